@@ -32,11 +32,11 @@ SEED = 1
 LEAST = 1 / (DRAWS + 1)  # the least p that random flips can show
 _TAIL = 0.025  # of each end of a 95 % interval
 FEW = 20
-"""Below so many questions, resamples are too much alike: of five, intervals hold the truth in 9 of 10."""
+"""With fewer questions, resamples are too much alike: with five, intervals hold the truth in 9 of 10."""
 _Z = float(special.ndtri(1 - _TAIL))
-_ALMOST_1 = 1 - 1e-9  # of which Fisher's z is finite
+_ALMOST_1 = 1 - 1e-9  # the largest correlation that is transformed: Fisher's z of 1 is infinite
 _SAME = 1e-12  # resamples that differ by rounding only
-_ALL_FLIPS = 13  # pairs of which all flips of signs are fewer than DRAWS
+_ALL_FLIPS = 13  # most pairs of which all flips of signs are tried, since they are fewer than DRAWS
 _STEPS, _FAR = 50, 30.0  # of Newton's method, and a coefficient that only separated data reach
 _AT_ONCE = 1 << 19  # weights of resamples in memory at once: 4 MB, which stay in the cache
 

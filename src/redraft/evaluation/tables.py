@@ -15,7 +15,7 @@ from redraft.stats import LEAST, Estimate
 
 
 class Line(NamedTuple):
-    """A row of the table: what, the figure, its interval, and what it is made of. All are text."""
+    """A row of a table, as texts: what is measured, the figure, its interval, and what the figure counts."""
 
     name: str
     value: str = ""
@@ -27,11 +27,11 @@ class Line(NamedTuple):
 class Section:
     """A part of a report."""
 
-    title: str  # what it is about
+    title: str
     note: str  # how much was counted, or what was found
     lines: tuple[Line, ...]
-    facts: tuple[tuple[str, str], ...] = ()  # what is no figure with an interval, such as the cost
-    about: Any = None  # what it describes, for its pictures; None if it has none
+    facts: tuple[tuple[str, str], ...] = ()  # names and texts without an interval, such as the cost
+    about: Any = None  # the value that its pictures show; None if it has no pictures
     warns: bool = False  # the note is a warning
 
 
@@ -55,25 +55,25 @@ def p_value(p: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """Return the same with its name: `p = 0.33`."""
+    """Return a p-value with its name: `p = 0.33`."""
     return f"p {p_value(p)}" if p == LEAST else f"p = {p_value(p)}"
 
 
 def tokens_text(count: float) -> str:
-    """Return a mean number of tokens; that of chains without usage is unknown."""
+    """Return a mean number of tokens, which is NaN for chains without usage."""
     if math.isnan(count):
         return "an unknown number of"
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"
 
 
 def control_record(control: Any) -> dict[str, Any]:
-    """Return what a judge made of a control, of reviews or of grades, as JSON values."""
+    """Return the result of a control, of reviews or of grades, as JSON values."""
     usage, changes = control.usage.model_dump(), control.changes_outcome
     return {**asdict(control), "usage": usage, "changes_outcome": changes}
 
 
 def cost_facts(usage: JudgeUsage) -> Iterator[tuple[str, str]]:
-    """Yield what was paid, if records have it; and how many have it, if not all do."""
+    """Yield tokens and cost, if records have them, with the number of these records if not all do."""
 
     def part(known: int) -> str:
         return f", of {known:,} of {usage.records:,} only: the others do not say" * (known < usage.records)

@@ -1,8 +1,8 @@
 """Write chains in the formats of other programs.
 
 A record that is written can be read back, and writing it again gives the same. Every format holds less than a
-chain; each function says what is lost. Texts are written unchanged. A chain becomes several critiques, each
-of which is read back as a chain. A gold answer is written where there is no other.
+chain; each function says what is lost. Texts are written unchanged. A chain may become several critiques, and
+each critique is read back as a chain. A gold answer is written where there is no other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The criticism of a teacher: a text, a score and a verdict, as JSON where the engine keeps to schemas.
+"""The criticism of a teacher: a text, a score and a verdict. It is JSON if the engine keeps to schemas.
 
-A reply that is no such JSON is read as a text: the last score named as `8/10` or `8 out of 10`, and the
-verdict in the phrases of `VERDICTS`. Of JSON that was cut, the criticism is read up to the cut.
+In other replies, the score is the last `8/10` or `8 out of 10`, and the verdict is a phrase of `VERDICTS`. If
+JSON was cut, the criticism is read up to the cut.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _JSON = re.compile(r"""\s*(?:```\w*\s*)?\{\s*(?:"|\Z)""")  # the beginning of an
 
 @dataclass(frozen=True)
 class Critique:
-    """A criticism: its text, the verdict included, and a score from 0 to 10 if one was given."""
+    """A criticism: its text, which says the verdict too, and a score from 0 to 10 if one was given."""
 
     text: str
     verdict: Verdict
@@ -69,7 +69,7 @@ def read_critique(reply: str, accept_score: float | None) -> Critique:
 
 
 def saying(text: str, verdict: Verdict) -> str:
-    """Return a criticism that says the verdict. Sentences that say the other one are left out."""
+    """Return a criticism that says this verdict, without the sentences that say the other one."""
     if verdict == "unknown" or verdict_of(text) == verdict:
         return text
     agrees = ("unknown", verdict)
@@ -83,7 +83,7 @@ _BETWEEN = re.compile(r"(?:[\s,]|```(?:json)?)*")
 
 
 def _of_json(reply: str) -> Critique | None:
-    """Read JSON. Objects one after the other, `{…}{…}`, are one: what is said first is believed."""
+    """Read JSON. Objects one after the other, `{…}{…}`, are one; the first with a field decides it."""
     try:
         value, _ = read_json(reply)
     except NotJson:

@@ -308,7 +308,7 @@ def test_a_model_that_diverged_is_named() -> None:
         (RuntimeError("a kernel is ill"), "transformers failed: RuntimeError: a kernel is ill"),
         (
             torch.OutOfMemoryError("CUDA out of memory"),
-            "the GPU has not enough memory for so many sequences of this length.",
+            "the GPU has too little memory for this many sequences of this length.",
         ),
     ],
 )

@@ -191,7 +191,7 @@ class Batch:
         self._model, self._ends = model, ends
 
     def release(self) -> None:
-        """Go on after `hold`. If all had ended, the weights may be others: what was computed is forgotten."""
+        """Go on after `hold`. Forget what was computed if nothing ran: the weights may be other ones now."""
         with self._changed:
             self._held -= 1
             if not (self._held or self._running):
@@ -322,7 +322,7 @@ class Batch:
             reported = error
         elif isinstance(error, torch.OutOfMemoryError):
             reported = EngineError(
-                "the GPU has not enough memory for so many sequences of this length.",
+                "the GPU has too little memory for this many sequences of this length.",
                 hint="Try a smaller --ctx, fewer at once (--concurrency), or --gpu-layers 0.",
             )
         with self._changed:
@@ -346,7 +346,7 @@ def score(
 
 
 def alike(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Return groups of texts by number: of similar lengths, and of this many tokens with their padding."""
+    """Return groups of texts, by number: of similar lengths, and at most this many tokens when padded."""
     groups: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
         if groups and (len(groups[-1]) + 1) * lengths[number] <= most:

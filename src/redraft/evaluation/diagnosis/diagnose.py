@@ -36,8 +36,8 @@ def diagnose(
 ) -> Diagnosis:
     """Tell from chains what revising did, and whether it pays.
 
-    Which answers are right is said by `score` or the task, if one is given; else by what `redraft eval` wrote
-    to the chains; else by the checks that guided revising, and then a gain is nearly automatic.
+    `score` or the task decides which answers are right, if one is given; else what `redraft eval` wrote to
+    the chains; else the checks that guided revising, and then a gain is nearly automatic.
 
     Args:
         chains: Chains, or a file of them.
@@ -66,17 +66,19 @@ def diagnose(
 
 
 class Findings(NamedTuple):
-    """What files of chains say. Of a folder with the runs of several strategies, how these compare, too."""
+    """A diagnosis of chains; and if they came as a folder of runs, a comparison of their strategies."""
 
     diagnosis: Diagnosis
     curves: Curves | None = None
 
     @classmethod
     def read(cls, files: Sequence[Path], strategies: Collection[Strategy], truth: Mapping[str, Any]) -> Self:
-        """Read files of chains, or a folder of runs: then those of revising are diagnosed, and all compared.
+        """Diagnose files of chains. In a folder of runs, diagnose those that revise, and compare all.
 
-        `strategies` are those to compare (none for all), and `truth` the keyword arguments of `diagnose`, all
-        of them.
+        Args:
+            files: Files of chains, or one folder of runs.
+            strategies: Those to compare; empty for all.
+            truth: All keyword arguments of `diagnose`.
         """
         if (truth["task"] is None) != (truth["records"] is None):
             raise UsageError("--task and --records go together.", hint="--task gsm8k --records test.jsonl")

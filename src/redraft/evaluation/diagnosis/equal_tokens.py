@@ -1,10 +1,10 @@
 """Compare ways to spend tokens on an answer: score over tokens, and at equal tokens.
 
-Each run of a way is a point, over all seeds; its points make its curve. Choosing at random between two
-points, for each prompt, gives the scores and tokens on the line between them. So two ways are compared at the
-most tokens that both reach; if they reach none in common, they cannot be compared at equal tokens. Tokens are
-those that the models generated, criticisms included; at equal money a prompt's tokens count too. Items in
-which a way is better or worse are counted in its runs, never on a line.
+Each run of a way is a point, the mean over all seeds. The points of a way, and the lines between them, are
+its curve: a random choice between two runs, for each prompt, has the score and tokens of a place on the line.
+Two ways are compared at the most tokens that both curves reach. If they share none, the ways cannot be
+compared at equal tokens. Tokens are those that the models generated, criticisms included; at equal money, the
+tokens of prompts count too. The items in which a way is better or worse are counted in runs, never on a line.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Point:
-    """A way over the items that all ways have, in the same order."""
+    """A run of a way, over the items that all ways have, in the same order."""
 
     way: Strategy
     spent: tuple[Spent, ...]
@@ -81,26 +81,26 @@ class Point:
 
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
-"""The tokens of the other way: as many as those of revising, fewer, more; or a way has no counts."""
+"""How many tokens the other way takes beside revising; `unknown` if one of the two has no counts."""
 
 
 @dataclass(frozen=True)
 class Versus:
-    """Revising, or another first way, against a second one."""
+    """A first way, such as revising, against a second one."""
 
     ours: str  # the first way
     kind: str  # the second way
-    basis: Basis  # its tokens: as many as those of the first way, fewer or more
-    at: float  # its tokens; those of both ways where they are equal
-    run: Point  # its run with the tokens nearest to those of the first way: its items are counted
-    decision: Decision  # what the first way gains over the second; `better`, `worse` count items of the runs
-    p: float  # that of the decision, corrected by Holm's procedure for the number of ways
+    basis: Basis
+    at: float  # the tokens of the second way in the comparison
+    run: Point  # the run of the second way whose tokens are nearest to those of the first
+    decision: Decision  # what the first way gains; `better` and `worse` count the items of both runs
+    p: float  # of the decision; in `Curves.versus` corrected by Holm's procedure for the number of ways
 
     @property
     def finding(self) -> Literal["for", "against", "open", "none"]:
-        """What it says for or against the first way.
+        """Whether the comparison speaks for the first way or against it.
 
-        At unequal tokens it says something only where the way with fewer tokens does no worse.
+        At unequal tokens it speaks only if the way with fewer tokens does no worse.
         """
         if self.basis == "unknown":
             return "none"
@@ -167,7 +167,7 @@ class Curves:
         return tuple(replace(each, p=p) for each, p in zip(found, corrected, strict=True))
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare a way, with its most texts, with another one: at the most tokens that both reach."""
+        """Compare a way's run of most texts with another way, at the most tokens that both reach."""
         last, runs = self.last(ours), self.curve(kind)
         run = min(
             (point for point in runs if point.way.kind == kind),
@@ -215,8 +215,8 @@ class Curves:
 def curves_in(folder: Path, wanted: Collection[Strategy] = ()) -> Curves:
     """Return the curves of the runs in a folder: `FOLDER/seed-1/revise-2.jsonl` and so on.
 
-    Ways are those of the first seed. A seed that lacks a run of these does not count, nor does an item that
-    some run lacks. `wanted` has the strategies to compare; empty for all. Those made elsewhere always are.
+    The ways are those of the first seed. Seeds that lack one of its runs do not count, nor do items that some
+    run lacks. `wanted` has the strategies to compare; empty for all. Those of other programs always are.
     """
     seeds, unfinished = _seeds_in(folder, wanted)
     items: dict[str, str] = {}  # by the record's id
@@ -346,7 +346,7 @@ def _versus(versus: Versus, found: Curves) -> Line:
 
 
 def verdict(found: Curves) -> str:
-    """Say in plain words whether to revise, with what is said at unequal tokens marked as such."""
+    """Say in plain words whether to revise. What rests on unequal tokens says so."""
     lost, open_, beaten = (
         [each for each in found.versus if each.finding == name] for name in ("against", "open", "for")
     )
@@ -373,7 +373,7 @@ def verdict(found: Curves) -> str:
 
 
 _AT = {"equal": "at equal tokens", "fewer": "with fewer tokens", "more": "with fewer tokens"}
-"""What is said of the way that does better, by the basis: it never takes more tokens than the other."""
+"""The tokens of the way that does better, by the basis. They are never more than those of the other way."""
 
 
 def _by_basis(found: Sequence[Versus]) -> Iterator[list[Versus]]:
@@ -384,7 +384,7 @@ def _by_basis(found: Sequence[Versus]) -> Iterator[list[Versus]]:
 
 
 def _apart(found: Curves) -> str:
-    """Return what was compared at unequal tokens and decides nothing."""
+    """Return sentences about the comparisons at unequal tokens that decide nothing."""
     said, others = "", []
     for each in found.versus:
         if each.finding == "none" and each.basis == "fewer":
@@ -412,7 +412,7 @@ def _points(versus: Versus) -> str:
 
 
 def _more(found: Sequence[Versus]) -> str:
-    """Return how many more items would decide against all of these ways."""
+    """Say how many more items would show whether revising does better than all of these ways."""
     if unsure := [each for each in found if each.decision.outcome != "undecided"]:
         worse = [each for each in unsure if each.decision.outcome == "worse"]
         names = _names(worse or unsure)

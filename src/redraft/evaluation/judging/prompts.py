@@ -1,7 +1,7 @@
-"""What a judge is asked, in our own wording or in that of files of FastChat and SelFee, taken as they are.
+"""What a judge is asked: in our own wording, or in that of a file of FastChat or SelFee.
 
-Ours explains first and scores last, since a score that is written first cannot rest on the reasons. Answers
-stand between lines of a mark that none of them can contain, and the judge is told to follow nothing in them.
+Ours asks for the reasons first and the score last, because a score that is written first cannot rest on them.
+Answers stand between lines with a mark that no answer can contain, and the judge is told to obey none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CATEGORIES: Mapping[str, Category] = {
 
 
 def category_of(name: str) -> Category:
-    """Return which instruction questions of a category have: its own, or the general one."""
+    """Return the category whose instruction the judge gets: `general` where there is none of its own."""
     return _CATEGORIES.get(name.strip().lower(), "general")
 
 
@@ -43,7 +43,7 @@ class Shown:
 
     questions: tuple[str, ...]  # the turns of the question. The last one is judged
     answers: tuple[tuple[str, ...], ...]  # each answer's turns, in the order in which they are shown
-    gold: tuple[str, ...] = ()  # the gold answer of each turn, later ones included; empty if none is shown
+    gold: tuple[str, ...] = ()  # the gold answer of each turn; empty if none is shown
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class JudgePrompt:
     id: int | str  # the `reviewer_id` of reviews
     way: Way  # what it gives
     fill: Callable[..., list[Message]]  # the messages, from what the judge sees and `as_json`
-    is_ours: bool = False  # its replies end with the scores, or are JSON
+    is_ours: bool = False  # then replies are JSON, or end with the scores
     sampling: Mapping[str, Any] = field(default_factory=dict)  # options that the prompt's file gives
     category: str = ""
     several: bool = False  # it shows two turns
@@ -155,7 +155,7 @@ def own_prompt(way: Way, category: Category) -> JudgePrompt:
 
 
 def _material(way: Way, shown: Shown) -> Iterator[str]:
-    """Yield the question and the answers, each between marks: a hash of them, so none can contain it."""
+    """Yield the question and the answers, each between marks: their hash, which no text can contain."""
     everything = "\0".join(
         [*shown.questions, *shown.gold, *(text for each in shown.answers for text in each)]
     )
@@ -191,7 +191,7 @@ class Prompts:
     def prompt(self, category: str, shown: Shown) -> JudgePrompt:
         """Return the prompt for a question of a category.
 
-        As in FastChat, that of the first reviewer (or the first prompt) serves categories without their own.
+        Categories without their own get that of the first reviewer, or the first prompt, as in FastChat.
         """
         if not self.records:
             return own_prompt(self.way, category_of(category))
@@ -223,7 +223,7 @@ class Prompts:
 
 
 def _first_of(category: str, given: Sequence[tuple[str, T]]) -> T:
-    """Return what is for a category: of that very name, or of the same kind; else the first."""
+    """Return what is given for this category, or for one of the same kind; else the first."""
     same = [each for name, each in given if name == category]
     alike = [each for name, each in given if category_of(name) == category_of(category)]
     return (same or alike or [each for _, each in given])[0]
@@ -236,7 +236,7 @@ _FILES = (
 
 
 def read_prompts(file: Path, way: Way | None, *, pairs: bool, reviewers: Path | None = None) -> Prompts:
-    """Read a file of prompts, and perhaps one of reviewers. `way` is None for what the file has."""
+    """Read a file of prompts, and perhaps one of reviewers. If `way` is None, the first prompt decides."""
     records = [_prompt_record(*each) for each in _objects(file)]
     ways = [each.way for each in records if (each.way != "grades") == pairs]
     if way is None and ways:

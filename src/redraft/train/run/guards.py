@@ -184,7 +184,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory(
     error: BaseException, used: Mapping[str, Any], tokens: int, plan: MemoryPlan | None = None
 ) -> ModelError:
-    """Return the error for running out of memory with batches of up to so many tokens, 0 before the first."""
+    """Return the error for too little memory. `tokens`: of the largest batch so far, or 0."""
     why = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
     when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
     about = f" The run takes about {size(plan.peak)}." if plan else ""
