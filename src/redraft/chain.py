@@ -130,6 +130,12 @@ class CheckResult(_Record):
     weight: float = 1.0
 
 
+def score_of(results: Sequence[CheckResult]) -> float | None:
+    """Return the weighted mean of scores; None if there are none."""
+    weight = sum(result.weight for result in results)
+    return sum(result.score * result.weight for result in results) / weight if weight else None
+
+
 class Feedback(_Record):
     """A criticism of an answer: a text and its verdict.
 
@@ -171,6 +177,8 @@ class Step(_Record):
         fresh: The answer is no revision but another draft. In the record if true.
         steered: Names of the checks that steered the model while it wrote. In the record if there are any.
         choice: How it was to be written. In the record if that was chosen.
+        by: Who wrote the answer: a model, or `fix` where checks mended the answer before it. In the record if
+            it is that.
     """
 
     answer: str
@@ -182,6 +190,7 @@ class Step(_Record):
     fresh: bool = False
     steered: tuple[str, ...] = ()
     choice: Choice | None = None
+    by: Literal["model", "fix"] = "model"
 
     @model_serializer(mode="wrap")
     def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -189,6 +198,8 @@ class Step(_Record):
         for name in ("tool_calls", "fresh", "steered", "choice"):
             if not getattr(self, name):
                 found.pop(name, None)
+        if self.by == "model":
+            found.pop("by", None)
         return found
 
     @property
@@ -214,8 +225,7 @@ class Step(_Record):
     @property
     def score(self) -> float | None:
         """Weighted mean of the checks' scores, 0 to 1; None if nothing was checked."""
-        weight = sum(c.weight for c in self.checks)
-        return sum(c.score * c.weight for c in self.checks) / weight if weight else None
+        return score_of(self.checks)
 
     @property
     def passed(self) -> bool | None:
@@ -362,8 +372,8 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def revisions(self) -> int:
-        """Number of answers after the first."""
-        return max(len(self.steps) - 1, 0)
+        """Number of answers after the first that a model wrote."""
+        return sum(step.by == "model" for step in self.steps[1:])
 
     @property
     def missing_revisions(self) -> int:

@@ -53,9 +53,10 @@ def left_out(count: int, what: str) -> list[Text]:
     return [Text(f"… and {more:,} more {what}. To see them: redraft show --json", "dim")] if more > 0 else []
 
 
-def heading(index: int, *, best: bool = False, chosen: bool = False) -> RenderableType:
+def heading(index: int, *, best: bool = False, chosen: bool = False, mended: bool = False) -> RenderableType:
     """Return the line above an answer. `chosen` is whether it is the best of several drafts."""
-    return rule(name_of(index) + " · best draft" * chosen + " · best" * best)
+    marks = " · mended" * mended + " · best draft" * chosen + " · best" * best
+    return rule(name_of(index) + marks)
 
 
 def rule(title: str) -> Rule:

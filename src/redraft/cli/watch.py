@@ -91,7 +91,7 @@ class Watch:
         if index == 0 and step.answer in self._drafts:  # it stands there already
             self.console.print(render.best_draft(self._drafts.index(step.answer)))
         else:
-            self.console.print(render.heading(index))
+            self.console.print(render.heading(index, mended=step.by == "fix"))
             self.console.print(render.answer(step, self._before, self.console))
         self._before, self._answers_shown = step, index + 1
 

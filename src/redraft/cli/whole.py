@@ -56,7 +56,8 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
     parts += left_out(len(chain.drafts), "drafts")
     before: Step | None = None
     for index, step in enumerate(chain.steps[:MANY]):
-        title = heading(index, best=index == chain.best, chosen=not index and bool(chain.drafts))
+        marks = {"chosen": not index and bool(chain.drafts), "mended": step.by == "fix"}
+        title = heading(index, best=index == chain.best, **marks)
         parts += [title, answer(step, before, console), *notes(step)]
         if step.feedback is not None:
             parts.append(feedback(step.feedback, index))

@@ -23,6 +23,7 @@ class ChainKeywords(TypedDict, total=False):
     context: Literal["last", "chain"]
     tell_checks: bool
     steer: bool
+    fix: bool
     system: str | None
     temperature: float | None
     top_p: float | None

@@ -427,6 +427,7 @@ def _plan(
         steered=steered,
         # A text before a call of a tool need not pass. A cache keeps whole replies alone.
         watched=not (options.tools or options.cache) and any(isinstance(c, Prefixed) for c in driver.checks),
+        fix=options.fix,
         json=bool(schemas),
         id=options.id,
     )

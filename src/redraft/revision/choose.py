@@ -158,4 +158,5 @@ def _costs(steps: Sequence[Step], best: Step, limits: Limits) -> dict[Way, float
 
 
 def _length(step: Step) -> int:
-    return step.usage.completion_tokens
+    """Return the tokens of an answer, estimated of one that no model wrote."""
+    return step.usage.completion_tokens or int(len(step.answer) / TOKEN)

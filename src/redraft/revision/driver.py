@@ -45,6 +45,7 @@ from redraft.revision.state import Plan, State, complete_drafts, complete_steps
 from redraft.revision.stop import spent
 from redraft.revision.watch import Watch
 from redraft.verify.base import Check, crash_of, run_checks
+from redraft.verify.mend import mended_by
 from redraft.verify.output import OutputCheck, parse_output, partial_output
 
 _log = logging.getLogger(__name__)
@@ -221,17 +222,25 @@ class Driver:
         await self._close()
         if isinstance(op, RunChecks):
             try:
-                results = await run_checks(self.checks, op.answer, plan.prompt)
+                return replace(await self._check(op, plan), usage=self._judged())
             except RedraftError as error:
                 return Checked(error=error, usage=self._judged())
-            return Checked(results, usage=self._judged())
         if isinstance(op, Encode):
             return await self.writer.encode(op.text, special=op.special)
         self._stream = self._open(op, plan.sampling)
         if isinstance(op, Ask) and op.watched:
-            self._watch = Watch(self.checks, plan.prompt)
+            self._watch = Watch(self.checks, plan.prompt, fix=plan.fix)
             self._prompt_tokens = estimated_counts({"messages": list(op.messages)}, 0).prompt
         return await self._more()
+
+    async def _check(self, op: RunChecks, plan: Plan) -> Checked:
+        results = await run_checks(self.checks, op.answer, plan.prompt)
+        if not op.fix or all(result.passed for result in results):
+            return Checked(results)
+        mended = await mended_by(self.checks, op.answer)
+        if mended == op.answer:
+            return Checked(results)
+        return Checked(results, mended=mended, then=await run_checks(self.checks, mended, plan.prompt))
 
     def _open(self, op: Continue | Ask, sampling: Sampling) -> AsyncGenerator[Delta, None]:
         seed = None if sampling.seed is None else sampling.seed + self._calls

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from redraft.chain import CheckResult, Choice, Feedback, Stop, Usage, Verdict, Way, is_blank
+from redraft.chain import CheckResult, Choice, Feedback, Stop, Usage, Verdict, Way, is_blank, score_of
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
@@ -29,7 +29,7 @@ from redraft.revision.ops import (
     ask_model,
     run_checks,
 )
-from redraft.revision.state import State, appended
+from redraft.revision.state import State, appended, written_in
 from redraft.revision.stop import (
     after_answer,
     after_criticism,
@@ -39,6 +39,7 @@ from redraft.revision.stop import (
     followed,
     no_room,
     of_finish,
+    repeated,
     spent,
     stuck,
     when_resumed,
@@ -54,7 +55,7 @@ def run(state: State) -> Loop[Stop]:
         stop = when_resumed(state) or (yield from _write_next(state))
     while stop is None:
         stop = yield from _criticise(state)
-        yield StepDone(state.revisions, state.steps[-1])
+        yield StepDone(state.last, state.steps[-1])
         if stop is None:
             stop = yield from _write_next(state)
     return stop
@@ -79,14 +80,18 @@ def _draft(state: State) -> Loop[Stop | None]:
         else:
             _note_checks(state, results)
             stop = after_draft(state, good=_good(state, results))
-        yield DraftDone(len(state.drafts), state.steps[-1])
-        if stop is not None or len(state.drafts) + 1 >= state.plan.drafts:
+        written = written_in(state.drafts)
+        yield DraftDone(written, state.steps[-1])
+        if stop is not None or written + 1 >= state.plan.drafts:
             break
-        state.drafts.append(state.steps.pop())
+        state.drafts += state.steps
+        state.steps.clear()
     state.choose_draft()
+    if state.last:  # what checks mended of it follows
+        yield StepDone(0, state.steps[0])
     if stop in (None, "passed"):
         return None
-    yield StepDone(0, state.steps[0])
+    yield StepDone(state.last, state.steps[-1])
     return stop
 
 
@@ -97,7 +102,7 @@ def _write_next(state: State) -> Loop[Stop | None]:
         return move.stop
     stop = yield from _write(state, move)
     if stop is not None:
-        yield StepDone(state.revisions, state.steps[-1])
+        yield StepDone(state.last, state.steps[-1])
     return stop
 
 
@@ -106,14 +111,14 @@ DRAFT = Choice(way="draft")
 
 def _next_move(state: State) -> Move:
     """Return how the next answer is written. After a revision that changed nothing, it is a fresh draft."""
-    mode, last = state.plan.mode, state.revisions
+    mode = state.plan.mode
     if not state.steps:
         return Move(DRAFT)
-    if mode == "adaptive" and not state.forced(last):
+    if mode == "adaptive" and not state.forced(state.revisions):
         return state.chosen()
     fresh: Way = "repair" if mode == "repair" else "draft"
     way: Way = fresh if mode == "repair" or stuck(state) else "revision"
-    return Move(Choice(way=way, of=last))
+    return Move(Choice(way=way, of=state.last))
 
 
 def _base(state: State, told: str = "") -> tuple[Message, ...]:
@@ -161,10 +166,11 @@ def _write(state: State, move: Move) -> Loop[Stop | None]:
 
 def _criticise(state: State) -> Loop[Stop | None]:
     """Give the last answer its feedback. Return a reason to stop, or None to revise it."""
-    if stuck(state) and (said := state.steps[-2].feedback) is not None:
-        state.criticised(said)
+    if (same := repeated(state)) is not None and same.feedback is not None:
+        state.criticised(same.feedback)
         return no_room(state)
-    step, results = state.steps[-1], (yield from _check(state))
+    results = yield from _check(state)
+    step = state.steps[-1]
     if results is None:
         return of_finish(state, "cancelled")
     stop = before_criticism(state, good=_good(state, results))
@@ -176,7 +182,10 @@ def _criticise(state: State) -> Loop[Stop | None]:
 
 
 def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
-    """Return the results of the last answer's checks; None if there was no time for them."""
+    """Return the results of the last answer's checks; None if there was no time for them.
+
+    What they mended of it becomes the last answer, if it is no worse.
+    """
     step = state.steps[-1]
     if step.feedback is not None:
         return step.checks
@@ -187,8 +196,17 @@ def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
         state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(usage, "judge")})
 
     yield from announce_progress(state)
-    checked = yield from run_checks(step.answer, pay)
-    return None if checked.given_up else checked.results
+    fix = state.plan.fix and step.finish == "stop"
+    checked = yield from run_checks(step.answer, pay, fix=fix)
+    if checked.given_up:
+        return None
+    if not checked.mended or (score_of(checked.then) or 0) < (score_of(checked.results) or 0):
+        return checked.results
+    _note_checks(state, checked.results)
+    if not state.drafting:
+        yield StepDone(state.last, state.steps[-1])
+    state.begin(checked.mended, "stop", Usage(), by="fix")
+    return checked.then
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
@@ -239,12 +257,12 @@ def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
     demand = critique.IN_JSON if schema else critique.IN_WORDS
     messages = _conversation(state, state.request("criticise", faults, gold=plan.gold, verdict=demand))
     ask = Ask(messages, state.length(role, most=plan.feedback_tokens, feedback=True), role, schema=schema)
-    reply = yield from ask_model(state, ask, "feedback", state.revisions)
+    reply = yield from ask_model(state, ask, "feedback", state.last)
     if not plan.wording.scores:
         return reply, Critique(reply.text, verdict_of(reply.text))
     found = critique.read_critique(reply.text, plan.accept_score)
     if not found.text and _had_its_say(state, reply):
-        second = yield from ask_model(state, ask, "feedback", state.revisions)
+        second = yield from ask_model(state, ask, "feedback", state.last)
         found = critique.read_critique(second.text, plan.accept_score)
         return replace(second, usage=reply.usage + second.usage), found
     if found.verdict == "unknown" and found.text and reply.finish in ("stop", "max_tokens"):
@@ -267,7 +285,7 @@ def _decided(
     said: Message = {"role": "assistant", "content": reply.text}
     again = joined([*messages, said, {"role": "user", "content": critique.AGAIN}])
     ask = Ask(again, state.length(role, most=critique.AGAIN_TOKENS), role)
-    second = yield from ask_model(state, ask, "feedback", state.revisions)
+    second = yield from ask_model(state, ask, "feedback", state.last)
     verdict = verdict_of(second.text)
     cut = verdict == "unknown" and of_finish(state, second.finish, role) not in (None, "max_tokens")
     usage, finish = reply.usage + second.usage, second.finish if cut else reply.finish

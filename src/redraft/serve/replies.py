@@ -69,6 +69,8 @@ class Message:
         elif isinstance(event, DraftDone):
             self._drafts += 1
         elif isinstance(event, StepDone) and event.step.feedback is not None:
+            if event.step.by == "fix":  # no model wrote it, so it was not streamed
+                yield from self._think(Text("answer", event.index, event.step.answer))
             if said := _said_by_checks(event.step.feedback):
                 yield from self._think(Text("feedback", event.index, said))
         elif isinstance(event, Interrupted):

@@ -20,7 +20,7 @@ from typing_extensions import is_typeddict
 from redraft.chain import Prompt, describe
 from redraft.errors import UsageError, shown
 from redraft.verify.base import Outcome, Prospect, failed, passed
-from redraft.verify.structure import NotJson, demand_of_schema, json_prospect, read_json
+from redraft.verify.structure import NotJson, demand_of_schema, json_prospect, mended_json, read_json
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ class OutputCheck:
     def prefix(self, text: str) -> Prospect:
         """Lost where a block of JSON goes wrong, or a second one begins."""
         return json_prospect(text)
+
+    def fix(self, answer: str) -> str:
+        """Mend the fence around JSON."""
+        return mended_json(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the JSON makes a value. The message names the wrong fields."""

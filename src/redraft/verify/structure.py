@@ -16,6 +16,7 @@ from redraft.chain import Prompt
 from redraft.errors import CheckError, CheckSyntaxError, fault_of
 from redraft.formats.documents import json_of
 from redraft.verify.base import Outcome, Prospect, failed, passed
+from redraft.verify.mend import fenced_json, first_passing
 from redraft.verify.prefix import begins_json
 from redraft.verify.schema import GivenUp, faults, validator_of
 
@@ -108,6 +109,22 @@ def json_prospect(text: str) -> Prospect:
     return "lost" if marked and (blocks or not begins_json("\n".join(lines[begin:]))) else "open"
 
 
+def mended_json(answer: str) -> str:
+    """Return an answer that has JSON, if nothing but the fence around its one object or list is at fault."""
+
+    def has_json(text: str) -> bool:
+        try:
+            return isinstance(read_json(text)[0], dict | list)
+        except NotJson:
+            return False
+
+    try:
+        read_json(answer)
+    except NotJson:
+        return first_passing(answer, fenced_json(answer, has_json), has_json)
+    return answer
+
+
 @dataclass(frozen=True)
 class Json:
     """`json`: the answer is JSON."""
@@ -123,6 +140,10 @@ class Json:
     def prefix(self, text: str) -> Prospect:
         """Lost where a block of JSON goes wrong, or a second one begins."""
         return json_prospect(text)
+
+    def fix(self, answer: str) -> str:
+        """Mend the fence around JSON."""
+        return mended_json(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the answer is JSON. A miss scores the share of the text before the fault."""
@@ -172,6 +193,10 @@ class Keys:
     def prefix(self, text: str) -> Prospect:
         """Lost where a block of JSON goes wrong, or a second one begins."""
         return json_prospect(text)
+
+    def fix(self, answer: str) -> str:
+        """Mend the fence around JSON."""
+        return mended_json(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the keys are these. JSON that misses scores at least 1/2, the rest by the keys it has."""
@@ -237,6 +262,10 @@ class JsonSchema:
     def prefix(self, text: str) -> Prospect:
         """Lost where a block of JSON goes wrong, or a second one begins."""
         return json_prospect(text)
+
+    def fix(self, answer: str) -> str:
+        """Mend the fence around JSON."""
+        return mended_json(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the JSON fits. The message lists up to three faults with their JSON paths."""

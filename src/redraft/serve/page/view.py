@@ -151,6 +151,8 @@ def _steps(steps: Sequence[Step], turn: str, chain: Chain | None = None) -> Iter
 def _pills(step: Step, before: Step | None, *, best: bool, stop: Stop | None) -> Iterator[str]:
     if step.echo:
         yield _pill("bad", "talks about the answer")
+    if step.by == "fix":
+        yield _pill("plain", "mended without the model")
     if step.finish != "stop":
         yield _pill("bad", f"cut: {why_cut(step, stop)}")
     if step.checks:
