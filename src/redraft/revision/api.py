@@ -25,6 +25,7 @@ from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, UsageError, shown
 from redraft.options import options_of
 from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.revision.choose import Counts
 from redraft.revision.driver import Driver, Hook, with_value
 from redraft.revision.keywords import KeywordsButOutput, RevisionKeywords
 from redraft.revision.ops import Event, Finished
@@ -230,12 +231,13 @@ async def no_engine(_role: Role, reference: str) -> Engine:
 
 
 async def make(
-    prompt: Asked, options: RevisionOptions, load: Load = no_engine
+    prompt: Asked, options: RevisionOptions, load: Load = no_engine, *, counts: Counts | None = None
 ) -> AsyncGenerator[Event, None]:
     """Make a chain as `stream` does, with engines that the caller opens and closes.
 
     The budget of seconds starts here: if it ends before the engines are open, the chain has no steps. Options
-    that were changed since `check_options` are checked again. `load` opens the engine of a reference.
+    that were changed since `check_options` are checked again. `load` opens the engine of a reference, and
+    `counts` are what earlier chains of the run came to.
     """
     check_together(options)
     asked = prompt_of(prompt)
@@ -249,7 +251,7 @@ async def make(
             except ImportError:
                 raise MissingExtra("a trace", "otel") from None
             span = stack.enter_context(chain_span(options.trace))
-        async with aclosing(_make(asked, options, load, span)) as events:
+        async with aclosing(_make(asked, options, load, span, counts)) as events:
             async for event in events:
                 if span is not None and isinstance(event, Finished):
                     span.ended(event.chain)
@@ -277,7 +279,7 @@ def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Loa
 
 
 async def _make(
-    asked: Prompt, options: RevisionOptions, load: Load, span: ChainSpan | None
+    asked: Prompt, options: RevisionOptions, load: Load, span: ChainSpan | None, counts: Counts | None
 ) -> AsyncGenerator[Event, None]:
     clock = asyncio.get_running_loop().time
     made = options.resume or Chain(prompt=asked)
@@ -301,7 +303,8 @@ async def _make(
     engines = {"model": driver.writer, "critic": driver.critic, "judge": driver.judge}
     check_prices(options.model_copy(update=engines))
     forms = await forms_of(driver.checks) if options.steer and driver.writer.info.forms else ()
-    plan = replace(_plan(asked, options, driver, forms), earlier=made, waited=clock() - begun)
+    planned = _plan(asked, options, driver, forms)
+    plan = replace(planned, earlier=made, waited=clock() - begun, counts=counts)
     check_plain(plan)
     check_request(plan)
     async with aclosing(driver.run(plan)) as events:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Container, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import aclosing, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 from pathlib import Path
@@ -34,6 +34,7 @@ from redraft.jobs.provenance import Provenance, RunFile
 from redraft.licences import licence_in
 from redraft.options import Flags, OptionModel
 from redraft.revision.api import Role, finished, make
+from redraft.revision.choose import Counts
 from redraft.revision.ops import Event, Progress
 from redraft.revision.options import RevisionOptions
 from redraft.revision.prompts import DEFAULT, wording_of
@@ -41,6 +42,7 @@ from redraft.revision.settings import Recipes, Settings
 from redraft.revision.state import check_resumable
 from redraft.revision.words import Summary
 from redraft.runs.keywords import AnswerKeywords
+from redraft.runs.lessons import Lessons
 from redraft.runs.options import AnswerOptions, Shape
 from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
 
@@ -58,6 +60,7 @@ class PromptItem:
 
     id: str
     asked: Chain
+    number: int = 0  # its place among the records
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ class Attempt:
         scope = self._item.id if self._journaled.by_item else ""
         return JournaledEngine(metered, self._journaled.journal, identity=identity, scope=scope)
 
-    async def chain(self) -> Chain:
-        """Make the chain.
+    async def chain(self, counts: Counts | None = None) -> Chain:
+        """Make the chain, told what earlier ones came to.
 
         Raises:
             RecordError: The prompt is empty.
@@ -114,7 +117,7 @@ class Attempt:
             kept = _begun(self._session.unfinished.get(self._item.id), asked, self._options.given)
             self._options = self._options.model_copy(update={"resume": kept})
         try:
-            async with aclosing(make(asked.prompt, self._options)) as events:
+            async with aclosing(make(asked.prompt, self._options, counts=counts)) as events:
                 chain = await finished(events, self._note)
         except RedraftError as error:
             if error.chain is not None:
@@ -280,11 +283,12 @@ class AnswerRun:
     def _job(self) -> Job[PromptItem]:
         """Check the options, and return the job."""
         options = self.settings.options()
+        self._lessons = Lessons(self.plan.parallel)
         self.plan.check(self.settings, "chain", source=self.source)
         self.plan.check_prices(options)
         self.summary.with_checks = bool(self.settings.get("check") or self.settings.get("verify"))
         return Job(
-            items=lambda: map(self.form.item, self.records()),
+            items=self._items,
             source=str(self.source),
             provenance=self.provenance(),
             key=self.form.key,
@@ -297,6 +301,12 @@ class AnswerRun:
             note=self._note,
             **self.plan.of_job(),
         )
+
+    def _items(self) -> Iterator[PromptItem]:
+        for number, record in enumerate(self.records()):
+            item = replace(self.form.item(record), number=number)
+            self._lessons.place(number, item.id)
+            yield item
 
     def provenance(self) -> Provenance:
         """Return how the output is made."""
@@ -316,7 +326,9 @@ class AnswerRun:
         """Count a chain that is in the output already. Other records cannot be counted."""
         if self.form.shape == "chain":
             self.summary.before += 1
-            self.summary.add(Chain.from_json(line, where=str(self.plan.out)))
+            chain = Chain.from_json(line, where=str(self.plan.out))
+            self.summary.add(chain)
+            self._lessons.found(chain)
 
     def _end(self) -> None:
         self.end()
@@ -339,13 +351,16 @@ class AnswerRun:
 
             async def work(item: PromptItem) -> list[str]:
                 own = options.model_copy(update=self.options_of(item.asked))
-                with under_way(opened.batches):
-                    attempt = Attempt(item, self.settings.get("seed"), own, session, journaled)
-                    try:
-                        made = await attempt.chain()
-                    except EmptyReply as error:
-                        await self.finish_empty(error, item.asked)
-                        raise
+                learns = self.settings.get("mode") == "adaptive"
+                async with self._lessons.told(item.number) if learns else nullcontext() as counts:
+                    with under_way(opened.batches):
+                        attempt = Attempt(item, self.settings.get("seed"), own, session, journaled)
+                        try:
+                            made = await attempt.chain(counts)
+                        except EmptyReply as error:
+                            await self.finish_empty(error, item.asked)
+                            raise
+                    self._lessons.add(item.number, made)
                 chain = await self.finish(made, item.asked)
                 if chain is None:
                     return []
