@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,14 +44,15 @@ HOW = (
 
 
 @dataclass(frozen=True)
-class Made:
-    """An answer of a peer, and what all its texts took."""
+class Text:
+    """A text of a peer, empty if it gave none that could be read, and what it took."""
 
     answer: str
     usage: Usage
 
 
-Peer = Callable[[str, Prompt, Sequence[Check], int], Made]
+Peer = Callable[[str, Prompt, Sequence[Check], int], list[Text]]
+"""Asks for an answer, and returns the texts that the peer made of it, in order."""
 
 
 def held_out(most: int) -> list[dict[str, Any]]:
@@ -70,7 +71,7 @@ def found_by(checks: Sequence[Check], answer: str, prompt: Prompt) -> tuple[bool
     return not failed, "\n".join(failed)
 
 
-def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> Made:
+def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> list[Text]:
     """Asks mellea to instruct, validate and repair."""
     from mellea import start_session
     from mellea.backends import ModelOption
@@ -90,11 +91,10 @@ def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> M
         strategy=RepairTemplateStrategy(loop_budget=TEXTS),
         return_sampling_results=True,
     )
-    used = [each.generation.usage for each in result.sample_generations]
-    return Made(str(result.result), _usage(used))
+    return [Text(str(each), _usage(each.generation.usage)) for each in result.sample_generations]
 
 
-def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> Made:
+def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> list[Text]:
     """Asks instructor for an object with one text, retried with the validation error."""
     import instructor
     from instructor.core.exceptions import InstructorError
@@ -107,16 +107,15 @@ def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) 
         @field_validator("text")
         @classmethod
         def _meets(cls, text: str) -> str:
-            texts.append(text)
+            texts[-1] = replace(texts[-1], answer=text)
             passed, message = found_by(checks, text, prompt)
             if not passed:
                 raise ValueError(message)
             return text
 
-    texts: list[str] = []
-    used: list[dict[str, int]] = []
+    texts: list[Text] = []
     client = instructor.from_openai(OpenAI(base_url=url, api_key="none"), mode=instructor.Mode.JSON_SCHEMA)
-    client.on("completion:response", lambda reply: used.append(reply.usage.model_dump()))
+    client.on("completion:response", lambda reply: texts.append(Text("", _usage(reply.usage.model_dump()))))
     demands = "\n".join(f"- {demand_of(check)}" for check in checks)
     with contextlib.suppress(InstructorError):  # tries used up, or a reply that was cut
         client.chat.completions.create(
@@ -128,14 +127,11 @@ def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) 
             temperature=0.7,
             seed=seed,
         )
-    return Made(texts[-1] if texts else "", _usage(used))
+    return texts
 
 
-def _usage(used: Sequence[Any]) -> Usage:
-    return Usage(
-        prompt_tokens=sum(each["prompt_tokens"] for each in used),
-        completion_tokens=sum(each["completion_tokens"] for each in used),
-    )
+def _usage(used: Any) -> Usage:
+    return Usage(prompt_tokens=used["prompt_tokens"], completion_tokens=used["completion_tokens"])
 
 
 PEERS: dict[str, Peer] = {"mellea": by_mellea, "instructor": by_instructor}
@@ -148,10 +144,12 @@ async def chains_of(peer: Peer, url: str, records: Sequence[Chain]) -> list[Chai
     async def make(record: Chain) -> Chain:
         checks = checks_of(task_named("ifeval"), record)
         seed = derived_seed(SEED, record.id)
-        made = await loop.run_in_executor(pool, peer, url, record.prompt, checks, seed)
-        echo = echoes(made.answer, [demand_of(check) for check in checks], record.prompt.text)
-        step = Step(answer=made.answer, echo=echo, usage=made.usage)
-        chain = record.model_copy(update={"steps": (step,), "best": 0, "usage": made.usage})
+        texts = await loop.run_in_executor(pool, peer, url, record.prompt, checks, seed)
+        answer = texts[-1].answer
+        echo = echoes(answer, [demand_of(check) for check in checks], record.prompt.text)
+        usage = sum((text.usage for text in texts), Usage())
+        step = Step(answer=answer, echo=echo, usage=usage)
+        chain = record.model_copy(update={"steps": (step,), "best": 0, "usage": usage})
         return await scored(chain, "ifeval", checks)
 
     with ThreadPoolExecutor(PARALLEL) as pool:

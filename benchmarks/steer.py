@@ -11,110 +11,217 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
+from operator import or_
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 import redraft
-from apps_constraints import held_out
+from apps_constraints import PEERS, held_out
+from apps_server import serving
 from measure import Figure, Goal, Row, alternate
+from redraft.chain import Prompt
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.load import load_engine
-from redraft.stats import mean
+from redraft.stats import difference
 from redraft.steering.form import Form
+from redraft.verify.base import demand_of, run_checks
+from redraft.verify.echo import echoes
 from redraft.verify.ifeval import Constraint
 from report import main
 from wording import SHARED
 
-PARALLEL, SEEDS = 8, (0, 1, 2)
+PARALLEL, TEXTS = 8, 4
+BEST_OF: dict[str, Any] = {"mode": "best-of", "drafts": TEXTS}
 WAYS: dict[str, dict[str, Any]] = {
-    "plain": {"steer": False, "drafts": 1},
-    "best of 4": {"steer": False, "drafts": 4},
-    "steered": {"steer": True, "drafts": 1},
+    "best of N": {**BEST_OF, "steer": False},
+    "steered": BEST_OF,
+    "auto": {},
 }
 HOW = (
-    "{prompts}, the default model behind llama.cpp, temperature 0.7, at most {tokens} new tokens a text, "
-    "seeds {seeds}. All ways have the same checks and are told their demands. An answer counts if it passes "
-    "all of them and is no talk. Best of 4 stops at the first draft that passes. Differences are paired by "
-    "prompt, their intervals at 95 %."
+    "{prompts}, the default model behind llama.cpp, temperature 0.7, at most {tokens} new tokens a text and "
+    "{texts} texts a prompt, seeds {seeds}. All ways have the same checks and are told their demands. An "
+    "answer counts if it passes all of them and is no echo. A way ends at its first text that passes; one "
+    "text of best of N is plain sampling. steered: best of N with `--steer`. Differences are paired by "
+    "prompt, at the new tokens of ours: the other way's share is on the line between its own points, or that "
+    "of its first or last point, where it takes more than ours from the start, or fewer to the end. "
+    "Intervals are at 95 %."
 )
 
 
 @dataclass(frozen=True)
 class Made:
-    """What one way made of a prompt: whether it passes, and its new tokens."""
+    """What a way made of a prompt, after each of `TEXTS` texts: whether one passes, and the new tokens."""
 
-    passed: bool
-    tokens: int
+    passed: tuple[bool, ...]
+    tokens: tuple[int, ...]
+
+    @classmethod
+    def of(cls, texts: Sequence[tuple[bool, int]]) -> Made:
+        """Adds up texts. A way that ended early stays where it was."""
+        good, spent = zip(*(texts or [(False, 0)]), strict=True)
+        passed, tokens = list(accumulate(good, or_))[:TEXTS], list(accumulate(spent))[:TEXTS]
+        more = TEXTS - len(passed)
+        return cls((*passed, *passed[-1:] * more), (*tokens, *tokens[-1:] * more))
 
 
-async def run(
+@dataclass(frozen=True)
+class Curve:
+    """The runs of a way, by seed and prompt."""
+
+    runs: Sequence[Sequence[Made]]
+
+    def share(self, texts: int) -> tuple[float, ...]:
+        """Returns the percentage that passes, by seed."""
+        return tuple(100 * fmean(made.passed[texts - 1] for made in run) for run in self.runs)
+
+    def tokens(self, texts: int) -> tuple[float, ...]:
+        """Returns the mean of new tokens, by seed."""
+        return tuple(fmean(made.tokens[texts - 1] for made in run) for run in self.runs)
+
+    def at(self, tokens: float) -> list[float]:
+        """Returns the percentage that passes at so many new tokens, by prompt."""
+        points = [fmean(self.tokens(texts)) for texts in range(1, TEXTS + 1)]
+        by_text = [
+            [100 * fmean(run[n].passed[k] for run in self.runs) for n in range(len(self.runs[0]))]
+            for k in range(TEXTS)
+        ]
+        return [float(np.interp(tokens, points, shares)) for shares in zip(*by_text, strict=True)]
+
+
+async def chains(
     engine: Engine, records: Sequence[dict[str, Any]], way: str, tokens: int, seed: int
 ) -> list[Made]:
     """Makes a chain of each record."""
     slots = asyncio.Semaphore(PARALLEL)
 
     async def make(number: int, record: dict[str, Any]) -> Made:
-        kinds, values = record["instruction_id_list"], record["kwargs"]
-        checks = [Constraint.of(kind, given) for kind, given in zip(kinds, values, strict=True)]
-        options = {"mode": "best-of", "max_tokens": tokens, "seed": seed * 10_000 + number, **WAYS[way]}
+        options = {"max_tokens": tokens, "seed": seed * 10_000 + number, **WAYS[way]}
         async with slots:
-            chain = await redraft.arevise(record["prompt"], model=engine, checks=checks, **options)
-        return Made(chain.passed, chain.usage.completion_tokens)
+            chain = await redraft.arevise(record["prompt"], model=engine, checks=checks_in(record), **options)
+        made = [*chain.drafts, *chain.steps]
+        return Made.of(
+            [(step.passed is True and not step.echo, step.usage.completion_tokens) for step in made]
+        )
 
     return await asyncio.gather(*(make(number, record) for number, record in enumerate(records)))
 
 
-async def compared(
-    what: str, prompts: str, records: Sequence[dict[str, Any]], tokens: int, *, goals: bool
-) -> Row:
-    """Measures every way with every seed."""
-    made: dict[str, list[list[Made]]] = {way: [] for way in WAYS}
+def checks_in(record: Mapping[str, Any]) -> list[Constraint]:
+    """Returns the checks of a record of IFEval."""
+    pairs = zip(record["instruction_id_list"], record["kwargs"], strict=True)
+    return [Constraint.of(kind, given) for kind, given in pairs]
+
+
+async def peers(records: Sequence[dict[str, Any]], name: str, seed: int) -> list[Made]:
+    """Makes a peer's texts of each record."""
+    loop = asyncio.get_running_loop()
+
+    async def make(number: int, record: dict[str, Any]) -> Made:
+        prompt, checks = Prompt(instruction=record["prompt"]), checks_in(record)
+        texts = await loop.run_in_executor(pool, PEERS[name], url, prompt, checks, seed * 10_000 + number)
+        demands = [demand_of(check) for check in checks]
+        results = [await run_checks(checks, text.answer, prompt) for text in texts]
+        return Made.of(
+            [
+                (
+                    all(r.passed for r in found) and not echoes(text.answer, demands, prompt.text),
+                    text.usage.completion_tokens,
+                )
+                for text, found in zip(texts, results, strict=True)
+            ]
+        )
+
+    with ThreadPoolExecutor(PARALLEL) as pool, serving(PARALLEL) as url:
+        return await asyncio.gather(*(make(number, record) for number, record in enumerate(records)))
+
+
+async def curves(
+    records: Sequence[dict[str, Any]], ways: Iterable[str], tokens: int, seeds: Iterable[int]
+) -> dict[str, Curve]:
+    """Runs ways with seeds."""
+    runs: dict[str, list[list[Made]]] = {way: [] for way in ways}
     async with aclosing(await load_engine("default")) as engine:
-        for seed in SEEDS:
-            for way in WAYS:
-                made[way].append(await run(engine, records, way, tokens, seed))
-    figures = []
-    for way, runs in made.items():
-        share = tuple(100 * fmean(each.passed for each in some) for some in runs)
-        spent = tuple(fmean(each.tokens for each in some) for some in runs)
-        goal = way == "steered" and goals
-        figures += [
-            Figure(f"{way}: share that passes", share, "%", Goal("≥", 80) if goal else None),
-            Figure(f"{way}: new tokens a prompt", spent, "tokens", Goal("≤", 120) if goal else None),
-        ]
-    figures += [_gain(made, other) for other in WAYS if other != "steered"]
-    how = HOW.format(prompts=prompts, tokens=tokens, seeds=", ".join(map(str, SEEDS)))
-    return Row(what, how, tuple(figures))
+        for seed in seeds:
+            for way, made in runs.items():
+                made.append(
+                    await (
+                        peers(records, way, seed)
+                        if way in PEERS
+                        else chains(engine, records, way, tokens, seed)
+                    )
+                )
+    return {way: Curve(made) for way, made in runs.items()}
 
 
-def _gain(made: dict[str, list[list[Made]]], other: str) -> Figure:
-    ours, theirs = (
-        [100 * fmean(run[number].passed for run in made[way]) for number in range(len(made[way][0]))]
-        for way in ("steered", other)
+def points(found: Mapping[str, Curve]) -> list[Figure]:
+    """Returns each way's share of passing answers, with the tokens that it took."""
+    return [
+        Figure(
+            f"{way}, {k} texts",
+            curve.share(k),
+            "%",
+            None,
+            f"{fmean(curve.tokens(k)):.0f} new tokens a prompt",
+        )
+        for way, curve in found.items()
+        for k in range(1, TEXTS + 1)
+    ]
+
+
+def gain(ours: Curve, theirs: Curve, texts: int) -> tuple[float, str]:
+    """Returns the lower end by which ours is better after so many texts, and the difference in words."""
+    spent = fmean(ours.tokens(texts))
+    found = difference(theirs.at(spent), ours.at(spent))
+    return (
+        found.low,
+        f"{found.value:+.1f} points, {found.low:+.1f} to {found.high:+.1f}, at {spent:.0f} tokens",
     )
-    gain = mean([our - their for our, their in zip(ours, theirs, strict=True)])
-    sides = f"{gain.value:+.1f} points, {gain.low:+.1f} to {gain.high:+.1f}"
-    return Figure(f"steered less {other}, lower end", (gain.low,), "%", Goal("≥", 0.1), sides)
 
 
 def held_out_prompts(*, quick: bool) -> Row:
-    """Measures the prompts that the wording was not chosen on."""
-    records = held_out(100)[: 8 if quick else None]
+    """Measures the prompts that the wording was not chosen on, beside the peers."""
+    records, seeds = held_out(100)[: 8 if quick else None], (0,) if quick else (0, 1, 2)
+    found = asyncio.run(curves(records, (*WAYS, *PEERS), 128, seeds))
+    figures = [
+        Figure("one steered text: share that passes", found["steered"].share(1), "%", Goal("≥", 80)),
+        Figure("one steered text: new tokens a prompt", found["steered"].tokens(1), "tokens", Goal("≤", 120)),
+        *points(found),
+    ]
+    for other in ("best of N", *PEERS):
+        for texts in range(1, TEXTS + 1):
+            low, sides = gain(found["auto"], found[other], texts)
+            name = f"auto less {other} at {texts} texts, lower end"
+            figures.append(Figure(name, (low,), "%", Goal("≥", 20), sides))
     prompts = f"{len(records)} IFEval prompts whose constraints short answers can meet (`apps.py`)"
-    return asyncio.run(compared("held-out prompts that pass", prompts, records, 128, goals=True))
+    how = HOW.format(prompts=prompts, tokens=128, texts=TEXTS, seeds=", ".join(map(str, seeds)))
+    return Row("held-out prompts that pass", how, tuple(figures))
 
 
 def all_prompts(*, quick: bool) -> Row:
-    """Measures all prompts of IFEval."""
+    """Measures all prompts of IFEval, with one seed: a run takes an hour."""
     path = SHARED / "data" / "constraints" / "ifeval_541.jsonl"
     records = [json.loads(line) for line in path.read_text("utf-8").splitlines()][: 8 if quick else None]
-    return asyncio.run(
-        compared("prompts of IFEval that pass", f"all {len(records)} prompts", records, 256, goals=False)
-    )
+    found = asyncio.run(curves(records, ("best of N", "steered"), 256, (0,)))
+    plain, steered = found["best of N"], found["steered"]
+    times = steered.share(1)[0] / max(plain.share(1)[0], 0.1)
+    figures = [*points(found), Figure("one steered text over plain", (times,), "×", Goal("≥", 2))]
+    more = difference([100.0 * made.passed[-1] for made in plain.runs[0]], steered.at(0))
+    sides = f"{more.value:+.1f} points, {more.low:+.1f} to {more.high:+.1f}"
+    spent = steered.tokens(1)[0] / plain.tokens(TEXTS)[0]
+    figures += [
+        Figure(f"one steered text less best of {TEXTS}, lower end", (more.low,), "%", Goal("≥", 0), sides),
+        Figure("its tokens over those", (spent,), "×", Goal("≤", 1 / 3)),
+    ]
+    how = HOW.format(prompts=f"all {len(records)} prompts", tokens=256, texts=TEXTS, seeds="0")
+    return Row("prompts of IFEval that pass", how, tuple(figures))
 
 
 def speed(*, quick: bool) -> Row:
