@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 import redraft
+import steer_natural
 from apps_constraints import PEERS, held_out
 from apps_server import serving
 from measure import Figure, Goal, Row, alternate
@@ -43,7 +44,7 @@ BEST_OF: dict[str, Any] = {"mode": "best-of", "drafts": TEXTS}
 WAYS: dict[str, dict[str, Any]] = {
     "best of N": {**BEST_OF, "steer": False},
     "steered": BEST_OF,
-    "auto": {},
+    "auto": {"mode": "adaptive", "max_revisions": TEXTS - 1},
 }
 HOW = (
     "{prompts}, the default model behind llama.cpp, temperature 0.7, at most {tokens} new tokens a text and "
@@ -148,7 +149,7 @@ async def curves(
 ) -> dict[str, Curve]:
     """Runs ways with seeds."""
     runs: dict[str, list[list[Made]]] = {way: [] for way in ways}
-    async with aclosing(await load_engine("default")) as engine:
+    async with aclosing(await load_engine("default", parallel=PARALLEL)) as engine:
         for seed in seeds:
             for way, made in runs.items():
                 made.append(
@@ -242,7 +243,7 @@ def speed(*, quick: bool) -> Row:
 
     async def measured() -> list[Figure]:
         figures = []
-        async with aclosing(await load_engine("default")) as engine:
+        async with aclosing(await load_engine("default", parallel=PARALLEL)) as engine:
             for streams in (1, 8):
                 work = [partial(written, engine, each, streams) for each in (form, None)]
                 rates = await alternate(rounds, work[0], work[1])
@@ -254,7 +255,7 @@ def speed(*, quick: bool) -> Row:
     return Row("tokens/s with a grammar, over those without", how, tuple(asyncio.run(measured())))
 
 
-ROWS = {"held-out": held_out_prompts, "all": all_prompts, "speed": speed}
+ROWS = {"held-out": held_out_prompts, "all": all_prompts, "speed": speed, "natural": steer_natural.measure}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/steer.py", __doc__, ROWS))

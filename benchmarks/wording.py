@@ -122,7 +122,13 @@ async def measure_seed(engine: Engine, seed: int, most: int) -> Made:
     async def make(prompt: str | redraft.Prompt, checks: Sequence[str], **options: Any) -> redraft.Chain:
         async with room:
             return await redraft.arevise(
-                prompt, model=engine, mode="verified", checks=checks, max_tokens=TOKENS, **options
+                prompt,
+                model=engine,
+                mode="verified",
+                checks=checks,
+                steer=False,
+                max_tokens=TOKENS,
+                **options,
             )
 
     async def all_of(jobs: Iterable[Any]) -> Chains:
