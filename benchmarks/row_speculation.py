@@ -123,7 +123,7 @@ async def first_revision(engine: Engine, question: str, check: str, tokens: int)
     """The first revision that a check brings about, unless there is none or it is very short."""
     tap = Tap(engine)
     chain = await arevise(
-        question, model=tap, checks=[check], max_revisions=1, max_tokens=tokens, temperature=0.0
+        question, model=tap, checks=[check], steer=False, max_revisions=1, max_tokens=tokens, temperature=0.0
     )
     if len(chain.steps) < 2:
         return []
