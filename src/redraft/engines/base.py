@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from redraft.chain import Finish
 from redraft.engines.price import Price
@@ -153,7 +153,8 @@ class EngineInfo:
         fields: What it takes of `Sampling.extra_body`, if not anything.
         own_sampling: Has sampling parameters of its own, which hold for those in `Sampling.left_out`.
         schemas: Generates JSON that fits `Sampling.schema`.
-        forms: Generates text in the form of `Sampling.form`.
+        forms: Generates text in the form of `Sampling.form`, by a grammar of this kind (`steering`); empty if
+            it does not. `gbnf` says less.
         scores: Scores given texts (`score`).
         embeds: Has vectors of texts (`Embedder`), as far as is known before a server was asked.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
@@ -174,7 +175,7 @@ class EngineInfo:
     tools: bool = False
     own_sampling: bool = False
     schemas: bool = False
-    forms: bool = False
+    forms: Literal["", "lark", "gbnf"] = ""
     logprobs: bool = False
     scores: bool = False
     embeds: bool = False

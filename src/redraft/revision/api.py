@@ -44,6 +44,7 @@ from redraft.revision.prompts import wording_of
 from redraft.revision.state import Mode, Plan, check_resumable, complete_drafts, complete_steps
 from redraft.revision.watch import forms_of
 from redraft.steering.form import Form, joined
+from redraft.steering.gbnf import says
 from redraft.verify.base import Prefixed, demand_of, schema_of
 from redraft.verify.derive import without_auto
 from redraft.verify.judge import MAX_SCORE, Judge
@@ -401,6 +402,8 @@ def _plan(
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
     special = [schema for schema in schemas if schema != Json().schema]
     schema = next(iter([*special, *schemas] if info.schemas else []), None)
+    if info.forms == "gbnf":
+        forms = [(name, form) for name, form in forms if says(form)]
     form, steered = joined(forms if schema is None and not options.tools else ())
     return Plan(
         prompt=prompt,

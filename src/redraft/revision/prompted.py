@@ -8,7 +8,9 @@ choice in `choose`; this module decides when to stop.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from redraft.chain import CheckResult, Choice, Feedback, Stop, Usage, Verdict, Way, is_blank, score_of
@@ -106,6 +108,8 @@ def _write_next(state: State) -> Loop[Stop | None]:
     return stop
 
 
+_log = logging.getLogger(__name__)
+
 DRAFT = Choice(way="draft")
 
 
@@ -200,6 +204,9 @@ def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
     checked = yield from run_checks(step.answer, pay, fix=fix)
     if checked.given_up:
         return None
+    unheld = any(each.name in step.steered and not each.passed for each in checked.results)
+    if unheld and step.finish == "stop" and state.plan.info.forms == "gbnf":
+        _tell_unheld(state.plan.info.name)
     if not checked.mended or (score_of(checked.then) or 0) < (score_of(checked.results) or 0):
         return checked.results
     _note_checks(state, checked.results)
@@ -207,6 +214,14 @@ def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
         yield StepDone(state.last, state.steps[-1])
     state.begin(checked.mended, "stop", Usage(), by="fix")
     return checked.then
+
+
+@lru_cache
+def _tell_unheld(model: str) -> None:
+    """Log once in this process that an answer is not in the form that its server was sent."""
+    _log.warning(
+        "%s was sent a grammar, and its answer fails a check of it: see if its server has them.", model
+    )
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:

@@ -45,10 +45,10 @@ def lark(form: Form, tokens: int) -> str:
     if form == Form():
         return ""
     if form.schema is not None:
-        return HEAD + _Words(form, tokens).json()
+        return HEAD + Words(form, tokens).json()
     fixed = form.has or form.opening or form.closing or form.postscript
     if fixed or form.words != ANY or form.sentences != ANY:
-        return HEAD + _Words(form, tokens).text()
+        return HEAD + Words(form, tokens).text()
     return HEAD + _free(form, tokens)
 
 
@@ -67,7 +67,7 @@ def _free(form: Form, tokens: int) -> str:
     return _written(rules)
 
 
-class _Words:
+class Words:
     """Writes the grammar of a row of words: `w` is any word, `x` one within a sentence, `Z` ends one."""
 
     def __init__(self, form: Form, tokens: int) -> None:
@@ -75,7 +75,7 @@ class _Words:
         tied = bool(form.closing or form.postscript)
         self.room = max(int(tokens * (LISTED if tied else WORDS)), 8)  # words
         self.lacks = (*form.lacks, *([form.postscript] if form.postscript else []))
-        self.space = _SPACE if form.sentences == ANY else " "  # a line break may end a sentence
+        self.space = _SPACE if form.sentences == ANY else "[ ]"  # a line break may end a sentence
         self.rules: dict[str, str] = {"start": ""}
         self.stop = self._class(_STOPS)
         stop = self.stop + self._class(_CLOSERS) + "?"
@@ -88,17 +88,14 @@ class _Words:
             "S": self._word(f"{self._class(':' + _STOPS)}{self._class(_CLOSERS)}?{_SPACE}", within=True),
             "L": self._word(""),
             "Y": f"/{_SPACE}/",
+            "O": f"/{self._class(',:;')}?{self.space}/",
         }
 
     def text(self) -> str:
         """Return the grammar of a text."""
         form = self.form
         quote = ['"\\""'] if form.quoted else []
-        opening = (
-            [self._given("OPENING", form.opening), f"/{self._class(',:;')}?{self.space}/"]
-            if form.opening
-            else []
-        )
+        opening = [self._given("OPENING", form.opening), "O"] if form.opening else []
         low, high = self._left()
         keys = len(form.has)
         gap = min(high // (keys + 1), (high - low) // max(keys, 1), LONGEST)
@@ -215,8 +212,8 @@ class _Words:
         most = max(min(most, high // max(least + 1, SENTENCE if form.words == ANY else 1)), few)
         length = max(min(high // (few if form.words == ANY else most), 2 * LONGEST) - 1, least)
         self.rules["C"] = self._word(self.space, within=True, first="a-z" if form.case == "lower" else "A-Z")
-        self.rules["s"] = f"C x{{{least - 1},{length - 1}}} Z" if length > 1 else "C Z"
-        more = [f"(Y s){{{few - 1},{most - 1}}}"] if most > 1 else []
+        another = f"Y C x{{{least - 1},{length - 1}}} Z" if length > 1 else "Y C Z"
+        more = [f"({another}){{{few - 1},{most - 1}}}"] if most > 1 else []
         tied = ["Y"] if form.closing or form.postscript else []
         return [f"x{{{least},{length}}} Z", *more, *tied]
 

@@ -116,7 +116,7 @@ def test_without_llguidance_checks_only_check(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(guide.importlib.util, "find_spec", lambda _: None)
     opened = made()
     assert not opened.info.forms
-    chain = redraft.revise("Write.", model=opened, checks=CHECKS, max_tokens=20, max_revisions=0)
+    chain = redraft.revise("Write.", model=opened, checks=CHECKS, max_tokens=20, max_revisions=0, seed=1)
     assert chain.steps[0].steered == ()
     run(opened.aclose())
 
@@ -127,7 +127,9 @@ def test_a_grammar_that_llguidance_gives_up_is_left_out_and_it_is_said_once(
     monkeypatch.setattr(guide, "lark", lambda *_: "start: /((?s:.*)word){900}/ & /((?s:.*)rain){900}(?s:.*)/")
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            chain = redraft.revise("?", model=engine, checks=["words<=2"], max_tokens=20, max_revisions=0)
+            chain = redraft.revise(
+                "?", model=engine, checks=["words<=2"], max_tokens=20, max_revisions=0, seed=1
+            )
             assert chain.usage.completion_tokens == 20
             assert chain.steps[0].steered == ()
     (record,) = caplog.records

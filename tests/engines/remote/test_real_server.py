@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import redraft
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.errors import ContextError, ServerError
@@ -67,4 +68,23 @@ async def test_llama_cpp_is_sent_the_image_and_says_that_it_takes_none(llama_ser
     engine = await RemoteEngine.connect(llama_server)
     with pytest.raises(ServerError, match="image input is not supported"):
         await collected(engine.chat([question], Sampling(max_tokens=8)))
+    await engine.aclose()
+
+
+@pytest.mark.parametrize(
+    "checks",
+    [
+        ["contains:lighthouse", "contains:storm", "sentences==3", "ends:Good night."],
+        ["lacks:sea", "lacks:the", "lacks:I", "words<=20"],
+        ["ifeval:change_case:english_lowercase", "starts:dear friend"],
+        ["ifeval:startend:quotation", "lacks:,"],
+    ],
+    ids=str,
+)
+async def test_a_real_server_keeps_to_a_form(llama_server: str, checks: list[str]) -> None:
+    engine = await RemoteEngine.connect(llama_server)
+    options = {"model": engine, "checks": checks, "max_tokens": 100, "temperature": 0.0, "max_revisions": 0}
+    chain = await redraft.arevise("Write a note to a friend about a walk by the sea.", **options)
+    assert chain.passed, chain.answer
+    assert chain.steps[0].steered == tuple(checks)
     await engine.aclose()

@@ -78,7 +78,7 @@ class HfEngine(LocalEngine):
             token_ids=True,
             chats=self._tokenizer.chats,
             native=native,
-            forms=installed(),
+            forms="lark" if installed() else "",
             logprobs=True,
             scores=True,
         )

@@ -369,7 +369,7 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         fields=SAMPLING_FIELDS | {OF_TEMPLATE},
         tools="tools" in (template or ""),
         schemas=True,
-        forms=True,
+        forms="lark",
         embeds=_embeds(headers[0]),
         logprobs=True,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),

@@ -38,9 +38,11 @@ from redraft.engines.base import (
 from redraft.engines.price import Price
 from redraft.engines.remote.server import ADDRESS_HINT, MISSING, Refusal, Server
 from redraft.engines.remote.wire import (
+    GRAMMARS,
     Body,
     CallPiece,
     Chunk,
+    Complaint,
     Halves,
     TokenCounts,
     adapted,
@@ -49,14 +51,17 @@ from redraft.engines.remote.wire import (
     completion_body,
     estimated_counts,
     in_dialect,
+    is_about_grammar,
     length_of,
     read_chunk,
     read_complaint,
     tool_calls,
+    with_grammar,
 )
 from redraft.engines.retry import Patience, backoff
 from redraft.engines.schemas import UNBOUND, SchemaWatch, with_plain_patterns
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError, UsageError
+from redraft.steering.gbnf import gbnf, says
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +122,7 @@ class RemoteEngine(Engine):
         self._refused: defaultdict[str, set[str]] = defaultdict(set)
         self._most: float = inf  # new tokens that the server allows, as far as it has said
         self._schemas, self._llamacpp = SchemaWatch(), False
+        self._grammar = ""  # the field of a request that takes a grammar; empty if none does
 
     @classmethod
     async def connect(
@@ -146,12 +152,13 @@ class RemoteEngine(Engine):
         except BaseException:
             await engine.aclose()
             raise
-        engine._llamacpp = found.owner == "llamacpp"
+        engine._llamacpp, engine._grammar = found.owner == "llamacpp", found.grammar
         engine._info = replace(
             engine._info,
             name=found.name,
             context=found.context,
             token_ids=found.token_ids,
+            forms="gbnf" if found.grammar else "",
             price=price_of(found.name),
         )
         return engine
@@ -183,7 +190,11 @@ class RemoteEngine(Engine):
         if sampling.schema is not None:
             schema = with_plain_patterns(sampling.schema, llamacpp=self._llamacpp)
             sampling = replace(sampling, schema=schema)
-        return self._deltas(_CHAT, chat_body(self._info.name, messages, sampling, stop), sampling)
+        body = chat_body(self._info.name, messages, sampling, stop)
+        form, own = sampling.form, GRAMMARS & (sampling.extra_body or {}).keys()
+        if form is not None and self._grammar and sampling.schema is None and says(form) and not own:
+            body = with_grammar(body, self._grammar, gbnf(form, sampling.max_tokens))
+        return self._deltas(_CHAT, body, sampling)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -199,6 +210,7 @@ class RemoteEngine(Engine):
                 aclosing(self._chunks(response, reply)) as chunks,
             ):
                 reply.taken, by_tool = True, answers_by_tool(reply.request)
+                steered = sampling.form is None or bool(GRAMMARS & reply.request.keys())
                 async for chunk in chunks:
                     if by_tool and chunk.arguments:
                         chunk = replace(chunk, text=chunk.text + chunk.arguments)
@@ -208,9 +220,14 @@ class RemoteEngine(Engine):
                         return
                     text = halves.add(chunk.text)
                     if text or chunk.tokens or chunk.logprobs:
-                        yield Delta(text, chunk.tokens, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
+                        found = Delta(text, chunk.tokens, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
+                        yield found if steered else replace(found, unsteered=True)
             yield self._last(reply, halves.end(), min(limit, self._most), sampling)
         except EngineError as error:
+            complaint = Complaint(error.args[0])
+            if reply.taken and GRAMMARS & reply.request.keys() and is_about_grammar(complaint):
+                self._without_forms(complaint.message)
+                error.ready = True
             if reply.taken:  # what the server read and wrote is paid for
                 yield reply.counted()
             if error.passing and isinstance(error, ServerError):  # it may be shutting down: tell it later
@@ -236,6 +253,8 @@ class RemoteEngine(Engine):
         if "response_format" in reply.request:
             name = f"{self._server.host}#{self._info.name}"
             self._schemas.look(name, reply.text, reply.finish or "stop")
+        if GRAMMARS & reply.request.keys() and reply.thought and not reply.text.strip():
+            self._without_forms("it thinks in the form, and does not answer")
         return replace(
             reply.counted(),
             text=text,
@@ -284,6 +303,8 @@ class RemoteEngine(Engine):
         for gone, refusal, changed in refusals:
             if not (gone or refusal.complaint.counted):
                 self._most = min(self._most, length_of(changed) or inf)
+            if gone & GRAMMARS:
+                self._without_forms(refusal.complaint.message)
             of_schema = bool(gone & {"response_format", "tool_choice"})
             refused = self._refused[schema if of_schema else ""]
             if of_schema and not gone <= refused:  # another call may have been told the same
@@ -292,6 +313,13 @@ class RemoteEngine(Engine):
                 fields = " and ".join(sorted(gone))
                 _log.warning("%s refuses %s: %s. %s.", self._server.host, fields, words, then)
             refused |= gone
+
+    def _without_forms(self, why: str) -> None:
+        """Send no grammars any more, and say so once."""
+        if self._grammar:
+            words = self._server.clean(why)[:200].rstrip(" .")
+            _log.warning("%s takes no grammars: %s. So checks only check.", self._server.host, words)
+        self._grammar, self._info = "", replace(self._info, forms="")
 
     def _debug(self, what: str, record: Body) -> None:
         """Log a request or reply on one line, without keys, `extra_body` and `extra_headers`."""
@@ -539,6 +567,7 @@ class Listed:
     context: int | None = None
     owner: str = ""
     token_ids: bool = False
+    grammar: str = ""  # the field of a request that takes a grammar
 
 
 async def choose(server: Server, name: str | None) -> Listed:
@@ -556,7 +585,14 @@ async def choose(server: Server, name: str | None) -> Listed:
             f"{server.url} has {len(names) or 'no'} models; name one of them.{has(names)}",
             hint=f"--model {server.url}#{names[0] if names else 'name'}",
         )
-    return replace(found, token_ids=found.owner == "vllm" and await _gives_token_ids(server))
+    version = await _version(server) if found.owner == "vllm" else ()
+    old = (0,) < version < (0, 11)
+    fields = {
+        "llamacpp": "grammar",
+        "sglang": "ebnf",
+        "vllm": "guided_grammar" if old else "structured_outputs",
+    }
+    return replace(found, token_ids=version >= (0, 10, 2), grammar=fields.get(found.owner, ""))
 
 
 async def models(server: Server, *, needed: bool) -> list[Listed]:
@@ -598,12 +634,12 @@ def _listed(entry: dict[str, Any]) -> Listed:
     return Listed(str(entry["id"]), context, str(entry.get("owned_by", "")))
 
 
-async def _gives_token_ids(server: Server) -> bool:
-    """Return whether this vLLM has `return_token_ids`, which came with version 0.10.2."""
+async def _version(server: Server) -> tuple[int, ...]:
+    """Return the version of a vLLM; empty if it does not say. `return_token_ids` came with 0.10.2."""
     try:
         reply = await server.fetch("GET", root(server.url) + "/version")
     except EngineError:
-        return False
+        return ()
     version = reply.get("version") if isinstance(reply, dict) else None
     numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", str(version))
-    return numbers is not None and tuple(map(int, numbers.groups())) >= (0, 10, 2)
+    return tuple(map(int, numbers.groups())) if numbers else ()

@@ -131,6 +131,14 @@ def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop:
     return body
 
 
+def with_grammar(body: Body, field: str, grammar: str) -> Body:
+    """Return a request whose answer keeps to a grammar, in the field that the server has for it."""
+    return {**body, field: {"grammar": grammar} if field == "structured_outputs" else grammar}
+
+
+GRAMMARS = frozenset({"grammar", "ebnf", "structured_outputs", "guided_grammar"})
+"""Fields of a request that take a grammar: of llama.cpp, SGLang, and vLLM from 0.11.0 on and before."""
+
 _ANSWER = "answer"  # the name of the schema, and of the tool that takes an answer
 
 
@@ -390,6 +398,8 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
     """
     if "response_format" in body and _OF_SCHEMA.search(complaint.message):
         return in_dialect(body, {"response_format"})
+    if GRAMMARS & body.keys() and is_about_grammar(complaint):
+        return in_dialect(body, GRAMMARS)
     if "tool_choice" in body and _OF_TOOLS.search(complaint.message):
         return in_dialect(body, {"tools", "tool_choice"})
     for extra in ("stream_options", "return_token_ids", "top_logprobs", "logprobs"):
@@ -402,6 +412,12 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
     return {**body, name: room} if room else None
 
 
+def is_about_grammar(complaint: Complaint) -> bool:
+    """Return whether a server complains of a grammar."""
+    return bool(_OF_GRAMMAR.search(complaint.message))
+
+
+_OF_GRAMMAR = re.compile(r"grammar|ebnf|structured|guided", re.I)
 _OF_SCHEMA = re.compile(r"response_format|json.?schema|\bschema\b|grammar|structured", re.I)
 _OF_TOOLS = re.compile(r"tool|function|json.?schema|\bschema\b|grammar|structured", re.I)
 _OF_LENGTH = re.compile(r"\bmax_(completion_|new_|output_)?tokens|\b(completion|output) tokens", re.I)

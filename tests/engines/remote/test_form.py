@@ -1,0 +1,158 @@
+"""The form of an answer goes to a server as a grammar, in the field that this server has for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+import redraft
+from redraft.engines.base import Sampling
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.remote.wire import GRAMMARS
+from redraft.errors import ServerError
+from redraft.revision import prompted
+from redraft.steering.form import Form
+from redraft.steering.gbnf import gbnf
+from tests.engines.fake_server import (
+    DONE,
+    FakeServer,
+    Reply,
+    chat_reply,
+    error_reply,
+    event,
+    json_reply,
+    models_reply,
+    sse_reply,
+)
+from tests.engines.remote.asking import ASK, CHAT, ONCE, collected
+
+CHECKS = ["words<=9", "contains:rain"]
+FORM = Form(has=("rain",), words=(0, 9))
+GRAMMAR = gbnf(FORM, 60)
+REFUSED = error_reply(400, "Failed to initialize samplers: failed to parse grammar")
+
+
+def served(server: FakeServer, owner: str = "llamacpp", version: str = "") -> str:
+    server.on("GET /v1/models", models_reply("m", owned_by=owner))
+    server.on("GET /version", json_reply({"version": version}) if version else error_reply(404, "none"))
+    return server.url
+
+
+def revise(server: FakeServer, *replies: Reply, owner: str = "llamacpp", **options: Any) -> redraft.Chain:
+    server.on(CHAT, *replies)
+    given = {"checks": CHECKS, "max_revisions": 0, "max_tokens": 60, **options}
+    return redraft.revise("Rain?", model=served(server, owner), **given)
+
+
+def bodies(server: FakeServer) -> list[Any]:
+    return [request.json for request in server.asked(CHAT)]
+
+
+def grammars(server: FakeServer) -> list[set[str]]:
+    return [GRAMMARS & body.keys() for body in bodies(server)]
+
+
+@pytest.mark.parametrize(
+    ("owner", "version", "sent"),
+    [
+        ("llamacpp", "", {"grammar": GRAMMAR}),
+        ("sglang", "", {"ebnf": GRAMMAR}),
+        ("vllm", "0.11.0", {"structured_outputs": {"grammar": GRAMMAR}}),
+        ("vllm", "0.10.2", {"guided_grammar": GRAMMAR}),
+        ("vllm", "", {"structured_outputs": {"grammar": GRAMMAR}}),
+    ],
+)
+async def test_each_server_has_its_field(
+    server: FakeServer, owner: str, version: str, sent: dict[str, Any]
+) -> None:
+    server.on(CHAT, chat_reply("Rain falls."))
+    engine = await RemoteEngine.connect(served(server, owner, version))
+    assert engine.info.forms == "gbnf"
+    deltas = await collected(engine.chat(ASK, Sampling(form=FORM, max_tokens=60)))
+    await engine.aclose()
+    assert {name: bodies(server)[0][name] for name in sent} == sent
+    assert grammars(server) == [sent.keys()]
+    assert not any(delta.unsteered for delta in deltas)
+
+
+def test_a_chain_says_what_steered_it(server: FakeServer) -> None:
+    chain = revise(server, chat_reply("Rain falls."), checks=[*CHECKS, "lacks:the town"])
+    assert chain.steps[0].steered == ("words<=9", "contains:rain")  # GBNF has no phrase that may not come
+    assert grammars(server) == [{"grammar"}]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"owner": "openai"},
+        {"steer": False},
+        {"output": int},
+        {"extra_body": {"guided_grammar": "mine"}},
+        {"checks": ["lacks:the town"]},
+    ],
+    ids=str,
+)
+def test_others_are_asked_without_and_no_step_says_that_it_was_steered(
+    server: FakeServer, options: dict[str, Any]
+) -> None:
+    chain = revise(server, chat_reply("7"), **options)
+    assert chain.steps[0].steered == ()
+    assert grammars(server) == [GRAMMARS & options.get("extra_body", {}).keys()]
+
+
+def test_a_refusal_is_remembered_and_told_once(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        chain = revise(server, REFUSED, chat_reply("Snow."), chat_reply("Rain falls."), max_revisions=1)
+    assert chain.passed
+    assert [step.steered for step in chain.steps] == [(), ()]
+    assert grammars(server) == [{"grammar"}, set(), set()]
+    (record,) = caplog.records
+    assert "takes no grammars: Failed to initialize samplers" in record.getMessage()
+
+
+def test_an_error_in_the_stream_is_a_refusal_too(server: FakeServer) -> None:
+    """SGLang compiles a grammar when the reply has begun."""
+    error = sse_reply(event({"error": {"message": "Invalid grammar request", "code": 400}}), DONE)
+    chain = revise(server, error, chat_reply("Rain falls."), owner="sglang")
+    assert chain.passed
+    assert grammars(server) == [{"ebnf"}, set()]
+
+
+def test_a_model_that_thinks_in_the_form_is_asked_without(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    thought = event({"choices": [{"index": 0, "delta": {"reasoning_content": "Rain."}}]})
+    end = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    with caplog.at_level(logging.WARNING):
+        chain = revise(server, sse_reply(thought, end, DONE), chat_reply("Rain falls."), drafts=2)
+    assert chain.answer == "Rain falls."
+    assert grammars(server) == [{"grammar"}, set()]
+    assert "it thinks in the form" in caplog.text
+
+
+def test_a_server_that_ignores_grammars_is_noticed_and_told_once(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompted._tell_unheld.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        chain = revise(server, *map(chat_reply, ("Snow.", "Fog.", "Rain falls.")), max_revisions=2)
+    assert chain.passed
+    assert len(chain.steps) == 3
+    (record,) = caplog.records
+    assert "m was sent a grammar, and its answer fails" in record.getMessage()
+
+
+def test_another_refusal_leaves_grammars_on(server: FakeServer) -> None:
+    async def twice() -> None:
+        server.on(CHAT, error_reply(400, "temperature must be at most 2"), chat_reply("Rain falls."))
+        engine = await RemoteEngine.connect(served(server), patience=ONCE)
+        with pytest.raises(ServerError, match="temperature"):
+            await collected(engine.chat(ASK, Sampling(form=FORM)))
+        await collected(engine.chat(ASK, Sampling(form=FORM)))
+        await engine.aclose()
+
+    asyncio.run(twice())
+    assert grammars(server) == [{"grammar"}, {"grammar"}]
