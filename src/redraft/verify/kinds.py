@@ -233,6 +233,9 @@ MATCHES = _for_anyone(
     _of_text("text", "Matches.of"),
     escapes_itself=True,
 )
+GROUNDED = _for_anyone(
+    "grounded", "its numbers, names, dates and quotations are in the prompt", _plain("grounded", "Grounded")
+)
 STARTS = _for_anyone("starts:TEXT", "begins with this text, ignoring case", _of_text("text", "Starts"))
 ENDS = _for_anyone("ends:TEXT", "ends with this text, ignoring case", _of_text("text", "Ends"))
 JSON = _for_anyone(
