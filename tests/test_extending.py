@@ -50,8 +50,8 @@ def redraft(python: Path, *words: object, cwd: Path) -> subprocess.CompletedProc
 
 def test_each_module_is_short(package: Path) -> None:
     lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in package.rglob("*.py")}
-    assert {"links.py", "engine.py", "capitals.py"} <= {*lengths}
-    assert max(lengths.values()) < 40
+    assert {"links.py", "engine.py", "capitals.py", "cards.py", "short.py", "places.py"} <= {*lengths}
+    assert max(lengths.values()) < 45
 
 
 def test_doctor_shows_them_with_their_package(python: Path, tmp_path: Path) -> None:
@@ -92,6 +92,21 @@ def test_the_task_scores_a_model(python: Path, tmp_path: Path) -> None:
     assert "1 of 2" in done.stdout
     first = json.loads((tmp_path / "answers.jsonl").read_text("utf-8").splitlines()[0])
     assert first["prompt"]["instruction"] == "What is the capital of Italy? Answer with its name alone."
+
+
+def test_the_tests_of_the_page_pass(python: Path, package: Path) -> None:
+    done = typed(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=package)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+
+
+def test_the_command_lists_places(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "places.json").write_text('{"Rome": "In Italy."}')
+    assert redraft(python, "places", "places.json", cwd=tmp_path).stdout == "Rome\n"
+    (tmp_path / "places.json").write_text("[]")
+    wrong = redraft(python, "places", "places.json", cwd=tmp_path)
+    assert (wrong.returncode, "places.json is no table" in wrong.stderr) == (2, True)
+    assert "  places    List the places of a table." in redraft(python, "--help", cwd=tmp_path).stdout
 
 
 @pytest.mark.slow

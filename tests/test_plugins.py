@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Callable
@@ -15,8 +16,9 @@ import redraft
 from redraft import plugins as module
 from redraft.cli import app
 from redraft.cli.commands import _command
-from redraft.errors import CheckSyntaxError, UsageError
-from redraft.evaluation.tasks.tasks import Task
+from redraft.errors import CheckSyntaxError, EngineError, RecordError, UsageError
+from redraft.evaluation.tasks.tasks import Task, checks_of, task_named
+from redraft.formats.read.shapes import read_shape, shapes
 from redraft.plugins import Plugin, PluginError, PluginWarning, all_plugins, load_all, plugins
 from redraft.verify.kinds import check_kinds, may_ask_judge
 from redraft.verify.parse import parse_check
@@ -107,7 +109,7 @@ def test_the_first_of_two_versions_in_the_path_counts(installs: Installs, tmp_pa
 BROKEN = {
     "its import fails": (
         {"code": "import of_another_package"},
-        "ModuleNotFoundError: No module named 'of_another_",
+        "redraft_odd.py:1, in <module>: ModuleNotFoundError: No module named 'of_another_",
     ),
     "it has no such name": (
         {"target": "{}:other"},
@@ -220,7 +222,7 @@ def test_a_command_that_does_not_load_is_named_by_help_and_doctor(installs: Inst
     assert status == 0
     assert "  greet     the command 'greet' of the package" in text
     status, text = typed("greet")
-    assert (status, "does not load: ModuleNotFoundError" in text, "uninstall redraft-shouts" in text) == (
+    assert (status, "in <module>: ModuleNotFoundError" in text, "uninstall redraft-shouts" in text) == (
         2,
         True,
         True,
@@ -228,6 +230,204 @@ def test_a_command_that_does_not_load_is_named_by_help_and_doctor(installs: Inst
     status, text = typed("doctor")
     assert "no  plugin         the command 'greet' of the package redraft-shouts 1.0 does not load" in text
     assert "> Install another version of it, or remove it: pip uninstall redraft-shouts" in text
+
+
+IMPORTS = """
+from redraft import Prompt, failed, passed
+from redraft.chain import Step
+from redraft.evaluation.tasks.tasks import Task
+from redraft.formats.read.fields import Format, Parts, Shape
+from redraft.verify.kinds import CheckKind
+from redraft.verify.text import Contains
+
+def read(fields):
+    return Parts(Prompt(instruction=fields.text("zap")))
+"""
+
+WRONG_FIELDS = {
+    "CheckKind('c', None, read)": "TypeError: about of a CheckKind is None, and not a text",
+    "CheckKind('c', 'x', None)": "TypeError: make of a CheckKind is None, and not a function",
+    "CheckKind('c', 'x', read, writer='me')": "ValueError: writer of a CheckKind is 'me', and none ",
+    "Format([Shape('s', 'zap', read)])": "TypeError: needs of a Shape is 'zap', and not a set",
+    "Format(Shape('s', {'zap'}, read))": "TypeError: shapes of a Format is Shape(",
+    "Format([read])": "TypeError: one of the shapes of a Format is <function read",
+    "Format([], order='first')": "TypeError: order of a Format is 'first', and not a whole number",
+    "Task('x', None)": "TypeError: checks of a Task is None, and not a function",
+}
+
+
+@pytest.mark.parametrize(("made", "why"), WRONG_FIELDS.items())
+def test_a_field_of_a_wrong_type_harms_no_other(made: str, why: str, installs: Installs) -> None:
+    installs("redraft-odd", target="{}:kind", code=f"{IMPORTS}\nkind = {made}\n")
+    with pytest.raises(PluginError) as caught:
+        plugins(GROUP)["odd"].load(object)
+    assert re.search(r"does not load: redraft_odd\.py:\d+, in <module>", caught.value.message)
+    assert why in caught.value.message
+
+
+def test_an_import_that_exits_or_prints(installs: Installs, capfd: pytest.CaptureFixture[str]) -> None:
+    installs("redraft-odd", code=f"print('loud')\n{CODE}")
+    assert plugins(GROUP)["odd"].load(Task)
+    assert capfd.readouterr() == ("", "loud\n")
+    installs("redraft-script", "script", code="raise SystemExit('a script')")
+    with pytest.raises(PluginError, match="in <module>: SystemExit: a script"):
+        plugins(GROUP)["script"].load(Task)
+
+
+@pytest.mark.parametrize("name", ["my check", "1st", "a.b", "_x"])
+def test_a_name_that_nobody_can_type(name: str, installs: Installs) -> None:
+    installs("redraft-odd", name)
+    with pytest.raises(PluginError, match="does not load: a name has a letter first"):
+        plugins(GROUP)[name].load(Task)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    {
+        "lambda written: 1 / 0": "in <lambda>: ZeroDivisionError: division by zero.",
+        "lambda written: None": "returned None, and no Check.",
+        "lambda written: exit()": "in <lambda>: SystemExit: None.",
+    }.items(),
+)
+def test_a_check_that_cannot_be_made(make: str, why: str, installs: Installs) -> None:
+    code = f"{IMPORTS}\nkind = CheckKind('odd', 'is odd', {make})\n"
+    installs("redraft-odd", target="{}:kind", code=code, group="redraft.checks")
+    with pytest.raises(PluginError) as caught:
+        parse_check("any(odd; words<=5)")
+    assert caught.value.message.startswith("the check 'odd' of the package redraft-odd 1.0 ")
+    assert caught.value.message.endswith(why)
+
+
+@pytest.mark.parametrize(
+    ("reader", "why"),
+    {
+        "lambda fields: 1 / 0": "a.jsonl:1: the format 'odd' of the package redraft-odd 1.0 crashed: ",
+        "lambda fields: 'x'": "a.jsonl:1: the format 'odd' of the package redraft-odd 1.0 returned 'x', ",
+        "lambda fields: Parts('x')": "a.jsonl:1: read as a card: prompt: ",
+    }.items(),
+)
+def test_a_reader_of_nonsense_names_the_record(reader: str, why: str, installs: Installs) -> None:
+    code = f"{IMPORTS}\nkind = Format([Shape('card', {{'zap'}}, {reader})])\n"
+    installs("redraft-odd", target="{}:kind", code=code, group="redraft.formats")
+    shapes.cache_clear()
+    try:
+        with pytest.raises(RecordError) as caught:
+            read_shape({"zap": "x"}, "a.jsonl:1")
+        assert read_shape({"prompt": "x"}, "a.jsonl:2").prompt.text == "x"
+    finally:
+        shapes.cache_clear()
+    assert caught.value.message.startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("checks", "why"),
+    {
+        "lambda *_: 1 / 0": "r/1: the task 'odd' of the package redraft-odd 1.0 crashed: ",
+        "lambda *_: None": "r/1: the task 'odd' of the package redraft-odd 1.0 returned None, and ",
+        "lambda *_: []": "r/1: it has no check that scores.",
+        "lambda *_: [5]": "r/1: a check is a text, a Check or a function, not 5.",
+    }.items(),
+)
+def test_a_task_whose_checks_are_nonsense(checks: str, why: str, installs: Installs) -> None:
+    installs(
+        "redraft-odd", target="{}:kind", code=f"{IMPORTS}\nkind = Task('a zap', {checks}, lambda record: 5)\n"
+    )
+    task, record = task_named("odd"), redraft.Chain(id="r/1", prompt=redraft.Prompt(instruction="x"))
+    with pytest.raises(RecordError) as caught:
+        checks_of(task, record)
+    assert caught.value.message.startswith(why)
+    assert task.prompt
+    with pytest.raises(PluginError, match="returned 5, and no str"):
+        task.prompt(record)
+
+
+CHAT = """
+from redraft import Engine
+from redraft.engines.base import Delta, EngineInfo
+from redraft.engines.load import EngineKind
+
+class Odd(Engine):
+    info = EngineInfo(name="odd", engine="odd", continues=False)
+    async def chat(self, messages, sampling, stop=()):
+        yield Delta("Rain.")
+        {}
+
+async def opened(reference, opening):
+    return Odd() if reference.target else 5
+
+kind = EngineKind("odd:WORD", opened)
+"""
+
+ODD_REPLIES = {
+    "1 / 0": "the engine 'odd' crashed: redraft_odd.py:10, in chat: ZeroDivisionError: division by zero.",
+    "raise SystemExit('bye')": "the engine 'odd' crashed: redraft_odd.py:10, in chat: SystemExit: bye.",
+    "yield 'text'": "the engine 'odd' gave 'text', and no Delta with a text.",
+    "yield Delta(5)": "the engine 'odd' gave Delta(text=5, ",
+    "yield Delta(finish='done')": "the engine 'odd' gave finish='done', and none of stop, max_tokens, ",
+    "yield Delta(finish='stop', completion_tokens=-1)": "the engine 'odd' gave -1 as a count of tokens.",
+    "yield Delta(' It is wet.')": "the engine 'odd' ended a reply without saying why.",
+}
+
+
+@pytest.mark.parametrize(("line", "why"), ODD_REPLIES.items())
+def test_an_engine_that_crashes_or_gives_nonsense(line: str, why: str, installs: Installs) -> None:
+    installs("redraft-odd", target="{}:kind", code=CHAT.format(line), group="redraft.engines")
+    with pytest.raises(EngineError) as caught:
+        redraft.revise("Describe rain.", model=f"odd:{hash(line)}")  # not loaded by another test
+    assert caught.value.message.startswith(why)
+    assert caught.value.chain.steps[0].answer.startswith("Rain.")  # what came is not lost
+
+
+def test_an_engine_of_another_package_answers_and_is_no_other_type(installs: Installs) -> None:
+    code = CHAT.format("yield Delta(finish='stop', completion_tokens=2)")
+    installs("redraft-odd", target="{}:kind", code=code, group="redraft.engines")
+    assert redraft.revise("Describe rain.", model="odd:x").answer == "Rain."
+    with pytest.raises(PluginError, match="opened 5, and no Engine"):
+        redraft.revise("Describe rain.", model="odd:")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "why"),
+    [
+        ("def greet():\n    1 / 0", 2, "crashed: redraft_shouts.py:2, in greet: ZeroDivisionError"),
+        ("async def greet(): pass", 2, "is no plain function, and no typer.Typer"),
+        ("greet = 5", 2, "5 is no plain function"),
+        ("import typer\ndef greet(): raise typer.Exit(7)", 7, ""),
+        ("def greet(): open('none.txt')", 2, "redraft: none.txt: No such file or directory."),
+    ],
+)
+def test_a_command_that_crashes(code: str, status: int, why: str, installs: Installs) -> None:
+    installs("redraft-shouts", "greet", "{}:greet", code, group="redraft.commands")
+    found, text = typed("greet")
+    assert found == status
+    assert why in text
+
+
+def test_a_crash_of_a_group_of_commands(installs: Installs) -> None:
+    group = "import typer\nzoo = typer.Typer()\n"
+    code = f"{group}@zoo.command()\ndef lion(): 1 / 0\n@zoo.command()\ndef cat(): pass\n"
+    installs("redraft-zoo", "zoo", "{}:zoo", code, group="redraft.commands")
+    assert (
+        "the command 'zoo' of the package redraft-zoo 1.0 crashed: redraft_zoo.py:4"
+        in typed("zoo", "lion")[1]
+    )
+    assert typed("zoo", "cat") == (0, "")
+
+
+def test_a_crash_of_redraft_itself_is_a_bug_and_keeps_its_traceback() -> None:
+    own = plugins(GROUP)["gsm8k"]
+    with pytest.raises(ZeroDivisionError), own.running():
+        1 / 0  # noqa: B018
+
+
+def test_doctor_says_that_a_plugin_is_of_a_wrong_type(installs: Installs) -> None:
+    installs("redraft-odd", target="{}:some")
+    text = typed("doctor")[1]
+    assert (
+        "no  plugin         the task 'odd' of the package redraft-odd 1.0 does not load: redraft_odd:some"
+        in text
+    )
+    assert "and no Task" in text
 
 
 def test_doctor_shows_what_is_installed_and_from_which_package(installs: Installs) -> None:

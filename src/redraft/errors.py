@@ -22,6 +22,7 @@ in `chain`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -52,6 +53,24 @@ def fault_of(error: Exception) -> str:
         return "it is nested too deeply"
     said = " ".join(str(error).split())
     return "a number in it has too many digits" if said.startswith("Exceeds the limit") else said
+
+
+def crash_of(error: BaseException) -> str:
+    """Describe an error and its place: `rules.py:12, in polite: KeyError: 'x'`.
+
+    The place is the last frame of the user's own code; if there is none, of an installed package.
+    """
+    import sysconfig
+    import traceback
+
+    text = f"{type(error).__name__}: {error}"
+    installed = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+    python = (str(Path(__file__).parent), "<", *map(sysconfig.get_path, ("stdlib", "platstdlib")))
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(python[:2])]
+    own = [frame for frame in theirs if not frame.filename.startswith((*python, *installed))]
+    own = own or [frame for frame in theirs if frame.filename.startswith(installed)]
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}: {text}" if own else text
 
 
 def shown(value: object) -> str:

@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from pkgutil import resolve_name
 
 from redraft import __version__
 from redraft.config import PREFIX, Config, config_path, load_config
 from redraft.engines.llamacpp import default_model
 from redraft.errors import ModelError, UsageError, install
-from redraft.plugins import OWN, PluginError, all_plugins
+from redraft.plugins import KINDS, OWN, PluginError, all_plugins
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _plugins() -> Iterator[Finding]:
         if each.package == OWN and not each.rivals:
             continue
         try:
-            each.load(object)
+            each.load(resolve_name(KINDS[each.group]))
         except PluginError as error:
             yield Finding("plugin", well=False, found=error.message, type_next=error.hint or "")
         else:

@@ -8,18 +8,23 @@ docs/extending.md shows how to write one.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cache
-from importlib import import_module
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, fields, replace
+from functools import cache, wraps
 from itertools import takewhile
-from typing import Literal, TypeVar, get_args
+from pkgutil import resolve_name
+from typing import Any, Literal, TypeVar, get_args
 
-from redraft.errors import RedraftError, UsageError
+from redraft.errors import RedraftError, UsageError, crash_of
 
+F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+
+_NAME = r"[A-Za-z][\w-]*"  # as checks, rewards, references and commands are typed
 
 Group = Literal[
     "redraft.engines",
@@ -32,13 +37,47 @@ Group = Literal[
 GROUPS: tuple[Group, ...] = get_args(Group)
 OWN = "redraft"  # the package whose plugins are built in
 
+KINDS: Mapping[str, str] = {
+    "redraft.engines": "redraft.engines.load:EngineKind",
+    "redraft.checks": "redraft.verify.kinds:CheckKind",
+    "redraft.rewards": "redraft.train.rl.rewards:RewardKind",
+    "redraft.formats": "redraft.formats.read.fields:Format",
+    "redraft.tasks": "redraft.evaluation.tasks.tasks:Task",
+    "redraft.commands": "collections.abc:Callable",
+}
+"""What the plugins of each group are."""
+
 
 class PluginError(UsageError):
-    """A plugin cannot be imported, is something else than it should be, or has a name that is taken."""
+    """A plugin cannot be imported, crashed, is or returns what it should not, or has a wrong name."""
 
 
 class PluginWarning(UserWarning):
     """A plugin is broken, and was left out."""
+
+
+_TYPES: Mapping[str, tuple[Any, str]] = {
+    "str": (str, "a text"),
+    "int": (int, "a whole number"),
+    "bool": (bool, "True or False"),
+    "Callable": (Callable, "a function"),
+    "Sequence": (Sequence, "a list"),
+    "Set": (Set, "a set"),
+    "frozenset": (frozenset, "a frozenset"),
+    "tuple": (tuple, "a tuple"),
+}
+
+
+class Kind:
+    """What a plugin is: a dataclass that refuses fields of a wrong type, which would harm other plugins."""
+
+    def __post_init__(self) -> None:
+        """Compare the fields with the annotations, which are texts here."""
+        for each in fields(self):  # type: ignore[arg-type]  # those that inherit are dataclasses
+            value, annotation = getattr(self, each.name), str(each.type)
+            kind, words = _TYPES.get(re.split(r"\W", annotation)[0], (object, ""))
+            if not isinstance(value, kind) and not (value is None and annotation.endswith("| None")):
+                raise TypeError(f"{each.name} of a {type(self).__name__} is {value!r:.60}, and not {words}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +103,7 @@ class Plugin:
         """Import the plugin.
 
         Raises:
-            PluginError: Its name is taken, importing it failed, or it is something else.
+            PluginError: Its name is taken or wrong, importing it failed, or it is something else.
             RedraftError: As the plugin raises it.
         """
         if self.rivals:
@@ -73,25 +112,50 @@ class Plugin:
                 f"{self} is in {packages}: only one of them may have that name.",
                 hint=f"pip uninstall {self.rivals[-1]}",
             )
-        module, _, attributes = self.target.partition(":")
-        try:
-            found: object = import_module(module)
-            for name in filter(None, attributes.split(".")):
-                found = getattr(found, name)
-        except RedraftError:
-            raise
-        except Exception as error:
-            if self.package == OWN:
-                raise
-            raise self._broken(f"{type(error).__name__}: {error}") from error
+        if not re.fullmatch(_NAME, self.name, re.ASCII):
+            raise self.fault("does not load: a name has a letter first, then letters, digits, _ and -.")
+        with self.running("does not load"), redirect_stdout(sys.stderr):  # standard output is for answers
+            found: object = resolve_name(self.target.removesuffix(":"))
         if not isinstance(found, kind):
-            raise self._broken(f"{self.target} is {found!r:.60}, and no {kind.__name__}")
+            raise self.fault(f"does not load: {self.target} is {found!r:.60}, and no {kind.__name__}.")
         return found
 
-    def _broken(self, why: str) -> PluginError:
+    def guarded(self, function: F, kind: Any, passing: tuple[type[BaseException], ...] = ()) -> F:
+        """Return a function of the plugin. It raises `PluginError` if it crashes or returns another type."""
+        if self.package == OWN:
+            return function
+
+        @wraps(function)
+        def call(*words: Any, **options: Any) -> Any:
+            with self.running(passing=passing):
+                found = function(*words, **options)
+            if not isinstance(found, kind):
+                raise self.fault(f"returned {found!r:.60}, and no {kind.__name__}.")
+            return found
+
+        return call  # type: ignore[return-value]  # of the same parameters
+
+    @contextmanager
+    def running(
+        self, fails: str = "crashed", passing: tuple[type[BaseException], ...] = ()
+    ) -> Iterator[None]:
+        """Turn an error of the plugin's code into one that names it. One of redraft's own code is a bug."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            if self.package == OWN or isinstance(error, (RedraftError, *passing)):
+                raise
+            import logging
+
+            logging.getLogger(__name__).debug("%s %s.", self, fails, exc_info=error)
+            raise self.fault(f"{fails}: {crash_of(error)}.") from error
+
+    def fault(self, what: str) -> PluginError:
+        """Return an error that says what is wrong with the plugin."""
         return PluginError(
-            f"{self} of the package {self.package} {self.version} does not load: {why}.",
-            hint=f"Install another version of it, or remove it: pip uninstall {self.package}",
+            f"{self} of the package {self.package} {self.version} {what}",
+            hint=f"Install another version of it, or remove it: pip uninstall {self.package}\n"
+            "If it is yours: docs/extending.md, and the traceback by redraft --debug …",
         )
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer._click import ClickException
 from typer.core import TyperCommand
 from typer.main import get_group, solve_typer_info_help
 from typer.models import TyperInfo
@@ -15,7 +16,7 @@ from typer.models import TyperInfo
 from redraft import __version__
 from redraft.cli.options import check_help
 from redraft.cli.shell import Verb, Verbs, debug_log
-from redraft.plugins import PluginError, plugins
+from redraft.plugins import OWN, PluginError, plugins
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
@@ -63,15 +64,22 @@ def _command(name: str) -> Command:
     if isinstance(found, typer.Typer):
         app.add_typer(found, name=name)
     else:
-        kind = _VerbWithChecks if name in ("ask", "chat", "answer", "serve", "eval") else Verb
-        app.command(name, cls=kind)(found)
-    return get_group(app).commands[name]
+        shows_checks = name in ("ask", "chat", "answer", "serve", "eval")
+        app.command(name, cls=_VerbWithChecks if shows_checks else Verb)(found)
+    command, plugin = get_group(app).commands[name], plugins("redraft.commands")[name]
+    passing = (typer.Exit, typer.Abort, ClickException, EOFError, OSError, SystemExit)
+    command.invoke = plugin.guarded(command.invoke, object, passing)  # type: ignore[method-assign]
+    return command
 
 
 def _loaded(name: str) -> Any:
     """Return the function or the group of a command. One that is broken has a function that says so."""
     try:
-        return plugins("redraft.commands")[name].load(object)
+        found = (plugin := plugins("redraft.commands")[name]).load(object)
+        plain = inspect.isfunction(found) and not inspect.iscoroutinefunction(found)
+        if plain or isinstance(found, typer.Typer) or plugin.package == OWN:
+            return found
+        raise plugin.fault(f"does not load: {found!r:.60} is no plain function, and no typer.Typer.")
     except PluginError as error:
         fault = error
 

@@ -27,20 +27,21 @@ from difflib import get_close_matches
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from redraft import hub
 from redraft.config import Config, Key, load_config
-from redraft.engines.base import Engine
+from redraft.engines.base import Engine, EngineInfo
 from redraft.engines.llamacpp import default_model
 from redraft.engines.price import price_of
 from redraft.engines.retry import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
+from redraft.engines.wrapped import GuardedEngine
 from redraft.errors import MissingExtra, ModelError, UsageError
 from redraft.formats.render.spans import TEMPLATES
 from redraft.options import Device, Dtype, MachineOptions
-from redraft.plugins import OWN, load_all, plugins
+from redraft.plugins import OWN, Kind, load_all, plugins
 
 if TYPE_CHECKING:
     from redraft.engines.local import LocalEngine
@@ -82,7 +83,7 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class EngineKind:
+class EngineKind(Kind):
     """A kind of engine: a plugin of the group `redraft.engines`. Its name is the kind of its references.
 
     Attributes:
@@ -301,9 +302,16 @@ async def load_engine(
 
 async def _opened(ref: str, opening: Opening) -> Engine:
     named = parse_reference(ref)
-    kind = kind_of(named)
+    kind, plugin = kind_of(named), plugins("redraft.engines")[named.kind]
     _check_machine(named, opening.machine, kind.takes)
-    return await kind.open(named, replace(opening, ref=ref))
+    if plugin.package == OWN:
+        return await kind.open(named, replace(opening, ref=ref))
+    with plugin.running():
+        engine: object = await kind.open(named, replace(opening, ref=ref))
+        info = getattr(engine, "info", None)
+    if not isinstance(info, EngineInfo) or Engine not in type(engine).__mro__:
+        raise plugin.fault(f"opened {engine!r:.60}, and no Engine with an EngineInfo as `info`.")
+    return GuardedEngine(cast("Engine", engine))
 
 
 def _check_machine(named: ModelReference, machine: MachineOptions, takes: frozenset[str]) -> None:

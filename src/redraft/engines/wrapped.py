@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, get_args
 
-from redraft.chain import Usage
+from redraft.chain import Finish, Usage
 from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Replies, Sampling, Tokens
 from redraft.engines.remote.wire import estimated_counts
+from redraft.errors import EngineError, RedraftError, crash_of, shown
 
 Ask = Callable[[Sampling], Replies]
 
@@ -59,6 +61,52 @@ class WrappedEngine(ABC):
     @abstractmethod
     def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
         """Reply to what determines it. `ask` asks the wrapped engine, with this sampling or a changed one."""
+
+
+class GuardedEngine(WrappedEngine):
+    """The engine of another package: what it raises becomes an `EngineError`, and so does a wrong delta."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the engine has beside the methods of every engine."""
+        return getattr(self._engine, name)
+
+    async def aclose(self) -> None:
+        """Close the engine, which nobody else can."""
+        await self._engine.aclose()
+
+    async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
+        name, finish = self.info.name, None
+        try:
+            async with aclosing(ask(request["sampling"])) as deltas:
+                async for delta in deltas:
+                    _check(delta, name)
+                    finish = delta.finish or finish
+                    yield delta
+        except RedraftError:
+            raise
+        except (Exception, SystemExit) as error:
+            logging.getLogger(__name__).debug("%s crashed.", name, exc_info=error)
+            hint = "This is a fault of the engine. Its traceback: redraft --debug …"
+            raise EngineError(f"the engine {name!r} crashed: {crash_of(error)}.", hint=hint) from error
+        if finish is None:
+            raise EngineError(f"the engine {name!r} ended a reply without saying why.", hint=_DELTAS)
+
+
+_DELTAS = "Yield Delta('text') for each piece, and Delta(finish='stop', completion_tokens=9) as the last."
+
+
+def _check(delta: object, name: str) -> None:
+    fault = ""
+    if not isinstance(delta, Delta) or not isinstance(delta.text, str):
+        fault = f"{shown(delta)}, and no Delta with a text"
+    elif delta.finish not in (None, *get_args(Finish)):
+        fault = f"finish={delta.finish!r:.60}, and none of {', '.join(get_args(Finish))}"
+    else:
+        for count in (delta.prompt_tokens, delta.cached_tokens, delta.completion_tokens):
+            if count is not None and (not isinstance(count, int) or count < 0):
+                fault = f"{count!r:.60} as a count of tokens"
+    if fault:
+        raise EngineError(f"the engine {name!r} gave {fault}.", hint=_DELTAS)
 
 
 class MeteredEngine(WrappedEngine):

@@ -22,7 +22,7 @@ from redraft.engines.base import OF_TOOLS, Delta, Engine, Sampling
 from redraft.engines.remote.wire import estimated_counts
 from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
-from redraft.errors import EngineError, HookError, RedraftError
+from redraft.errors import EngineError, HookError, RedraftError, crash_of
 from redraft.options import RETRIES
 from redraft.revision import native, prompted
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
@@ -44,7 +44,7 @@ from redraft.revision.ops import (
 from redraft.revision.state import Plan, State, complete_drafts, complete_steps
 from redraft.revision.stop import spent
 from redraft.revision.watch import Watch
-from redraft.verify.base import Check, crash_of, run_checks
+from redraft.verify.base import Check, run_checks
 from redraft.verify.mend import mended_by
 from redraft.verify.output import OutputCheck, parse_output, partial_output
 

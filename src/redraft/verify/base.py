@@ -10,17 +10,14 @@ import asyncio
 import inspect
 import logging
 import os
-import sysconfig
-import traceback
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from redraft.chain import CheckResult, Prompt, is_blank, whole
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import CheckError, RedraftError
+from redraft.errors import CheckError, RedraftError, crash_of
 from redraft.steering.form import Conflict, Form
 
 T = TypeVar("T")
@@ -252,27 +249,6 @@ def is_crash(error: BaseException) -> bool:
         return False
     task = asyncio.current_task()
     return not (isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling())
-
-
-def crash_of(error: BaseException) -> str:
-    """Describe an error and its place: `rules.py:12, in polite: KeyError: 'x'`.
-
-    The place is the last frame of the user's own code, which is neither redraft's nor installed.
-    """
-    text = f"{type(error).__name__}: {error}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS)]
-    if not own:
-        return text
-    return f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}: {text}"
-
-
-_NOT_THE_USERS = (
-    str(Path(__file__).parents[1]),
-    "<frozen ",
-    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
-)
-"""Prefixes of paths of code that is not the user's own."""
 
 
 def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:

@@ -17,8 +17,8 @@ from types import ModuleType
 from typing import Any, Self, TypeVar
 
 from redraft.chain import Prompt
-from redraft.errors import CheckError, CheckSyntaxError, UsageError, shown
-from redraft.verify.base import Outcome, crash_of, failed, passed
+from redraft.errors import CheckError, CheckSyntaxError, UsageError, crash_of, shown
+from redraft.verify.base import Outcome, failed, passed
 
 F = TypeVar("F", bound=Callable[..., Any])
 

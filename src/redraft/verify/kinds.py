@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, get_args
 
 from redraft.errors import CheckSyntaxError, RedraftError
-from redraft.plugins import load_all, plugins
+from redraft.plugins import Kind, load_all, plugins
 
 if TYPE_CHECKING:
     from redraft.engines.base import Engine
@@ -31,7 +31,7 @@ _SECONDS = re.compile(r"(?P<seconds>\d+(?:\.\d+)?)\s*s", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
-class CheckKind:
+class CheckKind(Kind):
     """A kind of check.
 
     Attributes:
@@ -53,6 +53,13 @@ class CheckKind:
     takes_option: bool = False
     asks_judge: bool = False
     escapes_itself: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a field of a wrong type, or a writer that is none."""
+        super().__post_init__()
+        if self.writer not in get_args(Writer):
+            known = ", ".join(get_args(Writer))
+            raise ValueError(f"writer of a CheckKind is {self.writer!r:.60}, and none of {known}")
 
     def allows(self, writer: Writer) -> bool:
         """Whether a writer may use it. The user may use all kinds."""

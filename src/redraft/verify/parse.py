@@ -108,7 +108,7 @@ class _Parser:
         written = Written(name, kind.form, head["option"], rest, self.judge, self.nested)
         if written.option is not None and not kind.takes_option:
             raise written.error(f"{name} has no option in brackets")
-        return kind.make(written)
+        return known[name].guarded(kind.make, Check)(written)
 
     def nested(self, text: str) -> Check:
         if self.depth == MAX_DEPTH:

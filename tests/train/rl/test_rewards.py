@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from redraft.chain import Chain, Prompt, Step
 from redraft.engines.hf.reward import RewardModel
-from redraft.errors import CheckError, CheckSyntaxError, ServerError, UsageError
+from redraft.errors import CheckError, CheckSyntaxError, RedraftError, ServerError, UsageError
 from redraft.train.rl import rewards
 from redraft.train.rl.rewards import parse_rewards
 from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
@@ -366,3 +366,30 @@ def test_all_that_can_judge_has_a_fingerprint(tmp_path: Path, monkeypatch: pytes
     assert not set(first) & {parse_rewards([form]).fingerprint for form in forms}
     for form in ("python:builtins.len", f"contains:{'x' * 300}"):
         assert parse_rewards([form]).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    {
+        "return [1.0]": "the reward 'odd' of the package redraft-odd 1.0 returned 1 number for 2 answers.",
+        "return [1.0, float('nan')]": "the reward odd:x is nan for the answer 'b b'.",
+        "return ['x', 1.0]": "the reward odd:x is 'x' for the answer 'a'.",
+        "return 1 / 0": "crashed: redraft_odd.py:4, in reward: ZeroDivisionError: division by zero.",
+    }.items(),
+)
+def test_a_reward_of_another_package_gives_a_finite_number_for_each_answer(
+    body: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"""from redraft.train.rl.rewards import RewardKind
+def make(form):
+    async def reward(chains):
+        {body}
+    return reward
+kind = RewardKind(make)
+"""
+    install(tmp_path, "redraft-odd", {"redraft.rewards": {"odd": "redraft_odd:kind"}}, code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "redraft_odd", raising=False)
+    with pytest.raises(RedraftError) as caught:
+        judged("odd:x")
+    assert caught.value.message.endswith(why)

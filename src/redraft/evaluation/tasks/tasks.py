@@ -8,7 +8,7 @@ revising.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ from redraft.evaluation.records import source_of
 from redraft.formats.read.records import chain_of
 from redraft.formats.texts import gold_answers
 from redraft.jobs.ledger import failures
-from redraft.plugins import plugins
+from redraft.plugins import Kind, plugins
 from redraft.verify.base import Check, run_checks
 from redraft.verify.code import CodeCheck
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber, SameJson
 from redraft.verify.ifeval import Constraint, loosened
-from redraft.verify.parse import parse_check
+from redraft.verify.parse import parse_check, parse_checks
 from redraft.verify.sandbox import find_sandbox
 
 KEY = "eval"  # the field of `meta` with the truth about a chain's answers
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Kind):
     """A task.
 
     Attributes:
@@ -129,7 +129,14 @@ def task_named(name: str) -> Task:
     known = plugins("redraft.tasks")
     if name not in known:
         raise UsageError(f"there is no task {name!r:.40}.", hint=f"Tasks: {', '.join(known)}")
-    return known[name].load(Task)
+    plugin = known[name]
+    task = plugin.load(Task)
+    return replace(
+        task,
+        checks=plugin.guarded(task.checks, Sequence),
+        prompt=task.prompt and plugin.guarded(task.prompt, str),
+        loosened=task.loosened and plugin.guarded(task.loosened, Iterable),
+    )
 
 
 def task_of(name: str, *, run_code: bool = False) -> Task:
@@ -149,7 +156,9 @@ def checks_of(task: Task, record: Chain) -> tuple[Check, ...]:
     """Return the checks that score the answers to a record, which has to be one of the task."""
     gold = "".join(gold_answers(record)[:1])
     try:
-        return tuple(task.checks(gold.strip(), record))
+        if found := parse_checks(task.checks(gold.strip(), record)):
+            return found
+        problem, hint = "it has no check that scores.", ""
     except CheckSyntaxError as error:
         problem, hint = error.message, error.hint or ""
     except UsageError as error:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from redraft.chain import Prompt, Step, Stop
 from redraft.errors import RecordError
+from redraft.plugins import Kind
 
 _KINDS: dict[type, str] = {dict: "an object", str: "a text", int: "a whole number"}
 
@@ -118,7 +119,7 @@ def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) 
 
 
 @dataclass(frozen=True)
-class Shape:
+class Shape(Kind):
     """A shape: the fields that identify it, and its reader.
 
     Attributes:
@@ -132,7 +133,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Format:
+class Format(Kind):
     """The shapes of some records: what a plugin of `redraft.formats` is.
 
     Attributes:
@@ -142,3 +143,10 @@ class Format:
 
     shapes: Sequence[Shape]
     order: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a field of a wrong type, or a shape that is none."""
+        super().__post_init__()
+        for each in self.shapes:
+            if not isinstance(each, Shape):
+                raise TypeError(f"one of the shapes of a Format is {each!r:.60}, and no Shape")

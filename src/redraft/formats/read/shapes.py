@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,7 @@ from redraft.errors import RecordError
 from redraft.formats.read import conversations
 from redraft.formats.read.fields import Fields, Format, Parts, Shape, answered, task
 from redraft.formats.selfee import judged, last_answer, parse
-from redraft.plugins import load_all
+from redraft.plugins import PluginError, load_all, plugins
 
 
 def _selfee_chain(fields: Fields) -> Parts:
@@ -113,7 +114,12 @@ PROMPTS = Format(order=5, shapes=(Shape("prompt", {"prompt"}, _prompt),))
 def shapes() -> tuple[Shape, ...]:
     """Return the shapes of all plugins of `redraft.formats`, in the order in which they are tried."""
     found = sorted(load_all("redraft.formats", Format).items(), key=lambda item: (item[1].order, item[0]))
-    return tuple(shape for _, each in found for shape in each.shapes)
+    known = plugins("redraft.formats")
+    return tuple(
+        replace(shape, read=known[name].guarded(shape.read, Parts))
+        for name, each in found
+        for shape in each.shapes
+    )
 
 
 def is_chain(record: Mapping[str, Any]) -> bool:
@@ -155,7 +161,12 @@ def read_shape(record: Mapping[str, Any], where: str) -> Chain:
 def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
     """Read a record of any given shape as a chain without an id."""
     fields = Fields(dict(record), where)
-    return chain_from(shape.read(fields), fields.rest)
+    try:
+        return chain_from(shape.read(fields), fields.rest)
+    except PluginError as error:
+        raise RecordError(f"{where}: {error.message}", hint=error.hint) from error
+    except ValidationError as error:
+        raise RecordError(f"{where}: read as a {shape.name}: {describe(error)}") from None
 
 
 def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:

@@ -53,9 +53,17 @@ from redraft.engines.hf.reward import RewardModel
 from redraft.engines.remote.server import Refusal, Server, check_address
 from redraft.engines.retry import Patience, backoff
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import CheckError, CheckSyntaxError, EngineTimeout, ServerError, UsageError, shown
-from redraft.plugins import plugins
-from redraft.verify.base import Check, Outcome, crash_of, is_crash, run_check, together
+from redraft.errors import (
+    CheckError,
+    CheckSyntaxError,
+    EngineTimeout,
+    ServerError,
+    UsageError,
+    crash_of,
+    shown,
+)
+from redraft.plugins import OWN, Kind, Plugin, plugins
+from redraft.verify.base import Check, Outcome, is_crash, run_check, together
 from redraft.verify.command import Command
 from redraft.verify.function import FunctionCheck, takes_prompt
 from redraft.verify.parse import parse_check
@@ -161,6 +169,15 @@ async def _served(url: str, chains: Sequence[Chain]) -> list[float]:
     return [_number(each, url, chain) for each, chain in zip(found, chains, strict=True)]
 
 
+async def _of_package(plugin: Plugin, form: str, reward: Reward, chains: Sequence[Chain]) -> list[float]:
+    """Return the numbers of another package's reward, which may do anything."""
+    with plugin.running():
+        found = [*await reward(chains)]
+    if len(found) != len(chains):
+        raise plugin.fault(f"returned {counted(len(found), 'number')} for {counted(len(chains), 'answer')}.")
+    return [_number(each, form, chain) for each, chain in zip(found, chains, strict=True)]
+
+
 @dataclass(frozen=True)
 class Rewards:
     """A weighted sum of rewards.
@@ -245,9 +262,11 @@ def _of_file(path: Path) -> object:
 def _parsed(form: str) -> Reward:
     head, known = _HEAD.match(form), plugins("redraft.rewards")
     if head and head["kind"] in known:
-        kind = known[head["kind"]].load(RewardKind)
+        plugin = known[head["kind"]]
+        kind = plugin.load(RewardKind)
         if kind.takes_option or not head["option"]:
-            return kind.make(form)
+            reward = plugin.guarded(kind.make, Callable)(form)
+            return reward if plugin.package == OWN else partial(_of_package, plugin, form, reward)
     if form.startswith("score["):  # without its colon
         return _program(form)
     return partial(_checked, parse_check(form))
@@ -271,7 +290,7 @@ def _program(form: str) -> Reward:
 
 
 @dataclass(frozen=True)
-class RewardKind:
+class RewardKind(Kind):
     """A kind of reward: a plugin of the group `redraft.rewards`.
 
     Attributes:
