@@ -19,6 +19,7 @@ from redraft.engines.journaled import JournaledEngine, identity_of
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
+from redraft.steering.form import Form
 
 PLAIN = Sampling()
 
@@ -87,6 +88,7 @@ def test_a_second_sample_is_another_reply_and_both_are_replayed(journal: Journal
         {"sampling": Sampling(seed=7)},
         {"sampling": Sampling(max_tokens=9)},
         {"sampling": Sampling(top_p=0.5)},
+        {"sampling": Sampling(form=Form(without=frozenset(",;")))},
         {"stop": ["x"]},
     ],
     ids=str,

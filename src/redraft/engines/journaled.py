@@ -64,6 +64,8 @@ class JournaledEngine(WrappedEngine):
         for name in ("schema", "form", "tools", "extra_body", "logprobs", "top_logprobs"):
             if not sampling[name]:
                 del sampling[name]  # so that journals of older versions still fit
+        if form := sampling.get("form"):
+            form["without"] = sorted(form["without"])  # a set, which JSON lacks
         return key_of({**self._about, **request, "sampling": sampling})
 
     async def _deltas(self, key: str, ask: Callable[[], Replies], failed: Callable[[], None]) -> Replies:
