@@ -39,10 +39,15 @@ steps = st.lists(
         answer=st.sampled_from(["", "bad", "worse"]),
         finish=st.sampled_from(get_args(Finish)),
         echo=st.booleans(),
+        by=st.sampled_from(["model", "fix"]),  # the first one is a model's
         usage=st.builds(Usage, completion_tokens=st.integers(0, 300)),
     )
     | st.builds(cut),
     max_size=5,
+).map(
+    lambda made: [
+        step.model_copy(update={"by": step.by if place else "model"}) for place, step in enumerate(made)
+    ]
 )
 one = st.integers(0, 100).flatmap(lambda tried: st.tuples(st.integers(0, tried), st.just(tried)))
 counts = st.none() | st.dictionaries(st.sampled_from(WAYS), one)
@@ -71,16 +76,16 @@ def test_a_move_is_within_the_limits(history: list[Step], known: Counts, most: L
     if move.most is not None:
         assert most.may_be_longer
         assert most.tokens is None or move.most <= most.tokens
-    if way_of(move) in ("repair", "revision"):
+    if way_of(move) == "revision":
         assert move.choice
         assert history[move.choice.of].answer
 
 
 @given(counts, limits)
 def test_without_a_draft_one_is_written(known: Counts, most: Limits) -> None:
-    for history in ([], [failed(answer="")]):
-        writes = most.texts > 0 and not (history and most.greedy)
-        assert way_of(choose(history, known, most)) == ("draft" if writes else None)
+    assert way_of(choose([], known, most)) == ("draft" if most.texts > 0 else None)
+    for talk in (failed(answer=""), failed(echo=True)):
+        assert way_of(choose([talk], known, most)) != "revision"
 
 
 @given(st.floats(0, 0.99), counts)
@@ -104,7 +109,7 @@ def test_what_worked_in_the_run_is_done() -> None:
 
 def test_long_prompts_cost_too() -> None:
     known: Counts = {"draft": (800, 2000), "repair": (0, 2000), "revision": (1300, 2000)}
-    long = failed(usage=Usage(completion_tokens=1000))
+    long = failed(answer="word " * 800, usage=Usage(completion_tokens=1000))
     assert way_of(choose([long], known, Limits(texts=3, share=0.0))) == "revision"
     assert way_of(choose([long], known, Limits(texts=3, share=1.0))) == "draft"
 
@@ -136,3 +141,5 @@ def test_what_was_chosen_is_counted() -> None:
         choice=Choice(way="repair"),
     )
     assert counts_of([failed(), failed(way="repair"), passed]) == {"repair": (1, 2)}
+    mended = passed.model_copy(update={"choice": None, "by": "fix"})
+    assert counts_of([failed(way="draft"), mended, failed(way="draft")]) == {"draft": (1, 2)}

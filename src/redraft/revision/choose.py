@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
-from redraft.chain import Choice, Step, Way, best_step
+from redraft.chain import Choice, Step, Way, best_step, has_answer
 
 WAYS: tuple[Way, ...] = ("draft", "repair", "revision")
 
@@ -84,28 +85,30 @@ def choose(steps: Sequence[Step], counts: Counts | None, limits: Limits) -> Move
     """
     if limits.texts <= 0:
         return Move(stop="max_revisions")
-    best = best_step(steps)
-    if best is None and not (steps and limits.greedy):
+    if not steps:
         return Move(Choice(way="draft", why="there is no answer yet"))
-    if best is None:
-        return Move(stop="unchanged")
-    if limits.tokens is not None and limits.tokens < min(map(_length, steps)) // 2:
+    best = best_step(steps) or 0
+    if limits.tokens is not None and limits.tokens < min(map(_length, _written(steps))) // 2:
         return Move(stop="budget")
     if move := _longer(steps, best, limits):
         return move
-    ways = [way for way in WAYS if not limits.greedy or _is_new(way, best, steps)]
+    real = has_answer([steps[best]]) and not steps[best].echo
+    ways = [way for way in WAYS if real or way != "revision"]
+    if limits.greedy:
+        ways = [way for way in ways if _is_new(way, best, steps)]
     if not ways:
         return Move(stop="unchanged")
     return Move(_likeliest(ways, steps, best, counts, limits))
 
 
 def counts_of(steps: Sequence[Step]) -> dict[Way, tuple[int, int]]:
-    """Return what the ways that were chosen came to."""
+    """Return what the ways that were chosen came to. A text that passes once checks mended it counts."""
     found: dict[Way, tuple[int, int]] = {}
-    for step in steps:
+    for step, after in zip_longest(steps, steps[1:]):
         if step.choice is not None:
             passed, tried = found.get(step.choice.way, (0, 0))
-            found[step.choice.way] = (passed + (step.passed is True), tried + 1)
+            good = step.passed or (after is not None and after.by == "fix" and after.passed)
+            found[step.choice.way] = (passed + bool(good), tried + 1)
     return found
 
 
@@ -152,11 +155,17 @@ def _likeliest(
 
 def _costs(steps: Sequence[Step], best: Step, limits: Limits) -> dict[Way, float]:
     """Return what each way costs, in new tokens."""
-    text = sum(map(_length, steps)) / len(steps)
-    told = len(best.criticism) / TOKEN
-    more: dict[Way, float] = {"draft": 0.0, "repair": told, "revision": told + _length(best)}
+    written = _written(steps)
+    text = sum(map(_length, written)) / len(written)
+    told, shown = len(best.criticism) / TOKEN, len(best.answer) / TOKEN
+    more: dict[Way, float] = {"draft": 0.0, "repair": told, "revision": told + shown}
     asked = steps[0].usage.prompt_tokens
     return {way: max(text + limits.share * (asked + each), 1.0) for way, each in more.items()}
+
+
+def _written(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps that a model wrote: all but what checks mended."""
+    return [step for step in steps if step.by == "model"]
 
 
 def _length(step: Step) -> int:
