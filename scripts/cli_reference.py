@@ -1,14 +1,17 @@
 """Writes docs/cli.md from what `redraft --help` and each verb's `--help` really say. `make docs` runs it.
 
-It also writes the table of options in docs/python.md, from the definitions of the options.
+It also writes the table of options in docs/python.md, from the definitions of the options, and those of what
+checks can do in docs/checks.md, from the checks themselves: the cells are their docstrings.
 
 The text is the one that a terminal of 80 columns shows. A test fails when the page is not current.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -17,9 +20,19 @@ from typer.testing import CliRunner
 from redraft.cli import app
 from redraft.options import allowed, options_of
 from redraft.revision.options import RevisionOptions
+from redraft.verify.base import Check, Fixing, Prefixed, form_of, schema_of
+from redraft.verify.ifeval import TYPES
+from redraft.verify.ifeval_fix import WAYS
+from redraft.verify.ifeval_form import FORMS
+from redraft.verify.ifeval_prefix import LOST
+from redraft.verify.kinds import CheckKind, check_kinds
+from redraft.verify.parse import parse_check
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 PYTHON_PAGE = PAGE.with_name("python.md")
+CHECKS_PAGE = PAGE.with_name("checks.md")
+BEGIN = "<!-- Made by scripts/cli_reference.py from the docstrings of checks: run `make docs`. -->\n"
+END = "<!-- That was made. -->"
 HEADER = "| option | what it takes | meaning | if left out |"
 INTRODUCTION = """\
 # The command line
@@ -73,6 +86,65 @@ def python_page() -> str:
     return f"{before}{table_of_options()}{end}{after}"
 
 
+EXAMPLES = {
+    "TEXT": "It is.",
+    "REGEX": "a",
+    "FILE": "schema.json",
+    "TYPE VALUES": 'keywords:existence {"keywords": ["rain"]}',
+    "module.function": "operator.not_",
+    "PROGRAM ARGS": "cat",
+    "A; B": "words<=9; lacks:a",
+}
+"""What stands for the blanks in the forms of checks."""
+OTHERS = {"ifeval": "as below", "auto": "as its checks do", "judge": "", "reward": "", "language": ""}
+"""What is said of checks that no example shows."""
+
+
+def example_of(kind: CheckKind, folder: str) -> Check:
+    """A check of a kind. A file of its is put into a folder."""
+    form = kind.form
+    for blank, value in EXAMPLES.items():
+        form = form.replace(blank, value)
+    Path(folder, "schema.json").write_text('{"type": "object"}')
+    return parse_check(form.replace("schema.json", f"{folder}/schema.json"))
+
+
+def said(value: object) -> str:
+    """The first sentence of a docstring, for a cell."""
+    text = (inspect.getdoc(value) or "").split("\n")[0].removesuffix(".").removeprefix("Lost ")
+    return f"{text[:1].lower()}{text[1:]}" if text[1:2].islower() else text
+
+
+def abilities_of(check: Check) -> list[str]:
+    """What a check steers, when it ends a text, and what it mends."""
+    of = type(check)
+    steers = said(of.form) if form_of(check) else said(of.schema) if schema_of(check) else ""  # type: ignore[attr-defined]
+    ends = said(of.prefix) if isinstance(check, Prefixed) else ""
+    return [steers, ends, said(of.fix) if isinstance(check, Fixing) else ""]
+
+
+def tables_of_checks() -> str:
+    """The tables of docs/checks.md: what each kind can do, and each type of IFEval."""
+    rows = ["| check | steers | ends a text | mends |", "|---|---|---|---|"]
+    with TemporaryDirectory() as folder:
+        for name, kind in check_kinds().items():
+            cells = [OTHERS[name]] * 3 if name in OTHERS else abilities_of(example_of(kind, folder))
+            rows.append(f"| `{kind.form}` | {' | '.join(cells)} |")
+    rows += ["", "| type of `ifeval` | steers | ends a text | mends |", "|---|---|---|---|"]
+    for name in sorted(TYPES):
+        marks = ("✓" if name in each else "" for each in (FORMS, LOST, WAYS))
+        rows.append(f"| `{name}` | {' | '.join(marks)} |")
+    return "\n".join(row.replace("  ", " ") for row in rows)
+
+
+def checks_page() -> str:
+    """docs/checks.md with its tables as they have to be."""
+    before, begin, rest = CHECKS_PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{begin}\n{tables_of_checks()}\n\n{end}{after}"
+
+
 if __name__ == "__main__":
+    CHECKS_PAGE.write_text(checks_page(), encoding="utf-8")
     PYTHON_PAGE.write_text(python_page(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

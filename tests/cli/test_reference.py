@@ -9,6 +9,10 @@ from typing import cast
 
 import pytest
 
+from redraft.verify.derive import Auto
+from redraft.verify.judge import Judge, Reward
+from redraft.verify.text import Language
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "stats"]
 WEIGHTS_VERBS = ["diff", "apply", "convert", "gguf", "from-gguf", "merge-lora", "lora-gguf", "verify", "info"]
@@ -71,3 +75,10 @@ def test_the_text_fits_a_terminal(page: str) -> None:
     cut = [line for line in shown if line.startswith("  ") and line.endswith("...")]
     assert cut == [], "the first sentence of a help text is too long for the list of commands"
     assert "\x1b" not in page
+
+
+def test_the_tables_of_checks_are_current(reference: ModuleType) -> None:
+    written = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
+    assert written == reference.checks_page(), "what checks of docs/checks.md can do is other; run: make docs"
+    for kind in (Judge, Reward, Auto, Language):  # no example of theirs is in it
+        assert not [name for name in ("form", "schema", "prefix", "fix") if hasattr(kind, name)]

@@ -62,7 +62,7 @@ class AllOf:
         return "lost" if any(prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     def fix(self, answer: str) -> str:
-        """Let each part mend it in turn."""
+        """Mend what its parts do, in turn."""
         return in_turn(self.parts, answer)
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:

@@ -67,7 +67,7 @@ class Unique:
     demand: str = field(default="Write no line twice.", init=False, repr=False)
 
     def prefix(self, text: str) -> Prospect:
-        """Lost once a second line is complete."""
+        """Lost once a line has come twice."""
         complete = unix(text).rpartition("\n")[0]
         return "lost" if next(_repeats(complete), None) else "open"
 

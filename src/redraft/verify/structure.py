@@ -134,7 +134,10 @@ class Json:
 
     @property
     def schema(self) -> Schema:
-        """JSON of any form but a bare number, text or word, which a model left alone likes to end in."""
+        """An object or a list.
+
+        A model left alone likes to end in a bare number, text or word.
+        """
         return {"type": ["object", "array"]}
 
     def prefix(self, text: str) -> Prospect:
@@ -142,7 +145,7 @@ class Json:
         return json_prospect(text)
 
     def fix(self, answer: str) -> str:
-        """Mend the fence around JSON."""
+        """Mend the fence around it."""
         return mended_json(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
@@ -181,7 +184,7 @@ class Keys:
 
     @property
     def schema(self) -> Schema:
-        """An object of any values."""
+        """An object with these keys."""
         properties: dict[str, Any] = {key: {} for key in self.keys}
         return {
             "type": "object",
@@ -195,7 +198,7 @@ class Keys:
         return json_prospect(text)
 
     def fix(self, answer: str) -> str:
-        """Mend the fence around JSON."""
+        """Mend the fence around it."""
         return mended_json(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
@@ -264,7 +267,7 @@ class JsonSchema:
         return json_prospect(text)
 
     def fix(self, answer: str) -> str:
-        """Mend the fence around JSON."""
+        """Mend the fence around it."""
         return mended_json(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002

@@ -81,7 +81,7 @@ class Count:
 
     @property
     def form(self) -> Form | None:
-        """The bounds, where they are of words or sentences."""
+        """The bounds."""
         bounds = (self.low or 0, self.high)
         if self.unit == "words":
             return Form(words=bounds)
