@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,13 +66,17 @@ def test_no_more_is_read_ahead_than_waits() -> None:
     results.close()  # type: ignore[attr-defined]
 
 
+def sizes_of(items: Iterable[object]) -> list[int]:
+    return [len(batch) for batch, _ in parallel.batches(items, parallel._bytes_in, BATCH, BATCH_BYTES)]
+
+
 def test_a_batch_of_large_records_is_short() -> None:
     line = RawRecord("a:1", "a", 0, b"x" * (BATCH_BYTES // 4))
     for item in (line, (line, line)):
-        sizes = [len(batch) for batch, _ in parallel._batches([item] * 8)]
+        sizes = sizes_of([item] * 8)
         assert sum(sizes) == 8
         assert max(sizes) == (4 if item is line else 2)
-    assert [len(batch) for batch, _ in parallel._batches(range(BATCH + 1))] == [BATCH, 1]
+    assert sizes_of(range(BATCH + 1)) == [BATCH, 1]
 
 
 def length(data: bytes) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 import stat
@@ -204,9 +205,23 @@ def replace_file(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
+    """Do as `replace_file`, and raise `OutputError` with this hint if the file cannot be written."""
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}.", hint=hint) from None
+
+
 def is_part_of(name: str, whole: str) -> bool:
     """Return whether a file is a temporary one that a killed `replacing` of `whole` may have left."""
     return name.startswith(f".{whole}.") and name.endswith(".part")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

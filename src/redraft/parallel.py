@@ -48,7 +48,7 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
         yield from map(function, items)
         return
     with closing(_Pool(function, workers)) as pool:
-        for batch, size in _batches(items):
+        for batch, size in batches(items, _bytes_in, BATCH, BATCH_BYTES):
             while pool.waiting and pool.held + size > WAITING_BYTES:
                 yield from pool.first()
             pool.add(batch, size)
@@ -217,13 +217,16 @@ def _work(connection: Connection, function: Callable[[T], R]) -> None:
                 connection.send(_Raised(error))
 
 
-def _batches(items: Iterable[T]) -> Iterator[tuple[list[T], int]]:
+def batches(
+    items: Iterable[T], size_of: Callable[[T], int], most: int, most_bytes: int
+) -> Iterator[tuple[list[T], int]]:
+    """Yield batches of at most `most` items, each with its size. One of `most_bytes` or more is full."""
     batch: list[T] = []
     size = 0
     for item in items:
         batch.append(item)
-        size += _bytes_in(item)
-        if len(batch) >= BATCH or size >= BATCH_BYTES:
+        size += size_of(item)
+        if len(batch) >= most or size >= most_bytes:
             yield batch, size
             batch, size = [], 0
     if batch:

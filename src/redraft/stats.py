@@ -14,9 +14,9 @@ Statistician 69 (2015), 371, for their expansion; the others stand with the func
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from redraft.errors import MissingExtra
 
@@ -461,3 +461,16 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
     half = float(special.stdtrit(len(y) - 2, 1 - _TAIL)) * error
     low, value, high = (float(special.expit(beta[0] + each)) for each in (-half, 0.0, half))
     return Estimate(value, low, high)
+
+
+def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON values with null for what is not finite."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return without_nan(value)
+        if isinstance(value, list | tuple):
+            return list(map(clean, value))
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {name: clean(each) for name, each in values.items()}

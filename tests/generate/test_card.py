@@ -248,7 +248,7 @@ def test_a_card_that_cannot_be_written_says_nothing_of_chains_to_come(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("redraft.generate.card.replace_file", full)
+    monkeypatch.setattr("redraft.files.replace_file", full)
     with pytest.raises(OutputError, match="No space left on device") as caught:
         write_card(tmp_path / "out.jsonl", ChainCounts(), {}, {}, {})
     assert "complete" not in str(caught.value.hint)

@@ -6,7 +6,7 @@ A figure that is not defined is a dash in a table and null in JSON.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -100,16 +100,3 @@ def as_text(sections: Iterable[Section]) -> Iterator[str]:
         yield from table(section.lines)
         width = max((len(name) for name, _ in section.facts), default=0)
         yield from (f"{name:{width}}  {text}" for name, text in section.facts)
-
-
-def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return JSON values with null for what is not finite."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return without_nan(value)
-        if isinstance(value, list | tuple):
-            return list(map(clean, value))
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return {name: clean(each) for name, each in values.items()}

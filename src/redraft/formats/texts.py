@@ -100,7 +100,7 @@ def gold_texts(chain: Chain) -> list[str]:
     """Return all texts that give a gold answer away: answers, rationales, and other answers of the source."""
     source = chain.meta.get("source")
     kept = [source.get(name) for name in ("answer", "answers")] if isinstance(source, Mapping) else []
-    return [*gold_answers(chain), *rationales(chain), *_texts_in(kept)]
+    return [*gold_answers(chain), *rationales(chain), *texts_in(kept)]
 
 
 def gold_text(chain: Chain) -> str:
@@ -125,9 +125,10 @@ def _texts(value: Any) -> list[str]:
     return [text for text in several if isinstance(text, str) and not is_blank(text)]
 
 
-def _texts_in(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts within a JSON value, but no names of fields."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, list | Mapping):
+    elif isinstance(value, list | tuple | Mapping):
         for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts_in(part)
+            yield from texts_in(part)

@@ -18,7 +18,7 @@ from typing import Any
 
 from redraft.counting import counted
 from redraft.errors import OutputError
-from redraft.files import replace_file
+from redraft.files import write_file
 from redraft.generate.chains import ChainCounts
 from redraft.generate.options import ChainFlags
 from redraft.jobs.causes import in_words
@@ -229,13 +229,8 @@ def write_card(
     path = out.with_name(f"{out.name}.card.md")
     failed = Counter(str(record["cause"]) for record in failures(out).values())
     card = Card(out, RunFile(out).read() or {}, counts, dropped, failed, usual, of_run)
-    try:
-        replace_file(path, card.text(_licence_in(path)).encode("utf-8", "replace"))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}.",
-            hint=f"What is in {out} is safe. Make room, and run the same command again for a card.",
-        ) from None
+    hint = f"What is in {out} is safe. Make room, and run the same command again for a card."
+    write_file(path, card.text(_licence_in(path)).encode("utf-8", "replace"), hint=hint)
 
 
 def _licence_in(path: Path) -> str:

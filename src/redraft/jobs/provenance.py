@@ -21,7 +21,7 @@ from typing import Any
 
 import redraft
 from redraft.errors import OutputError, UsageError
-from redraft.files import replace_file
+from redraft.files import write_file
 
 _BRIEF = 60  # characters of a setting to show
 _BLOCK = 1 << 20  # bytes of a file that are read at once
@@ -146,13 +146,7 @@ class RunFile:
 
     def _write(self) -> None:
         text = json.dumps(self.record, indent=1, ensure_ascii=False) + "\n"
-        try:
-            replace_file(self.path, text.encode("utf-8", "replace"))
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {self.path}: {error.strerror}.",
-                hint=f"Make room, or write {self._elsewhere}.",
-            ) from None
+        write_file(self.path, text.encode("utf-8", "replace"), hint=f"Make room, or write {self._elsewhere}.")
 
 
 def _is_record(record: Any) -> bool:

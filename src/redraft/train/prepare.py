@@ -30,12 +30,12 @@ from pydantic import TypeAdapter
 from redraft.chain import Chain
 from redraft.counting import counted
 from redraft.errors import OutputError, UsageError
-from redraft.files import locked, open_locked, sync_folder
+from redraft.files import locked, open_locked, sha256_of, sync_folder
 from redraft.formats.encoder import NO_ROOM, Cut, Example, Skipped
 from redraft.formats.read.files import STDIO, name_of, reading
 from redraft.formats.read.records import RawRecord, raw_records
 from redraft.licences import MOST_ORIGINS, origin_of, rest_of
-from redraft.parallel import spread
+from redraft.parallel import batches, spread
 from redraft.train.processes import Say, leads
 
 TRAINED = np.uint32(1 << 31)  # the bit of a token with loss. No vocabulary is that large.
@@ -197,16 +197,11 @@ def open_prepared(folder: Path, key: str) -> Prepared:
         if about["key"] != key:
             raise DamagedData(f"{folder} has another key")
         for name in _FILES:
-            if about["files"][name] != _sum(folder / name):
+            if about["files"][name] != sha256_of(folder / name):
                 raise DamagedData(f"{folder / name} has changed")
         return Prepared(folder, TypeAdapter(DataReport).validate_python(about["report"]))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedData(f"{folder}: {error}") from error
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pair(ids: NDArray[Any], trained: NDArray[np.bool_]) -> NDArray[np.uint32]:
@@ -323,20 +318,8 @@ def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Itera
     """Encode the records of some files, in order, with at most `workers` processes."""
     worth = 1 + sum(path.stat().st_size for path in paths) // WORTH_A_PROCESS
     records = (record for path in paths for record in raw_records(path))
-    return spread(partial(_encoded, encoder), _batches(records), min(workers, worth))
-
-
-def _batches(records: Iterable[RawRecord]) -> Iterator[tuple[RawRecord, ...]]:
-    batch: list[RawRecord] = []
-    size = 0
-    for record in records:
-        batch.append(record)
-        size += len(record.data)
-        if len(batch) >= BATCH or size >= BATCH_BYTES:
-            yield tuple(batch)
-            batch, size = [], 0
-    if batch:
-        yield tuple(batch)
+    sized = batches(records, lambda record: len(record.data), BATCH, BATCH_BYTES)
+    return spread(partial(_encoded, encoder), (tuple(batch) for batch, _ in sized), min(workers, worth))
 
 
 def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> EncodedBatch:
@@ -416,7 +399,7 @@ def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
     data = []
     for path in paths:
         with reading(path):
-            data.append((path.name, _sum(path)))
+            data.append((path.name, sha256_of(path)))
     parts = {
         "data": data,
         "encoder": encoder.fingerprint,

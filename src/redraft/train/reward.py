@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from types import MethodType
@@ -35,10 +34,10 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.generic import ModelOutput
 
-from redraft.errors import ModelError, OutputError
-from redraft.files import replace_file
+from redraft.errors import ModelError
+from redraft.files import write_file
 from redraft.formats.encoder import PairEncoder
-from redraft.stats import Estimate, correlation, proportion
+from redraft.stats import Estimate, correlation, proportion, without_nan
 from redraft.train.batches import IGNORED, Batch, Data, Row, Rows, two_a_row
 from redraft.train.model.loss import inputs_of, signature_of
 from redraft.train.prepare import Prepared
@@ -275,11 +274,8 @@ def measured(ready: Ready, data: Data) -> Measured:
     parts = [part for process in gathered(batches) for part in process]
     found = measure(*(np.concatenate(each) for each in zip(*parts, strict=True)))
     path = ready.loop.folder / NAME
-    try:
-        if ready.args.should_save:
-            replace_file(path, json.dumps(_finite(asdict(found)), indent=1).encode() + b"\n")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+    if ready.args.should_save:
+        write_file(path, json.dumps(without_nan(asdict(found)), indent=1).encode() + b"\n")
     return found
 
 
@@ -324,11 +320,3 @@ def _tokens(batch: Batch) -> Numbers:
     counts = marked[ends.numpy()] - marked[starts.numpy()]
     pairs = len(batch["margins"])
     return np.asarray(counts[: 2 * pairs].reshape(pairs, 2), dtype=np.float64)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,6 +22,7 @@ from redraft.errors import CheckSyntaxError
 from redraft.formats.read.tasks import boxed
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.maths import canonical, same
+from redraft.verify.schema import identity
 from redraft.verify.segment import line_of
 from redraft.verify.structure import NotJson, read_json
 
@@ -436,18 +437,9 @@ class SameJson:
         except NotJson as error:
             return failed(str(error), score=error.read / 2)
         try:
-            same = _typed(value) == _typed(json.loads(self.reference))
+            same = identity(value) == identity(json.loads(self.reference))
         except RecursionError:
             return failed("The answer is JSON that is nested too deep to be compared.", score=0.5)
         if same:
             return passed("The JSON has the right content.")
         return failed("The answer is JSON, and its content is not what it should be.", score=0.5)
-
-
-def _typed(value: Any) -> Any:
-    """Return a value in which `true` is not 1, as Python has it."""
-    if isinstance(value, dict):
-        return {name: _typed(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_typed(inner) for inner in value]
-    return ("bool", value) if isinstance(value, bool) else value

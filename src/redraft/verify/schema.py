@@ -203,15 +203,15 @@ def _multiple_of(validator: Any, factor: Any, instance: Any, schema: Any) -> Ite
 
 def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
     listed = unique and validator.is_type(instance, "array")
-    if listed and len({_identity(item) for item in instance}) < len(instance):
+    if listed and len({identity(item) for item in instance}) < len(instance):
         yield _fault(f"{instance!r} has non-unique elements")
 
 
-def _identity(value: Any) -> Hashable:
+def identity(value: Any) -> Hashable:
     """Return a hashable value that is equal for equal JSON: 1 equals 1.0, and neither equals true."""
     if isinstance(value, dict):
-        return "object", frozenset((key, _identity(part)) for key, part in value.items())
+        return "object", frozenset((key, identity(part)) for key, part in value.items())
     if isinstance(value, list):
-        return "array", tuple(map(_identity, value))
+        return "array", tuple(map(identity, value))
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     return "number" if numeric else type(value), value

@@ -30,7 +30,7 @@ import torch
 
 import redraft
 from redraft.errors import ModelError, OutputError
-from redraft.files import create, is_part_of, remove_own, sync, sync_folder
+from redraft.files import create, is_part_of, remove_own, sha256_of, sync, sync_folder
 from redraft.weights.checkpoint import BIN, SAFETENSORS, ahead, raw_bytes, read_json
 from redraft.weights.header import TensorInfo, safetensors_header, torch_dtype
 from redraft.weights.losses import Losses, Say
@@ -353,12 +353,6 @@ def _written(path: Path) -> Iterator[FileWriter]:
             yield writer
         finally:
             writer.stop()
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FileWriter:

@@ -22,7 +22,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from redraft.counting import counted
 from redraft.errors import ModelError
-from redraft.files import inside, model_files
+from redraft.files import inside, model_files, sha256_of
 from redraft.weights.checkpoint import (
     INDEXES,
     SAFETENSORS,
@@ -47,7 +47,7 @@ from redraft.weights.info import one_line
 from redraft.weights.lora.adapter import read_adapter
 from redraft.weights.lora.merge import plan_merge
 from redraft.weights.losses import not_finite
-from redraft.weights.output import BY_DEFAULT, Progress, sha256_of
+from redraft.weights.output import BY_DEFAULT, Progress
 from redraft.weights.replace import MANIFEST
 from redraft.weights.tokenizers.from_gguf import tokenizer_files
 from redraft.weights.tokenizers.sentencepiece import read_sentencepiece

@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ from redraft.config import Key, config_path, key_variable
 from redraft.engines.remote.wire import Body, Complaint, EventParser, decoded, read_complaint
 from redraft.engines.retry import Failure, Patience, Retry
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
+from redraft.formats.texts import texts_in
 from redraft.jobs.causes import FILTER
 
 _log = logging.getLogger(__name__)
@@ -273,7 +274,7 @@ class Server:
         """
         for old in list(self._hidden)[:-HIDDEN]:
             del self._hidden[old]
-        for text in _texts(values):
+        for text in texts_in(values):
             if len(text) >= SECRET:
                 self._hidden.pop(text, None)
                 self._hidden[text] = None
@@ -486,16 +487,6 @@ def _check_key(url: str, key: Key) -> None:
         )
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _texts(part)
-    elif isinstance(value, Mapping):
-        yield from _texts(tuple(value.values()))
-
-
 def _is_local(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
@@ -516,7 +507,7 @@ def _most_tokens(body: Body | None) -> int:
     if body is None:
         return 0
     limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0
-    return int(limit) + sum(map(len, _texts((body.get("messages"), body.get("prompt"))))) // 4
+    return int(limit) + sum(map(len, texts_in((body.get("messages"), body.get("prompt"))))) // 4
 
 
 def _seconds(header: str | None) -> float | None:

@@ -23,9 +23,9 @@ from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, split
 from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
 from redraft.evaluation.diagnosis.truth import Known, chains_of, known
-from redraft.evaluation.tables import Line, p_text, percent, plain, table, tokens_text, without_nan
+from redraft.evaluation.tables import Line, p_text, percent, plain, table, tokens_text
 from redraft.revision.choose import PROMPT_SHARE
-from redraft.stats import Estimate
+from redraft.stats import Estimate, without_nan
 
 
 @dataclass(frozen=True)

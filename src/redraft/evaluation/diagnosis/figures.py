@@ -21,10 +21,10 @@ from redraft.chain import Feedback
 from redraft.counting import counted
 from redraft.evaluation.diagnosis.truth import Known, Material
 from redraft.evaluation.records import item_of
-from redraft.evaluation.tables import p_text, plain, without_nan
+from redraft.evaluation.tables import p_text, plain
 from redraft.evaluation.tasks.tasks import is_answer
 from redraft.plugins import plugins
-from redraft.stats import Estimate
+from redraft.stats import Estimate, without_nan
 from redraft.verify.segment import count_words, words
 
 LEVEL = 0.05  # a difference counts if p is below

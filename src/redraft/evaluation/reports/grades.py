@@ -24,9 +24,9 @@ from redraft.evaluation.judging.scores import HIGHEST, LOWEST
 from redraft.evaluation.records import JudgeUsage, listed
 from redraft.evaluation.reports.inputs import Given, Input, Material, read_past
 from redraft.evaluation.reports.paired import Paired, Scores, gain_of, paired, sections, side_by_side, since
-from redraft.evaluation.tables import Line, Section, control_record, cost_facts, plain, without_nan
+from redraft.evaluation.tables import Line, Section, control_record, cost_facts, plain
 from redraft.formats.read.files import decode
-from redraft.stats import Bootstrap, Estimate
+from redraft.stats import Bootstrap, Estimate, without_nan
 
 _SCALE = (float(LOWEST), float(HIGHEST))
 

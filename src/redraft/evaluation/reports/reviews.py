@@ -35,8 +35,8 @@ from redraft.evaluation.reports.compare import (
     judges_agree,
 )
 from redraft.evaluation.reports.inputs import KEEP, Given, Material, place, read_past
-from redraft.evaluation.tables import Line, Section, control_record, cost_facts, percent, plain, without_nan
-from redraft.stats import CHANGE, Bootstrap, Estimate, Numbers, ratio_of
+from redraft.evaluation.tables import Line, Section, control_record, cost_facts, percent, plain
+from redraft.stats import CHANGE, Bootstrap, Estimate, Numbers, ratio_of, without_nan
 
 _FEW = 5  # reviews to name in a row
 

@@ -18,10 +18,10 @@ from redraft.chain import Chain, Step, Usage, describe
 from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
-from redraft.evaluation.tables import Line, percent, table, without_nan
+from redraft.evaluation.tables import Line, percent, table
 from redraft.evaluation.tasks.tasks import KEY, is_answer
 from redraft.revision.words import Summary
-from redraft.stats import NOTHING, Estimate, proportions
+from redraft.stats import NOTHING, Estimate, proportions, without_nan
 
 
 @dataclass

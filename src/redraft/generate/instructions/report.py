@@ -11,8 +11,7 @@ from redraft import __version__
 from redraft.chain import read_jsonl
 from redraft.collect.report.show import distribution, tiles
 from redraft.collect.report.stats import ranked
-from redraft.errors import OutputError
-from redraft.files import replace_file
+from redraft.files import write_file
 from redraft.generate.instructions.tasks import place_of
 from redraft.pages.charts import bars
 from redraft.pages.page import Card, Part, render
@@ -112,10 +111,7 @@ def stats_of(out: Path) -> TaskStats:
 def write_page(out: Path, stats: TaskStats, rejected: Counter[str], made: str) -> Path:
     """Write the page beside the output, and return its path. It replaces an older one when it is complete."""
     path = out.with_name(f"{out.name}.html")
-    try:
-        replace_file(path, _page(out.name, stats, rejected, made).encode())
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}.", hint="Make room.") from None
+    write_file(path, _page(out.name, stats, rejected, made).encode(), hint="Make room.")
     return path
 
 
