@@ -37,14 +37,16 @@ def test_a_restart_with_streams_in_flight_loses_nothing() -> None:
         wait_until(lambda: OUT.exists() and OUT.read_bytes().count(b"\n") >= 4)
         time.sleep(0.3)  # the next eight are in the middle of theirs
         server.kill()
-        time.sleep(1.5)
+        assert job.stderr
+        waits = f"127.0.0.1:{server.port} is down, waiting "
+        while waits not in (said := job.stderr.readline()):
+            assert said, "the job ended"
         server.start()
-        out, said = job.communicate(timeout=120)
-    assert job.returncode == 0, out + said
+        out, more = job.communicate(timeout=120)
+    assert job.returncode == 0, out + more
     assert sorted(int(chain.id.rpartition("/")[2]) for chain in chains()) == list(range(20))
     assert {chain.answer for chain in chains()} == {WHOLE}
     assert not Path("out.jsonl.errors.jsonl").exists()
-    assert f"127.0.0.1:{server.port} is down, waiting " in said
     assert " s, at most 1 min" in said
 
 
