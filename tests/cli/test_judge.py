@@ -272,10 +272,13 @@ def test_the_default_model_judges(default_model: Path) -> None:
     _edit("new.jsonl", lambda records: records[:1])
     _edit("old.jsonl", lambda records: records[:1])
     _edit("questions.jsonl", lambda records: records[:1])
-    found = rows(judge(str(default_model), "--orders", "given", "--max-tokens", "16"))
-    assert found["reviews"] == "1 in out.jsonl"
+    result = judge(str(default_model), "--orders", "given", "--max-tokens", "16")
     [made] = reviews()
-    assert made.score is None or all(1 <= score <= 10 for score in made.score)
+    if made.score is None:  # what so small a model says cannot always be read
+        assert (result.exit_code, "unreadable  1" in result.output) == (3, True)
+    else:
+        assert result.exit_code == 0
+        assert all(1 <= score <= 10 for score in made.score)
 
 
 def test_a_servers_batches_give_the_same_reviews() -> None:
