@@ -30,7 +30,7 @@ from wording import PROMPTS, SHARED, prompts
 
 MEASURE = "constraints of held-out prompts that are met"
 TOKENS, TEXTS, PARALLEL, SEED = 128, 4, 4, 0
-OURS, THEIRS = ("best-of", "revise"), ("mellea", "instructor")
+OURS, THEIRS = ("best-of", "revise", "auto"), ("mellea", "instructor")
 HOW = (
     "{prompts} IFEval prompts whose constraints short answers can meet, without the {tuned} that the wording "
     "of redraft's requests was chosen on; the default model behind one llama.cpp server, temperature 0.7, at "

@@ -45,7 +45,7 @@ def played_or_empty(a_plan: Plan, streams: list[Stream], check: Any = lambda _: 
 
 @given(
     streams=streams,
-    mode=st.sampled_from(["native", "prompted", "verified", "best-of"]),
+    mode=st.sampled_from(["native", "prompted", "verified", "best-of", "repair", "adaptive"]),
     drafts=st.integers(1, 3),
     checked=st.booleans(),
     critic=st.booleans(),
@@ -69,8 +69,8 @@ def test_any_reply_ends_in_a_consistent_chain(
 ) -> None:
     if mode == "best-of":
         least = more = 0
-    checked = checked or mode in ("verified", "best-of")
-    drafts = drafts if checked and mode != "native" else 1
+    checked = checked or mode not in ("native", "prompted")
+    drafts = drafts if checked and mode not in ("native", "adaptive") else 1
     a_plan = plan(
         mode=mode,
         drafts=drafts,
