@@ -10,14 +10,13 @@ import pty
 import select
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
 
 from redraft.chain import Chain
-from tests.cli.verbs import REDRAFT, redraft, script, start, wait_until
+from tests.cli.verbs import REDRAFT, redraft, script, start, wait_until, wait_until_it_waits
 from tests.engines.fake_server import FakeServer, Reply, chat_event, chat_reply, models_reply, sse_reply
 from tests.gguf_files import lora
 
@@ -173,7 +172,7 @@ def test_ctrl_c_keeps_what_there_is_and_is_status_130(phase: str) -> None:
         server.on("GET /v1/models", models_reply("m")).on(CHAT, chat_reply("First.") if args else half)
         with start("ask", "Go.", "-m", server.url, "--json", *args) as child:
             wait_until(begun.exists if args else lambda: server.asked(CHAT))
-            time.sleep(0 if args else 0.5)  # the piece of text is on its way
+            wait_until_it_waits(child)  # it has read the piece of text
             child.send_signal(signal.SIGINT)
             out, err = child.communicate(timeout=30)
     assert (child.returncode, err) == (130, "")

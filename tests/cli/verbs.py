@@ -46,6 +46,16 @@ def wait_until(holds: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
+def wait_until_it_waits(process: subprocess.Popen[str]) -> None:
+    """Wait until a process has slept for half a second. One that only gets no processor does not sleep."""
+
+    def sleeps() -> bool:
+        time.sleep(0.02)
+        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+    wait_until(lambda: all(sleeps() for _ in range(25)))
+
+
 def write(name: str | Path, records: Iterable[Any]) -> Path:
     """Write a line for each record."""
     path = Path(name)
