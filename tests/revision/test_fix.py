@@ -25,7 +25,7 @@ def revise(replies: Sequence[Any], **options: Any) -> tuple[Chain, ScriptedEngin
     return chain, engine
 
 
-@pytest.mark.parametrize("mode", ["auto", "verified", "prompted", "best-of"])
+@pytest.mark.parametrize("mode", ["auto", "verified", "prompted", "best-of", "repair", "adaptive"])
 def test_a_mended_answer_that_passes_ends_the_chain(mode: str) -> None:
     chain, engine = revise([BARE], mode=mode)
     assert [(step.by, step.answer, step.passed) for step in chain.steps] == [

@@ -95,6 +95,23 @@ def test_the_best_answer_is_sent_and_not_the_last() -> None:
     assert [delta["content"] for delta in deltas if "content" in delta] == ["a b c d e f"]
 
 
+@pytest.mark.parametrize("most", [0, 2])
+def test_a_mended_answer_is_the_answer_and_what_it_was_is_reasoning(most: int) -> None:
+    case = "ifeval:startend:quotation"
+    model = {"model": ScriptedEngine([LONG]), "checks": [case], "fix": True, "max_revisions": most}
+    with served({"mends": model}) as server:
+        whole = server.post({"model": "mends"}).json()["choices"][0]["message"]
+        stream = server.post({"model": "mends", "stream": True}).text
+        refused = server.post({"model": "mends", "logprobs": True}).json()["error"]["message"]
+    assert whole["content"] == f'"{LONG}"'
+    assert whole["reasoning_content"].startswith(f"Draft:\n{LONG}\n\nFeedback:\nWrap the whole answer")
+    deltas = [json.loads(line)["choices"][0]["delta"] for line in events_of(stream)[:-1]]
+    assert [delta["content"] for delta in deltas if "content" in delta] == [f'"{LONG}"']
+    thought = "".join(delta.get("reasoning_content", "") for delta in deltas)
+    assert thought.endswith(f'Revision 1:\n"{LONG}"')
+    assert "mends answers" in refused
+
+
 # Streaming
 
 

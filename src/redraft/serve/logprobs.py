@@ -78,6 +78,11 @@ class Noting(WrappedEngine):
         ]
 
 
+def only_answer(options: RevisionOptions) -> bool:
+    """Return whether the first answer is certain to be the final one."""
+    return options.max_revisions == 0 and options.most_drafts == 1 and not options.fix
+
+
 def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[RevisionOptions, Noting]:
     """Return options whose engine notes log-probabilities, and that engine.
 
@@ -85,8 +90,9 @@ def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[Revisio
     """
     engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
-    if options.max_revisions != 0 or options.most_drafts != 1 or engine.info.native:
-        message = f"logprobs are those of one answer, and {model!r:.100} revises here. Set revision.max to 0."
+    if not only_answer(options) or engine.info.native:
+        does = "mends answers" if options.fix else "revises here. Set revision.max to 0"
+        message = f"logprobs are those of one answer, and {model!r:.100} {does}."
         raise invalid(message, "logprobs", code="unsupported")
     if not engine.info.logprobs:
         message = f"the engine of {model!r:.100} has no logprobs. Leave them out."

@@ -21,7 +21,7 @@ from redraft.revision.budget import Budget
 from redraft.revision.options import RevisionOptions, check_options
 from redraft.serve.bodies import TEXT, Body, Limits, only, option, texts_schema
 from redraft.serve.errors import invalid, told
-from redraft.serve.logprobs import MOST_LIKELY, Noting, noting
+from redraft.serve.logprobs import MOST_LIKELY, Noting, noting, only_answer
 from redraft.serve.models import Model, Models
 from redraft.verify.base import Check, schema_of
 from redraft.verify.parse import parse_check
@@ -106,7 +106,7 @@ class Accepted:
     @property
     def sure(self) -> bool:
         """Whether the first answer is certain to be the final one."""
-        return self.options.max_revisions == 0 and self.options.most_drafts == 1
+        return only_answer(self.options)
 
     def options_at(self, index: int) -> RevisionOptions:
         """Return the options of an answer. Each has its own seeds."""
