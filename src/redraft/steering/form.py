@@ -12,7 +12,7 @@ from typing import Any
 
 Bounds = tuple[int, int | None]  # the fewest, and the most or None
 ANY: Bounds = (0, None)
-MOST_HAS = 64  # a grammar of llguidance keeps a set of so many that have come
+MOST_HAS = 64  # the most for which a grammar of llguidance notes which have come
 MOST_LACKS = 1000  # with 10,000, llguidance takes a second for each answer
 LONGEST_LACKED = 60  # characters; regular expressions of llguidance nest 250 levels, three for each
 

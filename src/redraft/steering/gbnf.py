@@ -44,7 +44,7 @@ def says(form: Form) -> bool:
 
 
 def gbnf(form: Form, tokens: int) -> str:
-    """Return the grammar of a form that `says` has, for a text of at most so many tokens."""
+    """Return the grammar of a form that `says` has, for a text of at most `tokens` tokens."""
     return _Rules(form, tokens).text()
 
 
@@ -117,7 +117,7 @@ class _Rules(Words):
         return "".join(sorted(set(every[self.form.case]) - self.form.without))
 
     def _core(self, first: str, least: int) -> str:
-        """Return a word of at least so many letters. It begins with one of the class `first`."""
+        """Return a word of at least `least` letters. It begins with one of the class `first`."""
         words = {text.lower() for text in self.lacks if _is_plain(text)}
         if not words:
             return f"{f'[{first}]' if first else 'letter'} letter{{{max(least - 1, 0)},{_LONGEST - 1}}}"

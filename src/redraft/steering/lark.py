@@ -41,7 +41,7 @@ _LETTERS = {"": r"A-Za-z0-9\u{c0}-\u{1fff}", "lower": r"a-z0-9\u{df}-\u{ff}", "u
 
 
 def lark(form: Form, tokens: int) -> str:
-    """Return the grammar of a form, for a text of at most so many tokens. Empty for any text."""
+    """Return the grammar of a form, for a text of at most `tokens` tokens. Empty for any text."""
     if form == Form():
         return ""
     if form.schema is not None:

@@ -26,7 +26,7 @@ _HOLDS = {
     "headings": "lines",
     "paragraphs": "lines",
 }
-"""Unit -> one of which each of that unit has at least one of its own."""
+"""Unit -> a unit of which each such unit holds at least one: a sentence has a word of its own."""
 
 _WORDS = "words as IFEval counts them"
 Bounds = tuple[str, int, int | None]  # what is counted, and the bounds

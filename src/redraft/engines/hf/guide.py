@@ -26,7 +26,7 @@ class Guide:
     """What one text may go on with, as far as its grammar holds: llguidance gives up on some."""
 
     def __init__(self, form: Form, tokens: int, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
-        """Guide a text of at most so many tokens. `ends` are those that may end it."""
+        """Guide a text of at most `tokens` tokens. `ends` are the tokens that may end it."""
         from llguidance import LLMatcher
 
         self._name = tokenizer.name
