@@ -13,7 +13,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from redraft.chain import Prompt
 from redraft.steering.form import LONGEST_LACKED, MOST_HAS, MOST_LACKS, Form, joined
-from redraft.steering.lark import CLOSE, lark
+from redraft.steering.lark import CLOSE, lark, stopped
 from redraft.verify.base import Check, form_of, run_checks
 from redraft.verify.parse import parse_check
 
@@ -191,3 +191,22 @@ def test_the_largest_forms_are_written() -> None:
     lacks = (*(f"word{number}" for number in range(MOST_LACKS - 1)), "x" * LONGEST_LACKED)
     matcher(lark(Form(lacks=lacks), 1_000))
     matcher(lark(Form(lacks=lacks, sentences=(3, None)), 1_000))
+
+
+@pytest.mark.parametrize(
+    ("checks", "good"),
+    [
+        (["contains:rain", "words<=20"], "Rain falls."),
+        (["sentences==2"], "Rain falls here. It rains."),
+        (["contains:rain", "ends:Good night."], "The rain falls. Good night."),
+        (["lacks:snow"], "Rain falls."),
+        (["ifeval:startend:quotation"], '"Rain falls."'),
+    ],
+)
+def test_a_string_that_ends_a_text_may_follow_it(checks: list[str], good: str) -> None:
+    form, _ = form_for([parse_check(check) for check in checks])
+    grammar = stopped(lark(form, 200), ["### Feedback 1:", "Done"])
+    assert accepts(grammar, good)
+    for space in ("\n\n", " ", ""):
+        assert accepts(grammar, f"{good}{space}### Feedback 1:")
+    assert stopped("x", ()) == "x"

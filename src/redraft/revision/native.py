@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Finish, Prompt, Role, Step, Stop, Usage, is_blank, is_system
 from redraft.engines.base import Delta, Message, PromptText
@@ -54,6 +55,7 @@ from redraft.revision.stop import (
     of_finish,
     spent,
 )
+from redraft.steering.form import Form
 
 
 @dataclass
@@ -113,6 +115,7 @@ class Stream:
     announced: int = 0  # number of steps announced as complete
     # Indexes of answers that were cut so that tokens are left for `min_revisions`.
     cut: set[int] = field(default_factory=set)
+    steered: set[int] = field(default_factory=set)  # indexes of answers that were written in the plan's form
 
     @property
     def index(self) -> int:
@@ -149,6 +152,23 @@ class Stream:
         heading = feedback_heading(last + 1).strip()
         return (heading, *DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
+    def form(self) -> Form | None:
+        """Return the form of the next request: of one that begins an answer, and ends with it.
+
+        With checks each request for an answer does so, unless one goes on after a heading that was quoted.
+        """
+        plan, begins = self.state.plan, self.parser.kind == "answer" and not self.steps()[-1].answer
+        if not (plan.form and begins and self.judged and plan.info.forms == "lark"):
+            return None
+        self.steered.add(self.index)
+        return plan.form
+
+    def take(self, delta: Delta) -> None:
+        """Append a generated delta."""
+        self.written.add(delta)
+        if delta.unsteered:
+            self.steered.discard(self.index)
+
     def close(self, finish: Finish) -> Loop[None]:
         """Parse the rest, and announce the last step, which ended with `finish`."""
         yield from self.flush()
@@ -178,7 +198,7 @@ class Stream:
         for number, step in enumerate(steps):
             own: Finish = finish if number == len(steps) - 1 else "stop"
             final = number < self.announced  # not tested again
-            changes = {
+            changes: dict[str, Any] = {
                 "feedback": self._feedback(number, step),
                 "usage": self.usage.get(number, Usage()),
                 "finish": "max_tokens" if number in self.cut else own,
@@ -186,6 +206,8 @@ class Stream:
                 if final
                 else self.state.echoes(step.answer, steps[:number]),
             }
+            if number in self.steered:
+                changes["steered"] = self.state.plan.steered
             steps[number] = step.model_copy(update=changes)
         self.state.steps = steps
 
@@ -325,11 +347,11 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
     """Continue the text until the engine stops or the text ends the chain."""
     yield from stream.announce_progress({})
     meter = CallMeter(stream.state.clock, stream.index)
-    delta, place = Delta(), stream.place
+    delta, place, form = Delta(), stream.place, stream.form()
     try:
-        delta = yield from receive(Continue(stream.written.as_prompt(), stream.room(), stream.stops()))
+        delta = yield from receive(Continue(stream.written.as_prompt(), stream.room(), stream.stops(), form))
         while True:
-            stream.written.add(delta)
+            stream.take(delta)
             yield from stream.show(stream.parser.feed(delta.text))
             meter.count(delta, stream.index)
             if delta.finish:

@@ -35,6 +35,7 @@ class Continue:
     prompt: PromptText
     max_tokens: int
     stop: tuple[str, ...] = ()
+    form: Form | None = None
 
 
 @dataclass(frozen=True)

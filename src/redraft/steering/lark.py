@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 from redraft.steering.form import ANY, Form
@@ -50,6 +50,18 @@ def lark(form: Form, tokens: int) -> str:
     if fixed or form.words != ANY or form.sentences != ANY:
         return HEAD + Words(form, tokens).text()
     return HEAD + _free(form, tokens)
+
+
+def stopped(grammar: str, stop: Sequence[str]) -> str:
+    """Return a grammar whose text may be followed by one of the strings that end it.
+
+    They are a part of the last word `L`, because the lexer takes the longest lexeme and others have a space.
+    """
+    ends = "|".join("".join(map(_plain, text)) for text in stop if text)
+    if not ends:
+        return grammar
+    grammar = re.sub(r"(?m)^L: .*$", lambda row: rf"{row[0]} /([ \n]{{0,2}}({ends}))?/", grammar)
+    return re.sub(r"(?m)^start: (.*)$", lambda row: rf"start: {row[1]} (/[ \n]{{0,2}}({ends})/)?", grammar)
 
 
 def _free(form: Form, tokens: int) -> str:

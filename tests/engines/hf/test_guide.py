@@ -13,6 +13,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 import redraft
 from redraft.engines.base import Sampling
+from redraft.engines.hf import engine as hf
 from redraft.engines.hf import guide
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.text import Tokenizer
@@ -124,7 +125,7 @@ def test_without_llguidance_checks_only_check(monkeypatch: pytest.MonkeyPatch) -
 def test_a_grammar_that_llguidance_gives_up_is_left_out_and_it_is_said_once(
     engine: HfEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(guide, "lark", lambda *_: "start: /((?s:.*)word){900}/ & /((?s:.*)rain){900}(?s:.*)/")
+    monkeypatch.setattr(hf, "lark", lambda *_: "start: /((?s:.*)word){900}/ & /((?s:.*)rain){900}(?s:.*)/")
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             chain = redraft.revise(

@@ -30,6 +30,7 @@ from redraft.errors import ContextError, ModelError, UsageError, shown
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.options import Device, Dtype
 from redraft.steering.form import Form
+from redraft.steering.lark import lark, stopped
 
 STREAMS = 8  # default number of streams at once
 
@@ -270,7 +271,8 @@ class HfEngine(LocalEngine):
         spelling = Spelling.after(prompt, lambda ids: tokenizer.decode(ids, control=False), stop)
         guide, form, ends = None, sampling.form or Form(), self._ends
         if form != Form() and self._info.forms:
-            guide = await in_daemon_thread(lambda: Guide(form, room.tokens, tokenizer, ends))
+            grammar = stopped(lark(form, room.tokens), stop)
+            guide = await in_daemon_thread(lambda: Guide(grammar, tokenizer, ends))
         request = Request(list(prompt), sampling, room.tokens, room.limit, spelling, deliver, guide)
         self._batch.add(request)
         try:

@@ -11,8 +11,6 @@ import numpy as np
 import torch
 
 from redraft.engines.hf.text import Tokenizer
-from redraft.steering.form import Form
-from redraft.steering.lark import lark
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +23,8 @@ def installed() -> bool:
 class Guide:
     """What one text may go on with, as far as its grammar holds: llguidance gives up on some."""
 
-    def __init__(self, form: Form, tokens: int, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
-        """Guide a text of at most `tokens` tokens. `ends` are the tokens that may end it."""
+    def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
+        """Guide a text by a grammar in Lark's syntax. `ends` are the tokens that may end it."""
         from llguidance import LLMatcher
 
         self._name = tokenizer.name
@@ -36,7 +34,7 @@ class Guide:
         except ValueError as error:  # one that does not spell bytes
             self._lose(str(error))
         else:
-            self._matcher = LLMatcher(known, lark(form, tokens), log_level=0)
+            self._matcher = LLMatcher(known, grammar, log_level=0)
 
     def take(self, token: int) -> None:
         """Go on with a token that was allowed."""

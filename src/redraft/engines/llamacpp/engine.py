@@ -45,7 +45,7 @@ from redraft.engines.messages import beyond_text, plain
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.steering.lark import lark
+from redraft.steering.lark import lark, stopped
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 
@@ -248,7 +248,7 @@ class LlamaCppEngine(LocalEngine):
             request["json_schema"], left = expressible(sampling.schema)
             self._schemas.leave(self._info.name, left)
         elif sampling.form is not None:
-            request["grammar"] = lark(sampling.form, room.tokens)
+            request["grammar"] = stopped(lark(sampling.form, room.tokens), stop)
         held: list[Delta] = []
         try:
             async with (
