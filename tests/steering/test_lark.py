@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -66,9 +68,40 @@ FORMS = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+IFEVAL = {
+    "keywords:letter_frequency": '{"letter": "q", "let_relation": "at least", "let_frequency": 3}',
+    "change_case:capital_word_frequency": '{"capital_relation": "at least", "capital_frequency": 2}',
+    "length_constraints:number_paragraphs": '{"num_paragraphs": 3}',
+    "length_constraints:nth_paragraph_first_word": (
+        '{"num_paragraphs": 3, "nth_paragraph": 2, "first_word": "soon"}'
+    ),
+    "detectable_content:number_placeholders": '{"num_placeholders": 2}',
+    "detectable_format:number_bullet_lists": '{"num_bullets": 3}',
+    "detectable_format:constrained_response": "{}",
+    "detectable_format:number_highlighted_sections": '{"num_highlights": 2}',
+    "detectable_format:multiple_sections": '{"section_spliter": "SECTION", "num_sections": 3}',
+    "detectable_format:title": "{}",
+    "combination:two_responses": "{}",
+}
+LAYOUTS = st.sampled_from([f"ifeval:{kind} {values}" for kind, values in IFEVAL.items()])
+
+
+@settings(max_examples=15, deadline=None)
+@given(LAYOUTS, st.lists(FORMS, max_size=2, unique=True), st.integers(0, 2**16))
+def test_what_a_layout_allows_passes_the_checks_that_steered(
+    layout: str, texts: list[str], seed: int
+) -> None:
+    assert form_for([parse_check(layout)])[1]
+    drawn_answers_pass([layout, *texts], seed)
+
+
+@settings(max_examples=15, deadline=None)
 @given(st.lists(FORMS, min_size=1, max_size=3, unique=True), st.integers(0, 2**16))
 def test_what_a_grammar_allows_passes_the_checks_that_steered(texts: list[str], seed: int) -> None:
+    drawn_answers_pass(texts, seed)
+
+
+def drawn_answers_pass(texts: list[str], seed: int) -> None:
     checks = [parse_check(text) for text in texts]
     form, steered = form_for(checks)
     grammar = lark(form, TOKENS)
@@ -108,8 +141,44 @@ TEXT = "Hello there my friend, how are you? It will rain in the town tomorrow, I
         ),
         (["ifeval:detectable_format:json_format"], '{"rain": ["now", "later"], "at": 5}', TEXT),
         (["ifeval:detectable_format:json_format", "lacks:rain"], '{"sun": 1}', '{"at": "rain"}'),
+        (
+            ["ifeval:detectable_format:json_format", 'contains:the "big" rain'],
+            '{"sun": 1, "at": "all the \\"big\\" rain here"}',
+            '{"sun": 1, "at": "all the rain here"}',
+        ),
         (["all(lacks:rain; words<=9)"], "All is well in the town.", TEXT),
         (["2*contains:rain"], TEXT, "All is well."),
+        (["any(json; contains:rain; words>=90)"], TEXT, "All is well."),
+        ([r"matches:\d{4}-\d\d"], "It rains on 2024-05, I think.", TEXT),
+        ([r"matches:^(Yes|No)\.", "words<=9"], "Yes. It will rain.", "I think so."),
+        ([r"matches:^[a-z]+@x\.com$"], "me@x.com", "me@y.com"),
+        ([r"matches:Answer: \d+$", "contains:rain"], "All the rain is well. Answer: 12", "The rain is well."),
+        (["bullets==2"], "- All is well.\n- It rains", "- All is well."),
+        (["items==2", "contains:rain"], "- All the rain is well.\n- It falls", "- All is well.\n- It falls"),
+        (["paragraphs==2"], "All is well.\n\nIt will rain.", "All is well. It will rain."),
+        (["lines>=2", "ends:Bye."], "All is well.\nIt will rain. Bye.", "All is well. Bye."),
+        (["ifeval:detectable_format:title {}"], "<<The Rain>>\nAll is well.", "The Rain: all is well."),
+        (
+            ['ifeval:detectable_format:multiple_sections {"section_spliter": "Day", "num_sections": 2}'],
+            "Day 1\nAll is well.\n\nDay 2\nIt will rain.",
+            "Day 1\nAll is well.",
+        ),
+        (
+            ['ifeval:detectable_content:number_placeholders {"num_placeholders": 2}', "contains:rain"],
+            "Dear [your name], the [cold and wet] days of rain are here.",
+            "Dear [your name], the days of rain are here.",
+        ),
+        (["ifeval:detectable_format:constrained_response"], "My answer is no.", "No."),
+        (
+            [
+                (
+                    "ifeval:length_constraints:nth_paragraph_first_word "
+                    '{"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "rain"}'
+                )
+            ],
+            "All is well.\n\nRain falls.",
+            "All is well.\n\nThe rain falls.",
+        ),
     ],
 )
 def test_a_grammar_takes_answers_that_pass_and_no_others(checks: list[str], good: str, bad: str) -> None:
@@ -118,6 +187,20 @@ def test_a_grammar_takes_answers_that_pass_and_no_others(checks: list[str], good
     assert len(steered) == len(checks)
     assert accepts(grammar, good)
     assert not accepts(grammar, bad)
+
+
+@pytest.mark.parametrize(
+    "text", ["Rain,snow", "rain.com", "at:rain", "rain's.com", "rain''snow", "the rain's"]
+)
+@pytest.mark.parametrize(
+    "more", [{}, {"words": (2, None)}, {"has": ("sun",)}, {"sentences": (1, 3)}, {"schema": {}}]
+)
+def test_marks_do_not_evade_what_a_text_lacks(text: str, more: dict[str, Any]) -> None:
+    grammar = lark(Form(lacks=("rain", "rain's"), **more), 200)
+    whole = f'{{"a": "the sun {text} here"}}' if "schema" in more else f"The sun {text} is here. It is well."
+    assert not accepts(grammar, whole)
+    other = re.sub("(?i)rain", "snow", whole).replace("snow,snow", "snow").replace("snow.com", "snow")
+    assert "schema" in more or text != "the rain's" or accepts(grammar, other)
 
 
 @pytest.mark.parametrize("text", ["rain", "tea", "the town", "c++ is", "naïve", "don't"])
@@ -161,7 +244,8 @@ def test_what_a_text_lacks_forbids_no_text_that_passes(word: str, before: str, a
     check = parse_check(f"lacks:{word}")
     form, _ = form_for([check])
     passes = asyncio.run(run_checks([check], text, Prompt(instruction="?")))[0].passed
-    if text and passes:
+    joined_by_marks = re.search(r"[.:,;'’]\S", text[1:])
+    if text and passes and not joined_by_marks:
         assert accepts(lark(form, 10_000), text)
 
 
@@ -184,6 +268,26 @@ def test_a_demanded_text_may_have_any_characters(word: str) -> None:
     grammar = lark(Form(has=(word,)), 100)
     assert accepts(grammar, f"Here {word} stands.")
     assert not accepts(grammar, "Here nothing stands.")
+
+
+PATTERNS = [r"\d{2,3}", r"^\w+: [^,]*", "(?:ab|c)+$", r"[A-Z]{3}-\d+", "^a.?b*$", r"x\s\S", r"\(\w+\)"]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_what_a_pattern_allows_is_found_by_it(pattern: str) -> None:
+    for seed in range(5):
+        drawn_answers_pass([f"matches:{pattern}"], seed)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(?=a)b", r"(a)\1", r"\bword", "(?i)a", "a|b$", r"\p{L}", "^$", "[[a]]", "(?>a)", "a++"]
+)
+def test_what_no_grammar_has_is_only_checked(pattern: str) -> None:
+    assert form_for([parse_check(f"matches:{pattern}"), parse_check("lacks:x")])[1] == ("lacks:x",)
+
+
+def test_all_marks_may_be_forbidden() -> None:
+    assert accepts(lark(Form(without=frozenset(".,;:-–—!?'\"*()"), has=("rain",)), 100), "It will rain today")
 
 
 def test_the_largest_forms_are_written() -> None:

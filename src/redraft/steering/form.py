@@ -1,18 +1,23 @@
 """The form of answers that pass: what a check may say to an engine before anything is written.
 
-A form narrows what may be written; it never replaces the check. It is a value without regular expressions, so
-that each engine's grammar is written from it (`lark`). What no form can say is only checked.
+A form narrows what may be written; it never replaces the check. It is a value of no engine's syntax: each
+engine's grammar is written from it (`lark`). What no form can say is only checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from redraft.steering.layout import PLAIN, SLOT_WORDS, Layout
+from redraft.steering.pattern import pattern_of
+
+T = TypeVar("T")
 Bounds = tuple[int, int | None]  # the fewest, and the most or None
 ANY: Bounds = (0, None)
 MOST_HAS = 64  # the most for which a grammar of llguidance notes which have come
+MOST_PARTS = 40  # more do not fit into an answer
 MOST_LACKS = 1000  # with 10,000, llguidance takes a second for each answer
 LONGEST_LACKED = 60  # characters; regular expressions of llguidance nest 250 levels, three for each
 
@@ -36,6 +41,9 @@ class Form:
         words: Bounds on the words.
         sentences: Bounds on the sentences.
         quoted: It stands in double quotation marks.
+        pattern: A regular expression that is found in it.
+        choices: Texts of which it begins with one.
+        layout: Its title, its parts, and marks in it.
         schema: The JSON Schema of the JSON that it is; empty for any JSON object, None for a text.
     """
 
@@ -49,6 +57,9 @@ class Form:
     words: Bounds = ANY
     sentences: Bounds = ANY
     quoted: bool = False
+    pattern: str = ""
+    choices: tuple[str, ...] = ()
+    layout: Layout = PLAIN
     schema: Mapping[str, Any] | None = None
 
     def __and__(self, other: Form) -> Form:
@@ -69,6 +80,9 @@ class Form:
             words=_both(self.words, other.words),
             sentences=_both(self.sentences, other.sentences),
             quoted=self.quoted or other.quoted,
+            pattern=_one(self.pattern, other.pattern),
+            choices=_one(self.choices, other.choices),
+            layout=_laid_out(self.layout, other.layout),
             schema=self.schema if other.schema is None else other.schema,
         )
         joined.check()
@@ -79,15 +93,28 @@ class Form:
         """How many sentences the given end has: a closing is one, a postscript its mark and another one."""
         return bool(self.closing) + 2 * bool(self.postscript)
 
+    @property
+    def given(self) -> list[str]:
+        """The texts that it must have."""
+        return [*self.has, self.opening, self.closing, self.postscript, self.layout.text, *self.choices[:1]]
+
+    @property
+    def given_words(self) -> int:
+        """How many words the texts have, and what stands between marks."""
+        return len(" ".join(self.given).split()) + (SLOT_WORDS - 1) * len(self.layout.slots)
+
     def check(self) -> None:
         """Raise `Conflict` if what the form has is what it must not have, or is too much for a grammar."""
         if self.case not in ("", "upper", "lower"):
             raise ValueError(f"case is {self.case!r}, and neither 'upper' nor 'lower'")
-        if self.schema is not None and replace(self, schema=None, lacks=(), without=frozenset()) != Form():
-            raise Conflict("JSON is steered by its schema, and by what it lacks")
+        if self.schema is not None and replace(self, lacks=(), without=frozenset(), has=()) != Form(
+            schema=self.schema
+        ):
+            raise Conflict("JSON is steered by its schema, and by the words that it has or lacks")
         self._check_size()
-        fixed = [*self.has, self.opening, self.closing, self.postscript]
-        text = "\n".join(fixed)
+        self._check_layout()
+        self._check_pattern()
+        text = "\n".join(self.given)
         if clash := next((char for char in self.without if char in text), None):
             raise Conflict(f"{clash!r} is demanded and forbidden")
         if self.quoted and '"' in text:
@@ -97,9 +124,35 @@ class Form:
         said = f" {' '.join(text.lower().split())} "
         if clash := next((each for each in self.lacks if f" {each.lower()} " in said), None):
             raise Conflict(f"{clash!r} is demanded and forbidden")
-        most = self.words[1]
-        if most is not None and most < max(len(text.split()), 2 * self.sentences[0]):
+        most, given = self.words[1], self.given_words
+        if most is not None and most < max(given + bool(given), 2 * self.sentences[0]):
             raise Conflict("more words are demanded than allowed")
+
+    def _check_layout(self) -> None:
+        layout = self.layout
+        if (layout.parts or self.choices) and self.sentences != ANY:
+            raise Conflict("sentences are counted, and others are given")
+        if self.choices and (self.opening or layout.title):
+            raise Conflict("an answer begins in one way")
+        cased = {"upper": str.upper, "lower": str.lower}.get(self.case, str)
+        if cased(layout.mark) != layout.mark or (self.case == "lower" and "ABC" in layout.slots):
+            raise Conflict(f"a mark of the layout is not in {self.case} case")
+        if layout.parts > MOST_PARTS or len(layout.slots) > MOST_PARTS:
+            raise Conflict("these are too many parts for a grammar")
+
+    def _check_pattern(self) -> None:
+        if not self.pattern:
+            return
+        found = pattern_of(self.pattern)
+        if found is None:
+            raise Conflict("no grammar has what the regular expression uses")
+        if found.begins and found.ends and self != Form(pattern=self.pattern):
+            raise Conflict("the regular expression is for the whole answer")
+        begins = self.opening or self.choices or self.layout.title or self.layout.mark
+        if (found.begins and begins) or (found.ends and (self.closing or self.postscript)):
+            raise Conflict("the regular expression is for where another text stands")
+        if self.case or self.quoted or self.sentences != ANY:
+            raise Conflict("what the regular expression matches may break another form")
 
     def _check_size(self) -> None:
         if not all(map(str.strip, (*self.has, *self.lacks))):
@@ -110,7 +163,7 @@ class Form:
             raise Conflict("one of the texts is too long for a grammar")
 
 
-def _one(first: str, second: str) -> str:
+def _one(first: T, second: T) -> T:
     if first and second and first != second:
         raise Conflict(f"{first!r} and {second!r} exclude each other")
     return first or second
@@ -128,6 +181,14 @@ def _at_least(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...
     """Return the texts of both, each as often as the one that has it more often."""
     more = [text for text in dict.fromkeys(second) for _ in range(second.count(text) - first.count(text))]
     return (*first, *more)
+
+
+def _laid_out(first: Layout, second: Layout) -> Layout:
+    given = [(layout.parts, layout.mark, layout.between) for layout in (first, second)]
+    parts, mark, between = _one(*(each if each[0] else () for each in given)) or (0, "", "")
+    start = _one(*(layout.first if layout.first[0] else () for layout in (first, second))) or (0, "")
+    slots = _at_least(first.slots, second.slots)
+    return Layout(first.title or second.title, parts, mark, between, start, slots)
 
 
 def joined(forms: Iterable[tuple[str, Form]]) -> tuple[Form, tuple[str, ...]]:

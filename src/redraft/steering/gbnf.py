@@ -49,15 +49,17 @@ def gbnf(form: Form, tokens: int) -> str:
 
 
 class _Rules(Words):
-    """Writes the rules of `Words` without regular expressions."""
+    """Writes the rules of `Words` without regular expressions, and without characters that are words."""
+
+    def __init__(self, form: Form, tokens: int) -> None:
+        super().__init__(form, tokens)
+        for name in "WGXLCZS":
+            self.rules[name.lower()] = self.rules.pop(name)
 
     def text(self) -> str:
         """Return the grammar of a text."""
         self.rules["letter"] = self._letter()
-        found = re.sub(
-            r"^([a-z]): [A-Z]\n[A-Z]: ", r"\1: ", super().text(), flags=re.M
-        )  # one name for each rule
-        found = re.sub(r"^(\w+): (?:/(.*)/$)?", r"\1 ::= \2", found, flags=re.M)
+        found = re.sub(r"^(\w+): (?:/(.*)/$)?", r"\1 ::= \2", super().text(), flags=re.M)
         found = re.sub(r"\\u\{(\w+)\}", lambda code: _escaped(chr(int(code[1], 16))), found)
         return found.replace("start ::=", "root ::=", 1)
 
@@ -85,12 +87,13 @@ class _Rules(Words):
         self.rules[name] = f"{before} {words} {after} {self.space}"
         return name
 
-    def _given(self, name: str, text: str) -> str:
-        self.rules[name] = _literal(self._cased(text))
+    def _given(self, name: str, *texts: str) -> str:
+        self.rules[name] = " | ".join(_literal(self._cased(text)) for text in texts)
         return name
 
     def _word(self, end: str, *, within: bool = False, first: str = "", other: Iterable[str] = ()) -> str:  # noqa: ARG002
         least = 3 if end.startswith(self.stop) and self.form.sentences != ANY else 1
+        first = first.removesuffix(r"\p{Lu}")
         before, after = self._around(within=within)
         after = self._class(")\"'*") + "?" if end.startswith(self.stop) else after  # and no `,.`
         return f"{before} {self._core(first, least)} {self._linked()} {after} {end}"

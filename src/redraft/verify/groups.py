@@ -93,6 +93,11 @@ class AnyOf:
         demands = [demand_of(part) for part in self.parts]
         return f"Do one of these: {' Or: '.join(demands)}" if all(demands) else ""
 
+    @property
+    def form(self) -> Form | None:
+        """What the first part that steers says."""
+        return next(filter(None, map(form_of, self.parts)), None)
+
     def prefix(self, text: str) -> Prospect:
         """Lost if every part is."""
         return "lost" if all(prefix_of(part, text) == "lost" for part in self.parts) else "open"

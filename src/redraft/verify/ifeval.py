@@ -18,7 +18,7 @@ from redraft.errors import CheckSyntaxError, shown
 from redraft.steering.form import Form
 from redraft.verify.base import Outcome, Prospect, failed, passed
 from redraft.verify.ifeval_fix import WAYS
-from redraft.verify.ifeval_form import form_of
+from redraft.verify.ifeval_form import CHOICES, form_of
 from redraft.verify.ifeval_prefix import FENCES, is_lost
 from redraft.verify.mend import first_passing
 from redraft.verify.segment import sentences, words
@@ -185,13 +185,10 @@ def _bullets(answer: str, values: Values) -> Decision:
     return count == values["num_bullets"], f"it has {count} bullet points"
 
 
-_CHOICES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
-
-
-@_type("detectable_format:constrained_response", f"Say one of these: {_quoted(_CHOICES)}.")
+@_type("detectable_format:constrained_response", f"Say one of these: {_quoted(CHOICES)}.")
 def _choice(answer: str, _: Values) -> Decision:
-    found = next((choice for choice in _CHOICES if choice in answer), None)
-    return found is not None, f'it has "{found}"' if found else f"it has none of {_quoted(_CHOICES)}"
+    found = next((choice for choice in CHOICES if choice in answer), None)
+    return found is not None, f'it has "{found}"' if found else f"it has none of {_quoted(CHOICES)}"
 
 
 @_type(

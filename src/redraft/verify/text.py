@@ -21,6 +21,7 @@ from redraft.chain import Prompt, visible
 from redraft.collect.language import BY_NAME, LANGUAGES, probabilities
 from redraft.errors import CheckError, CheckSyntaxError, MissingExtra
 from redraft.steering.form import Form
+from redraft.steering.layout import Layout
 from redraft.verify import layout
 from redraft.verify import pattern as patterns
 from redraft.verify.base import Outcome, Prospect, failed, passed
@@ -47,6 +48,10 @@ WRITTEN = {
     "headings": 'A heading is a line that begins with "# " or "## ".',
 }
 """Unit -> how it is written, for those who have too few."""
+
+
+PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("- ", "\n")}
+"""Unit -> what it begins with, and what stands between two."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,16 @@ class Count:
 
     @property
     def form(self) -> Form | None:
-        """The bounds."""
+        """The bounds; of paragraphs, lines, bullets and items, the lower one."""
         bounds = (self.low or 0, self.high)
         if self.unit == "words":
             return Form(words=bounds)
-        return Form(sentences=bounds) if self.unit == "sentences" else None
+        if self.unit == "sentences":
+            return Form(sentences=bounds)
+        if not self.low or self.unit not in PARTS:
+            return None
+        mark, between = PARTS[self.unit]
+        return Form(layout=Layout(parts=self.low, mark=mark, between=between))
 
     def prefix(self, text: str) -> Prospect:
         """Lost above the upper bound."""
@@ -302,6 +312,11 @@ class Matches:
     def demand(self) -> str:
         """The pattern, in a sentence."""
         return f"Some part of the answer has to match the regular expression {self.pattern}"
+
+    @property
+    def form(self) -> Form:
+        """The pattern, unless no grammar can have it."""
+        return Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the pattern is found."""

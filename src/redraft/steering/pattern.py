@@ -1,0 +1,95 @@
+r"""Regular expressions as part of a grammar, where llguidance has what they use.
+
+What is written may match less than the pattern: `\d` stands for ASCII digits, and repeats have a bound, so
+that the text ends. Whatever matches it matches the pattern. Grammars have no lookaround, no references and no
+boundaries of words.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from re import _constants as sre  # type: ignore[attr-defined]
+from re import _parser  # type: ignore[attr-defined]
+from typing import Any, NamedTuple
+
+LONGEST_RUN = 24  # of repeats without a bound
+
+_CLASSES = {
+    sre.CATEGORY_DIGIT: "0-9",
+    sre.CATEGORY_WORD: "A-Za-z0-9_",
+    sre.CATEGORY_SPACE: r" \n",
+}
+_BEGINS = (sre.AT_BEGINNING, sre.AT_BEGINNING_STRING)
+_ENDS = (sre.AT_END, sre.AT_END_STRING)
+
+
+class Pattern(NamedTuple):
+    """A regular expression of llguidance, and whether the text begins and ends with it."""
+
+    text: str
+    begins: bool
+    ends: bool
+
+
+def pattern_of(pattern: str) -> Pattern | None:
+    """Return a pattern for a grammar; None if it uses what grammars do not have."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = _parser.parse(pattern)
+    except (re.error, Warning, RecursionError, OverflowError):
+        return None
+    if found.state.flags & ~re.UNICODE:
+        return None
+    parts = list(found)
+    begins = bool(parts) and parts[0][0] is sre.AT and parts[0][1] in _BEGINS
+    parts = parts[begins:]
+    ends = bool(parts) and parts[-1][0] is sre.AT and parts[-1][1] in _ENDS
+    try:
+        text = _row(parts[: len(parts) - ends])
+    except (KeyError, RecursionError):
+        return None
+    return Pattern(text, begins, ends) if text else None
+
+
+def _row(parts: Iterable[tuple[Any, Any]]) -> str:
+    return "".join(_WRITE[kind](value) for kind, value in parts)
+
+
+def _char(code: int) -> str:
+    char = chr(code)
+    return char if char.isascii() and char.isalnum() else f"\\u{{{code:x}}}"
+
+
+def _class(items: Iterable[tuple[Any, Any]]) -> str:
+    items = list(items)
+    inverted = bool(items) and items[0][0] is sre.NEGATE
+    found = "".join(_ITEM[kind](value) for kind, value in items[inverted:])
+    return f"[^\\n{found}]" if inverted else f"[{found}]"
+
+
+def _repeat(value: tuple[int, Any, Any]) -> str:
+    low, high, parts = value
+    most = low + LONGEST_RUN if high is sre.MAXREPEAT else int(high)
+    return f"({_row(parts)}){{{low},{most}}}"
+
+
+_ITEM: dict[Any, Callable[[Any], str]] = {
+    sre.LITERAL: _char,
+    sre.RANGE: lambda value: f"{_char(value[0])}-{_char(value[1])}",
+    sre.CATEGORY: lambda value: _CLASSES[value],
+}
+_WRITE: dict[Any, Callable[[Any], str]] = {
+    sre.LITERAL: _char,
+    sre.NOT_LITERAL: lambda value: f"[^\\n{_char(value)}]",
+    sre.ANY: lambda _: r"[^\n]",
+    sre.IN: _class,
+    sre.BRANCH: lambda value: f"({'|'.join(map(_row, value[1]))})",
+    sre.SUBPATTERN: lambda value: (
+        f"({_row(value[3])})" if not value[1] and not value[2] else _row([("?", 0)])
+    ),
+    sre.MAX_REPEAT: _repeat,
+    sre.MIN_REPEAT: _repeat,
+}
