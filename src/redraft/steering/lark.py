@@ -31,10 +31,15 @@ SENTENCE = 12  # words of a usual sentence
 MARK = 3  # tokens of a mark of the layout
 
 _ANYTHING = "(?s:.*)"
-# What is surely outside a word.
-_OUT = r"[\x00-\x20\u{22}!#$%&()*+\-\u{2f}<=>?@\[\u{5c}\]^`{|}~\u{a0}«»“”„–—…\u{3000}、。]"
+# What may be within a word, in ranges: Unicode's classes are too much for the lexer.
+_WITHIN = (
+    r"A-Za-z0-9_\u{aa}\u{ad}\u{b2}\u{b3}\u{b5}\u{b9}\u{ba}\u{bc}-\u{be}\u{c0}-\u{1fff}\u{200b}-\u{200f}"
+    r"\u{2024}\u{202a}-\u{202e}\u{2044}\u{2060}-\u{218f}\u{2460}-\u{24ff}\u{2c00}-\u{2dff}\u{3005}-\u{3007}"
+    r"\u{3021}-\u{ff00}\u{ff07}\u{ff0e}-\u{ff19}\u{ff1b}\u{ff21}-\u{ffff}\u{10000}-\u{1f2ff}\u{1f3fb}-\u{1f3ff}\u{1fb00}-\u{10ffff}"
+)
+_OUT = f"[^{_WITHIN}'’‘.:,;·‧]"
 _LINKS = "['’.:,;]*"  # within a number between two digits: 3.14
-_APART = _OUT[:-1] + ".:,;]"
+_APART = f"[^{_WITHIN}'’]"
 # Of a whole word. After a mark comes a space: models evade a forbidden word by "word,next". "Don't" is one.
 _BEFORE = f"(({_ANYTHING}{_APART})?['’]*)?_*"
 _AFTER = f"_*({_APART}{_ANYTHING}|['’]([^A-Za-z]{_ANYTHING}|[A-Za-z]{{3}}{_ANYTHING})?)?"
