@@ -99,12 +99,14 @@ def _free(form: Form, tokens: int) -> str:
     never = _never(form)
     rest = f"[^{never}]*" if never else "(?s:.*)"
     quote = '"\\"" ' if form.quoted else ""
+    # The body may end wherever a forbidden word would come: what follows does not go on with its last word.
+    first = rf"[^{_STOPS}{never}A-Za-z0-9'’\u{{c0}}-\u{{1fff}}]" if form.lacks else f"[^{_STOPS}{never}]"
     rules = {
         "start": f"{quote}body tail? {quote}",
         f"body[max_tokens={int(tokens * CLOSE)}]": "BODY",
         "BODY": rf"/[^\s{never}]{rest}/{_lacks(form.lacks)}",
         "tail": "TAIL",
-        "TAIL": f"/[^{_STOPS}{never}]*[{_STOPS}]/{_lacks(form.lacks, cut=True)}",
+        "TAIL": f"/({first}[^{_STOPS}{never}]*)?[{_STOPS}]/{_lacks(form.lacks, cut=True)}",
     }
     return _written(rules)
 
@@ -406,6 +408,7 @@ def _lacks(texts: Iterable[str], *, cut: bool = False) -> str:
         units = _units(text)
         before = _BEFORE_NUMBER if text[0].isdigit() else _BEFORE if _is_edge(text[0]) else _ANYTHING
         after = _AFTER_NUMBER if text[-1].isdigit() else _AFTER if _is_edge(text[-1]) else _ANYTHING
+        after = f"(['’]{_ANYTHING}|{after})" if "'" in text else after
         found.setdefault((before, after), []).append("".join(units))
         if cut and len(units) > 1:
             ends = reduce(lambda end, unit: f"({end})?{unit}", units[2:], units[1])
