@@ -14,6 +14,7 @@ from redraft.chain import Prompt
 from redraft.errors import UsageError
 from redraft.verify.base import run_checks
 from redraft.verify.exclusion import fault_of
+from redraft.verify.ifeval import Constraint
 from redraft.verify.parse import parse_check
 
 
@@ -119,6 +120,8 @@ def test_no_answer_passes_what_is_told(one: str, other: str, free: str, before: 
 def test_more_words_than_tokens() -> None:
     assert fault("words>=200", max_tokens=50) == "no answer of at most 50 tokens passes words>=200."
     assert not fault("words>=200", max_tokens=100)  # Chinese
+    of_a_task = Constraint.of("length_constraints:number_words", {"relation": "at least", "num_words": 200})
+    assert fault_of([of_a_task], 50) is None  # an evaluation counts it as wrong
     assert not fault("words>=200")
 
 
