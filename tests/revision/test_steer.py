@@ -36,7 +36,7 @@ def test_checks_that_no_grammar_joins_steer_as_far_as_they_go_together() -> None
 
 
 def test_revisions_are_steered_too() -> None:
-    chain = note(checks=["lacks:the", "matches:xyzzy"], max_revisions=1, max_tokens=40)
+    chain = note(checks=["lacks:the", "matches:(?=x)xyzzy"], max_revisions=1, max_tokens=40)
     assert [step.steered for step in chain.steps] == [("lacks:the",)] * 2
 
 
