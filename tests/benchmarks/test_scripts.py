@@ -25,6 +25,22 @@ def test_the_wordings_are_measured(shared_data: Path) -> None:
     assert "editor, passes:" in done.stdout
 
 
+@pytest.mark.model
+def test_steering_is_measured_in_little(shared_data: Path) -> None:
+    rows = [word for row in ("all", "ended", "natural", "speed") for word in ("--only", row)]
+    done = subprocess.run(
+        [sys.executable, FOLDER / "steer.py", "--quick", *rows],
+        env={**os.environ, "REDRAFT_SHARED": str(shared_data.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, 1), done.stderr  # a few prompts vary, and tests are not timed
+    assert "steered, 1 texts" in done.stdout
+    assert "drafts that pass and would be ended: 0 texts" in done.stdout
+    assert "steered reads worse" in done.stdout
+    assert "8 streams" in done.stdout
+
+
 def test_nothing_is_lost_or_paid_twice_in_little() -> None:
     rows = [word for row in ("faults", "kills", "sandbox", "overhead", "memory") for word in ("--only", row)]
     script = [sys.executable, FOLDER / "generate.py", "--quick", *rows]
