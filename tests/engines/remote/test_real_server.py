@@ -85,6 +85,6 @@ async def test_a_real_server_keeps_to_a_form(llama_server: str, checks: list[str
     engine = await RemoteEngine.connect(llama_server)
     options = {"model": engine, "checks": checks, "max_tokens": 100, "temperature": 0.0, "max_revisions": 0}
     chain = await redraft.arevise("Write a note to a friend about a walk by the sea.", **options)
-    assert chain.passed, chain.answer
+    assert all(check.passed for check in chain.steps[0].checks), chain.answer  # it may be cut
     assert chain.steps[0].steered == tuple(checks)
     await engine.aclose()

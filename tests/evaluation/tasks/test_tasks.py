@@ -170,7 +170,7 @@ def test_unknown_tasks_and_programs_without_leave() -> None:
     with pytest.raises(UsageError, match="runs programs that a model wrote") as caught:
         task_of("humaneval")
     assert "--run-code" in (caught.value.hint or "")
-    assert task_of("gsm8k") is task_named("gsm8k")
+    assert task_of("gsm8k") == task_named("gsm8k")
     assert {*plugins("redraft.tasks")} == {*ANSWERS}
 
 
