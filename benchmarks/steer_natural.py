@@ -4,7 +4,7 @@
 
 `measure` counts the labels of steer_labels.tsv, and computes how likely the model holds both answers of each
 pair. A label is the side that reads better, A or B, or =; who labels sees neither which side is steered nor
-its figures (`shown`).
+its figures (`shown`). The prompts are IFEval's (Google, Apache-2.0).
 """
 
 from __future__ import annotations
