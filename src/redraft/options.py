@@ -308,6 +308,7 @@ class MachineOptions(OptionModel):
     )
     device: Device | None = option("cpu, cuda or mps [a GPU if there is one]", MODEL, "DEVICE")
     load_8bit: bool | None = option("keep most weights of a folder in 8 bits: half the memory, slower", MODEL)
+    speculate: bool | None = option("guess a revision's tokens from its draft [where it pays]", MODEL)
     chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None = option(
         "the format of conversations: vicuna, stablevicuna or selfee [the model's own]", MODEL, "NAME"
     )

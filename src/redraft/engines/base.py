@@ -62,6 +62,8 @@ class Sampling:
             without: check the answer.
         form: The form that an answer to messages should have. Engines with `EngineInfo.forms` keep to it as
             far as they can: check the answer. A schema goes before it.
+        prediction: A text that much of the answer may repeat, as a revision repeats its draft. An engine may
+            guess tokens from it, which changes the speed and not the answer.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: More fields of a request, over ours. Needs `any_request`, or `fields` that
             name them. Never logged or recorded.
@@ -80,6 +82,7 @@ class Sampling:
     seed: int | None = None
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
+    prediction: str = ""
     tools: Sequence[Mapping[str, Any]] = ()
     extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_headers: Mapping[str, str] | None = field(default=None, repr=False)

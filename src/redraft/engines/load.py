@@ -76,7 +76,6 @@ class Opening:
     ref: str
     machine: MachineOptions
     parallel: int
-    speculate: bool | None
     config: Config | None
     patience: Patience
     batches: Batches | None
@@ -266,7 +265,8 @@ async def load_engine(
             weights and machine.
         load_8bit: Keep most weights of a folder of transformers in 8 bits.
         chat_template: The format of conversations, vicuna, stablevicuna or selfee; None for the model's own.
-        speculate: Speculative decoding from earlier drafts, for llama.cpp; None where it pays off.
+        speculate: Guess the tokens of a revision from its draft, for llama.cpp; None where it pays off. With
+            True a server is sent the draft as `prediction`: OpenAI bills the tokens of wrong guesses.
         config: Holds keys and prices; None for the user's file.
 
     Raises:
@@ -282,11 +282,12 @@ async def load_engine(
             "device": device,
             "load_8bit": load_8bit,
             "chat_template": chat_template,
+            "speculate": speculate,
         }
     )
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
-    opening = Opening(ref, machine, parallel, speculate, config, patience or Patience(), batches)
+    opening = Opening(ref, machine, parallel, config, patience or Patience(), batches)
     if len(parts := references_of(ref)) > 1:
         if batches:
             raise UsageError("batches are sent to one server.", hint="Name one, or leave out --batch.")
@@ -345,7 +346,7 @@ async def _llamacpp(named: ModelReference, opening: Opening) -> Engine:
         parallel=opening.parallel,
         gpu_layers=0 if machine.device == "cpu" else machine.gpu_layers,
         gpu=machine.device in ("cuda", "mps"),
-        speculate=opening.speculate,
+        speculate=machine.speculate,
     )
     return _finished(engine, opening)
 
@@ -397,6 +398,7 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
         find_key=find_key,
         price_of=lambda model: price_of(prices.price_for(named.target, model)),
         reach=opening.batches.reach if opening.batches else Server,
+        predicts=bool(opening.machine.speculate),
     )
 
 

@@ -250,7 +250,7 @@ class Driver:
         self._calls += 1
         if isinstance(op, Continue):
             return self.writer.stream(op.prompt, replace(sampling, form=op.form), op.stop)
-        sampling = replace(sampling, schema=op.schema, form=op.form, tools=op.tools)
+        sampling = replace(sampling, schema=op.schema, form=op.form, prediction=op.prediction, tools=op.tools)
         if sampling.extra_body and not op.tools:  # servers refuse these without tools
             extra = {name: part for name, part in sampling.extra_body.items() if name not in OF_TOOLS}
             sampling = replace(sampling, extra_body=extra)

@@ -148,6 +148,7 @@ def _write(state: State, move: Move) -> Loop[Stop | None]:
         state.length(most=move.most),
         schema=plan.schema,
         form=plan.form,
+        prediction=state.steps[choice.of].answer if choice.way == "revision" else "",
         stop=plan.stop,
         watched=plan.watched and followed(state),
         tools=plan.tools,

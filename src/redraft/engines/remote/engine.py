@@ -87,6 +87,7 @@ class RemoteEngine(Engine):
         context: Length of the context in tokens, if known.
         token_ids: Whether the server sends and takes token ids as vLLM does (0.10.2 or later).
         reach: Makes what sends the requests: `Server` at once, a `batch.BatchServer` in batches.
+        predicts: Send `Sampling.prediction`, until the server refuses it.
 
     Raises:
         UsageError: The address is invalid, or the key would travel unencrypted to another machine.
@@ -102,6 +103,7 @@ class RemoteEngine(Engine):
         context: int | None = None,
         token_ids: bool = False,
         reach: Reach = Server,
+        predicts: bool = False,
     ) -> None:
         self._server = reach(url, key, patience)
         self._info = EngineInfo(
@@ -122,6 +124,7 @@ class RemoteEngine(Engine):
         self._refused: defaultdict[str, set[str]] = defaultdict(set)
         self._most: float = inf  # new tokens that the server allows, as far as it has said
         self._schemas, self._llamacpp = SchemaWatch(), False
+        self._predicts = predicts
         self._grammar = ""  # the field of a request that takes a grammar; empty if none does
 
     @classmethod
@@ -134,6 +137,7 @@ class RemoteEngine(Engine):
         patience: Patience = Patience(),  # noqa: B008  (frozen)
         price_of: Callable[[str], Price | None] = lambda _: None,
         reach: Reach = Server,
+        predicts: bool = False,
         find_key: Callable[[], Key | None] | None = None,
     ) -> Self:
         """Ask the server about a model, and return its engine.
@@ -145,7 +149,7 @@ class RemoteEngine(Engine):
             UsageError: No model is named, and the server has none or several.
             ServerError: The server is down, refuses the key, or does not speak the protocol.
         """
-        engine = cls(url, model or "", key=key, patience=patience, reach=reach)
+        engine = cls(url, model or "", key=key, patience=patience, reach=reach, predicts=predicts)
         engine._server.find_key = find_key
         try:
             found = await choose(engine._server, model)
@@ -191,6 +195,8 @@ class RemoteEngine(Engine):
             schema = with_plain_patterns(sampling.schema, llamacpp=self._llamacpp)
             sampling = replace(sampling, schema=schema)
         body = chat_body(self._info.name, messages, sampling, stop)
+        if self._predicts and sampling.prediction and not sampling.tools:  # OpenAI refuses it beside tools
+            body["prediction"] = {"type": "content", "content": sampling.prediction}
         form, own = sampling.form, GRAMMARS & (sampling.extra_body or {}).keys()
         if form is not None and self._grammar and sampling.schema is None and says(form) and not own:
             body = with_grammar(body, self._grammar, gbnf(form, sampling.max_tokens))

@@ -402,7 +402,7 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
         return in_dialect(body, GRAMMARS)
     if "tool_choice" in body and _OF_TOOLS.search(complaint.message):
         return in_dialect(body, {"tools", "tool_choice"})
-    for extra in ("stream_options", "return_token_ids", "top_logprobs", "logprobs"):
+    for extra in ("stream_options", "return_token_ids", "prediction", "top_logprobs", "logprobs"):
         if extra in body and extra in complaint.message:
             return in_dialect(body, {extra})
     if "max_tokens" in body and "max_completion_tokens" in complaint.message and complaint.context is None:

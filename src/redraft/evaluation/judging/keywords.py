@@ -18,6 +18,7 @@ class JudgeFileKeywords(TypedDict, total=False):
     dtype: Dtype | None
     device: Device | None
     load_8bit: bool | None
+    speculate: bool | None
     chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None
     price: str | None
     timeout: float | None

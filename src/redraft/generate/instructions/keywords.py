@@ -21,6 +21,7 @@ class KeywordsButModel(TypedDict, total=False):
     dtype: Dtype | None
     device: Device | None
     load_8bit: bool | None
+    speculate: bool | None
     chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None
     price: str | None
     timeout: float | None
