@@ -32,7 +32,7 @@ help:
 .venv/.stamp: pyproject.toml constraints.txt
 	$(call need_python)
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP) --no-compile --editable '.[local,data,train,dpo,web,otel,eval,dev]'
+	$(BIN)/$(PIP) --no-compile --editable '.[cpu,data,train,dpo,web,otel,eval,dev]'
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib src || true  # some packages hold templates of files
 	@touch $@
 

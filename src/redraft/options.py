@@ -297,9 +297,16 @@ Device = Literal["cpu", "cuda", "mps"]
 """Where a model on this machine computes, as torch names it: mps is the GPU of a Mac."""
 
 
+EngineName = Literal["llamacpp", "openvino", "hf"]
+"""What computes a model on this machine: llama.cpp, OpenVINO or transformers."""
+
+
 class MachineOptions(OptionModel):
     """Where a model on this machine runs. Its engine knows the ranges of context and threads."""
 
+    engine: EngineName | None = option(
+        "what computes a model on this machine: llamacpp, openvino or hf", MODEL, "NAME"
+    )
     ctx: int | None = option("context of a chain, in tokens", MODEL, "N")
     threads: int | None = option("processor threads", MODEL, "N")
     gpu_layers: int | None = option("layers to put on a GPU", MODEL, "N", ge=0)

@@ -1,7 +1,7 @@
 """Model references: a short text that names a model.
 
     default                     the small model that redraft fetches by itself
-    path/model.gguf             a file for llama.cpp
+    path/model.gguf             a file for llama.cpp or OpenVINO
     path/folder                 a model of transformers: config.json, weights, tokenizer
     org/name                    a GGUF file of the Hugging Face hub; org/name:Q4_K_M and
                                 org/name/file.gguf select one
@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
@@ -40,7 +40,7 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import GuardedEngine
 from redraft.errors import MissingExtra, ModelError, UsageError
 from redraft.formats.render.spans import TEMPLATES
-from redraft.options import Device, Dtype, MachineOptions
+from redraft.options import Device, Dtype, EngineName, MachineOptions
 from redraft.plugins import OWN, Kind, load_all, plugins
 
 if TYPE_CHECKING:
@@ -89,12 +89,14 @@ class EngineKind(Kind):
         form: How its references are written, such as `NAME:TARGET`.
         identity: Returns JSON values that tell the model of a reference from every other.
         takes: What it takes of `chat_template` and `load_8bit`. Others are refused before it is opened.
+        engines: The names of `engine` that it takes.
     """
 
     form: str
     open: Callable[[ModelReference, Opening], Awaitable[Engine]]
     identity: Callable[[ModelReference], Any] = lambda named: {"kind": named.kind, "target": named.target}
     takes: frozenset[str] = frozenset()
+    engines: tuple[EngineName, ...] = ()
 
 
 def kind_of(named: ModelReference) -> EngineKind:
@@ -242,6 +244,7 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
 async def load_engine(
     ref: str,
     *,
+    engine: EngineName | None = None,
     ctx: int | None = None,
     threads: int | None = None,
     gpu_layers: int | None = None,
@@ -259,6 +262,7 @@ async def load_engine(
 
     Args:
         ref: As at the top of this module.
+        engine: What computes a model on this machine: llamacpp or openvino for a GGUF file, hf for a folder.
         ctx: Context of a chain in tokens, for models on this machine; None for the engine's default.
         gpu_layers: For llama.cpp; None for its default. 0 keeps a folder off the GPU too.
         dtype: What a folder of transformers computes in: float32, bfloat16 or float16; None for what suits
@@ -275,6 +279,7 @@ async def load_engine(
     """
     machine = MachineOptions.read(
         {
+            "engine": engine,
             "ctx": ctx,
             "threads": threads,
             "gpu_layers": gpu_layers,
@@ -304,7 +309,7 @@ async def load_engine(
 async def _opened(ref: str, opening: Opening) -> Engine:
     named = parse_reference(ref)
     kind, plugin = kind_of(named), plugins("redraft.engines")[named.kind]
-    _check_machine(named, opening.machine, kind.takes)
+    _check_machine(ref, named, opening.machine, kind)
     if plugin.package == OWN:
         return await kind.open(named, replace(opening, ref=ref))
     with plugin.running():
@@ -315,31 +320,49 @@ async def _opened(ref: str, opening: Opening) -> Engine:
     return GuardedEngine(cast("Engine", engine))
 
 
-def _check_machine(named: ModelReference, machine: MachineOptions, takes: frozenset[str]) -> None:
+_READS: Mapping[EngineName, tuple[str, str]] = {
+    "llamacpp": ("GGUF file", "Make one: redraft weights gguf FOLDER -o FILE.gguf"),
+    "openvino": ("GGUF file", "Make one: redraft weights gguf FOLDER -o FILE.gguf"),
+    "hf": ("folder of transformers", "Make one: redraft weights from-gguf FILE.gguf -o FOLDER"),
+}
+"""What engines on this machine read, and how to make it."""
+
+
+def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kind: EngineKind) -> None:
+    if machine.engine and machine.engine not in kind.engines:
+        what, hint = _READS[machine.engine]
+        raise UsageError(f"engine is {machine.engine!r}, and {ref:.120} is no {what}.", hint=hint)
     if machine.device == "cpu" and machine.gpu_layers:
         message = f"device is cpu, and gpu_layers is {machine.gpu_layers}."
         raise UsageError(message, hint="Leave out one of the two.")
-    if machine.chat_template and "chat_template" not in takes:
+    if machine.chat_template and "chat_template" not in kind.takes:
         what = "a server" if named.kind in ("remote", "script") else f"an engine of {named.kind}"
         raise UsageError(
             f"chat_template is {machine.chat_template!r}, and {what} writes its prompts itself.",
             hint="Give the template to the server. Or load the model here: --model path/model.gguf",
         )
-    if machine.load_8bit and "load_8bit" not in takes:
+    if machine.load_8bit and "load_8bit" not in kind.takes:
         raise UsageError(
             "load_8bit is for folders of transformers.",
             hint="Make a GGUF file of 8 bits: redraft weights gguf FOLDER -o FILE.gguf --quant q8_0",
         )
 
 
-async def _llamacpp(named: ModelReference, opening: Opening) -> Engine:
+async def _gguf(named: ModelReference, opening: Opening) -> Engine:
+    path = await in_daemon_thread(lambda: local_file(named))
+    if opening.machine.engine == "openvino":
+        return await _openvino(path, opening)
+    return await _llamacpp(path, named, opening)
+
+
+async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engine:
     if not importlib.util.find_spec("xllamacpp"):
         raise MissingExtra("a model on this machine", "local")
     from redraft.engines.llamacpp.engine import LlamaCppEngine
 
     machine = opening.machine
     engine = await LlamaCppEngine.start(
-        await in_daemon_thread(lambda: local_file(named)),
+        path,
         named.adapters,
         ctx=machine.ctx,
         threads=machine.threads,
@@ -347,6 +370,18 @@ async def _llamacpp(named: ModelReference, opening: Opening) -> Engine:
         gpu_layers=0 if machine.device == "cpu" else machine.gpu_layers,
         gpu=machine.device in ("cuda", "mps"),
         speculate=machine.speculate,
+    )
+    return _finished(engine, opening)
+
+
+async def _openvino(path: Path, opening: Opening) -> Engine:
+    if not importlib.util.find_spec("openvino_genai"):
+        raise MissingExtra("the engine of OpenVINO", "cpu")
+    from redraft.engines.openvino.engine import OpenVinoEngine
+
+    machine = opening.machine
+    engine = await OpenVinoEngine.start(
+        path, ctx=machine.ctx, threads=machine.threads, parallel=opening.parallel
     )
     return _finished(engine, opening)
 
@@ -414,19 +449,25 @@ def _files(path: Path, named: ModelReference) -> Any:
     return {"kind": named.kind, "files": [of(each) for each in (path, *named.adapters)]}
 
 
-def _of_llamacpp(form: str) -> EngineKind:
-    takes = frozenset({"chat_template"})
-    return EngineKind(form, _llamacpp, lambda named: _files(local_file(named), named), takes)
+def _of_gguf(form: str) -> EngineKind:
+    return EngineKind(
+        form,
+        _gguf,
+        lambda named: _files(local_file(named), named),
+        frozenset({"chat_template"}),
+        ("llamacpp", "openvino"),
+    )
 
 
-DEFAULT = _of_llamacpp("default")
-GGUF = _of_llamacpp("path/model.gguf")
-HUB = _of_llamacpp("org/name[:quantisation]")
+DEFAULT = _of_gguf("default")
+GGUF = _of_gguf("path/model.gguf")
+HUB = _of_gguf("org/name[:quantisation]")
 FOLDER = EngineKind(
     "path/folder",
     _folder,
     lambda named: _files(Path(named.target), named),
     frozenset({"chat_template", "load_8bit"}),
+    ("hf",),
 )
 REMOTE = EngineKind(
     "http://host/v1#model", _remote, lambda named: {"server": named.target, "model": named.selects}

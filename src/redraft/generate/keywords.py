@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from redraft.options import Device, Dtype, Prompts
+from redraft.options import Device, Dtype, EngineName, Prompts
 
 
 class ChainKeywords(TypedDict, total=False):
@@ -32,6 +32,7 @@ class ChainKeywords(TypedDict, total=False):
     model: str | None
     critic: str | None
     judge: str | None
+    engine: EngineName | None
     ctx: int | None
     threads: int | None
     gpu_layers: int | None

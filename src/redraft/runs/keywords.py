@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from redraft.options import Device, Dtype, Prompts
+from redraft.options import Device, Dtype, EngineName, Prompts
 
 if TYPE_CHECKING:
     from redraft.runs.options import Shape
@@ -35,6 +35,7 @@ class AnswerKeywords(TypedDict, total=False):
     model: str | None
     critic: str | None
     judge: str | None
+    engine: EngineName | None
     ctx: int | None
     threads: int | None
     gpu_layers: int | None

@@ -16,7 +16,7 @@ from redraft.engines.base import Sampling
 from redraft.engines.hf import engine as hf
 from redraft.engines.hf import guide
 from redraft.engines.hf.engine import HfEngine
-from redraft.engines.hf.text import Tokenizer
+from redraft.engines.text import Tokenizer
 from redraft.steering.form import Form, joined
 from redraft.steering.lark import lark
 from redraft.verify.base import form_of

@@ -445,7 +445,7 @@ async def test_cancelling_a_start_leaves_no_process(tmp_path: Path, monkeypatch:
         begun.set()
         return started[-1]
 
-    monkeypatch.setattr("redraft.engines.llamacpp.client.subprocess.Popen", noted)
+    monkeypatch.setattr("redraft.engines.process.subprocess.Popen", noted)
 
     task = asyncio.create_task(LlamaCppEngine.start(tiny_model(tmp_path / "m.gguf"), threads=1))
     await begun.wait()

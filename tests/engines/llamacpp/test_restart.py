@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from redraft.engines.base import Delta, Message, Sampling
-from redraft.engines.llamacpp import client as restart
+from redraft.engines import process as restart
+from redraft.engines.base import Delta, Health, Message, Sampling
+from redraft.engines.llamacpp.client import Child
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import EngineCrash, EngineError
 from redraft.steering.form import Form
@@ -128,14 +129,14 @@ async def test_a_restart_outlives_the_call_that_began_it(
 ) -> None:
     """Clients may be less patient than a large model takes to load."""
     async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
-        start, starting, starts = restart.Child.start, asyncio.Event(), []
+        start, starting, starts = Child.start, asyncio.Event(), []
 
         async def started(settings: Any) -> Any:
             starts.append(settings)
             starting.set()
             return await start(settings)
 
-        monkeypatch.setattr(restart.Child, "start", started)
+        monkeypatch.setattr(Child, "start", started)
         kill(engine)
         impatient = asyncio.create_task(engine.encode("abc"))
         await starting.wait()
@@ -154,7 +155,7 @@ def test_a_restart_ends_with_the_engine(tmp_path: Path, monkeypatch: pytest.Monk
                 starting.set()
                 await asyncio.Event().wait()
 
-            monkeypatch.setattr(restart.Child, "start", started)
+            monkeypatch.setattr(Child, "start", started)
             kill(engine)
             waiting = asyncio.create_task(engine.encode("abc"))
             await starting.wait()
@@ -193,18 +194,18 @@ async def test_a_process_that_dies_at_each_request_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
-        start = restart.Child.start
+        start = Child.start
 
         async def started(settings: Any) -> Any:
             child = await start(settings)
             child._process.kill()
             return child
 
-        monkeypatch.setattr(restart.Child, "start", started)
+        monkeypatch.setattr(Child, "start", started)
         kill(engine)
         with pytest.raises(EngineCrash, match="was killed by SIGKILL, 5 times in a row"):
             await engine.encode("abc")
-        assert engine.health == restart.Health(4, engine.health.trouble, down=True, stalled=True)
+        assert engine.health == Health(4, engine.health.trouble, down=True, stalled=True)
 
 
 async def test_closing_during_a_reply_starts_nothing(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Sampling
 from redraft.engines.hf.cache import Pass, Slots, common_start, forward, layers_of
 from redraft.engines.hf.guide import Guide, guided
-from redraft.engines.hf.text import FinalText, Spelling
+from redraft.engines.text import FinalText, Spelling
 from redraft.errors import EngineError
 
 READ = 512  # tokens of prompts that one step reads. Larger parts are no faster, and delay other sequences.

@@ -19,14 +19,14 @@ from typing import Any
 
 import torch
 
-from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Replies, Sampling, Tokens
+from redraft.engines.base import Delta, EngineInfo, PromptText, Replies, Sampling, Tokens
 from redraft.engines.hf.batch import Batch, Request
 from redraft.engines.hf.guide import Guide, installed
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
-from redraft.engines.hf.text import Spelling, Tokenizer
-from redraft.engines.local import LocalEngine, Room, Told, check_settings, context_of, empty_prompt
+from redraft.engines.local import Room, check_settings, context_of, empty_prompt
+from redraft.engines.text import TokenizedEngine, Tokenizer
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import ContextError, ModelError, UsageError, shown
+from redraft.errors import ContextError, UsageError, shown
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.options import Device, Dtype
 from redraft.steering.form import Form
@@ -37,7 +37,7 @@ STREAMS = 8  # default number of streams at once
 CLOSE_SECONDS = 5.0
 
 
-class HfEngine(LocalEngine):
+class HfEngine(TokenizedEngine):
     """A model of transformers behind the engine protocol. The model is put into evaluation mode.
 
     Args:
@@ -205,15 +205,6 @@ class HfEngine(LocalEngine):
             self._batch.swap(loaded.model, loaded.ends)
             self._info = replace(self._info, native=loaded.format == NATIVE_FORMAT)
 
-    async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens that are written out in it stay text."""
-        return self._tokenizer.encode(text, special=special)
-
-    async def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids. Control tokens are written out."""
-        self._check(tokens)
-        return self._tokenizer.decode(tokens)
-
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Return the natural logarithm of the probability of each token after the first, for each text.
 
@@ -246,16 +237,6 @@ class HfEngine(LocalEngine):
                 while self._batch.alive:  # noqa: ASYNC110  (a thread has no event for its end)
                     await asyncio.sleep(0.01)
 
-    async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
-        return self._tokenizer.tokenize(text, start=start, control=control)
-
-    async def _end(self) -> str:
-        return self._tokenizer.end
-
-    async def _render(self, messages: Sequence[Message], told: Told = None) -> str:  # noqa: ARG002  (see `fields`)
-        # In a thread, because a template from the internet may run for ever.
-        return await in_daemon_thread(lambda: self._tokenizer.render(messages))
-
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
         self._check(prompt)
         deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
@@ -267,9 +248,8 @@ class HfEngine(LocalEngine):
             except RuntimeError:  # the loop is closed, and nobody reads the stream
                 request.cancelled = True
 
-        tokenizer = self._tokenizer  # not self: `deliver` and `request` hold each other, and would keep it
-        spelling = Spelling.after(prompt, lambda ids: tokenizer.decode(ids, control=False), stop)
-        guide, form, ends = None, sampling.form or Form(), self._ends
+        spelling = self._spelling(prompt, stop)
+        guide, form, ends, tokenizer = None, sampling.form or Form(), self._ends, self._tokenizer
         if form != Form() and self._info.forms:
             grammar = stopped(lark(form, room.tokens), stop)
             guide = await in_daemon_thread(lambda: Guide(grammar, tokenizer, ends))
@@ -285,13 +265,6 @@ class HfEngine(LocalEngine):
                     return
         finally:
             request.cancelled = True
-
-    def _check(self, tokens: Sequence[int]) -> None:
-        wrong = next((token for token in tokens if not 0 <= token < self._tokenizer.size), None)
-        if wrong is not None:
-            raise ModelError(
-                f"{self._info.name} has no token {wrong}: its vocabulary has {self._tokenizer.size}."
-            )
 
 
 def _check_texts(texts: Any) -> None:

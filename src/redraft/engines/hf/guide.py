@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from redraft.engines.hf.text import Tokenizer
+from redraft.engines.text import Tokenizer
 
 _log = logging.getLogger(__name__)
 

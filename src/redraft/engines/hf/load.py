@@ -19,7 +19,7 @@ import transformers
 from torch import Tensor, nn
 
 from redraft.engines.hf.cache import Pass, Slots, forward, layers_of
-from redraft.engines.hf.text import Tokenizer
+from redraft.engines.text import Tokenizer
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint
 from redraft.weights.folder import has_tokenizer, refuse_delta, refuse_quantised

@@ -11,7 +11,6 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from redraft.engines.base import (
     SAMPLING_FIELDS,
     Delta,
     EngineInfo,
-    Health,
     Message,
     Replies,
     Sampling,
@@ -30,10 +28,9 @@ from redraft.engines.base import (
     Vectors,
 )
 from redraft.engines.llamacpp.child import ChildSettings
-from redraft.engines.llamacpp.client import Child, ChildRefusal, KeptChild, error_of
+from redraft.engines.llamacpp.client import Child, ChildRefusal, error_of
 from redraft.engines.llamacpp.grammar import expressible
 from redraft.engines.local import (
-    LocalEngine,
     Room,
     Told,
     check_memory,
@@ -42,6 +39,7 @@ from redraft.engines.local import (
     trained_context,
 )
 from redraft.engines.messages import beyond_text, plain
+from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.formats.selfee import NATIVE_FORMAT
@@ -54,30 +52,24 @@ SPECULATES_UP_TO = 4
 up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
 
-class LlamaCppEngine(LocalEngine):
+class LlamaCppEngine(ProcessEngine[Child]):
     """A GGUF model behind the engine protocol. Create it with `start`."""
 
     def __init__(
         self,
         info: EngineInfo,
         context: int,
-        kept: KeptChild,
+        kept: KeptProcess[Child],
         header: GGUFHeader,
         *,
         trained: int | None = None,
     ) -> None:
-        super().__init__(info, context, trained)
-        self._kept = kept
+        super().__init__(info, context, kept, trained=trained)
         # Whether the tokenizer puts a space before every text, as SentencePiece does by default.
         usual = header.text("tokenizer.ggml.model") in {"llama", "t5"}
         self._spaced = bool(header.metadata.get("tokenizer.ggml.add_space_prefix", usual))
         self._end_token = header.number("tokenizer.ggml.eos_token_id")
         self._marks = _marks_of(header)
-
-    @property
-    def health(self) -> Health:
-        """How its process is, and how often it was started again."""
-        return self._kept.health
 
     @classmethod
     async def start(
@@ -135,7 +127,7 @@ class LlamaCppEngine(LocalEngine):
         return cls(
             _info(model, headers, context),
             context,
-            KeptChild(await Child.start(machine), machine),
+            KeptProcess(await Child.start(machine), machine),
             headers[0],
             trained=trained,
         )
@@ -195,49 +187,6 @@ class LlamaCppEngine(LocalEngine):
             raise ContextError(longest, self._context, trained=self._trained)
         reply = await self._post("/v1/embeddings", {"input": prompts})
         return Vectors(tuple(tuple(each["embedding"]) for each in reply["data"]), sum(map(len, prompts)))
-
-    async def aclose(self) -> None:
-        """End the process. May be called twice."""
-        await self._kept.aclose()
-
-    async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
-        """Continue token ids. If the process dies, another one goes on where it was.
-
-        A JSON Schema cannot be kept to from the middle on: the error is raised then, with `ready`. A form
-        cannot either, but checks judge the answer: the rest is written without it.
-        """
-        said: list[int] = []
-        crashes, unsteered = 0, False
-        while room.tokens > len(said):
-            before = len(said)
-            child, left = self._kept.child, room._replace(tokens=room.tokens - before)
-            try:
-                async with aclosing(self._once(child, (*prompt, *said), sampling, stop, left)) as deltas:
-                    async for delta in deltas:
-                        crashes = 0
-                        self._kept.worked()
-                        delta = replace(delta, unsteered=True) if unsteered else delta
-                        if delta.finish and before:  # the first tokens came from another process
-                            yield replace(
-                                delta,
-                                prompt_tokens=(delta.prompt_tokens or 0) - before,
-                                cached_tokens=min(delta.cached_tokens or 0, len(prompt)),
-                                completion_tokens=(delta.completion_tokens or 0) + before,
-                            )
-                        else:
-                            yield delta
-                        if delta.finish:
-                            return
-                        said += delta.tokens
-            except EngineCrash as crash:
-                crashes += 1
-                await self._kept.replace(child, crash, crashes)
-                if said and sampling.schema is not None:
-                    crash.passing = crash.ready = True
-                    raise
-                if said and sampling.form is not None:
-                    sampling, unsteered = replace(sampling, form=None), True
-        yield Delta(finish=room.limit, prompt_tokens=len(prompt), completion_tokens=len(said))
 
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room

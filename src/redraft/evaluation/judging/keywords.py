@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from redraft.options import Device, Dtype
+from redraft.options import Device, Dtype, EngineName
 
 
 class JudgeFileKeywords(TypedDict, total=False):
     """All of them. Each can be left out."""
 
+    engine: EngineName | None
     ctx: int | None
     threads: int | None
     gpu_layers: int | None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from redraft.options import Device, Dtype
+from redraft.options import Device, Dtype, EngineName
 
 if TYPE_CHECKING:
     from redraft.generate.options import Way
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class KeywordsButModel(TypedDict, total=False):
     """All but model. Each can be left out."""
 
+    engine: EngineName | None
     ctx: int | None
     threads: int | None
     gpu_layers: int | None

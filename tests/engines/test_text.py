@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, processors
 
 from redraft.engines.base import first_stop
-from redraft.engines.hf.text import FinalText, Spelling, Tokenizer
+from redraft.engines.text import FinalText, Spelling, Tokenizer
 from tests.engines.hf_folders import tokenizer
 from tests.weights.tokenizer_files import llama_like
 

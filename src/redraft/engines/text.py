@@ -1,4 +1,4 @@
-"""Token ids and texts of a transformers folder: encode texts and messages, and detokenize a stream.
+"""Token ids and texts, of engines that have the tokenizer: encode texts and messages, detokenize streams.
 
 A user's text never becomes a control token: only the chat template writes those. A stream gives whole
 characters, and no text that may become a stop string: tokens are held back until their text is final, and
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redraft.engines.base import Message, Tokens, first_stop
+from redraft.engines.local import LocalEngine, Told
+from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ModelError
 
 _BROKEN = "\ufffd"
@@ -67,7 +69,7 @@ class Spelling:
             if cut.stop_text is not None:
                 return cut
             self._held.insert(0, cut)
-        last = _joined(self._held)
+        last = joined(self._held)
         return FinalText(last.text, last.tokens + unspoken)
 
     def _release(self, text: str, count: int) -> FinalText:
@@ -75,7 +77,7 @@ class Spelling:
         tokens, self._unspelt = self._unspelt[:count], self._unspelt[count:]
         self.before = tokens if text else (self.before + tokens)[-2 * _CONTEXT :]
         self._held.append(FinalText(text, tuple(tokens)))
-        whole = _joined(self._held)
+        whole = joined(self._held)
         if found := first_stop(whole.text, self.stop):
             self._held = []
             return FinalText(whole.text[: found[0]], whole.tokens, found[1])
@@ -89,11 +91,13 @@ class Spelling:
         while self._held and certain >= len(self._held[0].text):
             ready.append(self._held.pop(0))
             certain -= len(ready[-1].text)
-        return _joined(ready)
+        return joined(ready)
 
 
-def _joined(pieces: Sequence[FinalText]) -> FinalText:
-    return FinalText("".join(p.text for p in pieces), tuple(token for p in pieces for token in p.tokens))
+def joined(pieces: Sequence[FinalText]) -> FinalText:
+    """Return pieces that follow each other as one. Only the last may end at a stop string."""
+    text, tokens = "".join(p.text for p in pieces), tuple(token for p in pieces for token in p.tokens)
+    return FinalText(text, tokens, pieces[-1].stop_text if pieces else None)
 
 
 _MARK = "\n"  # precedes a text that continues another, so that the tokenizer's space goes before the mark
@@ -167,8 +171,8 @@ class Tokenizer:
         tokens = self._ids(text, control=control)
         return self._first + tokens if start and tokens[: len(self._first)] != self._first else tokens
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """Render messages with the chat template.
+    def render(self, messages: Sequence[Message], told: Told = None) -> str:
+        """Render messages with the chat template, which is told more by name.
 
         Raises:
             ModelError: The template refuses the messages.
@@ -177,7 +181,7 @@ class Tokenizer:
 
         try:
             text: str = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
+                list(messages), tokenize=False, add_generation_prompt=True, **(told or {})
             )
         except (TemplateError, ValueError, TypeError) as error:
             raise ModelError(
@@ -190,3 +194,41 @@ class Tokenizer:
             return tuple(
                 self._tokenizer(text, add_special_tokens=start, split_special_tokens=not control)["input_ids"]
             )
+
+
+class TokenizedEngine(LocalEngine):
+    """An engine that has the tokenizer in this process."""
+
+    _tokenizer: Tokenizer
+
+    async def encode(self, text: str, *, special: bool = False) -> Tokens:
+        """Return the token ids of a text. Control tokens that are written out in it stay text."""
+        return self._tokenizer.encode(text, special=special)
+
+    async def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of token ids. Control tokens are written out."""
+        self._check(tokens)
+        return self._tokenizer.decode(tokens)
+
+    async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
+        return self._tokenizer.tokenize(text, start=start, control=control)
+
+    async def _end(self) -> str:
+        return self._tokenizer.end
+
+    async def _render(self, messages: Sequence[Message], told: Told = None) -> str:
+        # In a thread, because a template from the internet may run for ever.
+        return await in_daemon_thread(lambda: self._tokenizer.render(messages, told))
+
+    def _check(self, tokens: Sequence[int]) -> None:
+        """Raise `ModelError` for a token that is not in the vocabulary."""
+        wrong = next((token for token in tokens if not 0 <= token < self._tokenizer.size), None)
+        if wrong is not None:
+            raise ModelError(
+                f"{self._info.name} has no token {wrong}: its vocabulary has {self._tokenizer.size}."
+            )
+
+    def _spelling(self, prompt: Tokens, stop: Sequence[str]) -> Spelling:
+        """Return what spells the text behind a prompt."""
+        tokenizer = self._tokenizer  # not self: streams outlive the loop, and would keep the engine
+        return Spelling.after(prompt, lambda ids: tokenizer.decode(ids, control=False), stop)

@@ -1,0 +1,1 @@
+"""Models of OpenVINO GenAI: GGUF files, many streams at once on a processor."""

@@ -1,0 +1,186 @@
+"""The process that a model of OpenVINO runs in: `python -m redraft.engines.openvino.child`.
+
+It reads `ChildSettings` from standard input, loads the model, and writes one line: `{}` or `{"error": …}`.
+Then each line of its input is a `Request` with a number, or the end of one: `{"id": 1, "tokens": […], …}`,
+`{"id": 1}`. Each line of its output is a list of `Event`s.
+
+One thread does everything, because a step holds the interpreter: requests are read between steps. Only the
+standard library and OpenVINO are imported, so that it starts quickly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from pathlib import Path
+from typing import Any, TypedDict
+
+MERGED = 0.03
+"""Seconds for which the tokens of a stream are collected, after its first one: a line for each token of each
+stream takes time from the model."""
+
+Event = tuple[int, list[int], list[float], str]
+"""What a stream has new: its number, tokens, log-probabilities if asked for, and why it ended, if it did:
+`stop`, `length`, or what went wrong."""
+
+
+class ChildSettings(TypedDict):
+    """The settings that the parent sends."""
+
+    model: str
+    tokenizer: str  # a folder with OpenVINO's tokenizer of the model, or a file to make it from
+    parallel: int  # streams at once; more wait
+    threads: int | None
+    blocks: int  # of the key-value cache, of `BLOCK` tokens each
+    key: str
+
+
+class Request(TypedDict):
+    """A request, except for its number."""
+
+    tokens: list[int]
+    sampling: dict[str, Any]  # fields of GenerationConfig
+    ends: list[int]  # tokens that end a text
+
+
+def main() -> None:
+    """Load the model, and serve requests until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    replies = os.dup(1)
+    os.dup2(2, 1)  # what native code prints goes to standard error
+    lines = Lines()
+    settings: ChildSettings = json.loads(lines.read(wait=True)[0])
+    try:
+        pipeline = _load(settings)
+        reply = {}
+    except Exception as error:  # noqa: BLE001  (reported to the parent)
+        reply = {"error": f"{type(error).__name__}: {error}"}
+    _write(replies, reply)
+    if not reply:
+        Streams(pipeline, lines, replies).run()
+
+
+class Lines:
+    """The lines of standard input. The process ends when they do."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def read(self, *, wait: bool) -> list[bytes]:
+        """Return the lines that have come, and with `wait` at least one."""
+        found: list[bytes] = []
+        while select.select([0], [], [], 0 if found or not wait else None)[0]:
+            piece = os.read(0, 1 << 20)
+            if not piece:
+                os._exit(0)
+            *more, self._rest = (self._rest + piece).split(b"\n")
+            found += more
+        return found
+
+
+def _write(descriptor: int, value: Any) -> None:
+    left = memoryview(json.dumps(value, separators=(",", ":")).encode() + b"\n")
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _load(settings: ChildSettings) -> Any:
+    import openvino_genai
+
+    scheduler = openvino_genai.SchedulerConfig()
+    scheduler.enable_prefix_caching = True
+    scheduler.max_num_seqs = settings["parallel"]
+    scheduler.num_kv_blocks = settings["blocks"]
+    properties: dict[str, Any] = {}
+    if settings["threads"] is not None:
+        properties["INFERENCE_NUM_THREADS"] = settings["threads"]
+    tokenizer = openvino_genai.Tokenizer(settings["tokenizer"])
+    return openvino_genai.ContinuousBatchingPipeline(
+        Path(settings["model"]), tokenizer, scheduler, "CPU", **properties
+    )
+
+
+class Streams:
+    """The streams of a pipeline: takes requests, steps, and reports new tokens."""
+
+    def __init__(self, pipeline: Any, lines: Lines, replies: int) -> None:
+        self._pipeline, self._lines, self._replies = pipeline, lines, replies
+        self._handles: dict[int, Any] = {}
+        self._new: dict[int, Event] = {}  # what was not reported yet
+        self._begun: set[int] = set()  # streams whose first tokens were reported
+        self._reported = 0.0
+
+    def run(self) -> None:
+        """Serve requests for ever."""
+        while True:
+            busy = self._pipeline.has_non_finished_requests()
+            for line in self._lines.read(wait=not busy):
+                self._take(json.loads(line))
+            if self._pipeline.has_non_finished_requests():
+                self._pipeline.step()
+            for number in list(self._handles):
+                self._collect(number)
+            self._report()
+
+    def _take(self, request: dict[str, Any]) -> None:
+        number = request["id"]
+        if "tokens" in request:
+            try:
+                self._handles[number] = self._added(number, request)
+            except Exception as error:  # noqa: BLE001  (reported to the parent)
+                self._new[number] = (number, [], [], f"{type(error).__name__}: {error}")
+        elif handle := self._handles.pop(number, None):
+            handle.cancel()
+            self._new.pop(number, None)
+            self._begun.discard(number)
+
+    def _added(self, number: int, request: dict[str, Any]) -> Any:
+        import numpy as np
+        import openvino
+        import openvino_genai
+
+        config = openvino_genai.GenerationConfig(**request["sampling"])
+        config.stop_token_ids = set(request["ends"])
+        ids = openvino.Tensor(np.array([request["tokens"]], dtype=np.int64))
+        return self._pipeline.add_request(number, ids, config)
+
+    def _collect(self, number: int) -> None:
+        """Collect what a stream has new. One that has ended is forgotten."""
+        handle = self._handles[number]
+        tokens: list[int] = []
+        logprobs: list[float] = []
+        finish = ""
+        while handle.can_read():
+            for output in handle.read().values():
+                tokens += output.generated_ids
+                logprobs += output.generated_log_probs
+                finish = output.finish_reason.name.lower()
+        if finish in ("", "none"):
+            finish = "" if handle.get_status().name == "RUNNING" else handle.get_status().name
+        if not tokens and not finish:
+            return
+        _, before, chances, _ = self._new.get(number, (number, [], [], ""))
+        self._new[number] = (number, before + tokens, chances + logprobs, finish)
+        if finish:
+            del self._handles[number]
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        due = now - self._reported >= MERGED
+        ready = [event for event in self._new.values() if due or event[3] or event[0] not in self._begun]
+        if not ready:
+            return
+        self._reported = now if due else self._reported
+        for number, *_, finish in ready:
+            del self._new[number]
+            self._begun.add(number)
+            if finish:
+                self._begun.discard(number)
+        _write(self._replies, ready)
+
+
+if __name__ == "__main__":
+    main()

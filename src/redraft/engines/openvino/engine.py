@@ -1,0 +1,146 @@
+"""Models of OpenVINO GenAI: a GGUF file in a process of its own (`client`, `child`).
+
+It computes many streams as one batch, with the instructions that the processor has: AVX-512, VNNI, AMX.
+Prompts go to it as token ids, and texts are made here, so a text never becomes a control token. Text that was
+computed once, such as the draft that a chain goes on from, is not computed again while its cache holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Delta, EngineInfo, Replies, Sampling, Tokens
+from redraft.engines.local import Room, check_settings, context_of, trained_context
+from redraft.engines.openvino.child import ChildSettings, Request
+from redraft.engines.openvino.client import Child
+from redraft.engines.openvino.tokenizer import GGUFTokenizer
+from redraft.engines.process import KeptProcess, ProcessEngine
+from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
+from redraft.errors import EngineError
+from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.weights.gguf.reader import GGUFHeader, check_model, read_header
+
+BLOCK = 32  # tokens of a block of the key-value cache on a processor
+
+_FIELDS = {"repeat_penalty": "repetition_penalty"}
+"""What GenerationConfig calls a field of `Sampling.extra_body`, where it calls it something else."""
+
+
+class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
+    """A GGUF model behind the engine protocol. Create it with `start`."""
+
+    def __init__(
+        self,
+        info: EngineInfo,
+        context: int,
+        kept: KeptProcess[Child],
+        tokenizer: Tokenizer,
+        ends: frozenset[int],
+        *,
+        trained: int | None = None,
+    ) -> None:
+        super().__init__(info, context, kept, trained=trained)
+        self._tokenizer, self._ends = tokenizer, ends
+
+    @classmethod
+    async def start(
+        cls, model: Path, *, ctx: int | None = None, parallel: int = 1, threads: int | None = None
+    ) -> OpenVinoEngine:
+        """Load a model in a new process.
+
+        Args:
+            ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
+
+        Raises:
+            UsageError: A number is out of range, or the model was trained for shorter contexts.
+            ModelError: The file is missing or damaged, or OpenVINO does not read such files.
+        """
+        check_settings(ctx=ctx, threads=threads, parallel=parallel)
+        header = await asyncio.to_thread(read_header, model, whole=True)
+        check_model(model, header)
+        trained = trained_context(header)
+        context = context_of(model, ctx, trained)
+        machine: ChildSettings = {
+            "model": str(model),
+            "tokenizer": str(model),
+            "parallel": parallel,
+            "threads": threads,
+            "blocks": parallel * (-(-context // BLOCK) + 1),
+            "key": "",
+        }
+        spelling = asyncio.create_task(asyncio.to_thread(GGUFTokenizer, header))
+        child = await Child.start(machine)
+        fast = await spelling
+        tokenizer = Tokenizer(fast, model.stem)
+        info = _info(model, header, context)
+        kept = KeptProcess(child, machine)
+        return cls(info, context, kept, tokenizer, fast.ends(), trained=trained)
+
+    async def _once(
+        self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
+    ) -> Replies:
+        """Continue token ids in a process."""
+        self._check(prompt)
+        spelling, count, chances = self._spelling(prompt, stop), 0, list[float]()
+        request = _request(prompt, sampling, self._ends, room.tokens)
+        async with aclosing(child.events(request)) as events:
+            async for _, tokens, logprobs, finish in events:
+                if finish not in ("", "stop", "length"):
+                    raise EngineError(f"{self._info.name}: OpenVINO broke off the answer: {finish}.")
+                pieces = list(_spelt(spelling, tokens, self._ends))
+                count += len(pieces)
+                piece = joined([*pieces, spelling.end()] if finish == "length" else pieces)
+                chances += logprobs
+                of_piece, chances = chances[: len(piece.tokens)], chances[len(piece.tokens) :]
+                delta = Delta(piece.text, piece.tokens, logprobs=tuple(of_piece))
+                if finish or piece.stop_text is not None:
+                    limited = finish == "length" and piece.stop_text is None
+                    yield replace(
+                        delta,
+                        finish=room.limit if limited else "stop",
+                        stop_text=piece.stop_text,
+                        prompt_tokens=len(prompt),
+                        completion_tokens=count,
+                    )
+                    return
+                if piece.tokens:
+                    yield delta
+
+
+def _spelt(spelling: Spelling, tokens: Sequence[int], ends: frozenset[int]) -> Iterator[FinalText]:
+    """Yield what each token makes final, up to one that ends the text or completes a stop string."""
+    for token in tokens:
+        piece = spelling.end(token) if token in ends else spelling.add(token)
+        yield piece
+        if piece.stop_text is not None:
+            return
+
+
+def _info(model: Path, header: GGUFHeader, context: int) -> EngineInfo:
+    return EngineInfo(
+        name=header.text("general.name") or model.stem,
+        engine="openvino",
+        context=context,
+        token_ids=True,
+        chats=header.text("tokenizer.chat_template") is not None,
+        fields=SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE},
+        logprobs=True,
+        native=header.text("redraft.format") == NATIVE_FORMAT,
+    )
+
+
+def _request(prompt: Tokens, sampling: Sampling, ends: frozenset[int], limit: int) -> Request:
+    """Return a request to the process. What is not named in `sampling` stays off."""
+    asked = sampling.extra_body or {}
+    seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
+    fields: dict[str, Any] = {"max_new_tokens": limit, "rng_seed": seed, "logprobs": int(sampling.logprobs)}
+    if sampling.temperature > 0:
+        fields |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
+    fields |= {_FIELDS.get(name, name): asked[name] for name in SAMPLING_FIELDS & asked.keys()}
+    return {"tokens": list(prompt), "sampling": fields, "ends": list(ends)}

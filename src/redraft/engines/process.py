@@ -1,0 +1,329 @@
+"""A model in a process of its own: start it, notice its death, start it again, and end it.
+
+Native code may crash on a damaged file, and must not take the program down. A reply that was begun goes on
+where it was, in the next process. What is sent to a process, and how, is for its engine to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from redraft.engines.base import Delta, EngineInfo, Health, Replies, Sampling, Tokens
+from redraft.engines.local import LocalEngine, Room
+from redraft.engines.retry import backoff
+from redraft.errors import EngineCrash, EngineError, MissingExtra, ModelError
+
+STDERR_KEPT = 4096
+CLOSE_SECONDS = 5.0
+TRIES = 5  # crashes in a row after which to give up
+
+PAUSE = 0.5
+"""Most seconds before the second restart in a row. The first comes at once, and later ones after more."""
+
+_log = logging.getLogger(__name__)
+
+
+class ModelProcess:
+    """A running model process. Make one with `start`.
+
+    It reads its settings from standard input as a line of JSON, and writes a line when its model is loaded:
+    an object, with `error` if it is not. It ends when its standard input ends.
+
+    Attributes:
+        module: The module that runs in it.
+        library: The library that has the model, as messages name it.
+        extra: The extra that installs the library.
+        hint: What to try if it crashes.
+        replacing: Held while another process is started in place of this one, which died.
+    """
+
+    module: ClassVar[str]
+    library: ClassVar[str]
+    extra: ClassVar[str]
+    hint: ClassVar[str]
+
+    def __init__(self, model: Path, process: subprocess.Popen[bytes], key: str) -> None:
+        self.model = model
+        self._process = process
+        self._key = key
+        self._closed = False
+        self.replacing = asyncio.Lock()
+        self._stderr = bytearray()
+        self._drain = threading.Thread(target=self._keep_stderr, daemon=True)
+        self._drain.start()
+
+    @classmethod
+    async def start(cls, settings: Mapping[str, Any]) -> Self:
+        """Start the process and wait until the model is loaded.
+
+        Raises:
+            ModelError: The library could not load the model; the message has its reason.
+        """
+        key = secrets.token_hex(16)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(  # noqa: S603, ASYNC220  (our own module; a spawn takes a millisecond)
+            [sys.executable, "-P", "-m", cls.module],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            start_new_session=True,
+        )
+        child = cls(Path(settings["model"]), process, key)
+        try:
+            await asyncio.to_thread(child._hand_over, {**settings, "key": key})
+        except BaseException:
+            await child.aclose()
+            raise
+        return child
+
+    def _hand_over(self, settings: dict[str, Any]) -> None:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None  # noqa: S101, PT018  (both are pipes)
+        with suppress(BrokenPipeError):
+            stdin.write(json.dumps(settings).encode() + b"\n")
+            stdin.flush()
+        line = stdout.readline()
+        if not line:
+            raise self._crash()
+        reply = json.loads(line)
+        if "error" in reply:
+            if reply["error"].startswith("ModuleNotFoundError"):
+                raise MissingExtra(f"A {self.library} model", self.extra)
+            reason = self._reason(reply["error"].removeprefix("RuntimeError: "))
+            raise ModelError(f"{self.library} could not load {self.model}: {reason}.")
+        self._opened(reply)
+
+    @abstractmethod
+    def _opened(self, reply: Mapping[str, Any]) -> None:
+        """Take the line of a process that has loaded its model."""
+
+    def _reason(self, error: str) -> str:
+        """Return why the model was not loaded, from the error of the process."""
+        return error
+
+    def _keep_stderr(self) -> None:
+        assert self._process.stderr is not None  # noqa: S101  (it is a pipe)
+        while piece := self._process.stderr.read1(STDERR_KEPT):  # type: ignore[attr-defined]
+            self._stderr += piece
+            del self._stderr[:-STDERR_KEPT]
+
+    def _last_words(self) -> str:
+        self._drain.join(1.0)
+        return self._stderr.decode("utf-8", "replace").strip()
+
+    def _was_closed(self) -> EngineError:
+        return EngineError(f"the engine of {self.model} was closed.", hint="Load the model again.")
+
+    def _crash(self) -> EngineError:
+        """Return the error for a broken connection, with the process's status and last output."""
+        try:
+            status = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return EngineError(f"the process of {self.model} broke off a reply.", hint="Try again.")
+        how = (
+            f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+        )
+        output = self._last_words().splitlines()[-3:]
+        message = "\n    ".join([f"the process of {self.model} {how}.", *output])
+        return EngineCrash(message, hint=self.hint)
+
+    async def aclose(self) -> None:
+        """End the process and wait for its end. May be called twice.
+
+        It starts no thread, because none can start while the interpreter exits.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        assert self._process.stdin is not None  # noqa: S101  (it is a pipe)
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    while self._process.poll() is None:  # noqa: ASYNC110  (a process has no event for its end)
+                        await asyncio.sleep(0.01)
+        finally:
+            self.bury()
+
+    def bury(self) -> None:
+        """Release what a process holds that has ended. One that has not is killed."""
+        self._process.kill()  # no-op if it has ended
+        self._process.wait()
+        self._drain.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+
+P = TypeVar("P", bound=ModelProcess)
+
+
+class KeptProcess(Generic[P]):
+    """A model process, and the next one when it dies.
+
+    The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row the
+    error is raised; from then on a call tries one more start, and calls during the pause after that fail at
+    once.
+    """
+
+    def __init__(self, child: P, settings: Mapping[str, Any]) -> None:
+        self.child, self._settings = child, settings
+        self._restarts, self._crashes, self._not_before = 0, 0, 0.0
+        self._trouble = ""
+        self._closed = False
+        self._starting: asyncio.Task[None] | None = None
+
+    @property
+    def health(self) -> Health:
+        """How the process is."""
+        stalled = bool(self._trouble)
+        return Health(self._restarts, self._trouble, down=stalled and self._resting, stalled=stalled)
+
+    @property
+    def _resting(self) -> bool:
+        return self._crashes >= TRIES and time.monotonic() < self._not_before
+
+    def _pause(self) -> float:
+        return backoff(self._crashes - 1, PAUSE) if self._crashes > 1 else 0.0
+
+    def worked(self) -> None:
+        """Record that the process generated a token."""
+        self._crashes = 0
+
+    async def replace(self, dead: P, crash: EngineCrash, crashes: int) -> None:
+        """Start a process in place of one that died, unless another call has done so.
+
+        If this call is cancelled, the start goes on: it may take minutes. The call has seen it crash
+        `crashes` times without a new token. Raises if there were too many in a row.
+        """
+        if crashes >= TRIES:
+            self._crashes = max(crashes, self._crashes)
+            raise self._given_up(crash)
+        async with dead.replacing:
+            if self.child is not dead:
+                return
+            if self._starting is None or self._starting.done():
+                self._starting = asyncio.ensure_future(self._start(crash))
+                self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            await asyncio.wait({self._starting})
+            if self._starting.cancelled():  # the engine was closed
+                raise crash
+            self._starting.result()
+
+    async def _start(self, error: EngineError) -> None:
+        while not self._closed:
+            self._trouble = error.message.splitlines()[0]
+            if self._resting:
+                raise self._in_a_row(error)
+            self._crashes += 1
+            pause = self._pause() if self._crashes <= TRIES else 0
+            _log.warning("%s It is started again%s.", self._trouble, f" in {pause:.1g} s" if pause else "")
+            await asyncio.sleep(pause)
+            self._not_before = time.monotonic() + self._pause()
+            try:
+                dead, self.child = self.child, await type(self.child).start(self._settings)
+            except EngineError as again:
+                error = again
+                if self._crashes >= TRIES:
+                    raise self._given_up(error) from None
+            else:
+                self._restarts, self._trouble = self._restarts + 1, ""
+                await asyncio.to_thread(dead.bury)
+                return
+        raise error
+
+    def _given_up(self, error: EngineError) -> EngineError:
+        self._trouble = error.message.splitlines()[0]
+        self._not_before = time.monotonic() + self._pause()
+        return self._in_a_row(error)
+
+    def _in_a_row(self, error: EngineError) -> EngineError:
+        first, *output = error.message.splitlines()
+        message = "\n".join([f"{first.removesuffix('.')}, {self._crashes} times in a row.", *output])
+        return type(error)(message, hint=error.hint)
+
+    async def aclose(self) -> None:
+        """End the process. May be called twice."""
+        self._closed = True
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
+        await self.child.aclose()
+
+
+class ProcessEngine(LocalEngine, Generic[P]):
+    """An engine whose model is in a process, and in another one when that dies."""
+
+    def __init__(
+        self, info: EngineInfo, context: int, kept: KeptProcess[P], *, trained: int | None = None
+    ) -> None:
+        super().__init__(info, context, trained)
+        self._kept = kept
+
+    @property
+    def health(self) -> Health:
+        """How its process is, and how often it was started again."""
+        return self._kept.health
+
+    async def aclose(self) -> None:
+        """End the process. May be called twice."""
+        await self._kept.aclose()
+
+    @abstractmethod
+    def _once(self, child: P, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
+        """Continue token ids in this process."""
+
+    async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
+        """Continue token ids. If the process dies, another one goes on where it was.
+
+        A JSON Schema cannot be kept to from the middle on: the error is raised then, with `ready`. A form
+        cannot either, but checks judge the answer: the rest is written without it.
+        """
+        said: list[int] = []
+        crashes, unsteered = 0, False
+        while room.tokens > len(said):
+            before = len(said)
+            child, left = self._kept.child, room._replace(tokens=room.tokens - before)
+            try:
+                async with aclosing(self._once(child, (*prompt, *said), sampling, stop, left)) as deltas:
+                    async for delta in deltas:
+                        crashes = 0
+                        self._kept.worked()
+                        delta = replace(delta, unsteered=True) if unsteered else delta
+                        if delta.finish and before:  # the first tokens came from another process
+                            yield replace(
+                                delta,
+                                prompt_tokens=(delta.prompt_tokens or 0) - before,
+                                cached_tokens=min(delta.cached_tokens or 0, len(prompt)),
+                                completion_tokens=(delta.completion_tokens or 0) + before,
+                            )
+                        else:
+                            yield delta
+                        if delta.finish:
+                            return
+                        said += delta.tokens
+            except EngineCrash as crash:
+                crashes += 1
+                await self._kept.replace(child, crash, crashes)
+                if said and sampling.schema is not None:
+                    crash.passing = crash.ready = True
+                    raise
+                if said and sampling.form is not None:
+                    sampling, unsteered = replace(sampling, form=None), True
+        yield Delta(finish=room.limit, prompt_tokens=len(prompt), completion_tokens=len(said))
