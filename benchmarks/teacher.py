@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -84,7 +85,7 @@ class Account:
 def texts_in(journal: Path) -> list[str]:
     """Return the texts of the replies in a journal."""
     with closing(sqlite3.connect(journal)) as db:
-        replies = [json.loads(reply) for (reply,) in db.execute("SELECT reply FROM replies")]
+        replies = [json.loads(zlib.decompress(reply)) for (reply,) in db.execute("SELECT reply FROM packed")]
     return ["".join(delta.get("text", "") for delta in reply) for reply in replies]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import zlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -20,6 +22,7 @@ from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
 from redraft.steering.form import Form
+from tests.jobs.test_journal import version_1
 
 PLAIN = Sampling()
 
@@ -147,6 +150,79 @@ def test_any_text_is_replayed_in_the_same_pieces(
     with Journal(tmp_path_factory.mktemp("journal") / "j.db") as journal:
         paid = ask(journaled(ScriptedEngine([text], chunk=chunk), journal))
         assert ask(journaled(ScriptedEngine(["x"]), journal)) == paid
+
+
+class Fixed(ScriptedEngine):
+    """Answers with given deltas."""
+
+    def __init__(self, deltas: Sequence[Delta]) -> None:
+        super().__init__([""])
+        self._deltas = deltas
+
+    async def chat(self, *_: Any, **__: Any) -> AsyncGenerator[Delta, None]:
+        for delta in self._deltas:
+            yield delta
+
+
+TOKENS = st.lists(st.integers(0, 300_000), max_size=3).map(tuple)
+LOGPROBS = st.lists(st.floats(-50, 0), max_size=3).map(tuple)
+LIKELIEST = st.lists(
+    st.lists(st.tuples(st.text(max_size=3) | st.integers(0), st.floats(-50, 0)), max_size=2).map(tuple),
+    max_size=2,
+).map(tuple)
+PIECE = st.builds(
+    Delta, text=st.text(), tokens=TOKENS, logprobs=LOGPROBS, likeliest=LIKELIEST, unsteered=st.booleans()
+)
+COUNT = st.none() | st.integers(0, 9)
+LAST = st.builds(
+    Delta,
+    text=st.text(),
+    tokens=TOKENS,
+    finish=st.sampled_from(["stop", "max_tokens"]),
+    stop_text=st.none() | st.text(min_size=1),
+    prompt_tokens=COUNT,
+    cached_tokens=COUNT,
+    completion_tokens=COUNT,
+    aside=st.text(),
+    tool_calls=st.just(({"id": "1", "function": {"name": "f", "arguments": "{}"}},)),
+    estimated=st.booleans(),
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(PIECE, max_size=4), LAST)
+def test_any_deltas_are_replayed_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[Delta], last: Delta
+) -> None:
+    """Chains count the tokens of each delta, and cut at their ends."""
+    with Journal(tmp_path_factory.mktemp("journal") / "j.db") as journal:
+        paid = ask(journaled(Fixed([*pieces, last]), journal))
+        assert paid == [*pieces, last]
+        assert ask(journaled(ScriptedEngine(["x"]), journal)) == paid
+
+
+def test_a_journal_of_version_1_is_replayed(tmp_path: Path, journal: Journal) -> None:
+    paid = ask(journaled(ScriptedEngine(["A fine answer."], chunk=3), journal))
+    rows = journal._db.execute("SELECT key, reply FROM packed").fetchall()
+    version_1(tmp_path / "old.db", {key.hex(): zlib.decompress(reply).decode() for key, reply in rows})
+    with Journal(tmp_path / "old.db") as old:
+        assert ask(journaled(ScriptedEngine(["Not asked."]), old)) == paid
+        assert old.replayed == 1
+
+
+def test_a_reply_takes_little_more_than_its_text(tmp_path: Path) -> None:
+    """Of 1 to 2 kB with token ids, which are most of it: each word of a page is a token here."""
+    words = re.findall(r"\s?\w+|\s*[^\w\s]+", Path("CONTRIBUTING.md").read_text("utf-8"))
+    ids = {word: 16 * number for number, word in enumerate(dict.fromkeys(words))}
+    whole = [Delta(word, (ids[word],)) for word in words]
+    end = Delta(finish="stop", prompt_tokens=30, cached_tokens=20, completion_tokens=300)
+    replies = [[*whole[start : start + 300], end] for start in range(0, len(words) - 300, 4)]
+    with Journal(tmp_path / "j.db") as journal:
+        for number, reply in enumerate(replies):
+            ask(journaled(Fixed(reply), journal), str(number))
+    text = sum(len(text_of(reply).encode()) for reply in replies)
+    assert text / len(replies) < 2000
+    assert (tmp_path / "j.db").stat().st_size < 1.5 * text
 
 
 @pytest.mark.parametrize("text", ["", " \n"])

@@ -10,47 +10,50 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from redraft.errors import OutputError
-from redraft.jobs.journal import Journal, key_of, raw_key
+from redraft.jobs.journal import APPLICATION, VERSION, Journal, key_of, raw_key
+
+A, B = key_of("a"), key_of("b")
 
 
 def test_a_reply_is_read_back_by_its_key_and_only_by_it(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
-        journal.put({"a": {"text": "Ein Dachs \U0001f9a1", "tokens": [1, 2]}})
-        assert journal.get("a") == {"text": "Ein Dachs \U0001f9a1", "tokens": [1, 2]}
-        assert journal.get("b") is None
+        journal.put({A: {"text": "Ein Dachs \U0001f9a1", "tokens": [1, 2]}})
+        assert journal.get(A) == {"text": "Ein Dachs \U0001f9a1", "tokens": [1, 2]}
+        assert journal.get(B) is None
 
 
 def test_the_first_reply_under_a_key_stays(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
-        journal.put({"a": 1})
-        journal.put({"a": 2})
-        assert journal.get("a") == 1
+        journal.put({A: 1})
+        journal.put({A: 2})
+        assert journal.get(A) == 1
 
 
 def test_what_a_killed_process_stored_is_there(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from redraft.jobs.journal import Journal\n"
-        "journal = Journal(Path(sys.argv[1])); journal.put({'a': 'paid'})\n"
+        "journal = Journal(Path(sys.argv[1])); journal.put({sys.argv[2]: 'paid'})\n"
         "os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "j.db")], check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "j.db"), A], check=False)
     assert done.returncode == -signal.SIGKILL
     with Journal(tmp_path / "j.db") as journal:
-        assert journal.get("a") == "paid"
+        assert journal.get(A) == "paid"
 
 
 def test_two_may_use_one_file_at_once(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as one, Journal(tmp_path / "j.db") as other:
-        one.put({"a": 1})
-        other.put({"b": 2})
-        assert one.get("b") == 2
-        assert other.get("a") == 1
+        one.put({A: 1})
+        other.put({B: 2})
+        assert one.get(B) == 2
+        assert other.get(A) == 1
 
 
 def test_a_lone_surrogate_can_be_stored(tmp_path: Path) -> None:
@@ -90,16 +93,72 @@ def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "j.db")
 
 
-def test_a_damaged_reply_is_said(tmp_path: Path) -> None:
+def version_1(path: Path, replies: dict[str, str]) -> None:
+    """Write a journal as the first version did. Values are JSON texts."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA application_id = {APPLICATION}")
+        db.execute("PRAGMA user_version = 1")
+        db.execute("CREATE TABLE replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID")
+        db.executemany("INSERT INTO replies VALUES (?, ?)", replies.items())
+
+
+def test_the_replies_of_a_journal_of_version_1_are_kept(tmp_path: Path) -> None:
+    version_1(tmp_path / "j.db", {A: '[{"text":"B\\u00e4r \\ud800"},{"finish":"stop"}]', B: "2"})
+    for _ in range(2):
+        with Journal(tmp_path / "j.db") as journal:
+            assert journal.get(A) == [{"text": "Bär \ud800"}, {"finish": "stop"}]
+            assert journal.get(B) == 2
+            assert journal._pragma("user_version") == VERSION
+            journal.put({key_of("c"): 3})
+            assert journal.get(key_of("c")) == 3
+
+
+def test_several_processes_may_convert_one_journal_at_once(tmp_path: Path) -> None:
+    replies = {key_of(number): str(number) for number in range(2000)}
+    version_1(tmp_path / "j.db", replies)
+    code = (
+        "import sys; from pathlib import Path; from redraft.jobs.journal import Journal, key_of\n"
+        "sys.stdin.read(1); journal = Journal(Path(sys.argv[1]))\n"
+        "assert all(journal.get(key_of(number)) == number for number in range(2000))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "j.db")]
+    several = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    for process in several:
+        assert process.stdin is not None
+        process.stdin.write(b".")
+        process.stdin.flush()
+    assert [process.communicate()[1] for process in several] == [b""] * 4
+
+
+def test_a_conversion_that_fails_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    version_1(tmp_path / "j.db", {A: "1", "no key": "2"})
+    for _ in range(2):
+        with pytest.raises(OutputError, match=r"j\.db"):
+            Journal(tmp_path / "j.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "j.db")) as db:
+        assert dict(db.execute("SELECT key, reply FROM replies")) == {A: "1", "no key": "2"}
+
+
+@pytest.mark.parametrize("reply", [b"no zlib", zlib.compress(b"no JSON"), "a text"], ids=str)
+def test_a_damaged_reply_is_said(tmp_path: Path, reply: bytes | str) -> None:
     with Journal(tmp_path / "j.db") as journal:
-        journal.put({"a": "x" * 400})
+        journal.put({A: "x" * 400})
+        journal._db.execute("UPDATE packed SET reply = ?", (reply,))
+        with pytest.raises(OutputError, match=r"j\.db cannot be used: a reply in it is damaged"):
+            journal.get(A)
+
+
+def test_a_file_that_was_cut_short_is_said(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        journal.put({A: "x" * 400})
     with (tmp_path / "j.db").open("r+b") as file:
-        file.truncate((tmp_path / "j.db").stat().st_size - 50)
+        file.truncate((tmp_path / "j.db").stat().st_size // 2)
     with (
-        pytest.raises(OutputError, match=r"j\.db cannot be used: .*damaged"),
+        pytest.raises(OutputError, match=r"j\.db cannot be used: .*malformed"),
         Journal(tmp_path / "j.db") as journal,
     ):
-        journal.get("a")
+        journal.get(A)
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -137,10 +196,10 @@ def test_replies_of_several_tasks_are_written_at_once_and_synced_together_before
     async def store_all(journal: Journal) -> None:
         async def one(number: int) -> None:
             await asyncio.sleep(number / 1000)
-            storing = asyncio.ensure_future(journal.store(f"{number}", number))
+            storing = asyncio.ensure_future(journal.store(key_of(number), number))
             await asyncio.sleep(0)
             written = stored(tmp_path / "paid.db")
-            assert f"{number}" in written
+            assert key_of(number) in written
             await storing
             assert synced[-1] >= len(written)
 
@@ -157,15 +216,15 @@ def test_replies_of_several_tasks_are_written_at_once_and_synced_together_before
 
 def test_a_reply_of_a_task_that_is_cancelled_is_stored(tmp_path: Path) -> None:
     async def cancelled(journal: Journal) -> None:
-        task = asyncio.ensure_future(journal.store("key", "paid"))
+        task = asyncio.ensure_future(journal.store(A, "paid"))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
-        await journal.store("other", "paid")
+        await journal.store(B, "paid")
 
     with Journal(tmp_path / "paid.db") as journal:
         asyncio.run(cancelled(journal))
-        assert journal.get("key") == "paid"
+        assert journal.get(A) == "paid"
 
 
 def test_replies_on_their_way_when_the_journal_is_closed_are_stored(
@@ -175,7 +234,7 @@ def test_replies_on_their_way_when_the_journal_is_closed_are_stored(
         with Journal(tmp_path / "paid.db") as journal:
             sync = journal._sync
             journal._sync = lambda: (time.sleep(0.1), sync())[1]  # type: ignore[method-assign, func-returns-value]
-            for key in ("one", "two"):  # the second waits for the sync of the first
+            for key in (A, B):  # the second waits for the sync of the first
                 task = asyncio.ensure_future(journal.store(key, "paid"))
                 await asyncio.sleep(0.02)
                 task.cancel()
@@ -183,19 +242,19 @@ def test_replies_on_their_way_when_the_journal_is_closed_are_stored(
 
     asyncio.run(cut())
     gc.collect()
-    assert stored(tmp_path / "paid.db") == {"one", "two"}
+    assert stored(tmp_path / "paid.db") == {A, B}
     assert caplog.text == ""
 
 
 def test_a_disk_that_fails_is_an_error_for_each_task(tmp_path: Path) -> None:
     async def both(journal: Journal) -> list[Any]:
-        return await asyncio.gather(*(journal.store(f"{n}", n) for n in range(2)), return_exceptions=True)
+        return await asyncio.gather(*(journal.store(key, 1) for key in (A, B)), return_exceptions=True)
 
     with Journal(tmp_path / "paid.db") as journal:
         journal._db.execute("PRAGMA query_only = ON")
         errors = asyncio.run(both(journal))
         assert [type(error) for error in errors] == [OutputError, OutputError]
-        assert journal.get("0") is None
+        assert journal.get(A) is None
 
 
 def test_a_disk_that_cannot_sync_is_an_error_for_each_task(
@@ -205,7 +264,7 @@ def test_a_disk_that_cannot_sync_is_an_error_for_each_task(
         raise OSError(28, "No space left on device")
 
     async def both(journal: Journal) -> list[Any]:
-        return await asyncio.gather(*(journal.store(f"{n}", n) for n in range(2)), return_exceptions=True)
+        return await asyncio.gather(*(journal.store(key, 1) for key in (A, B)), return_exceptions=True)
 
     monkeypatch.setattr("redraft.jobs.journal.sync", full)
     with Journal(tmp_path / "paid.db") as journal:
@@ -216,16 +275,12 @@ def test_a_disk_that_cannot_sync_is_an_error_for_each_task(
 
 def test_a_raw_reply_is_removed_once_what_was_read_of_it_is_stored(tmp_path: Path) -> None:
     with Journal(tmp_path / "paid.db") as journal:
-        journal.put({raw_key(name): "raw" for name in "ab"})
-        asyncio.run(journal.store("a", "read"))
-        assert [journal.get(raw_key("a")), journal.get(raw_key("b")), journal.get("a")] == [
-            None,
-            "raw",
-            "read",
-        ]
+        journal.put({raw_key(key): "raw" for key in (A, B)})
+        asyncio.run(journal.store(A, "read"))
+        assert [journal.get(key) for key in (raw_key(A), raw_key(B), A)] == [None, "raw", "read"]
 
 
 def stored(path: Path) -> set[str]:
     """Return the keys that another process would find."""
     with contextlib.closing(sqlite3.connect(path)) as db:
-        return {key for (key,) in db.execute("SELECT key FROM replies")}
+        return {key.hex() for (key,) in db.execute("SELECT key FROM packed")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,21 +110,22 @@ def spoil(cache: Path, *statements: str) -> bytes:
     return cache.read_bytes()
 
 
+def replies_are(text: str) -> str:
+    return f"UPDATE packed SET reply = x'{zlib.compress(text.encode()).hex()}'"  # noqa: S608
+
+
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
         ("PRAGMA user_version = 99", "its version is 99"),
         ("PRAGMA application_id = 1", "of another program"),
-        ("UPDATE replies SET reply = '[{'", "a reply in it is damaged"),
-        ("UPDATE replies SET reply = '5'", "a reply in it is damaged"),
-        ("UPDATE replies SET reply = '[5]'", "a reply in it is damaged"),
-        ("""UPDATE replies SET reply = '[{"text": ["a"], "finish": "stop"}]'""", "a reply in it is damaged"),
-        (
-            """UPDATE replies SET reply = '[{"text": "a", "novel": 1, "finish": "stop"}]'""",
-            "of another redraft",
-        ),
-        ("""UPDATE replies SET reply = '[{"text": "a", "finish": "later"}]'""", "another redraft"),
-        ("""UPDATE replies SET reply = '[{"text": "a"}]'""", "another redraft"),
+        (replies_are("[{"), "a reply in it is damaged"),
+        (replies_are("5"), "a reply in it is damaged"),
+        (replies_are("[5]"), "a reply in it is damaged"),
+        (replies_are('[{"text": ["a"], "finish": "stop"}]'), "a reply in it is damaged"),
+        (replies_are('[{"text": "a", "novel": 1, "finish": "stop"}]'), "of another redraft"),
+        (replies_are('[{"text": "a", "finish": "later"}]'), "another redraft"),
+        (replies_are('[{"text": "a"}]'), "another redraft"),
     ],
 )
 def test_a_file_of_another_version_or_damaged_is_refused(

@@ -103,8 +103,9 @@ _FIELDS = {field.name for field in fields(Delta)}
 
 
 def _without_defaults(delta: Delta) -> dict[str, Any]:
-    unset = (None, "", ())
-    return {name: value for name, value in vars(delta).items() if value not in unset and value is not False}
+    # A count of 0 is no default. This runs for each token.
+    found = vars(delta).items()
+    return {name: value for name, value in found if value or (value == 0 and value is not False)}
 
 
 def identity_of(reference: str) -> Any:

@@ -8,7 +8,8 @@ processes may use one file.
 SQLite's own sync would hold up every reply that arrives. So it writes without one (`synchronous = NORMAL`: it
 syncs when it moves the log into the database), and the log `-wal` is synced here.
 
-The journal stores JSON and knows nothing of models: `redraft.engines.journaled` stores replies in it.
+The journal stores JSON and knows nothing of models: `redraft.engines.journaled` stores replies in it. It
+compresses each reply: most of one is the same few field names at each token.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -27,13 +29,14 @@ from typing import Any
 from redraft.errors import OutputError
 from redraft.files import sync, sync_folder
 
-VERSION = 1  # the layout, in SQLite's `user_version`. A journal of another version is refused.
+VERSION = 2  # the layout, in SQLite's `user_version`. Version 1 is converted, any other is refused.
 APPLICATION = 0x52656466  # SQLite's `application_id` of a journal: `Redf` in ASCII
 _BUSY_SECONDS = 30.0  # how long to wait for another process that is writing
+_PAGE = 8192  # bytes of a page: rows of 1 to 4 kB would waste much of SQLite's usual 4,096
 
 
 def key_of(asked: Any) -> str:
-    """Return the key of a request: the SHA-256 of its canonical JSON.
+    """Return the key of a request: the SHA-256 of its canonical JSON, as hexadecimal digits.
 
     Args:
         asked: JSON values. Whatever may change the reply belongs in it.
@@ -84,12 +87,13 @@ class Journal(AbstractContextManager["Journal"]):
             OutputError: The file cannot be read, or the reply is damaged.
         """
         with self._usable():
-            found = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+            query = "SELECT reply FROM packed WHERE key = ?"
+            found = self._db.execute(query, (bytes.fromhex(key),)).fetchone()
         if found is None:
             return None
         try:
-            return json.loads(found[0])
-        except (TypeError, ValueError, RecursionError):
+            return json.loads(zlib.decompress(found[0]))
+        except (zlib.error, TypeError, ValueError, RecursionError):
             raise self.unusable("a reply in it is damaged") from None
 
     def put(self, replies: Mapping[str, Any]) -> None:
@@ -123,32 +127,21 @@ class Journal(AbstractContextManager["Journal"]):
 
     def _write(self, replies: Mapping[str, Any]) -> None:
         """Write replies, and remove the raw ones under the same keys."""
-        texts = [
-            (key, json.dumps(reply, ensure_ascii=True, separators=(",", ":")))
-            for key, reply in replies.items()
-        ]
-        with self._usable():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                insert = "INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)"
-                self._db.executemany(insert, texts)
-                raw = ((raw_key(key),) for key in replies)
-                self._db.executemany("DELETE FROM replies WHERE key = ?", raw)
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+        rows = [(bytes.fromhex(key), _packed(reply)) for key, reply in replies.items()]
+        raw = [(bytes.fromhex(raw_key(key)),) for key in replies]
+        with self._usable(), self._transaction():
+            self._db.executemany("INSERT OR IGNORE INTO packed (key, reply) VALUES (?, ?)", rows)
+            self._db.executemany("DELETE FROM packed WHERE key = ?", raw)
 
     def _prepare(self) -> None:
         # First, because another process may create the file now: its table comes last.
         empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        application, version = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        if not empty and application != APPLICATION:
+        if not empty and self._pragma("application_id") != APPLICATION:
             raise self.unusable("it is a database of another program")
-        if not empty and version != VERSION:
+        version = self._pragma("user_version")
+        if not empty and version not in (1, VERSION):
             raise self.unusable(f"its version is {version}, and this redraft reads version {VERSION}")
+        self._db.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file
         until = time.monotonic() + _BUSY_SECONDS
         while True:  # SQLite's own timeout does not wait here for others who switch the same file to the log
             try:
@@ -160,11 +153,36 @@ class Journal(AbstractContextManager["Journal"]):
                 time.sleep(0.01)
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-        self._db.execute(f"PRAGMA user_version = {VERSION}")
-        # The table comes last: a process that sees it sees what the file is.
+        with self._transaction():
+            # With row ids, so that a long reply fills its pages.
+            self._db.execute("CREATE TABLE IF NOT EXISTS packed (key BLOB PRIMARY KEY, reply BLOB NOT NULL)")
+            if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone():
+                self._convert()
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _convert(self) -> None:
+        """Move the replies of version 1 into the present table. It had JSON texts, by keys in digits."""
+        self._db.create_function("raw_digits", 1, bytes.fromhex)
+        self._db.create_function("compressed", 1, zlib.compress)
         self._db.execute(
-            "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
+            "INSERT INTO packed SELECT raw_digits(key), compressed(CAST(reply AS BLOB)) FROM replies"
         )
+        self._db.execute("DROP TABLE replies")
+
+    def _pragma(self, name: str) -> int:
+        found: int = self._db.execute(f"PRAGMA {name}").fetchone()[0]
+        return found
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Do all of a block or none of it."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -182,3 +200,8 @@ class Journal(AbstractContextManager["Journal"]):
     ) -> OutputError:
         """Return the error for a file that cannot be used."""
         return OutputError(f"the replies in {self.path} cannot be used: {reason}.", hint=hint)
+
+
+def _packed(reply: Any) -> bytes:
+    text = json.dumps(reply, ensure_ascii=False, separators=(",", ":"))
+    return zlib.compress(text.encode("utf-8", "surrogatepass"))

@@ -285,6 +285,6 @@ def test_a_journal_of_another_version_is_refused_and_left_alone() -> None:
     Path("out.jsonl").unlink()
     result = generate("script:script.jsonl")
     assert result.exit_code != 0
-    assert "its version is 99, and this redraft reads version 1" in result.stderr
+    assert "its version is 99, and this redraft reads version 2" in result.stderr
     assert "move this one away" in result.stderr
     assert JOURNAL.read_bytes() == before

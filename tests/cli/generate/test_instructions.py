@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import sqlite3
+import zlib
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -244,7 +245,7 @@ def test_a_journal_of_another_version_is_refused_and_not_used() -> None:
         paid = server.paid.total()
         Path("out.jsonl").unlink()
         with sqlite3.connect("out.jsonl.journal.db") as db:
-            db.execute('UPDATE replies SET reply = \'[{"text": "x", "tempo": 1}]\'')
+            db.execute("UPDATE packed SET reply = ?", (zlib.compress(b'[{"text": "x", "tempo": 1}]'),))
         db.close()
         refused(run(*served(server, "out.jsonl", "alpaca", 12)), "of another redraft")
         assert server.paid.total() == paid

@@ -154,9 +154,9 @@ def test_each_reply_is_in_the_journal_once(server: BatchServer) -> None:
     assert len(rows()) == PROMPTS * CALLS
 
 
-def rows() -> list[str]:
+def rows() -> list[bytes]:
     with closing(sqlite3.connect(JOURNAL)) as db:
-        return [reply for (reply,) in db.execute("SELECT reply FROM replies")]
+        return [reply for (reply,) in db.execute("SELECT reply FROM packed")]
 
 
 def test_usage_and_limits_count_what_batches_cost(server: BatchServer) -> None:
