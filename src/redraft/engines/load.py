@@ -351,7 +351,7 @@ def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kin
 async def _gguf(named: ModelReference, opening: Opening) -> Engine:
     path = await in_daemon_thread(lambda: local_file(named))
     if opening.machine.engine == "openvino":
-        return await _openvino(path, opening)
+        return await _openvino(path, named, opening)
     return await _llamacpp(path, named, opening)
 
 
@@ -374,14 +374,14 @@ async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engi
     return _finished(engine, opening)
 
 
-async def _openvino(path: Path, opening: Opening) -> Engine:
+async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engine:
     if not importlib.util.find_spec("openvino_genai"):
         raise MissingExtra("the engine of OpenVINO", "cpu")
     from redraft.engines.openvino.engine import OpenVinoEngine
 
     machine = opening.machine
     engine = await OpenVinoEngine.start(
-        path, ctx=machine.ctx, threads=machine.threads, parallel=opening.parallel
+        path, named.adapters, ctx=machine.ctx, threads=machine.threads, parallel=opening.parallel
     )
     return _finished(engine, opening)
 

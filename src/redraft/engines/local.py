@@ -34,7 +34,7 @@ from redraft.engines.schemas import SchemaWatch
 from redraft.errors import ContextError, ModelError, UsageError
 from redraft.formats.render.spans import ConversationTemplate
 from redraft.machine import free_memory
-from redraft.weights.gguf.reader import GGUFHeader
+from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 
 _log = logging.getLogger(__name__)
 
@@ -229,6 +229,16 @@ def context_of(model: Path, asked: int | None, trained: int | None) -> int:
             hint=f"--ctx {trained}",
         )
     return asked or min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
+
+
+def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
+    """Return the headers of a GGUF model, read as a whole, and of adapters that fit it."""
+    headers = [read_header(model, whole=True)]
+    check_model(model, headers[0])
+    for path in adapters:
+        headers.append(read_header(path))
+        check_adapter(path, headers[-1], model, headers[0])
+    return headers
 
 
 def trained_context(header: GGUFHeader) -> int | None:

@@ -36,6 +36,7 @@ from redraft.engines.local import (
     check_memory,
     check_settings,
     context_of,
+    read_headers,
     trained_context,
 )
 from redraft.engines.messages import beyond_text, plain
@@ -44,7 +45,7 @@ from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.steering.lark import lark, stopped
-from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
+from redraft.weights.gguf.reader import GGUFHeader
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 
 SPECULATES_UP_TO = 4
@@ -99,15 +100,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         """
         check_settings(ctx=ctx, threads=threads, parallel=parallel)
 
-        def checked_headers() -> list[GGUFHeader]:
-            headers = [read_header(model, whole=True)]
-            check_model(model, headers[0])
-            for path in adapters:
-                headers.append(read_header(path))
-                check_adapter(path, headers[-1], model, headers[0])
-            return headers
-
-        headers = await asyncio.to_thread(checked_headers)
+        headers = await asyncio.to_thread(read_headers, model, adapters)
         trained = trained_context(headers[0])
         context = context_of(model, ctx, trained)
         if not (gpu_layers or gpu):

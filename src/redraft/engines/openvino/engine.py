@@ -16,15 +16,25 @@ from pathlib import Path
 from typing import Any
 
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Delta, EngineInfo, Replies, Sampling, Tokens
-from redraft.engines.local import Room, check_settings, context_of, trained_context
+from redraft.engines.local import (
+    Room,
+    cache_bytes,
+    check_memory,
+    check_settings,
+    context_of,
+    read_headers,
+    trained_context,
+)
 from redraft.engines.openvino.child import ChildSettings, Request
 from redraft.engines.openvino.client import Child
+from redraft.engines.openvino.models import check, prepare
 from redraft.engines.openvino.tokenizer import GGUFTokenizer
 from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineError
 from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.weights.gguf.reader import GGUFHeader, check_model, read_header
+from redraft.machine import free_memory
+from redraft.weights.gguf.reader import GGUFHeader
 
 BLOCK = 32  # tokens of a block of the key-value cache on a processor
 
@@ -50,35 +60,47 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
 
     @classmethod
     async def start(
-        cls, model: Path, *, ctx: int | None = None, parallel: int = 1, threads: int | None = None
+        cls,
+        model: Path,
+        adapters: Sequence[Path] = (),
+        *,
+        ctx: int | None = None,
+        parallel: int = 1,
+        threads: int | None = None,
     ) -> OpenVinoEngine:
         """Load a model in a new process.
 
         Args:
+            adapters: GGUF files of LoRA adapters, all merged into a copy of the model.
             ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
 
         Raises:
             UsageError: A number is out of range, or the model was trained for shorter contexts.
-            ModelError: The file is missing or damaged, or OpenVINO does not read such files.
+            ModelError: A file is missing or damaged, an adapter is for another model, or the context of one
+                stream needs more memory than is free; `NotHandled` if OpenVINO does not read such files.
+            OutputError: A copy of the model, which some number formats need, cannot be written.
         """
         check_settings(ctx=ctx, threads=threads, parallel=parallel)
-        header = await asyncio.to_thread(read_header, model, whole=True)
-        check_model(model, header)
+        headers = await asyncio.to_thread(read_headers, model, adapters)
+        header = headers[0]
         trained = trained_context(header)
         context = context_of(model, ctx, trained)
+        check(model, headers)
+        check_memory(model, header, context, 1)
+        prepared = await asyncio.to_thread(prepare, model, headers, adapters)
         machine: ChildSettings = {
-            "model": str(model),
-            "tokenizer": str(model),
+            "model": str(prepared.file),
+            "tokenizer": str(prepared.tokenizer),
             "parallel": parallel,
             "threads": threads,
-            "blocks": parallel * (-(-context // BLOCK) + 1),
+            "blocks": _blocks(header, context, parallel),
             "key": "",
         }
         spelling = asyncio.create_task(asyncio.to_thread(GGUFTokenizer, header))
         child = await Child.start(machine)
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
-        info = _info(model, header, context)
+        info = _info(model, headers, context)
         kept = KeptProcess(child, machine)
         return cls(info, context, kept, tokenizer, fast.ends(), trained=trained)
 
@@ -122,7 +144,15 @@ def _spelt(spelling: Spelling, tokens: Sequence[int], ends: frozenset[int]) -> I
             return
 
 
-def _info(model: Path, header: GGUFHeader, context: int) -> EngineInfo:
+def _blocks(header: GGUFHeader, context: int, parallel: int) -> int:
+    """Return the blocks of the cache: all that the streams can fill, or what fits. More streams wait."""
+    of_stream = -(-context // BLOCK) + 1
+    fits = free_memory() // (cache_bytes(header) * BLOCK or 1)
+    return max(of_stream, min(parallel * of_stream, fits))
+
+
+def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
+    header = headers[0]
     return EngineInfo(
         name=header.text("general.name") or model.stem,
         engine="openvino",
@@ -131,7 +161,7 @@ def _info(model: Path, header: GGUFHeader, context: int) -> EngineInfo:
         chats=header.text("tokenizer.chat_template") is not None,
         fields=SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE},
         logprobs=True,
-        native=header.text("redraft.format") == NATIVE_FORMAT,
+        native=any(each.text("redraft.format") == NATIVE_FORMAT for each in headers),
     )
 
 

@@ -84,6 +84,7 @@ class GGUFHeader:
     metadata: Mapping[str, Value]  # keys and values. Skipped arrays are `LongArray`.
     tensors: Mapping[str, Tensor]
     start: int = 0  # the offset of the tensor data in bytes
+    infos: int = 0  # the offset of the tensors' entries
 
     def text(self, key: str) -> str | None:
         """Return a value if it is a text, or None."""
@@ -214,12 +215,13 @@ class _Reader:
                 self._odd(f"the key {key!r:.80} comes twice")
             kind = self._scalar("<I")
             metadata[key] = self._array() if kind == _ARRAY else self._simple(kind)
+        infos = self.at
         entries = [self._tensor() for _ in range(tensor_count)]
         tensors = {tensor.name: tensor for tensor in entries}
         if len(tensors) < len(entries):
             self._odd("two tensors have the same name")
         start = self._check_extents(entries, metadata.get("general.alignment", DEFAULT_ALIGNMENT))
-        return GGUFHeader(version, metadata, tensors, start)
+        return GGUFHeader(version, metadata, tensors, start, infos)
 
     def _version(self) -> int:
         magic = self.data[:4]
