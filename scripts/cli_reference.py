@@ -1,7 +1,8 @@
 """Writes docs/cli.md from what `redraft --help` and each verb's `--help` really say. `make docs` runs it.
 
-It also writes the table of options in docs/python.md, from the definitions of the options, and those of what
-checks can do in docs/checks.md, from the checks themselves: the cells are their docstrings.
+It also writes the table of options in docs/python.md, from the definitions of the options, that of models in
+docs/engines.md, and those of what checks can do in docs/checks.md, from the checks themselves: the cells are
+their docstrings.
 
 The text is the one that a terminal of 80 columns shows. A test fails when the page is not current.
 """
@@ -18,6 +19,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from redraft.cli import app
+from redraft.counting import size_in_words
+from redraft.engines.recommended import RECOMMENDED
 from redraft.options import allowed, options_of
 from redraft.revision.options import RevisionOptions
 from redraft.verify.base import Check, Fixing, Prefixed, form_of, schema_of
@@ -31,8 +34,10 @@ from redraft.verify.parse import parse_check
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 PYTHON_PAGE = PAGE.with_name("python.md")
 CHECKS_PAGE = PAGE.with_name("checks.md")
+ENGINES_PAGE = PAGE.with_name("engines.md")
 BEGIN = "<!-- Made by scripts/cli_reference.py from the docstrings of checks: run `make docs`. -->\n"
 END = "<!-- That was made. -->"
+MODELS = "| model | `--model` | size | memory | licence | IFEval | good for |"
 HEADER = "| option | what it takes | meaning | if left out |"
 INTRODUCTION = """\
 # The command line
@@ -84,6 +89,24 @@ def python_page() -> str:
     before, _, rest = PYTHON_PAGE.read_text(encoding="utf-8").partition(HEADER)
     _, end, after = rest.partition("\n\n")
     return f"{before}{table_of_options()}{end}{after}"
+
+
+def table_of_models() -> str:
+    """The table of docs/engines.md: the models that are recommended."""
+    rows = [MODELS, "|---|---|---|---|---|---|---|"]
+    for model in RECOMMENDED:
+        name = f"`{model.name}`, " if model.name else ""
+        size, memory = size_in_words(model.size), size_in_words(model.memory)
+        cells = (f"{model.billions:g} billion", f"{name}`{model.ref}`", size, memory)
+        rows.append(f"| {' | '.join(cells)} | {model.licence} | {model.ifeval} % | {model.good_for} |")
+    return "\n".join(rows)
+
+
+def engines_page() -> str:
+    """docs/engines.md with the table of models as it has to be."""
+    before, _, rest = ENGINES_PAGE.read_text(encoding="utf-8").partition(MODELS)
+    _, end, after = rest.partition("\n\n")
+    return f"{before}{table_of_models()}{end}{after}"
 
 
 EXAMPLES = {
@@ -146,5 +169,6 @@ def checks_page() -> str:
 
 if __name__ == "__main__":
     CHECKS_PAGE.write_text(checks_page(), encoding="utf-8")
+    ENGINES_PAGE.write_text(engines_page(), encoding="utf-8")
     PYTHON_PAGE.write_text(python_page(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

@@ -4,6 +4,7 @@ and whole folders.
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,14 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServ
             server.on(f"HEAD /org/tiny/resolve/main/{name}", Reply(200, about))
             server.on(f"GET /org/tiny/resolve/main/{name}", Reply(200, {}, [data]))
         yield server
+
+
+def record(server: FakeServer, name: str, sha256: str) -> None:
+    """Let the hub's record of `org/tiny` have one file, with its checksum."""
+    lfs = {"size": len(FILES[name]), "sha256": sha256, "pointerSize": 1}
+    file = {"rfilename": name, "size": len(FILES[name]), "lfs": lfs}
+    listed = {"id": "org/tiny", "sha": COMMIT, "siblings": [file], "cardData": {"license": "apache-2.0"}}
+    server.on("GET /api/models/org/tiny", json_reply(listed))
 
 
 class TestChoose:
@@ -109,6 +118,36 @@ class TestFetch:
         assert caught.value.message.startswith(
             "org/tiny is not in the cache, and the hub cannot be reached: "
         )
+
+    def test_what_comes_is_said_once_with_its_licence(
+        self, server: FakeServer, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        record(server, "tiny-Q4_K_M.gguf", hashlib.sha256(FILES["tiny-Q4_K_M.gguf"]).hexdigest())
+        for _ in range(2):
+            hub.fetch("org/tiny", None)
+        assert capsys.readouterr().err == (
+            "redraft: fetching org/tiny/tiny-Q4_K_M.gguf: 9 B, licence apache-2.0.\n"
+        )
+
+    def test_too_little_memory_is_said_before(
+        self, server: FakeServer, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        record(server, "tiny-Q4_K_M.gguf", "0" * 64)
+        with pytest.raises(ModelError):
+            hub.fetch("org/tiny", None, memory=10**18)
+        said = capsys.readouterr().err
+        assert "it wants 1e+06 TB of memory, and" in said
+        assert "take a smaller one: redraft model list" in said
+
+    def test_a_file_with_a_wrong_checksum_is_refused_and_removed(self, server: FakeServer) -> None:
+        record(server, "tiny-Q4_K_M.gguf", "0" * 64)
+        for _ in range(2):
+            with pytest.raises(
+                ModelError, match=r"damaged: its sha256 is \w{12}…, .* 000000000000…"
+            ) as caught:
+                hub.fetch("org/tiny", None)
+        assert caught.value.hint == "Fetch it again: redraft model get org/tiny/tiny-Q4_K_M.gguf"
+        assert list(hub.cached()) == []
 
     def test_no_such_repository(self, server: FakeServer) -> None:
         with pytest.raises(ModelError) as caught:

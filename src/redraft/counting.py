@@ -20,6 +20,14 @@ def tell(message: str, hint: str | None = None) -> None:
     print(printable("\n".join(lines)), file=sys.stderr, flush=True)
 
 
+def size_in_words(size: int) -> str:
+    """Return a size in bytes with a decimal unit, such as 98 MB."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= 0.9995 * unit:  # which three digits round up to 1
+            return f"{size / unit:.3g} {name}"
+    return f"{size} B"
+
+
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun, whose plural ends in s: `1 row`, `2,000 rows`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -10,6 +10,7 @@ them. So all its files have to form one set, as far as their names show, or the 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,9 @@ from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
+from redraft.counting import size_in_words, tell
 from redraft.errors import ModelError, RedraftError, UsageError
+from redraft.machine import free_memory
 
 RepoKind = Literal["model", "dataset"]
 
@@ -77,24 +80,71 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
     return [name for name in ggufs if _PART.sub("", name) == stem] if stem != found[0] else found
 
 
-def fetch(repo: str, selects: str | None) -> Path:
-    """Fetch a GGUF file unless it is cached; huggingface_hub shows the progress.
+def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
+    """Fetch a GGUF file unless it is cached, and check it. huggingface_hub shows the progress.
+
+    What is fetched is told first: the size, the licence, and whether this machine has the `memory` that the
+    model wants, in bytes; 0 if only the size of its file is known.
 
     Raises:
-        ModelError: No such repository or file, no permission, or no connection and nothing cached.
+        ModelError: No such repository or file, no permission, a wrong checksum, or no connection and nothing
+            cached.
     """
-    from huggingface_hub import hf_hub_download
-
     try:
         with _asking(repo, "model"):
-            names = choose(repo, _info(repo, "model")[0], selects)
-            paths = [hf_hub_download(repo, name, endpoint=_endpoint()) for name in names]
-            return Path(paths[0])
+            info = _record(repo, "model", files_metadata=True)
+            files = {file.rfilename: file for file in info.siblings or []}
+            chosen = [files[name] for name in choose(repo, list(files), selects)]
+            new = [file for file in chosen if not _is_here(repo, info.sha, file.rfilename)]
+            if new:
+                _announce(repo, new, _licence(info.card_data), memory)
+            paths = [_downloaded(repo, file, check=file in new) for file in chosen]
+            return paths[0]
     except _OutOfReach as error:
         found = find(repo, selects)
         if found is None:
-            raise _out_of_reach(repo, error) from None
+            mark = "/" if (selects or "").lower().endswith(".gguf") else ":"
+            then = f"Check the connection, then: redraft model get {repo}{mark + selects if selects else ''}"
+            raise _out_of_reach(repo, error, then) from None
         return found
+
+
+def _is_here(repo: str, revision: str | None, name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repo, name, revision=revision), str)
+
+
+def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int) -> None:
+    """Tell what is about to be fetched, and that the memory does not suffice, if so."""
+    size = sum(file.size or 0 for file in files)
+    names = ", ".join(file.rfilename for file in files)
+    tell(f"fetching {repo}/{names}: {size_in_words(size)}, licence {licence or 'unknown'}.")
+    wanted, free = memory or size, free_memory()
+    if wanted > free:
+        tell(
+            f"it wants {size_in_words(wanted)} of memory, and {size_in_words(free)} are free.",
+            hint="Close other programs, or take a smaller one: redraft model list",
+        )
+
+
+def _downloaded(repo: str, file: Any, *, check: bool) -> Path:
+    """Download a file unless it is cached. Remove it if it is not what the hub's record says."""
+    from huggingface_hub import hf_hub_download
+
+    path = Path(hf_hub_download(repo, file.rfilename, endpoint=_endpoint()))
+    if check and file.lfs:
+        with path.open("rb") as data:
+            found = hashlib.file_digest(data, "sha256").hexdigest()
+        if found != file.lfs.sha256:
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+            raise ModelError(
+                f"{repo}/{file.rfilename} came damaged: its sha256 is {found[:12]}…, and the hub says "
+                f"{file.lfs.sha256[:12]}….",
+                hint=f"Fetch it again: redraft model get {repo}/{file.rfilename}",
+            )
+    return path
 
 
 def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
@@ -131,10 +181,15 @@ def fetch_card(repo: str) -> Path | None:
 
 
 def _info(name: str, kind: RepoKind) -> tuple[list[str], Any]:
+    info = _record(name, kind)
+    return [file.rfilename for file in info.siblings or []], info.card_data
+
+
+def _record(name: str, kind: RepoKind, *, files_metadata: bool = False) -> Any:
     from huggingface_hub import HfApi
 
-    info: Any = HfApi(endpoint=_endpoint()).repo_info(name, repo_type=kind, timeout=10)
-    return [file.rfilename for file in info.siblings or []], info.card_data
+    api = HfApi(endpoint=_endpoint())
+    return api.repo_info(name, repo_type=kind, timeout=10, files_metadata=files_metadata)
 
 
 def _snapshot(repo: str, weights: Sequence[str], *, here: bool = False) -> Path:
@@ -237,10 +292,10 @@ def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
     )
 
 
-def _out_of_reach(repo: str, error: _OutOfReach) -> ModelError:
+def _out_of_reach(repo: str, error: _OutOfReach, then: str = "Check the connection") -> ModelError:
     return ModelError(
         f"{repo} is not in the cache, and the hub cannot be reached: {error}",
-        hint="Check the connection, or name a file or folder on this machine.",
+        hint=f"{then}. Or name a file or folder on this machine.",
     )
 
 

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.cli.model import in_words
+from redraft.counting import size_in_words
 from redraft.engines.llamacpp.default_model import DEFAULT
 from tests.engines.fake_server import FakeServer, Reply, json_reply
 
@@ -61,6 +61,41 @@ def test_a_model_of_the_hub_from_get_to_remove(hub: FakeServer) -> None:
     assert redraft("list").stdout == ""
 
 
+def test_a_recommended_model_is_fetched_by_its_name(hub: FakeServer) -> None:
+    repo, name = "HuggingFaceTB/SmolLM2-360M-Instruct-GGUF", "smollm2-360m-instruct-q8_0.gguf"
+    hub.on(f"GET /api/models/{repo}", json_reply({"id": repo, "siblings": [{"rfilename": name}]}))
+    about = {"ETag": '"2"', "X-Repo-Commit": "1" * 40, "Content-Length": "4"}
+    hub.on(f"HEAD /{repo}/resolve/main/{name}", Reply(200, about))
+    hub.on(f"GET /{repo}/resolve/main/{name}", Reply(200, {}, [b"GGUF"]))
+    got = redraft("get", "small")
+    assert got.stderr.startswith(f"redraft: fetching {repo}/{name}: ")
+    assert Path(got.stdout.strip()).read_bytes() == b"GGUF"
+    assert redraft("path", "small").stdout == got.stdout
+    assert redraft("list").stdout.split()[0] == f"{repo}/{name}"
+    assert redraft("remove", "small").exit_code == 0
+    assert redraft("path", "small").stderr.endswith("redraft model get small\n")
+
+
+def test_a_recommended_model_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    result = redraft("get", "large")
+    assert result.exit_code == 3
+    assert "is not in the cache, and the hub cannot be reached" in result.stderr
+    ref = "unsloth/Qwen3-4B-Instruct-2507-GGUF:Q4_K_M"
+    assert f"Check the connection, then: redraft model get {ref}. Or name a file" in result.stderr
+
+
+def test_models_are_recommended_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.machine.free_memory", lambda: 3_000_000_000)
+    lines = redraft("list").stderr.splitlines()
+    assert any("3 GB of memory are free here, and IFEval is as the publishers say" in each for each in lines)
+    at = next(number for number, line in enumerate(lines) if line.startswith("  large "))
+    assert lines[at].endswith("unsloth/Qwen3-4B-Instruct-2507-GGUF:Q4_K_M")
+    facts = "2.5 GB, wants 3.4 GB (too much), Apache-2.0, IFEval 83.4 %: reasoning, code, many languages"
+    assert lines[at + 1].strip() == facts
+    assert sum("too much" in line for line in lines) == 2
+
+
 @pytest.mark.model
 def test_the_default_model(default_model: Path, home: Path) -> None:
     DEFAULT.path.parent.mkdir(parents=True)
@@ -96,4 +131,4 @@ def test_what_is_not_fetched(ref: str) -> None:
     [(4, "4 B"), (98_300_000, "98.3 MB"), (999_900_000, "1 GB"), (4_380_000_000, "4.38 GB")],
 )
 def test_sizes_in_words(size: int, words: str) -> None:
-    assert in_words(size) == words
+    assert size_in_words(size) == words

@@ -44,6 +44,11 @@ def test_the_table_of_options_is_current(reference: ModuleType) -> None:
     assert written == reference.python_page(), "the options of docs/python.md are others; run: make docs"
 
 
+def test_the_table_of_models_is_current(reference: ModuleType) -> None:
+    written = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    assert written == reference.engines_page(), "the models of docs/engines.md are others; run: make docs"
+
+
 def test_the_page_has_every_command(page: str) -> None:
     headings = [line for line in page.splitlines() if line.startswith("## ")]
     verbs = [

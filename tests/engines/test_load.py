@@ -108,6 +108,26 @@ def test_what_is_on_the_disk_comes_before_the_hub(here: Path) -> None:
     assert parse_reference("org/name/missing.gguf") == ModelReference("gguf", "org/name/missing.gguf")
 
 
+def test_recommended_models_have_names(here: Path) -> None:
+    small = ModelReference("hub", "HuggingFaceTB/SmolLM2-360M-Instruct-GGUF", "Q8_0")
+    assert parse_reference("small") == small
+    assert parse_reference("small+x.gguf") == ModelReference("hub", small.target, "Q8_0", (Path("x.gguf"),))
+    assert references_of("small,large+x.gguf") == ("small", "large+x.gguf")
+    assert model_of("small+x.gguf") == "HuggingFaceTB/SmolLM2-360M-Instruct-GGUF:Q8_0+x.gguf"
+    with pytest.raises(UsageError) as caught:
+        parse_reference("smal")
+    assert caught.value.hint == "Did you mean 'small'?"
+
+
+def test_a_folder_goes_before_the_name_of_a_recommended_model(here: Path) -> None:
+    (here / "small").mkdir()
+    assert parse_reference("small") == ModelReference("folder", "small")
+    assert model_of("small") == "small"
+    (here / "medium").touch()
+    with pytest.raises(UsageError, match="medium is no model"):
+        parse_reference("medium")
+
+
 def test_a_file_with_a_plus_in_its_name(here: Path) -> None:
     (here / "a+b.gguf").touch()
     assert parse_reference("a+b.gguf") == ModelReference("gguf", "a+b.gguf")

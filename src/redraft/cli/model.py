@@ -7,35 +7,39 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.shell import group
+from redraft.counting import size_in_words
 
 if TYPE_CHECKING:
     from redraft.engines.load import ModelReference
 
-Ref = Annotated[str, typer.Argument(metavar="REF", help="default, org/name, org/name:Q4_K_M …")]
+Ref = Annotated[str, typer.Argument(metavar="REF", help="default, small, org/name, org/name:Q4_K_M …")]
 
 
 def get(ref: Ref = "default") -> None:
     """Fetch a model, unless it is here, and print its path.
 
-    The default model is checked against its checksum, and fetched again if it is damaged.
+    The size and the licence are said first, and whether the memory suffices. The file is checked against its
+    checksum. The default model is fetched again if it is damaged.
     """
     import sys
 
-    from redraft import hub
     from redraft.engines.llamacpp import default_model
+    from redraft.engines.load import local_file
 
     named = _fetchable(ref)
     if named.kind == "default":
         path = default_model.fetch_default(show=sys.stderr.isatty())
     else:
-        path = hub.fetch(named.target, named.selects)
+        path = local_file(named)
     typer.echo(path)
 
 
 def list_models() -> None:
-    """List the models that are here.
+    """List the models that are here, and those that are recommended.
 
-    Each line has the reference for --model, the size, and the path.
+    Each line has the reference for --model, the size, and the path. Standard error has models to fetch, with
+    the memory that each wants, what it is good for, and the share of IFEval's instructions that it follows as
+    its publisher says.
     """
     from redraft import hub
     from redraft.engines.llamacpp.default_model import DEFAULT
@@ -48,7 +52,21 @@ def list_models() -> None:
         typer.echo("No models yet. Fetch the small default one: redraft model get default", err=True)
     width = max((len(ref) for ref, _, _ in rows), default=0)
     for ref, size, path in rows:
-        typer.echo(f"{ref:{width}}  {in_words(size):>8}  {path}")
+        typer.echo(f"{ref:{width}}  {size_in_words(size):>8}  {path}")
+    _recommend()
+
+
+def _recommend() -> None:
+    from redraft.engines.recommended import RECOMMENDED
+    from redraft.machine import free_memory
+
+    free = free_memory()
+    known = f"{size_in_words(free)} of memory are free here, and IFEval is as the publishers say"
+    typer.echo(f"To fetch, with `--model` and a name or reference ({known}):", err=True)
+    for model in RECOMMENDED:
+        wants = f"wants {size_in_words(model.memory)}" + (" (too much)" if model.memory > free else "")
+        facts = f"{size_in_words(model.size)}, {wants}, {model.licence}, IFEval {model.ifeval} %"
+        typer.echo(f"  {model.name:8}{model.ref}\n          {facts}: {model.good_for}", err=True)
 
 
 def path(ref: Ref = "default") -> None:
@@ -79,15 +97,7 @@ def remove(ref: Ref) -> None:
     freed = default_model.remove_default() if default else hub.remove(named.target, named.selects)
     if not freed:
         raise ModelError(f"the model {ref} is not here.", hint="redraft model list")
-    typer.echo(f"Removed {ref}: {in_words(freed)}.", err=True)
-
-
-def in_words(size: int) -> str:
-    """Return a size in bytes with a decimal unit, such as 98 MB."""
-    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if size >= 0.9995 * unit:  # which three digits round up to 1
-            return f"{size / unit:.3g} {name}"
-    return f"{size} B"
+    typer.echo(f"Removed {ref}: {size_in_words(freed)}.", err=True)
 
 
 def _fetchable(ref: str) -> ModelReference:
@@ -98,8 +108,8 @@ def _fetchable(ref: str) -> ModelReference:
     if named.kind not in ("default", "hub") or named.adapters:
         raise UsageError(
             f"{ref} is not a model that redraft fetches.",
-            hint="Those are: default, and GGUF files of the hub as org/name, org/name:Q4_K_M "
-            "or org/name/file.gguf",
+            hint="Those are: default, small, medium, large, and GGUF files of the hub as org/name, "
+            "org/name:Q4_K_M or org/name/file.gguf",
         )
     return named
 

@@ -1,6 +1,7 @@
 """Model references: a short text that names a model.
 
     default                     the small model that redraft fetches by itself
+    small, medium, large        models of the hub that are recommended (`engines.recommended`)
     path/model.gguf             a file for llama.cpp or OpenVINO
     path/folder                 a model of transformers: config.json, weights, tokenizer
     org/name                    a GGUF file of the Hugging Face hub; org/name:Q4_K_M and
@@ -13,7 +14,7 @@ Several with commas between them are one name for engines of the same model (`po
 path or address unless `http://`, `https://`, `NAME:`, `default` or an existing file or folder follows it.
 
 `+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter.
-Existing files and folders go before models of the hub.
+Existing files and folders go before models of the hub, and so before `small`, `medium` and `large`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from redraft.config import Config, Key, load_config
 from redraft.engines.base import Engine, EngineInfo
 from redraft.engines.llamacpp import default_model
 from redraft.engines.price import price_of
+from redraft.engines.recommended import BY_NAME, memory_of
 from redraft.engines.retry import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
@@ -51,6 +53,7 @@ _BESIDE = "; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
 Local = TypeVar("Local", bound="LocalEngine")
 
 _ADAPTER = "adapter_config.json"
+_NAMES = ("default", *BY_NAME)  # names of one model each
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
 
 
@@ -117,7 +120,7 @@ def references_of(ref: str) -> tuple[str, ...]:
     found = [first]
     for part in rest:
         name = part.strip()
-        is_other = _is_address(name) or _named(name) is not None or re.match(r"default(\+|$)", name)
+        is_other = _is_address(name) or _named(name) is not None or name.partition("+")[0] in _NAMES
         if is_other or _exists(name):
             found.append(part)
         else:
@@ -144,11 +147,13 @@ def _exists(text: str) -> bool:
 def model_of(ref: str) -> str:
     """Return a reference as records of runs have it.
 
-    Of several servers it is the model's name alone, because the same run may go on with others.
+    Of several servers it is the model's name alone, because the same run may go on with others. Of a name such
+    as `small` it is the reference that it stands for, because a later version may recommend another model.
     """
     parts = references_of(ref)
     if len(parts) == 1:
-        return ref
+        name, plus, adapters = ref.strip().partition("+")
+        return ref if _exists(name) or name not in BY_NAME else f"{BY_NAME[name].ref}{plus}{adapters}"
     names = [f"#{each.partition('#')[2]}" if _is_address(each) else each for each in parts]
     return ",".join(sorted(set(names)))
 
@@ -225,6 +230,8 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
     path = _path(base)
     if path.is_dir() and base:
         return ModelReference("folder", str(path), adapters=adapters)
+    if base in BY_NAME and not path.exists():
+        return _local(BY_NAME[base].ref, adapters)
     named = _HUB.fullmatch(base)
     of_hub = named and (named["file"] or not base.lower().endswith(".gguf"))
     if named and of_hub and not path.exists() and not Path(base.split("/")[0]).is_dir():
@@ -236,8 +243,8 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
     found = "is not a known form or an existing file" if base else "is empty"
     like_address = re.match(r"[\w.-]+:\d+(/|$)", base)
     hint = f"Did you mean http://{base}?" if like_address else f"The forms: {forms()}"
-    if get_close_matches(base.lower(), ["default"]):
-        hint = "Did you mean 'default'?"
+    if close := get_close_matches(base.lower(), _NAMES):
+        hint = f"Did you mean {close[0]!r}?"
     raise UsageError(f"the model reference {base!r} {found}.", hint=hint)
 
 
@@ -488,7 +495,7 @@ def local_file(named: ModelReference) -> Path:
         ModelError: The file is missing and cannot be fetched, or is damaged.
     """
     if named.kind == "hub":
-        return hub.fetch(named.target, named.selects)
+        return hub.fetch(named.target, named.selects, memory_of(named.target, named.selects))
     if named.kind == "gguf":
         return Path(named.target)
     found = default_model.cached_default()

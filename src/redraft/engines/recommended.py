@@ -1,0 +1,104 @@
+"""Models that are recommended, by size: GGUF files of the Hugging Face hub under free licences.
+
+All answer at once. What a thinking model thinks would be a part of its answer here. A thinking switch in the
+template, as Qwen3-0.6B and Qwen3-8B have it, is on unless a request turns it off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_CONTEXT = 4096  # tokens of a chain (`engines.local.DEFAULT_CONTEXT`)
+_WORKING = 300_000_000  # bytes that llama.cpp computes in: 512 tokens of a vocabulary of 150,000 in float32
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """A model of the hub.
+
+    Attributes:
+        name: A reference of its own, such as `small`; empty for those between.
+        ref: The reference of its file.
+        size: Bytes of the file, as the hub has it.
+        cached: Bytes that a token takes in the cache of keys and values, in 16 bits.
+        ifeval: Share of IFEval's instructions that it follows in per cent, as its publisher says.
+        good_for: The tasks and languages for which its publisher made it.
+    """
+
+    name: str
+    ref: str
+    billions: float
+    size: int
+    cached: int
+    licence: str
+    ifeval: float
+    good_for: str
+
+    @property
+    def memory(self) -> int:
+        """The bytes that it wants with one chain of 4,096 tokens."""
+        return self.size + self.cached * _CONTEXT + _WORKING
+
+
+RECOMMENDED = (
+    Recommended(
+        "small",
+        "HuggingFaceTB/SmolLM2-360M-Instruct-GGUF:Q8_0",
+        0.36,
+        386_000_000,
+        32 * 5 * 64 * 4,
+        "Apache-2.0",
+        41.0,
+        "short answers and rewriting in English",
+    ),
+    Recommended(
+        "",
+        "Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M",
+        0.5,
+        491_400_032,
+        24 * 2 * 64 * 4,
+        "Apache-2.0",
+        31.6,
+        "extraction, JSON, several languages",
+    ),
+    Recommended(
+        "medium",
+        "HuggingFaceTB/SmolLM2-1.7B-Instruct-GGUF:Q4_K_M",
+        1.7,
+        1_060_000_000,
+        24 * 32 * 64 * 4,
+        "Apache-2.0",
+        56.7,
+        "answers, summaries and rewriting in English",
+    ),
+    Recommended(
+        "large",
+        "unsloth/Qwen3-4B-Instruct-2507-GGUF:Q4_K_M",
+        4.0,
+        2_497_281_120,
+        36 * 8 * 128 * 4,
+        "Apache-2.0",
+        83.4,
+        "reasoning, code, many languages",
+    ),
+    Recommended(
+        "",
+        "ibm-granite/granite-3.3-8b-instruct-GGUF:Q4_K_M",
+        8.2,
+        4_940_000_000,
+        40 * 8 * 128 * 4,
+        "Apache-2.0",
+        74.8,
+        "long texts, extraction, code, twelve languages",
+    ),
+)
+"""Sizes and licences are those of the hub's pages, and IFEval's shares those of the models' cards; that of
+Qwen2.5-0.5B is from the card of SmolLM2-360M. Publishers measure in different ways."""
+
+BY_NAME = {model.name: model for model in RECOMMENDED if model.name}
+
+
+def memory_of(repo: str, selects: str | None) -> int:
+    """Return the bytes that a file of the hub wants, if it is recommended, else 0."""
+    refs = {model.ref: model.memory for model in RECOMMENDED}
+    return refs.get(f"{repo}:{selects}", 0)
