@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
-from material import QUESTIONS, copied_share, start_engine
+from material import QUESTIONS, copied_share
 from measure import Figure, Goal, Row, Size, alternate, blocks
 from redraft.engines.base import Engine
+from redraft.engines.load import load_engine
+from redraft.options import EngineName
 from redraft.revision.api import arevise
 from taps import Request, Tap, ask, replay_one
 
@@ -20,7 +22,8 @@ HOW = (
     "Real revisions of the default model in verified chains, greedy: drafts of everyday questions are "
     "held to the checks {checks}, and their first revisions are kept where at least 70 % of the "
     "revision's tokens lie in four-token runs of the draft, and at least 70 % of the draft's in such runs "
-    "of the revision. Each side has an engine of its own, and the text up to the draft is in its cache, "
+    "of the revision. Both sides have the same engine, llama.cpp unless "
+    "OpenVINO is named, and the text up to the draft is in its cache, "
     "as it is in a chain. At eight streams the engine leaves speculation off unless told "
     "(`speculate=None`); forced on is given too. Fresh text is the answer to each of the same questions."
 )
@@ -61,6 +64,7 @@ class Case:
         ours: What our engine is told about speculation; the other one is told to leave it.
         fresh: Answers without a draft before them, in place of revisions.
         decoding: Time begins with the first token, so that the prompt is left out.
+        engine: What computes the model, on both sides.
     """
 
     what: str
@@ -69,6 +73,7 @@ class Case:
     goal: Goal | None
     fresh: bool = False
     decoding: bool = False
+    engine: EngineName = "llamacpp"
 
 
 CASES = (
@@ -78,6 +83,18 @@ CASES = (
     Case("copying, eight streams, forced on", 8, ours=True, goal=None),
     Case("fresh text, one stream", 1, ours=True, goal=None, fresh=True),
     Case("fresh text, eight streams, forced on", 8, ours=True, goal=None, fresh=True),
+    Case("OpenVINO: copying, one stream", 1, ours=True, goal=Goal("≥", 3), engine="openvino"),
+    Case(
+        "OpenVINO: copying, one stream, from the first token on",
+        1,
+        ours=True,
+        goal=None,
+        decoding=True,
+        engine="openvino",
+    ),
+    Case("OpenVINO: copying, eight streams, forced on", 8, ours=True, goal=Goal("≥", 1.5), engine="openvino"),
+    Case("OpenVINO: fresh, one stream", 1, ours=True, goal=Goal("≥", 0.97), fresh=True, engine="openvino"),
+    Case("OpenVINO: fresh, eight streams", 8, ours=True, goal=Goal("≥", 0.97), fresh=True, engine="openvino"),
 )
 
 
@@ -108,7 +125,7 @@ def _note(found: Sequence[Revision], kept: Sequence[Revision]) -> str:
 
 async def _collect(size: Size) -> list[Revision]:
     """First revisions of real chains, until enough of them copy."""
-    engine = await start_engine(size, parallel=1, speculate=True)
+    engine = await _engine(size, 1, speculate=True)
     found: list[Revision] = []
     for question in QUESTIONS:
         for check in CHECKS:
@@ -117,6 +134,14 @@ async def _collect(size: Size) -> list[Revision]:
             break
     await engine.aclose()
     return found
+
+
+async def _engine(
+    size: Size, parallel: int, engine: EngineName = "llamacpp", *, speculate: bool | None
+) -> Engine:
+    return await load_engine(
+        "default", engine=engine, threads=size.threads, parallel=parallel, speculate=speculate
+    )
 
 
 async def first_revision(engine: Engine, question: str, check: str, tokens: int) -> list[Revision]:
@@ -136,11 +161,11 @@ async def first_revision(engine: Engine, question: str, check: str, tokens: int)
 
 async def _figure(case: Case, requests: Sequence[Request], size: Size) -> Figure:
     if case.fresh:
-        requests = [replace(request, messages=request.messages[:1]) for request in requests]
+        requests = [_fresh(request) for request in requests]
     async with AsyncExitStack() as stack:
         engines = []
         for speculate in (case.ours, False):
-            engines.append(await start_engine(size, parallel=case.streams, speculate=speculate))
+            engines.append(await _engine(size, case.streams, case.engine, speculate=speculate))
             stack.push_async_callback(engines[-1].aclose)
         on, off = engines
         rates = await alternate(
@@ -149,6 +174,11 @@ async def _figure(case: Case, requests: Sequence[Request], size: Size) -> Figure
             lambda: timed(off, requests, case),
         )
     return rates.figure(case.what, case.goal, "on" if case.ours else "as chosen", "off")
+
+
+def _fresh(request: Request) -> Request:
+    sampling = replace(request.sampling, prediction="")
+    return replace(request, messages=request.messages[:1], sampling=sampling)
 
 
 async def timed(engine: Engine, requests: Sequence[Request], case: Case) -> tuple[int, float]:

@@ -276,7 +276,7 @@ async def load_engine(
             weights and machine.
         load_8bit: Keep most weights of a folder of transformers in 8 bits.
         chat_template: The format of conversations, vicuna, stablevicuna or selfee; None for the model's own.
-        speculate: Guess the tokens of a revision from its draft, for llama.cpp; None where it pays off. With
+        speculate: Guess the tokens of a revision from its draft, for GGUF files; None where it pays off. With
             True a server is sent the draft as `prediction`: OpenAI bills the tokens of wrong guesses.
         config: Holds keys and prices; None for the user's file.
 
@@ -388,7 +388,12 @@ async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engi
 
     machine = opening.machine
     engine = await OpenVinoEngine.start(
-        path, named.adapters, ctx=machine.ctx, threads=machine.threads, parallel=opening.parallel
+        path,
+        named.adapters,
+        ctx=machine.ctx,
+        threads=machine.threads,
+        parallel=opening.parallel,
+        speculate=machine.speculate,
     )
     return _finished(engine, opening)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.engines.base import Message, Sampling
+from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.load import load_engine
 from redraft.engines.openvino.engine import OpenVinoEngine
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
@@ -163,3 +163,26 @@ def test_it_has_to_be_installed(default_model: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match="extra 'cpu'"):
         run(load_engine(str(default_model), engine="openvino"))
+
+
+FISH = "The old fisherman mended his net, and the gulls watched him from the wall of the harbour."
+COPY: list[Message] = [{"role": "user", "content": f"Repeat this sentence: {FISH}"}]
+
+
+@pytest.mark.parametrize(("parallel", "speculate"), [(1, None), (2, True)])
+def test_guesses_change_no_answer(default_model: Path, parallel: int, speculate: bool | None) -> None:
+    """One stream expects to repeat a text, and the other does not."""
+    sampling = replace(GREEDY, max_tokens=60)
+
+    async def both() -> list[list[Delta]]:
+        engine = await OpenVinoEngine.start(
+            default_model, ctx=512, parallel=parallel, threads=1, speculate=speculate
+        )
+        async with aclosing(engine):
+            asked = [replace(sampling, prediction=FISH), sampling]
+            return await asyncio.gather(*(collect(engine.chat(COPY, each)) for each in asked))
+
+    for deltas in run(both()):
+        assert FISH in said(deltas)
+        assert deltas[-1].finish == "stop"
+        assert deltas[-1].completion_tokens == len(tokens_of(deltas))

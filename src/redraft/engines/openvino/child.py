@@ -41,6 +41,7 @@ class ChildSettings(TypedDict):
     parallel: int  # streams at once; more wait
     threads: int | None
     blocks: int  # of the key-value cache, of `BLOCK` tokens each
+    guessing: list[bool]  # of each pipeline: whether it guesses tokens. Each has the model in memory.
     key: str
 
 
@@ -49,6 +50,7 @@ class Request(TypedDict):
 
     tokens: list[int]
     sampling: dict[str, Any]  # fields of GenerationConfig
+    pipeline: int
     ends: list[int]  # tokens that end a text
 
 
@@ -60,13 +62,13 @@ def main() -> None:
     lines = Lines()
     settings: ChildSettings = json.loads(lines.read(wait=True)[0])
     try:
-        pipeline = _load(settings)
+        pipelines = [_load(settings, guessing=guessing) for guessing in settings["guessing"]]
         reply = {}
     except Exception as error:  # noqa: BLE001  (reported to the parent)
         reply = {"error": f"{type(error).__name__}: {error}"}
     _write(replies, reply)
     if not reply:
-        Streams(pipeline, lines, replies).run()
+        Streams(pipelines, lines, replies).run()
 
 
 class Lines:
@@ -93,7 +95,7 @@ def _write(descriptor: int, value: Any) -> None:
         left = left[os.write(descriptor, left) :]
 
 
-def _load(settings: ChildSettings) -> Any:
+def _load(settings: ChildSettings, *, guessing: bool) -> Any:
     import openvino_genai
 
     scheduler = openvino_genai.SchedulerConfig()
@@ -101,6 +103,8 @@ def _load(settings: ChildSettings) -> Any:
     scheduler.max_num_seqs = settings["parallel"]
     scheduler.num_kv_blocks = settings["blocks"]
     properties: dict[str, Any] = {"KV_CACHE_PRECISION": CACHED}
+    if guessing:
+        properties["prompt_lookup"] = True
     if settings["threads"] is not None:
         properties["INFERENCE_NUM_THREADS"] = settings["threads"]
     model = Path(settings["model"])
@@ -130,10 +134,10 @@ def _tokenizer(model: Path, folder: Path) -> Any:
 
 
 class Streams:
-    """The streams of a pipeline: takes requests, steps, and reports new tokens."""
+    """The streams of the pipelines: takes requests, steps, and reports new tokens."""
 
-    def __init__(self, pipeline: Any, lines: Lines, replies: int) -> None:
-        self._pipeline, self._lines, self._replies = pipeline, lines, replies
+    def __init__(self, pipelines: list[Any], lines: Lines, replies: int) -> None:
+        self._pipelines, self._lines, self._replies = pipelines, lines, replies
         self._handles: dict[int, Any] = {}
         self._new: dict[int, Event] = {}  # what was not reported yet
         self._begun: set[int] = set()  # streams whose first tokens were reported
@@ -142,11 +146,12 @@ class Streams:
     def run(self) -> None:
         """Serve requests for ever."""
         while True:
-            busy = self._pipeline.has_non_finished_requests()
+            busy = any(pipeline.has_non_finished_requests() for pipeline in self._pipelines)
             for line in self._lines.read(wait=not busy):
                 self._take(json.loads(line))
-            if self._pipeline.has_non_finished_requests():
-                self._pipeline.step()
+            for pipeline in self._pipelines:
+                if pipeline.has_non_finished_requests():
+                    pipeline.step()
             for number in list(self._handles):
                 self._collect(number)
             self._report()
@@ -171,7 +176,7 @@ class Streams:
         config = openvino_genai.GenerationConfig(**request["sampling"])
         config.stop_token_ids = set(request["ends"])
         ids = openvino.Tensor(np.array([request["tokens"]], dtype=np.int64))
-        return self._pipeline.add_request(number, ids, config)
+        return self._pipelines[request["pipeline"]].add_request(number, ids, config)
 
     def _collect(self, number: int) -> None:
         """Collect what a stream has new. One that has ended is forgotten."""
