@@ -147,8 +147,8 @@ def _exists(text: str) -> bool:
 def model_of(ref: str) -> str:
     """Return a reference as records of runs have it.
 
-    Of several servers it is the model's name alone, because the same run may go on with others. Of a name such
-    as `small` it is the reference that it stands for, because a later version may recommend another model.
+    Of several servers it is the model's name alone, because the same run may go on with others. Of a name
+    such as `small` it is what the name stands for, because a later version may recommend another model.
     """
     parts = references_of(ref)
     if len(parts) == 1:
