@@ -28,8 +28,10 @@ _SAYS = (
     "sentences",
     "quoted",
 )
-_OUTSIDE = "\\x00-\\x2F:-@\\x5B-`{-¿\u2000-\u2bff\u3000-\u303f"  # of words: marks, symbols, and spaces
-_OTHER_CASE = {"": "", "upper": "a-zß-ÿ", "lower": "A-ZÀ-Þ"}
+_OUTSIDE = ("\0/", ":@", "[`", "{¿", "\u2000\u2bff", "\u3000\u303f", "\ud800\udfff", "\U0001f000\U0001faff")
+"""Characters outside of words, from the first to the last: marks, symbols and spaces."""
+
+_OTHER_CASE = {"": (), "upper": ("az", "ßÿ"), "lower": ("AZ", "ÀÞ")}
 _LONGEST = 20  # letters of a word
 
 
@@ -110,9 +112,14 @@ class _Rules(Words):
         return self._class('"(*') + "?", self._class(",;:)\"'*" + ("" if within else ".!?")) + "{0,2}"
 
     def _letter(self, *without: str) -> str:
-        """Return the class of letters, but for some."""
-        banned = _escaped("".join((*sorted(self.form.without), *without)))
-        return f"[^{_OUTSIDE}{_OTHER_CASE[self.form.case]}{banned}]"
+        """Return the class of letters, but for some. XGrammar reads `[^…]` wrongly beyond ASCII."""
+        banned = (char + char for char in (*self.form.without, *"".join(without)))
+        ranges, start = "", 0
+        for first, last in sorted((*_OUTSIDE, *_OTHER_CASE[self.form.case], *banned)):
+            if start < ord(first):
+                ranges += f"{chr(start)}-{chr(ord(first) - 1)}"
+            start = max(start, ord(last) + 1)
+        return f"[{ranges}{chr(start)}-\U0010ffff]"
 
     def _cases(self, letter: str) -> str:
         """Return a letter in the cases that it may have."""
