@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -186,3 +190,91 @@ def test_guesses_change_no_answer(default_model: Path, parallel: int, speculate:
         assert FISH in said(deltas)
         assert deltas[-1].finish == "stop"
         assert deltas[-1].completion_tokens == len(tokens_of(deltas))
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+async def test_an_answer_fits_its_schema(engine: OpenVinoEngine) -> None:
+    asked: list[Message] = [{"role": "user", "content": "Describe a person."}]
+    deltas = await collect(engine.chat(asked, Sampling(temperature=0.0, max_tokens=200, schema=PERSON)))
+    assert list(json.loads(said(deltas))) == ["name", "age"]
+    assert deltas[-1].finish == "stop"
+
+
+async def test_a_schema_that_does_not_compile_is_named_and_others_go_on(
+    default_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = await OpenVinoEngine.start(default_model, ctx=512, parallel=4, threads=1)
+    odd = {"type": "string", "pattern": r"^\p{L}+$"}
+    async with aclosing(engine.stream(COUNT, replace(GREEDY, max_tokens=60))) as other:
+        begun = [await anext(other)]
+        for _ in range(2):
+            deltas = await collect(engine.chat(HELLO, replace(GREEDY, schema=odd)))
+            assert deltas[-1].finish
+        begun += await collect(other)
+    assert said(begun).startswith(" 23, 24, 25, 26,")
+    assert begun[-1].completion_tokens == 60
+    assert engine.health.restarts == 1
+    named = [record.getMessage() for record in caplog.records if "is only checked" in record.getMessage()]
+    assert len(named) == 1
+    assert "Unicode character class" in named[0]
+    await engine.aclose()
+
+
+async def test_a_reply_goes_on_after_the_process_was_killed(default_model: Path) -> None:
+    engine = await OpenVinoEngine.start(default_model, ctx=512, parallel=4, threads=1)
+    deltas = []
+    async with aclosing(engine.stream(COUNT, replace(GREEDY, max_tokens=60))) as stream:
+        async for delta in stream:
+            deltas.append(delta)
+            if len(deltas) in (2, 5):
+                process = engine._kept.child._process
+                process.kill()
+                process.wait()
+    assert said(deltas).startswith(" 23, 24, 25, 26, 27, 28,")
+    assert (deltas[-1].completion_tokens, len(tokens_of(deltas))) == (60, 60)
+    assert deltas[-1].prompt_tokens == len(await engine.encode(COUNT, special=True))
+    assert engine.health.restarts == 2
+    await engine.aclose()
+
+
+def test_the_process_ends_with_its_parent(default_model: Path) -> None:
+    """Whoever is killed leaves no process that holds gigabytes."""
+    code = (
+        "import asyncio, sys, time\nfrom pathlib import Path\n"
+        "from redraft.engines.openvino.engine import OpenVinoEngine\n"
+        "engine = asyncio.run(OpenVinoEngine.start(Path(sys.argv[1]), threads=1))\n"
+        "print(engine._kept.child._process.pid, flush=True)\ntime.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, default_model], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(200):
+        if not Path(f"/proc/{child}").exists() or "zombie" in Path(f"/proc/{child}/status").read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail("the process goes on")
+
+
+def test_less_memory_than_the_streams_could_fill(
+    default_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redraft.engines.openvino.engine.free_memory", lambda: 1)
+
+    async def all_of_them() -> list[str]:
+        engine = await OpenVinoEngine.start(default_model, ctx=96, parallel=8, threads=1)
+        texts = await asyncio.gather(*(continued(engine, COUNT) for _ in range(8)))
+        await engine.aclose()
+        return [said(text) for text in texts]
+
+    assert all(text.startswith(" 23, 24,") for text in run(all_of_them()))
+    monkeypatch.setattr("redraft.engines.local.free_memory", lambda: 1)
+    with pytest.raises(ModelError, match=r"needs .* GB of memory"):
+        run(OpenVinoEngine.start(default_model))

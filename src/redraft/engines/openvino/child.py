@@ -14,6 +14,7 @@ import json
 import os
 import select
 import signal
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -28,9 +29,11 @@ MERGED = 0.03
 """Seconds for which the tokens of a stream are collected, after its first one: a line for each token of each
 stream takes time from the model."""
 
+REFUSED = "its schema is refused: "
+
 Event = tuple[int, list[int], list[float], str]
 """What a stream has new: its number, tokens, log-probabilities if asked for, and why it ended, if it did:
-`stop`, `length`, or what went wrong."""
+`stop`, `length`, or what went wrong. After `REFUSED` comes the reason, and the process ends."""
 
 
 class ChildSettings(TypedDict):
@@ -52,6 +55,7 @@ class Request(TypedDict):
     sampling: dict[str, Any]  # fields of GenerationConfig
     pipeline: int
     ends: list[int]  # tokens that end a text
+    schema: str  # a JSON Schema to keep to; empty for none
 
 
 def main() -> None:
@@ -141,6 +145,7 @@ class Streams:
         self._handles: dict[int, Any] = {}
         self._new: dict[int, Event] = {}  # what was not reported yet
         self._begun: set[int] = set()  # streams whose first tokens were reported
+        self._schemas: set[int] = set()  # streams with a schema, and no token yet
         self._reported = 0.0
 
     def run(self) -> None:
@@ -151,10 +156,20 @@ class Streams:
                 self._take(json.loads(line))
             for pipeline in self._pipelines:
                 if pipeline.has_non_finished_requests():
-                    pipeline.step()
+                    self._step(pipeline)
             for number in list(self._handles):
                 self._collect(number)
             self._report()
+
+    def _step(self, pipeline: Any) -> None:
+        """Compute the next tokens. A schema that does not compile leaves a pipeline that cannot go on."""
+        try:
+            pipeline.step()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            _write(self._replies, [(number, [], [], REFUSED + reason) for number in self._schemas])
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
 
     def _take(self, request: dict[str, Any]) -> None:
         number = request["id"]
@@ -167,6 +182,7 @@ class Streams:
             handle.cancel()
             self._new.pop(number, None)
             self._begun.discard(number)
+            self._schemas.discard(number)
 
     def _added(self, number: int, request: dict[str, Any]) -> Any:
         import numpy as np
@@ -175,6 +191,10 @@ class Streams:
 
         config = openvino_genai.GenerationConfig(**request["sampling"])
         config.stop_token_ids = set(request["ends"])
+        if request["schema"]:
+            self._schemas.add(number)
+            schema = openvino_genai.StructuredOutputConfig(json_schema=request["schema"])
+            config.structured_output_config = schema
         ids = openvino.Tensor(np.array([request["tokens"]], dtype=np.int64))
         return self._pipelines[request["pipeline"]].add_request(number, ids, config)
 
@@ -193,6 +213,7 @@ class Streams:
             finish = "" if handle.get_status().name == "RUNNING" else handle.get_status().name
         if not tokens and not finish:
             return
+        self._schemas.discard(number)
         _, before, chances, _ = self._new.get(number, (number, [], [], ""))
         self._new[number] = (number, before + tokens, chances + logprobs, finish)
         if finish:

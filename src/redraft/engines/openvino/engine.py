@@ -3,19 +3,25 @@
 It computes many streams as one batch, with the instructions that the processor has: AVX-512, VNNI, AMX.
 Prompts go to it as token ids, and texts are made here, so a text never becomes a control token. Text that was
 computed once, such as the draft that a chain goes on from, is not computed again while its cache holds it.
+
+Its grammars keep answers to a JSON Schema. Those of forms take it 50 to 100 ms a token, and every stream
+waits, so it has no forms: checks only check.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Delta, EngineInfo, Replies, Sampling, Tokens
+from redraft.engines.llamacpp.grammar import expressible
 from redraft.engines.local import (
     Room,
     cache_bytes,
@@ -25,16 +31,19 @@ from redraft.engines.local import (
     read_headers,
     trained_context,
 )
-from redraft.engines.openvino.child import ChildSettings, Request
+from redraft.engines.openvino.child import REFUSED, ChildSettings, Request
 from redraft.engines.openvino.client import Child
 from redraft.engines.openvino.models import check, prepare
 from redraft.engines.openvino.tokenizer import GGUFTokenizer
 from redraft.engines.process import KeptProcess, ProcessEngine
+from redraft.engines.schemas import with_plain_patterns
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
-from redraft.errors import EngineError
+from redraft.errors import EngineCrash, EngineError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.machine import free_memory
 from redraft.weights.gguf.reader import GGUFHeader
+
+_log = logging.getLogger(__name__)
 
 BLOCK = 32  # tokens of a block of the key-value cache on a processor
 
@@ -64,6 +73,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
     ) -> None:
         super().__init__(info, context, kept, trained=trained)
         self._tokenizer, self._ends, self._guessing = tokenizer, ends, guessing
+        self._refused: set[str] = set()  # schemas that do not compile
 
     @classmethod
     async def start(
@@ -126,6 +136,8 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         request = self._request(prompt, sampling, room.tokens)
         async with aclosing(child.events(request)) as events:
             async for _, tokens, logprobs, finish in events:
+                if finish.startswith(REFUSED):
+                    self._refuse(request["schema"], finish)
                 if finish not in ("", "stop", "length"):
                     raise EngineError(f"{self._info.name}: OpenVINO broke off the answer: {finish}.")
                 pieces = list(_spelt(spelling, tokens, self._ends))
@@ -164,7 +176,29 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
             repeats = GUESSED if len(self._guessing) == 1 else AMONG_OTHERS
             guessed = repeats if sampling.prediction else OF_FRESH
             fields |= {"num_assistant_tokens": guessed, "max_ngram_size": NGRAM}
-        return {"tokens": list(prompt), "sampling": fields, "pipeline": pipeline, "ends": list(self._ends)}
+        return {
+            "tokens": list(prompt),
+            "sampling": fields,
+            "pipeline": pipeline,
+            "ends": list(self._ends),
+            "schema": self._schema(sampling),
+        }
+
+    def _schema(self, sampling: Sampling) -> str:
+        """Return what the library keeps to of a schema, as JSON; empty without one that it takes."""
+        if sampling.schema is None:
+            return ""
+        schema, left = expressible(sampling.schema)
+        self._schemas.leave(self._info.name, left)
+        written = json.dumps(with_plain_patterns(schema, llamacpp=False))
+        return "" if written in self._refused else written
+
+    def _refuse(self, schema: str, reason: str) -> NoReturn:
+        """Ask without this schema from now on. The process has ended: replies go on in another one."""
+        if schema not in self._refused:
+            self._refused.add(schema)
+            _log.warning("%s does not keep to a schema, which is only checked: %s", self._info.name, reason)
+        raise EngineCrash(f"the process of {self._info.name} ended: {reason}")
 
 
 def _spelt(spelling: Spelling, tokens: Sequence[int], ends: frozenset[int]) -> Iterator[FinalText]:
@@ -192,6 +226,7 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         token_ids=True,
         chats=header.text("tokenizer.chat_template") is not None,
         fields=SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE},
+        schemas=True,
         logprobs=True,
         native=any(each.text("redraft.format") == NATIVE_FORMAT for each in headers),
     )
