@@ -159,8 +159,8 @@ def test_rooms_of_a_package_point_in_one_direction(package: str) -> None:
     assert wrong == []
 
 
-SHARED = {"__init__", "commands", "common", "lines", "options", "parameters", "render", "running"}
-SHARED |= {"shell", "strategies", "watch", "whole"}
+SHARED = {"__init__", "asked", "commands", "common", "lines", "options", "parameters", "render", "running"}
+SHARED |= {"shell", "strategies", "verb", "watch", "whole"}
 """Modules of `cli` that verbs share. Each other one is a verb."""
 
 

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import Result
 
 from redraft.chain import Chain
-from tests.cli.verbs import REDRAFT, redraft, script, start, wait_until, wait_until_it_waits
+from tests.cli.verbs import REDRAFT, redraft, refused, script, start, wait_until, wait_until_it_waits
 from tests.engines.fake_server import FakeServer, Reply, chat_event, chat_reply, models_reply, sse_reply
 from tests.gguf_files import lora
 
@@ -72,6 +72,30 @@ def test_the_prompt_may_come_from_standard_input() -> None:
     for args in ([], ["-"]):
         done = ask(*args, "-m", model, "--json", "--max-revisions", "0", stdin="Line 1\nLine 2\n")
         assert Chain.from_json(done.stdout).prompt.instruction == "Line 1\nLine 2"
+
+
+def test_a_text_that_is_piped_in_is_the_input_of_the_prompt() -> None:
+    model = script("one")
+    for text, expected in (("Rain fell.\r\nIt stopped.\n", "Rain fell.\nIt stopped."), ("", "")):
+        done = ask("Summarise this.", "-m", model, "--json", "--max-revisions", "0", stdin=text)
+        prompt = Chain.from_json(done.stdout).prompt
+        assert (prompt.instruction, prompt.input) == ("Summarise this.", expected)
+
+
+def test_a_pipe_that_stays_silent_is_said_to_be_waited_for() -> None:
+    with start("ask", "Go.", "-m", script("one"), "--max-revisions", "0", stdin=subprocess.PIPE) as child:
+        assert child.stderr
+        said = child.stderr.readline() + child.stderr.readline()
+        out, _ = child.communicate("late\n", timeout=60)
+    assert "waiting for the text that is piped in." in said
+    assert "redraft ask … < /dev/null" in said
+    assert (out, child.returncode) == ("one\n", 0)
+
+
+def test_a_prompt_without_quotes_is_told_to_get_some() -> None:
+    done = ask("Describe", "rain", 'in "one"', "$line", "-m", script("one"))
+    refused(done, "the prompt is 4 arguments", 'redraft ask "Describe rain in \\"one\\" \\$line"')
+    refused(redraft("checks", "At", "most"), 'redraft checks "At most"')
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from typer.testing import CliRunner, Result
 
 from redraft import __version__, chain
 from redraft.cli import app
-from redraft.cli.shell import Verb, Verbs
+from redraft.cli.shell import Verbs
+from redraft.cli.verb import Verb
 from redraft.errors import CheckError, ContextError, MissingExtra, RedraftError
 from tests.cli.verbs import REDRAFT, redraft
 
@@ -100,6 +101,7 @@ def test_an_interrupt_ends_with_130_and_no_words() -> None:
 
 def do_with_flags(
     file: Annotated[str, typer.Argument(help="A file.")],
+    others: Annotated[list[str] | None, typer.Argument(help="More of them.")] = None,
     seed: Annotated[int, typer.Option(help="A seed.", rich_help_panel="Sampling")] = 0,
     name: Annotated[str, typer.Option(help="A [name].")] = "x",
     top_p: Annotated[float, typer.Option(help="A share.", rich_help_panel="Sampling")] = 1.0,
@@ -114,6 +116,7 @@ def test_help_is_grouped_and_plain() -> None:
     ]
     assert places == sorted(places)
     assert text.isascii()
+    assert "Usage: redraft do [OPTIONS] FILE [OTHERS...]\n" in text
 
 
 def test_a_mistyped_flag_is_a_usage_error_with_the_nearest() -> None:

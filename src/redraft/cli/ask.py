@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redraft.cli.asked import one_text, read_piped
 from redraft.cli.lines import say_derived, say_faults, say_wait
 from redraft.cli.options import CacheFile, Given, check_utf8, fill_in
 from redraft.cli.parameters import takes
@@ -18,23 +19,30 @@ from redraft.cli.shell import only_ours, write
 from redraft.errors import RedraftError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from redraft.chain import Chain
+    from redraft.chain import Chain, Prompt
     from redraft.revision.settings import Settings
+
+_EXAMPLE = 'redraft ask "Describe a lighthouse."'
 
 
 @takes
 def ask(
     flags: Given,
     prompt: Annotated[
-        str | None, typer.Argument(help="What to ask; '-' or nothing reads standard input.")
+        list[str] | None,
+        typer.Argument(metavar="PROMPT", help="What to ask, about a text that is piped in or alone."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the chain as one line of JSON.")] = False,
     cache: CacheFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the best answer alone.")] = False,
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
+
+    What is piped in is the prompt's input: cat notes.txt | redraft ask "Summarise this." Without a prompt, or
+    with '-', it is the prompt.
 
     On a terminal the steps are shown as they come, each revision as a word diff against the draft before it.
     In a pipe, or with --quiet, only the best answer is printed.
@@ -43,13 +51,13 @@ def ask(
 
     settings = fill_in(flags)
     quiet = quiet or load_config().defaults.get("quiet", False)
-    text = _prompt(prompt)
+    asked = _prompt(prompt or ())
     watch = sys.stdout.isatty() and not (json or quiet)
     if "auto" in (settings.get("check") or ()) and sys.stderr.isatty() and not quiet:
-        say_derived(text)
+        say_derived(asked.instruction)
     try:
         with nullcontext() if watch else only_ours():
-            chain = asyncio.run(_make(settings, text, cache, watch=watch))
+            chain = asyncio.run(_make(settings, asked, cache, watch=watch))
     except RedraftError as error:
         if error.chain is not None and not watch and (json or error.chain.answer):
             write(error.chain.to_json() if json else error.chain.answer)
@@ -59,19 +67,24 @@ def ask(
     raise typer.Exit(say_faults(chain, with_checks=bool(settings.get("check")), shown=watch))
 
 
-def _prompt(prompt: str | None) -> str:
-    if prompt in (None, "-"):
-        if sys.stdin.isatty():
-            raise UsageError("there is no prompt.", hint='redraft ask "Describe a lighthouse."')
-        # Bytes that are not UTF-8 become surrogates, as in arguments, and are refused below.
-        prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").replace("\r\n", "\n")
-    if not prompt or not prompt.strip():
-        raise UsageError("the prompt is empty.", hint='redraft ask "Describe a lighthouse."')
-    check_utf8("the prompt", prompt)
-    return prompt.strip("\n")
+def _prompt(words: Sequence[str]) -> Prompt:
+    """Return what is asked: the words, with what is piped in as their input, or that alone."""
+    from redraft.chain import Prompt
+
+    text = one_text(words, "ask").strip("\n")
+    text = "" if text == "-" else text
+    if sys.stdin.isatty() and not text.strip():
+        raise UsageError("there is no prompt.", hint=_EXAMPLE)
+    piped = read_piped(beside=bool(text.strip()))
+    check_utf8("the prompt", text, piped)
+    if text.strip():
+        return Prompt(instruction=text, input=piped)
+    if not piped.strip():
+        raise UsageError("the prompt is empty.", hint=_EXAMPLE)
+    return Prompt(instruction=piped)
 
 
-async def _make(settings: Settings, prompt: str, cache: Path | None, *, watch: bool) -> Chain:
+async def _make(settings: Settings, prompt: Prompt, cache: Path | None, *, watch: bool) -> Chain:
     """Make the chain. Ctrl-C ends it early and keeps its steps; a second one ends the program."""
     from contextlib import AsyncExitStack
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from redraft.cli.asked import one_text, read_piped
 from redraft.cli.options import check_utf8
 from redraft.cli.shell import flag, write
 from redraft.errors import UsageError
@@ -15,7 +16,8 @@ from redraft.errors import UsageError
 
 def checks(
     prompt: Annotated[
-        str | None, typer.Argument(help="The prompt; '-' or nothing reads standard input.")
+        list[str] | None,
+        typer.Argument(metavar="PROMPT", help="The prompt; '-' or nothing reads standard input."),
     ] = None,
     file: Annotated[Path | None, flag("FILE", "Read the prompt from FILE.", "--file", "-f")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as a list of JSON.")] = False,
@@ -29,29 +31,28 @@ def checks(
 
     from redraft.verify.derive import checks_in
 
-    found = checks_in(_text(prompt, file))
+    found = checks_in(_text(one_text(prompt or (), "checks"), file))
     if as_json:
         write(json.dumps(found, ensure_ascii=False))
     elif found:
         write("\n".join(found))
 
 
-def _text(prompt: str | None, file: Path | None) -> str:
+def _text(prompt: str, file: Path | None) -> str:
     if file is not None:
-        if prompt is not None:
+        if prompt:
             raise UsageError("there is a prompt, and a file.", hint="Give one of them.")
         try:
-            raw = file.read_bytes()
+            prompt = file.read_bytes().decode("utf-8", "surrogateescape")
         except OSError as error:
             raise UsageError(
                 f"{file} cannot be read: {error.strerror}.", hint="redraft checks -f prompt.txt"
             ) from None
-        prompt = raw.decode("utf-8", "surrogateescape")
-    elif prompt in (None, "-"):
+    elif prompt in ("", "-"):
         if sys.stdin.isatty():
             raise UsageError(
                 "there is no prompt.", hint='redraft checks "In at most 50 words: what is a lighthouse?"'
             )
-        prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    check_utf8("the prompt", prompt or "")
-    return prompt or ""
+        prompt = read_piped(beside=False)
+    check_utf8("the prompt", prompt)
+    return prompt

@@ -14,8 +14,8 @@ from typer.main import get_group, solve_typer_info_help
 from typer.models import TyperInfo
 
 from redraft import __version__
-from redraft.cli.options import check_help
-from redraft.cli.shell import Verb, Verbs, debug_log
+from redraft.cli.shell import Verbs, debug_log
+from redraft.cli.verb import Verb, VerbWithChecks
 from redraft.plugins import OWN, PluginError, plugins
 
 if TYPE_CHECKING:
@@ -49,15 +49,6 @@ class _Commands(Mapping[str, "Command"]):
         return len(verbs())
 
 
-class _VerbWithChecks(Verb):
-    """A command whose help lists the checks, for which those of other packages are imported."""
-
-    def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Write the checks below the options."""
-        self.epilog = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as they are
-        super().format_epilog(ctx, formatter)
-
-
 @cache
 def _command(name: str) -> Command:
     found, app = _loaded(name), typer.Typer(rich_markup_mode=None)
@@ -65,7 +56,7 @@ def _command(name: str) -> Command:
         app.add_typer(found, name=name)
     else:
         shows_checks = name in ("ask", "chat", "answer", "serve", "eval")
-        app.command(name, cls=_VerbWithChecks if shows_checks else Verb)(found)
+        app.command(name, cls=VerbWithChecks if shows_checks else Verb)(found)
     command, plugin = get_group(app).commands[name], plugins("redraft.commands")[name]
     passing = (typer.Exit, typer.Abort, ClickException, EOFError, OSError, SystemExit)
     command.invoke = plugin.guarded(command.invoke, object, passing)  # type: ignore[method-assign]

@@ -10,7 +10,8 @@ import typer
 from redraft.cli.options import FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.running import Out, check_out, print_result, prompts_file
-from redraft.cli.shell import group, only_ours
+from redraft.cli.shell import only_ours
+from redraft.cli.verb import group
 from redraft.generate import USUAL
 
 CHAIN_FLAGS = FlagGroup(

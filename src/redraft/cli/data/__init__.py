@@ -10,7 +10,7 @@ import typer
 
 from redraft.cli.data import clean, dedupe, import_export, merge_split, stats
 from redraft.cli.data.common import takes_flags
-from redraft.cli.shell import group
+from redraft.cli.verb import group
 
 app = group(
     "Collect, clean, deduplicate, merge and describe data.",

@@ -16,7 +16,7 @@ def import_(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH",
+            metavar="PATH...",
             help="Files of JSON lines, JSON, CSV, Parquet or Arrow, also .gz and .zst; folders of them; "
             "a dataset saved on disk, or org/name or org/name/part of the hub; '-' is stdin.",
         ),

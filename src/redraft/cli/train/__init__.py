@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.shell import Verb
 from redraft.cli.train.running import run
+from redraft.cli.verb import Verb
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -16,7 +16,7 @@ app = typer.Typer(help="Train models on chains, and reward models on pairs of an
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[RECIPE] --NAME VALUE…", help="A recipe, by name or path, and settings."),
+    typer.Argument(metavar="[RECIPE] [--NAME VALUE]...", help="A recipe, by name or path, and settings."),
 ]
 """The words of a verb."""
 

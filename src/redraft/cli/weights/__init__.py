@@ -6,7 +6,7 @@ and reports the result. Torch is imported only when a command runs.
 
 from __future__ import annotations
 
-from redraft.cli.shell import group
+from redraft.cli.verb import group
 from redraft.cli.weights import convert, delta_lora, inspect
 
 app = group(

@@ -1,0 +1,83 @@
+"""A command as typer runs it, and its help.
+
+The help is plain text, the same on a terminal, in a pipe and in docs/cli.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import typer
+from typer.core import TyperArgument, TyperCommand
+
+from redraft.cli.options import check_help
+from redraft.errors import UsageError
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+
+class Verb(TyperCommand):
+    """A command whose help lists options under their `rich_help_panel`, without boxes."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Parse the arguments. `--debug` is an option of `redraft` itself, and `--x=no` is `--no-x`."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            name = getattr(error, "option_name", None)  # of click's NoSuchOption and BadOptionUsage
+            negative = next((n for p in self.params if name in p.opts for n in p.secondary_opts), None)
+            if negative:
+                hint = f"Write {name}, or for no: {negative}"
+                raise UsageError(f"{name} takes no value.", hint=hint) from None
+            if name != "--debug":
+                raise
+            verb = ctx.command_path.removeprefix("redraft ")
+            raise UsageError("--debug goes before the command.", hint=f"redraft --debug {verb} …") from None
+
+    def collect_usage_pieces(self, ctx: Context) -> list[str]:
+        """Return the options and arguments of the usage line: `[OPTIONS] FILES... [NAME]`."""
+        names = []
+        for each in self.get_params(ctx):
+            if isinstance(each, TyperArgument):
+                plain = each.required or _name(each).startswith("[")
+                names.append(_name(each) if plain else f"[{_name(each)}]")
+        return [*filter(None, [self.options_metavar]), *names]
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write arguments, then options, then further groups in the order of their first option."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            usual = "Options"
+            if record and isinstance(param, TyperArgument):
+                record, usual = (_name(param), record[1]), "Arguments"
+            if record:
+                groups.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(record)
+        for title, records in groups.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class VerbWithChecks(Verb):
+    """A command whose help lists the checks, for which those of other packages are imported."""
+
+    def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the checks below the options."""
+        self.epilog = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as they are
+        super().format_epilog(ctx, formatter)
+
+
+def _name(argument: TyperArgument) -> str:
+    """Return the name of an argument, as its metavar says: `PROMPT`, or `FILES...` for several."""
+    return argument.metavar or (argument.name or "").upper() + ("..." if argument.nargs != 1 else "")
+
+
+def group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
+    """Return a verb that is a group of commands."""
+    app = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+    for name, command in commands.items():
+        app.command(name, cls=Verb)(command)
+    return app
