@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,13 +18,14 @@ from redraft.engines.base import Sampling
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.budget import Budget
 from redraft.revision.ops import Ask
-from tests.revision.play import Played, Stream, plan, play
+from tests.revision.play import NATIVE, Played, Stream, plan, play
 
+SMALL = replace(NATIVE, parameters=300_000_000)
 REFUSED = "An earlier answer failed:\nIt is not good."
 
 
 def played(streams: list[Any], **options: Any) -> Played:
-    given = {"mode": "adaptive", "checks": ("toy",), "id": "x/1", **options}
+    given = {"mode": "adaptive", "checks": ("toy",), "id": "x/1", "info": SMALL, **options}
     return play(plan(**given), streams, lambda answer: answer == "good")
 
 
@@ -54,6 +56,15 @@ def test_other_drafts_are_asked_for_as_the_first_one() -> None:
     assert [step.choice.way for step in others if step.choice] == ["draft", "draft"]
     assert all(step.choice and "chances to pass: draft" in step.choice.why for step in others)
     assert (made.chain.stop, made.chain.best) == ("passed", 2)
+
+
+def test_a_model_that_is_not_small_revises_twice_before_it_drafts() -> None:
+    made = played(["one", "two", "three", "four"], info=NATIVE)
+    assert [step.choice.way for step in made.chain.steps[1:] if step.choice] == [
+        "revision",
+        "revision",
+        "draft",
+    ]
 
 
 def test_at_temperature_0_it_goes_on_until_nothing_is_new() -> None:
@@ -134,7 +145,12 @@ def test_what_checks_mend_is_no_text_of_its_own() -> None:
     options: Any = {"checks": ["ends:Good night.", "words<=2"], "mode": "adaptive", "fix": True}
     chain = redraft.revise("Say it.", model=engine, max_revisions=1, **options)
     assert [step.by for step in chain.steps] == ["model", "fix", "model", "fix"]
-    assert [step.choice.way if step.choice else None for step in chain.steps] == [None, None, "draft", None]
+    assert [step.choice.way if step.choice else None for step in chain.steps] == [
+        None,
+        None,
+        "revision",
+        None,
+    ]
 
 
 def test_drafts_and_revisions_are_counted_together() -> None:

@@ -26,7 +26,7 @@ def test_revise_takes_a_text_and_checks_in_short_form() -> None:
     engine = ScriptedEngine(["one two three four", "one two"])
     chain = redraft.revise("Say two words.", model=engine, checks=["words<=2"], id="q/1")
     assert (chain.answer, chain.passed, chain.stop, chain.id) == ("one two", True, "passed", "q/1")
-    assert chain.model == {"name": "scripted", "engine": "scripted", "revision_mode": "verified"}
+    assert chain.model == {"name": "scripted", "engine": "scripted", "revision_mode": "adaptive"}
 
 
 def test_a_reference_is_loaded_once_for_sync_calls(tmp_path: Path) -> None:
@@ -133,11 +133,16 @@ def test_output_that_never_fits_has_no_value() -> None:
 
 
 def test_the_mode_is_chosen_by_model_and_checks() -> None:
+    def untold(answer: str) -> bool:
+        return answer == "y"
+
     def mode(engine: ScriptedEngine, **options: object) -> str:
         return str(redraft.revise("Go.", model=engine, max_revisions=0, **options).model["revision_mode"])  # type: ignore[arg-type]
 
     assert mode(ScriptedEngine(["x"])) == "prompted"
-    assert mode(ScriptedEngine(["x"]), checks=["words<=2"]) == "verified"
+    assert mode(ScriptedEngine(["x"]), checks=["words<=2"]) == "adaptive"
+    for other in ({"drafts": 2}, {"given": "y"}, {"tell_checks": False}, {"checks": ["words<=2", untold]}):
+        assert mode(ScriptedEngine(["x"]), **{"checks": ["words<=2"], **other}) == "verified"
     assert mode(ScriptedEngine(["x"], native=True), checks=["words<=2"]) == "native"
     assert mode(ScriptedEngine(["x"], native=True), mode="prompted") == "prompted"
 

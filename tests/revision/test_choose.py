@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 from hypothesis import given
@@ -58,8 +59,10 @@ limits = st.builds(
     may_be_longer=st.booleans(),
     greedy=st.booleans(),
     share=st.floats(0, 2),
+    small=st.booleans(),
     seed=st.text(max_size=3),
 )
+SMALL = Limits(texts=3, small=True)
 
 
 @given(steps, counts, limits)
@@ -98,8 +101,9 @@ def test_at_temperature_0_no_request_is_made_twice(score: float, known: Counts) 
     assert sorted(moves) == [("repair", 0), ("revision", 0)]
 
 
-def test_a_draft_is_likelier_to_pass_than_a_revision() -> None:
-    assert way_of(choose([failed()], None, Limits(texts=3))) == "draft"
+def test_a_draft_of_a_small_model_is_likelier_to_pass_than_a_revision() -> None:
+    assert way_of(choose([failed()], None, SMALL)) == "draft"
+    assert way_of(choose([failed()], None, Limits(texts=3))) == "revision"
 
 
 def test_what_worked_in_the_run_is_done() -> None:
@@ -115,13 +119,13 @@ def test_long_prompts_cost_too() -> None:
 
 
 def test_a_text_that_lacks_its_end_alone_gets_twice_the_room_once() -> None:
-    move = choose([cut()], None, Limits(texts=3, may_be_longer=True))
+    move = choose([cut()], None, replace(SMALL, may_be_longer=True))
     assert (way_of(move), move.most) == ("longer", 200)
-    again = choose([cut(choice=move.choice)], None, Limits(texts=2, may_be_longer=True))
+    again = choose([cut(choice=move.choice)], None, replace(SMALL, texts=2, may_be_longer=True))
     assert way_of(again) == "draft"
-    assert way_of(choose([cut()], None, Limits(texts=3))) == "draft"
-    assert way_of(choose([failed(finish="max_tokens")], None, Limits(texts=3, may_be_longer=True))) == "draft"
-    assert way_of(choose([cut()], None, Limits(texts=3, may_be_longer=True, tokens=199))) == "draft"
+    assert way_of(choose([cut()], None, SMALL)) == "draft"
+    assert way_of(choose([failed(finish="max_tokens")], None, replace(SMALL, may_be_longer=True))) == "draft"
+    assert way_of(choose([cut()], None, replace(SMALL, may_be_longer=True, tokens=199))) == "draft"
 
 
 def test_a_budget_too_small_for_a_text_ends_the_chain() -> None:

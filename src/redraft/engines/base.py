@@ -160,6 +160,7 @@ class EngineInfo:
             it does not. `gbnf` says less.
         scores: Scores given texts (`score`).
         embeds: Has vectors of texts (`Embedder`), as far as is known before a server was asked.
+        parameters: How many weights the model has; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         dtype: What it computes in, if that was asked for; empty for the usual.
         template: The format of its conversations, if one was asked for; empty for the model's own.
@@ -182,6 +183,7 @@ class EngineInfo:
     logprobs: bool = False
     scores: bool = False
     embeds: bool = False
+    parameters: int | None = None
     native: bool = False
     price: Price | None = None
     dtype: str = ""

@@ -389,6 +389,8 @@ def _plan(
 ) -> Plan:
     info = driver.writer.info
     critic, judge = (engine.info if engine else None for engine in (driver.critic, driver.judge))
+    telling = len(driver.checks) if options.tell_checks else int(options.output is not None)
+    told = [demand_of(check) if place < telling else "" for place, check in enumerate(driver.checks)]
     mode = choose_mode(
         options.mode,
         info,
@@ -396,9 +398,9 @@ def _plan(
         has_critic=critic is not None or bool(options.gold),
         drafts=options.most_drafts,
         by_chat=bool(options.given or options.gold),
+        revises=not all(told) or bool(options.given or options.min_revisions or options.tools),
     )
-    telling = driver.checks if options.tell_checks else driver.checks[: options.output is not None]
-    demands = list(dict.fromkeys(filter(None, map(demand_of, telling))))
+    demands = list(dict.fromkeys(filter(None, told)))
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
     special = [schema for schema in schemas if schema != Json().schema]
     schema = next(iter([*special, *schemas] if info.schemas else []), None)

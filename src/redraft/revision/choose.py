@@ -35,6 +35,18 @@ WEIGHT = 100.0
 """How many texts the shares of `PASSED` count as, against those of a run. A choice: a run of a hundred
 prompts may overrule them, and a few lucky texts may not."""
 
+SMALL = 1e9
+"""The most weights of a model that `PASSED` is taken for. A choice: the one that it was counted with has 0.3
+billion, and nothing was counted with larger ones."""
+
+OF_LARGER: Mapping[Way, float] = {"draft": 0.3, "repair": 0.3, "revision": 0.5}
+"""Share of texts that pass after one that failed, for other models. A choice: two revisions, then a draft.
+
+Models that follow instructions gain from being told what a check found (docs/evaluate.md), and none that is
+told so in vain twice is likely to gain the third time."""
+
+FEW = 4.0  # how many texts the shares of `OF_LARGER` count as. A choice: the chain's own soon count for more.
+
 NEAR = 0.5  # the score from which a text that failed was near
 PROMPT_SHARE = 0.2
 """Price of a prompt token over that of a new one, for a model without a price. A choice: servers take a third
@@ -55,6 +67,7 @@ class Limits:
         may_be_longer: Whether a text may have more tokens than the one before it.
         greedy: The same request gives the same text.
         share: Price of a prompt token over that of a new one.
+        small: The model is a small one (`SMALL`).
         seed: What draws are made from, if there are counts of a run.
     """
 
@@ -63,6 +76,7 @@ class Limits:
     may_be_longer: bool = False
     greedy: bool = False
     share: float = PROMPT_SHARE
+    small: bool = False
     seed: str = ""
 
 
@@ -138,11 +152,12 @@ def _likeliest(
     """Return the way with the highest chance for its cost. With counts of a run the chances are drawn."""
     step, own = steps[best], counts_of(steps)
     near = (step.score or 0.0) >= NEAR
+    weight = WEIGHT if limits.small else FEW
     chance, cost = random.Random(f"{limits.seed}:{len(steps)}"), _costs(steps, step, limits)  # noqa: S311
     value: dict[Way, float] = {}
     likely: dict[Way, float] = {}
     for way in ways:
-        passed, tried = PASSED[way, near] * WEIGHT, WEIGHT
+        passed, tried = (PASSED[way, near] if limits.small else OF_LARGER[way]) * weight, weight
         for found in (counts or {}, own):
             passed, tried = passed + found.get(way, (0, 0))[0], tried + found.get(way, (0, 0))[1]
         likely[way] = passed / tried

@@ -394,10 +394,12 @@ def choose_mode(
     has_critic: bool,
     drafts: int = 1,
     by_chat: bool = False,
+    revises: bool = False,
 ) -> Mode:
     """Return the mode for a model and a call.
 
     `mode` may be `auto`. `by_chat`: native revision has no place for something, a first or a gold answer.
+    `revises`: other drafts have no point: the writer is first told in a revision what checks demand, say.
     """
     if mode == "native" and not info.continues:
         raise UsageError(
@@ -410,7 +412,9 @@ def choose_mode(
         return "native"
     if mode != "auto":
         return mode
-    return "verified" if has_checks and not has_critic else "prompted"
+    if has_critic or not has_checks:
+        return "prompted"
+    return "verified" if revises or drafts > 1 else "adaptive"
 
 
 def check_plain(plan: Plan) -> None:

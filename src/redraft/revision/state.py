@@ -32,7 +32,7 @@ from redraft.engines.base import EngineInfo, Message, Sampling
 from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.budget import Budget
-from redraft.revision.choose import PROMPT_SHARE, Counts, Limits, Move, choose
+from redraft.revision.choose import PROMPT_SHARE, SMALL, Counts, Limits, Move, choose
 from redraft.revision.prompts import DEFAULT, ECHOED, TALK, Wording, filled
 from redraft.steering.form import Form
 
@@ -275,6 +275,7 @@ class State:
             tokens=plan.budget.tokens_left(self.usage, price),
             may_be_longer="max_tokens" in plan.sampling.unset,
             greedy=plan.sampling.temperature == 0,
+            small=(plan.info.parameters or SMALL + 1) <= SMALL,
             share=price.prompt / price.completion if price and price.completion else PROMPT_SHARE,
             seed=f"{plan.id}:{plan.sampling.seed}",
         )

@@ -351,7 +351,7 @@ class AnswerRun:
 
             async def work(item: PromptItem) -> list[str]:
                 own = options.model_copy(update=self.options_of(item.asked))
-                learns = self.settings.get("mode") == "adaptive"
+                learns = self.settings.get("mode") in ("auto", "adaptive") and bool(own.checks)
                 async with self._lessons.told(item.number) if learns else nullcontext() as counts:
                     with under_way(opened.batches):
                         attempt = Attempt(item, self.settings.get("seed"), own, session, journaled)

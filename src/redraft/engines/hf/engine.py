@@ -78,6 +78,7 @@ class HfEngine(TokenizedEngine):
             context=context,
             token_ids=True,
             chats=self._tokenizer.chats,
+            parameters=sum(map(torch.numel, model.parameters())),
             native=native,
             forms="lark" if installed() else "",
             logprobs=True,

@@ -314,6 +314,7 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         forms="lark",
         embeds=_embeds(headers[0]),
         logprobs=True,
+        parameters=headers[0].parameters,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),
     )
 

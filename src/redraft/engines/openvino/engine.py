@@ -228,5 +228,6 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         fields=SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE},
         schemas=True,
         logprobs=True,
+        parameters=header.parameters,
         native=any(each.text("redraft.format") == NATIVE_FORMAT for each in headers),
     )

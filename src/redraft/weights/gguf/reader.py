@@ -86,6 +86,11 @@ class GGUFHeader:
     start: int = 0  # the offset of the tensor data in bytes
     infos: int = 0  # the offset of the tensors' entries
 
+    @property
+    def parameters(self) -> int:
+        """How many weights the tensors have."""
+        return sum(prod(tensor.shape) for tensor in self.tensors.values())
+
     def text(self, key: str) -> str | None:
         """Return a value if it is a text, or None."""
         value = self.metadata.get(key)
