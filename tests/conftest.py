@@ -20,7 +20,8 @@ from tests.lacking import DATA, MODEL, TOOLS, lack
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD = ROOT / "tests" / "network_guard"
-PRIVATE = ("REDRAFT_CONFIG", "OPENAI_API_KEY", "HF_TOKEN", "FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE")
+PRIVATE = ["REDRAFT_CONFIG", "HF_TOKEN", "FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE"]
+PRIVATE += [f"{name}_API_KEY" for name in ("OPENAI", "OPENROUTER", "GEMINI", "GROQ", "MISTRAL", "DEEPSEEK")]
 
 
 def _raise_the_wall() -> None:

@@ -54,6 +54,7 @@ LAYERS = {
     "hub": (1, "errors, config, files"),
     "options": (1, "errors, config, files"),
     "plugins": (1, "errors, config, files"),
+    "servers": (1, "errors, config, files"),
     "stats": (1, "errors, config, files"),
     "jobs": (2, "jobs, parallel"),
     "parallel": (2, "jobs, parallel"),

@@ -83,6 +83,8 @@ def test_all_three_tables(tmp_path: Path) -> None:
         ("[keys]\n'http://a.b/v1' = 'x'\n", "a key belongs to a host, without http:// and path."),
         ("[keys]\n'a.b' = 'env:'\n", 'keys."a.b" has no key.'),
         ("[keys]\n'a.b' = {key = 'x', plain_http = 1}\n", 'keys."a.b".plain_http should be true or false.'),
+        ("[servers]\nscript = 'http://a/v1'\n", "servers.'script' is no short name."),
+        ("[servers]\nlab = 'a:8000'\n", "servers.lab is 'a:8000', and no address."),
         ("[prices.'a.b']\nprompt = 1\ncompletion = 1\n", 'prices."a.b" names no model.'),
         ("[prices.'a.b#m']\nprompt = 1\n", 'prices."a.b#m" lacks completion.'),
         (f"[prices.'a.b#m']\nprompt = {10**400}\ncompletion = 1\n", "should be USD per million tokens."),
@@ -148,6 +150,15 @@ class TestKeys:
             assert config.key_for(url) is None
         told = written(tmp_path, "[keys]\n'localhost:8000' = 'env:OPENAI_API_KEY'\n")
         assert values_for(told, "http://localhost:8000/v1") == ("sk-open",)
+
+    def test_keys_of_known_servers_go_there_alone(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("GROQ_API_KEY", "gsk")
+        config = Config(tmp_path / "none")
+        assert values_for(config, "https://api.groq.com/openai/v1") == ("gsk",)
+        for url in ("http://api.groq.com/openai/v1", "https://openrouter.ai/api/v1", "http://localhost/v1"):
+            assert config.key_for(url) is None
 
     def test_similar_hosts_have_different_variables(self) -> None:
         assert key_variable("a-b.com") == "REDRAFT_KEY_A__B_COM"

@@ -12,6 +12,9 @@ need not exist. This module reads and checks it. `cli` applies the defaults; `en
     "api.example.org" = ["env:FIRST_KEY", "env:SECOND_KEY"]   # used in turn
     "10.0.0.5:8000" = { key = "env:LAB_KEY", plain_http = true }
 
+    [servers]                        # short names: --model lab:qwen
+    lab = "http://10.0.0.5:8000/v1"
+
     [prices."api.example.com#big"]   # USD per million tokens
     prompt = 1.25
     completion = 10.0
@@ -32,12 +35,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from redraft.errors import UsageError, fault_of
+from redraft.servers import SERVERS, variable_of
 
 PREFIX = "REDRAFT_KEY_"  # prefix of the environment variables with keys
 
-_OPENAI = "api.openai.com"
-_TABLES = ("defaults", "keys", "prices")
+_TABLES = ("defaults", "keys", "servers", "prices")
 _PRICES = ("prompt", "completion", "cached")
+_SCHEMES = ("http", "https", "script")  # these begin other references
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class Config:
     Attributes:
         defaults: Flag name (with `_`) to value.
         keys: `host` or `host:port` to its entry.
+        servers: Short name to the base address of a server.
         prices: `host#model`, or the reference of a local model, to USD per million tokens: `prompt`,
             `completion` and optionally `cached`.
     """
@@ -91,6 +96,7 @@ class Config:
     path: Path
     defaults: Mapping[str, Any] = field(default_factory=dict)
     keys: Mapping[str, KeyEntry] = field(default_factory=dict)
+    servers: Mapping[str, str] = field(default_factory=dict)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def key_for(self, url: str) -> Key | None:
@@ -98,7 +104,8 @@ class Config:
 
         The environment comes first (`key_variable`), then `[keys]`; in each, `host:port` before `host`.
         A variable may hold several keys with commas between them.
-        `OPENAI_API_KEY` is for api.openai.com over https only, unless `[keys]` names it for another host.
+        Variables such as `OPENAI_API_KEY` are for their own hosts (`redraft.servers`) over https only, unless
+        `[keys]` names them for others.
         """
         names = _host_names(url)
         entry = next((self.keys[name] for name in names if name in self.keys), None)
@@ -109,10 +116,14 @@ class Config:
         if entry is not None:
             values = self._values(entry, names[-1])
             return Key(values[0], f"[keys] of {self.path}", plain_http, values[1:])
-        value = os.environ.get("OPENAI_API_KEY")
-        if value and urlsplit(url).scheme == "https" and names[-1] == _OPENAI:
-            return Key(value, "OPENAI_API_KEY")
-        return None
+        variable = variable_of(names[-1]) if urlsplit(url).scheme == "https" else ""
+        value = os.environ.get(variable) if variable else None
+        return Key(value, variable) if value else None
+
+    def address_of(self, name: str) -> str | None:
+        """Return the base address of the server with a short name, or None."""
+        known = SERVERS.get(name)
+        return self.servers.get(name) or (known.url if known else None)
 
     def price_for(self, url: str, model: str) -> Mapping[str, float] | None:
         """Return the prices of a model on the server of a URL, or None."""
@@ -176,12 +187,13 @@ def load_config(path: Path | None = None) -> Config:
 
         defaults = Defaults.read_file(given, where=f"{path}: ", table="defaults.").explicit
     keys = {host.lower(): _key(path, entry, host) for host, entry in tables.get("keys", {}).items()}
+    servers = {name: _server(path, url, name) for name, url in tables.get("servers", {}).items()}
     prices = {}
     for name, price in tables.get("prices", {}).items():
         host, mark, model = name.partition("#")
         known_as = f"{host.lower()}#{model}" if mark and "/" not in host else name
         prices[known_as] = _price(path, price, name)
-    return Config(path, defaults, keys, prices)
+    return Config(path, defaults, keys, servers, prices)
 
 
 def _key(path: Path, entry: Any, host: str) -> KeyEntry:
@@ -197,6 +209,16 @@ def _key(path: Path, entry: Any, host: str) -> KeyEntry:
     if not isinstance(plain_http, bool):
         raise _fault(path, f"{where}.plain_http should be true or false.")
     return KeyEntry(tuple(texts), plain_http)
+
+
+def _server(path: Path, url: Any, name: str) -> str:
+    if not re.fullmatch(r"[\w-]+", name) or name in _SCHEMES:
+        raise _fault(path, f"servers.{name!r} is no short name.", 'lab = "http://10.0.0.5:8000/v1"')
+    if not isinstance(url, str) or not re.match(r"https?://[^#]+$", url):
+        raise _fault(
+            path, f"servers.{name} is {url!r:.80}, and no address.", f'{name} = "http://host:port/v1"'
+        )
+    return url
 
 
 def _price(path: Path, price: Any, name: str) -> Mapping[str, float]:

@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pkgutil import resolve_name
+from urllib.parse import urlsplit
 
 from redraft import __version__
 from redraft.config import PREFIX, Config, config_path, load_config
 from redraft.engines.llamacpp import default_model
 from redraft.errors import ModelError, UsageError, install
 from redraft.plugins import KINDS, OWN, PluginError, all_plugins
+from redraft.servers import SERVERS
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,9 @@ def _keys(config: Config) -> Iterator[Finding]:
         if not set(entry.variables) & set(unset)
     ]
     names += sorted(name for name in os.environ if name.startswith(PREFIX))
-    if "OPENAI_API_KEY" in os.environ:
-        names.append("OPENAI_API_KEY (for api.openai.com alone)")
+    for server in SERVERS.values():
+        if server.variable in os.environ:
+            names.append(f"{server.variable} (for {urlsplit(server.url).hostname} alone)")
     known = bool(names) or None
     yield Finding("keys", known, ", ".join(names) or "none; local servers need none")
     for name in unset:

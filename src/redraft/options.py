@@ -266,7 +266,7 @@ class ModelOption(OptionModel):
     """Which model is asked."""
 
     model: str | None = option(
-        "default, a GGUF file, org/name, http://host/v1#name …; several with commas",
+        "default, small, a GGUF file, openai:NAME, ollama:NAME, http://host/v1#NAME …; several with commas",
         MODEL,
         "REF",
         "-m",

@@ -33,6 +33,7 @@ from redraft.engines.load import (
 )
 from redraft.errors import EngineError, ModelError, RedraftError, UsageError
 from redraft.plugins import PluginError, PluginWarning
+from redraft.servers import SERVERS
 from tests.engines.fake_server import FakeServer, Reply, chat_reply, json_reply, models_reply
 from tests.plugin_packages import install
 
@@ -145,6 +146,58 @@ def test_what_is_no_reference(here: Path, ref: str) -> None:
 def test_a_name_that_no_file_has(here: Path) -> None:
     with pytest.raises(UsageError, match="cannot be looked up: File name too long"):
         parse_reference("a" * 300)
+
+
+@pytest.mark.parametrize(
+    ("ref", "hint"),
+    [
+        ("gpt-4o", "Did you mean 'openai:gpt-4o'? Its key is in $OPENAI_API_KEY."),
+        ("o3-mini", "Did you mean 'openai:o3-mini'? Its key is in $OPENAI_API_KEY."),
+        ("claude-x", "Did you mean 'openrouter:anthropic/claude-x'? Its key is in $OPENROUTER_API_KEY."),
+        ("qwen3:4b", "Did you mean 'ollama:qwen3:4b'?"),
+        ("opnai:gpt-4o", "Did you mean 'openai:gpt-4o'?"),
+    ],
+)
+def test_the_name_of_a_model_of_a_server_is_told_which(here: Path, ref: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_reference(ref)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("ref", "address", "model"),
+    [
+        ("openai:gpt-5-mini", "https://api.openai.com/v1", "gpt-5-mini"),
+        ("ollama:qwen3:4b", "http://localhost:11434/v1", "qwen3:4b"),
+        ("openrouter:qwen/qwen3-8b", "https://openrouter.ai/api/v1", "qwen/qwen3-8b"),
+        ("vllm:", "http://localhost:8000/v1", None),
+        ("lab:m", "http://10.0.0.5:8000/v1", "m"),
+        ("groq:m", "http://localhost:9/v1", "m"),
+    ],
+)
+def test_short_names_of_servers(
+    here: Path, monkeypatch: pytest.MonkeyPatch, ref: str, address: str, model: str | None
+) -> None:
+    (here / "c.toml").write_text(
+        '[servers]\nlab = "http://10.0.0.5:8000/v1"\ngroq = "http://localhost:9/v1"\n'
+    )
+    monkeypatch.setenv("REDRAFT_CONFIG", str(here / "c.toml"))
+    assert parse_reference(ref) == ModelReference("remote", address, model)
+    assert references_of(f"default,{ref}") == ("default", f"{address}#{model}" if model else address)
+    assert model_of(ref) == references_of(ref)[0], "records have the address"
+
+
+def test_the_page_has_the_table_of_servers() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text("utf-8")
+    for name, server in SERVERS.items():
+        key = f" `{server.variable}`" if server.variable else ""
+        assert f"| `{name}` | `{server.url}` |{key} |\n" in page
+
+
+def test_a_server_of_the_table_needs_its_key(here: Path) -> None:
+    with pytest.raises(UsageError, match=r"needs a key, and \$OPENAI_API_KEY is not set") as caught:
+        asyncio.run(load_engine("openai:gpt-5-mini"))
+    assert caught.value.hint == "export OPENAI_API_KEY=…"
 
 
 def test_an_address_without_http(here: Path) -> None:

@@ -7,6 +7,7 @@
     org/name                    a GGUF file of the Hugging Face hub; org/name:Q4_K_M and
                                 org/name/file.gguf select one
     http://host/v1#model        a server that speaks the OpenAI protocol
+    openai:model, ollama:model  the same, where the server has a short name (`redraft.servers`)
     script:replies.jsonl        canned replies, for tests
     NAME:anything               an engine of an installed package: a plugin of the group redraft.engines
 
@@ -29,6 +30,7 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from redraft import hub
 from redraft.config import Config, Key, load_config
@@ -44,6 +46,7 @@ from redraft.errors import MissingExtra, ModelError, UsageError
 from redraft.formats.render.spans import TEMPLATES
 from redraft.options import Device, Dtype, EngineName, MachineOptions
 from redraft.plugins import OWN, Kind, load_all, plugins
+from redraft.servers import SERVERS, guess, variable_of
 
 if TYPE_CHECKING:
     from redraft.engines.local import LocalEngine
@@ -113,19 +116,31 @@ def forms() -> str:
 
 
 def references_of(ref: str) -> tuple[str, ...]:
-    """Return the references in a reference: several if it names several engines of one model."""
+    """Return the references in a reference: several if it names several engines of one model.
+
+    Short names of servers are spelled out.
+    """
     if _exists(ref.strip()):
         return (ref.strip(),)
     first, *rest = ref.split(",")
     found = [first]
     for part in rest:
         name = part.strip()
-        is_other = _is_address(name) or _named(name) is not None or name.partition("+")[0] in _NAMES
+        is_other = _is_address(_spelled_out(name)) or _named(name) or name.partition("+")[0] in _NAMES
         if is_other or _exists(name):
             found.append(part)
         else:
             found[-1] += f",{part}"
-    return tuple(part.strip() for part in found)
+    return tuple(_spelled_out(part.strip()) for part in found)
+
+
+def _spelled_out(ref: str) -> str:
+    """Return `ollama:qwen3` as that server's address and model, and any other reference as it is."""
+    name, colon, model = ref.partition(":")
+    if not colon or not re.fullmatch(r"[\w-]+", name) or _is_address(ref) or _named(ref):
+        return ref
+    url = load_config().address_of(name)
+    return f"{url}#{model}" if url and model else url or ref
 
 
 def _named(ref: str) -> ModelReference | None:
@@ -152,7 +167,8 @@ def model_of(ref: str) -> str:
     """
     parts = references_of(ref)
     if len(parts) == 1:
-        name, plus, adapters = ref.strip().partition("+")
+        (ref,) = parts
+        name, plus, adapters = ref.partition("+")
         return ref if _exists(name) or name not in BY_NAME else f"{BY_NAME[name].ref}{plus}{adapters}"
     names = [f"#{each.partition('#')[2]}" if _is_address(each) else each for each in parts]
     return ",".join(sorted(set(names)))
@@ -169,9 +185,9 @@ def parse_reference(ref: str) -> ModelReference:
         UsageError: It has no known form, and the hint lists the forms; or it names several engines.
     """
     try:
-        if len(references_of(ref)) > 1:
+        text, *others = references_of(ref)
+        if others:
             raise UsageError(f"{ref!r:.120} names several engines, and one is needed.", hint="Name one.")
-        text = ref.strip()
         if _is_address(text):
             address, _, model = text.partition("#")
             return ModelReference("remote", address, model or None)
@@ -241,11 +257,23 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
     if base and path.exists():
         raise UsageError(f"{base} is no model: its name does not end in .gguf.", hint=f"The forms: {forms()}")
     found = "is not a known form or an existing file" if base else "is empty"
-    like_address = re.match(r"[\w.-]+:\d+(/|$)", base)
-    hint = f"Did you mean http://{base}?" if like_address else f"The forms: {forms()}"
-    if close := get_close_matches(base.lower(), _NAMES):
-        hint = f"Did you mean {close[0]!r}?"
-    raise UsageError(f"the model reference {base!r} {found}.", hint=hint)
+    raise UsageError(f"the model reference {base!r} {found}.", hint=_meant(base))
+
+
+def _meant(ref: str) -> str:
+    """Return the hint for a text that is no reference: what it may stand for, or the forms."""
+    name, colon, model = ref.partition(":")
+    if re.match(r"[\w.-]+:\d+(/|$)", ref):
+        return f"Did you mean http://{ref}?"
+    if close := get_close_matches(ref.lower(), _NAMES):
+        return f"Did you mean {close[0]!r}?"
+    if colon and (close := get_close_matches(name.lower(), SERVERS)):
+        return f"Did you mean {f'{close[0]}:{model}'!r}?"
+    if guessed := guess(ref):
+        server = SERVERS[guessed.partition(":")[0]]
+        key = f" Its key is in ${server.variable}." if server.variable else ""
+        return f"Did you mean {guessed!r}?{key}"
+    return f"The forms: {forms()}"
 
 
 async def load_engine(
@@ -437,10 +465,15 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
     def find_key() -> Key | None:
         return (opening.config or load_config()).key_for(named.target)
 
+    key = find_key()
+    variable = variable_of(urlsplit(named.target).hostname or "")
+    if key is None and variable:
+        hint = f"export {variable}=…"
+        raise UsageError(f"{named.target} needs a key, and ${variable} is not set.", hint=hint)
     return await RemoteEngine.connect(
         named.target,
         named.selects,
-        key=find_key(),
+        key=key,
         patience=opening.patience,
         find_key=find_key,
         price_of=lambda model: price_of(prices.price_for(named.target, model)),
@@ -482,7 +515,9 @@ FOLDER = EngineKind(
     ("hf",),
 )
 REMOTE = EngineKind(
-    "http://host/v1#model", _remote, lambda named: {"server": named.target, "model": named.selects}
+    "http://host/v1#model or ollama:model",
+    _remote,
+    lambda named: {"server": named.target, "model": named.selects},
 )
 
 

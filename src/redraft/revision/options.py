@@ -19,6 +19,7 @@ from pydantic import PlainValidator
 from redraft.chain import Chain, whole
 from redraft.config import load_config
 from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine, EngineInfo, Sampling
+from redraft.engines.load import references_of
 from redraft.engines.messages import beyond_text, plain
 from redraft.engines.price import Price, price_of
 from redraft.errors import RecordError, UsageError, shown
@@ -259,7 +260,7 @@ class RevisionOptions(PlainOptions):
         for role in ("model", "critic", "judge"):
             model = getattr(self, role)
             given = role == "model" and self.price is not None
-            if model is None or given or (isinstance(model, str) and "://" in model):
+            if model is None or given or (isinstance(model, str) and "://" in "".join(references_of(model))):
                 continue
             if isinstance(model, str):
                 name, price = model, load_config().prices.get(model)

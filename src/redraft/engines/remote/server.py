@@ -34,6 +34,7 @@ from redraft.engines.retry import Failure, Patience, Retry
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 from redraft.formats.texts import texts_in
 from redraft.jobs.causes import FILTER
+from redraft.servers import variable_of
 
 _log = logging.getLogger(__name__)
 
@@ -294,7 +295,8 @@ class Server:
         key = f"{self._keys.left} from {self._key.source}" if self._key else ""
         said = f"{host} refuses the request ({status}): {reason}"
         if refusal.of_key:
-            hint = f'export {key_variable(host)}=…, or under [keys] of {config_path()}: "{host}" = "env:NAME"'
+            variable = variable_of(host) or key_variable(host)
+            hint = f'export {variable}=…, or under [keys] of {config_path()}: "{host}" = "env:NAME"'
             verb = f"refuses {key}" if key else "asks for a key"
             if status == HTTPStatus.FORBIDDEN:
                 verb = f"gives {key} no access" if key else "gives no access"
