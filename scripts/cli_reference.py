@@ -44,7 +44,10 @@ INTRODUCTION = """\
 
 <!-- Made by scripts/cli_reference.py: change the help texts in src/redraft/cli, then run `make docs`. -->
 
-What each command says of itself with `--help`.
+What each command says of itself with `--help`. `redraft help VERB` prints the same.
+
+After `redraft --install-completion`, Tab completes in bash, zsh and fish:
+commands, options, and values such as modes, checks, recipes, models and tasks.
 """
 
 

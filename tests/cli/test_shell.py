@@ -128,7 +128,9 @@ def test_a_mistyped_flag_is_a_usage_error_with_the_nearest() -> None:
 def test_what_needs_no_verb() -> None:
     mistyped = redraft("doktor")
     assert (mistyped.exit_code, "No such command 'doktor'" in mistyped.stderr) == (2, True)
-    assert redraft("--version").stdout == f"redraft {__version__}\n"
+    assert {redraft(flag).stdout for flag in ("--version", "-V", "-v")} == {f"redraft {__version__}\n"}
+    assert redraft("help").stdout == redraft("--help").stdout
+    assert redraft("help", "data", "stats").stdout == redraft("data", "stats", "--help").stdout
     bare = redraft()
     assert (bare.exit_code, "Usage: redraft [OPTIONS] COMMAND" in bare.output) == (2, True)
     late = redraft("ask", "--debug", "x")

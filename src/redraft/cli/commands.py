@@ -85,6 +85,11 @@ class _App(Verbs):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**{**attributes, "commands": _Commands()})
 
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Parse the arguments. `redraft help VERB` is `redraft VERB --help`."""
+        asks = args[:1] == ["help"] and "help" not in verbs()
+        return super().parse_args(ctx, [*args[1:], "--help"] if asks else args)
+
     def format_commands(self, _ctx: Context, formatter: HelpFormatter) -> None:
         """List each command with the first sentence of its help. Its options are not made for that."""
         width = formatter.width - 6 - max(map(len, verbs()))
@@ -127,7 +132,9 @@ def _log_engines(context: typer.Context, wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+        typer.Option(
+            "--version", "-V", "-v", callback=_print_version, is_eager=True, help="Show the version."
+        ),
     ] = False,
     debug: Annotated[
         bool,

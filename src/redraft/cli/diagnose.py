@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from redraft.cli.complete import checks, tasks
 from redraft.cli.options import FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.running import AsJson, ReplacePage, RunCode
@@ -30,9 +31,14 @@ Chains = Annotated[
 def diagnose(
     flags: Given,
     files: Chains,
-    task: Annotated[str | None, flag("TASK", "The task that says what is right.")] = None,
+    task: Annotated[
+        str | None, flag("TASK", "The task that says what is right.", autocompletion=tasks)
+    ] = None,
     records: Annotated[Path | None, flag("FILE", "The task's file, which was answered.")] = None,
-    score: Annotated[list[str] | None, flag("CHECK", "A check that says what is right; repeatable.")] = None,
+    score: Annotated[
+        list[str] | None,
+        flag("CHECK", "A check that says what is right; repeatable.", autocompletion=checks),
+    ] = None,
     run_code: RunCode = False,
     html: Annotated[Path | None, flag("FILE", "Write a page with pictures.")] = None,
     as_json: AsJson = False,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from redraft.cli.complete import tasks
 from redraft.cli.options import CacheFile, FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.running import (
@@ -32,7 +33,9 @@ def evaluate(
     task: Annotated[
         str,
         typer.Argument(
-            metavar="TASK", help="gsm8k, aqua, math, humaneval, mbpp, ifeval, json-repair or checks."
+            metavar="TASK",
+            help="gsm8k, aqua, math, humaneval, mbpp, ifeval, json-repair or checks.",
+            autocompletion=tasks,
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="RECORDS", help="The task's file, as it is published.")],

@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redraft.cli import complete
 from redraft.cli.verb import group
 from redraft.counting import size_in_words
 
 if TYPE_CHECKING:
     from redraft.engines.load import ModelReference
 
-Ref = Annotated[str, typer.Argument(metavar="REF", help="default, small, org/name, org/name:Q4_K_M …")]
+Ref = Annotated[
+    str,
+    typer.Argument(
+        metavar="REF", help="default, small, org/name, org/name:Q4_K_M …", autocompletion=complete.models
+    ),
+]
 
 
 def get(ref: Ref = "default") -> None:

@@ -34,18 +34,17 @@ def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..
         text = "take flags from a recipe: a YAML file, or a shipped one"
         recipe = Option(text, own[0] if own else LOOP, "NAME|FILE")
         options = sorted([("recipe", recipe), *flags.items()], key=lambda o: headings.index(o[1].group))
-        return [_parameter(name, option, group.usual.get(name)) for name, option in options]
+        return [_parameter(name, option, group) for name, option in options]
 
     return WithOptions(command, parameters, lambda given: {k: v for k, v in given.items() if v is not None})
 
 
-def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
-    """Return an option as a parameter of a command. The type alone is typer's to check.
-
-    `usual` is the command's own default, or None.
-    """
+def _parameter(name: str, option: Option, group: FlagGroup) -> inspect.Parameter:
+    """Return an option as a parameter of a command. The type alone is typer's to check."""
+    from redraft.cli.complete import of_option
     from redraft.runs.options import BATCHES, RUN
 
+    usual = group.usual.get(name)
     kinds = (option.type, *get_args(option.type))
     kind = next((kind for kind in (bool, int, float, list[str]) if kind in kinds), str)
     default = option.default if usual is None else usual
@@ -59,7 +58,12 @@ def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
     names = ["--" + name.replace("_", "-")] if option.short or plain else []
     names += [option.short] if option.short else []
     flag = typer.Option(
-        *names, metavar=option.metavar, help=text, rich_help_panel=option.group, show_default=False
+        *names,
+        metavar=option.metavar,
+        help=text,
+        rich_help_panel=option.group,
+        show_default=False,
+        autocompletion=of_option(name, option, group.recipes),
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, flag]

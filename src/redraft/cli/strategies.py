@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from redraft.cli.complete import tasks
 from redraft.cli.running import LimitSeconds, LimitTokens, LimitUsd, Parallel, Quiet, RetryFailed, parallel_of
 from redraft.cli.shell import flag, tell
 from redraft.errors import UsageError
@@ -27,7 +28,8 @@ class StrategyFlags:
     """What a user said of the runs. None stands for the default."""
 
     run: Annotated[
-        str | None, _with_run("TASK", "Answer the task's file in several ways, and compare them.")
+        str | None,
+        _with_run("TASK", "Answer the task's file in several ways, and compare them.", autocompletion=tasks),
     ] = None
     out: Annotated[Path | None, _with_run("FOLDER", "Where the runs go.", "--out", "-o")] = None
     seeds: Annotated[int | None, _with_run("N", f"Rounds over the records.  [{SEEDS}]", min=1)] = None
