@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
+import shutil
 from pathlib import Path
 
 
 def all_cores() -> int:
     """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_gpu() -> bool:
+    """Return whether this machine seems to have a GPU: a Mac's own, or one with NVIDIA's driver."""
+    mac = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return mac or shutil.which("nvidia-smi") is not None
 
 
 def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:

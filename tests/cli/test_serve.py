@@ -179,6 +179,7 @@ def test_keys_are_needed_once_they_are_given() -> None:
 @pytest.mark.model
 def test_the_default_model_streams_and_revises(default_model: Path) -> None:
     words = ("--model", str(default_model), "--max-tokens", "24", "--seed", "1", "--ctx", "1024")
+    words += ("--engine", "llamacpp")
     with running(*words, "--check", "words<=6", "--max-revisions", "1") as server:
         base = re.findall(r"serving (.*) and (.*) at", server.said)[0]
         with OpenAI(base_url=server.url, api_key="none") as client:

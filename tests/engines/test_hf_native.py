@@ -37,7 +37,7 @@ def test_it_writes_its_chain(engine: HfEngine) -> None:
     chain = chain_of(engine)
     assert [step.answer for step in chain.steps] == answers(CHAIN)
     assert chain.stop == "accepted"
-    assert chain.model == {"name": "toy", "engine": "hf", "revision_mode": "native"}
+    assert chain.model == {"name": "toy", "engine": "hf", "format": "float32", "revision_mode": "native"}
     assert chain.usage.completion_tokens == len(tokenizer()(CHAIN).input_ids) + 1
 
 

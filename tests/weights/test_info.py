@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from redraft.weights import info
 from redraft.weights.delta import diff
+from redraft.weights.gguf.reader import KINDS
 from redraft.weights.info import Use, describe
 from redraft.weights.output import Run
 from tests.gguf_files import lora, tiny_model
@@ -181,7 +181,7 @@ def test_a_gguf_adapter(tmp_path: Path) -> None:
 
 def test_the_names_of_ggmls_types_are_ggufs() -> None:
     names = {int(kind): kind.name for kind in gguf.GGMLQuantizationType}
-    assert {kind: names.get(kind) for kind in info._KINDS} == info._KINDS
+    assert {kind: names.get(kind) for kind in KINDS} == KINDS
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def _of_flags(settings: Settings) -> list[ModelSettings]:
     plain = {
         name: value
         for name, value in settings.values.explicit.items()
-        if name == "system" or (known[name].group != LOOP and name not in ("critic", "judge"))
+        if name in ("system", "steer") or (known[name].group != LOOP and name not in ("critic", "judge"))
     }
     once = Flags(**plain, max_revisions=0)
     return [(None, "", replace(settings, values=once)), (None, "-revise", settings)]

@@ -143,7 +143,7 @@ class EngineInfo:
 
     Attributes:
         name: The model's name, for records and messages.
-        engine: The kind: llamacpp, remote, hf or scripted.
+        engine: The kind: llamacpp, openvino, remote, hf or scripted.
         context: Length of the context in tokens; None if unknown.
         continues: Continues raw text (`stream`), which native revision needs.
         token_ids: Takes token ids as a prompt and reports them in deltas; has `encode` and `decode`.
@@ -164,6 +164,7 @@ class EngineInfo:
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         dtype: What it computes in, if that was asked for; empty for the usual.
         template: The format of its conversations, if one was asked for; empty for the model's own.
+        format: The number format of most weights that it computes with, such as Q8_0; empty if unknown.
     """
 
     name: str
@@ -188,6 +189,13 @@ class EngineInfo:
     price: Price | None = None
     dtype: str = ""
     template: str = ""
+    format: str = ""
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What a record says of the model that wrote it."""
+        written = {"format": self.format} if self.format else {}
+        return {"name": self.name, "engine": self.engine, **written}
 
 
 class Engine(Protocol):

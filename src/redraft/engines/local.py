@@ -246,18 +246,20 @@ def trained_context(header: GGUFHeader) -> int | None:
     return header.number(f"{header.text('general.architecture')}.context_length") or None
 
 
-def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int) -> None:
-    """Refuse a key-value cache that is larger than the free memory."""
+def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *, weights: int = 0) -> None:
+    """Refuse a key-value cache that is larger than the memory that weights of so many bytes leave free."""
     token = cache_bytes(header) * parallel
-    free = free_memory()
+    free = max(free_memory() - weights, 0)
     if token * context <= free:
         return
     fits = max(free // token // 2, 1)
     streams = f" for each of {parallel} streams" if parallel > 1 else ""
+    fewer = ", or fewer streams: --parallel 1" if parallel > 1 else ""
+    beside = " beside its weights" if weights else ""
     raise ModelError(
         f"a context of {context} tokens{streams} needs {token * context / 1e9:.3g} GB of memory with {model},"
-        f" and {free / 1e9:.3g} GB are free.",
-        hint=f"--ctx {fits}" + (", or fewer streams: --parallel 1" if parallel > 1 else ""),
+        f" and {free / 1e9:.3g} GB are free{beside}.",
+        hint=f"--ctx {fits}{fewer}" if free else "--engine llamacpp takes less.",
     )
 
 

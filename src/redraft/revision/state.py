@@ -352,7 +352,7 @@ class State:
             drafts=tuple(self.drafts),
             best=best_step(self.steps),
             stop=stop,
-            model={"name": plan.info.name, "engine": plan.info.engine, "revision_mode": plan.mode},
+            model={**plan.info.record, "revision_mode": plan.mode},
             sampling=plan.recorded_sampling,
             usage=self.usage.model_copy(update={"seconds": round(self.seconds, 4)}),
             usage_by_role={

@@ -8,7 +8,7 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,8 @@ class Server:
         async with AsyncExitStack() as stack:
 
             async def load() -> None:
-                offered.offer(await opened(stack, self.models, self.parallel, provider))
+                models = [(name, rest, replace(each, tell=self._say)) for name, rest, each in self.models]
+                offered.offer(await opened(stack, models, self.parallel, provider))
                 await self._announce(offered, sock)
 
             with until_signal(gate) as told:
@@ -135,7 +136,9 @@ class Server:
 async def opened(
     stack: AsyncExitStack, models: Sequence[ModelSettings], parallel: int, provider: Any = None
 ) -> list[Model]:
-    """Open models, each engine once."""
+    """Open models, each engine once. Requests may bring checks, and llama.cpp lets them steer."""
+    steered = any(settings.get("steer") is not False for *_, settings in models)
+    because = "checks of requests steer it, unless --no-steer" if steered else ""
     engines: dict[tuple[Any, ...], Engine] = {}
     found = []
     for name, behind, settings in models:
@@ -146,7 +149,7 @@ async def opened(
             how = [*ServerOptions.model_fields, *machine]
             key = (reference, *map(settings.get, how))
             if key not in engines:
-                engines[key] = await settings.load(
+                engines[key] = await replace(settings, llamacpp_because=because).load(
                     stack, role, reference, parallel=parallel, patience=settings.waiting()
                 )
             opened[role] = engines[key]

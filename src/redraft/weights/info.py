@@ -18,7 +18,7 @@ from redraft.counting import counted
 from redraft.errors import ModelError, UsageError
 from redraft.files import inside
 from redraft.weights.checkpoint import open_checkpoint, read_json
-from redraft.weights.gguf.reader import GGUFHeader, LongArray, is_gguf, read_header
+from redraft.weights.gguf.reader import KINDS, GGUFHeader, LongArray, is_gguf, read_header
 from redraft.weights.header import DELTA
 from redraft.weights.replace import MANIFEST
 from redraft.weights.tokenizers.folder import TokenizerFolder
@@ -29,13 +29,6 @@ Fact = tuple[str, str]
 _ROLE = re.compile(r"""['"](system|developer|user|human|assistant|gpt|tool|ipython)['"]""")
 _TEMPLATE = 64  # characters shown of a template's first line
 _LINE = 500  # characters shown of any line
-
-# Names of ggml's types (ggml.h), as printed by llama.cpp.
-_KINDS = dict(enumerate(("F32", "F16", "Q4_0", "Q4_1")))
-_KINDS |= dict(enumerate(("Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"), 6))
-_KINDS |= dict(enumerate(("IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS"), 16))
-_KINDS |= dict(enumerate(("I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16"), 24))
-_KINDS |= {34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"}
 
 _NO_PARAMETERS = ("rotary_emb.inv_freq", "rope_freqs.weight", ".masked_bias", ".attn.bias")
 """Buffers in checkpoints, which are not trained."""
@@ -152,7 +145,7 @@ def _describe_gguf(path: Path) -> Description:
         (*facts, *_manifest_facts(_manifest(path))),
         _parameters({name: prod(each.shape) for name, each in tensors.items()}),
         _uses(
-            (_KINDS.get(each.kind, f"type {each.kind}"), prod(each.shape), each.size or 0)
+            (KINDS.get(each.kind, f"type {each.kind}"), prod(each.shape), each.size or 0)
             for each in tensors.values()
         ),
         ((path.name, path.stat().st_size),),

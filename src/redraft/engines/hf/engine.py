@@ -83,6 +83,7 @@ class HfEngine(TokenizedEngine):
             forms="lark" if installed() else "",
             logprobs=True,
             scores=True,
+            format=str(model.dtype).removeprefix("torch."),
         )
         super().__init__(info, context, trained)
         self._folder: Path | None = None

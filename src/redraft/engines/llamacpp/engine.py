@@ -316,6 +316,7 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         logprobs=True,
         parameters=headers[0].parameters,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),
+        format=headers[0].format,
     )
 
 

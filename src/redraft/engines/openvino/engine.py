@@ -33,7 +33,7 @@ from redraft.engines.local import (
 )
 from redraft.engines.openvino.child import REFUSED, ChildSettings, Request
 from redraft.engines.openvino.client import Child
-from redraft.engines.openvino.models import check, prepare
+from redraft.engines.openvino.models import check, loaded_bytes, prepare
 from redraft.engines.openvino.tokenizer import GGUFTokenizer
 from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.schemas import with_plain_patterns
@@ -41,7 +41,7 @@ from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer
 from redraft.errors import EngineCrash, EngineError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.machine import free_memory
-from redraft.weights.gguf.reader import GGUFHeader
+from redraft.weights.gguf.reader import GGUFHeader, read_header
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +106,8 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         trained = trained_context(header)
         context = context_of(model, ctx, trained)
         check(model, headers)
-        check_memory(model, header, context, 1)
+        weights = loaded_bytes(header)
+        check_memory(model, header, context, 1, weights=weights)
         prepared = await asyncio.to_thread(prepare, model, headers, adapters)
         guessing = [True] if parallel == 1 else [False, True] if speculate else [False]
         guessing = [False] if speculate is False else guessing
@@ -115,7 +116,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
             "tokenizer": str(prepared.tokenizer),
             "parallel": parallel,
             "threads": threads,
-            "blocks": _blocks(header, context, parallel),
+            "blocks": _blocks(header, context, parallel, free_memory() - weights),
             "guessing": guessing,
             "key": "",
         }
@@ -123,7 +124,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         child = await Child.start(machine)
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
-        info = _info(model, headers, context)
+        info = replace(_info(model, headers, context), format=read_header(prepared.file).format)
         kept = KeptProcess(child, machine)
         return cls(info, context, kept, tokenizer, fast.ends(), guessing=guessing, trained=trained)
 
@@ -210,10 +211,10 @@ def _spelt(spelling: Spelling, tokens: Sequence[int], ends: frozenset[int]) -> I
             return
 
 
-def _blocks(header: GGUFHeader, context: int, parallel: int) -> int:
-    """Return the blocks of the cache: all that the streams can fill, or what fits. More streams wait."""
+def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:
+    """Return the blocks of the cache: all that the streams can fill, or what is free. More streams wait."""
     of_stream = -(-context // BLOCK) + 1
-    fits = free_memory() // (cache_bytes(header) * BLOCK or 1)
+    fits = free // (cache_bytes(header) * BLOCK or 1)
     return max(of_stream, min(parallel * of_stream, fits))
 
 

@@ -13,13 +13,14 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
 from redraft.engines.llamacpp.default_model import cache_folder
 from redraft.errors import OutputError
 from redraft.files import locked, replacing
-from redraft.weights.gguf.reader import GGUFHeader
+from redraft.weights.gguf.reader import GGUFHeader, Tensor
 from redraft.weights.gguf.requantise import rewrite
 from redraft.weights.header import NotHandled
 
@@ -55,6 +56,19 @@ def check(model: Path, headers: Sequence[GGUFHeader]) -> None:
         raise NotHandled(f"OpenVINO does not read {model}: {found}.", hint="--engine llamacpp reads it.")
 
 
+def loaded_bytes(header: GGUFHeader) -> int:
+    """Return the memory that the weights of a model take while they are loaded.
+
+    Twice their size was measured (an increase of 290 MB for a file of 145), and 1.6 times after it.
+    """
+    sizes = (each.size or 0 if _is_exact(each) else prod(each.shape) for each in header.tensors.values())
+    return 2 * sum(sizes)
+
+
+def _is_exact(tensor: Tensor) -> bool:
+    return len(tensor.shape) < 2 or tensor.kind in EXACT
+
+
 def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]) -> Prepared:
     """Return what to load for a model with adapters, which were checked. It may write a copy first.
 
@@ -62,8 +76,7 @@ def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]
         OutputError: The copy cannot be written.
     """
     folder = _home(model, adapters)
-    exact = all(len(tensor.shape) < 2 or tensor.kind in EXACT for tensor in headers[0].tensors.values())
-    if exact and not adapters:
+    if not adapters and all(map(_is_exact, headers[0].tensors.values())):
         return Prepared(model, folder / "tokenizer")
     made = folder / model.name
     try:

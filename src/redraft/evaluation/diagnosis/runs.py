@@ -34,7 +34,7 @@ from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import RunFile
 from redraft.revision.settings import Settings
 from redraft.runs.plan import RunPlan
-from redraft.verify.base import Check
+from redraft.verify.base import Check, form_of
 from redraft.verify.parse import parse_checks
 
 CACHE = "replies.db"
@@ -143,6 +143,13 @@ class StrategyRuns:
         most, unsteered = self.settings.get("max_revisions"), self.settings.get("steer") is False
         return all_strategies(most, self.samples, voting=voting, steered=unsteered)
 
+    @cached_property
+    def _steering(self) -> str:
+        """Why llama.cpp computes all strategies, if one of them is steered: they are compared."""
+        guides = parse_checks(self.settings.get("check") or ())
+        of_task = (check for record in self.records for check in checks_of(task_named(self.task), record))
+        return "one way is steered" if any(map(form_of, guides or of_task)) else ""
+
     def _make(self, strategy: Strategy, seed: int, limits: Limits) -> JobResult:
         """Make a run. Items that failed do not end it: the comparison leaves them out, or they are wrong."""
         run = self._run_of(strategy, seed, limits)
@@ -170,7 +177,7 @@ class StrategyRuns:
         settings = self.settings.over(check=checks, **strategy.options, seed=seed)
         file = folder / f"{strategy.name}.jsonl"
         return StrategyRun(
-            replace(settings, stand_ins={"checks": ("words>=1",)}),
+            replace(settings, stand_ins={"checks": ("json",)}, llamacpp_because=self._steering),
             self.source,
             replace(self.plan, out=file, limits=limits, cache=self.plan.out / CACHE),
             task=self.task,

@@ -258,7 +258,7 @@ class Flow:
         self.barren = 0 if kept else self.barren + 1
         info, names = self.teacher.engine.info, ("temperature", "top_p", "max_tokens", "seed")
         sampled = {name: getattr(self.sampling, name) for name in names}
-        how = ({"name": info.name, "engine": info.engine}, sampled, self.seeds)
+        how = (info.record, sampled, self.seeds)
         return [to_chain(task, origin, *how).to_json() for task, origin in kept]
 
 

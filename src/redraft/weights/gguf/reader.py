@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -49,6 +50,13 @@ _BLOCK_BYTES = {
         35: 66,
     },
 }
+# Names of ggml's types (ggml.h), as printed by llama.cpp.
+KINDS = dict(enumerate(("F32", "F16", "Q4_0", "Q4_1")))
+KINDS |= dict(enumerate(("Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"), 6))
+KINDS |= dict(enumerate(("IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS"), 16))
+KINDS |= dict(enumerate(("I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16"), 24))
+KINDS |= {34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"}
+
 _MAGIC = b"GGUF"
 # The first bytes of the formats before GGUF, little-endian (ggml.h).
 _OLD_MAGICS = {b"lmgg": "GGML", b"fmgg": "GGMF", b"tjgg": "GGJT", b"algg": "GGLA (adapter)"}
@@ -100,6 +108,14 @@ class GGUFHeader:
         """Return a value if it is an integer, or None."""
         value = self.metadata.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    @property
+    def format(self) -> str:
+        """The number format of most of its numbers, such as Q4_1; empty without tensors."""
+        numbers: Counter[int] = Counter()
+        for tensor in self.tensors.values():
+            numbers[tensor.kind] += prod(tensor.shape)
+        return "".join(KINDS.get(kind, f"type {kind}") for kind, _ in numbers.most_common(1))
 
 
 def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
