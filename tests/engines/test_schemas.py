@@ -3,13 +3,14 @@ r"""Patterns of a schema are written out for servers, which drop `\d` and the li
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 
-from redraft.engines.schemas import plain, with_plain_patterns
+from redraft.engines.schemas import plain, with_plain_patterns, within
 
 FREE = r'[^"\\\x01-\x1F]'
 
@@ -66,3 +67,52 @@ def test_only_patterns_change_wherever_they_stand() -> None:
         return {"properties": {"pattern": listed}, "$defs": {"Year": part}, "const": {"pattern": r"\d"}}
 
     assert with_plain_patterns(around(year), llamacpp=True) == around(plain_year)
+
+
+class Step(BaseModel):
+    name: str
+    minutes: int
+
+
+class Recipe(BaseModel):
+    title: Annotated[str, Field(max_length=40)]
+    summary: str
+    steps: list[Step]
+    kind: Literal["sweet", "salty"]
+
+
+def test_texts_and_lists_get_the_room_that_the_tokens_have() -> None:
+    found = within(Recipe.model_json_schema(), 100)["properties"]
+    assert found["title"]["maxLength"] == 40
+    assert found["summary"]["maxLength"] == 77
+    assert "maxLength" not in found["kind"]
+    steps = found["steps"]
+    assert steps["maxItems"] == 2
+    assert steps["items"]["properties"]["name"]["maxLength"] == 42
+    assert steps["items"]["additionalProperties"] is False
+    longer = within(Recipe.model_json_schema(), 1000)["properties"]
+    assert longer["summary"]["maxLength"] > 10 * 77
+    assert longer["steps"]["maxItems"] > 10
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a", "b"]},
+        {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": True},
+        {"allOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"b": {"type": "string"}}}]},
+        {"$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}}}, "type": "integer"},
+        {"type": "string", "enum": ["a long one"]},
+        True,
+    ],
+)
+def test_what_has_no_room_to_share_is_left_as_it_is(schema: Any) -> None:
+    whole = {"anyOf": [schema]}
+    assert within(whole, 10) == whole
+
+
+def test_a_schema_within_itself_ends() -> None:
+    tree = {"type": "object", "properties": {"name": {"type": "string"}, "more": {"$ref": "#/$defs/tree"}}}
+    found = within({"$ref": "#/$defs/tree", "$defs": {"tree": tree}}, 100)
+    assert found["properties"]["more"] == {"$ref": "#/$defs/tree"}
+    assert found["properties"]["name"]["maxLength"] < 300

@@ -5,6 +5,9 @@ server drops such a pattern with a line in its own log, and takes any text. Writ
 other servers too. It also matches a pattern with the text between the quotes of JSON, so that `.` ends the
 text with a bare quote and the reply fails: for llama.cpp, what is not named leaves quotes, backslashes and
 control characters out. The answer is checked against the pattern as the user wrote it.
+
+Models run on in a text, a list or white space until they are cut, and half an object is none. Where the model
+is on this machine, texts and lists without a bound get one that the tokens have room for (`within`).
 """
 
 from __future__ import annotations
@@ -139,3 +142,96 @@ def _class(text: str, closed: str) -> str:
             needless = len(item) == 2 and not (item[1].isalnum() or item[1] in _SPECIAL_IN_CLASS)
             written += item[needless:]
     return f"{start}{closed if start == '[^' else ''}{written}{dash}]"
+
+
+CHARACTERS = 3.0
+"""Characters of JSON in a token. A choice: English has 4, and marks are tokens of their own."""
+MARKS = 8  # characters of a value that is no text, or of the marks around one
+LEAST = 16  # the fewest characters that a text is bounded to
+MOST_ITEMS = 32  # the most items that a list is bounded to
+
+_COMPOSED = frozenset({"patternProperties", "additionalProperties", "minProperties", "maxProperties"})
+_BOUND = frozenset({"enum", "const", "pattern", "format", "maxLength"})
+
+
+def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+    """Return a schema whose texts and lists have bounds, so that JSON of about `tokens` tokens fits it.
+
+    A bound that it has stays, and an object has the properties that it names, if it says nothing of others. A
+    part that is in itself, or is composed of others by `allOf`, is left as it is.
+    """
+    others = {name: part for name, part in schema.items() if name != "$ref"}
+    return {**others, **_Bounds(schema).part(schema, int(tokens * CHARACTERS), ())}
+
+
+class _Bounds:
+    """Shares out characters among the parts of a schema."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._whole = schema
+
+    def part(self, part: Any, room: int, within: tuple[str, ...]) -> Any:
+        """Return a part that has about `room` characters. `within`: the references that lead to it."""
+        if not isinstance(part, Mapping) or "allOf" in part:
+            return part
+        if (found := self._named(part)) is not None:
+            name = part["$ref"]
+            return part if name in within else self.part(found, room, (*within, name))
+        if ways := next((name for name in ("anyOf", "oneOf") if name in part), ""):
+            return {**part, ways: [self.part(way, room, within) for way in part[ways]]}
+        if "properties" in part:
+            return self._object(part, room, within)
+        if "items" in part and "prefixItems" not in part:
+            return self._list(part, room, within)
+        if "string" in _types(part) and not _BOUND & part.keys():
+            return {**part, "maxLength": max(room, LEAST, part.get("minLength", 0))}
+        return part
+
+    def _named(self, part: Mapping[str, Any]) -> Any:
+        """Return what a reference to a definition of the schema names, if it stands alone."""
+        _, _, name = str(part.get("$ref", "")).partition("#/$defs/")
+        return self._whole.get("$defs", {}).get(name) if name and part.keys() <= _ANNOTATED else None
+
+    def _object(self, part: Mapping[str, Any], room: int, within: tuple[str, ...]) -> dict[str, Any]:
+        given = part["properties"]
+        shares = {name: self._shares(each, within) for name, each in given.items()}
+        left = room - sum(len(name) + MARKS * (1 + (not shares[name])) for name in given)
+        one = max(left, 0) // max(sum(shares.values()), 1)
+        bounded = {name: self.part(each, one * shares[name], within) for name, each in given.items()}
+        closed = not (_COMPOSED & part.keys() or set(part.get("required", ())) - given.keys())
+        only = {"additionalProperties": False} if closed else {}
+        return {**part, "properties": bounded, **only}
+
+    def _list(self, part: Mapping[str, Any], room: int, within: tuple[str, ...]) -> dict[str, Any]:
+        least, items = part.get("minItems", 0), part["items"]
+        fit = max(room // self._length(items, within), least, 1)
+        most = part.get("maxItems", min(fit, max(MOST_ITEMS, least)))
+        return {**part, "items": self.part(items, room // max(most, 1), within), "maxItems": most}
+
+    def _length(self, part: Any, within: tuple[str, ...]) -> int:
+        """Return the characters of a short value."""
+        if not isinstance(part, Mapping):
+            return MARKS
+        if (found := self._named(part)) is not None and part["$ref"] not in within:
+            return self._length(found, (*within, part["$ref"]))
+        given = part.get("properties", {}).items()
+        return MARKS + (sum(len(name) + self._length(each, within) for name, each in given) or LEAST)
+
+    def _shares(self, part: Any, within: tuple[str, ...]) -> int:
+        """Return the shares of a value in the room of its object: a list has two, a number none."""
+        if not isinstance(part, Mapping):
+            return 1
+        if (found := self._named(part)) is not None and part["$ref"] not in within:
+            return self._shares(found, (*within, part["$ref"]))
+        if {"items", "properties"} & part.keys():
+            return 2
+        scalar = _types(part) and not {"string", "object", "array"} & _types(part)
+        return int(not (scalar or _BOUND & part.keys()))
+
+
+def _types(part: Mapping[str, Any]) -> set[str]:
+    found = part.get("type", ())
+    return {found} if isinstance(found, str) else set(found)
+
+
+_ANNOTATED = frozenset({"$ref", "$defs", "$schema", "x-guidance", "title", "description", "default"})

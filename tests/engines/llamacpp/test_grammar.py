@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from redraft.engines.llamacpp.grammar import expressible
+from redraft.engines.schemas import within
 
 
 def kept(schema: Any) -> Any:
@@ -146,3 +147,10 @@ def test_what_the_whole_schema_accepts_is_never_refused(schema: Any, value: Any)
     whole = jsonschema.Draft202012Validator(schema)
     if whole.is_valid(value):
         assert jsonschema.Draft202012Validator(expressible(schema)[0]).is_valid(value)
+
+
+@given(_SCHEMAS, _VALUES, st.integers(0, 200))
+def test_what_has_room_fits_the_whole(schema: Any, value: Any, tokens: int) -> None:
+    whole = {"anyOf": [expressible(schema)[0]]}
+    if jsonschema.Draft202012Validator(within(whole, tokens)).is_valid(value):
+        assert jsonschema.Draft202012Validator(whole).is_valid(value)

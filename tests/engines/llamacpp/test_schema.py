@@ -52,6 +52,26 @@ async def test_a_weak_model_answers_in_the_form_at_once(engine: Engine, output: 
     assert chain.value is not None
 
 
+class Step(TypedDict):
+    name: str
+    note: str
+
+
+class Recipe(BaseModel):
+    title: str
+    summary: str
+    tags: list[str]
+    steps: list[Step]
+
+
+@pytest.mark.parametrize("tokens", [100, 200])
+async def test_json_is_complete_before_its_tokens_end(engine: Engine, tokens: int) -> None:
+    options: Any = {"max_tokens": tokens, "max_revisions": 0, "model": engine, "output": Recipe}
+    chains = [await redraft.arevise("Give a recipe for pancakes.", seed=seed, **options) for seed in range(4)]
+    assert [chain.stop for chain in chains] == ["passed"] * 4
+    assert not any("\n" in chain.answer for chain in chains)
+
+
 async def test_a_weak_model_answers_with_json_of_any_form(engine: Engine) -> None:
     options: Any = {"max_tokens": 100, "temperature": 0.0, "max_revisions": 0, "tell_checks": False}
     asked = "Describe a lighthouse in a few words."

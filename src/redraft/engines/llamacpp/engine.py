@@ -42,6 +42,7 @@ from redraft.engines.local import (
 from redraft.engines.messages import beyond_text, plain
 from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
+from redraft.engines.schemas import within
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.steering.lark import lark, stopped
@@ -187,8 +188,9 @@ class LlamaCppEngine(ProcessEngine[Child]):
         """Continue token ids in a process. Tokens whose text is held back come when it is certain."""
         request = _request(prompt, sampling, stop, room.tokens)
         if sampling.schema is not None:
-            request["json_schema"], left = expressible(sampling.schema)
+            schema, left = expressible(sampling.schema)
             self._schemas.leave(self._info.name, left)
+            request["json_schema"] = within(schema, room.tokens)
         elif sampling.form is not None:
             request["grammar"] = stopped(lark(sampling.form, room.tokens), stop)
         held: list[Delta] = []

@@ -39,7 +39,7 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
     left = set[str]()
     reduced = _reduced(schema, left)
     if isinstance(reduced, dict):
-        reduced["x-guidance"] = {"lenient": True}
+        reduced["x-guidance"] = {"lenient": True, "whitespace_flexible": False}
     return reduced, frozenset(left)
 
 
