@@ -18,7 +18,7 @@ from rich.text import Text as RichText
 
 import redraft
 from redraft.cli.watch import Watch
-from redraft.revision.ops import Text
+from redraft.revision.ops import Progress, Text
 
 PROMPT = "Describe a lighthouse."
 CHECKS = ["words<=30", "lacks:light"]
@@ -33,7 +33,9 @@ async def draw(seed: int) -> str:
     console.print(RichText.assemble(("$ ", "green"), f"redraft ask {PROMPT!r} {checks} --no-steer\n"))
     with Watch(console) as watch:
         async for event in redraft.stream(PROMPT, checks=CHECKS, steer=False, seed=seed, max_tokens=200):
-            if not isinstance(event, Text):  # what moves on a real terminal would be drawn again and again
+            if not isinstance(
+                event, Text | Progress
+            ):  # what moves on a real terminal would be drawn again and again
                 watch.show(event)
     return console.export_svg(title="redraft ask")
 

@@ -228,8 +228,9 @@ def test_a_terminal_shows_steps_and_diffs_and_what_it_is_told() -> None:
     with Terminal("-m", model, "-c", "words<=5", "-c", "lacks:snow") as terminal:
         assert "script is ready" in terminal.see("> ")
         terminal.type("Describe rain.\r")
-        terminal.see("Feedback 1 · to be revised")
+        terminal.see("✗ fails 1 of 2: 6 words, and at most 5 are allowed")
         terminal.see("Revision 1 ───")
+        terminal.see("✓ passes 2 checks")
         terminal.see("every check passed")
         terminal.see("\n> ")
         assert "there is no command '/x'" in terminal.say("/x")
@@ -254,7 +255,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_its_steps(slow: Terminal) -> None:
     slow.see("Revision 1 …")
     slow.type("\x03")
     slow.type("\x03")
-    assert "^C" not in slow.see("cancelled (cancelled)")
+    assert "^C" not in slow.see("stopped  cancelled")
     slow.see("> ")
     slow.see(LEAVING, press="\x03")
     slow.type("/save chat.jsonl\r")
@@ -344,7 +345,7 @@ def test_a_model_whose_process_was_killed_is_started_again(default_model: Path) 
         for process in children(terminal.child.pid):
             os.kill(process, signal.SIGKILL)
         shown = terminal.say("Describe rain.")
-    assert "was killed by SIGKILL. It is started again." in shown
+    assert "was killed by SIGKILL. It is started again." in " ".join(shown.split())
     assert "Answer ───" in shown
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
-from redraft.cli.render import MANY, word_diff
+from redraft.cli.render import MANY, verdict, word_diff
 from redraft.cli.watch import Watch
 from redraft.cli.whole import render_chain
 from redraft.counting import printable
-from redraft.revision.ops import DraftDone, Finished, StepDone, Text
-from redraft.revision.words import STOPS
+from redraft.revision.ops import DraftDone, Finished, Progress, StepDone, Text
+from redraft.revision.words import STOPS, verdict_of
 
 CHAIN = Chain(
     id="q/1",
@@ -122,6 +122,40 @@ def test_of_many_checks_the_first_are_shown() -> None:
     assert f"c{MANY}" not in text
 
 
+def test_the_verdict_of_checks_is_said_in_colour_and_words() -> None:
+    results = [
+        CheckResult(name=f"c{n}", passed=n > 1, score=1, message=f"The answer has {n}.") for n in range(3)
+    ]
+    text = drawn(CHAIN, terminal=True)
+    assert "\x1b[1;31m✗ fails its check: It has cold." in text
+    assert verdict_of(results[1:]) == "fails 1 of 2: 1."
+    assert verdict_of(results) == "fails 2 of 3"
+    assert [str(line).strip() for line in verdict(results)] == [
+        "✗ fails 2 of 3",
+        "✗ c0  The answer has 0.",
+        "✗ c1  The answer has 1.",
+    ]
+    assert [str(line) for line in verdict(results[2:])] == ["✓ passes its check"]
+
+
+def test_a_revision_that_changes_nothing_is_one_line() -> None:
+    same = CHAIN.model_copy(update={"steps": (CHAIN.steps[1], CHAIN.steps[1]), "best": 0})
+    shown = watched(same)
+    for text in (drawn(same), shown):
+        assert "Revision 1 · the same text again" in text
+    assert drawn(same).count("Rain is water that falls.") == 1
+    assert shown.count("Rain is water that falls.") == 2, (
+        "as the first answer, and as the best one at the end"
+    )
+
+
+def test_a_long_best_answer_is_not_printed_again() -> None:
+    long = Step(answer="\n".join(f"Line {n}." for n in range(20)))
+    shown = watched(CHAIN.model_copy(update={"steps": (long, CHAIN.steps[2]), "best": 0}))
+    assert shown.count("Line 7.") == 1
+    assert "best     the first answer" in shown
+
+
 def test_every_stop_reason_has_words() -> None:
     from typing import get_args
 
@@ -130,16 +164,22 @@ def test_every_stop_reason_has_words() -> None:
     assert set(STOPS) == set(get_args(Stop))
 
 
-def test_watching_shows_each_step_once_and_the_best_again() -> None:
+def watched(chain: Chain) -> str:
     console = Console(file=io.StringIO(), width=80, force_terminal=False)
     with Watch(console) as watch:
-        for index, step in enumerate(CHAIN.steps):
+        watch.wait("Loading the model")
+        for index, step in enumerate(chain.steps):
             watch.show(Text("answer", index, step.answer))
+            watch.show(Progress(chain))
             if step.feedback:
                 watch.show(Text("feedback", index, step.feedback.text))
             watch.show(StepDone(index, step))
-        watch.show(Finished(CHAIN))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+        watch.show(Finished(chain))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_watching_shows_each_step_once_and_the_best_again() -> None:
+    text = watched(CHAIN)
     assert text.count("Rain is water that falls and is cold.") == 1
     assert text.count("Rain is water that falls.\n") == 2
     assert text.index("Revision 1 · best") > text.index("Revision 2")
@@ -160,7 +200,7 @@ def test_the_draft_that_is_gone_on_with_is_printed_once_and_named() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.count("Rain is wet.") == 1
     assert "Draft 2 · best draft" in text
-    assert "the best draft" in text.splitlines()[-2]
+    assert "best     the best draft" in text
     assert "the first answer" not in text
     assert "the best draft" in drawn(chain)
 

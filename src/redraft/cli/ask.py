@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.asked import one_text, read_piped
-from redraft.cli.lines import say_derived, say_faults, say_wait
+from redraft.cli.lines import say_derived, say_faults, say_wait, without_echo
 from redraft.cli.options import CacheFile, Given, check_utf8, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.shell import only_ours, write
@@ -103,10 +103,12 @@ async def _make(settings: Settings, prompt: Prompt, cache: Path | None, *, watch
             cancel.cancel()
 
         loop.add_signal_handler(signal.SIGINT, stop)
-        events = await stack.enter_async_context(aclosing(make(prompt, options, load)))
         if not watch:
-            return await finished(events)
+            return await finished(await stack.enter_async_context(aclosing(make(prompt, options, load))))
 
-        from redraft.cli.watch import Watch
+        from redraft.cli.watch import Watch, loading
 
-        return await finished(events, stack.enter_context(Watch()).show)
+        shown = stack.enter_context(Watch())
+        stack.enter_context(without_echo())
+        events = await stack.enter_async_context(aclosing(make(prompt, options, loading(load, shown))))
+        return await finished(events, shown.show)

@@ -118,6 +118,9 @@ def without_echo() -> Iterator[None]:
     """Do not show keys, such as `^C`, within the moving text. What is typed is there at the next prompt."""
     import termios
 
+    if not sys.stdin.isatty():
+        yield
+        return
     before = termios.tcgetattr(sys.stdin)
     silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
     termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)

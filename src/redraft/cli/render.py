@@ -6,7 +6,7 @@ colours, a diff is written with `[-gone-]` and `{+new+}`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from redraft.chain import CheckResult, Feedback, Step
 from redraft.counting import printable
-from redraft.revision.words import VERDICTS, changes, chosen, name_of, why_cut
+from redraft.revision.words import VERDICTS, changes, chosen, name_of, verdict_of, why_cut
 
 LONGEST = 100_000  # most characters of one text that are shown. Laying out 200 MB took minutes.
 MANY = 1_000  # most messages, answers, and checks of one answer, that are shown
@@ -53,9 +53,16 @@ def left_out(count: int, what: str) -> list[Text]:
     return [Text(f"… and {more:,} more {what}. To see them: redraft show --json", "dim")] if more > 0 else []
 
 
-def heading(index: int, *, best: bool = False, chosen: bool = False, mended: bool = False) -> RenderableType:
-    """Return the line above an answer. `chosen` is whether it is the best of several drafts."""
-    marks = " · mended" * mended + " · best draft" * chosen + " · best" * best
+def heading(
+    index: int, *, best: bool = False, chosen: bool = False, mended: bool = False, same: bool = False
+) -> RenderableType:
+    """Return the line above an answer. `chosen` is whether it is the best of several drafts.
+
+    `same` is whether it repeats the answer before it. Then this line is all that is shown of it.
+    """
+    marks = (
+        " · mended" * mended + " · the same text again" * same + " · best draft" * chosen + " · best" * best
+    )
     return rule(name_of(index) + marks)
 
 
@@ -69,7 +76,7 @@ def draft(step: Step, name: str) -> Iterator[RenderableType]:
     yield rule(name)
     yield Text(shown(step.answer))
     yield from notes(step)
-    yield Padding(Group(*map(check_line, step.checks[:MANY])), (1, 0, 1, 2), expand=False)
+    yield Padding(Group(*verdict(step.checks)), (1, 0, 1, 2), expand=False)
 
 
 def best_draft(index: int) -> RenderableType:
@@ -97,15 +104,25 @@ def notes(step: Step) -> list[Text]:
     return [*why, *(Text(text, "yellow") for text in texts)]
 
 
-def feedback(given: Feedback, index: int) -> RenderableType:
-    """Render the feedback on an answer, with the verdict."""
-    verdict, style = VERDICTS[given.verdict], _STYLES[given.verdict]
-    title = Text.assemble((f"Feedback {index + 1}", "bold"), " · ", (verdict, style))
-    parts: list[RenderableType] = [title]
-    if given.text and (given.by != "checks" or not given.checks):  # else the lines of the checks say it
-        parts.append(Text(shown(given.text), "italic"))
-    parts += [*map(check_line, given.checks[:MANY]), *left_out(len(given.checks), "checks")]
-    return Padding(Group(*parts), (1, 0, 1, 2), expand=False)
+def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableType:
+    """Render the feedback on an answer, with the verdict. `every` lists the checks that pass too."""
+    parts: list[RenderableType] = []
+    if given.by != "checks" or not given.checks:  # else the verdict of the checks says it
+        words, style = VERDICTS[given.verdict], _STYLES[given.verdict]
+        parts.append(Text.assemble((f"Feedback {index + 1}", "bold"), " · ", (words, style)))
+        parts += [Text(shown(given.text), "italic")] * bool(given.text)
+    return Padding(Group(*parts, *verdict(given.checks, every=every)), (1, 0, 1, 2), expand=False)
+
+
+def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text]:
+    """Render what checks found: passed or failed in colour and words, and lines for what that leaves out."""
+    if not results:
+        return []
+    failed = [result for result in results if not result.passed]
+    mark, style = ("✗", "bold red") if failed else ("✓", "bold green")
+    listed = results if every else failed if len(failed) > 1 else []
+    lines = [check_line(result) for result in listed[:MANY]]
+    return [Text(f"{mark} {shown(verdict_of(results))}", style), *lines, *left_out(len(listed), "checks")]
 
 
 def check_line(result: CheckResult) -> Text:

@@ -7,20 +7,23 @@ from contextlib import aclosing
 from typing import Self
 
 from rich.console import Console
-from rich.live import Live
-from rich.padding import Padding
 from rich.text import Text as RichText
 
 from redraft.chain import Chain, Step
 from redraft.cli import render
 from redraft.cli.lines import interrupts, without_echo
+from redraft.cli.moving import Moving
 from redraft.cli.whole import summary
 from redraft.counting import printable
-from redraft.revision.api import finished
+from redraft.engines.base import Engine
+from redraft.engines.load import fetches
+from redraft.revision.api import Load, Role, finished
 from redraft.revision.cancel import CancelToken
-from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, StepDone, Text
+from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text
 from redraft.revision.state import complete_steps
 from redraft.revision.words import name_of
+
+FINISHED_LINES = 12  # an answer of more lines is not printed again at the end
 
 
 class Watch:
@@ -31,9 +34,8 @@ class Watch:
 
     def __init__(self, console: Console | None = None, *, earlier: Sequence[Step] = ()) -> None:
         self.console = console or Console(highlight=False)
-        self._live: Live | None = None
+        self._moving = Moving(self.console)
         self._place: tuple[str, int] | None = None
-        self._pieces: list[str] = []
         self._before: Step | None = earlier[-1] if earlier else None
         self._answers_shown = len(earlier)
         self._drafts: list[str] = []
@@ -42,8 +44,12 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._settle()
+        self._settle()
+
+    def wait(self, title: str = "Waiting for the model") -> None:
+        """Show what is waited for, and for how long, until there is something else to show."""
+        self._settle()
+        self._moving.begin(title)
 
     def show(self, event: Event) -> None:
         """Show one event."""
@@ -53,6 +59,8 @@ class Watch:
             self._draft(event)
         elif isinstance(event, StepDone):
             self._step(event.index, event.step)
+        elif isinstance(event, Progress):
+            self.wait()
         elif isinstance(event, Interrupted):
             self._place = None  # the moving text is written again
             self._settle()
@@ -64,24 +72,15 @@ class Watch:
         if (event.kind, event.index) != self._place:
             self._settle()
             self._place = (event.kind, event.index)
-            self._live = Live(console=self.console, transient=True, refresh_per_second=12)
-            self._live.start()
-        self._pieces.append(event.text)
-        if self._live is not None:  # the end of the text moves, as much as the screen holds
-            lines = printable("".join(self._pieces)).splitlines()
-            room = max(self.console.height - 4, 3)
-            tail = RichText("\n".join(lines[-room:]))
-            tail.truncate(self.console.width * room)
-            criticism = event.kind == "feedback"
-            name = f"Feedback {event.index + 1}" if criticism else name_of(event.index)
-            text = RichText.assemble((f"{name} …\n", "dim"), tail)
-            self._live.update(Padding(text, (0, 0, 0, 2 if criticism else 0)))
+            if event.kind == "feedback":
+                self._moving.begin(f"Feedback {event.index + 1}", indent=2)
+            else:
+                self._moving.begin(name_of(event.index))
+        self._moving.add(event.text)
 
     def _settle(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-        self._live, place, self._place = None, self._place, None
-        text, self._pieces = "".join(self._pieces), []
+        text = self._moving.end()
+        place, self._place = self._place, None
         if place is not None and place[0] == "answer":
             self._answer(place[1], Step(answer=text.strip()))
 
@@ -91,8 +90,10 @@ class Watch:
         if index == 0 and step.answer in self._drafts:  # it stands there already
             self.console.print(render.best_draft(self._drafts.index(step.answer)))
         else:
-            self.console.print(render.heading(index, mended=step.by == "fix"))
-            self.console.print(render.answer(step, self._before, self.console))
+            same = self._before is not None and self._before.answer == step.answer
+            self.console.print(render.heading(index, mended=step.by == "fix", same=same))
+            if not same:
+                self.console.print(render.answer(step, self._before, self.console))
         self._before, self._answers_shown = step, index + 1
 
     def _draft(self, event: DraftDone) -> None:
@@ -114,9 +115,11 @@ class Watch:
         self._settle()
         chain = event.chain
         self.console.print(RichText())
-        if chain.best is not None and chain.best < len(chain.steps) - 1:  # not the last one: print it again
-            self.console.print(render.heading(chain.best, best=True))
-            self.console.print(RichText(printable(chain.answer)))
+        best = RichText(printable(chain.answer))
+        is_last = chain.best in (None, len(chain.steps) - 1)
+        if not is_last and len(best.wrap(self.console, self.console.width)) <= FINISHED_LINES:
+            self.console.print(render.heading(chain.best or 0, best=True))
+            self.console.print(best)
             self.console.print(RichText())
         self.console.print(summary(chain))
 
@@ -126,4 +129,18 @@ async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made
     earlier = complete_steps(made) if made else ()
     async with aclosing(events):
         with interrupts(lambda *_: cancel.cancel()), without_echo(), Watch(earlier=earlier) as watch:
+            watch.wait()
             return await finished(events, watch.show)
+
+
+def loading(load: Load, watch: Watch) -> Load:
+    """Return a `load` that is shown. A model that is not here shows how it is fetched."""
+
+    async def shown(role: Role, reference: str) -> Engine:
+        if not fetches(reference):
+            watch.wait(f"Loading the {role}")
+        engine = await load(role, reference)
+        watch.wait()
+        return engine
+
+    return shown

@@ -11,22 +11,21 @@ from rich.table import Table
 from rich.text import Text
 
 from redraft.chain import Chain, Step, content_of, other_parts
-from redraft.cli.render import MANY, answer, check_line, draft, feedback, heading, left_out, notes, shown
+from redraft.cli.render import MANY, answer, draft, feedback, heading, left_out, notes, shown, verdict
 from redraft.revision.words import STOPS, usage_line
 
 
 def summary(chain: Chain) -> RenderableType:
-    """Render the end of a chain: its stop, the best answer with its checks, and the cost."""
+    """Render the end of a chain: the best answer with its verdict, why it stopped, and the cost."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
-    if chain.stop is not None:
-        table.add_row("stopped", f"{STOPS[chain.stop]} ({chain.stop})")
     if chain.best is not None:
         first = "the best draft" if chain.drafts else "the first answer"
         name = first if chain.best == 0 else f"revision {chain.best}"
-        results = chain.steps[chain.best].checks
-        table.add_row("best", Group(Text(name), *map(check_line, results[:MANY])))
+        table.add_row("best", Group(Text(name), *verdict(chain.steps[chain.best].checks)))
+    if chain.stop is not None:
+        table.add_row("stopped", STOPS[chain.stop])
     table.add_row("used", usage_line(chain))
     return table
 
@@ -57,10 +56,11 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
     before: Step | None = None
     for index, step in enumerate(chain.steps[:MANY]):
         marks = {"chosen": not index and bool(chain.drafts), "mended": step.by == "fix"}
-        title = heading(index, best=index == chain.best, **marks)
-        parts += [title, answer(step, before, console), *notes(step)]
+        same = before is not None and before.answer == step.answer
+        parts.append(heading(index, best=index == chain.best, same=same, **marks))
+        parts += [*([] if same else [answer(step, before, console)]), *notes(step)]
         if step.feedback is not None:
-            parts.append(feedback(step.feedback, index))
+            parts.append(feedback(step.feedback, index, every=True))
         before = step
     parts += [*left_out(len(chain.steps), "answers"), Text(), summary(chain)]
     return Group(*parts)

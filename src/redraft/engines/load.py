@@ -552,6 +552,16 @@ async def _script(named: ModelReference, _opening: Opening) -> Engine:
 SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(named.target), named))
 
 
+def fetches(ref: str) -> bool:
+    """Return whether a model has to be fetched before it can be opened."""
+    for named in map(parse_reference, references_of(ref)):
+        if named.kind == "hub" and hub.find(named.target, named.selects) is None:
+            return True
+        if named.kind == "default" and not default_model.DEFAULT.path.exists():
+            return True
+    return False
+
+
 def local_file(named: ModelReference) -> Path:
     """Return the file of a `default`, `gguf` or `hub` reference, and fetch it if necessary. Blocks.
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Literal
 
-from redraft.chain import ESTIMATED, PARTLY, Chain, Step, Stop, Usage, Verdict, is_blank
+from redraft.chain import ESTIMATED, PARTLY, Chain, CheckResult, Step, Stop, Usage, Verdict, is_blank
 from redraft.counting import counted
 from redraft.errors import EngineError
 
@@ -89,6 +89,20 @@ def chosen(step: Step) -> str:
     if choice.way in ("repair", "revision"):
         what = f"A {choice.way} of {name_of(choice.of).lower() if choice.of else 'the answer'}"
     return f"{what}: {choice.why}."
+
+
+def verdict_of(results: Sequence[CheckResult]) -> str:
+    """Return what checks found in words: `passes 3 checks`, `fails 1 of 3: 16 words, and at most 8 …`."""
+    failed = [result for result in results if not result.passed]
+    if not failed:
+        return "passes its check" if len(results) == 1 else f"passes {len(results)} checks"
+    of = "its check" if len(results) == 1 else f"{len(failed)} of {len(results)}"
+    return f"fails {of}: {_brief(failed[0].message)}" if len(failed) == 1 else f"fails {of}"
+
+
+def _brief(message: str) -> str:
+    """Return the message of a check without its subject, which stands before it."""
+    return re.sub(r"^The answer (has )?", "", message)
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:
