@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from redraft.machine import free_memory
+import pytest
+
+from redraft.machine import free_memory, instructions
 
 
 def test_pages_of_files_are_no_memory_that_a_container_has_used_up(tmp_path: Path) -> None:
@@ -17,3 +19,25 @@ def test_pages_of_files_are_no_memory_that_a_container_has_used_up(tmp_path: Pat
     (tmp_path / "memory.max").write_text("max\n")
     assert free_memory(tmp_path) > 50e6
     assert free_memory(tmp_path / "none") > 50e6
+
+
+@pytest.mark.parametrize(
+    ("flags", "there"),
+    [
+        ("fpu avx avx2", {"AVX2"}),
+        ("fpu avx2 avx512f avx512_vnni amx_tile", {"AVX2", "AVX-512", "VNNI", "AMX"}),
+        ("fpu avx2 avx_vnni", {"AVX2", "VNNI"}),
+    ],
+)
+def test_the_instructions_of_a_processor(tmp_path: Path, flags: str, there: set[str]) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\n\nprocessor : 1\nflags\t\t: fpu\n")
+    found = instructions(cpuinfo)
+    assert found
+    assert {name for name, has in found.items() if has} == there
+
+
+def test_instructions_that_no_system_tells(tmp_path: Path) -> None:
+    assert instructions(tmp_path / "none") is None
+    (tmp_path / "arm").write_text("processor : 0\nFeatures : fp asimd\n")
+    assert instructions(tmp_path / "arm") is None

@@ -5,15 +5,15 @@ It looks at this machine only: no server is asked, and no key is shown. `redraft
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pkgutil import resolve_name
 from urllib.parse import urlsplit
@@ -21,7 +21,9 @@ from urllib.parse import urlsplit
 from redraft import __version__
 from redraft.config import PREFIX, Config, config_path, load_config
 from redraft.engines.llamacpp import default_model
+from redraft.engines.load import MANY, has_llamacpp, has_openvino
 from redraft.errors import ModelError, UsageError, install
+from redraft.machine import has_gpu, instructions
 from redraft.plugins import KINDS, OWN, PluginError, all_plugins
 from redraft.servers import SERVERS
 
@@ -40,8 +42,9 @@ class Finding:
     type_next: str = ""
 
 
-USED = ("local", "data", "weights", "train", "dpo", "serve", "eval")
+USED = ("local", "cpu", "data", "weights", "train", "dpo", "serve", "eval")
 """The extras that a command uses. The others are for commands still to come."""
+_NATIVE = {"local": "xllamacpp", "cpu": "openvino_genai"}  # modules that may fail to load
 
 
 def findings() -> Iterator[Finding]:
@@ -68,11 +71,39 @@ def findings() -> Iterator[Finding]:
         yield Finding("config file", exists or None, f"{config.path}" if exists else f"none at {config.path}")
         yield from _keys(config)
     yield _gpu()
+    has = instructions()
+    yield _processor(has, system)
+    yield engine_for(has, llamacpp=has_llamacpp(), openvino=has_openvino(), gpu=has_gpu())
+
+
+def _processor(has: Mapping[str, bool] | None, system: str) -> Finding:
+    if has is None:
+        return Finding("processor", None, f"its instructions are not known on {system}")
+    lacks = [f"no {name}" for name, there in has.items() if not there]
+    return Finding("processor", well=True, found=", ".join([*(name for name in has if has[name]), *lacks]))
+
+
+def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool, gpu: bool) -> Finding:
+    """Return which engine is best for GGUF files, and why. `has` are the processor's `instructions`."""
+    wide = [name for name in ("AVX-512", "VNNI", "AMX") if has and has[name]]
+    why = f"it uses {' and '.join(wide)}" if wide else "it computes them as one batch"
+    many = f"{MANY} streams and more: {why}"
+    if not (llamacpp or openvino):
+        return Finding("engine", None, "none for GGUF files is installed", install("local"))
+    if gpu:
+        return Finding("engine", well=True, found="llama.cpp, whose build may use the GPU")
+    if has and not has["AVX2"]:
+        found = "OpenVINO: the processor lacks AVX2, for which llama.cpp is built"
+        return Finding("engine", openvino, found, "" if openvino else install("cpu"))
+    if not openvino:
+        return Finding("engine", None, f"llama.cpp; OpenVINO is faster for {many}", install("cpu"))
+    found = f"llama.cpp; OpenVINO for {many}" if llamacpp else "OpenVINO"
+    return Finding("engine", well=True, found=found, type_next="redraft doctor --bench" if llamacpp else "")
 
 
 def first_command() -> str:
     """Return the command to type first on this machine."""
-    if importlib.util.find_spec("xllamacpp"):
+    if has_llamacpp():
         return "redraft ask \"Describe a lighthouse.\" --check 'words<=30'"
     return 'redraft ask "Describe a lighthouse." --model http://localhost:8000/v1#model'
 
@@ -97,10 +128,10 @@ def _extras() -> Iterator[Finding]:
             yield Finding(f"[{extra}]", None, some + ", ".join(missing), install(extra))
         else:
             try:
-                if extra == "local":
-                    import xllamacpp  # noqa: F401
+                if extra in _NATIVE:
+                    import_module(_NATIVE[extra])
             except Exception as error:  # noqa: BLE001  (the user should see any error)
-                found = f"xllamacpp is installed and does not load: {error}"
+                found = f"{_NATIVE[extra]} is installed and does not load: {error}"
                 again = install(extra).replace("install ", "install --force-reinstall ")
                 repair = "apt install libgomp1" if "libgomp" in str(error) else again
                 yield Finding(f"[{extra}]", well=False, found=found, type_next=repair)
@@ -152,7 +183,7 @@ def _keys(config: Config) -> Iterator[Finding]:
 
 def _gpu() -> Finding:
     """Return the GPU that the driver lists. An engine may still lack support for it."""
-    if platform.system() == "Darwin" and platform.machine() == "arm64":
+    if platform.system() == "Darwin" and has_gpu():
         return Finding("GPU", well=True, found="Apple, by Metal")
     tool = shutil.which("nvidia-smi")
     if tool is None:

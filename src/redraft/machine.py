@@ -14,6 +14,20 @@ def all_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_SETS = {"AVX2": {"avx2"}, "AVX-512": {"avx512f"}, "VNNI": {"avx512_vnni", "avx_vnni"}, "AMX": {"amx_tile"}}
+"""Sets of instructions that engines use, with their names in /proc/cpuinfo."""
+
+
+def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, bool] | None:
+    """Return which sets of instructions an x86 processor has; None where the system does not say so."""
+    try:
+        lines = cpuinfo.read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    flags = next((set(line.split()) for line in lines if line.startswith("flags")), None)
+    return None if flags is None else {name: bool(flags & known) for name, known in _SETS.items()}
+
+
 def has_gpu() -> bool:
     """Return whether this machine seems to have a GPU: a Mac's own, or one with NVIDIA's driver."""
     mac = platform.system() == "Darwin" and platform.machine() == "arm64"

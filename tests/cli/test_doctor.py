@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from typer.testing import CliRunner
 from redraft import __version__
 from redraft.cli import app
 from redraft.config import config_path
+from redraft.engines import speed
 from redraft.engines.llamacpp import default_model
-from redraft.installation import USED, Finding, extras, findings
+from redraft.installation import USED, Finding, engine_for, extras, findings
+from redraft.weights.gguf.from_folder import export_gguf
+from tests.weights.tiny_folders import tiny_folder
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +60,7 @@ def test_the_command() -> None:
 
 def test_every_extra_is_told_with_what_installs_it() -> None:
     assert extras()["local"] == ["xllamacpp"]
-    assert {"data", "dpo", "eval", "local", "serve", "train", "weights"} == set(USED) < set(extras())
+    assert {"cpu", "data", "dpo", "eval", "local", "serve", "train", "weights"} == set(USED) < set(extras())
     for extra in USED:
         finding = found(f"[{extra}]")
         assert finding.well or finding.type_next.startswith(f"pip install '.[{extra}]'")
@@ -70,6 +74,82 @@ def test_a_model_that_is_missing_and_one_that_is_damaged() -> None:
     damaged = found("default model")
     assert (damaged.well, damaged.type_next) == (False, "redraft model get default")
     assert "is damaged" in damaged.found
+
+
+def test_the_processor_is_told_where_the_system_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    has = {"AVX2": True, "AVX-512": True, "VNNI": False, "AMX": False}
+    monkeypatch.setattr("redraft.installation.instructions", lambda: has)
+    assert found("processor").found == "AVX2, AVX-512, no VNNI, no AMX"
+    monkeypatch.setattr("redraft.installation.instructions", lambda: None)
+    assert found("processor").well is None
+    assert "not known on" in found("processor").found
+
+
+WIDE = {"AVX2": True, "AVX-512": True, "VNNI": True, "AMX": False}
+PLAIN = dict.fromkeys(WIDE, False) | {"AVX2": True}
+
+
+@pytest.mark.parametrize(
+    ("has", "there", "well", "said", "type_next"),
+    [
+        (
+            WIDE,
+            "llamacpp openvino",
+            True,
+            "OpenVINO for 4 streams and more: it uses AVX-512 and VNNI",
+            "--bench",
+        ),
+        (PLAIN, "llamacpp openvino", True, "4 streams and more: it computes them as one batch", "--bench"),
+        (None, "llamacpp openvino", True, "4 streams and more: it computes them as one batch", "--bench"),
+        (WIDE, "llamacpp", None, "llama.cpp; OpenVINO is faster for 4 streams", "'.[cpu]'"),
+        (WIDE, "openvino", True, "OpenVINO", ""),
+        (WIDE, "llamacpp openvino gpu", True, "llama.cpp, whose build may use the GPU", ""),
+        (dict.fromkeys(WIDE, False), "llamacpp", False, "the processor lacks AVX2", "'.[cpu]'"),
+        (dict.fromkeys(WIDE, False), "llamacpp openvino", True, "the processor lacks AVX2", ""),
+        (WIDE, "", None, "none for GGUF files is installed", "'.[local]'"),
+    ],
+)
+def test_the_best_engine_and_why(
+    has: dict[str, bool] | None, there: str, well: bool | None, said: str, type_next: str
+) -> None:
+    names = ("llamacpp", "openvino", "gpu")
+    finding = engine_for(has, **{name: name in there.split() for name in names})
+    assert finding.well is well
+    assert said in finding.found
+    assert type_next in finding.type_next
+
+
+def test_engines_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino_genai")
+    pytest.importorskip("xllamacpp")
+    export_gguf(tiny_folder(tmp_path / "tiny"), tmp_path / "tiny.gguf", quant="f16")
+    monkeypatch.setattr(speed, "SECONDS", 0.3)
+    result = CliRunner().invoke(app, ["doctor", "--bench", "--model", str(tmp_path / "tiny.gguf")])
+    assert result.exit_code == 0, result.output
+    told = re.findall(r"(\w+) +(\d) at once +(\d+) tokens/s", result.stdout)
+    assert [each[:2] for each in told] == [
+        ("llamacpp", "1"),
+        ("llamacpp", "8"),
+        ("openvino", "1"),
+        ("openvino", "8"),
+    ]
+    assert all(int(rate) for *_, rate in told)
+    best = max(told[1], told[3], key=lambda each: int(each[2]))[0]
+    assert f"best with 8: --engine {best}, " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "default"], "--model is for --bench"),
+        (["--bench", "--model", "http://127.0.0.1:9/v1#m"], "is computed elsewhere"),
+        (["--bench", "--model", "none.gguf"], "there is no model file none.gguf"),
+    ],
+)
+def test_what_cannot_be_measured(words: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, ["doctor", *words])
+    assert result.exit_code in (2, 3)
+    assert said in result.stderr
 
 
 def test_keys_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from redraft.engines.base import EngineInfo
+from redraft.engines.load import MANY
 from redraft.engines.openvino import models
 from redraft.evaluation.diagnosis.runs import StrategyRuns
 from redraft.options import Flags
-from redraft.revision.settings import MANY, Settings
+from redraft.revision.settings import Settings
 from redraft.runs.plan import RunPlan
 from redraft.serve.start import opened
 from redraft.weights.gguf.from_folder import export_gguf

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from redraft.engines.base import Engine
-from redraft.engines.load import has_openvino, lacks_adapter, load_engine
+from redraft.engines.load import MANY, has_openvino, lacks_adapter, load_engine
 from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError, shown
@@ -29,12 +29,6 @@ from redraft.verify.parse import parse_checks
 
 if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches  # it needs httpx
-
-
-MANY = 4
-"""Streams from which OpenVINO is taken. Tokens a second of processor time, with one thread and the default
-model, were 0.9 times llama.cpp's with one stream, 1.6 with 2, 2.0 with 4 and 2.4 with 8; it starts 1.5 s
-later."""
 
 
 @dataclass(frozen=True)
