@@ -32,7 +32,7 @@ help:
 .venv/.stamp: pyproject.toml constraints.txt
 	$(call need_python)
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP) --no-compile --editable '.[cpu,data,train,dpo,web,otel,eval,dev]'
+	$(BIN)/$(PIP) --no-compile --editable '.[cpu,data,train,dpo,serve,otel,eval,dev]'
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib src || true  # some packages hold templates of files
 	@touch $@
 
@@ -58,7 +58,7 @@ demo:
 	{ $(DEMO)/bin/$(DEMO_ASK) || test $$? = 1; } && \
 	echo && echo "$$(( $$(date +%s) - start )) s in all (at most $(DEMO_SECONDS) with a warm package cache)," \
 	  "$$(du -sm $(DEMO) | cut -f1) MB installed beside the model (at most $(DEMO_MB))." && \
-	echo "To watch it in a browser: $(DEMO)/bin/pip install '.[local,web]' && $(DEMO)/bin/redraft serve --model default" && \
+	echo "To watch it in a browser: $(DEMO)/bin/pip install '.[local,serve]' && $(DEMO)/bin/redraft serve --model default" && \
 	echo "  and open http://127.0.0.1:8321/"
 
 model: .venv/.stamp

@@ -355,7 +355,15 @@ def test_the_api_is_described() -> None:
     properties = schemas["ChatRequest"]["properties"]
     assert properties["temperature"]["anyOf"][0]["minimum"] == 0
     assert properties["max_tokens"]["anyOf"][0]["maximum"] == 16_384
-    assert set(schemas["Revision"]["properties"]) == {"min", "max", "checks", "budget"}
+    assert set(schemas["Revision"]["properties"]) == {
+        "min",
+        "max",
+        "mode",
+        "drafts",
+        "given",
+        "checks",
+        "budget",
+    }
     assert document["paths"]["/metrics"]["get"]["responses"]["200"]["content"].keys() == {"text/plain"}
     assert all(
         "default" in each["responses"] for path in document["paths"].values() for each in path.values()

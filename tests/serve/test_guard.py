@@ -77,6 +77,7 @@ def test_a_port_that_is_taken_is_an_error() -> None:
 
 ROUTES = [
     ("GET", "/v1/models"),
+    ("GET", "/v1/checks"),
     ("GET", "/v1/models/plain"),
     ("GET", "/openapi.json"),
     ("GET", "/metrics"),

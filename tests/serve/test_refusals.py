@@ -225,7 +225,7 @@ def test_the_message_names_the_part_that_is_wrong(
     [
         (CHAT, {"temprature": 1}, "temprature", "'temperature'"),
         (CHAT, {"revision": {"maximum": 1}}, "revision.maximum", "'max'"),
-        (CHAT, {"revision": {"drafts": 2}}, "revision.drafts", "in revision. It may have: min, max"),
+        (CHAT, {"revision": {"prompts": "task"}}, "revision.prompts", "in revision. It may have: min, max"),
         (CHAT, {"stream_options": {"usage": True}}, "stream_options.usage", "include_usage"),
         (CHAT, {"extra_body": {"top_k": 3}}, "extra_body", "in a chat request"),
         (CHAT, {"cache": "/etc/passwd"}, "cache", ""),

@@ -32,7 +32,6 @@ class PageFlags:
 
     page: Annotated[bool, _page("Serve a web page too, at /.", "--page/--no-page")] = True
     votes: Annotated[Path, _page("Where the votes of the page go.", metavar="FILE")] = Path("votes.jsonl")
-    share: Annotated[bool, _page("Give the page a public address, by Gradio's tunnel.", "--share")] = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,8 @@ def serve(
     )
     server.check()
     with server_log(as_json=logs.log_json):
-        server.run(PageVotes(page.votes).add)
+        votes = PageVotes(page.votes)
+        server.run(lambda ballot: votes.add(**dict(ballot)))
 
 
 _A_MODEL = "A model reads: name: {model: default}"

@@ -28,11 +28,11 @@ from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys, utc_now
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
-from redraft.serve.page.mount import Logins, Page
-from redraft.serve.page.work import Service, Store
+from redraft.serve.page.logins import Logins
+from redraft.serve.page.mount import Page, Store
 from redraft.serve.replies import ChatReply
 from redraft.serve.request_log import RequestLog
-from redraft.serve.requests import Accepted, ChatRequest, ModelRequest
+from redraft.serve.requests import Accepted, ChatRequest, ModelRequest, read_checks
 from redraft.serve.responses import ResponseReply, ResponseRequest
 from redraft.verify.kinds import check_kinds
 from redraft.verify.pattern import within
@@ -76,11 +76,10 @@ def make_app(
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Refusal, _refused)
     app.include_router(_asking(models, gate, limits))
+    app.include_router(_checking(limits))
     app.include_router(_watching(models, gate, metrics))
-    page = None
-    if store is not None:
-        service = Service(models, gate, limits, metrics, request_log)
-        page = Page(service, None if keys is None else Logins(keys), store)
+    logins = None if keys is None else Logins(keys)
+    page = None if store is None else Page(limits, logins, store)
     return Guard(app, keys, metrics, request_log, page)
 
 
@@ -186,6 +185,30 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
         if request.state.key.models is not None:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", "figures are for keys that may use all models.")
         return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    return router
+
+
+def _checking(limits: Limits) -> APIRouter:
+    router = APIRouter()
+
+    def read(check: str) -> Refusal | None:
+        try:
+            with within(limits.reading):
+                read_checks([check])
+        except Refusal as refusal:
+            return refusal
+        return None
+
+    @router.get("/v1/checks")
+    async def list_checks(check: str | None = None) -> dict[str, Any]:
+        """List the kinds of checks that a request may hold; or say what is wrong with one, if anything is."""
+        if check is not None:
+            refusal = await in_daemon_thread(lambda: read(check))
+            return {"object": "check", "check": check, "error": refusal and refusal.body["error"]}
+        kinds = check_kinds("anyone").items()
+        data = [{"id": name, "form": kind.form, "about": kind.about} for name, kind in kinds]
+        return {"object": "list", "data": data}
 
     return router
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -24,7 +25,7 @@ from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.serve.errors import refusal_of, reply_of
 from redraft.serve.gate import Gate
 from redraft.serve.log import REQUEST, parent_of
-from redraft.serve.models import price_in
+from redraft.serve.models import price_in, watched_in
 from redraft.serve.replies import PING, Reply
 from redraft.serve.requests import Accepted
 
@@ -32,6 +33,9 @@ _log = logging.getLogger(__name__)
 
 SILENCE = 15.0
 """Seconds without a piece after which a comment is sent, because proxies close quiet connections."""
+
+GLANCE = 0.5
+"""Seconds between two looks at the health of an engine."""
 
 CLIENT_SECONDS = 60.0
 """Seconds in which a client has to take a piece. After that it counts as gone, and loses its turn."""
@@ -94,7 +98,9 @@ class Exchange(Response):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             with scope["state"]["key"].entered():
-                async with self._gate.entered(self._asked.options.model):
+                async with self._gate.entered(
+                    self._asked.options.model, partial(self._tell, send, "waiting")
+                ):
                     await (self._stream if self._asked.stream else self._whole)(scope, receive, send)
         except ClientGone:
             raise
@@ -115,23 +121,38 @@ class Exchange(Response):
         await JSONResponse(self._reply.whole())(scope, receive, send)
 
     async def _stream(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        async def ping() -> None:
-            while True:
-                before = self._sent
-                await asyncio.sleep(SILENCE)
-                if self._sent == before:
-                    await self._send(send, PING)
-
-        pinging = asyncio.ensure_future(ping())
+        beside = [asyncio.ensure_future(self._ping(send)), asyncio.ensure_future(self._glance(send))]
         try:
             async with aclosing(self._source(self._asked, self._gate.cancel)) as events:
                 async for index, event in events:
                     if lines := b"".join(self._reply.events(index, event)):
                         await self._send(send, lines)
         finally:
-            await _ended(pinging)
+            for task in beside:
+                await _ended(task)
         self._settle(scope["state"])
         await self._send(send, b"".join(self._reply.end()), more=False)
+
+    async def _ping(self, send: Send) -> None:
+        while True:
+            before = self._sent
+            await asyncio.sleep(SILENCE)
+            if self._sent == before:
+                await self._send(send, PING)
+
+    async def _glance(self, send: Send) -> None:
+        """Tell a client that shows steps when the engine stalls, and when it goes on."""
+        before = False
+        while watched := watched_in(self._asked.options):
+            now = any(engine.health.stalled for engine in watched)
+            if now != before:
+                await self._tell(send, "stalled" if now else "going")
+            before = now
+            await asyncio.sleep(GLANCE)
+
+    async def _tell(self, send: Send, what: str) -> None:
+        if self._asked.stream and (line := self._reply.state(what)):
+            await self._send(send, line)
 
     async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:
         async with self._sending:

@@ -9,7 +9,7 @@ best answer so far.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -45,8 +45,10 @@ class Gate:
         self._empty.set()
 
     @asynccontextmanager
-    async def entered(self, engine: object) -> AsyncIterator[None]:
-        """Wait for a turn in the lane of an engine, and hold it in the body."""
+    async def entered(
+        self, engine: object, wait: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncIterator[None]:
+        """Wait for a turn in the lane of an engine, and hold it in the body. Call `wait` if there is none."""
         if self.draining:
             raise unavailable("draining", "the server is about to end, and takes no new requests.")
         while isinstance(engine, WrappedEngine):
@@ -59,6 +61,8 @@ class Gate:
         lane.inside += 1
         self._empty.clear()
         try:
+            if wait and lane.turns.locked():
+                await wait()
             async with lane.turns:
                 yield
         finally:

@@ -35,7 +35,7 @@ class Guard:
     keys: Keys | None  # those that clients may use; None for a server that listens to this machine alone
     metrics: Metrics
     request_log: RequestLog | None = None
-    page: Page | None = None  # the web page. It looks after the keys of its visitors by itself.
+    page: Page | None = None  # the web page, whose files need no key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and note what it took."""
@@ -64,7 +64,7 @@ class Guard:
             seconds = time.monotonic() - began
             self.metrics.note(seen, seconds)
             entry = Entry.of(scope, seconds)
-            _log.log(logging.DEBUG if of_page else logging.INFO, entry)  # the page's chains have own lines
+            _log.log(logging.DEBUG if of_page else logging.INFO, entry)
             known = "key" in seen and not of_page  # strangers could fill the disk
             if self.request_log is not None and scope["method"] == "POST" and known:
                 self.request_log.note(entry, seen.get("chains", ()))
@@ -81,6 +81,8 @@ class Guard:
             return ANYONE
         given = headers.getlist("authorization")
         if len(given) == 1 and (key := self.keys.find(given[0])):
+            return key
+        if not given and self.page and (key := self.page.key_of(headers)):
             return key
         raise Refusal(
             HTTPStatus.UNAUTHORIZED,

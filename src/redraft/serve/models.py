@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
-from redraft.engines.base import Health, Watched
+from redraft.engines.base import Engine, Health, Watched
 from redraft.engines.price import Price
 from redraft.revision.options import RevisionOptions
 from redraft.serve.errors import Refusal
@@ -20,6 +20,12 @@ def price_in(options: RevisionOptions) -> Price | None:
     """Return the price of the model that options name, or else of its engine; None if it is unknown."""
     engine: Any = options.model
     return options.price or engine.info.price
+
+
+def watched_in(options: RevisionOptions) -> list[Watched]:
+    """Return the engines of options that can lose a process or a server."""
+    engines: list[Any] = [options.model, options.critic, options.judge]
+    return [engine for engine in engines if isinstance(engine, Watched)]
 
 
 @dataclass(frozen=True)
@@ -34,18 +40,12 @@ class Model:
     @property
     def watched(self) -> list[Watched]:
         """Its engines that can lose a process or a server."""
-        engines: list[Any] = [self.options.model, self.options.critic, self.options.judge]
-        return [engine for engine in engines if isinstance(engine, Watched)]
+        return watched_in(self.options)
 
     @property
     def down(self) -> bool:
         """Whether an engine that it needs does not work at all."""
         return any(engine.health.down for engine in self.watched)
-
-    @property
-    def stalled(self) -> bool:
-        """Whether an engine that it needs writes nothing until it works again."""
-        return any(engine.health.stalled for engine in self.watched)
 
     @property
     def priced(self) -> bool:
@@ -54,8 +54,18 @@ class Model:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The model as `/v1/models` lists it."""
-        return {"id": self.name, "object": "model", "created": self.created, "owned_by": "redraft"}
+        """The model as `/v1/models` lists it, with what it does by itself."""
+        options, engine = self.options, cast("Engine", self.options.model)
+        does = {
+            "min": options.min_revisions,
+            "max": options.most_revisions,
+            "mode": options.mode,
+            "drafts": options.most_drafts,
+            "checks": [str(getattr(check, "name", check)) for check in options.checks],
+            "images": engine.info.any_message,
+        }
+        own = {"object": "model", "created": self.created, "owned_by": "redraft"}
+        return {"id": self.name, **own, "redraft": does}
 
 
 class Models:

@@ -233,6 +233,10 @@ class Reply(ABC):
             yield event_of({**self._head(1), "choices": [], "usage": self._usage()})
         yield DONE
 
+    def state(self, what: str) -> bytes:  # noqa: ARG002
+        """Return what is streamed when an answer waits or goes on: nothing, unless steps were asked for."""
+        return b""
+
     def failed(self, refusal: Refusal) -> bytes:
         """Return the event of an error after the stream has begun."""
         return event_of(refusal.body)
@@ -276,14 +280,21 @@ class ChatReply(Reply):
 
     def events(self, index: int, event: Event) -> Iterator[bytes]:
         """Take an event of the chain of an answer, and yield what is streamed for it."""
-        message = self.messages[index]
+        message, steps = self.messages[index], self.asked.with_steps
+        if steps and (said := step_event(event, live=message.sure)):
+            yield self._chunk(index, {"redraft": said})
         for piece in message.streamed(event):
-            yield self._said(index, piece)
+            if not steps or piece.field == "content":
+                yield self._said(index, piece)
         if isinstance(event, Finished):
             if message.tool_calls:
                 calls = [{"index": number, **call} for number, call in enumerate(message.tool_calls)]
                 yield self._chunk(index, {"tool_calls": calls})
             yield self._chunk(index, {}, message.finish_reason, **self._chain())
+
+    def state(self, what: str) -> bytes:
+        """Return the event of a state, such as `waiting`, if steps were asked for."""
+        return self._chunk(0, {"redraft": {"type": what}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:
         return {"redraft": self.asked.record_of(self.messages[0].finished)} if self.asked.with_chain else {}
@@ -314,6 +325,27 @@ class ChatReply(Reply):
         logprobs = self._new_logprobs(index)
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return self._piece(choice, **more)
+
+
+def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
+    """Return an event of a chain for clients that show its steps; None if it says nothing about them.
+
+    `live` says that the text of the answer is streamed as content.
+    """
+    match event:
+        case Text(kind, index, text) if not (live and kind == "answer"):
+            return {"type": "text", "kind": kind, "index": index, "text": text}
+        case DraftDone(index, step):
+            return {"type": "draft", "index": index, "step": step.model_dump(mode="json")}
+        case StepDone(index, step):
+            return {"type": "step", "index": index, "step": step.model_dump(mode="json")}
+        case Interrupted(chain):
+            return {
+                "type": "again",
+                "steps": len(complete_steps(chain)),
+                "drafts": len(complete_drafts(chain)),
+            }
+    return None
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode

@@ -30,6 +30,7 @@ from redraft.verify.structure import Json, JsonSchema, read_json
 
 ANSWERS = 8  # most answers to one request (`n`)
 REVISIONS = 16  # most revisions of a chain
+DRAFTS = 8  # most drafts of a chain
 TOKENS = 16_384  # most new tokens of one answer or feedback
 STOPS = 16  # most stop strings
 CHECKS = 32  # most checks of one request
@@ -99,6 +100,7 @@ class Accepted:
     options: RevisionOptions  # those of the model and of the request. Its engine is open.
     stream: bool = False
     with_usage: bool = False
+    with_steps: bool = False
     with_chain: bool = False
     packed: bool = False  # send vectors as floats of 32 bits in base64, as the openai SDK asks for
     noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
@@ -190,8 +192,17 @@ class Revision(Body):
 
     min: Annotated[Any, option("min_revisions", REVISIONS)] = None
     max: Annotated[Any, option("max_revisions", REVISIONS)] = None
+    mode: Annotated[Any, option("mode")] = None
+    drafts: Annotated[Any, option("drafts", DRAFTS)] = None
+    given: Annotated[Any, option("given", schema=TEXT)] = None
     checks: Annotated[Any, option("checks", CHECKS, schema=_CHECKS)] = None
     budget: Annotated[Any, option("budget", schema=_BUDGET)] = None
+
+
+class ChatStreamOptions(StreamOptions):
+    """What the stream of a chat has besides its pieces."""
+
+    include_steps: bool | None = None
 
 
 class RevisedRequest(ModelRequest):
@@ -224,6 +235,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
 
     whole: ClassVar[str] = "a chat request"
     never: ClassVar[tuple[str, ...]] = ("audio", "prediction", "verbosity", "web_search_options")
+    stream_options: ChatStreamOptions | None = None
     messages: Annotated[
         list[Any],
         Field(description="a list of messages: [{'role': 'user', 'content': '…'}]"),
@@ -266,6 +278,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
             options,
             stream=bool(self.stream),
             with_usage=self.with_usage,
+            with_steps=bool(self.stream_options and self.stream_options.include_steps),
             with_chain=bool(self.redraft),
             noted=noted,
         )
@@ -292,7 +305,7 @@ def chain_options(
     if revision and own.get("max_revisions") == 0 and "max_revisions" not in asked:
         own = {name: value for name, value in own.items() if name not in ("max_revisions", "min_revisions")}
     found: dict[str, Any] = {**own, **asked}
-    if checks := [*_checks(asked.get("checks", ())), *wanted]:
+    if checks := [*read_checks(asked.get("checks", ())), *wanted]:
         found["checks"] = [*own.get("checks", ()), *checks]
     budget = _budget(Budget(seconds=limits.seconds), model.options.budget, asked.get("budget"))
     found["budget"] = budget
@@ -308,7 +321,7 @@ def chain_options(
         raise invalid(told(error), "revision") from None
 
 
-def _checks(texts: Sequence[Any]) -> list[Check]:
+def read_checks(texts: Sequence[Any]) -> list[Check]:
     """Read the checks of a request. Those that could run or read something are not known here."""
     if wrong := wrong_item("revision.checks", texts, A_TEXT):
         raise invalid(told(wrong), "revision.checks")

@@ -1,22 +1,19 @@
-"""Start a server: open its models and logs, share its page, and say where it is."""
+"""Start a server: open its models and logs, and say where it is."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from redraft.engines.base import Engine
 from redraft.engines.load import references_of
-from redraft.engines.threads import in_daemon_thread
-from redraft.errors import RedraftError, UsageError, install
+from redraft.errors import UsageError
 from redraft.options import MachineOptions, ServerOptions
 from redraft.revision.options import check_prices
 from redraft.revision.settings import Settings
@@ -26,7 +23,7 @@ from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.log import otlp_provider
 from redraft.serve.models import Model, Models
-from redraft.serve.page.work import Store
+from redraft.serve.page.mount import Store
 from redraft.serve.request_log import RequestLog
 from redraft.serve.run import listen, run, until_signal
 
@@ -49,9 +46,8 @@ class Server:
     queue: int
     max_seconds: float
     drain: float  # seconds for requests to finish at the end
-    page: bool  # serve a web page too, if Gradio is installed
+    page: bool  # serve a web page too
     votes: Path
-    share: bool
     request_log: Path | None
     log_text: bool
     log_json: bool
@@ -68,25 +64,11 @@ class Server:
                 f"{self.votes.parent} is no folder, so votes cannot go to {self.votes.name} there.",
                 hint="Name another file: --votes FILE. Or leave the page out: --no-page",
             )
-        if self.share and not self._has_page:
-            raise UsageError(
-                "--share gives the web page a public address, and there is no page.",
-                hint=f"Install it, and leave out --no-page: {install('web')}",
-            )
-        if self.share and self.keys is None:
-            raise UsageError(
-                "--share lets the whole internet reach the page, and there are no keys.",
-                hint="Add --api-key-file FILE: the page then asks for a key.",
-            )
-
-    @property
-    def _has_page(self) -> bool:
-        return self.page and find_spec("gradio") is not None
 
     def run(self, store: Store) -> None:
         """Serve until a signal."""
         with ExitStack() as exits, listen(self.host, self.port, self.keys) as sock:
-            asyncio.run(self._serving(sock, exits, store if self._has_page else None))
+            asyncio.run(self._serving(sock, exits, store if self.page else None))
 
     async def _serving(self, sock: socket.socket, exits: ExitStack, store: Store | None) -> None:
         written = provider = None
@@ -117,13 +99,8 @@ class Server:
             for name in keys.lacking(names):
                 self._say(f"a key of {keys.path} is for {name!r:.80}, which is not served.")
         address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}/"
-        hint = f"For a web page too: {install('web')}" if self.page else None
-        if self._has_page:
-            hint = f"The page: {address}"
+        hint = f"The page: {address}" if self.page else None
         self._say(f"serving {' and '.join(names)} at {address}v1", hint)
-        if self.share:
-            public = await in_daemon_thread(lambda: open_tunnel(port))
-            self._say(f"the page for everybody who has a key: {public}")
 
     def _say(self, message: str, hint: str | None = None) -> None:
         if not self.log_json:
@@ -161,22 +138,3 @@ async def opened(
             usual = opened["model"].info.name
         found.append(Model((name or usual) + behind, options))
     return found
-
-
-def open_tunnel(port: int) -> str:
-    """Return a public address of a port of this machine, by Gradio's tunnel. Blocks for some seconds.
-
-    Gradio's service names a server, to which a program of theirs (frpc, fetched once and checked by its sum)
-    opens a tunnel. Everybody who has the address reaches the login of the page.
-    """
-    from gradio.networking import setup_tunnel
-
-    try:
-        return setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
-    except Exception as error:  # noqa: BLE001  (Gradio raises whatever went wrong)
-        reason = " ".join(str(error).split())
-        raise RedraftError(
-            f"the page cannot be shared: {reason:.200}",
-            hint="The tunnel needs api.gradio.app and cdn-media.huggingface.co. Without --share, another "
-            f"machine reaches the page by: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE",
-        ) from None

@@ -26,7 +26,7 @@ from tests.browser import CHROMIUM
 from tests.lacking import lack_chromium
 
 WAIT = 60
-LATE = 120_000  # milliseconds: a busy machine takes long to import Gradio
+LATE = 30_000  # milliseconds
 KEY = "a-key-of-the-tests-1"
 
 
@@ -35,7 +35,6 @@ def serving(
     folder: Path, models: Mapping[str, Mapping[str, Any] | Sequence[Any]], *words: str
 ) -> Iterator[str]:
     """Serve scripted models, given by their replies, or by these and keys of a recipe. Yield the address."""
-    pytest.importorskip("gradio", reason="the page needs Gradio")
     entries = {}
     for name, given in models.items():
         settings = dict(given) if isinstance(given, Mapping) else {"replies": given}
@@ -87,29 +86,30 @@ class Visit:
     faults: list[str] = field(default_factory=list)
 
     def ask(self, text: str, box: str = "#box") -> None:
-        self.page.fill(f"{box} textarea", text)
-        self.page.press(f"{box} textarea", "Enter")
+        self.page.fill(box, text)
+        self.page.press(box, "Enter")
 
     def answered(self, text: str = "") -> Any:
-        """Wait until the last answer is complete, and has a text."""
-        self.page.locator("#done .final").last.filter(has_text=text).wait_for()
-        self.page.wait_for_selector("#actions", state="visible")
-        return self.page.locator("#done .turn").last
+        """Wait until the last answer is complete, and has a text. Return its turn."""
+        turn = self.page.locator(".turn").last
+        turn.locator(".final").filter(has_text=text).wait_for()
+        turn.locator(".actions").wait_for()
+        return turn
 
     def choose(self, name: str, label: str = "Model") -> None:
-        box = self.page.get_by_role("combobox", name=label, exact=True)
-        if box.input_value() == name:
-            return
-        box.click()
-        # What the model does comes from the server, in a stream that either side ends at its end.
-        streams: list[str] = []
-        for event in ("requestfinished", "requestfailed"):
-            self.page.on(event, lambda ended: streams.append(ended.url))
-        option = self.page.get_by_role("option", name=name, exact=True)
-        option.click()
-        while not any("/queue/data" in url for url in streams):
-            self.page.wait_for_timeout(10)
-        option.wait_for(state="hidden")  # the list fades out, and may cover the next one
+        self.page.get_by_label(label, exact=True).last.select_option(name)
+
+    def check(self, text: str) -> None:
+        """Add a check."""
+        self.page.get_by_role("button", name="+ Check").click()
+        self.page.get_by_label("Check", exact=True).fill(text)
+        self.page.keyboard.press("Enter")
+        self.page.get_by_role("button", name=f"Change the check {text}").wait_for()
+
+    def foreign(self) -> set[str]:
+        """The addresses outside the server that were asked for."""
+        own = "/".join(self.page.url.split("/")[:3])
+        return {each for each in self.requests if not each.startswith((own, "data:", "blob:"))}
 
 
 @dataclass
@@ -123,7 +123,7 @@ class Browsing:
         for context in self.browser.contexts:
             context.close()
 
-    def open(self, url: str, *, ready: str = "#box textarea", **how: Any) -> Visit:
+    def open(self, url: str, *, ready: str = "main select", **how: Any) -> Visit:
         """Open the page in a window of its own, and wait until it can be used."""
         page = self.browser.new_context(**{"viewport": {"width": 1200, "height": 850}, **how}).new_page()
         page.set_default_timeout(LATE)
@@ -133,9 +133,8 @@ class Browsing:
         page.on("pageerror", lambda error: visit.faults.append(str(error)))
         page.goto(url)
         page.wait_for_selector(ready)
-        if ready == "#box textarea":
-            expect = pytest.importorskip("playwright.sync_api").expect
-            expect(page.get_by_label("Model", exact=True)).not_to_have_value("", timeout=LATE)
+        if ready == "main select":
+            page.locator("main option").first.wait_for(state="attached")
         return visit
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from redraft.chain import Chain
 from redraft.counting import printable
 from redraft.errors import UsageError
 from redraft.evaluation.judging.judge import ReviewItem, items, shown
@@ -153,16 +152,18 @@ class PageVotes:
         *,
         id: str,  # noqa: A002
         question: str,
-        chains: tuple[Chain, Chain],
-        names: tuple[str, str],
+        answers: Sequence[str],
+        names: Sequence[str],
         winner: Winner,
+        bad: bool,
         voter: str,
         swapped: bool,
-    ) -> None:
-        """Store a vote. `chains` and `names` are in the order in which they were shown; the sides were drawn.
+    ) -> bool:
+        """Store a vote. Return False if there is one on that question: it stands.
 
-        `id` is that of the question, unlike any other, and `swapped` whether the first model is shown second.
-        A file of votes on other answers is an error, as is a voter without a name.
+        `answers` and `names` are in the order in which they were shown; the sides were drawn. `id` is that of
+        the question, unlike any other, `swapped` whether the first model is shown second, and `bad` that
+        neither answer is good. A file of votes on other answers is an error, as is a voter without a name.
         """
         review = Review(
             review_id=f"page/{id}",
@@ -175,7 +176,8 @@ class PageVotes:
                 "swapped": swapped,
                 "when": now(),
                 "question": question,
-                "answers": [chain.answer for chain in chains],
+                "answers": list(answers),
+                **({"both": "bad"} if bad else {}),
             },
             winner=winner,
             model_1=names[0],
@@ -184,4 +186,4 @@ class PageVotes:
         )
         if self._store is None:
             self._store = VoteStore(self._path, Provenance("serve", {"votes": "page"}))
-        self._store.add(review)
+        return self._store.add(review)

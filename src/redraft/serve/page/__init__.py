@@ -1,6 +1,5 @@
-"""The web page: chat and compare in a browser, with each step of an answer.
+"""The web page: a client of the API in a browser, made of static files.
 
-`mount` puts it before the API and lets people in. `blocks` is its layout; `work` makes the answers of
-conversations and comparisons; `view` writes their HTML, and `markdown` that of texts. Only `blocks` knows
-Gradio, which is imported when the page is opened for the first time.
+`mount` serves the files and takes the votes of comparisons; `logins` lets people with keys in. Conversations
+are kept in the browser. `vendor` holds libraries of others as they were published, with their licences.
 """

@@ -1,61 +1,44 @@
-"""The page in front of the API: its few routes, its policy, and the login.
+"""The routes of the page: its files, logins, and the votes of comparisons.
 
-Of Gradio's sixty routes (uploads, a proxy, its own API …) those that the page needs are let through. If there
-are keys, nothing is open without a login. The policy lets the page load from this server alone and run no
-script but its own. Gradio is imported when the page is opened for the first time: that takes seconds.
+The policy of the page lets it load files of this server alone, run no script in its markup and talk to no
+other host. Files have the digest of all of them in their address, so a browser keeps them until they change.
 """
 
 from __future__ import annotations
 
-import asyncio
+import gzip
 import hashlib
 import logging
-import re
-import secrets
-import time
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import mimetypes
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from importlib.resources import files
-from typing import Annotated, Any
-from urllib.parse import parse_qs
+from importlib.resources.abc import Traversable
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import shown
 from redraft.serve.bodies import Body, Limits, body_of, object_of
-from redraft.serve.errors import Refusal, invalid
-from redraft.serve.keys import Key, Keys
-from redraft.serve.page.work import Service, Store
+from redraft.serve.errors import Refusal
+from redraft.serve.keys import ANYONE, Key
+from redraft.serve.page.logins import Logins
 
 _log = logging.getLogger(__name__)
 
-OURS = ("/", "/login", "/logout", "/page/", "/assets/", "/static/", "/theme.css", "/gradio_api/")
-"""Paths of the page; those that end in a slash with all below them."""
-
-_OF_GRADIO = re.compile(
-    r"GET /|GET /theme\.css|GET /(assets|static)/.+|POST /gradio_api/queue/join|"
-    r"GET /gradio_api/queue/data|GET /gradio_api/heartbeat/\w+"
-)
-_PARTS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
-_DROPPED = re.compile(r'<link rel="manifest"[^>]*>|<meta\s+(?:property="og:|name="twitter:)[^>]*>')
-_HEAD = """<title>redraft</title>
-<link rel="icon" href="page/icon.svg"><link rel="stylesheet" href="page/page.css">
-<script src="page/page.js" defer></script></head>"""
 _POLICY = (
-    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'self'; "
-    "frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types dompurify"
 )
 _HEADERS = {
+    "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "X-DNS-Prefetch-Control": "off",
@@ -64,220 +47,142 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-_ENTRY = 4096  # most bytes of a login
-_TAB = re.compile(r"\w{1,64}", re.ASCII)
-
-COOKIE = "redraft_session"
-LIFETIME = 12 * 3600  # seconds that a login lasts
-MOST = 10_000  # most logins at a time; the oldest ends first
+_SMALL = 4096  # most bytes of a login
+_ENDINGS = (".css", ".html", ".js", ".svg", ".woff2")
+_FOREVER = "public, max-age=31536000, immutable"
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+class Entry(Body):
+    """A login."""
+
+    whole: ClassVar[str] = "a login"
+    key: str
 
 
-@dataclass
-class Logins:
-    """Who is logged in, by the digests of the cookies that remember it.
+class Ballot(Body):
+    """A vote on two answers to a question, in the order in which they were shown."""
 
-    Scripts cannot read a cookie (HttpOnly), and no other site's request carries it (SameSite=Strict).
-    """
-
-    keys: Keys
-    _open: OrderedDict[bytes, tuple[float, Key]] = field(default_factory=OrderedDict)
-
-    def enter(self, key: str, *, secure: bool) -> str | None:
-        """Return the cookie for a key, as the value of `Set-Cookie`; None if the key is wrong."""
-        if (found := self.keys.find(f"Bearer {key}")) is None:
-            return None
-        token = secrets.token_urlsafe(32)
-        self._open[_digest(token)] = time.monotonic() + LIFETIME, found
-        while len(self._open) > MOST:
-            self._open.popitem(last=False)
-        return _cookie(token, LIFETIME, secure=secure)
-
-    def key_of(self, cookies: str) -> Key | None:
-        """Return the key that a visitor came with; None if they are not logged in.
-
-        Only digests are looked up, so the time it takes says nothing about tokens.
-        """
-        ends, key = self._open.get(_digest(_token(cookies)), (0.0, None))
-        return self.keys.now(key) if key and time.monotonic() < ends else None
-
-    def leave(self, cookies: str) -> str:
-        """End a login. Return the value of `Set-Cookie` that forgets it."""
-        self._open.pop(_digest(_token(cookies)), None)
-        return _cookie("", 0, secure=False)
+    whole: ClassVar[str] = "a vote"
+    id: Annotated[str, Field(pattern=r"^[\w-]{8,64}$", description="8 to 64 letters and digits")]
+    question: Annotated[str, Field(max_length=1_000_000)]
+    names: Annotated[list[str], Field(min_length=2, max_length=2, description="two names")]
+    answers: Annotated[list[str], Field(min_length=2, max_length=2, description="two texts")]
+    winner: Literal["1", "2", "tie"]
+    bad: bool = False  # with `tie`: neither is good
+    swapped: bool
+    voter: Annotated[str, Field(max_length=100)] = ""
 
 
-def _token(cookies: str) -> str:
-    try:
-        found = SimpleCookie(cookies).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+Store = Callable[[Ballot], bool]
+"""Keeps a vote. False: the same comparison was voted on before, and that vote stands."""
 
 
-def _cookie(token: str, seconds: int, *, secure: bool) -> str:
-    return f"{COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict" + "; Secure" * secure
-
-
-@dataclass
+@dataclass(frozen=True)
 class Page:
-    """The page."""
+    """The page. `logins` is None where no key is needed."""
 
-    service: Service
+    limits: Limits
     logins: Logins | None
     store: Store
-    _gradio: asyncio.Task[ASGIApp] | None = field(default=None, init=False)
 
     def has(self, path: str) -> bool:
         """Return whether a path is the page's."""
-        return any(path.startswith(each) if each[1:].endswith("/") else path == each for each in OURS)
+        return path in ("/", "/login", "/logout") or path.startswith("/page/")
+
+    def key_of(self, headers: Headers) -> Key | None:
+        """Return the key of a visitor who is logged in."""
+        return self.logins.key_of(headers.get("cookie", "")) if self.logins else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for the page."""
-        nonce = secrets.token_urlsafe(16)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(_HEADERS)
-                headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce)
-                if not scope["path"].startswith(("/assets/", "/static/")):
-                    headers["Cache-Control"] = "no-store"
+                headers.update({"Cache-Control": "no-store", **_HEADERS, **dict(headers)})
             await send(message)
 
-        app = await self._app(scope, receive, nonce)
-        try:
-            await app(scope, receive, sending)
-        except asyncio.CancelledError:  # open tabs have streams, which end with the server
-            if not self.service.gate.draining:
-                raise
+        reply = await self._reply(Request(scope, receive))
+        await reply(scope, receive, sending)
 
-    async def _app(self, scope: Scope, receive: Receive, nonce: str) -> ASGIApp:
-        headers, asked = Headers(scope=scope), f"{scope['method']} {scope['path']}"
-        cookies = headers.get("cookie", "")
-        if self.logins is not None:
-            if asked == "POST /login":
-                return await _enter(self.logins, Request(scope, receive), self.service.limits)
-            if asked == "POST /logout":
-                return RedirectResponse("/", 303, {"Set-Cookie": self.logins.leave(cookies)})
-            key = self.logins.key_of(cookies)
-            if key is None and asked == "GET /":
-                return _small_page("login")
-            if key is None:
-                raise Refusal(HTTPStatus.UNAUTHORIZED, "not_logged_in", "there is no login: open /")
-            scope["state"]["key"] = key
-        part = scope["path"].removeprefix("/page/")
-        if part in _PARTS and scope["method"] == "GET":
-            return Response(text_of(part), media_type=_PARTS[part])
-        if asked.startswith("GET /page/"):
-            talk = self.service.conversations.get(part.removesuffix("/conversation.jsonl"))
-            if talk is None:
-                raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "that conversation is no longer here.")
-            name = {"Content-Disposition": 'attachment; filename="conversation.jsonl"'}
-            return Response(talk.saved(), media_type="application/jsonl", headers=name)
-        if not _OF_GRADIO.fullmatch(asked):
-            raise Refusal(HTTPStatus.NOT_FOUND, "not_found", f"there is no {asked!a:.100} here.")
-        return await self._of_gradio(scope, receive, nonce)
+    async def _reply(self, request: Request) -> Response:
+        asked = f"{request.method} {request.url.path}"
+        if asked == "POST /page/votes":
+            return await self._vote(request)
+        if self.logins is not None and asked == "POST /login":
+            return await self._enter(self.logins, request)
+        if self.logins is not None and asked == "POST /logout":
+            cookie = self.logins.leave(request.headers.get("cookie", ""))
+            return JSONResponse({}, headers={"Set-Cookie": cookie})
+        if request.method in ("GET", "HEAD") and (reply := _file(request)):
+            return reply
+        raise Refusal(HTTPStatus.NOT_FOUND, "not_found", f"there is no {asked!a:.100} here.")
 
-    async def _of_gradio(self, scope: Scope, receive: Receive, nonce: str) -> ASGIApp:
-        """Return Gradio with what it leaves to us; a page that waits while it is not there yet."""
+    async def _enter(self, logins: Logins, request: Request) -> Response:
+        """Log a visitor in with the key that was sent. A wrong one is noted, without the key."""
+        entry = Entry.of(object_of(await body_of(request, replace(self.limits, body=_SMALL))))
+        secure = request.headers.get("origin", "").startswith("https:")
+        if (cookie := logins.enter(entry.key, secure=secure)) is None:
+            _log.warning(
+                "a login failed, from %s", request.client.host if request.client else "nowhere known"
+            )
+            raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "That key is not right.")
+        return JSONResponse({}, headers={"Set-Cookie": cookie})
 
-        async def begin() -> ASGIApp:
-            def build() -> ASGIApp:
-                from redraft.serve.page.blocks import make_page
-
-                return make_page(self.service, self.store)
-
-            app = await in_daemon_thread(build)
-            await app.router.lifespan_context(app).__aenter__()  # type: ignore[attr-defined]  # until the end
-            return app
-
-        if self._gradio is None:
-            self._gradio = asyncio.ensure_future(begin())
-        if scope["path"] == "/":
-            await asyncio.wait({self._gradio}, timeout=0.2)
-            if not self._gradio.done() or not self.service.models.ready:
-                return _small_page("wait")
-        gradio = await asyncio.shield(self._gradio)
-        if scope["path"] == "/":
-            return _changed(gradio, nonce)
-        if scope["method"] == "POST":
-            body = await body_of(Request(scope, receive), self.service.limits)
-            _Event.of(object_of(body)).check(gradio.state.inputs)  # type: ignore[attr-defined]
-            return _with_body(gradio, body)
-        return gradio
+    async def _vote(self, request: Request) -> Response:
+        """Keep a vote. With keys, the voter is who is logged in, whatever the request says."""
+        key = self.key_of(request.headers) if self.logins else ANYONE
+        if key is None:
+            raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Log in to vote.")
+        ballot = Ballot.of(object_of(await body_of(request, self.limits)))
+        voter = key.name or " ".join(ballot.voter.split()) or "anonymous"
+        is_new = await in_daemon_thread(lambda: self.store(ballot.model_copy(update={"voter": voter})))
+        return JSONResponse({"stored": is_new})
 
 
-class _Event(Body):
-    """What the page sends to Gradio's queue, which answers 500 where it does not expect a value."""
-
-    model_config = ConfigDict(extra="ignore")
-    fn_index: Annotated[int, Field(description="the number of a handler")]
-    data: Annotated[list[Any], Field(description="a list")]
-    session_hash: Annotated[str, Field(description="the name of a tab")]
-
-    def check(self, inputs: Mapping[int, int]) -> None:
-        """Check that there is the handler and a tab. `inputs` says how many values each handler takes."""
-        if self.fn_index not in inputs:
-            raise invalid(f"the page has no handler {shown(self.fn_index)}.", "fn_index")
-        if len(self.data) < (takes := inputs[self.fn_index]):
-            raise invalid(f"data has {len(self.data)} values; this handler takes {takes}.", "data")
-        if not _TAB.fullmatch(self.session_hash):
-            raise invalid("session_hash is no name of a tab: letters and digits, 64 at most.", "session_hash")
+def _file(request: Request) -> Response | None:
+    found, digest = _files(), _digest()
+    path = request.url.path
+    name = "index.html" if path == "/" else path.removeprefix(f"/page/{digest}/")
+    if name not in found:
+        return None
+    data = found[name]
+    if name == "index.html":
+        data = data.replace(b"{{base}}", f"page/{digest}".encode())
+    headers = {"Cache-Control": "no-cache" if path == "/" else _FOREVER, "Vary": "Accept-Encoding"}
+    if not name.endswith(".woff2") and "gzip" in request.headers.get("accept-encoding", ""):
+        data = _packed(data)
+        headers["Content-Encoding"] = "gzip"
+    return Response(data, media_type=_type(name), headers=headers)
 
 
-def _with_body(app: ASGIApp, body: bytes) -> ASGIApp:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        whole = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-        async def receiving() -> Message:
-            return next(whole, None) or await receive()
-
-        await app(scope, receiving, send)
-
-    return answer
-
-
-def _changed(app: ASGIApp, nonce: str) -> ASGIApp:
-    """Return Gradio's document without other hosts, with our parts, and with the nonce for scripts."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        body, status = [], 200
-
-        async def keep(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            body.append(message.get("body", b""))
-
-        headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-        await app({**scope, "headers": headers}, receive, keep)
-        html = _DROPPED.sub("", b"".join(body).decode())
-        html = html.replace("</head>", _HEAD, 1).replace("<script", f'<script nonce="{nonce}"')
-        await HTMLResponse(html, status)(scope, receive, send)
-
-    return answer
-
-
-async def _enter(logins: Logins, request: Request, limits: Limits) -> Response:
-    """Log a visitor in with the key that the form sends. A wrong one is noted, without the key."""
-    body = await body_of(request, replace(limits, body=_ENTRY))
-    given = parse_qs(body.decode("latin-1")).get("key", [""])[0]
-    secure = request.headers.get("origin", "").startswith("https:")
-    if (cookie := logins.enter(given, secure=secure)) is None:
-        _log.warning("a login failed, from %s", request.client.host if request.client else "nowhere known")
-        return _small_page("login", '<p class="alert" role="alert">That key is not right.</p>')
-    return RedirectResponse("/", 303, {"Set-Cookie": cookie})
-
-
-def _small_page(name: str, wrong: str = "") -> Response:
-    html = text_of(f"{name}.html").replace("{{style}}", text_of("small.css")).replace("{{wrong}}", wrong)
-    return HTMLResponse(html, HTTPStatus.UNAUTHORIZED if name == "login" else HTTPStatus.OK)
+def _type(name: str) -> str:
+    return "text/javascript" if name.endswith(".js") else mimetypes.guess_type(name)[0] or "font/woff2"
 
 
 @cache
-def text_of(name: str) -> str:
-    """Return the text of a file of the page."""
-    return files("redraft.serve.page").joinpath(name).read_text("utf-8")
+def _packed(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    """Return the files of the page by their paths."""
+
+    def below(folder: Traversable, before: str = "") -> Iterator[tuple[str, bytes]]:
+        for each in folder.iterdir():
+            if each.is_dir():
+                yield from below(each, f"{before}{each.name}/")
+            elif each.name.endswith(_ENDINGS):
+                yield before + each.name, each.read_bytes()
+
+    return dict(below(files("redraft.serve.page") / "static"))
+
+
+@cache
+def _digest() -> str:
+    """Return a name for the files as they are."""
+    whole = hashlib.sha256()
+    for name, data in sorted(_files().items()):
+        whole.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
+    return whole.hexdigest()[:16]

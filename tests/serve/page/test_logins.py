@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
@@ -17,10 +16,10 @@ from starlette.types import Message
 from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal
 from redraft.serve.keys import Keys
-from redraft.serve.page import mount
-from redraft.serve.page.mount import COOKIE, Logins, Page
+from redraft.serve.page import logins as module
+from redraft.serve.page.logins import COOKIE, Logins
+from redraft.serve.page.mount import Page
 from tests.serve.page.browsing import KEY
-from tests.serve.page.test_work import service
 
 
 @pytest.fixture
@@ -55,12 +54,12 @@ def test_a_login_ends(logins: Logins, monkeypatch: pytest.MonkeyPatch) -> None:
     assert logins.key_of(left) is None
     assert logins.key_of(kept)
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + mount.LIFETIME + 1)
+    monkeypatch.setattr(time, "monotonic", lambda: now + module.LIFETIME + 1)
     assert logins.key_of(late) is None
 
 
 def test_logins_are_bounded(logins: Logins, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mount, "MOST", 2)
+    monkeypatch.setattr(module, "MOST", 2)
     first, *others = [entered(logins) for _ in range(3)]
     assert logins.key_of(first) is None
     assert all(map(logins.key_of, others))
@@ -76,7 +75,7 @@ def asked(folder: Path, path: str, pieces: Iterable[bytes], limits: Limits | Non
     """What the page sends to a visitor without a login who sends pieces of a body, and then nothing."""
     (folder / "keys").write_text(KEY)
     logins = Logins(Keys.read(folder / "keys"))
-    page = Page(replace(service("Rain."), limits=limits or Limits()), logins, cast("Any", None))
+    page = Page(limits or Limits(), logins, cast("Any", None))
     scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b"", "state": {}}
     scope["client"] = ("192.0.2.7", 4000)
     left, sent = iter(pieces), list[Message]()
@@ -95,24 +94,30 @@ def asked(folder: Path, path: str, pieces: Iterable[bytes], limits: Limits | Non
 
 def test_a_slow_login_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal) as refused:
-        asked(tmp_path, "/login", [b"key="], Limits(body_seconds=0.05))
+        asked(tmp_path, "/login", [b"{"], Limits(body_seconds=0.05))
     assert refused.value.status == HTTPStatus.REQUEST_TIMEOUT
 
 
 def test_a_large_login_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal) as refused:
-        asked(tmp_path, "/login", [b"x" * 5000] * 3)
+        asked(tmp_path, "/login", [b" " * 5000] * 3)
     assert refused.value.code == "body_too_large"
 
 
 def test_a_login_with_a_wrong_key_is_in_the_log_without_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    [begin, _] = asked(tmp_path, "/login", [b"key=a-key-that-is-wrong", b""])
-    assert begin["status"] == HTTPStatus.UNAUTHORIZED
+    with pytest.raises(Refusal, match="not right") as refused:
+        asked(tmp_path, "/login", [b'{"key": "a-key-that-is-wrong"}', b""])
+    assert refused.value.status == HTTPStatus.UNAUTHORIZED
     [line] = caplog.records
     assert line.levelno == logging.WARNING
     assert "192.0.2.7" in line.getMessage()
     assert "a-key" not in line.getMessage()
-    asked(tmp_path, "/login", [f"key={KEY}".encode(), b""])
+    asked(tmp_path, "/login", [f'{{"key": "{KEY}"}}'.encode(), b""])
     assert len(caplog.records) == 1
+
+
+def test_nobody_votes_without_a_login(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="Log in"):
+        asked(tmp_path, "/page/votes", [b"{}", b""])

@@ -1,0 +1,206 @@
+// Chains: how one grows from the events of a stream, and what is said of one.
+import { counted } from "./dom.js";
+
+export class Live {
+  steps = [];
+  drafts = [];
+  answer = "";
+  feedback = "";
+  index = 0;
+  again = false;
+  state = "";
+  chain = null;
+  began = Date.now();
+  thought = 0; // seconds
+
+  constructor(messages) {
+    this.messages = messages;
+  }
+
+  take(chunk) {
+    if (chunk.redraft) this.chain = chunk.redraft;
+    const delta = chunk.choices[0]?.delta || {};
+    if (delta.content && !this.steps.length) this.#text("answer", 0, delta.content);
+    if (delta.redraft) this.#event(delta.redraft);
+  }
+
+  #text(kind, index, text) {
+    this.state = "";
+    if (kind === "answer") {
+      if (index !== this.index || this.feedback) this.answer = this.feedback = "";
+      this.answer += text;
+    } else this.feedback += text;
+    this.index = index;
+    if (this.answer && !this.steps.length && !parted(this.answer).thinking) this.thought ||= this.seconds;
+  }
+
+  #event(event) {
+    if (event.type === "text") this.#text(event.kind, event.index, event.text);
+    else if (event.type === "draft") this.drafts.push(event.step);
+    else if (event.type === "step") this.steps = [...this.steps.slice(0, event.index), event.step];
+    else if (event.type === "again") {
+      this.steps.length = Math.min(this.steps.length, event.steps);
+      this.drafts.length = Math.min(this.drafts.length, event.drafts);
+    } else this.state = event.type === "going" ? "" : event.type;
+    if (["draft", "step", "again"].includes(event.type)) {
+      this.answer = this.feedback = "";
+      this.again = event.type === "again";
+    }
+  }
+
+  get seconds() {
+    return (Date.now() - this.began) / 1000;
+  }
+
+  get doing() {
+    if (this.state === "waiting") return "Waiting for a free place";
+    if (this.state === "stalled") return "The model failed. Trying again";
+    const again = this.again ? " again: a reply broke off" : "";
+    if (this.chain) return "Finishing";
+    if (this.feedback) return `Criticising ${nameOf(this.index).toLowerCase()}${again}`;
+    const index = this.answer ? this.index : this.steps.length;
+    if (!this.answer && !this.steps.length && !this.drafts.length && !again) return "Thinking";
+    const number = this.drafts.length && !index ? ` ${this.drafts.length + 1}` : "";
+    return `Writing ${index ? nameOf(index).toLowerCase() : "a draft"}${number}${again}`;
+  }
+
+  // The chain as it stands, for an answer that was stopped or broke off.
+  cut(stop) {
+    const steps = [...this.steps];
+    if (this.answer.trim() && steps.length <= this.index) steps.push({ answer: this.answer, finish: "cancelled" });
+    return {
+      version: 1, prompt: { messages: this.messages }, steps, drafts: this.drafts, best: bestOf(this.steps), stop,
+      usage: { completion_tokens: sum(steps, "completion_tokens"), seconds: this.seconds },
+    };
+  }
+}
+
+const sum = (steps, name) => steps.reduce((all, step) => all + (step.usage?.[name] || 0), 0);
+
+function bestOf(steps) {
+  let best = null, most = -1;
+  steps.forEach((step, index) => {
+    const checks = checksOf(step), weight = sum_(checks, () => 1);
+    const score = step.echo ? -0.5 : checks.length ? sum_(checks, (check) => check.score) / weight : 1;
+    if (score > most || (!checks.length && score === most)) [best, most] = [index, score];
+  });
+  return best;
+}
+
+const sum_ = (checks, of) => checks.reduce((all, check) => all + of(check) * (check.weight ?? 1), 0);
+
+export const checksOf = (step) => step.feedback?.checks || [];
+export const nameOf = (index) => (index ? `Revision ${index}` : "Draft");
+export const finalIndex = (chain) => chain.best ?? (chain.steps.length ? chain.steps.length - 1 : null);
+export const finalStep = (chain) => chain.steps[finalIndex(chain)];
+export const answerOf = (chain) => (chain && finalStep(chain)?.answer.trim()) || "";
+
+const STOPS = {
+  accepted: "the feedback accepted it", passed: "every check passed", ended: "the model ended without a verdict",
+  tool_calls: "the model calls a tool", max_revisions: "all allowed revisions made", budget: "the budget is used up",
+  unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
+  context: "the context is full", malformed: "the model left the format", cancelled: "stopped", error: "an error",
+};
+const CUTS = { filtered: "the server filtered it", lost: "no continuation could pass" };
+const VERDICTS = { accept: ["good", "accepted"], revise: ["bad", "to be revised"], unknown: ["plain", "no verdict"] };
+
+export const whyCut = (step) => CUTS[step.finish] || STOPS[step.finish] || step.finish;
+
+// Whether an answer is good, in words: [kind, sign, text]; null if nothing judged it.
+export function verdictOf(step) {
+  const checks = checksOf(step), failed = checks.filter((check) => !check.passed);
+  if (step.echo) return ["bad", "✗", "talks about the answer instead of giving one"];
+  if (failed.length) return ["bad", "✗", `fails ${failed.length} of ${checks.length}: ${said(failed)}`];
+  if (step.finish && step.finish !== "stop") return ["bad", "✗", `cut: ${whyCut(step)}`];
+  if (checks.length) return ["good", "✓", `passes ${counted(checks.length, "check")}`];
+  if (step.feedback?.verdict === "accept") return ["good", "✓", "accepted by its critic"];
+  if (step.feedback?.verdict === "revise") return ["bad", "✗", "its critic wants it revised"];
+  return null;
+}
+
+function said(failed) {
+  const words = failed.slice(0, 3).map((check) => inShort(check.message));
+  return words.join("; ") + (failed.length > 3 ? `; and ${failed.length - 3} more` : "");
+}
+
+// "The answer has 16 words, and at most 8 are allowed: 8 too many." is "16 words, at most 8".
+const inShort = (message) => message.replace(/\.$/, "")
+  .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2");
+
+export function* pillsOf(step, before, best) {
+  if (step.echo) yield ["bad", "talks about the answer"];
+  if (step.by === "fix") yield ["plain", "mended without the model"];
+  if (step.fresh) yield ["plain", "another draft"];
+  const checks = checksOf(step), missed = checks.filter((check) => !check.passed).length;
+  const one = checks.length === 1;
+  if (missed) yield ["bad", one ? "✗ fails its check" : `✗ fails ${missed} of ${checks.length} checks`];
+  else if (checks.length) yield ["good", one ? "✓ passes its check" : `✓ passes ${checks.length} checks`];
+  else if (step.feedback) yield VERDICTS[step.feedback.verdict] || VERDICTS.unknown;
+  if (step.finish && step.finish !== "stop") yield ["plain", `cut: ${whyCut(step)}`];
+  if (before && before.answer === step.answer) yield ["plain", "unchanged"];
+  if (best) yield ["best", "the answer"];
+}
+
+export function endOf(chain) {
+  const used = chain.usage || {}, parts = [], revised = chain.steps.length - 1;
+  if (chain.stop && (revised > 0 || ["budget", "max_tokens", "context", "malformed", "cancelled"].includes(chain.stop)))
+    parts.push(STOPS[chain.stop] || chain.stop);
+  if (revised > 0) parts.push(counted(revised, "revision"));
+  if (used.seconds) parts.push(`${used.seconds.toFixed(1)} s`);
+  if (used.completion_tokens) parts.push(counted(used.completion_tokens, "token") + (used.estimated ? " (estimated)" : ""));
+  if (used.cost_usd) parts.push(`${used.cost_usd.toFixed(4)} USD`);
+  return parts.join(" · ");
+}
+
+// An answer without what the model thought first.
+export function parted(text) {
+  const begin = /^\s*<think(?:ing)?>/.exec(text), end = /<\/think(?:ing)?>\s*/.exec(text);
+  if (!begin && !end) return { thought: "", answer: text, thinking: false };
+  const from = begin ? begin[0].length : 0;
+  if (!end) return { thought: text.slice(from), answer: "", thinking: true };
+  return { thought: text.slice(from, end.index).trim(), answer: text.slice(end.index + end[0].length), thinking: false };
+}
+
+const WORDS = /\s*(?:[\p{L}\p{N}\p{M}_]+|[^\p{L}\p{N}\p{M}_\s])|\s+$/gu;
+const MOST_PAIRS = 4_000_000; // words of one text times those of the other: 20 ms
+const READABLE = 0.4; // least share of common words
+const ISLAND = 2; // fewest words in a row that count as common, unless at an end
+
+// The word diff of two texts, [kind, text] each; null if they have little in common or are long.
+export function changes(before, after) {
+  const old = before.match(WORDS) || [], now = after.match(WORDS) || [];
+  if (old.length * now.length > MOST_PAIRS) return null;
+  const blocks = common(old, now), same = blocks.reduce((all, block) => all + block[2], 0);
+  if ((2 * same) / (old.length + now.length || 1) < READABLE) return null;
+  const parts = [];
+  let i = 0, k = 0;
+  for (const [j, m, size] of [...blocks, [old.length, now.length, 0]]) {
+    const atEnd = !j || !m || j + size === old.length || m + size === now.length;
+    if (size < ISLAND && !atEnd) continue;
+    const gone = old.slice(i, j).join("");
+    parts.push(["gone", gone.trim() ? gone : ""], ["new", now.slice(k, m).join("")], ["same", now.slice(m, m + size).join("")]);
+    [i, k] = [j + size, m + size];
+  }
+  return parts.filter(([, text]) => text);
+}
+
+// The runs of words that two lists have in common: [place in one, place in the other, length].
+function common(old, now) {
+  const wide = now.length + 1, longest = new Uint16Array((old.length + 1) * wide);
+  for (let i = old.length - 1; i >= 0; i--)
+    for (let k = now.length - 1; k >= 0; k--)
+      longest[i * wide + k] = old[i] === now[k]
+        ? longest[(i + 1) * wide + k + 1] + 1
+        : Math.max(longest[(i + 1) * wide + k], longest[i * wide + k + 1]);
+  const blocks = [];
+  for (let i = 0, k = 0; i < old.length && k < now.length; ) {
+    if (old[i] === now[k]) {
+      const last = blocks.at(-1);
+      if (last && last[0] + last[2] === i && last[1] + last[2] === k) last[2]++;
+      else blocks.push([i, k, 1]);
+      i++, k++;
+    } else if (longest[(i + 1) * wide + k] >= longest[i * wide + k + 1]) i++;
+    else k++;
+  }
+  return blocks;
+}

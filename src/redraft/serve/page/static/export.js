@@ -1,0 +1,71 @@
+// A conversation as a file.
+import { answerOf, checksOf, nameOf, parted, verdictOf, finalStep } from "./chain.js";
+import { saveAs } from "./dom.js";
+import { rendered } from "./markdown.js";
+import { path, titleOf } from "./store.js";
+
+export function exported(conversation, kind) {
+  const title = titleOf(conversation), name = title.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60) || "conversation";
+  const turns = path(conversation).filter((turn) => turn.chain);
+  const makers = { md: [asMarkdown, "text/markdown"], html: [asHtml, "text/html"], jsonl: [asChains, "application/jsonl"] };
+  const [make, type] = makers[kind];
+  saveAs(`${name}.${kind}`, type, make(title, turns));
+}
+
+const asChains = (_, turns) => turns.map((turn) => `${JSON.stringify(turn.chain)}\n`).join("");
+
+function verdictText(turn) {
+  const found = finalStep(turn.chain) && verdictOf(finalStep(turn.chain));
+  return found ? `${found[1]} ${found[2]}` : "";
+}
+
+function asMarkdown(title, turns) {
+  const parts = [`# ${title}`];
+  for (const turn of turns) {
+    parts.push(turn.text.replace(/^/gm, "> "), parted(answerOf(turn.chain)).answer);
+    if (verdictText(turn)) parts.push(`*${verdictText(turn)}*`);
+  }
+  return `${parts.join("\n\n")}\n`;
+}
+
+const STYLE = `body { font: 1rem/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
+.you { background: #e4ecf5; border-radius: 12px; padding: .6rem 1rem; white-space: pre-wrap } pre { background: #f1efe9; padding: .7rem; overflow: auto }
+table { border-collapse: collapse } td, th { border: 1px solid #dedbd3; padding: .2rem .6rem } .note { color: #5d6066; font-size: .9rem }
+body { color: #202226; background: #faf9f6; overflow-wrap: anywhere }`;
+
+function asHtml(title, turns) {
+  const page = document.implementation.createHTMLDocument(title), add = (to, tag, text = "", name = "") => {
+    const made = page.createElement(tag);
+    made.textContent = text;
+    if (name) made.className = name;
+    return to.appendChild(made);
+  };
+  const meta = add(page.head, "meta");
+  meta.setAttribute("charset", "utf-8");
+  add(page.body, "h1", title);
+  for (const turn of turns) {
+    add(page.body, "p", turn.text, "you").dir = "auto";
+    add(page.body, "div").append(page.adoptNode(bare(parted(answerOf(turn.chain)).answer)));
+    if (verdictText(turn)) add(page.body, "p", verdictText(turn), "note");
+    if (turn.chain.steps.length > 1) steps(page, add, turn.chain);
+  }
+  // A style element in a document of this page would be blocked by its policy.
+  return `<!doctype html>\n${page.documentElement.outerHTML.replace("</head>", `<style>${STYLE}</style></head>`)}\n`;
+}
+
+function bare(text) {
+  const holder = document.createElement("div");
+  holder.append(rendered(text).nodes);
+  for (const each of holder.querySelectorAll(".head, .katex-html")) each.remove();
+  return holder;
+}
+
+function steps(page, add, chain) {
+  const folded = add(page.body, "details");
+  add(folded, "summary", "Steps");
+  chain.steps.forEach((step, index) => {
+    add(folded, "h3", nameOf(index));
+    add(folded, "div").append(page.adoptNode(bare(step.answer)));
+    for (const check of checksOf(step)) add(folded, "p", `${check.passed ? "✓" : "✗"} ${check.name}: ${check.message}`, "note");
+  });
+}

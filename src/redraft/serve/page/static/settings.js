@@ -1,0 +1,162 @@
+// What a conversation asks for: its checks as chips, how answers are revised, and what goes to the model.
+import { faultOf } from "./api.js";
+import { Component, debounce, html } from "./dom.js";
+import { keepSoon, state, update, writeSetting } from "./store.js";
+import { modelOf } from "./talk.js";
+
+const PRESETS = [
+  ["Short", "words<=50"], ["One sentence", "sentences=1"], ["A list", "bullets>=3"], ["JSON", "json"],
+  ["A number", "number"], ["No jargon", "lacks:leverage"], ["In English", "language:en"], ["In German", "language:de"],
+];
+const MODES = ["auto", "native", "prompted", "verified", "best-of", "repair", "adaptive"];
+
+export function change(owner, patch) {
+  Object.assign(owner.settings, patch);
+  for (const name of Object.keys(patch)) if (owner.settings[name] === undefined) delete owner.settings[name];
+  const { system, ...rest } = owner.settings;
+  writeSetting("settings", rest);
+  if (state.conversations.includes(owner)) keepSoon(owner);
+  update();
+}
+
+export function ModelChoice({ owner, label = "Model" }) {
+  const model = modelOf(owner.settings);
+  return html`<label class="model"><span class="sr">${label}</span>
+    <select aria-label=${label} value=${model?.id} onChange=${(event) => change(owner, { model: event.target.value })}>
+      ${state.models.map((each) => html`<option value=${each.id} selected=${each === model}>${each.id}</option>`)}
+    </select></label>`;
+}
+
+// The checks of an owner of settings: those of its model, which stay, and its own, which can be changed.
+export class Checks extends Component {
+  state = { at: null, text: "", fault: "" }; // at: which is edited; its number, or "new"
+
+  #try = debounce(async (text) => {
+    const fault = text.trim() ? await faultOf(text.trim()).catch(() => "") : "";
+    if (text === this.state.text) this.setState({ fault });
+  }, 120);
+
+  edit(at, text = "") {
+    this.setState({ at, text, fault: "" });
+    if (text) this.#try(text);
+  }
+
+  type = (event) => {
+    this.setState({ text: event.target.value });
+    this.#try(event.target.value);
+  };
+
+  async take(text) {
+    const wanted = text.trim(), { at } = this.state, { owner } = this.props;
+    const own = [...owner.settings.checks];
+    if (wanted) {
+      const fault = await faultOf(wanted).catch((error) => error.message);
+      if (fault) return this.setState({ at: at ?? "new", text, fault });
+      if (typeof at === "number") own[at] = wanted;
+      else own.push(wanted);
+    } else if (typeof at === "number") own.splice(at, 1);
+    change(owner, { checks: [...new Set(own)] });
+    this.setState({ at: null, text: "", fault: "" });
+    return this.all.querySelector(".add")?.focus();
+  }
+
+  drop(at) {
+    const { owner } = this.props;
+    change(owner, { checks: owner.settings.checks.filter((_, place) => place !== at) });
+    this.all.querySelector(".add")?.focus();
+  }
+
+  keys = (event) => {
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      this.edit(null);
+    }
+    if (event.key !== "Enter" || event.isComposing) return;
+    event.preventDefault();
+    this.take(this.state.text);
+  };
+
+  box() {
+    const { text, fault } = this.state;
+    const focused = (element) => {
+      if (element && element !== this.shown) element.focus();
+      this.shown = element;
+    };
+    return html`<span class="typing"><input value=${text} onInput=${this.type} onKeyDown=${this.keys} ref=${focused}
+      aria-label="Check" aria-invalid=${fault ? "true" : "false"} aria-describedby="check-fault" list="kinds"
+      placeholder="words<=50" size=${Math.max(14, text.length + 1)} spellcheck=${false} autocapitalize="off" />
+      <button type="button" onClick=${() => this.take(text)} disabled=${!!fault}>${text.trim() ? "Keep" : "Remove"}</button>
+      <button type="button" onClick=${() => this.edit(null)}>Cancel</button></span>`;
+  }
+
+  chip(check, at) {
+    if (this.state.at === at) return this.box();
+    return html`<span class="chip" key=${check}><button type="button" onClick=${() => this.edit(at, check)}
+      aria-label=${`Change the check ${check}`}>${check}</button><button type="button" class="drop"
+      aria-label=${`Remove the check ${check}`} onClick=${() => this.drop(at)}>×</button></span>`;
+  }
+
+  render({ owner }, { at, fault }) {
+    const fixed = modelOf(owner.settings)?.redraft.checks || [];
+    return html`<div class="chips" role="group" aria-label="Checks" ref=${(box) => { this.all = box || this.all; }}>
+      <span class="label">Checks</span>
+      ${fixed.map((check) => html`<span class="chip fixed" title="Of the model">${check}<span class="sr"> (of the model)</span></span>`)}
+      ${owner.settings.checks.map((check, place) => this.chip(check, place))}
+      ${at === "new" ? this.box() : html`<button type="button" class="add" onClick=${() => this.edit("new")}>+ Check</button>`}
+      ${at === "new" && PRESETS.filter(([, check]) => this.known(check)).map(([name, check]) => html`
+        <button type="button" class="preset" title=${check} onClick=${() => this.take(check)}>${name}</button>`)}
+      <span id="check-fault" class="fault" role="status">${fault}</span>
+      <datalist id="kinds">${state.kinds.map((kind) => html`<option value=${kind.form}>${kind.about}</option>`)}</datalist>
+    </div>`;
+  }
+
+  known = (check) => state.kinds.some((kind) => check.startsWith(kind.id));
+}
+
+// A number, or nothing: then the model's own holds.
+function Number_({ owner, name, label, own, min = 0, max, step = 1 }) {
+  const given = (event) => {
+    const text = event.target.value.trim();
+    change(owner, { [name]: text === "" || Number.isNaN(Number(text)) ? undefined : Number(text) });
+  };
+  return html`<label>${label}<input type="number" min=${min} max=${max} step=${step} value=${owner.settings[name] ?? ""}
+    placeholder=${own} onInput=${given} /></label>`;
+}
+
+// Why the settings cannot be asked for; empty if they can.
+export function faultIn(settings) {
+  const { min, max } = settings, own = modelOf(settings)?.redraft || {};
+  const most = max ?? own.max;
+  if (min !== undefined && most !== undefined && min > most && (max !== undefined || own.max > 0))
+    return `At least ${min} revisions, and at most ${most}: change one of them.`;
+  for (const [name, least, limit] of [["min", 0, 16], ["max", 0, 16], ["drafts", 1, 8], ["temperature", 0, 2], ["max_tokens", 1, 16384]]) {
+    const value = settings[name], whole = name !== "temperature";
+    if (value !== undefined && (value < least || value > limit || (whole && !Number.isInteger(value))))
+      return `${NAMES[name]}: ${value} is not a ${whole ? "whole " : ""}number from ${least} to ${limit}.`;
+  }
+  return "";
+}
+
+const NAMES = { min: "Revisions, at least", max: "Revisions, at most", drafts: "Drafts", temperature: "Temperature", max_tokens: "Tokens" };
+
+export function Settings({ owner }) {
+  const own = modelOf(owner.settings)?.redraft || {};
+  return html`<section id="settings" aria-label="Settings">
+    <div class="head"><h2>Settings</h2><button type="button" class="quiet" aria-label="Close the settings"
+      onClick=${() => update({ panel: "" })}>✕</button></div>
+    <p class="note">${own.max ? "This model drafts, criticises and rewrites." : "This model answers once."} An empty box means the model's own.</p>
+    <${Number_} owner=${owner} name="min" label=${NAMES.min} own=${own.min} max="16" />
+    <${Number_} owner=${owner} name="max" label=${NAMES.max} own=${own.max} max="16" />
+    <label>Mode<select value=${owner.settings.mode || ""} onChange=${(event) => change(owner, { mode: event.target.value || undefined })}>
+      <option value="">${own.mode} (the model's own)</option>
+      ${MODES.map((mode) => html`<option value=${mode} selected=${owner.settings.mode === mode}>${mode}</option>`)}</select></label>
+    <${Number_} owner=${owner} name="drafts" label=${NAMES.drafts} own=${own.drafts} min="1" max="8" />
+    <details class="advanced"><summary>Advanced</summary>
+      <label>System prompt<textarea rows="4" dir="auto" value=${owner.settings.system || ""}
+        onInput=${(event) => change(owner, { system: event.target.value || undefined })}></textarea></label>
+      <${Number_} owner=${owner} name="temperature" label=${NAMES.temperature} own="the model's own" max="2" step="0.1" />
+      <${Number_} owner=${owner} name="max_tokens" label="Tokens of each text, at most" own="2048" min="1" max="16384" />
+    </details>
+    <p class="fault" role="status">${faultIn(owner.settings)}</p>
+  </section>`;
+}

@@ -1,0 +1,191 @@
+// What a person does with a conversation: ask, stop, edit, retry, revise again, delete.
+import { Live, answerOf } from "./chain.js";
+import { Lost, Refused, chunks, get } from "./api.js";
+import { newId } from "./dom.js";
+import * as store from "./store.js";
+import { busy, keep, newConversation, path, state, update } from "./store.js";
+
+export const modelOf = (settings) =>
+  state.models.find((model) => model.id === settings.model) || state.models[0];
+
+// The fields of a request that a conversation's settings ask for.
+export function fieldsOf(settings) {
+  const { min, max, mode, drafts, checks, temperature, max_tokens } = settings;
+  const revision = { min, max, mode, drafts, checks: checks?.length ? checks : undefined };
+  const found = { model: modelOf(settings)?.id, temperature, max_tokens };
+  return Object.values(revision).some((value) => value !== undefined) ? { ...found, revision } : found;
+}
+
+function contentOf(turn) {
+  const files = turn.files || [];
+  const texts = files.filter((file) => file.kind === "text").map((file) => `File ${file.name}:\n\n${file.data}`);
+  const text = [...texts, turn.text].filter(Boolean).join("\n\n");
+  const images = files.filter((file) => file.kind === "image");
+  if (!images.length) return text;
+  const parts = images.map((file) => ({ type: "image_url", image_url: { url: file.data } }));
+  return [{ type: "text", text }, ...parts];
+}
+
+export function messagesOf(conversation, turn) {
+  const before = [];
+  for (let each = conversation.turns[turn.parent]; each; each = conversation.turns[each.parent]) before.unshift(each);
+  const messages = before.filter((each) => answerOf(each.chain)).flatMap((each) => [
+    { role: "user", content: contentOf(each) }, { role: "assistant", content: answerOf(each.chain) },
+  ]);
+  const system = conversation.settings.system?.trim();
+  return [...(system ? [{ role: "system", content: system }] : []), ...messages, { role: "user", content: contentOf(turn) }];
+}
+
+// Let a model answer messages. `live` grows meanwhile; it is returned as a chain, whole or cut.
+export async function answer(live, body, signal, drawn) {
+  const stream_options = { include_usage: true, include_steps: true };
+  try {
+    for await (const chunk of chunks({ ...body, messages: live.messages, stream: true, stream_options, redraft: true }, signal)) {
+      live.take(chunk);
+      drawn();
+    }
+    return { chain: live.chain };
+  } catch (error) {
+    const begun = live.steps.length || live.answer.trim();
+    if (error.name === "AbortError") return { chain: begun ? live.cut("cancelled") : null };
+    troubled(error);
+    if (error instanceof Lost && !begun) { // nothing is lost: ask again when the server is there
+      await connected(signal);
+      return signal.aborted ? { chain: null } : answer(live, body, signal, drawn);
+    }
+    const limited = !begun && error.code === "rate_limit_exceeded";
+    return { chain: begun ? live.cut("error") : null, error: error.message, limited };
+  }
+}
+
+export function troubled(error) {
+  if (error instanceof Lost) connect();
+  else if (error instanceof Refused && error.status === 401) update({ locked: true });
+  else if (!(error instanceof Refused)) console.error(error);
+}
+
+async function run(conversation, turn, revision) {
+  const live = new Live(messagesOf(conversation, turn)), stop = new AbortController();
+  const body = fieldsOf(conversation.settings);
+  if (revision) body.revision = { ...body.revision, ...revision };
+  turn.model = body.model;
+  busy.set(turn.id, { live, stop });
+  let kept = 0;
+  const drawn = () => {
+    if (live.steps.length > kept) {
+      kept = live.steps.length; // what is complete survives a reload
+      turn.chain = live.cut("cancelled");
+      keep(conversation);
+    }
+    update();
+  };
+  update({ said: "" });
+  const clock = setInterval(update, 1000);
+  const { chain, error = "" } = await answer(live, body, stop.signal, drawn);
+  Object.assign(turn, { chain, error });
+  clearInterval(clock);
+  turn.thought = live.thought;
+  busy.delete(turn.id);
+  keep(conversation);
+  update({ said: turn.error ? "" : "The answer is complete." });
+}
+
+function add(conversation, turn, revision) {
+  conversation.turns[turn.id] = turn;
+  conversation.chosen[turn.parent] = turn.id;
+  conversation.when = Date.now();
+  if (!state.conversations.includes(conversation)) state.conversations.push(conversation);
+  if (location.hash !== `#/c/${conversation.id}`) history.pushState(null, "", `#/c/${conversation.id}`);
+  keep(conversation);
+  return run(conversation, turn, revision);
+}
+
+export const running = (conversation) => path(conversation).find((turn) => busy.has(turn.id));
+
+export function ask(conversation, text, files = []) {
+  const parent = path(conversation).at(-1)?.id || "";
+  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, chain: null, error: "" });
+}
+
+// Ask a question once more, changed or not, in a branch of its own.
+export function again(conversation, turn, text = turn.text) {
+  const { parent, files } = turn;
+  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, chain: null, error: "" });
+}
+
+// Let the answer of a turn be revised once more, in a branch of its own.
+export function revise(conversation, turn) {
+  const { parent, files, text } = turn;
+  const revision = { given: answerOf(turn.chain), min: 1, max: 1, drafts: undefined, mode: undefined };
+  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, chain: null, error: "" }, revision);
+}
+
+export function stop(conversation) {
+  for (const turn of Object.values(conversation.turns)) busy.get(turn.id)?.stop.abort();
+}
+
+export function choose(conversation, turn) {
+  conversation.chosen[turn.parent] = turn.id;
+  keep(conversation);
+  update();
+}
+
+function open(conversation) {
+  history.pushState(null, "", `#/c/${conversation.id}`);
+  update({ current: conversation, view: "chat", panel: "", editing: "" });
+}
+
+export function begin({ push = true } = {}) {
+  if (push) history.pushState(null, "", "#/");
+  update({ current: newConversation(state.current?.settings), view: "chat", panel: "", editing: "" });
+}
+
+// Delete a conversation; a toast offers to undo it.
+export function remove(conversation) {
+  stop(conversation);
+  update({
+    conversations: state.conversations.filter((each) => each !== conversation),
+    toast: { text: "The conversation is deleted.", undo: () => restore(conversation) },
+  });
+  store.drop(conversation.id);
+  if (state.current === conversation) begin();
+}
+
+function restore(conversation) {
+  update({ conversations: [...state.conversations, conversation], toast: null });
+  keep(conversation);
+  open(conversation);
+}
+
+let connecting = null;
+
+// Ask for the models until the server has them.
+export function connect() {
+  connecting ||= connectNow().finally(() => { connecting = null; });
+  return connecting;
+}
+
+const connected = (signal) =>
+  Promise.race([connect(), new Promise((resolve) => signal.addEventListener("abort", resolve))]);
+
+// Whether the server is still there, when a person comes back to the page.
+export const glance = () => get("health").catch(troubled);
+
+async function connectNow() {
+  for (let wait = 500; ; wait = Math.min(wait * 1.5, 5000)) {
+    try {
+      const [models, kinds] = await Promise.all([get("v1/models"), get("v1/checks")]);
+      const revising = (model) => (model.redraft.max ? 0 : 1);
+      models.data.sort((a, b) => revising(a) - revising(b)); // those that revise come first
+      update({ models: models.data, kinds: kinds.data, ready: true, trouble: "", locked: false });
+      break;
+    } catch (error) {
+      if (error instanceof Refused && error.status === 401) {
+        update({ locked: true, keys: true, trouble: "" });
+        break;
+      }
+      update({ trouble: error instanceof Lost ? "The server does not answer. Connecting again …" : `${error.message} …` });
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+}

@@ -1,0 +1,187 @@
+// A question with the steps of its answer.
+import { busy, siblings, state, update } from "./store.js";
+import {
+  answerOf, changes, checksOf, endOf, finalIndex, finalStep, nameOf, parted, pillsOf, verdictOf,
+} from "./chain.js";
+import { counted, html } from "./dom.js";
+import { Text, copied, printable, rendered } from "./markdown.js";
+import * as talk from "./talk.js";
+
+const MOST_CHECKS = 50; // that are listed of an answer
+const LONG = 1500; // characters of a question that is shown whole
+
+export function Turn({ conversation, turn, last }) {
+  const at_work = busy.get(turn.id);
+  return html`<article class="turn" id=${`turn-${turn.id}`} aria-label="Question and answer">
+    <${Question} conversation=${conversation} turn=${turn} />
+    ${at_work ? html`<${Writing} live=${at_work.live} turn=${turn} />`
+      : html`<${Done} conversation=${conversation} turn=${turn} last=${last} />`}
+  </article>`;
+}
+
+function Question({ conversation, turn }) {
+  if (state.editing === turn.id) return html`<${Editor} conversation=${conversation} turn=${turn} />`;
+  const long = turn.text.length > LONG || turn.text.split("\n").length > 15;
+  return html`<div class="you">
+    <h2 class="sr">You asked</h2>
+    ${(turn.files || []).map((file) => html`<p class="file">${file.kind === "image"
+      ? html`<img src=${file.data} alt=${`Attached: ${file.name}`} />` : file.name}</p>`)}
+    ${long && html`<details class="more"><summary>Show all</summary></details>`}
+    <p class="asis" dir="auto">${printable(turn.text)}</p>
+    <div class="row">
+      <${Branches} conversation=${conversation} turn=${turn} />
+      <button type="button" class="quiet" disabled=${!!talk.running(conversation)}
+        onClick=${() => update({ editing: turn.id })}>Edit<span class="sr"> this question</span></button>
+    </div>
+  </div>`;
+}
+
+function Branches({ conversation, turn }) {
+  const all = siblings(conversation, turn), place = all.indexOf(turn);
+  if (all.length < 2) return null;
+  const to = (step, label, sign) => html`<button type="button" class="quiet" aria-label=${label}
+    disabled=${!all[place + step]} onClick=${() => talk.choose(conversation, all[place + step])}>${sign}</button>`;
+  return html`<span class="branches">${to(-1, "The version before", "‹")}
+    <span>${place + 1} of ${all.length}</span>${to(1, "The next version", "›")}</span>`;
+}
+
+function Editor({ conversation, turn }) {
+  let box;
+  const leave = () => update({ editing: "" });
+  const send = (event) => {
+    event.preventDefault();
+    if (!box.value.trim()) return;
+    leave();
+    talk.again(conversation, turn, box.value);
+  };
+  const keys = (event) => {
+    if (event.key === "Escape") leave();
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
+  };
+  const place = (element) => {
+    if (element && element !== box && document.activeElement !== element) element.focus();
+    box = element || box;
+  };
+  return html`<form class="you editor" onSubmit=${send}>
+    <textarea aria-label="Edit the question" rows="3" dir="auto" ref=${place} onKeyDown=${keys}
+      defaultValue=${turn.text}></textarea>
+    <div class="row"><button type="button" onClick=${leave}>Cancel</button><button class="main">Ask again</button></div>
+  </form>`;
+}
+
+function Writing({ live, turn }) {
+  const { thought, answer, thinking } = parted(live.answer);
+  return html`<${Steps} steps=${live.steps} turn=${turn} />
+    ${thought && html`<${Thought} text=${thought} seconds=${thinking ? live.seconds : live.thought} thinking=${thinking} />`}
+    ${answer && html`<div class="writing"><${Text} text=${answer} /></div>`}
+    ${live.feedback && html`<div class="feedback"><p class="label">Feedback</p><${Text} text=${live.feedback} /></div>`}
+    <p class="status"><span class="dots"></span>${live.doing} … <span class="clock">${Math.floor(live.seconds)} s</span></p>`;
+}
+
+export function Thought({ text, seconds, thinking }) {
+  const took = seconds >= 1 ? ` for ${Math.floor(seconds)} s` : "";
+  return html`<details class="thinking"><summary>${thinking ? `Thinking${took} …` : `Thought${took}`}</summary>
+    <${Text} text=${text} /></details>`;
+}
+
+function Done({ conversation, turn, last }) {
+  const chain = turn.chain;
+  return html`
+    ${chain && html`<${Steps} steps=${chain.steps} best=${finalIndex(chain)} turn=${turn} folded />
+      <${Final} chain=${chain} thought=${turn.thought} />`}
+    ${turn.error && html`<p class="alert" role="alert"><span class="sr">Error: </span>${printable(turn.error)}</p>`}
+    <${Actions} conversation=${conversation} turn=${turn} last=${last} />`;
+}
+
+// The answer of a chain, with a verdict beside it.
+export function Final({ chain, thought }) {
+  const step = finalStep(chain);
+  if (!step || !answerOf(chain)) return html`<p class="alert" role="alert">There is no answer.</p>`;
+  const parts = parted(answerOf(chain));
+  return html`<h2 class="sr">Answer</h2>
+    ${parts.thought && html`<${Thought} text=${parts.thought} seconds=${thought} />`}
+    <div class="final"><${Text} text=${parts.answer} /></div>
+    <${Verdict} step=${step} />
+    <p class="meta">${endOf(chain)}</p>`;
+}
+
+export function Verdict({ step }) {
+  const found = verdictOf(step);
+  if (!found) return null;
+  const [kind, sign, text] = found;
+  return html`<p class=${`verdict ${kind}`}><span aria-hidden="true">${sign} </span>${printable(text)}</p>`;
+}
+
+function Actions({ conversation, turn }) {
+  const stopped = !!talk.running(conversation), text = answerOf(turn.chain);
+  const copy = (event) => {
+    const { answer } = parted(text), holder = document.createElement("div");
+    holder.append(rendered(answer).nodes);
+    for (const each of holder.querySelectorAll(".head")) each.remove();
+    copied(event.currentTarget, { "text/plain": answer, "text/html": holder.innerHTML });
+  };
+  return html`<div class="row actions">
+    ${text && navigator.clipboard && html`<button type="button" class="quiet" onClick=${copy}>Copy</button>`}
+    ${text && html`<button type="button" class="quiet" disabled=${stopped}
+      onClick=${() => talk.revise(conversation, turn)}>Revise again</button>`}
+    <button type="button" class="quiet" disabled=${stopped}
+      onClick=${() => talk.again(conversation, turn)}>Retry</button>
+  </div>`;
+}
+
+// The steps of a chain, folded. `best` is the one that became the answer.
+export function Steps({ steps, best, turn, folded }) {
+  if (folded && steps.length < 2 && !steps[0]?.feedback) return null;
+  return html`<div class="steps">${steps.map((step, index) => html`<${Step} key=${index} id=${`${turn.id}-${index}`}
+    step=${step} index=${index} before=${steps[index - 1]} best=${folded && index === best} many=${steps.length > 1} />`)}</div>`;
+}
+
+const opened = new Set(); // ids of steps
+
+function Step({ id, step, index, before, best, many }) {
+  const open = opened.has(id);
+  const toggled = (event) => {
+    if (event.currentTarget.open === open) return;
+    opened[open ? "delete" : "add"](id);
+    update();
+  };
+  return html`<details class="step" open=${open} onToggle=${toggled}><summary><span class="name">${nameOf(index)}</span>
+    ${[...pillsOf(step, before, best && many)].map(([kind, text]) => html` <span class=${`pill ${kind}`}>${text}</span>`)}
+    </summary>
+    ${open && html`<div class="body">
+      ${before ? html`<${Diff} before=${before.answer} after=${step.answer} />` : html`<${Text} text=${step.answer} />`}
+      ${step.feedback && html`<${Feedback} given=${step.feedback} />`}
+      ${step.choice?.why && html`<p class="label">${step.choice.why}</p>`}
+    </div>`}</details>`;
+}
+
+const known = new Map(); // diffs that were made
+
+function diffOf(before, after) {
+  const key = `${before}\0${after}`;
+  if (!known.has(key)) {
+    if (known.size > 500) known.clear();
+    known.set(key, changes(printable(before), printable(after)));
+  }
+  return known.get(key);
+}
+
+const TAGS = { gone: "del", new: "ins" };
+
+export function Diff({ before, after }) {
+  if (before === after) return html`<p class="label">Nothing was changed.</p>`;
+  const parts = diffOf(before, after);
+  if (!parts) return html`<p class="label">Rewritten as a whole.</p><${Text} text=${after} />`;
+  return html`<p class="label">Changes: <ins>added</ins> <del>removed</del></p>
+    <p class="diff asis" dir="auto">${parts.map(([kind, text]) => TAGS[kind] ? html`<${TAGS[kind]}>${text}<//>` : text)}</p>`;
+}
+
+function Feedback({ given }) {
+  const checks = checksOf({ feedback: given }), own = given.text && (given.by !== "checks" || !checks.length);
+  return html`
+    ${own && html`<div class="feedback"><p class="label">Feedback</p><${Text} text=${given.text} /></div>`}
+    ${checks.length > 0 && html`<ul class="checks">${checks.slice(0, MOST_CHECKS).map((check) => html`
+      <li class=${check.passed ? "pass" : "fail"}><span class="sr">${check.passed ? "passed" : "failed"}: </span>
+        <code>${printable(check.name)}</code> ${printable(check.message)}</li>`)}</ul>`}
+    ${checks.length > MOST_CHECKS && html`<p class="label">… and ${counted(checks.length - MOST_CHECKS, "more check")}.</p>`}`;
+}

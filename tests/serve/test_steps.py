@@ -1,0 +1,119 @@
+"""What the API has for clients that show steps: events in a stream, what models do, checks that are read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+
+from redraft.engines.base import Health
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from redraft.errors import EngineError
+from tests.serve.running import LONG, SHORT, Server, both, events_of, plain, served, short
+
+STREAMED = {"stream": True, "stream_options": {"include_steps": True}, "redraft": True}
+
+
+def deltas(server: Server, **body: Any) -> list[dict[str, Any]]:
+    text = server.post({"model": "short", **STREAMED, **body}).text
+    return [json.loads(line)["choices"][0]["delta"] for line in events_of(text)[:-1]]
+
+
+def steps(server: Server, **body: Any) -> list[dict[str, Any]]:
+    return [delta["redraft"] for delta in deltas(server, **body) if "redraft" in delta]
+
+
+def written(events: list[dict[str, Any]], kind: str, index: int) -> str:
+    texts = [each for each in events if each["type"] == "text"]
+    return "".join(each["text"] for each in texts if (each["kind"], each["index"]) == (kind, index))
+
+
+def test_steps_are_events_and_the_answer_is_content() -> None:
+    with served() as server:
+        found = deltas(server)
+        events = [delta["redraft"] for delta in found if "redraft" in delta]
+    assert (written(events, "answer", 0), written(events, "answer", 1)) == (LONG, SHORT)
+    done = [each for each in events if each["type"] == "step"]
+    assert [each["step"]["answer"] for each in done] == [LONG, SHORT]
+    assert [each["step"]["feedback"]["checks"][0]["passed"] for each in done] == [False, True]
+    assert [delta["content"] for delta in found if delta.get("content")] == [SHORT]
+    assert not any("reasoning_content" in delta for delta in found)
+
+
+def test_feedback_and_drafts_are_events() -> None:
+    critic = ScriptedEngine([LONG, "Too long. Revision is needed.", SHORT, "No revision is needed."])
+    best = ScriptedEngine(["One two three four five six.", "One two three."])
+    models = {"short": {"model": critic}, "best": short(best, mode="best-of", drafts=2)}
+    with served(models) as server:
+        assert written(steps(server), "feedback", 0) == "Too long. Revision is needed."
+        drafts = [each["step"]["answer"] for each in steps(server, model="best") if each["type"] == "draft"]
+    assert drafts == ["One two three four five six.", "One two three."]
+
+
+def test_one_answer_is_content_while_it_is_written() -> None:
+    with served() as server:
+        found = deltas(server, model="plain")
+    assert "".join(delta.get("content", "") for delta in found) == LONG
+    assert [each["redraft"]["type"] for each in found if "redraft" in each] == ["step"]
+
+
+def test_a_text_that_broke_off_is_said_to_come_again() -> None:
+    lost = EngineError("the process died", passing=True)
+    lost.ready = True
+    with served(both(LONG, ScriptedReply("Rain is", error=lost), SHORT)) as server:
+        [again] = [each for each in steps(server) if each["type"] == "again"]
+    assert again == {"type": "again", "steps": 1, "drafts": 0}
+
+
+def test_a_client_is_told_that_it_waits_and_that_the_engine_stalls() -> None:
+    class Watched(ScriptedEngine):
+        health = Health(trouble="/secret was killed", stalled=True)
+
+    stalling = {"short": short(Watched([LONG, SHORT], delay=0.02))}
+    with (
+        served(stalling, at_once=1) as server,
+        httpx.stream("POST", f"{server.url}/chat/completions", json=asked(), timeout=30) as first,
+    ):
+        lines = first.iter_lines()
+        said = next(lines)
+        waiting = steps(server, revision={"max": 0})
+        said += "\n".join(lines)
+    assert waiting[0]["type"] == "waiting"
+    assert '"stalled"' in said
+    assert "secret" not in said
+
+
+def asked() -> dict[str, Any]:
+    return {"model": "short", "messages": [{"role": "user", "content": "Hi."}], **STREAMED}
+
+
+def test_a_given_answer_is_revised_and_not_written() -> None:
+    engine = ScriptedEngine([SHORT])
+    with served({"plain": plain(engine)}) as server:
+        revision = {"given": LONG, "min": 1, "max": 1, "checks": ["words<=5"]}
+        chain = server.post({"revision": revision, "redraft": True}).json()["redraft"]
+    assert [step["answer"] for step in chain["steps"]] == [LONG, SHORT]
+
+
+def test_models_say_what_they_do_by_themselves() -> None:
+    with served() as server:
+        found = {each["id"]: each["redraft"] for each in httpx.get(f"{server.url}/models").json()["data"]}
+    assert found["plain"] == {**found["plain"], "max": 0, "checks": []}
+    assert found["short"] == {**found["short"], "min": 0, "max": 3, "checks": ["words<=5"], "drafts": 1}
+
+
+def test_checks_are_listed_and_read_by_the_rules_of_a_request() -> None:
+    with served() as server:
+        forms = {each["id"]: each["form"] for each in httpx.get(f"{server.url}/checks").json()["data"]}
+
+        def fault(check: str) -> str:
+            found = httpx.get(f"{server.url}/checks", params={"check": check}).json()
+            return str((found["error"] or {}).get("message", ""))
+
+        assert "words" in forms
+        assert "command" not in forms
+        assert fault("words<=5") == ""
+        assert "Did you mean 'words'?" in fault("word<=5")
+        for wrong in ("command:rm", "words<=5" + " " * 5000, ""):
+            assert fault(wrong) == server.post({"revision": {"checks": [wrong]}}).json()["error"]["message"]
