@@ -39,6 +39,10 @@ def _raise_the_wall() -> None:
 _raise_the_wall()
 
 
+# OpenVINO tells Google Analytics of each import, so of those by tests too.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+
 def _take_signals() -> None:
     """Let the processes that tests start end by signals, as they do when a user starts them.
 

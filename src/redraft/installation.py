@@ -22,6 +22,7 @@ from redraft import __version__
 from redraft.config import PREFIX, Config, config_path, load_config
 from redraft.engines.llamacpp import default_model
 from redraft.engines.load import MANY, has_llamacpp, has_openvino
+from redraft.engines.openvino.child import without_telemetry
 from redraft.errors import ModelError, UsageError, install
 from redraft.machine import has_gpu, instructions
 from redraft.plugins import KINDS, OWN, PluginError, all_plugins
@@ -128,6 +129,7 @@ def _extras() -> Iterator[Finding]:
             yield Finding(f"[{extra}]", None, some + ", ".join(missing), install(extra))
         else:
             try:
+                without_telemetry()
                 if extra in _NATIVE:
                     import_module(_NATIVE[extra])
             except Exception as error:  # noqa: BLE001  (the user should see any error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -261,6 +262,39 @@ def test_the_process_ends_with_its_parent(default_model: Path) -> None:
             return
         time.sleep(0.05)
     pytest.fail("the process goes on")
+
+
+SPY = """
+import os, sys
+
+def told(event, args):
+    if event in ("socket.getaddrinfo", "socket.connect", "socket.sendto"):
+        host = args[0] if event == "socket.getaddrinfo" else args[1]
+        with open(os.environ["REACHED"], "a") as file:
+            print(event, host, file=file)
+        raise OSError("no network")
+
+sys.addaudithook(told)
+"""
+
+
+@pytest.mark.parametrize("words", ["answer p.txt -o out.jsonl --engine openvino --max-tokens 4", "doctor"])
+def test_nobody_is_told_of_its_use(tmp_path: Path, default_model: Path, words: str) -> None:
+    """Neither redraft nor the processes that it starts. OpenVINO's telemetry is on by default."""
+    (tmp_path / "sitecustomize.py").write_text(SPY)
+    (tmp_path / "p.txt").write_text("Describe rain.")
+    reached, home = tmp_path / "reached", tmp_path / "home"
+    home.mkdir()
+    own = {"PYTHONPATH": str(tmp_path), "REACHED": str(reached), "HOME": str(home), "NO_PROXY": "*"}
+    surroundings = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD")}
+    more = () if words == "doctor" else ("--max-revisions", "0", "--threads", "1", "--model", default_model)
+    command = [sys.executable, "-m", "redraft", *words.split(), *more]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**surroundings, **own}, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not reached.exists(), reached.read_text()
+    assert not (home / "intel").exists()
 
 
 def test_less_memory_than_the_streams_could_fill(

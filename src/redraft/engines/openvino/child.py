@@ -61,6 +61,7 @@ class Request(TypedDict):
 def main() -> None:
     """Load the model, and serve requests until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    without_telemetry()
     replies = os.dup(1)
     os.dup2(2, 1)  # what native code prints goes to standard error
     lines = Lines()
@@ -73,6 +74,11 @@ def main() -> None:
     _write(replies, reply)
     if not reply:
         Streams(pipelines, lines, replies).run()
+
+
+def without_telemetry() -> None:
+    """Keep OpenVINO, when it is imported, from telling Google Analytics of it, which it does by default."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # as if it were not installed
 
 
 class Lines:
