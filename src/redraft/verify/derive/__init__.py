@@ -46,7 +46,7 @@ def checks_in(prompt: str) -> tuple[str, ...]:
         prompt = f"{prompt[: READ // 2]}\n\n{prompt[-READ // 2 :]}"
     text = Text.of(whole(prompt))
     found = list(dict.fromkeys(check for part in text.sentences for rule in RULES for check in rule(part)))
-    return tuple(_consistent(found)[:MOST_CHECKS])
+    return tuple(consistent(found)[:MOST_CHECKS])
 
 
 RULES: tuple[Rule, ...] = (
@@ -72,7 +72,7 @@ RULES: tuple[Rule, ...] = (
 _COUNT = re.compile(r"(words|sentences|characters|paragraphs)(<=|>=|==|=)(\d+)(?:\.\.(\d+))?")
 
 
-def _consistent(found: list[str]) -> list[str]:
+def consistent(found: list[str]) -> list[str]:
     """Leave out counts that no text meets, one kind said twice, and what another check says already."""
     again = {"words", "sentences", "characters", "paragraphs"}
     of_unit: dict[str, list[str]] = {}
