@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,5 +143,62 @@ def test_processes_that_start_at_once_share_a_copy(tmp_path: Path, cache: Path) 
 
     first, *others = run(both())
     assert others == [first, first]
+    (home,) = (each for each in cache.iterdir() if each.is_dir())
+    assert sorted(each.name for each in home.iterdir()) == [model.name, "tokenizer"]
+
+
+def test_a_damaged_copy_is_made_again(tmp_path: Path, cache: Path) -> None:
+    model = exported(tmp_path, "Llama", "q4_1")
+    copy = models.prepare(model, [read_header(model)], []).file
+    whole = copy.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"nothing"):
+        copy.write_bytes(damaged)
+        assert models.prepare(model, [read_header(model)], []).file == copy
+        assert copy.read_bytes() == whole
+
+
+def test_a_damaged_tokenizer_is_made_again(tmp_path: Path, cache: Path) -> None:
+    model = exported(tmp_path, "Llama", "f16")
+    first = written(run(OpenVinoEngine.start(model, threads=1)))
+    (folder,) = cache.glob("*/tokenizer")
+    parts = sorted(each for each in folder.iterdir() if each.name.endswith("tokenizer.xml"))
+    assert parts
+    for part in parts:
+        part.write_bytes(part.read_bytes()[:100])
+    assert written(run(OpenVinoEngine.start(model, threads=1))) == first
+    assert all(part.stat().st_size > 100 for part in parts)
+
+
+@pytest.mark.parametrize("quant", ["f16", "q4_1"])
+def test_a_disk_without_room(tmp_path: Path, cache: Path, quant: str) -> None:
+    """No file grows over 4 kB. Without a copy, llama.cpp answers; without a tokenizer, OpenVINO does."""
+    model = exported(tmp_path, "Llama", quant)
+    code = (
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "from redraft.cli import app\napp(sys.argv[1:])"
+    )
+    (tmp_path / "p.txt").write_text("abc")
+    words = "answer p.txt -o o.jsonl --max-revisions 0 --max-tokens 4 --threads 1 --chat-template vicuna"
+    command = [sys.executable, "-c", code, *words.split(), "--model", model]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "o.jsonl").read_text())
+    assert record["model"]["engine"] == ("openvino" if quant == "f16" else "llamacpp")
+    assert ("cannot be written" in done.stderr) == (quant == "q4_1")
+    assert not [each for each in cache.rglob("*") if each.is_file() and each.suffix != ".lock"]
+
+
+def test_processes_that_begin_at_once_have_one_copy(tmp_path: Path, cache: Path) -> None:
+    model = exported(tmp_path, "Llama", "q4_1")
+    (tmp_path / "p.txt").write_text("abc")
+    words = "--engine openvino --max-revisions 0 --max-tokens 4 --threads 1 --chat-template vicuna --seed 1"
+    begun = []
+    for number in range(2):
+        command = [sys.executable, "-m", "redraft", "answer", "p.txt", "-o", f"{number}.jsonl"]
+        command += ["--model", str(model), *words.split()]
+        begun.append(subprocess.Popen(command, cwd=tmp_path))
+    assert [each.wait() for each in begun] == [0, 0]
+    one, other = (json.loads((tmp_path / f"{number}.jsonl").read_text()) for number in range(2))
+    assert one["answer"] == other["answer"]
     (home,) = (each for each in cache.iterdir() if each.is_dir())
     assert sorted(each.name for each in home.iterdir()) == [model.name, "tokenizer"]

@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -127,8 +127,10 @@ def _tokenizer(model: Path, folder: Path) -> Any:
     import openvino_genai
 
     if folder.exists():
-        with suppress(RuntimeError):  # it was made by another version
+        try:
             return openvino_genai.Tokenizer(folder)
+        except RuntimeError:  # it is damaged, or another version made it
+            shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as work:
@@ -139,7 +141,7 @@ def _tokenizer(model: Path, folder: Path) -> Any:
             link.unlink()
             link.parent.rename(folder)  # fails if another process was faster
             return tokenizer
-    except OSError:  # a full disk, for one
+    except (OSError, RuntimeError):  # a full disk, for one
         return openvino_genai.Tokenizer(model)
 
 

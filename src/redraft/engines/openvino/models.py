@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from redraft.engines.llamacpp.default_model import cache_folder
-from redraft.errors import OutputError
+from redraft.errors import ModelError, OutputError
 from redraft.files import locked, replacing
-from redraft.weights.gguf.reader import GGUFHeader, Tensor
+from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, read_header
 from redraft.weights.gguf.requantise import rewrite
 from redraft.weights.header import NotHandled
 
@@ -83,7 +83,7 @@ def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.with_suffix(".lock")):
             folder.mkdir(exist_ok=True)
-            if not made.exists():
+            if not _is_whole(made):
                 with replacing(made) as copy:
                     rewrite(model, copy, adapters)
         os.utime(folder)
@@ -94,6 +94,15 @@ def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]
             hint="Make room, choose another folder (export REDRAFT_CACHE=…), or --engine llamacpp.",
         ) from None
     return Prepared(made, folder / "tokenizer")
+
+
+def _is_whole(copy: Path) -> bool:
+    """Return whether a copy is there with all its tensors. A machine that lost its power may leave others."""
+    try:
+        check_model(copy, read_header(copy))
+    except ModelError:
+        return False
+    return True
 
 
 def _home(model: Path, adapters: Sequence[Path]) -> Path:
