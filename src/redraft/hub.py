@@ -14,11 +14,12 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import escape
 from pathlib import Path, PurePosixPath
+from threading import Event
 from typing import Any, Literal, NamedTuple
 
 from redraft.counting import size_in_words, tell
@@ -80,6 +81,24 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
     return [name for name in ggufs if _PART.sub("", name) == stem] if stem != found[0] else found
 
 
+_fetching = Event()
+
+
+@contextmanager
+def fetching() -> Iterator[None]:
+    """Note that a file is fetched, whose progress is shown: no other is to be drawn over it."""
+    _fetching.set()
+    try:
+        yield
+    finally:
+        _fetching.clear()
+
+
+def is_fetching() -> bool:
+    """Return whether a file is fetched now."""
+    return _fetching.is_set()
+
+
 def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
     """Fetch a GGUF file unless it is cached, and check it. huggingface_hub shows the progress.
 
@@ -98,7 +117,8 @@ def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
             new = [file for file in chosen if not _is_here(repo, info.sha, file.rfilename)]
             if new:
                 _announce(repo, new, _licence(info.card_data), memory)
-            paths = [_downloaded(repo, file, check=file in new) for file in chosen]
+            with fetching() if new else nullcontext():
+                paths = [_downloaded(repo, file, check=file in new) for file in chosen]
             return paths[0]
     except _OutOfReach as error:
         found = find(repo, selects)

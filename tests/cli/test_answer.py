@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -16,7 +17,17 @@ from typer.testing import Result
 
 from redraft.chain import Chain, Prompt
 from redraft.ids import derived_seed
-from tests.cli.verbs import chains, lines, redraft, refused, script, start, wait_until, write
+from tests.cli.verbs import (
+    chains,
+    lines,
+    redraft,
+    refused,
+    script,
+    shown_on_a_terminal,
+    start,
+    wait_until,
+    write,
+)
 
 REPLIES = ["A gull over the grey sea.", "It reads well. No revision is needed."]
 OUT, ERRORS = Path("out.jsonl"), Path("out.jsonl.errors.jsonl")
@@ -156,6 +167,17 @@ def test_failures_are_counted_by_cause_and_only_they_are_tried_again_on_demand()
     assert "out.jsonl.errors.jsonl lists no failed prompt: there is nothing to retry." in again.stderr
     assert answer("--max-revisions", "0").exit_code == 0
     assert len(chains()) == 10
+
+
+def test_a_terminal_shows_what_is_written_now_and_how_fast() -> None:
+    write("prompts.jsonl", [{"id": "first", "prompt": "Rain?"}, {"id": "second", "prompt": "Snow?"}])
+    model = script({"text": "one two three four", "stall": 1.5})
+    shown = shown_on_a_terminal(
+        "answer", "prompts.jsonl", "-o", str(OUT), "-m", model, "--max-revisions", "0"
+    )
+    assert "opening the model, 0:00" in shown
+    assert re.search(r"0 of 2 done · [1-9]\d* tokens/s · 0:01 ·.* now first \+1", shown)
+    assert shown.index("2 of 2 done") > shown.index("now first +1")
 
 
 def test_an_empty_prompt_fails_alone() -> None:

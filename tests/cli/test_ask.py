@@ -6,7 +6,6 @@ Tests with a terminal or signals start a process. The others call the command he
 from __future__ import annotations
 
 import os
-import pty
 import select
 import signal
 import subprocess
@@ -16,7 +15,16 @@ import pytest
 from typer.testing import Result
 
 from redraft.chain import Chain
-from tests.cli.verbs import REDRAFT, redraft, refused, script, start, wait_until, wait_until_it_waits
+from tests.cli.verbs import (
+    REDRAFT,
+    redraft,
+    refused,
+    script,
+    shown_on_a_terminal,
+    start,
+    wait_until,
+    wait_until_it_waits,
+)
 from tests.engines.fake_server import FakeServer, Reply, chat_event, chat_reply, models_reply, sse_reply
 from tests.gguf_files import lora
 
@@ -26,23 +34,7 @@ def ask(*words: object, stdin: str = "", **env: str) -> Result:
 
 
 def on_a_terminal(*args: str) -> str:
-    """What `ask` shows on a real pseudo-terminal."""
-    master, slave = pty.openpty()
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
-    child = subprocess.Popen([*REDRAFT, "ask", *args], stdin=slave, stdout=slave, stderr=slave, env=env)
-    os.close(slave)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(master, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        shown += piece
-    child.wait(30)
-    os.close(master)
-    return shown.decode()
+    return shown_on_a_terminal("ask", *args)
 
 
 def test_in_a_pipe_only_the_best_answer_is_printed() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 import time
@@ -37,6 +39,26 @@ def start(*words: object, **how: Any) -> subprocess.Popen[str]:
     """Start a command in a process of its own."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **how}
     return subprocess.Popen([*REDRAFT, *map(str, words)], **pipes)
+
+
+def shown_on_a_terminal(*args: str) -> str:
+    """What a command shows on a real pseudo-terminal."""
+    master, slave = pty.openpty()
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
+    child = subprocess.Popen([*REDRAFT, *args], stdin=slave, stdout=slave, stderr=slave, env=env)
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        shown += piece
+    child.wait(30)
+    os.close(master)
+    return shown.decode()
 
 
 def wait_until(holds: Callable[[], object]) -> None:

@@ -17,6 +17,7 @@ from tests.engines.fake_server import (
     FakeServer,
     Reply,
     chat_event,
+    chat_reply,
     error_reply,
     event,
     json_reply,
@@ -48,6 +49,19 @@ async def paid(server: FakeServer, *, leave: bool = False) -> Usage:
             with pytest.raises(EngineError):
                 _ = [delta async for delta in stream]
         return metered.take()
+
+
+def test_pieces_are_counted_while_they_come_and_taken_back_at_the_end(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply("It ", "is."))
+    counts: list[int] = []
+
+    async def asked() -> None:
+        async with aclosing(engine(server)) as remote:
+            metered = MeteredEngine(remote, lambda: counts.append(99), counts.append)
+            _ = [delta async for delta in metered.chat(ASKED, Sampling())]
+
+    asyncio.run(asked())
+    assert [count for count in counts if count] == [1, 1, -2, 99]
 
 
 @pytest.mark.parametrize("reply", [CUT, BAD, FAILED, NO_JSON, OTHER_JSON])

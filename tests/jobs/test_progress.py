@@ -48,6 +48,21 @@ def test_pace_and_time_left_are_of_this_session() -> None:
     assert progress.line() == "120 of 500 done · 300 tokens/s · 3:10 left · 15 passed"
 
 
+def test_tokens_that_are_being_written_and_the_items_under_way_are_shown() -> None:
+    clock = Clock()
+    progress = ItemProgress(9, clock=clock)
+    progress.opening = True
+    clock.now += 5
+    assert progress.line() == "0 of 9 done · opening the model, 0:05"
+    progress.opening, progress.current = False, ["x/" + "1" * 40, "b"]
+    progress.tokens = 10
+    progress.write(40)
+    assert progress.line() == f"0 of 9 done · 10 tokens/s · 0:05 · now …{'1' * 23} +1"
+    progress.write(-40)
+    progress.current.pop()
+    assert progress.line() == f"0 of 9 done · 2 tokens/s · 0:05 · now …{'1' * 23}"
+
+
 def test_without_a_total_nothing_is_promised() -> None:
     progress = ItemProgress(None, clock=Clock())
     progress.done = 3

@@ -110,11 +110,20 @@ def _check(delta: object, name: str) -> None:
 
 
 class MeteredEngine(WrappedEngine):
-    """Add up the usage of an engine's calls. `ended` is called when the usage of a call was added."""
+    """Add up the usage of an engine's calls.
 
-    def __init__(self, engine: Engine, ended: Callable[[], None] = lambda: None) -> None:
+    `ended` is called when the usage of a call was added. `writing` gets the number of new tokens of each
+    piece, and at the end of the call, with a minus, of all pieces.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        ended: Callable[[], None] = lambda: None,
+        writing: Callable[[int], None] = lambda _: None,
+    ) -> None:
         super().__init__(engine)
-        self._usage, self._ended = Usage(), ended
+        self._usage, self._ended, self._writing = Usage(), ended, writing
 
     def take(self) -> Usage:
         """Return the usage since the last call of this method."""
@@ -126,7 +135,9 @@ class MeteredEngine(WrappedEngine):
         try:
             async with aclosing(ask(request["sampling"])) as deltas:
                 async for last in deltas:
-                    seen += len(last.tokens) or bool(last.text)
+                    new = len(last.tokens) or bool(last.text)
+                    seen += new
+                    self._writing(new)
                     size += len(last.text.encode("utf-8", "surrogatepass"))
                     yield last
         except (GeneratorExit, asyncio.CancelledError):
@@ -142,6 +153,7 @@ class MeteredEngine(WrappedEngine):
                 )
             raise
         finally:  # a reply that is cancelled counts too
+            self._writing(-seen)
             self._usage += Usage(
                 prompt_tokens=last.prompt_tokens or 0,
                 cached_tokens=last.cached_tokens or 0,

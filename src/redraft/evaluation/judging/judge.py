@@ -178,7 +178,7 @@ class Judging:
             usage = paid.take()
             self.session.pay(usage.completion_tokens, judge.price.cost(usage) if judge.price else None)
 
-        paid = MeteredEngine(judge.engine, pay)
+        paid = MeteredEngine(judge.engine, pay, self.session.progress.write)
         journaled = JournaledEngine(paid, self.journal, identity=judge.identity, scope=item.id)
         engine = MeteredEngine(journaled)
         as_json = prompt.is_ours and judge.engine.info.schemas

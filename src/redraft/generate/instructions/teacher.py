@@ -88,7 +88,7 @@ class Teacher:
             usd = self.price.cost(usage) if self.price else None
             self.session.pay(usage.completion_tokens, usd, estimated=usage.estimated)
 
-        paid = MeteredEngine(self.engine, pay)
+        paid = MeteredEngine(self.engine, pay, self.session.progress.write)
         # A new one for each try: it counts equal calls, and the next run asks for the reply to the first.
         journaled = JournaledEngine(paid, self.journal, identity=self.identity, scope=scope)
         used, begun = MeteredEngine(journaled), monotonic()
