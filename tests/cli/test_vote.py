@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import http.client
 import json
 import os
 import pty
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import Result
 
@@ -285,7 +285,7 @@ def page(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             assert process.stderr
             found = re.match(
-                r"redraft: vote at (http://127\.0\.0\.1:\d+/#[\w-]{20,})\n", process.stderr.readline()
+                r"redraft: vote at (http://127\.0\.0\.1:\d+/#/vote/[\w-]{20,})\n", process.stderr.readline()
             )
             assert found
             yield process, found[1]
@@ -293,29 +293,27 @@ def page(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
-def act(url: str, do: str, item_id: str = "", voter: str = "zoë") -> dict[str, Any]:
+def act(client: httpx.Client, do: str, item_id: str = "") -> dict[str, Any]:
     """Do on the page what its script would."""
-    origin, _, token = url.partition("/#")
-    connection = http.client.HTTPConnection(origin.removeprefix("http://"), timeout=60)
-    headers = {"Content-Type": "application/json", "X-Redraft-Token": token, "Origin": origin}
-    connection.request("POST", "/act", json.dumps({"voter": voter, "do": do, "id": item_id}), headers)
-    reply = connection.getresponse()
-    found: dict[str, Any] = json.loads(reply.read())
-    connection.close()
-    assert reply.status == 200, found
+    reply = client.post("page/booth", json={"voter": "zoë", "do": do, "id": item_id})
+    assert reply.status_code == 200, reply.text
+    found: dict[str, Any] = reply.json()
     return found
 
 
 def test_the_page_runs_until_ctrl_c_and_ends_in_the_report() -> None:
     with page() as (process, url):
-        state = act(url, "show")
-        while state["pair"]:
-            state = act(url, "1", state["pair"]["id"])
+        root, _, key = url.partition("#/vote/")
+        with httpx.Client(base_url=root, timeout=60) as client:
+            client.post("login", json={"key": key})
+            state = act(client, "show")
+            while state["pair"]:
+                state = act(client, "1", state["pair"]["id"])
         process.send_signal(signal.SIGINT)
         shown, said = process.communicate(timeout=60)
     assert process.returncode == 0
     assert shown.startswith("new against old: 4 questions, 4 reviews in an order drawn at random")
-    assert url.partition("#")[2] not in shown + said
+    assert key not in shown + said
 
 
 @pytest.mark.slow
@@ -323,12 +321,12 @@ def test_a_page_whose_command_is_gone_says_so(tmp_path: Path) -> None:
     # By a kill: a server that only stopped may still answer on a connection that the browser keeps to spare.
     with Browser(tmp_path) as browser, page("--voter", "zoë") as (process, url):
         browser.open(url)
-        browser.until("document.getElementById('count').textContent.startsWith('0 of 4')")
+        browser.until("document.getElementById('count')?.textContent.startsWith('0 of 4')")
         process.kill()
         process.wait()
         browser.press("1")
-        browser.until("document.getElementById('fault').textContent.includes('does not answer')")
-        browser.until("document.getElementById('count').textContent.startsWith('0 of 4')")
+        browser.until("document.getElementById('fault')?.textContent.includes('does not answer')")
+        browser.until("document.getElementById('count')?.textContent.startsWith('0 of 4')")
     assert votes() == []
 
 

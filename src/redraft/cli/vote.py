@@ -92,13 +92,19 @@ def _login() -> str:
 
 
 def _on_page(ballots: Callable[[str], Ballots], voter: str | None, port: int) -> None:
-    from redraft.evaluation.voting.ballots import voter_of
-    from redraft.evaluation.voting.server import VoteServer, page
+    from redraft.evaluation.voting import ballots as voting
 
-    html = page(_login() if voter is None else voter_of(voter), known=voter is not None)
-    with VoteServer(port, html, ballots) as server:
-        tell(f"vote at {server.url}", "Ctrl-C ends it, and prints the report if all pairs are judged.")
-        server.serve_forever()
+    try:
+        from redraft.serve.page.booth import run_booth
+        from redraft.serve.page.mount import Booth
+    except ImportError:
+        raise MissingExtra("voting on a page, and not with --terminal,", "serve") from None
+
+    def say(address: str) -> None:
+        tell(f"vote at {address}", "Ctrl-C ends it, and prints the report if all pairs are judged.")
+
+    name = _login() if voter is None else voting.voter_of(voter)
+    run_booth(Booth(name, voter is not None, voting.Booth(ballots).act), port, say)
 
 
 def _report(store: VoteStore, pairs: int, answers: Sequence[Path], questions: Path | None, out: Path) -> None:

@@ -79,7 +79,7 @@ def make_app(
     app.include_router(_checking(limits))
     app.include_router(_watching(models, gate, metrics))
     logins = None if keys is None else Logins(keys)
-    page = None if store is None else Page(limits, logins, store)
+    page = None if store is None else Page(limits, logins, gate, store)
     return Guard(app, keys, metrics, request_log, page)
 
 

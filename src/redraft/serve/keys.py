@@ -194,6 +194,11 @@ class Keys:
         seen = _seen(path)  # before it is read: a change meanwhile is seen later
         return cls(_read(path), path, seen)
 
+    @classmethod
+    def once(cls, key: str) -> Self:
+        """Return a key that is in no file."""
+        return cls((Key(_digest_of(key)),), Path())
+
     def begin_with(self, used: Mapping[str, Mapping[str, float]]) -> None:
         """Begin with what keys have used today: sums as in `Used.today`, by the keys' names."""
         for key in self.all:
@@ -203,7 +208,7 @@ class Keys:
         """Return the key in the value of an `Authorization` header, `Bearer KEY`; None if it is no key."""
         self._read_again()
         scheme, _, key = authorization.partition(" ")
-        given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
+        given = _digest_of(key.strip())
         matches = [each for each in self.all if hmac.compare_digest(given, each.digest)]  # compares all
         return matches[0] if matches and scheme.lower() == "bearer" else None
 
@@ -219,7 +224,7 @@ class Keys:
 
     def _read_again(self) -> None:
         """Read the file if it has changed. If it is wrong, say so, and keep the keys."""
-        if (seen := _seen(self.path)) == self._seen:
+        if self.path == Path() or (seen := _seen(self.path)) == self._seen:
             return
         self._seen = seen
         try:
@@ -299,4 +304,8 @@ def _digest(word: str, where: str) -> bytes:
             f"{where}: the key has {len(word)} characters, and at least {SHORTEST} are needed.",
             hint=f"Make one: {_MAKE}",
         )
-    return hashlib.sha256(word.encode()).digest()
+    return _digest_of(word)
+
+
+def _digest_of(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -10,9 +10,11 @@ import hashlib
 import itertools
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 from redraft.counting import printable
 from redraft.errors import UsageError
@@ -135,6 +137,21 @@ def _vote(item: ReviewItem, winner: Winner, note: str) -> Review:
         judge=item.judge,
         turn=item.turn,
     )
+
+
+class Booth:
+    """Lets several voters vote at once. Each has ballots, which are opened at the first request."""
+
+    def __init__(self, ballots_of: Callable[[str], Ballots]) -> None:
+        self._ballots_of, self._open, self._lock = ballots_of, dict[str, Ballots](), Lock()
+
+    def act(self, voter: str, what: str, item_id: str, note: str) -> dict[str, Any]:
+        """Do what a voter wants, and return their state as JSON values. Any thread may call it."""
+        name = voter_of(voter)
+        with self._lock:
+            if name not in self._open:
+                self._open[name] = self._ballots_of(name)
+            return asdict(self._open[name].act(what, item_id, note))
 
 
 class PageVotes:

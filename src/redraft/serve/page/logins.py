@@ -25,6 +25,7 @@ class Logins:
     """The logins, by the digests of their cookies."""
 
     keys: Keys
+    cookie: str = COOKIE  # a name: ports of a machine share cookies
     _open: OrderedDict[bytes, tuple[float, Key]] = field(default_factory=OrderedDict)
 
     def enter(self, key: str, *, secure: bool) -> str | None:
@@ -35,33 +36,32 @@ class Logins:
         self._open[_digest(token)] = time.monotonic() + LIFETIME, found
         while len(self._open) > MOST:
             self._open.popitem(last=False)
-        return _cookie(token, LIFETIME, secure=secure)
+        return self._cookie(token, LIFETIME, secure=secure)
 
     def key_of(self, cookies: str) -> Key | None:
         """Return the key that a visitor came with; None if they are not logged in.
 
         Only digests are looked up, so the time it takes says nothing about tokens.
         """
-        ends, key = self._open.get(_digest(_token(cookies)), (0.0, None))
+        ends, key = self._open.get(_digest(self._token(cookies)), (0.0, None))
         return self.keys.now(key) if key and time.monotonic() < ends else None
 
     def leave(self, cookies: str) -> str:
         """End a login. Return the value of `Set-Cookie` that forgets it."""
-        self._open.pop(_digest(_token(cookies)), None)
-        return _cookie("", 0, secure=False)
+        self._open.pop(_digest(self._token(cookies)), None)
+        return self._cookie("", 0, secure=False)
+
+    def _token(self, cookies: str) -> str:
+        try:
+            found = SimpleCookie(cookies).get(self.cookie)
+        except CookieError:
+            return ""
+        return found.value if found else ""
+
+    def _cookie(self, token: str, seconds: int, *, secure: bool) -> str:
+        kept = f"Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict" + "; Secure" * secure
+        return f"{self.cookie}={token}; {kept}"
 
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-
-
-def _token(cookies: str) -> str:
-    try:
-        found = SimpleCookie(cookies).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
-
-
-def _cookie(token: str, seconds: int, *, secure: bool) -> str:
-    return f"{COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict" + "; Secure" * secure

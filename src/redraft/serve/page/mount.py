@@ -10,13 +10,13 @@ import gzip
 import hashlib
 import logging
 import mimetypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,12 +25,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from redraft.engines.threads import in_daemon_thread
+from redraft.errors import OutputError, UsageError
 from redraft.serve.bodies import Body, Limits, body_of, object_of
-from redraft.serve.errors import Refusal
+from redraft.serve.errors import Refusal, invalid, told
+from redraft.serve.gate import Gate
 from redraft.serve.keys import ANYONE, Key
 from redraft.serve.page.logins import Logins
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
@@ -73,6 +76,30 @@ class Ballot(Body):
     voter: Annotated[str, Field(max_length=100)] = ""
 
 
+class Act(Body):
+    """What a voter of `redraft vote` does."""
+
+    whole: ClassVar[str] = "a vote"
+    voter: Annotated[str, Field(max_length=1000)] = ""
+    do: Literal["show", "1", "2", "=", "skip", "undo"]
+    id: str = ""
+    note: Annotated[str, Field(max_length=10_000, description="up to 10,000 characters")] = ""
+
+
+@dataclass(frozen=True)
+class Booth:
+    """What `redraft vote` has people judge.
+
+    Attributes:
+        voter: Who votes; if that is not `known`, who may.
+        act: Does what a voter wants, from their name, the act, the pair and the note. Returns what to show.
+    """
+
+    voter: str
+    known: bool
+    act: Callable[[str, str, str, str], Mapping[str, Any]]
+
+
 Store = Callable[[Ballot], bool]
 """Keeps a vote. False: the same comparison was voted on before, and that vote stands."""
 
@@ -83,7 +110,9 @@ class Page:
 
     limits: Limits
     logins: Logins | None
-    store: Store
+    gate: Gate
+    store: Store | None = None
+    booth: Booth | None = None
 
     def has(self, path: str) -> bool:
         """Return whether a path is the page's."""
@@ -107,8 +136,10 @@ class Page:
 
     async def _reply(self, request: Request) -> Response:
         asked = f"{request.method} {request.url.path}"
-        if asked == "POST /page/votes":
-            return await self._vote(request)
+        if self.store and asked == "POST /page/votes":
+            return await self._vote(request, self.store)
+        if self.booth and asked in ("GET /page/booth", "POST /page/booth"):
+            return await self._judge(request, self.booth)
         if self.logins is not None and asked == "POST /login":
             return await self._enter(self.logins, request)
         if self.logins is not None and asked == "POST /logout":
@@ -129,15 +160,37 @@ class Page:
             raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "That key is not right.")
         return JSONResponse({}, headers={"Set-Cookie": cookie})
 
-    async def _vote(self, request: Request) -> Response:
+    def _key(self, request: Request) -> Key:
+        if key := self.key_of(request.headers) if self.logins else ANYONE:
+            return key
+        raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Log in to vote.")
+
+    async def _vote(self, request: Request, store: Store) -> Response:
         """Keep a vote. With keys, the voter is who is logged in, whatever the request says."""
-        key = self.key_of(request.headers) if self.logins else ANYONE
-        if key is None:
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Log in to vote.")
+        key = self._key(request)
         ballot = Ballot.of(object_of(await body_of(request, self.limits)))
         voter = key.name or " ".join(ballot.voter.split()) or "anonymous"
-        is_new = await in_daemon_thread(lambda: self.store(ballot.model_copy(update={"voter": voter})))
-        return JSONResponse({"stored": is_new})
+        ballot = ballot.model_copy(update={"voter": voter})
+        return JSONResponse({"stored": await self._stored(lambda: store(ballot))})
+
+    async def _judge(self, request: Request, booth: Booth) -> Response:
+        """Do what a voter wants. A voter that is known votes in no other name."""
+        self._key(request)
+        if request.method == "GET":
+            return JSONResponse({"voter": booth.voter, "known": booth.known})
+        act = Act.of(object_of(await body_of(request, self.limits)))
+        voter = booth.voter if booth.known else act.voter
+        return JSONResponse(await self._stored(lambda: booth.act(voter, act.do, act.id, act.note)))
+
+    async def _stored(self, store: Callable[[], T]) -> T:
+        """Change a file of votes in a thread. The end of the server waits for it."""
+        async with self.gate.entered(self):
+            try:
+                return await in_daemon_thread(store)
+            except OutputError as error:
+                raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "votes", told(error)) from None
+            except UsageError as error:
+                raise invalid(told(error), "voter") from None
 
 
 def _file(request: Request) -> Response | None:

@@ -9,6 +9,7 @@ import * as store from "./store.js";
 import { path, state, titleOf, update, watch } from "./store.js";
 import * as talk from "./talk.js";
 import { Turn } from "./turn.js";
+import { Vote } from "./vote.js";
 
 const EXAMPLES = [
   ["Describe a lighthouse in two sentences.", "words<=25"],
@@ -24,7 +25,7 @@ function Conversations() {
   };
   const found = state.conversations.filter((each) => Object.keys(each.turns).length && has(each)).sort((a, b) => b.when - a.when);
   return html`<nav id="conversations" aria-label="Conversations">
-    <div class="head"><h1>redraft</h1><button type="button" class="quiet only-small" aria-label="Close the list"
+    <div class="head"><p class="name">redraft</p><button type="button" class="quiet only-small" aria-label="Close the list"
       onClick=${() => update({ panel: "" })}>✕</button></div>
     <button type="button" class="wide" onClick=${() => talk.begin()}>New conversation</button>
     <button type="button" class="wide" aria-current=${state.view === "compare" ? "page" : null}
@@ -59,7 +60,7 @@ function Kept({ conversation }) {
 
 function Chat() {
   const conversation = state.current, turns = path(conversation);
-  return html`<main id="chat">
+  return html`<main id="chat"><h1 class="sr">${turns.length ? titleOf(conversation) : "redraft"}</h1>
     <${Head}><${ModelChoice} owner=${conversation} />
       ${turns.length > 0 && html`<${Export} conversation=${conversation} />`}
       <button type="button" aria-expanded=${state.panel === "settings"} aria-controls="settings"
@@ -112,10 +113,10 @@ function Login() {
       update({ wrong: error.message });
     }
   };
-  return html`<div id="login"><form onSubmit=${enter}><h2>Log in</h2><p>Enter the API key that you were given.</p>
+  return html`<main id="login"><form onSubmit=${enter}><h1>Log in</h1><p>Enter the API key that you were given.</p>
     <label>API key<input id="key" name="key" type="password" autocomplete="current-password" required
       ref=${(box) => box && document.activeElement === document.body && box.focus()} /></label>
-    <button class="main">Log in</button>${state.wrong && html`<p class="alert" role="alert">${state.wrong}</p>`}</form></div>`;
+    <button class="main">Log in</button>${state.wrong && html`<p class="alert" role="alert">${state.wrong}</p>`}</form></main>`;
 }
 
 async function leave() {
@@ -131,6 +132,7 @@ function Toast() {
 }
 
 function Page() {
+  if (state.view === "vote") return html`<${Vote} />`;
   if (state.locked) return html`<${Login} />`;
   return html`<div id="shell" class=${state.panel ? `open-${state.panel}` : ""}>
     <${Conversations} />
@@ -152,7 +154,7 @@ function turnLights() {
   localStorage.setItem("redraft-look", root.dataset.look);
 }
 
-let following = true;
+let following = true, until = 0;
 const atBottom = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 160;
 addEventListener("scroll", () => { following = atBottom(); }, { passive: true });
 
@@ -163,11 +165,10 @@ function draw() {
   requestAnimationFrame(() => {
     asked = false;
     render(html`<${Page} />`, document.getElementById("page"));
-    if (store.busy.size && following) scrollTo(0, document.documentElement.scrollHeight);
+    if (store.busy.size) until = Date.now() + 500; // the end of an answer is drawn a moment later
+    if (following && Date.now() < until) scrollTo(0, document.documentElement.scrollHeight);
   });
 }
-
-export const follow = () => { following = true; };
 
 function route() {
   const id = /^#\/c\/(\w+)$/.exec(location.hash)?.[1];
@@ -178,7 +179,7 @@ function route() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || event.defaultPrevented) return;
+  if (event.key !== "Escape" || state.view === "vote" || event.defaultPrevented) return;
   if (state.panel) update({ panel: "" });
   else if (state.view === "chat") talk.stop(state.current);
   else document.getElementById("stop-both")?.click();
@@ -209,12 +210,13 @@ async function start() {
   if (location.hash === "#/compare") state.view = "compare";
   document.getElementById("page").replaceChildren();
   watch(draw);
+  if (location.hash.startsWith("#/vote")) return update({ view: "vote" });
   addEventListener("popstate", route);
   addEventListener("hashchange", route);
   document.addEventListener("visibilitychange", () => document.hidden || state.locked || talk.glance());
   addEventListener("online", talk.glance);
   update();
-  talk.connect();
+  return talk.connect();
 }
 
 start();

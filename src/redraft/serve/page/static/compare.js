@@ -107,7 +107,7 @@ function Side({ round, at, place, last }) {
   const chain = round.chains[at], live = round.lives[at], open = match.voted && chain;
   const text = parted(live.chain ? answerOf(live.chain) : live.answer || live.steps.at(-1)?.answer || "").answer;
   return html`<article class="side" aria-label=${`Answer ${place + 1}`}>
-    <h3>Answer ${place + 1}${match.voted ? ` · ${nameOf(sides[at])}` : ""}</h3>
+    <h2>Answer ${place + 1}${match.voted ? ` · ${nameOf(sides[at])}` : ""}</h2>
     ${open ? html`<${Steps} steps=${chain.steps} best=${finalIndex(chain)} turn=${{ id: `${match.id}-${last}-${at}` }} folded /><${Final} chain=${chain} />`
       : html`<${Text} text=${text} />`}
     ${!live.chain && !chain && html`<p class="status"><span class="dots"></span>Answering …</p>`}</article>`;
@@ -152,7 +152,7 @@ export class Compare extends Component {
 
   render({ head }) {
     const ready = match.rounds.length > 0 && !match.busy && match.rounds.at(-1).chains.every(Boolean);
-    return html`<main id="compare"><${head}><h2>Compare</h2><//>
+    return html`<main id="compare"><${head}><h1>Compare</h1><//>
       <p class="note">Two models answer the same questions. You vote without knowing which is which, then the names are shown.</p>
       ${state.ready && html`<div class="row choices"><${Choice} side=${sides[0]} label="One model" /><${Choice} side=${sides[1]} label="The other model" /></div>`}
       <div id="rounds">${match.rounds.map((round, number) => html`<section aria-label="Question and answers"><p class="you"><span class="asis" dir="auto">${round.text}</span></p>
