@@ -20,6 +20,12 @@ def tell(message: str, hint: str | None = None) -> None:
     print(printable("\n".join(lines)), file=sys.stderr, flush=True)
 
 
+def begin_line() -> None:
+    """Begin a line on a terminal: Ctrl-C has left its ^C on the last one."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(file=sys.stderr, flush=True)
+
+
 def size_in_words(size: int) -> str:
     """Return a size in bytes with a decimal unit, such as 98 MB."""
     for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):

@@ -33,8 +33,8 @@ def ask(*words: object, stdin: str = "", **env: str) -> Result:
     return redraft("ask", *words, stdin=stdin, **env)
 
 
-def on_a_terminal(*args: str) -> str:
-    return shown_on_a_terminal("ask", *args)
+def on_a_terminal(*args: str, stop_at: str = "") -> str:
+    return shown_on_a_terminal("ask", *args, stop_at=stop_at)
 
 
 def test_in_a_pipe_only_the_best_answer_is_printed() -> None:
@@ -185,6 +185,27 @@ def test_a_terminal_sees_a_clock_until_the_model_writes() -> None:
 def test_quiet_is_plain_on_a_terminal_too() -> None:
     shown = on_a_terminal("Go.", "-m", script("one"), "--quiet", "--max-revisions", "0")
     assert shown == "one\r\n"
+
+
+SLOW = """\
+import time
+
+
+def slow(answer):
+    print("begun", flush=True)
+    time.sleep(9)
+    return True
+"""
+
+
+def test_what_is_said_after_ctrl_c_has_a_line_of_its_own() -> None:
+    slow = script({"text": "One two three.", "stall": 60})
+    shown = on_a_terminal("Go.", "-m", slow, stop_at="three.")
+    assert "^C" not in shown
+    assert "stopped" in shown
+    Path("slow_rules.py").write_text(SLOW)
+    args = ("Go.", "-m", script("One."), "-c", "python:slow_rules.slow", "-q")
+    assert "^C\r\nOne.\r\n" in on_a_terminal(*args, stop_at="begun\r\n")
 
 
 CHAT = "POST /v1/chat/completions"

@@ -19,7 +19,7 @@ from typer.testing import Result
 
 from redraft.chain import Chain
 from redraft.cli.lines import LEAVING
-from tests.cli.verbs import REDRAFT, chains, redraft, script, start
+from tests.cli.verbs import REDRAFT, chains, own_terminal, redraft, script, start
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\r")
 
@@ -91,15 +91,6 @@ class Terminal:
         while self._read(60):
             pass
         return self.child.wait(60)
-
-
-def own_terminal() -> None:
-    """Make the slave the child's terminal, so that Ctrl-C reaches it."""
-    import fcntl
-    import termios
-
-    os.setsid()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture

@@ -41,11 +41,21 @@ def start(*words: object, **how: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([*REDRAFT, *map(str, words)], **pipes)
 
 
-def shown_on_a_terminal(*args: str) -> str:
-    """What a command shows on a real pseudo-terminal."""
+def own_terminal() -> None:
+    """Make the slave the child's terminal, so that Ctrl-C reaches it."""
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def shown_on_a_terminal(*args: str, stop_at: str = "") -> str:
+    """What a command shows on a pseudo-terminal. Ctrl-C is typed once, when `stop_at` is shown."""
     master, slave = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
-    child = subprocess.Popen([*REDRAFT, *args], stdin=slave, stdout=slave, stderr=slave, env=env)
+    ends: dict[str, Any] = {"stdin": slave, "stdout": slave, "stderr": slave}
+    child = subprocess.Popen([*REDRAFT, *args], **ends, env=env, preexec_fn=own_terminal)
     os.close(slave)
     shown = b""
     while True:
@@ -56,6 +66,9 @@ def shown_on_a_terminal(*args: str) -> str:
         if not piece:
             break
         shown += piece
+        if stop_at and stop_at in shown.decode(errors="replace"):
+            os.write(master, b"\x03")
+            stop_at = ""
     child.wait(30)
     os.close(master)
     return shown.decode()

@@ -16,6 +16,7 @@ from redraft.cli.lines import say_derived, say_faults, say_wait, without_echo
 from redraft.cli.options import CacheFile, Given, check_utf8, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.shell import only_ours, write
+from redraft.counting import begin_line
 from redraft.errors import RedraftError, UsageError
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ async def _make(settings: Settings, prompt: Prompt, cache: Path | None, *, watch
 
         def stop() -> None:
             loop.remove_signal_handler(signal.SIGINT)
+            if not watch:
+                begin_line()
             cancel.cancel()
 
         loop.add_signal_handler(signal.SIGINT, stop)

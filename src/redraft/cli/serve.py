@@ -11,6 +11,7 @@ import typer
 from redraft.cli.options import Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.shell import flag, tell
+from redraft.counting import begin_line
 from redraft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def serve(
     with server_log(as_json=logs.log_json):
         votes = PageVotes(page.votes)
         server.run(lambda ballot: votes.add(**dict(ballot)))
+    begin_line()
 
 
 _A_MODEL = "A model reads: name: {model: default}"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from redraft.counting import counted
+from redraft.counting import begin_line, counted
 from redraft.errors import CheckError, EngineError, RecordError, RedraftError, UsageError
 from redraft.hub import is_fetching
 from redraft.ids import IdSet
@@ -232,6 +232,8 @@ class Job(Generic[T]):
                 try:
                     yield opened
                 except EndedBySignal:
+                    if quiet:
+                        begin_line()
                     failed = opened.session.counts.failed
                     if self.quiet and failed:
                         self.tell(f"{counted(failed, self.noun)} failed: see {self.out}.errors.jsonl.")
