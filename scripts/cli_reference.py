@@ -19,6 +19,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from redraft.cli import app
+from redraft.cli.everyday import everyday_options
 from redraft.counting import size_in_words
 from redraft.engines.recommended import RECOMMENDED
 from redraft.options import allowed, options_of
@@ -44,7 +45,8 @@ INTRODUCTION = """\
 
 <!-- Made by scripts/cli_reference.py: change the help texts in src/redraft/cli, then run `make docs`. -->
 
-What each command says of itself with `--help`. `redraft help VERB` prints the same.
+What each command says of itself with `--help-all`. `--help` and `redraft help`
+show the options that people use.
 
 After `redraft --install-completion`, Tab completes in bash, zsh and fish:
 commands, options, and values such as modes, checks, recipes, models and tasks.
@@ -60,10 +62,9 @@ def verbs_of(command: object, before: tuple[str, ...] = ()) -> Iterator[tuple[st
 
 
 def help_of(words: tuple[str, ...]) -> str:
-    """What `redraft WORDS --help` prints, 80 columns wide and without colour."""
-    result = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(
-        app, [*words, "--help"], prog_name="redraft"
-    )
+    """What `redraft WORDS --help-all` prints, 80 columns wide and without colour."""
+    flag = "--help-all" if everyday_options(words[-1] if words else "") else "--help"
+    result = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(app, [*words, flag], prog_name="redraft")
     assert result.exit_code == 0, result.output
     return "\n".join(line.rstrip() for line in result.output.strip().splitlines())
 

@@ -160,8 +160,8 @@ def test_rooms_of_a_package_point_in_one_direction(package: str) -> None:
     assert wrong == []
 
 
-SHARED = {"__init__", "asked", "commands", "common", "complete", "lines", "moving", "options", "parameters"}
-SHARED |= {"render", "running", "shell", "strategies", "verb", "watch", "whole"}
+SHARED = {"__init__", "asked", "commands", "common", "complete", "everyday", "lines", "moving", "options"}
+SHARED |= {"parameters", "render", "running", "shell", "strategies", "verb", "watch", "whole"}
 """Modules of `cli` that verbs share. Each other one is a verb."""
 
 

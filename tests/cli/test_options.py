@@ -87,5 +87,5 @@ def test_an_idle_judge_of_the_config_file_is_not_opened(
     ],
 )
 def test_help_names_the_defaults_of_the_command(verb: list[str], defaults: list[str]) -> None:
-    text = " ".join(CliRunner().invoke(app, [*verb, "--help"], terminal_width=200).output.split())
+    text = " ".join(CliRunner().invoke(app, [*verb, "--help-all"], terminal_width=200).output.split())
     assert [default for default in defaults if default not in text] == []

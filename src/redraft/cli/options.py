@@ -77,7 +77,7 @@ def check_utf8(what: str, *values: Any) -> None:
 
 
 def check_help() -> str:
-    """Return the grammar of checks for `--help`, one entry for each kind, 80 columns wide."""
+    """Return the grammar of checks for `--help-all`, one entry for each kind, 80 columns wide."""
     kinds = check_kinds().values()
     width = max(len(kind.form) for kind in kinds) + 2
     entries = [

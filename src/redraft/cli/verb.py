@@ -1,6 +1,7 @@
 """A command as typer runs it, and its help.
 
-The help is plain text, the same on a terminal, in a pipe and in docs/cli.md.
+The help is plain text, the same on a terminal, in a pipe and in docs/cli.md. Of a command with many options,
+`--help` shows those that people use (`everyday`), and `--help-all` all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 from typer.core import TyperArgument, TyperCommand
 
+from redraft.cli.everyday import everyday_options
 from redraft.cli.options import check_help
 from redraft.errors import UsageError
 
@@ -18,11 +20,20 @@ if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
 
+HELP_ALL = "--help-all"
+SOME_CHECKS = ("words<=50", "contains:TEXT", "lacks:TEXT", "json", "python:module.function")
+
+Sections = dict[str, list[tuple[str, tuple[str, str]]]]
+"""Heading to lines of the help: the name of an option, how it is written, and what it does."""
+
+
 class Verb(TyperCommand):
     """A command whose help lists options under their `rich_help_panel`, without boxes."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Parse the arguments. `--debug` is an option of `redraft` itself, and `--x=no` is `--no-x`."""
+        if HELP_ALL in args:
+            ctx.meta[HELP_ALL], args = True, ["--help"]
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
@@ -47,18 +58,33 @@ class Verb(TyperCommand):
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write arguments, then options, then further groups in the order of their first option."""
-        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            usual = "Options"
-            if record and isinstance(param, TyperArgument):
-                record, usual = (_name(param), record[1]), "Arguments"
-            if record:
-                groups.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(record)
-        for title, records in groups.items():
-            if records:
+        sections, often = self.sections(ctx), self.shown(ctx)
+        count = sum(len(lines) for title, lines in sections.items() if title != "Arguments")
+        if everyday_options(self.name or ""):
+            sections["Options"].append(("help", (HELP_ALL, f"Show all {count} options and exit.")))
+        for title, lines in sections.items():
+            here = [line for name, line in lines if title == "Arguments" or not often or name in often]
+            if here:
                 with formatter.section(title):
-                    formatter.write_dl(records)
+                    formatter.write_dl(here)
+
+    def shown(self, ctx: Context) -> frozenset[str]:
+        """Return the names of the options to show; empty for all."""
+        often = everyday_options(self.name or "")
+        return often | {"help"} if often and HELP_ALL not in ctx.meta else frozenset()
+
+    def sections(self, ctx: Context) -> Sections:
+        """Return the lines of the help by heading, each with the name of its option."""
+        found: Sections = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            if (record := param.get_help_record(ctx)) is None:
+                continue
+            if isinstance(param, TyperArgument):
+                found["Arguments"].append((param.name or "", (_name(param), record[1])))
+            else:
+                title = getattr(param, "rich_help_panel", None) or "Options"
+                found.setdefault(title, []).append((param.name or "", record))
+        return found
 
 
 class VerbWithChecks(Verb):
@@ -66,7 +92,9 @@ class VerbWithChecks(Verb):
 
     def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the checks below the options."""
-        self.epilog = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as they are
+        some = f"Checks: {', '.join(SOME_CHECKS)} … All of them: {HELP_ALL}, or docs/checks.md"
+        # \b: typer keeps the lines of the paragraph as they are
+        self.epilog = some if self.shown(ctx) else "\b\n" + check_help()
         super().format_epilog(ctx, formatter)
 
 

@@ -365,7 +365,7 @@ def test_missing_data_is_said_before_torch_is_loaded(here: Path) -> None:
 
 
 def test_help_lists_the_settings() -> None:
-    shown = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["train", "sft", "--help"]).stdout
+    shown = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["train", "sft", "--help-all"]).stdout
     assert "--training_objective" in shown
     assert "[accepted]" in shown
     assert "--max_steps" in shown

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.train.running import run
-from redraft.cli.verb import Verb
+from redraft.cli.verb import Sections, Verb
 
 if TYPE_CHECKING:
-    from typer._click import Context, HelpFormatter
+    from typer._click import Context
 
 app = typer.Typer(help="Train models on chains, and reward models on pairs of answers.", no_args_is_help=True)
 
@@ -67,14 +67,15 @@ def _takes_words(name: str) -> type[Verb]:
     class Trains(Verb):
         """A command whose flags are not typer's: they are names of a recipe as well."""
 
-        def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
-            """Writes the settings by groups, after the options."""
+        def sections(self, ctx: Context) -> Sections:
+            """Return the settings by groups, after the options."""
             from redraft.train.settings.options import VERBS, help_records
 
-            super().format_options(ctx, formatter)
-            for title, records in help_records(VERBS[name]).items():
-                with formatter.section(title):
-                    formatter.write_dl(records)
+            settings = help_records(VERBS[name]).items()
+            named = {
+                title: [(line[0].removeprefix("--"), line) for line in lines] for title, lines in settings
+            }
+            return {**super().sections(ctx), **named}
 
     return Trains
 

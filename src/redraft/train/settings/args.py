@@ -183,7 +183,9 @@ def nearest(name: str, verb: TrainVerb, prefix: str = "") -> str:
     """Return a hint at the nearest known name."""
     near = difflib.get_close_matches(name, names_known(verb), n=1)
     return (
-        f"Did you mean {prefix}{near[0]}?" if near else f"redraft train {verb.name} --help lists the names."
+        f"Did you mean {prefix}{near[0]}?"
+        if near
+        else f"redraft train {verb.name} --help-all lists the names."
     )
 
 
