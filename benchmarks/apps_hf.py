@@ -132,7 +132,7 @@ def _answered(folder: Path, prompts: Path, streams: int, tokens: int) -> tuple[i
 def _plain(folder: Path, prompts: Path, streams: int, tokens: int, dtype: str) -> tuple[int, float]:
     peer, start = Path(__file__).with_name("apps_hf_peer.py"), time.perf_counter()
     printed = _run(str(peer), str(folder), str(prompts), str(streams), str(tokens), dtype)
-    return int(printed), time.perf_counter() - start
+    return int(printed.split()[0]), time.perf_counter() - start
 
 
 def _run(*arguments: str) -> str:

@@ -2,13 +2,14 @@
 
     python benchmarks/apps_hf_peer.py FOLDER PROMPTS BATCH TOKENS DTYPE
 
-It prints how many new tokens it made, without padding.
+It prints how many new tokens it made, without padding, and the seconds after the model was loaded.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 TEMPERATURE = 0.7
@@ -22,13 +23,13 @@ def main(folder: str, prompts: str, batch: str, most: str, dtype: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     asked = [json.loads(line)["prompt"] for line in Path(prompts).read_text("utf-8").splitlines()]
-    made, size = 0, int(batch)
-    for start in range(0, len(asked), size):
+    made, size, start = 0, int(batch), time.perf_counter()
+    for first in range(0, len(asked), size):
         texts = [
             tokenizer.apply_chat_template(
                 [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
             )
-            for question in asked[start : start + size]
+            for question in asked[first : first + size]
         ]
         tokens = tokenizer(texts, padding=True, return_tensors="pt")
         with torch.inference_mode():
@@ -42,7 +43,7 @@ def main(folder: str, prompts: str, batch: str, most: str, dtype: str) -> None:
             )
         new = rows[:, tokens.input_ids.shape[1] :]
         made += int((new != tokenizer.pad_token_id).sum())
-    print(made)
+    print(made, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

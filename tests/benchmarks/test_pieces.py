@@ -118,7 +118,7 @@ def test_the_command_that_is_compared_makes_its_chains(
     (tmp_path / "models" / default_model.name).symlink_to(default_model)
     monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path))
     size = bench.measure.Size(rounds=1, questions=2, tokens=8, prompts=(1, 2), threads=1)
-    tokens, seconds = bench.row_chains.by_redraft(["Why is the sea salty?", "What is rain?"], size)
+    tokens, seconds = bench.row_chains.by_redraft(["Why is the sea salty?", "What is rain?"], size, 8)
     assert 2 <= tokens <= 16
     assert seconds > 0
 
