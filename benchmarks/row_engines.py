@@ -29,10 +29,10 @@ from weights_run import weights
 TOKENS, TEMPERATURE, ROUNDS = 128, 0.7, 3
 HOW = (
     "{batches} batches of everyday questions, at temperature 0.7, with at most {tokens} new tokens each. "
-    "Ours is the whole life of the process `redraft answer --parallel N --max-revisions 0`: start, model, output. "
-    "The peers' time begins when their model is loaded. `LLMPipeline` of OpenVINO GenAI gets N prompts at "
-    "once, and so does `generate` of transformers, in {dtype}, with the weights unpacked; llama.cpp's server "
-    "(xllamacpp) has N slots and N clients. Tokens are those that were made."
+    "Ours is the whole life of the process `redraft answer --parallel N --max-revisions 0`: start, model, "
+    "output. The peers' time begins when their model is loaded. `LLMPipeline` of OpenVINO GenAI gets N "
+    "prompts at once, and so does `generate` of transformers, in {dtype}, with the weights unpacked; "
+    "llama.cpp's server (xllamacpp) has N slots and N clients. Tokens are those that were made."
 )
 HOUR = 3600.0
 LONG = 1024  # tokens of a text whose memory is measured
