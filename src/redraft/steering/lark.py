@@ -60,11 +60,7 @@ _WIDE = (
     r"\u{3400}-\u{9fff}\u{f900}-\u{faff}\u{20000}-\u{3ffff}"
 )
 _WIDE_OPENS, _WIDE_CLOSES = "「『（《“", "，、；：」』）》”"
-# Never before a full stop: words that a text cut short would end with.
-_DANGLING = (
-    *("the", "a", "an", "and", "or", "but", "of", "from", "into", "as", "than", "who've", "that's"),
-    *("my", "your", "our", "their", "every"),
-)
+_DANGLING = ("the", "and", "or", "but", "my", "your", "our", "their", "every")  # never before a full stop
 _BREAKS = r"[\n]{1,2}"
 _SPACE = f"([ ]|{_BREAKS})"
 _LETTERS = {
