@@ -59,7 +59,9 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("parallel", "given", "engine", "said"),
     [
-        (MANY, {}, OPENVINO, ["OpenVINO computes {}: faster with many streams. Other: --engine llamacpp."]),
+        (MANY, {}, OPENVINO, ["OpenVINO computes {}: many streams are faster. Or: --engine llamacpp."]),
+        (MANY, {"seed": 1}, OPENVINO, ["--engine llamacpp."]),
+        (MANY, {"seed": 1, "threads": 2}, OPENVINO, ["--engine llamacpp, whose answers --seed repeats."]),
         (MANY - 1, {}, LLAMACPP, []),
         (MANY, {"engine": "llamacpp"}, LLAMACPP, []),
         (1, {"engine": "openvino"}, OPENVINO, []),

@@ -165,6 +165,7 @@ class EngineInfo:
         dtype: What it computes in, if that was asked for; empty for the usual.
         template: The format of its conversations, if one was asked for; empty for the model's own.
         format: The number format of most weights that it computes with, such as Q8_0; empty if unknown.
+        steady: A seed gives the same answer alone and among other streams. False where that is not certain.
     """
 
     name: str
@@ -190,6 +191,7 @@ class EngineInfo:
     dtype: str = ""
     template: str = ""
     format: str = ""
+    steady: bool = False
 
     @property
     def record(self) -> dict[str, str]:

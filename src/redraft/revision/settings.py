@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from redraft.engines.base import Engine
+from redraft.engines.base import Engine, EngineInfo
 from redraft.engines.load import MANY, has_openvino, lacks_adapter, load_engine
 from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine
@@ -175,7 +175,7 @@ class Settings:
         )
         stack.push_async_callback(engine.aclose)
         if role == "model" and many and not self.get("engine") and not self.get("quiet") and has_openvino():
-            self._tell_engine(engine.info.engine, reference, reason)
+            self._tell_engine(engine.info, reference, reason)
         return engine
 
     async def _steering(self) -> str:
@@ -186,10 +186,11 @@ class Settings:
         steer = any(isinstance(check, Auto) for check in checks) or await forms_of(checks)
         return "checks steer it, unless --no-steer" if steer and not any(map(schema_of, checks)) else ""
 
-    def _tell_engine(self, engine: str, reference: str, reason: str) -> None:
-        if engine == "openvino":
-            self.tell(f"OpenVINO computes {reference}: faster with many streams. Other: --engine llamacpp.")
-        elif engine == "llamacpp" and reason:
+    def _tell_engine(self, info: EngineInfo, reference: str, reason: str) -> None:
+        if info.engine == "openvino":
+            seed = "" if self.get("seed") is None or info.steady else ", whose answers --seed repeats"
+            self.tell(f"OpenVINO computes {reference}: many streams are faster. Or: --engine llamacpp{seed}.")
+        elif info.engine == "llamacpp" and reason:
             self.tell(f"llama.cpp computes {reference}: {reason}. Faster: --engine openvino.")
 
     async def opened(

@@ -153,6 +153,17 @@ def test_the_same_seed_gives_the_same_text(engine: LlamaCppEngine) -> None:
     assert first == second != third
 
 
+async def test_a_seed_gives_the_same_text_alone_and_among_others(engine: LlamaCppEngine) -> None:
+    drawn = Sampling(1.0, seed=7, max_tokens=40)
+    alone = said(await continued(engine, COUNT, drawn))
+    others = [replace(drawn, seed=seed) for seed in (7, 8, 9, 7)]
+    texts = [
+        said(each) for each in await asyncio.gather(*(continued(engine, COUNT, each) for each in others))
+    ]
+    assert engine.info.steady
+    assert [text == alone for text in texts] == [True, False, False, True]
+
+
 @pytest.mark.parametrize("prompt", [JAPANESE, COUNT, "Emoji: 🎉🎊🎈🎁 Emoji: 🎉🎊"])
 @pytest.mark.parametrize("stop", [(), ("日本人の", "3456x", "🎈🎉")])
 async def test_tokens_spell_the_text_shown_so_far(

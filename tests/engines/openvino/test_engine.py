@@ -27,12 +27,12 @@ pytestmark = pytest.mark.model
 TALE: list[Message] = [{"role": "user", "content": "Tell me a tale of a fox."}]
 HELLO: list[Message] = [{"role": "user", "content": "Say hello."}]
 COUNT = "Count: 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22,"
-DRAWN = Sampling(temperature=1.0, max_tokens=16, seed=7)
+DRAWN = Sampling(temperature=1.0, max_tokens=48, seed=7)
 
 
 @pytest.fixture(scope="module")
 def engine(default_model: Path) -> Iterator[OpenVinoEngine]:
-    """One engine for many event loops."""
+    """One engine for many event loops, and of one thread, so that it is steady."""
     started = run(OpenVinoEngine.start(default_model, ctx=1024, parallel=8, threads=1))
     yield started
     run(started.aclose())
@@ -81,6 +81,16 @@ async def test_a_seed_gives_the_same_text_alone_and_among_others(engine: OpenVin
     texts = [said(each) for each in others]
     assert [text == alone for text in texts] == [True, False, False, True, False, False]
     assert len(set(texts)) == 5
+
+
+def test_a_seed_is_steady_with_one_thread_alone(engine: OpenVinoEngine, default_model: Path) -> None:
+    async def of_threads(threads: int) -> bool:
+        other = await OpenVinoEngine.start(default_model, ctx=96, threads=threads)
+        await other.aclose()
+        return other.info.steady
+
+    assert engine.info.steady
+    assert not run(of_threads(2))
 
 
 async def test_a_text_is_continued_where_another_was_cut(engine: OpenVinoEngine) -> None:

@@ -319,6 +319,7 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         parameters=headers[0].parameters,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),
         format=headers[0].format,
+        steady=True,
     )
 
 

@@ -40,7 +40,7 @@ from redraft.engines.schemas import with_plain_patterns
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
 from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.machine import free_memory
+from redraft.machine import all_cores, free_memory
 from redraft.weights.gguf.reader import GGUFHeader, read_header
 
 _log = logging.getLogger(__name__)
@@ -124,7 +124,10 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         child = await Child.start(machine)
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
-        info = replace(_info(model, headers, context), format=read_header(prepared.file).format)
+        info = _info(model, headers, context)
+        # Attention of fewer streams than threads is summed in another order (executor_pa.cpp).
+        steady = (threads or all_cores()) == 1
+        info = replace(info, format=read_header(prepared.file).format, steady=steady)
         kept = KeptProcess(child, machine)
         return cls(info, context, kept, tokenizer, fast.ends(), guessing=guessing, trained=trained)
 
