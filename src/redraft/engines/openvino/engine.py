@@ -36,7 +36,7 @@ from redraft.engines.openvino.client import Child
 from redraft.engines.openvino.models import check, loaded_bytes, prepare
 from redraft.engines.openvino.tokenizer import GGUFTokenizer
 from redraft.engines.process import KeptProcess, ProcessEngine
-from redraft.engines.schemas import with_plain_patterns
+from redraft.engines.schemas import with_plain_patterns, within
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
 from redraft.formats.selfee import NATIVE_FORMAT
@@ -141,7 +141,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         async with aclosing(child.events(request)) as events:
             async for _, tokens, logprobs, finish in events:
                 if finish.startswith(REFUSED):
-                    self._refuse(request["schema"], finish)
+                    self._refuse(sampling, finish)
                 if finish not in ("", "stop", "length"):
                     raise EngineError(f"{self._info.name}: OpenVINO broke off the answer: {finish}.")
                 pieces = list(_spelt(spelling, tokens, self._ends))
@@ -185,20 +185,23 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
             "sampling": fields,
             "pipeline": pipeline,
             "ends": list(self._ends),
-            "schema": self._schema(sampling),
+            "schema": self._schema(sampling, limit),
         }
 
-    def _schema(self, sampling: Sampling) -> str:
-        """Return what the library keeps to of a schema, as JSON; empty without one that it takes."""
-        if sampling.schema is None:
+    def _schema(self, sampling: Sampling, limit: int) -> str:
+        """Return what the library keeps to of a schema, as JSON that ends within so many tokens.
+
+        Empty without one that it takes.
+        """
+        if sampling.schema is None or json.dumps(sampling.schema) in self._refused:
             return ""
         schema, left = expressible(sampling.schema)
         self._schemas.leave(self._info.name, left)
-        written = json.dumps(with_plain_patterns(schema, llamacpp=False))
-        return "" if written in self._refused else written
+        return json.dumps(with_plain_patterns(within(schema, limit), llamacpp=False))
 
-    def _refuse(self, schema: str, reason: str) -> NoReturn:
+    def _refuse(self, sampling: Sampling, reason: str) -> NoReturn:
         """Ask without this schema from now on. The process has ended: replies go on in another one."""
+        schema = json.dumps(sampling.schema)
         if schema not in self._refused:
             self._refused.add(schema)
             _log.warning("%s does not keep to a schema, which is only checked: %s", self._info.name, reason)
