@@ -77,6 +77,17 @@ def test_json_gives_the_records_back(out: Path) -> None:
     assert json.loads(show(out, "--json", "--id", "a/2").stdout)["id"] == "a/2"
 
 
+def test_html_writes_one_page_and_replaces_none(out: Path) -> None:
+    assert show(out, "--html", "out.html").exit_code == 0
+    assert "3 chains" in Path("out.html").read_text("utf-8")
+    refused(show(out, "--html", "out.html"), "out.html")
+    refused(show(out, "--html", out, "--force"), "out.jsonl")
+    refused(show(out, "--html", "x.html", "--json"), "--html writes a page of what is there")
+    Path("empty.jsonl").write_text("")
+    refused(show("empty.jsonl", "--html", "empty.html"), "empty.jsonl")
+    assert not Path("empty.html").exists()
+
+
 def test_an_unknown_id_is_told_with_those_that_there_are(out: Path) -> None:
     result = show(out, "--id", "a/9")
     assert result.exit_code == 2

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redraft.cli.running import ReplacePage
 from redraft.cli.shell import flag, write
-from redraft.errors import RecordError
+from redraft.errors import RecordError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ def show(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Then show each chain of a run as it is finished.")
     ] = False,
+    html: Annotated[Path | None, flag("FILE", "Write one page to look through them in a browser.")] = None,
+    force: ReplacePage = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print chains as JSON, one a line.")] = False,
 ) -> None:
     """Show the chains of a file.
@@ -35,6 +38,8 @@ def show(
     With --follow, shows what is there, and then each chain that a running `answer` or `generate chains`
     adds, until that run has ended or Ctrl-C. It waits for a file that does not exist. As of tail, --limit 5
     is for the last five, and --limit 0 for new ones alone.
+
+    With --html, writes one page without other files: each chain as a timeline, with filters and search.
     """
     from rich.console import Console
     from rich.text import Text
@@ -42,6 +47,11 @@ def show(
     from redraft.cli.render import shown
     from redraft.cli.whole import render_chain
 
+    if html is not None:
+        if follow or as_json:
+            raise UsageError("--html writes a page of what is there.", hint="Leave out --follow and --json.")
+        _write_page(html, files, _chosen(files, chain_id, limit), force=force)
+        return
     console = Console(highlight=False)
     number = -1
     chains = _followed(files, chain_id, limit) if follow else _chosen(files, chain_id, limit)
@@ -59,9 +69,25 @@ def show(
         raise RecordError(f"{', '.join(map(str, files))}: there is no record in it.")
 
 
+def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, force: bool) -> None:
+    from itertools import chain
+
+    from redraft import __version__
+    from redraft.evaluation.reports.chains import chains_page
+    from redraft.files import not_an_input
+    from redraft.formats.read.files import open_output
+
+    not_an_input({"--html": html}, files)
+    first = next(chains, None)
+    if first is None:
+        raise RecordError(f"{', '.join(map(str, files))}: there is no record in it.")
+    with open_output(html, force=force, flag="--html") as file:
+        title = ", ".join(path.name for path in files)
+        file.write(chains_page(title, chain((first,), chains), f"redraft {__version__}").encode())
+
+
 def _followed(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:
     from redraft.cli.shell import tell
-    from redraft.errors import UsageError
     from redraft.formats.read.files import stem_of
     from redraft.formats.read.records import RawRecord
     from redraft.jobs.follow import follow

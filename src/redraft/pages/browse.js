@@ -2,39 +2,12 @@
 (() => {
   const pairs = JSON.parse(byId("pairs").textContent);
   const list = byId("list"), shown = byId("pair"), search = byId("search"), only = byId("only");
-  const READABLE = 0.4;      // smallest share of common words for marks, as in `redraft show`
-  const CELLS = 4_000_000;   // largest table of two texts' words to compare
   let current = -1, marks = null, visible = [];
-
-  const words = (text) => text.match(/\s*(?:[\p{L}\p{N}_]+|[^\s\p{L}\p{N}_])|\s+$/gu) || [];
-
-  // Which words of two texts are common, in order: their longest common subsequence.
-  function common(one, other) {
-    const a = one.map((word) => word.trim()), b = other.map((word) => word.trim());
-    const wide = b.length + 1, best = new Uint16Array((a.length + 1) * wide);
-    for (let i = a.length - 1; i >= 0; i--)
-      for (let j = b.length - 1; j >= 0; j--)
-        best[i * wide + j] = a[i] === b[j] ? best[(i + 1) * wide + j + 1] + 1
-          : Math.max(best[(i + 1) * wide + j], best[i * wide + j + 1]);
-    const inOne = new Uint8Array(a.length), inOther = new Uint8Array(b.length);
-    for (let i = 0, j = 0; i < a.length && j < b.length;) {
-      if (a[i] === b[j]) { inOne[i++] = 1; inOther[j++] = 1; }
-      else if (best[(i + 1) * wide + j] >= best[i * wide + j + 1]) i++;
-      else j++;
-    }
-    return { inOne, inOther, share: 2 * best[0] / Math.max(a.length + b.length, 1) };
-  }
 
   function marked(list, known, kind) {
     const box = element("pre", "");
     box.dir = "auto";
-    for (let start = 0; start < list.length;) {
-      let end = start;
-      while (end < list.length && known[end] === known[start]) end++;
-      const text = list.slice(start, end).join("");
-      box.append(known[start] ? text : element("mark", kind, text));
-      start = end;
-    }
+    for (const [same, text] of runs(list, known)) box.append(same ? text : element("mark", kind, text));
     return box;
   }
 
@@ -43,7 +16,7 @@
     let found = null, bodies = texts.map(plain);
     if (texts.length === 2) {
       const [one, other] = texts.map(words);
-      found = one.length * other.length <= CELLS ? common(one, other) : null;
+      found = common(one, other);
       if (marks === null ? found && found.share >= READABLE : marks && found)
         bodies = [marked(one, found.inOne, "ours"), marked(other, found.inOther, "theirs")];
     }

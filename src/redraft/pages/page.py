@@ -69,18 +69,23 @@ class Part:
 
 def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:
     """Return a whole page. `below` is a line below the title, and `made` says in the foot how it was made."""
-    script = asset("elements.js") + asset("browse.js") if any(part.records for part in parts) else ""
-    digest = b64encode(sha256(script.encode()).digest()).decode()
-    page: str = _template().render(
-        title=title,
-        below=below,
-        parts=parts,
-        made=made,
-        style=Markup(asset("page.css")),
-        script=Markup(script),
-        policy=f"{POLICY}; script-src 'sha256-{digest}'" if script else POLICY,
+    scripts = ("elements.js", "diff.js", "browse.js") if any(part.records for part in parts) else ()
+    return filled("page.html", ("page.css",), scripts, title=title, below=below, parts=parts, made=made)
+
+
+def filled(name: str, styles: Sequence[str], scripts: Sequence[str], **texts: Any) -> str:
+    """Return a page of a template, with its styles and scripts in it. No other script runs in it."""
+    style, script = ("".join(map(asset, names)) for names in (styles, scripts))
+    page: str = _template(name).render(
+        style=Markup(style), script=Markup(script), policy=_policy(script), **texts
     )
     return page
+
+
+def _policy(script: str) -> str:
+    if not script:
+        return POLICY
+    return f"{POLICY}; script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
 
 
 def asset(name: str) -> str:
@@ -89,7 +94,7 @@ def asset(name: str) -> str:
 
 
 @cache
-def _template() -> Any:
+def _template(name: str) -> Any:
     environment = Environment(
         loader=FunctionLoader(asset),
         autoescape=True,
@@ -99,7 +104,7 @@ def _template() -> Any:
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters |= {"breakable": _breakable, "code": _code, "json": _json}
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 def _breakable(name: str) -> Markup:

@@ -1,0 +1,179 @@
+// Shows chains one at a time: the prompt, each draft and revision with what was said of it, and the end.
+(() => {
+  const ROW = 52; // pixels of a row of the list
+  const index = JSON.parse(byId("index").textContent); // [id, title, verdict, steps, kinds] each
+  const packed = [...document.querySelectorAll(".block")].map((block) => block.textContent.trim());
+  const BLOCK = Number(document.querySelector("[data-size]").dataset.size); // chains of a block
+  const list = byId("list"), shown = byId("chain"), search = byId("search"), only = byId("only");
+  const held = new Map(); // blocks that were opened
+  let visible = index.map((_, place) => place), current = -1, marks = true, shows = 0, searches = 0;
+
+  const STOPS = {
+    accepted: "the feedback accepted it", passed: "every check passed", ended: "the model ended without a verdict",
+    tool_calls: "the model calls a tool", max_revisions: "all allowed texts were written", budget: "the budget is used up",
+    unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
+    context: "the context is full", malformed: "the model left the format", cancelled: "it was stopped", error: "an error",
+  };
+  const WAYS = { draft: "another draft", repair: "a draft that is told what failed", revision: "a revision", longer: "a longer draft" };
+  const SIGNS = { "1": ["won", "✓"], "0": ["lost", "✗"], "-1": ["", "·"] };
+
+  async function block(number) {
+    if (!held.has(number)) {
+      const bytes = Uint8Array.from(atob(packed[number]), (char) => char.charCodeAt(0));
+      const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+      held.set(number, JSON.parse(await new Response(stream).text()));
+    }
+    return held.get(number);
+  }
+
+  const chainAt = async (place) => (await block(Math.floor(place / BLOCK)))[place % BLOCK];
+
+  function draw() {
+    const top = Math.floor(list.scrollTop / ROW), rows = Math.ceil(list.clientHeight / ROW) + 2;
+    const inner = element("div", "rows");
+    inner.style.height = `${visible.length * ROW}px`;
+    visible.slice(top, top + rows).forEach((place, nth) => inner.append(row(place, top + nth)));
+    list.replaceChildren(inner);
+  }
+
+  function row(place, nth) {
+    const [id, title, verdict, steps] = index[place], [kind, sign] = SIGNS[verdict];
+    const about = `${id} · ${steps === 1 ? "1 text" : `${steps} texts`}`;
+    const made = element("div", `row ${kind}`, element("span", "", `${sign} ${title}`), element("small", "", about));
+    made.style.top = `${nth * ROW}px`;
+    made.setAttribute("role", "option");
+    made.setAttribute("aria-selected", String(place === current));
+    made.addEventListener("click", () => show(place));
+    return made;
+  }
+
+  function said(title, kind, ...inside) {
+    return element("div", `said ${kind}`, element("b", "", title), ...inside);
+  }
+
+  function changed(before, after) {
+    const [one, other] = [before, after].map(words), found = common(one, other);
+    if (!found || found.share < READABLE) return null;
+    const box = element("pre", "");
+    box.dir = "auto";
+    // What went stands before what came in its place.
+    let old = [...runs(one, found.inOne)], now = [...runs(other, found.inOther)];
+    while (old.length || now.length) {
+      if (old.length && !old[0][0]) box.append(element("del", "", old.shift()[1]));
+      else if (now.length && !now[0][0]) box.append(element("ins", "", now.shift()[1]));
+      else {
+        const count = Math.min(...[old, now].map((side) => words(side[0][1]).length));
+        box.append(words(now[0][1]).slice(0, count).join(""));
+        for (const side of [old, now]) {
+          const rest = words(side[0][1]).slice(count).join("");
+          rest ? (side[0] = [true, rest]) : side.shift();
+        }
+      }
+    }
+    return box;
+  }
+
+  const verdictOf = (step) => {
+    const checks = step.feedback?.checks || [], failed = checks.filter((check) => !check.passed);
+    if (step.echo) return ["revise", "✗ talks about the answer instead of giving one"];
+    if (failed.length) return ["revise", `✗ fails ${failed.length} of ${checks.length}`];
+    if (step.finish && step.finish !== "stop") return ["revise", `✗ cut: ${STOPS[step.finish] || step.finish}`];
+    if (checks.length) return ["accept", checks.length === 1 ? "✓ passes 1 check" : `✓ passes ${checks.length} checks`];
+    return [step.feedback?.verdict === "accept" ? "accept" : "", ""];
+  };
+
+  function card(step, number, before, best) {
+    const [kind, verdict] = verdictOf(step), way = step.choice && WAYS[step.choice.way];
+    const name = step.by === "fix" ? "Mended without the model" : number && !step.fresh && way !== WAYS.draft ? `Revision ${number}` : number ? `Draft ${number + 1}` : "Draft";
+    const used = step.usage || {}, about = [verdict, before?.answer === step.answer ? "unchanged" : "", best ? "the answer" : "", used.completion_tokens ? `${used.completion_tokens} tokens` : "", step.steered?.length ? `steered: ${step.steered.join(", ")}` : ""];
+    const text = (marks && before && changed(before.answer, step.answer)) || plain(step.answer);
+    const made = said(name, `answer ${kind}`, element("small", "", about.filter(Boolean).join(" · ")), text);
+    if (best) made.classList.add("best");
+    const why = step.choice?.why ? element("p", "note", `Chosen: ${way}. ${step.choice.why}`) : null;
+    const checks = (step.feedback?.checks || []).map((check) => element("li", check.passed ? "won" : "lost", `${check.passed ? "✓" : "✗"} ${check.name}${check.message ? `: ${check.message}` : ""}`));
+    const words_ = step.feedback && step.feedback.by !== "checks" && step.feedback.text ? said(`Feedback of the ${step.feedback.by}`, step.feedback.verdict, plain(step.feedback.text)) : null;
+    return element("section", "step", why, made, checks.length ? element("ul", "checks", ...checks) : null, words_);
+  }
+
+  function promptOf(prompt) {
+    if (prompt.messages) return prompt.messages.map((each) => said(each.role, "", plain(typeof each.content === "string" ? each.content : JSON.stringify(each.content))));
+    return [element("h3", "", prompt.instruction), prompt.input ? said("Input", "", plain(prompt.input)) : null].filter(Boolean);
+  }
+
+  async function show(place) {
+    current = place;
+    const mine = ++shows, chain = place === undefined || place < 0 ? null : await chainAt(place);
+    if (mine !== shows) return;
+    reach(visible.indexOf(place));
+    draw();
+    if (!chain) return shown.replaceChildren(element("p", "note", "Nothing found."));
+    const steps = chain.steps.map((step, number) => card(step, number, number && !(step.fresh || step.choice?.way === "draft") ? chain.steps[number - 1] : null, number === chain.best && chain.steps.length > 1));
+    const others = (chain.drafts || []).map((draft, number) => card(draft, number, null, false));
+    const ended = [chain.stop && `Ended: ${STOPS[chain.stop] || chain.stop}`, chain.model?.name, chain.model?.revision_mode];
+    const unchosen = others.length ? element("details", "", element("summary", "", `${others.length} drafts that were not chosen`), ...others) : null;
+    shown.replaceChildren(element("p", "note", chain.id), ...promptOf(chain.prompt), ...steps, ...(unchosen ? [unchosen] : []), element("p", "note", ended.filter(Boolean).join(" · ")));
+    history.replaceState(null, "", `#${encodeURIComponent(chain.id)}`);
+  }
+
+  const fits = ([, , , , kinds]) => !only.value || kinds.includes(only.value);
+  const textOf = (chain) => JSON.stringify([chain.id, chain.prompt, chain.steps, chain.drafts]).toLocaleLowerCase();
+
+  async function filter() {
+    const mine = ++searches, wanted = search.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
+    const found = [];
+    for (let place = 0; place < index.length; place++) {
+      if (!fits(index[place])) continue;
+      if (wanted.length && !(wanted.every((word) => `${index[place][0]} ${index[place][1]}`.toLocaleLowerCase().includes(word)))) {
+        const text = textOf(await chainAt(place));
+        if (mine !== searches) return;
+        if (!wanted.every((word) => text.includes(word))) continue;
+      }
+      found.push(place);
+      if (wanted.length && found.length % 200 === 0) tell(found, true);
+    }
+    tell(found, false);
+    if (!visible.includes(current)) await show(visible[0]);
+    else draw();
+  }
+
+  function tell(found, more) {
+    visible = found;
+    byId("count").textContent = `${found.length.toLocaleString("en")}${more ? " and more" : ""} of ${index.length.toLocaleString("en")}`;
+    draw();
+  }
+
+  // Scrolls the list until a row can be seen.
+  function reach(at) {
+    if (at < 0) return;
+    const top = at * ROW;
+    if (top < list.scrollTop) list.scrollTop = top;
+    if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
+  }
+
+  function move(by) {
+    const at = Math.min(Math.max(visible.indexOf(current) + by, 0), visible.length - 1);
+    if (visible.length) show(visible[at]);
+  }
+
+  const keys = {
+    j: () => move(1), k: () => move(-1), d: () => { marks = !marks; show(current); },
+    "/": () => { search.focus(); search.select(); },
+  };
+  const arrows = { ArrowDown: () => move(1), ArrowUp: () => move(-1) };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const does = event.target === search || event.target === only ? null : keys[event.key] || (event.target === list && arrows[event.key]);
+    if (event.target === search && (event.key === "Escape" || event.key === "Enter")) search.blur();
+    if (does) { event.preventDefault(); does(); }
+  });
+  list.addEventListener("scroll", draw);
+  addEventListener("resize", draw);
+  search.addEventListener("input", filter);
+  only.addEventListener("change", filter);
+  byId("browse").hidden = false;
+  const asked = decodeURIComponent(location.hash.slice(1));
+  current = asked ? index.findIndex(([id]) => id === asked) : -1;
+  draw();
+  if (current >= 0) show(current);
+  filter();
+})();

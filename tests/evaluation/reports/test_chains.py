@@ -1,0 +1,120 @@
+"""The page of chains: safe whatever they say, and a browser finds, filters and compares what is in it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("jinja2")
+
+from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
+from redraft.counting import printable
+from redraft.evaluation.reports.chains import BLOCK, chains_page, kinds_of
+from tests.browser import Browser
+from tests.pages.reading import BAD, read
+
+
+def step(answer: str, *, passed: bool | None = None, **more: Any) -> Step:
+    if passed is None:
+        return Step(answer=answer, **more)
+    result = CheckResult(name="words<=3", passed=passed, score=float(passed), message="Count.")
+    found = Feedback(text="", verdict="accept" if passed else "revise", by="checks", checks=(result,))
+    return Step(answer=answer, feedback=found, **more)
+
+
+def chain(name: str, prompt: str, *steps: Step, best: int | None = 0) -> Chain:
+    return Chain(id=name, prompt=Prompt(instruction=prompt), steps=steps, best=best, stop="passed")
+
+
+REPAIRED = chain(
+    "q/1", "Describe rain.", step("It is very wet.", passed=False), step("It is wet.", passed=True), best=1
+)
+BROKEN = chain(
+    "q/2", "Describe snow.", step("It is cold.", passed=True), step("It is not hot.", passed=False)
+)
+TALK = chain("q/3", "Describe wind.", step("Here is my answer:", echo=True))
+
+
+@settings(max_examples=30)
+@given(st.text(), st.sampled_from([BAD, "<!--<script>", "\x00\u202e\u2028", "'\"&<", ""]))
+def test_no_text_becomes_markup_or_a_script(text: str, bad: str) -> None:
+    text = (text + bad).encode(errors="replace").decode()
+    html = chains_page(text, [chain(text, text, step(text, passed=False))], text)
+    assert not {"\x00", "\u202e"} & {*html}
+    [(_, index), (_, block), _] = read(html).scripts
+    assert json.loads(index)[0][0] == printable(text)
+    [record] = json.loads(gzip.decompress(base64.b64decode(block)))
+    assert printable(record["steps"][0]["answer"]) == printable(text)
+    assert "\u202e" not in record["steps"][0]["answer"]
+
+
+def test_what_a_reader_may_look_for() -> None:
+    assert [*kinds_of(REPAIRED)] == ["repaired", "failed words<=3"]
+    assert [*kinds_of(BROKEN)] == ["broken by a revision", "failed words<=3"]
+    assert [*kinds_of(TALK)] == ["fails", "echo"]
+    assert [*kinds_of(chain("q/4", "Describe hail.", best=None))] == ["no whole answer"]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+def opened(browser: Browser, path: Path, *chains: Chain, at: str = "") -> None:
+    path.write_text(chains_page("out.jsonl", chains, "redraft"), "utf-8")
+    browser.open(f"file://{path}{at}")
+    browser.until("document.querySelector('#chain').innerText")
+
+
+def shows(browser: Browser, text: str) -> None:
+    browser.until(f"document.querySelector('#chain').innerText.includes({json.dumps(text)})")
+
+
+def test_a_chain_is_a_timeline_with_changes(browser: Browser, tmp_path: Path) -> None:
+    opened(browser, tmp_path / "a.html", REPAIRED, BROKEN, TALK)
+    shows(browser, "Describe rain.")
+    shows(browser, "✗ fails 1 of 1")
+    shows(browser, "✓ passes 1 check · the answer")
+    assert browser.js("document.querySelector('#chain del').innerText.trim()") == "very"
+    browser.press("d")
+    browser.until("!document.querySelector('#chain del')")
+
+
+def test_chains_are_filtered_searched_and_walked_through(browser: Browser, tmp_path: Path) -> None:
+    opened(browser, tmp_path / "b.html", REPAIRED, BROKEN, TALK)
+    only = "const only = document.querySelector('#only'); only.dispatchEvent(new Event('change'))"
+    browser.js(f"{{ document.querySelector('#only').value = 'echo'; {only} }}")
+    shows(browser, "Describe wind.")
+    assert browser.js("document.querySelector('#count').innerText") == "1 of 3"
+    browser.js(f"{{ document.querySelector('#only').value = ''; {only} }}")
+    browser.press("/")
+    browser.type("not HOT")
+    shows(browser, "Describe snow.")
+    browser.press("Escape")
+    browser.js("document.querySelector('#search').value = ''")
+    browser.js("document.querySelector('#search').dispatchEvent(new Event('input'))")
+    browser.until("document.querySelector('#count').innerText === '3 of 3'")
+    browser.press("j")
+    shows(browser, "Describe wind.")
+    assert browser.js("location.hash") == "#q%2F3"
+
+
+def test_a_link_opens_its_chain_among_many_and_hostile_texts_run_nothing(
+    browser: Browser, tmp_path: Path
+) -> None:
+    many = (chain(f"q/{n}", f"Question {n}? {BAD}", step(BAD, passed=False)) for n in range(3 * BLOCK))
+    opened(browser, tmp_path / "c.html", *many, at=f"#q%2F{2 * BLOCK + 7}")
+    shows(browser, f"Question {2 * BLOCK + 7}?")
+    assert browser.js("document.title") == "out.jsonl"
+    assert browser.js("document.querySelectorAll('.row').length") < 60
+    row = browser.js("document.querySelector('[aria-selected=true]').innerText")
+    assert row.startswith(f"✗ Question {2 * BLOCK + 7}?")
