@@ -3,7 +3,7 @@
     python scripts/page_picture.py
 
 It starts `redraft serve`, asks in Chromium, and opens the revision that became the answer. Nothing in it is
-written by hand. As in `picture.py`, the seed is chosen, and what a model says differs between machines.
+written by hand. As in `picture.py`, what a model says differs between machines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 PROMPT = "Describe a lighthouse."
-COMMAND = ["serve", "--model", "default", "--check", "words<=30", "--check", "lacks:light", "--port", "0"]
+FLAGS = "--check words<=30 --mode verified --no-steer --no-tell-checks --temperature 0"  # as `make demo`
+COMMAND = ["serve", "--model", "default", "--engine", "llamacpp", *FLAGS.split(), "--port", "0"]
 SIZE = {"width": 1000, "height": 720}
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "page.png"
 
@@ -47,8 +48,7 @@ def small(png: bytes) -> Image.Image:
 
 
 if __name__ == "__main__":
-    seed = sys.argv[1] if len(sys.argv) > 1 else "102"
-    command = [sys.executable, "-m", "redraft", *COMMAND, "--seed", seed, "--max-tokens", "200"]
+    command = [sys.executable, "-m", "redraft", *COMMAND]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr
         said = server.stderr.readline() + server.stderr.readline()

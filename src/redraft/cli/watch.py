@@ -114,7 +114,8 @@ class Watch:
     def _finish(self, event: Finished) -> None:
         self._settle()
         chain = event.chain
-        self.console.print(RichText())
+        if not (chain.steps and chain.steps[-1].feedback):  # below feedback there is an empty line
+            self.console.print(RichText())
         best = RichText(printable(chain.answer))
         is_last = chain.best in (None, len(chain.steps) - 1)
         if not is_last and len(best.wrap(self.console, self.console.width)) <= FINISHED_LINES:

@@ -109,7 +109,7 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
     """Return why a step was cut, in words. `stop` is the chain's, if the step is its last."""
     if stop in ("budget", "malformed"):
         return STOPS[stop]
-    own = {"filtered": "the server filtered it", "lost": "no continuation could pass"}
+    own = {"filtered": "the server filtered it", "lost": "nothing that follows could make it pass"}
     return own.get(step.finish) or STOPS.get(step.finish, step.finish)
 
 

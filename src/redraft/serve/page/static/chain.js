@@ -101,7 +101,7 @@ const STOPS = {
   unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
   context: "the context is full", malformed: "the model left the format", cancelled: "stopped", error: "an error",
 };
-const CUTS = { filtered: "the server filtered it", lost: "no continuation could pass" };
+const CUTS = { filtered: "the server filtered it", lost: "nothing that follows could make it pass" };
 const VERDICTS = { accept: ["good", "accepted"], revise: ["bad", "to be revised"], unknown: ["plain", "no verdict"] };
 
 export const whyCut = (step) => CUTS[step.finish] || STOPS[step.finish] || step.finish;
