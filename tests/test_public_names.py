@@ -19,7 +19,7 @@ PUBLIC = [
     "Budget", "CancelToken", "Chain", "Check", "CheckResult", "DraftDone", "Engine", "Event",
     "Feedback", "Finished", "Form", "HfEngine", "Interrupted", "LlamaCppEngine", "Outcome", "Price",
     "Progress", "Prompt", "RedraftError", "RemoteEngine", "Sampling", "ScriptedEngine", "Step", "StepDone",
-    "Text",
+    "Text", "Thought",
     "Usage", "__version__", "aanswer_file", "aevaluate_file", "agenerate_chains",
     "agenerate_instructions", "ajudge", "answer_file", "arevise", "clean", "dedupe", "demands",
     "diagnose", "evaluate", "evaluate_file", "failed", "generate_chains", "generate_instructions",

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from redraft.revision.ops import Progress as Progress
     from redraft.revision.ops import StepDone as StepDone
     from redraft.revision.ops import Text as Text
+    from redraft.revision.ops import Thought as Thought
     from redraft.runs.answers import aanswer_file as aanswer_file
     from redraft.runs.answers import answer_file as answer_file
     from redraft.steering.form import Form as Form
@@ -84,7 +85,7 @@ _HOMES = {
     "redraft.revision.api": "arevise revise stream",
     "redraft.revision.budget": "Budget",
     "redraft.revision.cancel": "CancelToken",
-    "redraft.revision.ops": "DraftDone Event Finished Interrupted Progress StepDone Text",
+    "redraft.revision.ops": "DraftDone Event Finished Interrupted Progress StepDone Text Thought",
     "redraft.runs.answers": "aanswer_file answer_file",
     "redraft.steering.form": "Form",
     "redraft.train.api": "train_dpo train_ppo train_reward train_sft",

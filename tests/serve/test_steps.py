@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from redraft.engines.base import Health
+from redraft.engines.base import Delta, Health, Replies
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError
 from tests.serve.running import LONG, SHORT, Server, both, events_of, plain, served, short
@@ -86,6 +86,24 @@ def test_a_client_is_told_that_it_waits_and_that_the_engine_stalls() -> None:
 
 def asked() -> dict[str, Any]:
     return {"model": "short", "messages": [{"role": "user", "content": "Hi."}], **STREAMED}
+
+
+def test_what_a_model_thinks_is_an_event_and_no_part_of_its_answer() -> None:
+    class Thinking(ScriptedEngine):
+        async def chat(self, *given: Any, **more: Any) -> Replies:
+            yield Delta(thought="Let me ")
+            yield Delta(thought="see.")
+            async for delta in super().chat(*given, **more):
+                yield delta
+
+    with served({"short": short(Thinking([LONG, SHORT]))}) as server:
+        found = steps(server)
+        message = server.post({"model": "short"}).json()["choices"][0]["message"]
+    thoughts = [each for each in found if each["type"] == "thought"]
+    assert [(each["index"], each["text"]) for each in thoughts] == [
+        *((index, piece) for index in (0, 1) for piece in ("Let me ", "see."))
+    ]
+    assert (message["content"], "see" in message["reasoning_content"]) == (SHORT, False)
 
 
 def test_a_given_answer_is_revised_and_not_written() -> None:

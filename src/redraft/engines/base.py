@@ -117,6 +117,7 @@ class Delta:
         unsteered: `Sampling.form` was asked for, and does not hold from here on.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
+        thought: What the model thinks before it answers, where a server keeps it apart. No part of `text`.
     """
 
     text: str = ""
@@ -128,6 +129,7 @@ class Delta:
     completion_tokens: int | None = None
     aside: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
+    thought: str = ""
     logprobs: tuple[float, ...] = ()
     likeliest: tuple[Likeliest, ...] = ()
     estimated: bool = False

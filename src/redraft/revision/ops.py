@@ -109,6 +109,15 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Thought:
+    """Event: a piece of what a model thinks before a text, where its server keeps that apart."""
+
+    kind: Kind
+    index: int
+    text: str
+
+
+@dataclass(frozen=True)
 class StepDone:
     """Event: a step is complete: an answer with its feedback, if it gets any."""
 
@@ -157,7 +166,7 @@ class Finished:
     chain: Chain
 
 
-Event = Text | DraftDone | StepDone | Progress | Interrupted | Finished
+Event = Text | Thought | DraftDone | StepDone | Progress | Interrupted | Finished
 Op = Continue | Ask | More | RunChecks | Encode
 Reply = Delta | Checked | Tokens | None
 T = TypeVar("T")
@@ -254,6 +263,8 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
         while True:
             meter.count(delta, index)
             unsteered = unsteered or delta.unsteered
+            if delta.thought:
+                yield Thought(kind, index, delta.thought)
             if delta.text:
                 pieces.append(delta.text)
                 yield Text(kind, index, delta.text)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from redraft.chain import Chain, Feedback, Finish, Usage
-from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text
+from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
 from redraft.revision.state import complete_drafts, complete_steps
 from redraft.serve.errors import Refusal
 from redraft.serve.logprobs import of_chat
@@ -335,6 +335,8 @@ def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
     match event:
         case Text(kind, index, text) if not (live and kind == "answer"):
             return {"type": "text", "kind": kind, "index": index, "text": text}
+        case Thought(kind, index, text):
+            return {"type": "thought", "kind": kind, "index": index, "text": text}
         case DraftDone(index, step):
             return {"type": "draft", "index": index, "step": step.model_dump(mode="json")}
         case StepDone(index, step):

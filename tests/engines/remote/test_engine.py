@@ -154,7 +154,8 @@ def test_a_stream_that_was_cut_may_be_asked_for_again(server: FakeServer, pieces
 )
 def test_what_comes_beside_the_text(server: FakeServer, delta: dict[str, Any], aside: str) -> None:
     server.on(CHAT, sse_reply(event({"choices": [{"delta": delta}]}), STOP, DONE))
-    [made] = chat(engine(server))
+    *thoughts, made = chat(engine(server))
+    assert "".join(each.thought for each in thoughts) == delta.get("reasoning_content", "")
     assert (made.text, made.finish, made.aside) == ("", "stop", aside)
 
 

@@ -225,8 +225,9 @@ class RemoteEngine(Engine):
                         yield replace(reply.counted(), finish="max_tokens", completion_tokens=most)
                         return
                     text = halves.add(chunk.text)
-                    if text or chunk.tokens or chunk.logprobs:
+                    if text or chunk.tokens or chunk.logprobs or chunk.thought:
                         found = Delta(text, chunk.tokens, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
+                        found = replace(found, thought=chunk.thought)
                         yield found if steered else replace(found, unsteered=True)
             yield self._last(reply, halves.end(), min(limit, self._most), sampling)
         except EngineError as error:
@@ -505,7 +506,7 @@ class _Reply:
         self.text += chunk.text
         self.size += chunk.size
         self.begun = self.begun or chunk.generated
-        self.thought = self.thought or chunk.thought
+        self.thought = self.thought or bool(chunk.thought)
         self.calls += chunk.calls
         self.refusal += chunk.refusal
         self.done = self.done or done

@@ -90,7 +90,7 @@ class Chunk:
     # The stop string that ended the text, where the server sends it (vLLM, SGLang, llama.cpp).
     stop_text: str | None = None
     counts: TokenCounts | None = None
-    thought: bool = False
+    thought: str = ""
     calls: tuple[CallPiece, ...] = ()
     refusal: str = ""  # the reason for a refusal, which OpenAI sends in its own field
     logprobs: tuple[float, ...] = ()
@@ -167,7 +167,7 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     message = _table(choice.get("delta") or choice.get("message") or choice)
     text = _text(message.get("content", message.get("text")))
     tokens = tuple(token for token in _list(choice.get("token_ids")) if isinstance(token, int))
-    thought = message.get("reasoning_content") or message.get("reasoning")
+    thought = _text(message.get("reasoning_content") or message.get("reasoning"))
     calls = tuple(_call_piece(n, _table(call)) for n, call in enumerate(_list(message.get("tool_calls"))))
     refusal = _text(message.get("refusal"))
     reason = choice.get("finish_reason")
@@ -176,7 +176,7 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
         text=text,
         tokens=tokens,
         generated=bool(text or tokens or thought or calls or refusal),
-        thought=bool(thought),
+        thought=thought,
         calls=calls,
         refusal=refusal,
         finish=_FINISHES.get(str(reason), "stop") if reason else None,
@@ -184,7 +184,7 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
         counts=_counts(record.get("usage")),
         logprobs=tuple(number for number, _ in chances),
         likeliest=tuple(each for _, each in chances) if any(each for _, each in chances) else (),
-        size=sum(map(_bytes, (text, _text(thought), refusal, *(c.name + c.arguments for c in calls)))),
+        size=sum(map(_bytes, (text, thought, refusal, *(c.name + c.arguments for c in calls)))),
     )
 
 

@@ -12,6 +12,7 @@ export class Live {
   chain = null;
   began = Date.now();
   thought = 0; // seconds
+  thoughts = {}; // what a server keeps apart, by index of the answer
 
   constructor(messages) {
     this.messages = messages;
@@ -26,6 +27,8 @@ export class Live {
 
   #text(kind, index, text) {
     this.state = "";
+    if (this.thinks && !this.thought) this.thought = this.seconds;
+    this.thinks = false;
     if (kind === "answer") {
       if (index !== this.index || this.feedback) this.answer = this.feedback = "";
       this.answer += text;
@@ -36,7 +39,10 @@ export class Live {
 
   #event(event) {
     if (event.type === "text") this.#text(event.kind, event.index, event.text);
-    else if (event.type === "draft") this.drafts.push(event.step);
+    else if (event.type === "thought") {
+      if (event.kind === "answer") this.thoughts[event.index] = (this.thoughts[event.index] || "") + event.text;
+      this.thinks = true;
+    } else if (event.type === "draft") this.drafts.push(event.step);
     else if (event.type === "step") this.steps = [...this.steps.slice(0, event.index), event.step];
     else if (event.type === "again") {
       this.steps.length = Math.min(this.steps.length, event.steps);

@@ -84,7 +84,7 @@ async function run(conversation, turn, revision) {
   const { chain, error = "" } = await answer(live, body, stop.signal, drawn);
   Object.assign(turn, { chain, error });
   clearInterval(clock);
-  turn.thought = live.thought;
+  Object.assign(turn, { thought: live.thought, thoughts: live.thoughts });
   busy.delete(turn.id);
   keep(conversation);
   update({ said: turn.error ? "" : "The answer is complete." });

@@ -70,8 +70,9 @@ function Editor({ conversation, turn }) {
 }
 
 function Writing({ live, turn }) {
-  const { thought, answer, thinking } = parted(live.answer);
+  const { thought, answer, thinking } = parted(live.answer), apart = live.thoughts[live.steps.length];
   return html`<${Steps} steps=${live.steps} turn=${turn} />
+    ${apart && html`<${Thought} text=${apart} seconds=${live.thinks ? live.seconds : live.thought} thinking=${live.thinks} />`}
     ${thought && html`<${Thought} text=${thought} seconds=${thinking ? live.seconds : live.thought} thinking=${thinking} />`}
     ${answer && html`<div class="writing"><${Text} text=${answer} /></div>`}
     ${live.feedback && html`<div class="feedback"><p class="label">Feedback</p><${Text} text=${live.feedback} /></div>`}
@@ -88,16 +89,17 @@ function Done({ conversation, turn, last }) {
   const chain = turn.chain;
   return html`
     ${chain && html`<${Steps} steps=${chain.steps} best=${finalIndex(chain)} turn=${turn} folded />
-      <${Final} chain=${chain} thought=${turn.thought} />`}
+      <${Final} chain=${chain} thought=${turn.thought} apart=${turn.thoughts} />`}
     ${turn.error && html`<p class="alert" role="alert"><span class="sr">Error: </span>${printable(turn.error)}</p>`}
     <${Actions} conversation=${conversation} turn=${turn} last=${last} />`;
 }
 
 // The answer of a chain, with a verdict beside it.
-export function Final({ chain, thought }) {
+export function Final({ chain, thought, apart }) {
   const step = finalStep(chain);
   if (!step || !answerOf(chain)) return html`<p class="alert" role="alert">There is no answer.</p>`;
   const parts = parted(answerOf(chain));
+  parts.thought ||= apart?.[finalIndex(chain)] || "";
   return html`<h2 class="sr">Answer</h2>
     ${parts.thought && html`<${Thought} text=${parts.thought} seconds=${thought} />`}
     <div class="final"><${Text} text=${parts.answer} /></div>
