@@ -37,7 +37,11 @@ def seen(code: str) -> Callable[[Any, Peer], bool]:
 
 
 def history(page: Any, _: Peer) -> bool:
+    """Return whether a conversation is there after a reload, or is listed."""
     page.reload()
+    page.wait_for_timeout(4000)
+    if not page.get_by_text("It costs").count():
+        page.get_by_text("Show it.").first.click(timeout=QUICK)
     return shows(page, "It costs")
 
 
@@ -51,10 +55,12 @@ def shows(page: Any, text: str) -> bool:
 
 def edits(page: Any, _: Peer) -> bool:
     """Return whether the first of two questions has a button to edit it."""
-    page.get_by_text("Show it.").first.hover()
-    page.wait_for_timeout(500)
-    found = page.get_by_role("button", name=re.compile("edit", re.IGNORECASE))
-    return bool(found.count() and found.first.is_enabled())
+    for question in page.get_by_text("Show it.").all():
+        question.hover(force=True)
+        page.wait_for_timeout(500)
+        if page.get_by_role("button", name=re.compile("edit", re.IGNORECASE)).count():
+            return True
+    return False
 
 
 def changes(page: Any, _: Peer) -> bool:
@@ -94,7 +100,7 @@ LATE = {
 PROBES: dict[str, Callable[[Any, Peer], bool]] = {
     "checks that can be edited": seen(f"{BUTTONS}.some(each => /check$/i.test(each.innerText))"),
     "a verdict beside the answer": seen("/[✓✗] (passes|fails)/.test(document.body.innerText)"),
-    "tables with their alignment": seen(f"{TD} && getComputedStyle({TD}).textAlign === 'right'"),
+    "tables with their alignment": seen(f"{TD} && /right|end/.test(getComputedStyle({TD}).textAlign)"),
     "formulas": seen("document.querySelector('.katex, math, mjx-container')"),
     "money is no formula": seen("document.body.innerText.includes('$5 or $6')"),
     "code in colours": seen("document.querySelector('pre span[class], pre span[style]')"),

@@ -129,8 +129,10 @@ def llama(folder: Path, _: str | None) -> Iterator[Peer | None]:
 
     port, script = free_port(), Path(__file__).parent.parent / "tests/servers/llama_server.py"
     command = [sys.executable, str(script), str(fetch_default(show=False)), "", "--port", str(port)]
-    pieces = [REPLY[at : at + 40] for at in range(0, len(REPLY), 40)]
-    chunks = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
+    thought, answer = REPLY.removeprefix("<think>").split("</think>")  # its server keeps them apart
+    deltas: list[dict[str, str]] = [{"reasoning_content": thought}]
+    deltas += [{"content": answer[at : at + 40]} for at in range(0, len(answer), 40)]
+    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     body = "".join(f"data: {json.dumps(each)}\n\n" for each in chunks) + "data: [DONE]\n\n"
 
     def route(page: Any) -> None:
