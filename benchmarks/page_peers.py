@@ -110,7 +110,7 @@ def scripted(folder: Path, port: int) -> tuple[list[str], str]:
         "--model",
         "script:reply.jsonl",
         "--check",
-        "contains:rain",
+        "lacks:13",
     ]
     return [*command, "--max-tokens", "5000", "--port", str(port)], f"http://127.0.0.1:{port}/"
 

@@ -182,6 +182,29 @@ def test_tables_mathematics_code_and_other_directions_are_shown_as_such(browser:
     assert (visit.faults, visit.foreign()) == ([], set())
 
 
+DIFFS = """async (pairs) => {
+  const { changes } = await import(document.querySelector("script").src.replace("app.js", "chain.js"));
+  return pairs.map(([before, after]) => changes(before, after));
+}"""
+
+
+def test_the_parts_of_a_diff_are_both_texts_and_few(browser: Browsing, url: str) -> None:
+    pairs = [
+        ["Rain is wet, cold and grey.", "Rain is wet and grey."],
+        ["One two three four five six.", "One two 3 four five six seven."],
+        ["Ä ö\n\nü 雨が降る", "Ä ö\n\nü 雪が降る"],
+        ["a b c d e f g h", "i j k l m n o p"],
+        ["word " * 3000, "word " * 3001],
+        ["", "Rain."],
+    ]
+    first, second, third, *whole = browser.open(url).page.evaluate(DIFFS, pairs)
+    assert first == [["same", "Rain is wet"], ["gone", ", cold"], ["same", " and grey."]]
+    for found, (before, after) in zip((first, second, third), pairs, strict=False):
+        assert "".join(text for kind, text in found if kind != "new") == before
+        assert "".join(text for kind, text in found if kind != "gone") == after
+    assert whole == [None] * 3  # too different, or too long
+
+
 def test_a_closed_tab_frees_the_engine(browser: Browsing, url: str) -> None:
     visit = browser.open(url)
     visit.choose("slow")

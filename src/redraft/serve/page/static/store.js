@@ -31,13 +31,15 @@ let database = null;
 
 export function openDatabase() {
   return new Promise((resolve) => {
+    if (!globalThis.indexedDB) return resolve(null); // then nothing is kept
     const asked = indexedDB.open("redraft", 1);
     asked.onupgradeneeded = () => {
       asked.result.createObjectStore("conversations", { keyPath: "id" });
       asked.result.createObjectStore("settings");
     };
     asked.onsuccess = () => resolve((database = asked.result));
-    asked.onerror = asked.onblocked = () => resolve(null); // then nothing is kept
+    asked.onerror = asked.onblocked = () => resolve(null);
+    return undefined;
   });
 }
 

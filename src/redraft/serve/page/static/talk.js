@@ -38,7 +38,7 @@ export function messagesOf(conversation, turn) {
 
 // Let a model answer messages. `live` grows meanwhile; it is returned as a chain, whole or cut.
 export async function answer(live, body, signal, drawn) {
-  const stream_options = { include_usage: true, include_steps: true };
+  const stream_options = { include_steps: true };
   try {
     for await (const chunk of chunks({ ...body, messages: live.messages, stream: true, stream_options, redraft: true }, signal)) {
       live.take(chunk);
