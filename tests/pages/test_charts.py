@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from xml.etree import ElementTree as ET
@@ -54,11 +55,21 @@ def test_figures_without_an_interval_are_drawn() -> None:
     assert {"a", "b", "98", "102"} <= {*texts(svg)}
     assert "NaN" not in svg
     svg = curves(
-        {"a": [(5, 20, math.nan, math.nan, "x")], "b": [(5, 20, 19, 21, "y"), (7, 2, 1, 3, "z")]}, "n"
+        {"a": [(5, 20, math.nan, math.nan, "x")], "b": [(5, 20, 19, 21, "y"), (7, 2, 1, 3, "z")]}, "n", "m"
     )
-    assert {"a", "b", "n"} <= {*texts(svg)}
+    assert {"a", "b", "n", "m"} <= {*texts(svg)}
     assert {"x", "y", "z"} <= {*texts(svg, "title")}
     assert "NaN" not in svg
+
+
+def test_lines_that_coincide_are_told_apart() -> None:
+    points = [(x, 10.0, 9.0, 11.0, "p") for x in (1.0, 2.0)]
+    svg = curves({"one": points, "other": points}, "x", "y")
+    lines = re.findall(r'd="(M[^"]*L[^"]*)" stroke="var\(--s\d\)"(?: stroke-width="2")?[^>]*', svg)
+    assert len({*lines}) >= 2
+    assert "stroke-dasharray" in svg
+    heights = [float(y) for y in re.findall(r'translate\([\d.]+,([\d.]+)\)"[^>]*>o(?:ne|ther)<', svg)]
+    assert abs(heights[0] - heights[1]) > 12
 
 
 def test_dots_have_their_names() -> None:
@@ -78,7 +89,7 @@ def test_dots_have_their_names() -> None:
         lambda name: stacks({name: Counter(won=1)}, ("won",)),
         lambda name: intervals([(name, 1, 0, 2, name)], 1),
         lambda name: scatter([(1, 2, name)], name, name),
-        lambda name: curves({name: [(1, 2, 1, 3, name)]}, name),
+        lambda name: curves({name: [(1, 2, 1, 3, name)]}, name, name),
     ],
 )
 def test_a_name_may_be_anything(draw: Callable[[str], str]) -> None:
@@ -97,7 +108,7 @@ def test_a_name_may_be_anything(draw: Callable[[str], str]) -> None:
         lambda a, b: levels([(a, 2), (b, 1)]),
         lambda a, b: stacks({a: Counter(won=1), b: Counter(won=2)}, ("won",)),
         lambda a, b: intervals([(a, 1, 0, 2, "1"), (b, 2, 1, 3, "2")], 1),
-        lambda a, b: curves({a: [(1, 2, 1, 3, "p"), (2, 3, 2, 4, "q")], b: [(1, 1, 0, 2, "r")]}, "x"),
+        lambda a, b: curves({a: [(1, 2, 1, 3, "p"), (2, 3, 2, 4, "q")], b: [(1, 1, 0, 2, "r")]}, "x", "y"),
     ],
 )
 def test_names_that_begin_alike_are_cut_to_different_texts(draw: Callable[[str, str], str], end: str) -> None:

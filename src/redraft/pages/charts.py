@@ -25,6 +25,14 @@ _SHOWN = 12  # most bars of names
 _FEWEST = 6  # a histogram with fewer bars leaves room, so that none is too wide
 _TEXT = 1.45  # the longest bar with room for the text on its right, as a multiple of its length
 
+_TALL, _LINE = 320, 17  # pixels of a chart with lines, and from one name beside it to the next
+_MOVED, _NAMED_ROOM = 0.004, 0.24  # shares of its width: between lines, and for their names
+_COLOURS = [f"var(--s{place})" for place in range(8)]
+_DASHES = [[1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 3]]
+_SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right"]
+
+_NAME: Spec = {"type": "text", "align": "left", "baseline": "middle", "aria": False}
+
 _SOFT, _BAR = "var(--soft)", "var(--bar)"
 _THEME = json.loads(files("redraft.pages").joinpath("theme.json").read_text("utf-8"))
 _NOT_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
@@ -145,29 +153,67 @@ def scatter(points: Sequence[tuple[float, float, str]], x_name: str, y_name: str
     return _svg(rows, layers, height=190)
 
 
-def curves(series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], x_name: str) -> str:
-    """Draw a line with its band for each series, all on one scale. The style has the colours `s0` to `s7`.
+def curves(
+    series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], x_name: str, y_name: str
+) -> str:
+    """Draw a line for each series, with its name at the end. The style has the colours `s0` to `s7`.
 
-    The points of a series are: place, value, lower and upper end (NaN without a band), and a tooltip.
+    The points of a series are: place, value, lower and upper end (NaN without an interval), and a tooltip.
+    Lines that coincide are told apart: each is moved a little, and has dashes and marks of its own.
     """
-    rows = [
-        {"series": place, "x": x, "y": y, "low": low, "high": high, "tip": tip}
-        for place, points in enumerate(series.values())
-        for x, y, low, high, tip in points
-    ]
-    names = _cut([*series], _WIDE)
-    colour = _coloured("series", names, [f"var(--s{place % 8})" for place in range(len(series))])
-    scale: Spec = {"scale": {"zero": False, "nice": True}}
-    x, y = _value("x", x_name, **scale), _value("y", **scale, axis={"tickCount": 5})
-    band = _layer({"type": "area", "opacity": 0.12}, x=x, y=_value("low", **scale), y2={"field": "high"})
+    xs = [x for points in series.values() for x, *_ in points]
+    left, right = min(xs, default=0.0), max(xs, default=1.0)
+    span, names = (right - left) or 1.0, _cut([*series], _WIDE)
+    rows: list[Spec] = []
+    for place, points in enumerate(series.values()):
+        moved = (place - (len(series) - 1) / 2) * _MOVED * span
+        rows += [
+            {"series": place, "x": x + moved, "y": y, "low": low, "high": high, "tip": tip}
+            for x, y, low, high, tip in points
+        ]
+    looks: Spec = {}
+    for channel, values in (("color", _COLOURS), ("strokeDash", _DASHES), ("shape", _SHAPES)):
+        looks[channel] = {**_coloured("series", names, _repeated(values, len(series))), "legend": None}
+    domain = [left - 0.03 * span, right + _NAMED_ROOM * span]
+    x = _value("x", x_name, scale={"domain": domain, "nice": False, "zero": False}, axis={"tickCount": 7})
+    y = _value("y", y_name, scale={"zero": False, "nice": True}, axis={"tickCount": 5})
+    colour = {"color": looks["color"]}
+    ends = _names_at_ends(series, names, span)
+    whisker = {"type": "rule", "opacity": 0.45, "strokeWidth": 1.5}
     layers = [
-        {**band, "transform": [{"filter": "isValid(datum.low)"}]},
-        _layer({"type": "line", "strokeWidth": 2}, x=x, y=y),
-        _layer({"type": "point", "filled": True, "size": 40, "opacity": 1}, x=x, y=y),
+        _layer(whisker, x=x, y={**y, "field": "low"}, y2={"field": "high"}, **colour),
+        _layer({"type": "line", "strokeWidth": 2}, x=x, y=y, strokeDash=looks["strokeDash"], **colour),
+        _layer(
+            {"type": "point", "filled": True, "size": 55, "opacity": 1},
+            x=x,
+            y=y,
+            shape=looks["shape"],
+            **colour,
+        ),
+        {**_layer(_NAME, x=x, y=y, text={"field": "text"}, **colour), "data": {"values": ends}},
     ]
-    for layer in layers:
-        layer["encoding"]["color"] = colour
-    return _svg(rows, layers, height=320, width=_WIDE)
+    return _svg(rows, layers, height=_TALL, width=_WIDE)
+
+
+def _names_at_ends(
+    series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], names: Sequence[str], span: float
+) -> list[Spec]:
+    """Return names beside the last points, so far apart that each can be read."""
+    ends = [end for points in series.values() for _, *values, _ in points for end in values]
+    finite = [end for end in ends if math.isfinite(end)]
+    apart = _LINE / _TALL * ((max(finite, default=1.0) - min(finite, default=0.0)) * 1.1 or 1.0)
+    last = [(points[-1][1], points[-1][0], place) for place, points in enumerate(series.values()) if points]
+    furthest, rows = max((at for _, at, _ in last), default=0.0), list[Spec]()
+    for value, at, place in sorted(last):
+        value -= 1.4 * apart * (at < furthest - _NAMED_ROOM * span)  # below, where other lines go on
+        beside = [row["y"] + apart for row in rows if abs(row["x"] - at) < _NAMED_ROOM * span]
+        name = {"text": names[place], "tip": names[place]}
+        rows.append({"series": place, "x": at + 0.025 * span, "y": max([value, *beside]), **name})
+    return rows
+
+
+def _repeated(values: Sequence[Any], count: int) -> list[Any]:
+    return [values[place % len(values)] for place in range(count)]
 
 
 def _said(labels: Sequence[str]) -> str:

@@ -31,8 +31,8 @@ def page(found: Figures, curves: Curves | None, made: str) -> str:
     }
     parts = [Part(verdict=said, tiles=tiles, notes=[*notes(found)], cards=[*_cards(found)])]
     if curves:
-        chart = drawn(equal_tokens.series(curves), "new tokens an item")
-        card = Card("score over tokens", "right answers in per cent, with 95 % bands", chart, wide=True)
+        chart = drawn(equal_tokens.series(curves), "new tokens an item", "right answers, %")
+        card = Card("score over tokens", "right answers, with 95 % intervals", chart, wide=True)
         parts.append(Part("At equal tokens", notes=[*equal_tokens.notes(curves)], cards=[card]))
         parts += [Part(name, lines=rows) for name, rows in equal_tokens.sections(curves).items()]
     parts += [Part(name, lines=rows) for name, rows in sections(found).items()]
