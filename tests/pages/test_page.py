@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 pytest.importorskip("jinja2")
 
 from redraft.counting import printable
-from redraft.pages.page import Card, Part, Sample, render
+from redraft.pages.page import TERMS, Card, Part, Sample, render
 from tests.pages.reading import BAD, read
 
 
@@ -80,3 +80,12 @@ def test_names_may_break_at_their_joints_and_advice_has_code() -> None:
     html = render("t", "", [Part(lines=[("keywords:letter_frequency", "", "", "")], warnings=[advice])], "")
     assert "keywords:<wbr>letter_<wbr>frequency" in html
     assert "Run <code>redraft data clean</code>." in html
+
+
+def test_terms_say_what_they_mean() -> None:
+    html = render(
+        "t", "", [Part(tiles={"McNemar's p": "0.2"}, lines=[("  ECR", "1", "", ""), ("x", "", "", "")])], ""
+    )
+    read(html)
+    assert html.count("<abbr ") == 2
+    assert f'title="{TERMS["ECR"]}">ECR</abbr>' in html
