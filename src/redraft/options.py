@@ -305,7 +305,7 @@ class MachineOptions(OptionModel):
     """Where a model on this machine runs. Its engine knows the ranges of context and threads."""
 
     engine: EngineName | None = option(
-        "what computes a model on this machine: llamacpp, openvino or hf", MODEL, "NAME"
+        "what computes a model here: llamacpp, openvino or hf [what suits the run]", MODEL, "NAME"
     )
     ctx: int | None = option("context of a chain, in tokens", MODEL, "N")
     threads: int | None = option("processor threads", MODEL, "N")

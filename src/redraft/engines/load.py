@@ -421,8 +421,8 @@ def has_llamacpp() -> bool:
 
 
 def has_openvino() -> bool:
-    """Return whether the engine of OpenVINO is installed."""
-    return importlib.util.find_spec("openvino_genai") is not None
+    """Return whether OpenVINO is installed, with what its engine needs beside it."""
+    return all(map(importlib.util.find_spec, ("openvino_genai", "gguf", "jinja2", "numpy", "tokenizers")))
 
 
 async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engine:

@@ -158,13 +158,14 @@ class Settings:
 
         Without `engine`, OpenVINO computes a GGUF file for `MANY` streams, unless checks steer them.
         """
-        machine, reason = dict[str, Any](), ""
-        if role == "model":
+        machine, reason, many = dict[str, Any](), "", parallel >= MANY
+        told = role == "model" and many and has_openvino() and not self.get("engine")
+        if told:
             reason = self.llamacpp_because or await self._steering()
+        if role == "model":
             machine = {name: self.get(name) for name in MachineOptions.model_fields}
             if warning := lacks_adapter(reference):
                 self.tell(warning)
-        many = parallel >= MANY
         engine = await load_engine(
             reference,
             **machine,
@@ -174,7 +175,7 @@ class Settings:
             batches=batches,
         )
         stack.push_async_callback(engine.aclose)
-        if role == "model" and many and not self.get("engine") and not self.get("quiet") and has_openvino():
+        if told and not self.get("quiet"):
             self._tell_engine(engine.info, reference, reason)
         return engine
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -144,11 +144,13 @@ class StrategyRuns:
         return all_strategies(most, self.samples, voting=voting, steered=unsteered)
 
     @cached_property
-    def _steering(self) -> str:
-        """Why llama.cpp computes all strategies, if one of them is steered: they are compared."""
+    def _common(self) -> Settings:
+        """The settings of all runs. One engine computes them, since they are compared, and is told once."""
         guides = parse_checks(self.settings.get("check") or ())
         of_task = (check for record in self.records for check in checks_of(task_named(self.task), record))
-        return "one way is steered" if any(map(form_of, guides or of_task)) else ""
+        because = "one way is steered" if any(map(form_of, guides or of_task)) else ""
+        common = replace(self.settings, llamacpp_because=because, tell=cache(self.settings.tell))
+        return replace(common, stand_ins={"checks": ("json",)})
 
     def _make(self, strategy: Strategy, seed: int, limits: Limits) -> JobResult:
         """Make a run. Items that failed do not end it: the comparison leaves them out, or they are wrong."""
@@ -174,10 +176,10 @@ class StrategyRuns:
 
     def _run_of(self, strategy: Strategy, seed: int, limits: Limits) -> StrategyRun:
         checks, folder = self.settings.get("check") or [], self.plan.out / f"seed-{seed}"
-        settings = self.settings.over(check=checks, **strategy.options, seed=seed)
+        settings = self._common.over(check=checks, **strategy.options, seed=seed)
         file = folder / f"{strategy.name}.jsonl"
         return StrategyRun(
-            replace(settings, stand_ins={"checks": ("json",)}, llamacpp_because=self._steering),
+            settings,
             self.source,
             replace(self.plan, out=file, limits=limits, cache=self.plan.out / CACHE),
             task=self.task,
