@@ -39,9 +39,9 @@ def seen(code: str) -> Callable[[Any, Peer], bool]:
 def history(page: Any, _: Peer) -> bool:
     """Return whether a conversation is there after a reload, or is listed."""
     page.reload()
-    page.wait_for_timeout(4000)
-    if not page.get_by_text("It costs").count():
-        page.get_by_text("Show it.").first.click(timeout=QUICK)
+    if shows(page, "It costs"):
+        return True
+    page.get_by_text("Show it.").first.click(timeout=QUICK)
     return shows(page, "It costs")
 
 
@@ -97,13 +97,14 @@ LATE = {
     "an earlier turn can be edited": edits,
     "asks again after the network was away": reconnects,
 }
+COLOURS = "pre span[class], pre span[style], .cm-line span[class]"
 PROBES: dict[str, Callable[[Any, Peer], bool]] = {
     "checks that can be edited": seen(f"{BUTTONS}.some(each => /check$/i.test(each.innerText))"),
     "a verdict beside the answer": seen("/[✓✗] (passes|fails)/.test(document.body.innerText)"),
     "tables with their alignment": seen(f"{TD} && /right|end/.test(getComputedStyle({TD}).textAlign)"),
     "formulas": seen("document.querySelector('.katex, math, mjx-container')"),
     "money is no formula": seen("document.body.innerText.includes('$5 or $6')"),
-    "code in colours": seen("document.querySelector('pre span[class], pre span[style]')"),
+    "code in colours": seen(f"document.querySelector({COLOURS!r})"),
     "a text from right to left": seen(f"{LEAF} && getComputedStyle({LEAF}).direction === 'rtl'"),
     "thinking is folded": seen("!/Let me see/.test(document.body.innerText)"),
     "files can be attached": seen(

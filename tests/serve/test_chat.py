@@ -361,6 +361,7 @@ def test_the_api_is_described() -> None:
         "mode",
         "drafts",
         "given",
+        "critic",
         "checks",
         "budget",
     }

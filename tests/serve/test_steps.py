@@ -114,6 +114,17 @@ def test_a_given_answer_is_revised_and_not_written() -> None:
     assert [step["answer"] for step in chain["steps"]] == [LONG, SHORT]
 
 
+def test_another_model_of_the_server_criticises() -> None:
+    critic = ScriptedEngine(["Too long. Revision is needed.", "No revision is needed."])
+    models = {"writer": {"model": ScriptedEngine([LONG, SHORT])}, "critic": plain(critic)}
+    with served(models) as server:
+        body = {"model": "writer", "revision": {"critic": "critic"}}
+        assert server.post(body).json()["choices"][0]["message"]["content"] == SHORT
+        missing = server.post({"model": "writer", "revision": {"critic": "nobody"}})
+    assert len(critic.calls) == 2
+    assert missing.json()["error"]["code"] == "model_not_found"
+
+
 def test_models_say_what_they_do_by_themselves() -> None:
     with served() as server:
         found = {each["id"]: each["redraft"] for each in httpx.get(f"{server.url}/models").json()["data"]}

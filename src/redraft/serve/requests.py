@@ -195,6 +195,7 @@ class Revision(Body):
     mode: Annotated[Any, option("mode")] = None
     drafts: Annotated[Any, option("drafts", DRAFTS)] = None
     given: Annotated[Any, option("given", schema=TEXT)] = None
+    critic: Annotated[str | None, Field(description="the name of a model")] = None
     checks: Annotated[Any, option("checks", CHECKS, schema=_CHECKS)] = None
     budget: Annotated[Any, option("budget", schema=_BUDGET)] = None
 
@@ -212,6 +213,11 @@ class RevisedRequest(ModelRequest):
     redraft: bool | None = None
     tool_choice: Annotated[Any, WithJsonSchema(_CHOICE)] = None
     parallel_tool_calls: bool | None = None
+
+    def with_critic(self, models: Models) -> dict[str, Any]:
+        """Return the options, with the engine of the model that is to criticise."""
+        name = self.revision and self.revision.critic
+        return {**self.options, "critic": models.named(name).options.model} if name else self.options
 
     def with_tools(self, options: RevisionOptions, choice: Any, model: Model) -> RevisionOptions:
         """Return the options with the fields beside `tools`, which go to the model's server as they are."""
@@ -265,7 +271,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
         schema = named.get("schema") if isinstance(named, dict) else None
         place = "response_format.json_schema.schema"
         checks = format_checks(wanted.get("type"), schema, "response_format", place)
-        options = chain_options(model, limits, self.options, self.revision, checks)
+        options = chain_options(model, limits, self.with_critic(models), self.revision, checks)
         options = self.with_tools(options, self.tool_choice, model)
         options, noted = with_passed(options, passed_in(self), model), None
         if self.logprobs:

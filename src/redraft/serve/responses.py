@@ -92,7 +92,7 @@ class ResponseRequest(RevisedRequest):
         asked = self.text.format if self.text else None
         wanted = {"type": "text"} if asked is None else asked
         checks = format_checks(wanted.get("type"), wanted.get("schema"), "text.format", "text.format.schema")
-        options = chain_options(model, limits, self.options, self.revision, checks)
+        options = chain_options(model, limits, self.with_critic(models), self.revision, checks)
         choice = self.tool_choice
         if isinstance(choice, dict):
             if choice.get("type") != "function" or not isinstance(choice.get("name"), str):

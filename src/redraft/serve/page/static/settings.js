@@ -151,6 +151,9 @@ export function Settings({ owner }) {
       <option value="">${own.mode} (the model's own)</option>
       ${MODES.map((mode) => html`<option value=${mode} selected=${owner.settings.mode === mode}>${mode}</option>`)}</select></label>
     <${Number_} owner=${owner} name="drafts" label=${NAMES.drafts} own=${own.drafts} min="1" max="8" />
+    ${state.models.length > 1 && html`<label>Critic<select onChange=${(event) => change(owner, { critic: event.target.value || undefined })}>
+      <option value="">the model's own</option>
+      ${state.models.map(({ id }) => html`<option value=${id} selected=${owner.settings.critic === id}>${id}</option>`)}</select></label>`}
     <details class="advanced"><summary>Advanced</summary>
       <label>System prompt<textarea rows="4" dir="auto" value=${owner.settings.system || ""}
         onInput=${(event) => change(owner, { system: event.target.value || undefined })}></textarea></label>

@@ -10,8 +10,8 @@ export const modelOf = (settings) =>
 
 // The fields of a request that a conversation's settings ask for.
 export function fieldsOf(settings) {
-  const { min, max, mode, drafts, checks, temperature, max_tokens } = settings;
-  const revision = { min, max, mode, drafts, checks: checks?.length ? checks : undefined };
+  const { min, max, mode, drafts, critic, checks, temperature, max_tokens } = settings;
+  const revision = { min, max, mode, drafts, critic, checks: checks?.length ? checks : undefined };
   const found = { model: modelOf(settings)?.id, temperature, max_tokens };
   return Object.values(revision).some((value) => value !== undefined) ? { ...found, revision } : found;
 }
