@@ -12,6 +12,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	$$p -c '$(USABLE)' >/dev/null 2>&1 && command -v $$p && break; done)
 
 BIN := .venv/bin
+EXTRAS := cpu,data,train,dpo,serve,otel,eval,dev
 DEMO := .venv-demo
 PIP := pip --disable-pip-version-check install --constraint constraints.txt
 # How much of the disk a demo may take beside the model, in MB, and how long it may last, in seconds.
@@ -35,7 +36,7 @@ help:
 .venv/.stamp: pyproject.toml constraints.txt
 	$(call need_python)
 	$(PYTHON) -m venv .venv
-	$(call install,.venv,--no-compile --editable '.[cpu,data,train,dpo,serve,otel,eval,dev]')
+	$(call install,.venv,--no-compile --editable '.[$(EXTRAS)]')
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib src || true  # some packages hold templates of files
 	@touch $@
 
