@@ -394,6 +394,8 @@ def test_with_keys_the_page_asks_for_one_and_nothing_is_open_before(
         vote = {**body, "winner": "1", "swapped": False, "voter": "Eve"}
         assert page.request.post(f"{url}page/votes", data=vote).json() == {"stored": True}
         assert json.loads((tmp_path / "votes.jsonl").read_text())["judge"] == "Ada"  # not another's name
+        page.reload()
+        visit.answered("falls")
         page.get_by_role("button", name="Log out", exact=True).click()
         page.wait_for_selector("#key")
         page.goto(url)

@@ -145,9 +145,24 @@ class Page:
         if self.logins is not None and asked == "POST /logout":
             cookie = self.logins.leave(request.headers.get("cookie", ""))
             return JSONResponse({}, headers={"Set-Cookie": cookie})
-        if request.method in ("GET", "HEAD") and (reply := _file(request)):
+        if request.method in ("GET", "HEAD") and (reply := self._file(request)):
             return reply
         raise Refusal(HTTPStatus.NOT_FOUND, "not_found", f"there is no {asked!a:.100} here.")
+
+    def _file(self, request: Request) -> Response | None:
+        found, digest, path = _files(), _digest(), request.url.path
+        name = "index.html" if path == "/" else path.removeprefix(f"/page/{digest}/")
+        if name not in found:
+            return None
+        data = found[name]
+        if name == "index.html":
+            keys = b"yes" if self.logins else b"no"
+            data = data.replace(b"{{base}}", f"page/{digest}".encode()).replace(b"{{keys}}", keys)
+        headers = {"Cache-Control": "no-cache" if path == "/" else _FOREVER, "Vary": "Accept-Encoding"}
+        if not name.endswith(".woff2") and "gzip" in request.headers.get("accept-encoding", ""):
+            data = _packed(data)
+            headers["Content-Encoding"] = "gzip"
+        return Response(data, media_type=_type(name), headers=headers)
 
     async def _enter(self, logins: Logins, request: Request) -> Response:
         """Log a visitor in with the key that was sent. A wrong one is noted, without the key."""
@@ -191,22 +206,6 @@ class Page:
                 raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "votes", told(error)) from None
             except UsageError as error:
                 raise invalid(told(error), "voter") from None
-
-
-def _file(request: Request) -> Response | None:
-    found, digest = _files(), _digest()
-    path = request.url.path
-    name = "index.html" if path == "/" else path.removeprefix(f"/page/{digest}/")
-    if name not in found:
-        return None
-    data = found[name]
-    if name == "index.html":
-        data = data.replace(b"{{base}}", f"page/{digest}".encode())
-    headers = {"Cache-Control": "no-cache" if path == "/" else _FOREVER, "Vary": "Accept-Encoding"}
-    if not name.endswith(".woff2") and "gzip" in request.headers.get("accept-encoding", ""):
-        data = _packed(data)
-        headers["Content-Encoding"] = "gzip"
-    return Response(data, media_type=_type(name), headers=headers)
 
 
 def _type(name: str) -> str:

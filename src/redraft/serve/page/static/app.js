@@ -187,6 +187,7 @@ document.addEventListener("keydown", (event) => {
 
 async function start() {
   const early = document.getElementById("box"), look = localStorage.getItem("redraft-look");
+  state.keys = document.body.dataset.keys === "yes";
   if (look) document.documentElement.dataset.look = look;
   const form = early.form;
   let sent = false;

@@ -127,7 +127,6 @@ function Tally() {
 export class Compare extends Component {
   async componentDidMount() {
     tally ||= (await readSetting("tally")) || {};
-    if (!sides[1].settings.model && state.models[1]) sides[1].settings.model = state.models[1].id;
     update();
   }
 
@@ -151,6 +150,7 @@ export class Compare extends Component {
   };
 
   render({ head }) {
+    sides[1].settings.model ||= state.models[1]?.id;
     const ready = match.rounds.length > 0 && !match.busy && match.rounds.at(-1).chains.every(Boolean);
     return html`<main id="compare"><${head}><h1>Compare</h1><//>
       <p class="note">Two models answer the same questions. You vote without knowing which is which, then the names are shown.</p>

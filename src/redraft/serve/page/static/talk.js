@@ -181,7 +181,7 @@ async function connectNow() {
       break;
     } catch (error) {
       if (error instanceof Refused && error.status === 401) {
-        update({ locked: true, keys: true, trouble: "" });
+        update({ locked: true, trouble: "" });
         break;
       }
       update({ trouble: error instanceof Lost ? "The server does not answer. Connecting again …" : `${error.message} …` });
