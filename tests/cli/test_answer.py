@@ -60,7 +60,7 @@ def test_each_prompt_becomes_a_chain_and_the_summary_says_what_came_of_it() -> N
     said = result.stdout.splitlines()
     assert said[:3] == [
         "answers    10 in out.jsonl",
-        "revisions  0, 0.0 an answer; 10 answers have none",
+        "revisions  none",
         "stopped    accepted 10",
     ]
     assert [line.split()[0] for line in said[3:]] == ["tokens", "time"]
@@ -72,7 +72,7 @@ def test_talk_about_the_answer_is_not_counted_as_passed() -> None:
     result = answer("-c", "words<=3", "-c", "lacks:gull", "--max-revisions", "2")
     assert result.exit_code == 1
     assert {(chain.answer, chain.passed, chain.echoes) for chain in chains()} == {(REPLIES[0], False, 2)}
-    assert "20, 2.0 an answer; 0 answers have none; 20 only talk about the answer" in result.stdout
+    assert "20, 2.0 an answer; 20 only talk about the answer" in result.stdout
     assert "passed by 0 first drafts (0 %), 0 final answers (0 %)" in result.stdout
 
 

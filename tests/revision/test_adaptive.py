@@ -183,4 +183,4 @@ def test_show_says_why() -> None:
     console = Console(file=io.StringIO(), width=200)
     console.print(render_chain(chain, console))
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "Another draft: chances to pass: draft" in text
+    assert "Another draft (chances to pass: draft" in text

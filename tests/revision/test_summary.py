@@ -61,7 +61,7 @@ def test_chains_with_too_few_revisions_are_counted() -> None:
     summary = Summary()
     for meta in ({"missing_revisions": 2}, {}):
         summary.add(chain([Step(answer="a")], 0, "max_tokens").model_copy(update={"meta": meta}))
-    told = "0, 0.0 an answer; 2 answers have none; minimum not reached by 1"
+    told = "none; minimum not reached by 1"
     assert summary.rows()[0] == ("revisions", told)
 
 
@@ -69,7 +69,7 @@ def test_one_is_no_plural() -> None:
     summary = Summary()
     summary.add(chain([step(passed=True)], 0, "passed"))
     assert summary.rows()[:2] == [
-        ("revisions", "0, 0.0 an answer; 1 answer has none"),
+        ("revisions", "none"),
         ("checks", "passed by 1 first draft (100 %), 1 final answer (100 %)"),
     ]
 

@@ -29,8 +29,8 @@ def answer(
     and are tried again; --retry-failed tries these alone, and begins no other prompt. FILE.run.json records
     how FILE was made.
 
-    With --batch requests go through the server's batches, in waves: all answers, then all feedback, and so
-    on. The run may be stopped and continued days later. A journal is kept, FILE.journal.db if none is named.
+    With --batch requests go through the server's batches: all answers in one, then all feedback, and so on.
+    The run may be stopped and continued days later. A journal is kept, FILE.journal.db if none is named.
 
     With --journal each reply of a model is stored on disk before it is used, and a chain that was cut is
     replayed from there for free. The same prompts with the same settings get the same replies again, for

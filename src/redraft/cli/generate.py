@@ -77,7 +77,7 @@ def instructions(
     Rejected tasks are in FILE.rejected.jsonl, with the rule and the nearest instruction. FILE.html shows
     verbs, lengths and rejects. FILE.run.json records how FILE was made.
 
-    With --batch calls go through the server's batches, in waves. It is for --way alpaca: its requests depend
+    With --batch calls go through the server's batches. It is for --way alpaca: its requests depend
     on the seeds alone.
 
     The run ends when there are enough instructions, at a limit (exit status 4), or when 25 requests in a row

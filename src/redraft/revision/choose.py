@@ -164,7 +164,7 @@ def _likeliest(
         drawn = chance.betavariate(passed, tried - passed) if counts else likely[way]
         value[way] = drawn / cost[way]
     found_best = max(ways, key=lambda way: value[way])
-    chances = ", ".join(f"{way} {100 * likely[way]:.1f} % for {cost[way]:.0f} tokens" for way in ways)
+    chances = ", ".join(f"{way} {100 * likely[way]:.0f} % for {cost[way]:.0f} tokens" for way in ways)
     return Choice(way=found_best, of=best, why=f"chances to pass: {chances}")
 
 

@@ -88,7 +88,7 @@ def chosen(step: Step) -> str:
     what = {"draft": "Another draft", "longer": "Another draft, with more room"}.get(choice.way, choice.way)
     if choice.way in ("repair", "revision"):
         what = f"A {choice.way} of {name_of(choice.of).lower() if choice.of else 'the answer'}"
-    return f"{what}: {choice.why}."
+    return f"{what} ({choice.why})."
 
 
 def verdict_of(results: Sequence[CheckResult]) -> str:
@@ -241,12 +241,15 @@ class Summary:
     def _revisions(self) -> str:
         if not self.chains:
             return ""
+        missing = f"; minimum not reached by {self.missing:,}" if self.missing else ""
+        if not self.revisions:
+            return f"none{missing}"
         mean = self.revisions / self.chains
         talk = "talks" if self.echoes == 1 else "talk"
         echoes = f"; {self.echoes:,} only {talk} about the answer" if self.echoes else ""
-        none = "1 answer has none" if self.unrevised == 1 else f"{self.unrevised:,} answers have none"
-        missing = f"; minimum not reached by {self.missing:,}" if self.missing else ""
-        return f"{self.revisions:,}, {mean:.1f} an answer; {none}{missing}{echoes}"
+        verb = "has" if self.unrevised == 1 else "have"
+        none = f"; {counted(self.unrevised, 'answer')} {verb} none" if self.unrevised else ""
+        return f"{self.revisions:,}, {mean:.1f} an answer{none}{missing}{echoes}"
 
     def _checks(self) -> str:
         if not self.checked:

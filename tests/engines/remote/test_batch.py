@@ -280,7 +280,7 @@ def test_ctrl_c_leaves_the_batch_and_says_how_to_go_on(server: BatchServer) -> N
         _, said = job.communicate(timeout=60)
     assert job.returncode == 130
     (name,) = server.batches
-    assert f"wave 1: 0 of {PROMPTS} done, {name} " in said
+    assert f"batch 1: 0 of {PROMPTS} done, {name} " in said
     assert f"{name}: under way at the server" in said
     assert f"0 of {PROMPTS} done; run the same command again to go on." in said
     server.held = 0

@@ -76,7 +76,7 @@ def test_a_run_of_a_task(tmp_path: Path) -> None:
         "first answers 50.0 % 15.0 to 85.0 2 of 4",
         "level 1 100.0 % 34.2 to 100.0 2 of 2",
         "level 2 50.0 % 9.5 to 90.5 1 of 2",
-        "revisions 4, 1.0 an answer; 0 answers have none",
+        "revisions 4, 1.0 an answer",
         "stopped passed 3 · out of revisions 1",
         "tokens 20 new, 40 in prompts (0 % cached)",
         "cost 0.0400 USD",
@@ -111,7 +111,7 @@ def test_chains_without_a_task_count_if_they_were_checked(tmp_path: Path) -> Non
     assert lines(found)[-1] == "not passed b, d"
     assert lines(report(kept(tmp_path / "none.jsonl", [unchecked]))) == [
         "none: 1 answer",
-        "revisions 0, 0.0 an answer; 1 answer has none",
+        "revisions none",
         "stopped unknown 1",
     ]
 

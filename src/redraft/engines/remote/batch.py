@@ -101,7 +101,7 @@ class Batches(AbstractContextManager["Batches"]):
         """Note how far a batch is; an empty text ends it. Return the progress line of all batches."""
         self._shown.pop(sent.file, None)
         if text:
-            self._shown[sent.file] = f"wave {sent.number}: {text}"
+            self._shown[sent.file] = f"batch {sent.number}: {text}"
         first, more = list(self._shown.values())[:2], len(self._shown) - 2
         return "; ".join([*first, *([f"and {more} more"] if more > 0 else [])])
 

@@ -67,8 +67,8 @@ def _remarks(found: Figures) -> Iterator[str]:
             for each in found.chains
             for passes, step in zip(each.passes, each.chain.steps, strict=True)
         )
-        only = f"{counted(echoes, 'revision')} only {'talks' if echoes == 1 else 'talk'} about the answer"
-        yield f"{only}; the scoring checks pass {passing:,}, and none counts as right."
+        talk = "talks about the answer, and counts" if echoes == 1 else "talk about the answer, and count"
+        yield f"{counted(echoes, 'revision')} only {talk} as wrong; {passing:,} would pass the checks."
     if always := found.verdicts.collapse:
         yield f"Nearly all verdicts are {always!r}, whatever the answer: they tell nothing."
 

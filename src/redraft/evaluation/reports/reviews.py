@@ -250,8 +250,8 @@ def _order(comparison: Comparison) -> Iterator[Line]:
     if bias is None:
         return
     if bias.points:
-        yield Line("gain of the first", *plain(bias.points, 2, sign=True), f"points; {first}")
-    yield Line("orders agree", *percent(bias.agreement, 1), "of questions")
+        yield Line("shown first adds", *plain(bias.points, 2, sign=True), f"points; {first}")
+    yield Line("both orders agree", *percent(bias.agreement, 1), "of questions: the same winner, or a tie")
     yield Line("  kappa", *plain(bias.kappa, 2))
 
 
