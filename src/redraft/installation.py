@@ -94,8 +94,10 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
     if gpu:
         return Finding("engine", well=True, found="llama.cpp, whose build may use the GPU")
     if has and not has["AVX2"]:
-        found = "OpenVINO: the processor lacks AVX2, for which llama.cpp is built"
-        return Finding("engine", openvino, found, "" if openvino else install("cpu"))
+        found = "the processor lacks AVX2, which llama.cpp and OpenVINO need: use a server"
+        return Finding(
+            "engine", well=False, found=found, type_next="redraft ask … --model http://host/v1#model"
+        )
     if not openvino:
         return Finding("engine", None, f"llama.cpp; OpenVINO is faster for {many}", install("cpu"))
     found = f"llama.cpp; OpenVINO for {many}" if llamacpp else "OpenVINO"

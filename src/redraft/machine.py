@@ -28,6 +28,14 @@ def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, bool] | Non
     return None if flags is None else {name: bool(flags & known) for name, known in _SETS.items()}
 
 
+def lacks_avx2() -> bool:
+    """Return whether the processor is known to lack AVX2, without which llama.cpp and OpenVINO crash.
+
+    Both were tried on an emulated Westmere (qemu 7.2). On a Haswell, whose widest set is AVX2, both work.
+    """
+    return (instructions() or {}).get("AVX2") is False
+
+
 def has_gpu() -> bool:
     """Return whether this machine seems to have a GPU: a Mac's own, or one with NVIDIA's driver."""
     mac = platform.system() == "Darwin" and platform.machine() == "arm64"

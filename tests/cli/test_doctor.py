@@ -104,8 +104,7 @@ PLAIN = dict.fromkeys(WIDE, False) | {"AVX2": True}
         (WIDE, "llamacpp", None, "llama.cpp; OpenVINO is faster for 4 streams", "'.[cpu]'"),
         (WIDE, "openvino", True, "OpenVINO", ""),
         (WIDE, "llamacpp openvino gpu", True, "llama.cpp, whose build may use the GPU", ""),
-        (dict.fromkeys(WIDE, False), "llamacpp", False, "the processor lacks AVX2", "'.[cpu]'"),
-        (dict.fromkeys(WIDE, False), "llamacpp openvino", True, "the processor lacks AVX2", ""),
+        (dict.fromkeys(WIDE, False), "llamacpp openvino", False, "the processor lacks AVX2", "http://host"),
         (WIDE, "", None, "none for GGUF files is installed", "'.[local]'"),
     ],
 )

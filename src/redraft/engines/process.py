@@ -26,6 +26,7 @@ from redraft.engines.base import Delta, EngineInfo, Health, Replies, Sampling, T
 from redraft.engines.local import LocalEngine, Room
 from redraft.engines.retry import backoff
 from redraft.errors import EngineCrash, EngineError, MissingExtra, ModelError
+from redraft.machine import lacks_avx2
 
 STDERR_KEPT = 4096
 CLOSE_SECONDS = 5.0
@@ -139,7 +140,10 @@ class ModelProcess:
         )
         output = self._last_words().splitlines()[-3:]
         message = "\n    ".join([f"the process of {self.model} {how}.", *output])
-        return EngineCrash(message, hint=self.hint)
+        lacks = (
+            "The processor lacks AVX2, which this engine needs. Use a server: --model http://host/v1#model"
+        )
+        return EngineCrash(message, hint=lacks if lacks_avx2() else self.hint)
 
     async def aclose(self) -> None:
         """End the process and wait for its end. May be called twice.

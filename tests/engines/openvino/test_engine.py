@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -263,6 +264,18 @@ async def test_a_reply_goes_on_after_the_process_was_killed(default_model: Path)
     assert deltas[-1].prompt_tokens == len(await engine.encode(COUNT, special=True))
     assert engine.health.restarts == 2
     await engine.aclose()
+
+
+async def test_a_crash_without_avx2_says_so(default_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = await OpenVinoEngine.start(default_model, ctx=96, threads=1)
+    engine._kept.child._process.send_signal(signal.SIGILL)
+    usual = str(engine._kept.child._crash())
+    monkeypatch.setattr("redraft.machine.instructions", lambda: {"AVX2": False})
+    lacking = str(engine._kept.child._crash())
+    await engine.aclose()
+    assert "was killed by SIGILL" in usual
+    assert "AVX2" not in usual
+    assert "The processor lacks AVX2, which this engine needs. Use a server" in lacking
 
 
 def test_the_process_ends_with_its_parent(default_model: Path) -> None:
