@@ -136,7 +136,7 @@ def test_nothing_in_an_answer_does_anything(browser: Browsing, url: str) -> None
     visit.choose("bad")
     visit.ask(BAD)
     turn = visit.answered("Hello")
-    visit.page.wait_for_function("window.katex")
+    turn.locator(".katex").first.wait_for()
     visit.page.wait_for_timeout(300)
     assert visit.page.title() == "redraft"
     final = turn.locator(".final")

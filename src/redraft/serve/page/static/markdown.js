@@ -35,11 +35,20 @@ markdown.use(math);
 function math(md) {
   const kinds = [["$$", "$$", true], ["\\[", "\\]", true], ["\\(", "\\)", false], ["$", "$", false]];
 
+  let seen = { text: "" }; // a text without an end would be searched for each beginning
+  function lastOf(text, close) {
+    if (seen.text !== text) seen = { text };
+    return (seen[close] ??= text.lastIndexOf(close));
+  }
+
   function found(text, from) {
     for (const [open, close, block] of kinds) {
       if (!text.startsWith(open, from)) continue;
-      const end = text.indexOf(close, from + open.length), tex = text.slice(from + open.length, end);
-      if (end < 0 || !tex.trim() || tex.length > LONGEST_MATH) return null;
+      const begin = from + open.length;
+      if (lastOf(text, close) < begin) return null;
+      const length = text.slice(begin, begin + LONGEST_MATH).indexOf(close);
+      const end = begin + length, tex = text.slice(begin, end);
+      if (length < 0 || !tex.trim()) return null;
       // A dollar that has a space inside, or a digit behind it, is money.
       if (open === "$" && (/^\s|\s$|\n\n/.test(tex) || /\d/.test(text[end + 1] || ""))) return null;
       return { tex, block, end: end + close.length };
