@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from redraft.cli import lines
-from redraft.cli.lines import LEAVING, QUOTES, say_faults
+from redraft.cli.lines import LEAVING, QUOTES, opening, say_faults
 from redraft.cli.options import Given, check_utf8, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.shell import only_ours, tell, write
@@ -55,7 +55,9 @@ def chat(flags: Given) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
-            talking = Chat(runner.run(Session.open(settings, stack, wait)), runner)
+            with opening(settings.references().values()):
+                session = runner.run(Session.open(settings, stack, wait))
+            talking = Chat(session, runner)
             if lines.is_terminal():
                 talking.watching = True
                 tell(f"{talking.session.engine.info.name} is ready.", f"/help lists the commands; {LEAVING}")
@@ -117,7 +119,7 @@ class Chat:
                 path = session.save(value)
                 tell(f"{counted(len(talk.turns), 'question')} in {path}", f"redraft show {path}")
             case "/model":
-                with lines.interrupts(signal.default_int_handler):
+                with lines.interrupts(signal.default_int_handler), opening([value]):
                     self.runner.run(session.change(value))
                 tell(f"{session.engine.info.name} is ready.")
         return command != "/quit"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,23 @@ def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
         for fault in faults_of(chain, with_checks=with_checks):
             tell(*fault)
     return exit_status_of(chain, with_checks=with_checks)
+
+
+@contextmanager
+def opening(references: Iterable[str]) -> Iterator[None]:
+    """Draw a clock on a terminal while models are opened. One that is not here shows how it is fetched."""
+    from rich.console import Console
+
+    from redraft.cli.moving import Moving
+    from redraft.engines.load import fetches
+
+    moving = Moving(Console(highlight=False))
+    if sys.stdout.isatty() and not any(map(fetches, references)):
+        moving.begin("Loading the model")
+    try:
+        yield
+    finally:
+        moving.end()
 
 
 def is_terminal() -> bool:
