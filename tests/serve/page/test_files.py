@@ -8,6 +8,9 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
+from redraft.chain import Step
+from redraft.revision.words import STOPS, why_cut
+
 STATIC = Path(str(files("redraft.serve.page"))) / "static"
 VENDOR = STATIC / "vendor"
 LIBRARIES = json.loads((VENDOR / "vendor.json").read_text("utf-8"))
@@ -35,3 +38,10 @@ def test_scripts_write_no_markup_and_ask_no_other_host() -> None:
             r"innerHTML =|outerHTML =|insertAdjacentHTML|dangerously|\beval\(|https?://", code
         ), script
         assert code.count("\n") <= 700
+
+
+def test_the_page_and_the_terminal_say_the_same_of_an_end() -> None:
+    page = (STATIC / "chain.js").read_text("utf-8")
+    cut = [why_cut(Step(answer="", finish=finish)) for finish in ("filtered", "lost")]
+    said = {*STOPS.values(), *cut} - {STOPS["cancelled"]}  # on the page: stopped
+    assert {words for words in said if f'"{words}"' not in page} == set()
