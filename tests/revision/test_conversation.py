@@ -122,13 +122,3 @@ def test_again_writes_a_cut_first_answer_as_before() -> None:
 def test_again_needs_an_answer() -> None:
     with pytest.raises(UsageError, match="no answer to revise"):
         Conversation().again()
-
-
-def test_a_question_is_taken_back_to_be_edited_and_comes_again_with_undo() -> None:
-    made = talk(("Rain?", "Water."), ("Snow?", "Ice."))
-    assert made.take_back() == "Snow?"
-    assert [turn.answer for turn in made.turns] == ["Water."]
-    made.undo()
-    assert [turn.answer for turn in made.turns] == ["Water.", "Ice."]
-    with pytest.raises(UsageError, match="no question to edit"):
-        Conversation().take_back()

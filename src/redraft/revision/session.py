@@ -53,15 +53,6 @@ class Conversation:
             raise UsageError("there is nothing to undo.", hint="No question was answered yet.")
         self.turns = self._earlier.pop()
 
-    def take_back(self) -> str:
-        """Take back the whole last turn, and return its question. `undo` brings it back."""
-        if not self.turns:
-            raise UsageError("there is no question to edit.", hint="Ask something first.")
-        self._earlier.append(self.turns)
-        *before, last = self.turns
-        self.turns = tuple(before)
-        return last.prompt.text
-
     def again(self) -> dict[str, Any]:
         """Return the options with which `revise` goes on with the last chain.
 

@@ -6,14 +6,14 @@ of a client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from redraft.chain import Chain, Usage
+from redraft.chain import Usage
 from redraft.engines.base import Health
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -67,13 +67,11 @@ class Metrics:
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
         """Count a request that took some seconds. `seen` is the state of its scope."""
         self._requests.labels(str(seen.get("status", "gone"))).inc()
-        if (model := seen.get("model")) is not None:
-            self.asked(model, seen.get("chains", ()), seen.get("usage", Usage()), seconds)
-
-    def asked(self, model: str, chains: Sequence[Chain], usage: Usage, seconds: float) -> None:
-        """Count chains that a client, or a person on the page, asked a model for."""
+        if (model := seen.get("model")) is None:
+            return
+        usage: Usage = seen.get("usage", Usage())
         self._seconds.labels(model).observe(seconds)
-        for chain in chains:
+        for chain in seen.get("chains", ()):
             self._chains.labels(model, str(chain.stop)).inc()
             self._revisions.labels(model).inc(chain.revisions)
         self._tokens.labels(model, "prompt").inc(usage.prompt_tokens)

@@ -74,11 +74,6 @@ class Models:
     def __init__(self) -> None:
         self._by_name: Mapping[str, Model] | None = None
 
-    @property
-    def ready(self) -> bool:
-        """Whether the models are loaded."""
-        return self._by_name is not None
-
     def offer(self, models: Iterable[Model]) -> None:
         """Offer these models from now on."""
         self._by_name = {model.name: model for model in models}
