@@ -214,7 +214,7 @@ def main() -> None:
         browser.close()
     if not asked.only:
         before, _, rest = PAGE.read_text("utf-8").partition("<!-- table -->\n")
-        _, _, after = rest.partition("\n<!-- end -->")
+        _, _, after = rest.partition("<!-- end -->")
         PAGE.write_text(f"{before}<!-- table -->\n{table(columns)}\n<!-- end -->{after}", "utf-8")
 
 
