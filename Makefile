@@ -44,7 +44,7 @@ $(DEMO)/.stamp: pyproject.toml constraints.txt $(shell find src -type f ! -path 
 	$(call need_python)
 	@echo 'Installing redraft in $(DEMO), which is its own …'
 	@$(PYTHON) -m venv $(DEMO)
-	$(call install,$(DEMO),'.[local]')
+	$(call install,$(DEMO),--no-compile '.[local]')
 	@touch $@
 
 # On a terminal, each line of pip stands in place of the one before. All of them are in pip.log.
