@@ -127,6 +127,7 @@ async def test_a_closed_stream_frees_its_place(default_model: Path) -> None:
         await continued(engine, "One")
 
 
+@pytest.mark.slow
 async def test_streams_beyond_the_cache_wait(default_model: Path) -> None:
     engine = await OpenVinoEngine.start(default_model, ctx=96, parallel=2, threads=1)
     texts = await asyncio.gather(*(continued(engine, COUNT) for _ in range(7)))
@@ -185,6 +186,7 @@ FISH = "The old fisherman mended his net, and the gulls watched him from the wal
 COPY: list[Message] = [{"role": "user", "content": f"Repeat this sentence: {FISH}"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("parallel", "speculate"), [(1, None), (2, True)])
 def test_guesses_change_no_answer(default_model: Path, parallel: int, speculate: bool | None) -> None:
     """One stream expects to repeat a text, and the other does not."""
@@ -330,6 +332,7 @@ def test_nobody_is_told_of_its_use(tmp_path: Path, default_model: Path, words: s
     assert not (home / "intel").exists()
 
 
+@pytest.mark.slow
 def test_less_memory_than_the_streams_could_fill(
     default_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
