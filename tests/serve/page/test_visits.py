@@ -207,6 +207,7 @@ def test_a_question_before_the_page_is_ready_is_not_lost(browser: Browsing, url:
     page.locator("#box").type("Describe rain.")
     page.keyboard.press("Enter")
     visit.answered("falls")
+    assert page.locator(".turn").count() == 1  # asked once
 
 
 def test_an_empty_question_is_not_asked(browser: Browsing, url: str) -> None:
