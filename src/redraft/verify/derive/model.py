@@ -25,7 +25,7 @@ COUNTED = tuple(
 )
 TEXTS = ("contains:", "lacks:", "starts:", "ends:", "keys:")
 KINDS = (*COUNTED, *TEXTS)
-"""What the model may name. The rules are sure of the rest, such as languages, or nobody is."""
+"""What the model may name. The rest, such as a language, is left to the rules."""
 
 SCHEMA: Mapping[str, Any] = {
     "type": "array",
