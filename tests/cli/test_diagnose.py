@@ -52,6 +52,8 @@ def test_the_page_is_written_once_and_only_replaced_on_demand() -> None:
     said(run("run.jsonl", "--html", "page.html"))
     before = Path("page.html").read_bytes()
     assert b"Does revising pay?" in before
+    assert b'href="page.chains.html#t%2F0"' in before
+    assert b'"t/0"' in Path("page.chains.html").read_bytes()
     result = run("run.jsonl", "--html", "page.html")
     assert result.exit_code != 0
     assert "Write to another file with --html, or replace it with --force." in result.stderr

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 BAD = "</script><script>document.title='owned'</script></pre><img src=x onerror=\"document.title='owned'\">"
+BESIDE = re.compile(r"[\w.%~-]+(#[\w.%~-]*)?")  # a link to a file beside the page
 VOID = {"meta", "input", "br", "wbr"}
 
 
@@ -20,10 +22,11 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         named = dict(attrs)
-        assert tag not in {"img", "link", "iframe", "a", "form", "object", "base", "use", "image"}
+        assert tag not in {"img", "link", "iframe", "form", "object", "base", "use", "image"}
         for name, value in attrs:
             assert not name.startswith("on")
-            assert name not in {"src", "href", "xlink:href", "action", "srcset"}
+            assert name != "href" or (tag == "a" and BESIDE.fullmatch(value or ""))
+            assert name not in {"src", "xlink:href", "action", "srcset"}
             assert "url(" not in (value or "")
         if named.get("http-equiv") == "Content-Security-Policy":
             self.policy = named["content"] or ""

@@ -40,7 +40,7 @@ def diagnose(
         flag("CHECK", "A check that says what is right; repeatable.", autocompletion=checks),
     ] = None,
     run_code: RunCode = False,
-    html: Annotated[Path | None, flag("FILE", "Write a page with pictures.")] = None,
+    html: Annotated[Path | None, flag("FILE", "Write a page with pictures, and one of chains.")] = None,
     as_json: AsJson = False,
     force: ReplacePage = False,
     *,
@@ -87,10 +87,14 @@ def diagnose(
     with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
         with only_ours():
             found = Findings.read(files, strategies, truth)
-        if file:
-            from redraft.evaluation.diagnosis.page import page
+        if html and file:
+            from redraft.evaluation.diagnosis.page import chains_of, page
+            from redraft.evaluation.reports.chains import Links
 
-            file.write(page(*found, f"redraft {__version__} · 95 % intervals").encode())
+            made = f"redraft {__version__} · 95 % intervals"
+            chains = chains_of(found.diagnosis)
+            links = Links.write(html, "Does revising pay? The chains", chains, made, force=force)
+            file.write(page(*found, made, links).encode())
     write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else str(found))
     raise typer.Exit(status)
 

@@ -19,7 +19,7 @@ def report(
     answers: Annotated[list[Path] | None, flag("FILE", "Answers that were judged, one file a model.")] = None,
     questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
     against: Annotated[Path | None, flag("FILE", "JSON of an earlier report: what changed?")] = None,
-    html: Annotated[Path | None, flag("FILE", "Write a page with pictures and all answers.")] = None,
+    html: Annotated[Path | None, flag("FILE", "Write a page with all answers, and one of chains.")] = None,
     as_json: AsJson = False,
     draws: Annotated[
         int, typer.Option(metavar="N", min=100, max=1_000_000, help="Resamples of the questions.")
@@ -56,13 +56,15 @@ def report(
         found = describe(files, answers=given_answers, **how, draws=draws, seed=seed, bad=bad)
         for reason in bad.reasons:
             tell(f"left out: {reason.message}", reason.hint)
-        if file:
-            from redraft.evaluation.reports.page import page
+        if html and file:
+            from redraft.evaluation.reports.chains import Links
+            from redraft.evaluation.reports.page import chains_of, page
 
             drawn = f"95 % intervals, {draws:,} resamples of the questions, seed {seed}; each row alone"
             made = f"redraft {__version__} · {drawn}"
             made += "".join(f" · left out: {reason.message}" for reason in bad.reasons)
-            file.write(page(found, made).encode())
+            links = Links.write(html, f"{found.title}: chains", [*chains_of(found)], made, force=force)
+            file.write(page(found, made, links).encode())
     if as_json:
         left_out = {"left_out_files": [reason.message for reason in bad.reasons]} if bad.reasons else {}
         write(json.dumps(found.record() | left_out, ensure_ascii=False, indent=1))

@@ -73,7 +73,7 @@ def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, f
     from itertools import chain
 
     from redraft import __version__
-    from redraft.evaluation.reports.chains import chains_page
+    from redraft.evaluation.reports.chains import chains_page, listed
     from redraft.files import not_an_input
     from redraft.formats.read.files import open_output
 
@@ -83,7 +83,7 @@ def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, f
         raise RecordError(f"{', '.join(map(str, files))}: there is no record in it.")
     with open_output(html, force=force, flag="--html") as file:
         title = ", ".join(path.name for path in files)
-        file.write(chains_page(title, chain((first,), chains), f"redraft {__version__}").encode())
+        file.write(chains_page(title, listed(chain((first,), chains)), f"redraft {__version__}").encode())
 
 
 def _followed(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:

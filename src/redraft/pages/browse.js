@@ -21,8 +21,9 @@
         bodies = [marked(one, found.inOne, "ours"), marked(other, found.inOther, "theirs")];
     }
     pair.answers.forEach((each, side) => {
-      const about = `${each.text.length.toLocaleString("en")} characters`;
-      row.append(element("div", "said answer", element("b", "", each.name), element("small", "", about), bodies[side]));
+      const about = element("small", "", `${each.text.length.toLocaleString("en")} characters`);
+      if (each.chain) about.append(" · ", link(each.chain, "its chain"));
+      row.append(element("div", "said answer", element("b", "", each.name), about, bodies[side]));
     });
     if (texts.length !== 2) return [row];
     const share = found ? `${Math.round(100 * found.share)} % of the words are common` : "too long to compare";

@@ -1,7 +1,7 @@
 // Shows chains one at a time: the prompt, each draft and revision with what was said of it, and the end.
 (() => {
   const ROW = 52; // pixels of a row of the list
-  const index = JSON.parse(byId("index").textContent); // [id, title, verdict, steps, kinds] each
+  const index = JSON.parse(byId("index").textContent); // [name, title, verdict, steps, kinds] each
   const packed = [...document.querySelectorAll(".block")].map((block) => block.textContent.trim());
   const BLOCK = Number(document.querySelector("[data-size]").dataset.size); // chains of a block
   const list = byId("list"), shown = byId("chain"), search = byId("search"), only = byId("only");
@@ -37,8 +37,8 @@
   }
 
   function row(place, nth) {
-    const [id, title, verdict, steps] = index[place], [kind, sign] = SIGNS[verdict];
-    const about = `${id} · ${steps === 1 ? "1 text" : `${steps} texts`}`;
+    const [name, title, verdict, steps] = index[place], [kind, sign] = SIGNS[verdict];
+    const about = `${name} · ${steps === 1 ? "1 text" : `${steps} texts`}`;
     const made = element("div", `row ${kind}`, element("span", "", `${sign} ${title}`), element("small", "", about));
     made.style.top = `${nth * ROW}px`;
     made.setAttribute("role", "option");
@@ -82,7 +82,9 @@
     return [step.feedback?.verdict === "accept" ? "accept" : "", ""];
   };
 
-  function card(step, number, before, best) {
+  const found = (check, by = "") => element("li", check.passed ? "won" : "lost", `${check.passed ? "✓" : "✗"} ${by}${check.name}${check.message ? `: ${check.message}` : ""}`);
+
+  function card(step, number, before, best, truth) {
     const [kind, verdict] = verdictOf(step), way = step.choice && WAYS[step.choice.way];
     const name = step.by === "fix" ? "Mended without the model" : number && !step.fresh && way !== WAYS.draft ? `Revision ${number}` : number ? `Draft ${number + 1}` : "Draft";
     const used = step.usage || {}, about = [verdict, before?.answer === step.answer ? "unchanged" : "", best ? "the answer" : "", used.completion_tokens ? `${used.completion_tokens} tokens` : "", step.steered?.length ? `steered: ${step.steered.join(", ")}` : ""];
@@ -90,7 +92,7 @@
     const made = said(name, `answer ${kind}`, element("small", "", about.filter(Boolean).join(" · ")), text);
     if (best) made.classList.add("best");
     const why = step.choice?.why ? element("p", "note", `Chosen: ${way}. ${step.choice.why}`) : null;
-    const checks = (step.feedback?.checks || []).map((check) => element("li", check.passed ? "won" : "lost", `${check.passed ? "✓" : "✗"} ${check.name}${check.message ? `: ${check.message}` : ""}`));
+    const checks = [...(step.feedback?.checks || []).map((check) => found(check)), ...truth.map((check) => found(check, "the task says: "))];
     const words_ = step.feedback && step.feedback.by !== "checks" && step.feedback.text ? said(`Feedback of the ${step.feedback.by}`, step.feedback.verdict, plain(step.feedback.text)) : null;
     return element("section", "step", why, made, checks.length ? element("ul", "checks", ...checks) : null, words_);
   }
@@ -107,16 +109,17 @@
     reach(visible.indexOf(place));
     draw();
     if (!chain) return shown.replaceChildren(element("p", "note", "Nothing found."));
-    const steps = chain.steps.map((step, number) => card(step, number, number && !(step.fresh || step.choice?.way === "draft") ? chain.steps[number - 1] : null, number === chain.best && chain.steps.length > 1));
-    const others = (chain.drafts || []).map((draft, number) => card(draft, number, null, false));
+    const name = index[place][0], truth = chain.meta?.eval || {};
+    const steps = chain.steps.map((step, number) => card(step, number, number && !(step.fresh || step.choice?.way === "draft") ? chain.steps[number - 1] : null, number === chain.best && chain.steps.length > 1, truth.steps?.[number] || []));
+    const others = (chain.drafts || []).map((draft, number) => card(draft, number, null, false, truth.drafts?.[number] || []));
     const ended = [chain.stop && `Ended: ${STOPS[chain.stop] || chain.stop}`, chain.model?.name, chain.model?.revision_mode];
     const unchosen = others.length ? element("details", "", element("summary", "", `${others.length} drafts that were not chosen`), ...others) : null;
-    shown.replaceChildren(element("p", "note", chain.id), ...promptOf(chain.prompt), ...steps, ...(unchosen ? [unchosen] : []), element("p", "note", ended.filter(Boolean).join(" · ")));
-    history.replaceState(null, "", `#${encodeURIComponent(chain.id)}`);
+    shown.replaceChildren(element("p", "note", name), ...promptOf(chain.prompt), ...steps, ...(unchosen ? [unchosen] : []), element("p", "note", ended.filter(Boolean).join(" · ")));
+    history.replaceState(null, "", `#${encodeURIComponent(name)}`);
   }
 
   const fits = ([, , , , kinds]) => !only.value || kinds.includes(only.value);
-  const textOf = (chain) => JSON.stringify([chain.id, chain.prompt, chain.steps, chain.drafts]).toLocaleLowerCase();
+  const textOf = (chain) => JSON.stringify([chain.prompt, chain.steps, chain.drafts]).toLocaleLowerCase();
 
   async function filter() {
     const mine = ++searches, wanted = search.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
@@ -172,7 +175,8 @@
   only.addEventListener("change", filter);
   byId("browse").hidden = false;
   const asked = decodeURIComponent(location.hash.slice(1));
-  current = asked ? index.findIndex(([id]) => id === asked) : -1;
+  current = asked ? index.findIndex(([name]) => name === asked) : -1;
+  if (asked.startsWith("only=")) only.value = asked.slice(5);
   draw();
   if (current >= 0) show(current);
   filter();

@@ -15,3 +15,8 @@ function plain(text) {
   return box;
 }
 
+function link(place, text) {
+  const made = element("a", "", text);
+  made.href = place;
+  return made;
+}

@@ -58,6 +58,14 @@ class Sample(NamedTuple):
     open: bool = False
 
 
+class Item(NamedTuple):
+    """A record that a part names: where it is to be seen, if anywhere, and a note."""
+
+    title: str
+    place: str
+    note: str
+
+
 @dataclass(frozen=True)
 class Part:
     """A section of a page. Texts are plain, and what is empty is left out."""
@@ -72,6 +80,7 @@ class Part:
     lines: Sequence[tuple[str, str, str, str]] = ()  # name (indented by spaces), figure, interval, note
     facts: Sequence[tuple[str, str]] = ()  # names and texts
     cards: Sequence[Card] = ()
+    items: Sequence[Item] = ()
     samples: Sequence[Sample] = ()
     records: Sequence[Mapping[str, Any]] = ()  # what `browse.js` shows of each record
     kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind

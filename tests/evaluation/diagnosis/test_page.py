@@ -8,7 +8,8 @@ pytest.importorskip("scipy")
 pytest.importorskip("vl_convert")
 
 from redraft.evaluation.diagnosis.diagnose import diagnose
-from redraft.evaluation.diagnosis.page import page
+from redraft.evaluation.diagnosis.page import chains_of, page
+from redraft.evaluation.reports.chains import Links
 from tests.evaluation.diagnosis.made_chains import told
 from tests.pages.reading import BAD, read
 
@@ -24,6 +25,19 @@ def test_the_page_has_the_sentence_the_figures_and_the_pictures() -> None:
     assert reader.policy.startswith("default-src 'none'")
     assert "script-src" not in reader.policy
     assert "Nothing was revised" in " ".join(read(page(diagnose([told("a", "1")]), None, "")).text)
+
+
+def test_the_page_lists_what_was_repaired_and_broken() -> None:
+    chains = [told("a", "01"), told("b", "10"), *[told(f"c/{n}", "01") for n in range(60)]]
+    html = page(diagnose(chains), None, "", Links("x.chains.html"))
+    assert 'href="x.chains.html#a"' in html
+    assert 'href="x.chains.html#only%3Dwrong%20%E2%86%92%20right">11 more' in html
+    assert html.count("href") == 50 + 1 + 1
+    assert "href" not in page(diagnose(chains), None, "")
+    assert [entry.kinds for entry in chains_of(diagnose(chains))[:2]] == [
+        ["wrong → right"],
+        ["right → wrong"],
+    ]
 
 
 def test_no_name_becomes_markup() -> None:

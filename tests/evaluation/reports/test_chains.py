@@ -8,17 +8,23 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
+pytest.importorskip("vl_convert")
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
 from redraft.counting import printable
-from redraft.evaluation.reports.chains import BLOCK, chains_page, kinds_of
+from redraft.evaluation.reports.chains import BLOCK, Links, chains_page, kinds_of, listed
+from redraft.evaluation.reports.describe import describe
+from redraft.evaluation.reports.page import chains_of, page
+from redraft.evaluation.tasks.tally import rights_of
 from tests.browser import Browser
+from tests.evaluation.made import answer, both, report, write
 from tests.pages.reading import BAD, read
 
 
@@ -47,7 +53,7 @@ TALK = chain("q/3", "Describe wind.", step("Here is my answer:", echo=True))
 @given(st.text(), st.sampled_from([BAD, "<!--<script>", "\x00\u202e\u2028", "'\"&<", ""]))
 def test_no_text_becomes_markup_or_a_script(text: str, bad: str) -> None:
     text = (text + bad).encode(errors="replace").decode()
-    html = chains_page(text, [chain(text, text, step(text, passed=False))], text)
+    html = chains_page(text, listed([chain(text, text, step(text, passed=False))]), text)
     assert not {"\x00", "\u202e"} & {*html}
     [(_, index), (_, block), _] = read(html).scripts
     assert json.loads(index)[0][0] == printable(text)
@@ -57,10 +63,14 @@ def test_no_text_becomes_markup_or_a_script(text: str, bad: str) -> None:
 
 
 def test_what_a_reader_may_look_for() -> None:
-    assert [*kinds_of(REPAIRED)] == ["repaired", "failed words<=3"]
-    assert [*kinds_of(BROKEN)] == ["broken by a revision", "failed words<=3"]
-    assert [*kinds_of(TALK)] == ["fails", "echo"]
-    assert [*kinds_of(chain("q/4", "Describe hail.", best=None))] == ["no whole answer"]
+    empty = chain("q/4", "Describe hail.", best=None)
+    kinds = [[*kinds_of(each, [*rights_of(each)])] for each in (REPAIRED, BROKEN, TALK, empty)]
+    assert kinds == [
+        ["repaired", "failed words<=3"],
+        ["broken by a revision", "failed words<=3"],
+        ["fails", "echo"],
+        ["no whole answer"],
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +80,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def opened(browser: Browser, path: Path, *chains: Chain, at: str = "") -> None:
-    path.write_text(chains_page("out.jsonl", chains, "redraft"), "utf-8")
+    path.write_text(chains_page("out.jsonl", listed(chains), "redraft"), "utf-8")
     browser.open(f"file://{path}{at}")
     browser.until("document.querySelector('#chain').innerText")
 
@@ -118,3 +128,31 @@ def test_a_link_opens_its_chain_among_many_and_hostile_texts_run_nothing(
     assert browser.js("document.querySelectorAll('.row').length") < 60
     row = browser.js("document.querySelector('[aria-selected=true]').innerText")
     assert row.startswith(f"✗ Question {2 * BLOCK + 7}?")
+
+
+def test_a_report_links_each_answer_to_its_chain(browser: Browser, tmp_path: Path) -> None:
+    for run, chains in (("old", [BROKEN, TALK]), ("new", [REPAIRED, BROKEN])):
+        (tmp_path / f"{run}.jsonl").write_text("".join(f"{each.to_json()}\n" for each in chains))
+    found = describe([tmp_path / "old.jsonl", tmp_path / "new.jsonl"], draws=100)
+    path = tmp_path / "all 100%.html"
+    links = Links.write(path, "Chains", [*chains_of(found)], "redraft", force=False)
+    path.write_text(page(found, "redraft", links), "utf-8")
+    browser.open(f"file://{quote(str(path))}#pair-1")
+    assert browser.js("document.querySelectorAll('#pair a').length") == 2
+    browser.js("document.querySelectorAll('#pair a')[1].click()")
+    browser.until("document.title === 'Chains' && document.querySelector('#chain').innerText")
+    shows(browser, "new/q/2")
+    shows(browser, "Describe snow.")
+
+
+def test_a_page_of_reviews_links_answers_that_have_steps(tmp_path: Path) -> None:
+    reviews = write(
+        tmp_path / "r.jsonl", [{**each, "answer1_id": "q/1"} for each in both("q/1", (9, 8), (8, 7))[:1]]
+    )
+    (tmp_path / "new.jsonl").write_text(f"{REPAIRED.to_json()}\n")
+    old = write(tmp_path / "old.jsonl", [answer("old", "q/1", "Wet.")])
+    found = report([reviews], answers=[tmp_path / "new.jsonl", old], draws=100)
+    html = page(found, "redraft", Links("r.chains.html"))
+    assert '"chain": "r.chains.html#new%2Fq%2F1"}' in html
+    assert '"chain": ""}' in html
+    assert [entry.name for entry in chains_of(found)] == ["new/q/1"]

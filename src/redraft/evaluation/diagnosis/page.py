@@ -1,4 +1,4 @@
-"""The page of a diagnosis: the sentence, charts by step, and all rows. It has no script."""
+"""The page of a diagnosis: the sentence, charts by step, all rows, what changed. It has no script."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+from redraft.counting import counted
 from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Curves
-from redraft.evaluation.diagnosis.figures import Figures
-from redraft.evaluation.diagnosis.text import notes, sections, title, verdict
+from redraft.evaluation.diagnosis.figures import Figures, kind_of
+from redraft.evaluation.diagnosis.text import notes, sections, title, verdict, went
+from redraft.evaluation.diagnosis.truth import Known
+from redraft.evaluation.reports.chains import Links, Listed, listed, title_of
 from redraft.evaluation.tables import p_value, percent, plain
 from redraft.pages.charts import curves as drawn
-from redraft.pages.charts import intervals, levels, stacks
-from redraft.pages.page import Card, Part, render
+from redraft.pages.charts import flows, intervals, levels, stacks
+from redraft.pages.page import Card, Item, Part, render
 
+_MOST, _MOST_STEPS = 50, 6  # items to list, revisions in the picture of their flow
 _KINDS = {"fixed": (False, True), "broken": (True, False), "right": (True, True), "wrong": (False, False)}
 
 
-def page(found: Figures, curves: Curves | None, made: str) -> str:
-    """Return the page. `curves` compare revising with other strategies; `made` says how it was made."""
+def page(found: Figures, curves: Curves | None, made: str, links: Links | None = None) -> str:
+    """Return the page.
+
+    Args:
+        found: What revising did.
+        curves: Compare revising with other strategies.
+        made: How the page was made.
+        links: Lead to the page of `chains_of`.
+    """
     said = equal_tokens.verdict(curves) if curves else verdict(found)
     first, best = found.levels[0].right, found.levels[-1].right
     gain, interval = plain(found.decision.gain.times(100), 1, sign=True)
@@ -36,7 +47,43 @@ def page(found: Figures, curves: Curves | None, made: str) -> str:
         parts.append(Part("At equal tokens", notes=[*equal_tokens.notes(curves)], cards=[card]))
         parts += [Part(name, lines=rows) for name, rows in equal_tokens.sections(curves).items()]
     parts += [Part(name, lines=rows) for name, rows in sections(found).items()]
+    parts += _changed(found, links or Links())
     return render("Does revising pay?", title(found), parts, made)
+
+
+def chains_of(found: Figures) -> list[Listed]:
+    """Return the chains that count, with what became of their first answers."""
+    chains = zip(found.chains, listed(each.chain for each in found.chains), strict=True)
+    return [entry._replace(kinds=[went(each.first, each.best)]) for each, entry in chains]
+
+
+def _changed(found: Figures, links: Links) -> Iterator[Part]:
+    """Yield the items that revising made right, and those that it made wrong."""
+    chains = [*zip(found.chains, chains_of(found), strict=True)]
+    for kind in ("wrong → right", "right → wrong"):
+        changed = [(each, entry) for each, entry in chains if kind in entry.kinds]
+        items = [
+            Item(title_of(each.chain), links.to(entry.name), f"{entry.name}{_how(each)}")
+            for each, entry in changed[:_MOST]
+        ]
+        if (more := len(changed) - _MOST) > 0:
+            items.append(Item(f"{more:,} more", links.to(f"only={kind}"), ""))
+        if items:
+            yield Part(f"{kind}, first to best", counted(len(changed), "answer"), items=items)
+
+
+def _flow(found: Figures) -> str:
+    most = min(found.most, _MOST_STEPS)
+    names = ["first answer", *(counted(number, "revision") for number in range(1, most + 1)), "best answer"]
+    states = [
+        [*each.rights[: most + 1], *[each.rights[-1]] * (most + 1 - len(each.rights)), each.best]
+        for each in found.chains
+    ]
+    return flows(names, states)
+
+
+def _how(each: Known) -> str:
+    return f" · {kind_of(each)}" if each.best else ""
 
 
 def _cards(found: Figures) -> Iterator[Card]:
@@ -55,3 +102,6 @@ def _cards(found: Figures) -> Iterator[Card]:
         yield Card("what revising did", note, stacks(counts, [*_KINDS]))
     lengths = [(level.name, round(level.words, 1)) for level in found.levels if not math.isnan(level.words)]
     yield Card("length", "words, on average", levels(lengths))
+    if found.revised:
+        note = "all answers; those of a chain that has ended stay as they are"
+        yield Card("right and wrong, from step to step", note, _flow(found), wide=True)

@@ -111,7 +111,7 @@ def _transitions(found: Figures) -> Iterator[Line]:
     if found.of_revised != found.revisions[0]:
         rows["first to best"] = found.of_revised
     for name, changes in rows.items():
-        counts = (f"{changes.count(*cell):,} {_cell(*cell)}" for cell in _CELLS)
+        counts = (f"{changes.count(*cell):,} {went(*cell)}" for cell in _CELLS)
         yield Line(name, f"{len(changes.pairs):,}", "answers", ", ".join(counts))
         yield Line("  ECR", *percent(changes.ecr, 1), "of wrong answers became right")
         yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
@@ -120,7 +120,8 @@ def _transitions(found: Figures) -> Iterator[Line]:
     yield Line("McNemar's p", p_value(found.decision.p), "", note)
 
 
-def _cell(before: bool, after: bool) -> str:  # noqa: FBT001  (right before, right after)
+def went(before: bool, after: bool) -> str:  # noqa: FBT001  (right before, right after)
+    """Return what became of an answer, such as `wrong → right`."""
     return f"{'right' if before else 'wrong'} → {'right' if after else 'wrong'}"
 
 
@@ -247,7 +248,7 @@ def as_json(found: Figures, *, compared: bool = False) -> dict[str, Any]:
 
 
 def _changed(changes: Changes) -> dict[str, Any]:
-    counts = {_cell(*cell).replace(" → ", "_to_"): changes.count(*cell) for cell in _CELLS}
+    counts = {went(*cell).replace(" → ", "_to_"): changes.count(*cell) for cell in _CELLS}
     figures = {"ecr": asdict(changes.ecr), "eir": asdict(changes.eir)}
     ratios = {"ratio": changes.ratio, "threshold": changes.threshold, "pays_below": changes.level}
     return {**counts, **figures, **ratios, "p": changes.p}

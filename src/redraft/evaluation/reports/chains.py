@@ -1,7 +1,8 @@
-"""One page for the chains of a file: each as a timeline of its drafts, with feedback and changes.
+"""One page for chains: each as a timeline of its drafts, with feedback and changes.
 
 The page has an index of all chains, and the chains themselves in compressed blocks. `chains.js` of `pages`
-opens them when one is looked at or searched, so a hundred thousand chains open at once.
+opens them when one is looked at or searched, so a hundred thousand chains open at once. Reports write it
+beside their own page, and link to its chains by their names.
 """
 
 from __future__ import annotations
@@ -10,10 +11,19 @@ import gzip
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice, pairwise
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
 
-from redraft.chain import Chain, Step
+from redraft.chain import Chain
 from redraft.counting import printable
+from redraft.errors import RecordError
+from redraft.evaluation.tasks.tally import rights_of
+from redraft.formats.read.files import STDIO, open_output, stem_of
+from redraft.formats.read.records import Ids
 from redraft.pages.page import filled
 
 BLOCK = 250  # chains that are compressed together: what has to be unpacked to show one
@@ -21,17 +31,54 @@ TITLE = 90  # characters of a prompt in the index
 MOST_CHECKS = 30  # names of checks to choose by
 
 
-def chains_page(title: str, chains: Iterable[Chain], made: str) -> str:
+class Listed(NamedTuple):
+    """A chain with its name on the page, which no other has, and what else a reader may choose it by."""
+
+    name: str
+    chain: Chain
+    kinds: Sequence[str] = ()
+
+
+def listed(chains: Iterable[Chain]) -> Iterator[Listed]:
+    """Yield chains under their ids. Those of the same id are told apart."""
+    ids = Ids()
+    return (Listed(ids.new(chain.id), chain) for chain in chains)
+
+
+@dataclass(frozen=True)
+class Links:
+    """The links of a page to the chains' page beside it. By default, there is none."""
+
+    file: str = ""  # the name of the chains' page
+
+    @classmethod
+    def write(cls, page: Path, title: str, chains: Sequence[Listed], made: str, *, force: bool) -> Links:
+        """Write the page of these chains beside `page`, if that is a file and there are any."""
+        if not chains or str(page) == STDIO or (page.exists() and not page.is_file()):
+            return cls()
+        beside = page.with_name(f"{stem_of(page)}.chains.html")
+        with open_output(beside, force=force, flag="--html") as file:
+            file.write(chains_page(title, chains, made).encode())
+        return cls(beside.name)
+
+    def to(self, *name: str) -> str:
+        """Return the link to a chain, whose name may have parts; without a name, to the page."""
+        place = printable("/".join(name))
+        return self.file and quote(self.file) + "#" * bool(name) + quote(place, safe="")
+
+
+def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
     """Return the page. `made` says in the foot how it was made."""
     index: list[list[object]] = []
     blocks, kinds = [], Counter[str]()
     left = iter(chains)
     while block := list(islice(left, BLOCK)):
-        blocks.append(_packed(block))
-        for chain in block:
-            own = list(kinds_of(chain))
+        blocks.append(_packed([each.chain for each in block]))
+        for name, chain, more in block:
+            rights = _rights(chain)
+            own = [*more, *kinds_of(chain, rights)]
             kinds.update(own)
-            index.append([chain.id, _title(chain), _verdict(chain), len(chain.steps), own])
+            index.append([name, title_of(chain), _verdict(chain, rights), len(chain.steps), own])
     return filled(
         "chains.html",
         ("page.css", "chains.css"),
@@ -46,21 +93,28 @@ def chains_page(title: str, chains: Iterable[Chain], made: str) -> str:
     )
 
 
-def kinds_of(chain: Chain) -> Iterator[str]:
-    """Yield what a reader may look for: whether it was repaired or broken, and the checks that it failed."""
-    steps, best = chain.steps, _best(chain)
-    if len(steps) > 1 and steps[0].passed is False and best is not None and best.passed:
-        yield "repaired"
-    if any(one.passed and other.passed is False for one, other in pairwise(steps)):
-        yield "broken by a revision"
-    if best is not None and best.passed is False:
+REPAIRED, BROKEN = "repaired", "broken by a revision"
+
+
+def kinds_of(chain: Chain, rights: Sequence[bool | None]) -> Iterator[str]:
+    """Yield what a reader may look for: whether it was repaired or broken, and the checks that it failed.
+
+    `rights` says of each answer whether it is right.
+    """
+    best = None if chain.best is None else chain.steps[chain.best]
+    right = None if chain.best is None else rights[chain.best]
+    if rights[:1] == [False] and right:
+        yield REPAIRED
+    if any(one and other is False for one, other in pairwise(rights)):
+        yield BROKEN
+    if right is False:
         yield "fails"
-    if any(step.echo for step in steps):
+    if any(step.echo for step in chain.steps):
         yield "echo"
     if best is None or not best.complete:
         yield "no whole answer"
     yield from dict.fromkeys(
-        f"failed {check.name}" for step in steps for check in step.checks if not check.passed
+        f"failed {check.name}" for step in chain.steps for check in step.checks if not check.passed
     )
 
 
@@ -69,19 +123,24 @@ def _offered(kinds: Counter[str]) -> list[tuple[str, int]]:
     return [*((kinds - checks).most_common()), *checks.most_common(MOST_CHECKS)]
 
 
-def _best(chain: Chain) -> Step | None:
-    return None if chain.best is None else chain.steps[chain.best]
+def _rights(chain: Chain) -> list[bool | None]:
+    """Return whether each answer is right. What cannot be read of a task's truth is left out."""
+    with suppress(RecordError):
+        if len(rights := [*rights_of(chain)]) == len(chain.steps):
+            return rights
+    return [step.passed for step in chain.steps]
 
 
-def _title(chain: Chain) -> str:
+def title_of(chain: Chain) -> str:
+    """Return the beginning of a chain's prompt, on one line."""
     text = " ".join(chain.prompt.text[: 4 * TITLE].split())
     return text if len(text) <= TITLE else f"{text[: TITLE - 1]}…"
 
 
-def _verdict(chain: Chain) -> int:
-    """Return 1 if the answer passes its checks, 0 if not, and -1 if nothing judged it."""
-    best = _best(chain)
-    return -1 if best is None or best.passed is None else int(best.passed)
+def _verdict(chain: Chain, rights: Sequence[bool | None]) -> int:
+    """Return 1 if the answer is right, 0 if not, and -1 if nothing says."""
+    right = None if chain.best is None else rights[chain.best]
+    return -1 if right is None else int(right)
 
 
 def _packed(chains: Sequence[Chain]) -> str:

@@ -144,6 +144,8 @@ class Answer:
     model: str
     question_id: str
     text: str
+    key: str = ""  # its id
+    chain: str = ""  # its record as JSON, if it was revised or criticised
 
 
 @dataclass(frozen=True)
@@ -170,11 +172,13 @@ class Material:
         found = cls(names=names_of(answers))
         for path, name in zip(answers, found.names, strict=True):
             for record in read_records(path):
-                by_name = found.answers.setdefault(text_in_source(record, "answer_id") or record.id, {})
+                key = text_in_source(record, "answer_id") or record.id
+                by_name = found.answers.setdefault(key, {})
                 if name in by_name:
                     raise RecordError(f"{path}: has the answer {record.id!r} twice.")
                 model = record.model.get("name") if isinstance(record.model, Mapping) else None
-                answer = Answer(name, str(model or ""), question_id(record), record.answer)
+                steps = record.to_json() if any(each.feedback for each in record.steps) else ""
+                answer = Answer(name, str(model or ""), question_id(record), record.answer, key, steps)
                 by_name[name] = answer
                 found.by_question.setdefault(answer.question_id, []).append(answer)
         if questions:

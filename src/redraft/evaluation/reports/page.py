@@ -11,11 +11,13 @@ from typing import Any
 from redraft.chain import Chain
 from redraft.counting import counted
 from redraft.evaluation.judging.reviews import Grade
+from redraft.evaluation.reports.chains import Links, Listed
 from redraft.evaluation.reports.compare import Comparison, Game, Item, Tally
 from redraft.evaluation.reports.describe import AnyReport
 from redraft.evaluation.reports.grades import GradeReport, Grades
+from redraft.evaluation.reports.inputs import Answer
 from redraft.evaluation.reports.reviews import Report
-from redraft.evaluation.reports.runs import Run, Shown
+from redraft.evaluation.reports.runs import Run, RunReport, Shown
 from redraft.evaluation.tables import percent, plain
 from redraft.evaluation.tasks.tally import Tally as RunTally
 from redraft.evaluation.tasks.tally import outcome_of, results_of
@@ -30,17 +32,18 @@ _SIGNS = {1: "won", 0: "tied", -1: "lost"}
 
 Entry = dict[str, Any]
 """What `browse.js` shows of a record: `about`, `question`, `row` for the list, `kind` for its colour, `kinds`
-to choose by, `answers` (`name`, `text`), and `notes` on them (`kind`, `title`, `by`, `text` or null)."""
+to choose by, `answers` (`name`, `text`, and `chain`, a link or empty), and `notes` on them (`kind`, `title`,
+`by`, `text` or null)."""
 
 
-def page(report: AnyReport, made: str) -> str:
-    """Return the page. `made` says how the report was made."""
+def page(report: AnyReport, made: str, links: Links | None = None) -> str:
+    """Return the page. `made` says how the report was made, `links` lead to the page of `chains_of`."""
     parts = []
     for each in report.sections():
         tiles, cards = _pictures(report, each.about)
         texts: Any = {"lines": each.lines, "facts": each.facts}
         parts.append(Part(each.title, each.note, each.warns, tiles=tiles, cards=cards, **texts))
-    if records := _records(report):
+    if records := _records(report, links or Links()):
         parts.append(records)
     below = " · ".join(Path(name).name for name in report.files[:50])
     return render(report.title, below, parts, made)
@@ -64,11 +67,28 @@ def _pictures(report: AnyReport, about: Any) -> tuple[dict[str, str], list[Card]
     return tiles, list(_run_cards(tally))
 
 
-def _records(report: AnyReport) -> Part | None:
+def chains_of(report: AnyReport) -> Iterator[Listed]:
+    """Yield the chains of a run's records on the page, or those with feedback that were judged."""
+    if isinstance(report, RunReport):
+        for record, shown in report.shown.items():
+            for name, chain in shown.chains.items():
+                yield Listed("/".join(_place(report, name, record)), chain, [name] * (len(report.runs) > 1))
+        return
+    for key, by_name in report.material.answers.items():
+        for name, answer in by_name.items():
+            if answer.chain:
+                yield Listed(f"{name}/{key}", Chain.model_validate_json(answer.chain), [name])
+
+
+def _place(report: RunReport, name: str, record: str) -> tuple[str, ...]:
+    return (name, record) if len(report.runs) > 1 else (record,)
+
+
+def _records(report: AnyReport, links: Links) -> Part | None:
     """Return the records, to search and to walk through."""
     if isinstance(report, Report):
         title, count = "Pairs", sum(len(each.items) for each in report.comparisons)
-        entries = (_pair(report, each, item) for each in report.comparisons for item in each.items)
+        entries = (_pair(report, each, item, links) for each in report.comparisons for item in each.items)
         kinds = {**dict(zip(_OUTCOMES, _OUTCOMES, strict=True)), "disagree": "orders disagree"}
     elif isinstance(report, GradeReport):
         by_key: dict[tuple[str, int], list[Grade]] = {}
@@ -76,10 +96,10 @@ def _records(report: AnyReport) -> Part | None:
             for _, grade in grades.found:
                 by_key.setdefault(grade.key, []).append(grade)
         title, count, kinds = "Grades", len(by_key), {"unreadable": "unreadable"}
-        entries = (_graded(report, *each) for each in by_key.items())
+        entries = (_graded(report, links, *each) for each in by_key.items())
     else:
         title, count = "Answers", len(report.shown)
-        entries = (_answered(*each) for each in report.shown.items())
+        entries = (_answered(report, links, *each) for each in report.shown.items())
         kinds = {"won": "right", "lost": "wrong", "tied": "not checked", "differ": "runs differ"}
     if not count:
         return None
@@ -138,12 +158,12 @@ def _counted(tally: Tally) -> Counter[str]:
     return Counter(dict(zip(_OUTCOMES, (tally.wins, tally.ties, tally.losses), strict=True)))
 
 
-def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
+def _pair(report: Report, comparison: Comparison, item: Item, links: Links) -> Entry:
     answers: list[Entry] = []
     names = (comparison.model, comparison.opponent)
     if placed := item.games[0].placed.answers:
         order = reversed(placed) if item.games[0].second else placed
-        answers = [{"name": name, "text": each.text} for name, each in zip(names, order, strict=True)]
+        answers = [_judged(name, each, links) for name, each in zip(names, order, strict=True)]
     both = None if item.drawn else item.both
     votes = sum(game.sign for game in item.games)
     kind = _SIGNS[(votes > 0) - (votes < 0) if both is None else both]
@@ -161,6 +181,11 @@ def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
         "answers": answers,
         "notes": [_review(comparison, game) for game in games],
     }
+
+
+def _judged(name: str, answer: Answer, links: Links) -> Entry:
+    chain = links.to(answer.name, answer.key) if answer.chain else ""
+    return {"name": name, "text": answer.text, "chain": chain}
 
 
 def _asked(report: Report | GradeReport, record: str, turn: int, outcome: str = "") -> Entry:
@@ -196,16 +221,16 @@ def _histogram(title: str, scores: Counter[int]) -> Card:
     return Card(title, "rounded down", histogram([(str(n), str(n), scores[n]) for n in range(1, 11)]))
 
 
-def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) -> Entry:
+def _graded(report: GradeReport, links: Links, key: tuple[str, int], grades: Sequence[Grade]) -> Entry:
     given = [(each.model, report.material.answers.get(str(each.answer_id), {})) for each in grades]
-    answers = {name: found[name].text for name, found in given if name in found}
+    answers = {name: found[name] for name, found in given if name in found}
     scores = [f"{each.score:g}" if each.is_readable else "–" for each in grades]
     return {
         **_asked(report, *key),
         "kind": "tied",
         "kinds": ["unreadable"] if "–" in scores else [],
         "row": " · ".join(scores),
-        "answers": [{"name": name, "text": text} for name, text in answers.items()],
+        "answers": [_judged(*each, links) for each in answers.items()],
         "notes": [
             {
                 "kind": "tied" if each.is_readable else "lost",
@@ -230,7 +255,7 @@ def _run_cards(tally: RunTally) -> Iterator[Card]:
 _RIGHT = {True: ("won", "right"), False: ("lost", "wrong"), None: ("tied", "not checked")}
 
 
-def _answered(record: str, shown: Shown) -> Entry:
+def _answered(report: RunReport, links: Links, record: str, shown: Shown) -> Entry:
     found = [(name, chain, *_RIGHT[outcome_of(chain)]) for name, chain in shown.chains.items()]
     kinds = list(dict.fromkeys(kind for _, _, kind, _ in found))
     same = len(kinds) == 1
@@ -240,7 +265,10 @@ def _answered(record: str, shown: Shown) -> Entry:
         "kind": kinds[0] if same else "tied",
         "kinds": kinds if same else ["differ"],
         "row": " · ".join(word for *_, word in found),
-        "answers": [{"name": name, "text": chain.answer} for name, chain, *_ in found],
+        "answers": [
+            {"name": name, "text": chain.answer, "chain": links.to(*_place(report, name, record))}
+            for name, chain, *_ in found
+        ],
         "notes": [_checked(f"{name}: {word}", chain, kind) for name, chain, kind, word in found],
     }
 

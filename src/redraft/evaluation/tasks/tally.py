@@ -105,7 +105,7 @@ class Tally(Summary):
                 self._add(name, groups, right=right, first=chain.steps[0].passed is True)
             return
         truth, final = truth_of(chain) or Truth(), results_of(chain)
-        first = bool(truth.steps) and _right(_met(truth.steps[0], chain.steps[0]))
+        first = next(rights_of(chain), None) is True
         self._add(name, truth.groups or groups, right=_right(final), first=first)
         if self.task == "ifeval" and truth.steps:
             # An echo or an empty text meets no constraint, not even loosely.
@@ -288,6 +288,14 @@ def outcome_of(chain: Chain) -> bool | None:
     if chain.best is None:
         return False if any(step.echo for step in chain.steps) else None
     return chain.passed and is_answer(chain.steps[chain.best])
+
+
+def rights_of(chain: Chain) -> Iterator[bool | None]:
+    """Yield whether each answer is right, or passed its checks if no task says; None if nothing does."""
+    if truth := truth_of(chain):
+        yield from (_right(_met(*each)) for each in zip(truth.steps, chain.steps, strict=False))
+    else:
+        yield from (step.passed for step in chain.steps)
 
 
 def _right(results: Sequence[Judged]) -> bool:
