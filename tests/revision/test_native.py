@@ -16,6 +16,7 @@ CHAIN = (
     "First.\n\n### Feedback 1:\nToo short. Revision is needed.\n\n"
     "### Revision 1:\nSecond.\n\n### Feedback 2:\nGood. Revision is not needed."
 )
+ROLES = EngineInfo(name="toy", engine="scripted", token_ids=True, native=True, roles=True)
 TEXT_ONLY = EngineInfo(name="toy", engine="scripted", token_ids=False, native=True)
 
 
@@ -301,3 +302,28 @@ def test_a_minimum_that_the_context_forbids_is_noted() -> None:
     chain = play(plan(mode="native", min_revisions=2), [Stream("First.", finish="context")]).chain
     assert (chain.stop, chain.missing_revisions) == ("context", 2)
     assert play(plan(mode="native"), [Stream("First.", finish="context")]).chain.meta == {}
+
+
+CRITICISED = "No. Revision is needed.\n\n### Revision 1:\nSecond.\n\n### Feedback 2:\nRevision is not needed."
+
+
+@pytest.mark.parametrize("draft", ["First.", "First.\n\n### Feedback 1:\nWhatever the writer thinks."])
+def test_one_role_answers_and_the_other_criticises_and_revises(draft: str) -> None:
+    played = play(plan(mode="native", info=ROLES), [draft, CRITICISED])
+    assert [asked.role for asked in played.asked if isinstance(asked, Continue)] == ["answer", "revise"]
+    assert prompt_of(played.asked[1]).endswith("First.\n\n### Feedback 1:\n")
+    assert [step.answer for step in played.chain.steps] == ["First.", "Second."]
+    assert played.chain.stop == "accepted"
+
+
+def test_a_model_with_roles_only_answers_without_revisions() -> None:
+    played = play(plan(mode="native", info=ROLES, max_revisions=0), ["First."])
+    assert [asked.role for asked in played.asked if isinstance(asked, Continue)] == ["answer"]
+    assert [(step.answer, step.feedback) for step in played.chain.steps] == [("First.", None)]
+
+
+def test_roles_go_on_with_a_chain_that_broke_off_in_its_feedback() -> None:
+    chain = play(plan(mode="native", info=ROLES), ["First.", Stream("No. Revi", finish="cancelled")]).chain
+    played = play(plan(mode="native", info=ROLES, earlier=chain), [CRITICISED])
+    assert [asked.role for asked in played.asked if isinstance(asked, Continue)] == ["revise"]
+    assert [step.answer for step in played.chain.steps] == ["First.", "Second."]

@@ -58,6 +58,8 @@ class JournaledEngine(WrappedEngine):
         sampling = asdict(request["sampling"])
         del sampling["extra_headers"], sampling["call_id"], sampling["unset"]
         del sampling["prediction"]  # it changes the speed alone
+        if sampling["role"] == "answer":  # as for journals of older versions
+            del sampling["role"]
         if self.info.own_sampling:
             for name in request["sampling"].left_out - {"top_p"}:  # as for journals of older versions
                 del sampling[name]

@@ -15,6 +15,7 @@ Several with commas between them are one name for engines of the same model (`po
 path or address unless `http://`, `https://`, `NAME:`, `default` or an existing file or folder follows it.
 
 `+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter.
+`@answer` or `@revise` behind an adapter binds it to what it was trained for (`engines.roles`).
 Existing files and folders go before models of the hub, and so before `small`, `medium` and `large`.
 """
 
@@ -25,6 +26,7 @@ import logging
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
@@ -40,6 +42,7 @@ from redraft.engines.llamacpp import default_model
 from redraft.engines.price import price_of
 from redraft.engines.recommended import BY_NAME, memory_of
 from redraft.engines.retry import Patience
+from redraft.engines.roles import RoleEngine, references_by_role
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import GuardedEngine
@@ -71,12 +74,15 @@ class ModelReference:
     Attributes:
         kind: The plugin that opens it: default, gguf, folder, hub, remote, script, or that of a package.
         selects: The model of the server, or the quantisation or file of the repository.
+        adapters: LoRA adapters; those that answer, if some are bound to a role.
+        revising: The adapters that criticise and revise, if some are bound to a role.
     """
 
     kind: str
     target: str = ""
     selects: str | None = None
     adapters: tuple[Path, ...] = ()
+    revising: tuple[Path, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,9 @@ def parse_reference(ref: str) -> ModelReference:
     Raises:
         UsageError: It has no known form, and the hint lists the forms; or it names several engines.
     """
+    if roles := references_by_role(ref):
+        answer, revise = map(parse_reference, roles)
+        return replace(answer, revising=revise.adapters)
     try:
         text, *others = references_of(ref)
         if others:
@@ -353,6 +362,15 @@ async def _opened(ref: str, opening: Opening) -> Engine:
     named = parse_reference(ref)
     kind, plugin = kind_of(named), plugins("redraft.engines")[named.kind]
     _check_machine(ref, named, opening.machine, kind)
+    if named.revising is not None:
+        async with AsyncExitStack() as opened:
+            both = []
+            for adapters in (named.adapters, named.revising):
+                of_role = replace(named, adapters=adapters, revising=None)
+                both.append(await kind.open(of_role, replace(opening, ref=ref)))
+                opened.push_async_callback(both[-1].aclose)
+            opened.pop_all()
+        return RoleEngine(*both)
     if plugin.package == OWN:
         return await kind.open(named, replace(opening, ref=ref))
     with plugin.running():
@@ -526,7 +544,8 @@ def _files(path: Path, named: ModelReference) -> Any:
         files = inside if path.is_dir() else [resolved]
         return [(str(each), each.stat().st_size, each.stat().st_mtime_ns) for each in files]
 
-    return {"kind": named.kind, "files": [of(each) for each in (path, *named.adapters)]}
+    revising = {} if named.revising is None else {"revising": [of(each) for each in named.revising]}
+    return {"kind": named.kind, "files": [of(each) for each in (path, *named.adapters)], **revising}
 
 
 def _of_gguf(form: str) -> EngineKind:

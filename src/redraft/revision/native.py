@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Finish, Prompt, Role, Step, Stop, Usage, is_blank, is_system
-from redraft.engines.base import Delta, Message, PromptText
+from redraft.engines.base import Delta, EngineRole, Message, PromptText
 from redraft.errors import ContextError
 from redraft.formats.selfee import (
     DONE_PHRASES,
@@ -132,6 +132,11 @@ class Stream:
         """Whether checks or another critic write the feedback."""
         return bool(self.state.plan.checks) or self.state.plan.critic is not None
 
+    @property
+    def by_role(self) -> bool:
+        """Whether the model criticises and revises with other weights than it answers with."""
+        return self.state.plan.info.roles and self.state.plan.max_revisions > 0
+
     def steps(self) -> list[Step]:
         """Return the steps so far. An answer that is still empty is a step too."""
         return list(self.parser.steps()) or [Step(answer="")]
@@ -148,7 +153,8 @@ class Stream:
 
     def stops(self) -> tuple[str, ...]:
         """Return the heading to stop at and, while a revision is enforced, the phrases that end a chain."""
-        last = self.parser.index if self.judged else self.state.plan.max_revisions
+        ends_here = self.judged or (self.by_role and self.place == ("answer", 0))
+        last = self.parser.index if ends_here else self.state.plan.max_revisions
         heading = feedback_heading(last + 1).strip()
         return (heading, *DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
@@ -349,7 +355,9 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
     meter = CallMeter(stream.state.clock, stream.index)
     delta, place, form = Delta(), stream.place, stream.form()
     try:
-        delta = yield from receive(Continue(stream.written.as_prompt(), stream.room(), stream.stops(), form))
+        role: EngineRole = "answer" if place == ("answer", 0) else "revise"
+        request = Continue(stream.written.as_prompt(), stream.room(), stream.stops(), form, role)
+        delta = yield from receive(request)
         while True:
             stream.take(delta)
             yield from stream.show(stream.parser.feed(delta.text))
@@ -385,6 +393,9 @@ def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
     yield from stream.flush()
     if stream.judged:
         return (yield from _judge(stream))
+    if stream.by_role and not stream.index:
+        yield from stream.force(feedback_heading(1))
+        return None
     stop = after_own_answer(stream.state, stream.index)
     if stop is None:
         yield from stream.force(feedback_heading(stream.index + 1))

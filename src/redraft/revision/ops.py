@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from redraft.chain import Chain, CheckResult, Finish, Step, Usage
-from redraft.engines.base import Delta, Message, PromptText, Tokens
+from redraft.engines.base import Delta, EngineRole, Message, PromptText, Tokens
 from redraft.errors import ContextError, EngineError, RedraftError
 from redraft.revision.state import State
 from redraft.steering.form import Form
@@ -36,6 +36,7 @@ class Continue:
     max_tokens: int
     stop: tuple[str, ...] = ()
     form: Form | None = None
+    role: EngineRole = "answer"
 
 
 @dataclass(frozen=True)
