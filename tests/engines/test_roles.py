@@ -38,7 +38,7 @@ def test_a_reference_names_the_adapters_of_both_roles(tmp_path: Path) -> None:
 
 
 def test_an_adapter_of_a_role_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RedraftError, match="gone.gguf"):
+    with pytest.raises(RedraftError, match=r"gone\.gguf"):
         redraft.revise("2 + 2?", model=f"default+{tmp_path / 'gone.gguf'}@revise")
 
 
