@@ -8,6 +8,7 @@ the reason, unless it is required: `make test` requires the model, and `.ci/run`
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import signal
 import sys
@@ -80,10 +81,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
+_NUMBERS = itertools.count()
+
+
 @pytest.fixture(autouse=True)
 def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """An empty configuration folder a test, and 80 columns. The model cache stays the user's."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    """An empty configuration folder a test, and 80 columns. The model cache stays the user's.
+
+    pytest would look through all folders of earlier tests for the next number, which takes a minute in all.
+    """
+    folder = tmp_path_factory.mktemp(f"config-{next(_NUMBERS)}", numbered=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
     monkeypatch.setenv("COLUMNS", "80")
 
 
