@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
+from redraft.train import LOG
 from redraft.train.batches import Data, Loader, Order, RowsOf, joined, pack
 from redraft.train.model.attention import use_segments
 from redraft.train.model.loss import fuse
 from redraft.train.prepare import DataReport, Prepared, Writer, open_prepared, pair
-from redraft.train.run.logs import LOG
 from redraft.train.run.loop import Loop
 from tests.train.tokenizer_kinds import tokenizer
 

@@ -87,7 +87,8 @@ def how_it_ended(record: dict[str, Any] | None) -> str | None:
     session = ((record or {}).get("sessions") or [{}])[-1]
     if "ended" in session:
         failed = f", {session['failed']:,} failed" if session.get("failed") else ""
-        return f"the run has ended: {session.get('done', 0):,} done{failed}."
+        done = f"{session['steps']:,} steps" if "steps" in session else f"{session.get('done', 0):,} done"
+        return f"the run has ended: {done}{failed}."
     pid = session.get("pid")
     if isinstance(pid, int) and session.get("host") == socket.gethostname():
         try:

@@ -112,7 +112,8 @@
     const name = index[place][0], truth = chain.meta?.eval || {};
     const steps = chain.steps.map((step, number) => card(step, number, number && !(step.fresh || step.choice?.way === "draft") ? chain.steps[number - 1] : null, number === chain.best && chain.steps.length > 1, truth.steps?.[number] || []));
     const others = (chain.drafts || []).map((draft, number) => card(draft, number, null, false, truth.drafts?.[number] || []));
-    const ended = [chain.stop && `Ended: ${STOPS[chain.stop] || chain.stop}`, chain.model?.name, chain.model?.revision_mode];
+    const reward = chain.meta?.source?.reward;
+    const ended = [typeof reward === "number" && `reward ${reward}`, chain.stop && `Ended: ${STOPS[chain.stop] || chain.stop}`, chain.model?.name, chain.model?.revision_mode];
     const unchosen = others.length ? element("details", "", element("summary", "", `${others.length} drafts that were not chosen`), ...others) : null;
     shown.replaceChildren(element("p", "note", name), ...promptOf(chain.prompt), ...steps, ...(unchosen ? [unchosen] : []), element("p", "note", ended.filter(Boolean).join(" · ")));
     history.replaceState(null, "", `#${encodeURIComponent(name)}`);

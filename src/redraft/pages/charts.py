@@ -25,7 +25,12 @@ _SHOWN = 12  # most bars of names
 _FEWEST = 6  # a histogram with fewer bars leaves room, so that none is too wide
 _TEXT = 1.45  # the longest bar with room for the text on its right, as a multiple of its length
 
-_TALL, _LINE = 320, 17  # pixels of a chart with lines, and from one name beside it to the next
+_TALL, _LOW, _LINE = (
+    320,
+    190,
+    17,
+)  # pixels of a chart with lines, a small one, from one name beside it to the next
+_MARKED = 30  # most points of a line that have marks
 _MOVED, _NAMED_ROOM = 0.004, 0.24  # shares of its width: between lines, and for their names
 _COLOURS = [f"var(--s{place})" for place in range(8)]
 _DASHES = [[1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 3]]
@@ -158,21 +163,28 @@ def scatter(points: Sequence[tuple[float, float, str]], x_name: str, y_name: str
 
 
 def curves(
-    series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], x_name: str, y_name: str
+    series: Mapping[str, Sequence[tuple[float, float, float, float, str]]],
+    x_name: str,
+    y_name: str,
+    *,
+    wide: bool = True,
 ) -> str:
     """Draw a line for each series, with its name at the end. The style has the colours `s0` to `s7`.
 
     The points of a series are: place, value, lower and upper end (NaN without an interval), and a tooltip.
-    Lines that coincide are told apart: each is moved a little, and has dashes and marks of its own.
+    Lines that coincide are told apart: each is moved a little, and has dashes and marks of its own. Marks of
+    many points would hide the line: they are seen when they are pointed at, by their tooltips.
     """
+    width, tall = (_WIDE, _TALL) if wide else (_WIDTH, _LOW)
     xs = [x for points in series.values() for x, *_ in points]
     left, right = min(xs, default=0.0), max(xs, default=1.0)
-    span, names = (right - left) or 1.0, _cut([*series], _WIDE)
+    span, names = (right - left) or 1.0, _cut([*series], width)
     rows: list[Spec] = []
     for place, points in enumerate(series.values()):
         moved = (place - (len(series) - 1) / 2) * _MOVED * span
+        row = {"series": place, "name": names[place]}
         rows += [
-            {"series": place, "x": x + moved, "y": y, "low": low, "high": high, "tip": tip}
+            {**row, "x": x + moved, "y": y, "low": low, "high": high, "tip": tip}
             for x, y, low, high, tip in points
         ]
     looks: Spec = {}
@@ -180,32 +192,33 @@ def curves(
         looks[channel] = {**_coloured("series", names, _repeated(values, len(series))), "legend": None}
     domain = [left - 0.03 * span, right + _NAMED_ROOM * span]
     x = _value("x", x_name, scale={"domain": domain, "nice": False, "zero": False}, axis={"tickCount": 7})
-    y = _value("y", y_name, scale={"zero": False, "nice": True}, axis={"tickCount": 5})
+    y = _value("y", y_name, scale={"zero": False, "nice": True}, axis={"tickCount": 5, "format": "~g"})
     colour = {"color": looks["color"]}
-    ends = _names_at_ends(series, names, span)
+    ends = _names_at_ends(series, names, span, _LINE / tall)
+    shown = max(map(len, series.values()), default=0) <= _MARKED
+    mark = {"type": "point", "filled": True, "size": 55, "opacity": float(shown)}
+    line = _layer({"type": "line", "strokeWidth": 2}, x=x, y=y, strokeDash=looks["strokeDash"], **colour)
+    line["encoding"]["description"] = {"field": "name"}
     whisker = {"type": "rule", "opacity": 0.45, "strokeWidth": 1.5}
     layers = [
         _layer(whisker, x=x, y={**y, "field": "low"}, y2={"field": "high"}, **colour),
-        _layer({"type": "line", "strokeWidth": 2}, x=x, y=y, strokeDash=looks["strokeDash"], **colour),
-        _layer(
-            {"type": "point", "filled": True, "size": 55, "opacity": 1},
-            x=x,
-            y=y,
-            shape=looks["shape"],
-            **colour,
-        ),
+        line,
+        _layer(mark, x=x, y=y, shape=looks["shape"], **colour),
         {**_layer(_NAME, x=x, y=y, text={"field": "text"}, **colour), "data": {"values": ends}},
     ]
-    return _svg(rows, layers, height=_TALL, width=_WIDE)
+    return _svg(rows, layers, height=tall, width=width)
 
 
 def _names_at_ends(
-    series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], names: Sequence[str], span: float
+    series: Mapping[str, Sequence[tuple[float, float, float, float, str]]],
+    names: Sequence[str],
+    span: float,
+    line: float,
 ) -> list[Spec]:
-    """Return names beside the last points, so far apart that each can be read."""
+    """Return names beside the last points, at least a `line` apart: a share of the chart's height."""
     ends = [end for points in series.values() for _, *values, _ in points for end in values]
     finite = [end for end in ends if math.isfinite(end)]
-    apart = _LINE / _TALL * ((max(finite, default=1.0) - min(finite, default=0.0)) * 1.1 or 1.0)
+    apart = line * ((max(finite, default=1.0) - min(finite, default=0.0)) * 1.1 or 1.0)
     last = [(points[-1][1], points[-1][0], place) for place, points in enumerate(series.values()) if points]
     furthest, rows = max((at for _, at, _ in last), default=0.0), list[Spec]()
     for value, at, place in sorted(last):

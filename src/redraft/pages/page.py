@@ -86,17 +86,26 @@ class Part:
     kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind
 
 
-def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:
-    """Return a whole page. `below` is a line below the title, and `made` says in the foot how it was made."""
+def render(title: str, below: str, parts: Sequence[Part], made: str, refresh: int = 0) -> str:
+    """Return a whole page.
+
+    Args:
+        title: Its title.
+        below: A line below the title.
+        parts: Its sections.
+        made: Says in the foot how it was made.
+        refresh: Seconds after which a browser loads it again; 0 for never.
+    """
     scripts = ("elements.js", "diff.js", "browse.js") if any(part.records for part in parts) else ()
-    return filled("page.html", ("page.css",), scripts, title=title, below=below, parts=parts, made=made)
+    texts = {"title": title, "below": below, "parts": parts, "made": made, "refresh": refresh}
+    return filled("page.html", ("page.css",), scripts, **texts)
 
 
 def filled(name: str, styles: Sequence[str], scripts: Sequence[str], **texts: Any) -> str:
     """Return a page of a template, with its styles and scripts in it. No other script runs in it."""
     style, script = ("".join(map(asset, names)) for names in (styles, scripts))
     page: str = _template(name).render(
-        style=Markup(style), script=Markup(script), policy=_policy(script), **texts
+        **{"refresh": 0, **texts}, style=Markup(style), script=Markup(script), policy=_policy(script)
     )
     return page
 

@@ -21,6 +21,7 @@ SHAPE_OF = [
     ("FastChat answer", {"question_id": 1, "answer_id": "x", "text": "a"}),
     ("FastChat answer", {"question_id": 1, "choices": [{"turns": ["a"]}]}),
     ("question", {"question_id": 1, "text": "q", "category": "c"}),
+    ("answer of a policy", {"rollout": 0, "row": 1, "prompt": "p", "answer": "a", "reward": 0.5}),
     ("MT-bench question", {"question_id": 1, "turns": ["q", "r"]}),
     ("CoNaLa", {"question_id": 1, "intent": "i", "rewritten_intent": None, "snippet": "s"}),
     ("ShareGPT conversation", {"id": "x", "conversations": [{"from": "human", "value": "q"}]}),

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from redraft.chain import Chain, Prompt
+from redraft.train import SAMPLES
 from redraft.train.rl import algorithm
 from redraft.train.rl.ppo import Experience
 from redraft.train.rl.rewards import Rewards
-from redraft.train.rl.samples import SAMPLES, Response, Samples, Score, opening, recorded, scored
+from redraft.train.rl.samples import Response, Samples, Score, opening, recorded, scored
 from tests.train.rl.test_experience import responses
 from tests.train.rl.tiny_policy import TOKENIZER, policy, prompts, shaken
 

@@ -18,11 +18,11 @@ from torch.nn import functional
 from transformers import TrainerCallback
 
 from redraft.errors import ModelError
+from redraft.train import LOG
 from redraft.train.batches import IGNORED, Data, Loader, Order, RowsOf, one_a_row, padded
 from redraft.train.model.loss import fuse
 from redraft.train.prepare import Prepared
 from redraft.train.run.checkpoints import MARKER, checkpoints, named, newest, save_state
-from redraft.train.run.logs import LOG
 from redraft.train.run.loop import UNLOGGED, Loop
 from tests.train.tiny import data, lines, llama, loop, prepared
 from tests.train.tiny_models import adapted

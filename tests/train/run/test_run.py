@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redraft.errors import ModelError, OutputError, UsageError
-from redraft.train import prepare
+from redraft.train import LOG, prepare
 from redraft.train.run import checkpoints, run
 from redraft.train.run.checkpoints import MARKER
-from redraft.train.run.logs import LOG, Log
+from redraft.train.run.logs import Log
 from redraft.train.run.output import alone
 from redraft.train.run.run import Ready, get_ready
 from redraft.train.run.trained import Trained

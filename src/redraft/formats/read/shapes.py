@@ -72,6 +72,17 @@ def _fastchat_answer(fields: Fields) -> Parts:
     return answered(Prompt(), turns[0], fields.text_or("model_id") or None)
 
 
+def _sample(fields: Fields) -> Parts:
+    """Read an answer of a policy, with its reward, from samples.jsonl. Its tokens are left out."""
+    prompt, text = Prompt(instruction=fields.text("prompt")), fields.text("answer")
+    for name in ("tokens", "log_probs", "settings", "judge"):
+        fields.rest.pop(name, None)
+    if "first_tokens" in fields.rest:  # a chain, and not an answer alone
+        steps = parse(text, prompt).steps
+        return Parts(prompt, steps, last_answer(steps))
+    return answered(prompt, text)
+
+
 def _turns(fields: Fields) -> Parts:
     turns = fields.items("turns", str)
     if not turns:
@@ -100,6 +111,7 @@ ANSWERS = Format(
         Shape("SelFee answer", {"question_id", "whole_generation"}, _selfee_answer),
         Shape("FastChat answer", {"question_id", "answer_id"}, _fastchat_answer),
         Shape("FastChat answer", {"question_id", "choices"}, _fastchat_answer),
+        Shape("answer of a policy", {"rollout", "row", "prompt", "answer", "reward"}, _sample),
         Shape("MT-bench question", {"question_id", "turns"}, _turns),
         Shape("question", {"question_id", "text"}, lambda f: task(f.text("text"), None)),
     ),

@@ -29,6 +29,7 @@ from redraft.errors import ServerError, shown
 from redraft.formats.selfee import Parser, parse
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.jobs.signals import unless_stopped
+from redraft.train import SAMPLES
 from redraft.train.model.load import save_weights
 from redraft.train.processes import gathered, place
 from redraft.train.rl.rewards import Posted, Rewards, content, posted
@@ -188,9 +189,6 @@ def _name(folder: Path) -> str:
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         digest.update((folder / name).read_bytes())
     return f"redraft-{digest.hexdigest()[:16]}"
-
-
-SAMPLES = "samples.jsonl"  # the file's name, in the output folder
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from transformers import TrainerCallback
 
 from redraft.counting import counted
 from redraft.jobs.progress import clock_time
+from redraft.train import LOG
 from redraft.train.model.memory import MemoryPlan, peak_memory, room, size
 from redraft.train.run.guards import smaller
-from redraft.train.run.logs import LOG
 from redraft.train.run.run import Ready
 from redraft.train.settings.args import RunSettings
 from redraft.train.settings.options import DataOptions

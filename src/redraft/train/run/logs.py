@@ -18,9 +18,8 @@ from rich.console import Console
 from redraft.files import replace_file
 from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.progress import ProgressLine
+from redraft.train import LOG
 from redraft.train.model.memory import peak_memory
-
-LOG = "log.jsonl"  # the file's name, in the output folder
 
 
 class Log:

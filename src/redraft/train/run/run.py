@@ -26,6 +26,7 @@ from redraft.counting import counted
 from redraft.errors import OutputError, UsageError
 from redraft.licences import Source, clash, remark
 from redraft.machine import all_cores
+from redraft.train import LOG
 from redraft.train.batches import Data, Loader, Order, RowsOf, check_enough_rows
 from redraft.train.model.load import Method, default_method, skeleton, weights_dtype
 from redraft.train.model.memory import MemoryPlan, plan_of
@@ -34,7 +35,6 @@ from redraft.train.processes import Say, check_same_start, gathered, leads, rank
 from redraft.train.run import checkpoints
 from redraft.train.run.checkpoints import SavedCheckpoint
 from redraft.train.run.guards import is_out_of_memory, out_of_memory
-from redraft.train.run.logs import LOG
 from redraft.train.run.loop import Loop, state_of
 from redraft.train.run.output import (
     alone,
