@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import redraft
+from redraft.engines.base import EngineRole
 from redraft.engines.load import parse_reference
 from redraft.engines.roles import RoleEngine, references_by_role
 from redraft.engines.scripted import ScriptedEngine
@@ -17,24 +19,28 @@ CRITICISM = "Wrong. Revision is needed.\n\n### Revision 1:\n42\n\n### Feedback 2
 
 
 @pytest.mark.parametrize(
-    ("ref", "both"),
+    ("ref", "refs"),
     [
-        ("default+a.gguf", None),
-        ("default+a@b.gguf", None),
-        ("default+a.gguf@answer+b.gguf@revise", ("default+a.gguf", "default+b.gguf")),
-        ("default+b.gguf@revise", ("default", "default+b.gguf")),
-        ("default+c.gguf+a.gguf@answer", ("default+c.gguf+a.gguf", "default+c.gguf")),
-        ("dir+a@answer+b@revise", ("dir+a", "dir+b")),
+        ("default+a.gguf", ()),
+        ("default+a@b.gguf", ()),
+        ("default+a.gguf@answer+b.gguf@revise", ("default", "default+a.gguf", "default+b.gguf")),
+        ("default+b.gguf@revise", ("default", "default", "default+b.gguf")),
+        (
+            "default+c.gguf+a.gguf@answer",
+            ("default+c.gguf", "default+c.gguf+a.gguf", "default+c.gguf"),
+        ),
+        ("dir+a@answer+b@revise", ("dir", "dir+a", "dir+b")),
     ],
 )
-def test_adapters_are_told_apart_by_role(ref: str, both: tuple[str, str] | None) -> None:
-    assert references_by_role(ref) == both
+def test_adapters_are_told_apart_by_role(ref: str, refs: tuple[str, ...]) -> None:
+    assert tuple(references_by_role(ref).values()) == refs
 
 
 def test_a_reference_names_the_adapters_of_both_roles(tmp_path: Path) -> None:
     model, a, b = (tmp_path / f"{name}.gguf" for name in "mab")
     named = parse_reference(f"{model}+{a}@answer+{b}@revise")
-    assert (named.target, named.adapters, named.revising) == (str(model), (a,), (b,))
+    assert (named.target, named.adapters) == (str(model), ())
+    assert named.roles == {"": (), "answer": (a,), "revise": (b,)}
 
 
 def test_an_adapter_of_a_role_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -42,10 +48,19 @@ def test_an_adapter_of_a_role_that_is_not_there_is_named(tmp_path: Path) -> None
         redraft.revise("2 + 2?", model=f"default+{tmp_path / 'gone.gguf'}@revise")
 
 
-async def test_each_role_has_its_engine() -> None:
-    answers, revises = ScriptedEngine(["41"]), ScriptedEngine([CRITICISM])
-    async with aclosing(RoleEngine(answers, revises)) as engine:
+async def test_each_role_has_its_engine_and_one_that_is_not_asked_is_not_opened() -> None:
+    opened: dict[str, ScriptedEngine] = {}
+
+    async def opens(role: str, reply: str) -> ScriptedEngine:
+        opened[role] = ScriptedEngine([reply])
+        return opened[role]
+
+    replies: dict[EngineRole, str] = {"": "Hello.", "answer": "41", "revise": CRITICISM}
+    engines = {role: partial(opens, role, reply) for role, reply in replies.items()}
+    async with aclosing(await RoleEngine.start(engines)) as engine:
         chain = await redraft.arevise("What is 40 + 2?", model=engine)
-    assert [step.answer for step in chain.steps] == ["41", "42"]
-    assert (len(answers.calls), len(revises.calls)) == (1, 1)
-    assert chain.stop == "accepted"
+        assert [step.answer for step in chain.steps] == ["41", "42"]
+        assert chain.stop == "accepted"
+        assert {role: len(each.calls) for role, each in opened.items()} == {"answer": 1, "revise": 1}
+        chain = await redraft.arevise("Say hello.", model=engine, mode="prompted", max_revisions=0)
+        assert chain.answer == "Hello."

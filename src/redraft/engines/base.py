@@ -18,8 +18,8 @@ from redraft.steering.form import Form
 
 Tokens = tuple[int, ...]
 
-EngineRole = Literal["answer", "revise"]
-"""Whether a model answers, or criticises and revises."""
+EngineRole = Literal["", "answer", "revise"]
+"""What a model writes of its own chains: answers, or criticism and revisions. Empty for anything else."""
 
 OF_TOOLS = ("tool_choice", "parallel_tool_calls")  # fields of `Sampling.extra_body` that belong to its tools
 
@@ -76,8 +76,7 @@ class Sampling:
         unset: Which of `temperature`, `top_p` and `max_tokens` nobody asked for: a server's own hold in
             their place (`EngineInfo.own_sampling`). A `top_p` other than 1 was asked for.
         top_logprobs: How many of the likeliest tokens to report at each place, with `logprobs`.
-        role: Whether an answer is written, or a criticism with its revision. Engines with `EngineInfo.roles`
-            have weights for each.
+        role: What is written of a chain. Engines with `EngineInfo.roles` have weights for each role.
         call_id: Names this call in every run of a job, so that a batch that was sent before a stop is
             recognised after it. `JournaledEngine` sets it.
     """
@@ -95,7 +94,7 @@ class Sampling:
     logprobs: bool = False
     top_logprobs: int = 0
     unset: frozenset[str] = frozenset({"top_p"})
-    role: EngineRole = "answer"
+    role: EngineRole = ""
     call_id: str = field(default="", repr=False, compare=False)
 
     @property
@@ -171,7 +170,7 @@ class EngineInfo:
         embeds: Has vectors of texts (`Embedder`), as far as is known before a server was asked.
         parameters: How many weights the model has; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
-        roles: Criticises and revises with other weights than it answers with (`Sampling.role`).
+        roles: Has other weights for answers than for criticism and revisions (`Sampling.role`).
         dtype: What it computes in, if that was asked for; empty for the usual.
         template: The format of its conversations, if one was asked for; empty for the model's own.
         format: The number format of most weights that it computes with, such as Q8_0; empty if unknown.

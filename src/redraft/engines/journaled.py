@@ -58,12 +58,10 @@ class JournaledEngine(WrappedEngine):
         sampling = asdict(request["sampling"])
         del sampling["extra_headers"], sampling["call_id"], sampling["unset"]
         del sampling["prediction"]  # it changes the speed alone
-        if sampling["role"] == "answer":  # as for journals of older versions
-            del sampling["role"]
         if self.info.own_sampling:
             for name in request["sampling"].left_out - {"top_p"}:  # as for journals of older versions
                 del sampling[name]
-        for name in ("schema", "form", "tools", "extra_body", "logprobs", "top_logprobs"):
+        for name in ("schema", "form", "tools", "extra_body", "logprobs", "top_logprobs", "role"):
             if not sampling[name]:
                 del sampling[name]  # so that journals of older versions still fit
         if form := sampling.get("form"):

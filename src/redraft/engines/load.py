@@ -26,8 +26,7 @@ import logging
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from math import ceil
@@ -37,7 +36,7 @@ from urllib.parse import urlsplit
 
 from redraft import hub
 from redraft.config import Config, Key, load_config
-from redraft.engines.base import Engine, EngineInfo
+from redraft.engines.base import Engine, EngineInfo, EngineRole
 from redraft.engines.llamacpp import default_model
 from redraft.engines.price import price_of
 from redraft.engines.recommended import BY_NAME, memory_of
@@ -74,15 +73,15 @@ class ModelReference:
     Attributes:
         kind: The plugin that opens it: default, gguf, folder, hub, remote, script, or that of a package.
         selects: The model of the server, or the quantisation or file of the repository.
-        adapters: LoRA adapters; those that answer, if some are bound to a role.
-        revising: The adapters that criticise and revise, if some are bound to a role.
+        adapters: LoRA adapters that are bound to no role.
+        roles: The adapters of each role, if some are bound to one (`engines.roles`).
     """
 
     kind: str
     target: str = ""
     selects: str | None = None
     adapters: tuple[Path, ...] = ()
-    revising: tuple[Path, ...] | None = None
+    roles: Mapping[EngineRole, tuple[Path, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -196,8 +195,8 @@ def parse_reference(ref: str) -> ModelReference:
         UsageError: It has no known form, and the hint lists the forms; or it names several engines.
     """
     if roles := references_by_role(ref):
-        answer, revise = map(parse_reference, roles)
-        return replace(answer, revising=revise.adapters)
+        named = {role: parse_reference(each) for role, each in roles.items()}
+        return replace(named[""], roles={role: each.adapters for role, each in named.items()})
     try:
         text, *others = references_of(ref)
         if others:
@@ -362,15 +361,6 @@ async def _opened(ref: str, opening: Opening) -> Engine:
     named = parse_reference(ref)
     kind, plugin = kind_of(named), plugins("redraft.engines")[named.kind]
     _check_machine(ref, named, opening.machine, kind)
-    if named.revising is not None:
-        async with AsyncExitStack() as opened:
-            both = []
-            for adapters in (named.adapters, named.revising):
-                of_role = replace(named, adapters=adapters, revising=None)
-                both.append(await kind.open(of_role, replace(opening, ref=ref)))
-                opened.push_async_callback(both[-1].aclose)
-            opened.pop_all()
-        return RoleEngine(*both)
     if plugin.package == OWN:
         return await kind.open(named, replace(opening, ref=ref))
     with plugin.running():
@@ -452,6 +442,7 @@ async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engi
     engine = await LlamaCppEngine.start(
         path,
         named.adapters,
+        named.roles,
         ctx=machine.ctx,
         threads=machine.threads,
         parallel=opening.parallel,
@@ -468,15 +459,19 @@ async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engi
     from redraft.engines.openvino.engine import OpenVinoEngine
 
     machine = opening.machine
-    engine = await OpenVinoEngine.start(
-        path,
-        named.adapters,
-        ctx=machine.ctx,
-        threads=machine.threads,
-        parallel=opening.parallel,
-        speculate=machine.speculate,
-    )
-    return _finished(engine, opening)
+
+    async def start(adapters: tuple[Path, ...]) -> Engine:
+        engine = await OpenVinoEngine.start(
+            path,
+            adapters,
+            ctx=machine.ctx,
+            threads=machine.threads,
+            parallel=opening.parallel,
+            speculate=machine.speculate,
+        )
+        return _finished(engine, opening)
+
+    return await _by_role(start, named)
 
 
 async def _folder(named: ModelReference, opening: Opening) -> Engine:
@@ -487,18 +482,27 @@ async def _folder(named: ModelReference, opening: Opening) -> Engine:
         raise MissingExtra("a folder of transformers", "train")
     from redraft.engines.hf.engine import HfEngine
 
-    engine = await HfEngine.start(
-        path,
-        named.adapters,
-        ctx=machine.ctx,
-        threads=machine.threads,
-        parallel=opening.parallel,
-        gpu=machine.gpu_layers != 0,
-        dtype=machine.dtype,
-        device=machine.device,
-        load_8bit=bool(machine.load_8bit),
-    )
-    return _finished(engine, opening)
+    async def start(adapters: tuple[Path, ...]) -> Engine:
+        engine = await HfEngine.start(
+            path,
+            adapters,
+            ctx=machine.ctx,
+            threads=machine.threads,
+            parallel=opening.parallel,
+            gpu=machine.gpu_layers != 0,
+            dtype=machine.dtype,
+            device=machine.device,
+            load_8bit=bool(machine.load_8bit),
+        )
+        return _finished(engine, opening)
+
+    return await _by_role(start, named)
+
+
+async def _by_role(start: Callable[[tuple[Path, ...]], Awaitable[Engine]], named: ModelReference) -> Engine:
+    if not named.roles:
+        return await start(named.adapters)
+    return await RoleEngine.start({role: partial(start, bound) for role, bound in named.roles.items()})
 
 
 def _finished(engine: Local, opening: Opening) -> Local:
@@ -544,8 +548,9 @@ def _files(path: Path, named: ModelReference) -> Any:
         files = inside if path.is_dir() else [resolved]
         return [(str(each), each.stat().st_size, each.stat().st_mtime_ns) for each in files]
 
-    revising = {} if named.revising is None else {"revising": [of(each) for each in named.revising]}
-    return {"kind": named.kind, "files": [of(each) for each in (path, *named.adapters)], **revising}
+    roles = {role: [of(each) for each in bound] for role, bound in named.roles.items()}
+    files = [of(each) for each in (path, *named.adapters)]
+    return {"kind": named.kind, "files": files} | ({"roles": roles} if roles else {})
 
 
 def _of_gguf(form: str) -> EngineKind:

@@ -1,18 +1,22 @@
-"""Two engines of one base model as one: one answers, the other criticises and revises.
+"""Adapters by role: in one chain, one adapter answers, and another criticises and revises.
 
-Adapters bound to a role, as in `default+answers.gguf@answer+critic.gguf@revise`, cost the first answer
-nothing: what teaches a model to criticise does not touch the weights that answer. An adapter without a role
-belongs to both. The loop says by `Sampling.role` which one writes; the prompt is computed again once, where
-the roles change.
+`default+answers.gguf@answer+critic.gguf@revise` binds two adapters. What teaches a model to criticise does
+not touch the weights that answer, so it costs the first answer nothing. A bound adapter writes chains alone:
+messages are answered without it. An adapter without a role belongs to everything. llama.cpp switches by
+itself (`engines.llamacpp`); for the other engines `RoleEngine` opens the model once a role.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
+from typing import get_args
 
 from redraft.engines.base import (
+    Delta,
     Engine,
     EngineInfo,
     EngineRole,
@@ -25,65 +29,77 @@ from redraft.engines.base import (
     Watched,
 )
 
+ROLES: tuple[EngineRole, ...] = get_args(EngineRole)
 _BOUND = re.compile(r"\+([^+]*?)@(answer|revise)(?=\+|$)")
 
 
-def references_by_role(ref: str) -> tuple[str, str] | None:
-    """Return the reference that answers and the one that revises; None if no adapter is bound to a role."""
-    if not _BOUND.search(ref):
-        return None
+def references_by_role(ref: str) -> dict[EngineRole, str]:
+    """Return the reference of each role; nothing if no adapter is bound to one."""
 
-    def of(role: str) -> str:
+    def of(role: EngineRole) -> str:
         return _BOUND.sub(lambda found: f"+{found[1]}" if found[2] == role else "", ref)
 
-    return of("answer"), of("revise")
+    return {role: of(role) for role in ROLES} if _BOUND.search(ref) else {}
 
 
 class RoleEngine(Engine):
-    """Passes each call to the engine of its role. Closing it closes both."""
+    """One engine for each role, opened when it is first asked. Create it with `start`."""
 
-    def __init__(self, answer: Engine, revise: Engine) -> None:
-        self._engines: dict[EngineRole, Engine] = {"answer": answer, "revise": revise}
+    def __init__(self, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]], answers: Engine) -> None:
+        self._opens, self._answers = opens, answers
+        self._engines: dict[EngineRole, Engine] = {"answer": answers}
+        self._opening = asyncio.Lock()
+
+    @classmethod
+    async def start(cls, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]]) -> RoleEngine:
+        """Open the engine that answers."""
+        return cls(opens, await opens["answer"]())
 
     @property
     def info(self) -> EngineInfo:
         """That of the engine that answers, for a model that writes chains."""
-        return replace(self._engines["answer"].info, native=True, roles=True, embeds=False)
+        return replace(self._answers.info, native=True, roles=True, embeds=False)
 
     @property
     def health(self) -> Health:
-        """What troubles either of both."""
-        both = [each.health for each in self._engines.values() if isinstance(each, Watched)]
+        """What troubles any of them."""
+        found = [each.health for each in self._engines.values() if isinstance(each, Watched)]
         return Health(
-            sum(each.restarts for each in both),
-            next((each.trouble for each in both if each.trouble), ""),
-            any(each.down for each in both),
-            any(each.stalled for each in both),
+            sum(each.restarts for each in found),
+            next((each.trouble for each in found if each.trouble), ""),
+            any(each.down for each in found),
+            any(each.stalled for each in found),
         )
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Answer messages with the engine of `Sampling.role`."""
-        return self._engines[sampling.role].chat(messages, sampling, stop)
+        return self._reply(sampling.role, lambda engine: engine.chat(messages, sampling, stop))
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text with the engine of `Sampling.role`."""
-        return self._engines[sampling.role].stream(prompt, sampling, stop)
+        return self._reply(sampling.role, lambda engine: engine.stream(prompt, sampling, stop))
+
+    async def _reply(self, role: EngineRole, ask: Callable[[Engine], Replies]) -> AsyncGenerator[Delta, None]:
+        async with self._opening:
+            if role not in self._engines:
+                self._engines[role] = await self._opens[role]()
+        async with aclosing(ask(self._engines[role])) as deltas:
+            async for delta in deltas:
+                yield delta
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return token ids. Both engines have one vocabulary."""
-        return await self._engines["answer"].encode(text, special=special)
+        """Return token ids. All engines have one vocabulary."""
+        return await self._answers.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of token ids."""
-        return await self._engines["answer"].decode(tokens)
+        return await self._answers.decode(tokens)
 
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Score texts as the engine that answers does."""
-        return await self._engines["answer"].score(texts)
+        return await self._answers.score(texts)
 
     async def aclose(self) -> None:
-        """Close both engines."""
-        try:
-            await self._engines["answer"].aclose()
-        finally:
-            await self._engines["revise"].aclose()
+        """Close the engines."""
+        async with self._opening:
+            await asyncio.gather(*(engine.aclose() for engine in self._engines.values()))

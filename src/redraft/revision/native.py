@@ -133,9 +133,11 @@ class Stream:
         return bool(self.state.plan.checks) or self.state.plan.critic is not None
 
     @property
-    def by_role(self) -> bool:
-        """Whether the model criticises and revises with other weights than it answers with."""
-        return self.state.plan.info.roles and self.state.plan.max_revisions > 0
+    def role(self) -> EngineRole:
+        """The role that writes next, of a model that has weights for each."""
+        if not self.state.plan.info.roles:
+            return ""
+        return "answer" if self.place == ("answer", 0) else "revise"
 
     def steps(self) -> list[Step]:
         """Return the steps so far. An answer that is still empty is a step too."""
@@ -153,7 +155,7 @@ class Stream:
 
     def stops(self) -> tuple[str, ...]:
         """Return the heading to stop at and, while a revision is enforced, the phrases that end a chain."""
-        ends_here = self.judged or (self.by_role and self.place == ("answer", 0))
+        ends_here = self.judged or self.role == "answer"
         last = self.parser.index if ends_here else self.state.plan.max_revisions
         heading = feedback_heading(last + 1).strip()
         return (heading, *DONE_PHRASES) if self.state.forced(self.index) else (heading,)
@@ -355,8 +357,7 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
     meter = CallMeter(stream.state.clock, stream.index)
     delta, place, form = Delta(), stream.place, stream.form()
     try:
-        role: EngineRole = "answer" if place == ("answer", 0) else "revise"
-        request = Continue(stream.written.as_prompt(), stream.room(), stream.stops(), form, role)
+        request = Continue(stream.written.as_prompt(), stream.room(), stream.stops(), form, stream.role)
         delta = yield from receive(request)
         while True:
             stream.take(delta)
@@ -393,10 +394,8 @@ def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
     yield from stream.flush()
     if stream.judged:
         return (yield from _judge(stream))
-    if stream.by_role and not stream.index:
-        yield from stream.force(feedback_heading(1))
-        return None
-    stop = after_own_answer(stream.state, stream.index)
+    changes = stream.role == "answer" and stream.state.plan.max_revisions > 0
+    stop = None if changes else after_own_answer(stream.state, stream.index)
     if stop is None:
         yield from stream.force(feedback_heading(stream.index + 1))
     return stop

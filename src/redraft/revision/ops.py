@@ -36,7 +36,7 @@ class Continue:
     max_tokens: int
     stop: tuple[str, ...] = ()
     form: Form | None = None
-    role: EngineRole = "answer"
+    role: EngineRole = ""
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.base import Delta, EngineRole, Message, Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine, _marks_of
 from redraft.engines.load import load_engine
+from redraft.engines.roles import ROLES
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
 from redraft.weights.gguf.reader import read_header
 from tests.engines.talking import GREEDY, collect, continued, run, said, tokens_of
@@ -386,6 +387,18 @@ async def test_an_adapter_changes_what_is_said(tmp_path: Path) -> None:
     plain = await spoken()
     assert await spoken(lora(tmp_path / "none.gguf", size=(32, 32), scale=0.0)) == plain
     assert await spoken(lora(tmp_path / "some.gguf", size=(32, 32), scale=1.0)) != plain
+
+
+async def test_an_adapter_of_a_role_changes_what_that_role_says_alone(tmp_path: Path) -> None:
+    model, adapter = tiny_model(tmp_path / "m.gguf"), lora(tmp_path / "a.gguf", size=(32, 32), scale=1.0)
+    roles: dict[EngineRole, tuple[Path, ...]] = {"": (), "answer": (), "revise": (adapter,)}
+    async with aclosing(await LlamaCppEngine.start(model, (), roles, threads=1)) as engine:
+        assert engine.info.roles
+        said = {
+            role: tokens_of(await continued(engine, (1, 261, 262, 263), replace(GREEDY, role=role)))
+            for role in ROLES
+        }
+    assert said[""] == said["answer"] != said["revise"]
 
 
 def refused(model: Path, *adapters: Path) -> str:

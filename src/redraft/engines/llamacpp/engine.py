@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from redraft.engines.base import (
     SAMPLING_FIELDS,
     Delta,
     EngineInfo,
+    EngineRole,
     Message,
     Replies,
     Sampling,
@@ -65,8 +68,10 @@ class LlamaCppEngine(ProcessEngine[Child]):
         header: GGUFHeader,
         *,
         trained: int | None = None,
+        scales: Mapping[EngineRole, list[dict[str, float]]] | None = None,
     ) -> None:
         super().__init__(info, context, kept, trained=trained)
+        self._scales = scales or {}  # of all adapters, for each role
         # Whether the tokenizer puts a space before every text, as SentencePiece does by default.
         usual = header.text("tokenizer.ggml.model") in {"llama", "t5"}
         self._spaced = bool(header.metadata.get("tokenizer.ggml.add_space_prefix", usual))
@@ -78,6 +83,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         cls,
         model: Path,
         adapters: Sequence[Path] = (),
+        roles: Mapping[EngineRole, Sequence[Path]] | None = None,
         *,
         ctx: int | None = None,
         parallel: int = 1,
@@ -90,6 +96,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
         Args:
             adapters: GGUF files of LoRA adapters, all applied.
+            roles: The adapters of each role, if not all have the same: those in `adapters` and others.
             ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
             gpu: Fail if llama.cpp finds no GPU.
             speculate: Try n-grams of the text so far as drafts; None where it pays off.
@@ -101,6 +108,11 @@ class LlamaCppEngine(ProcessEngine[Child]):
         """
         check_settings(ctx=ctx, threads=threads, parallel=parallel)
 
+        adapters = tuple(dict.fromkeys(chain(adapters, *(roles or {}).values())))
+        scales = {
+            role: [{"id": number, "scale": float(path in bound)} for number, path in enumerate(adapters)]
+            for role, bound in (roles or {}).items()
+        }
         headers = await asyncio.to_thread(read_headers, model, adapters)
         trained = trained_context(headers[0])
         context = context_of(model, ctx, trained)
@@ -119,11 +131,12 @@ class LlamaCppEngine(ProcessEngine[Child]):
             "key": "",
         }
         return cls(
-            _info(model, headers, context),
+            replace(_info(model, headers, context), roles=bool(scales)),
             context,
             KeptProcess(await Child.start(machine), machine),
             headers[0],
             trained=trained,
+            scales=scales,
         )
 
     async def chat(
@@ -139,7 +152,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         messages, told = plain(messages, self._info), (sampling.extra_body or {}).get(OF_TEMPLATE)
         await self._check_harmless(json.dumps([messages, list(sampling.tools), told], ensure_ascii=False))
         child, limit = self._kept.child, min(sampling.max_tokens, self._context)
-        request = _chat_request(messages, sampling, _request((), sampling, stop, limit))
+        request = _chat_request(messages, sampling, self._request((), sampling, stop, limit))
         try:
             async with (
                 aclosing(child.events("/v1/chat/completions", request)) as events,
@@ -186,7 +199,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
     ) -> Replies:
         """Continue token ids in a process. Tokens whose text is held back come when it is certain."""
-        request = _request(prompt, sampling, stop, room.tokens)
+        request = self._request(prompt, sampling, stop, room.tokens)
         if sampling.schema is not None:
             schema, left = expressible(sampling.schema)
             self._schemas.leave(self._info.name, left)
@@ -207,6 +220,10 @@ class LlamaCppEngine(ProcessEngine[Child]):
                         held.clear()
         except ChildRefusal as refusal:
             raise self._refused(refusal) from None
+
+    def _request(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:
+        scales = {"lora": self._scales[sampling.role]} if self._scales else {}
+        return _request(prompt, sampling, stop, limit) | scales
 
     async def _deltas(
         self, events: AsyncGenerator[dict[str, Any], None], limit: Finish, sampling: Sampling
