@@ -63,7 +63,8 @@ def report(
             drawn = f"95 % intervals, {draws:,} resamples of the questions, seed {seed}; each row alone"
             made = f"redraft {__version__} · {drawn}"
             made += "".join(f" · left out: {reason.message}" for reason in bad.reasons)
-            links = Links.write(html, f"{found.title}: chains", [*chains_of(found)], made, force=force)
+            title, version = f"{found.title}: chains", f"redraft {__version__}"
+            links = Links.write(html, title, [*chains_of(found)], version, force=force)
             file.write(page(found, made, links).encode())
     if as_json:
         left_out = {"left_out_files": [reason.message for reason in bad.reasons]} if bad.reasons else {}

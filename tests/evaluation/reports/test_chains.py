@@ -130,6 +130,19 @@ def test_a_link_opens_its_chain_among_many_and_hostile_texts_run_nothing(
     assert row.startswith(f"✗ Question {2 * BLOCK + 7}?")
 
 
+def prints_in_its_colours(browser: Browser) -> None:
+    """A printed page is light, keeps colours, has tables as a screen does, and splits no chart."""
+    browser.look(width=700, dark=True)
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.call("Emulation.setEmulatedMedia", media="print", features=[dark])
+    styles = (
+        "[getComputedStyle(document.querySelector('figure')), getComputedStyle(document.querySelector('tr'))]"
+    )
+    found = browser.js(f"(([a, b]) => [a.breakInside, a.printColorAdjust, a.color, b.display])({styles})")
+    assert found == ["avoid", "exact", "rgb(32, 34, 38)", "table-row"]
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
 def test_a_report_links_each_answer_to_its_chain(browser: Browser, tmp_path: Path) -> None:
     for run, chains in (("old", [BROKEN, TALK]), ("new", [REPAIRED, BROKEN])):
         (tmp_path / f"{run}.jsonl").write_text("".join(f"{each.to_json()}\n" for each in chains))
@@ -139,8 +152,9 @@ def test_a_report_links_each_answer_to_its_chain(browser: Browser, tmp_path: Pat
     path.write_text(page(found, "redraft", links), "utf-8")
     browser.open(f"file://{quote(str(path))}#pair-1")
     assert browser.js("document.querySelectorAll('#pair a').length") == 2
+    prints_in_its_colours(browser)
     browser.js("document.querySelectorAll('#pair a')[1].click()")
-    browser.until("document.title === 'Chains' && document.querySelector('#chain').innerText")
+    browser.until("document.title === 'Chains' && document.querySelector('#chain')?.innerText")
     shows(browser, "new/q/2")
     shows(browser, "Describe snow.")
 
