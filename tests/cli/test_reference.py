@@ -63,6 +63,7 @@ def test_the_page_has_every_command(page: str) -> None:
         "vote",
         "report",
         "diagnose",
+        "merge",
         "doctor",
         "model",
         *(f"model {verb}" for verb in MODEL_VERBS),

@@ -40,6 +40,9 @@ def answer(
     A limit that is reached ends the run with exit status 4: prompts already begun are finished, and no other
     is begun. The same command resumes, with the whole limits again.
 
+    With --shard I/N, or auto on Slurm, Kubernetes, torchrun and SkyPilot, one of N shares is made, into
+    FILE-0000I-of-0000N with a journal of its own: redraft merge FILE FILE-*-of-0000N puts them together.
+
     The exit status is 1 if an answer in FILE does not pass its checks. Records of selfee and fastchat do not
     keep checks, so with these formats only the answers of this run count.
     """

@@ -22,12 +22,10 @@ if TYPE_CHECKING:
     from redraft.runs.answers import FileResult
     from redraft.runs.plan import RunPlan
 
-
 PARALLEL = 4  # default number of chains at once. More is faster on a GPU or a server.
 
 _LIMITS = "Limits of this run"
 _BATCHES = "Batches of a server"
-
 
 Parallel = Annotated[int | None, flag("N", f"How many to make at once.  [{PARALLEL}]", "--parallel", "-j")]
 LimitUsd = Annotated[float | None, flag("USD", "money; needs a price", rich_help_panel=_LIMITS)]
@@ -41,6 +39,7 @@ RunCode = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ReplacePage = Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")]
+Shard = Annotated[str | None, flag("I/N", "Make share I of N, numbered from 0.  [all]")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only what failed before.")]
 Journal = Annotated[Path | None, flag("FILE", "Store replies: none is paid for twice.", "--journal")]
 OwnJournal = Annotated[Path | None, flag("FILE", "Where replies are stored.  [FILE.journal.db]", "--journal")]
@@ -65,6 +64,7 @@ class RunFlags:
     limit_usd: LimitUsd = None
     limit_tokens: LimitTokens = None
     limit_seconds: LimitSeconds = None
+    shard: Shard = None
 
     def plan(self, out: Path, **more: Any) -> RunPlan:
         """Return the plan of a run with this output. Where no flag was given, the config file says."""
@@ -81,7 +81,7 @@ class RunFlags:
             quiet=self.quiet or bool(load_config().defaults.get("quiet", False)),
             tell=tell,
             **more,
-        )
+        ).of_share(self.shard)
 
 
 def parallel_of(given: int | None, *, batch: bool = False) -> int:
@@ -91,8 +91,7 @@ def parallel_of(given: int | None, *, batch: bool = False) -> int:
 
     if given is not None:
         return given
-    found: int = IN_BATCHES if batch else load_config().defaults.get("parallel", PARALLEL)
-    return found
+    return IN_BATCHES if batch else int(load_config().defaults.get("parallel", PARALLEL))
 
 
 def print_result(run: Callable[[], FileResult], *, quiet: bool) -> NoReturn:

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from redraft.cli.complete import tasks
-from redraft.cli.running import LimitSeconds, LimitTokens, LimitUsd, Parallel, Quiet, RetryFailed, parallel_of
+from redraft.cli.running import (
+    LimitSeconds,
+    LimitTokens,
+    LimitUsd,
+    Parallel,
+    Quiet,
+    RetryFailed,
+    Shard,
+    parallel_of,
+)
 from redraft.cli.shell import flag, tell
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import SAMPLES, SEEDS
@@ -40,6 +49,7 @@ class StrategyFlags:
     parallel: Parallel = None
     retry_failed: RetryFailed = False
     quiet: Quiet = False
+    shard: Shard = None
     limit_usd: LimitUsd = None
     limit_tokens: LimitTokens = None
     limit_seconds: LimitSeconds = None
@@ -62,6 +72,6 @@ class StrategyFlags:
             raise UsageError("--run needs a folder for its runs.", hint=f"Name one: {EXAMPLE}")
         limits = Limits(self.limit_usd, self.limit_tokens, self.limit_seconds)
         how: Any = {"retry_failed": self.retry_failed, "quiet": quiet, "tell": tell}
-        plan = RunPlan(self.out, parallel_of(self.parallel), limits, **how)
+        plan = RunPlan(self.out, parallel_of(self.parallel), limits, **how).of_share(self.shard)
         seeds, samples = self.seeds or SEEDS, self.samples or SAMPLES
         return StrategyRuns(settings, files[0], plan, str(self.run), self.limit, seeds, samples)

@@ -67,6 +67,7 @@ class ChainKeywords(TypedDict, total=False):
     pause: float | None
     on_event: Callable[[Any], object] | None
     retry_failed: bool
+    shard: str | None
     limit: int | None
     run_code: bool
     estimate: int | None

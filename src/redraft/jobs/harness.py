@@ -25,7 +25,7 @@ from redraft.errors import CheckError, EngineError, RecordError, RedraftError, U
 from redraft.hub import is_fetching
 from redraft.ids import IdSet
 from redraft.jobs.causes import UNFIT, in_words, is_doubtful, is_filtered, is_of_item, is_refusal
-from redraft.jobs.ledger import Ledger, record_id
+from redraft.jobs.ledger import Ledger, done_in, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
 from redraft.jobs.progress import DRAW_SECONDS, ItemProgress, RunMessage
 from redraft.jobs.provenance import Provenance
@@ -158,6 +158,8 @@ class Job(Generic[T]):
     source: str  # where they come from, for messages
     out: Path
     provenance: Provenance
+    # Of a share of a job: the output of the whole. What is in it is done; there may be no item in a share.
+    whole: Path | None = None
     # Returns an item's id from the JSON object of its line. Not used with `many_lines`.
     key: Callable[[dict[str, Any]], str] = record_id
     many_lines: bool = False  # an item may give no line, or several
@@ -179,6 +181,7 @@ class Job(Generic[T]):
     tell: Callable[[str], None] = print
     # Called with each step of the run, which is not shown then; None to show it.
     on_progress: Callable[[RunProgress], object] | None = None
+    _made: IdSet = field(default_factory=IdSet, init=False)  # what is done in the output of the whole
 
     def run(self, start: Start[T]) -> JobResult:
         """Do every item that is not done. In the main thread, Ctrl-C and SIGTERM end the run.
@@ -204,6 +207,8 @@ class Job(Generic[T]):
     @contextmanager
     def _opened(self) -> Iterator[_OpenJob[T]]:
         """Open the output, and begin a session if there is something to do."""
+        if self.whole and self.whole.exists():
+            self._made.update(done_in(self.whole, self.provenance, key=self.key, marked=self.many_lines))
         total = self.goal.total if self.goal else self._count()
         ledger = Ledger(
             self.out, self.provenance, key=self.key, many_lines=self.many_lines, on_found=self.on_found
@@ -249,13 +254,17 @@ class Job(Generic[T]):
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""
         seen = IdSet()
-        for item in self.items():
+        for item in self.undone():
             if not seen.add(item.id):
                 message = f"{self.source}: two {self.noun}s have the id {item.id!r}."
                 raise RecordError(message, hint=self.twice)
-        if not len(seen):
+        if not (len(seen) or self.whole):
             raise RecordError(f"{self.source}: there is no {self.noun} in it.", hint="Write one a line.")
         return len(seen)
+
+    def undone(self) -> Iterator[T]:
+        """Yield the items that are not in the output of the whole."""
+        return (item for item in self.items() if item.id not in self._made)
 
 
 @asynccontextmanager
@@ -288,7 +297,7 @@ class _OpenJob(Generic[T]):
 
     async def work(self, start: Start[T], session: Session) -> None:
         """Do the items. Each result is in the ledger, whatever ends the job."""
-        items = iter(self.job.items())
+        items = self.job.undone()
         try:
             async with _ticking(session.progress), start(session) as work, asyncio.TaskGroup() as group:
                 session.progress.opening = False

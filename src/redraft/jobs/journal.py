@@ -32,6 +32,7 @@ from redraft.files import sync, sync_folder
 VERSION = 2  # the layout, in SQLite's `user_version`. Version 1 is converted, any other is refused.
 APPLICATION = 0x52656466  # SQLite's `application_id` of a journal: `Redf` in ASCII
 _BUSY_SECONDS = 30.0  # how long to wait for another process that is writing
+_FIND = "SELECT reply FROM {} WHERE key = ?"
 _PAGE = 8192  # bytes of a page: rows of 1 to 4 kB would waste much of SQLite's usual 4,096
 
 
@@ -60,21 +61,31 @@ class Journal(AbstractContextManager["Journal"]):
 
     replayed = 0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, base: Path | None = None) -> None:
         """Open the file, or create it.
 
+        Args:
+            path: The file.
+            base: Another journal, in which replies are looked up too. Nobody may write to it.
+
         Raises:
-            OutputError: It cannot be written, is not a journal, or has another version.
+            OutputError: One cannot be written, is not a journal, or has another version.
         """
-        self.path = path
+        self.path, self._tables = path, ["packed"]
         self._next: asyncio.Future[None] | None = None
         self._one_by_one = asyncio.Lock()
         with self._usable():
             self._db = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                path.absolute().as_uri(),
+                uri=True,
+                timeout=_BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
             )
             try:
                 self._prepare()
+                if base is not None and base.exists():
+                    self._look_up(base)
             except BaseException:
                 self._db.close()
                 raise
@@ -86,9 +97,10 @@ class Journal(AbstractContextManager["Journal"]):
         Raises:
             OutputError: The file cannot be read, or the reply is damaged.
         """
+        found, named = None, (bytes.fromhex(key),)
         with self._usable():
-            query = "SELECT reply FROM packed WHERE key = ?"
-            found = self._db.execute(query, (bytes.fromhex(key),)).fetchone()
+            for table in self._tables:
+                found = found or self._db.execute(_FIND.format(table), named).fetchone()
         if found is None:
             return None
         try:
@@ -107,6 +119,25 @@ class Journal(AbstractContextManager["Journal"]):
         if self._next is None:
             self._next = asyncio.ensure_future(self._sync_all())
         await asyncio.shield(self._next)
+
+    def add_all(self, other: Path) -> None:
+        """Add the replies of another journal. The first under a key is kept."""
+        with Journal(other):  # converts an older version, and takes what a killed process left in the log
+            pass
+        with self._usable():
+            self._db.execute("ATTACH ? AS other", (other.absolute().as_uri(),))
+            with self._transaction():
+                self._db.execute("INSERT OR IGNORE INTO packed SELECT key, reply FROM other.packed")
+            self._db.execute("DETACH other")
+
+    def _look_up(self, base: Path) -> None:
+        """Look replies up in a finished journal too, without a lock: it may lie on a network file system."""
+        log = base.with_name(f"{base.name}-wal")
+        if log.exists() and log.stat().st_size:
+            with Journal(base):  # takes what a killed process left in the log
+                pass
+        self._db.execute("ATTACH ? AS base", (f"{base.absolute().as_uri()}?immutable=1",))
+        self._tables.append("base.packed")
 
     def close(self) -> None:
         """Close the file. Closing twice does no harm."""

@@ -15,13 +15,13 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from redraft.errors import OutputError, RecordError, RedraftError
-from redraft.files import replace_file
+from redraft.files import lock, replace_file
 from redraft.ids import IdSet
 from redraft.jobs.causes import cause_of
 from redraft.jobs.lines import LineFile, own_lines, parse_line, read_lines
@@ -59,6 +59,66 @@ def failures(output: Path) -> dict[str, dict[str, Any]]:
         for record in found
         if record and all(isinstance(record.get(name), str) for name in ("id", "cause", "error"))
     }
+
+
+def done_in(
+    path: Path, provenance: Provenance, *, key: Callable[[dict[str, Any]], str], marked: bool
+) -> Iterator[str]:
+    """Yield the ids of what is done in an output that nobody writes to. `marked` if it has `Marks`.
+
+    Raises:
+        OutputError: It is being written, or was made in another way.
+        RecordError: A line in it is not a result.
+    """
+    run = RunFile(path)
+    with path.open("rb") as file:
+        if not lock(file.fileno()):
+            raise being_written(path, run)
+        if os.fstat(file.fileno()).st_size:
+            run.check(provenance)
+        if marked:
+            yield from marks_of(path.with_name(f"{path.name}.done.jsonl"))
+            return
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield id_in(parse_line(line), path, number, key)
+
+
+def id_in(
+    record: dict[str, Any] | None, path: Path, number: int, key: Callable[[dict[str, Any]], str]
+) -> str:
+    """Return the id of a line of an output. Raise `RecordError` if it is not a result."""
+    hint = f"Was it written by redraft? Correct or remove the line, or move {path} away."
+    if record is None:
+        raise RecordError(f"{path}:{number}: not a JSON object.", hint=hint)
+    try:
+        return key(record)
+    except KeyError as field:
+        raise RecordError(f"{path}:{number}: {field.args[0]} is missing.", hint=hint) from None
+
+
+def being_written(path: Path, run: RunFile) -> OutputError:
+    """Return the error for an output that another process has locked."""
+    holder = run.holder()
+    return OutputError(
+        f"{path} is being written by another redraft{f' (process {holder})' if holder else ''}.",
+        hint="Wait until it is done, or write to another file with -o.",
+    )
+
+
+def marks_of(path: Path) -> Iterator[str]:
+    """Yield the ids that a file of marks lists."""
+    return (mark["id"] for _, mark, _ in own_lines(path, "marks", _is_mark))
+
+
+def last_mark(path: Path, size: int) -> int:
+    """Return where the last finished item ends in an output of `size` bytes, by its marks."""
+    ends = (mark["end"] for _, mark, _ in own_lines(path, "marks", _is_mark))
+    return max((end for end in ends if end <= size), default=0)
+
+
+def _is_mark(record: dict[str, Any]) -> bool:
+    return isinstance(record.get("id"), str) and isinstance(record.get("end"), int)
 
 
 class Ledger(AbstractContextManager["Ledger"]):
@@ -181,13 +241,8 @@ class Ledger(AbstractContextManager["Ledger"]):
         self.close()
 
     def _lock(self) -> None:
-        if self._lines.lock():
-            return
-        holder = self._run.holder()
-        raise OutputError(
-            f"{self.path} is being written by another redraft{f' (process {holder})' if holder else ''}.",
-            hint="Wait until it is done, or write to another file with -o.",
-        )
+        if not self._lines.lock():
+            raise being_written(self.path, self._run)
 
     def _recover(self, on_found: Callable[[bytes], None]) -> None:
         if self._marks is not None:
@@ -204,18 +259,9 @@ class Ledger(AbstractContextManager["Ledger"]):
                 self.torn = len(line)
                 self._lines.cut(whole)
                 return
-            self.done.add(self._id_of(record, number))
+            self.done.add(id_in(record, self.path, number, self._key))
             on_found(line)
             whole += len(line)
-
-    def _id_of(self, record: dict[str, Any] | None, number: int) -> str:
-        hint = f"Was it written by redraft? Correct or remove the line, or move {self.path} away."
-        if record is None:
-            raise RecordError(f"{self.path}:{number}: not a JSON object.", hint=hint)
-        try:
-            return self._key(record)
-        except KeyError as field:
-            raise RecordError(f"{self.path}:{number}: {field.args[0]} is missing.", hint=hint) from None
 
     def _tidy_failures(self) -> None:
         """Keep the last failure of each item that is not done. Remove the file if there is none."""

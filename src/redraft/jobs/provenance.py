@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -144,6 +145,11 @@ class RunFile:
         self.record = _record(provenance, source, [_session() | {"ended": now()} | figures]) | about
         self._write()
 
+    def put_record(self, record: dict[str, Any]) -> None:
+        """Write a record as it is."""
+        self.record = record
+        self._write()
+
     def _write(self) -> None:
         text = json.dumps(self.record, indent=1, ensure_ascii=False) + "\n"
         write_file(self.path, text.encode("utf-8", "replace"), hint=f"Make room, or write {self._elsewhere}.")
@@ -212,14 +218,51 @@ def _record(
 
 
 def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str]:
-    if before.get("command") != provenance.command:
-        yield f"by {before.get('command')}, not by {provenance.command}"
-    old, new = before.get("config") or {}, _as_json(provenance.config)
-    for name in sorted((old.keys() | new.keys()).difference(provenance.free)):
+    now_is = {"command": provenance.command, "config": _as_json(provenance.config)}
+    yield from _changed(before, now_is, provenance.free)
+    yield from _source_differences(before.get("source"), provenance)
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any], free: Collection[str] = ()) -> Iterator[str]:
+    """Yield how command and settings of two records differ."""
+    if before.get("command") != after.get("command"):
+        yield f"by {before.get('command')}, not by {after.get('command')}"
+    old, new = before.get("config") or {}, after.get("config") or {}
+    for name in sorted((old.keys() | new.keys()).difference(free)):
         if old.get(name) != new.get(name):
             was, now_is = _in_words(old.get(name)), _in_words(new.get(name))
             yield f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
-    yield from _source_differences(before.get("source"), provenance)
+
+
+def differences(first: dict[str, Any], other: dict[str, Any], source: Path | None) -> Iterator[str]:
+    """Yield how the records of two outputs differ, in words.
+
+    One input may be the beginning of the other. That takes the longer one, `source`, to tell.
+    """
+    yield from _changed(first, other)
+    inputs = [record.get("source") or {} for record in (first, other)]
+    if inputs[0].get("sha256") == inputs[1].get("sha256"):
+        return
+    if source is None or {} in inputs:
+        names = [each.get("path", "nothing") for each in inputs]
+        yield "the input was {} and is {}, with other content".format(*names)
+        return
+    for each in inputs:
+        yield from _source_differences(each, Provenance("", source=source))
+
+
+def united(records: Sequence[dict[str, Any]], counted: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the record of an output that unites these records'. Figures of the `counted` are added."""
+    sessions = {json.dumps(each, sort_keys=True): each for r in records for each in r.get("sessions", ())}
+    ordered = sorted(sessions.values(), key=lambda session: str(session.get("started")))
+    longest = max(records, key=lambda record: (record.get("source") or {}).get("bytes") or 0)
+    counts = {name: Counter[str]() for name in ("licences", "dropped") if any(name in r for r in counted)}
+    for name, count in counts.items():
+        for record in counted:
+            count.update(record.get(name) or {})
+    return (
+        longest | {"sessions": ordered} | {name: dict(sorted(each.items())) for name, each in counts.items()}
+    )
 
 
 def _source_differences(old: dict[str, Any] | None, provenance: Provenance) -> Iterator[str]:

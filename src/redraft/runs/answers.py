@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Container, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack, get_args
@@ -242,7 +241,8 @@ class AnswerRun:
 
     def records(self) -> Iterator[Chain]:
         """Yield the records, in the same order each time."""
-        return islice(licensed_records(self.source), self.limit)
+        wanted = self.plan.holds if self.plan.share else None
+        return licensed_records(self.source, self.limit, wanted=wanted)
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:  # noqa: ARG002
         """Return more options for the chain of a record."""

@@ -64,6 +64,7 @@ class AnswerKeywords(TypedDict, total=False):
     pause: float | None
     on_event: Callable[[Any], object] | None
     retry_failed: bool
+    shard: str | None
     limit: int | None
     format: Shape
     model_id: str | None

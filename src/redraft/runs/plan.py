@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -20,6 +20,7 @@ from redraft.jobs.harness import JobResult, RunEvent, Session
 from redraft.jobs.journal import Journal
 from redraft.jobs.limits import Limits
 from redraft.jobs.progress import RunMessage
+from redraft.jobs.share import Share, share_of
 from redraft.revision.api import Role
 from redraft.revision.budget import Budget
 from redraft.revision.options import RevisionOptions, check_prices
@@ -95,6 +96,9 @@ class RunPlan:
     limits: Limits = field(default_factory=Limits)
     journal: Path | None = None  # where replies are stored, for each item its own; None for nowhere
     cache: Path | None = None  # where replies are stored for all equal requests
+    share: Share | None = None  # of the job, if not all of it
+    whole: Path | None = None  # with a share: the output of all shares, whose replies are in `whole_replies`
+    whole_replies: Path | None = None
     batch: bool = False  # ask servers in batches
     pause: float | None = None  # longest pause between two looks at a batch, in seconds; None for the default
     retry_failed: bool = False  # make only what failed before
@@ -109,15 +113,41 @@ class RunPlan:
         out, options = Path(out), settings.values
         names = ("journal", "cache", "batch", "pause", "retry_failed", "quiet", "on_event")
         given: Any = {name: value for name in names if (value := getattr(options, name, None)) is not None}
-        if journal:
-            given.setdefault("journal", out.with_name(f"{out.name}.journal.db"))
-        return cls(
+        plan = cls(
             out,
             parallel=options.parallel or (IN_BATCHES if options.batch else PARALLEL),
             limits=Limits(options.limit_usd, options.limit_tokens, options.limit_seconds),
             tell=settings.tell,
             **given,
-        )
+        ).of_share(getattr(options, "shard", None))
+        return plan.with_journal() if journal else plan
+
+    def with_journal(self) -> Self:
+        """Return the plan with a journal beside the file if none is named."""
+        return replace(self, journal=self.journal or self._beside(".journal.db"))
+
+    def of_share(self, text: str | None) -> Self:
+        """Return the plan of a share, whose files are its own; this plan if the text is None."""
+        if text is None:
+            return self
+        if self.journal or self.cache:
+            name = "journal" if self.journal else "cache"
+            hint = f"Leave --{name} out: each share keeps a journal beside its output."
+            raise UsageError(f"--shard and --{name} were given.", hint=hint)
+        share = share_of(text)
+        replies = self._beside(".journal.db")
+        return replace(self, out=share.path(self.out), share=share, whole=self.out, whole_replies=replies)
+
+    def within(self, name: str, cache: str) -> Self:
+        """Return the plan of a file in a folder, `out`, with a cache there."""
+        plan = replace(self, out=self.out / name, cache=self.out / cache)
+        if self.whole is None:
+            return plan
+        return replace(plan, whole=self.whole / name, whole_replies=self.whole / cache)
+
+    def holds(self, record_id: str) -> bool:
+        """Whether a record is to be done: with a share, whether it is in it."""
+        return self.share is None or self.share.holds(record_id)
 
     def say(self, message: str) -> None:
         """Give a message to the user."""
@@ -133,13 +163,14 @@ class RunPlan:
     def own_replies(self) -> Path | None:
         """The journal: that of the run, or one that batches need, and a run that goes on without them."""
         own, batches = self._beside(".journal.db"), self._beside(".batches.jsonl")
-        needed = self.batch or own.exists() or batches.exists()
+        needed = self.batch or self.share or own.exists() or batches.exists()
         return self.journal or (own if needed and not self.cache else None)
 
     def of_job(self) -> dict[str, Any]:
         """Return what the plan gives to a `Job`."""
         return {
             "out": self.out,
+            "whole": self.whole,
             "parallel": self.parallel,
             "limits": self.limits,
             "only_failed": self.retry_failed,
@@ -217,7 +248,7 @@ class RunPlan:
 
         async with AsyncExitStack() as stack:
             file = self.own_replies or self.cache
-            journal = stack.enter_context(Journal(file)) if file else None
+            journal = stack.enter_context(Journal(file, base=self.whole_replies)) if file else None
             if journal:
                 stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
             yield Opened(stack, journal, self._batches(stack, journal, over))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain, Prompt, Step, write_jsonl
 from redraft.errors import RecordError
-from redraft.formats.read.records import read_records
+from redraft.formats.read.records import ids_of, read_records
 from redraft.formats.selfee import parse
 
 DATA = Path(__file__).parents[2] / "data"
@@ -224,3 +224,27 @@ def test_a_failure_is_a_chain_that_says_why(tmp_path: Path) -> None:
         begun.model_copy(update={"meta": {"failure": why}}),
         Chain(id="q/2", stop="error", meta={"failure": why}),
     ]
+
+
+SHAPES = [
+    {"prompt": "Why?"},
+    "Why?",
+    {"question_id": 7, "text": "Why?"},
+    {"question_id": 7, "text": "Why again?"},
+    {"instruction": "Add.", "input": "", "output": "3"},
+    {"version": 1, "id": "mine", "prompt": {"instruction": "Why?"}, "steps": []},
+    {"version": 1, "id": "", "prompt": {"instruction": "Why?"}, "steps": []},
+    {"id": "b/9", "error": "E", "message": "m", "chain": None},
+    {"id": "c", "settings": "s", "work": {"version": 1, "prompt": {"instruction": "Why?"}, "steps": []}},
+    {"id": "x7", "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]},
+]
+
+
+def test_ids_are_known_without_reading_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in SHAPES), "utf-8")
+    chains = list(read_records(path))
+    assert [chain.id for chain in chains] == list(ids_of(path))
+    wanted = {chain.id for chain in chains[1::2]}
+    assert list(read_records(path, wanted=wanted.__contains__)) == chains[1::2]
+    assert list(read_records(path, 4, wanted=wanted.__contains__)) == chains[1:4:2]

@@ -16,7 +16,7 @@ import json
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, time
 from importlib import import_module
@@ -333,10 +333,12 @@ def _named(path: Path, field: str) -> list[str]:
     return [name for name in names if name]
 
 
-def licensed_records(file: Path) -> Iterator[Chain]:
-    """Read records. One without a licence gets all those that `FILE.run.json` lists."""
+def licensed_records(
+    file: Path, limit: int | None = None, *, wanted: Callable[[str], bool] | None = None
+) -> Iterator[Chain]:
+    """Read records, as `read_records`. One without a licence gets all those that `FILE.run.json` lists."""
     licences = [name for name in licences_beside(file) if name != UNKNOWN]
-    for chain in read_records(file):
+    for chain in read_records(file, limit, wanted=wanted):
         origin = chain.meta.get("origin")
         if not licences or licence_in(origin) != UNKNOWN:
             yield chain

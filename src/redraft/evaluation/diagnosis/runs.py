@@ -33,11 +33,10 @@ from redraft.jobs.harness import JobResult
 from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import RunFile
 from redraft.revision.settings import Settings
+from redraft.runs.merge import CACHE
 from redraft.runs.plan import RunPlan
 from redraft.verify.base import Check, form_of
 from redraft.verify.parse import parse_checks
-
-CACHE = "replies.db"
 
 
 @dataclass
@@ -175,16 +174,16 @@ class StrategyRuns:
                     RunFile(file).check(run.provenance())
 
     def _run_of(self, strategy: Strategy, seed: int, limits: Limits) -> StrategyRun:
-        checks, folder = self.settings.get("check") or [], self.plan.out / f"seed-{seed}"
+        checks, plan = self.settings.get("check") or [], self.plan
         settings = self._common.over(check=checks, **strategy.options, seed=seed)
-        file = folder / f"{strategy.name}.jsonl"
+        folder = f"seed-{seed}"
         return StrategyRun(
             settings,
             self.source,
-            replace(self.plan, out=file, limits=limits, cache=self.plan.out / CACHE),
+            replace(plan.within(f"{folder}/{strategy.name}.jsonl", CACHE), limits=limits),
             task=self.task,
             strategy=strategy,
-            given=self.records,
+            given=tuple(record for record in self.records if self.plan.holds(record.id)),
             guides=parse_checks(checks),
-            revised=folder / f"{replace(strategy, kind='revise').name}.jsonl",
+            revised=plan.out / folder / f"{replace(strategy, kind='revise').name}.jsonl",
         )

@@ -45,6 +45,7 @@ class JudgeFileKeywords(TypedDict, total=False):
     pause: float | None
     on_event: Callable[[Any], object] | None
     retry_failed: bool
+    shard: str | None
     questions: str | Path | None
     prompt_file: str | Path | None
     reviewer_file: str | Path | None

@@ -9,7 +9,7 @@ import shlex
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Self, Unpack
@@ -85,8 +85,7 @@ class JudgeRun:
             )
         if len(set(models)) < len(models):
             raise UsageError("a judge is given twice.", hint="To ask it twice, use another --seed and -o.")
-        plan = replace(plan, journal=plan.journal or plan.out.with_name(f"{plan.out.name}.journal.db"))
-        return cls(settings.over(model=models[0]), models, answers, plan, **files)
+        return cls(settings.over(model=models[0]), models, answers, plan.with_journal(), **files)
 
     def run(self) -> JudgeResult:
         """Make every review that is not made. In the main thread, Ctrl-C and SIGTERM end the run.
@@ -145,7 +144,8 @@ class JudgeRun:
                     empty.setdefault(each.name, []).append(str(match.question.id))
         for name, ids in empty.items():
             self.plan.say(f"{name}: empty answers, judged as they are: {listed(ids, _FEW)}.")
-        return [*found, *controls(found)] if self.settings.get("controls") else found
+        all_of = [*found, *controls(found)] if self.settings.get("controls") else found
+        return [match for match in all_of if self.plan.holds(str(match.question.id))]
 
     def items(self) -> Iterator[ReviewItem]:
         """Yield the reviews to make."""

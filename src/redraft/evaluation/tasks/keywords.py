@@ -62,6 +62,7 @@ class EvalFileKeywords(TypedDict, total=False):
     pause: float | None
     on_event: Callable[[Any], object] | None
     retry_failed: bool
+    shard: str | None
     limit: int | None
     cache: str | Path | None
     run_code: bool

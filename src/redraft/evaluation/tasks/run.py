@@ -51,7 +51,8 @@ class ScoredRun(AnswerRun):
 
     def records(self) -> Iterator[Chain]:
         """Yield the records with the task's prompts."""
-        return asked(task_named(self.task), read_records(self.source), self.limit)
+        wanted = self.plan.holds if self.plan.share else None
+        return asked(task_named(self.task), read_records(self.source, self.limit, wanted=wanted))
 
     def checks(self, record: Chain) -> tuple[Check, ...]:
         """Return the checks that score the answers to a record."""

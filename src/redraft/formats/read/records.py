@@ -6,8 +6,9 @@ own id, or by its place in the file (from 0) if it has none. Cleaning is not don
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,9 @@ from redraft.formats.read.shapes import is_chain, read_as, read_ranked, read_sha
 from redraft.ids import IdSet, digest_of
 
 _DEEP = 150  # levels of nesting beyond which a chain is tried: it may not be readable again
+
+_FAILED = {"id", "error", "message", "chain"}  # fields of a line of OUT.errors.jsonl
+_BEGUN = {"id", "settings", "work"}  # those of OUT.unfinished.jsonl, all of them
 
 ID_FIELDS = ("question_id", "id", "task_id", "key", "unique_id", "message_tree_id")
 
@@ -65,6 +69,14 @@ class RawRecord(NamedTuple):
         check_depth(chain, record, self.data, self.where)
         return chain if chain.id else with_id(chain, id_of(record, self.stem, self.number))
 
+    def id(self) -> str:
+        """Return the id that the record's chain has, without reading the rest."""
+        if self.damage:
+            raise self.damage
+        record = decode(self.data, self.where)
+        own = record.get("id") if isinstance(record, dict) and _is_own(record) else None
+        return own if own and isinstance(own, str) else id_of(record, self.stem, self.number)
+
     def pairs(self) -> Iterator[Chain]:
         """Decode the record as chains that may be preference pairs: several for an OASST1 tree, else one."""
         record: Any = None if self.damage else decode(self.data, self.where)
@@ -95,16 +107,32 @@ def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
         yield RawRecord(name_of(path), stem, number + 1, b"", Damage(error.message, hint=error.hint))
 
 
-def read_records(path: Path) -> Iterator[Chain]:
+def read_records(
+    path: Path, limit: int | None = None, *, wanted: Callable[[str], bool] | None = None
+) -> Iterator[Chain]:
     """Read a file of any known shape as chains with unique ids.
+
+    Args:
+        path: The file.
+        limit: Read the first records alone.
+        wanted: Whether a record with this id is read. The others are decoded only as far as that needs.
 
     Raises:
         RecordError: The file or a record cannot be read; the message names file, line and field.
     """
     ids = Ids()
-    for raw in raw_records(path):
-        chain = raw.chain()
-        yield with_id(chain, ids.new(chain.id))
+    for raw in islice(raw_records(path), limit):
+        if wanted is None:
+            chain = raw.chain()
+            yield with_id(chain, ids.new(chain.id))
+        elif wanted(name := ids.new(raw.id())):
+            yield with_id(raw.chain(), name)
+
+
+def ids_of(path: Path) -> Iterator[str]:
+    """Yield the ids of the chains that `read_records` gives. Errors as there, but for wrong fields."""
+    ids = Ids()
+    return (ids.new(raw.id()) for raw in raw_records(path))
 
 
 def with_id(chain: Chain, name: str) -> Chain:
@@ -134,18 +162,24 @@ def chain_of(record: Any, where: str = "record") -> Chain:
         record = {"prompt": record}
     if not isinstance(record, dict):
         raise RecordError(f"{where}: should be an object or a text (found {record!r:.60}).")
-    if record.keys() >= {"id", "error", "message", "chain"}:  # a line of OUT.errors.jsonl
+    if record.keys() >= _FAILED:
         begun = record["chain"] or {"version": VERSION, "stop": "error"}
         if not isinstance(begun, dict):
             raise RecordError(f"{where}: chain should be an object (found {begun!r:.60}).")
         chain = Chain.from_json(_json(begun | {"id": record["id"]}, where), where=where)
         failure = {name: record.get(name) for name in ("error", "message", "hint")}
         return chain.model_copy(update={"meta": {**chain.meta, "failure": failure}})
-    if record.keys() == {"id", "settings", "work"} and isinstance(record["work"], dict):
-        record = record["work"] | {"id": record["id"]}  # a line of OUT.unfinished.jsonl
+    if record.keys() == _BEGUN and isinstance(record["work"], dict):
+        record = record["work"] | {"id": record["id"]}
     if is_chain(record):
         return Chain.from_json(_json(record, where), where=where)
     return read_shape(record, where)
+
+
+def _is_own(record: dict[str, Any]) -> bool:
+    """Whether redraft wrote a record, and gave it its id."""
+    begun = record.keys() == _BEGUN and isinstance(record["work"], dict)
+    return begun or record.keys() >= _FAILED or is_chain(record)
 
 
 def _json(record: dict[str, Any], where: str) -> bytes:
