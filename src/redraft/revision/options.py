@@ -409,7 +409,10 @@ def choose_mode(
         )
     if mode in ("prompted", "best-of", *BY_CHECKS) and not info.chats:
         raise UsageError(f"{info.name!r} does not answer chat messages.", hint="Use --mode native.")
-    if mode == "native" or (mode == "auto" and info.native and drafts == 1 and not by_chat):
+    own = info.native and drafts == 1 and not by_chat
+    if info.roles and (has_checks or has_critic):
+        own = False  # to messages it answers as its base does, which passes more than its first answer
+    if mode == "native" or (mode == "auto" and own):
         return "native"
     if mode != "auto":
         return mode

@@ -49,7 +49,7 @@ class FunctionCheck:
         module_name, _, name = path.rpartition(".")
         if not module_name or not all(part.isidentifier() for part in path.split(".")):
             raise CheckSyntaxError(f"python:{path}: this does not name a function in a module.", hint=_HINT)
-        module = _import(module_name, path)
+        module = imported(module_name, path)
         function = getattr(module, name, None)
         if not callable(function):
             found = "has no function" if function is None else "does not have a function"
@@ -130,8 +130,14 @@ def demands(text: str) -> Callable[[F], F]:
 _SENTENCE = "Give a sentence to the writer: @redraft.demands('Say please.')"
 
 
-def _import(name: str, path: str) -> ModuleType:
-    """Import a module. The current folder comes after installed packages, unlike with `python -m`."""
+def imported(name: str, path: str) -> ModuleType:
+    """Return the module of `python:path`. The current folder comes after installed packages, unlike with
+    `python -m`.
+
+    Raises:
+        CheckSyntaxError: There is no such module.
+        CheckError: Importing it failed.
+    """
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.append(folder)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.train.running import run
+from redraft.cli.train.self_ import self_
 from redraft.cli.train.watching import watch
 from redraft.cli.verb import Sections, Verb
 
@@ -83,4 +84,5 @@ def _takes_words(name: str) -> type[Verb]:
 
 for _verb in (sft, reward, ppo, dpo):
     app.command(cls=_takes_words(_verb.__name__), context_settings={"ignore_unknown_options": True})(_verb)
+app.command("self", cls=Verb)(self_)
 app.command(cls=Verb)(watch)

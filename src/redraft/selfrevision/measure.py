@@ -1,0 +1,179 @@
+"""What held-out chains came to, task by task, and what as many tokens of single answers came to.
+
+A chain is judged by its task's check, never by what the model says of it. The control is the adapter that
+answers, without criticism: it answers each prompt as often as fits into the tokens of the chains, and the
+answer that it gives most often is its vote.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from redraft import stats
+from redraft.chain import Chain
+from redraft.evaluation.diagnosis.figures import Changes
+from redraft.selfrevision.lessons import passes
+from redraft.selfrevision.tasks.task import Task, plain
+from redraft.stats import Estimate, Judged
+
+HEAD = (
+    "task",
+    "answer 0",
+    "final",
+    "gain",
+    "wrong → right",
+    "right → wrong",
+    "verdicts",
+    "unknown",
+    "tokens",
+)
+VOTED = ("task", "final", "tokens", "vote", "tokens", "final − vote", "p")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the chains of a task came to, one entry a prompt, in the order of their ids.
+
+    Attributes:
+        first: Whether answer 0 is right.
+        final: Whether the answer of the chain is right.
+        judged: The verdicts on answer 0.
+        unknown: Verdicts on answer 0 that said neither.
+        tokens: Generated tokens.
+    """
+
+    first: tuple[bool, ...]
+    final: tuple[bool, ...]
+    judged: tuple[Judged, ...]
+    unknown: int
+    tokens: tuple[int, ...]
+
+    @classmethod
+    def of(cls, task: Task, chains: Sequence[Chain]) -> Outcome:
+        """Judge the chains of a task."""
+        first = [passes(task, chain, chain.steps[0].answer) for chain in chains]
+        verdicts = [chain.steps[0].verdict for chain in chains]
+        return cls(
+            tuple(first),
+            tuple(passes(task, chain, chain.answer) for chain in chains),
+            tuple(stats.judged([each]) for each in zip(verdicts, first, strict=True)),
+            verdicts.count("unknown"),
+            tuple(chain.usage.completion_tokens for chain in chains),
+        )
+
+    @cached_property
+    def changes(self) -> Changes:
+        """From answer 0 to the final answer, by prompt."""
+        pairs = zip(self.first, self.final, strict=True)
+        return Changes(tuple((*pair, prompt) for prompt, pair in enumerate(pairs)))
+
+    @cached_property
+    def gain(self) -> Estimate:
+        """Points that revising adds to answer 0."""
+        return self.changes.decision.gain.times(100)
+
+    @cached_property
+    def verdicts(self) -> Estimate:
+        """Balanced accuracy of the verdicts on answer 0, in per cent: accepting everything is 50."""
+        return stats.balanced(self.judged).times(100)
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What so many answers to each prompt came to, one entry a prompt, in the order of their ids."""
+
+    samples: int
+    right: tuple[bool, ...]
+    tokens: tuple[int, ...]
+
+    @classmethod
+    def of(cls, task: Task, answers: Sequence[Chain]) -> Votes:
+        """Count answers of a task. Those with the same id before `#` answer the same prompt."""
+        grouped: dict[str, list[Chain]] = {}
+        for chain in sorted(answers, key=_place):
+            grouped.setdefault(_place(chain)[0], []).append(chain)
+        right, tokens = [], []
+        for chains in grouped.values():
+            [(voted, _)] = Counter(plain(chain.answer) for chain in chains).most_common(1)
+            right.append(passes(task, chains[0], voted))
+            tokens.append(sum(chain.usage.completion_tokens for chain in chains))
+        return cls(len(answers) // len(grouped), tuple(right), tuple(tokens))
+
+
+def _place(chain: Chain) -> tuple[str, int]:
+    name, _, number = chain.id.rpartition("#")
+    return name, int(number)
+
+
+def by_task(chains: Iterable[Chain]) -> Mapping[str, list[Chain]]:
+    """Return the chains of each task, in the order of their ids."""
+    found: dict[str, list[Chain]] = {}
+    for chain in sorted(chains, key=lambda chain: chain.id):
+        found.setdefault(chain.meta["task"], []).append(chain)
+    return found
+
+
+def ballots(revised: Sequence[Chain]) -> Iterator[Chain]:
+    """Yield each prompt of a task as often as the control may answer it for the tokens of the chains."""
+    of_one = sum(chain.steps[0].usage.completion_tokens for chain in revised)
+    total = sum(chain.usage.completion_tokens for chain in revised)
+    for chain in revised:
+        for number in range(max(1, math.ceil(total / max(of_one, 1)))):
+            yield Chain(id=f"{chain.id}#{number}", prompt=chain.prompt, meta=chain.meta)
+
+
+def row(name: str, found: Outcome) -> tuple[str, ...]:
+    """Return the cells of `HEAD`."""
+    changes = found.changes
+    return (
+        name,
+        share(found.first),
+        share(found.final),
+        shown(found.gain),
+        f"{changes.fixed} of {changes.wrong}",
+        f"{changes.broken} of {changes.right}",
+        shown(found.verdicts, " %"),
+        str(found.unknown),
+        mean(found.tokens),
+    )
+
+
+def voted_row(name: str, found: Outcome, votes: Votes) -> tuple[str, ...]:
+    """Return the cells of `VOTED`."""
+    return (
+        name,
+        share(found.final),
+        mean(found.tokens),
+        f"{share(votes.right)}, of {votes.samples}",
+        mean(votes.tokens),
+        shown(stats.difference(votes.right, found.final).times(100)),
+        f"{stats.mcnemar(votes.right, found.final):.2g}",
+    )
+
+
+def share(hits: Sequence[bool]) -> str:
+    """Return a share in per cent with its interval."""
+    return shown(stats.proportion(sum(hits), len(hits)).times(100), " %")
+
+
+def shown(found: Estimate, unit: str = "") -> str:
+    """Return an estimate with its interval, where it has one."""
+    if math.isnan(found.value):
+        return "none to count"
+    interval = "" if math.isnan(found.low) else f" ({found.low:.1f} to {found.high:.1f})"
+    return f"{found.value:.1f}{unit}{interval}"
+
+
+def mean(tokens: Sequence[int]) -> str:
+    """Return the mean of counts."""
+    return f"{sum(tokens) / len(tokens):.0f}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,0 +1,240 @@
+"""The road from a base model to one that checks and revises its own answers, in stages that resume.
+
+Two adapters on one base: one answers, the other criticises and revises. So what criticism teaches costs the
+first answer nothing. Each stage is a verb of redraft on files in one folder, and each such file knows how it
+was made: the same call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from redraft.chain import Chain, read_jsonl, write_jsonl
+from redraft.collect.read.inputs import licensed_records
+from redraft.engines.load import model_of
+from redraft.files import locked
+from redraft.generate.instructions.tasks import SHIPPED
+from redraft.jobs.provenance import Provenance, RunFile
+from redraft.runs.answers import answer_file
+from redraft.selfrevision import lessons, measure
+from redraft.selfrevision.measure import Outcome, Votes
+from redraft.selfrevision.tasks.task import Task
+from redraft.train.api import train_sft
+
+LONGEST_ANSWER = 64
+"""Tokens of an answer to an exercise; the longest right one has about 40."""
+LONGEST_EVERYDAY = 320
+"""Tokens of an answer to an everyday prompt."""
+FEWEST_EVERYDAY = 400
+"""Answers to everyday prompts to learn from."""
+LONGEST_CHAIN = 512
+"""Tokens of a chain; the longest feedback has about 200."""
+REVISIONS = 1
+"""As learnt: a second criticism would repeat the work of the first."""
+DRAFTING = 1.0
+"""Temperature of the drafts to criticise: the model's own faults, and more of them than when greedy."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is learnt and tested.
+
+    Attributes:
+        answers: Exercises a task to learn answers from.
+        drafts: Exercises a task to draft, criticise and revise.
+        held_out: Exercises a task to test on, in wordings that nothing was trained on.
+        answer_steps: Optimizer steps on answers.
+        chain_steps: Optimizer steps on chains.
+    """
+
+    answers: int = 1600
+    drafts: int = 700
+    held_out: int = 300
+    answer_steps: int = 300
+    chain_steps: int = 600
+
+
+@dataclass(frozen=True)
+class Road:
+    """A run.
+
+    Attributes:
+        folder: Where its files are.
+        tasks: What is learnt.
+        everyday: A file of prompts outside all tasks, or None for redraft's own. The model's own answers to
+            them keep it as it was, and teach the critic to say that it does not know.
+        model: The base.
+    """
+
+    folder: Path
+    tasks: Sequence[Task]
+    everyday: Path | None = None
+    scale: Scale = Scale()
+    model: str = "default"
+    seed: int = 1
+    parallel: int = 8
+
+    @property
+    def answering(self) -> str:
+        """The reference of the base with the adapter that answers."""
+        return f"{self.model}+{self.path('answers.gguf')}"
+
+    @property
+    def revising(self) -> str:
+        """The reference of the base with both adapters."""
+        return f"{self.answering}@answer+{self.path('critic.gguf')}@revise"
+
+    def path(self, name: str) -> Path:
+        """Return a file of the run."""
+        return self.folder / name
+
+    def walk(self) -> None:
+        """Do all stages that are not done.
+
+        Raises:
+            OutputError: The folder holds a run of another kind.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.path(".lock")):
+            self._record()
+            self._make()
+            self._test()
+
+    def _record(self) -> None:
+        """Say in the folder how its files are made, or refuse files that were made in another way."""
+        record = RunFile(
+            self.path("road"),
+            elsewhere="to another folder",
+            start_over=f"delete {self.folder} to start over",
+        )
+        config = {"model": model_of(self.model), "seed": self.seed, **asdict(self.scale)}
+        made = Provenance(
+            "train self", {**config, "tasks": [task.name for task in self.tasks]}, self.everyday
+        )
+        begun = record.path.exists()
+        if begun:
+            record.check(made)
+        record.begin(made, resume=begun)
+
+    def _make(self) -> None:
+        """Learn answers, draft, and learn to criticise and revise the drafts."""
+        self._write("exercises.jsonl", self._exercises("answers", self.scale.answers))
+        self._write("asked.jsonl", self._exercises("drafts", self.scale.drafts))
+        self._write("held-out.jsonl", self.held_out())
+        self._write("outside.jsonl", self._outside())
+        everyday = self.path("outside.jsonl")
+        self.answer(everyday, "everyday.jsonl", self.model, most=LONGEST_EVERYDAY, mode="prompted")
+        self._write("answers.jsonl", self._answers())
+        self._train("answers", self.scale.answer_steps)
+        self.answer(self.path("asked.jsonl"), "drafted.jsonl", self.answering, temperature=DRAFTING)
+        self._write("chains.jsonl", self._chains())
+        self._train("critic", self.scale.chain_steps, data="chains.jsonl")
+
+    def _test(self) -> None:
+        """Answer and revise what is held out, and answer it as often as that takes in tokens."""
+        self.answer(
+            self.path("held-out.jsonl"),
+            "revised.jsonl",
+            self.revising,
+            most=LONGEST_CHAIN,
+            temperature=0.0,
+            max_revisions=REVISIONS,
+        )
+        self._write("ballots.jsonl", self._ballots())
+        self.answer(self.path("ballots.jsonl"), "voted.jsonl", self.answering)
+
+    def report(self) -> str:
+        """Return what the held-out exercises came to, as Markdown."""
+        revised, voted = (measure.by_task(read_jsonl(self.path(f"{n}.jsonl"))) for n in ("revised", "voted"))
+        found = {task: Outcome.of(task, revised[task.name]) for task in self.tasks}
+        votes = {task: Votes.of(task, voted[task.name]) for task in self.tasks}
+        first = (measure.row(task.name, each) for task, each in found.items())
+        second = (measure.voted_row(task.name, each, votes[task]) for task, each in found.items())
+        return f"{measure.table(measure.HEAD, first)}\n\n{measure.table(measure.VOTED, second)}"
+
+    def held_out(self) -> list[Chain]:
+        """Return the exercises to test on."""
+        return [
+            chain for task in self.tasks for chain in lessons.held_out(task, self.scale.held_out, self.seed)
+        ]
+
+    def answer(
+        self,
+        asked: Path,
+        to: str,
+        model: str,
+        *,
+        most: int = LONGEST_ANSWER,
+        temperature: float = 0.7,
+        max_revisions: int = 0,
+        mode: Any = "native",
+    ) -> None:
+        """Let a model answer a file of prompts, as `redraft answer` does."""
+        answer_file(
+            asked,
+            self.path(to),
+            model=model,
+            mode=mode,
+            seed=self.seed,
+            parallel=self.parallel,
+            temperature=temperature,
+            max_revisions=max_revisions,
+            max_tokens=most,
+        )
+
+    def _exercises(self, part: str, count: int) -> Iterator[Chain]:
+        apart = {lessons.key(chain) for chain in self.held_out()}
+        for task in self.tasks:
+            yield from lessons.training(task, part, count, self.seed, apart)
+
+    def _outside(self) -> Iterator[Chain]:
+        """Yield the everyday prompts, each as often as makes `FEWEST_EVERYDAY`."""
+        found = list(licensed_records(self.everyday or SHIPPED))
+        for number in range(ceil(FEWEST_EVERYDAY / len(found))):
+            for chain in found:
+                yield Chain(id=f"everyday/{chain.id}/{number}", prompt=chain.prompt)
+
+    def _answers(self) -> Iterator[Chain]:
+        by_name = {task.name: task for task in self.tasks}
+        for chain in read_jsonl(self.path("exercises.jsonl")):
+            yield lessons.answered(by_name[chain.meta["task"]], chain)
+        yield from self._everyday()
+
+    def _everyday(self) -> Iterator[Chain]:
+        """Yield the everyday prompts with whole answers."""
+        for chain in read_jsonl(self.path("everyday.jsonl")):
+            if chain.steps and chain.steps[0].complete:
+                yield chain
+
+    def _chains(self) -> Iterator[Chain]:
+        drafted = list(read_jsonl(self.path("drafted.jsonl")))
+        for task in self.tasks:
+            own = sorted(
+                (each for each in drafted if each.meta["task"] == task.name), key=lambda each: each.id
+            )
+            yield from lessons.chains_on(task, own)
+        yield from map(lessons.unchecked, self._everyday())
+
+    def _ballots(self) -> Iterator[Chain]:
+        for chains in measure.by_task(read_jsonl(self.path("revised.jsonl"))).values():
+            yield from measure.ballots(chains)
+
+    def _write(self, name: str, chains: Iterable[Chain]) -> None:
+        if not self.path(name).exists():
+            write_jsonl(self.path(name), list(chains))
+
+    def _train(self, name: str, steps: int, data: str = "") -> None:
+        if not self.path(f"{name}.gguf").exists():
+            train_sft(
+                "self",
+                model_name_or_path=self.model,
+                data_path=[str(self.path(data or f"{name}.jsonl"))],
+                output_dir=str(self.path(name)),
+                gguf=str(self.path(f"{name}.gguf")),
+                max_steps=steps,
+                seed=self.seed,
+            )

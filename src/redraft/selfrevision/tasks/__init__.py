@@ -1,0 +1,33 @@
+"""The tasks that redraft ships, and those of a module of the user's."""
+
+from __future__ import annotations
+
+from redraft.errors import UsageError
+from redraft.selfrevision.tasks.calendar import AFTER
+from redraft.selfrevision.tasks.numbers import ADD, CONVERT, SUBTRACT
+from redraft.selfrevision.tasks.task import Task
+from redraft.selfrevision.tasks.words import BACKWARDS, COUNT, LETTERS, SENTENCE, SORT
+from redraft.verify.function import imported
+
+TASKS = {
+    task.name: task for task in (ADD, SUBTRACT, CONVERT, AFTER, COUNT, LETTERS, BACKWARDS, SORT, SENTENCE)
+}
+
+
+def find_task(name: str) -> Task:
+    """Return a shipped task by its name, or `python:module.TASK`.
+
+    Raises:
+        UsageError: There is none.
+        CheckError: The module does not load.
+    """
+    hint = f"The tasks: {', '.join(TASKS)}; or python:module.TASK (docs/self.md)."
+    if name in TASKS:
+        return TASKS[name]
+    module, _, attribute = name.removeprefix("python:").rpartition(".")
+    if not name.startswith("python:") or not module:
+        raise UsageError(f"there is no task {name!r}.", hint=hint)
+    found = getattr(imported(module, name.removeprefix("python:")), attribute, None)
+    if not isinstance(found, Task):
+        raise UsageError(f"{name}: {attribute} is {type(found).__name__}, and no Task.", hint=hint)
+    return found

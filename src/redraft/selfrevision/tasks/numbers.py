@@ -1,0 +1,180 @@
+"""Sums, differences and units: what is worked out column by column."""
+
+from __future__ import annotations
+
+from random import Random
+
+from redraft.selfrevision.tasks.task import Task, Values, equal_to
+
+
+def spoiled_number(number: int, rng: Random) -> str:
+    """Return a number with a carry too many or too few, another digit, two exchanged, or one left out."""
+    digits = list(str(number))
+    place = rng.randrange(len(digits))
+    kind = rng.choice(("carry", "carry", "carry", "digit", "exchange", "drop"))
+    if kind == "carry":
+        return str(abs(number + rng.choice((-1, 1)) * 10 ** rng.randrange(len(digits))))
+    if kind == "digit":
+        digits[place] = str(rng.randint(0, 9))
+    elif kind == "exchange":
+        other = place - 1 if place else min(1, len(digits) - 1)
+        digits[place], digits[other] = digits[other], digits[place]
+    elif len(digits) > 1:
+        del digits[place]
+    return str(int("".join(digits)))
+
+
+def _sum(values: Values) -> str:
+    return str(values["a"] + values["b"])
+
+
+def _columns_of_sum(values: Values) -> str:
+    columns, carry = [], 0
+    for x, y in zip(reversed(str(values["a"])), reversed(str(values["b"])), strict=True):
+        total = int(x) + int(y) + carry
+        columns.append(f"{x}+{y}{'+1' if carry else ''}={total}")
+        carry = total // 10
+    return ", ".join(columns)
+
+
+ADD = Task(
+    name="add",
+    wordings=(
+        "What is {a} + {b}?",
+        "Add {a} and {b}.",
+        "How much is {a} plus {b}?",
+        "{a} + {b} = ?",
+        "Calculate {a} + {b}.",
+        "What do you get when you add {a} and {b}?",
+        "Sum: {a} and {b}.",
+        "What is the sum of {a} and {b}?",
+        "Compute the sum {a} + {b}.",
+        "Please add {b} to {a}.",
+        "I have {a} points and win {b} more. How many points do I have?",
+        "What's {a} plus {b}?",
+        "Find {a} + {b}.",
+        "Tell me the total of {a} and {b}.",
+        "{a} plus {b} equals what?",
+        "Work out {a} + {b}.",
+        "Can you add {a} and {b} for me?",
+        "What does {a} + {b} come to?",
+        "A shop sold {a} pens in May and {b} in June. How many in all?",
+        "Give me the result of {a} + {b}.",
+    ),
+    draw=lambda rng: {"a": rng.randint(1000, 9999), "b": rng.randint(1000, 9999)},
+    right=_sum,
+    spoil=lambda values, rng: spoiled_number(int(_sum(values)), rng),
+    judge=equal_to(_sum, _columns_of_sum),
+)
+
+
+def _difference(values: Values) -> str:
+    return str(values["a"] - values["b"])
+
+
+def _columns_of_difference(values: Values) -> str:
+    columns, borrow = [], 0
+    for x, y in zip(reversed(str(values["a"])), reversed(str(values["b"]).zfill(5)), strict=True):
+        top = int(x) - borrow
+        borrow = int(top < int(y))
+        columns.append(_column(int(x), int(y), top, borrow))
+    return ", ".join(columns)
+
+
+def _column(x: int, y: int, top: int, borrow: int) -> str:
+    raised = top + 10 * borrow
+    start = f"{x}-1={top}, " if top != x else ""
+    return f"{start}{raised}-{y}={raised - y}{' borrow' if borrow else ''}"
+
+
+def _two_of_five_digits(rng: Random) -> Values:
+    low, high = sorted(rng.sample(range(1000, 100_000), 2))
+    return {"a": max(high, 10_000), "b": low} if max(high, 10_000) > low else _two_of_five_digits(rng)
+
+
+SUBTRACT = Task(
+    name="subtract",
+    wordings=(
+        "What is {a} - {b}?",
+        "Subtract {b} from {a}.",
+        "How much is {a} minus {b}?",
+        "{a} - {b} = ?",
+        "Calculate {a} - {b}.",
+        "What do you get when you take {b} from {a}?",
+        "What is the difference between {a} and {b}?",
+        "Compute {a} - {b}.",
+        "Please take {b} away from {a}.",
+        "I had {a} coins and spent {b}. How many are left?",
+        "What's {a} minus {b}?",
+        "Find {a} - {b}.",
+        "What is {a} − {b}?",
+        "{a} minus {b} equals what?",
+        "Work out {a} - {b}.",
+        "Can you subtract {b} from {a} for me?",
+        "What does {a} - {b} come to?",
+        "A tank holds {a} litres and {b} are used. How many remain?",
+        "Give me the result of {a} - {b}.",
+        "How much more is {a} than {b}?",
+    ),
+    draw=_two_of_five_digits,
+    right=_difference,
+    spoil=lambda values, rng: spoiled_number(int(_difference(values)), rng),
+    judge=equal_to(_difference, _columns_of_difference),
+)
+
+UNITS = {"days": ("hours", 24), "hours": ("minutes", 60), "feet": ("inches", 12), "weeks": ("hours", 168)}
+_SIZES = {"days": (11, 99), "hours": (11, 99), "feet": (21, 199), "weeks": (3, 29)}
+
+
+def _length(rng: Random) -> Values:
+    large = rng.choice(sorted(_SIZES))
+    small, each = UNITS[large]
+    return {"x": rng.randint(*_SIZES[large]), "large": large, "y": rng.randint(1, each - 1), "small": small}
+
+
+def _in_small(values: Values) -> str:
+    return str(values["x"] * UNITS[values["large"]][1] + values["y"])
+
+
+def _products(values: Values) -> str:
+    """Return the larger number taken apart by its digits, each multiplied, and all added."""
+    x, y, each = values["x"], values["y"], UNITS[values["large"]][1]
+    parts = [int(digit) * 10**place for place, digit in enumerate(reversed(str(x)))][::-1]
+    parts = [part for part in parts if part]
+    total, steps = 0, []
+    for part in parts:
+        steps.append(f"{part}*{each}={part * each}")
+        steps += [f"{total}+{part * each}={total + part * each}"] if total else []
+        total += part * each
+    return ", ".join((*steps, f"{total}+{y}={total + y}"))
+
+
+CONVERT = Task(
+    name="units",
+    wordings=(
+        "How many {small} are {x} {large} and {y} {small}?",
+        "Convert {x} {large} and {y} {small} to {small}.",
+        "{x} {large} {y} {small} in {small}?",
+        "Express {x} {large} and {y} {small} in {small}.",
+        "What is {x} {large} and {y} {small} in {small}?",
+        "How many {small} make up {x} {large} and {y} {small}?",
+        "Change {x} {large} and {y} {small} into {small}.",
+        "Give {x} {large} {y} {small} as {small} only.",
+        "I have {x} {large} and {y} {small}. How many {small} is that?",
+        "Turn {x} {large} and {y} {small} into {small}.",
+        "Write {x} {large} and {y} {small} in {small}.",
+        "In {small}, how much are {x} {large} and {y} {small}?",
+        "How many {small} in {x} {large} plus {y} {small}?",
+        "Total {small} of {x} {large} and {y} {small}?",
+        "Please convert to {small}: {x} {large}, {y} {small}.",
+        "What do {x} {large} and {y} {small} come to in {small}?",
+        "Tell me {x} {large} and {y} {small} in {small}.",
+        "{x} {large} and {y} {small} equal how many {small}?",
+        "Could you put {x} {large} and {y} {small} into {small}?",
+        "Something measures {x} {large} and {y} {small}. Say it in {small}.",
+    ),
+    draw=_length,
+    right=_in_small,
+    spoil=lambda values, rng: spoiled_number(int(_in_small(values)), rng),
+    judge=equal_to(_in_small, _products),
+)

@@ -1,0 +1,106 @@
+"""Tasks: prompts by chance, exact checks, and work that leads to the right answer."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from redraft.errors import RedraftError
+from redraft.selfrevision.tasks import TASKS, find_task
+from redraft.selfrevision.tasks.calendar import AFTER
+from redraft.selfrevision.tasks.numbers import ADD, CONVERT, SUBTRACT
+from redraft.selfrevision.tasks.task import Judged, Task
+from redraft.selfrevision.tasks.words import BACKWARDS, COUNT, LETTERS, SENTENCE, SORT
+
+EVERY = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+
+
+@EVERY
+def test_twenty_wordings_take_the_values_and_nothing_else(task: Task) -> None:
+    rng = Random(1)
+    values = task.draw(rng)
+    asked = {wording.format(**values) for wording in task.wordings}
+    assert len(asked) == 20
+    assert not any("{" in each for each in asked)
+
+
+@EVERY
+def test_a_right_answer_passes_and_nearly_all_spoiled_ones_do_not(task: Task) -> None:
+    rng = Random(2)
+    drawn = [task.draw(rng) for _ in range(300)]
+    assert all(task.judge(values, task.right(values)).passed for values in drawn)
+    assert sum(task.judge(values, task.spoil(values, rng)).passed for values in drawn) < 20
+
+
+@EVERY
+def test_feedback_ends_with_a_comparison_that_fits(task: Task) -> None:
+    rng = Random(3)
+    values = task.draw(rng)
+    assert task.judge(values, task.right(values)).text.endswith(": the same.")
+    assert ": different." in task.judge(values, "no idea").text
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "right", "work"),
+    [
+        (ADD, {"a": 4171, "b": 3946}, "8117", "1+6=7, 7+4=11, 1+9+1=11, 4+3+1=8"),
+        (SUBTRACT, {"a": 48213, "b": 9876}, "38337", "13-6=7 borrow, 1-1=0, 10-7=3 borrow"),
+        (CONVERT, {"x": 37, "large": "days", "y": 5, "small": "hours"}, "893", "30*24=720, 7*24=168"),
+        (AFTER, {"day": 3, "month": "March", "days": 45}, "17 April", "March has 31, 48-31=17"),
+        (COUNT, {"words": "river stone cat"}, "3", "1 river 2 stone 3 cat"),
+        (LETTERS, {"letter": "o", "word": "moonboat"}, "3", "m o (1) o (2) n b o (3) a t has 3 o"),
+        (BACKWARDS, {"word": "lamp"}, "pmal", "1 l 2 a 3 m 4 p; 4 p 3 m 2 a 1 l"),
+        (SORT, {"words": "dog ant cat"}, "ant cat dog", "dog 4 ant 1 cat 3; 1 ant, left dog 4 cat 3"),
+        (SENTENCE, {"length": 6, "keyword": "cat"}, "", "3 sat"),
+    ],
+)
+def test_the_work_is_shown(task: Task, values: dict[str, object], right: str, work: str) -> None:
+    answer = "A cat sat there all day." if task is SENTENCE else right
+    found = task.judge(values, answer)
+    assert found.passed
+    assert work in found.text
+    assert task is SENTENCE or task.right(values) == right
+
+
+def test_dates_agree_with_the_calendar() -> None:
+    rng = Random(4)
+    for _ in range(100):
+        values = AFTER.draw(rng)
+        start = dt.datetime.strptime(f"{values['day']} {values['month']} 2023", "%d %B %Y").date()  # noqa: DTZ007
+        end = start + dt.timedelta(values["days"])
+        assert AFTER.right(values) == f"{end.day} {end:%B}"
+        assert f", so {end.day} {end:%B}, and" in AFTER.judge(values, "?").text
+
+
+def test_a_sentence_counts_words_and_needs_its_keyword() -> None:
+    values = {"length": 6, "keyword": "cat"}
+    assert SENTENCE.judge(values, "The cat sat by the fire.") == Judged(
+        "1 The 2 cat (found) 3 sat 4 by 5 the 6 fire., so 6 words with cat, "
+        "and asked for are 6 words with cat: the same.",
+        passed=True,
+    )
+    assert not SENTENCE.judge(values, "The cats sat by the fire.").passed
+    assert not SENTENCE.judge(values, "The cat sat by fire.").passed
+
+
+def test_a_task_of_a_module_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = "from redraft.selfrevision.tasks.numbers import ADD as SUMS"
+    (tmp_path / "own_tasks.py").write_text(own)
+    assert find_task("python:own_tasks.SUMS") is ADD
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("adding", "there is no task 'adding'"),
+        ("python:redraft.ids.derived_seed", "derived_seed is function, and no Task"),
+        ("python:nowhere.TASK", "there is no module 'nowhere'"),
+    ],
+)
+def test_what_is_no_task_is_named(name: str, message: str) -> None:
+    with pytest.raises(RedraftError, match=message):
+        find_task(name)
