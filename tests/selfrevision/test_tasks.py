@@ -46,8 +46,14 @@ def test_feedback_ends_with_a_comparison_that_fits(task: Task) -> None:
 @pytest.mark.parametrize(
     ("task", "values", "right", "work"),
     [
-        (ADD, {"a": 4171, "b": 3946}, "8117", "1+6=7, 7+4=11, 1+9+1=11, 4+3+1=8"),
-        (SUBTRACT, {"a": 48213, "b": 9876}, "38337", "13-6=7 borrow, 1-1=0, 10-7=3 borrow"),
+        (ADD, {"a": 5867, "b": 5867}, "11734", "5+5+1=11 [1734], 1 [11734], so 11734"),
+        (ADD, {"a": 4171, "b": 3946}, "8117", "1+6=7 [7], 7+4=11 [17], 1+9+1=11 [117], 4+3+1=8 [8117]"),
+        (
+            SUBTRACT,
+            {"a": 48213, "b": 9876},
+            "38337",
+            "3+10-6=7 borrow [7], 1+10-1-7=3 borrow [37], 2+10-1-8=3 borrow [337]",
+        ),
         (CONVERT, {"x": 37, "large": "days", "y": 5, "small": "hours"}, "893", "30*24=720, 7*24=168"),
         (AFTER, {"day": 3, "month": "March", "days": 45}, "17 April", "March has 31, 48-31=17"),
         (COUNT, {"words": "river stone cat"}, "3", "1 river 2 stone 3 cat"),

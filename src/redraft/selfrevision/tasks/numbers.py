@@ -29,12 +29,16 @@ def _sum(values: Values) -> str:
 
 
 def _columns_of_sum(values: Values) -> str:
-    columns, carry = [], 0
+    """Return the columns from the right, each with the digits so far: a small model cannot gather them at the
+    end.
+    """
+    columns, carry, digits = [], 0, ""
     for x, y in zip(reversed(str(values["a"])), reversed(str(values["b"])), strict=True):
         total = int(x) + int(y) + carry
-        columns.append(f"{x}+{y}{'+1' if carry else ''}={total}")
+        digits = f"{total % 10}{digits}"
+        columns.append(f"{x}+{y}{'+1' if carry else ''}={total} [{digits}]")
         carry = total // 10
-    return ", ".join(columns)
+    return ", ".join((*columns, f"1 [1{digits}]") if carry else columns)
 
 
 ADD = Task(
@@ -73,18 +77,15 @@ def _difference(values: Values) -> str:
 
 
 def _columns_of_difference(values: Values) -> str:
-    columns, borrow = [], 0
+    """Return the columns from the right, each with the digits so far."""
+    columns, borrowed, digits = [], 0, ""
     for x, y in zip(reversed(str(values["a"])), reversed(str(values["b"]).zfill(5)), strict=True):
-        top = int(x) - borrow
-        borrow = int(top < int(y))
-        columns.append(_column(int(x), int(y), top, borrow))
+        left = int(x) - borrowed - int(y)
+        less, borrowed = "-1" if borrowed else "", int(left < 0)
+        digits = f"{left % 10}{digits}"
+        raised, lends = ("+10", " borrow") if borrowed else ("", "")
+        columns.append(f"{x}{raised}{less}-{y}={left % 10}{lends} [{digits}]")
     return ", ".join(columns)
-
-
-def _column(x: int, y: int, top: int, borrow: int) -> str:
-    raised = top + 10 * borrow
-    start = f"{x}-1={top}, " if top != x else ""
-    return f"{start}{raised}-{y}={raised - y}{' borrow' if borrow else ''}"
 
 
 def _two_of_five_digits(rng: Random) -> Values:
