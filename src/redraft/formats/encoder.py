@@ -28,6 +28,7 @@ from redraft.formats import Objective, TrainingFormat
 from redraft.formats.read.records import RawRecord
 from redraft.formats.render.loss_mask import Span, first_alone, learns_later
 from redraft.formats.render.spans import check, leaves_answers, spans_of
+from redraft.formats.selfee import escape, feedback_heading
 from redraft.formats.vocabulary import OPEN, Tokens, Vocabulary
 from redraft.formats.write import Unfit, to_preference
 
@@ -192,12 +193,15 @@ class Encoder:
         except RecordError as error:
             return Skipped(error.message)
 
-    def prompt(self, prompt: Prompt) -> NDArray[np.uint32] | Skipped:
-        """Return the tokens of a prompt up to where the model writes, or why there are none."""
+    def prompt(self, prompt: Prompt, begun: str = "") -> NDArray[np.uint32] | Skipped:
+        """Return the tokens of a prompt up to where the model writes, or why there are none.
+
+        `begun` is the text of the reply before that.
+        """
         chain = Chain(prompt=prompt, steps=(Step(answer="a"),))
         try:
             draft = _draft(spans_of(chain, self.format, "answer", self.vocabulary.template), self.vocabulary)
-            ids = self.vocabulary.encode(draft.text[: draft.borders[-1]]).ids
+            ids = self.vocabulary.encode(draft.text[: draft.borders[-1]] + begun).ids
         except RecordError as error:
             return Skipped(error.message)
         first = self.vocabulary.first
@@ -301,8 +305,19 @@ def _inside(tokens: Tokens, start: int, end: int) -> Place:
     return first, max(first, int(np.searchsorted(tokens.ends, end, "right")))
 
 
+NOT_GIVEN = "no first answer to criticise"
+
+
+def begun(chain: Chain) -> str:
+    """Return what a chain has before its first feedback: answer 0 and the heading."""
+    return escape(chain.steps[0].answer) + feedback_heading(1)
+
+
 class PromptEncoder(Encoder):
-    """Turn chains into the tokens of their prompts. Answers are not read. An encoder can be pickled."""
+    """Turn chains into the tokens of their prompts. Answers are not read, unless the first ones are given.
+
+    An encoder can be pickled.
+    """
 
     wanted = 'A record is {"instruction": "…"}, or a conversation.'
 
@@ -312,19 +327,29 @@ class PromptEncoder(Encoder):
         format: TrainingFormat,  # noqa: A002  (the option's name)
         max_length: int,
         room: int,
+        *,
+        given: bool = False,
     ) -> None:
-        """Read the tokenizer, as `Encoder` does. Of `max_length` tokens, `room` are kept for the answer."""
+        """Read the tokenizer, as `Encoder` does.
+
+        Args:
+            room: Tokens of `max_length` that are kept for what the model writes.
+            given: Whether the model goes on after the first answer of a record, with its feedback (selfee).
+        """
         super().__init__(tokenizer, format, "answer", max_length)
-        self._most = max_length - room
+        self._most, self._given = max_length - room, given
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides a prompt's tokens, apart from the code."""
-        return hashlib.sha256(f"prompts {super().fingerprint} {self._most}".encode()).hexdigest()
+        given = " given" if self._given else ""
+        return hashlib.sha256(f"prompts {super().fingerprint} {self._most}{given}".encode()).hexdigest()
 
     def encode(self, chain: Chain) -> Example | Skipped:
         """Return the tokens of a chain's prompt, or why there are none."""
-        ids = self.prompt(chain.prompt)
+        if self._given and not chain.steps:
+            return Skipped(NOT_GIVEN)
+        ids = self.prompt(chain.prompt, begun(chain) if self._given else "")
         if isinstance(ids, Skipped):
             return ids
         return Skipped(NO_ROOM) if len(ids) > self._most else Example(ids, np.zeros(len(ids), np.bool_))

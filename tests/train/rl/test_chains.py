@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from redraft.chain import Chain, Prompt
+from redraft.chain import Chain, Prompt, Step
+from redraft.formats.encoder import Example, PromptEncoder, Skipped
 from redraft.train import SAMPLES
 from redraft.train.rl import algorithm
 from redraft.train.rl.ppo import Experience
@@ -177,3 +178,52 @@ def test_samples_keep_the_score_of_a_chain(tmp_path: Path) -> None:
     again.open(0)
     assert again.kept(0, range(2), [("p", "Add.")] * 2) == (made, found)
     assert again.kept(0, range(2), [("p", "Add!")] * 2) == ([], [])
+
+
+def test_a_given_answer_0_is_criticised_and_revised() -> None:
+    given = RECORD.model_copy(update={"steps": (Step(answer="5"),)})
+    made = written("2 + 2 is 4. Revision is needed.\n### Revision 1:\n4")
+    chain = recorded(given, made, chains=True)
+    assert [step.answer for step in chain.steps] == ["5", "4"]
+    [score] = asyncio.run(scored(Rewards({"is_4": (1.0, is_4)}), [chain], [made], TOKENIZER, given=True))
+    assert (score.reward, score.first, score.opening, score.accepts) == (1, 0, 0, False)
+
+
+def test_prompts_end_where_the_policy_goes_on() -> None:
+    asked = PromptEncoder(TOKENIZER, "selfee", 400, 100, given=True)
+    given = RECORD.model_copy(update={"steps": (Step(answer="5"),)})
+    found = asked.encode(given)
+    assert isinstance(found, Example)
+    assert TOKENIZER.decode(found.ids).endswith("### Answer:\n5\n\n### Feedback 1:\n")
+    assert asked.encode(RECORD) == Skipped("no first answer to criticise")
+    assert asked.fingerprint != PromptEncoder(TOKENIZER, "selfee", 400, 100).fingerprint
+
+
+def test_accepting_everything_earns_as_much_as_rejecting_everything() -> None:
+    firsts = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    for verdict in (0.0, 1.0):
+        assert algorithm.verdict_credits(torch.full_like(firsts, verdict), firsts).mean() == 0.5
+    assert algorithm.verdict_credits(firsts, firsts).mean() == 1
+    assert algorithm.verdict_credits(torch.full_like(firsts, torch.nan), firsts).mean() == 0
+
+
+def test_a_right_verdict_is_credited_to_what_follows_answer_0() -> None:
+    found = [
+        Score(1.0, 1.0, 2, accepts=True),
+        Score(0.0, 0.0, 2, accepts=True),
+        Score(1.0, 1.0, 2, accepts=None),
+        Score(0.0, 0.0, 2, accepts=False),
+    ]
+    batch = returns(*found, verdict_bonus=1.0, algorithm="ppo-trlx")
+    assert batch["returns"][:, 4].tolist() == pytest.approx([2.0, 0.0, 1.0, 1.0])
+    assert batch["returns"][:, 1].tolist() == pytest.approx([1.0, 0.0, 1.0, 0.0])
+
+
+def test_metrics_say_how_right_verdicts_are() -> None:
+    made = policy(chains=True)
+    experience = Experience(made, made.own, size=2, bf16=False)
+    found = [Score(1, 1, 2, accepts=True), Score(0, 0, 2, accepts=True)]
+    experience.complete(prompts(2), responses(5, 5), found)
+    assert (experience.metrics["accepted"], experience.metrics["verdicts"]) == (1.0, 0.5)
+    experience.complete(prompts(2), responses(5, 5), found[:1] * 2)
+    assert "verdicts" not in experience.metrics

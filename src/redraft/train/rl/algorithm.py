@@ -208,6 +208,21 @@ def penalise_missing_eos(scores: Tensor, has_eos: Tensor, penalty: float) -> Ten
     return torch.where(has_eos, _wide(scores), _wide(scores) - penalty)
 
 
+def verdict_credits(accepts: Tensor, firsts: Tensor) -> Tensor:
+    """Return what verdicts on answers 0 are worth: a right one 1/(2P), others nothing.
+
+    P is the share of chains whose answer 0 is right or wrong like this one. So accepting everything is worth
+    a half on average, whatever share is right; the mean is the balanced accuracy, if both kinds are there.
+
+    Args:
+        accepts: 1 for a verdict that accepts, 0 for one that does not, NaN without a verdict: [sequences].
+        firsts: Rewards of answers 0, which are right above 0: [sequences].
+    """
+    right = (firsts > 0).double()
+    share = torch.where(right > 0, right.mean(), 1 - right.mean())
+    return torch.where(accepts == right, 0.5 / share, 0.0)
+
+
 def clip_scores(scores: Tensor, cliprange_reward: float) -> Tensor:
     """Return scores within ±`cliprange_reward`; infinity clips nothing.
 

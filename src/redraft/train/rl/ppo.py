@@ -63,14 +63,14 @@ BETA = (1e-8, 1e8)  # β stays within these, so that one that is driven to an en
 
 _DECIDING = (
     *("model_name_or_path", "format", "algorithm", "num_generations", "num_rollouts", "chunk_size"),
-    *("chains", "max_length", "max_new_tokens", "min_new_tokens", "temperature"),
+    *("chains", "given_answers", "max_length", "max_new_tokens", "min_new_tokens", "temperature"),
 )
 """Settings that decide the first rollout batch. A run that has steps keeps all of its settings."""
 
 
 @dataclass(frozen=True)
 class RolloutPrompt:
-    """A prompt to train on: its record, without answers, and its tokens up to where the model writes."""
+    """A prompt to train on: its record, without answers but a given one, and the tokens before a response."""
 
     record: Chain
     tokens: Tokens
@@ -121,6 +121,7 @@ class Ppo:
             own.target,
             own.stop_kl,
             own.stop_entropy,
+            own.stop_verdicts,
             own.stop_step_kl,
             cut_pays=bool(own.missing_eos_penalty),
             saved=partial(checkpoints, folder),
@@ -234,7 +235,8 @@ class Ppo:
             return None
         pairs = zip(asked, written, strict=True)
         records = [recorded(each.record, response, chains=self.own.chains) for each, response in pairs]
-        judged = await unless_stopped(scored(self.reward, records, written, self._tokenizer))
+        judging = scored(self.reward, records, written, self._tokenizer, given=self.own.given_answers)
+        judged = await unless_stopped(judging)
         return (written, judged) if judged else None
 
     # 4. Updates. (3 is `Experience`, below.)
@@ -368,10 +370,13 @@ class Experience:
         ended = torch.tensor([each.ended for each in responses])
         finals, firsts = torch.tensor([(each.reward, each.first) for each in scores], dtype=torch.float64).T
         openings = torch.tensor([each.opening for each in scores])
+        said = [math.nan if each.accepts is None else float(each.accepts) for each in scores]
+        accepts = torch.tensor(said, dtype=torch.float64)
         later = mask & (torch.arange(mask.shape[1]) >= openings[:, None])
         seen, ref = self._seen(batch["input_ids"], batch["starts"], mask)
         begins, in_loss = not self._moments.count, own.algorithm == "grpo"
-        parts = self._parts(finals, firsts, ended, mask, later)
+        verdicts = algorithm.verdict_credits(accepts, firsts) * own.verdict_bonus
+        parts = self._parts(finals, firsts, verdicts, ended, mask, later)
         # Scores and the price of KL are the rewards of tokens. That of answer 0 may be its own.
         first_price = self.beta if own.first_kl_coef is None else own.first_kl_coef
         prices = 0.0 if in_loss else torch.where(later, self.beta, first_price)
@@ -386,15 +391,15 @@ class Experience:
             advantages, returns = self._of_each(rewards, seen.values, parts, lam=own.lam)
             if own.algorithm != "ppo-trlx":  # whose advantages are whitened later, in each minibatch
                 advantages = algorithm.whiten(advantages, mask)
-        said = [each.log_probs or (math.nan,) * len(each.tokens) for each in responses]
-        flat = torch.tensor(list(itertools.chain.from_iterable(said)))
+        reported = [each.log_probs or (math.nan,) * len(each.tokens) for each in responses]
+        flat = torch.tensor(list(itertools.chain.from_iterable(reported)))
         drawn = torch.full(mask.shape, math.nan).masked_scatter(mask, flat)  # NaN: the sampler did not say
         weights = mask.float()  # what each token counts, because the sampler drew it
         if own.algorithm != "ppo-trlx" and (most := own.importance_sampling_clip_max):
             weights = algorithm.importance_weights(seen.log_probs, drawn, mask & ~drawn.isnan(), most)
         self.metrics = {
             **metrics.of_scores(scores, finals, ended, mask),
-            **(metrics.of_chains(finals, firsts, openings, mask) if own.chains else {}),
+            **(metrics.of_chains(finals, firsts, accepts, openings, mask) if own.chains else {}),
             "beta": self.beta,
             **metrics.of_policy(seen, ref, mask),
             **metrics.of_sampler(seen.log_probs, drawn, mask),
@@ -441,7 +446,13 @@ class Experience:
         return float(algorithm.masked_mean(algorithm.kl_k3(before, now, mask), mask))
 
     def _parts(
-        self, finals: Tensor, firsts: Tensor, ended: Tensor, mask: Tensor, later: Tensor
+        self,
+        finals: Tensor,
+        firsts: Tensor,
+        verdicts: Tensor,
+        ended: Tensor,
+        mask: Tensor,
+        later: Tensor,
     ) -> list[Part]:
         """Return what is credited by itself: an answer; with a bonus, answer 0 and what follows.
 
@@ -454,12 +465,12 @@ class Experience:
         self._first_std = self._first_std or self._moments.std
         scale = {"none": 1.0, "running": self._moments.std, "ref": self._first_std}[own.scale_reward]
         shaped = clipped / scale
-        if not own.revision_bonus:
+        if not (own.revision_bonus or own.verdict_bonus):
             return [Part(mask, shaped)]
         alone = algorithm.clip_scores(firsts, clip) / scale
         return [
             Part(mask & ~later, torch.where(later.any(1), alone, shaped)),
-            Part(later, shaped + own.revision_bonus * (finals - firsts) / scale),
+            Part(later, shaped + (own.revision_bonus * (finals - firsts) + verdicts) / scale),
         ]
 
     def _lifted(self, rewards: Tensor, values: Tensor, parts: Sequence[Part], mask: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from redraft.engines.base import Sampling, Tokens
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.load import ends_of
 from redraft.errors import ServerError, shown
+from redraft.formats.encoder import begun
 from redraft.formats.selfee import Parser, parse
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.jobs.signals import unless_stopped
@@ -197,25 +198,37 @@ class Score:
 
     reward: float  # the reward of its final answer
     first: float  # the reward of answer 0; without a revision, the same
+    accepts: bool | None = field(default=None, kw_only=True)  # the verdict on answer 0; None says neither
     opening: int  # its tokens up to where feedback begins; all, if there is none
     parts: Mapping[str, float] = field(default_factory=dict)  # what each of several forms adds to `reward`
 
 
 def recorded(record: Chain, response: Response, *, chains: bool) -> Chain:
-    """Return a record with what was written for its prompt. `finish` of the last step says if it was cut."""
+    """Return a record with what was written for its prompt, or after its first answer if it has one.
+
+    `finish` of the last step says if it was cut.
+    """
     finish: Finish = "stop" if response.ended else "max_tokens"
     if not chains:
         return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
-    read = parse(response.text, record.prompt)
+    read = parse(begun(record) + response.text if record.steps else response.text, record.prompt)
     last = [each.model_copy(update={"finish": finish}) for each in read.steps[-1:]]
     steps = (*read.steps[:-1], *last)
     return record.model_copy(update={"steps": steps, "best": read.best, "stop": read.stop})
 
 
 async def scored(
-    reward: Rewards, records: Sequence[Chain], responses: Sequence[Response], tokenizer: Any
+    reward: Rewards,
+    records: Sequence[Chain],
+    responses: Sequence[Response],
+    tokenizer: Any,
+    *,
+    given: bool = False,
 ) -> list[Score]:
-    """Judge records: the final answer of each, and answer 0 of those that have others. Raises as `reward`."""
+    """Judge records: the final answer of each, and answer 0 of those that have others. Raises as `reward`.
+
+    `given`: the responses begin with the feedback on answer 0.
+    """
     revised = [each for each in records if each.revisions]
     firsts = [each.model_copy(update={"steps": each.steps[:1], "best": 0}) for each in revised]
     found = await reward([*records, *firsts])
@@ -224,11 +237,15 @@ async def scored(
         Score(
             sum(final.values()),
             sum((next(rest) if record.revisions else final).values()),
-            opening(record, response, tokenizer),
+            0 if given else opening(record, response, tokenizer),
             final if len(final) > 1 else {},
+            accepts=_ACCEPTS.get(record.steps[0].verdict) if record.steps else None,
         )
         for final, record, response in zip(parts, records, responses, strict=True)
     ]
+
+
+_ACCEPTS = {"accept": True, "revise": False}
 
 
 def opening(record: Chain, response: Response, tokenizer: Any) -> int:
@@ -338,6 +355,7 @@ class Samples:
                     if score.opening == len(response.tokens)
                     else {"first_reward": score.first, "first_tokens": score.opening}
                 ),
+                **({} if score.accepts is None else {"accepts": score.accepts}),
                 "ended": response.ended,
                 "tokens": response.tokens,
                 **({"log_probs": response.log_probs} if response.log_probs else {}),
@@ -354,4 +372,5 @@ class Samples:
 def _score(line: dict[str, Any]) -> Score:
     reward = float(line["reward"])
     first, opening = line.get("first_reward", reward), line.get("first_tokens", len(line["tokens"]))
-    return Score(reward, float(first), int(opening), line.get("rewards", {}))
+    parts, accepts = line.get("rewards", {}), line.get("accepts")
+    return Score(reward, float(first), int(opening), parts, accepts=accepts)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from redraft.chain import Step
 from redraft.counting import counted
 from redraft.engines.remote.server import check_address
 from redraft.errors import UsageError
@@ -57,7 +58,7 @@ class PpoStages(Stages[PpoOptions]):
                 f"an answer of {least} tokens leaves no room for a prompt in {flag} {most}.",
                 hint=f"{flag} {2 * least}",
             )
-        return PromptEncoder(tokenizer, own.format, most, least)
+        return PromptEncoder(tokenizer, own.format, most, least, given=own.given_answers)
 
     def rows(self, prepared: Prepared, own: PpoOptions, seed: int) -> Rows:  # noqa: ARG002  (of all stages)
         """Put each prompt into a row."""
@@ -107,7 +108,7 @@ class PpoStages(Stages[PpoOptions]):
         read = Ppo(
             policy,
             tokenizer,
-            list(_prompts(data.rows.prepared, own.data_path, self.encoder(own, tokenizer))),
+            list(_prompts(data.rows.prepared, own, self.encoder(own, tokenizer))),
             parse_rewards(own.reward),
             own,
             size=args.train_batch_size,
@@ -137,8 +138,8 @@ def _check_chains(own: PpoOptions) -> None:
         raise UsageError(
             "--first_kl_coef: the KL of GRPO is part of the loss, with one price.", hint="--algorithm rloo"
         )
-    for name, value in (("revision_bonus", own.revision_bonus), ("first_kl_coef", own.first_kl_coef)):
-        if value and not own.chains:
+    for name in ("revision_bonus", "first_kl_coef", "given_answers", "verdict_bonus", "stop_verdicts"):
+        if getattr(own, name) and not own.chains:
             raise UsageError(f"--{name} is for chains.", hint="Add --chains True, or leave it out.")
 
 
@@ -180,11 +181,12 @@ def _check_writer(own: PpoOptions, args: TrainingArguments) -> None:
         )
 
 
-def _prompts(prepared: Prepared, paths: Iterable[str], encoder: PromptEncoder) -> Iterator[RolloutPrompt]:
-    """Yield each prepared prompt with its record, which has no answers then."""
-    raw = (each for path in paths for each in raw_records(Path(path)))
+def _prompts(prepared: Prepared, own: PpoOptions, encoder: PromptEncoder) -> Iterator[RolloutPrompt]:
+    """Yield each prepared prompt with its record, which has no answers then, or the first one if given."""
+    raw = (each for path in own.data_path for each in raw_records(Path(path)))
     chains = enumerate(chain for each in raw for chain in encoder.chains(each))
     for number, place in enumerate(prepared.places.tolist()):
         record = next(chain for at, chain in chains if at == place)
-        bare = record.model_copy(update={"steps": (), "drafts": (), "best": None})
+        given = (Step(answer=record.steps[0].answer),) if own.given_answers else ()
+        bare = record.model_copy(update={"steps": given, "drafts": (), "best": None})
         yield RolloutPrompt(bare, tuple(prepared[number].ids.tolist()))

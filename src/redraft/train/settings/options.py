@@ -272,6 +272,17 @@ class PpoOptions(DataOptions):
     chains: bool = option(
         "let the policy write chains (--format selfee); the final answer is judged", ROLLOUTS, default=False
     )
+    given_answers: bool = option(
+        "with --chains, begin with the first answer of each record: the policy criticises and revises it",
+        ROLLOUTS,
+        default=False,
+    )
+    verdict_bonus: float = option(
+        "credit the feedback of --chains with this if its verdict on answer 0 is right, weighed so that "
+        "accepting everything earns as much as rejecting everything",
+        JUDGING,
+        default=0.0,
+    )
     num_rollouts: int = option("answers in a rollout batch, over all processes", ROLLOUTS, default=128, ge=1)
     chunk_size: int = option("answers that are written and judged together", ROLLOUTS, default=16, ge=1)
     num_generations: int = option("answers to each prompt, for rloo and grpo", ROLLOUTS, default=4, ge=2)
@@ -322,6 +333,12 @@ class PpoOptions(DataOptions):
     stop_kl: float | None = option("end the run when an answer has more nats of KL", RUN, gt=0)
     stop_step_kl: float | None = option(
         "end the run when the steps on a rollout batch move a token by more nats of KL", RUN, gt=0
+    )
+    stop_verdicts: float | None = option(
+        "end the run when fewer verdicts of --chains are right, as balanced accuracy: accepting all is 0.5",
+        RUN,
+        gt=0,
+        lt=1,
     )
     stop_entropy: float | None = option("end the run when a token has fewer nats of entropy", RUN, gt=0)
     vf_coef: float = option("weight of the value loss", ALGORITHM, default=0.1, ge=0)
