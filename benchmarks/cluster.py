@@ -1,0 +1,211 @@
+"""Measures a job in shares: how many machines it can use, what kills cost, and merging.
+
+    python benchmarks/cluster.py          writes its part of RESULTS.md
+    python benchmarks/cluster.py --only merge
+    python benchmarks/cluster.py --quick  little of each, nothing written
+
+All shares run on this machine, each in a process of its own. The engine is scripted and takes a fixed time
+for a reply, so that the processor is not what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from generate_job import Job, Teacher, texts_in, working
+from measure import Figure, Goal, Row
+from redraft.chain import Chain, Prompt, Step
+from redraft.jobs.provenance import Provenance, RunFile
+from redraft.jobs.share import Share
+from report import main
+
+PARALLEL = 8
+DELAY = 0.1  # seconds of a scripted reply
+KILL_DELAY = 0.05
+
+SPEED_HOW = """\
+The scripted engine replies after {delay:.0f} ms, each share makes {parallel} answers at once and \
+keeps its journal. The time is that of the slowest share, with the start of Python, reading the \
+prompts, and all files closed. The share of linear is the time of one share over N times that of N."""
+
+KILLS_HOW = """\
+{prompts:,} chains of up to three calls over 8 shares with `--parallel {parallel}`, 50 ms latency. A \
+share that is drawn is killed after a random number of replies, and starts again. After the last \
+kill all are killed, merged, divided into 5 shares that run to their end, and merged again. A call \
+is paid again if its reply was in the journal of a share at a kill and was asked for again."""
+
+MERGE_HOW = """\
+{lines:,} chains of {size:.0f} bytes in {parts} parts, in an order of their own, put into that of \
+the prompts. Time and memory are those of the process `redraft merge`."""
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    """Start a command in a folder."""
+    command = [sys.executable, "-m", "redraft", *words]
+    environment = {**os.environ, "REDRAFT_CONFIG": os.devnull}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+
+
+def done(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Wait for processes, none of which may fail."""
+    assert {process.wait() for process in processes} == {0}
+
+
+def speed(prompts: int, counts: tuple[int, ...]) -> Row:
+    """Answer the prompts in more and more shares."""
+    with working(prompts) as job:
+        (job.folder / "replies.jsonl").write_text(
+            f'{json.dumps({"settings": {"delay": DELAY, "chunk": 1000}})}\n"Rain is water that falls."\n'
+        )
+        seconds = {count: _answered(job.folder, count) for count in counts}
+    first = seconds[1]
+    figures = [
+        Figure(
+            f"{count} shares",
+            (first / count / taken,),
+            "×",
+            Goal("≥", 0.9) if count == 8 else None,
+            f"{taken:.1f} s",
+        )
+        for count, taken in seconds.items()
+    ]
+    how = SPEED_HOW.format(delay=DELAY * 1000, parallel=PARALLEL)
+    return Row(f"{prompts:,} prompts over {counts[-1]} shares: share of linear", how, tuple(figures))
+
+
+def _answered(folder: Path, count: int) -> float:
+    words = ["answer", "prompts.txt", "-o", f"{count}.jsonl", "-m", "script:replies.jsonl", "-q"]
+    words += ["--parallel", str(PARALLEL), "--max-revisions", "0"]
+    begun = time.perf_counter()
+    done([start(folder, *words, "--shard", f"{index}/{count}") for index in range(count)])
+    return time.perf_counter() - begun
+
+
+def kills(prompts: int, times: int) -> Row:
+    """Kill shares again and again, divide anew, merge, and count."""
+    with working(prompts) as job, Teacher(delay=KILL_DELAY) as teacher:
+        journaled = _killed(job, teacher, times, 2 * prompts // (times + 1))
+        _merge(job.folder, 8)
+        half = len(job.ids())
+        done([_share(job, teacher, index, 5) for index in range(5)])
+        _merge(job.folder, 5)
+        account, ids = teacher.account(), job.ids()
+    again = sum(account.whole[digest] > whole for digest, whole in journaled.items())
+    nothing = Goal("≤", 0.0)
+    figures = (
+        Figure("duplicates", (float(len(ids) - len(set(ids))),), "chains", nothing),
+        Figure("lost", (float(prompts - len(set(ids))),), "chains", nothing),
+        Figure("paid again", (float(again),), "calls", nothing, f"{len(journaled):,} replies looked at"),
+        Figure("chains at the first merge", (float(half),), "chains"),
+        Figure("sent in full, then lost with a process", (float(len(account.twice)),), "calls"),
+    )
+    how = KILLS_HOW.format(prompts=prompts, parallel=PARALLEL)
+    return Row(f"8 shares, {times} kill -9, then 5 shares, then merged", how, figures)
+
+
+def _share(job: Job, teacher: Teacher, index: int, count: int) -> subprocess.Popen[bytes]:
+    more = ("--parallel", str(PARALLEL), "--max-revisions", "1", "--shard", f"{index}/{count}")
+    return job.start(teacher, *more)
+
+
+def _killed(job: Job, teacher: Teacher, times: int, most: int) -> dict[str, int]:
+    """Return how many replies were sent, at a kill, to each request whose reply was in a journal then."""
+    draws, journaled = random.Random(7), dict[str, int]()
+    running = [_share(job, teacher, index, 8) for index in range(8)]
+    for left in reversed(range(times)):
+        until = teacher.sent()[0] + draws.randint(1, most)
+        while teacher.sent()[0] < until:
+            time.sleep(0.02)
+        index = draws.randrange(8)
+        running[index].kill()
+        running[index].wait()
+        journal = job.folder / f"{_name(index, 8)}.journal.db"
+        if journal.exists():
+            journaled = teacher.account().replies_to(texts_in(journal)) | journaled
+        if left:
+            running[index] = _share(job, teacher, index, 8)
+    for process in running:
+        process.kill()
+        process.wait()
+    return journaled
+
+
+def _merge(folder: Path, count: int) -> None:
+    done([start(folder, "merge", "out.jsonl", *(_name(index, count) for index in range(count)))])
+
+
+def _name(index: int, count: int) -> str:
+    return str(Share(index, count).path(Path("out.jsonl")))
+
+
+def merge(lines: int, parts: int) -> Row:
+    """Merge many lines."""
+    with _parts(lines, parts) as folder:
+        size = sum(path.stat().st_size for path in folder.glob("out-*.jsonl")) / lines
+        words = ["merge", "out.jsonl", *(_name(index, parts) for index in range(parts))]
+        begun = time.perf_counter()
+        process = start(folder, *words)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begun
+        assert status == 0
+        process.returncode = 0
+        with (folder / "out.jsonl").open("rb") as file:
+            assert sum(1 for _ in file) == lines
+    figures = (
+        Figure("time", (seconds,), "s", Goal("≤", 60), f"{used.ru_utime + used.ru_stime:.0f} s of processor"),
+        Figure("most memory", (used.ru_maxrss / 1e3,), "MB", Goal("≤", 300)),
+    )
+    how = MERGE_HOW.format(lines=lines, size=size, parts=parts)
+    return Row(f"Merge of {lines:,} lines in {parts} parts", how, figures)
+
+
+@contextmanager
+def _parts(lines: int, parts: int) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prompts = [f"Describe lighthouse {number}." for number in range(lines)]
+        (folder / "prompts.txt").write_text("\n".join(prompts))
+        shares = [Share(index, parts) for index in range(parts)]
+        files = [share.path(folder / "out.jsonl").open("wb") for share in shares]
+        made = Provenance("answer", {}, folder / "prompts.txt", "prompts.txt")
+        for share in shares:
+            RunFile(share.path(folder / "out.jsonl")).begin(made, resume=False)
+        order = list(range(lines))
+        random.Random(1).shuffle(order)
+        for number in order:
+            prompt = Prompt(instruction=prompts[number])
+            step = Step(answer=f"It stands on rock {number}. " * 4)
+            chain = Chain(id=f"prompts/{number}", prompt=prompt, steps=(step,), best=0)
+            index = next(share.index for share in shares if share.holds(chain.id))
+            files[index].write(chain.to_json().encode() + b"\n")
+        for file in files:
+            file.close()
+        yield folder
+
+
+ROWS = {
+    "speed": (speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
+    "kills": (kills, (2_000, 50), (120, 3)),
+    "merge": (merge, (1_000_000, 64), (5_000, 8)),
+}
+"""Name -> what measures it, and how much of it: full, quick."""
+
+
+def measure(name: str, *, quick: bool) -> Row:
+    """Measure a row."""
+    measured, *sizes = ROWS[name]
+    return measured(*sizes[quick])
+
+
+if __name__ == "__main__":
+    sys.exit(main("benchmarks/cluster.py", __doc__, {name: partial(measure, name) for name in ROWS}))
