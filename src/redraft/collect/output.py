@@ -22,6 +22,7 @@ from redraft.formats.read.files import STDIO, decode, name_of, open_output, to_l
 from redraft.formats.read.records import Damage, RawRecord, raw_records
 from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile, fingerprint, licences_beside, now
+from redraft.jobs.share import Share, share_of
 from redraft.licences import UNKNOWN
 from redraft.machine import all_cores
 from redraft.parallel import spread
@@ -116,6 +117,7 @@ class DataOptions(TypedDict, total=False):
     workers: int | None  # processes, 1 by default; None for one per core. They import the script that calls.
     strict: bool  # raise for a record that cannot be read, instead of dropping it
     force: bool  # replace the output if it exists
+    shard: str | None  # make share `I/N` of the output, from 0, into a file of its own: `jobs.share`
     quiet: bool  # show no progress and no counts
     # Called with progress and messages, which are not shown then.
     on_event: Callable[[DataEvent], object] | None
@@ -160,14 +162,24 @@ class DataRun:
     force: bool = False
     quiet: bool = False
     on_event: Callable[[DataEvent], object] | None = None
+    share: Share | None = None
 
     @classmethod
-    def of(cls, out: str | Path, options: DataOptions) -> Self:
-        """Check options."""
+    def of(cls, out: str | Path, options: DataOptions, *, shares: bool = False) -> Self:
+        """Check options. `shares`: the verb goes record by record, so `shard` is allowed."""
         given: dict[str, Any] = {**options}
         one_of("the option", [*given], [*DataOptions.__annotations__])
-        side = given.pop("dropped", None)
-        run = cls(Path(out), None if side is None else Path(side), **given)
+        out, side, shard = Path(out), given.pop("dropped", None), given.pop("shard", None)
+        side = None if side is None else Path(side)
+        if shard is not None:
+            if not shares or out == _STREAM:
+                raise UsageError(
+                    "--shard is for import, clean, split and decontaminate, into a file.",
+                    hint="Name it with -o. Other verbs need all records: redraft merge, then this.",
+                )
+            given["share"] = share = share_of(shard)
+            out, side = share.path(out), side and share.path(side)
+        run = cls(out, side, **given)
         count = run.workers
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
             raise UsageError(
@@ -184,6 +196,12 @@ class DataRun:
     def disk(self) -> Path | None:
         """The folder for temporary files as large as the output; None for the system's."""
         return None if self.out == _STREAM else self.out.parent
+
+    def ours(self, records: Iterable[L], place: Callable[[L], str]) -> Iterable[L]:
+        """Return the records of the share, by their places such as `a/12`; all of them without a share."""
+        if (share := self.share) is None:
+            return records
+        return (record for record in records if share.holds(place(record)))
 
     def warn(self, text: str, hint: str | None = None) -> None:
         """Tell something, even if the run is quiet."""
@@ -233,7 +251,7 @@ class DataOutput:
 
     def spread(self, work: Callable[[L], R], lines: Iterable[L]) -> Iterator[R]:
         """Give the results for watched records, in order."""
-        return spread(work, self.watch(lines), self.run.processes)
+        return spread(work, self.run.ours(self.watch(lines), _place), self.run.processes)
 
     def watch(self, lines: Iterable[L]) -> Iterator[L]:
         """Yield records, and count them by the length of their `data`. At the end, note the source's."""
@@ -291,6 +309,11 @@ class DataOutput:
                 grew = f"grew from {length:,} to {now:,} bytes after it was read"
                 self.run.warn(f"{name_of(path)} {grew}: the rest is not in.")
         return fingerprint(files, name, self.lengths)
+
+
+def _place(line: Any) -> str:
+    """Return the place of a `RawRecord` in its file."""
+    return f"{line.stem}/{line.number}"
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from redraft.errors import OutputError, UsageError
 from redraft.files import write_file
 
 _BRIEF = 60  # characters of a setting to show
+_INPUTS = ("inputs", "against", "blocked")  # fields of a record with fingerprints of more files
 _BLOCK = 1 << 20  # bytes of a file that are read at once
 
 
@@ -240,6 +241,10 @@ def differences(first: dict[str, Any], other: dict[str, Any], source: Path | Non
     One input may be the beginning of the other. That takes the longer one, `source`, to tell.
     """
     yield from _changed(first, other)
+    for name in _INPUTS:
+        files = [[file.get("sha256") for file in record.get(name) or ()] for record in (first, other)]
+        if files[0] != files[1]:
+            yield f"the files of {name} are others"
     inputs = [record.get("source") or {} for record in (first, other)]
     if inputs[0].get("sha256") == inputs[1].get("sha256"):
         return

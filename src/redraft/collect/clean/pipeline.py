@@ -73,7 +73,11 @@ def clean(
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
     blocked = _lists(blocked)
-    plan, run, file = plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options), Path(source)
+    plan, run, file = (
+        plan_of(like, rules, skip, languages, blocked),
+        DataRun.of(out, options, shares=True),
+        Path(source),
+    )
     config = {
         "rules": [name for name in NAMES if name in plan.rules],
         "languages": sorted(plan.settings.languages),

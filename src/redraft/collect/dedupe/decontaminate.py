@@ -61,7 +61,7 @@ def decontaminate(
 
     `ngram` consecutive words make a match; `report` is a file for the matches: record, item, shared words.
     """
-    file, others, run = Path(source), paths_of(against), DataRun.of(out, options)
+    file, others, run = Path(source), paths_of(against), DataRun.of(out, options, shares=True)
     place = None if report is None else Path(report)
     not_twice(file, others)
     items, seen = Items(ngram), set[int]()

@@ -59,7 +59,7 @@ def import_files(
     """
     if fields and which == "all":
         raise UsageError("--paths does nothing with --map.", hint="A map reads one chain from each record.")
-    places, run = [*map(Path, paths)], DataRun.of(out, options)
+    places, run = [*map(Path, paths)], DataRun.of(out, options, shares=True)
     asked = [Path(questions)] if questions else []
     not_twice(places[0], [*places[1:], *asked])
     reader = Reader(
@@ -101,7 +101,8 @@ def import_files(
 
     provenance, sizes = Provenance("data import", config), [file.path for file in files]
     with writing(provenance, run, reads=sizes, beside=asked, about=about) as output:
-        items = output.watch(counts.numbered(items_in(files), output))
+        watched = output.watch(counts.numbered(items_in(files), output))
+        items = run.ours(watched, lambda item: f"{item.file.stem}/{item.number}")
         results = import_all(items, reader, workers=run.processes, strict=run.strict)
         for each in output.passing(counts.noted(results)):
             output.sink.write(each.json + b"\n")

@@ -130,9 +130,11 @@ def read_records(
 
 
 def ids_of(path: Path) -> Iterator[str]:
-    """Yield the ids of the chains that `read_records` gives. Errors as there, but for wrong fields."""
+    """Yield the ids of the chains that `read_records` gives. What cannot be read has none."""
     ids = Ids()
-    return (ids.new(raw.id()) for raw in raw_records(path))
+    for raw in raw_records(path, damaged=True):
+        with suppress(RecordError):
+            yield ids.new(raw.id())
 
 
 def with_id(chain: Chain, name: str) -> Chain:
