@@ -92,3 +92,11 @@ def use_large_pages() -> None:
     Call this before torch is imported. A value that the user has set is kept.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def cache_folder() -> Path:
+    """Return the folder for files that can be fetched again."""
+    if named := os.environ.get("REDRAFT_CACHE"):
+        return Path(named).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path("~/.cache").expanduser()) / "redraft"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.engines.llamacpp.default_model import cache_folder
+from redraft.machine import cache_folder
 
 MADE = "made.txt"
 LIMIT = 900
@@ -53,7 +53,7 @@ def _make(folder: Path, requirement: str, lenders: list[str]) -> None:
     unwalled = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     try:
         done = subprocess.run(
-            [folder / "bin" / "python", "-m", "pip", *quietly, "install", requirement],
+            [folder / "bin" / "python", "-m", "pip", *quietly, "install", *requirement.split()],
             env=unwalled,
             capture_output=True,
             text=True,

@@ -18,6 +18,7 @@ from redraft.formats.read.records import Ids, RawRecord
 from redraft.formats.write import ARRAYS, MAKERS, NO_QUESTION, Loss, Unfit, losses
 from redraft.jobs.provenance import Provenance
 from redraft.licences import UNKNOWN, licence_in
+from redraft.stores import here, url_of
 
 _LOST: dict[Loss, tuple[str, str]] = {
     "answers": ("with later answers than the one written, which are left out", "selfee, for revisions"),
@@ -35,9 +36,9 @@ def export(
 
     As `redraft data export`.
     """
-    file, run = Path(source), DataRun.of(out, options)
+    file, run = here(source), DataRun.of(out, options)
     work, lines = partial(export_line, to=to, strict=run.strict), lines_in(file)
-    provenance = Provenance("data export", {"to": to, "strict": run.strict}, file)
+    provenance = Provenance("data export", {"to": to, "strict": run.strict}, file, url_of(source))
     lost, licences = Counter[Loss](), Counter[str]()
 
     def counted_records(chains: Iterable[list[Exported]]) -> Iterator[Exported]:

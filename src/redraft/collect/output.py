@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 from redraft.chain import Chain
 from redraft.collect.read.inputs import check_records
 from redraft.counting import tell
-from redraft.errors import RecordError, UsageError, shown
+from redraft.errors import OutputError, RecordError, UsageError, shown
 from redraft.files import not_an_input
 from redraft.formats.read.files import STDIO, decode, name_of, open_output, to_line
 from redraft.formats.read.records import Damage, RawRecord, raw_records
@@ -26,6 +26,7 @@ from redraft.jobs.share import Share, share_of
 from redraft.licences import UNKNOWN
 from redraft.machine import all_cores
 from redraft.parallel import spread
+from redraft.stores import Store, url_of
 
 if TYPE_CHECKING:
     from redraft.jobs.progress import RecordProgress
@@ -163,6 +164,7 @@ class DataRun:
     quiet: bool = False
     on_event: Callable[[DataEvent], object] | None = None
     share: Share | None = None
+    store: Store | None = None  # where the output goes, if `out` is the copy of a file elsewhere
 
     @classmethod
     def of(cls, out: str | Path, options: DataOptions, *, shares: bool = False) -> Self:
@@ -179,6 +181,9 @@ class DataRun:
                 )
             given["share"] = share = share_of(shard)
             out, side = share.path(out), side and share.path(side)
+        if (url := url_of(out)) is not None:
+            given["store"] = store = Store(url)
+            out = _emptied(store, force=bool(options.get("force")))
         run = cls(out, side, **given)
         count = run.workers
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
@@ -214,6 +219,16 @@ class DataRun:
         """Tell something, unless the run is quiet."""
         if not self.quiet:
             self.warn(text, hint)
+
+
+def _emptied(store: Store, *, force: bool) -> Path:
+    """Return the path of the copy of an output, which does not exist."""
+    if store.exists() and not force:
+        raise OutputError(
+            f"{store.url} exists.", hint="Write to another file with -o, or replace it with --force."
+        )
+    store.copy.unlink(missing_ok=True)
+    return store.copy
 
 
 def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None:
@@ -362,6 +377,8 @@ def writing(
             more |= _licences(more.get("licences"), [source] if source and reads is None else reads or ())
     if is_file:
         RunFile(out).put(provenance, source=read, about=more, started=started, records=output.kept)
+    if run.store:
+        run.store.close()
     if (untold := gone.counts[UNREADABLE] - SHOWN) > 0:
         run.tell(f"… and {untold:,} more that cannot be read")
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from redraft.counting import begin_line, counted
-from redraft.errors import CheckError, EngineError, RecordError, RedraftError, UsageError
+from redraft.errors import CheckError, EngineError, OutputError, RecordError, RedraftError, UsageError
 from redraft.hub import is_fetching
 from redraft.ids import IdSet
 from redraft.jobs.causes import UNFIT, in_words, is_doubtful, is_filtered, is_of_item, is_refusal
@@ -31,6 +31,7 @@ from redraft.jobs.progress import DRAW_SECONDS, ItemProgress, RunMessage
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.unfinished import Unfinished
+from redraft.stores import EVERY, Store
 
 PATIENCE = 3
 """Doubtful failures in a row that end the job, or `parallel` if that is more. As many refused requests end it
@@ -116,6 +117,7 @@ class JobResult:
     # Why the items in `OUT.errors.jsonl` failed, in this run or before, counted.
     causes: Counter[str] = field(default_factory=Counter)
     first_failure: str = ""  # message and hint of the first of them
+    url: str = ""  # that of the output, if `out` is a copy
 
     @property
     def exit_status(self) -> int:
@@ -125,12 +127,12 @@ class JobResult:
     def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:
         """Return rows for the summary: how many results there are, and how many items failed, by cause."""
         earlier = f", {before:,} of them from before" if before else ""
-        rows = [(results, f"{before + now:,} in {self.out}{earlier}")]
+        rows = [(results, f"{before + now:,} in {self.url or self.out}{earlier}")]
         if failed := self.causes.total():
             rows.append(("failed", f"{failed:,}: {in_words(self.causes)}"))
             unfit = set(self.causes) == {UNFIT}  # the same command would fail again
             rows += [("", self.first_failure)] if unfit else []
-            rows.append(("", f"see {self.out}.errors.jsonl{'' if unfit else f'; {GO_ON}'}"))
+            rows.append(("", f"see {self.url or self.out}.errors.jsonl{'' if unfit else f'; {GO_ON}'}"))
         return rows
 
     def pace(self) -> list[tuple[str, str]]:
@@ -160,6 +162,7 @@ class Job(Generic[T]):
     provenance: Provenance
     # Of a share of a job: the output of the whole. What is in it is done; there may be no item in a share.
     whole: Path | None = None
+    store: Store | None = None  # where the output goes as it grows, if `out` is the copy of a file elsewhere
     # Returns an item's id from the JSON object of its line. Not used with `many_lines`.
     key: Callable[[dict[str, Any]], str] = record_id
     many_lines: bool = False  # an item may give no line, or several
@@ -207,13 +210,13 @@ class Job(Generic[T]):
     @contextmanager
     def _opened(self) -> Iterator[_OpenJob[T]]:
         """Open the output, and begin a session if there is something to do."""
-        if self.whole and self.whole.exists():
-            self._made.update(done_in(self.whole, self.provenance, key=self.key, marked=self.many_lines))
+        self._fetch()
         total = self.goal.total if self.goal else self._count()
         ledger = Ledger(
             self.out, self.provenance, key=self.key, many_lines=self.many_lines, on_found=self.on_found
         )
         with ExitStack() as closing:
+            closing.callback(self.store.close if self.store else bool)
             closing.callback(self.on_end)
             closing.enter_context(ledger)
             if ledger.torn and not self.quiet:
@@ -251,6 +254,13 @@ class Job(Generic[T]):
                     error.hint = "\n".join(filter(None, [error.hint, left]))
                     raise
 
+    def _fetch(self) -> None:
+        """Fetch the output from its store, and read what is done in that of the whole."""
+        if self.store:
+            self.store.pull()
+        if self.whole and self.whole.exists():
+            self._made.update(done_in(self.whole, self.provenance, key=self.key, marked=self.many_lines))
+
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""
         seen = IdSet()
@@ -284,6 +294,28 @@ async def _ticking(progress: ItemProgress) -> AsyncGenerator[None]:
         ticks.cancel()
 
 
+@asynccontextmanager
+async def _sending(job: Job[Any]) -> AsyncGenerator[None]:
+    """Send what is new to the store of a job now and then. A failure is told: the end tries again."""
+
+    async def send(store: Store) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            try:
+                await asyncio.to_thread(store.push)
+            except OutputError as error:
+                job.tell(f"{error.message} It is tried again.")
+
+    sending = asyncio.create_task(send(job.store)) if job.store else None
+    try:
+        yield
+    finally:
+        if sending:
+            sending.cancel()
+            with suppress(asyncio.CancelledError):
+                await sending
+
+
 @dataclass
 class _OpenJob(Generic[T]):
     """A job whose output is open, with a session if there is something to do."""
@@ -299,7 +331,12 @@ class _OpenJob(Generic[T]):
         """Do the items. Each result is in the ledger, whatever ends the job."""
         items = self.job.undone()
         try:
-            async with _ticking(session.progress), start(session) as work, asyncio.TaskGroup() as group:
+            async with (
+                _ticking(session.progress),
+                _sending(self.job),
+                start(session) as work,
+                asyncio.TaskGroup() as group,
+            ):
                 session.progress.opening = False
                 for _ in range(self.job.parallel):
                     group.create_task(self._worker(items, work, session))
@@ -396,9 +433,10 @@ class _OpenJob(Generic[T]):
     def result(self) -> JobResult:
         """Return what the run came to, now that its output is closed."""
         ledger, session = self.ledger, self.session
+        url = self.job.store.url if self.job.store else ""
         if session is None:
-            return JobResult(ItemCounts(), Spent(), 0.0, ledger.found, self.job.out)
+            return JobResult(ItemCounts(), Spent(), 0.0, ledger.found, self.job.out, url=url)
         if session.counts.limit:
             self.job.tell(f"{session.counts.limit}: {self.left}")
         seconds, why = session.progress.seconds, (ledger.causes, ledger.first_failure)
-        return JobResult(session.counts, session.spent, seconds, ledger.found, self.job.out, *why)
+        return JobResult(session.counts, session.spent, seconds, ledger.found, self.job.out, *why, url)

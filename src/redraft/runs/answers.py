@@ -44,6 +44,7 @@ from redraft.runs.keywords import AnswerKeywords
 from redraft.runs.lessons import Lessons
 from redraft.runs.options import AnswerOptions, Shape
 from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
+from redraft.stores import here, url_of
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks", "refusals"}
@@ -282,6 +283,8 @@ class AnswerRun:
 
     def _job(self) -> Job[PromptItem]:
         """Check the options, and return the job."""
+        self.name = url_of(self.name or self.source) or self.name
+        self.source = here(self.source)
         options = self.settings.options()
         self._lessons = Lessons(self.plan.parallel)
         self.plan.check(self.settings, "chain", source=self.source)

@@ -28,6 +28,7 @@ from redraft.jobs.ledger import being_written, failures, id_in, last_mark, marks
 from redraft.jobs.lines import own_lines, parse_line
 from redraft.jobs.provenance import RunFile, differences, united
 from redraft.runs.answers import Form
+from redraft.stores import Store, here, matching, url_of
 
 _IDS = ("review_id", "id", "question_id")  # fields with the id of a line; the first that is there counts
 _COSTS = {"usage", "usage_by_role", "prompt_tokens", "completion_tokens", "cost_usd"}
@@ -42,12 +43,12 @@ _OFFSET = 48  # bits of a place that hold the offset in a part; those above hold
 class MergeResult:
     """What `merge` came to."""
 
-    path: Path
+    path: str
     records: int  # lines in the output
     again: int  # lines of parts that were there already, equal
     torn: list[Path]  # parts whose last line was cut, and is left out
     missing: int | None  # records of the source that have no line and are not done; None if it is not there
-    source: Path | None  # the file whose order the lines have, if it is there
+    source: str | None  # the file whose order the lines have, if it is there
 
     def __str__(self) -> str:
         """Return the summary that the command prints."""
@@ -161,26 +162,40 @@ def merge(out: str | Path, parts: Iterable[str | Path], *, source: str | Path | 
         RecordError: Two parts have different answers to one id, or a line is no result.
         OutputError: A part is being written or was made in another way, or `out` cannot be written.
     """
-    out = Path(out)
-    paths = [*([out] if out.exists() else []), *(Path(part) for part in parts)]
+    store = Store(url) if (url := url_of(out)) else None
+    out = _copy_of(store) if store else Path(out)
+    given = [path for part in parts for path in matching(Path(part))]
+    paths = [*([out] if out.exists() else []), *(_pulled(path) for path in given)]
     paths = list({path.resolve(): path for path in paths}.values())
     if not paths:
         raise UsageError("there is no part to merge.", hint="redraft merge out.jsonl out-*-of-00008.jsonl")
     with ExitStack() as stack:
         found = [_opened(path, stack) for path in paths]
-        origin = _same_origin(found, None if source is None else Path(source))
+        origin = _same_origin(found, None if source is None else here(source))
         table = Table(found)
         new = [part for number, part in enumerate(found) if table.add(number) or number == 0]
         result = MergeResult(
-            out,
+            url or str(out),
             len(table.places),
             table.again,
             [part.path for part in found if part.is_torn],
             _missing(table, origin) if origin else None,
-            origin,
+            next((name for part in found if (name := _named(part.run))), origin.name) if origin else None,
         )
         _write(out, table, origin, new)
+    if store:
+        store.close()
     return result
+
+
+def _pulled(path: Path) -> Path:
+    """Return a part, or its copy if it is in a store."""
+    return _copy_of(Store(url)) if (url := url_of(path)) else path
+
+
+def _copy_of(store: Store) -> Path:
+    store.pull()
+    return store.copy
 
 
 def merge_folders(
@@ -257,8 +272,13 @@ def _same_origin(parts: Sequence[Part], source: Path | None) -> Path | None:
 
 def _source_of(part: Part) -> Path | None:
     source = part.run.get("source")
-    path = Path(source["path"]) if source and "sha256" in source else None
+    path = here(source["path"]) if source and "sha256" in source else None
     return path if path and path.is_file() else None
+
+
+def _named(run: dict[str, Any]) -> str | None:
+    source = run.get("source")
+    return source["path"] if source else None
 
 
 def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:

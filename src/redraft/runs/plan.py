@@ -26,6 +26,7 @@ from redraft.revision.budget import Budget
 from redraft.revision.options import RevisionOptions, check_prices
 from redraft.revision.settings import Settings
 from redraft.runs.options import IN_BATCHES, PARALLEL
+from redraft.stores import Store, url_of
 
 if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches
@@ -99,6 +100,7 @@ class RunPlan:
     share: Share | None = None  # of the job, if not all of it
     whole: Path | None = None  # with a share: the output of all shares, whose replies are in `whole_replies`
     whole_replies: Path | None = None
+    store: Store | None = None  # where the file goes, if `out` is the copy of a file elsewhere
     batch: bool = False  # ask servers in batches
     pause: float | None = None  # longest pause between two looks at a batch, in seconds; None for the default
     retry_failed: bool = False  # make only what failed before
@@ -127,16 +129,30 @@ class RunPlan:
         return replace(self, journal=self.journal or self._beside(".journal.db"))
 
     def of_share(self, text: str | None) -> Self:
-        """Return the plan of a share, whose files are its own; this plan if the text is None."""
+        """Return the plan of a share, whose files are its own, or of all; with copies of files elsewhere."""
         if text is None:
-            return self
+            return self.copied()
         if self.journal or self.cache:
             name = "journal" if self.journal else "cache"
             hint = f"Leave --{name} out: each share keeps a journal beside its output."
             raise UsageError(f"--shard and --{name} were given.", hint=hint)
         share = share_of(text)
         replies = self._beside(".journal.db")
-        return replace(self, out=share.path(self.out), share=share, whole=self.out, whole_replies=replies)
+        return replace(
+            self, out=share.path(self.out), share=share, whole=self.out, whole_replies=replies
+        ).copied()
+
+    def copied(self) -> Self:
+        """Return the plan with copies on this machine in place of files in a store."""
+        if (url := url_of(self.out)) is None:
+            return self
+        whole = Store(str(url_of(self.whole))) if self.whole else None
+        store = Store(url, whole)
+        plan = replace(self, store=store, out=store.copy)
+        if whole is None:
+            return plan
+        replies = whole.copy.with_name(f"{whole.copy.name}.journal.db")
+        return replace(plan, whole=whole.copy, whole_replies=replies)
 
     def within(self, name: str, cache: str) -> Self:
         """Return the plan of a file in a folder, `out`, with a cache there."""
@@ -171,6 +187,7 @@ class RunPlan:
         return {
             "out": self.out,
             "whole": self.whole,
+            "store": self.store,
             "parallel": self.parallel,
             "limits": self.limits,
             "only_failed": self.retry_failed,

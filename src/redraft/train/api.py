@@ -20,10 +20,10 @@ from transformers import TrainerCallback
 
 from redraft.counting import counted
 from redraft.engines.hf.folders import folder_for
-from redraft.engines.llamacpp.default_model import cache_folder
 from redraft.errors import MissingExtra, UsageError
 from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile
+from redraft.machine import cache_folder
 from redraft.train.model.memory import peak_memory, size
 from redraft.train.processes import Say, leads, parting
 from redraft.train.run.output import check_gguf, export_result

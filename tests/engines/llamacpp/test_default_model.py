@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from redraft import machine
 from redraft.engines.llamacpp import default_model
 from redraft.engines.llamacpp.default_model import (
     DEFAULT,
@@ -88,9 +89,9 @@ def model(home: Path) -> PackagedModel:
 def test_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDRAFT_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert default_model.cache_folder() == Path("/x/redraft")
+    assert machine.cache_folder() == Path("/x/redraft")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_model.cache_folder() == Path.home() / ".cache" / "redraft"
+    assert machine.cache_folder() == Path.home() / ".cache" / "redraft"
     monkeypatch.setenv("REDRAFT_CACHE", "/y")
     assert default_model.models_folder() == Path("/y/models")
 

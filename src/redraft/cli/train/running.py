@@ -80,7 +80,7 @@ def _look(verb: TrainVerb, settings: RunSettings[Any], say: Say) -> None:
     if settings.own.preview is not None and leads():
         from rich.console import Console
 
-        from redraft.engines.llamacpp.default_model import cache_folder
+        from redraft.machine import cache_folder
         from redraft.train.api import stages_of
         from redraft.train.run.preview import preview
 

@@ -38,6 +38,7 @@ from redraft.collect.texts import GOLD, spoken_texts
 from redraft.errors import UsageError
 from redraft.formats.read.records import RawRecord
 from redraft.jobs.provenance import Provenance
+from redraft.stores import here, url_of
 
 CONTEXT = 1  # unchanged lines to show around a change
 FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
@@ -76,7 +77,7 @@ def clean(
     plan, run, file = (
         plan_of(like, rules, skip, languages, blocked),
         DataRun.of(out, options, shares=True),
-        Path(source),
+        here(source),
     )
     config = {
         "rules": [name for name in NAMES if name in plan.rules],
@@ -88,7 +89,9 @@ def clean(
     work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=run.strict)
     lines, left = lines_in(file), 0
     lists = [Path(name) for name in blocked if name not in LISTS]
-    with writing(Provenance("data clean", config, file), run, inputs={"blocked": lists}) as output:
+    with writing(
+        Provenance("data clean", config, file, url_of(source)), run, inputs={"blocked": lists}
+    ) as output:
         for cleaned in output.passing(output.spread(work, lines)):
             output.sink.write(cleaned.line)
             left += cleaned.has_html

@@ -24,6 +24,7 @@ from redraft.formats.render.spans import spans_of
 from redraft.formats.selfee import render_steps
 from redraft.formats.texts import answer_of
 from redraft.jobs.provenance import Provenance
+from redraft.stores import here, url_of
 
 Count = Callable[[str], int]  # counts the tokens of a text
 LIMIT = 2048  # length of Vicuna's and SelFee's training sequences, in tokens
@@ -52,7 +53,7 @@ def split(
     `count` counts the tokens of a text; with several workers, it is a function of a module. Its name and its
     fingerprint go into the provenance. `drop` is about single exchanges over the limit.
     """
-    file, run, total = Path(source), DataRun.of(out, options, shares=True), Counter[str]()
+    file, run, total = here(source), DataRun.of(out, options, shares=True), Counter[str]()
     lines = lines_in(file)
     work = partial(_split_line, count=count, limit=limit, format=format, strict=run.strict)
     config = {"limit": limit, "tokenizer": tokenizer, "format": format}
@@ -69,7 +70,7 @@ def split(
                 total["too long"] += bool(too_long and not drop)
                 yield too_long if too_long and drop else line
 
-    provenance = Provenance("data split", config, file)
+    provenance = Provenance("data split", config, file, url_of(source))
     with writing(provenance, run, about=lambda: {"tokenizer": fingerprint}) as output:
         output.sink.writelines(output.passing(pieces(output.spread(work, lines))))
     output.tell_counts()

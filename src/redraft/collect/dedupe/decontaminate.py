@@ -40,6 +40,7 @@ from redraft.formats.read.files import decode, name_of, open_output, to_line
 from redraft.formats.read.records import RawRecord, raw_records
 from redraft.formats.texts import turns_of
 from redraft.jobs.provenance import Provenance
+from redraft.stores import here, url_of
 
 RUN = 13  # words of a run (GPT-3's maximum)
 SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
@@ -61,14 +62,16 @@ def decontaminate(
 
     `ngram` consecutive words make a match; `report` is a file for the matches: record, item, shared words.
     """
-    file, others, run = Path(source), paths_of(against), DataRun.of(out, options, shares=True)
+    file, others, run = here(source), paths_of(against), DataRun.of(out, options, shares=True)
     place = None if report is None else Path(report)
     not_twice(file, others)
     items, seen = Items(ngram), set[int]()
     for path in others:
         check_records(path)
         items.add(path)
-    provenance = Provenance("data decontaminate", {"ngram": ngram, "strict": run.strict}, file)
+    provenance = Provenance(
+        "data decontaminate", {"ngram": ngram, "strict": run.strict}, file, url_of(source)
+    )
     writer = writing(provenance, run, inputs={"against": others}, report=place)
     lines = lines_in(file)
     with ExitStack() as stack:

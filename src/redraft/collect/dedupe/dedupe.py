@@ -44,6 +44,7 @@ from redraft.formats.read.files import decode, to_line
 from redraft.formats.read.records import RawRecord
 from redraft.formats.texts import gold_answers
 from redraft.jobs.provenance import Provenance
+from redraft.stores import here, url_of
 
 _SOURCE = ("dataset", "licence")  # fields of an origin that do not depend on the record's place
 _TOLD = 64  # comparisons between two progress updates
@@ -100,12 +101,14 @@ def dedupe(
         RecordError: No record can be read; with `strict`, a record cannot be read.
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
-    file, others, run = Path(source), paths_of(against), DataRun.of(out, options)
+    file, others, run = here(source), paths_of(against), DataRun.of(out, options)
     not_twice(file, others)
     one_of("keep", [keep], ["best", "first"])
     like = _likeness(by, of, threshold, letters)
     pool, lines = lines_in(*others), lines_in(file)
-    provenance = Provenance("data dedupe", {**asdict(like), "keep": keep, "strict": run.strict}, file)
+    provenance = Provenance(
+        "data dedupe", {**asdict(like), "keep": keep, "strict": run.strict}, file, url_of(source)
+    )
     writer = writing(provenance, run, reads=[*others, file], inputs={"against": others})
     with writer as output, TemporaryFile(dir=run.disk) as spool:
         known = output.spread(partial(examine, like=like, strict=True), pool)

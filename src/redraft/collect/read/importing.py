@@ -37,6 +37,7 @@ from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import name_of
 from redraft.jobs.provenance import Provenance, licences_beside
 from redraft.licences import UNKNOWN
+from redraft.stores import here
 
 KINDS, FIELDS = 1000, 8  # sets of unused fields to count apart, and fields to name
 
@@ -59,7 +60,7 @@ def import_files(
     """
     if fields and which == "all":
         raise UsageError("--paths does nothing with --map.", hint="A map reads one chain from each record.")
-    places, run = [*map(Path, paths)], DataRun.of(out, options, shares=True)
+    places, run = [*map(here, paths)], DataRun.of(out, options, shares=True)
     asked = [Path(questions)] if questions else []
     not_twice(places[0], [*places[1:], *asked])
     reader = Reader(

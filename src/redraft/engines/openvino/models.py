@@ -17,9 +17,9 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
-from redraft.engines.llamacpp.default_model import cache_folder
 from redraft.errors import ModelError, OutputError
 from redraft.files import locked, replacing
+from redraft.machine import cache_folder
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, read_header
 from redraft.weights.gguf.requantise import rewrite
 from redraft.weights.header import NotHandled

@@ -35,6 +35,7 @@ from redraft.jobs.provenance import RunFile
 from redraft.revision.settings import Settings
 from redraft.runs.merge import CACHE
 from redraft.runs.plan import RunPlan
+from redraft.stores import here
 from redraft.verify.base import Check, form_of
 from redraft.verify.parse import parse_checks
 
@@ -93,6 +94,8 @@ class StrategyRuns:
         a sandbox.
         """
         task_of(self.task, run_code=run_code)
+        if self.plan.store:
+            raise UsageError(f"{self.plan.store.url} is no folder here.", hint="Name one on this machine.")
         if (folder := self.plan.out).is_file():
             problem = f"{folder} is a file, and --run needs a folder for its runs."
             raise UsageError(problem, hint="Name another: -o runs")
@@ -125,7 +128,7 @@ class StrategyRuns:
     @cached_property
     def records(self) -> tuple[Chain, ...]:
         """The records with the task's prompts."""
-        found = tuple(asked(task_named(self.task), read_records(self.source), self.limit))
+        found = tuple(asked(task_named(self.task), read_records(here(self.source)), self.limit))
         if any(KEY in record.meta for record in found):
             raise UsageError(
                 f"{self.source} has chains of redraft eval, and --run answers the task's own records.",

@@ -35,6 +35,7 @@ from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
 from redraft.runs.options import A_PATH, ItemOptions
 from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
+from redraft.stores import here
 
 _FEW = 5  # ids to name
 
@@ -78,7 +79,8 @@ class JudgeRun:
         if not named:
             given = load_config().defaults.get("judge", given)
         models = [given] if isinstance(given, str) else list(given)
-        answers = list(answers)
+        answers = [here(path) for path in answers]
+        files = {name: path and here(path) for name, path in files.items()}
         if len(answers) not in (1, 2):
             raise UsageError(
                 f"{len(answers)} files of answers were given.", hint="Judge two models at a time: A B"
