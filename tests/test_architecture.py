@@ -57,6 +57,7 @@ LAYERS = {
     "plugins": (1, "errors, config, files"),
     "servers": (1, "errors, config, files"),
     "stats": (1, "errors, config, files"),
+    "stores": (1, "errors, config, files"),
     "jobs": (2, "jobs, parallel"),
     "parallel": (2, "jobs, parallel"),
 }
