@@ -131,7 +131,7 @@ def _template(name: str) -> Any:
         undefined=StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    environment.filters |= {"breakable": _breakable, "code": _code, "json": _json}
+    environment.filters |= {"breakable": _breakable, "code": _code, "drawn": _drawn, "json": _json}
     return environment.get_template(name)
 
 
@@ -144,6 +144,11 @@ def _breakable(name: str) -> Markup:
 
 def _code(text: str) -> Markup:
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(printable(text)))))
+
+
+def _drawn(card: Card) -> Markup:
+    """Return a chart, with the card's title as its name for screen readers."""
+    return Markup(card.chart.replace("<svg", f'<svg aria-label="{escape(printable(card.title))}"', 1))
 
 
 def _json(records: Any) -> Markup:

@@ -63,7 +63,7 @@ def _changed(found: Figures, links: Links) -> Iterator[Part]:
     for kind in ("wrong → right", "right → wrong"):
         changed = [(each, entry) for each, entry in chains if kind in entry.kinds]
         items = [
-            Item(title_of(each.chain), links.to(entry.name), f"{entry.name}{_how(each)}")
+            Item(title_of(each.chain) or entry.name, links.to(entry.name), f"{entry.name}{_how(each)}")
             for each, entry in changed[:_MOST]
         ]
         if (more := len(changed) - _MOST) > 0:
