@@ -199,6 +199,20 @@ async def test_a_prompt_is_not_padded_past_the_context() -> None:
         assert tokens_of(deltas) == greedy(model, each, 20)
 
 
+async def test_a_beginning_that_prompts_share_is_read_once() -> None:
+    model = random_model()
+    engine = made(model, parallel=4)
+    asked = [(*prompt(1, 40), *end) for end in (prompt(2, 9), prompt(3, 20), prompt(2, 9))]
+    async with engine.paused():
+        begun = [asyncio.ensure_future(continued(engine, each)) for each in (*asked, prompt(4, 12))]
+        await asyncio.sleep(0)
+    found = await asyncio.gather(*begun)
+    await engine.aclose()
+    assert [deltas[-1].cached_tokens for deltas in found] == [0, 40, 48, 0]
+    for each, deltas in zip(asked, found, strict=False):
+        assert tokens_of(deltas) == greedy(model, each, 20)
+
+
 async def test_a_chain_finds_what_is_already_computed() -> None:
     model = random_model()
 

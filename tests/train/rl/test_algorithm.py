@@ -68,6 +68,11 @@ def test_log_probs_and_entropy_are_those_of_the_softmax(seed: int, temperature: 
                 loops.log_prob(row, int(tokens[i, t]), temperature)
             )
             assert entropy[i, t].item() == pytest.approx(loops.entropy(row, temperature))
+    given, weights = logits.clone().requires_grad_(), torch.randn(2, 5, generator=rng, dtype=torch.float64)
+    (algorithm.log_probs_and_entropy(given, tokens, temperature, chunk)[0] * weights).sum().backward()
+    one_hot = torch.nn.functional.one_hot(tokens, 11)
+    expected = (one_hot - (logits / temperature).softmax(-1)) * weights[..., None] / temperature
+    torch.testing.assert_close(given.grad, expected)
 
 
 @given(batches(), st.floats(0, 10))
@@ -431,4 +436,4 @@ def test_the_algorithm_needs_torch_alone() -> None:
     names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     found = {str(name).split(".")[0] for name in names}
-    assert found == {"__future__", "math", "dataclasses", "torch"}
+    assert found == {"__future__", "math", "dataclasses", "torch", "typing"}

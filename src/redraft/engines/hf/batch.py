@@ -2,8 +2,9 @@
 
 Each step runs one pass of the model, which adds a token to every sequence whose prompt is read. Sequences
 join and leave between steps. Prompts are read together, `READ` tokens a step, so that many short prompts take
-few passes and a long one does not stop the other sequences. Each sequence draws from its own seed, so others
-change only the last bits of its arithmetic. Sampling is temperature and then top-p, as in the other engines.
+few passes and a long one does not stop the other sequences. A beginning that several share is read once.
+Each sequence draws from its own seed, so others change only the last bits of its arithmetic. Sampling is
+temperature and then top-p, as in the other engines.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from redraft.engines.text import FinalText, Spelling
 from redraft.errors import EngineError
 
 READ = 512  # tokens of prompts that one step reads. Larger parts are no faster, and delay other sequences.
+WORTH = 16  # tokens that two prompts must share for one to wait for the other, which may take one more pass
 _PADDING = 0  # the token behind shorter prompts of a pass. Nothing sees it, and the next pass writes over it.
 
 
@@ -261,7 +263,7 @@ class Batch:
         chosen: list[Request] = []
         width = start = 0
         for request in self._running:
-            if request.left > 1:
+            if request.left > 1 and not self._awaits(request):
                 wider = max(width, min(request.left - 1, READ))
                 later = max(start, len(request.slot.tokens))
                 if chosen and ((len(chosen) + 1) * wider > READ or later + wider > self._context):
@@ -269,6 +271,21 @@ class Batch:
                 chosen.append(request)
                 width, start = wider, later
         return sorted(chosen, key=lambda request: request.slot.number)
+
+    def _awaits(self, request: Request) -> bool:
+        """Take over what was read of a prompt before it that begins alike. Return whether more is to come."""
+        for other in self._running[: self._running.index(request)]:
+            have, tokens = len(request.slot.tokens), request.tokens
+            if other.tokens[: have + WORTH] != tokens[: have + WORTH]:
+                continue
+            common = min(common_start(other.tokens, tokens), len(tokens) - 1)
+            there = min(common, len(other.slot.tokens))
+            if there > have:
+                self._cache.copy(other.slot.number, request.slot.number, there)
+                request.slot.tokens, request.cached = tokens[:there], there
+            if there < common:
+                return True
+        return False
 
     def _continue(self, requests: Sequence[Request]) -> None:
         parts = [request.tokens[-1:] for request in requests]

@@ -63,6 +63,14 @@ class Slots(Cache):
         self.now = _Now(Pass((0,), (0,), 1))
         super().__init__(layers=[_Layer(self.now, slots, context) for _ in range(layers)])
 
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Copy the first states of one slot to another."""
+        for layer in self.layers:
+            assert isinstance(layer, _Layer)  # noqa: S101  (`__init__` made them)
+            for held in (layer.keys, layer.values):
+                assert held is not None  # noqa: S101  (something was read into it)
+                held[target, :, :count] = held[source, :, :count]
+
 
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer: keys and values, each of shape (slots, heads, room, width)."""

@@ -8,7 +8,7 @@ attention (linear, chunked, with sinks) would leak, and are refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypedDict, cast
 
@@ -103,6 +103,7 @@ def attend(
     position_ids: Tensor | None = None,
     cu_seq_lens_q: Tensor | None = None,
     max_length_q: int | None = None,
+    branches: Sequence[tuple[int, Sequence[int]]] | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Attend causally inside each example, with the arguments that transformers passes.
@@ -118,6 +119,7 @@ def attend(
         position_ids: [1, tokens], if `cu_seq_lens_q` is not given.
         cu_seq_lens_q: As in `Segments`.
         max_length_q: As in `Segments`.
+        branches: Instead of examples, parts of a tree: their tokens, and the parts that they also see.
 
     Returns:
         [batch, tokens, heads, width], and None for the weights.
@@ -127,6 +129,9 @@ def attend(
     for name in ("s_aux", "position_bias"):
         if others.get(name) is not None:
             raise _unpacked(module, f"attends with {name}, which packed rows do not support.")
+    if branches is not None:
+        how = _Scoring(dropout, scaling, softcap, sliding_window)
+        return _joined(query, key, value, branches, how), None
     if cu_seq_lens_q is None or max_length_q is None:
         if position_ids is None:
             why = "gets no positions of its tokens, which separate the examples of a packed row."
@@ -137,11 +142,20 @@ def attend(
     how = _Scoring(dropout, scaling, softcap, window)
     if softcap is None and not dropout and _has_kernel(query, value):
         return _in_one_call(query, key, value, cu_seq_lens_q, max_length_q, how), None
+    return _joined(query, key, value, [(count, ()) for count in cu_seq_lens_q.diff().tolist()], how), None
+
+
+def _joined(
+    query: Tensor, key: Tensor, value: Tensor, parts: Sequence[tuple[int, Sequence[int]]], how: _Scoring
+) -> Tensor:
+    """Attend in each part of a row, to what it also sees and to itself. [1, tokens, heads, width]."""
     # Not slices: the gradient of each is as large as the whole row.
-    lengths = cu_seq_lens_q.diff().tolist()
-    cut = [torch.split(each, lengths, dim=2) for each in (query, key, value)]
-    parts = [_one(q, k, v, how) for q, k, v in zip(*cut, strict=True)]
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+    q, k, v = (torch.split(each, [count for count, _ in parts], dim=2) for each in (query, key, value))
+    found = []
+    for number, (_, above) in enumerate(parts):
+        keys, values = (torch.cat([each[one] for one in (*above, number)], dim=2) for each in (k, v))
+        found.append(_one(q[number], keys, values, how))
+    return torch.cat(found, dim=2).transpose(1, 2).contiguous()
 
 
 def _unpacked(module: torch.nn.Module, why: str) -> ModelError:
@@ -170,26 +184,26 @@ def _in_one_call(
 
 
 def _one(query: Tensor, key: Tensor, value: Tensor, how: _Scoring) -> Tensor:
-    length = query.shape[2]
+    """Attend causally, with the last tokens of `key` as those of the query."""
+    length, seen, window = query.shape[2], key.shape[2], how.window
     halves = query.dtype in _HALVES or torch.is_autocast_enabled("cpu")
-    if query.device.type == "cpu" and halves and length < _long_from:
+    if query.device.type == "cpu" and halves and seen < _long_from:
         with torch.autocast("cpu", enabled=False):
             q, k, v = query.float(), key.float(), value.float()
             return _one(q, k, v, how).to(value.dtype)
-    window = how.window
-    band = _band(length, window, query.device) if window and length > window else None
+    narrow = length < seen or (window is not None and seen > window) or how.softcap is not None
+    band = _band(length, seen, window or seen, query.device) if narrow else None
     if how.softcap is not None:
-        band = _band(length, length, query.device) if band is None else band
         return _capped(query, key, value, band, how)
     return functional.scaled_dot_product_attention(
         query, key, value, band, how.dropout, is_causal=band is None, scale=how.scaling, enable_gqa=True
     )
 
 
-def _band(length: int, window: int, device: torch.device) -> Tensor:
-    """Return whether a row's token sees a column's: itself and `window - 1` before. [length, length]."""
-    sees = torch.ones(length, length, dtype=torch.bool, device=device)
-    return sees.tril().triu(1 - window)
+def _band(length: int, seen: int, window: int, device: torch.device) -> Tensor:
+    """Return whether each of the last tokens sees a token: itself and `window - 1` before. [length, seen]."""
+    sees = torch.ones(length, seen, dtype=torch.bool, device=device)
+    return sees.tril(seen - length).triu(seen - length + 1 - window)
 
 
 def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, how: _Scoring) -> Tensor:
@@ -220,7 +234,8 @@ def _masked(
             module, query, key, value, mask, dropout=how.dropout, scaling=how.scaling
         )
     if mask is None and query.shape[2] > 1:
-        mask = _band(query.shape[2], query.shape[2], query.device)
+        length = query.shape[2]
+        mask = _band(length, length, length, query.device)
     return _capped(query, key, value, mask, how).transpose(1, 2).contiguous(), None
 
 

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
-from torch.utils.checkpoint import checkpoint
 
 MIN_LOG_PROB = -1e3
 """Log-probabilities are raised to this. A forbidden token (logit −inf) then costs a lot, but not NaN."""
@@ -38,36 +39,59 @@ for each of the operations that they came from."""
 
 
 def log_probs_and_entropy(
-    logits: Tensor, tokens: Tensor, temperature: float = 1.0, chunk: int = 128
+    logits: Tensor, tokens: Tensor, temperature: float = 1.0, chunk: int = 16
 ) -> tuple[Tensor, Tensor]:
     """Return log π of the given tokens and the policy's entropy, both [sequences, tokens].
 
-    log π is differentiable; the entropy is for watching and is not. `chunk` tokens are computed at a time,
-    again in the backward pass, so the 32-bit softmax of all tokens is never held.
+    log π is differentiable, once; the entropy is for watching and is not. `chunk` tokens are computed at a
+    time, again in the backward pass, so the 32-bit softmax of all tokens is never held.
 
     TRL divides by temperature + 1e-7. trlX does not divide: its ratios are those of temperature 1.
 
     Args:
         logits: [sequences, tokens, vocabulary]; each row predicts the token at the same place in `tokens`.
     """
-    rows = zip(torch.split(logits.flatten(0, 1), chunk), torch.split(tokens.flatten(), chunk), strict=True)
-    parts = [
-        checkpoint(_chunk, part, chosen, temperature, use_reentrant=False, preserve_rng_state=False)
-        for part, chosen in rows
-    ]
-    log_probs, entropy = (torch.cat(each).view(tokens.shape) for each in zip(*parts, strict=True))
+    found = _LogProbs.apply(logits.flatten(0, 1), tokens.flatten(), temperature, chunk)  # type: ignore[no-untyped-call]
+    log_probs, entropy = (each.view(tokens.shape) for each in found)
     return log_probs, entropy
 
 
-def _chunk(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    logits = _wide(logits) / temperature
-    total = logits.logsumexp(-1)
-    log_probs = logits.gather(-1, tokens[:, None]).squeeze(-1) - total
-    with torch.no_grad():
-        shares = (logits - total[:, None]).exp()
-        # −Σ p·log p = log Z − Σ p·z. Finite logits, because 0 · −inf is NaN.
-        entropy = total - (shares * logits.clamp(min=torch.finfo(logits.dtype).min)).sum(-1)
-    return log_probs.clamp(min=MIN_LOG_PROB), entropy
+class _LogProbs(torch.autograd.Function):
+    """log π and entropy of rows of logits. Written by hand: autograd would hold or repeat each step."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, tokens: Tensor, temperature: float, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        totals, log_probs, entropy = (logits.new_empty(len(logits), dtype=_wide(logits).dtype) for _ in "123")
+        for at in (slice(first, first + chunk) for first in range(0, len(logits), chunk)):
+            wide = _scaled(logits[at], temperature)
+            totals[at] = total = wide.logsumexp(-1)
+            log_probs[at] = wide.gather(-1, tokens[at, None]).squeeze(-1) - total
+            # −Σ p·log p = log Z − Σ p·z
+            entropy[at] = total - torch.linalg.vecdot((wide - total[:, None]).exp_(), wide)
+        ctx.save_for_backward(logits, tokens, totals, log_probs > MIN_LOG_PROB)
+        ctx.how = temperature, chunk
+        ctx.mark_non_differentiable(entropy)
+        return log_probs.clamp(min=MIN_LOG_PROB), entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_log_probs: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        logits, tokens, totals, free = ctx.saved_tensors
+        temperature, chunk = ctx.how
+        found = torch.empty_like(logits)
+        given = of_log_probs * free / temperature
+        for at in (slice(first, first + chunk) for first in range(0, len(logits), chunk)):
+            shares = (_scaled(logits[at], temperature) - totals[at, None]).exp_().mul_(-given[at, None])
+            found[at] = shares.scatter_add_(-1, tokens[at, None], given[at, None])
+        return found, None, None, None
+
+
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    """Return logits at a temperature, all finite: 0 · −inf is NaN."""
+    wide = _wide(logits) / temperature
+    return wide.clamp_(min=torch.finfo(wide.dtype).min)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

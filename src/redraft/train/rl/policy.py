@@ -24,8 +24,10 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from redraft.errors import ModelError, UsageError
+from redraft.train.model import attention
 from redraft.train.model.loss import has_plain_head
 from redraft.train.rl.algorithm import log_probs_and_entropy
+from redraft.train.rl.tree import tree_of
 from redraft.train.settings.options import PpoOptions, layers_unfrozen
 
 
@@ -68,20 +70,36 @@ class Policy(nn.Module):
         rows = torch.arange(len(mask), device=mask.device)[:, None].expand_as(places)
         tokens = input_ids[rows[mask], places[mask]]
         # the state that each real token was drawn from
-        before, logits = self._computed(input_ids, (rows[mask], places[mask] - 1))
+        lengths = (starts + mask.sum(1) - 1).clamp(min=1).tolist()  # what follows the last token is not read
+        before, logits = self._computed(input_ids, lengths, (rows[mask], places[mask] - 1))
         log_probs, entropy = log_probs_and_entropy(logits[None], tokens[None], self.own.temperature)
         values = self.value_head(before.to(self.value_head.weight.dtype))[:, 0]
         empty = torch.zeros(mask.shape, device=mask.device)
         found = (each.float() for each in (log_probs[0], entropy[0], values))
         return Seen(*(empty.masked_scatter(mask, each) for each in found))  # 0 at padding
 
-    def _computed(self, input_ids: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def _computed(
+        self, input_ids: Tensor, lengths: list[int], at: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return hidden states and logits of some tokens, given as rows and columns."""
         bare = bare_of(self.model)
+        inputs: dict[str, Any] = {"input_ids": input_ids}
+        if self.branches:
+            tree = tree_of([row[:length] for row, length in zip(input_ids.tolist(), lengths, strict=True)])
+            inputs = {"input_ids": tree.ids, "position_ids": tree.positions, "branches": tree.branches}
+            at = (torch.zeros_like(at[0]), tree.places[at])
         if self._plain:
-            hidden = bare.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[at]
+            hidden = bare.base_model(**inputs, use_cache=False).last_hidden_state[at]
             return hidden, bare.get_output_embeddings()(hidden)
-        whole = bare(input_ids=input_ids, use_cache=False, output_hidden_states=True)
+        whole = bare(**inputs, use_cache=False, output_hidden_states=True)
         return whole.hidden_states[-1][at], whole.logits[at]
+
+    @property
+    def branches(self) -> bool:
+        """Whether a beginning that rows share is computed once. A GPU computes wide batches faster."""
+        bare = bare_of(self.model)
+        attends: str = bare.config._attn_implementation  # noqa: SLF001 - the only way to ask
+        return bare.device.type == "cpu" and attends == attention.NAME
 
     def see_reference(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
         """Return the log-probabilities of the policy as it was before training."""
@@ -103,8 +121,14 @@ def unwrapped(model: Any) -> Iterator[Any]:
     """
     bare = bare_of(model)
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
+    attends = bare.config._attn_implementation  # noqa: SLF001 - the only way to ask
     with swapped(bare, {name: _plain(each) for name, each in adapted}):
-        yield bare
+        if attends == attention.NAME:  # in 16 bits it computes otherwise than the sampler, which compares
+            bare.set_attn_implementation("sdpa")
+        try:
+            yield bare
+        finally:
+            bare.set_attn_implementation(attends)
 
 
 def bare_of(model: Any) -> Any:

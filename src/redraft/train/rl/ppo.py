@@ -423,7 +423,8 @@ class Experience:
         """Return what the policy and its reference say of all responses. The processes share them."""
         device = self._policy.value_head.weight.device
         lengths = starts + mask.sum(1)
-        order = torch.argsort(lengths)  # those of a length together
+        # Those of a length together, or those of a prompt.
+        order = torch.arange(len(lengths)) if self._policy.branches else torch.argsort(lengths)
 
         def see(rows: Tensor) -> list[Tensor]:
             longest = int(lengths[rows].max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from peft import PeftModel
@@ -11,13 +12,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from redraft.chain import Step
 from redraft.counting import counted
 from redraft.engines.remote.server import check_address
-from redraft.errors import UsageError
+from redraft.errors import ModelError, UsageError
 from redraft.formats.encoder import PromptEncoder
 from redraft.formats.read.records import raw_records
 from redraft.train.batches import Batch, Data, Row, Rows, one_a_row, padded
+from redraft.train.model.attention import use_segments
 from redraft.train.prepare import Prepared
 from redraft.train.processes import Say
-from redraft.train.rl.policy import unfreeze_top
+from redraft.train.rl.policy import bare_of, unfreeze_top
 from redraft.train.rl.ppo import Learner, Ppo, RolloutPrompt
 from redraft.train.rl.rewards import parse_rewards
 from redraft.train.settings.options import PpoOptions, layers_unfrozen, room, samples_each
@@ -71,6 +73,10 @@ class PpoStages(Stages[PpoOptions]):
         if own.lora and own.num_layers_unfrozen is not None:
             say("--num_layers_unfrozen has no effect with an adapter, which all layers get (--lora False).")
         made = super().model(own, model, tokenizer, seed=seed, say=say)
+        bare = bare_of(made)
+        if bare.config._attn_implementation == "sdpa":  # noqa: SLF001 - the only way to ask
+            with suppress(ModelError):  # else rows are padded
+                use_segments(bare)
         if not own.lora:
             unfreeze_top(made, layers_unfrozen(own))
             say(f"the top {counted(layers_unfrozen(own), 'layer')} and what follows are trained.")
