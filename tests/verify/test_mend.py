@@ -46,7 +46,7 @@ def passes(check: Check, answer: str) -> bool:
 
 
 @pytest.mark.parametrize("written", CHECKS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(answer=ANSWERS)
 def test_a_fix_changes_nothing_that_passes_and_nothing_twice(written: str, answer: str) -> None:
     check = parse_check(written)

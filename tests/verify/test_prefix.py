@@ -78,7 +78,7 @@ def passes(check: Check, answer: str) -> bool:
 
 
 @pytest.mark.parametrize("written", CHECKS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(begins=TEXTS, goes_on=TEXTS)
 def test_no_continuation_of_a_lost_text_passes(written: str, begins: str, goes_on: str) -> None:
     (check,) = parse_checks([written])
