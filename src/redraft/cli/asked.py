@@ -1,4 +1,4 @@
-"""What is asked: the words of the command line, and the text that is piped in."""
+"""Read the prompt: the argument of the command line, and the text that is piped in."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from contextlib import suppress
 from redraft.cli.shell import tell
 from redraft.errors import UsageError
 
-PIPE_SECONDS = 3.0  # seconds of silence after which a pipe is said to be waited for
+PIPE_SECONDS = 3.0  # seconds of silence after which a line says that redraft waits for the pipe
 
 
 def one_text(words: Sequence[str], verb: str) -> str:
-    """Return the text that was typed as an argument. Without quotes, a shell makes several of it."""
+    """Return the prompt. Raise `UsageError` if it is several arguments, as without quotes."""
     if len(words) > 1:
         quoted = '"{}"'.format(re.sub(r'(["\\$`])', r"\\\1", " ".join(words)))
         hint = f"Put quotes around it: redraft {verb} {quoted}"
@@ -24,9 +24,9 @@ def one_text(words: Sequence[str], verb: str) -> str:
 
 
 def read_piped(*, beside: bool) -> str:
-    """Return what is piped in; nothing from a terminal. Bytes that are not UTF-8 become surrogates.
+    """Return the text that is piped in; "" at a terminal. Bytes that are not UTF-8 become surrogates.
 
-    `beside` is whether there is a prompt too. Then a pipe that nobody closes may not be meant for us.
+    `beside` is whether there is a prompt too. Then an open pipe may be there by chance, and a line says so.
     """
     if sys.stdin.isatty():
         return ""

@@ -24,8 +24,8 @@ Ref = Annotated[
 def get(ref: Ref = "default") -> None:
     """Fetch a model, unless it is here, and print its path.
 
-    The size and the licence are said first, and whether the memory suffices. The file is checked against its
-    checksum. The default model is fetched again if it is damaged.
+    Standard error first has its size, its licence, and a warning if memory is short. Its checksum is checked.
+    The default model is fetched again if it is damaged.
     """
     import sys
 
@@ -43,9 +43,8 @@ def get(ref: Ref = "default") -> None:
 def list_models() -> None:
     """List the models that are here, and those that are recommended.
 
-    Each line has the reference for --model, the size, and the path. Standard error has models to fetch, with
-    the memory that each wants, what it is good for, and the share of IFEval's instructions that it follows as
-    its publisher says.
+    Each line has the reference for --model, the size, and the path. Standard error lists models to fetch: the
+    memory that each needs, its uses, and its share of IFEval's instructions, as its publisher measured it.
     """
     from redraft import hub
     from redraft.engines.llamacpp.default_model import DEFAULT

@@ -43,12 +43,12 @@ DEFAULT_CONTEXT = 4096
 
 
 SPARSE = 8
-"""Characters for each token that fits: a longer text is looked at from its beginning first. English has four
-to five in a token, code about three; runs of spaces have more."""
+"""Characters a token. Of a text with more for each token that fits, the beginning is encoded first. English
+has four to five, code about three, and runs of spaces more."""
 
 
 Told = Mapping[str, Any] | None
-"""What a chat template is told besides the messages, by name: `enable_thinking`, for one."""
+"""Variables of a chat template besides the messages, such as `enable_thinking`."""
 
 
 class Room(NamedTuple):
@@ -62,7 +62,7 @@ class LocalEngine(Engine):
     """An engine on token ids. A chain may fill `context` of them; the model was trained for `trained`."""
 
     _marks: frozenset[str] | None = None
-    """Characters, where known: each control token has at least one of them."""
+    """A set of characters of which each control token has one; None if unknown."""
 
     def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
         self._info, self._context, self._trained = info, context, trained
@@ -94,7 +94,7 @@ class LocalEngine(Engine):
 
     @abstractmethod
     async def _render(self, messages: Sequence[Message], told: Told = None) -> str:
-        """Render messages of plain text with the model's template, which is told more by name."""
+        """Render messages of plain text with the model's template and its variables."""
 
     @abstractmethod
     async def _end(self) -> str:
@@ -128,7 +128,7 @@ class LocalEngine(Engine):
                 yield delta
 
     async def _reply(self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str]) -> Replies:
-        """Continue token ids. What was asked and the reply are logged at debug level, a line each."""
+        """Continue token ids. Log the request and the reply at debug level, a line each."""
         _log.debug("%s is asked, with %r: %r", self._info.name, sampling, asked)
         pieces: list[str] = []
         left = self._context - len(prompt)
@@ -165,7 +165,7 @@ class LocalEngine(Engine):
         return tokens if as_text == as_control else await self._pieced(messages, told)
 
     async def _check_length(self, text: str) -> None:
-        """Refuse a text that cannot fit by its beginning: to read megabytes as tokens takes seconds."""
+        """Refuse a text whose beginning is too long already: encoding megabytes takes seconds."""
         size = SPARSE * self._context
         while size < len(text):
             count = len(await self._tokenize(text[:size], control=False))
@@ -222,7 +222,7 @@ def check_settings(*, ctx: int | None, threads: int | None, parallel: int) -> No
 
 
 def context_of(model: Path, asked: int | None, trained: int | None) -> int:
-    """Return the tokens that a chain may fill; if none were asked for, 4,096 or the trained length."""
+    """Return the tokens that a chain may fill: those asked for, else 4,096 or the trained length if less."""
     if asked is not None and trained is not None and asked > trained:
         raise UsageError(
             f"--ctx is {asked}, and {model} was trained for contexts of {trained} tokens.",
@@ -247,7 +247,7 @@ def trained_context(header: GGUFHeader) -> int | None:
 
 
 def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *, weights: int = 0) -> None:
-    """Refuse a key-value cache that is larger than the memory that weights of so many bytes leave free."""
+    """Refuse a key-value cache that does not fit beside weights of so many bytes."""
     token = cache_bytes(header) * parallel
     free = max(free_memory() - weights, 0)
     if token * context <= free:

@@ -34,12 +34,12 @@ class Speed(NamedTuple):
 
 
 async def speeds(reference: str) -> AsyncGenerator[Speed, None]:
-    """Measure each engine that is installed and reads a model, with each number of `STREAMS`.
+    """Measure each installed engine that reads a model, with each number of `STREAMS`.
 
-    The log says why an engine does not read it.
+    Log why an engine cannot read it.
 
     Raises:
-        UsageError: The reference is none of a model on this machine, or no engine for it is installed.
+        UsageError: The model is not on this machine, or no engine for it is installed.
         EngineError: No engine can load the model.
     """
     engines = kind_of(parse_reference(reference)).engines
@@ -71,16 +71,16 @@ async def _rate(engine: Engine, streams: int) -> float:
         while True:
             async with aclosing(_answer(engine, next(numbers))) as deltas:
                 async for delta in deltas:
+                    tokens += len(delta.tokens)
                     if clock() - begun >= SECONDS:
                         return
-                    tokens += len(delta.tokens)
 
     await asyncio.gather(*(write() for _ in range(streams)))
     return tokens / (clock() - begun)
 
 
 def _answer(engine: Engine, number: int) -> Replies:
-    """Begin an answer to a question of its own, so that nothing of it was computed before."""
+    """Begin an answer to a new question, of which no cache has anything."""
     question = f"Chapter {number + 1}: write a long tale of a lighthouse, its keeper and {number + 2} ships."
     sampling = Sampling(max_tokens=_ANSWER, seed=number)
     if engine.info.chats:

@@ -263,7 +263,7 @@ class Batch:
         chosen: list[Request] = []
         width = start = 0
         for request in self._running:
-            if request.left > 1 and not self._awaits(request):
+            if self._reads(request):
                 wider = max(width, min(request.left - 1, READ))
                 later = max(start, len(request.slot.tokens))
                 if chosen and ((len(chosen) + 1) * wider > READ or later + wider > self._context):
@@ -272,8 +272,13 @@ class Batch:
                 width, start = wider, later
         return sorted(chosen, key=lambda request: request.slot.number)
 
-    def _awaits(self, request: Request) -> bool:
-        """Take over what was read of a prompt before it that begins alike. Return whether more is to come."""
+    def _reads(self, request: Request) -> bool:
+        """Return whether a sequence reads its prompt in the next pass.
+
+        It takes over what an earlier one that begins alike has read, and awaits what that one will read.
+        """
+        if request.left <= 1:
+            return False
         for other in self._running[: self._running.index(request)]:
             have, tokens = len(request.slot.tokens), request.tokens
             if other.tokens[: have + WORTH] != tokens[: have + WORTH]:
@@ -284,8 +289,8 @@ class Batch:
                 self._cache.copy(other.slot.number, request.slot.number, there)
                 request.slot.tokens, request.cached = tokens[:there], there
             if there < common:
-                return True
-        return False
+                return False
+        return request.left > 1
 
     def _continue(self, requests: Sequence[Request]) -> None:
         parts = [request.tokens[-1:] for request in requests]

@@ -1,11 +1,11 @@
 """Models of OpenVINO GenAI: a GGUF file in a process of its own (`client`, `child`).
 
 It computes many streams as one batch, with the instructions that the processor has: AVX-512, VNNI, AMX.
-Prompts go to it as token ids, and texts are made here, so a text never becomes a control token. Text that was
-computed once, such as the draft that a chain goes on from, is not computed again while its cache holds it.
+It takes and returns token ids, and this process encodes and decodes, so a text never becomes a control token.
+Tokens in its cache, such as the draft that a chain goes on from, are not computed again.
 
-Its grammars keep answers to a JSON Schema. Those of forms take it 50 to 100 ms a token, and every stream
-waits, so it has no forms: checks only check.
+It keeps answers to a JSON Schema by a grammar. The grammar of a form would take 50 to 100 ms a token, while
+all streams wait, so there are no forms: checks do not steer.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _log = logging.getLogger(__name__)
 BLOCK = 32  # tokens of a block of the key-value cache on a processor
 
 GUESSED, AMONG_OTHERS, OF_FRESH = 8, 5, 1
-"""Tokens that are guessed at each place of a revision, alone and among other streams, and of a text that is
-not expected to repeat another: those that followed the last `NGRAM` tokens before. Of 3 to 24, these took the
+"""Tokens that are guessed at once: of a revision with one stream, of one among others, and of a fresh text.
+Guesses are the tokens that followed the last `NGRAM` tokens earlier in the text. Of 3 to 24, these took the
 least time for 13 real revisions and for fresh texts."""
 NGRAM = 3
 
 _FIELDS = {"repeat_penalty": "repetition_penalty"}
-"""What GenerationConfig calls a field of `Sampling.extra_body`, where it calls it something else."""
+"""Fields of `Sampling.extra_body` that have another name in GenerationConfig."""
 
 
 class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
@@ -164,7 +164,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
                     yield delta
 
     def _request(self, prompt: Tokens, sampling: Sampling, limit: int) -> Request:
-        """Return a request to the process. What is not named in `sampling` stays off."""
+        """Return a request to the process. Samplers that `sampling` does not name stay off."""
         asked = sampling.extra_body or {}
         seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
         fields: dict[str, Any] = {
@@ -189,10 +189,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         }
 
     def _schema(self, sampling: Sampling, limit: int) -> str:
-        """Return what the library keeps to of a schema, as JSON that ends within so many tokens.
-
-        Empty without one that it takes.
-        """
+        """Return what the library can enforce of a schema, for JSON of so many tokens; empty if nothing."""
         if sampling.schema is None or json.dumps(sampling.schema) in self._refused:
             return ""
         schema, left = expressible(sampling.schema)
@@ -209,7 +206,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
 
 
 def _spelt(spelling: Spelling, tokens: Sequence[int], ends: frozenset[int]) -> Iterator[FinalText]:
-    """Yield what each token makes final, up to one that ends the text or completes a stop string."""
+    """Yield the text that each token makes final, up to the token that completes a stop string."""
     for token in tokens:
         piece = spelling.end(token) if token in ends else spelling.add(token)
         yield piece
@@ -218,7 +215,7 @@ def _spelt(spelling: Spelling, tokens: Sequence[int], ends: frozenset[int]) -> I
 
 
 def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:
-    """Return the blocks of the cache: all that the streams can fill, or what is free. More streams wait."""
+    """Return the blocks of the cache: as many as the streams can fill or as fit. Streams without one wait."""
     of_stream = -(-context // BLOCK) + 1
     fits = free // (cache_bytes(header) * BLOCK or 1)
     return max(of_stream, min(parallel * of_stream, fits))
