@@ -186,8 +186,7 @@ def _in_one_call(
 def _one(query: Tensor, key: Tensor, value: Tensor, how: _Scoring) -> Tensor:
     """Attend causally, with the last tokens of `key` as those of the query."""
     length, seen, window = query.shape[2], key.shape[2], how.window
-    halves = query.dtype in _HALVES or torch.is_autocast_enabled("cpu")
-    if query.device.type == "cpu" and halves and seen < _long_from:
+    if _is_faster_in_32_bits(query, key):
         with torch.autocast("cpu", enabled=False):
             q, k, v = query.float(), key.float(), value.float()
             return _one(q, k, v, how).to(value.dtype)
@@ -198,6 +197,11 @@ def _one(query: Tensor, key: Tensor, value: Tensor, how: _Scoring) -> Tensor:
     return functional.scaled_dot_product_attention(
         query, key, value, band, how.dropout, is_causal=band is None, scale=how.scaling, enable_gqa=True
     )
+
+
+def _is_faster_in_32_bits(query: Tensor, key: Tensor) -> bool:
+    halves = query.dtype in _HALVES or torch.is_autocast_enabled("cpu")
+    return query.device.type == "cpu" and halves and key.shape[2] < _long_from
 
 
 def _band(length: int, seen: int, window: int, device: torch.device) -> Tensor:
@@ -229,6 +233,11 @@ def _masked(
     mask: Tensor | None,
     how: _Scoring,
 ) -> tuple[Tensor, None]:
+    if _is_faster_in_32_bits(query, key):
+        with torch.autocast("cpu", enabled=False):
+            added = mask if mask is None or mask.dtype == torch.bool else mask.float()
+            found, _ = _masked(module, query.float(), key.float(), value.float(), added, how)
+            return found.to(value.dtype), None
     if how.softcap is None:
         return sdpa_attention_forward(
             module, query, key, value, mask, dropout=how.dropout, scaling=how.scaling

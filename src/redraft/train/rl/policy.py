@@ -121,14 +121,8 @@ def unwrapped(model: Any) -> Iterator[Any]:
     """
     bare = bare_of(model)
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
-    attends = bare.config._attn_implementation  # noqa: SLF001 - the only way to ask
     with swapped(bare, {name: _plain(each) for name, each in adapted}):
-        if attends == attention.NAME:  # in 16 bits it computes otherwise than the sampler, which compares
-            bare.set_attn_implementation("sdpa")
-        try:
-            yield bare
-        finally:
-            bare.set_attn_implementation(attends)
+        yield bare
 
 
 def bare_of(model: Any) -> Any:
