@@ -99,7 +99,7 @@
 
   function promptOf(prompt) {
     if (prompt.messages) return prompt.messages.map((each) => said(each.role, "", plain(typeof each.content === "string" ? each.content : JSON.stringify(each.content))));
-    return [element("h2", "", prompt.instruction), prompt.input ? said("Input", "", plain(prompt.input)) : null].filter(Boolean);
+    return [prompt.instruction ? element("h2", "", prompt.instruction) : null, prompt.input ? said("Input", "", plain(prompt.input)) : null].filter(Boolean);
   }
 
   async function show(place) {
