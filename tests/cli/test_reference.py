@@ -71,7 +71,7 @@ def test_the_page_has_every_command(page: str) -> None:
     verbs += ["generate", "generate chains", "generate instructions"]
     verbs += ["data", *(f"data {verb}" for verb in DATA_VERBS)]
     verbs += ["weights", *(f"weights {verb}" for verb in WEIGHTS_VERBS)]
-    verbs += ["train", "train sft", "train reward", "train ppo", "train dpo", "train watch"]
+    verbs += ["train", "train sft", "train reward", "train ppo", "train dpo", "train self", "train watch"]
     assert headings == ["## redraft", *(f"## redraft {verb}" for verb in verbs)]
 
 
