@@ -26,7 +26,7 @@ from generate_job import Job, Teacher, texts_in, working
 from measure import Figure, Goal, Row
 from redraft.chain import Chain, Prompt, Step
 from redraft.jobs.provenance import Provenance, RunFile
-from redraft.jobs.share import Share
+from redraft.jobs.share import Share, share_number
 from report import main
 
 PARALLEL = 8
@@ -173,21 +173,23 @@ def merge(lines: int, parts: int) -> Row:
 def _parts(lines: int, parts: int) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prompts = [f"Describe lighthouse {number}." for number in range(lines)]
-        (folder / "prompts.txt").write_text("\n".join(prompts))
+        with (folder / "prompts.txt").open("w") as file:
+            file.writelines(f"Describe lighthouse {number}.\n" for number in range(lines))
         shares = [Share(index, parts) for index in range(parts)]
         files = [share.path(folder / "out.jsonl").open("wb") for share in shares]
         made = Provenance("answer", {}, folder / "prompts.txt", "prompts.txt")
         for share in shares:
             RunFile(share.path(folder / "out.jsonl")).begin(made, resume=False)
+        step = Step(answer="It stands on a rock, and its light goes round. " * 4)
+        chain = Chain(
+            id="prompts/@", prompt=Prompt(instruction="Describe lighthouse @."), steps=(step,), best=0
+        )
+        line = f"{chain.to_json()}\n"
         order = list(range(lines))
         random.Random(1).shuffle(order)
         for number in order:
-            prompt = Prompt(instruction=prompts[number])
-            step = Step(answer=f"It stands on rock {number}. " * 4)
-            chain = Chain(id=f"prompts/{number}", prompt=prompt, steps=(step,), best=0)
-            index = next(share.index for share in shares if share.holds(chain.id))
-            files[index].write(chain.to_json().encode() + b"\n")
+            index = share_number(f"prompts/{number}", parts)
+            files[index].write(line.replace("@", str(number)).encode())
         for file in files:
             file.close()
         yield folder

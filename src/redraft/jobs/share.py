@@ -7,7 +7,6 @@ depend on the order of the items, so items that are added later move no other.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from redraft.errors import UsageError
 from redraft.ids import digest_of
 
 _MOST = 99_999  # five digits in the names of files, as in data sets on the Hugging Face hub
-_NAMED = re.compile(r"-\d{5}-of-\d{5}$")
 
 _RANKS = (
     ("RANK", "WORLD_SIZE"),  # torchrun, accelerate
@@ -37,8 +35,7 @@ class Share:
 
     def holds(self, item_id: str) -> bool:
         """Whether an item is in this share."""
-        # The upper half of the hash: an `IdSet` places ids by the lower bits.
-        return (digest_of(item_id) >> 32) % self.count == self.index
+        return share_number(item_id, self.count) == self.index
 
     def path(self, whole: Path) -> Path:
         """Return the path of the share's own file or folder: `out-00000-of-00008.jsonl` of `out.jsonl`."""
@@ -47,6 +44,11 @@ class Share:
     def __str__(self) -> str:
         """Return the share as a user writes it."""
         return f"{self.index}/{self.count}"
+
+
+def share_number(item_id: str, count: int) -> int:
+    """Return which of so many shares an item is in."""
+    return (digest_of(item_id) >> 32) % count  # the upper half: an `IdSet` places ids by the lower bits
 
 
 def share_of(text: str, environ: Mapping[str, str] = os.environ) -> Share:
@@ -61,12 +63,6 @@ def share_of(text: str, environ: Mapping[str, str] = os.environ) -> Share:
     if not (given.isdecimal() and of.isdecimal()):
         raise UsageError(f"the share is {text!r:.40}.", hint="Write --shard 0/8, --shard auto or auto/8.")
     return _checked(int(given), int(of), text)
-
-
-def whole_of(part: Path) -> Path | None:
-    """Return the path of which a path is that of a share; None if it is not named like one."""
-    stem = _NAMED.sub("", part.stem)
-    return None if stem == part.stem else part.with_name(stem + part.suffix)
 
 
 def _checked(index: int, count: int, text: str) -> Share:
