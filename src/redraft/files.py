@@ -102,8 +102,10 @@ def _in_the_way(path: Path, what: str) -> OutputError:
     )
 
 
-def lock(handle: int, *, wait: bool = False) -> bool:
+def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
     """Lock an open file or folder. The lock ends when it is closed, or with the process.
+
+    A `shared` lock, for reading, keeps others that are not out.
 
     A file system without locks locks nothing: other processes cannot be seen there.
 
@@ -112,7 +114,8 @@ def lock(handle: int, *, wait: bool = False) -> bool:
     """
     with suppress(OSError):  # file systems without locks have several errors for it
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(handle, kind | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
     return True

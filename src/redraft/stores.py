@@ -16,7 +16,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -138,13 +138,20 @@ class Store:
 
     def close(self) -> None:
         """Send the whole output and all beside it, and remove its parts. Errors as for `push`."""
+        self._insist(self._send_all)
+
+    def begin(self) -> None:
+        """Send the record, before anything is paid for that the store does not take. Errors as for `push`."""
+        self._insist(lambda: self._send(".run.json"))
+
+    def _insist(self, send: Callable[[], None]) -> None:
         with self._sending():
             for wait in WAITS:
                 with suppress(OSError):
-                    self._send_all()
+                    send()
                     return
                 time.sleep(wait)
-            self._send_all()
+            send()
 
     def _send_all(self) -> None:
         if not self.copy.exists():
@@ -192,7 +199,7 @@ class Store:
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.url}: {_reason(error)}.",
-                hint=f"What is done is safe in {self.copy}: the same command on this machine sends it.",
+                hint=f"What is done is safe in {self.copy}: the same command on this machine goes on.",
             ) from None
 
 

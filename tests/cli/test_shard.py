@@ -198,6 +198,10 @@ def test_two_runs_of_one_share_and_a_merge_meanwhile_are_refused() -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         refused(answer("--shard", "0/1"), f"{part} is being written by another redraft")
         refused(merge(part), f"{part} is being written by another redraft")
+    merge(part)
+    with OUT.open("rb") as read:  # as another share does that looks at what is done
+        fcntl.flock(read, fcntl.LOCK_SH)
+        assert answer("--shard", "0/2").exit_code == 0
 
 
 def test_what_does_not_go_with_shares() -> None:

@@ -31,6 +31,7 @@ class IllStore(MemoryFileSystem):
     protocol = "ill"
     store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]
+    fine = 0  # how many calls succeed before
     failures = 0  # how many of the next calls fail
     error: OSError = OSError(errno.EIO, "Service Unavailable")
     slow = 0.0  # seconds of a call
@@ -50,7 +51,9 @@ class IllStore(MemoryFileSystem):
 
     def _write(self) -> None:
         time.sleep(IllStore.slow)
-        if IllStore.failures:
+        if IllStore.fine:
+            IllStore.fine -= 1
+        elif IllStore.failures:
             IllStore.failures -= 1
             raise IllStore.error
 
@@ -61,7 +64,7 @@ def store(_folder: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[IllStore]:
     monkeypatch.setattr(stores, "WAITS", (0.01, 0.01, 0.01))
     monkeypatch.setattr(harness, "EVERY", 0.05)
     fsspec.register_implementation("ill", IllStore, clobber=True)
-    for name, value in {"failures": 0, "slow": 0.0}.items():
+    for name, value in {"fine": 0, "failures": 0, "slow": 0.0}.items():
         monkeypatch.setattr(IllStore, name, value)
     found: IllStore = fsspec.filesystem("ill")
     found.store.clear()
@@ -154,8 +157,11 @@ def test_a_store_that_is_down_for_a_while(store: IllStore, monkeypatch: pytest.M
 def test_a_store_that_is_full_loses_nothing(store: IllStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(IllStore, "failures", 1000)
     monkeypatch.setattr(IllStore, "error", OSError(errno.ENOSPC, "No space left on device"))
+    refused(answer(), f"cannot write {OUT}: No space left on device.", "goes on")
+    monkeypatch.setattr(IllStore, "fine", 1)  # so that it begins
+    monkeypatch.setattr(IllStore, "failures", 1000)
     refused(answer(), f"cannot write {OUT}: No space left on device.", "the same command on this machine")
-    assert names(store) == ["prompts.txt"]
+    assert names(store) == ["out.jsonl.run.json", "prompts.txt"]
     monkeypatch.setattr(IllStore, "failures", 0)
     assert f"20 in {OUT}, 20 of them from before" in answer().stdout
     assert len(text(store)) == 20

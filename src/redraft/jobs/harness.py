@@ -219,6 +219,7 @@ class Job(Generic[T]):
             closing.callback(self.store.close if self.store else bool)
             closing.callback(self.on_end)
             closing.enter_context(ledger)
+            (self.store.begin if self.store else bool)()
             if ledger.torn and not self.quiet:
                 self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
             opened, spent = _OpenJob(self, ledger, total), Spent()

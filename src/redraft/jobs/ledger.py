@@ -72,7 +72,7 @@ def done_in(
     """
     run = RunFile(path)
     with path.open("rb") as file:
-        if not lock(file.fileno()):
+        if not lock(file.fileno(), shared=True):
             raise being_written(path, run)
         if os.fstat(file.fileno()).st_size:
             run.check(provenance)

@@ -239,7 +239,7 @@ def _opened(path: Path, stack: ExitStack) -> Part:
         hint = "Name the outputs of shares: out-00000-of-00008.jsonl …"
         raise UsageError(f"{path} cannot be read: {error.strerror}.", hint=hint) from None
     run = RunFile(path)
-    if not lock(file.fileno()):
+    if not lock(file.fileno(), shared=True):
         raise being_written(path, run)
     if (record := run.read()) is None:
         raise OutputError(
