@@ -102,7 +102,7 @@ docs: .venv/.stamp
 # one script does not keep the next one from being run.
 bench: model
 	$(BIN)/$(PIP) --quiet datasketch instructor mellea playwright gradio
-	@status=0; for script in revise echo weights data train ppo apps apps_hf generate evaluate serve page; do \
+	@status=0; for script in revise echo weights data train ppo apps apps_hf generate evaluate serve page cluster; do \
 	  $(BIN)/python benchmarks/$$script.py || status=$$?; done; exit $$status
 
 clean:
