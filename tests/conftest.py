@@ -97,7 +97,8 @@ def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
 
     pytest would look through all folders of earlier tests for the next number, which takes a minute in all.
     """
-    folder = tmp_path_factory.mktemp(f"config-{next(_NUMBERS)}", numbered=False)
+    folder = tmp_path_factory.getbasetemp() / "configs" / str(next(_NUMBERS))
+    folder.mkdir(parents=True)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
     monkeypatch.setenv("COLUMNS", "80")
 
