@@ -29,7 +29,7 @@ def test_a_road_is_walked_once_and_its_report_judges_held_out_chains(tmp_path: P
     assert len(before) == 2
     road.walk()
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert road.report().count("| count |") == 2
+    assert road.trial.report().count("| count |") == 2
     other = Road(road.folder, [TASKS["add"]], scale=SMALL)
     with pytest.raises(OutputError, match="tasks"):
         other.walk()

@@ -177,3 +177,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def report(found: Sequence[tuple[str, Outcome, Votes]]) -> str:
+    """Return both tables: what revising came to, and beside it a vote of single answers."""
+    first = table(HEAD, (row(name, outcome) for name, outcome, _ in found))
+    return f"{first}\n\n{table(VOTED, (voted_row(*each) for each in found))}"

@@ -7,34 +7,26 @@ was made: the same call goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
 
-from redraft.chain import Chain, read_jsonl, write_jsonl
+from redraft.chain import Chain, read_jsonl
 from redraft.collect.read.inputs import licensed_records
 from redraft.engines.load import model_of
 from redraft.files import locked
 from redraft.generate.instructions.tasks import SHIPPED
 from redraft.jobs.provenance import Provenance, RunFile
-from redraft.runs.answers import answer_file
-from redraft.selfrevision import lessons, measure
-from redraft.selfrevision.measure import Outcome, Votes
+from redraft.selfrevision import lessons
 from redraft.selfrevision.tasks.task import Task
+from redraft.selfrevision.trial import Asking, Trial
 from redraft.train.api import train_sft
 
-LONGEST_ANSWER = 64
-"""Tokens of an answer to an exercise; the longest right one has about 40."""
 LONGEST_EVERYDAY = 320
 """Tokens of an answer to an everyday prompt."""
 FEWEST_EVERYDAY = 400
 """Answers to everyday prompts to learn from."""
-LONGEST_CHAIN = 512
-"""Tokens of a chain; the longest feedback has about 200."""
-REVISIONS = 1
-"""As learnt: a second criticism would repeat the work of the first."""
 DRAFTING = 1.0
 """Temperature of the drafts to criticise: the model's own faults, and more of them than when greedy."""
 
@@ -79,6 +71,18 @@ class Road:
     parallel: int = 8
 
     @property
+    def files(self) -> Asking:
+        """Its files."""
+        return Asking(self.folder, self.seed, self.parallel)
+
+    @property
+    def trial(self) -> Trial:
+        """The test of what it makes."""
+        return Trial(
+            self.files, self.tasks, self.answering, self.revising, self.scale.held_out, drawn=self.seed
+        )
+
+    @property
     def answering(self) -> str:
         """The reference of the base with the adapter that answers."""
         return f"{self.model}+{self.path('answers.gguf')}"
@@ -102,7 +106,7 @@ class Road:
         with locked(self.path(".lock")):
             self._record()
             self._make()
-            self._test()
+            self.trial.run()
 
     def _record(self) -> None:
         """Say in the folder how its files are made, or refuse files that were made in another way."""
@@ -122,72 +126,19 @@ class Road:
 
     def _make(self) -> None:
         """Learn answers, draft, and learn to criticise and revise the drafts."""
-        self._write("exercises.jsonl", self._exercises("answers", self.scale.answers))
-        self._write("asked.jsonl", self._exercises("drafts", self.scale.drafts))
-        self._write("held-out.jsonl", self.held_out())
-        self._write("outside.jsonl", self._outside())
-        everyday = self.path("outside.jsonl")
-        self.answer(everyday, "everyday.jsonl", self.model, most=LONGEST_EVERYDAY, mode="prompted")
-        self._write("answers.jsonl", self._answers())
+        files = self.files
+        files.write("exercises.jsonl", self._exercises("answers", self.scale.answers))
+        files.write("asked.jsonl", self._exercises("drafts", self.scale.drafts))
+        files.write("outside.jsonl", self._outside())
+        files.answer("outside.jsonl", "everyday.jsonl", self.model, most=LONGEST_EVERYDAY, mode="prompted")
+        files.write("answers.jsonl", self._answers())
         self._train("answers", self.scale.answer_steps)
-        self.answer(self.path("asked.jsonl"), "drafted.jsonl", self.answering, temperature=DRAFTING)
-        self._write("chains.jsonl", self._chains())
+        files.answer("asked.jsonl", "drafted.jsonl", self.answering, temperature=DRAFTING)
+        files.write("chains.jsonl", self._chains())
         self._train("critic", self.scale.chain_steps, data="chains.jsonl")
 
-    def _test(self) -> None:
-        """Answer and revise what is held out, and answer it as often as that takes in tokens."""
-        self.answer(
-            self.path("held-out.jsonl"),
-            "revised.jsonl",
-            self.revising,
-            most=LONGEST_CHAIN,
-            temperature=0.0,
-            max_revisions=REVISIONS,
-        )
-        self._write("ballots.jsonl", self._ballots())
-        self.answer(self.path("ballots.jsonl"), "voted.jsonl", self.answering)
-
-    def report(self) -> str:
-        """Return what the held-out exercises came to, as Markdown."""
-        revised, voted = (measure.by_task(read_jsonl(self.path(f"{n}.jsonl"))) for n in ("revised", "voted"))
-        found = {task: Outcome.of(task, revised[task.name]) for task in self.tasks}
-        votes = {task: Votes.of(task, voted[task.name]) for task in self.tasks}
-        first = (measure.row(task.name, each) for task, each in found.items())
-        second = (measure.voted_row(task.name, each, votes[task]) for task, each in found.items())
-        return f"{measure.table(measure.HEAD, first)}\n\n{measure.table(measure.VOTED, second)}"
-
-    def held_out(self) -> list[Chain]:
-        """Return the exercises to test on."""
-        return [
-            chain for task in self.tasks for chain in lessons.held_out(task, self.scale.held_out, self.seed)
-        ]
-
-    def answer(
-        self,
-        asked: Path,
-        to: str,
-        model: str,
-        *,
-        most: int = LONGEST_ANSWER,
-        temperature: float = 0.7,
-        max_revisions: int = 0,
-        mode: Any = "native",
-    ) -> None:
-        """Let a model answer a file of prompts, as `redraft answer` does."""
-        answer_file(
-            asked,
-            self.path(to),
-            model=model,
-            mode=mode,
-            seed=self.seed,
-            parallel=self.parallel,
-            temperature=temperature,
-            max_revisions=max_revisions,
-            max_tokens=most,
-        )
-
     def _exercises(self, part: str, count: int) -> Iterator[Chain]:
-        apart = {lessons.key(chain) for chain in self.held_out()}
+        apart = {lessons.key(chain) for chain in self.trial.held_out()}
         for task in self.tasks:
             yield from lessons.training(task, part, count, self.seed, apart)
 
@@ -218,14 +169,6 @@ class Road:
             )
             yield from lessons.chains_on(task, own)
         yield from map(lessons.unchecked, self._everyday())
-
-    def _ballots(self) -> Iterator[Chain]:
-        for chains in measure.by_task(read_jsonl(self.path("revised.jsonl"))).values():
-            yield from measure.ballots(chains)
-
-    def _write(self, name: str, chains: Iterable[Chain]) -> None:
-        if not self.path(name).exists():
-            write_jsonl(self.path(name), list(chains))
 
     def _train(self, name: str, steps: int, data: str = "") -> None:
         if not self.path(f"{name}.gguf").exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -45,7 +45,7 @@ def self_(
     use_large_pages()
     chosen = [find_task(name) for name in task] if task else list(TASKS.values())
     scale = Scale(answers, drafts, held_out, answer_steps, chain_steps)
-    road: Any = Road(folder, chosen, everyday, scale, model, seed, parallel)
+    road = Road(folder, chosen, everyday, scale, model, seed, parallel)
     road.walk()
-    write(road.report())
+    write(road.trial.report())
     tell(f'Ask it: redraft ask "{chosen[0].example(seed)}" --model {road.revising}')
