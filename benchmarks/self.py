@@ -35,7 +35,6 @@ from report import RESULTS, circumstances, put
 from steer import checks_in
 
 SCRIPT = "benchmarks/self.py"
-SHIPPED = Scale(answer_steps=150, chain_steps=450)
 QUICK = Scale(answers=60, drafts=60, held_out=4, answer_steps=2, chain_steps=2)
 SEEDS = (1, 2, 3)
 WARM = 0.7
@@ -191,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     use_large_pages()
     start = time.monotonic()
-    run = Run(given.work.resolve(), QUICK if given.quick else SHIPPED, 4 if given.quick else 300)
+    run = Run(given.work.resolve(), QUICK if given.quick else Scale(), 4 if given.quick else 300)
     run.work.mkdir(parents=True, exist_ok=True)
     run.road.walk()
     text = part(run, (time.monotonic() - start) / 60)

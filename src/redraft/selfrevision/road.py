@@ -16,7 +16,6 @@ from redraft.chain import Chain, read_jsonl
 from redraft.collect.read.inputs import licensed_records
 from redraft.engines.load import model_of
 from redraft.files import locked
-from redraft.generate.instructions.tasks import SHIPPED
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.selfrevision import lessons
 from redraft.selfrevision.tasks.task import Task
@@ -25,6 +24,8 @@ from redraft.train.api import train_sft
 
 LONGEST_EVERYDAY = 320
 """Tokens of an answer to an everyday prompt."""
+EVERYDAY = Path(__file__).with_name("everyday.jsonl")
+"""Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
 FEWEST_EVERYDAY = 400
 """Answers to everyday prompts to learn from."""
 DRAFTING = 1.0
@@ -46,8 +47,8 @@ class Scale:
     answers: int = 1600
     drafts: int = 700
     held_out: int = 300
-    answer_steps: int = 300
-    chain_steps: int = 600
+    answer_steps: int = 150
+    chain_steps: int = 450
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Road:
     Attributes:
         folder: Where its files are.
         tasks: What is learnt.
-        everyday: A file of prompts outside all tasks, or None for redraft's own. The model's own answers to
+        everyday: A file of prompts outside all tasks, or None for `EVERYDAY`. The model's own answers to
             them keep it as it was, and teach the critic to say that it does not know.
         model: The base.
     """
@@ -68,7 +69,7 @@ class Road:
     scale: Scale = Scale()
     model: str = "default"
     seed: int = 1
-    parallel: int = 8
+    parallel: int = 32
 
     @property
     def files(self) -> Asking:
@@ -144,7 +145,7 @@ class Road:
 
     def _outside(self) -> Iterator[Chain]:
         """Yield the everyday prompts, each as often as makes `FEWEST_EVERYDAY`."""
-        found = list(licensed_records(self.everyday or SHIPPED))
+        found = list(licensed_records(self.everyday or EVERYDAY))
         for number in range(ceil(FEWEST_EVERYDAY / len(found))):
             for chain in found:
                 yield Chain(id=f"everyday/{chain.id}/{number}", prompt=chain.prompt)

@@ -30,7 +30,7 @@ class Asking:
 
     folder: Path
     seed: int = 1
-    parallel: int = 8
+    parallel: int = 32
 
     def path(self, name: str) -> Path:
         """Return a file of the folder."""
