@@ -1,0 +1,50 @@
+"""`redraft run`: a whole system by a recipe of stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redraft.cli.shell import flag, tell
+
+
+def run(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="A YAML file, or selfee, alpaca, vicuna, stablevicuna, self."),
+    ],
+    out: Annotated[
+        Path | None, flag("DIR", "The folder of the run.  [the recipe's name]", "--out", "-o")
+    ] = None,
+    small: Annotated[
+        bool, typer.Option("--small", help="Scale every stage down, to try the whole on 2 cores.")
+    ] = False,
+    start: Annotated[
+        str, flag("STAGE", "Do this stage again, and what follows. Take those before as they are.", "--from")
+    ] = "",
+    until: Annotated[str, flag("STAGE", "The last stage to do.")] = "",
+    values: Annotated[
+        list[str] | None, flag("NAME=VALUE", "Change a value of the recipe. Can be repeated.", "--set")
+    ] = None,
+    parallel: Annotated[int, flag("N", "Stages at once on this machine (1).", "--parallel", "-j", min=1)] = 1,
+) -> None:
+    """Make a whole system by a recipe: data, training, weights, answers, judgement, report.
+
+    Each stage is done once. To resume a stopped run, type the same command again: a stage is done again only
+    if its options or the content of what it reads have changed.
+    """
+    from redraft.errors import UsageError
+    from redraft.systems.recipe import read_system
+    from redraft.systems.run import Run
+
+    given = {}
+    for each in values or ():
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise UsageError(f"--set {each} has no value.", hint="--set NAME=VALUE")
+        given[name] = value
+    system = read_system(recipe, small=small, values=given)
+    folder = out or Path(f"{system.name}{'-small' if small else ''}")
+    Run(system, folder, start, until, parallel, tell).run()

@@ -1,0 +1,209 @@
+"""Do the stages of a system that are not done, in order, side by side where they may."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import OutputError, RedraftError
+from redraft.files import open_locked
+from redraft.jobs.provenance import Provenance, RunFile
+from redraft.jobs.signals import ended_by_sigterm
+from redraft.systems.ledger import Kind, Ledger, State
+from redraft.systems.recipe import Stage, System, filled, unbraced
+
+_PATIENCE = 5.0  # seconds that stages of a killed run have to end
+Tell = Callable[[str], None]
+
+
+class StageError(RedraftError):
+    """A stage failed, with its own exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, hint="What is done stays done. To go on, type the same command again.")
+        self.exit_status = status
+
+
+@dataclass
+class Run:
+    """A run of a system in a folder.
+
+    Attributes:
+        start: The stage to begin with: what is before it is taken as it is. Empty for none.
+        until: The last stage to do; empty for all.
+        parallel: How many stages at once on this machine.
+    """
+
+    system: System
+    folder: Path
+    start: str = ""
+    until: str = ""
+    parallel: int = 1
+    tell: Tell = print
+    ledger: Ledger = field(init=False)
+    _children: dict[str, subprocess.Popen[Any]] = field(default_factory=dict, init=False)
+    _lock: int = field(default=-1, init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.folder)
+
+    @property
+    def wanted(self) -> list[Stage]:
+        """The stages up to `until`."""
+        names = self.system.upstream(self.system.stage(self.until).name) if self.until else self.system.stages
+        return [each for each in self.system.stages.values() if each.name in names]
+
+    def run(self) -> None:
+        """Do all stages that are not done.
+
+        Raises:
+            StageError: A stage failed. Those beside it were finished, and none was begun after it.
+            OutputError: Another run works in the folder, it is another system's, or an output was edited.
+        """
+        self._lock = self._locked()
+        try:
+            self._check_folder()
+            for stage in self.wanted:
+                if self.state(stage).kind is not Kind.DONE:
+                    stage.check()
+            with ended_by_sigterm():
+                self._work()
+        finally:
+            os.close(self._lock)
+
+    def state(self, stage: Stage) -> State:
+        """Return how far a stage is, by what it reads now."""
+        return self.ledger.state(stage, self._made(stage))
+
+    def _made(self, stage: Stage) -> Provenance:
+        return self.ledger.provenance(stage, {n: self.ledger.hashes.of(self._path(n)) for n in stage.reads})
+
+    def _path(self, name: str) -> Path:
+        """Return the file or folder of a name in braces."""
+        if name in self.system.stages:
+            return self.ledger.out(self.system.stages[name])
+        return Path(self.system.files[name].path)
+
+    def _locked(self) -> int:
+        """Lock the folder. Stages hold the lock too, so that those of a killed run are waited for."""
+        end = time.monotonic() + _PATIENCE
+        while (lock := open_locked(self.folder / ".run" / "lock")) is None:
+            if time.monotonic() > end:
+                raise OutputError(
+                    f"another run works in {self.folder}.", hint="Wait for it, or name another folder: -o DIR"
+                )
+            time.sleep(0.1)
+        return lock
+
+    def _check_folder(self) -> None:
+        """Refuse the folder of another system."""
+        record = RunFile(self.folder / ".run" / "system", elsewhere="to another folder with -o")
+        made = Provenance("run", {"system": self.system.name, "small": self.system.small})
+        begun = record.path.exists()
+        if begun:
+            record.check(made)
+        record.begin(made, resume=begun)
+
+    def _work(self) -> None:
+        left = {stage.name: stage for stage in self.wanted}
+        under_way: dict[Future[int], Stage] = {}
+        failed: tuple[str, int] | None = None
+        with ThreadPoolExecutor(len(left)) as threads:
+            try:
+                while left or under_way:
+                    for stage in [] if failed else self._ready(left, under_way):
+                        del left[stage.name]
+                        if self._begin(stage):
+                            under_way[threads.submit(self._do, stage)] = stage
+                    if not under_way:
+                        if failed:
+                            break
+                        continue
+                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    for each in done:
+                        stage = under_way.pop(each)
+                        if status := each.result():
+                            failed = failed or (stage.name, status)
+            except BaseException:
+                self._stop()
+                raise
+        if failed:
+            raise StageError(f"stage {failed[0]} failed, with exit status {failed[1]}.", failed[1])
+
+    def _ready(self, left: Mapping[str, Stage], under_way: Mapping[Future[int], Stage]) -> list[Stage]:
+        """Return the stages that may begin. Those with a command are on another machine."""
+        waited = {*left, *(stage.name for stage in under_way.values())}
+        ready = [stage for stage in left.values() if waited.isdisjoint(stage.reads)]
+        here = sum(not stage.command for stage in under_way.values())
+        own = [stage for stage in ready if not stage.command][: max(self.parallel - here, 0)]
+        return [*(stage for stage in ready if stage.command), *own]
+
+    def _begin(self, stage: Stage) -> bool:
+        """Return whether a stage is to be done, and say what happens with it."""
+        state = self.state(stage)
+        if state.kind is Kind.DONE:
+            self.tell(f"{stage.name}: done, {self.ledger.out(stage)}")
+            return False
+        if state.kind is Kind.EDITED:
+            out = self.ledger.out(stage)
+            raise OutputError(
+                f"{out} was edited since stage {stage.name} made it.",
+                hint=f"To make it again, delete it. To go on with it as it is: --from {self._next(stage)}",
+            )
+        if state.kind in (Kind.CHANGED, Kind.NEW):
+            self.ledger.set_aside(stage)
+        self.tell(f"{stage.name}: {state.kind.value}{f' ({state.why})' if state.why else ''}: {stage.verb}")
+        return True
+
+    def _next(self, stage: Stage) -> str:
+        return next((n for n, each in self.system.stages.items() if stage.name in each.reads), "STAGE")
+
+    def _do(self, stage: Stage) -> int:
+        """Do a stage in a process of its own, and return its exit status."""
+        record, made = self.ledger.record(stage), self._made(stage)
+        record.begin(made, resume=record.path.exists())
+        found = self._child(stage)
+        status = int(found.pop("status"))
+        out = self.ledger.hashes.of(self.ledger.out(stage))
+        if not status and out is None:
+            self.tell(f"{stage.name}: it ended well, and {self.ledger.out(stage)} is not there.")
+            status = 1
+        says = found.pop("says", "")
+        record.end(**found)
+        if not status:
+            record.note(made=out, says=says)
+        return status
+
+    def _child(self, stage: Stage) -> dict[str, Any]:
+        names = {name: str(self._path(name)) for name in stage.reads if name != "out"}
+        out = self.ledger.out(stage)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        options = unbraced(filled(stage.options, names))
+        command = unbraced(filled(stage.command, {**names, "out": str(out)}))
+        job = {"verb": stage.verb, "options": options, "command": command, "out": str(out)}
+        words = [sys.executable, "-m", "redraft.systems.child", json.dumps(job)]
+        pipe: Any = subprocess.PIPE
+        how: Any = {"stdin": pipe, "stdout": pipe, "pass_fds": (self._lock,), "process_group": 0}
+        with subprocess.Popen(words, **how) as child:  # noqa: S603
+            self._children[stage.name] = child
+            said = child.stdout.read() if child.stdout else b""
+        try:
+            found: dict[str, Any] = json.loads(said)
+        except ValueError:
+            return {"status": 3}  # it crashed, and has said why
+        return found
+
+    def _stop(self) -> None:
+        """Let the stages that are under way save themselves."""
+        for child in self._children.values():
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
