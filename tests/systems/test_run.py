@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from redraft.errors import OutputError, RedraftError, UsageError
+from redraft.files import open_locked
+from redraft.systems.plan import MoneyError
 from redraft.systems.recipe import read_system
-from redraft.systems.run import Run
+from redraft.systems.run import Run, StageError
 
-RECIPE = """
+VERBS = """
 values: {model: script:replies.jsonl}
 files: {questions: questions.jsonl}
 stages:
@@ -23,35 +28,148 @@ stages:
     out: answers.jsonl
     options: {source: "{questions}", model: "{model}", max_revisions: 0, parallel: 1, quiet: true}
 """
+COPIES = """
+files: {given: given.txt}
+stages:
+  first: {command: "cp {given} {out}", out: first.txt}
+  other: {command: "echo {{made}} > {out}", out: other.txt}
+  last: {command: "cat {first} {other} > {out}", out: last.txt}
+"""
 
 
-@pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("given.txt").write_text("given\n")
+
+
+def run_of(recipe: str, *, values: dict[str, str] | None = None, small: bool = False, **how: Any) -> Run:
+    Path("recipe.yaml").write_text(recipe)
+    return Run(read_system("recipe.yaml", values=values, small=small), Path("made"), **how)
+
+
+def done(recipe: str, **how: Any) -> list[str]:
+    """Run a recipe, and return the names of the stages that it did."""
+    said: list[str] = []
+    run_of(recipe, **how, tell=said.append).run()
+    return [line.partition(":")[0] for line in said if ": make" in line or ": resume" in line]
+
+
+def test_verbs_are_done_in_order_with_a_page_and_a_card() -> None:
     Path("replies.jsonl").write_text('"It falls."\n"It blows."\n')
     Path("questions.jsonl").write_text('{"prompt": "Rain?"}\n{"prompt": "Wind?"}\n')
-    path = tmp_path / "plain.yaml"
-    path.write_text(RECIPE)
-    return path
-
-
-def done(recipe: Path, **how: str) -> list[str]:
-    """Run a recipe, and return what it says of the stages."""
-    said: list[str] = []
-    Run(read_system(str(recipe)), Path("made"), **how, tell=said.append).run()
-    return said
-
-
-def test_stages_are_done_in_order_once_and_again_if_what_they_read_has_changed(recipe: Path) -> None:
-    assert [line.split()[:2] for line in done(recipe)] == [["answers:", "make:"], ["shared:", "make:"]]
+    assert done(VERBS) == ["answers", "shared"]
     assert [each["output"] for each in json.loads(Path("made/alpaca.json").read_text())] == [
         "It falls.",
         "It blows.",
     ]
-    assert all("done" in line for line in done(recipe))
-    Path("questions.jsonl").write_text('{"prompt": "Rain?"}\n')
-    first, second = done(recipe)
-    assert "answers: make again (the content of questions was" in first
-    assert "shared: make again (the content of answers was" in second
-    assert len(json.loads(Path("made/alpaca.json").read_text())) == 1
-    assert Path("made/before/answers-1/answers.jsonl").exists()
+    page = Path("made/index.html").read_text()
+    assert "2 of 2 stages done" in page
+    assert 'href="alpaca.json"' in page
+    assert "| answers | `redraft answer` | questions |" in Path("made/README.md").read_text()
+
+
+def test_a_stage_is_skipped_until_its_options_or_what_it_reads_change() -> None:
+    assert sorted(done(COPIES)) == ["first", "last", "other"]
+    assert Path("made/last.txt").read_text() == "given\n{made}\n"
+    assert done(COPIES) == []
+    assert done(COPIES.replace("{{made}}", "by hand")) == ["other", "last"]
+    assert Path("made/before/other-1/other.txt").read_text() == "{made}\n"
+    Path("given.txt").write_text("new\n")
+    assert done(COPIES.replace("{{made}}", "by hand"), until="first") == ["first"]
+    Path("made/last.txt").unlink()
+    assert done(COPIES.replace("{{made}}", "by hand")) == ["last"]
+    assert Path("made/last.txt").read_text() == "new\nby hand\n"
+
+
+def test_a_stage_whose_inputs_turn_out_as_before_is_skipped() -> None:
+    assert len(done(COPIES)) == 3
+    assert done(COPIES.replace("echo {{made}}", "echo '{{made}}'")) == ["other"]
+
+
+def test_an_output_that_someone_edited_is_neither_used_nor_replaced() -> None:
+    done(COPIES)
+    Path("made/first.txt").write_text("edited\n")
+    with pytest.raises(OutputError, match=r"first\.txt was edited since stage first made it") as error:
+        done(COPIES)
+    assert error.value.hint
+    assert "--from last" in error.value.hint
+    assert done(COPIES, start="last") == ["last"]
+    assert Path("made/last.txt").read_text() == "edited\n{made}\n"
+    assert done(COPIES) == []
+
+
+def test_a_stage_that_fails_stops_no_other_and_is_resumed() -> None:
+    failing = COPIES.replace('"cp {given} {out}"', '"test -e ready && cp {given} {out}"')
+    failing = failing.replace('"echo', '"sleep 0.2; echo')
+    with pytest.raises(StageError, match="stage first failed, with exit status 1"):
+        done(failing)
+    assert Path("made/other.txt").exists()
+    assert not Path("made/last.txt").exists()
+    Path("ready").touch()
+    assert done(failing) == ["first", "last"]
+
+
+def test_two_runs_in_a_folder_and_another_system_there_are_refused() -> None:
+    Path("made/.run").mkdir(parents=True)
+    lock = open_locked(Path("made/.run/lock"))
+    assert lock is not None
+    with pytest.raises(OutputError, match="another run works in made"):
+        done(COPIES, patience=0.1)
+    os.close(lock)
+    done(COPIES, until="first")
+    with pytest.raises(OutputError, match="small was off and is on"):
+        done(COPIES, small=True)
+
+
+def test_small_changes_options_and_set_changes_values() -> None:
+    recipe = """
+values: {word: large}
+small: {word: little}
+stages:
+  only: {command: "echo {word} > {out}", small: {out: small.txt}}
+"""
+    done(recipe, small=True)
+    assert Path("made/small.txt").read_text() == "little\n"
+    assert run_of(recipe, values={"word": "given"}).system.stages["only"].command == "echo given > {out}"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            ("cp {given}", "cat {last}"),
+            UsageError,
+            r"in a circle: (first|last) → (last|first) → (first|last)",
+        ),
+        (("cp {given}", "cp {gone}"), UsageError, "stage first reads {gone}, which nothing makes"),
+        (("given.txt}", "gone.txt}"), UsageError, "there is no gone.txt, which is the file given"),
+        (("first.txt}", "../first.txt}"), UsageError, "is not in the folder of the run"),
+        (("first.txt}", "last.txt}"), UsageError, "stages first and last write to last.txt"),
+        (('command: "cp {given} {out}"', "verb: anser"), UsageError, "there is no verb 'anser'"),
+        (('command: "cp {given} {out}"', "verb: answer"), UsageError, "it lacks 'source', which it reads"),
+        (
+            ('command: "cp {given} {out}"', "verb: answer, options: {source: '{given}', modle: a}"),
+            UsageError,
+            "it has no option 'modle'",
+        ),
+        (("last.txt}", "last.txt, needs: {gb: 900000000}}"), OutputError, "the stages need 900,000,000.0 GB"),
+        (
+            ("last.txt}", "last.txt, options: {price: '1,2'}, needs: {new: 3, prompts: 1}}"),
+            MoneyError,
+            "stage last would bring the cost to 7.00 USD: the limit is 5.00",
+        ),
+        (
+            ("{given: given.txt}", "{given: {path: given.txt, licence: CC BY-NC 4.0}}\ncommercial: true"),
+            UsageError,
+            "stage first reads given, whose licence forbids commercial use: CC BY-NC 4.0",
+        ),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_the_first_stage(
+    change: tuple[str, str], error: type[RedraftError], message: str
+) -> None:
+    assert change[0] in COPIES
+    with pytest.raises(error, match=message):
+        done(COPIES.replace(*change), limit_usd=5.0)
+    assert not list(Path().glob("made/*.txt"))

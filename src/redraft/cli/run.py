@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.shell import flag, tell
+from redraft.cli.running import LimitUsd
+from redraft.cli.shell import flag, tell, write
 
 
 def run(
@@ -29,6 +30,10 @@ def run(
         list[str] | None, flag("NAME=VALUE", "Change a value of the recipe. Can be repeated.", "--set")
     ] = None,
     parallel: Annotated[int, flag("N", "Stages at once on this machine (1).", "--parallel", "-j", min=1)] = 1,
+    limit_usd: LimitUsd = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, with hours, sizes and money, and do nothing.")
+    ] = False,
 ) -> None:
     """Make a whole system by a recipe: data, training, weights, answers, judgement, report.
 
@@ -47,4 +52,9 @@ def run(
         given[name] = value
     system = read_system(recipe, small=small, values=given)
     folder = out or Path(f"{system.name}{'-small' if small else ''}")
-    Run(system, folder, start, until, parallel, tell).run()
+    made = Run(system, folder, start, until, parallel, limit_usd, tell)
+    if dry_run:
+        write("\n".join(made.plan().lines()))
+        made.plan().check(system, folder, limit_usd)
+        return
+    made.run()

@@ -39,7 +39,7 @@ def work(job: Mapping[str, Any]) -> dict[str, Any]:
         return {"status": status, "says": ""}
     verb = VERBS[job["verb"]]
     try:
-        result = verb.load()(**{**job["options"], **dict(verb.fixed), verb.out: job["out"]})
+        result = verb.call(job["options"], job["out"])
     except RedraftError as error:
         tell(error.message, error.hint)
         return {"status": error.exit_status, "says": ""}
@@ -51,7 +51,7 @@ def work(job: Mapping[str, Any]) -> dict[str, Any]:
     run = getattr(result, "job", None)
     figures = run.spent.figures() if run else {}
     says = result if isinstance(result, str) else str(result) if run else getattr(result, "message", "")
-    return {"status": 0 if verb.checks and status == 1 else status, "says": says, **figures}
+    return {"status": 0 if job["verb"] == "answer" and status == 1 else status, "says": says, **figures}
 
 
 def main() -> None:

@@ -62,7 +62,8 @@ class Hashes:
         whole = path.is_file()
         found = sha256_of(path) if whole else _hash(f"{name} {sha256_of(each)}" for name, each in files)
         self._known[str(path)] = [seen, found]
-        write_file(self._path, json.dumps(self._known, indent=1).encode())
+        if self._path.parent.is_dir():  # not in a dry run
+            write_file(self._path, json.dumps(self._known, indent=1).encode())
         return found
 
 
@@ -84,7 +85,6 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / ".run").mkdir(parents=True, exist_ok=True)
         self.hashes = Hashes(folder / ".run" / "hashes.json")
 
     def out(self, stage: Stage) -> Path:

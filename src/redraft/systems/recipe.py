@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import UsageError, shown
-from redraft.formats.documents import recipe_of, shipped_recipes
+from redraft.formats.documents import recipe_of, shipped_recipes, text_of_settings, yaml_of
 from redraft.options import OptionModel, option
+from redraft.stores import url_of
 from redraft.systems.verbs import check_options, find_verb
 
 _NAME = re.compile(r"\{\{|\}\}|\{([a-z][\w-]*)\}")
@@ -80,6 +81,12 @@ class Stage:
     needs: Needs
     reads: tuple[str, ...]
 
+    @property
+    def made(self) -> str:
+        """How it is made, in words."""
+        read = f" from {', '.join(self.reads)}" if self.reads else ""
+        return f"{'a command' if self.command else self.verb}{read}"
+
     def check(self) -> None:
         """Raise `UsageError` if its verb has no such option, or lacks one."""
         if self.command:
@@ -105,6 +112,7 @@ class System:
     files: Mapping[str, FileKeys] = field(default_factory=dict)
     small: bool = False
     commercial: bool = False
+    about: str = ""
 
     def upstream(self, name: str) -> set[str]:
         """Return a stage and all that it needs."""
@@ -135,6 +143,7 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
         UsageError: The recipe has a fault; the message names the stage.
     """
     path, document = recipe_of(recipe, FOLDER)
+    about = yaml_of(text_of_settings(Path(path)), path).get("about", "")
     keys = SystemKeys.read_file(document, where=f"{path}: ")
     known = (keys.values or {}) | (keys.small or {} if small else {})
     for name, value in (values or {}).items():
@@ -142,18 +151,18 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
             hint = f"Its values: {', '.join(known) or 'none'}"
             raise UsageError(f"{path} has no value {name!r:.80}.", hint=hint)
         known[name] = value
-    base = Path(path).parent
-    files = {name: _file(base, name, each, path) for name, each in (keys.files or {}).items()}
+    base, shipped = Path(path).parent, recipe in shipped_systems()
     if not keys.stages:
         raise UsageError(f"{path} has no stages.", hint="stages: {NAME: {verb: …, out: …, options: {…}}}")
     try:
+        files = {name: _file(base, name, each, shipped=shipped) for name, each in (keys.files or {}).items()}
         stages = {name: _stage(name, each, known, small=small) for name, each in keys.stages.items()}
         stages = {name: each for name, each in stages.items() if each.verb or each.command}
         _check(stages, files, known)
         ordered = _ordered(stages)
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
-    return System(Path(path).stem, ordered, files, small, keys.commercial)
+    return System(Path(path).stem, ordered, files, small, keys.commercial, str(about).strip())
 
 
 def shipped_systems() -> list[str]:
@@ -192,13 +201,16 @@ def names_in(value: Any) -> Iterator[str]:
             yield from names_in(each)
 
 
-def _file(base: Path, name: str, given: Any, where: str) -> FileKeys:
+def _file(base: Path, name: str, given: Any, *, shipped: bool) -> FileKeys:
+    """Return a file, whose path begins in the folder of the recipe; that of a shipped one may be here."""
     keys = {"path": given} if isinstance(given, str) else given
     if not isinstance(keys, dict) or not keys.get("path"):
-        raise UsageError(f"{where}: files.{name} is {shown(given)}.", hint="It should be a path.")
-    read = FileKeys.read_file(keys, where=f"{where}: ", table=f"files.{name}.")
-    path = read.path if "://" in read.path else str(base / Path(read.path).expanduser())
-    return read.model_copy(update={"path": path})
+        raise UsageError(f"files.{name} is {shown(given)}.", hint="It should be a path.")
+    read = FileKeys.read_file(keys, where="", table=f"files.{name}.")
+    path = base / Path(read.path).expanduser()
+    if url_of(read.path) is None and (path.exists() or not shipped):
+        read = read.model_copy(update={"path": str(path)})
+    return read
 
 
 def _stage(name: str, given: Any, values: Mapping[str, Any], *, small: bool) -> Stage:
@@ -209,7 +221,8 @@ def _stage(name: str, given: Any, values: Mapping[str, Any], *, small: bool) -> 
     options = {option: each for option, each in (keys.options or {}).items() if each is not None}
     needs = Needs.read(keys.needs or {}, table=f"{name}.needs.")
     options, command = filled(options, values), filled(keys.command or "", values)
-    reads = tuple(dict.fromkeys([*names_in(options), *names_in(command)]))
+    in_command = (each for each in names_in(command) if each != "out")
+    reads = tuple(dict.fromkeys([*names_in(options), *in_command]))
     return Stage(name, keys.verb, keys.out or name, options, command, needs, reads)
 
 
@@ -232,7 +245,7 @@ def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: M
         if (other := outputs.setdefault(stage.out, name)) != name:
             raise UsageError(f"stages {other} and {name} write to {stage.out}.", hint="Name another 'out'.")
         for each in stage.reads:
-            if each not in stages and each not in files and each != "out":
+            if each not in stages and each not in files:
                 hint = f"Stages: {', '.join(stages)}. Files: {', '.join(files) or 'none'}. A brace is '{{{{'."
                 raise UsageError(f"stage {name} reads {{{each}}}, which nothing makes.", hint=hint)
         if not stage.command:
@@ -240,9 +253,15 @@ def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: M
 
 
 def _ordered(stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """Return the stages in the order of the recipe, but each after those that it reads."""
     graph = {name: [each for each in stage.reads if each in stages] for name, stage in stages.items()}
     try:
-        return {name: stages[name] for name in TopologicalSorter(graph).static_order()}
+        TopologicalSorter(graph).prepare()
     except CycleError as error:
         circle = " → ".join(reversed(error.args[1]))
         raise UsageError(f"the stages read each other in a circle: {circle}.") from None
+    ordered: dict[str, Stage] = {}
+    while left := [name for name in graph if name not in ordered]:
+        ready = next(name for name in left if ordered.keys() >= set(graph[name]))
+        ordered[ready] = stages[ready]
+    return ordered

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redraft.errors import OutputError, RedraftError
+from redraft.errors import OutputError, RedraftError, UsageError
 from redraft.files import open_locked
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.signals import ended_by_sigterm
-from redraft.systems.ledger import Kind, Ledger, State
+from redraft.stores import here
+from redraft.systems.ledger import Kind, Ledger, State, spent
+from redraft.systems.plan import Plan, Row
 from redraft.systems.recipe import Stage, System, filled, unbraced
+from redraft.systems.verbs import find_verb
 
-_PATIENCE = 5.0  # seconds that stages of a killed run have to end
 Tell = Callable[[str], None]
 
 
@@ -41,6 +43,8 @@ class Run:
         start: The stage to begin with: what is before it is taken as it is. Empty for none.
         until: The last stage to do; empty for all.
         parallel: How many stages at once on this machine.
+        limit_usd: Money for all stages that are not done.
+        patience: Seconds that stages of a killed run have to end.
     """
 
     system: System
@@ -48,7 +52,9 @@ class Run:
     start: str = ""
     until: str = ""
     parallel: int = 1
+    limit_usd: float | None = None
     tell: Tell = print
+    patience: float = 5.0
     ledger: Ledger = field(init=False)
     _children: dict[str, subprocess.Popen[Any]] = field(default_factory=dict, init=False)
     _lock: int = field(default=-1, init=False)
@@ -62,40 +68,97 @@ class Run:
         names = self.system.upstream(self.system.stage(self.until).name) if self.until else self.system.stages
         return [each for each in self.system.stages.values() if each.name in names]
 
+    def plan(self) -> Plan:
+        """Return what is to be done. What reads what is made again may turn out to be done."""
+        again, rows = set[str](), list[Row]()
+        for stage in self.wanted:
+            state = self.state(stage)
+            if state.kind is Kind.DONE and not again.isdisjoint(stage.reads):
+                state = State(Kind.CHANGED, "if what it reads changes")
+            again |= set() if state.kind is Kind.DONE else {stage.name}
+            rows.append(Row(stage, state))
+        return Plan(rows)
+
     def run(self) -> None:
         """Do all stages that are not done.
 
         Raises:
             StageError: A stage failed. Those beside it were finished, and none was begun after it.
             OutputError: Another run works in the folder, it is another system's, or an output was edited.
+            RedraftError: What `Plan.check` raises.
         """
+        (self.folder / ".run").mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
         try:
             self._check_folder()
-            for stage in self.wanted:
-                if self.state(stage).kind is not Kind.DONE:
-                    stage.check()
-            with ended_by_sigterm():
-                self._work()
+            if self.start:
+                self._start_over()
+            plan = self.plan()
+            plan.check(self.system, self.folder, self.limit_usd)
+            if plan.ahead:
+                with ended_by_sigterm():
+                    self._work()
+            self._write_page(again=bool(plan.ahead))
         finally:
             os.close(self._lock)
 
+    def _write_page(self, *, again: bool) -> None:
+        page = self.folder / "index.html"
+        if again or not page.exists():
+            from redraft.systems.page import write_pages
+
+            write_pages(self.system, self.ledger, self.plan())
+        self.tell(f"all is done: {page}")
+
+    def _start_over(self) -> None:
+        """Set the output of the stage to start with aside, and take those before as they are."""
+        first = self.system.stage(self.start)
+        for stage in self.wanted:
+            if stage.name in self.system.downstream(first.name):
+                continue
+            record, made = self.ledger.record(stage), self._made(stage)
+            if (out := self.ledger.hashes.of(self.ledger.out(stage))) is None:
+                hint = "Leave out --from: it is made then."
+                raise UsageError(f"there is no output of stage {stage.name} to begin after.", hint=hint)
+            if self.ledger.state(stage, made).kind is not Kind.DONE:
+                record.begin(made, resume=False)
+                record.end()
+                record.note(made=out)
+        self.ledger.set_aside(first)
+
     def state(self, stage: Stage) -> State:
-        """Return how far a stage is, by what it reads now."""
-        return self.ledger.state(stage, self._made(stage))
+        """Return how far a stage is, by what it reads now.
+
+        Raises:
+            OutputError: Its output was edited, or is a file that no stage made.
+        """
+        state = self.ledger.state(stage, self._made(stage))
+        if state.kind is Kind.EDITED:
+            out = self.ledger.out(stage)
+            then = next((n for n, each in self.system.stages.items() if stage.name in each.reads), "STAGE")
+            raise OutputError(
+                f"{out} was edited since stage {stage.name} made it.",
+                hint=f"To make it again, delete it. To go on with it as it is: --from {then}",
+            )
+        return state
 
     def _made(self, stage: Stage) -> Provenance:
         return self.ledger.provenance(stage, {n: self.ledger.hashes.of(self._path(n)) for n in stage.reads})
+
+    @property
+    def usd(self) -> float:
+        """What all stages have cost."""
+        return sum(spent(self.ledger.record(each).read())["usd"] for each in self.system.stages.values())
 
     def _path(self, name: str) -> Path:
         """Return the file or folder of a name in braces."""
         if name in self.system.stages:
             return self.ledger.out(self.system.stages[name])
-        return Path(self.system.files[name].path)
+        return here(self.system.files[name].path)
 
     def _locked(self) -> int:
         """Lock the folder. Stages hold the lock too, so that those of a killed run are waited for."""
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + self.patience
         while (lock := open_locked(self.folder / ".run" / "lock")) is None:
             if time.monotonic() > end:
                 raise OutputError(
@@ -153,19 +216,10 @@ class Run:
         if state.kind is Kind.DONE:
             self.tell(f"{stage.name}: done, {self.ledger.out(stage)}")
             return False
-        if state.kind is Kind.EDITED:
-            out = self.ledger.out(stage)
-            raise OutputError(
-                f"{out} was edited since stage {stage.name} made it.",
-                hint=f"To make it again, delete it. To go on with it as it is: --from {self._next(stage)}",
-            )
         if state.kind in (Kind.CHANGED, Kind.NEW):
             self.ledger.set_aside(stage)
         self.tell(f"{stage.name}: {state.kind.value}{f' ({state.why})' if state.why else ''}: {stage.verb}")
         return True
-
-    def _next(self, stage: Stage) -> str:
-        return next((n for n, each in self.system.stages.items() if stage.name in each.reads), "STAGE")
 
     def _do(self, stage: Stage) -> int:
         """Do a stage in a process of its own, and return its exit status."""
@@ -184,10 +238,12 @@ class Run:
         return status
 
     def _child(self, stage: Stage) -> dict[str, Any]:
-        names = {name: str(self._path(name)) for name in stage.reads if name != "out"}
+        names = {name: str(self._path(name)) for name in stage.reads}
         out = self.ledger.out(stage)
         out.parent.mkdir(parents=True, exist_ok=True)
         options = unbraced(filled(stage.options, names))
+        if self.limit_usd is not None and not stage.command and find_verb(stage.verb).kind == "pays":
+            options = {"limit_usd": max(self.limit_usd - self.usd, 1e-9), **options}
         command = unbraced(filled(stage.command, {**names, "out": str(out)}))
         job = {"verb": stage.verb, "options": options, "command": command, "out": str(out)}
         words = [sys.executable, "-m", "redraft.systems.child", json.dumps(job)]
@@ -196,6 +252,7 @@ class Run:
         with subprocess.Popen(words, **how) as child:  # noqa: S603
             self._children[stage.name] = child
             said = child.stdout.read() if child.stdout else b""
+            child.wait()  # before its standard input is closed, which would kill it
         try:
             found: dict[str, Any] = json.loads(said)
         except ValueError:

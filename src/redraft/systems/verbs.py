@@ -1,7 +1,6 @@
 """The functions of the verbs, as stages call them: with their options by name, and one output.
 
-Most are those of Python (docs/python.md). Those of `weights`, `report` and `train self` are given the form of
-the others here.
+Most are those of Python (docs/python.md). Those that take more than plain values get it here.
 """
 
 from __future__ import annotations
@@ -18,6 +17,11 @@ from typing import Any
 
 from redraft.counting import tell
 from redraft.errors import UsageError
+from redraft.formats import TrainingFormat
+
+_HERE = "redraft.systems.verbs:"
+_DATA = {"force": True}  # what was there is set aside before, or is the rest of a stopped stage
+_GIVEN = {"force", "run", "on_event"}  # parameters that a stage does not give
 
 
 @dataclass(frozen=True)
@@ -27,55 +31,58 @@ class Verb:
     Attributes:
         function: Module and name.
         out: The parameter that takes the output.
-        fixed: Options that a stage cannot change.
-        checks: Whether exit status 1 says that answers fail their checks, and not that the stage failed.
+        kind: Whether it takes the options of `data` or of `weights`, or pays for tokens of a model.
     """
 
     function: str
     out: str = "out"
-    fixed: tuple[tuple[str, Any], ...] = ()
-    checks: bool = False
+    kind: str = ""
 
     def load(self) -> Callable[..., Any]:
         """Import the function."""
         found: Callable[..., Any] = resolve_name(self.function)
         return found
 
+    def call(self, options: Mapping[str, Any], out: str) -> Any:
+        """Call the function."""
+        function, given = self.load(), {**options, self.out: out}
+        if self.kind == "weights":
+            of = inspect.signature(function).parameters
+            paths = (name for name in given if str(of[name].annotation).startswith("Path"))
+            given |= {"run": _weights(), **{name: _file(given[name]) for name in paths}}
+        return function(**given, **(_DATA if self.kind == "data" else {}))
 
-_REPLACES = (("force", True),)  # what was there is set aside before, or is the rest of a stopped stage
-_HERE = "redraft.systems.verbs:"
 
 VERBS: Mapping[str, Verb] = {
-    "data import": Verb("redraft.collect.read.importing:import_files", fixed=_REPLACES),
-    "data clean": Verb("redraft.collect.clean.pipeline:clean", fixed=_REPLACES),
-    "data dedupe": Verb("redraft.collect.dedupe.dedupe:dedupe", fixed=_REPLACES),
-    "data decontaminate": Verb("redraft.collect.dedupe.decontaminate:decontaminate", fixed=_REPLACES),
-    "data merge": Verb("redraft.collect.merge:merge", fixed=_REPLACES),
-    "data export": Verb("redraft.collect.export:export", fixed=_REPLACES),
-    "generate chains": Verb("redraft.generate.chain_run:generate_chains", "output"),
-    "generate instructions": Verb("redraft.generate.instructions.run:generate_instructions", "output"),
-    "train sft": Verb("redraft.train.api:train_sft", "output_dir"),
-    "train reward": Verb("redraft.train.api:train_reward", "output_dir"),
-    "train ppo": Verb("redraft.train.api:train_ppo", "output_dir"),
-    "train dpo": Verb("redraft.train.api:train_dpo", "output_dir"),
+    "data import": Verb("redraft.collect.read.importing:import_files", kind="data"),
+    "data clean": Verb("redraft.collect.clean.pipeline:clean", kind="data"),
+    "data split": Verb(_HERE + "split", kind="data"),
+    "data dedupe": Verb("redraft.collect.dedupe.dedupe:dedupe", kind="data"),
+    "data decontaminate": Verb("redraft.collect.dedupe.decontaminate:decontaminate", kind="data"),
+    "data merge": Verb("redraft.collect.merge:merge", kind="data"),
+    "data export": Verb("redraft.collect.export:export", kind="data"),
+    "generate chains": Verb("redraft.generate.chain_run:generate_chains", "output", "pays"),
+    "generate instructions": Verb(
+        "redraft.generate.instructions.run:generate_instructions", "output", "pays"
+    ),
+    "train sft": Verb("redraft.train.api:train_sft", "output_dir", "train"),
+    "train reward": Verb("redraft.train.api:train_reward", "output_dir", "train"),
+    "train ppo": Verb("redraft.train.api:train_ppo", "output_dir", "train"),
+    "train dpo": Verb("redraft.train.api:train_dpo", "output_dir", "train"),
     "train self": Verb(_HERE + "train_self"),
-    "weights gguf": Verb(_HERE + "gguf"),
-    "weights lora-gguf": Verb(_HERE + "lora_gguf"),
-    "weights merge-lora": Verb(_HERE + "merge_lora"),
-    "weights diff": Verb(_HERE + "diff"),
-    "answer": Verb("redraft.runs.answers:answer_file", "output", checks=True),
-    "eval": Verb("redraft.evaluation.tasks.run:evaluate_file", "output"),
-    "judge": Verb("redraft.evaluation.judging.run:judge", "output"),
+    "weights gguf": Verb("redraft.weights.gguf.from_folder:export_gguf", "dst", "weights"),
+    "weights lora-gguf": Verb("redraft.weights.lora.to_gguf:lora_gguf", "dst", "weights"),
+    "weights merge-lora": Verb("redraft.weights.lora.merge:merge_lora", "dst", "weights"),
+    "weights diff": Verb("redraft.weights.delta:diff", "dst", "weights"),
+    "answer": Verb("redraft.runs.answers:answer_file", "output", "pays"),
+    "eval": Verb("redraft.evaluation.tasks.run:evaluate_file", "output", "pays"),
+    "judge": Verb("redraft.evaluation.judging.run:judge", "output", "pays"),
     "report": Verb(_HERE + "report"),
 }
 
 
 def find_verb(name: str) -> Verb:
-    """Return a verb by its name.
-
-    Raises:
-        UsageError: There is none.
-    """
+    """Return a verb by its name. Raise `UsageError` if there is none."""
     if name in VERBS:
         return VERBS[name]
     near = get_close_matches(name, VERBS, n=1)
@@ -88,30 +95,63 @@ def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
 
     The settings of `train` are checked by the stage itself: to know their names, torch is loaded.
     """
-    if verb.out == "output_dir":
-        if "data_path" not in options:
-            raise UsageError(
-                "it has no 'data_path', which it reads.", hint='options: {data_path: ["{STAGE}"]}'
-            )
-        return
+    known, needed = ({}, ["data_path"]) if verb.kind == "train" else _parameters(verb)
+    for name in options if known else ():
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Options: {', '.join(known)}"
+            raise UsageError(f"it has no option {name!r:.80}.", hint=hint)
+    for name in needed:
+        if name not in options:
+            raise UsageError(f"it lacks {name!r}, which it reads.", hint=f'options: {{{name}: "{{STAGE}}"}}')
+
+
+def _parameters(verb: Verb) -> tuple[dict[str, None], list[str]]:
+    """Return the names of a function's options, and of those without a default."""
     function = verb.load()
     known, needed = dict[str, None](), list[str]()
     for name, each in inspect.signature(function).parameters.items():
-        if each.kind is inspect.Parameter.VAR_KEYWORD:
+        if each.kind is inspect.Parameter.VAR_KEYWORD:  # of a TypedDict of the function's module
             keywords = str(each.annotation).removeprefix("Unpack[").rstrip("]")
             known |= dict.fromkeys(vars(sys.modules[function.__module__])[keywords].__annotations__)
-            continue
-        known[name] = None
-        needed += [name] if each.default is each.empty else []
-    taken = {verb.out, *dict(verb.fixed), "on_event"}
-    for name in options:
-        if name in taken or name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Options: {', '.join(known.keys() - taken)}"
-            raise UsageError(f"it has no option {name!r:.80}.", hint=hint)
-    for name in needed:
-        if name != verb.out and name not in options:
-            raise UsageError(f"it has no {name!r}, which it reads.", hint=f'options: {{{name}: "{{STAGE}}"}}')
+        else:
+            known[name] = None
+            needed += [name] if each.default is each.empty else []
+    taken = {verb.out, *_GIVEN}
+    return {name: None for name in known if name not in taken}, [n for n in needed if n not in taken]
+
+
+def _weights() -> Any:
+    from redraft.weights.output import Run
+
+    return Run(force=True, command="redraft run", tell=tell, warn=tell, caution=tell)
+
+
+def _file(ref: str) -> Path:
+    """Return the file or folder of a model: a path, or `default`."""
+    from redraft.engines.load import local_file, parse_reference
+
+    return local_file(parse_reference(ref)) if ref == "default" else Path(ref).expanduser()
+
+
+def split(
+    source: str,
+    out: str,
+    *,
+    tokenizer: str = "default",
+    limit: int = 2048,
+    format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
+    drop: bool = False,
+    force: bool = False,
+) -> Any:
+    """Split long conversations, counted by the tokenizer of a GGUF file, of a folder, or of `default`."""
+    from redraft.collect.clean.split import split as parted
+    from redraft.weights.tokenizers.count import TokenCount
+
+    file = _file(tokenizer)
+    count = TokenCount(file / "tokenizer.json" if file.is_dir() else file)
+    how: Any = {"limit": limit, "tokenizer": tokenizer, "format": format, "drop": drop, "force": force}
+    return parted(source, out, count, **how)
 
 
 def train_self(
@@ -122,7 +162,7 @@ def train_self(
     scale: Mapping[str, int] | None = None,
     model: str = "default",
     seed: int = 1,
-    parallel: int = 8,
+    parallel: int = 32,
 ) -> str:
     """Walk the road of `redraft train self`, and return its report. `scale` has the fields of `Scale`."""
     from redraft.selfrevision.road import Road, Scale
@@ -132,48 +172,7 @@ def train_self(
     prompts = Path(everyday) if everyday else None
     road = Road(Path(out), chosen, prompts, Scale(**(scale or {})), model, seed, parallel)
     road.walk()
-    return road.report()
-
-
-def _weights() -> Any:
-    from redraft.weights.output import Run
-
-    return Run(force=True, command="redraft run", tell=tell, warn=tell, caution=tell)
-
-
-def _model(ref: str) -> Path:
-    """Return the file or folder of a model: a path, or `default`."""
-    from redraft.engines.load import local_file, parse_reference
-
-    return local_file(parse_reference(ref)) if ref == "default" else Path(ref).expanduser()
-
-
-def gguf(src: str, out: str, *, quant: str = "f16") -> None:
-    """Convert a folder to a GGUF file."""
-    from redraft.weights.gguf.from_folder import export_gguf
-
-    export_gguf(_model(src), Path(out), _weights(), quant=quant)
-
-
-def lora_gguf(adapter: str, out: str, *, base: str | None = None) -> None:
-    """Convert an adapter to a GGUF adapter."""
-    from redraft.weights.lora.to_gguf import lora_gguf as make
-
-    make(Path(adapter), Path(out), _weights(), base=_model(base) if base else None)
-
-
-def merge_lora(base: str, adapter: str, out: str) -> None:
-    """Merge an adapter into its base."""
-    from redraft.weights.lora.merge import merge_lora as make
-
-    make(_model(base), Path(adapter), Path(out), _weights())
-
-
-def diff(base: str, target: str, out: str) -> None:
-    """Make a delta."""
-    from redraft.weights.delta import diff as make
-
-    make(_model(base), _model(target), Path(out), _weights())
+    return road.trial.report()
 
 
 def report(files: list[str], out: str, *, answers: list[str] | None = None, questions: str = "") -> str:

@@ -47,7 +47,10 @@ def page_of(
         steps: How many steps the run has; 0 if that is not known.
         every: Seconds after which a browser loads the page again; 0 for never.
     """
-    parts = [Part(verdict=state, tiles=dict(_tiles(rows, steps)), cards=[*_cards(rows)]), *_answers(samples)]
+    parts = [
+        Part(verdict=state, tiles=dict(_tiles(rows, steps)), cards=[*cards_of(rows)]),
+        *_answers(samples),
+    ]
     made = f"This page loads itself again every {every} s." if every else "The run is over: this page stays."
     return render(name, counted(len(rows), "line") + " of the log", parts, made, refresh=every)
 
@@ -71,7 +74,8 @@ def _tiles(rows: Sequence[Row], steps: int) -> Iterator[tuple[str, str]]:
         yield "tokens a second", f"{last['tokens_per_second']:,.0f}"
 
 
-def _cards(rows: Sequence[Row]) -> Iterator[Card]:
+def cards_of(rows: Sequence[Row]) -> Iterator[Card]:
+    """Yield the charts of a log."""
     names = dict.fromkeys(name for row in rows for name in row)
     for title, (wanted, note) in _CHARTS.items():
         shown = [name for name in names if re.fullmatch(f"(eval_)?({wanted})", name)]

@@ -1,0 +1,131 @@
+"""The page at the end of a run, `index.html`, and the model card, `README.md`.
+
+Both say what was made from what, at what cost, how good it is, and under which licences it stands. The pages
+that stages wrote themselves are linked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from redraft import __version__
+from redraft.counting import counted, size_in_words
+from redraft.files import write_file
+from redraft.jobs.lines import parse_line
+from redraft.jobs.provenance import RunFile, licences_beside
+from redraft.licences import Source, clash, remark
+from redraft.pages.page import Item, Part, Sample, render
+from redraft.systems.ledger import Kind, Ledger, spent
+from redraft.systems.plan import Plan, Row
+from redraft.systems.recipe import System
+from redraft.train import LOG
+from redraft.train.run.page import cards_of
+from redraft.weights.card import card_text
+
+PAGE, CARD = "index.html", "README.md"
+
+
+def write_pages(system: System, ledger: Ledger, plan: Plan) -> Path:
+    """Write the page and the card of a run, and return the page."""
+    sources = _sources(ledger.folder)
+    title = f"{system.name}{', small' if system.small else ''}"
+    parts = [_whole(ledger, plan), *(_of_stage(ledger, row) for row in plan.rows), _licences(sources)]
+    page = render(title, system.about, parts, f"redraft {__version__} · {CARD} is the card of the model")
+    write_file(ledger.folder / PAGE, page.encode())
+    write_file(ledger.folder / CARD, _card(title, system, ledger, plan, sources).encode())
+    return ledger.folder / PAGE
+
+
+def _whole(ledger: Ledger, plan: Plan) -> Part:
+    records = {row.stage.name: spent(ledger.record(row.stage).read()) for row in plan.rows}
+    total = {name: sum(each[name] for each in records.values()) for name in ("seconds", "tokens", "usd")}
+    disk = sum(each.stat().st_size for each in ledger.folder.rglob("*") if each.is_file())
+    done = len(plan.rows) - len(plan.ahead)
+    tiles = {
+        "of work": _clock(total["seconds"]),
+        "new tokens": f"{total['tokens']:,.0f}",
+        "USD": f"{total['usd']:,.2f}",
+        "on the disk": size_in_words(disk),
+    }
+    lines = [
+        (row.stage.name, _clock(records[row.stage.name]["seconds"]), "", row.stage.made) for row in plan.rows
+    ]
+    verdict = f"{done} of {counted(len(plan.rows), 'stage')} done."
+    return Part(verdict=verdict, tiles=tiles, lines=lines)
+
+
+def _of_stage(ledger: Ledger, row: Row) -> Part:
+    """Return what a stage says, its curves, and links to its files."""
+    stage, out = row.stage, ledger.out(row.stage)
+    if row.state.kind is not Kind.DONE:
+        return Part(title=stage.name, note=f"{row.state.kind.value}: {stage.made}")
+    says = (ledger.record(stage).read() or {}).get("says") or ""
+    pages = sorted({out, *out.parent.glob(f"{out.name}*.html")})
+    facts = [("verb", stage.verb or stage.command), *((name, str(v)) for name, v in stage.options.items())]
+    return Part(
+        title=stage.name,
+        facts=facts,
+        cards=[card for log in _logs(out) for card in cards_of(_rows(log))],
+        items=[Item(each.name, each.relative_to(ledger.folder).as_posix(), "") for each in pages],
+        samples=[Sample("What it said", "", [("output", says, "")], open=True)] if says else (),
+    )
+
+
+def _logs(out: Path) -> list[Path]:
+    found = out.rglob(LOG) if out.is_dir() else ()
+    return sorted(log for log in found if not log.parent.name.startswith("checkpoint-"))
+
+
+def _rows(log: Path) -> list[dict[str, Any]]:
+    return [row for line in log.read_bytes().splitlines() if (row := parse_line(line))]
+
+
+def _sources(folder: Path) -> list[Source]:
+    """Return what the models of a run were trained on, by their records; else what its files hold."""
+    found, data = dict[Source, None](), dict[Source, None]()
+    for path in sorted(folder.rglob("*.run.json")):
+        out = path.with_name(path.name.removesuffix(".run.json"))
+        inside = path.relative_to(folder).parts[0]
+        if inside in (".run", "before"):
+            continue
+        for each in (RunFile(out).read() or {}).get("sources") or ():
+            found[Source(**each)] = None
+        data |= dict.fromkeys(Source("data", out.name, licence) for licence in licences_beside(out))
+    return list(found or data)
+
+
+def _licences(sources: list[Source]) -> Part:
+    if not sources:
+        return Part(title="Licences", note="No stage says what it was made from.")
+    said = remark(sources) or f"All that it was made from has one licence: {sources[0].licence}."
+    facts = [(f"{each.kind} {each.name}", each.licence) for each in sources]
+    return Part(title="Licences", note=said, warns=clash(sources), facts=facts)
+
+
+def _card(title: str, system: System, ledger: Ledger, plan: Plan, sources: list[Source]) -> str:
+    """Return the model card: the front matter of the hub, sources, licences, stages and figures."""
+    lines = [card_text(title, sources), remark(sources), "", system.about, "", "## How it was made", ""]
+    lines += ["| stage | verb | from | time |", "|---|---|---|---|"]
+    for row in plan.rows:
+        seconds = spent(ledger.record(row.stage).read())["seconds"]
+        read = ", ".join(row.stage.reads)
+        lines.append(f"| {row.stage.name} | `redraft {row.stage.verb}` | {read} | {_clock(seconds)} |")
+    lines += ["", f"`redraft run {system.name}{' --small' * system.small}`, redraft {__version__}.", ""]
+    lines += _figures(ledger, plan)
+    return "\n".join(lines) + "\n"
+
+
+def _figures(ledger: Ledger, plan: Plan) -> Iterator[str]:
+    """Yield what stages that measure said."""
+    for row in plan.rows:
+        says = (ledger.record(row.stage).read() or {}).get("says")
+        if says and row.stage.verb in ("report", "eval", "train self"):
+            yield from (f"## {row.stage.name}", "", "```text", says, "```", "")
+
+
+def _clock(seconds: float) -> str:
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
