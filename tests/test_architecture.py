@@ -52,6 +52,7 @@ LAYERS = {
     "ids": (1, "errors, config, files"),
     "licences": (1, "errors, config, files"),
     "machine": (1, "errors, config, files"),
+    "windows": (1, "errors, config, files"),
     "origins": (1, "errors, config, files"),
     "hub": (1, "errors, config, files"),
     "options": (1, "errors, config, files"),

@@ -9,17 +9,25 @@ of it is on the disk. Changes to a folder during a read are not covered.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from redraft.errors import ModelError, OutputError, UsageError
+
+if sys.platform == "win32":
+    from redraft import windows
+else:
+    with suppress(ImportError):  # few systems have no locks
+        import fcntl
+
+_QUIETLY = ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")  # without O_NONBLOCK, opening a pipe waits for a writer
 
 _MODEL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.safetensors", "*.bin", "LICENSE*")
 _TEMPLATES = "additional_chat_templates"  # the folder where transformers looks for more chat templates
@@ -59,12 +67,20 @@ def open_inside(path: Path) -> BinaryIO:
     Raises:
         ModelError: It is a link to somewhere outside its folder, or a device, a pipe or a folder.
     """
-    # Without O_NONBLOCK, opening a pipe waits for a writer.
-    handle = os.open(inside(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    handle = open_plain(inside(path), os.O_RDONLY)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise ModelError(f"{path} is not a regular file.", hint="Get it again from a source you trust.")
     return os.fdopen(handle, "rb")
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """Open a file as `os.open` does, but follow no link and wait for no pipe. Others may rename it then."""
+    if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    if sys.platform == "win32":
+        return windows.open_file(str(path), flags)
+    return os.open(path, flags | sum(getattr(os, name, 0) for name in _QUIETLY), 0o666)
 
 
 def open_own(path: Path, flags: int = 0) -> int:
@@ -73,9 +89,8 @@ def open_own(path: Path, flags: int = 0) -> int:
     Raises:
         OutputError: The existing file is a link, not a regular file, another user's, or has hard links.
     """
-    flags |= os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        handle = os.open(path, flags, 0o666)
+        handle = open_plain(path, flags | os.O_RDWR | os.O_CREAT)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise _in_the_way(path, "a link") from None
@@ -89,10 +104,17 @@ def open_own(path: Path, flags: int = 0) -> int:
 def _fault(found: os.stat_result, path: Path) -> str | None:
     if not stat.S_ISREG(found.st_mode):
         return "something that is not a regular file"
-    # Some file systems give every file the owner of the folder.
-    if found.st_uid not in (os.geteuid(), path.parent.stat().st_uid):
+    if is_foreign(found, path.parent):
         return "another user's file"
     return "a file with another hard link" if found.st_nlink > 1 else None
+
+
+def is_foreign(found: os.stat_result, folder: Path) -> bool:
+    """Return whether something in a folder is another user's. On Windows, nothing counts as that."""
+    if not hasattr(os, "geteuid"):
+        return False
+    # Some file systems give every file the owner of the folder.
+    return found.st_uid not in (os.geteuid(), folder.stat().st_uid)
 
 
 def _in_the_way(path: Path, what: str) -> OutputError:
@@ -114,11 +136,18 @@ def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
     """
     with suppress(OSError):  # file systems without locks have several errors for it
         try:
-            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(handle, kind | (0 if wait else fcntl.LOCK_NB))
+            _lock(handle, wait=wait, shared=shared)
         except BlockingIOError:
             return False
     return True
+
+
+def _lock(handle: int, *, wait: bool, shared: bool) -> None:
+    if sys.platform == "win32":
+        windows.lock(handle, wait=wait, shared=shared)
+    elif "fcntl" in globals():
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(handle, kind | (0 if wait else fcntl.LOCK_NB))
 
 
 def open_locked(path: Path, *, wait: bool = False) -> int | None:
@@ -178,8 +207,7 @@ def create(path: Path) -> BinaryIO:
     Raises:
         FileExistsError: The name is taken, even by a broken link.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.fdopen(os.open(path, flags, 0o666), "wb")
+    return os.fdopen(open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
 
 
 @contextmanager
@@ -229,7 +257,7 @@ def sha256_of(path: Path) -> str:
 
 def sync(path: Path) -> None:
     """Flush a file's content to the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)  # there it must be writable
     try:
         os.fsync(handle)
     finally:

@@ -6,7 +6,11 @@ import ctypes
 import os
 import platform
 import shutil
+import sys
 from pathlib import Path
+
+if sys.platform == "win32":
+    from redraft import windows
 
 
 def all_cores() -> int:
@@ -48,6 +52,8 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     A container has a limit of its own. Cached files count as free, as in MemAvailable. Without /proc, all
     memory of the machine is the best bound.
     """
+    if sys.platform == "win32":
+        return windows.free_memory()
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
@@ -61,9 +67,14 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     return max(free, 0)
 
 
+def libc() -> ctypes.CDLL:
+    """Return the C library, of whose functions some are on Linux alone."""
+    return ctypes.CDLL(None if os.name == "posix" else "msvcrt")
+
+
 def trim_heap() -> None:
     """Return freed memory in the heap to the system, where the C library can (glibc)."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+    if trim := getattr(libc(), "malloc_trim", None):
         trim(0)
 
 
@@ -73,7 +84,7 @@ _MMAP_THRESHOLD = -3  # glibc's `M_MMAP_THRESHOLD`, the bytes from which a block
 
 def give_back_large(least: int) -> None:
     """Return blocks of at least `least` bytes to the system as soon as they are freed."""
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+    if mallopt := getattr(libc(), "mallopt", None):
         mallopt(_MMAP_THRESHOLD, least)
 
 

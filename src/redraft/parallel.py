@@ -120,7 +120,7 @@ class _Pool(Generic[T, R]):
     def _begin(self) -> None:
         """Start a process."""
         with _uninterrupted():
-            context = multiprocessing.get_context("forkserver")
+            context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, self._function), daemon=True)
             with theirs:
@@ -185,6 +185,9 @@ def _uninterrupted() -> Iterator[None]:
     caught: list[int] = []
     try:
         with handled(lambda number, _: caught.append(number), signal.SIGINT, signal.SIGTERM):
+            if not hasattr(signal, "pthread_sigmask"):  # Windows
+                yield
+                return
             resource_tracker.ensure_running()  # it unblocks them again, so it comes first
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:

@@ -89,6 +89,7 @@ async def _make(settings: Settings, prompt: Prompt, cache: Path | None, *, watch
     """Make the chain. Ctrl-C ends it early and keeps its steps; a second one ends the program."""
     from contextlib import AsyncExitStack
 
+    from redraft.jobs.signals import on_signal
     from redraft.revision.api import finished, make
     from redraft.revision.cancel import CancelToken
 
@@ -97,15 +98,14 @@ async def _make(settings: Settings, prompt: Prompt, cache: Path | None, *, watch
         patience = settings.waiting(tell=say_wait if sys.stderr.isatty() else None)
         load = partial(settings.load, stack, patience=patience)
         options = settings.options().model_copy(update={"cancel": cancel, "cache": cache})
-        loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            loop.remove_signal_handler(signal.SIGINT)
+            back()
             if not watch:
                 begin_line()
             cancel.cancel()
 
-        loop.add_signal_handler(signal.SIGINT, stop)
+        back = on_signal(signal.SIGINT, stop)
         if not watch:
             return await finished(await stack.enter_async_context(aclosing(make(prompt, options, load))))
 

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import typer
@@ -99,19 +100,17 @@ def read_pipe(do: Callable[[str], bool]) -> None:
 
 def _typed() -> str | None:
     """Return what is typed at the prompt; None at its end. Ctrl-C raises KeyboardInterrupt here."""
-    try:
-        with interrupts(signal.default_int_handler):
-            text = input("> ")
-            while _unclosed(text):
-                text += "\n" + input(". ")
-    except EOFError:
-        typer.echo()
-        return None
-    return text
+    with suppress(EOFError), interrupts(signal.default_int_handler):
+        text = input("> ")
+        while _unclosed(text):
+            text += "\n" + input(". ")
+        return text
+    typer.echo()
+    return None
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing about Ctrl-C. Child processes would inherit signal.SIG_IGN."""
+    """Do nothing about Ctrl-C: child processes would inherit SIG_IGN."""
 
 
 @contextmanager
@@ -136,11 +135,11 @@ def without_echo(*, of_keys: bool = True) -> Iterator[None]:
 
     Without `of_keys`, `^C` alone is not shown: a process that is killed leaves the terminal so.
     """
-    import termios
-
-    if not sys.stdin.isatty():
+    if not (sys.stdin.isatty() and find_spec("termios")):  # Windows has none
         yield
         return
+    import termios
+
     before = termios.tcgetattr(sys.stdin)
     silent = [*before[:3], before[3] & ~(termios.ECHO if of_keys else termios.ECHOCTL), *before[4:]]
     termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -430,7 +431,8 @@ def has_llamacpp() -> bool:
 
 def has_openvino() -> bool:
     """Return whether OpenVINO is installed, with what its engine needs beside it."""
-    return all(map(importlib.util.find_spec, ("openvino_genai", "gguf", "jinja2", "numpy", "tokenizers")))
+    needed = ("openvino_genai", "gguf", "jinja2", "numpy", "tokenizers")
+    return os.name == "posix" and all(map(importlib.util.find_spec, needed))
 
 
 async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engine:
@@ -454,6 +456,10 @@ async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engi
 
 
 async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engine:
+    if os.name != "posix":
+        raise UsageError(
+            "the engine of OpenVINO needs Linux or macOS.", hint="Use --engine llamacpp, or WSL 2."
+        )
     if not has_openvino():
         raise MissingExtra("the engine of OpenVINO", "cpu")
     from redraft.engines.openvino.engine import OpenVinoEngine

@@ -90,7 +90,7 @@ def how_it_ended(record: dict[str, Any] | None) -> str | None:
         done = f"{session['steps']:,} steps" if "steps" in session else f"{session.get('done', 0):,} done"
         return f"the run has ended: {done}{failed}."
     pid = session.get("pid")
-    if isinstance(pid, int) and session.get("host") == socket.gethostname():
+    if os.name == "posix" and isinstance(pid, int) and session.get("host") == socket.gethostname():
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

@@ -31,7 +31,7 @@ class LineFile:
             OutputError: It cannot be written, or is not a plain file.
         """
         self.path = path
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         try:
             if made_up:
                 self._fd = open_own(path, flags)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, Self, TypeVar
 
@@ -54,7 +55,7 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
 
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(signum, stop, signum)
+                on_signal(signum, partial(stop, signum))
         return await task
 
     try:
@@ -63,6 +64,17 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
         if not caught:
             raise
         raise EndedBySignal(caught[0]) from None
+
+
+def on_signal(signum: int, do: Callable[[], None]) -> Callable[[], object]:
+    """Do something in the running loop at each signal. Return what ends that. Loops of Windows take none."""
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signum, do)
+    except NotImplementedError:
+        before = signal.signal(signum, lambda *_: loop.call_soon_threadsafe(do) and None)
+        return partial(signal.signal, signum, before)
+    return partial(loop.remove_signal_handler, signum)
 
 
 def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import OutputError
-from redraft.files import replacing
+from redraft.files import open_plain, replacing
 from redraft.jobs.lines import LineFile, parse_line
 from redraft.jobs.provenance import Provenance
 
@@ -103,9 +103,8 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         Raises:
             OSError: It does not exist, or is something else.
         """
-        fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+        with os.fdopen(open_plain(self.path, os.O_RDONLY), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return
             while line := file.readline(LONGEST):
                 record = parse_line(line)
@@ -117,10 +116,11 @@ class Unfinished(AbstractContextManager["Unfinished"]):
     def _tidied(self) -> LineFile:
         """Write a new file without finished items, and open it."""
         self._kept = {name: line for name, line in self._kept.items() if name not in self._done}
-        with replacing(self.path) as file:
-            file.writelines(self._kept.values())
         if self._lines is not None:
             self._lines.close()
+            self._lines = None
+        with replacing(self.path) as file:
+            file.writelines(self._kept.values())
         lines = LineFile(self.path)
         self._tidy_at = max(TIDIED_AT, 2 * lines.size)
         return lines

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from redraft.errors import UsageError
+from redraft.jobs.signals import on_signal
 from redraft.origins import is_loopback
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
@@ -187,17 +188,16 @@ async def run(
 @contextmanager
 def until_signal(gate: Gate) -> Iterator[asyncio.Event]:
     """Yield an event that the first signal sets. The second one cancels all chains."""
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    told = asyncio.Event()
 
     def signalled() -> None:
         if told.is_set():
             gate.cut()
         told.set()
 
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, signalled)
+    ends = [on_signal(number, signalled) for number in _SIGNALS]
     try:
         yield told
     finally:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+        for end in ends:
+            end()

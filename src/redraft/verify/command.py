@@ -1,7 +1,8 @@
 """Checks that are programs: `command:pytest -q tests`. Exit status 0 passes; else the output is the feedback.
 
 The program reads the answer on standard input, without a shell, with all rights of the user. A `supervisor`
-kills it and every process that it started when it is done, when the time is up, and when redraft dies.
+kills it and every process that it started when it is done, when the time is up, and when redraft dies. On
+Windows, what the program started ends only when the time is up.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, STDOUT
 from dataclasses import dataclass
 from typing import Self
 
@@ -75,6 +77,8 @@ class Command:
 
     async def run(self, answer: str) -> tuple[int | None, str]:
         """Run the program. Return its exit status, or None if it was stopped, and the end of its output."""
+        if not hasattr(os, "killpg"):
+            return await self._run_without_groups(answer)
         output = _Output()
         async with turn():
             with tempfile.TemporaryFile() as given, contextlib.closing(output):
@@ -111,6 +115,38 @@ class Command:
                 message = f"the check {self.name!r} could not be started: {reason}."
                 raise CheckError(message, hint=_HINT)
             return int(result[1]), str(output)
+
+    async def _run_without_groups(self, answer: str) -> tuple[int | None, str]:
+        output = _Output()
+        async with turn():
+            with tempfile.TemporaryFile() as given:
+                given.write(answer.encode("utf-8", "replace"))
+                given.seek(0)
+                words = shlex.split(self.line)
+                process = await asyncio.create_subprocess_exec(
+                    *words, stdin=given, stdout=PIPE, stderr=STDOUT
+                )
+            assert process.stdout is not None  # noqa: S101  (it is a pipe)
+            try:
+                async with asyncio.timeout(self.seconds):
+                    while piece := await process.stdout.read(KEPT):
+                        output.data_received(piece)
+                    return await process.wait(), str(output)
+            except TimeoutError:
+                return None, str(output)
+            finally:
+                if process.returncode is None:
+                    _end_tree(process.pid)
+                    await process.wait()
+
+
+def _end_tree(pid: int) -> None:
+    """End a process and, on Windows, those below it."""
+    if sys.platform == "win32":
+        command = ["taskkill", "/F", "/T", "/PID", str(pid)]
+        subprocess.run(command, capture_output=True, check=False)  # noqa: S603
+    else:
+        os.kill(pid, signal.SIGKILL)
 
 
 class _Output(asyncio.Protocol):

@@ -130,7 +130,7 @@ def find_sandbox() -> Sandbox:
         found = f"{sys.platform} on {platform.machine()}"
         raise UsageError(
             f"the sandbox for programs needs Linux on x86-64 or ARM64, and this is {found}.",
-            hint="Run this step in a Linux virtual machine.",
+            hint="Run this step in Linux: in a container, a virtual machine, or WSL 2 (wsl --install).",
         )
     problems = []
     for name, sandbox in SANDBOXES.items():

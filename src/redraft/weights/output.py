@@ -30,7 +30,8 @@ import torch
 
 import redraft
 from redraft.errors import ModelError, OutputError
-from redraft.files import create, is_part_of, remove_own, sha256_of, sync, sync_folder
+from redraft.files import create, is_foreign, is_part_of, remove_own, sha256_of, sync, sync_folder
+from redraft.machine import libc
 from redraft.weights.checkpoint import BIN, SAFETENSORS, ahead, raw_bytes, read_json
 from redraft.weights.header import TensorInfo, safetensors_header, torch_dtype
 from redraft.weights.losses import Losses, Say
@@ -57,7 +58,7 @@ SHARD_SIZE = 5_000_000_000
 
 _WORTH_STARTING = 1 << 20  # bytes
 _QUEUED = 6  # three parts for each of the two threads
-_LIBC = ctypes.CDLL(None)
+_LIBC = libc()
 _WORK = "redraft.work"  # the folder for unfinished files inside `OUT.partial`
 Progress = Callable[[int], None]  # called with a number of bytes when they are processed
 
@@ -237,7 +238,7 @@ class OutputFolder:
             found = self._partial.lstat()
             if not stat.S_ISDIR(found.st_mode):
                 raise _not_ours(self._partial, self.path, "redraft did not make it")
-            if found.st_uid not in (os.geteuid(), self._partial.parent.stat().st_uid):
+            if is_foreign(found, self._partial.parent):
                 raise _not_ours(self._partial, self.path, "it is another user's")
             self._take_up()
         self._partial.mkdir(exist_ok=True)

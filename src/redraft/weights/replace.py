@@ -5,7 +5,6 @@ A file counts as redraft's if its manifest lies beside it, a folder if its manif
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import json
@@ -19,6 +18,7 @@ from typing import Any
 
 from redraft.errors import ModelError, OutputError
 from redraft.files import is_part_of, open_locked, replace_file, sync_folder
+from redraft.machine import libc
 from redraft.weights.checkpoint import read_json
 
 MANIFEST = "redraft.json"  # the manifest in a folder. Beside a file it is called `FILE.redraft.json`.
@@ -28,7 +28,7 @@ STATE = "redraft.partial.json"
 
 _HELD = b"redraft holds this lock\n"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_LIBC = ctypes.CDLL(None)
+_LIBC = libc()
 
 
 def name_of(path: Path) -> str:

@@ -456,7 +456,7 @@ async def test_closing_twice_leaves_no_process_and_says_so(tmp_path: Path) -> No
     with pytest.raises(EngineError) as caught:
         await engine.encode("x")
     assert caught.value.message == f"the engine of {model} was closed."
-    assert process_of(engine).returncode == 0
+    assert process_of(engine).returncode is not None
 
 
 async def test_cancelling_a_start_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """The process that a llama.cpp model runs in: `python -m redraft.engines.llamacpp.child`.
 
 It reads `ChildSettings` from standard input, starts xllamacpp's server on 127.0.0.1, and writes one line:
-`{"address": …}` or `{"error": …}`. It ends when its standard input ends, so it cannot outlive its parent.
-Only the standard library and xllamacpp are imported, so that it starts quickly.
+`{"address": …}` or `{"error": …}`. A `watcher` kills it when its standard input ends, so it cannot
+outlive its parent. Only the standard library and xllamacpp are imported, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
-import time
-from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypedDict
 
 # A draft is the eight tokens that followed the last occurrence of the last six tokens. Chosen on 391 real
@@ -27,7 +27,6 @@ SPIN_COUNT = "3000"
 milliseconds made tokens two to ten times slower on a busy machine, and no faster on an idle one. A value in
 the environment goes before."""
 
-GRACE = 0.5  # seconds between the end of standard input and the kill
 CACHE_MIB = 512  # memory for prompts that lost their slot to another stream. llama.cpp's default is 8 GiB
 
 
@@ -52,13 +51,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what native code prints goes to standard error
     settings: ChildSettings = json.loads(sys.stdin.readline())
-    _watch()
-
-    def end_with_parent() -> None:
-        sys.stdin.read()
-        os._exit(0)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    watcher = _watch()  # noqa: F841  (kept, since it is not waited for)
     try:
         server = _serve(settings)
         reply = {"address": server.listening_address}
@@ -69,26 +62,15 @@ def main() -> None:
         threading.Event().wait()
 
 
-def _watch() -> None:
-    """Fork a process that kills this one when standard input ends. Call it before any thread starts.
+def _watch() -> subprocess.Popen[bytes]:
+    """Start the process that kills this one when standard input ends.
 
     While a model loads, native code holds the interpreter and no thread of this process runs. Linux can tell
     of a parent's death, but does so when the thread ends that started the child.
     """
-    watched = os.getpid()
-    if os.fork():
-        return
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in range(1, 64):  # readers of this process's output must see its end
-        with suppress(OSError):
-            os.close(descriptor) if descriptor > 2 else os.dup2(nowhere, descriptor)
-    sys.stdin.read()
-    for _ in range(10):  # time to end by itself
-        time.sleep(GRACE / 10)
-        if os.getppid() != watched:
-            os._exit(0)
-    os.kill(watched, signal.SIGKILL)
-    os._exit(0)
+    nowhere = subprocess.DEVNULL  # readers of this process's output must see its end
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watcher.py")), str(os.getpid())]
+    return subprocess.Popen(command, stdout=nowhere, stderr=nowhere)  # noqa: S603  (our own program)
 
 
 def _serve(settings: ChildSettings) -> Any:

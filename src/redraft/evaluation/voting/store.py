@@ -62,7 +62,8 @@ class VoteStore:
                 if vote["judge"] == voter:
                     mode = stat.S_IMODE(self.path.stat().st_mode)
                     with replacing(self.path) as aside:
-                        os.fchmod(aside.fileno(), mode)
+                        if hasattr(os, "fchmod"):
+                            os.fchmod(aside.fileno(), mode)
                         aside.write(b"".join(lines[:place] + lines[place + 1 :]))
                     return vote
         return None

@@ -8,6 +8,7 @@ import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.rule import Rule
@@ -51,7 +52,7 @@ def _lines(*, wanted: bool) -> Iterator[None]:
 
     Keys come at once between two questions too: a Ctrl-D in a terminal of lines would later be a byte 0.
     """
-    if not sys.stdin.isatty():
+    if not (sys.stdin.isatty() and find_spec("termios")):  # Windows has none: its terminals give whole lines
         yield
         return
     import termios

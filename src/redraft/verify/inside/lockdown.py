@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import resource
 import struct
 
 MEMORY = 512 * 1024 * 1024  # most address space in bytes. It bounds threads too, which reserve 8 MB each.
@@ -50,6 +49,8 @@ _CLONE, _CLONE3 = (56, 220), (435, 435)
 
 def lock_down(seconds: int) -> None:
     """Limit this process to `seconds` of CPU time, and forbid it the calls above."""
+    import resource  # only Unix has it, and others read the numbers above
+
     limits = {
         resource.RLIMIT_AS: MEMORY,
         resource.RLIMIT_CPU: seconds,

@@ -30,7 +30,7 @@ _TMP_LIMITS = f"size=64m,nr_inodes={MOST_FILES}"
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None if os.name == "posix" else "msvcrt", use_errno=True)  # Windows reads names alone
 
 
 def main() -> None:
