@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint docs bench model clean
+.PHONY: help demo test test-slow lint docs dist bench model clean
 
 # The first Python that is new enough and can make a virtual environment. `make PYTHON=… test` chooses another.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -29,6 +29,7 @@ help:
 	@echo 'make test-slow  the long tests: real model, kill, soak, new examples'
 	@echo 'make lint       ruff and mypy alone'
 	@echo 'make docs       regenerate the generated pages of docs/'
+	@echo 'make dist       build wheel and sdist twice, compare, install and try them; a list of parts'
 	@echo 'make bench      the benchmarks; writes benchmarks/RESULTS.md'
 	@echo 'make clean      remove environments, caches and builds; the model stays in the cache of its user'
 
@@ -97,6 +98,11 @@ test-slow: model
 docs: .venv/.stamp
 	$(BIN)/python scripts/keywords.py
 	$(BIN)/python scripts/cli_reference.py
+
+# The tools have an environment of their own, in a temporary folder.
+dist:
+	$(call need_python)
+	$(PYTHON) scripts/dist.py
 
 # The peers that the benchmarks run beside redraft come on top; they are large. Something that is not reached in
 # one script does not keep the next one from being run.

@@ -36,6 +36,25 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 PYTHON_PAGE = PAGE.with_name("python.md")
 CHECKS_PAGE = PAGE.with_name("checks.md")
 ENGINES_PAGE = PAGE.with_name("engines.md")
+MAN_PAGE = PAGE.parents[1] / "src" / "redraft" / "cli" / "redraft.1"
+MAN = """\
+.\\" Made by scripts/cli_reference.py from --help: run `make docs`.
+.TH REDRAFT 1 "" "redraft" "User commands"
+.SH NAME
+redraft \\- models that check and rewrite their own answers
+.SH DESCRIPTION
+A language model drafts, its draft is criticised, and it revises until the criticism says stop, checks pass,
+or a budget ends. Type
+.B redraft help COMMAND
+for the options of a command.
+.SH FILES
+.TP
+.I ~/.config/redraft/config.toml
+servers, the variables that have their keys, and defaults
+.TP
+.I ~/.cache/redraft
+what can be fetched again, such as the default model
+"""
 BEGIN = "<!-- Made by scripts/cli_reference.py from the docstrings of checks: run `make docs`. -->\n"
 END = "<!-- That was made. -->"
 MODELS = "| model | `--model` | size | memory | licence | IFEval | good for |"
@@ -171,7 +190,14 @@ def checks_page() -> str:
     return f"{before}{begin}\n{tables_of_checks()}\n\n{end}{after}"
 
 
+def man_page() -> str:
+    """The manual page redraft(1), in roff: what `redraft --help` says. Each command has its own --help."""
+    text = help_of(()).replace("\\", "\\e").replace("-", "\\-")
+    return f"{MAN}.SH USAGE\n.nf\n{text}\n.fi\n"
+
+
 if __name__ == "__main__":
+    MAN_PAGE.write_text(man_page(), encoding="utf-8")
     CHECKS_PAGE.write_text(checks_page(), encoding="utf-8")
     ENGINES_PAGE.write_text(engines_page(), encoding="utf-8")
     PYTHON_PAGE.write_text(python_page(), encoding="utf-8")

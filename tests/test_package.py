@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -15,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -30,7 +32,7 @@ print(chain.answer, chain.stop, chain.revisions)
 def typed(*words: object, cwd: Path, walled: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs a command and gives what it printed; `walled=False` is for the package installer alone."""
     env = {name: value for name, value in os.environ.items() if walled or name != "PYTHONPATH"}
-    return subprocess.run([*map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run([*map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
 
 
 def installer(*words: object, cwd: Path) -> None:
@@ -107,3 +109,23 @@ def test_a_model_that_needs_an_extra_says_which(bin_folder: Path, tmp_path: Path
     assert done.returncode in (2, 3)
     assert "Traceback" not in done.stderr
     assert "pip install '.[local]'" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_release_is_built_twice_alike_and_tried(tmp_path: Path) -> None:
+    done = typed(
+        sys.executable, ROOT / "scripts" / "dist.py", "--out", tmp_path / "dist", cwd=ROOT, walled=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "installed and tried: Python 3.1" in done.stdout
+    assert [path.suffix for path in sorted((tmp_path / "dist").iterdir())] == [".whl", ".json", ".gz"]
+
+
+def test_the_workflows_run_what_make_has() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    ran: set[str] = set()
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        jobs = yaml.safe_load(path.read_text("utf-8"))["jobs"].values()
+        steps = [step.get("run", "") for job in jobs for step in job.get("steps", [])]
+        ran |= {target for step in steps for target in re.findall(r"make (?:\w+=\w+ )?([a-z-]+)", step)}
+    assert {"lint", "test", "test-slow", "docs", "dist"} <= ran <= targets

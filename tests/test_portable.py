@@ -47,7 +47,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def run(env: dict[str, str], folder: Path, *args: str) -> str:
     command = [sys.executable, "-W", "ignore", *args]
-    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
