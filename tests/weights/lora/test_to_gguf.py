@@ -108,13 +108,13 @@ async def continued(engine: LlamaCppEngine, prompt: tuple[int, ...]) -> tuple[in
     return tuple([token async for delta in deltas for token in delta.tokens or ()])
 
 
-@pytest.mark.parametrize("architecture", ["Llama", "Qwen3"])
-def test_llama_cpp_says_what_transformers_says(architecture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("architecture", "f16"), [("Llama", False), ("Qwen3", True)])
+def test_llama_cpp_says_what_transformers_says(architecture: str, f16: bool, tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     base = tiny_folder(tmp_path / "base", architecture)
     adapter = lora(base, tmp_path / "adapter", target_modules=EVERYTHING, use_rslora=True)
     export_gguf(base, tmp_path / "base.gguf", quant="f16")
-    lora_gguf(adapter, tmp_path / "adapter.gguf", base=tmp_path / "base.gguf")
+    lora_gguf(adapter, tmp_path / "adapter.gguf", base=tmp_path / "base.gguf", f16=f16)
     said = asyncio.run(greedy(tmp_path / "base.gguf", tmp_path / "adapter.gguf"))
     model = with_adapter(base, adapter)
     # llama.cpp rounds activations to 16 bits, so a close call may fall otherwise, and what follows with it.

@@ -200,7 +200,7 @@ def export_result(own: TrainOptions, output: Path, base: str, run: Run) -> None:
     if own.lora:
         from redraft.weights.lora.to_gguf import lora_gguf
 
-        lora_gguf(output, target, run, base=_base_folder(base))
+        lora_gguf(output, target, run, base=_base_folder(base), f16=True)
     else:
         from redraft.weights.gguf.from_folder import export_gguf
 

@@ -1,6 +1,6 @@
 """Converts a peft LoRA adapter to a GGUF adapter, which llama.cpp applies to a GGUF model without merging.
 
-Both halves of each change are written in float32: adapters are small, and no value is rounded. llama.cpp has
+Both halves of each change are written in float32, which rounds no value, or in float16. llama.cpp has
 one alpha and divides it by the rank of each change; for changes with another scale (rank-stabilised,
 patterns), the remaining factor is multiplied into B. The rows of B are permuted like those of q and k.
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gguf import GGMLQuantizationType
+from gguf import GGMLQuantizationType as Kind
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.card import card_metadata, say_licences, sources_of
@@ -72,11 +72,13 @@ class Half:
     turned: bool = False  # whether it is stored transposed
 
 
-def lora_gguf(adapter: Path, dst: Path, run: Run = BY_DEFAULT, *, base: Path | None = None) -> None:
+def lora_gguf(
+    adapter: Path, dst: Path, run: Run = BY_DEFAULT, *, base: Path | None = None, f16: bool = False
+) -> None:
     """Convert a peft adapter to a GGUF adapter.
 
     `base` is the model that it was trained on: a folder with config.json, or a GGUF file. None uses the
-    folder named in the adapter's settings.
+    folder named in the adapter's settings. `f16`: round to float16, for half the size.
     """
     lora = read_adapter(adapter, allow_pickle=run.allow_pickle)
     model = _base(lora, base)
@@ -94,15 +96,16 @@ def lora_gguf(adapter: Path, dst: Path, run: Run = BY_DEFAULT, *, base: Path | N
         "redraft.format": lora.format or "",
         "redraft.base": str(lora.config.get("base_model_name_or_path") or ""),
     }
-    tensors = ((half.name, half.shape, GGMLQuantizationType.F32) for half in halves)
+    kind, dtype = (Kind.F16, torch.float16) if f16 else (Kind.F32, torch.float32)
+    tensors = ((half.name, half.shape, kind) for half in halves)
     head = header_bytes(model.family.gguf, keys, tensors)
-    size = len(head) + sum(4 * prod(half.shape) for half in halves)
+    size = len(head) + sum(dtype.itemsize * prod(half.shape) for half in halves)
     with new_file(dst, run, manifest={"inputs": inputs}, size=size) as file:
         file.write(head)
         for half in halves:
             pad(file)
             for part in parts_of(lora, half):
-                file.write(part)
+                file.write(part.to(dtype))
                 run.progress(part.numel() * dtype_size(half.source.dtype))
         pad(file)
 
