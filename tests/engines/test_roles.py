@@ -58,9 +58,10 @@ async def test_each_role_has_its_engine_and_one_that_is_not_asked_is_not_opened(
     replies: dict[EngineRole, str] = {"": "Hello.", "answer": "41", "revise": CRITICISM}
     engines = {role: partial(opens, role, reply) for role, reply in replies.items()}
     async with aclosing(await RoleEngine.start(engines)) as engine:
+        assert list(opened) == [""]
         chain = await redraft.arevise("What is 40 + 2?", model=engine)
         assert [step.answer for step in chain.steps] == ["41", "42"]
         assert chain.stop == "accepted"
-        assert {role: len(each.calls) for role, each in opened.items()} == {"answer": 1, "revise": 1}
-        chain = await redraft.arevise("Say hello.", model=engine, mode="prompted", max_revisions=0)
-        assert chain.answer == "Hello."
+        assert {role: len(each.calls) for role, each in opened.items()} == {"": 0, "answer": 1, "revise": 1}
+        chain = await redraft.arevise("Say hello.", model=engine, checks=["words<=3"])
+        assert chain.answer == "Hello."  # with checks, the base answers

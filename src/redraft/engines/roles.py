@@ -45,20 +45,20 @@ def references_by_role(ref: str) -> dict[EngineRole, str]:
 class RoleEngine(Engine):
     """One engine for each role, opened when it is first asked. Create it with `start`."""
 
-    def __init__(self, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]], answers: Engine) -> None:
-        self._opens, self._answers = opens, answers
-        self._engines: dict[EngineRole, Engine] = {"answer": answers}
+    def __init__(self, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]], base: Engine) -> None:
+        self._opens, self._base = opens, base
+        self._engines: dict[EngineRole, Engine] = {"": base}
         self._opening = asyncio.Lock()
 
     @classmethod
     async def start(cls, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]]) -> RoleEngine:
-        """Open the engine that answers."""
-        return cls(opens, await opens["answer"]())
+        """Open the engine that answers messages."""
+        return cls(opens, await opens[""]())
 
     @property
     def info(self) -> EngineInfo:
-        """That of the engine that answers, for a model that writes chains."""
-        return replace(self._answers.info, native=True, roles=True, embeds=False)
+        """That of the engine that answers messages, for a model that writes chains."""
+        return replace(self._base.info, native=True, roles=True, embeds=False)
 
     @property
     def health(self) -> Health:
@@ -89,15 +89,15 @@ class RoleEngine(Engine):
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return token ids. All engines have one vocabulary."""
-        return await self._answers.encode(text, special=special)
+        return await self._base.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of token ids."""
-        return await self._answers.decode(tokens)
+        return await self._base.decode(tokens)
 
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
-        """Score texts as the engine that answers does."""
-        return await self._answers.score(texts)
+        """Score texts as the engine that answers messages does."""
+        return await self._base.score(texts)
 
     async def aclose(self) -> None:
         """Close the engines."""
