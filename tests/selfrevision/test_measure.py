@@ -42,8 +42,9 @@ def test_changes_and_verdicts_are_counted() -> None:
 
 
 def test_the_control_answers_as_often_as_the_tokens_allow() -> None:
-    asked = list(ballots(CHAINS))
-    assert len(asked) == 8  # 60 tokens over 40 of first answers, rounded up
+    single = [each.model_copy(update={"usage": USED}) for each in CHAINS]
+    asked = list(ballots(CHAINS, single))
+    assert len(asked) == 8  # 60 tokens over 40 of single answers, rounded up
     assert asked[1].id == "add/0#1"
     answers = [
         each.model_copy(update={"steps": (Step(answer=answer, usage=USED),), "best": 0, "usage": USED})

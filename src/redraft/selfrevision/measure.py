@@ -117,10 +117,14 @@ def by_task(chains: Iterable[Chain]) -> Mapping[str, list[Chain]]:
     return found
 
 
-def ballots(revised: Sequence[Chain]) -> Iterator[Chain]:
-    """Yield each prompt of a task as often as the control may answer it for the tokens of the chains."""
-    of_one = sum(chain.steps[0].usage.completion_tokens for chain in revised)
-    total = sum(chain.usage.completion_tokens for chain in revised)
+def ballots(revised: Sequence[Chain], answered: Sequence[Chain]) -> Iterator[Chain]:
+    """Yield each prompt of a task as often as the control may answer it for the tokens of the chains.
+
+    Args:
+        revised: The chains.
+        answered: The control's single answers to the same prompts.
+    """
+    of_one, total = (sum(each.usage.completion_tokens for each in part) for part in (answered, revised))
     for chain in revised:
         for number in range(max(1, math.ceil(total / max(of_one, 1)))):
             yield Chain(id=f"{chain.id}#{number}", prompt=chain.prompt, meta=chain.meta)

@@ -16,6 +16,7 @@ from redraft.chain import Chain, read_jsonl
 from redraft.collect.read.inputs import licensed_records
 from redraft.engines.load import model_of
 from redraft.files import locked
+from redraft.formats import Objective
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.selfrevision import lessons
 from redraft.selfrevision.tasks.task import Task
@@ -133,10 +134,10 @@ class Road:
         files.write("outside.jsonl", self._outside())
         files.answer("outside.jsonl", "everyday.jsonl", self.model, most=LONGEST_EVERYDAY, mode="prompted")
         files.write("answers.jsonl", self._answers())
-        self._train("answers", self.scale.answer_steps)
+        self._train("answers", "answers.jsonl", self.scale.answer_steps, "accepted")
         files.answer("asked.jsonl", "drafted.jsonl", self.answering, temperature=DRAFTING)
         files.write("chains.jsonl", self._chains())
-        self._train("critic", self.scale.chain_steps, data="chains.jsonl")
+        self._train("critic", "chains.jsonl", self.scale.chain_steps, "revision")
 
     def _exercises(self, part: str, count: int) -> Iterator[Chain]:
         apart = {lessons.key(chain) for chain in self.trial.held_out()}
@@ -171,12 +172,13 @@ class Road:
             yield from lessons.chains_on(task, own)
         yield from map(lessons.unchecked, self._everyday())
 
-    def _train(self, name: str, steps: int, data: str = "") -> None:
+    def _train(self, name: str, data: str, steps: int, objective: Objective) -> None:
         if not self.path(f"{name}.gguf").exists():
             train_sft(
                 "self",
                 model_name_or_path=self.model,
-                data_path=[str(self.path(data or f"{name}.jsonl"))],
+                data_path=[str(self.path(data))],
+                training_objective=objective,
                 output_dir=str(self.path(name)),
                 gguf=str(self.path(f"{name}.gguf")),
                 max_steps=steps,

@@ -5,7 +5,7 @@ The control is the adapter that answers, without criticism. Whatever stops a tes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,14 +111,13 @@ class Trial:
             temperature=self.temperature,
             max_revisions=REVISIONS,
         )
+        self.files.answer("held-out.jsonl", "answered.jsonl", self.answering)
         self.files.write("ballots.jsonl", self._ballots())
         self.files.answer("ballots.jsonl", "voted.jsonl", self.answering)
 
     def found(self) -> Iterator[tuple[Task, Outcome, Votes]]:
         """Yield what the exercises of each task came to."""
-        revised, voted = (
-            measure.by_task(read_jsonl(self.files.path(f"{name}.jsonl"))) for name in ("revised", "voted")
-        )
+        revised, voted = self._by_task("revised"), self._by_task("voted")
         for task in self.tasks:
             yield task, Outcome.of(task, revised[task.name]), Votes.of(task, voted[task.name])
 
@@ -127,5 +126,9 @@ class Trial:
         return measure.report([(task.name, outcome, votes) for task, outcome, votes in self.found()])
 
     def _ballots(self) -> Iterator[Chain]:
-        for chains in measure.by_task(read_jsonl(self.files.path("revised.jsonl"))).values():
-            yield from measure.ballots(chains)
+        revised, answered = self._by_task("revised"), self._by_task("answered")
+        for task in self.tasks:
+            yield from measure.ballots(revised[task.name], answered[task.name])
+
+    def _by_task(self, name: str) -> Mapping[str, list[Chain]]:
+        return measure.by_task(read_jsonl(self.files.path(f"{name}.jsonl")))

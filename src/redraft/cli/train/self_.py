@@ -9,7 +9,7 @@ import typer
 
 from redraft.cli.shell import flag, tell, write
 
-_NAMES = "add, subtract, units, dates, count, letters, backwards, sort, sentence"
+_NAMES = "add, subtract, units, dates, count, letters, sort, unique"
 
 
 def self_(

@@ -6,12 +6,10 @@ from redraft.errors import UsageError
 from redraft.selfrevision.tasks.calendar import AFTER
 from redraft.selfrevision.tasks.numbers import ADD, CONVERT, SUBTRACT
 from redraft.selfrevision.tasks.task import Task
-from redraft.selfrevision.tasks.words import BACKWARDS, COUNT, LETTERS, SENTENCE, SORT
+from redraft.selfrevision.tasks.words import COUNT, LETTERS, SORT, UNIQUE
 from redraft.verify.function import imported
 
-TASKS = {
-    task.name: task for task in (ADD, SUBTRACT, CONVERT, AFTER, COUNT, LETTERS, BACKWARDS, SORT, SENTENCE)
-}
+TASKS = {task.name: task for task in (ADD, SUBTRACT, CONVERT, AFTER, COUNT, LETTERS, SORT, UNIQUE)}
 
 
 def find_task(name: str) -> Task:

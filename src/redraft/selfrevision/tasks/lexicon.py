@@ -1,8 +1,6 @@
-"""Everyday words, and short sentences of an exact number of words made of them. Written for this."""
+"""Everyday words. Listed for this."""
 
 from __future__ import annotations
-
-from random import Random
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -29,28 +27,3 @@ ADJECTIVES = _listed("""
     plain proud quick quiet red rich round sharp short shy silent simple sleepy slow small soft steep strange
     strong sweet tall tiny tired warm wet white wide wild wise young
 """)
-VERBS = _listed("""
-    appeared arrived danced disappeared fell floated hid landed laughed lay moved paused played ran rested
-    rolled sang sat shone sighed slept slipped smiled stayed stood stopped turned waited walked whispered
-""")
-PLACES = ("above", "behind", "below", "beside", "by", "in", "inside", "near", "on", "outside", "under")
-TIMES = ("today", "again", "alone", "slowly", "at last", "at noon", "at night", "all day", "once more")
-
-SHORTEST, LONGEST = 6, 11
-"""How many words a sentence of `sentence` has."""
-
-
-def sentence(rng: Random, length: int, keyword: str) -> str:
-    """A sentence of so many words (`SHORTEST` to `LONGEST`) that has a noun of `NOUNS` in it, once."""
-    while True:
-        other = rng.choice([noun for noun in NOUNS if noun != keyword])
-        first, second = rng.sample((keyword, other), 2)
-        ending = rng.choice((*TIMES, "")).split()
-        words = ["The", *_adjectives(rng), first, rng.choice(VERBS), rng.choice(PLACES), "the"]
-        words += [*_adjectives(rng), second, *ending]
-        if len(words) == length:
-            return " ".join(words) + "."
-
-
-def _adjectives(rng: Random) -> list[str]:
-    return rng.sample(ADJECTIVES, rng.choice((0, 0, 1, 1, 2)))

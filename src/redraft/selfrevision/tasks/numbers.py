@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 
 from redraft.selfrevision.tasks.task import Task, Values, equal_to
@@ -138,16 +139,26 @@ def _in_small(values: Values) -> str:
 
 
 def _products(values: Values) -> str:
-    """Return the larger number taken apart by its digits, each multiplied, and all added."""
+    """Return the larger number taken apart by its digits, each multiplied, and all added digit by digit."""
     x, y, each = values["x"], values["y"], UNITS[values["large"]][1]
-    parts = [int(digit) * 10**place for place, digit in enumerate(reversed(str(x)))][::-1]
-    parts = [part for part in parts if part]
-    total, steps = 0, []
-    for part in parts:
-        steps.append(f"{part}*{each}={part * each}")
-        steps += [f"{total}+{part * each}={total + part * each}"] if total else []
+    first, *more = _places(x)
+    total, steps = first * each, [f"{first}*{each}={first * each}"]
+    for part in more:
+        steps += [f"{part}*{each}={part * each}", *_added(total, part * each)]
         total += part * each
-    return ", ".join((*steps, f"{total}+{y}={total + y}"))
+    return ", ".join((*steps, *_added(total, y)))
+
+
+def _places(number: int) -> list[int]:
+    """Return 300, 7 for 307."""
+    digits = str(number)
+    return [int(d) * 10**p for p, d in zip(range(len(digits) - 1, -1, -1), digits, strict=True) if d != "0"]
+
+
+def _added(total: int, number: int) -> Iterator[str]:
+    for part in _places(number):
+        yield f"{total}+{part}={total + part}"
+        total += part
 
 
 CONVERT = Task(

@@ -1,11 +1,12 @@
-"""Words and letters: counted, spelled backwards, sorted, and put into a sentence of a given length."""
+"""Words and letters: counted, sorted, and listed once."""
 
 from __future__ import annotations
 
 from random import Random
+from string import ascii_lowercase
 
 from redraft.selfrevision.tasks import lexicon
-from redraft.selfrevision.tasks.task import Judged, Task, Values, equal_to, plain, quoted
+from redraft.selfrevision.tasks.task import Task, Values, equal_to
 
 _ALL = lexicon.NOUNS + lexicon.ADJECTIVES
 
@@ -50,120 +51,59 @@ COUNT = Task(
 )
 
 
+_SPELLED = tuple(word for word in _ALL if len(word) >= 4)
+
+
 def _letter(rng: Random) -> Values:
-    word = rng.choice(_LONG)
-    letter = rng.choice(word) if rng.random() < 0.9 else rng.choice("aeiorst")
-    return {"letter": letter, "word": word}
-
-
-_LONG = tuple(
-    a + b
-    for a in lexicon.ADJECTIVES + lexicon.NOUNS
-    for b in lexicon.NOUNS
-    if a != b and 7 <= len(a + b) <= 13
-)
-"""Two words written as one: no model knows their letters by heart."""
+    words = " ".join(rng.sample(_SPELLED, 2))
+    letter = rng.choice(words.replace(" ", "")) if rng.random() < 0.9 else rng.choice("aeiorst")
+    return {"letter": letter, "words": words}
 
 
 def _times(values: Values) -> str:
-    return str(values["word"].count(values["letter"]))
+    return str(values["words"].count(values["letter"]))
 
 
 def _spelled(values: Values) -> str:
-    found, letters = 0, []
-    for letter in values["word"]:
-        found += letter == values["letter"]
-        letters.append(f"{letter} ({found})" if letter == values["letter"] else letter)
-    return " ".join(letters) + f" has {found} {values['letter']}"
+    """Return the letters, each found one with its number: a small model cannot count at the end."""
+    found, spelled = 0, []
+    for word in values["words"].split():
+        letters = []
+        for letter in word:
+            found += letter == values["letter"]
+            letters.append(f"{letter} ({found})" if letter == values["letter"] else letter)
+        spelled.append(" ".join(letters))
+    return f"{', '.join(spelled)} has {found} {values['letter']}"
 
 
 LETTERS = Task(
     name="letters",
     wordings=(
-        'How many times does the letter {letter} occur in "{word}"?',
-        "How many {letter}s are in {word}?",
-        'Count the letter {letter} in "{word}".',
-        "How often does {letter} appear in {word}?",
-        'How many "{letter}" are in "{word}"?',
-        "What is the number of {letter}s in the word {word}?",
-        "In {word}, how many times is {letter} used?",
-        "Count the {letter}s in {word}.",
-        'How many letters {letter} does "{word}" have?',
-        "Number of {letter} in {word}?",
-        "Find how often the letter {letter} is in {word}.",
-        "Tell me how many {letter}s the word {word} has.",
-        'How many {letter}\'s are there in "{word}"?',
-        "The word is {word}. How many {letter} does it have?",
-        "Please count how often {letter} is in {word}.",
-        "In the word {word}, count every {letter}.",
-        "How many times do you see {letter} in {word}?",
-        'Say how many {letter}s you find in "{word}".',
-        "If I spell {word}, how often do I write {letter}?",
-        "{word}: how many {letter}s?",
+        'How many times does the letter {letter} occur in "{words}"?',
+        "How many {letter}s are in {words}?",
+        'Count the letter {letter} in "{words}".',
+        "How often does {letter} appear in {words}?",
+        'How many "{letter}" are in "{words}"?',
+        "What is the number of {letter}s in the words {words}?",
+        "In {words}, how many times is {letter} used?",
+        "Count the {letter}s in {words}.",
+        'How many letters {letter} does "{words}" have?',
+        "Number of {letter} in {words}?",
+        "Find how often the letter {letter} is in {words}.",
+        "Tell me how many {letter}s the words {words} have.",
+        'How many {letter}\'s are there in "{words}"?',
+        "The words are {words}. How many {letter} do they have?",
+        "Please count how often {letter} is in {words}.",
+        "In the words {words}, count every {letter}.",
+        "How many times do you see {letter} in {words}?",
+        'Say how many {letter}s you find in "{words}".',
+        "If I spell {words}, how often do I write {letter}?",
+        "{words}: how many {letter}s?",
     ),
     draw=_letter,
     right=_times,
     spoil=lambda values, rng: str(max(0, int(_times(values)) + rng.choice((-1, 1, 1, 2)))),
     judge=equal_to(_times, _spelled),
-)
-
-
-_SPELLED = tuple(word for word in _ALL if len(word) >= 4) + tuple(word for word in _LONG if len(word) <= 8)
-
-
-def _backwards(values: Values) -> str:
-    return str(values["word"][::-1])
-
-
-def _misspelled(values: Values, rng: Random) -> str:
-    letters = list(_backwards(values))
-    place = rng.randrange(len(letters) - 1)
-    kind = rng.choice(("exchange", "exchange", "drop", "twice", "forwards"))
-    if kind == "exchange":
-        letters[place], letters[place + 1] = letters[place + 1], letters[place]
-    elif kind == "drop":
-        del letters[place]
-    elif kind == "twice":
-        letters.insert(place, letters[place])
-    else:
-        return str(values["word"])
-    return "".join(letters)
-
-
-def _from_the_end(values: Values) -> str:
-    letters = list(values["word"])
-    back = [f"{number} {letters[number - 1]}" for number in range(len(letters), 0, -1)]
-    return f"{numbered(letters)}; {' '.join(back)}"
-
-
-BACKWARDS = Task(
-    name="backwards",
-    wordings=(
-        "Spell {word} backwards.",
-        'Write "{word}" backwards.',
-        "What is {word} spelled backwards?",
-        "Reverse the letters of {word}.",
-        'Reverse "{word}".',
-        "Give the letters of {word} from last to first.",
-        "What does {word} read from right to left?",
-        "Turn the word {word} around, letter by letter.",
-        "Write the word {word} in reverse.",
-        'How do you spell "{word}" backwards?',
-        "Put the letters of {word} in reverse order.",
-        "Read {word} backwards.",
-        "The word {word} in reverse, please.",
-        "Backwards: {word}",
-        'Flip the word "{word}".',
-        "Say {word} from its last letter to its first.",
-        "What do you get if you reverse {word}?",
-        "Mirror the letters of the word {word}.",
-        "Can you write {word} from back to front?",
-        "{word}, but backwards?",
-    ),
-    draw=lambda rng: {"word": rng.choice(_SPELLED)},
-    right=_backwards,
-    spoil=_misspelled,
-    judge=equal_to(_backwards, _from_the_end),
 )
 
 
@@ -194,15 +134,13 @@ def _misplaced(values: Values, rng: Random) -> str:
     return " ".join(words)
 
 
-def _selected(values: Values) -> str:
-    """Return the places of the first letters, and the smallest of what is left again and again."""
-    left = [(ord(word[0]) - ord("a") + 1, word) for word in values["words"].split()]
-    steps = [" ".join(f"{word} {place}" for place, word in left)]
-    while len(left) > 1:
-        first = min(left)
-        left.remove(first)
-        steps.append(f"{first[0]} {first[1]}, left {' '.join(f'{word} {place}' for place, word in left)}")
-    return "; ".join(steps)
+def _walked(values: Values) -> str:
+    """Return the first letters, and the alphabet with the words that begin with each letter."""
+    words = {word[0]: word for word in values["words"].split()}
+    alphabet = ascii_lowercase[: ascii_lowercase.index(max(words)) + 1]
+    listed = ", ".join(f"{word} {letter}" for letter, word in words.items())
+    walked = (f"{letter} {words[letter]}" if letter in words else letter for letter in alphabet)
+    return f"{listed}; {', '.join(walked)}"
 
 
 SORT = Task(
@@ -232,64 +170,71 @@ SORT = Task(
     draw=_unsorted,
     right=_in_order,
     spoil=_misplaced,
-    judge=equal_to(_in_order, _selected),
+    judge=equal_to(_in_order, _walked),
 )
 
 
-def _sentence(values: Values) -> str:
-    rng = Random(f"{values['length']} {values['keyword']}")
-    return lexicon.sentence(rng, values["length"], values["keyword"])
+def _with_repeats(rng: Random) -> Values:
+    words = rng.sample(_ALL, rng.randint(4, 6))
+    repeats = [rng.choice(words) for _ in range(rng.randint(2, 4))]
+    mixed = rng.sample(words + repeats, len(words) + len(repeats))
+    return {"words": " ".join(mixed)}
 
 
-def _other_sentence(values: Values, rng: Random) -> str:
-    length, keyword = values["length"], values["keyword"]
-    if rng.random() < 0.3:
-        return lexicon.sentence(rng, length, rng.choice(lexicon.NOUNS))
-    near = [n for n in (length - 1, length + 1) if lexicon.SHORTEST <= n <= lexicon.LONGEST]
-    return lexicon.sentence(rng, rng.choice(near), keyword)
+def _once(values: Values) -> str:
+    return " ".join(dict.fromkeys(values["words"].split()))
 
 
-def _judged_sentence(values: Values, answer: str) -> Judged:
-    words = [word.strip(".,;:!?\"'").lower() for word in plain(answer).split()]
-    found, length, keyword = values["keyword"] in words, values["length"], values["keyword"]
-    passed = len(words) == length and found
-    shown = [f"{word} (found)" if word == keyword else word for word in quoted(answer).split()]
-    has = f"{len(words)} words with {'' if found else 'no '}{keyword}"
-    text = f"{numbered(shown)}, so {has}, and asked for are {length} words with {keyword}: "
-    if passed:
-        return Judged(f"{text}the same.", passed)
-    return Judged(f"{text}different. For instance: {numbered(_sentence(values).split())}", passed)
+def _repeated(values: Values, rng: Random) -> str:
+    words = _once(values).split()
+    place = rng.randrange(len(words) - 1)
+    kind = rng.choice(("again", "again", "drop", "exchange", "all"))
+    if kind == "again":
+        words.insert(rng.randint(place + 2, len(words)), words[place])
+    elif kind == "drop":
+        del words[place]
+    elif kind == "exchange":
+        words[place], words[place + 1] = words[place + 1], words[place]
+    else:
+        return str(values["words"])
+    return " ".join(words)
 
 
-SENTENCE = Task(
-    name="sentence",
+def _marked(values: Values) -> str:
+    """Return each word, and whether it is new."""
+    seen, marked = set(), []
+    for word in values["words"].split():
+        marked.append(f"{word} {'again' if word in seen else 'new'}")
+        seen.add(word)
+    return ", ".join(marked)
+
+
+UNIQUE = Task(
+    name="unique",
     wordings=(
-        "Write a sentence of exactly {length} words with the word {keyword}.",
-        "Use the word {keyword} in a sentence of exactly {length} words.",
-        'Write exactly {length} words with the word "{keyword}" in them.',
-        "Make a sentence of {length} words that has {keyword} in it.",
-        "I need a sentence with {keyword}, exactly {length} words long.",
-        "Give me {length} words, a sentence, with {keyword}.",
-        "Form a sentence with {keyword}. It must have {length} words.",
-        "One sentence, {length} words, containing {keyword}.",
-        "Write a {length}-word sentence with {keyword}.",
-        "Compose a sentence of {length} words using {keyword}.",
-        "In exactly {length} words, write a sentence with {keyword}.",
-        "A sentence with the word {keyword} and {length} words in all, please.",
-        "Create a sentence that has {length} words, one of them {keyword}.",
-        "Please write a sentence with {keyword} in exactly {length} words.",
-        'Build a {length}-word sentence around "{keyword}".',
-        "Say something in {length} words that mentions {keyword}.",
-        "Your sentence must have {length} words and include {keyword}.",
-        "Put {keyword} into a sentence of {length} words.",
-        "Can you write exactly {length} words with {keyword} among them?",
-        "Sentence, please: {length} words, with {keyword}.",
+        "Remove the repeated words: {words}",
+        "Write each of these words once: {words}",
+        "Delete the duplicates.\n{words}",
+        "Drop words that occur again: {words}",
+        "List these words without repetitions.\n{words}",
+        "Which words are here, each once? {words}",
+        "Keep the first of each word: {words}",
+        "Please remove duplicates from this list: {words}",
+        "Make this list unique.\n{words}",
+        "{words}\nRemove what is repeated.",
+        "Deduplicate: {words}",
+        "Give me this list without repeated words.\n{words}",
+        "Clean this list of words that come twice: {words}",
+        "Strike out repetitions: {words}",
+        "{words}\nWrite this without duplicates.",
+        "No word twice, please: {words}",
+        "Some words are repeated here. Leave those out.\n{words}",
+        "Can you drop the duplicates? {words}",
+        "Each word should be there once: {words}",
+        "{words}\nTell me the distinct words.",
     ),
-    draw=lambda rng: {
-        "length": rng.randint(lexicon.SHORTEST, lexicon.LONGEST),
-        "keyword": rng.choice(lexicon.NOUNS),
-    },
-    right=_sentence,
-    spoil=_other_sentence,
-    judge=_judged_sentence,
+    draw=_with_repeats,
+    right=_once,
+    spoil=_repeated,
+    judge=equal_to(_once, _marked),
 )
