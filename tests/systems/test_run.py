@@ -52,7 +52,7 @@ def done(recipe: str, **how: Any) -> list[str]:
     """Run a recipe, and return the names of the stages that it did."""
     said: list[str] = []
     run_of(recipe, **how, tell=said.append).run()
-    return [line.partition(":")[0] for line in said if ": make" in line or ": resume" in line]
+    return [line.partition(":")[0] for line in said if " s, made" in line]
 
 
 def test_verbs_are_done_in_order_with_a_page_and_a_card() -> None:

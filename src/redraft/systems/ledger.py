@@ -23,6 +23,8 @@ from redraft.systems.recipe import Stage
 _NOT_RESULTS = re.compile(r"(^|/)(\.|checkpoint-)|\.(run\.json|lock)$|\.journal\.db")
 """What in an output folder is no result: locks, checkpoints and records."""
 
+_SHORT = 16  # digits of a hash in a record: 64 bits
+
 
 class Kind(Enum):
     """How far a stage is."""
@@ -97,7 +99,8 @@ class Ledger:
 
     def provenance(self, stage: Stage, read: Mapping[str, str | None]) -> Provenance:
         """Return how a stage's output is made; `read` are hashes of what it reads."""
-        config = {**stage.options, **{f"the content of {name}": each for name, each in read.items()}}
+        content = {f"the content of {name}": (each or "")[:_SHORT] for name, each in read.items()}
+        config = {**stage.options, **content}
         return Provenance(stage.verb, config | ({"command": stage.command} if stage.command else {}))
 
     def state(self, stage: Stage, made: Provenance) -> State:

@@ -6,6 +6,7 @@ that stages wrote themselves are linked.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def _of_stage(ledger: Ledger, row: Row) -> Part:
         return Part(title=stage.name, note=f"{row.state.kind.value}: {stage.made}")
     says = (ledger.record(stage).read() or {}).get("says") or ""
     pages = sorted({out, *out.parent.glob(f"{out.name}*.html")})
-    facts = [("verb", stage.verb or stage.command), *((name, str(v)) for name, v in stage.options.items())]
+    plain = ((name, v if isinstance(v, str) else json.dumps(v)) for name, v in stage.options.items())
+    facts = [("verb", stage.verb or stage.command), *plain]
     return Part(
         title=stage.name,
         facts=facts,
@@ -79,7 +81,7 @@ def _logs(out: Path) -> list[Path]:
 
 
 def _rows(log: Path) -> list[dict[str, Any]]:
-    return [row for line in log.read_bytes().splitlines() if (row := parse_line(line))]
+    return [row for line in log.read_bytes().splitlines(keepends=True) if (row := parse_line(line))]
 
 
 def _sources(folder: Path) -> list[Source]:
@@ -90,8 +92,8 @@ def _sources(folder: Path) -> list[Source]:
         inside = path.relative_to(folder).parts[0]
         if inside in (".run", "before"):
             continue
-        for each in (RunFile(out).read() or {}).get("sources") or ():
-            found[Source(**each)] = None
+        sessions = (RunFile(out).read() or {}).get("sessions") or [{}]
+        found |= dict.fromkeys(Source(**each) for each in sessions[-1].get("sources") or ())
         data |= dict.fromkeys(Source("data", out.name, licence) for licence in licences_beside(out))
     return list(found or data)
 

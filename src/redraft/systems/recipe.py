@@ -7,6 +7,7 @@ then read: the order of the stages follows from that. `{{` is a brace. `small` s
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -207,7 +208,7 @@ def _file(base: Path, name: str, given: Any, *, shipped: bool) -> FileKeys:
     if not isinstance(keys, dict) or not keys.get("path"):
         raise UsageError(f"files.{name} is {shown(given)}.", hint="It should be a path.")
     read = FileKeys.read_file(keys, where="", table=f"files.{name}.")
-    path = base / Path(read.path).expanduser()
+    path = Path(os.path.normpath(base / Path(read.path).expanduser()))
     if url_of(read.path) is None and (path.exists() or not shipped):
         read = read.model_copy(update={"path": str(path)})
     return read

@@ -235,6 +235,7 @@ class Run:
         record.end(**found)
         if not status:
             record.note(made=out, says=says)
+            self.tell(f"{stage.name}: made in {found.get('seconds', 0):,.0f} s, {self.ledger.out(stage)}")
         return status
 
     def _child(self, stage: Stage) -> dict[str, Any]:

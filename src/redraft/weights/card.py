@@ -11,11 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redraft.licences import OTHER, UNKNOWN, Source, clash, ids_of, remark
 from redraft.weights.checkpoint import Checkpoint, read_small
-from redraft.weights.output import OutputFolder, Run
+
+if TYPE_CHECKING:
+    from redraft.weights.output import OutputFolder, Run
 
 CARD = "README.md"
 _FIELD = re.compile(r"([a-z_]+):[ \t]*(.*)")
