@@ -28,6 +28,7 @@ MODULES = sorted(SRC.rglob("*.py"))
 LAYERS = {
     "__main__": (11, ""),
     "cli": (10, ""),
+    "bridges": (9, "bridges"),
     "systems": (9, ""),
     "selfrevision": (8, ""),
     "generate": (7, "generate"),

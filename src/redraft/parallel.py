@@ -120,7 +120,8 @@ class _Pool(Generic[T, R]):
     def _begin(self) -> None:
         """Start a process."""
         with _uninterrupted():
-            context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+            begin = multiprocessing.get_context
+            context = begin("forkserver") if hasattr(os, "fork") else begin("spawn")
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, self._function), daemon=True)
             with theirs:

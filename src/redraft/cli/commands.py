@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
 
 _FIRST = (
-    *("ask", "chat", "answer", "serve", "show", "checks", "eval", "judge", "vote", "report", "diagnose"),
-    *("run", "merge", "doctor", "model", "generate", "data", "weights", "train"),
+    *("ask", "chat", "answer", "serve", "mcp", "show", "checks", "eval", "judge", "vote", "report"),
+    *("diagnose", "run", "merge", "doctor", "model", "generate", "data", "weights", "train"),
 )
 """The order of the help: verbs, then groups of verbs, then what other packages have."""
 

@@ -35,7 +35,7 @@ def run(
         bool, typer.Option("--dry-run", help="Print the plan, with hours, sizes and money, and do nothing.")
     ] = False,
 ) -> None:
-    """Make a whole system by a recipe: data, training, weights, answers, judgement, report.
+    """Make a whole system by a recipe, from data to its report.
 
     Each stage is done once. To resume a stopped run, type the same command again: a stage is done again only
     if its options or the content of what it reads have changed.

@@ -1,0 +1,21 @@
+"""`redraft mcp`: ask and check as tools for other programs, by the Model Context Protocol."""
+
+from __future__ import annotations
+
+import asyncio
+
+from redraft.cli.options import Given, fill_in
+from redraft.cli.parameters import takes
+
+
+@takes
+def mcp(flags: Given) -> None:
+    """Give ask and check to other programs as tools (MCP).
+
+    It speaks the Model Context Protocol on standard input and output. A client, such as an editor or an
+    agent, starts it. The client chooses the prompt, and checks that run no programs and read no files; all
+    else is as the options say. The model is loaded at the first question.
+    """
+    from redraft.bridges.mcp import serve
+
+    asyncio.run(serve(fill_in(flags)))
