@@ -122,6 +122,23 @@ def test_two_runs_in_a_folder_and_another_system_there_are_refused() -> None:
         done(COPIES, small=True)
 
 
+def test_records_that_forbid_commercial_use_are_not_trained_on() -> None:
+    origin = {"licence": "CC BY-NC 4.0"}
+    chain = {
+        "version": 1,
+        "id": "a",
+        "prompt": {"instruction": "Go."},
+        "steps": [],
+        "meta": {"origin": origin},
+    }
+    Path("given.txt").write_text(json.dumps(chain) + "\n")
+    recipe = COPIES.replace("files:", "commercial: true\nfiles:").replace("first.txt", "first.jsonl")
+    recipe += '  model: {verb: train sft, options: {data_path: ["{first}"]}}\n'
+    with pytest.raises(UsageError, match=r"stage model reads first\.jsonl, whose licence forbids"):
+        done(recipe)
+    assert not Path("made/model").exists()
+
+
 def test_small_changes_options_and_set_changes_values() -> None:
     recipe = """
 values: {word: large}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -128,9 +128,9 @@ class System:
 
     def stage(self, name: str) -> Stage:
         """Return a stage by its name. Raise `UsageError` if there is none."""
-        if name not in self.stages:
-            raise UsageError(f"there is no stage {name!r:.80}.", hint=f"Stages: {', '.join(self.stages)}")
-        return self.stages[name]
+        if found := self.stages.get(name):
+            return found
+        raise UsageError(f"there is no stage {name!r:.80}.", hint=f"Stages: {', '.join(self.stages)}")
 
 
 def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] | None = None) -> System:
@@ -173,24 +173,26 @@ def shipped_systems() -> list[str]:
 
 def filled(value: Any, names: Mapping[str, Any]) -> Any:
     """Return an option with `{NAME}` replaced for these names; braces that are doubled stay so."""
-    if isinstance(value, list):
-        return [filled(each, names) for each in value]
-    if isinstance(value, dict):
-        return {key: filled(each, names) for key, each in value.items()}
-    if not isinstance(value, str):
-        return value
-    if (whole := _NAME.fullmatch(value)) and whole[1] in names:
-        return names[whole[1]]  # with its type
-    return _NAME.sub(lambda found: str(names.get(found[1], found[0])) if found[1] else found[0], value)
+
+    def fill(text: str) -> Any:
+        if (whole := _NAME.fullmatch(text)) and whole[1] in names:
+            return names[whole[1]]  # with its type
+        return _NAME.sub(lambda found: str(names.get(found[1], found[0])) if found[1] else found[0], text)
+
+    return _texts(value, fill)
 
 
 def unbraced(value: Any) -> Any:
     """Return an option with doubled braces as single ones."""
+    return _texts(value, lambda text: text.replace("{{", "{").replace("}}", "}"))
+
+
+def _texts(value: Any, change: Callable[[str], Any]) -> Any:
     if isinstance(value, list):
-        return [unbraced(each) for each in value]
+        return [_texts(each, change) for each in value]
     if isinstance(value, dict):
-        return {key: unbraced(each) for key, each in value.items()}
-    return value.replace("{{", "{").replace("}}", "}") if isinstance(value, str) else value
+        return {key: _texts(each, change) for key, each in value.items()}
+    return change(value) if isinstance(value, str) else value
 
 
 def names_in(value: Any) -> Iterator[str]:

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from redraft.collect.read.inputs import licensed_records
 from redraft.errors import OutputError, RedraftError, UsageError
 from redraft.files import open_locked
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.signals import ended_by_sigterm
+from redraft.licences import Source, forbids_commerce, origin_of
 from redraft.stores import here
 from redraft.systems.ledger import Kind, Ledger, State, spent
-from redraft.systems.plan import Plan, Row
+from redraft.systems.plan import Plan, Row, forbidden
 from redraft.systems.recipe import Stage, System, filled, unbraced
 from redraft.systems.verbs import find_verb
 
@@ -182,15 +184,15 @@ class Run:
         failed: tuple[str, int] | None = None
         with ThreadPoolExecutor(len(left)) as threads:
             try:
-                while left or under_way:
-                    for stage in [] if failed else self._ready(left, under_way):
-                        del left[stage.name]
-                        if self._begin(stage):
-                            under_way[threads.submit(self._do, stage)] = stage
+                while True:
+                    if not failed and (ready := self._ready(left, under_way)):
+                        for stage in ready:
+                            del left[stage.name]
+                            if self._begin(stage):
+                                under_way[threads.submit(self._do, stage)] = stage
+                        continue  # one that is done already lets others begin
                     if not under_way:
-                        if failed:
-                            break
-                        continue
+                        break
                     done, _ = wait(under_way, return_when=FIRST_COMPLETED)
                     for each in done:
                         stage = under_way.pop(each)
@@ -216,10 +218,20 @@ class Run:
         if state.kind is Kind.DONE:
             self.tell(f"{stage.name}: done, {self.ledger.out(stage)}")
             return False
+        if self.system.commercial and not stage.command and find_verb(stage.verb).kind == "train":
+            self._check_licences(stage)
         if state.kind in (Kind.CHANGED, Kind.NEW):
             self.ledger.set_aside(stage)
         self.tell(f"{stage.name}: {state.kind.value}{f' ({state.why})' if state.why else ''}: {stage.verb}")
         return True
+
+    def _check_licences(self, stage: Stage) -> None:
+        """Raise `UsageError` if a record to train on forbids commercial use."""
+        for path in (self._path(name) for name in stage.reads):
+            for chain in licensed_records(path) if path.is_file() else ():
+                name, licence = origin_of(chain.meta, path.name)
+                if forbids_commerce(licence):
+                    raise forbidden(stage, Source("data", name, licence))
 
     def _do(self, stage: Stage) -> int:
         """Do a stage in a process of its own, and return its exit status."""
