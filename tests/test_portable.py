@@ -61,7 +61,7 @@ except ImportError:
     pass
 else:
     raise SystemExit("fcntl is there")
-left = "train weights selfrevision engines.hf engines.openvino.child verify.inside windows __main__".split()
+left = "bridges train weights self engines.hf engines.openvino.child verify.inside windows __main__".split()
 for module in pkgutil.walk_packages(redraft.__path__, "redraft."):
     if not module.name.startswith(tuple(f"redraft.{name}" for name in left)):
         importlib.import_module(module.name)
