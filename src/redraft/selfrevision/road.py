@@ -46,10 +46,10 @@ class Scale:
     """
 
     answers: int = 1600
-    drafts: int = 700
+    drafts: int = 900
     held_out: int = 300
     answer_steps: int = 150
-    chain_steps: int = 450
+    chain_steps: int = 700
 
 
 @dataclass(frozen=True)
