@@ -28,7 +28,7 @@ help:
 	@echo 'make test       lint, types, and all tests but the slow ones'
 	@echo 'make test-slow  the long tests: real model, kill, soak, new examples'
 	@echo 'make lint       ruff and mypy alone'
-	@echo 'make docs       regenerate the generated pages of docs/'
+	@echo 'make docs       regenerate the generated pages of docs/, and build the site'
 	@echo 'make dist       build wheel and sdist twice, compare, install and try them; a list of parts'
 	@echo 'make bench      the benchmarks; writes benchmarks/RESULTS.md'
 	@echo 'make clean      remove environments, caches and builds; the model stays in the cache of its user'
@@ -91,13 +91,21 @@ WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 test: lint model
 	REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' --numprocesses $(WORKERS) --dist worksteal
 
-test-slow: model
+test-slow: model .venv/.docs
 	REDRAFT_REQUIRE_MODEL=1 $(BIN)/pytest -q -m slow
 	$(BIN)/pytest -q -m 'hypothesis and not slow' --hypothesis-profile searching
 
-docs: .venv/.stamp
+# A warning, such as of a link that leads nowhere, is an error.
+docs: .venv/.docs
 	$(BIN)/python scripts/keywords.py
 	$(BIN)/python scripts/cli_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'To read it: $(BIN)/python -m http.server --directory build/site'
+
+# What builds the site is not among what `make test` waits for.
+.venv/.docs: .venv/.stamp
+	$(call install,.venv,--editable '.[docs]')
+	@touch $@
 
 # The tools have an environment of their own, in a temporary folder.
 dist:

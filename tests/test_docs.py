@@ -8,6 +8,7 @@ between machines.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import json
@@ -347,10 +348,26 @@ def test_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureReques
     assert ran == len(blocks_of(page))
 
 
+@functools.cache
+def anchors_of(page: Path) -> set[str]:
+    """What GitHub and the site call the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", page.read_text("utf-8"))
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    links = re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text("utf-8"))
+    places = [(page.parent / path if path else page, anchor) for path, anchor in links]
+    assert [str(path) for path, _ in places if not path.exists()] == []
+    assert [f"{path}#{name}" for path, name in places if name and name not in anchors_of(path)] == []
+
+
+def test_each_page_is_listed_on_the_site() -> None:
+    """`make docs` would fail, and it is not a part of `make test`."""
+    listed = set(re.findall(r"[\w./-]+\.md", (ROOT / "mkdocs.yml").read_text("utf-8")))
+    assert {name_of(page).removeprefix("docs/") for page in PAGES} - {"README.md"} - listed == set()
 
 
 def keys_in(page: str, heading: str) -> list[str]:

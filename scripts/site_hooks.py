@@ -1,0 +1,53 @@
+"""Make the site out of the pages as they lie in the repository: hooks of MkDocs, named in mkdocs.yml.
+
+The site's root is docs/. Its first page is README.md, and files outside docs/ that pages link to are added.
+The links of a page work in a checkout. Here they are turned to where a file lies on the site.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parent.parent
+ADDED = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "benchmarks/RESULTS.md",
+    "deploy/redraft.service",
+)
+_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
+
+
+def place_of(path: str) -> str:
+    """Return where a file of the repository lies on the site: `docs/checks.md` is `checks.md`."""
+    return "index.md" if path == "README.md" else path.removeprefix("docs/")
+
+
+PATHS = {place_of(path): path for path in ADDED}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the files outside docs/."""
+    for place, path in PATHS.items():
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Turn the links of a page to places on the site."""
+    place = page.file.src_uri
+    path = PATHS.get(place, f"docs/{place}")
+
+    def turned(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(path), link[0]))
+        return posixpath.relpath(place_of(target), posixpath.dirname(place) or ".")
+
+    return _LINK.sub(turned, markdown)
