@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from redraft.chain import Chain, Prompt, Step
+from redraft.errors import UsageError
 from redraft.formats.selfee import parse, render, verdict_of
+from redraft.licences import origin_of
 from redraft.selfrevision import lessons
 from redraft.selfrevision.tasks import TASKS
 from redraft.selfrevision.tasks.task import HELD_OUT
@@ -25,6 +31,19 @@ def test_held_out_exercises_share_neither_values_nor_wordings_with_training() ->
 
 def test_another_seed_draws_others_and_the_same_draws_the_same() -> None:
     assert lessons.held_out(TASK, 5, 1) == lessons.held_out(TASK, 5, 1) != lessons.held_out(TASK, 5, 2)
+
+
+def test_a_task_with_too_few_exercises_is_named() -> None:
+    few = replace(TASK, draw=lambda rng: {"a": rng.randint(1, 3), "b": 1})
+    with pytest.raises(UsageError, match="'add' draws only 3 different exercises, and 4"):
+        lessons.held_out(few, 4, 1)
+    apart = {lessons.key(chain) for chain in lessons.held_out(few, 3, 1)}
+    with pytest.raises(UsageError, match="hardly any"):
+        list(lessons.training(few, "answers", 1, 1, apart))
+
+
+def test_exercises_name_the_licence_of_their_task() -> None:
+    assert origin_of(lessons.held_out(TASK, 1, 1)[0].meta, "file") == ("the task add", "Apache-2.0")
 
 
 def drafted(count: int, right: int) -> list[Chain]:

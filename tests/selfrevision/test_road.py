@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,12 +19,31 @@ from tests.doc_blocks import blocks_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SMALL = Scale(answers=60, drafts=60, held_out=2, answer_steps=1, chain_steps=1)
+SMALL = Scale(answers=60, drafts=60, held_out=2, answer_steps=3, chain_steps=1)
+
+
+def stop_while_training(road: Road) -> None:
+    """Walk the road as a command, and press Ctrl-C when it begins to train."""
+    scale = [
+        word
+        for name, value in asdict(road.scale).items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    words = ["train", "self", str(road.folder), "--task", "count", "--parallel", "4", *scale]
+    command = [sys.executable, "-m", "redraft", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr
+        for line in child.stderr:
+            if "steps of" in line:
+                child.send_signal(signal.SIGINT)
+    assert child.returncode == 130, line
 
 
 @pytest.mark.slow  # it trains twice
-def test_a_road_is_walked_once_and_its_report_judges_held_out_chains(tmp_path: Path) -> None:
+def test_a_road_stops_and_goes_on_and_its_report_judges_held_out_chains(tmp_path: Path) -> None:
     road = Road(tmp_path / "run", [TASKS["count"]], scale=SMALL, parallel=4)
+    stop_while_training(road)
+    assert not road.path("drafted.jsonl").exists()
     road.walk()
     revised = list(read_jsonl(road.path("revised.jsonl")))
     assert len(revised) == 2

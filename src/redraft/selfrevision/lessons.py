@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Verdict
+from redraft.errors import UsageError
 from redraft.selfrevision.tasks.task import HELD_OUT, Judged, Task
 
 LONGEST_DRAFT = 200
@@ -18,6 +19,8 @@ PHRASES = {True: "Revision is not needed.", False: "Revision is needed."}
 """The verdicts, in SelFee's words (reference/selfee.md)."""
 UNKNOWN = "This cannot be worked out here step by step, so it stays unchecked."
 """What the critic says of an answer outside its tasks. It names no verdict."""
+_DRAWS = 100
+"""Draws an exercise after which a task is taken to have no more of them."""
 
 
 def held_out(task: Task, count: int, seed: int, *, trained_wordings: bool = False) -> list[Chain]:
@@ -28,26 +31,43 @@ def held_out(task: Task, count: int, seed: int, *, trained_wordings: bool = Fals
         count: How many.
         seed: Another one draws others.
         trained_wordings: Ask in the words of training, not in those that are kept for tests.
+
+    Raises:
+        UsageError: The task draws fewer different ones.
     """
     wordings = task.wordings[:-HELD_OUT] if trained_wordings else task.wordings[-HELD_OUT:]
     found: dict[str, Chain] = {}
     rng = Random(f"{seed}/{task.name}/held-out")
-    while len(found) < count:
-        name = f"{task.name}/held-out/{len(found):05}"
-        chain = _asked(task, rng, wordings, name)
+    for _ in range(count * _DRAWS):
+        chain = _asked(task, rng, wordings, f"{task.name}/held-out/{len(found):05}")
         found.setdefault(key(chain), chain)
-    return list(found.values())
+        if len(found) == count:
+            return list(found.values())
+    raise UsageError(
+        f"the task {task.name!r} draws only {len(found)} different exercises, and {count} are held out.",
+        hint="Let it draw from more values, or: --held-out N",
+    )
 
 
 def training(task: Task, part: str, count: int, seed: int, without: set[str]) -> Iterator[Chain]:
-    """Yield so many exercises to train on, none with a key in `without`."""
+    """Yield so many exercises to train on, none with a key in `without`.
+
+    Raises:
+        UsageError: The task draws hardly any others.
+    """
     rng = Random(f"{seed}/{task.name}/{part}")
     made = 0
-    while made < count:
+    for _ in range(count * _DRAWS):
         chain = _asked(task, rng, task.wordings[:-HELD_OUT], f"{task.name}/{part}/{made:05}")
         if key(chain) not in without:
             made += 1
             yield chain
+        if made == count:
+            return
+    raise UsageError(
+        f"the task {task.name!r} draws hardly any exercise that is not held out.",
+        hint="Let it draw from more values, or: --held-out N",
+    )
 
 
 def key(chain: Chain) -> str:
@@ -58,7 +78,8 @@ def key(chain: Chain) -> str:
 def _asked(task: Task, rng: Random, wordings: Sequence[str], name: str) -> Chain:
     values = task.draw(rng)
     prompt = Prompt(instruction=rng.choice(wordings).format(**values))
-    return Chain(id=name, prompt=prompt, meta={"task": task.name, "values": dict(values)})
+    origin = {"dataset": f"the task {task.name}", "licence": task.licence}
+    return Chain(id=name, prompt=prompt, meta={"task": task.name, "values": dict(values), "origin": origin})
 
 
 def answered(task: Task, chain: Chain) -> Chain:

@@ -18,6 +18,7 @@ from redraft.engines.load import model_of
 from redraft.files import locked
 from redraft.formats import Objective
 from redraft.jobs.provenance import Provenance, RunFile
+from redraft.jobs.signals import EndedBySignal
 from redraft.selfrevision import lessons
 from redraft.selfrevision.tasks.task import Task
 from redraft.selfrevision.trial import Asking, Trial
@@ -103,6 +104,7 @@ class Road:
 
         Raises:
             OutputError: The folder holds a run of another kind.
+            EndedBySignal: A signal ended it. The same call goes on.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.path(".lock")):
@@ -149,7 +151,8 @@ class Road:
         found = list(licensed_records(self.everyday or EVERYDAY))
         for number in range(ceil(FEWEST_EVERYDAY / len(found))):
             for chain in found:
-                yield Chain(id=f"everyday/{chain.id}/{number}", prompt=chain.prompt)
+                origin = {"origin": chain.meta["origin"]} if "origin" in chain.meta else {}
+                yield Chain(id=f"everyday/{chain.id}/{number}", prompt=chain.prompt, meta=origin)
 
     def _answers(self) -> Iterator[Chain]:
         by_name = {task.name: task for task in self.tasks}
@@ -174,7 +177,7 @@ class Road:
 
     def _train(self, name: str, data: str, steps: int, objective: Objective) -> None:
         if not self.path(f"{name}.gguf").exists():
-            train_sft(
+            trained = train_sft(
                 "self",
                 model_name_or_path=self.model,
                 data_path=[str(self.path(data))],
@@ -184,3 +187,5 @@ class Road:
                 max_steps=steps,
                 seed=self.seed,
             )
+            if trained.stopped_by:
+                raise EndedBySignal(trained.stopped_by)

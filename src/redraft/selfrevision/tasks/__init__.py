@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from redraft.errors import UsageError
 from redraft.selfrevision.tasks.calendar import AFTER
 from redraft.selfrevision.tasks.numbers import ADD, CONVERT, SUBTRACT
@@ -9,7 +11,8 @@ from redraft.selfrevision.tasks.task import Task
 from redraft.selfrevision.tasks.words import COUNT, LETTERS, SORT, UNIQUE
 from redraft.verify.function import imported
 
-TASKS = {task.name: task for task in (ADD, SUBTRACT, CONVERT, AFTER, COUNT, LETTERS, SORT, UNIQUE)}
+_OURS = (ADD, SUBTRACT, CONVERT, AFTER, COUNT, LETTERS, SORT, UNIQUE)
+TASKS = {task.name: replace(task, licence="Apache-2.0") for task in _OURS}
 
 
 def find_task(name: str) -> Task:

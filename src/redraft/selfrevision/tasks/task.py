@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from redraft.licences import UNKNOWN
+
 Values = Mapping[str, Any]
 """What an exercise is about: JSON values, so that it travels in a chain's `meta`."""
 
@@ -41,6 +43,7 @@ class Task:
         right: A right answer.
         spoil: An answer such as a small model gets wrong. It may happen to be right.
         judge: What an exact check says of an answer, with its work.
+        licence: That of the exercises, for the card of what learns from them.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Task:
     right: Callable[[Values], str]
     spoil: Callable[[Values, Random], str]
     judge: Callable[[Values, str], Judged]
+    licence: str = UNKNOWN
 
     def example(self, seed: int) -> str:
         """Return a prompt by chance."""
