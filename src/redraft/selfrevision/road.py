@@ -47,10 +47,10 @@ class Scale:
     """
 
     answers: int = 1600
-    drafts: int = 900
+    drafts: int = 800
     held_out: int = 300
     answer_steps: int = 150
-    chain_steps: int = 700
+    chain_steps: int = 600
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,14 @@
+"""`redraft train self`; tests/selfrevision walks the road."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from inspect import signature
+
+from redraft.cli.train.self_ import self_
+from redraft.selfrevision.road import Scale
+
+
+def test_the_command_and_python_make_the_same_model_by_default() -> None:
+    told = {name: each.default for name, each in signature(self_).parameters.items()}
+    assert {name: told[name] for name in asdict(Scale())} == asdict(Scale())
