@@ -1,15 +1,16 @@
-"""Writes docs/cli.md from what `redraft --help` and each verb's `--help` really say. `make docs` runs it.
+"""Writes docs/cli.md and docs/cli/ from what `redraft --help` and each verb's say. `make docs` runs it.
 
 It also writes the table of options in docs/python.md, from the definitions of the options, that of models in
 docs/engines.md, and those of what checks can do in docs/checks.md, from the checks themselves: the cells are
 their docstrings.
 
-The text is the one that a terminal of 80 columns shows. A test fails when the page is not current.
+The text is the one that a terminal of 80 columns shows. A test fails when a page is not current.
 """
 
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,13 +60,14 @@ BEGIN = "<!-- Made by scripts/cli_reference.py from the docstrings of checks: ru
 END = "<!-- That was made. -->"
 MODELS = "| model | `--model` | size | memory | licence | IFEval | good for |"
 HEADER = "| option | what it takes | meaning | if left out |"
-INTRODUCTION = """\
+MADE = "<!-- Made by scripts/cli_reference.py: change the texts in src/redraft/cli, then run `make docs`. -->"
+INTRODUCTION = f"""\
 # The command line
 
-<!-- Made by scripts/cli_reference.py: change the help texts in src/redraft/cli, then run `make docs`. -->
+{MADE}
 
-What each command says of itself with `--help-all`. `--help` and `redraft help`
-show the options that people use.
+Each command has a page with all its options, as `--help-all` prints them.
+`--help` and `redraft help COMMAND` show the options that people use.
 
 After `redraft --install-completion`, Tab completes in bash, zsh and fish:
 commands, options, and values such as modes, checks, recipes, models and tasks.
@@ -88,13 +90,25 @@ def help_of(words: tuple[str, ...]) -> str:
     return "\n".join(line.rstrip() for line in result.output.strip().splitlines())
 
 
-def page() -> str:
-    """The whole page, in Markdown."""
-    sections = [
-        f"## {' '.join(['redraft', *words])}\n\n```text\n{help_of(words)}\n```\n"
-        for words in verbs_of(get_command(app))
-    ]
-    return "\n".join([INTRODUCTION, *sections])
+def section(words: tuple[str, ...]) -> str:
+    """What a command says of itself."""
+    return f"```text\n{help_of(words)}\n```\n"
+
+
+def pages() -> dict[Path, str]:
+    """The Markdown of docs/cli.md, and of a page for each word that may follow `redraft`."""
+    texts: dict[Path, str] = {}
+    for words in verbs_of(get_command(app)):
+        if words:
+            path = PAGE.with_suffix("") / f"{words[0]}.md"
+            title = (
+                f"# redraft {words[0]}\n\n{MADE}\n"
+                if path not in texts
+                else f"## redraft {' '.join(words)}\n"
+            )
+            texts[path] = "\n".join([*filter(None, [texts.get(path)]), title, section(words)])
+    links = " ·\n".join(f"[{path.stem}](cli/{path.name})" for path in texts)
+    return {PAGE: "\n".join([INTRODUCTION, f"{links}\n", section(())]), **texts}
 
 
 def table_of_options() -> str:
@@ -201,4 +215,7 @@ if __name__ == "__main__":
     CHECKS_PAGE.write_text(checks_page(), encoding="utf-8")
     ENGINES_PAGE.write_text(engines_page(), encoding="utf-8")
     PYTHON_PAGE.write_text(python_page(), encoding="utf-8")
-    PAGE.write_text(page(), encoding="utf-8")
+    shutil.rmtree(PAGE.with_suffix(""), ignore_errors=True)
+    PAGE.with_suffix("").mkdir()
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Reads the code blocks of a Markdown page, with the comments before them that say how they are tested.
+"""Reads the code blocks of a Markdown page, with the file names and comments before them, which tests follow.
 
 The convention is in CONTRIBUTING.md. Indented blocks and blocks in lists are not read.
 """
@@ -10,10 +10,12 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-DIRECTIVES = ("no test", "model", "shared", "sandbox", "replies", "file", "exit", "serve", "output")
+DIRECTIVES = ("no test", "model", "shared", "sandbox", "replies", "exit", "serve", "output")
 SHELL = ("console", "sh", "bash")
 _BLOCK = re.compile(
-    r"(?P<before>(?:^<!--.*?-->\n+)*)^```(?P<language>[\w-]*)\n(?P<body>.*?)^```$", re.M | re.S
+    r"(?:`(?P<file>[\w./-]+\.\w+)`:\n+)?"
+    r"(?P<before>(?:^<!--.*?-->\n+)*)^```(?P<language>[\w-]*)\n(?P<body>.*?)^```$",
+    re.M | re.S,
 )
 _COMMENT = re.compile(r"<!--\s*(?P<name>[\w ]+?)\s*(?::\s*(?P<value>.*?))?\s*-->", re.S)
 
@@ -33,12 +35,14 @@ class Block:
     Attributes:
         where: Page and line of its fence, for messages.
         directives: Name -> value of the comments right before it.
+        file: What the reader saves it as: the name at the end of the line before it, as in "`rules.py`:".
     """
 
     where: str
     language: str
     body: str
     directives: dict[str, str] = field(default_factory=dict)
+    file: str | None = None
 
     @property
     def commands(self) -> list[Command]:
@@ -85,7 +89,8 @@ def blocks_of(page: Path) -> list[Block]:
         unknown = [name for name, _ in comments if name not in DIRECTIVES]
         assert not unknown, f"{where}: unknown comment {unknown}; known: {DIRECTIVES}"
         assert ("no test", "") not in comments, f"{where}: say why: <!-- no test: reason -->"
-        blocks.append(Block(where, found["language"], found["body"], dict(comments)))
+        file = None if found["language"] in SHELL else found["file"]
+        blocks.append(Block(where, found["language"], found["body"], dict(comments), file))
     return blocks
 
 

@@ -26,7 +26,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of the page."""
     folder = tmp_path_factory.mktemp("atlas")
     for block in blocks_of(ROOT / "docs" / "extending.md"):
-        if name := block.directives.get("file"):
+        if name := block.file:
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(block.body, encoding="utf-8")
     return folder

@@ -59,8 +59,8 @@ def test_a_road_stops_and_goes_on_and_its_report_judges_held_out_chains(tmp_path
 
 
 def test_the_task_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [block] = [each for each in blocks_of(ROOT / "docs/self.md") if "file" in each.directives]
-    (tmp_path / block.directives["file"]).write_text(block.body)
+    [block] = [each for each in blocks_of(ROOT / "docs/self.md") if each.file]
+    (tmp_path / str(block.file)).write_text(block.body)
     monkeypatch.chdir(tmp_path)
     task = find_task("python:products.PRODUCTS")
     assert task.judge({"a": 47, "b": 36}, "1692") == Judged(
