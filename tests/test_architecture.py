@@ -30,6 +30,7 @@ LAYERS = {
     "cli": (10, ""),
     "bridges": (9, "bridges"),
     "systems": (9, ""),
+    "arbiter": (9, "arbiter"),
     "selfrevision": (8, ""),
     "generate": (7, "generate"),
     "evaluation": (7, "evaluation"),

@@ -79,7 +79,7 @@ def diagnose(
         _refuse(truth, "was given with --run, whose task says what is right.", "Leave it out.")
         runs = making.runs(files, fill_in(flags, FLAGS), quiet=making.quiet or as_json)
         with only_ours():
-            status, reached = runs.run(run_code=run_code)
+            status, reached, _ = runs.run(run_code=run_code)
         if reached:
             raise typer.Exit(status)
         files, strategies = [runs.plan.out], runs.strategies

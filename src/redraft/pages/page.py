@@ -78,6 +78,7 @@ class Part:
     notes: Sequence[str] = ()
     warnings: Sequence[Any] | None = None  # with level, text, advice and examples; None for no list
     lines: Sequence[tuple[str, str, str, str]] = ()  # name (indented by spaces), figure, interval, note
+    table: Sequence[Sequence[str]] = ()  # the names of columns, then rows
     facts: Sequence[tuple[str, str]] = ()  # names and texts
     cards: Sequence[Card] = ()
     items: Sequence[Item] = ()

@@ -120,6 +120,7 @@ class Curves:
     left_out: int = 0  # items that some run lacks
     unfinished: tuple[str, ...] = ()  # seeds that lack a run
     held: Literal["tokens", "money"] = "tokens"  # what is held equal
+    names: tuple[str, ...] = ()  # the items, in the order of the points' figures
 
     @cached_property
     def by_money(self) -> Curves:
@@ -168,12 +169,7 @@ class Curves:
 
     def against(self, ours: str, kind: str) -> Versus:
         """Compare a way's run of most texts with another way, at the most tokens that both reach."""
-        last, runs = self.last(ours), self.curve(kind)
-        run = min(
-            (point for point in runs if point.way.kind == kind),
-            key=lambda point: abs(point.tokens - last.tokens),
-            default=self.last(kind),
-        )
+        last, run = self.last(ours), self.nearest(kind, self.last(ours).tokens)
         at = self._budget(ours, kind)
         basis: Basis = "equal"
         if at is not None:
@@ -186,6 +182,11 @@ class Curves:
         better, worse = split(run.scores, last.scores)
         decision = replace(decision, better=better, worse=worse)
         return Versus(ours, kind, basis, at, run, decision, decision.p)
+
+    def nearest(self, kind: str, tokens: float) -> Point:
+        """Return the run of a way whose tokens are nearest to so many."""
+        runs = (point for point in self.curve(kind) if point.way.kind == kind)
+        return min(runs, key=lambda point: abs(point.tokens - tokens), default=self.last(kind))
 
     def _budget(self, ours: str, kind: str) -> float | None:
         """Return the most tokens that two ways can both spend; None if there are none.
@@ -239,7 +240,8 @@ def curves_in(folder: Path, wanted: Collection[Strategy] = ()) -> Curves:
         )
         for way, made in runs.items()
     )
-    return Curves(points, len(seeds), len(items) - sum(map(len, common.values())), unfinished)
+    left_out = len(items) - sum(map(len, common.values()))
+    return Curves(points, len(seeds), left_out, unfinished, names=tuple(common))
 
 
 def revised_in(folder: Path, wanted: Collection[Strategy] = ()) -> list[Path]:

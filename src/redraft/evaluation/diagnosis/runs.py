@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redraft.chain import Chain, read_jsonl
 from redraft.counting import counted
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis import SAMPLES, SEEDS
 from redraft.evaluation.diagnosis.strategies import (
+    SAMPLED,
     Strategy,
     all_strategies,
+    chosen,
     reader_of,
     retold,
     strangers,
@@ -62,6 +64,8 @@ class StrategyRun(ScoredRun):
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the checks that guide the chain of a record, as the strategy tells them."""
+        if self.strategy.kind == "alone":
+            return {"checks": ()}
         checks = self.guides or self.checks(record)
         if self.strategy.kind in ("blind", "shuffled"):
             checks = retold(checks, self._told.get(record.id, ""))
@@ -75,6 +79,14 @@ class StrategyRun(ScoredRun):
         return await super().finish(voted(chain, said) if said else chain, record)
 
 
+class Ended(NamedTuple):
+    """How the runs of all strategies ended."""
+
+    status: int  # the highest exit status
+    reached: str  # which limit ended them, in words; empty if none did
+    left: Limits  # what is left of the limits
+
+
 @dataclass(frozen=True)
 class StrategyRuns:
     """The runs of all strategies over the records of a task, for each seed."""
@@ -86,9 +98,10 @@ class StrategyRuns:
     limit: int | None = None
     seeds: int = SEEDS  # rounds over the records
     samples: int = SAMPLES  # most answers of best of N
+    kinds: tuple[str, ...] = ()  # the kinds of ways, each with no more drafts than need be; empty for all
 
-    def run(self, *, run_code: bool) -> tuple[int, str]:
-        """Make every run that is not finished. Return the highest exit status, and which limit ended them.
+    def run(self, *, run_code: bool) -> Ended:
+        """Make every run that is not finished.
 
         The same call goes on after a signal. `run_code` lets humaneval and mbpp run the model's programs, in
         a sandbox.
@@ -115,15 +128,37 @@ class StrategyRuns:
                 error.hint = f"Name another folder with -o, or delete {self.plan.out} to start over."
             raise
 
-    def _make_all(self) -> tuple[int, str]:
+    def _make_all(self) -> Ended:
         first, limits, status = self.settings.get("seed") or 0, self.plan.limits, 0
         for seed, strategy in product(range(first, first + self.seeds), self.strategies):
+            if self.kinds and strategy.kind in SAMPLED and not self._fits(strategy, seed):
+                continue
             result = self._make(strategy, seed, limits)
             if result.counts.limit:
-                return result.exit_status, result.counts.limit
+                return Ended(result.exit_status, result.counts.limit, limits)
             limits = limits.after(result.spent, result.seconds)
             status = max(status, result.exit_status)
-        return status, ""
+        return Ended(status, "", limits)
+
+    def _fits(self, strategy: Strategy, seed: int) -> bool:
+        """Whether so many drafts are needed: with fewer, the first seed took less than some other way.
+
+        Other seeds have the ways of the first one.
+        """
+        first = self.settings.get("seed") or 0
+        if seed != first:
+            return self._file(strategy, first).exists()
+        ways = [way for way in self.strategies if self._file(way, first).exists()]
+        fewer = [way for way in ways if way.kind == strategy.kind and way.texts < strategy.texts]
+        others = (self._tokens(way, first) for way in ways if way.kind not in SAMPLED)
+        return not fewer or max(self._tokens(way, first) for way in fewer) < max(others)
+
+    def _tokens(self, strategy: Strategy, seed: int) -> int:
+        """Return the new tokens of a run."""
+        return sum(chain.usage.completion_tokens for chain in read_jsonl(self._file(strategy, seed)))
+
+    def _file(self, strategy: Strategy, seed: int) -> Path:
+        return self.plan.out / f"seed-{seed}" / f"{strategy.name}.jsonl"
 
     @cached_property
     def records(self) -> tuple[Chain, ...]:
@@ -143,14 +178,16 @@ class StrategyRuns:
         """The strategies that suit the task."""
         voting = reader_of(checks_of(task_named(self.task), self.records[0])) is not None
         most, unsteered = self.settings.get("max_revisions"), self.settings.get("steer") is False
-        return all_strategies(most, self.samples, voting=voting, steered=unsteered)
+        found = all_strategies(most, self.samples, voting=voting, steered=unsteered)
+        return chosen(found, self.kinds, most) if self.kinds else found
 
     @cached_property
     def _common(self) -> Settings:
         """The settings of all runs. One engine computes them, since they are compared, and is told once."""
         guides = parse_checks(self.settings.get("check") or ())
         of_task = (check for record in self.records for check in checks_of(task_named(self.task), record))
-        because = "one way is steered" if any(map(form_of, guides or of_task)) else ""
+        steers = not self.kinds or "steered" in self.kinds or self.settings.get("steer")
+        because = "one way is steered" if steers and any(map(form_of, guides or of_task)) else ""
         common = replace(self.settings, llamacpp_because=because, tell=cache(self.settings.tell))
         return replace(common, stand_ins={"checks": ("json",)})
 

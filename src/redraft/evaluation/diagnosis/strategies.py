@@ -10,7 +10,7 @@ majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasonin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from redraft.verify.base import Check, Outcome, Weighted, demand_of, failed, out
 NAMES = {
     "plain": "one answer",
     "revise": "revise",
+    "alone": "revise alone",
     "repair": "repair",
     "best-of": "best of N",
     "steered": "steered best of N",
@@ -29,6 +30,8 @@ NAMES = {
     "shuffled": "shuffled feedback",
 }
 """What each kind of way is called in tables, in their order. Others have their own name, and come last."""
+SAMPLED = ("best-of", "vote", "steered")
+"""Ways of several drafts, of which as many can be made as another way has tokens for."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Strategy:
             steered = {"steer": True} if self.kind == "steered" else {}
             return {"mode": "best-of", "drafts": self.texts, **steered}
         revisions = {"max_revisions": self.texts - 1}
-        if self.kind in ("plain", "revise"):
+        if self.kind in ("plain", "revise", "alone"):
             return revisions
         return {"mode": {"auto": "adaptive", "repair": "repair"}.get(self.kind, "verified"), **revisions}
 
@@ -83,6 +86,17 @@ def all_strategies(revisions: int, samples: int, *, voting: bool, steered: bool 
     found += [Strategy("steered", texts) for texts in range(1, samples + 1) if steered]
     others = ("blind", "shuffled", "repair", "auto")
     return [*found, *(Strategy(kind, texts) for kind in others for texts in rounds)]
+
+
+def chosen(strategies: Iterable[Strategy], kinds: Container[str], revisions: int) -> list[Strategy]:
+    """Return the ways of some kinds, those of several drafts last: what the others took is known by then.
+
+    Revising alone, by the model's own criticism without checks, is among them if it is wanted.
+    """
+    found = [way for way in strategies if way.kind in kinds]
+    if "alone" in kinds:
+        found += [Strategy("alone", texts) for texts in range(2, revisions + 2)]
+    return sorted(found, key=lambda way: way.kind in SAMPLED)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,133 @@
+"""The figures of the arbiter, from runs whose outcome is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.arbiter.page import markdown, sentences
+from redraft.arbiter.table import ALL, Table, table_of
+from redraft.chain import Chain, Step, Usage, write_jsonl
+from redraft.errors import OutputError, UsageError
+from redraft.stats import holm
+
+Way = tuple[str, int, list[bool]]  # the name of its files, tokens a prompt, and which answers are right
+
+
+def folder_of(folder: Path, cells: dict[tuple[str, str], list[Way]], seeds: int = 1) -> Path:
+    """Write the runs of models and tasks, as the arbiter does."""
+    models, tasks = ({key[place]: key[place] for key in cells} for place in (0, 1))
+    plan = {"models": models, "tasks": {name: {"task": "checks", "file": name} for name in tasks}}
+    folder.mkdir(exist_ok=True)
+    (folder / "arbiter.json").write_text(json.dumps(plan))
+    for (model, task), ways in cells.items():
+        for way, tokens, rights in ways:
+            for seed in range(seeds):
+                file = folder / "runs" / model / task / f"seed-{seed}" / f"{way}.jsonl"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_jsonl(file, [chain(f"{n:03}", tokens, right) for n, right in enumerate(rights)])
+    return folder
+
+
+def chain(name: str, tokens: int, right: bool) -> Chain:
+    truth = {"task": "checks", "groups": [], "steps": [[{"name": "x", "passed": right}]]}
+    used = Usage(completion_tokens=tokens, prompt_tokens=10, seconds=tokens / 100)
+    return Chain(id=name, steps=(Step(answer="A.", usage=used),), best=0, usage=used, meta={"eval": truth})
+
+
+def shares(right: int, of: int = 40) -> list[bool]:
+    return [place < right for place in range(of)]
+
+
+def ways(revise: int, best: int, plain: int = 8) -> list[Way]:
+    return [
+        ("plain", 100, shares(plain)),
+        ("revise-2", 200, shares(revise)),
+        ("best-of-2", 150, shares(plain)),
+        ("best-of-3", 250, shares(best)),
+    ]
+
+
+def found(table: Table, model: str, task: str, other: str) -> tuple[float, str]:
+    [row] = [e for e in table.comparisons if (e.model, e.task, e.other) == (model, task, other)]
+    return round(row.decision.gain.value * 100, 6), row.finding
+
+
+def test_ways_are_compared_at_equal_tokens_within_tasks_and_over_all(tmp_path: Path) -> None:
+    cells = {("m", "easy"): ways(30, 12), ("m", "hard"): ways(2, 28)}
+    table = table_of(folder_of(tmp_path / "d", cells))
+    # Half-way between the runs of 150 and 250 tokens: 10 right and 18.
+    assert found(table, "m", "easy", "best-of") == (50.0, "for")
+    assert found(table, "m", "hard", "best-of") == (-40.0, "against")
+    assert found(table, "m", ALL, "best-of") == (5.0, "open")
+    [level] = [e for e in table.levels if (e.task, e.way) == ("easy", "best-of")]
+    assert (level.right.value, level.equal) == (0.25, True)
+    said = " ".join(sentences(table))
+    assert "m: revising is not shown to do better than best of N." in said
+    assert "Within tasks it does better in easy (best of N)." in said
+    assert "Within tasks it does worse in hard (one answer); hard (best of N)." in said
+    [run] = [e for e in table.runs if (e.task, e.way, e.texts) == ("easy", "best-of", 3)]
+    assert (run.tokens, run.prompts, run.money, run.seconds) == (250, 10, 252, 2.5)
+
+
+def test_p_is_corrected_among_the_comparisons_of_a_family(tmp_path: Path) -> None:
+    cells = {("m", str(n)): ways(13 + n, 8) for n in range(4)}
+    table = table_of(folder_of(tmp_path / "d", cells))
+    within = [each for each in table.comparisons if each.task != ALL]
+    assert len(within) == 8
+    assert [each.holm for each in within] == pytest.approx(holm([each.decision.p for each in within]))
+    least = min(within, key=lambda each: each.decision.p)
+    assert least.holm == pytest.approx(least.decision.p * 8)
+
+
+def test_models_are_compared_on_the_prompts_of_both(tmp_path: Path) -> None:
+    cells = {("a", "t"): ways(10, 10), ("b", "t"): [(w, n, rights[:20]) for w, n, rights in ways(20, 20, 16)]}
+    table = table_of(folder_of(tmp_path / "d", cells))
+    rows = {each.ours: each for each in table.between}
+    assert rows["revise"].decision.items == 20
+    assert rows["revise"].decision.gain.value == 0.5
+    assert (rows["revise"].model, rows["revise"].other, rows["revise"].finding) == ("b", "a", "for")
+    assert rows["plain"].decision.gain.value == pytest.approx(0.4)
+    assert "| b | all tasks | revise | a | +50.0 |" in markdown(table, "made")
+
+
+def test_models_without_common_prompts_are_not_compared(tmp_path: Path) -> None:
+    table = table_of(folder_of(tmp_path / "d", {("a", "t"): ways(10, 10), ("b", "u"): ways(10, 10)}))
+    assert not table.between
+    assert list(table.remarks) == ["a, u: no finished runs.", "b, t: no finished runs."]
+
+
+def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -> None:
+    own = [*ways(20, 20), ("alone-2", 180, shares(9)), ("vote-3", 200, shares(15))]
+    table = table_of(folder_of(tmp_path / "d", {("m", "t"): own}))
+    others = {each.other for each in table.comparisons if each.ours == "alone"}
+    assert others == {"plain", "vote"}
+    assert {each.other for each in table.comparisons if each.ours == "revise"} == {"plain", "best-of", "vote"}
+
+
+def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> None:
+    voting = [*ways(20, 20), ("vote-3", 200, shares(15))]
+    table = table_of(folder_of(tmp_path / "d", {("m", "t"): voting, ("m", "u"): ways(20, 20)}))
+    assert {each.way for each in table.levels if each.task == ALL} == {"plain", "revise", "best-of"}
+    json.dumps(table.record(), allow_nan=False)
+
+
+def test_a_text_that_came_from_the_cache_counts_with_the_time_that_it_took(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "d", {("m", "t"): ways(20, 20)})
+    [run] = [each for each in table_of(folder).runs if each.way == "plain"]
+    assert run.seconds == 2.5  # all these texts are the same one
+    assert not math.isnan(run.money)
+
+
+def test_folders_without_runs_say_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no finished runs") as caught:
+        table_of(tmp_path)
+    assert "redraft arbiter DIR --models default --tasks add" in str(caught.value.hint)
+    (tmp_path / "arbiter.json").write_text("{")
+    with pytest.raises(OutputError, match=r"arbiter\.json cannot be read"):
+        table_of(tmp_path)
