@@ -48,7 +48,9 @@ class MatrixFlags:
 
 
 def run(flags: Given, folder: Folder, run_code: RunCode = False, *, making: MatrixFlags) -> None:
-    """Let models answer tasks in several ways, and compare these at equal tokens.
+    """Compare models, tasks and ways at equal tokens.
+
+    Each model answers each task in each way, in several rounds. Resumable, and paired by prompt.
 
     Ways: one answer; revise, told by the task's checks; revise alone, by the model's own criticism; vote, by
     majority; best of N, chosen by the checks; auto, repair, steered, blind, shuffled. Vote and best of N draw
@@ -74,9 +76,11 @@ def run(flags: Given, folder: Folder, run_code: RunCode = False, *, making: Matr
 
 
 def verify(folder: Folder, run_code: RunCode = False) -> None:
-    """Recompute every figure of DIR/table.json from its records, and every truth from its tasks.
+    """Recompute every figure from the records.
 
-    The exit status is 1 if something is not as it was.
+    The figures of DIR/table.json come from the chains in DIR/runs, and the truth of each answer there from
+    the checks of DIR/tasks. Both are made again, and compared. The exit status is 1 if something is not as it
+    was.
     """
     from redraft.arbiter.report import verified
 
