@@ -23,6 +23,7 @@ ADDED = (
     "benchmarks/RESULTS.md",
     "deploy/redraft.service",
 )
+_PROGRAM = re.compile(r"^\[(examples/\w+\.py)\]\(\S+\)$", re.M)
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
 
@@ -42,7 +43,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Turn the links of a page to places on the site."""
+    """Turn the links of a page to places on the site. A link to a program alone becomes its text."""
     place = page.file.src_uri
     path = PATHS.get(place, f"docs/{place}")
 
@@ -50,4 +51,8 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(path), link[0]))
         return posixpath.relpath(place_of(target), posixpath.dirname(place) or ".")
 
-    return _LINK.sub(turned, markdown)
+    def shown(program: re.Match[str]) -> str:
+        code = (ROOT / program[1]).read_text("utf-8")
+        return f'```python title="{program[1]}"\n{code}```'
+
+    return _PROGRAM.sub(shown, _LINK.sub(turned, markdown))

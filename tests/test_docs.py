@@ -57,7 +57,8 @@ SHARED = "<!-- shared -->"
 SANDBOX = "<!-- sandbox -->"
 MODEL = ("<!-- model -->", "<!-- model: exact -->")
 # Pages that train models, convert weights, work on real data or load several engines, for a minute each.
-LONG = ("train.md", "weights.md", "data.md", "engines.md", "rlhf.md")
+LONG = [f"docs/{name}.md" for name in ("train", "weights", "data", "engines", "rlhf")]
+LONG += [f"docs/start/{name}.md" for name in ("terminal", "browser", "python", "evaluate")]
 # Commands that import torch.
 WITH_TORCH = ("redraft train ", "redraft weights ")
 
@@ -322,7 +323,7 @@ def one_core() -> Iterator[None]:
             page,
             marks=[
                 *([pytest.mark.model] if page in having(*MODEL) else []),
-                *([pytest.mark.slow] if page.name in LONG else []),
+                *([pytest.mark.slow] if name_of(page) in LONG else []),
             ],
         )
         for page in PAGES
@@ -369,6 +370,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     places = [(page.parent / path if path else page, anchor) for path, anchor in links]
     assert [str(path) for path, _ in places if not path.exists()] == []
     assert [f"{path}#{name}" for path, name in places if name and name not in anchors_of(path)] == []
+
+
+def test_what_a_stranger_reads_first_is_short() -> None:
+    lines = {name_of(page): page.read_text("utf-8").count("\n") for page in PAGES}
+    assert lines["README.md"] <= 90
+    assert [name for name, count in lines.items() if name.startswith("docs/start/") and count >= 60] == []
 
 
 def test_each_page_is_listed_on_the_site() -> None:

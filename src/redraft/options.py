@@ -223,7 +223,7 @@ class PlainOptions(OptionModel):
         default="auto",
     )
     drafts: int | None = option(
-        "most first answers; the best one is revised [1, best-of: 4]", LOOP, "N", "--n", ge=1
+        "most first answers to choose from; the best one is revised [1, best-of: 4]", LOOP, "N", "--n", ge=1
     )
     prompts: Prompts = option(
         "how to ask for criticism and revision: brief, task, editor, teacher or a file",
@@ -240,7 +240,7 @@ class PlainOptions(OptionModel):
         "accept an answer whose criticism gives this score or more", LOOP, "0..10", ge=0, le=10
     )
     context: Literal["last", "chain"] = option(
-        "show critic and writer the last step, or the chain", LOOP, "WHAT", default="last"
+        "what critic and writer see: the last step, or the whole chain", LOOP, "WHAT", default="last"
     )
     tell_checks: bool = option("tell the writer beforehand what the checks demand", LOOP, default=True)
     steer: bool = option("let checks steer the writer word by word, where its engine can", LOOP, default=True)
@@ -278,7 +278,7 @@ class ModelOptions(ModelOption):
     """Which models are asked."""
 
     critic: str | None = option("another model that criticises", MODEL, "REF", what=A_REFERENCE)
-    judge: str | None = option("the model of judge: checks", MODEL, "REF", what=A_REFERENCE)
+    judge: str | None = option("the model that judge: checks ask", MODEL, "REF", what=A_REFERENCE)
 
 
 def is_async(value: Any) -> bool:
@@ -305,13 +305,15 @@ class MachineOptions(OptionModel):
     """Where a model on this machine runs. Its engine knows the ranges of context and threads."""
 
     engine: EngineName | None = option(
-        "what computes a model here: llamacpp, openvino or hf [what suits the run]", MODEL, "NAME"
+        "what computes models here: llamacpp, openvino or hf [what suits the run]", MODEL, "NAME"
     )
     ctx: int | None = option("context of a chain, in tokens", MODEL, "N")
     threads: int | None = option("processor threads", MODEL, "N")
     gpu_layers: int | None = option("layers to put on a GPU", MODEL, "N", ge=0)
     dtype: Dtype | None = option(
-        "compute a folder in float32, bfloat16 or float16 [what suits weights and machine]", MODEL, "DTYPE"
+        "type of a folder's numbers: float32, bfloat16 or float16 [what suits weights and machine]",
+        MODEL,
+        "DTYPE",
     )
     device: Device | None = option("cpu, cuda or mps [a GPU if there is one]", MODEL, "DEVICE")
     load_8bit: bool | None = option("keep most weights of a folder in 8 bits: half the memory, slower", MODEL)
@@ -325,14 +327,19 @@ class ServerOptions(OptionModel):
     """What the tokens of a model cost, and how to wait for its server."""
 
     price: str | None = option(
-        "USD per million tokens, unless the config file says", BUDGET, "IN,OUT[,CACHED]"
+        "USD per million tokens, if the config file has no price", BUDGET, "IN,OUT[,CACHED]"
     )
-    timeout: float | None = option("longest silence [300 to the first token, then 60]", SERVER, "S", ge=0.001)
+    timeout: float | None = option(
+        "give up after so much silence [300 to the first token, then 60]", SERVER, "S", ge=0.001
+    )
     retries: int = option(
         "repeat a failed request or a broken reply N times", SERVER, "N", default=RETRIES, ge=0
     )
     patience: float | None = option(
-        "repeat while it is down or busy, besides --retries [ask: 0, else 300]", SERVER, "S", ge=0
+        "keep trying so long while it is down or busy, besides --retries [ask: 0, else 300]",
+        SERVER,
+        "S",
+        ge=0,
     )
     rpm: int | None = option("most requests a minute", SERVER, "N", ge=1)
     tpm: int | None = option("most tokens a minute", SERVER, "N", ge=1)

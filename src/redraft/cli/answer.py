@@ -23,22 +23,20 @@ def answer(
 ) -> None:
     """Answer a file of prompts; check and revise each answer.
 
-    FILE gets a line for each prompt, in the order in which they are done; the ids tell which is which.
-    After any stop, the same command resumes: no finished answer is made twice, and a chain that was cut
-    resumes after its last complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl
-    and are tried again; --retry-failed tries these alone, and begins no other prompt. FILE.run.json records
-    how FILE was made.
+    FILE gets a line for each prompt, with its id, in the order in which they finish. After any stop, the same
+    command resumes: no finished answer is made twice, and a chain that was cut resumes after its last
+    complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl and are tried again;
+    --retry-failed tries only these. FILE.run.json records how FILE was made.
 
     With --batch requests go through the server's batches: all answers in one, then all feedback, and so on.
     The run may be stopped and continued days later. A journal is kept, FILE.journal.db if none is named.
 
     With --journal each reply of a model is stored on disk before it is used, and a chain that was cut is
-    replayed from there for free. The same prompts with the same settings get the same replies again, for
-    another output too. With --cache that holds for equal prompts too: a request that is in the file is not
-    sent again, whatever the prompt's id.
+    replayed from there for free. The same prompts with the same settings get the same replies again, even
+    for another output. With --cache, equal requests share a reply, whatever the ids of their prompts.
 
     A limit that is reached ends the run with exit status 4: prompts already begun are finished, and no other
-    is begun. The same command resumes, with the whole limits again.
+    begins. The same command resumes, and counts the limits anew.
 
     With --shard I/N, or auto on Slurm, Kubernetes, torchrun and SkyPilot, one of N shares is made, into
     FILE-0000I-of-0000N with a journal of its own: redraft merge FILE FILE-*-of-0000N puts them together.

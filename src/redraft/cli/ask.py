@@ -34,7 +34,7 @@ def ask(
     flags: Given,
     prompt: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PROMPT", help="What to ask, about a text that is piped in or alone."),
+        typer.Argument(metavar="PROMPT", help="What to ask. Text from a pipe is its input."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the chain as one line of JSON.")] = False,
     cache: CacheFile = None,
@@ -42,8 +42,8 @@ def ask(
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
 
-    What is piped in is the prompt's input: cat notes.txt | redraft ask "Summarise this." Without a prompt, or
-    with '-', it is the prompt.
+    Text from a pipe is the prompt's input: cat notes.txt | redraft ask "Summarise this." Without a prompt, or
+    with '-', it is the prompt itself.
 
     On a terminal the steps are shown as they come, each revision as a word diff against the draft before it.
     In a pipe, or with --quiet, only the best answer is printed.

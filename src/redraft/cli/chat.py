@@ -45,7 +45,7 @@ def chat(flags: Given) -> None:
 
     Drafts, feedback and revisions are shown as they come. Earlier questions are sent with their final answers
     alone. /help lists the commands, such as /revise and /save FILE. Ctrl-C stops an answer and keeps its
-    steps; Ctrl-D leaves. Text of several lines is pasted, or put between lines of \"\"\".
+    steps; Ctrl-D leaves. Paste text of several lines, or put it between lines of \"\"\".
 
     Without a terminal, each line of the input is a question or a command, and the answers are printed.
     """

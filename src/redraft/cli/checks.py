@@ -29,7 +29,7 @@ def checks(
     They are found by rules, before any answer: "at most 50 words" gives words<=50. A rule that is unsure
     says nothing. `--check auto` uses the same checks: redraft ask "…" --check auto
 
-    With a model there are more: each that it can give the prompt's own words for.
+    With a model there are more: those for which it can quote the prompt.
     """
     import json
 

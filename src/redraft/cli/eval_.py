@@ -55,8 +55,8 @@ def evaluate(
     The model answers each record and revises its answers as in `redraft answer`; --max-revisions 0 scores
     plain answers. Prints the share of right answers with its 95 % interval, in all and by group.
 
-    --check guides revising, and does not score. The task's own checks score, and do not guide unless --guided
-    is given: then the score is no measure of what revising is worth without the truth.
+    --check guides revising and does not score. The task's own checks score. They guide only with --guided,
+    and then the score does not tell what revising is worth where the truth is unknown.
 
     FILE gets the chain of each record, with the truth about each answer in `eval` of its `meta`. After any
     stop, the same command resumes. A low score is no failure: the exit status is 0. An empty answer is

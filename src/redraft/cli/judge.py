@@ -38,7 +38,7 @@ def judge(
     and judge, in SelFee's and FastChat's shape: redraft report FILE. The judge sees each pair in both orders.
 
     After any stop, the same command resumes. Each reply is stored in FILE.journal.db before it is used, so
-    none is paid for twice. A reply without a score is asked for it once more; a score is never made up. If
+    none is paid for twice. A judge that gives no score is asked for it once more; none is made up. If
     most of the first 20 reviews cannot be read, the run stops and says why; the exit status is 3.
     Failures are in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
     """

@@ -12,7 +12,7 @@ from redraft.cli.shell import flag
 
 def merge(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The -o of the shares. If it is there, it counts as a part.")
+        Path, typer.Argument(metavar="OUT", help="What the shares had as -o. If it exists, it is a part.")
     ],
     parts: Annotated[
         list[Path], typer.Argument(metavar="PART...", help="Outputs of shares: out-*-of-00008.jsonl")
@@ -23,12 +23,12 @@ def merge(
 ) -> None:
     """Put the outputs of shares (--shard) together.
 
-    OUT gets each record once, in the order of the input, with the journals, failures and records of the parts
-    beside it: what one machine would have written, and can go on from. Parts may be unfinished. Merging again
-    does no harm.
+    OUT gets each record once, in the order of the input. The journals, failures and run records of the parts
+    are put beside it, as one machine would have written them, and a run can go on from there. Parts may
+    be unfinished. Merging again does no harm.
 
-    Two equal answers to a record are one; two that differ are refused, and so are parts that were made in
-    different ways, and parts that are being written. Folders of diagnose --run are merged file by file.
+    Two equal answers to a record become one. Two that differ are refused, and so are parts that were made in
+    different ways or are still being written. Folders of diagnose --run are merged file by file.
     """
     from redraft.runs.merge import merge as merged
     from redraft.runs.merge import merge_folders

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from redraft.options import OptionModel
     from redraft.revision.settings import Settings
 
-CacheFile = Annotated[Path | None, flag("FILE", "Send no request whose reply is there.", "--cache")]
+CacheFile = Annotated[
+    Path | None, flag("FILE", "Take replies from FILE, and send no request twice.", "--cache")
+]
 
 
 @dataclass(frozen=True)

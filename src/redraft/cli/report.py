@@ -18,7 +18,7 @@ def report(
     ],
     answers: Annotated[list[Path] | None, flag("FILE", "Answers that were judged, one file a model.")] = None,
     questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
-    against: Annotated[Path | None, flag("FILE", "JSON of an earlier report: what changed?")] = None,
+    against: Annotated[Path | None, flag("FILE", "Say what changed since this report (its JSON).")] = None,
     html: Annotated[Path | None, flag("FILE", "Write a page with all answers, and one of chains.")] = None,
     as_json: AsJson = False,
     draws: Annotated[
@@ -29,15 +29,16 @@ def report(
 ) -> None:
     """Describe what judges said of answers, or how models scored.
 
-    Of reviews (redraft judge A B), prints the ratio of scores and the win rate with 95 % intervals over
+    For reviews (redraft judge A B) it prints the ratio of scores and the win rate with 95 % intervals over
     questions, wins and losses in both orders, and how far order and length of the answers sway the judge.
-    Figures are those of the model whose --answers come first, or whose answers the first review shows first.
+    The figures are for the model whose --answers come first,
+    or else whose answers the first review shows first.
     Questions without a readable review in each order do not count; they are listed. A file that cannot be
     read is left out and named, and the exit status is 2.
 
-    Of grades (redraft judge A), prints their mean by model and judge. Of chains (redraft answer, eval) and
-    of what redraft eval --json prints, the share of right answers, revisions, stops and cost. Several
-    files are compared record by record. All files have to be of one kind.
+    For grades (redraft judge A) it prints their mean by model and judge. For chains (redraft answer, eval),
+    and for what redraft eval --json prints, it prints the share of right answers, revisions, stops and
+    cost. Several files are compared record by record. All files have to be of one kind.
     """
     import json
     from contextlib import nullcontext

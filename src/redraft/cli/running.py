@@ -40,7 +40,7 @@ RunCode = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ReplacePage = Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")]
 Shard = Annotated[str | None, flag("I/N", "Make share I of N, numbered from 0.  [all]")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only what failed before.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try only what failed before.")]
 Journal = Annotated[Path | None, flag("FILE", "Store replies: none is paid for twice.", "--journal")]
 OwnJournal = Annotated[Path | None, flag("FILE", "Where replies are stored.  [FILE.journal.db]", "--journal")]
 
@@ -54,7 +54,7 @@ class RunFlags:
     batch: Annotated[
         bool,
         typer.Option(
-            "--batch", help="Use the server's batches: cheaper, in hours.", rich_help_panel=_BATCHES
+            "--batch", help="Use the server's batches: cheaper, but done in hours.", rich_help_panel=_BATCHES
         ),
     ] = False
     pause: Annotated[

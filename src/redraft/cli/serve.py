@@ -52,10 +52,10 @@ def serve(
     flags: Given,
     page: PageFlags,
     logs: LogFlags,
-    models: Annotated[Path | None, flag("FILE", "Names, each with the keys of a recipe.")] = None,
+    models: Annotated[Path | None, flag("FILE", "Names of models, each with the keys of a recipe.")] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(metavar="N", min=0, max=65535, help="Where to listen; 0 is any free one.")
+        int, typer.Option(metavar="N", min=0, max=65535, help="The port; 0 is any free one.")
     ] = 8321,
     api_key_file: Annotated[
         Path | None, flag("FILE", "API keys, one a line. Needed for other addresses.")

@@ -30,14 +30,14 @@ def show(
 ) -> None:
     """Show the chains of a file.
 
-    Shows each answer, its feedback, and the changes of the next answer; the best one is marked. Of
-    FILE.errors.jsonl, the steps before the failure; of FILE.unfinished.jsonl, the steps so far, and the last
-    record of an id counts. Plain text when piped: redraft show out.jsonl | less
+    Shows each answer, its feedback, and the changes of the next answer; the best one is marked. From
+    FILE.errors.jsonl it shows the steps before the failure, and from FILE.unfinished.jsonl the steps so
+    far, by the last record of each id. In a pipe it prints plain text: redraft show out.jsonl | less
     Texts of more than 100,000 characters are cut; --json prints all of them.
 
-    With --follow, shows what is there, and then each chain that a running `answer` or `generate chains`
-    adds, until that run has ended or Ctrl-C. It waits for a file that does not exist. As of tail, --limit 5
-    is for the last five, and --limit 0 for new ones alone.
+    With --follow, shows what is there, and then each chain that a running `answer` or `generate chains` adds,
+    until that run has ended or Ctrl-C. It waits for a file that does not exist. As with tail, --limit 5
+    begins with the last five, and --limit 0 shows new ones alone.
 
     With --html, writes one page without other files: each chain as a timeline, with filters and search.
     """

@@ -28,14 +28,14 @@ def vote(
     voter: Annotated[str | None, flag("NAME", "Who votes.  [the login name; the page asks]")] = None,
     terminal: Annotated[bool, typer.Option("--terminal", help="Vote here, and not on a page.")] = False,
     port: Annotated[
-        int, typer.Option(metavar="N", min=0, max=65535, help="Of the page; 0 is any free one.")
+        int, typer.Option(metavar="N", min=0, max=65535, help="The page's port; 0 is any free one.")
     ] = 0,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the order and the sides.")] = 1,
 ) -> None:
     """Judge the answers of two models blindly: which is better?
 
-    Shows pairs without names, in an order and with sides that are drawn for each voter. The page is on this
-    machine only, and is served until Ctrl-C. Keys, on the page and with --terminal: 1 and 2 for the better
+    Shows pairs without names. Their order and sides are drawn for each voter. The page is on this machine
+    only, and is served until Ctrl-C. Keys, on the page and with --terminal: 1 and 2 for the better
     answer, = for a tie, s to skip, n for a note, u to undo; q ends the terminal.
 
     Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same

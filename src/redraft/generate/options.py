@@ -102,7 +102,7 @@ class TaskOptions(ServerOptions, MachineOptions):
     )
     seed: int = option("makes a run repeatable", SAMPLING, "N", default=0, ge=0, le=MAX_SEED)
     price: str | None = option(
-        "USD per million tokens, unless the config file says", SERVER, "IN,OUT[,CACHED]"
+        "USD per million tokens, if the config file has no price", SERVER, "IN,OUT[,CACHED]"
     )
 
 

@@ -42,5 +42,5 @@ class JudgeOptions(ServerOptions, MachineOptions):
     )
     seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
     price: str | None = option(
-        "USD per million tokens, unless the config file says", SERVER, "IN,OUT[,CACHED]"
+        "USD per million tokens, if the config file has no price", SERVER, "IN,OUT[,CACHED]"
     )
