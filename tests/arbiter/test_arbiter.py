@@ -172,6 +172,25 @@ def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> No
     refused(run("gsm8k:test.jsonl"), "test.jsonl has changed since it was answered", "name another folder")
 
 
+def test_a_function_is_a_way_of_another_program() -> None:
+    Path("others.py").write_text(
+        "def patient(prompt, checks, *, model, seed):\n"
+        "    assert model == 'script:script.jsonl'\n"
+        "    return f'{prompt[:9]} #### {seed}', 7\n"
+        "def vote(prompt, checks, *, model, seed):\n"
+        "    raise ValueError('no')\n"
+        "failing = vote\n"
+    )
+    assert run("gsm8k:test.jsonl", "--ways", "one,others:patient", "--seeds", "2").exit_code == 0
+    [file, _] = [file for file in map(Path, chains()) if file.stem == "patient-1"]
+    assert {line["usage"]["completion_tokens"] for line in lines(file)} == {7}
+    assert "| script:script.jsonl | test | patient | 1 | 33.3 %" in Path("d/page.md").read_text()
+    assert redraft("arbiter", "verify", "d").exit_code == 0
+    refused(run("count", "--ways", "others:vote"), "'vote' is a way of redraft")
+    refused(run("count", "--ways", "others:none"), "there is no way 'others:none'")
+    refused(run("count", "--ways", "others:failing"), "others:failing failed", "ValueError: no.")
+
+
 def test_two_models_of_one_name_are_refused() -> None:
     with pytest.raises(UsageError, match="two of the models have one name"):
         folders(["script:a.jsonl", "script-a.jsonl"])

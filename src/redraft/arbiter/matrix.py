@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
-from redraft.chain import Chain, read_jsonl, write_jsonl
+from redraft.arbiter.peers import Peer, PeerRun
+from redraft.chain import read_jsonl, write_jsonl
 from redraft.engines.load import ModelReference, parse_reference
 from redraft.errors import OutputError, UsageError
-from redraft.evaluation.diagnosis.runs import StrategyRuns
+from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
 from redraft.evaluation.tasks.tasks import asked, task_of
 from redraft.files import sha256_of, write_file
 from redraft.formats.read.files import stem_of
@@ -105,7 +107,7 @@ class Matrix:
     plan: RunPlan  # how each run goes. `out` is the folder, and the limits are of all runs together
     models: Sequence[str]  # their references
     tasks: Sequence[TaskFile]
-    ways: Sequence[str]  # keys of `WAYS`
+    ways: Sequence[str]  # keys of `WAYS`, or `module:function`
     seeds: int
     samples: int  # most drafts of a prompt
     limit: int | None = None  # records of each task
@@ -126,14 +128,37 @@ class Matrix:
                 runs = self._runs(model, folder, task, limits)
                 ended = runs.run(run_code=run_code)
                 status, limits = max(status, ended.status), ended.left
+                if not ended.reached:
+                    ended = self._run_peers(runs, limits)
+                    status, limits = max(status, ended.status), ended.left
                 if ended.reached:
                     return status, ended.reached
         return status, ""
 
+    def _run_peers(self, runs: StrategyRuns, limits: Limits) -> Ended:
+        """Let the user's ways answer the same records."""
+        first, status = self.settings.get("seed") or 0, 0
+        for seed, peer in product(range(first, first + self.seeds), map(Peer.of, self._peers)):
+            plan = replace(self.plan, out=runs.plan.out / f"seed-{seed}" / peer.file, limits=limits)
+            settings = runs.settings.over(seed=seed)
+            run = PeerRun(settings, runs.source, plan, task=runs.task, peer=peer, given=runs.records)
+            result = run.run().job
+            status, limits = max(status, result.exit_status), limits.after(result.spent, result.seconds)
+            if result.counts.limit:
+                return Ended(status, result.counts.limit, limits)
+        return Ended(status, "", limits)
+
+    @property
+    def _peers(self) -> list[str]:
+        return [way for way in self.ways if ":" in way]
+
     def _check(self, *, run_code: bool) -> None:
         """Raise what can be found wrong before a model is opened, and write the folder's `PLAN`."""
-        if unknown := [way for way in self.ways if way not in WAYS]:
-            raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
+        if unknown := [way for way in self.ways if way not in WAYS and way not in self._peers]:
+            hint = f"Ways: {', '.join(WAYS)}; or module:function (docs/arbiter.md)."
+            raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=hint)
+        for peer in self._peers:
+            Peer.of(peer)
         for model in self.models:
             _check_model(model)
         names = [task.name for task in self.tasks]
@@ -168,7 +193,7 @@ class Matrix:
             self.limit,
             self.seeds,
             self.samples,
-            kinds=tuple(WAYS[way] for way in dict.fromkeys((*ALWAYS, *self.ways))),
+            kinds=tuple(WAYS[way] for way in dict.fromkeys((*ALWAYS, *self.ways)) if way in WAYS),
         )
 
 
@@ -196,11 +221,6 @@ def read_plan(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         pass
     raise OutputError(f"{file} cannot be read.", hint="Put it back, or name another folder.")
-
-
-def records_in(folder: Path, task: Mapping[str, str]) -> Iterator[Chain]:
-    """Yield the records of a task of a folder, with the task's prompts."""
-    return asked(task_of(task["task"], run_code=True), read_records(folder / "tasks" / task["file"]))
 
 
 def _check_model(reference: str) -> None:

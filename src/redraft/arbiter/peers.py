@@ -1,0 +1,107 @@
+"""Ways of other programs: `module:function`, which answers a prompt with any library.
+
+    def retried(prompt: str, checks, *, model: str, seed: int) -> tuple[str, int]:
+        ...
+        return answer, new_tokens
+
+It runs in threads of this process, as many at once as `--parallel` says. Its tokens count as it counts them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+from redraft.chain import Chain, Step, Usage
+from redraft.engines.threads import in_daemon_thread
+from redraft.errors import CheckError, UsageError, crash_of
+from redraft.evaluation.diagnosis.strategies import NAMES
+from redraft.evaluation.tasks.run import ScoredRun
+from redraft.jobs.harness import Session, Work
+from redraft.runs.answers import PromptItem
+from redraft.verify.base import Check
+from redraft.verify.function import imported
+
+Answers = Callable[..., tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A way of the user's."""
+
+    path: str  # `module:function`
+    function: Answers
+
+    @classmethod
+    def of(cls, path: str) -> Self:
+        """Import it.
+
+        Raises:
+            UsageError: There is no such function, or its name is that of another way.
+            CheckError: Its module does not load.
+        """
+        module, _, name = path.partition(":")
+        function = getattr(imported(module, path), name, None)
+        if not name.isidentifier() or not callable(function):
+            raise UsageError(
+                f"there is no way {path!r:.80}.", hint="Write module:function (docs/arbiter.md)."
+            )
+        if name in NAMES:
+            raise UsageError(f"{name!r} is a way of redraft.", hint="Give the function another name.")
+        return cls(path, function)
+
+    @property
+    def file(self) -> str:
+        """The name of its runs."""
+        return f"{self.path.partition(':')[2]}-1.jsonl"
+
+    def answer(self, prompt: str, checks: Sequence[Check], model: str, seed: int) -> tuple[str, int]:
+        """Return an answer and its new tokens.
+
+        Raises:
+            CheckError: The function failed, or returned something else.
+        """
+        try:
+            answer, tokens = self.function(prompt, checks, model=model, seed=seed)
+            return str(answer), int(tokens)
+        except Exception as error:
+            hint = "It should return an answer and a number of tokens."
+            raise CheckError(f"{self.path} failed: {crash_of(error)}.", hint=hint) from error
+
+
+@dataclass
+class PeerRun(ScoredRun):
+    """A run of a peer, resumable as those of redraft's own ways."""
+
+    peer: Peer = None  # type: ignore[assignment]
+    given: tuple[Chain, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.verb = f"arbiter {self.task} {self.peer.path}"
+
+    def records(self) -> Iterator[Chain]:
+        """Yield the records."""
+        return iter(self.given)
+
+    @asynccontextmanager
+    async def _start(self, session: Session) -> AsyncGenerator[Work[PromptItem]]:
+        model, seed = self.settings.references()["model"], self.settings.get("seed") or 0
+
+        async def work(item: PromptItem) -> list[str]:
+            record, begun = item.asked, time.monotonic()
+            checks: Any = self.checks(record)
+            answer, tokens = await in_daemon_thread(
+                lambda: self.peer.answer(record.prompt.text, checks, model, seed)
+            )
+            session.pay(tokens, None)
+            used = Usage(completion_tokens=tokens, seconds=round(time.monotonic() - begun, 4))
+            chain = record.model_copy(
+                update={"steps": (Step(answer=answer, usage=used),), "best": 0, "usage": used}
+            )
+            made = await self.finish(chain, record)
+            return [self.form.line(made or chain)]
+
+        yield work
