@@ -112,10 +112,13 @@ class PageRun:
         env = {**os.environ, "PATH": os.pathsep.join([str(REAL), os.environ["PATH"]])}
         self.serving = subprocess.Popen(["bash", "-c", line], env=env, stderr=subprocess.PIPE, text=True)
         assert self.serving.stderr
-        said = self.serving.stderr.readline()
-        found = re.search(r" at (http://\S+)/v1$", said.rstrip())
-        assert found, f"{block.where}: {said}{self.serving.stderr.read()}"
-        self.served = found[1]
+        said = ""
+        for line in self.serving.stderr:  # until it is ready, or has ended
+            said += line
+            if found := re.search(r" at (http://\S+)/v1$", line):
+                self.served = found[1]
+                return
+        raise AssertionError(f"{block.where}: {said}")
 
     def close(self) -> None:
         """Ends the server of the page."""
