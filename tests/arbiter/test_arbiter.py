@@ -144,6 +144,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     [*_, last] = map(Path, chains())
     last.unlink()
     assert f"{last.relative_to('d')}: is gone." in redraft("arbiter", "verify", "d").stdout
+    refused(redraft("arbiter", "d", "--models", "default"), "--models was given without --tasks")
     refused(redraft("arbiter", "verify", "nothing"), "nothing has no table.json.", "redraft arbiter nothing")
 
 

@@ -124,6 +124,15 @@ def test_a_text_that_came_from_the_cache_counts_with_the_time_that_it_took(tmp_p
     assert not math.isnan(run.money)
 
 
+def test_without_counts_of_tokens_nothing_is_compared_at_equal_tokens(tmp_path: Path) -> None:
+    uncounted = [(way, 0, rights) for way, _, rights in ways(20, 20)]
+    table = table_of(folder_of(tmp_path / "d", {("m", "t"): uncounted}))
+    assert {each.basis for each in table.comparisons} == {"unknown"}
+    assert " ".join(sentences(table)) == "m: revising cannot be compared at equal tokens."
+    json.dumps(table.record(), allow_nan=False)
+    assert "tokens not known" in markdown(table, "made")
+
+
 def test_folders_without_runs_say_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no finished runs") as caught:
         table_of(tmp_path)

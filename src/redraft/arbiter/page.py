@@ -40,7 +40,7 @@ def parts_of(table: Table) -> list[Part]:
         if rows:
             parts.append(Part(title, note="points by which a way is ahead of another", table=_rows(rows)))
     if shown := whole or within:
-        parts[0] = Part(verdict=parts[0].verdict, notes=_HOW, cards=[_card(shown)])
+        parts[0] = Part(verdict=parts[0].verdict, notes=_HOW, cards=[*_cards(shown)])
     if table.between:
         parts.append(Part("Models", note="the same way, on the prompts of both", table=_rows(table.between)))
     parts.append(Part("What each way took, a prompt", table=[*_runs(table)]))
@@ -88,7 +88,7 @@ def sentences(table: Table) -> Iterator[str]:
             if rows:
                 yield _sentence(model, ours, [each for each in rows if each.task == task])
                 yield from _when([each for each in rows if each.task not in (task, ALL)])
-        yield _best([each for each in table.levels if (each.model, each.task) == (model, task)])
+        yield from _best([each for each in table.levels if (each.model, each.task) == (model, task)])
 
 
 def _sentence(model: str, ours: str, rows: Sequence[Comparison]) -> str:
@@ -115,9 +115,12 @@ def _when(rows: Sequence[Comparison]) -> Iterator[str]:
             yield f"Within tasks it does {word} in {where}."
 
 
-def _best(rows: Sequence[Level]) -> str:
-    best = max((each for each in rows if each.equal), key=lambda each: each.right.value)
-    return f"At these tokens {named(best.way)} has most right answers, {percent(best.right, 1)[0]}."
+def _best(rows: Sequence[Level]) -> Iterator[str]:
+    """Say which way has most right answers. Without counts of tokens there is none."""
+    if equal := [each for each in rows if each.equal]:
+        best = max(equal, key=lambda each: each.right.value)
+        ways = " and ".join(named(each.way) for each in equal if each.right.value == best.right.value)
+        yield f"Most right answers with these tokens: {ways}, {percent(best.right, 1)[0]}."
 
 
 def _names(rows: Sequence[Comparison]) -> str:
@@ -156,14 +159,17 @@ def _row(each: Comparison) -> list[str]:
     return [*names, value, interval, at, p, holm, _FINDINGS[each.finding]]
 
 
-def _card(rows: Sequence[Comparison]) -> Card:
-    drawn = []
-    for each in rows:
-        gain, (value, _) = each.decision.gain.times(100), plain(each.decision.gain.times(100), 1, sign=True)
-        name = f"{each.model}, {each.task}: {named(each.ours)} less {named(each.other)}"
-        drawn.append((name, gain.value, gain.low, gain.high, value))
-    note = "points, with 95 % intervals; right of the line revising is ahead"
-    return Card("revising less other ways", note, intervals(drawn, 0.0), wide=True)
+def _cards(rows: Sequence[Comparison]) -> Iterator[Card]:
+    """Draw for each model and way to revise by how much it is ahead of the other ways."""
+    note = "points, with 95 % intervals; right of the line it is ahead"
+    for model, ours in dict.fromkeys((each.model, each.ours) for each in rows):
+        drawn = []
+        for each in rows:
+            if (each.model, each.ours) == (model, ours):
+                gain = each.decision.gain.times(100)
+                name = named(each.other) if each.task == ALL else f"{each.task}: {named(each.other)}"
+                drawn.append((name, gain.value, gain.low, gain.high, f"{gain.value:+.1f}"))
+        yield Card(f"{model}: {named(ours)} less", note, intervals(drawn, 0.0))
 
 
 def _runs(table: Table) -> Iterator[list[str]]:

@@ -14,6 +14,7 @@ from redraft.cli.parameters import takes
 from redraft.cli.running import LimitSeconds, LimitTokens, LimitUsd, Parallel, Quiet, RunCode, parallel_of
 from redraft.cli.shell import flag, only_ours, tell, write
 from redraft.cli.verb import Verb
+from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import SAMPLES, SEEDS
 
 FLAGS = FlagGroup("redraft.options:Flags", {"max_revisions": 1})
@@ -63,6 +64,10 @@ def run(flags: Given, folder: Folder, run_code: RunCode = False, *, making: Matr
     from redraft.arbiter.report import put_report
 
     status = 0
+    if making.models and not making.tasks:
+        raise UsageError(
+            "--models was given without --tasks.", hint="Say what they answer: --tasks add,count"
+        )
     if making.tasks:
         with only_ours():
             status, reached = _matrix(flags, folder, making).run(run_code=run_code)
