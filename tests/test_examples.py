@@ -14,6 +14,7 @@ import pytest
 
 import redraft.revision.api
 import redraft.stats  # noqa: F401  (pytester takes back imports, and numpy cannot be imported again)
+from tests.bridges.test_libraries import LIBRARIES
 from tests.servers.environments import environment
 from tests.test_docs import ROOT
 
@@ -119,7 +120,7 @@ def test_a_table_is_scored(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 @pytest.mark.slow
 def test_a_graph_answers() -> None:
-    python = environment("bridges", f"--editable {ROOT} langgraph") / "python"
+    python = environment("bridges", f"--editable {ROOT} {LIBRARIES}") / "python"
     program = [python, "-W", "ignore", EXAMPLES / "langgraph_node.py", replies("word " * 31, "A tower.")]
     done = subprocess.run(program, capture_output=True, text=True)
     assert done.stdout == "A tower. True\n", done.stderr
