@@ -1,16 +1,22 @@
-"""Writes small tasks with checks for `redraft arbiter`, as docs/arbiter.md publishes them.
+"""Makes material for `redraft arbiter`: small tasks with checks, and published runs as a folder of it.
 
-    python benchmarks/arbiter.py TASKS      writes TASKS/length.jsonl and the others
-    redraft arbiter DIR --models default --tasks TASKS/length.jsonl,…
+    python benchmarks/arbiter.py tasks FOLDER   writes FOLDER/length.jsonl and others: one demand a prompt
+    python benchmarks/arbiter.py ifeval FOLDER  splits ifeval_runs.tar.xz by kinds of demands, asking no model
+    redraft arbiter FOLDER; redraft arbiter verify FOLDER
 
-Each prompt names one demand, and a check holds an answer to it.
+docs/arbiter.md publishes the figures of the second one.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tarfile
+from collections import defaultdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from redraft.chain import Chain, read_jsonl, write_jsonl
 
 THINGS = (
     *("a river", "the moon", "a bakery", "a bicycle", "snow", "a library", "an old clock", "a garden"),
@@ -39,13 +45,51 @@ def records(prompt: str, check: str) -> list[dict[str, object]]:
     return found
 
 
-def main(folder: Path) -> None:
+def write_tasks(folder: Path) -> None:
     """Writes all tasks."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, (prompt, check) in TASKS.items():
-        text = "".join(f"{json.dumps(record)}\n" for record in records(prompt, check))
-        (folder / f"{name}.jsonl").write_text(text)
+        write(folder / f"{name}.jsonl", records(prompt, check))
+
+
+def write(file: Path, found: list[dict[str, object]]) -> None:
+    """Writes records."""
+    file.write_text("".join(f"{json.dumps(record)}\n" for record in found))
+
+
+def split_runs(folder: Path) -> None:
+    """Writes the published runs of the default model on IFEval as a folder of the arbiter."""
+    with TemporaryDirectory() as home:
+        with tarfile.open(Path(__file__).with_name("ifeval_runs.tar.xz")) as archive:
+            archive.extractall(home, filter="data")
+        for file in sorted(Path(home).glob("ifeval_runs/seed-*/*.jsonl")):
+            chains = defaultdict[str, list[Chain]](list)
+            for chain in read_jsonl(file):
+                name = kind(chain)
+                own = chain.model_copy(update={"id": f"{name}/{chain.meta['source']['key']}"})
+                chains[name].append(own)
+            for name, some in chains.items():
+                place = folder / "runs" / "default" / name / file.parent.name
+                place.mkdir(parents=True, exist_ok=True)
+                write_jsonl(place / file.name, some)
+                if file.name == "plain.jsonl":
+                    (folder / "tasks").mkdir(exist_ok=True)
+                    write(folder / "tasks" / f"{name}.jsonl", [record(chain) for chain in some])
+    names = sorted(path.name for path in (folder / "runs" / "default").iterdir())
+    tasks = {name: {"task": "ifeval", "file": f"{name}.jsonl"} for name in names}
+    plan = {"version": 1, "models": {"default": "default"}, "tasks": tasks}
+    (folder / "arbiter.json").write_text(json.dumps(plan, indent=1))
+
+
+def kind(chain: Chain) -> str:
+    """Returns the kind of the first demand of a prompt."""
+    return str(chain.meta["source"]["instruction_id_list"][0]).partition(":")[0]
+
+
+def record(chain: Chain) -> dict[str, object]:
+    """Returns the record of IFEval that a chain answers."""
+    return {"prompt": chain.prompt.instruction, **chain.meta["source"]}
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    {"tasks": write_tasks, "ifeval": split_runs}[sys.argv[1]](Path(sys.argv[2]))

@@ -127,7 +127,7 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
     assert done.exit_code == 1, done.output
     assert f"{file.relative_to('d')}: was changed after the table was made." in done.stdout
     assert said in done.stdout
-    assert "Not verified: " in done.stdout
+    assert "Not verified." in done.stdout
 
 
 def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:

@@ -96,7 +96,8 @@ def _sentence(model: str, ours: str, rows: Sequence[Comparison]) -> str:
     way = {"revise": "revising", "alone": "revising alone"}.get(ours, named(ours))
     if lost := by["against"]:
         worst = min(lost, key=lambda each: each.decision.gain.value)
-        return f"{model}: {way} does worse than {_names(lost)}, by {_points(worst)} ({named(worst.other)})."
+        which = f" ({named(worst.other)})" * (len(lost) > 1)
+        return f"{model}: {way} does worse than {_names(lost)}, by {_points(worst)}{which}."
     if by["open"]:
         also = f", and does better than {_names(by['for'])}" if by["for"] else ""
         return f"{model}: {way} is not shown to do better than {_names(by['open'])}{also}."

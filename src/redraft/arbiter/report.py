@@ -55,20 +55,23 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     changed = [name for name in hashes if before.get(name, hashes[name]) != hashes[name]]
     faults += [f"{name}: was changed after the table was made." for name in changed]
     answers, wrong = _wrong_truths(folder, run_code=run_code)
-    faults += wrong
+    faults += _some(wrong, "records")
     try:
         now = json.loads(json.dumps(table_of(folder).record()))
     except (RecordError, OutputError) as error:
         return [*faults, error.message], "The figures cannot be recomputed."
-    different = [*_differences({name: stored.get(name) for name in now}, now, "")]
-    faults += different[:_MOST]
-    if len(different) > _MOST:
-        faults.append(f"{len(different) - _MOST} more figures differ.")
+    faults += _some([*_differences({name: stored.get(name) for name in now}, now, "")], "figures")
     figures = sum(1 for _ in _leaves(now))
     if faults:
-        return faults, f"Not verified: {counted(len(faults), 'fault')}."
+        return faults, "Not verified."
     files = counted(len(hashes), "file")
     return [], f"Verified: {figures:,} figures from {files}, and the truth of {counted(answers, 'answer')}."
+
+
+def _some(faults: list[str], noun: str) -> list[str]:
+    """Return the first faults, and how many more there are."""
+    more = len(faults) - _MOST
+    return [*faults[:_MOST], f"{more:,} more {noun} differ."] if more > 0 else faults
 
 
 def _stored(folder: Path) -> dict[str, Any]:
@@ -107,13 +110,15 @@ def _faults(chain: Chain, record: Chain | None, task: str, file: Path) -> Iterat
     bare = chain.model_copy(update={"meta": {k: v for k, v in chain.meta.items() if k != KEY}})
     now = asyncio.run(scored(bare, task, checks_of(task_of(task, run_code=True), record))).meta[KEY]
     told = chain.meta.get(KEY, {})
-    if _passed(now) != _passed(told):
+    if any(
+        _passed(now, of) != _passed(told, of) for of in ("steps", "drafts") if of in told or of == "steps"
+    ):
         yield f"{file}, {chain.id}: its record says otherwise than its task's checks."
 
 
-def _passed(truth: Mapping[str, Any]) -> list[list[bool]]:
-    answers = [*truth.get("steps", ()), *truth.get("drafts", ())]
-    return [[bool(check["passed"]) for check in checks] for checks in answers]
+def _passed(truth: Mapping[str, Any], of: str) -> list[list[bool]]:
+    """Return which checks answers pass. Drafts that were not chosen have no truth in older records."""
+    return [[bool(check["passed"]) for check in checks] for checks in truth.get(of, ())]
 
 
 def _differences(before: Any, now: Any, place: str) -> Iterator[str]:
