@@ -171,6 +171,8 @@ class EngineInfo:
         parameters: How many weights the model has; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         roles: Has other weights for answers than for criticism and revisions (`Sampling.role`).
+        certain: Its own criticism counts if no token of it is less likely, according to its metadata
+            (`redraft.certain`); 0 if all do.
         dtype: What it computes in, if that was asked for; empty for the usual.
         template: The format of its conversations, if one was asked for; empty for the model's own.
         format: The number format of most weights that it computes with, such as Q8_0; empty if unknown.
@@ -197,6 +199,7 @@ class EngineInfo:
     parameters: int | None = None
     native: bool = False
     roles: bool = False
+    certain: float = 0.0
     price: Price | None = None
     dtype: str = ""
     template: str = ""

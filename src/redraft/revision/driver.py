@@ -249,7 +249,9 @@ class Driver:
             sampling = replace(sampling, max_tokens=op.max_tokens, unset=sampling.unset - {"max_tokens"})
         self._calls += 1
         if isinstance(op, Continue):
-            return self.writer.stream(op.prompt, replace(sampling, form=op.form, role=op.role), op.stop)
+            known = sampling.logprobs or bool(self.writer.info.certain)
+            sampling = replace(sampling, form=op.form, role=op.role, logprobs=known)
+            return self.writer.stream(op.prompt, sampling, op.stop)
         sampling = replace(sampling, schema=op.schema, form=op.form, prediction=op.prediction, tools=op.tools)
         if sampling.extra_body and not op.tools:  # servers refuse these without tools
             extra = {name: part for name, part in sampling.extra_body.items() if name not in OF_TOOLS}

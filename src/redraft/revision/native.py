@@ -1,17 +1,31 @@
 """Revise with a model that was trained on chains: one stream continues the SelFee text.
 
-The model decides when to stop. Until there are `min_revisions`, a phrase that ends the chain is cut at its
+The model decides when to stop. If it is not certain of its feedback (`EngineInfo.certain`), the verdict is
+`unknown`, and the answer stays. Until there are `min_revisions`, a phrase that ends the chain is cut at its
 token boundary and replaced by `Revision is needed`. Checks or another critic write the feedback, if there are
 any. A stop string counts only in the section it is meant for: an answer may quote it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from redraft.chain import CheckResult, Feedback, Finish, Prompt, Role, Step, Stop, Usage, is_blank, is_system
+from redraft.chain import (
+    CheckResult,
+    Feedback,
+    Finish,
+    Prompt,
+    Role,
+    Step,
+    Stop,
+    Usage,
+    Verdict,
+    is_blank,
+    is_system,
+)
 from redraft.engines.base import Delta, EngineRole, Message, PromptText
 from redraft.errors import ContextError
 from redraft.formats.selfee import (
@@ -116,6 +130,8 @@ class Stream:
     # Indexes of answers that were cut so that tokens are left for `min_revisions`.
     cut: set[int] = field(default_factory=set)
     steered: set[int] = field(default_factory=set)  # indexes of answers that were written in the plan's form
+    # The log-probability of the least likely token of the model's own feedback, by index of the answer.
+    least: dict[int, float] = field(default_factory=dict)
 
     @property
     def index(self) -> int:
@@ -171,9 +187,21 @@ class Stream:
         self.steered.add(self.index)
         return plan.form
 
+    def unsure(self, index: int) -> bool:
+        """Return whether the model is not certain of its own feedback on an answer."""
+        return math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain
+
+    def ends(self) -> Stop | None:
+        """Return why the chain ends where a section begins, although the model would write on."""
+        kind, index = self.parser.kind, self.index
+        unsure = kind == "answer" and self.unsure(index - 1)
+        return in_text(self.state, kind, index, self.steps(), self.results, unsure=unsure)
+
     def take(self, delta: Delta) -> None:
         """Append a generated delta."""
         self.written.add(delta)
+        if self.parser.kind == "feedback" and delta.logprobs:
+            self.least[self.index] = min(self.least.get(self.index, 0.0), *delta.logprobs)
         if delta.unsteered:
             self.steered.discard(self.index)
 
@@ -258,7 +286,8 @@ class Stream:
     def _feedback(self, number: int, step: Step) -> Feedback | None:
         results = self.results.get(number, ())
         if not results:
-            return step.feedback
+            unsure = step.feedback and self.unsure(number)
+            return step.feedback.model_copy(update={"verdict": "unknown"}) if unsure else step.feedback
         text, good = step.criticism, all_passed(results)
         verdict = step.feedback.verdict if step.feedback else "accept" if good else "revise"
         return Feedback(text=text, verdict=verdict, by="both" if good and text else "checks", checks=results)
@@ -369,9 +398,7 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
                 place = stream.place
                 if stream.parser.malformed:
                     return "malformed"
-                if stop := in_text(
-                    stream.state, stream.parser.kind, stream.index, stream.steps(), stream.results
-                ):
+                if stop := stream.ends():
                     return stop
                 yield from stream.announce_progress(meter.usages(Delta()))
             delta = yield from receive(More())
@@ -409,7 +436,7 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
     if stop_text is None:
         yield from stream.flush()
     feedback = stream.steps()[-1].criticism
-    verdict = verdict_of(feedback)
+    verdict: Verdict = "unknown" if stream.unsure(stream.index) else verdict_of(feedback)
     if stop := after_own_feedback(stream.state, stream.index, verdict):
         return stop
     if stop_text is not None and verdict != "revise":

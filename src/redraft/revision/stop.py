@@ -134,16 +134,24 @@ def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | 
 
 
 def in_text(
-    state: State, kind: SectionKind, index: int, steps: Sequence[Step], checked: Container[int]
+    state: State,
+    kind: SectionKind,
+    index: int,
+    steps: Sequence[Step],
+    checked: Container[int],
+    *,
+    unsure: bool,
 ) -> Stop | None:
     """Ask where a section begins, although the model would write on.
 
     The answer `index` is written or judged there. `steps` are as they were read from the text; checks judged
-    the answers in `checked`.
+    the answers in `checked`. `unsure`: the model is not certain of its feedback on the answer before.
     """
     before = steps[index - 1] if index else None
     if before is None or state.forced(index - 1):
         return None
+    if unsure:
+        return "ended"
     if kind == "answer":
         accepted = before.feedback is not None and before.feedback.verdict == "accept"
         return "accepted" if accepted and index - 1 not in checked else None
