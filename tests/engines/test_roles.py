@@ -10,10 +10,11 @@ import pytest
 
 import redraft
 from redraft.engines.base import EngineRole
-from redraft.engines.load import parse_reference
+from redraft.engines.load import load_engine, parse_reference
 from redraft.engines.roles import RoleEngine, references_by_role
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import RedraftError
+from tests.gguf_files import lora, tiny_model
 
 CRITICISM = "Wrong. Revision is needed.\n\n### Revision 1:\n42\n\n### Feedback 2:\nRevision is not needed."
 
@@ -41,6 +42,19 @@ def test_a_reference_names_the_adapters_of_both_roles(tmp_path: Path) -> None:
     named = parse_reference(f"{model}+{a}@answer+{b}@revise")
     assert (named.target, named.adapters) == (str(model), ())
     assert named.roles == {"": (), "answer": (a,), "revise": (b,)}
+
+
+async def test_the_adapter_that_criticises_says_how_certain_it_must_be(tmp_path: Path) -> None:
+    model, size = tiny_model(tmp_path / "m.gguf"), (32, 32)
+    answers = lora(tmp_path / "a.gguf", size=size, more={"redraft.certain": 0.25})
+    critic = lora(tmp_path / "c.gguf", size=size, more={"redraft.certain": 0.5})
+    for ref, certain in (
+        (f"{model}", 0.0),
+        (f"{model}+{critic}", 0.5),
+        (f"{model}+{answers}@answer+{critic}@revise", 0.5),
+    ):
+        async with aclosing(await load_engine(ref, engine="llamacpp", threads=1)) as engine:
+            assert engine.info.certain == certain
 
 
 def test_an_adapter_of_a_role_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import log
 
 from redraft.chain import Chain, CheckResult, Prompt
 from redraft.engines.base import Delta, EngineInfo
@@ -38,6 +39,7 @@ class Stream:
     chunk: int = 5
     seconds: float = 0.0
     cached: int = 0
+    doubted: str = ""  # characters that the model finds half as likely as not
 
 
 @dataclass
@@ -94,7 +96,8 @@ def deltas(stream: Stream, op: Continue | Ask) -> Iterator[Delta]:
         text, stop_text, finish = text[: op.max_tokens], None, "max_tokens"
     for start in range(0, len(text), stream.chunk):
         piece = text[start : start + stream.chunk]
-        yield Delta(text=piece, tokens=tuple(map(ord, piece)))
+        logprobs = tuple(log(0.5) if each in stream.doubted else 0.0 for each in piece)
+        yield Delta(text=piece, tokens=tuple(map(ord, piece)), logprobs=logprobs)
     extra = tuple(map(ord, stop_text or ""))
     length = len(op.prompt) if isinstance(op, Continue) else sum(len(m["content"]) for m in op.messages)
     yield Delta(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from redraft.chain import Prompt
@@ -35,6 +37,32 @@ def test_autonomous_chain_is_one_request_and_ends_accepted() -> None:
     assert played.steps_done == [0, 1]
     assert played.shown("answer", 1) == "Second."
     assert played.shown("feedback", 0) == "Too short. Revision is needed."
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+@pytest.mark.parametrize(
+    ("certain", "doubted", "answers", "verdicts", "stop"),
+    [
+        (0.6, "h", ["First."], ["unknown"], "ended"),  # "Too short"
+        (0.4, "h", ["First.", "Second."], ["revise", "accept"], "accepted"),
+        (0.6, "F", ["First.", "Second."], ["revise", "accept"], "accepted"),  # the answer, or a heading
+        (0.6, "G", ["First.", "Second."], ["revise", "unknown"], "ended"),  # "Good"
+    ],
+)
+def test_a_verdict_that_the_model_is_not_certain_of_is_unknown(
+    certain: float, doubted: str, answers: list[str], verdicts: list[str], stop: str, chunk: int
+) -> None:
+    info = replace(NATIVE, certain=certain)
+    chain = play(plan(mode="native", info=info), [Stream(CHAIN, doubted=doubted, chunk=chunk)]).chain
+    assert [step.answer for step in chain.steps] == answers
+    assert [step.verdict for step in chain.steps] == verdicts
+    assert (chain.stop, chain.answer) == (stop, answers[-1])
+
+
+def test_an_enforced_revision_needs_no_certainty() -> None:
+    made = plan(mode="native", info=replace(NATIVE, certain=0.6), min_revisions=1)
+    chain = play(made, [Stream(CHAIN, doubted="h", chunk=1)]).chain
+    assert [step.answer for step in chain.steps] == ["First.", "Second."]
 
 
 def test_usage_is_booked_on_the_step_that_it_went_into() -> None:

@@ -26,7 +26,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
@@ -452,6 +452,7 @@ async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engi
         gpu=machine.device in ("cuda", "mps"),
         speculate=machine.speculate,
     )
+    engine.trust(_certain(named.roles.get("revise", named.adapters)))
     return _finished(engine, opening)
 
 
@@ -475,6 +476,7 @@ async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engi
             parallel=opening.parallel,
             speculate=machine.speculate,
         )
+        engine.trust(_certain(adapters))
         return _finished(engine, opening)
 
     return await _by_role(start, named)
@@ -500,6 +502,7 @@ async def _folder(named: ModelReference, opening: Opening) -> Engine:
             device=machine.device,
             load_8bit=bool(machine.load_8bit),
         )
+        engine.trust(_certain(adapters))
         return _finished(engine, opening)
 
     return await _by_role(start, named)
@@ -508,7 +511,22 @@ async def _folder(named: ModelReference, opening: Opening) -> Engine:
 async def _by_role(start: Callable[[tuple[Path, ...]], Awaitable[Engine]], named: ModelReference) -> Engine:
     if not named.roles:
         return await start(named.adapters)
-    return await RoleEngine.start({role: partial(start, bound) for role, bound in named.roles.items()})
+    opens = {role: partial(start, bound) for role, bound in named.roles.items()}
+    return await RoleEngine.start(opens, _certain(named.roles["revise"]))
+
+
+def _certain(adapters: Iterable[Path]) -> float:
+    """Return how certain the criticism of a model with these adapters must be to count."""
+    from redraft.weights.checkpoint import read_json
+    from redraft.weights.gguf.reader import read_header
+
+    def said(adapter: Path) -> Any:
+        if adapter.is_file():
+            return read_header(adapter).metadata.get("redraft.certain")
+        return read_json(adapter / _ADAPTER).get("redraft_certain")
+
+    shares = (said(each) for each in adapters)
+    return max((each for each in shares if isinstance(each, float) and 0 < each <= 1), default=0.0)
 
 
 def _finished(engine: Local, opening: Opening) -> Local:

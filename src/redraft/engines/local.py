@@ -78,6 +78,10 @@ class LocalEngine(Engine):
         """Set what the tokens of this model cost."""
         self._info = replace(self._info, price=price)
 
+    def trust(self, certain: float) -> None:
+        """Set how certain its criticism must be to count."""
+        self._info = replace(self._info, certain=certain)
+
     def converse(self, template: ConversationTemplate) -> None:
         """Render messages in this format from now on, and not with the model's own template."""
         self._template = template

@@ -45,20 +45,24 @@ def references_by_role(ref: str) -> dict[EngineRole, str]:
 class RoleEngine(Engine):
     """One engine for each role, opened when it is first asked. Create it with `start`."""
 
-    def __init__(self, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]], base: Engine) -> None:
-        self._opens, self._base = opens, base
+    def __init__(
+        self, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]], base: Engine, certain: float = 0.0
+    ) -> None:
+        self._opens, self._base, self._certain = opens, base, certain
         self._engines: dict[EngineRole, Engine] = {"": base}
         self._opening = asyncio.Lock()
 
     @classmethod
-    async def start(cls, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]]) -> RoleEngine:
-        """Open the engine that answers messages."""
-        return cls(opens, await opens[""]())
+    async def start(
+        cls, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]], certain: float = 0.0
+    ) -> RoleEngine:
+        """Open the engine that answers messages. `certain`: as in `EngineInfo`, of the one that revises."""
+        return cls(opens, await opens[""](), certain)
 
     @property
     def info(self) -> EngineInfo:
         """That of the engine that answers messages, for a model that writes chains."""
-        return replace(self._base.info, native=True, roles=True, embeds=False)
+        return replace(self._base.info, native=True, roles=True, embeds=False, certain=self._certain)
 
     @property
     def health(self) -> Health:

@@ -197,11 +197,15 @@ class Stream:
         unsure = kind == "answer" and self.unsure(index - 1)
         return in_text(self.state, kind, index, self.steps(), self.results, unsure=unsure)
 
+    def weigh(self, delta: Delta) -> None:
+        """Note how likely the model finds its feedback. A delta may belong to two sections."""
+        if self.parser.kind == "feedback" and delta.logprobs:
+            self.least[self.index] = min(self.least.get(self.index, 0.0), *delta.logprobs)
+
     def take(self, delta: Delta) -> None:
         """Append a generated delta."""
         self.written.add(delta)
-        if self.parser.kind == "feedback" and delta.logprobs:
-            self.least[self.index] = min(self.least.get(self.index, 0.0), *delta.logprobs)
+        self.weigh(delta)
         if delta.unsteered:
             self.steered.discard(self.index)
 
@@ -225,10 +229,14 @@ class Stream:
     def keep(self, finish: Finish) -> None:
         """Put the steps so far into the state; the last one ended with `finish`.
 
-        If the text was cut before the last step has any of its own, that step is left out.
+        If the text was cut before the last step has any of its own, that step is left out. So is one after
+        feedback that the model is not certain of, which came in the same delta.
         """
         steps = self.steps()
-        if len(steps) > 1 and not steps[-1].answer and steps[-1].feedback is None and finish != "stop":
+        cut = not steps[-1].answer and steps[-1].feedback is None and finish != "stop"
+        if len(steps) > 1 and (
+            cut or (self.unsure(len(steps) - 2) and not self.state.forced(len(steps) - 2))
+        ):
             steps.pop()
             finish = "stop"
         for number, step in enumerate(steps):
@@ -286,8 +294,9 @@ class Stream:
     def _feedback(self, number: int, step: Step) -> Feedback | None:
         results = self.results.get(number, ())
         if not results:
-            unsure = step.feedback and self.unsure(number)
-            return step.feedback.model_copy(update={"verdict": "unknown"}) if unsure else step.feedback
+            if step.feedback is None or not self.unsure(number):
+                return step.feedback
+            return step.feedback.model_copy(update={"verdict": "unknown"})
         text, good = step.criticism, all_passed(results)
         verdict = step.feedback.verdict if step.feedback else "accept" if good else "revise"
         return Feedback(text=text, verdict=verdict, by="both" if good and text else "checks", checks=results)
@@ -395,6 +404,7 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
             if delta.finish:
                 return delta
             if stream.place != place or stream.parser.malformed:
+                stream.weigh(delta)
                 place = stream.place
                 if stream.parser.malformed:
                     return "malformed"

@@ -7,6 +7,7 @@ was made: the same call goes on where it stopped.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -14,15 +15,19 @@ from pathlib import Path
 
 from redraft.chain import Chain, read_jsonl
 from redraft.collect.read.inputs import licensed_records
+from redraft.engines.hf.folders import folder_for
 from redraft.engines.load import model_of
 from redraft.files import locked
 from redraft.formats import Objective
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.signals import EndedBySignal
-from redraft.selfrevision import lessons
+from redraft.selfrevision import certainty, lessons
 from redraft.selfrevision.tasks.task import Task
-from redraft.selfrevision.trial import Asking, Trial
+from redraft.selfrevision.trial import LONGEST_CHAIN, REVISIONS, Asking, Trial
 from redraft.train.api import train_sft
+from redraft.weights.gguf.reader import read_header
+from redraft.weights.lora.to_gguf import lora_gguf
+from redraft.weights.output import Run
 
 LONGEST_EVERYDAY = 320
 """Tokens of an answer to an everyday prompt."""
@@ -140,6 +145,7 @@ class Road:
         files.answer("asked.jsonl", "drafted.jsonl", self.answering, temperature=DRAFTING)
         files.write("chains.jsonl", self._chains())
         self._train("critic", "chains.jsonl", self.scale.chain_steps, "revision")
+        self._calibrate()
 
     def _exercises(self, part: str, count: int) -> Iterator[Chain]:
         apart = {lessons.key(chain) for chain in self.trial.held_out()}
@@ -174,6 +180,25 @@ class Road:
             )
             yield from lessons.chains_on(task, own)
         yield from map(lessons.unchecked, self._everyday())
+
+    def _calibrate(self) -> None:
+        """Note in the critic how certain it must be, by what it does to exercises of their own."""
+        critic, gguf = self.path("critic"), self.path("critic.gguf")
+        if "redraft.certain" in read_header(gguf).metadata:
+            return
+        files, base = self.files, folder_for(self.model)
+        files.write("calibration.jsonl", self._exercises("calibration", certainty.EXERCISES))
+        files.answer(
+            "calibration.jsonl",
+            "calibrated.jsonl",
+            self.revising,
+            most=LONGEST_CHAIN,
+            max_revisions=REVISIONS,
+        )
+        chains = list(read_jsonl(self.path("calibrated.jsonl")))
+        found = certainty.revised(self.tasks, chains, f"{base}+{critic}")
+        certainty.note(critic, certainty.threshold(found, Counter(chain.meta["task"] for chain in chains)))
+        lora_gguf(critic, gguf, Run(force=True, command="redraft train self"), base=Path(base), f16=True)
 
     def _train(self, name: str, data: str, steps: int, objective: Objective) -> None:
         if not self.path(f"{name}.gguf").exists():

@@ -153,7 +153,9 @@ def spoken(model: Any, prompt: tuple[int, ...]) -> tuple[int, ...]:
 
 def test_the_file_says_what_it_is(base: Path, plain: Path, tmp_path: Path) -> None:
     settings = json.loads((plain / "adapter_config.json").read_text())
-    (plain / "adapter_config.json").write_text(json.dumps(settings | {"redraft_format": "selfee-1"}))
+    (plain / "adapter_config.json").write_text(
+        json.dumps(settings | {"redraft_format": "selfee-1", "redraft_certain": 0.5})
+    )
     told: list[int] = []
     lora_gguf(plain, tmp_path / "a.gguf", Run(command="redraft weights lora-gguf", progress=told.append))
     export_gguf(base, tmp_path / "base.gguf")
@@ -165,6 +167,7 @@ def test_the_file_says_what_it_is(base: Path, plain: Path, tmp_path: Path) -> No
         "adapter.type": "lora",
         "adapter.lora.alpha": 6.0,
         "redraft.format": "selfee-1",
+        "redraft.certain": 0.5,
         "redraft.base": str(base),
     }
     assert sum(told) == sum(each.size or 0 for each in header.tensors.values())

@@ -117,6 +117,12 @@ class LoraAdapter:
         value = self.config.get("redraft_format")
         return value if isinstance(value, str) else None
 
+    @property
+    def certain(self) -> float | None:
+        """How certain its criticism must be to count (`redraft_certain`), or None."""
+        value = self.config.get("redraft_certain")
+        return value if isinstance(value, float) and 0 <= value <= 1 else None
+
 
 def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
     """Read and check an adapter's settings and headers."""

@@ -96,6 +96,8 @@ def lora_gguf(
         "redraft.format": lora.format or "",
         "redraft.base": str(lora.config.get("base_model_name_or_path") or ""),
     }
+    if lora.certain is not None:
+        keys["redraft.certain"] = lora.certain
     kind, dtype = (Kind.F16, torch.float16) if f16 else (Kind.F32, torch.float32)
     tensors = ((half.name, half.shape, kind) for half in halves)
     head = header_bytes(model.family.gguf, keys, tensors)
