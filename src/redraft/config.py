@@ -224,7 +224,7 @@ def _server(path: Path, url: Any, name: str) -> str:
 def _price(path: Path, price: Any, name: str) -> Mapping[str, float]:
     where = f'prices."{name}"'
     table = _table(path, price, where, _PRICES)
-    if not ("#" in name or "/" in name or name == "default" or name.endswith(".gguf")):
+    if not ("#" in name or "/" in name or name in ("default", "default-base") or name.endswith(".gguf")):
         raise _fault(path, f"{where} names no model.", f'[prices."{name}#model"]')
     for part, value in table.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= float_info.max:

@@ -1,6 +1,8 @@
 """Model references: a short text that names a model.
 
-    default                     the small model that redraft fetches by itself
+    default                     the small model that redraft fetches by itself, with the adapters that let it
+                                check and revise its answers (`engines.default`)
+    default-base                the same without them
     small, medium, large        models of the hub that are recommended (`engines.recommended`)
     path/model.gguf             a file for llama.cpp or OpenVINO
     path/folder                 a model of transformers: config.json, weights, tokenizer
@@ -63,7 +65,9 @@ _BESIDE = "; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
 Local = TypeVar("Local", bound="LocalEngine")
 
 _ADAPTER = "adapter_config.json"
-_NAMES = ("default", *BY_NAME)  # names of one model each
+DEFAULTS = ("default", "default-base")
+"""Names of the default model. To train, to merge and to add adapters to, both are the bare one."""
+_NAMES = (*DEFAULTS, *BY_NAME)  # names of one model each
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
 
 
@@ -212,15 +216,20 @@ def parse_reference(ref: str) -> ModelReference:
         if folder := _folder_with_adapters(text):
             return folder
         # A plus sign inside a path does not count.
-        base, *rest = re.split(r"(?<=\.gguf)\+|(?<=^default)\+|\+(?=[^+]*\.gguf)", text)
+        base, *rest = re.split(r"(?<=\.gguf)\+|(?<=^default)\+|(?<=^default-base)\+|\+(?=[^+]*\.gguf)", text)
         for name in rest:
             if not name.endswith(".gguf"):
                 raise UsageError(f"the adapter {name!r} is not a .gguf file.", hint=_as_gguf(name, base))
         adapters = tuple(map(_path, rest))
-        return ModelReference("default", adapters=adapters) if base == "default" else _local(base, adapters)
+        return _default(base, adapters) if base in DEFAULTS else _local(base, adapters)
     except OSError as error:
         message = f"the model reference {ref!r:.80} cannot be looked up: {error.strerror}."
         raise UsageError(message, hint=f"The forms: {forms()}") from None
+
+
+def _default(name: str, adapters: tuple[Path, ...]) -> ModelReference:
+    bare = name == "default-base" or adapters
+    return ModelReference("default", adapters=adapters, roles={} if bare else default_model.ADAPTERS)
 
 
 def _path(text: str) -> Path:
@@ -645,7 +654,7 @@ def _no_model(path: Path) -> UsageError:
         )
     if (path / _ADAPTER).exists():
         base = trained_on(path)
-        if base == "default" or base.lower().endswith(".gguf"):
+        if base in DEFAULTS or base.lower().endswith(".gguf"):
             hint = _as_gguf(str(path), base)
         else:
             hint = f"--model {base if base and _path(base).is_dir() else 'path/folder'}+{path}"

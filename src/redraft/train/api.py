@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 
 from redraft.counting import counted
 from redraft.engines.hf.folders import folder_for
+from redraft.engines.load import DEFAULTS
 from redraft.errors import MissingExtra, UsageError
 from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile
@@ -335,7 +336,7 @@ def what_follows(verb: TrainVerb, own: Any, base: str, output: str) -> str:
         return f"Try it: redraft ask … --mode best-of --check {form}"
     if not own.lora:
         return _try(gguf or output)
-    if named == "default" or named.lower().endswith(".gguf"):
+    if named in DEFAULTS or named.lower().endswith(".gguf"):
         if gguf:
             return _try(f"{named}+{gguf}")
         words = shlex.join(["--base", named, "-o", "adapter.gguf"])

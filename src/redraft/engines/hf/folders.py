@@ -30,7 +30,7 @@ def folder_for(ref: str, *, command: str = "") -> str:
 
 
 def _folder_for(ref: str, cache: Path, command: str) -> str:
-    from redraft.engines.load import local_file, parse_reference
+    from redraft.engines.load import DEFAULTS, local_file, parse_reference
 
     base, _, last = ref.rpartition("+")
     if base and not Path(ref).expanduser().exists():  # or the plus belongs to the name of a folder
@@ -43,7 +43,7 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
                 hint=f"Name the folder that the adapter was trained into: --model_name_or_path {base}+FOLDER",
             )
         return str(_merged(Path(_folder_for(base, cache, command)).expanduser(), adapter, cache, command))
-    file = str(local_file(parse_reference(ref))) if ref == "default" else ref
+    file = str(local_file(parse_reference(ref))) if ref in DEFAULTS else ref
     if file.lower().endswith(".gguf"):
         return str(_converted(Path(file).expanduser(), cache, command))
     return file

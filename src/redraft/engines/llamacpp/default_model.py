@@ -18,10 +18,12 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
+from redraft.engines.base import EngineRole
 from redraft.errors import NEWER, ModelError, OutputError
 from redraft.files import locked, replace_file, sync, sync_folder
 from redraft.hub import fetching
@@ -56,6 +58,14 @@ DEFAULT = PackagedModel(
     licence="Apache-2.0",
 )
 """The default model. Names and checksums are from reference/engines_serving.md."""
+
+_FOLDER = Path(__file__).parents[1] / "default"
+ADAPTERS: Mapping[EngineRole, tuple[Path, ...]] = {
+    "": (),
+    "answer": (_FOLDER / "answers.gguf",),
+    "revise": (_FOLDER / "critic.gguf",),
+}
+"""Its adapters by role. The README beside them is their card."""
 
 _GET = "redraft model get default"
 _WORK, _PACKAGE = ".fetch-", "package"

@@ -17,6 +17,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from redraft.engines.load import DEFAULTS
 from redraft.errors import OutputError, UsageError
 from redraft.files import lock, sync, sync_folder
 from redraft.formats.read.files import stem_of
@@ -58,7 +59,7 @@ def _parts(ref: str) -> Iterator[Path]:
     while "+" in ref and not Path(ref).expanduser().exists():
         ref, _, last = ref.rpartition("+")
         yield Path(last)
-    if ref != "default":
+    if ref not in DEFAULTS:
         yield Path(ref)
 
 
