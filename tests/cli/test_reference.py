@@ -71,7 +71,7 @@ def test_the_pages_have_every_command(pages: dict[Path, str]) -> None:
         "vote",
         "report",
         "diagnose",
-        *("arbiter", "arbiter run", "arbiter verify"),
+        *("arbiter", "arbiter compare", "arbiter verify"),
         "run",
         "merge",
         "doctor",

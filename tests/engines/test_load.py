@@ -21,6 +21,7 @@ import redraft
 from redraft.config import Config, KeyEntry
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.journaled import identity_of
+from redraft.engines.llamacpp.default_model import ADAPTERS
 from redraft.engines.load import (
     ModelReference,
     forms,
@@ -47,7 +48,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("ref", "parsed"),
     [
-        ("default", ModelReference("default")),
+        ("default", ModelReference("default", roles=ADAPTERS)),
+        ("default-base", ModelReference("default")),
         ("default+a/b.gguf", ModelReference("default", adapters=(Path("a/b.gguf"),))),
         ("m.gguf", ModelReference("gguf", "m.gguf")),
         ("a/m.gguf", ModelReference("gguf", "a/m.gguf")),

@@ -48,7 +48,7 @@ class MatrixFlags:
     limit_seconds: LimitSeconds = None
 
 
-def run(flags: Given, folder: Folder, run_code: RunCode = False, *, making: MatrixFlags) -> None:
+def compare(flags: Given, folder: Folder, run_code: RunCode = False, *, making: MatrixFlags) -> None:
     """Compare models, tasks and ways at equal tokens.
 
     Each model answers each task in each way, in several rounds. Resumable, and paired by prompt.
@@ -115,12 +115,12 @@ def _split(texts: list[str]) -> list[str]:
 
 
 class _Group(TyperGroup):
-    """`redraft arbiter DIR` is `redraft arbiter run DIR`."""
+    """`redraft arbiter DIR` is `redraft arbiter compare DIR`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments. What is no command begins those of `run`."""
+        """Parse the arguments. What is no command begins those of `compare`."""
         if args and args[0] not in (*self.commands, "--help", "-h"):
-            args = ["run", *args]
+            args = ["compare", *args]
         return super().parse_args(ctx, args)
 
 
@@ -131,5 +131,5 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("run", cls=Verb)(takes(run, FLAGS))
+app.command("compare", cls=Verb)(takes(compare, FLAGS))
 app.command("verify", cls=Verb)(verify)

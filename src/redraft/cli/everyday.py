@@ -17,6 +17,7 @@ _EVERYDAY = {
     "eval": f"out parallel limit run_code as_json mode guided {_MODEL}",
     "judge": "out parallel questions retry_failed recipe way gold model temperature seed limit_usd price",
     "diagnose": "task records score run_code html as_json run out seeds limit model check max_revisions",
+    "compare": "models tasks ways seeds samples limit parallel quiet run_code max_revisions temperature",
     "chains": f"out parallel limit estimate recipe gold first verify {_MODEL}",
     "instructions": "out parallel estimate recipe way count seeds language topic model temperature seed",
     "sft": f"{_TRAINING} format eval_data_path num_train_epochs gguf",
