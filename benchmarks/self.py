@@ -13,9 +13,9 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,7 +28,6 @@ from redraft.selfrevision import measure
 from redraft.selfrevision.measure import Outcome, Votes
 from redraft.selfrevision.road import Road, Scale
 from redraft.selfrevision.tasks import TASKS
-from redraft.selfrevision.tasks.task import Task
 from redraft.selfrevision.trial import Asking, Trial
 from redraft.verify.base import run_checks
 from report import RESULTS, circumstances, put
@@ -37,6 +36,7 @@ from steer import checks_in
 SCRIPT = "benchmarks/self.py"
 QUICK = Scale(answers=60, drafts=60, held_out=4, answer_steps=2, chain_steps=2)
 SEEDS = (1, 2, 3)
+BARE = "default-base"
 WARM = 0.7
 """Temperature of the tests with seeds: redraft's default."""
 STREAMS = 32
@@ -66,12 +66,18 @@ class Run:
         return Road(self.work / "road", list(TASKS.values()), scale=self.scale, parallel=STREAMS)
 
     def trial(self, name: str, seed: int, **other: Any) -> Trial:
-        """Test the model in a folder of its own."""
+        """Return a test of the model in a folder of its own."""
         folder = self.work / name
         folder.mkdir(exist_ok=True)
-        found = replace(self.road.trial, files=Asking(folder, seed, STREAMS), **other)
-        found.run()
-        return found
+        return replace(self.road.trial, files=Asking(folder, seed, STREAMS), **other)
+
+    def seeded(self) -> Iterator[Trial]:
+        """Do and yield a test for each seed, all of them together on every exercise once."""
+        for place, seed in enumerate(SEEDS):
+            found = self.trial(f"seed-{seed}", seed, temperature=WARM)
+            found.files.write("held-out.jsonl", found.held_out()[place :: len(SEEDS)])
+            found.run()
+            yield found
 
     def ifeval(self, name: str, model: str, seed: int, **options: Any) -> list[bool]:
         """Return whether the answer to each prompt of IFEval passes its checks, which nobody told."""
@@ -81,47 +87,43 @@ class Run:
         )
         files.write("ifeval.jsonl", prompts)
         files.answer("ifeval.jsonl", f"{name}-{seed}.jsonl", model, most=LONGEST, **options)
-        answers = {chain.id: chain for chain in read_jsonl(files.path(f"{name}-{seed}.jsonl"))}
+        answers = {each.id: each for each in read_jsonl(files.path(f"{name}-{seed}.jsonl"))}
         return asyncio.run(_passing([(answers.get(f"{n:03}"), each) for n, each in enumerate(asked)]))
 
 
 async def _passing(pairs: Sequence[tuple[Chain | None, Any]]) -> list[bool]:
-    async def one(chain: Chain | None, record: Any) -> bool:
-        if chain is None or not chain.steps:
+    async def one(answered: Chain | None, record: Any) -> bool:
+        if answered is None or not answered.steps:
             return False
-        return all(each.passed for each in await run_checks(checks_in(record), chain.answer, chain.prompt))
+        checks = await run_checks(checks_in(record), answered.answer, answered.prompt)
+        return all(each.passed for each in checks)
 
     return [await one(*pair) for pair in pairs]
 
 
 def several(trials: Sequence[Trial]) -> list[tuple[str, Outcome, Votes]]:
     """Return what tests of the same tasks came to together."""
-    by_task: dict[Task, list[tuple[Outcome, Votes]]] = {}
-    for trial in trials:
-        for task, outcome, votes in trial.found():
-            by_task.setdefault(task, []).append((outcome, votes))
-    return [(task.name, *_joined(found)) for task, found in by_task.items()]
+    outcomes = zip(*(trial.outcomes() for trial in trials), strict=True)
+    votes = zip(*(trial.votes() for trial in trials), strict=True)
+    return [
+        (of_task[0][0], _all_outcomes([each for _, each in of_task]), _all_votes(of_votes))
+        for of_task, of_votes in zip(outcomes, votes, strict=True)
+    ]
 
 
-def _joined(found: Sequence[tuple[Outcome, Votes]]) -> tuple[Outcome, Votes]:
-    def all_of(field: Callable[[Any], Sequence[Any]], of: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(value for each in of for value in field(each))
-
-    outcomes, votes = zip(*found, strict=True)
-    return (
-        Outcome(
-            all_of(lambda each: each.first, outcomes),
-            all_of(lambda each: each.final, outcomes),
-            all_of(lambda each: each.judged, outcomes),
-            sum(each.unknown for each in outcomes),
-            all_of(lambda each: each.tokens, outcomes),
-        ),
-        Votes(
-            votes[0].samples,
-            all_of(lambda each: each.right, votes),
-            all_of(lambda each: each.tokens, votes),
-        ),
+def _all_outcomes(found: Sequence[Outcome]) -> Outcome:
+    return Outcome(
+        tuple(chain.from_iterable(each.first for each in found)),
+        tuple(chain.from_iterable(each.final for each in found)),
+        tuple(chain.from_iterable(each.judged for each in found)),
+        sum(each.unknown for each in found),
+        tuple(chain.from_iterable(each.tokens for each in found)),
     )
+
+
+def _all_votes(found: Sequence[Votes]) -> Votes:
+    right = tuple(chain.from_iterable(each.right for each in found))
+    return Votes(found[0].samples, right, tuple(chain.from_iterable(each.tokens for each in found)))
 
 
 def reached(found: Sequence[tuple[str, Outcome, Votes]]) -> str:
@@ -150,10 +152,11 @@ def minutes(road: Road) -> Iterator[str]:
 def part(run: Run, spent: float) -> str:
     """Return this script's part of RESULTS.md."""
     road = run.road
-    warm = several([run.trial(f"seed-{seed}", seed, temperature=WARM) for seed in SEEDS])
-    known = several([run.trial("trained", 1, trained_wordings=True)])
-    bare = [run.ifeval("bare", "default", seed, mode="prompted") for seed in SEEDS]
+    bare = [run.ifeval("bare", BARE, seed, mode="prompted") for seed in SEEDS]
     own = [run.ifeval("own", road.revising, seed, max_revisions=1) for seed in SEEDS]
+    warm = several(list(run.seeded()))
+    known = run.trial("trained", 1, trained_wordings=True, count=run.scale.held_out // len(SEEDS))
+    known.revise()
     means = [[100 * fmean(each) for each in zip(*found, strict=True)] for found in (bare, own)]
     ifeval = stats.difference(*means)
     return "\n\n".join(
@@ -162,9 +165,10 @@ def part(run: Run, spent: float) -> str:
             "\n".join(f"- {each}" for each in circumstances(f"python {SCRIPT} --work DIR", spent)),
             HOW.format(count=run.scale.held_out, warm=WARM),
             f"Minutes: {', '.join(minutes(road))}.",
-            f"### Three seeds\n\n{reached(warm)}\n\n{measure.report(warm)}",
+            f"### Three seeds\n\n{reached(warm)}\n\n{measure.changes(each[:2] for each in warm)}",
+            measure.votes(warm),
             f"### Greedy\n\n{road.trial.report()}",
-            f"### Greedy, in the words of training\n\n{measure.report(known)}",
+            f"### Greedy, in the words of training\n\n{measure.changes(known.outcomes())}",
             f"### IFEval\n\n{run.prompts} prompts, three seeds, no checks told.",
             f"Passing answers: the bare model {fmean(means[0]):.1f} %, this one {fmean(means[1]):.1f} %.",
             f"This one has {measure.shown(ifeval)} points more.\n",
@@ -175,10 +179,10 @@ def part(run: Run, spent: float) -> str:
 HOW = (
     "The model is made by `redraft train self` on two cores, with the default scale. Each task has {count} "
     "held-out exercises, with other values than those of training, in five wordings that nothing was trained "
-    "on. Chains with three seeds have temperature {warm}. Verdicts are on answer 0, as balanced accuracy: "
-    "accepting everything is 50 %. The control is the adapter that answers, so answer 0 is its own; it "
-    "answers as often as takes at least the tokens of the chains, and its most frequent answer is the vote. "
-    "Intervals are 95 %, paired by prompt."
+    "on. With three seeds, each for a third of the exercises, chains have temperature {warm}. Verdicts are "
+    "on answer 0, as balanced accuracy: accepting everything is 50 %. The control is the adapter that "
+    "answers, so answer 0 is its own; it answers as often as takes at least the tokens of the chains, and "
+    "its most frequent answer is the vote. Intervals are 95 %, paired by prompt."
 )
 
 

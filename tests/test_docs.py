@@ -57,7 +57,7 @@ SHARED = "<!-- shared -->"
 SANDBOX = "<!-- sandbox -->"
 MODEL = ("<!-- model -->", "<!-- model: exact -->")
 # Pages that train models, convert weights, work on real data or load several engines, for a minute each.
-LONG = [f"docs/{name}.md" for name in ("train", "weights", "data", "engines", "rlhf")]
+LONG = [f"docs/{name}.md" for name in ("train", "weights", "data", "engines", "rlhf", "arbiter")]
 LONG += [f"docs/start/{name}.md" for name in ("terminal", "browser", "python", "evaluate")]
 # Commands that import torch.
 WITH_TORCH = ("redraft train ", "redraft weights ")

@@ -94,6 +94,7 @@ def test_the_task_scores_a_model(python: Path, tmp_path: Path) -> None:
     assert first["prompt"]["instruction"] == "What is the capital of Italy? Answer with its name alone."
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_page_pass(python: Path, package: Path) -> None:
     done = typed(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=package)
     assert done.returncode == 0, done.stdout

@@ -181,6 +181,7 @@ def test_programs_run_only_with_leave_and_one_that_prints_passed_is_wrong(a_sand
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_the_default_model_on_gsm8k(shared_data: Path, default_model: Path) -> None:
     file = shared_data / "gsm8k" / "test.jsonl"
     words = ["eval", "gsm8k", str(file), "-o", "out.jsonl", "-m", str(default_model), "--limit", "1"]

@@ -182,7 +182,7 @@ def test_a_request_that_hangs_is_asked_again_while_others_are_served(
     assert lines() == 8
 
 
-@pytest.mark.parametrize(("patience", "calls"), [("0", 1), ("8", 3)])
+@pytest.mark.parametrize(("patience", "calls"), [("0", 1), pytest.param("8", 3, marks=pytest.mark.slow)])
 def test_a_request_that_hangs_each_time_fails_alone(
     patience: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

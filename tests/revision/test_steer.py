@@ -24,6 +24,7 @@ def test_the_first_answer_passes() -> None:
     assert chain.steps[0].finish == "stop"
 
 
+@pytest.mark.slow
 def test_without_steering_it_does_not() -> None:
     chain = note(steer=False)
     assert not chain.passed

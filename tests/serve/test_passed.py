@@ -91,6 +91,7 @@ def test_neutral_values_are_no_demand(server: Server) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_llamacpp_takes_those_of_sampling(default_model: Path) -> None:
     def said(**extra: Any) -> str:
         options: Any = {"max_revisions": 0, "max_tokens": 12, "seed": 1, "temperature": 5}

@@ -183,7 +183,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def report(found: Sequence[tuple[str, Outcome, Votes]]) -> str:
-    """Return both tables: what revising came to, and beside it a vote of single answers."""
-    first = table(HEAD, (row(name, outcome) for name, outcome, _ in found))
-    return f"{first}\n\n{table(VOTED, (voted_row(*each) for each in found))}"
+def changes(found: Iterable[tuple[str, Outcome]]) -> str:
+    """Return a table of what revising came to."""
+    return table(HEAD, (row(*each) for each in found))
+
+
+def votes(found: Iterable[tuple[str, Outcome, Votes]]) -> str:
+    """Return a table of chains beside votes of single answers."""
+    return table(VOTED, (voted_row(*each) for each in found))

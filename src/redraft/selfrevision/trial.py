@@ -102,6 +102,13 @@ class Trial:
 
     def run(self) -> None:
         """Answer and revise what is held out, and answer it as often as that takes in tokens."""
+        self.revise()
+        self.files.answer("held-out.jsonl", "answered.jsonl", self.answering)
+        self.files.write("ballots.jsonl", self._ballots())
+        self.files.answer("ballots.jsonl", "voted.jsonl", self.answering)
+
+    def revise(self) -> None:
+        """Answer and revise what is held out."""
         self.files.write("held-out.jsonl", self.held_out())
         self.files.answer(
             "held-out.jsonl",
@@ -111,19 +118,24 @@ class Trial:
             temperature=self.temperature,
             max_revisions=REVISIONS,
         )
-        self.files.answer("held-out.jsonl", "answered.jsonl", self.answering)
-        self.files.write("ballots.jsonl", self._ballots())
-        self.files.answer("ballots.jsonl", "voted.jsonl", self.answering)
 
-    def found(self) -> Iterator[tuple[Task, Outcome, Votes]]:
-        """Yield what the exercises of each task came to."""
-        revised, voted = self._by_task("revised"), self._by_task("voted")
+    def outcomes(self) -> Iterator[tuple[str, Outcome]]:
+        """Yield each task's name, and what revising its exercises came to."""
+        revised = self._by_task("revised")
         for task in self.tasks:
-            yield task, Outcome.of(task, revised[task.name]), Votes.of(task, voted[task.name])
+            yield task.name, Outcome.of(task, revised[task.name])
+
+    def votes(self) -> Iterator[Votes]:
+        """Yield what the single answers to each task's exercises came to."""
+        voted = self._by_task("voted")
+        for task in self.tasks:
+            yield Votes.of(task, voted[task.name])
 
     def report(self) -> str:
         """Return it as Markdown."""
-        return measure.report([(task.name, outcome, votes) for task, outcome, votes in self.found()])
+        outcomes = list(self.outcomes())
+        both = zip(outcomes, self.votes(), strict=True)
+        return f"{measure.changes(outcomes)}\n\n{measure.votes((*of, votes) for of, votes in both)}"
 
     def _ballots(self) -> Iterator[Chain]:
         revised, answered = self._by_task("revised"), self._by_task("answered")

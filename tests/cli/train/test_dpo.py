@@ -47,7 +47,7 @@ def test_from_pairs_to_an_answer(lora: str, result: str) -> None:
     record = json.loads(Path("out.run.json").read_text())
     assert (record["command"], record["config"]["beta"]) == ("train dpo", 0.1)
     assert record["config"]["learning_rate"] == (1e-5 if lora == "True" else 1e-6)
-    words = ["ask", "Add 3 and 3.", "--model", result, "--max-tokens", "4", "--max-revisions", "0"]
+    words = ["ask", "Add 3 and 3.", "--model", result, "--max-tokens", "32", "--max-revisions", "0"]
     asked = CliRunner().invoke(app, words, prog_name="redraft")
     assert asked.exit_code == 0, asked.output
 

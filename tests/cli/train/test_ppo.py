@@ -258,7 +258,10 @@ def hangs(answer):
 """
 
 
-@pytest.mark.parametrize("reward", ["python:judge_that_hangs.hangs", "http://127.0.0.1:9/judge"])
+@pytest.mark.parametrize(
+    "reward",
+    ["python:judge_that_hangs.hangs", pytest.param("http://127.0.0.1:9/judge", marks=pytest.mark.slow)],
+)
 def test_ctrl_c_does_not_wait_for_who_never_replies(
     model: Path, data: Path, tmp_path: Path, reward: str
 ) -> None:

@@ -64,11 +64,11 @@ class Recipe(BaseModel):
     steps: list[Step]
 
 
-@pytest.mark.parametrize("tokens", [100, 200])
+@pytest.mark.parametrize("tokens", [100, pytest.param(200, marks=pytest.mark.slow)])
 async def test_json_is_complete_before_its_tokens_end(engine: Engine, tokens: int) -> None:
     options: Any = {"max_tokens": tokens, "max_revisions": 0, "model": engine, "output": Recipe}
-    chains = [await redraft.arevise("Give a recipe for pancakes.", seed=seed, **options) for seed in range(4)]
-    assert [chain.stop for chain in chains] == ["passed"] * 4
+    chains = [await redraft.arevise("Give a recipe for pancakes.", seed=seed, **options) for seed in range(2)]
+    assert [chain.stop for chain in chains] == ["passed"] * 2
     assert not any("\n" in chain.answer for chain in chains)
 
 

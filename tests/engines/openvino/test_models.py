@@ -169,7 +169,7 @@ def test_a_damaged_tokenizer_is_made_again(tmp_path: Path, cache: Path) -> None:
     assert all(part.stat().st_size > 100 for part in parts)
 
 
-@pytest.mark.parametrize("quant", ["f16", "q4_1"])
+@pytest.mark.parametrize("quant", [pytest.param("f16", marks=pytest.mark.slow), "q4_1"])
 def test_a_disk_without_room(tmp_path: Path, cache: Path, quant: str) -> None:
     """No file grows over 4 kB. Without a copy, llama.cpp answers; without a tokenizer, OpenVINO does."""
     model = exported(tmp_path, "Llama", quant)

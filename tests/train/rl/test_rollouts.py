@@ -275,7 +275,9 @@ async def shifted(chains: Sequence[Chain]) -> list[float]:
     return [10 + each for each in await share_of_e(chains)]
 
 
-@pytest.mark.parametrize(("algorithm", "steps"), [("ppo", 80), ("rloo", 48), ("grpo", 48)])
+@pytest.mark.parametrize(
+    ("algorithm", "steps"), [pytest.param("ppo", 80, marks=pytest.mark.slow), ("rloo", 48), ("grpo", 48)]
+)
 def test_a_reward_is_learnt_also_where_it_is_shifted(tmp_path: Path, algorithm: str, steps: int) -> None:
     rewards = numbers(tmp_path, "reward", shifted, steps, algorithm=algorithm)
     assert mean(rewards[-3:]) > mean(rewards[:3]) + 0.15
@@ -292,6 +294,7 @@ def test_of_equal_rewards_nothing_is_learnt(tmp_path: Path, algorithm: str) -> N
     assert not any(numbers(tmp_path, "kl", constant, steps=24, algorithm=algorithm))
 
 
+@pytest.mark.slow
 def test_a_price_on_kl_keeps_the_policy_near_its_reference(tmp_path: Path) -> None:
     dear = numbers(tmp_path / "dear", "kl", init_kl_coef=1.0)
     assert dear[-1] < 0.7 * numbers(tmp_path / "free", "kl")[-1]

@@ -12,6 +12,8 @@ from tests.train.rl import two_processes
 from tests.train.rl.test_rollouts import curve, samples
 from tests.train.together import run_together
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
