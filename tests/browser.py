@@ -91,9 +91,17 @@ class Browser:
     def until(self, code: str) -> None:
         """Wait until JavaScript in the page gives something true."""
         deadline = time.monotonic() + _PATIENCE
-        while not self.js(f"!!({code})"):
+        while not self._holds(code):
             assert time.monotonic() < deadline, f"never true: {code}\n{self.js('document.body.innerText')}"
             time.sleep(0.02)
+
+    def _holds(self, code: str) -> bool:
+        try:
+            return bool(self.js(f"!!({code})"))
+        except AssertionError as error:
+            if "Inspected target navigated or closed" not in str(error):
+                raise
+            return False  # the page was left while the browser computed
 
     def press(self, key: str) -> None:
         """Press a key: a character, Escape, Enter or Tab."""
