@@ -45,11 +45,6 @@ def test_the_manual_page_is_current(reference: ModuleType) -> None:
     assert reference.MAN_PAGE.read_text("utf-8") == reference.man_page(), "run: make docs"
 
 
-def test_the_table_of_options_is_current(reference: ModuleType) -> None:
-    written = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    assert written == reference.python_page(), "the options of docs/python.md are others; run: make docs"
-
-
 def test_the_table_of_models_is_current(reference: ModuleType) -> None:
     written = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
     assert written == reference.engines_page(), "the models of docs/engines.md are others; run: make docs"
