@@ -3,12 +3,12 @@
     python benchmarks/peers.py                   # all of them; installs what is missing, one after the other
     python benchmarks/peers.py instructor dspy   # these alone; the others stay as they were found last
 
-Each peer has an environment of its own in ~/.cache/redraft/peers, and a script in `peers_tried` that does what
-each feature says with the peer's own functions. A server on this machine gives canned replies (`tried.py`).
+Each peer has an environment of its own in ~/.cache/redraft/peers, and a script in `peers_tried` that does
+what each feature says with the peer's own functions. A server here gives canned replies (`tried.py`).
 
 A cell is "yes" if that worked, and "partly" if it worked in part, as the note says. "no" means that it was
-tried and failed, or that there is no try and the peer's code does not have the words that the feature is
-looked for by. If it has them, and nobody wrote a try, the cell is "?".
+tried and failed, that we read the code and it is not there (`LACKS`), or that the code does not have the
+words that the feature is looked for by. "?" means that it, or its words, are there, and nobody tried it.
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ def tried(name: str, python: Path) -> dict[str, dict[str, str]]:
 def code_of(python: Path, module: str) -> str:
     """All of a package's own code, without its tests."""
     ask = f"import importlib.util as u; print(u.find_spec({module!r}).submodule_search_locations[0])"
-    folder = Path(subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip())
+    folder = Path(
+        subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    )
     files = [path for path in sorted(folder.rglob("*.py")) if "tests" not in path.parts]
     return "\n".join(path.read_text("utf-8", "replace") for path in files)
 
@@ -200,13 +202,14 @@ INTRODUCTION = """\
 
 <!-- Made by benchmarks/peers.py: run it to change this page. -->
 
-What redraft does, and what others do. Each has its own purpose, and is good at it; read a column, not a score. Nothing here is from a
-manual: a cell is what a script did with the package as it installs today ([how](../benchmarks/peers.py)), against a server on the same machine
-that gives canned replies. So the table says whether something can be done, not how well.
+What redraft does, and what others do. Each has its own purpose and is good at it: read a column, not a score.
+Nothing here is from a manual. A cell is what [a script](../benchmarks/peers.py) did with the package as it
+installs today, against a server on the same machine that gives canned replies. So the table says whether
+something can be done, not how well.
 
 - **yes**: a few lines with the package's own functions did it. **partly**: as its note says.
-- **no**: it was tried and did not work, or nothing in the package's code has to do with it.
-- **?**: its code has words for it, and we wrote no try. It may be a yes.
+- **no**: it was tried and did not work, or the package's code has nothing to do with it.
+- **?**: it is there, or its code has words for it, and we did not try it. It may be a yes.
 
 What is typed for the same task in some of them: [Coming from](coming_from.md).
 """

@@ -62,7 +62,9 @@ def _(server: Replies) -> str:
     module = dspy.Refine(module=dspy.Predict("question -> answer"), N=2, reward_fn=few, threshold=1.0)
     assert module(question="Describe rain.").answer == "Rain."
     assert "Say less." in server.last
-    return "Refine: a model reads the code of the check and the failed trial, and gives advice to the next trial"
+    return (
+        "Refine: a model reads the code of the check and the failed trial, and gives advice to the next trial"
+    )
 
 
 @tries("a new draft that is told what failed, without the draft")

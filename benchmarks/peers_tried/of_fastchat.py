@@ -72,7 +72,12 @@ def _(server: Replies) -> str:
 @tries("a judge compares two models, in both orders")
 @tries("published tasks, scored")
 def _(server: Replies) -> str:
-    assert (Path(find_spec("fastchat.llm_judge").origin or find_spec("fastchat.llm_judge").submodule_search_locations[0])).exists()  # noqa: E501
+    assert (
+        Path(
+            find_spec("fastchat.llm_judge").origin
+            or find_spec("fastchat.llm_judge").submodule_search_locations[0]
+        )
+    ).exists()
     return "MT-bench by GPT-4, with openai 0.28; not tried"
 
 

@@ -68,7 +68,9 @@ def _(server: Replies) -> None:
 def _(server: Replies) -> None:
     import base64
 
-    dot = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+    dot = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )
     lm = models.OpenAI("gpt-4o", api_key="none", base_url=server.url, echo=False)
     with user():
         lm += guidance.image(dot)

@@ -28,7 +28,9 @@ class Short(BaseModel):
 
 
 def client(server: Replies) -> instructor.Instructor:
-    return instructor.from_openai(OpenAI(base_url=server.url, api_key="none"), mode=instructor.Mode.JSON_SCHEMA)
+    return instructor.from_openai(
+        OpenAI(base_url=server.url, api_key="none"), mode=instructor.Mode.JSON_SCHEMA
+    )
 
 
 @tries("an object of a pydantic type")
@@ -77,7 +79,9 @@ def _(server: Replies) -> None:
 @tries("partial objects while they are written")
 def _(server: Replies) -> None:
     server.says(ADA)
-    parts = list(client(server).chat.completions.create_partial(model="m", response_model=Person, messages=SAID))
+    parts = list(
+        client(server).chat.completions.create_partial(model="m", response_model=Person, messages=SAID)
+    )
     assert parts[0].born is None
     assert parts[-1].born == 1815
 

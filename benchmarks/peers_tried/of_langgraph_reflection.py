@@ -62,7 +62,9 @@ def _(server: Replies) -> str:
     critic = model(server, "x")
 
     def reflect(state: MessagesState) -> dict[str, object]:
-        said = critic.invoke([*state["messages"], HumanMessage("Is it short? Answer yes, or what to change.")])
+        said = critic.invoke(
+            [*state["messages"], HumanMessage("Is it short? Answer yes, or what to change.")]
+        )
         return {} if said.content == "yes" else {"messages": [HumanMessage(said.content)]}
 
     assert revising(server, reflect, LONG, "Say less.", "Rain.", "yes")[-1].content == "Rain."

@@ -37,14 +37,18 @@ def _(server: Replies) -> str:
 @tries("best of several samples")
 def _(server: Replies) -> None:
     own = session(server, LONG, "Rain.")
-    found = own.instruct("Describe rain.", requirements=[few()], strategy=RejectionSamplingStrategy(loop_budget=3))
+    found = own.instruct(
+        "Describe rain.", requirements=[few()], strategy=RejectionSamplingStrategy(loop_budget=3)
+    )
     assert str(found) == "Rain."
 
 
 @tries("a new draft that is told what failed, without the draft")
 def _(server: Replies) -> None:
     own = session(server, LONG, "Rain.")
-    found = own.instruct("Describe rain.", requirements=[few()], strategy=RepairTemplateStrategy(loop_budget=3))
+    found = own.instruct(
+        "Describe rain.", requirements=[few()], strategy=RepairTemplateStrategy(loop_budget=3)
+    )
     assert str(found) == "Rain."
     assert "At most three words" in server.last
     assert LONG not in server.last
@@ -69,7 +73,9 @@ def _(server: Replies) -> str:
 @tries("a model judges an answer by a sentence")
 def _(server: Replies) -> None:
     own = session(server, "Go!", "no", "Please go.", "yes")
-    found = own.instruct("Say go.", requirements=[req("It is polite.")], strategy=RejectionSamplingStrategy(loop_budget=3))
+    found = own.instruct(
+        "Say go.", requirements=[req("It is polite.")], strategy=RejectionSamplingStrategy(loop_budget=3)
+    )
     assert len(server.requests) >= 2
     assert str(found) in ("Go!", "Please go.")
 
@@ -77,7 +83,12 @@ def _(server: Replies) -> None:
 @tries("every draft is kept, with what was said of it")
 def _(server: Replies) -> None:
     own = session(server, LONG, "Rain.")
-    found = own.instruct("Describe rain.", requirements=[few()], strategy=RejectionSamplingStrategy(loop_budget=3), return_sampling_results=True)  # noqa: E501
+    found = own.instruct(
+        "Describe rain.",
+        requirements=[few()],
+        strategy=RejectionSamplingStrategy(loop_budget=3),
+        return_sampling_results=True,
+    )
     assert len(found.sample_generations) == 2
     assert found.sample_validations
 

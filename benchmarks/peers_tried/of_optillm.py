@@ -80,7 +80,15 @@ def _(server: Replies) -> None:
 def _(server: Replies) -> str:
     server.says("Rain.")
     with proxy(server) as url:
-        post(url, "none-m", messages=[{"role": "user", "content": "A"}, {"role": "assistant", "content": "B"}, {"role": "user", "content": "C"}])  # noqa: E501
+        post(
+            url,
+            "none-m",
+            messages=[
+                {"role": "user", "content": "A"},
+                {"role": "assistant", "content": "B"},
+                {"role": "user", "content": "C"},
+            ],
+        )
     assert "C" in server.last
     return "passed through"
 
@@ -89,7 +97,11 @@ def _(server: Replies) -> str:
 def _(server: Replies) -> str:
     server.says(LONG)
     with proxy(server) as url:
-        body = {"model": "none-m", "stream": True, "messages": [{"role": "user", "content": "Describe rain."}]}
+        body = {
+            "model": "none-m",
+            "stream": True,
+            "messages": [{"role": "user", "content": "Describe rain."}],
+        }
         headers = {"Content-Type": "application/json", "Authorization": "Bearer none"}
         request = urllib.request.Request(f"{url}/chat/completions", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=60) as reply:
@@ -112,7 +124,10 @@ def _(server: Replies) -> str:
 
 @tries("a command for the terminal")
 def _(server: Replies) -> str:
-    assert "--approach" in subprocess.run(["optillm", "--help"], capture_output=True, text=True, check=True).stdout
+    assert (
+        "--approach"
+        in subprocess.run(["optillm", "--help"], capture_output=True, text=True, check=True).stdout
+    )
     return "it starts the proxy"
 
 

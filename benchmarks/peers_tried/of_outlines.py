@@ -48,7 +48,11 @@ def _(server: Replies) -> str:
 
 @tries("a conversation of several turns")
 def _(server: Replies) -> None:
-    said = [{"role": "user", "content": "A"}, {"role": "assistant", "content": "B"}, {"role": "user", "content": "C"}]
+    said = [
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "content": "B"},
+        {"role": "user", "content": "C"},
+    ]
     model(server, "D")(Chat(said))
     assert len(server.requests[-1]["messages"]) == 3
 

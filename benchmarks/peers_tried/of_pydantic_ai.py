@@ -21,7 +21,9 @@ class Person(BaseModel):
 
 def agent(server: Replies, *replies: object, **options: object) -> Agent:
     server.says(*replies)
-    return Agent(OpenAIChatModel("m", provider=OpenAIProvider(base_url=server.url, api_key="none")), **options)
+    return Agent(
+        OpenAIChatModel("m", provider=OpenAIProvider(base_url=server.url, api_key="none")), **options
+    )
 
 
 @tries("an object of a pydantic type")

@@ -82,7 +82,9 @@ def _(server: Replies) -> None:
 
 @tries("the model criticises itself, then revises")
 def _(server: Replies) -> None:
-    chain = ask(server, LONG, "Say less. Revision is needed.", "Rain.", "Revision is not needed.", mode="prompted")
+    chain = ask(
+        server, LONG, "Say less. Revision is needed.", "Rain.", "Revision is not needed.", mode="prompted"
+    )
     assert chain.answer == "Rain."
 
 
@@ -142,7 +144,11 @@ def _(server: Replies) -> str:
 
 @tries("a conversation of several turns")
 def _(server: Replies) -> None:
-    said = [{"role": "user", "content": "A"}, {"role": "assistant", "content": "B"}, {"role": "user", "content": "C"}]
+    said = [
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "content": "B"},
+        {"role": "user", "content": "C"},
+    ]
     server.says("D")
     assert redraft.revise(said, model=f"{server.url}#m").answer == "D"
     assert len(server.requests[0]["messages"]) == 3
@@ -204,7 +210,13 @@ def _(server: Replies) -> None:
 @tries("a call is ended from outside and keeps what it has")
 def _(server: Replies) -> None:
     token = redraft.CancelToken()
-    chain = ask(server, LONG, checks=["words<=2"], cancel=token, on_event=lambda e: isinstance(e, redraft.StepDone) and token.cancel())  # noqa: E501
+    chain = ask(
+        server,
+        LONG,
+        checks=["words<=2"],
+        cancel=token,
+        on_event=lambda e: isinstance(e, redraft.StepDone) and token.cancel(),
+    )
     assert (chain.stop, chain.answer) == ("cancelled", LONG)
 
 
@@ -258,7 +270,18 @@ def _(server: Replies) -> None:
     with TemporaryDirectory() as folder:
         kept(folder, "p.jsonl", *({"prompt": f"Say {n}."} for n in range(300)))
         server.says("Rain.")
-        words = ("answer", "p.jsonl", "-o", "a.jsonl", "--model", f"{server.url}#m", "-j", "1", "--journal", "j.db")
+        words = (
+            "answer",
+            "p.jsonl",
+            "-o",
+            "a.jsonl",
+            "--model",
+            f"{server.url}#m",
+            "-j",
+            "1",
+            "--journal",
+            "j.db",
+        )
         with subprocess.Popen([sys.executable, "-m", "redraft", *words], cwd=folder) as run:
             while len(server.requests) < 20:
                 time.sleep(0.01)
@@ -299,7 +322,10 @@ def serving(folder: str, *words: str) -> Iterator[str]:
 @tries("the API's answers are checked and revised")
 def _(server: Replies) -> None:
     server.says(LONG, "Rain.")
-    with TemporaryDirectory() as folder, serving(folder, "--model", f"{server.url}#m", "--check", "words<=3") as url:
+    with (
+        TemporaryDirectory() as folder,
+        serving(folder, "--model", f"{server.url}#m", "--check", "words<=3") as url,
+    ):
         body = {"model": "m", "messages": [{"role": "user", "content": RAIN}]}
         name = httpx.get(f"{url}/models").json()["data"][0]["id"]
         reply = httpx.post(f"{url}/chat/completions", json={**body, "model": name}, timeout=60).json()
@@ -325,7 +351,9 @@ def _(server: Replies) -> None:
 
 @tries("tools for agents by MCP")
 def _(server: Replies) -> str:
-    said = subprocess.run([sys.executable, "-m", "redraft", "mcp", "--help"], capture_output=True, text=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-m", "redraft", "mcp", "--help"], capture_output=True, text=True
+    ).stdout
     assert "Model Context Protocol" in said
     return "it gives two tools; their test is tests/bridges/test_mcp.py"
 
@@ -349,7 +377,17 @@ def _(server: Replies) -> None:
             kept(folder, f"{name}.jsonl", {"question_id": 1, "text": text, "model_id": name})
         kept(folder, "q.jsonl", {"question_id": 1, "text": RAIN, "category": "c"})
         server.says("8 4\nA is better.", "3 9\nB is better.")
-        words = ("judge", "a.jsonl", "b.jsonl", "-o", "r.jsonl", "--questions", "q.jsonl", "-m", f"{server.url}#m")
+        words = (
+            "judge",
+            "a.jsonl",
+            "b.jsonl",
+            "-o",
+            "r.jsonl",
+            "--questions",
+            "q.jsonl",
+            "-m",
+            f"{server.url}#m",
+        )
         typed(folder, *words)
         assert len(server.requests) == 2
         assert "vote" in typed(folder, "vote", "--help").lower()
@@ -370,8 +408,12 @@ def _(server: Replies) -> None:
     with TemporaryDirectory() as folder:
         kept(folder, "r.jsonl", *["Rain."] * 10)
         test = '@pytest.mark.redraft("A", checks=["words<=3"], model="script:r.jsonl", times=5, share=0.5)'
-        Path(folder, "test_a.py").write_text(f"import pytest\n{test}\ndef test_a(chains): assert len(chains) == 5\n")
-        done = subprocess.run([sys.executable, "-m", "pytest", "-q", "test_a.py"], cwd=folder, capture_output=True, text=True)  # noqa: E501
+        Path(folder, "test_a.py").write_text(
+            f"import pytest\n{test}\ndef test_a(chains): assert len(chains) == 5\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "test_a.py"], cwd=folder, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout
 
 
@@ -418,7 +460,11 @@ def _(server: Replies) -> None:
 
 @tries("instructions are generated from seeds")
 def _(server: Replies) -> str:
-    said = subprocess.run([sys.executable, "-m", "redraft", "generate", "instructions", "--help"], capture_output=True, text=True).stdout  # noqa: E501
+    said = subprocess.run(
+        [sys.executable, "-m", "redraft", "generate", "instructions", "--help"],
+        capture_output=True,
+        text=True,
+    ).stdout
     assert "alpaca" in said
     return "its page, docs/generate_instructions.md, runs as a test"
 
@@ -426,7 +472,9 @@ def _(server: Replies) -> str:
 @tries("conversations are cleaned and deduplicated")
 def _(server: Replies) -> None:
     with TemporaryDirectory() as folder:
-        talk = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello, friend."}]}
+        talk = {
+            "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello, friend."}]
+        }
         kept(folder, "c.jsonl", {"id": "1", **talk}, {"id": "2", **talk})
         redraft.clean(f"{folder}/c.jsonl", f"{folder}/clean.jsonl")
         redraft.dedupe(f"{folder}/clean.jsonl", f"{folder}/one.jsonl")
@@ -435,7 +483,9 @@ def _(server: Replies) -> None:
 
 @tries("deltas of weights, GGUF files")
 def _(server: Replies) -> str:
-    said = subprocess.run([sys.executable, "-m", "redraft", "weights", "--help"], capture_output=True, text=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-m", "redraft", "weights", "--help"], capture_output=True, text=True
+    ).stdout
     assert all(word in said for word in ("diff", "apply", "gguf"))
     return "its page, docs/weights.md, runs as a test"
 
@@ -446,7 +496,9 @@ def _(server: Replies) -> None:
         kept(folder, "q.jsonl", {"prompt": "A"})
         kept(folder, "r.jsonl", "Rain.")
         stage = {"verb": "answer", "out": "a.jsonl", "options": {"source": "{q}", "model": "script:r.jsonl"}}
-        Path(folder, "s.yaml").write_text(json.dumps({"files": {"q": "q.jsonl"}, "stages": {"answers": stage}}))
+        Path(folder, "s.yaml").write_text(
+            json.dumps({"files": {"q": "q.jsonl"}, "stages": {"answers": stage}})
+        )
         typed(folder, "run", "s.yaml")
         typed(folder, "run", "s.yaml")
         assert Path(folder, "s", "index.html").is_file()

@@ -11,7 +11,9 @@ NEW = "<IMPROVED_VARIABLE>Rain.</IMPROVED_VARIABLE>"
 
 def engine(server: Replies, *replies: object) -> ChatExternalClient:
     server.says(*replies)
-    own = ChatExternalClient(client=OpenAI(base_url=server.url, api_key="none"), model_string=f"m-{id(server)}")
+    own = ChatExternalClient(
+        client=OpenAI(base_url=server.url, api_key="none"), model_string=f"m-{id(server)}"
+    )
     own.cache.clear()
     return own
 
@@ -40,7 +42,9 @@ def _(server: Replies) -> str:
 
     own = engine(server, "Say less.", NEW)
     text = textgrad.Variable(LONG, requires_grad=True, role_description="a description")
-    counted = StringBasedFunction(lambda text: f"{len(text.value.split())} words; at most three", "counts words")
+    counted = StringBasedFunction(
+        lambda text: f"{len(text.value.split())} words; at most three", "counts words"
+    )
     optimiser = textgrad.TGD(parameters=[text], engine=own)
     counted({"text": text}).backward(own)
     optimiser.step()

@@ -10,9 +10,14 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tried import Replies, main, tries
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
-WORDS = ["<pad>", "<eos>", "<unk>", *"rain is wet and cold snow white say".split()]
+WORDS = ["<pad>", "<eos>", "<unk>", *["rain", "is", "wet", "and", "cold", "snow", "white", "say"]]
 SMALL = {
     "vocab_size": len(WORDS), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
     "num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None,
@@ -22,7 +27,9 @@ SMALL = {
 def tokenizer() -> PreTrainedTokenizerFast:
     made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
+    )
 
 
 def run(trainer: Any, config: Any, rows: list[dict[str, Any]], model: Any = None, **more: Any) -> Any:
@@ -59,7 +66,9 @@ def _(server: Replies) -> None:
 def _(server: Replies) -> None:
     from trl import RewardConfig, RewardTrainer
 
-    run(RewardTrainer, RewardConfig, PAIRS, LlamaForSequenceClassification(LlamaConfig(**SMALL, num_labels=1)))
+    run(
+        RewardTrainer, RewardConfig, PAIRS, LlamaForSequenceClassification(LlamaConfig(**SMALL, num_labels=1))
+    )
 
 
 @tries("PPO, RLOO or GRPO")
@@ -80,7 +89,9 @@ def _(server: Replies) -> str:
     import subprocess
     import sys
 
-    said = subprocess.run([str(Path(sys.executable).parent / "trl"), "--help"], capture_output=True, text=True)
+    said = subprocess.run(
+        [str(Path(sys.executable).parent / "trl"), "--help"], capture_output=True, text=True
+    )
     assert "grpo" in said.stdout
     return "to train and to serve a model to its trainers"
 

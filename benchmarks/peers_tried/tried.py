@@ -1,4 +1,4 @@
-"""What the tries of all peers share: a server with canned replies, and how a try is noted. Needs Python alone.
+"""What the tries of all peers share: a server with canned replies, and how a try is noted.
 
 A try is a function that does what a feature says, with the peer's own words for it, and asserts that it
 happened. It returns None, or a text that says in which way the peer does it in part.
@@ -20,7 +20,7 @@ TRIES: dict[str, Callable[[Replies], str | None]] = {}
 
 
 class Replies(ThreadingHTTPServer):
-    """A server of OpenAI's chat completions. Each request gets the next reply, the last one again and again."""
+    """A server of OpenAI's chat completions. Each request gets the next reply, the last one ever again."""
 
     daemon_threads = True
 
@@ -119,6 +119,11 @@ def call_of(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"content": None, "tool_calls": [{"id": "c1", "type": "function", "function": function}]}
 
 
+def cell_of(note: str, else_: str) -> str:
+    """What is there but was not tried has a question mark."""
+    return "?" if note.endswith(("not tried", "no provider was asked")) else else_
+
+
 def main(lacks: dict[str, str] | None = None) -> None:
     """Do each try, or those that are named, and print a line of JSON for each: `feature`, `cell`, `note`.
 
@@ -126,7 +131,7 @@ def main(lacks: dict[str, str] | None = None) -> None:
         lacks: Features that are surely not there, though the code has their words, each with a note.
     """
     for feature, note in (lacks or {}).items():
-        print(json.dumps({"feature": feature, "cell": "no", "note": note}))
+        print(json.dumps({"feature": feature, "cell": cell_of(note, "no"), "note": note}))
     os.environ.setdefault("OPENAI_API_KEY", "none")
     for feature, function in TRIES.items():
         if sys.argv[1:] and feature not in sys.argv[1:]:
@@ -135,7 +140,7 @@ def main(lacks: dict[str, str] | None = None) -> None:
         os.environ["OPENAI_BASE_URL"] = os.environ["OPENAI_API_BASE"] = server.url
         try:
             note = function(server)
-            found = {"cell": "partly" if note else "yes", "note": note or ""}
+            found = {"cell": cell_of(note or "", "partly") if note else "yes", "note": note or ""}
         except BaseException as error:  # noqa: BLE001  (a try that fails is a finding)
             print(traceback.format_exc(), file=sys.stderr)
             line = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -144,5 +149,3 @@ def main(lacks: dict[str, str] | None = None) -> None:
         print(json.dumps({"feature": feature, **found}), flush=True)
     sys.stdout.flush()
     os._exit(0)  # whatever threads a library left
-
-

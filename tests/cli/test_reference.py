@@ -15,7 +15,7 @@ from redraft.verify.judge import Judge, Reward
 from redraft.verify.text import Language
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "stats"]
+DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "push", "stats"]
 WEIGHTS_VERBS = ["diff", "apply", "convert", "gguf", "from-gguf", "merge-lora", "lora-gguf", "verify", "info"]
 MODEL_VERBS = ("get", "list", "path", "remove")
 
