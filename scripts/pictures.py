@@ -78,9 +78,10 @@ def draw_page() -> None:
 
 def draw_report() -> None:
     """Show the report on the published reviews."""
-    reviews = sorted((SHARED / "data" / "selfee" / "reviews").glob("*.jsonl"))
+    reviews = SHARED / "data" / "selfee" / "reviews"
+    names = sorted(path.name for path in reviews.glob("*.jsonl"))
     with TemporaryDirectory() as folder:
-        run("report", *reviews, "--html", Path(folder, "report.html"))
+        run("report", *names, "--html", Path(folder, "report.html"), cwd=reviews)
         show(Path(folder, "report.html"), "report.png")
 
 
@@ -97,22 +98,23 @@ def run(*words: object, cwd: Path | None = None) -> None:
 def draw_runs() -> None:
     """Show the archived runs of IFEval: what the arbiter says of them, then one task, then its chains."""
     with TemporaryDirectory() as name:
-        folder = Path(name)
+        folder, task = Path(name), Path("runs", "default", "keywords")
         subprocess.run([sys.executable, ROOT / "benchmarks" / "arbiter.py", "ifeval", folder], check=True)
-        run("arbiter", folder)
+        run("arbiter", ".", cwd=folder)
         show(folder / "index.html", "arbiter.png")
-        task = folder / "runs" / "default" / "keywords"
-        run("diagnose", task, "--html", folder / "diagnosis.html")
+        run("diagnose", task, "--html", "diagnosis.html", cwd=folder)
         show(folder / "diagnosis.html", "diagnosis.png")
-        run("show", min(task.rglob("revise-*.jsonl")), "--html", folder / "chains.html")
+        chains = min((folder / task).rglob("revise-*.jsonl"))
+        run("show", chains.relative_to(folder), "--html", "chains.html", cwd=folder)
         show(folder / "chains.html", "chains.png")
 
 
 def draw_data() -> None:
     """Show what `redraft data stats` finds in published chains."""
-    chains = sorted((SHARED / "data" / "selfee" / "chains").glob("*.jsonl"))
+    chains = SHARED / "data" / "selfee" / "chains"
+    names = sorted(path.name for path in chains.glob("*.jsonl"))
     with TemporaryDirectory() as folder:
-        run("data", "stats", *chains, "--html", Path(folder, "data.html"))
+        run("data", "stats", *names, "--html", Path(folder, "data.html"), cwd=chains)
         show(Path(folder, "data.html"), "data.png")
 
 
@@ -155,6 +157,9 @@ def draw_vote() -> None:
             found = re.search(r"vote at (\S+)", server.stderr.readline())
             assert found
             with window(found[1]) as page:
+                page.get_by_role("textbox").fill("ann")
+                page.get_by_role("button", name="Start").click()
+                page.get_by_role("button", name="Start").wait_for(state="detached", timeout=60_000)
                 keep(page, "vote.png")
             server.terminate()
 

@@ -422,7 +422,17 @@ def _(server: Replies) -> None:
 SUMS = {"instruction": "Add 1 and 2.", "outputs": [
     {"output": "4", "feedback": "Wrong. Revision is needed."},
     {"output": "3", "feedback": "Right. Revision is not needed."}]}  # fmt: skip
-STEPS = {"max_steps": 1, "per_device_train_batch_size": 1}
+STEPS = {"max_steps": 1, "per_device_train_batch_size": 1, "model_max_length": 256}
+
+
+def small(folder: str) -> str:
+    """A model of some thousand weights by chance, so that a step takes no time."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from tests.engines import hf_folders
+
+    return str(hf_folders.folder(Path(folder, "small")))
+
+
 PAIRS = [{"prompt": "Add 1 and 2.", "chosen": "3", "rejected": "4"}] * 4
 
 
@@ -431,7 +441,12 @@ PAIRS = [{"prompt": "Add 1 and 2.", "chosen": "3", "rejected": "4"}] * 4
 def _(server: Replies) -> None:
     with TemporaryDirectory() as folder:
         kept(folder, "s.jsonl", *[SUMS] * 4)
-        redraft.train_sft(data_path=[f"{folder}/s.jsonl"], output_dir=f"{folder}/out", **STEPS)
+        redraft.train_sft(
+            model_name_or_path=small(folder),
+            data_path=[f"{folder}/s.jsonl"],
+            output_dir=f"{folder}/out",
+            **STEPS,
+        )
         assert list(Path(folder, "out").glob("*.safetensors"))
 
 
@@ -439,7 +454,12 @@ def _(server: Replies) -> None:
 def _(server: Replies) -> None:
     with TemporaryDirectory() as folder:
         kept(folder, "s.jsonl", *PAIRS)
-        redraft.train_reward(data_path=[f"{folder}/s.jsonl"], output_dir=f"{folder}/out", **STEPS)
+        redraft.train_reward(
+            model_name_or_path=small(folder),
+            data_path=[f"{folder}/s.jsonl"],
+            output_dir=f"{folder}/out",
+            **STEPS,
+        )
         assert list(Path(folder, "out").glob("*.safetensors"))
 
 
@@ -447,7 +467,12 @@ def _(server: Replies) -> None:
 def _(server: Replies) -> None:
     with TemporaryDirectory() as folder:
         kept(folder, "s.jsonl", *PAIRS)
-        redraft.train_dpo(data_path=[f"{folder}/s.jsonl"], output_dir=f"{folder}/out", **STEPS)
+        redraft.train_dpo(
+            model_name_or_path=small(folder),
+            data_path=[f"{folder}/s.jsonl"],
+            output_dir=f"{folder}/out",
+            **STEPS,
+        )
         assert list(Path(folder, "out").glob("*.safetensors"))
 
 
@@ -455,8 +480,14 @@ def _(server: Replies) -> None:
 def _(server: Replies) -> None:
     with TemporaryDirectory() as folder:
         kept(folder, "s.jsonl", *({"prompt": f"Say {n}."} for n in range(4)))
-        small = {"num_rollouts": 4, "chunk_size": 4, "max_new_tokens": 8, "reward": ["words<=5"]}
-        redraft.train_ppo(data_path=[f"{folder}/s.jsonl"], output_dir=f"{folder}/out", **STEPS, **small)
+        few = {"num_rollouts": 4, "chunk_size": 4, "max_new_tokens": 8, "reward": ["words<=5"]}
+        redraft.train_ppo(
+            model_name_or_path=small(folder),
+            data_path=[f"{folder}/s.jsonl"],
+            output_dir=f"{folder}/out",
+            **STEPS,
+            **few,
+        )
         assert list(Path(folder, "out").glob("*.safetensors"))
 
 
