@@ -65,7 +65,7 @@ PEERS = {
         "a graph that criticises and revises",
     ),
     "TextGrad": Peer("textgrad", ("textgrad",), "textgrad", "criticism as a gradient"),
-    "FastChat": Peer("fschat", ("fschat[model_worker,webui]",), "fastchat", "Vicuna's training and serving"),
+    "FastChat": Peer("fschat", ("fschat", "psutil", "tqdm"), "fastchat", "Vicuna's training and serving"),
     "TRL": Peer("trl", (), "trl", "training by preferences and rewards"),
 }
 
