@@ -43,6 +43,9 @@ class RunOptions(OptionModel):
         "layers that get an adapter", MODEL, default=("all-linear",)
     )
     pad_token: str | None = option("a token to add, as SelFee and Alpaca add [PAD]", MODEL)
+    rows_a_step: int | None = option(
+        "rows in a step over all processes; --gradient_accumulation_steps follows from it", STEPS, ge=1
+    )
     workers: int | None = option("processes that tokenise; by default one per core", DATA, ge=1)
     cache_dir: str | None = option("folder for prepared data", DATA)
     overwrite_output_dir: bool = option(
