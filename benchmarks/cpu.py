@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+import cpu_formats
 import cpu_quality
 import row_chains
 import row_engines
@@ -29,7 +30,7 @@ ROWS = {
     "engines": row_engines.run,
     "memory": row_engines.memory,
     "quality": cpu_quality.quality,
-    "formats": cpu_quality.formats,
+    "formats": cpu_formats.formats,
 }
 
 if __name__ == "__main__":
