@@ -23,7 +23,7 @@ FORMATS = ("q4_0", "q4_1", "q8_0", "f16")
 STREAMS = (1, 8, 32)
 TEXTS = {1: 2, 8: 8, 32: 32}
 """Streams -> the texts that are timed."""
-PROMPTS, LONGEST, SEEDS, ROUNDS = 100, 96, (0,), 3
+PROMPTS, LONGEST, SEEDS, ROUNDS, PARALLEL = 32, 64, (0,), 1, 32
 HOME = Path("build/formats")
 
 Cell = Callable[[Engine], Awaitable[float]]
@@ -94,7 +94,7 @@ def wanted(*, quick: bool) -> Iterator[tuple[str, str, str, int, Cell]]:
             for kind in FORMATS:
                 for name in ENGINES:
                     what = f"{kind}, {name}: passing answers, seed {number}"
-                    yield what, kind, name, 8, _share(number, 4 if quick else PROMPTS)
+                    yield what, kind, name, PARALLEL, _share(number, 4 if quick else PROMPTS)
 
 
 def _speed(streams: int) -> Cell:
@@ -103,7 +103,7 @@ def _speed(streams: int) -> Cell:
 
 def _share(seed: int, prompts: int) -> Cell:
     async def share(engine: Engine) -> float:
-        return 100 * fmean(await passed(engine, records(prompts), seed, LONGEST))
+        return 100 * fmean(await passed(engine, records(prompts), seed, LONGEST, PARALLEL))
 
     return share
 

@@ -41,10 +41,10 @@ async def opened(
 
 
 async def passed(
-    engine: Engine, asked: Sequence[dict[str, Any]], seed: int, tokens: int = TOKENS
+    engine: Engine, asked: Sequence[dict[str, Any]], seed: int, tokens: int = TOKENS, parallel: int = PARALLEL
 ) -> list[bool]:
     """Returns whether one plain answer to each prompt passes its checks."""
-    slots = asyncio.Semaphore(PARALLEL)
+    slots = asyncio.Semaphore(parallel)
 
     async def one(number: int, record: dict[str, Any]) -> bool:
         more: dict[str, Any] = {"max_revisions": 0, "steer": False, "tell_checks": False}
