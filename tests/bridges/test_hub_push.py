@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import redraft
 from redraft.cli import app
-from redraft.collect.publish import push
+from redraft.bridges.hub import push
 from redraft.errors import UsageError
 from tests.engines.fake_server import FakeServer, json_reply
 
