@@ -240,6 +240,12 @@ METRIC = re.compile(r"\bredraft_\w+")
 MATCHED = re.compile(r"(redraft_\w+)\{([^}]*)\}")
 OF_PROMETHEUS = {"instance", "job", "le"}
 """Labels that Prometheus adds, and that of buckets."""
+OF_RAY = {
+    "redraft_engine_queue": {"engine"},
+    "redraft_replica_streams": {"engine", "replica"},
+    "redraft_replica_tokens_total": {"engine", "replica"},
+}
+"""What `redraft serve --ray` exports besides, with its labels."""
 
 
 def exported() -> dict[str, set[str]]:
@@ -257,8 +263,8 @@ def test_the_dashboard_shows_what_a_server_exports() -> None:
     board = json.loads((DEPLOY / "grafana" / "redraft.json").read_text("utf-8"))
     asked = [*found(board, "expr"), *(each for each in found(board, "query") if "label_values" in each)]
     names, shown = exported(), {name for text in asked for name in METRIC.findall(text)}
-    assert shown <= set(names)
-    assert {name for name in names if not name.endswith("_created")} == shown
+    assert shown - set(OF_RAY) == {name for name in names if not name.endswith("_created")} - set(OF_RAY)
+    names = OF_RAY | names
     for text in asked:
         for name, matchers in MATCHED.findall(text):
             used = set(re.findall(r"(\w+)(?:=|!=|=~)\"", matchers))
@@ -300,3 +306,17 @@ def test_kuberay_knows_the_fields() -> None:
     cluster = service["spec"]["rayClusterConfig"]
     assert cluster["authOptions"] == {"mode": "token"}
     assert all(isinstance(each, str) for each in cluster["headGroupSpec"]["rayStartParams"].values())
+
+
+def test_ray_and_the_application_read_the_serve_config() -> None:
+    [service] = documents(DEPLOY / "ray" / "service.yaml")
+    config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    [application] = config["applications"]
+    keys = {volume["mountPath"] for volume in next(found(service, "volumeMounts"))}
+    assert application["args"]["api_key_file"].rpartition("/")[0] in keys
+    schema = pytest.importorskip("ray.serve.schema", reason="the extra 'cluster' is not installed")
+    schema.ServeDeploySchema.model_validate(config)
+    module, _, name = application["import_path"].partition(":")
+    code = pytest.importorskip(module, reason="redraft.cluster is not here")
+    assert callable(getattr(code, name))
+    code.Arguments.read(application["args"])
