@@ -39,6 +39,7 @@ class RunOptions(OptionModel):
     lora_r: int = option("rank of the adapter", MODEL, default=16, ge=1)
     lora_alpha: float = option("scale of the adapter", MODEL, default=32.0, gt=0)
     lora_dropout: float = option("dropout before the adapter", MODEL, default=0.0, ge=0, lt=1)
+    lora_from: str | None = option("the adapter to go on from: a folder, or a GGUF file", MODEL)
     lora_target_modules: tuple[str, ...] = option(
         "layers that get an adapter", MODEL, default=("all-linear",)
     )
