@@ -99,7 +99,8 @@ def test_a_signal_to_one_process_stops_both_in_the_same_way() -> None:
 
 ELASTIC = (
     "--nnodes=1:2 --nproc_per_node=1 --max_restarts=3 --rdzv_backend=c10d --rdzv_id=elastic "
-    "--local_addr=127.0.0.1 --rdzv_conf=last_call_timeout=10,keep_alive_max_attempt=30,is_host="
+    "--local_addr=127.0.0.1 "
+    "--rdzv_conf=last_call_timeout=10,keep_alive_max_attempt=60,read_timeout=600,is_host="
 )
 STEPS = ("--rows_a_step", "16", "--max_steps", "160", "--save_steps", "10", "--warmup_steps", "0")
 
