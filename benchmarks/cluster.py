@@ -24,6 +24,7 @@ from pathlib import Path
 
 from generate_job import Job, Teacher, texts_in, working
 from measure import Figure, Goal, Row
+from ray_machines import Machines, machines
 from redraft.chain import Chain, Prompt, Step
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.share import Share, share_number
@@ -43,6 +44,12 @@ KILLS_HOW = """\
 share that is drawn is killed after a random number of replies, and starts again. After the last \
 kill all are killed, merged, divided into 5 shares that run to their end, and merged again. A call \
 is paid again if its reply was in the journal of a share at a kill and was asked for again."""
+
+RAY_HOW = """\
+{prompts:,} chains of up to three calls, `redraft answer --ray` on Ray's own cluster of three machines \
+with two processors each, all on this one. After a random number of replies a process that makes shares \
+is killed, {workers} times, and now and then a whole machine, {nodes} times. The command goes on by itself. \
+A call is paid again if its reply was in a journal at a kill and was asked for again."""
 
 MERGE_HOW = """\
 {lines:,} chains of {size:.0f} bytes in {parts} parts, in an order of their own, put into that of \
@@ -111,6 +118,48 @@ def kills(prompts: int, times: int) -> Row:
     )
     how = KILLS_HOW.format(prompts=prompts, parallel=PARALLEL)
     return Row(f"8 shares, {times} kill -9, then 5 shares, then merged", how, figures)
+
+
+def ray(prompts: int, workers: int, nodes: int) -> Row:
+    """Kill processes and machines of a Ray cluster under one command, and count."""
+    with working(prompts) as job, Teacher(delay=KILL_DELAY) as teacher, machines(3) as cluster:
+        more = ("--parallel", str(PARALLEL), "--max-revisions", "1", "--ray", cluster.address)
+        driver = job.start(teacher, *more)
+        most = prompts // (workers + nodes + 1)
+        journaled = _killed_on_ray(job, teacher, cluster, (workers, nodes), most)
+        done([driver])
+        account, ids = teacher.account(), job.ids()
+    again = sum(account.whole[digest] > whole for digest, whole in journaled.items())
+    nothing = Goal("≤", 0.0)
+    figures = (
+        Figure("duplicates", (float(len(ids) - len(set(ids))),), "chains", nothing),
+        Figure("lost", (float(prompts - len(set(ids))),), "chains", nothing),
+        Figure("paid again", (float(again),), "calls", nothing, f"{len(journaled):,} replies looked at"),
+        Figure("sent in full, then lost with a process", (float(len(account.twice)),), "calls"),
+    )
+    how = RAY_HOW.format(prompts=prompts, workers=workers, nodes=nodes)
+    return Row(f"--ray, {workers} workers and {nodes} machines killed", how, figures)
+
+
+def _killed_on_ray(
+    job: Job, teacher: Teacher, cluster: Machines, times: tuple[int, int], most: int
+) -> dict[str, int]:
+    """Kill so many processes and machines. Return, as `_killed`, the replies that were in journals then."""
+    draws, journaled, (workers, nodes) = random.Random(11), dict[str, int](), times
+    kinds = [*["worker"] * workers, *["machine"] * nodes]
+    draws.shuffle(kinds)
+    for kind in kinds:
+        until = teacher.sent()[0] + draws.randint(most // 2, most)
+        while teacher.sent()[0] < until:
+            time.sleep(0.02)
+        if kind == "machine":
+            cluster.kill_machine()
+        else:
+            while not cluster.kill_worker(draws.randrange(100)):
+                time.sleep(0.02)
+        for journal in job.folder.glob("out-*.journal.db"):
+            journaled = teacher.account().replies_to(texts_in(journal)) | journaled
+    return journaled
 
 
 def _share(job: Job, teacher: Teacher, index: int, count: int) -> subprocess.Popen[bytes]:
@@ -198,6 +247,7 @@ def _parts(lines: int, parts: int) -> Iterator[Path]:
 ROWS = {
     "speed": (speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
     "kills": (kills, (2_000, 50), (120, 3)),
+    "ray": (ray, (1_000, 10, 2), (120, 2, 1)),
     "merge": (merge, (1_000_000, 64), (5_000, 8)),
 }
 """Name -> what measures it, and how much of it: full, quick."""

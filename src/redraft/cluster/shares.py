@@ -207,7 +207,7 @@ class _Run:
     losses: Counter[int] = field(default_factory=Counter)  # processes lost in a row, by share; -1: before one
     reached: dict[int, int] = field(default_factory=dict)  # items that were done when a process was lost
     begun_again: int = 0
-    machines: set[str] = field(default_factory=set)
+    machines: set[tuple[str, int]] = field(default_factory=set)
     busy: Counter[int] = field(default_factory=Counter)
 
     def progress(self, count: int, *, quiet: bool) -> ProgressLine:
@@ -283,7 +283,7 @@ class _Run:
         if said["lacks"]:
             hint = "All machines read and write the same files: on a shared disk, or in a store (s3://…)."
             raise ClusterError(f"the machine {actor.machine} cannot read {said['lacks']}.", hint=hint)
-        self.machines.add(actor.machine)
+        self.machines.add((actor.machine, said["node"]))
         self.losses.pop(-1, None)
 
     def _fault(self, actor: _Actor, share: Share, message: str, said: Mapping[str, Any]) -> None:
