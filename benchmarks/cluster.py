@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -51,6 +52,12 @@ with two processors each, all on this one. After a random number of replies a pr
 is killed, {workers} times, and now and then a whole machine, {nodes} times. The command goes on by itself. \
 A call is paid again if its reply was in a journal at a kill and was asked for again."""
 
+TOWARD_HOW = """\
+A calculation, not a run. One share was measured, in processor time: it starts in {start:.2f} s, reads \
+each prompt of the whole file twice in {read:.1f} µs, and answers one in {answer:.1f} ms; merging takes \
+{merge:.0f} µs for each line. With {prompts:,} prompts and replies of {latency:g} s, {parallel} at once on \
+each machine, all machines answer side by side, each reads the whole file, and one merges at the end."""
+
 MERGE_HOW = """\
 {lines:,} chains of {size:.0f} bytes in {parts} parts, in an order of their own, put into that of \
 the prompts. Time and memory are those of the process `redraft merge`."""
@@ -71,9 +78,7 @@ def done(processes: Iterable[subprocess.Popen[bytes]]) -> None:
 def speed(prompts: int, counts: tuple[int, ...]) -> Row:
     """Answer the prompts in more and more shares."""
     with working(prompts) as job:
-        (job.folder / "replies.jsonl").write_text(
-            f'{json.dumps({"settings": {"delay": DELAY, "chunk": 1000}})}\n"Rain is water that falls."\n'
-        )
+        _script(job.folder, DELAY)
         seconds = {count: _answered(job.folder, count) for count in counts}
     first = seconds[1]
     figures = [
@@ -91,11 +96,21 @@ def speed(prompts: int, counts: tuple[int, ...]) -> Row:
 
 
 def _answered(folder: Path, count: int) -> float:
-    words = ["answer", "prompts.txt", "-o", f"{count}.jsonl", "-m", "script:replies.jsonl", "-q"]
-    words += ["--parallel", str(PARALLEL), "--max-revisions", "0"]
+    words = _words("prompts.txt", f"{count}.jsonl")
     begun = time.perf_counter()
     done([start(folder, *words, "--shard", f"{index}/{count}") for index in range(count)])
     return time.perf_counter() - begun
+
+
+def _script(folder: Path, delay: float) -> None:
+    """Write what the scripted engine says, and after how many seconds."""
+    settings = json.dumps({"settings": {"delay": delay, "chunk": 1000}})
+    (folder / "replies.jsonl").write_text(f'{settings}\n"Rain is water that falls."\n')
+
+
+def _words(prompts: str, out: str) -> list[str]:
+    words = ["answer", prompts, "-o", out, "-m", "script:replies.jsonl", "-q"]
+    return [*words, "--parallel", str(PARALLEL), "--max-revisions", "0"]
 
 
 def kills(prompts: int, times: int) -> Row:
@@ -126,7 +141,8 @@ def ray(prompts: int, workers: int, nodes: int) -> Row:
         more = ("--parallel", str(PARALLEL), "--max-revisions", "1", "--ray", cluster.address)
         driver = job.start(teacher, *more)
         most = prompts // (workers + nodes + 1)
-        journaled = _killed_on_ray(job, teacher, cluster, (workers, nodes), most)
+        kinds = [*["worker"] * workers, *["machine"] * nodes]
+        journaled = _killed_on_ray(job, teacher, cluster, driver, kinds, most)
         done([driver])
         account, ids = teacher.account(), job.ids()
     again = sum(account.whole[digest] > whole for digest, whole in journaled.items())
@@ -142,15 +158,20 @@ def ray(prompts: int, workers: int, nodes: int) -> Row:
 
 
 def _killed_on_ray(
-    job: Job, teacher: Teacher, cluster: Machines, times: tuple[int, int], most: int
+    job: Job,
+    teacher: Teacher,
+    cluster: Machines,
+    driver: subprocess.Popen[bytes],
+    kinds: list[str],
+    most: int,
 ) -> dict[str, int]:
-    """Kill so many processes and machines. Return, as `_killed`, the replies that were in journals then."""
-    draws, journaled, (workers, nodes) = random.Random(11), dict[str, int](), times
-    kinds = [*["worker"] * workers, *["machine"] * nodes]
+    """Kill processes and machines in an order by chance. Return, as `_killed`, the replies that were in journals then."""
+    draws, journaled = random.Random(11), dict[str, int]()
     draws.shuffle(kinds)
     for kind in kinds:
         until = teacher.sent()[0] + draws.randint(most // 2, most)
         while teacher.sent()[0] < until:
+            assert driver.poll() is None, "the run ended"
             time.sleep(0.02)
         if kind == "machine":
             cluster.kill_machine()
@@ -195,6 +216,61 @@ def _merge(folder: Path, count: int) -> None:
 
 def _name(index: int, count: int) -> str:
     return str(Share(index, count).path(Path("out.jsonl")))
+
+
+@dataclass(frozen=True)
+class ShareCosts:
+    """What a share costs, in seconds of processor."""
+
+    start: float  # of Python, and of the files
+    read: float  # of a prompt, its own or another share's
+    answer: float  # of an own prompt
+    merge: float  # of a line
+
+    @classmethod
+    def measured(cls, prompts: int) -> ShareCosts:
+        """Measure shares that hold nearly nothing, and a twentieth of the prompts."""
+        with working(prompts) as job:
+            _script(job.folder, 0.0)
+            (job.folder / "one.txt").write_text("Describe a lighthouse.\n")
+            start = _processor(job.folder, *_words("one.txt", "0.jsonl"))
+            most = _words("prompts.txt", "1.jsonl")
+            read = (_processor(job.folder, *most, "--shard", "0/99999") - start) / prompts
+            some = _processor(job.folder, *_words("prompts.txt", "2.jsonl"), "--shard", "0/20")
+            answer = (some - start - read * prompts) / (prompts / 20)
+        with _parts(prompts, 8) as folder:
+            merged = _processor(folder, "merge", "out.jsonl", *(_name(index, 8) for index in range(8)))
+        return cls(start, read, answer, (merged - start) / prompts)
+
+
+def _processor(folder: Path, *words: str) -> float:
+    """Return the processor time of a command."""
+    process = start(folder, *words)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return used.ru_utime + used.ru_stime
+
+
+def toward(measured: int, prompts: int, latency: float, parallel: int) -> Row:
+    """Calculate what many machines come to, from the costs of one share."""
+    costs = ShareCosts.measured(measured)
+    each = max(latency / parallel, costs.answer)
+    figures, alone = list[Figure](), 0.0
+    for count in (1, 10, 100, 1000):
+        parts = {
+            "starting": costs.start,
+            "reading": costs.read * prompts,
+            "answering": each * prompts / count,
+            "merging": costs.merge * prompts if count > 1 else 0.0,
+        }
+        total = sum(parts.values())
+        alone = alone or total
+        named = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in parts.items())
+        figures.append(Figure(f"{count:,} machines", (alone / count / total,), "×", None, named))
+    micro = {"read": costs.read * 1e6, "merge": costs.merge * 1e6, "answer": costs.answer * 1e3}
+    how = TOWARD_HOW.format(start=costs.start, **micro, prompts=prompts, latency=latency, parallel=parallel)
+    return Row("Toward a thousand machines: share of linear, calculated", how, tuple(figures))
 
 
 def merge(lines: int, parts: int) -> Row:
@@ -247,7 +323,8 @@ def _parts(lines: int, parts: int) -> Iterator[Path]:
 ROWS = {
     "speed": (speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
     "kills": (kills, (2_000, 50), (120, 3)),
-    "ray": (ray, (1_000, 10, 2), (120, 2, 1)),
+    "ray": (ray, (500, 10, 2), (120, 2, 1)),
+    "toward": (toward, (100_000, 10_000_000, 5.0, 32), (2_000, 10_000_000, 5.0, 32)),
     "merge": (merge, (1_000_000, 64), (5_000, 8)),
 }
 """Name -> what measures it, and how much of it: full, quick."""

@@ -33,6 +33,10 @@ class Machines:
     def _add(self) -> Any:
         return self._cluster.add_node(num_cpus=2)
 
+    def count(self) -> int:
+        """Return how many machines live, with the head."""
+        return sum(node["Alive"] for node in self._cluster.global_state.node_table())
+
     def workers(self) -> list[int]:
         """Return the ids of the processes that make shares."""
         raylets = {node.all_processes["raylet"][0].process.pid for node in self._nodes}
