@@ -165,7 +165,7 @@ def _killed_on_ray(
     kinds: list[str],
     most: int,
 ) -> dict[str, int]:
-    """Kill processes and machines in an order by chance. Return, as `_killed`, the replies that were in journals then."""
+    """Kill processes and machines in an order by chance. Return what `_killed` does."""
     draws, journaled = random.Random(11), dict[str, int]()
     draws.shuffle(kinds)
     for kind in kinds:
