@@ -79,6 +79,8 @@ class Sampling:
         role: What is written of a chain. Engines with `EngineInfo.roles` have weights for each role.
         call_id: Names this call in every run of a job, so that a batch that was sent before a stop is
             recognised after it. `JournaledEngine` sets it.
+        chain: Names the chain of this call. Whoever chooses among replicas keeps a chain where its beginning
+            was read.
     """
 
     temperature: float = 0.7
@@ -96,6 +98,7 @@ class Sampling:
     unset: frozenset[str] = frozenset({"top_p"})
     role: EngineRole = ""
     call_id: str = field(default="", repr=False, compare=False)
+    chain: str = field(default="", repr=False, compare=False)
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -283,6 +286,20 @@ class Watched(Engine, Protocol):
     @property
     def health(self) -> Health:
         """How it is now."""
+        ...
+
+
+@runtime_checkable
+class Resumer(Engine, Protocol):
+    """An engine that goes on with a reply whose beginning another one wrote."""
+
+    def resume(
+        self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
+    ) -> Replies:
+        """Go on behind tokens that were written, of which `max_tokens` counts each.
+
+        The counts of the last delta are of this engine alone: `said` is part of its prompt.
+        """
         ...
 
 
