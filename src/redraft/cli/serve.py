@@ -47,11 +47,25 @@ class LogFlags:
     otel: Annotated[bool, _log("Report chains to OpenTelemetry.", "--otel")] = False
 
 
+def _nodes(text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel="Many machines", **more)
+
+
+@dataclass(frozen=True)
+class NodeFlags:
+    """Of a Ray cluster."""
+
+    ray: Annotated[str | None, _nodes("Run the models on a Ray cluster.", metavar="ADDRESS")] = None
+    replicas: Annotated[str, _nodes("Replicas of each model, such as 2 or 0..4.", metavar="N")] = "1"
+    app: Annotated[str, _nodes("The name of this server on the cluster.", metavar="NAME")] = "redraft"
+
+
 @takes
 def serve(
     flags: Given,
     page: PageFlags,
     logs: LogFlags,
+    nodes: NodeFlags,
     models: Annotated[Path | None, flag("FILE", "Names of models, each with the keys of a recipe.")] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[
@@ -98,6 +112,7 @@ def serve(
         drain=drain,
         **vars(page),
         **vars(logs),
+        **vars(nodes),
     )
     server.check()
     with server_log(as_json=logs.log_json):

@@ -264,6 +264,15 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
+class ReplicaUse:
+    """What one of several replicas does: the replies under way, and the tokens it has written so far."""
+
+    name: str
+    streams: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Health:
     """How an engine is that can lose its process or a server, and go on.
 
@@ -271,12 +280,16 @@ class Health:
         trouble: What does not work now, in words; empty if everything does.
         down: Nothing works now, and no call tries to: for some seconds after each failure.
         stalled: Nothing is written until a process is started again, or a server works again.
+        queue: Replies that wait for their first piece.
+        replicas: What its replicas do, of an engine that has some.
     """
 
     restarts: int = 0
     trouble: str = ""
     down: bool = False
     stalled: bool = False
+    queue: int = 0
+    replicas: tuple[ReplicaUse, ...] = ()
 
 
 @runtime_checkable

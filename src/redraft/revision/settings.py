@@ -6,7 +6,7 @@ opens the models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -153,10 +153,11 @@ class Settings:
         parallel: int = 1,
         patience: Patience | None = None,
         batches: Batches | None = None,
+        opens: Callable[..., Awaitable[Engine]] = load_engine,
     ) -> Engine:
         """Open one model. The flags of the model do not apply to critic and judge.
 
-        Without `engine`, OpenVINO computes a GGUF file for `MANY` streams, unless checks steer them.
+        `opens` takes what `load_engine` takes. Without `engine`, OpenVINO computes a GGUF file for `MANY` streams, unless checks steer them.
         """
         machine, reason, many = dict[str, Any](), "", parallel >= MANY
         told = role == "model" and many and has_openvino() and not self.get("engine")
@@ -166,7 +167,7 @@ class Settings:
             machine = {name: self.get(name) for name in MachineOptions.model_fields}
             if warning := lacks_adapter(reference):
                 self.tell(warning)
-        engine = await load_engine(
+        engine = await opens(
             reference,
             **machine,
             parallel=parallel,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redraft.engines.base import Engine
-from redraft.engines.load import references_of
+from redraft.engines.load import load_engine, references_of
 from redraft.errors import UsageError
 from redraft.options import MachineOptions, ServerOptions
 from redraft.revision.options import check_prices
@@ -26,6 +26,9 @@ from redraft.serve.models import Model, Models
 from redraft.serve.page.mount import Store
 from redraft.serve.request_log import RequestLog
 from redraft.serve.run import listen, run, until_signal
+
+if TYPE_CHECKING:
+    from redraft.cluster.serving import Applications  # it needs Ray
 
 _log = logging.getLogger("redraft.serve")
 
@@ -52,6 +55,9 @@ class Server:
     log_text: bool
     log_json: bool
     otel: bool
+    ray: str | None = None  # the Ray cluster that models run on; None for this machine
+    replicas: str = "1"
+    app: str = "redraft"
 
     def check(self) -> None:
         """Check what can be checked before a model is loaded."""
@@ -68,9 +74,20 @@ class Server:
     def run(self, store: Store) -> None:
         """Serve until a signal."""
         with ExitStack() as exits, listen(self.host, self.port, self.keys) as sock:
-            asyncio.run(self._serving(sock, exits, store if self.page else None))
+            nodes = self._nodes(exits) if self.ray else None
+            asyncio.run(self._serving(sock, exits, store if self.page else None, nodes))
 
-    async def _serving(self, sock: socket.socket, exits: ExitStack, store: Store | None) -> None:
+    def _nodes(self, exits: ExitStack) -> Applications:
+        from redraft.cluster.connect import connected
+
+        ray = exits.enter_context(connected(str(self.ray)))
+        from redraft.cluster.serving import Applications, Replicas
+
+        return Applications(ray, self.app, Replicas.read(self.replicas))
+
+    async def _serving(
+        self, sock: socket.socket, exits: ExitStack, store: Store | None, nodes: Applications | None
+    ) -> None:
         written = provider = None
         if self.request_log is not None:
             written = RequestLog(self.request_log, with_text=self.log_text)
@@ -78,13 +95,17 @@ class Server:
         if self.otel:
             provider = otlp_provider()
             exits.callback(provider.shutdown)
-        offered, gate = Models(), Gate(self.parallel, self.queue)
+        at_once = self.parallel * (nodes.replicas.most if nodes else 1)
+        offered, gate = Models(), Gate(at_once, self.queue)
         app = make_app(offered, gate, Limits(seconds=self.max_seconds), self.keys, written, store)
         async with AsyncExitStack() as stack:
 
             async def load() -> None:
                 models = [(name, rest, replace(each, tell=self._say)) for name, rest, each in self.models]
-                offered.offer(await opened(stack, models, self.parallel, provider))
+                if nodes:
+                    stack.push_async_callback(nodes.aclose)
+                opens = nodes.open if nodes else load_engine
+                offered.offer(await opened(stack, models, self.parallel, provider, opens))
                 await self._announce(offered, sock)
 
             with until_signal(gate) as told:
@@ -111,7 +132,11 @@ class Server:
 
 
 async def opened(
-    stack: AsyncExitStack, models: Sequence[ModelSettings], parallel: int, provider: Any = None
+    stack: AsyncExitStack,
+    models: Sequence[ModelSettings],
+    parallel: int,
+    provider: Any = None,
+    opens: Callable[..., Awaitable[Engine]] = load_engine,
 ) -> list[Model]:
     """Open models, each engine once. Requests may bring checks, and llama.cpp lets them steer."""
     steered = any(settings.get("steer") is not False for *_, settings in models)
@@ -127,7 +152,7 @@ async def opened(
             key = (reference, *map(settings.get, how))
             if key not in engines:
                 engines[key] = await replace(settings, llamacpp_because=because).load(
-                    stack, role, reference, parallel=parallel, patience=settings.waiting()
+                    stack, role, reference, parallel=parallel, patience=settings.waiting(), opens=opens
                 )
             opened[role] = engines[key]
         options = options.model_copy(update=opened)

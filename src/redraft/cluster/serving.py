@@ -1,0 +1,196 @@
+"""Models of `redraft serve --ray`: each is an application of Ray Serve, with replicas on nodes.
+
+The ingress is this process, with its loop, keys, gate and page: a request takes one way to a replica and no
+proxy of Ray's. The application ends with the process. One that was killed leaves it, and the next
+`redraft serve --ray` of the same name takes it over without a break.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from redraft.cluster.connect import ClusterError
+from redraft.cluster.engine import RayEngine
+from redraft.engines.base import Engine
+from redraft.engines.load import fetches, load_engine, local_file, parse_reference, references_of
+from redraft.engines.retry import Patience
+from redraft.errors import UsageError
+
+NAMESPACE = "redraft"  # of the actors that say what applications do
+_RANGE = re.compile(r"(\d+)(?:\.\.(\d+))?")
+_FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
+
+
+class Replicas(NamedTuple):
+    """How many replicas a model has at least, and at most."""
+
+    least: int = 1
+    most: int = 1
+
+    @classmethod
+    def read(cls, text: str) -> Replicas:
+        """Read `2`, or `0..4`."""
+        found = _RANGE.fullmatch(text)
+        least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 0 <= least <= most or not most:
+            raise UsageError(
+                f"--replicas is {text!r:.40}.", hint="Write a number, or a range: --replicas 0..4"
+            )
+        return cls(least, most)
+
+
+def deployment(reference: str, how: Mapping[str, Any], replicas: Replicas, *, name: str = "model") -> Any:
+    """Return the deployment of a model, bound to its reference and the arguments of `load_engine`."""
+    from ray import serve
+    from ray.serve.config import RequestRouterConfig
+
+    from redraft.cluster.replica import Replica
+
+    streams: int = how["parallel"]
+    scale: dict[str, Any] = {"num_replicas": replicas.most}
+    if replicas.least < replicas.most:
+        scaling = {"min_replicas": replicas.least, "max_replicas": replicas.most}
+        scale = {"autoscaling_config": {**scaling, "target_ongoing_requests": streams}}
+    made = serve.deployment(Replica).options(
+        name=name,
+        max_ongoing_requests=streams,
+        ray_actor_options=needs(reference, how),
+        request_router_config=RequestRouterConfig(request_router_class="redraft.cluster.router:PrefixRouter"),
+        max_constructor_retry_count=1,
+        health_check_period_s=5,
+        **scale,
+    )
+    return made.bind(reference, dict(how), str(Path.cwd()))
+
+
+def needs(reference: str, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a replica takes of a node: processors, and the bytes of the files that it reads."""
+    size = sum(file.stat().st_size for part in references_of(reference) for file in _files(part))
+    return {"num_cpus": how.get("threads") or 1, **({"memory": size} if size else {})}
+
+
+def _files(reference: str) -> list[Path]:
+    """Return the files of a model, as far as they are on this machine."""
+    named = parse_reference(reference)
+    if named.kind not in ("default", "hub", "gguf", "folder") or fetches(reference):
+        return []
+    paths = [Path(named.target) if named.kind == "folder" else local_file(named), *named.adapters]
+    return [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]
+
+
+def check_fits(ray: Any, reference: str, needed: Mapping[str, Any]) -> None:
+    """Raise if no node of the cluster is large enough for a replica."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    asked = {"CPU": needed["num_cpus"], "memory": needed.get("memory", 0)}
+    if any(all(node.get(what, 0) >= amount for what, amount in asked.items()) for node in nodes):
+        return
+    most = {what: max((node.get(what, 0) for node in nodes), default=0) for what in asked}
+    raise ClusterError(
+        f"{reference} fits no node: a replica takes {_amounts(asked)}, and the largest of {len(nodes)} has "
+        f"{_amounts(most)}.",
+        hint="Add a larger node, or ask for less: --threads N",
+    )
+
+
+def _amounts(of: Mapping[str, float]) -> str:
+    memory = f" and {of['memory'] / 1e9:.3g} GB" if of["memory"] else ""
+    return f"{of['CPU']:g} processors{memory}"
+
+
+class Board:
+    """What one ingress says of its models, for `redraft cluster status`. It ends with the ingress."""
+
+    def __init__(self) -> None:
+        self._report: dict[str, Any] = {}
+
+    def put(self, report: dict[str, Any]) -> None:
+        """Take a report."""
+        self._report = report
+
+    def report(self) -> dict[str, Any]:
+        """Return the last report."""
+        return self._report
+
+
+def board_of(ray: Any, name: str) -> Any:
+    """Make the board of an ingress. Raises `ClusterError` if one of that name runs."""
+    try:
+        return ray.remote(Board).options(name=name, namespace=NAMESPACE, num_cpus=0).remote()
+    except ValueError:
+        raise ClusterError(
+            f"an application named {name!r} runs on this cluster.",
+            hint="Give this one another name: --app NAME. See what runs: redraft cluster status",
+        ) from None
+
+
+@dataclass
+class Applications:
+    """The models that one ingress has on nodes. `name` begins the names of its applications."""
+
+    ray: Any
+    name: str
+    replicas: Replicas
+    engines: dict[str, RayEngine] = field(default_factory=dict)
+    _board: Any = None
+    _telling: asyncio.Task[None] | None = None
+
+    async def open(
+        self, reference: str, *, patience: Patience | None = None, batches: None = None, **how: Any
+    ) -> Engine:
+        """Open an engine as `load_engine` does. A server is asked from here, so that its key stays here."""
+        if any(parse_reference(part).kind == "remote" for part in references_of(reference)):
+            return await load_engine(reference, patience=patience, batches=batches, **how)
+        if self._board is None:
+            self._board = await asyncio.to_thread(board_of, self.ray, self.name)
+            self._telling = asyncio.create_task(self._tell())
+        name = f"{self.name}-{len(self.engines) + 1}"
+        handle = await asyncio.to_thread(self._deployed, name, reference, how)
+        engine = await RayEngine.connect(handle, patience or Patience())
+        self.engines[name] = engine
+        return engine
+
+    def _deployed(self, name: str, reference: str, how: Mapping[str, Any]) -> Any:
+        from ray import serve
+
+        check_fits(self.ray, reference, needs(reference, how))
+        serve.start(proxy_location="Disabled")
+        try:
+            return serve.run(deployment(reference, how, self.replicas), name=name, route_prefix=None)
+        except RuntimeError as error:
+            serve.delete(name)
+            raise _fault(reference, error) from None
+
+    async def _tell(self) -> None:
+        while True:
+            models = {name: report_of(engine) for name, engine in self.engines.items()}
+            self._board.put.remote({"at": time.time(), "models": models})
+            await asyncio.sleep(1)
+
+    async def aclose(self) -> None:
+        """End the applications."""
+        from ray import serve
+
+        if self._telling:
+            self._telling.cancel()
+            await asyncio.wait({self._telling})
+        for name in self.engines:
+            await asyncio.to_thread(serve.delete, name)
+        if self._board is not None:
+            self.ray.kill(self._board)
+
+
+def report_of(engine: RayEngine) -> dict[str, Any]:
+    """Return what one engine does, as JSON values."""
+    return {"model": engine.info.name, **asdict(engine.health)}
+
+
+def _fault(reference: str, error: Exception) -> ClusterError:
+    found = _FAULT.findall(str(error))
+    why = found[-1].strip() if found else " ".join(str(error).split())[-300:]
+    return ClusterError(f"{reference} does not start on a node: {why}")
