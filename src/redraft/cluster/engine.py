@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,8 +26,8 @@ from redraft.engines.base import (
     Health,
     Message,
     PromptText,
-    Replies,
     ReplicaUse,
+    Replies,
     Sampling,
     Tokens,
     Vectors,

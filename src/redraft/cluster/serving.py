@@ -22,6 +22,7 @@ from redraft.engines.load import fetches, load_engine, local_file, parse_referen
 from redraft.engines.retry import Patience
 from redraft.errors import UsageError
 
+DEPLOYMENT = "model"  # the name of the one deployment of an application
 NAMESPACE = "redraft"  # of the actors that say what applications do
 _RANGE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
@@ -45,7 +46,7 @@ class Replicas(NamedTuple):
         return cls(least, most)
 
 
-def deployment(reference: str, how: Mapping[str, Any], replicas: Replicas, *, name: str = "model") -> Any:
+def deployment(reference: str, how: Mapping[str, Any], replicas: Replicas, *, name: str = DEPLOYMENT) -> Any:
     """Return the deployment of a model, bound to its reference and the arguments of `load_engine`."""
     from ray import serve
     from ray.serve.config import RequestRouterConfig
@@ -63,7 +64,7 @@ def deployment(reference: str, how: Mapping[str, Any], replicas: Replicas, *, na
         ray_actor_options=needs(reference, how),
         request_router_config=RequestRouterConfig(request_router_class="redraft.cluster.router:PrefixRouter"),
         max_constructor_retry_count=1,
-        health_check_period_s=5,
+        graceful_shutdown_wait_loop_s=0.2,
         **scale,
     )
     return made.bind(reference, dict(how), str(Path.cwd()))

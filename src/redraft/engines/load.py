@@ -100,6 +100,7 @@ class Opening:
     config: Config | None
     patience: Patience
     batches: Batches | None
+    session_header: str = ""
 
 
 @dataclass(frozen=True)
@@ -316,6 +317,7 @@ async def load_engine(
     config: Config | None = None,
     patience: Patience | None = None,
     batches: Batches | None = None,
+    session_header: str = "",
 ) -> Engine:
     """Open the engine of a model reference.
 
@@ -333,6 +335,7 @@ async def load_engine(
         speculate: Guess the tokens of a revision from its draft, for GGUF files; None where it pays off. With
             True a server is sent the draft as `prediction`: OpenAI bills the tokens of wrong guesses.
         config: Holds keys and prices; None for the user's file.
+        session_header: The header that tells a server's router which chain a request is of; empty for none.
 
     Raises:
         UsageError: A wrong reference or setting, or a part that is not installed.
@@ -353,7 +356,7 @@ async def load_engine(
     )
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
-    opening = Opening(ref, machine, parallel, fast, config, patience or Patience(), batches)
+    opening = Opening(ref, machine, parallel, fast, config, patience or Patience(), batches, session_header)
     if len(parts := references_of(ref)) > 1:
         if batches:
             raise UsageError("batches are sent to one server.", hint="Name one, or leave out --batch.")
@@ -569,6 +572,7 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
         price_of=lambda model: price_of(prices.price_for(named.target, model)),
         reach=opening.batches.reach if opening.batches else Server,
         predicts=bool(opening.machine.speculate),
+        session_header="" if opening.batches else opening.session_header,
     )
 
 
