@@ -31,6 +31,7 @@ LAYERS = {
     "bridges": (9, "bridges"),
     "systems": (9, ""),
     "arbiter": (9, "arbiter"),
+    "cluster": (9, "cluster"),
     "selfrevision": (8, ""),
     "generate": (7, "generate"),
     "evaluation": (7, "evaluation"),
