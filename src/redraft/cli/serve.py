@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +18,7 @@ from redraft.errors import UsageError
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
-    from redraft.serve.start import ModelSettings
+    from redraft.serve.start import ModelSettings, Nodes
 
 
 def _page(text: str, *names: str, **more: Any) -> Any:
@@ -58,6 +60,19 @@ class NodeFlags:
     ray: Annotated[str | None, _nodes("Run the models on a Ray cluster.", metavar="ADDRESS")] = None
     replicas: Annotated[str, _nodes("Replicas of each model, such as 2 or 0..4.", metavar="N")] = "1"
     app: Annotated[str, _nodes("The name of this server on the cluster.", metavar="NAME")] = "redraft"
+
+    @contextmanager
+    def entered(self) -> Iterator[Nodes | None]:
+        """Connect to the cluster, if one is named."""
+        if self.ray is None:
+            yield None
+            return
+        from redraft.cluster.connect import connected
+
+        with connected(self.ray) as ray:
+            from redraft.cluster.serving import Applications, Replicas
+
+            yield Applications(ray, self.app, Replicas.read(self.replicas))
 
 
 @takes
@@ -112,12 +127,12 @@ def serve(
         drain=drain,
         **vars(page),
         **vars(logs),
-        **vars(nodes),
     )
     server.check()
     with server_log(as_json=logs.log_json):
         votes = PageVotes(page.votes)
-        server.run(lambda ballot: votes.add(**dict(ballot)))
+        with nodes.entered() as machines:
+            server.run(lambda ballot: votes.add(**dict(ballot)), machines)
     begin_line()
 
 

@@ -165,7 +165,8 @@ class RayEngine(Engine):
                 async with aclosing(self._once(way, asked, sampling, stop, tuple(told.said))) as deltas:
                     async for delta in deltas:
                         yield told.take(delta)
-                return
+                        if delta.finish:
+                            return
             except EngineCrash as crash:
                 told.broke()
                 _log.warning("%s Its reply goes on elsewhere.", crash.message)

@@ -19,8 +19,7 @@ from redraft.errors import RedraftError
 Way = Literal["stream", "chat"]
 
 BETWEEN = 0.02
-"""Seconds between two messages of one reply. The first goes at once. A reader sees no gap of 20 ms, and a model
-of 50 tokens a second or less is not slowed down."""
+"""Seconds between two messages of one reply. The first goes at once, and a reader sees no gap of 20 ms."""
 
 
 class Fault(NamedTuple):

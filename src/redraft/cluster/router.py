@@ -11,7 +11,7 @@ from typing import Any
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 FACTOR = 2.0
-"""How many times as many streams as the least full replica one may have, plus `SLACK`, before chains leave it.
+"""How many times the streams of the least full replica one may have, plus `SLACK`, before chains leave it.
 Reading a prompt again is cheaper than waiting behind twice the streams."""
 
 SLACK = 2  # streams that do not count: of 1 and 2 streams the second is no crowd

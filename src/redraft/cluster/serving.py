@@ -141,8 +141,13 @@ class Applications:
     _board: Any = None
     _telling: asyncio.Task[None] | None = None
 
+    @property
+    def most(self) -> int:
+        """How many replicas of a model there may be."""
+        return self.replicas.most
+
     async def open(
-        self, reference: str, *, patience: Patience | None = None, batches: None = None, **how: Any
+        self, reference: str, *, patience: Patience | None = None, batches: Any = None, **how: Any
     ) -> Engine:
         """Open an engine as `load_engine` does. A server is asked from here, so that its key stays here."""
         if any(parse_reference(part).kind == "remote" for part in references_of(reference)):

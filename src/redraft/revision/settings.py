@@ -157,7 +157,8 @@ class Settings:
     ) -> Engine:
         """Open one model. The flags of the model do not apply to critic and judge.
 
-        `opens` takes what `load_engine` takes. Without `engine`, OpenVINO computes a GGUF file for `MANY` streams, unless checks steer them.
+        Without `engine`, OpenVINO computes a GGUF file for `MANY` streams, unless checks steer them. `opens`
+        takes what `load_engine` takes.
         """
         machine, reason, many = dict[str, Any](), "", parallel >= MANY
         told = role == "model" and many and has_openvino() and not self.get("engine")

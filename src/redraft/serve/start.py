@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine, references_of
@@ -27,13 +27,27 @@ from redraft.serve.page.mount import Store
 from redraft.serve.request_log import RequestLog
 from redraft.serve.run import listen, run, until_signal
 
-if TYPE_CHECKING:
-    from redraft.cluster.serving import Applications  # it needs Ray
-
 _log = logging.getLogger("redraft.serve")
 
 ModelSettings = tuple[str | None, str, Settings]
 """A model's name, or None for that of its reference; what comes behind it; and its settings."""
+
+
+class Nodes(Protocol):
+    """Other machines, that run models."""
+
+    @property
+    def most(self) -> int:
+        """How many replicas of a model there may be."""
+        ...
+
+    async def open(self, reference: str, **how: Any) -> Engine:
+        """Open an engine as `load_engine` does."""
+        ...
+
+    async def aclose(self) -> None:
+        """End what was opened."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,9 +69,6 @@ class Server:
     log_text: bool
     log_json: bool
     otel: bool
-    ray: str | None = None  # the Ray cluster that models run on; None for this machine
-    replicas: str = "1"
-    app: str = "redraft"
 
     def check(self) -> None:
         """Check what can be checked before a model is loaded."""
@@ -71,22 +82,13 @@ class Server:
                 hint="Name another file: --votes FILE. Or leave the page out: --no-page",
             )
 
-    def run(self, store: Store) -> None:
-        """Serve until a signal."""
+    def run(self, store: Store, nodes: Nodes | None = None) -> None:
+        """Serve until a signal. `nodes` run the models, instead of this machine."""
         with ExitStack() as exits, listen(self.host, self.port, self.keys) as sock:
-            nodes = self._nodes(exits) if self.ray else None
             asyncio.run(self._serving(sock, exits, store if self.page else None, nodes))
 
-    def _nodes(self, exits: ExitStack) -> Applications:
-        from redraft.cluster.connect import connected
-
-        ray = exits.enter_context(connected(str(self.ray)))
-        from redraft.cluster.serving import Applications, Replicas
-
-        return Applications(ray, self.app, Replicas.read(self.replicas))
-
     async def _serving(
-        self, sock: socket.socket, exits: ExitStack, store: Store | None, nodes: Applications | None
+        self, sock: socket.socket, exits: ExitStack, store: Store | None, nodes: Nodes | None
     ) -> None:
         written = provider = None
         if self.request_log is not None:
@@ -95,7 +97,7 @@ class Server:
         if self.otel:
             provider = otlp_provider()
             exits.callback(provider.shutdown)
-        at_once = self.parallel * (nodes.replicas.most if nodes else 1)
+        at_once = self.parallel * (nodes.most if nodes else 1)
         offered, gate = Models(), Gate(at_once, self.queue)
         app = make_app(offered, gate, Limits(seconds=self.max_seconds), self.keys, written, store)
         async with AsyncExitStack() as stack:
