@@ -347,8 +347,6 @@ class ServerOptions(OptionModel):
         "tell a router in this header which chain a request is of: x-session-id, x-litellm-session-id",
         SERVER,
         "NAME",
-        what="the name of a header that begins with x-",
-        pattern=r"(?i)^x-[a-z0-9-]{1,60}$",
     )
 
 

@@ -8,7 +8,7 @@ import typer
 
 from redraft.cli.verb import group
 
-_HEADS = ("model", "application", "replicas", "streams", "queue", "tokens/s", "restarts")
+_HEADS = ("model", "server", "replicas", "streams", "queue", "tokens/s", "restarts")
 
 
 def status(
@@ -32,7 +32,7 @@ def status(
     for each in found:
         states = ", ".join(f"{count} {state.lower()}" for state, count in each.replicas.items())
         counts = (f"{each.streams}", f"{each.queue}", f"{each.tokens:.0f}", f"{each.restarts}")
-        rows.append((each.model, each.app, states or "none", *counts))
+        rows.append((each.model, each.server, states or "none", *counts))
         rows += [
             (f"  {one.name}", "", "", f"{one.streams}", "", f"{one.tokens:.0f}", "") for one in each.used
         ]

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from redraft.cluster.connect import ClusterError
 from redraft.cluster.engine import RayEngine
+from redraft.cluster.status import Reporter
 from redraft.engines.base import Engine
 from redraft.engines.load import fetches, load_engine, local_file, parse_reference, references_of
 from redraft.engines.retry import Patience
 from redraft.errors import UsageError
 
 DEPLOYMENT = "model"  # the name of the one deployment of an application
-NAMESPACE = "redraft"  # of the actors that say what applications do
 _RANGE = re.compile(r"(\d+)(?:\.\.(\d+))?")
 _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -104,32 +103,6 @@ def _amounts(of: Mapping[str, float]) -> str:
     return f"{of['CPU']:g} processors{memory}"
 
 
-class Board:
-    """What one ingress says of its models, for `redraft cluster status`. It ends with the ingress."""
-
-    def __init__(self) -> None:
-        self._report: dict[str, Any] = {}
-
-    def put(self, report: dict[str, Any]) -> None:
-        """Take a report."""
-        self._report = report
-
-    def report(self) -> dict[str, Any]:
-        """Return the last report."""
-        return self._report
-
-
-def board_of(ray: Any, name: str) -> Any:
-    """Make the board of an ingress. Raises `ClusterError` if one of that name runs."""
-    try:
-        return ray.remote(Board).options(name=name, namespace=NAMESPACE, num_cpus=0).remote()
-    except ValueError:
-        raise ClusterError(
-            f"an application named {name!r} runs on this cluster.",
-            hint="Give this one another name: --app NAME. See what runs: redraft cluster status",
-        ) from None
-
-
 @dataclass
 class Applications:
     """The models that one ingress has on nodes. `name` begins the names of its applications."""
@@ -137,9 +110,8 @@ class Applications:
     ray: Any
     name: str
     replicas: Replicas
-    engines: dict[str, RayEngine] = field(default_factory=dict)
-    _board: Any = None
-    _telling: asyncio.Task[None] | None = None
+    _names: list[str] = field(default_factory=list)
+    _reporter: Reporter | None = None
 
     @property
     def most(self) -> int:
@@ -149,16 +121,16 @@ class Applications:
     async def open(
         self, reference: str, *, patience: Patience | None = None, batches: Any = None, **how: Any
     ) -> Engine:
-        """Open an engine as `load_engine` does. A server is asked from here, so that its key stays here."""
-        if any(parse_reference(part).kind == "remote" for part in references_of(reference)):
+        """Open an engine as `load_engine` does."""
+        if is_remote(reference):
             return await load_engine(reference, patience=patience, batches=batches, **how)
-        if self._board is None:
-            self._board = await asyncio.to_thread(board_of, self.ray, self.name)
-            self._telling = asyncio.create_task(self._tell())
-        name = f"{self.name}-{len(self.engines) + 1}"
+        if self._reporter is None:
+            self._reporter = await Reporter.start(self.ray, self.name)
+        name = f"{self.name}-{len(self._names) + 1}"
+        self._names.append(name)
         handle = await asyncio.to_thread(self._deployed, name, reference, how)
         engine = await RayEngine.connect(handle, patience or Patience())
-        self.engines[name] = engine
+        self._reporter.add(name, DEPLOYMENT, engine)
         return engine
 
     def _deployed(self, name: str, reference: str, how: Mapping[str, Any]) -> Any:
@@ -169,31 +141,21 @@ class Applications:
         try:
             return serve.run(deployment(reference, how, self.replicas), name=name, route_prefix=None)
         except RuntimeError as error:
-            serve.delete(name)
             raise _fault(reference, error) from None
-
-    async def _tell(self) -> None:
-        while True:
-            models = {name: report_of(engine) for name, engine in self.engines.items()}
-            self._board.put.remote({"at": time.time(), "models": models})
-            await asyncio.sleep(1)
 
     async def aclose(self) -> None:
         """End the applications."""
         from ray import serve
 
-        if self._telling:
-            self._telling.cancel()
-            await asyncio.wait({self._telling})
-        for name in self.engines:
+        for name in self._names:
             await asyncio.to_thread(serve.delete, name)
-        if self._board is not None:
-            self.ray.kill(self._board)
+        if self._reporter is not None:
+            await self._reporter.aclose()
 
 
-def report_of(engine: RayEngine) -> dict[str, Any]:
-    """Return what one engine does, as JSON values."""
-    return {"model": engine.info.name, **asdict(engine.health)}
+def is_remote(reference: str) -> bool:
+    """Return whether a model is on a server. It is asked from the ingress, so that its key stays there."""
+    return any(parse_reference(part).kind == "remote" for part in references_of(reference))
 
 
 def _fault(reference: str, error: Exception) -> ClusterError:

@@ -65,8 +65,7 @@ _BESIDE = "; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
 Local = TypeVar("Local", bound="LocalEngine")
 
 _ADAPTER = "adapter_config.json"
-DEFAULTS = ("default", "default-base")
-"""Names of the default model. To train, to merge and to add adapters to, both are the bare one."""
+DEFAULTS = ("default", "default-base")  # to train, to merge and to add adapters to, both are the bare model
 _NAMES = (*DEFAULTS, *BY_NAME)  # names of one model each
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
 
@@ -285,7 +284,7 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
 
 
 def _meant(ref: str) -> str:
-    """Return the hint for a text that is no reference: what it may stand for, or the forms."""
+    """Return the hint for a text that is no reference."""
     name, colon, model = ref.partition(":")
     if re.match(r"[\w.-]+:\d+(/|$)", ref):
         return f"Did you mean http://{ref}?"
@@ -651,8 +650,7 @@ def local_file(named: ModelReference) -> Path:
 
 
 def _no_model(path: Path) -> UsageError:
-    files = sorted(each.name for each in path.glob("*.gguf"))
-    if files:
+    if files := sorted(each.name for each in path.glob("*.gguf")):
         return UsageError(
             f"{path} is a folder. It holds {', '.join(files)}.", hint=f"--model {path / files[0]}"
         )

@@ -75,6 +75,7 @@ Reach = Callable[[str, Key | None, Patience], Server]
 LETTER = 0.2  # tokens in a single ASCII character: English has four to five letters a token.
 LONG_TOKEN = 16  # characters of a long token. Few tokens are longer, apart from runs of white space.
 
+_SESSION_HEADER = re.compile(r"x-[a-z\d-]{1,60}", re.IGNORECASE | re.ASCII)
 _END = object()
 _SEE_LOG = "The server may have been stopped, or out of memory: see its log."
 
@@ -93,7 +94,8 @@ class RemoteEngine(Engine):
             servers keeps it where its beginning was read; empty for none.
 
     Raises:
-        UsageError: The address is invalid, or the key would travel unencrypted to another machine.
+        UsageError: The address or the header is invalid, or the key would travel unencrypted to another
+            machine.
     """
 
     def __init__(
@@ -109,6 +111,9 @@ class RemoteEngine(Engine):
         predicts: bool = False,
         session_header: str = "",
     ) -> None:
+        if session_header and not _SESSION_HEADER.fullmatch(session_header):
+            hint = "It should be the name of a header that begins with x-, such as x-session-id."
+            raise UsageError(f"session_header is {session_header!r:.80}.", hint=hint)
         self._server = reach(url, key, patience)
         self._info = EngineInfo(
             name=model,
