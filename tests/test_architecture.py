@@ -167,7 +167,18 @@ def test_rooms_of_a_package_point_in_one_direction(package: str) -> None:
     assert wrong == []
 
 
-SHARED = {"__init__", "asked", "commands", "common", "complete", "everyday", "lines", "moving", "options"}
+SHARED = {
+    "__init__",
+    "asked",
+    "commands",
+    "common",
+    "complete",
+    "everyday",
+    "lines",
+    "moving",
+    "on_ray",
+    "options",
+}
 SHARED |= {"parameters", "render", "running", "shell", "strategies", "verb", "watch", "whole"}
 """Modules of `cli` that verbs share. Each other one is a verb."""
 
