@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,8 +40,6 @@ def served(address: str, words: Path) -> Iterator[Serving]:
 
 
 def redraft(*typed: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     command = [sys.executable, "-m", "redraft", *typed]
     return subprocess.run(command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
 
@@ -95,11 +94,11 @@ def test_a_model_that_is_not_on_the_node(address: str, tmp_path: Path) -> None:
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.parametrize("replicas", ["0", "4..2", "many"])
+@pytest.mark.parametrize("replicas", ["0", "4-2", "many"])
 def test_a_number_of_replicas_that_is_none(replicas: str) -> None:
     found = redraft("serve", "--replicas", replicas, "-m", "script:x")
     assert found.returncode == 2
-    assert found.stderr == f"redraft: --replicas is {replicas!r}.\n  A number or a range: --replicas 0..4\n"
+    assert found.stderr == f"redraft: --replicas is {replicas!r}.\n  A number or a range: --replicas 0-4\n"
 
 
 @pytest.mark.slow
@@ -120,5 +119,5 @@ def test_a_server_that_was_killed_is_taken_over(address: str, words: Path) -> No
 
 @pytest.mark.slow
 def test_replicas_that_sleep_wake_up(address: str, words: Path) -> None:
-    with serving(address, "sleepy", "--replicas", "0..1", "-m", f"script:{words}") as server:
+    with serving(address, "sleepy", "--replicas", "0-1", "-m", f"script:{words}") as server:
         assert "".join(map(text_of, server.chat("words"))) == TEXT

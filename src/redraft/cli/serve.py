@@ -57,8 +57,11 @@ def _nodes(text: str, *names: str, **more: Any) -> Any:
 class NodeFlags:
     """Of a Ray cluster."""
 
-    ray: Annotated[str | None, _nodes("Run the models on a Ray cluster.", metavar="ADDRESS")] = None
-    replicas: Annotated[str, _nodes("Replicas of each model, such as 2 or 0..4.", metavar="N")] = "1"
+    ray: Annotated[
+        str | None,
+        _nodes("Run the models on Ray: HOST:PORT, auto, or none for this machine.", metavar="[ADDRESS]"),
+    ] = None
+    replicas: Annotated[str, _nodes("Replicas of each model: 2, or 0-4.", metavar="LEAST-MOST")] = "1"
     app: Annotated[str, _nodes("The name of this server on the cluster.", metavar="NAME")] = "redraft"
 
     @contextmanager

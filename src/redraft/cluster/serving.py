@@ -23,7 +23,7 @@ from redraft.engines.retry import Patience
 from redraft.errors import UsageError
 
 DEPLOYMENT = "model"  # the name of the one deployment of an application
-_RANGE = re.compile(r"(\d+)(?:\.\.(\d+))?")
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -35,12 +35,12 @@ class Replicas(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> Replicas:
-        """Read `2`, or `0..4`."""
+        """Read `2`, or `0-4`."""
         found = _RANGE.fullmatch(text)
         least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
         if not 0 <= least <= most or not most:
             raise UsageError(
-                f"--replicas is {text!r:.40}.", hint="Write a number, or a range: --replicas 0..4"
+                f"--replicas is {text!r:.40}.", hint="Write a number, or a range: --replicas 0-4"
             )
         return cls(least, most)
 
