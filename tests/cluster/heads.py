@@ -40,14 +40,18 @@ def head(folder: Path, cpus: int = 2) -> Iterator[str]:
     quiet = ["--include-dashboard", "false", "--disable-usage-stats"]
     with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, *where, *quiet], env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=log
+            [*command, *where, *quiet],
+            env={**os.environ, **ENVIRONMENT},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         until(lambda: "To terminate" in (folder / "head.log").read_text())
         yield address
     finally:
-        process.terminate()
-        process.wait(60)
+        os.killpg(process.pid, signal.SIGKILL)  # a polite end takes 30 s
+        process.wait()
 
 
 def until(true: Any, seconds: float = START) -> None:
@@ -105,11 +109,11 @@ def serving(address: str, app: str, *words: str) -> Iterator[Serving]:
         [*command, "--no-page", *words], env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr
-        said = process.stderr.readline()
-        found = re.search(r" at http://[^:]+:(\d+)/v1", said)
-        assert found, said + process.stderr.read()
         try:
+            said = process.stderr.readline()
+            found = re.search(r" at http://[^:]+:(\d+)/v1", said)
+            assert found, said
             yield Serving(f"http://127.0.0.1:{found[1]}", app, process)
         finally:
             process.terminate()
-            process.communicate(timeout=60)
+            process.communicate(timeout=START)

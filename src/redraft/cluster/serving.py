@@ -8,6 +8,7 @@ proxy of Ray's. The application ends with the process. One that was killed leave
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -137,6 +138,7 @@ class Applications:
         from ray import serve
 
         check_fits(self.ray, reference, needs(reference, how))
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the engine says what matters, in a line
         serve.start(proxy_location="Disabled")
         try:
             return serve.run(deployment(reference, how, self.replicas), name=name, route_prefix=None)
