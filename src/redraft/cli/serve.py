@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from redraft.cli.nodes import NodeFlags
 from redraft.cli.options import Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.shell import flag, tell
@@ -18,7 +17,7 @@ from redraft.errors import UsageError
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
-    from redraft.serve.start import ModelSettings, Nodes
+    from redraft.serve.start import ModelSettings
 
 
 def _page(text: str, *names: str, **more: Any) -> Any:
@@ -47,35 +46,6 @@ class LogFlags:
     log_text: Annotated[bool, _log("Keep chains there too, with prompts and answers.", "--log-text")] = False
     log_json: Annotated[bool, _log("Log objects of JSON, one a line.", "--log-json")] = False
     otel: Annotated[bool, _log("Report chains to OpenTelemetry.", "--otel")] = False
-
-
-def _nodes(text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel="Many machines", **more)
-
-
-@dataclass(frozen=True)
-class NodeFlags:
-    """Of a Ray cluster."""
-
-    ray: Annotated[
-        str | None,
-        _nodes("Run the models on Ray: HOST:PORT, auto, or none for this machine.", metavar="[ADDRESS]"),
-    ] = None
-    replicas: Annotated[str, _nodes("Replicas of each model: 2, or 0-4.", metavar="LEAST-MOST")] = "1"
-    app: Annotated[str, _nodes("The name of this server on the cluster.", metavar="NAME")] = "redraft"
-
-    @contextmanager
-    def entered(self) -> Iterator[Nodes | None]:
-        """Connect to the cluster, if one is named."""
-        if self.ray is None:
-            yield None
-            return
-        from redraft.cluster.connect import connected
-
-        with connected(self.ray) as ray:
-            from redraft.cluster.serving import Applications, Replicas
-
-            yield Applications(ray, self.app, Replicas.read(self.replicas))
 
 
 @takes
