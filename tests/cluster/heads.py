@@ -30,7 +30,7 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def head(folder: Path, cpus: int = 2) -> Iterator[str]:
+def head(folder: Path, cpus: int = 4) -> Iterator[str]:
     """The address of a cluster with one node."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -110,9 +110,11 @@ def serving(address: str, app: str, *words: str) -> Iterator[Serving]:
     ) as process:
         assert process.stderr
         try:
-            said = process.stderr.readline()
-            found = re.search(r" at http://[^:]+:(\d+)/v1", said)
-            assert found, said
+            said = ""
+            while not (found := re.search(r" at http://[^:]+:(\d+)/v1", said)):
+                line = process.stderr.readline()
+                assert line, said
+                said += line
             yield Serving(f"http://127.0.0.1:{found[1]}", app, process)
         finally:
             process.terminate()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from redraft.cli.shell import tell
+
 if TYPE_CHECKING:
     from redraft.serve.start import Nodes
 
@@ -39,4 +41,4 @@ class NodeFlags:
         with connected(self.ray) as ray:
             from redraft.cluster.serving import Applications, Replicas
 
-            yield Applications(ray, self.app, Replicas.read(self.replicas))
+            yield Applications(ray, self.app, Replicas.read(self.replicas), tell)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,11 @@ from redraft.cluster.status import Reporter
 from redraft.engines.base import Engine
 from redraft.engines.load import fetches, load_engine, local_file, parse_reference, references_of
 from redraft.engines.retry import Patience
+from redraft.engines.threads import in_daemon_thread
 from redraft.errors import UsageError
 
 DEPLOYMENT = "model"  # the name of the one deployment of an application
+PATIENT = 30.0  # seconds for replicas to start before a user is told
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -111,6 +114,7 @@ class Applications:
     ray: Any
     name: str
     replicas: Replicas
+    tell: Callable[[str], None] = lambda _: None
     _names: list[str] = field(default_factory=list)
     _reporter: Reporter | None = None
 
@@ -129,7 +133,13 @@ class Applications:
             self._reporter = await Reporter.start(self.ray, self.name)
         name = f"{self.name}-{len(self._names) + 1}"
         self._names.append(name)
-        handle = await asyncio.to_thread(self._deployed, name, reference, how)
+        deploying = in_daemon_thread(partial(self._deployed, name, reference, how))
+        await asyncio.wait({deploying}, timeout=PATIENT)
+        if not deploying.done():
+            self.tell(
+                f"{reference} waits for its replicas: they load it, or no node has room. See: ray status"
+            )
+        handle = await deploying
         engine = await RayEngine.connect(handle, patience or Patience())
         self._reporter.add(name, DEPLOYMENT, engine)
         return engine
