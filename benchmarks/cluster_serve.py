@@ -36,6 +36,14 @@ START = 600.0  # seconds that Ray may take on a busy machine
 STREAMS = 16  # of each replica at once
 TEXT = " ".join(f"word{number}" for number in range(100))
 
+RAY = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "of-a-measurement-on-this-machine-alone",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_worker_niceness": "0",
+}
+
 LINEAR_HOW = """\
 {streams:,} streamed chats, each of {seconds:g} s in {pieces} pieces by the scripted engine, through one \
 `redraft serve --ray` to as many replicas as nodes. A replica writes {each} streams at once. The share of \
@@ -70,9 +78,7 @@ def script(seconds: float, pieces: int) -> Iterator[Path]:
 @contextmanager
 def nodes(count: int, cpus: int = 1) -> Iterator[str]:
     """A cluster of so many nodes on this machine: its address."""
-    from redraft.cluster.connect import _OPEN  # how redraft starts Ray
-
-    os.environ.update({**_OPEN, "RAY_AUTH_TOKEN": "of-a-measurement-on-this-machine-alone"})
+    os.environ.update(RAY)
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False})

@@ -63,7 +63,10 @@ class ShareActor:
 
     async def hello(self) -> str:
         """Return the versions and the name of this machine, and the first file that it cannot read."""
-        return json.dumps({**versions(), "machine": socket.gethostname(), "lacks": self._lacks()})
+        node = os.getppid()  # Ray's process on this machine; its test cluster has several on one
+        return json.dumps(
+            {**versions(), "machine": socket.gethostname(), "node": node, "lacks": self._lacks()}
+        )
 
     def _lacks(self) -> str:
         if not self._work.files:

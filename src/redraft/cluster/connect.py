@@ -24,12 +24,13 @@ from redraft.errors import MissingExtra, RedraftError, UsageError
 HERE = "local"  # the address of a cluster that is started on this machine
 RUNNING = "auto"  # the address of one that runs on this machine
 SECONDS = 5.0  # that a head has to answer in
+PATIENCE = 300.0  # seconds that a machine has to start a process in
 
 _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[\da-fA-F:]+\]):(?P<port>\d{1,5})")
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # else they are 15 below what started them: a busy machine starves them
+    "RAY_worker_niceness": "0",  # by default 15: beside other work they would starve
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what Ray will do soon, and warns of until then
 }
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # RFC 9113, 3.4
@@ -152,20 +153,27 @@ def check_machines(ray: Any) -> None:
     """Raise `ClusterError` if a machine of the cluster has no redraft, or another version of it."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    asked = ray.remote(_versions_as_json)
+    asked, replies = ray.remote(_versions_as_json), dict[str, Any]()
     for node in ray.nodes():
         if node["Alive"]:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            reply = asked.options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote()
-            check_versions(_answer(ray, reply), node["NodeManagerAddress"])
+            how = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+            replies[f"{node['NodeManagerAddress']} ({node['NodeID'][:6]})"] = asked.options(**how).remote()
+    for machine, reply in replies.items():
+        check_versions(_answer(ray, machine, reply), machine)
 
 
 def _versions_as_json() -> str:
     return json.dumps(versions())
 
 
-def _answer(ray: Any, reply: Any) -> dict[str, Any]:
+def _answer(ray: Any, machine: str, reply: Any) -> dict[str, Any]:
     try:
-        return dict(json.loads(ray.get(reply, timeout=60)))
-    except Exception:  # noqa: BLE001  (the import failed there, in one of Ray's many ways)
+        return dict(json.loads(ray.get(reply, timeout=PATIENCE)))
+    except ray.exceptions.GetTimeoutError:
+        hint = "It may be overloaded, or hold no more processes: ray status"
+        raise ClusterError(f"{machine} has not answered in {PATIENCE:.0f} s.", hint=hint) from None
+    except ray.exceptions.RayTaskError:  # the import failed there
         return {}
+    except ray.exceptions.RayError:  # the machine was lost meanwhile
+        return dict(versions())

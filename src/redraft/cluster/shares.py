@@ -13,7 +13,7 @@ import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -95,7 +95,7 @@ def make_shares(
         count = _count(out, most, say)
         shares = [Share(index, count) for index in range(count)]
         run = _Run(ray, work, needs, replace(pool, most=min(most, count)), deque(shares))
-        with run.progress(count, quiet=quiet):
+        with run.progress(count, quiet=quiet), _silent():
             try:
                 with ended_by_sigterm():  # Ray has a handler of its own
                     run.all()
@@ -106,6 +106,13 @@ def make_shares(
                 run.stop()
         merged = merge(out, [share.path(out) for share in shares])
     return run.result(merged)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Throw away what Ray prints of each process that is lost, a page at a time. The progress counts them."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 @contextmanager
@@ -207,7 +214,7 @@ class _Run:
     losses: Counter[int] = field(default_factory=Counter)  # processes lost in a row, by share; -1: before one
     reached: dict[int, int] = field(default_factory=dict)  # items that were done when a process was lost
     begun_again: int = 0
-    machines: set[str] = field(default_factory=set)
+    machines: set[tuple[str, int]] = field(default_factory=set)
     busy: Counter[int] = field(default_factory=Counter)
 
     def progress(self, count: int, *, quiet: bool) -> ProgressLine:
@@ -283,7 +290,7 @@ class _Run:
         if said["lacks"]:
             hint = "All machines read and write the same files: on a shared disk, or in a store (s3://…)."
             raise ClusterError(f"the machine {actor.machine} cannot read {said['lacks']}.", hint=hint)
-        self.machines.add(actor.machine)
+        self.machines.add((actor.machine, said["node"]))
         self.losses.pop(-1, None)
 
     def _fault(self, actor: _Actor, share: Share, message: str, said: Mapping[str, Any]) -> None:
