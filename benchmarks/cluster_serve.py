@@ -42,6 +42,7 @@ RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_worker_niceness": "0",
+    "RAY_raylet_start_wait_time_s": "600",  # a busy machine
 }
 
 LINEAR_HOW = """\

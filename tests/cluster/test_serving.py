@@ -44,6 +44,7 @@ def redraft(*typed: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_when_all_replicas_die(served: Serving) -> None:
     shown, last = "", {}
     for last in served.chat("words"):
@@ -60,6 +61,7 @@ def test_a_stream_goes_on_when_all_replicas_die(served: Serving) -> None:
     assert 'redraft_replica_tokens_total{engine="words",replica="' in figures
 
 
+@pytest.mark.slow
 def test_status_shows_models_and_replicas(served: Serving, address: str) -> None:
     list(served.chat("words"))
     shown = redraft("cluster", "status", address)
@@ -71,6 +73,7 @@ def test_status_shows_models_and_replicas(served: Serving, address: str) -> None
     assert all(each.startswith("  ") for each in replicas)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("served")
 def test_two_servers_of_one_name(address: str, words: Path) -> None:
     second = redraft("serve", "--ray", address, "--app", "one", "--port", "0", "-m", f"script:{words}")
@@ -78,6 +81,7 @@ def test_two_servers_of_one_name(address: str, words: Path) -> None:
     assert second.stderr.startswith("redraft: an application named 'one' runs on this cluster.\n")
 
 
+@pytest.mark.slow
 def test_a_model_that_fits_no_node(address: str, words: Path) -> None:
     large = ("--threads", "64", "-m", f"script:{words}")
     found = redraft("serve", "--ray", address, "--app", "large", "--port", "0", *large)
@@ -85,6 +89,7 @@ def test_a_model_that_fits_no_node(address: str, words: Path) -> None:
     assert "fits no node: a replica takes 64 processors, and the largest of 1 has 4" in found.stderr
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_on_the_node(address: str, tmp_path: Path) -> None:
     found = redraft("serve", "--ray", address, "--app", "lost", "--port", "0", "-m", f"script:{tmp_path}/no")
     assert found.returncode == 3
