@@ -7,6 +7,7 @@ figures that are compared with those of others.
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -24,10 +25,16 @@ SECONDS = 5  # for an answer: a hostile one may be a power that never ends
 
 
 @dataclass(frozen=True)
-class MathVerify(FinalMaths):
+class MathVerify:
     """math-verify finds the gold answer at the end of the text."""
 
-    kind = "answer by math-verify"
+    reference: str
+    demand = FinalMaths.demand
+
+    @property
+    def name(self) -> str:
+        """The name in records. It holds the gold answer, so no model may see it."""
+        return f"math-verify {self.reference}"
 
     @classmethod
     def of(cls, gold: str) -> Self:
@@ -40,8 +47,12 @@ class MathVerify(FinalMaths):
             raise CheckSyntaxError(f"math-verify finds nothing in the gold answer {gold!r:.40}.")
         return cls(gold)
 
-    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if the result is right.
+    def said(self, answer: str) -> Hashable:
+        """Return what an answer says, for a vote; None if it says nothing."""
+        return FinalMaths(self.reference).said(answer)
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Pass if the result is right. Async, since checks that are not run in other threads.
 
         Raises:
             CheckError: This is not the main thread, whose alarm ends what takes too long.
@@ -50,7 +61,7 @@ class MathVerify(FinalMaths):
             hint = "Use redraft eval or redraft.evaluate_file, or the task math."
             raise CheckError("math-verify works in a program's main thread alone.", hint=hint)
         if not (found := _parsed(answer)):
-            return failed(self.missing)
+            return failed(FinalMaths.missing)
         told = f"The final answer is read as {found[-1]!s:.200}."
         if verify(_parsed(f"${self.reference}$"), found, timeout_seconds=SECONDS):
             return passed(told)
