@@ -59,6 +59,7 @@ MODEL = ("<!-- model -->", "<!-- model: exact -->")
 # Pages that train models, convert weights, work on real data or load several engines, for a minute each.
 LONG = [f"docs/{name}.md" for name in ("train", "weights", "data", "engines", "rlhf", "arbiter")]
 LONG += [f"docs/start/{name}.md" for name in ("terminal", "browser", "python", "evaluate")]
+LONG += [f"docs/tutorials/{name}.md" for name in ("application", "training", "research", "operating")]
 # Commands that import torch.
 WITH_TORCH = ("redraft train ", "redraft weights ")
 
@@ -128,7 +129,7 @@ class PageRun:
             assert self.serving.returncode == 0, log
 
     def python(self, block: Block) -> None:
-        code = compile(self.real(block.body), block.where, "exec")
+        code = compile(self.real(block.body), block.where, "exec", dont_inherit=True)
         self.names = {"__name__": "__main__"}
         with contextlib.redirect_stdout(io.StringIO()) as stdout:
             exec(code, self.names)  # noqa: S102  (running the page is the test)
@@ -396,7 +397,8 @@ def keys_in(page: str, heading: str) -> list[str]:
 
 
 def test_every_option_is_told() -> None:
-    assert keys_in("python.md", "## Options") == list(RevisionOptions.model_fields)
+    told = keys_in("options.md", "## Revising and sampling") + keys_in("options.md", "## One chain")
+    assert told == list(RevisionOptions.model_fields)
 
 
 def test_every_error_is_told() -> None:

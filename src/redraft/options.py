@@ -196,6 +196,7 @@ _KINDS = {
     bool: "true or false",
     str: "a text without lone surrogates",
     list: "a list of texts",
+    tuple: "a list of texts",
 }
 
 

@@ -320,7 +320,7 @@ async def load_engine(
     """Open the engine of a model reference.
 
     Args:
-        ref: As at the top of this module.
+        ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
         engine: What computes a model on this machine: llamacpp or openvino for a GGUF file, hf for a folder.
         fast: Without `engine`, let OpenVINO compute a GGUF file if it is installed and reads it, and there is
             no GPU: with many streams it is faster. It takes no tools, and keeps to no `Sampling.form`.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ SETTINGS = (
     "--model_name_or_path model --data_path chains.jsonl --model_max_length 128 --cache_dir cache "
     "--lora False --bf16 False --learning_rate 1e-3 --max_steps 6 --save_steps 2 "
     "--gradient_accumulation_steps 2 --output_dir"
+)
+LONG = (
+    "--model_name_or_path model --data_path chains.jsonl --model_max_length 128 --cache_dir cache "
+    "--lora False --bf16 False --learning_rate 1e-3 --output_dir"
 )
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
 """The address is given, so that nothing is looked up."""
@@ -93,6 +98,55 @@ def test_a_signal_to_one_process_stops_both_in_the_same_way() -> None:
     assert not Path("apart/config.json").exists()
 
 
+ELASTIC = (
+    "--nnodes=1:2 --nproc_per_node=1 --max_restarts=3 --rdzv_backend=c10d --rdzv_id=elastic "
+    "--local_addr=127.0.0.1 --rdzv_conf=last_call_timeout=10,keep_alive_max_attempt=30,is_host="
+)
+STEPS = ("--rows_a_step", "16", "--max_steps", "200", "--save_steps", "10", "--warmup_steps", "0")
+
+
+def node(port: int, *, host: bool = False) -> subprocess.Popen[str]:
+    """A machine of an elastic run, in a process group of its own, so that all of it can be killed.
+
+    One is the host, where they meet: if that goes, all end.
+    """
+    words = [
+        *f"{ELASTIC}{host}".split(),
+        f"--rdzv_endpoint=127.0.0.1:{port}",
+        "-m",
+        "redraft",
+        "train",
+        "sft",
+    ]
+    words += [*LONG.split(), "elastic", "--per_device_train_batch_size", "1", *STEPS]
+    command = [sys.executable, "-m", "torch.distributed.run", *words]
+    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, process_group=0)
+
+
+def test_a_machine_goes_and_another_comes_and_the_curve_is_that_of_one_process() -> None:
+    chains(Path("chains.jsonl"), 400)
+    port = 20000 + os.getpid() % 20000
+    nodes = [node(port, host=True), node(port)]
+    try:
+        until_there(Path("elastic/checkpoint-20/complete.json"), nodes)
+        os.killpg(nodes[1].pid, signal.SIGKILL)
+        nodes[1].communicate()
+        until_there(Path("elastic/checkpoint-40/complete.json"), nodes[:1])
+        nodes[1] = node(port)
+        said = [each.communicate(timeout=PATIENCE)[1] for each in nodes]
+    finally:
+        for each in nodes:
+            with suppress(ProcessLookupError):
+                os.killpg(each.pid, signal.SIGKILL)
+            each.communicate()
+    assert [each.returncode for each in nodes] == [0, 0], said[0][-3000:] + said[1][-3000:]
+    assert said[0].count("resumes from elastic/checkpoint-") == 2, said[0]  # alone, then with the new one
+    alone = [*LONG.split(), "alone", "--per_device_train_batch_size", "4", *STEPS]
+    assert ended([sys.executable, "-m", "redraft", "train", "sft", *alone]).returncode == 0
+    for each, other in zip(curve(Path("elastic")), curve(Path("alone")), strict=True):
+        assert each == pytest.approx(other, rel=1e-4)
+
+
 def start(rank: int, *words: str) -> subprocess.Popen[str]:
     """One of two processes, started without torchrun, which would end both if one ends."""
     port = 20000 + os.getpid() % 20000
@@ -111,6 +165,7 @@ def start(rank: int, *words: str) -> subprocess.Popen[str]:
 def until_there(path: Path, jobs: Iterable[subprocess.Popen[str]]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not path.is_file():
-        assert all(job.poll() is None for job in jobs), [job.stderr and job.stderr.read() for job in jobs]
+        for job in jobs:
+            assert job.poll() is None, (job.communicate()[1] or "")[-5000:]
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    prepare_model_for_kbit_training,
+    set_peft_model_state_dict,
+)
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import (
@@ -39,6 +47,9 @@ from redraft.train.settings.machine import computes_bf16
 from redraft.train.settings.options import RunOptions
 from redraft.weights.checkpoint import open_checkpoint
 from redraft.weights.folder import has_tokenizer, refuse_delta
+from redraft.weights.gguf.families import sizes_from_config
+from redraft.weights.header import by
+from redraft.weights.lora.from_gguf import lora_weights
 
 _SHOWN = 12  # the most files to name in a message
 
@@ -358,7 +369,7 @@ def add_adapter(
 ) -> PeftModel:
     """Add an adapter to a model, in 32 bits, and freeze everything else.
 
-    Its initial values are random: seed torch before.
+    Its initial values are those of `lora_from`, or random: seed torch before.
 
     Args:
         task: The task, in peft's words. Of SEQ_CLS the whole head is trained too.
@@ -382,11 +393,31 @@ def add_adapter(
         # `weights.lora.merge` merges these, and what a GGUF file cannot have is refused earlier.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         added = get_peft_model(model, config)
+    if own.lora_from:
+        _go_on_from(added, Path(own.lora_from).expanduser())
     added.peft_config["default"].base_model_name_or_path = own.model_name_or_path
     # By default, peft asks the hub at each save whether rows were added.
     save = partial(added.save_pretrained, save_embedding_layers=whole_vocabulary)
     added.save_pretrained = save  # type: ignore[method-assign]
     return added
+
+
+def _go_on_from(added: PeftModel, adapter: Path) -> None:
+    """Put the weights of another adapter into a new one."""
+    if adapter.is_dir():
+        weights = load_peft_weights(str(adapter), device="cpu")
+    else:
+        weights = lora_weights(adapter, sizes_from_config(added.get_base_model().config.to_dict()))
+    own = get_peft_model_state_dict(added, save_embedding_layers=False)
+    for name in sorted(own.keys() ^ weights.keys()):
+        raise UsageError(f"--lora_from: only one of {adapter} and the new adapter changes {name!r:.120}.")
+    for name, values in own.items():
+        if values.shape != weights[name].shape:
+            raise UsageError(
+                f"--lora_from: {name!r:.120} of {adapter} is {by(weights[name].shape)}, not {by(values.shape)}.",
+                hint="Its rank must be the same: --lora_r",
+            )
+    set_peft_model_state_dict(added, weights)
 
 
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
