@@ -53,6 +53,9 @@ class EvalFileKeywords(TypedDict, total=False):
     budget_seconds: float | None
     budget_usd: float | None
     guided: bool
+    samples: int
+    few_shot: int
+    examples: str | None
     parallel: int | None
     quiet: bool
     journal: str | Path | None
