@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import redraft
-from redraft.cli import app
 from redraft.bridges.hub import push
+from redraft.cli import app
 from redraft.errors import UsageError
 from tests.engines.fake_server import FakeServer, json_reply
 
