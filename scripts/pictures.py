@@ -1,12 +1,12 @@
 """Draws the pictures of the pages from real runs: docs/ask.svg, and docs/page.png and others.
 
-    python scripts/pictures.py [ask] [page] [report] [runs] [data] [train] [system] [vote]
+    python scripts/pictures.py [ask] [page] [report] [runs] [data] [train] [vote]
 
 Nothing in them is written by hand. `ask` is what `make demo` shows, and `page` the same question in Chromium.
 `report`, `data` and `vote` show reviews, chains and answers that SelFee's authors published, of the shared
 data (CONTRIBUTING.md). `runs` draws arbiter.png, diagnosis.png and chains.png of the archived runs in
-`benchmarks`, and asks no model. `train` trains for some steps, and `system` makes a small system, which takes
-minutes. What a model says differs between machines, so `make docs` does not redraw them.
+`benchmarks`, and asks no model. `train` trains for some steps. What a model says differs between machines, so
+`make docs` does not redraw them.
 """
 
 from __future__ import annotations
@@ -119,29 +119,17 @@ def draw_data() -> None:
 
 
 def draw_train() -> None:
-    """Show the page of `redraft train watch`."""
-    chains = next(iter(sorted((SHARED / "data" / "selfee" / "chains").glob("*.jsonl"))))
-    steps = (
-        "--max_steps",
-        20,
-        "--logging_steps",
-        1,
-        "--per_device_train_batch_size",
-        1,
-        "--model_max_length",
-        512,
-    )
-    with TemporaryDirectory() as folder:
-        run("train", "sft", "--data_path", chains, "--output_dir", "run", *steps, cwd=Path(folder))
-        run("train", "watch", "run", cwd=Path(folder))
-        show(Path(folder, "run.watch.html"), "train.png")
-
-
-def draw_system() -> None:
-    """Show the page at the end of a whole system."""
-    with TemporaryDirectory() as folder:
-        run("run", "alpaca", "--small", cwd=Path(folder))
-        show(Path(folder, "alpaca-small", "index.html"), "system.png")
+    """Show the page of `redraft train watch` after some steps on published chains."""
+    chains = min((SHARED / "data" / "selfee" / "chains").glob("*.jsonl"))
+    steps = "--max_steps 12 --logging_steps 1 --per_device_train_batch_size 1 --model_max_length 256"
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "chains.jsonl").write_text(
+            "".join(chains.open(encoding="utf-8").readlines()[:200]), "utf-8"
+        )
+        run("train", "sft", "--data_path", "chains.jsonl", "--output_dir", "run", *steps.split(), cwd=folder)
+        run("train", "watch", "run", cwd=folder)
+        show(folder / "run.watch.html", "train.png")
 
 
 def draw_vote() -> None:
@@ -190,7 +178,6 @@ DRAWN = {
     "runs": draw_runs,
     "data": draw_data,
     "train": draw_train,
-    "system": draw_system,
     "vote": draw_vote,
 }
 
