@@ -1,7 +1,11 @@
 """guardrails."""
 
 import asyncio
+import os
 from typing import Any
+
+os.environ["OTEL_SDK_DISABLED"] = "true"  # its telemetry waits for a host that is not reached
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else litellm fetches prices
 
 from guardrails import AsyncGuard, Guard, OnFailAction
 from guardrails.validators import FailResult, PassResult, Validator, register_validator

@@ -49,12 +49,6 @@ def push(file: str | Path, name: str, *, public: bool = False) -> tuple[str, str
 def _card(name: str, report: DataReport, sources: list[Source]) -> str:
     """Return the card: licences in the hub's form, then what is in the file, and how to load it."""
     made = f'Made with redraft {__version__}. To load it: `datasets.load_dataset("{name}")`, or'
-    parts = [
-        card_text(name.partition("/")[2], sources),
-        remark(sources),
-        "",
-        "```text",
-        *lines(report),
-        "```",
-    ]
-    return "\n".join([*parts, "", f"{made} `redraft data import {name}`."]) + "\n"
+    counts = takewhile(lambda line: line != "warnings", lines(report))  # these name paths of this machine
+    head = [card_text(name.partition("/")[2], sources), remark(sources), ""]
+    return "\n".join([*head, "```text", *counts, "```", "", f"{made} `redraft data import {name}`."]) + "\n"
