@@ -102,6 +102,7 @@ test-slow: model .venv/.docs
 docs: .venv/.docs
 	$(BIN)/python scripts/keywords.py
 	$(BIN)/python scripts/cli_reference.py
+	$(BIN)/python scripts/api_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo 'To read it: $(BIN)/python -m http.server --directory build/site'
 

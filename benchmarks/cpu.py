@@ -4,7 +4,7 @@ python benchmarks/cpu.py          some hours; writes its part of RESULTS.md
 python benchmarks/cpu.py --only engines
 python benchmarks/cpu.py --quick  a few prompts, nothing written
 
-The machine should have nothing else to do. Steps and copies are measured by `revise.py`.
+The rows of formats, copies and steps are in processor time, and stand a machine that has other work.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+import cpu_formats
 import cpu_quality
 import row_chains
 import row_engines
+import row_speculation
+import row_step
 from measure import FULL, QUICK, Row
 from report import main
 
@@ -29,7 +32,9 @@ ROWS = {
     "engines": row_engines.run,
     "memory": row_engines.memory,
     "quality": cpu_quality.quality,
-    "formats": cpu_quality.formats,
+    "copying": row_speculation.run_openvino,
+    "step": row_step.run_openvino,
+    "formats": cpu_formats.formats,
 }
 
 if __name__ == "__main__":

@@ -1,33 +1,27 @@
-"""Whether OpenVINO answers as well as llama.cpp, and which number format is fastest by which engine."""
+"""Whether OpenVINO answers as well as llama.cpp."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import redraft
 from material import QUESTIONS, default_model
 from measure import Figure, Goal, Row
+from processor import spent
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.load import load_engine
-from redraft.errors import ModelError
 from redraft.stats import difference
-from redraft.weights.gguf.from_folder import export_gguf
-from redraft.weights.gguf.to_folder import import_gguf
 from steer import SHARED, checks_in
 
 ENGINES = ("llamacpp", "openvino")
-FORMATS = ("q4_0", "q4_1", "q8_0", "f16", "bf16")
-STREAMS = (1, 8, 32)
 PROMPTS, TOKENS, PARALLEL = 300, 256, 8
-GREEDY, WORDS = 64, 64  # tokens of a greedy answer, and of one that is timed
+GREEDY = 64  # tokens of a greedy answer
 
 
 def records(most: int) -> list[dict[str, Any]]:
@@ -37,15 +31,20 @@ def records(most: int) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def opened(model: Path, engine: Any, parallel: int) -> AsyncIterator[Engine]:
+async def opened(
+    model: Path, engine: Any, parallel: int, *, threads: int | None = None
+) -> AsyncIterator[Engine]:
     """Opens a file with an engine."""
-    async with aclosing(await load_engine(str(model), engine=engine, parallel=parallel)) as found:
+    loaded = load_engine(str(model), engine=engine, parallel=parallel, threads=threads)
+    async with aclosing(await loaded) as found:
         yield found
 
 
-async def passed(engine: Engine, asked: Sequence[dict[str, Any]], seed: int) -> list[bool]:
+async def passed(
+    engine: Engine, asked: Sequence[dict[str, Any]], seed: int, tokens: int = TOKENS, parallel: int = PARALLEL
+) -> list[bool]:
     """Returns whether one plain answer to each prompt passes its checks."""
-    slots = asyncio.Semaphore(PARALLEL)
+    slots = asyncio.Semaphore(parallel)
 
     async def one(number: int, record: dict[str, Any]) -> bool:
         more: dict[str, Any] = {"max_revisions": 0, "steer": False, "tell_checks": False}
@@ -54,7 +53,7 @@ async def passed(engine: Engine, asked: Sequence[dict[str, Any]], seed: int) -> 
                 record["prompt"],
                 model=engine,
                 checks=checks_in(record),
-                max_tokens=TOKENS,
+                max_tokens=tokens,
                 seed=seed * 10_000 + number,
                 **more,
             )
@@ -79,19 +78,19 @@ async def written(engine: Engine, question: str, sampling: Sampling) -> tuple[st
     return text, count
 
 
-async def speed(engine: Engine, streams: int, texts: int) -> float:
-    """Returns tokens a second of so many texts, `streams` of them at once."""
+async def speed(engine: Engine, streams: int, texts: int, tokens: int) -> float:
+    """Returns tokens a second of processor time, of so many texts, `streams` of them at once."""
     slots = asyncio.Semaphore(streams)
 
     async def one(number: int) -> int:
         async with slots:
             question = f"{QUESTIONS[number % len(QUESTIONS)]} Answer at length."
-            return (await written(engine, question, Sampling(max_tokens=WORDS, seed=number)))[1]
+            return (await written(engine, question, Sampling(max_tokens=tokens, seed=number)))[1]
 
     await one(0)
-    start = time.perf_counter()
+    start = spent()
     total = sum(await asyncio.gather(*map(one, range(1, texts + 1))))
-    return total / (time.perf_counter() - start)
+    return total / (spent() - start)
 
 
 def quality(*, quick: bool) -> Row:
@@ -126,40 +125,3 @@ def quality(*, quick: bool) -> Row:
         f"Greedy: {len(pairs)} everyday questions, at most {GREEDY} tokens, lengths in characters."
     )
     return Row("answers of OpenVINO against llama.cpp's", how, tuple(figures))
-
-
-def formats(*, quick: bool) -> Row:
-    """Measures each number format with each engine."""
-    asked = records(8 if quick else PROMPTS)
-    with TemporaryDirectory(dir=".") as folder:
-        source = Path(folder) / "folder"
-        import_gguf(default_model(), source)
-        figures, notes = [], []
-        for kind in FORMATS:
-            file = Path(folder) / f"{kind}.gguf"
-            export_gguf(source, file, quant=kind)
-            figures.append(Figure(f"{kind}: size", (file.stat().st_size / 1e6,), "MB"))
-            for name in ENGINES:
-                try:
-                    figures += asyncio.run(_of_format(file, name, kind, asked, quick=quick))
-                except ModelError as error:
-                    notes.append(f"{name} does not read {kind}: {error.message.replace(folder, '')}")
-            file.unlink()
-    how = (
-        f"The default model, whose weights have 4 bits, written in each format. Tokens/s of {WORDS} tokens a "
-        f"text, and the passing share of one plain answer to each of {len(asked)} IFEval prompts, seed 0."
-    )
-    return Row("number formats", how, tuple(figures), tuple(notes))
-
-
-async def _of_format(
-    file: Path, name: str, kind: str, asked: Sequence[dict[str, Any]], *, quick: bool
-) -> list[Figure]:
-    found = []
-    for streams in STREAMS[: 2 if quick else None]:
-        async with opened(file, name, streams) as engine:
-            rates = [await speed(engine, streams, 2 * streams + 2) for _ in range(1 if quick else 3)]
-            found.append(Figure(f"{kind}, {name}, {streams} streams", tuple(rates), "tokens/s"))
-            if streams == PARALLEL:
-                share = 100 * fmean(await passed(engine, asked, 0))
-    return [*found, Figure(f"{kind}, {name}: passing answers", (share,), "%")]

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
@@ -23,6 +22,8 @@ from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from processor import spent
 
 ROLES = ("human", "gpt")
 SHORT = 16
@@ -111,12 +112,12 @@ def _tokenizer(folder: Path) -> Any:
 def step(
     work: Callable[[Sample], list[Sample]], source: Path, output: Path, pool: ProcessPoolExecutor
 ) -> float:
-    """Does one step from a file to a file, and returns its seconds."""
-    start = time.perf_counter()
+    """Does one step from a file to a file, and returns its seconds of processor time."""
+    start = spent()
     samples = json.loads(source.read_text("utf-8"))
     kept = list(chain.from_iterable(pool.map(work, samples, chunksize=64)))
     output.write_text(json.dumps(kept, indent=2, ensure_ascii=False), "utf-8")
-    return time.perf_counter() - start
+    return spent() - start
 
 
 def all_steps(source: Path, output: Path, tokenizer: Path, workers: int) -> Iterator[float]:

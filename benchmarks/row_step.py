@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from material import start_engine
-from measure import Figure, Goal, Row, Size
+from material import default_model
+from measure import QUICK, Figure, Goal, Row, Size
 from redraft.chain import Prompt
 from redraft.engines.base import Engine
+from redraft.engines.load import load_engine
 from redraft.formats.selfee import (
     DONE_PHRASES,
     REVISE_PHRASE,
@@ -17,6 +18,7 @@ from redraft.formats.selfee import (
     render_prompt,
     revision_heading,
 )
+from redraft.options import EngineName
 from redraft.revision.api import arevise
 from taps import Request, Tap
 
@@ -60,24 +62,33 @@ class Enforced:
 
     Attributes:
         milliseconds: From the phrase to the next token.
+        processor: Milliseconds of processor time of all processes, meanwhile.
         context: Tokens of the prompt with which the model went on.
         recomputed: How many of those were not in the cache.
     """
 
     milliseconds: float
+    processor: float
     context: int
     recomputed: int
 
 
-def run(size: Size) -> Row:
+def run(size: Size, engine: EngineName = "llamacpp", goal: Goal = GOALS) -> Row:
     """Measures the row."""
-    steps = asyncio.run(_measure(size))
+    steps = asyncio.run(_measure(size, engine))
     if not steps:
         return Row(MEASURE, HOW, (), ("Not measured: the model never wrote the phrase.",))
-    times = Figure("phrase to next token", tuple(s.milliseconds for s in steps), "ms", GOALS, _side(steps))
+    times = Figure("phrase to next token", tuple(s.milliseconds for s in steps), "ms", goal, _side(steps))
+    busy = Figure("processor time meanwhile", tuple(s.processor for s in steps), "ms")
     again = max(step.recomputed for step in steps)
     verdict = "no re-prefill" if again <= RECOMPUTED else "RE-PREFILLED"
-    return Row(MEASURE, HOW, (times,), (f"Prompt tokens computed: at most {again}; {verdict}.",))
+    return Row(MEASURE, HOW, (times, busy), (f"Prompt tokens computed: at most {again}; {verdict}.",))
+
+
+def run_openvino(*, quick: bool) -> Row:
+    """Measures the row with OpenVINO, on one thread."""
+    row = run(replace(QUICK, rounds=1 if quick else 2), "openvino", Goal("≤", 50.0))
+    return replace(row, measure=f"OpenVINO: {row.measure}")
 
 
 def _side(steps: Sequence[Enforced]) -> str:
@@ -85,8 +96,8 @@ def _side(steps: Sequence[Enforced]) -> str:
     return f"context {min(contexts):,} to {max(contexts):,} tokens"
 
 
-async def _measure(size: Size) -> list[Enforced]:
-    engine = await start_engine(size, parallel=1, speculate=None)
+async def _measure(size: Size, name: EngineName) -> list[Enforced]:
+    engine = await load_engine(str(default_model()), engine=name, threads=size.threads)
     instructions = [await instruction_of(engine, asked, CONTEXT) for asked in LAST]
     steps: list[Enforced] = []
     for _ in range(size.rounds):
@@ -140,4 +151,5 @@ def _step(before: Request, after: Request) -> Enforced | None:
     if before.last.stop_text not in DONE_PHRASES or before.ended is None or after.first is None:
         return None
     prompt, cached = after.last.prompt_tokens or 0, after.last.cached_tokens or 0
-    return Enforced((after.first - before.ended) * 1000, prompt, prompt - cached)
+    busy = after.busy[0] - before.busy[-1]
+    return Enforced((after.first - before.ended) * 1000, busy * 1000, prompt, prompt - cached)

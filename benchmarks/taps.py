@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
+from processor import spent
 from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Sampling, Tokens
 
 
@@ -27,6 +28,7 @@ class Request:
         started: When it was made, on the clock of `time.perf_counter`.
         first: When its first token came; None if none did.
         ended: When its last delta came; None if it was closed before.
+        busy: The processor time of all processes at `first` and at `ended`.
         deltas: How many were taken.
         text: What came.
         tokens: The ids of what came.
@@ -40,6 +42,7 @@ class Request:
     started: float = field(default_factory=time.perf_counter)
     first: float | None = None
     ended: float | None = None
+    busy: list[float] = field(default_factory=list)
     deltas: int = 0
     text: str = ""
     tokens: Tokens = ()
@@ -56,12 +59,14 @@ class Request:
         now = time.perf_counter()
         if self.first is None and (delta.text or delta.tokens):
             self.first = now
+            self.busy.append(spent())
         self.deltas += 1
         self.text += delta.text
         self.tokens += delta.tokens
         self.last = delta
         if delta.finish:
             self.ended = now
+            self.busy.append(spent())
 
 
 @dataclass

@@ -19,6 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from processor import spent
+
 MB = 1e6
 EVERY = 0.01
 
@@ -47,11 +49,15 @@ time.sleep(0.2)
 
 @dataclass(frozen=True)
 class Took:
-    """What a command took: seconds, the most anonymous memory and the most memory at all, both in bytes."""
+    """What a command took: seconds, the most anonymous memory and the most memory at all, both in bytes.
+
+    `processor` has the seconds of processor time, of all its processes.
+    """
 
     seconds: float
     anonymous: int
     resident: int
+    processor: float
 
 
 def weights(*arguments: str | Path) -> Took:
@@ -66,6 +72,7 @@ def run_command(command: Sequence[str]) -> Took:
         RuntimeError: It did not end with 0; what it said is in the message.
     """
     anonymous = resident = 0
+    processor = 0.0
     with tempfile.TemporaryFile() as said:
         start = time.perf_counter()
         with subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT) as process:
@@ -73,6 +80,7 @@ def run_command(command: Sequence[str]) -> Took:
                 now = list(_statuses(process.pid))
                 anonymous = max(anonymous, sum(_kib(_HELD, status) for status in now))
                 resident = max(resident, sum(_kib(_PEAK, status) for status in now))
+                processor = max(processor, spent(process.pid))
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(EVERY)
         seconds = time.perf_counter() - start
@@ -80,7 +88,7 @@ def run_command(command: Sequence[str]) -> Took:
         if process.returncode:
             heard = said.read().decode(errors="replace")
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{heard}")
-    return Took(seconds, anonymous * 1024, resident * 1024)
+    return Took(seconds, anonymous * 1024, resident * 1024, processor)
 
 
 def _statuses(pid: int) -> Iterator[str]:

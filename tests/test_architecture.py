@@ -176,6 +176,7 @@ SHARED = {
     "everyday",
     "lines",
     "moving",
+    "nodes",
     "on_ray",
     "options",
 }

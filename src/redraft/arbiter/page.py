@@ -45,7 +45,7 @@ def parts_of(table: Table) -> list[Part]:
         parts.append(Part("Models", note="the same way, on the prompts of both", table=_rows(table.between)))
     parts.append(Part("What each way took, a prompt", table=[*_runs(table)]))
     if table.remarks:
-        parts.append(Part("What is missing", notes=table.remarks))
+        parts.append(Part("To keep in mind", notes=table.remarks))
     return parts
 
 
@@ -162,7 +162,7 @@ def _row(each: Comparison) -> list[str]:
 
 def _cards(rows: Sequence[Comparison]) -> Iterator[Card]:
     """Draw for each model and way to revise by how much it is ahead of the other ways."""
-    note = "points, with 95 % intervals; right of the line it is ahead"
+    note = "points, with 95 % intervals; right of the line, {} is ahead of the way named"
     for model, ours in dict.fromkeys((each.model, each.ours) for each in rows):
         drawn = []
         for each in rows:
@@ -170,7 +170,7 @@ def _cards(rows: Sequence[Comparison]) -> Iterator[Card]:
                 gain = each.decision.gain.times(100)
                 name = named(each.other) if each.task == ALL else f"{each.task}: {named(each.other)}"
                 drawn.append((name, gain.value, gain.low, gain.high, f"{gain.value:+.1f}"))
-        yield Card(f"{model}: {named(ours)} less", note, intervals(drawn, 0.0))
+        yield Card(f"{model}, {named(ours)}", note.format(named(ours)), intervals(drawn, 0.0))
 
 
 def _runs(table: Table) -> Iterator[list[str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import chain as joined
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -146,6 +146,7 @@ def parts_of(
         last = places.stop == len(exchanges)
         return _end(chain, [*head, *turns]) if last else _part(chain, head, turns)
 
+    @cache
     def tokens(places: range) -> int:
         found = _written(part(places), format, count)
         return opening + sum(sizes[places.start : places.stop]) if found is None else found

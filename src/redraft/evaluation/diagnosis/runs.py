@@ -19,6 +19,7 @@ from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis import SAMPLES, SEEDS
 from redraft.evaluation.diagnosis.strategies import (
     SAMPLED,
+    UNCHECKED,
     Strategy,
     all_strategies,
     chosen,
@@ -62,9 +63,15 @@ class StrategyRun(ScoredRun):
     def _told(self) -> Mapping[str, str]:
         return strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
 
+    @property
+    def _told_before(self) -> bool:
+        """Whether checks show before anything is written: a way without revisions is then a way with them."""
+        kept = (self.settings.get(name) for name in ("steer", "tell_checks"))
+        return self.strategy.kind == "plain" and any(kept)
+
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the checks that guide the chain of a record, as the strategy tells them."""
-        if self.strategy.kind == "alone":
+        if self.strategy.kind in UNCHECKED and not self._told_before:
             return {"checks": ()}
         checks = self.guides or self.checks(record)
         if self.strategy.kind in ("blind", "shuffled"):
