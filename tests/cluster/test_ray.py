@@ -20,6 +20,8 @@ import pytest
 
 from tests.cli.verbs import REDRAFT, lines, script, start, wait_until
 
+pytestmark = pytest.mark.slow  # each starts Ray
+
 ROOT = Path(__file__).resolve().parents[2]
 OUT = Path("out.jsonl")
 CHECK = """\
@@ -74,7 +76,6 @@ def counted(words: list[str], count: int) -> list[str]:
     return [*words, "--check", "python:counting.seen", "-q", "-j", "4"]
 
 
-@pytest.mark.slow
 def test_processes_and_a_machine_are_killed(machines: Any) -> None:
     words = counted(prompts(300, delay=0.05, chunk=100), 300)
     with start(*words, "--ray", machines.address) as job:
@@ -91,7 +92,6 @@ def test_processes_and_a_machine_are_killed(machines: Any) -> None:
     assert sum(calls.values()) <= 300 + 4 * (3 + 2)  # what four processes had under way
 
 
-@pytest.mark.slow
 def test_ctrl_c_and_the_same_command(machines: Any) -> None:
     words = counted(prompts(200, delay=0.05, chunk=100), 200)
     with start(*words, "--ray", machines.address) as job:
@@ -110,7 +110,6 @@ def test_ctrl_c_and_the_same_command(machines: Any) -> None:
     assert sum(calls.values()) <= 200 + 16  # what was under way
 
 
-@pytest.mark.slow
 def test_two_runs_of_one_share(machines: Any) -> None:
     words = prompts(9)
     assert run(*words, "--shard", "0/3").returncode == 0
@@ -122,7 +121,6 @@ def test_two_runs_of_one_share(machines: Any) -> None:
     assert "is being written by another redraft" in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["judge", "eval", "chains"])
 def test_the_other_verbs(machines: Any, verb: str) -> None:
     prompts(3)
@@ -143,7 +141,6 @@ def test_the_other_verbs(machines: Any, verb: str) -> None:
     assert "3 of them from before" in done.stdout
 
 
-@pytest.mark.slow
 def test_a_machine_with_another_redraft(
     machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +168,6 @@ with connected() as ray:
 """
 
 
-@pytest.mark.slow
 def test_what_is_started_here_listens_on_this_machine_alone() -> None:
     done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -180,7 +176,6 @@ def test_what_is_started_here_listens_on_this_machine_alone() -> None:
     assert found <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
 
-@pytest.mark.slow
 def test_three_machines_as_the_page_says() -> None:
     page = (ROOT / "docs" / "cluster.md").read_text()
     nine = re.search(r"```text\n(What is rain\?.*?)```", page, re.DOTALL)
