@@ -43,6 +43,7 @@ RAY = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_worker_niceness": "0",
     "RAY_raylet_start_wait_time_s": "600",  # a busy machine
+    "RAY_agent_register_timeout_ms": "600000",
 }
 
 LINEAR_HOW = """\
