@@ -41,6 +41,11 @@ def formats(*, quick: bool) -> Row:
     for kind in FORMATS:
         if (what := f"{kind}: a token of text, seed 0") not in cells.known:
             cells.store(what, asyncio.run(_surprise(cells.file(kind))))
+    return row_of(cells)
+
+
+def row_of(cells: Cells) -> Row:
+    """Returns the row of the cells that were measured."""
     sizes = [Figure(f"{kind}: size", (cells.file(kind).stat().st_size / 1e6,), "MB") for kind in FORMATS]
     how = (
         f"The default model, whose weights have 4 bits and offsets (Q4_1), written in each format. Tokens a "
