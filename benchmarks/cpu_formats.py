@@ -21,8 +21,8 @@ from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.to_folder import import_gguf
 
 FORMATS = ("q4_0", "q4_1", "q8_0", "f16")
-STREAMS = (1, 8, 32)
-TEXTS = {1: 2, 8: 8, 32: 32}
+STREAMS = (1, 4, 8, 32)
+TEXTS = {1: 2, 4: 4, 8: 8, 32: 32}
 """Streams -> the texts that are timed."""
 PROMPTS, LONGEST, SEEDS, ROUNDS, PARALLEL = 32, 64, (0,), 1, 32
 TEXTS_READ = 24  # prompts whose tokens the weights of a format are asked for
