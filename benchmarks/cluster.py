@@ -140,7 +140,7 @@ def ray(prompts: int, workers: int, nodes: int) -> Row:
     with working(prompts) as job, Teacher(delay=KILL_DELAY) as teacher, machines(3) as cluster:
         more = ("--parallel", str(PARALLEL), "--max-revisions", "1", "--ray", cluster.address)
         driver = job.start(teacher, *more)
-        most = prompts // (workers + nodes + 1)
+        most = 2 * prompts // (workers + nodes + 1)
         kinds = [*["worker"] * workers, *["machine"] * nodes]
         journaled = _killed_on_ray(job, teacher, cluster, driver, kinds, most)
         done([driver])
@@ -323,8 +323,8 @@ def _parts(lines: int, parts: int) -> Iterator[Path]:
 ROWS = {
     "speed": (speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
     "kills": (kills, (2_000, 50), (120, 3)),
-    "ray": (ray, (500, 10, 2), (120, 2, 1)),
-    "toward": (toward, (100_000, 10_000_000, 5.0, 32), (2_000, 10_000_000, 5.0, 32)),
+    "ray": (ray, (300, 10, 2), (120, 2, 1)),
+    "toward": (toward, (20_000, 10_000_000, 5.0, 32), (2_000, 10_000_000, 5.0, 32)),
     "merge": (merge, (1_000_000, 64), (5_000, 8)),
 }
 """Name -> what measures it, and how much of it: full, quick."""

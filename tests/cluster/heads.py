@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "RAY_AUTH_TOKEN": TOKEN,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
+    "RAY_agent_register_timeout_ms": "600000",  # a busy machine
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 

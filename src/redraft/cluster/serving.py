@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -160,7 +161,8 @@ class Applications:
         from ray import serve
 
         for name in self._names:
-            await asyncio.to_thread(serve.delete, name)
+            with suppress(Exception):  # the cluster may be gone
+                await asyncio.to_thread(serve.delete, name)
         if self._reporter is not None:
             await self._reporter.aclose()
 

@@ -197,7 +197,7 @@ class Road:
         if self.start:
             config["from"] = self.start.record
         made = Provenance(
-            "train self", {**config, "tasks": [task.name for task in self.tasks]}, self.everyday
+            "train self", {**config, "tasks": list(self.all)}, self.everyday
         )
         begun = record.path.exists()
         if begun:
