@@ -102,10 +102,10 @@ def have(count: int) -> bool:
 
 
 def test_the_same_shares_go_on_after_merging_when_there_are_more_records() -> None:
-    merge(*shares(4))
-    with Path("prompts.txt").open("a") as file:
+    merge(*shares(1))
+    with Path("prompts.txt").open("a") as file:  # as many as there were: the share is not done
         file.writelines(f"Describe another {n}.\n" for n in range(20))
-    assert merge(*shares(4)).stdout.startswith("merged     40 records")
+    assert merge(*shares(1)).stdout.startswith("merged     40 records")
     assert ids() == [f"prompts/{n}" for n in range(40)]
 
 
