@@ -50,8 +50,8 @@ is paid again if its reply was in the journal of a share at a kill and was asked
 RAY_HOW = """\
 {prompts:,} chains of up to three calls of 500 ms, `redraft answer --ray` on Ray's own cluster of three \
 machines with two processors each, all on this one. After a random number of replies a process that \
-makes shares is killed, {workers} times, and now and then a whole machine, {nodes} times. The command goes on by itself. \
-A call is paid again if its reply was in a journal at a kill and was asked for again."""
+makes shares is killed, {workers} times, and now and then a whole machine, {nodes} times. The command \
+goes on by itself. A call is paid again if its reply was in a journal at a kill and was asked for again."""
 
 TOWARD_HOW = """\
 A calculation, not a run. One share was measured, in processor time: it starts in {start:.2f} s, reads \
