@@ -48,13 +48,20 @@ class Peer(NamedTuple):
 
 PEERS = {
     "redraft": Peer("redraft", (), "redraft", "models that check and rewrite their own answers"),
-    "instructor": Peer("instructor", ("instructor",), "instructor", "structured outputs"),
+    "instructor": Peer("instructor", ("instructor", "tqdm"), "instructor", "structured outputs"),
     "mellea": Peer("mellea", ("mellea",), "mellea", "generative programs"),
     "guardrails": Peer("guardrails-ai", ("guardrails-ai",), "guardrails", "guards for outputs"),
-    "pydantic-ai": Peer("pydantic-ai-slim", ("pydantic-ai-slim[openai]",), "pydantic_ai", "agents, typed"),
+    "pydantic-ai": Peer(
+        "pydantic-ai-slim", ("pydantic-ai-slim[openai]", "opentelemetry-sdk"), "pydantic_ai", "agents, typed"
+    ),
     "DSPy": Peer("dspy", ("dspy",), "dspy", "programs of prompts, optimised"),
-    "optillm": Peer("optillm", ("optillm",), "optillm", "a proxy that spends more tokens"),
-    "guidance": Peer("guidance", ("guidance", "openai"), "guidance", "programs with grammars"),
+    "optillm": Peer(
+        "optillm",
+        ("optillm",),
+        "optillm",
+        "a proxy that spends more tokens; tried without the packages of its plugins",
+    ),
+    "guidance": Peer("guidance", ("guidance", "openai", "pillow"), "guidance", "programs with grammars"),
     "Outlines": Peer("outlines", ("outlines", "openai"), "outlines", "structured generation"),
     "langgraph-reflection": Peer(
         "langgraph-reflection",
@@ -63,7 +70,7 @@ PEERS = {
         "a graph that criticises and revises",
     ),
     "TextGrad": Peer("textgrad", ("textgrad",), "textgrad", "criticism as a gradient"),
-    "FastChat": Peer("fschat", ("fschat[model_worker,webui]",), "fastchat", "Vicuna's training and serving"),
+    "FastChat": Peer("fschat", ("fschat", "psutil", "tqdm"), "fastchat", "Vicuna's training and serving"),
     "TRL": Peer("trl", (), "trl", "training by preferences and rewards"),
 }
 

@@ -114,6 +114,12 @@ def test_images_are_of_one_version(path: Path) -> None:
             assert tag.partition("-")[0] == package.__version__
 
 
+def ask(root: str, model: str) -> httpx.Response:
+    """Say hello to a model of a server that has a key."""
+    headers, body = {"Authorization": f"Bearer {KEY}"}, {"model": model, "messages": HI}
+    return httpx.post(f"{root}/v1/chat/completions", headers=headers, json=body, timeout=60)
+
+
 def test_the_server_of_kubernetes_starts_and_answers_its_probes() -> None:
     path = DEPLOY / "kubernetes" / "serve.yaml"
     [models] = [each["data"]["models.yaml"] for each in documents(path) if each["kind"] == "ConfigMap"]
@@ -124,10 +130,7 @@ def test_the_server_of_kubernetes_starts_and_answers_its_probes() -> None:
     [container] = next(found(documents(path), "containers"))
     probes = [container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")]
     with started(*words[1:]) as (root, _):
-        body = {"model": "qwen-revise", "messages": HI}
-        asked = httpx.post(
-            f"{root}/v1/chat/completions", headers={"Authorization": f"Bearer {KEY}"}, json=body
-        )
+        asked = ask(root, "qwen-revise")
         assert asked.status_code == 200, asked.text
         assert [httpx.get(f"{root}{probe['path']}").status_code for probe in probes] == [200] * 3
     assert {probe["port"] for probe in probes} == {"http"}
@@ -215,24 +218,22 @@ def test_a_job_of_skypilot_makes_its_share() -> None:
 
 
 def test_the_front_of_compose_starts_with_models_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, front = (documents(path)[0]["services"] for path in reversed(COMPOSE))
+    front, model = (documents(path)[0] for path in COMPOSE)
     Path("redraft.keys").write_text(f"{KEY} name=alice\n")
-    behind = [word for word in model["model"]["command"] if word != "default-base"]
-    behind.insert(1, "script:script.jsonl")
+    models = model["configs"]["models"]["content"]
+    Path("models.yaml").write_text(models.replace("default-base", "script:script.jsonl"))
+    [name] = yaml.safe_load(models)
+    behind = [word.replace("/etc/redraft/", "") for word in model["services"]["model"]["command"]]
     keys = ["--host", "0.0.0.0", "--api-key-file", "redraft.keys"]  # noqa: S104 - the image's own
     with started(*keys, *behind) as (machine, _):
         port = machine.rpartition(":")[2]
         Path("redraft.toml").write_text(f'[keys]\n"127.0.0.1:{port}" = "{KEY}"\n')
-        words = [word.replace("/var/lib/redraft/", "") for word in front["front"]["command"]]
-        words = [f"{machine}/v1#script" if word.startswith("${MODELS:?") else word for word in words]
+        words = front["services"]["front"]["command"]
+        words = [word.replace("/var/lib/redraft/", "") for word in words]
+        words = [f"{machine}/v1#{name}" if word.startswith("${MODELS:?") else word for word in words]
         monkeypatch.setenv("REDRAFT_CONFIG", "redraft.toml")
         with started(*keys, *words) as (root, _):
-            headers = {"Authorization": f"Bearer {KEY}"}
-            [name, *_] = [
-                each["id"] for each in httpx.get(f"{root}/v1/models", headers=headers).json()["data"]
-            ]
-            body = {"model": name, "messages": HI}
-            answer = httpx.post(f"{root}/v1/chat/completions", headers=headers, json=body)
+            answer = ask(root, f"{name}-revise")
     assert answer.json()["choices"][0]["message"]["content"] == "A gull over the grey sea."
 
 
@@ -240,13 +241,19 @@ METRIC = re.compile(r"\bredraft_\w+")
 MATCHED = re.compile(r"(redraft_\w+)\{([^}]*)\}")
 OF_PROMETHEUS = {"instance", "job", "le"}
 """Labels that Prometheus adds, and that of buckets."""
+OF_RAY = {
+    "redraft_engine_queue": {"engine"},
+    "redraft_replica_streams": {"engine", "replica"},
+    "redraft_replica_tokens_total": {"engine", "replica"},
+}
+"""What `redraft serve --ray` exports besides, with its labels."""
 
 
 def exported() -> dict[str, set[str]]:
     """The names of the metrics of a server before another one, each with its labels."""
     with served(both()) as behind, started("--model", f"{behind.url}#plain,{behind.url}#plain") as (root, _):
-        httpx.post(f"{root}/v1/chat/completions", json={"model": "plain-revise", "messages": HI})
-        text = httpx.get(f"{root}/metrics").text
+        ask(root, "plain-revise")
+        text = httpx.get(f"{root}/metrics", timeout=60).text
     seen: dict[str, set[str]] = {}
     for name, labels in re.findall(r"^(redraft_\w+)(?:\{(.*)\})? ", text, re.M):
         seen.setdefault(name, set()).update(re.findall(r"(\w+)=", labels))
@@ -257,8 +264,8 @@ def test_the_dashboard_shows_what_a_server_exports() -> None:
     board = json.loads((DEPLOY / "grafana" / "redraft.json").read_text("utf-8"))
     asked = [*found(board, "expr"), *(each for each in found(board, "query") if "label_values" in each)]
     names, shown = exported(), {name for text in asked for name in METRIC.findall(text)}
-    assert shown <= set(names)
-    assert {name for name in names if not name.endswith("_created")} == shown
+    assert shown - set(OF_RAY) == {name for name in names if not name.endswith("_created")} - set(OF_RAY)
+    names = OF_RAY | names
     for text in asked:
         for name, matchers in MATCHED.findall(text):
             used = set(re.findall(r"(\w+)(?:=|!=|=~)\"", matchers))
@@ -300,3 +307,17 @@ def test_kuberay_knows_the_fields() -> None:
     cluster = service["spec"]["rayClusterConfig"]
     assert cluster["authOptions"] == {"mode": "token"}
     assert all(isinstance(each, str) for each in cluster["headGroupSpec"]["rayStartParams"].values())
+
+
+def test_ray_and_the_application_read_the_serve_config() -> None:
+    [service] = documents(DEPLOY / "ray" / "service.yaml")
+    config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    [application] = config["applications"]
+    keys = {volume["mountPath"] for volume in next(found(service, "volumeMounts"))}
+    assert application["args"]["api_key_file"].rpartition("/")[0] in keys
+    schema = pytest.importorskip("ray.serve.schema", reason="the extra 'cluster' is not installed")
+    schema.ServeDeploySchema.model_validate(config)
+    module, _, name = application["import_path"].partition(":")
+    code = pytest.importorskip(module, reason="redraft.cluster is not here")
+    assert callable(getattr(code, name))
+    code.Arguments.read(application["args"])

@@ -144,7 +144,7 @@ class PageRun:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,  # pages train, on a busy machine too
         )
         expected = [int(status) for status in block.directives.get("exit", "0").split(" or ")]
         said = f"{block.where}: $ {command.line}\n{done.stdout}{done.stderr}"
@@ -380,6 +380,23 @@ def test_what_a_stranger_reads_first_is_short() -> None:
     lines = {name_of(page): page.read_text("utf-8").count("\n") for page in PAGES}
     assert lines["README.md"] <= 90
     assert [name for name, count in lines.items() if name.startswith("docs/start/") and count >= 60] == []
+
+
+def test_each_picture_is_drawn_by_the_script_and_shown() -> None:
+    pages = "".join(page.read_text("utf-8") for page in PAGES)
+    script = (ROOT / "scripts" / "pictures.py").read_text("utf-8")
+    drawn = set(re.findall(r"\w+\.(?:png|svg)", script))
+    assert drawn == {path.name for path in (ROOT / "docs").glob("*.*g") if path.suffix in (".png", ".svg")}
+    assert [name for name in drawn if f"{name})" not in pages] == []
+
+
+def test_a_tutorial_is_shorter_than_what_it_links_to() -> None:
+    for page in (ROOT / "docs" / "tutorials").glob("*.md"):
+        text = page.read_text("utf-8")
+        linked = {(page.parent / link).resolve() for link in re.findall(r"\]\((\.\./\w+\.md)", text)}
+        assert text.count("\n") <= 110
+        assert len(linked) >= 3
+        assert text.count("\n") < max(path.read_text("utf-8").count("\n") for path in linked)
 
 
 def test_each_page_is_listed_on_the_site() -> None:

@@ -174,7 +174,9 @@ def _(server: Replies) -> str:
 
     said = subprocess.run(["instructor", "--help"], capture_output=True, text=True, check=True).stdout
     assert "batch" in said
-    return "for jobs, files and usage at providers; not to ask"
+    return (
+        "for jobs, files and usage at providers, with the package tqdm, which it does not install; not to ask"
+    )
 
 
 LACKS = {

@@ -38,7 +38,9 @@ def revising(server: Replies, reflect: object, *replies: object) -> list[object]
     judge.add_node("judge", reflect)
     judge.add_edge(START, "judge")
     judge.add_edge("judge", END)
-    whole = create_reflection_graph(answering(model(server, *replies)).compile(), judge.compile()).compile()
+    whole = create_reflection_graph(
+        answering(model(server, *replies)).compile(), judge.compile(), MessagesState
+    ).compile()
     return whole.invoke({"messages": [HumanMessage("Describe rain.")]}, {"recursion_limit": 10})["messages"]
 
 

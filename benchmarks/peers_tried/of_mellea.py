@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import mellea
+from mellea.stdlib.context import ChatContext
 from mellea.stdlib.requirements import req, simple_validate
 from mellea.stdlib.sampling import MultiTurnStrategy, RejectionSamplingStrategy, RepairTemplateStrategy
 from pydantic import BaseModel
@@ -17,9 +18,9 @@ class Person(BaseModel):
     born: int
 
 
-def session(server: Replies, *replies: object) -> Any:
+def session(server: Replies, *replies: object, **options: Any) -> Any:
     server.says(*replies)
-    return mellea.start_session("openai", "m", base_url=server.url, api_key="none")
+    return mellea.start_session("openai", "m", base_url=server.url, api_key="none", **options)
 
 
 def few() -> Any:
@@ -56,7 +57,7 @@ def _(server: Replies) -> None:
 
 @tries("a failed answer goes back with what is wrong")
 def _(server: Replies) -> None:
-    own = session(server, LONG, "Rain.")
+    own = session(server, LONG, "Rain.", ctx=ChatContext())
     found = own.instruct("Describe rain.", requirements=[few()], strategy=MultiTurnStrategy(loop_budget=3))
     assert str(found) == "Rain."
     assert LONG in server.last
@@ -95,10 +96,7 @@ def _(server: Replies) -> None:
 
 @tries("a conversation of several turns")
 def _(server: Replies) -> None:
-    from mellea.stdlib.context import ChatContext
-
-    server.says("Hello.")
-    own = mellea.start_session("openai", "m", base_url=server.url, api_key="none", ctx=ChatContext())
+    own = session(server, "Hello.", ctx=ChatContext())
     own.chat("Hi.")
     own.chat("Again.")
     assert len(server.requests[-1]["messages"]) == 3
@@ -135,6 +133,22 @@ def _(server: Replies) -> str:
 
 
 LACKS = {
+    "a grammar or regular expression of yours steers": "",
+    "tools are called, and their results go back": "`MelleaTool` and ReAct, not tried",
+    "pictures in a prompt": "`images=`, not tried",
+    "a text while it is written": "`astream` of a thunk, not tried",
+    "prompts are optimised on examples": "",
+    "a budget of tokens for one answer": "",
+    "a file of prompts becomes a file of answers": "",
+    "runs a GGUF file": "",
+    "scores with intervals": "",
+    "a judge compares two models, in both orders": "",
+    "votes by people": "",
+    "training on chains of answer, criticism and revision": "",
+    "instructions are generated from seeds": "",
+    "conversations are cleaned and deduplicated": "",
+    "deltas of weights, GGUF files": "",
+    "a whole system by one recipe, resumed": "",
     "the model criticises itself, then revises": "",
     "another model criticises": "",
     "a check steers the model word by word": "",

@@ -188,6 +188,19 @@ def _(server: Replies) -> str:
 
 
 LACKS = {
+    "a budget of money": "`UsageLimits(cost_limit=…)`, not tried",
+    "the next text is chosen by what failed": "",
+    "a program of fixed text and generated parts": "",
+    "replies are cached in a file": "",
+    "a command for the terminal": "`clai`, a package of its own, not tried",
+    "a web page to chat": "`clai web`, not tried",
+    "keys for users": "",
+    "tools for agents by MCP": "it uses tools of MCP servers, not tried",
+    "a judge compares two models, in both orders": "",
+    "a share of answers as a test of pytest": "",
+    "training on chains of answer, criticism and revision": "",
+    "instructions are generated from seeds": "",
+    "conversations are cleaned and deduplicated": "",
     "an API like OpenAI's": "it serves A2A and AG-UI",
     "best of several samples": "",
     "a new draft that is told what failed, without the draft": "",

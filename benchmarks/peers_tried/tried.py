@@ -86,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         text = message.get("content") or ""
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
         deltas += [{"content": text[at : at + 4]} for at in range(0, len(text), 4)]
+        calls = [{"index": index, **call} for index, call in enumerate(message.get("tool_calls") or [])]
+        deltas += [{"tool_calls": calls}] if calls else []
         chunks = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
         chunks.append({"index": 0, "delta": {}, "finish_reason": end})
         self.send_response(200)

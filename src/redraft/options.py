@@ -344,6 +344,11 @@ class ServerOptions(OptionModel):
     )
     rpm: int | None = option("most requests a minute", SERVER, "N", ge=1)
     tpm: int | None = option("most tokens a minute", SERVER, "N", ge=1)
+    session_header: str | None = option(
+        "tell a router in this header which chain a request is of: x-session-id, x-litellm-session-id",
+        SERVER,
+        "NAME",
+    )
 
 
 class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):

@@ -57,7 +57,7 @@ def test_kubernetes_knows_every_field_of_the_pods_of_ray(tools: Path, tmp_path: 
 @pytest.mark.parametrize("path", COMPOSE, ids=lambda path: path.stem)
 def test_compose_reads_its_files(tools: Path, path: Path) -> None:
     clean(tools / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", path)
-    asked = {"ADDRESS": "10.0.0.11", "MODELS": "http://10.0.0.11:8321/v1#default-base"}
+    asked = {"ADDRESS": "10.0.0.11", "MODELS": "http://10.0.0.11:8321/v1#writer"}
     read = yaml.safe_load(clean(tools / "docker-compose", "-f", path, "config", **asked))
     assert read["services"].keys() == documents(path)[0]["services"].keys()
 

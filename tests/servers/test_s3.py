@@ -87,9 +87,12 @@ def test_a_clock_that_the_store_does_not_accept_is_named(run: Run, store: str) -
         "The difference between the request time and the current time is too large.",
     )
     with faulty(store, lambda *_: skewed) as address:
-        done = run(*ANSWER, AWS_ENDPOINT_URL=address)
-    assert done.returncode == 2, done.stderr
-    assert "The difference between the request time and the current time is too large" in done.stderr
+        read = run(*ANSWER, AWS_ENDPOINT_URL=address)
+    with faulty(store, lambda method, _: skewed if method == "PUT" else None) as address:
+        written = run(*ANSWER, AWS_ENDPOINT_URL=address)
+    assert [read.returncode, written.returncode] == [2, 2]
+    assert "Is the address right, and is the clock of this machine?" in read.stderr  # HEAD has no more to say
+    assert "The difference between the request time and the current time is too large" in written.stderr
 
 
 def test_shares_in_a_bucket(run: Run, tmp_path: Path) -> None:

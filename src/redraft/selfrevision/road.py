@@ -42,8 +42,8 @@ FEWEST_EVERYDAY = 400
 """Answers to everyday prompts to learn from."""
 REHEARSED = 6
 """What an earlier run has learnt is rehearsed with one exercise in so many, lest it be forgotten."""
-FURTHER = {"learning_rate": 7e-4, "per_device_train_batch_size": 1}
-"""From the adapters of an earlier run: steps of about 1,000 tokens, and less at once than the recipe learns."""
+FURTHER = {"learning_rate": 7e-4, "per_device_train_batch_size": 1, "model_max_length": 512}
+"""From the adapters of an earlier run: steps of about 500 tokens, and a lower rate than the recipe's."""
 DRAFTING = 1.0
 """Temperature of the drafts to criticise: the model's own faults, and more of them than when greedy."""
 
@@ -197,7 +197,7 @@ class Road:
         if self.start:
             config["from"] = self.start.record
         made = Provenance(
-            "train self", {**config, "tasks": [task.name for task in self.tasks]}, self.everyday
+            "train self", {**config, "tasks": list(self.all)}, self.everyday
         )
         begun = record.path.exists()
         if begun:

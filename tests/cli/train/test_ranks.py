@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,16 +99,14 @@ def test_a_signal_to_one_process_stops_both_in_the_same_way() -> None:
 
 ELASTIC = (
     "--nnodes=1:2 --nproc_per_node=1 --max_restarts=3 --rdzv_backend=c10d --rdzv_id=elastic "
-    "--local_addr=127.0.0.1 --rdzv_conf=last_call_timeout=10,keep_alive_max_attempt=30,is_host="
+    "--local_addr=127.0.0.1 "
+    "--rdzv_conf=last_call_timeout=10,keep_alive_max_attempt=60,read_timeout=600,is_host="
 )
-STEPS = ("--rows_a_step", "16", "--max_steps", "200", "--save_steps", "10", "--warmup_steps", "0")
+STEPS = ("--rows_a_step", "16", "--max_steps", "160", "--save_steps", "10", "--warmup_steps", "0")
 
 
-def node(port: int, *, host: bool = False) -> subprocess.Popen[str]:
-    """A machine of an elastic run, in a process group of its own, so that all of it can be killed.
-
-    One is the host, where they meet: if that goes, all end.
-    """
+def machine(name: str, port: int, *, host: bool = False) -> subprocess.Popen[str]:
+    """A machine of an elastic run. One is the host, where they meet: if that goes, all end."""
     words = [
         *f"{ELASTIC}{host}".split(),
         f"--rdzv_endpoint=127.0.0.1:{port}",
@@ -119,28 +116,38 @@ def node(port: int, *, host: bool = False) -> subprocess.Popen[str]:
         "sft",
     ]
     words += [*LONG.split(), "elastic", "--per_device_train_batch_size", "1", *STEPS]
-    command = [sys.executable, "-m", "torch.distributed.run", *words]
-    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, process_group=0)
+    with Path(f"{name}.log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *words], text=True, stderr=log
+        )
+
+
+def lost(agent: subprocess.Popen[str]) -> None:
+    """Kill torchrun and the process that trains, at once."""
+    trains = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    for pid in (agent.pid, *map(int, trains)):
+        os.kill(pid, signal.SIGKILL)
+    agent.wait()
 
 
 def test_a_machine_goes_and_another_comes_and_the_curve_is_that_of_one_process() -> None:
     chains(Path("chains.jsonl"), 400)
     port = 20000 + os.getpid() % 20000
-    nodes = [node(port, host=True), node(port)]
+    first, second = machine("first", port, host=True), machine("second", port)
+    running = [first, second]
     try:
-        until_there(Path("elastic/checkpoint-20/complete.json"), nodes)
-        os.killpg(nodes[1].pid, signal.SIGKILL)
-        nodes[1].communicate()
-        until_there(Path("elastic/checkpoint-40/complete.json"), nodes[:1])
-        nodes[1] = node(port)
-        said = [each.communicate(timeout=PATIENCE)[1] for each in nodes]
+        until_there(Path("elastic/checkpoint-10/complete.json"), running)
+        lost(running.pop())
+        until_there(Path("elastic/checkpoint-20/complete.json"), running)
+        running.append(machine("third", port))
+        ends = [each.wait(PATIENCE) for each in running]
     finally:
-        for each in nodes:
-            with suppress(ProcessLookupError):
-                os.killpg(each.pid, signal.SIGKILL)
-            each.communicate()
-    assert [each.returncode for each in nodes] == [0, 0], said[0][-3000:] + said[1][-3000:]
-    assert said[0].count("resumes from elastic/checkpoint-") == 2, said[0]  # alone, then with the new one
+        for each in running:
+            if each.poll() is None:
+                lost(each)
+        print(Path("first.log").read_text()[-5000:])
+    assert ends == [0, 0]
+    assert Path("first.log").read_text().count("resumes from elastic/checkpoint-") == 2
     alone = [*LONG.split(), "alone", "--per_device_train_batch_size", "4", *STEPS]
     assert ended([sys.executable, "-m", "redraft", "train", "sft", *alone]).returncode == 0
     for each, other in zip(curve(Path("elastic")), curve(Path("alone")), strict=True):
@@ -165,7 +172,6 @@ def start(rank: int, *words: str) -> subprocess.Popen[str]:
 def until_there(path: Path, jobs: Iterable[subprocess.Popen[str]]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not path.is_file():
-        for job in jobs:
-            assert job.poll() is None, (job.communicate()[1] or "")[-5000:]
+        assert all(job.poll() is None for job in jobs), [job.stderr and job.stderr.read() for job in jobs]
         assert time.monotonic() < deadline
         time.sleep(0.05)

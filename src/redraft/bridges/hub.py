@@ -42,19 +42,13 @@ def push(file: str | Path, name: str, *, public: bool = False) -> tuple[str, str
     sources = [
         Source("file", path.name, licence) for licence, _ in report.kinds().get("licences", [(UNKNOWN, 0)])
     ]
-    files = {hub.CARD: _card(name, report, sources).encode(), path.name: path}
+    files: dict[str, Path | bytes] = {hub.CARD: _card(name, report, sources).encode(), path.name: path}
     return hub.publish(name, files, private=not public), remark(sources)
 
 
 def _card(name: str, report: DataReport, sources: list[Source]) -> str:
     """Return the card: licences in the hub's form, then what is in the file, and how to load it."""
     made = f'Made with redraft {__version__}. To load it: `datasets.load_dataset("{name}")`, or'
-    parts = [
-        card_text(name.partition("/")[2], sources),
-        remark(sources),
-        "",
-        "```text",
-        *lines(report),
-        "```",
-    ]
-    return "\n".join([*parts, "", f"{made} `redraft data import {name}`."]) + "\n"
+    counts = takewhile(lambda line: line != "warnings", lines(report))  # these name paths of this machine
+    head = [card_text(name.partition("/")[2], sources), remark(sources), ""]
+    return "\n".join([*head, "```text", *counts, "```", "", f"{made} `redraft data import {name}`."]) + "\n"
