@@ -255,7 +255,10 @@ def prefix(chains: int) -> Row:
     from redraft.cluster.connect import connected
     from redraft.cluster.router import PrefixRouter
 
-    async def at_random(_router: Any, candidate_replicas: list[Any], _request: Any = None) -> list[list[Any]]:
+    async def at_random(
+        _router: Any, candidate_replicas: list[Any], pending_request: Any = None
+    ) -> list[list[Any]]:
+        assert pending_request
         return [random.sample(candidate_replicas, 1), candidate_replicas] if candidate_replicas else []
 
     own, again = PrefixRouter.choose_replicas, dict[str, float]()
