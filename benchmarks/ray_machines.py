@@ -28,15 +28,25 @@ class Machines:
 
         self._cluster: Any = Cluster()
         self._cluster.add_node(num_cpus=0, include_dashboard=False)
-        self._nodes = [self._add() for _ in range(count)]
+        self._nodes: list[Any] = []
+        for _ in range(count):
+            self.add()
         self.address: str = self._cluster.address
 
-    def _add(self) -> Any:
-        return self._cluster.add_node(num_cpus=2)
+    def add(self) -> None:
+        """Start a machine, in the environment as it is. Ray gives it 30 s, too few if others are busy."""
+        for left in reversed(range(3)):
+            try:
+                self._nodes.append(self._cluster.add_node(num_cpus=2))
+            except Exception:
+                if not left:
+                    raise
+            else:
+                return
 
-    def count(self) -> int:
-        """Return how many machines live, with the head."""
-        return sum(node["Alive"] for node in self._cluster.global_state.node_table())
+    def remove(self, number: int) -> None:
+        """Kill all processes of a machine at once."""
+        self._cluster.remove_node(self._nodes.pop(number), allow_graceful=False)
 
     def workers(self) -> list[int]:
         """Return the ids of the processes that make shares."""
@@ -52,8 +62,8 @@ class Machines:
 
     def kill_machine(self) -> None:
         """Kill all processes of a machine at once, and start another."""
-        self._cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
-        self._nodes.append(self._add())
+        self.remove(0)
+        self.add()
 
     def close(self) -> None:
         """End all machines."""

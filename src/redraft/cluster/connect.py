@@ -127,6 +127,9 @@ def _fault(address: str, error: Exception) -> ClusterError:
         theirs, ours = f"Ray {found[1]} on Python {found[2]}", f"Ray {found[3]} on Python {found[4]}"
         hint = "Install the same versions on all machines of the cluster."
         return ClusterError(f"the cluster at {address} has {theirs}, and this machine {ours}.", hint=hint)
+    if address == HERE:
+        hint = "The machine may be overloaded. redraft makes shares without Ray too: --shard 0/8"
+        return ClusterError(f"Ray cannot be started on this machine: {said:.300}", hint=hint)
     hint = (
         "This machine has to be one of the cluster (ray start --address HOST:6379) and to know its token:"
         " RAY_AUTH_TOKEN, or ~/.ray/auth_token. See docs/cluster.md."

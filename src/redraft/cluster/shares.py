@@ -23,7 +23,7 @@ from redraft.cluster.actor import ShareActor, Work
 from redraft.cluster.connect import ClusterError, check_versions, connected
 from redraft.counting import counted
 from redraft.engines.load import parse_reference, references_of
-from redraft.errors import UsageError
+from redraft.errors import UsageError, crash_of
 from redraft.jobs.harness import GO_ON
 from redraft.jobs.progress import ProgressLine
 from redraft.jobs.share import Share
@@ -272,6 +272,9 @@ class _Run:
         """Take what a process replied, or see that it is lost."""
         try:
             said: dict[str, Any] = json.loads(self.ray.get(reply))
+        except self.ray.exceptions.RayTaskError as error:  # the process lives: this is a fault of the work
+            where = f"share {actor.share} on {actor.machine}"
+            raise ClusterError(f"{where}: {crash_of(error.cause or error)}", hint=GO_ON) from None
         except self.ray.exceptions.RayError as error:
             self._lost(actor, error)
             return
