@@ -295,14 +295,9 @@ async def _computed_again(ray: Any, chains: int, name: str) -> float:
         engine = await machines.open("default", parallel=1, threads=1)
         again = 0
         for number in range(chains):
-            chain = await redraft.arevise(
-                f"Story {number}: {sky} Tell me more.",
-                model=engine,
-                id=f"{name}/{number}",
-                max_revisions=2,
-                **more,
-            )
-            begun = len(await engine.encode(f"Story {number}: {sky} Tell me more."))
+            story = f"Story {number}: {sky} Tell me more."
+            chain = await redraft.arevise(story, model=engine, id=f"{name}/{number}", **more)
+            begun = len(await engine.encode(story))
             again += chain.usage.prompt_tokens - chain.usage.cached_tokens - begun
         return float(again)
     finally:
