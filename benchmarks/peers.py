@@ -55,7 +55,12 @@ PEERS = {
         "pydantic-ai-slim", ("pydantic-ai-slim[openai]", "opentelemetry-sdk"), "pydantic_ai", "agents, typed"
     ),
     "DSPy": Peer("dspy", ("dspy",), "dspy", "programs of prompts, optimised"),
-    "optillm": Peer("optillm", ("optillm",), "optillm", "a proxy that spends more tokens"),
+    "optillm": Peer(
+        "optillm",
+        ("optillm",),
+        "optillm",
+        "a proxy that spends more tokens; tried without the packages of its plugins",
+    ),
     "guidance": Peer("guidance", ("guidance", "openai", "pillow"), "guidance", "programs with grammars"),
     "Outlines": Peer("outlines", ("outlines", "openai"), "outlines", "structured generation"),
     "langgraph-reflection": Peer(

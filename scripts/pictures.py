@@ -1,12 +1,12 @@
 """Draws the pictures of the pages from real runs: docs/ask.svg, and docs/page.png and others.
 
-    python scripts/pictures.py [ask] [page] [report] [runs] [data] [train] [system] [vote]
+    python scripts/pictures.py [ask] [page] [report] [runs] [data] [train] [vote]
 
 Nothing in them is written by hand. `ask` is what `make demo` shows, and `page` the same question in Chromium.
 `report`, `data` and `vote` show reviews, chains and answers that SelFee's authors published, of the shared
 data (CONTRIBUTING.md). `runs` draws arbiter.png, diagnosis.png and chains.png of the archived runs in
-`benchmarks`, and asks no model. `train` trains for some steps, and `system` makes a small system, which takes
-minutes. What a model says differs between machines, so `make docs` does not redraw them.
+`benchmarks`, and asks no model. `train` trains for some steps. What a model says differs between machines, so
+`make docs` does not redraw them.
 """
 
 from __future__ import annotations
@@ -119,29 +119,23 @@ def draw_data() -> None:
 
 
 def draw_train() -> None:
-    """Show the page of `redraft train watch`."""
-    chains = next(iter(sorted((SHARED / "data" / "selfee" / "chains").glob("*.jsonl"))))
-    steps = (
-        "--max_steps",
-        20,
-        "--logging_steps",
-        1,
-        "--per_device_train_batch_size",
-        1,
-        "--model_max_length",
-        512,
-    )
-    with TemporaryDirectory() as folder:
-        run("train", "sft", "--data_path", chains, "--output_dir", "run", *steps, cwd=Path(folder))
-        run("train", "watch", "run", cwd=Path(folder))
-        show(Path(folder, "run.watch.html"), "train.png")
+    """Train as docs/tutorials/training.md does, and show the page of `redraft train watch`."""
+    tutorial = (DOCS / "tutorials" / "training.md").read_text("utf-8")
+    code = re.search(r"`data\.py`:\n\n```python\n(.*?)```", tutorial, re.S)
+    typed = re.search(r"^redraft (train sft .*\\\n.*)$", tutorial, re.M)
+    assert code
+    assert typed
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        subprocess.run([sys.executable, "-c", code[1]], check=True, cwd=folder)
+        run(*typed[1].replace("\\\n", " ").split(), cwd=folder)
+        draw_watch(folder)
 
 
-def draw_system() -> None:
-    """Show the page at the end of a whole system."""
-    with TemporaryDirectory() as folder:
-        run("run", "alpaca", "--small", cwd=Path(folder))
-        show(Path(folder, "alpaca-small", "index.html"), "system.png")
+def draw_watch(folder: Path) -> None:
+    """Show the page of a run in the folder `topics`."""
+    run("train", "watch", "topics", cwd=folder)
+    show(folder / "topics.watch.html", "train.png")
 
 
 def draw_vote() -> None:
@@ -190,7 +184,6 @@ DRAWN = {
     "runs": draw_runs,
     "data": draw_data,
     "train": draw_train,
-    "system": draw_system,
     "vote": draw_vote,
 }
 

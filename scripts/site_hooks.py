@@ -21,6 +21,10 @@ ADDED = (
     "CONTRIBUTING.md",
     "SECURITY.md",
     "benchmarks/RESULTS.md",
+    "deploy/compose/front.yaml",
+    "deploy/compose/model.yaml",
+    "deploy/grafana/redraft.json",
+    "deploy/kubernetes/serve.yaml",
     "deploy/redraft.service",
 )
 _PROGRAM = re.compile(r"^\[(examples/\w+\.py)\]\(\S+\)$", re.M)

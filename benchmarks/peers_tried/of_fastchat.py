@@ -48,7 +48,7 @@ def _(server: Replies) -> str:
 
 @tries("conversations are cleaned and deduplicated")
 def _(server: Replies) -> str:
-    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "1. a\n1. b"}]
+    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "So:\n1. a\n1. b"}]
     with TemporaryDirectory() as folder:
         Path(folder, "a.json").write_text(json.dumps([{"id": "1", "conversations": turns}]))
         module = "fastchat.data.filter_wrong_format"

@@ -59,7 +59,9 @@ def _(server: Replies) -> None:
 def _(server: Replies) -> None:
     from trl import DPOConfig, DPOTrainer
 
-    run(DPOTrainer, DPOConfig, PAIRS)
+    with TemporaryDirectory() as folder:  # it loads the reference from where the model came from
+        LlamaForCausalLM(LlamaConfig(**SMALL)).save_pretrained(folder)
+        run(DPOTrainer, DPOConfig, PAIRS, folder)
 
 
 @tries("a reward model")
@@ -105,6 +107,31 @@ def _(server: Replies) -> str:
 
 
 LACKS = {
+    "a model judges an answer by a sentence": "",
+    "another model criticises": "",
+    "the next text is chosen by what failed": "",
+    "form is mended without the model": "",
+    "the invalid part is filtered out": "",
+    "a check steers the model word by word": "",
+    "a conversation of several turns": "as data to train on, not tried",
+    "pictures in a prompt": "as data to train on, not tried",
+    "partial objects while they are written": "",
+    "a text while it is written": "",
+    "searches such as trees or majority votes": "",
+    "prompts are optimised on examples": "",
+    "a budget of tokens for one answer": "",
+    "a call is ended from outside and keeps what it has": "",
+    "every draft is kept, with what was said of it": "",
+    "replies are cached in a file": "",
+    "a file of prompts becomes a file of answers": "",
+    "the API's answers are checked and revised": "",
+    "keys for users": "",
+    "tools for agents by MCP": "",
+    "scores with intervals": "",
+    "a judge compares two models, in both orders": "judges of pairs in `trl.experimental`, not tried",
+    "a ranking of models (Elo, Bradley–Terry)": "",
+    "conversations are cleaned and deduplicated": "",
+    "deltas of weights, GGUF files": "",
     "an object of a pydantic type": "",
     "the model criticises itself, then revises": "",
     "a failed answer goes back with what is wrong": "",

@@ -54,6 +54,7 @@ class Level:
     way: str
     right: Estimate
     equal: bool  # whether it has a run of so many tokens; if not, its nearest run
+    fewer: bool  # whether that takes fewer
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,13 @@ def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
 def _levels(model: str, task: str, curves: Curves) -> Iterator[Level]:
     """Yield what each way reaches with the tokens that revising took."""
     for kind in dict.fromkeys(point.way.kind for point in curves.points):
-        scores, equal = _at(curves, kind, curves.revised.tokens)
-        yield Level(model, task, kind, stats.proportions([*scores.values()], [1] * len(scores)), equal)
+        most = curves.revised.tokens
+        scores, equal = _at(curves, kind, most)
+        right, fewer = (
+            stats.proportions([*scores.values()], [1] * len(scores)),
+            curves.last(kind).tokens < most,
+        )
+        yield Level(model, task, kind, right, equal, fewer)
 
 
 def _runs(model: str, task: str, curves: Curves, folder: Path) -> Iterator[Run]:
@@ -270,7 +276,7 @@ def _natives(folder: Path, plan: Mapping[str, Any]) -> Iterator[str]:
         native = [way for way, found in modes.items() if found == {"native"}]
         if native and len(native) < len(modes):
             ways = f"{' and '.join(native)} {'are' if len(native) > 1 else 'is'}"
-            yield f"{model}: {ways} written with the weights that it was trained to; other ways by its base."
+            yield f"{model}: {ways} written with its adapters, and other ways by its base."
 
 
 def _remarks(plan: Mapping[str, Any], cells: Mapping[tuple[str, str], Curves]) -> Iterator[str]:

@@ -89,7 +89,7 @@ def push(
     The card has counts, lengths, languages and licences. The dataset is private, unless --public. A card that
     is there already stays. Log in before: hf auth login.
     """
-    from redraft.collect.publish import push as pushed
+    from redraft.bridges.hub import push as pushed
 
     address, said = pushed(file, name, public=public)
     if said:

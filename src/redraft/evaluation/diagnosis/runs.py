@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from redraft.chain import Chain, read_jsonl
 from redraft.counting import counted
+from redraft.engines.load import parse_reference, references_of
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis import SAMPLES, SEEDS
 from redraft.evaluation.diagnosis.strategies import (
     SAMPLED,
-    UNCHECKED,
     Strategy,
     all_strategies,
     chosen,
@@ -63,15 +63,21 @@ class StrategyRun(ScoredRun):
     def _told(self) -> Mapping[str, str]:
         return strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
 
-    @property
-    def _told_before(self) -> bool:
-        """Whether checks show before anything is written: a way without revisions is then a way with them."""
-        kept = (self.settings.get(name) for name in ("steer", "tell_checks"))
-        return self.strategy.kind == "plain" and any(kept)
+    @cached_property
+    def _unchecked(self) -> bool:
+        """Whether the way is shown no check.
+
+        Only then a model with adapters by role (`engines.roles`) uses them, and one answer has to begin as
+        revising alone does.
+        """
+        model = self.settings.references().get("model")
+        if self.strategy.kind != "plain" or model is None or len(references_of(model)) > 1:
+            return self.strategy.kind == "alone"
+        return bool(parse_reference(model).roles)
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the checks that guide the chain of a record, as the strategy tells them."""
-        if self.strategy.kind in UNCHECKED and not self._told_before:
+        if self._unchecked:
             return {"checks": ()}
         checks = self.guides or self.checks(record)
         if self.strategy.kind in ("blind", "shuffled"):

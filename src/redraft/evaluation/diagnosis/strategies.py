@@ -33,9 +33,6 @@ NAMES = {
 SAMPLED = ("best-of", "vote", "steered")
 """Ways of several drafts, of which as many can be made as another way has tokens for."""
 
-UNCHECKED = ("plain", "alone")
-"""Ways that are shown no check. So a model that revises by itself begins both with the same answer."""
-
 
 @dataclass(frozen=True)
 class Strategy:

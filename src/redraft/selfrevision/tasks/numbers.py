@@ -105,7 +105,8 @@ def _columns_of_difference(values: Values) -> str:
         borrowed = int(x < less)
         from_ = x + 10 * borrowed
         digits = f"{from_ - less}{digits}"
-        columns.append(f"{left}{taken} from {x}: {from_}-{less}={from_ - less} [{digits}]")
+        lent = " borrow" if borrowed else ""
+        columns.append(f"{left}{taken} from {x}: {from_}-{less}={from_ - less}{lent} [{digits}]")
     return ", ".join(columns)
 
 

@@ -93,7 +93,7 @@ def settings_of(
 
 def _batches_a_step(rows: int, theirs: Mapping[str, Any], say: Say) -> int:
     """Return the batches in a step of so many rows, with the processes that run now."""
-    size = theirs["per_device_train_batch_size"]
+    size = int(theirs["per_device_train_batch_size"])
     batches, left = divmod(rows, size * ranks())
     if left:
         raise UsageError(

@@ -42,7 +42,7 @@ def push(file: str | Path, name: str, *, public: bool = False) -> tuple[str, str
     sources = [
         Source("file", path.name, licence) for licence, _ in report.kinds().get("licences", [(UNKNOWN, 0)])
     ]
-    files = {hub.CARD: _card(name, report, sources).encode(), path.name: path}
+    files: dict[str, Path | bytes] = {hub.CARD: _card(name, report, sources).encode(), path.name: path}
     return hub.publish(name, files, private=not public), remark(sources)
 
 

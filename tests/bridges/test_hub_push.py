@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import redraft
+from redraft.bridges.hub import push
 from redraft.cli import app
-from redraft.collect.publish import push
 from redraft.errors import UsageError
 from tests.engines.fake_server import FakeServer, json_reply
 
@@ -73,7 +73,7 @@ def test_the_file_goes_as_it_is_with_a_card(server: FakeServer, file: Path) -> N
     assert str(file.parent) not in card
     assert 'load_dataset("org/rain")' in card
     assert said == ""
-    assert server.asked("POST /api/repos/create")[0].json["private"] is True
+    assert server.asked("POST /api/repos/create")[0].json["visibility"] == "private"
 
 
 def test_what_was_pushed_is_read_by_datasets(server: FakeServer, file: Path, tmp_path: Path) -> None:
