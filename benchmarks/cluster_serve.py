@@ -286,7 +286,7 @@ async def _computed_again(ray: Any, chains: int, name: str) -> float:
     sky = " ".join(f"Cloud {number} is grey." for number in range(80))
     more: dict[str, Any] = {
         "mode": "native",
-        "max_tokens": 64,
+        "max_tokens": 512,
         "temperature": 0,
         "checks": ["words<=1"],
         "max_revisions": 2,
