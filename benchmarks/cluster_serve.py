@@ -255,7 +255,10 @@ def prefix(chains: int) -> Row:
     from redraft.cluster.connect import connected
     from redraft.cluster.router import PrefixRouter
 
-    async def at_random(_router: Any, candidate_replicas: list[Any], _request: Any = None) -> list[list[Any]]:
+    async def at_random(
+        _router: Any, candidate_replicas: list[Any], pending_request: Any = None
+    ) -> list[list[Any]]:
+        assert pending_request
         return [random.sample(candidate_replicas, 1), candidate_replicas] if candidate_replicas else []
 
     own, again = PrefixRouter.choose_replicas, dict[str, float]()
@@ -283,7 +286,7 @@ async def _computed_again(ray: Any, chains: int, name: str) -> float:
     sky = " ".join(f"Cloud {number} is grey." for number in range(80))
     more: dict[str, Any] = {
         "mode": "native",
-        "max_tokens": 64,
+        "max_tokens": 512,
         "temperature": 0,
         "checks": ["words<=1"],
         "max_revisions": 2,
@@ -292,14 +295,9 @@ async def _computed_again(ray: Any, chains: int, name: str) -> float:
         engine = await machines.open("default", parallel=1, threads=1)
         again = 0
         for number in range(chains):
-            chain = await redraft.arevise(
-                f"Story {number}: {sky} Tell me more.",
-                model=engine,
-                id=f"{name}/{number}",
-                max_revisions=2,
-                **more,
-            )
-            begun = len(await engine.encode(f"Story {number}: {sky} Tell me more."))
+            story = f"Story {number}: {sky} Tell me more."
+            chain = await redraft.arevise(story, model=engine, id=f"{name}/{number}", **more)
+            begun = len(await engine.encode(story))
             again += chain.usage.prompt_tokens - chain.usage.cached_tokens - begun
         return float(again)
     finally:
