@@ -11,19 +11,21 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 
 from cpu_quality import ENGINES, opened, passed, records, speed
 from material import default_model
-from measure import Figure, Row
+from measure import Figure, Row, Unit
 from redraft.engines.base import Engine
 from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.to_folder import import_gguf
 
 FORMATS = ("q4_0", "q4_1", "q8_0", "f16")
-STREAMS = (1, 8, 32)
-TEXTS = {1: 2, 8: 8, 32: 32}
+STREAMS = (1, 4, 8, 32)
+TEXTS = {1: 2, 4: 4, 8: 8, 32: 32}
 """Streams -> the texts that are timed."""
 PROMPTS, LONGEST, SEEDS, ROUNDS, PARALLEL = 32, 64, (0,), 1, 32
+TEXTS_READ = 24  # prompts whose tokens the weights of a format are asked for
 HOME = Path("build/formats")
 
 Cell = Callable[[Engine], Awaitable[float]]
@@ -36,12 +38,21 @@ def formats(*, quick: bool) -> Row:
     for what, kind, name, streams, measure in wanted(quick=quick):
         if what not in cells.known:
             cells.store(what, asyncio.run(_measured(cells.file(kind), name, streams, measure)))
+    for kind in FORMATS:
+        if (what := f"{kind}: a token of text, seed 0") not in cells.known:
+            cells.store(what, asyncio.run(_surprise(cells.file(kind))))
+    return row_of(cells)
+
+
+def row_of(cells: Cells) -> Row:
+    """Returns the row of the cells that were measured."""
     sizes = [Figure(f"{kind}: size", (cells.file(kind).stat().st_size / 1e6,), "MB") for kind in FORMATS]
     how = (
         f"The default model, whose weights have 4 bits and offsets (Q4_1), written in each format. Tokens a "
         f"second of processor time, with one thread, of {cells.words} tokens a text, prompts included; and "
         f"the share of one plain answer to each of {PROMPTS} IFEval prompts that passes, at most {LONGEST} "
-        f"tokens, seeds {', '.join(map(str, SEEDS))}. OpenVINO computes Q4_1 as a copy in Q8_0."
+        f"tokens, seeds {', '.join(map(str, SEEDS))}. A token of text: the mean of −log p "
+        f"of a token of {TEXTS_READ} of these prompts. OpenVINO computes Q4_1 as a copy in Q8_0."
     )
     return Row("number formats", how, (*sizes, *cells.figures()))
 
@@ -62,7 +73,7 @@ class Cells:
         self.known[what] = value
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps([what, value]) + "\n")
-        print(f"{what}: {value:.1f}", flush=True)
+        print(f"{what}: {value:.3f}", flush=True)
 
     def file(self, kind: str) -> Path:
         """Returns the model in a format."""
@@ -79,7 +90,8 @@ class Cells:
         for what, value in self.known.items():
             by_name.setdefault(what.rpartition(", ")[0], []).append(value)
         for name, values in sorted(by_name.items()):
-            yield Figure(name, tuple(values), "%" if "passing" in name else "tokens/s")
+            unit: Unit = "%" if "passing" in name else "nats" if "a token" in name else "tokens/s"
+            yield Figure(name, tuple(values), unit)
 
 
 def wanted(*, quick: bool) -> Iterator[tuple[str, str, str, int, Cell]]:
@@ -106,6 +118,15 @@ def _share(seed: int, prompts: int) -> Cell:
         return 100 * fmean(await passed(engine, records(prompts), seed, LONGEST, PARALLEL))
 
     return share
+
+
+async def _surprise(file: Path) -> float:
+    """Returns the mean of −log p of a token of IFEval's prompts, with these weights in 32 bits."""
+    with TemporaryDirectory() as folder:
+        import_gguf(file, Path(folder) / "model", dtype="F32")
+        async with opened(Path(folder) / "model", "hf", 1, threads=1) as engine:
+            scores = await engine.score([record["prompt"] for record in records(TEXTS_READ)])
+    return -fmean(chance for text in scores for chance in text)
 
 
 async def _measured(file: Path, name: str, streams: int, measure: Cell) -> float:

@@ -27,14 +27,15 @@ HOW = (
     "processes. The peer (`data_clean_peer.py`): markdownify on BeautifulSoup, the language, the splitter, "
     "file by file as released, on the first {sample:,}; its imports are not counted. It gets as many "
     "processes in each step and the same tokenizer and language model. They take turns; what is compared is "
-    "conversations a second. Code is compared with what the HTML was made from, block by block, exactly."
+    "conversations a second of processor time. Code is compared with what the HTML was made from, block by "
+    "block, exactly."
 )
 PEER = Path(__file__).with_name("data_clean_peer.py")
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of cleaning with the language filter, and of splitting."""
+    """Seconds of processor time of cleaning with the language filter, and of splitting."""
 
     clean: float
     split: float
@@ -92,7 +93,7 @@ def by_redraft(work: Path, workers: int) -> Times:
     remove(split)
     first = data("clean", work / "all.json", "-o", cleaned, *CLEAN, workers=workers)
     second = data("split", cleaned, "-o", split, "--tokenizer", work / "tokenizer", workers=workers)
-    return Times(first.seconds, second.seconds)
+    return Times(first.processor, second.processor)
 
 
 def by_peer(work: Path, workers: int) -> Times:

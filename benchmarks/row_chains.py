@@ -83,7 +83,8 @@ def command(prompts: Path, out: Path, size: Size, parallel: int) -> list[str]:
     """What is typed."""
     return [
         *(sys.executable, "-m", "redraft", "answer", os.fspath(prompts), "-o", os.fspath(out), "--quiet"),
-        *("--mode", "native", "--min-revisions", "1", "--max-revisions", "1"),
+        *("--model", os.fspath(default_model()), "--mode", "native"),
+        *("--min-revisions", "1", "--max-revisions", "1"),
         *("--parallel", str(parallel), "--max-tokens", str(size.tokens)),
         *(("--threads", str(size.threads)) if size.threads else ()),
     ]

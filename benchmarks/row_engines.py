@@ -60,7 +60,7 @@ class Work:
         _run(
             *("-m", "redraft", "answer", os.fspath(self.prompts), "-o", os.fspath(out), "--quiet"),
             *("--parallel", str(self.streams), "--max-revisions", "0", "--max-tokens", str(TOKENS)),
-            *("--temperature", str(TEMPERATURE), "--mode", "prompted"),
+            *("--temperature", str(TEMPERATURE), "--mode", "prompted", "--model", os.fspath(self.model)),
         )
         seconds = time.perf_counter() - start
         return sum(chain.usage.completion_tokens for chain in read_jsonl(out)), seconds
@@ -156,7 +156,7 @@ def memory(*, quick: bool) -> Row:
     streams, tokens = (4, 64) if quick else (32, LONG)
 
     async def measured(engine: Any) -> float:
-        opened = await load_engine("default", engine=engine, parallel=streams)
+        opened = await load_engine(str(default_model()), engine=engine, parallel=streams)
 
         async def one(seed: int) -> None:
             sampling = Sampling(max_tokens=tokens, seed=seed)

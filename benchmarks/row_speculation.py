@@ -107,7 +107,7 @@ def run(size: Size, cases: Sequence[Case] = CASES) -> Row:
 
 def run_openvino(*, quick: bool) -> Row:
     """Measures OpenVINO's guesses."""
-    size = Size(rounds=1 if quick else 2, questions=2 if quick else 4, tokens=128, prompts=(0, 0), threads=1)
+    size = Size(rounds=1 if quick else 2, questions=1 if quick else 4, tokens=64, prompts=(0, 0), threads=1)
     row = run(size, OPENVINO)
     return replace(row, measure=f"OpenVINO: {row.measure} of processor time")
 

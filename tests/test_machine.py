@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.machine import free_memory, instructions
+from redraft.machine import free_memory, instructions, many_streams
 
 
 def test_pages_of_files_are_no_memory_that_a_container_has_used_up(tmp_path: Path) -> None:
@@ -22,22 +22,24 @@ def test_pages_of_files_are_no_memory_that_a_container_has_used_up(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("flags", "there"),
+    ("flags", "there", "many"),
     [
-        ("fpu avx avx2", {"AVX2"}),
-        ("fpu avx2 avx512f avx512_vnni amx_tile", {"AVX2", "AVX-512", "VNNI", "AMX"}),
-        ("fpu avx2 avx_vnni", {"AVX2", "VNNI"}),
+        ("fpu avx avx2", {"AVX2"}, 8),
+        ("fpu avx2 avx512f avx512_vnni amx_tile", {"AVX2", "AVX-512", "VNNI", "AMX"}, 4),
+        ("fpu avx2 avx_vnni", {"AVX2", "VNNI"}, 4),
     ],
 )
-def test_the_instructions_of_a_processor(tmp_path: Path, flags: str, there: set[str]) -> None:
+def test_the_instructions_of_a_processor(tmp_path: Path, flags: str, there: set[str], many: int) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\n\nprocessor : 1\nflags\t\t: fpu\n")
     found = instructions(cpuinfo)
     assert found
     assert {name for name, has in found.items() if has} == there
+    assert many_streams(found) == many
 
 
 def test_instructions_that_no_system_tells(tmp_path: Path) -> None:
     assert instructions(tmp_path / "none") is None
     (tmp_path / "arm").write_text("processor : 0\nFeatures : fp asimd\n")
     assert instructions(tmp_path / "arm") is None
+    assert many_streams(None) == 4

@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 from redraft import __version__
 from redraft.config import PREFIX, Config, config_path, load_config
 from redraft.engines.llamacpp import default_model
-from redraft.engines.load import MANY, has_llamacpp, has_openvino
+from redraft.engines.load import has_llamacpp, has_openvino
 from redraft.engines.openvino.child import without_telemetry
 from redraft.errors import ModelError, UsageError, install
-from redraft.machine import has_gpu, instructions
+from redraft.machine import has_gpu, instructions, many_streams
 from redraft.plugins import KINDS, OWN, PluginError, all_plugins
 from redraft.servers import SERVERS
 
@@ -88,7 +88,7 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
     """Return which engine is best for GGUF files, and why. `has` are the processor's `instructions`."""
     wide = [name for name in ("AVX-512", "VNNI", "AMX") if has and has[name]]
     why = f"it uses {' and '.join(wide)}" if wide else "it computes them as one batch"
-    many = f"{MANY} streams and more: {why}"
+    many = f"{many_streams(has)} streams and more: {why}"
     if not (llamacpp or openvino):
         return Finding("engine", None, "none for GGUF files is installed", install("local"))
     if gpu:

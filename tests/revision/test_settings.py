@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from redraft.engines.base import EngineInfo
-from redraft.engines.load import MANY
 from redraft.engines.openvino import models
 from redraft.evaluation.diagnosis.runs import StrategyRuns
+from redraft.machine import instructions, many_streams
 from redraft.options import Flags
 from redraft.revision.settings import Settings
 from redraft.runs.plan import RunPlan
@@ -24,6 +24,7 @@ from tests.weights.tiny_folders import tiny_folder
 pytest.importorskip("openvino_genai")
 pytest.importorskip("xllamacpp")
 
+MANY = many_streams(instructions())
 OPENVINO, LLAMACPP = ("openvino", "F16"), ("llamacpp", "F16")
 
 

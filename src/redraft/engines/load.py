@@ -429,12 +429,6 @@ def _uses_gpu(machine: MachineOptions) -> bool:
     return bool(machine.device or machine.gpu_layers) or has_gpu()
 
 
-MANY = 4
-"""Streams from which OpenVINO is taken. Tokens a second of processor time, with one thread and the default
-model, were 0.9 times llama.cpp's with one stream, 1.6 with 2, 2.0 with 4 and 2.4 with 8; it starts 1.5 s
-later."""
-
-
 def has_llamacpp() -> bool:
     """Return whether llama.cpp is installed."""
     return importlib.util.find_spec("xllamacpp") is not None

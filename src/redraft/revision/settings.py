@@ -14,11 +14,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from redraft.engines.base import Engine, EngineInfo
-from redraft.engines.load import MANY, has_openvino, lacks_adapter, load_engine
+from redraft.engines.load import has_openvino, lacks_adapter, load_engine
 from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError, shown
 from redraft.formats.documents import recipe_of, shipped_recipes
+from redraft.machine import instructions, many_streams
 from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
 from redraft.revision.api import Role
 from redraft.revision.options import RevisionOptions, check_options, check_prices
@@ -157,10 +158,10 @@ class Settings:
     ) -> Engine:
         """Open one model. The flags of the model do not apply to critic and judge.
 
-        Without `engine`, OpenVINO computes a GGUF file for `MANY` streams, unless checks steer them. `opens`
+        Without `engine`, OpenVINO computes a GGUF file for `many_streams`, unless checks steer them. `opens`
         takes what `load_engine` takes.
         """
-        machine, reason, many = dict[str, Any](), "", parallel >= MANY
+        machine, reason, many = dict[str, Any](), "", parallel >= many_streams(instructions())
         told = role == "model" and many and has_openvino() and not self.get("engine")
         if told:
             reason = self.llamacpp_because or await self._steering()
