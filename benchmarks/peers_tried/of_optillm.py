@@ -23,12 +23,14 @@ def proxy(server: Replies, *words: str) -> Iterator[str]:
     command = ["optillm", "--port", str(port), "--base-url", server.url, "--model", "m", *words]
     with subprocess.Popen(command, env={**os.environ, "OPENAI_API_KEY": "none"}) as running:
         try:
-            for _ in range(200):
+            for _ in range(600):
                 try:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
                     break
                 except OSError:
                     time.sleep(0.5)
+            else:
+                raise TimeoutError("its server did not start in time")
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             running.kill()

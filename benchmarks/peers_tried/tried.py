@@ -143,6 +143,8 @@ def main(lacks: dict[str, str] | None = None) -> None:
         try:
             note = function(server)
             found = {"cell": cell_of(note or "", "partly") if note else "yes", "note": note or ""}
+        except TimeoutError as error:
+            found = {"cell": "?", "note": f"{error}, not tried"}
         except BaseException as error:  # noqa: BLE001  (a try that fails is a finding)
             print(traceback.format_exc(), file=sys.stderr)
             line = f"{type(error).__name__}: {error}".splitlines()[0]
