@@ -210,12 +210,13 @@ INTRODUCTION = """\
 <!-- Made by benchmarks/peers.py: run it to change this page. -->
 
 What redraft does, and what others do. Each has its own purpose and is good at it: read a column, not a score.
-Nothing here is from a manual. A cell is what [a script](../benchmarks/peers.py) did with the package as it
+A cell is what [a script](../benchmarks/peers.py) did with the package as it
 installs today, against a server on the same machine that gives canned replies. So the table says whether
 something can be done, not how well.
 
 - **yes**: a few lines with the package's own functions did it. **partly**: as its note says.
-- **no**: it was tried and did not work, or the package's code has nothing to do with it.
+- **no**: it was tried and did not work; or, more often, a search of the package's code found nothing to try. We may
+  have missed something: tell us.
 - **?**: it is there, or its code has words for it, and we did not try it. It may be a yes.
 
 What is typed for the same task in some of them: [Coming from](coming_from.md).
