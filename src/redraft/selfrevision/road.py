@@ -41,8 +41,8 @@ EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 FEWEST_EVERYDAY = 400
 """Answers to everyday prompts to learn from."""
 REHEARSED = 2
-"""What an earlier run has learnt is rehearsed with one exercise in so many. With one in six, much was forgotten
-(benchmarks/RESULTS.md)."""
+"""What an earlier run has learnt is rehearsed with one exercise in so many. With one in six, much was
+forgotten (benchmarks/RESULTS.md)."""
 FURTHER = {"learning_rate": 7e-4, "per_device_train_batch_size": 1, "model_max_length": 512}
 """From the adapters of an earlier run: steps of about 500 tokens, and a lower rate than the recipe's."""
 DRAFTING = 1.0
