@@ -66,7 +66,7 @@ def test_a_run_goes_on_from_the_default_model(tmp_path: Path) -> None:
     road.walk()
     assert road.path("answers.gguf").read_bytes() == start.answers.read_bytes()
     asked = Counter(chain.meta["task"] for chain in read_jsonl(road.path("asked.jsonl")))
-    assert asked == {"count": 12, "sort": 2}
+    assert asked == {"count": 12, "sort": 6}
     assert "redraft.certain" in read_header(road.path("critic.gguf")).metadata
     assert road.trial.report().count("| sort |") == 2
 

@@ -40,8 +40,9 @@ EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 """Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
 FEWEST_EVERYDAY = 400
 """Answers to everyday prompts to learn from."""
-REHEARSED = 6
-"""What an earlier run has learnt is rehearsed with one exercise in so many, lest it be forgotten."""
+REHEARSED = 2
+"""What an earlier run has learnt is rehearsed with one exercise in so many. With one in six, much was
+forgotten (benchmarks/RESULTS.md)."""
 FURTHER = {"learning_rate": 7e-4, "per_device_train_batch_size": 1, "model_max_length": 512}
 """From the adapters of an earlier run: steps of about 500 tokens, and a lower rate than the recipe's."""
 DRAFTING = 1.0

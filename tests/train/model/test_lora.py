@@ -67,12 +67,12 @@ def test_the_vocabulary_is_saved_where_rows_were_added(tmp_path: Path, whole: bo
 
 
 def test_it_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
-    first = added(tiny(), lora_alpha=32)
+    first: Any = added(tiny(), lora_alpha=32)
     for name, values in first.named_parameters():
         if ".lora_B" in name:
             torch.nn.init.normal_(values)
     first.save_pretrained(tmp_path)
-    second = added(tiny(), lora_alpha=16, lora_from=str(tmp_path))
+    second: Any = added(tiny(), lora_alpha=16, lora_from=str(tmp_path))
     one, two = (each.base_model.model.model.layers[0].self_attn.q_proj for each in (first, second))
     torch.testing.assert_close(one.get_delta_weight("default"), two.get_delta_weight("default"))
     with pytest.raises(UsageError, match="is 4 × 32, not 2 × 32") as caught:
