@@ -12,7 +12,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	$$p -c '$(USABLE)' >/dev/null 2>&1 && command -v $$p && break; done)
 
 BIN := .venv/bin
-EXTRAS := cpu,data,train,dpo,serve,otel,eval,dev
+EXTRAS := cpu,data,train,dpo,serve,cluster,otel,eval,dev
 DEMO := .venv-demo
 PIP := pip --disable-pip-version-check install --constraint constraints.txt
 # How much of the disk a demo may take beside the model, in MB, and how long it may last, in seconds.
@@ -102,6 +102,7 @@ test-slow: model .venv/.docs
 docs: .venv/.docs
 	$(BIN)/python scripts/keywords.py
 	$(BIN)/python scripts/cli_reference.py
+	$(BIN)/python scripts/api_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo 'To read it: $(BIN)/python -m http.server --directory build/site'
 

@@ -19,11 +19,13 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from generate_job import Job, Teacher, texts_in, working
 from measure import Figure, Goal, Row
+from ray_machines import Machines, machines
 from redraft.chain import Chain, Prompt, Step
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.share import Share, share_number
@@ -43,6 +45,18 @@ KILLS_HOW = """\
 share that is drawn is killed after a random number of replies, and starts again. After the last \
 kill all are killed, merged, divided into 5 shares that run to their end, and merged again. A call \
 is paid again if its reply was in the journal of a share at a kill and was asked for again."""
+
+RAY_HOW = """\
+{prompts:,} chains of up to three calls, `redraft answer --ray` on Ray's own cluster of three machines \
+with two processors each, all on this one. After a random number of replies a process that makes shares \
+is killed, {workers} times, and now and then a whole machine, {nodes} times. The command goes on by itself. \
+A call is paid again if its reply was in a journal at a kill and was asked for again."""
+
+TOWARD_HOW = """\
+A calculation, not a run. One share was measured, in processor time: it starts in {start:.2f} s, reads \
+each prompt of the whole file twice in {read:.1f} µs, and answers one in {answer:.1f} ms; merging takes \
+{merge:.0f} µs for each line. With {prompts:,} prompts and replies of {latency:g} s, {parallel} at once on \
+each machine, all machines answer side by side, each reads the whole file, and one merges at the end."""
 
 MERGE_HOW = """\
 {lines:,} chains of {size:.0f} bytes in {parts} parts, in an order of their own, put into that of \
@@ -64,9 +78,7 @@ def done(processes: Iterable[subprocess.Popen[bytes]]) -> None:
 def speed(prompts: int, counts: tuple[int, ...]) -> Row:
     """Answer the prompts in more and more shares."""
     with working(prompts) as job:
-        (job.folder / "replies.jsonl").write_text(
-            f'{json.dumps({"settings": {"delay": DELAY, "chunk": 1000}})}\n"Rain is water that falls."\n'
-        )
+        _script(job.folder, DELAY)
         seconds = {count: _answered(job.folder, count) for count in counts}
     first = seconds[1]
     figures = [
@@ -84,11 +96,21 @@ def speed(prompts: int, counts: tuple[int, ...]) -> Row:
 
 
 def _answered(folder: Path, count: int) -> float:
-    words = ["answer", "prompts.txt", "-o", f"{count}.jsonl", "-m", "script:replies.jsonl", "-q"]
-    words += ["--parallel", str(PARALLEL), "--max-revisions", "0"]
+    words = _words("prompts.txt", f"{count}.jsonl")
     begun = time.perf_counter()
     done([start(folder, *words, "--shard", f"{index}/{count}") for index in range(count)])
     return time.perf_counter() - begun
+
+
+def _script(folder: Path, delay: float) -> None:
+    """Write what the scripted engine says, and after how many seconds."""
+    settings = json.dumps({"settings": {"delay": delay, "chunk": 1000}})
+    (folder / "replies.jsonl").write_text(f'{settings}\n"Rain is water that falls."\n')
+
+
+def _words(prompts: str, out: str) -> list[str]:
+    words = ["answer", prompts, "-o", out, "-m", "script:replies.jsonl", "-q"]
+    return [*words, "--parallel", str(PARALLEL), "--max-revisions", "0"]
 
 
 def kills(prompts: int, times: int) -> Row:
@@ -111,6 +133,54 @@ def kills(prompts: int, times: int) -> Row:
     )
     how = KILLS_HOW.format(prompts=prompts, parallel=PARALLEL)
     return Row(f"8 shares, {times} kill -9, then 5 shares, then merged", how, figures)
+
+
+def ray(prompts: int, workers: int, nodes: int) -> Row:
+    """Kill processes and machines of a Ray cluster under one command, and count."""
+    with working(prompts) as job, Teacher(delay=KILL_DELAY) as teacher, machines(3) as cluster:
+        more = ("--parallel", str(PARALLEL), "--max-revisions", "1", "--ray", cluster.address)
+        driver = job.start(teacher, *more)
+        most = 2 * prompts // (workers + nodes + 1)
+        kinds = [*["worker"] * workers, *["machine"] * nodes]
+        journaled = _killed_on_ray(job, teacher, cluster, driver, kinds, most)
+        done([driver])
+        account, ids = teacher.account(), job.ids()
+    again = sum(account.whole[digest] > whole for digest, whole in journaled.items())
+    nothing = Goal("≤", 0.0)
+    figures = (
+        Figure("duplicates", (float(len(ids) - len(set(ids))),), "chains", nothing),
+        Figure("lost", (float(prompts - len(set(ids))),), "chains", nothing),
+        Figure("paid again", (float(again),), "calls", nothing, f"{len(journaled):,} replies looked at"),
+        Figure("sent in full, then lost with a process", (float(len(account.twice)),), "calls"),
+    )
+    how = RAY_HOW.format(prompts=prompts, workers=workers, nodes=nodes)
+    return Row(f"--ray, {workers} workers and {nodes} machines killed", how, figures)
+
+
+def _killed_on_ray(
+    job: Job,
+    teacher: Teacher,
+    cluster: Machines,
+    driver: subprocess.Popen[bytes],
+    kinds: list[str],
+    most: int,
+) -> dict[str, int]:
+    """Kill processes and machines in an order by chance. Return what `_killed` does."""
+    draws, journaled = random.Random(11), dict[str, int]()
+    draws.shuffle(kinds)
+    for kind in kinds:
+        until = teacher.sent()[0] + draws.randint(most // 2, most)
+        while teacher.sent()[0] < until:
+            assert driver.poll() is None, "the run ended"
+            time.sleep(0.02)
+        if kind == "machine":
+            cluster.kill_machine()
+        else:
+            while not cluster.kill_worker(draws.randrange(100)):
+                time.sleep(0.02)
+        for journal in job.folder.glob("out-*.journal.db"):
+            journaled = teacher.account().replies_to(texts_in(journal)) | journaled
+    return journaled
 
 
 def _share(job: Job, teacher: Teacher, index: int, count: int) -> subprocess.Popen[bytes]:
@@ -146,6 +216,61 @@ def _merge(folder: Path, count: int) -> None:
 
 def _name(index: int, count: int) -> str:
     return str(Share(index, count).path(Path("out.jsonl")))
+
+
+@dataclass(frozen=True)
+class ShareCosts:
+    """What a share costs, in seconds of processor."""
+
+    start: float  # of Python, and of the files
+    read: float  # of a prompt, its own or another share's
+    answer: float  # of an own prompt
+    merge: float  # of a line
+
+    @classmethod
+    def measured(cls, prompts: int) -> ShareCosts:
+        """Measure shares that hold nearly nothing, and a twentieth of the prompts."""
+        with working(prompts) as job:
+            _script(job.folder, 0.0)
+            (job.folder / "one.txt").write_text("Describe a lighthouse.\n")
+            start = _processor(job.folder, *_words("one.txt", "0.jsonl"))
+            most = _words("prompts.txt", "1.jsonl")
+            read = (_processor(job.folder, *most, "--shard", "0/99999") - start) / prompts
+            some = _processor(job.folder, *_words("prompts.txt", "2.jsonl"), "--shard", "0/20")
+            answer = (some - start - read * prompts) / (prompts / 20)
+        with _parts(prompts, 8) as folder:
+            merged = _processor(folder, "merge", "out.jsonl", *(_name(index, 8) for index in range(8)))
+        return cls(start, read, answer, (merged - start) / prompts)
+
+
+def _processor(folder: Path, *words: str) -> float:
+    """Return the processor time of a command."""
+    process = start(folder, *words)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return used.ru_utime + used.ru_stime
+
+
+def toward(measured: int, prompts: int, latency: float, parallel: int) -> Row:
+    """Calculate what many machines come to, from the costs of one share."""
+    costs = ShareCosts.measured(measured)
+    each = max(latency / parallel, costs.answer)
+    figures, alone = list[Figure](), 0.0
+    for count in (1, 10, 100, 1000):
+        parts = {
+            "starting": costs.start,
+            "reading": costs.read * prompts,
+            "answering": each * prompts / count,
+            "merging": costs.merge * prompts if count > 1 else 0.0,
+        }
+        total = sum(parts.values())
+        alone = alone or total
+        named = ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in parts.items())
+        figures.append(Figure(f"{count:,} machines", (alone / count / total,), "×", None, named))
+    micro = {"read": costs.read * 1e6, "merge": costs.merge * 1e6, "answer": costs.answer * 1e3}
+    how = TOWARD_HOW.format(start=costs.start, **micro, prompts=prompts, latency=latency, parallel=parallel)
+    return Row("Toward a thousand machines: share of linear, calculated", how, tuple(figures))
 
 
 def merge(lines: int, parts: int) -> Row:
@@ -198,6 +323,8 @@ def _parts(lines: int, parts: int) -> Iterator[Path]:
 ROWS = {
     "speed": (speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
     "kills": (kills, (2_000, 50), (120, 3)),
+    "ray": (ray, (300, 10, 2), (120, 2, 1)),
+    "toward": (toward, (20_000, 10_000_000, 5.0, 32), (2_000, 10_000_000, 5.0, 32)),
     "merge": (merge, (1_000_000, 64), (5_000, 8)),
 }
 """Name -> what measures it, and how much of it: full, quick."""

@@ -1,9 +1,10 @@
 """Makes a model that revises by itself, tests it, and writes what came out into RESULTS.md.
 
-    python benchmarks/self.py --work DIR          some hours; writes its part of RESULTS.md
-    python benchmarks/self.py --work DIR --quick  a few exercises and steps; nothing written
+    python benchmarks/self.py --work DIR --model default  what ships; writes its part of RESULTS.md
+    python benchmarks/self.py --work DIR                  makes the model by `redraft train self` first
+    python benchmarks/self.py --work DIR --quick          a few exercises and steps; nothing written
 
-The model is made by `redraft train self`. Whatever stops this, the same command goes on. Needs
+Some hours; --count and --prompts make it shorter. Whatever stops this, the same command goes on. Needs
 redraft[train,local,cpu] and the prompts of IFEval.
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 from cpu_quality import records
 from redraft import stats
 from redraft.chain import Chain, Prompt, read_jsonl
+from redraft.engines.llamacpp.default_model import ADAPTERS
 from redraft.machine import use_large_pages
 from redraft.selfrevision import measure
 from redraft.selfrevision.measure import Outcome, Votes
@@ -37,6 +39,7 @@ SCRIPT = "benchmarks/self.py"
 QUICK = Scale(answers=60, drafts=60, held_out=4, answer_steps=2, chain_steps=2)
 SEEDS = (1, 2, 3)
 BARE = "default-base"
+SHIPPED = f"{BARE}+{ADAPTERS['answer'][0]}@answer+{ADAPTERS['revise'][0]}@revise"
 WARM = 0.7
 """Temperature of the tests with seeds: redraft's default."""
 STREAMS = 32
@@ -59,17 +62,28 @@ class Run:
     work: Path
     scale: Scale
     prompts: int
+    model: str | None = None
 
     @property
     def road(self) -> Road:
-        """How the model is made."""
+        """How the model is made, unless it is given."""
         return Road(self.work / "road", list(TASKS.values()), scale=self.scale, parallel=STREAMS)
 
+    @property
+    def tested(self) -> Trial:
+        """The greedy test."""
+        if self.model is None:
+            return self.road.trial
+        answering = self.model.partition("@answer")[0]
+        files, count = Asking(self.work / "greedy", 1, STREAMS), self.scale.held_out
+        files.folder.mkdir(exist_ok=True)
+        return Trial(files, list(TASKS.values()), answering, self.model, count)
+
     def trial(self, name: str, seed: int, **other: Any) -> Trial:
-        """Return a test of the model in a folder of its own."""
+        """Return another test of the model in a folder of its own."""
         folder = self.work / name
         folder.mkdir(exist_ok=True)
-        return replace(self.road.trial, files=Asking(folder, seed, STREAMS), **other)
+        return replace(self.tested, files=Asking(folder, seed, STREAMS), **other)
 
     def seeded(self) -> Iterator[Trial]:
         """Do and yield a test for each seed, all of them together on every exercise once."""
@@ -151,9 +165,10 @@ def minutes(road: Road) -> Iterator[str]:
 
 def part(run: Run, spent: float) -> str:
     """Return this script's part of RESULTS.md."""
-    road = run.road
+    tested = run.tested
+    tested.run()
     bare = [run.ifeval("bare", BARE, seed, mode="prompted") for seed in SEEDS]
-    own = [run.ifeval("own", road.revising, seed, max_revisions=1) for seed in SEEDS]
+    own = [run.ifeval("own", tested.revising, seed, max_revisions=1) for seed in SEEDS]
     warm = several(list(run.seeded()))
     known = run.trial("trained", 1, trained_wordings=True, count=run.scale.held_out // len(SEEDS))
     known.revise()
@@ -162,12 +177,12 @@ def part(run: Run, spent: float) -> str:
     return "\n\n".join(
         (
             f"## {SCRIPT}",
-            "\n".join(f"- {each}" for each in circumstances(f"python {SCRIPT} --work DIR", spent)),
+            "\n".join(f"- {each}" for each in circumstances(command(run), spent)),
             HOW.format(count=run.scale.held_out, warm=WARM),
-            f"Minutes: {', '.join(minutes(road))}.",
+            *(() if run.model else (f"Minutes: {', '.join(minutes(run.road))}.",)),
             f"### Three seeds\n\n{reached(warm)}\n\n{measure.changes(each[:2] for each in warm)}",
             measure.votes(warm),
-            f"### Greedy\n\n{road.trial.report()}",
+            f"### Greedy\n\n{tested.report()}",
             f"### Greedy, in the words of training\n\n{measure.changes(known.outcomes())}",
             f"### IFEval\n\n{run.prompts} prompts, three seeds, no checks told.",
             f"Passing answers: the bare model {fmean(means[0]):.1f} %, this one {fmean(means[1]):.1f} %.",
@@ -176,8 +191,14 @@ def part(run: Run, spent: float) -> str:
     )
 
 
+def command(run: Run) -> str:
+    """Return what was typed."""
+    of = " --model default" if run.model == SHIPPED else f" --model {run.model}" if run.model else ""
+    return f"python {SCRIPT} --work DIR{of} --count {run.scale.held_out} --prompts {run.prompts}"
+
+
 HOW = (
-    "The model is made by `redraft train self` on two cores, with the default scale. Each task has {count} "
+    "The model is that of `redraft train self` (docs/self.md). Each task has {count} "
     "held-out exercises, with other values than those of training, in five wordings that nothing was trained "
     "on. With three seeds, each for a third of the exercises, chains have temperature {warm}. Verdicts are "
     "on answer 0, as balanced accuracy: accepting everything is 50 %. The control is the adapter that "
@@ -190,13 +211,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what is left of a run, and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="a folder of the run's own")
+    parser.add_argument("--model", help="default, or MODEL+ANSWERS@answer+CRITIC@revise; else one is made")
+    parser.add_argument("--count", type=int, default=Scale.held_out, help="exercises a task")
+    parser.add_argument("--prompts", type=int, default=300, help="prompts of IFEval")
     parser.add_argument("--quick", action="store_true", help="a few steps, and no results written")
     given = parser.parse_args(arguments)
     use_large_pages()
     start = time.monotonic()
-    run = Run(given.work.resolve(), QUICK if given.quick else Scale(), 4 if given.quick else 300)
+    scale = QUICK if given.quick else Scale(held_out=given.count)
+    model = SHIPPED if given.model == "default" else given.model
+    run = Run(given.work.resolve(), scale, 4 if given.quick else given.prompts, model)
     run.work.mkdir(parents=True, exist_ok=True)
-    run.road.walk()
+    if model is None:
+        run.road.walk()
     text = part(run, (time.monotonic() - start) / 60)
     print(text)
     if not given.quick:

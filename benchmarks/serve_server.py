@@ -39,12 +39,12 @@ class Serving:
 
 
 @contextmanager
-def serving(*words: str, port: int, **env: str) -> Iterator[Serving]:
-    """Start `redraft serve` with these words, and yield it when it is ready."""
+def serving(*words: str, port: int, start: float = START, **env: str) -> Iterator[Serving]:
+    """Start `redraft serve` with these words, and yield it when it is ready, in `start` seconds at most."""
     command = [sys.executable, "-m", "redraft", "serve", "--port", str(port), *words]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **env}) as process:
         try:
-            yield Serving(port, process.pid, _ready(process, port))
+            yield Serving(port, process.pid, _ready(process, port, start))
         finally:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -52,16 +52,16 @@ def serving(*words: str, port: int, **env: str) -> Iterator[Serving]:
             process.terminate()  # the second signal ends streams that a load has left open
 
 
-def _ready(process: subprocess.Popen[bytes], port: int) -> float:
+def _ready(process: subprocess.Popen[bytes], port: int, most: float) -> float:
     """Wait until the server is ready. Return the seconds."""
     start = time.perf_counter()
-    while (seconds := time.perf_counter() - start) < START:
+    while (seconds := time.perf_counter() - start) < most:
         assert process.poll() is None, f"the server ended with {process.returncode}"
         with suppress(URLError, ConnectionError):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5).close()
             return seconds
         time.sleep(0.005)
-    raise AssertionError(f"the server was not ready within {START:g} s")
+    raise AssertionError(f"the server was not ready within {most:g} s")
 
 
 def memory(pid: int) -> float:

@@ -1,8 +1,7 @@
 """Writes docs/cli.md and docs/cli/ from what `redraft --help` and each verb's say. `make docs` runs it.
 
-It also writes the table of options in docs/python.md, from the definitions of the options, that of models in
-docs/engines.md, and those of what checks can do in docs/checks.md, from the checks themselves: the cells are
-their docstrings.
+It also writes the table of models in docs/engines.md, and those of what checks can do in docs/checks.md, from
+the checks themselves: the cells are their docstrings.
 
 The text is the one that a terminal of 80 columns shows. A test fails when a page is not current.
 """
@@ -23,8 +22,6 @@ from redraft.cli import app
 from redraft.cli.everyday import everyday_options
 from redraft.counting import size_in_words
 from redraft.engines.recommended import RECOMMENDED
-from redraft.options import allowed, options_of
-from redraft.revision.options import RevisionOptions
 from redraft.verify.base import Check, Fixing, Prefixed, form_of, schema_of
 from redraft.verify.ifeval import TYPES
 from redraft.verify.ifeval_fix import WAYS
@@ -34,7 +31,6 @@ from redraft.verify.kinds import CheckKind, check_kinds
 from redraft.verify.parse import parse_check
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
-PYTHON_PAGE = PAGE.with_name("python.md")
 CHECKS_PAGE = PAGE.with_name("checks.md")
 ENGINES_PAGE = PAGE.with_name("engines.md")
 MAN_PAGE = PAGE.parents[1] / "src" / "redraft" / "cli" / "redraft.1"
@@ -59,7 +55,6 @@ what can be fetched again, such as the default model
 BEGIN = "<!-- Made by scripts/cli_reference.py from the docstrings of checks: run `make docs`. -->\n"
 END = "<!-- That was made. -->"
 MODELS = "| model | `--model` | size | memory | licence | IFEval | good for |"
-HEADER = "| option | what it takes | meaning | if left out |"
 MADE = "<!-- Made by scripts/cli_reference.py: change the texts in src/redraft/cli, then run `make docs`. -->"
 INTRODUCTION = f"""\
 # The command line
@@ -109,23 +104,6 @@ def pages() -> dict[Path, str]:
             texts[path] = "\n".join([*filter(None, [texts.get(path)]), title, section(words)])
     links = " ·\n".join(f"[{path.stem}](cli/{path.name})" for path in texts)
     return {PAGE: "\n".join([INTRODUCTION, f"{links}\n", section(())]), **texts}
-
-
-def table_of_options() -> str:
-    """The table of docs/python.md: each option of `redraft.revise`, as it is defined."""
-    rows = [HEADER, "|---|---|---|---|"]
-    for name, option in options_of(RevisionOptions).items():
-        default = "" if not isinstance(option.default, str | int) else f"`{option.default!r}`"
-        cells = (f"`{name}`", allowed(option), option.text, default)
-        rows.append(f"| {' | '.join(cells)} |".replace("  ", " "))
-    return "\n".join(rows)
-
-
-def python_page() -> str:
-    """docs/python.md with the table of options as it has to be."""
-    before, _, rest = PYTHON_PAGE.read_text(encoding="utf-8").partition(HEADER)
-    _, end, after = rest.partition("\n\n")
-    return f"{before}{table_of_options()}{end}{after}"
 
 
 def table_of_models() -> str:
@@ -214,7 +192,6 @@ if __name__ == "__main__":
     MAN_PAGE.write_text(man_page(), encoding="utf-8")
     CHECKS_PAGE.write_text(checks_page(), encoding="utf-8")
     ENGINES_PAGE.write_text(engines_page(), encoding="utf-8")
-    PYTHON_PAGE.write_text(python_page(), encoding="utf-8")
     shutil.rmtree(PAGE.with_suffix(""), ignore_errors=True)
     PAGE.with_suffix("").mkdir()
     for path, text in pages().items():

@@ -1,10 +1,12 @@
-"""Draws the pictures of the README from real runs: docs/ask.svg, docs/page.png and docs/report.png.
+"""Draws the pictures of the pages from real runs: docs/ask.svg, and docs/page.png and others.
 
-    python scripts/pictures.py [ask] [page] [report]
+    python scripts/pictures.py [ask] [page] [report] [runs] [data] [train] [vote]
 
 Nothing in them is written by hand. `ask` is what `make demo` shows, and `page` the same question in Chromium.
-`report` shows the reviews that SelFee's authors published, of the shared data (CONTRIBUTING.md). What a model
-says differs between machines, so `make docs` does not redraw them.
+`report`, `data` and `vote` show reviews, chains and answers that SelFee's authors published, of the shared
+data (CONTRIBUTING.md). `runs` draws arbiter.png, diagnosis.png and chains.png of the archived runs in
+`benchmarks`, and asks no model. `train` trains for some steps. What a model says differs between machines, so
+`make docs` does not redraw them.
 """
 
 from __future__ import annotations
@@ -76,12 +78,78 @@ def draw_page() -> None:
 
 def draw_report() -> None:
     """Show the report on the published reviews."""
-    reviews = sorted(map(str, (SHARED / "data" / "selfee" / "reviews").glob("*.jsonl")))
+    reviews = SHARED / "data" / "selfee" / "reviews"
+    names = sorted(path.name for path in reviews.glob("*.jsonl"))
     with TemporaryDirectory() as folder:
-        file = Path(folder, "report.html")
-        subprocess.run([*REDRAFT, "report", *reviews, "--html", file], check=True, stdout=subprocess.DEVNULL)
-        with window(file.as_uri()) as page:
-            keep(page, "report.png")
+        run("report", *names, "--html", Path(folder, "report.html"), cwd=reviews)
+        show(Path(folder, "report.html"), "report.png")
+
+
+def show(file: Path, name: str) -> None:
+    """Keep a page that lies in a file."""
+    with window(file.as_uri()) as page:
+        keep(page, name)
+
+
+def run(*words: object, cwd: Path | None = None) -> None:
+    subprocess.run([*REDRAFT, *map(str, words)], check=True, stdout=subprocess.DEVNULL, cwd=cwd)
+
+
+def draw_runs() -> None:
+    """Show the archived runs of IFEval: what the arbiter says of them, then one task, then its chains."""
+    with TemporaryDirectory() as name:
+        folder, task = Path(name), Path("runs", "default", "keywords")
+        subprocess.run([sys.executable, ROOT / "benchmarks" / "arbiter.py", "ifeval", folder], check=True)
+        run("arbiter", ".", cwd=folder)
+        show(folder / "index.html", "arbiter.png")
+        run("diagnose", task, "--html", "diagnosis.html", cwd=folder)
+        show(folder / "diagnosis.html", "diagnosis.png")
+        chains = min((folder / task).rglob("revise-*.jsonl"))
+        run("show", chains.relative_to(folder), "--html", "chains.html", cwd=folder)
+        show(folder / "chains.html", "chains.png")
+
+
+def draw_data() -> None:
+    """Show what `redraft data stats` finds in published chains."""
+    chains = SHARED / "data" / "selfee" / "chains"
+    names = sorted(path.name for path in chains.glob("*.jsonl"))
+    with TemporaryDirectory() as folder:
+        run("data", "stats", *names, "--html", Path(folder, "data.html"), cwd=chains)
+        show(Path(folder, "data.html"), "data.png")
+
+
+def draw_train() -> None:
+    """Show the page of `redraft train watch` after some steps on published chains."""
+    chains = min((SHARED / "data" / "selfee" / "chains").glob("*.jsonl"))
+    steps = "--max_steps 12 --logging_steps 1 --per_device_train_batch_size 1 --model_max_length 256"
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "chains.jsonl").write_text(
+            "".join(chains.open(encoding="utf-8").readlines()[:200]), "utf-8"
+        )
+        run("train", "sft", "--data_path", "chains.jsonl", "--output_dir", "run", *steps.split(), cwd=folder)
+        run("train", "watch", "run", cwd=folder)
+        show(folder / "run.watch.html", "train.png")
+
+
+def draw_vote() -> None:
+    """Show a pair of published answers to a voter."""
+    folder = SHARED / "data" / "selfee" / "answers"
+    answers = [folder / f"{name}.jsonl" for name in ("selfee_13b_enforce_3_revisions", "chatgpt")]
+    questions = SHARED / "data" / "questions" / "vicuna_80.jsonl"
+    with TemporaryDirectory() as name:
+        votes = ("-o", f"{name}/votes.jsonl", "--questions", str(questions))
+        command = [*REDRAFT, "vote", *map(str, answers), *votes]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+            assert server.stderr
+            found = re.search(r"vote at (\S+)", server.stderr.readline())
+            assert found
+            with window(found[1]) as page:
+                page.get_by_role("textbox").fill("ann")
+                page.get_by_role("button", name="Start").click()
+                page.get_by_role("button", name="Start").wait_for(state="detached", timeout=60_000)
+                keep(page, "vote.png")
+            server.terminate()
 
 
 @contextmanager
@@ -104,11 +172,18 @@ def keep(page: Page, name: str) -> None:
     picture.save(DOCS / name, optimize=True)
 
 
+DRAWN = {
+    "page": draw_page,
+    "report": draw_report,
+    "runs": draw_runs,
+    "data": draw_data,
+    "train": draw_train,
+    "vote": draw_vote,
+}
+
 if __name__ == "__main__":
-    wanted = sys.argv[1:] or ["ask", "page", "report"]
-    if "ask" in wanted:
-        asyncio.run(draw_ask())
-    if "page" in wanted:
-        draw_page()
-    if "report" in wanted:
-        draw_report()
+    for wanted in sys.argv[1:] or ["ask", *DRAWN]:
+        if wanted == "ask":
+            asyncio.run(draw_ask())
+        else:
+            DRAWN[wanted]()

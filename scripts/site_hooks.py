@@ -21,9 +21,14 @@ ADDED = (
     "CONTRIBUTING.md",
     "SECURITY.md",
     "benchmarks/RESULTS.md",
+    "deploy/compose/front.yaml",
+    "deploy/compose/model.yaml",
+    "deploy/grafana/redraft.json",
+    "deploy/kubernetes/serve.yaml",
     "deploy/redraft.service",
 )
 _PROGRAM = re.compile(r"^\[(examples/\w+\.py)\]\(\S+\)$", re.M)
+_EXAMPLE = re.compile(r"^<!-- model -->\n((?:<!--.*-->\n)*)```console\n(?=\$ (?:.*\\\n)*.*\n[^$`])", re.M)
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
 
@@ -43,7 +48,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Turn the links of a page to places on the site. A link to a program alone becomes its text."""
+    """Turn the links of a page to places on the site. A link to a program alone becomes its text.
+
+    What a model printed differs between machines, and its block says so.
+    """
     place = page.file.src_uri
     path = PATHS.get(place, f"docs/{place}")
 
@@ -55,4 +63,5 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
         code = (ROOT / program[1]).read_text("utf-8")
         return f'```python title="{program[1]}"\n{code}```'
 
+    markdown = _EXAMPLE.sub(r'\1```console title="Example output, yours will differ"\n', markdown)
     return _PROGRAM.sub(shown, _LINK.sub(turned, markdown))

@@ -14,7 +14,7 @@ DIRECTIVES = ("no test", "model", "shared", "sandbox", "replies", "exit", "serve
 SHELL = ("console", "sh", "bash")
 _BLOCK = re.compile(
     r"(?:`(?P<file>[\w./-]+\.\w+)`:\n+)?"
-    r"(?P<before>(?:^<!--.*?-->\n+)*)^```(?P<language>[\w-]*)\n(?P<body>.*?)^```$",
+    r"(?P<before>(?:^<!--(?:(?!-->).)*-->\n+)*)^```(?P<language>[\w-]*)\n(?P<body>.*?)^```$",
     re.M | re.S,
 )
 _COMMENT = re.compile(r"<!--\s*(?P<name>[\w ]+?)\s*(?::\s*(?P<value>.*?))?\s*-->", re.S)

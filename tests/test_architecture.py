@@ -31,6 +31,7 @@ LAYERS = {
     "bridges": (9, "bridges"),
     "systems": (9, ""),
     "arbiter": (9, "arbiter"),
+    "cluster": (9, "cluster"),
     "selfrevision": (8, ""),
     "generate": (7, "generate"),
     "evaluation": (7, "evaluation"),
@@ -166,7 +167,19 @@ def test_rooms_of_a_package_point_in_one_direction(package: str) -> None:
     assert wrong == []
 
 
-SHARED = {"__init__", "asked", "commands", "common", "complete", "everyday", "lines", "moving", "options"}
+SHARED = {
+    "__init__",
+    "asked",
+    "commands",
+    "common",
+    "complete",
+    "everyday",
+    "lines",
+    "moving",
+    "nodes",
+    "on_ray",
+    "options",
+}
 SHARED |= {"parameters", "render", "running", "shell", "strategies", "verb", "watch", "whole"}
 """Modules of `cli` that verbs share. Each other one is a verb."""
 

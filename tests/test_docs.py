@@ -59,6 +59,7 @@ MODEL = ("<!-- model -->", "<!-- model: exact -->")
 # Pages that train models, convert weights, work on real data or load several engines, for a minute each.
 LONG = [f"docs/{name}.md" for name in ("train", "weights", "data", "engines", "rlhf", "arbiter")]
 LONG += [f"docs/start/{name}.md" for name in ("terminal", "browser", "python", "evaluate")]
+LONG += [f"docs/tutorials/{name}.md" for name in ("application", "training", "research", "operating")]
 # Commands that import torch.
 WITH_TORCH = ("redraft train ", "redraft weights ")
 
@@ -128,7 +129,7 @@ class PageRun:
             assert self.serving.returncode == 0, log
 
     def python(self, block: Block) -> None:
-        code = compile(self.real(block.body), block.where, "exec")
+        code = compile(self.real(block.body), block.where, "exec", dont_inherit=True)
         self.names = {"__name__": "__main__"}
         with contextlib.redirect_stdout(io.StringIO()) as stdout:
             exec(code, self.names)  # noqa: S102  (running the page is the test)
@@ -143,7 +144,7 @@ class PageRun:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,  # pages train, on a busy machine too
         )
         expected = [int(status) for status in block.directives.get("exit", "0").split(" or ")]
         said = f"{block.where}: $ {command.line}\n{done.stdout}{done.stderr}"
@@ -381,6 +382,23 @@ def test_what_a_stranger_reads_first_is_short() -> None:
     assert [name for name, count in lines.items() if name.startswith("docs/start/") and count >= 60] == []
 
 
+def test_each_picture_is_drawn_by_the_script_and_shown() -> None:
+    pages = "".join(page.read_text("utf-8") for page in PAGES)
+    script = (ROOT / "scripts" / "pictures.py").read_text("utf-8")
+    drawn = set(re.findall(r"\w+\.(?:png|svg)", script))
+    assert drawn == {path.name for path in (ROOT / "docs").glob("*.*g") if path.suffix in (".png", ".svg")}
+    assert [name for name in drawn if f"{name})" not in pages] == []
+
+
+def test_a_tutorial_is_shorter_than_what_it_links_to() -> None:
+    for page in (ROOT / "docs" / "tutorials").glob("*.md"):
+        text = page.read_text("utf-8")
+        linked = {(page.parent / link).resolve() for link in re.findall(r"\]\((\.\./\w+\.md)", text)}
+        assert text.count("\n") <= 110
+        assert len(linked) >= 3
+        assert text.count("\n") < max(path.read_text("utf-8").count("\n") for path in linked)
+
+
 def test_each_page_is_listed_on_the_site() -> None:
     """`make docs` would fail, and it is not a part of `make test`."""
     listed = set(re.findall(r"[\w./-]+\.md", (ROOT / "mkdocs.yml").read_text("utf-8")))
@@ -396,7 +414,8 @@ def keys_in(page: str, heading: str) -> list[str]:
 
 
 def test_every_option_is_told() -> None:
-    assert keys_in("python.md", "## Options") == list(RevisionOptions.model_fields)
+    told = keys_in("options.md", "## Revising and sampling") + keys_in("options.md", "## One chain")
+    assert told == list(RevisionOptions.model_fields)
 
 
 def test_every_error_is_told() -> None:

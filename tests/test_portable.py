@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 HIDE = """
@@ -121,3 +123,43 @@ def test_the_core_works(elsewhere: dict[str, str], tmp_path: Path) -> None:
 def test_a_model_of_this_machine(elsewhere: dict[str, str], tmp_path: Path, default_model: Path) -> None:
     code = f"import redraft; print(redraft.revise('Hi', model={str(default_model)!r}, max_tokens=3).answer)"
     assert run(elsewhere, tmp_path, "-c", code).strip()
+
+
+def test_data_and_shares(elsewhere: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="the extra 'data' is not installed")
+    told = "Rain is water that falls from clouds when they are cold and heavy enough."
+    records = [json.dumps({"instruction": f"Describe rain {n}.", "output": told}) + "\n" for n in range(6)]
+    (tmp_path / "raw.jsonl").write_text("".join(records))
+    (tmp_path / "replies.jsonl").write_text('"It is rain."\n')
+    run(elsewhere, tmp_path, "-m", "redraft", "data", "import", "raw.jsonl", "-o", "chains.jsonl", "-j", "2")
+    for verb in ("data clean", "answer"):
+        words = ["-m", "redraft", *verb.split(), "chains.jsonl", "-o", "out.jsonl"]
+        words += ["-m", "script:replies.jsonl"] if verb == "answer" else []
+        for index in range(2):
+            run(elsewhere, tmp_path, *words, "--shard", f"{index}/2")
+        parts = [f"out-{index:05}-of-00002.jsonl" for index in range(2)]
+        run(elsewhere, tmp_path, "-m", "redraft", "merge", "out.jsonl", *parts)
+        assert (tmp_path / "out.jsonl").read_text().count("\n") == 6
+        for made in tmp_path.glob("out*"):
+            made.unlink()
+
+
+def test_a_server(elsewhere: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
+    (tmp_path / "replies.jsonl").write_text('"It is rain."\n')
+    command = [sys.executable, "-W", "ignore", "-m", "redraft", "serve", "-m", "script:replies.jsonl"]
+    command += ["--port", "0", "--request-log", "requests.db"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=elsewhere, cwd=tmp_path, stderr=pipe, text=True) as server:
+        assert server.stderr
+        try:
+            found = re.search(r"http://127\.0\.0\.1:\d+", server.stderr.readline())
+            assert found, server.stderr.read()
+            [name, _] = [each["id"] for each in httpx.get(f"{found[0]}/v1/models").json()["data"]]
+            body = {"model": name, "messages": [{"role": "user", "content": "Describe rain."}]}
+            asked = httpx.post(f"{found[0]}/v1/chat/completions", json=body, timeout=60)
+            assert asked.status_code == 200, asked.text
+            assert asked.json()["choices"][0]["message"]["content"] == "It is rain."
+            assert httpx.get(found[0]).status_code == 200  # the web page
+        finally:
+            server.terminate()

@@ -56,6 +56,14 @@ def test_each_page_can_be_searched(site: Path) -> None:
     assert "" in found  # README.md is the first page
 
 
+def test_what_a_model_printed_is_called_an_example(site: Path) -> None:
+    said = [f"{name}/index.html" for name in ("train", "weights", "generate", "rlhf")]
+    assert [
+        page for page in said if "Example output, yours will differ" not in (site / page).read_text("utf-8")
+    ] == []
+    assert "Example output" not in (site / "api" / "chain" / "index.html").read_text("utf-8")
+
+
 def test_nothing_comes_from_elsewhere(site: Path, address: str, tmp_path: Path) -> None:
     """Each page, as a browser loads it; then a search, which a worker answers."""
     with Browser(tmp_path) as browser:

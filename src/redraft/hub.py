@@ -1,4 +1,4 @@
-"""Fetch models and datasets of the Hugging Face hub, and turn its errors into redraft's.
+"""Fetch models and datasets of the Hugging Face hub, push datasets, and turn its errors into redraft's.
 
 Code of a repository is never fetched or run. Files lie in the cache of huggingface_hub, which other programs
 share; it is used if the hub cannot be reached. `HF_HOME` moves it, and `HF_ENDPOINT` names another hub.
@@ -13,7 +13,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -40,7 +40,7 @@ _NEVER = ("*/*", "consolidated*")  # Meta's layout, a second copy of the weights
 
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
-_CARD = "README.md"
+CARD = "README.md"
 _SHARD = re.compile(r"(-\d{5}-of-\d{5})?(-[0-9a-f]{16})?(\.[a-z]+)+$")
 """The part of a file's name that differs within a set, as the `datasets` library names files."""
 
@@ -195,7 +195,7 @@ def fetch_card(repo: str) -> Path | None:
 
     try:
         with _asking(repo, "model"):
-            return Path(hf_hub_download(repo, _CARD, endpoint=_endpoint())).parent
+            return Path(hf_hub_download(repo, CARD, endpoint=_endpoint())).parent
     except (_OutOfReach, ModelError):
         return None
 
@@ -354,7 +354,7 @@ def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
     except _OutOfReach as error:
         return _cached(name, inside, endings, error)
     files = _chosen(name, inside, there, endings)
-    patterns = [_CARD, *map(escape, files)]
+    patterns = [CARD, *map(escape, files)]
     try:
         with _asking(name, "dataset"):
             how: Any = {"repo_type": "dataset", "allow_patterns": patterns, "endpoint": _endpoint()}
@@ -380,7 +380,7 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
         ) from None
     folder = Path(place)
     there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    card = folder / _CARD
+    card = folder / CARD
     licence = _licence(DatasetCard.load(card).data) if card.is_file() else None
     return Dataset(folder, _chosen(name, inside, there, endings), licence, folder.name, offline=True)
 
@@ -406,6 +406,32 @@ def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]
             hint=f"Name the sets to train on: redraft data import {name}/{one}",
         )
     return files
+
+
+def publish(name: str, files: Mapping[str, Path | bytes], *, private: bool) -> str:
+    """Put files into the dataset `org/name`, which is made if it is not there, and return its address.
+
+    A card that is there already stays: its owner may have written it.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+
+    if not get_token():
+        raise UsageError("nobody is logged in to the hub.", hint="hf auth login, or HF_TOKEN=… in front.")
+    api = HfApi(endpoint=_endpoint())
+    try:
+        with _asking(name, "dataset"):
+            address = api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
+            there = _record(name, "dataset")
+            if private and not there.private:
+                raise UsageError(f"{name} is public on the hub.", hint="If the data may be: --public")
+            written = {each.rfilename for each in there.siblings or []} & {CARD}
+            new = [CommitOperationAdd(each, files[each]) for each in files if each not in written]
+            api.create_commit(name, new, repo_type="dataset", commit_message="Push by redraft")
+    except _OutOfReach as error:
+        raise UsageError(
+            f"the hub cannot be reached: {error}", hint="Nothing was pushed. Try again."
+        ) from None
+    return str(address)
 
 
 def _evaluates(file: str) -> bool:
@@ -438,6 +464,9 @@ def _asking(name: str, kind: RepoKind) -> Iterator[None]:
         if status in (401, 403, 404):
             message = f"there is no file {name}, and the hub has no such {kind} or denies access ({status})."
             hint = f"Check the name. For a gated {kind}, accept its terms on its page, then: hf auth login"
+            if error.response.request.method == "POST":
+                message = f"the hub does not let you write to {name} ({status})."
+                hint = "Check the name, and that your token may write: hf auth whoami"
             raise failed(message, hint=hint) from None
         raise failed(f"the hub fails ({status}) for {name}.", hint="Try again later.") from None
     except HFValidationError as error:

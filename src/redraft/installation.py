@@ -43,7 +43,7 @@ class Finding:
     type_next: str = ""
 
 
-USED = ("local", "cpu", "data", "weights", "train", "dpo", "serve", "eval")
+USED = ("local", "cpu", "data", "weights", "train", "dpo", "serve", "cluster", "eval")
 """The extras that a command uses. The others are for commands still to come."""
 _NATIVE = {"local": "xllamacpp", "cpu": "openvino_genai"}  # modules that may fail to load
 

@@ -196,6 +196,7 @@ _KINDS = {
     bool: "true or false",
     str: "a text without lone surrogates",
     list: "a list of texts",
+    tuple: "a list of texts",
 }
 
 
@@ -343,6 +344,11 @@ class ServerOptions(OptionModel):
     )
     rpm: int | None = option("most requests a minute", SERVER, "N", ge=1)
     tpm: int | None = option("most tokens a minute", SERVER, "N", ge=1)
+    session_header: str | None = option(
+        "tell a router in this header which chain a request is of: x-session-id, x-litellm-session-id",
+        SERVER,
+        "NAME",
+    )
 
 
 class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):
@@ -360,6 +366,13 @@ class EvalFlags(Flags):
     guided: bool = option(
         "let the task's own checks guide revising too, as if the truth were known", LOOP, default=False
     )
+    samples: int = option(
+        "answer each record N times, for pass@k: one of k is right", SAMPLING, "N", default=1, ge=1
+    )
+    few_shot: int = option(
+        "put N solved records in front of each, from --examples", MODEL, "N", default=0, ge=0
+    )
+    examples: str | None = option("a file of the task whose records are not scored", MODEL, "FILE")
 
 
 class Defaults(Flags):

@@ -33,6 +33,9 @@ _SENT = ".sent"  # an empty file beside a copy of which something has been in th
 _URL = re.compile(r"(?!file:)([a-z][a-z0-9+]+):/+(.+)", re.DOTALL)
 """An address. A `Path` has one slash where the user wrote two."""
 
+_PREFACE = re.compile(r"An error occurred \(\w+\) when calling the \w+ operation[^:]*: ")
+"""What boto puts before a fault that s3fs does not know."""
+
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
@@ -241,7 +244,7 @@ def _opened(url: str) -> tuple[Any, str]:
 
 
 def _reason(error: OSError) -> str:
-    return (error.strerror or str(error) or type(error).__name__).rstrip(".")
+    return _PREFACE.sub("", error.strerror or str(error) or type(error).__name__).rstrip(".")
 
 
 @contextmanager
@@ -251,5 +254,7 @@ def _reading(url: str) -> Iterator[None]:
     except FileNotFoundError:
         raise UsageError(f"{url}: there is no such file.", hint="Is the address right?") from None
     except OSError as error:
-        hint = "Is the address right, and may you read it?"
+        # A store also answers "Forbidden" to a signature that is too old or too new.
+        clock = ", and is the clock of this machine" if isinstance(error, PermissionError) else ""
+        hint = f"May you read it? Is the address right{clock}?"
         raise UsageError(f"{url} cannot be read: {_reason(error)}.", hint=hint) from None

@@ -14,6 +14,7 @@ from typer.testing import Result
 pytest.importorskip("scipy")
 
 from redraft.arbiter.matrix import folders
+from redraft.arbiter.peers import server_of
 from redraft.errors import UsageError
 from tests.cli.verbs import lines, redraft, refused, script, start, wait_until, write
 
@@ -190,6 +191,30 @@ def test_a_function_is_a_way_of_another_program() -> None:
     refused(run("count", "--ways", "others:vote"), "'vote' is a way of redraft")
     refused(run("count", "--ways", "others:none"), "there is no way 'others:none'")
     refused(run("count", "--ways", "others:failing"), "others:failing failed", "ValueError: no.")
+
+
+def test_a_function_gets_what_the_run_was_given_if_it_takes_it() -> None:
+    Path("takes.py").write_text(
+        "def some(prompt, checks, *, model, seed, max_tokens=0):\n"
+        "    return f'{max_tokens}', 1\n"
+        "def every(prompt, checks, *, model, seed, **sampling):\n"
+        "    return f'{sorted(sampling.items())}', 1\n"
+    )
+    more = ("--ways", "one,takes:some,takes:every", "--max-tokens", "70", "--temperature", "0.5")
+    assert run("gsm8k:test.jsonl", *more).exit_code == 0
+    given = {Path(name).stem: lines(Path(name))[0]["steps"][0]["answer"] for name in chains()}
+    assert given["some-1"] == "70"
+    assert given["every-1"] == "[('max_tokens', 70), ('temperature', 0.5)]"
+
+
+def test_the_server_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDRAFT_KEY_127_0_0_1_8321", "sk-1")
+    assert server_of("http://127.0.0.1:8321/v1#small") == ("http://127.0.0.1:8321/v1", "small", "sk-1")
+    assert server_of("http://127.0.0.1:8322/v1#small").key == "none"
+    for model in ("default", "http://127.0.0.1:8321/v1"):
+        with pytest.raises(UsageError, match="asks a server for a model by name") as caught:
+            server_of(model)
+        assert "redraft serve -m default-base --max-revisions 0" in (caught.value.hint or "")
 
 
 def test_two_models_of_one_name_are_refused() -> None:

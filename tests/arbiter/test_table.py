@@ -12,7 +12,7 @@ pytest.importorskip("scipy")
 
 from redraft.arbiter.page import markdown, sentences
 from redraft.arbiter.table import ALL, Table, table_of
-from redraft.chain import Chain, Step, Usage, write_jsonl
+from redraft.chain import Chain, Step, Usage, read_jsonl, write_jsonl
 from redraft.errors import OutputError, UsageError
 from redraft.stats import holm
 
@@ -131,6 +131,28 @@ def test_without_counts_of_tokens_nothing_is_compared_at_equal_tokens(tmp_path: 
     assert " ".join(sentences(table)) == "m: revising cannot be compared at equal tokens."
     json.dumps(table.record(), allow_nan=False)
     assert "tokens not known" in markdown(table, "made")
+
+
+def test_a_way_with_fewer_tokens_and_more_right_answers_is_named(tmp_path: Path) -> None:
+    cheap = [*ways(8, 8), ("alone-2", 120, shares(40))]
+    said = " ".join(sentences(table_of(folder_of(tmp_path / "d", {("m", "t"): cheap}))))
+    assert "Most right answers with these tokens or fewer: revise alone, 100.0 %." in said
+    assert "m: revising alone cannot be compared at equal tokens: it takes more than one answer" in said
+    assert "and has 80.0 points more." in said
+    none = [(way, tokens, shares(0)) for way, tokens, _ in ways(8, 8)]
+    said = " ".join(sentences(table_of(folder_of(tmp_path / "e", {("m", "t"): none}))))
+    assert "No way has a right answer with these tokens." in said
+
+
+def test_a_model_with_adapters_for_some_ways_is_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "d", {("m", "t"): ways(20, 20)})
+    assert not table_of(folder).remarks
+    [file] = folder.glob("runs/m/t/seed-0/plain.jsonl")
+    native = [each.model_copy(update={"model": {"revision_mode": "native"}}) for each in read_jsonl(file)]
+    write_jsonl(file, native)
+    assert table_of(folder).remarks == [
+        "m: one answer is written with its adapters, and other ways by its base."
+    ]
 
 
 def test_folders_without_runs_say_what_to_type(tmp_path: Path) -> None:

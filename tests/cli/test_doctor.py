@@ -60,7 +60,11 @@ def test_the_command() -> None:
 
 def test_every_extra_is_told_with_what_installs_it() -> None:
     assert extras()["local"] == ["xllamacpp"]
-    assert {"cpu", "data", "dpo", "eval", "local", "serve", "train", "weights"} == set(USED) < set(extras())
+    assert (
+        {"cluster", "cpu", "data", "dpo", "eval", "local", "serve", "train", "weights"}
+        == set(USED)
+        < set(extras())
+    )
     for extra in USED:
         finding = found(f"[{extra}]")
         assert finding.well or finding.type_next.startswith(f"pip install '.[{extra}]'")

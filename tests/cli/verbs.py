@@ -74,8 +74,8 @@ def shown_on_a_terminal(*args: str, stop_at: str = "") -> str:
     return shown.decode()
 
 
-def wait_until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it does not come to that"
         time.sleep(0.005)

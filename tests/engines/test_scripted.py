@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,3 +74,24 @@ def test_only_a_line_feed_ends_a_reply(tmp_path: Path, end: str) -> None:
 def test_a_script_needs_a_reply() -> None:
     with pytest.raises(UsageError, match="no replies"):
         ScriptedEngine([])
+
+
+@pytest.mark.parametrize("asked", ["Hi.", (72, 105, 46), [{"role": "user", "content": "Hi."}]])
+async def test_the_rest_of_a_reply_that_another_engine_began(asked: Any) -> None:
+    engine = ScriptedEngine(["No.", "Rain is water."])
+    said = await engine.encode("Rain is")
+    *pieces, last = [delta async for delta in engine.resume(asked, Sampling(), ["."], said)]
+    assert "".join(delta.text for delta in pieces) == " water"
+    assert (last.stop_text, last.prompt_tokens, last.completion_tokens) == (
+        ".",
+        len("Hi.Rain is"),
+        len(" water."),
+    )
+
+
+async def test_the_rest_of_a_reply_has_room_for_the_rest_alone() -> None:
+    engine = ScriptedEngine(["Rain is water."])
+    said = await engine.encode("Rain is")
+    found = [delta async for delta in engine.resume("Hi.", Sampling(max_tokens=9), (), said)]
+    assert "".join(delta.text for delta in found) == " w"
+    assert found[-1].finish == "max_tokens"

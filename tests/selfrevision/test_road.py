@@ -5,19 +5,22 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from redraft.chain import read_jsonl
-from redraft.errors import OutputError
+from redraft.errors import OutputError, UsageError
 from redraft.selfrevision import Judged, lessons
-from redraft.selfrevision.road import Road, Scale
+from redraft.selfrevision.road import Road, Scale, Start
 from redraft.selfrevision.tasks import TASKS, find_task
+from redraft.weights.gguf.reader import read_header
 from tests.doc_blocks import blocks_of
 
 ROOT = Path(__file__).resolve().parents[2]
+EVERYDAY = ROOT / "src/redraft/generate/instructions/seeds.jsonl"
 
 SMALL = Scale(answers=60, drafts=60, held_out=2, answer_steps=3, chain_steps=1)
 
@@ -37,6 +40,35 @@ def stop_while_training(road: Road) -> None:
             if "steps of" in line:
                 child.send_signal(signal.SIGINT)
     assert child.returncode == 130, line
+
+
+def test_what_the_default_model_has_learnt_is_rehearsed(tmp_path: Path) -> None:
+    start = Start.of("default")
+    assert start.answers.is_file()
+    assert start.critic.is_file()
+    road = Road(tmp_path, [TASKS["add"]], start=start)
+    assert [task.name for task in road.rehearsed] == [name for name in TASKS if name != "add"]
+    assert list(road.all) == ["add", *(task.name for task in road.rehearsed)]
+
+
+def test_a_folder_without_both_adapters_is_no_start(tmp_path: Path) -> None:
+    (tmp_path / "answers.gguf").touch()
+    with pytest.raises(UsageError, match="no folder with both adapters") as caught:
+        Start.of(str(tmp_path))
+    assert "--from default" in str(caught.value.hint)
+
+
+@pytest.mark.slow  # it trains the critic
+def test_a_run_goes_on_from_the_default_model(tmp_path: Path) -> None:
+    start = Start.of("default")
+    scale = replace(SMALL, answers=1, drafts=12, held_out=1, answer_steps=0)
+    road = Road(tmp_path, [TASKS["count"]], EVERYDAY, scale, start=replace(start, learnt=[TASKS["sort"]]))
+    road.walk()
+    assert road.path("answers.gguf").read_bytes() == start.answers.read_bytes()
+    asked = Counter(chain.meta["task"] for chain in read_jsonl(road.path("asked.jsonl")))
+    assert asked == {"count": 12, "sort": 2}
+    assert "redraft.certain" in read_header(road.path("critic.gguf")).metadata
+    assert road.trial.report().count("| sort |") == 2
 
 
 @pytest.mark.slow  # it trains twice

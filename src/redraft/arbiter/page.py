@@ -45,7 +45,7 @@ def parts_of(table: Table) -> list[Part]:
         parts.append(Part("Models", note="the same way, on the prompts of both", table=_rows(table.between)))
     parts.append(Part("What each way took, a prompt", table=[*_runs(table)]))
     if table.remarks:
-        parts.append(Part("What is missing", notes=table.remarks))
+        parts.append(Part("To keep in mind", notes=table.remarks))
     return parts
 
 
@@ -104,7 +104,12 @@ def _sentence(model: str, ours: str, rows: Sequence[Comparison]) -> str:
     if won := by["for"]:
         least = min(won, key=lambda each: each.decision.gain.value)
         return f"{model}: {way} does better than {_names(won)}, by {_points(least)} or more."
-    return f"{model}: {way} cannot be compared at equal tokens."
+    more = [
+        f"it takes more than {named(each.other)}, and has {_points(each)} more"
+        for each in rows
+        if each.basis == "fewer" and each.decision.gain.value > 0
+    ]
+    return f"{model}: {way} cannot be compared at equal tokens{': ' if more else ''}{'; '.join(more)}."
 
 
 def _when(rows: Sequence[Comparison]) -> Iterator[str]:
@@ -118,10 +123,14 @@ def _when(rows: Sequence[Comparison]) -> Iterator[str]:
 
 def _best(rows: Sequence[Level]) -> Iterator[str]:
     """Say which way has most right answers. Without counts of tokens there is none."""
-    if equal := [each for each in rows if each.equal]:
-        best = max(equal, key=lambda each: each.right.value)
-        ways = " and ".join(named(each.way) for each in equal if each.right.value == best.right.value)
-        yield f"Most right answers with these tokens: {ways}, {percent(best.right, 1)[0]}."
+    if within := [each for each in rows if each.equal or each.fewer]:
+        best = max(within, key=lambda each: each.right.value)
+        if best.right.value:
+            ways = " and ".join(named(each.way) for each in within if each.right.value == best.right.value)
+            fewer = " or fewer" * (not best.equal)
+            yield f"Most right answers with these tokens{fewer}: {ways}, {percent(best.right, 1)[0]}."
+        else:
+            yield "No way has a right answer with these tokens."
 
 
 def _names(rows: Sequence[Comparison]) -> str:
@@ -162,7 +171,7 @@ def _row(each: Comparison) -> list[str]:
 
 def _cards(rows: Sequence[Comparison]) -> Iterator[Card]:
     """Draw for each model and way to revise by how much it is ahead of the other ways."""
-    note = "points, with 95 % intervals; right of the line it is ahead"
+    note = "points, with 95 % intervals; right of the line, {} is ahead of the way named"
     for model, ours in dict.fromkeys((each.model, each.ours) for each in rows):
         drawn = []
         for each in rows:
@@ -170,7 +179,7 @@ def _cards(rows: Sequence[Comparison]) -> Iterator[Card]:
                 gain = each.decision.gain.times(100)
                 name = named(each.other) if each.task == ALL else f"{each.task}: {named(each.other)}"
                 drawn.append((name, gain.value, gain.low, gain.high, f"{gain.value:+.1f}"))
-        yield Card(f"{model}: {named(ours)} less", note, intervals(drawn, 0.0))
+        yield Card(f"{model}, {named(ours)}", note.format(named(ours)), intervals(drawn, 0.0))
 
 
 def _runs(table: Table) -> Iterator[list[str]]:

@@ -1,23 +1,27 @@
 """Ways of other programs: `module:function`, which answers a prompt with any library.
 
-    def retried(prompt: str, checks, *, model: str, seed: int) -> tuple[str, int]:
+    def retried(prompt: str, checks, *, model: str, seed: int, **sampling) -> tuple[str, int]:
         ...
         return answer, new_tokens
 
-It runs in threads of this process, as many at once as `--parallel` says. Its tokens count as it counts them.
+`sampling` is optional: it has `temperature` and `max_tokens`, if the run was given them. The function runs in
+threads of this process, as many at once as `--parallel` says. Its tokens count as it counts them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from inspect import Parameter, signature
+from typing import Any, NamedTuple, Self
 
 from redraft.chain import Chain, Step, Usage
+from redraft.config import load_config
+from redraft.engines.load import parse_reference
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import CheckError, UsageError, crash_of
+from redraft.errors import CheckError, RedraftError, UsageError, crash_of
 from redraft.evaluation.diagnosis.strategies import NAMES
 from redraft.evaluation.tasks.run import ScoredRun
 from redraft.jobs.harness import Session, Work
@@ -26,6 +30,30 @@ from redraft.verify.base import Check
 from redraft.verify.function import imported
 
 Answers = Callable[..., tuple[str, int]]
+
+
+class ModelServer(NamedTuple):
+    """What a library needs to ask a server."""
+
+    url: str  # such as `http://127.0.0.1:8321/v1`
+    model: str
+    key: str  # as `redraft` finds it (`config.Config.key_for`); "none" without one
+
+
+def server_of(model: str) -> ModelServer:
+    """Return the server of a model's reference.
+
+    Raises:
+        UsageError: The reference is of no server, or names no model of it.
+    """
+    named = parse_reference(model)
+    if named.kind != "remote" or not named.selects:
+        raise UsageError(
+            f"this way asks a server for a model by name, and {model!r:.80} is no such reference.",
+            hint="redraft serve -m default-base --max-revisions 0; then --models http://127.0.0.1:8321/v1#default-base",
+        )
+    key = load_config().key_for(named.target)
+    return ModelServer(named.target, named.selects, key.values[0] if key else "none")
 
 
 @dataclass(frozen=True)
@@ -58,15 +86,23 @@ class Peer:
         """The name of its runs."""
         return f"{self.path.partition(':')[2]}-1.jsonl"
 
-    def answer(self, prompt: str, checks: Sequence[Check], model: str, seed: int) -> tuple[str, int]:
+    def answer(
+        self, prompt: str, checks: Sequence[Check], model: str, seed: int, sampling: Mapping[str, Any]
+    ) -> tuple[str, int]:
         """Return an answer and its new tokens.
 
         Raises:
             CheckError: The function failed, or returned something else.
         """
+        named = signature(self.function).parameters.values()
+        every = any(each.kind is Parameter.VAR_KEYWORD for each in named)
+        names = {*sampling} if every else {each.name for each in named}
+        taken = {name: value for name, value in sampling.items() if name in names}
         try:
-            answer, tokens = self.function(prompt, checks, model=model, seed=seed)
+            answer, tokens = self.function(prompt, checks, model=model, seed=seed, **taken)
             return str(answer), int(tokens)
+        except RedraftError:
+            raise
         except Exception as error:
             hint = "It should return an answer and a number of tokens."
             raise CheckError(f"{self.path} failed: {crash_of(error)}.", hint=hint) from error
@@ -89,12 +125,14 @@ class PeerRun(ScoredRun):
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[PromptItem]]:
         model, seed = self.settings.references()["model"], self.settings.get("seed") or 0
+        given = {name: self.settings.get(name) for name in ("temperature", "max_tokens")}
+        sampling = {name: value for name, value in given.items() if value is not None}
 
         async def work(item: PromptItem) -> list[str]:
             record, begun = item.asked, time.monotonic()
             checks: Any = self.checks(record)
             answer, tokens = await in_daemon_thread(
-                lambda: self.peer.answer(record.prompt.text, checks, model, seed)
+                lambda: self.peer.answer(record.prompt.text, checks, model, seed, sampling)
             )
             session.pay(tokens, None)
             used = Usage(completion_tokens=tokens, seconds=round(time.monotonic() - begun, 4))

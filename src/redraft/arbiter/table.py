@@ -19,7 +19,7 @@ from redraft import stats
 from redraft.arbiter.matrix import RUNS, read_plan
 from redraft.chain import Chain, read_jsonl
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.equal_tokens import Basis, Curves, Point, Versus, curves_in
+from redraft.evaluation.diagnosis.equal_tokens import Basis, Curves, Point, Versus, curves_in, named
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.stats import Estimate
@@ -54,6 +54,7 @@ class Level:
     way: str
     right: Estimate
     equal: bool  # whether it has a run of so many tokens; if not, its nearest run
+    fewer: bool  # whether that takes fewer
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def table_of(folder: Path) -> Table:
         [*_corrected(over), *_corrected(within)],
         _corrected(list(_between(models, pools))),
         [row for (model, task), c in cells.items() for row in _runs(model, task, c, at[model] / task)],
-        list(_remarks(plan, cells)),
+        [*_remarks(plan, cells), *_natives(folder, plan)],
     )
 
 
@@ -211,8 +212,13 @@ def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
 def _levels(model: str, task: str, curves: Curves) -> Iterator[Level]:
     """Yield what each way reaches with the tokens that revising took."""
     for kind in dict.fromkeys(point.way.kind for point in curves.points):
-        scores, equal = _at(curves, kind, curves.revised.tokens)
-        yield Level(model, task, kind, stats.proportions([*scores.values()], [1] * len(scores)), equal)
+        most = curves.revised.tokens
+        scores, equal = _at(curves, kind, most)
+        right, fewer = (
+            stats.proportions([*scores.values()], [1] * len(scores)),
+            curves.last(kind).tokens < most,
+        )
+        yield Level(model, task, kind, right, equal, fewer)
 
 
 def _runs(model: str, task: str, curves: Curves, folder: Path) -> Iterator[Run]:
@@ -257,6 +263,20 @@ def _texts(seed: str, chain: Chain) -> Iterator[tuple[tuple[str, ...], float]]:
     for step in (*chain.steps, *chain.drafts):
         told = step.feedback.text if step.feedback and step.feedback.by == "model" else ""
         yield (seed, chain.id, step.answer, told), step.usage.seconds if step.usage else 0.0
+
+
+def _natives(folder: Path, plan: Mapping[str, Any]) -> Iterator[str]:
+    """Say of models with weights of their own for revising which ways are written with these."""
+    for name, model in plan["models"].items():
+        modes: dict[str, set[str]] = {}
+        for file in sorted((folder / RUNS / name).glob("*/seed-*/*.jsonl")):
+            if "." not in file.stem and (chain := next(read_jsonl(file), None)):
+                mode = str(chain.model.get("revision_mode"))
+                modes.setdefault(named(Strategy.of(file.stem).kind), set()).add(mode)
+        native = [way for way, found in modes.items() if found == {"native"}]
+        if native and len(native) < len(modes):
+            ways = f"{' and '.join(native)} {'are' if len(native) > 1 else 'is'}"
+            yield f"{model}: {ways} written with its adapters, and other ways by its base."
 
 
 def _remarks(plan: Mapping[str, Any], cells: Mapping[tuple[str, str], Curves]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from redraft.cli.on_ray import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.running import Out, check_out, print_result, prompts_file
@@ -20,6 +21,7 @@ def answer(
         Path, typer.Argument(metavar="PROMPTS", help="A file of prompts, of any known shape; '-' is stdin.")
     ],
     out: Out,
+    ray: RayFlags,
 ) -> None:
     """Answer a file of prompts; check and revise each answer.
 
@@ -41,6 +43,8 @@ def answer(
     With --shard I/N, or auto on Slurm, Kubernetes, torchrun and SkyPilot, one of N shares is made, into
     FILE-0000I-of-0000N with a journal of its own: redraft merge FILE FILE-*-of-0000N puts them together.
 
+    With --ray, Ray makes all shares, on this machine or a cluster, and they are merged (docs/cluster.md).
+
     The exit status is 1 if an answer in FILE does not pass its checks. Records of selfee and fastchat do not
     keep checks, so with these formats only the answers of this run count.
     """
@@ -49,6 +53,8 @@ def answer(
     check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
     settings = fill_in(flags, FLAGS)
     with prompts_file(source) as (file, name):
+        given = {**settings.values.explicit, "recipe": settings.recipe or None}
+        ray.make("redraft.runs.answers:aanswer_file", [file], out, given, quiet=settings.values.quiet)
         print_result(AnswerRun.of(settings, file, out, name).run, quiet=settings.values.quiet)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from redraft.cli.complete import tasks
+from redraft.cli.on_ray import RayFlags, flags_of
 from redraft.cli.options import CacheFile, FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.running import (
@@ -34,13 +35,14 @@ def evaluate(
         str,
         typer.Argument(
             metavar="TASK",
-            help="gsm8k, aqua, math, humaneval, mbpp, ifeval, json-repair or checks.",
+            help="gsm8k, aqua, math, math-verify, humaneval, mbpp, ifeval, json-repair or checks.",
             autocompletion=tasks,
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="RECORDS", help="The task's file, as it is published.")],
     out: Out,
     run: RunFlags,
+    ray: RayFlags,
     limit: First = None,
     run_code: RunCode = False,
     as_json: Annotated[
@@ -75,6 +77,10 @@ def evaluate(
     if as_json:
         plan = replace(plan, quiet=True)
     with prompts_file(source) as (file, name):
+        more = {"limit": limit, "run_code": run_code, "retry_failed": retry_failed, "journal": journal}
+        given = {**settings.values.explicit, **flags_of(run), **more, "cache": cache}
+        function = "redraft.evaluation.tasks.run:aevaluate_file"
+        ray.make(function, [task, file], out, given, quiet=plan.quiet)
         answers = EvalRun(settings, file, plan, limit=limit, name=name, task=task)
         with only_ours():
             result = answers.run()

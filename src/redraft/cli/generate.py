@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from redraft.cli.on_ray import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.running import Out, check_out, print_result, prompts_file
@@ -31,6 +32,7 @@ def chains(
         Path, typer.Argument(metavar="RECORDS", help="A file of records, of any known shape; '-' is stdin.")
     ],
     out: Out,
+    ray: RayFlags,
 ) -> None:
     """Make feedback chains with a teacher, to learn from.
 
@@ -50,6 +52,10 @@ def chains(
     check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
     settings = fill_in(flags, CHAIN_FLAGS)
     with prompts_file(source) as (file, name):
+        given = {**settings.values.explicit, "recipe": settings.recipe or None}
+        ray.make(
+            "redraft.generate.chain_run:agenerate_chains", [file], out, given, quiet=settings.values.quiet
+        )
         print_result(ChainRun.of(settings, file, out, name).run, quiet=settings.values.quiet)
 
 

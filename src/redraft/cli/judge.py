@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from redraft.cli.on_ray import RayFlags, flags_of
 from redraft.cli.options import FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.running import OwnJournal, RetryFailed, RunFlags, check_out
@@ -22,6 +23,7 @@ def judge(
     ],
     out: Annotated[Path, flag("FILE", "Where the reviews go.", "--out", "-o")],
     run: RunFlags,
+    ray: RayFlags,
     questions: Annotated[
         Path | None, flag("FILE", "What was asked, with categories and gold answers.")
     ] = None,
@@ -48,7 +50,10 @@ def judge(
     plan = run.plan(out, journal=journal, retry_failed=retry_failed)
     files = {"questions": questions, "prompt_file": prompt_file, "reviewer_file": reviewer_file}
     named = "model" in flags or "recipe" in flags
-    judging = JudgeRun.of(fill_in(flags, FLAGS), answers, plan, named=named, **files)
+    judging = JudgeRun.of(settings := fill_in(flags, FLAGS), answers, plan, named=named, **files)
+    given = {**settings.values.explicit, **flags_of(run), **files, "model": judging.models}
+    given |= {"journal": journal, "retry_failed": retry_failed}
+    ray.make("redraft.evaluation.judging.run:ajudge", [answers], out, given, quiet=plan.quiet)
     with only_ours():
         result = judging.run()
     if not plan.quiet:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from redraft.cli.nodes import NodeFlags
 from redraft.cli.options import Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.shell import flag, tell
@@ -52,6 +53,7 @@ def serve(
     flags: Given,
     page: PageFlags,
     logs: LogFlags,
+    nodes: NodeFlags,
     models: Annotated[Path | None, flag("FILE", "Names of models, each with the keys of a recipe.")] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[
@@ -102,7 +104,8 @@ def serve(
     server.check()
     with server_log(as_json=logs.log_json):
         votes = PageVotes(page.votes)
-        server.run(lambda ballot: votes.add(**dict(ballot)))
+        with nodes.entered() as machines:
+            server.run(lambda ballot: votes.add(**dict(ballot)), machines)
     begin_line()
 
 

@@ -32,6 +32,8 @@ class Verb(TyperCommand):
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Parse the arguments. `--debug` is an option of `redraft` itself, and `--x=no` is `--no-x`."""
+        if "--ray" in args:
+            args = _with_address(args)
         if HELP_ALL in args:
             ctx.meta[HELP_ALL], args = True, ["--help"]
         try:
@@ -96,6 +98,15 @@ class VerbWithChecks(Verb):
         # \b: typer keeps the lines of the paragraph as they are
         self.epilog = some if self.shown(ctx) else "\b\n" + check_help()
         super().format_epilog(ctx, formatter)
+
+
+def _with_address(args: list[str]) -> list[str]:
+    """Give `--ray` without an address that of this machine."""
+    from redraft.cluster.connect import HERE, is_address
+
+    after = args.index("--ray") + 1
+    told = is_address(args[after]) if after < len(args) else False
+    return args if told else [*args[:after], HERE, *args[after:]]
 
 
 def _name(argument: TyperArgument) -> str:

@@ -79,6 +79,8 @@ class Sampling:
         role: What is written of a chain. Engines with `EngineInfo.roles` have weights for each role.
         call_id: Names this call in every run of a job, so that a batch that was sent before a stop is
             recognised after it. `JournaledEngine` sets it.
+        chain: Names the chain of this call. Whoever chooses among replicas keeps a chain where its beginning
+            was read.
     """
 
     temperature: float = 0.7
@@ -96,6 +98,7 @@ class Sampling:
     unset: frozenset[str] = frozenset({"top_p"})
     role: EngineRole = ""
     call_id: str = field(default="", repr=False, compare=False)
+    chain: str = field(default="", repr=False, compare=False)
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -261,6 +264,15 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
+class ReplicaUse:
+    """What one of several replicas does: the replies under way, and the tokens it has written so far."""
+
+    name: str
+    streams: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Health:
     """How an engine is that can lose its process or a server, and go on.
 
@@ -268,12 +280,16 @@ class Health:
         trouble: What does not work now, in words; empty if everything does.
         down: Nothing works now, and no call tries to: for some seconds after each failure.
         stalled: Nothing is written until a process is started again, or a server works again.
+        queue: Replies that wait for their first piece.
+        replicas: What its replicas do, of an engine that has some.
     """
 
     restarts: int = 0
     trouble: str = ""
     down: bool = False
     stalled: bool = False
+    queue: int = 0
+    replicas: tuple[ReplicaUse, ...] = ()
 
 
 @runtime_checkable
@@ -283,6 +299,20 @@ class Watched(Engine, Protocol):
     @property
     def health(self) -> Health:
         """How it is now."""
+        ...
+
+
+@runtime_checkable
+class Resumer(Engine, Protocol):
+    """An engine that goes on with a reply whose beginning another one wrote."""
+
+    def resume(
+        self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
+    ) -> Replies:
+        """Go on behind tokens that were written, of which `max_tokens` counts each.
+
+        The counts of the last delta are of this engine alone: `said` is part of its prompt.
+        """
         ...
 
 

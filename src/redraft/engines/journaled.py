@@ -56,8 +56,8 @@ class JournaledEngine(WrappedEngine):
 
     def _key(self, request: dict[str, Any]) -> str:
         sampling = asdict(request["sampling"])
-        del sampling["extra_headers"], sampling["call_id"], sampling["unset"]
-        del sampling["prediction"]  # it changes the speed alone
+        del sampling["extra_headers"], sampling["call_id"], sampling["chain"]
+        del sampling["unset"], sampling["prediction"]  # the last one changes the speed alone
         if self.info.own_sampling:
             for name in request["sampling"].left_out - {"top_p"}:  # as for journals of older versions
                 del sampling[name]

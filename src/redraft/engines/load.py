@@ -65,8 +65,7 @@ _BESIDE = "; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
 Local = TypeVar("Local", bound="LocalEngine")
 
 _ADAPTER = "adapter_config.json"
-DEFAULTS = ("default", "default-base")
-"""Names of the default model. To train, to merge and to add adapters to, both are the bare one."""
+DEFAULTS = ("default", "default-base")  # to train, to merge and to add adapters to, both are the bare model
 _NAMES = (*DEFAULTS, *BY_NAME)  # names of one model each
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
 
@@ -100,6 +99,7 @@ class Opening:
     config: Config | None
     patience: Patience
     batches: Batches | None
+    session_header: str = ""
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
 
 
 def _meant(ref: str) -> str:
-    """Return the hint for a text that is no reference: what it may stand for, or the forms."""
+    """Return the hint for a text that is no reference."""
     name, colon, model = ref.partition(":")
     if re.match(r"[\w.-]+:\d+(/|$)", ref):
         return f"Did you mean http://{ref}?"
@@ -316,11 +316,12 @@ async def load_engine(
     config: Config | None = None,
     patience: Patience | None = None,
     batches: Batches | None = None,
+    session_header: str = "",
 ) -> Engine:
     """Open the engine of a model reference.
 
     Args:
-        ref: As at the top of this module.
+        ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
         engine: What computes a model on this machine: llamacpp or openvino for a GGUF file, hf for a folder.
         fast: Without `engine`, let OpenVINO compute a GGUF file if it is installed and reads it, and there is
             no GPU: with many streams it is faster. It takes no tools, and keeps to no `Sampling.form`.
@@ -333,6 +334,7 @@ async def load_engine(
         speculate: Guess the tokens of a revision from its draft, for GGUF files; None where it pays off. With
             True a server is sent the draft as `prediction`: OpenAI bills the tokens of wrong guesses.
         config: Holds keys and prices; None for the user's file.
+        session_header: The header that tells a server's router which chain a request is of; empty for none.
 
     Raises:
         UsageError: A wrong reference or setting, or a part that is not installed.
@@ -353,7 +355,7 @@ async def load_engine(
     )
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
-    opening = Opening(ref, machine, parallel, fast, config, patience or Patience(), batches)
+    opening = Opening(ref, machine, parallel, fast, config, patience or Patience(), batches, session_header)
     if len(parts := references_of(ref)) > 1:
         if batches:
             raise UsageError("batches are sent to one server.", hint="Name one, or leave out --batch.")
@@ -563,6 +565,7 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
         price_of=lambda model: price_of(prices.price_for(named.target, model)),
         reach=opening.batches.reach if opening.batches else Server,
         predicts=bool(opening.machine.speculate),
+        session_header="" if opening.batches else opening.session_header,
     )
 
 
@@ -641,8 +644,7 @@ def local_file(named: ModelReference) -> Path:
 
 
 def _no_model(path: Path) -> UsageError:
-    files = sorted(each.name for each in path.glob("*.gguf"))
-    if files:
+    if files := sorted(each.name for each in path.glob("*.gguf")):
         return UsageError(
             f"{path} is a folder. It holds {', '.join(files)}.", hint=f"--model {path / files[0]}"
         )

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from redraft.chain import Finish, Prompt, content_of
 from redraft.engines.base import (
@@ -121,15 +121,36 @@ class LocalEngine(Engine):
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> Replies:
         """Answer messages with the model's template, or that of `converse`. Same deltas as `stream`."""
+        tokens = await self._asked_tokens(messages, sampling)
+        async with aclosing(self._reply(messages, tokens, sampling, self._stops(stop))) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def resume(
+        self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
+    ) -> Replies:
+        """Go on behind tokens that another engine of this model wrote."""
+        if isinstance(asked, str):
+            prompt, stops = await self.encode(asked, special=True), stop
+        elif asked and isinstance(asked[0], int):
+            prompt, stops = cast("Tokens", asked), stop
+        else:
+            messages = cast("Sequence[Message]", asked)
+            prompt, stops = await self._asked_tokens(messages, sampling), self._stops(stop)
+        rest = replace(sampling, max_tokens=sampling.max_tokens - len(said))
+        async with aclosing(self._reply(asked, (*prompt, *said), rest, stops)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    def _stops(self, stop: Sequence[str]) -> Sequence[str]:
+        return [*stop, *self._template.stops] if self._template else stop
+
+    async def _asked_tokens(self, messages: Sequence[Message], sampling: Sampling) -> Tokens:
         if not self._info.chats:
             hint = "Continue text with --mode native, or use a chat model."
             raise UsageError(f"{self._info.name} has no chat template.", hint=hint)
         told = (sampling.extra_body or {}).get(OF_TEMPLATE)
-        tokens = await self._chat_tokens(plain(messages, self._info), told)
-        stop = [*stop, *self._template.stops] if self._template else stop
-        async with aclosing(self._reply(messages, tokens, sampling, stop)) as deltas:
-            async for delta in deltas:
-                yield delta
+        return await self._chat_tokens(plain(messages, self._info), told)
 
     async def _reply(self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str]) -> Replies:
         """Continue token ids. Log the request and the reply at debug level, a line each."""

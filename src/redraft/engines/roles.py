@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import get_args
+from typing import cast, get_args
 
 from redraft.engines.base import (
     Delta,
@@ -24,6 +24,7 @@ from redraft.engines.base import (
     Message,
     PromptText,
     Replies,
+    Resumer,
     Sampling,
     Tokens,
     Watched,
@@ -82,6 +83,14 @@ class RoleEngine(Engine):
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text with the engine of `Sampling.role`."""
         return self._reply(sampling.role, lambda engine: engine.stream(prompt, sampling, stop))
+
+    def resume(
+        self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
+    ) -> Replies:
+        """Go on with the engine of `Sampling.role`."""
+        return self._reply(
+            sampling.role, lambda engine: cast("Resumer", engine).resume(asked, sampling, stop, said)
+        )
 
     async def _reply(self, role: EngineRole, ask: Callable[[Engine], Replies]) -> AsyncGenerator[Delta, None]:
         async with self._opening:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from redraft.chain import Finish, content_of
 from redraft.engines.base import (
@@ -109,17 +109,25 @@ class ScriptedEngine(Engine):
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Stream the next canned reply, whatever the prompt."""
-        return self._reply(prompt, len(prompt), sampling, stop)
+        return self._reply(prompt, sampling, stop)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Stream the next canned reply, whatever the messages."""
-        length = sum(len(content_of(message)) for message in messages)
-        return self._reply(tuple(messages), length, sampling, stop)
+        return self._reply(tuple(messages), sampling, stop)
 
-    async def _reply(self, asked: Call, length: int, sampling: Sampling, stop: Sequence[str]) -> Replies:
+    def resume(
+        self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
+    ) -> Replies:
+        """Stream the rest of the canned reply that begins with these characters, or of the next one."""
+        call = asked if isinstance(asked, str) else cast("Call", tuple(asked))
+        return self._reply(call, sampling, stop, "".join(map(chr, said)))
+
+    async def _reply(self, asked: Call, sampling: Sampling, stop: Sequence[str], begun: str = "") -> Replies:
+        length = _length(asked) + len(begun)
         if self.context is not None and length >= self.context:
             raise ContextError(length, self.context)
-        reply = self._next(asked)
+        reply = self._rest(begun) or self._next(asked)
+        sampling = replace(sampling, max_tokens=sampling.max_tokens - len(begun))
         room = (
             sampling.max_tokens if self.context is None else min(sampling.max_tokens, self.context - length)
         )
@@ -146,13 +154,19 @@ class ScriptedEngine(Engine):
             tool_calls=tuple(reply.tool_calls),
         )
 
+    def _rest(self, begun: str) -> ScriptedReply | None:
+        """Return what is left of the canned reply that begins so."""
+        canned = map(_reply_of, () if callable(self.replies) or not begun else self.replies)
+        found = next((each for each in canned if each.text.startswith(begun)), None)
+        return found and replace(found, text=found.text[len(begun) :])
+
     def _next(self, asked: Call) -> ScriptedReply:
         number = self._count
         self._count += 1
         if self.keeps_calls:
             self.calls.append(asked)
         reply = self.replies(asked) if callable(self.replies) else self.replies[number % len(self.replies)]
-        return ScriptedReply(reply) if isinstance(reply, str) else reply
+        return _reply_of(reply)
 
     def _pieces(self, text: str) -> Sequence[str]:
         sizes = [self.chunk] if isinstance(self.chunk, int) else list(self.chunk) or [1]
@@ -163,6 +177,16 @@ class ScriptedEngine(Engine):
             pieces.append(text[start : start + size])
             start += size
         return pieces
+
+
+def _reply_of(reply: str | ScriptedReply) -> ScriptedReply:
+    return ScriptedReply(reply) if isinstance(reply, str) else reply
+
+
+def _length(asked: Call) -> int:
+    """Return the characters of a prompt, or of the texts of messages."""
+    messages = [each for each in asked if isinstance(each, dict)] if isinstance(asked, tuple) else []
+    return sum(len(content_of(cast("Message", message))) for message in messages) if messages else len(asked)
 
 
 def read_script(path: Path) -> ScriptedEngine:

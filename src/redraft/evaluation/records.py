@@ -10,6 +10,8 @@ from typing import Any
 from redraft.chain import Chain, Usage
 from redraft.formats.read.files import name_of, stem_of
 
+SAMPLE_OF = "sample_of"  # the field of `meta` with the id of the record that a chain answers once more
+
 
 def question_id(chain: Chain) -> str:
     """Return the id of the question that a record asks or answers."""
@@ -19,8 +21,11 @@ def question_id(chain: Chain) -> str:
 def item_of(chain: Chain) -> str:
     """Return what a chain is drawn with: runs and turns of one question are one item, not several.
 
-    It is the chain's id, with the `question_id` of its record if that has one.
+    It is the chain's id, with the `question_id` of its record if that has one. Further answers to a record
+    (`redraft eval --samples`) are its item.
     """
+    if of := chain.meta.get(SAMPLE_OF):
+        return str(of)
     question = text_in_source(chain, "question_id")
     return chain.id if question is None else "/".join([*chain.id.split("/")[:-1], question])
 

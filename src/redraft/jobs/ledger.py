@@ -97,10 +97,14 @@ def id_in(
         raise RecordError(f"{path}:{number}: {field.args[0]} is missing.", hint=hint) from None
 
 
-def being_written(path: Path, run: RunFile) -> OutputError:
+class InUse(OutputError):
+    """Another process has locked an output."""
+
+
+def being_written(path: Path, run: RunFile) -> InUse:
     """Return the error for an output that another process has locked."""
     holder = run.holder()
-    return OutputError(
+    return InUse(
         f"{path} is being written by another redraft{f' (process {holder})' if holder else ''}.",
         hint="Wait until it is done, or write to another file with -o.",
     )

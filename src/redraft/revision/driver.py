@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from redraft.chain import Chain, Stop, Usage, whole
@@ -137,13 +138,14 @@ class Driver:
     _calls: int = 0
     _over: bool = False
     _answer: str = ""
+    _chain: str = ""
 
     async def run(self, plan: Plan) -> AsyncGenerator[Event, None]:
         """Make one chain and yield its events; the last one is `Finished`. Its error has the chain so far.
 
         A chain whose reply broke off goes on if its engine is ready for the same request again.
         """
-        in_a_row, broken = 0, None
+        in_a_row, broken, self._chain = 0, None, plan.id or token_hex(8)
         while True:
             try:
                 async with aclosing(self._run(plan, broken)) as events:
@@ -227,7 +229,7 @@ class Driver:
                 return Checked(error=error, usage=self._judged())
         if isinstance(op, Encode):
             return await self.writer.encode(op.text, special=op.special)
-        self._stream = self._open(op, plan.sampling)
+        self._stream = self._open(op, replace(plan.sampling, chain=self._chain))
         if isinstance(op, Ask) and op.watched:
             self._watch = Watch(self.checks, plan.prompt, fix=plan.fix)
             self._prompt_tokens = estimated_counts({"messages": list(op.messages)}, 0).prompt

@@ -6,7 +6,7 @@ opens the models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,10 +154,12 @@ class Settings:
         parallel: int = 1,
         patience: Patience | None = None,
         batches: Batches | None = None,
+        opens: Callable[..., Awaitable[Engine]] = load_engine,
     ) -> Engine:
         """Open one model. The flags of the model do not apply to critic and judge.
 
-        Without `engine`, OpenVINO computes a GGUF file for `many_streams`, unless checks steer them.
+        Without `engine`, OpenVINO computes a GGUF file for `many_streams`, unless checks steer them. `opens`
+        takes what `load_engine` takes.
         """
         machine, reason, many = dict[str, Any](), "", parallel >= many_streams(instructions())
         told = role == "model" and many and has_openvino() and not self.get("engine")
@@ -167,13 +169,14 @@ class Settings:
             machine = {name: self.get(name) for name in MachineOptions.model_fields}
             if warning := lacks_adapter(reference):
                 self.tell(warning)
-        engine = await load_engine(
+        engine = await opens(
             reference,
             **machine,
             parallel=parallel,
             fast=many and not reason,
             patience=patience,
             batches=batches,
+            session_header=self.get("session_header") or "",
         )
         stack.push_async_callback(engine.aclose)
         if told and not self.get("quiet"):

@@ -50,6 +50,7 @@ class AnswerKeywords(TypedDict, total=False):
     patience: float | None
     rpm: int | None
     tpm: int | None
+    session_header: str | None
     check: list[str]
     budget_tokens: int | None
     budget_seconds: float | None

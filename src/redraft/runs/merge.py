@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -125,12 +125,14 @@ class Table:
         """Return the line at a place."""
         return self.parts[place >> _OFFSET].line(place & (1 << _OFFSET) - 1)
 
-    def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Take the lines out, in this order, each with its id; those of other ids follow, part by part."""
+    def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Take the lines out, in this order, each with its id; None where an id has none.
+
+        Those of other ids follow, part by part.
+        """
         for name in ids:
             place = self.places.pop(digest_of(name), None)
-            if place is not None:
-                yield name, self.line(place)
+            yield name, None if place is None else self.line(place)
         for place in self.places.values():
             line = self.line(place)
             yield _id_of(line, self.parts[place >> _OFFSET].path, 0), line
@@ -179,10 +181,11 @@ def merge(out: str | Path, parts: Iterable[str | Path], *, source: str | Path | 
             len(table.places),
             table.again,
             [part.path for part in found if part.is_torn],
-            _missing(table, origin) if origin else None,
+            None,
             next((name for part in found if (name := _named(part.run))), origin.name) if origin else None,
         )
-        _write(out, table, origin, new)
+        missing = _write(out, table, origin, new)
+        result = replace(result, missing=missing if origin else None)
     if store:
         store.close()
     return result
@@ -292,43 +295,57 @@ def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
     return ids_of(origin)
 
 
-def _missing(table: Table, origin: Path) -> int:
-    """Return how many records of the source have no line and are not marked as done.
+def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) -> int:
+    """Write what is beside the output, then the output. A part that has nothing `new` is in it already.
 
-    The verbs of `redraft data` drop records, and give them other ids: they have done what they read.
+    Return how many records of the source have no line and are not marked as done.
     """
-    if str(table.parts[0].run.get("command")).startswith("data "):
-        return 0
-    done = IdSet(name for part in table.parts if part.marks for name in marks_of(part.marks))
-    names = _ids(table.parts, origin)
-    return sum(digest_of(name) not in table.places and name not in done for name in names)
-
-
-def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) -> None:
-    """Write what is beside the output, then the output. A part that has nothing `new` is in it already."""
     try:
         journals = [part.beside(".journal.db") for part in table.parts]
         _unite_journals(out.with_name(f"{out.name}.journal.db"), journals)
-        marked, done = any(part.marks for part in table.parts), IdSet()
-        with replacing(out) as file, ExitStack() as stack:
-            beside = out.with_name(f"{out.name}.done.jsonl")
-            marks = stack.enter_context(replacing(beside)) if marked else None
-            for name, line in table.taken(_ids(table.parts, origin)):
-                file.write(line)
-                done.add(name)
-                if marks:
-                    marks.write(_mark(name, file.tell()))
-            for part in table.parts if marks else ():
-                for name in marks_of(part.marks) if part.marks else ():
-                    if marks and done.add(name):
-                        marks.write(_mark(name, file.tell()))
-            _write_failures(out, table.parts, done)
+        failed = {name: record for part in table.parts for name, record in failures(part.path).items()}
+        with replacing(out) as file:
+            missing = _write_lines(out, file, table, _ids(table.parts, origin), failed)
+            left = [json.dumps(record, ensure_ascii=False) for record in failed.values()]
+            _replace(out.with_name(f"{out.name}.errors.jsonl"), left)
             for reason in _DROPPED:
                 _write_dropped(out, table.parts, f".{reason}.jsonl")
             RunFile(out).put_record(united([part.run for part in table.parts], [part.run for part in new]))
     except OSError as error:
         hint = "Make room, or choose another place. The parts are as they were."
         raise OutputError(f"cannot write {out}: {error.strerror or error}.", hint=hint) from None
+    # The verbs of `redraft data` drop records, and give them other ids: they have done what they read.
+    return 0 if str(table.parts[0].run.get("command")).startswith("data ") else missing
+
+
+def _write_lines(out: Path, file: IO[bytes], table: Table, ids: Iterable[str], failed: dict[str, Any]) -> int:
+    """Write the lines in the order of the ids, and their marks if a part has some.
+
+    What is done leaves `failed`. Return how many ids are neither in a line nor marked.
+    """
+    marked = IdSet(name for part in table.parts for name in _marks(part))
+    with ExitStack() as stack:
+        beside = out.with_name(f"{out.name}.done.jsonl")
+        marks = stack.enter_context(replacing(beside)) if any(part.marks for part in table.parts) else None
+        done, missing = IdSet(), 0
+        for name, line in table.taken(ids):
+            if line is None:
+                missing += name not in marked
+                continue
+            file.write(line)
+            failed.pop(name, None)
+            if marks:
+                done.add(name)
+                marks.write(_mark(name, file.tell()))
+        for name in (name for part in table.parts for name in _marks(part)):
+            failed.pop(name, None)
+            if marks and done.add(name):
+                marks.write(_mark(name, file.tell()))
+    return missing
+
+
+def _marks(part: Part) -> Iterator[str]:
+    return marks_of(part.marks) if part.marks else iter(())
 
 
 def _mark(name: str, end: int) -> bytes:
@@ -348,21 +365,15 @@ def _unite_journals(out: Path, files: Iterable[Path]) -> None:
     aside.replace(out)
 
 
-def _write_failures(out: Path, parts: Sequence[Part], done: IdSet) -> None:
-    found = {name: record for part in parts for name, record in failures(part.path).items()}
-    lines = [json.dumps(record, ensure_ascii=False) for name, record in found.items() if name not in done]
-    _write_lines(out.with_name(f"{out.name}.errors.jsonl"), lines)
-
-
 def _write_dropped(out: Path, parts: Sequence[Part], ending: str) -> None:
     found: dict[str, bytes] = {}
     for part in parts:
         for _, record, line in own_lines(part.beside(ending), "dropped chains", lambda each: "steps" in each):
             found.setdefault(str(record["id"]), line)
-    _write_lines(out.with_name(out.name + ending), [line.decode().rstrip("\n") for line in found.values()])
+    _replace(out.with_name(out.name + ending), [line.decode().rstrip("\n") for line in found.values()])
 
 
-def _write_lines(path: Path, lines: Sequence[str]) -> None:
+def _replace(path: Path, lines: Sequence[str]) -> None:
     if not lines:
         path.unlink(missing_ok=True)
         return

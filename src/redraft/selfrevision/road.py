@@ -8,20 +8,25 @@ was made: the same call goes on where it stopped.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from redraft.chain import Chain, read_jsonl
 from redraft.collect.read.inputs import licensed_records
 from redraft.engines.hf.folders import folder_for
+from redraft.engines.llamacpp.default_model import ADAPTERS
 from redraft.engines.load import model_of
-from redraft.files import locked
+from redraft.errors import UsageError
+from redraft.files import locked, replace_file
 from redraft.formats import Objective
-from redraft.jobs.provenance import Provenance, RunFile
+from redraft.jobs.provenance import Provenance, RunFile, fingerprint
 from redraft.jobs.signals import EndedBySignal
 from redraft.selfrevision import certainty, lessons
+from redraft.selfrevision.tasks import TASKS
 from redraft.selfrevision.tasks.task import Task
 from redraft.selfrevision.trial import LONGEST_CHAIN, REVISIONS, Asking, Trial
 from redraft.train.api import train_sft
@@ -35,6 +40,10 @@ EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 """Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
 FEWEST_EVERYDAY = 400
 """Answers to everyday prompts to learn from."""
+REHEARSED = 6
+"""What an earlier run has learnt is rehearsed with one exercise in so many, lest it be forgotten."""
+FURTHER = {"learning_rate": 7e-4, "per_device_train_batch_size": 1, "model_max_length": 512}
+"""From the adapters of an earlier run: steps of about 500 tokens, and a lower rate than the recipe's."""
 DRAFTING = 1.0
 """Temperature of the drafts to criticise: the model's own faults, and more of them than when greedy."""
 
@@ -47,7 +56,7 @@ class Scale:
         answers: Exercises a task to learn answers from.
         drafts: Exercises a task to draft, criticise and revise.
         held_out: Exercises a task to test on, in wordings that nothing was trained on.
-        answer_steps: Optimizer steps on answers.
+        answer_steps: Optimizer steps on answers. 0 leaves the adapter of an earlier run as it is.
         chain_steps: Optimizer steps on chains.
     """
 
@@ -56,6 +65,48 @@ class Scale:
     held_out: int = 300
     answer_steps: int = 150
     chain_steps: int = 600
+
+
+@dataclass(frozen=True)
+class Start:
+    """The adapters of an earlier run, and what they have learnt.
+
+    Attributes:
+        answers: The adapter that answers, a GGUF file.
+        critic: The adapter that criticises and revises.
+        learnt: Tasks to rehearse.
+    """
+
+    answers: Path
+    critic: Path
+    learnt: Sequence[Task]
+
+    @classmethod
+    def of(cls, name: str) -> Start:
+        """Return that of the default model, or of a folder of `redraft train self`.
+
+        Raises:
+            UsageError: There is no such run, or it did not make both adapters.
+        """
+        if name == "default":
+            [answers], [critic] = ADAPTERS["answer"], ADAPTERS["revise"]
+            return cls(answers, critic, list(TASKS.values()))
+        folder = Path(name)
+        answers, critic = folder / "answers.gguf", folder / "critic.gguf"
+        record = RunFile(folder / "road").read()
+        if record is None or not (answers.exists() and critic.exists()):
+            raise UsageError(
+                f"--from {name}: this is no folder with both adapters of `redraft train self`.",
+                hint="--from default, or a folder whose run has ended",
+            )
+        learnt = record["config"].get("tasks", ())
+        return cls(answers, critic, [TASKS[task] for task in learnt if task in TASKS])
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What says which files these are."""
+        made = fingerprint([self.answers, self.critic])
+        return {"sha256": made["sha256"], "learnt": [task.name for task in self.learnt]}
 
 
 @dataclass(frozen=True)
@@ -68,6 +119,7 @@ class Road:
         everyday: A file of prompts outside all tasks, or None for `EVERYDAY`. The model's own answers to
             them keep it as it was, and teach the critic to say that it does not know.
         model: The base.
+        start: The run whose adapters are trained further, or None.
     """
 
     folder: Path
@@ -77,6 +129,18 @@ class Road:
     model: str = "default"
     seed: int = 1
     parallel: int = 32
+    start: Start | None = None
+
+    @cached_property
+    def rehearsed(self) -> Sequence[Task]:
+        """What an earlier run has learnt, without what is learnt now."""
+        names = {task.name for task in self.tasks}
+        return [task for task in (self.start.learnt if self.start else ()) if task.name not in names]
+
+    @cached_property
+    def all(self) -> Mapping[str, Task]:
+        """All tasks, by name."""
+        return {task.name: task for task in (*self.tasks, *self.rehearsed)}
 
     @property
     def files(self) -> Asking:
@@ -87,7 +151,12 @@ class Road:
     def trial(self) -> Trial:
         """The test of what it makes."""
         return Trial(
-            self.files, self.tasks, self.answering, self.revising, self.scale.held_out, drawn=self.seed
+            self.files,
+            list(self.all.values()),
+            self.answering,
+            self.revising,
+            self.scale.held_out,
+            drawn=self.seed,
         )
 
     @property
@@ -125,8 +194,10 @@ class Road:
             start_over=f"delete {self.folder} to start over",
         )
         config = {"model": model_of(self.model), "seed": self.seed, **asdict(self.scale)}
+        if self.start:
+            config["from"] = self.start.record
         made = Provenance(
-            "train self", {**config, "tasks": [task.name for task in self.tasks]}, self.everyday
+            "train self", {**config, "tasks": list(self.all)}, self.everyday
         )
         begun = record.path.exists()
         if begun:
@@ -149,21 +220,22 @@ class Road:
 
     def _exercises(self, part: str, count: int) -> Iterator[Chain]:
         apart = {lessons.key(chain) for chain in self.trial.held_out()}
-        for task in self.tasks:
-            yield from lessons.training(task, part, count, self.seed, apart)
+        for task in self.all.values():
+            share = ceil(count / REHEARSED) if task in self.rehearsed else count
+            yield from lessons.training(task, part, share, self.seed, apart)
 
     def _outside(self) -> Iterator[Chain]:
-        """Yield the everyday prompts, each as often as makes `FEWEST_EVERYDAY`."""
-        found = list(licensed_records(self.everyday or EVERYDAY))
-        for number in range(ceil(FEWEST_EVERYDAY / len(found))):
+        """Yield the everyday prompts, each as often as makes `FEWEST_EVERYDAY`, or a share to rehearse."""
+        share = REHEARSED if self.start else 1
+        found = list(licensed_records(self.everyday or EVERYDAY))[::share]
+        for number in range(ceil(FEWEST_EVERYDAY / share / len(found))):
             for chain in found:
                 origin = {"origin": chain.meta["origin"]} if "origin" in chain.meta else {}
                 yield Chain(id=f"everyday/{chain.id}/{number}", prompt=chain.prompt, meta=origin)
 
     def _answers(self) -> Iterator[Chain]:
-        by_name = {task.name: task for task in self.tasks}
         for chain in read_jsonl(self.path("exercises.jsonl")):
-            yield lessons.answered(by_name[chain.meta["task"]], chain)
+            yield lessons.answered(self.all[chain.meta["task"]], chain)
         yield from self._everyday()
 
     def _everyday(self) -> Iterator[Chain]:
@@ -174,7 +246,7 @@ class Road:
 
     def _chains(self) -> Iterator[Chain]:
         drafted = list(read_jsonl(self.path("drafted.jsonl")))
-        for task in self.tasks:
+        for task in self.all.values():
             own = sorted(
                 (each for each in drafted if each.meta["task"] == task.name), key=lambda each: each.id
             )
@@ -196,21 +268,27 @@ class Road:
             max_revisions=REVISIONS,
         )
         chains = list(read_jsonl(self.path("calibrated.jsonl")))
-        found = certainty.revised(self.tasks, chains, f"{base}+{critic}")
+        found = certainty.revised(self.all.values(), chains, f"{base}+{critic}")
         certainty.note(critic, certainty.threshold(found, Counter(chain.meta["task"] for chain in chains)))
         lora_gguf(critic, gguf, Run(force=True, command="redraft train self"), base=Path(base), f16=True)
 
     def _train(self, name: str, data: str, steps: int, objective: Objective) -> None:
-        if not self.path(f"{name}.gguf").exists():
-            trained = train_sft(
-                "self",
-                model_name_or_path=self.model,
-                data_path=[str(self.path(data))],
-                training_objective=objective,
-                output_dir=str(self.path(name)),
-                gguf=str(self.path(f"{name}.gguf")),
-                max_steps=steps,
-                seed=self.seed,
-            )
-            if trained.stopped_by:
-                raise EndedBySignal(trained.stopped_by)
+        made, start = self.path(f"{name}.gguf"), getattr(self.start, name, None)
+        if made.exists():
+            return
+        if start and not steps:
+            replace_file(made, start.read_bytes())
+            return
+        trained = train_sft(
+            "self",
+            model_name_or_path=self.model,
+            data_path=[str(self.path(data))],
+            training_objective=objective,
+            output_dir=str(self.path(name)),
+            gguf=str(made),
+            max_steps=steps,
+            seed=self.seed,
+            **({"lora_from": str(start), **FURTHER} if start else {}),
+        )
+        if trained.stopped_by:
+            raise EndedBySignal(trained.stopped_by)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from redraft.engines.base import Engine
-from redraft.engines.load import references_of
+from redraft.engines.load import load_engine, references_of
 from redraft.errors import UsageError
 from redraft.options import MachineOptions, ServerOptions
 from redraft.revision.options import check_prices
@@ -31,6 +31,23 @@ _log = logging.getLogger("redraft.serve")
 
 ModelSettings = tuple[str | None, str, Settings]
 """A model's name, or None for that of its reference; what comes behind it; and its settings."""
+
+
+class Nodes(Protocol):
+    """Other machines, that run models."""
+
+    @property
+    def most(self) -> int:
+        """How many replicas of a model there may be."""
+        ...
+
+    async def open(self, reference: str, **how: Any) -> Engine:
+        """Open an engine as `load_engine` does."""
+        ...
+
+    async def aclose(self) -> None:
+        """End what was opened."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -65,12 +82,14 @@ class Server:
                 hint="Name another file: --votes FILE. Or leave the page out: --no-page",
             )
 
-    def run(self, store: Store) -> None:
-        """Serve until a signal."""
+    def run(self, store: Store, nodes: Nodes | None = None) -> None:
+        """Serve until a signal. `nodes` run the models, instead of this machine."""
         with ExitStack() as exits, listen(self.host, self.port, self.keys) as sock:
-            asyncio.run(self._serving(sock, exits, store if self.page else None))
+            asyncio.run(self._serving(sock, exits, store if self.page else None, nodes))
 
-    async def _serving(self, sock: socket.socket, exits: ExitStack, store: Store | None) -> None:
+    async def _serving(
+        self, sock: socket.socket, exits: ExitStack, store: Store | None, nodes: Nodes | None
+    ) -> None:
         written = provider = None
         if self.request_log is not None:
             written = RequestLog(self.request_log, with_text=self.log_text)
@@ -78,13 +97,17 @@ class Server:
         if self.otel:
             provider = otlp_provider()
             exits.callback(provider.shutdown)
-        offered, gate = Models(), Gate(self.parallel, self.queue)
+        at_once = self.parallel * (nodes.most if nodes else 1)
+        offered, gate = Models(), Gate(at_once, self.queue)
         app = make_app(offered, gate, Limits(seconds=self.max_seconds), self.keys, written, store)
         async with AsyncExitStack() as stack:
 
             async def load() -> None:
                 models = [(name, rest, replace(each, tell=self._say)) for name, rest, each in self.models]
-                offered.offer(await opened(stack, models, self.parallel, provider))
+                if nodes:
+                    stack.push_async_callback(nodes.aclose)
+                opens = nodes.open if nodes else load_engine
+                offered.offer(await opened(stack, models, self.parallel, provider, opens))
                 await self._announce(offered, sock)
 
             with until_signal(gate) as told:
@@ -111,7 +134,11 @@ class Server:
 
 
 async def opened(
-    stack: AsyncExitStack, models: Sequence[ModelSettings], parallel: int, provider: Any = None
+    stack: AsyncExitStack,
+    models: Sequence[ModelSettings],
+    parallel: int,
+    provider: Any = None,
+    opens: Callable[..., Awaitable[Engine]] = load_engine,
 ) -> list[Model]:
     """Open models, each engine once. Requests may bring checks, and llama.cpp lets them steer."""
     steered = any(settings.get("steer") is not False for *_, settings in models)
@@ -127,7 +154,7 @@ async def opened(
             key = (reference, *map(settings.get, how))
             if key not in engines:
                 engines[key] = await replace(settings, llamacpp_because=because).load(
-                    stack, role, reference, parallel=parallel, patience=settings.waiting()
+                    stack, role, reference, parallel=parallel, patience=settings.waiting(), opens=opens
                 )
             opened[role] = engines[key]
         options = options.model_copy(update=opened)

@@ -597,3 +597,16 @@ def test_without_a_gpu_the_device_cuda_is_an_error(default_model: Path) -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(ModelError, match="it finds no GPU here, but CPU; --device cpu does without"):
         run(load_engine(str(default_model), ctx=64, device="cuda"))
+
+
+@pytest.mark.parametrize("way", ["stream", "chat"])
+def test_a_reply_that_another_engine_began_goes_on_token_for_token(engine: LlamaCppEngine, way: str) -> None:
+    asked: Any = COUNT if way == "stream" else FRANCE
+    sampling = replace(GREEDY, max_tokens=12)
+    whole = run(collect(getattr(engine, way)(asked, sampling)))
+    tokens = tuple(tokens_of(whole))
+    rest = run(collect(engine.resume(asked, sampling, (), tokens[:5])))
+    assert tuple(tokens_of(rest)) == tokens[5:]
+    assert said(whole).endswith(said(rest))
+    assert rest[-1].prompt_tokens == (whole[-1].prompt_tokens or 0) + 5
+    assert rest[-1].finish == whole[-1].finish

@@ -66,6 +66,22 @@ def test_the_vocabulary_is_saved_where_rows_were_added(tmp_path: Path, whole: bo
     assert any("embed_tokens" in name for name in saved) is whole
 
 
+def test_it_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
+    first = added(tiny(), lora_alpha=32)
+    for name, values in first.named_parameters():
+        if ".lora_B" in name:
+            torch.nn.init.normal_(values)
+    first.save_pretrained(tmp_path)
+    second = added(tiny(), lora_alpha=16, lora_from=str(tmp_path))
+    one, two = (each.base_model.model.model.layers[0].self_attn.q_proj for each in (first, second))
+    torch.testing.assert_close(one.get_delta_weight("default"), two.get_delta_weight("default"))
+    with pytest.raises(UsageError, match="is 4 × 32, not 2 × 32") as caught:
+        added(tiny(), lora_r=2, lora_from=str(tmp_path))
+    assert "--lora_r" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="only one of"):
+        added(tiny(), lora_target_modules=("q_proj",), lora_from=str(tmp_path))
+
+
 GB = 10**9
 
 

@@ -146,6 +146,15 @@ def test_flags_may_be_switches_have_dashes_and_take_several_words() -> None:
     assert settings.theirs["per_device_train_batch_size"] == 2
 
 
+def test_a_step_has_as_many_rows_with_any_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "selfee --per_device_train_batch_size 2 --rows_a_step 32"
+    alone = parsed(line)
+    assert alone.theirs["gradient_accumulation_steps"] == 16
+    assert "--gradient_accumulation_steps is 16, as --rows_a_step 32 wants it." in alone.remarks
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert parsed(line).theirs["gradient_accumulation_steps"] == 4
+
+
 def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
     settings = parsed("--data_path a --data_path b c --seed 1 --no-packing --seed=2 --packing")
     assert settings.own.data_path == ("a", "b", "c")
@@ -214,6 +223,7 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
             "_accumulation_steps is 0.",
             "a whole number, at least 1",
         ),
+        ("--rows_a_step 6", "6 is no multiple of the rows that all processes have", "--rows_a_step 8"),
         ("--num_train_epochs -1", "--num_train_epochs is -1.0.", "a number, above 0"),
         ("--lora_r 0", "--lora_r is 0.", "a whole number, at least 1"),
         ("--lora_alpha 0", "--lora_alpha is 0.0.", "a number, above 0"),

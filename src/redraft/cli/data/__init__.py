@@ -22,6 +22,7 @@ app = group(
         "decontaminate": takes_flags(dedupe.decontaminate),
         "merge": takes_flags(merge_split.merge),
         "export": takes_flags(import_export.export),
+        "push": import_export.push,
         "stats": stats.stats,
     },
 )

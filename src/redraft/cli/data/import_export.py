@@ -1,4 +1,4 @@
-"""`redraft data import` and `export`: between published files and chains."""
+"""`redraft data import`, `export` and `push`: between published files and chains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from redraft.cli.data.common import Flags, Source
-from redraft.cli.shell import flag
+from redraft.cli.shell import flag, tell, write
 from redraft.formats import ExportFormat
 
 
@@ -77,3 +77,21 @@ def export(
     from redraft.collect.export import export as exported
 
     exported(file, flags.out, to, **flags.options)
+
+
+def push(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Records of any known shape.")],
+    name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The dataset. It is made if need be.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+) -> None:
+    """Push records to the Hugging Face hub, with a card.
+
+    The card has counts, lengths, languages and licences. The dataset is private, unless --public. A card that
+    is there already stays. Log in before: hf auth login.
+    """
+    from redraft.bridges.hub import push as pushed
+
+    address, said = pushed(file, name, public=public)
+    if said:
+        tell(said)
+    write(address)

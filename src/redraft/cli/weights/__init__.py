@@ -19,6 +19,7 @@ app = group(
         "from-gguf": convert.from_gguf,
         "merge-lora": delta_lora.merge_lora,
         "lora-gguf": delta_lora.lora_gguf,
+        "lora-rank": delta_lora.lora_rank,
         "verify": inspect.verify,
         "info": inspect.info,
     },

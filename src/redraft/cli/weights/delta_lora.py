@@ -1,4 +1,6 @@
-"""`redraft weights diff`, `apply`, `merge-lora` and `lora-gguf`: what one model has more than another."""
+"""`redraft weights diff`, `apply`, `merge-lora`, `lora-gguf` and `lora-rank`: what one model has more than
+another.
+"""
 
 from __future__ import annotations
 
@@ -111,3 +113,21 @@ def lora_gguf(
     model = None if base is None else local_path(base)
     with running(change, force, allow_pickle, quiet, resumes=False) as run:
         make(change, out, run, base=model)
+
+
+def lora_rank(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The adapter: a GGUF file.")],
+    out: Out,
+    rank: Annotated[int, flag("N", "The rank of the result.", "--rank", min=1)],
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a GGUF adapter smaller, by a lower rank.
+
+    Each change becomes the nearest one of that rank, in float16. Measure what it costs.
+    """
+    from redraft.weights.lora.rank import lower_rank
+
+    with running(adapter, force, allow_pickle=False, quiet=quiet, resumes=False) as run:
+        kept = lower_rank(adapter, out, rank, run)
+        run.tell(f"{kept:.1%} of the squares of the changes are kept")

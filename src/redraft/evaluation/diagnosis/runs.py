@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from redraft.chain import Chain, read_jsonl
 from redraft.counting import counted
+from redraft.engines.load import parse_reference, references_of
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis import SAMPLES, SEEDS
 from redraft.evaluation.diagnosis.strategies import (
@@ -62,9 +63,21 @@ class StrategyRun(ScoredRun):
     def _told(self) -> Mapping[str, str]:
         return strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
 
+    @cached_property
+    def _unchecked(self) -> bool:
+        """Whether the way is shown no check.
+
+        Only then a model with adapters by role (`engines.roles`) uses them, and one answer has to begin as
+        revising alone does.
+        """
+        model = self.settings.references().get("model")
+        one = model is not None and len(references_of(model)) == 1
+        by_role = one and self.strategy.kind == "plain" and bool(parse_reference(model).roles)
+        return self.strategy.kind == "alone" or by_role
+
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the checks that guide the chain of a record, as the strategy tells them."""
-        if self.strategy.kind == "alone":
+        if self._unchecked:
             return {"checks": ()}
         checks = self.guides or self.checks(record)
         if self.strategy.kind in ("blind", "shuffled"):

@@ -27,6 +27,7 @@ class JudgeFileKeywords(TypedDict, total=False):
     patience: float | None
     rpm: int | None
     tpm: int | None
+    session_header: str | None
     model: list[str]
     way: Literal["scores", "verdicts", "grades"] | None
     orders: Literal["both", "given"]

@@ -35,6 +35,7 @@ from redraft.evaluation.reports.compare import (
     judges_agree,
 )
 from redraft.evaluation.reports.inputs import KEEP, Given, Material, place, read_past
+from redraft.evaluation.reports.ranking import Ranking, ranked
 from redraft.evaluation.tables import Line, Section, control_record, cost_facts, percent, plain
 from redraft.stats import CHANGE, Bootstrap, Estimate, Numbers, ratio_of, without_nan
 
@@ -103,6 +104,7 @@ class Report:
     comparisons: tuple[Comparison, ...]
     differences: tuple[Difference, ...]
     changes: tuple[Change, ...] = ()  # what changed since an earlier report, if one was given
+    ranking: Ranking | None = None  # of three models and more
     controls: tuple[Control, ...] = ()  # what the judge made of control answers, if there are reviews of such
 
     def categories(self, comparison: Comparison) -> dict[str, Result]:
@@ -142,6 +144,8 @@ class Report:
         for change in self.changes:
             before = change.before if change.before != change.model else "the last report"
             yield Section(f"{change.model} since {before}", "", tuple(_change_lines(change)))
+        if self.ranking:
+            yield _ranking(self.ranking)
         if self.differences:
             lines = tuple(
                 Line(
@@ -159,6 +163,7 @@ class Report:
             {
                 "files": self.files,
                 "comparisons": [_comparison(self, each) for each in self.comparisons],
+                "ranking": self.ranking and asdict(self.ranking),
                 "differences": list(map(asdict, self.differences)),
                 "changes": list(map(asdict, self.changes)),
                 "controls": [control_record(each) for each in self.controls],
@@ -186,8 +191,24 @@ def describe_reviews(given: Given) -> Report:
         found,
         tuple(filter(None, (difference(*pair) for pair in pairs))),
         changes(found, given.against) if given.against else (),
+        ranked(found),
         tuple(_controls([each for each in every if each.control], found)),
     )
+
+
+def _ranking(ranking: Ranking) -> Section:
+    """Return the section with all models on one scale."""
+    lines = []
+    for each in ranking.models:
+        lines.append(Line(each.model, *percent(each.win_rate, 1)))
+        if each.at_equal_style:
+            lines.append(Line("  at equal style", *percent(each.at_equal_style, 1)))
+    if ranking.effects:
+        lines.append(Line("what style adds", note="to the log-odds of winning, a standard deviation"))
+    lines += [Line(f"  {name}", *plain(effect, 2, sign=True)) for name, effect in ranking.effects]
+    against = f"against {ranking.against}" if ranking.against else "against a model of mean strength"
+    note = f"win rate {against}, by Bradley and Terry's model; {counted(ranking.questions, 'question')}"
+    return Section("All models", note, tuple(lines))
 
 
 def _lines(report: Report, comparison: Comparison) -> Iterator[Line]:

@@ -47,11 +47,15 @@ class EvalFileKeywords(TypedDict, total=False):
     patience: float | None
     rpm: int | None
     tpm: int | None
+    session_header: str | None
     check: list[str]
     budget_tokens: int | None
     budget_seconds: float | None
     budget_usd: float | None
     guided: bool
+    samples: int
+    few_shot: int
+    examples: str | None
     parallel: int | None
     quiet: bool
     journal: str | Path | None

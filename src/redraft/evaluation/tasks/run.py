@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Unpack
@@ -19,6 +20,7 @@ from redraft.chain import Chain
 from redraft.counting import tell
 from redraft.errors import EmptyReply, RecordError, UsageError
 from redraft.evaluation.tasks.keywords import EvalFileKeywords
+from redraft.evaluation.tasks.shots import Message, read_shots, samples_of, shown
 from redraft.evaluation.tasks.tally import FIRST, Tally
 from redraft.evaluation.tasks.tasks import (
     asked,
@@ -30,11 +32,12 @@ from redraft.evaluation.tasks.tasks import (
     unanswered,
 )
 from redraft.formats.read.records import chain_of, read_records
+from redraft.jobs.harness import Job
 from redraft.options import EvalFlags, option
 from redraft.revision.api import revise
 from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.settings import Settings
-from redraft.runs.answers import AnswerRun, FileResult
+from redraft.runs.answers import AnswerRun, FileResult, PromptItem
 from redraft.runs.options import A_PATH, ItemOptions
 from redraft.runs.plan import RunPlan
 from redraft.stats import Estimate
@@ -82,6 +85,31 @@ class EvalRun(ScoredRun):
         if self.settings.get("guided"):
             self.guides = tuple(self.settings.get("check") or ())
             self.settings = replace(self.settings, stand_ins={"checks": (*self.guides, "words>=1")})
+
+    def records(self) -> Iterator[Chain]:
+        """Yield the records behind the examples, each as often as it is answered."""
+        count, turns = self.settings.get("samples") or 1, self._turns
+        for record in super().records():
+            yield from samples_of(shown(record, turns), count)
+
+    @cached_property
+    def _turns(self) -> tuple[Message, ...]:
+        count, file = self.settings.get("few_shot") or 0, self.settings.get("examples")
+        if bool(count) != bool(file):
+            raise UsageError(
+                "--few-shot and --examples go together.", hint="--few-shot 4 --examples train.jsonl"
+            )
+        return read_shots(task_named(self.task), Path(file), count) if file else ()
+
+    def _job(self) -> Job[PromptItem]:
+        if (self.settings.get("samples") or 1) > 1:
+            if self.settings.get("temperature") == 0:
+                hint = "Leave out --temperature 0, or --samples."
+                raise UsageError("at temperature 0, all samples would be the same answer.", hint=hint)
+            if self.settings.get("seed") is None:  # else a cache would give them one reply
+                self.settings = self.settings.over(seed=0)
+        self._turns  # noqa: B018  (what is wrong with the examples is said before a model is opened)
+        return super()._job()
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the checks that guide the chain of a record, if the task's own do."""

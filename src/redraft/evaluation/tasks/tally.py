@@ -19,6 +19,7 @@ from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
 from redraft.evaluation.tables import Line, percent, table
+from redraft.evaluation.tasks.shots import pass_at, steps_to
 from redraft.evaluation.tasks.tasks import KEY, is_answer
 from redraft.revision.words import Summary
 from redraft.stats import NOTHING, Estimate, proportions, without_nan
@@ -85,6 +86,13 @@ class Tally(Summary):
         return share
 
     @property
+    def passes(self) -> dict[int, Estimate]:
+        """The estimates of pass@k by k, where a task's records were answered several times."""
+        counts = self.score.by_item if self.task else {}
+        most = max((count for _, count in counts.values()), default=1)
+        return {k: pass_at(counts, k) for k in steps_to(most)[1:]} if most > 1 else {}
+
+    @property
     def noun(self) -> str:
         """What the share of right answers is called."""
         return "score" if self.task else "passed"
@@ -128,6 +136,8 @@ class Tally(Summary):
     def lines(self) -> Iterator[Line]:
         """Yield the score as rows of a table."""
         yield _line(self.noun, self.score)
+        for k, rate in self.passes.items():
+            yield Line(f"  pass@{k}", *percent(rate, 1), "at least one of so many answers is right")
         for name, share in self.beside.items():
             if name != FIRST or self.revisions:
                 yield _line(f"  {name}", share)
@@ -144,6 +154,7 @@ class Tally(Summary):
             {
                 "task": self.task,
                 "score": self.score.record(),
+                **{f"pass@{k}": asdict(rate) for k, rate in self.passes.items()},
                 **{_field(name): share.record() for name, share in self.beside.items()},
                 "groups": {name: share.record() for name, share in sorted(self.groups.items())},
                 **({"items": self.items} if self.items else {}),

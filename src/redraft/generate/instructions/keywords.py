@@ -30,6 +30,7 @@ class KeywordsButModel(TypedDict, total=False):
     patience: float | None
     rpm: int | None
     tpm: int | None
+    session_header: str | None
     way: Way
     count: int
     seeds: str | None

@@ -29,15 +29,31 @@ def _sum(values: Values) -> str:
     return str(values["a"] + values["b"])
 
 
+def _of_any_length(rng: Random) -> int:
+    return rng.randint(1, 10 ** rng.randint(2, 5) - 1)
+
+
+def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
+    """Yield the last digits of both numbers, with what is left of them written before; then those of the
+    rest.
+
+    A small model does not find the third digit from the right in numbers of unequal lengths. It can copy a
+    number without its last digit, and then read the last one.
+    """
+    while a or b:
+        yield f"{a} {b}: ", a % 10, b % 10
+        a, b = a // 10, b // 10
+
+
 def _columns_of_sum(values: Values) -> str:
     """Return the columns from the right, each with the digits so far: a small model cannot gather them at the
     end.
     """
     columns, carry, digits = [], 0, ""
-    for x, y in zip(reversed(str(values["a"])), reversed(str(values["b"])), strict=True):
-        total = int(x) + int(y) + carry
+    for left, x, y in _columns(values["a"], values["b"]):
+        total = x + y + carry
         digits = f"{total % 10}{digits}"
-        columns.append(f"{x}+{y}{'+1' if carry else ''}={total} [{digits}]")
+        columns.append(f"{left}{x}+{y}{'+1' if carry else ''}={total} [{digits}]")
         carry = total // 10
     return ", ".join((*columns, f"1 [1{digits}]") if carry else columns)
 
@@ -66,7 +82,7 @@ ADD = Task(
         "A shop sold {a} pens in May and {b} in June. How many in all?",
         "Give me the result of {a} + {b}.",
     ),
-    draw=lambda rng: {"a": rng.randint(1000, 9999), "b": rng.randint(1000, 9999)},
+    draw=lambda rng: {"a": _of_any_length(rng), "b": _of_any_length(rng)},
     right=_sum,
     spoil=lambda values, rng: spoiled_number(int(_sum(values)), rng),
     judge=equal_to(_sum, _columns_of_sum),
@@ -78,20 +94,25 @@ def _difference(values: Values) -> str:
 
 
 def _columns_of_difference(values: Values) -> str:
-    """Return the columns from the right, each with the digits so far."""
+    """Return the columns from the right, each with the digits so far.
+
+    What is taken away is written first: whether to borrow cannot be said before both digits are read.
+    """
     columns, borrowed, digits = [], 0, ""
-    for x, y in zip(reversed(str(values["a"])), reversed(str(values["b"]).zfill(5)), strict=True):
-        left = int(x) - borrowed - int(y)
-        less, borrowed = "-1" if borrowed else "", int(left < 0)
-        digits = f"{left % 10}{digits}"
-        raised, lends = ("+10", " borrow") if borrowed else ("", "")
-        columns.append(f"{x}{raised}{less}-{y}={left % 10}{lends} [{digits}]")
+    for left, x, y in _columns(values["a"], values["b"]):
+        less = y + borrowed
+        taken = f"{y}+1={less}" if borrowed else f"{y}"
+        borrowed = int(x < less)
+        from_ = x + 10 * borrowed
+        digits = f"{from_ - less}{digits}"
+        lent = " borrow" if borrowed else ""
+        columns.append(f"{left}{taken} from {x}: {from_}-{less}={from_ - less}{lent} [{digits}]")
     return ", ".join(columns)
 
 
-def _two_of_five_digits(rng: Random) -> Values:
-    low, high = sorted(rng.sample(range(1000, 100_000), 2))
-    return {"a": max(high, 10_000), "b": low} if max(high, 10_000) > low else _two_of_five_digits(rng)
+def _larger_first(rng: Random) -> Values:
+    low, high = sorted((_of_any_length(rng), _of_any_length(rng)))
+    return {"a": high, "b": low}
 
 
 SUBTRACT = Task(
@@ -118,7 +139,7 @@ SUBTRACT = Task(
         "Give me the result of {a} - {b}.",
         "How much more is {a} than {b}?",
     ),
-    draw=_two_of_five_digits,
+    draw=_larger_first,
     right=_difference,
     spoil=lambda values, rng: spoiled_number(int(_difference(values)), rng),
     judge=equal_to(_difference, _columns_of_difference),

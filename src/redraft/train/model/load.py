@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    prepare_model_for_kbit_training,
+    set_peft_model_state_dict,
+)
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import (
@@ -37,8 +45,13 @@ from redraft.files import check_model_links
 from redraft.train.processes import Say
 from redraft.train.settings.machine import computes_bf16
 from redraft.train.settings.options import RunOptions
-from redraft.weights.checkpoint import open_checkpoint
+from redraft.weights.checkpoint import open_checkpoint, read_json
 from redraft.weights.folder import has_tokenizer, refuse_delta
+from redraft.weights.gguf.families import sizes_from_config
+from redraft.weights.gguf.reader import read_header
+from redraft.weights.header import by
+from redraft.weights.lora.adapter import CONFIG
+from redraft.weights.lora.from_gguf import lora_weights
 
 _SHOWN = 12  # the most files to name in a message
 
@@ -358,7 +371,7 @@ def add_adapter(
 ) -> PeftModel:
     """Add an adapter to a model, in 32 bits, and freeze everything else.
 
-    Its initial values are random: seed torch before.
+    Its initial values are those of `lora_from`, or random: seed torch before.
 
     Args:
         task: The task, in peft's words. Of SEQ_CLS the whole head is trained too.
@@ -382,11 +395,39 @@ def add_adapter(
         # `weights.lora.merge` merges these, and what a GGUF file cannot have is refused earlier.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         added = get_peft_model(model, config)
+    if own.lora_from:
+        _go_on_from(added, Path(own.lora_from).expanduser())
     added.peft_config["default"].base_model_name_or_path = own.model_name_or_path
     # By default, peft asks the hub at each save whether rows were added.
     save = partial(added.save_pretrained, save_embedding_layers=whole_vocabulary)
     added.save_pretrained = save  # type: ignore[method-assign]
     return added
+
+
+def _go_on_from(added: PeftModel, adapter: Path) -> None:
+    """Put the weights of another adapter into a new one of the same rank."""
+    theirs, alpha = _weights_of(adapter, added)
+    own = get_peft_model_state_dict(added, save_embedding_layers=False)
+    for name in sorted(own.keys() ^ theirs.keys()):
+        raise UsageError(f"--lora_from: only one of {adapter} and the new adapter changes {name!r:.120}.")
+    for name, values in own.items():
+        if values.shape != theirs[name].shape:
+            sizes = f"{by(theirs[name].shape)}, not {by(values.shape)}"
+            raise UsageError(
+                f"--lora_from: {name!r:.120} of {adapter} is {sizes}.",
+                hint="Take the same rank: --lora_r",
+            )
+    factor = alpha / added.peft_config["default"].lora_alpha
+    scaled = {name: each * factor if ".lora_B" in name else each for name, each in theirs.items()}
+    set_peft_model_state_dict(added, scaled)
+
+
+def _weights_of(adapter: Path, model: PeftModel) -> tuple[dict[str, torch.Tensor], float]:
+    """Return the weights of an adapter by peft's names, and its alpha."""
+    if adapter.is_dir():
+        return load_peft_weights(str(adapter), device="cpu"), read_json(adapter / CONFIG)["lora_alpha"]
+    weights = lora_weights(adapter, sizes_from_config(model.get_base_model().config.to_dict()))
+    return weights, float(str(read_header(adapter).metadata["adapter.lora.alpha"]))
 
 
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:

@@ -25,6 +25,7 @@ from pydantic import PlainValidator
 from redraft.errors import UsageError, shown
 from redraft.formats.documents import json_of, recipe_of, shipped_recipes
 from redraft.options import OptionModel, option, options_of
+from redraft.train.processes import Say, ranks
 from redraft.train.settings import renamed
 from redraft.train.settings.options import SFT, VERBS, RunOptions, TrainOptions, TrainVerb
 
@@ -84,8 +85,25 @@ def settings_of(
     own = verb.options.read({name: value for name, value in merged.items() if name in names}, table="--")
     if own.price_per_hour is not None and not own.estimate:
         remarks.append("--price_per_hour has no effect without --estimate.")
-    theirs = {name: value for name, value in merged.items() if name not in names}
-    return RunSettings(own, {**verb.defaults, **theirs}, tuple(remarks))
+    theirs = {**verb.defaults, **{name: value for name, value in merged.items() if name not in names}}
+    if own.rows_a_step:
+        theirs["gradient_accumulation_steps"] = _batches_a_step(own.rows_a_step, theirs, remarks.append)
+    return RunSettings(own, theirs, tuple(remarks))
+
+
+def _batches_a_step(rows: int, theirs: Mapping[str, Any], say: Say) -> int:
+    """Return the batches in a step of so many rows, with the processes that run now."""
+    size = int(theirs["per_device_train_batch_size"])
+    batches, left = divmod(rows, size * ranks())
+    if left:
+        raise UsageError(
+            f"--rows_a_step {rows} is no multiple of the rows that all processes have in a batch: "
+            f"{ranks()} × {size} (--per_device_train_batch_size).",
+            hint=f"--rows_a_step {(batches + 1) * size * ranks()}",
+        )
+    if theirs.get("gradient_accumulation_steps", batches) != batches:
+        say(f"--gradient_accumulation_steps is {batches}, as --rows_a_step {rows} wants it.")
+    return batches
 
 
 def _at_home(name: str, value: Any) -> Any:

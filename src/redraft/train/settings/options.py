@@ -39,10 +39,14 @@ class RunOptions(OptionModel):
     lora_r: int = option("rank of the adapter", MODEL, default=16, ge=1)
     lora_alpha: float = option("scale of the adapter", MODEL, default=32.0, gt=0)
     lora_dropout: float = option("dropout before the adapter", MODEL, default=0.0, ge=0, lt=1)
+    lora_from: str | None = option("the adapter to go on from: a folder, or a GGUF file", MODEL)
     lora_target_modules: tuple[str, ...] = option(
         "layers that get an adapter", MODEL, default=("all-linear",)
     )
     pad_token: str | None = option("a token to add, as SelFee and Alpaca add [PAD]", MODEL)
+    rows_a_step: int | None = option(
+        "rows in a step over all processes; --gradient_accumulation_steps follows from it", STEPS, ge=1
+    )
     workers: int | None = option("processes that tokenise; by default one per core", DATA, ge=1)
     cache_dir: str | None = option("folder for prepared data", DATA)
     overwrite_output_dir: bool = option(

@@ -1,0 +1,83 @@
+"""Ray's own multi-node cluster on this machine, on 127.0.0.1 alone, whose processes can be killed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on 127.0.0.1 alone
+}
+
+
+class Machines:
+    """A head without a processor for work, and some machines with two each."""
+
+    def __init__(self, count: int) -> None:
+        os.environ.update(ENVIRONMENT)
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        from ray.cluster_utils import Cluster
+
+        self._cluster: Any = Cluster()
+        self._cluster.add_node(num_cpus=0, include_dashboard=False)
+        self._nodes: list[Any] = []
+        for _ in range(count):
+            self.add()
+        self.address: str = self._cluster.address
+
+    def add(self) -> None:
+        """Start a machine, in the environment as it is."""
+        self._nodes.append(self._cluster.add_node(num_cpus=2))
+
+    def remove(self, number: int) -> None:
+        """Kill all processes of a machine at once."""
+        self._cluster.remove_node(self._nodes.pop(number), allow_graceful=False)
+
+    def workers(self) -> list[int]:
+        """Return the ids of the processes that make shares."""
+        raylets = {node.all_processes["raylet"][0].process.pid for node in self._nodes}
+        return [pid for pid, parent, name in _processes() if parent in raylets and "ShareActor" in name]
+
+    def kill_worker(self, number: int) -> bool:
+        """Kill a process that makes shares, if there is one: that of a number, counted round."""
+        found = self.workers()
+        if found:
+            os.kill(found[number % len(found)], signal.SIGKILL)
+        return bool(found)
+
+    def kill_machine(self) -> None:
+        """Kill all processes of a machine at once, and start another."""
+        self.remove(0)
+        self.add()
+
+    def close(self) -> None:
+        """End all machines."""
+        self._cluster.shutdown()
+
+
+@contextmanager
+def machines(count: int) -> Iterator[Machines]:
+    """Yield running machines."""
+    running = Machines(count)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    """Yield each process of this machine: its id, its parent's, and its command line."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            yield int(folder.name), parent, (folder / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:  # it ended
+            continue

@@ -1,0 +1,182 @@
+"""Connect to Ray: to a cluster that runs, or to one that is started here and ends with the work.
+
+What is started here listens on 127.0.0.1, wants a token, has no dashboard and reports to nobody. A cluster
+that runs was started by its owner, and gets a token unless the environment says otherwise. This process has
+to be on a machine of it: Ray's client for others (`ray://`) sends pickles, and is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from redraft import __version__
+from redraft.errors import MissingExtra, RedraftError, UsageError
+
+HERE = "local"  # the address of a cluster that is started on this machine
+RUNNING = "auto"  # the address of one that runs on this machine
+SECONDS = 5.0  # that a head has to answer in
+PATIENCE = 300.0  # seconds that a machine has to start a process in
+
+_ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[\da-fA-F:]+\]):(?P<port>\d{1,5})")
+_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by default 15: beside other work they would starve
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what Ray will do soon, and warns of until then
+}
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # RFC 9113, 3.4
+_SETTINGS = b"\4"  # the type of the frame that a server of HTTP/2 sends first
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" has Ray listen on 127.0.0.1 alone, on any system
+
+
+class ClusterError(RedraftError):
+    """The cluster cannot be used as it is."""
+
+    exit_status = 3
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address for `--ray`: `HOST:PORT`, `local` or `auto`."""
+    return text in (HERE, RUNNING) or "://" in text or bool(_ADDRESS.fullmatch(text))
+
+
+@contextmanager
+def connected(address: str = HERE, *, cpus: int | None = None, dashboard: bool = False) -> Iterator[Any]:
+    """Connect to Ray, and give its module. At the end the connection is closed, and what was started ends.
+
+    Args:
+        address: `HOST:PORT` of a head, `auto` for the cluster of this machine, or `local` to start one.
+        cpus: How many processors the one that is started offers; None for those of the machine.
+        dashboard: Whether the one that is started has a dashboard, on 127.0.0.1.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        UsageError: The address is none.
+        ClusterError: There is no cluster, it does not let us in, or a machine of it has other versions.
+    """
+    ray = _module(address)
+    how: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
+    if address == HERE:
+        how |= {"num_cpus": cpus, "include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+    try:
+        ray.init(**how)
+    except Exception as error:  # noqa: BLE001  (Ray raises many kinds, its own and Python's)
+        raise _fault(address, error) from None
+    try:
+        check_machines(ray)
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _module(address: str) -> Any:
+    """Import Ray, once the environment says how it is to behave. It reads it then."""
+    if address.startswith("ray://"):
+        hint = "Run the command on a machine of the cluster, with --ray auto."
+        raise UsageError(f"{address} is for Ray's client, which sends pickles.", hint=hint)
+    if not is_address(address) or "://" in address:
+        hint = "Write --ray HOST:6379, --ray auto, or --ray alone for this machine."
+        raise UsageError(f"--ray: {address!r:.80} is no address.", hint=hint)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if address == HERE:
+        os.environ.setdefault(_LOOPBACK, "0")
+        if not _has_token():
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    elif found := _ADDRESS.fullmatch(address):
+        _knock(found["host"].strip("[]"), int(found["port"]), address)
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra("--ray", "cluster") from None
+    return ray
+
+
+def _has_token() -> bool:
+    given = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    return given or Path.home().joinpath(".ray", "auth_token").exists()
+
+
+def _knock(host: str, port: int, address: str) -> None:
+    """Raise if no gRPC server listens there: Ray would try for minutes."""
+    try:
+        with socket.create_connection((host, port), SECONDS) as there:
+            there.settimeout(SECONDS)
+            there.sendall(_HELLO)
+            if there.recv(9)[3:4] == _SETTINGS:
+                return
+            fault = "something else listens there"
+    except (OSError, OverflowError) as error:
+        fault = getattr(error, "strerror", None) or str(error)
+    hint = f"Start it: ray start --head --port {port}. Or leave the address out, for this machine alone."
+    raise ClusterError(f"there is no Ray at {address}: {fault}.", hint=hint)
+
+
+def _fault(address: str, error: Exception) -> ClusterError:
+    said = " ".join(str(error).split())
+    if found := re.search(r"started with: Ray: (\S+) Python: (\S+) .*with: Ray: (\S+) Python: (\S+)", said):
+        theirs, ours = f"Ray {found[1]} on Python {found[2]}", f"Ray {found[3]} on Python {found[4]}"
+        hint = "Install the same versions on all machines of the cluster."
+        return ClusterError(f"the cluster at {address} has {theirs}, and this machine {ours}.", hint=hint)
+    if address == HERE:
+        hint = "The machine may be overloaded. redraft makes shares without Ray too: --shard 0/8"
+        return ClusterError(f"Ray cannot be started on this machine: {said:.300}", hint=hint)
+    hint = (
+        "This machine has to be one of the cluster (ray start --address HOST:6379) and to know its token:"
+        " RAY_AUTH_TOKEN, or ~/.ray/auth_token. See docs/cluster.md."
+    )
+    return ClusterError(f"the Ray cluster at {address} cannot be joined: {said:.300}", hint=hint)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that have to be equal on all machines of a cluster."""
+    return {"redraft": __version__, "Python": platform.python_version()}
+
+
+def check_versions(theirs: Mapping[str, Any], machine: str) -> None:
+    """Raise `ClusterError` if a machine has other versions than this one."""
+    for name, ours in versions().items():
+        if (found := theirs.get(name)) != ours:
+            raise ClusterError(
+                f"the machine {machine} has {name} {found or 'not installed'}, and this one {name} {ours}.",
+                hint="Install the same version on all machines of the cluster.",
+            )
+
+
+def check_machines(ray: Any) -> None:
+    """Raise `ClusterError` if a machine of the cluster has no redraft, or another version of it."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    asked, replies = ray.remote(_versions_as_json), dict[str, Any]()
+    for node in ray.nodes():
+        if node["Alive"]:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            how = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+            replies[f"{node['NodeManagerAddress']} ({node['NodeID'][:6]})"] = asked.options(**how).remote()
+    for machine, reply in replies.items():
+        check_versions(_answer(ray, machine, reply), machine)
+
+
+def _versions_as_json() -> str:
+    return json.dumps(versions())
+
+
+def _answer(ray: Any, machine: str, reply: Any) -> dict[str, Any]:
+    try:
+        return dict(json.loads(ray.get(reply, timeout=PATIENCE)))
+    except ray.exceptions.GetTimeoutError:
+        hint = "It may be overloaded, or hold no more processes: ray status"
+        raise ClusterError(f"{machine} has not answered in {PATIENCE:.0f} s.", hint=hint) from None
+    except ray.exceptions.RayTaskError:  # the import failed there
+        return {}
+    except ray.exceptions.RayError:  # the machine was lost meanwhile
+        return dict(versions())

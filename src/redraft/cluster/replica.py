@@ -1,0 +1,132 @@
+"""What a replica of a model is on a node: an engine, asked from elsewhere.
+
+It gets what an engine is asked, and nothing of a client beside: no keys and no headers. Its pieces travel
+together, so that many streams do not cost a message a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any, Literal, NamedTuple, cast
+
+from redraft.engines.base import Delta, EngineInfo, Replies, Resumer, Sampling, Tokens
+from redraft.engines.load import load_engine
+from redraft.errors import RedraftError
+
+Way = Literal["stream", "chat"]
+
+BETWEEN = 0.02
+"""Seconds between two messages of one reply. The first goes at once, and a reader sees no gap of 20 ms."""
+
+
+class Fault(NamedTuple):
+    """An error of redraft on its way to another process: its class, and its attributes."""
+
+    kind: type[RedraftError]
+    said: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, error: RedraftError) -> Fault:
+        """Pack an error. The chain that it may carry stays behind."""
+        return cls(type(error), {**vars(error), "chain": None})
+
+    @property
+    def error(self) -> RedraftError:
+        """The error again."""
+        error = self.kind.__new__(self.kind, self.said["message"])
+        vars(error).update(self.said)
+        return error
+
+
+class Piece(NamedTuple):
+    """What a replica sends at once: its name, and what it wrote since the last piece or why it stopped."""
+
+    replica: str
+    deltas: tuple[Delta, ...] = ()
+    fault: Fault | None = None
+
+
+class Replica:
+    """An engine on a node. Ray Serve makes it, and starts another when it dies."""
+
+    async def __init__(self, reference: str, how: Mapping[str, Any], folder: str) -> None:  # type: ignore[misc]
+        """Open the engine of a model reference, whose paths begin in `folder` if it is here.
+
+        `how` has arguments of `load_engine`.
+        """
+        from ray import serve
+
+        with suppress(OSError):
+            os.chdir(folder)
+        self._name = serve.get_replica_context().replica_id.unique_id
+        self._engine = await load_engine(reference, **how)
+
+    async def about(self) -> tuple[EngineInfo, bool]:
+        """Return what the engine is, and whether it goes on with replies that others began."""
+        return self._engine.info, isinstance(self._engine, Resumer)
+
+    async def ask(self, method: str, *given: Any, **more: Any) -> Any:
+        """Return what a method of the engine returns, or the `Fault` of what it raises."""
+        try:
+            return await getattr(self._engine, method)(*given, **more)
+        except RedraftError as error:
+            return Fault.of(error)
+
+    async def reply(
+        self,
+        way: Way,
+        asked: Any,
+        sampling: Sampling,
+        stop: Sequence[str],
+        said: Tokens = (),
+        *,
+        chain: str = "",  # noqa: ARG002  (for the router)
+    ) -> AsyncGenerator[Piece, None]:
+        """Reply, or go on behind the tokens that were `said`."""
+        try:
+            if said:
+                deltas = cast("Resumer", self._engine).resume(asked, sampling, stop, said)
+            else:
+                deltas = getattr(self._engine, way)(asked, sampling, stop)
+            async with aclosing(together(deltas, BETWEEN)) as pieces:
+                async for piece in pieces:
+                    yield Piece(self._name, piece)
+        except RedraftError as error:
+            yield Piece(self._name, fault=Fault.of(error))
+
+    async def __del__(self) -> None:
+        """End the engine: its process would outlive a replica that is scaled away."""
+        if engine := getattr(self, "_engine", None):
+            await engine.aclose()
+
+
+async def together(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delta, ...], None]:
+    """Yield deltas as they come, all those together that come within some seconds after the last."""
+    found: list[Delta] = []
+    come = asyncio.Event()
+
+    async def read() -> None:
+        async with aclosing(deltas):
+            async for delta in deltas:
+                found.append(delta)
+                come.set()
+
+    reading = asyncio.ensure_future(read())
+    reading.add_done_callback(lambda _: come.set())
+    try:
+        while not (reading.done() and not found):
+            await come.wait()
+            come.clear()
+            if found:
+                piece = tuple(found)
+                found.clear()
+                yield piece
+                await asyncio.wait({reading}, timeout=seconds)
+        reading.result()
+    finally:
+        reading.cancel()
+        with suppress(asyncio.CancelledError, RedraftError):
+            await reading

@@ -1,0 +1,182 @@
+"""Many models on one scale, by Bradley and Terry's model; at equal style, where the answers are known.
+
+The chance that a model wins is logistic in the difference of two strengths. A tie is half a win for each.
+With style, as in arena-hard, differences in style stand beside the strengths: the difference of two lengths
+over their sum, and the same of headers, list items and bold texts a word. Unlike there, they are not centred:
+what is left is the strength at equal style, and not at the mean difference.
+
+Sources: Bradley and Terry, Biometrika 39 (1952), 324; arena-hard-auto, `show_result.py`; Li and others, Does
+Style Matter? (LMSYS, 28 August 2024). The penalty is ours: it keeps a model that always wins finite.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import special
+
+from redraft import stats
+from redraft.evaluation.reports.compare import Comparison, Game
+from redraft.stats import Estimate, Numbers
+
+DRAWS = 1_000  # most resamples: each fits the model anew
+_PENALTY = 1e-3  # half of its double is taken off the log-likelihood for each squared coefficient
+_STEPS = 40
+
+STYLE = ("length", "headers", "list items", "bold texts")
+_MARKS = (r"^#{1,6}\s", r"^\s*(?:[-*+]|\d+\.)\s", r"\*\*[^*\n]+\*\*|__[^_\n]+__")
+_COUNTED = [re.compile(mark, re.MULTILINE) for mark in _MARKS]
+_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A model's place: how likely it beats `Ranking.against`."""
+
+    model: str
+    win_rate: Estimate
+    at_equal_style: Estimate | None  # None without the answers
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Models by their strength, the strongest first."""
+
+    models: tuple[Ranked, ...]
+    against: str  # the opponent of all; empty for a model of mean strength
+    effects: tuple[tuple[str, Estimate], ...]  # of style: what a standard deviation adds to the log-odds
+    questions: int
+
+
+@dataclass(frozen=True)
+class Battles:
+    """All readable reviews, each as a battle of two models."""
+
+    names: tuple[str, ...]  # of models
+    games: tuple[Game, ...]
+    met: Numbers  # shape [games, models]: 1 for the model of the game, -1 for its opponent
+    questions: tuple[int, ...]  # of each game
+
+    @classmethod
+    def of(cls, comparisons: Sequence[Comparison]) -> Battles:
+        """Return the battles of comparisons."""
+        names = list(dict.fromkeys(name for each in comparisons for name in (each.model, each.opponent)))
+        found = [(each, item, game) for each in comparisons for item in each.items for game in item.games]
+        met, asked = np.zeros((len(found), len(names))), dict[str, int]()
+        for row, (each, item, _) in zip(met, found, strict=True):
+            row[names.index(each.model)], row[names.index(each.opponent)] = 1, -1
+            asked.setdefault(item.question_id, len(asked))
+        questions = tuple(asked[item.question_id] for _, item, _ in found)
+        return cls(tuple(names), tuple(game for _, _, game in found), met, questions)
+
+    @cached_property
+    def count(self) -> int:
+        """Number of questions."""
+        return len({*self.questions})
+
+    @property
+    def connected(self) -> bool:
+        """Whether battles lead from each model to each other one: else their scales have no relation."""
+        pairs = [{*np.flatnonzero(row).tolist()} for row in np.unique(self.met, axis=0)]
+        reached = {0}
+        while more := [pair for pair in pairs if pair & reached and pair - reached]:
+            reached |= set[int]().union(*more)
+        return len(reached) == len(self.names)
+
+    def fits(self, features: Numbers, draws: int, seed: int) -> Numbers:
+        """Return the coefficients of all battles, and of resamples of questions: [1 + draws, features]."""
+        rng, even = np.random.default_rng(seed), np.full(self.count, 1 / self.count)
+        times = rng.multinomial(self.count, even, size=draws)[:, list(self.questions)]
+        wins = np.array([(1 + game.sign) / 2 for game in self.games])
+        return np.stack([_fit(features, wins, weight) for weight in (np.ones(len(wins)), *times)])
+
+
+def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
+    """Return the ranking of the models; None if there are fewer than three, or some have never met.
+
+    Intervals are at 95 %, percentiles over questions: all reviews of a question are drawn together.
+    """
+    battles = Battles.of(comparisons)
+    if len(battles.names) < 3 or not battles.connected:
+        return None
+    opponents = {each.opponent for each in comparisons}
+    against = opponents.pop() if len(opponents) == 1 else ""
+    how = min(comparisons[0].draws, DRAWS), comparisons[0].seed
+    plain = _rates(battles, battles.fits(battles.met, *how), against)
+    style = _styles(battles.games)
+    if style is None:
+        found = [Ranked(*each, None) for each in zip(battles.names, plain, strict=True)]
+        return Ranking(_sorted(found), against, (), battles.count)
+    fits = battles.fits(np.hstack([battles.met, style]), *how)
+    columns = fits[:, len(battles.names) :].T
+    told = zip(STYLE, columns, style.any(axis=0), strict=True)
+    effects = tuple((name, _estimate(battles, each)) for name, each, varies in told if varies)
+    equal = _rates(battles, fits[:, : len(battles.names)], against)
+    found = [Ranked(*each) for each in zip(battles.names, plain, equal, strict=True)]
+    return Ranking(_sorted(found), against, effects, battles.count)
+
+
+def _sorted(found: Sequence[Ranked]) -> tuple[Ranked, ...]:
+    return tuple(sorted(found, key=lambda each: -(each.at_equal_style or each.win_rate).value))
+
+
+def _fit(features: Numbers, wins: Numbers, weight: Numbers) -> Numbers:
+    beta, ridge = np.zeros(features.shape[1]), _PENALTY * np.eye(features.shape[1])
+    for _ in range(_STEPS):
+        chance = special.expit(features @ beta)
+        slope = features.T @ (weight * (wins - chance)) - _PENALTY * beta
+        curve = (features * (weight * chance * (1 - chance))[:, None]).T @ features + ridge
+        step = np.linalg.solve(curve, slope)
+        step *= min(
+            1.0, 2.0 / max(float(np.abs(step).max()), 1e-12)
+        )  # where all wins are one's, steps would explode
+        beta = beta + step
+        if np.abs(step).max() < 1e-8:
+            break
+    return beta
+
+
+def _rates(battles: Battles, fits: Numbers, against: str) -> list[Estimate]:
+    base = fits[:, battles.names.index(against)] if against else fits.mean(axis=1)
+    return [_estimate(battles, special.expit(column - base)) for column in fits.T]
+
+
+def _estimate(battles: Battles, values: Numbers) -> Estimate:
+    """Return the value of all battles, which comes first, between percentiles of the resamples.
+
+    Resamples of few questions are too much alike, and give no interval. What is fixed has none either.
+    """
+    if battles.count < stats.FEW or not np.ptp(values):
+        return Estimate(float(values[0]), math.nan, math.nan)
+    return Estimate(float(values[0]), *map(float, np.percentile(values[1:], (2.5, 97.5))))
+
+
+def _styles(games: Sequence[Game]) -> Numbers | None:
+    """Return the differences in style of each battle, in standard deviations; None without the answers."""
+    rows = list(_gaps(games))
+    if len(rows) < len(games):
+        return None
+    found = np.array(rows)
+    spread = found.std(axis=0)
+    return np.asarray(found / np.where(spread > 0, spread, 1))
+
+
+def _gaps(games: Sequence[Game]) -> Iterator[list[float]]:
+    for game in games:
+        if game.placed.answers:
+            shown = [style_of(answer.text) for answer in game.placed.answers]
+            ours, theirs = shown[::-1] if game.second else shown
+            length = (ours[0] - theirs[0]) / max(ours[0] + theirs[0], 1)
+            dense = [[count / max(each[0], 1) for count in each[1:]] for each in (ours, theirs)]
+            yield [length, *((one - two) / (one + two + 1) for one, two in zip(*dense, strict=True))]
+
+
+def style_of(text: str) -> tuple[int, ...]:
+    """Return the words of a text, and its headers, list items and bold texts outside of code (`STYLE`)."""
+    prose = _CODE.sub("", text)
+    return len(text.split()), *(len(mark.findall(prose)) for mark in _COUNTED)

@@ -1,0 +1,131 @@
+"""All models on one scale: strengths that are known, who was hardly met, and what style does."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.evaluation.reports.describe import describe
+from redraft.evaluation.reports.ranking import Ranking, style_of
+from redraft.evaluation.reports.reviews import Report
+from redraft.evaluation.tables import as_text
+
+STRENGTH = {"strong": 1.0, "middle": 0.0, "weak": -1.0}
+
+
+def review(question: int, one: str, two: str, sign: int) -> dict[str, object]:
+    return {
+        "question_id": question,
+        "answer1_id": f"{one}-{question}",
+        "answer2_id": f"{two}-{question}",
+        "score": [5 + sign, 5],
+        "model_1": one,
+        "model_2": two,
+    }
+
+
+def report(tmp_path: Path, reviews: list[dict[str, object]], **more: object) -> Report:
+    file = tmp_path / "reviews.jsonl"
+    file.write_text("".join(f"{json.dumps(each)}\n" for each in reviews))
+    found = describe([file], draws=200, **more)  # type: ignore[arg-type]
+    assert isinstance(found, Report)
+    return found
+
+
+def ranking(found: Report) -> Ranking:
+    assert found.ranking
+    return found.ranking
+
+
+def drawn(*pairs: tuple[str, str], questions: int = 600) -> list[dict[str, object]]:
+    """Reviews in which strengths alone decide, by chance as Bradley and Terry say."""
+    dice = random.Random(1)
+    return [
+        review(question, one, two, 1 if dice.random() < chance(one, two) else -1)
+        for question in range(questions)
+        for one, two in pairs
+    ]
+
+
+def chance(one: str, two: str) -> float:
+    return 1 / (1 + math.exp(STRENGTH[two] - STRENGTH[one]))
+
+
+def test_strengths_are_found_through_others(tmp_path: Path) -> None:
+    found = ranking(report(tmp_path, drawn(("strong", "middle"), ("middle", "weak"))))
+    assert [each.model for each in found.models] == ["strong", "middle", "weak"]
+    assert found.against == "middle"
+    for each in found.models:
+        if each.model != "middle":
+            assert each.win_rate.low < chance(each.model, "middle") < each.win_rate.high
+            assert each.win_rate.high - each.win_rate.low < 0.1
+
+
+def test_without_a_common_opponent_a_model_of_mean_strength_is_the_measure(tmp_path: Path) -> None:
+    pairs = (("strong", "middle"), ("middle", "weak"), ("weak", "strong"))
+    found = ranking(report(tmp_path, drawn(*pairs)))
+    assert found.against == ""
+    assert abs(found.models[0].win_rate.value - 1 / (1 + math.exp(-1))) < 0.03
+
+
+def test_with_one_opponent_it_is_the_win_rate(tmp_path: Path) -> None:
+    found = report(tmp_path, drawn(("strong", "weak"), ("middle", "weak"), questions=60))
+    rates = {each.model: each.win_rate.value for each in ranking(found).models}
+    for comparison in found.comparisons:
+        assert rates[comparison.model] == pytest.approx(comparison.whole.win_rate.value, abs=1e-3)
+    assert "against weak" in "\n".join(as_text(found.sections()))
+    assert found.record()["ranking"]["models"][0]["model"] == "strong"
+
+
+def test_a_model_that_always_wins_is_finite_and_few_questions_give_no_interval(tmp_path: Path) -> None:
+    reviews = [review(n, one, "weak", 1) for n in range(9) for one in ("strong", "middle")]
+    rate = ranking(report(tmp_path, reviews)).models[0].win_rate
+    assert 0.98 < rate.value < 1
+    assert math.isnan(rate.low)
+
+
+def test_models_that_have_no_battles_in_common_are_on_no_scale(tmp_path: Path) -> None:
+    reviews = [review(n, *pair, 1) for n in range(9) for pair in (("a", "b"), ("c", "d"))]
+    assert report(tmp_path, reviews).ranking is None
+    assert report(tmp_path, drawn(("strong", "weak"), questions=9)).ranking is None
+
+
+def test_at_equal_style_a_lead_by_length_is_gone(tmp_path: Path) -> None:
+    dice, reviews = random.Random(2), []
+    texts: dict[str, dict[int, str]] = {"long": {}, "short": {}, "other": {}}
+    for question in range(400):
+        for name, most in (("long", 60), ("short", 30), ("other", 30)):
+            texts[name][question] = "word " * dice.randint(5, most)
+        for name in ("long", "short"):
+            ours, theirs = (len(texts[each][question].split()) for each in (name, "other"))
+            odds = 3 * (ours - theirs) / (ours + theirs)
+            reviews.append(
+                review(question, name, "other", 1 if dice.random() < 1 / (1 + math.exp(-odds)) else -1)
+            )
+    files = []
+    for name, answers in texts.items():
+        files.append(tmp_path / f"{name}.jsonl")
+        files[-1].write_text(
+            "".join(
+                f"{json.dumps({'answer_id': f'{name}-{n}', 'question_id': n, 'text': text})}\n"
+                for n, text in answers.items()
+            )
+        )
+    found = ranking(report(tmp_path, reviews, answers=files))
+    [long] = [each for each in found.models if each.model == "long"]
+    assert long.win_rate.low > 0.5
+    assert long.at_equal_style
+    assert long.at_equal_style.low < 0.5 < long.at_equal_style.high
+    assert [name for name, _ in found.effects] == ["length"]
+    assert found.effects[0][1].low > 0
+
+
+def test_what_is_counted_as_style() -> None:
+    text = "# One\n\n- a **b** c\n2. d\n\n```py\n# no header\n```\n**e** __f__"
+    assert style_of(text)[1:] == (1, 2, 3)
