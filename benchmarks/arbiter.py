@@ -2,14 +2,18 @@
 
     python benchmarks/arbiter.py tasks FOLDER   writes FOLDER/length.jsonl and others: one demand a prompt
     python benchmarks/arbiter.py ifeval FOLDER  splits ifeval_runs.tar.xz by kinds of demands, asking no model
+    python benchmarks/arbiter.py fresh FOLDER   lets both models of redraft answer seven exercises: hours
     redraft arbiter FOLDER; redraft arbiter verify FOLDER
 
-docs/arbiter.md publishes the figures of the second one.
+docs/arbiter.md publishes the figures of the second one. The third writes FOLDER/circumstances.json too.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import platform
+import subprocess
 import sys
 import tarfile
 from collections import defaultdict
@@ -17,6 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from redraft.chain import Chain, read_jsonl, write_jsonl
+from redraft.engines import default
+from redraft.files import sha256_of
 
 THINGS = (
     *("a river", "the moon", "a bakery", "a bicycle", "snow", "a library", "an old clock", "a garden"),
@@ -33,6 +39,12 @@ TASKS = {
     "ending": ("Write two sentences about {thing}. The last word has to be '{word}'.", "ends:{word}."),
     "without": ("Describe {thing} without the word 'the'.", "lacks:the"),
 }
+
+EXERCISES = ("count", "convert", "unique", "sort", "subtract", "add", "after")
+HOW = (
+    *("--ways", "one,revise,alone,vote,best", "--limit", "60", "--seeds", "2", "--samples", "4"),
+    *("--max-tokens", "192", "--engine", "openvino", "-j", "32"),
+)
 
 
 def records(prompt: str, check: str) -> list[dict[str, object]]:
@@ -81,6 +93,17 @@ def split_runs(folder: Path) -> None:
     (folder / "arbiter.json").write_text(json.dumps(plan, indent=1))
 
 
+def fresh(folder: Path) -> None:
+    """Answers exercises with the default model, with and without its adapters. The same command goes on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    adapters = {file.name: sha256_of(file) for file in sorted(Path(default.__path__[0]).glob("*.gguf"))}
+    about = {"adapters": adapters, "load": os.getloadavg(), "processor": platform.processor()}
+    (folder / "circumstances.json").write_text(json.dumps(about, indent=1))
+    for task in EXERCISES:
+        command = ["arbiter", folder, "--models", "default,default-base", "--tasks", task, *HOW]
+        subprocess.run([sys.executable, "-m", "redraft", *map(str, command)], check=True)
+
+
 def kind(chain: Chain) -> str:
     """Returns the kind of the first demand of a prompt."""
     return str(chain.meta["source"]["instruction_id_list"][0]).partition(":")[0]
@@ -92,4 +115,4 @@ def record(chain: Chain) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    {"tasks": write_tasks, "ifeval": split_runs}[sys.argv[1]](Path(sys.argv[2]))
+    {"tasks": write_tasks, "ifeval": split_runs, "fresh": fresh}[sys.argv[1]](Path(sys.argv[2]))

@@ -34,6 +34,7 @@ from report import main
 PARALLEL = 8
 DELAY = 0.1  # seconds of a scripted reply
 KILL_DELAY = 0.05
+RAY_DELAY = 0.5  # so long that new processes come before the others have done all
 
 SPEED_HOW = """\
 The scripted engine replies after {delay:.0f} ms, each share makes {parallel} answers at once and \
@@ -47,10 +48,10 @@ kill all are killed, merged, divided into 5 shares that run to their end, and me
 is paid again if its reply was in the journal of a share at a kill and was asked for again."""
 
 RAY_HOW = """\
-{prompts:,} chains of up to three calls, `redraft answer --ray` on Ray's own cluster of three machines \
-with two processors each, all on this one. After a random number of replies a process that makes shares \
-is killed, {workers} times, and now and then a whole machine, {nodes} times. The command goes on by itself. \
-A call is paid again if its reply was in a journal at a kill and was asked for again."""
+{prompts:,} chains of up to three calls of 500 ms, `redraft answer --ray` on Ray's own cluster of three \
+machines with two processors each, all on this one. After a random number of replies a process that \
+makes shares is killed, {workers} times, and now and then a whole machine, {nodes} times. The command \
+goes on by itself. A call is paid again if its reply was in a journal at a kill and was asked for again."""
 
 TOWARD_HOW = """\
 A calculation, not a run. One share was measured, in processor time: it starts in {start:.2f} s, reads \
@@ -137,10 +138,10 @@ def kills(prompts: int, times: int) -> Row:
 
 def ray(prompts: int, workers: int, nodes: int) -> Row:
     """Kill processes and machines of a Ray cluster under one command, and count."""
-    with working(prompts) as job, Teacher(delay=KILL_DELAY) as teacher, machines(3) as cluster:
-        more = ("--parallel", str(PARALLEL), "--max-revisions", "1", "--ray", cluster.address)
+    with working(prompts) as job, Teacher(delay=RAY_DELAY) as teacher, machines(3) as cluster:
+        more = ("--parallel", "4", "--max-revisions", "1", "--ray", cluster.address)
         driver = job.start(teacher, *more)
-        most = 2 * prompts // (workers + nodes + 1)
+        most = prompts // (workers + nodes + 1)
         kinds = [*["worker"] * workers, *["machine"] * nodes]
         journaled = _killed_on_ray(job, teacher, cluster, driver, kinds, most)
         done([driver])
@@ -323,7 +324,7 @@ def _parts(lines: int, parts: int) -> Iterator[Path]:
 ROWS = {
     "speed": (speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
     "kills": (kills, (2_000, 50), (120, 3)),
-    "ray": (ray, (300, 10, 2), (120, 2, 1)),
+    "ray": (ray, (600, 10, 2), (120, 2, 1)),
     "toward": (toward, (20_000, 10_000_000, 5.0, 32), (2_000, 10_000_000, 5.0, 32)),
     "merge": (merge, (1_000_000, 64), (5_000, 8)),
 }

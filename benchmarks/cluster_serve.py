@@ -249,6 +249,7 @@ async def _pairs(count: int) -> list[tuple[float, float]]:
 
 def prefix(chains: int) -> Row:
     """Compare routing by prefix with random routing."""
+    os.environ.update(RAY)  # Ray reads it when it is imported
     import ray
 
     from redraft.cluster.connect import connected

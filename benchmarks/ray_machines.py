@@ -34,8 +34,15 @@ class Machines:
         self.address: str = self._cluster.address
 
     def add(self) -> None:
-        """Start a machine, in the environment as it is."""
-        self._nodes.append(self._cluster.add_node(num_cpus=2))
+        """Start a machine, in the environment as it is. Ray gives it 30 s, too few if others are busy."""
+        for left in reversed(range(3)):
+            try:
+                self._nodes.append(self._cluster.add_node(num_cpus=2))
+            except Exception:
+                if not left:
+                    raise
+            else:
+                return
 
     def remove(self, number: int) -> None:
         """Kill all processes of a machine at once."""

@@ -119,17 +119,23 @@ def draw_data() -> None:
 
 
 def draw_train() -> None:
-    """Show the page of `redraft train watch` after some steps on published chains."""
-    chains = min((SHARED / "data" / "selfee" / "chains").glob("*.jsonl"))
-    steps = "--max_steps 12 --logging_steps 1 --per_device_train_batch_size 1 --model_max_length 256"
+    """Train as docs/tutorials/training.md does, and show the page of `redraft train watch`."""
+    tutorial = (DOCS / "tutorials" / "training.md").read_text("utf-8")
+    code = re.search(r"`data\.py`:\n\n```python\n(.*?)```", tutorial, re.S)
+    typed = re.search(r"^redraft (train sft .*\\\n.*)$", tutorial, re.M)
+    assert code
+    assert typed
     with TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "chains.jsonl").write_text(
-            "".join(chains.open(encoding="utf-8").readlines()[:200]), "utf-8"
-        )
-        run("train", "sft", "--data_path", "chains.jsonl", "--output_dir", "run", *steps.split(), cwd=folder)
-        run("train", "watch", "run", cwd=folder)
-        show(folder / "run.watch.html", "train.png")
+        subprocess.run([sys.executable, "-c", code[1]], check=True, cwd=folder)
+        run(*typed[1].replace("\\\n", " ").split(), cwd=folder)
+        draw_watch(folder)
+
+
+def draw_watch(folder: Path) -> None:
+    """Show the page of a run in the folder `topics`."""
+    run("train", "watch", "topics", cwd=folder)
+    show(folder / "topics.watch.html", "train.png")
 
 
 def draw_vote() -> None:

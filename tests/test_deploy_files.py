@@ -316,8 +316,8 @@ def test_ray_and_the_application_read_the_serve_config() -> None:
     keys = {volume["mountPath"] for volume in next(found(service, "volumeMounts"))}
     assert application["args"]["api_key_file"].rpartition("/")[0] in keys
     schema = pytest.importorskip("ray.serve.schema", reason="the extra 'cluster' is not installed")
-    schema.ServeDeploySchema.model_validate(config)
+    schema.ServeDeploySchema(**config)
     module, _, name = application["import_path"].partition(":")
     code = pytest.importorskip(module, reason="redraft.cluster is not here")
     assert callable(getattr(code, name))
-    code.Arguments.read(application["args"])
+    code.Replicas.read(code.Arguments.read(application["args"]).replicas)

@@ -513,14 +513,13 @@ def _(server: Replies) -> None:
 
 
 @tries("deltas of weights, GGUF files")
-def _(server: Replies) -> None:
+def _(server: Replies) -> str:
     with TemporaryDirectory() as folder:
         base = small(folder)
-        typed(folder, "weights", "gguf", base, "-o", "small.gguf")
         typed(folder, "weights", "diff", base, base, "-o", "delta")
         typed(folder, "weights", "apply", base, "delta", "-o", "again")
-        assert Path(folder, "small.gguf").is_file()
         assert list(Path(folder, "again").glob("*.safetensors"))
+    return "deltas; GGUF files by the page docs/weights.md, which runs as a test"
 
 
 @tries("a whole system by one recipe, resumed")

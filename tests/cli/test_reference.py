@@ -17,7 +17,18 @@ from redraft.verify.text import Language
 ROOT = Path(__file__).resolve().parents[2]
 DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "push", "stats"]
 WEIGHTS_VERBS = [
-    *("diff", "apply", "convert", "gguf", "from-gguf", "merge-lora", "lora-gguf", "lora-rank", "verify", "info")
+    *(
+        "diff",
+        "apply",
+        "convert",
+        "gguf",
+        "from-gguf",
+        "merge-lora",
+        "lora-gguf",
+        "lora-rank",
+        "verify",
+        "info",
+    )
 ]
 MODEL_VERBS = ("get", "list", "path", "remove")
 

@@ -101,6 +101,14 @@ def have(count: int) -> bool:
     return sum(part.read_bytes().count(b"\n") for part in parts(2)) >= count
 
 
+def test_the_same_shares_go_on_after_merging_when_there_are_more_records() -> None:
+    merge(*shares(1))
+    with Path("prompts.txt").open("a") as file:  # as many as there were: the share is not done
+        file.writelines(f"Describe another {n}.\n" for n in range(20))
+    assert merge(*shares(1)).stdout.startswith("merged     40 records")
+    assert ids() == [f"prompts/{n}" for n in range(40)]
+
+
 @pytest.mark.parametrize(("kills", "prompts"), [(2, 80), pytest.param(20, 1000, marks=pytest.mark.slow)])
 def test_kills_then_other_shares(kills: int, prompts: int) -> None:
     Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(prompts)))

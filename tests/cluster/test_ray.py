@@ -129,12 +129,12 @@ def test_the_other_verbs(machines: Any, verb: str) -> None:
     )
     run("answer", "prompts.txt", "-o", "a.jsonl", "-m", "script:script.jsonl", "--max-revisions", 0)
     judged, taught = script("Good.\n[[7]]", name="judge"), script("A gull.", name="teacher")
-    words: list[Any] = {
+    verbs: dict[str, list[Any]] = {
         "judge": ["judge", "a.jsonl", "-m", judged],
         "eval": ["eval", "checks", "tasks.jsonl", "-m", "script:script.jsonl", "--max-revisions", 0],
         "chains": ["generate", "chains", "prompts.txt", "-m", taught, "--max-revisions", 0],
-    }[verb]
-    done = run(*words, "-o", OUT, "--ray", machines.address, "--actors", 1)
+    }
+    done = run(*verbs[verb], "-o", OUT, "--ray", machines.address, "--actors", 1)
     assert done.returncode == 0, done.stderr
     assert "merged     3 records in out.jsonl" in done.stdout
     assert len(lines(OUT)) == 3

@@ -18,7 +18,7 @@ SLACK = 2  # streams that do not count: of 1 and 2 streams the second is no crow
 HOMES = 10_000  # chains whose replica is remembered
 
 
-class PrefixRouter(RequestRouter):
+class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read Ray
     """Keeps a chain on one replica."""
 
     def initialize_state(self) -> None:

@@ -260,7 +260,10 @@ class Job(Generic[T]):
         if self.store:
             self.store.pull()
         if self.whole and self.whole.exists():
-            self._made.update(done_in(self.whole, self.provenance, key=self.key, marked=self.many_lines))
+            how: Any = {"key": self.key, "marked": self.many_lines}
+            # What is in the own output too, as once it was merged, is counted there.
+            own = IdSet(done_in(self.out, self.provenance, **how) if self.out.exists() else ())
+            self._made.update(i for i in done_in(self.whole, self.provenance, **how) if i not in own)
 
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""

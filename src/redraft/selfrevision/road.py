@@ -196,9 +196,7 @@ class Road:
         config = {"model": model_of(self.model), "seed": self.seed, **asdict(self.scale)}
         if self.start:
             config["from"] = self.start.record
-        made = Provenance(
-            "train self", {**config, "tasks": list(self.all)}, self.everyday
-        )
+        made = Provenance("train self", {**config, "tasks": list(self.all)}, self.everyday)
         begun = record.path.exists()
         if begun:
             record.check(made)

@@ -11,6 +11,7 @@ import pytest
 
 import redraft
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
+from redraft.evaluation.diagnosis.runs import StrategyRun
 from redraft.evaluation.diagnosis.strategies import (
     Strategy,
     all_strategies,
@@ -19,6 +20,9 @@ from redraft.evaluation.diagnosis.strategies import (
     strangers,
     voted,
 )
+from redraft.options import Flags
+from redraft.revision.settings import Settings
+from redraft.runs.plan import RunPlan
 from redraft.verify.base import Check, demand_of, run_checks, schema_of, weight_of
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber
 from redraft.verify.parse import parse_check
@@ -149,3 +153,21 @@ def test_each_chain_gets_the_feedback_of_another() -> None:
     ]
     assert strangers(chains) == {"a": "No snow.", "c": "Too long.", "e": "No rain."}
     assert strangers(chains[:2]) == {}
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "checked"),
+    [
+        ("default", "plain", False),
+        ("default-base", "plain", True),
+        ("http://a/v1#m,http://b/v1#m", "plain", True),
+        ("default", "revise", True),
+        ("default-base", "alone", False),
+    ],
+)
+def test_one_answer_begins_as_revising_alone_does(model: str, kind: str, checked: bool) -> None:
+    settings = Settings.read(Flags, {"model": model})
+    plan, strategy = RunPlan(Path("out")), Strategy(kind, 1)
+    run = StrategyRun(settings, Path("in"), plan, task="checks", strategy=strategy)
+    record = Chain(id="1", prompt=Prompt(instruction="?"), meta={"source": {"checks": ["words<=1"]}})
+    assert bool(run.options_of(record)["checks"]) is checked
