@@ -5,8 +5,8 @@
 Three steps, each of which reads a whole file of JSON and writes one: `clean_html` (`<div>` and `<span>` taken
 out by expressions, the rest by markdownify on BeautifulSoup, repairs of what that leaves of code), the
 language, and `split`. What it can be lent without changing it, it gets: processes in every step, and
-redraft's own language model. Writes down the processor time of its steps, without its imports and the loading
-of its tokenizer.
+redraft's own language model. Writes down the processor time of its steps, without its imports and the
+loading of its tokenizer.
 """
 
 from __future__ import annotations

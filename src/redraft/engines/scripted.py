@@ -185,8 +185,8 @@ def _reply_of(reply: str | ScriptedReply) -> ScriptedReply:
 
 def _length(asked: Call) -> int:
     """Return the characters of a prompt, or of the texts of messages."""
-    messages = [each for each in asked if isinstance(each, dict)] if isinstance(asked, tuple) else []
-    return sum(len(content_of(cast("Message", message))) for message in messages) if messages else len(asked)
+    texts = [content_of(each) for each in asked if isinstance(each, dict)] if isinstance(asked, tuple) else []
+    return len("".join(texts)) if texts else len(asked)
 
 
 def read_script(path: Path) -> ScriptedEngine:

@@ -277,6 +277,7 @@ class Road:
         if start and not steps:
             replace_file(made, start.read_bytes())
             return
+        further: dict[str, Any] = {"lora_from": str(start), **FURTHER} if start else {}
         trained = train_sft(
             "self",
             model_name_or_path=self.model,
@@ -286,7 +287,7 @@ class Road:
             gguf=str(made),
             max_steps=steps,
             seed=self.seed,
-            **({"lora_from": str(start), **FURTHER} if start else {}),
+            **further,
         )
         if trained.stopped_by:
             raise EndedBySignal(trained.stopped_by)

@@ -71,9 +71,9 @@ class StrategyRun(ScoredRun):
         revising alone does.
         """
         model = self.settings.references().get("model")
-        one = model is not None and len(references_of(model)) == 1
-        by_role = one and self.strategy.kind == "plain" and bool(parse_reference(model).roles)
-        return self.strategy.kind == "alone" or by_role
+        if self.strategy.kind != "plain" or model is None or len(references_of(model)) > 1:
+            return self.strategy.kind == "alone"
+        return bool(parse_reference(model).roles)
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the checks that guide the chain of a record, as the strategy tells them."""

@@ -114,7 +114,7 @@ def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
         return Ranking(_sorted(found), against, (), battles.count)
     fits = battles.fits(np.hstack([battles.met, style]), *how)
     columns = fits[:, len(battles.names) :].T
-    told = zip(STYLE, columns, style.any(axis=0), strict=True)
+    told = zip(STYLE, columns, np.atleast_1d(style.any(axis=0)), strict=True)
     effects = tuple((name, _estimate(battles, each)) for name, each, varies in told if varies)
     equal = _rates(battles, fits[:, : len(battles.names)], against)
     found = [Ranked(*each) for each in zip(battles.names, plain, equal, strict=True)]

@@ -417,7 +417,8 @@ def _go_on_from(added: PeftModel, adapter: Path) -> None:
                 f"--lora_from: {name!r:.120} of {adapter} is {sizes}.",
                 hint="Take the same rank: --lora_r",
             )
-    factor = alpha / added.peft_config["default"].lora_alpha
+    config: Any = added.peft_config["default"]
+    factor = alpha / config.lora_alpha
     scaled = {name: each * factor if ".lora_B" in name else each for name, each in theirs.items()}
     set_peft_model_state_dict(added, scaled)
 
@@ -426,7 +427,8 @@ def _weights_of(adapter: Path, model: PeftModel) -> tuple[dict[str, torch.Tensor
     """Return the weights of an adapter by peft's names, and its alpha."""
     if adapter.is_dir():
         return load_peft_weights(str(adapter), device="cpu"), read_json(adapter / CONFIG)["lora_alpha"]
-    weights = lora_weights(adapter, sizes_from_config(model.get_base_model().config.to_dict()))
+    base: Any = model.get_base_model()
+    weights = lora_weights(adapter, sizes_from_config(base.config.to_dict()))
     return weights, float(str(read_header(adapter).metadata["adapter.lora.alpha"]))
 
 

@@ -51,7 +51,7 @@ def lower_rank(adapter: Path, dst: Path, rank: int, run: Run = BY_DEFAULT) -> fl
         for name, value in header.metadata.items()
         if name not in _OWN
     }
-    keys["adapter.lora.alpha"] = float(header.metadata["adapter.lora.alpha"]) * rank / old[1]
+    keys["adapter.lora.alpha"] = float(str(header.metadata["adapter.lora.alpha"])) * rank / old[1]
     family = family_in_gguf(header.text("general.architecture"))
     shapes = [(name, tuple(values.shape), Kind.F16) for name, values in halves]
     head = header_bytes(family.gguf, keys, shapes)
