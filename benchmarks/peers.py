@@ -215,8 +215,8 @@ installs today, against a server on the same machine that gives canned replies. 
 something can be done, not how well.
 
 - **yes**: a few lines with the package's own functions did it. **partly**: as its note says.
-- **no**: it was tried and did not work; or, more often, a search of the package's code found nothing to try. We may
-  have missed something: tell us.
+- **no**: it was tried and did not work; or, more often, a search of the package's code found nothing to try.
+  We may have missed something: tell us.
 - **?**: it is there, or its code has words for it, and we did not try it. It may be a yes.
 
 What is typed for the same task in some of them: [Coming from](coming_from.md).

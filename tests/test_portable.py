@@ -63,7 +63,8 @@ except ImportError:
     pass
 else:
     raise SystemExit("fcntl is there")
-left = "bridges train weights self engines.hf engines.openvino.child verify.inside windows __main__".split()
+left = "bridges cluster train weights self engines.hf engines.openvino.child verify.inside windows".split()
+left.append("__main__")
 for module in pkgutil.walk_packages(redraft.__path__, "redraft."):
     if not module.name.startswith(tuple(f"redraft.{name}" for name in left)):
         importlib.import_module(module.name)

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from redraft.errors import UsageError
 from tests.cluster.heads import ENVIRONMENT, Serving, head, serving, text_of, until
 
 pytest.importorskip("ray.serve")
@@ -99,9 +100,10 @@ def test_a_model_that_is_not_on_the_node(address: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("replicas", ["0", "4-2", "many"])
 def test_a_number_of_replicas_that_is_none(replicas: str) -> None:
-    found = redraft("serve", "--replicas", replicas, "-m", "script:x")
-    assert found.returncode == 2
-    assert found.stderr == f"redraft: --replicas is {replicas!r}.\n  A number or a range: --replicas 0-4\n"
+    from redraft.cluster.serving import Replicas
+
+    with pytest.raises(UsageError, match=f"--replicas is '{replicas}'"):
+        Replicas.read(replicas)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ class Probable(ScriptedEngine):
         return replace(super().info, logprobs=True)
 
     async def _reply(self, *asked: Any) -> AsyncGenerator[Delta, None]:  # type: ignore[override]
-        sampling: Sampling = asked[2]
+        sampling: Sampling = asked[1]
         self.asked.append(sampling)
         async for delta in super()._reply(*asked):
             logprobs = (-0.5,) * len(delta.text) if sampling.logprobs else ()

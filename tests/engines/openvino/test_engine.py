@@ -20,6 +20,7 @@ from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.load import load_engine
 from redraft.engines.openvino.engine import OpenVinoEngine
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
+from redraft.machine import instructions
 from tests.engines.talking import GREEDY, collect, continued, run, said, tokens_of
 
 pytest.importorskip("openvino_genai")
@@ -81,8 +82,10 @@ async def test_a_seed_gives_the_same_text_alone_and_among_others(engine: OpenVin
         *(collect(engine.chat(TALE, replace(DRAWN, seed=seed))) for seed in (7, 8, 9, 7, None, None))
     )
     texts = [said(each) for each in others]
-    assert [text == alone for text in texts] == [True, False, False, True, False, False]
+    assert texts[0] == texts[3]
     assert len(set(texts)) == 5
+    if engine.info.steady:
+        assert [text == alone for text in texts] == [True, False, False, True, False, False]
 
 
 @pytest.mark.slow
@@ -92,7 +95,7 @@ def test_a_seed_is_steady_with_one_thread_alone(engine: OpenVinoEngine, default_
         await other.aclose()
         return other.info.steady
 
-    assert engine.info.steady
+    assert engine.info.steady == bool((instructions() or {}).get("AVX-512"))
     assert not run(of_threads(2))
 
 

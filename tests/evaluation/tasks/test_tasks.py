@@ -171,7 +171,7 @@ def test_unknown_tasks_and_programs_without_leave() -> None:
         task_of("humaneval")
     assert "--run-code" in (caught.value.hint or "")
     assert task_of("gsm8k") == task_named("gsm8k")
-    assert {*plugins("redraft.tasks")} == {*ANSWERS, "exercises"}  # these are in tests/arbiter
+    assert {*plugins("redraft.tasks")} == {*ANSWERS, "exercises", "math-verify"}  # tests/arbiter, test_shots
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from redraft.engines.schemas import with_plain_patterns, within
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
 from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.machine import all_cores, free_memory
+from redraft.machine import all_cores, free_memory, instructions
 from redraft.weights.gguf.reader import GGUFHeader, read_header
 
 _log = logging.getLogger(__name__)
@@ -125,8 +125,9 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
         info = _info(model, headers, context)
-        # Attention of fewer streams than threads is summed in another order (executor_pa.cpp).
-        steady = (threads or all_cores()) == 1
+        # Attention of fewer streams than threads is summed in another order (executor_pa.cpp). Without
+        # AVX-512, one thread too gives one stream other logits than several, as tried.
+        steady = (threads or all_cores()) == 1 and bool((instructions() or {}).get("AVX-512"))
         info = replace(info, format=read_header(prepared.file).format, steady=steady)
         kept = KeptProcess(child, machine)
         return cls(info, context, kept, tokenizer, fast.ends(), guessing=guessing, trained=trained)
