@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported, as some modules do here
 
 
 @pytest.fixture(autouse=True)

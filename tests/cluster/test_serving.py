@@ -56,7 +56,7 @@ def test_a_stream_goes_on_when_all_replicas_die(served: Serving) -> None:
     assert shown == TEXT
     usage = last["usage"]
     assert usage["completion_tokens"] == len(TEXT)
-    assert usage["prompt_tokens"] > 2 * len("Hi.") + 40  # it was read again, with the words so far
+    assert usage["prompt_tokens"] >= 2 * len("Hi.") + 40  # it was read again, with the words so far
     figures = httpx.get(f"{served.root}/metrics").text
     assert 'redraft_engine_restarts_total{engine="words"} 1.0' in figures
     assert 'redraft_replica_tokens_total{engine="words",replica="' in figures
@@ -107,7 +107,7 @@ def test_a_number_of_replicas_that_is_none(replicas: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_was_killed_is_taken_over(address: str, words: Path) -> None:
+def test_a_server_that_was_killed_leaves_its_name_to_the_next(address: str, words: Path) -> None:
     with serving(address, "again", "-m", f"script:{words}") as first:
         before = first.replicas()
         first.process.kill()
@@ -118,7 +118,7 @@ def test_a_server_that_was_killed_is_taken_over(address: str, words: Path) -> No
 
         until(free)
         with serving(address, "again", "-m", f"script:{words}") as second:
-            assert second.replicas() == before
+            until(lambda: len(second.replicas()) == 1 and second.replicas() != before)
             assert "".join(map(text_of, second.chat("words"))) == TEXT
 
 

@@ -2,7 +2,7 @@
 
 The ingress is this process, with its loop, keys, gate and page: a request takes one way to a replica and no
 proxy of Ray's. The application ends with the process. One that was killed leaves it, and the next
-`redraft serve --ray` of the same name takes it over without a break.
+`redraft serve --ray` of the same name puts its own replicas in the place of those.
 """
 
 from __future__ import annotations
@@ -154,7 +154,9 @@ class Applications:
         try:
             return serve.run(deployment(reference, how, self.replicas), name=name, route_prefix=None)
         except RuntimeError as error:
-            raise _fault(reference, error) from None
+            app = serve.status().applications.get(name)
+            said = [each.message for each in app.deployments.values()] if app else []
+            raise _fault(reference, "\n\n".join([*said, str(error)])) from None
 
     async def aclose(self) -> None:
         """End the applications."""
@@ -172,7 +174,7 @@ def is_remote(reference: str) -> bool:
     return any(parse_reference(part).kind == "remote" for part in references_of(reference))
 
 
-def _fault(reference: str, error: Exception) -> ClusterError:
-    found = _FAULT.findall(str(error))
-    why = found[-1].strip() if found else " ".join(str(error).split())[-300:]
+def _fault(reference: str, said: str) -> ClusterError:
+    found = _FAULT.findall(said)
+    why = found[-1].strip() if found else " ".join(said.split())[-300:]
     return ClusterError(f"{reference} does not start on a node: {why}")
