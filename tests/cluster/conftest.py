@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported, as some modules do here
+from tests.cluster.heads import ENVIRONMENT
+
+os.environ.update(ENVIRONMENT)  # Ray reads it when it is imported, as some modules do here
 
 
 @pytest.fixture(autouse=True)
