@@ -1,6 +1,6 @@
 """All shares of a job, made by processes of Ray, then merged: `redraft answer … --ray`.
 
-Ray says where processes run, and that one is lost. What is done is said by the files of the shares, as with
+Ray says where processes run, and that one is lost. The files of the shares say what is done, as with
 `--shard`: a share whose process is lost begins again, and goes on from its output and its journal. That is
 why Ray Data is not used: its checkpoints hold at least once, and would be a second ledger beside ours.
 """
