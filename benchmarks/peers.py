@@ -219,8 +219,8 @@ something can be done, not how well.
   We may have missed something: tell us.
 - **?**: it is there, or its code has words for it, and we did not try it. It may be a yes.
 
-The tries of redraft were mended until they passed, those of others less often. After the runs, some cells were set
-by hand: seven to ?, and a few of optillm, whose environment the script cannot make.
+The tries of redraft were mended until they passed, those of others less often. After the runs, some cells
+were set by hand: seven to ?, and a few of optillm, whose environment the script cannot make.
 
 What is typed for the same task in some of them: [Coming from](coming_from.md).
 """
