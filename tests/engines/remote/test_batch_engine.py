@@ -73,8 +73,8 @@ def test_schemas_stop_texts_and_tools_travel_and_come_back() -> None:
         assert found == ask(server, *samplings, stop=("END",), live=True)
         assert (server.waves, len(server.live)) == ([3], 3)
         bodies = [line["body"] for line in next(iter(server.batches.values())).lines]
-        for body, live in zip(bodies, server.live, strict=True):
-            assert body == {name: live[name] for name in live if not name.startswith("stream")}
+        live = [{name: body[name] for name in body if not name.startswith("stream")} for body in server.live]
+        assert sorted(bodies, key=json.dumps) == sorted(live, key=json.dumps)
     assert found[0][-1].finish == "stop"
     assert [call["function"] for call in found[1][-1].tool_calls] == [CALL["function"]]
     assert (found[2][-1].finish, found[2][-1].completion_tokens) == ("max_tokens", 7)
