@@ -75,11 +75,13 @@ def test_the_wheel_holds_what_it_should(wheel: Path) -> None:
     assert not [name for name in names if not name.startswith(("redraft/", "redraft-"))]
 
 
+@pytest.mark.slow
 def test_no_extra_came_along(bin_folder: Path, tmp_path: Path) -> None:
     for extra in ("xllamacpp", "torch", "rapidfuzz", "pytest"):
         assert typed(bin_folder / "python", "-c", f"import {extra}", cwd=tmp_path).returncode == 1, extra
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["doctor"], ["ask", "--help"]], ids=" ".join)
 def test_the_command_line_works(words: list[str], bin_folder: Path, tmp_path: Path) -> None:
     done = typed(bin_folder / "redraft", *words, cwd=tmp_path)
@@ -88,6 +90,7 @@ def test_the_command_line_works(words: list[str], bin_folder: Path, tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_answer_is_revised_from_the_command_line(bin_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "replies.jsonl").write_text('"The sun is a very bright star."\n"A bright star."\n')
     words = ["ask", "What is the sun?", "--model", "script:replies.jsonl", "--check", "words<=3", "--json"]
@@ -98,11 +101,13 @@ def test_an_answer_is_revised_from_the_command_line(bin_folder: Path, tmp_path: 
     assert (chain["stop"], chain["best"]) == ("passed", 1)
 
 
+@pytest.mark.slow
 def test_an_answer_is_revised_from_python(bin_folder: Path, tmp_path: Path) -> None:
     done = typed(bin_folder / "python", "-W", "error", "-c", END_TO_END, cwd=tmp_path)
     assert done.stdout == "A bright star. passed 1\n", done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_that_needs_an_extra_says_which(bin_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
     done = typed(bin_folder / "redraft", "ask", "hi", "--model", "tiny.gguf", cwd=tmp_path)

@@ -10,6 +10,8 @@ from tests.train import sharded
 from tests.train.tiny import curve, prepared
 from tests.train.together import run_together
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

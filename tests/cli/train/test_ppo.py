@@ -258,6 +258,7 @@ def hangs(answer):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reward",
     ["python:judge_that_hangs.hangs", pytest.param("http://127.0.0.1:9/judge", marks=pytest.mark.slow)],

@@ -82,8 +82,7 @@ async def test_a_seed_gives_the_same_text_alone_and_among_others(engine: OpenVin
         *(collect(engine.chat(TALE, replace(DRAWN, seed=seed))) for seed in (7, 8, 9, 7, None, None))
     )
     texts = [said(each) for each in others]
-    assert texts[0] == texts[3]
-    assert len(set(texts)) == 5
+    assert len({texts[0], *texts[1:3], *texts[4:]}) == 5
     if engine.info.steady:
         assert [text == alone for text in texts] == [True, False, False, True, False, False]
 
@@ -260,6 +259,7 @@ async def test_a_schema_that_does_not_compile_is_named_and_others_go_on(
     await engine.aclose()
 
 
+@pytest.mark.slow
 async def test_a_reply_goes_on_after_the_process_was_killed(default_model: Path) -> None:
     engine = await OpenVinoEngine.start(default_model, ctx=512, parallel=4, threads=1)
     deltas = []
@@ -277,6 +277,7 @@ async def test_a_reply_goes_on_after_the_process_was_killed(default_model: Path)
     await engine.aclose()
 
 
+@pytest.mark.slow
 async def test_a_crash_without_avx2_says_so(default_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = await OpenVinoEngine.start(default_model, ctx=96, threads=1)
     engine._kept.child._process.send_signal(signal.SIGILL)
@@ -322,6 +323,7 @@ sys.addaudithook(told)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["answer p.txt -o out.jsonl --engine openvino --max-tokens 4", "doctor"])
 def test_nobody_is_told_of_its_use(tmp_path: Path, default_model: Path, words: str) -> None:
     """Neither redraft nor the processes that it starts. OpenVINO's telemetry is on by default."""

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 CHAT, RAW, MODELS = "POST /v1/chat/completions", "POST /v1/completions", "GET /v1/models"
 ASK: list[Message] = [{"role": "user", "content": "Hi"}]
-QUICK = Patience(connect=2, first_token=5, between_tokens=5, tries=3, backoff=0.01)
+QUICK = Patience(connect=60, first_token=60, between_tokens=60, tries=3, backoff=0.01)
 ONCE = Patience(tries=1)
 SAMPLING = Sampling()
 SECRET = "sk-very-secret-0123456789"  # noqa: S105

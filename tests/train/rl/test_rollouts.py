@@ -311,6 +311,7 @@ def test_only_the_top_layers_of_a_whole_model_are_trained(tmp_path: Path) -> Non
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [{}, TOP])
 def test_a_run_that_resumes_at_any_checkpoint_has_the_curve_of_an_unbroken_one(
     tmp_path: Path, method: dict[str, Any]

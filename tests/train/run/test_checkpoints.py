@@ -289,6 +289,7 @@ loop(folder / "out", data(prepared(folder / "data")), max_steps=6, save_steps=2)
 """
 
 
+@pytest.mark.slow
 def test_kill_9_while_saving_loses_nothing_but_that_save(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CHILD, str(tmp_path)]
     # As many threads as here, where other tests may have set them: sums depend on it in their last bit.
