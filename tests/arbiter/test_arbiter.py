@@ -90,7 +90,7 @@ def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
     assert now.items() >= before.items()
     assert {Path(name).parts[2] for name in now} == {"script-script.jsonl", "script-other.jsonl"}
     assert table()["models"] == ["script:script.jsonl", "script:other.jsonl"]
-    assert "less" in Path("d/page.md").read_text().partition("## Models")[2]
+    assert "other" in Path("d/page.md").read_text().partition("## Models")[2]
     assert redraft("arbiter", "verify", "d").exit_code == 0
 
 
@@ -113,9 +113,9 @@ def test_after_kills_it_goes_on_as_if_nothing_had_been() -> None:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (('"passed":false', '"passed":true'), "its record says otherwise than its task's checks"),
+        (('"passed":false', '"passed":true'), "its record disagrees with its task's checks"),
         (('"completion_tokens":', '"completion_tokens":1'), "records give"),
-        (("(1)", "(7)"), "asks otherwise"),
+        (("(1)", "(7)"), "has another prompt"),
     ],
 )
 def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str) -> None:
@@ -212,7 +212,7 @@ def test_the_server_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert server_of("http://127.0.0.1:8321/v1#small") == ("http://127.0.0.1:8321/v1", "small", "sk-1")
     assert server_of("http://127.0.0.1:8322/v1#small").key == "none"
     for model in ("default", "http://127.0.0.1:8321/v1"):
-        with pytest.raises(UsageError, match="asks a server for a model by name") as caught:
+        with pytest.raises(UsageError, match="needs a model on a server") as caught:
             server_of(model)
         assert "redraft serve -m default-base --max-revisions 0" in (caught.value.hint or "")
 

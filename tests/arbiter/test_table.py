@@ -69,8 +69,8 @@ def test_ways_are_compared_at_equal_tokens_within_tasks_and_over_all(tmp_path: P
     assert (level.right.value, level.equal) == (0.25, True)
     said = " ".join(sentences(table))
     assert "m: revising is not shown to do better than best of N." in said
-    assert "Within tasks it does better in easy (best of N)." in said
-    assert "Within tasks it does worse in hard (one answer); hard (best of N)." in said
+    assert "Within tasks, it does better in easy (than best of N)." in said
+    assert "Within tasks, it does worse in hard (than one answer); hard (than best of N)." in said
     [run] = [e for e in table.runs if (e.task, e.way, e.texts) == ("easy", "best-of", 3)]
     assert (run.tokens, run.prompts, run.money, run.seconds) == (250, 10, 252, 2.5)
 
@@ -136,9 +136,9 @@ def test_without_counts_of_tokens_nothing_is_compared_at_equal_tokens(tmp_path: 
 def test_a_way_with_fewer_tokens_and_more_right_answers_is_named(tmp_path: Path) -> None:
     cheap = [*ways(8, 8), ("alone-2", 120, shares(40))]
     said = " ".join(sentences(table_of(folder_of(tmp_path / "d", {("m", "t"): cheap}))))
-    assert "Most right answers with these tokens or fewer: revise alone, 100.0 %." in said
-    assert "m: revising alone cannot be compared at equal tokens: it takes more than one answer" in said
-    assert "and has 80.0 points more." in said
+    assert "The most right answers with these tokens or fewer: revise alone, 100.0 %." in said
+    assert "m: revising alone cannot be compared at equal tokens: it takes more" in said
+    assert "more tokens than one answer, and is 80.0 points ahead." in said
     none = [(way, tokens, shares(0)) for way, tokens, _ in ways(8, 8)]
     said = " ".join(sentences(table_of(folder_of(tmp_path / "e", {("m", "t"): none}))))
     assert "No way has a right answer with these tokens." in said
@@ -151,7 +151,7 @@ def test_a_model_with_adapters_for_some_ways_is_named(tmp_path: Path) -> None:
     native = [each.model_copy(update={"model": {"revision_mode": "native"}}) for each in read_jsonl(file)]
     write_jsonl(file, native)
     assert table_of(folder).remarks == [
-        "m: one answer is written with its adapters, and other ways by its base."
+        "m: one answer is written with its adapters, the other ways with its base."
     ]
 
 

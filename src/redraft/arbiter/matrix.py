@@ -1,11 +1,11 @@
-"""The runs of the arbiter: each model answers each task's file in each way, once for each seed.
+"""The runs of the arbiter: each model answers each task in each way, once per seed.
 
-    DIR/arbiter.json                      models and tasks by the names of their folders
+    DIR/arbiter.json                      the models and tasks, by the names of their folders
     DIR/tasks/add.jsonl                   the tasks' files, as they were answered
     DIR/runs/MODEL/TASK/seed-0/revise-2.jsonl  a run, as from `redraft diagnose --run`
     DIR/table.json, index.html, page.md   the figures, and the page
 
-The same command goes on after any stop, and one with more models, tasks, ways or seeds adds to the folder.
+The same command resumes after any stop. One with more models, tasks, ways or seeds adds to the folder.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ WAYS = {
 }
 """The kind of each way (`evaluation.diagnosis.strategies`), by the name that a user types."""
 USUAL = ("one", "revise", "alone", "vote", "best")
-ALWAYS = ("one", "revise")  # what the others are compared with, and whose tokens they may spend
-DRAWN, EXERCISES = 50, 1  # exercises of a shipped task, without a limit; the seed that draws them
+ALWAYS = ("one", "revise")  # the others are compared with these, and may spend their tokens
+DRAWN, EXERCISES = 50, 1  # exercises of a shipped task if there is no limit; the seed that draws them
 PLAN, RUNS = "arbiter.json", "runs"
 
 
@@ -72,16 +72,16 @@ class TaskFile:
         if not Path(text).is_file():
             raise UsageError(
                 f"there is no task and no file {text!r:.80}.",
-                hint=f"A file with prompts and checks; TASK:FILE, such as gsm8k:test.jsonl; or one of "
+                hint=f"Name a file of prompts with checks; TASK:FILE, such as gsm8k:test.jsonl; or one of "
                 f"{', '.join(TASKS)}.",
             )
         return cls(stem_of(Path(text)), "checks", Path(text))
 
     def put(self, folder: Path, limit: int | None) -> Path:
-        """Write the file that is answered into a folder, or check that it is there.
+        """Put the task's file into a folder, if it is not there yet. Return its path.
 
         Raises:
-            OutputError: Another one is there.
+            OutputError: The file there has other contents.
         """
         if self.source is None:
             file, drawn = folder / f"{self.name}.jsonl", held_out(TASKS[self.name], limit or DRAWN, EXERCISES)
@@ -104,19 +104,19 @@ class Matrix:
     """All runs in a folder."""
 
     settings: Settings
-    plan: RunPlan  # how each run goes. `out` is the folder, and the limits are of all runs together
+    plan: RunPlan  # how each run goes. `out` is the folder; the limits hold for all runs together
     models: Sequence[str]  # their references
     tasks: Sequence[TaskFile]
     ways: Sequence[str]  # keys of `WAYS`, or `module:function`
     seeds: int
-    samples: int  # most drafts of a prompt
+    samples: int  # most drafts per prompt
     limit: int | None = None  # records of each task
 
     def run(self, *, run_code: bool = False) -> tuple[int, str]:
         """Make every run that is not finished. Return the highest exit status, and which limit ended them.
 
         Raises:
-            UsageError: A model, task or way is not what it should be; nothing was asked then.
+            UsageError: A model, task or way is wrong. Nothing was asked then.
             OutputError: The folder has runs that were made in another way, or is in use.
         """
         self._check(run_code=run_code)
@@ -153,7 +153,7 @@ class Matrix:
         return [way for way in self.ways if ":" in way]
 
     def _check(self, *, run_code: bool) -> None:
-        """Raise what can be found wrong before a model is opened, and write the folder's `PLAN`."""
+        """Raise every error that needs no model to find. Then write the folder's `PLAN`."""
         if unknown := [way for way in self.ways if way not in WAYS and way not in self._peers]:
             hint = f"Ways: {', '.join(WAYS)}; or module:function (docs/arbiter.md)."
             raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=hint)
@@ -183,7 +183,7 @@ class Matrix:
 
     def _runs(self, model: str, folder: str, task: TaskFile, limits: Limits) -> StrategyRuns:
         settings = self.settings.over(model=model)
-        if settings.get("steer") is None:  # then one way alone is steered
+        if settings.get("steer") is None:  # then only the way `steered` is
             settings = settings.over(steer=False)
         return StrategyRuns(
             settings,
@@ -206,7 +206,7 @@ def folders(models: Sequence[str]) -> dict[str, str]:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Return models and tasks of a folder by their names; none if it is new.
+    """Return the models and tasks of a folder, by their names. A new folder has none.
 
     Raises:
         OutputError: The file is damaged.

@@ -1,4 +1,4 @@
-"""The page of the arbiter: who should revise, when, and how. HTML and Markdown have the same figures."""
+"""The page of the arbiter, as HTML and as Markdown, with the same figures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from redraft.pages.page import Card, Part, render
 
 TITLE = "Who should revise, when, and how?"
 _HOW = """\
-Each way may spend the new tokens that revising took: best of N and a vote draw as many answers as fit. A \
-way that has no run of so many tokens is marked ≠, and its nearest run is shown.
-One answer, a vote and revising alone see no checks, and revising alone is compared with such ways only. \
-The others see the checks that score.
-Intervals are at 95 %, over prompts, paired. p is corrected by Holm's procedure: among all comparisons over \
-all tasks, and among all within tasks.""".splitlines()
+Each way may spend as many new tokens as revising did: best of N and a vote draw as many answers as fit. \
+≠ marks a way without a run of that many tokens; its nearest run is shown.
+One answer, a vote and revising alone see no checks. The other ways see the checks that score. Revising \
+alone is compared only with ways that see none.
+Intervals are at 95 %, paired by prompt. Holm's procedure corrects p: once for all comparisons over all \
+tasks, and once for all within tasks.""".splitlines()
 _FINDINGS = {"for": "better", "against": "worse", "open": "open", "none": "not comparable"}
 _BASIS = {"equal": "", "fewer": ", fewer tokens", "more": ", more tokens", "unknown": ", tokens not known"}
 
@@ -38,12 +38,14 @@ def parts_of(table: Table) -> list[Part]:
     ]
     for title, rows in (("Over all tasks", whole), ("Within each task", within)):
         if rows:
-            parts.append(Part(title, note="points by which a way is ahead of another", table=_rows(rows)))
+            parts.append(Part(title, note="points by which the way is ahead of the other", table=_rows(rows)))
     if shown := whole or within:
         parts[0] = Part(verdict=parts[0].verdict, notes=_HOW, cards=[*_cards(shown)])
     if table.between:
-        parts.append(Part("Models", note="the same way, on the prompts of both", table=_rows(table.between)))
-    parts.append(Part("What each way took, a prompt", table=[*_runs(table)]))
+        parts.append(
+            Part("Models", note="in the same way, on the prompts of both", table=_rows(table.between))
+        )
+    parts.append(Part("What each way took per prompt", table=[*_runs(table)]))
     if table.remarks:
         parts.append(Part("To keep in mind", notes=table.remarks))
     return parts
@@ -80,8 +82,8 @@ def _below(table: Table) -> str:
 
 
 def sentences(table: Table) -> Iterator[str]:
-    """Say for each model and each way to revise what the comparisons show."""
-    over = {each.model: each.task for each in reversed(table.comparisons)}  # the first task: all, if several
+    """Yield what the comparisons show, for each model and each way to revise."""
+    over = {each.model: each.task for each in reversed(table.comparisons)}  # its first task: ALL if several
     for model, task in reversed(over.items()):
         for ours in REVISING:
             rows = [each for each in table.comparisons if (each.model, each.ours) == (model, ours)]
@@ -105,7 +107,7 @@ def _sentence(model: str, ours: str, rows: Sequence[Comparison]) -> str:
         least = min(won, key=lambda each: each.decision.gain.value)
         return f"{model}: {way} does better than {_names(won)}, by {_points(least)} or more."
     more = [
-        f"it takes more than {named(each.other)}, and has {_points(each)} more"
+        f"it takes more tokens than {named(each.other)}, and is {_points(each)} ahead"
         for each in rows
         if each.basis == "fewer" and each.decision.gain.value > 0
     ]
@@ -113,22 +115,22 @@ def _sentence(model: str, ours: str, rows: Sequence[Comparison]) -> str:
 
 
 def _when(rows: Sequence[Comparison]) -> Iterator[str]:
-    """Say in which tasks a way is shown to be better or worse than another."""
+    """Yield in which tasks a way is shown to do better or worse than another."""
     for finding, word in (("for", "better"), ("against", "worse")):
         found = [each for each in rows if each.finding == finding]
         if found:
-            where = "; ".join(f"{each.task} ({named(each.other)})" for each in found)
-            yield f"Within tasks it does {word} in {where}."
+            where = "; ".join(f"{each.task} (than {named(each.other)})" for each in found)
+            yield f"Within tasks, it does {word} in {where}."
 
 
 def _best(rows: Sequence[Level]) -> Iterator[str]:
-    """Say which way has most right answers. Without counts of tokens there is none."""
+    """Yield which way has the most right answers; nothing if tokens were not counted."""
     if within := [each for each in rows if each.equal or each.fewer]:
         best = max(within, key=lambda each: each.right.value)
         if best.right.value:
             ways = " and ".join(named(each.way) for each in within if each.right.value == best.right.value)
             fewer = " or fewer" * (not best.equal)
-            yield f"Most right answers with these tokens{fewer}: {ways}, {percent(best.right, 1)[0]}."
+            yield f"The most right answers with these tokens{fewer}: {ways}, {percent(best.right, 1)[0]}."
         else:
             yield "No way has a right answer with these tokens."
 
@@ -158,7 +160,7 @@ def _level(level: Level | None) -> str:
 
 
 def _rows(rows: Sequence[Comparison]) -> list[list[str]]:
-    head = ["model", "task", "way", "less", "points", "interval", "new tokens", "p", "corrected", "finding"]
+    head = ["model", "task", "way", "other", "points", "interval", "new tokens", "p", "corrected", "finding"]
     return [head, *(_row(each) for each in rows)]
 
 
@@ -170,8 +172,8 @@ def _row(each: Comparison) -> list[str]:
 
 
 def _cards(rows: Sequence[Comparison]) -> Iterator[Card]:
-    """Draw for each model and way to revise by how much it is ahead of the other ways."""
-    note = "points, with 95 % intervals; right of the line, {} is ahead of the way named"
+    """Draw how far each way to revise is ahead of the other ways, a card for each model."""
+    note = "points, with 95 % intervals; right of the line, {} is ahead"
     for model, ours in dict.fromkeys((each.model, each.ours) for each in rows):
         drawn = []
         for each in rows:

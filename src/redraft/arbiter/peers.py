@@ -1,11 +1,11 @@
-"""Ways of other programs: `module:function`, which answers a prompt with any library.
+"""Ways of the user: `module:function`, a function that answers a prompt with any library.
 
     def retried(prompt: str, checks, *, model: str, seed: int, **sampling) -> tuple[str, int]:
         ...
         return answer, new_tokens
 
-`sampling` is optional: it has `temperature` and `max_tokens`, if the run was given them. The function runs in
-threads of this process, as many at once as `--parallel` says. Its tokens count as it counts them.
+`sampling` is optional: it has `temperature` and `max_tokens`, if the user set them. The function runs in
+threads of this process, `--parallel` at once. Nobody checks its count of tokens.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ class ModelServer(NamedTuple):
 
     url: str  # such as `http://127.0.0.1:8321/v1`
     model: str
-    key: str  # as `redraft` finds it (`config.Config.key_for`); "none" without one
+    key: str  # what `Config.key_for` finds; "none" without one
 
 
 def server_of(model: str) -> ModelServer:
     """Return the server of a model's reference.
 
     Raises:
-        UsageError: The reference is of no server, or names no model of it.
+        UsageError: The reference names no server, or no model on it.
     """
     named = parse_reference(model)
     if named.kind != "remote" or not named.selects:
         raise UsageError(
-            f"this way asks a server for a model by name, and {model!r:.80} is no such reference.",
+            f"this way needs a model on a server, and {model!r:.80} names none.",
             hint="redraft serve -m default-base --max-revisions 0; then --models http://127.0.0.1:8321/v1#default-base",
         )
     key = load_config().key_for(named.target)
@@ -83,7 +83,7 @@ class Peer:
 
     @property
     def file(self) -> str:
-        """The name of its runs."""
+        """The file name of its runs."""
         return f"{self.path.partition(':')[2]}-1.jsonl"
 
     def answer(
@@ -92,7 +92,7 @@ class Peer:
         """Return an answer and its new tokens.
 
         Raises:
-            CheckError: The function failed, or returned something else.
+            CheckError: The function failed, or returned anything else.
         """
         named = signature(self.function).parameters.values()
         every = any(each.kind is Parameter.VAR_KEYWORD for each in named)
@@ -110,7 +110,7 @@ class Peer:
 
 @dataclass
 class PeerRun(ScoredRun):
-    """A run of a peer, resumable as those of redraft's own ways."""
+    """A run of a peer. It resumes as those of redraft's own ways do."""
 
     peer: Peer = None  # type: ignore[assignment]
     given: tuple[Chain, ...] = ()

@@ -1,4 +1,4 @@
-"""Write the figures and the page of a folder, and check them: every figure is made again from the records."""
+"""Write the figures and the page of a folder; verify them by making every figure again from the records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST = 20  # faults of one kind to list
 
 
 def put_report(folder: Path) -> str:
-    """Write table and pages of a folder, and return what they say."""
+    """Write the table and the pages of a folder. Return the sentences that they begin with."""
     table = table_of(folder)
     made = f"redraft {__version__} · redraft arbiter verify {folder.name} recomputes all figures"
     record = {"version": 1, "redraft": __version__, "files": _hashes(folder), **table.record()}
@@ -42,7 +42,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
-    """Return what is not as the table says, and a sentence on all.
+    """Return the faults of a folder, and a sentence on the whole.
 
     Raises:
         OutputError: There is no table, or it is damaged.
@@ -89,7 +89,7 @@ def _stored(folder: Path) -> dict[str, Any]:
 
 
 def _wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
-    """Check the answers of all chains again. Return their number, and what the records say otherwise."""
+    """Check the answers of all chains again. Return their number, and where the records disagree."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
         kind = task_of(task["task"], run_code=run_code)
@@ -105,7 +105,9 @@ def _wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
 
 def _faults(chain: Chain, record: Chain | None, task: str, file: Path) -> Iterator[str]:
     if record is None or chain.prompt != record.prompt:
-        yield f"{file}, {chain.id}: " + ("is no record of the task." if record is None else "asks otherwise.")
+        yield f"{file}, {chain.id}: " + (
+            "is no record of the task." if record is None else "has another prompt."
+        )
         return
     bare = chain.model_copy(update={"meta": {k: v for k, v in chain.meta.items() if k != KEY}})
     now = asyncio.run(scored(bare, task, checks_of(task_of(task, run_code=True), record))).meta[KEY]
@@ -113,11 +115,11 @@ def _faults(chain: Chain, record: Chain | None, task: str, file: Path) -> Iterat
     if any(
         _passed(now, of) != _passed(told, of) for of in ("steps", "drafts") if of in told or of == "steps"
     ):
-        yield f"{file}, {chain.id}: its record says otherwise than its task's checks."
+        yield f"{file}, {chain.id}: its record disagrees with its task's checks."
 
 
 def _passed(truth: Mapping[str, Any], of: str) -> list[list[bool]]:
-    """Return which checks answers pass. Drafts that were not chosen have no truth in older records."""
+    """Return which checks answers pass. Older records have no truth for drafts that were not chosen."""
     return [[bool(check["passed"]) for check in checks] for checks in truth.get(of, ())]
 
 

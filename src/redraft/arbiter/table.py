@@ -2,7 +2,8 @@
 
 A way is compared with the others at equal tokens, as `redraft diagnose` does: within a task, and over all
 tasks together, where each prompt counts the same. p-values are corrected by Holm's procedure in two families:
-all comparisons within tasks, and all over tasks. A way that sees no check is held against such ways alone.
+all comparisons within tasks, and all over tasks. Revising alone is compared only with ways that see
+no checks.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from redraft.stats import Estimate
 ALL = "all tasks"
 REVISING = ("revise", "alone", "auto", "repair")
 UNGUIDED = ("plain", "vote")
-"""Ways that use no check, with which revising alone is compared."""
+"""Ways that see no checks: revising alone is compared with these."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a way came to on a task, over all seeds. Costs are means over prompts."""
+    """The result of a way on a task, over all seeds. Costs are means over prompts."""
 
     model: str
     task: str
@@ -40,9 +41,9 @@ class Run:
     texts: int
     right: Estimate
     tokens: float  # new tokens
-    prompts: float  # tokens of requests
-    money: float  # millionths of a USD; without a price, new tokens and a fifth of those of prompts
-    seconds: float  # of the requests, at as many streams as the run had
+    prompts: float  # prompt tokens
+    money: float  # millionths of a USD; without a price, new tokens plus a fifth of the prompt tokens
+    seconds: float  # of the requests, with as many at once as the run had
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,18 @@ class Level:
     task: str
     way: str
     right: Estimate
-    equal: bool  # whether it has a run of so many tokens; if not, its nearest run
-    fewer: bool  # whether that takes fewer
+    equal: bool  # whether it has runs of that many tokens; if not, `right` is that of its nearest run
+    fewer: bool  # whether all its runs take fewer
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A way less another one, paired by prompt."""
+    """How far a way is ahead of another one, paired by prompt."""
 
     model: str
     task: str
     ours: str
-    other: str  # a kind; or a model, whose way `ours` is meant
+    other: str  # a kind of way; if models are compared, the other model
     basis: Basis
     at: float  # new tokens of the other way
     decision: Decision
@@ -72,7 +73,7 @@ class Comparison:
 
     @property
     def finding(self) -> str:
-        """`for`, `against`, `open` or `none`; as `Versus.finding`, with the corrected p."""
+        """`for`, `against`, `open` or `none`, as `Versus.finding` with the corrected p."""
         if self.basis == "unknown":
             return "none"
         if self.holm >= LEVEL:
@@ -87,11 +88,11 @@ class Table:
 
     models: Sequence[str]
     tasks: Sequence[str]
-    items: Mapping[str, int]  # prompts that every run of a task has, by task
+    items: Mapping[str, int]  # by task, how many prompts every run has
     seeds: int
     levels: Sequence[Level]
     comparisons: Sequence[Comparison]
-    between: Sequence[Comparison]  # of models
+    between: Sequence[Comparison]  # models compared
     runs: Sequence[Run]
     remarks: Sequence[str]  # what is missing
 
@@ -148,7 +149,7 @@ def _cells(folder: Path, plan: Mapping[str, Any]) -> Iterator[tuple[tuple[str, s
 
 
 def pooled(curves: Mapping[str, Curves]) -> Curves:
-    """Return the curves of several tasks as of one. Each has its largest run where it needed no larger one.
+    """Return the curves of several tasks as one. A task that has no run of a size counts with `_run_of` it.
 
     A kind of way that a task lacks is left out.
     """
@@ -164,7 +165,7 @@ def pooled(curves: Mapping[str, Curves]) -> Curves:
 
 
 def _run_of(curves: Curves, way: Strategy) -> Point:
-    """Return the run of a way with as many texts, or the most below; the smallest if all have more."""
+    """Return the run with as many texts as `way`; else the largest smaller one; else the smallest."""
     own = [point for point in curves.points if point.way.kind == way.kind]
     return max((p for p in own if p.way.texts <= way.texts), key=lambda p: p.way.texts, default=own[0])
 
@@ -197,7 +198,7 @@ def _between(models: Sequence[str], curves: Mapping[str, Curves]) -> Iterator[Co
 
 
 def _at(curves: Curves, kind: str, tokens: float) -> tuple[dict[str, float], bool]:
-    """Return the scores of a way by prompt with so many tokens, and whether it has runs of so many."""
+    """Return the scores of a way by prompt at a number of tokens, and whether its runs reach that number."""
     curve = curves.curve(kind)
     equal = bool(curve) and curve[0].tokens <= tokens <= curve[-1].tokens
     scores = curves.scores(kind, tokens) if equal else curves.nearest(kind, tokens).scores
@@ -241,8 +242,8 @@ def _runs(model: str, task: str, curves: Curves, folder: Path) -> Iterator[Run]:
 def seconds_in(folder: Path) -> dict[str, float]:
     """Return the seconds that a way's texts took, on average over its chains.
 
-    A text that several ways share was made once, and the others had it from the cache in no time: it counts
-    with the longest time that any of them notes for it.
+    A text that several ways share was generated once, and the others took it from the cache. So it counts for
+    each with the longest time that any of them recorded.
     """
     longest: dict[tuple[str, ...], float] = {}
     chains = [
@@ -266,7 +267,7 @@ def _texts(seed: str, chain: Chain) -> Iterator[tuple[tuple[str, ...], float]]:
 
 
 def _natives(folder: Path, plan: Mapping[str, Any]) -> Iterator[str]:
-    """Say of models with weights of their own for revising which ways are written with these."""
+    """Yield which ways a model writes with its own adapters for revising, if not all."""
     for name, model in plan["models"].items():
         modes: dict[str, set[str]] = {}
         for file in sorted((folder / RUNS / name).glob("*/seed-*/*.jsonl")):
@@ -276,7 +277,7 @@ def _natives(folder: Path, plan: Mapping[str, Any]) -> Iterator[str]:
         native = [way for way, found in modes.items() if found == {"native"}]
         if native and len(native) < len(modes):
             ways = f"{' and '.join(native)} {'are' if len(native) > 1 else 'is'}"
-            yield f"{model}: {ways} written with its adapters, and other ways by its base."
+            yield f"{model}: {ways} written with its adapters, the other ways with its base."
 
 
 def _remarks(plan: Mapping[str, Any], cells: Mapping[tuple[str, str], Curves]) -> Iterator[str]:
@@ -290,4 +291,4 @@ def _remarks(plan: Mapping[str, Any], cells: Mapping[tuple[str, str], Curves]) -
                 yield f"{model}, {task}: {curves.left_out} prompts are left out, because a run lacks them."
             if curves.unfinished:
                 seeds = ", ".join(curves.unfinished)
-                yield f"{model}, {task}: not counted, because runs are missing: {seeds}."
+                yield f"{model}, {task}: {seeds} not counted, because runs are missing."
