@@ -1,14 +1,14 @@
 """Tries features in redraft and in others, and writes the table of docs/peers.md.
 
     python benchmarks/peers.py                   # all of them; installs what is missing, one after the other
-    python benchmarks/peers.py instructor dspy   # these alone; the others stay as they were found last
+    python benchmarks/peers.py instructor dspy   # only these; the others keep what was found last
 
 Each peer has an environment of its own in ~/.cache/redraft/peers, and a script in `peers_tried` that does
 what each feature says with the peer's own functions. A server here gives canned replies (`tried.py`).
 
-A cell is "yes" if that worked, and "partly" if it worked in part, as the note says. "no" means that it was
-tried and failed, that we read the code and it is not there (`LACKS`), or that the code does not have the
-words that the feature is looked for by. "?" means that it, or its words, are there, and nobody tried it.
+A cell is "yes" if that worked, and "partly" if it worked as far as the note says. "no" means that the try
+failed, that we read the code and it lacks the feature (`LACKS`), or that the code has none of the words of
+`FEATURES`. "?" means that the feature, or a word of it, is there, and nobody tried it.
 """
 
 from __future__ import annotations
@@ -209,20 +209,20 @@ INTRODUCTION = """\
 
 <!-- Made by benchmarks/peers.py: run it to change this page. -->
 
-What redraft does, and what others do. Each has its own purpose and is good at it: read a column, not a score.
-A cell is what [a script](../benchmarks/peers.py) did with the package as it
-installs today, against a server on the same machine that gives canned replies. So the table says whether
-something can be done, not how well.
+What redraft and other packages can do. Each has its own purpose and is good at it, so do not count the cells.
+[A script](../benchmarks/peers.py) tried each feature on the day in the table, with the package as pip
+installed it and a server of canned replies. So a cell says whether something can be done, not how well.
 
-- **yes**: a few lines with the package's own functions did it. **partly**: as its note says.
-- **no**: it was tried and did not work; or, more often, a search of the package's code found nothing to try.
+- **yes**: a few lines with the package's own functions did it.
+- **partly**: it works as far as the note says.
+- **no**: we tried and it failed; or, more often, a search of the package's code found nothing to try.
   We may have missed something: tell us.
-- **?**: it is there, or its code has words for it, and we did not try it. It may be a yes.
+- **?**: the package has it, or its code has words for it, but we did not try it. It may be a yes.
 
-The tries of redraft were mended until they passed, those of others less often. After the runs, some cells
-were set by hand: seven to ?, and a few of optillm, whose environment the script cannot make.
+We repaired failing tries of redraft until they passed, and those of others less often. We set some cells by
+hand: seven to ?, and a few of optillm, whose environment the script cannot make.
 
-What is typed for the same task in some of them: [Coming from](coming_from.md).
+[Coming from](coming_from.md) shows what to type for the same task in some of them.
 """
 
 
