@@ -173,12 +173,11 @@ class Step(_Record):
         finish: Why the answer ended, or the model's feedback if that was cut.
         echo: The answer repeats the feedback or only discusses the answer. It never passes and is never the
             best one.
-        tool_calls: Calls of tools, as in a message of the assistant. They are in the record if there are any.
-        fresh: The answer is no revision but another draft. In the record if true.
-        steered: Names of the checks that steered the model while it wrote. In the record if there are any.
-        choice: How it was to be written. In the record if that was chosen.
-        by: Who wrote the answer: a model, or `fix` where checks mended the answer before it. In the record if
-            it is that.
+        tool_calls: Calls of tools, as in a message of the assistant. Recorded if there are any.
+        fresh: The answer is another draft, not a revision. Recorded if true.
+        steered: Names of the checks that steered the model while it wrote. Recorded if there are any.
+        choice: How redraft chose to have it written. Recorded if there was a choice.
+        by: Who wrote the answer: a model, or `fix` if checks mended the answer before it. Recorded if `fix`.
     """
 
     answer: str
@@ -320,7 +319,7 @@ def whole(text: str) -> str:
 class Chain(_Record, Generic[T_co]):
     """A prompt and all its steps, why it stopped, and which answer is best.
 
-    `Chain[Person]` is a chain whose `value` is a Person. The type serves type checkers alone.
+    `Chain[Person]` is a chain whose `value` is a Person. Only type checkers use the type.
 
     Attributes:
         steps: The answers, each revised from the one before it.
@@ -377,7 +376,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def missing_revisions(self) -> int:
-        """How many revisions are missing to `min_revisions`, from `meta`; 0 if the minimum was reached."""
+        """How many revisions the chain lacks to reach `min_revisions`, from `meta`; 0 if it reached them."""
         missing = self.meta.get(MISSING)
         return missing if isinstance(missing, int) else 0
 
@@ -388,7 +387,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def value(self) -> T_co | None:
-        """The value in the best answer, if `output=` was given and the answer fits it and was not cut."""
+        """The object in the best answer, if `output=` was given and the answer is complete and fits it."""
         return cast("T_co | None", self._value)
 
     def with_value(self, value: Any) -> Chain:
@@ -506,7 +505,7 @@ def _version_hint(line: str | bytes) -> str | None:
 
 
 def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:
-    """Write chains, one a line. A temporary file is renamed at the end, so `path` is never half written.
+    """Write chains, one per line. A temporary file is renamed at the end, so `path` is never half written.
 
     Raises:
         OutputError: It cannot be written.
@@ -523,7 +522,7 @@ def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:
 
 
 def read_jsonl(path: str | Path) -> Iterator[Chain]:
-    """Read chains, one a line, skipping empty lines.
+    """Read chains, one per line, skipping empty lines.
 
     Raises:
         RecordError: A line is not a chain of this version. The message names file and line.

@@ -19,15 +19,15 @@ from redraft.steering.form import Form
 Tokens = tuple[int, ...]
 
 EngineRole = Literal["", "answer", "revise"]
-"""What a model writes of its own chains: answers, or criticism and revisions. Empty for anything else."""
+"""The part of a chain that a model writes: answers, or criticism and revisions. Empty for anything else."""
 
 OF_TOOLS = ("tool_choice", "parallel_tool_calls")  # fields of `Sampling.extra_body` that belong to its tools
 
 OF_TEMPLATE = "chat_template_kwargs"
-"""The field of `Sampling.extra_body` with what the chat template is told by name."""
+"""The field of `Sampling.extra_body` with arguments of the chat template."""
 
 Likeliest = tuple[tuple[str | int, float], ...]
-"""Tokens at one place, each its text or its id, with the logarithms of their probabilities, best first."""
+"""The likeliest tokens at one place, best first: the text or id of each, and its log-probability."""
 
 PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids where `EngineInfo.token_ids`
 
@@ -62,25 +62,24 @@ class Sampling:
         max_tokens: Most new tokens of one call. 2,048 is SelFee's released default.
         seed: Makes a run repeatable on the same engine and batch; None for a random seed.
         schema: A JSON Schema that an answer to messages should fit. Engines with `EngineInfo.schemas` keep
-            to it while they generate. One that cannot express it says so once in the log, and goes on
-            without: check the answer.
+            to it while they generate. An engine that cannot express it logs that once, and goes on without.
+            So check the answer.
         form: The form that an answer to messages should have. Engines with `EngineInfo.forms` keep to it as
-            far as they can: check the answer. A schema goes before it.
+            far as they can. So check the answer. A schema takes precedence.
         prediction: A text that much of the answer may repeat, as a revision repeats its draft. An engine may
-            guess tokens from it, which changes the speed and not the answer.
+            guess tokens from it. That changes the speed, not the answer.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
-        extra_body: More fields of a request, over ours. Needs `any_request`, or `fields` that
-            name them. Never logged or recorded.
-        extra_headers: More headers of a request. As for `extra_body`.
+        extra_body: More fields of a request, which override ours. Needs `EngineInfo.any_request`, or
+            `EngineInfo.fields` that name them. Never logged or recorded.
+        extra_headers: More headers of a request, on the same terms.
         logprobs: Report the log-probability of each token, from engines with `EngineInfo.logprobs`.
-        unset: Which of `temperature`, `top_p` and `max_tokens` nobody asked for: a server's own hold in
-            their place (`EngineInfo.own_sampling`). A `top_p` other than 1 was asked for.
+        unset: Which of `temperature`, `top_p` and `max_tokens` nobody set. A server uses its own values for
+            them (`EngineInfo.own_sampling`). A `top_p` other than 1 counts as set.
         top_logprobs: How many of the likeliest tokens to report at each place, with `logprobs`.
-        role: What is written of a chain. Engines with `EngineInfo.roles` have weights for each role.
-        call_id: Names this call in every run of a job, so that a batch that was sent before a stop is
-            recognised after it. `JournaledEngine` sets it.
-        chain: Names the chain of this call. Whoever chooses among replicas keeps a chain where its beginning
-            was read.
+        role: Which part of a chain is written. Engines with `EngineInfo.roles` have weights for each role.
+        call_id: Names this call, with the same name in every run of a job. So a batch that was sent before a
+            stop is recognised after it. `JournaledEngine` sets it.
+        chain: Names the chain of this call. A router keeps a chain on the replica that read its beginning.
     """
 
     temperature: float = 0.7
@@ -110,23 +109,24 @@ class Sampling:
 class Delta:
     """A piece of a stream. The last one has `finish` and the token counts.
 
-    Before the error of a stream that breaks off, one may have the counts without `finish`: they are paid for.
+    If a stream breaks off, a delta with counts and without `finish` may come before the error: these tokens
+    were paid for.
 
     Attributes:
         tokens: Ids of the tokens of `text`, where the engine has them. Tokens of a stop string or of an
             incomplete character may come ahead of their text.
         logprobs: The natural logarithm of the probability of each token, before temperature and top-p, if
-            `Sampling.logprobs` asks for it and the engine has it. One for each of `tokens`, where there are
-            ids. A server may send them without ids. llama.cpp has none for a character of several tokens.
-        likeliest: For each of `logprobs` the likeliest tokens at its place, if `Sampling.top_logprobs` asks.
+            `Sampling.logprobs` asks for it and the engine has it. One for each of `tokens`, if there are ids;
+            a server may send them without. llama.cpp has none for a character of several tokens.
+        likeliest: The likeliest tokens at the place of each of `logprobs`, if `Sampling.top_logprobs` asks.
         stop_text: The stop string that ended the stream. It is not part of `text`.
         prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
         cached_tokens: Prompt tokens that were not computed again.
         estimated: The counts are estimated from the texts, because the server sent none.
-        unsteered: `Sampling.form` was asked for, and does not hold from here on.
+        unsteered: `Sampling.form` was asked for, but does not hold from here on.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
-        thought: What the model thinks before it answers, where a server keeps it apart. No part of `text`.
+        thought: What the model thinks before it answers, if a server keeps it apart. Not part of `text`.
     """
 
     text: str = ""
@@ -157,29 +157,29 @@ class EngineInfo:
         engine: The kind: llamacpp, openvino, remote, hf or scripted.
         context: Length of the context in tokens; None if unknown.
         continues: Continues raw text (`stream`), which native revision needs.
-        token_ids: Takes token ids as a prompt and reports them in deltas; has `encode` and `decode`.
+        token_ids: Takes token ids as a prompt, reports them in deltas, and has `encode` and `decode`.
         aligned: The tokens of each delta spell its text. False for servers that send ids early and hold text
-            back; cut text is encoded again there.
+            back. Their text is encoded again where it is cut.
         chats: Answers messages (`chat`).
         any_message: Takes every `Message` of the OpenAI protocol. Other engines take plain text from
             `system`, `user` and `assistant` (`engines.messages`).
         any_request: Takes any `Sampling.extra_body` and `extra_headers`.
-        fields: What it takes of `Sampling.extra_body`, if not anything.
-        own_sampling: Has sampling parameters of its own, which hold for those in `Sampling.left_out`.
+        fields: The fields of `Sampling.extra_body` that it takes, without `any_request`.
+        own_sampling: Has sampling parameters of its own, and uses them for those in `Sampling.left_out`.
         schemas: Generates JSON that fits `Sampling.schema`.
         forms: Generates text in the form of `Sampling.form`, by a grammar of this kind (`steering`); empty if
-            it does not. `gbnf` says less.
+            it does not. `gbnf` can express less.
         scores: Scores given texts (`score`).
-        embeds: Has vectors of texts (`Embedder`), as far as is known before a server was asked.
+        embeds: Has vectors of texts (`Embedder`), as far as is known without asking a server.
         parameters: How many weights the model has; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         roles: Has other weights for answers than for criticism and revisions (`Sampling.role`).
-        certain: Its own criticism counts if no token of it is less likely, according to its metadata
-            (`redraft.certain`); 0 if all do.
-        dtype: What it computes in, if that was asked for; empty for the usual.
-        template: The format of its conversations, if one was asked for; empty for the model's own.
+        certain: The least probability that every token of its own criticism needs for the criticism to count,
+            according to its metadata (`redraft.certain`); 0 if all criticism counts.
+        dtype: The number format that it was told to compute in; empty for the usual one.
+        template: The format of conversations that it was told to use; empty for the model's own.
         format: The number format of most weights that it computes with, such as Q8_0; empty if unknown.
-        steady: A seed gives the same answer alone and among other streams. False where that is not certain.
+        steady: A seed gives the same answer alone and among other streams. False if that is not certain.
     """
 
     name: str
@@ -211,13 +211,13 @@ class EngineInfo:
 
     @property
     def record(self) -> dict[str, str]:
-        """What a record says of the model that wrote it."""
+        """What a record says about the model that wrote it."""
         written = {"format": self.format} if self.format else {}
         return {"name": self.name, "engine": self.engine, **written}
 
 
 class Engine(Protocol):
-    """A model that generates text. An engine that inherits from this needs `info` and `chat` alone.
+    """A model that generates text. A subclass needs only `info` and `chat`.
 
     Methods raise `EngineError` if the model or its server fails, and `UsageError` for what it cannot do.
     """
@@ -236,7 +236,7 @@ class Engine(Protocol):
         raise EngineError(f"{self.info.name} answers chats, but does not continue raw text.")
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. `special`: it starts a prompt, with the beginning-of-text token."""
+        """Return the token ids of a text. `special` puts beginning-of-text in front, as for a prompt."""
         raise EngineError(f"{self.info.name} has no token ids.")
 
     async def decode(self, tokens: Sequence[int]) -> str:
@@ -246,8 +246,8 @@ class Engine(Protocol):
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
 
-        The numbers are natural logarithms, before temperature and top-p. A text that begins with the
-        beginning-of-text token, as `encode` with `special` does, has one for each token of its own.
+        The numbers are natural logarithms, before temperature and top-p. If a text begins with the
+        beginning-of-text token, as from `encode` with `special`, every other token has a number.
 
         Raises:
             EngineError: The engine has no `EngineInfo.scores`.
@@ -265,7 +265,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class ReplicaUse:
-    """What one of several replicas does: the replies under way, and the tokens it has written so far."""
+    """The work of one of several replicas: the replies under way, and the tokens written so far."""
 
     name: str
     streams: int = 0
@@ -274,14 +274,14 @@ class ReplicaUse:
 
 @dataclass(frozen=True)
 class Health:
-    """How an engine is that can lose its process or a server, and go on.
+    """The health of an engine that can lose its process or a server, and recover.
 
     Attributes:
-        trouble: What does not work now, in words; empty if everything does.
-        down: Nothing works now, and no call tries to: for some seconds after each failure.
-        stalled: Nothing is written until a process is started again, or a server works again.
+        trouble: What does not work now, in words; empty if everything works.
+        down: Nothing works, and for some seconds after each failure no call tries.
+        stalled: Nothing is written until a process restarts or a server works again.
         queue: Replies that wait for their first piece.
-        replicas: What its replicas do, of an engine that has some.
+        replicas: The work of its replicas, if it has any.
     """
 
     restarts: int = 0
@@ -294,24 +294,24 @@ class Health:
 
 @runtime_checkable
 class Watched(Engine, Protocol):
-    """An engine that says how it is."""
+    """An engine that reports its health."""
 
     @property
     def health(self) -> Health:
-        """How it is now."""
+        """Its health now."""
         ...
 
 
 @runtime_checkable
 class Resumer(Engine, Protocol):
-    """An engine that goes on with a reply whose beginning another one wrote."""
+    """An engine that can continue a reply whose beginning another engine wrote."""
 
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
-        """Go on behind tokens that were written, of which `max_tokens` counts each.
+        """Continue after the tokens `said`, which count toward `max_tokens`.
 
-        The counts of the last delta are of this engine alone: `said` is part of its prompt.
+        The counts of the last delta are of this engine alone, whose prompt includes `said`.
         """
         ...
 
@@ -325,7 +325,7 @@ class Vectors(NamedTuple):
 
 @runtime_checkable
 class Embedder(Engine, Protocol):
-    """An engine that may have vectors of texts: `EngineInfo.embeds` says whether this one has."""
+    """An engine that may have vectors of texts. `EngineInfo.embeds` says whether it has."""
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Return the vector of each text, all of one length."""
@@ -333,6 +333,6 @@ class Embedder(Engine, Protocol):
 
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
-    """Return the place of the first stop string in a text, and the longest one there; None without any."""
+    """Return where the first stop string in a text begins, and the longest one there; None if none is."""
     found = min(((text.find(each), -len(each), each) for each in stop if each and each in text), default=None)
     return (found[0], found[2]) if found else None

@@ -322,19 +322,19 @@ async def load_engine(
 
     Args:
         ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
-        engine: What computes a model on this machine: llamacpp or openvino for a GGUF file, hf for a folder.
-        fast: Without `engine`, let OpenVINO compute a GGUF file if it is installed and reads it, and there is
-            no GPU: with many streams it is faster. It takes no tools, and keeps to no `Sampling.form`.
+        engine: What runs a model on this machine: llamacpp or openvino for a GGUF file, hf for a folder.
+        fast: Without `engine`, let OpenVINO run a GGUF file if it is installed, can read it, and there is no
+            GPU. With many streams it is faster. It takes no tools, and ignores `Sampling.form`.
         ctx: Context of a chain in tokens, for models on this machine; None for the engine's default.
-        gpu_layers: For llama.cpp; None for its default. 0 keeps a folder off the GPU too.
+        gpu_layers: Layers on the GPU, for llama.cpp; None for its default. 0 keeps a folder off the GPU too.
         dtype: What a folder of transformers computes in: float32, bfloat16 or float16; None for what suits
-            weights and machine.
+            the weights and the machine.
         load_8bit: Keep most weights of a folder of transformers in 8 bits.
         chat_template: The format of conversations, vicuna, stablevicuna or selfee; None for the model's own.
-        speculate: Guess the tokens of a revision from its draft, for GGUF files; None where it pays off. With
-            True a server is sent the draft as `prediction`: OpenAI bills the tokens of wrong guesses.
+        speculate: Guess the tokens of a revision from its draft, for GGUF files; None does so where it pays.
+            True also sends the draft to a server, as `prediction`: OpenAI bills the tokens of wrong guesses.
         config: Holds keys and prices; None for the user's file.
-        session_header: The header that tells a server's router which chain a request is of; empty for none.
+        session_header: The header that names a request's chain to a server's router; empty for none.
 
     Raises:
         UsageError: A wrong reference or setting, or a part that is not installed.

@@ -83,7 +83,7 @@ class LocalEngine(Engine):
         self._info = replace(self._info, certain=certain)
 
     def converse(self, template: ConversationTemplate) -> None:
-        """Render messages in this format from now on, and not with the model's own template."""
+        """Render messages in this format from now on, instead of with the model's own template."""
         self._template = template
         fields = self._info.fields - {OF_TEMPLATE}
         self._info = replace(self._info, chats=True, template=template.name, tools=False, fields=fields)
@@ -129,7 +129,7 @@ class LocalEngine(Engine):
     async def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
-        """Go on behind tokens that another engine of this model wrote."""
+        """Continue after tokens that another engine of this model wrote."""
         if isinstance(asked, str):
             prompt, stops = await self.encode(asked, special=True), stop
         elif asked and isinstance(asked[0], int):

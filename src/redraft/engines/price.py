@@ -14,7 +14,7 @@ from redraft.errors import UsageError
 
 @dataclass(frozen=True)
 class Price:
-    """The price of a model's tokens, in USD per million. Without `cached`, those cost as much as others."""
+    """The price of a model's tokens, in USD per million. Without `cached`, cached tokens cost the same."""
 
     prompt: float
     completion: float

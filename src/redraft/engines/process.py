@@ -282,7 +282,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
 
     @property
     def health(self) -> Health:
-        """How its process is, and how often it was started again."""
+        """The state of its process, and how often it was restarted."""
         return self._kept.health
 
     async def aclose(self) -> None:

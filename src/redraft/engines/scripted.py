@@ -58,8 +58,8 @@ class ScriptedEngine(Engine):
     """Canned replies behind the engine protocol.
 
     Attributes:
-        replies: Replies in order, or a function from a prompt (text or messages) to a reply. A text is one
-            that ends well.
+        replies: Replies in order, or a function from a prompt (text or messages) to a reply. A plain
+            text ends normally.
         chunk: Characters of a delta, or a sequence of lengths to cycle through.
         context: Length of the context in characters; None for no limit.
         delay: Seconds before each delta.

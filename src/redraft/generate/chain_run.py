@@ -173,7 +173,7 @@ def generate_chains(source: str | Path, output: str | Path, **options: Unpack[Ch
 async def agenerate_chains(
     source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]
 ) -> FileResult:
-    """Do what `generate_chains` does, in the loop that runs. Arguments and errors as there."""
+    """Do what `generate_chains` does, in the running event loop. Same arguments and errors."""
     return await _run_of(source, output, options).arun()
 
 

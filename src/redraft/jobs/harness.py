@@ -201,7 +201,7 @@ class Job(Generic[T]):
         return opened.result()
 
     async def arun(self, start: Start[T]) -> JobResult:
-        """Do the same in the loop that runs. Errors as for `run`; signals are the caller's."""
+        """Do the same in the running event loop. Errors as for `run`; signals are the caller's."""
         with self._opened() as opened:
             if opened.session:
                 await opened.work(start, opened.session)

@@ -92,7 +92,7 @@ class Encode:
 class Text:
     """Event: a piece of an answer or of feedback. Feedback `index` judges answer `index`.
 
-    Drafts all have index 0.
+    All drafts have index 0.
     """
 
     kind: Kind
@@ -102,7 +102,7 @@ class Text:
 
     @property
     def value(self) -> Any:
-        """What there is so far of an answer's object, if `output=` was given.
+        """The part of an answer's object that has arrived, if `output=` was given.
 
         Fields that have not come are at their default, or None. None if nothing has come.
         """
@@ -111,7 +111,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Thought:
-    """Event: a piece of what a model thinks before a text, where its server keeps that apart."""
+    """Event: a piece of what a model thinks before a text, if its server keeps that apart."""
 
     kind: Kind
     index: int

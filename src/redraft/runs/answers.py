@@ -278,7 +278,7 @@ class AnswerRun:
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> FileResult:
-        """Do the same in the loop that runs."""
+        """Do the same in the running event loop."""
         return self._result(await self._job().arun(self._start))
 
     def _job(self) -> Job[PromptItem]:
@@ -430,7 +430,7 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
 async def aanswer_file(
     source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]
 ) -> FileResult:
-    """Do what `answer_file` does, in the loop that runs. Arguments and errors as there."""
+    """Do what `answer_file` does, in the running event loop. Same arguments and errors."""
     return await _run_of(source, output, options).arun()
 
 

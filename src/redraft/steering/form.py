@@ -42,9 +42,9 @@ class Form:
         sentences: Bounds on the sentences.
         quoted: It stands in double quotation marks.
         pattern: A regular expression that is found in it.
-        choices: Texts of which it begins with one.
+        choices: It begins with one of these texts.
         layout: Its title, its parts, and marks in it.
-        schema: The JSON Schema of the JSON that it is; empty for any JSON object, None for a text.
+        schema: It is JSON of this JSON Schema; empty for any JSON object, None for a text.
     """
 
     without: frozenset[str] = frozenset()
@@ -90,7 +90,7 @@ class Form:
 
     @property
     def given_sentences(self) -> int:
-        """How many sentences the given end has: a closing is one, a postscript its mark and another one."""
+        """How many sentences the given end has: one for a closing, two for a postscript and its mark."""
         return bool(self.closing) + 2 * bool(self.postscript)
 
     @property
@@ -100,11 +100,11 @@ class Form:
 
     @property
     def given_words(self) -> int:
-        """How many words the texts have, and what stands between marks."""
+        """How many words the given texts have, with those between marks."""
         return len(" ".join(self.given).split()) + (SLOT_WORDS - 1) * len(self.layout.slots)
 
     def check(self) -> None:
-        """Raise `Conflict` if what the form has is what it must not have, or is too much for a grammar."""
+        """Raise `Conflict` if the form demands what it forbids, or is too large for a grammar."""
         if self.case not in ("", "upper", "lower"):
             raise ValueError(f"case is {self.case!r}, and neither 'upper' nor 'lower'")
         if self.schema is not None and replace(self, lacks=(), without=frozenset(), has=()) != Form(

@@ -85,7 +85,7 @@ def train_sft(
 
     Args:
         recipe: The name of a shipped recipe, or the path of a YAML file.
-        on_event: Called with steps and messages, which are not shown then.
+        on_event: Called with each step and message, which are then not printed.
         **settings: By the names of the command's flags: redraft's own, and those of TrainingArguments.
 
     Raises:

@@ -104,7 +104,7 @@ class FunctionCheck:
 
 
 def demands(text: str) -> Callable[[F], F]:
-    """Return a decorator that gives a function a demand, as a sentence to the writer.
+    """Return a decorator that tells the writer, in a sentence, what a function demands.
 
         @redraft.demands("Say please.")
         def polite(answer: str) -> bool:

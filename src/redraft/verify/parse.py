@@ -35,10 +35,10 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
     Args:
         text: The short form, such as `words<=50` or `any(json; contains:no data)`.
         judge: The model of `judge:` checks.
-        writer: Who wrote it. Of a kind that is not open to them, nothing but its plugin is imported.
+        writer: Who wrote it. A kind that is not open to them is refused; only its plugin is imported.
 
     Raises:
-        CheckSyntaxError: An unknown kind, one that is not allowed, or a wrong form of a kind.
+        CheckSyntaxError: The kind is unknown or not allowed, or its form is wrong.
         PluginError: The package that has the kind is broken.
         MissingExtra: A check needs a package that is not installed.
         CheckError: Importing a module of `python:` failed.

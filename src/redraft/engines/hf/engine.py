@@ -45,7 +45,7 @@ class HfEngine(TokenizedEngine):
         ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
         native: Whether it was trained on chains.
         ends: Tokens that end a text; None for those of model and tokenizer.
-        least: Tokens that a text has at least: those that would end it sooner are not drawn.
+        least: The least tokens of a text: a token that would end it sooner is not drawn.
         tempered: Whether log-probabilities are those at the temperature of each text, which is above 0.
 
     Raises:
@@ -178,9 +178,9 @@ class HfEngine(TokenizedEngine):
             self._batch.release()
 
     async def load_adapter(self, adapter: str | Path | None) -> None:
-        """Go on with another LoRA adapter of the same folder, or without one. Nothing changes on an error.
+        """Switch to another LoRA adapter of the same folder, or to none. Nothing changes on an error.
 
-        Memory holds the weights twice for a moment. Streams that were begun end with the old ones (`paused`).
+        Memory holds the weights twice for a moment. Running streams end with the old ones (`paused`).
 
         Raises:
             ModelError: A file is missing or damaged, does not fit, or is not supported.

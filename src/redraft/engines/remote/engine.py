@@ -88,10 +88,10 @@ class RemoteEngine(Engine):
         key: Sent as a bearer token, to this server only.
         context: Length of the context in tokens, if known.
         token_ids: Whether the server sends and takes token ids as vLLM does (0.10.2 or later).
-        reach: Makes what sends the requests: `Server` at once, a `batch.BatchServer` in batches.
+        reach: Makes the sender of requests: `Server` sends at once, a `batch.BatchServer` in batches.
         predicts: Send `Sampling.prediction`, until the server refuses it.
-        session_header: The header that names the chain of a request, by which a router in front of several
-            servers keeps it where its beginning was read; empty for none.
+        session_header: The header that names the chain of a request, so that a router keeps a chain on the
+            server that read its beginning; empty for none.
 
     Raises:
         UsageError: The address or the header is invalid, or the key would travel unencrypted to another

@@ -42,7 +42,7 @@ def diagnose(
     Args:
         chains: Chains, or a file of them.
         task: The name of a task that says which answers are right, as for `redraft eval`.
-        records: The file of the task, which was answered.
+        records: The task's file, which the chains answer.
         score: Checks that say which answers are right.
         run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
 

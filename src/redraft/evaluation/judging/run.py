@@ -97,7 +97,7 @@ class JudgeRun:
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> JudgeResult:
-        """Do the same in the loop that runs."""
+        """Do the same in the running event loop."""
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
@@ -301,7 +301,7 @@ def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywo
     Args:
         answers: A file of answers or chains; or two, of a model and of its opponent.
         output: Where the reviews go.
-        **options: As listed below; all can be left out. `model` names the judges, or one.
+        **options: As listed below; all can be left out. `model` names one judge, or several.
 
     Raises:
         UsageError: An option is unknown, or two do not fit together.
@@ -314,7 +314,7 @@ def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywo
 
 
 async def ajudge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywords]) -> JudgeResult:
-    """Do what `judge` does, in the loop that runs. Arguments and errors as there."""
+    """Do what `judge` does, in the running event loop. Same arguments and errors."""
     return await _run_of(answers, output, options).arun()
 
 

@@ -161,7 +161,7 @@ def evaluate_file(
 async def aevaluate_file(
     task: str, source: str | Path, output: str | Path, **options: Unpack[EvalFileKeywords]
 ) -> FileResult:
-    """Do what `evaluate_file` does, in the loop that runs. Arguments and errors as there."""
+    """Do what `evaluate_file` does, in the running event loop. Same arguments and errors."""
     return await _run_of(task, source, output, options).arun()
 
 
@@ -236,7 +236,7 @@ def evaluate(
 
     Raises:
         UsageError: The task or the options are wrong.
-        RecordError: A record is none of the task, or there is none.
+        RecordError: A record does not belong to the task, or there are no records.
         EngineError, CheckError: As for `redraft.revise`. An empty answer is wrong, and raises nothing.
     """
     if parallel < 1:

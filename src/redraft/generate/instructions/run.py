@@ -100,16 +100,16 @@ def generate_instructions(
 ) -> Generated:
     """Generate instructions with inputs and outputs, from seeds and what `output` has already.
 
-    As `redraft generate instructions`, and in the same files: each goes on with what the other began. Works
+    As `redraft generate instructions`, and in the same files: each resumes what the other began. Works
     in notebooks too.
 
     Args:
-        output: The file of tasks. If it exists, it is gone on with.
+        output: The file of tasks. If it exists, the run continues it.
         model: The teacher: a model reference, or an open engine, which stays open.
         **options: As listed below; all can be left out.
 
     Raises:
-        UsageError: An option or the seeds do not fit.
+        UsageError: An option or the seeds are wrong.
         OutputError: `output` cannot be written, is in use, or was made in another way.
         EngineError: The model or its server failed. What was paid for is in the journal.
         KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
@@ -120,7 +120,7 @@ def generate_instructions(
 async def agenerate_instructions(
     output: str | Path, *, model: str | Engine = "default", **options: Unpack[KeywordsButModel]
 ) -> Generated:
-    """Do what `generate_instructions` does, in the loop that runs. Arguments and errors as there."""
+    """Do what `generate_instructions` does, in the running event loop. Same arguments and errors."""
     return await _run_of(output, model, options).arun()
 
 
@@ -164,7 +164,7 @@ class InstructionRun:
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> Generated:
-        """Do the same in the loop that runs."""
+        """Do the same in the running event loop."""
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
