@@ -42,9 +42,7 @@ def parts_of(table: Table) -> list[Part]:
     if shown := whole or within:
         parts[0] = Part(verdict=parts[0].verdict, notes=_HOW, cards=[*_cards(shown)])
     if table.between:
-        parts.append(
-            Part("Models", note="in the same way, on the prompts of both", table=_rows(table.between))
-        )
+        parts.append(Part("Models", note="compared on the prompts of both", table=_rows(table.between)))
     parts.append(Part("What each way took per prompt", table=[*_runs(table)]))
     if table.remarks:
         parts.append(Part("To keep in mind", notes=table.remarks))

@@ -105,9 +105,7 @@ def _wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
 
 def _faults(chain: Chain, record: Chain | None, task: str, file: Path) -> Iterator[str]:
     if record is None or chain.prompt != record.prompt:
-        yield f"{file}, {chain.id}: " + (
-            "is no record of the task." if record is None else "has another prompt."
-        )
+        yield f"{file}, {chain.id}: " + ("is not in the task." if record is None else "has another prompt.")
         return
     bare = chain.model_copy(update={"meta": {k: v for k, v in chain.meta.items() if k != KEY}})
     now = asyncio.run(scored(bare, task, checks_of(task_of(task, run_code=True), record))).meta[KEY]

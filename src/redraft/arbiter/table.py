@@ -2,8 +2,7 @@
 
 A way is compared with the others at equal tokens, as `redraft diagnose` does: within a task, and over all
 tasks together, where each prompt counts the same. p-values are corrected by Holm's procedure in two families:
-all comparisons within tasks, and all over tasks. Revising alone is compared only with ways that see
-no checks.
+all comparisons within tasks, and all over tasks. Revising alone is compared with `UNGUIDED` ways only.
 """
 
 from __future__ import annotations
