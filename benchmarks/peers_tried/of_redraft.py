@@ -381,6 +381,19 @@ def _(server: Replies) -> None:
         assert len(server.requests) == 2
 
 
+@tries("a ranking of models (Elo, Bradley–Terry)")
+def _(server: Replies) -> None:
+    with TemporaryDirectory() as folder:
+        for name in "abc":
+            chain = redraft.revise(RAIN, model=redraft.ScriptedEngine(["Rain."], name=name), id="1")
+            redraft.write_jsonl(f"{folder}/{name}.jsonl", [chain])
+        server.says(*[json.dumps({"review": "It is short.", "score_1": 8, "score_2": 4})] * 4)
+        for pair in ("ab", "bc"):
+            words = [f"{name}.jsonl" for name in pair]
+            typed(folder, "judge", *words, "-o", f"{pair}.jsonl", "-m", f"{server.url}#m")
+        assert "Bradley and Terry" in typed(folder, "report", "ab.jsonl", "bc.jsonl")
+
+
 @tries("votes by people")
 def _(server: Replies) -> None:
     with TemporaryDirectory() as folder:
@@ -542,7 +555,6 @@ LACKS = {
     "protocols of providers other than OpenAI's": "a proxy such as litellm's stands between",
     "prompts are optimised on examples": "",
     "a graph of steps with kept state": "",
-    "a ranking of models (Elo, Bradley–Terry)": "",
 }
 
 if __name__ == "__main__":
