@@ -14,7 +14,7 @@ import pytest
 from redraft import answer_file
 from redraft.cluster.actor import ShareActor, Work
 from redraft.cluster.connect import ClusterError
-from redraft.cluster.shares import Pool, _count, _needs, _room
+from redraft.cluster.shares import Pool, _count, _marked, _needs, _room
 from redraft.errors import OutputError, UsageError
 from tests.cli.verbs import lines, redraft, refused, script
 
@@ -62,6 +62,12 @@ def test_a_process_makes_shares_as_the_flag_does() -> None:
     assert json.loads(asyncio.run(actor.progress()))["done"] == counts[1]["done"]
 
 
+def test_a_process_leaves_out_what_the_user_left_out() -> None:
+    told = work(tell_checks=False, threads=None).options
+    assert told["tell_checks"] is False
+    assert "threads" not in told
+
+
 def test_a_file_that_a_machine_cannot_read(tmp_path: Path) -> None:
     given = work()
     Path("prompts.txt").unlink()
@@ -83,6 +89,21 @@ def test_shares_keep_their_number() -> None:
     assert _count(OUT, 2, pytest.fail) == 8  # four for each process
     made(ShareActor(work().to_json()), "2/3")
     assert _count(OUT, 50, pytest.fail) == 3
+
+
+def test_shares_of_a_name_with_brackets() -> None:
+    Path("out[1]-00002-of-00003.jsonl").touch()
+    assert _count(Path("out[1].jsonl"), 50, pytest.fail) == 3
+
+
+@pytest.mark.parametrize(("place", "said"), [("none", "mkdir -p none"), ("prompts.txt", "Name another")])
+def test_a_place_that_cannot_be_written_to(place: str, said: str) -> None:
+    with (
+        pytest.raises(UsageError, match=f"cannot write to {place}") as refusal,
+        _marked(work(), Path(place, OUT)),
+    ):
+        pass
+    assert said in (refusal.value.hint or "")
 
 
 def test_shares_of_several_numbers_are_merged_first() -> None:
@@ -114,6 +135,7 @@ def node(**resources: float) -> dict[str, Any]:
     [
         ({"model": "http://127.0.0.1:9/v1#m"}, [node(CPU=4), node(CPU=2)], {"num_cpus": 1}, 6),
         ({}, [node(CPU=4), node(CPU=8)], {"num_cpus": 4}, 3),
+        ({}, [node(), node(CPU=0.0), node(CPU=8)], {"num_cpus": 8}, 1),
         ({"threads": 2}, [node(CPU=4), node(CPU=8)], {"num_cpus": 2}, 6),
         ({}, [node(CPU=8, GPU=2), node(CPU=8)], {"num_cpus": 1, "num_gpus": 1}, 2),
         ({"model": ["script:x", "default"]}, [node(CPU=2)], {"num_cpus": 2}, 1),

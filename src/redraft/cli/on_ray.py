@@ -51,14 +51,12 @@ class RayFlags:
             if self.actors:
                 raise UsageError("--actors was given without --ray.", hint="Add --ray.")
             return
-        given = {name: value for name, value in options.items() if value is not None and value is not False}
-        if wrong := next((name for name in _NOT if name in given), ""):
+        if wrong := next((name for name in _NOT if options.get(name)), ""):
             raise UsageError(f"--ray and --{wrong} were given.", hint=f"Leave --{wrong} out.")
         from redraft.cluster.actor import Work
         from redraft.cluster.shares import Pool, make_shares
 
-        work = Work.of(function, [*inputs, str(out)], {**given, "quiet": True})
-        pool = Pool.of(self.actors)
+        work, pool = Work.of(function, [*inputs, str(out)], options), Pool.of(self.actors)
         with only_ours():
             result = make_shares(work, out, address=self.ray, pool=pool, quiet=quiet, say=tell)
         if result.failed or result.limit:

@@ -42,11 +42,15 @@ class Work:
 
     @classmethod
     def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Work:
-        """Return work whose paths are given as `Path`s. Those that are in a store are no files here."""
-        given = [*arguments, *options.values()]
+        """Return work whose paths are given as `Path`s. Those that are in a store are no files here.
+
+        An option that is None was not given.
+        """
+        told = {name: value for name, value in options.items() if value is not None}
+        given = [*arguments, *told.values()]
         paths = [path for each in given for path in (each if isinstance(each, list) else [each])]
         files = [str(path) for path in paths if isinstance(path, Path) and url_of(path) is None]
-        words, named = json.loads(json.dumps([arguments, options], default=str))
+        words, named = json.loads(json.dumps([arguments, {**told, "quiet": True}], default=str))
         return cls(function, words, named, files, str(Path.cwd()))
 
     def to_json(self) -> str:

@@ -36,7 +36,7 @@ _POLL = 0.5  # seconds between two looks
 _LOSSES = 5  # processes that a share may end in a row without an answer that is new
 _BUSY = 120  # looks at a share that a process that was lost still locks
 _GRACE = 10.0  # seconds that shares have to close their files when the run is stopped
-_SERVED = ("remote", "script")  # models that take no processor of ours
+_SERVED = {"remote", "script"}  # models that take no processor of ours
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,12 @@ def _marked(work: Work, out: Path) -> Iterator[Work]:
         yield work
         return
     try:
-        with NamedTemporaryFile(prefix=f".{out.name}.", dir=out.parent) as mark:
-            yield replace(work, files=[*work.files, str(out.parent / Path(mark.name).name)])
-    except FileNotFoundError:
-        raise UsageError(f"{out.parent} is no folder.", hint=f"mkdir -p {out.parent}") from None
+        mark = NamedTemporaryFile(prefix=f".{out.name}.", dir=out.parent)  # noqa: SIM115  (closed below)
+    except OSError as error:
+        hint = f"mkdir -p {out.parent}" if isinstance(error, FileNotFoundError) else "Name another output."
+        raise UsageError(f"cannot write to {out.parent}: {error.strerror}.", hint=hint) from None
+    with mark:
+        yield replace(work, files=[*work.files, mark.name])
 
 
 def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str, float]:
@@ -136,11 +138,12 @@ def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str,
     given = [options.get(role) or [] for role in ("model", "critic", "judge")]
     names = [name for each in given for name in ([each] if isinstance(each, str) else each)] or ["default"]
     kinds = {parse_reference(ref).kind for name in names for ref in references_of(name)}
-    if kinds <= {*_SERVED}:
+    if kinds <= _SERVED:
         return {"num_cpus": 1}
-    if any(node["Resources"].get("GPU") for node in nodes if node["Alive"]):
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    if any(has.get("GPU") for has in alive):
         return {"num_cpus": 1, "num_gpus": 1}
-    smallest = min(node["Resources"].get("CPU", 1.0) for node in nodes if node["Alive"])
+    smallest = min((has["CPU"] for has in alive if has.get("CPU")), default=1.0)  # a head may offer none
     return {"num_cpus": float(options.get("threads") or smallest)}
 
 
@@ -163,9 +166,8 @@ def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
 
     Shares of several counts are merged first, so that nothing is made twice.
     """
-    parts = matching(out.with_name(f"{out.stem}-*-of-*{out.suffix}"))
-    if not url_of(out):
-        parts = [*out.parent.glob(f"{out.stem}-*-of-*{out.suffix}")]
+    pattern = out.with_name(f"{out.stem}-*-of-*{out.suffix}")
+    parts = matching(pattern) if url_of(out) else out.parent.iterdir()
     named = re.compile(re.escape(out.stem) + r"-\d{5}-of-(\d{5})" + re.escape(out.suffix))
     found = [(path, int(match[1])) for path in parts if (match := named.fullmatch(path.name))]
     counts = {count for _, count in found}
@@ -235,7 +237,7 @@ class _Run:
     def _grow(self) -> None:
         """Start a process while shares wait: as many as are asked for, and more where there is room."""
         there = len(self.actors) + len(self.idle)
-        if self.idle or there >= min(self.pool.most or 1, there + len(self.waiting)):
+        if self.idle or not self.waiting or there >= (self.pool.most or 1):
             return
         free = self.ray.available_resources()
         room = free.get("CPU", 0) >= self.needs["num_cpus"] and free.get("GPU", 0) >= self.needs.get(
