@@ -280,9 +280,10 @@ def prefix(chains: int) -> Row:
 
 async def _computed_again(ray: Any, chains: int, name: str) -> float:
     import redraft
-    from redraft.cluster.serving import Applications, Replicas
+    from redraft.cluster.bounds import Bounds
+    from redraft.cluster.serving import Applications
 
-    machines = Applications(ray, name, Replicas(2, 2))
+    machines = Applications(ray, name, Bounds(2, 2))
     sky = " ".join(f"Cloud {number} is grey." for number in range(80))
     more: dict[str, Any] = {
         "mode": "native",

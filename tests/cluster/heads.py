@@ -71,9 +71,9 @@ class Serving:
     app: str
     process: subprocess.Popen[str]
 
-    def replicas(self) -> list[int]:
-        """The processes of its replicas."""
-        name, found = f"ray::ServeReplica:{self.app}-1:model".encode(), []
+    def replicas(self, model: int = 1) -> list[int]:
+        """The processes of a model's replicas."""
+        name, found = f"ray::ServeReplica:{self.app}-{model}:model".encode(), []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 if (folder / "cmdline").read_bytes().startswith(name):

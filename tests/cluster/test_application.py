@@ -43,7 +43,7 @@ def test_the_file_says_what_there_is() -> None:
     [
         ({"models": {}}, "api_key_file is missing"),
         ({**ARGS, "replica": "2"}, "there is no option 'replica'"),
-        ({**ARGS, "replicas": "4-2"}, "--replicas is '4-2'"),
+        ({**ARGS, "replicas": "4-2"}, "replicas is '4-2'"),
         ({**ARGS, "models": {"one": {"modle": "default"}}}, "one: there is no option 'modle'"),
     ],
 )

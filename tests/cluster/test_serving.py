@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from redraft.errors import UsageError
 from tests.cluster.heads import ENVIRONMENT, Serving, head, serving, text_of, until
 
 pytest.importorskip("ray.serve")
@@ -98,17 +98,15 @@ def test_a_model_that_is_not_on_the_node(address: str, tmp_path: Path) -> None:
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.parametrize("replicas", ["0", "4-2", "many"])
-def test_a_number_of_replicas_that_is_none(replicas: str) -> None:
-    from redraft.cluster.serving import Replicas
-
-    with pytest.raises(UsageError, match=f"--replicas is '{replicas}'"):
-        Replicas.read(replicas)
+def test_flags_of_a_cluster_without_one() -> None:
+    found = redraft("serve", "--replicas", "2", "--port", "0", "-m", "script:no.jsonl")
+    assert (found.returncode, "--replicas and --app are for --ray" in found.stderr) == (2, True)
 
 
 @pytest.mark.slow
 def test_a_server_that_was_killed_leaves_its_name_to_the_next(address: str, words: Path) -> None:
-    with serving(address, "again", "-m", f"script:{words}") as first:
+    critic = Path(shutil.copy(words, words.with_name("critic.jsonl")))
+    with serving(address, "again", "-m", f"script:{words}", "--critic", f"script:{critic}") as first:
         before = first.replicas()
         first.process.kill()
         first.process.wait()
@@ -119,6 +117,7 @@ def test_a_server_that_was_killed_leaves_its_name_to_the_next(address: str, word
         until(free)
         with serving(address, "again", "-m", f"script:{words}") as second:
             until(lambda: len(second.replicas()) == 1 and second.replicas() != before)
+            until(lambda: not second.replicas(2))
             assert "".join(map(text_of, second.chat("words"))) == TEXT
 
 

@@ -14,7 +14,7 @@ import pytest
 from redraft import answer_file
 from redraft.cluster.actor import ShareActor, Work
 from redraft.cluster.connect import ClusterError
-from redraft.cluster.shares import Pool, _count, _marked, _needs, _room
+from redraft.cluster.shares import _count, _marked, _needs, _room
 from redraft.errors import OutputError, UsageError
 from tests.cli.verbs import lines, redraft, refused, script
 
@@ -32,19 +32,6 @@ def work(**options: Any) -> Work:
 def made(actor: ShareActor, share: str) -> dict[str, Any]:
     reply: dict[str, Any] = json.loads(asyncio.run(actor.make(share, "{}")))
     return reply
-
-
-@pytest.mark.parametrize(
-    ("text", "pool"), [(None, Pool(1, None)), ("8", Pool(8, 8)), ("2-8", Pool(2, 8)), ("1-1", Pool(1, 1))]
-)
-def test_a_pool(text: str | None, pool: Pool) -> None:
-    assert Pool.of(text) == pool
-
-
-@pytest.mark.parametrize("text", ["0", "8-2", "many", "-3", "1-", ""])
-def test_no_pool(text: str) -> None:
-    with pytest.raises(UsageError, match="--actors is"):
-        Pool.of(text)
 
 
 def test_a_process_makes_shares_as_the_flag_does() -> None:

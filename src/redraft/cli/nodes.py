@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft.cli.shell import tell
+from redraft.errors import UsageError
 
 if TYPE_CHECKING:
     from redraft.serve.start import Nodes
@@ -34,11 +35,15 @@ class NodeFlags:
     def entered(self) -> Iterator[Nodes | None]:
         """Connect to the cluster, if one is named."""
         if self.ray is None:
+            if self != NodeFlags():
+                raise UsageError("--replicas and --app are for --ray.", hint="Add --ray.")
             yield None
             return
+        from redraft.cluster.bounds import Bounds
         from redraft.cluster.connect import connected
 
+        replicas = Bounds.read(self.replicas, "--replicas", lowest=0)
         with connected(self.ray) as ray:
-            from redraft.cluster.serving import Applications, Replicas
+            from redraft.cluster.serving import Applications
 
-            yield Applications(ray, self.app, Replicas.read(self.replicas), tell)
+            yield Applications(ray, self.app, replicas, tell)

@@ -54,9 +54,11 @@ class RayFlags:
         if wrong := next((name for name in _NOT if options.get(name)), ""):
             raise UsageError(f"--ray and --{wrong} were given.", hint=f"Leave --{wrong} out.")
         from redraft.cluster.actor import Work
-        from redraft.cluster.shares import Pool, make_shares
+        from redraft.cluster.bounds import Bounds
+        from redraft.cluster.shares import make_shares
 
-        work, pool = Work.of(function, [*inputs, str(out)], options), Pool.of(self.actors)
+        work = Work.of(function, [*inputs, str(out)], options)
+        pool = Bounds.read(self.actors, "--actors") if self.actors is not None else None
         with only_ours():
             result = make_shares(work, out, address=self.ray, pool=pool, quiet=quiet, say=tell)
         if result.failed or result.limit:

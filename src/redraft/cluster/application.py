@@ -14,8 +14,9 @@ from typing import Any
 import ray
 from ray import serve
 
+from redraft.cluster.bounds import Bounds
 from redraft.cluster.engine import RayEngine
-from redraft.cluster.serving import Replicas, deployment, is_remote
+from redraft.cluster.serving import deployment, is_remote
 from redraft.cluster.status import Reporter
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
@@ -54,14 +55,14 @@ def application(args: Mapping[str, Any]) -> Any:
     if "api_key_file" not in args:
         message = "args of the application: api_key_file is missing."
         raise UsageError(message, hint="Name a file; or write null, if the proxy listens on 127.0.0.1 alone.")
-    found: dict[str, Any] = {}
+    replicas, found = _replicas(given), dict[str, Any]()
     for settings in _settings(given).values():
         for role, reference in settings.references().items():
             machine = {name: settings.get(name) for name in MachineOptions.model_fields if role == "model"}
             if not is_remote(reference) and (key := _key(reference, machine)) not in found:
                 how = {**machine, "parallel": given.parallel}
                 name = f"model-{len(found) + 1}"
-                found[key] = deployment(reference, how, Replicas.read(given.replicas), name=name)
+                found[key] = deployment(reference, how, replicas, name=name)
     ingress = serve.deployment(serve.ingress()(Ingress)).options(
         name="ingress", max_ongoing_requests=STREAMS, ray_actor_options={"num_cpus": 0}
     )
@@ -79,7 +80,7 @@ class Ingress:
         """Return the application of FastAPI."""
         given = self._given
         keys = Keys.read(Path(given.api_key_file)) if given.api_key_file else None
-        gate = Gate(given.parallel * Replicas.read(given.replicas).most, given.queue)
+        gate = Gate(given.parallel * _replicas(given).most, given.queue)
         models = [(name, "", settings) for name, settings in _settings(given).items()]
         context, offered = serve.get_replica_context(), Models()
         self._reporter = await Reporter.start(ray, f"{context.app_name}/{context.replica_id.unique_id}")
@@ -94,6 +95,10 @@ class Ingress:
         engine = await RayEngine.connect(handle, patience or Patience())
         self._reporter.add(handle.deployment_id.app_name, handle.deployment_id.name, engine)
         return engine
+
+
+def _replicas(given: Arguments) -> Bounds:
+    return Bounds.read(given.replicas, "replicas", lowest=0)
 
 
 def _settings(given: Arguments) -> dict[str, Settings]:

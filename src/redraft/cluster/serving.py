@@ -2,7 +2,7 @@
 
 The ingress is this process, with its loop, keys, gate and page: a request takes one way to a replica and no
 proxy of Ray's. The application ends with the process. One that was killed leaves it, and the next
-`redraft serve --ray` of the same name puts its own replicas in the place of those.
+`redraft serve --ray` of the same name ends it before it begins.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from redraft.cluster.bounds import Bounds
 from redraft.cluster.connect import ClusterError
 from redraft.cluster.engine import RayEngine
 from redraft.cluster.status import Reporter
@@ -24,33 +25,13 @@ from redraft.engines.base import Engine
 from redraft.engines.load import fetches, load_engine, local_file, parse_reference, references_of
 from redraft.engines.retry import Patience
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import UsageError
 
 DEPLOYMENT = "model"  # the name of the one deployment of an application
 PATIENT = 30.0  # seconds for replicas to start before a user is told
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
-class Replicas(NamedTuple):
-    """How many replicas a model has at least, and at most."""
-
-    least: int = 1
-    most: int = 1
-
-    @classmethod
-    def read(cls, text: str) -> Replicas:
-        """Read `2`, or `0-4`."""
-        found = _RANGE.fullmatch(text)
-        least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-        if not 0 <= least <= most or not most:
-            raise UsageError(
-                f"--replicas is {text!r:.40}.", hint="Write a number, or a range: --replicas 0-4"
-            )
-        return cls(least, most)
-
-
-def deployment(reference: str, how: Mapping[str, Any], replicas: Replicas, *, name: str = DEPLOYMENT) -> Any:
+def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds, *, name: str = DEPLOYMENT) -> Any:
     """Return the deployment of a model, bound to its reference and the arguments of `load_engine`."""
     from ray import serve
     from ray.serve.config import RequestRouterConfig
@@ -114,7 +95,7 @@ class Applications:
 
     ray: Any
     name: str
-    replicas: Replicas
+    replicas: Bounds
     tell: Callable[[str], None] = lambda _: None
     _names: list[str] = field(default_factory=list)
     _reporter: Reporter | None = None
@@ -132,6 +113,7 @@ class Applications:
             return await load_engine(reference, patience=patience, batches=batches, **how)
         if self._reporter is None:
             self._reporter = await Reporter.start(self.ray, self.name)
+            await in_daemon_thread(self._end_old)
         name = f"{self.name}-{len(self._names) + 1}"
         self._names.append(name)
         deploying = in_daemon_thread(partial(self._deployed, name, reference, how))
@@ -145,12 +127,20 @@ class Applications:
         self._reporter.add(name, DEPLOYMENT, engine)
         return engine
 
+    def _end_old(self) -> None:
+        """Start Ray Serve, and end the models of a server of this name that was killed."""
+        from ray import serve
+
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the engine says what matters, in a line
+        serve.start(proxy_location="Disabled")
+        for name, app in serve.status().applications.items():
+            if re.fullmatch(rf"{re.escape(self.name)}-\d+", name) and [*app.deployments] == [DEPLOYMENT]:
+                serve.delete(name)
+
     def _deployed(self, name: str, reference: str, how: Mapping[str, Any]) -> Any:
         from ray import serve
 
         check_fits(self.ray, reference, needs(reference, how))
-        logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the engine says what matters, in a line
-        serve.start(proxy_location="Disabled")
         try:
             return serve.run(deployment(reference, how, self.replicas), name=name, route_prefix=None)
         except RuntimeError as error:

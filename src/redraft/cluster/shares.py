@@ -20,6 +20,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from redraft.cluster.actor import ShareActor, Work
+from redraft.cluster.bounds import Bounds
 from redraft.cluster.connect import ClusterError, check_versions, connected
 from redraft.counting import counted
 from redraft.engines.load import parse_reference, references_of
@@ -40,30 +41,6 @@ _SERVED = {"remote", "script"}  # models that take no processor of ours
 
 
 @dataclass(frozen=True)
-class Pool:
-    """How many processes make shares at once.
-
-    Attributes:
-        least: As many are asked of Ray, whose autoscaler may start machines for them.
-        most: So many are started while there is room; None for as many as fit.
-    """
-
-    least: int = 1
-    most: int | None = None
-
-    @classmethod
-    def of(cls, text: str | None) -> Pool:
-        """Return what `8` or `2-8` means. Raises `UsageError` if it is neither."""
-        if text is None:
-            return cls()
-        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", text)
-        least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-        if not 1 <= least <= most:
-            raise UsageError(f"--actors is {text!r:.40}.", hint="Write how many at once: 8, or 2-8.")
-        return cls(least, most)
-
-
-@dataclass(frozen=True)
 class SharesResult:
     """What a run of all shares came to."""
 
@@ -79,9 +56,24 @@ class SharesResult:
 
 
 def make_shares(
-    work: Work, out: Path, *, address: str, pool: Pool, quiet: bool = False, say: Callable[[str], None]
+    work: Work,
+    out: Path,
+    *,
+    address: str,
+    pool: Bounds | None,
+    quiet: bool = False,
+    say: Callable[[str], None],
 ) -> SharesResult:
     """Make all shares of a job on Ray, and merge them into `out`.
+
+    Args:
+        work: The job.
+        out: Its output.
+        address: Of the cluster.
+        pool: How many processes make shares at once: the least are asked of Ray, whose autoscaler may start
+            machines for them, and the most are started while there is room. None for as many as fit.
+        quiet: Show no progress.
+        say: Takes what a user should know.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -89,12 +81,13 @@ def make_shares(
         RedraftError: What ended a share. What was made until then is in the shares.
         KeyboardInterrupt: The run was stopped. What was made until then is in the shares.
     """
-    with _marked(work, out) as work, connected(address, cpus=max(pool.least, os.cpu_count() or 1)) as ray:
+    cpus = max(pool.least if pool else 1, os.cpu_count() or 1)
+    with _marked(work, out) as work, connected(address, cpus=cpus) as ray:
         needs = _needs(work.options, ray.nodes())
-        most = pool.most or max(pool.least, _room(ray.nodes(), needs))
-        count = _count(out, most, say)
+        pool = pool or Bounds(1, _room(ray.nodes(), needs))
+        count = _count(out, pool.most, say)
         shares = [Share(index, count) for index in range(count)]
-        run = _Run(ray, work, needs, replace(pool, most=min(most, count)), deque(shares))
+        run = _Run(ray, work, needs, pool, deque(shares))
         with run.progress(count, quiet=quiet), _silent():
             try:
                 with ended_by_sigterm():  # Ray has a handler of its own
@@ -208,7 +201,7 @@ class _Run:
     ray: Any
     work: Work
     needs: Mapping[str, float]
-    pool: Pool
+    pool: Bounds
     waiting: deque[Share]
     actors: dict[Any, _Actor] = field(default_factory=dict)  # by the reply that each owes
     idle: list[_Actor] = field(default_factory=list)
@@ -237,7 +230,7 @@ class _Run:
     def _grow(self) -> None:
         """Start a process while shares wait: as many as are asked for, and more where there is room."""
         there = len(self.actors) + len(self.idle)
-        if self.idle or not self.waiting or there >= (self.pool.most or 1):
+        if self.idle or not self.waiting or there >= self.pool.most:
             return
         free = self.ray.available_resources()
         room = free.get("CPU", 0) >= self.needs["num_cpus"] and free.get("GPU", 0) >= self.needs.get(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -111,10 +112,11 @@ def models_of(ray: Any) -> list[ModelLine]:
     """Return the models that servers of redraft have on a cluster. Takes as long as two reports."""
     from ray import serve
 
-    boards = {name: ray.get_actor(name, namespace=NAMESPACE) for name in _names(ray)}
-    first = _reports(ray, boards)
-    time.sleep(1.5 * EVERY if boards else 0)
-    second, running = _reports(ray, boards), serve.status().applications
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    names = [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
+    first = _reports(ray, names)
+    time.sleep(1.5 * EVERY if names else 0)
+    second, running = _reports(ray, names), serve.status().applications
     return [
         _line(server, running.get(model["app"]), model, first.get(server, {}), report["at"])
         for server, report in second.items()
@@ -122,26 +124,21 @@ def models_of(ray: Any) -> list[ModelLine]:
     ]
 
 
-def _names(ray: Any) -> Iterator[str]:
-    for actor in ray.util.list_named_actors(all_namespaces=True):
-        if actor["namespace"] == NAMESPACE:
-            yield actor["name"]
-
-
-def _reports(ray: Any, boards: Mapping[str, Any]) -> dict[str, Any]:
+def _reports(ray: Any, names: Sequence[str]) -> dict[str, Any]:
     found = {}
-    for name, board in boards.items():
-        try:
+    for name in names:
+        # Its server may have just ended, or hang.
+        with suppress(ValueError, ray.exceptions.RayError):
+            board = ray.get_actor(name, namespace=NAMESPACE)
             found[name] = ray.get(board.report.remote(), timeout=60)
-        except ray.exceptions.RayActorError:  # its server has just ended
-            continue
     return {name: report for name, report in found.items() if report}
 
 
 def _line(
     server: str, running: Any, model: Mapping[str, Any], before: Mapping[str, Any], at: float
 ) -> ModelLine:
-    states = running.deployments[model["deployment"]].replica_states if running else {}
+    deployed = running and running.deployments.get(model["deployment"])
+    states = deployed.replica_states if deployed else {}
     seconds = max(at - before.get("at", at), 1e-9)
     counted = {use["name"]: use["tokens"] for each in before.get("models", ()) for use in each["replicas"]}
     used = tuple(
