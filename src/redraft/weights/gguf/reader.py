@@ -186,6 +186,17 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
             raise _other_model(path, model, f"it changes {name!r:.80} as {sizes}")
 
 
+def adapter_header(path: Path) -> GGUFHeader:
+    """Return the header of a LoRA adapter with all of its metadata. Raises `ModelError` if it is none."""
+    header = read_header(path, whole=True)
+    if not any(name.endswith(".lora_a") for name in header.tensors):
+        hint = "Name an adapter: redraft weights lora-gguf makes one of a folder of peft."
+        raise ModelError(f"{path} is not a LoRA adapter: it changes no layer.", hint=hint)
+    for fault in adapter_faults(header):
+        raise ModelError(f"{path} is damaged: {fault}.", hint=AGAIN)
+    return header
+
+
 def adapter_faults(header: GGUFHeader) -> Iterator[str]:
     """Yield the faults of a LoRA adapter by itself: in alpha, missing halves, or ranks."""
     alpha = header.metadata.get("adapter.lora.alpha", 0.0)

@@ -16,10 +16,8 @@ import torch
 from redraft.errors import ModelError, UsageError
 from redraft.weights.gguf.families import family_in_gguf
 from redraft.weights.gguf.quant import Kind, TensorReader, header_bytes, pad
-from redraft.weights.gguf.reader import adapter_faults, describe_file, read_header
+from redraft.weights.gguf.reader import adapter_header, describe_file
 from redraft.weights.output import BY_DEFAULT, Run, new_file
-
-_OWN = ("general.architecture", "adapter.lora.alpha")
 
 
 @dataclass(frozen=True)
@@ -38,20 +36,16 @@ def lower_rank(adapter: Path, dst: Path, rank: int, run: Run = BY_DEFAULT) -> fl
 
     Raises:
         UsageError: It has no higher rank.
-        ModelError: The file is damaged, or changes embeddings.
+        ModelError: The file is no adapter or damaged, or changes embeddings.
     """
-    header = read_header(adapter, whole=True)
-    for fault in adapter_faults(header):
-        raise ModelError(f"{adapter} is no whole adapter: {fault}.")
+    header = adapter_header(adapter)
     cuts = list(_cuts(TensorReader(adapter, header), rank))
     halves = [half for cut in cuts for half in ((f"{cut.name}.lora_a", cut.a), (f"{cut.name}.lora_b", cut.b))]
-    old = next(iter(header.tensors.values())).shape
     keys: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in header.metadata.items()
-        if name not in _OWN
+        if name != "general.architecture"
     }
-    keys["adapter.lora.alpha"] = float(str(header.metadata["adapter.lora.alpha"])) * rank / old[1]
     family = family_in_gguf(header.text("general.architecture"))
     shapes = [(name, tuple(values.shape), Kind.F16) for name, values in halves]
     head = header_bytes(family.gguf, keys, shapes)
@@ -62,18 +56,22 @@ def lower_rank(adapter: Path, dst: Path, rank: int, run: Run = BY_DEFAULT) -> fl
             pad(file)
             file.write(values.to(torch.float16).contiguous())
         pad(file)
-    return sum(cut.kept for cut in cuts) / sum(cut.whole for cut in cuts)
+    whole = sum(cut.whole for cut in cuts)
+    return sum(cut.kept for cut in cuts) / whole if whole else 1.0
 
 
 def _cuts(reader: TensorReader, rank: int) -> Iterator[_Cut]:
-    tensors = reader.header.tensors
+    tensors, scaled = reader.header.tensors, reader.header.metadata.get("adapter.lora.alpha")
     for name in (name[:-7] for name in tensors if name.endswith(".lora_a")):
         a, b = (torch.from_numpy(reader.rows(tensors[f"{name}.lora_{half}"])) for half in "ab")
         if not name.startswith("blk."):
             raise ModelError(f"{reader.path} changes {name!r:.80}; only linear layers get a lower rank.")
         if a.shape[0] <= rank:
             raise UsageError(f"{reader.path} has rank {a.shape[0]}, which is not higher than {rank}.")
-        yield _cut(name, a, b, rank)
+        if not (a.isfinite().all() and b.isfinite().all()):
+            raise ModelError(f"{reader.path} has numbers in {name!r:.80} that are not finite.")
+        # Who reads it divides alpha, if it has one, by the rank.
+        yield _cut(name, a, b * (rank / a.shape[0]) if scaled else b, rank)
 
 
 def _cut(name: str, a: torch.Tensor, b: torch.Tensor, rank: int) -> _Cut:
