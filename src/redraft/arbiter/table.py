@@ -214,11 +214,8 @@ def _levels(model: str, task: str, curves: Curves) -> Iterator[Level]:
     for kind in dict.fromkeys(point.way.kind for point in curves.points):
         most = curves.revised.tokens
         scores, equal = _at(curves, kind, most)
-        right, fewer = (
-            stats.proportions([*scores.values()], [1] * len(scores)),
-            curves.last(kind).tokens < most,
-        )
-        yield Level(model, task, kind, right, equal, fewer)
+        right = stats.proportions([*scores.values()], [1] * len(scores))
+        yield Level(model, task, kind, right, equal, fewer=curves.last(kind).tokens < most)
 
 
 def _runs(model: str, task: str, curves: Curves, folder: Path) -> Iterator[Run]:

@@ -42,6 +42,7 @@ class MathVerify:
 
         Raises:
             CheckSyntaxError: math-verify finds nothing in it.
+            CheckError: This is not the main thread.
         """
         if not _parsed(f"${gold}$"):
             raise CheckSyntaxError(f"math-verify finds nothing in the gold answer {gold!r:.40}.")
@@ -55,11 +56,8 @@ class MathVerify:
         """Pass if the result is right. Async, since checks that are not run in other threads.
 
         Raises:
-            CheckError: This is not the main thread, whose alarm ends what takes too long.
+            CheckError: This is not the main thread.
         """
-        if threading.current_thread() is not threading.main_thread():
-            hint = "Use redraft eval or redraft.evaluate_file, or the task math."
-            raise CheckError("math-verify works in a program's main thread alone.", hint=hint)
         if not (found := _parsed(answer)):
             return failed(FinalMaths.missing)
         told = f"The final answer is read as {found[-1]!s:.200}."
@@ -69,5 +67,9 @@ class MathVerify:
 
 
 def _parsed(text: str) -> list[Any]:
+    """Return what math-verify reads. Its alarm, which ends what takes too long, needs the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        hint = "Use redraft eval or redraft.evaluate_file without --ray, or the task math."
+        raise CheckError("math-verify works in a program's main thread alone.", hint=hint)
     found: list[Any] = parse(text, parsing_timeout=SECONDS)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.chain import read_jsonl
+from redraft.errors import CheckError
 from redraft.evaluation.tasks.shots import pass_at, steps_to
 from redraft.evaluation.tasks.tally import Tally
 from tests.cli.verbs import redraft, refused, script, write
@@ -77,6 +79,18 @@ def test_examples_are_earlier_turns() -> None:
     assert messages[4]["content"].startswith("What is 1 + 1?")
 
 
+def test_a_conversation_keeps_its_messages_behind_the_examples() -> None:
+    told = [("system", "Be brief."), ("user", "Hi."), ("assistant", "Hello."), ("user", "What is rain?")]
+    messages = [{"role": role, "content": text} for role, text in told]
+    write("talk.jsonl", [{"messages": messages, "checks": ["words<=50"]}])
+    write("seen.jsonl", [{"prompt": "What is snow?", "answer": "Ice.", "checks": ["words<=50"]}])
+    done = redraft("eval", "checks", "talk.jsonl", "--few-shot", "1", "--examples", "seen.jsonl", *EVAL)
+    assert done.exit_code == 0, done.output
+    asked: Any = next(read_jsonl(Path("out.jsonl"))).prompt.messages
+    texts = ["Be brief.", "What is snow?", "Ice.", "Hi.", "Hello.", "What is rain?"]
+    assert [each["content"] for each in asked] == texts
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -105,3 +119,11 @@ def test_math_verify_scores_as_papers_do() -> None:
     done = redraft("eval", "math-verify", "math.jsonl", *EVAL)
     assert done.exit_code == 0, done.output
     assert "1 of 2" in done.stdout
+
+
+def test_math_verify_in_another_thread() -> None:
+    pytest.importorskip("math_verify")
+    from redraft.verify.maths_verify import MathVerify
+
+    with ThreadPoolExecutor() as pool, pytest.raises(CheckError, match="main thread alone"):
+        pool.submit(MathVerify.of, "0.5").result()

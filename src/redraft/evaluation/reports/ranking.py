@@ -25,7 +25,7 @@ from redraft.evaluation.reports.compare import Comparison, Game
 from redraft.stats import Estimate, Numbers
 
 DRAWS = 1_000  # most resamples: each fits the model anew
-_PENALTY = 1e-3  # half of its double is taken off the log-likelihood for each squared coefficient
+_PENALTY = 1e-3  # half of it, times each squared coefficient, is taken off the log-likelihood
 _STEPS = 40
 
 STYLE = ("length", "headers", "list items", "bold texts")

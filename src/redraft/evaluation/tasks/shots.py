@@ -10,9 +10,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from redraft import stats
-from redraft.chain import Chain, Prompt
+from redraft.chain import Chain, Prompt, is_system
 from redraft.errors import RecordError
 from redraft.evaluation.records import SAMPLE_OF, text_in_source
 from redraft.evaluation.tasks.tasks import Task, checks_of
@@ -21,29 +22,31 @@ from redraft.formats.read.tasks import boxed
 from redraft.formats.texts import gold_answers, rationales
 from redraft.stats import Estimate
 
-Message = dict[str, str]
+Message = dict[str, Any]
 
 
 def read_shots(task: Task, file: Path, count: int) -> tuple[Message, ...]:
-    """Return the first records of a file of the task as turns: two messages each.
+    """Return the first records of a file of the task as turns: what is asked of each, and its solution.
 
     Raises:
         RecordError: The file has fewer records, or one without a solution.
     """
+    records = list(islice(read_records(file), count))
+    if len(records) < count:
+        raise RecordError(
+            f"{file} has {len(records)} records, and {count} examples are wanted.",
+            hint="Lower --few-shot, or add records.",
+        )
     turns: list[Message] = []
-    for record in islice(read_records(file), count):
+    for record in records:
         checks_of(task, record)
         solution = _solution(record)
         if not solution:
             hint = 'Give it one: a published solution, or the field "answer".'
             raise RecordError(f"{file}: {record.id} is to be an example, and has no solution.", hint=hint)
-        asked = task.prompt(record) if task.prompt else record.prompt.text
-        turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": solution}]
-    if len(turns) < 2 * count:
-        raise RecordError(
-            f"{file} has {len(turns) // 2} records, and {count} examples are wanted.",
-            hint="Lower --few-shot, or add records.",
-        )
+        prompt = Prompt(instruction=task.prompt(record)) if task.prompt else record.prompt
+        turns += [each for each in _messages(prompt) if not is_system(each)]
+        turns.append({"role": "assistant", "content": solution})
     return tuple(turns)
 
 
@@ -69,8 +72,13 @@ def shown(record: Chain, turns: Sequence[Message]) -> Chain:
             f"{record.id} is among the examples: the model would see its answer.",
             hint="Give --examples a file of other records, such as the training part.",
         )
-    messages: tuple[Message, ...] = (*turns, {"role": "user", "content": text})
+    own = _messages(record.prompt)
+    messages = (*filter(is_system, own), *turns, *(each for each in own if not is_system(each)))
     return record.model_copy(update={"prompt": Prompt(messages=messages)})
+
+
+def _messages(prompt: Prompt) -> tuple[Message, ...]:
+    return prompt.messages or ({"role": "user", "content": prompt.text},)
 
 
 def samples_of(record: Chain, count: int) -> Iterator[Chain]:
