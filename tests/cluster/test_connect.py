@@ -17,7 +17,7 @@ def test_an_address(text: str) -> None:
     assert is_address(text)
 
 
-@pytest.mark.parametrize("text", ["prompts.txt", "-o", "out.jsonl", "6379", ""])
+@pytest.mark.parametrize("text", ["prompts.txt", "s3://bucket/prompts.txt", "-o", "out.jsonl", "6379", ""])
 def test_no_address(text: str) -> None:
     assert not is_address(text)
 

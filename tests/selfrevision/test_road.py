@@ -58,6 +58,12 @@ def test_a_folder_without_both_adapters_is_no_start(tmp_path: Path) -> None:
     assert "--from default" in str(caught.value.hint)
 
 
+def test_no_step_on_answers_needs_an_earlier_adapter(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none is named"):
+        Road(tmp_path / "run", [TASKS["count"]], scale=replace(SMALL, answer_steps=0)).walk()
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow  # it trains the critic
 def test_a_run_goes_on_from_the_default_model(tmp_path: Path) -> None:
     start = Start.of("default")

@@ -26,6 +26,7 @@ RUNNING = "auto"  # the address of one that runs on this machine
 SECONDS = 5.0  # that a head has to answer in
 PATIENCE = 300.0  # seconds that a machine has to start a process in
 
+_CLIENT = "ray://"  # begins the addresses of Ray's client, which are refused
 _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[\da-fA-F:]+\]):(?P<port>\d{1,5})")
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
@@ -46,7 +47,7 @@ class ClusterError(RedraftError):
 
 def is_address(text: str) -> bool:
     """Whether a text is an address for `--ray`: `HOST:PORT`, `local` or `auto`."""
-    return text in (HERE, RUNNING) or "://" in text or bool(_ADDRESS.fullmatch(text))
+    return text in (HERE, RUNNING) or text.startswith(_CLIENT) or bool(_ADDRESS.fullmatch(text))
 
 
 @contextmanager
@@ -80,10 +81,10 @@ def connected(address: str = HERE, *, cpus: int | None = None, dashboard: bool =
 
 def _module(address: str) -> Any:
     """Import Ray, once the environment says how it is to behave. It reads it then."""
-    if address.startswith("ray://"):
+    if address.startswith(_CLIENT):
         hint = "Run the command on a machine of the cluster, with --ray auto."
         raise UsageError(f"{address} is for Ray's client, which sends pickles.", hint=hint)
-    if not is_address(address) or "://" in address:
+    if not is_address(address):
         hint = "Write --ray HOST:6379, --ray auto, or --ray alone for this machine."
         raise UsageError(f"--ray: {address!r:.80} is no address.", hint=hint)
     for name, value in _ENVIRONMENT.items():

@@ -178,9 +178,15 @@ class Road:
         """Do all stages that are not done.
 
         Raises:
+            UsageError: No step is to learn answers, and there is no adapter that has learnt them.
             OutputError: The folder holds a run of another kind.
             EndedBySignal: A signal ended it. The same call goes on.
         """
+        if not self.scale.answer_steps and self.start is None:
+            hint = "Add --from default or a folder, or --answer-steps 150."
+            raise UsageError(
+                "0 steps on answers leave an earlier adapter as it is, and none is named.", hint=hint
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.path(".lock")):
             self._record()
