@@ -1,7 +1,7 @@
 """Writes the TypedDicts of keyword arguments, for `**options: Unpack[...]`, from the models of the options.
 
 A type checker cannot take the fields of a model as keywords. `make docs` runs this, and a test fails when a
-file is not current. To add one, add a line to `PAGES`.
+file is not current. To add one, add it to `PAGES`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,23 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 
-PAGES = {
-    "redraft.revision.keywords": ("redraft.revision.options", "RevisionOptions", ["output"]),
-    "redraft.generate.keywords": ("redraft.generate.options", "ChainOptions", []),
-    "redraft.generate.instructions.keywords": ("redraft.generate.options", "InstructionOptions", ["model"]),
-    "redraft.evaluation.judging.keywords": ("redraft.evaluation.judging.run", "JudgeFileOptions", []),
-    "redraft.evaluation.tasks.keywords": ("redraft.evaluation.tasks.run", "EvalFileOptions", []),
-    "redraft.runs.keywords": ("redraft.runs.options", "AnswerOptions", []),
+PAGES: dict[str, tuple[str, list[str], str]] = {
+    "redraft.keywords": (
+        "redraft.options",
+        ["PlainOptions", "MachineOptions", "ServerOptions", "Flags"],
+        "",
+    ),
+    "redraft.revision.keywords": ("redraft.revision.options", ["RevisionOptions"], "output"),
+    "redraft.runs.keywords": ("redraft.runs.options", ["RunOptions", "ItemOptions", "AnswerOptions"], ""),
+    "redraft.generate.keywords": ("redraft.generate.options", ["ChainOptions"], ""),
+    "redraft.generate.instructions.keywords": ("redraft.generate.options", ["InstructionOptions"], "model"),
+    "redraft.evaluation.judging.keywords": ("redraft.evaluation.judging.run", ["JudgeFileOptions"], ""),
+    "redraft.evaluation.tasks.keywords": ("redraft.evaluation.tasks.run", ["EvalFileOptions"], ""),
 }
-"""Module to write: the module and name of a model, and options that signatures type by themselves."""
+"""Module to write: where its models are, these, and an option that signatures type by themselves, if any.
+
+A TypedDict inherits from those of the models that its model inherits from, if they have one."""
+WRITTEN = {model: module for module, (_, models, _) in PAGES.items() for model in models}
 
 
 def parsed(module: str) -> ast.Module:
@@ -43,19 +51,44 @@ def homes(module: str) -> dict[str, str]:
     return found
 
 
-def fields(module: str, name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Name and type of each option of a model, with the homes of the names in the module."""
-    known = homes(module)
-    if known[name] != module:
-        yield from fields(known[name], name)
-        return
-    model = next(each for each in parsed(module).body if isinstance(each, ast.ClassDef) and each.name == name)
+def model_of(module: str, name: str) -> tuple[str, ast.ClassDef]:
+    """A model, and the module where it is defined."""
+    while (home := homes(module)[name]) != module:
+        module = home
+    return module, next(
+        each for each in parsed(module).body if isinstance(each, ast.ClassDef) and each.name == name
+    )
+
+
+def bases(module: str, name: str) -> Iterator[tuple[str, str]]:
+    """Module and name of each model that a model inherits from, the last one first."""
+    home, model = model_of(module, name)
     for base in reversed(model.bases):
         if (below := ast.unparse(base)) != "OptionModel":
-            yield from fields(module, below)
+            yield home, below
+
+
+def fields(module: str, name: str, *, own: bool = False) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Name and type of each option of a model, with the homes of the names in the module.
+
+    `own`: without those of models that have a TypedDict.
+    """
+    for home, below in bases(module, name):
+        if not (own and below in WRITTEN):
+            yield from fields(home, below, own=own)
+    home, model = model_of(module, name)
     for each in model.body:
         if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
-            yield each.target.id, taken(each.annotation, module), known
+            yield each.target.id, taken(each.annotation, home), homes(home)
+
+
+def inherited(module: str, name: str) -> Iterator[tuple[str, str]]:
+    """Module and name of the nearest models that have a TypedDict."""
+    for home, below in bases(module, name):
+        if below in WRITTEN:
+            yield home, below
+        else:
+            yield from inherited(home, below)
 
 
 def named(reader: ast.expr, module: str) -> ast.expr:
@@ -79,41 +112,61 @@ def taken(annotation: ast.expr, module: str) -> str:
     return ast.unparse(annotation)
 
 
-def page(module: str, name: str, apart: list[str]) -> str:
-    """The text of a module of keywords."""
-    found = {option: (kind, known) for option, kind, known in fields(module, name)}
-    names = {
-        (known[each.id], each.id)
-        for kind, known in found.values()
-        for each in ast.walk(ast.parse(kind))
-        if isinstance(each, ast.Name) and each.id in known
-    }
-    imports = [f"from {home} import {each}" for home, each in sorted({*names, ("typing", "TypedDict")})]
-    if own := [each for each in imports if each.startswith(f"from {module} ")]:  # it imports this module
-        imports = [each for each in imports if each not in own]
-        imports += ["from typing import TYPE_CHECKING", "if TYPE_CHECKING:", *(f"    {each}" for each in own)]
-    whole = name.removesuffix("Options") + "Keywords"
-    rest = f"KeywordsBut{'And'.join(map(str.title, apart))}"
-    classes = {whole: ("TypedDict", "All of them.", [*found])}
+def keywords(name: str) -> str:
+    """The name of a model's TypedDict."""
+    return f"{name.removesuffix('Options')}Keywords"
+
+
+Options = dict[str, tuple[str, dict[str, str]]]
+"""The type of each option, and the homes of the names in it."""
+
+
+def added(module: str, name: str) -> Options:
+    """The options of a model that the TypedDicts it inherits from do not have."""
+    known = {option: kind for each in inherited(module, name) for option, kind, _ in fields(*each)}
+    own = {option: (kind, names) for option, kind, names in fields(module, name, own=True)}
+    clash = [option for option, (kind, _) in own.items() if known.get(option, kind) != kind]
+    assert not clash, f"{name} gives {clash} another type than what it inherits from"
+    return {option: found for option, found in own.items() if option not in known}
+
+
+def classes(name: str, apart: str, above: str, options: Options) -> Iterator[str]:
+    """The lines of the TypedDict of a model; with an option apart, those of one without it too."""
+    groups = [(keywords(name), above, f"The options of `{name}`.", [*options])]
     if apart:
-        classes = {
-            rest: (
-                "TypedDict",
-                f"All but {' and '.join(apart)}.",
-                [each for each in found if each not in apart],
-            )
+        but = f"KeywordsBut{apart.title()}"
+        groups = [(but, above, f"All but {apart}.", [each for each in options if each != apart])]
+        if name == "RevisionOptions":  # some signatures take all
+            groups.append((keywords(name), but, "All of them.", [apart]))
+    for group, base, text, names in groups:
+        yield f"class {group}({base}, total=False):"
+        yield f'    """{text} Each can be left out."""\n'
+        yield from (f"    {each}: {options[each][0]}" for each in names)
+
+
+def page(module: str) -> str:
+    """The text of a module of keywords."""
+    home, models, apart = PAGES[module]
+    lines, names = list[str](), set[tuple[str, str]]()
+    for name in models:
+        above = [(WRITTEN[below], keywords(below)) for _, below in inherited(home, name)]
+        above = above or [("typing", "TypedDict")]
+        options = added(home, name)
+        lines += classes(name, apart, ", ".join(each for _, each in above), options)
+        names |= {each for each in above if each[0] != module}
+        names |= {
+            (known[each.id], each.id)
+            for kind, known in options.values()
+            for each in ast.walk(ast.parse(kind))
+            if isinstance(each, ast.Name) and each.id in known
         }
-        if name == "RevisionOptions":
-            classes |= {whole: (rest, "All of them.", apart)}
-    lines = [
-        f'"""The keyword arguments of `{name}`. Made by scripts/keywords.py."""\n',
-        "from __future__ import annotations\n",
-        *imports,
-    ]
-    for group, (base, text, options) in classes.items():
-        lines += [f"class {group}({base}, total=False):", f'    """{text} Each can be left out."""\n']
-        lines += [f"    {option}: {found[option][0]}" for option in options]
-    return tidy("\n".join(lines))
+    own = {each for each in names if each[0] == home != "redraft.options"}
+    imports = [f"from {place} import {each}" for place, each in sorted(names - own)]
+    if own:  # this module imports the one that is written
+        imports += ["from typing import TYPE_CHECKING", "if TYPE_CHECKING:"]
+        imports += [f"    from {home} import {each}" for _, each in sorted(own)]
+    about = f"Keyword arguments of {', '.join(models)}. Made by scripts/keywords.py."
+    return tidy("\n".join([f'"""{about}"""\n', "from __future__ import annotations\n", *imports, *lines]))
 
 
 def tidy(text: str) -> str:
@@ -125,6 +178,6 @@ def tidy(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for module, (home, name, apart) in PAGES.items():
+    for module in PAGES:
         path = (SOURCE / module.replace(".", "/")).with_suffix(".py")
-        path.write_text(page(home, name, apart), encoding="utf-8")
+        path.write_text(page(module), encoding="utf-8")

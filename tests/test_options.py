@@ -138,9 +138,9 @@ def test_keyword_arguments_are_those_of_the_models() -> None:
     """scripts/keywords.py writes them."""
     path = Path(__file__).parents[1] / "scripts" / "keywords.py"
     script = runpy.run_path(str(path))
-    for module, (home, name, apart) in script["PAGES"].items():
+    for module in script["PAGES"]:
         written = (path.parents[1] / "src" / module.replace(".", "/")).with_suffix(".py")
-        assert script["page"](home, name, apart) == written.read_text(encoding="utf-8"), name
+        assert script["page"](module) == written.read_text(encoding="utf-8"), module
 
 
 def test_help_of_flags_imports_no_pydantic() -> None:

@@ -1,41 +1,24 @@
-"""The keyword arguments of `RevisionOptions`. Made by scripts/keywords.py."""
+"""Keyword arguments of RevisionOptions. Made by scripts/keywords.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 from redraft.chain import Chain
 from redraft.engines.base import Engine
 from redraft.engines.price import Price
-from redraft.options import Prompts
+from redraft.keywords import PlainKeywords
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event
 from redraft.verify.base import Check
 
 
-class KeywordsButOutput(TypedDict, total=False):
+class KeywordsButOutput(PlainKeywords, total=False):
     """All but output. Each can be left out."""
 
-    mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair", "adaptive"]
-    drafts: int | None
-    prompts: Prompts
-    min_revisions: int
-    max_revisions: int
-    feedback_tokens: int | None
-    chain_tokens: int | None
-    accept_score: float | None
-    context: Literal["last", "chain"]
-    tell_checks: bool
-    steer: bool
-    fix: bool
-    system: str | None
-    temperature: float | None
-    top_p: float | None
-    max_tokens: int | None
-    seed: int | None
     model: str | Engine
     checks: Sequence[str | Check | Callable[..., Any]]
     critic: str | Engine | None

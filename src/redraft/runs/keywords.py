@@ -1,60 +1,20 @@
-"""The keyword arguments of `AnswerOptions`. Made by scripts/keywords.py."""
+"""Keyword arguments of RunOptions, ItemOptions, AnswerOptions. Made by scripts/keywords.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from redraft.options import Device, Dtype, EngineName, Prompts
+from redraft.keywords import FlagsKeywords
 
 if TYPE_CHECKING:
     from redraft.runs.options import Shape
 
 
-class AnswerKeywords(TypedDict, total=False):
-    """All of them. Each can be left out."""
+class RunKeywords(TypedDict, total=False):
+    """The options of `RunOptions`. Each can be left out."""
 
-    mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair", "adaptive"]
-    drafts: int | None
-    prompts: Prompts
-    min_revisions: int
-    max_revisions: int
-    feedback_tokens: int | None
-    chain_tokens: int | None
-    accept_score: float | None
-    context: Literal["last", "chain"]
-    tell_checks: bool
-    steer: bool
-    fix: bool
-    system: str | None
-    temperature: float | None
-    top_p: float | None
-    max_tokens: int | None
-    seed: int | None
-    model: str | None
-    critic: str | None
-    judge: str | None
-    engine: EngineName | None
-    ctx: int | None
-    threads: int | None
-    gpu_layers: int | None
-    dtype: Dtype | None
-    device: Device | None
-    load_8bit: bool | None
-    speculate: bool | None
-    chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None
-    price: str | None
-    timeout: float | None
-    retries: int
-    patience: float | None
-    rpm: int | None
-    tpm: int | None
-    session_header: str | None
-    check: list[str]
-    budget_tokens: int | None
-    budget_seconds: float | None
-    budget_usd: float | None
     parallel: int | None
     quiet: bool
     journal: str | Path | None
@@ -64,8 +24,18 @@ class AnswerKeywords(TypedDict, total=False):
     batch: bool
     pause: float | None
     on_event: Callable[[Any], object] | None
+
+
+class ItemKeywords(RunKeywords, total=False):
+    """The options of `ItemOptions`. Each can be left out."""
+
     retry_failed: bool
     shard: str | None
+
+
+class AnswerKeywords(FlagsKeywords, ItemKeywords, total=False):
+    """The options of `AnswerOptions`. Each can be left out."""
+
     limit: int | None
     format: Shape
     model_id: str | None
