@@ -37,6 +37,7 @@ _POLL = 0.5  # seconds between two looks
 _LOSSES = 5  # processes that a share may end in a row without an answer that is new
 _BUSY = 120  # looks at a share that a process that was lost still locks
 _GRACE = 10.0  # seconds that shares have to close their files when the run is stopped
+_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # names of Ray's, of what is asked and what is there
 _SERVED = {"remote", "script"}  # models that take no processor of ours
 
 
@@ -66,14 +67,8 @@ def make_shares(
 ) -> SharesResult:
     """Make all shares of a job on Ray, and merge them into `out`.
 
-    Args:
-        work: The job.
-        out: Its output.
-        address: Of the cluster.
-        pool: How many processes make shares at once: the least are asked of Ray, whose autoscaler may start
-            machines for them, and the most are started while there is room. None for as many as fit.
-        quiet: Show no progress.
-        say: Takes what a user should know.
+    `pool` says how many processes make shares at once: the least are asked of Ray, whose autoscaler may start
+    machines for them, and the most are started while there is room. None is for as many as fit.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -142,16 +137,15 @@ def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str,
 
 def _room(nodes: list[dict[str, Any]], needs: Mapping[str, float]) -> int:
     """Return how many processes fit on the machines that are there. Raises `ClusterError` if none does."""
-    keys = {"num_cpus": "CPU", "num_gpus": "GPU"}
-    fits = [
-        min(int(node["Resources"].get(keys[name], 0) // number) for name, number in needs.items())
-        for node in nodes
-        if node["Alive"]
-    ]
-    if not sum(fits):
-        wanted = " and ".join(f"{number:g} {keys[name]}" for name, number in needs.items())
+    fit = sum(_fitting(node["Resources"], needs) for node in nodes if node["Alive"])
+    if not fit:
+        wanted = " and ".join(f"{number:g} {_RESOURCES[name]}" for name, number in needs.items())
         raise ClusterError(f"no machine of the cluster has {wanted}.", hint="Name fewer --threads.")
-    return sum(fits)
+    return fit
+
+
+def _fitting(has: Mapping[str, float], needs: Mapping[str, float]) -> int:
+    return min(int(has.get(_RESOURCES[name], 0) // number) for name, number in needs.items())
 
 
 def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
@@ -233,10 +227,7 @@ class _Run:
         if self.idle or not self.waiting or there >= self.pool.most:
             return
         free = self.ray.available_resources()
-        room = free.get("CPU", 0) >= self.needs["num_cpus"] and free.get("GPU", 0) >= self.needs.get(
-            "num_gpus", 0
-        )
-        if there < self.pool.least or room:
+        if there < self.pool.least or _fitting(free, self.needs):
             kind = self.ray.remote(ShareActor).options(**self.needs, max_restarts=0, max_task_retries=0)
             actor = _Actor(kind.remote(self.work.to_json()))
             self.actors[actor.handle.hello.remote()] = actor
