@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+import runpy
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,21 +18,16 @@ PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
 
 
 @pytest.fixture(scope="module")
-def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("api_reference", ROOT / "scripts" / "api_reference.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def reference() -> Any:
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "scripts" / "api_reference.py")))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_is_current(reference: ModuleType, page: Path) -> None:
+def test_a_page_is_current(reference: Any, page: Path) -> None:
     assert page.read_text("utf-8") == reference.page(page), "run: make docs"
 
 
-def test_the_page_of_options_is_current(reference: ModuleType) -> None:
+def test_the_page_of_options_is_current(reference: Any) -> None:
     assert reference.OPTIONS_PAGE.read_text("utf-8") == reference.options_page(), "run: make docs"
 
 
@@ -41,7 +37,7 @@ def test_each_public_name_has_one_place() -> None:
     assert sorted(told) == sorted({*dir(redraft)} - {"__version__"})
 
 
-def test_each_option_stands_once(reference: ModuleType) -> None:
+def test_each_option_stands_once(reference: Any) -> None:
     groups: set[type[OptionModel]] = set()
     for model in reference.USED_BY.values():
         groups |= set(reference.groups_of(model))
@@ -50,7 +46,7 @@ def test_each_option_stands_once(reference: ModuleType) -> None:
     assert len(set(titles)) == len(titles)
 
 
-def test_no_argument_is_without_its_meaning(reference: ModuleType) -> None:
+def test_no_argument_is_without_its_meaning(reference: Any) -> None:
     """An item that a docstring has and the page has not is a section that is written in another way."""
     for name in {*dir(redraft)} - {"__version__", "Event"}:
         doc = reference.doc_of(getattr(redraft, name))

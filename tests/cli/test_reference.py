@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+import runpy
 from pathlib import Path
-from types import ModuleType
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -16,35 +16,18 @@ from redraft.verify.text import Language
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "push", "stats"]
-WEIGHTS_VERBS = [
-    *(
-        "diff",
-        "apply",
-        "convert",
-        "gguf",
-        "from-gguf",
-        "merge-lora",
-        "lora-gguf",
-        "lora-rank",
-        "verify",
-        "info",
-    )
-]
+WEIGHTS_VERBS = ["diff", "apply", "convert", "gguf", "from-gguf"]
+WEIGHTS_VERBS += ["merge-lora", "lora-gguf", "lora-rank", "verify", "info"]
 MODEL_VERBS = ("get", "list", "path", "remove")
 
 
 @pytest.fixture(scope="module")
-def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cli_reference", ROOT / "scripts" / "cli_reference.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def reference() -> Any:
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "scripts" / "cli_reference.py")))
 
 
 @pytest.fixture(scope="module")
-def pages(reference: ModuleType) -> dict[Path, str]:
+def pages(reference: Any) -> dict[Path, str]:
     return cast("dict[Path, str]", reference.pages())
 
 
@@ -54,11 +37,11 @@ def test_the_pages_are_current(pages: dict[Path, str]) -> None:
     assert written == pages, "docs/cli is not what --help says; run: make docs"
 
 
-def test_the_manual_page_is_current(reference: ModuleType) -> None:
+def test_the_manual_page_is_current(reference: Any) -> None:
     assert reference.MAN_PAGE.read_text("utf-8") == reference.man_page(), "run: make docs"
 
 
-def test_the_table_of_models_is_current(reference: ModuleType) -> None:
+def test_the_table_of_models_is_current(reference: Any) -> None:
     written = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
     assert written == reference.engines_page(), "the models of docs/engines.md are others; run: make docs"
 
@@ -103,7 +86,7 @@ def test_the_text_fits_a_terminal(pages: dict[Path, str]) -> None:
     assert "\x1b" not in page
 
 
-def test_the_tables_of_checks_are_current(reference: ModuleType) -> None:
+def test_the_tables_of_checks_are_current(reference: Any) -> None:
     written = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
     assert written == reference.checks_page(), "what checks of docs/checks.md can do is other; run: make docs"
     for kind in (Judge, Reward, Auto, Language):  # no example of theirs is in it

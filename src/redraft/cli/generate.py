@@ -53,9 +53,8 @@ def chains(
     settings = fill_in(flags, CHAIN_FLAGS)
     with prompts_file(source) as (file, name):
         given = {**settings.values.explicit, "recipe": settings.recipe or None}
-        ray.make(
-            "redraft.generate.chain_run:agenerate_chains", [file], out, given, quiet=settings.values.quiet
-        )
+        function = "redraft.generate.chain_run:agenerate_chains"
+        ray.make(function, [file], out, given, quiet=settings.values.quiet)
         print_result(ChainRun.of(settings, file, out, name).run, quiet=settings.values.quiet)
 
 

@@ -11,7 +11,6 @@ from typer.testing import CliRunner, Result
 from redraft.cli import app
 from redraft.train import api
 from tests.train.reward.rewards import pairs
-from tests.train.tiny import model_folder
 
 pytest.importorskip("trl", reason="TRL is not installed (the extra 'dpo')")
 
@@ -25,18 +24,10 @@ def train(*words: str) -> Result:
     return CliRunner().invoke(app, ["train", "dpo", *USUAL.split(), *words], prog_name="redraft")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return model_folder(tmp_path_factory.mktemp("cli") / "model")
-
-
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
-    Path("model").symlink_to(model)
+def here(folder: Path) -> Path:
     pairs(Path("pairs.jsonl"))
-    return tmp_path
+    return folder
 
 
 @pytest.mark.parametrize(("lora", "result"), [("True", "model+out"), ("False", "out")])

@@ -20,19 +20,12 @@ from redraft.errors import UsageError
 from redraft.train.rl.stages import PPO_STAGES
 from redraft.train.settings.options import PpoOptions
 from tests.cli.verbs import redraft, refused
-from tests.train.tiny import model_folder
 
 SMALL = (
     *("--reward", "characters<=20", "--num_rollouts", "4", "--chunk_size", "4", "--max_new_tokens", "6"),
     *("--per_device_train_batch_size", "4", "--ppo_epochs", "2", "--max_steps", "4", "--use_cpu", "True"),
     *("--report_to", "none", "--dtype", "float32", "--bf16", "False"),
 )
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of random weights."""
-    return model_folder(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from redraft.cli import app
 from redraft.train.settings.args import parse
 from redraft.train.settings.options import REWARD
 from tests.train.reward.rewards import pairs
-from tests.train.tiny import model_folder
 
 USUAL = (
     "--model_name_or_path model --data_path pairs.jsonl --output_dir out --model_max_length 128 "
@@ -23,18 +22,10 @@ def train(*words: str) -> Result:
     return CliRunner().invoke(app, ["train", "reward", *words], prog_name="redraft")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return model_folder(tmp_path_factory.mktemp("cli") / "model")
-
-
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
-    Path("model").symlink_to(model)
+def here(folder: Path) -> Path:
     pairs(Path("pairs.jsonl"))
-    return tmp_path
+    return folder
 
 
 def test_from_pairs_to_a_check(here: Path) -> None:

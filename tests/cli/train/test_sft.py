@@ -25,7 +25,7 @@ from redraft.train.model.memory import size
 from redraft.train.run.output import alone
 from redraft.train.settings.args import kinds, parse
 from redraft.train.settings.options import DEFAULTS, FIRST, SFT
-from tests.train.tiny import chains, model_folder
+from tests.train.tiny import chains
 
 USUAL = (
     "--model_name_or_path model --data_path chains.jsonl --output_dir out --model_max_length 128 "
@@ -38,17 +38,9 @@ def train(*words: str) -> Result:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
-    Path("model").symlink_to(model)
+def here(folder: Path) -> Path:
     chains(Path("chains.jsonl"))
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return model_folder(tmp_path_factory.mktemp("cli") / "model")
+    return folder
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
