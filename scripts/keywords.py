@@ -41,7 +41,7 @@ def parsed(module: str) -> ast.Module:
 
 def homes(module: str) -> dict[str, str]:
     """The names that a module has, each with the module that it is imported from."""
-    found = {}
+    found = dict[str, str]()
     for node in parsed(module).body:
         match node:
             case ast.ImportFrom(module=str(home), names=names):
