@@ -22,7 +22,7 @@ DEMO_SECONDS := 45
 # long and the revision is not, as llama.cpp computes it and, with other words, as OpenVINO does.
 DEMO_ASK := redraft ask "Describe a lighthouse." --check 'words<=30'
 DEMO_FLAGS := --mode verified --no-steer --no-tell-checks --temperature 0
-DEMO_OWN := redraft ask "What is 4171 + 3946?" --temperature 0
+DEMO_OWN := redraft ask "What is 73052 - 4618?" --temperature 0
 
 help:
 	@echo 'make demo       a real model drafts, is checked, and revises (own environment in $(DEMO))'
@@ -70,7 +70,7 @@ demo:
 	$(DEMO)/bin/redraft model get default && \
 	echo && printf '$$ %s \\\n    %s\n\n' '$(subst ','\'',$(DEMO_ASK))' '$(DEMO_FLAGS)' && \
 	{ $(DEMO)/bin/$(DEMO_ASK) $(DEMO_FLAGS) || test $$? = 1; } && \
-	echo && echo 'No check says that a sum is wrong. The default model has learnt to find that out by itself (docs/self.md):' && \
+	echo && echo 'No check says that a difference is wrong. The default model has learnt to find that out by itself (docs/self.md):' && \
 	echo && printf '$$ %s\n\n' '$(DEMO_OWN)' && $(DEMO)/bin/$(DEMO_OWN) && \
 	echo && echo "$$(( $$(date +%s) - start )) s in all (at most $(DEMO_SECONDS) with a warm package cache)," \
 	  "$$(du -sm $(DEMO) | cut -f1) MB installed beside the model (at most $(DEMO_MB))." && \

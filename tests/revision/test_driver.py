@@ -12,7 +12,7 @@ import pytest
 
 import redraft
 from redraft.chain import Chain, Prompt
-from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.base import Delta, Message, PromptText, Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckError, ServerError
 from redraft.options import RETRIES
@@ -56,6 +56,12 @@ class Watched(ScriptedEngine):
         self.samplings.append(sampling)
         return self._watch(super().chat(messages, sampling, stop))
 
+    def stream(
+        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        self.samplings.append(sampling)
+        return self._watch(super().stream(prompt, sampling, stop))
+
 
 def plan(engine: ScriptedEngine, **changes: object) -> Plan:
     return Plan(prompt=Prompt(instruction="Go."), info=engine.info, **changes)  # type: ignore[arg-type]
@@ -88,6 +94,16 @@ def test_seeds_differ_from_call_to_call_and_repeat_from_run_to_run() -> None:
         return [sampling.seed for sampling in engine.samplings]
 
     assert seeds() == seeds() == [7, 8, 9]
+
+
+@pytest.mark.parametrize(("unset", "temperature"), [({"temperature"}, 0.0), (set(), 0.7)])
+def test_an_adapter_that_criticises_is_greedy_unless_told(unset: set[str], temperature: float) -> None:
+    engine = Watched(["One.", "Too short. Revision is needed.\n\n### Revision 1:\nTwo."])
+    info = replace(engine.info, native=True, roles=True)
+    a_plan = replace(plan(engine, mode="native"), info=info, sampling=Sampling(unset=frozenset(unset)))
+    asyncio.run(finish(Driver(engine), a_plan))
+    found = [(sampling.role, sampling.temperature) for sampling in engine.samplings]
+    assert found == [("answer", 0.7), ("revise", temperature)]
 
 
 def test_a_budget_of_seconds_ends_a_stalled_stream() -> None:

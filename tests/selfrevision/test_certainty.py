@@ -11,10 +11,10 @@ def found(*certain: float, broken: bool) -> list[Revised]:
 
 def test_the_threshold_leaves_one_broken_answer_in_a_hundred() -> None:
     mended = found(0.3, 0.9, 0.9, broken=False)
-    assert threshold([*mended, *found(0.9, broken=True)], {"add": 100}) == 0.0
-    assert threshold([*mended, *found(0.41, 0.9, broken=True)], {"add": 100}) == 0.45
-    assert threshold([*mended, *found(0.41, 0.9, broken=True)], {"add": 200, "sort": 200}) == 0.0
-    assert threshold([*mended, *found(0.41, broken=True)], {"add": 99}) == 0.45
+    assert threshold([*mended, *found(0.9, broken=True)], {"add": 100}) == 0.15
+    assert threshold([*mended, *found(0.41, 0.9, broken=True)], {"add": 100}) == 0.6
+    assert threshold([*mended, *found(0.41, 0.9, broken=True)], {"add": 200, "sort": 200}) == 0.15
+    assert threshold([*mended, *found(0.41, broken=True)], {"add": 99}) == 0.6
 
 
 def test_a_critic_that_is_certain_of_all_is_trusted_least() -> None:

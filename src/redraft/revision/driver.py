@@ -253,6 +253,8 @@ class Driver:
         if isinstance(op, Continue):
             known = sampling.logprobs or bool(self.writer.info.certain)
             sampling = replace(sampling, form=op.form, role=op.role, logprobs=known)
+            if op.role == "revise" and "temperature" in sampling.unset:  # to check an answer is to compute
+                sampling = replace(sampling, temperature=0.0)
             return self.writer.stream(op.prompt, sampling, op.stop)
         sampling = replace(sampling, schema=op.schema, form=op.form, prediction=op.prediction, tools=op.tools)
         if sampling.extra_body and not op.tools:  # servers refuse these without tools

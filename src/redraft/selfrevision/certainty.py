@@ -30,6 +30,9 @@ MOST_BROKEN = 0.01
 """Share of the exercises of a task whose right answer revising may break."""
 EXERCISES = 100
 """Exercises a task: the fewest of which one is `MOST_BROKEN`."""
+MARGIN = 3
+"""Steps above the threshold that holds on exercises in words of training. In other words, a critic is as
+certain of more of its faults: 10 of 63 right answers broken at that threshold, 1 of 63 three steps above it."""
 _STEPS = tuple(number / 20 for number in range(20))
 
 
@@ -49,13 +52,19 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the least certainty with which no task has more than `MOST_BROKEN` of its `counts` broken."""
+    """Return `MARGIN` more than the least certainty with which no task has over `MOST_BROKEN` broken.
+
+    Args:
+        found: The revisions.
+        counts: How many exercises each task had.
+    """
 
     def holds(least: float) -> bool:
         broken = [each.task for each in found if each.broken and each.certain >= least]
         return all(broken.count(task) <= MOST_BROKEN * count for task, count in counts.items())
 
-    return next(filter(holds, _STEPS), _STEPS[-1])
+    least = next((step for step, least in enumerate(_STEPS) if holds(least)), len(_STEPS))
+    return _STEPS[min(least + MARGIN, len(_STEPS) - 1)]
 
 
 def revised(tasks: Iterable[Task], chains: Sequence[Chain], model: str) -> list[Revised]:
