@@ -31,8 +31,9 @@ MOST_BROKEN = 0.01
 EXERCISES = 100
 """Exercises a task: the fewest of which one is `MOST_BROKEN`."""
 MARGIN = 3
-"""Steps above the threshold that holds on exercises in words of training. In other words, a critic is as
-certain of more of its faults: 10 of 63 right answers broken at that threshold, 1 of 63 three steps above it."""
+"""Steps above the threshold that holds in the words of training. In new words, critics are as certain
+of more of their faults: one broke 10 of 63 right answers at that threshold, and 1 with the margin
+(benchmarks/RESULTS.md)."""
 _STEPS = tuple(number / 20 for number in range(20))
 
 
