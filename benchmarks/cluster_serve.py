@@ -290,10 +290,11 @@ async def _computed_again(ray: Any, chains: int, name: str) -> float:
         "max_tokens": 512,
         "temperature": 0,
         "checks": ["words<=1"],
+        "min_revisions": 2,
         "max_revisions": 2,
     }
     try:
-        engine = await machines.open("default", parallel=1, threads=1)
+        engine = await machines.open("default-base", parallel=1, threads=1)
         again = 0
         for number in range(chains):
             story = f"Story {number}: {sky} Tell me more."
