@@ -320,4 +320,4 @@ def test_ray_and_the_application_read_the_serve_config() -> None:
     module, _, name = application["import_path"].partition(":")
     code = pytest.importorskip(module, reason="redraft.cluster is not here")
     assert callable(getattr(code, name))
-    code.Replicas.read(code.Arguments.read(application["args"]).replicas)
+    code.Bounds.read(code.Arguments.read(application["args"]).replicas, "replicas", lowest=0)
