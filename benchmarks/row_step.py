@@ -64,13 +64,13 @@ class Enforced:
         milliseconds: From the phrase to the next token.
         processor: Milliseconds of processor time of all processes, meanwhile.
         context: Tokens of the prompt with which the model went on.
-        recomputed: How many of those were not in the cache.
+        recomputed: How many of those were not in the cache; None if the engine does not tell.
     """
 
     milliseconds: float
     processor: float
     context: int
-    recomputed: int
+    recomputed: int | None
 
 
 def run(size: Size, engine: EngineName = "llamacpp", goal: Goal = GOALS) -> Row:
@@ -80,9 +80,15 @@ def run(size: Size, engine: EngineName = "llamacpp", goal: Goal = GOALS) -> Row:
         return Row(MEASURE, HOW, (), ("Not measured: the model never wrote the phrase.",))
     times = Figure("phrase to next token", tuple(s.milliseconds for s in steps), "ms", goal, _side(steps))
     busy = Figure("processor time meanwhile", tuple(s.processor for s in steps), "ms")
-    again = max(step.recomputed for step in steps)
-    verdict = "no re-prefill" if again <= RECOMPUTED else "RE-PREFILLED"
-    return Row(MEASURE, HOW, (times, busy), (f"Prompt tokens computed: at most {again}; {verdict}.",))
+    return Row(MEASURE, HOW, (times, busy), (_computed(steps),))
+
+
+def _computed(steps: Sequence[Enforced]) -> str:
+    told = [step.recomputed for step in steps if step.recomputed is not None]
+    if len(told) < len(steps):
+        return "The engine does not tell how many tokens of the prompt it computed."
+    verdict = "no re-prefill" if max(told) <= RECOMPUTED else "RE-PREFILLED"
+    return f"Prompt tokens computed: at most {max(told)}; {verdict}."
 
 
 def run_openvino(*, quick: bool) -> Row:
@@ -152,6 +158,7 @@ def _step(before: Request, after: Request) -> Enforced | None:
     """The time between two requests, if a phrase in the feedback ended the first and the second went on."""
     if before.last.stop_text not in DONE_PHRASES or before.ended is None or after.first is None:
         return None
-    prompt, cached = after.last.prompt_tokens or 0, after.last.cached_tokens or 0
+    prompt, cached = after.last.prompt_tokens or 0, after.last.cached_tokens
     busy = after.busy[0] - before.busy[-1]
-    return Enforced((after.first - before.ended) * 1000, busy * 1000, prompt, prompt - cached)
+    computed = None if cached is None else prompt - cached
+    return Enforced((after.first - before.ended) * 1000, busy * 1000, prompt, computed)

@@ -309,6 +309,16 @@ def test_a_task_and_its_ways() -> None:
     assert again.exit_code == 0, again.output
 
 
+def test_several_answers_to_a_record_stay_together() -> None:
+    write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(6)])
+    script(*["Answer: 1", "Answer: 2"] * 6)
+    task = ["gsm8k", "test.jsonl", "-m", "script:script.jsonl", "-q", "-o", OUT, "--samples", 2]
+    for index in range(2):
+        assert redraft("eval", *task, "--shard", f"{index}/2").exit_code == 0
+    assert merge(*parts(2)).exit_code == 0
+    assert ids() == [f"test/{n}{sample}" for n in range(6) for sample in ("", "#2")]
+
+
 def test_data_goes_through_in_shares() -> None:
     Path("raw.jsonl").write_text(
         "".join(json.dumps({"instruction": f"Add {n}.", "output": f"It is {n}."}) + "\n" for n in range(30))

@@ -18,6 +18,7 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
+from redraft.cluster.connect import ClusterError
 from redraft.cluster.replica import Fault, Piece, Way
 from redraft.engines.base import (
     Delta,
@@ -97,8 +98,16 @@ class RayEngine(Engine):
 
     @classmethod
     async def connect(cls, handle: Any, patience: Patience) -> RayEngine:
-        """Ask a replica what its engine is. `handle` is Ray Serve's, of a deployment of `Replica`."""
-        info, resumes = await handle.about.remote()
+        """Ask a replica what its engine is. `handle` is Ray Serve's, of a deployment of `Replica`.
+
+        Raises:
+            ClusterError: No replica answers.
+        """
+        try:
+            info, resumes = await handle.about.remote()
+        except (RayError, RayServeException) as error:
+            message = f"no replica of {handle.deployment_id.app_name} answers: {error!s:.200}"
+            raise ClusterError(message, hint="Look at it with: redraft cluster status") from error
         return cls(handle, info, patience, resumes=resumes)
 
     @property

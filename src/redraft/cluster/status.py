@@ -76,7 +76,8 @@ class Reporter:
         if self._telling:
             self._telling.cancel()
             await asyncio.wait({self._telling})
-        self._ray.kill(self._board)
+        with suppress(Exception):  # the cluster may be gone
+            self._ray.kill(self._board)
 
 
 class ReplicaLine(NamedTuple):

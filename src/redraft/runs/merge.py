@@ -21,7 +21,7 @@ from pydantic_core import from_json
 from redraft.counting import counted
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.files import lock, replacing
-from redraft.formats.read.records import ids_of, read_records
+from redraft.formats.read.records import ids_of, read_records, sample_id
 from redraft.ids import IdSet, digest_of
 from redraft.jobs.journal import Journal
 from redraft.jobs.ledger import being_written, failures, id_in, last_mark, marks_of
@@ -292,7 +292,8 @@ def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
     if (shape := config.get("format")) in ("selfee", "fastchat"):
         form = Form(shape, config.get("model_id"))
         return (form.item(record).id for record in read_records(origin))
-    return ids_of(origin)
+    samples = range(1, (config.get("samples") or 1) + 1)
+    return (sample_id(name, number) for name in ids_of(origin) for number in samples)
 
 
 def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) -> int:

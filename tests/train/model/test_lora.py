@@ -9,11 +9,15 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from redraft.errors import UsageError
 from redraft.train.model.load import add_adapter, default_method
 from redraft.train.settings.options import TrainOptions
+from redraft.weights.lora.to_gguf import lora_gguf
 from tests.train.tiny_models import VOCABULARY, tiny
+from tests.weights.adapter_files import lora
+from tests.weights.tiny_folders import tiny_folder
 
 
 def added(model: Any, redraft_format: str | None = None, **settings: Any) -> PeftModel:
@@ -80,6 +84,18 @@ def test_it_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
     assert "--lora_r" in str(caught.value.hint)
     with pytest.raises(UsageError, match="only one of"):
         added(tiny(), lora_target_modules=("q_proj",), lora_from=str(tmp_path))
+
+
+def test_a_gguf_adapter_without_alpha_is_taken_as_llamacpp_takes_it(tmp_path: Path) -> None:
+    lora_gguf(lora(tiny_folder(tmp_path / "base"), tmp_path / "adapter"), tmp_path / "adapter.gguf")
+    header, found, rest = (tmp_path / "adapter.gguf").read_bytes().partition(b"adapter.lora.alpha")
+    (tmp_path / "adapter.gguf").write_bytes(header + found + rest[:4] + bytes(4) + rest[8:])
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    made: Any = added(model, lora_from=str(tmp_path / "adapter.gguf"))
+    layer = made.base_model.model.model.layers[0].self_attn.v_proj
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    a, b = (saved[f"base_model.model.model.layers.0.self_attn.v_proj.lora_{half}.weight"] for half in "AB")
+    torch.testing.assert_close(layer.get_delta_weight("default"), (b @ a).float())
 
 
 GB = 10**9

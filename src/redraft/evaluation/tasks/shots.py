@@ -17,7 +17,7 @@ from redraft.chain import Chain, Prompt, is_system
 from redraft.errors import RecordError
 from redraft.evaluation.records import SAMPLE_OF, text_in_source
 from redraft.evaluation.tasks.tasks import Task, checks_of
-from redraft.formats.read.records import read_records
+from redraft.formats.read.records import read_records, sample_id
 from redraft.formats.read.tasks import boxed
 from redraft.formats.texts import gold_answers, rationales
 from redraft.stats import Estimate
@@ -86,7 +86,7 @@ def samples_of(record: Chain, count: int) -> Iterator[Chain]:
     yield record
     for number in range(2, count + 1):
         meta = {**record.meta, SAMPLE_OF: record.id}
-        yield record.model_copy(update={"id": f"{record.id}#{number}", "meta": meta})
+        yield record.model_copy(update={"id": sample_id(record.id, number), "meta": meta})
 
 
 def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:

@@ -137,6 +137,11 @@ def ids_of(path: Path) -> Iterator[str]:
             yield ids.new(raw.id())
 
 
+def sample_id(record: str, number: int) -> str:
+    """Return the id of the answer with this number to a record. The first has the record's own."""
+    return record if number == 1 else f"{record}#{number}"
+
+
 def with_id(chain: Chain, name: str) -> Chain:
     """Return the chain with the given id."""
     return chain if chain.id == name else chain.model_copy(update={"id": name})

@@ -429,7 +429,10 @@ def _weights_of(adapter: Path, model: PeftModel) -> tuple[dict[str, torch.Tensor
         return load_peft_weights(str(adapter), device="cpu"), read_json(adapter / CONFIG)["lora_alpha"]
     base: Any = model.get_base_model()
     weights = lora_weights(adapter, sizes_from_config(base.config.to_dict()))
-    return weights, float(str(read_header(adapter).metadata["adapter.lora.alpha"]))
+    # Without alpha, or with 0, llama.cpp adds the change as it is: as if alpha were the rank.
+    alpha: Any = read_header(adapter).metadata.get("adapter.lora.alpha")
+    rank = next(each.shape[0] for name, each in weights.items() if ".lora_A" in name)
+    return weights, float(alpha or rank)
 
 
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
