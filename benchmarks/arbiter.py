@@ -10,6 +10,7 @@ docs/arbiter.md publishes the figures of the second one. The third writes FOLDER
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -115,4 +116,9 @@ def record(chain: Chain) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    {"tasks": write_tasks, "ifeval": split_runs, "fresh": fresh}[sys.argv[1]](Path(sys.argv[2]))
+    makers = {"tasks": write_tasks, "ifeval": split_runs, "fresh": fresh}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=makers)
+    parser.add_argument("folder", type=Path)
+    asked = parser.parse_args()
+    makers[asked.what](asked.folder)

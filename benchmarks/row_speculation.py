@@ -114,7 +114,7 @@ def run_openvino(*, quick: bool) -> Row:
 
 async def _row(size: Size, cases: Sequence[Case]) -> Row:
     how = HOW.format(checks=" and ".join(f"`{check}`" for check in CHECKS))
-    found = await _collect(size)
+    found = await _collect(size, cases[0].engine)
     kept = [revision for revision in found if revision.copies]
     if not kept:
         return Row(MEASURE, how, (), (f"Not measured: none of {len(found)} revisions copied enough.",))
@@ -132,9 +132,9 @@ def _note(found: Sequence[Revision], kept: Sequence[Revision]) -> str:
     )
 
 
-async def _collect(size: Size) -> list[Revision]:
-    """First revisions of real chains, until enough of them copy."""
-    engine = await _engine(size, 1, speculate=True)
+async def _collect(size: Size, name: EngineName) -> list[Revision]:
+    """First revisions of real chains, until enough of them copy. Greedy, engines write different ones."""
+    engine = await _engine(size, 1, name, speculate=True)
     found: list[Revision] = []
     for question in QUESTIONS:
         for check in CHECKS:
@@ -145,9 +145,7 @@ async def _collect(size: Size) -> list[Revision]:
     return found
 
 
-async def _engine(
-    size: Size, parallel: int, engine: EngineName = "llamacpp", *, speculate: bool | None
-) -> Engine:
+async def _engine(size: Size, parallel: int, engine: EngineName, *, speculate: bool | None) -> Engine:
     return await load_engine(
         str(default_model()), engine=engine, threads=size.threads, parallel=parallel, speculate=speculate
     )

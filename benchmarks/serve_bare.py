@@ -20,6 +20,7 @@ from serve_server import serving
 
 PORT = 8391
 STREAMS = 8
+MODEL = "default-base"  # the other side has no adapters
 TOKENS = 96
 """Most new tokens of an answer."""
 
@@ -66,7 +67,7 @@ def bare() -> Iterator[Address]:
 @contextmanager
 def both() -> Iterator[tuple[Address, Address]]:
     """Yield our address and the bare one."""
-    words = ("--model", "default", "--parallel", str(STREAMS))
+    words = ("--model", MODEL, "--parallel", str(STREAMS))
     with bare() as theirs, serving(*words, port=PORT) as ours:
         yield Address(ours.port), theirs
 
@@ -93,7 +94,7 @@ async def _rates(sides: tuple[Address, Address], rounds: int, tokens: int) -> Ra
 async def _answers(side: Address, questions: list[str], tokens: int) -> tuple[int, float]:
     """Return the tokens and seconds of answers that are written at once."""
     start = time.perf_counter()
-    replies = await asyncio.gather(*(timed(side, chat(question, tokens)) for question in questions))
+    replies = await asyncio.gather(*(timed(side, chat(question, tokens, MODEL)) for question in questions))
     return sum(reply.tokens for reply in replies), time.perf_counter() - start
 
 
@@ -125,7 +126,7 @@ async def _firsts(sides: tuple[Address, Address], rounds: int, pairs: int) -> li
 
 async def _pair(sides: tuple[Address, Address], pair: int) -> tuple[float, float]:
     found = {
-        our_turn: await timed(sides[0 if our_turn else 1], chat(QUESTIONS[0], 2))
+        our_turn: await timed(sides[0 if our_turn else 1], chat(QUESTIONS[0], 2, MODEL))
         for our_turn in in_turn(pair)
     }
     return found[True].first, found[False].first

@@ -91,8 +91,8 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         Args:
             adapters: GGUF files of LoRA adapters, all merged into a copy of the model.
             ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
-            speculate: Guess tokens from the text so far; None for one stream only. With more streams it takes
-                the memory of a second model.
+            speculate: Guess tokens from the text so far; None for one stream only, with AVX-512. With more
+                streams it takes the memory of a second model.
 
         Raises:
             UsageError: A number is out of range, or the model was trained for shorter contexts.
@@ -109,8 +109,10 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         weights = loaded_bytes(header)
         check_memory(model, header, context, 1, weights=weights)
         prepared = await asyncio.to_thread(prepare, model, headers, adapters)
-        guessing = [True] if parallel == 1 else [False, True] if speculate else [False]
-        guessing = [False] if speculate is False else guessing
+        wide = bool((instructions() or {}).get("AVX-512"))
+        # Without AVX-512, to verify a guessed token takes as long as to write one (benchmarks/RESULTS.md).
+        guesses = parallel == 1 and wide if speculate is None else speculate
+        guessing = [False] if not guesses else [True] if parallel == 1 else [False, True]
         machine: ChildSettings = {
             "model": str(prepared.file),
             "tokenizer": str(prepared.tokenizer),
@@ -127,7 +129,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         info = _info(model, headers, context)
         # Attention of fewer streams than threads is summed in another order (executor_pa.cpp). Without
         # AVX-512, one thread too gives one stream other logits than several, as tried.
-        steady = (threads or all_cores()) == 1 and bool((instructions() or {}).get("AVX-512"))
+        steady = (threads or all_cores()) == 1 and wide
         info = replace(info, format=read_header(prepared.file).format, steady=steady)
         kept = KeptProcess(child, machine)
         return cls(info, context, kept, tokenizer, fast.ends(), guessing=guessing, trained=trained)
