@@ -91,7 +91,12 @@ lint: .venv/.stamp
 # Each process of pytest computes on one thread. Many tests wait for other processes, so there is one more than cores.
 WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 
-test: lint model
+# Types take one core for two minutes, so they are checked beside the tests.
+test: model
+	@$(MAKE) --no-print-directory -j2 lint tests
+
+.PHONY: tests
+tests: model
 	REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' --numprocesses $(WORKERS) --dist worksteal
 
 test-slow: model .venv/.docs

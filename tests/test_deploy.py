@@ -96,6 +96,7 @@ def test_hadolint_finds_no_fault() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_image_serves_and_knows_whether_it_is_healthy() -> None:
     (entry,), (model,) = map(json.loads, instructions("ENTRYPOINT")), map(json.loads, instructions("CMD")[:1])
     command, verb, *words = entry

@@ -120,6 +120,7 @@ def ask(root: str, model: str) -> httpx.Response:
     return httpx.post(f"{root}/v1/chat/completions", headers=headers, json=body, timeout=60)
 
 
+@pytest.mark.slow
 def test_the_server_of_kubernetes_starts_and_answers_its_probes() -> None:
     path = DEPLOY / "kubernetes" / "serve.yaml"
     [models] = [each["data"]["models.yaml"] for each in documents(path) if each["kind"] == "ConfigMap"]
@@ -177,6 +178,7 @@ def array_task(index: int, count: int) -> dict[str, str]:
 SBATCH = ["bash", str(DEPLOY / "slurm" / "answer.sbatch"), "prompts.jsonl", "out.jsonl"]
 
 
+@pytest.mark.slow
 def test_the_tasks_of_a_slurm_array_make_shares() -> None:
     surroundings = programs(redraft=REDRAFT)
     for index in range(2):
@@ -217,6 +219,7 @@ def test_a_job_of_skypilot_makes_its_share() -> None:
     assert Path("out-00001-of-00002.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_the_front_of_compose_starts_with_models_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     front, model = (documents(path)[0] for path in COMPOSE)
     Path("redraft.keys").write_text(f"{KEY} name=alice\n")
@@ -260,6 +263,7 @@ def exported() -> dict[str, set[str]]:
     return seen
 
 
+@pytest.mark.slow
 def test_the_dashboard_shows_what_a_server_exports() -> None:
     board = json.loads((DEPLOY / "grafana" / "redraft.json").read_text("utf-8"))
     asked = [*found(board, "expr"), *(each for each in found(board, "query") if "label_values" in each)]

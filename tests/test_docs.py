@@ -59,8 +59,19 @@ MODEL = ("<!-- model -->", "<!-- model: exact -->")
 # Pages that train models, convert weights, work on real data or load several engines, for a minute each.
 LONG = [
     f"docs/{name}.md"
-    for name in ("train", "weights", "data", "engines", "rlhf", "arbiter", "generate", "evaluate")
+    for name in (
+        "train",
+        "api/train",
+        "weights",
+        "data",
+        "engines",
+        "rlhf",
+        "arbiter",
+        "generate",
+        "evaluate",
+    )
 ]
+LONG += ["docs/generate_instructions.md"]
 LONG += [f"docs/start/{name}.md" for name in ("terminal", "browser", "python", "evaluate")]
 LONG += [f"docs/tutorials/{name}.md" for name in ("application", "training", "research", "operating")]
 # Commands that import torch.

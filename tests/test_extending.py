@@ -54,6 +54,7 @@ def test_each_module_is_short(package: Path) -> None:
     assert max(lengths.values()) < 45
 
 
+@pytest.mark.slow
 def test_doctor_shows_them_with_their_package(python: Path, tmp_path: Path) -> None:
     done = redraft(python, "doctor", cwd=tmp_path)
     shown = [line for line in done.stdout.splitlines() if "plugin" in line]

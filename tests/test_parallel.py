@@ -83,6 +83,7 @@ def length(data: bytes) -> int:
     return len(data)
 
 
+@pytest.mark.slow
 def test_no_more_bytes_wait_than_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "WAITING_BYTES", 5 * BATCH_BYTES)
     read = 0

@@ -71,6 +71,7 @@ for module in pkgutil.walk_packages(redraft.__path__, "redraft."):
 """
 
 
+@pytest.mark.slow
 def test_everything_but_training_is_imported(elsewhere: dict[str, str], tmp_path: Path) -> None:
     run(elsewhere, tmp_path, "-c", IMPORTS)
 
@@ -112,6 +113,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_core_works(elsewhere: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "core.py").write_text(CORE)
     answer, passed, late, spread, has_memory, answered, said = json.loads(run(elsewhere, tmp_path, "core.py"))
@@ -121,11 +123,13 @@ def test_the_core_works(elsewhere: dict[str, str], tmp_path: Path) -> None:
     assert "WSL 2" in said
 
 
+@pytest.mark.slow
 def test_a_model_of_this_machine(elsewhere: dict[str, str], tmp_path: Path, default_model: Path) -> None:
     code = f"import redraft; print(redraft.revise('Hi', model={str(default_model)!r}, max_tokens=3).answer)"
     assert run(elsewhere, tmp_path, "-c", code).strip()
 
 
+@pytest.mark.slow
 def test_data_and_shares(elsewhere: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="the extra 'data' is not installed")
     told = "Rain is water that falls from clouds when they are cold and heavy enough."

@@ -57,6 +57,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_training_asks_for_large_pages_and_few_kernels_before_torch_is_there() -> None:
     assert ran(AT_TORCH) == "1 128"
     assert ran(AT_TORCH, THP_MEM_ALLOC_ENABLE="0", ONEDNN_PRIMITIVE_CACHE_CAPACITY="9") == "0 9"

@@ -258,6 +258,7 @@ def test_what_is_wrong_is_found_before_anything_is_done(
     assert sorted(Path().iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_between_two_lines(signum: signal.Signals, status: int) -> None:
     script(*REPLIES, delay=0.03)

@@ -130,6 +130,7 @@ def test_the_limit_of_the_job_holds_while_the_model_is_opened(silent: str) -> No
     assert "0 of 10 done" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_limit_of_the_job_ends_waiting_for_a_server_that_is_busy() -> None:
     with FakeServer().on(MODELS, error_reply(503, "Loading model")) as busy:
         result = answer("-m", busy.url, "--limit-seconds", "2", "--budget-seconds", "1")

@@ -32,6 +32,7 @@ def answer(model: str, *args: str) -> Result:
     return redraft(*words(model, *args))
 
 
+@pytest.mark.slow
 def test_a_restart_with_streams_in_flight_loses_nothing() -> None:
     with FlakyServer(delay=0.1) as server, start(*words(server.model, "--patience", "60")) as job:
         wait_until(lambda: OUT.exists() and OUT.read_bytes().count(b"\n") >= 4)

@@ -74,6 +74,7 @@ def test_a_text_that_is_piped_in_is_the_input_of_the_prompt() -> None:
         assert (prompt.instruction, prompt.input) == ("Summarise this.", expected)
 
 
+@pytest.mark.slow
 def test_a_pipe_that_stays_silent_is_said_to_be_waited_for() -> None:
     with start("ask", "Go.", "-m", script("one"), "--max-revisions", "0", stdin=subprocess.PIPE) as child:
         assert child.stderr
@@ -120,6 +121,7 @@ def test_an_empty_prompt_and_words_that_are_no_flags_are_status_2() -> None:
     assert "Invalid value for '--max-revisions'" in ask("Go.", "--max-revisions", "two").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "stdin", "said"),
     [
@@ -146,6 +148,7 @@ def test_engine_trouble_is_status_3_and_keeps_what_there_is() -> None:
 EVIL = "red \x1b[31m \x9b1m"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--json"], []])
 def test_nothing_of_a_model_or_server_steers_a_terminal(flags: list[str]) -> None:
     failing = ["-m", script(EVIL), "-c", f"contains:{EVIL}x", "--max-revisions", "0"]
@@ -174,6 +177,7 @@ def test_a_terminal_sees_steps_a_diff_and_how_it_ended() -> None:
     assert "\x1b[1;32m✓ passes its check" in shown
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_a_clock_until_the_model_writes() -> None:
     with FakeServer() as server:
         server.on("GET /v1/models", models_reply("m")).on(CHAT, Reply(pieces=[1.2, "data: [DONE]\n\n"]))
@@ -198,6 +202,7 @@ def slow(answer):
 """
 
 
+@pytest.mark.slow
 def test_what_is_said_after_ctrl_c_has_a_line_of_its_own() -> None:
     slow = script({"text": "One two three.", "stall": 60})
     shown = on_a_terminal("Go.", "-m", slow, stop_at="three.")
@@ -211,6 +216,7 @@ def test_what_is_said_after_ctrl_c_has_a_line_of_its_own() -> None:
 CHAT = "POST /v1/chat/completions"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["draft", "check"])
 def test_ctrl_c_keeps_what_there_is_and_is_status_130(phase: str) -> None:
     half, begun = sse_reply(chat_event("Half"), 600.0), Path("begun")

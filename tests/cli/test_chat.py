@@ -315,6 +315,7 @@ def test_ctrl_c_ends_a_pipe() -> None:
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_default_model_hears_what_was_said_before(default_model: Path) -> None:
     lines = "Describe rain in one sentence.\nAnd snow?\n/save chat.jsonl\n"
@@ -329,6 +330,7 @@ def test_the_default_model_hears_what_was_said_before(default_model: Path) -> No
     assert second.usage.prompt_tokens > first.usage.prompt_tokens + 10
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_model_whose_process_was_killed_is_started_again(default_model: Path) -> None:
     args = ("--max-tokens", "8", "--max-revisions", "0", "--temperature", "0")

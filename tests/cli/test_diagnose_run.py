@@ -39,6 +39,7 @@ def chains(way: str, seed: int = 0) -> dict[str, Chain]:
     return {chain.id: chain for chain in chains_of(Path("runs", f"seed-{seed}", f"{way}.jsonl"))}
 
 
+@pytest.mark.slow
 def test_all_ways_begin_with_the_same_first_answers_and_are_compared() -> None:
     result = run("--seeds", "2")
     assert result.exit_code == 0, result.output
@@ -90,6 +91,7 @@ def test_feedback_is_hidden_or_that_of_another() -> None:
     assert scored == ["final number 0", "final number 1"]  # and not what guides
 
 
+@pytest.mark.slow
 def test_a_finished_run_asks_nothing_and_can_be_read_again() -> None:
     first = run("--seeds", "1")
     Path("script.jsonl").unlink()
@@ -113,6 +115,7 @@ def test_a_finished_run_asks_nothing_and_can_be_read_again() -> None:
     assert "Not counted, because runs are missing: seed-7." in Path("page.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:
     folder = Path("runs", "seed-0")
     assert run("--seeds", "1").exit_code == 0
@@ -138,6 +141,7 @@ def test_an_empty_answer_is_wrong_and_the_run_goes_on() -> None:
     assert "one answer                     50.0 %" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
     script(*["Answer: 9"] * 500)
     full = run("--seeds", "1", "--samples", "2", "-o", "full", "--price", "0,1000000")
@@ -155,6 +159,7 @@ def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
     assert two.stdout == full.stdout
 
 
+@pytest.mark.slow
 def test_a_signal_ends_all_ways_and_the_next_command_goes_on() -> None:
     script(*["Answer: 9"] * 500, delay=0.05)
 

@@ -103,7 +103,7 @@ PLAIN = dict.fromkeys(WIDE, False) | {"AVX2": True}
             "OpenVINO for 4 streams and more: it uses AVX-512 and VNNI",
             "--bench",
         ),
-        (PLAIN, "llamacpp openvino", True, "8 streams and more: it computes them as one batch", "--bench"),
+        (PLAIN, "llamacpp openvino", True, "12 streams and more: it computes them as one batch", "--bench"),
         (None, "llamacpp openvino", True, "4 streams and more: it computes them as one batch", "--bench"),
         (WIDE, "llamacpp", None, "llama.cpp; OpenVINO is faster for 4 streams", "'.[cpu]'"),
         (WIDE, "openvino", True, "OpenVINO", ""),
@@ -122,6 +122,7 @@ def test_the_best_engine_and_why(
     assert type_next in finding.type_next
 
 
+@pytest.mark.slow
 def test_engines_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino_genai")
     pytest.importorskip("xllamacpp")

@@ -66,6 +66,7 @@ def insist_on_all() -> None:
         assert NEW * CALLS <= chain.usage.completion_tokens <= NEW * CALLS + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), JOURNAL])
 def test_a_client_that_is_stopped_three_times_asks_for_nothing_complete_again(more: tuple[str, ...]) -> None:
     with slow() as server:
@@ -87,6 +88,7 @@ def test_a_client_that_is_stopped_three_times_asks_for_nothing_complete_again(mo
             assert said in again.stdout
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_once_is_asked_for_nothing_complete_again() -> None:
     with slow() as server:
         job = start(*words(server, "--patience", "60"))
@@ -128,6 +130,7 @@ def damaged(kept: dict[str, Any]) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_damaged_file_never_breaks_the_run() -> None:
     other = Path("other.txt")
     with slow(0.05) as server:
@@ -150,6 +153,7 @@ def test_a_damaged_file_never_breaks_the_run() -> None:
     assert not list(Path().glob("*.part"))
 
 
+@pytest.mark.slow
 def test_work_of_other_settings_or_of_a_deleted_output_is_not_used() -> None:
     with slow(0.05) as server:
         kept = kept_of(server)

@@ -227,6 +227,7 @@ HOSTILE_FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE_FILES)
 def test_no_file_makes_a_traceback(tmp_path: Path, name: str) -> None:
     file, good = tmp_path / "file", tmp_path / "good.jsonl"

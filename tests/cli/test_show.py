@@ -153,6 +153,7 @@ def test_a_huge_record_is_shown_from_its_beginning() -> None:
     assert len(show("huge.jsonl", "--json").output) > 3_600_000
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_from_before_its_beginning_to_its_end() -> None:
     Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(6)))
     script("A gull over the grey, grey sea.", delay=0.025, chunk=20)

@@ -57,6 +57,7 @@ def run(server: PaidServer, way: str, *more: str) -> Result:
     return redraft(*WAYS[way], "-o", "out.jsonl", "-m", server.model, "-j", "4", *more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_what_is_under_way_when_the_account_is_empty_is_finished_and_kept(way: str) -> None:
     with account(7) as server:
@@ -70,6 +71,7 @@ def test_what_is_under_way_when_the_account_is_empty_is_finished_and_kept(way: s
         assert set(server.paid.values()) == {1}
 
 
+@pytest.mark.slow
 def test_instructions_say_the_same_of_usage_where_a_reply_broke_off() -> None:
     with account(3, refusal=sse_reply(chat_event("Task 4"), cut=True)) as server:
         result = run(server, "alpaca")
@@ -84,6 +86,7 @@ def test_no_call_begins_after_the_account_is_empty(way: str) -> None:
         assert len(server.messages) <= 6 + 4  # those that were under way at once
 
 
+@pytest.mark.slow
 def test_what_is_under_way_when_a_limit_is_reached_is_finished_and_kept() -> None:
     with account() as server:
         statuses = [run(server, "self-instruct", "--limit-tokens", "40").exit_code for _ in range(12)]
@@ -91,6 +94,7 @@ def test_what_is_under_way_when_a_limit_is_reached_is_finished_and_kept() -> Non
         assert set(server.paid.values()) == {1}
 
 
+@pytest.mark.slow
 def test_what_is_under_way_when_another_call_of_its_request_fails_is_finished_and_kept() -> None:
     with account(5, refusal=DOWN) as server:
         assert run(server, "self-instruct", "--retries", "0").exit_code == 3
@@ -98,6 +102,7 @@ def test_what_is_under_way_when_another_call_of_its_request_fails_is_finished_an
         assert set(server.paid.values()) == {1}
 
 
+@pytest.mark.slow
 def test_an_instruction_that_the_filter_refuses_is_rejected_alone() -> None:
     with account() as server:
         run(server, "self-instruct", "--quiet")
@@ -117,6 +122,7 @@ def test_an_instruction_that_the_filter_refuses_is_rejected_alone() -> None:
     assert "content management policy" in reject["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
 def test_a_request_that_the_filter_refuses_is_not_made_again_by_each_run(way: str) -> None:
     with account(2, refusal=FILTERED) as server:

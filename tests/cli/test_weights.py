@@ -133,6 +133,7 @@ def test_without_torch_the_extra_is_named(here: Path) -> None:
     assert "pip install '.[weights]'" in result.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
     model = {f"t{i}.weight": torch.randn(1000, 1000) for i in range(20)}
     save(here / "large", model, files=20)

@@ -189,6 +189,7 @@ LAST = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.lists(PIECE, max_size=4), LAST)
 def test_any_deltas_are_replayed_as_they_were(
@@ -210,6 +211,7 @@ def test_a_journal_of_version_1_is_replayed(tmp_path: Path, journal: Journal) ->
         assert old.replayed == 1
 
 
+@pytest.mark.slow
 def test_a_reply_takes_little_more_than_its_text(tmp_path: Path) -> None:
     """Of 1 to 2 kB with token ids, which are most of it: each word of a page is a token here."""
     words = re.findall(r"\s?\w+|\s*[^\w\s]+", Path("CONTRIBUTING.md").read_text("utf-8"))

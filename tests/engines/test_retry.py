@@ -126,6 +126,7 @@ def lines() -> int:
     return out.read_bytes().count(b"\n") if out.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_for_a_while_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +171,7 @@ class Odd(FakeServer):
 HANGS, RESETS = Reply(0, pieces=[60.0]), Reply(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", [HANGS, sse_reply(60.0)])
 def test_a_request_that_hangs_is_asked_again_while_others_are_served(
     reply: Reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -230,6 +232,7 @@ def test_a_server_that_is_down_is_asked_by_one_request_at_a_time() -> None:
     assert waited(Patience(outage=300.0), Failure(503, 2.0, 1, 0.0))[1] is True
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_for_good_ends_the_job_when_the_patience_is_over(
     server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +244,7 @@ def test_a_server_that_hangs_for_good_ends_the_job_when_the_patience_is_over(
     assert "sent no token for 1 s, after 5 characters" in done.stderr
 
 
+@pytest.mark.slow
 def test_ask_says_on_a_terminal_that_it_waits(server: FakeServer, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     busy = error_reply(429, "Slow down.", headers={"Retry-After": "1"})

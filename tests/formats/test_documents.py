@@ -32,6 +32,7 @@ def test_names_of_different_mappings_and_merges_are_values() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

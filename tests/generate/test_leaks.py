@@ -110,6 +110,7 @@ def test_a_long_program_takes_little_time() -> None:
     assert time.process_time() - begun < 2
 
 
+@pytest.mark.slow
 def test_the_leaks_of_selfees_data(shared_data: Path) -> None:
     """125 feedbacks quote the whole gold answer where the answer that they judge does not
     (reference/selfee.md), and 24 a part of it. In mbpp five quote the head of the gold function.

@@ -114,6 +114,7 @@ def test_the_replies_of_a_journal_of_version_1_are_kept(tmp_path: Path) -> None:
             assert journal.get(key_of("c")) == 3
 
 
+@pytest.mark.slow
 def test_several_processes_may_convert_one_journal_at_once(tmp_path: Path) -> None:
     replies = {key_of(number): str(number) for number in range(2000)}
     version_1(tmp_path / "j.db", replies)

@@ -181,6 +181,7 @@ def test_a_fault_of_ours_is_not_hidden(tmp_path: Path) -> None:
         job(tmp_path / "out.jsonl", lambda: jobs(2)).run(starting(work))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 60), st.integers(1, 5))
 def test_a_job_cancelled_at_any_moment_is_gone_on_with(moment: int, parallel: int) -> None:
     async def cancelled_after(out: Path, worker: Worker) -> None:

@@ -155,6 +155,7 @@ def test_an_honest_prefix_of_your_own_ends_texts() -> None:
     assert [step.finish for step in chain.steps] == ["lost", "stop"]
 
 
+@pytest.mark.slow
 def test_a_long_answer_is_looked_at_a_few_times() -> None:
     read: list[int] = []
     check = Own("own: counts", lambda text: read.append(len(text)) or "open")

@@ -36,11 +36,13 @@ def test_checks_that_no_grammar_joins_steer_as_far_as_they_go_together() -> None
     assert chain.steps[0].steered == ("sentences<=1", "lacks:sea")
 
 
+@pytest.mark.slow
 def test_revisions_are_steered_too() -> None:
     chain = note(checks=["lacks:the", "matches:(?=x)xyzzy"], max_revisions=1, max_tokens=40)
     assert [step.steered for step in chain.steps] == [("lacks:the",)] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"output": list[str]}, {"checks": ["number=42"]}, {"checks": []}])
 def test_what_has_no_form_does_not_steer(options: dict[str, Any]) -> None:
     assert note(max_tokens=20, **options).steps[0].steered == ()

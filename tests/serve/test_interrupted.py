@@ -141,6 +141,7 @@ def test_a_server_without_a_model_that_works_is_not_ready() -> None:
     assert reply.headers["Retry-After"]
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_kill_of_the_models_process_is_not_noticed(default_model: Path) -> None:
     engine = asyncio.run(LlamaCppEngine.start(default_model, ctx=256, threads=1))

@@ -231,6 +231,7 @@ def test_a_text_is_paid_at_the_price_that_the_server_was_given(tmp_path: Path) -
     assert asked == [200, 429]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["requests-per-day=2", "tokens-per-day=20", "usd-per-day=0.000035"])
 def test_a_restart_goes_on_with_the_day_of_the_request_log(
     setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

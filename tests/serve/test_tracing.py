@@ -77,6 +77,7 @@ def serve(tmp_path: Path) -> tuple[str, ...]:
     return "--otel", "--no-page", "--check", "words<=5", "--model", f"script:{path}"
 
 
+@pytest.mark.slow
 def test_the_chains_of_a_server_reach_a_collector(
     serve: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

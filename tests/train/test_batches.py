@@ -122,6 +122,7 @@ def parts(batch: Batch) -> list[tuple[list[int], list[int]]]:
     return [(ids[a:b].tolist(), labels[a:b].tolist()) for a, b in zip(starts, ends, strict=True)]
 
 
+@pytest.mark.slow
 @settings(max_examples=30)  # each writes to the disk
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=30), st.integers(0, 3), sizes, many)
 def test_every_example_is_in_the_tensors_of_an_epoch_once_and_whole(

@@ -158,6 +158,7 @@ def test_any_number_of_processes_and_batches_makes_the_same(
     assert sum(made.trained for made in parts) == whole[0].trained
 
 
+@pytest.mark.slow
 def test_processes_make_the_bytes_that_one_makes(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,6 +456,7 @@ prepare.prepare([Path(sys.argv[1])], Letters(), Path(sys.argv[2]), workers=2)
 """
 
 
+@pytest.mark.slow
 def test_a_script_that_is_imported_again_does_not_wait_for_itself(
     write: Write, cache: Path, tmp_path: Path
 ) -> None:
@@ -477,6 +479,7 @@ def children_of(pid: int) -> set[int]:
     return found | {below for child in found for below in children_of(child)}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_processes_end_with_the_one_that_began_them(write: Write, tmp_path: Path) -> None:
     path = write(*[("a", "b")] * 50)

@@ -125,6 +125,7 @@ def test_selfee_with_a_tokenizer_like_llamas(records: Any, objective: Objective,
     assert compare(tokenizer("llama"), records(shared_data), objective) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize("objective", ["full", "answer"])
 @pytest.mark.parametrize("records", [conala, mbpp, alpaca, sharegpt])

@@ -176,6 +176,7 @@ def test_the_main_guard_is_not_run() -> None:
 # What is said of the others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
@@ -203,6 +204,7 @@ def test_the_message_says_what_a_test_got(answer: str, message: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

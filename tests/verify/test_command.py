@@ -101,6 +101,7 @@ time.sleep({last})
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 
 
+@pytest.mark.slow
 @linux
 def test_when_time_is_up_the_program_and_its_children_are_killed(tmp_path: Path) -> None:
     note = tmp_path / "pid"
@@ -191,6 +192,7 @@ time.sleep({last})
 """
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("last", [0, 600])
 def test_a_double_forked_process_does_not_outlive_the_check(tmp_path: Path, last: int) -> None:

@@ -98,6 +98,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [*HOSTILE, "3 words or "])
 def test_a_megabyte_takes_no_longer_than_a_page(piece: str) -> None:
     started = time.process_time()

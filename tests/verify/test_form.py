@@ -69,6 +69,7 @@ def test_a_form_that_hangs_steers_nothing_and_is_told_once(
     ] == [True]
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_form_that_lies_leaves_the_verdict_to_the_check() -> None:
     check = Own("own-lies", Form(lacks=("rain",), words=(0, 8)))

@@ -58,6 +58,7 @@ def test_a_fix_changes_nothing_that_passes_and_nothing_twice(written: str, answe
         assert passes(check, mended)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(written=st.lists(st.sampled_from(CHECKS), min_size=1, max_size=3), answer=ANSWERS)
 def test_several_checks_together_neither(written: list[str], answer: str) -> None:

@@ -44,6 +44,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "CHUNK", 96)
 
 
+@pytest.mark.slow
 @settings(max_examples=settings().max_examples // 4)
 @given(data=st.data())
 def test_an_exact_delta_gives_any_target_back_bit_for_bit(data: st.DataObject) -> None:

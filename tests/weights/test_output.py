@@ -230,6 +230,7 @@ diff(Path("base"), Path("target"), Path("delta"), Run(command="x"))
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit on file sizes stands in for a full disk: the second shard is too large."""
     base = llama() | {"z.weight": torch.zeros(400, 400)}
@@ -338,6 +339,7 @@ def dies_at(call: int, path: Path, make: Callable[..., None] = make) -> int:
     os._exit(0)
 
 
+@pytest.mark.slow
 def test_a_death_at_any_moment_is_gone_on_from(tmp_path: Path) -> None:
     for call in range(100):
         path = tmp_path / f"{call}" / "out"

@@ -151,6 +151,7 @@ def some(body: dict[str, Any]) -> str:
     return "\n\n".join(GOOD.format(instruction(rng)) for _ in range(12))
 
 
+@pytest.mark.slow
 def test_batches_give_what_live_calls_give_in_a_few_waves() -> None:
     with BatchServer(says=some, swift=True) as server:
         words = ["-m", f"{server.url}#gull", "--count", "60", "--quiet"]
@@ -163,6 +164,7 @@ def test_batches_give_what_live_calls_give_in_a_few_waves() -> None:
     assert Path("out.jsonl").read_bytes() == Path("live.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [("--limit-tokens", "1"), ("--limit-usd", "0.001", "--price", "1,1000")])
 def test_a_limit_ends_the_waiting_for_a_batch_and_the_next_run_waits_for_it(limit: tuple[str, ...]) -> None:
     with BatchServer(says=some, swift=True) as server:
@@ -219,6 +221,7 @@ def test_a_killed_run_loses_nothing_and_pays_for_nothing_twice(way: str, count: 
         assert len(server.messages) <= needed + kills * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
 def test_when_the_last_key_is_revoked_another_goes_on_and_nothing_is_paid_again(
     way: str, monkeypatch: pytest.MonkeyPatch

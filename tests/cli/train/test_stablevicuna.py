@@ -81,6 +81,7 @@ def test_the_commands_parse() -> None:
     assert own.reward == ("reward:sft+reward",)
 
 
+@pytest.mark.slow
 def test_the_commands_run_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))

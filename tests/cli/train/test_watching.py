@@ -46,6 +46,7 @@ def until_it_says(page: Path, *texts: str) -> str:
     raise AssertionError(f"{page} never said {texts}")
 
 
+@pytest.mark.slow
 def test_the_page_follows_a_run_until_it_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("redraft.cli.train.watching.EVERY", 1)
     folder, page = tmp_path / "out", tmp_path / "out.watch.html"

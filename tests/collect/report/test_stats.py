@@ -29,6 +29,7 @@ def write(path: Path, *records: object) -> Path:
 
 
 # What the reference says of the released files, counted there by hand-written rules.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "answers", "leaks", "silent", "scores"),
     [

@@ -142,6 +142,7 @@ def test_control_tokens_in_a_text_stay_text(engine: LlamaCppEngine) -> None:
 # Streams
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_text(engine: LlamaCppEngine) -> None:
     async def thrice(sampling: Sampling, other: Sampling) -> list[str]:
         return [said(await continued(engine, COUNT, each)) for each in (sampling, sampling, other)]
@@ -154,6 +155,7 @@ def test_the_same_seed_gives_the_same_text(engine: LlamaCppEngine) -> None:
     assert first == second != third
 
 
+@pytest.mark.slow
 async def test_a_seed_gives_the_same_text_alone_and_among_others(engine: LlamaCppEngine) -> None:
     drawn = Sampling(1.0, seed=7, max_tokens=40)
     alone = said(await continued(engine, COUNT, drawn))

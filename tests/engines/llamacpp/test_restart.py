@@ -64,6 +64,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restart, "PAUSE", 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [(), ("the",)])
 async def test_a_reply_goes_on_token_for_token_after_kills(
     default_model: Path, stop: tuple[str, ...]
@@ -96,6 +97,7 @@ async def test_all_streams_go_on_and_one_process_is_started(default_model: Path)
         assert engine.health.restarts == 1
 
 
+@pytest.mark.slow
 async def test_an_answer_that_has_to_fit_a_schema_is_asked_for_again(default_model: Path) -> None:
     async with opened(default_model) as engine:
         sampling = Sampling(temperature=0.0, max_tokens=60, schema=PERSON)
@@ -106,6 +108,7 @@ async def test_an_answer_that_has_to_fit_a_schema_is_asked_for_again(default_mod
         assert list(json.loads(reply)) == ["name"]
 
 
+@pytest.mark.slow
 async def test_an_answer_that_was_steered_goes_on_without_the_form(default_model: Path) -> None:
     async with opened(default_model) as engine:
         sampling = Sampling(temperature=0.0, max_tokens=40, form=Form(opening="Once upon a time"))
@@ -166,6 +169,7 @@ def test_a_restart_ends_with_the_engine(tmp_path: Path, monkeypatch: pytest.Monk
     asyncio.run(asyncio.wait_for(check(), 20))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 async def test_a_model_that_crashes_each_time_is_given_up_and_can_come_back(tmp_path: Path) -> None:
     """The file is damaged after the start, and then made whole again."""

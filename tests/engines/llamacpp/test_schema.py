@@ -43,6 +43,7 @@ def engine() -> Iterator[Engine]:
     asyncio.run(opened.aclose())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", [Tower, list[Colour], Tower | Colour, Colour])
 async def test_a_weak_model_answers_in_the_form_at_once(engine: Engine, output: Any) -> None:
     asked = "Describe a lighthouse. Name at most two colours."
@@ -79,6 +80,7 @@ async def test_a_weak_model_answers_with_json_of_any_form(engine: Engine) -> Non
     assert chain.passed, chain.answer
 
 
+@pytest.mark.slow
 async def test_what_the_grammar_cannot_express_does_not_undo_the_rest(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -77,6 +77,7 @@ THINKS = """{%- for message in messages %}<|im_start|>{{ message.role }}
 {% endif %}{{ place }}"""
 
 
+@pytest.mark.slow
 def test_a_template_is_told_whether_to_think(default_model: Path, tmp_path: Path) -> None:
     model = with_text(default_model, "tokenizer.chat_template", THINKS, tmp_path / "thinks.gguf")
     engine = asyncio.run(LlamaCppEngine.start(model, ctx=256, threads=1))

@@ -76,6 +76,7 @@ async def test_a_stop_text_is_not_part_of_the_text(engine: OpenVinoEngine) -> No
     assert (deltas[-1].completion_tokens or 20) < 20
 
 
+@pytest.mark.slow
 async def test_a_seed_gives_the_same_text_alone_and_among_others(engine: OpenVinoEngine) -> None:
     alone = said(await collect(engine.chat(TALE, DRAWN)))
     others = await asyncio.gather(
@@ -98,6 +99,7 @@ def test_a_seed_is_steady_with_one_thread_alone(engine: OpenVinoEngine, default_
     assert not run(of_threads(2))
 
 
+@pytest.mark.slow
 async def test_a_text_is_continued_where_another_was_cut(engine: OpenVinoEngine) -> None:
     """As native revision does: its own tokens, fewer of them, and a phrase that it did not write."""
     prompt = await engine.encode(COUNT, special=True)
@@ -119,6 +121,7 @@ async def test_log_probabilities_are_before_temperature(engine: OpenVinoEngine) 
     assert all(number < 0 for number in found[0])
 
 
+@pytest.mark.slow
 async def test_a_closed_stream_frees_its_place(default_model: Path) -> None:
     engine = await OpenVinoEngine.start(default_model, ctx=512, parallel=1, threads=1)
     endless = replace(GREEDY, max_tokens=400)
@@ -218,6 +221,7 @@ PERSON = {
 }
 
 
+@pytest.mark.slow
 async def test_an_answer_fits_its_schema(engine: OpenVinoEngine) -> None:
     asked: list[Message] = [{"role": "user", "content": "Describe a person."}]
     deltas = await collect(engine.chat(asked, Sampling(temperature=0.0, max_tokens=200, schema=PERSON)))
@@ -290,6 +294,7 @@ async def test_a_crash_without_avx2_says_so(default_model: Path, monkeypatch: py
     assert "The processor lacks AVX2, which this engine needs. Use a server" in lacking
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_its_parent(default_model: Path) -> None:
     """Whoever is killed leaves no process that holds gigabytes."""
     code = (

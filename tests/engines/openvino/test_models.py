@@ -179,7 +179,9 @@ def test_a_disk_without_room(tmp_path: Path, cache: Path, quant: str) -> None:
         "from redraft.cli import app\napp(sys.argv[1:])"
     )
     (tmp_path / "p.txt").write_text("abc")
-    words = "answer p.txt -o o.jsonl --max-revisions 0 --max-tokens 4 --threads 1 --chat-template vicuna -j 8"
+    words = (
+        "answer p.txt -o o.jsonl --max-revisions 0 --max-tokens 4 --threads 1 --chat-template vicuna -j 12"
+    )
     command = [sys.executable, "-c", code, *words.split(), "--model", model]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -189,6 +191,7 @@ def test_a_disk_without_room(tmp_path: Path, cache: Path, quant: str) -> None:
     assert not [each for each in cache.rglob("*") if each.is_file() and each.suffix != ".lock"]
 
 
+@pytest.mark.slow
 def test_processes_that_begin_at_once_have_one_copy(tmp_path: Path, cache: Path) -> None:
     model = exported(tmp_path, "Llama", "q4_1")
     (tmp_path / "p.txt").write_text("abc")

@@ -238,6 +238,7 @@ def leave_pending(server: BatchServer) -> None:
     server.down = False
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_a_batch_is_pending_goes_on_and_pays_nothing_twice(
     server: BatchServer,
 ) -> None:
@@ -272,6 +273,7 @@ def test_replies_that_nobody_waits_for_yet_are_kept_in_the_journal(server: Batch
     insist_on_all(server)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_batch_and_says_how_to_go_on(server: BatchServer) -> None:
     server.held = 1
     with start(server) as job:
@@ -354,6 +356,7 @@ def some(status: int, message: str) -> Callable[[dict[str, Any]], tuple[int, str
     return lambda body: (status, message) if "thing 3" in str(body) else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "again"),
     [

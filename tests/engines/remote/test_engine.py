@@ -519,6 +519,7 @@ def test_a_silence(server: FakeServer, reply: Reply, limits: dict[str, float], s
     assert server.dropped.wait(10)
 
 
+@pytest.mark.slow
 def test_thoughts_count_as_tokens(server: FakeServer) -> None:
     server.on(CHAT, sse_reply(*[THOUGHT, 0.5] * 4, chat_event("a", "stop"), DONE))
     patience = Patience(first_token=1.5, between_tokens=1.5)

@@ -139,6 +139,7 @@ async def ask_all(server: PaidServer, count: int, **patience: Any) -> None:
             group.create_task(one(number))
 
 
+@pytest.mark.slow
 def test_limits_of_requests_and_tokens_are_not_exceeded() -> None:
     """50 requests a second are asked for. The server counts over 1 s, and half a second may be caught up."""
     with PaidServer(seconds=0.05, rpm=90, tpm=3000, window=1) as server:
@@ -161,6 +162,7 @@ def test_retries_count_as_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(taken) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tells", [[], ["retry-after"], ["x-ratelimit"]])
 def test_without_a_rate_the_requests_under_way_follow_the_refusals(tells: list[str]) -> None:
     """60 within 0.7 s are allowed: of all at once, some are refused, and none is lost."""

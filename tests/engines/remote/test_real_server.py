@@ -71,6 +71,7 @@ async def test_llama_cpp_is_sent_the_image_and_says_that_it_takes_none(llama_ser
     await engine.aclose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "checks",
     [

@@ -32,6 +32,7 @@ def taught(rng: Random, ideas: int, power: float) -> Iterator[Cost]:
         yield Cost(calls=1, new=300 + 60 * tasks, kept=len(had) - before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ideas", "power"), [(100_000, 0.0), (5000, 0.0), (20_000, 0.8), (200_000, 1.2)])
 @pytest.mark.parametrize(("size", "more"), [(12, 300), (30, 600)])
 def test_the_interval_holds_the_true_cost_where_new_ideas_become_fewer(

@@ -89,6 +89,7 @@ def test_what_is_kept_is_a_training_set(tmp_path: Path, way: Way) -> None:
     assert "<svg" in result.page.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_the_number_of_calls_at_once_changes_nothing(tmp_path: Path, way: Way) -> None:
     one, many = uneven(), uneven()
@@ -338,6 +339,7 @@ def test_a_new_instruction_without_an_answer_is_not_paid_for_again_by_the_next_r
     assert "Classification:" not in str(second.calls)
 
 
+@pytest.mark.slow
 def test_a_limit_stops_before_the_next_call_and_loses_no_reply(tmp_path: Path) -> None:
     out, asked = tmp_path / "out.jsonl", list[Any]()
     for _ in range(9):

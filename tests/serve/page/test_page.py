@@ -108,6 +108,7 @@ def test_an_answer_that_fails_says_so_in_words(browser: Browsing, url: str) -> N
     assert said.startswith("✗ fails 1 of 2: 17 words, at most 5")
 
 
+@pytest.mark.slow
 def test_checks_are_added_changed_and_removed(browser: Browsing, url: str) -> None:
     visit = browser.open(url)
     page = visit.page
@@ -131,6 +132,7 @@ def test_checks_are_added_changed_and_removed(browser: Browsing, url: str) -> No
     assert visit.faults == []
 
 
+@pytest.mark.slow
 def test_nothing_in_an_answer_does_anything(browser: Browsing, url: str) -> None:
     visit = browser.open(url)
     visit.choose("bad")
@@ -155,6 +157,7 @@ def test_nothing_in_an_answer_does_anything(browser: Browsing, url: str) -> None
     assert (visit.faults, visit.foreign()) == ([], set())
 
 
+@pytest.mark.slow
 def test_a_long_answer_is_shown_as_it_is(browser: Browsing, url: str) -> None:
     visit = browser.open(url)
     visit.choose("huge")

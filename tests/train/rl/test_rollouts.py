@@ -288,6 +288,7 @@ async def constant(chains: Sequence[Chain]) -> list[float]:
     return [64.2] * len(chains)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
 def test_of_equal_rewards_nothing_is_learnt(tmp_path: Path, algorithm: str) -> None:
     """With GRPO, they moved the KL from 0 to 7 nats in six rollout batches."""
