@@ -126,7 +126,7 @@ def linear(streams: int, counts: tuple[int, ...]) -> Row:
 
 async def _all(streams: int) -> float:
     start = time.perf_counter()
-    found, waiting = Found(), asyncio.Semaphore(200)  # more connections of one address are closed
+    found, waiting = Found(), asyncio.Semaphore(200)
 
     async def ask() -> None:
         async with waiting:
