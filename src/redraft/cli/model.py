@@ -1,4 +1,4 @@
-"""`redraft model`: fetch, list, find and remove models."""
+"""`redraft model`: fetch, list, locate and remove models."""
 
 from __future__ import annotations
 
@@ -120,5 +120,6 @@ def _fetchable(ref: str) -> ModelReference:
 
 
 app = group(
-    "Fetch, list, find and remove models.", {"get": get, "list": list_models, "path": path, "remove": remove}
+    "Fetch, list, locate and remove models.",
+    {"get": get, "list": list_models, "path": path, "remove": remove},
 )

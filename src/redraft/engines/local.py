@@ -240,8 +240,8 @@ def check_settings(*, ctx: int | None, threads: int | None, parallel: int) -> No
             f"--threads is {threads}; it must be 1 to {MAX_THREADS}.",
             hint=f"This machine has {cores} processors: --threads {cores}, or leave it out.",
         )
-    if ctx is not None and ctx < 1:
-        raise UsageError(f"--ctx is {ctx}; it must be 1 or more.", hint="Leave it out for 4,096.")
+    if ctx is not None and ctx < 2:  # a token of a prompt, and one of an answer
+        raise UsageError(f"--ctx is {ctx}; it must be 2 or more.", hint="Leave it out for 4,096.")
     if parallel < 1:
         raise UsageError(f"--parallel is {parallel}; it must be 1 or more.", hint="--parallel 1")
 

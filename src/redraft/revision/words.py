@@ -129,10 +129,12 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
     best = chain.steps[chain.best]
     if best.finish != "stop":
         yield f"the answer was cut: {why_cut(best, chain.stop)}.", None
-    if with_checks and best.passed is None:
+    if with_checks and best.passed is None and chain.stop in ("passed", "ended"):
+        yield "nothing was checked: no demand was found in the prompt.", "--check 'words<=50', for one"
+    elif with_checks and best.passed is None:
         yield "the checks were not done when the chain ended.", None
-    if best.passed is False and best.feedback is not None:
-        failed = [result for result in best.checks if not result.passed]
+    failed = [result for result in best.checks if not result.passed]
+    if best.passed is False and best.feedback is not None and failed:
         several = f"the best of {len(chain.steps)} answers" if chain.revisions else "the answer"
         found = "\n".join(f"{result.name}: {result.message}" for result in failed)
         yield f"{several} fails {len(failed)} of {len(best.checks)} checks.", found
