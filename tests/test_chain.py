@@ -94,6 +94,7 @@ def chains(draw: st.DrawFn) -> Chain:
 
 
 class TestRoundTrip:
+    @pytest.mark.slow
     @given(chains())
     def test_nothing_is_lost(self, chain: Chain) -> None:
         line = chain.to_json()

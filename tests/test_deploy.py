@@ -44,6 +44,7 @@ def instructions(name: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_the_unit_starts_a_server_that_keeps_its_state() -> None:
     (line,) = settings("ExecStart")
     for what, here in (("/etc/redraft/", ""), ("%d/", ""), ("%S/redraft/", ""), ("--port 8321", "--port 0")):
@@ -112,6 +113,7 @@ def test_the_image_serves_and_knows_whether_it_is_healthy() -> None:
     assert subprocess.run(check, capture_output=True, check=False).returncode == 1
 
 
+@pytest.mark.slow
 def test_without_keys_the_image_does_not_start() -> None:
     os.unlink("redraft.keys")  # noqa: PTH108
     (entry,) = map(json.loads, instructions("ENTRYPOINT"))

@@ -63,6 +63,7 @@ def test_doctor_shows_them_with_their_package(python: Path, tmp_path: Path) -> N
     assert [line for line in shown if f"\n{line}\n" not in page] == []
 
 
+@pytest.mark.slow
 def test_the_check_guides_a_revision(python: Path, tmp_path: Path) -> None:
     (tmp_path / "replies.jsonl").write_text('"See https://a.net/x."\n"See https://example.org/x."\n')
     ask = ("ask", "Where?", "--model", "script:replies.jsonl", "--check", "all(words<=9; links:example.org)")

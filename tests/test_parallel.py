@@ -31,6 +31,7 @@ def process(_: int) -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2, 3])
 def test_results_come_in_the_order_of_the_items(workers: int) -> None:
     items = range(5 * BATCH + 1)

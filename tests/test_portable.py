@@ -149,6 +149,7 @@ def test_data_and_shares(elsewhere: dict[str, str], tmp_path: Path) -> None:
             made.unlink()
 
 
+@pytest.mark.slow
 def test_a_server(elsewhere: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
     (tmp_path / "replies.jsonl").write_text('"It is rain."\n')

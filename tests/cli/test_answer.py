@@ -273,6 +273,7 @@ def test_a_signal_ends_it_between_two_lines(signum: signal.Signals, status: int)
     assert json.loads(Path("out.jsonl.run.json").read_text())["sessions"][-1]["added"] == len(done)
 
 
+@pytest.mark.slow
 def test_a_quiet_run_that_a_signal_ends_says_its_failures() -> None:
     script("", *REPLIES, delay=0.03)
     with start(*PLAIN, "-j", 1, "--quiet", "--max-revisions", 0, "--retries", 0) as job:
@@ -283,6 +284,7 @@ def test_a_quiet_run_that_a_signal_ends_says_its_failures() -> None:
     assert said.startswith("redraft: 1 prompt failed: see out.jsonl.errors.jsonl.\nredraft: ")
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_model_is_opened() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}/v1#gull"

@@ -102,6 +102,7 @@ def test_a_limit_of_seconds_lets_what_is_under_way_finish() -> None:
     assert not Path("out.jsonl.unfinished.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_limit_counts_each_call_and_not_only_finished_steps() -> None:
     """The first answer passes the limit; its criticism is under way when the second prompt is done."""
     big = sse_reply(chat_event("A gull.", "stop"), usage_event(5, 100), DONE)

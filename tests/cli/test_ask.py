@@ -167,6 +167,7 @@ def test_in_a_pipe_an_answer_stays_as_it_is() -> None:
     assert done.stdout == EVIL + "\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_steps_a_diff_and_how_it_ended() -> None:
     model = script("The cat sat on the old red mat.", "The cat sat on the red mat.")
     shown = on_a_terminal("Go.", "-m", model, "-c", "words<=7")
@@ -247,6 +248,7 @@ def test_ctrl_c_before_the_model_is_there() -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_critic_is_opened() -> None:
     with FakeServer() as server:
         server.on("GET /v1/models", Reply(pieces=[600.0]))
@@ -318,6 +320,7 @@ def test_what_is_not_whole_is_said_in_a_pipe(args: list[str], status: int, said:
     assert said in done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_that_leaves_the_format_was_not_cancelled() -> None:
     text = "One.\n\n### Feedback 1:\nNo. Revision is needed.\n\n### Revision 4:\nAnd on and on."
     model = script(text, native=True)
@@ -350,6 +353,7 @@ def quiet(answer):
 """
 
 
+@pytest.mark.slow
 def test_what_a_check_prints_does_not_get_into_the_answer() -> None:
     Path("loud_rules.py").write_text(LOUD)
     command = [*REDRAFT, "ask", "Hi", "-m", script("A gull."), "-c", "python:loud_rules.quiet"]

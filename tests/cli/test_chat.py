@@ -242,6 +242,7 @@ def test_a_terminal_shows_the_new_steps_alone_when_it_revises_again() -> None:
         assert "Feedback 1 · to be revised" in shown
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_answer_and_keeps_its_steps(slow: Terminal) -> None:
     slow.type("Rain?\r")
     slow.see("Revision 1 …")

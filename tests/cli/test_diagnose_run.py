@@ -57,6 +57,7 @@ def test_all_ways_begin_with_the_same_first_answers_and_are_compared() -> None:
     assert len(set(drawn)) == 8
 
 
+@pytest.mark.slow
 def test_a_majority_outvotes_the_first_answer() -> None:
     script("Answer: 0", *["Answer: 9"] * 60)  # each way begins with the 0
     assert run("--seeds", "1", "--samples", "3").exit_code == 0
@@ -76,6 +77,7 @@ def test_long_answers_have_no_majority_and_an_empty_file_is_refused() -> None:
     assert "empty.jsonl has no record." in result.stderr
 
 
+@pytest.mark.slow
 def test_feedback_is_hidden_or_that_of_another() -> None:
     script(*["So 9.", "It is 9."] * 50)
     assert run("--seeds", "1", "--check", "words<=1", "--limit", "2").exit_code == 0
@@ -190,6 +192,7 @@ def test_quiet_says_nothing_but_the_result() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_other_records_and_chains_are_refused() -> None:
     assert run("--seeds", "1").exit_code == 0
     write("other.jsonl", [{"question": "Why?", "answer": "#### 1"}])

@@ -281,6 +281,7 @@ def test_the_default_model_judges(default_model: Path) -> None:
         assert all(1 <= score <= 10 for score in made.score)
 
 
+@pytest.mark.slow
 def test_a_servers_batches_give_the_same_reviews() -> None:
     seen: list[Any] = []
 

@@ -67,6 +67,7 @@ def refused(*words: str) -> Result:
     return result
 
 
+@pytest.mark.slow
 def test_a_model_has_two_names_and_a_signal_ends_the_server() -> None:
     with running("--model", "script:rain.jsonl", "--check", "words<=5") as server:
         assert server.said.startswith("redraft: serving rain and rain-revise at http://127.0.0.1:")
@@ -82,6 +83,7 @@ def test_a_model_has_two_names_and_a_signal_ends_the_server() -> None:
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_what_is_under_way() -> None:
     Path("slow.jsonl").write_text('{"text": "Rain", "stall": 600}\n')
     body = {"model": "slow", "messages": [{"role": "user", "content": "Hi."}], "stream": True}
@@ -107,6 +109,7 @@ rain: {model: script:rain.jsonl, max-revisions: 0}
 """
 
 
+@pytest.mark.slow
 def test_models_of_a_file_share_their_engines_and_take_flags() -> None:
     Path("models.yaml").write_text(MODELS)
     with running("--models", "models.yaml", "--model", "script:rain.jsonl") as server:
@@ -152,6 +155,7 @@ def test_wrong_flags_are_refused_before_anything_is_loaded(words: list[str], sai
     assert said in refused("--model", "script:rain.jsonl", *words).stderr
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_ends_the_server() -> None:
     with running("--model", "script:none.jsonl") as server:
         log = server.process.communicate(timeout=WAIT)[1]
@@ -160,6 +164,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_server() -> None:
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_a_server_without_its_extra_names_the_command() -> None:
     code = "import sys; sys.modules['uvicorn'] = None\nfrom redraft.cli import app\napp(['serve'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -168,6 +173,7 @@ def test_a_server_without_its_extra_names_the_command() -> None:
     assert ".[serve]" in done.stderr
 
 
+@pytest.mark.slow
 def test_keys_are_needed_once_they_are_given() -> None:
     Path("keys.txt").write_text("a-key-of-ann-for-tests\n")
     with running("--model", "script:rain.jsonl", "--api-key-file", "keys.txt") as server:
@@ -197,6 +203,7 @@ def test_the_default_model_streams_and_revises(default_model: Path) -> None:
     assert "maximum context length is 1024 tokens" in long["error"]["message"]
 
 
+@pytest.mark.slow
 def test_what_is_noted_of_a_request() -> None:
     words = ("--model", "script:rain.jsonl", "--request-log", "requests.db", "--log-text", "--log-json")
     with running(*words) as server:
@@ -220,6 +227,7 @@ def test_flags_that_do_not_revise_hold_for_both_names() -> None:
     assert reply["usage"]["prompt_tokens"] == len("Be brief.") + len("Describe rain.")
 
 
+@pytest.mark.slow
 def test_a_key_for_a_model_that_is_not_served_is_named() -> None:
     Path("keys.txt").write_text("a-key-that-is-long-enough models=rain,rian\n")
     with running("--model", "script:rain.jsonl", "--api-key-file", "keys.txt") as server:

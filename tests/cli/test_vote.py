@@ -231,6 +231,7 @@ def seen(ours: int, wanted: str) -> str:
     return shown.decode()
 
 
+@pytest.mark.slow
 def test_in_a_terminal_one_key_is_a_vote() -> None:
     with terminal() as (process, ours):
         seen(ours, "q(uit) > ")
@@ -301,6 +302,7 @@ def act(client: httpx.Client, do: str, item_id: str = "") -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_page_runs_until_ctrl_c_and_ends_in_the_report() -> None:
     with page() as (process, url):
         root, _, key = url.partition("#/vote/")

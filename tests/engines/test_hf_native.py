@@ -87,6 +87,7 @@ def test_what_the_model_criticises_itself_is_not_steered(engine: HfEngine) -> No
     assert [bool(step.steered) for step in chain.steps] == [True, False]  # one text: feedback and answer
 
 
+@pytest.mark.slow
 def test_many_chains_at_once_are_each_as_alone(engine: HfEngine) -> None:
     async def many() -> list[Chain]:
         forced = (arevise(ASKED, model=engine, temperature=0.0, min_revisions=i % 3) for i in range(6))

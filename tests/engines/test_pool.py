@@ -276,6 +276,7 @@ def test_batches_go_to_one_server() -> None:
 # Chains
 
 
+@pytest.mark.slow
 async def test_chains_go_on_from_their_last_complete_step_on_another_server() -> None:
     with FlakyServer(delay=0.03) as one, FlakyServer(delay=0.03) as two:
         engine = await load_engine(f"{one.model},{two.model}", patience=Patience(backoff=0.1))

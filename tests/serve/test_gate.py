@@ -117,6 +117,7 @@ def test_a_client_that_leaves_the_queue_is_never_answered() -> None:
     assert len(engine.calls) == 1
 
 
+@pytest.mark.slow
 def test_a_full_queue_turns_requests_away(pool: ThreadPoolExecutor) -> None:
     engine = Held()
     with served({"plain": plain(engine)}, at_once=1, queue=1) as server:
@@ -132,6 +133,7 @@ def test_a_full_queue_turns_requests_away(pool: ThreadPoolExecutor) -> None:
     assert [reply.status_code for reply in answered] == [200, 200]
 
 
+@pytest.mark.slow
 def test_a_model_that_is_busy_holds_up_no_other(pool: ThreadPoolExecutor) -> None:
     slow, free = Held(), ScriptedEngine(["Fine."])
     models = {"plain": plain(slow), "short": short(slow), "other": plain(free)}
@@ -165,6 +167,7 @@ def test_requests_run_at_the_same_time_up_to_the_limit(pool: ThreadPoolExecutor)
         assert [each.result(WAIT).status_code for each in waiting] == [200] * 3
 
 
+@pytest.mark.slow
 def test_models_that_are_being_loaded(pool: ThreadPoolExecutor) -> None:
     with served(loading=True) as server:
         assert is_true(lambda: httpx.get(f"{server.root}/health").status_code == 200)
@@ -177,6 +180,7 @@ def test_models_that_are_being_loaded(pool: ThreadPoolExecutor) -> None:
     assert {reply.headers["Retry-After"] for reply in replies} == {"5"}
 
 
+@pytest.mark.slow
 def test_draining_finishes_streams_and_takes_no_new_requests() -> None:
     engine = Held()
     with served({"plain": plain(engine)}) as server, streams(server) as reply:
@@ -243,6 +247,7 @@ def test_a_silent_stream_has_comments(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(lines)[-2] == "data: [DONE]"
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "CLIENT_SECONDS", 0.05)
     engine = ScriptedEngine(["x" * (1 << 24)], chunk=1 << 20)

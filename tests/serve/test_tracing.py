@@ -103,6 +103,7 @@ def test_the_chains_of_a_server_reach_a_collector(
     assert "Rain" not in str(collector.spans)
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_away_stops_nothing(
     serve: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

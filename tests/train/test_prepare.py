@@ -136,6 +136,7 @@ def test_reasons_and_ids_in_a_report_are_bounded() -> None:
     assert all(len(some.first) <= 5 for some in report.skipped.values())
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.text("ab c", max_size=9), st.text("xy z", max_size=9)), min_size=1, max_size=40))
 def test_any_number_of_processes_and_batches_makes_the_same(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
@@ -267,6 +268,7 @@ def test_what_decides_the_tokens_decides_the_key(
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.slow
 def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
     listing = (
         "import sys, redraft.train.prepare\nprint(*(n for n in sys.modules if n.startswith('redraft.')))"

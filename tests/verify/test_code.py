@@ -511,6 +511,7 @@ def test_the_solutions_of_humaneval_pass_and_empty_ones_do_not(shared_data: Path
         assert not asyncio.run(check.check(begin + "    return None\n", Prompt())).passed
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_a_thousand_answers_of_a_batch_wait_for_their_turn() -> None:
     """Each check has some seven open files; many systems allow a process 1,024."""

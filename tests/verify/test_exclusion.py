@@ -105,6 +105,7 @@ CHECKS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(CHECKS, CHECKS, st.text(SIGN, max_size=8), st.text(SIGN, max_size=3), st.text(SIGN, max_size=3))
 def test_no_answer_passes_what_is_told(one: str, other: str, free: str, before: str, after: str) -> None:

@@ -121,6 +121,7 @@ def test_any_text_is_judged(text: str) -> None:
     assert 0 <= check(text).score <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["[" * 50_000, '"' * 50_000, "1 111" * 20_000, "1,1" * 30_000, "one " * 20_000, "A'" * 30_000]
 )

@@ -66,6 +66,7 @@ def test_an_exact_delta_gives_any_target_back_bit_for_bit(data: st.DataObject) -
         assert same_model(load(folder / "again"), target)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

@@ -302,6 +302,7 @@ def damaged(raw: bytes) -> list[bytes]:
     return [*cuts, *(json.dumps(each).encode() for each in (*odd, *less)), *others]
 
 
+@pytest.mark.slow
 def test_a_damaged_note_of_what_is_done_begins_afresh(tmp_path: Path) -> None:
     raw = interrupted(tmp_path / "out").read_bytes()
     for at, each in enumerate(damaged(raw)):

@@ -120,6 +120,7 @@ def test_a_verb_without_processes_is_refused(verb: str) -> None:
     assert "--workers" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["clean", "split", "dedupe", "decontaminate", "export", "stats"])
 def test_a_table_has_to_be_imported_first(verb: str) -> None:
     Path("quiz.csv").write_text("question,answer\nWhy?,So.\n")
@@ -239,6 +240,7 @@ def test_a_file_may_be_replaced_by_what_it_becomes(args: list[str]) -> None:
     assert source["sha256"] == hashlib.sha256(before).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tokens")
 @pytest.mark.parametrize(
     ("verb", "more"),

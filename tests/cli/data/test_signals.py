@@ -93,6 +93,7 @@ def test_a_verb_that_is_asked_to_end_leaves_nothing(big: Path, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_processes_end_with_the_one_that_began_them(big: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     with begin(big, out, ["clean"]) as process:

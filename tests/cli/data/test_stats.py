@@ -68,6 +68,7 @@ def test_standard_input_is_read_once() -> None:
     assert "given twice" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_page_is_written_and_an_old_one_kept(data: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert stats(data, "--html", page, "--seed", 3).exit_code == 0

@@ -67,6 +67,7 @@ def card() -> str:
 # The server.
 
 
+@pytest.mark.slow
 def test_a_reply_of_garbage_is_asked_for_again_like_one_that_breaks_off() -> None:
     page = Reply(200, {"Content-Type": "text/html"}, [b"<html>Back soon</html>"])
     with PaidServer(judged, plan={1: page, 3: BROKEN, 4: BROKEN, 5: CUT}) as server:

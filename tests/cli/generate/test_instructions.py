@@ -126,6 +126,7 @@ def test_the_limit_of_seconds_holds_while_the_model_is_opened(silent: str) -> No
     assert "0 of 100 done" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
 def test_an_estimate_is_near_the_cost_and_its_requests_are_kept(way: str) -> None:
     with PaidServer(teach) as server:

@@ -30,6 +30,7 @@ def here(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lora", "result"), [("True", "model+out"), ("False", "out")])
 def test_from_pairs_to_an_answer(lora: str, result: str) -> None:
     done = train("--lora", lora)

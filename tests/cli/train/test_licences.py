@@ -114,6 +114,7 @@ def test_data_without_a_licence_are_told_and_the_bases_is_not_claimed() -> None:
     assert card("out")[:2] == ["license: other", "license_name: apache-2.0-and-unknown"]
 
 
+@pytest.mark.slow
 def test_a_format_without_a_place_for_licences_does_not_lose_them() -> None:
     redraft("data export data.jsonl --to alpaca -o plain.json -q")
     assert json.loads(Path("plain.json.run.json").read_text())["licences"] == {"CC BY-NC 4.0": 24}

@@ -216,6 +216,7 @@ def test_a_look_and_an_estimate_at_once(here: Path) -> None:
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_done_stays_so(here: Path) -> None:
     assert train(*USUAL.split()).exit_code == 0
     before = Path("out/adapter_model.safetensors").read_bytes()
@@ -226,6 +227,7 @@ def test_a_run_that_is_done_stays_so(here: Path) -> None:
     assert steps() == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
     assert train(*USUAL.split()).exit_code == 0
     other = train(*USUAL.split(), "--seed", "1")
@@ -301,6 +303,7 @@ def test_any_process_says_how_far_it_is(
     assert capsys.readouterr().err == "redraft: so far\n"
 
 
+@pytest.mark.slow
 def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None:
     command = (
         "--model_name_or_path model --data_path chains.jsonl --bf16 True --output_dir out "

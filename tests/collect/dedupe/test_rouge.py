@@ -42,6 +42,7 @@ few_words = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "A,", "B.", "é",
 texts = few_words | st.text(max_size=30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scorer", [plain, released])
 @given(pool=st.lists(texts, max_size=12), new=texts, threshold=st.sampled_from([0.1, 0.5, 0.7, 0.8, 1.0]))
 def test_decisions_are_those_of_rouge_score(

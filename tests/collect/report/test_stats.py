@@ -62,6 +62,7 @@ def test_what_is_known_is_said_in_words(shared_data: Path) -> None:
     assert "leak" not in {each.name for each in findings(selfee(shared_data, "mbpp"))}
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_report(shared_data: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl.gz"
     broken.write_bytes(gzip.compress(b'{"prompt": "a"}\nno\n' * 500, mtime=0)[:-10])

@@ -211,6 +211,7 @@ def test_the_last_delta_counts(engine: LlamaCppEngine) -> None:
     assert not any(delta.logprobs for delta in deltas)
 
 
+@pytest.mark.slow
 def test_a_text_of_megabytes_is_refused_by_its_beginning(
     engine: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +258,7 @@ def test_prompts_that_cannot_be_continued(
     assert caught.value.message == message
 
 
+@pytest.mark.slow
 async def test_a_chain_finds_what_is_already_computed(default_model: Path) -> None:
     async def extend(chain: list[int]) -> Delta:
         deltas = await continued(engine, tuple(chain), Sampling(0.0, max_tokens=8))
@@ -284,6 +286,7 @@ def test_more_streams_than_slots_wait_their_turn(tiny: LlamaCppEngine) -> None:
     assert all(deltas[-1].finish in {"stop", "max_tokens"} for deltas in run(many()))
 
 
+@pytest.mark.slow
 async def test_drafts_do_not_change_the_accounts(engine: LlamaCppEngine) -> None:
     line = "The lighthouse keeper of Åland, Maja, lit the lamp at dusk and wrote two letters 日本.\n"
     deltas = await continued(engine, line * 3, Sampling(0.0, max_tokens=60), ("\n",))
@@ -574,6 +577,7 @@ def test_a_process_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
         child.kill()
 
 
+@pytest.mark.slow
 def test_messages_in_another_format_end_answers_with_the_models_own_token(default_model: Path) -> None:
     async def asked() -> str:
         opened = await load_engine(str(default_model), ctx=256, threads=1, chat_template="vicuna")

@@ -193,6 +193,7 @@ async def test_a_model_that_crashes_each_time_is_given_up_and_can_come_back(tmp_
         assert not engine.health.trouble
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 async def test_a_process_that_dies_at_each_request_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

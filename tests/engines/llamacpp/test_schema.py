@@ -93,6 +93,7 @@ async def test_what_the_grammar_cannot_express_does_not_undo_the_rest(
     assert "keeps to the JSON schema but for pattern, uniqueItems, which is only checked" in said
 
 
+@pytest.mark.slow
 async def test_a_schema_that_undoes_the_grammar_is_only_checked_and_it_is_said_once(
     engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -110,6 +110,7 @@ async def test_a_text_is_continued_where_another_was_cut(engine: OpenVinoEngine)
     assert said(await continued(engine, (*prompt, *whole[:8], *forced))).startswith(" 80, 81,")
 
 
+@pytest.mark.slow
 async def test_log_probabilities_are_before_temperature(engine: OpenVinoEngine) -> None:
     how = Sampling(temperature=0.0, max_tokens=8, logprobs=True)
     greedy = await continued(engine, COUNT, how)

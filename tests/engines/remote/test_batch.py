@@ -436,6 +436,7 @@ def test_a_wave_that_does_not_fit_beside_others_waits_for_them(
     assert set(server.paid.values()) == {1}
 
 
+@pytest.mark.slow
 def test_waves_grow_again_when_there_is_room() -> None:
     write_prompts(40)
     with BatchServer(says, *[Fault(reason=[{"code": "token_limit_exceeded"}])] * 4) as server:

@@ -526,6 +526,7 @@ def test_thoughts_count_as_tokens(server: FakeServer) -> None:
     assert text_of(chat(engine(server, patience=patience))) == "a"
 
 
+@pytest.mark.slow
 def test_a_slow_reader_is_no_stall(server: FakeServer) -> None:
     server.on(CHAT, sse_reply(chat_event("a"), 0.05, chat_event("b", "stop"), DONE))
 

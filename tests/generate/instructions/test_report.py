@@ -32,6 +32,7 @@ def test_figures_of_what_was_kept(tmp_path: Path) -> None:
     assert stats.without_verb == 1
 
 
+@pytest.mark.slow
 def test_verbs_are_shown_with_their_nouns(tmp_path: Path) -> None:
     tasks = ("Write a story.", "Write a poem.", "Write a story.", "Sort the list.")
     out = written(tmp_path / "out.jsonl", *(Task(text, "", "x") for text in tasks))

@@ -102,6 +102,7 @@ def test_the_number_of_calls_at_once_changes_nothing(tmp_path: Path, way: Way) -
     )  # and none that the count does not need
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_larger_count_goes_on_as_one_run_would_have(tmp_path: Path, way: Way) -> None:
     whole = made(tmp_path / "whole.jsonl", way=way, count=25).out
@@ -144,6 +145,7 @@ def test_a_reply_that_came_at_the_second_try_is_used_by_the_next_run(tmp_path: P
     assert first.calls[0] not in second.calls
 
 
+@pytest.mark.slow
 def test_a_request_that_failed_is_made_by_the_next_run(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     engine = uneven(c2=ServerError("out of luck", status=500))

@@ -100,6 +100,7 @@ def test_an_answer_is_drafted_revised_and_judged(browser: Browsing, url: str) ->
     assert (visit.faults, visit.foreign()) == ([], set())
 
 
+@pytest.mark.slow
 def test_an_answer_that_fails_says_so_in_words(browser: Browsing, url: str) -> None:
     visit = browser.open(url)
     visit.choose("wordy")
@@ -167,6 +168,7 @@ def test_a_long_answer_is_shown_as_it_is(browser: Browsing, url: str) -> None:
     assert not turn.locator(".final b").count()
 
 
+@pytest.mark.slow
 def test_tables_mathematics_code_and_other_directions_are_shown_as_such(browser: Browsing, url: str) -> None:
     visit = browser.open(url)
     visit.choose("rich")
@@ -208,6 +210,7 @@ def test_the_parts_of_a_diff_are_both_texts_and_few(browser: Browsing, url: str)
     assert whole == [None] * 3  # too different, or too long
 
 
+@pytest.mark.slow
 def test_a_closed_tab_frees_the_engine(browser: Browsing, url: str) -> None:
     visit = browser.open(url)
     visit.choose("slow")

@@ -106,6 +106,7 @@ def test_evaluations_between_steps_log_the_accuracy(model: str, here: Path) -> N
     assert all(0 <= each["eval_accuracy"] <= 1 for each in found)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_resumes_as_if_it_had_not(model: str, here: Path) -> None:
     words = ["--lora", "True", "--save_steps", "1", "--lora_dropout", "0.1"]
     ready(model, *words).train()

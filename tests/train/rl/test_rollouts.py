@@ -398,6 +398,7 @@ def test_a_run_whose_answers_never_end_pays_for_each(tmp_path: Path) -> None:
         assert back[0].item() == pytest.approx(first[tuple(ids[start : start + 6].tolist())], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "start", "target", "end"),
     [

@@ -161,6 +161,7 @@ def test_an_adapter_is_loaded_from_the_folder_of_this_run(tmp_path: Path) -> Non
     assert len(served.loaded) == 1
 
 
+@pytest.mark.slow
 def test_a_load_whose_reply_was_lost_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rewards, "OUTAGE_SECONDS", 5.0)
     served, lost = Served(), iter([True])

@@ -354,6 +354,7 @@ def test_going_on_is_a_switch_too(line: str, meant: str) -> None:
     assert parsed(line).theirs["resume_from_checkpoint"] == meant
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "said"),
     [

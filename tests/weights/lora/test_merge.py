@@ -101,6 +101,7 @@ def test_layers_that_store_in_by_out(tmp_path: Path) -> None:
         torch.testing.assert_close(said, logits(with_adapter(base, adapter)), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(sorted(KINDS)), size=st.integers(1, 40_000))
 def test_in_parts_it_is_as_in_one(base: Path, kind: str, size: int) -> None:

@@ -115,6 +115,7 @@ def test_the_default_model_comes_back_the_same(default_model: Path, default_fold
     }
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_default_model_makes_the_same_ids_of_all_texts(default_model: Path, default_folder: Path) -> None:
     tokenizer = cached(default_folder)
@@ -141,6 +142,7 @@ def test_sentencepiece_makes_the_same_ids(llama_folder: Path, llama_asked: Asked
     assert llama_asked.ids(text) == ids(cached(llama_folder), [text])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_transformers_loads_it(kind: str, default_model: Path, default_folder: Path) -> None:
