@@ -158,7 +158,7 @@ def test_a_model_with_adapters_for_some_ways_is_named(tmp_path: Path) -> None:
 def test_folders_without_runs_say_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no finished runs") as caught:
         table_of(tmp_path)
-    assert "redraft arbiter DIR --models default --tasks add" in str(caught.value.hint)
+    assert f"redraft arbiter {tmp_path} --models default --tasks add" in str(caught.value.hint)
     (tmp_path / "arbiter.json").write_text("{")
     with pytest.raises(OutputError, match=r"arbiter\.json cannot be read"):
         table_of(tmp_path)

@@ -91,6 +91,12 @@ def test_a_prompt_without_quotes_is_told_to_get_some() -> None:
     refused(redraft("checks", "At", "most"), 'redraft checks "At most"')
 
 
+def test_a_prompt_without_demands_gives_no_checks() -> None:
+    done = redraft("checks", "Hello.")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == "redraft: no demand was found in this prompt.\n"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -115,7 +115,7 @@ def table_of(folder: Path) -> Table:
     if not cells:
         raise UsageError(
             f"{folder} has no finished runs.",
-            hint="Make them: redraft arbiter DIR --models default --tasks add",
+            hint=f"Make them: redraft arbiter {folder} --models default --tasks add",
         )
     models = list(dict.fromkeys(model for model, _ in cells))
     tasks = [name for name in plan["tasks"] if any(task == name for _, task in cells)]

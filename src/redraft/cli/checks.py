@@ -12,6 +12,7 @@ import typer
 from redraft.cli.asked import one_text, read_piped
 from redraft.cli.options import check_utf8
 from redraft.cli.shell import flag, write
+from redraft.counting import tell
 from redraft.errors import UsageError
 
 
@@ -41,6 +42,8 @@ def checks(
         write(json.dumps(found, ensure_ascii=False))
     elif found:
         write("\n".join(found))
+    else:
+        tell("no demand was found in this prompt.")
 
 
 async def _checks_by(prompt: str, model: str) -> tuple[str, ...]:

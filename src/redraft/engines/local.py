@@ -43,8 +43,8 @@ DEFAULT_CONTEXT = 4096
 
 
 SPARSE = 8
-"""Characters a token. Of a text with more for each token that fits, the beginning is encoded first. English
-has four to five, code about three, and runs of spaces more."""
+"""Characters of a token, at most, in common texts: English has four to five, code about three. If a text has
+more characters than fit by this count, its beginning is encoded first."""
 
 
 Told = Mapping[str, Any] | None
@@ -62,7 +62,7 @@ class LocalEngine(Engine):
     """An engine on token ids. A chain may fill `context` of them; the model was trained for `trained`."""
 
     _marks: frozenset[str] | None = None
-    """A set of characters of which each control token has one; None if unknown."""
+    """Characters such that every control token contains at least one; None if unknown."""
 
     def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
         self._info, self._context, self._trained = info, context, trained

@@ -270,8 +270,9 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path, made: list[str]) -> No
     for name in made:
         write(tmp_path, name, 1, [True])
     for read in (curves_in, revised_in):
-        with pytest.raises(UsageError, match="has no runs to compare"):
+        with pytest.raises(UsageError, match="has no runs to compare") as found:
             read(tmp_path)
+        assert ("unfinished" in str(found.value.hint)) == bool(made)
     with pytest.raises(UsageError) as refused:
         curves_in(tmp_path / "seed-1")
     assert refused.value.hint == f"Give the folder of all seeds: redraft diagnose {tmp_path}"

@@ -48,9 +48,9 @@ _log = logging.getLogger(__name__)
 BLOCK = 32  # tokens of a block of the key-value cache on a processor
 
 GUESSED, AMONG_OTHERS, OF_FRESH = 8, 5, 1
-"""Tokens that are guessed at once: of a revision with one stream, of one among others, and of a fresh text.
-Guesses are the tokens that followed the last `NGRAM` tokens earlier in the text. Of 3 to 24, these took the
-least time for 13 real revisions and for fresh texts."""
+"""Tokens that are guessed at once: for the only stream's revision, for a revision beside other streams, and
+for a fresh text. A guess looks up the last `NGRAM` tokens earlier in the text, and takes what followed. With
+13 real revisions and fresh texts, these numbers took the least time; 3 to 24 were tried."""
 NGRAM = 3
 
 _FIELDS = {"repeat_penalty": "repetition_penalty"}

@@ -262,6 +262,8 @@ def _seeds_in(
     first = [way for way in ways if not wanted or way in wanted or way.kind not in NAMES]
     if not any(way.kind == "revise" for way in first):
         hint = "Make them: redraft diagnose --run ifeval ifeval.jsonl -o runs/ --model default"
+        if first:
+            hint = "They are unfinished: run the same `redraft diagnose --run` again to go on."
         if folder.name.startswith("seed-"):
             hint = f"Give the folder of all seeds: redraft diagnose {folder.parent}"
         raise UsageError(f"{folder} has no runs to compare.", hint=hint)
