@@ -75,7 +75,7 @@ def test_all_three_tables(tmp_path: Path) -> None:
         ("[defaults\n", "config.toml is not TOML: "),
         ("[defaults]\nseed = \n", "line 2"),
         (f"a = {'[' * 5000}{']' * 5000}", "nested too deeply"),
-        ("[default]\n", "nothing is called default. Did you mean defaults?"),
+        ("[default]\n", "nothing is called default. Did you mean 'defaults'?"),
         ("[defaults]\ntemprature = 1\n", "there is no option 'defaults.temprature'."),
         ("[defaults]\nseed = true\n", "defaults.seed is True."),
         ("[defaults]\ntemperature = 'hot'\n", "defaults.temperature is 'hot'."),

@@ -23,7 +23,6 @@ need not exist. This module reads and checks it. `cli` applies the defaults; `en
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -34,7 +33,7 @@ from sys import float_info
 from typing import Any
 from urllib.parse import urlsplit
 
-from redraft.errors import UsageError, fault_of
+from redraft.errors import UsageError, fault_of, nearest
 from redraft.servers import SERVERS, variable_of
 
 PREFIX = "REDRAFT_KEY_"  # prefix of the environment variables with keys
@@ -243,9 +242,8 @@ def _table(path: Path, value: Any, where: str, names: Sequence[str] | None) -> M
 def _known(path: Path, table: Mapping[str, Any], names: Sequence[str], prefix: str = "") -> Mapping[str, Any]:
     for name in table:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            guess = f" Did you mean {prefix}{near[0]}?" if near else ""
-            raise _fault(path, f"nothing is called {prefix}{name}.{guess}", "Known: " + ", ".join(names))
+            message = f"nothing is called {prefix}{name}. {nearest(name, names, prefix)}".rstrip()
+            raise _fault(path, message, "Known: " + ", ".join(names))
     return table
 
 

@@ -22,6 +22,7 @@ in `chain`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,17 @@ def shown(value: object) -> str:
         return f"{value!a:.80}"
     except ValueError:  # Python prints no number of over 4,300 digits
         return "a number of thousands of digits"
+
+
+def nearest(name: str, known: Iterable[str], before: str = "") -> str:
+    """Return "Did you mean …?" with the known name nearest to another; empty if none is near it.
+
+    What comes `before` stands in front of it. A long name is cut: to compare takes 40 times its memory.
+    """
+    from difflib import get_close_matches
+
+    near = get_close_matches(name[:80], list(known), n=1)
+    return f"Did you mean {before + near[0]!r}?" if near else ""
 
 
 class UsageError(RedraftError):

@@ -43,8 +43,7 @@ class Finding:
     type_next: str = ""
 
 
-USED = ("local", "cpu", "data", "weights", "train", "dpo", "serve", "cluster", "eval")
-"""The extras that a command uses. The others are for commands still to come."""
+_APART = ("dev", "docs", "generate")  # for this checkout; and another name of `data`
 _NATIVE = {"local": "xllamacpp", "cpu": "openvino_genai"}  # modules that may fail to load
 
 
@@ -112,19 +111,18 @@ def first_command() -> str:
 
 
 def extras() -> dict[str, list[str]]:
-    """Return the extras of redraft with the packages that each installs, from redraft's metadata."""
+    """Return the extras that commands use, with the packages that each installs, from redraft's metadata."""
     found: dict[str, list[str]] = {}
     for line in requires("redraft") or ():
         package, _, marker = line.partition(";")
         if extra := re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker):
             name = re.match(r"[\w.-]+", package.strip())
             found.setdefault(extra[1], []).append(name[0] if name else package)
-    return found
+    return {extra: packages for extra, packages in found.items() if extra not in _APART}
 
 
 def _extras() -> Iterator[Finding]:
-    for extra in USED:
-        packages = extras().get(extra, [])
+    for extra, packages in extras().items():
         missing = [package for package in packages if not _installed(package)]
         if missing:
             some = "in part; missing: " if len(missing) < len(packages) else "not installed: "

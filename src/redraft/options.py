@@ -21,7 +21,6 @@ A type that pydantic does not know has a reader: `price: Annotated[Price | None,
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -33,7 +32,7 @@ from typing import Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from redraft.errors import UsageError, shown
+from redraft.errors import UsageError, nearest, shown
 
 MODEL, LOOP, SAMPLING, BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
 SERVER = "Waiting for a server"
@@ -113,8 +112,7 @@ class OptionModel(BaseModel):
         known = options_of(cls)
         for name, value in values.items():
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"Did you mean {table + near[0]!r}?" if near else "Options: " + ", ".join(known)
+                hint = nearest(str(name), known, table) or "Options: " + ", ".join(known)
                 raise UsageError(f"{where}there is no option {f'{table}{name}'!r:.80}.", hint=hint)
             if isinstance(value, str) and not value.isascii() and _UNPAIRED.search(value):
                 raise _wrong(where + table + name, value, known[name])
@@ -367,7 +365,7 @@ class EvalFlags(Flags):
         "let the task's own checks guide revising too, as if the truth were known", LOOP, default=False
     )
     samples: int = option(
-        "answer each record N times, for pass@k: one of k is right", SAMPLING, "N", default=1, ge=1
+        "answer each record N times, for pass@k: one of k is right", SAMPLING, "N", default=1, ge=1, le=1000
     )
     few_shot: int = option(
         "put N solved records in front of each, from --examples", MODEL, "N", default=0, ge=0

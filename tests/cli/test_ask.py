@@ -282,7 +282,7 @@ def test_config_recipe_and_flag_in_that_order() -> None:
         ("check: json", "check is 'json'.\n  It should be a list of texts."),
         ("seed: soon", "seed is 'soon'.\n  It should be a whole number"),
         ("- json", "a recipe is names and values."),
-        ("a: [", "is not YAML: "),
+        ("a: [", "is not YAML, line 1: "),
         ("seed: 1\nseed: 2", "'seed' is there twice, in lines 1 and 2."),
     ],
 )

@@ -210,7 +210,7 @@ def test_bytes_that_are_not_utf8_end_the_turn_alone() -> None:
 def test_an_unknown_command_is_no_question() -> None:
     done = chat("/reverse\n/help\n/quit\nRain?\n", "-m", script("Water."))
     assert "Water." not in done.stdout
-    assert done.stderr.startswith("redraft: there is no command '/reverse'.\n  Did you mean /revise?")
+    assert done.stderr.startswith("redraft: there is no command '/reverse'.\n  Did you mean '/revise'?")
     assert "/save FILE" in done.stdout
 
 

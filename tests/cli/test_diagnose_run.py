@@ -187,8 +187,10 @@ def test_quiet_says_nothing_but_the_result() -> None:
     result = run("--seeds", "1", "--samples", "2", "--quiet")
     assert (result.exit_code, result.stderr) == (0, "")
     assert run("--seeds", "1", "--samples", "2").stderr.splitlines() == [
-        f"redraft: {way}, seed 0"
-        for way in ("plain", "revise-2", "best-of-2", "blind-2", "shuffled-2", "repair-2", "auto-2")
+        f"redraft: {way}, seed 0: run {number} of 7"
+        for number, way in enumerate(
+            ("plain", "revise-2", "best-of-2", "blind-2", "shuffled-2", "repair-2", "auto-2"), 1
+        )
     ]
 
 

@@ -48,8 +48,16 @@ def test_names_of_different_mappings_and_merges_are_values() -> None:
     ],
 )
 def test_what_is_no_yaml_is_an_error(text: str | bytes) -> None:
-    with pytest.raises(UsageError, match=r"r\.yaml is not YAML: "):
+    with pytest.raises(UsageError, match=r"r\.yaml is not YAML(, line 1)?: "):
         yaml_of(text, "r.yaml")
+
+
+def test_the_line_of_a_fault_is_said_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        yaml_of('a: 1\nb: {"c": 1', "r.json")
+    assert str(caught.value).startswith(
+        "r.json is not YAML, line 2: expected ',' or '}', but got '<stream end>'."
+    )
 
 
 def test_a_name_that_comes_twice_in_json_is_an_error() -> None:

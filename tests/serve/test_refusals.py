@@ -169,8 +169,8 @@ CALL = {"type": "function_call", "call_id": "a", "name": "search", "arguments": 
 SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"n": 9}, "n is 9. It should be a whole number from 1 to 8."),
     (CHAT, {"stream": 1}, "stream is 1. It should be true or false."),
-    (CHAT, {"top_k": {"a": 1}}, "top_k is a dict. It should be a whole number from 0 to 2,147,483,647."),
-    (CHAT, {"messages": None}, "messages is missing. It should be a list of messages: [{'role': "),
+    (CHAT, {"top_k": {"a": 1}}, "top_k is an object. It should be a whole number from 0 to 2,147,483,647."),
+    (CHAT, {"messages": None}, 'messages is missing. It should be a list of messages: [{"role": '),
     (CHAT, {"max_tokens": 10**5}, "max_tokens is 100000, and this server allows 16,384 at most."),
     (CHAT, {"stop": ["a"] * 17}, "stop has 17 texts, and this server allows 16 at most."),
     (CHAT, {"stop": ""}, "stop is ''. It should be a text that is not empty."),

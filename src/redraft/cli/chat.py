@@ -10,7 +10,6 @@ import asyncio
 import signal
 import sys
 from contextlib import AsyncExitStack
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,7 +20,7 @@ from redraft.cli.options import Given, check_utf8, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.counting import counted
-from redraft.errors import RedraftError, UsageError
+from redraft.errors import RedraftError, UsageError, nearest
 
 if TYPE_CHECKING:
     from redraft.chain import Chain, Prompt
@@ -95,8 +94,7 @@ class Chat:
     def _obey(self, command: str, value: str) -> bool:
         session, talk = self.session, self.session.talk
         if command not in (names := [usage.partition(" ")[0] for usage in COMMANDS]):
-            near = get_close_matches(command, names, n=1)
-            hint = f"Did you mean {near[0]}?" if near else "/help lists the commands."
+            hint = nearest(command, names) or "/help lists the commands."
             hint += " To send it as a text, put a space before it."
             raise UsageError(f"there is no command {command!r:.40}.", hint=hint)
         if command in ("/save", "/model") and not value:

@@ -35,7 +35,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="TASK",
-            help="gsm8k, aqua, math, math-verify, humaneval, mbpp, ifeval, json-repair or checks.",
+            help="gsm8k, aqua, math, math-verify, humaneval, mbpp, ifeval, json-repair, checks or exercises.",
             autocompletion=tasks,
         ),
     ],

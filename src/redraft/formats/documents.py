@@ -7,11 +7,10 @@ YAML merge (`<<`) may be overridden: that is its purpose. Readers check the name
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from redraft.errors import UsageError, fault_of
+from redraft.errors import UsageError, fault_of, nearest
 
 _MOST = 1 << 20  # the most bytes of a settings file, far above any that a person writes
 
@@ -41,11 +40,13 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
     if name in shipped:
         path = shipped[name]
     elif not path.exists():
-        near = () if path.suffix else get_close_matches(name, shipped, n=1)
         known = f", or one of: {', '.join(shipped)}" if shipped else "."
-        hint = f"Did you mean {near[0]}?" if near else f"Give a YAML file{known}"
-        raise UsageError(f"there is no recipe {name!r:.200}.", hint=hint)
+        hint = (not path.suffix and nearest(name, shipped)) or f"Give a YAML file{known}"
+        what = "file" if path.suffix else "recipe"
+        raise UsageError(f"there is no {what} {name!r:.200}.", hint=hint)
     document = yaml_of(text_of_settings(path), path)
+    if document is None:
+        raise UsageError(f"{path}: is empty.", hint="A recipe is names and values. A line reads: name: value")
     if not isinstance(document, dict):
         raise UsageError(f"{path}: a recipe is names and values.", hint="A line reads: name: value")
     return str(path), {key: value for key, value in document.items() if key != "about"}
@@ -77,8 +78,17 @@ def yaml_of(text: str | bytes, name: object) -> Any:
         return yaml.load(text, Loader)  # noqa: S506  (a safe loader)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # PyYAML looks up the value of a `!!bool` or `!!timestamp` without a check.
-        message = f"{name} is not YAML: {fault_of(error):.300}."
-        raise UsageError(message, hint="A line reads: name: value") from None
+        raise UsageError(
+            f"{name} is not YAML{_fault(error):.300}.", hint="A line reads: name: value"
+        ) from None
+
+
+def _fault(error: Exception) -> str:
+    """Return the line, and what is wrong there. PyYAML's own text repeats the line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return f": {fault_of(error)}"
+    return f", line {mark.line + 1}: {problem}"
 
 
 def json_of(text: str | bytes, name: object) -> Any:

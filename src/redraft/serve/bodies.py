@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from http import HTTPStatus
 from math import isfinite
 from typing import Any, ClassVar, Self, get_args
@@ -23,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 from starlette.requests import ClientDisconnect, Request
 
-from redraft.errors import UsageError, fault_of, shown
+from redraft.errors import UsageError, fault_of, nearest, shown
 from redraft.options import PlainOptions, wrong_item
 from redraft.revision.options import FULL, RevisionOptions
 from redraft.serve.errors import Refusal, invalid, told
@@ -75,7 +74,7 @@ def object_of(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise invalid(f"the body is not JSON: {fault_of(error)}.", code="invalid_json") from None
     if not isinstance(value, dict):
-        raise invalid(f"the body is {shown(value)}, and should be a JSON object.", code="invalid_json")
+        raise invalid(f"the body is {_told(value)}, and should be a JSON object.", code="invalid_json")
     return {name: part for name, part in value.items() if part is not None}
 
 
@@ -244,12 +243,11 @@ def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
         message = f"{place} is not supported. Leave it out.{said.get('said', '')}"
         return invalid(message, place, code="unsupported")
     if error == "extra_forbidden":
-        near = get_close_matches(name[:80], kind.model_fields, n=1)  # a long text takes 40 times its memory
-        hint = f"Did you mean {near[0]!r}?" if near else f"It may have: {', '.join(kind.model_fields)}."
+        hint = nearest(name, kind.model_fields) or f"It may have: {', '.join(kind.model_fields)}."
         return invalid(f"there is no field {name!r:.80} in {what}. {hint}", place[:80], code="unknown_field")
     if error == "value_error":
         return invalid(f"{place}{said['error']}", place)
-    found = "missing" if error == "missing" else shown(fault["input"])
+    found = "missing" if error == "missing" else _told(fault["input"])
     field = kind.model_fields[name]
     if not (wanted := field.description):
         kinds = (field.annotation, *get_args(field.annotation))
@@ -259,6 +257,13 @@ def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
         if low and high:
             wanted = f"{wanted} from {low.ge:,} to {high.le:,}"
     return invalid(f"{place} is {found}. It should be {wanted}.", place)
+
+
+def _told(value: object) -> str:
+    """Return a value for a message, in JSON's words."""
+    if isinstance(value, dict):
+        return "an object"
+    return json.dumps(value)[:80] if isinstance(value, str | bool) else shown(value)
 
 
 def _object_at(kind: type[Body], name: str) -> type[Body] | None:

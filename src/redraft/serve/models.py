@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any, cast
 
 from redraft.engines.base import Engine, Health, Watched
 from redraft.engines.price import Price
+from redraft.errors import nearest
 from redraft.revision.options import RevisionOptions
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import unavailable
@@ -110,7 +110,6 @@ class Models:
         found = {model.name: model for model in self.all()}
         if name in found:
             return found[name]
-        near = get_close_matches(name[:200], found, n=1)  # a long text takes 40 times its memory
-        hint = f"Did you mean {near[0]!r}?" if near else f"The models: {', '.join(found)}"
+        hint = nearest(name, found) or f"The models: {', '.join(found)}"
         message = f"the model {name!r:.100} does not exist. {hint}"
         raise Refusal(HTTPStatus.NOT_FOUND, "model_not_found", message, param="model")

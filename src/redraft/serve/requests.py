@@ -244,7 +244,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
     stream_options: ChatStreamOptions | None = None
     messages: Annotated[
         list[Any],
-        Field(description="a list of messages: [{'role': 'user', 'content': '…'}]"),
+        Field(description='a list of messages: [{"role": "user", "content": "…"}]'),
         WithJsonSchema(_MESSAGES),
     ]
     max_completion_tokens: Annotated[Any, option("max_tokens", TOKENS)] = None

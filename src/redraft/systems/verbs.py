@@ -10,13 +10,12 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 from redraft.counting import tell
-from redraft.errors import UsageError
+from redraft.errors import UsageError, nearest
 from redraft.formats import TrainingFormat
 
 _HERE = "redraft.systems.verbs:"
@@ -85,8 +84,7 @@ def find_verb(name: str) -> Verb:
     """Return a verb by its name. Raise `UsageError` if there is none."""
     if name in VERBS:
         return VERBS[name]
-    near = get_close_matches(name, VERBS, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"The verbs of stages: {', '.join(VERBS)}"
+    hint = nearest(name, VERBS) or f"The verbs of stages: {', '.join(VERBS)}"
     raise UsageError(f"there is no verb {name!r:.80}.", hint=hint)
 
 
@@ -98,8 +96,7 @@ def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     known, needed = ({}, ["data_path"]) if verb.kind == "train" else _parameters(verb)
     for name in options if known else ():
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Options: {', '.join(known)}"
+            hint = nearest(name, known) or f"Options: {', '.join(known)}"
             raise UsageError(f"it has no option {name!r:.80}.", hint=hint)
     for name in needed:
         if name not in options:

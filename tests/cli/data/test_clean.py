@@ -147,9 +147,9 @@ def test_the_rules_are_listed_without_a_file() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--rules", "rolls"], "--rules: unknown name 'rolls'.\n  Did you mean roles?"),
+        (["--rules", "rolls"], "--rules: unknown name 'rolls'.\n  Did you mean 'roles'?"),
         (["--skip", "x!"], "--skip: unknown name 'x!'.\n  Known names: answer-question, answered"),
-        (["--languages", "english"], "--languages: unknown name 'english'.\n  Did you mean en?"),
+        (["--languages", "english"], "--languages: unknown name 'english'.\n  Did you mean 'en'?"),
         (["--rules", "html", "--skip", "html"], "no rule is left."),
         (["--rules", ""], "no rule is left."),
         (["--rules", "language"], "the rule 'language' needs a list.\n  For example: --languages en"),

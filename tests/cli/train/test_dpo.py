@@ -67,8 +67,8 @@ def test_an_estimate_plans_the_memory_and_takes_a_few_steps() -> None:
     ("words", "said"),
     [
         ("--beta 0", "beta"),
-        ("--loss_type sigmoit", "Did you mean sigmoid?"),
-        ("--betta 1", "Did you mean --beta?"),
+        ("--loss_type sigmoit", "Did you mean 'sigmoid'?"),
+        ("--betta 1", "Did you mean '--beta'?"),
         ("--loss_type exo_pair", "Label smoothing must be greater than 0.0"),
         ("--eval_strategy steps", "--eval_data_path FILE"),
     ],

@@ -63,7 +63,7 @@ def test_a_preview_shows_both_answers_from_where_they_part(here: Path) -> None:
     ("words", "said"),
     [
         ("--data_path nothing.jsonl", "nothing.jsonl"),
-        ("--margins 1", "Did you mean --margin?"),
+        ("--margins 1", "Did you mean '--margin'?"),
         ("--packing True", "there is no setting --packing"),
         ("--loss listwise", "should be one of pairwise, pairwise-tokens"),
         ("--label_smoothing 0.5", "label_smoothing"),

@@ -329,13 +329,13 @@ def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None
     [
         ("--data_path chains.jsonl", "there is no folder for the result.\n  --output_dir FOLDER"),
         ("--output_dir out", "there is no data to train on.\n  --data_path FILE"),
-        ("--learning_rat 1", "there is no setting --learning_rat.\n  Did you mean --learning_rate?"),
+        ("--learning_rat 1", "there is no setting --learning_rat.\n  Did you mean '--learning_rate'?"),
         ("selfy", "there is no recipe 'selfy'."),
         (USUAL.replace("path model", "path nowhere"), "there is no model 'nowhere'"),
         (f"{USUAL} --report_to wand", "--report_to has no 'wand'.\n  none, all, azure_ml, "),
         (f"{USUAL} --report_to neptune", "--report_to neptune needs its library.\n  pip install neptune"),
         (f"{USUAL} --lr_scheduler_type cosin", "should be one of linear, cosine, "),
-        (f"{USUAL} --lr_scheduler_type cosin", "Did you mean cosine?"),
+        (f"{USUAL} --lr_scheduler_type cosin", "Did you mean 'cosine'?"),
         (f"{USUAL} --logging_steps 1.5", "these settings do not work together: --logging_steps must be"),
     ],
 )

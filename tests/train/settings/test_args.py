@@ -165,8 +165,8 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
 @pytest.mark.parametrize(
     ("line", "said", "hint"),
     [
-        ("--learning_rat 1", "there is no setting --learning_rat.", "Did you mean --learning_rate?"),
-        ("--trainig-objective full", "there is no setting --trainig_objective.", "--training_objective?"),
+        ("--learning_rat 1", "there is no setting --learning_rat.", "Did you mean '--learning_rate'?"),
+        ("--trainig-objective full", "there is no setting --trainig_objective.", "'--training_objective'?"),
         ("--xyzzy 1", "there is no setting --xyzzy.", "--help"),
         ("--learning_rate fast", "--learning_rate is 'fast', and should be a finite number.", None),
         ("--learning_rate nan", "--learning_rate is 'nan'", None),
@@ -215,7 +215,7 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--label_smoothing_factor 0.1", "is not supported", "loss"),
         ("--neftune_noise_alpha 5", "is not supported", "packed row"),
         ("recipe-that-is-not", "there is no recipe 'recipe-that-is-not'.", "one of: alpaca, "),
-        ("stablevicunna", "there is no recipe 'stablevicunna'.", "Did you mean stablevicuna?"),
+        ("stablevicunna", "there is no recipe 'stablevicunna'.", "Did you mean 'stablevicuna'?"),
         ("stablevicuna", "there is no setting 'num_rollouts'.", "redraft train ppo stablevicuna"),
         ("--lora_r 8 stray", "--lora_r takes one value", None),
         (
@@ -359,10 +359,10 @@ def test_going_on_is_a_switch_too(line: str, meant: str) -> None:
     ("text", "said"),
     [
         ("num_train_epochs: .inf", "--num_train_epochs is inf, and should be a finite number."),
-        ("learning_rat: 1", "there is no setting 'learning_rat'.\n  Did you mean learning_rate?"),
+        ("learning_rat: 1", "there is no setting 'learning_rat'.\n  Did you mean 'learning_rate'?"),
         ("5: 1", "there is no setting 5."),
         ("- a", "a recipe is names and values."),
-        ("", "a recipe is names and values."),
+        ("", "is empty."),
         ("a: [", "is not YAML"),
         ("seed: 1\nbf16: no\nseed: 2", "'seed' is there twice, in lines 1 and 3."),
         ("a: !!python/object/apply:os.system ['true']", "is not YAML"),

@@ -35,7 +35,7 @@ from redraft.collect.output import (
     writing,
 )
 from redraft.collect.texts import GOLD, spoken_texts
-from redraft.errors import UsageError
+from redraft.errors import UsageError, nearest
 from redraft.formats.read.records import RawRecord
 from redraft.jobs.provenance import Provenance
 from redraft.stores import here, url_of
@@ -161,12 +161,8 @@ def _known(
     names = [name.lower() for name in names] if meant else names
     for name in names:
         if name not in known:
-            near = [meant[name]] if meant and name in meant else difflib.get_close_matches(name, known, 1)
-            hint = (
-                f"Did you mean {near[0]}?"
-                if near
-                else f"Known names: {', '.join(sorted(known)[:20])}{' …' * (len(known) > 20)}"
-            )
+            hint = f"Did you mean {meant[name]!r}?" if meant and name in meant else nearest(name, known)
+            hint = hint or f"Known names: {', '.join(sorted(known)[:20])}{' …' * (len(known) > 20)}"
             raise UsageError(f"{flag}: unknown name {name!r}.", hint=hint)
     return frozenset(names)
 

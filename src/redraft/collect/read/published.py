@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,7 +20,7 @@ from redraft.chain import Chain, Prompt
 from redraft.collect.output import DAMAGED, UNREADABLE, Drop
 from redraft.collect.read.inputs import Input
 from redraft.collect.texts import is_answered
-from redraft.errors import RecordError, UsageError
+from redraft.errors import RecordError, UsageError, nearest
 from redraft.formats.read.conversations import TREE, asks, from_messages, message_list, preferred
 from redraft.formats.read.fields import Fields, Parts, Shape, answered
 from redraft.formats.read.files import decode, name_of, stem_of
@@ -46,7 +45,7 @@ class FieldMap:
         for name in self.fields.values():
             if name not in found:
                 raise UsageError(
-                    f"{where}: no field is called {name!r}.{nearest(name, found)}",
+                    f"{where}: no field is called {name!r}. {nearest(name, found)}".rstrip(),
                     hint=f"Its fields: {' '.join(found[:20]) or 'none'}",
                 )
 
@@ -82,7 +81,7 @@ def parse_map(texts: Iterable[str]) -> FieldMap:
         if not (equals and name):
             raise _wrong(f"the field map has {pair!r}, which is not target=field.")
         if target not in TARGETS:
-            raise _wrong(f"a field cannot be {target!r}.{nearest(target, TARGETS)}")
+            raise _wrong(f"a field cannot be {target!r}. {nearest(target, TARGETS)}".rstrip())
         if target in fields:
             raise _wrong(f"the field map names {target} twice.")
         fields[target] = name
@@ -91,12 +90,6 @@ def parse_map(texts: Iterable[str]) -> FieldMap:
     if ("chosen" in fields) != ("rejected" in fields) or fields.keys() >= {"chosen", "answer"}:
         raise _wrong("the field map has to name chosen and rejected, or answer, or none of them.")
     return FieldMap(fields)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "Did you mean …?" with the nearest known name, or nothing."""
-    close = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _wrong(message: str) -> UsageError:
@@ -189,7 +182,7 @@ def source_named(name: str) -> Published:
     """Return the source of a name."""
     if name not in SOURCES:
         raise UsageError(
-            f"no source is called {name!r}.{nearest(name, SOURCES)}",
+            f"no source is called {name!r}. {nearest(name, SOURCES)}".rstrip(),
             hint=f"Sources: {' '.join(SOURCES)}; other data is read without --as, or with --map.",
         )
     return SOURCES[name]

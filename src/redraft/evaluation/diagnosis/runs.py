@@ -143,9 +143,12 @@ class StrategyRuns:
 
     def _make_all(self) -> Ended:
         first, limits, status = self.settings.get("seed") or 0, self.plan.limits, 0
-        for seed, strategy in product(range(first, first + self.seeds), self.strategies):
+        runs = [*product(range(first, first + self.seeds), self.strategies)]
+        for number, (seed, strategy) in enumerate(runs, 1):
             if self.kinds and strategy.kind in SAMPLED and not self._fits(strategy, seed):
                 continue
+            if not self.plan.quiet:
+                self.plan.say(f"{strategy.name}, seed {seed}: run {number} of {len(runs)}")
             result = self._make(strategy, seed, limits)
             if result.counts.limit:
                 return Ended(result.exit_status, result.counts.limit, limits)
@@ -209,8 +212,6 @@ class StrategyRuns:
         run = self._run_of(strategy, seed, limits)
         file = run.plan.out
         file.parent.mkdir(parents=True, exist_ok=True)
-        if not self.plan.quiet:
-            self.plan.say(f"{strategy.name}, seed {seed}")
         result = run.run().job
         if result.causes and not result.counts.limit:
             failed = counted(result.causes.total(), "prompt")

@@ -122,7 +122,8 @@ def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
             yield chain
     names = ", ".join(map(str, files))
     if not count:
-        raise RecordError(f"{names}: is empty.", hint=_GIVE)
+        hint = f"{_GIVE} If its run was stopped, type that command again."
+        raise RecordError(f"{names}: is empty.", hint=hint)
     if not answered:
         ask = f"Or answer these: redraft eval TASK {files[0]} -o chains.jsonl"
         none = f"{counted(count, 'record')}, and none has an answer"

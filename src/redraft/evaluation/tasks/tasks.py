@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain, Prompt, Step, is_blank
-from redraft.errors import CheckSyntaxError, RecordError, UsageError
+from redraft.errors import CheckSyntaxError, RecordError, UsageError, nearest
 from redraft.evaluation.records import source_of
 from redraft.formats.read.records import chain_of
 from redraft.formats.texts import gold_answers
@@ -137,7 +137,8 @@ def task_named(name: str) -> Task:
     """Return a task."""
     known = plugins("redraft.tasks")
     if name not in known:
-        raise UsageError(f"there is no task {name!r:.40}.", hint=f"Tasks: {', '.join(known)}")
+        hint = nearest(name, known) or f"Tasks: {', '.join(known)}"
+        raise UsageError(f"there is no task {name!r:.40}.", hint=hint)
     plugin = known[name]
     task = plugin.load(Task)
     return replace(

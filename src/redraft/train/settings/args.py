@@ -8,7 +8,6 @@ and `settings.machine` fits the settings to the machine.
 
 from __future__ import annotations
 
-import difflib
 import os
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, g
 
 from pydantic import PlainValidator
 
-from redraft.errors import UsageError, shown
+from redraft.errors import UsageError, nearest, shown
 from redraft.formats.documents import json_of, recipe_of, shipped_recipes
 from redraft.options import OptionModel, option, options_of
 from redraft.train.processes import Say, ranks
@@ -174,7 +173,7 @@ def _known(name: str, verb: TrainVerb) -> tuple[str, bool]:
 
 
 def _no_setting(name: str, verb: TrainVerb) -> UsageError:
-    return UsageError(f"there is no setting --{name:.60}.", hint=nearest(name, verb, prefix="--"))
+    return UsageError(f"there is no setting --{name:.60}.", hint=near_setting(name, verb, prefix="--"))
 
 
 def read_recipe(ref: str, verb: TrainVerb) -> dict[str, Any]:
@@ -187,7 +186,7 @@ def read_recipe(ref: str, verb: TrainVerb) -> dict[str, Any]:
             others = (each for each in VERBS.values() if each != verb and name in options_of(each.options))
             verbs = [f"redraft train {each.name} {ref}" for each in others]
             theirs = f"\nAnother verb has it: {' · '.join(verbs)}" if verbs else ""
-            hint = f"{nearest(str(name), verb)}{theirs}"
+            hint = f"{near_setting(str(name), verb)}{theirs}"
             raise UsageError(f"{ref}: there is no setting {name!r:.60}.", hint=hint)
     return document
 
@@ -197,14 +196,10 @@ def names_known(verb: TrainVerb) -> frozenset[str]:
     return frozenset({*kinds(verb), *renamed.RENAMED, *renamed.DROPPED, *renamed.SPECIAL})
 
 
-def nearest(name: str, verb: TrainVerb, prefix: str = "") -> str:
+def near_setting(name: str, verb: TrainVerb, prefix: str = "") -> str:
     """Return a hint at the nearest known name."""
-    near = difflib.get_close_matches(name, names_known(verb), n=1)
-    return (
-        f"Did you mean {prefix}{near[0]}?"
-        if near
-        else f"redraft train {verb.name} --help-all lists the names."
-    )
+    names = f"redraft train {verb.name} --help-all lists the names."
+    return nearest(name, names_known(verb), prefix) or names
 
 
 @cache
@@ -239,8 +234,7 @@ def convert(name: str, value: Any, verb: TrainVerb = SFT) -> Any:
             return _read(kind, value)
     message = f"--{name} is {shown(value)}, and should be {_in_words(wanted)}."
     choices = [str(each) for kind in wanted for each in _choices(kind)]
-    near = difflib.get_close_matches(str(value)[:60], choices, n=1) if isinstance(value, str) else []
-    hint = f"Did you mean {near[0]}?" if near else None
+    hint = (isinstance(value, str) and nearest(value, choices)) or None
     raise UsageError(message, hint="--max_grad_norm 0 clips nothing." if name == "max_grad_norm" else hint)
 
 
