@@ -155,9 +155,10 @@ def test_a_file_of_another_shape_costs_nothing(content: str, problem: str) -> No
     assert not Path("out.jsonl").exists()
 
 
-def test_an_unknown_task_lists_the_tasks() -> None:
+def test_an_unknown_task_names_the_nearest_or_lists_all() -> None:
     names = ("gsm8k", "aqua", "math", "humaneval", "mbpp", "ifeval", "json-repair", "checks")
-    refused(plain(task="gsm9k"), *names)
+    refused(plain(task="sums"), *names, "exercises")
+    refused(plain(task="gsm9k"), "Did you mean 'gsm8k'?")
 
 
 PROGRAM = {
