@@ -87,7 +87,7 @@ def shown(value: object) -> str:
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:
     """Return "Did you mean …?" with the known name nearest to another; empty if none is near it.
 
-    What comes `before` stands in front of it. A long name is cut: to compare takes 40 times its memory.
+    `before` is put in front of it, such as dashes. A long name is cut: comparing takes 40 times its memory.
     """
     from difflib import get_close_matches
 
