@@ -229,7 +229,7 @@ class Driver:
                 return Checked(error=error, usage=self._judged())
         if isinstance(op, Encode):
             return await self.writer.encode(op.text, special=op.special)
-        self._stream = self._open(op, replace(plan.sampling, chain=self._chain))
+        self._stream = self._open(op, plan.sampling)
         if isinstance(op, Ask) and op.watched:
             self._watch = Watch(self.checks, plan.prompt, fix=plan.fix)
             self._prompt_tokens = estimated_counts({"messages": list(op.messages)}, 0).prompt
@@ -244,26 +244,29 @@ class Driver:
             return Checked(results)
         return Checked(results, mended=mended, then=await run_checks(self.checks, mended, plan.prompt))
 
-    def _open(self, op: Continue | Ask, sampling: Sampling) -> AsyncGenerator[Delta, None]:
-        seed = None if sampling.seed is None else sampling.seed + self._calls
-        sampling = replace(sampling, seed=seed)
-        if op.max_tokens is not None:
-            sampling = replace(sampling, max_tokens=op.max_tokens, unset=sampling.unset - {"max_tokens"})
+    def _open(self, op: Continue | Ask, given: Sampling) -> AsyncGenerator[Delta, None]:
+        new: dict[str, Any] = {"chain": self._chain, "form": op.form}
+        if given.seed is not None:
+            new["seed"] = given.seed + self._calls
         self._calls += 1
+        if op.max_tokens is not None:
+            new |= {"max_tokens": op.max_tokens, "unset": given.unset - {"max_tokens"}}
         if isinstance(op, Continue):
-            known = sampling.logprobs or bool(self.writer.info.certain)
-            sampling = replace(sampling, form=op.form, role=op.role, logprobs=known)
-            if op.role == "revise" and "temperature" in sampling.unset:  # to check an answer is to compute
-                sampling = replace(sampling, temperature=0.0)
-            return self.writer.stream(op.prompt, sampling, op.stop)
-        sampling = replace(sampling, schema=op.schema, form=op.form, prediction=op.prediction, tools=op.tools)
-        if sampling.extra_body and not op.tools:  # servers refuse these without tools
-            extra = {name: part for name, part in sampling.extra_body.items() if name not in OF_TOOLS}
-            sampling = replace(sampling, extra_body=extra)
+            new |= {"role": op.role, "logprobs": given.logprobs or bool(self.writer.info.certain)}
+            if op.role == "revise" and "temperature" in given.unset:  # to check an answer is to compute
+                new["temperature"] = 0.0
+            return self.writer.stream(op.prompt, replace(given, **new), op.stop)
+        new |= {"schema": op.schema, "prediction": op.prediction, "tools": op.tools}
+        if given.extra_body and not op.tools:  # servers refuse these without tools
+            new["extra_body"] = {
+                name: part for name, part in given.extra_body.items() if name not in OF_TOOLS
+            }
         if op.who == "critic" and self.critic is not None:
             # It may be on another server, which must not see the headers.
-            return self.critic.chat(op.messages, replace(sampling, extra_body=None, extra_headers=None))
-        return self.writer.chat(op.messages, sampling, op.stop)
+            return self.critic.chat(
+                op.messages, replace(given, **new | {"extra_body": None, "extra_headers": None})
+            )
+        return self.writer.chat(op.messages, replace(given, **new), op.stop)
 
     async def _more(self) -> Delta:
         """Return the next piece; the last one if the text is lost. A text that ends with it stays whole."""

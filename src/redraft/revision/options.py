@@ -320,8 +320,7 @@ def check_together(found: RevisionOptions) -> None:
 
 def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
     """Check that an answer may pass all checks, as far as that is certain. They may be those of a record."""
-    known = "max_tokens" not in options.sampling.unset and not options.given
-    if fault := fault_of(checks, options.sampling.max_tokens if known else None):
+    if fault := fault_of(checks, None if options.given else options.max_tokens):
         raise RecordError(fault[0], hint=fault[1])
 
 

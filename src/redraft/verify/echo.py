@@ -131,7 +131,7 @@ def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:
     if _JSON.match(text) or _is_code(text):
         return False
     tokens = _tokens(text)
-    offer = _covers(tokens, _tokens(_OFFERS))
+    offer = _covers(tokens, _runs_of_offers())
     return (
         offer or any(_repeats(tokens, message) for message in past) or _is_talk(text, past, topic[:MOST_READ])
     )
@@ -157,12 +157,13 @@ def _is_code(text: str) -> bool:
 def _repeats(tokens: Sequence[str], message: str) -> bool:
     """Return whether tokens are nearly those of a message, or of one item of its list of faults."""
     parts = (message, *(line for line in message.splitlines() if line.startswith("- ")))
-    return any(_covers(tokens, told) and _covers(told, tokens) for told in map(_tokens, parts))
+    own = frozenset(_runs(tokens))
+    return any(_covers(tokens, frozenset(_runs(told))) and _covers(told, own) for told in map(_tokens, parts))
 
 
-def _covers(tokens: Sequence[str], others: Sequence[str]) -> bool:
+def _covers(tokens: Sequence[str], runs: Set[Trigram]) -> bool:
     """Return whether enough tokens stand in runs of others."""
-    found = _within(tokens, set(_runs(others)))
+    found = _within(tokens, runs)
     return any(found) and sum(found) >= REPEATED * len(tokens)
 
 
@@ -212,6 +213,11 @@ def _runs_of_checks() -> frozenset[Trigram]:
     "The answer is 42" is an answer.
     """
     return frozenset(run for run in _runs(_tokens(_CHECKS_SAY)) if run[-1] != _NUMBER)
+
+
+@cache
+def _runs_of_offers() -> frozenset[Trigram]:
+    return frozenset(_runs(_tokens(_OFFERS)))
 
 
 def _runs(tokens: Sequence[str]) -> Iterator[Trigram]:

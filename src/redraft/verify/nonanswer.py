@@ -354,7 +354,7 @@ def _asked(prompt: str, demand: str) -> _Request:
         product=frozenset(word for found in _PRODUCT.finditer(text) for word in words(found[1])) - COMMON,
         anything=(for_text or text.endswith("?")) and not _ABOUT_YOU.search(text),
         for_text=for_text,
-        on_text=bool(regex.search('[":\n]', text) or _TEXTS.search(text)),
+        on_text=any(mark in text for mark in '":\n') or _TEXTS.search(text) is not None,
         quoted=[] if '"' in text else [words(piece) for piece in QUOTED.findall(told)],
     )
 
