@@ -52,6 +52,28 @@ def test_arguments_that_are_wrong(args: Any, message: str) -> None:
         application(args)
 
 
+@pytest.mark.parametrize(
+    ("parallel", "more", "fast"),
+    [(64, {"steer": False}, True), (1, {"steer": False}, False), (64, {}, False)],
+)
+def test_many_streams_that_nothing_steers_take_the_fast_engine(parallel: int, more: Any, fast: bool) -> None:
+    args = {
+        "api_key_file": None,
+        "parallel": parallel,
+        "models": {"one": {"model": "script:a.jsonl", **more}},
+    }
+    (_, replicas), _ = of(application(args))
+    (model,) = replicas.values()
+    (_, how, _), _ = of(model)
+    assert how["fast"] is fast
+
+
+def of(app: Any) -> tuple[Any, Any]:
+    """What a deployment is bound to."""
+    bound = app._bound_deployment
+    return bound.init_args, bound.init_kwargs
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with head(tmp_path_factory.mktemp("ray")) as address:

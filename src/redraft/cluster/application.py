@@ -22,6 +22,7 @@ from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
 from redraft.engines.retry import Patience
 from redraft.errors import UsageError
+from redraft.machine import instructions, many_streams
 from redraft.options import Flags, MachineOptions, OptionModel, option
 from redraft.revision.settings import Settings
 from redraft.serve.app import make_app
@@ -29,7 +30,7 @@ from redraft.serve.bodies import Limits
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.models import Models
-from redraft.serve.start import opened
+from redraft.serve.start import may_steer, opened
 
 STREAMS = 10_000  # most requests that Ray lets into an ingress. Its gate decides.
 
@@ -56,11 +57,13 @@ def application(args: Mapping[str, Any]) -> Any:
         message = "args of the application: api_key_file is missing."
         raise UsageError(message, hint="Name a file; or write null, if the proxy listens on 127.0.0.1 alone.")
     replicas, found = _replicas(given), dict[str, Any]()
-    for settings in _settings(given).values():
+    models = _settings(given).values()
+    fast = given.parallel >= many_streams(instructions()) and not may_steer(models)
+    for settings in models:
         for role, reference in settings.references().items():
             machine = {name: settings.get(name) for name in MachineOptions.model_fields if role == "model"}
             if not is_remote(reference) and (key := _key(reference, machine)) not in found:
-                how = {**machine, "parallel": given.parallel}
+                how = {**machine, "parallel": given.parallel, "fast": fast and role == "model"}
                 name = f"model-{len(found) + 1}"
                 found[key] = deployment(reference, how, replicas, name=name)
     ingress = serve.deployment(serve.ingress()(Ingress)).options(
