@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +40,10 @@ SPEED_HOW = """\
 The scripted engine replies after {delay:.0f} ms, each share makes {parallel} answers at once and \
 keeps its journal. The time is that of the slowest share, with the start of Python, reading the \
 prompts, and all files closed. The share of linear is the time of one share over N times that of N."""
+
+RAY_SPEED_HOW = """\
+As before, but one `redraft answer --ray` makes the shares, four for each process, on Ray's own cluster of four \
+machines with two processors each, all on this one. The time is that of the command, with the merge."""
 
 KILLS_HOW = """\
 {prompts:,} chains of up to three calls over 8 shares with `--parallel {parallel}`, 50 ms latency. A \
@@ -78,29 +82,46 @@ def done(processes: Iterable[subprocess.Popen[bytes]]) -> None:
 
 def speed(prompts: int, counts: tuple[int, ...]) -> Row:
     """Answer the prompts in more and more shares."""
+    return _speed(prompts, counts, "shares", SPEED_HOW, _in_shares)
+
+
+def ray_speed(prompts: int, counts: tuple[int, ...]) -> Row:
+    """Answer the prompts with more and more processes of Ray."""
+    with machines(4) as cluster:
+        return _speed(prompts, counts, "processes of Ray", RAY_SPEED_HOW, partial(_on_ray, cluster.address))
+
+
+def _speed(
+    prompts: int, counts: tuple[int, ...], what: str, how: str, answered: Callable[[Path, int], None]
+) -> Row:
+    seconds = dict[int, float]()
     with working(prompts) as job:
         _script(job.folder, DELAY)
-        seconds = {count: _answered(job.folder, count) for count in counts}
-    first = seconds[1]
+        for count in counts:
+            begun = time.perf_counter()
+            answered(job.folder, count)
+            seconds[count] = time.perf_counter() - begun
     figures = [
         Figure(
-            f"{count} shares",
-            (first / count / taken,),
+            f"{count} {what}",
+            (seconds[1] / count / taken,),
             "×",
             Goal("≥", 0.9) if count == 8 else None,
             f"{taken:.1f} s",
         )
         for count, taken in seconds.items()
     ]
-    how = SPEED_HOW.format(delay=DELAY * 1000, parallel=PARALLEL)
-    return Row(f"{prompts:,} prompts over {counts[-1]} shares: share of linear", how, tuple(figures))
+    how = how.format(delay=DELAY * 1000, parallel=PARALLEL)
+    return Row(f"{prompts:,} prompts over {counts[-1]} {what}: share of linear", how, tuple(figures))
 
 
-def _answered(folder: Path, count: int) -> float:
+def _in_shares(folder: Path, count: int) -> None:
     words = _words("prompts.txt", f"{count}.jsonl")
-    begun = time.perf_counter()
     done([start(folder, *words, "--shard", f"{index}/{count}") for index in range(count)])
-    return time.perf_counter() - begun
+
+
+def _on_ray(address: str, folder: Path, count: int) -> None:
+    done([start(folder, *_words("prompts.txt", f"{count}.jsonl"), "--ray", address, "--actors", str(count))])
 
 
 def _script(folder: Path, delay: float) -> None:
@@ -325,6 +346,7 @@ ROWS = {
     "speed": (speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
     "kills": (kills, (2_000, 50), (120, 3)),
     "ray": (ray, (600, 10, 2), (120, 2, 1)),
+    "ray-speed": (ray_speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
     "toward": (toward, (20_000, 10_000_000, 5.0, 32), (2_000, 10_000_000, 5.0, 32)),
     "merge": (merge, (1_000_000, 64), (5_000, 8)),
 }
