@@ -42,8 +42,8 @@ keeps its journal. The time is that of the slowest share, with the start of Pyth
 prompts, and all files closed. The share of linear is the time of one share over N times that of N."""
 
 RAY_SPEED_HOW = """\
-As before, but one `redraft answer --ray` makes the shares, four for each process, on Ray's own cluster of four \
-machines with two processors each, all on this one. The time is that of the command, with the merge."""
+As before, but one `redraft answer --ray` makes the shares, four for each process, on Ray's own cluster of \
+four machines with two processors each, all on this one. The time is that of the command, with the merge."""
 
 KILLS_HOW = """\
 {prompts:,} chains of up to three calls over 8 shares with `--parallel {parallel}`, 50 ms latency. A \
