@@ -24,7 +24,7 @@ def test_pages_of_files_are_no_memory_that_a_container_has_used_up(tmp_path: Pat
 @pytest.mark.parametrize(
     ("flags", "there", "many"),
     [
-        ("fpu avx avx2", {"AVX2"}, 12),
+        ("fpu avx avx2", {"AVX2"}, 8),
         ("fpu avx2 avx512f avx512_vnni amx_tile", {"AVX2", "AVX-512", "VNNI", "AMX"}, 4),
         ("fpu avx2 avx_vnni", {"AVX2", "VNNI"}, 4),
     ],

@@ -98,7 +98,7 @@ PLAIN = dict.fromkeys(WIDE, False) | {"AVX2": True}
             "OpenVINO for 4 streams and more: it uses AVX-512 and VNNI",
             "--bench",
         ),
-        (PLAIN, "llamacpp openvino", True, "12 streams and more: it computes them as one batch", "--bench"),
+        (PLAIN, "llamacpp openvino", True, "8 streams and more: it computes them as one batch", "--bench"),
         (None, "llamacpp openvino", True, "4 streams and more: it computes them as one batch", "--bench"),
         (WIDE, "llamacpp", None, "llama.cpp; OpenVINO is faster for 4 streams", "'.[cpu]'"),
         (WIDE, "openvino", True, "OpenVINO", ""),
