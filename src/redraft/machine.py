@@ -46,8 +46,7 @@ def many_streams(has: Mapping[str, bool] | None) -> int:
 
     Its tokens a second of processor time over llama.cpp's, with one thread and the default model: with
     AVX-512 and VNNI 0.9 with one stream, 2.0 with 4 and 2.4 with 8. Tokens a second on two cores with AVX2
-    alone: 0.5 with one, 1.2 with 8, 1.7 with 12, 2.6 with 16. It starts 1.5 s later: 24 answers by 8 streams
-    took 24 s, and llama.cpp 29.
+    alone: 0.5 with one, 1.2 with 8 (of 24 answers, its later start included), 1.7 with 12, 2.6 with 16.
     """
     return 8 if has and not (has["AVX-512"] or has["VNNI"]) else 4
 

@@ -30,7 +30,7 @@ from redraft.serve.bodies import Limits
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.models import Models
-from redraft.serve.start import may_steer, opened
+from redraft.serve.start import opened
 
 STREAMS = 10_000  # most requests that Ray lets into an ingress. Its gate decides.
 
@@ -58,7 +58,8 @@ def application(args: Mapping[str, Any]) -> Any:
         raise UsageError(message, hint="Name a file; or write null, if the proxy listens on 127.0.0.1 alone.")
     replicas, found = _replicas(given), dict[str, Any]()
     models = _settings(given).values()
-    fast = given.parallel >= many_streams(instructions()) and not may_steer(models)
+    steered = any(settings.get("steer") is not False for settings in models)  # as in serve.start.opened
+    fast = given.parallel >= many_streams(instructions()) and not steered
     for settings in models:
         for role, reference in settings.references().items():
             machine = {name: settings.get(name) for name in MachineOptions.model_fields if role == "model"}

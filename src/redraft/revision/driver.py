@@ -257,15 +257,12 @@ class Driver:
                 new["temperature"] = 0.0
             return self.writer.stream(op.prompt, replace(given, **new), op.stop)
         new |= {"schema": op.schema, "prediction": op.prediction, "tools": op.tools}
-        if given.extra_body and not op.tools:  # servers refuse these without tools
-            new["extra_body"] = {
-                name: part for name, part in given.extra_body.items() if name not in OF_TOOLS
-            }
         if op.who == "critic" and self.critic is not None:
             # It may be on another server, which must not see the headers.
-            return self.critic.chat(
-                op.messages, replace(given, **new | {"extra_body": None, "extra_headers": None})
-            )
+            new |= {"extra_body": None, "extra_headers": None}
+            return self.critic.chat(op.messages, replace(given, **new))
+        if (extra := given.extra_body) and not op.tools:  # servers refuse these without tools
+            new["extra_body"] = {name: part for name, part in extra.items() if name not in OF_TOOLS}
         return self.writer.chat(op.messages, replace(given, **new), op.stop)
 
     async def _more(self) -> Delta:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,11 +133,6 @@ class Server:
             _log.info(line)
 
 
-def may_steer(models: Iterable[Settings]) -> bool:
-    """Return whether checks of requests may steer any of these models."""
-    return any(settings.get("steer") is not False for settings in models)
-
-
 async def opened(
     stack: AsyncExitStack,
     models: Sequence[ModelSettings],
@@ -146,7 +141,7 @@ async def opened(
     opens: Callable[..., Awaitable[Engine]] = load_engine,
 ) -> list[Model]:
     """Open models, each engine once. Requests may bring checks, and llama.cpp lets them steer."""
-    steered = may_steer(settings for *_, settings in models)
+    steered = any(settings.get("steer") is not False for *_, settings in models)
     because = "checks of requests steer it, unless --no-steer" if steered else ""
     engines: dict[tuple[Any, ...], Engine] = {}
     found = []

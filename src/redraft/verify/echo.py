@@ -131,10 +131,9 @@ def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:
     if _JSON.match(text) or _is_code(text):
         return False
     tokens = _tokens(text)
-    offer = _covers(tokens, _runs_of_offers())
-    return (
-        offer or any(_repeats(tokens, message) for message in past) or _is_talk(text, past, topic[:MOST_READ])
-    )
+    if _covers(tokens, _runs_of_offers()) or any(_repeats(tokens, message) for message in past):
+        return True
+    return _is_talk(text, past, topic[:MOST_READ])
 
 
 def repeats(answer: str, message: str) -> bool:
