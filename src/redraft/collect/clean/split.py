@@ -131,12 +131,17 @@ def parts_of(
     messages: Sequence[Message] = alone if chain.prompt.messages is None else chain.prompt.messages
     start = next((i for i, each in enumerate(messages) if each.get("role") != "system"), len(messages))
     head, exchanges = messages[:start], _exchanges(messages[start:])
-    most = _written(chain, format, _most)
-    if most is None:
-        opening, sizes = _sizes(chain, head, exchanges, _most)
-        most = opening + sum(sizes)
-    if most <= limit:
-        return [SplitPart(chain, most)]
+
+    def bounds() -> Iterator[int]:
+        if written := _written(chain, format):
+            yield written.tokens(_most)  # fast, and enough for most conversations that fit
+            yield written.tokens(count)
+        else:
+            opening, sizes = _sizes(chain, head, exchanges, _most)
+            yield opening + sum(sizes)
+
+    if (fits := next((bound for bound in bounds() if bound <= limit), None)) is not None:
+        return [SplitPart(chain, fits)]
     opening, sizes = _sizes(chain, head, exchanges, count)
 
     def part(places: range) -> Chain:
@@ -148,8 +153,9 @@ def parts_of(
 
     @cache
     def tokens(places: range) -> int:
-        found = _written(part(places), format, count)
-        return opening + sum(sizes[places.start : places.stop]) if found is None else found
+        if written := _written(part(places), format):
+            return written.tokens(count)
+        return opening + sum(sizes[places.start : places.stop])
 
     if len(exchanges) < 2:
         return [SplitPart(chain, tokens(range(len(exchanges))) if exchanges else opening + sum(sizes))]
@@ -192,22 +198,31 @@ def _packed(sizes: Sequence[int], room: int, fits: Callable[[range], bool]) -> l
     return pieces
 
 
-def _written(chain: Chain, format: TrainingFormat, count: Count) -> int | None:  # noqa: A002  (as above)
-    """Return the tokens of a training text, its first and its stop tokens included; None if there is none."""
+class _Written(NamedTuple):
+    """A training text, and how many tokens of its own it has beside: the first one, and those that stop."""
+
+    text: str
+    special: int
+
+    def tokens(self, count: Count) -> int:
+        return self.special + count(self.text)
+
+
+def _written(chain: Chain, format: TrainingFormat) -> _Written | None:  # noqa: A002  (as above)
+    """Return the training text of a chain in a format; None if there is none."""
     if format == "chat":
         return None
     try:
         spans = spans_of(chain, format, "full")
     except RecordError:
         return None
-    return 1 + count("".join(span.text for span in spans)) + sum(span.stop for span in spans)
+    return _Written("".join(span.text for span in spans), 1 + sum(span.stop for span in spans))
 
 
 def _most(text: str) -> int:
     """Return an upper bound of a text's tokens: its bytes, plus one for the beginning.
 
-    A tokenizer that normalises first may see more bytes, but no more than in the decomposed text. Counting
-    bytes is fast, and enough for most conversations that fit.
+    A tokenizer that normalises first may see more bytes, but no more than in the decomposed text.
     """
     if text.isascii():
         return len(text) + 1
