@@ -18,6 +18,7 @@ from redraft.engines.local import (
     Room,
     Told,
     cache_bytes,
+    check_memory,
     check_settings,
 )
 from redraft.engines.scripted import ScriptedEngine
@@ -180,6 +181,10 @@ def test_a_cache_that_is_larger_than_the_memory(tmp_path: Path) -> None:
     ) as caught:
         start(model, ctx=min(wanted, 2**31 - 1), parallel=max(1, wanted // 2**31 + 1))
     assert "--ctx " in (caught.value.hint or "")
+    with pytest.raises(ModelError) as caught:
+        check_memory(model, header, 256, 10**9)
+    streams = int((caught.value.hint or "").removeprefix("Fewer streams: --parallel "))
+    assert 0 < streams * 256 * cache_bytes(header) < free
 
 
 @pytest.mark.parametrize(

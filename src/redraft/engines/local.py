@@ -277,14 +277,18 @@ def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *
     free = max(free_memory() - weights, 0)
     if token * context <= free:
         return
-    fits = max(free // token // 2, 1)
     streams = f" for each of {parallel} streams" if parallel > 1 else ""
-    fewer = ", or fewer streams: --parallel 1" if parallel > 1 else ""
+    # Half of what is free, so that it stays usable.
+    share = free / (token * context) / 2
+    if parallel * share >= 1:
+        hint = f"Fewer streams: --parallel {int(parallel * share)}"
+    else:
+        hint = f"--ctx {max(int(context * parallel * share), 1)}{' --parallel 1' if parallel > 1 else ''}"
     beside = " beside its weights" if weights else ""
     raise ModelError(
         f"a context of {context} tokens{streams} needs {token * context / 1e9:.3g} GB of memory with {model},"
         f" and {free / 1e9:.3g} GB are free{beside}.",
-        hint=f"--ctx {fits}{fewer}" if free else "--engine llamacpp takes less.",
+        hint=hint if free else "--engine llamacpp takes less.",
     )
 
 
