@@ -167,7 +167,7 @@ def test_what_is_read(text: str, check: Check) -> None:
         ("words:50", "words is followed by ':50', and needs a comparison with a whole number.", "words<=50"),
         ("words<=5.5", "unexpected '.5' after words<=5.", "words<=50"),
         ("words<=50 json", "unexpected ' json' after words<=50.", "words<=50"),
-        ("words=20..10", "no answer can pass words=20..10.", "words<=50"),
+        ("words=20..10", "no answer can pass words=20..10, but 10..20.", "words<=50"),
         ("words<0", "no answer can pass words<0.", "words<=50"),
         ("words<=1..2", "a range needs =, not <=.", "words<=50"),
         ("contains", "contains stands alone, and needs a colon with a text.", "contains:TEXT"),

@@ -164,7 +164,8 @@ def _count(written: Written) -> Check:
     low = None if op in {"<=", "<"} else number + (op == ">")
     high = int(upper) if upper else None if op in {">=", ">"} else number - (op == "<")
     if high is not None and high < (low or 0):
-        raise written.error(f"no answer can pass {written.kind}{found[0]}")
+        turned = f", but {high}..{low}" if upper else ""
+        raise written.error(f"no answer can pass {written.kind}{found[0]}{turned}")
     return Count(written.kind, low, high)
 
 
