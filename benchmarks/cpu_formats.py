@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -40,7 +40,8 @@ def formats(*, quick: bool) -> Row:
             cells.store(what, asyncio.run(_measured(cells.file(kind), name, streams, measure)))
     for kind in FORMATS:
         if (what := f"{kind}: a token of text, seed 0") not in cells.known:
-            cells.store(what, asyncio.run(_surprise(cells.file(kind))))
+            texts = [record["prompt"] for record in records(TEXTS_READ)]
+            cells.store(what, asyncio.run(surprise(cells.file(kind), texts)))
     return row_of(cells)
 
 
@@ -120,12 +121,12 @@ def _share(seed: int, prompts: int) -> Cell:
     return share
 
 
-async def _surprise(file: Path) -> float:
-    """Returns the mean of −log p of a token of IFEval's prompts, with these weights in 32 bits."""
+async def surprise(file: Path, texts: Sequence[str]) -> float:
+    """Return the mean of −log p of a token of texts, with these weights in 32 bits."""
     with TemporaryDirectory() as folder:
         import_gguf(file, Path(folder) / "model", dtype="F32")
         async with opened(Path(folder) / "model", "hf", 1, threads=1) as engine:
-            scores = await engine.score([record["prompt"] for record in records(TEXTS_READ)])
+            scores = await engine.score(texts)
     return -fmean(chance for text in scores for chance in text)
 
 

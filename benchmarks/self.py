@@ -17,14 +17,20 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
+from math import exp
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from cpu_formats import surprise
 from cpu_quality import records
+from data_material import MISSING, paths, shared
+from material import default_model
 from redraft import stats
 from redraft.chain import Chain, Prompt, read_jsonl
 from redraft.engines.llamacpp.default_model import ADAPTERS
+from redraft.engines.local import read_headers
+from redraft.engines.openvino.models import prepare
 from redraft.machine import use_large_pages
 from redraft.selfrevision import measure
 from redraft.selfrevision.measure import Outcome, Votes
@@ -105,6 +111,17 @@ class Run:
         files.answer("ifeval.jsonl", f"{name}-{seed}.jsonl", model, most=LONGEST, **options)
         answers = {each.id: each for each in read_jsonl(files.path(f"{name}-{seed}.jsonl"))}
         return asyncio.run(_passing([(answers.get(f"{n:03}"), each) for n, each in enumerate(asked)]))
+
+
+def perplexity(folder: Path, adapters: Sequence[Path] = ()) -> float:
+    """Return the perplexity of a reply of each OASST1 tree, to the default model with adapters."""
+    texts: dict[str, str] = {}
+    for asked, *others in paths(folder):
+        found = (each["text"] for each in others[::2] if 200 < len(each["text"]) < 2_000)
+        texts.setdefault(asked["message_id"], next(found, ""))
+    model = default_model()
+    file = prepare(model, read_headers(model, adapters), adapters).file
+    return exp(asyncio.run(surprise(file, [*filter(None, texts.values())])))
 
 
 async def _passing(pairs: Sequence[tuple[Chain | None, Any]]) -> list[bool]:
@@ -189,8 +206,17 @@ def part(run: Run, spent: float) -> str:
             f"### IFEval\n\n{run.prompts} prompts, three seeds, no checks told.",
             f"Passing answers: the bare model {fmean(means[0]):.1f} %, this one {fmean(means[1]):.1f} %.",
             f"This one has {measure.shown(ifeval)} points more.\n",
+            f"### Perplexity\n\n{_perplexities(tested)}\n",
         )
     )
+
+
+def _perplexities(tested: Trial) -> str:
+    """Return the perplexity before and after, in words."""
+    if (folder := shared()) is None:
+        return MISSING
+    bare, own = perplexity(folder), perplexity(folder, [Path(tested.answering.rpartition("+")[2])])
+    return f"Of replies in OASST1's trees: the bare model {bare:.2f}, the adapter that answers {own:.2f}."
 
 
 def command(run: Run) -> str:
