@@ -158,7 +158,7 @@ def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """Return a schema whose texts and lists have bounds, so that JSON of about `tokens` tokens fits it.
 
     A bound that it has stays, and an object has the properties that it names, if it says nothing of others. A
-    part that is in itself, or is composed of others by `allOf`, is left as it is.
+    part that is in itself, or is composed of others by `allOf`, is left as it is. Emoji may take more tokens.
     """
     others = {name: part for name, part in schema.items() if name != "$ref"}
     return {**others, **_Bounds(schema).part(schema, int(tokens * CHARACTERS), ())}
