@@ -278,12 +278,13 @@ def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *
     if token * context <= free:
         return
     streams = f" for each of {parallel} streams" if parallel > 1 else ""
-    # Half of what is free, so that it stays usable.
-    share = free / (token * context) / 2
-    if parallel * share >= 1:
-        hint = f"Fewer streams: --parallel {int(parallel * share)}"
+    room = free // (
+        2 * cache_bytes(header)
+    )  # tokens in half of the free memory: the rest is for other programs
+    if room >= context:
+        hint = f"Fewer streams: --parallel {room // context}"
     else:
-        hint = f"--ctx {max(int(context * parallel * share), 1)}{' --parallel 1' if parallel > 1 else ''}"
+        hint = f"--ctx {max(room, 1)}{' --parallel 1' if parallel > 1 else ''}"
     beside = " beside its weights" if weights else ""
     raise ModelError(
         f"a context of {context} tokens{streams} needs {token * context / 1e9:.3g} GB of memory with {model},"
