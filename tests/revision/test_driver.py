@@ -106,6 +106,16 @@ def test_an_adapter_that_criticises_is_greedy_unless_told(unset: set[str], tempe
     assert found == [("answer", 0.7), ("revise", temperature)]
 
 
+def test_a_critic_gets_no_headers_and_no_body_of_the_writer() -> None:
+    writer, critic = Watched(["One."]), Watched(["No feedback needed. Revision is not needed."])
+    given = Sampling(extra_headers={"X-Key": "secret"}, extra_body={"top_k": 5})
+    a_plan = plan(writer, mode="prompted", critic=critic.info, sampling=given)
+    asyncio.run(finish(Driver(writer, critic=critic), a_plan))
+    ((asked,), (reviewed,)) = writer.samplings, critic.samplings
+    assert (asked.extra_headers, asked.extra_body) == (given.extra_headers, given.extra_body)
+    assert (reviewed.extra_headers, reviewed.extra_body) == (None, None)
+
+
 def test_a_budget_of_seconds_ends_a_stalled_stream() -> None:
     engine = Watched([ScriptedReply("Half an", stall=60)])
     chain = asyncio.run(finish(Driver(engine), plan(engine, budget=Budget(seconds=0.2))))
