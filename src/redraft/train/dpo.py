@@ -1,7 +1,7 @@
 """The stages of DPO: pairs of answers, a causal language model, and the loss of TRL's `DPOTrainer`.
 
-TRL is asked for the loss of each batch and nothing else. The reference is the model without its adapter; if
-all weights are trained, it is a second copy of them.
+TRL is asked for the loss of each batch and nothing else. The reference is the model without its adapter, or
+with a copy of the one that is trained further; if all weights are trained, it is a second copy of them.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class DpoLoss(nn.Module):
         trainer.remove_callback(PrinterCallback)
         # The loop adds up what the processes find. TRL would gather it, which needs batches of one size.
         trainer.accelerator.gather = trainer.accelerator.gather_for_metrics = lambda each: each
-        if own.lora:
+        if own.lora and not own.lora_from:
             model.delete_adapter("ref")  # TRL's copy of the new adapter: the reference has none
         self._trainer = trainer
 

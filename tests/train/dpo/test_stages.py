@@ -124,6 +124,14 @@ def test_the_chosen_answers_become_likelier(model: str, here: Path, lora: bool) 
     assert evaluated["eval_loss"] < math.log(2) - 0.1
 
 
+def test_the_reference_of_an_adapter_that_is_trained_further_has_that_adapter(model: str, here: Path) -> None:
+    ready(model, *FASTER).train()
+    ready(model, *FASTER, "--lora_from", "out", "--output_dir", "more").train()
+    first = next(line for line in lines(Path("more")) if "loss" in line)
+    assert (first["loss"], first["rewards/margins"]) == (pytest.approx(math.log(2), abs=1e-6), 0)
+    assert not Path("more/ref").exists()
+
+
 @pytest.mark.parametrize("lora", [True, False])
 def test_a_run_that_was_stopped_resumes_as_if_it_had_not(model: str, here: Path, lora: bool) -> None:
     """Against the model as it was before the first step, not before the resumed one."""

@@ -399,8 +399,9 @@ def add_adapter(
         _go_on_from(added, Path(own.lora_from).expanduser())
     added.peft_config["default"].base_model_name_or_path = own.model_name_or_path
     # By default, peft asks the hub at each save whether rows were added.
-    save = partial(added.save_pretrained, save_embedding_layers=whole_vocabulary)
-    added.save_pretrained = save  # type: ignore[method-assign]
+    added.save_pretrained = partial(  # type: ignore[method-assign]
+        added.save_pretrained, selected_adapters=["default"], save_embedding_layers=whole_vocabulary
+    )
     return added
 
 

@@ -1,8 +1,8 @@
 """The policy with its value head, the reference policy, and how both see a batch of rollouts.
 
 The value head reads the policy's own last hidden state (a shared trunk). The reference policy is the same
-model with its adapter switched off, so that no weights are held twice. `unwrapped` takes peft off while
-rollouts are written, for an engine without adapters.
+model with its adapter switched off, so that no weights are held twice; with `lora_from`, it has a copy of
+that adapter. `unwrapped` takes peft off while rollouts are written, for an engine without adapters.
 
 Without an adapter, the top layers alone are trained, and the reference policy has copies of those
 (`num_layers_unfrozen` of trlX). The layers below stay as they were, and belong to both. The head is trained
@@ -52,9 +52,12 @@ class Policy(nn.Module):
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
         self.value_head.requires_grad_(own.algorithm.startswith("ppo"))  # others have no value loss
-        top = {} if isinstance(model, PeftModel) else top_of(model, layers_unfrozen(own))
-        self._top = tuple(top)
-        self.frozen = nn.ModuleList(map(deepcopy, top.values()))
+        if isinstance(model, PeftModel):
+            trained = matrices_of(model) if own.lora_from else {}
+        else:
+            trained = top_of(model, layers_unfrozen(own))
+        self._trained = tuple(trained)
+        self.frozen = nn.ModuleList(map(deepcopy, trained.values()))
         self.frozen.requires_grad_(requires_grad=False)
 
     def see(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Seen:
@@ -103,10 +106,11 @@ class Policy(nn.Module):
 
     def see_reference(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
         """Return the log-probabilities of the policy as it was before training."""
-        if isinstance(self.model, PeftModel):
-            as_before: AbstractContextManager[Any] = self.model.disable_adapter()
+        if self._trained:
+            before = dict(zip(self._trained, self.frozen, strict=True))
+            as_before: AbstractContextManager[Any] = swapped(self.model, before)
         else:
-            as_before = swapped(self.model, dict(zip(self._top, self.frozen, strict=True)))
+            as_before = self.model.disable_adapter()  # type: ignore[operator]  # its class is Module
         with as_before:
             return self.see(input_ids, starts, mask).log_probs
 
@@ -159,6 +163,12 @@ def _plain(layer: Any) -> nn.Module:
     plain.weight = nn.Parameter(torch.addmm(base.weight, up, down), requires_grad=False)
     plain.bias = base.bias
     return plain
+
+
+def matrices_of(model: Any) -> dict[str, nn.Module]:
+    """Return the modules of an adapter, by name."""
+    layers = (pair for pair in model.named_modules() if isinstance(pair[1], LoraLayer))
+    return {f"{name}.{part}": getattr(each, part) for name, each in layers for part in ("lora_A", "lora_B")}
 
 
 def unfreeze_top(model: Any, count: int) -> None:
