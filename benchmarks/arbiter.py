@@ -2,7 +2,7 @@
 
     python benchmarks/arbiter.py tasks FOLDER   writes FOLDER/length.jsonl and others: one demand a prompt
     python benchmarks/arbiter.py ifeval FOLDER  splits ifeval_runs.tar.xz by kinds of demands, asking no model
-    python benchmarks/arbiter.py fresh FOLDER   lets both models of redraft answer seven exercises: hours
+    python benchmarks/arbiter.py fresh FOLDER   lets both models of redraft answer seven exercises: an hour
     redraft arbiter FOLDER; redraft arbiter verify FOLDER
 
 docs/arbiter.md publishes the figures of the second one. The third writes FOLDER/circumstances.json too.
@@ -43,7 +43,7 @@ TASKS = {
 
 EXERCISES = ("count", "convert", "unique", "sort", "subtract", "add", "after")
 HOW = (
-    *("--ways", "one,revise,alone,vote,best", "--limit", "60", "--seeds", "2", "--samples", "4"),
+    *("--ways", "one,revise,alone,vote,best", "--limit", "30", "--seeds", "1", "--samples", "4"),
     *("--max-tokens", "192", "--engine", "openvino", "-j", "32"),
 )
 

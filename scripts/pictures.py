@@ -1,12 +1,12 @@
 """Draws the pictures of the pages from real runs: docs/ask.svg, and docs/page.png and others.
 
-    python scripts/pictures.py [ask] [page] [report] [runs] [data] [train] [vote]
+    python scripts/pictures.py [ask] [page] [report] [runs] [system] [data] [train] [vote]
 
 Nothing in them is written by hand. `ask` is what `make demo` shows, and `page` the same question in Chromium.
 `report`, `data` and `vote` show reviews, chains and answers that SelFee's authors published, of the shared
 data (CONTRIBUTING.md). `runs` draws arbiter.png, diagnosis.png and chains.png of the archived runs in
-`benchmarks`, and asks no model. `train` trains for some steps. What a model says differs between machines, so
-`make docs` does not redraw them.
+`benchmarks`, and asks no model. `system` makes a small Alpaca, and `train` trains for some steps. What a
+model says differs between machines, so `make docs` does not redraw them.
 """
 
 from __future__ import annotations
@@ -109,6 +109,13 @@ def draw_runs() -> None:
         show(folder / "chains.html", "chains.png")
 
 
+def draw_system() -> None:
+    """Make a small Alpaca by one command, and show the page of the run."""
+    with TemporaryDirectory() as folder:
+        run("run", "alpaca", "--small", cwd=Path(folder))
+        show(Path(folder, "alpaca-small", "index.html"), "run.png")
+
+
 def draw_data() -> None:
     """Show what `redraft data stats` finds in published chains."""
     chains = SHARED / "data" / "selfee" / "chains"
@@ -182,6 +189,7 @@ DRAWN = {
     "page": draw_page,
     "report": draw_report,
     "runs": draw_runs,
+    "system": draw_system,
     "data": draw_data,
     "train": draw_train,
     "vote": draw_vote,
