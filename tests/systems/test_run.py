@@ -96,6 +96,9 @@ def test_an_output_that_someone_edited_is_neither_used_nor_replaced() -> None:
     assert "--from last" in error.value.hint
     assert done(COPIES, start="last") == ["last"]
     assert Path("made/last.txt").read_text() == "edited\n{made}\n"
+    card = Path("made/README.md").read_text()
+    assert "| first | a command, then edited | given |" in card
+    assert "data given.txt: unknown" in card
     assert done(COPIES) == []
 
 
@@ -160,7 +163,7 @@ stages:
             r"in a circle: (first|last) → (last|first) → (first|last)",
         ),
         (("cp {given}", "cp {gone}"), UsageError, "stage first reads {gone}, which nothing makes"),
-        (("given.txt}", "gone.txt}"), UsageError, "there is no gone.txt, which is the file given"),
+        (("given.txt}", "gone.txt}"), UsageError, "there is no gone.txt \\(the recipe's file given\\)"),
         (("first.txt}", "../first.txt}"), UsageError, "is not in the folder of the run"),
         (("first.txt}", "last.txt}"), UsageError, "stages first and last write to last.txt"),
         (('command: "cp {given} {out}"', "verb: anser"), UsageError, "there is no verb 'anser'"),
@@ -169,6 +172,16 @@ stages:
             ('command: "cp {given} {out}"', "verb: answer, options: {source: '{given}', modle: a}"),
             UsageError,
             "it has no option 'modle'",
+        ),
+        (
+            ('command: "cp {given} {out}"', "verb: answer, options: {source: '{given}', max_revisions: -1}"),
+            UsageError,
+            "max_revisions is -1",
+        ),
+        (
+            ('command: "cp {given} {out}"', "verb: data export, options: {source: '{given}', to: alpacca}"),
+            UsageError,
+            "to is 'alpacca'.\n.*'alpaca'",
         ),
         (("last.txt}", "last.txt, needs: {gb: 900000000}}"), OutputError, "the stages need 900,000,000.0 GB"),
         (

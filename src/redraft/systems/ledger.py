@@ -97,6 +97,10 @@ class Ledger:
         """Return the file of a stage's record."""
         return RunFile(self.folder / ".run" / stage.name)
 
+    def edited(self, stage: Stage) -> str:
+        """Return what to add to its verb if someone edited its output, and the run went on with that."""
+        return ", then edited" if (self.record(stage).read() or {}).get("edited") else ""
+
     def provenance(self, stage: Stage, read: Mapping[str, str | None]) -> Provenance:
         """Return how a stage's output is made; `read` are hashes of what it reads."""
         content = {f"the content of {name}": (each or "")[:_SHORT] for name, each in read.items()}

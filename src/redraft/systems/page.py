@@ -16,7 +16,7 @@ from redraft.counting import counted, size_in_words
 from redraft.files import write_file
 from redraft.jobs.lines import parse_line
 from redraft.jobs.provenance import RunFile, licences_beside
-from redraft.licences import Source, clash, remark
+from redraft.licences import UNKNOWN, Source, clash, remark
 from redraft.pages.page import Item, Part, Sample, render
 from redraft.systems.ledger import Kind, Ledger, spent
 from redraft.systems.plan import Plan, Row
@@ -30,7 +30,7 @@ PAGE, CARD = "index.html", "README.md"
 
 def write_pages(system: System, ledger: Ledger, plan: Plan) -> Path:
     """Write the page and the card of a run, and return the page."""
-    sources = _sources(ledger.folder)
+    sources = _sources(ledger.folder) or _files(system)
     title = f"{system.name}{', small' if system.small else ''}"
     parts = [_whole(ledger, plan), *(_of_stage(ledger, row) for row in plan.rows), _licences(sources)]
     page = render(title, system.about, parts, f"redraft {__version__} · {CARD} is the card of the model")
@@ -51,7 +51,8 @@ def _whole(ledger: Ledger, plan: Plan) -> Part:
         "on the disk": size_in_words(disk),
     }
     lines = [
-        (row.stage.name, _clock(records[row.stage.name]["seconds"]), "", row.stage.made) for row in plan.rows
+        (stage.name, _clock(records[stage.name]["seconds"]), "", stage.made + ledger.edited(stage))
+        for stage in (row.stage for row in plan.rows)
     ]
     verdict = f"{done} of {counted(len(plan.rows), 'stage')} done."
     return Part(verdict=verdict, tiles=tiles, lines=lines)
@@ -85,8 +86,8 @@ def _rows(log: Path) -> list[dict[str, Any]]:
 
 
 def _sources(folder: Path) -> list[Source]:
-    """Return what the models of a run were trained on, by their records; else what its files hold."""
-    found, data = dict[Source, None](), dict[Source, None]()
+    """Return what the models of a run were trained on, by their records."""
+    found = dict[Source, None]()
     for path in sorted(folder.rglob("*.run.json")):
         out = path.with_name(path.name.removesuffix(".run.json"))
         inside = path.relative_to(folder).parts[0]
@@ -94,8 +95,18 @@ def _sources(folder: Path) -> list[Source]:
             continue
         sessions = (RunFile(out).read() or {}).get("sessions") or [{}]
         found |= dict.fromkeys(Source(**each) for each in sessions[-1].get("sources") or ())
-        data |= dict.fromkeys(Source("data", out.name, licence) for licence in licences_beside(out))
-    return list(found or data)
+    return list(found)
+
+
+def _files(system: System) -> list[Source]:
+    """Return the files of a recipe that its stages read, with the licences that are known of them."""
+    read = dict.fromkeys(name for stage in system.stages.values() for name in stage.reads)
+    files = [file for name in read if (file := system.files.get(name))]
+    return [
+        Source("data", Path(file.path).name, licence)
+        for file in files
+        for licence in ([file.licence] if file.licence else licences_beside(Path(file.path)) or [UNKNOWN])
+    ]
 
 
 def _licences(sources: list[Source]) -> Part:
@@ -113,7 +124,9 @@ def _card(title: str, system: System, ledger: Ledger, plan: Plan, sources: list[
     for row in plan.rows:
         seconds = spent(ledger.record(row.stage).read())["seconds"]
         read = ", ".join(row.stage.reads)
-        lines.append(f"| {row.stage.name} | `redraft {row.stage.verb}` | {read} | {_clock(seconds)} |")
+        verb = f"`redraft {row.stage.verb}`" if row.stage.verb else "a command"
+        verb += ledger.edited(row.stage)
+        lines.append(f"| {row.stage.name} | {verb} | {read} | {_clock(seconds)} |")
     lines += ["", f"`redraft run {system.name}{' --small' * system.small}`, redraft {__version__}.", ""]
     lines += _figures(ledger, plan)
     return "\n".join(lines) + "\n"

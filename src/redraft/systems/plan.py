@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from redraft.licences import Source, forbids_commerce
 from redraft.stores import here, url_of
 from redraft.systems.ledger import Kind, State
 from redraft.systems.recipe import Stage, System
+
+FREE = Price(0.0, 0.0)
 
 
 class MoneyError(RedraftError):
@@ -42,15 +45,15 @@ class Row:
     @property
     def usd(self) -> float | None:
         """What its tokens cost; None if a server's price is not known."""
-        needs, found = self.stage.needs, _price(self.stage.options)
+        needs, found = self.stage.needs, price(self.stage.options)
         if not needs.prompts + needs.new:
             return 0.0
         usage = Usage(prompt_tokens=int(needs.prompts * 1e6), completion_tokens=int(needs.new * 1e6))
         return None if found is None else found.cost(usage)
 
 
-def _price(options: Mapping[str, Any]) -> Price | None:
-    """Return the price of a stage's model: free if it runs here, None if it is not known."""
+def price(options: Mapping[str, Any]) -> Price | None:
+    """Return the price of a stage's model: `FREE` if it runs here, None if it is not known."""
     if options.get("price"):
         return price_of(options["price"])
     models = options.get("model") or "default"
@@ -58,7 +61,7 @@ def _price(options: Mapping[str, Any]) -> Price | None:
     if known := config.prices.get(ref):
         return price_of(known)
     if "{" in ref or (named := parse_reference(ref)).kind != "remote":
-        return Price(0.0, 0.0)
+        return FREE
     return price_of(config.price_for(named.target, named.selects or ""))
 
 
@@ -97,19 +100,25 @@ class Plan:
         """
         for row in self.ahead:
             row.stage.check()
-        files = {name for row in self.ahead for name in row.stage.reads if name in system.files}
-        for name in sorted(files):
-            file = system.files[name]
-            if url_of(file.path) is None and not here(file.path).exists():
-                hint = file.get or "The recipe names it under 'files'."
-                raise UsageError(
-                    f"there is no {file.path}, which is the file {name} of the recipe.", hint=hint
-                )
+        self._check_files(system)
         if system.commercial:
             self._check_licences(system)
         self._check_disk(folder)
         if limit_usd is not None:
             self._check_money(limit_usd)
+
+    def _check_files(self, system: System) -> None:
+        names = dict.fromkeys(name for row in self.ahead for name in row.stage.reads if name in system.files)
+        local = {name: here(file) for name in names if url_of(file := system.files[name].path) is None}
+        if missing := [name for name, path in local.items() if not path.exists()]:
+            wanted = (system.files[name] for name in missing)
+            hints = [f"{file.get}: save it as {file.path}" for file in wanted if file.get]
+            files = (f"{system.files[name].path} (the recipe's file {name})" for name in missing)
+            hint = "\n".join(hints) or "The recipe names it under 'files'."
+            raise UsageError(f"there is no {' and no '.join(files)}.", hint=hint)
+        for name, path in local.items():
+            if path.is_file() and not path.stat().st_size:
+                raise UsageError(f"{path}, the file {name} of the recipe, is empty.")
 
     def _check_licences(self, system: System) -> None:
         for row in self.ahead:
@@ -128,6 +137,8 @@ class Plan:
             )
 
     def _check_money(self, limit: float) -> None:
+        if not limit > 0 or isinf(limit):
+            raise UsageError(f"--limit-usd is {limit}.", hint="It should be a number of dollars above 0.")
         spent = 0.0
         for row in self.ahead:
             if row.usd is None:

@@ -8,8 +8,7 @@ then read: the order of the stages follows from that. `{{` is a brace. `small` s
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -19,9 +18,9 @@ from redraft.errors import UsageError, shown
 from redraft.formats.documents import recipe_of, shipped_recipes, text_of_settings, yaml_of
 from redraft.options import OptionModel, option
 from redraft.stores import url_of
+from redraft.systems.names import filled, names_in
 from redraft.systems.verbs import check_options, find_verb
 
-_NAME = re.compile(r"\{\{|\}\}|\{([a-z][\w-]*)\}")
 FOLDER = "systems"  # of the recipes that redraft ships
 
 
@@ -89,7 +88,7 @@ class Stage:
         return f"{'a command' if self.command else self.verb}{read}"
 
     def check(self) -> None:
-        """Raise `UsageError` if its verb has no such option, or lacks one."""
+        """Raise `UsageError` if its verb has no such option, or lacks one, or a value is wrong."""
         if self.command:
             return
         try:
@@ -169,39 +168,6 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
 def shipped_systems() -> list[str]:
     """Return the names of the recipes that redraft ships."""
     return list(shipped_recipes(FOLDER))
-
-
-def filled(value: Any, names: Mapping[str, Any]) -> Any:
-    """Return an option with `{NAME}` replaced for these names; braces that are doubled stay so."""
-
-    def fill(text: str) -> Any:
-        if (whole := _NAME.fullmatch(text)) and whole[1] in names:
-            return names[whole[1]]  # with its type
-        return _NAME.sub(lambda found: str(names.get(found[1], found[0])) if found[1] else found[0], text)
-
-    return _texts(value, fill)
-
-
-def unbraced(value: Any) -> Any:
-    """Return an option with doubled braces as single ones."""
-    return _texts(value, lambda text: text.replace("{{", "{").replace("}}", "}"))
-
-
-def _texts(value: Any, change: Callable[[str], Any]) -> Any:
-    if isinstance(value, list):
-        return [_texts(each, change) for each in value]
-    if isinstance(value, dict):
-        return {key: _texts(each, change) for key, each in value.items()}
-    return change(value) if isinstance(value, str) else value
-
-
-def names_in(value: Any) -> Iterator[str]:
-    """Yield the names in braces in an option."""
-    if isinstance(value, str):
-        yield from (found[1] for found in _NAME.finditer(value) if found[1])
-    elif isinstance(value, list | dict):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from names_in(each)
 
 
 def _file(base: Path, name: str, given: Any, *, shipped: bool) -> FileKeys:

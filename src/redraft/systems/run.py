@@ -22,8 +22,9 @@ from redraft.jobs.signals import ended_by_sigterm
 from redraft.licences import Source, forbids_commerce, origin_of
 from redraft.stores import here
 from redraft.systems.ledger import Kind, Ledger, State, spent
-from redraft.systems.plan import Plan, Row, forbidden
-from redraft.systems.recipe import Stage, System, filled, unbraced
+from redraft.systems.names import filled, unbraced
+from redraft.systems.plan import FREE, Plan, Row, forbidden, price
+from redraft.systems.recipe import Stage, System
 from redraft.systems.verbs import find_verb
 
 Tell = Callable[[str], None]
@@ -33,7 +34,10 @@ class StageError(RedraftError):
     """A stage failed, with its own exit status."""
 
     def __init__(self, message: str, status: int) -> None:
-        super().__init__(message, hint="What is done stays done. To go on, type the same command again.")
+        mend = "mend what it says, then " if status == UsageError.exit_status else ""
+        super().__init__(
+            message, hint=f"What is done stays done. To go on, {mend}type the same command again."
+        )
         self.exit_status = status
 
 
@@ -122,10 +126,10 @@ class Run:
             if (out := self.ledger.hashes.of(self.ledger.out(stage))) is None:
                 hint = "Leave out --from: it is made then."
                 raise UsageError(f"there is no output of stage {stage.name} to begin after.", hint=hint)
-            if self.ledger.state(stage, made).kind is not Kind.DONE:
-                record.begin(made, resume=False)
+            if (kind := self.ledger.state(stage, made).kind) is not Kind.DONE:
+                record.begin(made, resume=kind is Kind.EDITED)
                 record.end()
-                record.note(made=out)
+                record.note(made=out, edited=kind is Kind.EDITED)
         self.ledger.set_aside(first)
 
     def state(self, stage: Stage) -> State:
@@ -171,7 +175,11 @@ class Run:
 
     def _check_folder(self) -> None:
         """Refuse the folder of another system."""
-        record = RunFile(self.folder / ".run" / "system", elsewhere="to another folder with -o")
+        record = RunFile(
+            self.folder / ".run" / "system",
+            elsewhere="to another folder with -o",
+            start_over=f"delete {self.folder} to start over",
+        )
         made = Provenance("run", {"system": self.system.name, "small": self.system.small})
         begun = record.path.exists()
         if begun:
@@ -216,7 +224,7 @@ class Run:
         """Return whether a stage is to be done, and say what happens with it."""
         state = self.state(stage)
         if state.kind is Kind.DONE:
-            self.tell(f"{stage.name}: done, {self.ledger.out(stage)}")
+            self.tell(f"{stage.name}: done{self.ledger.edited(stage)}, {self.ledger.out(stage)}")
             return False
         if self.system.commercial and not stage.command and find_verb(stage.verb).kind == "train":
             self._check_licences(stage)
@@ -255,7 +263,8 @@ class Run:
         out = self.ledger.out(stage)
         out.parent.mkdir(parents=True, exist_ok=True)
         options = unbraced(filled(stage.options, names))
-        if self.limit_usd is not None and not stage.command and find_verb(stage.verb).kind == "pays":
+        pays = not stage.command and find_verb(stage.verb).kind == "pays" and price(options) != FREE
+        if self.limit_usd is not None and pays:
             options = {"limit_usd": max(self.limit_usd - self.usd, 1e-9), **options}
         command = unbraced(filled(stage.command, {**names, "out": str(out)}))
         job = {"verb": stage.verb, "options": options, "command": command, "out": str(out)}

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from redraft.counting import tell
-from redraft.errors import UsageError, nearest
+from redraft.errors import UsageError, nearest, shown
 from redraft.formats import TrainingFormat
+from redraft.options import options_of
+from redraft.systems.names import names_in
 
 _HERE = "redraft.systems.verbs:"
 _DATA = {"force": True}  # what was there is set aside before, or is the rest of a stopped stage
@@ -89,7 +91,10 @@ def find_verb(name: str) -> Verb:
 
 
 def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
-    """Raise `UsageError` if a verb has no such option, or lacks one that it needs.
+    """Raise `UsageError` if a verb has no such option, or lacks one that it needs, or a value is wrong.
+
+    A value with `{NAME}` in it is not looked at, nor are types beside those of the options' models and of
+    names to choose from.
 
     The settings of `train` are checked by the stage itself: to know their names, torch is loaded.
     """
@@ -101,6 +106,29 @@ def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     for name in needed:
         if name not in options:
             raise UsageError(f"it lacks {name!r}, which it reads.", hint=f'options: {{{name}: "{{STAGE}}"}}')
+    if known:
+        _check_values(verb, {name: each for name, each in options.items() if not any(names_in(each))})
+
+
+def _check_values(verb: Verb, given: Mapping[str, Any]) -> None:
+    function = verb.load()
+    keywords, module = _keywords(function), vars(sys.modules[function.__module__])
+    if verb.kind == "pays" and (model := module.get(keywords.replace("Keywords", "Options"))):
+        known = options_of(model).keys() - {"model"}  # of which a judge takes one or several
+        model.read({name: value for name, value in given.items() if name in known})
+    types = get_type_hints(function)
+    for name, value in given.items():
+        choices = get_args(types[name]) if get_origin(types.get(name)) is Literal else (value,)
+        if value not in choices:
+            hint = nearest(str(value), choices) or f"One of {', '.join(choices)}"
+            raise UsageError(f"{name} is {shown(value)}.", hint=hint)
+
+
+def _keywords(function: Callable[..., Any]) -> str:
+    """Return the name of the TypedDict of a function's keywords; empty for none."""
+    kinds = {str(each.annotation): each.kind for each in inspect.signature(function).parameters.values()}
+    found = (name for name, kind in kinds.items() if kind is inspect.Parameter.VAR_KEYWORD)
+    return next(found, "").removeprefix("Unpack[").rstrip("]")
 
 
 def _parameters(verb: Verb) -> tuple[dict[str, None], list[str]]:
@@ -108,9 +136,9 @@ def _parameters(verb: Verb) -> tuple[dict[str, None], list[str]]:
     function = verb.load()
     known, needed = dict[str, None](), list[str]()
     for name, each in inspect.signature(function).parameters.items():
-        if each.kind is inspect.Parameter.VAR_KEYWORD:  # of a TypedDict of the function's module
-            keywords = str(each.annotation).removeprefix("Unpack[").rstrip("]")
-            known |= dict.fromkeys(vars(sys.modules[function.__module__])[keywords].__annotations__)
+        if each.kind is inspect.Parameter.VAR_KEYWORD:
+            keywords = vars(sys.modules[function.__module__])[_keywords(function)]
+            known |= dict.fromkeys(keywords.__annotations__)
         else:
             known[name] = None
             needed += [name] if each.default is each.empty else []
