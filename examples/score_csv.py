@@ -22,6 +22,8 @@ if __name__ == "__main__":
     source, target, *checks = sys.argv[1:]
     with Path(source).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    if rows and "answer" not in rows[0]:
+        sys.exit(f"{source} has no column `answer`; it has {', '.join(rows[0])}.")
     found = asyncio.run(score(rows, *checks))
     with Path(target).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*(rows[0] if rows else []), "score", "wrong"])

@@ -1,6 +1,6 @@
 """A regression suite for answers: a test fails if the share that passes is surely below what it must be.
 
-pip install '.[eval]'; pytest test_answers.py --redraft-model MODEL
+pip install '.[eval]' pytest; pytest test_answers.py --redraft-model MODEL
 """
 
 import pytest

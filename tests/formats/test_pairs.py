@@ -114,7 +114,7 @@ def test_a_long_answer_loses_its_end() -> None:
             Chain(prompt=Prompt(instruction="Q"), steps=(Step(answer="A"),), best=0),
             "the best answer is the first",
         ),
-        (Chain(prompt=Prompt(instruction="Q")), "no answer"),
+        (Chain(prompt=Prompt(instruction="Q")), "no pair of a chosen and a rejected answer"),
     ],
     ids=["equal", "empty chosen", "empty rejected", "equal when cut", "no question", "one answer", "none"],
 )

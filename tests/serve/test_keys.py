@@ -305,6 +305,8 @@ def test_keys_are_added_and_revoked_while_the_server_runs(
         assert statuses() == [429, 200]
         path.write_text(f"{BOB}\n")
         assert statuses() == [401, 200]
+        path.write_text("# none\n")
+        assert statuses() == [401, 401]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [text.partition(": ")[0] for text in warnings] == ["the keys stay as they were"] * 2
     assert "paralel" in warnings[0]

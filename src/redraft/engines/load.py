@@ -287,7 +287,7 @@ def _meant(ref: str) -> str:
     """Return the hint for a text that is no reference."""
     name, colon, model = ref.partition(":")
     if re.match(r"[\w.-]+:\d+(/|$)", ref):
-        return f"Did you mean http://{ref}?"
+        return f"Did you mean http://{ref if '/' in ref else f'{ref}/v1'}?"
     if close := get_close_matches(ref.lower(), _NAMES):
         return f"Did you mean {close[0]!r}?"
     if colon and (close := get_close_matches(name.lower(), SERVERS)):

@@ -80,8 +80,9 @@ class ScriptedEngine(Engine):
     _count: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if not self.replies:
-            raise UsageError("the scripted engine has no replies.", hint='ScriptedEngine(["An answer."])')
+        if not self.replies or isinstance(self.replies, str):
+            found = "replies that are no list" if self.replies else "no replies"
+            raise UsageError(f"the scripted engine has {found}.", hint='ScriptedEngine(["An answer."])')
 
     @property
     def info(self) -> EngineInfo:
@@ -202,7 +203,7 @@ def read_script(path: Path) -> ScriptedEngine:
         what = f"{path}: not a script: byte {error.start + 1} is not UTF-8."
         raise RecordError(what, hint=_SCRIPT_HINT) from None
     except OSError as error:
-        raise UsageError(f"the script {path} cannot be read: {error.strerror}.") from None
+        raise UsageError(f"the script {path} cannot be read: {error.strerror}.", hint=_SCRIPT_HINT) from None
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

@@ -30,7 +30,7 @@ from redraft.formats.render.loss_mask import Span, first_alone, learns_later
 from redraft.formats.render.spans import check, leaves_answers, spans_of
 from redraft.formats.selfee import escape, feedback_heading
 from redraft.formats.vocabulary import OPEN, Tokens, Vocabulary
-from redraft.formats.write import Unfit, to_preference
+from redraft.formats.write import NO_ANSWER, Unfit, to_preference
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -448,7 +448,8 @@ def answers_of(chain: Chain) -> tuple[str, str]:
     record = to_preference(chain)
     if isinstance(record, Unfit):
         pair = chain.meta.get("preference") is True
-        raise RecordError(EQUAL if pair else record.reason)
+        reason = "no pair of a chosen and a rejected answer" if record == NO_ANSWER else record.reason
+        raise RecordError(EQUAL if pair else reason)
     return record["chosen"][0]["content"], record["rejected"][0]["content"]
 
 

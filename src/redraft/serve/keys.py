@@ -192,7 +192,9 @@ class Keys:
     def read(cls, path: Path) -> Self:
         """Read a file of keys. `#` begins a comment."""
         seen = _seen(path)  # before it is read: a change meanwhile is seen later
-        return cls(_read(path), path, seen)
+        if not (found := _read(path)):
+            raise UsageError(f"{path} has no key.", hint=f"{_MAKE} > {path}")
+        return cls(found, path, seen)
 
     @classmethod
     def once(cls, key: str) -> Self:
@@ -223,7 +225,7 @@ class Keys:
         return sorted(named - set(models))
 
     def _read_again(self) -> None:
-        """Read the file if it has changed. If it is wrong, say so, and keep the keys."""
+        """Read the file if it has changed. If it is wrong, say so, and keep the keys; none revokes all."""
         if self.path == Path() or (seen := _seen(self.path)) == self._seen:
             return
         self._seen = seen
@@ -260,8 +262,6 @@ def _read(path: Path) -> tuple[Key, ...]:
             if key.digest in found:
                 raise UsageError(f"{path}:{number}: the key is there twice.", hint="Keep one line.")
             found[key.digest] = key
-    if not found:
-        raise UsageError(f"{path} has no key.", hint=f"{_MAKE} > {path}")
     return tuple(found.values())
 
 

@@ -105,11 +105,11 @@ class Models:
             )
         return found
 
-    def named(self, name: str) -> Model:
-        """Return the model of a name."""
+    def named(self, name: str, param: str = "model") -> Model:
+        """Return the model of a name, which stands in this field of the request."""
         found = {model.name: model for model in self.all()}
         if name in found:
             return found[name]
         hint = nearest(name, found) or f"The models: {', '.join(found)}"
         message = f"the model {name!r:.100} does not exist. {hint}"
-        raise Refusal(HTTPStatus.NOT_FOUND, "model_not_found", message, param="model")
+        raise Refusal(HTTPStatus.NOT_FOUND, "model_not_found", message, param=param)

@@ -217,7 +217,9 @@ class RevisedRequest(ModelRequest):
     def with_critic(self, models: Models) -> dict[str, Any]:
         """Return the options, with the engine of the model that is to criticise."""
         name = self.revision and self.revision.critic
-        return {**self.options, "critic": models.named(name).options.model} if name else self.options
+        if not name:
+            return self.options
+        return {**self.options, "critic": models.named(name, "revision.critic").options.model}
 
     def with_tools(self, options: RevisionOptions, choice: Any, model: Model) -> RevisionOptions:
         """Return the options with the fields beside `tools`, which go to the model's server as they are."""

@@ -78,7 +78,8 @@ def _own_checks(_: str, record: Chain) -> Sequence[Check]:
     """Parse the checks that a record lists. A file of data may not start programs, or ask a judge."""
     found = source_of(record).get("checks")
     if not isinstance(found, list) or not found or not all(isinstance(check, str) for check in found):
-        raise CheckSyntaxError("it has no list of `checks`.")
+        lack = "its list of `checks` is empty." if found == [] else "it has no list of `checks`."
+        raise CheckSyntaxError(lack)
     return [parse_check(check, writer="data") for check in found]
 
 
