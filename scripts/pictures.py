@@ -5,7 +5,7 @@
 Nothing in them is written by hand. `ask` is what `make demo` shows, and `page` the same question in Chromium.
 `report`, `data` and `vote` show reviews, chains and answers that SelFee's authors published, of the shared
 data (CONTRIBUTING.md). `runs` draws arbiter.png, diagnosis.png and chains.png of the archived runs in
-`benchmarks`, and asks no model. `system` makes a small Alpaca, and `train` trains for some steps. What a
+`benchmarks`, and asks no model. `system` makes a small SelFee, and `train` trains for some steps. What a
 model says differs between machines, so `make docs` does not redraw them.
 """
 
@@ -110,10 +110,10 @@ def draw_runs() -> None:
 
 
 def draw_system() -> None:
-    """Make a small Alpaca by one command, and show the page of the run."""
+    """Make a small SelFee by one command, and show the page of the run."""
     with TemporaryDirectory() as folder:
-        run("run", "alpaca", "--small", cwd=Path(folder))
-        show(Path(folder, "alpaca-small", "index.html"), "run.png")
+        run("run", "selfee", "--small", cwd=Path(folder))
+        show(Path(folder, "selfee-small", "index.html"), "run.png")
 
 
 def draw_data() -> None:
