@@ -93,8 +93,8 @@ def find_verb(name: str) -> Verb:
 def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     """Raise `UsageError` if a verb has no such option, or lacks one that it needs, or a value is wrong.
 
-    A value with `{NAME}` in it is not looked at, nor are types beside those of the options' models and of
-    names to choose from.
+    Values with `{NAME}` in them are not checked. Verbs that pay have all others checked; of the rest, only
+    names to choose from are.
 
     The settings of `train` are checked by the stage itself: to know their names, torch is loaded.
     """
