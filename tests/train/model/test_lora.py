@@ -84,6 +84,10 @@ def test_it_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
     assert "--lora_r" in str(caught.value.hint)
     with pytest.raises(UsageError, match="only one of"):
         added(tiny(), lora_target_modules=("q_proj",), lora_from=str(tmp_path))
+    third: Any = added(tiny(), lora_r=6, lora_alpha=16, lora_from=str(tmp_path))
+    layer = third.base_model.model.model.layers[0].self_attn.q_proj
+    torch.testing.assert_close(one.get_delta_weight("default"), layer.get_delta_weight("default"))
+    assert bool(layer.lora_A["default"].weight[4:].all())
 
 
 def test_a_gguf_adapter_without_alpha_is_taken_as_llamacpp_takes_it(tmp_path: Path) -> None:

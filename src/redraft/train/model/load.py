@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -406,34 +406,49 @@ def add_adapter(
 
 
 def _go_on_from(added: PeftModel, adapter: Path) -> None:
-    """Put the weights of another adapter into a new one of the same rank."""
-    theirs, alpha = _weights_of(adapter, added)
+    """Put the weights of another adapter into a new one, whose rank may be larger.
+
+    The rows of `lora_A` that the other one lacks stay random, and their columns of `lora_B` 0: together they
+    change nothing yet.
+    """
+    theirs, scale = _weights_of(adapter, added)
     own = get_peft_model_state_dict(added, save_embedding_layers=False)
     for name in sorted(own.keys() ^ theirs.keys()):
         raise UsageError(f"--lora_from: only one of {adapter} and the new adapter changes {name!r:.120}.")
-    for name, values in own.items():
-        if values.shape != theirs[name].shape:
-            sizes = f"{by(theirs[name].shape)}, not {by(values.shape)}"
-            raise UsageError(
-                f"--lora_from: {name!r:.120} of {adapter} is {sizes}.",
-                hint="Take the same rank: --lora_r",
-            )
     config: Any = added.peft_config["default"]
-    factor = alpha / config.lora_alpha
-    scaled = {name: each * factor if ".lora_B" in name else each for name, each in theirs.items()}
-    set_peft_model_state_dict(added, scaled)
+    begun = {}
+    for name, values in own.items():
+        found = theirs[name]
+        if not _fits(found.shape, values.shape, config.r):
+            raise UsageError(
+                f"--lora_from: {name!r:.120} of {adapter} is {by(found.shape)}, not {by(values.shape)}.",
+                hint="Take the same rank, or a larger one: --lora_r",
+            )
+        factor = scale * config.r / config.lora_alpha if ".lora_B" in name else 1.0
+        begun[name] = values.clone()
+        begun[name][tuple(map(slice, found.shape))] = found * factor
+    set_peft_model_state_dict(added, begun)
+
+
+def _fits(shape: Sequence[int], own: Sequence[int], rank: int) -> bool:
+    """Return whether two shapes are the same, but for the rank, of which the new one may have more."""
+    return len(shape) == len(own) and all(
+        size == size_of_own or size < size_of_own == rank
+        for size, size_of_own in zip(shape, own, strict=True)
+    )
 
 
 def _weights_of(adapter: Path, model: PeftModel) -> tuple[dict[str, torch.Tensor], float]:
-    """Return the weights of an adapter by peft's names, and its alpha."""
+    """Return the weights of an adapter by peft's names, and its scale: alpha over the rank."""
     if adapter.is_dir():
-        return load_peft_weights(str(adapter), device="cpu"), read_json(adapter / CONFIG)["lora_alpha"]
+        config = read_json(adapter / CONFIG)
+        return load_peft_weights(str(adapter), device="cpu"), config["lora_alpha"] / config["r"]
     base: Any = model.get_base_model()
     weights = lora_weights(adapter, sizes_from_config(base.config.to_dict()))
-    # Without alpha, or with 0, llama.cpp adds the change as it is: as if alpha were the rank.
+    # Without alpha, or with 0, llama.cpp adds the change as it is.
     alpha: Any = read_header(adapter).metadata.get("adapter.lora.alpha")
     rank = next(each.shape[0] for name, each in weights.items() if ".lora_A" in name)
-    return weights, float(alpha or rank)
+    return weights, float(alpha) / rank if alpha else 1.0
 
 
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
