@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 import redraft
 from redraft.chain import Finish, Prompt
+from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import UsageError
 from redraft.revision.keywords import RevisionKeywords
@@ -27,6 +29,24 @@ def test_revise_takes_a_text_and_checks_in_short_form() -> None:
     chain = redraft.revise("Say two words.", model=engine, checks=["words<=2"], id="q/1")
     assert (chain.answer, chain.passed, chain.stop, chain.id) == ("one two", True, "passed", "q/1")
     assert chain.model == {"name": "scripted", "engine": "scripted", "revision_mode": "adaptive"}
+
+
+class WithRoles(ScriptedEngine):
+    """A model that has weights of their own for chains."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, native=True, roles=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "temperature"),
+    [({}, None), ({"temperature": 0.7}, 0.7), ({"mode": "prompted"}, 0.7), ({"checks": ["words<=2"]}, 0.7)],
+)
+def test_a_model_with_weights_for_chains_has_a_temperature_of_its_own(given: Any, temperature: Any) -> None:
+    engine = WithRoles(lambda _: "Two words.", keeps_calls=False)
+    chain = redraft.revise("Go.", model=engine, max_revisions=0, **given)
+    assert chain.sampling["temperature"] == temperature
 
 
 def test_a_reference_is_loaded_once_for_sync_calls(tmp_path: Path) -> None:

@@ -97,13 +97,13 @@ def test_seeds_differ_from_call_to_call_and_repeat_from_run_to_run() -> None:
 
 
 @pytest.mark.parametrize(("unset", "temperature"), [({"temperature"}, 0.0), (set(), 0.7)])
-def test_an_adapter_that_criticises_is_greedy_unless_told(unset: set[str], temperature: float) -> None:
-    engine = Watched(["One.", "Too short. Revision is needed.\n\n### Revision 1:\nTwo."])
+def test_adapters_with_roles_are_greedy_unless_told(unset: set[str], temperature: float) -> None:
+    engine = Watched(["One.", "I cannot judge this.", "Two."])
     info = replace(engine.info, native=True, roles=True)
     a_plan = replace(plan(engine, mode="native"), info=info, sampling=Sampling(unset=frozenset(unset)))
     asyncio.run(finish(Driver(engine), a_plan))
     found = [(sampling.role, sampling.temperature) for sampling in engine.samplings]
-    assert found == [("answer", 0.7), ("revise", temperature)]
+    assert found == [("answer", temperature), ("revise", temperature), ("", 0.7)]
 
 
 def test_a_critic_gets_no_headers_and_no_body_of_the_writer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from redraft.engines.base import EngineInfo, Sampling
 from redraft.errors import ContextError
 from redraft.formats.selfee import DONE_PHRASES, parse, render_prompt
 from redraft.revision.budget import Budget
-from redraft.revision.ops import Continue, RunChecks
+from redraft.revision.ops import Ask, Continue, RunChecks
 from tests.revision.play import NATIVE, Clock, Stream, plan, play
 
 CHAIN = (
@@ -355,3 +356,39 @@ def test_roles_go_on_with_a_chain_that_broke_off_in_its_feedback() -> None:
     played = play(plan(mode="native", info=ROLES, earlier=chain), [CRITICISED])
     assert [asked.role for asked in played.asked if isinstance(asked, Continue)] == ["revise"]
     assert [step.answer for step in played.chain.steps] == ["First.", "Second."]
+
+
+BEYOND = "This cannot be worked out here."
+
+
+def test_what_a_model_with_roles_has_not_learnt_its_base_answers() -> None:
+    played = play(plan(mode="native", info=ROLES), ["Blue.", BEYOND, "Air scatters blue light most."])
+    assert [type(asked) for asked in played.asked] == [Continue, Continue, Ask]
+    chain = played.chain
+    assert [(step.answer, step.verdict, step.fresh) for step in chain.steps] == [
+        ("Blue.", "unknown", False),
+        ("Air scatters blue light most.", "unknown", True),
+    ]
+    assert (chain.stop, chain.answer) == ("ended", "Air scatters blue light most.")
+    assert played.steps_done == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "stop"),
+    [
+        ({"info": replace(ROLES, certain=0.6)}, Stream(BEYOND, doubted="w", chunk=1), "ended"),
+        ({"info": replace(ROLES, chats=False)}, BEYOND, "ended"),
+        ({"budget": Budget(tokens=len("Blue." + BEYOND))}, BEYOND, "budget"),
+    ],
+)
+def test_the_base_answers_only_what_is_certainly_beyond(changes: Any, said: Any, stop: str) -> None:
+    chain = play(plan(**{"mode": "native", "info": ROLES, **changes}), ["Blue.", said]).chain
+    assert [step.answer for step in chain.steps] == ["Blue."]
+    assert chain.stop == stop
+
+
+def test_the_base_answers_after_a_stop() -> None:
+    chain = play(plan(mode="native", info=ROLES), ["Blue.", BEYOND, Stream("Air", finish="cancelled")]).chain
+    played = play(plan(mode="native", info=ROLES, earlier=chain), ["Air scatters blue light most."])
+    assert [type(asked) for asked in played.asked] == [Ask]
+    assert played.chain.answer == "Air scatters blue light most."

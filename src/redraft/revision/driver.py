@@ -253,7 +253,7 @@ class Driver:
             new |= {"max_tokens": op.max_tokens, "unset": given.unset - {"max_tokens"}}
         if isinstance(op, Continue):
             new |= {"role": op.role, "logprobs": given.logprobs or bool(self.writer.info.certain)}
-            if op.role == "revise" and "temperature" in given.unset:  # to check an answer is to compute
+            if op.role and "temperature" in given.unset:  # these learnt to compute, not to write
                 new["temperature"] = 0.0
             return self.writer.stream(op.prompt, replace(given, **new), op.stop)
         new |= {"schema": op.schema, "prediction": op.prediction, "tools": op.tools}

@@ -1,7 +1,8 @@
 """Revise with a model that was trained on chains: one stream continues the SelFee text.
 
 The model decides when to stop. If it is not certain of its feedback (`EngineInfo.certain`), the verdict is
-`unknown`, and the answer stays. Until there are `min_revisions`, a phrase that ends the chain is cut at its
+`unknown`, and the answer stays. If it is certain that it cannot judge, and only adapters made it write
+chains, its base answers anew. Until there are `min_revisions`, a phrase that ends the chain is cut at its
 token boundary and replaced by `Revision is needed`. Checks or another critic write the feedback, if there are
 any. A stop string counts only in the section it is meant for: an answer may quote it.
 """
@@ -66,6 +67,7 @@ from redraft.revision.stop import (
     all_passed,
     before_request,
     in_text,
+    no_room,
     of_finish,
     spent,
 )
@@ -332,7 +334,29 @@ def run(state: State) -> Loop[Stop]:
         stream.keep("error")
         raise
     yield from stream.close(finish)
+    if stop == "ended" and _is_beyond(stream):
+        return (yield from _ask_base(state))
     return stop
+
+
+def _is_beyond(stream: Stream) -> bool:
+    """Return whether the model says that it cannot judge answer 0: it has learnt nothing like it."""
+    info, steps = stream.state.plan.info, stream.state.steps
+    if not (info.roles and info.chats and len(steps) == 1) or stream.unsure(0):
+        return False
+    return steps[0].feedback is not None and steps[0].verdict == "unknown"
+
+
+def _ask_base(state: State) -> Loop[Stop]:
+    """Let the base answer, as it answers messages."""
+    if stop := no_room(state):
+        return stop
+    messages = prompts.base_messages(state.plan.asked, state.plan.system)
+    reply = yield from ask_model(state, Ask(messages, state.length()), "answer", 1)
+    if reply.text:
+        state.begin(reply.text, reply.finish, reply.usage, fresh=True)
+        yield StepDone(state.last, state.steps[-1])
+    return of_finish(state, reply.finish) or "ended"
 
 
 def _resume(stream: Stream, steps: tuple[Step, ...]) -> Loop[tuple[Stop | None, Finish]]:
@@ -347,6 +371,8 @@ def _resume(stream: Stream, steps: tuple[Step, ...]) -> Loop[tuple[Stop | None, 
         return (yield from _judge(stream)), "stop"
     if criticised and len(steps) > state.plan.max_revisions:
         return "max_revisions", "max_tokens"
+    if _is_beyond(stream):
+        return "ended", "max_tokens"
     return before_request(state, stream.room()), "max_tokens"
 
 

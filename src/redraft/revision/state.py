@@ -116,10 +116,12 @@ class Plan:
 
     @property
     def recorded_sampling(self) -> dict[str, Any]:
-        """The sampling parameters, None for those that the writer's server has of its own."""
+        """The sampling parameters, None for those that the writer's model or server has of its own."""
         own = self.sampling.left_out if self.info.own_sampling else frozenset[str]()
         if self.mode == "native":  # a raw text has a length always
             own -= {"max_tokens"}
+        if self.mode == "native" and self.info.roles:  # greedy in chains, and sampled if the base answers
+            own |= self.sampling.unset & {"temperature"}
         return {name: None if name in own else getattr(self.sampling, name) for name in RECORDED}
 
     @property

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import fmean
 
 from redraft import stats
 from redraft.chain import Chain
@@ -31,6 +32,9 @@ HEAD = (
     "unknown",
     "tokens",
 )
+SIZES = (1, 2, 4, 8, 16)
+"""Answers to vote with, on the way to as many as the tokens of the chains allow."""
+CURVE = ("task", "final", *(f"vote of {size}" for size in SIZES), "of all")
 VOTED = ("task", "final", "tokens", "vote", "tokens", "final − vote", "p")
 
 
@@ -84,11 +88,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Votes:
-    """What so many answers to each prompt came to, one entry a prompt, in the order of their ids."""
+    """What so many answers to each prompt came to, one entry a prompt, in the order of their ids.
+
+    Attributes:
+        samples: Answers to each prompt.
+        right: Whether the most frequent answer is right.
+        tokens: Of all answers.
+        shares: Of right votes, by the number of answers that vote.
+    """
 
     samples: int
     right: tuple[bool, ...]
     tokens: tuple[int, ...]
+    shares: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Task, answers: Sequence[Chain]) -> Votes:
@@ -96,12 +108,20 @@ class Votes:
         grouped: dict[str, list[Chain]] = {}
         for chain in sorted(answers, key=_place):
             grouped.setdefault(_place(chain)[0], []).append(chain)
-        right, tokens = [], []
-        for chains in grouped.values():
-            [(voted, _)] = Counter(plain(chain.answer) for chain in chains).most_common(1)
-            right.append(passes(task, chains[0], voted))
-            tokens.append(sum(chain.usage.completion_tokens for chain in chains))
-        return cls(len(answers) // len(grouped), tuple(right), tuple(tokens))
+        samples = len(answers) // len(grouped)
+        by_size = {
+            size: tuple(_votes_right(task, chains[:size]) for chains in grouped.values())
+            for size in (*SIZES, samples)
+            if size <= samples
+        }
+        tokens = (sum(chain.usage.completion_tokens for chain in chains) for chains in grouped.values())
+        shares = {size: fmean(right) for size, right in by_size.items()}
+        return cls(samples, by_size[samples], tuple(tokens), shares)
+
+
+def _votes_right(task: Task, chains: Sequence[Chain]) -> bool:
+    [(voted, _)] = Counter(plain(chain.answer) for chain in chains).most_common(1)
+    return passes(task, chains[0], voted)
 
 
 def _place(chain: Chain) -> tuple[str, int]:
@@ -191,3 +211,17 @@ def changes(found: Iterable[tuple[str, Outcome]]) -> str:
 def votes(found: Iterable[tuple[str, Outcome, Votes]]) -> str:
     """Return a table of chains beside votes of single answers."""
     return table(VOTED, (voted_row(*each) for each in found))
+
+
+def curve(found: Iterable[tuple[str, Outcome, Votes]]) -> str:
+    """Return a table of votes with more and more answers, each with the tokens that they take."""
+
+    def at(size: int, votes: Votes) -> str:
+        tokens = fmean(votes.tokens) * size / votes.samples
+        return f"{votes.shares[size]:.0%} at {tokens:.0f}" if size in votes.shares else ""
+
+    def cells(name: str, outcome: Outcome, votes: Votes) -> list[str]:
+        final = f"{fmean(outcome.final):.0%} at {mean(outcome.tokens)}"
+        return [name, final, *(at(size, votes) for size in (*SIZES, votes.samples))]
+
+    return table(CURVE, (cells(*each) for each in found))

@@ -28,7 +28,7 @@ from redraft.jobs.signals import EndedBySignal
 from redraft.selfrevision import certainty, lessons
 from redraft.selfrevision.tasks import TASKS
 from redraft.selfrevision.tasks.task import Task
-from redraft.selfrevision.trial import LONGEST_CHAIN, REVISIONS, Asking, Trial
+from redraft.selfrevision.trial import LONGEST_ANSWER, LONGEST_CHAIN, REVISIONS, Asking, Trial
 from redraft.train.api import train_sft
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.lora.to_gguf import lora_gguf
@@ -47,6 +47,10 @@ FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """From the adapters of an earlier run: steps of about 1,000 tokens, and a lower rate than the recipe's."""
 DRAFTING = 1.0
 """Temperature of the drafts to criticise: the model's own faults, and more of them than when greedy."""
+
+
+DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}
+"""The files of these drafts, by the file of the prompts."""
 
 
 @dataclass(frozen=True)
@@ -212,13 +216,17 @@ class Road:
     def _make(self) -> None:
         """Learn answers, draft, and learn to criticise and revise the drafts."""
         files = self.files
-        files.write("exercises.jsonl", self._exercises("answers", self.scale.answers))
-        files.write("asked.jsonl", self._exercises("drafts", self.scale.drafts))
         files.write("outside.jsonl", self._outside())
-        files.answer("outside.jsonl", "everyday.jsonl", self.model, most=LONGEST_EVERYDAY, mode="prompted")
-        files.write("answers.jsonl", self._answers())
+        if self.scale.answer_steps:
+            files.write("exercises.jsonl", self._exercises("answers", self.scale.answers))
+            files.answer(
+                "outside.jsonl", "everyday.jsonl", self.model, most=LONGEST_EVERYDAY, mode="prompted"
+            )
+            files.write("answers.jsonl", self._answers())
         self._train("answers", "answers.jsonl", self.scale.answer_steps, "accepted")
-        files.answer("asked.jsonl", "drafted.jsonl", self.answering, temperature=DRAFTING)
+        files.write("asked.jsonl", self._exercises("drafts", self.scale.drafts))
+        for asked, most in (("asked", LONGEST_ANSWER), ("outside", LONGEST_EVERYDAY)):
+            files.answer(f"{asked}.jsonl", DRAFTED[asked], self.answering, most=most, temperature=DRAFTING)
         files.write("chains.jsonl", self._chains())
         self._train("critic", "chains.jsonl", self.scale.chain_steps, "revision")
         self._calibrate()
@@ -230,10 +238,9 @@ class Road:
             yield from lessons.training(task, part, share, self.seed, apart)
 
     def _outside(self) -> Iterator[Chain]:
-        """Yield the everyday prompts, each as often as makes `FEWEST_EVERYDAY`, or a share to rehearse."""
-        share = REHEARSED if self.start else 1
-        found = list(licensed_records(self.everyday or EVERYDAY))[::share]
-        for number in range(ceil(FEWEST_EVERYDAY / share / len(found))):
+        """Yield the everyday prompts, each as often as makes `FEWEST_EVERYDAY`."""
+        found = list(licensed_records(self.everyday or EVERYDAY))
+        for number in range(ceil(FEWEST_EVERYDAY / len(found))):
             for chain in found:
                 origin = {"origin": chain.meta["origin"]} if "origin" in chain.meta else {}
                 yield Chain(id=f"everyday/{chain.id}/{number}", prompt=chain.prompt, meta=origin)
@@ -241,22 +248,22 @@ class Road:
     def _answers(self) -> Iterator[Chain]:
         for chain in read_jsonl(self.path("exercises.jsonl")):
             yield lessons.answered(self.all[chain.meta["task"]], chain)
-        yield from self._everyday()
+        yield from self._whole("everyday.jsonl")
 
-    def _everyday(self) -> Iterator[Chain]:
+    def _whole(self, name: str) -> Iterator[Chain]:
         """Yield the everyday prompts with whole answers."""
-        for chain in read_jsonl(self.path("everyday.jsonl")):
+        for chain in read_jsonl(self.path(name)):
             if chain.steps and chain.steps[0].complete:
                 yield chain
 
     def _chains(self) -> Iterator[Chain]:
-        drafted = list(read_jsonl(self.path("drafted.jsonl")))
+        drafted = list(read_jsonl(self.path(DRAFTED["asked"])))
         for task in self.all.values():
             own = sorted(
                 (each for each in drafted if each.meta["task"] == task.name), key=lambda each: each.id
             )
             yield from lessons.chains_on(task, own)
-        yield from map(lessons.unchecked, self._everyday())
+        yield from map(lessons.unchecked, self._whole(DRAFTED["outside"]))
 
     def _calibrate(self) -> None:
         """Note in the critic how certain it must be, by what it does to exercises of their own."""

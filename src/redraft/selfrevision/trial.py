@@ -134,8 +134,9 @@ class Trial:
     def report(self) -> str:
         """Return it as Markdown."""
         outcomes = list(self.outcomes())
-        both = zip(outcomes, self.votes(), strict=True)
-        return f"{measure.changes(outcomes)}\n\n{measure.votes((*of, votes) for of, votes in both)}"
+        found = [(*of, votes) for of, votes in zip(outcomes, self.votes(), strict=True)]
+        curve = f"Right answers, at so many new tokens a prompt:\n\n{measure.curve(found)}"
+        return f"{measure.changes(outcomes)}\n\n{measure.votes(found)}\n\n{curve}"
 
     def _ballots(self) -> Iterator[Chain]:
         revised, answered = self._by_task("revised"), self._by_task("answered")
