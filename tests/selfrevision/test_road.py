@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from redraft.chain import read_jsonl
+from redraft.collect.read.inputs import licensed_records
 from redraft.errors import OutputError, UsageError
 from redraft.selfrevision import Judged, lessons
+from redraft.selfrevision.road import EVERYDAY as SHIPPED
 from redraft.selfrevision.road import Road, Scale, Start
 from redraft.selfrevision.tasks import TASKS, find_task
 from redraft.weights.gguf.reader import read_header
@@ -62,6 +64,15 @@ def test_no_step_on_answers_needs_an_earlier_adapter(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="none is named"):
         Road(tmp_path / "run", [TASKS["count"]], scale=replace(SMALL, answer_steps=0)).walk()
     assert not (tmp_path / "run").exists()
+
+
+def test_everyday_prompts_say_where_they_come_from() -> None:
+    origins = [chain.meta["origin"] for chain in licensed_records(SHIPPED)]
+    assert Counter(each["dataset"] for each in origins) == {
+        "yizhongw/self_instruct": 421,
+        "OpenAssistant/oasst1": 99,
+    }
+    assert {each["licence"] for each in origins} == {"Apache-2.0"}
 
 
 @pytest.mark.slow  # it trains the critic
