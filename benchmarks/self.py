@@ -155,8 +155,12 @@ def _all_outcomes(found: Sequence[Outcome]) -> Outcome:
 
 
 def _all_votes(found: Sequence[Votes]) -> Votes:
-    right = tuple(chain.from_iterable(each.right for each in found))
-    return Votes(found[0].samples, right, tuple(chain.from_iterable(each.tokens for each in found)))
+    samples = found[0].samples
+    by_size = {
+        size: tuple(chain.from_iterable(each.by_size.get(size, each.right) for each in found))
+        for size in found[0].by_size
+    }
+    return Votes(samples, by_size, tuple(chain.from_iterable(each.tokens for each in found)))
 
 
 def reached(found: Sequence[tuple[str, Outcome, Votes]]) -> str:

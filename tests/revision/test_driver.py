@@ -96,14 +96,23 @@ def test_seeds_differ_from_call_to_call_and_repeat_from_run_to_run() -> None:
     assert seeds() == seeds() == [7, 8, 9]
 
 
-@pytest.mark.parametrize(("unset", "temperature"), [({"temperature"}, 0.0), (set(), 0.7)])
-def test_adapters_with_roles_are_greedy_unless_told(unset: set[str], temperature: float) -> None:
+@pytest.mark.parametrize(
+    ("sampling", "temperatures"),
+    [
+        (Sampling(unset=frozenset({"temperature"})), (0.0, 0.0)),
+        (Sampling(unset=frozenset({"temperature"}), seed=1), (0.7, 0.0)),
+        (Sampling(unset=frozenset()), (0.7, 0.7)),
+    ],
+)
+def test_adapters_with_roles_are_greedy_unless_told(
+    sampling: Sampling, temperatures: tuple[float, float]
+) -> None:
     engine = Watched(["One.", "I cannot judge this.", "Two."])
     info = replace(engine.info, native=True, roles=True)
-    a_plan = replace(plan(engine, mode="native"), info=info, sampling=Sampling(unset=frozenset(unset)))
+    a_plan = replace(plan(engine, mode="native"), info=info, sampling=sampling)
     asyncio.run(finish(Driver(engine), a_plan))
     found = [(sampling.role, sampling.temperature) for sampling in engine.samplings]
-    assert found == [("answer", temperature), ("revise", temperature), ("", 0.7)]
+    assert found == [("answer", temperatures[0]), ("revise", temperatures[1]), ("", 0.7)]
 
 
 def test_a_critic_gets_no_headers_and_no_body_of_the_writer() -> None:

@@ -387,6 +387,27 @@ def test_the_base_answers_only_what_is_certainly_beyond(changes: Any, said: Any,
     assert chain.stop == stop
 
 
+def test_the_base_is_asked_in_the_words_of_a_chat_and_with_the_tokens_that_are_left() -> None:
+    made = plan(mode="native", info=ROLES, system="Be kind.", sampling=Sampling(max_tokens=100))
+    asked = play(made, ["Blue.", BEYOND, "Air."]).asked[2]
+    assert isinstance(asked, Ask)
+    assert asked.messages[0] == {"role": "system", "content": "Be kind."}
+    assert asked.max_tokens == 100 - len("Blue." + BEYOND)
+
+
+@pytest.mark.parametrize("said", ["", "Blue.", "I'm ready to help!"])
+def test_a_base_that_gives_no_answer_leaves_the_draft(said: str) -> None:
+    assert play(plan(mode="native", info=ROLES), ["Blue.", BEYOND, said]).chain.answer == "Blue."
+
+
+def test_what_a_critic_says_under_force_is_no_reason_to_ask_the_base() -> None:
+    made = plan(mode="native", info=replace(ROLES, certain=0.6), min_revisions=2)
+    begun = [Stream(BEYOND, doubted="w", chunk=1), Stream("Seco", finish="cancelled")]
+    played = play(made, ["Blue.", *begun])
+    again = play(replace(made, earlier=played.chain), ["Second.", BEYOND, "Third.", BEYOND])
+    assert not any(isinstance(asked, Ask) for asked in (*played.asked, *again.asked))
+
+
 def test_the_base_answers_after_a_stop() -> None:
     chain = play(plan(mode="native", info=ROLES), ["Blue.", BEYOND, Stream("Air", finish="cancelled")]).chain
     played = play(plan(mode="native", info=ROLES, earlier=chain), ["Air scatters blue light most."])

@@ -253,7 +253,8 @@ class Driver:
             new |= {"max_tokens": op.max_tokens, "unset": given.unset - {"max_tokens"}}
         if isinstance(op, Continue):
             new |= {"role": op.role, "logprobs": given.logprobs or bool(self.writer.info.certain)}
-            if op.role and "temperature" in given.unset:  # these learnt to compute, not to write
+            # They learnt to compute: a check is that always, and a seed asks for one answer of many.
+            if "temperature" in given.unset and (op.role == "revise" or (op.role and given.seed is None)):
                 new["temperature"] = 0.0
             return self.writer.stream(op.prompt, replace(given, **new), op.stop)
         new |= {"schema": op.schema, "prediction": op.prediction, "tools": op.tools}

@@ -1,10 +1,10 @@
 """Revise with a model that was trained on chains: one stream continues the SelFee text.
 
 The model decides when to stop. If it is not certain of its feedback (`EngineInfo.certain`), the verdict is
-`unknown`, and the answer stays. If it is certain that it cannot judge, and only adapters made it write
-chains, its base answers anew. Until there are `min_revisions`, a phrase that ends the chain is cut at its
-token boundary and replaced by `Revision is needed`. Checks or another critic write the feedback, if there are
-any. A stop string counts only in the section it is meant for: an answer may quote it.
+`unknown`, and the answer stays. If its adapters are bound to roles, and it is certain that it cannot judge,
+the base answers anew. Until there are `min_revisions`, a phrase that ends the chain is cut at its token
+boundary and replaced by `Revision is needed`. Checks or another critic write the feedback, if there are any.
+A stop string counts only in the section it is meant for: an answer may quote it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ from redraft.revision.stop import (
     all_passed,
     before_request,
     in_text,
-    no_room,
     of_finish,
     spent,
 )
@@ -335,26 +334,28 @@ def run(state: State) -> Loop[Stop]:
         raise
     yield from stream.close(finish)
     if stop == "ended" and _is_beyond(stream):
-        return (yield from _ask_base(state))
+        return (yield from _ask_base(stream))
     return stop
 
 
 def _is_beyond(stream: Stream) -> bool:
     """Return whether the model says that it cannot judge answer 0: it has learnt nothing like it."""
     info, steps = stream.state.plan.info, stream.state.steps
-    if not (info.roles and info.chats and len(steps) == 1) or stream.unsure(0):
+    if not (info.roles and info.chats and len(steps) == 1) or stream.unsure(0) or stream.state.forced(0):
         return False
-    return steps[0].feedback is not None and steps[0].verdict == "unknown"
+    return bool(steps[0].criticism) and steps[0].verdict == "unknown"
 
 
-def _ask_base(state: State) -> Loop[Stop]:
-    """Let the base answer, as it answers messages."""
-    if stop := no_room(state):
+def _ask_base(stream: Stream) -> Loop[Stop]:
+    """Let the base answer, as it answers messages, with the tokens that are left."""
+    state, room = stream.state, stream.room()
+    if stop := before_request(state, room):
         return stop
     messages = prompts.base_messages(state.plan.asked, state.plan.system)
-    reply = yield from ask_model(state, Ask(messages, state.length()), "answer", 1)
-    if reply.text:
-        state.begin(reply.text, reply.finish, reply.usage, fresh=True)
+    reply = yield from ask_model(state, Ask(messages, room), "answer", 1)
+    if not is_blank(reply.text):
+        echo = state.echoes(reply.text, state.steps)
+        state.begin(reply.text, reply.finish, reply.usage, echo=echo, fresh=True)
         yield StepDone(state.last, state.steps[-1])
     return of_finish(state, reply.finish) or "ended"
 

@@ -120,8 +120,7 @@ class Plan:
         own = self.sampling.left_out if self.info.own_sampling else frozenset[str]()
         if self.mode == "native":  # a raw text has a length always
             own -= {"max_tokens"}
-        if self.mode == "native" and self.info.roles:  # greedy in chains, and sampled if the base answers
-            own |= self.sampling.unset & {"temperature"}
+            own |= {"temperature"} & self.sampling.unset if self.info.roles else own
         return {name: None if name in own else getattr(self.sampling, name) for name in RECORDED}
 
     @property

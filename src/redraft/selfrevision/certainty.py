@@ -77,7 +77,7 @@ def revised(tasks: Iterable[Task], chains: Sequence[Chain], model: str) -> list[
         model: A folder of transformers with the adapter that criticised.
     """
     by_name = {task.name: task for task in tasks}
-    kept = [chain for chain in chains if len(chain.steps) > 1]
+    kept = [chain for chain in chains if len(chain.steps) > 1 and not chain.steps[1].fresh]
     certain = asyncio.run(_scored(model, kept))
 
     def broken(chain: Chain) -> bool:

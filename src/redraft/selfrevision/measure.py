@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
@@ -92,15 +92,13 @@ class Votes:
 
     Attributes:
         samples: Answers to each prompt.
-        right: Whether the most frequent answer is right.
+        by_size: Whether the most frequent of so many answers is right.
         tokens: Of all answers.
-        shares: Of right votes, by the number of answers that vote.
     """
 
     samples: int
-    right: tuple[bool, ...]
+    by_size: Mapping[int, tuple[bool, ...]]
     tokens: tuple[int, ...]
-    shares: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Task, answers: Sequence[Chain]) -> Votes:
@@ -115,8 +113,12 @@ class Votes:
             if size <= samples
         }
         tokens = (sum(chain.usage.completion_tokens for chain in chains) for chains in grouped.values())
-        shares = {size: fmean(right) for size, right in by_size.items()}
-        return cls(samples, by_size[samples], tuple(tokens), shares)
+        return cls(samples, by_size, tuple(tokens))
+
+    @property
+    def right(self) -> tuple[bool, ...]:
+        """Whether the most frequent of all answers is right."""
+        return self.by_size[self.samples]
 
 
 def _votes_right(task: Task, chains: Sequence[Chain]) -> bool:
@@ -218,7 +220,7 @@ def curve(found: Iterable[tuple[str, Outcome, Votes]]) -> str:
 
     def at(size: int, votes: Votes) -> str:
         tokens = fmean(votes.tokens) * size / votes.samples
-        return f"{votes.shares[size]:.0%} at {tokens:.0f}" if size in votes.shares else ""
+        return f"{fmean(votes.by_size[size]):.0%} at {tokens:.0f}" if size in votes.by_size else ""
 
     def cells(name: str, outcome: Outcome, votes: Votes) -> list[str]:
         final = f"{fmean(outcome.final):.0%} at {mean(outcome.tokens)}"

@@ -121,8 +121,9 @@ class Road:
     Attributes:
         folder: Where its files are.
         tasks: What is learnt.
-        everyday: A file of prompts outside all tasks, or None for `EVERYDAY`. The model's own answers to
-            them keep it as it was, and teach the critic to say that it does not know.
+        everyday: A file of prompts outside all tasks, or None for `EVERYDAY`. The base's own answers to
+            them keep it as it was. What the adapter that answers drafts for them teaches the critic to say
+            that it does not know.
         model: The base.
         start: The run whose adapters are trained further, or None.
     """

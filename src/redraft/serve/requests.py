@@ -112,7 +112,9 @@ class Accepted:
 
     def options_at(self, index: int) -> RevisionOptions:
         """Return the options of an answer. Each has its own seeds."""
-        seed = self.options.seed
+        seed, engine = self.options.seed, cast("Engine", self.options.model)
+        if seed is None and index and engine.info.roles:
+            seed = 0  # without one, all answers would be the same
         if seed is None or not index:
             return self.options
         return self.options.model_copy(update={"seed": (seed + index * _SEEDS_APART) % (MAX_SEED + 1)})

@@ -102,6 +102,17 @@ def test_a_gguf_adapter_without_alpha_is_taken_as_llamacpp_takes_it(tmp_path: Pa
     torch.testing.assert_close(layer.get_delta_weight("default"), (b @ a).float())
 
 
+def test_a_gguf_adapter_is_taken_into_a_larger_one(tmp_path: Path) -> None:
+    lora_gguf(lora(tiny_folder(tmp_path / "base"), tmp_path / "adapter"), tmp_path / "adapter.gguf")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    same: Any = added(model, lora_from=str(tmp_path / "adapter.gguf"))
+    expected = same.base_model.model.model.layers[0].self_attn.v_proj.get_delta_weight("default").clone()
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    larger: Any = added(model, lora_r=9, lora_alpha=5, lora_from=str(tmp_path / "adapter.gguf"))
+    layer = larger.base_model.model.model.layers[0].self_attn.v_proj
+    torch.testing.assert_close(layer.get_delta_weight("default"), expected)
+
+
 GB = 10**9
 
 

@@ -411,7 +411,7 @@ def _go_on_from(added: PeftModel, adapter: Path) -> None:
     The rows of `lora_A` that the other one lacks stay random, and their columns of `lora_B` 0: together they
     change nothing yet.
     """
-    theirs, scale = _weights_of(adapter, added)
+    theirs, alpha = _weights_of(adapter, added)
     own = get_peft_model_state_dict(added, save_embedding_layers=False)
     for name in sorted(own.keys() ^ theirs.keys()):
         raise UsageError(f"--lora_from: only one of {adapter} and the new adapter changes {name!r:.120}.")
@@ -424,9 +424,10 @@ def _go_on_from(added: PeftModel, adapter: Path) -> None:
                 f"--lora_from: {name!r:.120} of {adapter} is {by(found.shape)}, not {by(values.shape)}.",
                 hint="Take the same rank, or a larger one: --lora_r",
             )
-        factor = scale * config.r / config.lora_alpha if ".lora_B" in name else 1.0
-        begun[name] = values.clone()
-        begun[name][tuple(map(slice, found.shape))] = found * factor
+        begun[name], place = values.clone(), tuple(map(slice, found.shape))
+        if ".lora_B" in name:
+            found = found * (alpha / found.shape[1] if alpha else 1.0) * config.r / config.lora_alpha
+        begun[name][place] = found
     set_peft_model_state_dict(added, begun)
 
 
@@ -439,16 +440,13 @@ def _fits(shape: Sequence[int], own: Sequence[int], rank: int) -> bool:
 
 
 def _weights_of(adapter: Path, model: PeftModel) -> tuple[dict[str, torch.Tensor], float]:
-    """Return the weights of an adapter by peft's names, and its scale: alpha over the rank."""
+    """Return the weights of an adapter by peft's names, and its alpha; 0 if the change is added as it is."""
     if adapter.is_dir():
-        config = read_json(adapter / CONFIG)
-        return load_peft_weights(str(adapter), device="cpu"), config["lora_alpha"] / config["r"]
+        return load_peft_weights(str(adapter), device="cpu"), read_json(adapter / CONFIG)["lora_alpha"]
     base: Any = model.get_base_model()
     weights = lora_weights(adapter, sizes_from_config(base.config.to_dict()))
-    # Without alpha, or with 0, llama.cpp adds the change as it is.
-    alpha: Any = read_header(adapter).metadata.get("adapter.lora.alpha")
-    rank = next(each.shape[0] for name, each in weights.items() if ".lora_A" in name)
-    return weights, float(alpha) / rank if alpha else 1.0
+    alpha: Any = read_header(adapter).metadata.get("adapter.lora.alpha")  # as llama.cpp reads it
+    return weights, float(alpha or 0)
 
 
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
