@@ -219,24 +219,27 @@ class Road:
         files = self.files
         files.write("outside.jsonl", self._outside())
         if self.scale.answer_steps:
-            files.write("exercises.jsonl", self._exercises("answers", self.scale.answers))
+            files.write("exercises.jsonl", self._lessons("answers", self.scale.answers))
             files.answer(
                 "outside.jsonl", "everyday.jsonl", self.model, most=LONGEST_EVERYDAY, mode="prompted"
             )
             files.write("answers.jsonl", self._answers())
         self._train("answers", "answers.jsonl", self.scale.answer_steps, "accepted")
-        files.write("asked.jsonl", self._exercises("drafts", self.scale.drafts))
+        files.write("asked.jsonl", self._lessons("drafts", self.scale.drafts))
         for asked, most in (("asked", LONGEST_ANSWER), ("outside", LONGEST_EVERYDAY)):
             files.answer(f"{asked}.jsonl", DRAFTED[asked], self.answering, most=most, temperature=DRAFTING)
         files.write("chains.jsonl", self._chains())
         self._train("critic", "chains.jsonl", self.scale.chain_steps, "revision")
         self._calibrate()
 
-    def _exercises(self, part: str, count: int) -> Iterator[Chain]:
+    def _exercises(self, part: str, count: int, rehearsed: int) -> Iterator[Chain]:
         apart = {lessons.key(chain) for chain in self.trial.held_out()}
         for task in self.all.values():
-            share = ceil(count / REHEARSED) if task in self.rehearsed else count
+            share = rehearsed if task in self.rehearsed else count
             yield from lessons.training(task, part, share, self.seed, apart)
+
+    def _lessons(self, part: str, count: int) -> Iterator[Chain]:
+        return self._exercises(part, count, ceil(count / REHEARSED))
 
     def _outside(self) -> Iterator[Chain]:
         """Yield the everyday prompts, each as often as makes `FEWEST_EVERYDAY`."""
@@ -272,7 +275,8 @@ class Road:
         if "redraft.certain" in read_header(gguf).metadata:
             return
         files, base = self.files, folder_for(self.model)
-        files.write("calibration.jsonl", self._exercises("calibration", certainty.EXERCISES))
+        tested = self._exercises("calibration", certainty.EXERCISES, certainty.EXERCISES)
+        files.write("calibration.jsonl", tested)
         files.answer(
             "calibration.jsonl",
             "calibrated.jsonl",
