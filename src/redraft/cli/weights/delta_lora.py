@@ -120,15 +120,19 @@ def lora_rank(
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The adapter: a GGUF file.")],
     out: Out,
     rank: Annotated[int, flag("N", "The rank of the result.", "--rank", min=1)],
+    mixed: Annotated[
+        Path | None, flag("FILE", "Mix in this adapter: the mean of the changes of both.", "--with")
+    ] = None,
+    share: Annotated[float, flag("S", "The share of --with in the mean.", "--share", min=0, max=1)] = 0.5,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a GGUF adapter smaller, by a lower rank.
+    """Make a GGUF adapter smaller, by a lower rank, or mix two.
 
     Each change becomes the nearest one of that rank, in float16. Measure what it costs.
     """
     from redraft.weights.lora.rank import lower_rank
 
     with running(adapter, force, allow_pickle=False, quiet=quiet, resumes=False) as run:
-        kept = lower_rank(adapter, out, rank, run)
+        kept = lower_rank(adapter, out, rank, run, mixed=mixed, share=share)
         run.tell(f"{kept:.1%} of the squares of the changes are kept")
