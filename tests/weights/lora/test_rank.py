@@ -68,7 +68,7 @@ def test_a_mix_needs_the_same_layers(adapter: Path, tmp_path: Path) -> None:
     save_file(fewer, made / "adapter_model.safetensors")
     lora_gguf(made, tmp_path / "fewer.gguf")
     for one, other in ((adapter, tmp_path / "fewer.gguf"), (tmp_path / "fewer.gguf", adapter)):
-        with pytest.raises(UsageError, match="not change 'blk|does not"):
+        with pytest.raises(UsageError, match="does not"):
             lower_rank(one, tmp_path / "mix.gguf", 2, mixed=other)
     assert not (tmp_path / "mix.gguf").exists()
 

@@ -85,6 +85,8 @@ def _cuts(readers: Sequence[TensorReader], shares: Sequence[float], rank: int) -
         if not name.startswith("blk."):
             raise ModelError(f"{first.path} changes {name!r:.80}; only linear layers get a lower rank.")
         halves = [_halves(reader, name, share) for reader, share in zip(readers, shares, strict=True)]
+        if len({(a.shape[1], b.shape[0]) for a, b in halves}) > 1:
+            raise UsageError(f"the adapters were made for other sizes of {name!r:.80}.")
         a, b = torch.cat([each for each, _ in halves]), torch.cat([each for _, each in halves], dim=1)
         if a.shape[0] <= rank:
             raise UsageError(f"{first.path} has rank {a.shape[0]}, which is not higher than {rank}.")
@@ -100,9 +102,7 @@ def _halves(reader: TensorReader, name: str, share: float) -> tuple[torch.Tensor
     """Return A (rank, in), and B (out, rank) times its scale and a share."""
     tensors = reader.header.tensors
     if f"{name}.lora_a" not in tensors:
-        raise UsageError(
-            f"{reader.path} does not change {name!r:.80}.", hint="Mix adapters of the same layers."
-        )
+        raise UsageError(f"{reader.path} does not change {name!r:.80}.", hint="Mix adapters of one model.")
     a, b = (torch.from_numpy(reader.rows(tensors[f"{name}.lora_{half}"])) for half in "ab")
     if not (a.isfinite().all() and b.isfinite().all()):
         raise ModelError(f"{reader.path} has numbers in {name!r:.80} that are not finite.")
