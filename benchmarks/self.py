@@ -174,8 +174,9 @@ def reached(found: Sequence[tuple[str, Outcome, Votes]]) -> str:
     worse = [name for name, each in against.items() if each.high < 0]
     return (
         f"Revising gains at least 10 points on {sum(gains)} of {len(gains)} tasks (goal: 5). It breaks "
-        f"{share:.1f} % of all answers (goal: 1), and more of {', '.join(harmed) or 'no task'}. It is "
-        f"better than the vote at {len(better)} tasks (goal: 4) and worse at {', '.join(worse) or 'none'} (goal: none)."
+        f"{share:.1f} % of all answers (goal: 1), and more of {', '.join(harmed) or 'no task'}. "
+        f"It is better than the vote at {len(better)} tasks (goal: 4) and worse at "
+        f"{', '.join(worse) or 'none'} (goal: none)."
     )
 
 
