@@ -19,11 +19,11 @@ EVERY = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 
 @EVERY
-def test_twenty_wordings_take_the_values_and_nothing_else(task: Task) -> None:
+def test_twenty_wordings_or_more_take_the_values_and_nothing_else(task: Task) -> None:
     rng = Random(1)
     values = task.draw(rng)
     asked = {wording.format(**values) for wording in task.wordings}
-    assert len(asked) == 20
+    assert len(asked) == len(task.wordings) >= 20
     assert not any("{" in each for each in asked)
 
 
