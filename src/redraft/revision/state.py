@@ -120,7 +120,8 @@ class Plan:
         own = self.sampling.left_out if self.info.own_sampling else frozenset[str]()
         if self.mode == "native":  # a raw text has a length always
             own -= {"max_tokens"}
-            own |= {"temperature"} & self.sampling.unset if self.info.roles else own
+            if self.info.roles:
+                own |= {"temperature"} & self.sampling.unset
         return {name: None if name in own else getattr(self.sampling, name) for name in RECORDED}
 
     @property
