@@ -1,4 +1,4 @@
-"""What held-out chains came to, task by task, and what as many tokens of single answers came to.
+"""The results of held-out chains, task by task, and of single answers with as many tokens.
 
 A chain is judged by its task's check, never by what the model says of it. The control is the adapter that
 answers, without criticism: it answers each prompt as often as fits into the tokens of the chains, and the
@@ -40,7 +40,7 @@ VOTED = ("task", "final", "tokens", "vote", "tokens", "final − vote", "p")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the chains of a task came to, one entry a prompt, in the order of their ids.
+    """The results of the chains of a task, one entry a prompt, in the order of their ids.
 
     Attributes:
         first: Whether answer 0 is right.
@@ -88,7 +88,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Votes:
-    """What so many answers to each prompt came to, one entry a prompt, in the order of their ids.
+    """The results of several answers to each prompt, one entry a prompt, in the order of their ids.
 
     Attributes:
         samples: Answers to each prompt.
@@ -206,7 +206,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def changes(found: Iterable[tuple[str, Outcome]]) -> str:
-    """Return a table of what revising came to."""
+    """Return a table of the results of revising."""
     return table(HEAD, (row(*each) for each in found))
 
 

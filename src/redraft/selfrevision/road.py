@@ -270,7 +270,7 @@ class Road:
         yield from map(lessons.unchecked, self._whole(DRAFTED["outside"]))
 
     def _calibrate(self) -> None:
-        """Note in the critic how certain it must be, by what it does to exercises of their own."""
+        """Find how certain the critic must be, on other exercises, and note it in the adapter."""
         critic, gguf = self.path("critic"), self.path("critic.gguf")
         if "redraft.certain" in read_header(gguf).metadata:
             return

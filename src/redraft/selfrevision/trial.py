@@ -101,7 +101,7 @@ class Trial:
         ]
 
     def run(self) -> None:
-        """Answer and revise what is held out, and answer it as often as that takes in tokens."""
+        """Answer and revise the held-out exercises, and answer them again for as many tokens."""
         self.revise()
         self.files.answer("held-out.jsonl", "answered.jsonl", self.answering)
         self.files.write("ballots.jsonl", self._ballots())
@@ -120,13 +120,13 @@ class Trial:
         )
 
     def outcomes(self) -> Iterator[tuple[str, Outcome]]:
-        """Yield each task's name, and what revising its exercises came to."""
+        """Yield each task's name, and the results of revising."""
         revised = self._by_task("revised")
         for task in self.tasks:
             yield task.name, Outcome.of(task, revised[task.name])
 
     def votes(self) -> Iterator[Votes]:
-        """Yield what the single answers to each task's exercises came to."""
+        """Yield the results of the votes on each task."""
         voted = self._by_task("voted")
         for task in self.tasks:
             yield Votes.of(task, voted[task.name])

@@ -440,7 +440,7 @@ def _fits(shape: Sequence[int], own: Sequence[int], rank: int) -> bool:
 
 
 def _weights_of(adapter: Path, model: PeftModel) -> tuple[dict[str, torch.Tensor], float]:
-    """Return the weights of an adapter by peft's names, and its alpha; 0 if the change is added as it is."""
+    """Return the weights of an adapter by peft's names, and its alpha; 0 if the change is not scaled."""
     if adapter.is_dir():
         return load_peft_weights(str(adapter), device="cpu"), read_json(adapter / CONFIG)["lora_alpha"]
     base: Any = model.get_base_model()

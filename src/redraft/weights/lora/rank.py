@@ -1,6 +1,6 @@
 """Makes a GGUF adapter smaller, or mixes two: each change B·A becomes the nearest one of a lower rank.
 
-The nearest is that of the largest singular values. What is lost is said as a share of the squares of all. A
+The nearest is that of the largest singular values. The loss is a share of the squares of all. A
 mix is the weighted mean of the changes of two adapters.
 """
 
