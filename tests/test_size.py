@@ -1,44 +1,34 @@
-"""The tree stays as small as it is: each package has a ceiling of lines, in `pyproject.toml`.
-
-Whoever raises a ceiling says why in the commit.
-"""
+"""The whole has one ceiling of lines, of files and of names at its top. It is not raised: what is added is paid for by what goes."""
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "redraft"
-SIZE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["redraft"]["size"]
-TOP = "modules at the top"
+
+LINES = 85_288
+FILES = 470
+NAMES = 41
+TEST_LINES = 81_171
+BENCHMARK_LINES = 16_182
 
 
-def lines_of(files: list[Path]) -> int:
-    return sum(file.read_bytes().count(b"\n") for file in files)
+def files_of(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.py"))
 
 
-def files_of(package: str) -> list[Path]:
-    return list(SOURCE.glob("*.py") if package == TOP else (SOURCE / package).rglob("*.py"))
+def lines_of(folder: Path) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in files_of(folder))
 
 
-PACKAGES = [TOP, *(path.name for path in SOURCE.iterdir() if path.is_dir() and files_of(path.name))]
+def test_the_source_stays_under_its_ceilings() -> None:
+    assert lines_of(SOURCE) <= LINES
+    assert len(files_of(SOURCE)) <= FILES
+    names = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert len(names) <= NAMES
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_is_no_longer_than_its_ceiling(package: str) -> None:
-    found, ceiling = lines_of(files_of(package)), SIZE["lines"][package]
-    assert found <= ceiling, (
-        f"{package} has {found:,} lines, and its ceiling is {ceiling:,}: shorten it, or say why"
-    )
-
-
-def test_ceilings_are_of_packages() -> None:
-    assert set(SIZE["lines"]) == set(PACKAGES)
-
-
-def test_files_and_tests_have_ceilings_too() -> None:
-    assert sum(len(files_of(package)) for package in PACKAGES) <= SIZE["files"]
-    assert lines_of(list((ROOT / "tests").rglob("*.py"))) <= SIZE["tests"]
+def test_tests_and_benchmarks_stay_under_theirs() -> None:
+    assert lines_of(ROOT / "tests") <= TEST_LINES
+    assert lines_of(ROOT / "benchmarks") <= BENCHMARK_LINES
