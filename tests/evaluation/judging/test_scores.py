@@ -80,6 +80,14 @@ def test_scores_are_read(text: str, scores: tuple[float, ...]) -> None:
         ("[[A]]", "no scores"),
         ("[[8]] out of [[10]]", r"\[\[8\]\] and \[\[10\]\] on one line"),
         ("[[1, 2]], no: [[8, 9]]", "on one line"),
+        ("The scores are (7, 7) and not (1, 10).", r"\(7, 7\) and \(1, 10\) on one line"),
+        ("Scores: (7, 7)? Or (1, 10)?", "on one line"),
+        ("Both deserve (7, 7) and not (1, 10).", "no scores"),
+        ("Both scores deserve (7, 7) and not (1, 10).", "no scores"),
+        ("Answer 1 defines f(1, 2) = 3 and gets the better score.", "no scores"),
+        ("It scores well: the point is (10, 4), as asked.", "no scores"),
+        ("Answer 1 scores for f = (1, 2) and its proof.", "no scores"),
+        ("INCORRECT", "no scores"),
     ],
 )
 def test_scores_are_never_made_up(text: str, reason: str) -> None:
@@ -93,6 +101,8 @@ def test_a_verdict_is_that_on_the_last_line_with_one() -> None:
         assert winner_in(f"{asked}\nB quotes [[B]].\n[[{each}]], so [[{each}]]\nThat is all.") == winner
     for text, why in (
         ("A is better", "no verdict"),
+        ("INCORRECT", "no verdict"),
+        ("Answer A is not correct.", "no verdict"),
         ("[[A]] or [[B]]", r"\[\[A\]\] and \[\[B\]\] on one line"),
         (f"[[A]]\n{asked}", "on one line"),
         ("", "empty"),
@@ -107,7 +117,7 @@ def test_any_text_gives_scores_on_the_scale_or_none(text: str) -> None:
         assert all(1 <= score <= 10 for score in scores_in(text))
 
 
-LONG = ["Assistant 1: ", "(1, ", "9 ", "[[", "* ", "Assistant 1: 8 "]
+LONG = ["Assistant 1: ", "(1, ", "score is ", "9 ", "[[", "* ", "Assistant 1: 8 "]
 BLANK = ["Assistant 1: 8", "Assistant 1", "(8,", "[[8", "9", "9 8", "Score", "8 out of 10", "**8**"]
 
 

@@ -30,7 +30,10 @@ _NAMED = regex.compile(
     rf"(?=[ \t*_]{{0,8}}+(?:$|\(|\.[ \t]{{0,8}}+$|[,;.]?{_GAP}(?:and\s)?Assistant))"
 )
 _TUPLE = regex.compile(rf"\({_GAP}{_NUMBER}{_GAP},{_GAP}{_NUMBER}{_GAP}\)")
-_ABOUT_SCORES = regex.compile(r"(?i)\b(?:scores?|tuple|ratings?)\b|^\W*output\s*:")
+# What stands before a tuple of scores: nothing, or words about scores that end in a colon, "=", "is" or "are".
+_SAYS_SCORES = regex.compile(
+    r"(?i)(?:.*?(?:\b(?:scores?|tuple|ratings?)\b|^\W*output\b).*(?:[:=]|\b(?:is|are)))?[\s*_`]*"
+)
 _BRACKETS = regex.compile(rf"\[\[{_GAP}{_NUMBER}(?:{_GAP},{_GAP}{_NUMBER})?{_GAP}\]\]")
 _BLANK = " \t\r\n\ufeff"
 _VERDICT = regex.compile(rf"\[\[{_GAP}([ABC]){_GAP}\]\]")
@@ -54,11 +57,11 @@ def scores_in(text: str) -> tuple[float, ...]:
 
     Read are, in this order: a first line of two numbers, which all that follows may quote others; MT-bench's
     `[[8]]` and `[[8, 9]]` on the last line that has some; the last `Assistant 1: 8` with the last
-    `Assistant 2: 9`; the last tuple `(8, 9)` on a line of its own or one about scores; a first or last line
-    that is one score and says so, as `Score: 8` and `8 out of 10` do.
+    `Assistant 2: 9`; the last tuple `(8, 9)` that is a line of its own or ends one such as `Scores: (8, 9)`; a
+    first or last line that is one score and says so, as `Score: 8` and `8 out of 10` do.
 
     Raises:
-        Unreadable: There are none, they are not on the scale, or a line has several, as `[[8]] or [[9]]`.
+        Unreadable: There are none, they are not on the scale, or a line has several, as `[[8]] or [[9]]` and `(7, 7), not (1, 10)`.
     """
     match = _FIRST_LINE.fullmatch(text.strip(_BLANK).partition("\n")[0])
     found = list(match.groups()) if match else [score for score in _on_last_line(_BRACKETS, text) if score]
@@ -103,8 +106,16 @@ def _named(text: str) -> list[str]:
 
 
 def _last_tuple(text: str) -> list[str]:
+    """Return the last tuple that is a line of its own, or ends a line that calls it the scores.
+
+    A pair in prose is none: the answers under review have some, as `f(1, 2) = 3` and the point (10, 4).
+    """
     for line in reversed(text.splitlines()):
-        found = _TUPLE.findall(line)
-        if found and (_ABOUT_SCORES.search(line) or not _TUPLE.sub("", line).strip(" \t*_`.")):
-            return list(found[-1])
+        found = list(_TUPLE.finditer(line))
+        if not found or not _SAYS_SCORES.fullmatch(line[: found[0].start()]):
+            continue
+        if len({match.groups() for match in found}) > 1:
+            raise Unreadable(f"{' and '.join(match[0] for match in found)} on one line")
+        if not line[found[-1].end() :].strip(" \t*_`."):
+            return list(found[-1].groups())
     return []
