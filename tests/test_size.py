@@ -1,4 +1,7 @@
-"""The whole has one ceiling of lines, of files and of names at its top. It is not raised: what is added is paid for by what goes."""
+"""The whole has one ceiling of lines, of files and of names at its top.
+
+It is not raised: a new feature pays for its lines by what it removes.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ def lines_of(folder: Path) -> int:
 def test_the_source_stays_under_its_ceilings() -> None:
     assert lines_of(SOURCE) <= LINES
     assert len(files_of(SOURCE)) <= FILES
-    names = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert len(names) <= NAMES
+    packages = [path.parent.name for path in SOURCE.glob("*/__init__.py")]
+    assert len([*SOURCE.glob("*.py"), *packages]) <= NAMES
 
 
 def test_tests_and_benchmarks_stay_under_theirs() -> None:

@@ -30,7 +30,7 @@ _NAMED = regex.compile(
     rf"(?=[ \t*_]{{0,8}}+(?:$|\(|\.[ \t]{{0,8}}+$|[,;.]?{_GAP}(?:and\s)?Assistant))"
 )
 _TUPLE = regex.compile(rf"\({_GAP}{_NUMBER}{_GAP},{_GAP}{_NUMBER}{_GAP}\)")
-# What stands before a tuple of scores: nothing, or words about scores that end in a colon, "=", "is" or "are".
+# Before a tuple of scores stands nothing, or words about scores that end in a colon, "=", "is" or "are".
 _SAYS_SCORES = regex.compile(
     r"(?i)(?:.*?(?:\b(?:scores?|tuple|ratings?)\b|^\W*output\b).*(?:[:=]|\b(?:is|are)))?[\s*_`]*"
 )
@@ -57,11 +57,11 @@ def scores_in(text: str) -> tuple[float, ...]:
 
     Read are, in this order: a first line of two numbers, which all that follows may quote others; MT-bench's
     `[[8]]` and `[[8, 9]]` on the last line that has some; the last `Assistant 1: 8` with the last
-    `Assistant 2: 9`; the last tuple `(8, 9)` that is a line of its own or ends one such as `Scores: (8, 9)`; a
-    first or last line that is one score and says so, as `Score: 8` and `8 out of 10` do.
+    `Assistant 2: 9`; the last tuple that is a line of its own or ends one such as `Scores: (8, 9)`; a first
+    or last line that is one score and says so, as `Score: 8` and `8 out of 10` do.
 
     Raises:
-        Unreadable: There are none, they are not on the scale, or a line has several, as `[[8]] or [[9]]` and `(7, 7), not (1, 10)`.
+        Unreadable: There are none, they are not on the scale, or a line has several, as `[[8]] or [[9]]`.
     """
     match = _FIRST_LINE.fullmatch(text.strip(_BLANK).partition("\n")[0])
     found = list(match.groups()) if match else [score for score in _on_last_line(_BRACKETS, text) if score]
