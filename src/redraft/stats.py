@@ -306,24 +306,6 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def pairs_needed(before: Sequence[float], after: Sequence[float], *, power: float = 0.8) -> int | None:
-    """Return how many pairs would show the observed difference at 5 %, with a chance of `power`.
-
-    None if there is no difference. With the mean d of the differences and the mean s of their squares (of 0
-    and 1: the share of pairs that disagree), Connor's number is (z₁ √s + z₂ √(s - d²))² / d². An exact test
-    needs 1 / |d| more: the correction for continuity takes 1 from the difference of the counts.
-
-    Source: Connor, Biometrics 43 (1987), 207; Edwards, Psychometrika 13 (1948), 185, for the correction.
-    """
-    gaps = np.subtract(after, before, dtype=np.float64)
-    mean_gap, square = (float(gaps.mean()), float((gaps**2).mean())) if len(gaps) else (0.0, 0.0)
-    if abs(mean_gap) <= _SAME:
-        return None
-    spread = math.sqrt(max(square - mean_gap**2, 0.0))
-    count = ((_Z * math.sqrt(square) + float(special.ndtri(power)) * spread) / mean_gap) ** 2
-    return math.ceil(count + 1 / abs(mean_gap))
-
-
 def correlation(
     x: Sequence[float], y: Sequence[float], clusters: Sequence[Hashable] | None = None
 ) -> Estimate:

@@ -36,7 +36,7 @@ def test_the_table_ends_in_a_sentence() -> None:
     assert "first answer 0.0 % 0.0 to 32.4 0 of 8" in lines
     assert "revision 1 8 answers 2 wrong → right, 0 right → wrong, 0 right → right, 6 wrong → wrong" in lines
     assert lines[-1].startswith("Undecided: revising adds 25.0 points")
-    assert "About 25 more items would decide it, if they go on like this. Not at equal tokens:" in lines[-1]
+    assert "worse in 0, p = 0.5. Not at equal tokens:" in lines[-1]
 
 
 def test_json_has_the_figures_and_the_ids() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from redraft.arbiter.table import ALL, REVISING, Comparison, Level, Table
 from redraft.counting import counted
 from redraft.evaluation.diagnosis.equal_tokens import named
+from redraft.evaluation.diagnosis.figures import points_of
 from redraft.evaluation.tables import p_value, percent, plain, tokens_text
 from redraft.pages.charts import intervals
 from redraft.pages.page import Card, Part, render
@@ -103,7 +104,8 @@ def _sentence(model: str, ours: str, rows: Sequence[Comparison]) -> str:
         return f"{model}: {way} is not shown to do better than {_names(by['open'])}{also}."
     if won := by["for"]:
         least = min(won, key=lambda each: each.decision.gain.value)
-        return f"{model}: {way} does better than {_names(won)}, by {_points(least)} or more."
+        closest = f" ({named(least.other)}, the closest)" * (len(won) > 1)
+        return f"{model}: {way} does better than {_names(won)}, by {_points(least)}{closest}."
     more = [
         f"it takes more tokens than {named(each.other)}, and is {_points(each)} ahead"
         for each in rows
@@ -139,7 +141,7 @@ def _names(rows: Sequence[Comparison]) -> str:
 
 
 def _points(each: Comparison) -> str:
-    return f"{abs(each.decision.gain.value) * 100:.1f} points"
+    return points_of(each.decision.gain)
 
 
 def _levels(table: Table) -> Iterator[list[str]]:

@@ -192,7 +192,7 @@ def curves(
         looks[channel] = {**_coloured("series", names, _repeated(values, len(series))), "legend": None}
     domain = [left - 0.03 * span, right + _NAMED_ROOM * span]
     x = _value("x", x_name, scale={"domain": domain, "nice": False, "zero": False}, axis={"tickCount": 7})
-    y = _value("y", y_name, scale={"zero": False, "nice": True}, axis={"tickCount": 5, "format": "~g"})
+    y = _value("y", y_name, scale={"zero": False, "nice": True}, axis={"tickCount": 5, "format": ",~r"})
     colour = {"color": looks["color"]}
     ends = _names_at_ends(series, names, span, _LINE / tall)
     shown = max(map(len, series.values()), default=0) <= _MARKED

@@ -154,7 +154,7 @@ def test_a_gain_by_the_checks_that_guided_is_said_to_be_nearly_automatic() -> No
         "The checks that score guided revising, too: a gain is nearly automatic.",
         "Guided by words<=9.",
     ]
-    assert verdict(found).startswith("Revising does better here: it adds 100.0 points (+26.1 to +100.0)")
+    assert verdict(found).startswith("Revising does better here: it adds 100.0 points (26.1 to 100.0)")
     assert "then a gain is nearly automatic. Not at equal tokens: " in verdict(found)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,14 +116,14 @@ def test_what_is_not_at_equal_tokens_is_marked(tmp_path: Path) -> None:
     text = "\n".join(as_text(found))
     assert "mellea of 4 " in text
     assert "not comparable at equal tokens, 90 against 200, more than the 100 of one answer" in text
-    said = "Don't revise here: with fewer tokens mellea does better, by 37.5 points."
+    said = "Don't revise here: with fewer tokens mellea does better, by 37.5 points (22.5 to 52.5)."
     assert verdict(found).startswith(said)
     for name in ("best-of-2", "best-of-3", "mellea-4"):
         (tmp_path / "seed-1" / f"{name}.jsonl").unlink()
     write(tmp_path, "revise-2", 600, shares(30))
     assert verdict(curves_in(tmp_path)) == (
         "Undecided: no other way can be compared at equal tokens. "
-        "Revising adds 55.0 points to one answer, for 500 more tokens an item."
+        "Revising adds 55.0 points (40.0 to 70.0) to one answer, for 500 more tokens an item."
     )
 
 
@@ -147,11 +146,11 @@ def test_files_without_usage_are_not_compared_at_equal_tokens(tmp_path: Path, wi
 @pytest.mark.parametrize(
     ("revise", "said"),
     [
-        (38, "Revise: at equal tokens it does better than best of N, by 67.5 points."),
+        (38, "Revise: at equal tokens it does better than best of N, by 67.5 points (52.5 to 81.2)."),
         (11, "Undecided: revising is not shown to do better than one answer and best of N."),
         (
             2,
-            "Don't revise here: at equal tokens best of N does better, by 22.5 points; with fewer tokens one",
+            "Don't revise here: at equal tokens best of N does better, by 22.5 points (10.0 to 36.2);",
         ),
     ],
 )
@@ -175,9 +174,9 @@ def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:
 
 def test_a_way_that_does_equally_well_is_named(tmp_path: Path) -> None:
     said = verdict(runs(tmp_path, revise=9, best=(9, 9)))
-    assert said.endswith("one answer and best of N. No difference from best of N is in sight.")
+    assert said.endswith("not shown to do better than one answer and best of N.")
     assert "better in 1 item, worse in 0" in "\n".join(as_text(curves_in(tmp_path)))
-    assert verdict(runs(tmp_path, revise=8, best=(8, 8))).endswith("best of N. No difference is in sight.")
+    assert verdict(runs(tmp_path, revise=8, best=(8, 8))).endswith("best of N.")
 
 
 def test_seeds_are_runs_of_the_same_items(tmp_path: Path) -> None:
@@ -280,12 +279,3 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path, made: list[str]) -> No
     write(tmp_path, "plain", 1, [])
     with pytest.raises(UsageError, match="no item is in every run"):
         curves_in(tmp_path)
-
-
-@pytest.mark.slow
-def test_the_runs_on_ifeval_say_what_the_results_say(tmp_path: Path) -> None:
-    benchmarks = Path(__file__).parents[3] / "benchmarks"
-    with tarfile.open(benchmarks / "ifeval_runs.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    shown = (benchmarks / "RESULTS.md").read_text("utf-8")
-    assert "\n".join(as_text(curves_in(tmp_path / "ifeval_runs"))) in shown

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from redraft import stats
 from redraft.counting import counted, printable
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, split
+from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of, split
 from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
 from redraft.evaluation.diagnosis.truth import Known, chains_of, known
 from redraft.evaluation.tables import Line, p_text, percent, plain, table, tokens_text
@@ -368,7 +368,7 @@ def verdict(found: Curves) -> str:
     if open_:
         also = f" {beats[:1].upper()}{beats[1:]}." * bool(beats)
         which = _names(open_)
-        return f"Undecided: revising is not shown to do better than {which}. {_more(open_)}{also}{apart}"
+        return f"Undecided: revising is not shown to do better than {which}.{_unsure(open_)}{also}{apart}"
     if not beaten:
         return f"Undecided: no other way can be compared at equal tokens.{apart}"
     close = min(beaten, key=lambda each: each.decision.gain.value)
@@ -412,21 +412,18 @@ def _names(found: Sequence[Versus]) -> str:
 
 
 def _points(versus: Versus) -> str:
-    return f"{abs(versus.decision.gain.value) * 100:.1f} points"
+    return points_of(versus.decision.gain)
 
 
-def _more(found: Sequence[Versus]) -> str:
-    """Say how many more items would show whether revising does better than all of these ways."""
-    if unsure := [each for each in found if each.decision.outcome != "undecided"]:
-        worse = [each for each in unsure if each.decision.outcome == "worse"]
-        names = _names(worse or unsure)
-        may = f"{names[0].upper()}{names[1:]} may do better" if worse else f"It may do better than {names}"
-        return f"{may}, which is not sure among so many ways."
-    counts = [each.decision.more or 0 for each in found]
-    if equal := [each for each, more in zip(found, counts, strict=True) if not more]:
-        which = f" from {_names(equal)}" * (len(equal) < len(found))
-        return f"No difference{which} is in sight."
-    return f"About {counted(max(counts), 'more item')} would decide it, if they go on like this."
+def _unsure(found: Sequence[Versus]) -> str:
+    """Name the ways that a single test would tell apart from revising, and the corrected one does not."""
+    unsure = [each for each in found if each.decision.outcome != "undecided"]
+    if not unsure:
+        return ""
+    worse = [each for each in unsure if each.decision.outcome == "worse"]
+    names = _names(worse or unsure)
+    may = f"{names[0].upper()}{names[1:]} may do better" if worse else f"It may do better than {names}"
+    return f" {may}, which is not sure among so many ways."
 
 
 def as_json(found: Curves) -> dict[str, Any]:

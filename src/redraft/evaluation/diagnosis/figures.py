@@ -43,7 +43,6 @@ class Decision:
     worse: int  # items in which it scores lower
     gain: Estimate  # mean score of the second way less that of the first, -1 to 1
     p: float  # of McNemar's exact test; for scores between 0 and 1, by random flips of the signs
-    needed: int | None  # items that would show the observed difference in 80 % of cases
 
     @property
     def outcome(self) -> Literal["better", "worse", "undecided"]:
@@ -52,17 +51,9 @@ class Decision:
             return "undecided"
         return "better" if self.gain.value > 0 else "worse"
 
-    @property
-    def more(self) -> int | None:
-        """How many more items would decide, in two digits; 0 if decided, None if no number would."""
-        if self.outcome != "undecided":
-            return 0
-        missing = self.needed and max(self.needed - self.items, 1)
-        return missing and round(missing, 2 - len(str(missing)))
-
     def record(self) -> dict[str, Any]:
         """Return everything for JSON."""
-        return {**without_nan(asdict(self)), "outcome": self.outcome, "more": self.more}
+        return {**without_nan(asdict(self)), "outcome": self.outcome}
 
 
 def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
@@ -77,7 +68,6 @@ def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
         worse=worse,
         gain=stats.difference(one, other, bounds=stats.CHANGE),
         p=stats.paired(one, other),
-        needed=stats.pairs_needed(one, other),
     )
 
 
@@ -91,22 +81,22 @@ def sentence(decision: Decision, one: str = "the first answers", other: str = "r
     """Say in plain words whether the other way does better. Costs are not looked at."""
     split = f"better in {decision.better:,} of {counted(decision.items, 'item')}, worse in {decision.worse:,}"
     tested = f"{split}, {p_text(decision.p)}"
-    points, found = _points(decision.gain), decision.outcome
+    points, found = points_of(decision.gain), decision.outcome
     if found == "better":
         return f"{other.capitalize()} does better here: it adds {points} over {one}; {tested}."
     if found == "worse":
         return f"Don't: {other} loses {points} against {one}; {tested}."
-    if decision.needed is None:
-        return f"Undecided: {other} and {one} do equally well; {split}. No difference is in sight."
+    if not decision.better + decision.worse:
+        return f"Undecided: {other} changes no item's score."
     verb, to = ("adds", "over") if decision.gain.value > 0 else ("loses", "against")
-    more = f"About {counted(decision.more or 0, 'more item')} would decide it, if they go on like this."
-    return f"Undecided: {other} {verb} {points} {to} {one} so far; {tested}. {more}"
+    return f"Undecided: {other} {verb} {points} {to} {one} so far; {tested}."
 
 
-def _points(gain: Estimate) -> str:
-    """Return a gain in points with its interval, such as `6.7 points (-3.1 to +16.4)`."""
-    _, interval = plain(gain.times(100), 1, sign=True)
-    return f"{abs(gain.value) * 100:.1f} points" + (f" ({interval})" if interval else "")
+def points_of(gain: Estimate) -> str:
+    """Return the size of a gain or a loss, with its interval: `6.7 points (3.1 to 16.4)`."""
+    size = gain if gain.value >= 0 else Estimate(-gain.value, -gain.high, -gain.low)
+    value, interval = plain(size.times(100), 1)
+    return f"{value} points" + f" ({interval})" * bool(interval)
 
 
 @dataclass(frozen=True)
