@@ -29,6 +29,7 @@ from typing_extensions import TypeVar
 
 from redraft.errors import NEWER, OutputError, RecordError, UsageError, shown
 from redraft.files import replacing
+from redraft.formats.thoughts import apart, together
 
 VERSION = 1
 
@@ -69,6 +70,10 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
 
+def _without(fields: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
+
+
 ESTIMATED = "estimated: the server reports no usage"
 PARTLY = "partly estimated: replies that broke off report no usage"
 """What stands beside tokens and a cost that are estimated (`Usage.estimated`)."""
@@ -91,10 +96,7 @@ class Usage(_Record):
 
     @model_serializer(mode="wrap")
     def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = fields(self)
-        if not self.estimated:
-            found.pop("estimated", None)
-        return found
+        return _without(fields(self), () if self.estimated else ("estimated",))
 
     def __add__(self, other: Usage) -> Usage:
         costs = [u.cost_usd for u in (self, other) if u.cost_usd is not None]
@@ -141,12 +143,18 @@ class Feedback(_Record):
 
     Attributes:
         by: Who criticised: a model (the writer or a critic), the checks, or both.
+        reasoning: What the model thought before. Recorded if there is any.
     """
 
     text: str
     verdict: Verdict
     by: Literal["model", "checks", "both"] = "model"
     checks: tuple[CheckResult, ...] = ()
+    reasoning: str = ""
+
+    @model_serializer(mode="wrap")
+    def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(fields(self), () if self.reasoning else ("reasoning",))
 
 
 Way = Literal["draft", "repair", "revision", "longer"]
@@ -171,8 +179,10 @@ class Step(_Record):
 
     Attributes:
         finish: Why the answer ended, or the model's feedback if that was cut.
-        echo: The answer repeats the feedback or only discusses the answer. It never passes and is never the
-            best one.
+        echo: The answer is none: it repeats the prompt or the feedback, or only acknowledges. It never passes
+            and is never the best one.
+        reasoning: What the model thought before. Thoughts in tags in `answer` (`formats.thoughts`) go here.
+            Recorded if there are any.
         tool_calls: Calls of tools, as in a message of the assistant. Recorded if there are any.
         fresh: The answer is another draft, not a revision. Recorded if true.
         steered: Names of the checks that steered the model while it wrote. Recorded if there are any.
@@ -190,21 +200,31 @@ class Step(_Record):
     steered: tuple[str, ...] = ()
     choice: Choice | None = None
     by: Literal["model", "fix"] = "model"
+    reasoning: str = ""
+
+    @model_validator(mode="after")
+    def _split(self) -> Self:
+        thoughts, answer = apart(self.answer)
+        if answer is not self.answer:
+            reasoning = "\n\n".join(filter(None, (self.reasoning, thoughts)))
+            self.__dict__.update(answer=answer, reasoning=reasoning)
+        return self
 
     @model_serializer(mode="wrap")
     def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = fields(self)
-        for name in ("tool_calls", "fresh", "steered", "choice"):
-            if not getattr(self, name):
-                found.pop(name, None)
-        if self.by == "model":
-            found.pop("by", None)
-        return found
+        rare = ("tool_calls", "fresh", "steered", "choice", "reasoning")
+        empty = [name for name in rare if not getattr(self, name)]
+        return _without(fields(self), [*empty, *(["by"] if self.by == "model" else [])])
 
     @property
     def complete(self) -> bool:
         """Whether the answer is complete. A model criticises complete answers only."""
         return self.finish == "stop" or (self.feedback is not None and self.feedback.by == "model")
+
+    @property
+    def written(self) -> str:
+        """The answer with its reasoning before it, in tags, as a model may have written it."""
+        return together(self.reasoning, self.answer)
 
     @property
     def criticism(self) -> str:

@@ -25,6 +25,7 @@ from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import ContextError, EngineError, ModelError, UsageError
 from redraft.formats.render.spans import TEMPLATES
+from redraft.formats.thoughts import tags_of
 from redraft.machine import free_memory
 from redraft.weights.gguf.reader import read_header
 from tests.gguf_files import tiny_model
@@ -251,3 +252,35 @@ def test_a_long_prompt_is_never_advised_more_than_was_trained_for(tmp_path: Path
 
 def test_a_server_is_not_given_a_longer_context_by_a_flag() -> None:
     assert ContextError(10, 5).hint == "Shorten the prompt."
+
+
+class Thinker(Echo):
+    """Thinks of rain, in a thought that its template opens."""
+
+    template = "{0}<think>\n"
+    _tags = tags_of("<think>{{ message.reasoning_content }}</think>")
+    said = "hm 42\n</think>\n\nRain."
+
+    async def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(map(chr, tokens))
+
+    async def _continue(self, prompt: Tokens, *_: Any) -> AsyncGenerator[Delta, None]:
+        begun = (await self.decode(prompt)).partition("<think>\n")[2]
+        for letter in self.said.removeprefix(begun):
+            yield Delta(letter, (ord(letter),))
+        yield Delta(finish="stop")
+
+
+@pytest.mark.parametrize("said", [0, 3, 8, 20])
+def test_a_thought_that_the_template_opens_is_no_answer(said: int) -> None:
+    async def pieces() -> list[Delta]:
+        thinker = Thinker(EngineInfo("echo", "echo", chats=True), 100)
+        asked: list[Message] = [{"role": "user", "content": "Hi."}]
+        begun = tuple(map(ord, thinker.said[:said]))
+        replies = thinker.resume(asked, Sampling(), (), begun) if said else thinker.chat(asked, Sampling())
+        return [delta async for delta in replies]
+
+    found = asyncio.run(pieces())
+    text, whole = "".join(delta.text for delta in found), Thinker.said
+    assert text == ("Rain." if said < len(whole) - 5 else whole[said:])
+    assert "".join(delta.thought for delta in found) == "hm 42\n"[said:]

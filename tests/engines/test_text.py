@@ -172,3 +172,13 @@ def test_what_a_tokenizer_puts_behind_a_text_does_not_end_a_prompt(behind: str, 
     start = (1,) if behind.startswith("<s>") else ()
     assert words.encode("ab", special=True) == (*start, *words.encode("ab"))
     assert words._behind == added
+
+
+def test_control_tokens_that_mark_thoughts_are_written_out() -> None:
+    toy = tokenizer()
+    tags = ["<|START_THINKING|>", "<|END_THINKING|>", "<|other|>"]
+    toy.add_special_tokens({"additional_special_tokens": tags})
+    toy.chat_template = "<|START_THINKING|>{{ thinking }}<|END_THINKING|>{{ content }}"
+    tokens = Tokenizer(toy, "toy")
+    ids = toy("<|START_THINKING|>a<|END_THINKING|>b<|other|>", add_special_tokens=False)["input_ids"]
+    assert tokens.decode(ids, control=False) == "<|START_THINKING|>a<|END_THINKING|>b"

@@ -8,12 +8,14 @@ Engines do their own batching: callers open many streams at once.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from redraft.chain import Finish
 from redraft.engines.price import Price
 from redraft.errors import EngineError
+from redraft.formats.thoughts import Splitter
 from redraft.steering.form import Form
 
 Tokens = tuple[int, ...]
@@ -113,8 +115,8 @@ class Delta:
     were paid for.
 
     Attributes:
-        tokens: Ids of the tokens of `text`, where the engine has them. Tokens of a stop string or of an
-            incomplete character may come ahead of their text.
+        tokens: Ids of the tokens of `text` and `thought`, where the engine has them. Tokens of a stop string,
+            of an incomplete character or of a tag may come ahead of their text.
         logprobs: The natural logarithm of the probability of each token, before temperature and top-p, if
             `Sampling.logprobs` asks for it and the engine has it. One for each of `tokens`, if there are ids;
             a server may send them without. llama.cpp has none for a character of several tokens.
@@ -126,7 +128,8 @@ class Delta:
         unsteered: `Sampling.form` was asked for, but does not hold from here on.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
-        thought: What the model thinks before it answers, if a server keeps it apart. Not part of `text`.
+        thought: What the model thinks before it answers: a server keeps it apart, or it stands in tags
+            (`formats.thoughts`). Not part of `text`.
     """
 
     text: str = ""
@@ -330,6 +333,21 @@ class Embedder(Engine, Protocol):
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Return the vector of each text, all of one length."""
         ...
+
+
+async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:
+    """Move thoughts in tags from the text of a chat's deltas to `thought`."""
+    answered = thought = False
+    async with aclosing(deltas):
+        async for delta in deltas:
+            pieces = [splitter.add(delta.text), *([splitter.end()] if delta.finish else [])]
+            own, text = ("".join(each) for each in zip(*pieces, strict=True))
+            answered, thought = answered or bool(text.strip()), thought or bool(own)
+            found = replace(delta, text=text, thought=delta.thought + own)
+            if delta.finish and thought and not (answered or delta.aside):
+                found = replace(found, aside="thoughts alone")
+            if found != Delta():
+                yield found
 
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:

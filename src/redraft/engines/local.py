@@ -27,12 +27,14 @@ from redraft.engines.base import (
     Replies,
     Sampling,
     Tokens,
+    thoughts_apart,
 )
 from redraft.engines.messages import plain
 from redraft.engines.price import Price
 from redraft.engines.schemas import SchemaWatch
 from redraft.errors import ContextError, ModelError, UsageError
 from redraft.formats.render.spans import ConversationTemplate
+from redraft.formats.thoughts import Splitter, Tags
 from redraft.machine import free_memory
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 
@@ -46,6 +48,8 @@ SPARSE = 8
 """Characters of a token, at most, in common texts: English has four to five, code about three. If a text has
 more characters than fit by this count, its beginning is encoded first."""
 
+
+_OPENS = 24  # tokens at a prompt's end in which its template may open a thought
 
 Told = Mapping[str, Any] | None
 """Variables of a chat template besides the messages, such as `enable_thinking`."""
@@ -63,6 +67,8 @@ class LocalEngine(Engine):
 
     _marks: frozenset[str] | None = None
     """Characters such that every control token contains at least one; None if unknown."""
+    _tags = Tags()
+    """The tags that mark what the model thinks."""
 
     def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
         self._info, self._context, self._trained = info, context, trained
@@ -122,7 +128,8 @@ class LocalEngine(Engine):
     ) -> Replies:
         """Answer messages with the model's template, or that of `converse`. Same deltas as `stream`."""
         tokens = await self._asked_tokens(messages, sampling)
-        async with aclosing(self._reply(messages, tokens, sampling, self._stops(stop))) as deltas:
+        replies = self._reply(messages, tokens, sampling, self._stops(stop))
+        async with aclosing(thoughts_apart(replies, await self._splitter(tokens))) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -130,17 +137,24 @@ class LocalEngine(Engine):
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
         """Continue after tokens that another engine of this model wrote."""
-        if isinstance(asked, str):
-            prompt, stops = await self.encode(asked, special=True), stop
-        elif asked and isinstance(asked[0], int):
-            prompt, stops = cast("Tokens", asked), stop
-        else:
-            messages = cast("Sequence[Message]", asked)
-            prompt, stops = await self._asked_tokens(messages, sampling), self._stops(stop)
         rest = replace(sampling, max_tokens=sampling.max_tokens - len(said))
-        async with aclosing(self._reply(asked, (*prompt, *said), rest, stops)) as deltas:
+        if isinstance(asked, str) or (asked and isinstance(asked[0], int)):
+            raw = cast("PromptText", asked)
+            prompt = await self.encode(raw, special=True) if isinstance(raw, str) else raw
+            replies = self._reply(asked, (*prompt, *said), rest, stop)
+        else:
+            prompt = await self._asked_tokens(cast("Sequence[Message]", asked), sampling)
+            splitter = await self._splitter(prompt)
+            splitter.add(await self.decode(said))
+            replies = thoughts_apart(self._reply(asked, (*prompt, *said), rest, self._stops(stop)), splitter)
+        async with aclosing(replies) as deltas:
             async for delta in deltas:
                 yield delta
+
+    async def _splitter(self, prompt: Tokens) -> Splitter:
+        """Return what tells thoughts from the answer to a prompt, whose end may open a thought."""
+        end = await self.decode(prompt[-_OPENS:]) if self._tags.written and prompt else ""
+        return Splitter(self._tags.pairs, self._tags.opened(end))
 
     def _stops(self, stop: Sequence[str]) -> Sequence[str]:
         return [*stop, *self._template.stops] if self._template else stop

@@ -27,9 +27,11 @@ from redraft.engines.base import (
     Sampling,
     Tokens,
     first_stop,
+    thoughts_apart,
 )
 from redraft.engines.price import Price
 from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, fault_of
+from redraft.formats.thoughts import Splitter
 from redraft.options import OptionModel, option
 
 
@@ -114,7 +116,7 @@ class ScriptedEngine(Engine):
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Stream the next canned reply, whatever the messages."""
-        return self._reply(tuple(messages), sampling, stop)
+        return thoughts_apart(self._reply(tuple(messages), sampling, stop), Splitter())
 
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens

@@ -16,6 +16,7 @@ from redraft.engines.base import Message, Tokens, first_stop
 from redraft.engines.local import LocalEngine, Told
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ModelError
+from redraft.formats.thoughts import Tags, tags_of
 
 _BROKEN = "\ufffd"
 _CHARACTER = 4  # most bytes, and so most tokens, of a character in UTF-8
@@ -119,6 +120,8 @@ class Tokenizer:
         self._lock = threading.Lock()
         self.vocabulary: dict[str, int] = tokenizer.get_vocab()
         self.size = max(self.vocabulary.values(), default=-1) + 1
+        self.tags = tags_of(str(tokenizer.chat_template or ""))
+        self._shown = {self.vocabulary[tag]: tag for tag in self.tags.tokens if tag in self.vocabulary}
         self._mark = self._ids(_MARK)
         plain, special = self._ids("a"), self._ids("a", start=True)
         found = (at for at in range(len(special)) if special[at : at + len(plain)] == plain)
@@ -158,7 +161,11 @@ class Tokenizer:
         return self._ids(text)
 
     def decode(self, tokens: Sequence[int], *, control: bool = True) -> str:
-        """Return the text of token ids. `control` writes out control tokens."""
+        """Return the text of token ids. `control` writes out control tokens; tags of thoughts always are."""
+        at = -1 if control else next((i for i, token in enumerate(tokens) if token in self._shown), -1)
+        if at >= 0:
+            ends = (self.decode(part, control=False) for part in (tokens[:at], tokens[at + 1 :]))
+            return self._shown[tokens[at]].join(ends)
         before = self._mark if self._spaced else ()
         with self._lock:
             text: str = self._tokenizer.decode(
@@ -200,6 +207,10 @@ class TokenizedEngine(LocalEngine):
     """An engine that has the tokenizer in this process."""
 
     _tokenizer: Tokenizer
+
+    @property
+    def _tags(self) -> Tags:  # type: ignore[override]
+        return self._tokenizer.tags
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""

@@ -10,9 +10,20 @@ from contextlib import aclosing
 from typing import Any, get_args
 
 from redraft.chain import Finish, Usage
-from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Replies, Sampling, Tokens
+from redraft.engines.base import (
+    Delta,
+    Engine,
+    EngineInfo,
+    Message,
+    PromptText,
+    Replies,
+    Sampling,
+    Tokens,
+    thoughts_apart,
+)
 from redraft.engines.remote.wire import estimated_counts
 from redraft.errors import EngineError, RedraftError, crash_of, shown
+from redraft.formats.thoughts import Splitter
 
 Ask = Callable[[Sampling], Replies]
 
@@ -69,6 +80,10 @@ class GuardedEngine(WrappedEngine):
     def __getattr__(self, name: str) -> Any:
         """Return what the engine has beside the methods of every engine."""
         return getattr(self._engine, name)
+
+    def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
+        """Answer messages, with thoughts in tags apart from the answer."""
+        return thoughts_apart(super().chat(messages, sampling, stop), Splitter())
 
     async def aclose(self) -> None:
         """Close the engine, which nobody else can."""

@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 from redraft.chain import Chain, CheckResult, Finish, Step, Usage
 from redraft.engines.base import Delta, EngineRole, Message, PromptText, Tokens
 from redraft.errors import ContextError, EngineError, RedraftError
+from redraft.formats.thoughts import apart
 from redraft.revision.state import State
 from redraft.steering.form import Form
 
@@ -111,7 +112,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Thought:
-    """Event: a piece of what a model thinks before a text, if its server keeps that apart."""
+    """Event: a piece of what a model thinks before a text."""
 
     kind: Kind
     index: int
@@ -210,10 +211,12 @@ class CallMeter:
         self._seconds = {index: 0.0}
 
     def count(self, delta: Delta, index: int) -> None:
-        """Count a delta for a step. A delta with text but no token ids counts as one token."""
+        """Count a delta for a step. A delta with a text or thought but no token ids counts as one token."""
         now = self._clock()
         self._seconds[index] = self._seconds.get(index, 0.0) + now - self._last
-        self._tokens[index] = self._tokens.get(index, 0) + (len(delta.tokens) or bool(delta.text))
+        self._tokens[index] = self._tokens.get(index, 0) + (
+            len(delta.tokens) or bool(delta.text or delta.thought)
+        )
         self._last = now
 
     def usages(self, last: Delta) -> dict[int, Usage]:
@@ -247,6 +250,7 @@ class Generated:
     aside: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
     unsteered: bool = False
+    reasoning: str = ""
 
 
 def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]:
@@ -258,6 +262,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
     yield from announce_progress(state)
     meter, delta = CallMeter(state.clock, index), Delta()
     pieces: list[str] = []
+    thoughts: list[str] = []
     unsteered = False
     try:
         delta = yield from receive(ask)
@@ -265,6 +270,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
             meter.count(delta, index)
             unsteered = unsteered or delta.unsteered
             if delta.thought:
+                thoughts.append(delta.thought)
                 yield Thought(kind, index, delta.thought)
             if delta.text:
                 pieces.append(delta.text)
@@ -279,11 +285,12 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
     except Exception:
         usage = state.pay(meter.usages(delta)[index], ask.who)
         if kind == "answer" and pieces:
-            state.begin("".join(pieces).strip(), "error", usage)
+            state.begin("".join(pieces).strip(), "error", usage, reasoning="".join(thoughts).strip())
         raise
     usage = state.pay(meter.usages(delta)[index], ask.who)
-    text, finish = "".join(pieces).strip(), delta.finish or "stop"
-    return Generated(text, finish, usage, delta.aside, delta.tool_calls, unsteered)
+    opened, text = apart("".join(pieces))  # by the prompt, if its engine cannot tell
+    reasoning, finish = "".join([*thoughts, opened]).strip(), delta.finish or "stop"
+    return Generated(text.strip(), finish, usage, delta.aside, delta.tool_calls, unsteered, reasoning)
 
 
 def announce_progress(state: State) -> Loop[None]:

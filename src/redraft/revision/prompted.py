@@ -155,13 +155,15 @@ def _write(state: State, move: Move) -> Loop[Stop | None]:
     )
     reply = yield from ask_model(state, ask, "answer", len(state.steps))
     if reply.tool_calls:
-        state.begin(reply.text, reply.finish, reply.usage, tool_calls=reply.tool_calls)
+        calls = reply.tool_calls
+        state.begin(reply.text, reply.finish, reply.usage, tool_calls=calls, reasoning=reply.reasoning)
         return "tool_calls"
     cut = of_finish(state, reply.finish)
     if is_blank(reply.text) and not state.steps and plan.drafts == 1 and plan.mode != "adaptive":
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
     steered = () if reply.unsteered else plan.steered
-    more: dict[str, Any] = {"fresh": bool(state.steps) and choice.way != "revision", "steered": steered}
+    fresh = bool(state.steps) and choice.way != "revision"
+    more: dict[str, Any] = {"fresh": fresh, "steered": steered, "reasoning": reply.reasoning}
     if choice.why:
         more["choice"] = choice
     echo = reply.finish != "lost" and state.echoes(reply.text, state.steps)
@@ -258,6 +260,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
         verdict=verdict,
         by="both" if results else "model",
         checks=results,
+        reasoning=reply.reasoning,
         **({} if found.score is None else {"score": found.score}),  # an extra field
     )
     step = state.criticised(feedback, reply.usage)

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from redraft.chain import CheckResult, Prompt, is_blank, whole
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, RedraftError, crash_of
+from redraft.formats.thoughts import apart
 from redraft.steering.form import Conflict, Form
 
 T = TypeVar("T")
@@ -277,8 +278,10 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
 async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    An answer that shows nothing (`is_blank`) fails every check, even one that only forbids something.
+    Thoughts in tags (`formats.thoughts`) are no part of the answer. An answer that shows nothing (`is_blank`)
+    fails every check, even one that only forbids something.
     """
+    answer = apart(answer)[1]
     if is_blank(answer):
         message = "The answer is empty."
         return tuple(

@@ -19,6 +19,7 @@ import regex
 from redraft.chain import Prompt
 from redraft.engines.base import Engine, Message, Sampling
 from redraft.errors import CheckSyntaxError, MissingExtra, NoScore
+from redraft.formats.thoughts import apart
 from redraft.verify.base import Outcome, failed, passed
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Judge:
         return failed(f"{message}, and {self.bar} is needed.", score=share)
 
     async def _ask(self, *messages: Message) -> str:
-        return "".join([delta.text async for delta in self.engine.chat(messages, _SAMPLING)])
+        return apart("".join([delta.text async for delta in self.engine.chat(messages, _SAMPLING)]))[1]
 
 
 def _read_score(reply: str, name: str) -> tuple[str, int]:

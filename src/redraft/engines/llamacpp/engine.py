@@ -48,6 +48,7 @@ from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool
 from redraft.engines.schemas import within
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.formats.thoughts import tags_of
 from redraft.steering.lark import lark, stopped
 from redraft.weights.gguf.reader import GGUFHeader
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
@@ -77,6 +78,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         self._spaced = bool(header.metadata.get("tokenizer.ggml.add_space_prefix", usual))
         self._end_token = header.number("tokenizer.ggml.eos_token_id")
         self._marks = _marks_of(header)
+        self._tags = tags_of(header.text("tokenizer.chat_template") or "")
 
     @classmethod
     async def start(
@@ -223,7 +225,8 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
     def _request(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:
         scales = {"lora": self._scales[sampling.role]} if self._scales else {}
-        return _request(prompt, sampling, stop, limit) | scales
+        shown = {"preserved_tokens": list(self._tags.tokens)} if self._tags.written else {}
+        return _request(prompt, sampling, stop, limit) | scales | shown
 
     async def _deltas(
         self, events: AsyncGenerator[dict[str, Any], None], limit: Finish, sampling: Sampling
@@ -401,8 +404,8 @@ async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room
         chunk = read_chunk(event)
         calls += chunk.calls
         counts, finish = chunk.counts or counts, chunk.finish or finish
-        if chunk.text:
-            yield Delta(chunk.text)
+        if chunk.text or chunk.thought:
+            yield Delta(chunk.text, thought=chunk.thought)
     if not finish or counts is None:
         raise EngineError(f"{name}: the stream ended without its last event.", hint="Try again.")
     yield Delta(

@@ -4,7 +4,7 @@
 
 Chats go to `/chat/completions`, raw text to `/completions`. A server without the latter is recognised at the
 first request for raw text. Token ids come from servers that send them (vLLM); elsewhere `info.token_ids` is
-false. Reasoning that the server marks is not part of the answer; reasoning in tags inside the answer is.
+false. Reasoning is not part of the answer, whether the server marks it or it stands in tags.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from redraft.engines.base import (
     Sampling,
     Tokens,
     Vectors,
+    thoughts_apart,
 )
 from redraft.engines.price import Price
 from redraft.engines.remote.server import ADDRESS_HINT, MISSING, Refusal, Server
@@ -62,6 +63,7 @@ from redraft.engines.remote.wire import (
 from redraft.engines.retry import Patience, backoff
 from redraft.engines.schemas import UNBOUND, SchemaWatch, with_plain_patterns
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError, UsageError
+from redraft.formats.thoughts import Splitter, apart
 from redraft.steering.gbnf import gbnf, says
 
 _log = logging.getLogger(__name__)
@@ -211,7 +213,7 @@ class RemoteEngine(Engine):
         form, own = sampling.form, GRAMMARS & (sampling.extra_body or {}).keys()
         if form is not None and self._grammar and sampling.schema is None and says(form) and not own:
             body = with_grammar(body, self._grammar, gbnf(form, sampling.max_tokens))
-        return self._deltas(_CHAT, body, sampling)
+        return thoughts_apart(self._deltas(_CHAT, body, sampling), Splitter())
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -270,7 +272,7 @@ class RemoteEngine(Engine):
         self._server.worked = True
         if "response_format" in reply.request:
             name = f"{self._server.host}#{self._info.name}"
-            self._schemas.look(name, reply.text, reply.finish or "stop")
+            self._schemas.look(name, apart(reply.text)[1], reply.finish or "stop")
         if GRAMMARS & reply.request.keys() and reply.thought and not reply.text.strip():
             self._without_forms("it thinks in the form, and does not answer")
         return replace(

@@ -27,6 +27,7 @@ from redraft.evaluation.judging.pairs import Match
 from redraft.evaluation.judging.prompts import FIELDS, JudgePrompt, Prompts, Shown, Way, again, schema_of
 from redraft.evaluation.judging.reviews import Review
 from redraft.evaluation.judging.scores import WINNERS, Unreadable, Winner, checked, scores_in, winner_in
+from redraft.formats.thoughts import apart
 from redraft.ids import derived_seed
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
@@ -212,7 +213,7 @@ async def _text(engine: Engine, messages: Sequence[Message], sampling: Sampling)
             pieces = [delta.text async for delta in deltas]
     except EmptyReply:
         return ""
-    return "".join(pieces)
+    return apart("".join(pieces))[1]
 
 
 def _review_of(reply: str) -> str:

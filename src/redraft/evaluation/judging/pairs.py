@@ -17,6 +17,7 @@ from redraft.evaluation.records import listed, names_of, question_id, source_of
 from redraft.formats.read.files import name_of
 from redraft.formats.read.records import read_records
 from redraft.formats.texts import gold_answers
+from redraft.formats.thoughts import apart
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
         source = source_of(chain)
         answer_id, choices = source.get("answer_id") or chain.id, source.get("choices")
         turns = _texts(choices[0].get("turns") if isinstance(choices, list) and choices else None)
-        found[key] = Found(chain, GivenAnswer(answer_id, name, turns or (chain.answer,)))
+        answers = tuple(apart(text)[1] for text in turns) or (chain.answer,)
+        found[key] = Found(chain, GivenAnswer(answer_id, name, answers))
     if not found:
         raise RecordError(f"{name_of(file)}: there is no answer in it.", hint="Write one a line.")
     return found

@@ -112,7 +112,7 @@ def best_answer(chain: Chain, objective: Objective) -> list[Span]:
 
     `full` trains on the best answer even if all were rejected.
     """
-    return answer_spans(_single(_steps(chain), chain.best, objective).answer, trained=True)
+    return answer_spans(_single(_steps(chain), chain.best, objective).written, trained=True)
 
 
 def learns_later(chain: Chain, objective: Objective) -> bool:
@@ -154,7 +154,7 @@ def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> l
         if not steps:
             raise RecordError(_CUT)
     if plain and len(steps) == 1 and not _feedback(steps[0]):
-        spans = [Span(steps[0].answer, learnt[0], answer=True)]
+        spans = [Span(steps[0].written, learnt[0], answer=True)]
     else:
         spans = []
         for k, step in enumerate(steps):

@@ -15,6 +15,7 @@ from redraft.engines.journaled import JournaledEngine
 from redraft.engines.price import Price
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply, EngineError
+from redraft.formats.thoughts import apart
 from redraft.generate.instructions.estimate import Cost
 from redraft.ids import derived_seed
 from redraft.jobs.causes import is_doubtful, is_of_item
@@ -109,4 +110,4 @@ class Teacher:
             cost.usd += self.price.cost(usage) if self.price else 0.0
             cost.seconds += monotonic() - begun
         self.session.spent.unreported |= usage.estimated
-        return Reply("".join(pieces), cut=finish != "stop")
+        return Reply(apart("".join(pieces))[1], cut=finish != "stop")
