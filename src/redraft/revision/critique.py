@@ -15,7 +15,8 @@ from typing import Any
 from redraft.chain import Verdict, whole
 from redraft.formats.selfee import score_of, verdict_of
 from redraft.revision.prompts import VERDICTS
-from redraft.verify.structure import NotJson, demand_of_schema, read_json
+from redraft.verify.json_reading import NotJson, read_json
+from redraft.verify.structure import demand_of_schema
 
 MOST = 10  # the best score (reference/selfee.md)
 

@@ -26,7 +26,8 @@ from redraft.serve.models import Model, Models
 from redraft.verify.base import Check, schema_of
 from redraft.verify.parse import parse_check
 from redraft.verify.schema import validator_of
-from redraft.verify.structure import Json, JsonSchema, read_json
+from redraft.verify.json_reading import read_json
+from redraft.verify.structure import Json, JsonSchema
 
 ANSWERS = 8  # most answers to one request (`n`)
 REVISIONS = 16  # most revisions of a chain

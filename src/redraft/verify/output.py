@@ -1,6 +1,6 @@
 """`output=Type`: the answer becomes a value of that type, and pydantic's errors become the feedback.
 
-The check and `parse_output` read an answer's JSON the same way (`structure.read_json`), so an answer that
+The check and `parse_output` read an answer's JSON the same way (`read_json`), so an answer that
 passes always gives a value.
 """
 
@@ -20,7 +20,8 @@ from typing_extensions import is_typeddict
 from redraft.chain import Prompt, describe
 from redraft.errors import UsageError, shown
 from redraft.verify.base import Outcome, Prospect, failed, passed
-from redraft.verify.structure import NotJson, demand_of_schema, json_prospect, mended_json, read_json
+from redraft.verify.json_reading import NotJson, begin_of_json, json_prospect, read_json
+from redraft.verify.structure import demand_of_schema
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,6 @@ class OutputCheck:
     def prefix(self, text: str) -> Prospect:
         """Lost where a block of JSON goes wrong, or a second one begins."""
         return json_prospect(text)
-
-    def fix(self, answer: str) -> str:
-        """Mend the fence around JSON."""
-        return mended_json(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the JSON makes a value. The message names the wrong fields."""
@@ -169,10 +166,10 @@ def partial_output(check: OutputCheck, text: str) -> Any:
 
     A field of a model that has not come, or is not valid yet, is at its default, or None.
     """
-    inside = re.search(r"[{\[](?:(?!\n`).)*", text, re.DOTALL)  # a fence ends it
-    if inside is None:
+    begin = begin_of_json(text)
+    if begin is None:
         return None
-    begun = inside[0]
+    begun = re.split(r"\n[`~]", text[begin:])[0]  # a fence ends it
     if len(re.findall(r'(?<!\\)(?:\\\\)*"', begun)) % 2 == 0:  # outside of a text
         begun = re.sub(r"[\d.eE+-]+\Z", "", begun)  # a number that is cut is another number
     try:

@@ -1,4 +1,4 @@
-"""Checks of an answer's structure: JSON, the whole answer or one ```json block, and JSON that fits a schema.
+"""Checks of an answer's structure: JSON, its keys, and JSON that fits a schema. `json_reading` finds it.
 
 A model is shown the shape of a schema as TypeScript's types: `{"name": string (at most 40 characters)}` has a
 quarter of the characters of its schema, and weak models follow it better (benchmarks/apps.py). A schema that
@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from redraft.chain import Prompt
-from redraft.errors import CheckError, CheckSyntaxError, fault_of
+from redraft.errors import CheckError, CheckSyntaxError
 from redraft.formats.documents import json_of
 from redraft.verify.base import Outcome, Prospect, failed, passed
-from redraft.verify.mend import fenced_json, first_passing
-from redraft.verify.prefix import begins_json
+from redraft.verify.json_reading import NotJson, json_prospect, read_json
 from redraft.verify.schema import GivenUp, faults, validator_of
 
 if TYPE_CHECKING:
@@ -27,102 +26,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 MAX_ERRORS = 3  # most faults in a message: a model does not correct more at once
 MAX_COUNTED = 100  # most faults to look for: an answer of a megabyte may have hundreds of thousands
-
-
-class NotJson(ValueError):
-    """An answer is not JSON. The message is feedback for the model.
-
-    Attributes:
-        read: The share of the text before the fault, 0 to 1.
-    """
-
-    def __init__(self, message: str, read: float = 0.0) -> None:
-        super().__init__(message)
-        self.read = read
-
-
-def read_json(answer: str) -> tuple[Any, str]:
-    """Return the JSON value in an answer, and its text. NotJson has the line and column in the answer."""
-    blocks = _json_blocks(answer)
-    if len(blocks) > 1:
-        raise NotJson(f"The answer has {len(blocks)} JSON blocks, and exactly one is wanted.")
-    if not answer.strip():
-        raise NotJson("The answer is empty, and JSON is wanted.")
-    text, first_line = blocks[0] if blocks else (answer.replace("\r\n", "\n"), 1)
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not a JSON value")
-
-    try:
-        return json.loads(text, parse_constant=refuse), text
-    except json.JSONDecodeError as error:
-        rest = text[error.pos : error.pos + 20].split("\n")[0].strip()
-        ended = ", where it ends" if error.pos >= len(text.rstrip()) else ""
-        near = f", before {rest!r}" if rest else ended
-        where = f"line {first_line + error.lineno - 1}, column {error.colno}"
-        message = f"The answer is not JSON: {error.msg} at {where}{near}."
-        raise NotJson(message, error.pos / (len(text) + 1)) from None
-    except RecursionError:
-        raise NotJson("The answer is not usable JSON: it is nested too deeply.") from None
-    except ValueError as error:
-        raise NotJson(f"The answer is not JSON: {fault_of(error)}.") from None
-
-
-def _json_blocks(answer: str) -> list[tuple[str, int]]:
-    """Return each fenced block that is marked as json, or is unmarked and the whole answer."""
-    lines = answer.replace("\r\n", "\n").split("\n")
-    whole = answer.strip().startswith("```")
-    blocks: list[tuple[str, int]] = []
-    begin = mark = None
-    for number, line in enumerate(lines):
-        stripped = line.strip()
-        if begin is None and stripped.startswith("```"):
-            begin, mark = number + 1, stripped.strip("`").strip().lower()
-        elif begin is not None and stripped == "```":
-            if mark == "json" or (whole and not mark):
-                blocks.append(("\n".join(lines[begin:number]), begin + 1))
-            begin = None
-    if begin is not None and mark == "json":
-        raise NotJson(f"The JSON block that begins on line {begin} has no closing ```.")
-    return blocks
-
-
-def json_prospect(text: str) -> Prospect:
-    """Return whether an answer that begins with a text can have JSON that `read_json` finds.
-
-    Only a fenced block loses it, because one may follow any other text.
-    """
-    lines = text.replace("\r\n", "\n").split("\n")[:-1]  # the last may still grow
-    fenced = text.lstrip().startswith("```")
-    begin, blocks = None, 0
-    for number, line in enumerate(lines):
-        stripped = line.strip()
-        if begin is None and stripped.startswith("```"):
-            mark = stripped.strip("`").strip().lower()
-            begin, counts = number + 1, mark == "json" or (fenced and not mark)
-        elif begin is not None and stripped == "```":
-            blocks += counts
-            if counts and (blocks > 1 or not begins_json("\n".join(lines[begin:number]))):
-                return "lost"
-            begin = None
-    marked = begin is not None and mark == "json"
-    return "lost" if marked and (blocks or not begins_json("\n".join(lines[begin:]))) else "open"
-
-
-def mended_json(answer: str) -> str:
-    """Return an answer that has JSON, if nothing but the fence around its one object or list is at fault."""
-
-    def has_json(text: str) -> bool:
-        try:
-            return isinstance(read_json(text)[0], dict | list)
-        except NotJson:
-            return False
-
-    try:
-        read_json(answer)
-    except NotJson:
-        return first_passing(answer, fenced_json(answer, has_json), has_json)
-    return answer
 
 
 @dataclass(frozen=True)
@@ -143,10 +46,6 @@ class Json:
     def prefix(self, text: str) -> Prospect:
         """Lost where a block of JSON goes wrong, or a second one begins."""
         return json_prospect(text)
-
-    def fix(self, answer: str) -> str:
-        """Mend the fence around it."""
-        return mended_json(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the answer is JSON. A miss scores the share of the text before the fault."""
@@ -196,10 +95,6 @@ class Keys:
     def prefix(self, text: str) -> Prospect:
         """Lost where a block of JSON goes wrong, or a second one begins."""
         return json_prospect(text)
-
-    def fix(self, answer: str) -> str:
-        """Mend the fence around it."""
-        return mended_json(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the keys are these. JSON that misses scores at least 1/2, the rest by the keys it has."""
@@ -265,10 +160,6 @@ class JsonSchema:
     def prefix(self, text: str) -> Prospect:
         """Lost where a block of JSON goes wrong, or a second one begins."""
         return json_prospect(text)
-
-    def fix(self, answer: str) -> str:
-        """Mend the fence around it."""
-        return mended_json(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the JSON fits. The message lists up to three faults with their JSON paths."""
