@@ -22,9 +22,8 @@ from redraft.cli import app
 from redraft.cli.everyday import everyday_options
 from redraft.counting import size_in_words
 from redraft.engines.recommended import RECOMMENDED
-from redraft.verify.base import Check, Fixing, Prefixed, form_of, schema_of
+from redraft.verify.base import Check, Prefixed, form_of, schema_of
 from redraft.verify.ifeval import TYPES
-from redraft.verify.ifeval_fix import WAYS
 from redraft.verify.ifeval_form import FORMS
 from redraft.verify.ifeval_prefix import LOST
 from redraft.verify.kinds import CheckKind, check_kinds
@@ -154,23 +153,23 @@ def said(value: object) -> str:
 
 
 def abilities_of(check: Check) -> list[str]:
-    """What a check steers, when it ends a text, and what it mends."""
+    """What a check steers, and when it ends a text."""
     of = type(check)
     steers = said(of.form) if form_of(check) else said(of.schema) if schema_of(check) else ""  # type: ignore[attr-defined]
     ends = said(of.prefix) if isinstance(check, Prefixed) else ""
-    return [steers, ends, said(of.fix) if isinstance(check, Fixing) else ""]
+    return [steers, ends]
 
 
 def tables_of_checks() -> str:
     """The tables of docs/checks.md: what each kind can do, and each type of IFEval."""
-    rows = ["| check | steers | ends a text | mends |", "|---|---|---|---|"]
+    rows = ["| check | steers | ends a text |", "|---|---|---|"]
     with TemporaryDirectory() as folder:
         for name, kind in check_kinds().items():
-            cells = [OTHERS[name]] * 3 if name in OTHERS else abilities_of(example_of(kind, folder))
+            cells = [OTHERS[name]] * 2 if name in OTHERS else abilities_of(example_of(kind, folder))
             rows.append(f"| `{kind.form}` | {' | '.join(cells)} |")
-    rows += ["", "| type of `ifeval` | steers | ends a text | mends |", "|---|---|---|---|"]
+    rows += ["", "| type of `ifeval` | steers | ends a text |", "|---|---|---|"]
     for name in sorted(TYPES):
-        marks = ("✓" if name in each else "" for each in (FORMS, LOST, WAYS))
+        marks = ("✓" if name in each else "" for each in (FORMS, LOST))
         rows.append(f"| `{name}` | {' | '.join(marks)} |")
     return "\n".join(row.replace("  ", " ") for row in rows)
 

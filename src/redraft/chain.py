@@ -187,7 +187,6 @@ class Step(_Record):
         fresh: The answer is another draft, not a revision. Recorded if true.
         steered: Names of the checks that steered the model while it wrote. Recorded if there are any.
         choice: How redraft chose to have it written. Recorded if there was a choice.
-        by: Who wrote the answer: a model, or `fix` if checks mended the answer before it. Recorded if `fix`.
     """
 
     answer: str
@@ -199,7 +198,6 @@ class Step(_Record):
     fresh: bool = False
     steered: tuple[str, ...] = ()
     choice: Choice | None = None
-    by: Literal["model", "fix"] = "model"
     reasoning: str = ""
 
     @model_validator(mode="after")
@@ -214,7 +212,7 @@ class Step(_Record):
     def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         rare = ("tool_calls", "fresh", "steered", "choice", "reasoning")
         empty = [name for name in rare if not getattr(self, name)]
-        return _without(fields(self), [*empty, *(["by"] if self.by == "model" else [])])
+        return _without(fields(self), empty)
 
     @property
     def complete(self) -> bool:
@@ -350,7 +348,7 @@ class Chain(_Record, Generic[T_co]):
         sampling: The sampling options.
         usage: Over everything that was generated, by all models.
         usage_by_role: The same by `writer`, `critic` and `judge`; empty if only the writer was asked.
-        value: The parsed object, if `output=` was given; in a chain that was read, its JSON.
+        value: The parsed object, if JSON was asked for; in a chain that was read, its JSON.
     """
 
     version: int = VERSION
@@ -391,8 +389,8 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def revisions(self) -> int:
-        """Number of answers after the first that a model wrote."""
-        return sum(step.by == "model" for step in self.steps[1:])
+        """Number of answers after the first."""
+        return max(len(self.steps) - 1, 0)
 
     @property
     def missing_revisions(self) -> int:
@@ -407,7 +405,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def value(self) -> T_co | None:
-        """The object in the best answer, if `output=` was given and the answer is complete and fits it."""
+        """The object in the best answer, if JSON was asked for and the complete answer fits."""
         return cast("T_co | None", self._value)
 
     def with_value(self, value: Any) -> Chain:

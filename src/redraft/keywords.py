@@ -21,7 +21,6 @@ class PlainKeywords(TypedDict, total=False):
     context: Literal["last", "chain"]
     tell_checks: bool
     steer: bool
-    fix: bool
     system: str | None
     temperature: float | None
     top_p: float | None

@@ -243,9 +243,6 @@ class PlainOptions(OptionModel):
     )
     tell_checks: bool = option("tell the writer beforehand what the checks demand", LOOP, default=True)
     steer: bool = option("let checks steer the writer word by word, where its engine can", LOOP, default=True)
-    fix: bool = option(
-        "mend an answer that fails without the model, where its checks can", LOOP, default=False
-    )
     system: str | None = option("a system message", LOOP, "TEXT")
     temperature: float | None = option("0 is greedy [0.7; a server's own]", SAMPLING, "T", ge=0, lt=100)
     top_p: float | None = option("nucleus size [1; a server's own]", SAMPLING, "P", gt=0, le=1)

@@ -90,4 +90,4 @@ def test_the_tables_of_checks_are_current(reference: Any) -> None:
     written = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
     assert written == reference.checks_page(), "what checks of docs/checks.md can do is other; run: make docs"
     for kind in (Judge, Reward, Auto, Language):  # no example of theirs is in it
-        assert not [name for name in ("form", "schema", "prefix", "fix") if hasattr(kind, name)]
+        assert not [name for name in ("form", "schema", "prefix") if hasattr(kind, name)]

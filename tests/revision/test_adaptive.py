@@ -140,19 +140,6 @@ def test_a_resumed_chain_chooses_as_one_that_was_not_cut(streams: list[Stream], 
     assert [step.choice for step in again.chain.steps] == [step.choice for step in made.chain.steps]
 
 
-def test_what_checks_mend_is_no_text_of_its_own() -> None:
-    engine = redraft.ScriptedEngine(["One two.", "Two three."])
-    options: Any = {"checks": ["ends:Good night.", "words<=2"], "mode": "adaptive", "fix": True}
-    chain = redraft.revise("Say it.", model=engine, max_revisions=1, **options)
-    assert [step.by for step in chain.steps] == ["model", "fix", "model", "fix"]
-    assert [step.choice.way if step.choice else None for step in chain.steps] == [
-        None,
-        None,
-        "revision",
-        None,
-    ]
-
-
 def test_drafts_and_revisions_are_counted_together() -> None:
     engine = redraft.ScriptedEngine(["bad"])
     chain = redraft.revise(

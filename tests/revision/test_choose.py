@@ -40,15 +40,10 @@ steps = st.lists(
         answer=st.sampled_from(["", "bad", "worse"]),
         finish=st.sampled_from(get_args(Finish)),
         echo=st.booleans(),
-        by=st.sampled_from(["model", "fix"]),  # the first one is a model's
         usage=st.builds(Usage, completion_tokens=st.integers(0, 300)),
     )
     | st.builds(cut),
     max_size=5,
-).map(
-    lambda made: [
-        step.model_copy(update={"by": step.by if place else "model"}) for place, step in enumerate(made)
-    ]
 )
 one = st.integers(0, 100).flatmap(lambda tried: st.tuples(st.integers(0, tried), st.just(tried)))
 counts = st.none() | st.dictionaries(st.sampled_from(WAYS), one)
@@ -145,5 +140,3 @@ def test_what_was_chosen_is_counted() -> None:
         choice=Choice(way="repair"),
     )
     assert counts_of([failed(), failed(way="repair"), passed]) == {"repair": (1, 2)}
-    mended = passed.model_copy(update={"choice": None, "by": "fix"})
-    assert counts_of([failed(way="draft"), mended, failed(way="draft")]) == {"draft": (1, 2)}

@@ -95,21 +95,19 @@ def test_the_best_answer_is_sent_and_not_the_last() -> None:
     assert [delta["content"] for delta in deltas if "content" in delta] == ["a b c d e f"]
 
 
-@pytest.mark.parametrize("most", [0, 2])
-def test_a_mended_answer_is_the_answer_and_what_it_was_is_reasoning(most: int) -> None:
-    case = "ifeval:startend:quotation"
-    model = {"model": ScriptedEngine([LONG]), "checks": [case], "fix": True, "max_revisions": most}
-    with served({"mends": model}) as server:
-        whole = server.post({"model": "mends"}).json()["choices"][0]["message"]
-        stream = server.post({"model": "mends", "stream": True}).text
-        refused = server.post({"model": "mends", "logprobs": True}).json()["error"]["message"]
-    assert whole["content"] == f'"{LONG}"'
-    assert whole["reasoning_content"].startswith(f"Draft:\n{LONG}\n\nFeedback:\nWrap the whole answer")
-    deltas = [json.loads(line)["choices"][0]["delta"] for line in events_of(stream)[:-1]]
-    assert [delta["content"] for delta in deltas if "content" in delta] == [f'"{LONG}"']
-    thought = "".join(delta.get("reasoning_content", "") for delta in deltas)
-    assert thought.endswith(f'Revision 1:\n"{LONG}"')
-    assert "mends answers" in refused
+@pytest.mark.parametrize("stream", [True, False])
+def test_json_that_was_asked_for_comes_without_its_fence(stream: bool) -> None:
+    written = 'Sure! Here it is:\n```json\n{"a": 1}\n```'
+    with served({"fenced": {"model": ScriptedEngine([written]), "max_revisions": 0}}) as server:
+        body = {"model": "fenced", "response_format": {"type": "json_object"}, "redraft": not stream}
+        reply = server.post({**body, "stream": stream})
+    if stream:
+        deltas = [json.loads(line)["choices"][0]["delta"] for line in events_of(reply.text)[:-1]]
+        assert "".join(delta.get("content", "") for delta in deltas) == '{"a": 1}'
+    else:
+        assert reply.json()["choices"][0]["message"]["content"] == '{"a": 1}'
+        chain = reply.json()["redraft"]
+        assert (chain["value"], chain["steps"][0]["answer"]) == ({"a": 1}, written)
 
 
 # Streaming

@@ -3,98 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError
 from redraft.verify.output import from_type
-from redraft.verify.structure import MOST_REFERENCES, Json, JsonSchema, demand_of_schema, read_json, sketch
+from redraft.verify.structure import MOST_REFERENCES, JsonSchema, demand_of_schema, sketch
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
 PERSON = {
     "type": "object",
     "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
     "required": ["name", "age"],
     "additionalProperties": False,
 }
-
-
-@given(
-    VALUES,
-    st.sampled_from(
-        ["{}", "\n {} \n", "```json\n{}\n```", "```\n{}\n```", "Here:\n\n```json\n{}\n```\nDone."]
-    ),
-)
-def test_json_is_read_from_any_of_its_dresses(value: Any, dress: str) -> None:
-    text = dress.replace("{}", json.dumps(value, indent=1))
-    assert read_json(text)[0] == value
-    assert Json().check(text, Prompt()).passed
-    assert Json().check(text.replace("\n", "\r\n"), Prompt()).passed
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        ("", "The answer is empty, and JSON is wanted."),
-        ("Sure!", "The answer is not JSON: Expecting value at line 1, column 1, before 'Sure!'."),
-        (
-            '{"a": [1, 2',
-            "The answer is not JSON: Expecting ',' delimiter at line 1, column 12, where it ends.",
-        ),
-        ('{"a": NaN}', "The answer is not JSON: NaN is not a JSON value."),
-        (
-            'Here:\n```json\n{"a" 1}\n```',
-            "The answer is not JSON: Expecting ':' delimiter at line 3, column 6, before '1}'.",
-        ),
-        ("```json\n1\n```\n```json\n2\n```", "The answer has 2 JSON blocks, and exactly one is wanted."),
-        ("x\n```json\n{}", "The JSON block that begins on line 2 has no closing ```."),
-        ("[" * 100_000, "The answer is not usable JSON: it is nested too deeply."),
-    ],
-)
-def test_what_is_no_json_is_told_with_line_and_column(answer: str, message: str) -> None:
-    outcome = Json().check(answer, Prompt())
-    assert not outcome.passed
-    assert outcome.message == message
-
-
-def test_a_trailing_comma_is_told_with_its_line() -> None:
-    """Python words this fault, and counts its column, in more than one way over its versions."""
-    message = Json().check('{\n "a": 1,\n}', Prompt()).message
-    assert re.match(r"The answer is not JSON: .* at line [23], column \d+", message)
-
-
-def test_code_in_another_language_or_in_none_is_no_json_block() -> None:
-    assert not Json().check("So:\n```\n1\n```", Prompt()).passed
-    assert not Json().check("```python\n1\n```", Prompt()).passed
-    assert read_json("```python\nx\n```\n```json\n1\n```")[0] == 1
-
-
-def test_an_integer_of_many_digits_is_no_crash() -> None:
-    assert not Json().check("1" * 10_000, Prompt()).passed
-
-
-@given(st.text())
-def test_any_text_is_json_or_is_told_why_not(text: str) -> None:
-    outcome = Json().check(text, Prompt())
-    assert outcome.message.endswith(".")
-    assert outcome.passed == (outcome.score == 1)
-
-
-def test_the_score_tells_how_far_it_could_be_read() -> None:
-    scores = [Json().check(answer, Prompt()).score for answer in ("no", '{"a": x', '{"a": [1, 2, 3, 4')]
-    assert scores == sorted(scores)
-    assert scores[0] == 0
-    assert scores[-1] < 1
 
 
 class TestSchema:

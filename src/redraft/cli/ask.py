@@ -49,6 +49,7 @@ def ask(
     In a pipe, or with --quiet, only the best answer is printed.
     """
     from redraft.config import load_config
+    from redraft.verify.json_reading import text_of
 
     settings = fill_in(flags)
     quiet = quiet or load_config().defaults.get("quiet", False)
@@ -64,7 +65,7 @@ def ask(
             write(error.chain.to_json() if json else error.chain.answer)
         raise
     if not watch and (json or chain.answer.strip()):
-        write(chain.to_json() if json else chain.answer)
+        write(chain.to_json() if json else text_of(chain, chain.answer))
     raise typer.Exit(say_faults(chain, with_checks=bool(settings.get("check")), shown=watch))
 
 

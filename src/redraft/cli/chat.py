@@ -144,4 +144,6 @@ class Chat:
         if self.watching and not kept:
             tell("there is no answer, so the question is not kept.")
         elif kept and not self.watching:
-            write(chain.answer)
+            from redraft.verify.json_reading import text_of
+
+            write(text_of(chain, chain.answer))

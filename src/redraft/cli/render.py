@@ -53,16 +53,12 @@ def left_out(count: int, what: str) -> list[Text]:
     return [Text(f"… and {more:,} more {what}. To see them: redraft show --json", "dim")] if more > 0 else []
 
 
-def heading(
-    index: int, *, best: bool = False, chosen: bool = False, mended: bool = False, same: bool = False
-) -> RenderableType:
+def heading(index: int, *, best: bool = False, chosen: bool = False, same: bool = False) -> RenderableType:
     """Return the line above an answer. `chosen` is whether it is the best of several drafts.
 
     `same` is whether it repeats the answer before it. Then this line is all that is shown of it.
     """
-    marks = (
-        " · mended" * mended + " · the same text again" * same + " · best draft" * chosen + " · best" * best
-    )
+    marks = " · the same text again" * same + " · best draft" * chosen + " · best" * best
     return rule(name_of(index) + marks)
 
 

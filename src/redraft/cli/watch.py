@@ -91,7 +91,7 @@ class Watch:
             self.console.print(render.best_draft(self._drafts.index(step.answer)))
         else:
             same = self._before is not None and self._before.answer == step.answer
-            self.console.print(render.heading(index, mended=step.by == "fix", same=same))
+            self.console.print(render.heading(index, same=same))
             if not same:
                 self.console.print(render.answer(step, self._before, self.console))
         self._before, self._answers_shown = step, index + 1

@@ -55,9 +55,9 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
     parts += left_out(len(chain.drafts), "drafts")
     before: Step | None = None
     for index, step in enumerate(chain.steps[:MANY]):
-        marks = {"chosen": not index and bool(chain.drafts), "mended": step.by == "fix"}
+        chosen = not index and bool(chain.drafts)
         same = before is not None and before.answer == step.answer
-        parts.append(heading(index, best=index == chain.best, same=same, **marks))
+        parts.append(heading(index, best=index == chain.best, same=same, chosen=chosen))
         parts += [*([] if same else [answer(step, before, console)]), *notes(step)]
         if step.feedback is not None:
             parts.append(feedback(step.feedback, index, every=True))

@@ -296,7 +296,8 @@ async def _make(
         stop, steps = "cancelled" if cancel.cancelled else "budget", complete_steps(made)
         changes = {"id": options.id, "stop": stop, "steps": steps, "best": best_step(steps)}
         unopened = made.model_copy(update={**changes, "drafts": complete_drafts(made)})
-        event = with_value(Finished(unopened), options.output)
+        output = options.output
+        event = with_value(Finished(unopened), [output] if output else [], output)
         if hook is not None:
             await hook.call(event, limit)
         yield event
@@ -435,7 +436,6 @@ def _plan(
         steered=steered,
         # A text before a call of a tool need not pass. A cache keeps whole replies alone.
         watched=not (options.tools or options.cache) and any(isinstance(c, Prefixed) for c in driver.checks),
-        fix=options.fix,
         json=bool(schemas),
         id=options.id,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Literal
 
 from redraft.chain import Choice, Step, Way, best_step, has_answer
@@ -102,7 +101,7 @@ def choose(steps: Sequence[Step], counts: Counts | None, limits: Limits) -> Move
     if not steps:
         return Move(Choice(way="draft", why="there is no answer yet"))
     best = best_step(steps) or 0
-    if limits.tokens is not None and limits.tokens < min(map(_length, _written(steps))) // 2:
+    if limits.tokens is not None and limits.tokens < min(map(_length, steps)) // 2:
         return Move(stop="budget")
     if move := _longer(steps, best, limits):
         return move
@@ -116,13 +115,12 @@ def choose(steps: Sequence[Step], counts: Counts | None, limits: Limits) -> Move
 
 
 def counts_of(steps: Sequence[Step]) -> dict[Way, tuple[int, int]]:
-    """Return what the ways that were chosen came to. A text that passes once checks mended it counts."""
+    """Return what the ways that were chosen came to."""
     found: dict[Way, tuple[int, int]] = {}
-    for step, after in zip_longest(steps, steps[1:]):
+    for step in steps:
         if step.choice is not None:
             passed, tried = found.get(step.choice.way, (0, 0))
-            good = step.passed or (after is not None and after.by == "fix" and after.passed)
-            found[step.choice.way] = (passed + bool(good), tried + 1)
+            found[step.choice.way] = (passed + bool(step.passed), tried + 1)
     return found
 
 
@@ -170,17 +168,12 @@ def _likeliest(
 
 def _costs(steps: Sequence[Step], best: Step, limits: Limits) -> dict[Way, float]:
     """Return what each way costs, in new tokens."""
-    written = _written(steps)
+    written = steps
     text = sum(map(_length, written)) / len(written)
     told, shown = len(best.criticism) / TOKEN, len(best.answer) / TOKEN
     more: dict[Way, float] = {"draft": 0.0, "repair": told, "revision": told + shown}
     asked = steps[0].usage.prompt_tokens
     return {way: max(text + limits.share * (asked + each), 1.0) for way, each in more.items()}
-
-
-def _written(steps: Sequence[Step]) -> list[Step]:
-    """Return the steps that a model wrote: all but what checks mended."""
-    return [step for step in steps if step.by == "model"]
 
 
 def _length(step: Step) -> int:

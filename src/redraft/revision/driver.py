@@ -12,7 +12,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from secrets import token_hex
@@ -45,8 +45,8 @@ from redraft.revision.ops import (
 from redraft.revision.state import Plan, State, complete_drafts, complete_steps
 from redraft.revision.stop import spent
 from redraft.revision.watch import Watch
-from redraft.verify.base import Check, run_checks
-from redraft.verify.mend import mended_by
+from redraft.verify.base import Check, run_checks, schema_of
+from redraft.verify.json_reading import NotJson, read_json
 from redraft.verify.output import OutputCheck, parse_output, partial_output
 
 _log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ class Driver:
                     yield broken
                 while True:
                     if isinstance(step, Event):
-                        event = with_value(step, self.output)
+                        event = with_value(step, self.checks, self.output)
                         if not (isinstance(event, Text) and event.kind == "answer"):
                             self._answer = ""
                         elif self.output is not None:
@@ -224,25 +224,17 @@ class Driver:
         await self._close()
         if isinstance(op, RunChecks):
             try:
-                return replace(await self._check(op, plan), usage=self._judged())
+                results = await run_checks(self.checks, op.answer, plan.prompt)
+                return Checked(results, usage=self._judged())
             except RedraftError as error:
                 return Checked(error=error, usage=self._judged())
         if isinstance(op, Encode):
             return await self.writer.encode(op.text, special=op.special)
         self._stream = self._open(op, plan.sampling)
         if isinstance(op, Ask) and op.watched:
-            self._watch = Watch(self.checks, plan.prompt, fix=plan.fix)
+            self._watch = Watch(self.checks, plan.prompt)
             self._prompt_tokens = estimated_counts({"messages": list(op.messages)}, 0).prompt
         return await self._more()
-
-    async def _check(self, op: RunChecks, plan: Plan) -> Checked:
-        results = await run_checks(self.checks, op.answer, plan.prompt)
-        if not op.fix or all(result.passed for result in results):
-            return Checked(results)
-        mended = await mended_by(self.checks, op.answer)
-        if mended == op.answer:
-            return Checked(results)
-        return Checked(results, mended=mended, then=await run_checks(self.checks, mended, plan.prompt))
 
     def _open(self, op: Continue | Ask, given: Sampling) -> AsyncGenerator[Delta, None]:
         new: dict[str, Any] = {"chain": self._chain, "form": op.form}
@@ -305,10 +297,22 @@ def _texts(plan: Plan) -> tuple[int, int]:
     return len(steps), sum(step.feedback is not None for step in steps)
 
 
-def with_value(event: Event, output: OutputCheck | None) -> Event:
-    """Return an event whose chain has its value, if it is finished. A cut number is another number."""
-    if output is None or not isinstance(event, Finished):
+def with_value(event: Event, checks: Sequence[Check], output: OutputCheck | None) -> Event:
+    """Return an event whose chain has the value of its JSON, if it is finished and JSON was asked for.
+
+    A cut answer has none: a cut number is another number.
+    """
+    asked = {check.name for check in checks if schema_of(check) is not None}
+    if not asked or not isinstance(event, Finished):
         return event
     chain = event.chain
-    whole_answer = chain.best is not None and chain.steps[chain.best].complete
-    return Finished(chain.with_value(parse_output(output, chain.answer) if whole_answer else None))
+    best = None if chain.best is None else chain.steps[chain.best]
+    if best is None or not best.complete:
+        return event
+    if output is not None:
+        return Finished(chain.with_value(parse_output(output, best.answer)))
+    if not all(result.passed for result in best.checks if result.name in asked):
+        return event
+    with suppress(NotJson):  # a check of the user's own may have a schema, and take other texts
+        return Finished(chain.with_value(read_json(best.answer)[0]))
+    return event

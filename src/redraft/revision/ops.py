@@ -62,10 +62,9 @@ class More:
 
 @dataclass(frozen=True)
 class RunChecks:
-    """Run the user's checks on an answer, and if it fails and `fix` is set, on what they mend of it."""
+    """Run the user's checks on an answer."""
 
     answer: str
-    fix: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,6 @@ class Checked:
     usage: Usage = field(default_factory=Usage)
     # That of a check or judge that failed. The calls until then are paid for.
     error: RedraftError | None = None
-    mended: str = ""  # the answer as the checks mended it; empty if they did not
-    then: tuple[CheckResult, ...] = ()  # their results on that
 
 
 @dataclass(frozen=True)
@@ -185,9 +182,9 @@ def encode(text: str, *, special: bool = False) -> Loop[Tokens]:
     return (yield from _reply(Encode(text, special), tuple))
 
 
-def run_checks(answer: str, pay: Callable[[Usage], None], *, fix: bool = False) -> Loop[Checked]:
+def run_checks(answer: str, pay: Callable[[Usage], None]) -> Loop[Checked]:
     """Yield `RunChecks`, book the judge's usage, and return the results or raise the error."""
-    checked = yield from _reply(RunChecks(answer, fix), Checked)
+    checked = yield from _reply(RunChecks(answer), Checked)
     pay(checked.usage)
     if checked.error is not None:
         raise checked.error

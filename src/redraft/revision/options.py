@@ -450,7 +450,7 @@ def check_request(plan: Plan) -> None:
             f"the engine {info.engine} takes no {given[0]}{field}.{takes}",
             hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
         )
-    own = {"stop": plan.stop, "tools": plan.tools, "chain_tokens": plan.chain_tokens, "fix": plan.fix}
+    own = {"stop": plan.stop, "tools": plan.tools, "chain_tokens": plan.chain_tokens}
     own |= {OF_TEMPLATE: (sampling.extra_body or {}).get(OF_TEMPLATE)}
     if plan.mode == "native" and any(own.values()):
         name = next(name for name, value in own.items() if value)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from redraft.chain import CheckResult, Choice, Feedback, Stop, Usage, Verdict, Way, is_blank, score_of
+from redraft.chain import CheckResult, Choice, Feedback, Stop, Usage, Verdict, Way, is_blank
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
@@ -31,7 +31,7 @@ from redraft.revision.ops import (
     ask_model,
     run_checks,
 )
-from redraft.revision.state import State, appended, written_in
+from redraft.revision.state import State, appended
 from redraft.revision.stop import (
     after_answer,
     after_criticism,
@@ -82,15 +82,13 @@ def _draft(state: State) -> Loop[Stop | None]:
         else:
             _note_checks(state, results)
             stop = after_draft(state, good=_good(state, results))
-        written = written_in(state.drafts)
+        written = len(state.drafts)
         yield DraftDone(written, state.steps[-1])
         if stop is not None or written + 1 >= state.plan.drafts:
             break
         state.drafts += state.steps
         state.steps.clear()
     state.choose_draft()
-    if state.last:  # what checks mended of it follows
-        yield StepDone(0, state.steps[0])
     if stop in (None, "passed"):
         return None
     yield StepDone(state.last, state.steps[-1])
@@ -189,10 +187,7 @@ def _criticise(state: State) -> Loop[Stop | None]:
 
 
 def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
-    """Return the results of the last answer's checks; None if there was no time for them.
-
-    What they mended of it becomes the last answer, if it is no worse.
-    """
+    """Return the results of the last answer's checks; None if there was no time for them."""
     step = state.steps[-1]
     if step.feedback is not None:
         return step.checks
@@ -203,20 +198,13 @@ def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
         state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(usage, "judge")})
 
     yield from announce_progress(state)
-    fix = state.plan.fix and step.finish == "stop"
-    checked = yield from run_checks(step.answer, pay, fix=fix)
+    checked = yield from run_checks(step.answer, pay)
     if checked.given_up:
         return None
     unheld = any(each.name in step.steered and not each.passed for each in checked.results)
     if unheld and step.finish == "stop" and state.plan.info.forms == "gbnf":
         _tell_unheld(state.plan.info.name)
-    if not checked.mended or (score_of(checked.then) or 0) < (score_of(checked.results) or 0):
-        return checked.results
-    _note_checks(state, checked.results)
-    if not state.drafting:
-        yield StepDone(state.last, state.steps[-1])
-    state.begin(checked.mended, "stop", Usage(), by="fix")
-    return checked.then
+    return checked.results
 
 
 @lru_cache

@@ -71,7 +71,6 @@ class Plan:
     form: Form | None = None
     steered: tuple[str, ...] = ()  # names of the checks in the form
     watched: bool = False  # whether checks may end a text that another one follows
-    fix: bool = False  # whether checks may mend an answer that fails
     # Whether a check wants JSON. Then no answer is taken for talk: the check says more about it.
     json: bool = False
     stop: tuple[str, ...] = ()
@@ -92,10 +91,10 @@ class Plan:
     @property
     def texts(self) -> int:
         """How many complete texts the earlier attempt wrote. Feedback on a repeated answer is a copy."""
-        made = [step for step in complete_steps(self.earlier) if step.by == "model"]
+        made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by != "checks" for step in made]
         copied = [(b.answer, b.feedback) == (a.answer, a.feedback) for a, b in pairwise(made)]
-        written = written_in(complete_drafts(self.earlier)) + len(made)
+        written = len(complete_drafts(self.earlier)) + len(made)
         return written + sum(criticised) - sum(map(min, criticised[1:], copied))
 
     @property
@@ -136,8 +135,7 @@ class State:
 
     plan: Plan
     clock: Callable[[], float] = time.monotonic
-    # Steps so far; the last may lack feedback. While drafts are written, the last draft alone,
-    # and what was mended of it.
+    # Steps so far; the last may lack feedback. While drafts are written, the last draft alone.
     steps: list[Step] = field(init=False)
     drafts: list[Step] = field(init=False)
     drafting: bool = field(init=False)
@@ -163,7 +161,7 @@ class State:
         written = [*self.steps, *self.drafts]  # the chosen one first: it wins every tie
         unchecked = [step for step in written if step.feedback is None][-1:]
         passed = any(step.passed and step.finish == "stop" for step in written)
-        enough = written_in(written) >= self.plan.drafts and not unchecked
+        enough = len(written) >= self.plan.drafts and not unchecked
         if self.plan.drafts == 1 or self.revisions or passed or enough:
             return False
         self.steps, self.drafts = unchecked, [step for step in written if step not in unchecked]
@@ -181,8 +179,8 @@ class State:
 
     @property
     def revisions(self) -> int:
-        """How many revisions there are so far. What checks mended is none."""
-        return max(written_in(self.steps) - 1, 0)
+        """How many revisions there are so far."""
+        return max(len(self.steps) - 1, 0)
 
     @property
     def last(self) -> int:
@@ -211,7 +209,7 @@ class State:
         info = plan.models[role]
         left = plan.budget.tokens_left(self.usage, info.price)
         if left is not None:
-            index = self.revisions if feedback else written_in(self.steps)
+            index = self.revisions if feedback else len(self.steps)
             left = self.ration(left, index, feedback=feedback, written=plan.mode == "prompted")
         asked = most or plan.chain_tokens or "max_tokens" not in plan.sampling.unset
         if not asked and info.own_sampling:
@@ -261,12 +259,10 @@ class State:
         return self.steps[-1]
 
     def choose_draft(self) -> None:
-        """Make the best draft the first step. What checks mended of it follows."""
+        """Make the best draft the first step."""
         written = [*self.drafts, *self.steps]
         chosen = best_step(written) or 0
-        begin = chosen - (written[chosen].by == "fix")
-        end = begin + 1 + any(step.by == "fix" for step in written[begin + 1 : begin + 2])
-        self.steps, self.drafts = written[begin:end], written[:begin] + written[end:]
+        self.steps, self.drafts = [written.pop(chosen)], written
         self.drafting = False
 
     def chosen(self) -> Move:
@@ -400,11 +396,6 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
             f"the chain to resume begins with another first answer than the given one: {begins!r:.80}.",
             hint="Leave out given=… to go on with the chain, or resume=… to start over.",
         )
-
-
-def written_in(steps: Sequence[Step]) -> int:
-    """Return how many answers a model wrote. The others are mended ones."""
-    return sum(step.by == "model" for step in steps)
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:

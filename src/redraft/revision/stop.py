@@ -11,7 +11,7 @@ from collections.abc import Container, Sequence
 
 from redraft.chain import CheckResult, Finish, Role, Step, Stop, Verdict
 from redraft.formats.selfee import SectionKind
-from redraft.revision.state import State, written_in
+from redraft.revision.state import State
 
 STOP_OF_FINISH: dict[Finish, Stop] = {
     "max_tokens": "max_tokens",
@@ -56,16 +56,12 @@ def stuck(state: State) -> bool:
 
 
 def repeated(state: State) -> Step | None:
-    """Return the step that the last answer should differ from, and does not.
-
-    A model may return to what it wrote before checks mended it.
-    """
+    """Return the earlier step that the last answer repeats and should not."""
     *before, after = state.steps or [Step(answer="")]
-    if state.revisions <= state.plan.min_revisions or state.revisions == 0 or after.by == "fix":
+    if state.revisions <= state.plan.min_revisions or state.revisions == 0:
         return None
-    shown = before[-2:] if before[-1].by == "fix" else before[-1:]
-    same = [step for step in shown if step.answer.strip() == after.answer.strip()]
-    return next((step for step in same if step.verdict == "revise"), None)
+    same = before[-1].answer.strip() == after.answer.strip() and before[-1].verdict == "revise"
+    return before[-1] if same else None
 
 
 # prompted: by messages
@@ -77,8 +73,8 @@ def followed(state: State) -> bool:
     Chains to learn from, a teacher's, are written in full.
     """
     plan, drafting = state.plan, not state.steps
-    another = drafting and written_in(state.drafts) + 1 < plan.drafts
-    return (another or written_in(state.steps) < plan.max_revisions) and not plan.wording.scores
+    another = drafting and len(state.drafts) + 1 < plan.drafts
+    return (another or len(state.steps) < plan.max_revisions) and not plan.wording.scores
 
 
 def when_resumed(state: State) -> Stop | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from redraft.chain import Prompt, is_blank
 from redraft.engines.threads import in_daemon_thread
 from redraft.steering.form import Form
-from redraft.verify.base import Check, Prefixed, ask_no_more, fix_of, form_of, outcome_of, prefix_of
+from redraft.verify.base import Check, Prefixed, ask_no_more, form_of, outcome_of, prefix_of
 
 FIRST = 48  # characters before the first look and between two, some eight words
 SHARE = 16  # The text grows by this part between two looks, so that all of them together read it 17 times.
@@ -22,9 +22,7 @@ FORM_SECONDS = 10.0  # a `form`, which is asked for once
 class Watch:
     """Looks at an answer now and then."""
 
-    def __init__(self, checks: Sequence[Check], prompt: Prompt, *, fix: bool = False) -> None:
-        """With `fix`, a text that its check could mend is not lost."""
-        self._fix = fix
+    def __init__(self, checks: Sequence[Check], prompt: Prompt) -> None:
         self._checks = [check for check in checks if isinstance(check, Prefixed)]
         self._prompt = prompt
         self._pieces: list[str] = []
@@ -44,18 +42,13 @@ class Watch:
         self._pieces = [text]
         if is_blank(text):
             return False
-        found = await _first(self._checks, "prefix", lambda check: self._loses(check, text), SECONDS)
+        found = await _first(self._checks, "prefix", lambda check: prefix_of(check, text) == "lost", SECONDS)
         if found is None:
             return False
         if not (await outcome_of(found, text.rstrip(), self._prompt)).passed:
             return True
         ask_no_more(found, "prefix", "called a text lost that the check passes")
         return False
-
-    def _loses(self, check: Check, text: str) -> bool:
-        if prefix_of(check, text) == "open":
-            return False
-        return not self._fix or prefix_of(check, fix_of(check, text)) == "lost"
 
 
 async def forms_of(checks: Sequence[Check]) -> list[tuple[str, Form]]:

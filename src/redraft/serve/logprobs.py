@@ -80,7 +80,7 @@ class Noting(WrappedEngine):
 
 def only_answer(options: RevisionOptions) -> bool:
     """Return whether the first answer is certain to be the final one."""
-    return options.max_revisions == 0 and options.most_drafts == 1 and not options.fix
+    return options.max_revisions == 0 and options.most_drafts == 1
 
 
 def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[RevisionOptions, Noting]:
@@ -91,8 +91,7 @@ def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[Revisio
     engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
     if not only_answer(options) or engine.info.native:
-        does = "mends answers" if options.fix else "revises here. Set revision.max to 0"
-        message = f"logprobs are those of one answer, and {model!r:.100} {does}."
+        message = f"logprobs are those of one answer, and {model!r:.100} revises here. Set revision.max to 0."
         raise invalid(message, "logprobs", code="unsupported")
     if not engine.info.logprobs:
         message = f"the engine of {model!r:.100} has no logprobs. Leave them out."

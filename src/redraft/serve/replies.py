@@ -21,6 +21,7 @@ from redraft.revision.state import complete_drafts, complete_steps
 from redraft.serve.errors import Refusal
 from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Accepted
+from redraft.verify.json_reading import text_of
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
 """Why an answer ended, in OpenAI's words. Every other reason cut it: `length`."""
@@ -69,8 +70,6 @@ class Message:
         elif isinstance(event, DraftDone):
             self._drafts += 1
         elif isinstance(event, StepDone) and event.step.feedback is not None:
-            if event.step.by == "fix":  # no model wrote it, so it was not streamed
-                yield from self._think(Text("answer", event.index, event.step.answer))
             if said := _said_by_checks(event.step.feedback):
                 yield from self._think(Text("feedback", event.index, said))
         elif isinstance(event, Interrupted):
@@ -196,9 +195,9 @@ def _final(chain: Chain) -> int | None:
 
 
 def answer_of(chain: Chain) -> str:
-    """Return the final answer. It may be cut, and empty."""
+    """Return the final answer, or its JSON alone if that was asked for. It may be cut, and empty."""
     index = _final(chain)
-    return "" if index is None else chain.steps[index].answer.strip()
+    return "" if index is None else text_of(chain, chain.steps[index].answer.strip())
 
 
 def _said_by_checks(feedback: Feedback) -> str:

@@ -26,7 +26,6 @@ from redraft.serve.models import Model, Models
 from redraft.verify.base import Check, schema_of
 from redraft.verify.parse import parse_check
 from redraft.verify.schema import validator_of
-from redraft.verify.json_reading import read_json
 from redraft.verify.structure import Json, JsonSchema
 
 ANSWERS = 8  # most answers to one request (`n`)
@@ -108,8 +107,12 @@ class Accepted:
 
     @property
     def sure(self) -> bool:
-        """Whether the first answer is certain to be the final one."""
-        return only_answer(self.options)
+        """Whether the first answer is certain to be the final one, as it is written.
+
+        JSON of a model that keeps to no schema may have a fence, which is taken off at the end.
+        """
+        kept = engine_of(self.options).info.schemas
+        return only_answer(self.options) and (kept or not any(map(schema_of, self.options.checks)))
 
     def options_at(self, index: int) -> RevisionOptions:
         """Return the options of an answer. Each has its own seeds."""
@@ -121,9 +124,7 @@ class Accepted:
         return self.options.model_copy(update={"seed": (seed + index * _SEEDS_APART) % (MAX_SEED + 1)})
 
     def record_of(self, chain: Chain) -> dict[str, Any]:
-        """Return a chain as JSON. Its value is that of an answer which had to be JSON."""
-        if chain.passed and any(map(schema_of, cast("Any", self.options.checks))):
-            chain = chain.with_value(read_json(chain.answer)[0])
+        """Return a chain as JSON."""
         found: dict[str, Any] = json.loads(chain.to_json())
         return found
 

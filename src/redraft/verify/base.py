@@ -118,7 +118,7 @@ class Prefixed(Check, Protocol):
 
 
 _unasked: set[tuple[str, str]] = set()
-"""Names of checks, and what of them failed: `prefix`, `form` or `fix`. They are not asked for it again."""
+"""Names of checks, and what of them failed: `prefix` or `form`. They are not asked for it again."""
 
 
 def prefix_of(check: Check, text: str) -> Prospect:
@@ -138,37 +138,10 @@ def prefix_of(check: Check, text: str) -> Prospect:
 
 
 def ask_no_more(check: Check, what: str, fault: str) -> None:
-    """Say once what is wrong with the `prefix`, `form` or `fix` of a check, and do not ask for it again."""
+    """Say once what is wrong with the `prefix` or `form` of a check, and do not ask for it again."""
     if (check.name, what) not in _unasked:
         _unasked.add((check.name, what))
         _log.warning("the %s of the check %r %s. It is not asked again.", what, check.name, fault)
-
-
-@runtime_checkable
-class Fixing(Check, Protocol):
-    """A check that can mend some of the answers that fail it, without a model."""
-
-    def fix(self, answer: str) -> str:
-        """Return the answer mended: it passes, and means the same.
-
-        It stays as it is if it passes, if there is more than one way, and if its content is at fault.
-        """
-        ...
-
-
-def fix_of(check: Check, answer: str) -> str:
-    """Return what a check mends of an answer: the answer itself if it has no `fix`, or that fails."""
-    if not isinstance(check, Fixing) or (check.name, "fix") in _unasked:
-        return answer
-    try:
-        mended: object = check.fix(answer)
-    except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
-        ask_no_more(check, "fix", f"crashed: {crash_of(error)}")
-        return answer
-    if isinstance(mended, str):
-        return whole(mended).strip()
-    ask_no_more(check, "fix", f"returned {mended!r:.80}, which is no text")
-    return answer
 
 
 @dataclass(frozen=True)
@@ -201,10 +174,6 @@ class Weighted:
     def prefix(self, text: str) -> Prospect:
         """Ask the check itself."""
         return prefix_of(self.part, text)
-
-    def fix(self, answer: str) -> str:
-        """Ask the check itself."""
-        return fix_of(self.part, answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
         """Run the check itself."""

@@ -21,10 +21,10 @@ from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError
 from redraft.formats.read.tasks import boxed
 from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.json_reading import NotJson, read_json
 from redraft.verify.maths import canonical, same
 from redraft.verify.schema import identity
 from redraft.verify.segment import line_of
-from redraft.verify.json_reading import NotJson, read_json
 
 # A name that ends in digits (x2, GPT-4) is not a number. A minus sign counts unless a letter, digit or
 # closing bracket precedes it. An exponent has at most four digits, so that comparing numbers stays cheap.

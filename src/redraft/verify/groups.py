@@ -29,7 +29,6 @@ from redraft.verify.base import (
     weight_of,
 )
 from redraft.verify.kinds import Written
-from redraft.verify.mend import in_turn
 from redraft.verify.text import Matches
 
 _CLASS_OR_MARK = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|;", re.DOTALL)
@@ -60,10 +59,6 @@ class AllOf:
     def prefix(self, text: str) -> Prospect:
         """Lost if a part is."""
         return "lost" if any(prefix_of(part, text) == "lost" for part in self.parts) else "open"
-
-    def fix(self, answer: str) -> str:
-        """Mend what its parts do, in turn."""
-        return in_turn(self.parts, answer)
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Run all parts concurrently. The message joins those of the failed parts."""

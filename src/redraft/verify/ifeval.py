@@ -17,10 +17,8 @@ from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError, shown
 from redraft.steering.form import Form
 from redraft.verify.base import Outcome, Prospect, failed, passed
-from redraft.verify.ifeval_fix import WAYS
 from redraft.verify.ifeval_form import CHOICES, form_of
 from redraft.verify.ifeval_prefix import FENCES, is_lost
-from redraft.verify.mend import first_passing
 from redraft.verify.segment import sentences, words
 from redraft.verify.text import Language, language_name, language_of
 
@@ -361,14 +359,6 @@ class Constraint:
     def prefix(self, text: str) -> Prospect:
         """Lost once the constraint is broken for good."""
         return "lost" if is_lost(self.kind, self.values, text) else "open"
-
-    def fix(self, answer: str) -> str:
-        """Mend the form that the constraint demands (`ifeval_fix`)."""
-        if self.kind not in WAYS:
-            return answer
-        met = TYPES[self.kind][0]
-        ways = WAYS[self.kind](answer, self.values)
-        return first_passing(answer, ways, lambda text: met(text, self.values)[0])
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the constraint is met."""

@@ -1,9 +1,8 @@
 """Find the JSON in a text, and read it: the one way for checks, `output=`, criticisms and the server.
 
-Models put fences and sentences around JSON. In this order, the JSON of a text is the whole of it, its one block
-that is marked as json, the inside of the fence that it is, or its one object or list. A text keeps what stands
-around it; `read_json` returns the value. JSON that is broken, or that gives a name twice, is never passed over
-for other JSON in the text, and several objects are refused: there would be more than one way to read them.
+Models put fences and sentences around JSON. The JSON of a text is the whole of it, else its one block that is
+marked as json, else the inside of the fence that it is, else its one object or list. JSON that is broken or
+gives a name twice is never passed over for other JSON in the text. Several objects are refused.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import json
 import re
 from typing import Any, NamedTuple, NoReturn
 
+from redraft.chain import Chain
 from redraft.errors import fault_of
 from redraft.verify.base import Prospect
 from redraft.verify.prefix import begins_json
@@ -62,6 +62,11 @@ def read_json(answer: str) -> tuple[Any, str]:
         return _within(text, begin, end, fault)
 
 
+def text_of(chain: Chain, answer: str) -> str:
+    """Return a chain's answer for other programs: the JSON in it alone, if JSON was asked for and found."""
+    return answer if chain.value is None else read_json(answer)[1]
+
+
 def json_prospect(text: str) -> Prospect:
     """Return whether an answer that begins with a text can have JSON that `read_json` finds.
 
@@ -74,10 +79,10 @@ def json_prospect(text: str) -> Prospect:
         return "lost"
     for block in marked:
         inside = text[block.begin : block.end].lstrip()
-        if _MEANT.match(inside) and not begins_json(inside):
+        if inside.startswith(("{", "[")) and not begins_json(inside):
             try:
-                read_json(text)
-            except NotJson:
+                _raw(inside, 0, len(inside))
+            except ValueError:
                 return "lost"
     return "open"
 
@@ -116,7 +121,8 @@ def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tup
         try:
             value, at = _raw(text, start.start(), end)
         except json.JSONDecodeError as error:
-            if _MEANT.match(text, start.start()) or error.pos - start.start() > LONG:
+            first = begin and not text[begin : start.start()].strip()  # of a block
+            if first or _MEANT.match(text, start.start()) or error.pos - start.start() > LONG:
                 raise _not_json(error, text) from None
             at, tried = start.end(), tried + 1
             continue
@@ -131,7 +137,9 @@ def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tup
 
 def _is_meant(value: Any) -> bool:
     """Return whether an object or a list in a sentence is the answer: `[1]` and `{}` may be a part of it."""
-    return bool(value) if isinstance(value, dict) else any(isinstance(item, dict | list | str) for item in value)
+    return (
+        bool(value) if isinstance(value, dict) else any(isinstance(item, dict | list | str) for item in value)
+    )
 
 
 def _stands_alone(text: str, begin: int, end: int) -> bool:
@@ -156,7 +164,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse)
 
 
 def _raw(text: str, begin: int, end: int) -> tuple[Any, int]:
-    """Return the value that begins at a place, and where it ends. Faults are for the model, but for syntax."""
+    """Return the value that begins at a place, and where it ends. Raises JSONDecodeError or NotJson."""
     try:
         return _DECODER.raw_decode(text if end == len(text) else text[:end], begin)
     except json.JSONDecodeError:

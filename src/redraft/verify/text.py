@@ -8,7 +8,7 @@ word make no difference.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -25,7 +25,6 @@ from redraft.steering.layout import Layout
 from redraft.verify import layout
 from redraft.verify import pattern as patterns
 from redraft.verify.base import Outcome, Prospect, failed, passed
-from redraft.verify.mend import closed, first_passing, opened, unquoted
 from redraft.verify.pattern import BadPattern, compiled, search
 from redraft.verify.prefix import LEAST, settled
 from redraft.verify.segment import count_characters, count_words, line_of, paragraphs, sentences
@@ -176,10 +175,6 @@ class Lacks(_Phrase):
         """Lost once the phrase has come."""
         return "lost" if _phrase(self.text).search(_readable(settled(text), self.text)) else "open"
 
-    def fix(self, answer: str) -> str:
-        """Take off quotation marks around the whole, if it must not have them."""
-        return _mended(self, answer, [unquoted(answer)])
-
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
         plain = _readable(answer, self.text)
@@ -210,10 +205,6 @@ class Starts(_Phrase):
         enough = len(begins.split()) >= len(_plain(self.text).split())
         return "lost" if enough and not _phrase(self.text).match(begins) else "open"
 
-    def fix(self, answer: str) -> str:
-        """Put the phrase before it, if it can stand alone."""
-        return _mended(self, answer, opened(answer, self.text))
-
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer begins with the text."""
         if _phrase(self.text).match(_readable(answer, self.text).lstrip()):
@@ -232,20 +223,12 @@ class Ends(_Phrase):
         """The phrase is its end."""
         return Form(closing=self.text)
 
-    def fix(self, answer: str) -> str:
-        """Take off what follows the phrase, or add the phrase, if it looks like a last line."""
-        return _mended(self, answer, closed(answer, self.text))
-
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer ends with the text."""
         if _phrase(self.text, r"\Z").search(_readable(answer, self.text).rstrip()):
             return passed(f'The answer ends with "{self.text}".')
         ends = " ".join(answer.split()[-6:])
         return failed(f'The answer ends with "{ends}" and not with "{self.text}".')
-
-
-def _mended(check: Lacks | Starts | Ends, answer: str, ways: Iterable[str]) -> str:
-    return first_passing(answer, ways, lambda text: check.check(text, Prompt()).passed)
 
 
 _EMPHASIS = regex.compile(r"(?<![\p{L}\p{N}\p{M}])_+|_+(?![\p{L}\p{N}])")

@@ -15,8 +15,8 @@ from redraft.engines.base import Engine, Message, Sampling
 from redraft.errors import CheckSyntaxError
 from redraft.verify.derive import READ, checks_in, consistent
 from redraft.verify.derive.amounts import NUMBER, number
-from redraft.verify.parse import parse_checks
 from redraft.verify.json_reading import NotJson, read_json
+from redraft.verify.parse import parse_checks
 
 COUNTED = tuple(
     f"{unit}{op}"

@@ -135,7 +135,6 @@ const inShort = (message) => message.replace(/\.$/, "")
 
 export function* pillsOf(step, before, best) {
   if (step.echo) yield ["bad", "talks about the answer"];
-  if (step.by === "fix") yield ["plain", "mended without the model"];
   if (step.fresh) yield ["plain", "another draft"];
   const checks = checksOf(step), missed = checks.filter((check) => !check.passed).length;
   const one = checks.length === 1;
