@@ -82,6 +82,33 @@ def test_a_stage_is_skipped_until_its_options_or_what_it_reads_change() -> None:
     assert Path("made/last.txt").read_text() == "new\nby hand\n"
 
 
+def test_files_and_folders_that_options_name_by_their_paths_count_by_content() -> None:
+    """`run --set base=FOLDER` said "all is done" after the folder's weights had changed."""
+    Path("replies.jsonl").write_text('"It falls."\n"It blows."\n')
+    Path("questions.jsonl").write_text('{"prompt": "Rain?"}\n{"prompt": "Wind?"}\n')
+    assert len(done(VERBS)) == 2
+    Path("replies.jsonl").write_text('"It pours."\n"It howls."\n')
+    assert done(VERBS) == ["answers", "shared"]
+
+
+def test_so_do_those_that_a_command_names() -> None:
+    Path("more.txt").write_text("more\n")
+    command = COPIES.replace("cp {given}", "cat {given} more.txt >")
+    assert len(done(command)) == 3
+    Path("more.txt").write_text("less\n")
+    assert done(command) == ["first", "last"]
+
+
+def test_the_parts_of_a_mix_count_by_content() -> None:
+    mix = "stages: {mix: {verb: data merge, out: mix.jsonl, options: {recipe: mix.yaml, quiet: true}}}"
+    Path("mix.yaml").write_text("parts: [{file: a.jsonl}]\n")
+    Path("a.jsonl").write_text('{"instruction": "Rain?", "output": "It falls."}\n')
+    assert done(mix) == ["mix"]
+    assert done(mix) == []
+    Path("a.jsonl").write_text('{"instruction": "Wind?", "output": "It blows."}\n')
+    assert done(mix) == ["mix"]
+
+
 def test_a_stage_whose_inputs_turn_out_as_before_is_skipped() -> None:
     assert len(done(COPIES)) == 3
     assert done(COPIES.replace("echo {{made}}", "echo '{{made}}'")) == ["other"]

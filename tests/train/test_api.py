@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers import DefaultFlowCallback
 from typer.testing import CliRunner
 
 import redraft
 from redraft.cli import app
-from redraft.errors import UsageError
+from redraft.errors import OutputError, UsageError
 from redraft.jobs.progress import RunMessage
 from redraft.train.api import TrainEvent, TrainStep
 from tests.train.reward.rewards import pairs
@@ -73,6 +75,18 @@ def test_what_a_function_began_a_command_goes_on_with(
     assert done.exit_code == 0, done.output
     assert "resumes from out/checkpoint-2" in done.stderr
     assert redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings).steps == 4
+
+
+def test_a_run_is_not_resumed_on_another_base(settings: dict[str, Any]) -> None:
+    """An adapter has none of the base's weights: a finished run said "all steps are done" on any."""
+    settings["model_name_or_path"] = shutil.copytree(settings["model_name_or_path"], "base")
+    redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings)
+    assert redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings).steps == 4
+    weights = next(Path("base").glob("*.safetensors"))
+    tensors = {name: tensor + 1e-3 for name, tensor in load_file(weights).items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(OutputError, match="the content of model_name_or_path"):
+        redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings)
 
 
 def test_a_dry_run_ends_without_an_empty_line(

@@ -27,7 +27,16 @@ from typing import IO, Any, NamedTuple, Unpack
 from redraft.chain import Chain
 from redraft.collect.output import UNREADABLE, DataOptions, DataOutput, DataRun, Drop, Dropped, writing
 from redraft.collect.read.inputs import check_records
-from redraft.collect.recipe import Identity, MixPart, MixRecipe, conversations_about, read_recipe, recipe_path
+from redraft.collect.recipe import (
+    Identity,
+    MixPart,
+    MixRecipe,
+    conversations_about,
+    part_files,
+    parts_folder,
+    read_recipe,
+    recipe_path,
+)
 from redraft.counting import counted
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import to_line
@@ -95,8 +104,7 @@ def merge(
     path, shipped = recipe_path(recipe)
     run, plan = DataRun.of(out, options), read_recipe(path)
     plan = plan if seed is None else plan.model_copy(update={"seed": seed})
-    parts = Path(folder) if folder is not None else Path() if shipped else path.parent
-    files = [file for part in plan.parts if (file := parts / part.file).is_file()]
+    parts, files = parts_folder(path, folder, shipped=shipped), part_files(recipe, folder)
     taken: list[Taken] = []
     config = {"seed": plan.seed, "about": plan.about, "strict": run.strict}
     with writing(

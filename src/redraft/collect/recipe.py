@@ -115,6 +115,18 @@ def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
     return path, path in shipped.values()
 
 
+def parts_folder(path: Path, folder: str | Path | None, *, shipped: bool) -> Path:
+    """Return the folder of a recipe's parts: by default the recipe's own, for a shipped one this one."""
+    return Path(folder) if folder is not None else Path() if shipped else path.parent
+
+
+def part_files(recipe: str | Path, folder: str | Path | None) -> list[Path]:
+    """Return the files of a recipe's parts that are there."""
+    path, shipped = recipe_path(recipe)
+    parts = parts_folder(path, folder, shipped=shipped)
+    return [file for part in read_recipe(path).parts if (file := parts / part.file).is_file()]
+
+
 def read_recipe(path: Path) -> MixRecipe:
     """Read a recipe."""
     document = yaml_of(text_of_settings(path), path)

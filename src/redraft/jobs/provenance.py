@@ -11,10 +11,12 @@ import functools
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +24,15 @@ from typing import Any
 
 import redraft
 from redraft.errors import OutputError, UsageError
-from redraft.files import write_file
+from redraft.files import sha256_of, write_file
+from redraft.machine import cache_folder
 
 _BRIEF = 60  # characters of a setting to show
 _INPUTS = ("inputs", "against", "blocked")  # fields of a record with fingerprints of more files
+_PREFIX = re.compile(r"[a-z-]+(?:\[[^\]]*\])?:")  # of `script:FILE`, `reward[0.7]:FOLDER`
 _BLOCK = 1 << 20  # bytes of a file that are read at once
+_NOT_RESULTS = re.compile(r"(^|/)(\.|checkpoint-)|\.(run\.json|lock)$|\.journal\.db")
+"""What in an output folder is no result: locks, checkpoints and records."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +210,66 @@ def fingerprint(
             message = f"cannot read {path if len(files) > 1 else name}: {error.strerror}."
             raise UsageError(message, hint="Is it a file, and may you read it?") from None
     return {"path": name, "bytes": total, "sha256": digest.hexdigest()}
+
+
+class ContentHashes:
+    """SHA-256 of files and folders. What was not touched since is not read again: size and time say it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, list[str]] = {}
+        with suppress(OSError, ValueError, AttributeError):
+            self._known = dict(json.loads(path.read_bytes()).items())
+
+    def of(self, path: Path) -> str | None:
+        """Return the hash of a file, or of a folder's files with their names; None if it is not there."""
+        files = sorted(_files(path))
+        if not files:
+            return None
+        stats = [(name, each.stat()) for name, each in files]
+        seen = _hash(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+        if (known := self._known.get(str(path.absolute()), ["", ""]))[0] == seen:
+            return known[1]
+        whole = path.is_file()
+        found = sha256_of(path) if whole else _hash(f"{name} {sha256_of(each)}" for name, each in files)
+        self._known[str(path.absolute())] = [seen, found]
+        if self._path.parent.is_dir():  # not in a dry run
+            write_file(self._path, json.dumps(self._known, indent=1).encode())
+        return found
+
+
+def _files(path: Path) -> Iterator[tuple[str, Path]]:
+    if path.is_file():
+        yield path.name, path
+    for each in path.rglob("*") if path.is_dir() else ():
+        name = each.relative_to(path).as_posix()
+        if each.is_file() and not _NOT_RESULTS.search(name):
+            yield name, each
+
+
+def _hash(lines: Iterator[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
+    """Return the hashes of the files and folders that options name, as settings of a record."""
+    hashes = ContentHashes(cache_folder() / "hashes.json")
+    found = {name: [hashes.of(path) for path in paths_in(each)] for name, each in named.items()}
+    return {f"the content of {name}": each for name, each in found.items() if each}
+
+
+def paths_in(value: Any) -> Iterator[Path]:
+    """Yield the files and folders that a value names: those of `base+adapter`, and that of `judge:FILE`."""
+    if isinstance(value, list | tuple | Mapping):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from paths_in(each)
+    elif isinstance(value, str | Path):
+        text = str(value)
+        named = _PREFIX.sub("", text)
+        for name in dict.fromkeys([text, named, *named.split("+")]):
+            with suppress(OSError, RuntimeError, ValueError):  # a long text, an unknown user, a zero byte
+                if (path := Path(name).expanduser()).exists() and path.name not in {"", ".."}:
+                    yield path
 
 
 def content(file: Path) -> dict[str, Any]:

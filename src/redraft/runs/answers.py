@@ -29,7 +29,7 @@ from redraft.formats.write import to_fastchat_answer, to_selfee_answer
 from redraft.ids import derived_seed
 from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work
 from redraft.jobs.journal import Journal
-from redraft.jobs.provenance import Provenance, RunFile
+from redraft.jobs.provenance import Provenance, RunFile, contents_of
 from redraft.licences import licence_in
 from redraft.options import Flags, OptionModel
 from redraft.revision.api import Role, finished, make
@@ -318,9 +318,8 @@ class AnswerRun:
             for name in self.options.model_fields
             if name not in NOT_OF_THE_RESULT
         }
-        for role in ("model", "critic", "judge"):
-            if config.get(role):
-                config[role] = model_of(config[role])
+        models = {role: ref for role in ("model", "critic", "judge") if (ref := config.get(role))}
+        config |= {role: model_of(ref) for role, ref in models.items()} | contents_of(models)
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
         config |= {"format": self.form.shape, "model_id": self.form.model_id}
         return Provenance(self.verb, config, self.source, self.name or str(self.source), NOT_OF_THE_RESULT)

@@ -6,22 +6,15 @@ output is as it left it. What an output holds in the middle is the verb's own ma
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from redraft.errors import OutputError
-from redraft.files import sha256_of, write_file
-from redraft.jobs.provenance import Provenance, RunFile, differences
+from redraft.jobs.provenance import ContentHashes, Provenance, RunFile, differences
 from redraft.systems.recipe import Stage
-
-_NOT_RESULTS = re.compile(r"(^|/)(\.|checkpoint-)|\.(run\.json|lock)$|\.journal\.db")
-"""What in an output folder is no result: locks, checkpoints and records."""
 
 _SHORT = 16  # digits of a hash in a record: 64 bits
 
@@ -43,51 +36,12 @@ class State(NamedTuple):
     why: str = ""
 
 
-class Hashes:
-    """SHA-256 of files and folders. What was not touched since is not read again: size and time say it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, list[str]] = {}
-        with suppress(OSError, ValueError, AttributeError):
-            self._known = dict(json.loads(path.read_bytes()).items())
-
-    def of(self, path: Path) -> str | None:
-        """Return the hash of a file, or of a folder's files with their names; None if it is not there."""
-        files = sorted(_files(path))
-        if not files:
-            return None
-        stats = [(name, each.stat()) for name, each in files]
-        seen = _hash(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
-        if (known := self._known.get(str(path), ["", ""]))[0] == seen:
-            return known[1]
-        whole = path.is_file()
-        found = sha256_of(path) if whole else _hash(f"{name} {sha256_of(each)}" for name, each in files)
-        self._known[str(path)] = [seen, found]
-        if self._path.parent.is_dir():  # not in a dry run
-            write_file(self._path, json.dumps(self._known, indent=1).encode())
-        return found
-
-
-def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    if path.is_file():
-        yield path.name, path
-    for each in path.rglob("*") if path.is_dir() else ():
-        name = each.relative_to(path).as_posix()
-        if each.is_file() and not _NOT_RESULTS.search(name):
-            yield name, each
-
-
-def _hash(lines: Iterator[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
 class Ledger:
     """The records of the stages of a run in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.hashes = Hashes(folder / ".run" / "hashes.json")
+        self.hashes = ContentHashes(folder / ".run" / "hashes.json")
 
     def out(self, stage: Stage) -> Path:
         """Return the output of a stage."""

@@ -8,7 +8,9 @@ then read: the order of the stages follows from that. `{{` is a brace. `small` s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 
 from redraft.errors import UsageError, shown
 from redraft.formats.documents import recipe_of, shipped_recipes, text_of_settings, yaml_of
+from redraft.jobs.provenance import paths_in
 from redraft.options import OptionModel, option
 from redraft.stores import url_of
 from redraft.systems.names import filled, names_in
@@ -86,6 +89,13 @@ class Stage:
         """How it is made, in words."""
         read = f" from {', '.join(self.reads)}" if self.reads else ""
         return f"{'a command' if self.command else self.verb}{read}"
+
+    @property
+    def paths(self) -> Iterator[Path]:
+        """The files and folders on this machine that its options and its command name by their paths."""
+        yield from paths_in({name: each for name, each in self.options.items() if name != "cache_dir"})
+        with suppress(ValueError):  # quotes that the shell may read otherwise
+            yield from paths_in(shlex.split(self.command)[1:])
 
     def check(self) -> None:
         """Raise `UsageError` if its verb has no such option, or lacks one, or a value is wrong."""

@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from redraft.collect.read.inputs import licensed_records
+from redraft.collect.recipe import part_files
 from redraft.errors import OutputError, RedraftError, UsageError
 from redraft.files import open_locked
 from redraft.jobs.provenance import Provenance, RunFile
@@ -149,7 +151,13 @@ class Run:
         return state
 
     def _made(self, stage: Stage) -> Provenance:
-        return self.ledger.provenance(stage, {n: self.ledger.hashes.of(self._path(n)) for n in stage.reads})
+        named = {name: self._path(name) for name in stage.reads}
+        named |= {str(path): path for path in stage.paths}
+        if stage.verb == "data merge" and not stage.command:
+            options = filled(stage.options, {name: str(path) for name, path in named.items()})
+            with suppress(UsageError):  # a recipe that is missing is told of before the first stage
+                named |= {str(path): path for path in part_files(options["recipe"], options.get("folder"))}
+        return self.ledger.provenance(stage, {n: self.ledger.hashes.of(path) for n, path in named.items()})
 
     @property
     def usd(self) -> float:

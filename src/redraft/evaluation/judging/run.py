@@ -29,7 +29,7 @@ from redraft.evaluation.judging.prompts import Prompts, read_prompts, wording_di
 from redraft.evaluation.judging.reviews import Grade, Key, mean_of
 from redraft.evaluation.records import listed
 from redraft.jobs.harness import Job, JobResult, Session, Work
-from redraft.jobs.provenance import Provenance, content
+from redraft.jobs.provenance import Provenance, content, contents_of
 from redraft.options import option
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
@@ -175,6 +175,7 @@ class JudgeRun:
             **self._asked,
             "judges": list(map(model_of, self.models)),
             "inputs": list(map(content, inputs)),
+            **contents_of({"judges": self.models}),
         }
         return Job(
             items=self.items,

@@ -34,7 +34,7 @@ from redraft.generate.instructions.teacher import Teacher
 from redraft.generate.options import InstructionOptions, TaskFlags
 from redraft.jobs.causes import in_words
 from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
-from redraft.jobs.provenance import Provenance
+from redraft.jobs.provenance import Provenance, contents_of
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Recipes, Settings
 from redraft.runs.plan import Opened, RunPlan, under_way
@@ -212,6 +212,7 @@ class InstructionRun:
         seeds = {"name": Path(options.seeds or SHIPPED).name, "sha256": self._seeds.digest}
         config = {name: getattr(options, name) for name in OF_THE_RESULT}
         config |= {"model": model_of(options.model or "default"), "seeds": seeds, "wording": wording.digest()}
+        config |= contents_of({"model": options.model})
         return Job(
             items=self._requests,
             source=str(options.seeds or "the shipped seeds"),

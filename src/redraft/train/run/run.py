@@ -24,6 +24,7 @@ from transformers.utils import logging
 
 from redraft.counting import counted
 from redraft.errors import OutputError, UsageError
+from redraft.jobs.provenance import contents_of
 from redraft.licences import Source, clash, remark
 from redraft.machine import all_cores
 from redraft.train import LOG
@@ -255,18 +256,23 @@ class Ready:
         theirs: dict[str, Any] = self.args.to_dict()  # type: ignore[no-untyped-call]
         return {**theirs, "lora": own.lora, "model_max_length": own.model_max_length}
 
-    @property
+    @cached_property
+    def tokens_sha256(self) -> str:
+        """The hash of the tokens to train on."""
+        return str(json.loads((self.prepared.folder / ABOUT).read_bytes())["files"][TOKENS])
+
+    @cached_property
     def config(self) -> dict[str, Any]:
-        """All that decides the trained weights, as JSON values."""
+        """All that decides the trained weights, as JSON values. Files and folders count by their content."""
         ours = {name: each for name, each in vars(self.settings.own).items() if name not in _ELSEWHERE}
-        about = json.loads((self.prepared.folder / ABOUT).read_bytes())
         return {
             **ours,
             **{name: self.used[name] for name in _DECIDING},
             "method": self.method,
             "rows_a_step": self.rows_a_step,
             "steps": self.steps,
-            "tokens_sha256": about["files"][TOKENS],
+            "tokens_sha256": self.tokens_sha256,
+            **contents_of({**ours, "model_name_or_path": self.base}),
         }
 
     @property
@@ -312,7 +318,7 @@ class Ready:
         """Train, and save the result unless a signal stopped the run. `begin` is called before any write."""
         with alone(self.loop.folder) if self.args.should_save else nullcontext():
             step = self.checkpoint.step if self.checkpoint else 0
-            mine = (step, self.config["tokens_sha256"][:12], len(self.data.rows.rows))
+            mine = (step, self.tokens_sha256[:12], len(self.data.rows.rows))
             check_same_start(gathered(mine))
             if self.settings.own.overwrite_output_dir and self.args.should_save:
                 checkpoints.remove_all(self.loop.folder)
