@@ -252,9 +252,13 @@ def _hash(lines: Iterator[str]) -> str:
 
 
 def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
-    """Return the hashes of the files and folders that options name, as settings of a record."""
+    """Return the hashes of the files and folders that options name, as settings of a record.
+
+    A script of replies is left out: it stands for a server, whose replies to come may be changed.
+    """
     hashes = ContentHashes(cache_folder() / "hashes.json")
-    found = {name: [hashes.of(path) for path in paths_in(each)] for name, each in named.items()}
+    files = {name: each for name, each in named.items() if not str(each).startswith("script:")}
+    found = {name: [hashes.of(path) for path in paths_in(each)] for name, each in files.items()}
     return {f"the content of {name}": each for name, each in found.items() if each}
 
 
