@@ -45,9 +45,9 @@ def instructions(name: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_unit_starts_a_server_that_keeps_its_state() -> None:
+def test_the_unit_starts_a_server() -> None:
     (line,) = settings("ExecStart")
-    for what, here in (("/etc/redraft/", ""), ("%d/", ""), ("%S/redraft/", ""), ("--port 8321", "--port 0")):
+    for what, here in (("/etc/redraft/", ""), ("--port 8321", "--port 0")):
         assert what in line
         line = line.replace(what, here)
     command, verb, *words = shlex.split(line)
@@ -57,7 +57,6 @@ def test_the_unit_starts_a_server_that_keeps_its_state() -> None:
         body = {"model": "rain", "messages": [{"role": "user", "content": "Hi."}]}
         assert httpx.get(f"{root}/v1/models").status_code == 401
         assert httpx.post(f"{root}/v1/chat/completions", headers=headers, json=body).status_code == 200
-    assert Path("requests.db").stat().st_size > 0
 
 
 def test_the_unit_waits_longer_than_the_server_drains() -> None:
@@ -102,7 +101,7 @@ def test_the_image_serves_and_knows_whether_it_is_healthy() -> None:
     (entry,), (model,) = map(json.loads, instructions("ENTRYPOINT")), map(json.loads, instructions("CMD")[:1])
     command, verb, *words = entry
     assert (command, verb, model) == ("redraft", "serve", ["--model", "default"])
-    words = [word.replace("/run/secrets/", "").replace("8321", "0") for word in words]
+    words = [word.replace("/run/secrets/redraft/", "").replace("8321", "0") for word in words]
     (health,) = [re.search(r'CMD (\["python".*\])', line) for line in instructions("HEALTHCHECK")]
     assert health
     _, *check = json.loads(health[1])
@@ -117,6 +116,6 @@ def test_the_image_serves_and_knows_whether_it_is_healthy() -> None:
 def test_without_keys_the_image_does_not_start() -> None:
     os.unlink("redraft.keys")  # noqa: PTH108
     (entry,) = map(json.loads, instructions("ENTRYPOINT"))
-    words = [word.replace("/run/secrets/", "") for word in entry[1:]]
+    words = [word.replace("/run/secrets/redraft/", "") for word in entry[1:]]
     done = subprocess.run([*REDRAFT, *words, "--model", "script:rain.jsonl"], capture_output=True, text=True)
     assert (done.returncode, "redraft.keys cannot be read" in done.stderr) == (2, True)

@@ -101,8 +101,29 @@ def test_a_service_of_compose_has_no_more_rights_than_it_needs(path: Path, servi
     given = service.get("environment", {})
     assert all(value.startswith("/run/secrets/") for name, value in given.items() if SECRET.search(name))
     assert all(port.startswith(("127.0.0.1:", "${ADDRESS:?")) for port in service.get("ports", ()))
-    declared = documents(path)[0]["secrets"]
-    assert set(service["secrets"]) <= set(declared)
+    declared = documents(path)[0].get("secrets", {})
+    assert set(service.get("secrets", ())) <= set(declared)
+
+
+def places(service: Any) -> list[str]:
+    """Where a container sees folders of its machine, or volumes that change."""
+    mounts = service.get("volumeMounts") or service.get("volumes", ())
+    return [each["mountPath"] if isinstance(each, dict) else each.split(":")[1] for each in mounts]
+
+
+def test_a_key_that_is_deleted_is_revoked_everywhere() -> None:
+    """The server reads its file again when it changes. A copy, or one mounted file, never would."""
+    seen = "/run/secrets/redraft"
+    unit, image = ((DEPLOY / name).read_text() for name in ("redraft.service", "Dockerfile"))
+    assert "LoadCredential" not in unit.replace("(LoadCredential)", "")
+    assert "--api-key-file /etc/redraft/redraft.keys" in unit
+    assert f'"--api-key-file", "{seen}/redraft.keys"' in image
+    servers = [service.values[1] for service in SERVICES if service.id in ("front-front", "model-model")]
+    pods = [each.values[1] for each in CONTAINERS if each.id.startswith("serve-")]
+    assert [seen in places(each) for each in (*servers, *pods)] == [True] * 3
+    assert all("subPath" not in mount for each in pods for mount in each["volumeMounts"])
+    assert all("redraft.keys" not in each.get("secrets", ()) for each in servers)
+    assert "./keys:/run/secrets/redraft:ro" in (ROOT / "docs" / "operate.md").read_text()
 
 
 @pytest.mark.parametrize("path", [*POD_FILES, *COMPOSE], ids=lambda path: path.stem)

@@ -154,7 +154,7 @@ def test_a_server(elsewhere: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
     (tmp_path / "replies.jsonl").write_text('"It is rain."\n')
     command = [sys.executable, "-W", "ignore", "-m", "redraft", "serve", "-m", "script:replies.jsonl"]
-    command += ["--port", "0", "--request-log", "requests.db"]
+    command += ["--port", "0"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=elsewhere, cwd=tmp_path, stderr=pipe, text=True) as server:
         assert server.stderr

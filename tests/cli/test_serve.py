@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +146,6 @@ def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
         (["--api-key-file", "none.txt"], "the keys in none.txt cannot be read"),
         (["--check", "word<=5"], "no check is called 'word'"),
         (["--temperature", "-1"], "temperature is -1"),
-        (["--log-text"], "--request-log FILE"),
         (["--max-seconds", "inf"], "the budget of seconds is inf"),
     ],
 )
@@ -205,7 +203,7 @@ def test_the_default_model_streams_and_revises(default_model: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_noted_of_a_request() -> None:
-    words = ("--model", "script:rain.jsonl", "--request-log", "requests.db", "--log-text", "--log-json")
+    words = ("--model", "script:rain.jsonl", "--log-json")
     with running(*words) as server:
         first = json.loads(server.said)
         url = first["message"].rpartition(" ")[2]
@@ -214,8 +212,6 @@ def test_what_is_noted_of_a_request() -> None:
     assert (status, first["level"]) == (0, "info")
     (line,) = map(json.loads, log.splitlines())
     assert (line["id"], line["status"], line["error"]) == ("mine", 400, "invalid_value")
-    with closing(sqlite3.connect("requests.db")) as file:
-        assert file.execute("SELECT id, status FROM requests").fetchall() == [("mine", 400)]
 
 
 def test_flags_that_do_not_revise_hold_for_both_names() -> None:

@@ -25,11 +25,10 @@ from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.threads import in_daemon_thread
 from redraft.revision.options import check_options
 from redraft.serve.app import make_app
-from redraft.serve.bodies import Limits
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.models import Model, Models
-from redraft.serve.request_log import RequestLog
+from redraft.serve.reader import Limits
 from redraft.serve.run import listen, run
 
 LONG = "Rain is water, and it is wet, and it is cold."
@@ -104,11 +103,10 @@ def served(
     loading: bool = False,
     drain: float = 30.0,
     host: str = "127.0.0.1",
-    request_log: RequestLog | None = None,
 ) -> Iterator[Server]:
     """Serve models, given by their names and options, while the context is open."""
     offered, gate = Models(), Gate(at_once, queue)
-    app = make_app(offered, gate, limits or Limits(), keys, request_log)
+    app = make_app(offered, gate, limits or Limits(), keys)
     with listen(host, 0, keys) as sock:
         server = Server(f"http://127.0.0.1:{sock.getsockname()[1]}", gate)
         up = threading.Event()

@@ -10,7 +10,7 @@ import pytest
 
 from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from redraft.serve.bodies import Limits
+from redraft.serve.reader import Limits
 from tests.serve.running import Server, both, plain, served
 
 TEXT = "  that falls. END It is wet.\n"

@@ -250,8 +250,8 @@ def test_tokens_of_completions_are_counted(stream: bool) -> None:
         reply = httpx.post(f"{server.url}/completions", json=body)
         found = figures(server)
     assert reply.status_code == 200
-    assert found["redraft_tokens_total", "completion", "plain"] == len(LONG)
-    assert found["redraft_tokens_total", "prompt", "plain"] == 4
+    assert found["redraft_tokens_total", "", "completion", "plain"] == len(LONG)
+    assert found["redraft_tokens_total", "", "prompt", "plain"] == 4
 
 
 MARKUP = "<script>alert(1)</script> [x](javascript:y) \\u2028 \u2028\r\ndata: [DONE]"

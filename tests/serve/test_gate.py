@@ -14,21 +14,24 @@ import openai
 import pytest
 
 from redraft.engines.base import Delta
-from redraft.engines.scripted import ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.engines.threads import in_daemon_thread
 from redraft.revision.api import prompt_of
 from redraft.revision.options import check_options
 from redraft.serve import exchange
 from redraft.serve import gate as module
-from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal
 from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate
 from redraft.serve.keys import ANYONE
+from redraft.serve.log import JsonFormatter
 from redraft.serve.logprobs import Noting
+from redraft.serve.reader import Limits
 from redraft.serve.replies import ChatReply
 from redraft.serve.requests import Accepted
-from tests.serve.running import HI, LONG, Server, events_of, plain, served, short
+from tests.serve.running import HI, LONG, SHORT, Server, events_of, plain, served, short
+from tests.serve.test_log import logged
+from tests.serve.test_metrics import figures
 
 WAIT = 30
 """Seconds after which a test gives up."""
@@ -217,11 +220,11 @@ def test_a_second_signal_ends_the_wait_for_a_client_that_does_not_leave(
 
     async def main() -> None:
         gate = Gate(1, 0)
-        async with gate.entered(None):
+        async with gate.entered(None) as cancel:
             draining = asyncio.create_task(gate.drain(600))
             gate.cut()
             await asyncio.wait_for(draining, WAIT)
-        assert gate.cancel.cancelled
+        assert cancel.cancelled
 
     asyncio.run(main())
 
@@ -274,3 +277,57 @@ def test_a_client_that_does_not_read_is_no_error_at_the_end_of_the_server() -> N
         await answering
 
     asyncio.run(main())
+
+
+PATHS: list[tuple[str, dict[str, Any]]] = [
+    ("chat/completions", {"model": "plain", "messages": HI}),
+    ("chat/completions", {"model": "short", "messages": HI}),
+    ("completions", {"model": "plain", "prompt": "Hi."}),
+    ("responses", {"model": "short", "input": "Hi."}),
+]
+
+
+@pytest.mark.parametrize("how", ["leaves", "drain"])
+@pytest.mark.parametrize(("path", "body"), PATHS)
+def test_a_cut_stream_is_booked_with_what_was_asked(path: str, body: dict[str, Any], how: str) -> None:
+    asked = "Describe rain, and say where it comes from. " * 20
+    [field] = body.keys() - {"model"}
+    body = {**body, field: [{"role": "user", "content": asked}] if field == "messages" else asked}
+    engine = ScriptedEngine([ScriptedReply(LONG, stall=600)])
+    models = {"plain": plain(engine), "short": short(engine)}
+    with logged(JsonFormatter()) as text, served(models, drain=0.01) as server:
+        url = f"{server.url}/{path}"
+        with httpx.stream("POST", url, json={**body, "stream": True}, timeout=WAIT) as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            if how == "drain":
+                server.drain()
+                list(lines)
+        assert is_true(lambda: '"path"' in text.getvalue())
+    [line] = [line for line in map(json.loads, text.getvalue().splitlines()) if "path" in line]
+    assert line.get("error") == ("client_left" if how == "leaves" else None)
+    # Estimated, since a stream that is ended does not tell.
+    assert len(asked) / 8 < line["prompt_tokens"] < len(asked)
+    assert line["completion_tokens"] >= len("Rain")
+
+
+def test_a_client_that_leaves_in_the_second_text_is_booked_with_both() -> None:
+    engine = Held(LONG, SHORT, free=1)
+    with served({"short": short(engine)}) as server:
+        with streams(server, model="short"):
+            assert all(engine.begun.acquire(timeout=WAIT) for _ in range(2))
+        assert is_true(lambda: not server.gate.inside)
+        assert is_true(lambda: ("redraft_tokens_total", "", "prompt", "short") in figures(server))
+        found = figures(server)
+    assert found["redraft_tokens_total", "", "prompt", "short"] > len("Hi.") + len(LONG) / 8
+    assert found["redraft_tokens_total", "", "completion", "short"] >= len(LONG)
+
+
+def test_a_request_that_waited_in_vain_took_nothing() -> None:
+    engine = Held()
+    with served({"plain": plain(engine)}, at_once=1) as server, streams(server):
+        assert engine.begun.acquire(timeout=WAIT)
+        leave(server, lambda: server.gate.inside == 2)
+        assert is_true(lambda: server.gate.inside == 1)
+        assert figures(server).get(("redraft_tokens_total", "", "prompt", "plain"), 0) == 0
+        engine.go.set()

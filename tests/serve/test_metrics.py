@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import httpx
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from redraft.engines.base import Health, ReplicaUse
 from redraft.engines.scripted import ScriptedEngine
+from redraft.serve.keys import Keys
 from tests.serve.running import LONG, SHORT, Server, plain, served
 
 
-def figures(server: Server) -> dict[tuple[str, ...], float]:
+def figures(server: Server, **more: Any) -> dict[tuple[str, ...], float]:
     """Each figure by its name and the values of its labels, in the order of the labels' names."""
-    reply = httpx.get(f"{server.root}/metrics")
+    reply = httpx.get(f"{server.root}/metrics", **more)
     assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -21,17 +25,21 @@ def figures(server: Server) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_requests_tokens_and_chains_are_counted() -> None:
-    with served() as server:
-        server.post({"model": "short"})
-        server.post({"model": "short", "stream": True})
-        server.post({"model": "long"})
-        found = figures(server)
-    assert found["redraft_requests_total", "200"] == 2
-    assert found["redraft_requests_total", "404"] == 1
+def test_requests_tokens_and_chains_are_counted_for_each_key(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("the-long-key-of-alice name=alice\n")
+    key = {"headers": {"Authorization": "Bearer the-long-key-of-alice"}}
+    with served(keys=Keys.read(tmp_path / "keys")) as server:
+        server.post({"model": "short"}, **key)
+        server.post({"model": "short", "stream": True}, **key)
+        server.post({"model": "long"}, **key)
+        server.post()
+        found = figures(server, **key)
+    assert found["redraft_requests_total", "alice", "200"] == 2
+    assert found["redraft_requests_total", "alice", "404"] == 1
+    assert found["redraft_requests_total", "", "401"] == 1
     assert found["redraft_chains_total", "short", "passed"] == 2
     assert found["redraft_revisions_total", "short"] == 2
-    assert found["redraft_tokens_total", "completion", "short"] == 2 * len(LONG + SHORT)
+    assert found["redraft_tokens_total", "alice", "completion", "short"] == 2 * len(LONG + SHORT)
     assert found["redraft_request_seconds_count", "short"] == 2
     assert found[("redraft_requests_inside",)] == 0
 

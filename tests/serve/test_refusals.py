@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from redraft.serve.bodies import Limits
+from redraft.serve.reader import Limits
 from tests.serve.running import HI, Server, both, served
 
 CHAT, TEXT, RESPONSE, VECTORS = "chat/completions", "completions", "responses", "embeddings"

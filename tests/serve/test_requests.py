@@ -7,9 +7,11 @@ import re
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import openai
@@ -20,18 +22,32 @@ from hypothesis import strategies as st
 from redraft.engines.price import Price
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
-from redraft.serve import app, errors
-from redraft.serve.bodies import Checked, Limits, object_of
+from redraft.serve import errors, reader
+from redraft.serve.bodies import Checked
 from redraft.serve.completions import CompletionRequest
 from redraft.serve.embeddings import EmbeddingRequest
 from redraft.serve.errors import Refusal
 from redraft.serve.models import Model, Models
+from redraft.serve.reader import Limits, object_of
 from redraft.serve.requests import Accepted, ChatRequest, Revision
 from redraft.serve.responses import ResponseRequest
 from redraft.verify import pattern
 from redraft.verify.kinds import check_kinds
 from tests.serve.running import HI, SHORT, Server, both, plain, served
+from tests.serve.test_gate import Held
 from tests.serve.test_refusals import refused, schema_of
+
+
+def nested(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(values) | st.dictionaries(st.text(), values)
+
+
+def parts_of(value: Any) -> int:
+    """The lists, objects and names of objects in a value."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(parts_of, inner)) + (
+        1 + len(value) if isinstance(value, dict) else int(isinstance(value, list))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +108,8 @@ CHAT = b'{"model": "plain", "messages": [{"role": "user", "content": "Hi."}]'
         CHAT + b', "model": "short"}',
         CHAT + b', "metadata": {"a": 1, "a": 1}}',
         b"{" + b",".join(b'"a%d": 0, "a%d": 0' % (n, n) for n in range(9000)) + b"}",
-        b"[" * 100_000,
-        b'{"metadata":' * 50_000 + b"1" + b"}" * 50_000,
+        b"[" * 60_000,
+        b'{"metadata":' * 30_000 + b"1" + b"}" * 30_000,
     ],
     ids=lambda body: repr(body[:60]),
 )
@@ -171,7 +187,7 @@ def test_of_many_unknown_fields_the_first_is_told_without_memory_for_each(body: 
     assert peak < 4 * 10**6
 
 
-@pytest.mark.parametrize(("size", "threaded"), [(10, False), (app.LIGHT, True)])
+@pytest.mark.parametrize(("size", "threaded"), [(10, False), (reader.LIGHT, True)])
 def test_a_large_body_is_read_in_a_thread(
     server: Server, monkeypatch: pytest.MonkeyPatch, size: int, threaded: bool
 ) -> None:
@@ -181,9 +197,81 @@ def test_a_large_body_is_read_in_a_thread(
         found.append(threading.current_thread().name == "redraft-work")
         return object_of(body)
 
-    monkeypatch.setattr(app, "object_of", read)
+    monkeypatch.setattr(reader, "object_of", read)
     assert refused(server.post({"a" * size: 1}))["code"] == "unknown_field"
     assert found == [threaded]
+
+
+MANY = reader.PARTS // 3
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"messages": [{"role": "user", "content": "x"}] * (MANY + 1)},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * (MANY + 1)}]},
+        {"tools": [{"type": "function", "function": {"name": "a"}}] * MANY},
+        {"metadata": [[]] * (3 * MANY)},
+        {"metadata": dict.fromkeys(map(str, range(3 * MANY)))},
+    ],
+    ids=["messages", "parts", "tools", "lists", "names"],
+)
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+def test_a_body_of_too_many_parts_is_refused_before_it_is_parsed(
+    part: Any, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json, "loads", None)
+    with pytest.raises(Refusal, match="lists, objects and names, and this server allows 65,536") as refused:
+        object_of(json.dumps({"model": "plain", **part}).encode())
+    assert (refused.value.code, refused.value.status) == ("too_many_parts", 400)
+
+
+@given(st.recursive(st.text() | st.floats(allow_nan=False) | st.none(), nested, max_leaves=30), st.booleans())
+def test_parts_are_counted_without_parsing(value: Any, ascii_only: bool) -> None:
+    with patch.object(reader, "PARTS", -1):
+        assert reader.parts_in(json.dumps(value, ensure_ascii=ascii_only).encode()) == parts_of(value)
+
+
+def test_a_text_of_brackets_is_no_list_of_many(server: Server) -> None:
+    code = '{"a": [1, 2, "\\\\", "\\""]}:' * 20_000
+    assert server.post({"messages": [{"role": "user", "content": code}]}).status_code == 200
+
+
+def test_bodies_of_more_bytes_than_there_is_room_for_are_refused_until_some_are_answered() -> None:
+    body = {"messages": [{"role": "user", "content": "x" * 100_000}]}
+    engine = Held(SHORT)
+    with (
+        served({"plain": plain(engine)}, limits=Limits(held=150_000)) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        first = pool.submit(server.post, body)
+        assert engine.begun.acquire(timeout=30)
+        refusal = server.post(body)
+        small = pool.submit(server.post)
+        engine.go.set()
+        assert [first.result(30).status_code, small.result(30).status_code] == [200, 200]
+        assert server.post(body).status_code == 200
+    assert (refusal.status_code, refused(refusal)["code"]) == (429, "queue_full")
+    assert refusal.headers["Retry-After"]
+
+
+def test_large_bodies_are_parsed_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, most = [0], [0]
+    entered = threading.Semaphore(0)
+
+    def read(body: bytes) -> dict[str, Any]:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        entered.acquire(timeout=0.05)
+        now[0] -= 1
+        return object_of(body)
+
+    monkeypatch.setattr(reader, "object_of", read)
+    body = {"messages": [{"role": "user", "content": "x" * (reader.LARGE + 1)}]}
+    with served(both("Fine.")) as server, ThreadPoolExecutor(3) as pool:
+        replies = list(pool.map(server.post, [body] * 3))
+    assert [reply.status_code for reply in replies] == [200] * 3
+    assert most == [1]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
@@ -270,7 +358,7 @@ def test_checks_that_would_take_minutes_are_refused() -> None:
 
 def test_a_schema_that_is_too_large_is_refused(server: Server) -> None:
     error = refused(server.post(schema_of({"description": "x" * 65_537})))
-    assert "at most" in error["message"]
+    assert "more than 65,536 characters" in error["message"]
     assert error["param"] == "response_format.json_schema.schema"
 
 

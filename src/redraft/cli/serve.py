@@ -40,10 +40,6 @@ class PageFlags:
 class LogFlags:
     """Of logs and traces."""
 
-    request_log: Annotated[
-        Path | None, _log("Add a row a request to this SQLite file.", metavar="FILE", show_default=False)
-    ] = None
-    log_text: Annotated[bool, _log("Keep chains there too, with prompts and answers.", "--log-text")] = False
     log_json: Annotated[bool, _log("Log objects of JSON, one a line.", "--log-json")] = False
     otel: Annotated[bool, _log("Report chains to OpenTelemetry.", "--otel")] = False
 

@@ -26,10 +26,10 @@ from redraft.machine import instructions, many_streams
 from redraft.options import Flags, MachineOptions, OptionModel, option
 from redraft.revision.settings import Settings
 from redraft.serve.app import make_app
-from redraft.serve.bodies import Limits
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.models import Models
+from redraft.serve.reader import Limits
 from redraft.serve.start import opened
 
 STREAMS = 10_000  # most requests that Ray lets into an ingress. Its gate decides.

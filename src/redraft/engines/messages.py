@@ -7,6 +7,7 @@ dropped them, the model would answer another question than the user asked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import dropwhile
 from typing import Any, cast
 
 from redraft.chain import content_of, is_system, other_parts
@@ -63,23 +64,23 @@ def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
     return next((f"{name!r}" for name in FIELDS if name not in taken and message.get(name)), "")
 
 
-def with_text(message: Message, text: str) -> Message:
-    """Append a paragraph of text to a message. Parts stay parts."""
+def with_text(message: Message, *texts: str) -> Message:
+    """Append paragraphs of text to a message. Parts stay parts."""
     content = message["content"]
     if isinstance(content, list):
-        return {**message, "content": [*content, {"type": "text", "text": text}]}
-    return {**message, "content": f"{content}\n\n{text}" if content else text}
+        return {**message, "content": [*content, *({"type": "text", "text": text} for text in texts)]}
+    return {**message, "content": "\n\n".join(dropwhile(lambda text: not text, (content or "", *texts)))}
 
 
 def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Join plain neighbours of one role: many chat templates want strictly alternating turns."""
-    merged: list[Message] = []
+    runs: list[tuple[Message, list[str]]] = []  # there may be thousands, so each run is joined once
     for message in messages:
         content = message["content"]
-        alike = merged and merged[-1]["role"] == message["role"]
-        before: Mapping[str, object] = merged[-1] if alike else {}
+        alike = runs and runs[-1][0]["role"] == message["role"]
+        before: Mapping[str, object] = runs[-1][0] if alike else {}
         if isinstance(content, str) and before.keys() == message.keys() == {"role", "content"}:
-            merged[-1] = with_text(merged[-1], content)
+            runs[-1][1].append(content)
         else:
-            merged.append(message)
-    return tuple(merged)
+            runs.append((message, []))
+    return tuple(with_text(first, *texts) if texts else first for first, texts in runs)

@@ -134,7 +134,7 @@ class Driver:
     output: OutputCheck | None = None
     _stream: AsyncGenerator[Delta, None] | None = None
     _watch: Watch | None = None
-    _prompt_tokens: int = 0  # of the watched request, estimated: an ended stream does not tell
+    _asked: Continue | Ask | None = None  # what the stream answers
     _calls: int = 0
     _over: bool = False
     _answer: str = ""
@@ -208,12 +208,12 @@ class Driver:
         """Perform an operation and send the outcome into the loop. Return what the loop yields next."""
         try:
             if self._over:
-                return steps.send(self._given_up(op))
+                return steps.send(self._given_up(op, {}))
             with limit:
                 reply = await self._do(op, plan)
         except OutOfTime:
             self._over = True
-            reply = self._given_up(op)
+            reply = self._given_up(op, self._counts() if self._stream else {})
         except RedraftError as error:
             return steps.throw(error)
         return steps.send(reply)
@@ -230,10 +230,9 @@ class Driver:
                 return Checked(error=error, usage=self._judged())
         if isinstance(op, Encode):
             return await self.writer.encode(op.text, special=op.special)
-        self._stream = self._open(op, plan.sampling)
+        self._stream, self._asked = self._open(op, plan.sampling), op
         if isinstance(op, Ask) and op.watched:
             self._watch = Watch(self.checks, plan.prompt)
-            self._prompt_tokens = estimated_counts({"messages": list(op.messages)}, 0).prompt
         return await self._more()
 
     def _open(self, op: Continue | Ask, given: Sampling) -> AsyncGenerator[Delta, None]:
@@ -268,7 +267,7 @@ class Driver:
         if not lost or delta.finish:
             return delta
         await self._close()
-        return replace(delta, finish="lost", prompt_tokens=self._prompt_tokens, estimated=True)
+        return replace(delta, finish="lost", **self._counts())
 
     async def _next(self) -> Delta:
         delta = await anext(self._stream, None) if self._stream is not None else None
@@ -285,10 +284,21 @@ class Driver:
     def _judged(self) -> Usage:
         return self.judge.take() if self.judge else Usage()
 
-    def _given_up(self, op: Op) -> Reply:
+    def _counts(self) -> dict[str, Any]:
+        """Return the estimated tokens of the open stream's prompt: a stream that is ended does not tell."""
+        match self._asked:
+            case Ask(messages=messages, tools=tools):
+                body = {"messages": list(messages), "tools": list(tools)}
+            case Continue(prompt=prompt):
+                body = {"prompt": prompt}
+            case None:
+                return {}
+        return {"prompt_tokens": estimated_counts(body, 0).prompt, "estimated": True}
+
+    def _given_up(self, op: Op, counts: dict[str, Any]) -> Reply:
         if isinstance(op, RunChecks):
             return Checked(given_up=True, usage=self._judged())
-        return () if isinstance(op, Encode) else Delta(finish="cancelled")
+        return () if isinstance(op, Encode) else Delta(finish="cancelled", **counts)
 
 
 def _texts(plan: Plan) -> tuple[int, int]:

@@ -17,27 +17,24 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from redraft import __version__
-from redraft.engines.threads import in_daemon_thread
-from redraft.serve.bodies import Limits, body_of, object_of
 from redraft.serve.completions import CompletionReply, CompletionRequest, continuations
 from redraft.serve.embeddings import EmbeddingReply, EmbeddingRequest, embedded
 from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate, unavailable
 from redraft.serve.guard import Guard
-from redraft.serve.keys import Keys, utc_now
+from redraft.serve.keys import Keys
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
 from redraft.serve.page.logins import Logins
 from redraft.serve.page.mount import Page, Store
+from redraft.serve.reader import LIGHT, Limits, Reader
 from redraft.serve.replies import ChatReply
-from redraft.serve.request_log import RequestLog
 from redraft.serve.requests import Accepted, ChatRequest, ModelRequest, read_checks
 from redraft.serve.responses import ResponseReply, ResponseRequest
 from redraft.verify.kinds import check_kinds
 from redraft.verify.pattern import within
 
-LIGHT = 16_384  # most bytes of a body that is read without a thread, which costs time
 HEAVY = {"revision", "response_format", "text", "tools"}  # checks and schemas may take seconds to read
 
 _TEXT, _NONE = {"type": "string"}, {"type": ["string", "null"]}
@@ -61,26 +58,23 @@ def make_app(
     gate: Gate,
     limits: Limits,
     keys: Keys | None = None,
-    request_log: RequestLog | None = None,
     store: Store | None = None,
 ) -> ASGIApp:
     """Return the application."""
-    if keys is not None and request_log is not None:
-        keys.begin_with(request_log.used(utc_now().date()))
     check_kinds("anyone")  # plugins are imported now, so no request imports one
     metrics = Metrics(lambda: gate.inside, models.watched)
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
     )
-    app.state.limits = limits
+    reader = app.state.reader = Reader(limits)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Refusal, _refused)
-    app.include_router(_asking(models, gate, limits))
-    app.include_router(_checking(limits))
+    app.include_router(_asking(models, gate, reader))
+    app.include_router(_checking(reader))
     app.include_router(_watching(models, gate, metrics))
     logins = None if keys is None else Logins(keys)
-    page = None if store is None else Page(limits, logins, gate, store)
-    return Guard(app, keys, metrics, request_log, page)
+    page = None if store is None else Page(reader, logins, gate, store)
+    return Guard(app, keys, metrics, reader, page)
 
 
 class _Route(APIRoute):
@@ -95,15 +89,14 @@ class _Route(APIRoute):
             if sent != "application/json":
                 message = f"the body is {sent or 'of no type'!a:.80}, and should be application/json."
                 raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
-            limits: Limits = request.app.state.limits
-            raw = await body_of(request, limits)
+            reader: Reader = request.app.state.reader
 
-            def checked() -> Any:
-                with within(limits.reading):
-                    return kind.of(object_of(raw))
+            def checked(found: dict[str, Any]) -> Any:
+                with within(reader.limits.reading):
+                    return kind.of(found)
 
             try:
-                body = checked() if len(raw) <= LIGHT else await in_daemon_thread(checked)
+                body = await reader.read(request, checked)
             except Exception as error:
                 raise refusal_of(error) from error
             answered: Response = await endpoint(request, body)
@@ -112,18 +105,18 @@ class _Route(APIRoute):
         return handle
 
 
-def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
+def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
     router = APIRouter(prefix="/v1", route_class=_Route)
 
     async def accepted(request: Request, body: ModelRequest) -> Accepted:
         def work() -> Accepted:
-            with within(limits.reading):
-                return body.accept(models.within(request.state.key.allows), limits)
+            with within(reader.limits.reading):
+                return body.accept(models.within(request.state.key.allows), reader.limits)
 
         try:
-            size = int(request.headers.get("content-length", LIGHT + 1))
+            size: int = request.state.held
             light = size <= LIGHT and not body.model_fields_set & HEAVY
-            return work() if light else await in_daemon_thread(work)
+            return work() if light else await reader.in_thread(work, size)
         except Exception as error:
             raise refusal_of(error) from error
 
@@ -189,12 +182,12 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
     return router
 
 
-def _checking(limits: Limits) -> APIRouter:
+def _checking(reader: Reader) -> APIRouter:
     router = APIRouter()
 
     def read(check: str) -> Refusal | None:
         try:
-            with within(limits.reading):
+            with within(reader.limits.reading):
                 read_checks([check])
         except Refusal as refusal:
             return refusal
@@ -204,7 +197,7 @@ def _checking(limits: Limits) -> APIRouter:
     async def list_checks(check: str | None = None) -> dict[str, Any]:
         """List the kinds of checks that a request may hold; or say what is wrong with one, if anything is."""
         if check is not None:
-            refusal = await in_daemon_thread(lambda: read(check))
+            refusal = await reader.in_thread(lambda: read(check))
             return {"object": "check", "check": check, "error": refusal and refusal.body["error"]}
         kinds = check_kinds("anyone").items()
         data = [{"id": name, "form": kind.form, "about": kind.about} for name, kind in kinds]

@@ -1,4 +1,4 @@
-"""The body of a request: read within limits, and checked by a model of pydantic.
+"""The body of a request, checked by a model of pydantic.
 
 The models are in `requests` and beside what answers them, and `/openapi.json` comes from them. A field that
 is an option of redraft has that option's type and range, and the server's own limit. Fields that would be
@@ -7,89 +7,19 @@ ignored are refused, unless they ask for what happens anyway.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
-from math import isfinite
 from typing import Any, ClassVar, Self, get_args
 
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
-from starlette.requests import ClientDisconnect, Request
 
-from redraft.errors import UsageError, fault_of, nearest, shown
+from redraft.errors import UsageError, nearest, shown
 from redraft.options import PlainOptions, wrong_item
 from redraft.revision.options import FULL, RevisionOptions
 from redraft.serve.errors import Refusal, invalid, told
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The limits of a server. What is beyond one is refused, and never cut quietly."""
-
-    seconds: float = 600.0
-    body: int = 8 << 20  # bytes of a request's body
-    body_seconds: float = 30.0  # seconds in which the body has to come
-    reading: float = 5.0  # seconds in which the checks and the schema of a request have to be read
-
-
-async def body_of(request: Request, limits: Limits) -> bytes:
-    """Return the body of a request."""
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            async for part in request.stream():
-                parts.append(part)
-                size += len(part)
-                if size > limits.body:
-                    message = f"the body has more than {limits.body:,} bytes."
-                    raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", message)
-    except TimeoutError:
-        message = f"the body did not come within {limits.body_seconds:g} seconds."
-        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", message) from None
-    except ClientDisconnect:
-        raise invalid("the body broke off.", code="invalid_json") from None
-    return b"".join(parts)
-
-
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # it may be alone, or half of a pair, which is a character
-
-
-def object_of(body: bytes) -> dict[str, Any]:
-    """Return a JSON object without null fields. A name twice is refused: a proxy could read the other one."""
-    try:
-        text = body.decode("utf-8")
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
-        if _SURROGATE.search(body):
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise invalid(f"the body is not UTF-8 at byte {error.start + 1}.", code="invalid_json") from None
-    except UnicodeEncodeError:
-        raise invalid("the body has a lone surrogate, half of a character.", code="invalid_json") from None
-    except (ValueError, RecursionError) as error:
-        raise invalid(f"the body is not JSON: {fault_of(error)}.", code="invalid_json") from None
-    if not isinstance(value, dict):
-        raise invalid(f"the body is {_told(value)}, and should be a JSON object.", code="invalid_json")
-    return {name: part for name, part in value.items() if part is not None}
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"{twice!r:.80} is there twice in one object")
-    return found
-
-
-def _finite(number: str) -> float:
-    if not isfinite(value := float(number)):
-        raise ValueError(f"{number:.40} is no finite number")
-    return value
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,19 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import Field
 
 from redraft.chain import Chain, Finish, Usage
 from redraft.engines.base import Delta
+from redraft.engines.remote.wire import estimated_counts
 from redraft.revision.cancel import CancelToken, OutOfTime
-from redraft.serve.bodies import OF_TEXTS, Limits, only, texts
+from redraft.serve.bodies import OF_TEXTS, only, texts
 from redraft.serve.errors import invalid
 from redraft.serve.logprobs import MOST_LIKELY, noting, of_completion
 from redraft.serve.models import Models
+from redraft.serve.reader import Limits
 from redraft.serve.replies import FINISHES, Reply
 from redraft.serve.requests import (
     ANSWERS,
@@ -78,13 +80,15 @@ async def continuations(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[
         asking = engine.stream(prompt, options.sampling, tuple(options.stop))
         async with aclosing(asking) as deltas:
             with cancel.limit(deadline) as limit:
-                delta: Delta | None = Delta()
+                delta, begun = cast("Delta | None", Delta()), False
                 while delta is not None and not delta.finish:
                     try:
                         with limit:
+                            begun = True
                             delta = await anext(deltas, None)
                     except OutOfTime:
-                        delta = Delta(finish="cancelled")
+                        read = estimated_counts({"prompt": prompt}, 0).prompt if begun else None
+                        delta = Delta(finish="cancelled", prompt_tokens=read)
                     if delta is not None:
                         yield index, delta
 

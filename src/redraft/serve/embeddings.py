@@ -12,10 +12,13 @@ from pydantic import Field
 
 from redraft.chain import Chain, Usage
 from redraft.engines.base import Embedder, Vectors
-from redraft.revision.cancel import CancelToken
-from redraft.serve.bodies import OF_TEXTS, Limits, texts
+from redraft.engines.remote.wire import estimated_counts
+from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.serve.bodies import OF_TEXTS, texts
 from redraft.serve.errors import invalid
+from redraft.serve.gate import unavailable
 from redraft.serve.models import Models
+from redraft.serve.reader import Limits
 from redraft.serve.replies import Reply
 from redraft.serve.requests import Accepted, ModelRequest
 
@@ -39,10 +42,16 @@ class EmbeddingRequest(ModelRequest):
         return Accepted(model.name, self.input, model.options, packed=self.encoding_format == "base64")
 
 
-async def embedded(asked: Accepted, _cancel: CancelToken) -> AsyncGenerator[tuple[int, Vectors], None]:
-    """Yield the vectors of all texts."""
+async def embedded(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Vectors], None]:
+    """Yield the vectors of all texts; none, and an estimate of their tokens, before it is cut."""
     engine: Any = asked.options.model
-    yield 0, await engine.embed(asked.inputs)
+    try:
+        async with cancel.until(None):
+            vectors = await engine.embed(asked.inputs)
+    except OutOfTime:
+        yield 0, Vectors((), sum(estimated_counts({"prompt": text}, 0).prompt for text in asked.inputs))
+        raise unavailable("draining", "the server ends.") from None
+    yield 0, vectors
 
 
 @dataclass

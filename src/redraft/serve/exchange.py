@@ -1,8 +1,8 @@
 """One request to a model and its reply, streamed or not.
 
-A client that leaves ends the work: its chain is cancelled, and with it the call in the engine. The status of
-a stream is sent with the first piece, so that an error before it has a status of its own; if nothing comes
-for a while, the stream begins with a comment.
+A client that leaves ends the work: its chain is cancelled, and with it the call in the engine. What it took
+is noted nevertheless. The status of a stream is sent with the first piece, so that an error before it has a
+status of its own; if nothing comes for a while, the stream begins with a comment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from redraft.revision.api import make
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.serve.errors import refusal_of, reply_of
-from redraft.serve.gate import Gate
+from redraft.serve.gate import GRACE, Gate
 from redraft.serve.log import REQUEST, parent_of
 from redraft.serve.models import price_in, watched_in
 from redraft.serve.replies import PING, Reply
@@ -67,13 +67,15 @@ class Exchange(Response):
         super().__init__()
         self._reply, self._gate, self._asked, self._source = reply, gate, reply.asked, source
         self._sent, self._sending = 0, asyncio.Lock()
+        self._cancel: CancelToken | None = None  # ends the work, once it has begun
+        self._gone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and note what it took."""
         scope["state"]["model"] = self._asked.model
         with parent_of(self._asked.options.trace, scope):
             try:
-                await unless_gone(receive, self._answer(scope, receive, patient(send)))
+                await unless_gone(receive, self._answer(scope, receive, patient(send)), self._leave)
             except ClientGone:
                 scope["state"]["error"] = "client_left"
             except asyncio.CancelledError:  # the server has ended
@@ -81,27 +83,26 @@ class Exchange(Response):
                     raise
         self._settle(scope["state"])
 
+    def _leave(self) -> bool:
+        """End the work for a client that has left. Return whether it ends by itself, with what it took."""
+        self._gone = True
+        if self._cancel is not None:
+            self._cancel.cancel()
+        return self._cancel is not None
+
     def _settle(self, seen: dict[str, Any]) -> None:
-        """Note what was made, and let the key pay for what it has not paid yet."""
-        messages, (tokens, usd) = self._reply.messages, seen.get("paid", (0, 0.0))
+        """Note what was made, and what it took and cost."""
+        messages, price = self._reply.messages, price_in(self._asked.options)
         seen["chains"] = [message.chain for message in messages if message.chain]
         seen["usage"] = used = sum((message.usage for message in messages), Usage())
-        price, cost = price_in(self._asked.options), 0.0
-        for message in messages:
-            if message.chain:
-                cost += message.chain.usage.cost_usd or 0.0
-            elif price:
-                cost += price.cost(message.usage)
-        seen["paid"] = used.prompt_tokens + used.completion_tokens, cost
-        seen["key"].pay(seen["paid"][0] - tokens, cost - usd)
+        seen["usd"] = price.cost(used) if price and used.cost_usd is None else used.cost_usd
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with scope["state"]["key"].entered():
-                async with self._gate.entered(
-                    self._asked.options.model, partial(self._tell, send, "waiting")
-                ):
-                    await (self._stream if self._asked.stream else self._whole)(scope, receive, send)
+            async with self._gate.entered(
+                self._asked.options.model, partial(self._tell, send, "waiting")
+            ) as self._cancel:
+                await (self._stream if self._asked.stream else self._whole)(scope, receive, send)
         except ClientGone:
             raise
         except Exception as error:  # noqa: BLE001  (whatever it is, the client gets a reply)
@@ -112,25 +113,29 @@ class Exchange(Response):
             else:
                 await reply_of(refusal, scope)(scope, receive, send)
 
+    def _events(self) -> AsyncGenerator[tuple[int, Any], None]:
+        assert self._cancel is not None  # noqa: S101  (the gate was passed)
+        return self._source(self._asked, self._cancel)
+
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._source(self._asked, self._gate.cancel)) as events:
+        async with aclosing(self._events()) as events:
             async for index, event in events:
                 for _ in self._reply.messages[index].take(event):
                     pass
-        self._settle(scope["state"])  # before the end of the reply: the next request may come at once
         await JSONResponse(self._reply.whole())(scope, receive, send)
 
-    async def _stream(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _stream(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         beside = [asyncio.ensure_future(self._ping(send)), asyncio.ensure_future(self._glance(send))]
         try:
-            async with aclosing(self._source(self._asked, self._gate.cancel)) as events:
+            async with aclosing(self._events()) as events:
                 async for index, event in events:
                     if lines := b"".join(self._reply.events(index, event)):
                         await self._send(send, lines)
         finally:
             for task in beside:
                 await _ended(task)
-        self._settle(scope["state"])
+        if self._gone:
+            raise ClientGone
         await self._send(send, b"".join(self._reply.end()), more=False)
 
     async def _ping(self, send: Send) -> None:
@@ -156,10 +161,15 @@ class Exchange(Response):
 
     async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:
         async with self._sending:
-            if not self._sent:
-                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            self._sent += 1
-            await send({"type": "http.response.body", "body": data, "more_body": more})
+            if self._gone:
+                return
+            try:
+                if not self._sent:
+                    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+                self._sent += 1
+                await send({"type": "http.response.body", "body": data, "more_body": more})
+            except ClientGone:
+                self._leave()
 
 
 async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
@@ -196,11 +206,11 @@ def patient(send: Send) -> Send:
     return sending
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Do work for a client, whose request was read.
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
+    """Do work for a client, whose request was read. If it leaves, `leave` says whether the work soon ends.
 
     Raises:
-        ClientGone: It left before the end. The work was cancelled, and has ended.
+        ClientGone: It left before the end. The work has ended, or was cancelled.
     """
 
     async def left() -> None:
@@ -211,6 +221,8 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None
     try:
         await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
+            if leave():
+                await asyncio.wait({doing}, timeout=GRACE)
             raise ClientGone
         doing.result()
     finally:

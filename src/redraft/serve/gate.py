@@ -29,17 +29,13 @@ class _Lane:
 
 
 class Gate:
-    """Lets a bounded number of requests in.
-
-    Attributes:
-        cancel: Ends all chains of the server. Each chain takes it as its option.
-    """
+    """Lets a bounded number of requests in."""
 
     def __init__(self, at_once: int, queue: int) -> None:
-        self.cancel = CancelToken()
         self.draining = False
         self._at_once, self._queue = at_once, queue
         self.inside = 0
+        self._tokens: set[CancelToken] = set()
         self._lanes: dict[int, _Lane] = {}
         self._empty, self._cut = asyncio.Event(), asyncio.Event()
         self._empty.set()
@@ -47,8 +43,11 @@ class Gate:
     @asynccontextmanager
     async def entered(
         self, engine: object, wait: Callable[[], Awaitable[None]] | None = None
-    ) -> AsyncIterator[None]:
-        """Wait for a turn in the lane of an engine, and hold it in the body. Call `wait` if there is none."""
+    ) -> AsyncIterator[CancelToken]:
+        """Wait for a turn in the lane of an engine, calling `wait` if there is none, and hold it in the body.
+
+        Yields what ends the request's chains: `cut` does.
+        """
         if self.draining:
             raise unavailable("draining", "the server is about to end, and takes no new requests.")
         while isinstance(engine, WrappedEngine):
@@ -57,6 +56,7 @@ class Gate:
         if lane.inside >= self._at_once + self._queue:
             message = "too many requests are waiting."
             raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "queue_full", message, wait=WAIT)
+        token = CancelToken()
         self.inside += 1
         lane.inside += 1
         self._empty.clear()
@@ -64,8 +64,12 @@ class Gate:
             if wait and lane.turns.locked():
                 await wait()
             async with lane.turns:
-                yield
+                self._tokens.add(token)
+                if self._cut.is_set():
+                    token.cancel()
+                yield token
         finally:
+            self._tokens.discard(token)
             lane.inside -= 1
             self.inside -= 1
             if not self.inside:
@@ -82,8 +86,9 @@ class Gate:
 
     def cut(self) -> None:
         """Cancel all chains. `drain` then waits `GRACE` seconds for what they still send."""
-        self.cancel.cancel()
         self._cut.set()
+        for token in self._tokens:
+            token.cancel()
 
 
 def unavailable(code: str, message: str) -> Refusal:

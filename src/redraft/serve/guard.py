@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -20,7 +21,7 @@ from redraft.serve.keys import ANYONE, Key, Keys
 from redraft.serve.log import REQUEST, Entry, id_of
 from redraft.serve.metrics import Metrics
 from redraft.serve.page.mount import Page
-from redraft.serve.request_log import RequestLog
+from redraft.serve.reader import Reader
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Guard:
     app: ASGIApp
     keys: Keys | None  # those that clients may use; None for a server that listens to this machine alone
     metrics: Metrics
-    request_log: RequestLog | None = None
+    reader: Reader
     page: Page | None = None  # the web page, whose files need no key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,18 +57,16 @@ class Guard:
 
         of_page = self.page if self.page is not None and self.page.has(scope["path"]) else None
         try:
-            seen["key"] = self._checked(scope, headers, with_key=of_page is None)
-            await (of_page or self.app)(scope, receive, noting)
+            key = seen["key"] = self._checked(scope, headers, with_key=of_page is None)
+            with key.entered() if scope["method"] == "POST" else nullcontext():
+                await (of_page or self.app)(scope if of_page else _plain(scope), receive, noting)
         except Refusal as refusal:
             await reply_of(refusal, scope)(scope, receive, noting)
         finally:
             seconds = time.monotonic() - began
             self.metrics.note(seen, seconds)
-            entry = Entry.of(scope, seconds)
-            _log.log(logging.DEBUG if of_page else logging.INFO, entry)
-            known = "key" in seen and not of_page  # strangers could fill the disk
-            if self.request_log is not None and scope["method"] == "POST" and known:
-                self.request_log.note(entry, seen.get("chains", ()))
+            _log.log(logging.DEBUG if of_page else logging.INFO, Entry.of(scope, seconds))
+            self.reader.release(seen)
             REQUEST.reset(before)
 
     def _checked(self, scope: Scope, headers: Headers, *, with_key: bool) -> Key:
@@ -91,3 +90,12 @@ class Guard:
             if given
             else "You didn't provide an API key. Send: Authorization: Bearer KEY",
         )
+
+
+def _plain(scope: Scope) -> Scope:
+    """Return a request as its route knows it: HEAD as GET, of which uvicorn sends the head alone.
+
+    A slash at the end is left out. A redirect would be to http, behind a proxy with TLS too.
+    """
+    path, method = scope["path"].rstrip("/") or "/", scope["method"]
+    return {**scope, "path": path, "method": "GET" if method == "HEAD" else method}

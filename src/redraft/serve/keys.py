@@ -1,8 +1,8 @@
 """API keys: what each may use, and how much. The server keeps their digests alone.
 
 A line of a file has a key, as it is or as `sha256:` and its digest, and what holds for it: docs/serve.md.
-Minutes slide: what happened in the last 60 seconds counts. Days are those of UTC. Tokens and money count when
-a request has ended, so that the last one may go beyond the limit, as in OpenAI's API.
+Minutes slide: what happened in the last 60 seconds counts, and a request counts before its body is read.
+Quotas of tokens, days and money are left to a gateway: a request's cost is known only when it has ended.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import logging
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time
 from difflib import get_close_matches
 from http import HTTPStatus
 from pathlib import Path
@@ -31,50 +30,22 @@ _log = logging.getLogger(__name__)
 
 SHORTEST = 16  # fewest characters of a key: a shorter one can be guessed
 MINUTE = 60.0
-DAY = 86_400
 WAIT = 1  # seconds for `Retry-After` of a key that has too many requests under way
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-_NUMBERS = {
-    "requests-per-minute": "requests",
-    "tokens-per-minute": "tokens",
-    "parallel": "parallel",
-    "requests-per-day": "requests_a_day",
-    "tokens-per-day": "tokens_a_day",
-    "usd-per-day": "usd_a_day",
-}
-"""Settings that are numbers, with the attribute of `Key`. Money may have a fraction."""
+_NUMBERS = {"requests-per-minute": "requests", "parallel": "parallel"}
+"""Settings that are numbers, with the attribute of `Key`."""
 
 _SETTINGS = ("name", "models", *_NUMBERS)
-
-Past = deque[tuple[float, int]]  # what was used in the last minute: when, and how much
-
-
-def utc_now() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
 
 
 @dataclass
 class Used:
     """What was used with a key."""
 
-    begun: Past = field(default_factory=deque)
-    tokens: Past = field(default_factory=deque)
+    begun: deque[float] = field(default_factory=deque)  # when the requests of the last minute came
     inside: int = 0  # requests under way
-    day: int = 0  # the number of the day that the sums are of
-    today: dict[str, float] = field(default_factory=dict)  # sums of that day: requests, tokens and usd
-
-    def of_today(self, what: str) -> float:
-        """Return a sum of the day."""
-        return self.today.get(what, 0) if self.day == utc_now().toordinal() else 0
-
-    def add(self, what: str, much: float) -> None:
-        """Add to a sum of the day."""
-        if self.day != (day := utc_now().toordinal()):
-            self.day, self.today = day, {}
-        self.today[what] = self.today.get(what, 0) + much
 
 
 @dataclass
@@ -85,11 +56,7 @@ class Key:
     name: str = ""  # for the log; the beginning of the digest if the file has none
     models: frozenset[str] | None = None  # the names of the models that it may use; None for all
     requests: int | None = None
-    tokens: int | None = None
     parallel: int | None = None
-    requests_a_day: int | None = None
-    tokens_a_day: int | None = None
-    usd_a_day: float | None = None
     used: Used = field(default_factory=Used, repr=False, compare=False)
 
     def allows(self, model: str) -> bool:
@@ -98,83 +65,45 @@ class Key:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Count a request that asks a model, while the body runs."""
-        now, used = monotonic(), self.used
+        """Count a request, refused ones too, while the body runs. Raise `Refusal` beyond a limit."""
+        used = self.used
         if self.parallel is not None and used.inside >= self.parallel:
             raise self._too_many(f"{counted(self.parallel, 'request')} at once", WAIT)
-        for what, most, past, _ in self._limits:
-            if most is not None and (wait := _wait(past, most, now)):
-                raise self._too_many(f"{most:,} {what} a minute", wait)
-        a_day = {what: limit for what, _, _, limit in self._limits} | {"usd": self.usd_a_day}
-        for what, limit in a_day.items():
-            if limit is not None and used.of_today(what) >= limit:
-                unit = "USD" if what == "usd" else what
-                raise self._too_many(f"{limit:,} {unit} a day", _until_tomorrow(), "insufficient_quota")
         if self.requests is not None:
-            used.begun.append((now, 1))
-        used.add("requests", 1)
+            if self._left() <= 0:
+                raise self._too_many(f"{self.requests:,} requests a minute", self._wait(-self.requests))
+            used.begun.append(monotonic())
         used.inside += 1
         try:
             yield
         finally:
             used.inside -= 1
 
-    def pay(self, tokens: int, usd: float) -> None:
-        """Count the tokens of a request that has ended, and what they cost."""
-        if self.tokens is not None and tokens:
-            self.used.tokens.append((monotonic(), tokens))
-        self.used.add("tokens", tokens)
-        self.used.add("usd", usd)
-
     @property
     def headers(self) -> dict[str, str]:
-        """What is left of its limits, in the headers of OpenAI's API: of the minute, or else of the day."""
-        found: dict[str, str] = {}
-        for what, most, past, a_day in self._limits:
-            if most is not None:
-                now = monotonic()
-                _wait(past, most, now)
-                left = most - sum(count for _, count in past)
-                wait = math.ceil(past[-1][0] + MINUTE - now) if past else 0
-            elif a_day is not None:
-                most, left, wait = a_day, a_day - int(self.used.of_today(what)), _until_tomorrow()
-            else:
-                continue
-            found[f"x-ratelimit-limit-{what}"] = str(most)
-            found[f"x-ratelimit-remaining-{what}"] = str(max(left, 0))
-            found[f"x-ratelimit-reset-{what}"] = f"{wait}s"
-        return found
+        """What is left of its requests a minute, in the headers of OpenAI's API."""
+        if self.requests is None:
+            return {}
+        return {
+            "x-ratelimit-limit-requests": str(self.requests),
+            "x-ratelimit-remaining-requests": str(max(self._left(), 0)),
+            "x-ratelimit-reset-requests": f"{self._wait(-1) if self.used.begun else 0}s",
+        }
 
-    @property
-    def _limits(self) -> tuple[tuple[str, int | None, Past, int | None], ...]:
-        """What is counted, the most of a minute, what was used, and the most of a day."""
-        return (
-            ("requests", self.requests, self.used.begun, self.requests_a_day),
-            ("tokens", self.tokens, self.used.tokens, self.tokens_a_day),
-        )
+    def _left(self) -> int:
+        """Return how many requests may still come in this minute. Forget those before it."""
+        begun = self.used.begun
+        while begun and begun[0] <= monotonic() - MINUTE:
+            begun.popleft()
+        return (self.requests or 0) - len(begun)
 
-    def _too_many(self, limit: str, wait: int, code: str = "rate_limit_exceeded") -> Refusal:
+    def _wait(self, place: int) -> int:
+        """Return the seconds until the request at a place of those in the last minute is forgotten."""
+        return math.ceil(self.used.begun[place] + MINUTE - monotonic())
+
+    def _too_many(self, limit: str, wait: int) -> Refusal:
         message = f"the limit of the key {self.name!r} is {limit}."
-        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, code, message, wait=wait)
-
-
-def _until_tomorrow() -> int:
-    now = utc_now()
-    return math.ceil(DAY - (now - datetime.combine(now.date(), time(), UTC)).total_seconds())
-
-
-def _wait(past: Past, most: int, now: float) -> int:
-    """Return the seconds until less than `most` was used in the last minute; 0 if it was. Forget the rest."""
-    while past and past[0][0] <= now - MINUTE:
-        past.popleft()
-    left = sum(count for _, count in past)
-    wait = 0
-    for when, count in past:
-        if left < most:
-            break
-        left -= count
-        wait = math.ceil(when + MINUTE - now)
-    return wait
+        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_exceeded", message, wait=wait)
 
 
 ANYONE = Key()  # stands for the clients of a server without keys, which is for this machine alone
@@ -200,11 +129,6 @@ class Keys:
     def once(cls, key: str) -> Self:
         """Return a key that is in no file."""
         return cls((Key(_digest_of(key)),), Path())
-
-    def begin_with(self, used: Mapping[str, Mapping[str, float]]) -> None:
-        """Begin with what keys have used today: sums as in `Used.today`, by the keys' names."""
-        for key in self.all:
-            key.used.day, key.used.today = utc_now().toordinal(), {**used.get(key.name, {})}
 
     def find(self, authorization: str) -> Key | None:
         """Return the key in the value of an `Authorization` header, `Bearer KEY`; None if it is no key."""
@@ -278,12 +202,10 @@ def _key(words: list[str], where: str) -> Key:
         if name in found:
             raise UsageError(f"{where}: {name} is there twice.", hint="Keep one.")
         if name in _NUMBERS:
-            money = name.startswith("usd")
-            form = r"[0-9]{1,15}(\.[0-9]+)?" if money else r"[0-9]{1,15}"
-            if not (re.fullmatch(form, value) and float(value)):
-                hint = "It should be a number above 0."
+            if not (re.fullmatch(r"[0-9]{1,15}", value) and int(value)):
+                hint = "It should be a whole number above 0."
                 raise UsageError(f"{where}: {name} is {value!r:.40}.", hint=hint)
-            found[name] = float(value) if money else int(value)
+            found[name] = int(value)
         else:
             found[name] = value
     models = frozenset(found["models"].split(",")) if "models" in found else None

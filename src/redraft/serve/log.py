@@ -72,7 +72,7 @@ class Entry:
             revisions=sum(chain.revisions for chain in chains) if chains else None,
             prompt_tokens=usage and usage.prompt_tokens,
             completion_tokens=usage and usage.completion_tokens,
-            usd=round(seen.get("paid", (0, 0.0))[1], 9) or None,
+            usd=round(seen.get("usd") or 0.0, 9) or None,
             error=seen.get("error"),
             seconds=round(seconds, 3),
         )

@@ -1,7 +1,7 @@
 """What Prometheus reads at `/metrics`: requests, tokens, and how chains end, by model.
 
-Labels are names of models that are served, and redraft's own words. There are few, because none is a text
-of a client.
+Labels are names of models that are served and of keys, and redraft's own words. There are few, because none
+is a text of a client.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from redraft.chain import Usage
 from redraft.engines.base import Health
+from redraft.serve.keys import ANYONE
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -72,8 +73,8 @@ class Metrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"redraft_{name}", text, labels, registry=registry)
 
-        self._requests = counter("requests", "HTTP requests", "status")
-        self._tokens = counter("tokens", "Tokens of all attempts", "model", "kind")
+        self._requests = counter("requests", "HTTP requests", "status", "key")
+        self._tokens = counter("tokens", "Tokens of all attempts", "model", "kind", "key")
         self._chains = counter("chains", "Chains, by why they ended", "model", "stop")
         self._revisions = counter("revisions", "Answers after the first", "model")
         self._seconds = Histogram(
@@ -88,7 +89,8 @@ class Metrics:
 
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
         """Count a request that took some seconds. `seen` is the state of its scope."""
-        self._requests.labels(str(seen.get("status", "gone"))).inc()
+        key = seen.get("key", ANYONE).name
+        self._requests.labels(str(seen.get("status", "gone")), key).inc()
         if (model := seen.get("model")) is None:
             return
         usage: Usage = seen.get("usage", Usage())
@@ -96,8 +98,8 @@ class Metrics:
         for chain in seen.get("chains", ()):
             self._chains.labels(model, str(chain.stop)).inc()
             self._revisions.labels(model).inc(chain.revisions)
-        self._tokens.labels(model, "prompt").inc(usage.prompt_tokens)
-        self._tokens.labels(model, "completion").inc(usage.completion_tokens)
+        self._tokens.labels(model, "prompt", key).inc(usage.prompt_tokens)
+        self._tokens.labels(model, "completion", key).inc(usage.completion_tokens)
 
     def text(self) -> bytes:
         """Return all figures in Prometheus' text format."""

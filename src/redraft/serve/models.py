@@ -48,11 +48,6 @@ class Model:
         return any(engine.health.down for engine in self.watched)
 
     @property
-    def priced(self) -> bool:
-        """Whether it is known what its tokens cost."""
-        return price_in(self.options) is not None
-
-    @property
     def record(self) -> dict[str, Any]:
         """The model as `/v1/models` lists it, with what it does by itself."""
         options, engine = self.options, cast("Engine", self.options.model)

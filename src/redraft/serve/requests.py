@@ -6,6 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import AfterValidator, Field, WithJsonSchema
@@ -19,10 +20,11 @@ from redraft.options import TEXT as A_TEXT
 from redraft.revision.api import prompt_of
 from redraft.revision.budget import Budget
 from redraft.revision.options import RevisionOptions, check_options
-from redraft.serve.bodies import TEXT, Body, Limits, only, option, texts_schema
+from redraft.serve.bodies import TEXT, Body, only, option, texts_schema
 from redraft.serve.errors import invalid, told
 from redraft.serve.logprobs import MOST_LIKELY, Noting, noting, only_answer
 from redraft.serve.models import Model, Models
+from redraft.serve.reader import Limits
 from redraft.verify.base import Check, schema_of
 from redraft.verify.parse import parse_check
 from redraft.verify.schema import validator_of
@@ -366,9 +368,11 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
         raise invalid(f"{found}. It should be text, json_object or json_schema.", f"{param}.type")
     if not isinstance(schema, dict):
         raise invalid(f"{param} has no schema.", place)
-    if (size := len(json.dumps(schema, ensure_ascii=False))) > SCHEMA:
-        found = f"the schema has {size:,} characters"
-        raise invalid(f"{found}, and this server allows {SCHEMA:,} at most.", place)
+    size = accumulate(map(len, json.JSONEncoder(ensure_ascii=False).iterencode(schema)))
+    if any(each > SCHEMA for each in size):  # the rest is not counted: it may be long
+        raise invalid(
+            f"the schema has more than {SCHEMA:,} characters, the most that this server allows.", place
+        )
     try:
         return [JsonSchema(param, validator_of(schema, param))]
     except UsageError as error:

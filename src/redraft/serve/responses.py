@@ -15,9 +15,10 @@ from pydantic import Field, WithJsonSchema
 from redraft.chain import Chain
 from redraft.errors import shown
 from redraft.revision.ops import Event, Finished
-from redraft.serve.bodies import Body, Checked, Limits, only, option
+from redraft.serve.bodies import Body, Checked, only, option
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.models import Models
+from redraft.serve.reader import Limits
 from redraft.serve.replies import Message, Piece, Reply, answer_of, event_of, usage_of
 from redraft.serve.requests import (
     FORMAT,

@@ -18,13 +18,12 @@ from redraft.options import MachineOptions, ServerOptions
 from redraft.revision.options import check_prices
 from redraft.revision.settings import Settings
 from redraft.serve.app import make_app
-from redraft.serve.bodies import Limits
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.log import otlp_provider
 from redraft.serve.models import Model, Models
 from redraft.serve.page.mount import Store
-from redraft.serve.request_log import RequestLog
+from redraft.serve.reader import Limits
 from redraft.serve.run import listen, run, until_signal
 
 _log = logging.getLogger("redraft.serve")
@@ -65,8 +64,6 @@ class Server:
     drain: float  # seconds for requests to finish at the end
     page: bool  # serve a web page too
     votes: Path
-    request_log: Path | None
-    log_text: bool
     log_json: bool
     otel: bool
 
@@ -74,8 +71,6 @@ class Server:
         """Check what can be checked before a model is loaded."""
         for _, _, settings in self.models:
             settings.options()
-        if self.log_text and self.request_log is None:
-            raise UsageError("--log-text says what a request log keeps.", hint="Add --request-log FILE.")
         if self.page and not self.votes.parent.is_dir():
             raise UsageError(
                 f"{self.votes.parent} is no folder, so votes cannot go to {self.votes.name} there.",
@@ -90,16 +85,13 @@ class Server:
     async def _serving(
         self, sock: socket.socket, exits: ExitStack, store: Store | None, nodes: Nodes | None
     ) -> None:
-        written = provider = None
-        if self.request_log is not None:
-            written = RequestLog(self.request_log, with_text=self.log_text)
-            exits.callback(written.close)
+        provider = None
         if self.otel:
             provider = otlp_provider()
             exits.callback(provider.shutdown)
         at_once = self.parallel * (nodes.most if nodes else 1)
         offered, gate = Models(), Gate(at_once, self.queue)
-        app = make_app(offered, gate, Limits(seconds=self.max_seconds), self.keys, written, store)
+        app = make_app(offered, gate, Limits(seconds=self.max_seconds), self.keys, store)
         async with AsyncExitStack() as stack:
 
             async def load() -> None:
@@ -116,9 +108,6 @@ class Server:
     async def _announce(self, offered: Models, sock: socket.socket) -> None:
         names, port = [model.name for model in offered.all()], sock.getsockname()[1]
         if keys := self.keys:
-            free = [model.name for model in offered.all() if not model.priced]
-            for name in free if any(key.usd_a_day for key in keys.all) else ():
-                self._say(f"keys have usd-per-day, and {name} has no price: it counts as free.")
             for name in keys.lacking(names):
                 self._say(f"a key of {keys.path} is for {name!r:.80}, which is not served.")
         address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}/"

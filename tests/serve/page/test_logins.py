@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from starlette.types import Message
 
-from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.page import logins as module
 from redraft.serve.page.logins import COOKIE, Logins
 from redraft.serve.page.mount import Page
+from redraft.serve.reader import Limits, Reader
 from tests.serve.page.browsing import KEY
 
 
@@ -75,7 +75,7 @@ def asked(folder: Path, path: str, pieces: Iterable[bytes], limits: Limits | Non
     """What the page sends to a visitor without a login who sends pieces of a body, and then nothing."""
     (folder / "keys").write_text(KEY)
     logins = Logins(Keys.read(folder / "keys"))
-    page = Page(limits or Limits(), logins, Gate(1, 1), lambda _: True)
+    page = Page(Reader(limits or Limits()), logins, Gate(1, 1), lambda _: True)
     scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b"", "state": {}}
     scope["client"] = ("192.0.2.7", 4000)
     left, sent = iter(pieces), list[Message]()

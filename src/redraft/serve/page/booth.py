@@ -13,7 +13,6 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp
 
-from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import Gate
 from redraft.serve.guard import Guard
@@ -21,6 +20,7 @@ from redraft.serve.keys import Keys
 from redraft.serve.metrics import Metrics
 from redraft.serve.page.logins import Logins
 from redraft.serve.page.mount import Booth, Page
+from redraft.serve.reader import Limits, Reader
 from redraft.serve.run import listen, run, until_signal
 
 LOOPBACK = "127.0.0.1"
@@ -46,8 +46,9 @@ def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:
 
 def booth_app(booth: Booth, keys: Keys, gate: Gate) -> ASGIApp:
     """Return the application."""
-    page = Page(Limits(body=_LARGEST), Logins(keys, "redraft_vote"), gate, booth=booth)
-    return Guard(_nothing, keys, Metrics(lambda: gate.inside), None, page)
+    reader = Reader(Limits(body=_LARGEST))
+    page = Page(reader, Logins(keys, "redraft_vote"), gate, booth=booth)
+    return Guard(_nothing, keys, Metrics(lambda: gate.inside), reader, page)
 
 
 async def _nothing(*_: object) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import mimetypes
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
@@ -26,11 +26,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import OutputError, UsageError
-from redraft.serve.bodies import Body, Limits, body_of, object_of
+from redraft.serve.bodies import Body
 from redraft.serve.errors import Refusal, invalid, told
 from redraft.serve.gate import Gate
 from redraft.serve.keys import ANYONE, Key
 from redraft.serve.page.logins import Logins
+from redraft.serve.reader import Reader, object_of
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -108,7 +109,7 @@ Store = Callable[[Ballot], bool]
 class Page:
     """The page. `logins` is None where no key is needed."""
 
-    limits: Limits
+    reader: Reader
     logins: Logins | None
     gate: Gate
     store: Store | None = None
@@ -166,7 +167,7 @@ class Page:
 
     async def _enter(self, logins: Logins, request: Request) -> Response:
         """Log a visitor in with the key that was sent. A wrong one is noted, without the key."""
-        entry = Entry.of(object_of(await body_of(request, replace(self.limits, body=_SMALL))))
+        entry = Entry.of(object_of(await self.reader.bytes_of(request, _SMALL)))
         secure = request.headers.get("origin", "").startswith("https:")
         if (cookie := logins.enter(entry.key, secure=secure)) is None:
             _log.warning(
@@ -183,7 +184,7 @@ class Page:
     async def _vote(self, request: Request, store: Store) -> Response:
         """Keep a vote. With keys, the voter is who is logged in, whatever the request says."""
         key = self._key(request)
-        ballot = Ballot.of(object_of(await body_of(request, self.limits)))
+        ballot = await self.reader.read(request, Ballot.of)
         voter = key.name or " ".join(ballot.voter.split()) or "anonymous"
         ballot = ballot.model_copy(update={"voter": voter})
         return JSONResponse({"stored": await self._stored(lambda: store(ballot))})
@@ -193,7 +194,7 @@ class Page:
         self._key(request)
         if request.method == "GET":
             return JSONResponse({"voter": booth.voter, "known": booth.known})
-        act = Act.of(object_of(await body_of(request, self.limits)))
+        act = await self.reader.read(request, Act.of)
         voter = booth.voter if booth.known else act.voter
         return JSONResponse(await self._stored(lambda: booth.act(voter, act.do, act.id, act.note)))
 

@@ -1,0 +1,146 @@
+"""From the bytes of a body to an object of JSON: bounded in size, in number of parts, and in memory for all.
+
+Parsed JSON can take 25 times the memory of its text, and each part of it costs time in every function that
+meets it. So parts are counted before anything is parsed, and large bodies are parsed one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from math import isfinite
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from redraft.engines.threads import in_daemon_thread
+from redraft.errors import fault_of, shown
+from redraft.serve.errors import Refusal, invalid
+from redraft.serve.gate import WAIT
+
+T = TypeVar("T")
+
+LIGHT = 1 << 14  # most bytes of a body that is read without a thread, which costs time
+LARGE = 1 << 20  # bytes of a body from which it is parsed while no other large one is
+THREADS = 4  # for smaller bodies, and for checks and schemas. More would keep the event loop waiting.
+PARTS = 1 << 16  # most lists, objects and names in objects of one body: 21,000 messages, or 8,000 tools
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a server. What is beyond one is refused, and never cut quietly."""
+
+    seconds: float = 600.0
+    body: int = 8 << 20  # bytes of a request's body
+    held: int = 64 << 20  # bytes of the bodies of all requests that are not answered yet
+    body_seconds: float = 30.0  # seconds in which the body has to come
+    reading: float = 5.0  # seconds in which the checks and the schema of a request have to be read
+
+
+class Reader:
+    """Reads the bodies of a server's requests."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self._held = limits, 0
+        self._large, self._threads = asyncio.Lock(), asyncio.Semaphore(THREADS)
+
+    async def bytes_of(self, request: Request, most: int | None = None) -> bytes:
+        """Return the body of a request. Its bytes are held until `release`."""
+        parts, size, limits, seen = [], 0, self.limits, request.scope["state"]
+        most = limits.body if most is None else most
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                async for part in request.stream():
+                    parts.append(part)
+                    size += len(part)
+                    self._held += len(part)
+                    seen["held"] = size
+                    if size > most:
+                        message = f"the body has more than {most:,} bytes."
+                        raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", message)
+                    if self._held > limits.held:
+                        message = "too many large requests are being answered."
+                        raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "queue_full", message, wait=WAIT)
+        except TimeoutError:
+            message = f"the body did not come within {limits.body_seconds:g} seconds."
+            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", message) from None
+        except ClientDisconnect:
+            raise invalid("the body broke off.", code="invalid_json") from None
+        return b"".join(parts)
+
+    def release(self, seen: dict[str, Any]) -> None:
+        """Give up the bytes of a request that has ended. `seen` is the state of its scope."""
+        self._held -= seen.pop("held", 0)
+
+    async def read(self, request: Request, check: Callable[[dict[str, Any]], T]) -> T:
+        """Return what `check` makes of the body of a request. Only a small one is read on the event loop."""
+        raw = await self.bytes_of(request)
+
+        def work() -> T:
+            return check(object_of(raw))
+
+        return work() if len(raw) <= LIGHT else await self.in_thread(work, len(raw))
+
+    async def in_thread(self, work: Callable[[], T], size: int = 0) -> T:
+        """Do work on a body of some bytes in a thread, when it is its turn."""
+        async with self._large if size > LARGE else self._threads:
+            return await in_daemon_thread(work)
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # it may be alone, or half of a pair, which is a character
+_OTHERS = bytes(set(range(256)) - set(b'"[{:'))
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """Return a JSON object without null fields. A name twice is refused: a proxy could read the other one."""
+    if (parts := parts_in(body)) > PARTS:
+        message = (
+            f"the body has {parts:,} lists, objects and names, and this server allows {PARTS:,} at most."
+        )
+        raise invalid(message, code="too_many_parts")
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
+        if _SURROGATE.search(body):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise invalid(f"the body is not UTF-8 at byte {error.start + 1}.", code="invalid_json") from None
+    except UnicodeEncodeError:
+        raise invalid("the body has a lone surrogate, half of a character.", code="invalid_json") from None
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"the body is not JSON: {fault_of(error)}.", code="invalid_json") from None
+    if not isinstance(value, dict):
+        found = json.dumps(value)[:80] if isinstance(value, str | bool) else shown(value)
+        raise invalid(f"the body is {found}, and should be a JSON object.", code="invalid_json")
+    return {name: part for name, part in value.items() if part is not None}
+
+
+def parts_in(body: bytes) -> int:
+    """Return how many lists, objects and names of objects JSON has, or a number that is too high but allowed.
+
+    Every step runs in C: 8 MiB take at most a tenth of a second.
+    """
+    if (most := sum(map(body.count, (b"[", b"{", b":")))) <= PARTS:
+        return most
+    # Without escaped characters and all but quotes and signs, every other piece between quotes is a text.
+    bare = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _OTHERS).replace(b'""', b"")
+    return sum(map(len, bare.split(b'"')[::2]))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{twice!r:.80} is there twice in one object")
+    return found
+
+
+def _finite(number: str) -> float:
+    if not isfinite(value := float(number)):
+        raise ValueError(f"{number:.40} is no finite number")
+    return value
