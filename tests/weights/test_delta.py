@@ -274,19 +274,6 @@ def test_vocab_that_does_not_fit(tmp_path: Path, vocab: vocabulary.Convention) -
         apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", vocab=vocab)
 
 
-def test_old_faults_are_repaired_and_named(tmp_path: Path) -> None:
-    release(tmp_path, "none")
-    old = {"tokenizer_class": "LLaMATokenizer", "model_max_length": 512}
-    (tmp_path / "delta" / "tokenizer_config.json").write_text(json.dumps(old))
-    lines: list[str] = []
-    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(tell=lines.append))
-    now = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
-    assert now == {"tokenizer_class": "LlamaTokenizer", "model_max_length": 512}
-    assert [line for line in lines if "LLaMATokenizer" in line and line.startswith("repaired: ")]
-    manifest = json.loads((tmp_path / "again" / "redraft.json").read_text())
-    assert any("LLaMATokenizer" in line for line in manifest["repairs"])
-
-
 # ---------------------------------------------------------------- wrong bases, and other bad input
 
 
@@ -314,14 +301,6 @@ def test_a_wrong_base_is_refused_before_anything_is_written(tmp_path: Path, exac
     assert "in 'F16'" in str(caught.value.hint)
     assert "redraft weights convert" in str(caught.value.hint)
     assert not list(folder.glob("again*"))
-
-
-@pytest.mark.parametrize(("convention", "by"), [("none", 0.0005), ("mean", 0.005)])
-def test_a_wrong_base_of_anothers_delta_is_refused(tmp_path: Path, convention: str, by: float) -> None:
-    release(tmp_path, convention, init="mean", by=by)
-    save(tmp_path / "base", llama(99, torch.float16), config=CONFIG)
-    refused(tmp_path, ModelError, "is not the base of .*low bits do not fit")
-    assert not (tmp_path / "again.partial").exists()
 
 
 def test_a_base_with_one_changed_byte_is_caught_on_the_way(tmp_path: Path) -> None:

@@ -24,10 +24,9 @@ from redraft.weights import vocabulary
 from redraft.weights.card import join_cards
 from redraft.weights.checkpoint import BIN, Checkpoint, ahead, describe, dtypes_of, open_checkpoint, raw_bytes
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
-from redraft.weights.header import AGAIN, FLOATS, TensorInfo, by, dtype_size, torch_dtype
+from redraft.weights.header import AGAIN, FLOATS, by, dtype_size, torch_dtype
 from redraft.weights.header import DELTA as KEY
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard
-from redraft.weights.repair import repair_tokenizer
 from redraft.weights.replace import MANIFEST
 from redraft.weights.vocabulary import CONVENTIONS, Convention
 
@@ -89,7 +88,7 @@ def apply(
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
     A wrong base is refused before anything is written: by the fingerprint for redraft's deltas, otherwise by
-    shapes, configuration and `vocabulary.check_base`. If the delta's manifest has checksums, base and result
+    shapes and configuration. If the delta's manifest has checksums, base and result
     are checked against them on the way, and no output is finished if they differ. Without `vocab`, the
     convention for rows that the base lacks is detected.
     """
@@ -105,7 +104,9 @@ def apply(
         summed = list(theirs.tensors.values())
         if recipe.exact:
             summed = [replace(each, dtype=recipe.dtypes[each.name]) for each in summed]
-        _take_side_files(ours, theirs, summed, out, run.tell)
+        copy_side_files(ours, out.aside, tokenizer=not has_tokenizer(theirs.folder))
+        copy_side_files(theirs, out.aside)
+        set_dtype(out.aside, summed)
         join_cards(out, run, (theirs, "delta"), (ours, "base"))
         for shard in out.todo(same_layout(theirs, summed)):
             with out.shard(shard) as writer:
@@ -270,7 +271,6 @@ def _found_recipe(
         _check_config(base, delta)
         convention, why = vocabulary.settle(base, delta, vocab)
         recipe = Recipe(exact=False, vocabulary=convention)
-        vocabulary.check_base(base, delta)
     elif vocab in (None, recipe.vocabulary):
         why = "as the delta says"
     elif recipe.exact:
@@ -364,20 +364,3 @@ def _check_config(base: Checkpoint, delta: Checkpoint) -> None:
         if one is not None and two is not None and one != two:
             why = f"{key} is {one!r:.40} there and {two!r:.40} here"
             raise _other_architecture(base, delta, "delta", why)
-
-
-def _take_side_files(
-    base: Checkpoint,
-    delta: Checkpoint,
-    summed: Collection[TensorInfo],
-    out: OutputFolder,
-    tell: Callable[[str], None],
-) -> None:
-    copy_side_files(base, out.aside, tokenizer=not has_tokenizer(delta.folder))
-    copy_side_files(delta, out.aside)
-    set_dtype(out.aside, summed)
-    rows = next((info.shape[0] for info in summed if vocabulary.is_table(info.name)), None)
-    repairs = repair_tokenizer(out.aside, rows=rows)
-    out.manifest["repairs"] = repairs
-    for line in repairs:
-        tell(f"repaired: {line}")

@@ -65,7 +65,7 @@ def apply(
     """Apply a delta: base plus delta.
 
     A wrong base is refused before anything is written. The result has the delta's configuration and
-    tokenizer. Known faults in old ones are repaired and listed.
+    tokenizer.
     """
     from redraft.weights.delta import apply as make
 
