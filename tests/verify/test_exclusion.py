@@ -31,6 +31,8 @@ EXCLUDED = [
     ("lacks:x", "contains:x", "the one demands 'x', the other forbids it"),
     ("lacks:the town", "ends:In the  Town", "the one demands"),
     ("lacks:,", "contains:a, b", "the one demands"),
+    ("lacks:rain", "contains:rain.", "the one demands"),
+    ("lacks[part]:light", "ends:lighthouse", "the one demands"),
     ("starts:Dear Ann", "starts:Dear Bob", "an answer has one beginning"),
     ("ends:Yours", "ends:Bye", "an answer has one end"),
     ("language:en", "language:de", "an answer has one language"),
@@ -64,7 +66,8 @@ def test_both_are_named_and_why(one: str, other: str, why: str) -> None:
 
 # Each pair, and an answer that passes both, however it looks.
 TOGETHER = [
-    ("lacks:rain", "contains:rain.", "It is on rain.com today."),
+    ("lacks:can", "contains:can'", "I can't."),
+    ("lacks:light", "contains[part]:light", "A lighthouse."),
     ("lacks:3", "contains:3,", "It costs 3,5 here."),
     ("words<=1", "contains:don't", "Don't"),
     ("starts:Dear", "starts:Dear Ann", "Dear Ann, hello."),
@@ -92,7 +95,9 @@ def test_what_an_answer_passes_is_let_through(one: str, other: str, answer: str)
 SIGN = st.sampled_from(
     ["a", "b", "A", " ", ".", "'", ",", "-", "_", "2", "ß", "s", "i", "İ", "ı", "\u0301", "天", '"', "א"]
 )
-SHORT = st.text(SIGN, min_size=1, max_size=4).filter(lambda text: any(map(str.isalnum, text)))
+SHORT = st.text(SIGN, min_size=1, max_size=4).filter(
+    lambda text: any(map(str.isalnum, text)) and not {*"'\""} & {text[0], text[-1]}
+)
 KIND = st.sampled_from(["contains", "lacks", "starts", "ends"])
 CHECKS = st.one_of(
     st.builds("{}:{}".format, KIND, SHORT),

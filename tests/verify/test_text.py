@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 from redraft.chain import Prompt
 from redraft.errors import CheckError, CheckSyntaxError
 from redraft.verify.base import Outcome
+from redraft.verify.parse import parse_check
 from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Matches, Starts
 
 TEXT = "The Light went out.\nA lighthouse stood there, and the light’s keeper slept."
 
 
-def say(check: Contains | Count | Ends | Lacks | Matches | Starts, answer: str) -> Outcome:
-    return check.check(answer, Prompt())
+def say(check: Any, answer: str) -> Outcome:
+    return check.check(answer, Prompt())  # type: ignore[no-any-return]
 
 
 class TestCount:
@@ -63,7 +65,7 @@ class TestPhrases:
         assert say(Lacks("light"), "A lighthouse is lit; delight!").passed
         outcome = say(Lacks("light"), TEXT)
         assert not outcome.passed
-        assert outcome.message == 'The answer contains "light" once, on line 1. It must not.'
+        assert outcome.message == 'The answer contains "light" 2 times, on lines 1, 2. It must not.'
 
     def test_lacks_names_the_first_lines_and_the_count(self) -> None:
         outcome = say(Lacks("a b"), "a  b\nA B\n" * 3)
@@ -95,7 +97,31 @@ class TestPhrases:
             ("light", "a li\u00adght li\u200bne"),
             ("light", "\u202blight\u202c"),
             ("light", "ｌｉｇｈｔ"),
-            ("light", "light²"),
+            ("light", "light² light™ light®"),
+            ("light rain", "**light** _rain_"),
+            ("Tom", "Tom's bill"),
+            ("sun", "The sun’s"),
+            ("Tom", "Tomʼs"),
+            ("amour", "C'est l'amour."),
+            ("C'est", "C’est l’amour."),
+            ("Istanbul", "Istanbul'da"),
+            ("secret", "secret_key"),
+            ("snake", "snake_case"),
+            ("refund", "refund:no"),
+            ("example.com", "api.example.com"),
+            ("Acme", "Acme's Acme는"),
+            ("we", "we'll"),
+            ("can't", "I can’t"),
+            ("well-known", "a well‑known man"),
+            ("5", "It costs 5. Or 5,"),
+            ("11", "at 11:30"),
+            ("5", "5月"),
+            ("비", "비가 온다"),
+            ("서울", "서울에서 만나요"),
+            ("서울", "서울까지는 멀다"),
+            ("부산", "부산으로 간다"),
+            ("กรุงเทพ", "ฉันอยู่กรุงเทพมหานคร"),
+            ("東京", "私は東京に住む"),
             ("café", "cafe\u0301"),
             ("cafe\u0301", "Café"),
             ("file", "\ufb01le"),
@@ -112,7 +138,12 @@ class TestPhrases:
         [
             ("can", "I can't"),
             ("ライト", "ライトハウス"),
-            ("snake", "snake_case"),
+            ("s", "Tom's"),
+            ("re", "we’re"),
+            ("비", "비밀이다"),
+            ("서울", "남서울"),
+            ("나", "나라"),
+            ("3", "3.14"),
             ("light", "light2"),
             ("_private", "a private name"),
             ("café", "cafe"),
@@ -133,6 +164,45 @@ class TestPhrases:
     def test_contains_says_where(self) -> None:
         assert say(Contains("keeper"), TEXT).message == 'The answer contains "keeper" on line 2.'
 
+    def test_a_part_of_a_word_has_a_form_of_its_own(self) -> None:
+        part = parse_check("lacks[part]:light")
+        assert part == Lacks("light", part=True)
+        assert parse_check(part.name) == part
+        assert part.demand == 'Do not use "light" in the answer, alone or within a word.'
+        assert part.form is None
+        assert not say(part, "A lighthouse.").passed
+        assert say(Contains("light", part=True), "A lighthouse.").passed
+        assert say(parse_check("lacks:light"), "A lighthouse.").passed
+
+    @pytest.mark.parametrize("written", ['"sorry"', "'sorry'", "“sorry”", "„sorry“", "«sorry»", "sorry"])
+    @pytest.mark.parametrize("kind", ["contains", "lacks", "starts", "ends"])
+    def test_quotation_marks_around_a_phrase_are_taken_off(self, kind: str, written: str) -> None:
+        assert parse_check(f"{kind}:{written}").name == f"{kind}:sorry"
+
+    @pytest.mark.parametrize(
+        "text", ["a,b", "a;b", "a|b", "猫、犬", "red, white, blue", '"a", "b c"', "'a','b'"]
+    )
+    def test_a_list_is_refused_and_the_text_itself_is_written_in_quotes(self, text: str) -> None:
+        with pytest.raises(CheckSyntaxError, match="looks like a list") as caught:
+            parse_check(f"lacks:{text}")
+        assert f'lacks:"{text}"' in (caught.value.hint or "")
+        assert parse_check(f'lacks:"{text}"') == Lacks(text)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["Hello, world", "1,000", "3,14", "Thank you, Tom, and goodbye", ",", "a,", '"', "a | b", '""'],
+    )
+    def test_a_phrase_with_a_comma_is_none(self, text: str) -> None:
+        assert parse_check(f"contains:{text}") == Contains(text)
+
+    @given(st.text("ab,;'\"“” ", min_size=1).map(str.strip).filter(bool))
+    def test_the_name_of_a_check_is_its_short_form(self, text: str) -> None:
+        assert parse_check(Lacks(text).name) == Lacks(text)
+
+    def test_another_option_is_refused(self) -> None:
+        with pytest.raises(CheckSyntaxError, match=r"write lacks\[part\]: for a part of a word"):
+            parse_check("lacks[word]:a")
+
 
 class TestEdges:
     def test_starts(self) -> None:
@@ -141,6 +211,7 @@ class TestEdges:
             'The answer begins with "Dearest," and not with "Dear".'
         )
         assert not say(Starts("x"), "").passed
+        assert say(Starts("Dear Sir"), "**Dear** Sir's").passed
 
     def test_ends(self) -> None:
         assert say(Ends("thank you."), "So thank\nYOU. \n").passed
@@ -148,6 +219,7 @@ class TestEdges:
             'The answer ends with "I thank you." and not with "you".'
         )
         assert not say(Ends("you"), "I like bayou").passed
+        assert say(Ends("thank you"), "I _thank **you**").passed
 
 
 class TestMatches:

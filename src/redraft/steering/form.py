@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from redraft.steering.layout import PLAIN, SLOT_WORDS, Layout
 from redraft.steering.pattern import pattern_of
+from redraft.steering.phrase import pattern_for
 
 T = TypeVar("T")
 Bounds = tuple[int, int | None]  # the fewest, and the most or None
@@ -121,8 +122,7 @@ class Form:
             raise Conflict("quotation marks inside a quotation")
         if self.sentences[1] is not None and self.sentences[1] <= self.given_sentences:
             raise Conflict("the end is a sentence of its own")
-        said = f" {' '.join(text.lower().split())} "
-        if clash := next((each for each in self.lacks if f" {each.lower()} " in said), None):
+        if clash := next((each for each in self.lacks if pattern_for(each.strip()).search(text)), None):
             raise Conflict(f"{clash!r} is demanded and forbidden")
         most, given = self.words[1], self.given_words
         if most is not None and most < max(given + bool(given), 2 * self.sentences[0]):

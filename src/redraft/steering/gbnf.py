@@ -104,7 +104,7 @@ class _Rules(Words):
         """Return what may be linked to a word: `don't` is one word, and `well-known` may be two."""
         links = "".join(char for char in "'-" if char not in self.form.without)
         if self.form.words != ANY:
-            return '("\'" letter{1,3})?' if "'" in links else ""
+            return f'("\'" {self._core("", 1)})?' if "'" in links else ""
         return f"([{links}] {self._core('', 1)}){{0,2}}" if links else ""
 
     def _around(self, *, within: bool) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from functools import reduce
 from redraft.steering.form import ANY, Form
 from redraft.steering.layout import PLAIN, SLOT_WORDS
 from redraft.steering.pattern import pattern_of
+from redraft.steering.phrase import ANYTHING, SYLLABLES, around
 
 HEAD = "%llguidance {}\n"
 CLOSE = 0.7  # share of the tokens after which a text ends at the next end of a sentence
@@ -30,23 +31,8 @@ LONGEST = 16  # words of a sentence that is to end
 SENTENCE = 12  # words of a usual sentence
 MARK = 3  # tokens of a mark of the layout
 
-_ANYTHING = "(?s:.*)"
-# What may be within a word, in ranges: Unicode's classes are too much for the lexer.
-_WITHIN = (
-    r"A-Za-z0-9_\u{aa}\u{ad}\u{b2}\u{b3}\u{b5}\u{b9}\u{ba}\u{bc}-\u{be}\u{c0}-\u{1fff}\u{200b}-\u{200f}"
-    r"\u{2024}\u{202a}-\u{202e}\u{2044}\u{2060}-\u{218f}\u{2460}-\u{24ff}\u{2c00}-\u{2dff}\u{3005}-\u{3007}"
-    r"\u{3021}-\u{ff00}\u{ff07}\u{ff0e}-\u{ff19}\u{ff1b}\u{ff21}-\u{ffff}\u{10000}-\u{1f2ff}\u{1f3fb}-\u{1f3ff}\u{1fb00}-\u{10ffff}"
-)
-_OUT = f"[^{_WITHIN}'’‘.:,;·‧]"
-_LINKS = "['’.:,;]*"  # within a number between two digits: 3.14
-_APART = f"[^{_WITHIN}'’]"
-# Of a whole word. After a mark comes a space: models evade a forbidden word by "word,next". "Don't" is one.
-_BEFORE = f"(({_ANYTHING}{_APART})?['’]*)?_*"
-_AFTER = f"_*({_APART}{_ANYTHING}|['’]([^A-Za-z]{_ANYTHING}|[A-Za-z]{{3}}{_ANYTHING})?)?"
-_BEFORE_NUMBER = f"(({_ANYTHING}{_OUT})?{_LINKS})?_*"
-_AFTER_NUMBER = f"_*({_OUT}{_ANYTHING}|{_LINKS}({_OUT}{_ANYTHING})?)"
 _IN = r"A-Za-z0-9\u{c0}-\u{1fff}\u{3040}-\u{fdff}"  # ranges: Unicode's classes are too much for the lexer
-_MARKS = "\"'(),;:*[]{}<>/|\\=_#@&%+~^`$" + ".!?。！？"  # around a word, and not within
+_MARKS = "\"'’(),;:*[]{}<>/|\\=_#@&%+~^`$" + ".!?。！？"  # around a word, and not within
 _DASHES = "-–—"
 _STOPS = ".!?。！？"
 _NONE = r"\u{e000}"  # a character of private use stands for none: a class cannot be empty
@@ -129,9 +115,9 @@ class Words:
         self.space = "[ ]" if form.sentences != ANY or layout.parts else _SPACE
         self.banned = {*form.without, *('"' if form.quoted else ""), *(set("*[]<>") & set(layout.text))}
         never = _codes(sorted({*form.without, *('"' if form.quoted else "")} - {*_MARKS}))
-        counted = form.words != ANY or form.case
+        strict = form.words != ANY or form.case or self.lacks  # a sign joins no word to one that may not come
         self.letter = (
-            f"[{_LETTERS[form.case]}]" if counted else rf"[^\s{_codes(_MARKS + _DASHES)}{_WIDE}{never}]"
+            f"[{_LETTERS[form.case]}]" if strict else rf"[^\s{_codes(_MARKS + _DASHES)}{_WIDE}{never}]"
         )
         self.rules: dict[str, str] = {"start": ""}
         self.stop = self._class(_STOPS)
@@ -332,7 +318,8 @@ class Words:
         if not within:
             after = f"({after}|({self._class(_STOPS)}|{self._class('.')}{{3}}){close}{{0,2}})"
         lacks = _other((*self.lacks, *other, *(_DANGLING if ends else ())))
-        return f"/{before}{{0,2}}/ (/{number}{core}(['’]{letter}{{1,3}})?/{lacks}) /{after}{end}/"
+        suffix = f"{letter}{{1,3}}" if not self.lacks else "[sStTdDmM]|ll|LL|re|RE|ve|VE"
+        return f"/{before}{{0,2}}/ (/{number}{core}(['’]({suffix}))?/{lacks}) /{after}{end}/"
 
     def _class(self, marks: str, *without: str) -> str:
         """Return a class of marks, without those that the answer does not have."""
@@ -396,8 +383,8 @@ def _never(form: Form) -> str:
 def _lacks(texts: Iterable[str], *, cut: bool = False) -> str:
     """Return the part of a terminal that has none of some texts, as whole words in any case.
 
-    It leaves to the check what only the check can tell, and forbids nothing that the check allows, but words
-    that a mark without a space joins to others.
+    It leaves to the check what only the check can tell, and forbids nothing that the check allows. But where
+    "can" may not come, nor may "can't".
 
     Args:
         texts: The texts.
@@ -405,10 +392,7 @@ def _lacks(texts: Iterable[str], *, cut: bool = False) -> str:
     """
     found: dict[tuple[str, str], list[str]] = {}
     for text in map(str.strip, texts):
-        units = _units(text)
-        before = _BEFORE_NUMBER if text[0].isdigit() else _BEFORE if _is_edge(text[0]) else _ANYTHING
-        after = _AFTER_NUMBER if text[-1].isdigit() else _AFTER if _is_edge(text[-1]) else _ANYTHING
-        after = f"(['’]{_ANYTHING}|{after})" if "'" in text else after
+        units, (before, after) = _units(text), around(text)
         found.setdefault((before, after), []).append("".join(units))
         if cut and len(units) > 1:
             ends = reduce(lambda end, unit: f"({end})?{unit}", units[2:], units[1])
@@ -422,14 +406,14 @@ def _other(texts: Iterable[str]) -> str:
 
     It is simpler than `_lacks`: with that in each of several lexemes, the lexer gives up.
     """
-    words, never = (text.strip() for text in texts), {*_MARKS, *_DASHES, " "} - {"'"}
+    words, never = (text.strip() for text in texts), {*_MARKS, *_DASHES, " "} - {*"'’"}
     found = "|".join("".join(_units(word)) for word in words if word and not {*word} & never)
-    return f" & ~/({found})/" if found else ""
+    return f" & ~/({ANYTHING}[{SYLLABLES}])?({found})(['’{SYLLABLES}]{ANYTHING})?/" if found else ""
 
 
 def _units(text: str) -> list[str]:
     """Return the characters of a text as regular expressions."""
-    return [r"\s+" if part.isspace() else _letter(part) for part in re.findall(r"\s+|\S", text)]
+    return [r"[*_]*\s+[*_]*" if part.isspace() else _letter(part) for part in re.findall(r"\s+|\S", text)]
 
 
 def _is_edge(char: str) -> bool:

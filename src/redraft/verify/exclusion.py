@@ -1,7 +1,7 @@
 """What no answer can pass: checks that exclude each other, and texts longer than they may be.
 
 Only what is certain is told, since it is told in place of an answer. So many a pair that no answer is likely
-to pass goes through: `lacks:rain` and `contains:rain.`, because of "rain.com".
+to pass goes through: `lacks:3` and `contains:3,`, because of "3,5".
 """
 
 from __future__ import annotations
@@ -123,18 +123,16 @@ def _outside(first: Bounds, second: Bounds) -> str:
 
 
 def _has(check: Check, lacked: Lacks) -> bool:
-    """Return whether a check demands what another forbids.
+    """Return whether a check demands what another forbids, whatever stands around it.
 
-    At an edge of the demanded text that is no letter or digit, a word may go on: "rain." in "rain.com". So
-    its first and last word count only if they end there.
+    At an edge of the demanded text that is no letter or digit, a word may go on: "3," in "3,5".
     """
-    if not isinstance(check, Contains | Starts | Ends):
+    if not isinstance(check, Contains | Starts | Ends) or check.part:
         return False
     text = check.text.strip()
-    if any(char.isalnum() for char in (lacked.text[0], lacked.text[-1])):
-        words = text.split()
-        text = " ".join(words[not text[0].isalnum() : len(words) - (not text[-1].isalnum())])
-    return bool(text) and not lacked.check(text, Prompt(instruction="?")).passed
+    before, after = ("" if char.isalnum() else more for char, more in ((text[0], "5"), (text[-1], "5t")))
+    around = [f"{first}{text}{last}" for first in ("", before) for last in ("", *after)]
+    return not any(lacked.check(each, Prompt(instruction="?")).passed for each in around)
 
 
 def _words(check: Check) -> int:

@@ -40,9 +40,7 @@ CHOICES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 FORMS: dict[str, Callable[[Values], Form | None]] = {
     "keywords:existence": lambda values: Form(has=tuple(values["keywords"])),
     "keywords:frequency": _frequency,
-    "keywords:forbidden_words": lambda values: Form(
-        lacks=tuple(form for word in values["forbidden_words"] for form in (word, f"{word}'s"))
-    ),
+    "keywords:forbidden_words": lambda values: Form(lacks=tuple(values["forbidden_words"])),
     "keywords:letter_frequency": lambda values: _slots(
         values["let_relation"], f"…{values['letter'].lower()}…", values["let_frequency"]
     ),

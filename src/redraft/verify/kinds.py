@@ -169,6 +169,12 @@ def _count(written: Written) -> Check:
     return Count(written.kind, low, high)
 
 
+def _phrase(written: Written) -> Check:
+    from redraft.verify.text import phrase_of
+
+    return phrase_of(written)
+
+
 def _number(written: Written) -> Check:
     from redraft.verify.final import Number
 
@@ -230,10 +236,16 @@ ITEMS = _for_anyone("items==3", "count of bullets and of numbered lines", _count
 HEADINGS = _for_anyone("headings>=2", "count of lines that begin with # or ##", _count)
 UNIQUE = _for_anyone("unique", "has no line twice", _plain("layout", "Unique"))
 CONTAINS = _for_anyone(
-    "contains:TEXT", "has this word or phrase, ignoring case", _of_text("text", "Contains")
+    "contains:TEXT",
+    "has this word or phrase, ignoring case; contains[part]: also within a word",
+    _phrase,
+    takes_option=True,
 )
 LACKS = _for_anyone(
-    "lacks:TEXT", "does not have this word or phrase, ignoring case", _of_text("text", "Lacks")
+    "lacks:TEXT",
+    "does not have this word or phrase, ignoring case; lacks[part]: nor within a word",
+    _phrase,
+    takes_option=True,
 )
 MATCHES = _for_anyone(
     "matches:REGEX",
@@ -244,8 +256,8 @@ MATCHES = _for_anyone(
 GROUNDED = _for_anyone(
     "grounded", "its numbers, names, dates and quotations are in the prompt", _plain("grounded", "Grounded")
 )
-STARTS = _for_anyone("starts:TEXT", "begins with this text, ignoring case", _of_text("text", "Starts"))
-ENDS = _for_anyone("ends:TEXT", "ends with this text, ignoring case", _of_text("text", "Ends"))
+STARTS = _for_anyone("starts:TEXT", "begins with this text, ignoring case", _phrase)
+ENDS = _for_anyone("ends:TEXT", "ends with this text, ignoring case", _phrase)
 JSON = _for_anyone(
     "json",
     "is JSON, or has one fenced JSON block",

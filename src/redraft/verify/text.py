@@ -1,8 +1,8 @@
 """Checks of an answer's text: its length, phrases in it, its beginning and its end.
 
-Phrases match whole words: `lacks:light` finds "Light", but neither "lighthouse" nor "light2". Case, the kind
-of apostrophe, spacing, Unicode's form, characters that show nothing, and underscores of Markdown around a
-word make no difference.
+Phrases match whole words (`steering.phrase`): `lacks:light` finds "Light" and "light's", but neither
+"lighthouse" nor "light2". Case, the kind of apostrophe, spacing, Unicode's form, characters that show
+nothing, and emphasis of Markdown around a word make no difference.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
 from importlib.util import find_spec
 from typing import ClassVar, Self
 
@@ -22,9 +21,11 @@ from redraft.collect.language import BY_NAME, LANGUAGES, probabilities
 from redraft.errors import CheckError, CheckSyntaxError, MissingExtra
 from redraft.steering.form import Form
 from redraft.steering.layout import Layout
+from redraft.steering.phrase import BEGINS, ENDS, pattern_for
 from redraft.verify import layout
 from redraft.verify import pattern as patterns
 from redraft.verify.base import Outcome, Prospect, failed, passed
+from redraft.verify.kinds import Written
 from redraft.verify.pattern import BadPattern, compiled, search
 from redraft.verify.prefix import LEAST, settled
 from redraft.verify.segment import count_characters, count_words, line_of, paragraphs, sentences
@@ -127,23 +128,30 @@ class _Phrase:
     """Looks for a word or phrase. The kind of a check is the name of its class."""
 
     text: str
+    part: bool = False  # of a word
     asks: ClassVar[str]
 
     @property
     def name(self) -> str:
         """The short form."""
-        return f"{type(self).__name__.lower()}:{self.text}"
+        text = (
+            self.text if not _is_list(self.text) and unwrapped(self.text) == self.text else f'"{self.text}"'
+        )
+        return f"{type(self).__name__.lower()}{'[part]' * self.part}:{text}"
 
     @property
     def demand(self) -> str:
         """The phrase, in a sentence."""
-        return self.asks.format(self.text)
+        return f"{self.asks.format(self.text)}{', alone or within a word' * self.part}."
+
+    def _pattern(self, around: str = "{}") -> regex.Pattern[str]:
+        return pattern_for(plain(self.text).strip() or self.text, part=self.part, around=around)
 
 
 class Contains(_Phrase):
-    """`contains:TEXT`: the answer has this word or phrase."""
+    """`contains:TEXT`: the answer has this word or phrase. `contains[part]:TEXT`: also within a word."""
 
-    asks = 'Use "{}" in the answer.'
+    asks = 'Use "{}" in the answer'
 
     @property
     def form(self) -> Form:
@@ -152,36 +160,36 @@ class Contains(_Phrase):
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is found."""
-        plain = _readable(answer, self.text)
-        if found := _phrase(self.text).search(plain):
-            return passed(f'The answer contains "{self.text}" on line {line_of(plain, found.start())}.')
+        readable = plain(answer)
+        if found := self._pattern().search(readable):
+            return passed(f'The answer contains "{self.text}" on line {line_of(readable, found.start())}.')
         return failed(f'The answer does not contain "{self.text}".')
 
 
 class Lacks(_Phrase):
-    """`lacks:TEXT`: the answer does not have this word or phrase."""
+    """`lacks:TEXT`: the answer does not have this word or phrase. `lacks[part]:TEXT`: nor within a word."""
 
-    asks = 'Do not use "{}" in the answer.'
+    asks = 'Do not use "{}" in the answer'
 
     @property
-    def form(self) -> Form:
-        """The phrase is not in it."""
+    def form(self) -> Form | None:
+        """The phrase is not in it; a part of a word is only checked."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
-        return Form(lacks=(self.text,))
+        return None if self.part else Form(lacks=(self.text,))
 
     def prefix(self, text: str) -> Prospect:
         """Lost once the phrase has come."""
-        return "lost" if _phrase(self.text).search(_readable(settled(text), self.text)) else "open"
+        return "lost" if self._pattern().search(plain(settled(text))) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
-        plain = _readable(answer, self.text)
-        places = [match.start() for match in _phrase(self.text).finditer(plain)]
+        readable = plain(answer)
+        places = [match.start() for match in self._pattern().finditer(readable)]
         if not places:
             return passed(f'The answer does not contain "{self.text}".')
-        lines = list(dict.fromkeys(line_of(plain, place) for place in places[:5]))
+        lines = list(dict.fromkeys(line_of(readable, place) for place in places[:5]))
         where = f"on line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}"
         more = ", and more after that" if len(places) > 5 else ""
         times = "once" if len(places) == 1 else f"{len(places)} times"
@@ -192,7 +200,7 @@ class Lacks(_Phrase):
 class Starts(_Phrase):
     """`starts:TEXT`: the answer begins with this text."""
 
-    asks = 'Begin the answer with "{}".'
+    asks = 'Begin the answer with "{}"'
 
     @property
     def form(self) -> Form:
@@ -201,13 +209,13 @@ class Starts(_Phrase):
 
     def prefix(self, text: str) -> Prospect:
         """Lost with as many words as the phrase has, and not the phrase."""
-        begins = _readable(settled(text), self.text).lstrip()
-        enough = len(begins.split()) >= len(_plain(self.text).split())
-        return "lost" if enough and not _phrase(self.text).match(begins) else "open"
+        begins = plain(settled(text)).lstrip()
+        enough = len(begins.split()) >= len(plain(self.text).split())
+        return "lost" if enough and not self._pattern(BEGINS).search(begins) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer begins with the text."""
-        if _phrase(self.text).match(_readable(answer, self.text).lstrip()):
+        if self._pattern(BEGINS).search(plain(answer)):
             return passed(f'The answer begins with "{self.text}".')
         begins = " ".join(answer.split()[:6])
         return failed(f'The answer begins with "{begins}" and not with "{self.text}".')
@@ -216,7 +224,7 @@ class Starts(_Phrase):
 class Ends(_Phrase):
     """`ends:TEXT`: the answer ends with this text."""
 
-    asks = 'End the answer with "{}".'
+    asks = 'End the answer with "{}"'
 
     @property
     def form(self) -> Form:
@@ -225,47 +233,69 @@ class Ends(_Phrase):
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer ends with the text."""
-        if _phrase(self.text, r"\Z").search(_readable(answer, self.text).rstrip()):
+        if self._pattern(ENDS).search(plain(answer)):
             return passed(f'The answer ends with "{self.text}".')
         ends = " ".join(answer.split()[-6:])
         return failed(f'The answer ends with "{ends}" and not with "{self.text}".')
 
 
-_EMPHASIS = regex.compile(r"(?<![\p{L}\p{N}\p{M}])_+|_+(?![\p{L}\p{N}])")
+def phrase_of(written: Written) -> _Phrase:
+    """Parse `contains`, `lacks`, `starts` or `ends`. Quotation marks around the text are taken off.
+
+    Raises:
+        CheckSyntaxError: The option is not `part`, or the text looks like a list.
+    """
+    kind, text = written.kind, unwrapped(written.text)
+    if written.option not in (None, "part"):
+        raise written.error(f"{kind}[{written.option}]: write {kind}[part]: for a part of a word")
+    if text == written.text and kind in ("contains", "lacks") and _is_list(text):
+        first = regex.split(r"\s*[,;|、]\s*", text)[0]
+        hint = f"For several words, write a check for each: {kind}:{unwrapped(first)}. For the text itself,"
+        raise CheckSyntaxError(f"{kind}:{text} looks like a list.", hint=f'{hint} quote it: {kind}:"{text}"')
+    makers = {"contains": Contains, "lacks": Lacks, "starts": Starts, "ends": Ends}
+    return makers[kind](text, part=written.option == "part")
 
 
-def _plain(text: str) -> str:
+def unwrapped(text: str) -> str:
+    """Return a phrase without the quotation marks around it, unless they are several phrases' or its own."""
+    for first, last in ('""', "''", "“”", "‘’", "„“", "«»", "「」"):
+        inside = text[1:-1]
+        one = not {first, last} & {*inside} or (inside[0] == first and inside[-1] == last and len(inside) > 1)
+        if len(text) > 2 and text[0] == first and text[-1] == last and one:
+            return inside
+    return text
+
+
+_QUOTED_LIST = regex.compile(r"""(["'“‘]).+?["'”’](?:\s*[,;、]\s*(["'“‘]).+?["'”’])+""")
+_WORD_LIST = regex.compile(r"(?![\d.,]+\Z)[\w'’-]+(?:(?:[,;|、][\w'’-]+)+|(?:[,;] [\w'’-]+){2,})")
+
+
+def _is_list(text: str) -> bool:
+    """Whether a text is rather a list than a phrase: `a,b`, `"a", "b"` or `a, b, c`; not `Hello, world`."""
+    return bool(_QUOTED_LIST.fullmatch(text) or _WORD_LIST.fullmatch(text))
+
+
+_ONE = str.maketrans(dict.fromkeys("’‘ʼʻ′", "'") | dict.fromkeys("‐‑", "-"))
+
+
+def plain(text: str) -> str:
     """Return a text in one form, for phrases. It has the same lines."""
-    text = visible(text.replace("’", "'"))
-    if not text.isascii():  # a raised 2 stays one: "light²" has the word "light"
+    text = visible(text)
+    if not text.isascii():  # a raised sign stays one: "light²" and "light™" have the word "light"
         kept = (
-            char if unicodedata.category(char) == "No" else unicodedata.normalize("NFKC", char)
-            for char in unicodedata.normalize("NFC", text)
+            char
+            if char in "™℠" or unicodedata.category(char) == "No"
+            else unicodedata.normalize("NFKC", char)
+            for char in unicodedata.normalize("NFC", text.translate(_ONE))
         )
         text = unicodedata.normalize("NFC", "".join(kept))
     return text
 
 
-def _readable(answer: str, phrase: str) -> str:
-    """Return an answer for a phrase: without the underscores around words, unless the phrase has such."""
-    plain = _plain(answer)
-    return plain if _EMPHASIS.search(_plain(phrase)) else _EMPHASIS.sub(" ", plain)
-
-
 def folded(text: str) -> str:
     """Return a phrase so that two which match the same text are equal."""
-    plain = _EMPHASIS.sub(" ", _plain(text)).casefold().replace("i\u0307", "i").replace("ı", "i")
-    return " ".join(plain.split())
-
-
-@lru_cache(maxsize=1024)
-def _phrase(text: str, after: str = "") -> regex.Pattern[str]:
-    """Compile a phrase as whole words: an edge that is a letter or digit must be a word boundary."""
-    plain = _plain(text).strip() or text
-    inner = r"\s+".join(regex.escape(word, literal_spaces=True) for word in plain.split())
-    left = r"\b" if plain[:1].isalnum() else ""
-    right = r"\b" if plain[-1:].isalnum() else ""
-    return regex.compile(f"(?wif){left}{inner}{right}{after}", cache_pattern=False)
+    bare = regex.sub("[*_]", " ", plain(text)).casefold().replace("i\u0307", "i").replace("ı", "i")
+    return " ".join(bare.split())
 
 
 @dataclass(frozen=True)
