@@ -95,12 +95,10 @@ def test_what_an_answer_passes_is_let_through(one: str, other: str, answer: str)
 SIGN = st.sampled_from(
     ["a", "b", "A", " ", ".", "'", ",", "-", "_", "2", "ß", "s", "i", "İ", "ı", "\u0301", "天", '"', "א"]
 )
-SHORT = st.text(SIGN, min_size=1, max_size=4).filter(
-    lambda text: any(map(str.isalnum, text)) and not {*"'\""} & {text[0], text[-1]}
-)
+SHORT = st.text(SIGN, min_size=1, max_size=4).filter(lambda text: any(map(str.isalnum, text)))
 KIND = st.sampled_from(["contains", "lacks", "starts", "ends"])
 CHECKS = st.one_of(
-    st.builds("{}:{}".format, KIND, SHORT),
+    st.builds('{}:"{}"'.format, KIND, SHORT),
     st.builds(
         "{}{}{}".format,
         st.sampled_from(["words", "sentences", "lines"]),
@@ -117,7 +115,7 @@ def test_no_answer_passes_what_is_told(one: str, other: str, free: str, before: 
     if not fault(one, other):
         return
     checks = [parse_check(one), parse_check(other)]
-    named = [check.partition(":")[2] for check in (one, other)]
+    named = [check.partition(":")[2].strip('"') for check in (one, other)]
     for answer in (free, *(before + text + after for text in (*named, " ".join(named), "".join(named)))):
         results = asyncio.run(run_checks(checks, answer, Prompt(instruction="?")))
         assert not all(result.passed for result in results), answer

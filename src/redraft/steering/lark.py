@@ -124,6 +124,7 @@ class Words:
         stop = f"{self.stop}{self._class(_ENDERS)}?"
         listed = "" if self.space == "[ ]" else rf"|{_BREAKS}{self._class('-*')}[ ]"
         gap = f"({self.space}|[ ]?{self._class(_DASHES)}[ ]?{listed})"
+        ended = _codes({text.strip()[-1] for text in self.lacks})  # here a word is a row of lexemes
         wide = f"{self._class(_WIDE_OPENS)}?[{_WIDE}]{self._class(_WIDE_CLOSES)}{{0,2}}"
         self.rules |= {
             **{name.lower(): name if form.case else f"{name} | H" for name in "WGXLC"},
@@ -135,7 +136,7 @@ class Words:
             "C": self._word(gap, within=True, first="a-z" if form.case == "lower" else "A-Z0-9\\p{Lu}"),
             "Z": self._word(stop, within=True),
             "S": self._word(f"{stop}{_SPACE}", within=True),
-            "H": f"/{wide}/",
+            "H": f"/{wide}/" + (f" & ~/{ANYTHING}[{ended}]{ANYTHING}/" if ended else ""),
             "EZ": f"/{stop}/",
             "ES": f"/{stop}{_SPACE}/",
             "Y": f"/{_SPACE}/",
@@ -402,12 +403,13 @@ def _lacks(texts: Iterable[str], *, cut: bool = False) -> str:
 
 
 def _other(texts: Iterable[str]) -> str:
-    """Return the part of a terminal for a word that is none of some texts, where these have one word.
+    """Return the part of a terminal for a word that is none of some texts: of a phrase, its longest word.
 
     It is simpler than `_lacks`: with that in each of several lexemes, the lexer gives up.
     """
-    words, never = (text.strip() for text in texts), {*_MARKS, *_DASHES, " "} - {*"'’"}
-    found = "|".join("".join(_units(word)) for word in words if word and not {*word} & never)
+    marks = {*_MARKS} - {*"'’"}
+    longest = (max(re.split(rf"[{_DASHES}\s]+", text), key=len).strip(_STOPS + _PAUSES) for text in texts)
+    found = "|".join("".join(_units(word)) for word in longest if word and not {*word} & marks)
     return f" & ~/({ANYTHING}[{SYLLABLES}])?({found})(['’{SYLLABLES}]{ANYTHING})?/" if found else ""
 
 

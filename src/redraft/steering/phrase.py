@@ -69,10 +69,10 @@ def pattern_for(phrase: str, *, part: bool = False, around: str = "{}") -> regex
     """
     words = phrase.split() or [phrase]
     inner = r"[*_]*\s+[*_]*".join(regex.escape(word, literal_spaces=True) for word in words)
-    first, last = words[0], words[-1]
+    first, last, apart = words[0], words[-1], rf"(?<!(?!\p{{M}}){_LETTER}\p{{M}}*)"
     before = {
-        "letter": f"(?<!{_LETTER})" + f"(?<!{_LETTER}')" * (first.casefold() in _CLITICS),
-        "digit": f"(?<!{_LETTER})(?<![0-9][.,'])",
+        "letter": apart + f"(?<!{_LETTER}')" * (first.casefold() in _CLITICS),
+        "digit": rf"{apart}(?<![0-9][.,'])",
         "katakana": f"(?<![{_KATAKANA}])",
         "hangul": f"(?<![{_HANGUL}])",
     }

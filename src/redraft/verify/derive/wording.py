@@ -7,6 +7,7 @@ import re
 
 from redraft.verify.derive.amounts import AMOUNT, FEW_TIMES, LESS, MORE, Bounds, bounds_in, ifeval, limits
 from redraft.verify.derive.sentences import HIDDEN, OF_PARTS, QUOTED, Found, Sentence, is_negated
+from redraft.verify.text import Contains, Lacks
 
 MOST_WORDS = 20
 """Words of a list to use or to avoid; a longer list is hardly one."""
@@ -42,11 +43,11 @@ def forbidden(sentence: Sentence) -> Found:
     """Yield the words to avoid."""
     for pattern in (rf"{NO}{_QUOTES}{_TIMES}", rf"{NO}{_NAMED}{_TIMES}"):
         for match in sentence.all(pattern):
-            yield from (f"lacks:{word}" for word in _listed(sentence, match))
+            yield from (Lacks(word).name for word in _listed(sentence, match))
     for match in sentence.all(
         rf"\b{_NOUN}\s(?P<list>{_LIST})\s(?:should|must|may|can|shall|do|does)\s?(?:not|never)\s(?:appear|be|occur|show)"
     ):
-        yield from (f"lacks:{word}" for word in _listed(sentence, match))
+        yield from (Lacks(word).name for word in _listed(sentence, match))
 
 
 def wanted(sentence: Sentence) -> Found:
@@ -66,7 +67,7 @@ def wanted(sentence: Sentence) -> Found:
     ):
         for match in sentence.all(pattern):
             if match.start() < start and not _EDGE.search(sentence.text[: match.end()][-90:]):
-                yield from (f"contains:{word}" for word in _listed(sentence, match))
+                yield from (Contains(word).name for word in _listed(sentence, match))
 
 
 _EDGE = re.compile(
@@ -101,9 +102,9 @@ def frequencies(sentence: Sentence) -> Found:
         bounds, word = _often(match, sentence.before(match)), sentence.phrase(match["what"])
         for relation, count in limits(bounds) if bounds and word else ():
             if (relation, count) == ("at least", 1):
-                yield f"contains:{word}"
+                yield Contains(word).name
             elif (relation, count) == ("less than", 1):
-                yield f"lacks:{word}"
+                yield Lacks(word).name
             else:
                 yield ifeval("keywords:frequency", keyword=word, relation=relation, frequency=count)
     letter = rf"\bletter\s(?P<what>{QUOTED}|[^\W\d_])(?!\w)"
