@@ -25,7 +25,7 @@ from redraft.evaluation.tasks.tasks import asked, checks_of, scored, task_named
 from redraft.formats.read.records import read_records
 from redraft.ids import derived_seed
 from redraft.verify.base import Check, demand_of, run_checks
-from redraft.verify.echo import echoes
+from redraft.verify.echo import is_echo
 from wording import PROMPTS, SHARED, prompts
 
 MEASURE = "constraints of held-out prompts that are met"
@@ -146,7 +146,7 @@ async def chains_of(peer: Peer, url: str, records: Sequence[Chain]) -> list[Chai
         seed = derived_seed(SEED, record.id)
         texts = await loop.run_in_executor(pool, peer, url, record.prompt, checks, seed)
         answer = texts[-1].answer
-        echo = echoes(answer, [demand_of(check) for check in checks], record.prompt.text)
+        echo = is_echo(answer, record.prompt, [demand_of(check) for check in checks])
         usage = sum((text.usage for text in texts), Usage())
         step = Step(answer=answer, echo=echo, usage=usage)
         chain = record.model_copy(update={"steps": (step,), "best": 0, "usage": usage})

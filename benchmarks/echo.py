@@ -1,213 +1,124 @@
-"""Measure how well redraft tells talk about the answer from answers, on labelled revisions and first answers.
+"""Measure how many honest short answers redraft refuses as no answer, and how much talk it lets pass.
 
-    python benchmarks/echo.py         writes its part of RESULTS.md
-    python benchmarks/echo.py --tune  the rates on the tuning records alone, and the records that are wrong
+    python benchmarks/echo.py         seconds; writes its part of RESULTS.md
+    python benchmarks/echo.py --tell  prints each honest answer that is refused, and writes nothing
 
-The revisions are tests/data/echoes.jsonl, the first answers first_answers.jsonl (see the README there). Two
-simpler rules are measured beside redraft's: the one that redraft had before, and rapidfuzz's partial ratio
-without digits, at the threshold that is best for it on the tuning records.
+The honest answers are others': references of Self-Instruct, answers of OASST1, and the finals of GSM8K, AQuA
+and MATH, from the shared data beside the checkout. The talk is labelled in tests/data (see the README there).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from rapidfuzz.fuzz import partial_ratio
-
 from measure import Figure, Goal, Row
-from redraft.revision.prompts import SHIPPED, Wording
+from redraft.chain import Prompt
+from redraft.formats.read.records import raw_records, read_records
+from redraft.formats.texts import gold_answers
 from redraft.stats import proportion
 from redraft.verify.base import demand_of
-from redraft.verify.echo import echoes, repeats, talks
+from redraft.verify.echo import is_echo
 from redraft.verify.parse import parse_check
-from redraft.verify.segment import words
-from report import page, put, section
+from report import RESULTS, page, put, section
+from wording import SHARED
 
 SCRIPT = "benchmarks/echo.py"
-RESULTS = Path(__file__).with_name("RESULTS.md")
-LABELLED = Path(__file__).parent.parent / "tests" / "data" / "echoes.jsonl"
-FIRST = LABELLED.with_name("first_answers.jsonl")
-LABELS = ("echo", "answer")
-MOST_WRONG = 0.01
-"""The part of honest revisions that may be called echoes."""
+LABELLED = Path(__file__).parent.parent / "tests" / "data"
+SHORT, MOST = 200, 0.1  # characters of a short answer, and the most of them in 100 that may be refused
+FILES = (
+    *(f"self_instruct/{name}.jsonl" for name in ("seed_tasks", "user_oriented_252")),
+    *(f"{name}.jsonl" for name in ("gsm8k/test", "math/aqua_dev", "math/aqua_test", "math/math_500_test")),
+)
 HOW = (
-    "Real revisions of the default model, labelled by reading them (tests/data/README.md). The words of talk "
-    "and the thresholds were chosen on the tuning records. The held-out records have other prompts; nothing "
-    "was tuned on them; four versions of the rule were compared on 109 of the 306. `As "
-    "before` is the rule that 90 % of the words are one run of the feedback. `Partial ratio` is that of "
-    "rapidfuzz, without digits, with the feedback and the requests to revise, at the threshold that "
-    "finds most echoes of the tuning records and calls at most 1 % of their honest revisions echoes. "
-    "Intervals are Wilson's, at 95 %."
+    f"Answers of at most {SHORT} characters that others wrote: references of Self-Instruct's seed and "
+    "user-oriented tasks, the assistant's turns of 100 trees of OASST1, finals of GSM8K, MATH-500 and AQuA. "
+    'HH-RLHF\'s replies have talk among them: three of the refused are copies, two are "Ok.", and one, '
+    '"OK, I will!", is honest. The talk was labelled for earlier rules, which found more of it and refused '
+    "more answers: first answers that say nothing, and revisions that discuss the answer. Intervals are "
+    "Wilson's, at 95 %."
 )
 
-HOW_FIRST = (
-    "Short texts written by hand as answers to prompts, and the default model's first drafts for prompts "
-    "with checks, all labelled before the rule saw them (tests/data/README.md). The rule was chosen on the "
-    "tuning records, which three earlier held-out sets joined; all by hand are by the rule's first author. "
-    "The held-out records are by another writer, who had not seen the rule. At first sight it found 108 of "
-    "these 159 (67.9 %) and called 14 of 459 honest answers talk (3.1 %): expect these rates for prompts and "
-    "talk of others. Their writer then changed the rule without looking at its errors on them, but knew what "
-    "had been written, and looked at their rates six times. `As before` is the rule that a text "
-    "which repeats a demand is an echo. Intervals are Wilson's, at 95 %."
-)
-
-BEFORE = Wording(
-    "before", SHIPPED["brief"].criticise, "Not quite right yet:\n{found}\n\nWrite it again, mended."
-)
-"""The wording with which the labelled revisions were asked for. redraft had it first."""
-
-Record = dict[str, Any]
-Scorer = Callable[[Record], float]
+Case = tuple[str, Prompt, Sequence[str], str]  # an answer, its prompt, what was heard before, and a demand
 
 
-def records(split: str, path: Path = LABELLED) -> list[Record]:
-    """The labelled texts of a split: `tune` or `held-out`."""
-    with path.open(encoding="utf-8") as file:
-        return [record for record in map(json.loads, file) if record["split"] == split]
+def honest() -> Iterator[Case]:
+    """Yield the short answers that others wrote."""
+    for file in FILES:
+        for record in read_records(SHARED / "data" / file):
+            yield from ((gold, record.prompt, (), "") for gold in gold_answers(record)[:1])
+    for raw in raw_records(SHARED / "data" / "conversations" / "oasst_en_100_trees.jsonl"):
+        waiting: list[tuple[Any, list[dict[str, Any]]]] = [(json.loads(raw.data)["prompt"], [])]
+        while waiting:
+            said, before = waiting.pop()
+            role = "user" if said["role"] == "prompter" else "assistant"
+            if role == "assistant":
+                yield said["text"], Prompt(messages=tuple(before)), (), ""
+            path = [*before, {"role": role, "content": said["text"]}]
+            waiting += [(reply, path) for reply in said["replies"]]
 
 
-def heard(record: Record) -> list[str]:
-    """What the writer had been told."""
-    return [*record["feedback"], *BEFORE.requests]
+def replies() -> Iterator[Case]:
+    """Yield the replies of HH-RLHF's dialogues, chosen and rejected, with copies and talk among them."""
+    for raw in raw_records(SHARED / "data" / "preference" / "hh_harmless_test.jsonl.gz"):
+        yield from ((step.answer, pair.prompt, (), "") for pair in raw.pairs() for step in pair.steps)
 
 
-def by_redraft(record: Record) -> float:
-    """Return 1 if the revision is an echo, else 0."""
-    return float(echoes(record["revision"], heard(record), f"{record['draft']}\n{record['prompt']}"))
+def labelled(name: str, label: str) -> Iterator[Case]:
+    """Yield the texts of a labelled file with this label."""
+    for record in map(json.loads, (LABELLED / name).read_text("utf-8").splitlines()):
+        if record["label"] == label:
+            demands = map(demand_of, map(parse_check, record["checks"]))
+            heard = [line for text in record.get("feedback", ()) for line in (text, *text.splitlines())]
+            text = record.get("answer") or record["revision"]
+            demand = "\n".join(f"- {each}" for each in demands if each)
+            yield text, Prompt(instruction=record["prompt"]), heard, demand
 
 
-def as_before(record: Record) -> float:
-    """Whether 90 % of at least five words are one run of the feedback."""
-    said = words(record["revision"].casefold())
-    run = " ".join
-    length = -(-9 * len(said) // 10)
-    texts = [f" {run(words(text.casefold()))} " for text in record["feedback"]]
-    runs = (f" {run(said[i : i + length])} " for i in range(len(said) - length + 1))
-    return float(len(said) >= 5 and any(piece in text for piece in runs for text in texts))
+def refused(cases: Iterator[Case], most: float, *, tell: bool) -> tuple[int, int]:
+    """Return how many texts of at most so many characters are called no answer, and how many there are."""
+    some = [case for case in cases if case[0].strip() and len(case[0]) <= most]
+    found = [case for case in some if is_echo(*case)]
+    for text, prompt, *_ in found if tell else ():
+        print(f"{prompt.text[-200:]!r}\n    {text!r}")
+    return len(found), len(some)
 
 
-def demand(record: Record) -> str:
-    """What the writer was told beside the prompt."""
-    demands = list(dict.fromkeys(filter(None, (demand_of(parse_check(text)) for text in record["checks"]))))
-    return demands[0] if len(demands) == 1 else "\n".join(f"- {each}" for each in demands)
+def measure(*, tell: bool = False) -> Row:
+    """Measure both errors."""
+    sets: dict[str, tuple[Iterator[Case], Goal | None]] = {
+        "honest answers refused": (honest(), Goal("≤", MOST)),
+        "replies of HH-RLHF refused": (replies(), None),
+        "honest answers refused, labelled": (labelled("first_answers.jsonl", "answer"), None),
+        "honest revisions refused, labelled": (labelled("echoes.jsonl", "answer"), None),
+        "talk found, first answers": (labelled("first_answers.jsonl", "echo"), None),
+        "talk found, revisions": (labelled("echoes.jsonl", "echo"), None),
+    }
+    figures = []
+    for name, (cases, goal) in sets.items():
+        got, of = refused(cases, inf if "revisions" in name else SHORT, tell=tell and "refused" in name)
+        rate = proportion(got, of).times(100)
+        sides = f"{got} of {of:,}, interval {rate.low:.2f} to {rate.high:.2f} %"
+        figures.append(Figure(name, (100 * got / of,), "%", goal, sides))
+    return Row("no answer", HOW, tuple(figures))
 
 
-def first_by_redraft(record: Record) -> float:
-    """Return 1 if the first answer is talk, else 0."""
-    return float(talks(record["answer"], record["prompt"], demand(record)))
-
-
-def first_as_before(record: Record) -> float:
-    """Whether the first answer repeats a demand."""
-    return float(repeats(record["answer"], demand(record)))
-
-
-def by_partial_ratio(record: Record) -> float:
-    """The largest partial ratio with anything that the writer had been told, 0 to 1."""
-    said = _without_digits(record["revision"])
-    return max(partial_ratio(said, _without_digits(text)) for text in heard(record)) / 100
-
-
-def _without_digits(text: str) -> str:
-    return " ".join(re.sub(r"\d", "", text.casefold()).split())
-
-
-def hits(scorer: Scorer, found: Iterable[Record], threshold: float, label: str) -> tuple[int, int]:
-    """Return how many records of a label score at least the threshold, and how many there are."""
-    scores = [scorer(record) >= threshold for record in found if record["label"] == label]
-    return sum(scores), len(scores)
-
-
-def best_threshold(scorer: Scorer, found: Sequence[Record]) -> float:
-    """Return the threshold that finds most echoes and calls at most 1 % of the honest revisions echoes."""
-    scores = {id(record): scorer(record) for record in found}
-
-    def known(record: Record) -> float:
-        return scores[id(record)]
-
-    tried = sorted({*scores.values(), 1.01})
-    wrong = {threshold: hits(known, found, threshold, "answer") for threshold in tried}
-    allowed = [threshold for threshold in tried if wrong[threshold][0] <= MOST_WRONG * wrong[threshold][1]]
-    return max(allowed, key=lambda threshold: hits(known, found, threshold, "echo"))
-
-
-def figure(what: str, counts: tuple[int, int], goal: Goal | None) -> Figure:
-    """Return a rate in percent, with its counts and its interval."""
-    rate = proportion(*counts).times(100)
-    sides = f"{counts[0]} of {counts[1]}, interval {rate.low:.1f} to {rate.high:.1f} %"
-    return Figure(what, (rate.value,), "%", goal, sides)
-
-
-def measure() -> Row:
-    """Measure the three rules on both halves."""
-    splits = {"held-out": records("held-out"), "tuning": records("tune")}
-    ratio = best_threshold(by_partial_ratio, splits["tuning"])
-    rules = (
-        ("redraft", by_redraft, 1.0),
-        ("as before", as_before, 1.0),
-        ("partial ratio", by_partial_ratio, ratio),
-    )
-    figures: list[Figure] = []
-    for split, found in splits.items():
-        for name, scorer, threshold in rules:
-            goals = (
-                (Goal("≥", 95), Goal("≤", 1)) if (split, name) == ("held-out", "redraft") else (None, None)
-            )
-            of = f"{name}, {split} records"
-            for what, label, goal in zip(
-                ("echoes found", "honest revisions called echoes"), LABELS, goals, strict=True
-            ):
-                figures.append(figure(f"{what}, {of}", hits(scorer, found, threshold, label), goal))
-    return Row(
-        "echoes told from answers", HOW, tuple(figures), (f"Threshold of the partial ratio: {ratio:.2f}.",)
-    )
-
-
-def measure_first() -> Row:
-    """Measure the rule for first answers, and the one before it, on both halves."""
-    figures: list[Figure] = []
-    for split, name in (("held-out", "held-out"), ("tune", "tuning")):
-        found = records(split, FIRST)
-        for rule, scorer in (("redraft", first_by_redraft), ("as before", first_as_before)):
-            goals = (
-                (Goal("≥", 95), Goal("≤", 1)) if (split, rule) == ("held-out", "redraft") else (None, None)
-            )
-            whats = ("talk found", "honest answers called talk")
-            for what, label, goal in zip(whats, LABELS, goals, strict=True):
-                counts = hits(scorer, found, 1.0, label)
-                figures.append(figure(f"{what}, {rule}, {name} first answers", counts, goal))
-    return Row("talk told from first answers", HOW_FIRST, tuple(figures))
-
-
-def tune() -> None:
-    """Show the rates on the tuning records, and the records that are called wrongly."""
-    found = records("tune")
-    for label in LABELS:
-        print(label, hits(by_redraft, found, 1.0, label))
-    for record in found:
-        if record["label"] in LABELS and by_redraft(record) != (record["label"] == "echo"):
-            print(record["label"], json.dumps(record["revision"], ensure_ascii=False))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and return the exit status: 1 if a goal was not reached."""
+def main() -> int:
+    """Measure, and write the part of the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tune", action="store_true", help="tuning records alone; writes nothing")
-    if parser.parse_args(arguments).tune:
-        tune()
-        return 0
-    start = time.perf_counter()
-    rows = [measure(), measure_first()]
-    print(*map(section, rows), sep="\n")
-    put(RESULTS, SCRIPT, page(rows, SCRIPT, (time.perf_counter() - start) / 60))
-    return 0 if all(figure.reached is not False for row in rows for figure in row.figures) else 1
+    parser.add_argument("--tell", action="store_true", help="print what is refused, and write nothing")
+    tell, start = parser.parse_args().tell, time.perf_counter()
+    row = measure(tell=tell)
+    print(section(row))
+    if not tell:
+        put(RESULTS, SCRIPT, page([row], SCRIPT, (time.perf_counter() - start) / 60))
+    return 0
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from redraft.engines.load import EngineName, load_engine
 from redraft.stats import difference
 from redraft.steering.form import Form
 from redraft.verify.base import demand_of, run_checks
-from redraft.verify.echo import echoes
+from redraft.verify.echo import is_echo
 from redraft.verify.ifeval import Constraint
 from report import main
 from wording import SHARED
@@ -139,7 +139,7 @@ async def peers(records: Sequence[dict[str, Any]], name: str, seed: int) -> list
         return Made.of(
             [
                 (
-                    all(r.passed for r in found) and not echoes(text.answer, demands, prompt.text),
+                    all(r.passed for r in found) and not is_echo(text.answer, prompt, demands),
                     text.usage.completion_tokens,
                 )
                 for text, found in zip(texts, results, strict=True)

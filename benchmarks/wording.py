@@ -26,16 +26,19 @@ from statistics import mean
 from typing import Any
 
 import redraft
-from echo import BEFORE
 from measure import Figure, Row
 from redraft.engines.base import Engine
-from redraft.revision.prompts import SHIPPED
+from redraft.revision.prompts import SHIPPED, Wording
 from redraft.stats import proportion
 from report import page, put, section
 
 SCRIPT = "benchmarks/wording.py"
 RESULTS = Path(__file__).with_name("RESULTS.md")
 SHARED = Path(os.environ.get("REDRAFT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+BEFORE = Wording(
+    "before", SHIPPED["brief"].criticise, "Not quite right yet:\n{found}\n\nWrite it again, mended."
+)
+"""The wording that redraft had first."""
 WORDINGS = (BEFORE, *(wording for wording in SHIPPED.values() if not wording.scores))
 SEEDS = (1, 2, 3)
 PROMPTS = 30

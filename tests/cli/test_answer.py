@@ -67,12 +67,13 @@ def test_each_prompt_becomes_a_chain_and_the_summary_says_what_came_of_it() -> N
     assert "10 in out.jsonl, 10 of them from before" in answer("--seed", "7").stdout
 
 
-def test_talk_about_the_answer_is_not_counted_as_passed() -> None:
-    script("A gull over the grey sea.", "The answer has 3 words.", "The answer is not 14 too many.")
-    result = answer("-c", "words<=3", "-c", "lacks:gull", "--max-revisions", "2")
+def test_a_repeated_criticism_is_not_counted_as_passed() -> None:
+    said = "The answer has {} words, and at least 7 are needed: 1 too few."
+    script("A gull over the grey sea.", said.format(6), said.format(9))
+    result = answer("-c", "words>=7", "-c", "lacks:gull", "--max-revisions", "2")
     assert result.exit_code == 1
     assert {(chain.answer, chain.passed, chain.echoes) for chain in chains()} == {(REPLIES[0], False, 2)}
-    assert "20, 2.0 an answer; 20 only talk about the answer" in result.stdout
+    assert "20, 2.0 an answer; 20 are no answer" in result.stdout
     assert "passed by 0 first drafts (0 %), 0 final answers (0 %)" in result.stdout
 
 

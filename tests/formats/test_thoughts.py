@@ -15,7 +15,6 @@ from redraft.chain import Step
 from redraft.engines.base import Delta, Engine, EngineInfo, Replies, Sampling
 from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.wrapped import GuardedEngine
-from redraft.formats import thoughts
 from redraft.formats.read.records import read_records
 from redraft.formats.thoughts import PAIRS, Splitter, apart, tags_of
 from redraft.verify.base import run_checks
@@ -196,7 +195,3 @@ def test_answers_that_are_given_are_split(tmp_path: Path) -> None:
     file.write_text("\n".join(map(json.dumps, records)))
     for chain in read_records(file):
         assert (chain.answer, chain.steps[0].reasoning) == ("Rain falls.", "hm 42")
-
-
-def test_it_needs_nothing() -> None:
-    assert thoughts.together("", "Rain.") == "Rain."

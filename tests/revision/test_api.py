@@ -136,10 +136,9 @@ def test_json_that_fits_a_schema_is_an_answer_and_no_talk(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("native", [False, True])
 def test_a_first_answer_that_is_talk_is_not_told_of_a_criticism(native: bool) -> None:
-    engine = ScriptedEngine(["How can I help you?", "Ada."], native=native)
-    chain = redraft.revise(
-        "Who wrote the first program?", model=engine, checks=["contains:Ada"], max_revisions=1
-    )
+    asked = "Who wrote the first program?"
+    engine = ScriptedEngine([asked, "Ada."], native=native)
+    chain = redraft.revise(asked, model=engine, checks=["contains:Ada"], max_revisions=1)
     first = chain.steps[0]
     assert first.echo
     assert "does not answer" in first.criticism

@@ -125,9 +125,7 @@ def test_an_echo_of_the_feedback_never_becomes_best() -> None:
 
 
 @pytest.mark.parametrize("mode", ["verified", "prompted"])
-@pytest.mark.parametrize(
-    "echo", ["The answer has 6 words.", "The answer is not 14 too many.", *prompts.DEFAULT.requests]
-)
+@pytest.mark.parametrize("echo", prompts.DEFAULT.requests)
 def test_an_echo_is_not_checked_and_never_passes(mode: Mode, echo: str) -> None:
     streams = ["One.", *(["Bad. Revision is needed."] if mode == "prompted" else []), echo]
     played = play(plan(mode=mode, checks=("toy",), max_revisions=1), streams, lambda answer: answer == echo)
@@ -139,7 +137,7 @@ def test_an_echo_is_not_checked_and_never_passes(mode: Mode, echo: str) -> None:
 
 def test_after_echoes_the_last_real_answer_is_to_be_revised() -> None:
     """The next request still names the faults of the last real answer, and shows no echo."""
-    streams = ["One.", "The answer is not 14 too many.", "The answer has 6 words.", "Two."]
+    streams = ["One.", "It is not good.", "- It is not good!", "Two."]
     a_plan = plan(mode="verified", checks=("toy",), context_policy="chain")
     played = play(a_plan, streams, lambda answer: answer == "Two.")
     asked = [ask.messages for ask in played.asked if isinstance(ask, Ask)]

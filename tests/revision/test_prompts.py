@@ -12,7 +12,7 @@ import yaml
 import redraft
 from redraft.errors import UsageError
 from redraft.revision.prompts import DEFAULT, SHIPPED, Wording, filled, wording_of
-from redraft.verify.echo import echoes
+from redraft.verify.echo import is_echo
 
 OWN = {
     "revise": "The harbour master found:\n{found}\n\n"
@@ -88,7 +88,7 @@ def test_every_wording_is_what_the_model_sees_and_the_chain_names_it(prompts: An
 def test_a_writer_that_repeats_its_request_echoes_with_every_wording(prompts: Any) -> None:
     wording = wording_of(prompts)
     for request in wording.requests:
-        assert echoes(request, wording.requests), request
+        assert is_echo(request, redraft.Prompt(instruction="?"), wording.requests), request
     engine = redraft.ScriptedEngine(["One two three.", wording.requests[-3]])
     chain = redraft.revise(
         "Say it.", model=engine, checks=["words<=30", "lacks:one"], prompts=prompts, max_revisions=1
@@ -138,7 +138,7 @@ def test_a_text_that_no_file_or_record_can_hold_is_refused(value: Any, named: st
 
 @pytest.mark.parametrize("echo", ["Schreibe den Text bitte ganz neu auf.", "{sent}"])
 def test_a_request_is_recognised_in_any_language(echo: str) -> None:
-    """The general patterns of echoes are English. This one is found only because it repeats what was sent."""
+    """It repeats what was sent."""
     found = "Viel zu lang geraten."
     own = {
         "criticise": f"{{found}}\n\n{VERDICTS}",

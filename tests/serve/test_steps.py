@@ -103,7 +103,17 @@ def test_what_a_model_thinks_is_an_event_and_no_part_of_its_answer() -> None:
     assert [(each["index"], each["text"]) for each in thoughts] == [
         *((index, piece) for index in (0, 1) for piece in ("Let me ", "see."))
     ]
-    assert (message["content"], "see" in message["reasoning_content"]) == (SHORT, False)
+    assert message["content"] == SHORT
+    assert message["reasoning_content"].startswith("Let me see.\n\nDraft:")
+
+
+def test_a_plain_models_thoughts_are_reasoning() -> None:
+    with served({"short": plain(ScriptedEngine([f"<think>Let me see.</think>{SHORT}"], chunk=3))}) as server:
+        message = server.post({"model": "short"}).json()["choices"][0]["message"]
+        found = deltas(server, stream_options={})
+    assert (message["content"], message["reasoning_content"]) == (SHORT, "Let me see.")
+    assert "".join(delta.get("content") or "" for delta in found) == SHORT
+    assert "".join(delta.get("reasoning_content") or "" for delta in found) == "Let me see."
 
 
 def test_a_given_answer_is_revised_and_not_written() -> None:

@@ -91,7 +91,7 @@ def notes(step: Step) -> list[Text]:
     """Return notes on a step: how it was chosen, and whether it is an echo or was cut."""
     texts = []
     if step.echo:
-        texts.append("This discusses the answer instead of being one, so it does not count.")
+        texts.append("This repeats the prompt or the criticism, or only acknowledges: it does not count.")
     if step.finish == "cancelled":  # the whole chain was, and its end says why
         texts.append("Cut.")
     elif step.finish != "stop":

@@ -30,10 +30,19 @@ PAIRS: Pairs = (
 )
 """What opens a thought and what closes it. What closes at once only goes before an answer."""
 
+_PAIRED = PAIRS[:8]  # those whose end is no other token's
 _FENCES = ("```", "~~~")
-_MAYBE = re.compile("think|thought|THINK|<[|]|assistantfinal")
+_LONGEST = 64  # characters, more than any tag has
+_SPACE = re.compile(r"\s*")
+_MAYBE = re.compile(
+    r"</?(?:seed:)?think(?:ing)?>|</?thought>|\[/?THINK\]|◁/?think▷|<[|](?:START|END)_THINKING[|]>"
+    r"|<[|]?channel[|]?>|<[|]start[|]>|assistantfinal"
+)
 _BARE = re.compile(r"\s*analysis(?=\S)(.*?)assistantfinal(.*)", re.DOTALL)
 """Harmony's channels, from a server that leaves out control tokens."""
+
+_GOES_ON = re.compile(r"[ \t]*[,.;:)`'\"]|[ \t]+[a-z]")
+"""What stands behind a tag that is spoken of."""
 
 _NAMED = re.compile(
     r"""(<[^<>\s'"{}]{1,40}>|\[[A-Z_]{1,40}\])(?:\\n|\s)*(?:['"]\s*[+~]\s*|-?%}|\{\{-?)"""
@@ -80,6 +89,7 @@ class Splitter:
     pairs: Pairs = PAIRS
     until: str = ""
     _held: str = ""
+    _at: int = 0
     _fresh: bool = True  # whether only white space stands on the line so far
     _fenced: bool = False
     _thought: bool = False
@@ -98,42 +108,41 @@ class Splitter:
         return self._taken(last=True)
 
     def _taken(self, *, last: bool) -> tuple[str, str]:
-        thoughts, answers = "", ""
-        while self._held:
-            size = len(self._held)
-            if self.until:
-                thoughts += self._think(last=last)
-            else:
-                answers += self._answer(last=last)
-            if len(self._held) == size:
-                break
-        return thoughts, answers
+        thoughts: list[str] = []
+        answers: list[str] = []
+        before, self._at = -1, 0
+        while before != self._at < len(self._held):
+            before = self._at
+            (thoughts if self.until else answers).append(
+                (self._think if self.until else self._answer)(last=last)
+            )
+        self._held = self._held[self._at :]
+        return "".join(thoughts), "".join(answers)
 
     def _think(self, *, last: bool) -> str:
-        text, _, rest = self._held.partition(self.until)
-        if len(text) < len(self._held):
-            self._held, self.until = rest, ""
-            return text
-        kept = 0 if last else _begun(text, self.until)
-        self._held = text[len(text) - kept :]
-        return text[: len(text) - kept]
+        start, end = self._at, self._held.find(self.until, self._at)
+        if end >= 0:
+            self._at, self.until = end + len(self.until), ""
+        else:
+            end = self._at = len(self._held) - (0 if last else _begun(self._held[start:], self.until))
+        return self._held[start:end]
 
     def _answer(self, *, last: bool) -> str:
-        line = self._held.lstrip() if self._fresh else self._held
+        start = line = self._at
         if self._fresh:
-            found = next((pair for pair in self.pairs if line.startswith(pair[0])), None)
+            line = _SPACE.match(self._held, start).end()  # type: ignore[union-attr]
+            found = next((pair for pair in self.pairs if self._held.startswith(pair[0], line)), None)
             if found and not self._fenced:
-                self._held, self.until, self._thought = line[len(found[0]) :], found[1], True
+                self._at, self.until, self._thought = line + len(found[0]), found[1], True
                 return ""
-            if not last and any(
-                tag.startswith(line) for tag in (*_FENCES, *(pair[0] for pair in self.pairs))
-            ):
+            left = self._held[line : line + _LONGEST]
+            begins = (*_FENCES, *(tag for tag, _ in self.pairs))
+            if not last and any(tag.startswith(left) for tag in begins):
                 return ""
-            self._fenced ^= line.startswith(_FENCES)
-        text, end, rest = line.partition("\n")
-        space = self._held[: len(self._held) - len(line)]
-        self._held, self._fresh = rest, bool(end)
-        whole = space + text + end
+            self._fenced ^= left.startswith(_FENCES)
+        self._at = self._held.find("\n", line) + 1 or len(self._held)
+        self._fresh = self._held[self._at - 1] == "\n"
+        whole = self._held[start : self._at]
         if self._thought and not self._answered:
             whole = whole.lstrip()
         self._answered = self._answered or bool(whole)
@@ -167,14 +176,12 @@ def _opened_before(text: str) -> str:
 
     In code, in quotation marks and within a sentence a tag is spoken of.
     """
-    for start, close in PAIRS[:8]:
+    for start, close in _PAIRED:
         at = text.find(close)
         if at < 0 or start in text[:at] or text[:at].count("```") % 2:
             continue
-        after = text[at + len(close) :]
-        if text[at - 1 : at] not in tuple("`'\"“‘(") and not re.match(
-            r"[ \t]*[,.;:)`'\"]|[ \t]+[a-z]", after
-        ):
+        quoted = text[at - 1 : at] in tuple("`'\"“‘(")
+        if not (quoted or _GOES_ON.match(text, at + len(close))):
             return close
     return ""
 

@@ -33,7 +33,7 @@ from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.budget import Budget
 from redraft.revision.choose import PROMPT_SHARE, SMALL, Counts, Limits, Move, choose
-from redraft.revision.prompts import DEFAULT, ECHOED, TALK, Wording, filled
+from redraft.revision.prompts import DEFAULT, ECHOED, TALK, VERDICTS, Wording, filled
 from redraft.steering.form import Form
 
 Mode = Literal["native", "prompted", "verified", "best-of", "repair", "adaptive"]
@@ -280,20 +280,18 @@ class State:
         return choose(self.steps, plan.counts, limits)
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
-        """Return whether a text that follows these steps is talk instead of an answer (`verify.echo`)."""
+        """Return whether a text that follows these steps is no answer (`verify.echo`)."""
         if self.plan.json:
             return False
-        from redraft.verify.echo import echoes, talks  # they compile many patterns
-        from redraft.verify.nonanswer import answers_nothing
+        from redraft.verify.echo import is_echo  # it compiles patterns
 
-        prompt, demand = self.plan.prompt, self.plan.demand
-        if not before:
-            return talks(answer, prompt.text, demand)
-        feedback = [step.feedback.text for step in before if step.feedback is not None]
-        topic = f"{before[0].answer}\n{prompt.said}"
-        sent = [filled(self.plan.wording.revise, found=text, prompt="") for text in feedback]
-        heard = (*feedback, *sent, *self.plan.wording.requests, demand)
-        return answers_nothing(answer, prompt.text, demand) or echoes(answer, heard, topic)
+        feedback = [step.feedback for step in before if step.feedback is not None]
+        items = [line for each in feedback if each.by == "checks" for line in each.text.splitlines()]
+        found = [each.text for each in feedback]
+        found += [text.replace(f"{phrase}.", "") for text in found for phrase in VERDICTS]
+        sent = [filled(self.plan.wording.revise, found=text, prompt="") for text in found]
+        requests = self.plan.wording.requests if before else ()
+        return is_echo(answer, self.plan.prompt, (*found, *items, *sent, *requests), self.plan.demand)
 
     @property
     def on_talk(self) -> str:

@@ -159,7 +159,7 @@ class Summary:
     revisions: int = 0
     unrevised: int = 0
     missing: int = 0
-    echoes: int = 0  # revisions that discuss the answer instead of being one
+    echoes: int = 0  # texts that are no answer
     checked: int = 0  # chains that were checked, or should have been
     unjudged: int = 0  # checked chains that ended before the checks of the best answer were done
     passed_first: int = 0
@@ -247,8 +247,8 @@ class Summary:
         if not self.revisions:
             return f"none{missing}"
         mean = self.revisions / self.chains
-        talk = "talks" if self.echoes == 1 else "talk"
-        echoes = f"; {self.echoes:,} only {talk} about the answer" if self.echoes else ""
+        are = "is" if self.echoes == 1 else "are"
+        echoes = f"; {self.echoes:,} {are} no answer" if self.echoes else ""
         verb = "has" if self.unrevised == 1 else "have"
         none = f"; {counted(self.unrevised, 'answer')} {verb} none" if self.unrevised else ""
         return f"{self.revisions:,}, {mean:.1f} an answer{none}{missing}{echoes}"
@@ -294,7 +294,7 @@ def usage_line(chain: Chain) -> str:
     """Return the cost of a chain, in words."""
     used, parts = chain.usage, [counted(len(chain.steps) + len(chain.drafts), "answer")]
     if chain.echoes:
-        parts.append(f"{chain.echoes} of them only talk about the answer")
+        parts.append(f"{chain.echoes} of them no answer")
     parts.append(f"{used.completion_tokens:,} new tokens")
     if used.prompt_tokens:
         parts.append(f"{used.prompt_tokens:,} prompt tokens ({used.cached_tokens:,} cached)")

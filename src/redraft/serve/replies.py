@@ -39,12 +39,16 @@ class Piece(NamedTuple):
 
 
 Place = tuple[str, int, int]
-"""Where a draft, a feedback or a revision is in its chain: its kind, its index, and the drafts before it."""
+"""Where a draft, a feedback, a revision or a thought before one is in its chain: its kind, its index, and the
+drafts before it."""
 
 
 def _heading(place: Place) -> str:
+    """Return the line above a text. Thoughts have none: clients show them as they come."""
     kind, index, _ = place
-    return "Feedback" if kind == "feedback" else f"Revision {index}" if index else "Draft"
+    if kind == "thought":
+        return ""
+    return "Feedback:\n" if kind == "feedback" else f"Revision {index}:\n" if index else "Draft:\n"
 
 
 @dataclass
@@ -67,6 +71,8 @@ class Message:
         if isinstance(event, Text):
             live = self.sure and event.kind == "answer"
             yield from self._answer(event.text) if live else self._think(event)
+        elif isinstance(event, Thought):
+            yield from self._think(event)
         elif isinstance(event, DraftDone):
             self._drafts += 1
         elif isinstance(event, StepDone) and event.step.feedback is not None:
@@ -96,7 +102,7 @@ class Message:
         steps = complete_steps(chain)
         while self._sections:
             kind, index, drafts = self._sections[-1][0]
-            if kind == "answer":
+            if kind != "feedback":
                 complete = index + drafts < len(steps) + len(complete_drafts(chain))
             else:
                 complete = index < len(steps) and steps[index].feedback is not None
@@ -106,13 +112,14 @@ class Message:
         if self._thought:
             yield Piece("reasoning_content", BROKEN_OFF)
 
-    def _think(self, event: Text) -> Iterator[Piece]:
-        place = (event.kind, event.index, self._drafts)
+    def _think(self, event: Text | Thought) -> Iterator[Piece]:
+        place = ("thought" if isinstance(event, Thought) else event.kind, event.index, self._drafts)
         if not self._sections or self._sections[-1][0] != place:
             between = "\n\n" if self._thought else ""
             self._sections.append((place, []))
             self._thought = True
-            yield Piece("reasoning_content", f"{between}{_heading(place)}:\n")
+            if begun := between + _heading(place):
+                yield Piece("reasoning_content", begun)
         self._sections[-1][1].append(event.text)
         yield Piece("reasoning_content", event.text)
 
@@ -128,7 +135,7 @@ class Message:
 
     def _count(self, event: Event) -> None:
         """Note all tokens, and those of each answer before feedback and checks are added to its step."""
-        if isinstance(event, Text):
+        if isinstance(event, Text | Thought):
             self._pieces += 1
         elif isinstance(event, Progress | Finished):
             self._counted, self._pieces = event.chain.usage, 0
@@ -151,7 +158,7 @@ class Message:
         """What came before the answer: the same as was streamed, without the answer itself."""
         said = [(place, "".join(texts).strip()) for place, texts in self._sections]
         answer = answer_of(self.finished)
-        return "\n\n".join(f"{_heading(place)}:\n{text}" for place, text in said if text != answer)
+        return "\n\n".join(f"{_heading(place)}{text}" for place, text in said if text != answer)
 
     @property
     def reasoning_tokens(self) -> int:

@@ -67,8 +67,8 @@ def _remarks(found: Figures) -> Iterator[str]:
             for each in found.chains
             for passes, step in zip(each.passes, each.chain.steps, strict=True)
         )
-        talk = "talks about the answer, and counts" if echoes == 1 else "talk about the answer, and count"
-        yield f"{counted(echoes, 'revision')} only {talk} as wrong; {passing:,} would pass the checks."
+        are = "is no answer, and counts" if echoes == 1 else "are no answer, and count"
+        yield f"{counted(echoes, 'revision')} {are} as wrong; {passing:,} would pass the checks."
     if always := found.verdicts.collapse:
         yield f"Nearly all verdicts are {always!r}, whatever the answer: they tell nothing."
 

@@ -22,6 +22,7 @@ from redraft.jobs.ledger import failures
 from redraft.plugins import Kind, plugins
 from redraft.verify.base import Check, run_checks
 from redraft.verify.code import CodeCheck
+from redraft.verify.echo import is_echo
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber, SameJson
 from redraft.verify.ifeval import Constraint, loosened
 from redraft.verify.parse import parse_check, parse_checks
@@ -216,6 +217,12 @@ async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
     checks are met by that, too.
     """
     task = task_named(name)
+    # An answer that was given may be a copy of the prompt, which has the words that checks look for.
+    steps = [
+        step if step.echo else step.model_copy(update={"echo": is_echo(step.answer, chain.prompt)})
+        for step in chain.steps
+    ]
+    chain = chain.model_copy(update={"steps": tuple(steps)})
     about: dict[str, Any] = {"task": name, "groups": groups_of(task, chain)}
     about["steps"] = await results_of(checks, chain.steps, chain.prompt)
     if chain.drafts:

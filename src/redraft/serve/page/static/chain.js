@@ -115,7 +115,7 @@ export const whyCut = (step) => CUTS[step.finish] || STOPS[step.finish] || step.
 // Whether an answer is good, in words: [kind, sign, text]; null if nothing judged it.
 export function verdictOf(step) {
   const checks = checksOf(step), failed = checks.filter((check) => !check.passed);
-  if (step.echo) return ["bad", "✗", "talks about the answer instead of giving one"];
+  if (step.echo) return ["bad", "✗", "repeats the prompt or the criticism, or only acknowledges"];
   if (failed.length) return ["bad", "✗", `fails ${failed.length} of ${checks.length}: ${said(failed)}`];
   if (step.finish && step.finish !== "stop") return ["bad", "✗", `cut: ${whyCut(step)}`];
   if (checks.length) return ["good", "✓", `passes ${counted(checks.length, "check")}`];
@@ -134,7 +134,7 @@ const inShort = (message) => message.replace(/\.$/, "")
   .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2");
 
 export function* pillsOf(step, before, best) {
-  if (step.echo) yield ["bad", "talks about the answer"];
+  if (step.echo) yield ["bad", "is no answer"];
   if (step.fresh) yield ["plain", "another draft"];
   const checks = checksOf(step), missed = checks.filter((check) => !check.passed).length;
   const one = checks.length === 1;

@@ -99,7 +99,7 @@ export function Final({ chain, thought, apart }) {
   const step = finalStep(chain);
   if (!step || !answerOf(chain)) return html`<p class="alert" role="alert">There is no answer.</p>`;
   const parts = parted(answerOf(chain));
-  parts.thought ||= apart?.[finalIndex(chain)] || "";
+  parts.thought ||= apart?.[finalIndex(chain)] || chain.steps[finalIndex(chain)]?.reasoning || "";
   return html`<h2 class="sr">Answer</h2>
     ${parts.thought && html`<${Thought} text=${parts.thought} seconds=${thought} />`}
     <div class="final"><${Text} text=${parts.answer} /></div>
