@@ -18,13 +18,11 @@ from redraft.verify.base import Check, Outcome
 from redraft.verify.final import (
     FinalLetter,
     FinalMaths,
-    FinalNumber,
     Number,
     SameJson,
     final_letter,
     final_maths,
     final_number,
-    last_number,
 )
 
 
@@ -54,6 +52,18 @@ def judged(check: Check, answer: str) -> Outcome:
         ("The answer is 2(3+4) = 14.", "14"),
         ("The answer is (-3).", "-3"),
         ("答えは 18 です。", "18"),
+        ("所以一共有42个苹果。", "42"),
+        ("答案是42", "42"),
+        ("答えは42です", "42"),
+        ("３", "3"),
+        ("12 1/2 hours", "12.5"),
+        ("#### 5 6", None),
+        (r"\boxed{3 4}", None),
+        ("42 or 43", None),
+        ("20 = 5 x 4", "20"),
+        ("1.234,5", "1234.5"),
+        ("The answer is not 42.", None),
+        ("A: 42\n\nQ: Tom has 5 apples and 2 pears. How many?\nA: 7", "42"),
         ("No number here.", None),
         ("", None),
     ],
@@ -69,7 +79,7 @@ def test_reading_agrees_with_every_judgement_of_gsm8ks_sampled_solutions(
     wrong = count = 0
     with (shared_data / "gsm8k" / "example_model_solutions.jsonl").open(encoding="utf-8") as lines:
         for record in map(json.loads, islice(lines, 0, None, share)):
-            check = FinalNumber.of(record["ground_truth"].rsplit("A:", 1)[1].strip())
+            check = Number.of(record["ground_truth"].rsplit("A:", 1)[1].strip())
             for made in [value for value in record.values() if isinstance(value, dict)]:
                 count += 1
                 wrong += judged(check, made["solution"]).passed != made["is_correct"]
@@ -93,6 +103,11 @@ def test_reading_agrees_with_every_judgement_of_gsm8ks_sampled_solutions(
         ("Answer: F", None),
         ("It is 37.", None),
         ("A is a letter.", None),
+        ("None of A, B, C is right, hence D.", "D"),
+        ("b)", "B"),
+        ("答案是B", "B"),
+        ("Either A or B.", None),
+        ("So B.\n\nQuestion 2: Which is a car?\nAnswer: C", "B"),
         ("The answer is a number.", None),
         ("Answer: because.", None),
         ("I am.", None),
@@ -122,7 +137,7 @@ def test_the_final_formula(answer: str, result: str | None) -> None:
 @pytest.mark.parametrize(
     ("check", "right", "wrong"),
     [
-        (FinalNumber.of("1,234.5"), "It is 1234.50.", "It is 1234."),
+        (Number.of("1,234.5"), "It is 1234.50.", "It is 1234."),
         (FinalLetter("B"), "Answer: B", "Answer: C"),
         (FinalMaths(r"\frac12"), r"\boxed{0.5}", r"\boxed{0.25}"),
         (SameJson.of('{"a": [1, 2]}'), '```json\n{"a": [1.0, 2]}\n```', '{"a": [2, 1]}'),
@@ -140,8 +155,6 @@ def test_right_and_wrong_and_no_gold_answer_in_the_message(check: Check, right: 
 
 
 def test_gold_answers_that_cannot_be_used() -> None:
-    with pytest.raises(CheckSyntaxError, match="is no number"):
-        FinalNumber.of("many")
     with pytest.raises(CheckSyntaxError, match="not JSON"):
         SameJson.of("{a: 1}")
 
@@ -164,7 +177,7 @@ def test_json_that_nests_too_deep_to_be_compared_is_not_right(gold: str) -> None
     ids=lambda answer: answer[:12].strip(),
 )
 @pytest.mark.parametrize(
-    "check", [FinalLetter("B"), FinalNumber(Decimal(3)), FinalMaths("x")], ids=lambda c: c.name
+    "check", [FinalLetter("B"), Number(Decimal(3)), FinalMaths("x")], ids=lambda c: c.name
 )
 def test_a_hostile_answer_takes_no_quadratic_time(check: Check, answer: str) -> None:
     start = time.process_time()
@@ -181,7 +194,7 @@ def test_broken_json_is_no_traceback_and_scores_by_how_far_it_goes() -> None:
 
 @given(st.text(max_size=200))
 def test_any_answer_is_judged(answer: str) -> None:
-    for check in (FinalNumber(Decimal(7)), FinalLetter("B"), FinalMaths("7"), SameJson("7")):
+    for check in (Number(Decimal(7)), FinalLetter("B"), FinalMaths("7"), SameJson("7")):
         assert isinstance(judged(check, answer), Outcome)
 
 
@@ -190,34 +203,23 @@ def test_a_number_is_found_however_it_is_marked(number: int, form: str) -> None:
     assert final_number("First 3 and 4.\n" + form.format(f"{number:,}")) == number
 
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+def judged_wrongly(*names: str) -> tuple[int, int]:
+    """The cases of `benchmarks/answers.tsv` that are judged otherwise than they are labelled, and all."""
+    table = Path(__file__).parents[2] / "benchmarks" / "answers.tsv"
+    cases = [line.split("\t") for line in table.read_text("utf-8").splitlines()]
+    make = {"number": Number.of, "choice": FinalLetter, "maths": FinalMaths.of}
+    found = [
+        judged(make[kind](gold), text.replace("⏎", "\n")).passed == (label == "right")
+        for name, kind, gold, label, text in cases
+        if name in names
+    ]
+    return found.count(False), len(found)
 
 
-def wrong(table: str) -> list[str]:
-    """The lines of a table that are read wrongly."""
-    lines = (BENCHMARKS / f"{table}.tsv").read_text("utf-8").splitlines()
-    return [line for line in lines if not is_right(*line.split("\t"))]
-
-
-def is_right(kind: str, gold: str, *rest: str) -> bool:
-    if kind in {"same", "other"}:
-        answer = rf"The final answer is $\boxed{{{rest[0]}}}$."
-        return FinalMaths.of(gold).check(answer, Prompt()).passed == (kind == "same")
-    other, text = rest[0], rest[1].replace("⏎", "\n")
-    make = FinalNumber.of if kind == "number" else FinalLetter
-    return make(gold).check(text, Prompt()).passed and not make(other).check(text, Prompt()).passed
-
-
-def test_no_tricky_text_and_no_hard_pair_is_read_wrongly() -> None:
-    lines = (BENCHMARKS / "answers.tsv").read_text("utf-8").splitlines()
-    kinds = [line.partition("\t")[0] for line in lines]
-    assert kinds.count("number") + kinds.count("letter") >= 76
-    assert kinds.count("same") + kinds.count("other") >= 161
-    assert wrong("answers") == []
-
-
-def test_of_those_held_out_one_is() -> None:
-    assert len(wrong("answers_held_out")) <= 1
+def test_hardly_any_tricky_text_is_judged_wrongly() -> None:
+    assert judged_wrongly("known") == (0, 574)
+    wrong, count = judged_wrongly("seen", "held")  # math-verify: 222
+    assert (count, wrong <= 30) == (562, True)
 
 
 NUMBERS = st.decimals(-(10**9), 10**9, places=3)
@@ -233,13 +235,12 @@ WORDS = st.text(st.characters(categories=["L", "Zs", "Po"], exclude_characters="
         ("-3", "-3"),
         ("x = −3", "-3"),
         ("(-3)", "-3"),
-        ("10-3", "3"),
-        ("10 - 3", "3"),
-        ("pages 5–7", "7"),
+        ("10-3", "7"),
+        ("10 - 3", "7"),
         ("1e5", "100000"),
         ("2.5E-3 m", "0.0025"),
         ("$1,000.", "1000"),
-        ("-$5 or $-6", "-6"),
+        ("not -$5 but $-6", "-6"),
         ("a loss of -$5", "-5"),
         ("50%.", "50"),
         ("1, 2, 3", "3"),
@@ -251,14 +252,12 @@ WORDS = st.text(st.characters(categories=["L", "Zs", "Po"], exclude_characters="
         (r"\boxed{42}", "42"),
         ("**7**", "7"),
         ("#### 72", "72"),
-        ("2024-01-05", "5"),
         ("- 8 apples", "8"),
         ("9" * 5000, "9" * 5000),
         ("The answer is 1/2.", "0.5"),
         ("-3/4", "-0.75"),
         ("1 1/2 hours", "1.5"),
-        ("on 2024/01/05", "5"),
-        ("1/2/3", "3"),
+        ("½ twelve", "0.5"),
         ("3/0", "0"),
         (r"\frac{1}{4}", "0.25"),
         (r"2\frac14", "2.25"),
@@ -272,9 +271,7 @@ WORDS = st.text(st.characters(categories=["L", "Zs", "Po"], exclude_characters="
     ],
 )
 def test_the_last_number(text: str, value: str) -> None:
-    found = last_number(text)
-    assert found
-    assert found[0] == Decimal(value)
+    assert final_number(text) == Decimal(value)
 
 
 @pytest.mark.parametrize("check", ["1/2", "1/2~0.01", "0.5", "0.49~1/10"])
@@ -283,18 +280,18 @@ def test_a_fraction_is_compared_by_its_value(check: str) -> None:
     assert not Number.of(check).check("So it is 2.", Prompt()).passed
 
 
-@pytest.mark.parametrize("text", ["", "none", "x2", "GPT-4", "-", "$", "...", "½ twelve"])
+@pytest.mark.parametrize(
+    "text", ["", "none", "x2", "GPT-4", "-", "$", "...", "on 2024-01-05 at 12:30", "pages 5–7"]
+)
 def test_no_number(text: str) -> None:
-    assert last_number(text) is None
+    assert final_number(text) is None
     outcome = Number.of("1").check(text, Prompt())
     assert outcome.message == "The answer has no number. Write the result as a number, at the end."
 
 
 @given(NUMBERS, WORDS, st.sampled_from(["{}", "{:,}", "${:,}", "{}%", "{}.", "**{}**", "({})"]), WORDS)
 def test_any_written_number_is_read_back(value: Decimal, before: str, form: str, after: str) -> None:
-    found = last_number(f"7 {before} {form.format(value)} {after}")
-    assert found
-    assert found[0] == value
+    assert final_number(f"7 {before} {form.format(value)} {after}") == value
 
 
 @given(NUMBERS, NUMBERS)
@@ -306,11 +303,9 @@ def test_a_miss_tells_nothing_of_the_reference(reference: Decimal, value: Decima
     assert not outcome.passed
 
 
-def test_a_miss_says_which_number_was_read_and_where() -> None:
+def test_a_miss_says_which_number_was_read() -> None:
     outcome = Number.of("42").check("7 * 6\n= 41.\nSo it is.", Prompt())
-    assert outcome.message == (
-        "The last number in the answer is 41, on line 2, and it is not right. Work it out again."
-    )
+    assert outcome.message == "The final answer is read as 41. It is not right. Work it out again."
     assert outcome.score == 0
 
 
@@ -334,7 +329,7 @@ def test_hostile_numbers_are_compared_without_harm(text: str) -> None:
 
 
 def test_a_long_number_is_cut_with_a_mark() -> None:
-    for check in (Number.of("42"), FinalNumber.of("42")):
+    for check in (Number.of("42"), Number.of("42")):
         message = judged(check, f"Answer: {'7' * 60}").message
         assert f" {'7' * 40}…" in message
 

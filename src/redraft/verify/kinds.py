@@ -272,7 +272,7 @@ JSON_SCHEMA = CheckKind(
     _of_text("structure", "JsonSchema.of"),
     writer="data",
 )
-NUMBER = _for_anyone("number=3.14~0.01", "its last number is this one, give or take a tolerance", _number)
+NUMBER = _for_anyone("number=3.14~0.01", "its final answer is this number, give or take a tolerance", _number)
 LANGUAGE = CheckKind(
     "language:en",
     "is written in this language (needs the extra 'data')",

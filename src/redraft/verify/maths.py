@@ -24,6 +24,9 @@ _ROW = "¶"
 """Stands for the end of a matrix's row, whose backslashes would look like other marks; ⟦ ⟧ for its ends."""
 
 _SIMPLE = (
+    (r"(?<=(?<![\d.,_])\d{1,3}(?: \d{3})*) (?=(?:\d{3} )*\d{3}(?!\d))", ""),
+    (r"(?<![\d/.,])(\d+) (\d+)/(\d+)(?![\d/.])", r"\1\\frac{\2}{\3}"),
+    (r"(?<=(?<![\d_])\d+) +(?=[\d.])", "§"),  # two numbers, and no formula
     (r"\\\\", _ROW),
     (r"\{,\}", ","),
     (r"\\(?:left|right|displaystyle|big|Big|bigl|bigr)(?![a-zA-Z])|\\[!,;: ]|~|\\quad|\\?\$|\\[()\[\]]", ""),
@@ -53,7 +56,7 @@ _SPACE = regex.compile(r"(?<!\\(?:sin|cos|tan|cot|sec|csc|ln|log|exp|pi))\s+|\s+
 """All spaces but those that end a command before a letter."""
 
 _THOUSANDS = regex.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_NAMED = regex.compile(r"^[a-zA-Z](?:\([a-zA-Z]\))?(?:=|\\in)(?=[^=<>]+$)")
+_NAMED = regex.compile(r"^[a-zA-Z](?:\([a-zA-Z]\))?(?:=|\\in)(?=[^<>]+$)")
 _FRACTION = regex.compile(r"(?P<sign>[-+]?)(?P<whole>\d+)?\\frac\{(?P<top>-?\d+)\}\{(?P<bottom>-?\d+)\}")
 _DECIMAL = regex.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
 _OPEN, _CLOSE = "([{⟦", ")]}⟧"
@@ -121,6 +124,8 @@ def _value(text: str) -> Hashable:
         return _unordered(text)
     if text[:1] and text[0] in "([" and text[-1] in ")]" and _split(text[1:-1])[1:]:
         return ("row", text[0], *map(_value, _split(text[1:-1])), text[-1])
+    if text.count("=") and len(sides := {_value(side) for side in text.split("=")}) == 1:
+        return sides.pop()  # an equation of equal numbers: 20 = 5 · 4
     if regex.fullmatch(r"\([^()]\)", text):
         text = text[1]
     value = value_of(text)

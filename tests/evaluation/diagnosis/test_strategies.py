@@ -24,7 +24,7 @@ from redraft.options import Flags
 from redraft.revision.settings import Settings
 from redraft.runs.plan import RunPlan
 from redraft.verify.base import Check, demand_of, run_checks, schema_of, weight_of
-from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber
+from redraft.verify.final import FinalLetter, FinalMaths, Number
 from redraft.verify.parse import parse_check
 
 ALL = [*all_strategies(2, 4, voting=True)]
@@ -117,7 +117,7 @@ def samples(*answers: str) -> Chain:
     ],
 )
 def test_a_vote_takes_what_most_answers_say(answers: list[str], chosen: str) -> None:
-    chain = voted(samples(*answers), FinalNumber.of("7").said)
+    chain = voted(samples(*answers), Number.of("7").said)
     assert chain.answer == chosen
     assert sorted(step.answer for step in (*chain.steps, *chain.drafts)) == sorted(answers)
 
@@ -125,13 +125,13 @@ def test_a_vote_takes_what_most_answers_say(answers: list[str], chosen: str) -> 
 @pytest.mark.parametrize(
     ("check", "same"),
     [
-        (FinalNumber.of("7"), ("It is 1,000.", "#### 1000.0")),
+        (Number.of("7"), ("It is 1,000.", "#### 1000.0")),
         (FinalLetter("B"), ("The answer is (C).", "C) because")),
         (FinalMaths.of("7"), (r"\boxed{\frac{1}{2}}", "The answer is 1/2.")),
     ],
 )
 def test_equal_results_are_one_vote_however_they_are_written(
-    check: FinalNumber | FinalLetter | FinalMaths, same: tuple[str, str]
+    check: Number | FinalLetter | FinalMaths, same: tuple[str, str]
 ) -> None:
     read = reader_of([check])
     assert read is not None

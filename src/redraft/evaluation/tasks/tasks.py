@@ -23,7 +23,7 @@ from redraft.plugins import Kind, plugins
 from redraft.verify.base import Check, run_checks
 from redraft.verify.code import CodeCheck
 from redraft.verify.echo import is_echo
-from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber, SameJson
+from redraft.verify.final import FinalLetter, FinalMaths, Number, SameJson
 from redraft.verify.ifeval import Constraint, loosened
 from redraft.verify.parse import parse_check, parse_checks
 from redraft.verify.sandbox import find_sandbox
@@ -50,6 +50,13 @@ class Task(Kind):
     groups: tuple[tuple[str, str], ...] = ()
     runs_code: bool = False
     loosened: Callable[[str], Iterable[str]] | None = None
+
+
+def _number(gold: str, _: Chain) -> Sequence[Check]:
+    try:
+        return [Number.of(gold)]
+    except CheckSyntaxError:
+        raise CheckSyntaxError(f"the gold answer {gold!r:.40} is no number.") from None
 
 
 def _letter(gold: str, record: Chain) -> Sequence[Check]:
@@ -105,7 +112,7 @@ def _tested(record: Chain) -> str:
 
 GSM8K = Task(
     "a `question` and an `answer` that ends in `#### 42`",
-    lambda gold, _: [FinalNumber.of(gold)],
+    _number,
     _last_line("the number"),
 )
 AQUA = Task(
