@@ -48,7 +48,7 @@ _NUMBER = rf"""
         (?P<digits>(?:[0-9]{{1,3}}(?:,[0-9]{{3}})++(?![0-9])|[0-9]++)(?:\.[0-9]++)?+|\.[0-9]++)
         (?P<exponent>[eE][-+−]?+[0-9]{{1,4}}(?![{_CASED}\p{{N}}]))?+
         (?:[ ]?(?P<scale>{"|".join(_SCALES)})(?![{_CASED}]))?+
-    ) (?P<percent>\\?%|[ ]per[ ]?cent\b)?+
+    ) (?P<percent>[ ]?\\?%|[ ]per[ ]?cent\b)?+
 """
 # What has digits and is no number: a reference (step 3, [2]), a term (x + 3), a name (x2, GPT-4), a date, a
 # time, a ratio, an address. Only scripts with capitals join digits to a word: 答案是42 has a number.
@@ -105,8 +105,8 @@ def plain(text: str) -> str:
 def _value(match: regex.Match[str]) -> Value:
     sign = -1 if (match["sign"] or "+") != "+" or match["inner"] is not None else 1
     if match["over"]:
-        value = Fraction(int(match["over"]), int(match["under"]))
-        return sign * (value + (int(match["whole"] or 0) if value < 1 else 0))
+        part = Fraction(int(match["over"]), int(match["under"]))
+        return sign * (part + (int(match["whole"] or 0) if part < 1 else 0))
     digits = match["digits"].replace(",", "") + (match["exponent"] or "").replace("−", "-")
     value = (Percent if match["percent"] else Decimal)("-" * (sign < 0) + digits)
     return value.scaleb(_SCALES[match["scale"]]) if match["scale"] else value
