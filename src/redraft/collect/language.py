@@ -40,6 +40,11 @@ BY_NAME = {
     "ukrainian": "uk",
 }
 
+NEAR = (
+    "da nn no|bs hr sh sr|id jv min ms su|an ast es gl|als bar de lb nds pfl|af fy li nl vls|cs sk|wuu yue zh"
+)
+"""Families of languages that the model mixes up in a short text."""
+
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
 PROBABLE = 0.5  # least probability to trust
 READ = 200  # characters to read: a sentence or two suffice, and each takes time
@@ -52,6 +57,12 @@ def language_of(text: str) -> str | None:
         return None
     found = _detector().detect(head, k=1)
     return str(found[0]["lang"]) if found and found[0]["score"] >= PROBABLE else None
+
+
+def near(code: str) -> frozenset[str]:
+    """Return the languages that a short text does not tell from this one, and this one."""
+    families = (frozenset(family.split()) for family in NEAR.split("|"))
+    return next((family for family in families if code in family), frozenset([code]))
 
 
 def probabilities(text: str) -> dict[str, float]:

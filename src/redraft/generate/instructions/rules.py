@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from redraft.collect.clean.rules import ALPACA
-from redraft.collect.language import BY_NAME, language_of
+from redraft.collect.language import BY_NAME, language_of, near
 from redraft.generate.instructions.tasks import Task
 from redraft.generate.instructions.wording import NO_INPUT, Wanted
 from redraft.generate.leaks import is_refusal
@@ -111,7 +111,7 @@ def _answer_faults(task: Task, wanted: Wanted) -> Iterator[Fault]:
     if task.output.endswith(":") or task.input.endswith(":"):
         yield Fault("colon", "input or output ends with a colon: something is missing")
     text = f"{task.instruction}\n{task.output}"
-    if (wrong := language_of(text)) and (code := _code(wanted.language)) and wrong != code:
+    if (wrong := language_of(text)) and (code := _code(wanted.language)) and code not in near(wrong):
         yield Fault("language", f"is in {wrong!r}, not in {code!r}")
 
 
