@@ -12,6 +12,7 @@ import redraft
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError
 from redraft.verify.derive import checks_in
+from redraft.verify.derive.style import YES_NO, YES_NO_ALONE
 from redraft.verify.parse import parse_check
 from tests.cli.verbs import redraft as run
 
@@ -23,27 +24,39 @@ FOUND = {
     "Use 30 words or less.": ("words<=30",),
     "Keep it under 280 characters.": ("characters<=279",),
     "Summarise the text in two paragraphs.": ("paragraphs==2",),
-    "Give me three bullet points about tea.": (
-        'ifeval:detectable_format:number_bullet_lists {"num_bullets": 3}',
-    ),
+    "Give me three bullet points about tea.": ("bullets==3",),
+    "Give me a list of 5 ideas for a party.": ("items==5",),
+    "Explain it in 3 numbered steps.": ("items==3",),
+    "Write a post (max 280 chars).": ("characters<=280",),
+    "Answer with exactly two sentences, in German.": ("sentences==2", "language:de"),
+    "Do not mention Tom.": ("lacks:Tom",),
+    "Write the reply in uppercase.": ("uppercase",),
+    "Answer yes or no.": (YES_NO,),
+    "Just yes or no: can dogs eat grapes?": (YES_NO_ALONE,),
+    "Is 97 prime? Answer in one word.": ("words==1",),
+    "Don't write more than three lines.": ("lines<=3",),
+    'Translate into German: "Use at least 50 words."': ("language:de",),
     'Do not mention "sea" or "ship".': ("lacks:sea", "lacks:ship"),
     'Avoid the word "very".': ("lacks:very",),
     "Include the keywords lamp, tower and rock.": ("contains:lamp", "contains:tower", "contains:rock"),
-    'Use the word "moon" at least twice.': (
-        'ifeval:keywords:frequency {"keyword": "moon", "relation": "at least", "frequency": 2}',
-    ),
     "Answer in French.": ("language:fr",),
     "End with the phrase 'Good night.'": ("ends:Good night.",),
     'Start with "Dear Ann".': ("starts:Dear Ann",),
     "No commas, please.": ("lacks:,",),
-    "Write in all lowercase.": ("ifeval:change_case:english_lowercase",),
-    "Wrap the whole answer in double quotation marks.": ("ifeval:startend:quotation",),
-    "Reply in JSON with the keys name and age.": ("json",),
-    "Add a P.S. at the end.": ('ifeval:detectable_content:postscript {"postscript_marker": "P.S."}',),
+    "Write in all lowercase.": ("lowercase",),
+    "Wrap the whole answer in double quotation marks.": ('starts:"', 'ends:"'),
+    "Reply in JSON with the keys name and age.": ("keys:name,age",),
 }
 LEFT_ALONE = [
+    "My friend said: use no more than 5 words. What did he mean?",
+    "How many sentences should an abstract have? At most 5 sentences?",
+    "Should I use at most 3 colours in a logo?",
+    "My essay has to be at least 500 words.",
+    "The teacher told us to write 5 sentences.",
+    "How do I say 'I am hungry' in Japanese?",
+    'Use the word "moon" at least twice.',
+    "Put the title in uppercase.",
     "What is the difference between JSON and YAML?",
-    'Translate into German: "Use at least 50 words."',
     "He wrote at least 500 words a day. What did he write?",
     "You don't have to use at least 50 words.",
     "If the text has more than 50 words, shorten it.",
@@ -92,9 +105,8 @@ HOSTILE = (
     '"',
     "'a' ",
     'Do not use the word "a" and "b". ',
-    "P. ",
-    "*a",
-    "Section X has 3 parts. ",
+    "a list of 3 ",
+    "in JSON with keys a, ",
 )
 
 
@@ -132,7 +144,13 @@ def test_the_verb_prints_what_a_prompt_gives() -> None:
     prompt = "In at most 50 words, without commas: what is rain?"
     assert run("checks", prompt).stdout == "words<=50\nlacks:,\n"
     assert run("checks", "--json", stdin=prompt).stdout == '["words<=50", "lacks:,"]\n'
-    assert run("checks", "What is rain?").stdout == ""
+    none = run("checks", "What is rain?")
+    assert (none.stdout, "No demand was found" in none.stderr) == ("", True)
+
+
+def test_a_prompt_in_another_language_is_told_apart_from_one_without_a_demand() -> None:
+    for prompt in ("Schreibe höchstens zwanzig Wörter über Regen.", "雨について二十字以内で書いてください。"):
+        assert "Only English prompts are read" in run("checks", prompt).stderr
 
 
 def test_anyone_may_ask_a_server_for_auto() -> None:

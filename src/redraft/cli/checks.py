@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -22,39 +21,25 @@ def checks(
         typer.Argument(metavar="PROMPT", help="The prompt; '-' or nothing reads standard input."),
     ] = None,
     file: Annotated[Path | None, flag("FILE", "Read the prompt from FILE.", "--file", "-f")] = None,
-    model: Annotated[str | None, flag("MODEL", "A model that reads the prompt too.", "--model", "-m")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as a list of JSON.")] = False,
 ) -> None:
     """Print what a prompt demands as checks, one a line.
 
     They are found by rules, before any answer: "at most 50 words" gives words<=50. A rule that is unsure
     says nothing. `--check auto` uses the same checks: redraft ask "…" --check auto
-
-    With a model there are more: those for which it can quote the prompt.
     """
     import json
 
-    from redraft.verify.derive import checks_in
+    from redraft.verify.derive import checks_in, nothing_in
 
     text = _text(one_text(prompt or (), "checks"), file)
-    found = checks_in(text) if model is None else asyncio.run(_checks_by(text, model))
+    found = checks_in(text)
     if as_json:
         write(json.dumps(found, ensure_ascii=False))
     elif found:
         write("\n".join(found))
     else:
-        tell("no demand was found in this prompt.")
-
-
-async def _checks_by(prompt: str, model: str) -> tuple[str, ...]:
-    from redraft.engines.load import load_engine
-    from redraft.verify.derive.model import checks_by
-
-    engine = await load_engine(model)
-    try:
-        return await checks_by(prompt, engine)
-    finally:
-        await engine.aclose()
+        tell(nothing_in(text))
 
 
 def _text(prompt: str, file: Path | None) -> str:

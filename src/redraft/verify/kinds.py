@@ -235,6 +235,8 @@ BULLETS = _for_anyone("bullets==3", "count of lines that begin with a bullet", _
 ITEMS = _for_anyone("items==3", "count of bullets and of numbered lines", _count)
 HEADINGS = _for_anyone("headings>=2", "count of lines that begin with # or ##", _count)
 UNIQUE = _for_anyone("unique", "has no line twice", _plain("layout", "Unique"))
+UPPERCASE = _for_anyone("uppercase", "has no small letter", _plain("layout", "Case.upper"))
+LOWERCASE = _for_anyone("lowercase", "has no capital letter", _plain("layout", "Case.lower"))
 CONTAINS = _for_anyone(
     "contains:TEXT",
     "has this word or phrase, ignoring case; contains[part]: also within a word",

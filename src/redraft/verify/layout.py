@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal, Self
 
 import regex
 
 from redraft.chain import Prompt
+from redraft.steering.form import Form
 from redraft.verify.base import Outcome, Prospect, failed, passed
 from redraft.verify.segment import unix
 
@@ -20,6 +22,9 @@ _BULLET = regex.compile(r"\s*(?:[-*+–]\s+|[•‣◦▪●]\s*)(?=.*[^\s\-*_+�
 _NUMBERED = regex.compile(r"\s*(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?\s+\S")
 _HEADING = regex.compile(r"\s*#{1,6}\s+\S")
 _MARK = regex.compile(r"\s*(?:(?:[-*+–]|#{1,6}|(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?)\s+|[•‣◦▪●]\s*)*")
+_OTHER = {"uppercase": regex.compile(r"\p{Ll}"), "lowercase": regex.compile(r"\p{Lu}")}
+"""Name -> a letter of the other case."""
+_CASED = regex.compile(r"[\p{Ll}\p{Lu}]")
 _SAYS = regex.compile(r"[\p{L}\p{N}]")
 
 
@@ -83,6 +88,47 @@ class Unique:
         one = len(found) == 1
         message = f"{'This line comes' if one else 'These lines come'} a second time: {named}{more}."
         return failed(message, score=1 / (1 + len(found)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """`uppercase`: no letter is small; `lowercase`: none is a capital. Letters without case do not count."""
+
+    name: Literal["uppercase", "lowercase"]
+
+    @classmethod
+    def upper(cls) -> Self:
+        """Return `uppercase`."""
+        return cls("uppercase")
+
+    @classmethod
+    def lower(cls) -> Self:
+        """Return `lowercase`."""
+        return cls("lowercase")
+
+    @property
+    def demand(self) -> str:
+        """The demand."""
+        return f"Write in {'capital' if self.name == 'uppercase' else 'small'} letters only."
+
+    @property
+    def form(self) -> Form:
+        """The case of all letters."""
+        return Form(case="upper" if self.name == "uppercase" else "lower")
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost with the first letter of the other case."""
+        return "lost" if _OTHER[self.name].search(text) else "open"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Pass if no letter has the other case. A miss scores the share of letters that are right."""
+        wrong = list(_OTHER[self.name].finditer(answer))
+        if not wrong:
+            return passed(f"All letters are {self.name}.")
+        word = answer[wrong[0].start() :].split()[0]
+        return failed(
+            f'"{word[:40]}" is not {self.name}.', score=1 - len(wrong) / len(_CASED.findall(answer))
+        )
 
 
 def _repeats(text: str) -> Iterator[tuple[int, int, str]]:

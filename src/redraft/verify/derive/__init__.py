@@ -14,23 +14,10 @@ from dataclasses import dataclass
 
 from redraft.chain import Prompt, whole
 from redraft.verify.base import Check, Outcome, passed
-from redraft.verify.derive.amounts import ifeval, lengths
-from redraft.verify.derive.layout import (
-    bullets,
-    first_words,
-    highlights,
-    in_json,
-    paragraphs,
-    placeholders,
-    postscript,
-    repeats,
-    sections,
-    title,
-    two_responses,
-)
+from redraft.verify.derive.amounts import lengths, lists
 from redraft.verify.derive.sentences import Rule, Text
-from redraft.verify.derive.style import capital_words, case, commas, language, quotation
-from redraft.verify.derive.wording import ends, forbidden, frequencies, starts, wanted
+from redraft.verify.derive.style import case, commas, in_json, language, quotation, yes_or_no
+from redraft.verify.derive.wording import ends, forbidden, starts, wanted
 
 READ = 20_000
 """Characters; of a longer prompt, half of them from its beginning and half from its end are read."""
@@ -50,61 +37,42 @@ def checks_in(prompt: str) -> tuple[str, ...]:
 
 
 RULES: tuple[Rule, ...] = (
-    *(
-        lengths,
-        forbidden,
-        wanted,
-        frequencies,
-        starts,
-        ends,
-        case,
-        capital_words,
-        commas,
-        quotation,
-        language,
-    ),
-    *(in_json, bullets, paragraphs, first_words, title, postscript, highlights, placeholders, sections),
-    *(two_responses, repeats),
+    *(lengths, lists, forbidden, wanted, starts, ends),
+    *(case, commas, quotation, yes_or_no, language, in_json),
 )
 """What is read from each sentence. A rule yields checks, or nothing where it is unsure."""
 
+_ENGLISH = re.compile(
+    r"\b(?:the|and|of|to|is|are|what|how|why|who|when|where|which|with|for|write|give|your?|please|an|that|this|"
+    r"from|describe|explain|list|name|make|tell|draft|summari[sz]e|say|should|answer|reply|at|most|no)\b"
+)
 
-_COUNT = re.compile(r"(words|sentences|characters|paragraphs)(<=|>=|==|=)(\d+)(?:\.\.(\d+))?")
+
+def is_english(prompt: str) -> bool:
+    """Return whether a prompt may be English, which the rules read: it has a common word, or is short."""
+    words = re.findall(r"[^\W\d_]+", prompt)
+    return "".join(words).isascii() if len(words) < 4 else bool(_ENGLISH.search(prompt.lower()))
+
+
+_COUNT = re.compile(r"([a-z]+)(<=|>=|==|=)(\d+)(?:\.\.(\d+))?")
+_ONE_ONLY = ("language:", "uppercase", "lowercase", "json", "keys:", "starts:", "ends:", "matches:")
 
 
 def consistent(found: list[str]) -> list[str]:
-    """Leave out counts that no text meets, one kind said twice, and what another check says already."""
-    again = {"words", "sentences", "characters", "paragraphs"}
+    """Leave out counts that no text meets, kinds that were found twice, and a word that may not be."""
     of_unit: dict[str, list[str]] = {}
     for check in found:
         if match := _COUNT.fullmatch(check):
             of_unit.setdefault(match[1], []).append(check)
-    unsure = {check for unit in again for check in of_unit.get(unit, []) if not _meet(of_unit[unit])}
-    if any("nth_paragraph_first_word" in check for check in found):
-        unsure |= set(of_unit.get("paragraphs", []))
-    for kind in (
-        "number_bullet_lists",
-        "number_paragraphs",
-        "multiple_sections",
-        "number_highlighted_sections",
-        "number_placeholders",
-        "repeat_prompt",
-        "english_lower",
-        "english_capital",
-    ):
-        same = [check for check in found if kind in check]
-        if len(same) > 1:
-            unsure |= set(same)
-    if {ifeval("change_case:english_lowercase"), ifeval("change_case:english_capital")} & set(found):
-        unsure.add("language:en")
-    languages = [check for check in found if check.startswith("language:")]
-    unsure |= set(languages) if len(languages) > 1 else set()
+    unsure = {check for checks in of_unit.values() if not _meet(checks) for check in checks}
+    if "bullets" in of_unit:
+        unsure |= set(of_unit.get("items", []))
+    for kind in _ONE_ONLY:
+        same = [check for check in found if check.startswith(kind)]
+        unsure |= set(same) if len(same) > 1 else set()
     lacking = {check.removeprefix("lacks:").lower() for check in found if check.startswith("lacks:")}
-    unsure |= {
-        check
-        for check in found
-        if check.startswith("contains:") and check.removeprefix("contains:").lower() in lacking
-    }
+    has = [check for check in found if check.startswith("contains:")]
+    unsure |= {check for check in has if check.removeprefix("contains:").lower() in lacking}
     return [check for check in found if check not in unsure]
 
 
@@ -134,7 +102,13 @@ class Auto:
 
         if parts := derived(prompt):
             return await AllOf(parts).check(answer, prompt)
-        return passed("The prompt demands nothing that a rule finds.")
+        return passed(nothing_in(prompt.text if prompt.messages else prompt.instruction))
+
+
+def nothing_in(prompt: str) -> str:
+    """Say why a prompt gives no check."""
+    found = "No demand was found in the prompt" if is_english(prompt) else "Only English prompts are read"
+    return f"{found}, so there is nothing to check."
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:

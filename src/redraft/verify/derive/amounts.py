@@ -1,58 +1,66 @@
-"""Rules for amounts: how many words, sentences, characters and paragraphs, and what "at most 5" says."""
+"""Rules for amounts: how many words, sentences, characters, paragraphs, lines, bullet points and items."""
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 
-from redraft.verify.derive.sentences import OF_PARTS, Found, Sentence, Text, is_negated
+from redraft.verify.derive.sentences import OF_PARTS, Found, Sentence, is_negated
 
 _NUMBERS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
     *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 )
-_TENS = {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "hundred": 100, "a hundred": 100}
-_OF_WORD = {word: number for number, word in enumerate(_NUMBERS)} | _TENS
-NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,6}|" + "|".join(sorted(_OF_WORD, key=len, reverse=True)) + ")"
-MORE = dict.fromkeys(
-    ("at least", "a minimum of", "minimum of", "minimum", "no fewer than", "no less than", "not less than"), 0
-) | dict.fromkeys(("more than", "over", "longer than", "greater than"), 1)
-LESS = dict.fromkeys(
+_OF_WORD = {word: number for number, word in enumerate(_NUMBERS)} | {
+    "thirty": 30,
+    "forty": 40,
+    "fifty": 50,
+    "sixty": 60,
+    "hundred": 100,
+    "a hundred": 100,
+    "a single": 1,
+    "single": 1,
+}
+NUMBER = rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d{{1,6}}|{'|'.join(sorted(_OF_WORD, key=len, reverse=True))})"
+
+_BEFORE = {
+    ("least", 0): r"at least|(?:a )?minimum(?: of)?|no fewer than|(?:no|not) less than",
+    ("least", 1): r"more than|over|longer than|greater than",
     (
-        *("at most", "a maximum of", "maximum of", "maximum", "max.", "max", "no more than", "not more than"),
-        *(
-            "no longer than",
-            "up to",
-            "not exceed",
-            "not exceeding",
-            "limit of",
-            "limit is",
-            "limited to",
-            "not over",
-        ),
-        *(
-            "limit it to",
-            "limit your answer to",
-            "limit your response to",
-            "limit the response to",
-            "limit yourself to",
-        ),
-    ),
-    0,
-) | dict.fromkeys(("less than", "fewer than", "under", "below"), -1)
-"""What stands before a number -> what to add to it for the least, or the most."""
-_BEFORE = rf"(?P<before>(?:{'|'.join([*MORE, *LESS])}|exactly|only|between|in|write))(?: or equal to)?"
-_AFTER = r"(?:or|and) (?P<{0}>more|above|less|fewer|under|below)"
-AMOUNT = (
-    rf"(?:\b{_BEFORE}\s+)?(?<![\w.,$-])(?P<n>{NUMBER})(?P<plus>\s?\+)?(?:\s?(?:to|and|-|–)\s?(?P<m>{NUMBER}))?"
-    rf"(?:\s{_AFTER.format('mid')})?"
+        "most",
+        0,
+    ): r"at (?:the )?most|(?:a )?max(?:imum|\.)?(?: of)?|(?:no|not) (?:more|longer) than|up to|within"
+    r"|(?:not|n['’]t) (?:exceed|go over)|not exceeding|not over"
+    r"|limit(?:ed)?(?: (?!of|to|is|at)\w+){0,3} (?:of|to|is|at)",
+    ("most", -1): r"(?:less|fewer|shorter) than|under|below",
+    ("exact", 0): r"exactly|only|just",
+    ("in", 0): r"in|write|between|using|with|use|give (?:me|us)|provide|to|into",
+}
+"""What stands before a number -> which bound it says, and what to add."""
+_LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at least|\+"
+_MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?:the )?most|tops"
+
+_ALL_BEFORE = "|".join(_BEFORE.values())
+_AMOUNT = (
+    rf"(?:\b(?P<before>{_ALL_BEFORE})\s)?(?<![\w.,$€£/-])(?P<n>{NUMBER})(?![\d.]*\d)"
+    rf"(?:\s?(?:to|and|-|–)\s?(?P<m>{NUMBER}))?(?:\s?(?P<mid>{_LEAST_AFTER}|{_MOST_AFTER}))?"
 )
-TAIL = (
-    rf"(?:\s{_AFTER.format('post')}|\s(?P<bound>minimum|maximum|max|at least|at most|or longer|or shorter))?"
-)
-FEW_TIMES = r"(?:once|twice|thrice)"
+_AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w))?"
+_NOT_ALL = r"(?! (?:that|which|who|from|of|per|each|starting|beginning|are|with|should|must|long ago))"
+
+UNITS = {
+    "words": rf"(?:[a-z]+ )?words?\b{_NOT_ALL}(?! in (?!length|total))",
+    "sentences": rf"(?:[a-z]+ )?sentences?\b{_NOT_ALL}",
+    "characters": rf"(?:characters|chars)\b{_NOT_ALL}(?! in (?!length|total))",
+    "paragraphs": rf"(?:[a-z]+ )?paragraphs?\b{_NOT_ALL}",
+    "lines": rf"lines?\b{_NOT_ALL}",
+    "bullets": r"(?:[a-z]+ ){0,2}bullet(?:ed)?(?:[ -]?(?:points?|list items|items)|s\b)",
+    "items": r"(?:clearly )?numbered (?:[a-z]+ )?(?:steps|items|points|tips|lines|instructions)\b",
+}
+_EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
+"""Of these, "in three" is exactly three; "in 50 words" may be about 50."""
+
+Bounds = tuple[int | None, int | None]
 
 
 def number(word: str) -> int:
@@ -60,88 +68,37 @@ def number(word: str) -> int:
     return _OF_WORD[low] if (low := word.lower()) in _OF_WORD else int(word.replace(",", ""))
 
 
-Bounds = tuple[int | None, int | None]
-
-
-def bounds_in(match: re.Match[str], before: str = "") -> Bounds | None:
-    """Return the bounds that an amount says; None if it says none, or an unsure one. `before` precedes it."""
-    found = {name: value.lower() for name, value in match.groupdict().items() if value}
-    n, word = number(found["n"]), found.get("before", "")
-    after = found.get("mid") or found.get("post") or found.get("bound") or ""
-    if "m" in found:
-        high = number(found["m"])
-        return (n, high) if n < high and word in ("", "between", "in") and not after else None
-    if after or "plus" in found:
-        at_least = "plus" in found or after in ("more", "above", "minimum", "at least", "or longer")
-        if word not in ("", "in"):
-            return None
-        return (n, None) if at_least else (None, n)
-    if is_negated(before):
-        return {"more than": (None, n), "longer than": (None, n), "over": (None, n)}.get(word) or (
-            (n, None) if word in ("less than", "fewer than") else None
-        )
-    if word == "exactly":
-        return n, n
-    if word in MORE:
-        return n + MORE[word], None
-    if word in LESS:
-        return None, n + LESS[word]
-    return None
-
-
-FEW = {"words": 4, "sentences": 1, "characters": 10, "paragraphs": 1}
-"""Fewer are no limit of a whole answer."""
-_UNITS = {
-    "words": r"(?:[a-z-]+ )?words?\b(?! (?:in (?!length|total|your|the)|with|that|which|are|should|must|be|of|or phrases?|starting|beginning"
-    r"|per|from|to be|have|appear|each|include))",
-    "sentences": r"(?:[a-z-]+ )?sentences?\b(?! (?:that|which|in (?:the|each)|per|starting|beginning|each|from|of the))",
-    "characters": r"characters\b(?! (?:in|from|that|who|which|are|named|should|must|with|called|of))",
-    "paragraphs": r"(?:[a-z-]+ )?paragraphs?\b(?! (?:that|which|in|per|each|from|of the))",
-}
-
-
-CAPITALS = re.compile(
-    r"\bwords? (?:are |be )?(?:in|with|which are|that are|written in) (?:all )?(?:capital|caps|upper)|\ball[- ]caps words|\bcapitali[sz]ed? (?:a few|some|certain|key)\b|"
-    r"\bwords which are capital|\bwords be in all capital|\bstress words",
-    re.IGNORECASE,
-)
-"""Some words, and not all, stand in capitals."""
-
-
-def divided(text: Text) -> bool:
-    """Return whether lines of three asterisks part the answer."""
-    return text.has(r"(?<!\*)\*\*\*(?!\*)|\bthree asterisk|\b3 ast?erisk")
-
-
 def lengths(sentence: Sentence) -> Found:
-    """Yield the bounds on words, sentences, characters and paragraphs."""
+    """Yield the bounds on how long the answer is."""
     if OF_PARTS.search(sentence.text):
         return
-    for unit, noun in _UNITS.items():
-        total = rf"\b(?:number of {unit}|{unit[:-1]} count)\s[^.;,]{{0,40}}?\b(?:be|is|at|to)\s{AMOUNT}(?!\s?[a-z])"
-        for match in (
-            *sentence.all(rf"{AMOUNT}[\s-]{noun}{TAIL}", negated=True),
-            *sentence.all(total, negated=True),
-        ):
-            if unit == "words" and CAPITALS.search(sentence.text):
-                continue
-            if unit == "paragraphs" and divided(sentence.of):
-                continue
-            bounds = bounds_in(match, sentence.before(match))
-            said = {name: value for name, value in match.groupdict().items() if value}
-            word = said.get("before", "").lower()
-            if (
-                bounds is None
-                and unit in ("sentences", "paragraphs")
-                and word in ("in", "only", "write")
-                and "m" not in said
-            ):
-                bounds = (number(match["n"]),) * 2
-            if bounds and not (
-                (unit == "words" and (bounds[0] or 10) < 10)
-                or (bounds[1] is not None and bounds[1] < FEW[unit])
-            ):
+    for unit, noun in UNITS.items():
+        for match in sentence.all(rf"{_AMOUNT}(?P<joint>[\s-]){noun}{_AFTER}", negated=True):
+            bounds = _bounds(match, unit, sentence.before(match))
+            if bounds and (bounds[1] is None or bounds[1] > 0):
                 yield _counted(unit, *bounds)
+
+
+def _bounds(match: re.Match[str], unit: str, before: str) -> Bounds | None:
+    """Return the bounds that an amount says; None if it says none, or an unsure one. `before` precedes it."""
+    n, word, after = number(match["n"]), (match["before"] or "").lower(), match["mid"] or match["post"] or ""
+    says, more = next((key for key, form in _BEFORE.items() if re.fullmatch(form, word)), ("", 0))
+    if match["m"]:
+        high = number(match["m"])
+        return (n, high) if n < high and says in ("", "in", "exact") and not after else None
+    if after:
+        least = re.fullmatch(_LEAST_AFTER, after.lower())
+        return None if says in ("least", "most") else (n, None) if least else (None, n)
+    if is_negated(before):
+        return {"least": (None, n), "most": (n, None)}.get(says) if more else None
+    if says == "least":
+        return n + more, None
+    if says == "most":
+        return None, n + more
+    named = unit in _EXACT or n == 1
+    if (says == "exact" or (says == "in" and named)) and (unit != "words" or n > 1 or word != "with"):
+        return n, n
+    return (n, n) if match["joint"] == "-" and unit in ("sentences", "paragraphs") else None
 
 
 def _counted(unit: str, low: int | None, high: int | None) -> str:
@@ -152,15 +109,18 @@ def _counted(unit: str, low: int | None, high: int | None) -> str:
     return f"{unit}>={low}" if high is None else f"{unit}={low}..{high}"
 
 
-def limits(bounds: Bounds) -> Iterator[tuple[str, int]]:
-    """Yield bounds as IFEval writes them."""
-    low, high = bounds
-    if low is not None:
-        yield "at least", low
-    if high is not None:
-        yield "less than", high + 1
+_KINDS = r"(?P<kind>numbered|ordered|bullet(?:ed)?(?:[ -]point)?)"
 
 
-def ifeval(kind: str, **values: str | int) -> str:
-    """Return a constraint of IFEval in its short form."""
-    return f"ifeval:{kind} {json.dumps(values, ensure_ascii=False)}" if values else f"ifeval:{kind}"
+def lists(sentence: Sentence) -> Found:
+    """Yield how many items a list has: "a list of 5 ideas", "list five rivers", "ten names, as a numbered list"."""
+    of = rf"\b(?:an?|your|one) (?:(?:short|simple|quick|{_KINDS}) )*list (?:of|with) (?:exactly |only )?(?P<n>{NUMBER}) \w"
+    verb = (
+        rf"(?:^\W*|[.:,] |please |\band )list (?:exactly |only |out |the |me )*(?P<n>{NUMBER}) (?!of the\b)\w"
+    )
+    form = rf"\b(?P<n>{NUMBER}) (?:\w+ ){{1,5}}?(?:\w+,? )?(?:as|in) (?:an? |the form of an? )?{_KINDS} list"
+    for pattern in (of, verb, form):
+        for match in sentence.all(pattern):
+            kind = match.groupdict().get("kind") or ""
+            if (count := number(match["n"])) > 1:
+                yield f"{'bullets' if 'bullet' in kind.lower() else 'items'}=={count}"

@@ -78,8 +78,15 @@ class Sentence:
         """Yield the places of a pattern, written in any case, that are demands; if `negated`, also after a "not"."""
         for match in compiled(pattern).finditer(self.text):
             before = self.before(match)
-            if not _TOLD.search(before) and (negated or not is_negated(before)):
+            if _TOLD.search(before) or (self._only_asks and not _ASKED_AFTER.search(self.text, match.end())):
+                continue
+            if negated or not is_negated(before):
                 yield match
+
+    @property
+    def _only_asks(self) -> bool:
+        """Whether it is a question, and no request."""
+        return self.text.rstrip().endswith("?") and not _REQUEST.search(self.text)
 
     def before(self, match: re.Match[str]) -> str:
         """Return what precedes a place."""
@@ -116,10 +123,19 @@ OF_PARTS = re.compile(
 )
 """Sentences that demand something of the parts of an answer."""
 _TOLD = re.compile(
-    r"\b(?:he|she|they|we|i|who) (?:had|was|were|wrote|used|said|made|has|have|am)\b[^,.;]*$|\bit (?:was|had)\b[^,.;]*$",
+    r"\b(?:he|she|they|we|i|who) (?:had|was|were|wrote|used|said|made|has|have|am)\b[^,.;]*$|\bit (?:was|had)\b[^,.;]*$"
+    r"|\b(?:said|says|told (?:me|us|him|her|them|you)|wrote|asked (?:me|us|for)|says|called)\b[^.;]*$"
+    r"|\b(?:my|his|her|our|their) (?:[\w-]+ ){1,2}(?:has|have|had|must|needs?|should|is|was|are|were|can|may)\b[^,.;]*$",
     re.I,
 )
-"""Before a place: a story is told."""
+"""Before a place: a story is told, or the text is another one."""
+_REQUEST = re.compile(
+    r"^\W*(?:hey|hi|hello|please|ok|so)?\W*(?:can|could|would|will|may) (?:you|i|we)\b", re.I
+)
+_ASKED_AFTER = re.compile(
+    r":|[,—–-] ?(?:\w+ ){0,2}?(?:what|how|why|who|when|where|which|is|are|can|do|does|did|should|was)\b", re.I
+)
+"""Behind a demand: the question that it is about."""
 _NOT_HERE = re.compile(
     r"(?:\b(?:not|never|avoid|without|nothing|nobody|no one|none|refrain)|n['’]t)\b(?! (?:only|forget|hesitate))",
     re.IGNORECASE,

@@ -1,4 +1,4 @@
-"""Rules for case, marks and language."""
+"""Rules for form: JSON, case, commas, quotation marks, yes or no, and language."""
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
 from __future__ import annotations
@@ -6,67 +6,74 @@ from __future__ import annotations
 import re
 
 from redraft.collect.language import BY_NAME
-from redraft.verify.derive.amounts import AMOUNT, CAPITALS, TAIL, bounds_in, ifeval, limits
-from redraft.verify.derive.sentences import Found, Sentence
-from redraft.verify.derive.wording import NO
+from redraft.verify.derive.sentences import QUOTED, Found, Sentence, compiled
+from redraft.verify.derive.wording import NO, WORD
+
+YES_NO = r"matches:(?i)^\W*(yes|no)\b"
+YES_NO_ALONE = r"matches:(?i)^\W*(yes|no)\W*$"
+
+_ASKED = (
+    r"\b(?:in|as|valid|into|use|using|an?|single|output|return|give me|respond with|to) "
+    r"(?:an? |the |valid |single |pure |only )*JSON\b(?! (?:parser|schema|file|library|lines|web|api|token))"
+)
+_ASKS = (
+    r"\b(?:output|format|respond|response|answer|return|reply|give|provide|write|convert|turn|want|entire)\b"
+)
+_ABOUT_CODE = r"\b(?:not|n't|avoid|parse|function|program|script|code|difference)\b[^.;]{0,30}\bJSON|\bJSON (?:and|vs|or)\b"
+_ITEM = rf"(?:{QUOTED}|{WORD})"
+_KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ITEM})*)(?=[.;:\n]|$)"
+
+
+def in_json(sentence: Sentence) -> Found:
+    """Yield that the answer is JSON, with its keys where the prompt lists them."""
+    if re.search(_ABOUT_CODE, sentence.text, re.I) or not re.search(_ASKS, sentence.text, re.I):
+        return
+    if any(True for _ in sentence.all(_ASKED)):
+        keys = compiled(_KEYS).search(sentence.of.masked)
+        names = [sentence.phrase(each) for each in re.split(r", and | and |, ", keys["keys"])] if keys else []
+        yield f"keys:{','.join(names)}" if names and all(names) else "json"
+
+
+_OF_A_PART = re.compile(
+    r"\b(?:titles?|headings?|names?|first|initials?|key ?words?|important|sections?|some|few|\d+|letters? of|headers?)\b",
+    re.I,
+)
 
 
 def case(sentence: Sentence) -> Found:
     """Yield that all letters are small, or all capitals."""
-    small = (
-        r"\b(?:all|only|entirely|completely) (?:in |use )?(?:the )?(?:lower[- ]?case|small letters)|\blower[- ]?cased?(?: letters?)? only"
-        r"|\b(?:no|without|not contain|not use|not include|avoid|any|using) (?:using |any |use of )*capital(?:i[sz]ed)?(?: letters?|i[sz]ations?)\b(?! only)"
-        r"|\ball (?:the )?letters (?:in [\w ]{1,30} )?(?:must be |should be |are |in )?lower[- ]?case|\bnot a single letter [\w ]{1,40}capitali[sz]ed"
-    )
-    if (
-        any(True for _ in sentence.all(small))
-        and not re.search(r"using capital|any capital", sentence.text, re.I)
-    ) or any(
-        re.search(
-            r"\b(?:not|n't|without|no|never|avoid)\b",
-            sentence.text[max(0, m.start() - 25) : m.start() + 12],
-            re.I,
-        )
-        for m in sentence.all(r"\b(?:using|any|use) (?:any )?capital(?:i[sz]ed)? letters")
-    ):
-        yield ifeval("change_case:english_lowercase")
-    if CAPITALS.search(sentence.text) or re.search(
-        r"\b(?:not|n't|avoid|without|no)\b[^,.;]{0,20}(?:capital|caps|upper)", sentence.text, re.I
-    ):
+    if _OF_A_PART.search(sentence.text):
         return
-    large = r"\b(?:in|using|with|use) (?:all|only|entirely) (?:capital|caps\b|upper[- ]?case)|\bonly (?:use )?(?:capital|upper[- ]?case) letters|\bcapitali[sz]e (?:all|every)(?: \w+){0,2} (?:words?|letters?)|\bonly in (?:capital|upper)"
-    if any(True for _ in sentence.all(large)):
-        yield ifeval("change_case:english_capital")
-
-
-def capital_words(sentence: Sentence) -> Found:
-    """Yield how many words stand in capitals."""
-    if not sentence.of.has(CAPITALS.pattern) or not re.search(
-        r"capital|caps|stress words", sentence.text, re.I
-    ):
-        return
-    for match in sentence.all(rf"{AMOUNT}(?:\stimes?\b|\swords\b|(?=\.?$)){TAIL}|\b(?:never)"):
-        bounds = bounds_in(match, "") if match["n"] else None
-        for relation, count in limits(bounds) if bounds else ():
-            yield ifeval(
-                "change_case:capital_word_frequency", capital_relation=relation, capital_frequency=count
-            )
+    small = r"\b(?:in|all|only|use|using|entirely)(?: in| all| only)? (?:lower[- ]?case|small letters)\b"
+    none = r"\b(?:no|without|avoid|not use|n['’]t use) (?:using |any )*capital(?: letter)?s?\b"
+    large = r"\b(?:in|all|only|use|using|entirely)(?: in| all| only)? (?:upper[- ]?case|caps|capitals|capital letters)\b"
+    if any(True for _ in sentence.all(small)) or compiled(none).search(sentence.text):
+        yield "lowercase"
+    elif any(True for _ in sentence.all(large)):
+        yield "uppercase"
 
 
 def commas(sentence: Sentence) -> Found:
     """Yield that there are no commas."""
-    if any(True for _ in sentence.all(rf"{NO}commas?\b|\bno commas?\b|\bcomma[- ]free\b")):
+    if any(True for _ in sentence.all(rf"{NO}commas?\b|\bcomma[- ]free\b", negated=True)):
         yield "lacks:,"
 
 
 def quotation(sentence: Sentence) -> Found:
     """Yield that the whole stands in double quotation marks."""
-    wrap = r"\b(?:wrap|wrapped|put|enclose|enclosed|surround|surrounded)\b[^.;]{0,80}\bdouble[- ]quot(?:es|ation)"
-    about = r"\b(?:response|answer|output|reply|whole|entire|everything|\bit\b|text)\b"
-    if any(re.search(about, sentence.text, re.I) for _ in sentence.all(wrap)) and not re.search(
-        r"\b(?:title|name|words?|each|every|not)\b[^.;]{0,40}\bdouble", sentence.text, re.I
+    wrap = r"\b(?:wrap|put|enclose|surround)(?:ped|d|ed)?\b[^.;]{0,80}\bdouble[- ]quot(?:es|ation)"
+    whole = r"\b(?:response|answer|output|reply|whole|entire|everything)\b"
+    if any(re.search(whole, match[0], re.I) for match in sentence.all(wrap)):
+        yield from ('starts:"', 'ends:"')
+
+
+def yes_or_no(sentence: Sentence) -> Found:
+    """Yield that the answer is yes or no, alone or at its beginning."""
+    for match in sentence.all(
+        r"\b(?P<how>answer|reply|respond|say|just|only|simply)\b(?P<between>[^.?!:]{0,30})\byes(?: or |/)no\b"
     ):
-        yield ifeval("startend:quotation")
+        alone = re.search(r"\b(?:just|only|simply|nothing|single word)\b", match[0], re.I)
+        yield YES_NO_ALONE if alone else YES_NO
 
 
 _CODES = BY_NAME | {
@@ -102,23 +109,19 @@ _CODES = BY_NAME | {
     "slovak": "sk",
 }
 """Languages that people ask for, by name -> ISO 639 code."""
+_WRITES = re.compile(
+    r"\b(?:write|written|respond|reply|answer|explain|response|output|describe|rewrite|compose|tell|say|speak|"
+    r"please|summari[sz]e|joke|poem|haiku|translate|translation|give|draft|list)\b",
+    re.I,
+)
 
 
 def language(sentence: Sentence) -> Found:
     """Yield the language of the answer."""
-    names = "|".join(_CODES)
-    found = set()
-    for match in sentence.all(
-        rf"\b(?:in|using|use|only|entirely)\s(?:only\s|entirely\s|the\s|use\s|in\s){{0,3}}(?P<name>{names})\b"
-        r"(?=(?: language)?(?:[.,;!?]|$|\s(?:only|and|why|how|language|no other|without|using|please|that)\b))"
-    ):
-        if re.search(
-            r"\b(?:write|written|respond|reply|answer|explain|response|output|describe|be|rewrite|compose|tell|speak|please|summari[sz]e|joke|rubric|poem|haiku)\b",
-            sentence.text,
-            re.I,
-        ):
-            found.add(_CODES[match["name"].lower()])
-    if found == {"en"} and re.search(r"lower|capital|caps", sentence.text, re.I):
-        return  # the checks of case hold answers to English, too
-    if len(found) == 1 and not sentence.of.has(r"\b(?:both|two languages|bilingual|translation)\b"):
+    if not _WRITES.search(sentence.text) or sentence.of.has(r"\b(?:both|two languages|bilingual)\b"):
+        return
+    into = "in|into|to" if re.search(r"\btranslat", sentence.text, re.I) else "in|use"
+    ends = r"(?=(?: language)?(?:[.,;:!?)]|$| (?:only|and|why|how|no other|without|using|please|that|with|what|for|about)\b))"
+    spoken = rf"\b(?:{into}) (?:only |entirely |the |simple |plain )*(?P<name>{'|'.join(_CODES)})\b{ends}"
+    if len(found := {_CODES[match["name"].lower()] for match in sentence.all(spoken)}) == 1:
         yield f"language:{found.pop()}"
