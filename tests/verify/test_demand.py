@@ -31,6 +31,7 @@ from redraft.verify.parse import parse_check
         ("headings<=1", "at most 1 heading."),
         ("bullets==0", "exactly 0 bullets."),
         ("unique", "no line twice"),
+        ("lowercase", "small letters only"),
         ("keys:name,born", 'with the keys "name", "born" and no others'),
         ("contains:gull", 'Use "gull"'),
         ("lacks:light", 'not use "light"'),

@@ -80,6 +80,8 @@ def say(written: str, answer: str) -> CheckResult:
             'These lines come a second time: 3 ("- it  Rains.", as line 1), 4 ("it rains.", as line 1).',
         ),
         ("unique", "1. Rain\n2. rain", 'This line comes a second time: 2 ("2. rain", as line 1).'),
+        ("uppercase", "THE Light", '"Light" is not uppercase.'),
+        ("lowercase", "the Light shone", '"Light" is not lowercase.'),
         (
             "keys:name,born",
             '{"Name": "Ada", "born": 1815}',
@@ -106,6 +108,8 @@ def test_what_is_wrong(written: str, answer: str, message: str) -> None:
         ("items=2..3", "1. a\n2. b"),
         ("headings>=1", "# Rain\nIt falls."),
         ("unique", "---\nIt rains.\n---\n```\n}\n}\n```\nIt pours."),
+        ("uppercase", "LIGHT 光, 3 SHIPS!"),
+        ("lowercase", "light 光, 3 ships!"),
         ("keys:name,born", '```json\n{"born": null, "name": []}\n```'),
         ("all(bullets==1; any(unique; json))", "- a"),
     ],

@@ -41,6 +41,7 @@ CHECKS = [
     "words<=2", "words==0", "sentences<=1", "sentences<=2", "sentences==3", "characters<=3", "paragraphs<=1",
     "lacks:light", "lacks:the light", "lacks:,", "lacks:é", "lacks:。", "starts:The light", "starts:1.",
     "starts:光", "json", "lines<=2", "bullets<=1", "items==1", "headings<=1", "unique", "keys:a,e",
+    "uppercase", "lowercase",
     "any(words<=2; lacks:light)", "all(sentences<=2; lacks:the)", "2*words<=3",
     *(f"ifeval:{written}" for written in IFEVAL),
 ]  # fmt: skip
@@ -105,6 +106,7 @@ SOON = [
     ("items<=1", "1. one\n2) t", "1. one\n2)"),
     ("headings<=1", "# One\n## T", "# One\n##"),
     ("unique", "- It rains.\nSo.\n* it  rains.\n", "- It rains.\nSo.\n* it  rains."),
+    ("uppercase", "THE l", "THE L"),
     ("keys:a", "```json\n{a: 1}\n", "```json\n{a: 1}"),
     ("lacks:light", "The light ", "The light"),
     ("starts:Dear friend", "Dear Ann, ", "Dear Ann,"),

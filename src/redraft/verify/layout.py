@@ -125,7 +125,7 @@ class Case:
         wrong = list(_OTHER[self.name].finditer(answer))
         if not wrong:
             return passed(f"All letters are {self.name}.")
-        word = answer[wrong[0].start() :].split()[0]
+        word = next(word for word in answer.split() if _OTHER[self.name].search(word))
         return failed(
             f'"{word[:40]}" is not {self.name}.', score=1 - len(wrong) / len(_CASED.findall(answer))
         )

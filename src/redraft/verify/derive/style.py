@@ -42,15 +42,15 @@ _OF_A_PART = re.compile(
 
 def case(sentence: Sentence) -> Found:
     """Yield that all letters are small, or all capitals."""
-    if _OF_A_PART.search(sentence.text):
-        return
-    small = r"\b(?:in|all|only|use|using|entirely)(?: in| all| only)? (?:lower[- ]?case|small letters)\b"
-    none = r"\b(?:no|without|avoid|not use|n['’]t use) (?:using |any )*capital(?: letter)?s?\b"
-    large = r"\b(?:in|all|only|use|using|entirely)(?: in| all| only)? (?:upper[- ]?case|caps|capitals|capital letters)\b"
-    if any(True for _ in sentence.all(small)) or compiled(none).search(sentence.text):
-        yield "lowercase"
-    elif any(True for _ in sentence.all(large)):
-        yield "uppercase"
+    how = r"(?:in|all|only|use|using|entirely)(?: in| all| only)?"
+    small = rf"\b{how} (?:lower[- ]?case|small letters)\b|\ball (?:of )?(?:the |your )?letters\b[^.;,]{{0,40}}\blower[- ]?case"
+    large = rf"\b{how} (?:upper[- ]?case|caps|capitals|capital letters)\b"
+    none = r"\b(?:not|no|without|avoid)\b(?! more)[^.;,]{0,20}\bcapital(?: letter)?s?\b|n['’]t use (?:any )?capital"
+    for name, pattern in (("lowercase", f"{small}|{none}"), ("uppercase", large)):
+        for match in sentence.all(pattern, negated=name == "lowercase"):
+            if not _OF_A_PART.search(sentence.before(match)[-40:]):
+                yield name
+                return
 
 
 def commas(sentence: Sentence) -> Found:
@@ -63,7 +63,7 @@ def quotation(sentence: Sentence) -> Found:
     """Yield that the whole stands in double quotation marks."""
     wrap = r"\b(?:wrap|put|enclose|surround)(?:ped|d|ed)?\b[^.;]{0,80}\bdouble[- ]quot(?:es|ation)"
     whole = r"\b(?:response|answer|output|reply|whole|entire|everything)\b"
-    if any(re.search(whole, match[0], re.I) for match in sentence.all(wrap)):
+    if any(True for _ in sentence.all(wrap)) and re.search(whole, sentence.text, re.I):
         yield from ('starts:"', 'ends:"')
 
 
@@ -120,7 +120,7 @@ def language(sentence: Sentence) -> Found:
     """Yield the language of the answer."""
     if not _WRITES.search(sentence.text) or sentence.of.has(r"\b(?:both|two languages|bilingual)\b"):
         return
-    into = "in|into|to" if re.search(r"\btranslat", sentence.text, re.I) else "in|use"
+    into = "in|into|to" if re.search(r"\btranslat", sentence.text, re.I) else "in|use|using|only"
     ends = r"(?=(?: language)?(?:[.,;:!?)]|$| (?:only|and|why|how|no other|without|using|please|that|with|what|for|about)\b))"
     spoken = rf"\b(?:{into}) (?:only |entirely |the |simple |plain )*(?P<name>{'|'.join(_CODES)})\b{ends}"
     if len(found := {_CODES[match["name"].lower()] for match in sentence.all(spoken)}) == 1:

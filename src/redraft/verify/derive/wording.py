@@ -20,7 +20,7 @@ _JOIN = r"(?:\s?,\s?(?:and |or |nor )?|\s(?:and|or|nor|&)\s)(?:the (?:key)?words
 _LIST = rf"(?:{QUOTED}(?:{_JOIN}{QUOTED}){{0,{MOST_WORDS - 1}}})"
 _WORDS = rf"(?:{WORD}(?:{_JOIN}{WORD}){{0,{MOST_WORDS - 1}}})"
 _END = r"(?=\s?(?:[.;:!?)\]]|$)|\s(?:in|anywhere|throughout|within|at all)\b)"
-_NOUN = r"(?:the |these |those |any of the |this )?(?:following |exact |specific )*(?:key ?words?|words?|phrases?|terms?|expressions?)"
+_NOUN = r"(?:the |these |those |any of the |this )?(?:following |exact |specific )*(?:key ?words?|words?|phrases?|terms?|expressions?)\b"
 _NAMED = rf"{_NOUN}(?: of)?\s?[:,]?\s?[\[(]?(?P<bare>{_WORDS}){_END}"
 _QUOTES = rf"(?:{_NOUN}|(?:the )?names?)?\s?:?\s?[\[(]?(?P<list>{_LIST})"
 _ONCE = r"(?![^,.;]{0,40}\b(?:times?|once|twice|thrice)\b)"
@@ -92,6 +92,7 @@ def ends(sentence: Sentence) -> Found:
     for pattern in (
         rf"\b(?:end|finish|conclude|close)(?:s|es|ing)?\s{_WHOLE}(?:with|by saying|by)\s{_SAYING}{said}",
         rf"\blast (?:sentence|words|line|phrase) of (?:your|the) (?:\w+\s){{0,2}}(?:should|must|has to) be\s{_SAYING}{said}",
+        rf"\b(?:end|finish|conclude)\s{_WHOLE}with:\s(?P<what>[^{HIDDEN}]{{3,100}})$",
     ):
         for match in sentence.all(pattern):
             if len(phrase := sentence.phrase(match["what"])) > 1:
