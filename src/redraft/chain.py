@@ -306,6 +306,24 @@ def other_parts(message: Mapping[str, Any]) -> list[str]:
     return [kind for kind in kinds if kind != "text"]
 
 
+def calls_of(message: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return a message's tool calls. The one call of OpenAI's older `function_call` is one of these."""
+    calls, older = message.get("tool_calls"), message.get("function_call")
+    if not calls and isinstance(older, Mapping):
+        calls = [{"type": "function", "function": dict(older)}]
+    return tuple(call for call in calls or () if isinstance(call, dict)) if isinstance(calls, list) else ()
+
+
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Names of a message's thoughts: of DeepSeek and Qwen, of vLLM and OpenRouter, and of gpt-oss."""
+
+
+def thoughts_of(message: Mapping[str, Any]) -> str:
+    """Return the thoughts that stand beside a message's content, or an empty text."""
+    found = (message.get(name) for name in THOUGHTS)
+    return next((text for text in found if isinstance(text, str) and not is_blank(text)), "")
+
+
 def visible(text: str) -> str:
     """Return a text without characters that show nothing: zero-width, soft hyphens, direction marks."""
     return text if text.isascii() else "".join(char for char in text if unicodedata.category(char) != "Cf")

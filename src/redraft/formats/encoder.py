@@ -26,7 +26,7 @@ from redraft.chain import whole as without_surrogates
 from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective, TrainingFormat
 from redraft.formats.read.records import RawRecord
-from redraft.formats.render.loss_mask import Span, first_alone, learns_later
+from redraft.formats.render.loss_mask import Span, ending_in_answer, first_alone, learns_later
 from redraft.formats.render.spans import check, leaves_answers, spans_of
 from redraft.formats.selfee import escape, feedback_heading
 from redraft.formats.vocabulary import OPEN, Tokens, Vocabulary
@@ -182,30 +182,16 @@ class Encoder:
 
     def encode(self, chain: Chain) -> Example | Skipped:
         """Return the example of a chain, or why there is none."""
-        chain = first_alone(chain) if self.first else chain
         try:
+            chain = ending_in_answer(first_alone(chain) if self.first else chain)
             spans = spans_of(chain, self.format, self.objective, self.vocabulary.template)
             found = self.uncut(spans).fitted(self.max_length)
             if isinstance(found, Skipped):
                 return found
-            leaves = leaves_answers(chain, self.format, self.objective)
+            leaves = leaves_answers(chain, self.format, self.objective, spans)
             return replace(found, leaves=leaves, later=learns_later(chain, self.objective))
         except RecordError as error:
             return Skipped(error.message)
-
-    def prompt(self, prompt: Prompt, begun: str = "") -> NDArray[np.uint32] | Skipped:
-        """Return the tokens of a prompt up to where the model writes, or why there are none.
-
-        `begun` is the text of the reply before that.
-        """
-        chain = Chain(prompt=prompt, steps=(Step(answer="a"),))
-        try:
-            draft = _draft(spans_of(chain, self.format, "answer", self.vocabulary.template), self.vocabulary)
-            ids = self.vocabulary.encode(draft.text[: draft.borders[-1]] + begun).ids
-        except RecordError as error:
-            return Skipped(error.message)
-        first = self.vocabulary.first
-        return ids if np.array_equal(ids[: len(first)], first) else np.concatenate([first, ids])
 
     def uncut(self, spans: Sequence[Span]) -> Uncut:
         """Return rendered spans as tokens, whatever their number."""
@@ -275,7 +261,7 @@ def _draft(spans: Sequence[Span], vocabulary: Vocabulary) -> _Draft:
         asked=[
             (start, end) for span, start, end in places if span.given and not span.control and end <= before
         ],
-        answers=[(start, end) for span, start, end in places if span.answer],
+        answers=[(start, end) for span, start, end in places if span.answer and not span.given],
         turns=[*turns, ends[-1]],
     )
 
@@ -284,7 +270,7 @@ def _text_of(span: Span, vocabulary: Vocabulary) -> str:
     if span.stop:
         return vocabulary.stop
     if span.control:
-        return vocabulary.mark_controls(span.text)
+        return without_surrogates(vocabulary.mark_controls(span.text))
     if OPEN in span.text:
         raise RecordError(f"U+{ord(OPEN):04X}, which is no character")
     return without_surrogates(span.text)  # JSON allows them, and tokenizers refuse them
@@ -349,10 +335,24 @@ class PromptEncoder(Encoder):
         """Return the tokens of a chain's prompt, or why there are none."""
         if self._given and not chain.steps:
             return Skipped(NOT_GIVEN)
-        ids = self.prompt(chain.prompt, begun(chain) if self._given else "")
-        if isinstance(ids, Skipped):
-            return ids
+        vocabulary, written = self.vocabulary, begun(chain) if self._given else ""
+        try:
+            draft = _draft(
+                spans_of(_answered(chain, "a"), self.format, "answer", vocabulary.template), vocabulary
+            )
+            ids = vocabulary.encode(draft.text[: draft.borders[-1]] + written).ids
+        except RecordError as error:
+            return Skipped(error.message)
+        first = vocabulary.first
+        if not np.array_equal(ids[: len(first)], first):
+            ids = np.concatenate([first, ids])
         return Skipped(NO_ROOM) if len(ids) > self._most else Example(ids, np.zeros(len(ids), np.bool_))
+
+
+def _answered(chain: Chain, answer: str) -> Chain:
+    """Return a chain's prompt, tools included, with another answer."""
+    source = {"source": chain.meta["source"]} if "source" in chain.meta else {}
+    return Chain(prompt=chain.prompt, steps=(Step(answer=answer),), best=0, meta=source)
 
 
 EQUAL = "chosen and rejected are equal"
@@ -398,7 +398,7 @@ class PairEncoder:
         """Return the pair of a chain, or why there is none."""
         try:
             chosen, rejected = answers_of(chain)
-            uncut = [self._uncut(chain.prompt, answer) for answer in (chosen, rejected)]
+            uncut = [self._uncut(_answered(chain, answer)) for answer in (chosen, rejected)]
             longest = max(each.learnt for each in uncut)
             found = [each.fitted(self._encoder.max_length, longest) for each in uncut]
             margin = self._margin_of(chain)
@@ -411,7 +411,10 @@ class PairEncoder:
     def read(self, prompt: Prompt, answer: str) -> Example:
         """Return a prompt with one answer, as in a pair. Of an empty answer, that is its stop token."""
         empty = is_blank(answer)
-        uncut = self._uncut(prompt, "a" if empty else answer)  # an empty turn is no answer to the formats
+        asked = Chain(prompt=prompt)
+        uncut = self._uncut(
+            _answered(asked, "a" if empty else answer)
+        )  # an empty turn is no answer to the formats
         if empty:
             place = slice(*uncut.answers[-1])
             uncut = replace(uncut, ids=np.delete(uncut.ids, place), trained=np.delete(uncut.trained, place))
@@ -420,8 +423,7 @@ class PairEncoder:
             raise RecordError(found.reason)
         return found
 
-    def _uncut(self, prompt: Prompt, answer: str) -> Uncut:
-        chain = Chain(prompt=prompt, steps=(Step(answer=answer),), best=0)
+    def _uncut(self, chain: Chain) -> Uncut:
         encoder = self._encoder
         spans = spans_of(chain, encoder.format, "answer", encoder.vocabulary.template)
         end = max(number for number, span in enumerate(spans) if not span.given) + 1
@@ -443,6 +445,10 @@ class PairEncoder:
 
 def answers_of(chain: Chain) -> tuple[str, str]:
     """Return the chosen and the rejected answer of a chain, by `formats.write.to_preference`."""
+    if isinstance(chain.meta.get("source", {}).get("chosen"), list):
+        raise RecordError(
+            "a pair with more than text, such as a tool call or thoughts, which is not trained on"
+        )
     if any(is_blank(step.answer) for step in chain.steps):
         raise RecordError(EMPTY)
     record = to_preference(chain)

@@ -6,10 +6,13 @@ in `meta`, and their derivations `rationale`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, cast
 
-from redraft.chain import Chain, Prompt, Step, content_of, is_blank, other_parts
+from redraft.chain import Chain, Prompt, Step, calls_of, content_of, is_blank, other_parts
+from redraft.errors import RecordError
 from redraft.formats.read.tasks import boxed
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -32,15 +35,49 @@ class Turn(NamedTuple):
     message: Mapping[str, Any] | None = None
 
     @property
+    def told(self) -> dict[str, Any]:
+        """The turn's role and text, as fields of a message."""
+        return {"role": self.role, "content": self.text}
+
+    @property
     def is_text(self) -> bool:
         """Whether the turn is only a text."""
         own = self.message
         return own is None or (own.keys() <= {"role", "content"} and isinstance(own.get("content"), str))
 
 
+def answer_message(chain: Chain) -> dict[str, Any]:
+    """Return the best answer as a message with its other parts, or {} if there is no answer."""
+    kept = chain.meta.get("message")
+    message = {**(kept if isinstance(kept, dict) else {}), "role": "assistant", "content": answer_of(chain)}
+    step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else None
+    if step and step.tool_calls:
+        message |= {"tool_calls": list(step.tool_calls)}
+    if calls := calls_of(message):
+        message["content"] = message["content"] or None
+    return message if message["content"] or calls else {}
+
+
 def shows(message: Mapping[str, Any]) -> bool:
     """Whether a message has more than text that a model should see: an image or a tool call."""
-    return bool(message.get("tool_calls") or other_parts(message))
+    return bool(calls_of(message) or other_parts(message))
+
+
+def tools_of(chain: Chain) -> list[dict[str, Any]]:
+    """Return the tools of a chain's record, as servers take them: `tools`, or OpenAI's older `functions`.
+
+    Raises:
+        RecordError: They are no list of objects, nor such a list as JSON.
+    """
+    source = chain.meta.get("source")
+    of_record = source if isinstance(source, Mapping) else {}
+    found = of_record.get("tools") or of_record.get("functions") or []
+    if isinstance(found, str):
+        with suppress(ValueError):
+            found = json.loads(found)
+    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
+        raise RecordError("its tools are no list of objects")
+    return [{"type": "function", "function": tool} if "name" in tool else tool for tool in found]
 
 
 def asked_turns(prompt: Prompt) -> tuple[Turn, ...]:
@@ -73,9 +110,7 @@ def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
         same = chain.prompt.messages is None and asked[0].text == chain.prompt.text
         prompt = chain.prompt if same else Prompt(instruction=asked[0].text)
     else:
-        prompt = Prompt(
-            messages=tuple(dict(turn.message or {"role": turn.role, "content": turn.text}) for turn in asked)
-        )
+        prompt = Prompt(messages=tuple(dict(turn.message or turn.told) for turn in asked))
     if not answered:
         return chain.model_copy(update={"prompt": prompt, "steps": (), "best": None, "stop": None})
     steps, best = list(chain.steps), chain.best

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redraft.errors import ModelError, RecordError
-from redraft.formats.render.chat import ChatTemplate, Messages
+from redraft.formats.render.chat import BREAK, ChatTemplate, Messages
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
 """Noncharacters: Unicode reserves them for a program's own use."""
-
-_MANY = 1024  # the most texts of a format to cache with their marks. Few formats have more than ten.
 
 
 class Tokens(NamedTuple):
@@ -55,7 +53,7 @@ class Vocabulary:
     _meant: NDArray[np.uint32]
     _control: NDArray[np.bool_]
     _lead: str
-    _marked: dict[str, str] = field(default_factory=dict)
+    _controls: re.Pattern[str]
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
@@ -81,13 +79,13 @@ class Vocabulary:
         unknown = tokenizer.unk_token_id  # any text may contain it
         control[[number for number, _ in controls.values() if number != unknown]] = True
         first = _first(tokenizer)
-        template = tokenizer.chat_template
-        if isinstance(template, dict):
-            template = template.get("default")
-        template = template if isinstance(template, str) else None
+        given = tokenizer.chat_template
+        templates = given if isinstance(given, dict) else {"default": given}
+        template = templates.get("default")
+        with_tools = templates.get("tool_use", template)  # a second template, which transformers knows
         named = {name: str(text) for name, text in tokenizer.special_tokens_map.items()}
-        decides = [written, first, template, named]
-        render = partial(_rendered, template=template or "", named=named)
+        decides = [written, first, template, with_tools, named]
+        render = partial(_rendered, template=template or "", with_tools=with_tools or "", named=named)
         return cls(
             first=np.array(first, np.uint32),
             stop=marks[stop],
@@ -98,6 +96,7 @@ class Vocabulary:
             _meant=meant,
             _control=control,
             _lead=_lead(backend, marks[stop]),
+            _controls=ChatTemplate(render, tuple(marks)).found,
         )
 
     def encode(self, text: str, *, within: bool = False) -> Tokens:
@@ -129,18 +128,18 @@ class Vocabulary:
         return Tokens(meant, starts, ends)
 
     def mark_controls(self, text: str) -> str:
-        """Replace control tokens in a format's own text by their marks."""
-        if text not in self._marked:
-            if len(self._marked) >= _MANY:
-                self._marked.clear()
-            longest = sorted(self.marks, key=len, reverse=True)  # one may be part of another
-            found = re.compile("|".join(map(re.escape, longest)))
-            self._marked[text] = found.sub(lambda control: self.marks[control[0]], text)
-        return self._marked[text]
+        """Replace control tokens in a format's own text by their marks. Broken ones are text."""
+        return self._controls.sub(lambda control: self.marks[control[0]], text).replace(BREAK, "")
 
 
 def _rendered(
-    messages: Messages, template: str, named: dict[str, Any], *, answer_follows: bool = False
+    messages: Messages,
+    template: str,
+    with_tools: str,
+    named: dict[str, Any],
+    *,
+    tools: list[Any] | None = None,
+    answer_follows: bool = False,
 ) -> str:
     """Render a chat template by transformers, in its sandbox. `named` has `bos_token` and so on."""
     from jinja2 import TemplateError
@@ -148,7 +147,11 @@ def _rendered(
 
     try:
         rendered = render_jinja_template(
-            [messages], chat_template=template, add_generation_prompt=answer_follows, **named
+            [messages],
+            tools=tools,
+            chat_template=with_tools if tools else template,
+            add_generation_prompt=answer_follows,
+            **named,
         )
     except (TemplateError, TypeError, ValueError) as error:
         raise RecordError(f"the model's chat template refuses it: {error!s:.80}") from None

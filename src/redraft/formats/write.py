@@ -17,7 +17,7 @@ from redraft.chain import Chain, Feedback, Step, content_of, is_blank
 from redraft.formats import ExportFormat
 from redraft.formats.read.records import own_id
 from redraft.formats.selfee import instruction_of, render
-from redraft.formats.texts import answer_of, asked_turns, gold_answers, shows
+from redraft.formats.texts import answer_message, answer_of, asked_turns, gold_answers, shows
 
 Loss = Literal["turns", "tools", "fields", "answers"]
 """Part of a chain that a format loses: roles, tools, other fields of messages, or later answers."""
@@ -99,12 +99,12 @@ def to_messages(chain: Chain) -> Record | Unfit:
     Lost: drafts, feedback, where an input began, cost, model and settings; `meta` but for the tools and the
     other fields of the answer's message. Reading also loses the other fields of a single question.
     """
-    messages, answer = _asked(chain), answer_of(chain)
+    messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):
         return Unfit("role", "a message without a role")
-    if not answer:
+    last = answer_message(chain)
+    if not last:
         return NO_ANSWER
-    last = {**_meta(chain, "message"), "role": "assistant", "content": answer}
     return {"id": _id(chain), "messages": [*messages, last], **_tools(chain)}
 
 
@@ -208,7 +208,7 @@ def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
     texts_only = () if to in ("preference", "critique") else asked  # they keep these whole
     has_fields = any(
         value not in (None, "")
-        for message in (*texts_only, _meta(chain, "message"))
+        for message in (*texts_only, answer_message(chain))
         for name, value in message.items()
         if name not in ("role", "content")
     )
@@ -235,11 +235,11 @@ def _asked(chain: Chain) -> list[Record]:
 
 def _shows(chain: Chain) -> bool:
     """Whether a message has an image or a tool call that a model should see."""
-    return any(map(shows, (*(chain.prompt.messages or ()), _meta(chain, "message"))))
+    return any(map(shows, (*(chain.prompt.messages or ()), answer_message(chain))))
 
 
-def _meta(chain: Chain, name: Literal["source", "origin", "message"]) -> Record:
-    """Return an object of `meta`, or an empty one. `message` is the answer's, if it had more than text."""
+def _meta(chain: Chain, name: Literal["source", "origin"]) -> Record:
+    """Return an object of `meta`, or an empty one."""
     value = chain.meta.get(name)
     return value if isinstance(value, dict) else {}
 

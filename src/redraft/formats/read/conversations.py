@@ -7,15 +7,27 @@ pair is a chain of two steps, the rejected and the chosen answer; the second is 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import inf
 from typing import Any, get_args
 
-from redraft.chain import Feedback, Prompt, Step, Verdict, content_of, is_blank, other_parts
-from redraft.formats.read.fields import Fields, Format, Parts, Shape, answered
+from redraft.chain import (
+    Feedback,
+    Prompt,
+    Step,
+    Verdict,
+    calls_of,
+    content_of,
+    is_blank,
+    other_parts,
+    thoughts_of,
+)
+from redraft.formats.read.fields import Fields, Format, Parts, Shape
 
 _ROLES = {
     "human": "user",
@@ -27,8 +39,16 @@ _ROLES = {
     "bard": "assistant",
     "assistant": "assistant",
     "system": "system",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+    "tool_response": "tool",
 }
 """Speakers of ShareGPT, OASST and the OpenAI protocol, in lower case, by role."""
+
+_CALLERS = ("function_call", "tool_call")
 
 
 def conversation(fields: Fields) -> Parts:
@@ -39,8 +59,24 @@ def conversation(fields: Fields) -> Parts:
     messages = []
     for i, item in enumerate(fields.items("conversations")):
         turn = fields.nested(f"conversations.{i}", item)
-        messages.append({"role": _role(turn, "from"), "content": turn.text("value"), **turn.rest})
+        calls = item.get("from") in _CALLERS and _calls(item.get("value"))
+        said = {"content": turn.text("value")}
+        role = _role(turn, "from")
+        messages.append(
+            {"role": role, **({"content": None, "tool_calls": calls} if calls else said), **turn.rest}
+        )
     return from_messages(fields, "conversations", messages)
+
+
+def _calls(value: Any) -> list[dict[str, Any]]:
+    """Return the calls in the text of a `function_call` turn: one or a list, as JSON. Other text has none."""
+    found: Any = None
+    with suppress(ValueError, TypeError):
+        found = json.loads(value)
+    calls = found if isinstance(found, list) else [found]
+    if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        return []
+    return [{"type": "function", "function": call} for call in calls]
 
 
 def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
@@ -51,6 +87,8 @@ def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
         given = inner.text("role")
         if not isinstance(message.get("content"), str | list | None):
             inner.fail("content", "should be a text", message["content"])
+        if message.get("tool_calls") is not None:
+            inner.items("tool_calls")
         role = _ROLES.get(given.strip().lower(), given)
         taken.append(message if role == given else {**message, "role": role})
     return taken
@@ -60,14 +98,19 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
     """Return messages as a prompt and perhaps an answer, whose other fields are `meta.message`."""
     if not turns:
         fields.fail(name, "is empty")
+    system = fields.rest.get("system")
+    if isinstance(system, str) and system.strip() and turns[0]["role"] != "system":
+        turns = [{"role": "system", "content": fields.text("system")}, *turns]
     last = turns[-1]
-    if last["role"] != "assistant":
-        return Parts(asked(turns))
-    parts = answered(asked(turns[:-1]), content_of(last))
+    return answered_by(turns[:-1], last) if last["role"] == "assistant" else Parts(asked(turns))
+
+
+def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Parts:
+    """Return messages as a prompt, and the assistant's last one as its answer."""
+    step = Step(answer=content_of(last), tool_calls=calls_of(last))
     more = (value for key, value in last.items() if key not in ("role", "content"))
-    if other_parts(last) or any(value not in (None, "") for value in more):
-        parts.meta = {"message": last}
-    return parts
+    kept = other_parts(last) or any(value not in (None, "") for value in more)
+    return Parts(asked(turns), (step,), best=0, meta={"message": last} if kept else {})
 
 
 def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
@@ -239,6 +282,8 @@ def _message_lists(fields: Fields) -> Parts:
     for name, turns in (("chosen", chosen), ("rejected", rejected)):
         if len(turns) != same + 1 or turns[-1]["role"] != "assistant":
             fields.fail(name, f"should end in one answer of the assistant after {same} shared messages")
+    if any(calls_of(last) or thoughts_of(last) or other_parts(last) for last in (chosen[-1], rejected[-1])):
+        fields.rest |= {"chosen": chosen, "rejected": rejected}  # more than the texts
     return preferred(asked([*before, *chosen[:same]]), content_of(rejected[-1]), content_of(chosen[-1]))
 
 

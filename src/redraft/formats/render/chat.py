@@ -1,171 +1,440 @@
-"""Render training texts with a model's own chat template, and put loss on the assistant's texts.
+"""Render training texts with a model's own chat template, and put loss on what the model writes.
 
-Most templates do not mark the assistant's text, so its places are found here. The template is rendered with a
-marker in place of each message. The model writes everything from the end of an answer's prompt to the first
-control token after the marker. Messages then replace their markers, so control tokens that they spell out
-stay text. The result must equal the template's own rendering of the messages, or the record is left out.
+Most templates do not say which part the model writes, so it is found here. Every text of a message carries a
+numbered mark in its middle, where a template that trims or compares texts does not meet it. So each text's
+place is known, and so is a text that the template left out. The model writes from the end of an answer's
+prompt to the control token that ends its turn. A turn that a later message changes, such as one whose
+thoughts are dropped, is read and carries no loss. Control tokens that a text spells out stay text: a break in
+them hides them from the template and from the search for control tokens.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any, NamedTuple
 
-from redraft.chain import Chain
+from redraft.chain import THOUGHTS, Chain, calls_of, content_of, thoughts_of
 from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective
-from redraft.formats.render.loss_mask import WHOLE, Span, answered, asked, framed, known_turns, last_turn
-from redraft.formats.texts import Turn
+from redraft.formats.render.loss_mask import WHOLE, Span, asked, framed, is_learnt, known_turns, last_turn
+from redraft.formats.texts import answer_message, tools_of
 
-Messages = list[dict[str, str]]
-
+Message = dict[str, Any]
+Messages = list[Message]
+Place = tuple[int, int]  # start and end
 
 Render = Callable[..., str]
-"""Renders messages of `role` and `content`, and with `answer_follows=True` the prefix of an answer.
+"""Renders messages and `tools`, and with `answer_follows=True` the prefix of an answer.
 
 A template that refuses them raises a RecordError.
 """
 
-
-_SPACE = "\u2003"  # white space that no template writes. If a marker lost it, the template trims messages.
-
-_MARK = re.compile(f"({_SPACE}?)\ufdd0([0-9]+)\ufdd1({_SPACE}?)")
+BREAK = "\ufdd3"
+_OPEN, _CLOSE = "\ufdd2", "\ufdd4"
+_MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+_STRANGE = re.compile("[\ufdd0-\ufdd4]")
+_TAGS = re.compile(r"(</?think(?:ing)?>)")
+_OPENING = "<think>"
 _OTHER = "Choose another --format: vicuna and selfee need no chat template."
+_CHANGED = "the model's chat template changes the messages"
+_LEFT_OUT = "which the model's chat template leaves out"
+_ANSWER = "the assistant's messages"
 
 
-@dataclass(frozen=True)
-class _Place:
-    """The place of message `number`, and the ends at which the template keeps white space."""
-
-    number: int
-    keeps_start: bool
-    keeps_end: bool
+_PROBE = f"a{_OPEN}0{_CLOSE}b"
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """Text that the template writes; `spoken` if it belongs to the assistant's text."""
-
-    text: str
-    spoken: bool = False
-
-
-_Layout = list[_Place | _Frame]
-
-_SILENT = "the model's chat template leaves out the assistant's messages."
-_REWRITES = (
-    "the model's chat template changes earlier text when a later message comes, so it is unknown which words "
-    "a model would write."
-)
-_ENDLESS = (
-    "the model's chat template writes no control token after an answer, so a model would never learn to stop."
-)
-_ONE_TURN = "Train on conversations of one question and one answer, without a system message."
+def _probe(content: str | list[Message]) -> Messages:
+    return [{"role": role, "content": content} for role in ("user", "assistant")]
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A model's template with its cached layouts."""
+    """A model's template."""
 
     render: Render
     controls: tuple[str, ...]  # the texts of the control tokens
-    _layouts: dict[tuple[str, ...], _Layout] = field(default_factory=dict, repr=False, compare=False)
 
-    def layout(self, roles: tuple[str, ...]) -> _Layout:
-        """Return the text around messages of these roles, which end with the assistant's.
+    @cached_property
+    def found(self) -> re.Pattern[str]:
+        """Finds control tokens, the longest where one is part of another."""
+        longest = sorted(self.controls, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
+
+    @cached_property
+    def takes_parts(self) -> bool:
+        """Whether contents are lists of parts, as in templates of models that see images."""
+        try:
+            return _PROBE not in self.render(_probe(_PROBE))
+        except RecordError:
+            return True
+
+    @cached_property
+    def stop(self) -> str:
+        """The control token after a plain answer.
 
         Raises:
-            UsageError: The template leaves out the assistant's messages, does not end them with a control
-                token, or changes earlier text when a later message comes.
+            UsageError: The template leaves out answers, or writes no control token after them.
         """
-        if roles not in self._layouts:
-            if len(self._layouts) >= _MANY:
-                self._layouts.clear()
-            self._layouts[roles] = list(self._learn(roles))
-        return self._layouts[roles]
+        text = self.render(_probe(_in_parts(_PROBE) if self.takes_parts else _PROBE))
+        if _PROBE not in text:
+            raise UsageError(f"the model's chat template leaves out {_ANSWER}.", hint=_OTHER)
+        if not (stop := self.found.search(text, text.index(_PROBE))):
+            raise UsageError(
+                "the model's chat template writes no control token after an answer, so a model would never "
+                "learn to stop.",
+                hint=_OTHER,
+            )
+        return stop[0]
 
-    def _learn(self, roles: tuple[str, ...]) -> Iterator[_Place | _Frame]:
-        marked = [
-            {"role": role, "content": f"{_SPACE}\ufdd0{i}\ufdd1{_SPACE}"} for i, role in enumerate(roles)
-        ]
-        done = after = ""
-        for i, role in enumerate(roles):
-            if role != "assistant":
-                continue
-            before = self.render(marked[:i], answer_follows=True)
-            after = self.render(marked[: i + 1])
-            if not before.startswith(done) or not after.startswith(before):
-                raise UsageError(_REWRITES, hint=f"{_ONE_TURN} {_OTHER}")
-            found = _MARK.search(after, len(before))
-            if found is None:
-                raise UsageError(_SILENT, hint=_OTHER)
-            stops = ((after.find(token, found.end()), -len(token)) for token in self.controls)
-            if not (known := [stop for stop in stops if stop[0] >= 0]):
-                raise UsageError(_ENDLESS, hint=_OTHER)
-            at, length = min(known)  # the first, and of several there the longest
-            yield from _split(before[len(done) :])
-            yield _Frame(after[len(before) : found.start()], spoken=True)
-            yield _place(found)
-            yield _Frame(after[found.end() : at - length], spoken=True)
-            done = after[: at - length]
-        yield _Frame(after[len(done) :])
-
-
-_MANY = 1024  # cached layouts: a file may have conversations of many lengths
+    @cached_property
+    def opens_thoughts(self) -> bool:
+        """Whether the prompt of an answer ends with the tag that opens thoughts."""
+        text = self.render(_probe(_in_parts("a") if self.takes_parts else "a")[:1], answer_follows=True)
+        return text.rstrip().endswith(_OPENING)
 
 
 def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Span]:
-    """Render a conversation with the model's template."""
-    last = last_turn(chain, objective)
-    turns = answered(known_turns(chain.prompt), last)
-    if last:
-        turns.append(Turn("assistant", "".join(span.text for span in last)))
-    spans: list[Span] = []
-    for part in template.layout(tuple(turn.role for turn in turns)):
-        if isinstance(part, _Place):
-            own = last if last and part.number == len(turns) - 1 else None
-            spans += _placed(part, turns[part.number], own, objective)
-        elif part.spoken and part.text:  # trained like the assistant's text beside it
-            beside = spans[-1].trained if spans and not spans[-1].given else objective in WHOLE
-            spans.append(Span(part.text, beside, control=True))
-        elif part.text:
-            spans.append(framed(part.text))
-    rendered = template.render([{"role": turn.role, "content": turn.text} for turn in turns])
-    if rendered != "".join(span.text for span in spans):
-        raise RecordError("the model's chat template changes the messages")
-    if last and not last[-1].stop:  # an unfinished answer has no stop token, nor what the template adds
-        return spans[: 1 + max(i for i, span in enumerate(spans) if not span.given and not span.control)]
-    return spans
+    """Render a conversation with the model's template.
+
+    Raises:
+        RecordError: The template refuses the messages, changes their words, or leaves some out.
+    """
+    own, tools = last_turn(chain, objective), tools_of(chain)
+    answer = {**answer_message(chain), "role": "assistant", "content": "".join(span.text for span in own)}
+    messages = [*(dict(turn.message or {}) | turn.told for turn in known_turns(chain.prompt)), answer]
+    if not is_learnt(answer):
+        own = [replace(span, trained=False) for span in own]
+    failures = []
+    for form in _FORMS if any(map(calls_of, messages)) else _FORMS[:1]:
+        try:
+            try:
+                return _Layout(template, messages, tools, form, whole=len(own) > 2).spans(own, objective)
+            except _LostThoughts:
+                if not template.opens_thoughts:
+                    raise
+                # Some templates, such as DeepSeek-R1's, never show again the thoughts that the model writes.
+                tagged = [*messages[:-1], _tagged(answer)]
+                laid = _Layout(template, tagged, tools, form, whole=True, hidden=True)
+                return laid.spans(own[-2:], objective)
+        except RecordError as failure:
+            failures.append(failure)
+    raise failures[0]
 
 
-def _place(mark: re.Match[str]) -> _Place:
-    return _Place(int(mark[2]), keeps_start=bool(mark[1]), keeps_end=bool(mark[3]))
+class _LostThoughts(RecordError):
+    """The template leaves out the thoughts of the last turn."""
 
 
-def _placed(place: _Place, turn: Turn, own: Sequence[Span] | None, objective: Objective) -> list[Span]:
-    """Return a message's spans; `own` are the spans of the last one."""
-    if turn.role != "assistant":
-        return [asked(_trimmed(turn.text, place))]
-    if own is None:
-        return [Span(_trimmed(turn.text, place), trained=objective in WHOLE, answer=True)]
-    spans = [span for span in own if not span.stop]
-    if not place.keeps_start:
-        spans[0] = replace(spans[0], text=spans[0].text.lstrip())
-    if not place.keeps_end:
-        spans[-1] = replace(spans[-1], text=spans[-1].text.rstrip())
-    return spans
+class _Form(NamedTuple):
+    """A form of messages with calls. Templates want one or another, and none says which."""
+
+    empty: str | None  # the content beside calls without a text
+    arguments_as_text: bool
 
 
-def _trimmed(text: str, place: _Place) -> str:
-    text = text if place.keeps_start else text.lstrip()
-    return text if place.keeps_end else text.rstrip()
+_FORMS = tuple(_Form(empty, as_text) for as_text in (False, True) for empty in ("", None))
 
 
-def _split(text: str) -> Iterator[_Place | _Frame]:
+class _Text(NamedTuple):
+    """A text of message `turn`, whose mark comes after `at` characters. That of a tool has turn -1."""
+
+    turn: int
+    what: str
+    text: str
+    at: int
+
+
+class _Leaf(NamedTuple):
+    """The place of a text in the rendered one; `exact` if it stands there as it is, but for trimmed ends."""
+
+    start: int
+    end: int
+    of: _Text
+    exact: bool
+
+
+class _Layout:
+    """Messages as a template writes them, with the place of each text.
+
+    Args:
+        whole: Whether the last content is one text, though thoughts may stand in it.
+        hidden: Whether the template does not see its tags of thoughts.
+    """
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        messages: Sequence[Message],
+        tools: Sequence[Message],
+        form: _Form,
+        *,
+        whole: bool = False,
+        hidden: bool = False,
+    ) -> None:
+        self._template, self._form, self._whole, self._hidden = template, form, whole, hidden
+        self._stop, self._last = template.stop, len(messages) - 1
+        self._texts: list[_Text] = []
+        self._given = messages
+        self._answers = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
+        self._messages = [self._marked(number, message) for number, message in enumerate(messages)]
+        self._tools = [self._marked_tool(tool) for tool in tools] or None
+        self.text = self._render()
+        bare = template.render(_bare(self._messages), tools=_bare(self._tools))
+        if _MARK.sub("", self.text) != bare:
+            raise RecordError(_CHANGED)
+        self.leaves = list(self._leaves())
+
+    def _render(self, count: int | None = None, *, answer_follows: bool = False) -> str:
+        messages = self._messages[:count]
+        return self._template.render(messages, tools=self._tools, answer_follows=answer_follows)
+
+    # The marks.
+
+    def _plain(self, text: str) -> str:
+        """Return a text whose control tokens are broken."""
+        if strange := _STRANGE.search(text):
+            raise RecordError(f"U+{ord(strange[0]):04X}, which is no character")
+        return self._template.found.sub(_broken, text)
+
+    def _mark(self, turn: int, what: str, text: str) -> str:
+        text = self._plain(text)
+        if self._hidden and turn == self._last:
+            text = _TAGS.sub(_broken, text)
+        inner = text.strip()
+        if not inner:
+            return text
+        at = text.index(inner) + (len(inner) + 1) // 2
+        self._texts.append(_Text(turn, what, text, at))
+        return f"{text[:at]}{_OPEN}{len(self._texts) - 1}{_CLOSE}{text[at:]}"
+
+    def _marked(self, turn: int, message: Message) -> Message:
+        """Return a message as templates read it, with its marks."""
+        calls = [self._call(turn, call) for call in calls_of(message)]
+        thoughts = self._mark(turn, "thoughts", thoughts_of(message))
+        rest = {key: value for key, value in message.items() if value is not None and key != "function_call"}
+        made: Message = _mapped(rest, self._plain)
+        content = self._content(turn, message) or (self._form.empty if calls else "")
+        made["content"] = _in_parts(content) if self._template.takes_parts else content
+        made |= {"tool_calls": calls} if calls else {}
+        return made | (dict.fromkeys(THOUGHTS, thoughts) if thoughts else {})
+
+    def _content(self, turn: int, message: Message) -> str:
+        text, role = content_of(message), message["role"]
+        what = _ANSWER if role == "assistant" else f"a message of the role {role!r:.40}"
+        if role != "assistant" or (self._whole and turn == self._last):
+            return self._mark(turn, what, text)
+        *pieces, rest = _TAGS.split(text)  # texts and tags take turns
+        pairs = zip(pieces[::2], pieces[1::2], strict=True)
+        parts = [self._mark(turn, "thoughts" if tag[1] == "/" else what, piece) + tag for piece, tag in pairs]
+        return "".join(parts) + self._mark(turn, what, rest)
+
+    def _call(self, turn: int, call: Message) -> Message:
+        """Mark a call's name and the texts of its arguments, which become an object."""
+        function = call.get("function")
+        inner = dict(function if isinstance(function, Mapping) else call)
+        mark = partial(self._mark, turn, "a tool call")
+        name = mark(str(inner.get("name") or ""))
+        arguments = _mapped(_object(inner.get("arguments") or {}), mark, self._plain)
+        if self._form.arguments_as_text and not isinstance(arguments, str):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        given = {"id": self._plain(str(call["id"]))} if "id" in call else {}
+        return {"type": "function", **given, "function": {"name": name, "arguments": arguments}}
+
+    def _marked_tool(self, tool: Message) -> Message:
+        made: Message = _mapped(tool, self._plain)
+        function = tool.get("function")
+        if isinstance(function, Mapping):
+            named = {
+                key: function[key] for key in ("name", "description") if isinstance(function.get(key), str)
+            }
+            made["function"] |= {key: self._mark(-1, "tools", text) for key, text in named.items()}
+        return made
+
+    def _leaves(self) -> Iterator[_Leaf]:
+        """Yield the first place of each text. Some templates repeat a call's name beside its result."""
+        seen = set()
+        for mark in _MARK.finditer(self.text):
+            if (number := int(mark[1])) in seen:
+                continue
+            seen.add(number)
+            of = self._texts[number]
+            start, end = mark.span()
+            left = _same(of.text[: of.at][::-1], self.text[max(0, start - of.at) : start][::-1])
+            right = _same(of.text[of.at :], self.text[end : end + len(of.text) - of.at])
+            exact = len(of.text.strip()) <= len(of.text[of.at - left : of.at + right])
+            yield _Leaf(start - left, end + right, of, exact) if exact else _Leaf(start, end, of, exact)
+
+    # What the model writes.
+
+    def regions(self) -> dict[int, Place]:
+        """Return where the model writes each of its turns. One that a later message changes has none.
+
+        Raises:
+            RecordError: The template leaves out a text, or changes what comes before the last turn.
+        """
+        found = {turn: region for turn in self._answers if (region := self._region(turn))}
+        shown = {leaf.of for leaf in self.leaves}
+        for text in self._texts:
+            rewritten = text.what == "thoughts" and text.turn not in found
+            if text not in shown and not rewritten:
+                raise RecordError(f"{text.what}, {_LEFT_OUT}")
+        if self._last not in found:
+            raise RecordError("the model's chat template changes earlier text when the last message comes")
+        return found
+
+    def _region(self, turn: int) -> Place | None:
+        before = self._render(turn, answer_follows=True)
+        if self._hidden:
+            head, tag, tail = before.rpartition(_OPENING)
+            before = f"{head}{_broken(tag)}{tail}" if tag else tail
+        after = self._render(turn + 1) if turn < self._last else self.text
+        if not self._keeps(after, turn):
+            return None
+        own = [leaf for leaf in self.leaves if leaf.of.turn == turn]
+        earlier = max((leaf.end for leaf in self.leaves if leaf.of.turn < turn), default=0)
+        if not own:
+            return None
+        start = len(before) if self.text.startswith(before) else min(_same(before, self.text), own[0].start)
+        last = max(leaf.end for leaf in own)
+        others = any(start < leaf.start < last and leaf.of.turn != turn for leaf in self.leaves)
+        if others or start < earlier or self.text[start:last] != after[start:last]:
+            return None
+        end = self._end(turn, last)
+        # gpt-oss ends an earlier turn by another token than the one that the model writes.
+        return start, end if self.text[last:end] == after[last:end] else last
+
+    def _keeps(self, after: str, turn: int) -> bool:
+        """Return whether a text up to a turn has all of that turn. Raise if words are lost for good."""
+        kept = {int(mark[1]) for mark in _MARK.finditer(after)}
+        lost = [text for n, text in enumerate(self._texts) if text.turn == turn and n not in kept]
+        for text in lost:
+            if text.what != "thoughts":
+                raise RecordError(f"{text.what}, {_LEFT_OUT}")
+        if lost and (turn == self._last or not self._template.opens_thoughts):
+            raise _LostThoughts(f"thoughts, {_LEFT_OUT}")
+        return not lost
+
+    def _end(self, turn: int, at: int) -> int:
+        """Return the end of the control token that ends a turn, whose texts end at `at`."""
+        later = (leaf.start for leaf in self.leaves if leaf.of.turn > turn and leaf.start >= at)
+        limit = min(later, default=len(self.text))
+        if (start := self.text.find(self._stop, at, limit)) >= 0:
+            return start + len(self._stop)
+        if found := self._template.found.search(self.text, at, limit):
+            return found.end()
+        raise RecordError("the model's chat template writes no control token after an answer")
+
+    # The spans.
+
+    def spans(self, own: Sequence[Span], objective: Objective) -> list[Span]:
+        """Return the spans; `own` are those of the last content."""
+        regions, last = self.regions(), self._last
+        if any(leaf.of.turn == last and leaf.of.what == _ANSWER and not leaf.exact for leaf in self.leaves):
+            raise RecordError(_CHANGED)
+        frames = {turn: objective in WHOLE and is_learnt(self._given[turn]) for turn in regions}
+        learnt = frames | {last: own[0].trained}
+        spans: list[Span] = []
+        beside: dict[int, bool] = {}
+        ended = 0  # spans up to the end of the last content
+        for start, end, turn, leaf in self._cuts(regions):
+            text = _MARK.sub("", self.text[start:end])
+            if turn is None:
+                rewritten = leaf is not None and leaf.of.turn in self._answers and leaf.of.turn not in regions
+                spans.append(replace(asked(_mended(text)), answer=rewritten) if leaf else framed(text))
+            elif leaf is None:
+                spans.append(Span(text, beside.get(turn, frames[turn]), control=True))
+            else:
+                says = leaf.of.what == _ANSWER
+                content = [span for span in own if not span.stop] if turn == last and says else []
+                if len(content) > 1:
+                    spans += _parted(text, content)
+                else:
+                    spans.append(Span(_mended(text), learnt[turn], answer=says))
+                beside[turn] = spans[-1].trained
+                ended = len(spans) if turn == last else ended
+        # An unfinished answer has no stop token, nor what the template adds.
+        return spans if own[-1].stop else spans[:ended]
+
+    def _cuts(self, regions: Mapping[int, Place]) -> Iterator[tuple[int, int, int | None, _Leaf | None]]:
+        """Cut the text at the ends of regions and texts: start, end, the turn of a region, the text there."""
+        exact = [leaf for leaf in self.leaves if leaf.exact]
+        places = [*regions.values(), *((leaf.start, leaf.end) for leaf in exact)]
+        ordered = sorted({0, len(self.text), *(edge for place in places for edge in place)})
+        spoken, texts = sorted((*place, turn) for turn, place in regions.items()), iter(exact)
+        leaf = next(texts, None)
+        for start, end in pairwise(ordered):
+            while spoken and spoken[0][1] <= start:
+                spoken.pop(0)
+            while leaf and leaf.end <= start:
+                leaf = next(texts, None)
+            turn = spoken[0][2] if spoken and spoken[0][0] <= start else None
+            yield start, end, turn, leaf if leaf and leaf.start <= start else None
+
+
+def _parted(text: str, content: Sequence[Span]) -> Iterator[Span]:
+    """Yield the parts of the last content: what the template kept of each span."""
+    text = _mended(text)
+    whole = "".join(span.text for span in content)
+    begins = whole.find(text)
+    if begins < 0:
+        raise RecordError(_CHANGED)
     done = 0
-    for found in _MARK.finditer(text):
-        yield _Frame(text[done : found.start()])
-        yield _place(found)
-        done = found.end()
-    yield _Frame(text[done:])
+    for span in content:
+        start, end = max(begins, done), min(begins + len(text), done + len(span.text))
+        done += len(span.text)
+        if start < end:
+            yield replace(span, text=whole[start:end])
+
+
+def _tagged(message: Message) -> Message:
+    """Return a message with its thoughts in its content, in tags."""
+    thoughts, text = thoughts_of(message), content_of(message)
+    kept = {key: value for key, value in message.items() if key not in THOUGHTS}
+    return {**kept, "content": f"{_OPENING}\n{thoughts.strip()}\n</think>\n\n{text}" if thoughts else text}
+
+
+def _broken(text: str | re.Match[str]) -> str:
+    text = text if isinstance(text, str) else text[0]
+    return f"{text[:1]}{BREAK}{text[1:]}"
+
+
+def _mended(text: str) -> str:
+    return text.replace(BREAK, "")
+
+
+def _same(one: str, other: str) -> int:
+    """Count the characters with which both texts begin."""
+    most = min(len(one), len(other))
+    return next((k for k in range(most) if one[k] != other[k]), most)
+
+
+def _mapped(value: Any, change: Callable[[str], str], names: Callable[[str], str] | None = None) -> Any:
+    """Change the texts within a JSON value, and names of fields by `names`, by default in the same way."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {(names or change)(key): _mapped(inner, change, names) for key, inner in value.items()}
+    return [_mapped(inner, change, names) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _bare(value: Any) -> Any:
+    return _mapped(value, lambda text: _MARK.sub("", text))
+
+
+def _object(arguments: Any) -> Any:
+    """Return a call's arguments as an object. A text that is none stays."""
+    try:
+        found = json.loads(arguments)
+    except (ValueError, TypeError):
+        return arguments
+    return found if isinstance(found, dict) else arguments
+
+
+def _in_parts(content: str | None) -> list[Message]:
+    return [{"type": "text", "text": content}] if content else []

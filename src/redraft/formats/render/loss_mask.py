@@ -7,17 +7,23 @@ own prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from redraft.chain import Chain, Feedback, Prompt, Step, is_blank
+from redraft.chain import Chain, Feedback, Prompt, Step, calls_of, has_answer, other_parts, thoughts_of
 from redraft.errors import RecordError
 from redraft.formats import Objective
+from redraft.formats.read.conversations import answered_by
 from redraft.formats.selfee import escape, feedback_heading, revision_heading
-from redraft.formats.texts import Turn, asked_turns, gold_text
+from redraft.formats.texts import Role, Turn, answer_message, asked_turns, gold_text, tools_of
 
 WHOLE: frozenset[Objective] = frozenset({"full", "answer", "accepted"})
 """The objectives that train on the assistant's earlier turns."""
+
+_ROLES = ("system", "user", "assistant")
+_ROLES_OF_CHAT = (*_ROLES, "tool")
+_RENAMED: Mapping[str, Role] = {"developer": "system", "function": "tool"}
 
 _NONE = "no answer"
 _CUT = "its answer was cut"
@@ -60,39 +66,76 @@ def answer_spans(text: str, *, trained: bool) -> list[Span]:
     return [Span(text, trained, answer=True), Span("", trained, stop=True)]
 
 
-def known_turns(prompt: Prompt) -> list[Turn]:
-    """Return the turns before the answer."""
-    turns = list(asked_turns(prompt))
-    if strange := next((turn.role for turn in turns if turn.role not in _ROLES), None):
-        raise RecordError(f"a message of the role {strange!r:.40}, which training texts do not have")
+def known_turns(prompt: Prompt, roles: Sequence[str] = _ROLES_OF_CHAT) -> list[Turn]:
+    """Return the turns before the answer, with OpenAI's `developer` and `function` by their usual names."""
+    turns = [turn._replace(role=_RENAMED.get(turn.role, turn.role)) for turn in asked_turns(prompt)]
+    for turn in turns:
+        if turn.role not in roles:
+            raise RecordError(f"a message of the role {turn.role!r:.40}, which this format does not have")
+        if parts := other_parts(turn.message or {}):
+            raise RecordError(f"a message with {parts[0]:.40}, which is not trained on")
     return turns
 
 
-_ROLES = ("system", "user", "assistant")
+def only_text(chain: Chain) -> Chain:
+    """Return the chain if its messages are texts alone.
+
+    Raises:
+        RecordError: A message is a tool's, or one has a tool call or thoughts beside its text.
+    """
+    turns = known_turns(chain.prompt, _ROLES)
+    messages = [*(turn.message or {} for turn in turns), answer_message(chain)]
+    for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
+        if any(map(found, messages)):
+            raise RecordError(f"{what}, which this format cannot hold (--format chat may)")
+    if tools_of(chain):
+        raise RecordError("tools, which this format cannot hold (--format chat may)")
+    return chain
+
+
+def ending_in_answer(chain: Chain) -> Chain:
+    """Return a conversation that ends in the user's turn or a tool's as one that ends in its last answer."""
+    if chain.steps or gold_text(chain):
+        return chain
+    turns = chain.prompt.messages or ()
+    ends = [i for i, message in enumerate(turns) if message.get("role") == "assistant"]
+    if not ends:
+        raise RecordError(_NONE)
+    parts = answered_by(turns[: ends[-1]], turns[ends[-1]])
+    return chain.model_copy(
+        update={
+            "prompt": parts.prompt,
+            "steps": tuple(parts.steps),
+            "best": 0,
+            "meta": chain.meta | parts.meta,
+        }
+    )
+
+
+def is_learnt(message: Mapping[str, Any]) -> bool:
+    """Return whether a message of the assistant is learnt: not with OpenAI's weight 0, or with train false.
+
+    Raises:
+        RecordError: Its weight is neither 0 nor 1.
+    """
+    weight = message.get("weight", 1)
+    if weight not in (0, 1, None):
+        raise RecordError(f"a weight of {weight!r:.40}, where 0 and 1 are known")
+    return weight != 0 and message.get("train") is not False
 
 
 def last_turn(chain: Chain, objective: Objective) -> list[Span]:
-    """Return the assistant's last turn, a single answer or all steps; empty if there is no answer."""
-    if not chain.steps and not gold_text(chain):
-        return []
+    """Return the assistant's last turn: a single answer, or all steps."""
     if objective == "answer":
         return best_answer(chain, objective)
     return whole_chain(chain, objective, plain=True)
 
 
-def answered(turns: Sequence[Turn], last: Sequence[Span]) -> list[Turn]:
-    """Return the turns up to the last answer; all of them if `last` follows."""
-    if last:
-        return list(turns)
-    ends = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
-    if not ends:
-        raise RecordError(_NONE)
-    return list(turns[: ends[-1] + 1])
-
-
-def checked(spans: list[Span], objective: Objective) -> list[Span]:
-    """Return the spans."""
+def checked(spans: list[Span], objective: Objective, *, muted: bool) -> list[Span]:
+    """Return the spans. Raise if none carries loss; `muted` if a message is not to be learnt."""
     if not any(span.trained for span in spans):
+        if muted:
+            raise RecordError("no answer to learn: weight 0 or train false")
         raise RecordError(_MISSING[objective])
     return spans
 
@@ -132,7 +175,7 @@ def _single(steps: Sequence[Step], number: int | None, objective: Objective) -> 
 
 
 def _fault(step: Step) -> str | None:
-    if is_blank(step.answer):
+    if not has_answer([step]):
         return _NONE
     if step.echo:
         return "its answer only repeats the feedback"
@@ -194,7 +237,7 @@ def _feedback(step: Step) -> Feedback | None:
 
 def _steps(chain: Chain) -> tuple[Step, ...]:
     """Return the steps; for a preference pair, the chosen one; without answers, the gold one."""
-    if not all(is_blank(step.answer) for step in chain.steps):
+    if has_answer(chain.steps):
         return (chain.steps[chain.best],) if _is_pair(chain) and chain.best is not None else chain.steps
     if gold := gold_text(chain):
         return (Step(answer=gold),)

@@ -29,18 +29,20 @@ from redraft.formats.render.loss_mask import (
     WHOLE,
     Span,
     answer_spans,
-    answered,
     asked,
     best_answer,
     checked,
+    ending_in_answer,
     framed,
+    is_learnt,
     known_turns,
     last_turn,
     led_by_space,
+    only_text,
     whole_chain,
 )
 from redraft.formats.selfee import escape, instruction_of, render_prompt
-from redraft.formats.texts import Turn
+from redraft.formats.texts import Turn, answer_message
 
 _GAP = "\0"
 _ALONE = render_prompt(Prompt(instruction=_GAP)).split(_GAP)
@@ -108,20 +110,18 @@ _STABLE_VICUNA = _Style("", "\n\n", "### Human: ", "\n### Human: ", "\n### Assis
 
 
 def _conversation(chain: Chain, objective: Objective, style: _Style) -> list[Span]:
-    last = last_turn(chain, objective)
-    turns = answered(known_turns(chain.prompt), last)
-    spans = _before(turns, style, answered=bool(last), trained=objective in WHOLE)
-    return spans + (led_by_space(last) if last else [])
+    spans = _before(known_turns(chain.prompt), style, trained=objective in WHOLE)
+    return spans + led_by_space(last_turn(chain, objective))
 
 
-def _before(turns: Sequence[Turn], style: _Style, *, answered: bool, trained: bool) -> list[Span]:
-    """Return turns; `answered` if the assistant's follows, which is not among them."""
+def _before(turns: Sequence[Turn], style: _Style, *, trained: bool) -> list[Span]:
+    """Return the turns before the assistant's."""
     system = "\n\n".join(turn.text for turn in turns if turn.role == "system")
     spoken = [turn for turn in turns if turn.role != "system"]
     if spoken and spoken[0].role == "assistant":  # dropped by FastChat's trainer too
         spoken = spoken[1:]
     wanted = ["assistant" if i % 2 else "user" for i in range(len(spoken))]
-    if not spoken or [turn.role for turn in spoken] != wanted or len(spoken) % 2 != int(answered):
+    if not spoken or [turn.role for turn in spoken] != wanted or len(spoken) % 2 != 1:
         raise RecordError("user and assistant do not take turns")
     if system:
         spans = [asked(system), framed(style.after_system)]
@@ -129,7 +129,7 @@ def _before(turns: Sequence[Turn], style: _Style, *, answered: bool, trained: bo
         spans = [framed(style.system + style.after_system)] if style.system else []
     for number, turn in enumerate(spoken):
         if turn.role == "assistant":
-            spans += led_by_space(answer_spans(turn.text, trained=trained))
+            spans += led_by_space(answer_spans(turn.text, trained=trained and is_learnt(turn.message or {})))
         else:
             spans += [framed(style.again if number else style.user), asked(turn.text)]
             spans.append(framed(style.assistant))
@@ -152,7 +152,7 @@ class ConversationTemplate:
         """
         if self.style is None:
             return render_prompt(prompt)
-        spans = _before(known_turns(prompt), self.style, answered=True, trained=False)
+        spans = _before(known_turns(prompt), self.style, trained=False)
         return "".join(end if span.stop else span.text for span in spans)
 
 
@@ -192,10 +192,14 @@ def check(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  
         )
 
 
-def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective) -> bool:  # noqa: A002  (as above)
-    """Whether earlier answers carry no loss only because the format has one turn."""
+def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, spans: Sequence[Span]) -> bool:  # noqa: A002  (as above)
+    """Whether earlier answers carry no loss only because of the format, or of the model's template."""
     answered = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
-    return answered and format in _ONE_TURN and objective in WHOLE
+    return (
+        objective in WHOLE
+        and answered
+        and (format in _ONE_TURN or any(span.given and span.answer for span in spans))
+    )
 
 
 def spans_of(
@@ -212,10 +216,22 @@ def spans_of(
     check(format, objective)
     if not asks(chain.prompt):
         raise RecordError("no question")
-    if format != "chat":
-        return checked(_MAKERS[format](chain, objective), objective)
-    if template is None:
-        raise UsageError(
-            "the model has no chat template.", hint="Choose another --format: vicuna and selfee need none."
-        )
-    return checked(chat(chain, objective, template), objective)
+    chain = ending_in_answer(chain)
+    source = chain.meta.get("source", {})
+    if shown := next((name for name in ("images", "videos", "audios", "image") if source.get(name)), None):
+        raise RecordError(f"{shown}, which are not trained on")
+    earlier = [message for message in chain.prompt.messages or () if message.get("role") == "assistant"]
+    learnt = [is_learnt(message) for message in (*earlier, answer_message(chain))]
+    if format == "chat":
+        if template is None:
+            raise UsageError(
+                "the model has no chat template.",
+                hint="Choose another --format: vicuna and selfee need none.",
+            )
+        spans = chat(chain, objective, template)
+    else:
+        spans = _MAKERS[format](only_text(chain), objective)
+        if not learnt[-1]:
+            end = max((k for k, span in enumerate(spans) if span.given), default=0)
+            spans = [replace(span, trained=span.trained and k < end) for k, span in enumerate(spans)]
+    return checked(spans, objective, muted=not all(learnt))
