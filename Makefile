@@ -12,7 +12,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	$$p -c '$(USABLE)' >/dev/null 2>&1 && command -v $$p && break; done)
 
 BIN := .venv/bin
-EXTRAS := cpu,data,train,dpo,serve,cluster,otel,eval,dev
+EXTRAS := cpu,data,train,serve,cluster,otel,eval,dev
 DEMO := .venv-demo
 PIP := pip --disable-pip-version-check install --constraint constraints.txt
 # How much of the disk a demo may take beside the model, in MB, and how long it may last, in seconds.

@@ -27,7 +27,7 @@ from redraft.options import OptionModel, allowed, options_of
 from redraft.revision.options import RevisionOptions
 from redraft.runs.options import AnswerOptions
 from redraft.systems.recipe import FileKeys, Needs, StageKeys, SystemKeys
-from redraft.train.settings.options import DpoOptions, PpoOptions, RewardOptions, TrainOptions
+from redraft.train.settings.options import PpoOptions, RewardOptions, TrainOptions
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = DOCS / "api"
@@ -49,7 +49,6 @@ USED_BY = {
     "`generate_instructions`": InstructionOptions,
     "`train_sft`": TrainOptions,
     "`train_reward`": RewardOptions,
-    "`train_dpo`": DpoOptions,
     "`train_ppo`": PpoOptions,
     "a recipe of `redraft run`": SystemKeys,
     "its `stages`": StageKeys,
@@ -254,7 +253,6 @@ TITLES = {
     "DataOptions": "Training on given data",
     "TrainOptions": "Supervised fine-tuning",
     "RewardOptions": "Reward models",
-    "DpoOptions": "DPO",
     "PpoOptions": "PPO",
     "SystemKeys": "A recipe of a system",
     "StageKeys": "A stage",

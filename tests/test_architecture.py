@@ -142,7 +142,7 @@ def test_imports_only_point_down(path: Path) -> None:
 
 
 ROOMS = {
-    "train": ("settings", "data", "model", "stages", "run", "reward", "dpo", "rl", "api"),
+    "train": ("settings", "data", "model", "stages", "run", "reward", "rl", "api"),
     "evaluation": ("tasks", "judging", "voting", "reports", "diagnosis"),
 }
 """Packages with rooms, folders or modules: a room imports those before it. Other modules import no room."""

@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from redraft.runs.answers import aanswer_file as aanswer_file
     from redraft.runs.answers import answer_file as answer_file
     from redraft.steering.form import Form as Form
-    from redraft.train.api import train_dpo as train_dpo
     from redraft.train.api import train_ppo as train_ppo
     from redraft.train.api import train_reward as train_reward
     from redraft.train.api import train_sft as train_sft
@@ -88,13 +87,13 @@ _HOMES = {
     "redraft.revision.ops": "DraftDone Event Finished Interrupted Progress StepDone Text Thought",
     "redraft.runs.answers": "aanswer_file answer_file",
     "redraft.steering.form": "Form",
-    "redraft.train.api": "train_dpo train_ppo train_reward train_sft",
+    "redraft.train.api": "train_ppo train_reward train_sft",
     "redraft.verify.base": "Check Outcome failed passed",
     "redraft.verify.function": "demands",
     "redraft.verify.parse": "parse_check",
 }
 _EXTRAS = {
-    "train": "HfEngine train_dpo train_ppo train_reward train_sft",
+    "train": "HfEngine train_ppo train_reward train_sft",
     "data": "dedupe",
     "eval": "aevaluate_file diagnose evaluate evaluate_file",
     "generate": "agenerate_instructions generate_instructions",

@@ -148,7 +148,7 @@ def test_the_margin_is_a_number_or_a_field() -> None:
 
 
 def test_what_decides_a_pair_decides_the_fingerprint() -> None:
-    others = ({"length": 100}, {"margin": 1.0}, {"chosen": "vicuna"}, {"kind": "llama"}, {"whole": True}, {})
+    others = ({"length": 100}, {"margin": 1.0}, {"chosen": "vicuna"}, {"kind": "llama"}, {})
     assert len({encoder(**each).fingerprint for each in others}) == 6
     assert encoder().fingerprint == encoder().fingerprint
 
@@ -207,14 +207,3 @@ def test_published_pairs_are_read(tmp_path: Path) -> None:
     first, second, third = read(tmp_path, shp, hh, plain)
     assert (first.answer, second.answer, third.answer) == ("B", "Good", "C")
     assert (first.id, second.id, third.id) == ("data/0", "data/1", "data/7")
-
-
-@pytest.mark.parametrize("chosen", ["chat", "stablevicuna", "alpaca", "vicuna", "selfee"])
-def test_whole_answers_may_stay_marked(chosen: Any) -> None:
-    """TRL gets a prompt, which is that of both, and two answers."""
-    good, bad = pair(chosen_over("Red, it is.", "Red!"), chosen=chosen, whole=True)
-    for example, answer in ((good, "Red, it is."), (bad, "Red!")):
-        start = int(np.argmax(example.trained))
-        assert example.trained[start:].all()
-        assert np.array_equal(example.ids[:start], good.ids[: int(np.argmax(good.trained))])
-        assert text(example, start=start).strip() == answer + tokenizer("bytes").eos_token

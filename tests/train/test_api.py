@@ -101,7 +101,6 @@ def test_a_dry_run_ends_without_an_empty_line(
     ("train", "more"),
     [
         (redraft.train_reward, {"data_path": "pairs.jsonl", "format": "stablevicuna"}),
-        (redraft.train_dpo, {"data_path": "pairs.jsonl", "format": "stablevicuna"}),
         (
             redraft.train_ppo,
             {
@@ -116,8 +115,6 @@ def test_a_dry_run_ends_without_an_empty_line(
     ],
 )
 def test_each_trainer_is_a_function(settings: dict[str, Any], train: Any, more: dict[str, Any]) -> None:
-    if train is redraft.train_dpo:
-        pytest.importorskip("trl", reason="TRL is not installed (the extra 'dpo')")
     result = train(**settings | more | {"quiet": True, "max_steps": 2})
     assert (result.steps, result.stopped_by) == (2, None)
     assert result.loss is not None

@@ -120,7 +120,7 @@ def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> No
         "3 cut, by 21 tokens in all: data/0, data/1, data/2",
         "1 of these lost their last answers: data/0",
         "1 of these end within an answer: data/1",
-        "1 with earlier answers, which this format or the model's chat template leaves without loss (--format vicuna trains on all): data/2",
+        f"1 with earlier answers, {module._NO_LOSS}: data/2",
         "1 learn an answer other than the first (--answer first learns the first, as SelFee did): data/0",
     ]
     assert [Cut(*cut) for cut in prepared.cuts.tolist()] == [Cut(7, lost=2), Cut(7, broken=1), Cut(7)]

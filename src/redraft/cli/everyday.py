@@ -23,7 +23,6 @@ _EVERYDAY = {
     "sft": f"{_TRAINING} format eval_data_path num_train_epochs gguf",
     "reward": f"{_TRAINING} eval_data_path num_train_epochs margin",
     "ppo": f"{_TRAINING} algorithm reward chains num_rollouts num_generations max_new_tokens init_kl_coef",
-    "dpo": f"{_TRAINING} eval_data_path num_train_epochs beta",
 }
 
 

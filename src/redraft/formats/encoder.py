@@ -13,15 +13,15 @@ dropped instead.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from redraft.chain import Chain, Prompt, Step, is_blank
+from redraft.chain import Chain, Prompt, Step, is_blank, thoughts_of
 from redraft.chain import whole as without_surrogates
 from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective, TrainingFormat
@@ -29,6 +29,7 @@ from redraft.formats.read.records import RawRecord
 from redraft.formats.render.loss_mask import Span, ending_in_answer, first_alone, learns_later
 from redraft.formats.render.spans import check, leaves_answers, spans_of
 from redraft.formats.selfee import escape, feedback_heading
+from redraft.formats.thoughts import together
 from redraft.formats.vocabulary import OPEN, Tokens, Vocabulary
 from redraft.formats.write import NO_ANSWER, Unfit, to_preference
 
@@ -374,20 +375,17 @@ class PairEncoder:
         max_length: int = 2048,
         *,
         margin: float | str = 0.0,
-        whole: bool = False,
     ) -> None:
         """Read the tokenizer.
 
-        `margin` is by how much the chosen answer should be better, or the field of records that says it. With
-        `whole`, both answers are marked as a whole, not from where they part.
+        `margin` is by how much the chosen answer should be better, or the field of records that says it.
         """
         self._encoder, self._margin = Encoder(tokenizer, format, "answer", max_length), margin
-        self._whole = whole
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides a chain's pair, apart from the code."""
-        parts = ["pairs", self._encoder.fingerprint, self._margin, self._whole]
+        parts = ["pairs", self._encoder.fingerprint, self._margin]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
@@ -406,7 +404,7 @@ class PairEncoder:
             return Skipped(error.message)
         if skipped := next((each for each in found if isinstance(each, Skipped)), None):
             return skipped
-        return _parted(*found, margin=margin, whole=self._whole)  # type: ignore[arg-type]  # none is skipped
+        return _parted(*found, margin=margin)  # type: ignore[arg-type]  # none is skipped
 
     def read(self, prompt: Prompt, answer: str) -> Example:
         """Return a prompt with one answer, as in a pair. Of an empty answer, that is its stop token."""
@@ -456,18 +454,21 @@ def answers_of(chain: Chain) -> tuple[str, str]:
         pair = chain.meta.get("preference") is True
         reason = "no pair of a chosen and a rejected answer" if record == NO_ANSWER else record.reason
         raise RecordError(EQUAL if pair else reason)
-    return record["chosen"][0]["content"], record["rejected"][0]["content"]
+    return _written(record["chosen"][0]), _written(record["rejected"][0])
 
 
-def _parted(chosen: Example, rejected: Example, *, margin: float, whole: bool) -> Pair | Skipped:
-    """Mark the tokens from where the two part, unless the whole answers stay marked."""
+def _written(message: Mapping[str, Any]) -> str:
+    return together(thoughts_of(message), message["content"])
+
+
+def _parted(chosen: Example, rejected: Example, *, margin: float) -> Pair | Skipped:
+    """Mark the tokens from where the two part."""
     shorter = min(len(chosen.ids), len(rejected.ids))
     differs = np.flatnonzero(chosen.ids[:shorter] != rejected.ids[:shorter])
     if not len(differs) and len(chosen.ids) == len(rejected.ids):
         return Skipped(EQUAL_WHEN_CUT)
     parts = int(differs[0]) if len(differs) else shorter
     marked = (
-        replace(each, trained=each.trained if whole else np.arange(len(each.ids)) >= parts, margin=margin)
-        for each in (chosen, rejected)
+        replace(each, trained=np.arange(len(each.ids)) >= parts, margin=margin) for each in (chosen, rejected)
     )
     return next(marked), next(marked)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple, cast
 
-from redraft.chain import Chain, Prompt, Step, calls_of, content_of, is_blank, other_parts
+from redraft.chain import THOUGHTS, Chain, Prompt, Step, calls_of, content_of, is_blank, other_parts
 from redraft.errors import RecordError
 from redraft.formats.read.tasks import boxed
 
@@ -49,13 +49,18 @@ class Turn(NamedTuple):
 def answer_message(chain: Chain) -> dict[str, Any]:
     """Return the best answer as a message with its other parts, or {} if there is no answer."""
     kept = chain.meta.get("message")
-    message = {**(kept if isinstance(kept, dict) else {}), "role": "assistant", "content": answer_of(chain)}
-    step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else None
-    if step and step.tool_calls:
-        message |= {"tool_calls": list(step.tool_calls)}
-    if calls := calls_of(message):
-        message["content"] = message["content"] or None
-    return message if message["content"] or calls else {}
+    step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else Step(answer="")
+    message = {**(kept if isinstance(kept, dict) else {}), **step_message(step)}
+    calls, text = calls_of(message), answer_of(chain)
+    message["content"] = text or (None if calls else "")
+    return message if text or calls else {}
+
+
+def step_message(step: Step) -> dict[str, Any]:
+    """Return an answer as a message, with its thoughts and calls."""
+    parts = {"tool_calls": list(step.tool_calls), THOUGHTS[0]: step.reasoning}
+    named = {name: part for name, part in parts.items() if part}
+    return {"role": "assistant", "content": step.answer, **named}
 
 
 def shows(message: Mapping[str, Any]) -> bool:

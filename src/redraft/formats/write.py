@@ -17,7 +17,7 @@ from redraft.chain import Chain, Feedback, Step, content_of, is_blank
 from redraft.formats import ExportFormat
 from redraft.formats.read.records import own_id
 from redraft.formats.selfee import instruction_of, render
-from redraft.formats.texts import answer_message, answer_of, asked_turns, gold_answers, shows
+from redraft.formats.texts import answer_message, answer_of, asked_turns, gold_answers, shows, step_message
 
 Loss = Literal["turns", "tools", "fields", "answers"]
 """Part of a chain that a format loses: roles, tools, other fields of messages, or later answers."""
@@ -128,8 +128,8 @@ def to_preference(chain: Chain) -> Record | Unfit:
     return {
         "id": _id(chain),
         "prompt": _asked(chain),
-        "chosen": [{"role": "assistant", "content": chosen.answer}],
-        "rejected": [{"role": "assistant", "content": first.answer}],
+        "chosen": [step_message(chosen)],
+        "rejected": [step_message(first)],
         **_tools(chain),
     }
 

@@ -69,7 +69,6 @@ VERBS: Mapping[str, Verb] = {
     "train sft": Verb("redraft.train.api:train_sft", "output_dir", "train"),
     "train reward": Verb("redraft.train.api:train_reward", "output_dir", "train"),
     "train ppo": Verb("redraft.train.api:train_ppo", "output_dir", "train"),
-    "train dpo": Verb("redraft.train.api:train_dpo", "output_dir", "train"),
     "train self": Verb(_HERE + "train_self"),
     "weights gguf": Verb("redraft.weights.gguf.from_folder:export_gguf", "dst", "weights"),
     "weights lora-gguf": Verb("redraft.weights.lora.to_gguf:lora_gguf", "dst", "weights"),

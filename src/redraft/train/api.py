@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -21,7 +20,7 @@ from transformers import TrainerCallback
 from redraft.counting import counted
 from redraft.engines.hf.folders import folder_for
 from redraft.engines.load import DEFAULTS
-from redraft.errors import MissingExtra, UsageError
+from redraft.errors import UsageError
 from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.machine import cache_folder
@@ -30,7 +29,7 @@ from redraft.train.processes import Say, leads, parting
 from redraft.train.run.output import check_gguf, export_result
 from redraft.train.run.run import NEWEST, Ready, get_ready
 from redraft.train.settings.args import RunSettings, settings_of
-from redraft.train.settings.options import DPO, PPO, REWARD, SFT, TrainVerb
+from redraft.train.settings.options import PPO, REWARD, SFT, TrainVerb
 from redraft.train.stages import SFT_STAGES, Stages
 from redraft.weights.output import Run
 
@@ -117,16 +116,6 @@ def train_ppo(
     return _from_python(PPO, recipe, on_event, settings)
 
 
-def train_dpo(
-    recipe: str | Path | None = None,
-    *,
-    on_event: Callable[[TrainEvent], object] | None = None,
-    **settings: Any,
-) -> TrainResult:
-    """Train a model on preferences directly. As `redraft train dpo`; arguments as for `train_sft`."""
-    return _from_python(DPO, recipe, on_event, settings)
-
-
 def _from_python(
     verb: TrainVerb,
     recipe: str | Path | None,
@@ -167,12 +156,6 @@ def stages_of(verb: TrainVerb) -> Stages[Any]:
         from redraft.train.rl.stages import PPO_STAGES
 
         return PPO_STAGES
-    if verb is DPO:
-        if find_spec("trl") is None:
-            raise MissingExtra("redraft train dpo", "dpo")
-        from redraft.train.dpo import DPO_STAGES
-
-        return DPO_STAGES
     return SFT_STAGES
 
 

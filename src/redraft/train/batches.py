@@ -290,7 +290,6 @@ class Data:
     order: Order
     loader: Loader
     counted: Callable[[Batch], int] = trained_in
-    sums: SharedMeans | None = None  # what the module around the model says of the steps beside the loss
 
     def __len__(self) -> int:
         return len(self.order)
@@ -310,17 +309,15 @@ class Data:
         return self.rows.names(self.order.batch(epoch, number))
 
     def metrics(self) -> dict[str, float]:
-        """Return the means of `sums` since the last call."""
-        return self.sums.take() if self.sums else {}
+        """Return nothing: the log has the loss."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return `sums`, if there are any. Each batch can be computed from its number."""
-        return {"sums": self.sums.parts()} if self.sums else {}
+        """Return nothing: each batch can be computed from its number."""
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        if self.sums:
-            self.sums.restore(state["sums"])
+        """Restore nothing."""
 
     def tokens(self, batch: Batch) -> int:
         """Return the tokens of a batch, without padding."""

@@ -46,9 +46,7 @@ _FILES = (TOKENS, OFFSETS, CUTS, NAMES, MARGINS, PLACES)
 ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
-_NO_LOSS = (
-    "which this format or the model's chat template leaves without loss (--format vicuna trains on all)"
-)
+_NO_LOSS = "that this format or the model's template gives no loss (--format vicuna trains on all)"
 _FIRST_ANSWER = "(--answer first learns the first, as SelFee did)"
 _REASONS = 20
 

@@ -56,8 +56,7 @@ class PairOutput(ModelOutput):
     loss: Tensor | None = None  # the summed loss over `num_items_in_batch`, in nats
     rewards: Tensor | None = None  # [pairs, 2]: of the chosen and the rejected answer
     # `accuracy`: the pairs whose chosen answer has the higher reward. A tie counts half.
-    # For DPO, TRL's means times the number of pairs.
-    sums: dict[str, Tensor] | dict[str, float] | None = None
+    sums: dict[str, Tensor] | None = None
 
 
 def pairwise(chosen: Tensor, rejected: Tensor, margin: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -1,7 +1,8 @@
-"""Messages with more than text, and templates that rewrite earlier turns: every word is trained, shown or counted."""
+"""Messages with more than text, and templates that rewrite earlier turns: no word is lost in silence."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,19 +12,26 @@ from redraft.formats.encoder import Encoder, Example, Skipped
 from redraft.formats.read.records import chain_of, with_id
 from tests.train.tokenizer_kinds import CHATML, tokenizer
 
-THINKING = (
-    "{%- if tools %}<|im_start|>system\n{{ tools | map('tojson') | join('\n') }}<|im_end|>\n{% endif %}"
-    "{%- set ns = namespace(asked=0) %}"
-    "{%- for m in messages %}{% if m.role == 'user' %}{% set ns.asked = loop.index0 %}{% endif %}{% endfor %}"
-    "{%- for m in messages %}{%- set content = m.content or '' %}{%- set thoughts = m.reasoning_content or '' %}"
-    "{%- if '</think>' in content %}{%- set thoughts = content.split('</think>')[0].split('<think>')[-1].strip() %}"
-    "{%- set content = content.split('</think>')[-1].lstrip() %}{%- endif %}"
-    "<|im_start|>{{ m.role }}\n"
-    "{% if m.role == 'assistant' and loop.index0 > ns.asked %}<think>{{ thoughts }}</think>{% endif %}{{ content }}"
-    "{%- for call in m.tool_calls or [] %}<call>{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor %}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""A template like those of models that think: thoughts before the last question are dropped; tools and calls are written."""
+THINKING = """
+{%- if tools %}<|im_start|>system
+{{ tools | map('tojson') | join('\\n') }}<|im_end|>
+{% endif %}
+{%- set ns = namespace(asked=0) %}
+{%- for m in messages %}{% if m.role == 'user' %}{% set ns.asked = loop.index0 %}{% endif %}{% endfor %}
+{%- for m in messages %}
+{%- set content, thoughts = m.content or '', m.reasoning_content or '' %}
+{%- if '</think>' in content %}
+{%- set thoughts = content.split('</think>')[0].split('<think>')[-1].strip() %}
+{%- set content = content.split('</think>')[-1].lstrip() %}
+{%- endif -%}
+<|im_start|>{{ m.role }}
+{% if m.role == 'assistant' and loop.index0 > ns.asked %}<think>{{ thoughts }}</think>{% endif %}{{ content }}
+{%- for call in m.tool_calls or [] -%}
+<call>{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor -%}
+<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+"""A template of a model that thinks: it drops thoughts before the last question."""
 
 DROPPING = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -32,7 +40,10 @@ DROPPING = (
 )
 """A template that opens the thoughts itself and drops those of every message."""
 
+THOUGHT = "<user|Q>|<assistant|[<think>hm</think>A>]|"
+LOST = "which the model's chat template leaves out"
 CALL = {"type": "function", "id": "c1", "function": {"name": "sky", "arguments": '{"city": "Rome"}'}}
+CALLED, REST = '<call>sky{"city": "Rome"}', "<tool|sun>|<assistant|[<think></think>Sunny.>]|"
 TOOL = {"type": "function", "function": {"name": "sky", "parameters": {"type": "object", "properties": {}}}}
 
 
@@ -69,13 +80,12 @@ def messages(*turns: dict[str, Any], **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        (messages(user("Q"), said("A", reasoning_content="hm")), "<user|Q>|<assistant|[<think>hm</think>A>]|"),
-        (messages(user("Q"), said("A", reasoning="hm")), "<user|Q>|<assistant|[<think>hm</think>A>]|"),
-        (messages(user("Q"), said("<think>hm</think>A")), "<user|Q>|<assistant|[<think>hm</think>A>]|"),
+        (messages(user("Q"), said("A", reasoning_content="hm")), THOUGHT),
+        (messages(user("Q"), said("A", reasoning="hm")), THOUGHT),
+        (messages(user("Q"), said("<think>hm</think>A")), THOUGHT),
         (
             messages(user("Q"), said("I look.", tool_calls=[CALL]), tools=[TOOL]),
-            '<system|{"type": "function", "function": {"name": "sky", "parameters": {"type": "object", '
-            '"properties": {}}}}>|<user|Q>|<assistant|[<think></think>I look.<call>sky{"city": "Rome"}>]|',
+            f"<system|{json.dumps(TOOL)}>|<user|Q>|<assistant|[<think></think>I look.{CALLED}>]|",
         ),
         (
             messages(
@@ -84,12 +94,11 @@ def messages(*turns: dict[str, Any], **more: Any) -> dict[str, Any]:
                 {"role": "tool", "content": "sun", "tool_call_id": "c1"},
                 said("Sunny."),
             ),
-            '<user|Q>|<assistant|[<think>hm</think><call>sky{"city": "Rome"}>]|<tool|sun>|'
-            "<assistant|[<think></think>Sunny.>]|",
+            f"<user|Q>|<assistant|[<think>hm</think>{CALLED}>]|{REST}",
         ),
         (
             messages(user("Q"), said(None, function_call=CALL["function"])),
-            '<user|Q>|<assistant|[<think></think><call>sky{"city": "Rome"}>]|',
+            f"<user|Q>|<assistant|[<think></think>{CALLED}>]|",
         ),
         (
             {
@@ -101,11 +110,10 @@ def messages(*turns: dict[str, Any], **more: Any) -> dict[str, Any]:
                 ],
                 "system": "Be brief.",
             },
-            '<system|Be brief.>|<user|Q>|<assistant|[<think></think><call>sky{"city": "Rome"}>]|<tool|sun>|'
-            "<assistant|[<think></think>Sunny.>]|",
+            f"<system|Be brief.>|<user|Q>|<assistant|[<think></think>{CALLED}>]|{REST}",
         ),
         (  # Control tokens that a call spells stay text.
-            messages(user("Q"), said(None, tool_calls=[{"function": {"name": "say", "arguments": {"a": "<|im_end|>"}}}])),
+            messages(user("Q"), said(None, tool_calls=[{"name": "say", "arguments": {"a": "<|im_end|>"}}])),
             '<user|Q>|<assistant|[<think></think><call>say{"a": ">"}>]|',
         ),
     ],
@@ -148,11 +156,11 @@ IMAGE = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_u
     ("record", "reason"),
     [
         (messages(user(IMAGE), said("A cat.")), "a message with image_url, which is not trained on"),
-        (messages(user("<image>What is it?"), said("A cat."), images=["a.png"]), "images, which are not trained on"),
-        (messages(user("Q"), said("A", reasoning_content="hm")), "thoughts, which the model's chat template leaves out"),
-        (messages(user("Q"), said("I look.", tool_calls=[CALL])), "a tool call, which the model's chat template leaves out"),
-        (messages(user("Q"), said(None, tool_calls=[CALL])), "a tool call, which the model's chat template leaves out"),
-        (messages(user("Q"), said("A"), tools=[TOOL]), "tools, which the model's chat template leaves out"),
+        (messages(user("<image>?"), said("A cat."), images=["a.png"]), "images, which are not trained on"),
+        (messages(user("Q"), said("A", reasoning_content="hm")), f"thoughts, {LOST}"),
+        (messages(user("Q"), said("I look.", tool_calls=[CALL])), f"a tool call, {LOST}"),
+        (messages(user("Q"), said(None, tool_calls=[CALL])), f"a tool call, {LOST}"),
+        (messages(user("Q"), said("A"), tools=[TOOL]), f"tools, {LOST}"),
         (messages(user("Q"), said("A"), tools="[sky]"), "its tools are no list of objects"),
         (messages(user("Q"), said("A", weight=0.5)), "a weight of 0.5, where 0 and 1 are known"),
     ],
@@ -208,7 +216,7 @@ def test_a_conversation_that_ends_in_a_question_trains_its_answers(chosen: str) 
 @pytest.mark.parametrize("answer", [said("<think>\nhm\n</think>\n\nA"), said("A", reasoning_content="hm")])
 def test_the_last_thoughts_are_kept_where_the_models_prompt_opens_them(answer: dict[str, Any]) -> None:
     found = encoded(messages(user("Q"), said("<think>\nso\n</think>\n\nB"), user("And?"), answer), DROPPING)
-    assert shown(found) == "<user|Q>|<assistant|||B>|<user|And?>|<assistant|<think>|[hm|</think>||A>]|"
+    assert shown(found) == "<user|Q>|<assistant|B>|<user|And?>|<assistant|<think>|[hm|</think>||A>]|"
 
 
 def test_an_answer_without_thoughts_is_learnt_where_the_models_prompt_opens_them() -> None:
@@ -219,9 +227,14 @@ def test_an_answer_without_thoughts_is_learnt_where_the_models_prompt_opens_them
 
 def test_a_call_with_arguments_as_text_reaches_a_template_that_wants_a_text() -> None:
     joining = THINKING.replace("call.function.arguments | tojson", "'' + call.function.arguments")
-    assert '[<think></think><call>sky{"city": "Rome"}>]' in shown(
+    assert f"[<think></think>{CALLED}>]" in shown(
         encoded(messages(user("Q"), said(None, tool_calls=[CALL])), joining)
     )
+
+
+def test_thoughts_in_tags_are_words_to_a_template_that_knows_no_thoughts() -> None:
+    found = encoded(messages(user("Q"), said("<think>\nhm\n</think>\n\nA")), CHATML)
+    assert shown(found) == "<user|Q>|<assistant|[<think>|hm|</think>||A>]|"
 
 
 def test_words_of_any_chain_are_trained_or_its_reason_is_said() -> None:
@@ -229,4 +242,4 @@ def test_words_of_any_chain_are_trained_or_its_reason_is_said() -> None:
         {"prompt": {"messages": [user("Q")]}, "steps": [{"answer": "", "tool_calls": [CALL]}], "best": 0}
     )
     found = Encoder(tokenizer("bytes", THINKING), "chat").encode(chain)
-    assert '[<think></think><call>sky{"city": "Rome"}>]' in shown(found)
+    assert f"[<think></think>{CALLED}>]" in shown(found)

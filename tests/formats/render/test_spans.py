@@ -391,7 +391,7 @@ class Plain:
     def __init__(self, line: str = "<{role}>{content}</>\n", prompt: str = "<assistant>") -> None:
         self.line, self.prompt = line, prompt
 
-    def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: object) -> str:
+    def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: Any) -> str:
         return "".join(self.line.format(**m) for m in messages) + self.prompt * answer_follows
 
 
@@ -474,7 +474,7 @@ def test_what_a_template_writes_behind_the_last_answer_alone_is_not_learnt() -> 
 class Rewriting(Plain):
     """Like Qwen 3's template, which writes thoughts for the last answer alone."""
 
-    def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: object) -> str:
+    def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: Any) -> str:
         last = len(messages) - 1
         lines = [
             {**m, "content": f"(hm){m['content']}"} if i == last and m["role"] == "assistant" else m

@@ -55,16 +55,6 @@ def ppo(words: Words = None) -> None:
     run("ppo", words)
 
 
-def dpo(words: Words = None) -> None:
-    """Train a model on preferences directly, with TRL's DPO.
-
-    The chosen answer of each pair becomes likelier and the rejected one less likely, compared with the model
-    as it was. The data are those of `redraft train reward`. Recipes, flags and resuming are as in
-    `redraft train sft`. It needs the extra 'dpo'.
-    """
-    run("dpo", words)
-
-
 def _takes_words(name: str) -> type[Verb]:
     class Trains(Verb):
         """A command whose flags are not typer's: they are names of a recipe as well."""
@@ -82,7 +72,7 @@ def _takes_words(name: str) -> type[Verb]:
     return Trains
 
 
-for _verb in (sft, reward, ppo, dpo):
+for _verb in (sft, reward, ppo):
     app.command(cls=_takes_words(_verb.__name__), context_settings={"ignore_unknown_options": True})(_verb)
 app.command("self", cls=Verb)(self_)
 app.command(cls=Verb)(watch)

@@ -107,7 +107,7 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
 
 def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Parts:
     """Return messages as a prompt, and the assistant's last one as its answer."""
-    step = Step(answer=content_of(last), tool_calls=calls_of(last))
+    step = Step(answer=content_of(last), tool_calls=calls_of(last), reasoning=thoughts_of(last))
     more = (value for key, value in last.items() if key not in ("role", "content"))
     kept = other_parts(last) or any(value not in (None, "") for value in more)
     return Parts(asked(turns), (step,), best=0, meta={"message": last} if kept else {})

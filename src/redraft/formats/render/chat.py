@@ -23,6 +23,7 @@ from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective
 from redraft.formats.render.loss_mask import WHOLE, Span, asked, framed, is_learnt, known_turns, last_turn
 from redraft.formats.texts import answer_message, tools_of
+from redraft.formats.thoughts import apart, together
 
 Message = dict[str, Any]
 Messages = list[Message]
@@ -38,7 +39,7 @@ BREAK = "\ufdd3"
 _OPEN, _CLOSE = "\ufdd2", "\ufdd4"
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 _STRANGE = re.compile("[\ufdd0-\ufdd4]")
-_TAGS = re.compile(r"(</?think(?:ing)?>)")
+_TAGS = re.compile("</?think>")
 _OPENING = "<think>"
 _OTHER = "Choose another --format: vicuna and selfee need no chat template."
 _CHANGED = "the model's chat template changes the messages"
@@ -105,23 +106,29 @@ def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Spa
     Raises:
         RecordError: The template refuses the messages, changes their words, or leaves some out.
     """
-    own, tools = last_turn(chain, objective), tools_of(chain)
-    answer = {**answer_message(chain), "role": "assistant", "content": "".join(span.text for span in own)}
-    messages = [*(dict(turn.message or {}) | turn.told for turn in known_turns(chain.prompt)), answer]
-    if not is_learnt(answer):
+    own, asked_for = last_turn(chain, objective), known_turns(chain.prompt)
+    given = answer_message(chain)
+    if not is_learnt(given):
         own = [replace(span, trained=False) for span in own]
-    failures = []
-    for form in _FORMS if any(map(calls_of, messages)) else _FORMS[:1]:
+    answer = _without_thoughts(given) | {"role": "assistant", "content": "".join(span.text for span in own)}
+    written = [*(dict(turn.message or {}) | turn.told for turn in asked_for), answer]
+    single = sum(not span.stop for span in own) == 1  # not a chain of steps
+    turns = [_apart(turn) if single or turn is not answer else turn for turn in written]
+    in_fields = [*written, chain.meta.get("message") or {}]  # where thoughts may stand beside the content
+    failures: list[RecordError] = []
+    for form in _FORMS if any(map(calls_of, turns)) else _FORMS[:1]:
+        lay = partial(_Layout, template, tools=tools_of(chain), form=form)
         try:
             try:
-                return _Layout(template, messages, tools, form, whole=len(own) > 2).spans(own, objective)
+                return lay(turns).spans(own, objective)
             except _LostThoughts:
-                if not template.opens_thoughts:
+                if (
+                    template.opens_thoughts
+                ):  # as DeepSeek-R1's, which never shows again what the model thought
+                    return lay([*turns[:-1], _tagged(turns[-1])], hidden=True).spans(own, objective)
+                if any(map(thoughts_of, in_fields)):
                     raise
-                # Some templates, such as DeepSeek-R1's, never show again the thoughts that the model writes.
-                tagged = [*messages[:-1], _tagged(answer)]
-                laid = _Layout(template, tagged, tools, form, whole=True, hidden=True)
-                return laid.spans(own[-2:], objective)
+                return lay(written).spans(own, objective)  # to this template, thoughts are a text
         except RecordError as failure:
             failures.append(failure)
     raise failures[0]
@@ -163,21 +170,19 @@ class _Layout:
     """Messages as a template writes them, with the place of each text.
 
     Args:
-        whole: Whether the last content is one text, though thoughts may stand in it.
-        hidden: Whether the template does not see its tags of thoughts.
+        hidden: Whether the template does not see the tags of thoughts in the last content.
     """
 
     def __init__(
         self,
         template: ChatTemplate,
         messages: Sequence[Message],
+        *,
         tools: Sequence[Message],
         form: _Form,
-        *,
-        whole: bool = False,
         hidden: bool = False,
     ) -> None:
-        self._template, self._form, self._whole, self._hidden = template, form, whole, hidden
+        self._template, self._form, self._hidden = template, form, hidden
         self._stop, self._last = template.stop, len(messages) - 1
         self._texts: list[_Text] = []
         self._given = messages
@@ -219,20 +224,12 @@ class _Layout:
         thoughts = self._mark(turn, "thoughts", thoughts_of(message))
         rest = {key: value for key, value in message.items() if value is not None and key != "function_call"}
         made: Message = _mapped(rest, self._plain)
-        content = self._content(turn, message) or (self._form.empty if calls else "")
+        role = message["role"]
+        what = _ANSWER if role == "assistant" else f"a message of the role {role!r:.40}"
+        content = self._mark(turn, what, content_of(message)) or (self._form.empty if calls else "")
         made["content"] = _in_parts(content) if self._template.takes_parts else content
         made |= {"tool_calls": calls} if calls else {}
         return made | (dict.fromkeys(THOUGHTS, thoughts) if thoughts else {})
-
-    def _content(self, turn: int, message: Message) -> str:
-        text, role = content_of(message), message["role"]
-        what = _ANSWER if role == "assistant" else f"a message of the role {role!r:.40}"
-        if role != "assistant" or (self._whole and turn == self._last):
-            return self._mark(turn, what, text)
-        *pieces, rest = _TAGS.split(text)  # texts and tags take turns
-        pairs = zip(pieces[::2], pieces[1::2], strict=True)
-        parts = [self._mark(turn, "thoughts" if tag[1] == "/" else what, piece) + tag for piece, tag in pairs]
-        return "".join(parts) + self._mark(turn, what, rest)
 
     def _call(self, turn: int, call: Message) -> Message:
         """Mark a call's name and the texts of its arguments, which become an object."""
@@ -392,11 +389,22 @@ def _parted(text: str, content: Sequence[Span]) -> Iterator[Span]:
             yield replace(span, text=whole[start:end])
 
 
+def _apart(message: Message) -> Message:
+    """Return a message of the assistant with the thoughts in its content beside it."""
+    if message["role"] != "assistant" or thoughts_of(message):
+        return message
+    thoughts, content = apart(content_of(message))
+    return {**message, "content": content, THOUGHTS[0]: thoughts} if thoughts else message
+
+
 def _tagged(message: Message) -> Message:
     """Return a message with its thoughts in its content, in tags."""
-    thoughts, text = thoughts_of(message), content_of(message)
-    kept = {key: value for key, value in message.items() if key not in THOUGHTS}
-    return {**kept, "content": f"{_OPENING}\n{thoughts.strip()}\n</think>\n\n{text}" if thoughts else text}
+    content = together(thoughts_of(message).strip(), content_of(message))
+    return {**_without_thoughts(message), "content": content}
+
+
+def _without_thoughts(message: Message) -> Message:
+    return {key: value for key, value in message.items() if key not in THOUGHTS}
 
 
 def _broken(text: str | re.Match[str]) -> str:

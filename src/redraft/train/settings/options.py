@@ -121,38 +121,6 @@ class RewardOptions(DataOptions):
     )
 
 
-class DpoOptions(DataOptions):
-    """redraft's settings of DPO. TRL computes the loss, so its settings have TRL's names."""
-
-    eval_data_path: tuple[str, ...] = option("files of pairs for --eval_strategy", DATA, default=())
-    format: TrainingFormat = option(
-        "the text of a prompt and its answer (chat: the model's own template)", DATA, default="chat"
-    )
-    model_max_length: int = option("the most tokens of a prompt with its answer", DATA, default=2048)
-    beta: float = option("how strongly the model is held to what it was before", STEPS, default=0.1, gt=0)
-    loss_type: Literal[
-        "sigmoid",
-        "sigmoid_norm",
-        "hinge",
-        "ipo",
-        "robust",
-        "exo_pair",
-        "nca_pair",
-        "bco_pair",
-        "sppo_hard",
-        "apo_zero",
-        "apo_down",
-        "discopop",
-    ] = option("the loss, in TRL's names; sigmoid is that of the paper", STEPS, default="sigmoid")
-    label_smoothing: float = option(
-        "the share of pairs whose labels are wrong, for robust and exo_pair", STEPS, default=0.0, ge=0, lt=0.5
-    )
-
-    def usual_rate(self, *, lora: bool) -> float:
-        """Return the default learning rate: TRL's, and as everywhere ten times as much for an adapter."""
-        return 1e-5 if lora else 1e-6
-
-
 OUTPUTS = frozenset({"gguf", "gguf_quant", "preview", "estimate", "price_per_hour", "dry_run", "quiet"})
 """Settings that do not affect the trained weights."""
 
@@ -214,17 +182,6 @@ REWARD = TrainVerb(
         "num_train_epochs": "passes over the data: a second one mostly learns the pairs by heart  [1]",
         "per_device_train_batch_size": "pairs in a batch of a process  [4]",
         "seed": "seed of the new head, the order of pairs, and all other randomness  [42]",
-    },
-)
-
-DPO = TrainVerb(
-    "dpo",
-    DpoOptions,
-    REWARD.defaults,
-    {
-        **REWARD.first,
-        "learning_rate": "the peak of the schedule; by default 1e-6 for all weights and 1e-5 for an adapter",
-        "seed": FIRST["seed"],
     },
 )
 
@@ -372,7 +329,7 @@ PPO = TrainVerb(
 )
 
 
-VERBS = {verb.name: verb for verb in (SFT, REWARD, PPO, DPO)}  # the verbs of `redraft train` by name
+VERBS = {verb.name: verb for verb in (SFT, REWARD, PPO)}  # the verbs of `redraft train` by name
 
 
 def room(own: PpoOptions, prompt: int) -> int:
