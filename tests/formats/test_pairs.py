@@ -149,7 +149,7 @@ def test_the_margin_is_a_number_or_a_field() -> None:
 
 def test_what_decides_a_pair_decides_the_fingerprint() -> None:
     others = ({"length": 100}, {"margin": 1.0}, {"chosen": "vicuna"}, {"kind": "llama"}, {})
-    assert len({encoder(**each).fingerprint for each in others}) == 6
+    assert len({encoder(**each).fingerprint for each in others}) == 5
     assert encoder().fingerprint == encoder().fingerprint
 
 

@@ -22,7 +22,7 @@ _EVERYDAY = {
     "instructions": "out parallel estimate recipe way count seeds language topic model temperature seed",
     "sft": f"{_TRAINING} format eval_data_path num_train_epochs gguf",
     "reward": f"{_TRAINING} eval_data_path num_train_epochs margin",
-    "ppo": f"{_TRAINING} algorithm reward chains num_rollouts num_generations max_new_tokens init_kl_coef",
+    "ppo": f"{_TRAINING} algorithm reward num_rollouts num_generations max_new_tokens init_kl_coef",
 }
 
 

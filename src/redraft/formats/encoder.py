@@ -28,7 +28,6 @@ from redraft.formats import Objective, TrainingFormat
 from redraft.formats.read.records import RawRecord
 from redraft.formats.render.loss_mask import Span, ending_in_answer, first_alone, learns_later
 from redraft.formats.render.spans import check, leaves_answers, spans_of
-from redraft.formats.selfee import escape, feedback_heading
 from redraft.formats.thoughts import together
 from redraft.formats.vocabulary import OPEN, Tokens, Vocabulary
 from redraft.formats.write import NO_ANSWER, Unfit, to_preference
@@ -292,19 +291,8 @@ def _inside(tokens: Tokens, start: int, end: int) -> Place:
     return first, max(first, int(np.searchsorted(tokens.ends, end, "right")))
 
 
-NOT_GIVEN = "no first answer to criticise"
-
-
-def begun(chain: Chain) -> str:
-    """Return what a chain has before its first feedback: answer 0 and the heading."""
-    return escape(chain.steps[0].answer) + feedback_heading(1)
-
-
 class PromptEncoder(Encoder):
-    """Turn chains into the tokens of their prompts. Answers are not read, unless the first ones are given.
-
-    An encoder can be pickled.
-    """
+    """Turn chains into the tokens of their prompts. Answers are not read. An encoder can be pickled."""
 
     wanted = 'A record is {"instruction": "…"}, or a conversation.'
 
@@ -314,34 +302,24 @@ class PromptEncoder(Encoder):
         format: TrainingFormat,  # noqa: A002  (the option's name)
         max_length: int,
         room: int,
-        *,
-        given: bool = False,
     ) -> None:
-        """Read the tokenizer, as `Encoder` does.
-
-        Args:
-            room: Tokens of `max_length` that are kept for what the model writes.
-            given: Whether the model goes on after the first answer of a record, with its feedback (selfee).
-        """
+        """Read the tokenizer, as `Encoder` does. `room` of `max_length` tokens is kept for the answer."""
         super().__init__(tokenizer, format, "answer", max_length)
-        self._most, self._given = max_length - room, given
+        self._most = max_length - room
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides a prompt's tokens, apart from the code."""
-        given = " given" if self._given else ""
-        return hashlib.sha256(f"prompts {super().fingerprint} {self._most}{given}".encode()).hexdigest()
+        return hashlib.sha256(f"prompts {super().fingerprint} {self._most}".encode()).hexdigest()
 
     def encode(self, chain: Chain) -> Example | Skipped:
         """Return the tokens of a chain's prompt, or why there are none."""
-        if self._given and not chain.steps:
-            return Skipped(NOT_GIVEN)
-        vocabulary, written = self.vocabulary, begun(chain) if self._given else ""
+        vocabulary = self.vocabulary
         try:
             draft = _draft(
                 spans_of(_answered(chain, "a"), self.format, "answer", vocabulary.template), vocabulary
             )
-            ids = vocabulary.encode(draft.text[: draft.borders[-1]] + written).ids
+            ids = vocabulary.encode(draft.text[: draft.borders[-1]]).ids
         except RecordError as error:
             return Skipped(error.message)
         first = vocabulary.first

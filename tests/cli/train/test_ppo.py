@@ -112,14 +112,6 @@ def test_another_reward_is_another_run(model: Path, data: Path, tmp_path: Path) 
         ),
         (("--algorithm", "grpo", "--num_generations", "1"), "--num_generations", ""),
         (("--ppo_epoch", "2"), "there is no setting --ppo_epoch", "--ppo_epochs"),
-        (("--chains", "True"), "--chains: the policy writes chains in the format selfee, not chat.", ""),
-        (("--revision_bonus", "1"), "--revision_bonus is for chains.", ""),
-        (("--first_kl_coef", "1"), "--first_kl_coef is for chains.", ""),
-        (
-            ("--chains", "True", "--format", "selfee", "--algorithm", "grpo", "--first_kl_coef", "1"),
-            "the KL of GRPO is part of the loss",
-            "",
-        ),
     ],
 )
 def test_a_mistake_is_said_before_the_model_writes(
@@ -152,14 +144,6 @@ def test_records_of_one_id_are_told_apart(model: Path, data: Path, tmp_path: Pat
     assert status == 0, printed
     written = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
     assert {json.loads(line)["prompt"] for line in written} == {"Sort."}
-
-
-def test_a_policy_writes_chains_in_their_format(model: Path, data: Path, tmp_path: Path) -> None:
-    words = ("--format", "selfee", "--chains", "True", "--revision_bonus", "0.5", "--max_steps", "2")
-    status, printed = ppo(model, data, tmp_path / "out", *words)
-    assert status == 0, printed
-    line = json.loads((tmp_path / "out" / "log.jsonl").read_text().splitlines()[0])
-    assert (line["first_reward"], line["with_feedback"], line["harmed"]) == (line["reward"], 0.0, 0.0)
 
 
 def test_a_prompt_without_room_for_an_answer_is_left_out_and_counted(

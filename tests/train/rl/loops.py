@@ -102,12 +102,6 @@ def whiten(rows: Ragged) -> Ragged:
     return [[(each - middle) / spread for each in row] for row in rows]
 
 
-def whiten_trlx(rows: Ragged) -> Ragged:
-    numbers = flat(padded(rows, max(map(len, rows)), 0.0))
-    middle, spread = mean(numbers), math.sqrt(variance(numbers, 1) + 1e-8)
-    return [[(each - middle) / spread for each in row] for row in rows]
-
-
 def rewards(scores: list[float], log_probs: Ragged, ref_log_probs: Ragged, beta: float) -> Ragged:
     made = [[-beta * lr for lr in row] for row in log_ratios(log_probs, ref_log_probs)]
     for row, score in zip(made, scores, strict=True):

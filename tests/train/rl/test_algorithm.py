@@ -111,9 +111,6 @@ def test_kl_estimates_are_those_of_the_formulas(batch: Batch) -> None:
     pair, mask = (padded(batch.log_probs), padded(batch.ref_log_probs)), mask_of(batch.values)
     check(algorithm.kl_k1(*pair, mask), loops.log_ratios(batch.log_probs, batch.ref_log_probs))
     check(algorithm.kl_k3(*pair, mask), loops.k3(batch.log_probs, batch.ref_log_probs))
-    # e^lr − 1 − lr is k3 of the other way round.
-    expected = sum(flat(loops.k3(batch.ref_log_probs, batch.log_probs))) / len(batch.scores)
-    assert algorithm.kl_trlx(*pair, mask).item() == pytest.approx(expected)
 
 
 @given(batches())
@@ -122,11 +119,6 @@ def test_whitening_is_that_of_the_formulas(batch: Batch) -> None:
     check(algorithm.whiten(padded(rows), mask), loops.whiten(rows))
     shifted = [[each + loops.mean(flat(rows)) for each in row] for row in loops.whiten(rows)]
     check(algorithm.whiten(padded(rows), mask, shift_mean=False), shifted)
-    if mask.numel() > 1:
-        found = algorithm.whiten_trlx(padded(rows, filler=0))
-        assert found[mask].tolist() == pytest.approx(flat(loops.whiten_trlx(rows)))
-        middle = padded(rows, filler=0).mean()
-        assert torch.allclose(algorithm.whiten_trlx(padded(rows, filler=0), shift_mean=False), found + middle)
 
 
 @given(batches())
@@ -142,10 +134,6 @@ def test_explained_variance_is_that_of_the_formula(batch: Batch) -> None:
 def test_beta_follows_the_formula(beta: float, kl: float, target: float, n: int) -> None:
     found = algorithm.adaptive_beta(beta, kl, target=target, n=n, horizon=1000)
     assert found == pytest.approx(loops.beta(beta, kl, target, n, 1000))
-    expected = loops.beta(loops.beta(beta, kl, target, n, 1000), kl, target, n, 1000)
-    assert algorithm.adaptive_beta_trlx(
-        beta, kl, target=target, batch_size=n, horizon=1000, ppo_epochs=2
-    ) == pytest.approx(expected)
 
 
 @given(st.lists(st.lists(st.floats(-9, 9), min_size=4, max_size=4), min_size=1, max_size=5))
@@ -187,10 +175,9 @@ def test_more_padding_changes_nothing(batch: Batch, more: int) -> None:
         assert not wide[:, -more:].any()
     narrow_losses = losses(batch, rows, batch.old_values)
     assert losses(batch, rows, batch.old_values, width) == pytest.approx(narrow_losses)
-    for one in (algorithm.explained_variance, algorithm.kl_trlx):
-        narrow = one(padded(rows), padded(batch.old_values), mask_of(rows))
-        wide = one(padded(rows, width), padded(batch.old_values, width), mask_of(rows, width))
-        assert wide.item() == pytest.approx(narrow.item())
+    narrow = algorithm.explained_variance(padded(rows), padded(batch.old_values), mask_of(rows))
+    given = (padded(rows, width), padded(batch.old_values, width), mask_of(rows, width))
+    assert algorithm.explained_variance(*given).item() == pytest.approx(narrow.item())
 
 
 @given(batches(), st.integers(0, 6))
@@ -257,7 +244,6 @@ def test_a_batch_without_real_tokens_gives_zeros(shape: tuple[int, int]) -> None
         algorithm.explained_variance(junk, junk, mask),
         algorithm.kl_k1(junk, junk, mask),
         algorithm.kl_k3(junk, junk, mask),
-        algorithm.kl_trlx(junk, junk, mask),
         algorithm.token_rewards(scores, junk, junk, mask, 0.1),
         *algorithm.gae(junk, junk, mask),
         *algorithm.policy_loss(junk, junk, junk, mask),
@@ -281,7 +267,6 @@ def test_one_real_token_is_whitened_to_0() -> None:
     mask = torch.tensor([[True, False]])
     assert algorithm.whiten(torch.tensor([[7.0, NAN]]), mask).tolist() == [[0, 0]]
     assert algorithm.whiten(torch.tensor([[7.0, NAN]]), mask, shift_mean=False).tolist() == [[7, 0]]
-    assert algorithm.whiten_trlx(torch.tensor([[7.0]])).tolist() == [[0]]
     assert algorithm.explained_variance(torch.ones(1, 2), torch.zeros(1, 2), mask) == 0
 
 
@@ -353,7 +338,6 @@ def test_equal_numbers_have_no_spread_whatever_rounding_says(
         algorithm.grpo_advantages(equal),
         algorithm.rloo_advantages(equal),
         algorithm.whiten(equal, mask),
-        algorithm.whiten_trlx(equal),
         algorithm.explained_variance(torch.randn_like(equal), equal, mask),
         algorithm.deviation(equal.flatten()),
     ):
@@ -390,11 +374,9 @@ def test_16_bits_are_computed_in_32_and_64_stay() -> None:
         found = (
             algorithm.masked_mean(values, mask),
             algorithm.whiten(values, mask),
-            algorithm.whiten_trlx(values),
             algorithm.explained_variance(values, values, mask),
             algorithm.kl_k1(values, values, mask),
             algorithm.kl_k3(values, values, mask),
-            algorithm.kl_trlx(values, values, mask),
             algorithm.penalise_missing_eos(scores, mask[:, 0], 1.0),
             algorithm.clip_scores(scores, 1.0),
             algorithm.token_rewards(scores, values, values, mask, 0.1),

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from redraft.train.rl import algorithm
 from redraft.train.rl.ppo import BETA, Experience, padded
 from redraft.train.rl.samples import Response, Score
 from tests.train.rl.tiny_policy import policy, prompts, rollouts, shaken
@@ -29,8 +28,7 @@ def experience(**settings: Any) -> Experience:
 
 def completed(made: Experience, scores: tuple[float, ...], *lengths: int) -> dict[str, torch.Tensor]:
     """The tensors of responses of these lengths, with these scores."""
-    judged = [Score(score, score, length) for score, length in zip(scores, lengths, strict=True)]
-    return made.complete(prompts(len(lengths)), responses(*lengths), judged)
+    return made.complete(prompts(len(lengths)), responses(*lengths), [Score(score) for score in scores])
 
 
 def test_rows_are_prompt_and_response() -> None:
@@ -49,21 +47,18 @@ def test_a_batch_of_empty_responses_is_no_error() -> None:
     assert all(each.isfinite().all() for each in batch.values())
 
 
-@pytest.mark.parametrize("name", ["ppo", "ppo-trlx"])
-def test_a_score_is_a_reward_of_the_last_token(name: str) -> None:
-    made = experience(algorithm=name, init_kl_coef=0.0, lam=1.0)
+def test_a_score_is_a_reward_of_the_last_token() -> None:
+    made = experience(init_kl_coef=0.0, lam=1.0)
     batch = completed(made, (2.0, -1.0), 3, 4)
     assert torch.allclose(batch["returns"][0], torch.tensor([2.0, 2.0, 2.0, 0.0]), atol=1e-6)
     assert torch.allclose(batch["returns"][1], torch.tensor([-1.0] * 4), atol=1e-6)
 
 
-def test_advantages_of_ppo_are_whitened_over_the_batch_and_those_of_trlx_are_not_yet() -> None:
+def test_advantages_of_ppo_are_whitened_over_the_batch() -> None:
     batch = completed(experience(lam=1.0), (2.0, -1.0, 0.5), 3, 4, 2)
     real = batch["advantages"][batch["mask"]]
     assert abs(float(real.mean())) < 1e-5
     assert float(real.std(unbiased=False)) == pytest.approx(1.0, abs=1e-4)
-    raw = completed(experience(algorithm="ppo-trlx", lam=1.0), (2.0, -1.0, 0.5), 3, 4, 2)
-    assert torch.allclose(algorithm.whiten(raw["advantages"], raw["mask"]), batch["advantages"], atol=1e-5)
 
 
 @pytest.mark.parametrize("lam", [1.0, 0.9])
@@ -79,7 +74,7 @@ def test_the_value_head_starts_at_the_mean_of_what_is_to_come(lam: float) -> Non
 
 
 def test_only_ppo_itself_starts_there() -> None:
-    for name in ("ppo-trlx", "rloo", "grpo"):
+    for name in ("rloo", "grpo"):
         made = policy(algorithm=name, num_generations=2)
         completed(Experience(made, made.own, size=2, bf16=False), (10.0, 11.0), 3, 3)
         assert not made.value_head.bias.any()
@@ -97,7 +92,7 @@ def weighed(clip_max: float, name: str = "rloo") -> torch.Tensor:
         said = made._seen(batch["input_ids"], batch["starts"], batch["mask"])[0].log_probs
         said = said + apart * torch.tensor([0.25, 0.5, 1.0, 2.0]).log()
         drawn = [replace(each, log_probs=tuple(row.tolist())) for each, row in zip(texts, said, strict=True)]
-        scores = [Score(1.0, 1.0, 4), Score(0.0, 0.0, 4)]
+        scores = [Score(1.0), Score(0.0)]
         found.append(made.complete(asked, drawn, scores)["advantages"][0])
         assert made.metrics["sampler_kl"] == pytest.approx(0.5284 if apart else 0.0, abs=1e-4)
     return found[1] / found[0]
@@ -107,7 +102,6 @@ def test_tokens_that_the_sampler_drew_too_often_count_less() -> None:
     assert torch.allclose(weighed(2.0), torch.tensor([2.0, 2.0, 1.0, 0.5]), atol=1e-5)
     assert torch.allclose(weighed(3.0, "ppo"), torch.tensor([3.0, 2.0, 1.0, 0.5]), atol=1e-5)
     assert torch.allclose(weighed(0.0), torch.ones(4))
-    assert torch.allclose(weighed(2.0, "ppo-trlx"), torch.ones(4))
 
 
 def test_a_sampler_that_says_nothing_is_believed() -> None:
@@ -179,10 +173,9 @@ def written(folder: Path, **settings: Any) -> Experience:
     return source._experience
 
 
-@pytest.mark.parametrize("name", ["ppo", "ppo-trlx"])
-def test_the_price_of_kl_rises_above_its_target_and_falls_below(tmp_path: Path, name: str) -> None:
+def test_the_price_of_kl_rises_above_its_target_and_falls_below(tmp_path: Path) -> None:
     for target, rises in ((1e-3, True), (1e12, False)):
-        made = written(tmp_path / str(target), algorithm=name, target=target, horizon=10)
+        made = written(tmp_path / str(target), target=target, horizon=10)
         assert made.metrics["kl"] > 0.01
         assert (made.beta > 0.05) is rises
 

@@ -157,12 +157,3 @@ def test_a_resumed_run_remembers() -> None:
     said(faults, times=LATE - 1, rollout_entropy=0.1)
     again.restore(faults.state())
     assert len(said(again, times=1, rollout_entropy=0.1)) == 1
-
-
-def test_a_run_that_accepts_everything_ends() -> None:
-    faults = Faults(stop_verdicts=0.55)
-    said(faults, times=1, verdicts=0.8, accepted=0.6)
-    said(faults, times=1, accepted=1.0)  # all answers 0 were right
-    found = r"50% of the verdicts are right .* below --stop_verdicts 0.55; 100% accept"
-    with pytest.raises(ModelError, match=found):
-        said(faults, times=1, verdicts=0.5, accepted=1.0)

@@ -84,7 +84,7 @@ def test_an_adapter_in_the_weights_computes_the_same_and_leaves_them_as_they_wer
         before = {name: each.clone() for name, each in made.state_dict().items()}
         with unwrapped(made.model) as bare:
             assert not any("lora" in name for name, _ in bare.named_parameters())
-            assert torch.allclose(bare(ids).logits, wanted, atol=1e-5)
+            assert torch.allclose(bare(ids).logits, wanted, atol=1e-4)  # of logits up to 10
         assert torch.equal(made.model(ids).logits, wanted)
     assert all(torch.equal(before[name], each) for name, each in made.state_dict().items())
 

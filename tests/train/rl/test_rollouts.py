@@ -64,12 +64,6 @@ def test_the_sampler_says_what_the_trainer_says_in_32_bits(tmp_path: Path, tempe
     assert 0 <= source.metrics()["sampler_kl"] < 1e-6
 
 
-def test_minibatches_of_trlx_are_whitened_by_themselves(tmp_path: Path) -> None:
-    for batch in rollouts(tmp_path, shaken(policy(algorithm="ppo-trlx"))).batches(0):
-        assert float(batch["advantages"].mean()) == pytest.approx(0, abs=1e-5)  # with padding
-        assert float(batch["advantages"].std()) == pytest.approx(1, abs=1e-4)
-
-
 def test_a_pass_reads_each_response_once_and_passes_differ(tmp_path: Path) -> None:
     source = rollouts(tmp_path, policy())
     a_pass = len(source) // source.own.ppo_epochs
@@ -403,7 +397,6 @@ def test_a_run_whose_answers_never_end_pays_for_each(tmp_path: Path) -> None:
     ("algorithm", "start", "target", "end"),
     [
         ("ppo", 1.1e-8, 1e9, BETA[0]),
-        ("ppo-trlx", 9.9e7, 1e-9, BETA[1]),
         ("grpo", 9.9e7, 1e-9, BETA[1]),
     ],
 )

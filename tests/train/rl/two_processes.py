@@ -26,7 +26,6 @@ from tests.train.rl.tiny_policy import loop, policy, rollouts, share_of_e
 RANKS = 2
 KINDS: dict[str, dict[str, Any]] = {
     "ppo": {"target": 1.0, "scale_reward": "running", "num_rollouts": 16},
-    "ppo-trlx": {"algorithm": "ppo-trlx", "target": 1.0},
     "grpo": {"algorithm": "grpo"},
     "top": {"lora": False, "num_layers_unfrozen": 1},
 }

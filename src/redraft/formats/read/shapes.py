@@ -77,9 +77,6 @@ def _sample(fields: Fields) -> Parts:
     prompt, text = Prompt(instruction=fields.text("prompt")), fields.text("answer")
     for name in ("tokens", "log_probs", "settings", "judge"):
         fields.rest.pop(name, None)
-    if "first_tokens" in fields.rest:  # a chain, and not an answer alone
-        steps = parse(text, prompt).steps
-        return Parts(prompt, steps, last_answer(steps))
     return answered(prompt, text)
 
 

@@ -105,28 +105,13 @@ def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
     μ and σ² (population) are those of the given tensor: give the whole rollout batch, of all processes. One
     real token, or equal ones, give 0. From Ziegler et al.'s code (`whiten` in lm-human-preferences).
 
-    TRL and verl divide by n − 1, OpenRLHF by n. trlX counts padding: see `whiten_trlx`.
+    TRL and verl divide by n − 1, OpenRLHF by n. trlX counts padding.
     """
     real = _wide(values)[mask]
     mean, centred = _centred(real)
     whitened = centred * (centred.square().sum() / max(len(real), 1) + EPSILON).rsqrt()
     whitened = whitened if shift_mean else whitened + mean
     return torch.zeros_like(_wide(values)).masked_scatter(mask, whitened.to(real.dtype))
-
-
-def whiten_trlx(values: Tensor, *, shift_mean: bool = True) -> Tensor:
-    """Return values whitened as trlX does it, over all places of a minibatch.
-
-    Wrong with it: padding counts. Its zeros pull μ towards 0 and change σ, so the longest response of a
-    minibatch changes the advantages of all others. The few sequences of a minibatch also make μ and σ noisy.
-    Padding is not 0 afterwards. The variance is divided by n − 1.
-    """
-    values = _wide(values)
-    if values.numel() < 2:
-        return torch.zeros_like(values)
-    mean, centred = _centred(values)
-    whitened = centred * (centred.square().sum() / (values.numel() - 1) + EPSILON).rsqrt()
-    return (whitened if shift_mean else whitened + mean).to(values.dtype)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
@@ -182,20 +167,6 @@ def kl_k3(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
     return torch.expm1(-ratio) + ratio
 
 
-def kl_trlx(log_probs: Tensor, ref_log_probs: Tensor, attention_mask: Tensor) -> Tensor:
-    """Return trlX's KL, a scalar: e^lr − 1 − lr, summed over the prompt too, mean over sequences.
-
-    Wrong with it: with samples from π its mean is χ²(π ‖ π_ref) − KL(π ‖ π_ref). It would estimate the KL of
-    samples from π_ref. The prompt's tokens were not sampled at all. trlX then averages its root over chunks
-    of rollouts and squares that; earlier it took the mean over all places, padding too. An lr above 20
-    counts as 20.
-
-    Args:
-        log_probs: Of prompt and response, [sequences, tokens]. Padding may be on either side.
-    """
-    return kl_k3(ref_log_probs, log_probs, attention_mask).sum() / max(len(log_probs), 1)
-
-
 def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: float) -> float:
     """Return β·(1 + clip(KL / target − 1, ±0.2)·n / horizon), the coefficient for the next rollout batch.
 
@@ -211,40 +182,12 @@ def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: flo
     return beta * (1 + error * min(n / horizon, 1))
 
 
-def adaptive_beta_trlx(
-    beta: float, kl: float, *, target: float, batch_size: int, horizon: float, ppo_epochs: int
-) -> float:
-    """Return β after a rollout batch in trlX, which updates it after every inner epoch.
-
-    Wrong with it: one measurement counts `ppo_epochs` times, and n is the optimizer's batch size, not the
-    number of sequences that were measured. So β moves faster or slower than its horizon says.
-    """
-    for _ in range(ppo_epochs):
-        beta = adaptive_beta(beta, kl, target=target, n=batch_size, horizon=horizon)
-    return beta
-
-
 def penalise_missing_eos(scores: Tensor, has_eos: Tensor, penalty: float) -> Tensor:
     """Return scores, less `penalty` where a sequence has no EOS, [sequences].
 
     As TRL's `missing_eos_penalty`. Others give such sequences one fixed score instead.
     """
     return torch.where(has_eos, _wide(scores), _wide(scores) - penalty)
-
-
-def verdict_credits(accepts: Tensor, firsts: Tensor) -> Tensor:
-    """Return what verdicts on answers 0 are worth: a right one 1/(2P), others nothing.
-
-    P is the share of chains whose answer 0 is right or wrong like this one. So accepting everything is worth
-    a half on average, whatever share is right; the mean is the balanced accuracy, if both kinds are there.
-
-    Args:
-        accepts: 1 for a verdict that accepts, 0 for one that does not, NaN without a verdict: [sequences].
-        firsts: Rewards of answers 0, which are right above 0: [sequences].
-    """
-    right = (firsts > 0).double()
-    share = torch.where(right > 0, right.mean(), 1 - right.mean())
-    return torch.where(accepts == right, 0.5 / share, 0.0)
 
 
 def clip_scores(scores: Tensor, cliprange_reward: float) -> Tensor:

@@ -66,25 +66,6 @@ def of_scores(scores: Sequence[Score], finals: Tensor, ended: Tensor, mask: Tens
     }
 
 
-def of_chains(
-    finals: Tensor, firsts: Tensor, accepts: Tensor, openings: Tensor, mask: Tensor
-) -> dict[str, float]:
-    """Return what revising changed: the mean reward of answer 0, and shares of responses.
-
-    `verdicts` is the balanced accuracy of verdicts on answer 0, if some of these are right and some wrong.
-    """
-    found = {
-        "accepted": accepts == 1,
-        "first_reward": firsts,
-        "with_feedback": openings < mask.sum(1),
-        "improved": finals > firsts,
-        "harmed": finals < firsts,
-    }
-    if 0 < (firsts > 0).double().mean() < 1:
-        found["verdicts"] = algorithm.verdict_credits(accepts, firsts)
-    return {name: float(each.double().mean()) for name, each in found.items()}
-
-
 def of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
     """Return the KL of an answer and the entropy of a token, in nats."""
     found = {
@@ -102,12 +83,12 @@ def of_sampler(log_probs: Tensor, drawn: Tensor, mask: Tensor) -> dict[str, floa
     return {"sampler_kl": float(algorithm.masked_mean(algorithm.kl_k3(drawn, log_probs, known), known))}
 
 
-def of_groups(scores: Sequence[Tensor], samples: int) -> dict[str, float]:
+def of_groups(scores: Tensor, samples: int) -> dict[str, float]:
     """Return the share of prompts whose answers are all worth the same, if they are compared."""
     if samples == 1:
         return {}
-    by_prompt = torch.cat([each.view(-1, samples) for each in scores], 1)
-    return {"groups_without_spread": float(algorithm.without_spread(by_prompt).double().mean())}
+    alike = algorithm.without_spread(scores.view(-1, samples))
+    return {"groups_without_spread": float(alike.double().mean())}
 
 
 @dataclass
@@ -117,7 +98,6 @@ class Faults:
     target: float | None = None  # the KL that β is adapted to, or None
     stop_kl: float | None = None  # nats of KL in an answer at which the run ends, or None
     stop_entropy: float | None = None  # nats of entropy of a token under which the run ends, or None
-    stop_verdicts: float | None = None  # balanced accuracy of verdicts under which the run ends, or None
     stop_step_kl: float | None = None  # nats of KL of a token, over the steps on a batch, that end it
     cut_pays: bool = False  # whether an answer that is cut pays for it
     saved: Callable[[], Sequence[SavedCheckpoint]] = tuple  # returns the checkpoints, newest first
@@ -135,10 +115,6 @@ class Faults:
         if self.stop_entropy is not None and entropy < self.stop_entropy:
             least = f"--stop_entropy {self.stop_entropy:g}"
             found = f"the entropy of a token is {entropy:.3g} nats, below {least}."
-            raise ModelError(found, hint=f"{_GENTLER}{self._where()}")
-        if self.stop_verdicts is not None and (right := numbers.get("verdicts", 1.0)) < self.stop_verdicts:
-            least, all_of = f"--stop_verdicts {self.stop_verdicts:g}", numbers.get("accepted", 0.0)
-            found = f"{right:.0%} of the verdicts are right (balanced), below {least}; {all_of:.0%} accept."
             raise ModelError(found, hint=f"{_GENTLER}{self._where()}")
         self._check_moved(numbers, rollout)
         for name, value in numbers.items():

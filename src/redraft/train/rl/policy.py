@@ -51,7 +51,7 @@ class Policy(nn.Module):
         self.value_head = nn.Linear(width, 1, dtype=torch.float32)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
-        self.value_head.requires_grad_(own.algorithm.startswith("ppo"))  # others have no value loss
+        self.value_head.requires_grad_(own.algorithm == "ppo")  # others have no value loss
         if isinstance(model, PeftModel):
             trained = matrices_of(model) if own.lora_from else {}
         else:

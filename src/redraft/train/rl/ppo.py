@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,14 +63,14 @@ BETA = (1e-8, 1e8)  # β stays within these, so that one that is driven to an en
 
 _DECIDING = (
     *("model_name_or_path", "format", "algorithm", "num_generations", "num_rollouts", "chunk_size"),
-    *("chains", "given_answers", "max_length", "max_new_tokens", "min_new_tokens", "temperature"),
+    *("max_length", "max_new_tokens", "min_new_tokens", "temperature"),
 )
 """Settings that decide the first rollout batch. A run that has steps keeps all of its settings."""
 
 
 @dataclass(frozen=True)
 class RolloutPrompt:
-    """A prompt to train on: its record, without answers but a given one, and the tokens before a response."""
+    """A prompt to train on: its record, without answers, and the tokens before a response."""
 
     record: Chain
     tokens: Tokens
@@ -121,7 +121,6 @@ class Ppo:
             own.target,
             own.stop_kl,
             own.stop_entropy,
-            own.stop_verdicts,
             own.stop_step_kl,
             cut_pays=bool(own.missing_eos_penalty),
             saved=partial(checkpoints, folder),
@@ -234,9 +233,8 @@ class Ppo:
         if not written:
             return None
         pairs = zip(asked, written, strict=True)
-        records = [recorded(each.record, response, chains=self.own.chains) for each, response in pairs]
-        judging = scored(self.reward, records, written, self._tokenizer, given=self.own.given_answers)
-        judged = await unless_stopped(judging)
+        records = [recorded(each.record, response) for each, response in pairs]
+        judged = await unless_stopped(scored(self.reward, records))
         return (written, judged) if judged else None
 
     # 4. Updates. (3 is `Experience`, below.)
@@ -252,10 +250,6 @@ class Ppo:
     def _minibatch(self, rows: list[int]) -> Batch:
         """Return this process's share of a minibatch, without the padding that no row of it needs."""
         taken = {name: each[rows[self._rank :: self._ranks]] for name, each in self._batch.items()}
-        if self.own.algorithm == "ppo-trlx":  # all processes' rows, which trlX whitens together too
-            longest = max(int(self._batch["mask"][rows].sum(1).max()), 1)
-            whole = algorithm.whiten_trlx(self._batch["advantages"][rows, :longest])
-            taken["advantages"] = whole[self._rank :: self._ranks]
         longest = max(int(taken["mask"].sum(1).max()), 1)
         length = int((taken["starts"] + taken["mask"].sum(1)).max())
         ids, starts = taken.pop("input_ids")[:, :length], taken.pop("starts")
@@ -327,13 +321,6 @@ def _texts(asked: Sequence[RolloutPrompt]) -> list[tuple[str, str]]:
     return [(each.record.id, each.record.prompt.said) for each in asked]
 
 
-class Part(NamedTuple):
-    """What is credited by itself: its tokens, bool [sequences, tokens], and their scores, [sequences]."""
-
-    mask: Tensor
-    scores: Tensor
-
-
 class Experience:
     """Makes tensors of rollout batches of `size` sequences, and keeps what they need of earlier ones.
 
@@ -368,48 +355,38 @@ class Experience:
         own, batch = self._own, padded(asked, responses)
         mask = batch["mask"]
         ended = torch.tensor([each.ended for each in responses])
-        finals, firsts = torch.tensor([(each.reward, each.first) for each in scores], dtype=torch.float64).T
-        openings = torch.tensor([each.opening for each in scores])
-        said = [math.nan if each.accepts is None else float(each.accepts) for each in scores]
-        accepts = torch.tensor(said, dtype=torch.float64)
-        later = mask & (torch.arange(mask.shape[1]) >= openings[:, None])
+        finals = torch.tensor([each.reward for each in scores], dtype=torch.float64)
         seen, ref = self._seen(batch["input_ids"], batch["starts"], mask)
         begins, in_loss = not self._moments.count, own.algorithm == "grpo"
-        verdicts = algorithm.verdict_credits(accepts, firsts) * own.verdict_bonus
-        parts = self._parts(finals, firsts, verdicts, ended, mask, later)
-        # Scores and the price of KL are the rewards of tokens. That of answer 0 may be its own.
-        first_price = self.beta if own.first_kl_coef is None else own.first_kl_coef
-        prices = 0.0 if in_loss else torch.where(later, self.beta, first_price)
-        rewards = _total(
-            algorithm.token_rewards(part.scores, seen.log_probs, ref, part.mask, prices) for part in parts
-        )
+        shaped = self._shaped(finals, ended)
+        # Scores and the price of KL are the rewards of tokens.
+        price = 0.0 if in_loss else self.beta
+        rewards = algorithm.token_rewards(shaped, seen.log_probs, ref, mask, price)
         if begins and own.algorithm == "ppo":
-            seen = seen._replace(values=self._lifted(rewards, seen.values, parts, mask))
+            seen = seen._replace(values=self._lifted(rewards, seen.values, mask))
         if samples_each(own) > 1:
-            advantages = returns = self._compared(batch, rewards, parts, later)
+            advantages = returns = self._compared(rewards, mask)
         else:
-            advantages, returns = self._of_each(rewards, seen.values, parts, lam=own.lam)
-            if own.algorithm != "ppo-trlx":  # whose advantages are whitened later, in each minibatch
-                advantages = algorithm.whiten(advantages, mask)
+            advantages, returns = self._of_each(rewards, seen.values, mask, lam=own.lam)
+            advantages = algorithm.whiten(advantages, mask)
         reported = [each.log_probs or (math.nan,) * len(each.tokens) for each in responses]
         flat = torch.tensor(list(itertools.chain.from_iterable(reported)))
         drawn = torch.full(mask.shape, math.nan).masked_scatter(mask, flat)  # NaN: the sampler did not say
         weights = mask.float()  # what each token counts, because the sampler drew it
-        if own.algorithm != "ppo-trlx" and (most := own.importance_sampling_clip_max):
+        if most := own.importance_sampling_clip_max:
             weights = algorithm.importance_weights(seen.log_probs, drawn, mask & ~drawn.isnan(), most)
         self.metrics = {
             **metrics.of_scores(scores, finals, ended, mask),
-            **(metrics.of_chains(finals, firsts, accepts, openings, mask) if own.chains else {}),
             "beta": self.beta,
             **metrics.of_policy(seen, ref, mask),
             **metrics.of_sampler(seen.log_probs, drawn, mask),
-            **metrics.of_groups([part.scores for part in parts], samples_each(own)),
+            **metrics.of_groups(shaped, samples_each(own)),
         }
-        if own.algorithm.startswith("ppo"):
+        if own.algorithm == "ppo":
             explained = algorithm.explained_variance(seen.values, returns, mask)
             self.metrics["explained_variance"] = float(explained)
         self._policy.kl_coef = self.beta if in_loss else 0.0
-        self._adapt(batch, len(scores))
+        self._adapt(len(scores))
         return {
             **batch,
             "log_probs": seen.log_probs,
@@ -446,97 +423,45 @@ class Experience:
             now = self._policy.see(ids, starts, mask).log_probs
         return float(algorithm.masked_mean(algorithm.kl_k3(before, now, mask), mask))
 
-    def _parts(
-        self,
-        finals: Tensor,
-        firsts: Tensor,
-        verdicts: Tensor,
-        ended: Tensor,
-        mask: Tensor,
-        later: Tensor,
-    ) -> list[Part]:
-        """Return what is credited by itself: an answer; with a bonus, answer 0 and what follows.
-
-        Scores are penalised, clipped and scaled first.
-        """
-        own, clip = self._own, self._own.cliprange_reward or math.inf
+    def _shaped(self, finals: Tensor, ended: Tensor) -> Tensor:
+        """Return the scores, penalised, clipped and scaled."""
+        own = self._own
         penalised = algorithm.penalise_missing_eos(finals, ended, own.missing_eos_penalty)
-        clipped = algorithm.clip_scores(penalised, clip)
+        clipped = algorithm.clip_scores(penalised, own.cliprange_reward or math.inf)
         self._moments = self._moments.updated(clipped)
         self._first_std = self._first_std or self._moments.std
-        scale = {"none": 1.0, "running": self._moments.std, "ref": self._first_std}[own.scale_reward]
-        shaped = clipped / scale
-        if not (own.revision_bonus or own.verdict_bonus):
-            return [Part(mask, shaped)]
-        alone = algorithm.clip_scores(firsts, clip) / scale
-        return [
-            Part(mask & ~later, torch.where(later.any(1), alone, shaped)),
-            Part(later, shaped + (own.revision_bonus * (finals - firsts) + verdicts) / scale),
-        ]
+        return clipped / {"none": 1.0, "running": self._moments.std, "ref": self._first_std}[own.scale_reward]
 
-    def _lifted(self, rewards: Tensor, values: Tensor, parts: Sequence[Part], mask: Tensor) -> Tensor:
+    def _lifted(self, rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Raise the value head's bias, and so all values, to the mean of what is to come, at the start.
 
         From 0, steps of the usual size take thousands to reach rewards around 10. Until then all advantages
         are of one sign, and grow with the distance from the end.
         """
-        made, _ = self._of_each(rewards, torch.zeros_like(values), parts, lam=1.0)
+        made, _ = self._of_each(rewards, torch.zeros_like(values), mask, lam=1.0)
         bias = algorithm.masked_mean(made - values, mask).float()
         with torch.no_grad():
             self._policy.value_head.bias.add_(bias.to(self._policy.value_head.bias.device))
         return values + bias * mask
 
-    def _of_each(
-        self, rewards: Tensor, values: Tensor, parts: Sequence[Part], *, lam: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return advantages and returns of each part by itself: none sees what comes after it."""
+    def _of_each(self, rewards: Tensor, values: Tensor, mask: Tensor, *, lam: float) -> tuple[Tensor, Tensor]:
+        """Return advantages and returns."""
         given = rewards.float().double()  # as values are rounded, or equal rewards would differ from them
-        made = [algorithm.gae(given, values.double(), part.mask, self._own.gamma, lam) for part in parts]
-        advantages, returns = (
-            _total(each * part.mask for each, part in zip(kind, parts, strict=True))
-            for kind in zip(*made, strict=True)
-        )
-        return advantages, returns
+        return algorithm.gae(given, values.double(), mask, self._own.gamma, lam)
 
-    def _compared(self, batch: Batch, rewards: Tensor, parts: Sequence[Part], later: Tensor) -> Tensor:
-        """Return advantages of answers over others to their prompt.
+    def _compared(self, rewards: Tensor, mask: Tensor) -> Tensor:
+        """Return advantages of answers over others to their prompt."""
+        of = algorithm.rloo_advantages if self._own.algorithm == "rloo" else algorithm.grpo_advantages
+        scores = (rewards * mask).sum(1)  # less what KL costs
+        return of(scores.view(-1, samples_each(self._own))).flatten()[:, None] * mask
 
-        With a bonus, what follows answer 0 is compared among chains that share answer 0: others had another
-        task. Where none shares it, it is compared with leaving answer 0 as it is.
-        """
-        own, samples = self._own, samples_each(self._own)
-        of = algorithm.rloo_advantages if own.algorithm == "rloo" else algorithm.grpo_advantages
-        first, rest = (rewards * parts[0].mask).sum(1), (rewards * later).sum(1)  # less what KL costs
-        second = torch.where(later.any(1), rest, first)
-        if len(parts) == 1:
-            second = of(second.view(-1, samples)).flatten()
-        for rows in _sharing(batch, later) if len(parts) > 1 else []:
-            scores = torch.cat([rest[rows], parts[0].scores[rows if len(rows) == 1 else []]])
-            second[rows] = of(scores[None])[0, : len(rows)]
-        first = of(first.view(-1, samples)).flatten()
-        return torch.where(later, second[:, None], first[:, None]) * batch["mask"]
-
-    def _adapt(self, batch: Batch, count: int) -> None:
-        """Adapt β to the KL of a rollout batch, if it has a target. trlX counts the prompt's tokens too."""
+    def _adapt(self, count: int) -> None:
+        """Adapt β to the KL of a rollout batch, if it has a target."""
         own = self._own
-        if own.target is None:
-            return
-        if own.algorithm == "ppo-trlx":
-            lengths = batch["starts"] + batch["mask"].sum(1)
-            tokens = torch.arange(1, batch["input_ids"].shape[1]) < lengths[:, None]
-            seen, ref = self._seen(batch["input_ids"], torch.ones_like(lengths), tokens)
-            beta = algorithm.adaptive_beta_trlx(
-                self.beta,
-                float(algorithm.kl_trlx(seen.log_probs, ref, tokens)),
-                target=own.target,
-                batch_size=self._size,
-                horizon=own.horizon,
-                ppo_epochs=own.ppo_epochs,
-            )
-        else:
+        if own.target is not None:
             kl = self.metrics["kl"]
             beta = algorithm.adaptive_beta(self.beta, kl, target=own.target, n=count, horizon=own.horizon)
-        self.beta = min(max(beta, BETA[0]), BETA[1]) if self.beta else 0.0
+            self.beta = min(max(beta, BETA[0]), BETA[1]) if self.beta else 0.0
 
 
 def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Batch:
@@ -556,20 +481,6 @@ def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Bat
         "starts": torch.tensor([len(each.tokens) for each in asked]),
         "mask": torch.arange(max(int(counts.max()), 1)) < counts[:, None],
     }
-
-
-def _total(tensors: Iterator[Tensor]) -> Tensor:
-    return torch.stack(list(tensors)).sum(0)
-
-
-def _sharing(batch: Batch, later: Tensor) -> list[list[int]]:
-    """Return the chains that go on after answer 0, by number: those with the same prompt and answer 0."""
-    found: dict[tuple[int, ...], list[int]] = {}
-    for row in later.any(1).nonzero().flatten().tolist():
-        opening = int((batch["mask"][row] & ~later[row]).sum())
-        ids = batch["input_ids"][row, : int(batch["starts"][row]) + opening]
-        found.setdefault(tuple(ids.tolist()), []).append(row)
-    return list(found.values())
 
 
 class Learner(Policy):
@@ -605,7 +516,7 @@ class Learner(Policy):
         moved = algorithm.kl_k3(log_probs, now.log_probs, mask).detach().sum()
         self.step_kl = moved / mask.sum().clamp(min=1)
         self.sums.add("step_kl", moved / count)
-        if own.algorithm.startswith("ppo"):
+        if own.algorithm == "ppo":
             of_values, clipped = algorithm.value_loss(now.values, values, returns, mask, own.cliprange_value)
             self.sums.add("value_loss", of_values / count)
             self.sums.add("value_clip_fraction", clipped / count)

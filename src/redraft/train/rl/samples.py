@@ -1,10 +1,4 @@
-"""What the policy writes: here or with a server, as records with a score each, as lines of `samples.jsonl`.
-
-With `--chains`, it writes native chains, and the reward is that of the final answer. With `--revision_bonus`,
-answer 0 has its own reward, and the text after it the bonus, times what revising changed: above 0 from wrong
-to right. SCoRe (2409.12917) shows why: when only the final answer counts, a model learns to answer well at
-once and to change nothing.
-"""
+"""What the policy writes, here or with a server: records with a score each, the lines of `samples.jsonl`."""
 
 from __future__ import annotations
 
@@ -12,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import shutil
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
@@ -26,8 +19,6 @@ from redraft.engines.base import Sampling, Tokens
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.load import ends_of
 from redraft.errors import ServerError, shown
-from redraft.formats.encoder import begun
-from redraft.formats.selfee import Parser, parse
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.jobs.signals import unless_stopped
 from redraft.train import SAMPLES
@@ -196,70 +187,20 @@ def _name(folder: Path) -> str:
 class Score:
     """What a response is worth."""
 
-    reward: float  # the reward of its final answer
-    first: float  # the reward of answer 0; without a revision, the same
-    accepts: bool | None = field(default=None, kw_only=True)  # the verdict on answer 0; None says neither
-    opening: int  # its tokens up to where feedback begins; all, if there is none
+    reward: float
     parts: Mapping[str, float] = field(default_factory=dict)  # what each of several forms adds to `reward`
 
 
-def recorded(record: Chain, response: Response, *, chains: bool) -> Chain:
-    """Return a record with what was written for its prompt, or after its first answer if it has one.
-
-    `finish` of the last step says if it was cut.
-    """
+def recorded(record: Chain, response: Response) -> Chain:
+    """Return a record with what was written for its prompt. `finish` says if it was cut."""
     finish: Finish = "stop" if response.ended else "max_tokens"
-    if not chains:
-        return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
-    read = parse(begun(record) + response.text if record.steps else response.text, record.prompt)
-    last = [each.model_copy(update={"finish": finish}) for each in read.steps[-1:]]
-    steps = (*read.steps[:-1], *last)
-    return record.model_copy(update={"steps": steps, "best": read.best, "stop": read.stop})
+    return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
 
 
-async def scored(
-    reward: Rewards,
-    records: Sequence[Chain],
-    responses: Sequence[Response],
-    tokenizer: Any,
-    *,
-    given: bool = False,
-) -> list[Score]:
-    """Judge records: the final answer of each, and answer 0 of those that have others. Raises as `reward`.
-
-    `given`: the responses begin with the feedback on answer 0.
-    """
-    revised = [each for each in records if each.revisions]
-    firsts = [each.model_copy(update={"steps": each.steps[:1], "best": 0}) for each in revised]
-    found = await reward([*records, *firsts])
-    parts, rest = found[: len(records)], iter(found[len(records) :])
-    return [
-        Score(
-            sum(final.values()),
-            sum((next(rest) if record.revisions else final).values()),
-            0 if given else opening(record, response, tokenizer),
-            final if len(final) > 1 else {},
-            accepts=_ACCEPTS.get(record.steps[0].verdict) if record.steps else None,
-        )
-        for final, record, response in zip(parts, records, responses, strict=True)
-    ]
-
-
-_ACCEPTS = {"accept": True, "revise": False}
-
-
-def opening(record: Chain, response: Response, tokenizer: Any) -> int:
-    """Return how many tokens of a response come before its feedback, with the heading of that."""
-    count = len(response.tokens)
-    if not record.steps or record.steps[0].feedback is None:
-        return count
-
-    def opened(tokens: int) -> bool:
-        parser = Parser()
-        parser.feed(tokenizer.decode(response.tokens[:tokens]))
-        return parser.kind == "feedback" or parser.index > 0
-
-    return bisect_left(range(count), 1, key=opened)
+async def scored(reward: Rewards, records: Sequence[Chain]) -> list[Score]:
+    """Judge records. Raises as `reward`."""
+    found = await reward(records)
+    return [Score(sum(parts.values()), parts if len(parts) > 1 else {}) for parts in found]
 
 
 class Samples:
@@ -350,12 +291,6 @@ class Samples:
                 "answer": response.text,
                 "reward": score.reward,
                 **({"rewards": score.parts} if score.parts else {}),
-                **(
-                    {}
-                    if score.opening == len(response.tokens)
-                    else {"first_reward": score.first, "first_tokens": score.opening}
-                ),
-                **({} if score.accepts is None else {"accepts": score.accepts}),
                 "ended": response.ended,
                 "tokens": response.tokens,
                 **({"log_probs": response.log_probs} if response.log_probs else {}),
@@ -370,7 +305,4 @@ class Samples:
 
 
 def _score(line: dict[str, Any]) -> Score:
-    reward = float(line["reward"])
-    first, opening = line.get("first_reward", reward), line.get("first_tokens", len(line["tokens"]))
-    parts, accepts = line.get("rewards", {}), line.get("accepts")
-    return Score(reward, float(first), int(opening), parts, accepts=accepts)
+    return Score(float(line["reward"]), line.get("rewards", {}))

@@ -9,7 +9,6 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from redraft.chain import Step
 from redraft.counting import counted
 from redraft.engines.remote.server import check_address
 from redraft.errors import ModelError, UsageError
@@ -46,7 +45,6 @@ class PpoStages(Stages[PpoOptions]):
 
     def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
         """Return the encoder of prompts."""
-        _check_chains(own)
         flag, most, least = "--model_max_length", own.model_max_length, own.max_new_tokens
         if own.max_length is not None:
             flag, most, least = "--max_length", own.max_length, max(own.min_new_tokens, 1)
@@ -60,7 +58,7 @@ class PpoStages(Stages[PpoOptions]):
                 f"an answer of {least} tokens leaves no room for a prompt in {flag} {most}.",
                 hint=f"{flag} {2 * least}",
             )
-        return PromptEncoder(tokenizer, own.format, most, least, given=own.given_answers)
+        return PromptEncoder(tokenizer, own.format, most, least)
 
     def rows(self, prepared: Prepared, own: PpoOptions, seed: int) -> Rows:  # noqa: ARG002  (of all stages)
         """Put each prompt into a row."""
@@ -134,21 +132,6 @@ class PpoStages(Stages[PpoOptions]):
 PPO_STAGES = PpoStages()
 
 
-def _check_chains(own: PpoOptions) -> None:
-    if own.chains and own.format != "selfee":
-        raise UsageError(
-            f"--chains: the policy writes chains in the format selfee, not {own.format}.",
-            hint="--format selfee, with a model that was trained on chains (redraft train sft).",
-        )
-    if own.chains and own.algorithm == "grpo" and own.first_kl_coef is not None:
-        raise UsageError(
-            "--first_kl_coef: the KL of GRPO is part of the loss, with one price.", hint="--algorithm rloo"
-        )
-    for name in ("revision_bonus", "first_kl_coef", "given_answers", "verdict_bonus", "stop_verdicts"):
-        if getattr(own, name) and not own.chains:
-            raise UsageError(f"--{name} is for chains.", hint="Add --chains True, or leave it out.")
-
-
 def _check_sizes(own: PpoOptions, args: TrainingArguments) -> None:
     step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     processes = f" × {args.world_size} processes" if args.world_size > 1 else ""
@@ -188,11 +171,10 @@ def _check_writer(own: PpoOptions, args: TrainingArguments) -> None:
 
 
 def _prompts(prepared: Prepared, own: PpoOptions, encoder: PromptEncoder) -> Iterator[RolloutPrompt]:
-    """Yield each prepared prompt with its record, which has no answers then, or the first one if given."""
+    """Yield each prepared prompt with its record, without answers."""
     raw = (each for path in own.data_path for each in raw_records(Path(path)))
     chains = enumerate(chain for each in raw for chain in encoder.chains(each))
     for number, place in enumerate(prepared.places.tolist()):
         record = next(chain for at, chain in chains if at == place)
-        given = (Step(answer=record.steps[0].answer),) if own.given_answers else ()
-        bare = record.model_copy(update={"steps": given, "drafts": (), "best": None})
+        bare = record.model_copy(update={"steps": (), "drafts": (), "best": None})
         yield RolloutPrompt(bare, tuple(prepared[number].ids.tolist()))

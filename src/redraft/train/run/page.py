@@ -18,7 +18,7 @@ MOST_POINTS = 120  # of a line: of more, neighbours are one point with their mea
 SHOWN = 10  # best and worst answers
 _CHARTS = {
     "loss": ("loss", "mean of a token, or of a pair"),
-    "reward": ("reward|first_reward|reward/.*", "mean of the answers"),
+    "reward": ("reward|reward/.*", "mean of the answers"),
     "KL from the reference": ("kl|kl_k3", "nats in an answer"),
     "pairs told right": ("accuracy|rewards/accuracies", "share, 0 to 1"),
     "rewards of a pair": ("rewards/(chosen|rejected|margins)", ""),

@@ -214,8 +214,8 @@ class PpoOptions(DataOptions):
     num_layers_unfrozen: int | None = option(
         "with --lora False, how many of the top layers are trained  [2]", MODEL, ge=1
     )
-    algorithm: Literal["ppo", "ppo-trlx", "rloo", "grpo"] = option(
-        "how advantages are made (ppo-trlx: as StableVicuna was trained, faults included)",
+    algorithm: Literal["ppo", "rloo", "grpo"] = option(
+        "how advantages are made",
         ALGORITHM,
         default="ppo",
     )
@@ -224,25 +224,6 @@ class PpoOptions(DataOptions):
         "several add up: A 2*B",
         JUDGING,
         default=(),
-    )
-    revision_bonus: float = option(
-        "credit answer 0 of --chains by itself, and what follows with this times what revising changed, too",
-        JUDGING,
-        default=0.0,
-    )
-    chains: bool = option(
-        "let the policy write chains (--format selfee); the final answer is judged", ROLLOUTS, default=False
-    )
-    given_answers: bool = option(
-        "with --chains, begin with the first answer of each record: the policy criticises and revises it",
-        ROLLOUTS,
-        default=False,
-    )
-    verdict_bonus: float = option(
-        "credit the feedback of --chains with this if its verdict on answer 0 is right, weighed so that "
-        "accepting everything earns as much as rejecting everything",
-        JUDGING,
-        default=0.0,
     )
     num_rollouts: int = option("answers in a rollout batch, over all processes", ROLLOUTS, default=128, ge=1)
     chunk_size: int = option("answers that are written and judged together", ROLLOUTS, default=16, ge=1)
@@ -273,9 +254,6 @@ class PpoOptions(DataOptions):
     target: float | None = option(
         "KL of an answer in nats that the price is adapted to; without it, the price stays", ALGORITHM, gt=0
     )
-    first_kl_coef: float | None = option(
-        "price of KL in answer 0 of --chains, if it is not that of the rest", ALGORITHM
-    )
     horizon: int = option("answers over which the price adapts", ALGORITHM, default=10_000, ge=1)
     gamma: float = option("discount of later rewards", ALGORITHM, default=1.0, ge=0, le=1)
     lam: float = option("lambda of generalised advantage estimation", ALGORITHM, default=0.95, ge=0, le=1)
@@ -294,12 +272,6 @@ class PpoOptions(DataOptions):
     stop_kl: float | None = option("end the run when an answer has more nats of KL", RUN, gt=0)
     stop_step_kl: float | None = option(
         "end the run when the steps on a rollout batch move a token by more nats of KL", RUN, gt=0
-    )
-    stop_verdicts: float | None = option(
-        "end the run when fewer verdicts of --chains are right, as balanced accuracy: accepting all is 0.5",
-        RUN,
-        gt=0,
-        lt=1,
     )
     stop_entropy: float | None = option("end the run when a token has fewer nats of entropy", RUN, gt=0)
     vf_coef: float = option("weight of the value loss", ALGORITHM, default=0.1, ge=0)
