@@ -3,6 +3,7 @@ r"""Patterns of a schema are written out for servers, which drop `\d` and the li
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from redraft.engines.schemas import plain, with_plain_patterns, within
+from redraft.engines.bounds import within
+from redraft.engines.schemas import Names, for_xgrammar, plain, unsaid_by_xgrammar, with_plain_patterns
 
 FREE = r'[^"\\\x01-\x1F]'
 
@@ -98,12 +100,13 @@ def test_texts_and_lists_get_the_room_that_the_tokens_have() -> None:
 @pytest.mark.parametrize(
     "schema",
     [
-        {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a", "b"]},
-        {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": True},
         {"allOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"b": {"type": "string"}}}]},
-        {"$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}}}, "type": "integer"},
         {"type": "string", "enum": ["a long one"]},
-        True,
+        {"type": "string", "format": "date"},
+        {"type": "string", "pattern": r"^\d{4}$"},
+        {"type": "object", "properties": {"a": True}, "dependentRequired": {"a": ["b"]}},
+        {"$ref": "#/$defs/none"},
+        False,
     ],
 )
 def test_what_has_no_room_to_share_is_left_as_it_is(schema: Any) -> None:
@@ -111,8 +114,125 @@ def test_what_has_no_room_to_share_is_left_as_it_is(schema: Any) -> None:
     assert within(whole, 10) == whole
 
 
-def test_a_schema_within_itself_ends() -> None:
+def deepest(value: Any) -> int:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(deepest, parts), default=0)
+
+
+@given(st.integers(20, 4000))
+def test_a_schema_within_itself_ends(tokens: int) -> None:
     tree = {"type": "object", "properties": {"name": {"type": "string"}, "more": {"$ref": "#/$defs/tree"}}}
-    found = within({"$ref": "#/$defs/tree", "$defs": {"tree": tree}}, 100)
-    assert found["properties"]["more"] == {"$ref": "#/$defs/tree"}
-    assert found["properties"]["name"]["maxLength"] < 300
+    kids = {
+        "type": "object",
+        "properties": {"v": {"type": "integer"}, "kids": {"items": {"$ref": "#/$defs/kids"}}},
+    }
+    chain = {"anyOf": [{"type": "null"}, {"type": "object", "properties": {"next": {"$ref": "#"}}}]}
+    for schema in (
+        {"$ref": "#/$defs/tree", "$defs": {"tree": tree}},
+        {"$ref": "#/$defs/kids", "$defs": {"kids": {**kids, "required": ["v", "kids"]}}},
+        chain,
+    ):
+        found = {name: part for name, part in within(schema, tokens).items() if name != "$defs"}
+        assert "$ref" not in str(found)
+        assert deepest(found) < 20
+
+
+def test_a_type_in_which_each_level_has_many_of_itself_does_not_explode() -> None:
+    names = {f"p{number}": {"$ref": "#"} for number in range(30)}
+    assert len(str(within({"type": "object", "properties": names}, 500))) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": ["object", "array"]},
+        {"type": "object"},
+        {"type": "object", "properties": {}},
+        {"type": "object", "additionalProperties": {"type": "integer"}},
+        {"type": "object", "properties": {"a": {}}, "additionalProperties": True},
+        {"type": "object", "required": ["a"]},
+        {"type": "object", "patternProperties": {"^x": {"type": "string"}}, "additionalProperties": False},
+        {"type": "array"},
+        {"type": "integer", "multipleOf": 7},
+        {"type": "number", "minimum": 10**15},
+        {"type": "string", "maxLength": 65536},
+        {"type": "string", "pattern": "^[a-z]+$"},
+        {"type": "string", "format": "email"},
+        {"prefixItems": [{"type": "string"}]},
+        True,
+    ],
+)
+def test_every_kind_of_value_has_a_bound(schema: Any) -> None:
+    """Each type of a value in a bounded schema says where it ends."""
+    ends = {"string": "maxLength", "integer": "maximum", "number": "maximum", "array": "maxItems"}
+
+    def look(part: Any) -> None:
+        if isinstance(part, list):
+            for each in part:
+                look(each)
+        elif isinstance(part, dict):
+            kind = part.get("type")
+            if kind == "object":
+                assert part["additionalProperties"] is False
+                assert part.get("maxProperties", 0) or not part.get("patternProperties")
+            elif kind in ends and "prefixItems" not in part:
+                assert ends[kind] in part
+            for each in part.values():
+                look(each)
+
+    found = within({"anyOf": [schema]}, 200)["anyOf"]
+    look(found)
+    assert found != [schema]
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ('{"a": 1, "a": 2}', '{"a": 1}'),
+        (
+            '{"a": [{"b": "x, y", "c": {}, "p\\u0061y": 1,\n "pay": 3}]}',
+            '{"a": [{"b": "x, y", "c": {}, "p\\u0061y": 1}]}',
+        ),
+        ('{"a": "\\"", "b": {"a": 1}, "b": 1}', '{"a": "\\"", "b": {"a": 1}}'),
+        ('[{"a": 1}, {"a": "a", "b": ["a", "a"]}]', None),
+        ('["a", "a"]', None),
+        ('{"a": "b", "b": "a", "c": ["a"], "d": "\\\\"}', None),
+    ],
+)
+@given(cuts=st.lists(st.integers(0, 60)))
+def test_json_ends_before_a_name_that_an_object_has_already(
+    text: str, whole: str | None, cuts: list[int]
+) -> None:
+    names, found = Names(), None
+    for begin, end in pairwise(sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})):
+        found = found or names.take(text[begin:end])
+    assert found == whole
+
+
+@pytest.mark.parametrize(
+    ("schema", "unsaid", "written"),
+    [
+        ({"pattern": "^[a-z]+$", "maxLength": 5}, set(), {"pattern": "^[a-z]{1,4}$"}),
+        ({"pattern": "^[+*]+a*$", "maxLength": 9}, set(), {"pattern": "^[+*]{1,4}a{0,3}$"}),
+        ({"pattern": "^[a-z]+$", "minLength": 3, "maxLength": 5}, set(), {"pattern": "^[a-z]{3,5}$"}),
+        ({"pattern": "^[a-z]{6}$", "maxLength": 5}, {"maxLength"}, {"pattern": "^[a-z]{6}$"}),
+        ({"type": "integer", "multipleOf": 7}, {"multipleOf"}, {"type": "integer"}),
+        ({"type": "number", "exclusiveMinimum": 0}, {"exclusiveMinimum"}, None),
+        ({"format": "email", "maxLength": 9}, {"maxLength"}, None),
+        ({"anyOf": [True], "minItems": 2}, {"minItems"}, None),
+        ({"allOf": [{"minimum": 1}, {"maximum": 2}]}, {"allOf"}, None),
+        ({"items": {"properties": {"multipleOf": {"multipleOf": 2}}}}, {"multipleOf"}, None),
+        ({"properties": {"pattern": True, "maxLength": True}}, set(), None),
+        (
+            {"properties": {"a": True}, "patternProperties": {"^b": True}},
+            set(),
+            {"properties": {"a": True}, "additionalProperties": False},
+        ),
+    ],
+)
+def test_what_openvino_would_drop_is_written_otherwise_or_named(
+    schema: dict[str, Any], unsaid: set[str], written: dict[str, Any] | None
+) -> None:
+    assert unsaid_by_xgrammar(schema) == unsaid
+    if written is not None:
+        assert for_xgrammar(schema) == written

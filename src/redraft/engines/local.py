@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, cast
 from redraft.chain import Finish, Prompt, content_of
 from redraft.engines.base import (
     OF_TEMPLATE,
+    Delta,
     Engine,
     EngineInfo,
     Message,
@@ -31,7 +32,7 @@ from redraft.engines.base import (
 )
 from redraft.engines.messages import plain
 from redraft.engines.price import Price
-from redraft.engines.schemas import SchemaWatch
+from redraft.engines.schemas import Names, SchemaWatch
 from redraft.errors import ContextError, ModelError, UsageError
 from redraft.formats.render.spans import ConversationTemplate
 from redraft.formats.thoughts import Splitter, Tags
@@ -179,9 +180,10 @@ class LocalEngine(Engine):
             fits = sampling.max_tokens <= left
             room = Room(min(sampling.max_tokens, left), "max_tokens" if fits else "context")
             async with aclosing(self._continue(prompt, sampling, stop, room)) as deltas:
-                async for delta in deltas:
+                kept = sampling.schema is not None and self._info.schemas
+                async for delta in _once_named(deltas, len(prompt)) if kept else deltas:
                     pieces.append(delta.text)
-                    if delta.finish and sampling.schema is not None and self._info.schemas:
+                    if delta.finish and kept:
                         self._schemas.look(self._info.name, "".join(pieces), delta.finish)
                     yield delta
         finally:
@@ -328,3 +330,21 @@ def cache_bytes(header: GGUFHeader) -> int:
     else:
         cached = number("block_count") * (number("attention.head_count_kv") or heads)
     return cached * (keys + values) * CACHE_BYTES
+
+
+async def _once_named(deltas: Replies, prompt: int) -> Replies:
+    """Yield the deltas of JSON up to a name that an object has already. It is closed there, and ends."""
+    names, held, said, count = Names(), list[Delta](), "", 0
+    async for delta in deltas:
+        held.append(delta)
+        count += len(delta.tokens)
+        whole = names.take(delta.text)
+        if whole is not None:
+            rest, most = whole.removeprefix(said), delta.completion_tokens or count
+            yield Delta(rest, finish="stop", prompt_tokens=prompt, completion_tokens=most)
+            return
+        if delta.finish or not names.waits:
+            for each in held:
+                said += each.text
+                yield each
+            held.clear()

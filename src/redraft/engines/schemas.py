@@ -5,9 +5,6 @@ server drops such a pattern with a line in its own log, and takes any text. Writ
 other servers too. It also matches a pattern with the text between the quotes of JSON, so that `.` ends the
 text with a bare quote and the reply fails: for llama.cpp, what is not named leaves quotes, backslashes and
 control characters out. The answer is checked against the pattern as the user wrote it.
-
-Models run on in a text, a list or white space until they are cut, and half an object is none. Where the model
-is on this machine, texts and lists without a bound get one that the tokens have room for (`within`).
 """
 
 from __future__ import annotations
@@ -16,9 +13,11 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Set
+from math import inf
 from typing import Any
 
 from redraft.chain import Finish
+from redraft.engines.bounds import CHECKED, width
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class SchemaWatch:
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))
-            _log.info("%s keeps to the JSON schema but for %s, which is only checked", name, words)
+            _log.warning("%s keeps to the JSON schema but for %s, which is only checked.", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
         """Warn at the first answer that is no JSON. One that was cut off may be the beginning of some."""
@@ -57,6 +56,67 @@ class SchemaWatch:
         self._warned = True
         _log.warning("%s does not keep to the JSON schema, so %s: %.60r", name, UNBOUND, answer)
 
+
+class Names:
+    """Follows JSON that is written, and finds where an object gives a name again: no grammar forbids it."""
+
+    def __init__(self) -> None:
+        self._open: list[set[str] | None] = []  # the names of each open object; None for a list
+        self._text, self._string, self._read = "", -1, 0
+        self._member = -1  # where the member begins whose name is not known yet
+        self._named = False  # whether a value comes next in an object, and not a name
+
+    @property
+    def waits(self) -> bool:
+        """Whether a name is being written, which may be repeated."""
+        return self._member >= 0
+
+    def take(self, text: str) -> str | None:
+        """Take a piece. If it repeats a name, return all of the text before that member, closed."""
+        self._text += text
+        while self._read < len(self._text):
+            if self._string < 0:
+                self._mark(self._text[self._read])
+                self._read += 1
+            elif (end := _REST.match(self._text, self._read)) is None:
+                return None
+            else:
+                self._read = end.end()
+                if self._is_repeated():
+                    closing = ("]" if names is None else "}" for names in reversed(self._open))
+                    return self._text[: self._member] + "".join(closing)
+        return None
+
+    def _mark(self, char: str) -> None:
+        if char == '"':
+            self._string = self._read
+        elif char in "{[":
+            self._open.append(set() if char == "{" else None)
+            self._named = False
+        elif char in "}]":
+            self._open = self._open[:-1]
+            self._member = -1
+        elif char == "," and self._open and self._open[-1] is not None:
+            self._member, self._named = self._read, False
+
+    def _is_repeated(self) -> bool:
+        """Note the name that ended, if it is one. Return whether its object has it already."""
+        written, self._string = self._text[self._string : self._read], -1
+        names = self._open[-1] if self._open else None
+        if names is None or self._named:
+            return False
+        try:
+            name = str(json.loads(written, strict=False))
+        except ValueError:
+            return False
+        if name in names and self.waits:
+            return True
+        names.add(name)
+        self._member, self._named = -1, True
+        return False
+
+
+_REST = re.compile(r'(?:[^"\\]|\\.)*+"', re.DOTALL)  # of a string
 
 _ATOM = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\.", re.DOTALL)
 """An escape, a class in brackets, or a dot."""
@@ -144,94 +204,87 @@ def _class(text: str, closed: str) -> str:
     return f"{start}{closed if start == '[^' else ''}{written}{dash}]"
 
 
-CHARACTERS = 3.0
-"""Characters of JSON in a token. A choice: English has 4, and marks are tokens of their own."""
-MARKS = 8  # characters of a value that is no text, or of the marks around one
-LEAST = 16  # the fewest characters that a text is bounded to
-MOST_ITEMS = 32  # the most items that a list is bounded to
-
-_COMPOSED = frozenset({"patternProperties", "additionalProperties", "minProperties", "maxProperties"})
-_BOUND = frozenset({"enum", "const", "pattern", "format", "maxLength"})
-
-
-def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
-    """Return a schema whose texts and lists have bounds, so that JSON of about `tokens` tokens fits it.
-
-    A bound that it has stays, and an object has the properties that it names, if it says nothing of others. A
-    part that is in itself, or is composed of others by `allOf`, is left as it is. Emoji may take more tokens.
-    """
-    others = {name: part for name, part in schema.items() if name != "$ref"}
-    return {**others, **_Bounds(schema).part(schema, int(tokens * CHARACTERS), ())}
+# OpenVINO keeps to schemas by XGrammar. It drops these keywords without a word, as its source says
+# (json_schema_converter.cc), and matches patterns as a whole.
+_FIRST_OF = (
+    "$ref",
+    "const",
+    "enum",
+    "anyOf",
+    "oneOf",
+    "allOf",
+)  # it reads the first of these alone
+_LENGTHS = frozenset({"minLength", "maxLength"})
+_QUANTIFIED = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|([*+]|\{\d+,\})\??|.", re.DOTALL)
+_REPEATS = (64, 24, 12, 6, 3, 2, 1)
 
 
-class _Bounds:
-    """Shares out characters among the parts of a schema."""
-
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        self._whole = schema
-
-    def part(self, part: Any, room: int, within: tuple[str, ...]) -> Any:
-        """Return a part that has about `room` characters. `within`: the references that lead to it."""
-        if not isinstance(part, Mapping) or "allOf" in part:
-            return part
-        if (found := self._named(part)) is not None:
-            name = part["$ref"]
-            return part if name in within else self.part(found, room, (*within, name))
-        if ways := next((name for name in ("anyOf", "oneOf") if name in part), ""):
-            return {**part, ways: [self.part(way, room, within) for way in part[ways]]}
-        if "properties" in part:
-            return self._object(part, room, within)
-        if "items" in part and "prefixItems" not in part:
-            return self._list(part, room, within)
-        if "string" in _types(part) and not _BOUND & part.keys():
-            return {**part, "maxLength": max(room, LEAST, part.get("minLength", 0))}
-        return part
-
-    def _named(self, part: Mapping[str, Any]) -> Any:
-        """Return what a reference to a definition of the schema names, if it stands alone."""
-        _, _, name = str(part.get("$ref", "")).partition("#/$defs/")
-        return self._whole.get("$defs", {}).get(name) if name and part.keys() <= _ANNOTATED else None
-
-    def _object(self, part: Mapping[str, Any], room: int, within: tuple[str, ...]) -> dict[str, Any]:
-        given = part["properties"]
-        shares = {name: self._shares(each, within) for name, each in given.items()}
-        left = room - sum(len(name) + MARKS * (1 + (not shares[name])) for name in given)
-        one = max(left, 0) // max(sum(shares.values()), 1)
-        bounded = {name: self.part(each, one * shares[name], within) for name, each in given.items()}
-        closed = not (_COMPOSED & part.keys() or set(part.get("required", ())) - given.keys())
-        only = {"additionalProperties": False} if closed else {}
-        return {**part, "properties": bounded, **only}
-
-    def _list(self, part: Mapping[str, Any], room: int, within: tuple[str, ...]) -> dict[str, Any]:
-        least, items = part.get("minItems", 0), part["items"]
-        fit = max(room // self._length(items, within), least, 1)
-        most = part.get("maxItems", min(fit, max(MOST_ITEMS, least)))
-        return {**part, "items": self.part(items, room // max(most, 1), within), "maxItems": most}
-
-    def _length(self, part: Any, within: tuple[str, ...]) -> int:
-        """Return the characters of a short value."""
-        if not isinstance(part, Mapping):
-            return MARKS
-        if (found := self._named(part)) is not None and part["$ref"] not in within:
-            return self._length(found, (*within, part["$ref"]))
-        given = part.get("properties", {}).items()
-        return MARKS + (sum(len(name) + self._length(each, within) for name, each in given) or LEAST)
-
-    def _shares(self, part: Any, within: tuple[str, ...]) -> int:
-        """Return the shares of a value in the room of its object: a list has two, a number none."""
-        if not isinstance(part, Mapping):
-            return 1
-        if (found := self._named(part)) is not None and part["$ref"] not in within:
-            return self._shares(found, (*within, part["$ref"]))
-        if {"items", "properties"} & part.keys():
-            return 2
-        scalar = _types(part) and not {"string", "object", "array"} & _types(part)
-        return int(not (scalar or _BOUND & part.keys()))
+def unsaid_by_xgrammar(schema: Any) -> set[str]:
+    """Return the keywords of a schema that XGrammar drops."""
+    if isinstance(schema, list):
+        return set[str]().union(*map(unsaid_by_xgrammar, schema))
+    if not isinstance(schema, Mapping):
+        return set()
+    found = schema.keys() & {"multipleOf"}
+    lengths = schema.keys() & _LENGTHS
+    if "format" in schema or (lengths and "pattern" in schema and not _repeats_within(schema)[1]):
+        found |= lengths
+    if schema.get("type") == "number":
+        found |= schema.keys() & {"exclusiveMinimum", "exclusiveMaximum"}
+    first = next((name for name in _FIRST_OF if name in schema), "")
+    if first:
+        found |= schema.keys() & CHECKED - {first}
+    if len(schema.get("allOf", ())) > 1:
+        found.add("allOf")
+    for name, value in schema.items():
+        parts = list(value.values()) if name in _MAPS and isinstance(value, Mapping) else value
+        found |= unsaid_by_xgrammar(parts) if name in _PARTS | _MAPS else set()
+    return found
 
 
-def _types(part: Mapping[str, Any]) -> set[str]:
-    found = part.get("type", ())
-    return {found} if isinstance(found, str) else set(found)
+def for_xgrammar(schema: Any) -> Any:
+    """Return a schema that XGrammar keeps to as far as it can: patterns have the lengths in their repeats."""
+    if isinstance(schema, list):
+        return [for_xgrammar(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    kept = {name: value for name, value in schema.items() if name != "multipleOf"}
+    if "pattern" in kept:
+        kept["pattern"] = _repeats_within(kept)[0]
+        kept = {name: value for name, value in kept.items() if name not in _LENGTHS}
+    if kept.get("properties") and "patternProperties" in kept:  # of both, it reads the patterns alone
+        del kept["patternProperties"]
+        kept["additionalProperties"] = False
+    for name, value in kept.items():
+        if name in _MAPS and isinstance(value, Mapping):
+            kept[name] = {key: for_xgrammar(part) for key, part in value.items()}
+        elif name in _PARTS:
+            kept[name] = for_xgrammar(value)
+    return kept
 
 
-_ANNOTATED = frozenset({"$ref", "$defs", "$schema", "x-guidance", "title", "description", "default"})
+def _repeats_within(schema: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return a pattern whose matches have the lengths of the schema, and whether they have."""
+    pattern: str = schema["pattern"]
+    least, most = schema.get("minLength", 0), schema.get("maxLength", inf)
+
+    def written(low: int, high: int) -> str:
+        def repeat(found: re.Match[str]) -> str:
+            if not found[1]:
+                return found[0]
+            own = {"*": 0, "+": 1}.get(found[1]) if len(found[1]) == 1 else int(found[1][1:-2])
+            begin = max(own or 0, low)
+            return f"{{{begin},{begin + high}}}"
+
+        return _QUANTIFIED.sub(repeat, pattern)
+
+    for low in (0, least):
+        for high in _REPEATS:
+            text = written(low, high)
+            try:
+                found = width(text)
+            except ValueError:
+                return pattern, False
+            if least <= found[0] and found[1] <= most:
+                return text, True
+    return (text if found[1] <= most else pattern), False

@@ -49,6 +49,7 @@ from redraft.verify.base import Prefixed, demand_of, schema_of
 from redraft.verify.derive import without_auto
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks
+from redraft.verify.schema import least
 from redraft.verify.structure import Json
 
 if TYPE_CHECKING:
@@ -385,6 +386,20 @@ def _most_revisions(mode: Mode, options: RevisionOptions) -> int:
     return options.most_revisions + (options.most_drafts - 1 if mode == "adaptive" else 0)
 
 
+MOST_OF_TOKEN = 8  # characters of a token of JSON; texts have some 4
+
+
+def _check_length(schemas: Sequence[Mapping[str, Any]], tokens: int) -> None:
+    """Raise UsageError if the shortest JSON that fits a schema is too long for the tokens of an answer."""
+    longest = max(map(least, schemas), default=0)
+    if longest > MOST_OF_TOKEN * tokens:
+        raise UsageError(
+            f"the shortest JSON that fits the schema has about {longest:,.0f} characters, and an answer of"
+            f" {tokens:,} tokens has no room for it.",
+            hint="Lower minItems or minLength in the schema. Or raise max_tokens.",
+        )
+
+
 def _plan(
     prompt: Prompt, options: RevisionOptions, driver: Driver, forms: Sequence[tuple[str, Form]]
 ) -> Plan:
@@ -403,6 +418,7 @@ def _plan(
     )
     demands = list(dict.fromkeys(filter(None, told)))
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
+    _check_length(schemas, options.sampling.max_tokens)
     special = [schema for schema in schemas if schema != Json().schema]
     schema = next(iter([*special, *schemas] if info.schemas else []), None)
     if info.forms == "gbnf":

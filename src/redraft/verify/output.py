@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from math import inf
 from types import UnionType
 from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
@@ -21,6 +22,7 @@ from redraft.chain import Prompt, describe
 from redraft.errors import UsageError, shown
 from redraft.verify.base import Outcome, Prospect, failed, passed
 from redraft.verify.json_reading import NotJson, begin_of_json, json_prospect, read_json
+from redraft.verify.schema import least
 from redraft.verify.structure import demand_of_schema
 
 
@@ -94,6 +96,12 @@ def from_type(output: Any) -> OutputCheck:
         why = said.rstrip(".") if known else f"{type(error).__name__}: {said.rstrip('.')}"
         message = f"output is {_name_of(output)!s:.80}, which pydantic cannot read from JSON: {why}."
         raise UsageError(message, hint=f"Give {_TYPES}.") from None
+    if least(adapter.json_schema()) == inf:
+        raise UsageError(
+            f"no JSON fits {_name_of(output):.80}: a field that it needs forbids every value, or needs"
+            " the type itself again.",
+            hint="Give the field a default, or allow None: kid: Node | None = None",
+        )
     if function := _first(adapter.core_schema, _called):
         raise UsageError(
             f"output has the function {_name_of(function):.80}, which the model's answer would call.",

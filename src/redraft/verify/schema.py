@@ -6,9 +6,11 @@ A model's answer may be hostile. Searches for patterns and whole validations hav
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import CheckSyntaxError
@@ -25,6 +27,8 @@ SCHEMA_SECONDS = 10.0
 
 MAX_UNEVALUATED = 10_000
 """Most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
+
+MOST_PARTS = 10_000  # of a schema that `least` looks at
 
 _WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
 """Keywords that together make jsonschema search for patterns without a time limit."""
@@ -50,7 +54,11 @@ def validator_of(schema: Schema, name: str) -> Validator:
     try:
         kind = validator_for(schema, default=Draft202012Validator)
         with within(SCHEMA_SECONDS):
-            return _checked(kind, schema, name)
+            found = _checked(kind, schema, name)
+        if least(schema) < inf:
+            return found
+        problem = "no JSON fits it: a part that must be there forbids every value, or has itself within"
+        hint = "Look for `not`, `false`, a least above the most, and a type that requires itself."
     except SchemaError as error:
         problem = f"not a JSON Schema: {error.json_path}: {error.message}"
     except Unresolvable as error:
@@ -63,6 +71,69 @@ def validator_of(schema: Schema, name: str) -> Validator:
     except BadPattern as error:
         problem, hint = str(error), "Patterns have the syntax of the Python package 'regex'."
     raise CheckSyntaxError(f"{name}: {problem}.", hint=hint)
+
+
+def least(schema: Any) -> float:
+    """Return about how many characters the shortest JSON that fits a schema has; infinity if none fits.
+
+    It is never more than there are. A contradiction that only several keywords make together is not seen.
+    """
+    return _Least(schema).of(schema, ())
+
+
+class _Least:
+    def __init__(self, schema: Any) -> None:
+        self._whole, self._looked = schema, 0
+
+    def of(self, part: Any, within: tuple[str, ...]) -> float:
+        """Return the characters of a part. A type that must be within itself has no end."""
+        self._looked += 1
+        if part is False:
+            return inf
+        if not isinstance(part, Mapping) or self._looked > MOST_PARTS:
+            return 1
+        found = [1.0]
+        reference = part.get("$ref")
+        if isinstance(reference, str) and reference.startswith("#"):
+            target: Any = self._whole
+            for step in reference.split("/")[1:]:
+                target = target.get(step) if isinstance(target, Mapping) else None
+            found.append(inf if reference in within else self.of(target, (*within, reference)))
+        if part.get("not") in ({}, True) and "not" in part:
+            found.append(inf)
+        values = part.get("enum", [part["const"]] if "const" in part else None)
+        if isinstance(values, list):
+            found.append(min((len(json.dumps(value, ensure_ascii=False)) for value in values), default=inf))
+        ways = [part[name] for name in ("anyOf", "oneOf") if name in part]
+        found += [min((self.of(way, within) for way in each), default=inf) for each in ways]
+        found += [self.of(each, within) for each in part.get("allOf", ())]
+        kinds = part.get("type", ())
+        kinds = (kinds,) if isinstance(kinds, str) else kinds
+        return max(*found, min((self._of_kind(kind, part, within) for kind in kinds), default=1.0))
+
+    def _of_kind(self, kind: str, part: Mapping[str, Any], within: tuple[str, ...]) -> float:
+        low, high, every = {
+            "string": ("minLength", "maxLength", 2.0),
+            "array": ("minItems", "maxItems", 2.0),
+            "object": ("minProperties", "maxProperties", 2.0),
+        }.get(kind, ("minimum", "maximum", 1.0))
+        fewest, most = part.get(low, 0 if every > 1 else -inf), part.get(high, inf)
+        if fewest > most:
+            return inf
+        if kind == "string":
+            return every + float(fewest)
+        if kind == "array":
+            first = list(part.get("prefixItems", ()))[:fewest]
+            more = fewest - len(first)
+            rest = self.of(part.get("items", True), within) + 1 if more else 0
+            return every + sum(self.of(each, within) + 1 for each in first) + more * rest
+        if kind == "object":
+            given, others = part.get("properties", {}), part.get("additionalProperties", True)
+            others = True if "patternProperties" in part else others
+            required = part.get("required", ())
+            each = (len(name) + 4 + self.of(given.get(name, others), within) for name in required)
+            return every + sum(each)
+        return every
 
 
 def _checked(kind: Any, schema: Schema, name: str) -> Validator:

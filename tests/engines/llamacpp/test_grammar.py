@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from redraft.engines.bounds import within
 from redraft.engines.llamacpp.grammar import expressible
-from redraft.engines.schemas import within
 
 
 def kept(schema: Any) -> Any:

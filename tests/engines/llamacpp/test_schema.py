@@ -10,13 +10,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import jsonschema
 import pytest
 from pydantic import BaseModel, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 import redraft
-from redraft.engines.base import Engine
+from redraft.engines.base import Engine, Sampling
 from redraft.engines.load import load_engine
+from redraft.verify.json_reading import read_json
 
 
 class Tower(BaseModel):
@@ -73,6 +75,53 @@ async def test_json_is_complete_before_its_tokens_end(engine: Engine, tokens: in
     assert not any("\n" in chain.answer for chain in chains)
 
 
+class Tree(BaseModel):
+    v: int
+    kids: list[Tree]
+
+
+OPEN: dict[str, Any] = {
+    "a tree": Tree.model_json_schema(),
+    "numbers": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "number"}}},
+    "any names": {"type": "object", "additionalProperties": {"type": "number"}},
+    "no properties": {"type": "object", "properties": {"a": {"type": "object", "properties": {}}}},
+    "anything": {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a", "b"]},
+    "pattern and length": {"type": "string", "pattern": "^[a-z]+( [a-z]+)*$", "maxLength": 12},
+    "a family": {
+        "type": "object",
+        "patternProperties": {"^x_": {"type": "integer"}},
+        "additionalProperties": False,
+    },
+    "long": {
+        "type": "object",
+        "properties": {"a": {"type": "string", "maxLength": 65536}, "b": {"type": "integer"}},
+        "required": ["a", "b"],
+    },
+    "a list of any": {"type": "array"},
+    "any": {"type": ["object", "array"]},
+}
+"""Schemas that leave something open, in which models ran on until they were cut."""
+
+
+async def closes(engine: Engine, schema: dict[str, Any], seed: int) -> None:
+    """Ask a model that likes to repeat, and see that its JSON ends, fits and gives no name twice."""
+    asked: Any = [{"role": "user", "content": "Give JSON for a person. Repeat: na na na na"}]
+    sampling = Sampling(temperature=1.0, seed=seed, max_tokens=100, schema=schema)
+    deltas = [delta async for delta in engine.chat(asked, sampling)]
+    answer = "".join(delta.text for delta in deltas)
+    assert deltas[-1].finish == "stop", answer
+    assert deltas[-1].completion_tokens
+    jsonschema.validate(read_json(answer)[0], schema)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 5))])
+@pytest.mark.parametrize("name", OPEN)
+async def test_json_that_is_left_open_closes_before_its_tokens_end(
+    engine: Engine, name: str, seed: int
+) -> None:
+    await closes(engine, OPEN[name], seed)
+
+
 async def test_a_weak_model_answers_with_json_of_any_form(engine: Engine) -> None:
     options: Any = {"max_tokens": 100, "temperature": 0.0, "max_revisions": 0, "tell_checks": False}
     asked = "Describe a lighthouse in a few words."
@@ -85,7 +134,7 @@ async def test_what_the_grammar_cannot_express_does_not_undo_the_rest(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     options: Any = {"max_tokens": 60, "temperature": 0.0, "max_revisions": 1, "min_revisions": 1}
-    with caplog.at_level(logging.INFO, logger="redraft.engines.schemas"):
+    with caplog.at_level(logging.WARNING, logger="redraft.engines.schemas"):
         asked = "A cup of tea was 3.50. Write the bill."
         chain = await redraft.arevise(asked, model=engine, output=Bill, **options)
     assert all(set(json.loads(step.answer)) == {"total", "pieces"} for step in chain.steps)

@@ -21,6 +21,7 @@ from redraft.engines.load import load_engine
 from redraft.engines.openvino.engine import OpenVinoEngine
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
 from redraft.machine import instructions
+from tests.engines.llamacpp.test_schema import OPEN, closes
 from tests.engines.talking import GREEDY, collect, continued, run, said, tokens_of
 
 pytest.importorskip("openvino_genai")
@@ -241,6 +242,20 @@ async def test_json_of_a_schema_ends_before_its_tokens_do(engine: OpenVinoEngine
     deltas = await collect(engine.chat([{"role": "user", "content": asked}], how))
     assert list(json.loads(said(deltas))) == ["title", "text"]
     assert deltas[-1].finish == "stop"
+
+
+@pytest.mark.parametrize("name", OPEN)
+async def test_json_that_is_left_open_closes_too(engine: OpenVinoEngine, name: str) -> None:
+    await closes(engine, OPEN[name], seed=0)
+
+
+async def test_what_is_dropped_of_a_schema_is_said(
+    engine: OpenVinoEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    sevens = {"type": "object", "properties": {"a": {"type": "integer", "multipleOf": 7}}}
+    await collect(engine.chat(HELLO, replace(GREEDY, max_tokens=40, schema=sevens)))
+    (said_,) = [record.getMessage() for record in caplog.records]
+    assert said_.endswith("keeps to the JSON schema but for multipleOf, which is only checked.")
 
 
 @pytest.mark.slow

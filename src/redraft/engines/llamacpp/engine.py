@@ -30,6 +30,7 @@ from redraft.engines.base import (
     Tokens,
     Vectors,
 )
+from redraft.engines.bounds import within
 from redraft.engines.llamacpp.child import ChildSettings
 from redraft.engines.llamacpp.client import Child, ChildRefusal, error_of
 from redraft.engines.llamacpp.grammar import expressible
@@ -45,7 +46,6 @@ from redraft.engines.local import (
 from redraft.engines.messages import beyond_text, plain
 from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
-from redraft.engines.schemas import within
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.formats.thoughts import tags_of
@@ -203,9 +203,8 @@ class LlamaCppEngine(ProcessEngine[Child]):
         """Continue token ids in a process. Tokens whose text is held back come when it is certain."""
         request = self._request(prompt, sampling, stop, room.tokens)
         if sampling.schema is not None:
-            schema, left = expressible(sampling.schema)
-            self._schemas.leave(self._info.name, left)
-            request["json_schema"] = within(schema, room.tokens)
+            self._schemas.leave(self._info.name, expressible(sampling.schema)[1])
+            request["json_schema"], _ = expressible(within(sampling.schema, room.tokens))
         elif sampling.form is not None:
             request["grammar"] = stopped(lark(sampling.form, room.tokens), stop)
         held: list[Delta] = []

@@ -118,7 +118,7 @@ _CONDITIONS: Mapping[str, Callable[[Any, Mapping[str, Any]], bool]] = {
         ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), lambda value, _: abs(value) <= _MOST
     ),
     # A large factor kept llguidance busy for minutes.
-    "multipleOf": lambda value, _: 0.001 <= value <= 1000 and round(value, 3) == value,
+    "multipleOf": lambda value, _: 0.000001 <= value <= 1000 and round(value, 6) == value,
     "$ref": lambda value, _: value.startswith("#"),
     "$schema": lambda value, _: "json-schema.org/" in value,
 }

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Delta, EngineInfo, Replies, Sampling, Tokens
+from redraft.engines.bounds import within
 from redraft.engines.llamacpp.grammar import expressible
 from redraft.engines.local import (
     Room,
@@ -36,7 +37,7 @@ from redraft.engines.openvino.client import Child
 from redraft.engines.openvino.models import check, loaded_bytes, prepare
 from redraft.engines.openvino.tokenizer import GGUFTokenizer
 from redraft.engines.process import KeptProcess, ProcessEngine
-from redraft.engines.schemas import with_plain_patterns, within
+from redraft.engines.schemas import for_xgrammar, unsaid_by_xgrammar, with_plain_patterns
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
 from redraft.formats.selfee import NATIVE_FORMAT
@@ -52,6 +53,9 @@ GUESSED, AMONG_OTHERS, OF_FRESH = 8, 5, 1
 for a fresh text. A guess looks up the last `NGRAM` tokens earlier in the text, and takes what followed. With
 13 real revisions and fresh texts, these numbers took the least time; 3 to 24 were tried."""
 NGRAM = 3
+
+DENSE = 0.5  # share of the tokens of JSON that are not white space, which XGrammar allows between all parts
+BLANK = 48  # characters of white space after which JSON is ended: the model would not leave it again
 
 _FIELDS = {"repeat_penalty": "repetition_penalty"}
 """Fields of `Sampling.extra_body` that have another name in GenerationConfig."""
@@ -139,7 +143,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
     ) -> Replies:
         """Continue token ids in a process."""
         self._check(prompt)
-        spelling, count, chances = self._spelling(prompt, stop), 0, list[float]()
+        spelling, count, chances, blank = self._spelling(prompt, stop), 0, list[float](), ""
         request = self._request(prompt, sampling, room.tokens)
         async with aclosing(child.events(request)) as events:
             async for _, tokens, logprobs, finish in events:
@@ -150,6 +154,9 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
                 pieces = list(_spelt(spelling, tokens, self._ends))
                 count += len(pieces)
                 piece = joined([*pieces, spelling.end()] if finish == "length" else pieces)
+                blank = (blank + piece.text)[-BLANK - 1 :]
+                if request["schema"] and len(blank) > BLANK and blank.isspace():
+                    finish = finish or "stop"
                 chances += logprobs
                 of_piece, chances = chances[: len(piece.tokens)], chances[len(piece.tokens) :]
                 delta = Delta(piece.text, piece.tokens, logprobs=tuple(of_piece))
@@ -195,9 +202,10 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         """Return what the library can enforce of a schema, for JSON of so many tokens; empty if nothing."""
         if sampling.schema is None or json.dumps(sampling.schema) in self._refused:
             return ""
-        schema, left = expressible(sampling.schema)
-        self._schemas.leave(self._info.name, left)
-        return json.dumps(with_plain_patterns(within(schema, limit), llamacpp=False))
+        reduced, left = expressible(sampling.schema)
+        self._schemas.leave(self._info.name, left | unsaid_by_xgrammar(reduced))
+        schema, _ = expressible(within(sampling.schema, int(limit * DENSE)))
+        return json.dumps(with_plain_patterns(for_xgrammar(schema), llamacpp=False))
 
     def _refuse(self, sampling: Sampling, reason: str) -> NoReturn:
         """Ask without this schema from now on. The process has ended: replies go on in another one."""

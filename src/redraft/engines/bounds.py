@@ -1,0 +1,292 @@
+"""JSON schemas with bounds, so that an answer is complete before its tokens end.
+
+Models run on in a text, a number, a name, a list or the levels of a tree until they are cut, and half an
+object is none. Where the model is on this machine, what has no bound gets one that the tokens have room for.
+The new schema is narrower: what fits it fits the old one. Parts of `allOf`, and beside `anyOf`, are left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from math import inf
+from re import _parser  # type: ignore[attr-defined]
+from typing import Any
+
+CHARACTERS = 3.0
+"""Characters of JSON in a token. A choice: English has 4, and marks are tokens of their own."""
+MARKS = 8  # characters of a value that is no text, or of the marks around one
+LEAST = 16  # the fewest characters that a text is bounded to
+SHORT = 100  # the most characters of a text whose own bound is left
+MOST_ITEMS = 32  # the most items that a list or an object of any names is bounded to
+MOST_NUMBER = 10**12
+DECIMALS = 0.000001  # what a number is a multiple of, if nothing is said
+ROOM_FOR_MORE = 64  # characters: a value of any kind with less room is no list and no object
+LEVELS = (3, 2, 1)  # how often a type may be within itself; fewer where the schema would grow too large
+MOST_PARTS = 2000  # of a schema whose references are written out
+
+_LETTERS = "0-9A-Za-z_À-ÖØ-öø-῿Ⰰ-퟿"
+NAME = f"^[{_LETTERS}.-]{{1,24}}( [{_LETTERS}.-]{{1,24}}){{0,2}}$"
+"""Names of properties where a schema leaves them open."""
+
+_ANNOTATIONS = frozenset({"title", "description", "default", "examples", "deprecated", "discriminator"})
+_TOP = frozenset({"$defs", "definitions", "$schema", "$id", "x-guidance"})
+_KINDS: Mapping[str, frozenset[str]] = {
+    "object": frozenset({"properties", "required", "additionalProperties", "patternProperties"}),
+    "array": frozenset({"items", "prefixItems", "minItems", "maxItems", "uniqueItems"}),
+    "string": frozenset({"pattern", "format", "minLength", "maxLength"}),
+    "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}),
+}
+"""Keywords that say of which type a value is, if the schema does not."""
+CHECKED = frozenset[str]().union(*_KINDS.values())
+_OPEN_NAMES = frozenset(
+    {
+        "propertyNames",
+        "dependentRequired",
+        "dependentSchemas",
+        "dependencies",
+        "unevaluatedProperties",
+        "not",
+        "if",
+    }
+)
+"""Keywords that may ask for properties that are not named."""
+_LONG_FORMATS = frozenset({"email", "hostname", "uri"})
+
+
+def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+    """Return a schema with bounds on all its parts, so that JSON of about `tokens` tokens fits it.
+
+    A bound that it has stays unless the tokens have no room for it. An object has the properties that it
+    names, if it names any. A type is within itself at most `LEVELS` times. Emoji may take more tokens.
+    """
+    found: Any = None
+    for levels in LEVELS:
+        bounds = _Bounds(schema, levels)
+        found = bounds.part(schema, int(tokens * CHARACTERS), ())
+        if bounds.parts <= MOST_PARTS:
+            break
+    if not isinstance(found, Mapping) or bounds.parts > MOST_PARTS:
+        return dict(schema)
+    return {**{name: part for name, part in schema.items() if name in _TOP}, **found}
+
+
+def width(pattern: str) -> tuple[int, int]:
+    """Return how many characters a pattern matches, at least and at most. ValueError: it is not known."""
+    try:
+        least, most = _parser.parse(pattern).getwidth()
+    except (re.error, RecursionError, OverflowError):
+        raise ValueError(pattern) from None
+    return least, most
+
+
+class _Bounds:
+    """Shares out characters among the parts of a schema."""
+
+    def __init__(self, schema: Mapping[str, Any], levels: int) -> None:
+        self._whole, self._levels, self.parts = schema, levels, 0
+
+    def part(self, part: Any, room: int, within: tuple[str, ...]) -> Any:
+        """Return a part that has about `room` characters; None if there is none, or not again within itself.
+
+        `within` has the references that lead to it.
+        """
+        self.parts += 1
+        if part is False:
+            return None
+        if self.parts > MOST_PARTS or not (part is True or isinstance(part, Mapping)):
+            return part
+        said = set() if part is True else part.keys() - _ANNOTATIONS - _TOP
+        if not said:
+            return self._any(room)
+        if "$ref" in said:
+            return self._referred(part, room, within) if said == {"$ref"} else part
+        if ways := said & {"anyOf", "oneOf"}:
+            return self._ways(part, min(ways), room, within) if len(said) == 1 else part
+        if said & {"allOf", "enum", "const"}:
+            return part
+        kinds = _types(part) or {kind for kind, names in _KINDS.items() if names & said}
+        if len(kinds) > 1 and "type" in said:
+            each = [self.part({**part, "type": kind}, room, within) for kind in sorted(kinds)]
+            return _one_of(each)
+        return self._of_kind(min(kinds), part, room, within) if len(kinds) == 1 else part
+
+    def _of_kind(self, kind: str, part: Mapping[str, Any], room: int, within: tuple[str, ...]) -> Any:
+        if kind == "object":
+            return self._object(part, room, within)
+        if kind == "array":
+            return self._list(part, room, within)
+        if kind == "string":
+            return _text(part, room)
+        return _number(kind, part) if kind in ("number", "integer") else part
+
+    def _referred(self, part: Mapping[str, Any], room: int, within: tuple[str, ...]) -> Any:
+        name, found = part["$ref"], self._named(part)
+        if found is None:
+            return part
+        deep = within.count(name) >= self._levels or (name in within and room < 2 * LEAST)
+        return None if deep else self.part(found, room, (*within, name))
+
+    def _named(self, part: Any) -> Any:
+        """Return what a reference within the schema names; None if a part is none."""
+        name = part.get("$ref") if isinstance(part, Mapping) else None
+        if not isinstance(name, str) or not (name == "#" or name.startswith("#/")):
+            return None
+        found: Any = self._whole
+        for step in name.split("/")[1:]:
+            found = (
+                found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
+            )
+        return (
+            {key: value for key, value in found.items() if key not in _TOP}
+            if isinstance(found, Mapping)
+            else found
+        )
+
+    def _ways(self, part: Mapping[str, Any], name: str, room: int, within: tuple[str, ...]) -> Any:
+        ways = [way for way in (self.part(each, room, within) for each in part[name]) if way is not None]
+        return {**part, name: ways} if ways else None
+
+    def _any(self, room: int) -> Any:
+        ways = [_text({"type": "string"}, room), _number("number", {}), {"type": "boolean"}, {"type": "null"}]
+        if room >= ROOM_FOR_MORE:
+            ways += [self._list({"type": "array"}, room, ()), self._free({"type": "object"}, {}, room, ())]
+        return {"anyOf": ways}
+
+    def _object(self, part: Mapping[str, Any], room: int, within: tuple[str, ...]) -> Any:
+        rest, families = part.get("additionalProperties", True), part.get("patternProperties")
+        named = part.get("properties", {})
+        missing = [name for name in part.get("required", ()) if name not in named]
+        if _OPEN_NAMES & part.keys() or (missing and (rest is False or families)):
+            return part
+        given = {**named, **dict.fromkeys(missing, rest)}
+        if families:
+            return self._families(part, given, room, within)
+        if part.get("minProperties", 0) > len(given) > 0:
+            return part
+        if not given:
+            return part if rest is False else self._free(part, rest, room, within)
+        shares = {name: self._shares(each, within) for name, each in given.items()}
+        left = room - sum(len(name) + MARKS * (1 + (not shares[name])) for name in given)
+        one = max(left, 0) // max(sum(shares.values()), 1)
+        bounded = {name: self.part(each, one * shares[name], within) for name, each in given.items()}
+        if any(bounded[name] is None for name in part.get("required", ())):
+            return None
+        bounded = {name: each for name, each in bounded.items() if each is not None}
+        return {**part, "type": "object", "properties": bounded, "additionalProperties": False}
+
+    def _families(
+        self, part: Mapping[str, Any], given: Mapping[str, Any], room: int, within: tuple[str, ...]
+    ) -> Any:
+        """Return an object whose names have patterns. If it names some, it has these alone."""
+        if given:
+            return part
+        most = part.get("maxProperties", max(min(room // (LEAST + 2 * MARKS), MOST_ITEMS), 1))
+        most = max(most, part.get("minProperties", 0))
+        bounded = {
+            name: self.part(each, room // most, within) for name, each in part["patternProperties"].items()
+        }
+        if None in bounded.values():
+            return None if part.get("minProperties") else {"type": "object", "additionalProperties": False}
+        return {**part, "type": "object", "patternProperties": bounded, "maxProperties": most}
+
+    def _free(self, part: Mapping[str, Any], rest: Any, room: int, within: tuple[str, ...]) -> Any:
+        """Return an object of any names, whose values fit `rest`."""
+        others = {name: each for name, each in part.items() if name not in ("properties", "required")}
+        families = {"patternProperties": {NAME: rest}, "additionalProperties": False}
+        return self._families({**others, **families}, {}, room, within)
+
+    def _list(self, part: Mapping[str, Any], room: int, within: tuple[str, ...]) -> Any:
+        least, items = part.get("minItems", 0), part.get("items", True)
+        if "prefixItems" in part:
+            first = [
+                self.part(each, room // len(part["prefixItems"]), within) for each in part["prefixItems"]
+            ]
+            if None in first or "items" in part or least > len(first):
+                return part
+            return {**part, "type": "array", "prefixItems": first, "items": False}
+        if not (items is True or isinstance(items, Mapping)):  # none, or a list of an old draft
+            return part
+        fit = max(min(room // self._length(items, within), MOST_ITEMS), least, 1)
+        most = min(part.get("maxItems", fit), max(room // MARKS, least, 1))
+        bounded = self.part(items, room // max(most, 1), within)
+        if bounded is None:
+            return None if least else {"type": "array", "maxItems": 0}
+        return {**part, "type": "array", "items": bounded, "maxItems": most}
+
+    def _length(self, part: Any, within: tuple[str, ...]) -> int:
+        """Return the characters of a short value."""
+        if not isinstance(part, Mapping):
+            return 4 * MARKS
+        if (found := self._named(part)) is not None:
+            again = part["$ref"] in within
+            return MARKS + 4 * LEAST if again else self._length(found, (*within, part["$ref"]))
+        given = part.get("properties", {}).items()
+        return MARKS + (sum(len(name) + self._length(each, within) for name, each in given) or LEAST)
+
+    def _shares(self, part: Any, within: tuple[str, ...]) -> int:
+        """Return the shares of a value in the room of its object: a list has two, a number none."""
+        if not isinstance(part, Mapping):
+            return 1
+        if (found := self._named(part)) is not None and part["$ref"] not in within:
+            return self._shares(found, (*within, part["$ref"]))
+        if {"items", "properties"} & part.keys():
+            return 2
+        scalar = _types(part) and not {"string", "object", "array"} & _types(part)
+        return int(not (scalar or _is_short(part)))
+
+
+def _text(part: Mapping[str, Any], room: int) -> dict[str, Any]:
+    if _is_short(part):
+        return dict(part)
+    least = max(part.get("minLength", 0), _width(part)[0])
+    most = max(room, 2 * LEAST if "format" in part else LEAST, least)
+    return {**part, "type": "string", "maxLength": min(part.get("maxLength", most), most)}
+
+
+def _is_short(part: Mapping[str, Any]) -> bool:
+    """Return whether a text is short by what the schema says, or cannot be bounded."""
+    if {"enum", "const"} & part.keys() or part.get("format", "email") not in _LONG_FORMATS:
+        return True
+    least, most = _width(part)
+    return least > SHORT or min(most, part.get("maxLength", most)) <= SHORT
+
+
+def _width(part: Mapping[str, Any]) -> tuple[int, float]:
+    """Return how many characters the pattern of a text matches: as many as you like if it need not be all."""
+    pattern = part.get("pattern")
+    if pattern is None:
+        return 0, inf
+    try:
+        least, most = width(pattern)
+    except ValueError:
+        return 0, 0
+    whole = pattern.startswith("^") and pattern.endswith("$")
+    return least, most if whole else inf
+
+
+def _number(kind: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    lows = [part[name] for name in ("minimum", "exclusiveMinimum") if _is_number(part.get(name))]
+    highs = [part[name] for name in ("maximum", "exclusiveMaximum") if _is_number(part.get(name))]
+    found = {**part, "type": kind}
+    if kind == "number":
+        found.setdefault("multipleOf", DECIMALS)
+    if not lows:
+        found["minimum"] = -MOST_NUMBER if not highs else min(-MOST_NUMBER, int(min(highs)) - MOST_NUMBER)
+    if not highs:
+        found["maximum"] = MOST_NUMBER if not lows else max(MOST_NUMBER, int(max(lows)) + MOST_NUMBER)
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _one_of(ways: Iterable[Any]) -> Any:
+    found = [way for way in ways if way is not None]
+    return {"anyOf": found} if found else None
+
+
+def _types(part: Mapping[str, Any]) -> set[str]:
+    found = part.get("type", ())
+    return {found} if isinstance(found, str) else set(found)
