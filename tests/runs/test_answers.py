@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import redraft
 from redraft.cli import app
-from redraft.errors import OutputError, UsageError
+from redraft.errors import OutputError, RecordError, UsageError
 from redraft.jobs.harness import RunEvent, RunProgress
 from redraft.jobs.progress import RunMessage
 from redraft.runs.answers import FileResult
@@ -30,8 +30,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def answered(**more: Any) -> FileResult:
-    return redraft.answer_file("prompts.txt", "out.jsonl", **{"parallel": 1, **OPTIONS, **more})
+def answered(source: str = "prompts.txt", **more: Any) -> FileResult:
+    return redraft.answer_file(source, "out.jsonl", **{"parallel": 1, **OPTIONS, **more})
 
 
 def test_the_result_says_what_was_made() -> None:
@@ -108,4 +108,48 @@ def test_progress_and_messages_are_events(capsys: pytest.CaptureFixture[str]) ->
 def test_what_is_wrong_is_said_before_anything_is_made(options: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         answered(**options)
+    assert not Path("out.jsonl").exists()
+
+
+def with_checks(*lists: Any, **options: Any) -> FileResult:
+    records = ({"prompt": "What?"} | ({} if own is None else {"checks": own}) for own in lists)
+    Path("prompts.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    return answered("prompts.jsonl", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"check": []}, [["lacks:sun"], [], ["contains:rain", "words<=4"]]),
+        ({}, [["words<=2", "lacks:sun"], ["words<=2"], ["words<=2", "contains:rain", "words<=4"]]),
+    ],
+)
+def test_the_checks_of_a_record_judge_its_answer_beside_those_of_the_run(
+    options: Any, names: list[Any]
+) -> None:
+    for before in (0, 3):
+        result = with_checks(["lacks:sun"], None, ["contains:rain", "words<=4"], quiet=True, **options)
+        made = [[each.name for each in chain.steps[0].checks] for chain in redraft.read_jsonl("out.jsonl")]
+        assert made == names
+        assert (result.found, result.summary.checked) == (before, sum(map(bool, names)))
+        assert (result.summary.passed, result.exit_status) == (1, 1)
+
+
+def test_the_checks_of_records_alone_are_enough_for_a_way_that_needs_some() -> None:
+    result = with_checks(["words<=1"], ["words<=4"], quiet=True, check=[], mode="verified")
+    assert (result.summary.passed, result.exit_status) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        (["word<=2"], "prompts/1: no check is called 'word'"),
+        (["command:ls"], "prompts/1: the check 'command' cannot be used in a file of data"),
+        ("words<=2", "prompts/1: it has no list of `checks`, but"),
+        ([3], "prompts/1: it has no list of `checks`, but"),
+    ],
+)
+def test_a_wrong_check_of_any_record_is_said_before_anything_is_made(own: Any, said: str) -> None:
+    with pytest.raises(RecordError, match=said):
+        with_checks(["words<=2"], own)
     assert not Path("out.jsonl").exists()

@@ -45,6 +45,9 @@ def answer(
 
     With --ray, Ray makes all shares, on this machine or a cluster, and they are merged (docs/cluster.md).
 
+    A record may have checks of its own, as {"prompt": "Describe rain.", "checks": ["words<=50"]}. Its answer has
+    to pass them and those of --check.
+
     The exit status is 1 if an answer in FILE does not pass its checks. Records of selfee and fastchat do not
     keep checks, so with these formats only the answers of this run count.
     """

@@ -71,6 +71,13 @@ class ChainRun(AnswerRun):
         run.sample = values.estimate
         return run
 
+    def prepare(self) -> None:
+        """Say that the checks of records are not used: here a critic judges, or what `--verify` says."""
+        super().prepare()
+        first = next(super().records(), None)
+        if first is not None and "checks" in first.meta.get("source", ()):
+            self.plan.say("The `checks` of the records are not used. Checks for all: --check.")
+
     def records(self) -> Iterator[Chain]:
         """Yield the records, or those of the sample."""
         if self.sample is None:

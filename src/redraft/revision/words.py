@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Literal
@@ -153,7 +153,8 @@ def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
 class Summary:
     """Counts over chains."""
 
-    with_checks: bool = False
+    # Whether the answer of a chain should have been checked.
+    should_pass: Callable[[Chain], bool] = lambda _: False
     chains: int = 0
     before: int = 0  # those of them that an earlier run made
     revisions: int = 0
@@ -198,7 +199,7 @@ class Summary:
             self.costs[role] = before if cost is None else cost + (before or 0)
         # Talk fails without any check, which is no fault of a run that has none.
         judged = chain.passed is not None and any(step.checks for step in chain.steps)
-        if judged or self.with_checks:
+        if judged or self.should_pass(chain):
             self.checked += 1
             self.unjudged += chain.passed is None
             self.passed += chain.passed is True

@@ -24,7 +24,7 @@ from redraft.engines.load import model_of
 from redraft.engines.price import Price
 from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
-from redraft.errors import EmptyReply, RecordError, RedraftError, UsageError
+from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, RedraftError, UsageError
 from redraft.formats.write import to_fastchat_answer, to_selfee_answer
 from redraft.ids import derived_seed
 from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work
@@ -45,6 +45,7 @@ from redraft.runs.lessons import Lessons
 from redraft.runs.options import AnswerOptions, Shape
 from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
 from redraft.stores import here, url_of
+from redraft.verify.parse import checks_in, parse_checks
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks", "refusals"}
@@ -217,7 +218,8 @@ class AnswerRun:
         verb: The name in the provenance record.
         options: The class of the options of the chains.
         may_drop: Whether `finish` may return None.
-        must_pass: Whether an answer that does not pass its checks makes the exit status 1.
+        must_pass: Whether answers have to pass the checks of the run and of their record: if one does not,
+            the exit status is 1.
     """
 
     settings: Settings
@@ -245,9 +247,22 @@ class AnswerRun:
         wanted = self.plan.holds if self.plan.share else None
         return licensed_records(self.source, self.limit, wanted=wanted)
 
-    def options_of(self, record: Chain) -> Mapping[str, Any]:  # noqa: ARG002
-        """Return more options for the chain of a record."""
-        return {}
+    def prepare(self) -> None:
+        """Prepare the settings. Where the first record has checks, the options may be those that need some."""
+        flags = self.settings.values
+        self._checks = tuple(flags.check) if flags.judge else parse_checks(flags.check)
+        first = next(self.records(), None) if self.must_pass else None
+        if first is not None and (own := self.options_of(first)["checks"]):
+            self.settings = replace(self.settings, stand_ins={"checks": own})
+
+    def options_of(self, record: Chain) -> Mapping[str, Any]:
+        """Return more options for the chain of a record: the checks of the run, and then its own."""
+        if not self.must_pass:
+            return {}
+        try:
+            return {"checks": (*self._checks, *checks_in(record))}
+        except CheckSyntaxError as error:
+            raise RecordError(f"{record.id}: {error.message}", hint=error.hint) from None
 
     def begin(self, done: Container[str]) -> None:
         """Begin, with the ids of the finished chains."""
@@ -285,11 +300,13 @@ class AnswerRun:
         """Check the options, and return the job."""
         self.name = url_of(self.name or self.source) or self.name
         self.source = here(self.source)
+        self.prepare()
         options = self.settings.options()
         self._lessons = Lessons(self.plan.parallel)
         self.plan.check(self.settings, "chain", source=self.source)
         self.plan.check_prices(options)
-        self.summary.with_checks = bool(self.settings.get("check") or self.settings.get("verify"))
+        checked = bool(self.settings.get("check") or self.settings.get("verify"))
+        self.summary.should_pass = lambda chain: checked or bool(self.options_of(chain).get("checks"))
         return Job(
             items=self._items,
             source=str(self.source),
@@ -307,6 +324,8 @@ class AnswerRun:
 
     def _items(self) -> Iterator[PromptItem]:
         for number, record in enumerate(self.records()):
+            if self.must_pass:
+                self.options_of(record)  # so that a wrong check is found before anything is paid for
             item = replace(self.form.item(record), number=number)
             self._lessons.place(number, item.id)
             yield item

@@ -9,12 +9,12 @@ Parsing does everything that can fail without an answer: it reads files, compile
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
-from redraft.chain import whole
+from redraft.chain import Chain, whole
 from redraft.engines.base import Engine
 from redraft.errors import CheckSyntaxError, shown
 from redraft.plugins import plugins
@@ -65,6 +65,20 @@ def parse_checks(
         else:
             raise CheckSyntaxError(f"a check is a text, a Check or a function, not {check!r:.60}.", hint=SEE)
     return tuple(found)
+
+
+def checks_in(record: Chain) -> tuple[Check, ...]:
+    """Parse the `checks` that a record of a file has. Data may not start programs, or ask a judge.
+
+    Raises:
+        CheckSyntaxError: They are no list of texts, or one is wrong.
+    """
+    source = record.meta.get("source")
+    found = source.get("checks") if isinstance(source, Mapping) else None
+    if found is not None and not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
+        hint = 'Write "checks": ["words<=50"], or give the field another name.'
+        raise CheckSyntaxError(f"it has no list of `checks`, but {shown(found)}.", hint=hint)
+    return tuple(parse_check(check, writer="data") for check in found or ())
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from redraft.verify.code import CodeCheck
 from redraft.verify.echo import is_echo
 from redraft.verify.final import FinalLetter, FinalMaths, Number, SameJson
 from redraft.verify.ifeval import Constraint, loosened
-from redraft.verify.parse import parse_check, parse_checks
+from redraft.verify.parse import checks_in, parse_checks
 from redraft.verify.sandbox import find_sandbox
 
 KEY = "eval"  # the field of `meta` with the truth about a chain's answers
@@ -83,12 +83,11 @@ def _constraints(_: str, record: Chain) -> Sequence[Check]:
 
 
 def _own_checks(_: str, record: Chain) -> Sequence[Check]:
-    """Parse the checks that a record lists. A file of data may not start programs, or ask a judge."""
-    found = source_of(record).get("checks")
-    if not isinstance(found, list) or not found or not all(isinstance(check, str) for check in found):
-        lack = "its list of `checks` is empty." if found == [] else "it has no list of `checks`."
-        raise CheckSyntaxError(lack)
-    return [parse_check(check, writer="data") for check in found]
+    """Parse the checks that a record lists, of which there has to be one."""
+    if not (found := checks_in(record)):
+        empty = source_of(record).get("checks") == []
+        raise CheckSyntaxError("its list of `checks` is empty." if empty else "it has no list of `checks`.")
+    return found
 
 
 _STEPS = "Work it out step by step. "
