@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -45,6 +47,89 @@ SAME = [
     "Look at www.storks.example/report for it.",
     "See `Foo(42)`:\n```python\nprint(42, Bar)\n```",
 ]
+
+
+FIRM = """\
+Helvig AG, Zurich, had revenue of 5 million Swiss francs in 2023, up 12 percent, and 310 thousand visitors. It
+lost 1,250 euros in Basel. Maria Keller expects CHF 6.2m. The results are due on Tuesday,
+14 May or 3 to 5 July. It is -5 °C. She ran 10 miles in 2 hours, aged 40."""
+MET = "Extract the person and the city. Tom Baker met Ann Lee in Rome."
+FIRM_HAS = [
+    "1250 EUR",
+    "€1,250, 1.250 euros, a loss of -1250 euros",
+    '{"revenue": 5000000, "growth": "12%", "rate": 0.12, "visitors": "310k", "next": "6.2 million francs"}',
+    "Revenue (millions of CHF): 5",
+    "Due: Tue, May 14; 5 July",
+    "minus five degrees Celsius",
+    "10 mi in 2h; 40 years old",
+    "| City | CEO |\n|---|---|\n| BASEL | M. Keller |",
+    '```json\n{"Firm": "Helvig AG", "said": "It lost \\u20ac1,250.\\nIn Basel"}\n```',
+]
+FIRM_LACKS = [
+    ("5 billion", "the number 5 billion"),
+    ("5 thousand francs", "the number 5 thousand francs"),
+    ("Revenue: CHF 5", "the number CHF 5"),
+    ("5 million visitors and 310 million francs", "the number 310 million francs"),
+    ("6.2bn", "the number 6.2bn"),
+    ("$1,250", "the number $1,250"),
+    ("1250 CHF", "the number 1250 CHF"),
+    ("-12%", "the number -12%"),
+    ("5 °C", "the number 5 °C"),
+    ("-5 °F", "the number -5 °F"),
+    ("10 km", "the number 10 km"),
+    ("10 miles in two days", "the number two days"),
+    ("Due: Wednesday, 14 May", "the date Wednesday, 14 May"),
+    ("Due on Monday", "the day Monday"),
+    ("Due in June", "the month June"),
+    ("Due: 14 June", "the date 14 June"),
+    ("6 July", "the date 6 July"),
+    ('{"ceo": "Maria Kessler"}', 'the name "Maria Kessler"'),
+    ('["Zurich", "Bern"]', 'the name "Bern"'),
+    ("| City | CEO |\n|---|---|\n| Geneva | Maria Keller |", 'the name "Geneva"'),
+    ("CEO: MARIO KELLER", 'the name "MARIO KELLER"'),
+    ('```json\n{"firm": "Novartis"}\n```', 'the name "Novartis"'),
+    ("<city>Lausanne</city>", 'the name "Lausanne"'),
+    ("“Lausanne”", 'the name "Lausanne"'),
+]
+MET_LACKS = [
+    ('{"name": "Sarah Jones", "city": "Berlin"}', '"Sarah Jones", the name "Berlin"'),
+    ("- Tom Smith", '"Tom Smith"'),
+    ("Sarah Jones met Bob Hill in Berlin.", '"Sarah Jones", the name "Bob", the name "Berlin"'),
+    ("He met Tom Becker.", '"Tom Becker"'),
+    ("Anita was in Rome.", '"Anita"'),
+    ("Anita: Rome", '"Anita"'),
+]
+
+
+@pytest.mark.parametrize("answer", FIRM_HAS)
+def test_what_belongs_to_a_number_or_a_date_may_be_written_in_other_ways(answer: str) -> None:
+    found = check(answer, FIRM)
+    assert found.passed, found.message
+
+
+@pytest.mark.parametrize(("answer", "named"), FIRM_LACKS)
+def test_a_number_with_what_is_not_its_own_and_a_name_in_any_form_is_an_invention(
+    answer: str, named: str
+) -> None:
+    assert named in check(answer, FIRM).message
+
+
+@pytest.mark.parametrize(("answer", "named"), MET_LACKS)
+def test_names_count_wherever_they_stand(answer: str, named: str) -> None:
+    assert f"the name {named}" in check(answer, MET).message
+
+
+def test_few_inventions_pass_and_hardly_an_honest_extraction_is_refused() -> None:
+    counts, source = Counter[tuple[bool, bool]](), ""
+    for line in Path("tests/data/extractions.tsv").read_text("utf-8").splitlines():
+        split, kind, text = line.replace("⏎", "\n").split("\t")
+        source = text if split else source
+        if not split:
+            counts[kind == "none", check(text, source).passed] += 1
+    invented, honest = (counts[kind, True] + counts[kind, False] for kind in (False, True))
+    assert invented + honest >= 300
+    assert counts[False, True] <= 0.05 * invented
+    assert counts[True, False] <= 0.02 * honest
 
 
 @pytest.mark.parametrize("answer", SAME)

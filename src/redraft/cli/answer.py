@@ -45,7 +45,7 @@ def answer(
 
     With --ray, Ray makes all shares, on this machine or a cluster, and they are merged (docs/cluster.md).
 
-    A record may have checks of its own, as {"prompt": "Describe rain.", "checks": ["words<=50"]}. Its answer has
+    A record may have checks of its own: {"prompt": "Describe rain.", "checks": ["words<=50"]}. Its answer has
     to pass them and those of --check.
 
     The exit status is 1 if an answer in FILE does not pass its checks. Records of selfee and fastchat do not

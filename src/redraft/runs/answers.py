@@ -248,7 +248,7 @@ class AnswerRun:
         return licensed_records(self.source, self.limit, wanted=wanted)
 
     def prepare(self) -> None:
-        """Prepare the settings. Where the first record has checks, the options may be those that need some."""
+        """Prepare the settings. If the first record has checks, the options may need some."""
         flags = self.settings.values
         self._checks = tuple(flags.check) if flags.judge else parse_checks(flags.check)
         first = next(self.records(), None) if self.must_pass else None

@@ -1,127 +1,57 @@
 """`grounded`: numbers, names, dates and quotations of an answer occur in its prompt, by rules.
 
-What is unsure is let through: a word that begins a sentence or stands in a heading is no name, and `one` to
-`twelve` are no numbers. The prompt is read generously: a number in words, a part of a date or a word in small
-letters is enough.
+A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date
+(`amounts`). Names count wherever they stand. Where a capital may have another reason, as it begins a
+sentence, a label or a value, a word is no name if English writes it without one (`common_words.txt`); in
+other languages it is let through there. So is all else that is unsure: `one` to `twelve` without a unit are
+no numbers. The prompt is read generously: a word in small letters or a part of a date is enough. Who did what
+is not checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.resources import files
 from unicodedata import normalize
 
 import regex
 
 from redraft.chain import Prompt, visible
+from redraft.verify import amounts as read
 from redraft.verify.base import Outcome, failed, passed
 
-_MONTHS = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-]
-_DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-_SMALL = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_ORDINALS: dict[str, int | Decimal] = {
-    "first": 1,
-    "second": 2,
-    "third": 3,
-    "fifth": 5,
-    "eighth": 8,
-    "ninth": 9,
-    "twelfth": 12,
-    "once": 1,
-    "twice": 2,
-    "pair": 2,
-    "couple": 2,
-    "dozen": 12,
-    "half": Decimal("0.5"),
-    "quarter": Decimal("0.25"),
-}
-_WORTH: dict[str, int | Decimal] = {
-    **{word: value for value, word in enumerate(_SMALL)},
-    **{word: value for value, word in enumerate(_TENS, start=2) for value in [10 * value]},
-    **{f"{word}th": value for value, word in enumerate(_SMALL)},
-    **{f"{word[:-1]}ieth": 10 * value for value, word in enumerate(_TENS, start=2)},
-    **_ORDINALS,
-}
-_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_LETTERS = {"k": 10**3, "m": 10**6, "mn": 10**6, "bn": 10**9, "b": 10**9}
 _FEW = 12  # number words up to this one are as often articles and lists as numbers
-
-_month = "(?P<month>" + "|".join(f"{name[:3]}(?:t|{name[3:]})?" for name in _MONTHS) + r")\b\.?"
-_day = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?\b"
-_year = r"(?P<year>\d{4})\b"
-_DATE = regex.compile(
-    r"(?i)\b(?:"
-    rf"{_day}(?: of)?[ -]{_month}(?:[, -]+{_year})?"
-    rf"|{_month} {_day}(?!:)(?:,? {_year})?|{_month},? {_year}"
-    r"|(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})\b"
-    r"|(?P<either>\d{1,2})[-/.](?P<other>\d{1,2})[-/.](?P<year>\d{4}|\d{2})\b)"
-)
-_TIME = regex.compile(
-    r"(?i)\b(?P<hour>\d{1,2})(?:[:.](?P<minute>\d{2}))?\s?(?P<half>[ap])\.?m\b\.?"
-    r"|\b(?P<hour>\d{1,2}):(?P<minute>\d{2})\b"
+_WEEKDAY = regex.compile(rf"(?i)\b(?:{'|'.join(read.DAYS)})s?\b")
+_MONTH = regex.compile(  # `may` and `march` are verbs, too
+    r"(?:(?<=\b(?:in|of|since|until|by|from|to|last|this|next|and) |[:,|\"] ?)(?:March|May)"
+    rf"|{'|'.join(name.title() for name in read.MONTHS if name not in ('march', 'may'))})\b"
 )
 _LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]+|[\w.+-]+@[\w-]+\.[\w.-]+\w")
-_scale = "(?P<scale>%|(?:percent|hundred|thousand|million|billion|trillion|k|mn?|bn?)\\b)"
-_DIGITS = regex.compile(
-    r"(?i)(?<![\p{L}\p{N}_])(?P<amount>\d+(?:[.,']\d+)*(?: \d{3}(?!\d|[.,]\d))*)"
-    rf"(?: ?{_scale}|\p{{L}}+)?"
-)
-_MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|\p{L}+)\d[\w-]*")
-_NUMBER_WORD = "|".join(sorted([*_WORTH, *_SCALES], key=len, reverse=True))
-_IN_WORDS = regex.compile(rf"(?i)\b(?:{_NUMBER_WORD})s?(?:(?:[ -]|,? and )(?:{_NUMBER_WORD})s?)*\b")
+_MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|\p{L}+)\d[\w-]*(?:\.\d+)*")
 _QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
+_JSON = regex.compile(r'\A\s*(?:```\w*\s*)?[\[{]|"\s*:')
 _WORD = regex.compile(r"[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*")
 _LIST_MARK = regex.compile(
     r"(?m)^[^\S\n]*(?:#+[^\S\n]*)?(?:\*\*)?\(?\d{1,3}[-.):](?=\s|\*)"
-    r"|^[^\S\n]*(?i:step|part|section|question) \d+\b|\[\d{1,2}\]"
+    r"|^[^\S\n]*(?i:step|part|section|question|item|fact|person|name) \d+\b|\[\d{1,2}\]"
 )
-_PLACEHOLDER = regex.compile(r"```.*?(?:```|\Z)|`[^`\n]*+`|\[[^][\n]*+\]|<[^<>\n]*+>", regex.DOTALL)
-_POLITE = "i ok tv am pm mr mrs ms dr sir madam dear hi hello internet"
-_NO_NAMES = frozenset([*_POLITE.split(), *_MONTHS, *_DAYS])
+_PLACEHOLDER = regex.compile(  # code that is no data, [Your Name], tags, and the keys of JSON
+    r"```(?!json|ya?ml|csv|xml|te?xt|markdown|md|\s).*?(?:```|\Z)|(?<!`)`[^`\n]++`(?!`)"
+    r"|\[[^][\n\"\d]+\](?!\()|<[^<>\n]*+>|\"[a-z_]\w*\"(?=\s*:)",
+    regex.DOTALL,
+)
+_POLITE = "i ok tv am pm mr mrs ms dr prof jr sr st inc ltd sir madam dear hi hello internet"
+_NO_NAMES = frozenset([*_POLITE.split(), *read.MONTHS, *read.DAYS])
 _ENDINGS = ("es", "a", "an", "ian", "n", "ish", "ese", "ean", "i", "y", "ic", "er", "en")
 _BEGINS = regex.compile(r"[^\s\p{L}\p{N},'&/-]|--| - ")
+_SENTENCE = regex.compile(r"\p{Ll} .*[.!?]\s*\Z")
 _CAPITALS = 0.25  # share of capitals within sentences above which they are no sign of names, as in German
+_ENGLISH = 0.6  # share of common words among those without a capital from which a text is English
 _MOST_SHOWN = 8
-
-
-Date = tuple[int | None, int, int | None]  # year, month, day
 
 
 @dataclass(frozen=True)
@@ -132,63 +62,85 @@ class Source:
     words: frozenset[str]  # and other forms of them
     capitals: frozenset[str]  # words in capitals
     initials: str  # of all words that begin with a capital
-    numbers: frozenset[Decimal]
-    dates: frozenset[Date]
+    english: bool
+    amounts: dict[Decimal, set[read.Amount]]  # by their value, with the scale and without
+    units: frozenset[str]
+    scales: frozenset[int]
+    dates: frozenset[read.Date]
     times: frozenset[int]
 
     @classmethod
     def of(cls, text: str) -> Source:
         """Read a prompt."""
-        plain = _plain(text)
+        plain = regex.sub(r"(?<=\S)\n(?=\S)", " ", _plain(text))  # a line may end within a date
         words = _WORD.findall(plain)
-        found = {
-            value for match in _DIGITS.finditer(plain) for value in _values(match["amount"], match["scale"])
-        }
-        found |= {Decimal(part) for part in regex.findall(r"\d{1,40}", plain)}
-        found |= {value for match in _IN_WORDS.finditer(plain) for value in _in_words(match[0])}
-        dates = {date for match in _DATE.finditer(plain) for date in _dates(match)}
-        named = {_MONTHS[month - 1] for _, month, _ in dates if 1 <= month <= 12}
+        amounts: dict[Decimal, set[read.Amount]] = defaultdict(set)
+        for amount in read.amounts_in(plain):
+            amounts[amount.value].add(amount)
+            amounts[amount.total].add(amount)
+        dates = frozenset(date for match in read.DATE.finditer(plain) for date in read.dates_of(match))
+        named = {read.MONTHS[date.month - 1] for date in dates if 1 <= date.month <= 12}
+        named |= {read.DAYS[date.falls_on] for date in dates if date.falls_on is not None}
+        short = tuple(word.lower() for word in words if 3 <= len(word) <= 5)
+        named |= {name for name in (*read.DAYS, *read.MONTHS) if any(map(name.startswith, short))}
         return cls(
             _bare(plain),
             frozenset(stem for word in [*words, *named] for stem in _stems(word)),
             frozenset(filter(str.isupper, words)),
             "".join(word[0] for word in words if word[0].isupper()),
-            frozenset(found),
-            frozenset(dates),
-            frozenset(time for match in _TIME.finditer(plain) for time in _times(match)),
+            _is_english(words),
+            dict(amounts),
+            read.units_in(plain),
+            read.scales_in(plain),
+            dates,
+            frozenset(time for match in read.TIME.finditer(plain) for time in read.times_of(match)),
         )
 
     def has(self, text: str) -> bool:
         """Return whether words occur in this order, whatever stands between them but letters and digits."""
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
-    def has_number(self, match: regex.Match[str]) -> bool:
-        """Return whether a number in digits occurs: in one of its readings, or each of two that touch."""
-        parts = match["amount"].split(" ")
-        if self.numbers.intersection(_values(match["amount"], match["scale"])):
-            return True
-        return len(parts) > 1 and all(self.numbers.intersection(_values(part, None)) for part in parts)
-
-    def has_date(self, match: regex.Match[str]) -> bool:
-        """Return whether a date occurs, as far as it is given. Its year may stand elsewhere."""
-        for year, month, day in _dates(match):
-            for other in self.dates:
-                same_year = year in (None, other[0]) or (
-                    other[0] is None and Decimal(year or 0) in self.numbers
-                )
-                if month == other[1] and day in (None, other[2]) and same_year:
-                    return True
-        return False
+    def has_word(self, word: str) -> bool:
+        """Return whether a word occurs in some form; a word in capitals also as initials, or as a unit."""
+        initials = "US" if word == "USA" else word
+        unit = read.UNITS.get(word.lower(), frozenset())
+        others = word.isupper() and (initials in self.initials or not unit.isdisjoint(self.units))
+        return others or not self.words.isdisjoint(_stems(word))
 
     def has_name(self, name: str) -> bool:
-        """Return whether each word of a name occurs in some form, or its initials, or what it is those of."""
+        """Return whether each word of a name occurs, or its initials."""
         initials = "".join(word[0] for word in name.split())
-        if len(initials) > 1 and initials in self.capitals:
-            return True
-        return all(
-            not self.words.isdisjoint(_stems(word)) or (word.isupper() and word in self.initials)
-            for word in name.split()
+        return (len(initials) > 1 and initials in self.capitals) or all(map(self.has_word, name.split()))
+
+    def has_amount(self, amount: read.Amount, scales: frozenset[int]) -> bool:
+        """Return whether a number occurs with what belongs to it. `scales` stand elsewhere in the answer."""
+        return any(
+            self._same(amount, found, scales)
+            and amount.sign * found.sign >= 0
+            # An age of 16 is 16 years. Other units have to stand somewhere.
+            and (not amount.units or amount.units & (found.units or self.units | read.DURATIONS))
+            for value in {amount.value, amount.total}
+            for found in self.amounts.get(value, ())
         )
+
+    def _same(self, amount: read.Amount, found: read.Amount, scales: frozenset[int]) -> bool:
+        """Return whether two numbers are equal. One may have its scale elsewhere: `(in millions)`."""
+        if amount.total == found.total or amount.value != found.value:
+            return amount.total == found.total
+        return (
+            found.scale in scales if amount.scale == 1 else found.scale == 1 and amount.scale in self.scales
+        )
+
+    def has_date(self, date: read.Date) -> bool:
+        """Return whether a date occurs, as far as it is given. Its year may stand elsewhere."""
+        for other in self.dates:
+            year = date.year in (None, other.year) or (
+                other.year is None and Decimal(date.year or 0) in self.amounts
+            )
+            weekday = date.weekday is None or other.falls_on in (None, date.weekday)
+            if date.month == other.month and date.day in (None, other.day) and year and weekday:
+                return True
+        return False
 
 
 @lru_cache(maxsize=16)
@@ -211,7 +163,7 @@ class Grounded:
     def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Pass if all of them occur. A miss scores the share that does."""
         source = source_of(prompt.said)
-        facts = dict(facts_in(_plain(answer), source))
+        facts = dict(facts_in(_plain(_unescaped(answer)), source))
         missing = [fact for fact, found in facts.items() if not found]
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")
@@ -225,132 +177,140 @@ def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool]]:
     """Yield quotations, dates, numbers and names of an answer, in words, and whether a source has each."""
     rest = _LIST_MARK.sub(_end, _PLACEHOLDER.sub(_end, answer))
     for what, pattern, holds in _KINDS:
+        kept, pieces = 0, list[str]()
         for match in pattern.finditer(rest):
             if (found := holds(source, match)) is not None:
                 yield what.format(_cut(match[0].strip())), found
-        rest = pattern.sub(_gap, rest)
-    for name in _names(rest):
+                pieces += [rest[kept : match.start()], " " * len(match[0])]
+                kept = match.end()
+        rest = "".join([*pieces, rest[kept:]])
+    for name in _names(rest, source):
         yield f'the name "{_cut(name)}"', source.has_name(name)
+
+
+def _unescaped(text: str) -> str:
+    """Return a text; of JSON the characters that its escapes stand for, without those beyond 16 bits."""
+    if not _is_json(text):
+        return text
+    text = regex.sub(
+        r"(?i)\\u(?:d[89a-f][\da-f]{2}|([\da-f]{4}))", lambda found: chr(int(found[1] or "20", 16)), text
+    )
+    return regex.sub(r"\\[nrt]", "\n", text)
+
+
+def _date(source: Source, match: regex.Match[str]) -> bool | None:
+    found = any(map(source.has_date, read.dates_of(match)))
+    # Names of months in other languages are not known.
+    return found or (False if source.dates or source.english else None)
+
+
+@lru_cache(maxsize=16)
+def _is_json(text: str) -> bool:
+    return _JSON.search(text) is not None
 
 
 def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
     quoted = next(filter(None, match.groups()))
-    if len(_WORD.findall(quoted)) < 3:  # a word in quotation marks is often none of another's
+    is_value = match[0][0] == '"' and _is_json(match.string)
+    if is_value or len(_WORD.findall(quoted)) < 3:  # a word in quotation marks is often none of another's
         return None
     return all(map(source.has, regex.split(r"\.{3}|\[[^\]]*\]", quoted)))
 
 
-def _counted(source: Source, match: regex.Match[str]) -> bool | None:
-    values = _in_words(match[0])
-    return None if max(values) <= _FEW else not source.numbers.isdisjoint(values)
+def _number(source: Source, match: regex.Match[str]) -> bool:
+    """Return whether a number in digits occurs in one of its readings, or each of those that touch."""
+    scales = read.scales_in(match.string)
+    if any(source.has_amount(amount, scales) for amount in read.amounts_of(match)):
+        return True
+    parts = regex.split("[ ,]", match["amount"])
+    touch = len(parts) > 1 and not read.THOUSANDS.fullmatch(match["amount"])
+    return touch and all(part.isdecimal() and Decimal(part) in source.amounts for part in parts)
+
+
+def _spoken(source: Source, match: regex.Match[str]) -> bool | None:
+    values = read.spoken(match["spoken"])
+    counts = match["unit"] and not regex.search(r"(?i)(?:th|first|second|third)\Z", match["spoken"])
+    if max(values) <= (1 if counts else _FEW):
+        return None
+    amounts = list(read.amounts_of(match))
+    return all(
+        any(source.has_amount(each, frozenset()) for each in amounts if each.value == value)
+        for value in values
+    )
 
 
 _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]], bool | None]], ...] = (
     ("the quotation {}", _QUOTED, _quotation),
     ("{}", _LINK, lambda source, match: source.has(match[0])),
-    ("the date {}", _DATE, lambda source, match: source.has_date(match)),
-    ("the time {}", _TIME, lambda source, match: not source.times.isdisjoint(_times(match))),
+    ("the date {}", read.DATE, _date),
+    ("the day {}", _WEEKDAY, lambda source, match: source.has_word(match[0])),
+    ("the month {}", _MONTH, lambda source, match: source.has_word(match[0])),
+    ("the time {}", read.TIME, lambda source, match: not source.times.isdisjoint(read.times_of(match))),
     ("{}", _MIXED, lambda source, match: source.has(match[0])),
-    ("the number {}", _DIGITS, lambda source, match: source.has_number(match)),
-    ("the number {}", _IN_WORDS, _counted),
+    ("the number {}", read.AMOUNT, _number),
+    ("the number {}", read.SPOKEN, _spoken),
 )
 """How each kind of fact is called, found and looked for. None for one that is unsure."""
 
 
-def _names(text: str) -> Iterator[str]:
-    """Yield the names in a text: capitalised words within sentences, those that follow each other as one."""
-    lines = [list(_WORD.finditer(line)) for line in text.splitlines()]
+def _names(text: str, source: Source) -> Iterator[str]:
+    """Yield the names in a text, those that follow each other as one."""
+    lines = list(filter(None, (list(_WORD.finditer(line)) for line in text.splitlines())))
     words = [word[0] for line in lines for word in line]
     no_names = _NO_NAMES.union(word for word in words if word.islower())
-    alone = sum(map(bool, lines)) == 1 and 1 < len(words) < 6 and all(word[0].isupper() for word in words)
+    english = source.english and _is_english(words)
     inside = capitals = 0
-    found: list[str] = []
+    found: list[tuple[str, bool]] = []  # and whether a capital can only be that of a name
     for line in lines:
-        if not alone and sum(word[0][0].isupper() for word in line) > len(line) / 2:
-            continue  # a heading
+        title = sum(word[0][0].isupper() for word in line) > len(line) / 2
+        title &= english or not _SENTENCE.search(line[-1].string)
         end = last = 0
         for word in line:
             between, end = word.string[end : word.start()], word.end()
-            if not alone and (word is line[0] or _BEGINS.search(between)):
-                continue
-            inside += 1
-            capitals += word[0][0].isupper()
+            sure = not (title or word is line[0] or _BEGINS.search(between))
+            inside += sure
+            capitals += sure and word[0][0].isupper()
             first = word[0].partition("'")[0]  # of O'Brien it is not the name
             name = first if len(first) > 1 or first == "I" else word[0].removesuffix("'s")
-            label = word.string[end : end + 1] == ":"
+            label = word.string[end : end + 1] == ":" and (sure or (name.isupper() and len(name) < 5))
             if not name[0].isupper() or name.lower() in no_names or len(name) < 2 or label:
                 continue
+            if not sure and (not english or _is_common(name)):
+                continue
             if last and between == " " and last == word.start() - 1:
-                found[-1] += f" {name}"
+                found[-1] = (f"{found[-1][0]} {name}", sure and found[-1][1])
             else:
-                found.append(name)
+                found.append((name, sure))
             last = word.end()
-    if alone or inside < 20 or capitals <= _CAPITALS * inside:
-        yield from found
+    certain = english or inside < 20 or capitals <= _CAPITALS * inside
+    yield from (name for name, sure in found if certain or not sure)
 
 
-def _values(text: str, scale: str | None) -> Iterator[Decimal]:
-    """Yield what a number may be worth: `1,234` is 1234 or 1.234, `2k` is 2 or 2000, `5%` is 5 or 0.05."""
-    digits = text.replace(" ", "").replace("'", "")
-    readings = {digits.replace(",", "")}
-    if "," in digits:
-        readings.add(digits.replace(".", "").replace(",", "."))
-    if regex.fullmatch(r"\d{1,3}(?:\.\d{3})+", digits):
-        readings.add(digits.replace(".", ""))
-    worth = _SCALES.get((scale or "").lower()) or _LETTERS.get((scale or "").lower(), 1)
-    for reading in readings:
-        if reading.count(".") > 1 or len(reading) > 40:
-            yield from map(Decimal, regex.findall(r"\d{1,40}", reading))
-            continue
-        value = Decimal(reading)
-        yield value
-        yield value / 100 if (scale or "").lower() in ("%", "percent") else value * worth
+@cache
+def _common_words() -> frozenset[str]:
+    text = files("redraft.verify").joinpath("common_words.txt").read_text("utf-8")
+    return frozenset(word for line in text.splitlines() if line[0] != "#" for word in line.split())
 
 
-def _in_words(text: str) -> list[Decimal]:
-    """Return what a number in words is worth, and its parts: two hundred and five is 205, 2, 200 and 5."""
-    total = group = Decimal(0)
-    parts: set[Decimal] = set()
-    for word in regex.findall(r"[a-z]+", text.lower()):
-        singular = word if word in _WORTH or word in _SCALES else word.removesuffix("s")
-        if singular in _SCALES:
-            group = (group or Decimal(1)) * _SCALES[singular]
-            if _SCALES[singular] > 100:
-                total, group = total + group, Decimal(0)
-        elif singular in _WORTH:
-            group += Decimal(_WORTH[singular])
-            parts.add(Decimal(_WORTH[singular]))
-    return [total + group, *parts]
+def _is_common(word: str) -> bool:
+    """Return whether English writes a word without a capital: the list has it, or what it is a form of."""
+    return all(map(_in_list, regex.findall(r"\p{Lu}?\p{Ll}+|\p{Lu}+", word)))
 
 
-def _dates(match: regex.Match[str]) -> Iterator[Date]:
-    """Yield what a date may be: 3/4/24 is of March or April, and of 1924 or 2024."""
-    given = match.groupdict()
-    year = int(given["year"]) if given["year"] else None
-    years = [year] if year is None or year > 99 else [1900 + year, 2000 + year]
-    pairs: list[tuple[int, int | None]]
-    if given["either"]:
-        first, second = int(given["either"]), int(given["other"])
-        pairs = [(first, second), (second, first)]
-    else:
-        month = given["month"].lower()
-        number = (
-            int(month)
-            if month.isdigit()
-            else next(i for i, name in enumerate(_MONTHS, 1) if name[:3] == month[:3])
-        )
-        pairs = [(number, int(given["day"]) if given["day"] else None)]
-    for each in years:
-        for month_, day in pairs:
-            yield each, month_, day
+def _in_list(word: str) -> bool:
+    low, known = word.lower(), _common_words()
+    for end in ("", "s", "es", "d", "ed", "ing", "ly"):
+        base = low.removesuffix(end) if len(low) > len(end) + 2 else low
+        forms = {base, base + "e" * bool(end), base[:-1] if base[-1:] == base[-2:-1] else base}
+        if low.endswith(end) and known & {*forms, regex.sub(r"i\Z", "y", base)}:
+            return True
+    return False
 
 
-def _times(match: regex.Match[str]) -> set[int]:
-    """Return what a time may be, in minutes: 3:30 is in the morning or in the afternoon."""
-    hour, minute = int(match["hour"]), int(match["minute"] or 0)
-    if match["half"]:
-        return {(hour % 12 + 12 * (match["half"].lower() == "p")) * 60 + minute}
-    return {hour * 60 + minute, (hour + 12) * 60 + minute} if hour < 13 else {hour * 60 + minute}
+def _is_english(words: Iterable[str]) -> bool:
+    """Return whether most words without a capital are common ones of English."""
+    small = [word for word in words if word.islower()]
+    return sum(map(_in_list, small)) >= _ENGLISH * len(small)
 
 
 def _stems(word: str) -> set[str]:
@@ -377,8 +337,3 @@ def _cut(text: str) -> str:
 def _end(match: regex.Match[str]) -> str:
     """Return as many characters, after which a sentence begins."""
     return "." * len(match[0])
-
-
-def _gap(match: regex.Match[str]) -> str:
-    """Return as many spaces."""
-    return " " * len(match[0])

@@ -1,0 +1,71 @@
+"""Measure how often `grounded` passes an invention, and how often it refuses what invents nothing.
+
+    python benchmarks/grounded.py           seconds; writes its part of RESULTS.md
+    python benchmarks/grounded.py --tune    the half that the rules were written with, and each error
+
+The pairs are in `tests/data/extractions.tsv`. `tests/data/README.md` says who wrote and labelled them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from pathlib import Path
+
+from measure import Figure, Goal, Row
+from redraft.chain import Prompt
+from redraft.stats import proportion
+from redraft.verify.grounded import Grounded
+from report import page, put, section
+
+SCRIPT = "benchmarks/grounded.py"
+HERE = Path(__file__).parent
+ASKED = "Extract the facts."
+
+
+def judged(*splits: str, tell: bool = False) -> Counter[tuple[str, str, bool]]:
+    """Count pairs by split, kind of error (`none` for an honest one), and whether the check passes them."""
+    counts: Counter[tuple[str, str, bool]] = Counter()
+    split = text = ""
+    for line in (HERE.parent / "tests/data/extractions.tsv").read_text("utf-8").splitlines():
+        first, kind, last = line.replace("⏎", "\n").split("\t")
+        if first:
+            split, text = first, last
+        elif split in splits:
+            found = Grounded().check(last, Prompt(instruction=ASKED, input=text))
+            counts[split, kind, found.passed] += 1
+            if tell and found.passed != (kind == "none"):
+                print(f"{kind}: {last!r}\n    {found.message}\n    {text!r}")
+    return counts
+
+
+def measure(*splits: str) -> Row:
+    """Return both rates of error, and the inventions that pass by kind."""
+    counts, figures = judged(*splits), []
+    kinds = sorted({kind for _, kind, _ in counts})
+    for split in splits:
+        for name, chosen in (("inventions passed", set(kinds) - {"none"}), ("honest ones refused", {"none"})):
+            wrong, right = (
+                sum(counts[split, kind, passed] for kind in chosen)
+                for passed in (name == "inventions passed", name != "inventions passed")
+            )
+            rate = proportion(wrong, wrong + right).times(100)
+            sides = f"{wrong} of {wrong + right}, interval {rate.low:.1f} to {rate.high:.1f} %"
+            figures.append(Figure(f"{split}: {name}", (rate.value,), "%", Goal("≤", 5), sides))
+    passed = {kind: sum(counts[split, kind, True] for split in splits) for kind in kinds if kind != "none"}
+    how = f"Inventions that pass, by kind: {', '.join(f'{kind} {n}' for kind, n in passed.items())}."
+    return Row("`grounded`: pairs of a text and an extraction", how, tuple(figures))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tune", action="store_true", help="the half for mending, with each error")
+    start = time.perf_counter()
+    if parser.parse_args().tune:
+        judged("tune", tell=True)
+        print(section(measure("tune")))
+    else:
+        row = measure("held", "model")
+        print(section(row))
+        put(HERE / "RESULTS.md", SCRIPT, page([row], SCRIPT, (time.perf_counter() - start) / 60))
