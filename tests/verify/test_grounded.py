@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -191,6 +192,15 @@ def test_nouns_in_capitals_are_no_names() -> None:
 def test_the_whole_conversation_is_the_source() -> None:
     messages = ({"role": "user", "content": "I am Kim."}, {"role": "user", "content": "Who am I?"})
     assert Grounded().check("You said that Kim is your name.", Prompt(messages=messages)).passed
+
+
+def test_real_texts_pass_as_answers_to_themselves(shared_data: Path) -> None:
+    lines = (shared_data / "gsm8k/test.jsonl").read_text("utf-8").splitlines()[::10]
+    lines += (shared_data / "self_instruct/user_oriented_252.jsonl").read_text("utf-8").splitlines()[::5]
+    records = map(json.loads, lines)
+    for text in (each.get("question") or each["instances"][0]["output"] for each in records):
+        for form in (text, text.upper(), json.dumps({"text": text})):
+            assert check(form, text).passed, (form, check(form, text).message)
 
 
 @settings(max_examples=100, deadline=None)

@@ -289,7 +289,7 @@ def _names(text: str, source: Source) -> Iterator[str]:
 @cache
 def _common_words() -> frozenset[str]:
     text = files("redraft.verify").joinpath("common_words.txt").read_text("utf-8")
-    return frozenset(word for line in text.splitlines() if line[0] != "#" for word in line.split())
+    return frozenset(word for line in text.splitlines() if line[:1] != "#" for word in line.split())
 
 
 def _is_common(word: str) -> bool:
