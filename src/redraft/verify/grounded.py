@@ -1,7 +1,7 @@
 """`grounded`: numbers, names, dates and quotations of an answer occur in its prompt, by rules.
 
 A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date
-(`amounts`). Names count wherever they stand. Where a capital may have another reason, as it begins a
+(`quantities`). Names count wherever they stand. Where a capital may have another reason, as it begins a
 sentence, a label or a value, a word is no name if English writes it without one (`common_words.txt`); in
 other languages it is let through there. So is all else that is unsure: `one` to `twelve` without a unit are
 no numbers. The prompt is read generously: a word in small letters or a part of a date is enough. Who did what
@@ -21,7 +21,7 @@ from unicodedata import normalize
 import regex
 
 from redraft.chain import Prompt, visible
-from redraft.verify import amounts as read
+from redraft.verify import quantities as read
 from redraft.verify.base import Outcome, failed, passed
 
 _FEW = 12  # number words up to this one are as often articles and lists as numbers

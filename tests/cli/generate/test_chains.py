@@ -130,6 +130,11 @@ def test_flags_that_do_nothing_are_told(flags: list[str], said: str) -> None:
     assert ("does nothing" in result.stderr) == bool(said)
 
 
+def test_checks_of_records_that_are_not_used_are_told() -> None:
+    records(SUM | {"checks": ["words<=1"]})
+    assert "The `checks` of the records are not used." in generate(["It is 42.", GOOD]).stderr
+
+
 def from_chain(generated: Any) -> Result:
     """Generate a chain of a record that is a chain, with a field of its own in `meta`."""
     prompt = Prompt(instruction="Describe a bird.")
