@@ -134,10 +134,8 @@ class _Phrase:
     @property
     def name(self) -> str:
         """The short form."""
-        text = (
-            self.text if not _is_list(self.text) and unwrapped(self.text) == self.text else f'"{self.text}"'
-        )
-        return f"{type(self).__name__.lower()}{'[part]' * self.part}:{text}"
+        quote = '"' if unwrapped(self.text) != self.text or _is_list(self.text) else ""
+        return f"{type(self).__name__.lower()}{'[part]' * self.part}:{quote}{self.text}{quote}"
 
     @property
     def demand(self) -> str:
@@ -267,7 +265,7 @@ def unwrapped(text: str) -> str:
 
 
 _QUOTED_LIST = regex.compile(r"""(["'“‘]).+?["'”’](?:\s*[,;、]\s*(["'“‘]).+?["'”’])+""")
-_WORD_LIST = regex.compile(r"(?![\d.,]+\Z)[\w'’-]+(?:(?:[,;|、][\w'’-]+)+|(?:[,;] [\w'’-]+){2,})")
+_WORD_LIST = regex.compile(r"(?![\d.,]+\Z)[\w'’.+#-]+(?:(?:[,;|、][\w'’.+#-]+)+|(?:[,;] [\w'’.+#-]+){2,})")
 
 
 def _is_list(text: str) -> bool:
