@@ -237,7 +237,7 @@ class Ends(_Phrase):
         return failed(f'The answer ends with "{ends}" and not with "{self.text}".')
 
 
-def phrase_of(written: Written) -> _Phrase:
+def phrase_of(written: Written) -> Contains | Lacks | Starts | Ends:
     """Parse `contains`, `lacks`, `starts` or `ends`. Quotation marks around the text are taken off.
 
     Raises:
@@ -250,8 +250,8 @@ def phrase_of(written: Written) -> _Phrase:
         first = regex.split(r"\s*[,;|、]\s*", text)[0]
         hint = f"For several words, write a check for each: {kind}:{unwrapped(first)}. For the text itself,"
         raise CheckSyntaxError(f"{kind}:{text} looks like a list.", hint=f'{hint} quote it: {kind}:"{text}"')
-    makers = {"contains": Contains, "lacks": Lacks, "starts": Starts, "ends": Ends}
-    return makers[kind](text, part=written.option == "part")
+    maker = next(each for each in (Contains, Lacks, Starts, Ends) if each.__name__.lower() == kind)
+    return maker(text, part=written.option == "part")
 
 
 def unwrapped(text: str) -> str:
@@ -412,7 +412,7 @@ class Language:
         """Return the languages that a text in this one may be taken for."""
         family = near(self.code)
         if "hr" in family:  # one language by its words, and Serbian has two scripts
-            apart = self.code in ("hr", "bs") and regex.search(r"\p{Cyrillic}", text)
+            apart = self.code in ("hr", "bs") and bool(regex.search(r"\p{Cyrillic}", text))
         else:
             apart = letters >= APART
         return frozenset([self.code]) if apart else family
