@@ -207,3 +207,12 @@ class ClassWithTheParts:
 def test_what_cannot_be_called_with_an_answer_is_refused_before_there_is_one(wrong: Any) -> None:
     with pytest.raises(CheckSyntaxError, match="python:"):
         parse_checks([wrong])
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "passes"), [("bool_", 1, True), ("bool_", 0, False), ("float64", 0.5, False)]
+)
+def test_numpys_booleans_and_numbers_are_results(kind: str, given: float, passes: bool) -> None:
+    value = getattr(pytest.importorskip("numpy"), kind)(given)
+    found: Any = FunctionCheck.around(lambda answer: value).check("It rains.", Prompt())
+    assert found.passed is passes

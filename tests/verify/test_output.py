@@ -13,8 +13,9 @@ import pytest
 import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
+import redraft
 from redraft.chain import Prompt
 from redraft.errors import CheckError, UsageError
 from redraft.verify.base import Check, run_check
@@ -275,3 +276,30 @@ class TestParts:
     )
     def test_of_other_types(self, kind: Any, text: str, made: object) -> None:
         assert partial_output(from_type(kind), text) == made
+
+
+class Quote(BaseModel):
+    words: str
+
+    @field_validator("words")
+    @classmethod
+    def is_there(cls, words: str, info: ValidationInfo) -> str:
+        if words not in (info.context or {}).get("text", ""):
+            raise ValueError("the text does not have these words")
+        return words
+
+
+def test_validators_find_the_context_that_is_given() -> None:
+    engine = redraft.ScriptedEngine(['{"words": "It snows."}', 'So: {"words": "It rains."}'])
+    context = {"text": "It rains. It pours."}
+    chain = redraft.revise("Quote.", model=engine, output=Quote, output_context=context)
+    assert "words: the text does not have these words." in chain.steps[0].criticism
+    assert chain.value.words == "It rains."
+    assert chain.answer == 'So: {"words": "It rains."}'
+    with pytest.raises(UsageError, match="without output"):
+        redraft.revise("Quote.", model=engine, output_context=context)
+
+
+def test_checks_that_are_none_are_no_checks() -> None:
+    engine: Any = redraft.ScriptedEngine(["Hello."])
+    assert redraft.revise("Hi.", model=engine, checks=None, max_revisions=0).answer == "Hello."

@@ -37,6 +37,7 @@ class KeywordsButOutput(PlainKeywords, total=False):
     on_event: Callable[[Event], object] | None
     trace: Any
     resume: Chain | None
+    output_context: Any
 
 
 class RevisionKeywords(KeywordsButOutput, total=False):

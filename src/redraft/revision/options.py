@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,6 +58,9 @@ def _if(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
         return value
 
     return read
+
+
+_several = _if(lambda value: isinstance(value, Sequence) and not isinstance(value, str))
 
 
 def _or_none(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
@@ -134,7 +138,7 @@ class RevisionOptions(PlainOptions):
     )
     checks: Annotated[
         Sequence[str | Check | Callable[..., Any]],
-        PlainValidator(_if(lambda v: isinstance(v, Sequence) and not isinstance(v, str))),
+        PlainValidator(lambda v: () if v is None else _several(v)),
     ] = option(
         "checks in their short form, as values, or your own functions (docs/checks.md)",
         default=(),
@@ -225,6 +229,10 @@ class RevisionOptions(PlainOptions):
         "TypedDict; the value is `chain.value`",
         what="a type that pydantic reads: Person, list[Person]",
     )
+    output_context: Any = option(
+        "what validators of `output` find as `info.context`, such as the text to quote from",
+        what="any value",
+    )
 
     @property
     def most_drafts(self) -> int:
@@ -287,6 +295,11 @@ DRAFTS = 4  # default number of samples in mode `best-of`
 def check_options(options: Mapping[str, Any]) -> RevisionOptions:
     """Read options, and check everything that needs no model."""
     found = RevisionOptions.read(options)
+    if found.output_context is not None:
+        if found.output is None:
+            raise UsageError("output_context is given without output.", hint="Give both, or neither.")
+        output = replace(found.output, context=found.output_context)
+        found = found.model_copy(update={"output": output})
     check_together(found)
     return found
 

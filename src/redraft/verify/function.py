@@ -84,6 +84,8 @@ class FunctionCheck:
         return later() if inspect.isawaitable(result) else self._outcome(result)
 
     def _outcome(self, result: object) -> Outcome:
+        if type(result).__module__ == "numpy":  # its booleans and numbers are none of Python's
+            result = getattr(result, "item", lambda: result)()
         match result:
             case Outcome() if result.passed or result.message.strip():
                 return result
