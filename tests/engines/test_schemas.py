@@ -236,3 +236,22 @@ def test_what_openvino_would_drop_is_written_otherwise_or_named(
     assert unsaid_by_xgrammar(schema) == unsaid
     if written is not None:
         assert for_xgrammar(schema) == written
+
+
+@pytest.mark.parametrize(
+    ("schema", "sent"),
+    [
+        ({"properties": {"a": {"maxLength": 65536}}}, {"properties": {"a": {}}}),
+        ({"pattern": "^[a-z]+$", "maxLength": 5}, {"pattern": "^[a-z]{1,4}$", "maxLength": 5}),
+        (
+            {"type": "object", "patternProperties": {"^x": True}, "additionalProperties": False},
+            {"type": "object"},
+        ),
+        ({"properties": {"maxLength": True, "patternProperties": True}}, None),
+    ],
+)
+def test_what_llamacpps_server_would_refuse_or_misread_is_left_to_the_check(
+    schema: dict[str, Any], sent: dict[str, Any] | None
+) -> None:
+    assert with_plain_patterns(schema, llamacpp=True) == (schema if sent is None else sent)
+    assert with_plain_patterns(schema, llamacpp=False) == schema

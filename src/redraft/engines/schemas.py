@@ -21,6 +21,10 @@ from redraft.engines.bounds import CHECKED, width
 
 _log = logging.getLogger(__name__)
 
+MOST_REPEATS = 1000
+"""Most repeats for llama.cpp: its grammars refuse 2,000 rules (MAX_REPETITION_THRESHOLD in llama-grammar.cpp)."""
+_COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
+
 _FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
 
 
@@ -136,7 +140,11 @@ _OF_JSON = r'"\\\x01-\x1F'  # what does not stand for itself between the quotes 
 
 
 def with_plain_patterns(schema: Any, *, llamacpp: bool) -> Any:
-    """Return a schema, or a list of them, with its patterns written out. `llamacpp`: it is for llama.cpp."""
+    """Return a schema, or a list of them, with its patterns written out. `llamacpp`: it is for llama.cpp.
+
+    Its server refuses a whole request for a length above `MOST_REPEATS`, drops lengths beside a pattern, and
+    takes only `{}` for an object whose names have patterns alone. So these keywords are left to the check.
+    """
     if isinstance(schema, list):
         return [with_plain_patterns(part, llamacpp=llamacpp) for part in schema]
     if not isinstance(schema, Mapping):
@@ -149,7 +157,14 @@ def with_plain_patterns(schema: Any, *, llamacpp: bool) -> Any:
             return {key: with_plain_patterns(each, llamacpp=llamacpp) for key, each in value.items()}
         return with_plain_patterns(value, llamacpp=llamacpp) if name in _PARTS else value
 
-    return {name: part(name, value) for name, value in schema.items()}
+    left = set[str]()
+    if llamacpp:
+        left = {name for name in _COUNTS & schema.keys() if schema[name] > MOST_REPEATS}
+        if "patternProperties" in schema:
+            left |= {"patternProperties", "additionalProperties"}
+        if _LENGTHS & schema.keys() and isinstance(schema.get("pattern"), str):
+            schema = {**schema, "pattern": _repeats_within(schema)[0]}
+    return {name: part(name, value) for name, value in schema.items() if name not in left}
 
 
 def plain(pattern: str, *, llamacpp: bool) -> str:
