@@ -22,7 +22,7 @@ from redraft.engines.bounds import CHECKED, width
 _log = logging.getLogger(__name__)
 
 MOST_REPEATS = 1000
-"""Most repeats for llama.cpp. A repeat of 2,000 rules is refused (MAX_REPETITION_THRESHOLD, llama-grammar.cpp)."""
+"""Most repeats for llama.cpp, which refuses 2,000 (MAX_REPETITION_THRESHOLD in llama-grammar.cpp)."""
 _COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 
 _FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
