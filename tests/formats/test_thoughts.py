@@ -17,6 +17,7 @@ from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.wrapped import GuardedEngine
 from redraft.formats.read.records import read_records
 from redraft.formats.thoughts import PAIRS, Splitter, apart, tags_of
+from redraft.formats.write import to_alpaca, to_messages, to_sharegpt
 from redraft.verify.base import run_checks
 from redraft.verify.parse import parse_check
 
@@ -195,3 +196,5 @@ def test_answers_that_are_given_are_split(tmp_path: Path) -> None:
     file.write_text("\n".join(map(json.dumps, records)))
     for chain in read_records(file):
         assert (chain.answer, chain.steps[0].reasoning) == ("Rain falls.", "hm 42")
+        for make in (to_alpaca, to_sharegpt, to_messages):  # and no export loses them
+            assert "hm 42" in json.dumps(make(chain))

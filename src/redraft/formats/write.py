@@ -66,7 +66,7 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 
     Lost: everything but the prompt, its input and that answer, which is read back as a gold answer.
     """
-    output = answer_of(chain)
+    output = _written(chain)
     if not output:
         return NO_ANSWER
     if _shows(chain):
@@ -84,7 +84,7 @@ def to_sharegpt(chain: Chain) -> Record | Unfit:
     turns = asked_turns(chain.prompt)
     if strange := next((turn.role for turn in turns if turn.role not in _SPEAKERS), None):
         return Unfit("role", f"a turn of the role {strange!r:.40}, which ShareGPT does not have")
-    answer = answer_of(chain)
+    answer = _written(chain)
     if not answer:
         return NO_ANSWER
     if _shows(chain):
@@ -132,6 +132,11 @@ def to_preference(chain: Chain) -> Record | Unfit:
         "rejected": [step_message(first)],
         **_tools(chain),
     }
+
+
+def _written(chain: Chain) -> str:
+    """Return the best answer, else the gold one, with its reasoning in tags: a text has no other place."""
+    return answer_of(chain) if is_blank(chain.answer) else chain.steps[chain.best or 0].written
 
 
 def _is_better(chosen: Step, rejected: Step) -> bool:
