@@ -122,7 +122,7 @@ def test_names_count_wherever_they_stand(answer: str, named: str) -> None:
 
 def test_few_inventions_pass_and_hardly_an_honest_extraction_is_refused() -> None:
     counts, source = Counter[tuple[bool, bool]](), ""
-    for line in Path("tests/data/extractions.tsv").read_text("utf-8").splitlines():
+    for line in (Path(__file__).parents[1] / "data/extractions.tsv").read_text("utf-8").splitlines():
         split, kind, text = line.replace("⏎", "\n").split("\t")
         source = text if split else source
         if not split:
