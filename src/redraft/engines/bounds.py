@@ -187,7 +187,7 @@ class _Bounds:
             name: self.part(each, room // most, within) for name, each in part["patternProperties"].items()
         }
         if None in bounded.values():
-            return None if part.get("minProperties") else {"type": "object", "additionalProperties": False}
+            return None if part.get("minProperties") else {"const": {}}
         return {**part, "type": "object", "patternProperties": bounded, "maxProperties": most}
 
     def _free(self, part: Mapping[str, Any], rest: Any, room: int, within: tuple[str, ...]) -> Any:
@@ -211,7 +211,7 @@ class _Bounds:
         most = min(part.get("maxItems", fit), max(room // MARKS, least, 1))
         bounded = self.part(items, room // max(most, 1), within)
         if bounded is None:
-            return None if least else {"type": "array", "maxItems": 0}
+            return None if least else {"const": []}  # in a list without items, models write white space
         return {**part, "type": "array", "items": bounded, "maxItems": most}
 
     def _length(self, part: Any, within: tuple[str, ...]) -> int:
