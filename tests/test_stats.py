@@ -304,6 +304,15 @@ def test_the_least_p_of_random_flips_is_a_bound() -> None:
     assert (p_value(0.0001), p_text(0.325)) == ("0.0001", "p = 0.33")
 
 
+@pytest.mark.parametrize("pairs", [3, 14, 40])
+def test_of_a_score_that_is_no_number_there_is_no_p(pairs: int) -> None:
+    after = [math.nan, *(0.5 + n / 100 for n in range(pairs - 1))]
+    assert math.isnan(stats.paired([0.1] * pairs, after))
+    p = stats.holm([math.nan, 0.01, 0.02])
+    assert math.isnan(p[0])
+    assert p[1:] == [0.02, 0.02]
+
+
 def test_holms_correction_is_that_of_the_textbook() -> None:
     assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert stats.holm([0.7, 0.6]) == [1, 1]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -106,6 +107,19 @@ class Bootstrap:
             weights = np.bincount(drawn.ravel(), minlength=part * count).reshape(part, count)
             self.drawn[start : start + part] = weights.astype(np.float64) @ table
 
+    @property
+    def others(self) -> float:
+        """The share of other questions that may be unseen where all agree (`estimate`)."""
+        return 1 - float(_TAIL ** (1 / self.questions))
+
+    def fitted(self, fit: Figure) -> Bootstrap:
+        """Return the same resamples with what is fitted to their sums in the place of these."""
+        found = copy(self)
+        found.sums = fit(self.sums)
+        found.without = None if self.without is None else fit(self.without)
+        found.drawn = None if self.drawn is None else fit(self.drawn)
+        return found
+
     def estimate(
         self,
         figure: Figure,
@@ -140,8 +154,7 @@ class Bootstrap:
                 values = values[np.isfinite(values)]
                 ends = tuple(np.quantile(values, [tail, 1 - tail])) if len(values) else None
         if ends is None or abs(ends[1] - ends[0]) <= _SAME * max(1.0, abs(value)):
-            others = 1 - _TAIL ** (1 / self.questions)
-            least, most = bounds or (math.nan, math.nan)
+            others, (least, most) = self.others, bounds or (math.nan, math.nan)
             ends = value - others * (value - least), value + others * (most - value)
             if extremes:
                 low, high = (float(figure((1 - others) * self.sums + others * sums)) for sums in extremes)
@@ -272,7 +285,7 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
     """Return the two-sided p of so great a mean difference, if each pair could as well be swapped.
 
     Exact for pairs of 0 and 1, where it is McNemar's, and for few pairs; else by random flips of the signs.
-    If it is `LEAST`, none of these was as extreme, and p is at most that.
+    If it is `LEAST`, none of these was as extreme, and p is at most that. Of a NaN it is NaN.
 
     Source: Fisher, The Design of Experiments (1935), §21. Counting the observed flip among the random ones
     keeps the level: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010), 39.
@@ -283,8 +296,8 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
     gaps = table[:, 1] - table[:, 0]
     gaps = gaps[gaps != 0]
     count = len(gaps)
-    if not count:
-        return 1.0
+    if not count or not np.isfinite(gaps).all():
+        return math.nan if count else 1.0
     if count <= _ALL_FLIPS:
         signs = 1.0 - 2 * (np.arange(1 << count)[:, None] >> np.arange(count) & 1)
         return float((np.abs(signs @ gaps) >= abs(gaps.sum()) - _SAME * count).mean())
@@ -300,9 +313,9 @@ def holm(p: Sequence[float]) -> list[float]:
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65.
     """
-    corrected, most = [0.0] * len(p), 0.0
-    for before, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        corrected[place] = most = max(most, min(p[place] * (len(p) - before), 1.0))
+    corrected, most, known = list(p), 0.0, [place for place, each in enumerate(p) if not math.isnan(each)]
+    for before, place in enumerate(sorted(known, key=p.__getitem__)):
+        corrected[place] = most = max(most, min(p[place] * (len(known) - before), 1.0))
     return corrected
 
 

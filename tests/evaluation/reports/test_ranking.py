@@ -6,13 +6,17 @@ import json
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
 
+from scipy import special
+
 from redraft.evaluation.reports.describe import describe
-from redraft.evaluation.reports.ranking import Ranking, style_of
+from redraft.evaluation.reports.ranking import Battles, Fitted, Ranking, style_of
 from redraft.evaluation.reports.reviews import Report
 from redraft.evaluation.tables import as_text
 
@@ -83,11 +87,28 @@ def test_with_one_opponent_it_is_the_win_rate(tmp_path: Path) -> None:
     assert found.record()["ranking"]["models"][0]["model"] == "strong"
 
 
-def test_a_model_that_always_wins_is_finite_and_few_questions_give_no_interval(tmp_path: Path) -> None:
-    reviews = [review(n, one, "weak", 1) for n in range(9) for one in ("strong", "middle")]
+@pytest.mark.parametrize("questions", [9, 25, 100])
+def test_a_model_that_always_wins_is_finite_and_its_interval_has_a_width(
+    tmp_path: Path, questions: int
+) -> None:
+    reviews = [review(n, one, "weak", 1) for n in range(questions) for one in ("strong", "middle")]
     rate = ranking(report(tmp_path, reviews)).models[0].win_rate
-    assert 0.98 < rate.value < 1
-    assert math.isnan(rate.low)
+    assert 0.98 < rate.value <= rate.high <= 1
+    assert rate.low == pytest.approx(0.025 ** (1 / questions), abs=0.01)  # Clopper and Pearson's
+
+
+@pytest.mark.parametrize("runs", [25, pytest.param(500, marks=pytest.mark.slow)])
+def test_intervals_of_20_questions_hold_the_truth(runs: int) -> None:
+    dice, strengths, estimates = random.Random(1), (1.5, 0.5, 0.0), []
+    met = np.array([[1.0, 0, -1], [0, 1, -1]] * 20)
+    for _ in range(runs):
+        signs = [1 if dice.random() < special.expit(strengths[n % 2]) else -1 for n in range(40)]
+        games = tuple(SimpleNamespace(sign=sign) for sign in signs)
+        battles = Battles(("a", "b", "c"), games, met, tuple(n // 2 for n in range(40)))  # type: ignore[arg-type]
+        estimates += list(zip(Fitted(battles, met, 200, 1).rates("c"), strengths, strict=True))[:2]
+    held = [each.low <= special.expit(strength) <= each.high for each, strength in estimates]
+    assert sum(held) >= 0.93 * len(held)
+    assert min(each.high - each.low for each, _ in estimates) > 0.05
 
 
 def test_models_that_have_no_battles_in_common_are_on_no_scale(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_answer(right: int, of: int
 
 def test_records_with_too_few_answers_do_not_count() -> None:
     assert pass_at({"a": (1, 4), "b": (0, 1)}, 2).value == 0.5
+    tally = Tally(task="gsm8k", outcomes={"a": True, "a2": False, "b": False}, items={"a2": "a"})
+    assert next(line.note for line in tally.lines() if line.name == "  pass@2").endswith(
+        "; without 1 record of fewer answers"
+    )
+    assert tally.record()["pass@2"]["records"] == 1
     assert steps_to(1) == [1]
     assert steps_to(12) == [1, 2, 5, 10, 12]
 

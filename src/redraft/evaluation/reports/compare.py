@@ -98,7 +98,7 @@ class LengthBias:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A review or question that does not count, and why."""
+    """A review or question that does not count, or not as others do, and why."""
 
     where: str
     question_id: str
@@ -202,6 +202,20 @@ class Comparison:
     def shown_first(self) -> Tally:
         """Reviews that the answer shown first won, tied and lost."""
         return Tally.of(self.sample.sums, "first")
+
+    @property
+    def repeated(self) -> tuple[LeftOut, ...]:
+        """Reviews of a pair that the same judge has seen in the same order. Each counts."""
+        found = []
+        for item in self.items:
+            seen = set[object]()
+            for game in item.games:
+                review = game.placed.review
+                key = game.second, review.judge, review.reviewer_id
+                if key in seen:
+                    found.append(LeftOut(game.placed.where, item.question_id, "its question weighs more"))
+                seen.add(key)
+        return tuple(found)
 
     @cached_property
     def question_ids(self) -> tuple[str, ...]:

@@ -20,13 +20,13 @@ from functools import cached_property
 import numpy as np
 from scipy import special
 
-from redraft import stats
 from redraft.evaluation.reports.compare import Comparison, Game
-from redraft.stats import Estimate, Numbers
+from redraft.stats import SHARE, Bootstrap, Estimate, Numbers
 
 DRAWS = 1_000  # most resamples: each fits the model anew
 _PENALTY = 1e-3  # half of it, times each squared coefficient, is taken off the log-likelihood
 _STEPS = 40
+_ALIKE = 0.2  # over the number of questions: resamples whose rates differ by less have the same outcomes
 
 STYLE = ("length", "headers", "list items", "bold texts")
 _MARKS = (r"^#{1,6}\s", r"^\s*(?:[-*+]|\d+\.)\s", r"\*\*[^*\n]+\*\*|__[^_\n]+__")
@@ -88,18 +88,62 @@ class Battles:
             reached |= set[int]().union(*more)
         return len(reached) == len(self.names)
 
-    def fits(self, features: Numbers, draws: int, seed: int) -> Numbers:
-        """Return the coefficients of all battles, and of resamples of questions: [1 + draws, features]."""
-        rng, even = np.random.default_rng(seed), np.full(self.count, 1 / self.count)
-        times = rng.multinomial(self.count, even, size=draws)[:, list(self.questions)]
-        wins = np.array([(1 + game.sign) / 2 for game in self.games])
-        return np.stack([_fit(features, wins, weight) for weight in (np.ones(len(wins)), *times)])
+
+class Fitted:
+    """The model's coefficients, fitted to all battles and to resamples of their questions.
+
+    Args:
+        battles: What is fitted.
+        features: Shape [games, features]: `Battles.met`, and what else may decide a game.
+        draws: Number of resamples.
+        seed: Decides them.
+    """
+
+    def __init__(self, battles: Battles, features: Numbers, draws: int, seed: int) -> None:
+        self.battles, self.features = battles, features
+        self.wins = np.array([(1 + game.sign) / 2 for game in battles.games])
+        self.sample = Bootstrap(np.eye(battles.count), draws=draws, seed=seed).fitted(self._fits)
+
+    def _fits(self, times: Numbers) -> Numbers:
+        """Return the coefficients by how often each question counts, shape [..., questions]."""
+        weights = times[..., list(self.battles.questions)].reshape(-1, len(self.wins))
+        fits = [_fit(self.features, self.wins, weight) for weight in weights]
+        return np.reshape(fits, (*times.shape[:-1], -1))
+
+    def rates(self, against: str) -> list[Estimate]:
+        """Return how likely each model beats another, or one of mean strength if it has no name."""
+        return [self._rate(place, against) for place in range(len(self.battles.names))]
+
+    def _rate(self, place: int, against: str) -> Estimate:
+        """Return a model's rate.
+
+        If all resamples agree, as where it always wins, the ends are its rates if as many of its games as may
+        be unseen had been lost, and won. That widens Student's interval for few questions, too.
+        """
+        names, mine = self.battles.names, self.battles.met[:, place]
+
+        def rate(fits: Numbers) -> Numbers:
+            models = fits[..., : len(names)]
+            base = models[..., names.index(against)] if against else models.mean(axis=-1)
+            return np.asarray(special.expit(models[..., place] - base))
+
+        found = self.sample.estimate(rate, SHARE)
+        if names[place] == against:
+            return Estimate(found.value, math.nan, math.nan)
+        if found.high - found.low > _ALIKE / self.battles.count and self.sample.drawn is not None:
+            return found
+        ends = [found.low, found.high, found.value]
+        for side in (1, -1):
+            turned = self.wins + self.sample.others * ((mine == side) - self.wins)
+            fit = _fit(self.features, np.where(mine, turned, self.wins), np.ones(len(mine)))
+            ends.append(float(rate(fit)))
+        return Estimate(found.value, min(ends), max(ends))
 
 
 def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
     """Return the ranking of the models; None if there are fewer than three, or some have never met.
 
-    Intervals are at 95 %, percentiles over questions: all reviews of a question are drawn together.
+    Intervals are at 95 % over questions: all reviews of a question are drawn together.
     """
     battles = Battles.of(comparisons)
     if len(battles.names) < 3 or not battles.connected:
@@ -107,18 +151,19 @@ def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
     opponents = {each.opponent for each in comparisons}
     against = opponents.pop() if len(opponents) == 1 else ""
     how = min(comparisons[0].draws, DRAWS), comparisons[0].seed
-    plain = _rates(battles, battles.fits(battles.met, *how), against)
+    plain = Fitted(battles, battles.met, *how).rates(against)
     style = _styles(battles.games)
     if style is None:
         found = [Ranked(*each, None) for each in zip(battles.names, plain, strict=True)]
         return Ranking(_sorted(found), against, (), battles.count)
-    fits = battles.fits(np.hstack([battles.met, style]), *how)
-    columns = fits[:, len(battles.names) :].T
-    told = zip(STYLE, columns, np.atleast_1d(style.any(axis=0)), strict=True)
-    effects = tuple((name, _estimate(battles, each)) for name, each, varies in told if varies)
-    equal = _rates(battles, fits[:, : len(battles.names)], against)
-    found = [Ranked(*each) for each in zip(battles.names, plain, equal, strict=True)]
-    return Ranking(_sorted(found), against, effects, battles.count)
+    fitted = Fitted(battles, np.hstack([battles.met, style]), *how)
+    effects = tuple(
+        (name, fitted.sample.estimate(lambda fits, place=place: fits[..., place]))  # type: ignore[misc]
+        for place, name in enumerate(STYLE, start=len(battles.names))
+        if style[:, place - len(battles.names)].any()
+    )
+    rates = zip(battles.names, plain, fitted.rates(against), strict=True)
+    return Ranking(_sorted([Ranked(*each) for each in rates]), against, effects, battles.count)
 
 
 def _sorted(found: Sequence[Ranked]) -> tuple[Ranked, ...]:
@@ -139,21 +184,6 @@ def _fit(features: Numbers, wins: Numbers, weight: Numbers) -> Numbers:
         if np.abs(step).max() < 1e-8:
             break
     return beta
-
-
-def _rates(battles: Battles, fits: Numbers, against: str) -> list[Estimate]:
-    base = fits[:, battles.names.index(against)] if against else fits.mean(axis=1)
-    return [_estimate(battles, special.expit(column - base)) for column in fits.T]
-
-
-def _estimate(battles: Battles, values: Numbers) -> Estimate:
-    """Return the value of all battles, which comes first, between percentiles of the resamples.
-
-    Resamples of few questions are too much alike, and give no interval. What is fixed has none either.
-    """
-    if battles.count < stats.FEW or not np.ptp(values):
-        return Estimate(float(values[0]), math.nan, math.nan)
-    return Estimate(float(values[0]), *map(float, np.percentile(values[1:], (2.5, 97.5))))
 
 
 def _styles(games: Sequence[Game]) -> Numbers | None:

@@ -230,7 +230,8 @@ def _lines(report: Report, comparison: Comparison) -> Iterator[Line]:
         yield Line("  kappa", *plain(each.kappa, 2))
     if comparison.length_bias:
         yield from _length(comparison, comparison.length_bias)
-    for name, found in (("unreadable", comparison.unreadable), ("not counted", comparison.left_out)):
+    told = {"unreadable": comparison.unreadable, "not counted": comparison.left_out}
+    for name, found in (told | {"judged again": comparison.repeated}).items():
         if found:
             yield Line(name, f"{len(found):,}", "", _named(found))
     if unasked := report.unasked(comparison):
@@ -319,6 +320,7 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "categories": {name: asdict(each) for name, each in report.categories(comparison).items()},
         "unreadable": list(map(asdict, comparison.unreadable)),
         "left_out": list(map(asdict, comparison.left_out)),
+        "repeated": list(map(asdict, comparison.repeated)),
         "without_review": report.unasked(comparison),
         "by_question": list(map(vars, comparison.by_question())),
         "draws": comparison.draws,

@@ -133,11 +133,16 @@ class Tally(Summary):
         for group in groups:
             _count(self.groups, group, item, hit=right)
 
+    def _with(self, k: int) -> int:
+        return sum(count >= k for _, count in self.score.by_item.values())
+
     def lines(self) -> Iterator[Line]:
         """Yield the score as rows of a table."""
         yield _line(self.noun, self.score)
         for k, rate in self.passes.items():
-            yield Line(f"  pass@{k}", *percent(rate, 1), "at least one of so many answers is right")
+            fewer = len(self.score.by_item) - self._with(k)
+            without = f"; without {counted(fewer, 'record')} of fewer answers" if fewer else ""
+            yield Line(f"  pass@{k}", *percent(rate, 1), f"at least one of so many answers is right{without}")
         for name, share in self.beside.items():
             if name != FIRST or self.revisions:
                 yield _line(f"  {name}", share)
@@ -154,7 +159,7 @@ class Tally(Summary):
             {
                 "task": self.task,
                 "score": self.score.record(),
-                **{f"pass@{k}": asdict(rate) for k, rate in self.passes.items()},
+                **{f"pass@{k}": asdict(rate) | {"records": self._with(k)} for k, rate in self.passes.items()},
                 **{_field(name): share.record() for name, share in self.beside.items()},
                 "groups": {name: share.record() for name, share in sorted(self.groups.items())},
                 **({"items": self.items} if self.items else {}),
