@@ -50,6 +50,19 @@ def test_what_fits_is_never_refused_and_never_shorter(schema: Any, value: Any) -
         assert least(schema) <= len(json.dumps(value, ensure_ascii=False))
 
 
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"$ref": "#foo", "$defs": {"A": {"$anchor": "foo", "type": "integer"}}}, 1),
+        ({"const": -2.0}, -2),
+        ({"required": ["a"], "patternProperties": {"a": True}, "additionalProperties": False}, {"a": 1}),
+    ],
+)
+def test_corners_of_the_public_test_suite_are_not_refused(schema: Any, value: Any) -> None:
+    assert jsonschema.Draft202012Validator(schema).is_valid(value)
+    assert least(schema) <= len(json.dumps(value))
+
+
 def test_a_type_that_must_be_within_itself_is_refused_and_one_that_may_is_not() -> None:
     class Endless(BaseModel):
         next: Endless

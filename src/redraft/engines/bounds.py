@@ -94,9 +94,10 @@ class _Bounds:
         self.parts += 1
         if part is False:
             return None
-        if self.parts > MOST_PARTS or not (part is True or isinstance(part, Mapping)):
+        part = {} if part is True else part
+        if self.parts > MOST_PARTS or not isinstance(part, Mapping):
             return part
-        said = set() if part is True else part.keys() - _ANNOTATIONS - _TOP
+        said = part.keys() - _ANNOTATIONS - _TOP
         if not said:
             return self._any(room)
         if "$ref" in said:

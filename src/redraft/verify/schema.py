@@ -94,7 +94,7 @@ class _Least:
             return 1
         found = [1.0]
         reference = part.get("$ref")
-        if isinstance(reference, str) and reference.startswith("#"):
+        if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
             target: Any = self._whole
             for step in reference.split("/")[1:]:
                 target = target.get(step) if isinstance(target, Mapping) else None
@@ -103,7 +103,8 @@ class _Least:
             found.append(inf)
         values = part.get("enum", [part["const"]] if "const" in part else None)
         if isinstance(values, list):
-            found.append(min((len(json.dumps(value, ensure_ascii=False)) for value in values), default=inf))
+            lengths = (1 if isinstance(v, float) else len(json.dumps(v, ensure_ascii=False)) for v in values)
+            found.append(min(lengths, default=inf))
         ways = [part[name] for name in ("anyOf", "oneOf") if name in part]
         found += [min((self.of(way, within) for way in each), default=inf) for each in ways]
         found += [self.of(each, within) for each in part.get("allOf", ())]
@@ -123,9 +124,9 @@ class _Least:
         if kind == "string":
             return every + float(fewest)
         if kind == "array":
-            first = list(part.get("prefixItems", ()))[:fewest]
-            more = fewest - len(first)
-            rest = self.of(part.get("items", True), within) + 1 if more else 0
+            first = list(part.get("prefixItems", ()))[: int(fewest)]
+            more = int(fewest) - len(first)
+            rest = self.of(part.get("items", True), within) + 1 if more else 0.0
             return every + sum(self.of(each, within) + 1 for each in first) + more * rest
         if kind == "object":
             given, others = part.get("properties", {}), part.get("additionalProperties", True)
