@@ -1,6 +1,7 @@
 """The manifests of `deploy/`: their commands are run, and each keeps the rules for what others can reach.
 
-That Kubernetes, Docker, SkyPilot and Grafana read them is in `tests/servers/test_deploy_tools.py`.
+Kubernetes' and Compose's own schemas (`tests/schemas`) know every field. That programs read the files is in
+`tests/servers/test_deploy_tools.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 import redraft as package
 from tests.cli.verbs import lines, redraft, script
@@ -79,9 +81,55 @@ def test_a_pod_has_no_more_rights_than_it_needs(pod: Any, container: Any) -> Non
     assert {"cpu", "memory"} <= set(container["resources"]["requests"])
     assert "memory" in container["resources"]["limits"]
     assert pod["terminationGracePeriodSeconds"] > 60  # `redraft serve --drain`, or the last lines of a share
+    if "--linger" in (words := container.get("command", ())):
+        told = sum(int(words[words.index(each) + 1]) for each in ("--linger", "--drain"))
+        assert pod["terminationGracePeriodSeconds"] > told + 5
     assert all("value" not in each for each in container.get("env", ()) if SECRET.search(each["name"]))
     volumes = {each["name"] for each in pod["volumes"]}
     assert {each["name"] for each in container["volumeMounts"]} == volumes
+
+
+OF_KIND = {
+    "ConfigMap": "core.v1.ConfigMap",
+    "Deployment": "apps.v1.Deployment",
+    "Job": "batch.v1.Job",
+    "PodDisruptionBudget": "policy.v1.PodDisruptionBudget",
+    "Service": "core.v1.Service",
+}
+
+
+def faults(name: str, value: Any, of: str = "") -> list[str]:
+    """What a schema of `tests/schemas` finds wrong, by place. `of` is one of its definitions."""
+    schema = json.loads((ROOT / "tests" / "schemas" / f"{name}.json").read_text("utf-8"))
+    if of:
+        schema = {**schema, "$ref": f"#/$defs/io.k8s.api.{of}"}
+    return [f"{each.json_path}: {each.message}" for each in Draft202012Validator(schema).iter_errors(value)]
+
+
+def test_kubernetes_and_compose_know_every_field() -> None:
+    for path in POD_FILES:
+        for each in documents(path):
+            if each["kind"] in OF_KIND:
+                assert not faults("kubernetes", each, OF_KIND[each["kind"]]), path
+            assert each["kind"] in OF_KIND or path.parent.name == "ray"
+    for path, pod in PODS:
+        assert not faults("kubernetes", pod, "core.v1.PodTemplateSpec"), path
+    for path in COMPOSE:
+        assert not faults("compose", documents(path)[0]), path
+
+
+def test_a_field_that_is_misspelled_or_of_another_type_is_found() -> None:
+    [deployment] = [
+        each for each in documents(DEPLOY / "kubernetes" / "serve.yaml") if each["kind"] == "Deployment"
+    ]
+    deployment["spec"]["template"]["spec"]["terminationGracePeriod"] = 90
+    deployment["spec"]["replicas"] = "two"
+    found = " ".join(faults("kubernetes", deployment, OF_KIND["Deployment"]))
+    assert "'terminationGracePeriod' was unexpected" in found
+    assert "$.spec.replicas" in found
+    [front] = documents(DEPLOY / "compose" / "front.yaml")
+    front["services"]["front"]["stop_grace"] = "75s"
+    assert "'stop_grace' was unexpected" in " ".join(faults("compose", front))
 
 
 SERVICES = [

@@ -238,9 +238,10 @@ class EmptyReply(EngineError):
 
     Attributes:
         by_itself: It generated nothing and ended by itself: an empty answer, where those are allowed.
+        cut: `max_tokens` was reached before an answer, or the context was full.
     """
 
-    by_itself = False
+    by_itself = cut = False
 
 
 class EngineTimeout(EngineError):

@@ -50,7 +50,7 @@ class Running:
 
 @contextmanager
 def running(*words: str) -> Iterator[Running]:
-    with start("serve", "--port", 0, *words, "--no-page", stdout=None) as process:
+    with start("serve", "--port", 0, "--linger", 0, *words, "--no-page", stdout=None) as process:
         assert process.stderr
         try:
             said = process.stderr.readline()

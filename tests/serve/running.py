@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -76,6 +77,10 @@ class Server:
         """Do what the first signal does."""
         self._loop.call_soon_threadsafe(self._told.set)
 
+    def cut(self) -> None:
+        """Do what the second signal does."""
+        self._loop.call_soon_threadsafe(self.gate.cut)
+
 
 def plain(engine: Engine) -> dict[str, Any]:
     return {"model": engine, "max_revisions": 0}
@@ -102,6 +107,7 @@ def served(
     queue: int = 64,
     loading: bool = False,
     drain: float = 30.0,
+    linger: float = 0.0,
     host: str = "127.0.0.1",
 ) -> Iterator[Server]:
     """Serve models, given by their names and options, while the context is open."""
@@ -119,7 +125,7 @@ def served(
             up.set()
 
         async def main() -> None:
-            await run(app, gate, sock, load, server._told, drain=drain)
+            await run(app, gate, sock, load, server._told, drain=drain, linger=linger)
 
         thread = threading.Thread(target=server._loop.run_until_complete, args=(main(),))
         thread.start()
@@ -145,7 +151,7 @@ def started(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             found = re.search(r" at http://[^:]+:(\d+)/v1", said)
             assert found, said + process.stderr.read()
             yield f"http://127.0.0.1:{found[1]}", process
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # SIGTERM lingers
             assert process.wait(60) == 0
         finally:
             process.kill()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from redraft.chain import Finish
 from redraft.engines.base import Delta, EngineInfo, Sampling
+from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from tests.engines.fake_server import FakeServer, chat_reply, error_reply
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 from tests.serve.test_chat import ASK, CALL, TOOL
 from tests.serve.test_interrupted import broken
@@ -207,10 +210,92 @@ def test_a_plain_model_may_say_nothing(text: str) -> None:
     assert (chain["stop"], chain["best"]) == ("ended", None)
 
 
-@pytest.mark.parametrize("reply", [ScriptedReply("", finish="filtered"), ScriptedReply("", finish="context")])
-def test_an_answer_that_was_kept_back_is_an_error(reply: ScriptedReply) -> None:
-    with served(both(reply)) as server:
+def test_an_answer_that_was_kept_back_is_an_error() -> None:
+    with served(both(ScriptedReply("", finish="filtered"))) as server:
         assert server.post().status_code == 502
+
+
+@pytest.mark.parametrize("finish", ["max_tokens", "context"])
+@pytest.mark.parametrize("model", ["plain", "short"])
+def test_nothing_before_the_limit_is_an_empty_answer_that_was_cut(model: str, finish: Finish) -> None:
+    with served(both(ScriptedReply("", finish=finish))) as server, server.client() as client:
+        whole = client.chat.completions.create(model=model, messages=ASK)
+        chunks = list(client.chat.completions.create(model=model, messages=ASK, stream=True))
+        response = client.responses.create(model=model, input="Rain?")
+    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == ("", "length")
+    assert chunks[-1].choices[0].finish_reason == "length"
+    assert (response.output_text, response.status) == ("", "incomplete")
+    assert whole.usage
+    assert whole.usage.prompt_tokens > 0
+
+
+def test_an_answer_that_ended_at_a_stop_string_is_whole_though_its_criticism_was_cut() -> None:
+    engine = ScriptedEngine(["Rain. END more", "It is too short, and it should be much longer than it is."])
+    with served({"revised": {"model": engine, "max_revisions": 2}}) as server:
+        reply = server.post({"model": "revised", "stop": ["END"], "max_tokens": 16}).json()
+    [choice] = reply["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Rain.", "stop")
+
+
+def test_as_many_tokens_may_be_asked_for_as_the_model_has(upstream: FakeServer) -> None:
+    with served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server:
+        for field in ("max_tokens", "max_completion_tokens"):
+            assert server.post({field: 131_072}).status_code == 200
+            assert upstream.requests[-1].json["max_tokens"] == 131_072
+
+
+@pytest.mark.parametrize("name", ["chat_template", "tokenize", "add_generation_prompt", "tools"])
+def test_no_template_and_no_argument_of_the_tokenizer_reaches_a_server(
+    upstream: FakeServer, name: str
+) -> None:
+    with served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server:
+        reply = server.post({"chat_template_kwargs": {name: "{{ 1 }}", "enable_thinking": False}})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (400, "chat_template_kwargs")
+    assert f"chat_template_kwargs has {name!r}" in error["message"]
+    assert not upstream.requests
+
+
+TURNS: list[list[dict[str, str]]] = [
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi."}],
+    [{"role": "user", "content": "Be brief."}, {"role": "user", "content": "Hi."}],
+]
+REFUSED = (
+    "Unable to generate parser for this template.\n---\nWhile executing CallExpression at line 1:\n"
+    "...{{ raise_exception('Conversation roles must alternate') }}\n ^\n"
+    "Error: Jinja Exception: Conversation roles must alternate"
+)
+
+
+@pytest.mark.parametrize("turns", TURNS)
+@pytest.mark.parametrize("status", [400, 500])
+def test_turns_that_a_servers_template_refuses_are_folded(
+    upstream: FakeServer, turns: list[dict[str, str]], status: int
+) -> None:
+    def answer(request: Any) -> Any:
+        roles = [message["role"] for message in request.json["messages"]]
+        return chat_reply("It rains.") if roles == ["user"] else error_reply(status, REFUSED)
+
+    upstream.on("POST /v1/chat/completions", answer)
+    with served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server:
+        reply = server.post({"messages": turns})
+        other = server.post(
+            {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}]}
+        )
+    assert reply.status_code == 200, reply.text
+    assert len(upstream.requests) == 3
+    assert upstream.requests[1].json["messages"] == [{"role": "user", "content": "Be brief.\n\nHi."}]
+    error = other.json()["error"]
+    assert (other.status_code, error["code"]) == (400, "engine_refused")
+    assert error["message"].endswith("Conversation roles must alternate")
+    assert "CallExpression" not in error["message"]
+
+
+@pytest.fixture
+def upstream() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        server.on("POST /v1/chat/completions", chat_reply("It rains."))
+        yield server
 
 
 def test_an_empty_draft_is_an_error_of_a_model_that_revises() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +31,7 @@ from redraft.serve.logprobs import Noting
 from redraft.serve.reader import Limits
 from redraft.serve.replies import ChatReply
 from redraft.serve.requests import Accepted
+from redraft.serve.run import until_signal
 from tests.serve.running import HI, LONG, SHORT, Server, events_of, plain, served, short
 from tests.serve.test_log import logged
 from tests.serve.test_metrics import figures
@@ -200,6 +203,31 @@ def test_draining_finishes_streams_and_takes_no_new_requests() -> None:
     said = [json.loads(line)["choices"][0]["delta"].get("content", "") for line in rest[:-1]]
     assert LONG.endswith("".join(said))
     assert rest[-1] == "[DONE]"
+
+
+def test_a_server_that_is_to_end_answers_for_a_while_and_says_that_it_ends() -> None:
+    with served(linger=600) as server:
+        server.drain()
+        assert is_true(lambda: server.gate.ending)
+        ready, asked = httpx.get(f"{server.root}/ready"), server.post()
+        server.cut()  # a second signal ends that
+    assert (ready.status_code, ready.json()["error"]["code"]) == (503, "draining")
+    assert asked.status_code == 200
+
+
+def test_only_sigterm_lingers() -> None:
+    async def main(*signals: int) -> tuple[bool, bool]:
+        gate = Gate(1, 0)
+        with until_signal(gate) as told:
+            for number in signals:
+                os.kill(os.getpid(), number)
+                await asyncio.wait_for(told.wait(), WAIT)
+                await asyncio.sleep(0.01)
+        return gate.lingers, gate._cut.is_set()
+
+    assert asyncio.run(main(signal.SIGTERM)) == (True, False)
+    assert asyncio.run(main(signal.SIGINT)) == (False, False)
+    assert asyncio.run(main(signal.SIGTERM, signal.SIGTERM)) == (True, True)
 
 
 def test_a_drain_that_takes_too_long_sends_the_best_answer_so_far() -> None:

@@ -102,6 +102,22 @@ def test_every_route_needs_a_key(guarded: Server, method: str, path: str, given:
     assert said in error["message"]  # OpenAI's words, which litellm reads
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready", "/v1/models", "/health/", "/openapi.json"])
+def test_head_is_get_without_a_body(server: Server, path: str) -> None:
+    with server.connection() as connection:
+        connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        reply = connection.makefile("rb").read()
+    assert reply.startswith(b"HTTP/1.1 200 ")
+    assert reply.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "/v1/chat/completions/", "/health/"])
+def test_a_slash_at_the_end_is_no_redirect(server: Server, path: str) -> None:
+    body = {"model": "plain", "messages": HI} if "chat" in path else None
+    reply = httpx.request("POST" if body else "GET", server.root + path, json=body)
+    assert reply.status_code == 200
+
+
 def test_the_list_of_routes_is_whole(server: Server) -> None:
     document = httpx.get(f"{server.root}/openapi.json").json()
     tested = {path for _, path in ROUTES} | {"/v1/models/{name}"}

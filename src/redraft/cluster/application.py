@@ -30,7 +30,7 @@ from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.models import Models
 from redraft.serve.reader import Limits
-from redraft.serve.start import opened
+from redraft.serve.start import Opening
 
 STREAMS = 10_000  # most requests that Ray lets into an ingress. Its gate decides.
 
@@ -88,7 +88,8 @@ class Ingress:
         models = [(name, "", settings) for name, settings in _settings(given).items()]
         context, offered = serve.get_replica_context(), Models()
         self._reporter = await Reporter.start(ray, f"{context.app_name}/{context.replica_id.unique_id}")
-        offered.offer(await opened(self._stack, models, given.parallel, opens=self._open))
+        opening = Opening(self._stack, models, given.parallel, opens=self._open)
+        offered.offer([await opening.open(*each) for each in models])
         return make_app(offered, gate, Limits(seconds=given.max_seconds), keys)
 
     async def _open(self, reference: str, *, patience: Patience | None = None, **how: Any) -> Engine:

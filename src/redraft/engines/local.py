@@ -30,10 +30,10 @@ from redraft.engines.base import (
     Tokens,
     thoughts_apart,
 )
-from redraft.engines.messages import plain
+from redraft.engines.messages import folded, plain
 from redraft.engines.price import Price
 from redraft.engines.schemas import Names, SchemaWatch
-from redraft.errors import ContextError, ModelError, UsageError
+from redraft.errors import ContextError, ModelError, RecordError, UsageError
 from redraft.formats.render.spans import ConversationTemplate
 from redraft.formats.thoughts import Splitter, Tags
 from redraft.machine import free_memory
@@ -165,7 +165,13 @@ class LocalEngine(Engine):
             hint = "Continue text with --mode native, or use a chat model."
             raise UsageError(f"{self._info.name} has no chat template.", hint=hint)
         told = (sampling.extra_body or {}).get(OF_TEMPLATE)
-        return await self._chat_tokens(plain(messages, self._info), told)
+        told_apart = tuple(plain(messages, self._info))
+        try:
+            return await self._chat_tokens(told_apart, told)
+        except RecordError:
+            if (together := folded(told_apart)) == told_apart:
+                raise
+            return await self._chat_tokens(together, told)
 
     async def _reply(self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str]) -> Replies:
         """Continue token ids. Log the request and the reply at debug level, a line each."""

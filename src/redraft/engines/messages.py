@@ -72,6 +72,25 @@ def with_text(message: Message, *texts: str) -> Message:
     return {**message, "content": "\n\n".join(dropwhile(lambda text: not text, (content or "", *texts)))}
 
 
+def folded(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return messages for a chat template that has no system turns, or only turns that alternate."""
+    return joined([{**each, "role": "user"} if is_system(each) else each for each in messages])
+
+
+def why_refused(said: str) -> str:
+    """Return why a chat template refuses messages, without the place in the template that llama.cpp shows."""
+    return said.rpartition("Jinja Exception: ")[2].rpartition("\nError: ")[2]
+
+
+def template_refuses(model: str, said: str) -> RecordError:
+    """Return the error for messages that a model's chat template refuses."""
+    why = why_refused(said)[:200].rstrip(" .")
+    return RecordError(
+        f"the chat template of {model} refuses these messages: {why}.",
+        hint="Begin with the user, and let the assistant answer each turn.",
+    )
+
+
 def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Join plain neighbours of one role: many chat templates want strictly alternating turns."""
     runs: list[tuple[Message, list[str]]] = []  # there may be thousands, so each run is joined once

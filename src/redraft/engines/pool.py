@@ -48,7 +48,7 @@ is cheaper than waiting for four replies."""
 
 HOMES = 10_000  # prompts whose member is remembered
 BLOCK = 16  # characters, or tokens, by which two raw prompts are compared, as vLLM's cache of prefixes does
-_PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after which a server may work again
+PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after which a server may work again
 
 
 @dataclass(eq=False)
@@ -92,7 +92,7 @@ class PoolEngine:
             try:
                 member.engine = await member.open()
             except (ServerError, EngineTimeout) as error:
-                if isinstance(error, ServerError) and error.status not in _PASSING:
+                if isinstance(error, ServerError) and error.status not in PASSING:
                     raise
                 return error
             return None
@@ -319,7 +319,7 @@ class _Trial:
         # A refused key, or a silence as long as allowed, will not pass.
         lasts = isinstance(error, EngineTimeout) and not patience.outage
         if isinstance(error, ServerError):
-            lasts = error.status not in _PASSING
+            lasts = error.status not in PASSING
         if pause > patience.longest or now - self._since >= limit:
             return False
         if lasts and len(self.asked) == self.members:

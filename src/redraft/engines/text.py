@@ -14,6 +14,7 @@ from typing import Any
 
 from redraft.engines.base import Message, Tokens, first_stop
 from redraft.engines.local import LocalEngine, Told
+from redraft.engines.messages import template_refuses
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ModelError
 from redraft.formats.thoughts import Tags, tags_of
@@ -182,7 +183,7 @@ class Tokenizer:
         """Render messages with the chat template, which is told more by name.
 
         Raises:
-            ModelError: The template refuses the messages.
+            RecordError: The template refuses the messages.
         """
         from jinja2 import TemplateError
 
@@ -191,9 +192,7 @@ class Tokenizer:
                 list(messages), tokenize=False, add_generation_prompt=True, **(told or {})
             )
         except (TemplateError, ValueError, TypeError) as error:
-            raise ModelError(
-                f"the chat template of {self.name} refuses these messages: {str(error)[:200]}."
-            ) from None
+            raise template_refuses(self.name, str(error)) from None
         return text
 
     def _ids(self, text: str, *, start: bool = False, control: bool = False) -> Tokens:

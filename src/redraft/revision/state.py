@@ -323,7 +323,7 @@ class State:
             f"{self.plan.info.name!r} gave no answer. What came: {received}.",
             hint="Give it more room: --max-tokens N" if stop == "max_tokens" else None,
         )
-        error.by_itself = by_itself and not aside
+        error.by_itself, error.cut = by_itself and not aside, stop in full
         raise error
 
     def chain(self, stop: Stop | None) -> Chain:

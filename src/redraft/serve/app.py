@@ -166,11 +166,11 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
     async def ready() -> dict[str, str]:
         """Say whether requests are answered: models are loaded and work, and the server does not end."""
         offered, engines = models.all(), models.watched().values()
-        if gate.draining:
+        if gate.ending:
             raise unavailable("draining", "the server is about to end.")
         if offered and all(model.down for model in offered):
             raise unavailable("engine_down", "no model works.")
-        return {"status": "degraded" if any(each.trouble for each in engines) else "ready"}
+        return {"status": "degraded" if models.down or any(each.trouble for each in engines) else "ready"}
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics(request: Request) -> Response:

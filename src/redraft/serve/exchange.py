@@ -175,7 +175,8 @@ class Exchange(Response):
 async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
     """Make one chain after the other, and yield their events.
 
-    A model that says nothing has given an empty answer, as for OpenAI's clients. It cannot be revised.
+    A model that says nothing, or nothing before `max_tokens`, has given an empty answer, as for OpenAI's
+    clients. It cannot be revised.
     """
     for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
@@ -187,10 +188,11 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
                         _log.warning("a reply broke off (%s), its chain goes on", type(event.error).__name__)
                     yield index, event
         except EmptyReply as error:
-            if not (asked.sure and error.by_itself and error.chain):
+            if error.chain is None or not (error.cut or (asked.sure and error.by_itself)):
                 raise
-            empty = Step(answer="", usage=error.chain.usage)
-            yield index, Finished(error.chain.model_copy(update={"steps": (empty,), "stop": "ended"}))
+            empty = Step(answer="", usage=error.chain.usage, finish="max_tokens" if error.cut else "stop")
+            ended = {"steps": (empty,), "stop": "max_tokens" if error.cut else "ended"}
+            yield index, Finished(error.chain.model_copy(update=ended))
 
 
 def patient(send: Send) -> Send:

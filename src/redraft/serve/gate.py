@@ -1,9 +1,9 @@
 """How many requests are answered at once, how many wait, and the end of the server.
 
 A request passes the gate before its model is asked. Each engine has a lane of its own, so that a slow model
-holds up no other; a request that finds its lane full gets 429. A server that drains finishes the requests
-inside and answers new ones with 503. Chains that take longer than it waits are cancelled, and end with their
-best answer so far.
+holds up no other; a request that finds its lane full gets 429. A server that ends says so first, while it
+answers, so that load balancers send it no more requests. Then it finishes those inside, and answers new ones
+with 503. Chains that take longer than it waits are cancelled, and end with their best answer so far.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Gate:
     """Lets a bounded number of requests in."""
 
     def __init__(self, at_once: int, queue: int) -> None:
-        self.draining = False
+        self.ending = self.draining = False
+        self.lingers = True  # whether it goes on answering for a while when it is to end
         self._at_once, self._queue = at_once, queue
         self.inside = 0
         self._tokens: set[CancelToken] = set()
@@ -75,10 +76,15 @@ class Gate:
             if not self.inside:
                 self._empty.set()
 
-    async def drain(self, seconds: float) -> None:
-        """Let nobody in, and wait until all have left; those that take too long are cancelled."""
-        self.draining = True
+    async def drain(self, seconds: float, linger: float = 0.0) -> None:
+        """Let nobody in, and wait until all have left; those that take too long are cancelled.
+
+        For `linger` seconds before that, requests are still answered, and `ending` says what is to come.
+        """
+        self.ending = True
         empty, cut = (asyncio.ensure_future(event.wait()) for event in (self._empty, self._cut))
+        await asyncio.wait({cut}, timeout=linger)
+        self.draining = True
         await asyncio.wait({empty, cut}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         self.cut()
         await asyncio.wait({empty}, timeout=GRACE)

@@ -64,20 +64,26 @@ class Model:
 
 
 class Models:
-    """The models by name. There are none until they are loaded."""
+    """The models by name. There are none until they are loaded.
+
+    Attributes:
+        down: Names of models whose servers do not answer yet.
+    """
 
     def __init__(self) -> None:
         self._by_name: Mapping[str, Model] | None = None
+        self.down: frozenset[str] = frozenset()
 
-    def offer(self, models: Iterable[Model]) -> None:
+    def offer(self, models: Iterable[Model], down: Iterable[str] = ()) -> None:
         """Offer these models from now on."""
-        self._by_name = {model.name: model for model in models}
+        self._by_name, self.down = {model.name: model for model in models}, frozenset(down)
 
     def within(self, allowed: Callable[[str], bool]) -> Models:
         """Return those whose names are allowed, as if there were no others."""
         found = Models()
         if self._by_name is not None:
-            found.offer(model for model in self._by_name.values() if allowed(model.name))
+            models = [model for model in self._by_name.values() if allowed(model.name)]
+            found.offer(models, filter(allowed, self.down))
         return found
 
     def all(self) -> list[Model]:
@@ -105,6 +111,8 @@ class Models:
         found = {model.name: model for model in self.all()}
         if name in found:
             return found[name]
+        if name in self.down:
+            raise unavailable("engine_down", f"the server of the model {name!r:.100} does not answer.")
         hint = nearest(name, found) or f"The models: {', '.join(found)}"
         message = f"the model {name!r:.100} does not exist. {hint}"
         raise Refusal(HTTPStatus.NOT_FOUND, "model_not_found", message, param=param)

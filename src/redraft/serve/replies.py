@@ -175,7 +175,9 @@ class Message:
         if index is None:
             return "length"
         step = chain.steps[index]
-        return "tool_calls" if step.tool_calls else FINISHES.get(step.finish, "length")
+        if step.tool_calls or step.complete:  # the criticism of a complete answer may have been cut
+            return "tool_calls" if step.tool_calls else "stop"
+        return FINISHES.get(step.finish, "length")
 
     @property
     def tool_calls(self) -> tuple[dict[str, Any], ...]:

@@ -33,7 +33,7 @@ from redraft.verify.structure import Json, JsonSchema
 ANSWERS = 8  # most answers to one request (`n`)
 REVISIONS = 16  # most revisions of a chain
 DRAFTS = 8  # most drafts of a chain
-TOKENS = 16_384  # most new tokens of one answer or feedback
+TOKENS = 2**31 - 1  # most new tokens of one answer or feedback: engines count in 32 bits
 STOPS = 16  # most stop strings
 CHECKS = 32  # most checks of one request
 CHECK = 4096  # most characters of a check. To read one takes quadratic time.
@@ -73,6 +73,10 @@ _BIASES = {
     "maxProperties": BIASES,
 }
 _OF_BIASES = f"an object of up to {BIASES:,} token ids, each with a number from -100 to 100"
+_NO_VARIABLES = {"chat_template", "tokenize", "tokenizer_kwargs", "conversation", "messages", "max_length"}
+_NO_VARIABLES |= {"add_generation_prompt", "continue_final_message", "return_dict", "return_tensors", "tools"}
+"""Arguments of transformers' `apply_chat_template` beside the variables of the template. Servers pass on
+all that they are sent. A template is a program, which a client must not bring."""
 _OF_TEMPLATE = "an object, with enable_thinking true or false if it has that"
 
 
@@ -87,6 +91,10 @@ def _biases(given: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _of_template(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    if wrong := sorted(_NO_VARIABLES & (given or {}).keys()):
+        raise ValueError(
+            f" has {wrong[0]!r}, and takes only what a chat template calls its own. Leave it out."
+        )
     thinking = (given or {}).get("enable_thinking", True)
     if type(thinking) is not bool:
         raise ValueError(f" has 'enable_thinking': {shown(thinking)}. It should be {_OF_TEMPLATE}.")
@@ -114,7 +122,7 @@ class Accepted:
         JSON of a model that keeps to no schema may have a fence, which is taken off at the end.
         """
         kept = engine_of(self.options).info.schemas
-        return only_answer(self.options) and (kept or not any(map(schema_of, self.options.checks)))
+        return only_answer(self.options) and (kept or not any(map(schema_of, cast("Any", self.options.checks))))
 
     def options_at(self, index: int) -> RevisionOptions:
         """Return the options of an answer. Each has its own seeds."""

@@ -1,7 +1,8 @@
 """Run the server: listen, load the models, serve, and drain at a signal.
 
 It listens before its models are loaded, so that `/health` and `/ready` tell what goes on. The first SIGTERM
-or Ctrl-C drains, as `gate` says; the second cancels what is left.
+or Ctrl-C drains, as `gate` says; the second cancels what is left. Only SIGTERM lingers: it comes from what
+sends requests elsewhere, and needs a while for that.
 """
 
 from __future__ import annotations
@@ -155,6 +156,7 @@ async def run(
     told: asyncio.Event,
     *,
     drain: float,
+    linger: float = 0.0,
 ) -> None:
     """Serve until told to end."""
     config = uvicorn.Config(
@@ -178,7 +180,7 @@ async def run(
         if loading.done():
             loading.result()
             await asyncio.wait({ending, serving}, return_when=asyncio.FIRST_COMPLETED)
-        await gate.drain(drain)
+        await gate.drain(drain, linger if gate.lingers else 0.0)
     finally:
         server.should_exit = True
         for task in (loading, ending):
@@ -193,12 +195,13 @@ def until_signal(gate: Gate) -> Iterator[asyncio.Event]:
     """Yield an event that the first signal sets. The second one cancels all chains."""
     told = asyncio.Event()
 
-    def signalled() -> None:
+    def signalled(number: signal.Signals) -> None:
         if told.is_set():
             gate.cut()
+        gate.lingers = number == signal.SIGTERM
         told.set()
 
-    ends = [on_signal(number, signalled) for number in _SIGNALS]
+    ends = [on_signal(number, partial(signalled, number)) for number in _SIGNALS]
     try:
         yield told
     finally:

@@ -7,13 +7,17 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine, references_of
-from redraft.errors import UsageError
+from redraft.engines.pool import PASSING
+from redraft.engines.retry import backoff
+from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 from redraft.options import MachineOptions, ServerOptions
 from redraft.revision.options import check_prices
 from redraft.revision.settings import Settings
@@ -62,6 +66,7 @@ class Server:
     queue: int
     max_seconds: float
     drain: float  # seconds for requests to finish at the end
+    linger: float  # seconds after SIGTERM in which requests are still answered
     page: bool  # serve a web page too
     votes: Path
     log_json: bool
@@ -98,18 +103,45 @@ class Server:
                 models = [(name, rest, replace(each, tell=self._say)) for name, rest, each in self.models]
                 if nodes:
                     stack.push_async_callback(nodes.aclose)
-                opens = nodes.open if nodes else load_engine
-                offered.offer(await opened(stack, models, self.parallel, provider, opens))
-                await self._announce(offered, sock)
+                opening = Opening(
+                    stack, models, self.parallel, provider, nodes.open if nodes else load_engine
+                )
+                await self._load(opening, offered, sock)
 
             with until_signal(gate) as told:
-                await run(app, gate, sock, load, told, drain=self.drain)
+                await run(app, gate, sock, load, told, drain=self.drain, linger=self.linger)
 
-    async def _announce(self, offered: Models, sock: socket.socket) -> None:
-        names, port = [model.name for model in offered.all()], sock.getsockname()[1]
+    async def _load(self, opening: Opening, offered: Models, sock: socket.socket) -> None:
+        """Open the models and offer them. Those whose servers are down are tried again until they answer."""
+        found: dict[int, Model] = {}
+        for tries in count(1):
+            before, down = len(found), dict[int, EngineError]()
+            for place, each in enumerate(opening.models):
+                try:
+                    found[place] = found.get(place) or await opening.open(*each)
+                except (ServerError, EngineTimeout) as failed:
+                    if getattr(failed, "status", None) not in PASSING:
+                        raise
+                    down[place] = failed
+            if not found:
+                raise next(iter(down.values()))
+            usual = next(iter(found.values())).name
+            names = [(opening.models[place][0] or usual) + opening.models[place][1] for place in down]
+            offered.offer((found[place] for place in sorted(found)), names)
+            if len(found) > before:
+                await self._announce([*map(attrgetter("name"), offered.all())], names, sock)
+            if before == 0:
+                for name, error in zip(names, down.values(), strict=True):
+                    self._say(f"{name} is not served yet, and is tried again: {error.message}")
+            if not down:
+                return
+            await asyncio.sleep(backoff(tries, 1.0))
+
+    async def _announce(self, names: Sequence[str], down: Sequence[str], sock: socket.socket) -> None:
         if keys := self.keys:
-            for name in keys.lacking(names):
+            for name in keys.lacking([*names, *down]):
                 self._say(f"a key of {keys.path} is for {name!r:.80}, which is not served.")
+        port = sock.getsockname()[1]
         address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}/"
         hint = f"The page: {address}" if self.page else None
         self._say(f"serving {' and '.join(names)} at {address}v1", hint)
@@ -122,35 +154,37 @@ class Server:
             _log.info(line)
 
 
-async def opened(
-    stack: AsyncExitStack,
-    models: Sequence[ModelSettings],
-    parallel: int,
-    provider: Any = None,
-    opens: Callable[..., Awaitable[Engine]] = load_engine,
-) -> list[Model]:
-    """Open models, each engine once. Requests may bring checks, and llama.cpp lets them steer."""
-    steered = any(settings.get("steer") is not False for *_, settings in models)
-    because = "checks of requests steer it, unless --no-steer" if steered else ""
-    engines: dict[tuple[Any, ...], Engine] = {}
-    found = []
-    for name, behind, settings in models:
+@dataclass
+class Opening:
+    """Opens models, each engine once. Requests may bring checks, and llama.cpp lets them steer."""
+
+    stack: AsyncExitStack
+    models: Sequence[ModelSettings]
+    parallel: int
+    provider: Any = None
+    opens: Callable[..., Awaitable[Engine]] = load_engine
+    _engines: dict[tuple[Any, ...], Engine] = field(default_factory=dict)
+
+    async def open(self, name: str | None, behind: str, settings: Settings) -> Model:
+        """Open one of the models."""
+        steered = any(each.get("steer") is not False for *_, each in self.models)
+        because = "checks of requests steer it, unless --no-steer" if steered else ""
         options = settings.options()
-        opened: dict[str, Any] = {"trace": provider}
+        opened: dict[str, Any] = {"trace": self.provider}
         for role, reference in settings.references().items():
             machine = MachineOptions.model_fields if role == "model" else ()
             how = [*ServerOptions.model_fields, *machine]
             key = (reference, *map(settings.get, how))
-            if key not in engines:
-                engines[key] = await replace(settings, llamacpp_because=because).load(
-                    stack, role, reference, parallel=parallel, patience=settings.waiting(), opens=opens
+            if key not in self._engines:
+                patience = settings.waiting()
+                self._engines[key] = await replace(settings, llamacpp_because=because).load(
+                    self.stack, role, reference, parallel=self.parallel, patience=patience, opens=self.opens
                 )
-            opened[role] = engines[key]
+            opened[role] = self._engines[key]
         options = options.model_copy(update=opened)
         check_prices(options)
         reference, *_ = references_of(settings.references()["model"])
         usual = Path(reference.removeprefix("script:")).name.removesuffix(".gguf").removesuffix(".jsonl")
         if "://" in reference:
             usual = opened["model"].info.name
-        found.append(Model((name or usual) + behind, options))
-    return found
+        return Model((name or usual) + behind, options)

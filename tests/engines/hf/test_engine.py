@@ -26,7 +26,7 @@ from redraft.engines.hf.batch import READ, draw
 from redraft.engines.hf.cache import Slots
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.llamacpp.engine import LlamaCppEngine
-from redraft.errors import ContextError, EngineError, ModelError, UsageError
+from redraft.errors import ContextError, EngineError, ModelError, RecordError, UsageError
 from redraft.formats.encoder import Encoder, Example
 from redraft.formats.render.spans import TEMPLATES
 from redraft.weights.gguf.to_folder import import_gguf
@@ -416,10 +416,27 @@ def test_a_chat_begins_as_it_was_trained() -> None:
     assert tuple(trained.ids.tolist())[: len(prompt)] == prompt
 
 
+ALTERNATING = (
+    "{% for m in messages %}{% if m.role == 'system' or (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("role", ["system", "user"])
+def test_turns_that_a_template_refuses_are_folded(role: str) -> None:
+    engine = HfEngine(random_model(), tokenizer(chat_template=ALTERNATING), name="toy", threads=1)
+    first: Any = {"role": role, "content": "Be brief."}
+    found = run(engine._asked_tokens([first, *HI], GREEDY))
+    assert run(engine.decode(found)) == f"Be brief.\n\n{HI[0]['content']}"
+    with pytest.raises(RecordError, match="refuses these messages: roles must alternate"):
+        run(engine._asked_tokens([{"role": "assistant", "content": "Hello."}, *HI], GREEDY))
+    run(engine.aclose())
+
+
 def test_a_template_that_refuses_says_why() -> None:
     strict = "{{ raise_exception('not that country') }}"
     engine = HfEngine(random_model(), tokenizer(chat_template=strict), name="toy", threads=1)
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(RecordError) as caught:
         run(collect(engine.chat(HI, GREEDY)))
     assert caught.value.message == "the chat template of toy refuses these messages: not that country."
     run(engine.aclose())

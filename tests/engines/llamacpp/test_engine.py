@@ -25,7 +25,7 @@ from redraft.engines.base import Delta, EngineRole, Message, Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine, _marks_of
 from redraft.engines.load import load_engine
 from redraft.engines.roles import ROLES
-from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
+from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, RecordError, UsageError
 from redraft.weights.gguf.reader import read_header
 from tests.engines.talking import GREEDY, collect, continued, run, said, tokens_of
 from tests.gguf_files import lora, tiny_model
@@ -372,11 +372,11 @@ async def test_a_template_that_refuses_says_why(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "strict.gguf", {"tokenizer.chat_template": template})
     engine = await LlamaCppEngine.start(model, threads=1)
     try:
-        with pytest.raises(ModelError) as caught:
+        with pytest.raises(RecordError) as caught:
             await collect(engine.chat(FRANCE, GREEDY))
     finally:
         await engine.aclose()
-    assert "not that country" in caught.value.message
+    assert caught.value.message == "the chat template of tiny refuses these messages: not that country."
 
 
 # Adapters and files that do not fit

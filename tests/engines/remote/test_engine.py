@@ -393,7 +393,7 @@ MMPROJ = "image input is not supported - hint: provide the mmproj"
          "{host} limits requests (429): Used up. It asks to wait 3600 s.", "Wait longer", None, 1),
         *[(error_reply(status, "Full."), f"{{host}} fails ({status}, 3 times): Full.",
            "See the log of the server.", None, 3) for status in (500, 502, 503, 504)],
-        (error_reply(500, MMPROJ), f"{{host}} fails (500): {MMPROJ}", "See the log", None, 1),
+        (error_reply(500, MMPROJ), f"{{host}} refuses the request (500): {MMPROJ}", None, None, 1),
         (error_reply(400, "temperature must be at most 2"),
          "{host} refuses the request (400): temperature must be at most 2", None, None, 1),
         (error_reply(400, TOO_LONG), "the prompt has 400 tokens and the context holds 100.",

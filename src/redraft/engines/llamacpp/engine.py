@@ -43,7 +43,7 @@ from redraft.engines.local import (
     read_headers,
     trained_context,
 )
-from redraft.engines.messages import beyond_text, plain
+from redraft.engines.messages import beyond_text, plain, template_refuses, why_refused
 from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
@@ -170,7 +170,9 @@ class LlamaCppEngine(ProcessEngine[Child]):
         except ChildRefusal as refusal:
             if tokens := refusal.error.get("n_prompt_tokens"):
                 raise ContextError(tokens, self._context, trained=self._trained) from None
-            raise RecordError(f"llama.cpp refuses the messages or the tools: {refusal!s:.200}") from None
+            raise RecordError(
+                f"llama.cpp refuses the messages or the tools: {why_refused(str(refusal)):.200}"
+            ) from None
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
@@ -274,8 +276,11 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _render(self, messages: Sequence[Message], told: Told = None) -> str:
         if told:
             await self._check_harmless(json.dumps(told, ensure_ascii=False))
-        reply = await self._post("/apply-template", {"messages": list(messages), OF_TEMPLATE: told or {}})
-        return str(reply["prompt"])
+        body = {"messages": list(messages), OF_TEMPLATE: told or {}}
+        try:
+            return str((await self._post("/apply-template", body))["prompt"])
+        except ModelError as error:
+            raise template_refuses(self._info.name, error.message.rpartition(" (status ")[0]) from None
 
     async def _check_harmless(self, text: str) -> None:
         await self._check_length(text)

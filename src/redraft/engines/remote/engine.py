@@ -313,7 +313,8 @@ class RemoteEngine(Engine):
             changed = adapted(body, reply.complaint) if reply.status in (400, 422, 500) else None
             if changed is None:
                 raise await self._error(path, reply)
-            refusals.append((body.keys() - changed.keys(), reply, changed))
+            if changed.get("messages") == body.get("messages"):
+                refusals.append((body.keys() - changed.keys(), reply, changed))
             body = changed
 
     def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal, Body]]) -> None:

@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from redraft.config import Key, config_path, key_variable
+from redraft.engines.messages import why_refused
 from redraft.engines.remote.wire import Body, Complaint, EventParser, decoded, read_complaint
 from redraft.engines.retry import Failure, Patience, Retry
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
@@ -291,9 +292,11 @@ class Server:
     def error(self, refusal: Refusal, path: str) -> EngineError:
         """Return the error for a refusal of this path."""
         status, host, hint = refusal.status, self.host, None
-        reason = self.clean(refusal.complaint.message)
+        reason = self.clean(why_refused(refusal.complaint.message))
         key = f"{self._keys.left} from {self._key.source}" if self._key else ""
         said = f"{host} refuses the request ({status}): {reason}"
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR and refusal.complaint.about_request:
+            status = HTTPStatus.BAD_REQUEST
         if refusal.of_key:
             variable = variable_of(host) or key_variable(host)
             hint = f'export {variable}=…, or under [keys] of {config_path()}: "{host}" = "env:NAME"'

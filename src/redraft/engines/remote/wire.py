@@ -18,6 +18,7 @@ from typing import Any
 
 from redraft.chain import Finish, content_of, whole
 from redraft.engines.base import Likeliest, Message, PromptText, Sampling, Tokens
+from redraft.engines.messages import folded
 
 Body = dict[str, Any]
 
@@ -391,11 +392,14 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
     """Return the request in the form that this server takes, or None if the complaint is about something
     else.
 
-    Three differences do not change the result: some servers refuse a field that asks for extra numbers, newer
-    OpenAI models want `max_completion_tokens`, and others refuse a `max_tokens` that does not fit behind the
-    prompt, or is above a limit of their own. A server that has no JSON schemas is asked for the call of a
-    tool, and then for a plain answer.
+    Four differences do not change the result: some servers refuse a field that asks for extra numbers, newer
+    OpenAI models want `max_completion_tokens`, others refuse a `max_tokens` that does not fit behind the
+    prompt or is above a limit of their own, and a chat template may take only turns that alternate. A server
+    that has no JSON schemas is asked for the call of a tool, and then for a plain answer.
     """
+    given = body.get("messages", ())
+    if _OF_TURNS.search(complaint.message) and (together := list(folded(given))) != list(given):
+        return {**body, "messages": together}
     if "response_format" in body and _OF_SCHEMA.search(complaint.message):
         return in_dialect(body, {"response_format"})
     if GRAMMARS & body.keys() and is_about_grammar(complaint):
@@ -417,6 +421,7 @@ def is_about_grammar(complaint: Complaint) -> bool:
     return bool(_OF_GRAMMAR.search(complaint.message))
 
 
+_OF_TURNS = re.compile(r"jinja|chat.?template|\brole", re.I)
 _OF_GRAMMAR = re.compile(r"grammar|ebnf|structured|guided", re.I)
 _OF_SCHEMA = re.compile(r"response_format|json.?schema|\bschema\b|grammar|structured", re.I)
 _OF_TOOLS = re.compile(r"tool|function|json.?schema|\bschema\b|grammar|structured", re.I)

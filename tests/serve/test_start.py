@@ -1,0 +1,110 @@
+"""Models whose servers are down when `redraft serve` starts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from contextlib import AsyncExitStack
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redraft.engines.base import Engine
+from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import EngineError, EngineTimeout, RedraftError, ServerError
+from redraft.options import Flags
+from redraft.revision.settings import Settings
+from redraft.serve import start
+from redraft.serve.errors import Refusal
+from redraft.serve.models import Models
+from redraft.serve.start import Opening, Server
+
+NAMES = {"a": "script:a.jsonl", "b": "http://down/v1#m", "c": "http://down/v1#m"}
+
+
+def loading(down: EngineError, tries: int, names: dict[str, str] = NAMES) -> tuple[list[Any], list[str]]:
+    """Load models, of which a server is down for some tries.
+
+    Returns what was offered and missing after each try, and what was said.
+    """
+    seen: list[Any] = []
+    said: list[str] = []
+    opened: list[str] = []
+
+    async def opens(reference: str, **_: Any) -> Engine:
+        opened.append(reference)
+        if "down" in reference and opened.count(reference) <= 2 * tries:
+            raise down
+        return ScriptedEngine(["Hi."])
+
+    class Offered(Models):
+        def offer(self, models: Any, down: Any = ()) -> None:
+            super().offer(models, down)
+            if not isinstance(models, list):
+                seen.append(({model.name for model in self.all()}, set(self.down)))
+
+    async def main() -> None:
+        models = [(name, "", Settings.read(Flags, {"model": model})) for name, model in names.items()]
+        given: Any = dict.fromkeys(("port", "parallel", "queue", "max_seconds", "drain", "linger"), 1)
+        given |= {"models": models, "keys": None, "page": False, "votes": Path(), "log_json": False}
+        server = Server(tell=lambda message, _: said.append(message), host="h", otel=False, **given)
+        async with AsyncExitStack() as stack:
+            with socket.socket() as sock:
+                await server._load(Opening(stack, models, 1, opens=opens), Offered(), sock)
+
+    asyncio.run(main())
+    assert opened.count("script:a.jsonl") <= 1  # an engine that is open is not opened again
+    return seen, said
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "backoff", lambda *_: 0.0)
+
+
+@pytest.mark.parametrize("down", [ServerError("no server answers"), EngineTimeout("it is silent")])
+def test_one_server_that_is_down_keeps_no_other_model_from_being_served(down: EngineError) -> None:
+    seen, said = loading(down, tries=2)
+    assert seen == [({"a"}, {"b", "c"}), ({"a"}, {"b", "c"}), ({"a", "b", "c"}, set())]
+    assert said[0].startswith("serving a at ")
+    assert said[1:3] == [f"{name} is not served yet, and is tried again: {down}" for name in "bc"]
+    assert said[3].startswith("serving a and b and c at ")
+
+
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [(ServerError("a wrong key", status=401), NAMES), (ServerError("no server answers"), {"b": NAMES["b"]})],
+)
+def test_a_mistake_and_a_server_without_any_model_end_the_start(
+    error: ServerError, names: dict[str, str]
+) -> None:
+    with pytest.raises(RedraftError, match=error.message):
+        loading(error, 1, names)
+
+
+def test_a_model_that_is_down_is_no_model_that_does_not_exist() -> None:
+    models = Models()
+    models.offer([], ["b"])
+    with pytest.raises(Refusal, match="the server of the model 'b' does not answer") as refused:
+        models.within(lambda _: True).named("b")
+    assert (refused.value.status, refused.value.code) == (HTTPStatus.SERVICE_UNAVAILABLE, "engine_down")
+    with pytest.raises(Refusal, match="does not exist"):
+        models.within(lambda name: name != "b").named("b")
+
+
+def test_the_server_is_degraded_while_a_model_is_down() -> None:
+    from starlette.testclient import TestClient
+
+    from redraft.revision.options import check_options
+    from redraft.serve.app import make_app
+    from redraft.serve.gate import Gate
+    from redraft.serve.models import Model
+    from redraft.serve.reader import Limits
+
+    models = Models()
+    models.offer([Model("a", check_options({"model": ScriptedEngine(["Hi."])}))], ["b"])
+    client = TestClient(make_app(models, Gate(1, 1), Limits()), base_url="http://localhost")
+    assert json.loads(client.get("/ready").text) == {"status": "degraded"}
