@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,7 +139,7 @@ class PageRun:
     def close(self) -> None:
         """Ends the server of the page."""
         if self.serving:
-            self.serving.terminate()
+            self.serving.send_signal(signal.SIGINT)  # SIGTERM lingers
             log = self.serving.communicate(timeout=60)[1]
             assert self.serving.returncode == 0, log
 

@@ -122,7 +122,9 @@ class Accepted:
         JSON of a model that keeps to no schema may have a fence, which is taken off at the end.
         """
         kept = engine_of(self.options).info.schemas
-        return only_answer(self.options) and (kept or not any(map(schema_of, cast("Any", self.options.checks))))
+        return only_answer(self.options) and (
+            kept or not any(map(schema_of, cast("Any", self.options.checks)))
+        )
 
     def options_at(self, index: int) -> RevisionOptions:
         """Return the options of an answer. Each has its own seeds."""

@@ -43,6 +43,7 @@ def serving(
         entries[name] = {"model": f"script:{name}.jsonl", **settings}
     (folder / "models.yaml").write_text(json.dumps(entries))
     command = [sys.executable, "-m", "redraft", "serve", "--port", "0", "--models", "models.yaml", *words]
+    command += ["--linger", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder) as process:
         try:
             assert process.stderr
