@@ -171,7 +171,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"stream": 1}, "stream is 1. It should be true or false."),
     (CHAT, {"top_k": {"a": 1}}, "top_k is an object. It should be a whole number from 0 to 2,147,483,647."),
     (CHAT, {"messages": None}, 'messages is missing. It should be a list of messages: [{"role": '),
-    (CHAT, {"max_tokens": 10**10}, "max_tokens is 10000000000, and this server allows 2,147,483,647 at most."),
+    (CHAT, {"max_tokens": 10**10}, "max_tokens is 10000000000, and this server allows 2,147,483,647"),
     (CHAT, {"stop": ["a"] * 17}, "stop has 17 texts, and this server allows 16 at most."),
     (CHAT, {"stop": ""}, "stop is ''. It should be a text that is not empty."),
     (CHAT, {"stop": ["", 5]}, "stop: item 1 is ''. It should be a text that is not empty."),
