@@ -118,7 +118,7 @@ class Fitted:
         """Return a model's rate.
 
         If all resamples agree, as where it always wins, the ends are its rates if as many of its games as may
-        be unseen had been lost, and won. That widens Student's interval for few questions, too.
+        be unseen had been lost, and won.
         """
         names, mine = self.battles.names, self.battles.met[:, place]
 
@@ -130,7 +130,7 @@ class Fitted:
         found = self.sample.estimate(rate, SHARE)
         if names[place] == against:
             return Estimate(found.value, math.nan, math.nan)
-        if found.high - found.low > _ALIKE / self.battles.count and self.sample.drawn is not None:
+        if found.high - found.low > _ALIKE / self.battles.count:
             return found
         ends = [found.low, found.high, found.value]
         for side in (1, -1):
