@@ -124,8 +124,8 @@ _MARKS = 20  # most marks to look at, from the end
 _SHORT = 80  # most characters of a bare result
 _ANSWER = r"(?i:(?<!/)\banswer\b|\b(?:antwort|réponse|respuesta|risposta|ответ)\b|答案|答え|정답)"
 _ANSWER_IS = regex.compile(
-    rf"(?i){_ANSWER}[*_\"' ]*+(?:(?:must|should|would|will)\s+be|is|[:=>—是为為は은]|ist|lautet|est|es|è)"
-    r"(?:[\s:*_\"'`]|so|then|therefore)*+|^[ #*]*+(?:final\s)?answer[ *]*+\n\s*+|^A:\s"
+    rf"(?i){_ANSWER}[*_\"' ]*+(?:(?:(?:must|should|would|will)\s+be|is|ist|lautet|est|es|è)\b"
+    r"|[:=>—是为為は은])(?:[\s:*_\"'`]|so|then|therefore)*+|^[ #*]*+(?:final\s)?answer[ *]*+\n\s*+|^A:\s"
     r"|\A(?=[\s*$]*+[-\d.,/]++[\s*$.%]*?\n\s*\n)",  # a first line that is a number
     regex.MULTILINE,
 )
