@@ -17,8 +17,10 @@ import redraft
 from redraft.chain import Prompt
 from redraft.steering.form import LONGEST_LACKED, MOST_HAS, MOST_LACKS, Form, joined
 from redraft.steering.lark import CLOSE, lark, stopped
+from redraft.steering.phrase import around
 from redraft.verify.base import Check, form_of, run_checks
 from redraft.verify.parse import parse_check
+from redraft.verify.text import Lacks
 
 TOKENIZER = LLTokenizer("byte")
 LIKELY = b"      \n.!?etaoinshrdlu" + bytes(range(97, 123)) + b"ABCDEFGHIJ019,;:'\"()-*"
@@ -224,6 +226,19 @@ def test_a_joined_form_of_a_name_does_not_come(name: str, text: str, more: dict[
     for quote in "'’":
         assert not accepts(grammar, f"I am {text.format(quote)}.")
     assert accepts(grammar, "I am in the old house and it is well.")
+
+
+def test_a_character_that_joins_nothing_to_a_word_for_the_grammar_joins_nothing_for_the_check() -> None:
+    before, after = (
+        re.sub(r"\\u\{(\w+)\}", lambda code: chr(int(code[1], 16)), part) for part in around("rain")
+    )
+    check = Lacks("rain")
+    for char in map(chr, (*range(0xD800), *range(0xE000, 0x10000))):
+        if char not in "'’":
+            assert not (re.fullmatch(before, char) and check.check(f"{char}rain", Prompt()).passed), char
+            assert not (re.fullmatch(after, char) and check.check(f"rain{char}", Prompt()).passed), char
+    for char in " ™×،।!\U0001f3fc\ue000":
+        assert re.fullmatch(after, char)
 
 
 NAMES = [

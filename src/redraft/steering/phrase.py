@@ -23,11 +23,13 @@ _LETTER = rf"[[\p{{L}}\p{{M}}\p{{Nd}}\p{{Nl}}]--[\u20d0-\u20ff{_WIDE}{_KATAKANA}
 # The same for grammars, in ranges: Unicode's classes are too much for the lexer. What another form of Unicode
 # makes a letter counts as one.
 _WITHIN = (
-    r"A-Za-z0-9\u{aa}\u{ad}\u{b2}\u{b3}\u{b5}\u{b9}\u{ba}\u{bc}-\u{be}\u{c0}-\u{dff}\u{f00}-\u{fff}\u{10a0}-\u{10ff}"
-    r"\u{1200}-\u{177f}\u{1800}-\u{1fff}\u{200b}-\u{200f}\u{202a}-\u{202e}\u{2044}\u{2060}-\u{209c}\u{20a8}"
-    r"\u{2100}-\u{211f}\u{2123}-\u{218f}\u{2460}-\u{24ff}\u{2c00}-\u{2dff}\u{3100}-\u{3130}\u{318f}-\u{33ff}\u{a000}-\u{a95f}\u{a97d}-\u{abff}\u{d7fc}-\u{f8ff}"
-    r"\u{fb00}-\u{ff00}\u{ff07}\u{ff0e}-\u{ff19}\u{ff1b}\u{ff21}-\u{ffff}\u{10000}-\u{1f2ff}\u{1f3fb}-\u{1f3ff}"
-    r"\u{1fb00}-\u{1ffff}\u{40000}-\u{10ffff}"
+    r"A-Za-z0-9\u{aa}\u{ad}\u{b2}\u{b3}\u{b5}\u{b9}\u{ba}\u{bc}-\u{be}\u{c0}-\u{d6}\u{d8}-\u{f6}\u{f8}-\u{5bd}"
+    r"\u{5bf}-\u{5f2}\u{5f5}-\u{60b}\u{60d}-\u{61a}\u{61c}-\u{61e}\u{620}-\u{6d3}\u{6d5}-\u{963}\u{966}-\u{dff}"
+    r"\u{f00}-\u{fff}\u{10a0}-\u{10ff}\u{1200}-\u{177f}\u{1800}-\u{1fff}\u{200b}-\u{200f}\u{202a}-\u{202e}\u{2044}"
+    r"\u{2060}-\u{209f}\u{20a8}\u{2100}-\u{211f}\u{2121}\u{2123}-\u{218f}\u{2460}-\u{24ff}\u{2c00}-\u{2dff}\u{2e2f}"
+    r"\u{3100}-\u{3130}\u{318f}-\u{33ff}\u{a000}-\u{a95f}\u{a97d}-\u{abff}\u{fb00}-\u{ff00}\u{ff07}"
+    r"\u{ff0e}-\u{ff19}\u{ff1b}\u{ff21}-\u{ffff}\u{10000}-\u{1efff}\u{1f100}-\u{1f2ff}\u{1fbf0}-\u{1fbf9}"
+    r"\u{e0000}-\u{e0fff}"
 )
 _CLITICS = frozenset(["s", "t", "d", "m", "ll", "re", "ve"])  # no words of their own behind an apostrophe
 _PARTICLES = (
