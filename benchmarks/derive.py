@@ -21,16 +21,13 @@ from typing import Any
 from measure import Figure, Goal, Row
 from redraft.stats import proportion
 from redraft.verify.derive import checks_in
-from redraft.verify.derive.style import YES_NO, YES_NO_ALONE
+from redraft.verify.derive.style import choice
 from report import page, put, section
 
 SCRIPT = "benchmarks/derive.py"
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("REDRAFT_SHARED") or HERE.parent.parent / "shared")
 PRECISION, RECALL = 98.0, 85.0
-WRITTEN = {"yesno": YES_NO, "yesnoonly": YES_NO_ALONE}
-"""Short names in the labels."""
-
 Labelled = tuple[str, frozenset[str]]  # a prompt, and the checks that it demands
 
 
@@ -42,7 +39,9 @@ def everyday(*, held_out: bool) -> list[Labelled]:
 
 
 def _plain(check: str) -> str:
-    return WRITTEN.get(check, check).lower()
+    """Return a check in small letters, and `first:yes|no` and `alone:yes|no` of the labels as `matches`."""
+    kind, _, words = check.partition(":")
+    return (choice(words.split("|"), alone=kind == "alone") if kind in ("first", "alone") else check).lower()
 
 
 def ifeval() -> Iterator[Labelled]:

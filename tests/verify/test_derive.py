@@ -12,7 +12,7 @@ import redraft
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError
 from redraft.verify.derive import checks_in
-from redraft.verify.derive.style import YES_NO, YES_NO_ALONE
+from redraft.verify.derive.style import choice
 from redraft.verify.parse import parse_check
 from tests.cli.verbs import redraft as run
 
@@ -31,8 +31,8 @@ FOUND = {
     "Answer with exactly two sentences, in German.": ("sentences==2", "language:de"),
     "Do not mention Tom.": ("lacks:Tom",),
     "Write the reply in uppercase.": ("uppercase",),
-    "Answer yes or no.": (YES_NO,),
-    "Just yes or no: can dogs eat grapes?": (YES_NO_ALONE,),
+    "Answer yes or no.": (choice(["yes", "no"]),),
+    "Just yes or no: can dogs eat grapes?": (choice(["yes", "no"], alone=True),),
     "Is 97 prime? Answer in one word.": ("words==1",),
     "Don't write more than three lines.": ("lines<=3",),
     'Translate into German: "Use at least 50 words."': ("language:de",),

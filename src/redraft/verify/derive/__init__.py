@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from redraft.chain import Prompt, whole
 from redraft.verify.base import Check, Outcome, passed
-from redraft.verify.derive.amounts import lengths, lists
+from redraft.verify.derive.amounts import lengths, lists, shapes
+from redraft.verify.derive.english import asks_for_code, is_english
 from redraft.verify.derive.sentences import Rule, Text
-from redraft.verify.derive.style import case, commas, in_json, language, quotation, yes_or_no
+from redraft.verify.derive.style import case, choices, in_json, language, punctuation, quotation
 from redraft.verify.derive.wording import ends, forbidden, starts, wanted
 
 READ = 20_000
@@ -32,34 +33,27 @@ def checks_in(prompt: str) -> tuple[str, ...]:
     if len(prompt) > READ:
         prompt = f"{prompt[: READ // 2]}\n\n{prompt[-READ // 2 :]}"
     text = Text.of(whole(prompt))
+    if asks_for_code(text.masked):
+        return ()
     found = list(dict.fromkeys(check for part in text.sentences for rule in RULES for check in rule(part)))
     return tuple(consistent(found)[:MOST_CHECKS])
 
 
 RULES: tuple[Rule, ...] = (
-    *(lengths, lists, forbidden, wanted, starts, ends),
-    *(case, commas, quotation, yes_or_no, language, in_json),
+    *(lengths, lists, shapes, forbidden, wanted, starts, ends),
+    *(case, punctuation, quotation, choices, language, in_json),
 )
 """What is read from each sentence. A rule yields checks, or nothing where it is unsure."""
 
-_ENGLISH = re.compile(
-    r"\b(?:the|and|of|to|is|are|what|how|why|who|when|where|which|with|for|write|give|your?|please|an|that|this|"
-    r"from|describe|explain|list|name|make|tell|draft|summari[sz]e|say|should|answer|reply|at|most|no)\b"
-)
-
-
-def is_english(prompt: str) -> bool:
-    """Return whether a prompt may be English, which the rules read: it has a common word, or is short."""
-    words = re.findall(r"[^\W\d_]+", prompt)
-    return "".join(words).isascii() if len(words) < 4 else bool(_ENGLISH.search(prompt.lower()))
-
-
+_SOME = re.compile(r"(bullets|items|headings)>=1").fullmatch
 _COUNT = re.compile(r"([a-z]+)(<=|>=|==|=)(\d+)(?:\.\.(\d+))?")
 _ONE_ONLY = ("language:", "uppercase", "lowercase", "json", "keys:", "starts:", "ends:", "matches:")
 
 
 def consistent(found: list[str]) -> list[str]:
     """Leave out counts that no text meets, kinds that were found twice, and a word that may not be."""
+    counted = {_listed(match[1]) for match in map(_COUNT.fullmatch, found) if match and not _SOME(match[0])}
+    found = [each for each in found if not (some := _SOME(each)) or _listed(some[1]) not in counted]
     of_unit: dict[str, list[str]] = {}
     for check in found:
         if match := _COUNT.fullmatch(check):
@@ -76,6 +70,10 @@ def consistent(found: list[str]) -> list[str]:
     return [check for check in found if check not in unsure]
 
 
+def _listed(unit: str) -> str:
+    return "items" if unit == "bullets" else unit
+
+
 def _meet(checks: list[str]) -> bool:
     lows, highs = [], []
     for check in checks:
@@ -84,7 +82,7 @@ def _meet(checks: list[str]) -> bool:
             lows.append(int(n))
         if op != ">=":
             highs.append(int(m or n))
-    return len(lows) <= 1 and len(highs) <= 1 and (not lows or not highs or lows[0] <= highs[0])
+    return len({*lows}) <= 1 and len({*highs}) <= 1 and (not lows or not highs or lows[0] <= highs[0])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Rules for amounts: how many words, sentences, characters, paragraphs, lines, bullet points and items."""
+"""Rules for amounts: how many words, sentences, characters, paragraphs, lines, bullet points, items and headings."""
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
 from __future__ import annotations
@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 from redraft.verify.derive.sentences import OF_PARTS, Found, Sentence, is_negated
+from redraft.verify.derive.wording import NO
 
 _NUMBERS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
@@ -24,41 +25,72 @@ _OF_WORD = {word: number for number, word in enumerate(_NUMBERS)} | {
 NUMBER = rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d{{1,6}}|{'|'.join(sorted(_OF_WORD, key=len, reverse=True))})"
 
 _BEFORE = {
-    ("least", 0): r"at least|(?:a )?minimum(?: of)?|no fewer than|(?:no|not) less than",
-    ("least", 1): r"more than|over|longer than|greater than",
+    ("least", 0): r"at ?least|(?:a )?min(?:imum|\.)?(?: of)?|no fewer th[ae]n|(?:no|not) less th[ae]n",
+    ("least", 1): r"(?:more|longer|greater) th[ae]n|over",
     (
         "most",
         0,
-    ): r"at (?:the )?most|(?:a )?max(?:imum|\.)?(?: of)?|(?:no|not) (?:more|longer) than|up to|within"
-    r"|(?:not|n['’]t) (?:exceed|go over)|not exceeding|not over"
-    r"|limit(?:ed)?(?: (?!of|to|is|at)\w+){0,3} (?:of|to|is|at)",
-    ("most", -1): r"(?:less|fewer|shorter) than|under|below",
-    ("exact", 0): r"exactly|only|just",
+    ): r"at (?:the )?most|(?:a |the )?max(?:imum|\.)?(?: length)?(?:,? of| is)?:?|(?:no|not) (?:more|longer) th[ae]n|up to|within"
+    r"|(?:not|n['’]t) (?:exceed|go over)|not exceeding|not over|(?:only|just) (?:allows?|takes?|accepts?|fits)|you have|(?:i|you|we) only have"
+    r"|limit(?:ed)?(?: (?!of|to|is|at)\w+){0,3} (?:of|to|is|at)|limit:",
+    ("most", -1): r"(?:less|fewer|shorter) th[ae]n|under|below",
+    ("exact", 0): r"exactly|precisely|only|just",
     ("in", 0): r"in|write|between|using|with|use|give (?:me|us)|provide|to|into",
 }
 """What stands before a number -> which bound it says, and what to add."""
-_LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at least|\+"
-_MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?:the )?most|tops"
+_LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at ?least|\+"
+_MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?:the )?most|tops?|limit"
 
 _ALL_BEFORE = "|".join(_BEFORE.values())
 _AMOUNT = (
     rf"(?:\b(?P<before>{_ALL_BEFORE})\s)?(?<![\w.,$€£/-])(?P<n>{NUMBER})(?![\d.]*\d)"
-    rf"(?:\s?(?:to|and|-|–)\s?(?P<m>{NUMBER}))?(?:\s?(?P<mid>{_LEAST_AFTER}|{_MOST_AFTER}))?"
+    rf"(?:\s?(?:to|and|or|-|–)\s?(?P<m>{NUMBER}))?(?:\s?(?P<mid>{_LEAST_AFTER}|{_MOST_AFTER}))?"
 )
 _AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w))?"
 _NOT_ALL = r"(?! (?:that|which|who|from|of|per|each|starting|beginning|are|with|should|must|long ago))"
 
+_KIND_OF = r"(?:(?!(?:word|line|letter|syllable|sentence|paragraph)\b)[a-z]+ )?"
 UNITS = {
     "words": rf"(?:[a-z]+ )?words?\b{_NOT_ALL}(?! in (?!length|total))",
-    "sentences": rf"(?:[a-z]+ )?sentences?\b{_NOT_ALL}",
-    "characters": rf"(?:characters|chars)\b{_NOT_ALL}(?! in (?!length|total))",
-    "paragraphs": rf"(?:[a-z]+ )?paragraphs?\b{_NOT_ALL}",
-    "lines": rf"lines?\b{_NOT_ALL}",
-    "bullets": r"(?:[a-z]+ ){0,2}bullet(?:ed)?(?:[ -]?(?:points?|list items|items)|s\b)",
+    "sentences": rf"{_KIND_OF}sent[ae]n[cs]es?\b{_NOT_ALL}",
+    "characters": rf"(?:cha?ra?cters?|chars?|letters and spaces)\b{_NOT_ALL}(?! in (?!length|total))",
+    "paragraphs": rf"{_KIND_OF}para?gra(?:ph|f)e?s?\b{_NOT_ALL}",
+    "lines": rf"{_KIND_OF}lines?\b{_NOT_ALL}",
+    "bullets": r"(?:[a-z]+ ){0,2}bull?et(?:ed)?(?:[ -]?(?:points?|list items|items)|s\b)",
     "items": r"(?:clearly )?numbered (?:[a-z]+ )?(?:steps|items|points|tips|lines|instructions)\b",
+    "headings": rf"{_KIND_OF}(?:sub)?-?head(?:ing|er)s?\b{_NOT_ALL}",
 }
+"""What people call a unit, with their usual misspellings."""
 _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
 """Of these, "in three" is exactly three; "in 50 words" may be about 50."""
+_SHORT = 3
+"""Up to so many words, "in two words" is exactly two."""
+_GREETED = {"sentences", "paragraphs", "lines"}
+"""A letter has more of these than its text: the greeting and the name below count."""
+_LETTER = (
+    r"\b(?:write|draft|compose|need|send|make|help|create|prepare|reply to|answer)\b[^.?!]{0,60}"
+    r"(?<!case )(?<!capital )(?<!small )(?<!all )(?<!the )\b(?:letter|e-?mail)s?\b(?! [a-z]\b)"
+)
+_SECOND = re.compile(
+    r"\b(?:answer|reply|say|name|write|give|list|tell|translate|suggest|recommend|pick|choose|define|yes or no)\b.*"
+    r"\b(?:and|then|plus)\b.*\b(?:explain|describe|justify|add|give|write|say why|summari[sz]e|tell)\b[^,]*$",
+    re.IGNORECASE,
+)
+"""Before an amount: it is that of a second part of the answer."""
+_PREPOSITION = (
+    r"(?:\s(?:to|at|under|below|in|is|are|should|must|with|of|shorter|within|no|max|that)\b[^,.;]*)?\s*$"
+)
+_OF_A_PART = re.compile(
+    r"(?:\b(?:the|your|its|(?:with|and|plus|add|has|including) an?) (?:headline|title|subject(?: line)?|intro|introduction|opening|conclusion|ending"
+    r"|greeting|hook|chorus|verse|heading)|\b(?:sentences|paragraphs|bullets|points|lines|steps|tips|items|titles"
+    r"|headlines|headings|answers|ideas|examples|stanzas|verses|names|options|captions|questions))"
+    + _PREPOSITION,
+    re.IGNORECASE,
+)
+"""Before an amount: it is that of a part of the answer, or of each part."""
+_OPEN = re.compile(r"(?:^|[,(:;–—-]|\bplease)\s*$", re.IGNORECASE)
+_SHUT = re.compile(r"\s*(?:only|please|pls|plz|thanks|total|long)?\s*(?:$|[,.:;!?)–—-])", re.IGNORECASE)
+"""Around an amount that stands by itself: "a rap about tea, 8 lines"."""
 
 Bounds = tuple[int | None, int | None]
 
@@ -73,32 +105,63 @@ def lengths(sentence: Sentence) -> Found:
     if OF_PARTS.search(sentence.text):
         return
     for unit, noun in UNITS.items():
-        for match in sentence.all(rf"{_AMOUNT}(?P<joint>[\s-]){noun}{_AFTER}", negated=True):
-            bounds = _bounds(match, unit, sentence.before(match))
-            if bounds and (bounds[1] is None or bounds[1] > 0):
+        if unit in ("words", "characters"):
+            yield from _limits(sentence, unit)
+        greeted = unit in _GREETED and sentence.of.has(_LETTER)
+        pattern = rf"{_AMOUNT}(?P<joint>[\s-]){noun}{_AFTER}"
+        for match in sentence.all(pattern, negated=True, closing=True):
+            before = sentence.before(match)
+            alone = _OPEN.search(before) and _SHUT.match(sentence.text, match.end())
+            bounds = (
+                None
+                if _SECOND.search(before) or _OF_A_PART.search(before)
+                else _bounds(match, unit, before, alone=bool(alone))
+            )
+            if bounds and (bounds[1] is None or (bounds[1] > 0 and not greeted)):
                 yield _counted(unit, *bounds)
 
 
-def _bounds(match: re.Match[str], unit: str, before: str) -> Bounds | None:
-    """Return the bounds that an amount says; None if it says none, or an unsure one. `before` precedes it."""
+def _limits(sentence: Sentence, unit: str) -> Found:
+    """Yield what "Word limit: 80" and "one-word answer" say."""
+    for match in sentence.all(rf"\b{unit[:-1]} (?:limit|maximum)(?: is| of|:)? (?P<n>{NUMBER})\b"):
+        yield f"{unit}<={number(match['n'])}"
+    answer = rf"(?P<n>{NUMBER})[- ]words? (?:answer|reply|response)s?\b|\b(?:answer|reply|respond)(?: \w+)? with (?:just |only |exactly )?(?P<m>{NUMBER}) words?\b(?! or| and)"
+    for match in sentence.all(answer if unit == "words" else "(?!)"):
+        if (n := number(match["n"] or match["m"])) <= _SHORT:
+            yield f"words=={n}"
+
+
+def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bounds | None:
+    """Return the bounds that an amount says; None if it says none, or an unsure one.
+
+    `before` precedes it, and `alone` says whether it stands by itself.
+    """
     n, word, after = number(match["n"]), (match["before"] or "").lower(), match["mid"] or match["post"] or ""
     says, more = next((key for key, form in _BEFORE.items() if re.fullmatch(form, word)), ("", 0))
-    if match["m"]:
-        high = number(match["m"])
-        return (n, high) if n < high and says in ("", "in", "exact") and not after else None
+    high = number(match["m"]) if match["m"] else n
     if after:
-        least = re.fullmatch(_LEAST_AFTER, after.lower())
-        return None if says in ("least", "most") else (n, None) if least else (None, n)
+        at_least = re.fullmatch(_LEAST_AFTER, after.lower())
+        return None if says in ("least", "most") else (n, None) if at_least else (None, high)
+    if high < n or (is_negated(before) and (high > n or not more)):
+        return None
     if is_negated(before):
-        return {"least": (None, n), "most": (n, None)}.get(says) if more else None
-    if says == "least":
-        return n + more, None
-    if says == "most":
-        return None, n + more
-    named = unit in _EXACT or n == 1
-    if (says == "exact" or (says == "in" and named)) and (unit != "words" or n > 1 or word != "with"):
-        return n, n
-    return (n, n) if match["joint"] == "-" and unit in ("sentences", "paragraphs") else None
+        return (None, n) if says == "least" else (n, None)
+    if says in ("least", "most"):
+        return (n + more, None) if says == "least" else (None, high + more)
+    if high > n or says == "exact":
+        return n, high
+    return _plain(match, unit, alone=alone)
+
+
+def _plain(match: re.Match[str], unit: str, *, alone: bool) -> Bounds | None:
+    """Return the bounds of an amount without "at most" and the like."""
+    n, word = number(match["n"]), (match["before"] or "").lower()
+    stands = alone or re.fullmatch(_BEFORE["in", 0], word)
+    if unit == "headings":  # a title may be one more
+        return (n, None) if stands else None
+    if unit in _EXACT:
+        return (n, n) if stands or (match["joint"] == "-" and unit in _GREETED) else None
+    return (n, n) if unit == "words" and n <= _SHORT and word == "in" else None
 
 
 def _counted(unit: str, low: int | None, high: int | None) -> str:
@@ -109,18 +172,45 @@ def _counted(unit: str, low: int | None, high: int | None) -> str:
     return f"{unit}>={low}" if high is None else f"{unit}={low}..{high}"
 
 
-_KINDS = r"(?P<kind>numbered|ordered|bullet(?:ed)?(?:[ -]point)?)"
+_KINDS = r"(?P<kind>numbered|ordered|bullet(?:ed)?(?:[ -]points?)?|to-?do|check)"
+_GIVE = (
+    r"(?:give|write|make|create|need|want|like|provide|show|send|compile|produce|suggest|generate|draft|prepare|have|get|"
+    r"output|return|answer|reply|respond|with|as)"
+)
+_LINE_EACH = r"\b(?:one|each|every \w+) (?:\w+ )?(?:per|on (?:an?|its|their|one) (?:own |new |separate )?)\s?line\b|\bone (?:a|to a) line\b"
 
 
 def lists(sentence: Sentence) -> Found:
     """Yield how many items a list has: "a list of 5 ideas", "list five rivers", "ten names, as a numbered list"."""
-    of = rf"\b(?:an?|your|one) (?:(?:short|simple|quick|{_KINDS}) )*list (?:of|with) (?:exactly |only )?(?P<n>{NUMBER}) \w"
-    verb = (
-        rf"(?:^\W*|[.:,] |please |\band )list (?:exactly |only |out |the |me )*(?P<n>{NUMBER}) (?!of the\b)\w"
+    of = (
+        rf"(?:^\W*|\b{_GIVE}\b[^.?!:]{{0,30}}?\b)(?:(?:an?|your|one) )?(?:(?:short|simple|quick|{_KINDS}) )*"
+        rf"list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w"
     )
-    form = rf"\b(?P<n>{NUMBER}) (?:\w+ ){{1,5}}?(?:\w+,? )?(?:as|in) (?:an? |the form of an? )?{_KINDS} list"
-    for pattern in (of, verb, form):
+    verb = rf"(?:^\W*|[.:,] |please |\band )list (?:exactly |only |out |the |me |top )*(?P<n>{NUMBER}) (?!of the\b)\w"
+    form = rf"\b(?P<n>{NUMBER}) (?:[\w'’-]+,? ){{1,5}}?(?:as|in) (?:an? |the form of an? )?{_KINDS} list"
+    top = rf"\b(?:top[ -]|an? )(?P<n>{NUMBER})[ -](?:(?:item|point|entry) )?list\b"
+    name = rf"(?:^\W*|[.:,] |\b(?:please|and|you) )(?:name|list|give|suggest|write|tell)\b(?: me| us| the| out)*(?: exactly)? (?P<n>{NUMBER}) \w"
+    each = sentence.of.has(_LINE_EACH)
+    for pattern in (name,) if each else (of, verb, form, top):
         for match in sentence.all(pattern):
             kind = match.groupdict().get("kind") or ""
             if (count := number(match["n"])) > 1:
-                yield f"{'bullets' if 'bullet' in kind.lower() else 'items'}=={count}"
+                yield f"{'lines' if each else 'bullets' if 'bullet' in kind.lower() else 'items'}=={count}"
+
+
+_SHAPES = {
+    "bullets": r"bull?et(?:ed)?(?:[ -]?(?:points?|list|form|lists)|s)\b",
+    "items": r"(?:numbered|ordered|numerical) lists?\b",
+    "headings": r"(?:sub)?-?head(?:ing|er)s\b",
+}
+
+
+def shapes(sentence: Sentence) -> Found:
+    """Yield that there are bullet points, a numbered list or headings, or none: "in bullet points", "no lists"."""
+    for unit, noun in _SHAPES.items():
+        used = rf"\b(?:in|as|use|using|with|into|add|include)\s(?:(?!{NUMBER}\b)[a-z]+\s){{0,3}}?{noun}"
+        for match in sentence.all(rf"(?P<no>{NO}(?:\w+(?:,| or| and)\s){{0,2}}{noun})|{used}", negated=True):
+            none = match["no"] or is_negated(sentence.before(match))
+            yield f"{unit}{'==0' if none else '>=1'}"
+    if any(True for _ in sentence.all(rf"{NO}(?:bullets?(?: points?)? (?:or|and) )?lists\b", negated=True)):
+        yield "items==0"

@@ -21,9 +21,19 @@ QUOTED = f"[{chr(BASE)}-{chr(LAST - 1)}]"
 _QUOTATION = re.compile(
     r"""```.*?```|"[^"\n]*"|“[^”\n]*”|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)""", re.DOTALL
 )
+_MATERIAL = re.compile(
+    r"^((?:.{0,200}\b(?:summari[sz]e|translate|rewrite|proof-?read|fix|correct|edit|shorten|paraphrase|rephrase|polish|improve|"
+    r"expand|extract|classify|analy[sz]e|check|grammar)\b.{0,200}?(?<!rules)(?<!s are)(?<!requirements)(?<!constraints)"
+    r"(?<!following)(?<!keys)(?<!fields)(?<!steps)(?<!length)(?<!limit)(?<!max)|(?:text|e-?mail|article|review|passage|input|"
+    r"original|notes|message|draft))\s?:)(?: *\n(?![\U000F0000-\U000FFFF0])(?:.+\n?)+| *[^\n\s\U000F0000-\U000FFFF0].*)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""An order to work on a text, and the text: the rest of the line, or the lines below it."""
 _PRIVATE = re.compile(r"[\U000F0000-\U0010FFFF]")
 _ABBREVIATION = re.compile(r"\b(?:i\.e\.?|e\.g\.?|P\.\s?P\.\s?S\.?|P\.\s?S\.?|etc\.|vs\.)", re.IGNORECASE)
-_END = re.compile(r"(?<=[.!?;])\s+|\n+|(?<=[.!?][)\U000F0000-\U000FFFF0])\s+(?=[A-Z])")
+_END = re.compile(
+    r"(?<=[.!?;])(?<![Mm]ax\.)(?<![Mm]in\.)\s+|\n+|(?<=[.!?][)\U000F0000-\U000FFFF0])\s+(?=[A-Z])"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class Text:
 
         plain = _PRIVATE.sub(" ", text)
         masked = _ABBREVIATION.sub(hide, _QUOTATION.sub(hide, plain))
+        masked = _MATERIAL.sub(lambda match: f"{match[1]} {hide(match)}", masked)
         return cls(plain.strip(), masked, tuple(hidden))
 
     @property
@@ -74,11 +85,20 @@ class Sentence:
     text: str
     of: Text
 
-    def all(self, pattern: str, *, negated: bool = False) -> Iterator[re.Match[str]]:
-        """Yield the places of a pattern, written in any case, that are demands; if `negated`, also after a "not"."""
+    def all(self, pattern: str, *, negated: bool = False, closing: bool = False) -> Iterator[re.Match[str]]:
+        """Yield the places of a pattern, written in any case, that are demands.
+
+        Args:
+            pattern: A regular expression.
+            negated: Also after a "not".
+            closing: Also at the end of a question: "Why does it rain, in ten words?".
+        """
         for match in compiled(pattern).finditer(self.text):
             before = self.before(match)
-            if _TOLD.search(before) or (self._only_asks and not _ASKED_AFTER.search(self.text, match.end())):
+            if _TOLD.search(before):
+                continue
+            asks = self._only_asks and not _ASKED_AFTER.search(self.text, match.end())
+            if asks and not (closing and self._closes(match)):
                 continue
             if negated or not is_negated(before):
                 yield match
@@ -87,6 +107,12 @@ class Sentence:
     def _only_asks(self) -> bool:
         """Whether it is a question, and no request."""
         return self.text.rstrip().endswith("?") and not _REQUEST.search(self.text)
+
+    def _closes(self, match: re.Match[str]) -> bool:
+        """Whether a place with "in" is the end of a question that is about something else."""
+        says_in = re.search(r"\bin\b", self.text[max(0, match.start() - 4) : match.end()])
+        ends = re.fullmatch(r"\W*", self.text[match.end() :])
+        return bool(says_in and ends and _WONDERS.search(self.text)) and not _COMPOSES.search(self.text)
 
     def before(self, match: re.Match[str]) -> str:
         """Return what precedes a place."""
@@ -111,9 +137,10 @@ def compiled(pattern: str) -> re.Pattern[str]:
 _NO_DEMAND = re.compile(
     r"(?:\bnot|n['’]t) (?:have|need|necessarily)\b|\bneed not\b|\bno need\b|\boptional"
     r"|^\W*how (?:do|to|can|many)\b|^\W*(?:if|when|unless|suppose)\b"
-    r"|^\W*(?:should|must|why|is|are|does|do|did|was|were|who|when|where) (?!not\b).*\?\W*$"
+    r"|^\W*(?:should|must|is|are|does|do|did|was|were) (?!not\b)(?!.*[,–—-] ?yes(?: or |/)no\W*$).*\?\W*$"
+    r"|^\W*(?:why|who|when|where) (?!.*\bin (?:[a-z]+ ){0,3}\d* ?\w+\W*$).*\?\W*$"
     r"|^\W*(?:the|this|my|his|her|their|our) \w+ (?:contains?|has|had|was|is|were|wrote|used)\b"
-    r"|\b(?:regex|regular expression|function|program|script|parser|SQL|method|class|passwords?|algorithm)\b",
+    r"|^\W*here (?:is|are)\b|\b(?:regex|regular expression|function|parser|SQL|passwords?|algorithm)\b",
     re.IGNORECASE,
 )
 """Sentences that only seem to demand something."""
@@ -123,6 +150,7 @@ OF_PARTS = re.compile(
 )
 """Sentences that demand something of the parts of an answer."""
 _TOLD = re.compile(
+    r"^\W*(?:that|this|it|there)(?:['’]s| is| was| are) (?!to\b)[^,.;]{0,30}$|\b(?:let['’]?s|let us|we['’]ll|i['’]ll) $|"
     r"\b(?:he|she|they|we|i|who) (?:had|was|were|wrote|used|said|made|has|have|am)\b[^,.;]*$|\bit (?:was|had)\b[^,.;]*$"
     r"|\b(?:said|says|told (?:me|us|him|her|them|you)|wrote|asked (?:me|us|for)|says|called)\b[^.;]*$"
     r"|\b(?:my|his|her|our|their) (?:[\w-]+ ){1,2}(?:has|have|had|must|needs?|should|is|was|are|were|can|may)\b[^,.;]*$",
@@ -133,9 +161,12 @@ _REQUEST = re.compile(
     r"^\W*(?:hey|hi|hello|please|ok|so)?\W*(?:can|could|would|will|may) (?:you|i|we)\b", re.I
 )
 _ASKED_AFTER = re.compile(
-    r":|[,—–-] ?(?:\w+ ){0,2}?(?:what|how|why|who|when|where|which|is|are|can|do|does|did|should|was)\b", re.I
+    r"[:)]|[,—–-] ?(?:\w+ ){0,2}?(?:what|how|why|who|when|where|which|is|are|can|do|does|did|should|was)\b",
+    re.I,
 )
 """Behind a demand: the question that it is about."""
+_WONDERS = re.compile(r"^\W*(?:what|why|who|how (?!do i|can i|to|many)|where|when)\b", re.I)
+_COMPOSES = re.compile(r"\b(?:write|written|say|fit|read|speak|type|put|summari[sz]e)\b", re.I)
 _NOT_HERE = re.compile(
     r"(?:\b(?:not|never|avoid|without|nothing|nobody|no one|none|refrain)|n['’]t)\b(?! (?:only|forget|hesitate))",
     re.IGNORECASE,

@@ -1,4 +1,4 @@
-"""Rules for form: JSON, case, commas, quotation marks, yes or no, and language."""
+"""Rules for form: JSON, case, punctuation, quotation marks, yes or no and other choices, and language."""
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
 from __future__ import annotations
@@ -9,9 +9,6 @@ from redraft.collect.language import BY_NAME
 from redraft.verify.derive.sentences import QUOTED, Found, Sentence, compiled
 from redraft.verify.derive.wording import NO, WORD
 
-YES_NO = r"matches:(?i)^\W*(yes|no)\b"
-YES_NO_ALONE = r"matches:(?i)^\W*(yes|no)\W*$"
-
 _ASKED = (
     r"\b(?:in|as|valid|into|use|using|an?|single|output|return|give me|respond with|to) "
     r"(?:an? |the |valid |single |pure |only )*JSON\b(?! (?:parser|schema|file|library|lines|web|api|token))"
@@ -21,7 +18,7 @@ _ASKS = (
 )
 _ABOUT_CODE = r"\b(?:not|n't|avoid|parse|function|program|script|code|difference)\b[^.;]{0,30}\bJSON|\bJSON (?:and|vs|or)\b"
 _ITEM = rf"(?:{QUOTED}|{WORD})"
-_KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ITEM})*)(?=[.;:\n]|$)"
+_KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ITEM})*)(?=[.;:\n]|$|\s(?:for|from|of|based|about)\b)"
 
 
 def in_json(sentence: Sentence) -> Found:
@@ -48,15 +45,31 @@ def case(sentence: Sentence) -> Found:
     none = r"\b(?:not|no|without|avoid)\b(?! more)[^.;,]{0,20}\bcapital(?: letter)?s?\b|n['’]t use (?:any )?capital"
     for name, pattern in (("lowercase", f"{small}|{none}"), ("uppercase", large)):
         for match in sentence.all(pattern, negated=name == "lowercase"):
-            if not _OF_A_PART.search(sentence.before(match)[-40:]):
+            if not _OF_A_PART.search(sentence.before(match)[-40:].rpartition(",")[2]):
                 yield name
                 return
 
 
-def commas(sentence: Sentence) -> Found:
-    """Yield that there are no commas."""
-    if any(True for _ in sentence.all(rf"{NO}commas?\b|\bcomma[- ]free\b", negated=True)):
-        yield "lacks:,"
+_MARKS = {
+    ",": "commas?",
+    "!": "exclamation (?:marks?|points?)",
+    "#": "hash-?tags?",
+    "—": "em[- ]?dash(?:es)?",
+    ";": "semi-?colons?",
+    "?": "question marks?",
+    "*": "asterisks?",
+}
+
+
+def punctuation(sentence: Sentence) -> Found:
+    """Yield the marks to leave out."""
+    others = r"(?:[\w-]+(?: marks?)?(?:, (?:or |and )?| or | and )){0,3}"
+    for mark, name in _MARKS.items():
+        pattern = rf"{NO}{others}(?:{name})(?! (?:in|on|for) the (?:title|head|first|subject))\b"
+        if any(
+            True for _ in sentence.all(rf"{pattern}|\bcomma-free\b" if mark == "," else pattern, negated=True)
+        ):
+            yield f"lacks:{mark}"
 
 
 def quotation(sentence: Sentence) -> Found:
@@ -67,13 +80,40 @@ def quotation(sentence: Sentence) -> Found:
         yield from ('starts:"', 'ends:"')
 
 
-def yes_or_no(sentence: Sentence) -> Found:
-    """Yield that the answer is yes or no, alone or at its beginning."""
+_PAIR = r"yes(?: or | ?/ ?)no|true(?: or | ?/ ?)false"
+_OPTION = rf"(?:{QUOTED}|{WORD}|[A-E1-9]\b)"
+_OPTIONS = rf"(?:{_OPTION}(?: ?[,/] ?{_OPTION}){{0,8}}(?: ?,? or | ?/ ?){_OPTION})"
+_ANSWER = r"\b(?:answer|reply|respond|output|return|say|write|choose|pick)\b"
+_ONLY = r"\b(?:just|only|simply|nothing|single word|one word|one of)\b"
+
+
+def choices(sentence: Sentence) -> Found:
+    """Yield that the answer is one of some words, such as yes or no, alone or at its beginning."""
+    end = r"(?= ?(?:only\b|[.,:;!?)\n–—-]|$))"
+    for match in sentence.all(rf"(?:{_ANSWER}|{_ONLY})[^.?!:]{{0,30}}?\b(?P<options>{_PAIR})\b(?: only)?"):
+        yield choice(re.split(r" or | ?/ ?", match["options"]), alone=bool(re.search(_ONLY, match[0], re.I)))
+        return
     for match in sentence.all(
-        r"\b(?P<how>answer|reply|respond|say|just|only|simply)\b(?P<between>[^.?!:]{0,30})\byes(?: or |/)no\b"
+        rf"{_ANSWER}(?: \w+){{0,3}}?:? ?\(?(?P<options>{_OPTIONS}){end}(?P<only> only)?"
     ):
-        alone = re.search(r"\b(?:just|only|simply|nothing|single word)\b", match[0], re.I)
-        yield YES_NO_ALONE if alone else YES_NO
+        options = [sentence.phrase(each) for each in re.split(r" ?,? or | ?[,/] ?", match["options"])]
+        alone = bool(re.search(_ONLY, match[0], re.I))
+        if all(options) and (alone or all(len(each) == 1 for each in options)):
+            yield choice(options, alone=alone)
+            return
+    yes_no = re.search(rf"^\W*({_PAIR})\W*(?:$|[:,–—-])|[,–—-] ?({_PAIR})\W*$", sentence.text, re.I)
+    if yes_no and (yes_no[1] or _DECIDES.search(sentence.text)):
+        yield choice(re.split(r" or | ?/ ?", yes_no[1] or yes_no[2]))
+
+
+_DECIDES = re.compile(r"^\W*(?:is|are|do|does|did|can|could|should|will|would|was|were|has|have|had)\b", re.I)
+
+
+def choice(options: list[str], *, alone: bool = False) -> str:
+    """Return the check that an answer begins with one of some options, or is one of them alone."""
+    words = "|".join(re.escape(each.lower() if len(each) > 1 else each) for each in options)
+    end = r"\W*$" if alone else r"\b"
+    return rf"matches:(?i)^\W*({words}){end}"
 
 
 _CODES = BY_NAME | {
@@ -118,10 +158,13 @@ _WRITES = re.compile(
 
 def language(sentence: Sentence) -> Found:
     """Yield the language of the answer."""
-    if not _WRITES.search(sentence.text) or sentence.of.has(r"\b(?:both|two languages|bilingual)\b"):
+    bare = compiled(rf"\W*(?:all |only |and |but )?in (?:{'|'.join(_CODES)})(?:,? please| only)?\W*")
+    if not (_WRITES.search(sentence.text) or bare.fullmatch(sentence.text)) or sentence.of.has(
+        r"\b(?:both|two languages|bilingual)\b"
+    ):
         return
     into = "in|into|to" if re.search(r"\btranslat", sentence.text, re.I) else "in|use|using|only"
-    ends = r"(?=(?: language)?(?:[.,;:!?)]|$| (?:only|and|why|how|no other|without|using|please|that|with|what|for|about)\b))"
-    spoken = rf"\b(?:{into}) (?:only |entirely |the |simple |plain )*(?P<name>{'|'.join(_CODES)})\b{ends}"
+    ends = r"(?=(?: language)?(?:[.,;:!?)]|$| (?:only|in|and|why|how|no other|without|using|please|that|with|what|for|about)\b))"
+    spoken = rf"\b(?:{into}) (?:only |entirely |the |simple |plain |good |proper |formal |standard |modern |brazilian |european |simplified |traditional |mexican |british |american )*(?P<name>{'|'.join(_CODES)})\b{ends}"
     if len(found := {_CODES[match["name"].lower()] for match in sentence.all(spoken)}) == 1:
         yield f"language:{found.pop()}"

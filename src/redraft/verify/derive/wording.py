@@ -29,9 +29,9 @@ NO = (
     r"(?:(?:any|ever|be|allowed|to|of|the|using|use|uses|include|including|mention|mentioning|mentions|say|says|saying|"
     r"contain|containing|have|write|writing|allow|under any circumstances)\s){0,6}"
 )
-_MENTION = (
-    rf"(?:\b(?:not|never|without)|n['’]t) (?:ever )?mention(?:ing)? (?:of )?(?:the )?(?P<bare>{_WORDS}){_END}"
-)
+_NAMES = r"(?-i:[A-Z][\w'’-]+)(?:(?:,? and|,) (?-i:[A-Z][\w'’-]+))*"
+_END_OF_NAMES = r"(?=\s?(?:[.,;:!?)]|$)|\s(?:in|as|by|at|for|and|somewhere|too|also)\b)"
+_MENTION = rf"(?:\b(?:not|never|without)|n['’]t) (?:ever )?mention(?:ing)? (?:of )?(?:the |any )?(?P<bare>{_WORDS}){_END}"
 _DO = (
     r"\b(?:includ(?:e|es|ing)|contain(?:s|ing)?|us(?:e|es|ing)|mention(?:s|ing)?|incorporat(?:e|ing)|has|have|add|with)\s"
     r"(?:(?:all|both|of|in|your|response|answer|the response)\s){0,3}"
@@ -52,9 +52,13 @@ def listed(sentence: Sentence, match: re.Match[str]) -> list[str]:
 def forbidden(sentence: Sentence) -> Found:
     """Yield the words to avoid."""
     appear = rf"\b{_NOUN}\s(?P<list>{_LIST})\s(?:should|must|may|can|shall|do|does)\s?(?:not|never)\s(?:appear|be|occur)"
+    letter = rf"\bwithout (?:using )?(?:the|any) letters? (?P<letter>{QUOTED}|[a-z])\b"
+    for match in sentence.all(letter, negated=True):
+        yield f"lacks[part]:{sentence.phrase(match['letter'])}"
     for pattern in (rf"{NO}{_QUOTES}{_ONCE}", rf"{NO}{_NAMED}{_ONCE}", _MENTION, appear):
         for match in sentence.all(pattern, negated=True):
-            yield from (f"lacks:{word}" for word in listed(sentence, match))
+            if not re.match(rf"(?:not|n['’]t)\s{QUOTED}", match[0], re.I):  # as in: she is not "shy"
+                yield from (f"lacks:{word}" for word in listed(sentence, match))
 
 
 def wanted(sentence: Sentence) -> Found:
@@ -65,9 +69,13 @@ def wanted(sentence: Sentence) -> Found:
         rf"{_DO}{_NAMED}{_ONCE}",
         rf"{verbs}(?P<list>{_LIST}){_ONCE}",
         rf"\bthe (?:key)?words?\s(?P<list>{QUOTED}) at least once",
+        rf"\b(?:mention|include the names?|use the names?)\s(?P<bare>{_NAMES}){_END_OF_NAMES}",
+        r"\b(?:include|mention|add|use|with)\s(?:\w+\s){0,3}(?:number|link|url|website|code|hashtag|e-?mail|address)\s(?P<what>[\w#@:/.+-]*[\d@#/][\w#@:/.+-]*\w)",
     ):
         for match in sentence.all(pattern):
-            if not _AT_AN_EDGE.search(sentence.text[: match.end()][-90:]):
+            if what := match.groupdict().get("what"):
+                yield f"contains:{what}"
+            elif not _AT_AN_EDGE.search(sentence.text[: match.end()][-90:]):
                 yield from (f"contains:{word}" for word in listed(sentence, match))
 
 
@@ -97,6 +105,8 @@ def ends(sentence: Sentence) -> Found:
         for match in sentence.all(pattern):
             if len(phrase := sentence.phrase(match["what"])) > 1:
                 yield f"ends:{phrase}"
+    for match in sentence.all(rf"\b(?:end|finish)(?:s|ing)?\s{_WHOLE}with\s(?:the\s)?word\s(?P<what>{WORD})"):
+        yield f"ends:{match['what']}"
 
 
 _OTHER_START = re.compile(
@@ -110,7 +120,7 @@ def starts(sentence: Sentence) -> Found:
     if _OTHER_START.search(sentence.text):
         return
     for match in sentence.all(
-        rf"\b(?:start|begin)(?:s|ning|ing)?\s{_WHOLE}with\s{_SAYING}(?P<what>{QUOTED})"
+        rf"\b(?:start|begin)(?:s|ning|ing)?\s{_WHOLE}with\s(?:{_SAYING}(?P<what>{QUOTED})|(?:the\s)?word\s(?P<word>{WORD}))"
     ):
-        if len(phrase := sentence.phrase(match["what"])) > 1:
+        if len(phrase := match["word"] or sentence.phrase(match["what"])) > 1:
             yield f"starts:{phrase}"
