@@ -192,25 +192,15 @@ def test_a_grammar_takes_answers_that_pass_and_no_others(checks: list[str], good
     assert not accepts(grammar, bad)
 
 
-@pytest.mark.parametrize(
-    "text", ["Rain,snow", "rain.com", "at:rain", "rain's.com", "rain''snow", "the rain's"]
-)
-@pytest.mark.parametrize(
-    "more", [{}, {"words": (2, None)}, {"has": ("sun",)}, {"sentences": (1, 3)}, {"schema": {}}]
-)
-def test_marks_do_not_evade_what_a_text_lacks(text: str, more: dict[str, Any]) -> None:
-    grammar = lark(Form(lacks=("rain", "rain's"), **more), 200)
-    whole = f'{{"a": "the sun {text} here"}}' if "schema" in more else f"The sun {text} is here. It is well."
-    assert not accepts(grammar, whole)
-    other = re.sub("(?i)rain", "snow", whole).replace("snow,snow", "snow").replace("snow.com", "snow")
-    assert "schema" in more or text != "the rain's" or accepts(grammar, other)
-
-
 @pytest.mark.parametrize("more", [{}, {"sentences": (1, 3)}, {"words": (2, 30)}, {"has": ("house",)}])
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("Tom", "a house of Tom{}s and Ann"),
+        ("Tom", "the house has tom,Ann"),
+        ("Tom", "the house is on tom{}s.com"),
+        ("Tom", "the house at:Tom is old"),
+        ("Tom", "the house Tom{0}{0}Ann is old"),
         ("Tom", "the house l{}Tom is old"),
         ("Tom", "the house Tom™ is old"),
         ("Tom", "the house Tom은 is old"),

@@ -28,7 +28,7 @@ _WITHIN = (
     r"\u{f00}-\u{fff}\u{10a0}-\u{10ff}\u{1200}-\u{177f}\u{1800}-\u{1fff}\u{200b}-\u{200f}\u{202a}-\u{202e}\u{2044}"
     r"\u{2060}-\u{209f}\u{20a8}\u{2100}-\u{211f}\u{2121}\u{2123}-\u{218f}\u{2460}-\u{24ff}\u{2c00}-\u{2dff}\u{2e2f}"
     r"\u{3100}-\u{3130}\u{318f}-\u{33ff}\u{a000}-\u{a95f}\u{a97d}-\u{abff}\u{fb00}-\u{ff00}\u{ff07}"
-    r"\u{ff0e}-\u{ff19}\u{ff1b}\u{ff21}-\u{ffff}\u{10000}-\u{1efff}\u{1f100}-\u{1f2ff}\u{1fbf0}-\u{1fbf9}"
+    r"\u{ff0e}-\u{ff19}\u{ff1b}\u{ff21}-\u{ffff}\u{10000}-\u{1efff}\u{1f100}-\u{1f1e5}\u{1f200}-\u{1f2ff}\u{1fbf0}-\u{1fbf9}"
     r"\u{e0000}-\u{e0fff}"
 )
 _CLITICS = frozenset(["s", "t", "d", "m", "ll", "re", "ve"])  # no words of their own behind an apostrophe
