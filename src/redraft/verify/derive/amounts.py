@@ -27,15 +27,20 @@ NUMBER = rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d{{1,6}}|{'|'.join(sorted(_OF_WORD, key=l
 _BEFORE = {
     ("least", 0): r"at ?least|(?:a )?min(?:imum|\.)?(?: of)?|no fewer th[ae]n|(?:no|not) less th[ae]n",
     ("least", 1): r"(?:more|longer|greater) th[ae]n|over",
-    (
-        "most",
-        0,
-    ): r"at (?:the )?most|(?:a |the )?max(?:imum|\.)?(?: length)?(?:,? of| is)?:?|(?:no|not) (?:more|longer) th[ae]n|up to|within"
-    r"|(?:not|n['’]t) (?:exceed|go over)|not exceeding|not over|(?:only|just) (?:allows?|takes?|accepts?|fits)|you have|(?:i|you|we) only have"
-    r"|limit(?:ed)?(?: (?!of|to|is|at)\w+){0,3} (?:of|to|is|at)|limit:",
+    ("most", 0): (
+        r"at (?:the )?most|(?:a |the )?max(?:imum|\.)?(?: length)?(?:,? of| is)?:?|(?:no|not) (?:more|longer) th[ae]n"
+        r"|up to|within|(?:not|n['’]t) (?:exceed|go over)|not exceeding|not over|stick to"
+        r"|keep (?:it|(?:this|your|the)(?: \w+)?) (?:down )?to|(?:only|just) (?:allows?|takes?|accepts?|fits)"
+        r"|(?:(?:i|we) (?:only )?have |there(?:['’]s| is) )?(?:only |just )?(?:room|space) for(?: just| only)?"
+        r"|you have(?= [\w,]+ (?:words|char))|(?:i|you|we) only have"
+        r"|limit(?:ed)?(?: (?!of|to|is|at)\w+){0,3} (?:of|to|is|at)|limit:"
+    ),
     ("most", -1): r"(?:less|fewer|shorter) th[ae]n|under|below",
     ("exact", 0): r"exactly|precisely|only|just",
-    ("in", 0): r"in|write|between|using|with|use|give (?:me|us)|provide|to|into",
+    ("in", 0): (
+        r"in|of|as|(?:make|keep) (?:it|this|that)|write|between|using|with|use|give(?: me| us)?|get|want|need"
+        r"|list|make|create|provide|produce|to|into"
+    ),
 }
 """What stands before a number -> which bound it says, and what to add."""
 _LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at ?least|\+"
@@ -47,7 +52,7 @@ _AMOUNT = (
     rf"(?:\s?(?:to|and|or|-|–)\s?(?P<m>{NUMBER}))?(?:\s?(?P<mid>{_LEAST_AFTER}|{_MOST_AFTER}))?"
 )
 _AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w))?"
-_NOT_ALL = r"(?! (?:that|which|who|from|of|per|each|starting|beginning|are|with|should|must|long ago))"
+_NOT_ALL = r"(?! (?:that|which|who|from|of|per|each|starting|beginning|are|with|should|must|long ago)\b)"
 
 _KIND_OF = r"(?:(?!(?:word|line|letter|syllable|sentence|paragraph)\b)[a-z]+ )?"
 UNITS = {
@@ -89,7 +94,7 @@ _OF_A_PART = re.compile(
 )
 """Before an amount: it is that of a part of the answer, or of each part."""
 _OPEN = re.compile(r"(?:^|[,(:;–—-]|\bplease)\s*$", re.IGNORECASE)
-_SHUT = re.compile(r"\s*(?:only|please|pls|plz|thanks|total|long)?\s*(?:$|[,.:;!?)–—-])", re.IGNORECASE)
+_SHUT = re.compile(r"(?:\s*(?:only|please|pls|plz|thanks|total|long))*\s*(?:$|[,.:;!?)–—-])", re.IGNORECASE)
 """Around an amount that stands by itself: "a rap about tea, 8 lines"."""
 
 Bounds = tuple[int | None, int | None]
@@ -150,13 +155,15 @@ def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bou
         return (n + more, None) if says == "least" else (None, high + more)
     if high > n or says == "exact":
         return n, high
-    return _plain(match, unit, alone=alone)
+    return _plain(match, unit, before, alone=alone)
 
 
-def _plain(match: re.Match[str], unit: str, *, alone: bool) -> Bounds | None:
+def _plain(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bounds | None:
     """Return the bounds of an amount without "at most" and the like."""
     n, word = number(match["n"]), (match["before"] or "").lower()
     stands = alone or re.fullmatch(_BEFORE["in", 0], word)
+    if word == "of" and not re.search(r"\ban?\b[^,.;]*$", before, re.IGNORECASE):  # as in: one of 3 lines
+        return None
     if unit == "headings":  # a title may be one more
         return (n, None) if stands else None
     if unit in _EXACT:
@@ -209,6 +216,8 @@ def shapes(sentence: Sentence) -> Found:
     """Yield that there are bullet points, a numbered list or headings, or none: "in bullet points", "no lists"."""
     for unit, noun in _SHAPES.items():
         used = rf"\b(?:in|as|use|using|with|into|add|include)\s(?:(?!{NUMBER}\b)[a-z]+\s){{0,3}}?{noun}"
+        if unit != "headings":
+            used += rf"|\b(?:give|make|create|write|provide|want|need|produce)\s(?:(?:me|us|a|an|the|some)\s){{0,2}}{noun}"
         for match in sentence.all(rf"(?P<no>{NO}(?:\w+(?:,| or| and)\s){{0,2}}{noun})|{used}", negated=True):
             none = match["no"] or is_negated(sentence.before(match))
             yield f"{unit}{'==0' if none else '>=1'}"

@@ -29,6 +29,7 @@ _MATERIAL = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """An order to work on a text, and the text: the rest of the line, or the lines below it."""
+_STOPS, _NEW = (".", "!", "?"), re.compile(r"\s+[A-Z]")
 _PRIVATE = re.compile(r"[\U000F0000-\U0010FFFF]")
 _ABBREVIATION = re.compile(r"\b(?:i\.e\.?|e\.g\.?|P\.\s?P\.\s?S\.?|P\.\s?S\.?|etc\.|vs\.)", re.IGNORECASE)
 _END = re.compile(
@@ -52,7 +53,8 @@ class Text:
 
         def hide(match: re.Match[str]) -> str:
             hidden.append(match[0])
-            return chr(min(BASE + len(hidden) - 1, LAST))
+            ends = match[0][-2:-1] in _STOPS and _NEW.match(match.string, match.end())
+            return chr(min(BASE + len(hidden) - 1, LAST)) + "\n" * bool(ends)
 
         plain = _PRIVATE.sub(" ", text)
         masked = _ABBREVIATION.sub(hide, _QUOTATION.sub(hide, plain))
@@ -150,10 +152,10 @@ OF_PARTS = re.compile(
 )
 """Sentences that demand something of the parts of an answer."""
 _TOLD = re.compile(
-    r"^\W*(?:that|this|it|there)(?:['’]s| is| was| are) (?!to\b)[^,.;]{0,30}$|\b(?:let['’]?s|let us|we['’]ll|i['’]ll) $|"
+    r"^\W*(?:that|this|it|there)(?:['’]s| is| was| are) (?!to\b|space|room)[^,.;]{0,30}$|\b(?:i|we) (?:have|need|want|am supposed|are supposed) to (?!keep|have|get|see|stay|fit)[^.;]*$|\b(?:let['’]?s|let us|we['’]ll|i['’]ll) $|"
     r"\b(?:he|she|they|we|i|who) (?:had|was|were|wrote|used|said|made|has|have|am)\b[^,.;]*$|\bit (?:was|had)\b[^,.;]*$"
     r"|\b(?:said|says|told (?:me|us|him|her|them|you)|wrote|asked (?:me|us|for)|says|called)\b[^.;]*$"
-    r"|\b(?:my|his|her|our|their) (?:[\w-]+ ){1,2}(?:has|have|had|must|needs?|should|is|was|are|were|can|may)\b[^,.;]*$",
+    r"|\b(?:my|his|her|our|their) (?:(?!that |which |and )[\w-]+ ){1,2}(?:has|have|had|must|needs?|should|is|was|are|were|can|may)\b[^,.;]*$",
     re.I,
 )
 """Before a place: a story is told, or the text is another one."""

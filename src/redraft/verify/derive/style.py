@@ -18,7 +18,7 @@ _ASKS = (
 )
 _ABOUT_CODE = r"\b(?:not|n't|avoid|parse|function|program|script|code|difference)\b[^.;]{0,30}\bJSON|\bJSON (?:and|vs|or)\b"
 _ITEM = rf"(?:{QUOTED}|{WORD})"
-_KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ITEM})*)(?=[.;:\n]|$|\s(?:for|from|of|based|about)\b)"
+_KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ITEM})*)(?=[.;:\n]|$|\s(?:for|from|of|based|about)\b)"
 
 
 def in_json(sentence: Sentence) -> Found:
@@ -41,7 +41,7 @@ def case(sentence: Sentence) -> Found:
     """Yield that all letters are small, or all capitals."""
     how = r"(?:in|all|only|use|using|entirely)(?: in| all| only)?"
     small = rf"\b{how} (?:lower[- ]?case|small letters)\b|\ball (?:of )?(?:the |your )?letters\b[^.;,]{{0,40}}\blower[- ]?case"
-    large = rf"\b{how} (?:upper[- ]?case|caps|capitals|capital letters)\b"
+    large = rf"\b{how} (?:upper[- ]?case|caps|(?:block )?capitals|(?:block )?capital letters|block letters)\b"
     none = r"\b(?:not|no|without|avoid)\b(?! more)[^.;,]{0,20}\bcapital(?: letter)?s?\b|n['’]t use (?:any )?capital"
     for name, pattern in (("lowercase", f"{small}|{none}"), ("uppercase", large)):
         for match in sentence.all(pattern, negated=name == "lowercase"):
@@ -149,22 +149,33 @@ _CODES = BY_NAME | {
     "slovak": "sk",
 }
 """Languages that people ask for, by name -> ISO 639 code."""
+_NAMES = "|".join(_CODES)
 _WRITES = re.compile(
     r"\b(?:write|written|respond|reply|answer|explain|response|output|describe|rewrite|compose|tell|say|speak|"
-    r"please|summari[sz]e|joke|poem|haiku|translate|translation|give|draft|list)\b",
+    r"please|summari[sz]e|joke|poem|haiku|translate|translation|give|draft|list)\b"
+    rf"|(?:^\W*|[,(–—-]\s?)(?:all |only |and |but )?in (?:{_NAMES})(?:,? please| only)?\W*$",
     re.I,
+)
+_OF_A_THING = re.compile(
+    r"\b(?:(?:the|these|some|new) words?|names?|phrases?|terms?|said|says?|call(?:ed)?|works?|books?|movies?|films?|songs?|course|class"
+    r"|lyrics|exam|lessons?|fluent|available)\b[^.;,:]*$",
+    re.I,
+)
+"""Before a language: it is that of a thing which the answer is about."""
+_PLAIN = (
+    "only|entirely|the|simple|plain|good|proper|formal|standard|modern|brazilian|european|simplified|traditional|"
+    "mexican|british|american"
 )
 
 
 def language(sentence: Sentence) -> Found:
     """Yield the language of the answer."""
-    bare = compiled(rf"\W*(?:all |only |and |but )?in (?:{'|'.join(_CODES)})(?:,? please| only)?\W*")
-    if not (_WRITES.search(sentence.text) or bare.fullmatch(sentence.text)) or sentence.of.has(
-        r"\b(?:both|two languages|bilingual)\b"
-    ):
+    if not _WRITES.search(sentence.text) or sentence.of.has(r"\b(?:both|two languages|bilingual)\b"):
         return
     into = "in|into|to" if re.search(r"\btranslat", sentence.text, re.I) else "in|use|using|only"
     ends = r"(?=(?: language)?(?:[.,;:!?)]|$| (?:only|in|and|why|how|no other|without|using|please|that|with|what|for|about)\b))"
-    spoken = rf"\b(?:{into}) (?:only |entirely |the |simple |plain |good |proper |formal |standard |modern |brazilian |european |simplified |traditional |mexican |british |american )*(?P<name>{'|'.join(_CODES)})\b{ends}"
-    if len(found := {_CODES[match["name"].lower()] for match in sentence.all(spoken)}) == 1:
+    one = rf"(?!,? (?:and|or|to) (?:in )?(?:{_NAMES})\b)"
+    spoken = rf"\b(?:{into}) (?:(?:{_PLAIN}) )*(?P<name>{_NAMES})\b{ends}{one}"
+    places = [match for match in sentence.all(spoken) if not _OF_A_THING.search(sentence.before(match))]
+    if len(found := {_CODES[match["name"].lower()] for match in places}) == 1:
         yield f"language:{found.pop()}"

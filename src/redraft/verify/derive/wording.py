@@ -25,7 +25,7 @@ _NAMED = rf"{_NOUN}(?: of)?\s?[:,]?\s?[\[(]?(?P<bare>{_WORDS}){_END}"
 _QUOTES = rf"(?:{_NOUN}|(?:the )?names?)?\s?:?\s?[\[(]?(?P<list>{_LIST})"
 _ONCE = r"(?![^,.;]{0,40}\b(?:times?|once|twice|thrice)\b)"
 NO = (
-    r"(?:\b(?:not|never|cannot|avoid|without|refrain from|exclude|no|leave out|nobody|no one)|n['’]t)\s"
+    r"(?:\b(?:not|never|cannot|avoid|without|refrain from|exclude|no|leave out|stop|nobody|no one)|n['’]t)\s"
     r"(?:(?:any|ever|be|allowed|to|of|the|using|use|uses|include|including|mention|mentioning|mentions|say|says|saying|"
     r"contain|containing|have|write|writing|allow|under any circumstances)\s){0,6}"
 )
