@@ -45,7 +45,7 @@ BEST_OF: dict[str, Any] = {"mode": "best-of", "drafts": TEXTS}
 WAYS: dict[str, dict[str, Any]] = {
     "best of N": {**BEST_OF, "steer": False},
     "steered": BEST_OF,
-    "auto": {"mode": "adaptive", "max_revisions": TEXTS - 1},
+    "auto": {"max_revisions": TEXTS - 1},
     "one steered text": {"max_revisions": 0},
 }
 COMPARED = ("best of N", "steered", "auto")

@@ -31,7 +31,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("max_revisions", -1, "at least 0"),
     ("seed", -1, "at least 0"),
     ("seed", MAX_SEED + 1, "at most 2,147,483,647"),
-    ("mode", "fast", "auto, native, prompted, verified, best-of, repair or adaptive"),
+    ("mode", "fast", "auto, native, prompted, verified, best-of or repair"),
     ("context", "all", "last or chain"),
     ("system", "a\ud800", "a text without lone surrogates"),
     ("prompts", 3, "the name of a wording"),

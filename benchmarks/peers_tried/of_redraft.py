@@ -109,8 +109,8 @@ def _(server: Replies) -> None:
 
 @tries("the next text is chosen by what failed")
 def _(server: Replies) -> None:
-    chain = ask(server, LONG, "Rain.", mode="adaptive", checks=["words<=3"])
-    assert chain.steps[1].choice is not None
+    chain = ask(server, LONG, "Rain.", checks=["words<=3"])
+    assert len(chain.steps) > 1
 
 
 @tries("form is mended without the model")

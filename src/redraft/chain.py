@@ -157,23 +157,6 @@ class Feedback(_Record):
         return _without(fields(self), () if self.reasoning else ("reasoning",))
 
 
-Way = Literal["draft", "repair", "revision", "longer"]
-"""How a text comes to be: afresh; afresh, told what failed; from an earlier one; afresh, with more room."""
-
-
-class Choice(_Record):
-    """How the text of a step was to be written, in mode `adaptive` (`revision.choose`).
-
-    Attributes:
-        of: Index of the step that it repairs, revises or replaces.
-        why: In words.
-    """
-
-    way: Way
-    of: int = 0
-    why: str = ""
-
-
 class Step(_Record):
     """An answer with its feedback.
 
@@ -186,7 +169,6 @@ class Step(_Record):
         tool_calls: Calls of tools, as in a message of the assistant. Recorded if there are any.
         fresh: The answer is another draft, not a revision. Recorded if true.
         steered: Names of the checks that steered the model while it wrote. Recorded if there are any.
-        choice: How redraft chose to have it written. Recorded if there was a choice.
     """
 
     answer: str
@@ -197,7 +179,6 @@ class Step(_Record):
     tool_calls: tuple[dict[str, Any], ...] = ()
     fresh: bool = False
     steered: tuple[str, ...] = ()
-    choice: Choice | None = None
     reasoning: str = ""
 
     @model_validator(mode="after")
@@ -210,7 +191,7 @@ class Step(_Record):
 
     @model_serializer(mode="wrap")
     def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        rare = ("tool_calls", "fresh", "steered", "choice", "reasoning")
+        rare = ("tool_calls", "fresh", "steered", "reasoning")
         empty = [name for name in rare if not getattr(self, name)]
         return _without(fields(self), empty)
 

@@ -10,7 +10,7 @@ from redraft.options import Device, Dtype, EngineName, Prompts
 class PlainKeywords(TypedDict, total=False):
     """The options of `PlainOptions`. Each can be left out."""
 
-    mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair", "adaptive"]
+    mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair"]
     drafts: int | None
     prompts: Prompts
     min_revisions: int

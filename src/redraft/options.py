@@ -215,8 +215,8 @@ def allowed(option: Option) -> str:
 class PlainOptions(OptionModel):
     """The options of `redraft.revise` that a text or number can hold."""
 
-    mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair", "adaptive"] = option(
-        "the way to revise: auto, native, prompted, verified, best-of, repair or adaptive",
+    mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair"] = option(
+        "the way to revise: auto, native, prompted, verified, best-of or repair",
         LOOP,
         "MODE",
         default="auto",

@@ -19,7 +19,7 @@ def completed(line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("redraft ask --mode ad", ["adaptive"]),
+        ("redraft ask --mode rep", ["repair"]),
         ("redraft ask --dtype ", ["float32", "bfloat16", "float16"]),
         ("redraft ask --prompts t", ["task", "teacher"]),
         ("redraft ask --recipe ", ["json", "short"]),

@@ -231,7 +231,7 @@ def test_other_records_and_chains_are_refused() -> None:
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--drafts", "2"], "--drafts is what --run varies"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--min-revisions", "1"], "--min-revisions is what"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "best-of"], "is one of the ways of --run"),
-        (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "adaptive"], "is one of the ways of --run"),
+        (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "repair"], "is one of the ways of --run"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--max-revisions", "0"], "--max-revisions is 0"),
         (["test.jsonl", "--task", "gsm8k"], "--task and --records go together"),
         (["runs"], "runs"),

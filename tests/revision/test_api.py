@@ -28,7 +28,7 @@ def test_revise_takes_a_text_and_checks_in_short_form() -> None:
     engine = ScriptedEngine(["one two three four", "one two"])
     chain = redraft.revise("Say two words.", model=engine, checks=["words<=2"], id="q/1")
     assert (chain.answer, chain.passed, chain.stop, chain.id) == ("one two", True, "passed", "q/1")
-    assert chain.model == {"name": "scripted", "engine": "scripted", "revision_mode": "adaptive"}
+    assert chain.model == {"name": "scripted", "engine": "scripted", "revision_mode": "verified"}
 
 
 class WithRoles(ScriptedEngine):
@@ -159,7 +159,7 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
         return str(redraft.revise("Go.", model=engine, max_revisions=0, **options).model["revision_mode"])  # type: ignore[arg-type]
 
     assert mode(ScriptedEngine(["x"])) == "prompted"
-    assert mode(ScriptedEngine(["x"]), checks=["words<=2"]) == "adaptive"
+    assert mode(ScriptedEngine(["x"]), checks=["words<=2"]) == "verified"
     for other in ({"drafts": 2}, {"given": "y"}, {"tell_checks": False}, {"checks": ["words<=2", untold]}):
         assert mode(ScriptedEngine(["x"]), **{"checks": ["words<=2"], **other}) == "verified"
     assert mode(ScriptedEngine(["x"], native=True), checks=["words<=2"]) == "native"

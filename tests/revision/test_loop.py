@@ -45,7 +45,7 @@ def played_or_empty(a_plan: Plan, streams: list[Stream], check: Any = lambda _: 
 
 @given(
     streams=streams,
-    mode=st.sampled_from(["native", "prompted", "verified", "best-of", "repair", "adaptive"]),
+    mode=st.sampled_from(["native", "prompted", "verified", "best-of", "repair"]),
     drafts=st.integers(1, 3),
     checked=st.booleans(),
     critic=st.booleans(),
@@ -70,7 +70,7 @@ def test_any_reply_ends_in_a_consistent_chain(
     if mode == "best-of":
         least = more = 0
     checked = checked or mode not in ("native", "prompted")
-    drafts = drafts if checked and mode not in ("native", "adaptive") else 1
+    drafts = drafts if checked and mode != "native" else 1
     a_plan = plan(
         mode=mode,
         drafts=drafts,

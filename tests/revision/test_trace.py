@@ -65,7 +65,7 @@ def test_a_chain_is_a_span_and_each_call_one_below_it() -> None:
     found = of(spans.chain)
     assert spans.chain.name == "invoke_workflow redraft"
     assert (found["gen_ai.operation.name"], found["gen_ai.request.model"]) == ("invoke_workflow", "tiny")
-    assert (found["redraft.chain.id"], found["redraft.mode"]) == ("q/1", "adaptive")
+    assert (found["redraft.chain.id"], found["redraft.mode"]) == ("q/1", "verified")
     assert (found["redraft.stop"], found["redraft.passed"], found["redraft.best"]) == ("passed", True, 1)
     assert found["redraft.verdicts"] == ("revise", "accept")
     assert found["redraft.scores"] == tuple(step.score for step in chain.steps)

@@ -59,7 +59,7 @@ def diagnose(
 
     With --run TASK, the records of the task's file are answered with a model in several ways: revised, once,
     best of several with the same checks, by majority vote where answers are short, revised without feedback
-    or with that on another answer, as drafts that are told what failed, and as mode adaptive chooses; with
+    or with that on another answer, as drafts that are told what failed, and as mode auto does it; with
     --no-steer also steered. These are compared at equal tokens. --check guides; without it,
     the task's own checks do. After any stop, the same command resumes; redraft diagnose FOLDER reads the
     runs again. The limits are of all ways together; one that is reached ends the command with exit status 4.

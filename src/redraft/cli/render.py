@@ -15,7 +15,7 @@ from rich.text import Text
 
 from redraft.chain import CheckResult, Feedback, Step
 from redraft.counting import printable
-from redraft.revision.words import VERDICTS, changes, chosen, name_of, verdict_of, why_cut
+from redraft.revision.words import VERDICTS, changes, name_of, verdict_of, why_cut
 
 LONGEST = 100_000  # most characters of one text that are shown. Laying out 200 MB took minutes.
 MANY = 1_000  # most messages, answers, and checks of one answer, that are shown
@@ -88,7 +88,7 @@ def answer(step: Step, before: Step | None, console: Console) -> Text:
 
 
 def notes(step: Step) -> list[Text]:
-    """Return notes on a step: how it was chosen, and whether it is an echo or was cut."""
+    """Return notes on a step: whether it is an echo or was cut."""
     texts = []
     if step.echo:
         texts.append("This repeats the prompt or the criticism, or only acknowledges: it does not count.")
@@ -96,8 +96,7 @@ def notes(step: Step) -> list[Text]:
         texts.append("Cut.")
     elif step.finish != "stop":
         texts.append(f"Cut: {why_cut(step)}.")
-    why = [Text(shown(chosen(step)), "dim")] if step.choice else []
-    return [*why, *(Text(text, "yellow") for text in texts)]
+    return [Text(text, "yellow") for text in texts]
 
 
 def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableType:

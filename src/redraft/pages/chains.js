@@ -14,7 +14,6 @@
     unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
     context: "the context is full", malformed: "the model left the format", cancelled: "it was stopped", error: "an error",
   };
-  const WAYS = { draft: "another draft", repair: "a draft that is told what failed", revision: "a revision", longer: "a longer draft" };
   const SIGNS = { "1": ["won", "✓"], "0": ["lost", "✗"], "-1": ["", "·"] };
 
   async function block(number) {
@@ -85,16 +84,15 @@
   const found = (check, by = "") => element("li", check.passed ? "won" : "lost", `${check.passed ? "✓" : "✗"} ${by}${check.name}${check.message ? `: ${check.message}` : ""}`);
 
   function card(step, number, before, best, truth) {
-    const [kind, verdict] = verdictOf(step), way = step.choice && WAYS[step.choice.way];
-    const name = step.by === "fix" ? "Mended without the model" : number && !step.fresh && way !== WAYS.draft ? `Revision ${number}` : number ? `Draft ${number + 1}` : "Draft";
+    const [kind, verdict] = verdictOf(step);
+    const name = step.by === "fix" ? "Mended without the model" : number && !step.fresh ? `Revision ${number}` : number ? `Draft ${number + 1}` : "Draft";
     const used = step.usage || {}, about = [verdict, before?.answer === step.answer ? "unchanged" : "", best ? "the answer" : "", used.completion_tokens ? `${used.completion_tokens} tokens` : "", step.steered?.length ? `steered: ${step.steered.join(", ")}` : ""];
     const text = (marks && before && changed(before.answer, step.answer)) || plain(step.answer);
     const made = said(name, `answer ${kind}`, element("small", "", about.filter(Boolean).join(" · ")), text);
     if (best) made.classList.add("best");
-    const why = step.choice?.why ? element("p", "note", `Chosen: ${way}. ${step.choice.why}`) : null;
     const checks = [...(step.feedback?.checks || []).map((check) => found(check)), ...truth.map((check) => found(check, "the task says: "))];
     const words_ = step.feedback && step.feedback.by !== "checks" && step.feedback.text ? said(`Feedback of the ${step.feedback.by}`, step.feedback.verdict, plain(step.feedback.text)) : null;
-    return element("section", "step", why, made, checks.length ? element("ul", "checks", ...checks) : null, words_);
+    return element("section", "step", made, checks.length ? element("ul", "checks", ...checks) : null, words_);
   }
 
   function promptOf(prompt) {
@@ -110,7 +108,7 @@
     draw();
     if (!chain) return shown.replaceChildren(element("p", "note", "Nothing found."));
     const name = index[place][0], truth = chain.meta?.eval || {};
-    const steps = chain.steps.map((step, number) => card(step, number, number && !(step.fresh || step.choice?.way === "draft") ? chain.steps[number - 1] : null, number === chain.best && chain.steps.length > 1, truth.steps?.[number] || []));
+    const steps = chain.steps.map((step, number) => card(step, number, number && !step.fresh ? chain.steps[number - 1] : null, number === chain.best && chain.steps.length > 1, truth.steps?.[number] || []));
     const others = (chain.drafts || []).map((draft, number) => card(draft, number, null, false, truth.drafts?.[number] || []));
     const reward = chain.meta?.source?.reward;
     const ended = [typeof reward === "number" && `reward ${reward}`, chain.stop && `Ended: ${STOPS[chain.stop] || chain.stop}`, chain.model?.name, chain.model?.revision_mode];

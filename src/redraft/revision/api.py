@@ -25,7 +25,6 @@ from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, UsageError, shown
 from redraft.options import options_of
 from redraft.revision.cancel import CancelToken, OutOfTime
-from redraft.revision.choose import Counts
 from redraft.revision.driver import Driver, Hook, with_value
 from redraft.revision.keywords import KeywordsButOutput, RevisionKeywords
 from redraft.revision.ops import Event, Finished
@@ -41,7 +40,7 @@ from redraft.revision.options import (
     is_text,
 )
 from redraft.revision.prompts import wording_of
-from redraft.revision.state import Mode, Plan, check_resumable, complete_drafts, complete_steps
+from redraft.revision.state import Plan, check_resumable, complete_drafts, complete_steps
 from redraft.revision.watch import forms_of
 from redraft.steering.form import Form, joined
 from redraft.steering.gbnf import says
@@ -233,13 +232,12 @@ async def no_engine(_role: Role, reference: str) -> Engine:
 
 
 async def make(
-    prompt: Asked, options: RevisionOptions, load: Load = no_engine, *, counts: Counts | None = None
+    prompt: Asked, options: RevisionOptions, load: Load = no_engine
 ) -> AsyncGenerator[Event, None]:
     """Make a chain as `stream` does, with engines that the caller opens and closes.
 
     The budget of seconds starts here: if it ends before the engines are open, the chain has no steps. Options
     that were changed since `check_options` are checked again. `load` opens the engine of a reference, and
-    `counts` are what earlier chains of the run came to.
     """
     check_together(options)
     asked = prompt_of(prompt)
@@ -253,7 +251,7 @@ async def make(
             except ImportError:
                 raise MissingExtra("a trace", "otel") from None
             span = stack.enter_context(chain_span(options.trace))
-        async with aclosing(_make(asked, options, load, span, counts)) as events:
+        async with aclosing(_make(asked, options, load, span)) as events:
             async for event in events:
                 if span is not None and isinstance(event, Finished):
                     span.ended(event.chain)
@@ -281,7 +279,7 @@ def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Loa
 
 
 async def _make(
-    asked: Prompt, options: RevisionOptions, load: Load, span: ChainSpan | None, counts: Counts | None
+    asked: Prompt, options: RevisionOptions, load: Load, span: ChainSpan | None
 ) -> AsyncGenerator[Event, None]:
     clock = asyncio.get_running_loop().time
     made = options.resume or Chain(prompt=asked)
@@ -307,7 +305,7 @@ async def _make(
     check_prices(options.model_copy(update=engines))
     forms = await forms_of(driver.checks) if options.steer and driver.writer.info.forms else ()
     planned = _plan(asked, options, driver, forms)
-    plan = replace(planned, earlier=made, waited=clock() - begun, counts=counts)
+    plan = replace(planned, earlier=made, waited=clock() - begun)
     check_plain(plan)
     check_request(plan)
     async with aclosing(driver.run(plan)) as events:
@@ -379,11 +377,9 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
 _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
 
 
-def _most_revisions(mode: Mode, options: RevisionOptions) -> int:
-    """Return the most texts after the first. In mode `adaptive` drafts and revisions are counted together."""
-    if mode == "best-of":
-        return 0
-    return options.most_revisions + (options.most_drafts - 1 if mode == "adaptive" else 0)
+TOLD = 2
+"""Revisions that are told what failed, before fresh drafts. A choice: models that follow instructions gain
+from being told (docs/evaluate.md), and none that was told in vain twice is likely to gain the third time."""
 
 
 MOST_OF_TOKEN = 8  # characters of a token of JSON; texts have some 4
@@ -407,6 +403,7 @@ def _plan(
     critic, judge = (engine.info if engine else None for engine in (driver.critic, driver.judge))
     telling = len(driver.checks) if options.tell_checks else int(options.output is not None)
     told = [demand_of(check) if place < telling else "" for place, check in enumerate(driver.checks)]
+    untold = not all(told) or bool(options.given or options.min_revisions or options.tools)
     mode = choose_mode(
         options.mode,
         info,
@@ -414,8 +411,8 @@ def _plan(
         has_critic=critic is not None or bool(options.gold),
         drafts=options.most_drafts,
         by_chat=bool(options.given or options.gold),
-        revises=not all(told) or bool(options.given or options.min_revisions or options.tools),
     )
+    scheduled = options.mode == "auto" and mode == "verified" and options.most_drafts == 1 and not untold
     demands = list(dict.fromkeys(filter(None, told)))
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
     _check_length(schemas, options.sampling.max_tokens)
@@ -428,10 +425,11 @@ def _plan(
         prompt=prompt,
         info=replace(info, price=options.price or info.price),
         mode=mode,
-        drafts=1 if mode == "adaptive" else options.most_drafts,
+        drafts=options.most_drafts,
         sampling=options.sampling,
         min_revisions=options.min_revisions,
-        max_revisions=_most_revisions(mode, options),
+        max_revisions=0 if mode == "best-of" else options.most_revisions,
+        told=None if not scheduled else 0 if steered else TOLD,
         context_policy=options.context,
         budget=options.budget,
         checks=tuple(check.name for check in driver.checks),

@@ -286,7 +286,7 @@ class RevisionOptions(PlainOptions):
         return Sampling(**given, unset=frozenset({"temperature", "top_p", "max_tokens"} - given.keys()))
 
 
-BY_CHECKS: tuple[Mode, ...] = ("verified", "repair", "adaptive")
+BY_CHECKS: tuple[Mode, ...] = ("verified", "repair")
 """The modes in which checks alone say what is wrong."""
 
 DRAFTS = 4  # default number of samples in mode `best-of`
@@ -407,12 +407,10 @@ def choose_mode(
     has_critic: bool,
     drafts: int = 1,
     by_chat: bool = False,
-    revises: bool = False,
 ) -> Mode:
     """Return the mode for a model and a call.
 
     `mode` may be `auto`. `by_chat`: native revision has no place for something, a first or a gold answer.
-    `revises`: other drafts have no point: the writer is first told in a revision what checks demand, say.
     """
     if mode == "native" and not info.continues:
         raise UsageError(
@@ -428,9 +426,7 @@ def choose_mode(
         return "native"
     if mode != "auto":
         return mode
-    if has_critic or not has_checks:
-        return "prompted"
-    return "verified" if revises or drafts > 1 else "adaptive"
+    return "prompted" if has_critic or not has_checks else "verified"
 
 
 def check_plain(plan: Plan) -> None:

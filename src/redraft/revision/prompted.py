@@ -2,8 +2,10 @@
 
 Checks judge first, if there are any. An answer that passes is left alone. One that fails is revised by the
 checks' messages (`verified`), or by these and a model's criticism (`prompted` with checks); or another one is
-written that is told them (`repair`); or what follows is chosen (`adaptive`). The wording is in `prompts`, the
-choice in `choose`; this module decides when to stop.
+written that is told them (`repair`). The wording is in `prompts`; this module decides when to stop.
+
+By default checks have one schedule (`Plan.told`): where they steer, fresh drafts follow a text that failed;
+elsewhere two revisions, and then fresh drafts.
 """
 
 from __future__ import annotations
@@ -11,15 +13,14 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
-from redraft.chain import CheckResult, Choice, Feedback, Stop, Usage, Verdict, Way, is_blank
+from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict, is_blank
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
 from redraft.formats.selfee import verdict_of
 from redraft.revision import critique, prompts
-from redraft.revision.choose import Move
 from redraft.revision.critique import Critique
 from redraft.revision.ops import (
     Ask,
@@ -72,7 +73,7 @@ def _draft(state: State) -> Loop[Stop | None]:
         return (yield from _write_next(state))
     while True:
         if not state.steps:  # one that an earlier attempt did not check comes first
-            yield from _write(state, Move(DRAFT))
+            yield from _write(state, "draft")
         try:
             results = yield from _check(state)
         except NoScore as error:  # that ends no run of drafts: another may have one
@@ -97,10 +98,7 @@ def _draft(state: State) -> Loop[Stop | None]:
 
 def _write_next(state: State) -> Loop[Stop | None]:
     """Write the next answer, and announce it if it is the last. Return a reason to stop, or None."""
-    move = _next_move(state)
-    if move.stop is not None:
-        return move.stop
-    stop = yield from _write(state, move)
+    stop = yield from _write(state, _next_way(state))
     if stop is not None:
         yield StepDone(state.last, state.steps[-1])
     return stop
@@ -108,45 +106,50 @@ def _write_next(state: State) -> Loop[Stop | None]:
 
 _log = logging.getLogger(__name__)
 
-DRAFT = Choice(way="draft")
+Way = Literal["draft", "repair", "revision"]
+"""How an answer comes to be: afresh; afresh, told what failed; from the one before."""
 
 
-def _next_move(state: State) -> Move:
+def _next_way(state: State) -> Way:
     """Return how the next answer is written. After a revision that changed nothing, it is a fresh draft."""
-    mode = state.plan.mode
+    plan = state.plan
     if not state.steps:
-        return Move(DRAFT)
-    if mode == "adaptive" and not state.forced(state.revisions):
-        return state.chosen()
-    fresh: Way = "repair" if mode == "repair" else "draft"
-    way: Way = fresh if mode == "repair" or stuck(state) else "revision"
-    return Move(Choice(way=way, of=state.last))
+        return "draft"
+    if plan.mode == "repair":
+        return "repair"
+    if stuck(state):
+        return "draft"
+    if plan.told is None or state.forced(state.revisions) or plan.sampling.temperature == 0:
+        return "revision"
+    revised = sum(not step.fresh for step in state.steps[1:])
+    last = state.steps[-1]
+    return "draft" if revised >= plan.told or last.echo or is_blank(last.answer) else "revision"
 
 
 def _base(state: State, told: str = "") -> tuple[Message, ...]:
     return prompts.base_messages(appended(state.plan.asked, told), state.plan.system)
 
 
-def _messages(state: State, choice: Choice) -> tuple[Message, ...]:
+def _messages(state: State, way: Way) -> tuple[Message, ...]:
     """Return the request for an answer. A repair is told what failed, and not shown the draft."""
-    if choice.way == "revision":
-        return _conversation(state, of=choice.of)
-    told = choice.way == "repair" and state.steps[choice.of].criticism
+    if way == "revision":
+        return _conversation(state)
+    told = way == "repair" and state.steps[-1].criticism
     return _base(state, prompts.REPAIR.format(found=told) if told else "")
 
 
-def _write(state: State, move: Move) -> Loop[Stop | None]:
+def _write(state: State, way: Way) -> Loop[Stop | None]:
     """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too.
 
     A tool call ends the chain: the caller runs the tool.
     """
-    plan, choice = state.plan, move.choice or DRAFT
+    plan = state.plan
     ask = Ask(
-        _messages(state, choice),
-        state.length(most=move.most),
+        _messages(state, way),
+        state.length(),
         schema=plan.schema,
         form=plan.form,
-        prediction=state.steps[choice.of].answer if choice.way == "revision" else "",
+        prediction=state.steps[-1].answer if way == "revision" else "",
         stop=plan.stop,
         watched=plan.watched and followed(state),
         tools=plan.tools,
@@ -157,14 +160,12 @@ def _write(state: State, move: Move) -> Loop[Stop | None]:
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=calls, reasoning=reply.reasoning)
         return "tool_calls"
     cut = of_finish(state, reply.finish)
-    if is_blank(reply.text) and not state.steps and plan.drafts == 1 and plan.mode != "adaptive":
+    if is_blank(reply.text) and not state.steps and plan.drafts == 1 and plan.told is None:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
     steered = () if reply.unsteered else plan.steered
-    fresh = bool(state.steps) and choice.way != "revision"
-    more: dict[str, Any] = {"fresh": fresh, "steered": steered, "reasoning": reply.reasoning}
-    if choice.why:
-        more["choice"] = choice
+    fresh = bool(state.steps) and way != "revision"
     echo = reply.finish != "lost" and state.echoes(reply.text, state.steps)
+    more: dict[str, Any] = {"fresh": fresh, "steered": steered, "reasoning": reply.reasoning}
     state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
     return after_answer(state, cut, blank=is_blank(reply.text))
 
@@ -300,13 +301,12 @@ def _decided(
     return replace(reply, usage=usage, finish=finish), decided
 
 
-def _conversation(state: State, *request: Message, of: int | None = None) -> tuple[Message, ...]:
+def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
     """Return the prompt, the steps that the context policy shows with requests to revise, and a last request.
 
-    Echoes are not shown: the last real answer is, with its feedback. Nor is what stands before a fresh draft,
-    or after the step `of`.
+    Echoes are not shown: the last real answer is, with its feedback. Nor is what stands before a fresh draft.
     """
-    steps = state.steps if of is None else state.steps[: of + 1]
+    steps = state.steps
     afresh = max((i for i, step in enumerate(steps) if step.fresh), default=0)
     shown = [step for step in steps[afresh:] if not step.echo] or steps
     if state.plan.context_policy == "last":

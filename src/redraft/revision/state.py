@@ -32,11 +32,10 @@ from redraft.engines.base import EngineInfo, Message, Sampling
 from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.budget import Budget
-from redraft.revision.choose import PROMPT_SHARE, SMALL, Counts, Limits, Move, choose
 from redraft.revision.prompts import DEFAULT, ECHOED, TALK, VERDICTS, Wording, filled
 from redraft.steering.form import Form
 
-Mode = Literal["native", "prompted", "verified", "best-of", "repair", "adaptive"]
+Mode = Literal["native", "prompted", "verified", "best-of", "repair"]
 ContextPolicy = Literal["last", "chain"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -85,7 +84,7 @@ class Plan:
     id: str = ""
     # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)
-    counts: Counts | None = None  # what earlier chains of the run came to, for mode `adaptive`
+    told: int | None = None  # revisions told what failed, after which fresh drafts follow; None for no draft
     waited: float = 0.0  # seconds of the budget that passed before the chain began, while engines were opened
 
     @property
@@ -264,20 +263,6 @@ class State:
         chosen = best_step(written) or 0
         self.steps, self.drafts = [written.pop(chosen)], written
         self.drafting = False
-
-    def chosen(self) -> Move:
-        """Return what to do next in mode `adaptive`."""
-        plan, price = self.plan, self.plan.info.price
-        limits = Limits(
-            texts=plan.max_revisions - self.revisions,
-            tokens=plan.budget.tokens_left(self.usage, price),
-            may_be_longer="max_tokens" in plan.sampling.unset,
-            greedy=plan.sampling.temperature == 0,
-            small=(plan.info.parameters or SMALL + 1) <= SMALL,
-            share=price.prompt / price.completion if price and price.completion else PROMPT_SHARE,
-            seed=f"{plan.id}:{plan.sampling.seed}",
-        )
-        return choose(self.steps, plan.counts, limits)
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
         """Return whether a text that follows these steps is no answer (`verify.echo`)."""

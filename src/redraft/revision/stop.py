@@ -98,7 +98,7 @@ def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
     afresh = plan.sampling.temperature != 0 and not plan.wording.scores
     if stuck(state) and not (afresh and state.revisions < plan.max_revisions):
         return cut or "unchanged"
-    if blank and plan.mode != "adaptive":
+    if blank and plan.told is None:
         return cut or "ended"
     goes_on = plan.checks or (cut == "max_tokens" and state.forced(state.revisions))
     return None if goes_on else cut
@@ -107,7 +107,7 @@ def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
 def before_criticism(state: State, *, good: bool) -> Stop | None:
     """Ask after the checks, before a model is asked for a criticism. `good`: the answer passes them."""
     cut = of_finish(state, state.steps[-1].finish)
-    if cut not in (None, "max_tokens") and not (cut == "ended" and state.plan.mode == "adaptive"):
+    if cut not in (None, "max_tokens") and not (cut == "ended" and state.plan.told is not None):
         return cut
     if good and not state.forced(state.revisions):
         return "passed"

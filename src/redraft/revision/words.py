@@ -80,17 +80,6 @@ def name_of(index: int) -> str:
     return "Answer" if index == 0 else f"Revision {index}"
 
 
-def chosen(step: Step) -> str:
-    """Return how the text of a step was chosen to be written, in words; empty if that was not chosen."""
-    choice = step.choice
-    if choice is None:
-        return ""
-    what = {"draft": "Another draft", "longer": "Another draft, with more room"}.get(choice.way, choice.way)
-    if choice.way in ("repair", "revision"):
-        what = f"A {choice.way} of {name_of(choice.of).lower() if choice.of else 'the answer'}"
-    return f"{what} ({choice.why})."
-
-
 def verdict_of(results: Sequence[CheckResult]) -> str:
     """Return what checks found in words: `passes 3 checks`, `fails 1 of 3: 16 words, and at most 8 …`."""
     failed = [result for result in results if not result.passed]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Container, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack, get_args
@@ -33,7 +33,6 @@ from redraft.jobs.provenance import Provenance, RunFile, contents_of
 from redraft.licences import licence_in
 from redraft.options import Flags, OptionModel
 from redraft.revision.api import Role, finished, make
-from redraft.revision.choose import Counts
 from redraft.revision.ops import Event, Progress
 from redraft.revision.options import RevisionOptions
 from redraft.revision.prompts import DEFAULT, wording_of
@@ -41,7 +40,6 @@ from redraft.revision.settings import Recipes, Settings
 from redraft.revision.state import check_resumable
 from redraft.revision.words import Summary
 from redraft.runs.keywords import AnswerKeywords
-from redraft.runs.lessons import Lessons
 from redraft.runs.options import AnswerOptions, Shape
 from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
 from redraft.stores import here, url_of
@@ -103,8 +101,8 @@ class Attempt:
         scope = self._item.id if self._journaled.by_item else ""
         return JournaledEngine(metered, self._journaled.journal, identity=identity, scope=scope)
 
-    async def chain(self, counts: Counts | None = None) -> Chain:
-        """Make the chain, told what earlier ones came to.
+    async def chain(self) -> Chain:
+        """Make the chain.
 
         Raises:
             RecordError: The prompt is empty.
@@ -118,7 +116,7 @@ class Attempt:
             kept = _begun(self._session.unfinished.get(self._item.id), asked, self._options.given)
             self._options = self._options.model_copy(update={"resume": kept})
         try:
-            async with aclosing(make(asked.prompt, self._options, counts=counts)) as events:
+            async with aclosing(make(asked.prompt, self._options)) as events:
                 chain = await finished(events, self._note)
         except RedraftError as error:
             if error.chain is not None:
@@ -302,7 +300,6 @@ class AnswerRun:
         self.source = here(self.source)
         self.prepare()
         options = self.settings.options()
-        self._lessons = Lessons(self.plan.parallel)
         self.plan.check(self.settings, "chain", source=self.source)
         self.plan.check_prices(options)
         checked = bool(self.settings.get("check") or self.settings.get("verify"))
@@ -323,12 +320,10 @@ class AnswerRun:
         )
 
     def _items(self) -> Iterator[PromptItem]:
-        for number, record in enumerate(self.records()):
+        for record in self.records():
             if self.must_pass:
                 self.options_of(record)  # so that a wrong check is found before anything is paid for
-            item = replace(self.form.item(record), number=number)
-            self._lessons.place(number, item.id)
-            yield item
+            yield self.form.item(record)
 
     def provenance(self) -> Provenance:
         """Return how the output is made."""
@@ -347,9 +342,7 @@ class AnswerRun:
         """Count a chain that is in the output already. Other records cannot be counted."""
         if self.form.shape == "chain":
             self.summary.before += 1
-            chain = Chain.from_json(line, where=str(self.plan.out))
-            self.summary.add(chain)
-            self._lessons.found(chain)
+            self.summary.add(Chain.from_json(line, where=str(self.plan.out)))
 
     def _end(self) -> None:
         self.end()
@@ -372,16 +365,13 @@ class AnswerRun:
 
             async def work(item: PromptItem) -> list[str]:
                 own = options.model_copy(update=self.options_of(item.asked))
-                learns = self.settings.get("mode") in ("auto", "adaptive") and bool(own.checks)
-                async with self._lessons.told(item.number) if learns else nullcontext() as counts:
-                    with under_way(opened.batches):
-                        attempt = Attempt(item, self.settings.get("seed"), own, session, journaled)
-                        try:
-                            made = await attempt.chain(counts)
-                        except EmptyReply as error:
-                            await self.finish_empty(error, item.asked)
-                            raise
-                    self._lessons.add(item.number, made)
+                with under_way(opened.batches):
+                    attempt = Attempt(item, self.settings.get("seed"), own, session, journaled)
+                    try:
+                        made = await attempt.chain()
+                    except EmptyReply as error:
+                        await self.finish_empty(error, item.asked)
+                        raise
                 chain = await self.finish(made, item.asked)
                 if chain is None:
                     return []

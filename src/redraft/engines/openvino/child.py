@@ -43,6 +43,7 @@ class ChildSettings(TypedDict):
     tokenizer: str  # a folder for OpenVINO's form of its tokenizer
     parallel: int  # streams at once; more wait
     threads: int | None
+    exact: bool  # whether it computes in 32 bits
     blocks: int  # of the key-value cache, of `BLOCK` tokens each
     guessing: list[bool]  # of each pipeline: whether it guesses tokens. Each has the model in memory.
     key: str
@@ -117,6 +118,8 @@ def _load(settings: ChildSettings, *, guessing: bool) -> Any:
         properties["prompt_lookup"] = True
     if settings["threads"] is not None:
         properties["INFERENCE_NUM_THREADS"] = settings["threads"]
+    if settings["exact"]:
+        properties["INFERENCE_PRECISION_HINT"] = "f32"
     model = Path(settings["model"])
     tokenizer = _tokenizer(model, Path(settings["tokenizer"]))
     return openvino_genai.ContinuousBatchingPipeline(model, tokenizer, scheduler, "CPU", **properties)

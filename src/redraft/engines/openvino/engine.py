@@ -113,15 +113,18 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         weights = loaded_bytes(header)
         check_memory(model, header, context, 1, weights=weights)
         prepared = await asyncio.to_thread(prepare, model, headers, adapters)
-        wide = bool((instructions() or {}).get("AVX-512"))
+        known, kept_format = instructions() or {}, read_header(prepared.file).format
+        wide, alone = bool(known.get("AVX-512")), (threads or all_cores()) == 1
         # Without AVX-512, to verify a guessed token takes as long as to write one (benchmarks/RESULTS.md).
         guesses = parallel == 1 and wide if speculate is None else speculate
         guessing = [False] if not guesses else [True] if parallel == 1 else [False, True]
+        # With AMX, one thread and weights of 16 bits, OpenVINO 2026.4 divides by zero in bf16.
         machine: ChildSettings = {
             "model": str(prepared.file),
             "tokenizer": str(prepared.tokenizer),
             "parallel": parallel,
             "threads": threads,
+            "exact": alone and bool(known.get("AMX")) and kept_format == "F16",
             "blocks": _blocks(header, context, parallel, free_memory() - weights),
             "guessing": guessing,
             "key": "",
@@ -133,8 +136,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         info = _info(model, headers, context)
         # Attention of fewer streams than threads is summed in another order (executor_pa.cpp). Without
         # AVX-512, one thread too gives one stream other logits than several, as tried.
-        steady = (threads or all_cores()) == 1 and wide
-        info = replace(info, format=read_header(prepared.file).format, steady=steady)
+        info = replace(info, format=kept_format, steady=alone and wide)
         kept = KeptProcess(child, machine)
         return cls(info, context, kept, tokenizer, fast.ends(), guessing=guessing, trained=trained)
 

@@ -24,7 +24,6 @@ from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points
 from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
 from redraft.evaluation.diagnosis.truth import Known, chains_of, known
 from redraft.evaluation.tables import Line, p_text, percent, plain, table, tokens_text
-from redraft.revision.choose import PROMPT_SHARE
 from redraft.stats import Estimate, without_nan
 
 
@@ -79,6 +78,10 @@ class Point:
         """New tokens an item; NaN if some chains have no usage."""
         return self.mean.tokens
 
+
+PROMPT_SHARE = 0.2
+"""Price of a prompt token over that of a new one, for a model without a price. A choice: servers take a third
+to an eighth, and a machine of one's own needs less."""
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
 """How many tokens the other way takes beside revising; `unknown` if one of the two has no counts."""

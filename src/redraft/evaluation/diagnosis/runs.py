@@ -131,7 +131,7 @@ class StrategyRuns:
                 raise UsageError(f"{flag} is what --run varies.", hint="Use --samples and --max-revisions.")
         if not self.settings.get("max_revisions"):
             raise UsageError("--max-revisions is 0, and --run compares revising.", hint="Give 1 or more.")
-        if (mode := self.settings.get("mode")) in ("best-of", "repair", "adaptive"):
+        if (mode := self.settings.get("mode")) in ("best-of", "repair"):
             raise UsageError(f"--mode {mode} is one of the ways of --run.", hint="Leave it out.")
         try:
             self._check_folder()

@@ -67,7 +67,7 @@ class Strategy:
         revisions = {"max_revisions": self.texts - 1}
         if self.kind in ("plain", "revise", "alone"):
             return revisions
-        return {"mode": {"auto": "adaptive", "repair": "repair"}.get(self.kind, "verified"), **revisions}
+        return {"mode": {"auto": "auto", "repair": "repair"}.get(self.kind, "verified"), **revisions}
 
 
 def all_strategies(revisions: int, samples: int, *, voting: bool, steered: bool = False) -> list[Strategy]:

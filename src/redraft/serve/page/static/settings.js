@@ -8,7 +8,7 @@ const PRESETS = [
   ["Short", "words<=50"], ["One sentence", "sentences=1"], ["A list", "bullets>=3"], ["JSON", "json"],
   ["A number", "number"], ["No jargon", "lacks:leverage"], ["In English", "language:en"], ["In German", "language:de"],
 ];
-const MODES = ["auto", "native", "prompted", "verified", "best-of", "repair", "adaptive"];
+const MODES = ["auto", "native", "prompted", "verified", "best-of", "repair"];
 
 export function change(owner, patch) {
   Object.assign(owner.settings, patch);

@@ -153,7 +153,6 @@ function Step({ id, step, index, before, best, many }) {
     ${open && html`<div class="body">
       ${before ? html`<${Diff} before=${before.answer} after=${step.answer} />` : html`<${Text} text=${step.answer} />`}
       ${step.feedback && html`<${Feedback} given=${step.feedback} />`}
-      ${step.choice?.why && html`<p class="label">${step.choice.why}</p>`}
     </div>`}</details>`;
 }
 
