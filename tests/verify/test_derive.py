@@ -145,12 +145,12 @@ def test_the_verb_prints_what_a_prompt_gives() -> None:
     assert run("checks", prompt).stdout == "words<=50\nlacks:,\n"
     assert run("checks", "--json", stdin=prompt).stdout == '["words<=50", "lacks:,"]\n'
     none = run("checks", "What is rain?")
-    assert (none.stdout, "No demand was found" in none.stderr) == ("", True)
+    assert (none.stdout, "no demand was found" in none.stderr) == ("", True)
 
 
 def test_a_prompt_in_another_language_is_told_apart_from_one_without_a_demand() -> None:
     for prompt in ("Schreibe höchstens zwanzig Wörter über Regen.", "雨について二十字以内で書いてください。"):
-        assert "Only English prompts are read" in run("checks", prompt).stderr
+        assert "only English prompts are read" in run("checks", prompt).stderr
 
 
 def test_anyone_may_ask_a_server_for_auto() -> None:

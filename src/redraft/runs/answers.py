@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Container, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack, get_args

@@ -100,13 +100,13 @@ class Auto:
 
         if parts := derived(prompt):
             return await AllOf(parts).check(answer, prompt)
-        return passed(nothing_in(prompt.text if prompt.messages else prompt.instruction))
+        why = nothing_in(prompt.text if prompt.messages else prompt.instruction)
+        return passed(f"Nothing is checked: {why}")
 
 
 def nothing_in(prompt: str) -> str:
     """Say why a prompt gives no check."""
-    found = "No demand was found in the prompt" if is_english(prompt) else "Only English prompts are read"
-    return f"{found}, so there is nothing to check."
+    return "no demand was found in this prompt." if is_english(prompt) else "only English prompts are read."
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
