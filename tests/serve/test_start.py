@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from contextlib import AsyncExitStack
 from http import HTTPStatus
@@ -11,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from redraft.engines.base import Engine
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EngineError, EngineTimeout, RedraftError, ServerError
 from redraft.options import Flags
+from redraft.revision.options import check_options
 from redraft.revision.settings import Settings
 from redraft.serve import start
+from redraft.serve.app import make_app
 from redraft.serve.errors import Refusal
-from redraft.serve.models import Models
+from redraft.serve.gate import Gate
+from redraft.serve.models import Model, Models
+from redraft.serve.reader import Limits
 from redraft.serve.start import Opening, Server
 
 NAMES = {"a": "script:a.jsonl", "b": "http://down/v1#m", "c": "http://down/v1#m"}
@@ -96,15 +100,7 @@ def test_a_model_that_is_down_is_no_model_that_does_not_exist() -> None:
 
 
 def test_the_server_is_degraded_while_a_model_is_down() -> None:
-    from starlette.testclient import TestClient
-
-    from redraft.revision.options import check_options
-    from redraft.serve.app import make_app
-    from redraft.serve.gate import Gate
-    from redraft.serve.models import Model
-    from redraft.serve.reader import Limits
-
     models = Models()
     models.offer([Model("a", check_options({"model": ScriptedEngine(["Hi."])}))], ["b"])
     client = TestClient(make_app(models, Gate(1, 1), Limits()), base_url="http://localhost")
-    assert json.loads(client.get("/ready").text) == {"status": "degraded"}
+    assert client.get("/ready").json() == {"status": "degraded"}

@@ -25,7 +25,7 @@ from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.serve.errors import refusal_of, reply_of
 from redraft.serve.gate import GRACE, Gate
 from redraft.serve.log import REQUEST, parent_of
-from redraft.serve.models import price_in, watched_in
+from redraft.serve.models import watched_in
 from redraft.serve.replies import PING, Reply
 from redraft.serve.requests import Accepted
 
@@ -91,11 +91,10 @@ class Exchange(Response):
         return self._cancel is not None
 
     def _settle(self, seen: dict[str, Any]) -> None:
-        """Note what was made, and what it took and cost."""
-        messages, price = self._reply.messages, price_in(self._asked.options)
+        """Note what was made, and what it took."""
+        messages = self._reply.messages
         seen["chains"] = [message.chain for message in messages if message.chain]
-        seen["usage"] = used = sum((message.usage for message in messages), Usage())
-        seen["usd"] = price.cost(used) if price and used.cost_usd is None else used.cost_usd
+        seen["usage"] = sum((message.usage for message in messages), Usage())
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -51,7 +51,6 @@ class Entry:
     revisions: int | None  # of all its chains
     prompt_tokens: int | None  # of all attempts of its chains, as are `completion_tokens`
     completion_tokens: int | None
-    usd: float | None  # what they cost, as far as the price is known
     error: str | None
     seconds: float
 
@@ -72,7 +71,6 @@ class Entry:
             revisions=sum(chain.revisions for chain in chains) if chains else None,
             prompt_tokens=usage and usage.prompt_tokens,
             completion_tokens=usage and usage.completion_tokens,
-            usd=round(seen.get("usd") or 0.0, 9) or None,
             error=seen.get("error"),
             seconds=round(seconds, 3),
         )

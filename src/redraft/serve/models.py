@@ -9,17 +9,10 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from redraft.engines.base import Engine, Health, Watched
-from redraft.engines.price import Price
 from redraft.errors import nearest
 from redraft.revision.options import RevisionOptions
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import unavailable
-
-
-def price_in(options: RevisionOptions) -> Price | None:
-    """Return the price of the model that options name, or else of its engine; None if it is unknown."""
-    engine: Any = options.model
-    return options.price or engine.info.price
 
 
 def watched_in(options: RevisionOptions) -> list[Watched]:
