@@ -79,7 +79,7 @@ def test_a_question(server: ServerProcess, mode: str) -> None:
 
 @ALL
 def test_a_revision(server: ServerProcess) -> None:
-    chain = revised("Describe rain.", server.model, checks=["words<=3"], max_revisions=1)
+    chain = revised("Describe rain.", server.model, checks=["words<=3"], min_revisions=1, max_revisions=1)
     assert len(chain.steps) == 2
     assert all(step.answer for step in chain.steps)
     assert chain.usage.completion_tokens > 3
