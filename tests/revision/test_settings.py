@@ -17,7 +17,7 @@ from redraft.machine import instructions, many_streams
 from redraft.options import Flags
 from redraft.revision.settings import Settings
 from redraft.runs.plan import RunPlan
-from redraft.serve.start import opened
+from redraft.serve.start import Opening
 from redraft.weights.gguf.from_folder import export_gguf
 from tests.weights.tiny_folders import tiny_folder
 
@@ -141,7 +141,8 @@ def test_a_server_is_steered_by_its_requests(model: Path, steer: bool | None, en
     async def found() -> list[Any]:
         async with AsyncExitStack() as stack:
             models = [(None, each, settings_of(model, told, **given)) for each in ("", "-revise")]
-            return [model.options.model for model in await opened(stack, models, MANY)]
+            opening = Opening(stack, models, MANY)
+            return [(await opening.open(*each)).options.model for each in models]
 
     first, second = asyncio.run(found())
     assert first is second
