@@ -408,3 +408,8 @@ def test_a_price_that_is_driven_to_an_end_stays_there_and_the_run_goes_on(
     loop(tmp_path, source, learning_rate=1e-4).run()
     assert source._experience.beta == end
     assert [line["beta"] for line in finite(tmp_path) if "beta" in line] == [start, end, end, end]
+
+
+def test_a_run_that_ends_inside_a_rollout_batch_has_a_line_of_it(tmp_path: Path) -> None:
+    loop(tmp_path, rollouts(tmp_path, policy()), max_steps=6, logging_steps=4).run()
+    assert [line["step"] for line in finite(tmp_path) if "reward" in line] == [4, 6]

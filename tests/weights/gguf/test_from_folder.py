@@ -24,6 +24,7 @@ from redraft.weights.gguf.families import gguf_name, permute
 from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.quant import QUANTS
 from redraft.weights.gguf.reader import GGUFHeader, read_header
+from redraft.weights.gguf.to_folder import import_gguf
 from redraft.weights.output import Run
 from tests.weights.tiny_folders import ARCHITECTURES, SPECIAL, VOCABULARY, load, tiny_folder
 
@@ -196,6 +197,34 @@ def test_the_keys_of_a_model(tmp_path: Path) -> None:
     assert {key: metadata.get(key) for key in said} == said
     manifest = json.loads((tmp_path / "m.gguf.redraft.json").read_bytes())
     assert (manifest["command"], manifest["quant"]) == ("redraft weights gguf", "q4_1")
+
+
+def test_recommended_sampling_size_and_all_end_tokens_are_kept_there_and_back(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "some-model", "Qwen3")
+    generation = {
+        "eos_token_id": [3, 5, 7],
+        "temperature": 0.6,
+        "top_p": 0.95,
+        "top_k": 20,
+        "do_sample": True,
+    }
+    (folder / "generation_config.json").write_text(json.dumps(generation | {"repetition_penalty": 1.05}))
+    change(folder, eos_token_id=3)
+    config = json.loads((folder / "tokenizer_config.json").read_bytes())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": None}))
+    export_gguf(folder, tmp_path / "m.gguf")
+    metadata = read_header(tmp_path / "m.gguf").metadata
+    sampling = {key: pytest.approx(value) for key, value in (("temp", 0.6), ("top_p", 0.95), ("top_k", 20))}
+    sampling["penalty_repeat"] = pytest.approx(1.05)
+    prefix = "general.sampling."
+    assert {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)} == sampling
+    count = sum(each.numel() for each in load_file(folder / "model.safetensors").values())
+    assert metadata["general.size_label"] == gguf.size_label(count, 0, 0, 0)
+    assert [metadata[f"tokenizer.ggml.{name}_token_id"] for name in ("eos", "eot", "eom")] == [3, 5, 7]
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back")
+    back = json.loads((tmp_path / "back" / "generation_config.json").read_bytes())
+    assert {key: back[key] for key in generation} == generation
+    assert back["repetition_penalty"] == 1.05
 
 
 # What is told, and what is refused

@@ -311,7 +311,8 @@ class Loop:
         if step == last:
             self._check_end()
         stops = self._stops() and step < last
-        if self.control.should_log:
+        ends = step == last > self._logged and self.args.logging_strategy != "no"
+        if self.control.should_log or ends:
             self._log_step()
         better = False
         if self.control.should_evaluate:

@@ -144,6 +144,7 @@ class Trained:
         self.model, self.args, self.tokenizer = model, args, tokenizer
         self.around = self.wrapped = around or model
         self.accelerator = _accelerator(args)  # accelerate's, for the backward pass and for clipping
+        self._uses_cache = getattr(model.config, "use_cache", None)  # of the result; training uses none
         model.config.use_cache = False
         if args.bf16 or args.fp16:
             leave_inputs_to_autocast(model)
@@ -201,7 +202,11 @@ class Trained:
         if not self.args.should_save:
             return
         model: Any = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        save_weights(model, folder, weights)
+        model.config.use_cache = self._uses_cache
+        try:
+            save_weights(model, folder, weights)
+        finally:
+            model.config.use_cache = False
         self.save_texts(folder)
 
     def save_texts(self, folder: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -168,6 +168,34 @@ def config_of(numbers: ModelNumbers, dtype: str) -> dict[str, Any]:
     if sizes.family is LLAMA:
         config |= {"attention_bias": sizes.attention_bias, "mlp_bias": sizes.mlp_bias}
     return config
+
+
+_SAMPLING = {
+    "temperature": "temp",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "penalty_repeat",
+}
+"""Settings of generation_config.json, and of `general.sampling.` in GGUF (gguf.Keys.General)."""
+
+
+def sampling_metadata(generation: Mapping[str, Any]) -> dict[str, int | float]:
+    """Return the recommended sampling of a generation_config.json as keys of a GGUF file."""
+    found = {theirs: generation.get(ours) for ours, theirs in _SAMPLING.items()}
+    whole = {key: int(n) if key == "top_k" else float(n) for key, n in found.items() if _is_setting(n)}
+    return {f"general.sampling.{key}": value for key, value in whole.items()}
+
+
+def sampling_of(metadata: Mapping[str, Any]) -> dict[str, int | float]:
+    """Return the sampling that a GGUF file recommends, as in generation_config.json."""
+    found = {ours: metadata.get(f"general.sampling.{theirs}") for ours, theirs in _SAMPLING.items()}
+    known = {key: n if isinstance(n, int) else shortest(n) for key, n in found.items() if _is_setting(n)}
+    return {**known, "do_sample": True} if known else {}
+
+
+def _is_setting(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _rope_from_config(config: Mapping[str, Any], family: Family, head: int) -> Rope:

@@ -9,14 +9,15 @@ not supported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGML_QUANT_VERSION, LlamaFileType
+from gguf import GGML_QUANT_VERSION, LlamaFileType, size_label
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.card import card_metadata, say_licences, sources_of
@@ -27,6 +28,7 @@ from redraft.weights.gguf.config import (
     metadata_of,
     numbers_from_config,
     rope_factors,
+    sampling_metadata,
     window_of,
 )
 from redraft.weights.gguf.families import (
@@ -92,7 +94,12 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     numbers = numbers_from_config(config)
     parts = _plan(checkpoint, numbers, chosen)
     tokenizer = tokenizer_metadata(checkpoint.folder, numbers.sizes.vocabulary)
-    metadata = {**_general(checkpoint, config, chosen), **metadata_of(numbers), **tokenizer}
+    metadata = {
+        **_general(checkpoint, config, chosen, parts),
+        **sampling_metadata(checkpoint.json("generation_config.json")),
+        **metadata_of(numbers),
+        **tokenizer,
+    }
     if isinstance(native := config.get("redraft_format"), str):
         metadata["redraft.format"] = native
     _tell_before(parts, numbers, config, run.tell)
@@ -161,13 +168,16 @@ def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Kind) -> list[Pa
     return parts
 
 
-def _general(checkpoint: Checkpoint, config: Mapping[str, Any], quant: Kind) -> dict[str, Any]:
+def _general(
+    checkpoint: Checkpoint, config: Mapping[str, Any], quant: Kind, parts: Sequence[Part]
+) -> dict[str, Any]:
     called = config.get("_name_or_path")
     # A folder's name need not be UTF-8.
     folder = checkpoint.folder.resolve().name.encode("utf-8", "replace").decode()
     return {
         "general.type": "model",
         "general.name": Path(called if isinstance(called, str) else "").name or folder,
+        "general.size_label": size_label(sum(prod(part.shape) for part in parts), 0, 0, 0),
         **card_metadata(checkpoint.folder),
         "general.file_type": int(LlamaFileType[f"MOSTLY_{quant.name}"]),
         "general.quantization_version": GGML_QUANT_VERSION,

@@ -17,7 +17,7 @@ import torch
 from redraft.errors import ModelError
 from redraft.weights.card import CARD, card_of
 from redraft.weights.checkpoint import portions
-from redraft.weights.gguf.config import ModelNumbers, config_of, numbers_from_metadata
+from redraft.weights.gguf.config import ModelNumbers, config_of, numbers_from_metadata, sampling_of
 from redraft.weights.gguf.families import Shape, check_tensors, hf_name, permuted_heads, unpermute
 from redraft.weights.gguf.from_folder import ROPE_FACTORS
 from redraft.weights.gguf.quant import Kind, TensorReader
@@ -113,11 +113,14 @@ def read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:
 def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, dtype: str) -> None:
     keys = {ours: f"tokenizer.ggml.{theirs}_token_id" for ours, theirs in _IDS.items()}
     ids = {ours: header.metadata[key] for ours, key in keys.items() if header.number(key) is not None}
+    ends = [header.number(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
+    several = list(dict.fromkeys(end for end in ends if end is not None))
+    ids |= {"eos_token_id": several} if len(several) > 1 else {}
     config = config_of(numbers, str(torch_dtype(dtype)).removeprefix("torch.")) | ids
     if native := header.text("redraft.format"):
         config["redraft_format"] = native
     out.json("config.json", config)
-    out.json("generation_config.json", ids)
+    out.json("generation_config.json", ids | sampling_of(header.metadata))
     write_tokenizer(header.metadata, out.aside)
     if card := card_of(header.metadata):
         (out.aside / CARD).write_text(card, "utf-8")

@@ -29,6 +29,8 @@ from redraft.weights.tokenizers.sentencepiece import (
 ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 """The names of special tokens in transformers, and in GGUF."""
 
+GENERATION = "generation_config.json"
+
 FLAGS = ("lstrip", "rstrip", "single_word")
 """Flags of added tokens: they include spaces before or after them, or match whole words only."""
 
@@ -126,6 +128,12 @@ class TokenizerFolder:
         # A chat model may have several end tokens. The first is the main one.
         number = number[0] if isinstance(number, list) and number else number
         return number if isinstance(number, int) and 0 <= number < self.rows else None
+
+    def ends(self) -> list[int]:
+        """Return the tokens that end a text, by generation_config.json, else by config.json."""
+        found = [read_json(self.folder / name).get("eos_token_id") for name in (GENERATION, "config.json")]
+        listed = next((each for each in found if isinstance(each, list)), [])
+        return [each for each in listed if isinstance(each, int) and 0 <= each < self.rows]
 
     def put_around(self, role: str) -> bool:
         """Return whether texts begin with the `bos` token, or end with the `eos` token."""

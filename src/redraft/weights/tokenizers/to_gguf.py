@@ -44,7 +44,8 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     * list of str: `tokens`, and `merges` with `gpt2`
     * list of int (int32): `token_type`
     * list of float (float32): `scores`, with `llama`
-    * int (uint32): `bos_token_id`, `eos_token_id`, `unknown_token_id`, `padding_token_id`
+    * int (uint32): `bos_token_id`, `eos_token_id`, `unknown_token_id`, `padding_token_id`; `eot_token_id` and
+      `eom_token_id` if more tokens end a text
     * bool: `add_bos_token`, `add_eos_token`, `add_space_prefix`
 
     Rows of the embedding without a token get an unused one, `[PAD…]`.
@@ -65,6 +66,9 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
         )
     ids = {role: source.special_id(role) for role in ROLES}
     keys |= {f"{name}_token_id": ids[role] for role, name in ROLES.items() if ids[role] is not None}
+    # GGUF has no list of end tokens, but two more roles at which llama.cpp ends a text.
+    others = [end for end in source.ends() if end != ids["eos"]]
+    keys |= {f"{name}_token_id": end for name, end in zip(("eot", "eom"), others, strict=False)}
     for role in ("bos", "eos"):
         keys[f"add_{role}_token"] = ids[role] is not None and source.put_around(role)
     named = {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
