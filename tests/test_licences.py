@@ -52,3 +52,13 @@ def test_what_is_said_of_several(licences: tuple[str, ...], clashes: bool, said:
 )
 def test_the_origin_of_a_record(meta: dict[str, object], found: tuple[str, str]) -> None:
     assert origin_of(meta, "file") == found
+
+
+def test_a_source_is_named_once_however_its_licence_is_spelled() -> None:
+    twice = [
+        Source("data", "a", "CC-BY-4.0, cc-by-4.0"),
+        Source("data", "a", "cc-by 4.0"),
+        Source("base", "b", "MIT"),
+    ]
+    assert remark(twice).count("data a") == 1
+    assert remark(twice).count("cc-by-4.0") == 1

@@ -61,12 +61,12 @@ def forbids_commerce(licence: str) -> bool:
 
 def ids_of(sources: Iterable[Source]) -> dict[str, list[Source]]:
     """Return the licences of some sources as ids in the hub's form, `cc-by-nc-4.0`, with who has them."""
-    found: dict[str, list[Source]] = {}
-    for source in dict.fromkeys(sources):
+    found: dict[str, dict[tuple[str, str], Source]] = {}  # each source once, however its licence is spelled
+    for source in sources:
         for name in _SEVERAL.split(source.licence):
             if one := re.sub(r"[^a-z0-9.+]+", "-", name.casefold()).strip("-"):
-                found.setdefault(one, []).append(source)
-    return dict(sorted(found.items()))
+                found.setdefault(one, {}).setdefault(source[:2], source)
+    return {name: list(of.values()) for name, of in sorted(found.items())}
 
 
 def clash(sources: Sequence[Source]) -> bool:

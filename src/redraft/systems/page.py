@@ -16,7 +16,7 @@ from redraft.counting import counted, size_in_words
 from redraft.files import write_file
 from redraft.jobs.lines import parse_line
 from redraft.jobs.provenance import RunFile, licences_beside
-from redraft.licences import UNKNOWN, Source, clash, remark
+from redraft.licences import UNKNOWN, Source, clash, ids_of, remark
 from redraft.pages.page import Item, Part, Sample, render
 from redraft.systems.ledger import Kind, Ledger, spent
 from redraft.systems.plan import Plan, Row
@@ -113,7 +113,8 @@ def _licences(sources: list[Source]) -> Part:
     if not sources:
         return Part(title="Licences", note="No stage says what it was made from.")
     said = remark(sources) or f"All that it was made from has one licence: {sources[0].licence}."
-    facts = [(f"{each.kind} {each.name}", each.licence) for each in sources]
+    once = {(f"{each.kind} {each.name}", *ids_of([each])): each.licence for each in reversed(sources)}
+    facts = [(name, licence) for (name, *_), licence in reversed(once.items())]
     return Part(title="Licences", note=said, warns=clash(sources), facts=facts)
 
 

@@ -258,7 +258,7 @@ def test_waiting_is_said_once_with_what_to_type(tmp_path: Path) -> None:
     assert (first, third) == (None, None)
     assert second
     assert "with 4 threads, the run waited for one 50% of the time" in second
-    assert "OMP_NUM_THREADS=2 redraft train …" in second
+    assert "the same command again with OMP_NUM_THREADS=2 before it" in second
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import pytest
 
 from redraft.errors import ModelError, OutputError, RedraftError, UsageError
 from redraft.train.run import output
-from redraft.train.run.output import check_gguf, check_output, remove_result
+from redraft.train.run.output import check_gguf, check_output, remove_result, save
 from redraft.train.settings.args import TrainSettings, parse
 from redraft.train.settings.options import TrainOptions
 from redraft.weights.gguf.quant import QUANTS
+from tests.train.tiny import data, loop, prepared
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +122,10 @@ def test_a_base_on_the_hub_is_where_it_was_downloaded_to(here: Path, monkeypatch
     (here / "models--org--name" / "refs").mkdir()
     (here / "models--org--name" / "refs" / "main").write_text("abc")
     assert output._base_folder("org/name") == snapshot
+
+
+def test_a_result_uses_its_cache_as_its_base_does(tmp_path: Path) -> None:
+    made = loop(tmp_path, data(prepared(tmp_path / "data")), max_steps=1)
+    made.run()
+    save(made)
+    assert json.loads((tmp_path / "config.json").read_bytes())["use_cache"] is True

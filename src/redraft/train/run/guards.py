@@ -250,7 +250,7 @@ class Contention:
         self.notice = (
             f"other processes use the cores: with {self._threads} threads, the run waited for one "
             f"{share:.0%} of the time. Fewer threads may be several times as fast. Stop with Ctrl-C, which "
-            f"saves, and resume with: OMP_NUM_THREADS={fewer} redraft train …"
+            f"saves, and type the same command again with OMP_NUM_THREADS={fewer} before it."
         )
         return self.notice
 
