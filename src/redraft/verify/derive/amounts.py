@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from redraft.verify.derive.sentences import OF_PARTS, Found, Sentence, is_negated
+from redraft.verify.derive.sentences import OF_PARTS, Found, Sentence, compiled, is_negated
 from redraft.verify.derive.wording import NO
 
 _NUMBERS = (
@@ -38,7 +38,7 @@ _BEFORE = {
     ("most", -1): r"(?:less|fewer|shorter) th[ae]n|under|below",
     ("exact", 0): r"exactly|precisely|only|just",
     ("in", 0): (
-        r"in|of|as|(?:make|keep) (?:it|this|that)|write|between|using|with|use|give(?: me| us)?|get|want|need"
+        r"in|of|as|fits? (?:in|on|into|onto)|(?:make|keep) (?:it|this|that)|write|between|using|with|use|give(?: me| us)?|get|want|need"
         r"|list|make|create|provide|produce|to|into"
     ),
 }
@@ -52,16 +52,16 @@ _AMOUNT = (
     rf"(?:\s?(?:to|and|or|-|–)\s?(?P<m>{NUMBER}))?(?:\s?(?P<mid>{_LEAST_AFTER}|{_MOST_AFTER}))?"
 )
 _AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w))?"
-_NOT_ALL = r"(?! (?:that|which|who|from|of|per|each|starting|beginning|are|with|should|must|long ago)\b)"
+_NOT_ALL = r"(?! (?:that|which|who|from|of (?:the|each|every|your|my|this|these|those|code)|per|each|starting|beginning|are|with|should|must|long ago|an? (?:day|week|time|minute))\b)"
 
-_KIND_OF = r"(?:(?!(?:word|line|letter|syllable|sentence|paragraph)\b)[a-z]+ )?"
+_KIND_OF = r"(?:(?!(?:word|line|letter|syllable|sentence|paragraph|more|extra|other|additional|new|last|first|next)\b)[a-z]+ )?"
 UNITS = {
-    "words": rf"(?:[a-z]+ )?words?\b{_NOT_ALL}(?! in (?!length|total))",
+    "words": rf"{_KIND_OF}words?\b{_NOT_ALL}(?! in (?!length|total))",
     "sentences": rf"{_KIND_OF}sent[ae]n[cs]es?\b{_NOT_ALL}",
     "characters": rf"(?:cha?ra?cters?|chars?|letters and spaces)\b{_NOT_ALL}(?! in (?!length|total))",
     "paragraphs": rf"{_KIND_OF}para?gra(?:ph|f)e?s?\b{_NOT_ALL}",
     "lines": rf"{_KIND_OF}lines?\b{_NOT_ALL}",
-    "bullets": r"(?:[a-z]+ ){0,2}bull?et(?:ed)?(?:[ -]?(?:points?|list items|items)|s\b)",
+    "bullets": rf"{_KIND_OF}{_KIND_OF}bull?et(?:ed)?(?:[ -]?(?:points?|list items|items)|s\b)",
     "items": r"(?:clearly )?numbered (?:[a-z]+ )?(?:steps|items|points|tips|lines|instructions)\b",
     "headings": rf"{_KIND_OF}(?:sub)?-?head(?:ing|er)s?\b{_NOT_ALL}",
 }
@@ -78,7 +78,7 @@ _LETTER = (
 )
 _SECOND = re.compile(
     r"\b(?:answer|reply|say|name|write|give|list|tell|translate|suggest|recommend|pick|choose|define|yes or no)\b.*"
-    r"\b(?:and|then|plus)\b.*\b(?:explain|describe|justify|add|give|write|say why|summari[sz]e|tell)\b[^,]*$",
+    r"\b(?:and|then|plus)\b.*\b(?:explain|describe|justify|add|give|write|say why|summari[sz]e|tell)\b[^,]*$|\band an?\s*$",
     re.IGNORECASE,
 )
 """Before an amount: it is that of a second part of the answer."""
@@ -93,6 +93,22 @@ _OF_A_PART = re.compile(
     re.IGNORECASE,
 )
 """Before an amount: it is that of a part of the answer, or of each part."""
+_CHANGES = re.compile(
+    r"\b(?:by|add|cut|remove|delete|read|teach me|learn|insert|drop|replace|find|count)(?: (?:it|this|that|another|up|out))*\s*$",
+    re.IGNORECASE,
+)
+"""Before an amount: of the text that is there, or of what is learnt."""
+_FOLLOWED = re.compile(
+    r"[^.;]{0,60}?(?:,|\band)\s(?:then|after that|afterwards|followed by|plus)\b"
+    r"|[^.;]{0,60}?\band (?:explain|describe|add|go into|an? (?:\d+|[a-z]+)-(?:word|sentence|paragraph|line))\b",
+    re.IGNORECASE,
+)
+"""Behind an amount: more follows, so it is that of a first part."""
+_OTHER_UNITS = {
+    "characters": r"\b(?:story|stories|play|novel|script|film|book|comic|scene|drama|plot|tale|fable|dialogue|movie|game)\b",
+    "words": r"\b(?:synonyms?|antonyms?|rhymes?|vocabulary|words (?:that|which|meaning))\b",
+}
+"""Where a unit may be another thing: a story's characters, words to learn."""
 _OPEN = re.compile(r"(?:^|[,(:;–—-]|\bplease)\s*$", re.IGNORECASE)
 _SHUT = re.compile(r"(?:\s*(?:only|please|pls|plz|thanks|total|long))*\s*(?:$|[,.:;!?)–—-])", re.IGNORECASE)
 """Around an amount that stands by itself: "a rap about tea, 8 lines"."""
@@ -113,22 +129,24 @@ def lengths(sentence: Sentence) -> Found:
         if unit in ("words", "characters"):
             yield from _limits(sentence, unit)
         greeted = unit in _GREETED and sentence.of.has(_LETTER)
+        if unit in _OTHER_UNITS and sentence.of.has(_OTHER_UNITS[unit]):
+            continue
         pattern = rf"{_AMOUNT}(?P<joint>[\s-]){noun}{_AFTER}"
         for match in sentence.all(pattern, negated=True, closing=True):
             before = sentence.before(match)
             alone = _OPEN.search(before) and _SHUT.match(sentence.text, match.end())
-            bounds = (
-                None
-                if _SECOND.search(before) or _OF_A_PART.search(before)
-                else _bounds(match, unit, before, alone=bool(alone))
-            )
+            part = any(each.search(before) for each in (_SECOND, _OF_A_PART, _CHANGES))
+            if part or _FOLLOWED.match(sentence.text, match.end()):
+                continue
+            bounds = _bounds(match, unit, before, alone=bool(alone))
             if bounds and (bounds[1] is None or (bounds[1] > 0 and not greeted)):
                 yield _counted(unit, *bounds)
 
 
 def _limits(sentence: Sentence, unit: str) -> Found:
     """Yield what "Word limit: 80" and "one-word answer" say."""
-    for match in sentence.all(rf"\b{unit[:-1]} (?:limit|maximum)(?: is| of|:)? (?P<n>{NUMBER})\b"):
+    limit = rf"\b(?:{unit[:-1]} (?:limit|maximum)|max(?:imum)? {unit[:-1]} count)(?: for (?:\w+ ){{1,3}}?)?"
+    for match in sentence.all(rf"{limit}(?: ?is| ?of|:)? (?P<n>{NUMBER})\b"):
         yield f"{unit}<={number(match['n'])}"
     answer = rf"(?P<n>{NUMBER})[- ]words? (?:answer|reply|response)s?\b|\b(?:answer|reply|respond)(?: \w+)? with (?:just |only |exactly )?(?P<m>{NUMBER}) words?\b(?! or| and)"
     for match in sentence.all(answer if unit == "words" else "(?!)"):
@@ -194,7 +212,7 @@ def lists(sentence: Sentence) -> Found:
         rf"list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w"
     )
     verb = rf"(?:^\W*|[.:,] |please |\band )list (?:exactly |only |out |the |me |top )*(?P<n>{NUMBER}) (?!of the\b)\w"
-    form = rf"\b(?P<n>{NUMBER}) (?:[\w'’-]+,? ){{1,5}}?(?:as|in) (?:an? |the form of an? )?{_KINDS} list"
+    form = rf"\b(?P<n>{NUMBER}) (?:[\w'’-]+,? ){{1,8}}?(?:(?:as|in) (?:an? |the form of an? )?{_KINDS} list|numbered(?=[.!]?$))"
     top = rf"\b(?:top[ -]|an? )(?P<n>{NUMBER})[ -](?:(?:item|point|entry) )?list\b"
     name = rf"(?:^\W*|[.:,] |\b(?:please|and|you) )(?:name|list|give|suggest|write|tell)\b(?: me| us| the| out)*(?: exactly)? (?P<n>{NUMBER}) \w"
     each = sentence.of.has(_LINE_EACH)
@@ -205,6 +223,10 @@ def lists(sentence: Sentence) -> Found:
                 yield f"{'lines' if each else 'bullets' if 'bullet' in kind.lower() else 'items'}=={count}"
 
 
+_AFTERWARDS = (
+    rf",? \(?(?:(?:max\.?|at most|up to|no more than) (?P<n>{NUMBER})|(?P<m>{NUMBER}) (?:max|at most|tops|or fewer|or less))"
+    r"\b(?! each| per)"
+)
 _SHAPES = {
     "bullets": r"bull?et(?:ed)?(?:[ -]?(?:points?|list|form|lists)|s)\b",
     "items": r"(?:numbered|ordered|numerical) lists?\b",
@@ -215,11 +237,13 @@ _SHAPES = {
 def shapes(sentence: Sentence) -> Found:
     """Yield that there are bullet points, a numbered list or headings, or none: "in bullet points", "no lists"."""
     for unit, noun in _SHAPES.items():
-        used = rf"\b(?:in|as|use|using|with|into|add|include)\s(?:(?!{NUMBER}\b)[a-z]+\s){{0,3}}?{noun}"
+        used = rf"\b(?:in|as|use|using|with|into|add|include)\s(?:(?!(?:{NUMBER}|for|of|from|about|on|under|the|my|your)\b)[a-z]+\s){{0,3}}?{noun}"
         if unit != "headings":
             used += rf"|\b(?:give|make|create|write|provide|want|need|produce)\s(?:(?:me|us|a|an|the|some)\s){{0,2}}{noun}"
         for match in sentence.all(rf"(?P<no>{NO}(?:\w+(?:,| or| and)\s){{0,2}}{noun})|{used}", negated=True):
             none = match["no"] or is_negated(sentence.before(match))
-            yield f"{unit}{'==0' if none else '>=1'}"
+            count = compiled(_AFTERWARDS).match(sentence.text, match.end())
+            most = f"<={number(count['n'] or count['m'])}" if count else ">=1"
+            yield f"{unit}{'==0' if none else most}"
     if any(True for _ in sentence.all(rf"{NO}(?:bullets?(?: points?)? (?:or|and) )?lists\b", negated=True)):
         yield "items==0"

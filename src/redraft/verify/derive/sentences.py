@@ -141,8 +141,8 @@ _NO_DEMAND = re.compile(
     r"|^\W*how (?:do|to|can|many)\b|^\W*(?:if|when|unless|suppose)\b"
     r"|^\W*(?:should|must|is|are|does|do|did|was|were) (?!not\b)(?!.*[,–—-] ?yes(?: or |/)no\W*$).*\?\W*$"
     r"|^\W*(?:why|who|when|where) (?!.*\bin (?:[a-z]+ ){0,3}\d* ?\w+\W*$).*\?\W*$"
-    r"|^\W*(?:the|this|my|his|her|their|our) \w+ (?:contains?|has|had|was|is|were|wrote|used)\b"
-    r"|^\W*here (?:is|are)\b|\b(?:regex|regular expression|function|parser|SQL|passwords?|algorithm)\b",
+    r"|^\W*(?:the|this|my|his|her|their|our) \w+ (?:contains?|ends|starts|begins|has|had|was|is|were|wrote|used)\b"
+    r"|^\W*here (?:is|are)\b|\b(?:regex|regular expression|function|parser|passwords?|algorithm)\b",
     re.IGNORECASE,
 )
 """Sentences that only seem to demand something."""
@@ -152,18 +152,24 @@ OF_PARTS = re.compile(
 )
 """Sentences that demand something of the parts of an answer."""
 _TOLD = re.compile(
-    r"^\W*(?:that|this|it|there)(?:['’]s| is| was| are) (?!to\b|space|room)[^,.;]{0,30}$|\b(?:i|we) (?:have|need|want|am supposed|are supposed) to (?!keep|have|get|see|stay|fit)[^.;]*$|\b(?:let['’]?s|let us|we['’]ll|i['’]ll) $|"
-    r"\b(?:he|she|they|we|i|who) (?:had|was|were|wrote|used|said|made|has|have|am)\b[^,.;]*$|\bit (?:was|had)\b[^,.;]*$"
-    r"|\b(?:said|says|told (?:me|us|him|her|them|you)|wrote|asked (?:me|us|for)|says|called)\b[^.;]*$"
-    r"|\b(?:my|his|her|our|their) (?:(?!that |which |and )[\w-]+ ){1,2}(?:has|have|had|must|needs?|should|is|was|are|were|can|may)\b[^,.;]*$",
+    r"^\W*(?:that|this|it|there)(?:['’]s| is| was| are) (?!to\b|space|room)[^,.;]{0,30}$"
+    r"|\b(?:i|we) (?:have|need|want|am supposed|are supposed) to (?!keep|have|get|see|stay|fit)[^.;]*$"
+    r"|\b(?:wants?|asks?|asked|told|expects?|tells|requires?|needs?|likes?) (?:me|us|him|her|them) to\b[^.;]*$"
+    r"|\b(?:i|we)(?:['’]d| would)? (?:say|think|guess|believe|heard|read)\b[^.;]*$|\b(?:had|used|were told|was told) to\b[^.;]*$"
+    r"|\b(?:let['’]?s|let us|we['’]ll|i['’]ll) $|\b(?:when|whether|why) to\b[^.;]*$"
+    r"|\b(?:he|she|they|we|i|who) (?:had|was|were|wrote|used|said|made|has|have|am)\b[^,.;]*$|\bit (?:was|had)\b[^,.;]*$"
+    r"|\b(?:said|says|told (?:me|us|him|her|them|you)|wrote|asked (?:me|us|for)|called|ordered|demanded|insisted)\b[^.;]*$"
+    r"|\b(?:my|his|her|our|their) (?:(?!that |which |and )[\w-]+ ){1,2}(?:has|have|had|must|needs?|should|is|was|are|were|can|may)\b[^,.;]*$"
+    r"|\byour (?:[\w-]+ ){1,3}(?:was|were|had|contained)\b[^,.;]*$",
     re.I,
 )
 """Before a place: a story is told, or the text is another one."""
 _REQUEST = re.compile(
-    r"^\W*(?:hey|hi|hello|please|ok|so)?\W*(?:can|could|would|will|may) (?:you|i|we)\b", re.I
+    r"^\W*(?:hey|hi|hello|please|ok|so)?\W*(?:can|could|would|will|may) (?:you|i|we)\b(?! (?:rather|prefer|agree|recommend))",
+    re.I,
 )
 _ASKED_AFTER = re.compile(
-    r"[:)]|[,—–-] ?(?:\w+ ){0,2}?(?:what|how|why|who|when|where|which|is|are|can|do|does|did|should|was)\b",
+    r"[:)]|[,—–-] ?(?:\w+ ){0,2}?(?:what|how|why|who|when|where|which|is|are|can|do|does|did|should|was)\b(?!\W*$)",
     re.I,
 )
 """Behind a demand: the question that it is about."""

@@ -37,15 +37,34 @@ _OF_A_PART = re.compile(
 )
 
 
+_SMALL = r"(?:lower[- ]?case|small letters)"
+_LARGE = r"(?:upper[- ]?case|caps|(?:block )?capitals|(?:block )?capital letters|block letters)"
+_IN_CASE = (
+    r"\b(?:in|all|only|use|using|entirely)(?: in| all| only)? {0}\b"
+    r"|(?:^\W*|[,(] ?)(?:and )?(?:all )?{0}(?: letters)?(?: only| please)*(?=[.,;)!]|$)"
+    r"|\b(?:make|turn|convert|change)\b[^.;:,]{{1,40}}?\b{0}\b"
+)
+
+
+_FOR_A_PART = re.compile(
+    r" (?:for|in|on) (?!all|every|the (?:whole|entire|answer))| and (?:explain|describe|add)\b", re.I
+)
+
+
 def case(sentence: Sentence) -> Found:
     """Yield that all letters are small, or all capitals."""
-    how = r"(?:in|all|only|use|using|entirely)(?: in| all| only)?"
-    small = rf"\b{how} (?:lower[- ]?case|small letters)\b|\ball (?:of )?(?:the |your )?letters\b[^.;,]{{0,40}}\blower[- ]?case"
-    large = rf"\b{how} (?:upper[- ]?case|caps|(?:block )?capitals|(?:block )?capital letters|block letters)\b"
+    letters = r"\ball (?:of )?(?:the |your )?letters\b[^.;,]{0,40}\blower[- ]?case"
     none = r"\b(?:not|no|without|avoid)\b(?! more)[^.;,]{0,20}\bcapital(?: letter)?s?\b|n['’]t use (?:any )?capital"
-    for name, pattern in (("lowercase", f"{small}|{none}"), ("uppercase", large)):
+    for name, pattern in (
+        ("lowercase", f"{_IN_CASE.format(_SMALL)}|{letters}|{none}"),
+        ("uppercase", _IN_CASE.format(_LARGE)),
+    ):
         for match in sentence.all(pattern, negated=name == "lowercase"):
-            if not _OF_A_PART.search(sentence.before(match)[-40:].rpartition(",")[2]):
+            before = sentence.text[: match.end()].rstrip(" ,")[-60:]
+            part = _OF_A_PART.search(before.rpartition(",")[2]) or _FOR_A_PART.match(
+                sentence.text, match.end()
+            )
+            if not part:
                 yield name
                 return
 
@@ -90,7 +109,11 @@ _ONLY = r"\b(?:just|only|simply|nothing|single word|one word|one of)\b"
 def choices(sentence: Sentence) -> Found:
     """Yield that the answer is one of some words, such as yes or no, alone or at its beginning."""
     end = r"(?= ?(?:only\b|[.,:;!?)\n–—-]|$))"
-    for match in sentence.all(rf"(?:{_ANSWER}|{_ONLY})[^.?!:]{{0,30}}?\b(?P<options>{_PAIR})\b(?: only)?"):
+    for match in sentence.all(
+        rf"(?:{_ANSWER}|{_ONLY})[^.?!:]{{0,30}}?\b(?P<options>{_PAIR})\b(?! \w*(?:questions?|quiz|answers?|statements?|facts?)\b)(?: only)?"
+    ):
+        if _OTHERS_SAY.search(sentence.before(match)):
+            continue
         yield choice(re.split(r" or | ?/ ?", match["options"]), alone=bool(re.search(_ONLY, match[0], re.I)))
         return
     for match in sentence.all(
@@ -106,6 +129,7 @@ def choices(sentence: Sentence) -> Found:
         yield choice(re.split(r" or | ?/ ?", yes_no[1] or yes_no[2]))
 
 
+_OTHERS_SAY = re.compile(r"\b(?:i|he|she|they|we|someone|people|who)\b[^.;,:]*$", re.I)
 _DECIDES = re.compile(r"^\W*(?:is|are|do|does|did|can|could|should|will|would|was|were|has|have|had)\b", re.I)
 
 
@@ -158,7 +182,7 @@ _WRITES = re.compile(
 )
 _OF_A_THING = re.compile(
     r"\b(?:(?:the|these|some|new) words?|names?|phrases?|terms?|said|says?|call(?:ed)?|works?|books?|movies?|films?|songs?|course|class"
-    r"|lyrics|exam|lessons?|fluent|available)\b[^.;,:]*$",
+    r"|lyrics|exam|lessons?|fluent|available|who|whose|where)\b[^.;,:]*$",
     re.I,
 )
 """Before a language: it is that of a thing which the answer is about."""

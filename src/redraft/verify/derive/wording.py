@@ -49,11 +49,27 @@ def listed(sentence: Sentence, match: re.Match[str]) -> list[str]:
     return [word.rstrip(",.") for word in words] if usable else []
 
 
+_TEXTS = (
+    r"\b(?:notes?|letters?|e-?mails?|messages?|stor(?:y|ies)|poems?|songs?|speech|sentences?|paragraphs?|posts?|essays?|texts?|"
+    r"haikus?|slogans?|summar(?:y|ies)|tweets?|captions?|repl(?:y|ies)|answers?|responses?|intro|articles?|reviews?|toasts?|"
+    r"jokes?|bio|blurb|ads?|descriptions?|rap|limerick|tale|diary|entry|card|script|outline|report)\b"
+)
+
+
+def is_of_a_thing(sentence: Sentence, match: re.Match[str]) -> bool:
+    """Return whether a clause is about what the answer names: "countries that end with"."""
+    before = sentence.before(match)
+    clause = re.search(r"^(.*)\b(?:that|which)\s(?:[^.;,]{0,60}\sand\s)?(?:\w+\s)?$", before, re.I)
+    return clause is not None and not re.search(_TEXTS, clause[1], re.I)
+
+
 def forbidden(sentence: Sentence) -> Found:
     """Yield the words to avoid."""
     appear = rf"\b{_NOUN}\s(?P<list>{_LIST})\s(?:should|must|may|can|shall|do|does)\s?(?:not|never)\s(?:appear|be|occur)"
     letter = rf"\bwithout (?:using )?(?:the|any) letters? (?P<letter>{QUOTED}|[a-z])\b"
     for match in sentence.all(letter, negated=True):
+        if re.search(r"\b(?:list|name|find|words?|names?)\b", sentence.before(match), re.I):
+            continue
         yield f"lacks[part]:{sentence.phrase(match['letter'])}"
     for pattern in (rf"{NO}{_QUOTES}{_ONCE}", rf"{NO}{_NAMED}{_ONCE}", _MENTION, appear):
         for match in sentence.all(pattern, negated=True):
@@ -75,7 +91,9 @@ def wanted(sentence: Sentence) -> Found:
         for match in sentence.all(pattern):
             if what := match.groupdict().get("what"):
                 yield f"contains:{what}"
-            elif not _AT_AN_EDGE.search(sentence.text[: match.end()][-90:]):
+            elif not (
+                _AT_AN_EDGE.search(sentence.text[: match.end()][-90:]) or is_of_a_thing(sentence, match)
+            ):
                 yield from (f"contains:{word}" for word in listed(sentence, match))
 
 
@@ -98,12 +116,12 @@ def ends(sentence: Sentence) -> Found:
         return
     said = rf"(?P<what>{QUOTED})(?!\s(?:and|or)\s{QUOTED})"
     for pattern in (
-        rf"\b(?:end|finish|conclude|close)(?:s|es|ing)?\s{_WHOLE}(?:with|by saying|by)\s{_SAYING}{said}",
+        rf"\b(?:end|finish|conclude|close|sign off|sign it off|wrap up)(?:s|es|ing)?\s{_WHOLE}(?:with|by saying|by)\s{_SAYING}{said}",
         rf"\blast (?:sentence|words|line|phrase) of (?:your|the) (?:\w+\s){{0,2}}(?:should|must|has to) be\s{_SAYING}{said}",
         rf"\b(?:end|finish|conclude)\s{_WHOLE}with:\s(?P<what>[^{HIDDEN}]{{3,100}})$",
     ):
         for match in sentence.all(pattern):
-            if len(phrase := sentence.phrase(match["what"])) > 1:
+            if len(phrase := sentence.phrase(match["what"])) > 1 and not is_of_a_thing(sentence, match):
                 yield f"ends:{phrase}"
     for match in sentence.all(rf"\b(?:end|finish)(?:s|ing)?\s{_WHOLE}with\s(?:the\s)?word\s(?P<what>{WORD})"):
         yield f"ends:{match['what']}"
@@ -122,5 +140,6 @@ def starts(sentence: Sentence) -> Found:
     for match in sentence.all(
         rf"\b(?:start|begin)(?:s|ning|ing)?\s{_WHOLE}with\s(?:{_SAYING}(?P<what>{QUOTED})|(?:the\s)?word\s(?P<word>{WORD}))"
     ):
-        if len(phrase := match["word"] or sentence.phrase(match["what"])) > 1:
+        phrase = match["word"] or sentence.phrase(match["what"])
+        if len(phrase) > 1 and not is_of_a_thing(sentence, match):
             yield f"starts:{phrase}"
