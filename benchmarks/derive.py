@@ -4,7 +4,7 @@
     python benchmarks/derive.py --tune    the prompts that the rules were written with, and each miss
 
 Everyday prompts, with their checks labelled by hand, are in `derive_prompts.jsonl`. Those marked `held_out`
-were labelled before the rules saw them, and nobody looked at their errors while the rules were mended. A label
+were labelled before the rules saw them; their errors were not looked at while the rules were mended. A label
 is what a right answer has to meet: not a count of a part of it, nor one that a letter's greeting would break.
 IFEval's prompts are in the shared data.
 """
