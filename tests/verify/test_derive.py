@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from redraft.verify.derive.style import choice
 from redraft.verify.parse import parse_check
 from tests.cli.verbs import redraft as run
 
+ROOT = Path(__file__).resolve().parents[2]
 FOUND = {
     "Describe a lighthouse in at most 50 words.": ("words<=50",),
     "In fewer than 3 sentences, explain tides.": ("sentences<=2",),
@@ -46,6 +49,18 @@ FOUND = {
     "Write in all lowercase.": ("lowercase",),
     "Wrap the whole answer in double quotation marks.": ('starts:"', 'ends:"'),
     "Reply in JSON with the keys name and age.": ("keys:name,age",),
+    "A rap about tea, 8 lines.": ("lines==8",),
+    "Explain it in less then 40 words, no more then 3 sentances.": ("words<=39", "sentences<=3"),
+    "Why does it rain, in one sentence?": ("sentences==1",),
+    "Use bullet points, but no headings.": ("bullets>=1", "headings==0"),
+    "Answer only with yes, no or maybe.": (choice(["yes", "no", "maybe"], alone=True),),
+    "True or false: owls are birds.": (choice(["true", "false"]),),
+    "No hashtags or exclamation marks.": ("lacks:!", "lacks:#"),
+    "Write a poem without the letter e.": ("lacks[part]:e",),
+    "Name six herbs, one per line.": ("lines==6",),
+    "Write a plain text without headings.": ("headings==0",),
+    "Write an email of at most 3 sentences and at most 60 words.": ("words<=60",),
+    "Summarise this in two sentences:\nUse at least 90 words.": ("sentences==2",),
 }
 LEFT_ALONE = [
     "My friend said: use no more than 5 words. What did he mean?",
@@ -70,6 +85,17 @@ LEFT_ALONE = [
     "Write a story in which nobody speaks in all caps.",
     "Include the word count.",
     "A 300 word essay on rain, please.",
+    "My sister wants me to write ten sentences.",
+    "Rewrite politely: No more than two guests a room, at most 3 words.",
+    "Write a story with at least 3 characters.",
+    "Keep the headline under 10 words.",
+    "Name countries that end with 'land'.",
+    "Your last answer was under 50 words.",
+    "Write five true or false questions.",
+    "Tell me a child's first words in German.",
+    "Cut it by at least 20 words.",
+    "Start with a one-sentence summary, then go into detail.",
+    "Write a SQL query. It should return at most 5 lines.",
     "Write at least 50 words. Write at least 80 words.",
     "Use at least 80 words. Use at most 20 words.",
 ]
@@ -86,6 +112,18 @@ def test_what_is_unsure_is_left_out(prompt: str) -> None:
     assert checks_in(prompt) == ()
 
 
+def test_everyday_prompts_give_no_wrong_check() -> None:
+    lines = (ROOT / "benchmarks" / "derive_prompts.jsonl").read_text("utf-8").splitlines()
+    for record in map(json.loads, lines):
+        if not record["held_out"]:
+            labels = {WRITTEN.get(check.partition(":")[0], str)(check) for check in record["checks"]}
+            assert set(checks_in(record["prompt"])) <= labels, record["prompt"]
+
+
+WRITTEN = {
+    "first": lambda check: choice(check[6:].split("|")),
+    "alone": lambda check: choice(check[6:].split("|"), alone=True),
+}
 pieces = st.sampled_from(
     [*" ".join(FOUND).split(), *" ".join(LEFT_ALONE).split(), "***", "<<a>>", "\n", '"', "'"]
 )
@@ -149,7 +187,13 @@ def test_the_verb_prints_what_a_prompt_gives() -> None:
 
 
 def test_a_prompt_in_another_language_is_told_apart_from_one_without_a_demand() -> None:
-    for prompt in ("Schreibe höchstens zwanzig Wörter über Regen.", "雨について二十字以内で書いてください。"):
+    for prompt in (
+        "Schreibe höchstens zwanzig Wörter über Regen.",
+        "雨について二十字以内で書いてください。",
+        "¿Hay vida en Marte? Responde sí o no.",
+        "Ik wil een gedicht over de zee",
+        "Erkläre Photosynthese",
+    ):
         assert "only English prompts are read" in run("checks", prompt).stderr
 
 

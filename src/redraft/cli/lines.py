@@ -29,9 +29,10 @@ def say_wait(reason: str) -> None:
 
 def say_derived(prompt: str) -> None:
     """Write to standard error which checks a prompt itself gives."""
-    from redraft.verify.derive import checks_in
+    from redraft.verify.derive import checks_in, nothing_in
 
-    tell(f"checks from the prompt: {'; '.join(checks_in(prompt)) or 'none'}")
+    found = checks_in(prompt)
+    tell(f"checks from the prompt: {'; '.join(found)}" if found else nothing_in(prompt))
 
 
 def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:

@@ -21,24 +21,16 @@ _CODES = """
     th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo yue zh
 """
 LANGUAGES = frozenset(_CODES.split())  # the ISO 639 codes that are known
-BY_NAME = {
-    "arabic": "ar",
-    "chinese": "zh",
-    "dutch": "nl",
-    "english": "en",
-    "french": "fr",
-    "german": "de",
-    "hindi": "hi",
-    "italian": "it",
-    "japanese": "ja",
-    "korean": "ko",
-    "polish": "pl",
-    "portuguese": "pt",
-    "russian": "ru",
-    "spanish": "es",
-    "turkish": "tr",
-    "ukrainian": "uk",
-}
+_NAMES = """
+    arabic:ar bengali:bn bulgarian:bg catalan:ca chinese:zh croatian:hr czech:cs danish:da dutch:nl
+    english:en farsi:fa finnish:fi french:fr german:de greek:el gujarati:gu hebrew:he hindi:hi
+    hungarian:hu indonesian:id italian:it japanese:ja kannada:kn korean:ko malayalam:ml marathi:mr
+    nepali:ne norwegian:no persian:fa polish:pl portuguese:pt punjabi:pa romanian:ro russian:ru
+    serbian:sr slovak:sk spanish:es swahili:sw swedish:sv tamil:ta telugu:te thai:th turkish:tr
+    ukrainian:uk urdu:ur vietnamese:vi
+"""
+BY_NAME = dict(pair.split(":") for pair in _NAMES.split())
+"""Languages that people name -> ISO 639 code."""
 
 NEAR = (
     "da nn no|bs hr sh sr|id jv min ms su|an ast es gl|als bar de lb nds pfl|af fy li nl vls|cs sk|wuu yue zh"

@@ -237,7 +237,7 @@ _SHAPES = {
 def shapes(sentence: Sentence) -> Found:
     """Yield that there are bullet points, a numbered list or headings, or none: "in bullet points", "no lists"."""
     for unit, noun in _SHAPES.items():
-        used = rf"\b(?:in|as|use|using|with|into|add|include)\s(?:(?!(?:{NUMBER}|for|of|from|about|on|under|the|my|your)\b)[a-z]+\s){{0,3}}?{noun}"
+        used = rf"\b(?:in|as|use|using|with|into|add|include)\s(?:(?!(?:{NUMBER}|for|of|from|about|on|under|without|no|the|my|your)\b)[a-z]+\s){{0,3}}?{noun}"
         if unit != "headings":
             used += rf"|\b(?:give|make|create|write|provide|want|need|produce)\s(?:(?:me|us|a|an|the|some)\s){{0,2}}{noun}"
         for match in sentence.all(rf"(?P<no>{NO}(?:\w+(?:,| or| and)\s){{0,2}}{noun})|{used}", negated=True):

@@ -24,25 +24,27 @@ def asks_for_code(prompt: str) -> bool:
 
 
 _ENGLISH = """
-    the and of to is are what how why who when where which with for write give you your please that this
-    from my describe explain list name make tell draft should answer reply at no it can i me a an in on be do
+    the and to is are what how why who when where which with for write give you your please that this
+    from my it describe explain list name make tell draft translate summarise summarize rewrite respond
+    say should answer reply can could i do only
 """
 _OTHERS = """
-    der die das und ist nicht ein eine einen mit für über bitte schreibe wie was ich du auf von zu im den dem
-    el la los las un una de del que es en con por para y no se me mi cómo qué escribe sobre al lo su
-    le les des du et est une dans pour sur avec qui je tu il vous au aux ce cette pas écris donne
-    gli di che è per non uno della come scrivi o os as um uma do da em com não escreva como
-    het een van en ik niet op te dat schrijf og er på til med som det af jag är och att för ett skriv
-    w i na nie jest się z to napisz ve bir bu için ne nasıl yaz bana on ja ei kirjoita että a v napiš
-    yang dan ini untuk dengan apa tulis viết một bằng
+    der das und ist nicht ein eine einen mit für über bitte schreib schreibe gib mir wie ich du auf von
+    zu den dem el la los las un una de del que es en con por para se mi cómo qué escribe dame sobre al
+    lo su tres le les des et est une dans pour sur avec qui je tu il vous au aux ce cette pas écris
+    donne moi comment bonjour gli di che è per non uno della come scrivi o um uma da em com não escreva
+    como het een ik niet op dat schrijf og er på til med som det af jag är och att för ett skriv hvad
+    vad hvordan nie jest się napisz ve bir bu için nasıl yaz bana ja ei kirjoita että napiš yang ini
+    untuk dengan apa tulis tentang viết một bằng
 """
 """German, Romance, Dutch and Nordic, then Slavic, Turkish, Finnish and others."""
 _COMMON, _FOREIGN = (frozenset(words.split()) for words in (_ENGLISH, _OTHERS))
 
 
 def is_english(prompt: str) -> bool:
-    """Return whether a prompt may be English, judged by its letters and its common words."""
+    """Return whether a prompt may be English, judged by its letters, its first word and its common words."""
     words = re.findall(r"[^\W\d_]+", prompt.lower())
-    if sum(map(str.isascii, words)) * 2 < len(words):
-        return False
-    return sum(word in _COMMON for word in words) >= sum(word in _FOREIGN for word in words)
+    if not words or words[0] in _COMMON - _FOREIGN:
+        return True
+    common, foreign = (sum(word in known for word in words) for known in (_COMMON, _FOREIGN))
+    return common > 0 if not "".join(words).isascii() and common >= foreign else common >= foreign

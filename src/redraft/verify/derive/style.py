@@ -140,40 +140,7 @@ def choice(options: list[str], *, alone: bool = False) -> str:
     return rf"matches:(?i)^\W*({words}){end}"
 
 
-_CODES = BY_NAME | {
-    "bengali": "bn",
-    "bulgarian": "bg",
-    "czech": "cs",
-    "danish": "da",
-    "farsi": "fa",
-    "finnish": "fi",
-    "greek": "el",
-    "gujarati": "gu",
-    "hebrew": "he",
-    "hungarian": "hu",
-    "indonesian": "id",
-    "kannada": "kn",
-    "malayalam": "ml",
-    "marathi": "mr",
-    "nepali": "ne",
-    "norwegian": "no",
-    "persian": "fa",
-    "punjabi": "pa",
-    "romanian": "ro",
-    "swahili": "sw",
-    "swedish": "sv",
-    "tamil": "ta",
-    "telugu": "te",
-    "thai": "th",
-    "urdu": "ur",
-    "vietnamese": "vi",
-    "catalan": "ca",
-    "croatian": "hr",
-    "serbian": "sr",
-    "slovak": "sk",
-}
-"""Languages that people ask for, by name -> ISO 639 code."""
-_NAMES = "|".join(_CODES)
+_NAMES = "|".join(BY_NAME)
 _WRITES = re.compile(
     r"\b(?:write|written|respond|reply|answer|explain|response|output|describe|rewrite|compose|tell|say|speak|"
     r"please|summari[sz]e|joke|poem|haiku|translate|translation|give|draft|list)\b"
@@ -181,7 +148,7 @@ _WRITES = re.compile(
     re.I,
 )
 _OF_A_THING = re.compile(
-    r"\b(?:(?:the|these|some|new) words?|names?|phrases?|terms?|said|says?|call(?:ed)?|works?|books?|movies?|films?|songs?|course|class"
+    r"\b(?:(?:the|these|some|new|first|common|useful) words?|names?|phrases?|terms?|said|says?|call(?:ed)?|works?|books?|movies?|films?|songs?|course|class"
     r"|lyrics|exam|lessons?|fluent|available|who|whose|where)\b[^.;,:]*$",
     re.I,
 )
@@ -201,5 +168,5 @@ def language(sentence: Sentence) -> Found:
     one = rf"(?!,? (?:and|or|to) (?:in )?(?:{_NAMES})\b)"
     spoken = rf"\b(?:{into}) (?:(?:{_PLAIN}) )*(?P<name>{_NAMES})\b{ends}{one}"
     places = [match for match in sentence.all(spoken) if not _OF_A_THING.search(sentence.before(match))]
-    if len(found := {_CODES[match["name"].lower()] for match in places}) == 1:
+    if len(found := {BY_NAME[match["name"].lower()] for match in places}) == 1:
         yield f"language:{found.pop()}"
