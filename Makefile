@@ -124,7 +124,7 @@ dist:
 # The peers that the benchmarks run beside redraft come on top; they are large. Something that is not reached in
 # one script does not keep the next one from being run.
 bench: model
-	$(BIN)/$(PIP) --quiet datasketch instructor mellea playwright gradio
+	$(BIN)/$(PIP) --quiet datasketch instructor mellea playwright
 	@status=0; for script in revise echo weights data train ppo apps apps_hf generate evaluate serve page cluster; do \
 	  $(BIN)/python benchmarks/$$script.py || status=$$?; done; exit $$status
 

@@ -10,7 +10,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from apps_server import serving
+from material import records
 from measure import Figure, Goal, Row
 from redraft.chain import Chain, Prompt, Step, Usage, write_jsonl
 from redraft.evaluation.diagnosis.equal_tokens import Curves, curves_in, named
@@ -26,10 +27,13 @@ from redraft.formats.read.records import read_records
 from redraft.ids import derived_seed
 from redraft.verify.base import Check, demand_of, run_checks
 from redraft.verify.echo import is_echo
-from wording import PROMPTS, SHARED, prompts
 
 MEASURE = "constraints of held-out prompts that are met"
 TOKENS, TEXTS, PARALLEL, SEED = 128, 4, 4, 0
+TUNED = 30
+"""The shortest prompts, on which the wording of requests was chosen."""
+MOST_WORDS, WORDS_IN = 80, {"words": 1, "sentences": 12}
+"""Prompts that want longer answers are left out: they would be cut."""
 OURS, THEIRS = ("best-of", "revise", "auto"), ("mellea", "instructor")
 HOW = (
     "{prompts} IFEval prompts whose constraints short answers can meet, without the {tuned} that the wording "
@@ -55,12 +59,25 @@ Peer = Callable[[str, Prompt, Sequence[Check], int], list[Text]]
 """Asks for an answer, and returns the texts that the peer made of it, in order."""
 
 
+SHORT = (
+    *("punctuation:no_comma", "keywords:forbidden_words", "keywords:existence", "startend:quotation"),
+    *("startend:end_checker", "detectable_content:postscript", "detectable_format:json_format"),
+)
+"""Constraints that a short answer can meet; so can it some lengths."""
+
+
+def is_short(name: str, values: Mapping[str, Any]) -> bool:
+    """Returns whether a short answer can meet a constraint."""
+    kind, _, unit = name.partition(":number_")
+    if kind != "length_constraints" or unit not in ("words", "sentences"):
+        return name in SHORT
+    return values["relation"] != "at least" or values[f"num_{unit}"] * WORDS_IN[unit] <= MOST_WORDS
+
+
 def held_out(most: int) -> list[dict[str, Any]]:
-    """Returns IFEval's records of prompts that the wording was not chosen on."""
-    wanted = [prompt for prompt, _ in prompts(PROMPTS + most)[PROMPTS:]]
-    with (SHARED / "data" / "constraints" / "ifeval_541.jsonl").open(encoding="utf-8") as file:
-        records = {record["prompt"]: record for record in map(json.loads, file)}
-    return [records[prompt] for prompt in wanted]
+    """Returns the IFEval records with the shortest prompts that suit, without those of `TUNED`."""
+    found = [each for each in records() if all(map(is_short, each["instruction_id_list"], each["kwargs"]))]
+    return sorted(found, key=lambda each: len(each["prompt"]))[TUNED : TUNED + most]
 
 
 def found_by(checks: Sequence[Check], answer: str, prompt: Prompt) -> tuple[bool, str]:
@@ -165,7 +182,7 @@ async def measure(most: int) -> Row:
         for name, peer in PEERS.items():
             write_jsonl(runs / f"seed-{SEED}" / f"{name}-{TEXTS}.jsonl", await chains_of(peer, url, records))
         found = curves_in(runs)
-    how = HOW.format(prompts=most, tuned=PROMPTS, tokens=TOKENS, texts=TEXTS)
+    how = HOW.format(prompts=most, tuned=TUNED, tokens=TOKENS, texts=TEXTS)
     return Row(MEASURE, how, (*map(_point, found.points), *_differences(found)))
 
 

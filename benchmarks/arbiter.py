@@ -1,11 +1,10 @@
-"""Makes material for `redraft arbiter`: small tasks with checks, and published runs as a folder of it.
+"""Makes material for `redraft arbiter`: small tasks with checks, and runs of exercises.
 
     python benchmarks/arbiter.py tasks FOLDER   writes FOLDER/length.jsonl and others: one demand a prompt
-    python benchmarks/arbiter.py ifeval FOLDER  splits ifeval_runs.tar.xz by kinds of demands, asking no model
     python benchmarks/arbiter.py fresh FOLDER   lets both models answer five exercises: half an hour
     redraft arbiter FOLDER; redraft arbiter verify FOLDER
 
-docs/arbiter.md publishes the figures of the second one. The third writes FOLDER/circumstances.json too.
+docs/arbiter.md publishes the figures of the second one, which writes FOLDER/circumstances.json too.
 """
 
 from __future__ import annotations
@@ -16,12 +15,8 @@ import os
 import platform
 import subprocess
 import sys
-import tarfile
-from collections import defaultdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from redraft.chain import Chain, read_jsonl, write_jsonl
 from redraft.engines import default
 from redraft.files import sha256_of
 
@@ -70,30 +65,6 @@ def write(file: Path, found: list[dict[str, object]]) -> None:
     file.write_text("".join(f"{json.dumps(record)}\n" for record in found))
 
 
-def split_runs(folder: Path) -> None:
-    """Writes the published runs of the default model on IFEval as a folder of the arbiter."""
-    with TemporaryDirectory() as home:
-        with tarfile.open(Path(__file__).with_name("ifeval_runs.tar.xz")) as archive:
-            archive.extractall(home, filter="data")
-        for file in sorted(Path(home).glob("ifeval_runs/seed-*/*.jsonl")):
-            chains = defaultdict[str, list[Chain]](list)
-            for chain in read_jsonl(file):
-                name = kind(chain)
-                own = chain.model_copy(update={"id": f"{name}/{chain.meta['source']['key']}"})
-                chains[name].append(own)
-            for name, some in chains.items():
-                place = folder / "runs" / "default" / name / file.parent.name
-                place.mkdir(parents=True, exist_ok=True)
-                write_jsonl(place / file.name, some)
-                if file.name == "plain.jsonl":
-                    (folder / "tasks").mkdir(exist_ok=True)
-                    write(folder / "tasks" / f"{name}.jsonl", [record(chain) for chain in some])
-    names = sorted(path.name for path in (folder / "runs" / "default").iterdir())
-    tasks = {name: {"task": "ifeval", "file": f"{name}.jsonl"} for name in names}
-    plan = {"version": 1, "models": {"default": "default"}, "tasks": tasks}
-    (folder / "arbiter.json").write_text(json.dumps(plan, indent=1))
-
-
 def fresh(folder: Path) -> None:
     """Answers exercises with the default model, with and without its adapters. The same command goes on."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,18 +76,8 @@ def fresh(folder: Path) -> None:
         subprocess.run([sys.executable, "-m", "redraft", *map(str, command)], check=True)
 
 
-def kind(chain: Chain) -> str:
-    """Returns the kind of the first demand of a prompt."""
-    return str(chain.meta["source"]["instruction_id_list"][0]).partition(":")[0]
-
-
-def record(chain: Chain) -> dict[str, object]:
-    """Returns the record of IFEval that a chain answers."""
-    return {"prompt": chain.prompt.instruction, **chain.meta["source"]}
-
-
 if __name__ == "__main__":
-    makers = {"tasks": write_tasks, "ifeval": split_runs, "fresh": fresh}
+    makers = {"tasks": write_tasks, "fresh": fresh}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=makers)
     parser.add_argument("folder", type=Path)

@@ -1,10 +1,10 @@
-"""Measures the engines of a CPU: their speed beside their peers, their memory, and their answers.
+"""Measures the engines of a CPU: their speed beside their peers, and their memory.
 
 python benchmarks/cpu.py          some hours; writes its part of RESULTS.md
 python benchmarks/cpu.py --only engines
 python benchmarks/cpu.py --quick  a few prompts, nothing written
 
-The rows of formats, copies and steps are in processor time, and stand a machine that has other work.
+The rows of copies and steps are in processor time, and stand a machine that has other work.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-import cpu_formats
-import cpu_quality
 import row_chains
 import row_engines
 import row_speculation
@@ -31,10 +29,8 @@ ROWS = {
     "chains": chains,
     "engines": row_engines.run,
     "memory": row_engines.memory,
-    "quality": cpu_quality.quality,
     "copying": row_speculation.run_openvino,
     "step": row_step.run_openvino,
-    "formats": cpu_formats.formats,
 }
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from material import SHARED
 from measure import Figure, Goal, Row
 from redraft.chain import Prompt
 from redraft.formats.read.records import raw_records, read_records
@@ -27,7 +28,6 @@ from redraft.verify.base import demand_of
 from redraft.verify.echo import is_echo
 from redraft.verify.parse import parse_check
 from report import RESULTS, page, put, section
-from wording import SHARED
 
 SCRIPT = "benchmarks/echo.py"
 LABELLED = Path(__file__).parent.parent / "tests" / "data"

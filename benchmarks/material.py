@@ -1,9 +1,12 @@
-"""What benchmarks work on: questions, the default model, and how much of one text another copies."""
+"""What benchmarks work on: questions, data, the default model, and how much of one text another copies."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from measure import Size
 from redraft.engines.llamacpp.engine import LlamaCppEngine
@@ -11,6 +14,13 @@ from redraft.engines.load import local_file, parse_reference
 
 QUESTIONS = Path(__file__).with_name("questions.txt").read_text("utf-8").splitlines()
 """Forty everyday questions, written for this."""
+SHARED = Path(os.environ.get("REDRAFT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def records(most: int | None = None) -> list[dict[str, Any]]:
+    """The first records of IFEval; all by default."""
+    path = SHARED / "data" / "constraints" / "ifeval_541.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()[:most]]
 
 
 def default_model() -> Path:

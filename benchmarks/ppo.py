@@ -1,11 +1,11 @@
-"""Measures what reinforcement learning in redraft promises: its formulas, memory, speed and resuming.
+"""Measures what reinforcement learning in redraft promises: its formulas, memory and speed.
 
     python benchmarks/ppo.py               everything; writes its part of RESULTS.md
     python benchmarks/ppo.py --only loops  one row, shown and not written
     python benchmarks/ppo.py --quick       tiny numbers, to see that it works
 
-The row `trl` installs TRL 0.11 in an environment of its own (1.5 GB, removed at the end). `memory`,
-`rollouts` and `resumed` run the default model, on a machine that has nothing else to do. Linux only. Exit
+The row `trl` installs TRL 0.11 in an environment of its own (1.5 GB, removed at the end). `memory` and
+`rollouts` run the default model, on a machine that has nothing else to do. Linux only. Exit
 status 1 if a goal was not reached.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 
 import ppo_algorithm
-import ppo_exact
 import ppo_memory
 import ppo_speed
 from report import main
@@ -24,7 +23,6 @@ ROWS = {
     "trl": ppo_algorithm.run_trl,
     "memory": ppo_memory.run,
     "rollouts": ppo_speed.run,
-    "resumed": ppo_exact.run,
 }
 
 if __name__ == "__main__":

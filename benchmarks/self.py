@@ -15,20 +15,21 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from math import exp
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from cpu_formats import surprise
-from cpu_quality import records
 from data_material import MISSING, paths, shared
-from material import default_model
+from material import default_model, records
 from redraft import stats
 from redraft.chain import Chain, Prompt, read_jsonl
 from redraft.engines.llamacpp.default_model import ADAPTERS
+from redraft.engines.load import load_engine
 from redraft.engines.local import read_headers
 from redraft.engines.openvino.models import prepare
 from redraft.machine import use_large_pages
@@ -38,6 +39,7 @@ from redraft.selfrevision.road import Road, Scale
 from redraft.selfrevision.tasks import TASKS
 from redraft.selfrevision.trial import Asking, Trial
 from redraft.verify.base import run_checks
+from redraft.weights.gguf.to_folder import import_gguf
 from report import RESULTS, circumstances, put
 from steer import checks_in
 
@@ -120,6 +122,15 @@ def perplexity(folder: Path, adapters: Sequence[Path] = ()) -> float:
     model = default_model()
     file = prepare(model, read_headers(model, adapters), adapters).file
     return exp(asyncio.run(surprise(file, [*filter(None, texts.values())])))
+
+
+async def surprise(file: Path, texts: Sequence[str]) -> float:
+    """Return the mean of −log p of a token of texts, with these weights in 32 bits."""
+    with TemporaryDirectory() as folder:
+        import_gguf(file, Path(folder) / "model", dtype="F32")
+        async with aclosing(await load_engine(str(Path(folder) / "model"), engine="hf", threads=1)) as engine:
+            scores = await engine.score(texts)
+    return -fmean(chance for text in scores for chance in text)
 
 
 async def _passing(pairs: Sequence[tuple[Chain | None, Any]]) -> list[bool]:

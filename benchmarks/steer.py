@@ -8,7 +8,6 @@ python benchmarks/steer.py --quick  a few prompts, nothing written
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,10 +23,9 @@ from typing import Any
 import numpy as np
 
 import redraft
-import steer_ended
-import steer_natural
 from apps_constraints import PEERS, held_out
 from apps_server import serving
+from material import records as ifeval
 from measure import Figure, Goal, Row, alternate
 from redraft.chain import Prompt, Step
 from redraft.engines.base import Engine, Sampling
@@ -38,7 +36,6 @@ from redraft.verify.base import demand_of, run_checks
 from redraft.verify.echo import is_echo
 from redraft.verify.ifeval import Constraint
 from report import main
-from wording import SHARED
 
 PARALLEL, TEXTS = 8, 4
 BEST_OF: dict[str, Any] = {"mode": "best-of", "drafts": TEXTS}
@@ -218,8 +215,7 @@ def held_out_prompts(*, quick: bool) -> Row:
 
 def all_prompts(*, quick: bool) -> Row:
     """Measures all prompts of IFEval, with one seed: a run takes an hour."""
-    path = SHARED / "data" / "constraints" / "ifeval_541.jsonl"
-    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()][: 8 if quick else None]
+    records = ifeval(8 if quick else None)
     found = asyncio.run(curves(records, ("best of N",), 256, (0,), "openvino"))
     found |= asyncio.run(curves(records, ("one steered text",), 256, (0,)))
     plain, steered = found.values()
@@ -278,8 +274,6 @@ def speed(*, quick: bool) -> Row:
 ROWS = {
     "held-out": held_out_prompts,
     "all": all_prompts,
-    "ended": steer_ended.measure,
-    "natural": steer_natural.measure,
     "speed": speed,
 }
 

@@ -1,12 +1,13 @@
 """Draws the pictures of the pages from real runs: docs/ask.svg, and docs/page.png and others.
 
-    python scripts/pictures.py [ask] [page] [report] [runs] [system] [data] [train] [vote]
+    python scripts/pictures.py [ask] [page] [report] [system] [data] [train] [vote] [runs]
 
 Nothing in them is written by hand. `ask` is what `make demo` shows, and `page` the same question in Chromium.
 `report`, `data` and `vote` show reviews, chains and answers that SelFee's authors published, of the shared
-data (CONTRIBUTING.md). `runs` draws arbiter.png, diagnosis.png and chains.png of the archived runs in
-`benchmarks`, and asks no model. `system` makes a small SelFee, and `train` trains for some steps. What a
-model says differs between machines, so `make docs` does not redraw them.
+data (CONTRIBUTING.md). `system` makes a small SelFee, and `train` trains for some steps. `runs` asks no
+model: it draws arbiter.png, diagnosis.png and chains.png of runs that were made before, by
+`redraft arbiter build/runs --models default --tasks ifeval:ifeval_541.jsonl`. What a model says differs
+between machines, so `make docs` does not redraw them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from redraft.revision.ops import Progress, Text
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
+RUNS = ROOT / "build" / "runs"
 SHARED = Path(os.environ.get("REDRAFT_SHARED", ROOT.parent / "shared"))
 REDRAFT = [sys.executable, "-m", "redraft"]
 PROMPT = "Describe a lighthouse."
@@ -96,16 +98,14 @@ def run(*words: object, cwd: Path | None = None) -> None:
 
 
 def draw_runs() -> None:
-    """Show the archived runs of IFEval: what the arbiter says of them, then one task, then its chains."""
+    """Show the runs in `RUNS`: what the arbiter says of them, then one task, then its chains."""
+    task = min((RUNS / "runs" / "default").iterdir())
     with TemporaryDirectory() as name:
-        folder, task = Path(name), Path("runs", "default", "keywords")
-        subprocess.run([sys.executable, ROOT / "benchmarks" / "arbiter.py", "ifeval", folder], check=True)
-        run("arbiter", ".", cwd=folder)
-        show(folder / "index.html", "arbiter.png")
-        run("diagnose", task, "--html", "diagnosis.html", cwd=folder)
+        folder = Path(name)
+        show(RUNS / "index.html", "arbiter.png")
+        run("diagnose", task, "--html", folder / "diagnosis.html")
         show(folder / "diagnosis.html", "diagnosis.png")
-        chains = min((folder / task).rglob("revise-*.jsonl"))
-        run("show", chains.relative_to(folder), "--html", "chains.html", cwd=folder)
+        run("show", min(task.rglob("revise-*.jsonl")), "--html", folder / "chains.html")
         show(folder / "chains.html", "chains.png")
 
 
@@ -188,11 +188,11 @@ def keep(page: Page, name: str) -> None:
 DRAWN = {
     "page": draw_page,
     "report": draw_report,
-    "runs": draw_runs,
     "system": draw_system,
     "data": draw_data,
     "train": draw_train,
     "vote": draw_vote,
+    "runs": draw_runs,
 }
 
 if __name__ == "__main__":

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-from tests.train.tiny import model_folder
 
 
 def test_the_formulas_are_those_of_the_loops(bench: Any) -> None:
@@ -38,9 +35,3 @@ def test_without_a_network_the_row_says_that_trl_is_missing(bench: Any) -> None:
     row = bench.ppo_algorithm.run_trl(quick=True)
     assert row.figures == ()
     assert "TRL could not be run" in row.notes[0]
-
-
-def test_a_killed_run_is_resumed_as_if_it_had_not_been(bench: Any, tmp_path: Path) -> None:
-    row = bench.ppo_exact.compared(tmp_path, str(model_folder(tmp_path / "model")), tokens=6)
-    assert [figure.median for figure in row.figures] == [0, 0, 0]
-    assert len(bench.ppo_exact.curve(tmp_path / "killed")) == 9
