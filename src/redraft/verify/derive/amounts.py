@@ -48,7 +48,7 @@ _MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?
 
 _ALL_BEFORE = "|".join(_BEFORE.values())
 _AMOUNT = (
-    rf"(?:\b(?P<before>{_ALL_BEFORE})\s)?(?<![\w.,$€£/-])(?P<n>{NUMBER})(?![\d.]*\d)"
+    rf"(?:\b(?P<before>{_ALL_BEFORE})\s(?:a total of\s)?)?(?<![\w.,$€£/-])(?P<n>{NUMBER})(?![\d.]*\d)"
     rf"(?:\s?(?:to|and|or|-|–)\s?(?P<m>{NUMBER}))?(?:\s?(?P<mid>{_LEAST_AFTER}|{_MOST_AFTER}))?"
 )
 _AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w))?"

@@ -61,7 +61,7 @@ def case(sentence: Sentence) -> Found:
     ):
         for match in sentence.all(pattern, negated=name == "lowercase"):
             before = sentence.text[: match.end()].rstrip(" ,")[-60:]
-            part = _OF_A_PART.search(before.rpartition(",")[2]) or _FOR_A_PART.match(
+            part = _OF_A_PART.search(re.split(r",|\band\b", before)[-1]) or _FOR_A_PART.match(
                 sentence.text, match.end()
             )
             if not part:
@@ -148,8 +148,9 @@ _WRITES = re.compile(
     re.I,
 )
 _OF_A_THING = re.compile(
-    r"\b(?:(?:the|these|some|new|first|common|useful) words?|names?|phrases?|terms?|said|says?|call(?:ed)?|works?|books?|movies?|films?|songs?|course|class"
-    r"|lyrics|exam|lessons?|fluent|available|who|whose|where)\b[^.;,:]*$",
+    r"(?:\b(?:(?:the|these|some|new|first|common|useful) words?|names?|phrases?|terms?|said|says?|call(?:ed)?|works?|books?"
+    r"|movies?|films?|songs?|course|class|lyrics|exam|lessons?|fluent|available)\s(?:(?!should|must|be\b|is\b)\w+\s){0,3}"
+    r"|\b(?:who|whose|where)\b[^.;,:]*)$",
     re.I,
 )
 """Before a language: it is that of a thing which the answer is about."""

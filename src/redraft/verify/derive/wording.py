@@ -105,7 +105,7 @@ _AT_AN_EDGE = re.compile(
 
 _WHOLE = (
     r"(?:(?:it|this|the|your|whole|entire|full|reply|response|answer|output|essay|story|poem|song|letter|email|"
-    r"post|article|text|message|summary|note|with)\s){0,5}"
+    r"post|article|text|message|summary|note|blog|rant|rap|speech|toast|review|caption|tweet|diary|entry|with)\s){0,5}"
 )
 _SAYING = r"(?:(?:the|this|following|exact|exactly|very|words?|phrases?|sentence|line|question|same|of)\s?){0,6}[:,]?\s?"
 
