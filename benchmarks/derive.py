@@ -31,6 +31,11 @@ HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("REDRAFT_SHARED") or HERE.parent.parent / "shared")
 PRECISION, RECALL = 98.0, 85.0
 FIRST = (
+    "Before their errors were looked at, 83 of 84 checks were right and 83 of 92 demands were found; since then,"
+    ' the wrong one was mended: `headings>=1` for "in plain text without headings".'
+)
+PRECISION, RECALL = 98.0, 85.0
+FIRST = (
     "At the first look 83 of 84 checks were right and 83 of 92 demands were found; since then, `headings>=1` for"
     ' "in plain text without headings", the wrong one, was mended.'
 )
@@ -135,7 +140,8 @@ def rows() -> Iterator[Row]:
     kept = everyday(held_out=True)
     counts, errors = judged(kept)
     none = sum(not checks for _, checks in kept)
-    about = f"{len(kept)} prompts with labels by hand, {none} without a demand. {FIRST} Errors: {' · '.join(errors)}."
+    about = f"{len(kept)} prompts with labels by hand, {none} without a demand. {FIRST} "
+    about += f"Errors: {' · '.join(errors)}."
     yield _row("everyday prompts, held out", about, counts, Goal("≥", PRECISION), Goal("≥", RECALL))
     ours = [*ifeval(whole=True)]
     about = f"The {len(ours)} prompts all of whose constraints are kinds of redraft's own."
