@@ -12,7 +12,7 @@ import dspy
 
 import redraft
 from redraft.arbiter.peers import server_of
-from redraft.bridges.dspy import reward
+from redraft.bridges.judged import judged, wait
 
 TEXTS = 2  # answers at most; between two, Refine asks the model for advice, which takes tokens too
 
@@ -25,9 +25,11 @@ def dspy_refine(
     lm = dspy.LM(
         f"openai/{server.model}", api_base=server.url, api_key=server.key, cache=False, seed=seed, **sampling
     )
-    refine = dspy.Refine(
-        dspy.Predict("question -> answer"), N=TEXTS, reward_fn=reward(*checks), threshold=1.0
-    )
+
+    def reward(_: dict[str, Any], found: dspy.Prediction) -> float:
+        return wait(judged(checks, found.answer, prompt)).score
+
+    refine = dspy.Refine(dspy.Predict("question -> answer"), N=TEXTS, reward_fn=reward, threshold=1.0)
     with dspy.context(lm=lm), dspy.track_usage() as tracker:
         try:
             found = refine(question=prompt)

@@ -1,6 +1,7 @@
-"""Each bridge with the library of its framework: print the scores of TEXTS by each, and what the loops do.
+"""Each recipe of docs/bridges.md with its library: print the scores of TEXTS by each, and what the loops do.
 
-`test_libraries` runs it in an environment that has them. No model is asked: each library has a stand-in.
+`test_libraries` runs it in an environment that has them, beside the blocks of the page as modules named
+`on_…`. No model is asked: each library has a stand-in.
 """
 
 from __future__ import annotations
@@ -12,95 +13,69 @@ import tempfile
 from typing import Any
 
 import dspy
-from inspect_ai import Task, eval  # noqa: A004
-from inspect_ai.dataset import MemoryDataset, Sample
+import on_dspy
+import on_inspect_ai
+import on_langgraph
+import on_pydantic_ai
+import on_trl
+import on_verifiers
+from inspect_ai import eval  # noqa: A004
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 from langchain_core.messages import AIMessage, HumanMessage
-from langgraph.graph import START, MessagesState, StateGraph
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
-from pydantic import BaseModel
-from pydantic_ai import Agent
 from pydantic_ai.messages import ModelResponse, TextPart
 from pydantic_ai.models.function import FunctionModel
 from verifiers import v1 as vf
 
-from redraft.bridges import dspy as of_dspy
-from redraft.bridges import inspect_ai as of_inspect
-from redraft.bridges import langgraph as of_langgraph
-from redraft.bridges import pydantic_ai as of_pydantic
-from redraft.bridges import verifiers as of_verifiers
 from redraft.bridges.judged import checks_of, judged, wait
-from redraft.bridges.trl import reward
 
-CHECKS = ("words<=5", "2*contains:rain")
+CHECKS = ("words<=8", "2*contains:rain")
 TEXTS = ("It is rain.", "It falls from clouds and it is very wet.", "rain " * 9)
 GOOD, BAD = TEXTS[:2]
 
 
-def by_trl() -> list[float | None]:
+def by_trl() -> list[float]:
     completions = [[{"role": "assistant", "content": text}] for text in TEXTS]
-    return reward(*CHECKS)(prompts=["?"] * 3, completions=completions)
+    return on_trl.reward(prompts=["?"] * 3, completions=completions, checks=[None] * 3)
 
 
 def by_dspy() -> list[float]:
-    metric = of_dspy.metric(*CHECKS)
-    dspy.GEPA(metric=metric, auto="light", reflection_lm=dspy.utils.DummyLM([]))  # it looks at the parameters
-    return [metric(dspy.Example(question="?"), dspy.Prediction(answer=text)).score for text in TEXTS]
+    example = dspy.Example(question="?")
+    return [on_dspy.metric(example, dspy.Prediction(answer=text)).score for text in TEXTS]
 
 
 def refined() -> str:
-    model = dspy.utils.DummyLM([{"answer": GOOD}])
-    with dspy.context(lm=model):
-        module = dspy.Predict("question -> answer")
-        return dspy.Refine(module=module, N=2, reward_fn=of_dspy.reward(*CHECKS), threshold=1.0)(
-            question="?"
-        ).answer
+    with dspy.context(lm=dspy.utils.DummyLM([{"answer": GOOD}])):
+        return on_dspy.short(question="?").answer
 
 
-def by_langgraph() -> list[float]:
-    node = of_langgraph.node(*CHECKS)
-    states = [{"messages": [HumanMessage("?"), AIMessage(text)]} for text in TEXTS]
-    return [asyncio.run(node(state))["score"] for state in states]
+def graph_of(*replies: str) -> list[str]:
+    class Model:
+        given = iter(replies)
 
+        def invoke(self, _: Any) -> AIMessage:
+            return AIMessage(next(self.given))
 
-def run_graph() -> list[str]:
-    class State(MessagesState):
-        passed: bool
-
-    replies = iter([BAD, GOOD])
-    graph = StateGraph(State)
-    graph.add_node("model", lambda _: {"messages": [AIMessage(next(replies))]})
-    graph.add_node("check", of_langgraph.node(*CHECKS))
-    graph.add_edge(START, "model")
-    graph.add_edge("model", "check")
-    graph.add_conditional_edges("check", of_langgraph.unless_passed("model"))
-    made = asyncio.run(graph.compile().ainvoke({"messages": [HumanMessage("?")]}))
+    on_langgraph.model = Model()
+    made = asyncio.run(on_langgraph.graph.compile().ainvoke({"messages": [HumanMessage("?")]}))
     return [message.text for message in made["messages"]]
 
 
-def by_inspect(text: str, *more: str) -> Any:
+def by_inspect(*replies: str) -> Any:
     def output(text: str) -> ModelOutput:
         made = ModelOutput.from_content("mock", text)
         made.usage = ModelUsage()  # else it would fetch a tokenizer to count
         return made
 
-    model = get_model("mockllm/model", custom_outputs=[output(each) for each in (text, *more)])
-    task = Task(
-        dataset=MemoryDataset([Sample(input="?", target="")]),
-        solver=of_inspect.revise(*CHECKS, max_revisions=len(more)),
-        scorer=of_inspect.checked(*CHECKS),
-    )
+    model = get_model("mockllm/model", custom_outputs=[output(each) for each in replies])
     with tempfile.TemporaryDirectory() as logs:
-        (log,) = eval(task, model=model, log_dir=logs, display="none")
+        (log,) = eval(on_inspect_ai.task, model=model, log_dir=logs, display="none")
         assert log.samples, log.error
         return log.samples[0]
 
 
 def by_pydantic() -> list[str]:
-    class Answer(BaseModel):
-        text: str
-
     seen: list[str] = []
     replies = iter([BAD, GOOD])
 
@@ -108,19 +83,15 @@ def by_pydantic() -> list[str]:
         seen.append(str(messages[-1].parts[-1].content))
         return ModelResponse(parts=[TextPart(next(replies))])
 
-    agent = Agent(FunctionModel(reply), retries=1)
-    agent.output_validator(of_pydantic.validator(*CHECKS))
-    answer = agent.run_sync("?").output
+    with on_pydantic_ai.agent.override(model=FunctionModel(reply)):
+        answer = on_pydantic_ai.agent.run_sync("?").output
     return [*seen, answer]
 
 
 def by_verifiers() -> list[float]:
-    class Poem(vf.Task):
-        short = of_verifiers.reward(*CHECKS)
-
     scores = []
     for text in TEXTS:
-        task = Poem(vf.TaskData(prompt="?"))
+        task = on_verifiers.Poem(vf.TaskData(prompt="?"))
         trace = vf.Trace.model_construct(root_reply=text, rewards={}, metrics={}, nodes=[], info={})
         asyncio.run(task.score(trace))
         scores.append(trace.reward)
@@ -150,14 +121,14 @@ def main() -> None:
         "judged": [wait(judged(checks_of(CHECKS), text)).score for text in TEXTS],
         "trl": by_trl(),
         "dspy": by_dspy(),
-        "langgraph": by_langgraph(),
-        "inspect_ai": [by_inspect(text).scores["checked"].value for text in TEXTS],
+        "inspect_ai": [by_inspect(text, text).scores["checked"].value for text in TEXTS],
         "verifiers": by_verifiers(),
         "mcp": mcp.pop("scores"),
     }
     loops = {
         "refined": refined(),
-        "graph": run_graph(),
+        "graph": graph_of(BAD, GOOD),
+        "stubborn": graph_of(*[BAD] * 9),
         "solver": [message.text for message in by_inspect(BAD, GOOD).messages],
         "pydantic_ai": by_pydantic(),
         "mcp": mcp,

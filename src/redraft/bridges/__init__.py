@@ -1,4 +1,4 @@
-"""Checks and chains inside of other people's frameworks: one small file for each, which imports it.
+"""Checks and chains inside of other people's programs: pytest, MCP, the hub.
 
-A check gives the same score, verdict and feedback in all of them, because all ask `judged`.
+`judged` gives any framework a check's score, verdict and feedback; `docs/bridges.md` shows the lines for six.
 """

@@ -1,4 +1,4 @@
-"""What all bridges share: checks judge a text, and the result is one score, one verdict and one feedback."""
+"""Judge a text by checks: one score, one verdict and one feedback, which any framework can use."""
 
 from __future__ import annotations
 
@@ -42,24 +42,22 @@ def checks_of(given: Sequence[Given]) -> tuple[Check, ...]:
     return parse_checks(given)
 
 
-async def judged(checks: Sequence[Check], answer: str, prompt: object = "") -> Judged:
-    """Judge an answer. The prompt is a text or a list of chat messages."""
-    results = await run_checks(checks, answer, prompt_of(prompt))
+async def judged(checks: Sequence[Check], answer: object, prompt: object = "") -> Judged:
+    """Judge an answer. Both may be a text or a list of chat messages; the answer is the last message."""
+    results = await run_checks(checks, _text_of(answer), _prompt_of(prompt))
     passed = all(result.passed for result in results)
     return Judged(score_of(results) or 0.0, passed, complaint(results, "stop"), results)
 
 
-def prompt_of(given: object) -> Prompt:
-    """Return a text or chat messages as a prompt."""
+def _prompt_of(given: object) -> Prompt:
     if isinstance(given, Sequence) and not isinstance(given, str):
         return Prompt(messages=tuple(dict(message) for message in given))
     return Prompt(instruction=str(given))
 
 
-def text_of(reply: object) -> str:
-    """Return the text of a reply: a text, or chat messages of which the last one counts."""
+def _text_of(reply: object) -> str:
     if isinstance(reply, Sequence) and not isinstance(reply, str):
-        return text_of(reply[-1]) if reply else ""
+        return _text_of(reply[-1]) if reply else ""
     return content_of(reply) if isinstance(reply, Mapping) else str(reply)
 
 
@@ -67,8 +65,3 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine from code that is not async, in a thread: the caller keeps its loop and signals."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()
-
-
-def missing(package: str) -> UsageError:
-    """Return the error for a framework that is not installed."""
-    return UsageError(f"this bridge needs {package}, which is not installed.", hint=f"pip install {package}")

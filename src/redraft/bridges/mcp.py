@@ -10,9 +10,9 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
-from redraft.bridges.judged import judged, missing
+from redraft.bridges.judged import judged
 from redraft.chain import Chain, Prompt
-from redraft.errors import UsageError
+from redraft.errors import MissingExtra, UsageError
 from redraft.revision.api import arevise
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
@@ -23,7 +23,7 @@ from redraft.verify.parse import parse_check
 try:
     from mcp.server import MCPServer
 except ModuleNotFoundError:
-    raise missing("mcp") from None
+    raise MissingExtra("redraft mcp", "mcp") from None
 
 
 class Tools:

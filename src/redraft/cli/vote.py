@@ -1,4 +1,4 @@
-"""`redraft vote`: people judge the answers of two models blindly, on a web page or in the terminal."""
+"""`redraft vote`: people judge the answers of two models blindly, on a web page."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ def vote(
     ],
     out: Annotated[Path, flag("FILE", "Where the votes go.", "--out", "-o")],
     questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
-    voter: Annotated[str | None, flag("NAME", "Who votes.  [the login name; the page asks]")] = None,
-    terminal: Annotated[bool, typer.Option("--terminal", help="Vote here, and not on a page.")] = False,
+    voter: Annotated[str | None, flag("NAME", "Who votes.  [the page asks]")] = None,
     port: Annotated[
         int, typer.Option(metavar="N", min=0, max=65535, help="The page's port; 0 is any free one.")
     ] = 0,
@@ -35,8 +34,8 @@ def vote(
     """Judge the answers of two models blindly: which is better?
 
     Shows pairs without names. Their order and sides are drawn for each voter. The page is on this machine
-    only, and is served until Ctrl-C. Keys, on the page and with --terminal: 1 and 2 for the better
-    answer, = for a tie, s to skip, n for a note, u to undo; q ends the terminal.
+    only, and is served until Ctrl-C. Keys: 1 and 2 for the better answer, = for a tie, s to skip, n for a
+    note, u to undo.
 
     Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same
     command goes on. Several voters may share FILE. At the end, if all pairs are judged, it prints
@@ -56,12 +55,7 @@ def vote(
         return Ballots(matches, store, voter_of(name), seed)
 
     try:
-        if terminal:
-            from redraft.evaluation.voting.terminal import vote_in_terminal
-
-            vote_in_terminal(ballots(_login() if voter is None else voter), tell)
-        else:
-            _on_page(ballots, voter, port)
+        _on_page(ballots, voter, port)
     except KeyboardInterrupt:  # the way to end the page
         typer.echo(err=True)
     pairs = sum(len(match.question.turns) for match in matches)
@@ -98,7 +92,7 @@ def _on_page(ballots: Callable[[str], Ballots], voter: str | None, port: int) ->
         from redraft.serve.page.booth import run_booth
         from redraft.serve.page.mount import Booth
     except ImportError:
-        raise MissingExtra("voting on a page, and not with --terminal,", "serve") from None
+        raise MissingExtra("voting", "serve") from None
 
     def say(address: str) -> None:
         tell(f"vote at {address}", "Ctrl-C ends it, and prints the report if all pairs are judged.")
