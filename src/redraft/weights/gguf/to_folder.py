@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -112,7 +113,9 @@ def read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:
 
 def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, dtype: str) -> None:
     keys = {ours: f"tokenizer.ggml.{theirs}_token_id" for ours, theirs in _IDS.items()}
-    ids = {ours: header.metadata[key] for ours, key in keys.items() if header.number(key) is not None}
+    ids: dict[str, Any] = {
+        ours: header.metadata[key] for ours, key in keys.items() if header.number(key) is not None
+    }
     ends = [header.number(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
     several = list(dict.fromkeys(end for end in ends if end is not None))
     ids |= {"eos_token_id": several} if len(several) > 1 else {}
