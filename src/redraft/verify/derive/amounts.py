@@ -32,7 +32,7 @@ _BEFORE = {
         r"|up to|within|(?:not|n['’]t) (?:exceed|go over)|not exceeding|not over|stick to"
         r"|keep (?:it|(?:this|your|the)(?: \w+)?) (?:down )?to|(?:only|just) (?:allows?|takes?|accepts?|fits)"
         r"|(?:(?:i|we) (?:only )?have |there(?:['’]s| is) )?(?:only |just )?(?:room|space) for(?: just| only)?"
-        r"|you have(?= [\w,]+ (?:words|char))|(?:i|you|we) only have"
+        r"|you (?:only )?have|(?:i|we) only have"
         r"|limit(?:ed)?(?: (?!of|to|is|at)\w+){0,3} (?:of|to|is|at)|limit:"
     ),
     ("most", -1): r"(?:less|fewer|shorter) th[ae]n|under|below",
@@ -45,13 +45,14 @@ _BEFORE = {
 """What stands before a number -> which bound it says, and what to add."""
 _LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at ?least|\+"
 _MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?:the )?most|tops?|limit"
+_SINGLE = r"\ban? {} (?:at most|max|tops|or less)\b"
 
 _ALL_BEFORE = "|".join(_BEFORE.values())
 _AMOUNT = (
     rf"(?:\b(?P<before>{_ALL_BEFORE})\s(?:a total of\s)?)?(?<![\w.,$€£/-])(?P<n>{NUMBER})(?![\d.]*\d)"
     rf"(?:\s?(?:to|and|or|-|–)\s?(?P<m>{NUMBER}))?(?:\s?(?P<mid>{_LEAST_AFTER}|{_MOST_AFTER}))?"
 )
-_AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w))?"
+_AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w| \d))?(?!,? (?:and )?max\w* (?:of )?\d)"
 _NOT_ALL = r"(?! (?:that|which|who|from|of (?:the|each|every|your|my|this|these|those|code)|per|each|starting|beginning|are|with|should|must|long ago|an? (?:day|week|time|minute))\b)"
 
 _KIND_OF = r"(?:(?!(?:word|line|letter|syllable|sentence|paragraph|more|extra|other|additional|new|last|first|next)\b)[a-z]+ )?"
@@ -126,8 +127,7 @@ def lengths(sentence: Sentence) -> Found:
     if OF_PARTS.search(sentence.text):
         return
     for unit, noun in UNITS.items():
-        if unit in ("words", "characters"):
-            yield from _limits(sentence, unit)
+        yield from _limits(sentence, unit)
         greeted = unit in _GREETED and sentence.of.has(_LETTER)
         if unit in _OTHER_UNITS and sentence.of.has(_OTHER_UNITS[unit]):
             continue
@@ -144,7 +144,12 @@ def lengths(sentence: Sentence) -> Found:
 
 
 def _limits(sentence: Sentence, unit: str) -> Found:
-    """Yield what "Word limit: 80" and "one-word answer" say."""
+    """Yield what "Word limit: 80", "a line at most", "minimum 5 words, maximum 9" and "one-word answer" say."""
+    for _ in sentence.all(_SINGLE.format(unit[:-1])):
+        yield f"{unit}<=1"
+    both = rf"\bmin\w* (?:of )?(?P<n>{NUMBER}) {unit},? (?:and )?max\w* (?:of )?(?P<m>{NUMBER})"
+    for match in sentence.all(both):
+        yield f"{unit}={number(match['n'])}..{number(match['m'])}"
     limit = rf"\b(?:{unit[:-1]} (?:limit|maximum)|max(?:imum)? {unit[:-1]} count)(?: for (?:\w+ ){{1,3}}?)?"
     for match in sentence.all(rf"{limit}(?: ?is| ?of|:)? (?P<n>{NUMBER})\b"):
         yield f"{unit}<={number(match['n'])}"
@@ -162,6 +167,8 @@ def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bou
     n, word, after = number(match["n"]), (match["before"] or "").lower(), match["mid"] or match["post"] or ""
     says, more = next((key for key, form in _BEFORE.items() if re.fullmatch(form, word)), ("", 0))
     high = number(match["m"]) if match["m"] else n
+    if word == "you have" and unit not in ("words", "characters"):
+        return None
     if after:
         at_least = re.fullmatch(_LEAST_AFTER, after.lower())
         return None if says in ("least", "most") else (n, None) if at_least else (None, high)
@@ -185,7 +192,10 @@ def _plain(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Boun
     if unit == "headings":  # a title may be one more
         return (n, None) if stands else None
     if unit in _EXACT:
-        return (n, n) if stands or (match["joint"] == "-" and unit in _GREETED) else None
+        compound = match["joint"] == "-" or (
+            n > 1 and match[0].lower().endswith(unit[:-1])
+        )  # a 4-sentence text
+        return (n, n) if stands or (compound and unit in _GREETED) else None
     return (n, n) if unit == "words" and n <= _SHORT and word == "in" else None
 
 
@@ -200,7 +210,7 @@ def _counted(unit: str, low: int | None, high: int | None) -> str:
 _KINDS = r"(?P<kind>numbered|ordered|bullet(?:ed)?(?:[ -]points?)?|to-?do|check)"
 _GIVE = (
     r"(?:give|write|make|create|need|want|like|provide|show|send|compile|produce|suggest|generate|draft|prepare|have|get|"
-    r"output|return|answer|reply|respond|with|as)"
+    r"output|return|answer|reply|respond|put together|come up with|draw up|with|as)"
 )
 _LINE_EACH = r"\b(?:one|each|every \w+) (?:\w+ )?(?:per|on (?:an?|its|their|one) (?:own |new |separate )?)\s?line\b|\bone (?:a|to a) line\b"
 

@@ -142,7 +142,7 @@ _NO_DEMAND = re.compile(
     r"|^\W*(?:should|must|is|are|does|do|did|was|were) (?!not\b)(?!.*[,–—-] ?yes(?: or |/)no\W*$).*\?\W*$"
     r"|^\W*(?:why|who|when|where) (?!.*\bin (?:[a-z]+ ){0,3}\d* ?\w+\W*$).*\?\W*$"
     r"|^\W*(?:the|this|my|his|her|their|our) \w+ (?:contains?|ends|starts|begins|has|had|was|is|were|wrote|used)\b"
-    r"|^\W*here (?:is|are)\b|\b(?:regex|regular expression|function|parser|passwords?|algorithm)\b",
+    r"|^\W*here (?:is|are)\b|\b(?:regex|regular expression|function|parser|passwords?)\b",
     re.IGNORECASE,
 )
 """Sentences that only seem to demand something."""
@@ -156,10 +156,10 @@ _TOLD = re.compile(
     r"|\b(?:i|we) (?:have|need|want|am supposed|are supposed) to (?!keep|have|get|see|stay|fit)[^.;]*$"
     r"|\b(?:wants?|asks?|asked|told|expects?|tells|requires?|needs?|likes?) (?:me|us|him|her|them) to\b[^.;]*$"
     r"|\b(?:i|we)(?:['’]d| would)? (?:say|think|guess|believe|heard|read)\b[^.;]*$|\b(?:had|used|were told|was told) to\b[^.;]*$"
-    r"|\b(?:let['’]?s|let us|we['’]ll|i['’]ll) $|\b(?:when|whether|why) to\b[^.;]*$"
+    r"|\b(?:let['’]?s|let us|we['’]ll|i['’]ll) $|\b(?:when|whether|why) to\b[^.;]*$|\b(?:imagine|suppose|pretend|if)\b[^.;]*$"
     r"|\b(?:he|she|they|we|i|who) (?:had|was|were|wrote|used|said|made|has|have|am)\b[^,.;]*$|\bit (?:was|had)\b[^,.;]*$"
     r"|\b(?:said|says|told (?:me|us|him|her|them|you)|wrote|asked (?:me|us|for)|called|ordered|demanded|insisted)\b[^.;]*$"
-    r"|\b(?:my|his|her|our|their) (?:(?!that |which |and )[\w-]+ ){1,2}(?:has|have|had|must|needs?|should|is|was|are|were|can|may)\b[^,.;]*$"
+    r"|\b(?:my|his|her|our|their) (?:(?!that |which |and )[\w-]+ ){1,2}(?:has|have|had|must|needs?|should|is|was|are|were|can|may|wants?|expects?|asks?|requires?)\b[^,.;]*$"
     r"|\byour (?:[\w-]+ ){1,3}(?:was|were|had|contained)\b[^,.;]*$",
     re.I,
 )

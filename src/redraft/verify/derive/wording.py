@@ -26,7 +26,7 @@ _QUOTES = rf"(?:{_NOUN}|(?:the )?names?)?\s?:?\s?[\[(]?(?P<list>{_LIST})"
 _ONCE = r"(?![^,.;]{0,40}\b(?:times?|once|twice|thrice)\b)"
 NO = (
     r"(?:\b(?:not|never|cannot|avoid|without|refrain from|exclude|no|leave out|stop|nobody|no one)|n['’]t)\s"
-    r"(?:(?:any|ever|be|allowed|to|of|the|using|use|uses|include|including|mention|mentioning|mentions|say|says|saying|"
+    r"(?:(?:any|want|see|ever|be|allowed|to|of|the|using|use|uses|include|including|mention|mentioning|mentions|say|says|saying|"
     r"contain|containing|have|write|writing|allow|under any circumstances)\s){0,6}"
 )
 _NAMES = r"(?-i:[A-Z][\w'’-]+)(?:(?:,? and|,) (?-i:[A-Z][\w'’-]+))*"
@@ -112,12 +112,13 @@ _SAYING = r"(?:(?:the|this|following|exact|exactly|very|words?|phrases?|sentence
 
 def ends(sentence: Sentence) -> Found:
     """Yield the last phrase."""
-    if OF_PARTS.search(sentence.text):
+    last = re.match(r"\W*(?:the|its|your) (?:very )?last (?:sentence|line)\b", sentence.text, re.I)
+    if OF_PARTS.search(sentence.text) and not last:
         return
     said = rf"(?P<what>{QUOTED})(?!\s(?:and|or)\s{QUOTED})"
     for pattern in (
         rf"\b(?:end|finish|conclude|close|sign off|sign it off|wrap up)(?:s|es|ing)?\s{_WHOLE}(?:with|by saying|by)\s{_SAYING}{said}",
-        rf"\blast (?:sentence|words|line|phrase) of (?:your|the) (?:\w+\s){{0,2}}(?:should|must|has to) be\s{_SAYING}{said}",
+        rf"\blast (?:sentence|words|line|phrase) (?:of (?:your|the) (?:\w+\s){{0,2}})?(?:should|must|has to) (?:be|read|say)\s{_SAYING}{said}",
         rf"\b(?:end|finish|conclude)\s{_WHOLE}with:\s(?P<what>[^{HIDDEN}]{{3,100}})$",
     ):
         for match in sentence.all(pattern):
