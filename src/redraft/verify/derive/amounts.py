@@ -38,7 +38,7 @@ _BEFORE = {
     ("most", -1): r"(?:less|fewer|shorter) th[ae]n|under|below",
     ("exact", 0): r"exactly|precisely|only|just",
     ("in", 0): (
-        r"in|of|as|fits? (?:in|on|into|onto)|(?:make|keep) (?:it|this|that)|write|between|using|with|use|give(?: me| us)?|get|want|need"
+        r"in|of|as|(?:should|must|has to|needs to) (?:be|have|contain)|fits? (?:in|on|into|onto)|(?:make|keep) (?:it|this|that)|write|between|using|with|use|give(?: me| us)?|get|want|need"
         r"|list|make|create|provide|produce|to|into"
     ),
 }
@@ -53,7 +53,7 @@ _AMOUNT = (
     rf"(?:\s?(?:to|and|or|-|–)\s?(?P<m>{NUMBER}))?(?:\s?(?P<mid>{_LEAST_AFTER}|{_MOST_AFTER}))?"
 )
 _AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w| \d))?(?!,? (?:and )?max\w* (?:of )?\d)"
-_NOT_ALL = r"(?! (?:that|which|who|from|of (?:the|each|every|your|my|this|these|those|code)|per|each|starting|beginning|are|with|should|must|long ago|an? (?:day|week|time|minute))\b)"
+_NOT_ALL = r"(?! (?:that|which|who|from|of (?:the|each|every|your|my|this|these|those|code)|per|each|starting|beginning|are|with|should|must|long ago|an? (?:day|week|time|minute)|left to|to (?:say|live|learn)(?=[.!?]|$))\b)"
 
 _KIND_OF = r"(?:(?!(?:word|line|letter|syllable|sentence|paragraph|more|extra|other|additional|new|last|first|next)\b)[a-z]+ )?"
 UNITS = {
@@ -93,6 +93,11 @@ _OF_A_PART = re.compile(
     + _PREPOSITION,
     re.IGNORECASE,
 )
+_SEVERAL = re.compile(
+    rf"\b(?:(?!an?\b|one\b|single\b|1\b){NUMBER}|several|some|few|many) (?:[\w-]+ )?(?:e-?mails|letters|tweets|posts|messages|slogans|mottos|taglines"
+    r"|captions|headlines|titles|jokes|poems|haikus|limericks|stories|ads|reviews|names|hooks|bios|lines)\b[^.;]*$",
+    re.IGNORECASE,
+)
 """Before an amount: it is that of a part of the answer, or of each part."""
 _CHANGES = re.compile(
     r"\b(?:by|add|cut|remove|delete|read|teach me|learn|insert|drop|replace|find|count)(?: (?:it|this|that|another|up|out))*\s*$",
@@ -100,7 +105,7 @@ _CHANGES = re.compile(
 )
 """Before an amount: of the text that is there, or of what is learnt."""
 _FOLLOWED = re.compile(
-    r"[^.;]{0,60}?(?:,|\band)\s(?:then|after that|afterwards|followed by|plus)\b"
+    r"(?: of \w+ \w+)? and (?:an?|one|another|the)\b|[^.;]{0,60}?(?:,|\band)\s(?:then|after that|afterwards|followed by|plus)\b"
     r"|[^.;]{0,60}?\band (?:explain|describe|add|go into|an? (?:\d+|[a-z]+)-(?:word|sentence|paragraph|line))\b",
     re.IGNORECASE,
 )
@@ -135,7 +140,7 @@ def lengths(sentence: Sentence) -> Found:
         for match in sentence.all(pattern, negated=True, closing=True):
             before = sentence.before(match)
             alone = _OPEN.search(before) and _SHUT.match(sentence.text, match.end())
-            part = any(each.search(before) for each in (_SECOND, _OF_A_PART, _CHANGES))
+            part = any(each.search(before) for each in (_SECOND, _OF_A_PART, _SEVERAL, _CHANGES))
             if part or _FOLLOWED.match(sentence.text, match.end()):
                 continue
             bounds = _bounds(match, unit, before, alone=bool(alone))
@@ -153,9 +158,11 @@ def _limits(sentence: Sentence, unit: str) -> Found:
     limit = rf"\b(?:{unit[:-1]} (?:limit|maximum)|max(?:imum)? {unit[:-1]} count)(?: for (?:\w+ ){{1,3}}?)?"
     for match in sentence.all(rf"{limit}(?: ?is| ?of|:)? (?P<n>{NUMBER})\b"):
         yield f"{unit}<={number(match['n'])}"
-    answer = rf"(?P<n>{NUMBER})[- ]words? (?:answer|reply|response)s?\b|\b(?:answer|reply|respond)(?: \w+)? with (?:just |only |exactly )?(?P<m>{NUMBER}) words?\b(?! or| and)"
+    answer = rf"^\W*(?:in )?(?P<k>{NUMBER}) words?\W*$|(?P<n>{NUMBER})[- ]words? (?:answer|reply|response)s?\b|\b(?:answer|reply|respond)(?: \w+)? with (?:just |only |exactly )?(?P<m>{NUMBER}) words?\b(?! or| and)"
     for match in sentence.all(answer if unit == "words" else "(?!)"):
-        if (n := number(match["n"] or match["m"])) <= _SHORT:
+        if _FOLLOWED.match(sentence.text, match.end()):
+            continue
+        if (n := number(match["k"] or match["n"] or match["m"])) <= _SHORT:
             yield f"words=={n}"
 
 
@@ -195,7 +202,10 @@ def _plain(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Boun
         compound = match["joint"] == "-" or (
             n > 1 and match[0].lower().endswith(unit[:-1])
         )  # a 4-sentence text
-        return (n, n) if stands or (compound and unit in _GREETED) else None
+        compound = (
+            compound and unit in _GREETED and not re.match(r" (?:and|or)\b", match.string[match.end() :])
+        )
+        return (n, n) if stands or compound else None
     return (n, n) if unit == "words" and n <= _SHORT and word == "in" else None
 
 
@@ -219,7 +229,7 @@ def lists(sentence: Sentence) -> Found:
     """Yield how many items a list has: "a list of 5 ideas", "list five rivers", "ten names, as a numbered list"."""
     of = (
         rf"(?:^\W*|\b{_GIVE}\b[^.?!:]{{0,30}}?\b)(?:(?:an?|your|one) )?(?:(?:short|simple|quick|{_KINDS}) )*"
-        rf"list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w"
+        rf"(?:check)?list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w"
     )
     verb = rf"(?:^\W*|[.:,] |please |\band )list (?:exactly |only |out |the |me |top )*(?P<n>{NUMBER}) (?!of the\b)\w"
     form = rf"\b(?P<n>{NUMBER}) (?:[\w'’-]+,? ){{1,8}}?(?:(?:as|in) (?:an? |the form of an? )?{_KINDS} list|numbered(?=[.!]?$))"
@@ -228,6 +238,8 @@ def lists(sentence: Sentence) -> Found:
     each = sentence.of.has(_LINE_EACH)
     for pattern in (name,) if each else (of, verb, form, top):
         for match in sentence.all(pattern):
+            if compiled(rf"[^.,;]*\band {NUMBER} ").match(sentence.text, match.end()):  # 3 pros and 3 cons
+                continue
             kind = match.groupdict().get("kind") or ""
             if (count := number(match["n"])) > 1:
                 yield f"{'lines' if each else 'bullets' if 'bullet' in kind.lower() else 'items'}=={count}"
@@ -255,5 +267,8 @@ def shapes(sentence: Sentence) -> Found:
             count = compiled(_AFTERWARDS).match(sentence.text, match.end())
             most = f"<={number(count['n'] or count['m'])}" if count else ">=1"
             yield f"{unit}{'==0' if none else most}"
-    if any(True for _ in sentence.all(rf"{NO}(?:bullets?(?: points?)? (?:or|and) )?lists\b", negated=True)):
+    if any(
+        True
+        for _ in sentence.all(rf"{NO}(?:bullets?(?: points?)? (?:or|and) )?lists?\b(?! of)", negated=True)
+    ):
         yield "items==0"

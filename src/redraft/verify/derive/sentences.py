@@ -152,7 +152,12 @@ OF_PARTS = re.compile(
 )
 """Sentences that demand something of the parts of an answer."""
 _TOLD = re.compile(
-    r"^\W*(?:that|this|it|there)(?:['’]s| is| was| are) (?!to\b|space|room)[^,.;]{0,30}$"
+    r"^\W*(?:my|his|her|their|he|she|they|people|everyone|someone|nobody|some|most|many|an? \w+) [^,.;:]*$"
+    r"|^\W*(?:the|our|these|most) (?!.*\b(?:should|must|(?:has|have|needs?) to|can|may|shall|limit|max\w*|min\w*)\b)(?:[^\s.;]+ ){2,}$"
+    r"|^\W*you (?:keep|always|often|used|gave|wrote|are|were|never)\b[^.;]*$|\b(?:who|where)\b[^.,;:]*$"
+    r"|\b(?:why|whether|how|what|when)\b[^.;:,]*\b(?:must|should|has|have|needs?)\b[^.;:,]*$"
+    r"|^\W*(?:and |but |so |because )?(?:i|we) (?!want|need|would|only have|must|have to|have (?:only )?(?:space|room)|expect|limit|don)\w+ [^,.;:]*$"
+    r"|^\W*(?:that|this|it|there)(?:['’]s| is| was| are) (?!to\b|space|room)[^,.;]{0,30}$"
     r"|\b(?:i|we) (?:have|need|want|am supposed|are supposed) to (?!keep|have|get|see|stay|fit)[^.;]*$"
     r"|\b(?:wants?|asks?|asked|told|expects?|tells|requires?|needs?|likes?) (?:me|us|him|her|them) to\b[^.;]*$"
     r"|\b(?:i|we)(?:['’]d| would)? (?:say|think|guess|believe|heard|read)\b[^.;]*$|\b(?:had|used|were told|was told) to\b[^.;]*$"
@@ -176,7 +181,7 @@ _ASKED_AFTER = re.compile(
 _WONDERS = re.compile(r"^\W*(?:what|why|who|how (?!do i|can i|to|many)|where|when)\b", re.I)
 _COMPOSES = re.compile(r"\b(?:write|written|say|fit|read|speak|type|put|summari[sz]e)\b", re.I)
 _NOT_HERE = re.compile(
-    r"(?:\b(?:not|never|avoid|without|nothing|nobody|no one|none|refrain)|n['’]t)\b(?! (?:only|forget|hesitate))",
+    r"(?:\b(?:not|never|avoid|without|nothing|nobody|no one|none|refrain|stop|quit)|n['’]t)\b(?! (?:only|forget|hesitate))",
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(

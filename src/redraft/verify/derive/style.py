@@ -13,9 +13,7 @@ _ASKED = (
     r"\b(?:in|as|valid|into|use|using|an?|single|output|return|give me|respond with|to) "
     r"(?:an? |the |valid |single |pure |only )*JSON\b(?! (?:parser|schema|file|library|lines|web|api|token))"
 )
-_ASKS = (
-    r"\b(?:output|format|respond|response|answer|return|reply|give|provide|write|convert|turn|want|entire)\b"
-)
+_ASKS = r"\b(?:output|format|extract|respond|response|answer|return|reply|give|provide|write|convert|turn|want|entire)\b"
 _ABOUT_CODE = r"\b(?:not|n't|avoid|parse|function|program|script|code|difference)\b[^.;]{0,30}\bJSON|\bJSON (?:and|vs|or)\b"
 _ITEM = rf"(?:{QUOTED}|{WORD})"
 _KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ITEM})*)(?=[.;:\n]|$|\s(?:for|from|of|based|about)\b)"
@@ -47,7 +45,7 @@ _IN_CASE = (
 
 
 _FOR_A_PART = re.compile(
-    r" (?:for|in|on) (?!all|every|the (?:whole|entire|answer))| and (?:explain|describe|add)\b", re.I
+    r" (?:for|in|on) (?!all|every|the (?:whole|entire|answer))| and (?:explain|describe|add|an?|the)\b", re.I
 )
 
 
@@ -142,14 +140,14 @@ def choice(options: list[str], *, alone: bool = False) -> str:
 
 _NAMES = "|".join(BY_NAME)
 _WRITES = re.compile(
-    r"\b(?:write|written|respond|reply|answer|explain|response|output|describe|rewrite|compose|tell|say|speak|"
+    r"\b(?:write|written|respond|reply|answer|explain|response|output|describe|rewrite|compose|tell|say|"
     r"please|summari[sz]e|joke|poem|haiku|translate|translation|give|draft|list)\b"
     rf"|(?:^\W*|[,(–—-]\s?)(?:all |only |and |but )?in (?:{_NAMES})(?:,? please| only)?\W*$",
     re.I,
 )
 _OF_A_THING = re.compile(
     r"(?:\b(?:(?:the|these|some|new|first|common|useful) words?|names?|phrases?|terms?|said|says?|call(?:ed)?|works?|books?"
-    r"|movies?|films?|songs?|course|class|lyrics|exam|lessons?|fluent|available)\s(?:(?!should|must|be\b|is\b)\w+\s){0,3}"
+    r"|movies?|films?|songs?|course|class|lyrics|exam|lessons?|fluent|available)\s(?:(?!should|must|be\b|is\b)[\w\U000F0000-\U000FFFF0]+\s){0,3}"
     r"|\b(?:who|whose|where)\b[^.;,:]*)$",
     re.I,
 )
