@@ -100,13 +100,17 @@ class Auto:
 
         if parts := derived(prompt):
             return await AllOf(parts).check(answer, prompt)
-        why = nothing_in(prompt.text if prompt.messages else prompt.instruction)
-        return passed(f"Nothing is checked: {why}")
+        return passed(f"Nothing is checked: {nothing_in(demanding(prompt))}")
 
 
 def nothing_in(prompt: str) -> str:
     """Say why a prompt gives no check."""
     return "no demand was found in this prompt." if is_english(prompt) else "only English prompts are read."
+
+
+def demanding(prompt: Prompt) -> str:
+    """Return the part of a prompt that may demand something: its instruction, or the user's last message."""
+    return prompt.text if prompt.messages else prompt.instruction
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
@@ -117,8 +121,7 @@ def derived(prompt: Prompt) -> tuple[Check, ...]:
     """
     from redraft.verify.parse import parse_check
 
-    text = prompt.text if prompt.messages else prompt.instruction
-    return tuple(map(parse_check, checks_in(text)))
+    return tuple(map(parse_check, checks_in(demanding(prompt))))
 
 
 def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:
