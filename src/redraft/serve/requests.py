@@ -291,7 +291,10 @@ class ChatRequest(SampledRequest, RevisedRequest):
         checks = format_checks(wanted.get("type"), schema, "response_format", place)
         options = chain_options(model, limits, self.with_critic(models), self.revision, checks)
         options = self.with_tools(options, self.tool_choice, model)
-        options, noted = with_passed(options, passed_in(self), model), None
+        beside = passed_in(self)
+        if self.logprobs or options.stop or options.tools or OF_TEMPLATE in beside:
+            options = by_messages(options)
+        options, noted = with_passed(options, beside, model), None
         if self.logprobs:
             options, noted = noting(options, model.name, self.top_logprobs or 0)
         elif self.top_logprobs:
@@ -306,6 +309,15 @@ class ChatRequest(SampledRequest, RevisedRequest):
             with_chain=bool(self.redraft),
             noted=noted,
         )
+
+
+def by_messages(options: RevisionOptions) -> RevisionOptions:
+    """Return options that answer by messages where a model that revises natively is only to answer.
+
+    Its one text has no place for stop strings, tools or log-probabilities.
+    """
+    plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
+    return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options
 
 
 def prompt_in(messages: list[Any], param: str) -> Prompt:
