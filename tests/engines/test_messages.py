@@ -85,7 +85,6 @@ def test_the_form_of_the_output_does_not_become_the_word_of_a_tool(server: FakeS
     ("message", "part"),
     [
         (QUESTION, "a part of the type 'image_url'"),
-        ({"role": "user", "content": "Hi", "name": "ann"}, "'name'"),
         ({"role": "assistant", "content": None, "tool_calls": [CALL]}, "'tool_calls'"),
         ({"role": "tool", "content": "A gull.", "tool_call_id": "c1"}, "the role 'tool'"),
         ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "'input_audio'"),

@@ -359,3 +359,43 @@ def test_a_reply_has_any_text_as_data(text: str) -> None:
     assert {(chunk["id"], chunk["object"], chunk["usage"] is None) for chunk in chunks[:-1]} == {
         (chunks[0]["id"], "chat.completion.chunk", True)
     }
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"seed": 2**63 - 1},
+        {"seed": -1},
+        {"top_p": 0},
+        {"messages": [{"role": "system", "content": "Say hi."}]},
+        {"messages": [{"role": "user", "content": "Hi", "name": "tom"}]},
+    ],
+)
+def test_what_openai_takes_is_taken(more: dict[str, Any]) -> None:
+    engine = ScriptedEngine([SHORT])
+    with served({"plain": plain(engine)}) as server:
+        reply = server.post(more)
+    assert reply.status_code == 200, reply.text
+    assert engine.calls[0][-1]["role"] == "user"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_completion_may_begin_with_its_prompt(stream: bool) -> None:
+    with served({"plain": plain(ScriptedEngine([" wet."]))}) as server, server.client() as client:
+        asked: Any = {"model": "plain", "prompt": "Rain is", "echo": True}
+        made = client.completions.create(**asked, stream=stream)
+        text = "".join(each.choices[0].text for each in made) if stream else made.choices[0].text
+    assert text == "Rain is wet."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_nothing_behind_a_stop_string_comes_from_a_server_that_ignores_it(stream: bool) -> None:
+    with FakeServer() as upstream:
+        upstream.on("POST /v1/chat/completions", chat_reply("One, two", ", th", "ree, four."))
+        with served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server:
+            reply = server.post({"stop": [" three"], "stream": stream})
+    pieces = [json.loads(each) for each in events_of(reply.text)[:-1]] if stream else [reply.json()]
+    [*choices] = (choice for piece in pieces for choice in piece["choices"])
+    said = [each["delta" if stream else "message"].get("content") or "" for each in choices]
+    assert "".join(said) == "One, two,"
+    assert choices[-1]["finish_reason"] == "stop"

@@ -60,7 +60,7 @@ def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
         return f"the role {role!r:.40}"
     if kinds := other_parts(message):
         return f"a part of the type {kinds[0]!r:.40}"
-    taken = _OF_TOOLS if tools else ()
+    taken = (*(_OF_TOOLS if tools else ()), "name")  # a name of who speaks is left out: few templates have it
     return next((f"{name!r}" for name in FIELDS if name not in taken and message.get(name)), "")
 
 

@@ -50,7 +50,12 @@ def texts_schema(most: int, least: int = 0) -> dict[str, Any]:
 
 
 def option(
-    name: str, most: int | None = None, *, single: bool = False, schema: Mapping[str, Any] | None = None
+    name: str,
+    most: int | None = None,
+    *,
+    single: bool = False,
+    schema: Mapping[str, Any] | None = None,
+    folds: Callable[[Any], Any] | None = None,
 ) -> Checked:
     """Return how a field is checked that is an option of redraft.
 
@@ -59,11 +64,12 @@ def option(
         most: The server's own limit, of a number or of the length of a list.
         single: A text stands for a list of that one.
         schema: The JSON Schema, where the option has none.
+        folds: Returns the value that stands for one that OpenAI takes and the option does not.
     """
 
     def check(given: Any) -> Any:
         alone = single and isinstance(given, str)
-        value = [given] if alone else given
+        value = [given] if alone else folds(given) if folds else given
         size = len(value) if isinstance(value, list) else value
         if most is not None and isinstance(size, int) and size > most:
             found = f"has {size} texts" if isinstance(value, list) else f"is {shown(value)}"

@@ -41,7 +41,7 @@ class CompletionRequest(SampledRequest):
     prompt: Annotated[Any, texts(ANSWERS), Field(description=OF_TEXTS)]
     logprobs: Annotated[int | None, Field(ge=0, le=MOST_LIKELY)] = None
     best_of: Annotated[Any, only(1)] = None
-    echo: Annotated[Any, only(False)] = None  # noqa: FBT003
+    echo: bool | None = None
     suffix: Annotated[Any, only("")] = None
 
     def accept(self, models: Models, limits: Limits) -> Accepted:
@@ -56,13 +56,21 @@ class CompletionRequest(SampledRequest):
         options = chain_options(model, limits, self.options, None)
         options, noted = with_passed(options, passed_in(self), model), None
         if self.logprobs is not None:
+            if self.echo:
+                raise invalid("echo has no logprobs of the prompt. Leave one of them out.", "echo")
             options, noted = noting(options, model.name, self.logprobs)
         if len(self.prompt) * count > ANSWERS:
             message = f"{len(self.prompt)} prompts with {count} answers each are more than {ANSWERS} answers."
             raise invalid(message, "prompt")
         inputs = tuple(text for text in self.prompt for _ in range(count))
         return Accepted(
-            model.name, inputs, options, stream=bool(self.stream), with_usage=self.with_usage, noted=noted
+            model.name,
+            inputs,
+            options,
+            stream=bool(self.stream),
+            with_usage=self.with_usage,
+            noted=noted,
+            echo=bool(self.echo),
         )
 
 
@@ -75,6 +83,8 @@ async def continuations(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[
         engine = traced(engine, provider)
     for index, prompt in enumerate(asked.inputs):
         options = asked.options_at(index)
+        if asked.echo:
+            yield index, Delta(text=prompt, completion_tokens=0)
         seconds = options.budget.seconds
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         asking = engine.stream(prompt, options.sampling, tuple(options.stop))

@@ -78,7 +78,7 @@ class Guard:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", why)
         if self.keys is None or scope["path"] in OPEN or not with_key:
             return ANYONE
-        given = headers.getlist("authorization")
+        given = headers.getlist("authorization") or [f"Bearer {key}" for key in headers.getlist("api-key")]
         if len(given) == 1 and (key := self.keys.find(given[0])):
             return key
         if not given and self.page and (key := self.page.key_of(headers)):

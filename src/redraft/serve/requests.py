@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from redraft.chain import Chain, Prompt
+from redraft.chain import Chain, Prompt, is_system
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Engine
 from redraft.engines.messages import ROLES
 from redraft.errors import UsageError, shown
@@ -80,6 +80,21 @@ all that they are sent. A template is a program, which a client must not bring."
 _OF_TEMPLATE = "an object, with enable_thinking true or false if it has that"
 
 
+_LEAST_P = 1e-6  # stands for a `top_p` of 0: the likeliest token alone
+_TOP_P = {
+    "type": "number",
+    "minimum": 0,
+    "maximum": 1,
+    "description": "nucleus sampling: share of tokens kept",
+}
+_SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "description": "makes it repeatable"}
+
+
+def _seed(given: Any) -> Any:
+    """Return a seed of 64 bits, as OpenAI takes it, as one that engines take."""
+    return given % (MAX_SEED + 1) if type(given) is int and -(2**63) <= given < 2**63 else given
+
+
 def _biases(given: dict[str, Any] | None) -> dict[str, Any] | None:
     if given and len(given) > BIASES:
         raise ValueError(f" is {shown(given)}. It should be {_OF_BIASES}.")
@@ -112,6 +127,7 @@ class Accepted:
     with_usage: bool = False
     with_steps: bool = False
     with_chain: bool = False
+    echo: bool = False  # begin each text with its prompt
     packed: bool = False  # send vectors as floats of 32 bits in base64, as the openai SDK asks for
     noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
 
@@ -181,9 +197,9 @@ class SampledRequest(ModelRequest):
     """What chats and completions share. The penalties have OpenAI's own ranges."""
 
     temperature: Annotated[Any, option("temperature")] = None
-    top_p: Annotated[Any, option("top_p")] = None
+    top_p: Annotated[Any, option("top_p", schema=_TOP_P, folds=lambda p: _LEAST_P if p == 0 else p)] = None
     max_tokens: Annotated[Any, option("max_tokens", TOKENS)] = None
-    seed: Annotated[Any, option("seed")] = None
+    seed: Annotated[Any, option("seed", schema=_SEED, folds=_seed)] = None
     stop: Annotated[Any, option("stop", STOPS, single=True, schema=texts_schema(STOPS))] = None
     n: Annotated[int | None, Field(ge=1, le=ANSWERS)] = None
     stream: bool | None = None
@@ -321,7 +337,9 @@ def by_messages(options: RevisionOptions) -> RevisionOptions:
 
 
 def prompt_in(messages: list[Any], param: str) -> Prompt:
-    """Return messages as a prompt. Errors name the field `param`."""
+    """Return messages as a prompt, the last of system messages alone as the user's. Errors name the field."""
+    if messages and all(isinstance(each, dict) and is_system(each) for each in messages):
+        messages = [*messages[:-1], {**messages[-1], "role": "user"}]
     try:
         return prompt_of(messages)
     except UsageError as error:

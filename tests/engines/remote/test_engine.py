@@ -131,16 +131,21 @@ def test_a_length_below_the_limit_is_the_end_of_the_context(server: FakeServer) 
 
 @pytest.mark.parametrize(
     "pieces",
-    [[DONE], [chat_event("a"), DONE], [b": ping - 12:00\r\n\r\n"] * 2, [b": ping\n\n: pi"]],
+    [[DONE], [chat_event("a")], [b": ping - 12:00\r\n\r\n"] * 2, [b": ping\n\n: pi"]],
     ids=["nothing", "a text", "pings", "half a ping"],
 )
 def test_a_stream_that_was_cut_may_be_asked_for_again(server: FakeServer, pieces: list[bytes]) -> None:
-    """llama-cpp-python's server sends `[DONE]` to a stream that it drops for the next request."""
     server.on(CHAT, sse_reply(*pieces))
     error = refused(engine(server))
     assert isinstance(error, ServerError)
     assert error.passing
     assert "broke the stream off" in error.message
+
+
+def test_a_text_that_ends_without_a_reason_is_kept(server: FakeServer) -> None:
+    server.on(CHAT, sse_reply(chat_event("One, two."), DONE))
+    last = chat(engine(server), Sampling())[-1]
+    assert last.finish == "stop"
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ from redraft.engines.remote.wire import (
     Chunk,
     Complaint,
     Halves,
+    Stops,
     TokenCounts,
     adapted,
     answers_by_tool,
@@ -223,6 +224,7 @@ class RemoteEngine(Engine):
         self._check(path, body)
         limit = _limit(body, sampling)
         reply, halves = _Reply(body, Allowance(body.get("max_tokens", inf))), Halves()
+        stops = Stops(tuple(body.get("stop") or ()))
         try:
             async with (
                 self._opened(path, body, sampling) as (response, reply.request),
@@ -231,18 +233,17 @@ class RemoteEngine(Engine):
                 reply.taken, by_tool = True, answers_by_tool(reply.request)
                 steered = sampling.form is None or bool(GRAMMARS & reply.request.keys())
                 async for chunk in chunks:
-                    if by_tool and chunk.arguments:
-                        chunk = replace(chunk, text=chunk.text + chunk.arguments)
+                    chunk = replace(chunk, text=chunk.text + chunk.arguments * by_tool)
                     if not (chunk.finish or reply.allowance.covers(chunk)):
                         most = sampling.max_tokens
                         yield replace(reply.counted(), finish="max_tokens", completion_tokens=most)
                         return
-                    text = halves.add(chunk.text)
-                    if text or chunk.tokens or chunk.logprobs or chunk.thought:
-                        found = Delta(text, chunk.tokens, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
-                        found = replace(found, thought=chunk.thought)
-                        yield found if steered else replace(found, unsteered=True)
-            yield self._last(reply, halves.end(), min(limit, self._most), sampling)
+                    if piece := _piece(chunk, stops.add(halves.add(chunk.text)), steered=steered):
+                        yield piece
+                    if stops.found:  # the server writes on behind it
+                        yield replace(reply.counted(), finish="stop", stop_text=stops.found)
+                        return
+            yield self._last(reply, stops.end(halves.end()), min(limit, self._most), sampling)
         except EngineError as error:
             complaint = Complaint(error.args[0])
             if reply.taken and GRAMMARS & reply.request.keys() and is_about_grammar(complaint):
@@ -266,7 +267,7 @@ class RemoteEngine(Engine):
             raise self._no_token_ids()
 
     def _last(self, reply: _Reply, text: str, limit: float, sampling: Sampling) -> Delta:
-        if reply.finish == "error" or not (reply.finish or (reply.done and reply.counts)):
+        if reply.finish == "error" or not (reply.finish or (reply.done and (reply.counts or reply.begun))):
             how = "gave the answer up" if reply.finish else "broke the stream off"
             raise self._broken(f"{how} after {len(reply.text)} characters.")
         self._server.worked = True
@@ -566,6 +567,14 @@ class _Reply:
         if limit == inf:
             full = counts is not None and context is not None and counts.total >= context
         return "context" if full else "max_tokens"
+
+
+def _piece(chunk: Chunk, text: str, *, steered: bool) -> Delta | None:
+    """Return a piece of a reply with the text that is final; None without anything."""
+    if not (text or chunk.tokens or chunk.logprobs or chunk.thought):
+        return None
+    found = Delta(text, chunk.tokens, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
+    return replace(found, thought=chunk.thought, unsteered=not steered)
 
 
 def _finite(number: float) -> float:

@@ -17,7 +17,7 @@ from math import ceil
 from typing import Any
 
 from redraft.chain import Finish, content_of, whole
-from redraft.engines.base import Likeliest, Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Likeliest, Message, PromptText, Sampling, Tokens, first_stop
 from redraft.engines.messages import folded
 
 Body = dict[str, Any]
@@ -542,3 +542,32 @@ def decoded(text: str) -> str:
     """Decode escaped bytes, and replace each lone half by U+FFFD."""
     text = _BYTES.sub(lambda run: run[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace"), text)
     return _HALF.sub("\ufffd", text)
+
+
+@dataclass
+class Stops:
+    """Ends a stream of text at the first stop string, also where its server ignores them.
+
+    Attributes:
+        found: The stop string that has come; empty for none.
+    """
+
+    stop: tuple[str, ...]
+    found: str = ""
+    _held: str = ""
+
+    def add(self, text: str) -> str:
+        """Add text. Return what is now final: what may begin a stop string is held."""
+        text = self._held + text
+        if found := first_stop(text, self.stop):
+            at, self.found = found
+            return text[:at]
+        longest = max(map(len, self.stop), default=1) - 1
+        tails = (size for size in range(min(longest, len(text)), 0, -1))
+        size = next((n for n in tails if any(each.startswith(text[-n:]) for each in self.stop)), 0)
+        self._held = text[len(text) - size :]
+        return text[: len(text) - size]
+
+    def end(self, text: str) -> str:
+        """Return the held text at the end of the stream."""
+        return "" if self.found else self._held + text
