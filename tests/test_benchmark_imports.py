@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "scripts").glob("*.py")]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what other packages import
 @pytest.mark.parametrize("script", sorted(SCRIPTS), ids=lambda path: path.stem)
 def test_what_a_script_imports_is_there(script: Path) -> None:
     names = {name for _, name in modules_imported(script) if name.split(".")[0] == "redraft" and "." in name}

@@ -187,7 +187,6 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
         ({"check": ["words<=2"]}, "there is no option 'check'."),
         ({"budget_tokens": 5}, "there is no option 'budget_tokens'."),
         ({"checks": "words<=5"}, "checks is 'words<=5'."),
-        ({"checks": None}, "checks is None."),
         ({"budget": 5}, "budget is 5."),
         ({"output": {"type": "object"}}, "output is a dict, which is no type."),
         ({"critic": 3}, "critic is 3."),

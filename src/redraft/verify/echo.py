@@ -36,7 +36,7 @@ _OPEN = regex.compile(r"\b(?:what|why|how|who|whom|whose|which|when|where)\b")
 """An acknowledgement answers a prompt that names one or tells something, and a question without these."""
 
 _LABEL = regex.compile(r"\W*+\p{L}+\s*:\s+")
-_DIGIT = regex.compile(r"\d")
+_DIGIT, _NUMBER = regex.compile(r"\d"), "#"
 
 
 def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str = "") -> bool:
@@ -67,6 +67,8 @@ def _is_copy(own: Sequence[str], message: Sequence[str]) -> bool:
     """
     if len(message) < RUN or own[:RUN] != message[:RUN] or own[-RUN:] != message[-RUN:]:
         return False
+    if {*message} == {_NUMBER}:  # other numbers are no copy
+        return False
     return _share(own, message) == 1 and _share(message, own) >= WHOLE
 
 
@@ -94,4 +96,4 @@ def _words(text: str) -> list[str]:
 
 def _numbered(own: Sequence[str]) -> list[str]:
     """Return words with a placeholder for each number: a repeated criticism may count anew."""
-    return ["#" if _DIGIT.search(word) else word for word in own]
+    return [_NUMBER if _DIGIT.search(word) else word for word in own]

@@ -231,7 +231,10 @@ class TestIds:
         assert [chain.id for chain in read(path)[0]] == ["s/x", "s/x~2", "s/x~2~2", "s/x~3", "s/4"]
 
 
-ROLES = "human, user, prompter, gpt, chatgpt, bing, bard, assistant, system"
+ROLES = (
+    "human, user, prompter, gpt, chatgpt, bing, bard, assistant, system, function_call, tool_call, tool, "
+    "observation, function_response, tool_response"
+)
 
 
 class TestBadInput:
