@@ -256,7 +256,8 @@ class PoolEngine:
                 first = next(each.name for each in self._members if each.engine)
                 return ModelError(
                     f"{first} and {other} are not alike: {name} is {ours!r} and {its!r}.",
-                    hint="Behind one name, each server has the same model with the same settings.",
+                    hint="A,B is one model on several servers. For two models, name one at a time, or offer "
+                    "both: redraft serve --models FILE (docs/serve.md).",
                 )
         return None
 

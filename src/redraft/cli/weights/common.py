@@ -92,10 +92,11 @@ def model_of(ref: str, allow_pickle: bool = False) -> Path:
 
 
 def local_path(ref: str) -> Path:
-    """Return a local path; for `default`, the path of the default model's file."""
-    if ref != "default" or Path(ref).exists():
+    """Return a local path; for `default` and `default-base`, the path of the default model's file."""
+    from redraft.engines.load import DEFAULTS, local_file, parse_reference
+
+    if ref not in DEFAULTS or Path(ref).exists():
         return Path(ref).expanduser()
-    from redraft.engines.load import local_file, parse_reference
 
     return local_file(parse_reference(ref))
 
