@@ -236,6 +236,7 @@ TITLES = {
     "ModelOption": "The model",
     "ModelOptions": "Other models",
     "MachineOptions": "A model on this machine",
+    "WaitOptions": "Waiting for a server",
     "ServerOptions": "A model on a server",
     "Flags": "Checks and budget, as flags",
     "EvalFlags": "A task",

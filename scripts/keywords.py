@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 PAGES: dict[str, tuple[str, list[str], str]] = {
     "redraft.keywords": (
         "redraft.options",
-        ["PlainOptions", "MachineOptions", "ServerOptions", "Flags"],
+        ["PlainOptions", "MachineOptions", "WaitOptions", "ServerOptions", "Flags"],
         "",
     ),
     "redraft.revision.keywords": ("redraft.revision.options", ["RevisionOptions"], "output"),
@@ -165,7 +165,7 @@ def page(module: str) -> str:
     if own:  # this module imports the one that is written
         imports += ["from typing import TYPE_CHECKING", "if TYPE_CHECKING:"]
         imports += [f"    from {home} import {each}" for _, each in sorted(own)]
-    about = f"Keyword arguments of {', '.join(models)}. Made by scripts/keywords.py."
+    about = f"Keywords of {', '.join(models)}. From scripts/keywords.py."
     return tidy("\n".join([f'"""{about}"""\n', "from __future__ import annotations\n", *imports, *lines]))
 
 

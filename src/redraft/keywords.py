@@ -1,4 +1,4 @@
-"""Keyword arguments of PlainOptions, MachineOptions, ServerOptions, Flags. Made by scripts/keywords.py."""
+"""Keywords of PlainOptions, MachineOptions, WaitOptions, ServerOptions, Flags. From scripts/keywords.py."""
 
 from __future__ import annotations
 
@@ -42,13 +42,18 @@ class MachineKeywords(TypedDict, total=False):
     chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None
 
 
-class ServerKeywords(TypedDict, total=False):
-    """The options of `ServerOptions`. Each can be left out."""
+class WaitKeywords(TypedDict, total=False):
+    """The options of `WaitOptions`. Each can be left out."""
 
-    price: str | None
     timeout: float | None
     retries: int
     patience: float | None
+
+
+class ServerKeywords(WaitKeywords, total=False):
+    """The options of `ServerOptions`. Each can be left out."""
+
+    price: str | None
     rpm: int | None
     tpm: int | None
     session_header: str | None

@@ -319,12 +319,9 @@ class MachineOptions(OptionModel):
     )
 
 
-class ServerOptions(OptionModel):
-    """What the tokens of a model cost, and how to wait for its server."""
+class WaitOptions(OptionModel):
+    """How long to wait for the server of a model."""
 
-    price: str | None = option(
-        "USD per million tokens, if the config file has no price", BUDGET, "IN,OUT[,CACHED]"
-    )
     timeout: float | None = option(
         "give up after so much silence [300 to the first token, then 60]", SERVER, "S", ge=0.001
     )
@@ -336,6 +333,14 @@ class ServerOptions(OptionModel):
         SERVER,
         "S",
         ge=0,
+    )
+
+
+class ServerOptions(WaitOptions):
+    """What the tokens of a model cost, and how to wait for its server."""
+
+    price: str | None = option(
+        "USD per million tokens, if the config file has no price", BUDGET, "IN,OUT[,CACHED]"
     )
     rpm: int | None = option("most requests a minute", SERVER, "N", ge=1)
     tpm: int | None = option("most tokens a minute", SERVER, "N", ge=1)

@@ -14,9 +14,10 @@ import redraft
 from redraft.chain import Finish, Prompt
 from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from redraft.errors import UsageError
+from redraft.errors import ServerError, UsageError
 from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.ops import StepDone
+from tests.engines.fake_server import FakeServer, error_reply
 
 
 class Person(BaseModel):
@@ -314,3 +315,13 @@ def test_a_stream_has_the_object_as_far_as_it_came() -> None:
     assert [name for index, name, _ in found if index == 0][-1] == "Ada"
     assert (1, None, None) in found
     assert found[-1] == (1, "Eve", 1815)
+
+
+def test_how_long_to_wait_for_a_server_is_said_by_the_names_of_the_flags() -> None:
+    with FakeServer() as server:
+        server.on("POST /v1/chat/completions", error_reply(503, "busy"))
+        for retries in (0, 2):
+            before = len(server.asked("POST /v1/chat/completions"))
+            with pytest.raises(ServerError, match="busy"):
+                redraft.revise("Hi.", model=f"{server.url}#m", retries=retries, timeout=5.0, patience=0.0)
+            assert len(server.asked("POST /v1/chat/completions")) - before == 1 + retries

@@ -361,6 +361,27 @@ def test_a_reply_has_any_text_as_data(text: str) -> None:
     }
 
 
+class Native(Probable):
+    """Revises natively, as the default model does."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, native=True)
+
+
+@pytest.mark.parametrize("more", [{"stop": ["END"]}, {"logprobs": True}])
+def test_the_plain_name_of_a_model_that_revises_natively_takes_what_plain_models_take(
+    more: dict[str, Any],
+) -> None:
+    engine = Native([SHORT])
+    with served({"plain": plain(engine), "revised": {"model": engine}}) as server:
+        reply = server.post(more)
+        revised = server.post({"model": "revised", **more})
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["choices"][0]["message"]["content"] == SHORT
+    assert revised.status_code == 400
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -102,6 +102,11 @@ def test_every_route_needs_a_key(guarded: Server, method: str, path: str, given:
     assert said in error["message"]  # OpenAI's words, which litellm reads
 
 
+def test_a_key_may_come_as_azures_clients_send_it(guarded: Server) -> None:
+    assert guarded.post(headers={"api-key": KEY}).status_code == 200
+    assert guarded.post(headers={"api-key": "x"}).status_code == 401
+
+
 @pytest.mark.parametrize("path", ["/health", "/ready", "/v1/models", "/health/", "/openapi.json"])
 def test_head_is_get_without_a_body(server: Server, path: str) -> None:
     with server.connection() as connection:

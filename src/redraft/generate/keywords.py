@@ -1,4 +1,4 @@
-"""Keyword arguments of ChainOptions. Made by scripts/keywords.py."""
+"""Keywords of ChainOptions. From scripts/keywords.py."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from redraft.chain import Chain, Prompt, best_step
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
 from redraft.engines.messages import ROLES
+from redraft.engines.retry import Patience
 from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, UsageError, shown
@@ -38,6 +39,7 @@ from redraft.revision.options import (
     check_together,
     choose_mode,
     is_text,
+    patience_of,
 )
 from redraft.revision.prompts import wording_of
 from redraft.revision.state import Plan, check_resumable, complete_drafts, complete_steps
@@ -86,13 +88,14 @@ class Background:
             future.cancel()
             raise
 
-    async def keep(self, reference: str, load: Callable[[str], Awaitable[Engine]]) -> Engine:
-        """Return the engine of a reference, loaded once. For use inside `run`."""
+    async def keep(self, reference: str, patience: Patience) -> Engine:
+        """Return the engine of a reference, loaded once for each way to wait. For use inside `run`."""
         # A relative path names another file in another folder.
         key = reference if reference == "default" or "://" in reference else f"{Path.cwd()}:{reference}"
         async with self._opening:
+            key = f"{key} {patience}" if "://" in reference else key
             if key not in self._engines:
-                self._engines[key] = await load(reference)
+                self._engines[key] = await load_engine(reference, patience=patience)
         return self._engines[key]
 
     def close(self) -> None:
@@ -158,14 +161,15 @@ async def stream(prompt: Asked, **options: Unpack[RevisionKeywords]) -> AsyncGen
 
     More in docs/python.md.
     """
+    checked = check_options(options)
     async with AsyncExitStack() as stack:
 
         async def load(_role: Role, reference: str) -> Engine:
-            engine = await load_engine(reference)
+            engine = await load_engine(reference, patience=patience_of(checked))
             stack.push_async_callback(engine.aclose)
             return engine
 
-        events = await stack.enter_async_context(aclosing(make(prompt, check_options(options), load)))
+        events = await stack.enter_async_context(aclosing(make(prompt, checked, load)))
         async for event in events:
             yield event
 
@@ -209,7 +213,7 @@ for _function in (stream, arevise, revise):
 
 async def _revise_kept(prompt: Asked, options: RevisionOptions) -> Chain:
     async def load(_role: Role, reference: str) -> Engine:
-        return await _background.keep(reference, load_engine)
+        return await _background.keep(reference, patience_of(options))
 
     async with aclosing(make(prompt, options, load)) as events:
         return await finished(events)

@@ -1,4 +1,4 @@
-"""Keyword arguments of RevisionOptions. Made by scripts/keywords.py."""
+"""Keywords of RevisionOptions. From scripts/keywords.py."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from redraft.chain import Chain
 from redraft.engines.base import Engine
 from redraft.engines.price import Price
-from redraft.keywords import PlainKeywords
+from redraft.keywords import PlainKeywords, WaitKeywords
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event
 from redraft.verify.base import Check
 
 
-class KeywordsButOutput(PlainKeywords, total=False):
+class KeywordsButOutput(PlainKeywords, WaitKeywords, total=False):
     """All but output. Each can be left out."""
 
     model: str | Engine

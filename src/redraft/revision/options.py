@@ -23,8 +23,9 @@ from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine, EngineInfo, Samp
 from redraft.engines.load import references_of
 from redraft.engines.messages import beyond_text, plain
 from redraft.engines.price import Price, price_of
+from redraft.engines.retry import Patience
 from redraft.errors import RecordError, UsageError, shown
-from redraft.options import A_HOOK, A_REFERENCE, PlainOptions, is_async, option
+from redraft.options import A_HOOK, A_REFERENCE, PlainOptions, WaitOptions, is_async, option
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event
@@ -128,7 +129,7 @@ def _headers(value: Any) -> Mapping[str, str] | None:
 _REFERENCE = f"{A_REFERENCE} or an engine"
 
 
-class RevisionOptions(PlainOptions):
+class RevisionOptions(WaitOptions, PlainOptions):
     """The options of `revise`, `arevise` and `stream`. `check_options` reads and checks them."""
 
     model: Annotated[str | Engine, PlainValidator(_if(_is_engine))] = option(
@@ -284,6 +285,14 @@ class RevisionOptions(PlainOptions):
         names = (*RECORDED, "extra_body", "extra_headers")
         given: Any = {name: value for name, value in self.explicit.items() if name in names}
         return Sampling(**given, unset=frozenset({"temperature", "top_p", "max_tokens"} - given.keys()))
+
+
+def patience_of(options: WaitOptions, *, usual: float = 0.0, **known: Any) -> Patience:
+    """Return how long to wait for a server; one that is down for `usual` seconds by default."""
+    if (limit := options.timeout) is not None:
+        known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
+    outage = usual if options.patience is None else options.patience
+    return Patience(tries=1 + options.retries, outage=outage, **known)
 
 
 BY_CHECKS: tuple[Mode, ...] = ("verified", "repair")

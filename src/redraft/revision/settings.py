@@ -22,7 +22,7 @@ from redraft.formats.documents import recipe_of, shipped_recipes
 from redraft.machine import instructions, many_streams
 from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
 from redraft.revision.api import Role
-from redraft.revision.options import RevisionOptions, check_options, check_prices
+from redraft.revision.options import RevisionOptions, check_options, check_prices, patience_of
 from redraft.revision.watch import forms_of
 from redraft.verify.base import schema_of
 from redraft.verify.derive import Auto
@@ -129,10 +129,7 @@ class Settings:
             known["tell"] = tell
         if limit_seconds is not None:
             known["longest_asked"] = min(limit_seconds, Patience.longest_asked)
-        if (limit := server.timeout) is not None:
-            known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
-        outage = usual if server.patience is None else server.patience
-        return Patience(tries=1 + server.retries, outage=outage, **known)
+        return patience_of(server, usual=usual, **known)
 
     def references(self) -> dict[Role, str]:
         """Return the references of the models to open, by role. A judge of the config file may be idle."""

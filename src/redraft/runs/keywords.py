@@ -1,4 +1,4 @@
-"""Keyword arguments of RunOptions, ItemOptions, AnswerOptions. Made by scripts/keywords.py."""
+"""Keywords of RunOptions, ItemOptions, AnswerOptions. From scripts/keywords.py."""
 
 from __future__ import annotations
 

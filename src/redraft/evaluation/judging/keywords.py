@@ -1,4 +1,4 @@
-"""Keyword arguments of JudgeFileOptions. Made by scripts/keywords.py."""
+"""Keywords of JudgeFileOptions. From scripts/keywords.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keyword arguments of EvalFileOptions. Made by scripts/keywords.py."""
+"""Keywords of EvalFileOptions. From scripts/keywords.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keyword arguments of InstructionOptions. Made by scripts/keywords.py."""
+"""Keywords of InstructionOptions. From scripts/keywords.py."""
 
 from __future__ import annotations
 
