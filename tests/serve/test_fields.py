@@ -382,6 +382,12 @@ def test_the_plain_name_of_a_model_that_revises_natively_takes_what_plain_models
     assert revised.status_code == 400
 
 
+def test_a_completion_of_such_a_model_has_log_probabilities() -> None:
+    with served({"plain": plain(Native([SHORT]))}) as server, server.client() as client:
+        made = client.completions.create(model="plain", prompt="Once", logprobs=1)
+    assert made.choices[0].logprobs
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -27,6 +27,7 @@ from redraft.serve.requests import (
     ANSWERS,
     Accepted,
     SampledRequest,
+    by_messages,
     chain_options,
     engine_of,
     passed_in,
@@ -58,7 +59,7 @@ class CompletionRequest(SampledRequest):
         if self.logprobs is not None:
             if self.echo:
                 raise invalid("echo has no logprobs of the prompt. Leave one of them out.", "echo")
-            options, noted = noting(options, model.name, self.logprobs)
+            options, noted = noting(by_messages(options), model.name, self.logprobs)
         if len(self.prompt) * count > ANSWERS:
             message = f"{len(self.prompt)} prompts with {count} answers each are more than {ANSWERS} answers."
             raise invalid(message, "prompt")
