@@ -87,3 +87,28 @@ def test_a_server_without_them_is_an_error(behind: FakeServer, reply: Any, statu
     engine = RemoteEngine(behind.url, "m", patience=Patience(tries=1))
     with served({"plain": plain(engine)}) as server:
         assert post(server).status_code == status
+
+
+def test_token_ids_stand_for_texts(local: LlamaCppEngine, behind: FakeServer) -> None:
+    ids = list(asyncio.run(local.encode("ab", special=True)))
+    with served({"plain": plain(local)}) as server:
+        by_text, by_ids, several = (
+            post(server, input=each).json()["data"] for each in ("ab", ids, [ids, ids])
+        )
+        refused = post(server, input=[1, "ab"]).json()["error"]
+    assert by_ids == by_text
+    assert len(several) == 2
+    assert refused["param"] == "input"
+
+
+def test_dimensions_go_to_a_server_and_are_no_choice_of_a_local_model(
+    local: LlamaCppEngine, behind: FakeServer
+) -> None:
+    vector = {"object": "embedding", "index": 0, "embedding": [1.0, 0.0]}
+    behind.on(ROUTE, json_reply({"object": "list", "data": [vector], "usage": {"prompt_tokens": 1}}))
+    with served({"plain": plain(RemoteEngine(behind.url, "m"))}) as server:
+        assert post(server, dimensions=2, input=[[1, 2]]).status_code == 200
+    assert behind.asked(ROUTE)[-1].json["dimensions"] == 2
+    assert behind.asked(ROUTE)[-1].json["input"] == [[1, 2]]
+    with served({"plain": plain(local)}) as server:
+        assert post(server, dimensions=2).json()["error"]["param"] == "dimensions"

@@ -14,7 +14,7 @@ from redraft.chain import Finish
 from redraft.engines.base import Delta, EngineInfo, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from tests.engines.fake_server import FakeServer, chat_reply, error_reply
+from tests.engines.fake_server import FakeServer, chat_reply, error_reply, raw_reply
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 from tests.serve.test_chat import ASK, CALL, TOOL
 from tests.serve.test_interrupted import broken
@@ -413,6 +413,16 @@ def test_a_completion_may_begin_with_its_prompt(stream: bool) -> None:
         made = client.completions.create(**asked, stream=stream)
         text = "".join(each.choices[0].text for each in made) if stream else made.choices[0].text
     assert text == "Rain is wet."
+
+
+def test_what_stands_behind_a_gap_goes_to_a_server(upstream: FakeServer) -> None:
+    upstream.on("POST /v1/completions", raw_reply(" wet"))
+    with (
+        served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server,
+        server.client() as client,
+    ):
+        client.completions.create(model="plain", prompt="Rain is", suffix=" today.")
+    assert upstream.requests[-1].json["suffix"] == " today."
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -140,9 +140,9 @@ class RayEngine(Engine):
         found: list[tuple[float, ...]] = await self._ask("score", texts)
         return found
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def embed(self, texts: Sequence[PromptText], dimensions: int | None = None) -> Vectors:
         """Return vectors of texts, from any replica."""
-        found: Vectors = await self._ask("embed", texts)
+        found: Vectors = await self._ask("embed", texts, dimensions)
         return found
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:

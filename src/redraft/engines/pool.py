@@ -147,9 +147,9 @@ class PoolEngine:
         """Score texts with any member."""
         return await self._any(lambda engine: engine.score(texts))
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def embed(self, texts: Sequence[PromptText], dimensions: int | None = None) -> Vectors:
         """Return vectors of texts, from any member. All are alike, so each of them is an `Embedder`."""
-        return await self._any(lambda engine: cast("Embedder", engine).embed(texts))
+        return await self._any(lambda engine: cast("Embedder", engine).embed(texts, dimensions))
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text with a member. Raises what the member raises, as described above."""

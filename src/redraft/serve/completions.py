@@ -43,7 +43,7 @@ class CompletionRequest(SampledRequest):
     logprobs: Annotated[int | None, Field(ge=0, le=MOST_LIKELY)] = None
     best_of: Annotated[Any, only(1)] = None
     echo: bool | None = None
-    suffix: Annotated[Any, only("")] = None
+    suffix: str | None = None
 
     def accept(self, models: Models, limits: Limits) -> Accepted:
         """Return the texts to continue: of each prompt as many as `n` asks for."""
@@ -55,7 +55,8 @@ class CompletionRequest(SampledRequest):
             message = f"the model {model.name!r} does not continue texts. Ask it at /v1/chat/completions."
             raise invalid(message, "model", code="unsupported")
         options = chain_options(model, limits, self.options, None)
-        options, noted = with_passed(options, passed_in(self), model), None
+        beside = {**passed_in(self), **({"suffix": self.suffix} if self.suffix else {})}
+        options, noted = with_passed(options, beside, model), None
         if self.logprobs is not None:
             if self.echo:
                 raise invalid("echo has no logprobs of the prompt. Leave one of them out.", "echo")

@@ -14,7 +14,7 @@ from redraft.chain import Chain, Usage
 from redraft.engines.base import Embedder, Vectors
 from redraft.engines.remote.wire import estimated_counts
 from redraft.revision.cancel import CancelToken, OutOfTime
-from redraft.serve.bodies import OF_TEXTS, texts
+from redraft.serve.bodies import OF_INPUTS, inputs
 from redraft.serve.errors import invalid
 from redraft.serve.gate import unavailable
 from redraft.serve.models import Models
@@ -29,7 +29,8 @@ class EmbeddingRequest(ModelRequest):
     """A request for vectors."""
 
     whole: ClassVar[str] = "a request for embeddings"
-    input: Annotated[Any, texts(TEXTS), Field(description=OF_TEXTS)]
+    input: Annotated[Any, inputs(TEXTS), Field(description=OF_INPUTS)]
+    dimensions: Annotated[int | None, Field(ge=1, le=1 << 20)] = None
     encoding_format: Annotated[Literal["float", "base64"] | None, Field(description="float or base64")] = None
 
     def accept(self, models: Models, limits: Limits) -> Accepted:  # noqa: ARG002
@@ -39,7 +40,11 @@ class EmbeddingRequest(ModelRequest):
         if not (isinstance(engine, Embedder) and engine.info.embeds):
             message = f"the model {model.name!r} has no embeddings. Ask an embedding model."
             raise invalid(message, "model", code="unsupported")
-        return Accepted(model.name, self.input, model.options, packed=self.encoding_format == "base64")
+        if self.dimensions is not None and not engine.info.any_request:
+            message = f"the model {model.name!r} has no choice of dimensions. Leave them out."
+            raise invalid(message, "dimensions", code="unsupported")
+        packed = self.encoding_format == "base64"
+        return Accepted(model.name, self.input, model.options, packed=packed, dimensions=self.dimensions)
 
 
 async def embedded(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Vectors], None]:
@@ -47,7 +52,7 @@ async def embedded(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple
     engine: Any = asked.options.model
     try:
         async with cancel.until(None):
-            vectors = await engine.embed(asked.inputs)
+            vectors = await engine.embed(asked.inputs, asked.dimensions)
     except OutOfTime:
         yield 0, Vectors((), sum(estimated_counts({"prompt": text}, 0).prompt for text in asked.inputs))
         raise unavailable("draining", "the server ends.") from None

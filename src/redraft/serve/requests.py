@@ -128,6 +128,7 @@ class Accepted:
     with_steps: bool = False
     with_chain: bool = False
     echo: bool = False  # begin each text with its prompt
+    dimensions: int | None = None  # of vectors; None for as many as the model has
     packed: bool = False  # send vectors as floats of 32 bits in base64, as the openai SDK asks for
     noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
 

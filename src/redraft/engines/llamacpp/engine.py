@@ -25,6 +25,7 @@ from redraft.engines.base import (
     EngineInfo,
     EngineRole,
     Message,
+    PromptText,
     Replies,
     Sampling,
     Tokens,
@@ -46,7 +47,7 @@ from redraft.engines.local import (
 from redraft.engines.messages import beyond_text, plain, template_refuses, why_refused
 from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
-from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
+from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError, UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.formats.thoughts import tags_of
 from redraft.steering.lark import lark, stopped
@@ -189,11 +190,16 @@ class LlamaCppEngine(ProcessEngine[Child]):
         reply = await self._post("/detokenize", {"tokens": list(tokens)})
         return str(reply["content"])
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return the vector of each text, of length 1."""
+    async def embed(self, texts: Sequence[PromptText], dimensions: int | None = None) -> Vectors:
+        """Return the vector of each text, of length 1. Fewer `dimensions` are no choice of such a model."""
+        if dimensions is not None:
+            raise UsageError(f"{self._info.name!r} has no choice of dimensions.", hint="Leave them out.")
+        prompts = []
         for text in texts:
-            await self._check_length(text)
-        prompts = [list(await self.encode(text, special=True)) for text in texts]
+            if isinstance(text, str):
+                await self._check_length(text)
+                text = await self.encode(text, special=True)
+            prompts.append(list(text))
         if (longest := max(map(len, prompts), default=0)) > self._context:
             raise ContextError(longest, self._context, trained=self._trained)
         reply = await self._post("/v1/embeddings", {"input": prompts})

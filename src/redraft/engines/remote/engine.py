@@ -441,9 +441,10 @@ class RemoteEngine(Engine):
         message = f"{self._server.host} sent {sent}."
         return EngineTimeout(message, hint=hint, passing=limit < patience.outage)
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def embed(self, texts: Sequence[PromptText], dimensions: int | None = None) -> Vectors:
         """Return the vectors of texts, as the server sends them."""
-        body = {"model": self._info.name, "input": list(texts), "encoding_format": "float"}
+        body: Body = {"model": self._info.name, "input": list(texts), "encoding_format": "float"}
+        body |= {"dimensions": dimensions} if dimensions is not None else {}
         found = await self._server.fetch("POST", f"{self._server.url}{_EMBEDDINGS}", body)
         if isinstance(found, Refusal):
             raise await self._error(_EMBEDDINGS, found)
