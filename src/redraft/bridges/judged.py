@@ -25,7 +25,7 @@ class Judged(NamedTuple):
     Attributes:
         score: The weighted mean of their scores, 0 to 1.
         passed: Whether all of them passed.
-        feedback: What is wrong, as it is said to a model; empty if they passed.
+        feedback: What is wrong, in words for a model; empty if they passed.
         results: Each check's own result, in order.
     """
 

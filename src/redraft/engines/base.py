@@ -331,7 +331,7 @@ class Embedder(Engine, Protocol):
     """An engine that may have vectors of texts. `EngineInfo.embeds` says whether it has."""
 
     async def embed(self, texts: Sequence[PromptText], dimensions: int | None = None) -> Vectors:
-        """Return the vector of each text, all of one length: that of the model, or so many `dimensions`."""
+        """Return the vector of each text, all of one length: the model's own, or `dimensions`."""
         ...
 
 

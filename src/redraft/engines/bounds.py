@@ -20,7 +20,7 @@ LEAST = 16  # the fewest characters that a text is bounded to
 SHORT = 100  # the most characters of a text whose own bound is left
 MOST_ITEMS = 32  # the most items that a list or an object of any names is bounded to
 MOST_NUMBER = 10**12
-DECIMALS = 0.000001  # what a number is a multiple of, if nothing is said
+DECIMALS = 0.000001  # a number is a multiple of it, by default
 ROOM_FOR_MORE = 64  # characters: a value of any kind with less room is no list and no object
 LEVELS = (3, 2, 1)  # how often a type may be within itself; fewer where the schema would grow too large
 MOST_PARTS = 2000  # of a schema whose references are written out
@@ -37,7 +37,7 @@ _KINDS: Mapping[str, frozenset[str]] = {
     "string": frozenset({"pattern", "format", "minLength", "maxLength"}),
     "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}),
 }
-"""Keywords that say of which type a value is, if the schema does not."""
+"""Keywords that imply the type of a value, if the schema names none."""
 CHECKED = frozenset[str]().union(*_KINDS.values())
 _OPEN_NAMES = frozenset(
     {

@@ -294,7 +294,7 @@ def trained_context(header: GGUFHeader) -> int | None:
 
 
 def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *, weights: int = 0) -> None:
-    """Refuse a key-value cache that does not fit beside weights of so many bytes."""
+    """Refuse a key-value cache that does not fit beside `weights` bytes."""
     token = cache_bytes(header) * parallel
     free = max(free_memory() - weights, 0)
     if token * context <= free:

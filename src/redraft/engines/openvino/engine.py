@@ -201,7 +201,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         }
 
     def _schema(self, sampling: Sampling, limit: int) -> str:
-        """Return what the library can enforce of a schema, for JSON of so many tokens; empty if nothing."""
+        """Return what the library can enforce of a schema, for JSON of `limit` tokens; empty if nothing."""
         if sampling.schema is None or json.dumps(sampling.schema) in self._refused:
             return ""
         reduced, left = expressible(sampling.schema)

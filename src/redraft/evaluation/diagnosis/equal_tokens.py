@@ -187,7 +187,7 @@ class Curves:
         return Versus(ours, kind, basis, at, run, decision, decision.p)
 
     def nearest(self, kind: str, tokens: float) -> Point:
-        """Return the run of a way whose tokens are nearest to so many."""
+        """Return the run of a way whose tokens are nearest to a number."""
         runs = (point for point in self.curve(kind) if point.way.kind == kind)
         return min(runs, key=lambda point: abs(point.tokens - tokens), default=self.last(kind))
 

@@ -31,7 +31,7 @@ NAMES = {
 }
 """What each kind of way is called in tables, in their order. Others have their own name, and come last."""
 SAMPLED = ("best-of", "vote", "steered")
-"""Ways of several drafts, of which as many can be made as another way has tokens for."""
+"""Ways of several drafts: their number can match the tokens of another way."""
 
 
 @dataclass(frozen=True)
