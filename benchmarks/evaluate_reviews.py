@@ -65,7 +65,7 @@ def figures(_: int, __: int) -> Row:
     data = shared()
     if data is None:
         return Row(FIGURES, FIGURES_HOW, (), (MISSING,))
-    files = sorted((data / "selfee" / "reviews").glob("*.jsonl"))
+    files = sorted((data / "selfee" / "reviews").glob("*.jsonl"), reverse=True)  # selfee_…_vs_chatgpt first
     report = describe(files, draws=100)
     assert isinstance(report, Report)
     found = {each.model: each for each in report.comparisons}

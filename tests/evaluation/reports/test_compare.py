@@ -167,16 +167,35 @@ def test_the_model_is_that_of_the_first_answers(tmp_path: Path) -> None:
     assert of(tmp_path, both(1, (9, 9), (8, 8)), answers=[new, old]).model == "new"
 
 
-def test_an_opponent_of_all_is_the_opponent(tmp_path: Path) -> None:
-    records = [
-        {**review(question, *names, (9, 8)), "model_1": names[0], "model_2": names[1]}
+def judged(one: str, other: str, score: tuple[float, float]) -> list[dict[str, Any]]:
+    """Reviews of two models in both orders, the first one shown first in the first of them."""
+    return [
+        {**review(question, *names, scores), "model_1": names[0], "model_2": names[1]}
         for question in range(5)
-        for names in (("old", "new"), ("new", "old"), ("old", "best"), ("best", "old"))
+        for names, scores in (((one, other), score), ((other, one), score[::-1]))
     ]
+
+
+def test_other_pairs_in_a_report_do_not_turn_a_pair_round(tmp_path: Path) -> None:
+    records = judged("old", "new", (6, 9))
+    alone = of(tmp_path, records)
+    more = [*records, *judged("best", "old", (9, 9)), *judged("old", "third", (9, 8))]
+    found = report([write(tmp_path / "r.jsonl", more)], draws=200)
+    names = [(each.model, each.opponent) for each in found.comparisons]
+    assert names == [("old", "new"), ("best", "old"), ("old", "third")]
+    assert (alone.model, alone.opponent) == ("old", "new")
+    assert found.comparisons[0].whole == alone.whole
+    assert [(each["model"], each["opponent"]) for each in found.record()["comparisons"]] == names
+    assert [each.title for each in found.sections()][:3] == [f"{one} against {two}" for one, two in names]
+
+
+def test_models_differ_against_the_one_that_all_pairs_share_on_either_side(tmp_path: Path) -> None:
+    records = [*judged("old", "new", (6, 9)), *judged("best", "old", (9, 9))]
     found = report([write(tmp_path / "r.jsonl", records)], draws=200)
-    assert [(each.model, each.opponent) for each in found.comparisons] == [("new", "old"), ("best", "old")]
     [less] = found.differences
-    assert (less.model, less.other, less.questions, less.ratio.value) == ("best", "new", 5, 0)
+    assert (less.model, less.other, less.questions, less.ratio.value) == ("best", "new", 5, 1 - 1.5)
+    assert found.ranking
+    assert found.ranking.against == "old"
 
 
 def test_the_same_id_in_two_files_is_told_apart_by_the_names(tmp_path: Path) -> None:

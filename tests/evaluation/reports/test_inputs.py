@@ -131,8 +131,11 @@ def test_what_most_files_say_counts_and_the_reversed_one_is_left_out(tmp_path: P
     bad = BadFiles()
     found = describe(files, bad=bad, draws=100)
     assert [f"{files[place]}:1" in str(reason) for reason in bad.reasons] == [True]
-    wins = {each.model: each.whole.ratio.value for each in found.comparisons}  # type: ignore[union-attr]
-    assert wins == {"new": 1.5, "other": 0.5}
+    turned = [each.against("old") for each in found.comparisons]  # type: ignore[union-attr]
+    assert {each.model: each.whole.ratio and each.whole.ratio.value for each in turned} == {
+        "new": 1.5,
+        "other": 0.5,
+    }
 
 
 def test_ids_that_both_sides_have_say_nothing(tmp_path: Path) -> None:

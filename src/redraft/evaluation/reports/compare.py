@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, product
 
@@ -122,6 +122,11 @@ class Game:
         first, second = (len(answer.text) for answer in self.placed.answers)
         return (second, first) if self.second else (first, second)
 
+    @property
+    def turned(self) -> Game:
+        """The review from the opponent's side."""
+        return Game(self.placed, not self.second, self.scores and self.scores[::-1], -self.sign)
+
 
 @dataclass(frozen=True)
 class Item:
@@ -192,6 +197,13 @@ class Comparison:
     seed: int = stats.SEED
     control: str = ""  # which kind of control the model's answers are; empty for those of a model
     usage: JudgeUsage = field(default_factory=JudgeUsage)  # what all reviews say that they cost
+
+    def against(self, opponent: str) -> Comparison:
+        """Return the comparison from the side of the other model, if `opponent` is the model."""
+        if opponent == self.opponent:
+            return self
+        items = (replace(item, games=tuple(game.turned for game in item.games)) for item in self.items)
+        return replace(self, model=self.opponent, opponent=opponent, items=tuple(items))
 
     @property
     def drawn(self) -> bool:
@@ -389,7 +401,10 @@ class Difference:
 
 
 def difference(model: Comparison, other: Comparison) -> Difference | None:
-    """Return the difference of two ratios, paired by question; None without common questions or scores."""
+    """Return the difference of two ratios, paired by question; None without common questions or scores.
+
+    Both have the same opponent.
+    """
     places = {question_id: place for place, question_id in enumerate(other.question_ids)}
     pairs = [(place, places[id_]) for place, id_ in enumerate(model.question_ids) if id_ in places]
     if not pairs or model.whole.ratio is None or other.whole.ratio is None:
@@ -445,23 +460,26 @@ def compare(
 ) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models that reviews are of.
 
-    An opponent that all pairs have is the opponent of all. Else the model is the one that comes earlier in
-    `first`, and else the one that the first review of the pair shows first, unless that says `swapped`.
+    The model is the one that comes earlier in `first`, and else the one that the first review of the pair
+    shows first, unless that says `swapped`. Other pairs do not matter.
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:
         pairs[frozenset(placed.names)].append(placed)
-    common = frozenset.intersection(*pairs) if len(pairs) > 1 else frozenset[str]()
     found = []
-    for names, group in pairs.items():
+    for group in pairs.values():
         review = group[0].review
         shown = list(group[0].names[::-1] if review.metadata.get("swapped") else group[0].names)
         if not review.control:  # it stands in the place of the model
             shown.sort(key=lambda name: first.index(name) if name in first else len(first))
-        opponent = next(iter(names & common), shown[1])
-        [model] = names - {opponent}
-        found.append(_comparison(model, opponent, group, draws, seed))
+        found.append(_comparison(*shown, group, draws, seed))
     return tuple(found)
+
+
+def shared(comparisons: Iterable[Comparison]) -> str:
+    """Return the model that all comparisons have on either side, which measures the others; or ""."""
+    pairs = {frozenset((each.model, each.opponent)) for each in comparisons}
+    return next(iter(frozenset.intersection(*pairs)), "") if len(pairs) > 1 else ""
 
 
 def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, seed: int) -> Comparison:
@@ -500,8 +518,6 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, 
 def _game(placed: Placed, model: str) -> Game:
     """Return a review from the model's side; raise `Unreadable` if it decides nothing."""
     second, review = placed.names[1] == model, placed.review
-    sign = review.verdict()
     scores = None if review.score is None and review.winner is not None else review.scores()
-    if second:
-        return Game(placed, second, scores and (scores[1], scores[0]), -sign)
-    return Game(placed, second, scores, sign)
+    game = Game(placed, second=False, scores=scores, sign=review.verdict())
+    return game.turned if second else game

@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from scipy import special
 
-from redraft.evaluation.reports.compare import Comparison, Game
+from redraft.evaluation.reports.compare import Comparison, Game, shared
 from redraft.stats import SHARE, Bootstrap, Estimate, Numbers
 
 DRAWS = 1_000  # most resamples: each fits the model anew
@@ -48,7 +48,7 @@ class Ranking:
     """Models by their strength, the strongest first."""
 
     models: tuple[Ranked, ...]
-    against: str  # the opponent of all; empty for a model of mean strength
+    against: str  # the model that all were judged against; empty for a model of mean strength
     effects: tuple[tuple[str, Estimate], ...]  # of style: what a standard deviation adds to the log-odds
     questions: int
 
@@ -148,8 +148,7 @@ def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
     battles = Battles.of(comparisons)
     if len(battles.names) < 3 or not battles.connected:
         return None
-    opponents = {each.opponent for each in comparisons}
-    against = opponents.pop() if len(opponents) == 1 else ""
+    against = shared(comparisons)
     how = min(comparisons[0].draws, DRAWS), comparisons[0].seed
     plain = Fitted(battles, battles.met, *how).rates(against)
     style = _styles(battles.games)

@@ -33,6 +33,7 @@ from redraft.evaluation.reports.compare import (
     difference,
     extremes,
     judges_agree,
+    shared,
 )
 from redraft.evaluation.reports.inputs import KEEP, Given, Material, place, read_past
 from redraft.evaluation.reports.ranking import Ranking, ranked
@@ -97,7 +98,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Report:
-    """Comparisons, and their differences where they have the same opponent."""
+    """Comparisons, and their differences if one model is in all of them."""
 
     files: tuple[str, ...]
     material: Material
@@ -184,12 +185,13 @@ def describe_reviews(given: Given) -> Report:
             hint="A judge writes two numbers from 1 to 10 on the first line, such as: 8 9",
         )
     found = tuple(each for each in every if not each.control)
-    pairs = [(two, one) for one, two in combinations(found, 2) if one.opponent == two.opponent]
+    opponent = shared(found)
+    turned = [each.against(opponent) for each in found] if opponent else []
     return Report(
         given.names,
         given.material,
         found,
-        tuple(filter(None, (difference(*pair) for pair in pairs))),
+        tuple(filter(None, (difference(two, one) for one, two in combinations(turned, 2)))),
         changes(found, given.against) if given.against else (),
         ranked(found),
         tuple(_controls([each for each in every if each.control], found)),
