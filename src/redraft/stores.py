@@ -1,12 +1,8 @@
 """Files in object stores, such as `s3://bucket/out.jsonl`: the work is done on a copy on this machine.
 
-Any path that fsspec knows will do: `s3://` and `gs://` with an extra, `hf://` without. Stores replace files
-whole and lock nothing. So an output grows as objects `OUT.parts/OFFSET`, each of whole lines; at the end it
-becomes one object, and they go. What stands beside it (record, failures, marks) is replaced each time, the
-journal at the end. A machine that is lost costs what it did since the last object.
-
-The copies lie in `~/.cache/redraft/stores`, by address. What of a copy did not reach the store is sent by the
-next run on this machine.
+Any path that fsspec knows will do: `s3://` and `gs://` with an extra, `hf://` without. Inputs and outputs are
+fetched before the work, and outputs are sent whole at its end, with the files beside them. A run that ended
+before that goes on from its copy, on the machine that has it: in `~/.cache/redraft/stores`, by address.
 """
 
 from __future__ import annotations
@@ -14,10 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +19,7 @@ from redraft.errors import MissingExtra, OutputError, UsageError
 from redraft.files import replacing
 from redraft.machine import cache_folder
 
-EVERY = 10.0  # seconds between two objects of an output
-WAITS = (2.0, 4.0, 8.0)  # seconds between tries at the end, beside those of the library of the store
-_BESIDE = (".run.json", ".errors.jsonl", ".done.jsonl", ".leaks.jsonl", ".refusals.jsonl", ".card.md")
-_JOURNAL = ".journal.db"
-_SENT = ".sent"  # an empty file beside a copy of which something has been in the store
+_BESIDE = (".run.json", ".errors.jsonl", ".done.jsonl", ".journal.db", ".card.md")
 _URL = re.compile(r"(?!file:)([a-z][a-z0-9+]+):/+(.+)", re.DOTALL)
 """An address. A `Path` has one slash where the user wrote two."""
 
@@ -84,16 +74,14 @@ class Store:
         self.url, self.base = url, base
         self._system, self._key = _opened(url)
         self.copy = _folder(url) / Path(self._key).name
-        self._lock = threading.Lock()  # a run ends while its last `push` may be under way
-        self._sent = 0  # bytes of the copy that are in the store
 
     def exists(self) -> bool:
-        """Whether the output is there, whole or in parts."""
+        """Whether the output is there."""
         with _reading(self.url):
-            return bool(self._system.exists(self._key) or self._parts())
+            return bool(self._system.exists(self._key))
 
     def pull(self) -> None:
-        """Fetch what is in the store. Of a copy that begins with that, the rest is kept: it was not sent.
+        """Fetch the output and the files beside it, unless the copy is longer: then it was not sent.
 
         Raises:
             UsageError: It cannot be read.
@@ -101,123 +89,45 @@ class Store:
         if self.base:
             self.base.pull()
         with _reading(self.url):
-            self._restart()
-            aside = self.copy.with_name(f"{self.copy.name}.fetched")
-            with aside.open("wb") as file:
-                for key in [*([self._key] if self._system.exists(self._key) else []), *self._parts()]:
-                    if file.tell() == _offset(key):
-                        with self._system.open(key, "rb") as source:
-                            shutil.copyfileobj(source, file)
-                self._sent = file.tell()
-            if not self._sent or _begins(self.copy, aside):
-                aside.unlink()
+            self._system.invalidate_cache()
+            here = self.copy.stat().st_size if self.copy.exists() else 0
+            if not self._system.exists(self._key) or self._system.size(self._key) < here:
                 return
-            for ending in (*_BESIDE, _JOURNAL):
-                self._fetch(ending)
-            aside.replace(self.copy)
-
-    def _restart(self) -> None:
-        """Remove the copy of an output that was in the store and was removed there: it is to be made anew."""
-        mark = self._beside(_SENT)
-        if mark.exists() and not (self._system.exists(self._key) or self._parts()):
-            for ending in ("", *_BESIDE, _JOURNAL, _SENT):
-                self._beside(ending).unlink(missing_ok=True)
-
-    def push(self) -> None:
-        """Send the lines that are new, and what is beside them.
-
-        Raises:
-            OutputError: The store does not take them.
-        """
-        with self._sending(), self.copy.open("rb") as file:
-            file.seek(self._sent)
-            new = file.read()
-            new = new[: new.rfind(b"\n") + 1]
-            if new:
-                self._system.pipe_file(f"{self._key}.parts/{self._sent:016}", new)
-                self._sent += len(new)
-                self._send_beside()
-                self._beside(_SENT).touch()
-
-    def close(self) -> None:
-        """Send the whole output and all beside it, and remove its parts. Errors as for `push`."""
-        self._insist(self._send_all)
+            for ending in ("", *_BESIDE):
+                file = self._beside(ending)
+                file.unlink(missing_ok=True)
+                if self._system.exists(self._key + ending):
+                    self._system.get_file(self._key + ending, str(file))
 
     def begin(self) -> None:
-        """Send the record, before anything is paid for that the store does not take. Errors as for `push`."""
-        self._insist(lambda: self._send(".run.json"))
+        """Send the record before anything is paid for: the store may refuse it. Errors as for `close`."""
+        self._send(".run.json")
 
-    def _insist(self, send: Callable[[], None]) -> None:
-        with self._sending():
-            for wait in WAITS:
-                with suppress(OSError):
-                    send()
-                    return
-                time.sleep(wait)
-            send()
+    def close(self) -> None:
+        """Send the output and all beside it.
 
-    def _send_all(self) -> None:
-        if not self.copy.exists():
-            return
-        self._send_beside()
-        self._send(_JOURNAL)
-        self._system.put_file(str(self.copy), self._key)
-        self._beside(_SENT).touch()
-        if parts := self._parts():
-            self._system.rm(parts)
-        self._sent = self.copy.stat().st_size
+        Raises:
+            OutputError: The store does not take it.
+        """
+        if self.copy.exists():
+            self._send(*_BESIDE, "")
 
-    def _send_beside(self) -> None:
-        for ending in _BESIDE:
-            self._send(ending)
-
-    def _send(self, ending: str) -> None:
-        """Send a file that is beside the output. Remove one that is gone."""
-        file = self._beside(ending)
-        if file.exists():
-            self._system.put_file(str(file), self._key + ending)
-        elif ending == ".errors.jsonl" and self._system.exists(self._key + ending):
-            self._system.rm_file(self._key + ending)
-
-    def _fetch(self, ending: str) -> None:
-        file = self._beside(ending)
-        file.unlink(missing_ok=True)
-        with suppress(FileNotFoundError):
-            self._system.get_file(self._key + ending, str(file))
-
-    def _beside(self, ending: str) -> Path:
-        return self.copy.with_name(self.copy.name + ending)
-
-    def _parts(self) -> list[str]:
-        self._system.invalidate_cache()
-        with suppress(FileNotFoundError):
-            return sorted(self._system.ls(f"{self._key}.parts", detail=False))
-        return []
-
-    @contextmanager
-    def _sending(self) -> Iterator[None]:
+    def _send(self, *endings: str) -> None:
         try:
-            with self._lock:
-                yield
+            for ending in endings:
+                file = self._beside(ending)
+                if file.exists():
+                    self._system.put_file(str(file), self._key + ending)
+                elif self._system.exists(self._key + ending):
+                    self._system.rm_file(self._key + ending)
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.url}: {_reason(error)}.",
                 hint=f"What is done is safe in {self.copy}: the same command on this machine goes on.",
             ) from None
 
-
-def _offset(key: str) -> int:
-    """Return where an object of an output begins in it."""
-    name = key.rpartition("/")[2]
-    return int(name) if key.rpartition("/")[0].endswith(".parts") and name.isdecimal() else 0
-
-
-def _begins(copy: Path, with_that: Path) -> bool:
-    """Whether a copy is there and begins with what was fetched."""
-    if not copy.exists() or copy.stat().st_size < with_that.stat().st_size:
-        return False
-    with copy.open("rb") as own, with_that.open("rb") as fetched:
-        return all(block == own.read(len(block)) for block in iter(lambda: fetched.read(1 << 20), b""))
+    def _beside(self, ending: str) -> Path:
+        return self.copy.with_name(self.copy.name + ending)
 
 
 def _folder(name: str) -> Path:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from redraft.counting import begin_line, counted
-from redraft.errors import CheckError, EngineError, OutputError, RecordError, RedraftError, UsageError
+from redraft.errors import CheckError, EngineError, RecordError, RedraftError, UsageError
 from redraft.hub import is_fetching
 from redraft.ids import IdSet
 from redraft.jobs.causes import UNFIT, in_words, is_doubtful, is_filtered, is_of_item, is_refusal
@@ -31,7 +31,7 @@ from redraft.jobs.progress import DRAW_SECONDS, ItemProgress, RunMessage
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.unfinished import Unfinished
-from redraft.stores import EVERY, Store
+from redraft.stores import Store
 
 PATIENCE = 3
 """Doubtful failures in a row that end the job, or `parallel` if that is more. As many refused requests end it
@@ -162,7 +162,7 @@ class Job(Generic[T]):
     provenance: Provenance
     # Of a share of a job: the output of the whole. What is in it is done; there may be no item in a share.
     whole: Path | None = None
-    store: Store | None = None  # where the output goes as it grows, if `out` is the copy of a file elsewhere
+    store: Store | None = None  # where the output goes at the end, if `out` is the copy of a file elsewhere
     # Returns an item's id from the JSON object of its line. Not used with `many_lines`.
     key: Callable[[dict[str, Any]], str] = record_id
     many_lines: bool = False  # an item may give no line, or several
@@ -298,28 +298,6 @@ async def _ticking(progress: ItemProgress) -> AsyncGenerator[None]:
         ticks.cancel()
 
 
-@asynccontextmanager
-async def _sending(job: Job[Any]) -> AsyncGenerator[None]:
-    """Send what is new to the store of a job now and then. A failure is told: the end tries again."""
-
-    async def send(store: Store) -> None:
-        while True:
-            await asyncio.sleep(EVERY)
-            try:
-                await asyncio.to_thread(store.push)
-            except OutputError as error:
-                job.tell(f"{error.message} It is tried again.")
-
-    sending = asyncio.create_task(send(job.store)) if job.store else None
-    try:
-        yield
-    finally:
-        if sending:
-            sending.cancel()
-            with suppress(asyncio.CancelledError):
-                await sending
-
-
 @dataclass
 class _OpenJob(Generic[T]):
     """A job whose output is open, with a session if there is something to do."""
@@ -337,7 +315,6 @@ class _OpenJob(Generic[T]):
         try:
             async with (
                 _ticking(session.progress),
-                _sending(self.job),
                 start(session) as work,
                 asyncio.TaskGroup() as group,
             ):
