@@ -16,7 +16,7 @@ from weights_run import remove, weights
 MEASURE = "memory estimate against measured peak, four settings"
 HOW = (
     "The default model's shapes with random weights, in a process of its own a setting. The estimate is made "
-    "before the first step, as in a run (`redraft.train.model.memory`); then four steps of AdamW are made on "
+    "before the first step, as in a run (`redraft.train.memory`); then four steps of AdamW are made on "
     "batches of that many tokens, half of them with loss, as packed rows are, with memory as `redraft train` "
     "has it ({allocator}). Measured is the most memory of "
     "the whole process that was resident (`VmHWM`), or, with a GPU, the most that torch allocated there. The "

@@ -16,12 +16,12 @@ import json
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 
+from redraft.train.attention import use_segments
 from redraft.train.batches import IGNORED
-from redraft.train.model.attention import use_segments
-from redraft.train.model.load import add_adapter
-from redraft.train.model.loss import fuse
-from redraft.train.model.memory import peak_memory, plan_of
-from redraft.train.settings.options import TrainOptions
+from redraft.train.load import add_adapter
+from redraft.train.loss import fuse
+from redraft.train.memory import peak_memory, plan_of
+from redraft.train.options import TrainOptions
 
 SEED = 5
 STEPS = 4

@@ -18,9 +18,9 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redraft.formats.encoder import Encoder
+from redraft.train.attention import use_segments
 from redraft.train.batches import IGNORED, RowsOf, joined, pack
-from redraft.train.model.attention import use_segments
-from redraft.train.model.loss import fuse
+from redraft.train.loss import fuse
 from redraft.train.prepare import Stored, prepare
 
 

@@ -34,9 +34,9 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from redraft.train.attention import use_segments
 from redraft.train.batches import IGNORED, Batch, joined
-from redraft.train.model.attention import use_segments
-from redraft.train.model.loss import fuse
+from redraft.train.loss import fuse
 from redraft.train.prepare import Stored
 
 GOAL = 0.45

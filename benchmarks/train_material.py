@@ -20,7 +20,7 @@ from typing import Any
 
 from data_material import sentences
 from redraft.machine import KERNELS
-from redraft.train.settings.options import LARGE
+from redraft.train.options import LARGE
 
 SEED = 5
 ALLOCATOR = (

@@ -15,10 +15,10 @@ import argparse
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from redraft.train.model.attention import use_segments
-from redraft.train.model.load import add_adapter
-from redraft.train.model.loss import fuse
-from redraft.train.settings.options import TrainOptions
+from redraft.train.attention import use_segments
+from redraft.train.load import add_adapter
+from redraft.train.loss import fuse
+from redraft.train.options import TrainOptions
 
 SEED = 5
 

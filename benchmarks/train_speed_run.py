@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
-from redraft.train.model.load import load_tokenizer
+from redraft.train.load import load_tokenizer
+from redraft.train.loop import Loop
+from redraft.train.machine import training_arguments
 from redraft.train.prepare import Prepared
-from redraft.train.run.loop import Loop
-from redraft.train.run.run import choose_method, prepare_all, rows_of, settled
-from redraft.train.settings.args import TrainSettings, parse
-from redraft.train.settings.machine import training_arguments
+from redraft.train.run import choose_method, prepare_all, rows_of, settled
+from redraft.train.settings import TrainSettings, parse
 from redraft.train.stages import SFT_STAGES
 
 SAME = (

@@ -27,7 +27,7 @@ from redraft.options import OptionModel, allowed, options_of
 from redraft.revision.options import RevisionOptions
 from redraft.runs.options import AnswerOptions
 from redraft.systems.recipe import FileKeys, Needs, StageKeys, SystemKeys
-from redraft.train.settings.options import PpoOptions, RewardOptions, TrainOptions
+from redraft.train.options import PpoOptions, RewardOptions, TrainOptions
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = DOCS / "api"

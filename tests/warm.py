@@ -38,7 +38,7 @@ USUAL = (
 TORCH = (
     "redraft.engines.hf.engine",
     "redraft.engines.remote.engine",
-    "redraft.train.run.run",
+    "redraft.train.run",
     "redraft.weights.convert",
     "redraft.weights.lora.merge",
     "gguf",

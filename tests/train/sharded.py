@@ -23,12 +23,11 @@ from torch.nn import functional
 from transformers import TrainerCallback
 from transformers.utils import logging
 
+from redraft.train import loss, trained
+from redraft.train.attention import use_segments
 from redraft.train.batches import IGNORED, Batch, Order, RowsOf, joined, pack
-from redraft.train.model import loss
-from redraft.train.model.attention import use_segments
-from redraft.train.model.loss import fuse
-from redraft.train.run import trained
-from redraft.train.run.checkpoints import named
+from redraft.train.checkpoints import named
+from redraft.train.loss import fuse
 from tests.train.tiny import data, llama, loop, prepared
 
 RANKS = 2

@@ -19,7 +19,7 @@ from redraft.cli import app
 from redraft.errors import OutputError, UsageError
 from redraft.jobs.progress import RunMessage
 from redraft.train.api import TrainEvent, TrainStep
-from tests.train.reward.rewards import pairs
+from tests.train.rewards import pairs
 from tests.train.tiny import chains
 
 

@@ -24,8 +24,8 @@ from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
 from redraft.errors import UsageError
 from redraft.jobs.signals import AGAIN
-from redraft.train.settings import machine
-from redraft.train.settings.args import TrainSettings, parse
+from redraft.train import machine
+from redraft.train.settings import TrainSettings, parse
 from tests.train.tiny import curve, data, llama, loop, prepared
 
 SCALE = Path(str(resources.files("redraft"))) / "recipes" / "train" / "scale"

@@ -11,11 +11,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from redraft.train import LOG
+from redraft.train.attention import use_segments
 from redraft.train.batches import Data, Loader, Order, RowsOf, joined, pack
-from redraft.train.model.attention import use_segments
-from redraft.train.model.loss import fuse
+from redraft.train.loop import Loop
+from redraft.train.loss import fuse
 from redraft.train.prepare import DataReport, Prepared, Writer, open_prepared, pair
-from redraft.train.run.loop import Loop
 from tests.train.tokenizer_kinds import tokenizer
 
 VOCABULARY = 48

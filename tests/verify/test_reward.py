@@ -16,7 +16,7 @@ from redraft.errors import CheckSyntaxError, UsageError
 from redraft.verify.base import run_check
 from redraft.verify.judge import Reward, logistic
 from redraft.verify.parse import parse_check
-from tests.train.reward.rewards import pairs, ready
+from tests.train.rewards import pairs, ready
 from tests.train.tiny import model_folder
 
 PROMPT = Prompt(instruction="Add 3 and 3.")

@@ -12,7 +12,7 @@ import pytest
 
 from redraft.engines.hf.engine import HfEngine
 from redraft.errors import ModelError, OutputError, RedraftError
-from redraft.train.model.load import load_tokenizer
+from redraft.train.load import load_tokenizer
 from redraft.weights.convert import convert
 from redraft.weights.delta import apply, diff
 from redraft.weights.gguf.from_folder import export_gguf

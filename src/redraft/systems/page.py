@@ -22,7 +22,7 @@ from redraft.systems.ledger import Kind, Ledger, spent
 from redraft.systems.plan import Plan, Row
 from redraft.systems.recipe import System
 from redraft.train import LOG
-from redraft.train.run.page import cards_of
+from redraft.train.page import cards_of
 from redraft.weights.card import card_text
 
 PAGE, CARD = "index.html", "README.md"

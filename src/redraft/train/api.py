@@ -24,12 +24,12 @@ from redraft.errors import UsageError
 from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.machine import cache_folder
-from redraft.train.model.memory import peak_memory, size
+from redraft.train.memory import peak_memory, size
+from redraft.train.options import PPO, REWARD, SFT, TrainVerb
+from redraft.train.output import check_gguf, export_result
 from redraft.train.processes import Say, leads, parting
-from redraft.train.run.output import check_gguf, export_result
-from redraft.train.run.run import NEWEST, Ready, get_ready
-from redraft.train.settings.args import RunSettings, settings_of
-from redraft.train.settings.options import PPO, REWARD, SFT, TrainVerb
+from redraft.train.run import NEWEST, Ready, get_ready
+from redraft.train.settings import RunSettings, settings_of
 from redraft.train.stages import SFT_STAGES, Stages
 from redraft.weights.output import Run
 

@@ -39,11 +39,11 @@ from redraft.files import write_file
 from redraft.formats.encoder import PairEncoder
 from redraft.stats import Estimate, correlation, proportion, without_nan
 from redraft.train.batches import IGNORED, Batch, Data, Row, Rows, two_a_row
-from redraft.train.model.loss import inputs_of, signature_of
+from redraft.train.loss import inputs_of, signature_of
+from redraft.train.options import RewardOptions
 from redraft.train.prepare import Prepared
 from redraft.train.processes import Say, gathered
-from redraft.train.run.run import Ready
-from redraft.train.settings.options import RewardOptions
+from redraft.train.run import Ready
 from redraft.train.stages import Stages, can_join
 
 Loss = Literal["pairwise", "pairwise-tokens"]

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from redraft.errors import ModelError, UsageError
 from redraft.formats.encoder import Encoder
 from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.train.attention import use_segments
 from redraft.train.batches import (
     Batch,
     Data,
@@ -24,12 +25,11 @@ from redraft.train.batches import (
     padded,
     trained_in,
 )
-from redraft.train.model.attention import use_segments
-from redraft.train.model.load import DTYPES, add_adapter, fit_vocabulary, load_model, load_tokenizer
-from redraft.train.model.loss import fuse
+from redraft.train.load import DTYPES, add_adapter, fit_vocabulary, load_model, load_tokenizer
+from redraft.train.loss import fuse
+from redraft.train.options import DataOptions, TrainOptions
 from redraft.train.prepare import Encodes, Prepared
 from redraft.train.processes import Say
-from redraft.train.settings.options import DataOptions, TrainOptions
 
 Own = TypeVar("Own", bound=DataOptions)
 

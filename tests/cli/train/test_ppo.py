@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from redraft.cli import app
 from redraft.errors import UsageError
+from redraft.train.options import PpoOptions
 from redraft.train.rl.stages import PPO_STAGES
-from redraft.train.settings.options import PpoOptions
 from tests.cli.verbs import redraft, refused
 
 SMALL = (

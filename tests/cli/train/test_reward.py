@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.train.settings.args import parse
-from redraft.train.settings.options import REWARD
-from tests.train.reward.rewards import pairs
+from redraft.train.options import REWARD
+from redraft.train.settings import parse
+from tests.train.rewards import pairs
 
 USUAL = (
     "--model_name_or_path model --data_path pairs.jsonl --output_dir out --model_max_length 128 "

@@ -21,10 +21,10 @@ from redraft.cli import app
 from redraft.cli.shell import tell
 from redraft.jobs.signals import AGAIN
 from redraft.train import api
-from redraft.train.model.memory import size
-from redraft.train.run.output import alone
-from redraft.train.settings.args import kinds, parse
-from redraft.train.settings.options import DEFAULTS, FIRST, SFT
+from redraft.train.memory import size
+from redraft.train.options import DEFAULTS, FIRST, SFT
+from redraft.train.output import alone
+from redraft.train.settings import kinds, parse
 from tests.train.tiny import chains
 
 USUAL = (

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from redraft.cli import app
 from redraft.errors import UsageError
-from redraft.train.settings.args import parse
-from redraft.train.settings.options import PPO, REWARD, PpoOptions
-from tests.train.reward.rewards import pairs
+from redraft.train.options import PPO, REWARD, PpoOptions
+from redraft.train.settings import parse
+from tests.train.rewards import pairs
 from tests.train.tiny import model_folder
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -16,7 +16,7 @@ from redraft.engines.hf import reward
 from redraft.engines.hf.reward import RewardModel
 from redraft.errors import ModelError, RecordError, UsageError
 from redraft.train.batches import joined
-from tests.train.reward.rewards import pairs, ready
+from tests.train.rewards import pairs, ready
 from tests.train.tiny import model_folder
 
 SUMS = [

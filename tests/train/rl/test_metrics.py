@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from redraft.errors import ModelError
+from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.rl.metrics import LATE, LONG, Faults
-from redraft.train.run.checkpoints import SavedCheckpoint
 
 SOUND = {
     "reward": 0.5,

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from redraft.train.model.load import leave_inputs_to_autocast
+from redraft.train.load import leave_inputs_to_autocast
+from redraft.train.options import PpoOptions
 from redraft.train.rl.policy import unfreeze_top, unwrapped
 from redraft.train.rl.ppo import Learner
-from redraft.train.settings.options import PpoOptions
 from tests.train.rl.tiny_policy import policy, prompts, shaken
 from tests.train.tiny import SHAPE
 

@@ -16,11 +16,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClas
 
 from redraft.chain import Chain
 from redraft.errors import ModelError
-from redraft.train import LOG, SAMPLES
+from redraft.train import LOG, SAMPLES, checkpoints
 from redraft.train.rl.policy import Policy
 from redraft.train.rl.ppo import BETA
 from redraft.train.rl.rewards import Reward, Rewards, parse_rewards
-from redraft.train.run import checkpoints
 from tests.train.rl.tiny_policy import TOKENIZER, loop, policy, prompts, rollouts, shaken, share_of_e
 from tests.train.tiny import SHAPE, lines
 from tests.train.tokenizer_kinds import tokenizer

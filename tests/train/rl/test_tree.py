@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.train.model.attention import use_segments
+from redraft.train.attention import use_segments
 from redraft.train.rl.policy import bare_of
 from redraft.train.rl.tree import WORTH, tree_of
 from tests.train.rl.tiny_policy import policy, shaken

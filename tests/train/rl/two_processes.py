@@ -17,10 +17,10 @@ from transformers.utils import logging
 
 from redraft.chain import Chain
 from redraft.errors import CheckError, ModelError
+from redraft.train.checkpoints import named
+from redraft.train.loop import Loop
 from redraft.train.processes import parting, place
 from redraft.train.rl.rewards import Reward
-from redraft.train.run.checkpoints import named
-from redraft.train.run.loop import Loop
 from tests.train.rl.tiny_policy import loop, policy, rollouts, share_of_e
 
 RANKS = 2

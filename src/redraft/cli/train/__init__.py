@@ -61,7 +61,7 @@ def _takes_words(name: str) -> type[Verb]:
 
         def sections(self, ctx: Context) -> Sections:
             """Return the settings by groups, after the options."""
-            from redraft.train.settings.options import VERBS, help_records
+            from redraft.train.options import VERBS, help_records
 
             settings = help_records(VERBS[name]).items()
             named = {

@@ -1,7 +1,7 @@
 """A verb of `redraft train`: from the words after it to a preview, an estimate or a result.
 
 Flags are not declared to typer: recipes use the same names, and most belong to transformers
-(`redraft.train.settings.args`). The work is that of `redraft.train.api`.
+(`redraft.train.settings`). The work is that of `redraft.train.api`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from redraft.machine import give_back_large, keep_few_kernels, use_large_pages
 from redraft.train.processes import Say, leads, parting
 
 if TYPE_CHECKING:
-    from redraft.train.settings.args import RunSettings
-    from redraft.train.settings.options import TrainVerb
+    from redraft.train.options import TrainVerb
+    from redraft.train.settings import RunSettings
 
 
 def run(name: str, words: list[str] | None) -> None:
     """Do what the words after a verb say."""
-    from redraft.train.settings.options import LARGE, VERBS
+    from redraft.train.options import LARGE, VERBS
 
     use_large_pages()
     keep_few_kernels()
@@ -32,7 +32,7 @@ def run(name: str, words: list[str] | None) -> None:
     _check_data(verb, words or [])
     from redraft.jobs.signals import exit_status
     from redraft.train.api import train
-    from redraft.train.settings.args import parse
+    from redraft.train.settings import parse
 
     settings: Any = parse(words or [], verb)
     own = settings.own
@@ -82,7 +82,7 @@ def _look(verb: TrainVerb, settings: RunSettings[Any], say: Say) -> None:
 
         from redraft.machine import cache_folder
         from redraft.train.api import stages_of
-        from redraft.train.run.preview import preview
+        from redraft.train.preview import preview
 
         console = Console(highlight=False)
         preview(settings, model, cache_folder() / "train", console, stages=stages_of(verb), say=say)
@@ -96,7 +96,7 @@ def _estimate(verb: TrainVerb, settings: RunSettings[Any], model: str, say: Say)
 
     from redraft.jobs.signals import exit_status
     from redraft.train.api import ready_for
-    from redraft.train.run.estimate import estimate, thrown_away
+    from redraft.train.estimate import estimate, thrown_away
 
     with TemporaryDirectory(prefix="redraft-") as folder:
         ready = ready_for(verb, thrown_away(settings, Path(folder)), model, tell=tell)

@@ -71,7 +71,7 @@ def _write(
     from redraft.formats.read.records import RawRecord
     from redraft.jobs.lines import parse_line
     from redraft.train import SAMPLES
-    from redraft.train.run.page import page_of, place_of
+    from redraft.train.page import page_of, place_of
 
     rows = [row for line in lines if (row := parse_line(line))]
     chains = [RawRecord(SAMPLES, "samples", number, line).chain() for number, line in enumerate(answers)]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from redraft.errors import ModelError
+from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.rl import algorithm
-from redraft.train.run.checkpoints import SavedCheckpoint
 
 if TYPE_CHECKING:
     from redraft.train.rl.policy import Seen

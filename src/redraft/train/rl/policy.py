@@ -24,11 +24,11 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from redraft.errors import ModelError, UsageError
-from redraft.train.model import attention
-from redraft.train.model.loss import has_plain_head
+from redraft.train import attention
+from redraft.train.loss import has_plain_head
+from redraft.train.options import PpoOptions, layers_unfrozen
 from redraft.train.rl.algorithm import log_probs_and_entropy
 from redraft.train.rl.tree import tree_of
-from redraft.train.settings.options import PpoOptions, layers_unfrozen
 
 
 class Seen(NamedTuple):

@@ -39,6 +39,8 @@ from redraft.engines.base import Sampling, Tokens
 from redraft.jobs.signals import unless_stopped
 from redraft.machine import trim_heap
 from redraft.train.batches import Batch, SharedMeans
+from redraft.train.checkpoints import checkpoints
+from redraft.train.options import PpoOptions, room, samples_each
 from redraft.train.processes import Say, gathered, place, shared_out
 from redraft.train.rl import algorithm, metrics
 from redraft.train.rl.algorithm import RunningMoments
@@ -55,8 +57,6 @@ from redraft.train.rl.samples import (
     recorded,
     scored,
 )
-from redraft.train.run.checkpoints import checkpoints
-from redraft.train.settings.options import PpoOptions, room, samples_each
 
 AT_ONCE = 16  # sequences of a forward pass without gradients
 BETA = (1e-8, 1e8)  # β stays within these, so that one that is driven to an end can come back

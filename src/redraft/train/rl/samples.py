@@ -22,7 +22,7 @@ from redraft.errors import ServerError, shown
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.jobs.signals import unless_stopped
 from redraft.train import SAMPLES
-from redraft.train.model.load import save_weights
+from redraft.train.load import save_weights
 from redraft.train.processes import gathered, place
 from redraft.train.rl.rewards import Posted, Rewards, content, posted
 from redraft.weights.replace import replace_folder

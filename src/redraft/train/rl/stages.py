@@ -14,14 +14,14 @@ from redraft.engines.remote.server import check_address
 from redraft.errors import ModelError, UsageError
 from redraft.formats.encoder import PromptEncoder
 from redraft.formats.read.records import raw_records
+from redraft.train.attention import use_segments
 from redraft.train.batches import Batch, Data, Row, Rows, one_a_row, padded
-from redraft.train.model.attention import use_segments
+from redraft.train.options import PpoOptions, layers_unfrozen, room, samples_each
 from redraft.train.prepare import Prepared
 from redraft.train.processes import Say
 from redraft.train.rl.policy import bare_of, unfreeze_top
 from redraft.train.rl.ppo import Learner, Ppo, RolloutPrompt
 from redraft.train.rl.rewards import parse_rewards
-from redraft.train.settings.options import PpoOptions, layers_unfrozen, room, samples_each
 from redraft.train.stages import Stages
 
 

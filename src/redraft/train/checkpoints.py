@@ -1,0 +1,331 @@
+"""Save checkpoints atomically, and find the one to resume from.
+
+A checkpoint is written into a temporary folder. Its last file lists the others with size and CRC-32
+(`complete.json`), and then the folder gets its name: a run that is killed while it saves loses only that
+save. States are trees whose tensors go into a safetensors file, and the rest into its header. Nothing is
+pickled, so a stranger's checkpoint can at worst hold wrong numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import re
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from redraft.errors import ModelError, OutputError, UsageError
+from redraft.files import sync, sync_folder
+from redraft.train.load import contents
+from redraft.weights.replace import replace_folder
+
+_HEAD = "state"
+
+
+def save_state(path: Path, state: Any) -> None:
+    """Write a state."""
+    tensors: dict[str, torch.Tensor] = {}
+    save_file(tensors, path, metadata={_HEAD: json.dumps(_pack(state, tensors))})
+
+
+def load_state(path: Path) -> Any:
+    """Read a state written by `save_state`."""
+    try:
+        with safe_open(path, "pt") as file:
+            return _unpack(json.loads(file.metadata()[_HEAD]), file)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> ModelError:
+    """Return the error for a damaged file of a checkpoint."""
+    return ModelError(
+        f"{path} cannot be read: {error!s:.200}.",
+        hint="Resume from another checkpoint with --resume_from_checkpoint FOLDER.",
+    )
+
+
+def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """Return a tree as JSON, with each tensor replaced by its name in `tensors`."""
+    if isinstance(value, torch.Tensor):
+        name = str(len(tensors))
+        # A copy: safetensors takes no views, and no two tensors of one memory.
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"items": [[_pack(key, tensors), _pack(each, tensors)] for key, each in value.items()]}
+    if isinstance(value, list | tuple):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_pack(each, tensors) for each in value]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be saved in a state")
+
+
+def _unpack(tree: Any, file: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, value),) = tree.items()
+    if kind == "tensor":
+        return file.get_tensor(value)
+    if kind == "items":
+        return {_unpack(key, file): _unpack(each, file) for key, each in value}
+    items = [_unpack(each, file) for each in value]
+    return tuple(items) if kind == "tuple" else items
+
+
+def random_state() -> dict[str, Any]:
+    """Return the states of all random generators of this process and its GPUs."""
+    kind, keys, *rest = np.random.get_state()
+    state = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.random.get_rng_state(),
+    }
+    return state | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Restore the generators to a state from `random_state`."""
+    random.setstate(state["python"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.random.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state.get("cuda", ())) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+MARKER = "complete.json"  # the list of a checkpoint's files, written last
+_PART = 1 << 22  # bytes of a file to read at a time
+
+_NAME = re.compile(r"checkpoint-(\d{1,12})")
+_ASIDE = ".saving-"
+_LOST = "Bring the file back, or start over with --overwrite_output_dir."
+_MOST = 1 << 24  # the most bytes of `complete.json`. For a thousand shards it has about 100,000.
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A folder with a checkpoint's name."""
+
+    folder: Path
+    step: int
+    missing: tuple[str, ...] | None  # files, also those of another size; None without a list of files
+    changed: tuple[str, ...] = ()  # files with other checksums. Empty until `_verified` reads them
+
+    @property
+    def complete(self) -> bool:
+        """Whether a run can resume from it."""
+        return self.missing == () and not self.changed
+
+    @property
+    def fault(self) -> str:
+        """A description of what is wrong."""
+        if self.missing is None:
+            return f"it has no {MARKER}, so it is incomplete ({contents(self.folder)})"
+        named = self.missing or self.changed
+        files = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
+        fault = "is missing or cut" if self.missing else "has changed since it was saved"
+        return f"{files} {fault} ({contents(self.folder)})"
+
+
+def is_name(name: str) -> bool:
+    """Return whether `name` is that of a checkpoint."""
+    return _NAME.fullmatch(name) is not None
+
+
+def checkpoints(output: Path) -> list[SavedCheckpoint]:
+    """Return the checkpoints of a run, newest first."""
+    if not output.is_dir():
+        return []
+    named = [(_NAME.fullmatch(each.name), each) for each in output.iterdir() if each.is_dir()]
+    found = [_look_at(folder, int(name[1])) for name, folder in named if name]
+    return sorted(found, key=lambda each: -each.step)
+
+
+def _look_at(folder: Path, step: int) -> SavedCheckpoint:
+    listed = _listed(folder)
+    if listed is None:
+        return SavedCheckpoint(folder, step, None)
+    missing = (
+        name
+        for name, (size, _) in listed.items()
+        if not ((path := folder / name).is_file() and path.stat().st_size == size)
+    )
+    return SavedCheckpoint(folder, step, tuple(missing))
+
+
+def _listed(folder: Path) -> dict[str, tuple[object, object]] | None:
+    """Return size and CRC-32, if it was saved, of each file by `complete.json`; None if that is damaged."""
+    try:
+        with (folder / MARKER).open("rb") as file:
+            read = json.loads(file.read(_MOST))
+        sums = read.get("crc32", {})
+        return {name: (size, sums.get(name)) for name, size in read["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _verified(checkpoint: SavedCheckpoint) -> SavedCheckpoint:
+    folder, changed = checkpoint.folder, []
+    for name, (_, wanted) in (_listed(folder) or {}).items() if checkpoint.complete else ():
+        with suppress(OSError):
+            if wanted is None or wanted == _sum(folder / name):
+                continue
+        changed.append(name)
+    return replace(checkpoint, changed=tuple(changed))
+
+
+def _sum(path: Path) -> int:
+    found = 0
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            found = zlib.crc32(part, found)
+    return found
+
+
+def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
+    """Return the newest intact checkpoint, and remarks on newer ones."""
+    found = checkpoints(output)
+    whole = None
+    for number, each in enumerate(found):
+        found[number] = _verified(each)
+        if found[number].complete:
+            whole = found[number]
+            break
+    damaged = next((each for each in found if (each.folder / MARKER).is_file()), None)
+    if damaged and not whole:
+        raise ModelError(f"cannot resume from {damaged.folder}: {damaged.fault}.", hint=_LOST)
+    newer = [each for each in found if not whole or each.step > whole.step]
+    remarks = [f"{each.folder} is skipped: {each.fault}." for each in newer]
+    if found and not whole:
+        remarks.append("there is no other checkpoint: the run starts over.")
+    return whole, remarks
+
+
+def named(folder: Path, output: Path) -> SavedCheckpoint:
+    """Return the checkpoint that `--resume_from_checkpoint` names, in the output where its log is."""
+    verified = (_verified(each) for each in checkpoints(output))
+    whole = (f" to resume from {each.folder}." for each in verified if each.complete)
+    name = _NAME.fullmatch(folder.name)
+    if not folder.is_dir() or not name:
+        hint = f"Leave --resume_from_checkpoint out{next(whole, '.')}"
+        raise ModelError(f"{folder} is not a checkpoint.", hint=hint)
+    if folder.parent.resolve() != output.resolve():  # a checkpoint may be a link to another disk
+        raise UsageError(
+            f"{folder} belongs to the output {folder.parent}, not to {output}.",
+            hint=f"Resume there: --output_dir {folder.parent}   (or move the checkpoint into {output})",
+        )
+    found = _verified(_look_at(folder, int(name[1])))
+    if not found.complete:
+        other = next(whole, None)
+        hint = f"Leave --resume_from_checkpoint out{other}" if other else _LOST
+        raise ModelError(f"cannot resume from {folder}: {found.fault}.", hint=hint)
+    return found
+
+
+@contextmanager
+def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]:
+    """Yield a folder to write a checkpoint into, which is named if the block succeeds."""
+    aside = output / f"{_ASIDE}{step}"
+    try:
+        if leads:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+        wait()
+        yield aside
+        wait()
+        if leads:
+            _mark(aside)
+            replace_folder(aside, output / f"checkpoint-{step}")
+        wait()
+    except (OSError, SafetensorError) as error:
+        raise unwritable(output, error, aside) from error
+
+
+def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None = None) -> OutputError:
+    """Return the error for an output that cannot be written, with what is left of it."""
+    why = (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"  # safetensors has its own
+    whole = any(each.complete for each in checkpoints(output))
+    left = " The earlier checkpoints are intact." if whole else ""
+    resumes = ", without --overwrite_output_dir: it resumes from the newest" if whole else ""
+    return OutputError(
+        f"{part or output} cannot be written: {why}.{left}",
+        hint=f"Make room, and type the same command again{resumes}.",
+    )
+
+
+def _mark(folder: Path) -> None:
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    for each in files:
+        sync(each)
+    named = {str(each.relative_to(folder)): each for each in files}
+    listed = {
+        "files": {name: each.stat().st_size for name, each in named.items()},
+        "crc32": {name: _sum(each) for name, each in named.items()},
+    }
+    with (folder / MARKER).open("w", encoding="utf-8") as file:
+        json.dump(listed, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def prune(output: Path, limit: int | None, keep: Path | None = None, *, step: float = math.inf) -> None:
+    """Delete the remains of broken saves, and all but the newest complete checkpoints.
+
+    A folder without a list of files stays: another trainer may have made it.
+
+    Args:
+        output: The output folder of the run.
+        keep: A checkpoint that always stays: the best so far.
+        step: The last step done. Later checkpoints stay: the run has resumed from before them.
+    """
+    for broken in output.glob(f"{_ASIDE}*"):
+        shutil.rmtree(broken, ignore_errors=True)
+    if not limit or limit < 1:
+        return
+    found = [each for each in checkpoints(output) if each.step <= step]
+    whole = [each for each in found if each.complete]
+    kept = {each.folder for each in whole[:limit]}
+    for each in found if whole else []:
+        ours = (each.folder / MARKER).is_file()
+        if ours and each.folder not in kept and each.folder != keep and each.step < whole[0].step:
+            _remove(each.folder)
+
+
+def remove_all(output: Path) -> None:
+    """Delete all checkpoints."""
+    for each in checkpoints(output):
+        _remove(each.folder)
+    prune(output, None)
+    if left := checkpoints(output):
+        raise OutputError(
+            f"{left[0].folder} cannot be deleted.", hint="Delete it, or name another --output_dir."
+        )
+
+
+def _remove(folder: Path) -> None:
+    """Delete as much of a checkpoint as possible, without errors: a run must not stop for it.
+
+    The list goes last, so that a half-deleted checkpoint is recognised as incomplete and as ours.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != MARKER:
+                path.unlink()
+        shutil.rmtree(folder)

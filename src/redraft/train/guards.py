@@ -1,0 +1,264 @@
+"""Stop a run that has gone wrong, and say at which step, with which records, and what to try.
+
+A loss or gradient that is not finite stops a run before the optimizer's step. A loss that stays far above its
+best or its first value stops it after many steps in a row, or at the end. Other processes that compete for
+the cores are only noticed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite, log
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import ModelError
+from redraft.train.memory import MemoryPlan, size
+from redraft.train.options import LEARNING_RATE
+
+MARGIN = 2.0
+"""Nats above the best mean or the first loss that count as too high. Untrained models have 9 to 12, trained
+ones under 2, and batches differ by tenths."""
+
+GUESS = 0.5
+"""A loss counts as too high against the first one only above this share of ln(vocabulary), the loss of a
+random guess. The first loss is of one batch and may be low by chance: batches of short answers differ by
+nats. A broken model, which knows only word frequencies, has 0.6 to 0.7 of it; a sound one under 0.4."""
+
+LATE = 5  # steps in a row with too high a loss that make a run fail at its end
+STRETCH = 20  # steps that the best mean loss is taken over
+
+SEARCH = 25
+"""Steps in a row with gradients that are not finite while fp16 searches for a scale. It starts at 2^16 and
+halves each time, so after 25 it is below 1 and not the cause."""
+
+_NAMED = 8  # the most records of a step to name
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One step of a run."""
+
+    step: int  # from 1
+    loss: float  # mean loss of a trained token in nats, over all processes
+    grad_norm: float | None  # norm of the gradient before clipping, or None if unknown
+    learning_rate: float  # the learning rate of this step
+    asked: float  # the peak learning rate of the schedule
+    records: Sequence[str]  # ids of this process's records
+    checkpoint: str | None  # the newest checkpoint, or None
+    usual: float = LEARNING_RATE["full"]  # redraft's default learning rate for a whole model or an adapter
+    begins: bool = False  # whether it is the first of the session: the weights are still as loaded
+    resumed: str | None = None  # the checkpoint that the session resumed from, or None
+
+    @property
+    def lower(self) -> float:
+        """A learning rate to try: a quarter of this one, and at most the usual one."""
+        return min(self.asked / 4, self.usual)
+
+    def __str__(self) -> str:
+        more = ", …" if len(self.records) > _NAMED else ""
+        norm = "" if self.grad_norm is None else f", gradient norm {self.grad_norm:.3g}"
+        saved = self.checkpoint or "none yet"
+        return (
+            f"loss {self.loss:.4g}{norm}, learning rate {self.learning_rate:.3g}; "
+            f"records: {', '.join(self.records[:_NAMED])}{more}; newest checkpoint: {saved}"
+        )
+
+
+@dataclass(frozen=True)
+class Unsound:
+    """A tensor with values that are not finite."""
+
+    name: str
+    count: int
+    of: int
+    trained: bool  # whether the run trains it
+
+    def __str__(self) -> str:
+        return f"{self.name} has {self.count:,} of {self.of:,} numbers that are not finite"
+
+
+def unsound(model: Any) -> Unsound | None:
+    """Return a weight of a model that is not finite, or None. Frozen weights are searched first.
+
+    Of a sharded tensor, only the local shard is searched. Buffers are not: masks may be infinite.
+    """
+    for name, tensor in sorted(model.named_parameters(), key=lambda each: each[1].requires_grad):
+        part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+        if part.is_floating_point() and (bad := int((~part.isfinite()).sum())):
+            return Unsound(name.removeprefix("base_model.model."), bad, part.numel(), tensor.requires_grad)
+    return None
+
+
+def no_number(moment: Moment, found: Unsound | None = None) -> ModelError:
+    """Return the error for a loss or gradient that is NaN or infinite, before the optimizer's step."""
+    what = "the gradient" if isfinite(moment.loss) else "the loss"
+    again = f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}"
+    why = ""
+    if found and found.trained and moment.begins and moment.resumed:
+        why = f", because the checkpoint {moment.resumed} holds broken weights: {found}"
+        hint = (
+            "The records are not the cause. Resume from an earlier checkpoint with "
+            "--resume_from_checkpoint FOLDER, or start over (--overwrite_output_dir)."
+        )
+    elif found and (moment.begins or not found.trained):
+        why = f", because the model was damaged before training: {found}"
+        hint = "The records are not the cause. Start from an intact model: --model_name_or_path FOLDER"
+    elif found:
+        why = f", because an earlier step broke the weights: {found}"
+        hint = f"{again}, --max_grad_norm 0.5 or --warmup_steps 0.1. Checkpoints may be broken too."
+    elif moment.begins:
+        hint = "No step was taken, and the weights are finite. Look at these records, and try "
+        hint += "--dtype float32 --bf16 False, without --fp16."
+    else:
+        hint = f"The weights before this step are finite. Look at these records. {again}, "
+        hint += "--max_grad_norm 0.5, --warmup_steps 0.1, or --dtype float32 without --fp16."
+    return ModelError(f"step {moment.step}: {what} is not a finite number{why} ({moment}).", hint=hint)
+
+
+@dataclass
+class Divergence:
+    """Detect a loss that has been too high for too long, against its best mean or its first value.
+
+    Against the first, only a loss near that of a random guess is too high (`GUESS`), and after `LATE` such
+    steps in a row, the loss has to come back near it.
+    """
+
+    patience: int  # steps in a row; 0 for never
+    vocabulary: int = 2  # size of the vocabulary
+    best: float = float("inf")  # the lowest mean over `STRETCH` steps so far, in nats
+    first: float | None = None  # the first loss, in nats
+    _stretch: deque[float] = field(default_factory=lambda: deque(maxlen=STRETCH))
+    _off: int = 0
+
+    def add(self, loss: float) -> bool:
+        """Add a step's loss. Return whether too many in a row were too high."""
+        if self.first is None:
+            self.first = loss
+        near = loss <= self.level  # NaN is not
+        self._off = 0 if near else self._off + 1
+        self._stretch.append(loss)
+        if len(self._stretch) == STRETCH:
+            self.best = min(self.best, sum(self._stretch) / STRETCH)
+        return 0 < self.patience <= self._off
+
+    @property
+    def level(self) -> float:
+        """The loss above which it is too high, in nats."""
+        first = float("inf") if self.first is None else self.first
+        guess = 0.0 if self._off >= LATE else GUESS * log(self.vocabulary)
+        return min(self.best + MARGIN, max(first + MARGIN, guess))
+
+    @property
+    def ends_off(self) -> bool:
+        """Whether the last losses were too high, so that a run which ends here has no good result."""
+        return self.patience > 0 and self._off >= min(LATE, self.patience)
+
+    def __str__(self) -> str:
+        if self.best + MARGIN <= self.level:
+            above = f"more than {MARGIN:g} above {self.best:.4g}, its best over {STRETCH} steps"
+        else:
+            above = f"above {self.level:.4g}, and it began at {self.first:.4g}"
+        return f"For {self._off} steps the loss has been {above}"
+
+
+def diverged(moment: Moment, divergence: Divergence) -> ModelError:
+    """Return the error for a loss that has been too high for too long."""
+    return ModelError(
+        f"step {moment.step}: training diverges. {divergence} ({moment}).",
+        hint=f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}, "
+        "--warmup_steps 0.1 or --max_grad_norm 0.5. --divergence_steps 0 turns this guard off.",
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that a GPU or the machine is out of memory."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+
+
+def out_of_memory(
+    error: BaseException, used: Mapping[str, Any], tokens: int, plan: MemoryPlan | None = None
+) -> ModelError:
+    """Return the error for too little memory. `tokens`: of the largest batch so far, or 0."""
+    why = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
+    when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
+    about = f" The run takes about {size(plan.peak)}." if plan else ""
+    return ModelError(
+        f"out of memory {when}{why}.{about}",
+        hint="Each of these needs less memory, the cheapest first. With --lora or --model_max_length, start "
+        "over (--overwrite_output_dir):\n" + "\n".join(f"  {line}" for line in smaller(used, plan)),
+    )
+
+
+def smaller(used: Mapping[str, Any], plan: MemoryPlan | None = None) -> list[str]:
+    """Return settings that need less memory, the cheapest first, with their estimates if there is a plan."""
+    batch, times = used["per_device_train_batch_size"], used["gradient_accumulation_steps"]
+    lines = []
+    if batch > 1:
+        rows = batch * times
+        half = next(count for count in range(batch // 2, 0, -1) if rows % count == 0)
+        flags = f"--per_device_train_batch_size {half} --gradient_accumulation_steps {rows // half}"
+        lines.append(f"{flags}   as many records a step{_about(plan and plan.part(half / batch))}")
+    if not used["activation_checkpointing"]:
+        lines.append(f"--activation_checkpointing True   a fifth slower{_about(plan and plan.recomputed())}")
+    if not used["lora"]:
+        lines.append(f"--lora True   an adapter instead of all weights{_about(plan and plan.adapter())}")
+    shorter = f"--model_max_length {used['model_max_length'] // 2}   longer records are cut"
+    return [*lines, shorter + _about(plan and plan.part(0.5))]
+
+
+def _about(plan: MemoryPlan | None) -> str:
+    return f", about {size(plan.peak)}" if plan else ""
+
+
+WINDOW = 15.0  # seconds to judge together: a shorter window would notice every program that starts
+
+WAITING = 0.3
+"""A share of the window spent waiting that is much. One other process against two threads on two cores takes
+a third."""
+
+SCHEDSTAT = Path("/proc/thread-self/schedstat")
+"""Nanoseconds that this thread ran and waited (Linux, Documentation/scheduler/sched-stats)."""
+
+
+class Contention:
+    """Watch the calling thread, of `threads` that compute together. One alone has nothing to wait for."""
+
+    def __init__(self, threads: int, path: Path = SCHEDSTAT) -> None:
+        self.notice: str | None = None
+        self._threads, self._path = threads, path
+        self._since: tuple[float, float] | None = None
+
+    def check(self) -> str | None:
+        """Return a notice to print, once: after the first window with much waiting."""
+        if self.notice or self._threads < 2 or not (now := _times(self._path)):
+            return None
+        since = self._since or now
+        ran, waited = now[0] - since[0], now[1] - since[1]
+        if self._since and ran + waited < WINDOW:
+            return None
+        self._since = now
+        if waited < WAITING * (ran + waited) or not waited:
+            return None
+        share = waited / (ran + waited)
+        fewer = max(1, int((1 - share) * self._threads))  # one thread for each core that the run got
+        self.notice = (
+            f"other processes use the cores: with {self._threads} threads, the run waited for one "
+            f"{share:.0%} of the time. Fewer threads may be several times as fast. Stop with Ctrl-C, which "
+            f"saves, and type the same command again with OMP_NUM_THREADS={fewer} before it."
+        )
+        return self.notice
+
+
+def _times(path: Path) -> tuple[float, float] | None:
+    """Return the seconds that this thread ran and waited for a core, or None if the system does not tell."""
+    try:
+        ran, waited, *_ = path.read_text().split()
+        return int(ran) / 1e9, int(waited) / 1e9
+    except (OSError, ValueError):
+        return None

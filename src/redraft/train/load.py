@@ -1,0 +1,473 @@
+"""Load a model and its tokenizer, add an adapter, reject what training would trip over later, and save.
+
+transformers is lenient where training must not be: it initialises missing weights at random, a tokenizer
+without an end-of-text token trains a model that never stops, and a tokenizer of another model trains
+nonsense. These are errors here. A model's own code is never run, and pickled weights are not read.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    prepare_model_for_kbit_training,
+    set_peft_model_state_dict,
+)
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from redraft.engines.hf.load import quiet
+from redraft.errors import ModelError, RedraftError, UsageError
+from redraft.files import check_model_links
+from redraft.train.machine import computes_bf16
+from redraft.train.options import RunOptions
+from redraft.train.processes import Say
+from redraft.weights.checkpoint import open_checkpoint, read_json
+from redraft.weights.folder import has_tokenizer, refuse_delta
+from redraft.weights.gguf.families import sizes_from_config
+from redraft.weights.gguf.reader import read_header
+from redraft.weights.header import by
+from redraft.weights.lora.adapter import CONFIG
+from redraft.weights.lora.from_gguf import lora_weights
+
+_SHOWN = 12  # the most files to name in a message
+
+
+def model_folder(ref: str) -> Path | None:
+    """Return the folder that a model reference names, or None for org/name on the hub."""
+    path = Path(ref).expanduser()
+    if path.is_dir():
+        check_model_links(path)
+        return path
+    if path.is_file() or ref.lower().endswith(".gguf"):
+        raise UsageError(
+            f"{ref} is a file, and training starts from a folder in transformers' format.",
+            hint=f"redraft weights from-gguf {ref} -o FOLDER",
+        )
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", ref) and not path.parent.is_dir():
+        return None
+    raise UsageError(
+        f"there is no model {ref!r}: it is neither a folder nor org/name on the hub.",
+        hint="--model_name_or_path default · FOLDER · FILE.gguf · org/name",
+    )
+
+
+def contents(folder: Path) -> str:
+    """Return what a folder contains, for messages about what is missing."""
+    names = sorted(path.name for path in folder.iterdir())
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"there is: {', '.join(names[:_SHOWN])}{more}" if names else "it is empty"
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raise `ModelError` if a folder has no vocabulary."""
+    if not has_tokenizer(folder):
+        raise ModelError(
+            f"{folder} has no tokenizer ({contents(folder)}).",
+            hint="Copy the tokenizer's files there from the model that it was made from.",
+        )
+
+
+def check_weights(folder: Path) -> None:
+    """Open a model's weights without reading them."""
+    check_config(folder)
+    try:
+        refuse_delta(
+            open_checkpoint(folder), hint=f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
+        )
+    except UsageError as error:
+        raise ModelError(
+            error.message,
+            hint=f"Convert it first: redraft weights convert {folder} -o FOLDER --allow-pickle",
+        ) from None
+
+
+def check_config(folder: Path) -> None:
+    """Raise `ModelError` if a folder has no config.json, or holds an adapter."""
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder} holds an adapter, not a model.",
+            hint=f"Put it into its base first: redraft weights merge-lora BASE {folder} -o FOLDER",
+        )
+    if not (folder / "config.json").is_file():
+        files = sorted(folder.glob("*.gguf"))
+        hint = f"--model_name_or_path {files[0]}" if files else "Name the folder that has config.json in it."
+        raise ModelError(f"{folder} is not a model: it has no config.json ({contents(folder)}).", hint=hint)
+
+
+def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
+    """Save a model or an adapter, as `from_pretrained` loads it, with the modes of other new files."""
+    model.save_pretrained(folder, state_dict=weights)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
+    mode = next(folder.glob("*config.json")).stat().st_mode
+    for path in folder.glob("*.safetensors"):
+        if path.stat().st_mode != mode:  # some file systems have one mode for all
+            path.chmod(mode)  # safetensors 0.8 writes them for this user alone
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_ENDS = ("</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
+"""Common end-of-text tokens, to suggest one if the tokenizer names none."""
+_PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>", "<|endoftext|>")
+"""Common padding tokens, and tokens that nothing else uses."""
+
+_HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a language model lacks
+_SPARE = 1024  # rows of an embedding beyond the tokenizer's ids that count as padding of the matrix
+
+
+def load_tokenizer(
+    ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer with an end-of-text and a padding token.
+
+    If it has no padding token, it gets one of its vocabulary, so that no row is added. Padding never carries
+    loss.
+
+    Args:
+        apart: Whether padding must be another token than end-of-text. transformers finds the last token of a
+            text as the last that is not padding, so a reward would be read before the stop token.
+    """
+    folder = model_folder(ref)
+    if folder:
+        check_tokenizer(folder)
+    with _library_errors(ref, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(ref, **_closed(folder))
+    if tokenizer.eos_token_id is None:
+        raise _endless(tokenizer, ref)
+    same = apart and tokenizer.pad_token_id == tokenizer.eos_token_id
+    if tokenizer.pad_token is None or same:
+        known, end = tokenizer.get_vocab(), str(tokenizer.eos_token)
+        spare = next((each for each in _PADS if each in known and each != end), tokenizer.unk_token or end)
+        chosen = pad_token or spare
+        if apart and chosen == tokenizer.eos_token:
+            raise ModelError(
+                f"the tokenizer of {ref} has no token to pad with but its end-of-text token.",
+                hint="Add one: --pad_token '[PAD]'",
+            )
+        added = tokenizer.add_special_tokens({"pad_token": chosen})
+        has = f"pads with {tokenizer.eos_token!r}, its end-of-text" if same else "has no padding token"
+        say(f"the tokenizer {has}: {chosen!r} is {'added' if added else 'taken'}")
+    return tokenizer
+
+
+def _endless(tokenizer: PreTrainedTokenizerBase, ref: str) -> ModelError:
+    known = tokenizer.get_vocab()
+    end = next((token for token in _ENDS if token in known), None)
+    return ModelError(
+        f"the tokenizer of {ref} has no end-of-text token, so a model trained with it would never stop.",
+        hint=f'Name it in tokenizer_config.json: "eos_token": "{end or "…"}"'
+        + (" (its vocabulary has that one)." if end else ", a token of its vocabulary."),
+    )
+
+
+def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
+    """Return the dtype of the weights during training.
+
+    By default, trained weights have 32 bits: a step of 2e-5 is too small for bf16 (`--bf16` still computes in
+    bf16). Weights below an adapter do not change, so they are in bf16 if the machine has instructions for it.
+    """
+    if name == "float16" and not lora:
+        raise UsageError(
+            "weights in float16 cannot be trained: most steps are too small for it.",
+            hint="--dtype float32 --fp16 true (computes in float16), or --dtype bfloat16",
+        )
+    if name != "auto":
+        return DTYPES[name]
+    return torch.bfloat16 if lora and computes_bf16(gpu=gpu) else torch.float32
+
+
+def load_model(
+    ref: str, *, dtype: torch.dtype, four_bits: bool = False, scores: bool = False
+) -> PreTrainedModel:
+    """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to it.
+
+    Args:
+        dtype: Of the weights; with `four_bits`, of computation and of what is not quantised.
+        four_bits: Quantise the weights for QLoRA (NF4, Dettmers et al. 2023).
+        scores: Load a reward model: a classifier with one label. Its head may be new, with random values.
+    """
+    folder = model_folder(ref)
+    if folder:
+        check_weights(folder)
+    more: dict[str, Any] = _quantised(dtype) if four_bits else {}
+    loader: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
+    if scores:
+        more["num_labels"] = 1
+    with _library_errors(ref, "model"), quiet():
+        model, info = loader.from_pretrained(
+            ref, dtype=dtype, use_safetensors=True, output_loading_info=True, **_closed(folder), **more
+        )
+    if missing := sorted(set(info["missing_keys"]).difference(_HEADS if scores else ())):
+        raise ModelError(
+            f"{ref} lacks {len(missing)} of the weights that its config.json describes, such as "
+            f"{', '.join(missing[:3])}.",
+            hint=f"Is config.json that of another model? Look with: redraft weights info {ref}",
+        )
+    if getattr(model, "is_quantized", False) and not four_bits:
+        raise ModelError(
+            f"{ref} is quantised, and its numbers cannot be trained.",
+            hint="Start from the model that it was quantised from.",
+        )
+    return model  # type: ignore[no-any-return]
+
+
+def skeleton(ref: str) -> PreTrainedModel:
+    """Return a model's modules without weights, on torch's `meta` device, to count parameters."""
+    folder = model_folder(ref)
+    if folder:
+        check_config(folder)
+    loader: Any = AutoModelForCausalLM
+    with _library_errors(ref, "model"), torch.device("meta"):
+        config = AutoConfig.from_pretrained(ref, **_closed(folder))
+        return loader.from_config(config)  # type: ignore[no-any-return]
+
+
+def _closed(folder: Path | None) -> dict[str, Any]:
+    """Return arguments that forbid the model's own code, and the network for a local folder."""
+    return {"trust_remote_code": False, "local_files_only": folder is not None}
+
+
+def _quantised(dtype: torch.dtype) -> dict[str, Any]:
+    if not torch.cuda.is_available():
+        raise UsageError(
+            "weights of 4 bits (--qlora) need a GPU, and there is none here.",
+            hint="Train an adapter on plain weights: --lora true",
+        )
+    if not importlib.util.find_spec("bitsandbytes"):
+        raise UsageError("weights of 4 bits (--qlora) need bitsandbytes.", hint="pip install bitsandbytes")
+    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
+
+
+@contextmanager
+def _library_errors(ref: str, what: str) -> Iterator[None]:
+    """Turn any exception of transformers into an error that names the model."""
+    try:
+        yield
+    except RedraftError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        hint = "Take a smaller model, --dtype bfloat16, or with a GPU --qlora true"
+        raise ModelError(f"the {what} of {ref} does not fit into memory.", hint=hint) from None
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        here = Path(ref).expanduser().is_dir()
+        hint = f"redraft weights verify {ref}" if here else "Is the name right, and the hub in reach?"
+        raise ModelError(f"the {what} of {ref} cannot be loaded: {first:.300}", hint=hint) from error
+
+
+def fit_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, *, ref: str, say: Say) -> bool:
+    """Check that each id of the tokenizer has a row in the model, and add one for a new padding token.
+
+    Returns:
+        Whether a row was added.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    ids = tokenizer.get_vocab().values()
+    needed = max(ids, default=-1) + 1
+    grows: bool = needed > rows
+    if grows:
+        if sum(each >= rows for each in ids) > 1 or tokenizer.pad_token_id != rows:
+            raise ModelError(
+                f"the tokenizer of {ref} has ids up to {needed - 1:,}, and the model has {rows:,} rows: they "
+                "do not belong together.",
+                hint="Take the tokenizer's files from where the model came from.",
+            )
+        model.resize_token_embeddings(needed, mean_resizing=False)
+        head = model.get_output_embeddings()
+        # Each new row is the mean of the existing ones, as in SelFee and Alpaca. Both matrices may be one.
+        weights = {each.weight for each in (model.get_input_embeddings(), head) if each is not None}
+        with torch.no_grad():
+            for table in weights:
+                table[rows:] = table[:rows].mean(0, dtype=torch.float32).to(table.dtype)
+    elif rows - needed > max(_SPARE, needed // 20):
+        say(f"the tokenizer knows {needed:,} of the model's {rows:,} tokens: is it the right one?")
+    for config in (model.config, getattr(model, "generation_config", None)):
+        if config is not None:
+            config.pad_token_id = tokenizer.pad_token_id
+    return grows
+
+
+ALL = "all-linear"  # every linear layer except the head
+
+_FULL, _BF16, _FOUR = 16.0, 2.0, 0.6
+"""Bytes per parameter: 32-bit weight, gradient and AdamW's two moments; a bf16 weight; an NF4 weight with its
+scales (0.52 in Dettmers et al. 2023, plus what is not quantised)."""
+
+_FOR_ACTIVATIONS = 0.75  # the share of a GPU's memory for the above. The rest is for activations.
+
+
+class Method(NamedTuple):
+    """What to train, and the reason."""
+
+    lora: bool
+    four_bits: bool
+    why: str
+
+
+def default_method(parameters: int, gpu_bytes: int | None, *, can_four_bits: bool) -> Method:
+    """Return what to train by default: the whole model if it fits a GPU, else an adapter.
+
+    Args:
+        gpu_bytes: Memory of the GPU, or of all that share the model; None without a GPU.
+    """
+    if gpu_bytes is None:
+        return Method(lora=True, four_bits=False, why="no GPU is used")
+    room = gpu_bytes * _FOR_ACTIVATIONS
+    full = parameters * _FULL
+    asks = (
+        f"full training takes {full / 1e9:.1f} GB before activations, and the GPU has {gpu_bytes / 1e9:.0f}"
+    )
+    if full <= room:
+        return Method(lora=False, four_bits=False, why=asks)
+    four_bits = parameters * _BF16 > room and can_four_bits
+    return Method(lora=True, four_bits=four_bits, why=asks)
+
+
+@dataclass
+class _Config(LoraConfig):
+    """peft's config, with redraft's notes on the result, which peft ignores."""
+
+    redraft_format: str | None = field(default=None)
+    redraft_reward: dict[str, Any] | None = field(default=None)
+
+
+def add_adapter(
+    model: PreTrainedModel,
+    own: RunOptions,
+    *,
+    task: str = "CAUSAL_LM",
+    note: Mapping[str, Any],
+    whole_vocabulary: bool = False,
+) -> PeftModel:
+    """Add an adapter to a model, in 32 bits, and freeze everything else.
+
+    Its initial values are those of `lora_from`, or random: seed torch before.
+
+    Args:
+        task: The task, in peft's words. Of SEQ_CLS the whole head is trained too.
+    """
+    _check_layers(model, own.lora_target_modules)
+    if getattr(model, "is_quantized", False):
+        model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
+            model, use_gradient_checkpointing=False
+        )
+    config = _Config(
+        r=own.lora_r,
+        lora_alpha=own.lora_alpha,  # type: ignore[arg-type]  # any number will do
+        lora_dropout=own.lora_dropout,
+        target_modules=ALL if ALL in own.lora_target_modules else list(own.lora_target_modules),
+        task_type=task,
+        **note,
+    )
+    with warnings.catch_warnings():
+        # peft 0.21 asks for a property that transformers 5.23 has renamed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # `weights.lora.merge` merges these, and what a GGUF file cannot have is refused earlier.
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
+        added = get_peft_model(model, config)
+    if own.lora_from:
+        _go_on_from(added, Path(own.lora_from).expanduser())
+    added.peft_config["default"].base_model_name_or_path = own.model_name_or_path
+    # By default, peft asks the hub at each save whether rows were added.
+    added.save_pretrained = partial(  # type: ignore[method-assign]
+        added.save_pretrained, selected_adapters=["default"], save_embedding_layers=whole_vocabulary
+    )
+    return added
+
+
+def _go_on_from(added: PeftModel, adapter: Path) -> None:
+    """Put the weights of another adapter into a new one, whose rank may be larger.
+
+    The rows of `lora_A` that the other one lacks stay random, and their columns of `lora_B` 0: together they
+    change nothing yet.
+    """
+    theirs, alpha = _weights_of(adapter, added)
+    own = get_peft_model_state_dict(added, save_embedding_layers=False)
+    for name in sorted(own.keys() ^ theirs.keys()):
+        raise UsageError(f"--lora_from: only one of {adapter} and the new adapter changes {name!r:.120}.")
+    config: Any = added.peft_config["default"]
+    begun = {}
+    for name, values in own.items():
+        found = theirs[name]
+        if not _fits(found.shape, values.shape, config.r):
+            raise UsageError(
+                f"--lora_from: {name!r:.120} of {adapter} is {by(found.shape)}, not {by(values.shape)}.",
+                hint="Take the same rank, or a larger one: --lora_r",
+            )
+        begun[name], place = values.clone(), tuple(map(slice, found.shape))
+        if ".lora_B" in name:
+            found = found * (alpha / found.shape[1] if alpha else 1.0) * config.r / config.lora_alpha
+        begun[name][place] = found
+    set_peft_model_state_dict(added, begun)
+
+
+def _fits(shape: Sequence[int], own: Sequence[int], rank: int) -> bool:
+    """Return whether two shapes are the same, but for the rank, of which the new one may have more."""
+    return len(shape) == len(own) and all(
+        size == size_of_own or size < size_of_own == rank
+        for size, size_of_own in zip(shape, own, strict=True)
+    )
+
+
+def _weights_of(adapter: Path, model: PeftModel) -> tuple[dict[str, torch.Tensor], float]:
+    """Return the weights of an adapter by peft's names, and its alpha; 0 if the change is not scaled."""
+    if adapter.is_dir():
+        return load_peft_weights(str(adapter), device="cpu"), read_json(adapter / CONFIG)["lora_alpha"]
+    base: Any = model.get_base_model()
+    weights = lora_weights(adapter, sizes_from_config(base.config.to_dict()))
+    alpha: Any = read_header(adapter).metadata.get("adapter.lora.alpha")  # as llama.cpp reads it
+    return weights, float(alpha or 0)
+
+
+def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
+    """Keep peft from casting an adapter's input to 32 bits, which autocast would only round again.
+
+    Use it while the model is called under autocast only, and undo it with `leave=False`.
+    """
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = not leave
+
+
+def _check_layers(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
+    if ALL in targets:
+        return
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    ends = tuple(f".{name}" for name in names)
+    wrong = [target for target in targets if not any(end.endswith(f".{target}") for end in ends)]
+    if wrong:
+        known = sorted({name.rsplit(".", 1)[-1] for name in names})
+        raise UsageError(
+            f"{type(model).__name__} has no linear layer {', '.join(map(repr, wrong))}.",
+            hint=f"--lora_target_modules {' '.join(known)}   (or {ALL})",
+        )

@@ -1,0 +1,440 @@
+"""The loop of a run: steps, guards, evaluations, checkpoints, and what is logged.
+
+A step sums the loss of its batches and divides it by the trained tokens in them, over all processes. So the
+result does not depend on how its rows are divided among batches and processes. transformers' callbacks decide
+what is due after a step (`DefaultFlowCallback`) and report to TensorBoard and others.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import (
+    DefaultFlowCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    enable_full_determinism,
+    set_seed,
+)
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+
+from redraft.errors import ModelError
+from redraft.jobs.signals import Signals
+from redraft.train import checkpoints
+from redraft.train.batches import Batch, Source
+from redraft.train.checkpoints import (
+    SavedCheckpoint,
+    load_state,
+    random_state,
+    save_state,
+    set_random_state,
+    unreadable,
+)
+from redraft.train.guards import SEARCH, Contention, Divergence, Moment, diverged, no_number, unsound
+from redraft.train.load import contents, leave_inputs_to_autocast
+from redraft.train.logs import Log, StepCounts
+from redraft.train.options import LEARNING_RATE
+from redraft.train.processes import Say
+from redraft.train.trained import MEASURED, Trained, part_of
+
+STATE = "trainer_state.json"
+
+UNLOGGED = "unlogged.safetensors"
+"""What the next line of the log will say about steps already done, in a checkpoint between two lines."""
+
+SOURCE = "source.safetensors"  # what the source of batches keeps in a checkpoint: the same in all processes
+RANDOM = "random-{}.safetensors"  # the states of a process's random generators
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+"""Signals that ask to stop. If processes got different ones, SIGTERM decides: its sender starts a new run."""
+
+
+class Loop:
+    """A run of a model on data. Its `state` is what transformers' Trainer records too."""
+
+    def __init__(
+        self,
+        model: Any,
+        args: TrainingArguments,
+        data: Source,
+        eval_data: Source | None = None,
+        *,
+        around: Any = None,
+        tokenizer: Any = None,
+        divergence_steps: int = 0,
+        quiet: bool = False,
+        say: Say = lambda _: None,
+    ) -> None:
+        (enable_full_determinism if args.full_determinism else set_seed)(args.seed)
+        self.args, self.data, self.eval_data = args, data, eval_data
+        self.trained = Trained(model, args, tokenizer, around=around)
+        self.folder = Path(str(args.output_dir))
+        self.state, self.control = TrainerState(), TrainerControl()
+        self.callbacks: list[TrainerCallback] = [
+            DefaultFlowCallback(),
+            *(kind() for kind in get_reporting_integration_callbacks(args.report_to)),  # type: ignore[no-untyped-call]
+        ]
+        self.counts, self.signals = StepCounts(), Signals()
+        self.contention = Contention(torch.get_num_threads() if args.device.type == "cpu" else 1)
+        self.stopped: int | None = None  # the signal for which all processes stop, or None
+        self._say, self.log = say, Log(self.folder, leads=bool(args.should_save), quiet=quiet)
+        self._divergence = Divergence(divergence_steps, model.config.get_text_config().vocab_size)
+        self._resumed: SavedCheckpoint | None = None
+        self._losses: list[torch.Tensor] = []  # of the batches of a step
+        self._grad_norm: float | None = None
+        self._not_finite = 0  # steps in a row with such gradients
+        self._unlogged = torch.zeros((), device=args.device)  # loss of the steps since the last line
+        self._logged, self._logged_loss = 0, 0.0  # steps with a line, and their loss in this session
+        self._tell("init_end")
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Steps of the optimizer in an epoch."""
+        return -(-len(self.data) // self.args.gradient_accumulation_steps)
+
+    @property
+    def steps(self) -> int:
+        """All steps of the run."""
+        if self.args.max_steps > 0:
+            return int(self.args.max_steps)
+        return math.ceil(self.args.num_train_epochs * self.steps_an_epoch)
+
+    def run(self, checkpoint: SavedCheckpoint | None = None) -> int:
+        """Train to the end, or until a signal, and return the steps done."""
+        try:
+            with self.log.opened(checkpoint.step if checkpoint else 0), self.signals:
+                self.contention.check()  # from here on: a step on busy cores may take minutes
+                self._begin(checkpoint)
+                for batches in self._batches():
+                    self._step(batches)
+                    self._after_step()
+                    if self.control.should_training_stop:
+                        break
+                steps = self.state.global_step - (self._resumed.step if self._resumed else 0)
+                self._report({"train_loss": (self._logged_loss + float(self._unlogged)) / max(steps, 1)})
+                if best := self.best(self.state):
+                    self.trained.load_model(best)
+                self._tell("train_end")
+        finally:
+            leave_inputs_to_autocast(self.trained.model, leave=False)
+        return int(self.state.global_step)
+
+    # Before the steps.
+
+    def _begin(self, checkpoint: SavedCheckpoint | None) -> None:
+        if checkpoint:
+            self.state = state_of(checkpoint)
+            self.trained.check_way(checkpoint.folder)
+        self.state.is_local_process_zero = self.args.local_process_index == 0
+        self.state.is_world_process_zero = self.args.process_index == 0
+        self.state.max_steps = self.steps
+        self.state.num_train_epochs = math.ceil(self.steps / self.steps_an_epoch)
+        self.state.train_batch_size = self.args.train_batch_size
+        self.state.compute_steps(self.args, self.steps)  # type: ignore[no-untyped-call]
+        self.control.should_training_stop = self.state.global_step >= self.steps
+        self.trained.prepare(self.steps)
+        self._logged = self.state.global_step
+        if checkpoint:
+            self._resume(checkpoint)
+        self.trained.wrapped.train()
+        self._tell("train_begin")
+        if self.args.eval_on_start and not checkpoint:
+            self.evaluate()
+
+    def _resume(self, checkpoint: SavedCheckpoint) -> None:
+        """Load a checkpoint. The random generators are last, since loading may draw from them."""
+        self._resumed = checkpoint
+        for line in self.state.log_history:  # the log itself is on the disk of one machine only
+            if "loss" in line:
+                self._divergence.add(float(line["loss"]))
+        self.trained.load_model(checkpoint.folder)
+        self.trained.load_states(checkpoint.folder)
+        if (unlogged := checkpoint.folder / UNLOGGED).is_file():  # else the last step has a line
+            saved = load_state(unlogged)
+            losses = saved["losses"]
+            mean = sum(losses) / len(losses)
+            as_many = len(losses) == self.args.world_size  # else the mean, which is what a line shows
+            self._unlogged += losses[self.args.process_index] if as_many else mean
+            self._logged_loss -= mean  # of another session
+            self._logged -= saved["steps"]
+            self.counts.add_kept(saved["counts"])
+        if (kept := checkpoint.folder / SOURCE).is_file():
+            self.data.load_state_dict(load_state(kept))
+        name = RANDOM.format(self.args.process_index)
+        if (checkpoint.folder / name).is_file() or self.args.world_size == 1:  # else it is a new process
+            set_random_state(load_state(part_of(checkpoint.folder, name)))
+
+    # A step.
+
+    def _batches(self) -> Iterator[list[Batch]]:
+        """Yield the batches of each step that is not done, epoch after epoch.
+
+        A signal while they are made ends this with a checkpoint.
+        """
+        times = self.args.gradient_accumulation_steps
+        epoch, step = divmod(self.state.global_step, self.steps_an_epoch)
+        while self.state.global_step < self.steps and self.stopped is None:
+            read = self.data.batches(epoch, first=step * times, stops=self._stops)
+            while batches := list(islice(read, times)):
+                yield batches
+            epoch, step = epoch + 1, 0
+        if self.stopped is not None:
+            self._save_checkpoint()
+            self._tell("save")
+
+    def _stops(self) -> bool:
+        """Return whether a process got a signal, the same in all: the run stops at the step that is done."""
+        counts = self.trained.sums([self.signals.received == number for number in _STOPPING])
+        self.stopped = next((each for each, count in zip(_STOPPING, counts, strict=True) if count), None)
+        return self.stopped is not None
+
+    def _step(self, batches: list[Batch]) -> None:
+        self.control = TrainerControl()
+        self._tell("step_begin")
+        count = self._count(batches)
+        self._losses = []
+        for number, batch in enumerate(batches, 1):
+            self._backward(batch, count, last=number == len(batches))
+        norm = self.trained.accelerator.clip_grad_norm_(
+            self.trained.wrapped.parameters(),
+            self.args.max_grad_norm if self.args.max_grad_norm > 0 else math.inf,
+        )
+        self._check_numbers(norm)
+        self.trained.optimizer.step()
+        self._learning_rate = self.trained.learning_rate()
+        measured = isinstance(self.trained.schedule, MEASURED)
+        if not (self.trained.accelerator.optimizer_step_was_skipped or measured):
+            self.trained.schedule.step()
+        self.trained.wrapped.zero_grad()
+        epoch, done = divmod(self.state.global_step, self.steps_an_epoch)
+        self.state.global_step += 1
+        read = min((done + 1) * self.args.gradient_accumulation_steps, len(self.data))
+        self.state.epoch = epoch + read / len(self.data)
+
+    def _count(self, batches: list[Batch]) -> torch.Tensor:
+        """Return the trained tokens of a step, over all processes. The last step's loss is checked here too,
+        because each exchange between processes takes time.
+        """
+        tokens = sum(self.data.tokens(batch) for batch in batches)
+        counted = sum(self.data.counted(batch) for batch in batches)
+        sums = self.trained.sums([counted, tokens, self._last_loss()])
+        loss = sums[2] / self.args.world_size
+        if self._losses and self._divergence.add(loss):
+            raise diverged(self._moment(self.state.global_step, loss), self._divergence)
+        longest = max(batch["input_ids"].numel() for batch in batches)
+        self.counts.add(int(sums[1]), int(sums[0]), longest)
+        return torch.tensor(int(sums[0]), device=self.args.device)
+
+    def _backward(self, batch: Batch, count: torch.Tensor, *, last: bool) -> None:
+        accelerator, wrapped = self.trained.accelerator, self.trained.wrapped
+        accelerator.sync_gradients = last
+        self.trained.optimizer.train()
+        with accelerator.no_sync(wrapped) if not last else nullcontext():
+            there = {name: each.to(self.args.device) for name, each in batch.items()}
+            loss = wrapped(**there, num_items_in_batch=count).loss
+            loss = loss * self.args.world_size  # processes take the mean of their gradients
+            if (steps := self.args.torch_empty_cache_steps) and self.state.global_step % steps == 0:
+                torch.cuda.empty_cache()
+            accelerator.backward(loss, **({"scale_wrt_gas": False} if self.trained.deepspeed else {}))
+        self._losses.append(loss.detach())
+        self._unlogged += self._losses[-1]
+
+    def _last_loss(self) -> float:
+        """Return the loss of the last step, from this process's data: nats a trained token."""
+        return float(torch.stack(self._losses).sum()) if self._losses else 0.0
+
+    # Guards.
+
+    def _check_numbers(self, norm: Any) -> None:
+        """Raise `ModelError` if loss or gradient is not finite, before the optimizer spreads it."""
+        self._grad_norm = None if norm is None else float(norm)  # DeepSpeed has none at its first step
+        self._not_finite = 0 if math.isfinite(self._grad_norm or 0.0) else self._not_finite + 1
+        # fp16 searches for a scale with gradients that are not finite. The loss is not scaled.
+        searches = self.trained.accelerator.scaler is not None
+        loss = self._last_loss()
+        if not math.isfinite(loss) or self._not_finite > (SEARCH if searches else 0):
+            moment = self._moment(self.state.global_step + 1, loss)
+            raise no_number(moment, unsound(self.trained.around))
+
+    def _check_end(self) -> None:
+        """Raise `ModelError` if the last losses are too high, unless the result is the best checkpoint."""
+        (loss,) = self.trained.sums([self._last_loss()])
+        loss /= self.args.world_size
+        far = self._divergence.add(loss) or self._divergence.ends_off
+        if far and not self.args.load_best_model_at_end:
+            raise diverged(self._moment(self.state.global_step, loss), self._divergence)
+
+    def _moment(self, step: int, loss: float) -> Moment:
+        saved = [each for each in checkpoints.checkpoints(self.folder) if each.complete]
+        began = self._resumed.step if self._resumed else 0
+        return Moment(
+            step=step,
+            loss=loss,
+            grad_norm=self._grad_norm,
+            learning_rate=self.trained.learning_rate(),
+            asked=self.args.learning_rate,
+            records=self.records(step),
+            checkpoint=str(saved[0].folder) if saved else None,
+            usual=LEARNING_RATE["lora" if isinstance(self.trained.model, PeftModel) else "full"],
+            begins=step == began + 1,
+            resumed=str(self._resumed.folder) if self._resumed else None,
+        )
+
+    def records(self, step: int) -> list[str]:
+        """Return the ids of the records that this process reads at a step. Steps count from 1."""
+        times = self.args.gradient_accumulation_steps
+        epoch, number = divmod(step - 1, self.steps_an_epoch)
+        batches = range(number * times, min((number + 1) * times, len(self.data)))
+        return [name for batch in batches for name in self.data.names(epoch, batch)]
+
+    # After a step.
+
+    def _after_step(self) -> None:
+        """Log, evaluate and save if they are due. A signal stops the run with a checkpoint."""
+        step, last = self.state.global_step, self.steps
+        self._tell("step_end")
+        if step == last or step % self.steps_an_epoch == 0:
+            self._tell("epoch_end")
+        if notice := self.contention.check():
+            self.log.interrupt()
+            self._say(notice)
+        if step == last:
+            self._check_end()
+        stops = self._stops() and step < last
+        ends = step == last > self._logged and self.args.logging_strategy != "no"
+        if self.control.should_log or ends:
+            self._log_step()
+        better = False
+        if self.control.should_evaluate:
+            loss = self.evaluate()
+            better = self._is_better(loss)
+            if isinstance(self.trained.schedule, MEASURED):
+                self.trained.schedule.step(loss)
+        if self.control.should_save or stops or (better and self.args.save_strategy == "best"):
+            self._save_checkpoint()
+            self._tell("save")
+        self.control.should_training_stop |= stops
+
+    def _log_step(self) -> None:
+        loss = float(self.trained.accelerator.gather(self._unlogged).mean())
+        logs = {"loss": loss / (self.state.global_step - self._logged)}
+        if self._grad_norm is not None:
+            logs["grad_norm"] = self._grad_norm
+        self._report(
+            {**logs, "learning_rate": self._learning_rate, **self.counts.take(), **self.data.metrics()}
+        )
+        self._unlogged.zero_()
+        self._logged, self._logged_loss = self.state.global_step, self._logged_loss + loss
+
+    def _report(self, logs: dict[str, Any]) -> None:
+        logs = {**logs, "epoch": self.state.epoch}
+        self.state.log_history.append({**logs, "step": self.state.global_step})
+        self._tell("log", logs=logs)
+        self.log.write(self.state.global_step, self.steps, logs)
+
+    def evaluate(self) -> float:
+        """Return the mean loss of what the evaluation data count, over all processes.
+
+        Other sums that the model's output has (`sums`) become means in the same way, and are logged.
+        """
+        if self.eval_data is None:
+            return math.inf
+        trained, count = self.trained, 0
+        model = trained.model if trained.fsdp else trained.around
+        totals: dict[str, float] = {"eval_loss": 0.0}
+        model.eval()
+        with torch.no_grad():
+            for batch in self.eval_data.batches(0):
+                there = {name: each.to(self.args.device) for name, each in batch.items()}
+                output = model(**there, num_items_in_batch=1)
+                more = getattr(output, "sums", None) or {}
+                for name, total in {"loss": output.loss, **more}.items():
+                    totals[f"eval_{name}"] = totals.get(f"eval_{name}", 0.0) + float(total)
+                count += self.eval_data.counted(batch)
+        model.train()
+        *sums, counted = self.trained.sums([*totals.values(), count])
+        found = {name: each / max(counted, 1) for name, each in zip(totals, sums, strict=True)}
+        self._report(found)
+        self._tell("evaluate", metrics=found)
+        return found["eval_loss"]
+
+    def _is_better(self, loss: float) -> bool:
+        if self.args.metric_for_best_model is None:
+            return False
+        sign = -1 if self.args.greater_is_better else 1
+        best = self.state.best_metric
+        if not sign * loss < (math.inf if best is None else sign * best):
+            return False
+        self.state.best_metric = loss
+        if self.args.save_strategy != "no":
+            self.state.best_global_step = self.state.global_step
+        return True
+
+    # Checkpoints.
+
+    def _save_checkpoint(self) -> None:
+        """Save all that a run needs to resume as if it had not stopped, or nothing."""
+        state, args = self.state, self.args
+        best = self.folder / f"checkpoint-{state.best_global_step}"
+        if state.best_global_step and (best.is_dir() or state.best_global_step == state.global_step):
+            state.best_model_checkpoint = str(best)
+        wait = self.trained.accelerator.wait_for_everyone
+        with checkpoints.saving(self.folder, state.global_step, leads=args.should_save, wait=wait) as to:
+            self.trained.save_model(to)
+            if not args.save_only_model:
+                self.trained.save_states(to)
+                save_state(to / RANDOM.format(args.process_index), random_state())
+                if steps := state.global_step - self._logged:
+                    losses = self.trained.accelerator.gather(self._unlogged).reshape(-1).tolist()
+                    unlogged = {"steps": steps, "losses": losses, "counts": self.counts.kept()}
+                    if args.should_save:
+                        save_state(to / UNLOGGED, unlogged)
+                of_source = self.data.state_dict()  # which all processes make together
+                if of_source and args.should_save:
+                    save_state(to / SOURCE, of_source)
+            if args.should_save:
+                state.save_to_json(str(to / STATE))
+        if args.should_save:
+            keep = state.best_model_checkpoint
+            kept = Path(keep) if keep else None
+            checkpoints.prune(self.folder, args.save_total_limit, kept, step=state.global_step)
+
+    # The end.
+
+    def best(self, state: TrainerState) -> Path | None:
+        """Return the best checkpoint if its weights are to be the result."""
+        if not (state.best_model_checkpoint and self.args.load_best_model_at_end):
+            return None
+        folder = self.folder / Path(state.best_model_checkpoint).name  # the output may have been moved
+        if not folder.is_dir():
+            raise ModelError(
+                f"the best checkpoint, {folder}, is missing ({contents(folder.parent)}).",
+                hint="Bring it back, or take the last one: --load_best_model_at_end False",
+            )
+        return folder
+
+    def _tell(self, event: str, **more: Any) -> None:
+        objects = {"model": self.trained.model, "processing_class": self.trained.tokenizer}
+        for each in self.callbacks:
+            tell = getattr(each, f"on_{event}")
+            self.control = tell(self.args, self.state, self.control, **objects, **more) or self.control
+
+
+def state_of(checkpoint: SavedCheckpoint) -> TrainerState:
+    """Return the state in a checkpoint. Raise `ModelError` if it is damaged."""
+    path = checkpoint.folder / STATE
+    try:
+        state: TrainerState = TrainerState.load_from_json(str(path))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise unreadable(path, error) from error
+    return state

@@ -1,1 +1,0 @@
-"""The run itself: steps, checkpoints, logs, guards, signals and the output folder."""

@@ -1,0 +1,380 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.errors import ModelError, OutputError
+from redraft.train import checkpoints
+from redraft.train.checkpoints import (
+    MARKER,
+    load_state,
+    named,
+    newest,
+    prune,
+    random_state,
+    save_state,
+    saving,
+    set_random_state,
+)
+from tests.train.tiny import curve, data, loop, prepared
+
+
+def nothing() -> None:
+    """Wait for other processes: there are none."""
+
+
+def save(output: Path, step: int, text: str = "weights") -> Path:
+    with saving(output, step, leads=True, wait=nothing) as folder:
+        (folder / "model.safetensors").write_text(text)
+        (folder / "sub").mkdir()
+        (folder / "sub" / "part").write_text("x")
+    return output / f"checkpoint-{step}"
+
+
+def test_a_checkpoint_lists_its_files(tmp_path: Path) -> None:
+    folder = save(tmp_path, 5)
+    assert json.loads((folder / MARKER).read_text()) == {
+        "files": {"model.safetensors": 7, "sub/part": 1},
+        "crc32": {"model.safetensors": zlib.crc32(b"weights"), "sub/part": zlib.crc32(b"x")},
+    }
+    assert [each.complete for each in checkpoints.checkpoints(tmp_path)] == [True]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint-5"]
+
+
+def test_the_newest_is_found_by_its_step(tmp_path: Path) -> None:
+    for step in (9, 100, 20):
+        save(tmp_path, step)
+    (tmp_path / "checkpoint-last").mkdir()
+    (tmp_path / "checkpoint-7").write_text("a file")
+    found, said = newest(tmp_path)
+    assert (found and found.step, said) == (100, [])
+    assert newest(tmp_path / "nowhere") == (None, [])
+
+
+def test_only_files_of_a_checkpoint_are_read(tmp_path: Path) -> None:
+    """A list from a stranger may name what never ends, such as /dev/zero."""
+    (save(tmp_path, 5) / MARKER).write_text(json.dumps({"files": {"/dev/null": None}, "crc32": {}}))
+    assert checkpoints.checkpoints(tmp_path)[0].missing == ("/dev/null",)
+    (save(tmp_path, 6) / MARKER).write_text(json.dumps({"files": {}, "crc32": {"/dev/null": 1}}))
+    assert named(tmp_path / "checkpoint-6", tmp_path).complete
+
+
+def lose(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def shorten(folder: Path) -> None:
+    (folder / "sub" / "part").write_text("")
+
+
+def flip(folder: Path) -> None:
+    (folder / "sub" / "part").write_text("y")
+
+
+def unmark(folder: Path) -> None:
+    (folder / MARKER).unlink()
+
+
+def garble(folder: Path) -> None:
+    (folder / MARKER).write_text('{"files": 3}')
+
+
+FAULTS: dict[Callable[[Path], None], str] = {
+    lose: "model.safetensors is missing or cut (there is: complete.json, sub)",
+    shorten: "sub/part is missing or cut",
+    flip: "sub/part has changed since it was saved (there is: complete.json, model.safetensors, sub)",
+    unmark: "it has no complete.json, so it is incomplete (there is: model.safetensors, sub)",
+    garble: "it has no complete.json",
+}
+
+
+@pytest.mark.parametrize("damage", FAULTS)
+def test_one_that_is_not_whole_is_passed_over_and_named(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    save(tmp_path, 10)
+    damage(save(tmp_path, 20))
+    found, said = newest(tmp_path)
+    assert found
+    assert found.step == 10
+    assert said == [said[0]]
+    assert "checkpoint-20 is skipped: " + FAULTS[damage] in said[0]
+
+
+def test_where_none_was_ever_whole_a_run_begins_anew(tmp_path: Path) -> None:
+    """As if a machine was taken away while its first checkpoint was uploaded."""
+    unmark(save(tmp_path, 20))
+    found, said = newest(tmp_path)
+    assert found is None
+    assert "checkpoint-20 is skipped: it has no complete.json" in said[0]
+    assert said[1] == "there is no other checkpoint: the run starts over."
+
+
+@pytest.mark.parametrize("damage", [each for each in FAULTS if each is not unmark])
+def test_where_none_is_whole_it_is_said_what_to_type(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    damage(save(tmp_path, 20))
+    with pytest.raises(ModelError) as error:
+        newest(tmp_path)
+    assert FAULTS[damage] in error.value.message
+    assert error.value.hint
+    assert "--overwrite_output_dir" in error.value.hint
+
+
+def test_one_that_is_named_must_be_whole(tmp_path: Path) -> None:
+    lose(save(tmp_path, 20))
+    with pytest.raises(ModelError, match=r"model\.safetensors is missing") as error:
+        named(tmp_path / "checkpoint-20", tmp_path)
+    assert error.value.hint == "Bring the file back, or start over with --overwrite_output_dir."
+    whole = save(tmp_path, 10)
+    assert named(whole, tmp_path).step == 10
+    leave = f"Leave --resume_from_checkpoint out to resume from {whole}."
+    with pytest.raises(ModelError, match="cannot resume from") as error:
+        named(tmp_path / "checkpoint-20", tmp_path)
+    assert error.value.hint == leave
+    for folder in (tmp_path, tmp_path / "nowhere" / "checkpoint-3"):
+        with pytest.raises(ModelError, match="is not a checkpoint") as error:
+            named(folder, tmp_path)
+        assert error.value.hint == leave
+
+
+def test_one_that_is_named_must_be_as_it_was_written(tmp_path: Path) -> None:
+    whole = save(tmp_path, 10)
+    flip(save(tmp_path, 20))
+    with pytest.raises(ModelError, match="sub/part has changed since it was saved") as error:
+        named(tmp_path / "checkpoint-20", tmp_path)
+    assert error.value.hint == f"Leave --resume_from_checkpoint out to resume from {whole}."
+
+
+def test_one_from_before_there_were_sums_can_be_gone_on_from(tmp_path: Path) -> None:
+    marker = save(tmp_path, 20) / MARKER
+    marker.write_text(json.dumps({"files": json.loads(marker.read_text())["files"]}))
+    found, said = newest(tmp_path)
+    assert (found and found.step, said) == (20, [])
+
+
+def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    def fail() -> None:
+        with saving(tmp_path, 20, leads=True, wait=nothing) as folder:
+            (folder / "half").write_text("x")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"cannot be written: No space left on device\.\n") as error:
+        fail()
+    assert error.value.hint == "Make room, and type the same command again."
+    save(tmp_path, 10)
+    with pytest.raises(OutputError, match=r"No space .* The earlier checkpoints are intact\.\n") as error:
+        fail()
+    assert "without --overwrite_output_dir: it resumes from the newest" in str(error.value.hint)
+    found, said = newest(tmp_path)
+    assert found
+    assert (found.step, said) == (10, [])
+    save(tmp_path, 20)
+    prune(tmp_path, None)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-20"]
+
+
+def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
+    lose(save(tmp_path, 10))
+    folder = save(tmp_path, 10, "new")
+    assert (folder / "model.safetensors").read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint-10"]
+
+
+def test_a_name_is_never_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 10)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    assert (save(tmp_path, 10, "new") / "model.safetensors").read_text() == "new"
+
+
+def test_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step)
+    lose(tmp_path / "checkpoint-2")
+    (tmp_path / "checkpoint-0").mkdir()  # another trainer's, which has no list
+    lose(save(tmp_path, 9))  # newer than any whole one: it may be somebody's only trace
+    prune(tmp_path, 2, keep=tmp_path / "checkpoint-1")
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [9, 4, 3, 1, 0]
+    prune(tmp_path, 0)
+    assert len(checkpoints.checkpoints(tmp_path)) == 5
+    checkpoints.remove_all(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_one_before_an_old_one_stays(tmp_path: Path) -> None:
+    """A run that resumed from 4, because 8 has broken weights, must not lose what it saved since."""
+    for step in (2, 4, 6, 8):
+        save(tmp_path, step)
+    prune(tmp_path, 1, step=6)
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [8, 6]
+
+
+def test_one_that_is_half_removed_is_neither_whole_nor_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        prune(tmp_path, 1)
+    assert [(each.step, each.complete) for each in checkpoints.checkpoints(tmp_path)] == [
+        (2, True),
+        (1, False),
+    ]
+    prune(tmp_path, 1)
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [2]
+
+
+def test_one_that_cannot_be_removed_stops_nothing_but_a_new_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail)
+        prune(tmp_path, 1)
+        with pytest.raises(OutputError, match="checkpoint-2 cannot be deleted"):
+            checkpoints.remove_all(tmp_path)
+    assert [each.complete for each in checkpoints.checkpoints(tmp_path)] == [True, True]
+    prune(tmp_path, 1)  # tries again
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [2]
+
+
+def test_none_is_lost_where_no_newer_one_is_whole(tmp_path: Path) -> None:
+    unmark(save(tmp_path, 1))
+    prune(tmp_path, 1)
+    assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [1]
+
+
+# A real run that is killed while it saves.
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from redraft.train import loop as looped
+from tests.train.tiny import data, loop, prepared
+
+folder = Path(sys.argv[1])
+write = looped.save_state
+
+def slow(path, state):
+    write(path, state)
+    if "4" in path.parent.name:
+        print("saving", path, flush=True)
+        time.sleep(600)
+
+looped.save_state = slow
+loop(folder / "out", data(prepared(folder / "data")), max_steps=6, save_steps=2).run()
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_while_saving_loses_nothing_but_that_save(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    # As many threads as here, where other tests may have set them: sums depend on it in their last bit.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout
+        assert "saving" in child.stdout.readline()
+        child.send_signal(signal.SIGKILL)
+    out = tmp_path / "out"
+    found, said = newest(out)
+    assert found
+    assert (found.step, said) == (2, [])
+    assert any(each.name.startswith(".saving") for each in out.iterdir())
+
+    from redraft.train.prepare import open_prepared
+
+    read = data(open_prepared(tmp_path / "data", "tiny"))
+    six: dict[str, Any] = {"max_steps": 6, "save_steps": 2}
+    assert loop(out, read, **six).run(found) == 6
+    assert not any(each.name.startswith(".saving") for each in out.iterdir())
+    unbroken = tmp_path / "unbroken"
+    loop(unbroken, data(prepared(tmp_path / "again")), **six).run()
+    assert curve(out) == curve(unbroken)
+
+
+plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+keys = st.integers() | st.text()
+trees = st.recursive(
+    plain, lambda below: st.lists(below) | st.tuples(below) | st.dictionaries(keys, below), max_leaves=20
+)
+
+
+@given(trees)
+def test_a_tree_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, tree: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "tree"
+    save_state(path, tree)
+    assert load_state(path) == tree
+
+
+def test_an_optimizer_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    model = torch.nn.Linear(4, 3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    model(torch.randn(2, 4)).sum().backward()
+    optimizer.step()
+    save_state(tmp_path / "state", optimizer.state_dict())
+    before, after = optimizer.state_dict(), load_state(tmp_path / "state")
+    assert after["param_groups"] == before["param_groups"]
+    for number, state in before["state"].items():
+        assert all(torch.equal(value, after["state"][number][name]) for name, value in state.items())
+
+
+def test_tensors_may_share_memory_and_be_views(tmp_path: Path) -> None:
+    whole = torch.arange(6).reshape(2, 3)
+    save_state(tmp_path / "state", [whole, whole, whole.T])
+    first, second, turned = load_state(tmp_path / "state")
+    assert torch.equal(first, whole)
+    assert torch.equal(second, whole)
+    assert torch.equal(turned, whole.T)
+
+
+def test_what_is_no_part_of_a_state_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="a set"):
+        save_state(tmp_path / "state", {"a": {1}})
+
+
+def draws() -> list[float]:
+    return [random.random(), float(np.random.rand()), float(np.random.randn()), float(torch.rand(1))]
+
+
+def test_random_generators_go_on_where_they_were(tmp_path: Path) -> None:
+    draws()
+    np.random.randn()  # which keeps a second value for the next call
+    save_state(tmp_path / "random", random_state())
+    expected = draws()
+    draws()
+    set_random_state(load_state(tmp_path / "random"))
+    assert draws() == expected
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 100, b"\xff" * 8 + b"{}", b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_damaged_file_is_named(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "state").write_bytes(data)
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_state(tmp_path / "state")

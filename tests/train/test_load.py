@@ -1,0 +1,344 @@
+"""Loading models and tokenizers for training, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from redraft.errors import ModelError, UsageError
+from redraft.train import load as module
+from redraft.train.load import (
+    check_tokenizer,
+    check_weights,
+    fit_vocabulary,
+    load_model,
+    load_tokenizer,
+    model_folder,
+    save_weights,
+    skeleton,
+    weights_dtype,
+)
+from redraft.train.loss import fuse
+from redraft.train.processes import Say
+from redraft.weights.delta import diff
+from redraft.weights.gguf.to_folder import import_gguf
+from tests.train.tiny import SHAPE
+from tests.weights.tiny_folders import VOCABULARY, tiny_folder
+
+
+def silent(_text: str) -> None:
+    """Takes remarks in tests that are not about them."""
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Changes a JSON file; None removes a key."""
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in (old | changes).items() if value is not None}))
+
+
+PAD, ADDED, END = "<pad>", "[PAD]", "</s>"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny_folder(tmp_path / "model", dtype=torch.float32)
+
+
+def both(folder: Path, **options: Any) -> tuple[Any, Any]:
+    tokenizer = load_tokenizer(str(folder), say=silent, **options)
+    return fitted(folder, tokenizer)[0], tokenizer
+
+
+def fitted(folder: Path, tokenizer: Any, say: Say = silent) -> tuple[Any, bool]:
+    """The model, and whether it got a row for the tokenizer."""
+    model = load_model(str(folder), dtype=torch.float32)
+    return model, fit_vocabulary(model, tokenizer, ref=str(folder), say=say)
+
+
+def test_a_folder_is_loaded_as_it_is(folder: Path) -> None:
+    model, tokenizer = both(folder)
+    saved = load_file(folder / "model.safetensors")
+    for name, values in model.state_dict().items():
+        assert torch.equal(values, saved[name])
+    assert (tokenizer.eos_token, tokenizer.pad_token) == (END, PAD)
+    assert model.config.pad_token_id == tokenizer.pad_token_id == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_have_the_dtype_that_was_asked_for(folder: Path, dtype: torch.dtype) -> None:
+    model = load_model(str(folder), dtype=dtype)
+    assert {each.dtype for each in model.parameters()} == {dtype}
+
+
+def test_no_end_of_text_is_an_error_that_names_one(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", eos_token=None)
+    with pytest.raises(ModelError, match="would never stop") as caught:
+        load_tokenizer(str(folder), say=silent)
+    assert '"eos_token": "</s>"' in str(caught.value.hint)
+
+
+def test_padding_is_found_in_the_vocabulary_so_no_row_is_added(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", pad_token=None)
+    said: list[str] = []
+    tokenizer = load_tokenizer(str(folder), say=said.append)
+    assert tokenizer.pad_token == PAD
+    assert said == ["the tokenizer has no padding token: '<pad>' is taken"]
+    model, grown = fitted(folder, tokenizer)
+    assert not grown
+    assert model.get_input_embeddings().weight.shape[0] == VOCABULARY
+
+
+@pytest.mark.parametrize(("unknown", "expected"), [("<unk>", "<unk>"), (None, "</s>")])
+def test_without_a_token_for_padding_another_stands_in(
+    folder: Path, unknown: str | None, expected: str
+) -> None:
+    text = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(text.replace("<pad>", "<first>"))
+    edit(folder / "tokenizer_config.json", pad_token=None, unk_token=unknown)
+    assert load_tokenizer(str(folder), say=silent).pad_token == expected
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["own head", "tied head"])
+def test_an_added_padding_token_has_the_mean_of_all_rows_as_in_selfee(tmp_path: Path, tied: bool) -> None:
+    folder = tiny_folder(tmp_path / "model", dtype=torch.float32, tie_word_embeddings=tied)
+    edit(folder / "tokenizer_config.json", pad_token=None)
+    before = load_file(folder / "model.safetensors")
+    tokenizer = load_tokenizer(str(folder), say=silent, pad_token=ADDED)
+    model, grown = fitted(folder, tokenizer)
+    assert grown
+    assert tokenizer.pad_token_id == VOCABULARY == model.config.pad_token_id
+    assert model.config.vocab_size == VOCABULARY + 1
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        old = before[name if name in before else "model.embed_tokens.weight"]
+        new = model.state_dict()[name]
+        assert torch.equal(new[:-1], old)
+        torch.testing.assert_close(new[-1], old.mean(0))
+    assert (model.lm_head.weight is model.get_input_embeddings().weight) is tied
+    assert fuse(model)
+
+
+def test_a_padding_token_is_not_added_where_there_is_one(folder: Path) -> None:
+    tokenizer = load_tokenizer(str(folder), say=silent, pad_token=ADDED)
+    assert tokenizer.pad_token == PAD
+    assert not fitted(folder, tokenizer)[1]
+
+
+def test_a_tokenizer_that_is_damaged_is_an_error(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"model": {"type": "BPE"')
+    with pytest.raises(ModelError, match=f"the tokenizer of {folder} cannot be loaded") as caught:
+        load_tokenizer(str(folder), say=silent)
+    assert "redraft weights verify" in str(caught.value.hint)
+
+
+def test_a_tokenizer_with_more_ids_than_rows_is_an_error(folder: Path, tmp_path: Path) -> None:
+    small = tiny_folder(tmp_path / "small", dtype=torch.float32, vocab_size=200)
+    tokenizer = load_tokenizer(str(folder), say=silent)
+    with pytest.raises(ModelError, match=r"ids up to 259, and the model has 200 rows"):
+        fitted(small, tokenizer)
+
+
+def test_one_row_too_few_is_filled_for_a_new_padding_token_alone(folder: Path, tmp_path: Path) -> None:
+    short = tiny_folder(tmp_path / "short", dtype=torch.float32, vocab_size=VOCABULARY - 1)
+    tokenizer = load_tokenizer(str(folder), say=silent)
+    with pytest.raises(ModelError, match=r"ids up to 259, and the model has 259 rows"):
+        fitted(short, tokenizer)
+
+
+def test_a_model_with_many_more_tokens_is_remarked_on(folder: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(str(folder), say=silent)
+    for rows, remarks in ((VOCABULARY + 1000, 0), (VOCABULARY + 2000, 1)):
+        large = tiny_folder(tmp_path / str(rows), dtype=torch.float32, vocab_size=rows)
+        said: list[str] = []
+        fitted(large, tokenizer, said.append)
+        assert len(said) == remarks
+    assert said == ["the tokenizer knows 260 of the model's 2,260 tokens: is it the right one?"]
+
+
+def test_a_weight_that_the_file_lacks_is_not_made_up(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 1 of the weights.*model\.layers\.1\.mlp\.up_proj"):
+        both(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", lambda data: data[:1000]),
+        ("model.safetensors", lambda _data: b"\xff" * 64),
+        ("config.json", lambda _data: b"{"),
+        ("config.json", lambda data: data.replace(b'"hidden_size": 64', b'"hidden_size": 96')),
+        ("config.json", lambda data: data.replace(b'"hidden_size": 64', b'"hidden_size": "wide"')),
+        ("config.json", lambda data: data.replace(b'"model_type": "llama"', b'"model_type": "none"')),
+    ],
+)
+def test_a_damaged_model_is_an_error_that_names_it(folder: Path, name: str, damage: Any) -> None:
+    data = (folder / name).read_bytes()
+    assert damage(data) != data
+    (folder / name).write_bytes(damage(data))
+    with pytest.raises(ModelError, match=str(folder)):
+        load_model(str(folder), dtype=torch.float32)
+
+
+def test_a_delta_is_not_trained(folder: Path, tmp_path: Path) -> None:
+    target = tiny_folder(tmp_path / "target", dtype=torch.float32, initializer_range=0.1)
+    diff(folder, target, tmp_path / "delta")
+    with pytest.raises(ModelError, match="is a delta, not a model") as caught:
+        both(tmp_path / "delta")
+    assert "redraft weights apply" in str(caught.value.hint)
+
+
+def test_code_that_a_model_brings_is_not_run(folder: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "ran"
+    (folder / "trap.py").write_text(f"open({str(trap)!r}, 'w')\nclass A: ...\n")
+    named = {"AutoConfig": "trap.A", "AutoModelForCausalLM": "trap.A", "AutoTokenizer": ["trap.A", "trap.A"]}
+    edit(folder / "config.json", auto_map=named, model_type="unheard-of")
+    edit(folder / "tokenizer_config.json", auto_map=named)
+    with pytest.raises(ModelError):
+        both(folder)
+    assert not trap.exists()
+
+
+def test_a_name_of_the_hub_that_is_not_reached_is_an_error() -> None:
+    with pytest.raises(ModelError, match="the tokenizer of org/name cannot be loaded") as caught:
+        load_tokenizer("org/name", say=silent)
+    assert "hub" in str(caught.value.hint)
+
+
+def test_what_does_not_fit_into_memory_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: Any, **_options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(module.AutoModelForCausalLM, "from_pretrained", full)
+    with pytest.raises(ModelError, match="does not fit into memory") as caught:
+        load_model(str(folder), dtype=torch.float32)
+    assert "--dtype bfloat16" in str(caught.value.hint)
+
+
+def test_a_skeleton_has_the_shapes_and_no_memory(folder: Path) -> None:
+    model, _ = both(folder)
+    bones = skeleton(str(folder))
+    assert {each.device.type for each in bones.parameters()} == {"meta"}
+    shapes = {name: each.shape for name, each in bones.named_parameters()}
+    assert shapes == {name: each.shape for name, each in model.named_parameters()}
+
+
+def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(module, "computes_bf16", lambda has_bf16=has_bf16, **_: has_bf16)
+        assert weights_dtype("auto", lora=True) == expected
+        assert weights_dtype("auto", lora=False) == torch.float32
+        assert weights_dtype("bfloat16", lora=False) == torch.bfloat16
+    assert weights_dtype("float16", lora=True) == torch.float16
+    with pytest.raises(UsageError, match="too small") as caught:
+        weights_dtype("float16", lora=False)
+    assert "--fp16" in str(caught.value.hint)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_four_bits_need_a_gpu(folder: Path) -> None:
+    with pytest.raises(UsageError, match="need a GPU"):
+        load_model(str(folder), dtype=torch.float32, four_bits=True)
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_the_default_model_is_trained_from_its_gguf_file(default_model: Path, tmp_path: Path) -> None:
+    import_gguf(default_model, tmp_path / "model")
+    ref = str(tmp_path / "model")
+    tokenizer = load_tokenizer(ref, say=silent)
+    model = load_model(ref, dtype=torch.bfloat16)
+    text = "Below is an instruction that describes a task."
+    ids = torch.tensor([tokenizer(text).input_ids])
+    with torch.no_grad():
+        known = model(ids, labels=ids).loss
+    assert known < 4  # a model that was put together wrongly is near 10.8, the logarithm of its vocabulary
+    assert tokenizer.eos_token_id == model.config.eos_token_id
+    assert fuse(model)
+
+
+def test_a_gpu_that_is_left_aside_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for gpu in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda gpu=gpu, **_: gpu)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda gpu=gpu: {"avx512_bf16": not gpu})
+        assert weights_dtype("auto", lora=True) == (torch.bfloat16 if gpu else torch.float32)
+        assert weights_dtype("auto", lora=True, gpu=False) == (torch.float32 if gpu else torch.bfloat16)
+
+
+def holding(path: Path, *names: str) -> Path:
+    path.mkdir(exist_ok=True)
+    for name in names:
+        (path / name).write_text("{}")
+    return path
+
+
+def test_a_missing_part_is_named(tmp_path: Path) -> None:
+    model = holding(tmp_path, "config.json", "model-00001-of-00002.safetensors")
+    names = [f"model-0000{part}-of-00002.safetensors" for part in (1, 2)]
+    weights = {"layer.0": names[0], "layer.1": names[1]}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    with pytest.raises(ModelError, match=r"lacks model-00002-of-00002\.safetensors"):
+        check_weights(model)
+
+
+@pytest.mark.parametrize(
+    ("names", "message", "hint"),
+    [
+        ((), "no config.json (it is empty)", "config.json"),
+        (("model.safetensors",), "no config.json (there is: model.safetensors)", "config.json"),
+        (("a.gguf",), "no config.json", "a.gguf"),
+        (("config.json",), "no weights", "config.json"),
+        (("config.json", "pytorch_model.bin"), "pickle", "redraft weights convert"),
+        (("config.json", "adapter_config.json", "adapter_model.safetensors"), "adapter", "merge-lora"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path: Path, names: tuple[str, ...], message: str, hint: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        check_weights(holding(tmp_path, *names))
+    assert message in caught.value.message
+    assert hint in str(caught.value.hint)
+
+
+def test_a_long_list_of_files_is_cut(tmp_path: Path) -> None:
+    holding(tmp_path, *(f"{number:02}.txt" for number in range(40)))
+    with pytest.raises(ModelError, match=r"11\.txt and 28 more"):
+        check_weights(tmp_path)
+
+
+def test_a_folder_without_a_tokenizer_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no tokenizer.*there is: config\.json"):
+        check_tokenizer(holding(tmp_path, "config.json"))
+
+
+def test_what_a_reference_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    holding(tmp_path / "mine")
+    assert model_folder("mine") == Path("mine")
+    assert model_folder("org/name") is None
+    for wrong in ("llama-7b", "mine/none"):
+        with pytest.raises(UsageError, match="neither a folder nor org/name"):
+            model_folder(wrong)
+    with pytest.raises(UsageError, match="is a file") as caught:
+        model_folder("model.gguf")
+    assert "redraft weights from-gguf model.gguf" in str(caught.value)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_weights_are_as_readable_as_other_new_files(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        save_weights(LlamaForCausalLM(LlamaConfig(vocab_size=8, **SHAPE)), tmp_path)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes["model.safetensors"] == 0o666 & ~mask
+    assert len(set(modes.values())) == 1

@@ -1,0 +1,496 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any, cast
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional
+from transformers import TrainerCallback
+
+from redraft.errors import ModelError
+from redraft.train import LOG
+from redraft.train.batches import IGNORED, Data, Loader, Order, RowsOf, one_a_row, padded
+from redraft.train.checkpoints import MARKER, checkpoints, named, newest, save_state
+from redraft.train.loop import UNLOGGED, Loop
+from redraft.train.loss import fuse
+from redraft.train.prepare import Prepared
+from tests.train.tiny import data, lines, llama, loop, prepared
+from tests.train.tiny_models import adapted
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepared(tmp_path_factory.mktemp("sft") / "data")
+
+
+@pytest.fixture(scope="module")
+def unbroken(examples: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without interruptions."""
+    out = tmp_path_factory.mktemp("sft") / "unbroken"
+    assert loop(out, data(examples), save_total_limit=2).run() == 12
+    return out
+
+
+def curve(output: Path) -> list[tuple[float, ...]]:
+    return [
+        tuple(line[key] for key in ("step", "loss", "grad_norm", "learning_rate")) for line in lines(output)
+    ]
+
+
+class BeforeStep(TrainerCallback):
+    """Something that happens before a step."""
+
+    def __init__(self, step: int, do: Callable[[], object]) -> None:
+        self.step, self.do = step, do
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step + 1 == self.step:
+            self.do()
+
+
+class AfterStep(BeforeStep):
+    """Something that happens after a step, before its checkpoint."""
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None: ...
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            self.do()
+
+
+def before_step(made: Loop, step: int, do: Callable[[], object]) -> Loop:
+    """A loop to which something happens before a step."""
+    made.callbacks.append(BeforeStep(step, do))
+    return made
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_line_a_step_says_everything(unbroken: Path, examples: Prepared) -> None:
+    said = lines(unbroken)
+    assert [line["step"] for line in said] == list(range(1, 13))
+    keys = {"step", "epoch", "loss", "grad_norm", "learning_rate", "tokens", "trained_tokens"}
+    assert all(line.keys() == keys | {"tokens_per_second", "memory_gb"} for line in said)
+    assert said[-1]["loss"] < said[0]["loss"] - 0.5
+    first_epoch = [line for line in said if line["epoch"] <= 1]
+    assert sum(line["tokens"] for line in first_epoch) == int(examples.lengths.sum())
+
+
+def test_padding_counts_as_memory_and_not_as_tokens(examples: Prepared, tmp_path: Path) -> None:
+    rows = RowsOf(examples, one_a_row(examples.lengths, 64))
+    order = Order(rows.rows.lengths, 4, seed=1)
+    read = Data(rows, order, Loader(rows, order, partial(padded, pad=0)))
+    made = loop(tmp_path / "out", read, max_steps=5)
+    made.run()
+    assert sum(line["tokens"] for line in lines(tmp_path / "out")) == int(examples.lengths.sum())
+    assert made.counts.longest == 4 * int(examples.lengths.max())
+
+
+def test_nothing_is_pickled(unbroken: Path) -> None:
+    assert [folder.step for folder in checkpoints(unbroken)] == [12, 8]
+    names = {path.name for path in (unbroken / "checkpoint-12").iterdir()}
+    assert names == {
+        "complete.json",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "optimizer.safetensors",
+        "random-0.safetensors",
+        "trainer_state.json",
+    }
+
+
+def test_a_step_is_the_same_however_it_is_divided(examples: Prepared, tmp_path: Path) -> None:
+    """The loss is divided by the trained tokens of the whole step, not of each batch."""
+    runs = []
+    for each, count in ((4, 1), (1, 4)):
+        made = loop(
+            tmp_path / str(each),
+            data(examples, size=each),
+            llama(dropout=0),
+            gradient_accumulation_steps=count,
+            max_steps=4,
+            save_strategy="no",
+        )
+        made.run()
+        runs.append(curve(tmp_path / str(each)))
+    for one, other in zip(*runs, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_the_first_step_is_that_of_a_plain_loop(examples: Prepared, unbroken: Path, tmp_path: Path) -> None:
+    """Loss and gradient of the mean over the trained tokens of the step, example by example."""
+    made = data(examples)
+    model = llama(dropout=0)
+    summed, count = torch.zeros(()), 0
+    for batch in (0, 1):
+        for row in made.order.batch(0, batch):
+            for example in made.rows[row]:
+                ids = torch.tensor(example.ids.astype(int))
+                targets = torch.where(torch.tensor(example.trained), ids, IGNORED)[1:]
+                logits = model(input_ids=ids[None]).logits[0, :-1]
+                summed = summed + functional.cross_entropy(logits, targets, reduction="sum")
+                count += int((targets != IGNORED).sum())
+    (summed / count).backward()
+    norm = torch.stack([each.grad.norm() for each in model.parameters() if each.grad is not None]).norm()
+    loop(tmp_path / "out", data(examples), llama(dropout=0), max_steps=1).run()
+    (line,) = lines(tmp_path / "out")
+    assert line["loss"] == pytest.approx(float(summed.detach() / count), abs=1e-5)
+    assert line["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+    assert line["trained_tokens"] == count
+
+
+def test_an_evaluation_is_the_mean_over_trained_tokens(examples: Prepared, tmp_path: Path) -> None:
+    made = loop(
+        tmp_path, data(examples), eval_data=data(examples, seed=9), eval_strategy="steps", eval_steps=12
+    )
+    made.run()
+    *_, line = lines(tmp_path)
+    assert line["step"] == 12
+    model, summed, count = made.trained.model.eval(), 0.0, 0
+    whole = data(examples, size=99)
+    with torch.no_grad():
+        for batch in whole.loader:
+            trained = int((batch["labels"] != IGNORED).sum())
+            summed, count = summed + float(model(**batch).loss) * trained, count + trained
+    assert line["eval_loss"] == pytest.approx(summed / count, rel=1e-5)
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
+    examples: Prepared, unbroken: Path, tmp_path: Path, step: int
+) -> None:
+    """After an epoch and in the middle of one, with dropout."""
+    made = before_step(loop(tmp_path, data(examples), save_total_limit=2), step, terminate)
+    assert made.run() == step
+    assert made.stopped == signal.SIGTERM
+    found, _ = newest(tmp_path)
+    assert found
+    assert found.step == step
+    assert loop(tmp_path, data(examples), llama(seed=5), save_total_limit=2).run(found) == 12
+    assert curve(tmp_path) == curve(unbroken)
+    assert weights(tmp_path) == weights(unbroken)
+
+
+def test_a_signal_in_a_step_stops_the_run_after_it(examples: Prepared, tmp_path: Path) -> None:
+    made = loop(tmp_path, data(examples))
+    made.trained.model.register_forward_hook(
+        lambda *_: terminate() if made.state.global_step + 1 == 4 and not made.signals.received else None
+    )
+    assert made.run() == 4
+    assert [each.step for each in checkpoints(tmp_path)] == [4]
+
+
+@pytest.mark.parametrize(("save", "step"), [("steps", 6), ("epoch", 4), ("epoch", 6)])
+def test_a_stop_is_not_the_end_of_an_epoch(examples: Prepared, tmp_path: Path, step: int, save: str) -> None:
+    """It changes neither the log nor the result."""
+
+    def run(out: Path, stop: int = 99) -> list[list[float | None]]:
+        each = {f"{name}_strategy": "epoch" for name in ("logging", "eval")}
+        found, _ = newest(out)
+        made = loop(out, data(examples), eval_data=data(examples), save_strategy=save, **each)
+        before_step(made, stop, terminate).run(found)
+        keys = ("step", "loss", "eval_loss", "grad_norm", "learning_rate", "tokens", "trained_tokens")
+        return [[line.get(key) for key in keys] for line in lines(out)]
+
+    run(tmp_path / "broken", step)
+    assert [each.step for each in checkpoints(tmp_path / "broken")] == sorted({4, step}, reverse=True)
+    assert run(tmp_path / "broken") == run(tmp_path / "unbroken")
+
+
+def test_a_stop_saves_also_where_only_the_best_is_saved(examples: Prepared, tmp_path: Path) -> None:
+    best: dict[str, Any] = {"save_strategy": "best", "metric_for_best_model": "eval_loss", "eval_steps": 2}
+    made = loop(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **best)
+    made.evaluate = lambda: made.state.global_step  # type: ignore[method-assign]
+    before_step(made, 6, terminate).run()
+    assert [each.step for each in checkpoints(tmp_path)] == [6, 2]
+
+
+def test_what_is_saved_after_an_earlier_checkpoint_stays(examples: Prepared, tmp_path: Path) -> None:
+    """Later checkpoints of the earlier run, which may have broken weights, do not count as newer."""
+    loop(tmp_path, data(examples)).run()
+    again = loop(tmp_path, data(examples), llama(), save_steps=2, save_total_limit=1)
+    before_step(again, 7, terminate).run(named(tmp_path / "checkpoint-4", tmp_path))
+    assert [each.step for each in checkpoints(tmp_path)] == [12, 8, 7]
+
+
+def test_a_run_that_was_moved_ends_with_its_best_model(examples: Prepared, tmp_path: Path) -> None:
+    def run(out: Path, stop: int = 99) -> Loop:
+        best: dict[str, Any] = {"save_strategy": "best", "load_best_model_at_end": True}
+        best |= {"metric_for_best_model": "eval_loss", "eval_strategy": "steps", "eval_steps": 2}
+        made = loop(out, data(examples), llama(), data(examples), **best)
+        made.evaluate = lambda: made.state.global_step  # type: ignore[method-assign]
+        before_step(made, stop, terminate).run(newest(out)[0])
+        return made
+
+    run(tmp_path / "one", 6)
+    moved = (tmp_path / "one").rename(tmp_path / "two")
+    ended = run(moved).trained.model.state_dict()
+    best = load_file(moved / "checkpoint-2" / "model.safetensors")
+    assert all(torch.equal(ended[name], each) for name, each in best.items())
+
+
+def test_a_line_of_several_steps_is_whole_after_a_stop(
+    examples: Prepared, unbroken: Path, tmp_path: Path
+) -> None:
+    """The mean loss at the end is that of the remaining steps."""
+    more: dict[str, Any] = {"logging_steps": 4, "save_steps": 3}
+    loop(tmp_path, data(examples), **more).run()
+    whole = lines(tmp_path)
+    made = loop(tmp_path, data(examples), llama(seed=5), **more)
+    made.run(named(tmp_path / "checkpoint-3", tmp_path))
+    left = [line["loss"] for line in lines(unbroken)[3:]]
+    assert made.state.log_history[-1]["train_loss"] == pytest.approx(fmean(left))
+    keys = ("step", "loss", "grad_norm", "tokens", "trained_tokens")
+    assert [[line[key] for key in keys] for line in lines(tmp_path)] == [
+        [line[key] for key in keys] for line in whole
+    ]
+
+
+def test_a_line_has_the_mean_of_processes_that_are_fewer_now(
+    examples: Prepared, unbroken: Path, tmp_path: Path
+) -> None:
+    more: dict[str, Any] = {"logging_steps": 4, "save_steps": 3}
+    loop(tmp_path, data(examples), **more).run()
+    saved = tmp_path / "checkpoint-3"
+    counts = {"tokens": 9, "trained": 4, "seconds": 1.5}
+    save_state(saved / UNLOGGED, {"steps": 3, "losses": [1.0, 3.0], "counts": counts})
+    (saved / MARKER).write_text(json.dumps({"files": {}}))
+    loop(tmp_path, data(examples), llama(seed=5), **more).run(named(saved, tmp_path))
+    four, once = lines(tmp_path)[0], lines(unbroken)[3]
+    assert four["loss"] == pytest.approx((2.0 + once["loss"]) / 4)
+    assert four["tokens"] == 9 + once["tokens"]
+
+
+def weights(output: Path) -> bytes:
+    return (output / "checkpoint-12" / "model.safetensors").read_bytes()
+
+
+def test_an_adapter_goes_on_as_well(examples: Prepared, tmp_path: Path) -> None:
+    def run(out: Path, stop: int = 99) -> Loop:
+        found, _ = newest(out)
+        bare = llama()
+        model = adapted(bare)
+        fuse(bare)
+        made = before_step(loop(out, data(examples), model), stop, terminate)
+        made.run(found)
+        return made
+
+    run(tmp_path / "unbroken")
+    run(tmp_path / "broken", 7)
+    run(tmp_path / "broken")
+    assert curve(tmp_path / "broken") == curve(tmp_path / "unbroken")
+    assert (tmp_path / "broken/checkpoint-12/adapter_model.safetensors").is_file()
+
+
+def test_the_newest_checkpoint_stays_beside_an_earlier_best(examples: Prepared, tmp_path: Path) -> None:
+    """The Trainer of transformers would keep only the best, and delete what a signal saved."""
+    kept: dict[str, Any] = {"save_steps": 1, "save_total_limit": 1, "load_best_model_at_end": True}
+    made = loop(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **kept)
+    made.evaluate = lambda: abs(made.state.global_step - 1.5)  # type: ignore[method-assign]
+    before_step(made, 4, terminate).run()
+    assert [each.step for each in checkpoints(tmp_path)] == [4, 1]
+
+
+def test_an_adapter_can_be_asked_after_training_in_16_bits(examples: Prepared, tmp_path: Path) -> None:
+    """After training, it is called without autocast."""
+    bare = llama().bfloat16()
+    made = loop(tmp_path, data(examples), adapted(bare), bf16=True, max_steps=1, save_strategy="no")
+    made.run()
+    assert bare.eval()(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+
+
+def test_what_a_run_cannot_go_on_from(unbroken: Path, examples: Prepared, tmp_path: Path) -> None:
+    loop(tmp_path, data(examples), save_only_model=True, max_steps=4).run()
+    with pytest.raises(ModelError, match=r"has no optimizer\.safetensors") as error:
+        loop(tmp_path, data(examples)).run(named(tmp_path / "checkpoint-4", tmp_path))
+    assert error.value.hint
+    assert "--model_name_or_path" in error.value.hint
+
+
+def test_a_run_neither_begins_nor_ends_to_be_shared_on_its_way(
+    unbroken: Path, examples: Prepared, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoint-12"
+    shutil.copytree(unbroken / "checkpoint-12", folder)
+    made = loop(tmp_path, data(examples))
+    made.trained.accelerator.state.fsdp_plugin = True
+    with pytest.raises(ModelError, match="was saved without FSDP or DeepSpeed, and this run is with FSDP"):
+        made.run(named(folder, tmp_path))
+    (folder / "pytorch_model_fsdp.bin").touch()
+    made.trained.check_way(folder)
+    made = loop(tmp_path, data(examples))
+    for goes_on in (made.run, lambda each: made.trained.load_model(each.folder)):
+        with pytest.raises(ModelError, match="was saved with FSDP, and this run is without FSDP") as error:
+            goes_on(named(folder, tmp_path))
+        assert error.value.hint
+        assert error.value.hint.endswith(f"with another --output_dir: --model_name_or_path {folder}")
+
+
+def test_the_checkpoint_of_another_model_is_refused(
+    unbroken: Path, examples: Prepared, tmp_path: Path
+) -> None:
+    model = llama()
+    model.model.layers[1].self_attn.q_proj.register_parameter("extra", torch.nn.Parameter(torch.ones(1)))
+    with pytest.raises(ModelError, match=r"lacks model\.layers\.1\.self_attn\.q_proj\.extra"):
+        loop(tmp_path, data(examples), model).run(named(unbroken / "checkpoint-12", unbroken))
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "model.safetensors"])
+def test_a_damaged_part_of_a_checkpoint_is_named(
+    unbroken: Path, examples: Prepared, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "checkpoint-8"
+    shutil.copytree(unbroken / "checkpoint-8", folder)
+    size = (folder / name).stat().st_size
+    (folder / name).write_bytes(b"x" * size)
+    files = json.loads((folder / MARKER).read_text())["files"]
+    (folder / MARKER).write_text(json.dumps({"files": files}))  # as before there were sums
+    with pytest.raises(ModelError, match="cannot be read") as error:
+        loop(tmp_path, data(examples)).run(named(folder, tmp_path))
+    assert error.value.hint == "Resume from another checkpoint with --resume_from_checkpoint FOLDER."
+
+
+def test_a_loss_that_is_no_number_stops_before_the_step(examples: Prepared, tmp_path: Path) -> None:
+    made = loop(tmp_path, data(examples))
+    weight = made.trained.model.model.norm.weight
+
+    def spoil() -> None:
+        with torch.no_grad():
+            weight[0] = torch.nan
+
+    before_step(made, 6, spoil)
+    with pytest.raises(ModelError, match=r"step 6: the loss .* because an earlier step") as error:
+        made.run()
+    assert f"records: {made.records(6)[0]}, " in error.value.message
+    assert f"newest checkpoint: {tmp_path / 'checkpoint-4'}" in error.value.message
+    assert torch.isfinite(weight[1:]).all()  # the optimizer has not made them NaN as well
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5]
+
+
+def test_a_model_that_is_damaged_is_not_blamed_on_the_records(examples: Prepared, tmp_path: Path) -> None:
+    model = llama()
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 5] = torch.nan
+    with pytest.raises(ModelError, match=r"step 1: the loss .* because the model was") as error:
+        loop(tmp_path, data(examples), model).run()
+    assert (
+        "model.layers.1.mlp.up_proj.weight has 1 of 1,536 numbers that are not finite" in error.value.message
+    )
+    assert "The records are not the cause." in str(error.value.hint)
+
+
+def test_a_checkpoint_with_broken_weights_is_blamed_itself(examples: Prepared, tmp_path: Path) -> None:
+    """Not the model that training started from."""
+    made = loop(tmp_path, data(examples), max_steps=8)
+
+    def spoil() -> None:
+        with torch.no_grad():
+            made.trained.model.model.norm.weight[0] = torch.nan
+
+    made.callbacks.append(AfterStep(4, spoil))
+    with pytest.raises(ModelError, match="step 5"):
+        made.run()
+    found, _ = newest(tmp_path)
+    with pytest.raises(ModelError, match=r"step 5: .* because the checkpoint .*checkpoint-4 ") as error:
+        loop(tmp_path, data(examples)).run(found)
+    assert "before training" not in error.value.message
+    assert "model.norm.weight has 1 of 32 numbers that are not finite" in error.value.message
+    assert "--resume_from_checkpoint FOLDER" in str(error.value.hint)
+
+
+def gradients(made: Loop, *norms: float) -> None:
+    """Give a loop the norms of its next gradients. After those they are 1."""
+    waiting = iter(norms)
+    made.trained.accelerator.clip_grad_norm_ = lambda *_: torch.tensor(next(waiting, 1.0))  # type: ignore[method-assign]
+
+
+def test_with_a_scale_only_gradients_may_be_no_numbers(
+    examples: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redraft.train.loop.SEARCH", 3)
+    endless = [math.inf] * 3
+
+    def run(name: str, *norms: float) -> int:
+        made = loop(tmp_path / name, data(examples), max_steps=8, save_strategy="no")
+        made.trained.accelerator.scaler = cast("Any", torch.amp.GradScaler("cpu", enabled=False))
+        gradients(made, *norms)
+        return made.run()
+
+    assert run("found", *endless, 1.0, *endless) == 8
+    with pytest.raises(ModelError, match="step 4: the gradient is not a finite number"):
+        run("lost", *endless, math.inf)
+
+
+def test_records_of_a_step_are_those_that_it_reads(examples: Prepared, tmp_path: Path) -> None:
+    made = loop(tmp_path, data(examples))
+    epoch = [name for step in range(1, 5) for name in made.records(step)]
+    assert sorted(epoch) == sorted(f"tiny/{n}" for n in range(40))
+    assert set(made.records(5)) != set(made.records(1))
+
+
+def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
+    made = loop(
+        tmp_path,
+        data(examples),
+        divergence_steps=3,
+        max_steps=60,
+        lr_scheduler_type="constant",
+        save_strategy="no",
+    )
+
+    def spoil() -> None:
+        with torch.no_grad():
+            for each in made.trained.model.parameters():
+                each.mul_(-20)
+
+    before_step(made, 30, spoil)
+    with pytest.raises(ModelError, match=r"step 32: training diverges\. For 3 steps"):
+        made.run()
+
+
+def test_a_run_that_blows_up_early_saves_no_result(examples: Prepared, tmp_path: Path) -> None:
+    """Even if it ends before the loss was too high for as many steps as the guard waits."""
+    usual: dict[str, Any] = {"max_steps": 12, "lr_scheduler_type": "constant", "save_strategy": "no"}
+    sound = loop(tmp_path / "sound", data(examples), **usual, divergence_steps=20)
+    assert sound.run() == 12
+    hot = {**usual, "max_steps": 16, "save_strategy": "steps", "save_steps": 4, "learning_rate": 30.0}
+    with pytest.raises(ModelError, match="training diverges") as error:
+        loop(tmp_path / "hot", data(examples), sound.trained.model, **hot, divergence_steps=20).run()
+    assert "--learning_rate 2e-05," in str(error.value.hint)
+    saved, _ = newest(tmp_path / "hot")
+    assert saved
+    assert saved.step < 16
+    with pytest.raises(ModelError, match="training diverges"):
+        loop(tmp_path / "hot", data(examples), **hot, divergence_steps=20).run(saved)
+
+
+def test_the_log_is_json_where_a_number_is_not_finite(examples: Prepared, tmp_path: Path) -> None:
+    """fp16 has such gradients at first. Python would write and read words for them that JSON has not."""
+    made = loop(tmp_path, data(examples), max_steps=1, save_strategy="no")
+    made.trained.accelerator.scaler = cast("Any", torch.amp.GradScaler("cpu", enabled=False))
+    gradients(made, math.inf)
+    made.run()
+    assert '"grad_norm": null' in (tmp_path / LOG).read_text()
+
+
+def test_tensorboard_gets_the_same_numbers(examples: Prepared, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    loop(tmp_path, data(examples), report_to="tensorboard", max_steps=2, save_strategy="no").run()
+    (path,) = tmp_path.rglob("events.out.tfevents.*")
+    sent = accumulator.EventAccumulator(str(path)).Reload()
+    for name in lines(tmp_path)[0].keys() - {"step"}:
+        numbers = {each.step: each.value for each in sent.Scalars(f"train/{name}")}
+        assert numbers == pytest.approx({line["step"]: line[name] for line in lines(tmp_path)}), name

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from redraft.errors import MissingExtra, UsageError
+from redraft.train import machine
+from redraft.train.machine import training_arguments
+from redraft.train.settings import parse
+
+
+def asked(*words: str, lora: bool = False) -> tuple[Any, list[str]]:
+    said: list[str] = []
+    settings = parse(["--output_dir", "out", *words])
+    return training_arguments(settings, lora=lora, say=said.append), said
+
+
+@pytest.fixture(autouse=True)
+def in_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without instructions for bf16, unless a test asks for them."""
+    has = getattr(request, "param", False)
+    monkeypatch.setattr(machine, "computes_bf16", lambda **_: has)
+
+
+def test_a_cpu_needs_no_flag() -> None:
+    args, said = asked()
+    assert args.device == torch.device("cpu")
+    assert said == []
+
+
+def test_what_a_cpu_cannot_do_is_left_out_and_said() -> None:
+    args, said = asked("--tf32", "True", "--fp16", "True", "--fsdp", "True")
+    assert (args.tf32, args.fp16, args.fsdp) == (None, False, None)
+    assert said == [
+        "--tf32 is left out: it needs a GPU, and none is used.",
+        "--fp16 is left out: it needs a GPU, and none is used. --dtype sets the number format.",
+        "--fsdp is left out: one process holds the whole model, with the same loss. FSDP needs GPUs.",
+    ]
+
+
+def test_bf16_is_done_by_the_cpu_and_it_is_said_where_that_is_slow() -> None:
+    args, said = asked("--bf16", "True")
+    assert (args.bf16, args.mixed_precision) == (True, "bf16")
+    assert said == ["--bf16 is slower than 32 bits here: this CPU has no instructions for it (--bf16 False)."]
+
+
+@pytest.mark.parametrize("in_bf16", [True], indirect=True)
+@pytest.mark.usefixtures("in_bf16")
+def test_a_cpu_with_bf16_computes_in_it_unless_told() -> None:
+    args, said = asked()
+    assert args.bf16
+    assert said == ["layers compute in bf16, which is faster on this CPU (--bf16 False: 32 bits)."]
+    assert asked("--dtype", "bfloat16")[0].bf16
+    for words in (("--bf16", "False"), ("--dtype", "float32")):
+        args, said = asked(*words)
+        assert (args.bf16, said) == (False, [])
+    assert not asked("--fp16", "True")[0].bf16
+    assert asked("--bf16", "True")[1] == []
+
+
+def test_with_several_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    said: list[str] = []
+    fitted = machine._on_cpu({"fsdp": True, "fsdp_config": {"cpu_offload": True}}, "auto", said.append)
+    assert fitted == {"use_cpu": True, "fsdp": None}
+    assert "each of the 3 processes holds the whole model" in said[0]
+
+
+def test_on_one_gpu_fsdp_has_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_gpu = {"device": torch.device("cuda"), "n_gpu": 1, "fsdp_plugin_args": None}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(machine, "TrainingArguments", lambda **fitted: SimpleNamespace(**fitted, **of_gpu))
+    args, said = asked("--fsdp", "True", "--bf16", "True")
+    assert (args.fsdp, args.bf16) == (None, True)
+    assert "torchrun --nproc_per_node=N -m redraft train …" in said[0]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    args, said = asked("--fsdp", "True")
+    assert (args.fsdp, said) == (True, [])
+
+
+def test_the_learning_rate_is_that_of_an_adapter() -> None:
+    assert asked(lora=True)[0].learning_rate == 2e-4
+    assert asked(lora=False)[0].learning_rate == 2e-5
+    assert asked("--learning_rate", "1", lora=True)[0].learning_rate == 1
+
+
+def test_settings_that_do_not_go_together_are_named() -> None:
+    with pytest.raises(UsageError, match="do not work together: --save_steps must be an integer"):
+        asked("--save_steps", "2.5")
+    with pytest.raises(UsageError, match="do not work together: "):
+        asked("--debug", "everything")
+    with pytest.raises(UsageError, match="--optim adamw_bnb_8bit needs bitsandbytes"):
+        asked("--optim", "adamw_bnb_8bit")
+
+
+def test_a_model_that_would_be_saved_in_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_on_cpu", lambda asked, *_: {**asked, "use_cpu": True})
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "")  # transformers sets it
+    with pytest.raises(UsageError, match="SHARDED_STATE_DICT saves the model in shards") as error:
+        asked("--fsdp", "True", "--fsdp_config", '{"state_dict_type": "SHARDED_STATE_DICT"}')
+    assert error.value.hint == "Leave state_dict_type out of --fsdp_config."
+    assert asked("--fsdp", "True", "--fsdp_config", '{"state_dict_type": "FULL_STATE_DICT"}')[0].fsdp
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--save_strategy best", "--load_best_model_at_end True", "--metric_for_best_model loss"],
+)
+def test_the_best_checkpoint_needs_a_loss_that_is_measured(words: str) -> None:
+    with pytest.raises(UsageError, match="needs an evaluation") as error:
+        asked(*words.split())
+    assert error.value.hint == "--eval_strategy steps --eval_data_path FILE"
+    args, _ = asked(*words.split(), "--eval_strategy", "steps", "--eval_steps", "200")
+    assert args.metric_for_best_model == "loss"
+
+
+def test_where_steps_are_reported_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "get_available_reporting_integrations", lambda: ["wandb"])
+    machine._check_libraries({"report_to": ["wandb", "none"]})
+    with pytest.raises(MissingExtra, match="'train'"):
+        machine._check_libraries({"report_to": "tensorboard"})
+    with pytest.raises(UsageError, match="mlflow needs its library"):
+        machine._check_libraries({"report_to": ["mlflow"]})
+
+
+def test_logging_dir_is_where_tensorboard_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")
+    asked("--logging_dir", "elsewhere")
+    assert os.environ["TENSORBOARD_LOGGING_DIR"] == "elsewhere"

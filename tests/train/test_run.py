@@ -1,0 +1,502 @@
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from redraft.errors import ModelError, OutputError, UsageError
+from redraft.train import LOG, checkpoints, prepare, run
+from redraft.train.checkpoints import MARKER
+from redraft.train.logs import Log
+from redraft.train.options import TrainOptions
+from redraft.train.output import alone
+from redraft.train.run import Ready, get_ready
+from redraft.train.settings import parse
+from redraft.train.stages import SFT_STAGES
+from redraft.train.trained import Trained
+from tests.train.tiny import chains, lines, model_folder
+from tests.train.tiny_models import EXPERTS, tiny
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    chains(tmp_path / "chains.jsonl")
+    return tmp_path
+
+
+USUAL = "--data_path chains.jsonl --output_dir out --model_max_length 128 --max_steps 3 --bf16 False --quiet"
+
+
+def ready(model: str, *words: str, said: list[str] | None = None, usual: str = USUAL) -> Ready:
+    settings = parse([*words, *usual.split()])
+    return get_ready(settings, model, Path("cache"), say=(said if said is not None else []).append)
+
+
+def losses(output: str = "out") -> list[float]:
+    return [line["loss"] for line in lines(Path(output))]
+
+
+def test_a_model_comes_out_that_transformers_loads(model: str, here: Path) -> None:
+    made = ready(model, "--lora", "False")
+    assert made.train() == made.steps == 3
+    trained = AutoModelForCausalLM.from_pretrained("out")
+    assert trained.config.redraft_format == "selfee-1"
+    assert AutoTokenizer.from_pretrained("out").eos_token_id == trained.config.eos_token_id
+    names = {path.name for path in Path("out").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", LOG, "checkpoint-3"} <= names
+    assert not any(name.startswith(".saving") or name.endswith((".bin", ".pt", ".pth")) for name in names)
+
+
+def test_an_adapter_comes_out_that_names_its_base(model: str, here: Path) -> None:
+    said: list[str] = []
+    made = ready(model, "--model_name_or_path", "default", said=said)
+    assert "an adapter is trained: no GPU is used (--lora True or False decides)." in said
+    made.train()
+    config = json.loads(Path("out/adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["redraft_format"]) == ("default", "selfee-1")
+    assert Path("out/adapter_model.safetensors").is_file()
+    assert not Path("out/README.md").exists()
+    assert not Path("out/config.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_a_token_that_was_added_is_saved_with_the_adapter(model: str, here: Path) -> None:
+    words = ["--lora", "True", "--pad_token", "[PAD]", "--save_steps", "2"]
+    made = ready(model, *words)
+    made.train()
+    rows = len(AutoTokenizer.from_pretrained("out"))
+    for folder in ("out", "out/checkpoint-2"):
+        saved = load_file(Path(folder, "adapter_model.safetensors"))
+        assert {len(each) for name, each in saved.items() if "lora_" not in name} == {rows}
+    Path("out/checkpoint-3", MARKER).unlink()
+    again = ready(model, *words)
+    assert again.checkpoint
+    assert again.checkpoint.step == 2
+    expected = losses()
+    again.train()
+    assert losses() == expected
+    with pytest.raises(UsageError, match=r"cannot hold the token '\[PAD\]'"):
+        ready(model, *words, "--gguf", "x.gguf")
+
+
+def test_a_model_of_answers_does_not_say_that_it_revises(model: str, here: Path) -> None:
+    made = ready(model, "--lora", "False", "--training_objective", "answer")
+    assert not hasattr(made.loop.trained.model.config, "redraft_format")
+
+
+def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
+    made = ready(model, "--lora", "False", "--per_device_train_batch_size", "2")
+    data, plan = made.lines()
+    assert data.startswith("24 records read, 24 to train on: ")
+    assert plan.startswith("3 steps of 2 rows (of ")
+    assert plan.endswith("learning rate 2e-05, all weights in float32")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--warmup_steps 3", True),
+        ("--warmup_steps 2", False),
+        ("--warmup_steps 3 --lr_scheduler_type constant", False),
+    ],
+)
+def test_a_warm_up_that_takes_all_steps_is_said(model: str, here: Path, words: str, said: bool) -> None:
+    lines = ready(model, "--lora", "False", "--learning_rate", "1e-3", *words.split()).lines()
+    known = "the learning rate is 0 in the first, and stays below 0.001 (--warmup_steps 0: no warm-up)"
+    assert (f"the warm-up takes all steps: {known}" in lines) == said
+
+
+def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> None:
+    first = ready(model, "--lora", "False").config
+    assert json.loads(json.dumps(first))["rows_a_step"] == 4
+    assert (
+        ready(model, "--lora", "False", "--workers", "2", "--save_steps", "1", "--gguf", "x").config == first
+    )
+    for flag in ("--seed 1", "--learning_rate 1", "--packing False", "--gradient_accumulation_steps 2"):
+        assert ready(model, "--lora", "False", *flag.split()).config != first
+    chains(Path("chains.jsonl"), 23)
+    assert ready(model, "--lora", "False").config["tokens_sha256"] != first["tokens_sha256"]
+
+
+def test_what_the_machine_chose_can_be_said(model: str, here: Path) -> None:
+    chosen = ready(model).config
+    assert chosen["dtype"] in ("float32", "bfloat16")
+    assert (chosen["lora"], chosen["qlora"]) == (True, False)
+    assert ready(model, "--lora", "True", "--dtype", chosen["dtype"]).config == chosen
+
+
+def test_steps_are_those_that_trainer_takes(model: str, here: Path) -> None:
+    usual = USUAL.replace("--max_steps 3", "--num_train_epochs 1.5 --gradient_accumulation_steps 2")
+    made = ready(model, "--lora", "False", "--packing", "False", usual=usual)
+    assert made.train() == made.steps == 5  # 24 records are 3 steps of 8
+
+
+def test_data_that_is_too_little_for_a_step(model: str, here: Path) -> None:
+    with pytest.raises(UsageError, match="the data has 24 rows, and one step takes 64"):
+        ready(model, "--per_device_train_batch_size", "64", "--packing", "False")
+
+
+def test_four_bits_need_the_gpu(model: str, here: Path) -> None:
+    with pytest.raises(UsageError, match="--use_cpu disables it"):
+        ready(model, "--qlora", "True", "--use_cpu", "True")
+
+
+def test_an_evaluation_needs_data(model: str, here: Path) -> None:
+    with pytest.raises(UsageError, match="--eval_strategy steps needs data") as error:
+        ready(model, "--eval_strategy", "steps")
+    assert error.value.hint == "--eval_data_path FILE, or --eval_strategy no"
+
+
+def test_an_evaluation_takes_batches_of_its_own_size(model: str, here: Path) -> None:
+    words = ["--eval_strategy", "steps", "--eval_data_path", "chains.jsonl", "--no-packing"]
+    made = ready(model, *words, "--per_device_eval_batch_size", "7").loop
+    assert made.eval_data is not None
+    assert [len(rows) for rows in made.eval_data.order] == [7, 7, 7, 3]
+    assert made.evaluate() > 0
+    usual = ready(model, *words).loop
+    assert usual.eval_data is not None
+    assert len(usual.eval_data.order.batch(0, 0)) == usual.args.train_batch_size == 4
+
+
+def test_the_best_model_is_kept_and_loaded_at_the_end(model: str, here: Path) -> None:
+    chains(here / "held-out.jsonl", 4)
+    words = "--lora False --eval_strategy steps --eval_steps 1 --save_steps 1 --save_total_limit 1 "
+    more = "--load_best_model_at_end True --eval_data_path held-out.jsonl --learning_rate 1e-2"
+    made = ready(model, *(words + more).split())
+    made.train()
+    assert made.loop.state.best_model_checkpoint == "out/checkpoint-3"
+    assert losses_of_evaluation() == sorted(losses_of_evaluation(), reverse=True)
+
+
+def losses_of_evaluation() -> list[float]:
+    return [line["eval_loss"] for line in lines(Path("out")) if "eval_loss" in line]
+
+
+def test_memory_that_runs_out_says_what_to_change(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ready(model, "--lora", "False")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(made.loop.trained.accelerator, "backward", fail)
+    with pytest.raises(ModelError, match="out of memory with batches of up to") as error:
+        made.train()
+    assert error.value.hint
+    assert "--per_device_train_batch_size 2 --gradient_accumulation_steps 2" in error.value.hint
+
+
+def test_memory_that_runs_out_while_it_is_planned_says_so_too(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ready(model, "--lora", "False")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(made.loop.trained.model, "forward", fail)
+    with pytest.raises(ModelError, match="out of memory before the first batch"):
+        made.train()
+
+
+def test_a_full_disk_is_a_message(model: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ready(model, "--lora", "False")
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Log, "write", fail)
+    with pytest.raises(OutputError, match="out cannot be written: No space left on device") as error:
+        made.train()
+    assert error.value.hint == "Make room, and type the same command again."
+
+
+def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:
+    """The library of the weights raises its own kind of error."""
+    made = ready(model, "--lora", "False")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, before[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written") as error:
+            made.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "Make room" in str(error.value.hint)
+
+
+def test_what_it_begins_from_is_not_removed(model: str, here: Path) -> None:
+    Path("a+b").mkdir()
+    with pytest.raises(UsageError, match="training starts from"):
+        ready(model, "--lora", "True", "--overwrite_output_dir", "--model_name_or_path", "a+b+./out+other")
+
+
+def test_two_runs_do_not_write_one_output(model: str, here: Path) -> None:
+    made, other = ready(model, "--lora", "False"), ready(model, "--lora", "False")
+    begun: list[int] = []
+    with alone(Path("out")), pytest.raises(OutputError, match="another run is writing to out"):
+        made.train(lambda: begun.append(1))
+    assert begun == []
+    assert other.train(lambda: begun.append(2)) == 3
+    assert begun == [2]
+
+
+def test_what_is_begun_anew_is_removed_before_the_new_settings_are_recorded(model: str, here: Path) -> None:
+    """If it is killed in between, no old weights may lie beside the new ones."""
+    made = ready(model, "--lora", "False", "--overwrite_output_dir")
+    Path("out/checkpoint-1").mkdir()
+    Path("out/config.json").touch()
+
+    def begin() -> None:
+        assert list(Path("out").iterdir()) == []
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made.train(begin)
+
+
+def test_a_log_without_a_line_is_no_earlier_run(model: str, here: Path) -> None:
+    made = ready(model, "--lora", "False")
+    Path("out", LOG).touch()
+    assert not made.replaces
+    Path("out", LOG).write_text("{}")
+    assert made.replaces
+
+
+def test_nothing_is_left_of_an_earlier_result(model: str, here: Path) -> None:
+    run.save(ready(model, "--lora", "True").loop)
+    assert Path("out/adapter_model.safetensors").is_file()
+    run.save(ready(model, "--lora", "False").loop)
+    assert not list(Path("out").glob("adapter_*"))
+    assert Path("out/config.json").is_file()
+    run.save(ready(model, "--lora", "True").loop)
+    assert not list(Path("out").glob("model*"))
+    assert not Path("out/config.json").exists()
+
+
+def test_a_finished_checkpoint_is_gone_on_from(model: str, here: Path) -> None:
+    usual = USUAL + " --lr_scheduler_type constant --lora False"
+    ready(model, usual=usual).train()
+    whole = losses()
+    usual = usual.replace("dir out", "dir two")
+    ready(model, usual=usual.replace("--max_steps 3", "--max_steps 2")).train()
+    made = ready(model, usual=usual)
+    assert made.lines()[-1] == "resumes from two/checkpoint-2"
+    made.train()
+    assert losses("two") == whole
+
+
+def test_a_broken_checkpoint_is_named_and_the_one_before_taken(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(model, "--lora", "False", "--save_steps", "1").train()
+    Path("out/checkpoint-3/optimizer.safetensors").unlink()
+    said: list[str] = []
+    made = ready(model, "--lora", "False", said=said)
+    assert made.checkpoint
+    assert made.checkpoint.step == 2
+    assert said[0].startswith("out/checkpoint-3 is skipped: optimizer.safetensors is missing")
+    (made.checkpoint.folder / MARKER).unlink()
+    with pytest.raises(ModelError, match="cannot resume from"):
+        ready(model, "--lora", "False")
+    again = ready(model, "--lora", "False", "--overwrite_output_dir")
+    assert again.checkpoint is None
+    assert Path("out/checkpoint-3").exists()  # until the run begins
+    monkeypatch.setattr(again.loop, "run", lambda _: 0)
+    monkeypatch.setattr(run, "save", lambda _: None)
+    again.train()
+    assert not Path("out/checkpoint-3").exists()
+
+
+def test_a_checkpoint_may_be_named(model: str, here: Path) -> None:
+    for step in (1, 2):
+        with checkpoints.saving(Path("out"), step, leads=True, wait=lambda: None):
+            pass
+    made = ready(model, "--lora", "False", "--resume_from_checkpoint", "out/checkpoint-1")
+    assert made.checkpoint
+    assert made.checkpoint.step == 1
+    with pytest.raises(ModelError, match="is not a checkpoint"):
+        ready(model, "--lora", "False", "--resume_from_checkpoint", "out")
+
+
+def test_a_finished_run_that_was_moved_has_its_best_model(model: str, here: Path) -> None:
+    words = "--lora False --eval_strategy steps --eval_steps 1 --save_steps 1 --save_total_limit 1 "
+    words += "--load_best_model_at_end True --eval_data_path chains.jsonl --learning_rate 1e-2"
+    made = ready(model, *words.split())
+    made.loop.evaluate = lambda: float(made.loop.state.global_step)  # type: ignore[method-assign]
+    made.train()
+    best = Path("out/model.safetensors").read_bytes()
+    assert best == Path("out/checkpoint-1/model.safetensors").read_bytes()
+    moved = Path("out").rename("two")
+    (moved / "model.safetensors").unlink()
+    again = ready(model, *words.split(), usual=USUAL.replace("dir out", "dir two"))
+    assert again.train() == 3
+    assert (moved / "model.safetensors").read_bytes() == best
+    shutil.rmtree(moved / "checkpoint-1")
+    with pytest.raises(ModelError, match="the best checkpoint, two/checkpoint-1, is missing") as error:
+        again.train()
+    assert error.value.hint == "Bring it back, or take the last one: --load_best_model_at_end False"
+
+
+def test_a_shared_run_killed_while_it_saves_its_result_gets_it_from_the_checkpoint(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint has the whole model, and no process has."""
+    ready(model, "--lora", "False").train()
+    files = {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        Path("out", name).unlink()
+    again = ready(model, "--lora", "False")
+    monkeypatch.setattr(Trained, "sharded", property(lambda _: True))
+    assert again.train() == 3
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == files
+
+
+def test_a_run_goes_on_where_its_checkpoints_are(model: str, here: Path) -> None:
+    """If another output's checkpoint is damaged, the advice is not to delete this output's."""
+    lost = Path("old/checkpoint-1")
+    lost.mkdir(parents=True)
+    (lost / MARKER).write_text('{"files": {"model.safetensors": 1}}')
+    with pytest.raises(UsageError, match="old/checkpoint-1 belongs to the output old, not to out"):
+        ready(model, "--lora", "False", "--resume_from_checkpoint", str(lost))
+
+
+def test_a_checkpoint_may_be_a_link(here: Path) -> None:
+    Path("disk/checkpoint-1").mkdir(parents=True)
+    Path("disk/checkpoint-1", MARKER).write_text('{"files": {}}')
+    Path("out").mkdir()
+    Path("out/checkpoint-1").symlink_to(here / "disk/checkpoint-1")
+    assert checkpoints.named(Path("out/checkpoint-1"), Path("out")).step == 1
+
+
+@pytest.mark.parametrize("asked", ["out/checkpoint-2", "True"])
+def test_nobody_goes_on_and_begins_anew(model: str, here: Path, asked: str) -> None:
+    with pytest.raises(UsageError, match="starts over, and --resume_from_checkpoint"):
+        ready(model, "--lora", "False", "--overwrite_output_dir", "--resume_from_checkpoint", asked)
+
+
+def test_false_is_no_folder(model: str, here: Path) -> None:
+    words = ("--lora", "False", "--resume_from_checkpoint", "False")
+    made = ready(model, *words)
+    assert made.checkpoint is None
+    made.train()
+    with pytest.raises(UsageError, match="out/checkpoint-3 is there already"):
+        ready(model, *words)
+
+
+def test_an_output_that_is_a_file(model: str, here: Path) -> None:
+    Path("out").write_text("")
+    with pytest.raises(OutputError, match="out cannot be created"):
+        ready(model, "--lora", "False")
+
+
+# Shipped recipes, scaled down: 10 steps in 32 bits, the learning rate raised so that the curve has a shape.
+
+SCALED = (
+    "--data_path {data} --output_dir out --max_steps 10 --per_device_train_batch_size 2 --bf16 False "
+    "--gradient_accumulation_steps 2 --learning_rate 5e-3 --model_max_length 160 --save_strategy no --quiet "
+    "--dtype float32 --logging_steps 1"
+)
+
+
+def alpaca(path: Path) -> None:
+    records = [{"instruction": f"Add {n} and {n}.", "input": "", "output": str(2 * n)} for n in range(24)]
+    path.write_text(json.dumps(records))
+
+
+def vicuna(path: Path) -> None:
+    talks = [
+        [("human", f"Add {n} and {n}."), ("gpt", str(2 * n)), ("human", "And 1."), ("gpt", str(2 * n + 1))]
+        for n in range(24)
+    ]
+    records = [
+        {"id": str(n), "conversations": [{"from": who, "value": text} for who, text in talk]}
+        for n, talk in enumerate(talks)
+    ]
+    path.write_text(json.dumps(records))
+
+
+GOLDEN: dict[str, tuple[Any, list[float]]] = {
+    "selfee": (
+        chains,
+        [6.29449, 6.29426, 6.06751, 5.88665, 5.70006, 5.53643, 5.40593, 5.31515, 5.27921, 5.25413],
+    ),
+    "alpaca": (
+        alpaca,
+        [6.30847, 6.28904, 6.11463, 5.90847, 5.77549, 5.58626, 5.43729, 5.32004, 5.31999, 5.32966],
+    ),
+    "vicuna": (
+        vicuna,
+        [6.22082, 6.2365, 6.08364, 5.84847, 5.6574, 5.50786, 5.39091, 5.28262, 5.23127, 5.25147],
+    ),
+    "self": (
+        chains,
+        [6.2932, 6.29157, 6.25747, 6.19469, 6.14247, 6.13782, 6.1357, 6.12818, 6.1349, 6.12552],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_losses(model: str, here: Path, name: str) -> None:
+    make, golden = GOLDEN[name]
+    data = "chains.jsonl" if make is chains else "data.json"
+    make(here / data)
+    ready(model, name, usual=SCALED.format(data=data)).train()
+    assert losses() == pytest.approx(golden, rel=1e-3)
+
+
+def test_nothing_is_said_twice_by_other_processes(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    said: list[str] = []
+    monkeypatch.setattr(prepare, "SECONDS", 0)
+    ready(model, "--tf32", "True", said=said)
+    assert said == ["24 records tokenised so far."]  # by the one that makes them
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_loss_of_experts_that_is_left_out_is_said(asked: bool) -> None:
+    said: list[str] = []
+    model = tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS)
+    assert SFT_STAGES.joins(model, TrainOptions(), say=said.append)
+    assert said == ["output_router_logits: the loss that spreads tokens over experts is left out."] * asked
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_without_packing_a_model_that_cannot_join_has_padded_batches(packing: bool) -> None:
+    model = tiny()
+    model._supports_flash_attn = False  # what transformers says of it
+    said: list[str] = []
+    with pytest.raises(ModelError, match="its own attention") if packing else nullcontext():
+        assert not SFT_STAGES.joins(model, TrainOptions(packing=packing), say=said.append)
+    assert len(said) == (not packing)
+    assert all(line.startswith("batches are padded: ") for line in said)
+    ids = torch.tensor([[1, 2, 3]])
+    assert model(input_ids=ids, labels=ids, num_items_in_batch=torch.tensor(1)).loss > 0
+
+
+def test_how_far_tokens_are_is_said_of_all_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.train.prepare.SECONDS", 0)
+    one, other = chains(tmp_path / "chains.jsonl"), chains(tmp_path / "held-out.jsonl")
+    words = (
+        f"--data_path {one} --eval_strategy epoch --eval_data_path {other} --output_dir {tmp_path / 'out'}"
+    )
+    said: list[str] = []
+    model = str(model_folder(tmp_path / "model"))
+    get_ready(
+        parse([*words.split(), "--lora", "True", "--per_device_train_batch_size", "1"]),
+        model,
+        tmp_path / "cache",
+        say=said.append,
+    )
+    assert [line for line in said if "so far" in line] == ["24 records tokenised so far."] * 2

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from redraft.errors import ModelError, OutputError, RedraftError, UsageError
+from redraft.train.options import TrainOptions
+from redraft.train.output import check_gguf, check_output, remove_result, save
+from redraft.train.run import output
+from redraft.train.settings import TrainSettings, parse
+from redraft.weights.gguf.quant import QUANTS
+from tests.train.tiny import data, loop, prepared
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("part", ["out", "out/checkpoint-7", "model+out/checkpoint-7/", "a+b+./out+other"])
+def test_what_a_run_begins_from_is_not_where_its_output_is(part: str) -> None:
+    for folder in ("out/checkpoint-7", "a+b", "other", "out.2/checkpoint-1", "out/base"):
+        Path(folder).mkdir(parents=True)
+    check_output(Path("out"), "model", "a+b+out.2/checkpoint-1")
+    check_output(Path("out"), "out/base", "org/name")
+    with pytest.raises(UsageError, match=r"training starts from .+, which"):
+        check_output(Path("out"), "model", part)
+
+
+def test_what_a_name_stands_for_does_not_depend_on_the_output_being_there() -> None:
+    Path("default").mkdir()
+    check_output(Path("default"), "model", "default")  # the embedded model, whatever is here
+    with pytest.raises(UsageError, match="training starts from org/name, which the output"):
+        check_output(Path("org/name"), "org/name")
+
+
+def test_a_result_is_removed_whole_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`config.json` first: without it, what is left is no model."""
+    removed: list[str] = []
+    monkeypatch.setattr(Path, "unlink", lambda path: removed.append(path.name))
+    weights = [f"model-0000{part}-of-00002.safetensors" for part in (1, 2)]
+    result = ["config.json", "generation_config.json", "model.safetensors.index.json", *weights]
+    for name in (*result, "tokenizer_config.json", "tokenizer.json", "log.jsonl"):
+        Path(name).touch()
+    remove_result(Path())
+    assert removed[0] == "config.json"
+    assert sorted(removed) == sorted(result)
+
+
+def asked(*words: str) -> TrainSettings:
+    return parse(["--output_dir", "out", *words])
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "said", "hint"),
+    [
+        ("adapter", UsageError, "--gguf adapter does not end in .gguf", "--gguf adapter.gguf"),
+        ("folder.gguf", OutputError, "--gguf folder.gguf is a folder.", "--gguf folder.gguf/NAME.gguf"),
+        ("theirs.gguf", OutputError, "theirs.gguf is not replaced", "name another --gguf FILE"),
+        ("theirs.gguf/a.gguf", OutputError, " is not writable", "--gguf FILE"),
+    ],
+)
+def test_a_place_that_cannot_be(target: str, kind: type[RedraftError], said: str, hint: str) -> None:
+    Path("folder.gguf").mkdir()
+    Path("theirs.gguf").write_text("notes of somebody")
+    with pytest.raises(kind) as error:
+        check_gguf(asked("--gguf", target), "model")
+    assert said in error.value.message
+    assert hint in str(error.value.hint)
+    assert "-o" not in str(error.value.hint)
+
+
+def test_a_model_that_gguf_does_not_have() -> None:
+    Path("model").mkdir()
+    Path("model/config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"]}))
+    check_gguf(asked(), "model")
+    with pytest.raises(ModelError, match="GPT2LMHeadModel"):
+        check_gguf(asked("--gguf", "new/a.gguf"), "model")
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("inputs", [{"adapter": {"path": "sums"}, "base": {"path": "model"}}, {}])
+def test_a_file_of_another_output_is_not_replaced(inputs: dict[str, Any]) -> None:
+    """A file without a manifest may come from an earlier version."""
+    Path("sums.gguf").touch()
+    Path("sums.gguf.redraft.json").write_text(json.dumps({"files": {"sums.gguf": {}}, "inputs": inputs}))
+    gguf = ["--gguf", "sums.gguf"]
+    check_gguf(asked(*gguf, "--output_dir", "./sums/"), "model")
+    check_gguf(asked(*gguf, "--overwrite_output_dir"), "model")
+    if inputs:
+        with pytest.raises(OutputError, match=r"sums\.gguf was made from sums, not from out\.") as error:
+            check_gguf(asked(*gguf), "model")
+        assert error.value.hint == "Move it away, or name another --gguf FILE."
+
+
+def test_an_adapter_on_the_matrix_of_input_and_output_has_no_place() -> None:
+    shape = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 9, **shape}
+    words = ["--gguf", "a.gguf", "--lora_target_modules", "q_proj", "lm_head"]
+    Path("model").mkdir()
+    for tied in (False, True):
+        Path("model/config.json").write_text(json.dumps({**config, "tie_word_embeddings": tied}))
+        check_gguf(asked(*words, "--lora", str(not tied)), "model")
+    with pytest.raises(UsageError, match="cannot change 'lm_head'"):
+        check_gguf(asked(*words), "model")
+
+
+def test_number_formats_are_those_that_are_written() -> None:
+    assert set(get_args(TrainOptions.model_fields["gguf_quant"].annotation)) == set(QUANTS)
+
+
+def test_a_base_on_the_hub_is_where_it_was_downloaded_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here))
+    assert output._base_folder("org/name") == Path("org/name")
+    snapshot = here / "models--org--name" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (here / "models--org--name" / "refs").mkdir()
+    (here / "models--org--name" / "refs" / "main").write_text("abc")
+    assert output._base_folder("org/name") == snapshot
+
+
+def test_a_result_uses_its_cache_as_its_base_does(tmp_path: Path) -> None:
+    made = loop(tmp_path, data(prepared(tmp_path / "data")), max_steps=1)
+    made.run()
+    save(made)
+    assert json.loads((tmp_path / "config.json").read_bytes())["use_cache"] is True
