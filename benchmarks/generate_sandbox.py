@@ -1,4 +1,4 @@
-"""What the hostile programs of the tests do in each sandbox of this machine."""
+"""What the hostile programs of the tests do in the sandbox."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import generate_job  # noqa: F401  (finds the tests)
 from measure import Figure, Goal, Row
 from tests.verify.hostile_programs import HOSTILE, Hostile
-from tests.verify.hostile_run import KINDS, Prey, lacking, none_left, using
+from tests.verify.hostile_run import Prey, marking, none_left
 
 MEASURE = "{programs} hostile programs in the sandbox"
 HOW = (
@@ -25,26 +25,23 @@ HOW = (
 
 
 def measure(step: int) -> Row:
-    """Check every `step`-th program in each sandbox."""
+    """Check every `step`-th program."""
     programs = HOSTILE[::step]
-    missing = [f"{kind}: {reason}" for kind in KINDS if (reason := lacking(kind))]
-    figures = tuple(figure for kind in KINDS if not lacking(kind) for figure in _figures(kind, programs))
-    notes = (f"Not on this machine: {'; '.join(missing)}.",) if missing else ()
-    return Row(MEASURE.format(programs=len(programs)), HOW, figures, notes)
+    return Row(MEASURE.format(programs=len(programs)), HOW, tuple(_figures(programs)), ())
 
 
-def _figures(kind: str, programs: list[Hostile]) -> Iterator[Figure]:
-    harmed, outlived, fooled, seconds = zip(*(_checked(kind, program) for program in programs), strict=True)
+def _figures(programs: list[Hostile]) -> Iterator[Figure]:
+    harmed, outlived, fooled, seconds = zip(*map(_checked, programs), strict=True)
     for what, found in (("harmed", harmed), ("outlived", outlived), ("fooled", fooled)):
         names = [program.name for program, happened in zip(programs, found, strict=True) if happened]
-        yield Figure(f"{what}, {kind}", (float(len(names)),), "programs", Goal("≤", 0.0), ", ".join(names))
-    yield Figure(f"seconds a program, {kind}", seconds, "s")
+        yield Figure(what, (float(len(names)),), "programs", Goal("≤", 0.0), ", ".join(names))
+    yield Figure("seconds a program", seconds, "s")
 
 
-def _checked(kind: str, program: Hostile) -> tuple[bool, bool, bool, float]:
+def _checked(program: Hostile) -> tuple[bool, bool, bool, float]:
     """Return whether a program harmed, outlived or fooled its run, and how long that took."""
     mark = uuid.uuid4().hex
-    with tempfile.TemporaryDirectory() as home, Prey(Path(home)) as prey, using(kind, mark):
+    with tempfile.TemporaryDirectory() as home, Prey(Path(home)) as prey, marking(mark):
         start = time.perf_counter()
         outcome = asyncio.run(prey.attacked_by(program))
         seconds = time.perf_counter() - start

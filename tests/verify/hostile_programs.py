@@ -58,7 +58,7 @@ if os.fork() == 0:
 import subprocess
 subprocess.run(['/bin/sh', '-c', 'sleep 600 &'], check=True)
 
-# another program
+# another program (waits)
 os.execv('/bin/sleep', ['sleep', '600'])
 
 # many threads

@@ -1,6 +1,6 @@
 """Hostile programs, run in a sandbox with something to harm. The tests and benchmarks/generate.py share it.
 
-with Prey(folder) as prey, using("bubblewrap", mark):
+with Prey(folder) as prey, marking(mark):
     outcome = asyncio.run(prey.attacked_by(program))
 assert not prey.harm() and none_left(mark)
 """
@@ -8,7 +8,6 @@ assert not prey.harm() and none_left(mark)
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import socket
 import subprocess
@@ -25,21 +24,15 @@ from redraft.verify.base import Outcome
 from redraft.verify.code import CodeCheck
 from tests.verify.hostile_programs import Hostile
 
-KINDS = list(sandbox.SANDBOXES)
 DEVICE = Path("/dev/null")
-
-
-@functools.cache
-def lacking(kind: str) -> str | None:
-    """Return why there is no such sandbox on this machine, or None."""
-    return sandbox.try_sandbox(sandbox.SANDBOXES[kind])
+LONG = 600.0  # seconds for what ends by itself, however busy the machine is
 
 
 @contextlib.contextmanager
-def using(kind: str, mark: str = "") -> Iterator[None]:
-    """Use one kind of sandbox. `mark` is on the command line of each process in it."""
-    build = sandbox.SANDBOXES[kind]
-    with patch.object(sandbox, "find_sandbox", lambda: lambda *args: build(*args, mark)):
+def marking(mark: str) -> Iterator[None]:
+    """Put a mark on the command line of each process in the sandbox."""
+    build = sandbox.jail
+    with patch.object(sandbox, "jail", lambda *args: [*build(*args), mark]):
         yield
 
 
@@ -70,7 +63,7 @@ class Prey:
         places = {"@HOME@": self._home, "@PID@": self._process.pid, "@PORT@": self._server.getsockname()[1]}
         for name, value in places.items():
             text = text.replace(name, str(value))
-        check = CodeCheck(program.tests, program.setup, 0.5 if program.waits else 10)
+        check = CodeCheck(program.tests, program.setup, 0.5 if program.waits else LONG)
         return await check.check(text, Prompt())
 
     def harm(self) -> list[str]:
@@ -102,8 +95,8 @@ def marked(mark: str) -> list[str]:
 
 
 def none_left(mark: str) -> bool:
-    """Wait until no process has a mark, for ten seconds at most. Return whether none has."""
-    deadline = time.monotonic() + 10
+    """Wait until no process has a mark, for a minute at most. Return whether none has."""
+    deadline = time.monotonic() + 60
     while marked(mark) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not marked(mark)

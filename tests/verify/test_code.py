@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,21 +22,8 @@ from redraft.formats.read.records import read_records
 from redraft.verify import sandbox
 from redraft.verify.base import AT_ONCE, Outcome
 from redraft.verify.code import MAX_STARTS, CodeCheck, code_check_of, program_of
-from tests.lacking import TOOLS, lack
 from tests.verify.hostile_programs import FAKES, HOSTILE, Hostile
-from tests.verify.hostile_run import KINDS, Prey, lacking, marked, none_left, using
-
-ANY = "the first that works"
-
-
-def use(kind: str, mark: str = "") -> AbstractContextManager[None]:
-    """Use one kind of sandbox, or skip the test where there is none. `mark` is as in `using`."""
-    if kind == ANY:
-        kind = next((kind for kind in KINDS if not lacking(kind)), KINDS[0])
-    if reason := lacking(kind):
-        lack(f"no sandbox by {kind} on this machine: {reason}", TOOLS)
-    return using(kind, mark)
-
+from tests.verify.hostile_run import Prey, marked, marking, none_left
 
 needs_sandbox = pytest.mark.usefixtures("a_sandbox")
 
@@ -135,10 +121,9 @@ IMPORTS = (
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_tests_use_the_program_as_if_it_were_theirs(kind: str) -> None:
-    with use(kind):
-        outcome = run(PROGRAM, *RIGHT, setup=IMPORTS, seconds=20)
+@needs_sandbox
+def test_tests_use_the_program_as_if_it_were_theirs() -> None:
+    outcome = run(PROGRAM, *RIGHT, setup=IMPORTS, seconds=20)
     assert outcome.message == f"The program passes all {len(RIGHT)} tests."
 
 
@@ -163,9 +148,7 @@ def test_threads_and_exit_handlers_do_not_keep_a_program() -> None:
         "import atexit, threading, time\natexit.register(time.sleep, 600)\n"
         "threading.Thread(target=time.sleep, args=[600]).start()\nprint('x' * 10**7)\ndef f(): return 1"
     )
-    begun = time.monotonic()
-    assert run(program, "assert f() == 1", seconds=20).passed
-    assert time.monotonic() - begun < 300  # they would keep it for 600
+    assert run(program, "assert f() == 1", seconds=300).passed  # they would keep it for 600
 
 
 @needs_sandbox
@@ -337,38 +320,36 @@ def test_a_test_that_cannot_be_run_is_no_fault_of_the_answer() -> None:
     assert "setup" in (caught.value.hint or "")
 
 
-def test_without_a_sandbox_the_check_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "SANDBOXES", {"bubblewrap": _missing, "namespaces": _broken, "open": _open})
+@pytest.mark.parametrize(
+    ("program", "problem", "hint"),
+    [
+        (None, "bubblewrap is not installed", "apt install bubblewrap"),
+        ("echo 'bwrap: No permissions to create new namespace.' >&2; exit 1", "No permissions", "allow user"),
+        ("exec sleep 600", "timed out", "allow user"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the error is another")
+def test_without_a_sandbox_the_check_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str | None, problem: str, hint: str
+) -> None:
+    if program:
+        (tmp_path / "bwrap").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sandbox, "TRY_SECONDS", 0.5)
     sandbox.find_sandbox.cache_clear()
     try:
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(UsageError, match=problem) as caught:
             CodeCheck(("assert f(1) == 1",))
     finally:
         sandbox.find_sandbox.cache_clear()
-    assert "bubblewrap: bwrap is not installed" in caught.value.message
-    assert "namespaces: unshare: Operation not permitted" in caught.value.message
-    assert "open: it lets through" in caught.value.message
-    assert "apt install bubblewrap" in (caught.value.hint or "")
-
-
-def _missing(name: str, *args: str) -> list[str]:
-    raise FileNotFoundError("bwrap is not installed")
-
-
-def _broken(name: str, *args: str) -> list[str]:
-    return [sys.executable, "-c", "raise SystemExit('unshare: Operation not permitted')"]
-
-
-def _open(name: str, *args: str) -> list[str]:
-    """Not a sandbox: the probe runs with all rights but those that it gives up itself."""
-    code = f"import sys; sys.path.insert(0, {str(Path(sandbox.__file__).parents[2])!r})\n"
-    return [sys.executable, "-c", f"{code}from redraft.verify.inside.{name} import main; main()", *args]
+    assert hint.lower() in (caught.value.hint or "").lower()
 
 
 # Programs that want to do harm
 
 
-def runs(kind: str, programs: list[Hostile], prey: Prey) -> list[Outcome]:
+def runs(programs: list[Hostile], prey: Prey) -> list[Outcome]:
     """Run programs, four at a time, and see that nothing of them is left, and nothing harmed."""
     mark = uuid.uuid4().hex
 
@@ -380,19 +361,17 @@ def runs(kind: str, programs: list[Hostile], prey: Prey) -> list[Outcome]:
         four = asyncio.Semaphore(4)
         return await asyncio.gather(*(one(program, four) for program in programs))
 
-    with use(kind, mark):
+    with marking(mark):
         outcomes = asyncio.run(all_of_them())
     assert none_left(mark)
     assert prey.harm() == []
     return outcomes
 
 
-@pytest.mark.parametrize(
-    "kind", [ANY, *[pytest.param(kind, marks=pytest.mark.slow, id=f"all in {kind}") for kind in KINDS]]
-)
-def test_no_hostile_program_harms_outlives_or_fools_the_run(kind: str, tmp_path: Path) -> None:
+@needs_sandbox
+def test_no_hostile_program_harms_outlives_or_fools_the_run(tmp_path: Path) -> None:
     with Prey(tmp_path) as prey:
-        outcomes = runs(kind, HOSTILE, prey)
+        outcomes = runs(HOSTILE, prey)
     passing = [program.name for program, outcome in zip(HOSTILE, outcomes, strict=True) if outcome.score > 0]
     assert passing == []
     # our own mistakes
@@ -432,20 +411,15 @@ time.sleep(600)
 """Wants no signal when its parent dies (PR_SET_PDEATHSIG), and leaves its group."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_program_dies_with_redraft(kind: str) -> None:
+@needs_sandbox
+def test_a_program_dies_with_redraft() -> None:
     mark = uuid.uuid4().hex
-    with use(kind):
-        pass
     script = f"""
 import asyncio
 from redraft.chain import Prompt
-from redraft.formats.read.records import read_records
-from redraft.verify import sandbox
 from redraft.verify.code import CodeCheck
-build = sandbox.SANDBOXES[{kind!r}]
-sandbox.find_sandbox = lambda: lambda *args: build(*args, {mark!r})
-asyncio.run(CodeCheck(("assert f()",), "", 600).check({CLINGS!r}, Prompt()))
+from tests.verify.hostile_run import marking
+with marking({mark!r}): asyncio.run(CodeCheck(("assert f()",), "", 600).check({CLINGS!r}, Prompt()))
 """
     parent = subprocess.Popen([sys.executable, "-c", script])
     deadline = time.monotonic() + 60
@@ -457,8 +431,8 @@ asyncio.run(CodeCheck(("assert f()",), "", 600).check({CLINGS!r}, Prompt()))
     assert none_left(mark)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_cancelling_ends_the_program(kind: str) -> None:
+@needs_sandbox
+def test_cancelling_ends_the_program() -> None:
     mark = uuid.uuid4().hex
 
     async def cancelled() -> None:
@@ -469,14 +443,14 @@ def test_cancelling_ends_the_program(kind: str) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with use(kind, mark):
-        asyncio.run(asyncio.wait_for(cancelled(), 30))
+    with marking(mark):
+        asyncio.run(asyncio.wait_for(cancelled(), 300))
     assert none_left(mark)
 
 
 @pytest.mark.parametrize("milliseconds", [0, 5, 20, 150])
-@pytest.mark.parametrize("kind", KINDS)
-def test_cancelling_at_any_moment_leaves_nothing(kind: str, milliseconds: int) -> None:
+@needs_sandbox
+def test_cancelling_at_any_moment_leaves_nothing(milliseconds: int) -> None:
     mark = uuid.uuid4().hex
 
     async def cancelled() -> None:
@@ -489,8 +463,8 @@ def test_cancelling_at_any_moment_leaves_nothing(kind: str, milliseconds: int) -
 
     gc.collect()  # what earlier tests left
     before = len([*Path("/proc/self/fd").iterdir()])
-    with use(kind, mark):
-        asyncio.run(asyncio.wait_for(cancelled(), 30))
+    with marking(mark):
+        asyncio.run(asyncio.wait_for(cancelled(), 300))
     gc.collect()  # a pipe left open is a ResourceWarning, which is an error here
     assert len([*Path("/proc/self/fd").iterdir()]) <= before
     assert none_left(mark)

@@ -1,44 +1,39 @@
-"""A sandbox for programs that a model wrote: bubblewrap if it works here, else Linux namespaces.
+"""The sandbox for programs that a model wrote: bubblewrap, in which nothing of this machine is shared.
 
 Inside there are /usr and Python, read-only, an empty /tmp of 64 MB in memory, and nothing else: no network,
-home, environment or /proc. The process gives up for good what it does not need (`inside.lockdown`), has
-limits, and dies with redraft. A sandbox is tried before it is used. It protects neither from faults of the
-kernel or the processor, nor hides the time, the kernel's version, or the software in /usr.
+home, environment, devices or /proc. Bubblewrap applies the filter of system calls below; `inside.wire.seal`
+sets the limits. The sandbox protects neither from faults of the kernel or the processor, nor hides the time,
+the kernel's version, or the software in /usr.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import json
 import os
 import platform
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from redraft.errors import CheckError, UsageError
 from redraft.verify.base import turn
-from redraft.verify.inside import lockdown, namespaces
+from redraft.verify.inside import wire
 
-Sandbox = Callable[..., list[str]]
-"""Returns the command line that runs a program of the folder `inside` with arguments."""
-
-TRY_SECONDS = 30  # longest try of a sandbox, and its limit of CPU time
-
-_HINT = (
-    "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap), and in a container allow user namespaces."
-    " Without a sandbox no program of a model is run."
-)
-
+TRY_SECONDS = 30  # longest try of the sandbox, and its limit of CPU time
 
 START_SECONDS = 60.0  # longest start of the interpreters, which is no fault of a program
+
+READY = b'"ready"\n'  # what `inside.player` says first
 
 Job = dict[str, Any]
 """The work of `inside.referee`: `program`, `setup`, `imports`, and `tests`, each with the names it needs."""
@@ -106,15 +101,16 @@ def _jailed(command: list[str], stdin: int, stdout: int, pass_fds: tuple[int, ..
 
     It takes milliseconds. asyncio's own processes would wait for ever if they are cancelled while they start.
     """
-    process = subprocess.Popen(  # noqa: S603
-        find_sandbox()(*command),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.DEVNULL,
-        env={},
-        pass_fds=pass_fds,
-        start_new_session=True,
-    )
+    with filtering() as number:
+        process = subprocess.Popen(  # noqa: S603
+            jail(number, *command),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.DEVNULL,
+            env={},
+            pass_fds=(*pass_fds, number),
+            start_new_session=True,
+        )
     try:
         yield
     finally:
@@ -124,73 +120,62 @@ def _jailed(command: list[str], stdin: int, stdout: int, pass_fds: tuple[int, ..
 
 
 @functools.cache
-def find_sandbox() -> Sandbox:
-    """Return the first sandbox that works on this machine."""
-    if sys.platform != "linux" or platform.machine() not in lockdown.ARCHITECTURES:
+def find_sandbox() -> None:
+    """Raise a UsageError, which says what to install or to allow, unless the sandbox works here."""
+    if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         found = f"{sys.platform} on {platform.machine()}"
         raise UsageError(
             f"the sandbox for programs needs Linux on x86-64 or ARM64, and this is {found}.",
             hint="Run this step in Linux: in a container, a virtual machine, or WSL 2 (wsl --install).",
         )
-    problems = []
-    for name, sandbox in SANDBOXES.items():
-        problem = try_sandbox(sandbox)
-        if problem is None:
-            return sandbox
-        problems.append(f"{name}: {problem}")
-    raise UsageError(f"no sandbox for programs works here ({'; '.join(problems)}).", hint=_HINT)
+    if shutil.which("bwrap") is None:
+        raise UsageError(
+            "bubblewrap is not installed, and no program of a model is run without it.",
+            hint="Type: apt install bubblewrap (Fedora: dnf install bubblewrap; Arch: pacman -S bubblewrap)",
+        )
+    if problem := _tried():
+        raise UsageError(
+            f"bubblewrap does not work here: {problem}.",
+            hint="Allow user namespaces. In Docker: --security-opt seccomp=unconfined --security-opt"
+            " apparmor=unconfined; on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        )
 
 
-def try_sandbox(sandbox: Sandbox) -> str | None:
-    """Run `inside.probe` in a sandbox. Return what is wrong with it, or None."""
-    with tempfile.NamedTemporaryFile() as file:
+def _tried() -> str:
+    """Start a player without a program. Return why it does not get ready; empty if it does."""
+    with filtering() as number:
+        command = jail(number, "player", str(TRY_SECONDS))
         try:
-            command = sandbox("probe", str(TRY_SECONDS), file.name)
             tried = subprocess.run(  # noqa: S603
-                command, capture_output=True, env={}, timeout=TRY_SECONDS, check=False, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env={},
+                pass_fds=[number],
+                timeout=TRY_SECONDS,
+                check=False,
+                start_new_session=True,
             )
-            found = json.loads(tried.stdout or b"null")
-        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
-    if found is None:
-        return (tried.stderr.decode(errors="replace").strip() or f"status {tried.returncode}").split("\n")[-1]
-    return f"it lets through {', '.join(found)}" if found else None
+    said = tried.stderr.decode(errors="replace").strip() or f"status {tried.returncode}"
+    return "" if tried.stdout == READY else said.splitlines()[-1].rstrip(".")
 
 
-def bubblewrap(name: str, *args: str) -> list[str]:
-    """Return the command line for bubblewrap, version 0.8 or newer."""
-    program = shutil.which("bwrap")
-    if program is None:
-        raise FileNotFoundError("bwrap is not installed")
-    devices = [word for file in namespaces.DEVICES for word in ("--dev-bind", file, file)]
+def jail(filter_: int, name: str, *args: str) -> list[str]:
+    """Return the command line that runs a program of `inside`. `filter_` is the descriptor of `filtering`."""
     folders = [word for source, target in _folders() for word in ("--ro-bind", source, target)]
     return [
-        *(program, "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
-        *("--unshare-cgroup-try", "--die-with-parent", "--clearenv"),
-        *("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"),  # until it is sealed
-        *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox"),
-        *("--size", str(lockdown.DISK), "--tmpfs", "/tmp", "--chdir", "/tmp"),  # noqa: S108
-        *folders,
-        *devices,
-        *("--remount-ro", "/"),
+        *(shutil.which("bwrap") or "bwrap", "--unshare-user", "--unshare-all", "--die-with-parent"),
+        *("--clearenv", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"),  # until `seal`
+        *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--seccomp", str(filter_)),
+        *("--tmpfs", "/tmp", "--chdir", "/tmp", *folders, "--remount-ro", "/"),  # noqa: S108
         *(_python(), "-I", "-S", "-c", _START.format(name), *args),
     ]
 
 
-def own_namespaces(name: str, *args: str) -> list[str]:
-    """Return the command line for the sandbox of `inside.namespaces`."""
-    return [_python(), "-I", "-S", namespaces.__file__, json.dumps(_folders()), name, *args]
-
-
-SANDBOXES: dict[str, Sandbox] = {"bubblewrap": bubblewrap, "namespaces": own_namespaces}
-"""In the order in which they are tried."""
-
+_START = "import sys; sys.path.insert(0, '/sandbox'); from redraft.verify.inside import {0}; {0}.main()"
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
-
-_START = (
-    "import sys; sys.path.insert(0, '/sandbox'); from redraft.verify.inside import namespaces, {0}; "
-    "namespaces.seal(); {0}.main()"
-)
 
 
 def _python() -> str:
@@ -204,5 +189,63 @@ def _folders() -> list[tuple[str, str]]:
     for folder in (*_SYSTEM, sys.base_prefix, str(Path(_python()).parent)):
         if Path(folder).exists() and not any(Path(folder).is_relative_to(other) for other in here):
             here.append(folder)
-    inside = str(Path(lockdown.__file__).parent)
+    inside = str(Path(wire.__file__).parent)
     return [*((folder, folder) for folder in here), (inside, "/sandbox/redraft/verify/inside")]
+
+
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # from linux/audit.h
+
+_FORBIDDEN = """
+fork 57 - | vfork 58 - | socket 41 198 | ptrace 101 117 | process_vm_readv 310 270 | process_vm_writev 311 271
+syslog 103 116 | unshare 272 97 | bpf 321 280 | perf_event_open 298 241 | userfaultfd 323 282
+io_uring_setup 425 425 | add_key 248 217 | request_key 249 218 | keyctl 250 219 | memfd_create 319 279
+memfd_secret 447 447 | shmget 29 194 | msgget 68 186 | semget 64 190 | mq_open 240 180
+"""
+"""Each call with its number on x86-64 and on ARM64, from asm/unistd.h; - where there is none.
+
+They start processes, which share no limit of memory, or take memory that no limit counts, or reach parts of
+the kernel that namespaces do not divide. All fail with EPERM.
+"""
+_CLONE, _CLONE3 = (56, 220), (435, 435)
+_CLONE_THREAD = 0x00010000
+
+_LOAD, _EQUAL, _AT_LEAST, _BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # from linux/bpf_common.h
+_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000  # from linux/seccomp.h
+
+
+@contextlib.contextmanager
+def filtering() -> Iterator[int]:
+    """Yield the descriptor of a file with the filter for bubblewrap.
+
+    It is a program of BPF on `struct seccomp_data`: the call at 0, the architecture at 4, the first argument
+    at 16.
+    """
+    machine = platform.machine()
+    column = list(_ARCHITECTURES).index(machine)
+    calls = [call.split() for call in _FORBIDDEN.strip().replace("\n", "|").split("|")]
+    refuse = (_RETURN, _ERRNO | errno.EPERM, 0, 0)
+    steps = [
+        (_LOAD, 4, 0, 0),
+        (_EQUAL, _ARCHITECTURES[machine], 1, 0),
+        (_RETURN, _KILL, 0, 0),
+        (_LOAD, 0, 0, 0),
+        (_AT_LEAST, 0x40000000, 0, 1),  # x32, with numbers of its own
+        (_RETURN, _KILL, 0, 0),
+        *(
+            step
+            for call in calls
+            if call[1 + column] != "-"
+            for step in ((_EQUAL, int(call[1 + column]), 0, 1), refuse)
+        ),
+        (_EQUAL, _CLONE3[column], 0, 1),
+        (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),  # its flags are out of sight; libc then takes clone
+        (_EQUAL, _CLONE[column], 0, 3),
+        (_LOAD, 16, 0, 0),
+        (_BITS, _CLONE_THREAD, 1, 0),
+        refuse,
+        (_RETURN, _ALLOW, 0, 0),
+    ]
+    with tempfile.TemporaryFile() as file:
+        file.write(b"".join(struct.pack("HBBI", code, yes, no, value) for code, value, yes, no in steps))
+        file.seek(0)
+        yield file.fileno()

@@ -14,8 +14,7 @@ import sys
 import types
 from collections.abc import Callable
 
-from redraft.verify.inside.lockdown import lock_down
-from redraft.verify.inside.wire import Channel, Closed, decode, encode
+from redraft.verify.inside.wire import Channel, Closed, decode, encode, seal
 
 TYPE_CHECKING = False  # importing typing would make each start slower
 if TYPE_CHECKING:
@@ -139,11 +138,7 @@ def fault_of(error: BaseException) -> dict[str, Any]:
 def main() -> None:
     """Speak with the tests over standard input and output, which the program then does not have."""
     channel = Channel(os.dup(0), os.dup(1))
-    nothing = os.open("/dev/null", os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(nothing, number)
-    lock_down(int(sys.argv[1]))
-    sys.set_int_max_str_digits(0)
+    seal(int(sys.argv[1]))
     channel.send("ready")
     try:
         Player(channel).serve()

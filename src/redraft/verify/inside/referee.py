@@ -13,8 +13,7 @@ import os
 import sys
 from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 
-from redraft.verify.inside.lockdown import lock_down
-from redraft.verify.inside.wire import Channel, Closed, decode, encode
+from redraft.verify.inside.wire import Channel, Closed, decode, encode, seal
 
 TYPE_CHECKING = False  # importing typing would make each start slower
 if TYPE_CHECKING:
@@ -235,11 +234,9 @@ def main() -> None:
     """Read a job from standard input, and report on standard output: a line on loading, and one a test."""
     report = os.fdopen(os.dup(1), "w", encoding="utf-8")
     channel = Channel(int(sys.argv[2]), int(sys.argv[3]))
-    os.dup2(os.open("/dev/null", os.O_RDWR), 1)
-    lock_down(int(sys.argv[1]))
-    sys.set_int_max_str_digits(0)
-    link = Link(channel)
-    for line in _lines(json.loads(sys.stdin.readline()), link, channel):
+    job = json.loads(sys.stdin.readline())
+    seal(int(sys.argv[1]))
+    for line in _lines(job, Link(channel), channel):
         report.write(json.dumps(line) + "\n")
         report.flush()
 
