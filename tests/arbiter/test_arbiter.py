@@ -59,11 +59,10 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     assert result.exit_code == 0, result.output
     names = {Path(name).stem for name in chains()}
     assert {"plain", "revise-2", "alone-2", "best-of-2", "vote-3"} <= names
-    assert "script:script.jsonl: revising" in result.stdout
-    page, text = Path("d/index.html").read_text(), Path("d/page.md").read_text()
+    assert "script:script.jsonl, revise: " in result.stdout
+    page = Path("d/index.html").read_text()
     for shown in ("Who should revise, when, and how?", "revise alone", "majority vote", "all tasks"):
         assert shown in page
-        assert shown in text
     before = chains()
     Path("script.jsonl").rename("gone.jsonl")
     again = redraft("arbiter", "d")
@@ -90,7 +89,6 @@ def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
     assert now.items() >= before.items()
     assert {Path(name).parts[2] for name in now} == {"script-script.jsonl", "script-other.jsonl"}
     assert table()["models"] == ["script:script.jsonl", "script:other.jsonl"]
-    assert "other" in Path("d/page.md").read_text().partition("## Models")[2]
     assert redraft("arbiter", "verify", "d").exit_code == 0
 
 
@@ -114,7 +112,6 @@ def test_after_kills_it_goes_on_as_if_nothing_had_been() -> None:
     ("edit", "said"),
     [
         (('"passed":false', '"passed":true'), "its record disagrees with its task's checks"),
-        (('"completion_tokens":', '"completion_tokens":1'), "records give"),
         (("(1)", "(7)"), "has another prompt"),
     ],
 )
@@ -138,9 +135,8 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     found["levels"][0]["right"]["value"] = 0.9
     Path("d/table.json").write_text(json.dumps(found))
     done = redraft("arbiter", "verify", "d")
-    assert (done.exit_code, done.stdout.splitlines()[0].partition(", and")[0]) == (
-        *(1, "table.json: levels[0].right.value is 0.9"),
-    )
+    assert done.exit_code == 1
+    assert done.stdout.startswith("table.json: levels[0].right.value is 0.9, and")
     Path("d/table.json").write_text(text)
     [*_, last] = map(Path, chains())
     last.unlink()
@@ -186,7 +182,8 @@ def test_a_function_is_a_way_of_another_program() -> None:
     assert run("gsm8k:test.jsonl", "--ways", "one,others:patient", "--seeds", "2").exit_code == 0
     [file, _] = [file for file in map(Path, chains()) if file.stem == "patient-1"]
     assert {line["usage"]["completion_tokens"] for line in lines(file)} == {7}
-    assert "| script:script.jsonl | test | patient | 1 | 33.3 %" in Path("d/page.md").read_text()
+    [row] = [row for row in table()["runs"] if row["way"] == "patient"]  # type: ignore[attr-defined]
+    assert (row["tokens"], row["right"]["value"]) == (7, pytest.approx(1 / 3))
     assert redraft("arbiter", "verify", "d").exit_code == 0
     refused(run("count", "--ways", "others:vote"), "'vote' is a way of redraft")
     refused(run("count", "--ways", "others:none"), "there is no way 'others:none'")

@@ -3,7 +3,7 @@
     DIR/arbiter.json                      the models and tasks, by the names of their folders
     DIR/tasks/add.jsonl                   the tasks' files, as they were answered
     DIR/runs/MODEL/TASK/seed-0/revise-2.jsonl  a run, as from `redraft diagnose --run`
-    DIR/table.json, index.html, page.md   the figures, and the page
+    DIR/table.json, index.html            the figures, and the page
 
 The same command resumes after any stop. One with more models, tasks, ways or seeds adds to the folder.
 """

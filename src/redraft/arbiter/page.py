@@ -1,18 +1,30 @@
-"""The page of the arbiter, as HTML and as Markdown, with the same figures."""
+"""Write the figures and the page of a folder; verify them by making every figure again from the records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from redraft.arbiter.table import ALL, REVISING, Comparison, Level, Table
+from redraft import __version__
+from redraft.arbiter.matrix import PLAN, RUNS, read_plan
+from redraft.arbiter.table import ALL, REVISING, Comparison, Table, table_of
+from redraft.chain import Chain
 from redraft.counting import counted
-from redraft.evaluation.diagnosis.equal_tokens import named
-from redraft.evaluation.diagnosis.figures import points_of
-from redraft.evaluation.tables import p_value, percent, plain, tokens_text
+from redraft.errors import OutputError, RecordError
+from redraft.evaluation.diagnosis.equal_tokens import named, verdict, versus_line
+from redraft.evaluation.diagnosis.truth import chains_of
+from redraft.evaluation.tables import Line, p_value, percent, tokens_text
+from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, scored, task_of
+from redraft.files import sha256_of, write_file
+from redraft.formats.read.records import read_records
 from redraft.pages.charts import intervals
 from redraft.pages.page import Card, Part, render
 
-TITLE = "Who should revise, when, and how?"
+TABLE, PAGE = "table.json", "index.html"
+_MOST = 20  # differing figures to list
 _HOW = """\
 Each way may spend as many new tokens as revising did: best of N and a vote draw as many answers as fit. \
 ≠ marks a way without a run of that many tokens; its nearest run is shown.
@@ -21,63 +33,47 @@ alone is compared only with ways that see none.
 Intervals are at 95 %, paired by prompt. Holm's procedure corrects p: once for all comparisons over all \
 tasks, and once for all within tasks.""".splitlines()
 _FINDINGS = {"for": "better", "against": "worse", "open": "open", "none": "not comparable"}
-_BASIS = {"equal": "", "fewer": ", fewer tokens", "more": ", more tokens", "unknown": ", tokens not known"}
 
 
-def parts_of(table: Table) -> list[Part]:
-    """Return the sections of the page."""
-    prompts = ", ".join(f"{task} {count}" for task, count in table.items.items())
+def put_report(folder: Path) -> str:
+    """Write the table and the page of a folder. Return the sentences that the page begins with."""
+    table = table_of(folder)
+    record = {"version": 1, "redraft": __version__, "files": _hashes(folder), **table.record()}
+    write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
+    below = (
+        f"{counted(len(table.models), 'model')}, {counted(len(table.tasks), 'task')}, "
+        f"{counted(len({run.way for run in table.runs}), 'way')}, {counted(table.seeds, 'seed')}"
+    )
+    made = f"redraft {__version__} · redraft arbiter verify {folder.name} recomputes all figures"
+    title = "Who should revise, when, and how?"
+    write_file(folder / PAGE, render(title, below, [*parts_of(table)], made).encode())
+    return "\n".join([*sentences(table), *table.remarks, f"page        {folder / PAGE}"])
+
+
+def parts_of(table: Table) -> Iterator[Part]:
+    """Yield the sections of the page."""
     whole = [each for each in table.comparisons if each.task == ALL]
     within = [each for each in table.comparisons if each.task != ALL]
-    parts = [
-        Part(verdict=" ".join(sentences(table)), notes=_HOW),
-        Part(
-            "Right answers, with the tokens that revising took",
-            note=f"prompts of each task: {prompts}; {counted(table.seeds, 'seed')}",
-            table=[*_levels(table)],
-        ),
-    ]
+    yield Part(verdict=" ".join(sentences(table)), notes=_HOW, cards=[*_cards(whole or within)])
+    prompts = ", ".join(f"{task} {count}" for task, count in table.items.items())
+    yield Part(
+        "Right answers, with the tokens that revising took",
+        note=f"prompts of each task: {prompts}; {counted(table.seeds, 'seed')}",
+        table=[*_levels(table)],
+    )
     for title, rows in (("Over all tasks", whole), ("Within each task", within)):
         if rows:
-            parts.append(Part(title, note="points by which the way is ahead of the other", table=_rows(rows)))
-    if shown := whole or within:
-        parts[0] = Part(verdict=parts[0].verdict, notes=_HOW, cards=[*_cards(shown)])
-    if table.between:
-        parts.append(Part("Models", note="compared on the prompts of both", table=_rows(table.between)))
-    parts.append(Part("What each way took per prompt", table=[*_runs(table)]))
+            note = "points by which the way is ahead of the other"
+            yield Part(title, note=note, lines=[_compared(each) for each in rows])
+    head = ["model", "task", "way", "texts", "right", "new tokens", "prompt tokens"]
+    runs = []
+    for run in table.runs:
+        right = "{} ({})".format(*percent(run.right, 1))
+        costs = (tokens_text(run.tokens), f"{run.prompts:,.0f}")
+        runs.append([run.model, run.task, named(run.way), f"{run.texts}", right, *costs])
+    yield Part("What each way took per prompt", table=[head, *runs])
     if table.remarks:
-        parts.append(Part("To keep in mind", notes=table.remarks))
-    return parts
-
-
-def html(table: Table, made: str) -> str:
-    """Return the page. `made` says how it was made."""
-    return render(TITLE, _below(table), parts_of(table), made)
-
-
-def markdown(table: Table, made: str) -> str:
-    """Return the page as Markdown, without its picture."""
-    lines = [f"# {TITLE}", "", _below(table), ""]
-    for part in parts_of(table):
-        lines += [f"## {part.title}", ""] * bool(part.title)
-        lines += [text for each in (part.verdict, part.note) if each for text in (each, "")]
-        lines += [f"- {note}" for note in part.notes] + [""] * bool(part.notes)
-        if part.table:
-            head, *rows = part.table
-            lines += [_cells(row) for row in (head, ["---"] * len(head), *rows)] + [""]
-    return "\n".join([*lines, made, ""])
-
-
-def _cells(row: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-
-
-def _below(table: Table) -> str:
-    kinds = {run.way for run in table.runs}
-    return (
-        f"{counted(len(table.models), 'model')}, {counted(len(table.tasks), 'task')}, "
-        f"{counted(len(kinds), 'way')}, {counted(table.seeds, 'seed')}"
-    )
+        yield Part("To keep in mind", notes=table.remarks)
 
 
 def sentences(table: Table) -> Iterator[str]:
@@ -87,31 +83,8 @@ def sentences(table: Table) -> Iterator[str]:
         for ours in REVISING:
             rows = [each for each in table.comparisons if (each.model, each.ours) == (model, ours)]
             if rows:
-                yield _sentence(model, ours, [each for each in rows if each.task == task])
+                yield f"{model}, {named(ours)}: {verdict([each for each in rows if each.task == task])}"
                 yield from _when([each for each in rows if each.task not in (task, ALL)])
-        yield from _best([each for each in table.levels if (each.model, each.task) == (model, task)])
-
-
-def _sentence(model: str, ours: str, rows: Sequence[Comparison]) -> str:
-    by = {name: [each for each in rows if each.finding == name] for name in ("against", "open", "for")}
-    way = {"revise": "revising", "alone": "revising alone"}.get(ours, named(ours))
-    if lost := by["against"]:
-        worst = min(lost, key=lambda each: each.decision.gain.value)
-        which = f" ({named(worst.other)})" * (len(lost) > 1)
-        return f"{model}: {way} does worse than {_names(lost)}, by {_points(worst)}{which}."
-    if by["open"]:
-        also = f", and does better than {_names(by['for'])}" if by["for"] else ""
-        return f"{model}: {way} is not shown to do better than {_names(by['open'])}{also}."
-    if won := by["for"]:
-        least = min(won, key=lambda each: each.decision.gain.value)
-        closest = f" ({named(least.other)}, the closest)" * (len(won) > 1)
-        return f"{model}: {way} does better than {_names(won)}, by {_points(least)}{closest}."
-    more = [
-        f"it takes more tokens than {named(each.other)}, and is {_points(each)} ahead"
-        for each in rows
-        if each.basis == "fewer" and each.decision.gain.value > 0
-    ]
-    return f"{model}: {way} cannot be compared at equal tokens{': ' if more else ''}{'; '.join(more)}."
 
 
 def _when(rows: Sequence[Comparison]) -> Iterator[str]:
@@ -119,29 +92,8 @@ def _when(rows: Sequence[Comparison]) -> Iterator[str]:
     for finding, word in (("for", "better"), ("against", "worse")):
         found = [each for each in rows if each.finding == finding]
         if found:
-            where = "; ".join(f"{each.task} (than {named(each.other)})" for each in found)
+            where = "; ".join(f"{each.task} (than {named(each.kind)})" for each in found)
             yield f"Within tasks, it does {word} in {where}."
-
-
-def _best(rows: Sequence[Level]) -> Iterator[str]:
-    """Yield which way has the most right answers; nothing if tokens were not counted."""
-    if within := [each for each in rows if each.equal or each.fewer]:
-        best = max(within, key=lambda each: each.right.value)
-        if best.right.value:
-            ways = " and ".join(named(each.way) for each in within if each.right.value == best.right.value)
-            fewer = " or fewer" * (not best.equal)
-            yield f"The most right answers with these tokens{fewer}: {ways}, {percent(best.right, 1)[0]}."
-        else:
-            yield "No way has a right answer with these tokens."
-
-
-def _names(rows: Sequence[Comparison]) -> str:
-    *most, last = (named(each.other) for each in rows)
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _points(each: Comparison) -> str:
-    return points_of(each.decision.gain)
 
 
 def _levels(table: Table) -> Iterator[list[str]]:
@@ -149,26 +101,20 @@ def _levels(table: Table) -> Iterator[list[str]]:
     yield ["model", "task", *map(named, kinds)]
     for model, task in dict.fromkeys((each.model, each.task) for each in table.levels):
         found = {each.way: each for each in table.levels if (each.model, each.task) == (model, task)}
-        yield [model, task, *(_level(found.get(kind)) for kind in kinds)]
+        cells = []
+        for kind in kinds:
+            level = found.get(kind)
+            shown = "{} ({})".format(*percent(level.right, 1)) if level else "–"
+            cells.append(shown + " ≠" * (level is not None and not level.equal))
+        yield [model, task, *cells]
 
 
-def _level(level: Level | None) -> str:
-    if level is None:
-        return "–"
-    value, interval = percent(level.right, 1)
-    return f"{value} ({interval})" + " ≠" * (not level.equal)
-
-
-def _rows(rows: Sequence[Comparison]) -> list[list[str]]:
-    head = ["model", "task", "way", "other", "points", "interval", "new tokens", "p", "corrected", "finding"]
-    return [head, *(_row(each) for each in rows)]
-
-
-def _row(each: Comparison) -> list[str]:
-    value, interval = plain(each.decision.gain.times(100), 1, sign=True)
-    names = [each.model, each.task, named(each.ours), named(each.other)]
-    at, p, holm = tokens_text(each.at) + _BASIS[each.basis], p_value(each.decision.p), p_value(each.holm)
-    return [*names, value, interval, at, p, holm, _FINDINGS[each.finding]]
+def _compared(each: Comparison) -> Line:
+    line = versus_line(each)
+    name = f"{each.model}, {each.task}: {named(each.ours)} less {line.name}"
+    return line._replace(
+        name=name, note=f"{_FINDINGS[each.finding]}, corrected p {p_value(each.p)}; {line.note}"
+    )
 
 
 def _cards(rows: Sequence[Comparison]) -> Iterator[Card]:
@@ -179,14 +125,106 @@ def _cards(rows: Sequence[Comparison]) -> Iterator[Card]:
         for each in rows:
             if (each.model, each.ours) == (model, ours):
                 gain = each.decision.gain.times(100)
-                name = named(each.other) if each.task == ALL else f"{each.task}: {named(each.other)}"
+                name = named(each.kind) if each.task == ALL else f"{each.task}: {named(each.kind)}"
                 drawn.append((name, gain.value, gain.low, gain.high, f"{gain.value:+.1f}"))
         yield Card(f"{model}, {named(ours)}", note.format(named(ours)), intervals(drawn, 0.0))
 
 
-def _runs(table: Table) -> Iterator[list[str]]:
-    yield ["model", "task", "way", "texts", "right", "new tokens", "prompt tokens", "money", "seconds"]
-    for run in table.runs:
-        value, interval = percent(run.right, 1)
-        costs = [tokens_text(run.tokens), f"{run.prompts:,.0f}", tokens_text(run.money), f"{run.seconds:.2f}"]
-        yield [run.model, run.task, named(run.way), f"{run.texts}", f"{value} ({interval})", *costs]
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that figures come from."""
+    files = [folder / PLAN, *(folder / "tasks").iterdir(), *(folder / RUNS).glob("*/*/seed-*/*.jsonl")]
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(files)}
+
+
+def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
+    """Return the faults of a folder, and a sentence on the whole.
+
+    Raises:
+        OutputError: There is no table, or it is damaged.
+        UsageError: A task runs a model's programs, and `run_code` was not given.
+    """
+    stored = _stored(folder)
+    hashes, before = _hashes(folder), stored["files"]
+    faults = [f"{name}: was added after the table was made." for name in hashes if name not in before]
+    faults += [f"{name}: is gone." for name in before if name not in hashes]
+    changed = [name for name in hashes if before.get(name, hashes[name]) != hashes[name]]
+    faults += [f"{name}: was changed after the table was made." for name in changed]
+    answers, wrong = _wrong_truths(folder, run_code=run_code)
+    faults += _some(wrong)
+    try:
+        now = json.loads(json.dumps(table_of(folder).record()))
+    except (RecordError, OutputError) as error:
+        return [*faults, error.message], "The figures cannot be recomputed."
+    told, made = (dict(_leaves(values, "")) for values in ({name: stored.get(name) for name in now}, now))
+    faults += _some(
+        [
+            f"{TABLE}: {place} is {told.get(place)!r:.60}, and the records give {made.get(place)!r:.60}."
+            for place in (told | made)
+            if told.get(place) != made.get(place)
+        ]
+    )
+    if faults:
+        return faults, "Not verified."
+    figures = sum(isinstance(value, int | float) for value in made.values())
+    files = counted(len(hashes), "file")
+    return [], f"Verified: {figures:,} figures from {files}, and the truth of {counted(answers, 'answer')}."
+
+
+def _some(faults: list[str]) -> list[str]:
+    return [*faults[:_MOST], *[f"{len(faults) - _MOST:,} more differ."] * (len(faults) > _MOST)]
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    file = folder / TABLE
+    hint = f"Make it: redraft arbiter {folder}"
+    try:
+        found = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise OutputError(f"{folder} has no {TABLE}.", hint=hint) from None
+    except ValueError:
+        raise OutputError(f"{file} cannot be read.", hint=hint) from None
+    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
+        raise OutputError(f"{file} is no table of the arbiter.", hint=hint)
+    return found
+
+
+def _wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
+    """Check the answers of all chains again. Return their number, and where the records disagree."""
+    plan, count, faults = read_plan(folder), 0, list[str]()
+    for name, task in plan["tasks"].items():
+        kind = task_of(task["task"], run_code=run_code)
+        records = {each.id: each for each in asked(kind, read_records(folder / "tasks" / task["file"]))}
+        for file in sorted((folder / RUNS).glob(f"*/{name}/seed-*/*.jsonl")):
+            if "." in file.stem:
+                continue
+            for chain in chains_of(file):
+                count += len(chain.steps) + len(chain.drafts)
+                faults += _faults(chain, records.get(chain.id), task["task"], file.relative_to(folder))
+    return count, faults
+
+
+def _faults(chain: Chain, record: Chain | None, task: str, file: Path) -> Iterator[str]:
+    if record is None or chain.prompt != record.prompt:
+        yield f"{file}, {chain.id}: " + ("is not in the task." if record is None else "has another prompt.")
+        return
+    bare = chain.model_copy(update={"meta": {k: v for k, v in chain.meta.items() if k != KEY}})
+    now = asyncio.run(scored(bare, task, checks_of(task_of(task, run_code=True), record))).meta[KEY]
+    told = chain.meta.get(KEY, {})
+    if any(_passed(now, of) != _passed(told, of) for of in ("steps", "drafts")):
+        yield f"{file}, {chain.id}: its record disagrees with its task's checks."
+
+
+def _passed(truth: Mapping[str, Any], of: str) -> list[list[bool]]:
+    return [[bool(check["passed"]) for check in checks] for checks in truth.get(of, ())]
+
+
+def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Yield each value that holds no others, with where it is in the table."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _leaves(each, f"{place}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _leaves(each, f"{place}[{number}]")
+    else:
+        yield place, value

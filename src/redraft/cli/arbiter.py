@@ -57,11 +57,11 @@ def compare(flags: Given, folder: Folder, run_code: RunCode = False, *, making: 
     majority; best of N, chosen by the checks; auto, repair, steered, blind, shuffled. Vote and best of N draw
     as many answers as fit into the tokens that revising took. Only steered is steered, unless --steer.
 
-    DIR gets a file of chains for each model, task, way and seed, table.json, index.html and page.md. After
-    any stop, the same command goes on; one with more models, tasks, ways or seeds adds to DIR. Without
-    --tasks the page is made again from what is there. redraft arbiter verify DIR recomputes every figure.
+    DIR gets a file of chains for each model, task, way and seed, table.json and index.html. After any
+    stop, the same command goes on; one with more models, tasks, ways or seeds adds to DIR. Without --tasks
+    the page is made again from what is there. redraft arbiter verify DIR recomputes every figure.
     """
-    from redraft.arbiter.report import put_report
+    from redraft.arbiter.page import put_report
 
     status = 0
     if making.models and not making.tasks:
@@ -87,7 +87,7 @@ def verify(folder: Folder, run_code: RunCode = False) -> None:
     the checks of DIR/tasks. Both are made again, and compared. The exit status is 1 if something is not as it
     was.
     """
-    from redraft.arbiter.report import verified
+    from redraft.arbiter.page import verified
 
     with only_ours():
         faults, said = verified(folder, run_code=run_code)

@@ -17,7 +17,7 @@ import redraft
 from redraft.chain import Chain, Usage, write_jsonl
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.diagnose import Diagnosis, diagnose
-from redraft.evaluation.diagnosis.figures import MOST, Changes, by_item
+from redraft.evaluation.diagnosis.figures import Changes, by_item
 from redraft.evaluation.diagnosis.text import as_json, as_text, notes, sections, verdict
 from redraft.stats import proportion
 from tests.evaluation.diagnosis.made_chains import step, told
@@ -49,16 +49,6 @@ def test_transitions_are_those_of_the_chains_that_were_revised() -> None:
     assert counts(found.of_revised) == (2, 1, 1, 1), "c kept its first answer, which is right"
     assert counts(found.whole) == (2, 1, 2, 2)
     assert (found.items, len(found.revised), found.most) == (7, 5, 2)
-
-
-def test_right_answers_after_each_revision_and_of_the_best() -> None:
-    found = diagnose(MIXED)
-    assert [level.hits for level in found.levels] == [3, 3, 3, 4]
-    names = ["first answer", "1 revision at most", "2 revisions at most", "best answer"]
-    assert [level.name for level in found.levels] == names
-    assert found.levels[-1].right == proportion(4, 7)
-    assert "first to best" in rows(found, "what revising did")
-    assert "first to best" not in rows(diagnose([told("a", "01")]), "what revising did")
 
 
 def test_rates_and_the_threshold() -> None:
@@ -119,7 +109,6 @@ def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
 
     every = [(number, "00" if number == 3 else "11" if number == 5 else "01") for number in range(10)]
     runs = [of(f"q{number}", number, rights) for number, rights in every]
-    again = [each.model_copy(update={"stop": "passed"}) for each in runs]  # equal chains would count once
     turns = [
         of(f"file/{2 * number + turn}", number, rights, source={"question_id": f"q{number}"})
         for turn in (0, 1)
@@ -127,23 +116,9 @@ def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
     ]
     figures = ("items", "levels", "revisions", "first_to_best", "drafts", "verdicts", "longer")
     figures += ("length_and_truth", "groups", "decision")
-    of_runs, of_turns = (as_json(diagnose(chains)) for chains in ([*runs, *again], turns))
+    of_runs, of_turns = (as_json(diagnose(chains)) for chains in ([*runs, *runs], turns))
     assert {name: of_turns[name] for name in figures} == {name: of_runs[name] for name in figures}
     assert (of_turns["items"], of_turns["decision"]["p"]) == (10, pytest.approx(2 / 2**8))
-
-
-def test_the_guide_stands_beside_the_truth() -> None:
-    found = diagnose([told("a", "00", guide="01"), told("b", "10", guide="01"), told("c", "1", guide="1")])
-    first, _, best = found.levels
-    assert first.guide is not None
-    assert best.guide is not None
-    assert (first.guide.value, first.right.value) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
-    assert (best.guide.value, best.right.value) == (1, pytest.approx(1 / 3))
-    assert not found.same
-    assert list(notes(found)) == ["Guided by words<=9."]
-    assert rows(found, "right answers")["best answer"][2] == "1 of 3; the guiding checks pass 100.0 %"
-    echo = told("a", "00").model_copy(update={"steps": (step("x", "r"), step("y", "r", echo=True))})
-    assert [level.guide for level in diagnose([echo]).levels] == [None] * 3, "no check guided"
 
 
 def test_a_gain_by_the_checks_that_guided_is_said_to_be_nearly_automatic() -> None:
@@ -210,16 +185,6 @@ def test_few_answers_of_the_other_kind_tell_nothing_about_verdicts(said: str, ri
     assert diagnose([*chains, *others]).verdicts.collapse == {"r": "revise", "a": "accept"}[said]
 
 
-def test_lengths() -> None:
-    answers = [("one two", "one two three four"), ("one", "one two three four five"), ("one two three",)]
-    chains = [told(str(n), "01"[: len(each)], answers=each) for n, each in enumerate(answers)]
-    found = diagnose(chains)
-    assert [level.words for level in found.levels] == [2, 4, 4]
-    assert found.longer.value == 3
-    assert found.length_and_truth.value > 0.5
-    assert math.isnan(diagnose([told("a", "00"), told("b", "0")]).length_and_truth.value)
-
-
 def test_where_the_gain_comes_from() -> None:
     kept = [told("b", "01"), told("c", "10", best=0), told("d", "10"), told("e", "010")]
     shown = rows(diagnose([told("a", "01", answers=("", "yes")), *kept]), "where the gain comes from")
@@ -280,23 +245,15 @@ def test_what_to_know_is_said() -> None:
     echo = told("e", "01").model_copy(update={"steps": (step("x"), step("y", echo=True)), "best": 0})
     cut = told("f", "1").model_copy(update={"stop": "cancelled"})
     many = [told(f"m{n}", "1", best=None) for n in range(7)]
-    said = list(notes(diagnose([echo, cut, *many, told("g", "0", task="math"), Chain(id="none"), cut])))
+    said = list(notes(diagnose([echo, cut, *many, told("g", "0", task="math"), Chain(id="none")])))
     assert said == [
         "Several tasks are mixed. Diagnose them one by one for the figures of each.",
-        "Given twice, counted once: 1 (f).",
         "Not counted, no answer: 1 (none).",
         "Each interval and p is that of its row alone: nothing corrects for several rows.",
         "No answer was kept, which counts as wrong: 7 (m0, m1, m2, m3, m4 …).",
         "Ended early: 1 (f).",
         "1 revision is no answer, and counts as wrong; 1 would pass the checks.",
     ]
-
-
-def test_long_chains_get_rows_for_the_first_revisions() -> None:
-    found = diagnose([told("a", "0" * (MOST + 5) + "1")])
-    assert len(found.revisions) == MOST
-    assert len(found.levels) == MOST + 2
-    assert counts(found.of_revised) == (1, 0, 0, 0)
 
 
 marks = st.text("01", min_size=1, max_size=4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,13 +14,12 @@ from redraft.evaluation.diagnosis.figures import (
     CUT,
     FORM,
     MOST_CHECKS,
-    Trial,
+    Figures,
     decide,
     kind_of,
     sentence,
-    trials,
 )
-from redraft.evaluation.diagnosis.truth import SCORE, Known, known
+from redraft.evaluation.diagnosis.truth import SCORE, Known, Material, known
 from redraft.stats import mcnemar
 from tests.evaluation.diagnosis.made_chains import result, told
 
@@ -66,57 +64,51 @@ def test_a_draft_that_was_cut_was_completed() -> None:
     assert kind_of(found) == CUT
 
 
-def test_groups_are_those_of_the_records() -> None:
+Rights = tuple[bool, bool]
+
+
+def groups(*chains: Known) -> dict[str, list[Rights]]:
+    """Whether first and best answers are right, by group."""
+    found = Figures(Material(chains, {})).groups
+    return {name: [pair[:2] for pair in changes.pairs] for name, changes in found.items()}
+
+
+def test_groups_are_those_of_the_records_and_mixed_tasks() -> None:
     chains = [one("a", "01", truth={"groups": ["level 1", "Algebra"]}), one("b", "1")]
-    assert list(trials(chains)) == [Trial("level 1", False, True, "a"), Trial("Algebra", False, True, "a")]
+    assert groups(*chains) == {"level 1": [(False, True)], "Algebra": [(False, True)]}
+    mixed = one("b", "10", task="math")
+    assert groups(*chains, mixed)["gsm8k"] == [(False, True), (True, True)]
+    assert groups(*chains, mixed)["math"] == [(True, False)]
+    assert groups(one("a", "01"), one("b", "0")) == {}
 
 
-def test_mixed_tasks_are_groups() -> None:
-    chains = [one("a", "01"), one("b", "10", task="math", truth={"groups": ["level 1"]})]
-    assert list(trials(chains)) == [
-        Trial("gsm8k", False, True, "a"),
-        Trial("level 1", True, False, "b"),
-        Trial("math", True, False, "b"),
-    ]
-
-
-def several(*rows: str, names: tuple[str, ...], best: int | None = -1, groups: tuple[str, ...] = ()) -> Known:
+def several(*rows: str, names: tuple[str, ...], best: int | None = -1, texts: tuple[str, ...] = ()) -> Known:
     """A chain whose answers have several checks, each of which passes where a row has a 1."""
     steps = [
         [result(name, passed=mark == "1").model_dump() for name, mark in zip(names, row, strict=True)]
         for row in rows
     ]
-    truth = {"steps": steps, "groups": groups}
-    return one("a", "0" * len(rows), best=best, task="ifeval", truth=truth)
+    return one("a", "0" * len(rows), best=best, task="ifeval", answers=texts, truth=_truth(steps))
+
+
+def _truth(steps: list[Any]) -> dict[str, Any]:
+    return {"steps": steps, "loose": [[False] * len(found) for found in steps]}
 
 
 def test_constraints_are_groups_by_their_type() -> None:
     names = ('ifeval:x:one {"a": "b {c"}', "ifeval:y:two", "words<=3")
-    found = list(trials([several("010", "110", names=names)]))
-    assert found == [
-        Trial("x:one", False, True, "a"),
-        Trial("y:two", True, True, "a"),
-        Trial("words<=3", False, False, "a"),
-    ]
-    assert not any(each.after for each in trials([several("111", "111", names=names, best=None)]))
-    grouped = several("010", "110", names=names, groups=("level 1",))
-    assert list(trials([grouped])) == [Trial("level 1", False, False, "a")]
+    found = {"x:one": [(False, True)], "y:two": [(True, True)], "words<=3": [(False, False)]}
+    assert groups(several("010", "110", names=names)) == found
+    kept_none = groups(several("111", "111", names=names, best=None))
+    assert {pair for pairs in kept_none.values() for pair in pairs} == {(True, False)}
+    checks = tuple(f"contains:{number}" for number in range(MOST_CHECKS + 1))
+    assert groups(several("1" * len(checks), names=checks)) == {}, "checks of single records are no groups"
 
 
-def test_what_is_no_answer_meets_no_constraint_before_or_after() -> None:
-    found = several("11", "11", names=("ifeval:x:one", "ifeval:y:two"))
-    for place, before, after in ((0, False, True), (1, True, False)):
-        steps = list(found.chain.steps)
-        steps[place] = steps[place].model_copy(update={"answer": " "})
-        chain = found.chain.model_copy(update={"steps": tuple(steps)})
-        said = {(each.before, each.after) for each in trials([replace(found, chain=chain)])}
-        assert said == {(before, after)}
-
-
-def test_checks_of_single_records_are_no_groups() -> None:
-    names = tuple(f"contains:{number}" for number in range(MOST_CHECKS + 1))
-    assert list(trials([several("1" * len(names), names=names)])) == []
-    assert list(trials([one("a", "01"), one("b", "0")])) == []
+@pytest.mark.parametrize(("texts", "rights"), [((" ", "x"), (False, True)), (("x", " "), (True, False))])
+def test_what_is_no_answer_meets_no_constraint(texts: tuple[str, str], rights: Rights) -> None:
+    found = groups(several("11", "11", names=("ifeval:x:one", "ifeval:y:two"), texts=texts))
+    assert found == {"x:one": [rights], "y:two": [rights]}
 
 
 def columns(better: int, worse: int, same: int) -> tuple[list[float], list[float]]:

@@ -18,7 +18,7 @@ from tests.evaluation.made import write
 
 def test_truth_of_an_evaluation_counts_and_not_the_checks_that_guided() -> None:
     [found] = known([told("a", "01", guide="10")]).chains
-    assert (found.rights, found.guide, found.task) == ((False, True), (True, False), "gsm8k")
+    assert (found.rights, found.guide, found.truth.task) == ((False, True), (True, False), "gsm8k")
     assert (found.first, found.best) == (False, True)
 
 
@@ -34,7 +34,7 @@ def test_an_echo_is_never_right_and_a_chain_without_a_best_answer_is_wrong() -> 
 def test_own_checks_are_the_truth_where_nothing_else_is() -> None:
     steps = (step("x", guide="0"), step("y", guide="1"))
     [found] = known([Chain(id="a", steps=steps, best=1)]).chains
-    assert (found.task, found.rights) == (OWN, (False, True))
+    assert (found.truth.task, found.rights) == (OWN, (False, True))
     assert found.scored == found.guided == {"words<=9"}
 
 
@@ -64,7 +64,7 @@ def test_empty_answers_beside_a_file_are_wrong_unless_they_were_made_since(tmp_p
     ]
     write(tmp_path / "t.jsonl.errors.jsonl", failed)
     found = known(chains_in([file])).chains
-    assert [(each.chain.id, each.task, each.first, each.best, each.empty) for each in found] == [
+    assert [(each.chain.id, each.truth.task, each.first, each.best, each.empty) for each in found] == [
         ("t/0", "gsm8k", False, True, False),
         ("t/1", "gsm8k", True, True, False),
         ("t/2", "gsm8k", False, False, True),
@@ -95,12 +95,6 @@ def test_what_does_not_count_is_listed_by_reason() -> None:
     }
 
 
-def test_equal_chains_count_once_and_others_of_one_id_are_runs() -> None:
-    material = known([told("a", "0"), told("a", "0"), told("b", "0"), told("b", "1")])
-    assert len(material.chains) == 3
-    assert (material.twice, material.again) == (("a",), ("b",))
-
-
 @pytest.mark.parametrize(
     ("chains", "words"),
     [([], "no chain with an answer"), ([Chain(id="a", steps=(Step(answer="x"),), best=0)], "nothing says")],
@@ -113,7 +107,7 @@ def test_chains_without_truth_are_refused(chains: list[Chain], words: str) -> No
 def test_given_checks_score_every_answer_and_draft() -> None:
     chain = Chain(id="a", steps=(step("one two"), step("one")), drafts=(step("one"), step("a b")), best=1)
     [found] = known(with_checks([chain], parse_checks(["words<=1"]))).chains
-    assert (found.task, found.rights, found.drafts) == (SCORE, (False, True), (True, False))
+    assert (found.truth.task, found.rights, found.drafts) == (SCORE, (False, True), (True, False))
     assert "eval" not in chain.meta
 
 

@@ -3,8 +3,8 @@
 Each run of a way is a point, the mean over all seeds. The points of a way, and the lines between them, are
 its curve: a random choice between two runs, for each prompt, has the score and tokens of a place on the line.
 Two ways are compared at the most tokens that both curves reach. If they share none, the ways cannot be
-compared at equal tokens. Tokens are those that the models generated, criticisms included; at equal money, the
-tokens of prompts count too. The items in which a way is better or worse are counted in runs, never on a line.
+compared at equal tokens. Tokens are those that the models generated, criticisms included. The items in which
+a way is better or worse are counted in runs, never on a line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from redraft import stats
 from redraft.counting import counted, printable
@@ -35,15 +35,12 @@ class Spent:
     guided: float  # whether it passes the checks that guide
     tokens: float  # new tokens of all texts; NaN if its chain has a text and no usage
     prompts: float  # tokens of all requests
-    money: float = math.nan  # the price, in the unit of `Curves.by_money`
 
     @classmethod
     def of(cls, known: Known) -> Spent:
         """Return what was made of an item in one chain."""
-        chain, used = known.chain, known.chain.usage
-        price = used.cost_usd
-        money = known.tokens + PROMPT_SHARE * used.prompt_tokens if price is None else 1e6 * price
-        return cls(known.best, float(chain.passed is True), known.tokens, used.prompt_tokens, money)
+        passed = float(known.chain.passed is True)
+        return cls(known.best, passed, known.tokens, known.chain.usage.prompt_tokens)
 
     @classmethod
     def mean(cls, found: Sequence[Spent]) -> Spent:
@@ -79,25 +76,23 @@ class Point:
         return self.mean.tokens
 
 
-PROMPT_SHARE = 0.2
-"""Price of a prompt token over that of a new one, for a model without a price. A choice: servers take a third
-to an eighth, and a machine of one's own needs less."""
-
 Basis = Literal["equal", "fewer", "more", "unknown"]
-"""How many tokens the other way takes beside revising; `unknown` if one of the two has no counts."""
+"""How many tokens the other way takes beside the first; `unknown` if one of the two has no counts."""
 
 
 @dataclass(frozen=True)
 class Versus:
     """A first way, such as revising, against a second one."""
 
-    ours: str  # the first way
-    kind: str  # the second way
+    ours: str  # the kind of the first way
+    kind: str  # that of the second
     basis: Basis
+    tokens: float  # new tokens an item of the first way's run with the most texts
+    run: str  # the name of the second way's run whose tokens are nearest to that
+    run_tokens: float
     at: float  # the tokens of the second way in the comparison
-    run: Point  # the run of the second way whose tokens are nearest to those of the first
     decision: Decision  # what the first way gains; `better` and `worse` count the items of both runs
-    p: float  # of the decision; in `Curves.versus` corrected by Holm's procedure for the number of ways
+    p: float  # of the decision, corrected by Holm's procedure for the number of comparisons
 
     @property
     def finding(self) -> Literal["for", "against", "open", "none"]:
@@ -113,6 +108,14 @@ class Versus:
             return "none" if self.basis == "fewer" else "for"
         return "none" if self.basis == "more" else "against"
 
+    @property
+    def points(self) -> str:
+        """The size of the gain or loss, in points."""
+        return points_of(self.decision.gain)
+
+
+Compared = TypeVar("Compared", bound=Versus)
+
 
 @dataclass(frozen=True)
 class Curves:
@@ -122,22 +125,12 @@ class Curves:
     seeds: int  # rounds over the items
     left_out: int = 0  # items that some run lacks
     unfinished: tuple[str, ...] = ()  # seeds that lack a run
-    held: Literal["tokens", "money"] = "tokens"  # what is held equal
     names: tuple[str, ...] = ()  # the items, in the order of the points' figures
 
-    @cached_property
-    def by_money(self) -> Curves:
-        """The same points over what they cost: their `tokens` are money.
-
-        That is millionths of a USD. Without a price it is new tokens, and a prompt's at `PROMPT_SHARE`.
-        """
-        points = (replace(p, spent=tuple(replace(s, tokens=s.money) for s in p.spent)) for p in self.points)
-        return replace(self, points=tuple(points), held="money")
-
-    @cached_property
-    def revised(self) -> Point:
-        """Revising, with most revisions."""
-        return self.last("revise")
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of ways, each once."""
+        return list(dict.fromkeys(point.way.kind for point in self.points))
 
     def last(self, kind: str) -> Point:
         """Return the run of a way with the most texts."""
@@ -146,7 +139,7 @@ class Curves:
     @property
     def items(self) -> int:
         """How many items every run has."""
-        return len(self.revised.spent)
+        return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
         """Return the runs of a way by their tokens, after the single answer if that takes fewer.
@@ -161,14 +154,7 @@ class Curves:
     @cached_property
     def versus(self) -> tuple[Versus, ...]:
         """Revising against each other way, the single answer included."""
-        return self.versus_of("revise")
-
-    def versus_of(self, ours: str) -> tuple[Versus, ...]:
-        """Return a way against each other one."""
-        kinds = dict.fromkeys(point.way.kind for point in self.points)
-        found = [self.against(ours, kind) for kind in kinds if kind != ours]
-        corrected = stats.holm([each.p for each in found])
-        return tuple(replace(each, p=p) for each, p in zip(found, corrected, strict=True))
+        return corrected([self.against("revise", kind) for kind in self.kinds if kind != "revise"])
 
     def against(self, ours: str, kind: str) -> Versus:
         """Compare a way's run of most texts with another way, at the most tokens that both reach."""
@@ -184,7 +170,7 @@ class Curves:
                 basis = "unknown"
         better, worse = split(run.scores, last.scores)
         decision = replace(decision, better=better, worse=worse)
-        return Versus(ours, kind, basis, at, run, decision, decision.p)
+        return Versus(ours, kind, basis, last.tokens, run.way.name, run.tokens, at, decision, decision.p)
 
     def nearest(self, kind: str, tokens: float) -> Point:
         """Return the run of a way whose tokens are nearest to a number."""
@@ -216,6 +202,12 @@ class Curves:
         return [(1 - part) * a + part * b for a, b in zip(low.scores, high.scores, strict=True)]
 
 
+def corrected(found: Sequence[Compared]) -> tuple[Compared, ...]:
+    """Return comparisons with their p-values corrected for how many they are."""
+    ps = stats.holm([each.decision.p for each in found])
+    return tuple(replace(each, p=p) for each, p in zip(found, ps, strict=True))
+
+
 def curves_in(folder: Path, wanted: Collection[Strategy] = ()) -> Curves:
     """Return the curves of the runs in a folder: `FOLDER/seed-1/revise-2.jsonl` and so on.
 
@@ -244,7 +236,7 @@ def curves_in(folder: Path, wanted: Collection[Strategy] = ()) -> Curves:
         for way, made in runs.items()
     )
     left_out = len(items) - sum(map(len, common.values()))
-    return Curves(points, len(seeds), left_out, unfinished, names=tuple(common))
+    return Curves(points, len(seeds), left_out, unfinished, tuple(common))
 
 
 def revised_in(folder: Path, wanted: Collection[Strategy] = ()) -> list[Path]:
@@ -280,21 +272,16 @@ def as_text(found: Curves) -> Iterator[str]:
     for name, rows in sections(found).items():
         yield from (name, *table(rows), "")
     yield from notes(found)
-    yield verdict(found)
+    yield verdict(found.versus)
 
 
 def sections(found: Curves) -> dict[str, list[Line]]:
     """Return the rows of each part, by its title."""
     seeds = f"{counted(found.items, 'item')}, {counted(found.seeds, 'seed')}"
-    rows = {f"right answers by way: {seeds}": [_point(point) for point in found.points]}
-    rows["revising less each other way"] = [_versus(each, found) for each in found.versus]
-    if any(point.way.kind == "auto" for point in found.points):
-        for curves, name in (
-            (found, "auto less each other way"),
-            (found.by_money, "the same, at equal money"),
-        ):
-            rows[name] = [_versus(each, curves) for each in curves.versus_of("auto")]
-    return rows
+    return {
+        f"right answers by way: {seeds}": [_point(point) for point in found.points],
+        "revising less each other way": [versus_line(each) for each in found.versus],
+    }
 
 
 def notes(found: Curves) -> Iterator[str]:
@@ -331,39 +318,36 @@ def _point(point: Point) -> Line:
     return Line(f"{name}{texts}", *percent(point.score, 1), note)
 
 
-def _versus(versus: Versus, found: Curves) -> Line:
-    decision, run, revised = versus.decision, versus.run, found.last(versus.ours)
+def versus_line(versus: Versus) -> Line:
+    """Return the row of a comparison, with the p of the row alone."""
+    decision = versus.decision
     counts = f"better in {counted(decision.better, 'item')}, worse in {decision.worse:,}"
     if versus.basis == "equal":
-        price = "a price of " * (found.held == "money")
-        at = f"at {price}{tokens_text(versus.at)}{' tokens' * (not price)}"
-        if run.tokens != revised.tokens:
-            counts += f", runs with {tokens_text(run.tokens)} and {tokens_text(revised.tokens)}"
+        at = f"at {tokens_text(versus.at)} tokens"
+        if versus.run_tokens != versus.tokens:
+            counts += f", runs with {tokens_text(versus.run_tokens)} and {tokens_text(versus.tokens)}"
     elif versus.basis == "unknown":
-        which = named(versus.ours) if math.isnan(revised.tokens) else "this way"
-        at = f"not comparable at equal {found.held}, no usage in some chains of {which}"
+        which = named(versus.ours) if math.isnan(versus.tokens) else "this way"
+        at = f"not comparable at equal tokens, no usage in some chains of {which}"
     else:
-        both = f"{tokens_text(versus.at)} against {tokens_text(revised.tokens)}"
-        at = f"not comparable at equal {found.held}, {both}"
-        start = found.curve(versus.ours)[0].tokens
-        if versus.kind != "plain" and versus.at <= start < revised.tokens:
-            at += f", more than the {tokens_text(start)} of one answer"
+        both = f"{tokens_text(versus.at)} against {tokens_text(versus.tokens)}"
+        at = f"not comparable at equal tokens, {both}"
     figures = plain(decision.gain.times(100), 1, sign=True)
     return Line(named(versus.kind), *figures, f"{at}, {p_text(decision.p)}; {counts}")
 
 
-def verdict(found: Curves) -> str:
+def verdict(versus: Sequence[Versus]) -> str:
     """Say in plain words whether to revise. What rests on unequal tokens says so."""
     lost, open_, beaten = (
-        [each for each in found.versus if each.finding == name] for name in ("against", "open", "for")
+        [each for each in versus if each.finding == name] for name in ("against", "open", "for")
     )
-    apart = _apart(found)
+    apart = _apart(versus)
     if lost:
         parts = []
         for ways in _by_basis(lost):
             best = min(ways, key=lambda each: each.decision.gain.value)
             do, which = ("does", "") if len(ways) == 1 else ("do", f"{named(best.kind)} ")
-            parts.append(f"{_AT[best.basis]} {_names(ways)} {do} better, {which}by {_points(best)}")
+            parts.append(f"{_AT[best.basis]} {_names(ways)} {do} better, {which}by {best.points}")
         return f"Don't revise here: {'; '.join(parts)}.{apart}"
     beats = "; ".join(
         f"{_AT[ways[0].basis]} it does better than {_names(ways)}" for ways in _by_basis(beaten)
@@ -376,7 +360,7 @@ def verdict(found: Curves) -> str:
         return f"Undecided: no other way can be compared at equal tokens.{apart}"
     close = min(beaten, key=lambda each: each.decision.gain.value)
     least = f", the closest of them ({named(close.kind)})" * (len(beaten) > 1)
-    return f"Revise: {beats}{least or ','} by {_points(close)}.{apart}"
+    return f"Revise: {beats}{least or ','} by {close.points}.{apart}"
 
 
 _AT = {"equal": "at equal tokens", "fewer": "with fewer tokens", "more": "with fewer tokens"}
@@ -390,13 +374,13 @@ def _by_basis(found: Sequence[Versus]) -> Iterator[list[Versus]]:
             yield some
 
 
-def _apart(found: Curves) -> str:
+def _apart(versus: Sequence[Versus]) -> str:
     """Return sentences about the comparisons at unequal tokens that decide nothing."""
     said, others = "", []
-    for each in found.versus:
+    for each in versus:
         if each.finding == "none" and each.basis == "fewer":
-            more = tokens_text(found.revised.tokens - each.at)
-            said += f" Revising adds {_points(each)} to {named(each.kind)}, for {more} more tokens an item."
+            more = tokens_text(each.tokens - each.at)
+            said += f" Revising adds {each.points} to {named(each.kind)}, for {more} more tokens an item."
         elif each.finding == "none":
             others.append(each)
     return said + f" Not comparable at equal tokens: {_names(others)}." * bool(others)
@@ -408,14 +392,8 @@ def named(kind: str) -> str:
 
 
 def _names(found: Sequence[Versus]) -> str:
-    if not found:
-        return ""
-    *most, last = (named(each.kind) for each in found)
+    *most, last = (named(each.kind) for each in found) if found else ("",)
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def _points(versus: Versus) -> str:
-    return points_of(versus.decision.gain)
 
 
 def _unsure(found: Sequence[Versus]) -> str:
@@ -442,17 +420,6 @@ def as_json(found: Curves) -> dict[str, Any]:
         }
         for point in found.points
     ]
-    versus = [
-        {
-            "way": each.kind,
-            "tokens": each.basis,
-            "at": each.at,
-            "run": each.run.way.name,
-            **each.decision.record(),
-            "p_holm": each.p,
-            "finding": each.finding,
-        }
-        for each in found.versus
-    ]
+    versus = [asdict(each) | {"finding": each.finding} for each in found.versus]
     about = {"items": found.items, "seeds": found.seeds, "left_out": found.left_out}
-    return without_nan({**about, "ways": points, "revise_against": versus, "verdict": verdict(found)})
+    return without_nan({**about, "ways": points, "revise_against": versus, "verdict": verdict(found.versus)})

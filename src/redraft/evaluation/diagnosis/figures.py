@@ -261,7 +261,7 @@ class Figures:
     @property
     def tasks(self) -> list[str]:
         """The tasks, in the order in which they come first."""
-        return list(dict.fromkeys(each.task for each in self.chains))
+        return list(dict.fromkeys(each.truth.task for each in self.chains))
 
     @cached_property
     def revised(self) -> tuple[Known, ...]:
@@ -349,8 +349,8 @@ class Figures:
     def groups(self) -> dict[str, Changes]:
         """From first to best answers, by group."""
         found: dict[str, list[Pair]] = {}
-        for each in trials(self.chains):
-            found.setdefault(each.group, []).append((each.before, each.after, each.item))
+        for group, pair in _by_group(self.chains):
+            found.setdefault(group, []).append(pair)
         return {name: Changes(tuple(found[name])) for name in sorted(found)}
 
     @cached_property
@@ -410,48 +410,37 @@ def kind_of(each: Known) -> str:
     the first answer ended in the task's right result too, and was read as another one. A cut draft was
     completed. Everything else is a change of content.
     """
-    first = each.chain.steps[0]
+    first, truth = each.chain.steps[0], each.truth
     if not first.answer.strip() or not first.complete:
         return CUT
     had, has = ([word.casefold() for word in words(text)] for text in (first.answer, each.chain.answer))
-    if had == has or each.loose[:1] == (True,):
+    if had == has or (truth.loose and all(truth.loose[0])):
         return FORM
-    gold = str(each.chain.meta.get("reference") or "") if each.task in plugins("redraft.tasks") else ""
+    gold = str(each.chain.meta.get("reference") or "") if truth.task in plugins("redraft.tasks") else ""
     result = [word.casefold() for word in words(gold)]
     last = [word.casefold() for word in words(first.answer.strip().splitlines()[-1])]
     return FORM if result and last[-len(result) :] == result else CONTENT
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A first and a best answer in one respect: all of it, or one of its checks."""
-
-    group: str
-    before: bool
-    after: bool
-    item: Hashable
-
-
-def trials(chains: Sequence[Known]) -> Iterator[Trial]:
-    """Yield the trials of each group, from first to best answers.
+def _by_group(chains: Sequence[Known]) -> Iterator[tuple[str, Pair]]:
+    """Yield first and best answers by group.
 
     Groups are those of the records, and the task where several are mixed. Where no record has any, they are
     the names of the checks, if there are several; IFEval's are types of constraints.
     """
-    mixed = len({each.task for each in chains}) > 1
-    grouped = any(each.groups for each in chains)
+    mixed = len({each.truth.task for each in chains}) > 1
     for each in chains:
-        for group in (*each.groups, *([each.task] if mixed else [])):
-            yield Trial(group, each.first, each.best, each.item)
-    several = any(len(found) > 1 for each in chains for found in each.results)
+        for group in (*each.truth.groups, *([each.truth.task] if mixed else [])):
+            yield group, (each.first, each.best, each.item)
+    several = any(len(found) > 1 for each in chains for found in each.truth.steps)
     names = {type_of(name) for each in chains for name in each.scored}
-    if mixed or grouped or not several or len(names) > MOST_CHECKS:
+    if mixed or not several or len(names) > MOST_CHECKS or any(each.truth.groups for each in chains):
         return
     for each in chains:
         best, answered = each.chain.best, [is_answer(step) for step in each.chain.steps]
-        for place, (name, before) in enumerate(each.results[0]):
-            after = best is not None and each.results[best][place][1] and answered[best]
-            yield Trial(type_of(name), before and answered[0], after, each.item)
+        for place, check in enumerate(each.truth.steps[0]):
+            after = best is not None and each.truth.steps[best][place].passed and answered[best]
+            yield type_of(check.name), (check.passed and answered[0], after, each.item)
 
 
 def type_of(check: str) -> str:

@@ -31,7 +31,7 @@ def page(found: Figures, curves: Curves | None, made: str, links: Links | None =
         made: How the page was made.
         links: Lead to the page of `chains_of`.
     """
-    said = equal_tokens.verdict(curves) if curves else verdict(found)
+    said = equal_tokens.verdict(curves.versus) if curves else verdict(found)
     first, best = found.levels[0].right, found.levels[-1].right
     gain, interval = plain(found.decision.gain.times(100), 1, sign=True)
     tiles = {

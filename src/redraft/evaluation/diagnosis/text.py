@@ -44,8 +44,6 @@ def notes(found: Figures) -> Iterator[str]:
     material = found.material
     if material.again:
         yield f"Runs of one item count as one item: {named(material.again)}."
-    if material.twice:
-        yield f"Given twice, counted once: {named(material.twice)}."
     for why, ids in material.left_out.items():
         yield f"Not counted, {why}: {named(ids)}."
     if len(found.revisions) > 1 or found.groups:

@@ -21,6 +21,7 @@ from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
 from redraft.evaluation.reports.inputs import record_kind
+from redraft.evaluation.tasks.tally import Judged, Truth, all_pass, truth_of
 from redraft.evaluation.tasks.tasks import (
     KEY,
     asked,
@@ -44,11 +45,7 @@ class Known:
     """A chain with the truth about each of its answers."""
 
     chain: Chain
-    task: str  # the name of the task, or `OWN`
-    results: tuple[tuple[tuple[str, bool], ...], ...]  # for each answer, of each scoring check: name, passed
-    loose: tuple[bool, ...] = ()  # each answer by IFEval's loose score; empty for other tasks
-    groups: tuple[str, ...] = ()
-    drafts: tuple[bool, ...] = ()  # each first answer that was not chosen; empty if not known
+    truth: Truth  # of its task, of the user's checks (`SCORE`), or of its own (`OWN`)
 
     @cached_property
     def rights(self) -> tuple[bool, ...]:
@@ -60,7 +57,13 @@ class Known:
     @cached_property
     def passes(self) -> tuple[bool, ...]:
         """Whether each answer passes all scoring checks, an echo too."""
-        return tuple(bool(found) and all(passed for _, passed in found) for found in self.results)
+        return tuple(map(all_pass, self.truth.steps))
+
+    @cached_property
+    def drafts(self) -> tuple[bool, ...]:
+        """Whether each first answer that was not chosen is right; empty if not known."""
+        found = zip(self.truth.drafts, self.chain.drafts, strict=False)
+        return tuple(all_pass(results) and is_answer(step) for results, step in found)
 
     @property
     def first(self) -> bool:
@@ -100,7 +103,7 @@ class Known:
     @property
     def scored(self) -> Set[str]:
         """The names of the checks that say what is right, in their order."""
-        return dict.fromkeys(name for found in self.results for name, _ in found).keys()
+        return dict.fromkeys(each.name for found in self.truth.steps for each in found).keys()
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,6 @@ class Material:
     chains: tuple[Known, ...]
     left_out: Mapping[str, tuple[str, ...]]  # ids of chains that do not count, by reason
     again: tuple[str, ...] = ()  # ids that several chains have: runs of one item
-    twice: tuple[str, ...] = ()  # ids of chains that were given more than once
 
 
 def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
@@ -164,16 +166,9 @@ _GIVE = "Give chains: the output of redraft eval or redraft answer."
 def known(chains: Iterable[Chain]) -> Material:
     """Find the truth about chains: in `meta["eval"]` if any of them has it, else their own checks.
 
-    Of equal chains, one counts. Chains with the same id count as runs of one item.
+    Chains with the same id count as runs of one item.
     """
-    different: dict[str, Chain] = {}
-    twice: dict[str, None] = {}
-    for chain in chains:
-        line = chain.to_json()
-        if line in different:
-            twice[chain.id] = None
-        different[line] = chain
-    found = list(different.values())
+    found = list(chains)
     read = _told if any(_about(chain) for chain in found) else _own
     good, left_out = [], dict[str, list[str]]()
     for chain in found:
@@ -186,7 +181,7 @@ def known(chains: Iterable[Chain]) -> Material:
         raise _nothing(found)
     times = Counter(one.item for one in good)
     again = tuple(name for name, count in times.items() if count > 1)
-    return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()}, again, tuple(twice))
+    return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()}, again)
 
 
 def _nothing(chains: Sequence[Chain]) -> RecordError:
@@ -206,22 +201,15 @@ def _about(chain: Chain) -> Mapping[str, Any]:
 
 def _told(chain: Chain) -> Known | str:
     """Return the chain with the truth in its `meta`, or why there is none."""
-    about = _about(chain)
-    if not about:
+    if not _about(chain):
         return "no truth"
     try:
-        results = tuple(tuple((r["name"], bool(r["passed"])) for r in found) for found in about["steps"])
-        drafts = tuple(
-            bool(found) and all(r["passed"] for r in found) and is_answer(step)
-            for found, step in zip(about.get("drafts", ()), chain.drafts, strict=False)
-        )
-        loose = tuple(all(found) for found in about.get("loose", ()))
-    except (KeyError, TypeError):
+        truth = truth_of(chain)
+    except RecordError:
         return "its truth cannot be read"
-    if len(results) != len(chain.steps) or len(loose) not in (0, len(results)):
+    if truth is None or len(truth.steps) != len(chain.steps):
         return "no truth about some of its answers"
-    groups = tuple(map(str, about.get("groups", ())))
-    return Known(chain, str(about.get("task", "")), results, loose, groups, drafts)
+    return Known(chain, truth)
 
 
 def _own(chain: Chain) -> Known | str:
@@ -231,10 +219,12 @@ def _own(chain: Chain) -> Known | str:
         return "empty"
     if not all(step.checks or step.echo for step in checked):
         return "some answers were not checked" if checked[0].checks else "not checked"
-    drafts = [step.passed for step in chain.drafts]
-    known_drafts = tuple(map(bool, drafts)) if None not in drafts else ()
-    found = (tuple((each.name, each.passed and step.complete) for each in step.checks) for step in checked)
-    return Known(chain, OWN, tuple(found), drafts=known_drafts)
+    steps = [
+        [Judged(name=each.name, passed=each.passed and step.complete) for each in step.checks]
+        for step in checked
+    ]
+    drafts = [[Judged(name=each.name, passed=each.passed) for each in step.checks] for step in chain.drafts]
+    return Known(chain, Truth(task=OWN, steps=steps, drafts=drafts if all(drafts) else []))
 
 
 def _checked_steps(chain: Chain) -> Iterator[Step]:

@@ -114,7 +114,7 @@ class Tally(Summary):
             return
         truth, final = truth_of(chain) or Truth(), results_of(chain)
         first = next(rights_of(chain), None) is True
-        self._add(name, truth.groups or groups, right=_right(final), first=first)
+        self._add(name, truth.groups or groups, right=all_pass(final), first=first)
         if self.task == "ifeval" and truth.steps:
             # An echo or an empty text meets no constraint, not even loosely.
             loose = zip(final, truth.loose[chain.best or 0], strict=True)
@@ -246,6 +246,7 @@ class Truth(BaseModel):
     task: str = ""
     groups: list[str] = []
     steps: list[list[Judged]] = []  # the results of the task's checks, by answer
+    drafts: list[list[Judged]] = []  # the same of first answers that were not chosen
     loose: list[list[bool]] = []  # of IFEval, which constraints the loose score has met, by answer
 
     @model_validator(mode="after")
@@ -298,7 +299,7 @@ def outcome_of(chain: Chain) -> bool | None:
     task says what is right.
     """
     if truth_of(chain):
-        return _right(results_of(chain))
+        return all_pass(results_of(chain))
     if not any(step.answer.strip() for step in chain.steps):
         return None
     if chain.best is None:
@@ -309,12 +310,13 @@ def outcome_of(chain: Chain) -> bool | None:
 def rights_of(chain: Chain) -> Iterator[bool | None]:
     """Yield whether each answer is right, or passed its checks if no task says; None if nothing does."""
     if truth := truth_of(chain):
-        yield from (_right(_met(*each)) for each in zip(truth.steps, chain.steps, strict=False))
+        yield from (all_pass(_met(*each)) for each in zip(truth.steps, chain.steps, strict=False))
     else:
         yield from (step.passed for step in chain.steps)
 
 
-def _right(results: Sequence[Judged]) -> bool:
+def all_pass(results: Sequence[Judged]) -> bool:
+    """Whether there are results, and none of them failed."""
     return bool(results) and all(result.passed for result in results)
 
 
