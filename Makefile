@@ -31,7 +31,7 @@ help:
 	@echo 'make lint       ruff and mypy alone'
 	@echo 'make docs       regenerate the generated pages of docs/, and build the site'
 	@echo 'make dist       build wheel and sdist twice, compare, install and try them; a list of parts'
-	@echo 'make bench      the benchmarks; writes benchmarks/RESULTS.md'
+	@echo 'make bench      the benchmarks; writes benchmarks/results/ and the tables of RESULTS.md'
 	@echo 'make clean      remove environments, caches and builds; the model stays in the cache of its user'
 
 # A folder is made once, and again when what it holds has changed. pip would compile its files on one core.
@@ -124,8 +124,9 @@ dist:
 # The peers that the benchmarks run beside redraft come on top; they are large. Something that is not reached in
 # one script does not keep the next one from being run.
 bench: model
-	$(BIN)/$(PIP) --quiet datasketch instructor mellea playwright
-	@status=0; for script in revise echo weights data train ppo apps apps_hf generate evaluate serve page cluster; do \
+	$(BIN)/$(PIP) --quiet datasketch instructor math-verify mellea playwright
+	@status=0; for script in steer derive grounded answers revise cpu apps apps_hf serve cluster_serve generate \
+	  cluster data train ppo weights evaluate; do \
 	  $(BIN)/python benchmarks/$$script.py || status=$$?; done; exit $$status
 
 clean:

@@ -1,6 +1,6 @@
 """Measures how often a final answer is judged wrongly, beside math-verify in the same run.
 
-    python benchmarks/answers.py          writes its part of RESULTS.md
+    python benchmarks/answers.py          writes results/answers.json
     python benchmarks/answers.py --quick  few solutions, nothing written
 
 A line of `answers.tsv` has its set, kind, reference, whether the text is right, and the text (⏎ ends a line).

@@ -1,50 +1,23 @@
-"""Which way of asking meets most constraints for its tokens: redraft's ways, mellea's or instructor's.
-
-`redraft diagnose --run` makes redraft's runs, and the peers' answers are put beside them as other ways.
-"""
+"""The held-out prompts of `steer.py`, and what mellea and instructor make of them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from apps_server import serving
 from material import records
-from measure import Figure, Goal, Row
-from redraft.chain import Chain, Prompt, Step, Usage, write_jsonl
-from redraft.evaluation.diagnosis.equal_tokens import Curves, curves_in, named
-from redraft.evaluation.tasks.tasks import asked, checks_of, scored, task_named
-from redraft.formats.read.records import read_records
-from redraft.ids import derived_seed
+from redraft.chain import Prompt, Usage
 from redraft.verify.base import Check, demand_of, run_checks
-from redraft.verify.echo import is_echo
 
-MEASURE = "constraints of held-out prompts that are met"
-TOKENS, TEXTS, PARALLEL, SEED = 128, 4, 4, 0
+TOKENS, TEXTS = 128, 4
 TUNED = 30
 """The shortest prompts, on which the wording of requests was chosen."""
 MOST_WORDS, WORDS_IN = 80, {"words": 1, "sentences": 12}
 """Prompts that want longer answers are left out: they would be cut."""
-OURS, THEIRS = ("best-of", "revise", "auto"), ("mellea", "instructor")
-HOW = (
-    "{prompts} IFEval prompts whose constraints short answers can meet, without the {tuned} that the wording "
-    "of redraft's requests was chosen on; the default model behind one llama.cpp server, temperature 0.7, at "
-    "most {tokens} new tokens a text and {texts} texts a prompt. An answer counts if it passes IFEval's "
-    "checks and is no echo. All ways have the same checks and are told their demands. redraft: `redraft "
-    "diagnose --run ifeval`. mellea: instruct with requirements, the checks as validation, "
-    "RepairTemplateStrategy. instructor: a model with one text, the checks as its validator, retried with "
-    "the validation error. Differences are at equal new tokens, on the line between a way's own points, but "
-    "for those from one answer, which takes fewer; intervals are at 95 %, a bootstrap's over prompts."
-)
 
 
 @dataclass(frozen=True)
@@ -152,75 +125,3 @@ def _usage(used: Any) -> Usage:
 
 
 PEERS: dict[str, Peer] = {"mellea": by_mellea, "instructor": by_instructor}
-
-
-async def chains_of(peer: Peer, url: str, records: Sequence[Chain]) -> list[Chain]:
-    """Makes a peer's answers in threads of their own, as chains with truth."""
-    loop = asyncio.get_running_loop()
-
-    async def make(record: Chain) -> Chain:
-        checks = checks_of(task_named("ifeval"), record)
-        seed = derived_seed(SEED, record.id)
-        texts = await loop.run_in_executor(pool, peer, url, record.prompt, checks, seed)
-        answer = texts[-1].answer
-        echo = is_echo(answer, record.prompt, [demand_of(check) for check in checks])
-        usage = sum((text.usage for text in texts), Usage())
-        step = Step(answer=answer, echo=echo, usage=usage)
-        chain = record.model_copy(update={"steps": (step,), "best": 0, "usage": usage})
-        return await scored(chain, "ifeval", checks)
-
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        return await asyncio.gather(*map(make, records))
-
-
-async def measure(most: int) -> Row:
-    """Measures every way."""
-    with TemporaryDirectory() as folder, serving(PARALLEL) as url:
-        file, runs = Path(folder, "held_out.jsonl"), Path(folder, "runs")
-        await asyncio.to_thread(_run, most, file, runs, url)
-        records = list(asked(task_named("ifeval"), read_records(file)))
-        for name, peer in PEERS.items():
-            write_jsonl(runs / f"seed-{SEED}" / f"{name}-{TEXTS}.jsonl", await chains_of(peer, url, records))
-        found = curves_in(runs)
-    how = HOW.format(prompts=most, tuned=TUNED, tokens=TOKENS, texts=TEXTS)
-    return Row(MEASURE, how, (*map(_point, found.points), *_differences(found)))
-
-
-def _run(most: int, file: Path, runs: Path, url: str) -> None:
-    """Writes the records, and makes redraft's runs of them."""
-    file.write_text("".join(json.dumps(record) + "\n" for record in held_out(most)), encoding="utf-8")
-    numbers = {"--seeds": 1, "--samples": TEXTS, "--max-revisions": TEXTS - 1, "--max-tokens": TOKENS}
-    options = [
-        str(each) for pair in {**numbers, "--seed": SEED, "--parallel": PARALLEL}.items() for each in pair
-    ]
-    command = ["diagnose", "--run", "ifeval", str(file), "-o", str(runs), "-m", f"{url}#default", *options]
-    subprocess.run(
-        [sys.executable, "-m", "redraft", *command, "--json"], check=True, stdout=subprocess.DEVNULL
-    )
-
-
-def _point(point: Any) -> Figure:
-    score = point.score.times(100)
-    sides = f"interval {score.low:.0f} to {score.high:.0f} %; {point.tokens:.0f} new tokens a prompt"
-    return Figure(f"{named(point.way.kind)}, {point.way.texts} texts", (score.value,), "%", None, sides)
-
-
-def _differences(found: Curves) -> list[Figure]:
-    """Returns the lower ends of differences, which are above 0 if redraft's way is better.
-
-    One answer never takes as many tokens, so that difference is marked as one at fewer tokens.
-    """
-    figures = []
-    for ours in OURS:
-        for theirs in (*THEIRS, *(kind for kind in ("plain", "best-of") if kind != ours)):
-            each = found.against(ours, theirs)
-            gain = each.decision.gain.times(100)
-            at = (
-                f"at {each.at:.0f} new tokens"
-                if each.basis == "equal"
-                else f"{each.basis} tokens: {each.at:.0f}"
-            )
-            sides = f"{gain.value:+.1f} points, {gain.low:+.1f} to {gain.high:+.1f}, {at}"
-            name = f"{named(ours)} less {named(theirs)}, lower end"
-            figures.append(Figure(name, (gain.low,), "%", Goal("≥", 0.1), sides))
-    return figures

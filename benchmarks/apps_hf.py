@@ -1,6 +1,6 @@
 """Measures the hf engine against plain batched `generate` of transformers, side by side in one run.
 
-    python benchmarks/apps_hf.py             everything; writes its part of RESULTS.md
+    python benchmarks/apps_hf.py             everything; writes results/apps_hf.json
     python benchmarks/apps_hf.py --quick     tiny numbers, to see that it works; they mean nothing
 
 The model is the default one as a folder of transformers, with its real vocabulary. The machine should have
@@ -9,7 +9,6 @@ nothing else to do. Exit status 1 if a ratio was not reached.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import subprocess
@@ -29,11 +28,9 @@ from redraft import arevise, read_jsonl
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.load import computes_in_bfloat16, load
 from redraft.engines.llamacpp.default_model import cached_default
-from report import page, put, section
+from report import main, sized
 from weights_run import weights
 
-SCRIPT = "benchmarks/apps_hf.py"
-RESULTS = Path(__file__).with_name("RESULTS.md")
 MEASURE = "hf engine vs plain batched transformers, same dtype, tokens/s"
 HOW = (
     "Every stream answers one question with {tokens} new tokens, at temperature 0.7. Ours is `arevise` "
@@ -61,20 +58,6 @@ class Loaded:
 
     model: Any
     tokenizer: Any
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, shows and writes the row, and returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="tiny numbers, and no results written")
-    quick = parser.parse_args(arguments).quick
-    start = time.perf_counter()
-    size = replace(QUICK, tokens=4) if quick else replace(FULL, tokens=64)
-    rows = [run(size, STREAMS[:1] if quick else STREAMS), by_command(size, 8 if quick else 32)]
-    print(*map(section, rows), sep="\n\n")
-    if not quick:
-        put(RESULTS, SCRIPT, page(rows, SCRIPT, (time.perf_counter() - start) / 60))
-    return 0 if all(row.figures and all(figure.reached for figure in row.figures) for row in rows) else 1
 
 
 def run(size: Size, streams: Sequence[int]) -> Row:
@@ -205,5 +188,11 @@ def by_transformers(both: Loaded, asked: Sequence[str], tokens: int) -> tuple[in
     return (made.shape[1] - batch.input_ids.shape[1]) * len(asked), seconds
 
 
+SIZE = replace(FULL, tokens=64), replace(QUICK, tokens=4)
+ROWS = {
+    "engine": sized(run, (SIZE[0], STREAMS), (SIZE[1], STREAMS[:1])),
+    "command": sized(by_command, (SIZE[0], 32), (SIZE[1], 8)),
+}
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("benchmarks/apps_hf.py", __doc__, ROWS))

@@ -1,6 +1,6 @@
 """Measures a job in shares: how many machines it can use, what kills cost, and merging.
 
-    python benchmarks/cluster.py          writes its part of RESULTS.md
+    python benchmarks/cluster.py          writes results/cluster.json
     python benchmarks/cluster.py --only merge
     python benchmarks/cluster.py --quick  little of each, nothing written
 
@@ -29,7 +29,7 @@ from ray_machines import Machines, machines
 from redraft.chain import Chain, Prompt, Step
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.share import Share, share_number
-from report import main
+from report import main, sized
 
 PARALLEL = 8
 DELAY = 0.1  # seconds of a scripted reply
@@ -343,21 +343,13 @@ def _parts(lines: int, parts: int) -> Iterator[Path]:
 
 
 ROWS = {
-    "speed": (speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
-    "kills": (kills, (2_000, 50), (120, 3)),
-    "ray": (ray, (600, 10, 2), (120, 2, 1)),
-    "ray-speed": (ray_speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
-    "toward": (toward, (20_000, 10_000_000, 5.0, 32), (2_000, 10_000_000, 5.0, 32)),
-    "merge": (merge, (1_000_000, 64), (5_000, 8)),
+    "speed": sized(speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
+    "kills": sized(kills, (2_000, 50), (120, 3)),
+    "ray": sized(ray, (600, 10, 2), (120, 2, 1)),
+    "ray-speed": sized(ray_speed, (20_000, (1, 2, 4, 8)), (200, (1, 8))),
+    "toward": sized(toward, (20_000, 10_000_000, 5.0, 32), (2_000, 10_000_000, 5.0, 32)),
+    "merge": sized(merge, (1_000_000, 64), (5_000, 8)),
 }
-"""Name -> what measures it, and how much of it: full, quick."""
-
-
-def measure(name: str, *, quick: bool) -> Row:
-    """Measure a row."""
-    measured, *sizes = ROWS[name]
-    return measured(*sizes[quick])
-
 
 if __name__ == "__main__":
-    sys.exit(main("benchmarks/cluster.py", __doc__, {name: partial(measure, name) for name in ROWS}))
+    sys.exit(main("benchmarks/cluster.py", __doc__, ROWS))

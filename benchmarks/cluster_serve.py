@@ -1,6 +1,6 @@
 """Measures `redraft serve --ray`: nodes, replicas that are killed, the first token, and routing by prefix.
 
-    python benchmarks/cluster_serve.py          writes its part of RESULTS.md
+    python benchmarks/cluster_serve.py          writes results/cluster_serve.json
     python benchmarks/cluster_serve.py --only kills
     python benchmarks/cluster_serve.py --quick  little of each, nothing written
 
@@ -22,12 +22,11 @@ import time
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from measure import Figure, Goal, Row
-from report import main
+from report import main, sized
 from serve_client import Address, chat, events, timed
 from serve_server import Serving, children, serving
 
@@ -306,20 +305,12 @@ async def _computed_again(ray: Any, chains: int, name: str) -> float:
         await machines.aclose()
 
 
-ROWS: dict[str, tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = {
-    "first": (first, (200,), (10,)),
-    "prefix": (prefix, (12,), (2,)),
-    "kills": (kills, (200, 60, 4), (20, 6, 2)),
-    "linear": (linear, (1_000, (1, 2, 4, 8)), (32, (1, 2))),
+ROWS = {
+    "first": sized(first, (200,), (10,)),
+    "prefix": sized(prefix, (12,), (2,)),
+    "kills": sized(kills, (200, 60, 4), (20, 6, 2)),
+    "linear": sized(linear, (1_000, (1, 2, 4, 8)), (32, (1, 2))),
 }
-"""Name -> what measures it, and how much of it: full, quick."""
-
-
-def measure(name: str, *, quick: bool) -> Row:
-    """Measure a row."""
-    measured, *sizes = ROWS[name]
-    return measured(*sizes[quick])  # type: ignore[no-any-return]
-
 
 if __name__ == "__main__":
-    sys.exit(main("benchmarks/cluster_serve.py", __doc__, {name: partial(measure, name) for name in ROWS}))
+    sys.exit(main("benchmarks/cluster_serve.py", __doc__, ROWS))

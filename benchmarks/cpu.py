@@ -1,6 +1,6 @@
 """Measures the engines of a CPU: their speed beside their peers, and their memory.
 
-python benchmarks/cpu.py          some hours; writes its part of RESULTS.md
+python benchmarks/cpu.py          some hours; writes results/cpu.json
 python benchmarks/cpu.py --only engines
 python benchmarks/cpu.py --quick  a few prompts, nothing written
 

@@ -1,6 +1,6 @@
 """Measure how many demands of prompts redraft derives as checks, and how many of these are right.
 
-    python benchmarks/derive.py           seconds; writes its part of RESULTS.md
+    python benchmarks/derive.py           seconds; writes results/derive.json
     python benchmarks/derive.py --tune    the prompts that the rules were written with, and each miss
 
 Everyday prompts, with their checks labelled by hand, are in `derive_prompts.jsonl`. Those marked `held_out`
@@ -10,11 +10,10 @@ is what a right answer has to meet: not a count of a part of it, nor one that a 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ from measure import Figure, Goal, Row
 from redraft.stats import proportion
 from redraft.verify.derive import checks_in
 from redraft.verify.derive.style import choice
-from report import page, put, section
+from report import told, write
 
-SCRIPT = "benchmarks/derive.py"
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("REDRAFT_SHARED") or HERE.parent.parent / "shared")
 BEFORE = "Of six sets before, which then mended the rules, 263 of 273 were right, and 263 of 308 found."
@@ -129,18 +127,10 @@ def rows() -> Iterator[Row]:
     yield _row("IFEval, whole", f"All 541 prompts, and their {ours.format('that are')}", recall)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and write the part of the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tune", action="store_true", help="the rules' own prompts, with each miss")
-    if parser.parse_args(arguments).tune:
-        print(judged(everyday(held_out=False), tell=True))
-        return 0
-    measured = [*rows()]
-    print("\n".join(map(section, measured)))
-    put(HERE / "RESULTS.md", SCRIPT, page(measured, SCRIPT, 0))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    if "--tune" in sys.argv[1:]:
+        print(judged(everyday(held_out=False), tell=True))
+    else:
+        measured = [*rows()]
+        print(*map(told, measured), sep="\n\n")
+        write("benchmarks/derive.py", *measured)

@@ -1,6 +1,6 @@
 """Measure how often `grounded` passes an invention, and how often it refuses what invents nothing.
 
-    python benchmarks/grounded.py           seconds; writes its part of RESULTS.md
+    python benchmarks/grounded.py           seconds; writes results/grounded.json
     python benchmarks/grounded.py --tune    the half that the rules were written with, and each error
 
 The pairs are in `tests/data/extractions.tsv`. `tests/data/README.md` says who wrote and labelled them.
@@ -8,8 +8,7 @@ The pairs are in `tests/data/extractions.tsv`. `tests/data/README.md` says who w
 
 from __future__ import annotations
 
-import argparse
-import time
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,9 +16,8 @@ from measure import Figure, Goal, Row
 from redraft.chain import Prompt
 from redraft.stats import proportion
 from redraft.verify.grounded import Grounded
-from report import page, put, section
+from report import told, write
 
-SCRIPT = "benchmarks/grounded.py"
 HERE = Path(__file__).parent
 ASKED = "Extract the facts."
 
@@ -59,13 +57,10 @@ def measure(*splits: str) -> Row:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tune", action="store_true", help="the half for mending, with each error")
-    start = time.perf_counter()
-    if parser.parse_args().tune:
+    if "--tune" in sys.argv[1:]:
         judged("tune", tell=True)
-        print(section(measure("tune")))
+        print(told(measure("tune")))
     else:
         row = measure("held", "model")
-        print(section(row))
-        put(HERE / "RESULTS.md", SCRIPT, page([row], SCRIPT, (time.perf_counter() - start) / 60))
+        print(told(row))
+        write("benchmarks/grounded.py", row)

@@ -106,12 +106,14 @@ class Row:
         how: How it was done, and what was compared with what.
         figures: What came out; none if it could not be measured.
         notes: What else a reader should know, such as why it could not be measured.
+        table: Lines of cells, the head first, where figures of one number each would not do.
     """
 
     measure: str
     how: str
     figures: tuple[Figure, ...]
     notes: tuple[str, ...] = ()
+    table: Sequence[Sequence[str]] = ()
 
 
 @dataclass

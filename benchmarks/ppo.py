@@ -1,7 +1,7 @@
 """Measures what reinforcement learning in redraft promises: its formulas, memory and speed.
 
-    python benchmarks/ppo.py               everything; writes its part of RESULTS.md
-    python benchmarks/ppo.py --only loops  one row, shown and not written
+    python benchmarks/ppo.py               everything; writes results/ppo.json
+    python benchmarks/ppo.py --only loops  one row
     python benchmarks/ppo.py --quick       tiny numbers, to see that it works
 
 The row `trl` installs TRL 0.11 in an environment of its own (1.5 GB, removed at the end). `memory` and

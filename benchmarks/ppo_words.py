@@ -1,6 +1,6 @@
 """Trains the default model with PPO on a reward that a program computes, and measures what came of it.
 
-    python benchmarks/ppo_words.py --work DIR            two seeds; writes its part of RESULTS.md
+    python benchmarks/ppo_words.py --work DIR            two seeds; writes results/ppo_words.json
     python benchmarks/ppo_words.py --work DIR --quick    a few steps, to see that it works; no results
 
 The task: write about a subject, and use a given word. A third of the reward is for the word, a third for at
@@ -18,19 +18,17 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from measure import Goal
+from measure import Goal, Row
 from redraft.chain import Chain, Prompt, read_jsonl, write_jsonl
 from redraft.stats import Estimate, difference, mean
-from report import circumstances, number, put
-from revise import RESULTS
+from report import number, told, write
 
-SCRIPT = "benchmarks/ppo_words.py"
 WORDS = (
     *("river", "lamp", "garden", "window", "bread", "ocean", "pencil", "forest"),
     *("bottle", "music", "winter", "candle", "bridge", "mirror", "basket", "storm"),
@@ -175,35 +173,27 @@ def scores(chains: Sequence[Chain]) -> list[float]:
     return [reward(chain.answer, chain.prompt) for chain in chains]
 
 
-def part(run: Run, minutes: Mapping[int, Minutes]) -> tuple[str, bool]:
-    """Return this script's part of RESULTS.md, and whether the goals were reached."""
+def rows(run: Run, minutes: Mapping[int, Minutes]) -> tuple[list[Row], bool]:
+    """Return the tables of a run, and whether the goals were reached."""
     before = run.answers("before")
-    rows, reached = [], True
+    lines, reached = [HEAD], True
     for seed in minutes:
         rise = difference(scores(before), scores(run.answers(f"after-{seed}")))
         most = max(line["kl"] for line in numbers(run.log(seed)))
         good = RISE.reached(rise.value) and rise.low > 0 and most < 2 * TARGET
         reached = reached and good
-        rows.append(_row(seed, before, run, rise, most, minutes[seed], good=good))
-    lines = [
-        f"- {each}"
-        for each in circumstances(f"python {SCRIPT} --work DIR", sum(each.wall for each in minutes.values()))
-    ]
-    head = (
-        "| seed | before | after | rise | must reach | largest KL of a rollout batch | must be below "
-        "| minutes, of one core | reached |\n|---|---|---|---|---|---|---|---|---|"
-    )
-    blocks = [
-        f"## {SCRIPT}",
-        "\n".join(lines),
-        HOW.format(count=len(before)),
-        "\n".join([head, *rows]),
-        *(f"Rollout batches, seed {seed}:\n\n{curve(run.log(seed), NAMES)}" for seed in minutes),
-        *_samples(run, min(minutes)),
-    ]
-    return "\n\n".join(blocks) + "\n", reached
+        lines.append(_row(seed, before, run, rise, most, minutes[seed], good=good))
+    found = [Row("a given word, by PPO", HOW.format(count=len(before)), (), (), lines)]
+    found += [Row(f"rollout batches, seed {seed}", "", (), (), curve(run.log(seed))) for seed in minutes]
+    about, first = f"The first {SAMPLES} held-out prompts.", min(minutes)
+    found.append(Row(f"answers before and after, seed {first}", about, (), (), _samples(run, first)))
+    return found, reached
 
 
+HEAD = (
+    *("seed", "before", "after", "rise", "must reach", "largest KL of a rollout batch", "must be below"),
+    *("minutes, of one core", "reached"),
+)
 HOW = (
     "The default model learns by PPO to write about a subject with a given word: a third of the reward is "
     "for the word, a third for at most 12 words, a third for a full stop at the end. Of these, the prompt "
@@ -216,16 +206,15 @@ HOW = (
 
 def _row(
     seed: int, before: Sequence[Chain], run: Run, rise: Estimate, most: float, minutes: Minutes, *, good: bool
-) -> str:
+) -> tuple[str, ...]:
     was, now = mean(scores(before)), mean(scores(run.answers(f"after-{seed}")))
-    cells = (
-        *(seed, *(f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in (was, now, rise))),
-        *(f"≥ {RISE.value:g}", number(most), f"{2 * TARGET:g}", told(minutes), "yes" if good else "**no**"),
+    return (
+        *(str(seed), *(f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in (was, now, rise))),
+        *(f"≥ {RISE.value:g}", number(most), f"{2 * TARGET:g}", taken(minutes), "yes" if good else "**no**"),
     )
-    return f"| {' | '.join(map(str, cells))} |"
 
 
-def told(minutes: Minutes) -> str:
+def taken(minutes: Minutes) -> str:
     """Return minutes of the wall clock and of a core."""
     return f"{minutes.wall:.0f}, {'not measured' if minutes.cpu is None else f'{minutes.cpu:.0f}'}"
 
@@ -235,29 +224,26 @@ def numbers(log: Path) -> list[dict[str, float]]:
     return [line for line in map(json.loads, log.read_text("utf-8").splitlines()) if "reward" in line]
 
 
-def curve(log: Path, names: Mapping[str, str]) -> str:
-    """Return the numbers of every third rollout batch, and of the last one, as a table."""
+def curve(log: Path) -> list[list[str]]:
+    """Return the numbers of every third rollout batch, and of the last one."""
     lines = list(enumerate(numbers(log), start=1))
-    rows = [
-        f"| {n} | {' | '.join(number(line[name]) for name in names)} |"
-        for n, line in lines
-        if n % 3 == 1 or n == len(lines)
+    shown = [(n, line) for n, line in lines if n % 3 == 1 or n == len(lines)]
+    return [
+        ["rollout batch", *NAMES.values()],
+        *([str(n), *(number(line[name]) for name in NAMES)] for n, line in shown),
     ]
-    head = f"| rollout batch | {' | '.join(names.values())} |"
-    return "\n".join([head, "|---" * (len(names) + 1) + "|", *rows])
 
 
-def _samples(run: Run, seed: int) -> Iterator[str]:
-    yield f"The first {SAMPLES} held-out prompts, before and after (seed {seed}):"
+def _samples(run: Run, seed: int) -> list[list[str]]:
     pairs = list(zip(run.answers("before"), run.answers(f"after-{seed}"), strict=True))[:SAMPLES]
-    lines = ["| prompt | before | reward | after | reward |", "|---|---|---|---|---|"]
+    lines = [["prompt", "before", "reward", "after", "reward"]]
     for old, new in pairs:
-        cells = (
+        line = [
             *(old.prompt.instruction, old.answer, number(reward(old.answer, old.prompt))),
             *(new.answer, number(reward(new.answer, new.prompt))),
-        )
-        lines.append("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |")
-    yield "\n".join(lines)
+        ]
+        lines.append([" ".join(cell.replace("|", "\\|").split()) for cell in line])
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -271,10 +257,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = Run(asked.work.resolve(), 8 if asked.quick else asked.steps, 4 if asked.quick else 200)
     run.work.mkdir(parents=True, exist_ok=True)
     run.prepare()
-    text, reached = part(run, {seed: run.train(seed) for seed in asked.seeds})
-    print(text)
+    found, reached = rows(run, {seed: run.train(seed) for seed in asked.seeds})
+    print(*map(told, found), sep="\n\n")
     if not asked.quick:
-        put(RESULTS, SCRIPT, text)
+        write("benchmarks/ppo_words.py", *found)
     return int(not (reached or asked.quick))
 
 

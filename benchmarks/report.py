@@ -1,168 +1,137 @@
-"""What was found, as Markdown, with the machine and the versions that it was found on. No names of hosts
-or paths.
+"""Run benchmarks, keep their raw figures in `results/*.json`, and make the tables of two pages from them.
 
-Each script has a part of the page: writing one leaves the others as they are.
+    python benchmarks/report.py    writes the tables of RESULTS.md and LOST.md anew, from the files alone
+
+Both are written by hand around their tables. A table stands between `<!-- table: NAME -->`, for all goals
+of `results/NAME.json`, or `<!-- table: NAME: MEASURE -->`, for all that one row found, and `<!-- end -->`. A
+row that is measured again replaces the row of that name in its file, and leaves the others as they are.
+
+A figure with `of` was carried over from an earlier page: its values are the smallest, the median and the
+largest of so many. Names of hosts and paths are never written.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import re
+import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from measure import Figure, Row
+from measure import Figure, Goal, Row
 from redraft.jobs.provenance import commit
 
 PACKAGES = (
-    *("redraft", "xllamacpp", "torch", "transformers", "peft", "gguf", "trl"),
-    *(
-        "rapidfuzz",
-        "selectolax",
-        "tokenizers",
-        "rouge_score",
-        "markdownify",
-        "beautifulsoup4",
-        "datasketch",
-        "scipy",
-    ),
+    *("redraft", "xllamacpp", "torch", "transformers", "peft", "gguf", "trl", "rapidfuzz", "selectolax"),
+    *("tokenizers", "rouge_score", "markdownify", "beautifulsoup4", "datasketch", "scipy"),
 )
-TITLE = "# Results\n\n<!-- Made by the scripts in benchmarks/. Do not edit: run `make bench`. -->\n\n"
-HEADER = "| measure | of | median | spread | must reach | reached |\n|---|---|---|---|---|---|"
+FILES = Path(__file__).with_name("results")
+PAGES = tuple(Path(__file__).with_name(name) for name in ("RESULTS.md", "LOST.md"))
+FEW = 4
+"""More figures with one goal than so many are one line of a table: the one that is furthest from it."""
+
+_TABLE = re.compile(r"<!-- table: (?P<name>\w+)(?:: (?P<measure>.+?))? -->\n.*?<!-- end -->", re.DOTALL)
+_SHORT = re.compile(r"\[\n[^\[\]{}]*\]")  # an array without others in it is one line of a file
+Record = dict[str, Any]
 
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
-
-
-def main(script: str, doc: str | None, rows: Mapping[str, Callable[..., Row]]) -> int:
-    """Measures the rows that the command line names, and writes the script's part of the page if all are.
+def main(
+    script: str,
+    doc: str | None,
+    rows: Mapping[str, Callable[..., Row]],
+    *,
+    room: str | None = None,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Measure the rows that the command line names, and write them, unless little is measured.
 
     Args:
         script: Its path, such as `benchmarks/generate.py`.
         doc: Its docstring.
         rows: Name -> what measures a row. It is called with `quick=`: whether little is to be measured.
+        room: What the rows take of a disk, if they are to be called with a folder too, as `work=`.
+        arguments: Those of the command line, by default.
 
     Returns:
-        1 if a goal was not reached.
+        1 if a goal was not reached, or a row not measured.
     """
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    parser.add_argument("--only", choices=rows, action="append", help="a row, and no results written")
+    parser.add_argument("--only", choices=rows, action="append", help="measure this row alone")
     parser.add_argument("--quick", action="store_true", help="tiny numbers, and no results written")
-    asked, start, found = parser.parse_args(), time.perf_counter(), []
+    if room is not None:
+        parser.add_argument("--work", type=Path, help=f"a folder with {room} of room")
+    asked, good = parser.parse_args(arguments), True
     for name in asked.only or rows:
-        found.append(rows[name](quick=asked.quick))
-        print(section(found[-1]), flush=True)
-    if not asked.only and not asked.quick:
-        put(RESULTS, script, page(found, script, (time.perf_counter() - start) / 60))
-    return int(any(figure.reached is False for row in found for figure in row.figures))
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory(
+            prefix="redraft-bench-", dir=asked.work if room is not None else None
+        ) as work:
+            row = rows[name](quick=asked.quick, **({"work": Path(work)} if room is not None else {}))
+        print(f"{told(row)}\n\n({name}: {time.perf_counter() - start:.0f} s)\n", flush=True)
+        good = good and bool(row.figures) and all(figure.reached is not False for figure in row.figures)
+        if not asked.quick:
+            write(script, row)
+    return int(not good)
 
 
-def put(results: Path, script: str, part: str) -> None:
-    """Writes a script's part of the page, in the place of its last one."""
-    parts = dict(_parts(_read(str(results)))) | {script: part}
-    results.write_text(TITLE + "\n".join(parts.values()), "utf-8")
+def sized(measure: Callable[..., Row], full: Sequence[Any], little: Sequence[Any]) -> Callable[..., Row]:
+    """Return what measures a row with either of two sizes."""
+
+    def row(*, quick: bool) -> Row:
+        return measure(*(little if quick else full))
+
+    return row
 
 
-def _parts(text: str) -> Iterator[tuple[str, str]]:
-    """Heading and part, of every part of a page. Those of no script are written by hand."""
-    for part in re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]:
-        heading, _, _ = part.partition("\n")
-        yield heading.removeprefix("## "), part.rstrip("\n") + "\n"
+def write(script: str, *rows: Row) -> None:
+    """Put rows into the file of a script, and make the tables of the page anew."""
+    path = FILES / f"{Path(script).stem}.json"
+    found = json.loads(path.read_text("utf-8"))["rows"] if path.exists() else []
+    made = circumstances(script)
+    for row in rows:
+        record = _record(row) | {"made": made}
+        old = [n for n, each in enumerate(found) if each["measure"] == row.measure]
+        found[slice(old[0], old[0] + 1) if old else slice(len(found), None)] = [record]
+    text = json.dumps({"script": script, "rows": found}, ensure_ascii=False, indent=1) + "\n"
+    path.write_text(_SHORT.sub(lambda array: re.sub(r"\s*\n\s*", " ", array[0]), text), "utf-8")
+    draw()
 
 
-def page(rows: Sequence[Row], script: str, minutes: float) -> str:
-    """The whole part of one script, such as `benchmarks/revise.py`."""
-    parts = [
-        f"## {script}",
-        "\n".join(f"- {line}" for line in circumstances(f"python {script}", minutes)),
-        "Spread is the smallest and the largest of all pairs or repetitions.",
-        table(rows),
-        *(section(row) for row in rows),
+def _record(row: Row) -> Record:
+    figures = [
+        {
+            "what": each.what,
+            "values": list(each.values),
+            "unit": each.unit,
+            **({"goal": [each.goal.op, each.goal.value]} if each.goal else {}),
+            **({"sides": each.sides} if each.sides else {}),
+        }
+        for each in row.figures
     ]
-    return "\n\n".join(parts) + "\n"
+    table = {"table": [list(line) for line in row.table]} if row.table else {}
+    return {"measure": row.measure, "how": row.how, "notes": list(row.notes), "figures": figures, **table}
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Every figure that has a goal, in one table."""
-    return "\n".join([HEADER, *(line for row in rows for line in _lines(row))])
-
-
-def _lines(row: Row) -> Iterator[str]:
-    if not row.figures:
-        yield f"| {row.measure} | | not measured | | | no |"
-    for figure in row.figures:
-        if figure.goal is not None:
-            goal = f"{figure.goal.op} {shown(figure.goal.value, figure.unit)}"
-            cells = (row.measure, figure.what, middle(figure), spread(figure), goal)
-            yield f"| {' | '.join(cells)} | {'yes' if figure.reached else '**no**'} |"
-
-
-def section(row: Row) -> str:
-    """How a row was measured, and all of its figures."""
-    figures = "\n".join(
-        f"- {figure.what}: {middle(figure)} ({spread(figure)}, {len(figure.values)} measured)"
-        + (f"; {figure.sides}" if figure.sides else "")
-        + ("" if figure.goal else "; for information")
-        for figure in row.figures
-    )
-    parts = (f"### {row.measure[0].upper()}{row.measure[1:]}", row.how, figures, *row.notes)
-    return "\n\n".join(part for part in parts if part)
-
-
-def middle(figure: Figure) -> str:
-    """The median, with its unit."""
-    return shown(figure.median, figure.unit)
-
-
-def spread(figure: Figure) -> str:
-    """Smallest and largest value; nothing for a single one."""
-    if len(figure.values) == 1:
-        return "one run"
-    return f"{number(min(figure.values))} to {number(max(figure.values))}"
-
-
-def shown(value: float, unit: str) -> str:
-    """A value with its unit."""
-    return f"{number(value)}{unit}" if unit == "×" else f"{number(value)} {unit}".rstrip()
-
-
-def number(value: float) -> str:
-    """A value with three digits that count, or two where it is small."""
-    if abs(value) < 0.1:
-        return f"{value:.2g}"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def circumstances(command: str, minutes: float) -> list[str]:
-    """When, where and with what it was measured."""
-    return [
-        f"command: `{command}`",
-        f"date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {minutes:.0f} minutes, load {_load()} at the end",
-        f"machine: {_cpu()}, {os.cpu_count()} cores, {_memory():.0f} GB memory, {platform.system()}",
-        f"versions: Python {platform.python_version()}, {', '.join(_versions())}",
-        f"commit: {commit() or 'not a checkout'}",
-        "model: the default model, SmolLM2-135M-Instruct.Q4_1.gguf",
-    ]
-
-
-def _cpu() -> str:
+def circumstances(script: str) -> dict[str, str]:
+    """Return when, where and with what something was measured."""
     found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or "unknown processor"
-
-
-def _memory() -> float:
-    """Memory in GB (10⁹ bytes)."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-
-
-def _load() -> str:
-    """How many processes wanted to run in the last minute."""
-    return f"{os.getloadavg()[0]:.1f}"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    cpu = found[1].strip() if found else platform.processor() or "unknown processor"
+    return {
+        "command": f"python {script}",
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "machine": f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GB, load {os.getloadavg()[0]:.1f}",
+        "versions": f"Python {platform.python_version()}, {', '.join(_versions())}",
+        "commit": (commit() or "not a checkout")[:8],
+    }
 
 
 def _read(path: str) -> str:
@@ -177,4 +146,140 @@ def _versions() -> Iterator[str]:
         try:
             yield f"{package} {version(package)}"
         except PackageNotFoundError:
-            yield f"{package} not installed"
+            continue
+
+
+# The page.
+
+
+def draw() -> None:
+    """Write the tables of the pages anew."""
+    for page in PAGES:
+        page.write_text(refreshed(page.read_text("utf-8")), "utf-8")
+
+
+def refreshed(page: str) -> str:
+    """Return the page with its tables as the files have them.
+
+    Raises:
+        KeyError: A table names a file or a measure that is not there.
+    """
+
+    def made(place: re.Match[str]) -> str:
+        path, measure = FILES / f"{place['name']}.json", place["measure"]
+        start = place[0].partition("\n")[0]
+        rows = json.loads(path.read_text("utf-8"))["rows"] if path.exists() else []
+        chosen = [row for row in rows if measure == row["measure"] or (not measure and row["figures"])]
+        if not chosen:
+            raise KeyError(start)
+        lines = start, table(chosen, whole=measure is not None), origin(chosen, path.name), "<!-- end -->"
+        return "\n\n".join(lines)
+
+    return _TABLE.sub(made, page)
+
+
+def table(rows: Sequence[Record], *, whole: bool) -> str:
+    """Return figures as a table: those with a goal, or all of a row, if it is `whole` or has no goal."""
+    if whole and "table" in rows[0]:
+        return drawn(rows[0]["table"])
+    lines = [["", "of", "median (spread)", "goal", "both sides"]]
+    for row in rows:
+        figures = row["figures"]
+        if not whole and any("goal" in each for each in figures):
+            figures = [each for each in figures if "goal" in each]
+        for number, cells in enumerate(_folded(figures)):
+            lines.append(["" if number else row["measure"], *cells])
+    return drawn(lines)
+
+
+def drawn(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells as a table in Markdown, the head first."""
+    head, *body = (f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join([head, "|---" * len(lines[0]) + "|", *body])
+
+
+def _folded(figures: Sequence[Record]) -> Iterator[list[str]]:
+    """Yield figures as cells: all that are 0 and should be as one, and of many with one goal the worst."""
+    groups: dict[str, list[Record]] = {}
+    for each in figures:
+        nothing = each.get("goal") == ["≤", 0] and not any(each["values"])
+        groups.setdefault("0" if nothing else json.dumps([each.get("goal"), each["unit"]]), []).append(each)
+    for kind, same in groups.items():
+        if kind == "0" and len(same) > 1:
+            yield ["; ".join(each["what"] for each in same), "0", "≤ 0", _sides(same)]
+        elif len(same) > FEW and "goal" in same[0]:
+            worst = (min if same[0]["goal"][0] == "≥" else max)(same, key=_median)
+            missed = sum(not Goal(*each["goal"]).reached(_median(each)) for each in same)
+            count = f"worst of {len(same)}" + (f", {missed} missed" if missed else "")
+            yield _figure({**worst, "what": f"{worst['what']} ({count})"})
+        else:
+            yield from map(_figure, same)
+
+
+def _figure(figure: Record) -> list[str]:
+    values, unit, goal = figure["values"], figure["unit"], figure.get("goal")
+    middle = _median(figure)
+    spread = f" ({number(min(values))} to {number(max(values))})" if len({*values}) > 1 else ""
+    aim = f"{goal[0]} {shown(goal[1], unit)}" if goal else ""
+    if goal and not Goal(*goal).reached(middle):
+        aim += ", **missed**"
+    return [figure["what"], shown(middle, unit) + spread, aim, _sides([figure])]
+
+
+def _sides(figures: Sequence[Record]) -> str:
+    return "; ".join(each["sides"] for each in figures if "sides" in each)
+
+
+def _median(figure: Record) -> float:
+    return statistics.median(figure["values"])
+
+
+def origin(rows: Sequence[Record], name: str) -> str:
+    """Return when and where rows were measured, with a link to the raw figures."""
+    made: dict[str, list[str]] = {}
+    for row in rows:
+        words = f"{row['made']['date'][:10]}, {row['made']['machine']}"
+        made.setdefault(words, []).append(re.split(r"[:,](?!\d)", row["measure"])[0])
+    first, *rest = made
+    others = "".join(f" {'; '.join(made[each])}: {each}." for each in rest)
+    return f"[`{rows[0]['made']['command']}`](results/{name}), {first}.{others}"
+
+
+# What is printed while it is measured.
+
+
+def told(row: Row) -> str:
+    """Return how a row was measured, and all of its figures."""
+    lines = [f"- {each.what}: {_told(each)}" for each in row.figures]
+    table = drawn(row.table) if row.table else ""
+    parts = (f"### {row.measure}", row.how, "\n".join(lines), table, *row.notes)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _told(figure: Figure) -> str:
+    spread = f"{number(min(figure.values))} to {number(max(figure.values))}, "
+    reached = "" if figure.reached is not False else "; missed"
+    sides = f"; {figure.sides}" if figure.sides else ""
+    return f"{shown(figure.median, figure.unit)} ({spread}{len(figure.values)} measured){sides}{reached}"
+
+
+def cells(markdown: str) -> list[list[str]]:
+    """Return the lines of a table in Markdown, without the one below its head."""
+    lines = (line for line in markdown.splitlines() if not set(line) <= {*"|- "})
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+
+
+def shown(value: float, unit: str) -> str:
+    """Return a value with its unit."""
+    return f"{number(value)}{unit}" if unit == "×" else f"{number(value)} {unit}".rstrip()
+
+
+def number(value: float) -> str:
+    """Return a value with three digits that count, or two where it is small."""
+    if abs(value) < 0.1:
+        return f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    draw()

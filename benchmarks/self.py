@@ -1,6 +1,6 @@
 """Makes a model that revises by itself, tests it, and writes what came out into RESULTS.md.
 
-    python benchmarks/self.py --work DIR --model default  what ships; writes its part of RESULTS.md
+    python benchmarks/self.py --work DIR --model default  what ships; writes results/self.json
     python benchmarks/self.py --work DIR                  makes the model by `redraft train self` first
     python benchmarks/self.py --work DIR --quick          a few exercises and steps; nothing written
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from typing import Any
 
 from data_material import MISSING, paths, shared
 from material import default_model, records
+from measure import Figure, Row
 from redraft import stats
 from redraft.chain import Chain, Prompt, read_jsonl
 from redraft.engines.llamacpp.default_model import ADAPTERS
@@ -40,10 +40,9 @@ from redraft.selfrevision.tasks import TASKS
 from redraft.selfrevision.trial import Asking, Trial
 from redraft.verify.base import run_checks
 from redraft.weights.gguf.to_folder import import_gguf
-from report import RESULTS, circumstances, put
+from report import cells, told, write
 from steer import checks_in
 
-SCRIPT = "benchmarks/self.py"
 QUICK = Scale(answers=60, drafts=60, held_out=4, answer_steps=2, chain_steps=2)
 SEEDS = (1, 2, 3)
 BARE = "default-base"
@@ -198,32 +197,27 @@ def minutes(road: Road) -> Iterator[str]:
         yield f"{stage} {(end - start) / 60:.0f}"
 
 
-def part(run: Run, spent: float) -> str:
-    """Return this script's part of RESULTS.md."""
+def rows(run: Run) -> Iterator[Row]:
+    """Yield the tests of a run."""
     tested = run.tested
     bare = [run.ifeval("bare", BARE, seed, mode="prompted") for seed in SEEDS]
     own = [run.ifeval("own", tested.revising, seed, max_revisions=1) for seed in SEEDS]
     tests = several(list(run.seeded()))
     known = run.trial("trained", 1, trained_wordings=True, count=run.scale.held_out // len(SEEDS))
     known.revise()
+    made = () if run.model else (f"Minutes: {', '.join(minutes(run.road))}.",)
+    how = HOW.format(count=run.scale.held_out)
+    table = cells(measure.changes(each[:2] for each in tests))
+    yield Row("three seeds, greedy", how, (), (reached(tests), *made), table)
+    yield Row("revising beside a vote, greedy", how, (), (), cells(measure.votes(tests)))
+    yield Row("right answers at so many new tokens a prompt", how, (), (), cells(measure.curve(tests)))
+    yield Row("in the words of training", how, (), (), cells(measure.changes(known.outcomes())))
     means = [[100 * fmean(each) for each in zip(*found, strict=True)] for found in (bare, own)]
-    ifeval = stats.difference(*means)
-    return "\n\n".join(
-        (
-            f"## {SCRIPT}",
-            "\n".join(f"- {each}" for each in circumstances(command(run), spent)),
-            HOW.format(count=run.scale.held_out),
-            *(() if run.model else (f"Minutes: {', '.join(minutes(run.road))}.",)),
-            f"### Three seeds\n\n{reached(tests)}\n\n{measure.changes(each[:2] for each in tests)}",
-            measure.votes(tests),
-            measure.curve(tests),
-            f"### In the words of training\n\n{measure.changes(known.outcomes())}",
-            f"### IFEval\n\n{run.prompts} prompts, three seeds, no checks told.",
-            f"Passing answers: the bare model {fmean(means[0]):.1f} %, this one {fmean(means[1]):.1f} %.",
-            f"This one has {measure.shown(ifeval)} points more.\n",
-            f"### Perplexity\n\n{_perplexities(tested)}\n",
-        )
-    )
+    passing = [Figure(name, (fmean(each),), "%") for name, each in zip(("bare", "own"), means, strict=True)]
+    more = measure.shown(stats.difference(*means))
+    about = f"{run.prompts} prompts of IFEval, three seeds, no checks told. Own has {more} points more."
+    yield Row("passing answers to IFEval", about, tuple(passing))
+    yield Row("perplexity", _perplexities(tested), ())
 
 
 def _perplexities(tested: Trial) -> str:
@@ -232,12 +226,6 @@ def _perplexities(tested: Trial) -> str:
         return MISSING
     bare, own = perplexity(folder), perplexity(folder, [Path(tested.answering.rpartition("+")[2])])
     return f"Of replies in OASST1's trees: the bare model {bare:.2f}, the adapter that answers {own:.2f}."
-
-
-def command(run: Run) -> str:
-    """Return what was typed."""
-    of = " --model default" if run.model == SHIPPED else f" --model {run.model}" if run.model else ""
-    return f"python {SCRIPT} --work DIR{of} --count {run.scale.held_out} --prompts {run.prompts}"
 
 
 HOW = (
@@ -260,17 +248,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few steps, and no results written")
     given = parser.parse_args(arguments)
     use_large_pages()
-    start = time.monotonic()
     scale = QUICK if given.quick else Scale(held_out=given.count)
     model = SHIPPED if given.model == "default" else given.model
     run = Run(given.work.resolve(), scale, 4 if given.quick else given.prompts, model)
     run.work.mkdir(parents=True, exist_ok=True)
     if model is None:
         run.road.walk()
-    text = part(run, (time.monotonic() - start) / 60)
-    print(text)
+    found = [*rows(run)]
+    print(*map(told, found), sep="\n\n")
     if not given.quick:
-        put(RESULTS, SCRIPT, text)
+        write("benchmarks/self.py", *found)
     return 0
 
 

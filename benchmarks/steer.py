@@ -1,6 +1,6 @@
 """Measures what steering by checks brings: passing first answers, their tokens, and what a grammar costs.
 
-python benchmarks/steer.py          about an hour; writes its part of RESULTS.md
+python benchmarks/steer.py          about an hour; writes results/steer.json
 python benchmarks/steer.py --only held-out
 python benchmarks/steer.py --quick  a few prompts, nothing written
 """

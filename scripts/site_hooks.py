@@ -21,6 +21,8 @@ ADDED = (
     "CONTRIBUTING.md",
     "SECURITY.md",
     "benchmarks/RESULTS.md",
+    "benchmarks/LOST.md",
+    *(f"benchmarks/results/{file.name}" for file in sorted(ROOT.glob("benchmarks/results/*.json"))),
     "deploy/compose/front.yaml",
     "deploy/compose/model.yaml",
     "deploy/grafana/redraft.json",

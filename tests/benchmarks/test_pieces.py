@@ -175,62 +175,6 @@ def test_the_peer_decodes_everything_for_every_token(bench: Any) -> None:
     assert model.decoded[1:5] == [6, 7, 8, 9]
 
 
-# The page and the command line.
-
-
-def test_the_page_names_its_making_and_every_goal(bench: Any) -> None:
-    goal = bench.measure.Goal("≤", 100.0)
-    met = bench.measure.Figure("a step", (80.0, 90.25, 123.4), "ms", goal, "context 1,700")
-    rows = [bench.measure.Row("speed", "How.", (met,)), bench.measure.Row("size", "How.", (), ("No data.",))]
-    text = bench.report.page(rows, "benchmarks/revise.py", 12.0)
-    assert "| speed | a step | 90.2 ms | 80.0 to 123 | ≤ 100 ms | yes |" in text
-    assert "| size | | not measured | | | no |" in text
-    assert "No data." in text
-    for word in (
-        "machine: ",
-        "GB memory",
-        "Python 3",
-        "redraft ",
-        "commit: ",
-        "`python benchmarks/revise.py`",
-    ):
-        assert word in text
-
-
-def test_a_script_writes_its_own_part_and_leaves_the_others(bench: Any, tmp_path: Path) -> None:
-    results = tmp_path / "RESULTS.md"
-    results.write_text(
-        "# Results\n\n## benchmarks/a.py\n\n### Oldest\n\n## redraft diagnose\n\nBy hand.\n", "utf-8"
-    )
-    for script, measure in (("a", "old"), ("b", "other"), ("a", "new")):
-        rows = [bench.measure.Row(measure, "How.", ())]
-        bench.report.put(
-            results, f"benchmarks/{script}.py", bench.report.page(rows, f"benchmarks/{script}.py", 1)
-        )
-    headings = [line.strip("# ") for line in results.read_text("utf-8").splitlines() if line.startswith("#")]
-    assert headings == ["Results", "benchmarks/a.py", "New", "redraft diagnose", "benchmarks/b.py", "Other"]
-    assert "By hand." in results.read_text("utf-8")
-
-
-def test_all_rows_in_full_are_written(
-    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sizes = []
-
-    def run(size: Any) -> Any:
-        sizes.append(size)
-        return bench.measure.Row("speed", "How.", (bench.measure.Figure("it", (1.0,), "s"),))
-
-    monkeypatch.setattr(bench.revise, "ROWS", {"one": run, "two": run})
-    monkeypatch.setattr(bench.revise, "RESULTS", tmp_path / "RESULTS.md")
-    assert bench.revise.main(["--quick"]) == 0
-    assert not bench.revise.RESULTS.exists()
-    assert bench.revise.main([]) == 0
-    assert bench.revise.RESULTS.read_text("utf-8").count("### Speed") == 2
-    assert sizes == [bench.measure.QUICK] * 2 + [bench.measure.FULL] * 2
-    assert "written: RESULTS.md" in capsys.readouterr().out
-
-
 # `redraft weights`: what it is measured on and with.
 
 
@@ -354,7 +298,8 @@ def test_a_row_of_data_is_measured_and_leaves_nothing(
     for peer in ("rouge_score", "markdownify", "datasketch"):
         pytest.importorskip(peer)
     monkeypatch.setenv("REDRAFT_SHARED", str(shared_data.parent))
-    assert bench.data.main(["--quick", "--only", row, "--work", str(tmp_path)]) in (0, 1)  # not timed
+    arguments = ["--quick", "--only", row, "--work", str(tmp_path)]
+    assert bench.report.main("", "", bench.data.ROWS, room="", arguments=arguments) in (0, 1)  # not timed
     assert list(tmp_path.iterdir()) == []
 
 
@@ -373,7 +318,8 @@ def test_a_row_of_data_is_measured_and_leaves_nothing(
     ],
 )
 def test_a_row_of_weights_is_measured_and_leaves_nothing(bench: Any, row: str, tmp_path: Path) -> None:
-    status = bench.weights.main(["--quick", "--only", row, "--work", str(tmp_path)])
+    arguments = ["--quick", "--only", row, "--work", str(tmp_path)]
+    status = bench.report.main("", "", bench.weights.ROWS, room="", arguments=arguments)
     assert status in ((0, 1) if row in {"speed", "whole"} else (0,))  # tests are not timed
     assert list(tmp_path.iterdir()) == []
 
@@ -394,8 +340,5 @@ def test_both_sides_of_the_hf_engine_make_all_their_tokens(bench: Any, streams: 
 def test_the_hf_engine_is_measured_on_the_default_model(
     bench: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert bench.apps_hf.main(["--quick"]) in (0, 1)  # tests are not timed
+    assert bench.report.main("", "", bench.apps_hf.ROWS, arguments=["--quick"]) in (0, 1)  # not timed
     assert "8 streams, float32" in capsys.readouterr().out
-
-
-# Echoes.
