@@ -157,13 +157,14 @@ def test_a_name_that_no_file_has(here: Path) -> None:
         ("o3-mini", "Did you mean 'openai:o3-mini'? Its key is in $OPENAI_API_KEY."),
         ("claude-x", "Did you mean 'openrouter:anthropic/claude-x'? Its key is in $OPENROUTER_API_KEY."),
         ("qwen3:4b", "Did you mean 'ollama:qwen3:4b'?"),
+        ("qwen,llama", "redraft serve --models FILE"),
         ("opnai:gpt-4o", "Did you mean 'openai:gpt-4o'?"),
     ],
 )
 def test_the_name_of_a_model_of_a_server_is_told_which(here: Path, ref: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_reference(ref)
-    assert caught.value.hint == hint
+    assert hint in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

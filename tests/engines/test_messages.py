@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from redraft.chain import Chain
 from redraft.engines.base import EngineInfo, Message
-from redraft.engines.messages import joined, message_of, plain
+from redraft.engines.messages import folded, joined, message_of, plain
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
 from redraft.revision.api import revise
@@ -105,6 +105,16 @@ def test_the_role_developer_is_that_of_the_system_for_an_engine_that_takes_text_
     message: Message = {"role": "developer", "content": "Be brief."}
     assert plain([message], LOCAL) == [{"role": "system", "content": "Be brief."}]
     assert revise([message, {"role": "user", "content": "Hi."}], model=Local(["Hm."]), max_revisions=0).answer
+
+
+def test_a_name_goes_to_the_chat_template() -> None:
+    named: Message = {"role": "user", "content": "Hi.", "name": "ann"}
+    assert plain([named], LOCAL) == [named]
+
+
+def test_a_template_that_refuses_turns_of_two_names_gets_them_as_one() -> None:
+    ann: Message = {"role": "user", "content": "Hi.", "name": "ann"}
+    assert folded([ann, {**ann, "name": "bob"}]) == ({"role": "user", "content": "Hi.\n\nHi."},)
 
 
 def test_the_role_developer_is_that_of_the_system_for_native_revision() -> None:

@@ -286,6 +286,10 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
 def _meant(ref: str) -> str:
     """Return the hint for a text that is no reference."""
     name, colon, model = ref.partition(":")
+    if "," in ref:
+        from redraft.engines.pool import ONE_MODEL
+
+        return f"{ONE_MODEL} The forms: {forms()}"
     if re.match(r"[\w.-]+:\d+(/|$)", ref):
         return f"Did you mean http://{ref if '/' in ref else f'{ref}/v1'}?"
     if close := get_close_matches(ref.lower(), _NAMES):

@@ -198,9 +198,9 @@ class LocalEngine(Engine):
     async def _chat_tokens(self, messages: Sequence[Message], told: Told = None) -> Tokens:
         """Render messages as token ids. Only the template's text may become control tokens.
 
-        Contents without any of `_marks` are safe, which saves two calls of the tokenizer.
+        Texts without any of `_marks` are safe, which saves two calls of the tokenizer.
         """
-        contents = "\n".join(map(content_of, messages))
+        contents = "\n".join(_texts_of(messages))
         await self._check_length(contents)
         if self._marks is not None and self._marks.isdisjoint(contents):
             return await self._rendered(messages, told)
@@ -230,19 +230,25 @@ class LocalEngine(Engine):
         return self._template.text(Prompt(messages=tuple(map(dict, messages))), await self._end())
 
     async def _pieced(self, messages: Sequence[Message], told: Told = None) -> Tokens:
-        """Render with marks in place of the contents, and encode the contents as plain text."""
-        mark = secrets.token_hex(8)
-        marked: list[Message] = [
-            {"role": message["role"], "content": f"{mark}{number}."}
-            for number, message in enumerate(messages)
-        ]
+        """Render with marks in place of contents and names, and encode these as plain text."""
+        mark, texts = secrets.token_hex(8), _texts_of(messages)
+        marked: list[Message] = []
+        for number, message in enumerate(messages):
+            marked.append({"role": message["role"], "content": f"{mark}{number}."})
+            if message.get("name"):
+                marked[-1]["name"] = f"{mark}{len(messages) + number}."
         first, *rest = (await self._written(marked, told)).split(mark)
         tokens = await self._tokenize(first, start=True, control=True)
         for piece in rest:
             number, _, after = piece.partition(".")
-            tokens += await self.encode(content_of(messages[int(number)]))
+            tokens += await self.encode(texts[int(number)])
             tokens += await self._tokenize(after, control=True)
         return tokens
+
+
+def _texts_of(messages: Sequence[Message]) -> list[str]:
+    """Return the contents of messages, and then who speaks in each, if that is known."""
+    return [*map(content_of, messages), *(str(each.get("name") or "") for each in messages)]
 
 
 def empty_prompt() -> UsageError:

@@ -35,7 +35,7 @@ def message_of(record: Mapping[str, Any]) -> Message:
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
     """Return messages for an engine that takes only text, or text and tools; `RecordError` names the rest.
 
-    Text parts are joined, and `developer` is `system`.
+    Text parts are joined, and `developer` is `system`. A name stays: a chat template may write it.
     """
     found = list(messages)
     for number, message in enumerate(found, start=1):
@@ -48,7 +48,7 @@ def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
 
 
 def _plain(message: Message) -> Message:
-    more = {name: message[name] for name in _OF_TOOLS if message.get(name)}  # type: ignore[literal-required]
+    more = {name: message[name] for name in ("name", *_OF_TOOLS) if message.get(name)}  # type: ignore[literal-required]
     role = "system" if is_system(message) else message["role"]
     return cast(Message, {"role": role, "content": content_of(message), **more})
 
@@ -60,7 +60,7 @@ def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
         return f"the role {role!r:.40}"
     if kinds := other_parts(message):
         return f"a part of the type {kinds[0]!r:.40}"
-    taken = (*(_OF_TOOLS if tools else ()), "name")  # a name of who speaks is left out: few templates have it
+    taken = (*(_OF_TOOLS if tools else ()), "name")
     return next((f"{name!r}" for name in FIELDS if name not in taken and message.get(name)), "")
 
 
@@ -74,7 +74,8 @@ def with_text(message: Message, *texts: str) -> Message:
 
 def folded(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Return messages for a chat template that has no system turns, or only turns that alternate."""
-    return joined([{**each, "role": "user"} if is_system(each) else each for each in messages])
+    nameless = [cast(Message, {k: v for k, v in each.items() if k != "name"}) for each in messages]
+    return joined([{**each, "role": "user"} if is_system(each) else each for each in nameless])
 
 
 def why_refused(said: str) -> str:

@@ -42,6 +42,11 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 Open = Callable[[], Awaitable[Engine]]
 
+ONE_MODEL = (
+    "A,B is one model on several servers. For two models, name one at a time, or offer both: "
+    "redraft serve --models FILE (docs/serve.md)."
+)
+
 SLACK = 4
 """Calls that a member may have under way more than another before a chain leaves it: reading a prompt again
 is cheaper than waiting for four replies."""
@@ -256,8 +261,7 @@ class PoolEngine:
                 first = next(each.name for each in self._members if each.engine)
                 return ModelError(
                     f"{first} and {other} are not alike: {name} is {ours!r} and {its!r}.",
-                    hint="A,B is one model on several servers. For two models, name one at a time, or offer "
-                    "both: redraft serve --models FILE (docs/serve.md).",
+                    hint=ONE_MODEL,
                 )
         return None
 

@@ -66,7 +66,8 @@ def make_app(
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
     )
-    reader = app.state.reader = Reader(limits)
+    reader, app.state.models = Reader(limits), models
+    app.state.reader = reader
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Refusal, _refused)
     app.include_router(_asking(models, gate, reader))
@@ -90,10 +91,11 @@ class _Route(APIRoute):
                 message = f"the body is {sent or 'of no type'!a:.80}, and should be application/json."
                 raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
             reader: Reader = request.app.state.reader
+            models: Models = request.app.state.models.within(request.state.key.allows)
 
             def checked(found: dict[str, Any]) -> Any:
                 with within(reader.limits.reading):
-                    return kind.of(found)
+                    return kind.read(found, models) if issubclass(kind, ModelRequest) else kind.of(found)
 
             try:
                 body = await reader.read(request, checked)

@@ -29,6 +29,7 @@ class EmbeddingRequest(ModelRequest):
     """A request for vectors."""
 
     whole: ClassVar[str] = "a request for embeddings"
+    passes: ClassVar[bool] = False
     input: Annotated[Any, inputs(TEXTS), Field(description=OF_INPUTS)]
     dimensions: Annotated[int | None, Field(ge=1, le=1 << 20)] = None
     encoding_format: Annotated[Literal["float", "base64"] | None, Field(description="float or base64")] = None

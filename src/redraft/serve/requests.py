@@ -7,9 +7,9 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, PrivateAttr, WithJsonSchema
 
 from redraft.chain import Chain, Prompt, is_system
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Engine
@@ -170,6 +170,7 @@ Effort = Annotated[str | None, Field(max_length=40, description="a text, such as
 class ModelRequest(Body):
     """A request to a model, with fields that say nothing about the answer."""
 
+    passes: ClassVar[bool] = True  # there may be more fields, for the model's server
     model: Annotated[str, Field(description="the name of a model")]
     user: Any = None
     metadata: Any = None
@@ -177,6 +178,23 @@ class ModelRequest(Body):
     service_tier: Any = None
     safety_identifier: Any = None
     prompt_cache_key: Any = None
+    _beside: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any], models: Models) -> Self:
+        """Check a body, and set aside the fields that the models' file allows for its model."""
+        name = given.get("model")
+        known = cls.passes and isinstance(name, str)
+        allowed = models.passes.get(str(name), frozenset()) if known else frozenset()
+        beside = {field: given[field] for field in allowed - cls.model_fields.keys() if field in given}
+        found = cls.of({field: value for field, value in given.items() if field not in beside})
+        found.beside.update(beside)
+        return found
+
+    @property
+    def beside(self) -> dict[str, Any]:
+        """The fields that the models' file allows: they go to the model's server as they are."""
+        return self._beside
 
     @abstractmethod
     def accept(self, models: Models, limits: Limits) -> Accepted:
@@ -420,11 +438,11 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
         raise invalid(error.message, place) from None
 
 
-def passed_in(request: Body) -> dict[str, Any]:
+def passed_in(request: ModelRequest) -> dict[str, Any]:
     """Return the fields that go to the model's engine as they are."""
     names = (*sorted(SAMPLING_FIELDS), OF_TEMPLATE, "reasoning_effort")
     values = {name: getattr(request, name, None) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    return {**{name: value for name, value in values.items() if value is not None}, **request.beside}
 
 
 _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}}

@@ -29,6 +29,7 @@ from redraft.serve.requests import (
     RevisedRequest,
     chain_options,
     format_checks,
+    passed_in,
     prompt_in,
     with_passed,
 )
@@ -102,6 +103,7 @@ class ResponseRequest(RevisedRequest):
         options = self.with_tools(options, choice, model)
         if self.reasoning and (effort := self.reasoning.effort):
             options = with_passed(options, {"reasoning_effort": effort}, model, "reasoning.effort")
+        options = with_passed(options, passed_in(self), model)
         prompt = prompt_in(self._messages(), "input")
         return Accepted(
             model.name, (prompt,), options, stream=bool(self.stream), with_chain=bool(self.redraft)
