@@ -27,10 +27,6 @@ FEEDBACK = (
     'The answer has 64 words, and at most 50 are allowed: 14 too many.\nThe answer does not contain "never".'
 )
 WATER = "Describe rain, and use the word water."
-LONG = (
-    "Explain to a child of ten how a lighthouse warns ships of all the rocks around it, and why its lamp "
-    "turns the whole night long."
-)
 
 
 def echo(prompt: str, answer: str, *heard: str, demand: str = "") -> bool:
@@ -62,9 +58,7 @@ ACKNOWLEDGED = [
         "I will.",
         "I'll do that.",
         "Okay, sure, I will do so!",
-        "I’ll describe a lighthouse",
     ),
-    "Sure! I will describe a lighthouse.",
 ]
 
 
@@ -75,7 +69,6 @@ ACKNOWLEDGED = [
         ("What is rain?", "Okay."),
         ("Wie hoch ist der Turm am Hafen?", "Wie hoch ist der Turm am Hafen?"),
         ("雨について書いてください。", "雨について書いてください。"),
-        (LONG, LONG.replace("all ", "")),
     ],
 )
 def test_what_is_no_answer(prompt: str, answer: str) -> None:
