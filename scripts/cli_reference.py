@@ -24,8 +24,6 @@ from redraft.counting import size_in_words
 from redraft.engines.recommended import RECOMMENDED
 from redraft.verify.base import Check, Prefixed, form_of, schema_of
 from redraft.verify.ifeval import TYPES
-from redraft.verify.ifeval_form import FORMS
-from redraft.verify.ifeval_prefix import LOST
 from redraft.verify.kinds import CheckKind, check_kinds
 from redraft.verify.parse import parse_check
 
@@ -169,7 +167,7 @@ def tables_of_checks() -> str:
             rows.append(f"| `{kind.form}` | {' | '.join(cells)} |")
     rows += ["", "| type of `ifeval` | steers | ends a text |", "|---|---|---|"]
     for name in sorted(TYPES):
-        marks = ("✓" if name in each else "" for each in (FORMS, LOST))
+        marks = ("✓" if each else "" for each in (TYPES[name].form, TYPES[name].lost))
         rows.append(f"| `{name}` | {' | '.join(marks)} |")
     return "\n".join(row.replace("  ", " ") for row in rows)
 

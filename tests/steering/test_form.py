@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redraft.steering.form import Conflict, Form, joined
-from redraft.steering.layout import Layout
+from redraft.steering.form import Conflict, Form, Layout, joined
 
 
 def test_bounds_are_the_narrower_ones() -> None:

@@ -18,8 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
 
-from redraft.steering.form import ANY, Form
-from redraft.steering.layout import PLAIN, SLOT_WORDS
+from redraft.steering.form import ANY, PLAIN, SLOT_WORDS, Form
 from redraft.steering.pattern import pattern_of
 from redraft.steering.phrase import ANYTHING, SYLLABLES, around
 

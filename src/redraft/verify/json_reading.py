@@ -11,10 +11,11 @@ import json
 import re
 from typing import Any, NamedTuple, NoReturn
 
+import regex
+
 from redraft.chain import Chain
 from redraft.errors import fault_of
 from redraft.verify.base import Prospect
-from redraft.verify.prefix import begins_json
 
 MOST_STARTS = 1000  # brackets in a text that are tried; each failure takes time in proportion to the text
 LONG = 1000  # characters: text that is JSON for as long is meant as JSON
@@ -191,3 +192,44 @@ def _not_json(fault: json.JSONDecodeError, text: str) -> NotJson:
     near = f", before {rest!r}" if rest else ended
     where = f"line {fault.lineno}, column {fault.colno}"
     return NotJson(f"The answer is not JSON: {fault.msg} at {where}{near}.", fault.pos / (len(text) + 1))
+
+
+_JSON_SPACE = regex.compile(r"[ \t\n\r]*+")
+_SCALAR = regex.compile(
+    r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"'
+    r"|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?+|true|false|null|NaN|-?Infinity"
+)
+_GROWING = regex.compile(r"-?[0-9][-+.eE0-9]*+")
+_CLOSE = {"{": "}", "[": "]"}
+
+
+def begins_json(text: str) -> bool:
+    """Return whether a text is JSON as far as it goes. Python's words for numbers, such as NaN, count."""
+    stack: list[str] = []
+    wanted, at = "value", _JSON_SPACE.match(text).end()  # type: ignore[union-attr]
+    while at < len(text):
+        char = text[at]
+        scalar = wanted in ("value", "value or end") or wanted.startswith("key")
+        if wanted.endswith("end") and stack and char == _CLOSE[stack[-1]]:
+            stack.pop()
+            wanted, at = "comma or end", at + 1
+        elif wanted.startswith("value") and char in _CLOSE:
+            stack.append(char)
+            wanted, at = ("key or end" if char == "{" else "value or end"), at + 1
+        elif wanted == "colon" and char == ":":
+            wanted, at = "value", at + 1
+        elif wanted == "comma or end" and char == "," and stack:
+            wanted, at = ("key" if stack[-1] == "{" else "value"), at + 1
+        elif scalar and (wanted.startswith("value") or char == '"'):
+            if _GROWING.fullmatch(text, at):  # a number that may go on
+                return True
+            found = _SCALAR.match(text, at, partial=True)
+            if found is None:
+                return False
+            if found.partial:
+                return True
+            wanted, at = ("colon" if wanted.startswith("key") else "comma or end"), found.end()
+        else:
+            return False
+        at = _JSON_SPACE.match(text, at).end()  # type: ignore[union-attr]
+    return True

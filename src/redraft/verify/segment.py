@@ -81,6 +81,14 @@ def sentences(text: str) -> list[str]:
     return [piece for piece in found if _WORD.search(piece)]
 
 
+def settled(text: str) -> str:
+    """Return the beginning of a text that is still written, up to its last space or wide stop.
+
+    Its words are complete: nothing that follows combines with them or makes a part of them.
+    """
+    return text[: max(map(text.rfind, " \n\t。！？｡")) + 1]
+
+
 def line_of(text: str, position: int) -> int:
     """Return the line number, from 1, of a position in a text."""
     return text.count("\n", 0, position) + 1

@@ -19,16 +19,14 @@ import regex
 from redraft.chain import Prompt, visible
 from redraft.collect.language import BY_NAME, LANGUAGES, PROBABLE, near, probabilities
 from redraft.errors import CheckError, CheckSyntaxError, MissingExtra
-from redraft.steering.form import Form
-from redraft.steering.layout import Layout
+from redraft.steering.form import Form, Layout
 from redraft.steering.phrase import BEGINS, ENDS, pattern_for
 from redraft.verify import layout
 from redraft.verify import pattern as patterns
 from redraft.verify.base import Outcome, Prospect, failed, passed
 from redraft.verify.kinds import Written
 from redraft.verify.pattern import BadPattern, compiled, search
-from redraft.verify.prefix import LEAST, settled
-from redraft.verify.segment import count_characters, count_words, line_of, paragraphs, sentences
+from redraft.verify.segment import count_characters, count_words, line_of, paragraphs, sentences, settled
 
 COUNTERS: dict[str, Callable[[str], int]] = {
     "words": count_words,
@@ -41,6 +39,9 @@ COUNTERS: dict[str, Callable[[str], int]] = {
     "headings": layout.headings,
 }
 """Unit of a `Count` -> function that counts it."""
+
+LEAST: dict[str, Callable[[str], int]] = {**COUNTERS, "sentences": lambda text: len(sentences(settled(text)))}
+"""Unit -> function that counts what every continuation of a text has at least."""
 
 WRITTEN = {
     "bullets": 'A bullet is a line that begins with "- ".',
