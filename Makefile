@@ -105,7 +105,6 @@ test-slow: model .venv/.docs
 
 # A warning, such as of a link that leads nowhere, is an error.
 docs: .venv/.docs
-	$(BIN)/python scripts/keywords.py
 	$(BIN)/python scripts/cli_reference.py
 	$(BIN)/python scripts/api_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -59,7 +59,6 @@ LAYERS = {
     "origins": (1, "errors, config, files"),
     "hub": (1, "errors, config, files"),
     "options": (1, "errors, config, files"),
-    "keywords": (1, "errors, config, files"),
     "plugins": (1, "errors, config, files"),
     "servers": (1, "errors, config, files"),
     "stats": (1, "errors, config, files"),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -14,12 +13,15 @@ from redraft.cli.options import FlagGroup, fill_in
 from redraft.config import load_config
 from redraft.engines.base import Sampling
 from redraft.errors import UsageError
-from redraft.options import MAX_SEED, Defaults, Flags, PlainOptions, options_of
+from redraft.evaluation.judging.run import JudgeFileOptions
+from redraft.evaluation.tasks.run import EvalFileOptions
+from redraft.generate.options import ChainOptions, InstructionOptions
+from redraft.options import MAX_SEED, Defaults, Flags, OptionModel, PlainOptions, options_of
+from redraft.revision import keywords as kinds
 from redraft.revision.options import RevisionOptions, check_options
 from redraft.revision.prompts import DEFAULT, SHIPPED
 from redraft.revision.settings import Recipes
-from redraft.revision.state import Plan
-from redraft.runs.keywords import AnswerKeywords
+from redraft.runs.options import AnswerOptions
 
 WRONG: list[tuple[str, Any, str]] = [
     ("temperature", 100, "at least 0 and below 100"),
@@ -86,16 +88,12 @@ NOT_OPTIONS |= {"extra_body", "extra_headers", "logprobs", "top_logprobs"}
 
 def test_the_defaults_are_those_that_engines_and_chains_have() -> None:
     defaults = {name: option.default for name, option in options_of(PlainOptions).items()}
-    plan = Plan.__dataclass_fields__
     sampling = Sampling()
     of_options = vars(sampling).keys() - NOT_OPTIONS
     assert of_options <= defaults.keys()
     for name in ("temperature", "top_p", "max_tokens"):
         assert f"[{getattr(sampling, name):g}; a server's own]" in options_of(PlainOptions)[name].text
-    assert defaults["max_revisions"] == plan["max_revisions"].default
-    assert defaults["min_revisions"] == plan["min_revisions"].default
-    assert defaults["context"] == plan["context_policy"].default
-    assert SHIPPED[defaults["prompts"]] == DEFAULT == plan["wording"].default
+    assert SHIPPED[defaults["prompts"]] == DEFAULT
 
 
 def test_a_default_is_a_value_that_is_allowed() -> None:
@@ -119,7 +117,7 @@ def test_every_option_has_one_sentence_of_help() -> None:
 
 
 def test_paths_of_runs_may_be_texts_and_no_cancel_may_be_given() -> None:
-    assert AnswerKeywords.__annotations__["cache"].__forward_arg__ == "str | Path | None"
+    assert AnswerOptions.read({"cache": "replies.db"}).cache == Path("replies.db")
     assert check_options({"cancel": None}).cancel is None
 
 
@@ -134,13 +132,35 @@ def test_a_journal_may_have_a_name_that_is_not_utf8() -> None:
     assert fill_in({"journal": Path("a\udcff.db")}, FlagGroup("redraft.runs.options:AnswerOptions")).values
 
 
-def test_keyword_arguments_are_those_of_the_models() -> None:
-    """scripts/keywords.py writes them."""
-    path = Path(__file__).parents[1] / "scripts" / "keywords.py"
-    script = runpy.run_path(str(path))
-    for module in script["PAGES"]:
-        written = (path.parents[1] / "src" / module.replace(".", "/")).with_suffix(".py")
-        assert script["page"](module) == written.read_text(encoding="utf-8"), module
+def taken(annotation: Any) -> Any:
+    """What an option takes: the type of its attribute, unless its reader names another."""
+    kind, *marks = (annotation.__origin__, *getattr(annotation, "__metadata__", ()))
+    given = [getattr(mark, "json_schema_input_type", Any) for mark in marks]
+    return next((each for each in given if each is not Any), kind)
+
+
+@pytest.mark.parametrize(
+    ("model", "keywords", "apart"),
+    [
+        (PlainOptions, kinds.PlainKeywords, ()),
+        (RevisionOptions, kinds.RevisionKeywords, ("output", "on_event")),
+        (Flags, kinds.FlagsKeywords, ()),
+        (AnswerOptions, kinds.AnswerKeywords, ()),
+        (EvalFileOptions, kinds.EvalFileKeywords, ()),
+        (ChainOptions, kinds.ChainKeywords, ()),
+        (InstructionOptions, kinds.InstructionKeywords, ("model",)),
+        (JudgeFileOptions, kinds.JudgeFileKeywords, ()),
+    ],
+)
+def test_keyword_arguments_are_those_of_the_models(
+    model: type[OptionModel], keywords: Any, apart: tuple[str, ...]
+) -> None:
+    hints, options = get_type_hints(keywords), get_type_hints(model, include_extras=True)
+    found = {name: options[name] for name in model.model_fields}
+    assert hints.keys() | {"model"} == found.keys() | {"model"}
+    for name in hints.keys() - apart:
+        kind = found[name]
+        assert hints[name] == (taken(kind) if hasattr(kind, "__metadata__") else kind), name
 
 
 def test_help_of_flags_imports_no_pydantic() -> None:

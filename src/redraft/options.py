@@ -14,7 +14,7 @@ type, and in `option` its help, default, range and flag:
   names the model as text: `FlagGroup("redraft.somewhere:Haste")`. `redraft --help` imports no pydantic.
   A group may build on others: `class More(B, A)` has the options of A, then those of B, then its own.
 - `Haste.model_json_schema()` is its JSON Schema.
-- For `def wait(**options: Unpack[HasteKeywords])`, `scripts/keywords.py` writes the TypedDict; see there.
+- For `def wait(**options: Unpack[HasteKeywords])`, the TypedDict is in `revision.keywords`.
 
 A type that pydantic does not know has a reader: `price: Annotated[Price | None, PlainValidator(price_of)]`.
 """

@@ -25,6 +25,7 @@ from redraft.revision.ops import (
     StepDone,
     Text,
 )
+from redraft.revision.options import RevisionOptions
 from redraft.revision.state import Plan
 
 NATIVE = EngineInfo(name="toy", engine="scripted", token_ids=True, native=True)
@@ -73,8 +74,11 @@ class Played:
 
 
 def plan(**changes: object) -> Plan:
+    """Return a plan. Names of options of `revise` are its options; `mode` is its own."""
+    known = RevisionOptions.model_fields.keys() - {"mode", "checks", "critic", "judge"}
+    options = RevisionOptions.read({name: changes.pop(name) for name in known & changes.keys()})
     given: dict[str, object] = {"prompt": Prompt(instruction="Say something."), "info": NATIVE, **changes}
-    return Plan(**given)  # type: ignore[arg-type]
+    return Plan(**given, options=options)  # type: ignore[arg-type]
 
 
 class Clock:

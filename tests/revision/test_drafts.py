@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -139,7 +140,7 @@ def test_every_moment_can_be_resumed(options: dict[str, Any], streams: list[str]
     whole = play(made, streams, short)
     assert len(whole.progress) > 3
     for used, cut in whole.progress:
-        resumed = play(plan(**{**vars(made), "earlier": cut}), streams[used:] or ["nothing is left"], short)
+        resumed = play(replace(made, earlier=cut), streams[used:] or ["nothing is left"], short)
         assert resumed.chain.answer == whole.chain.answer
         assert resumed.chain.usage == whole.chain.usage
         assert sorted(step.answer for step in resumed.chain.drafts) == sorted(

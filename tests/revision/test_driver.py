@@ -22,6 +22,7 @@ from redraft.revision.driver import Driver
 from redraft.revision.ops import Event, Finished, Interrupted, Text
 from redraft.revision.state import Plan
 from redraft.verify.base import Outcome, failed, passed
+from tests.revision.play import plan as plan_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Watched(ScriptedEngine):
 
 
 def plan(engine: ScriptedEngine, **changes: object) -> Plan:
-    return Plan(prompt=Prompt(instruction="Go."), info=engine.info, **changes)  # type: ignore[arg-type]
+    return plan_of(prompt=Prompt(instruction="Go."), info=engine.info, **changes)
 
 
 async def finish(driver: Driver, a_plan: Plan) -> Chain:
@@ -89,7 +90,7 @@ def test_seeds_differ_from_call_to_call_and_repeat_from_run_to_run() -> None:
     def seeds() -> list[int | None]:
         engine = Watched(["one", "two", "three"])
         driver = Driver(engine, checks=[Has("never")])
-        a_plan = plan(engine, mode="verified", checks=("has",), max_revisions=2, sampling=Sampling(seed=7))
+        a_plan = plan(engine, mode="verified", checks=("has",), max_revisions=2, seed=7)
         asyncio.run(finish(driver, a_plan))
         return [sampling.seed for sampling in engine.samplings]
 
@@ -97,19 +98,15 @@ def test_seeds_differ_from_call_to_call_and_repeat_from_run_to_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampling", "temperatures"),
-    [
-        (Sampling(unset=frozenset({"temperature"})), (0.0, 0.0)),
-        (Sampling(unset=frozenset({"temperature"}), seed=1), (0.7, 0.0)),
-        (Sampling(unset=frozenset()), (0.7, 0.7)),
-    ],
+    ("given", "temperatures"),
+    [({}, (0.0, 0.0)), ({"seed": 1}, (0.7, 0.0)), ({"temperature": 0.7}, (0.7, 0.7))],
 )
 def test_adapters_with_roles_are_greedy_unless_told(
-    sampling: Sampling, temperatures: tuple[float, float]
+    given: dict[str, Any], temperatures: tuple[float, float]
 ) -> None:
     engine = Watched(["One.", "I cannot judge this.", "Two."])
     info = replace(engine.info, native=True, roles=True)
-    a_plan = replace(plan(engine, mode="native"), info=info, sampling=sampling)
+    a_plan = replace(plan(engine, mode="native", **given), info=info)
     asyncio.run(finish(Driver(engine), a_plan))
     found = [(sampling.role, sampling.temperature) for sampling in engine.samplings]
     assert found == [("answer", temperatures[0]), ("revise", temperatures[1]), ("", 0.7)]
@@ -117,11 +114,11 @@ def test_adapters_with_roles_are_greedy_unless_told(
 
 def test_a_critic_gets_no_headers_and_no_body_of_the_writer() -> None:
     writer, critic = Watched(["One."]), Watched(["No feedback needed. Revision is not needed."])
-    given = Sampling(extra_headers={"X-Key": "secret"}, extra_body={"top_k": 5})
-    a_plan = plan(writer, mode="prompted", critic=critic.info, sampling=given)
+    given: dict[str, Any] = {"extra_headers": {"X-Key": "secret"}, "extra_body": {"top_k": 5}}
+    a_plan = plan(writer, mode="prompted", critic=critic.info, **given)
     asyncio.run(finish(Driver(writer, critic=critic), a_plan))
     ((asked,), (reviewed,)) = writer.samplings, critic.samplings
-    assert (asked.extra_headers, asked.extra_body) == (given.extra_headers, given.extra_body)
+    assert (asked.extra_headers, asked.extra_body) == tuple(given.values())
     assert (reviewed.extra_headers, reviewed.extra_body) == (None, None)
 
 
@@ -403,6 +400,5 @@ def test_the_object_so_far_is_that_of_the_answer_which_is_written() -> None:
 @pytest.mark.parametrize(("mode", "length"), [("prompted", None), ("native", 2048)])
 def test_the_record_has_no_number_that_was_left_to_the_server(mode: Any, length: int | None) -> None:
     info = replace(ScriptedEngine(["one"]).info, own_sampling=True)
-    unset = Sampling(unset=frozenset({"temperature", "top_p", "max_tokens"}))
-    recorded = Plan(prompt=Prompt(), info=info, mode=mode, sampling=unset).recorded_sampling
+    recorded = Plan(prompt=Prompt(), info=info, mode=mode).recorded_sampling
     assert recorded == {"temperature": None, "top_p": None, "max_tokens": length, "seed": None}

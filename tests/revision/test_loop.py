@@ -78,7 +78,7 @@ def test_any_reply_ends_in_a_consistent_chain(
         critic=NATIVE if critic else None,
         min_revisions=least,
         max_revisions=least + more,
-        context_policy=policy,
+        context=policy,
         budget=Budget(tokens=tokens),
     )
     played = played_or_empty(a_plan, streams, lambda answer: len(answer) % 4 == good)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from redraft.chain import Prompt
-from redraft.engines.base import EngineInfo, Sampling
+from redraft.engines.base import EngineInfo
 from redraft.errors import ContextError
 from redraft.formats.selfee import DONE_PHRASES, parse, render_prompt
 from redraft.revision.budget import Budget
@@ -280,7 +280,7 @@ def test_an_echo_does_not_pass() -> None:
 
 
 def test_the_critics_tokens_do_not_use_up_the_writers() -> None:
-    a_plan = plan(mode="native", critic=NATIVE, sampling=Sampling(max_tokens=60))
+    a_plan = plan(mode="native", critic=NATIVE, max_tokens=60)
     streams = ["First.", "x" * 58, "Second.", "Revision is not needed."]
     chain = play(a_plan, ["First.", "Vague. Revision is needed." + " x" * 16, *streams[2:]]).chain
     assert (chain.stop, chain.answer) == ("accepted", "Second.")
@@ -300,7 +300,7 @@ def test_a_context_that_is_full_after_a_forced_text_is_a_way_to_stop() -> None:
 
 
 def test_a_cut_answer_is_checked() -> None:
-    a_plan = plan(mode="native", checks=("toy",), sampling=Sampling(max_tokens=5))
+    a_plan = plan(mode="native", checks=("toy",), max_tokens=5)
     chain = play(a_plan, ["First and more"], lambda _: False).chain
     assert (chain.stop, chain.answer, chain.passed) == ("max_tokens", "First", False)
 
@@ -308,7 +308,7 @@ def test_a_cut_answer_is_checked() -> None:
 @pytest.mark.parametrize("checks", [(), ("toy",)])
 def test_a_long_draft_leaves_room_for_the_revisions_that_are_demanded(checks: tuple[str, ...]) -> None:
     """Every text would go on until the limit of 220 tokens, which are characters here."""
-    a_plan = plan(mode="native", min_revisions=1, checks=checks, sampling=Sampling(max_tokens=220))
+    a_plan = plan(mode="native", min_revisions=1, checks=checks, max_tokens=220)
     chain = play(a_plan, ["word " * 100], lambda _: False).chain
     assert chain.revisions == 1
     assert [step.finish for step in chain.steps] == ["max_tokens", "max_tokens"]
@@ -321,7 +321,7 @@ def test_a_long_draft_leaves_room_for_the_revisions_that_are_demanded(checks: tu
 def test_a_share_is_a_sections_own() -> None:
     """The request that wrote the draft and its feedback ran out in the revision, which is not cut there."""
     text = "First.\n\n### Feedback 1:\nBad. Revision is needed.\n\n### Revision 1:\nSecond of all."
-    a_plan = plan(mode="native", min_revisions=1, sampling=Sampling(max_tokens=180))
+    a_plan = plan(mode="native", min_revisions=1, max_tokens=180)
     played = play(a_plan, [text[:80], text[80:]])
     assert [step.answer for step in played.chain.steps] == ["First.", "Second of all."]
     assert [step.finish for step in played.chain.steps] == ["stop", "stop"]
@@ -388,7 +388,7 @@ def test_the_base_answers_only_what_is_certainly_beyond(changes: Any, said: Any,
 
 
 def test_the_base_is_asked_in_the_words_of_a_chat_and_with_the_tokens_that_are_left() -> None:
-    made = plan(mode="native", info=ROLES, system="Be kind.", sampling=Sampling(max_tokens=100))
+    made = plan(mode="native", info=ROLES, system="Be kind.", max_tokens=100)
     asked = play(made, ["Blue.", BEYOND, "Air."]).asked[2]
     assert isinstance(asked, Ask)
     assert asked.messages[0] == {"role": "system", "content": "Be kind."}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from redraft.chain import Chain, Prompt
-from redraft.engines.base import EngineInfo, Sampling
+from redraft.engines.base import EngineInfo
 from redraft.engines.price import Price
 from redraft.errors import ContextError
 from redraft.revision import prompts
@@ -42,8 +42,8 @@ def test_draft_criticise_revise_accept() -> None:
 
 def test_the_policy_decides_what_the_model_sees() -> None:
     streams = ["One.", "Bad. Revision is needed.", "Two.", "Bad. Revision is needed.", "Three."]
-    last = play(plan(context_policy="last", max_revisions=2), streams).asked[-1]
-    whole = play(plan(context_policy="chain", max_revisions=2), streams).asked[-1]
+    last = play(plan(context="last", max_revisions=2), streams).asked[-1]
+    whole = play(plan(context="chain", max_revisions=2), streams).asked[-1]
     assert isinstance(last, Ask)
     assert isinstance(whole, Ask)
     assert "One." not in [m["content"] for m in last.messages]
@@ -138,7 +138,7 @@ def test_an_echo_is_not_checked_and_never_passes(mode: Mode, echo: str) -> None:
 def test_after_echoes_the_last_real_answer_is_to_be_revised() -> None:
     """The next request still names the faults of the last real answer, and shows no echo."""
     streams = ["One.", "It is not good.", "- It is not good!", "Two."]
-    a_plan = plan(mode="verified", checks=("toy",), context_policy="chain")
+    a_plan = plan(mode="verified", checks=("toy",), context="chain")
     played = play(a_plan, streams, lambda answer: answer == "Two.")
     asked = [ask.messages for ask in played.asked if isinstance(ask, Ask)]
     assert asked[1] == asked[2] == asked[3]
@@ -170,17 +170,19 @@ def test_a_fresh_draft_comes_after_a_revision_that_changed_nothing() -> None:
 
 def test_checks_judge_a_repeated_answer_once_and_a_fresh_one_again() -> None:
     seen: list[str] = []
-    verified = plan(mode="verified", checks=("toy",), context_policy="chain")
+    verified = {"mode": "verified", "checks": ("toy",), "context": "chain"}
     replies = ["A gull.", "A gull.", "A tern.", "A tern.", "An auk."]
-    chain = play(verified, replies, lambda answer: bool(seen.append(answer)) or answer == "An auk.").chain
+    chain = play(
+        plan(**verified), replies, lambda answer: bool(seen.append(answer)) or answer == "An auk."
+    ).chain
     assert seen == ["A gull.", "A tern."]
     assert (chain.stop, [step.fresh for step in chain.steps]) == ("unchanged", [False, False, True, False])
-    chain = play(replace(verified, max_revisions=4), replies, lambda answer: answer == "An auk.").chain
+    chain = play(plan(**verified, max_revisions=4), replies, lambda answer: answer == "An auk.").chain
     assert (chain.stop, chain.passed, chain.revisions) == ("passed", True, 4)
 
 
 def test_a_repeated_answer_ends_the_chain_where_nothing_new_can_come() -> None:
-    for changes in ({"max_revisions": 1}, {"sampling": Sampling(temperature=0)}):
+    for changes in ({"max_revisions": 1}, {"temperature": 0.0}):
         chain = play(plan(**changes), SAME).chain
         assert (chain.stop, len(chain.steps)) == ("unchanged", 2)
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import redraft
-from redraft.engines.base import Sampling
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.budget import Budget
 from redraft.revision.ops import Ask
@@ -62,7 +61,7 @@ def test_a_revision_that_changes_nothing_and_an_empty_text_are_followed_by_a_dra
 
 
 def test_at_temperature_0_nothing_is_asked_for_twice() -> None:
-    made = played(["one", "two", "two"], sampling=Sampling(temperature=0.0), told=0, max_revisions=9)
+    made = played(["one", "two", "two"], temperature=0.0, told=0, max_revisions=9)
     assert fresh(made) == [False, False, False]
     assert made.chain.stop == "unchanged"
 
@@ -113,7 +112,7 @@ def test_it_ends_within_its_limits(
         "told": how[1],
         "max_revisions": most,
         "budget": Budget(tokens=tokens),
-        "sampling": Sampling(temperature=temperature),
+        "temperature": temperature,
     }
     try:
         chain = played(streams, **options).chain

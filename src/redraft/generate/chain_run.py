@@ -18,10 +18,10 @@ from redraft.generate import ACCEPT_SCORE, USUAL
 from redraft.generate.card import write_card
 from redraft.generate.chains import REASONS, ChainCounts, ChainMaking, leaked, refusing
 from redraft.generate.estimate import Estimate, spread
-from redraft.generate.keywords import ChainKeywords
 from redraft.generate.leaks import DroppedFile
 from redraft.generate.options import ChainFlags, ChainOptions
 from redraft.licences import clash, remark
+from redraft.revision.keywords import ChainKeywords
 from redraft.revision.prompts import wording_of
 from redraft.revision.settings import Recipes, Settings
 from redraft.runs.answers import AnswerRun, FileResult

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from redraft.chain import Chain, Prompt, best_step
-from redraft.engines.base import Engine
+from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine
 from redraft.engines.load import load_engine
-from redraft.engines.messages import ROLES
+from redraft.engines.messages import ROLES, beyond_text, plain
 from redraft.engines.retry import Patience
 from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
-from redraft.errors import MissingExtra, UsageError, shown
+from redraft.errors import MissingExtra, RecordError, UsageError, shown
 from redraft.options import options_of
 from redraft.revision.cancel import CancelToken, OutOfTime
 from redraft.revision.driver import Driver, Hook, with_value
@@ -33,15 +33,13 @@ from redraft.revision.options import (
     RevisionOptions,
     check_checks,
     check_options,
-    check_plain,
     check_prices,
-    check_request,
     check_together,
     choose_mode,
     is_text,
     patience_of,
 )
-from redraft.revision.prompts import wording_of
+from redraft.revision.prompts import base_messages
 from redraft.revision.state import Plan, check_resumable, complete_drafts, complete_steps
 from redraft.revision.watch import forms_of
 from redraft.steering.form import Form, joined
@@ -427,33 +425,57 @@ def _plan(
     form, steered = joined(forms if schema is None and not options.tools else ())
     return Plan(
         prompt=prompt,
+        options=options,
         info=replace(info, price=options.price or info.price),
         mode=mode,
-        drafts=options.most_drafts,
-        sampling=options.sampling,
-        min_revisions=options.min_revisions,
-        max_revisions=0 if mode == "best-of" else options.most_revisions,
         told=None if not scheduled else 0 if steered else TOLD,
-        context_policy=options.context,
-        budget=options.budget,
         checks=tuple(check.name for check in driver.checks),
         critic=critic,
         judge=judge,
-        system=options.system,
-        wording=wording_of(options.prompts),
         demand=demands[0] if len(demands) == 1 else "\n".join(f"- {demand}" for demand in demands),
-        gold=options.gold,
-        given=options.given,
-        feedback_tokens=options.feedback_tokens,
-        chain_tokens=options.chain_tokens,
-        accept_score=options.accept_score,
-        stop=tuple(options.stop),
-        tools=tuple(options.tools),
         schema=schema,
         form=form if steered else None,
         steered=steered,
         # A text before a call of a tool need not pass. A cache keeps whole replies alone.
         watched=not (options.tools or options.cache) and any(isinstance(c, Prefixed) for c in driver.checks),
         json=bool(schemas),
-        id=options.id,
     )
+
+
+def check_plain(plan: Plan) -> None:
+    """Check that no engine would drop a part of the prompt: an image, a name, a tool call."""
+    messages = base_messages(plan.asked, plan.options.system)
+    for info in filter(None, (plan.info, plan.critic)):
+        if not info.any_message:
+            plain(messages, info)
+    more = next(filter(None, map(beyond_text, messages)), "")
+    if plan.mode == "native" and more:
+        raise RecordError(
+            f"native revision continues a text, and a message has {more}.",
+            hint="Use --mode prompted, with a server that takes it.",
+        )
+
+
+def check_request(plan: Plan) -> None:
+    """Check that the engine passes on every part of a request."""
+    sampling, info = plan.sampling, plan.info
+    beside = info.fields | frozenset(OF_TOOLS if info.tools else ())
+    extra = {name: part for name, part in (sampling.extra_body or {}).items() if name not in beside}
+    given = ["tools"] if plan.options.tools and not info.tools else []
+    if not info.any_request:
+        more = {"extra_body": extra, "extra_headers": sampling.extra_headers}
+        given += [name for name, value in more.items() if value]
+    if given:
+        field = f" with {next(iter(extra))!r}" if given[0] == "extra_body" else ""
+        takes = f" It takes {', '.join(sorted(info.fields))}." if field and info.fields else ""
+        raise UsageError(
+            f"the engine {info.engine} takes no {given[0]}{field}.{takes}",
+            hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
+        )
+    own = {"stop": plan.options.stop, "tools": plan.options.tools, "chain_tokens": plan.options.chain_tokens}
+    own |= {OF_TEMPLATE: (sampling.extra_body or {}).get(OF_TEMPLATE)}
+    if plan.mode == "native" and any(own.values()):
+        name = next(name for name, value in own.items() if value)
+        raise UsageError(
+            f"native revision continues one text, and {name} was given.", hint="Use mode='prompted'."
+        )

@@ -145,7 +145,7 @@ class Driver:
 
         A chain whose reply broke off goes on if its engine is ready for the same request again.
         """
-        in_a_row, broken, self._chain = 0, None, plan.id or token_hex(8)
+        in_a_row, broken, self._chain = 0, None, plan.options.id or token_hex(8)
         while True:
             try:
                 async with aclosing(self._run(plan, broken)) as events:
@@ -170,7 +170,7 @@ class Driver:
         try:
             step = next(steps)
             # Set after the loop has started its clock, so that the loop agrees that the time is over.
-            limit_seconds, now = plan.budget.seconds, asyncio.get_running_loop().time()
+            limit_seconds, now = plan.options.budget.seconds, asyncio.get_running_loop().time()
             used = plan.earlier.usage.seconds + plan.waited
             deadline = None if limit_seconds is None else now + limit_seconds - used
             with self.cancel.limit(deadline) as limit:

@@ -1,23 +1,55 @@
-"""Keywords of RevisionOptions. From scripts/keywords.py."""
+"""The options of public functions as TypedDicts, for `**options: Unpack[…]`.
+
+Type checkers cannot read the models. `FlagsKeywords` has the options of `Flags`, and so on. A test holds
+names and types to those of the models. Each option can be left out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from redraft.chain import Chain
 from redraft.engines.base import Engine
 from redraft.engines.price import Price
-from redraft.keywords import PlainKeywords, WaitKeywords
+from redraft.options import Device, Dtype, EngineName, Prompts
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
-from redraft.revision.ops import Event
 from redraft.verify.base import Check
 
 
+class PlainKeywords(TypedDict, total=False):
+    """What a text or number can hold."""
+
+    mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair"]
+    drafts: int | None
+    prompts: Prompts
+    min_revisions: int
+    max_revisions: int
+    feedback_tokens: int | None
+    chain_tokens: int | None
+    accept_score: float | None
+    context: Literal["last", "chain"]
+    tell_checks: bool
+    steer: bool
+    system: str | None
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    seed: int | None
+
+
+class WaitKeywords(TypedDict, total=False):
+    """Waiting for a server."""
+
+    timeout: float | None
+    retries: int
+    patience: float | None
+
+
 class KeywordsButOutput(PlainKeywords, WaitKeywords, total=False):
-    """All but output. Each can be left out."""
+    """Options of `revise`, `arevise` and `stream`, but `output`, which decides the type of the value."""
 
     model: str | Engine
     checks: Sequence[str | Check | Callable[..., Any]]
@@ -34,13 +66,141 @@ class KeywordsButOutput(PlainKeywords, WaitKeywords, total=False):
     extra_body: Mapping[str, Any] | None
     extra_headers: Mapping[str, str] | None
     cache: str | Path | None
-    on_event: Callable[[Event], object] | None
+    on_event: Callable[[Any], object] | None
     trace: Any
     resume: Chain | None
     output_context: Any
 
 
 class RevisionKeywords(KeywordsButOutput, total=False):
-    """All of them. Each can be left out."""
+    """All options of `revise`."""
 
     output: Any
+
+
+class ServerKeywords(WaitKeywords, total=False):
+    """Waiting for a server, and its price."""
+
+    price: str | None
+    rpm: int | None
+    tpm: int | None
+    session_header: str | None
+
+
+class MachineKeywords(TypedDict, total=False):
+    """Where a model on this machine runs."""
+
+    engine: EngineName | None
+    ctx: int | None
+    threads: int | None
+    gpu_layers: int | None
+    dtype: Dtype | None
+    device: Device | None
+    load_8bit: bool | None
+    speculate: bool | None
+    chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None
+
+
+class FlagsKeywords(PlainKeywords, MachineKeywords, ServerKeywords, total=False):
+    """The flags of `ask`."""
+
+    model: str | None
+    critic: str | None
+    judge: str | None
+    check: list[str]
+    budget_tokens: int | None
+    budget_seconds: float | None
+    budget_usd: float | None
+
+
+class RunKeywords(TypedDict, total=False):
+    """A run that makes a file."""
+
+    parallel: int | None
+    quiet: bool
+    journal: str | Path | None
+    limit_usd: float | None
+    limit_tokens: int | None
+    limit_seconds: float | None
+    batch: bool
+    pause: float | None
+    on_event: Callable[[Any], object] | None
+
+
+class ItemKeywords(RunKeywords, total=False):
+    """A run over the items of a file."""
+
+    retry_failed: bool
+    shard: str | None
+
+
+class AnswerKeywords(FlagsKeywords, ItemKeywords, total=False):
+    """Options of `answer_file`."""
+
+    limit: int | None
+    format: Literal["chain", "selfee", "fastchat"]
+    model_id: str | None
+    cache: str | Path | None
+    recipe: str | None
+
+
+class EvalFileKeywords(FlagsKeywords, ItemKeywords, total=False):
+    """Options of `evaluate_file`."""
+
+    guided: bool
+    samples: int
+    few_shot: int
+    examples: str | None
+    limit: int | None
+    cache: str | Path | None
+    run_code: bool
+
+
+class ChainKeywords(FlagsKeywords, ItemKeywords, total=False):
+    """Options of `generate_chains`."""
+
+    gold: bool
+    first: bool
+    verify: Literal["number", "code"] | None
+    keep: list[str]
+    drop_leaks: bool
+    refusals: Literal["keep", "drop"]
+    limit: int | None
+    run_code: bool
+    estimate: int | None
+    recipe: str | None
+
+
+class InstructionKeywords(MachineKeywords, ServerKeywords, RunKeywords, total=False):
+    """Options of `generate_instructions`, but `model`, which it demands."""
+
+    way: Literal["alpaca", "self-instruct"]
+    count: int
+    seeds: str | None
+    language: str
+    topic: str | None
+    least_words: int
+    most_words: int
+    similar: float
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    seed: int
+    estimate: int | None
+    recipe: str | None
+
+
+class JudgeFileKeywords(MachineKeywords, ServerKeywords, ItemKeywords, total=False):
+    """Options of `judge`."""
+
+    model: list[str]
+    way: Literal["scores", "verdicts", "grades"] | None
+    orders: Literal["both", "given"]
+    gold: bool
+    controls: bool
+    temperature: float | None
+    max_tokens: int | None
+    seed: int | None
+    questions: str | Path | None
+    prompt_file: str | Path | None
+    reviewer_file: str | Path | None

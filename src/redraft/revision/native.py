@@ -319,7 +319,7 @@ class Stream:
 
 def run(state: State) -> Loop[Stop]:
     """Let the model write its chain. Return why it ended."""
-    text = render_prompt(_with_system(state.plan.asked, state.plan.system))
+    text = render_prompt(_with_system(state.plan.asked, state.plan.options.system))
     prompt = (yield from encode(text, special=True)) if state.plan.info.token_ids else text
     stream = Stream(state, Transcript(prompt, state.plan.info.aligned))
     stop: Stop | None = None
@@ -351,7 +351,7 @@ def _ask_base(stream: Stream) -> Loop[Stop]:
     state, room = stream.state, stream.room()
     if stop := before_request(state, room):
         return stop
-    messages = prompts.base_messages(state.plan.asked, state.plan.system)
+    messages = prompts.base_messages(state.plan.asked, state.plan.options.system)
     reply = yield from ask_model(state, Ask(messages, room), "answer", 1)
     if not is_blank(reply.text):
         echo = state.echoes(reply.text, state.steps)
@@ -519,14 +519,13 @@ def _check(stream: Stream) -> Loop[Checked]:
 
 def _ask_critic(stream: Stream) -> Loop[Stop | None]:
     state, index = stream.state, stream.index
-    messages = prompts.base_messages(state.plan.asked, state.plan.system)
     request: tuple[Message, ...] = (
+        *prompts.base_messages(state.plan.asked, state.plan.options.system),
         {"role": "assistant", "content": state.steps[-1].answer},
         state.request("criticise", verdict=IN_WORDS),
     )
-    ask = Ask(
-        messages + request, state.length("critic", most=state.plan.feedback_tokens, feedback=True), "critic"
-    )
+    room = state.length("critic", most=state.plan.options.feedback_tokens, feedback=True)
+    ask = Ask(request, room, "critic")
     reply = yield from ask_model(state, ask, "feedback", index)
     stream.usage[index] = stream.usage.get(index, Usage()) + reply.usage
     verdict, cut = verdict_of(reply.text), of_finish(state, reply.finish, "critic")

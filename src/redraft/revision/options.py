@@ -19,22 +19,24 @@ from pydantic import PlainValidator
 
 from redraft.chain import Chain, whole
 from redraft.config import load_config
-from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine, EngineInfo, Sampling
+from redraft.engines.base import Engine, EngineInfo, Sampling
 from redraft.engines.load import references_of
-from redraft.engines.messages import beyond_text, plain
 from redraft.engines.price import Price, price_of
 from redraft.engines.retry import Patience
 from redraft.errors import RecordError, UsageError, shown
 from redraft.options import A_HOOK, A_REFERENCE, PlainOptions, WaitOptions, is_async, option
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
-from redraft.revision.ops import Event
-from redraft.revision.prompts import base_messages, wording_of
-from redraft.revision.state import RECORDED, Mode, Plan
+from redraft.revision.prompts import wording_of
 from redraft.verify.base import Check
 from redraft.verify.exclusion import fault_of
 from redraft.verify.kinds import may_ask_judge
 from redraft.verify.output import OutputCheck, from_type
+
+Mode = Literal["native", "prompted", "verified", "best-of", "repair"]
+
+RECORDED = ("temperature", "top_p", "max_tokens", "seed")
+"""The sampling parameters in the record of a chain. Others may hold secrets."""
 
 
 def is_text(value: Any) -> bool:
@@ -206,7 +208,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what="a path: 'replies.db'",
     )
     on_event: Annotated[
-        Callable[[Event], object] | None, PlainValidator(_or_none(lambda v: callable(v) and not is_async(v)))
+        Callable[[Any], object] | None, PlainValidator(_or_none(lambda v: callable(v) and not is_async(v)))
     ] = option("called with every event of the chain; one that crashes ends the chain", what=A_HOOK)
     trace: Annotated[
         Any, PlainValidator(_or_none(lambda v: isinstance(v, bool) or hasattr(v, "get_tracer")))
@@ -436,42 +438,3 @@ def choose_mode(
     if mode != "auto":
         return mode
     return "prompted" if has_critic or not has_checks else "verified"
-
-
-def check_plain(plan: Plan) -> None:
-    """Check that no engine would drop a part of the prompt: an image, a name, a tool call."""
-    messages = base_messages(plan.asked, plan.system)
-    for info in filter(None, (plan.info, plan.critic)):
-        if not info.any_message:
-            plain(messages, info)
-    more = next(filter(None, map(beyond_text, messages)), "")
-    if plan.mode == "native" and more:
-        raise RecordError(
-            f"native revision continues a text, and a message has {more}.",
-            hint="Use --mode prompted, with a server that takes it.",
-        )
-
-
-def check_request(plan: Plan) -> None:
-    """Check that the engine passes on every part of a request."""
-    sampling, info = plan.sampling, plan.info
-    beside = info.fields | frozenset(OF_TOOLS if info.tools else ())
-    extra = {name: part for name, part in (sampling.extra_body or {}).items() if name not in beside}
-    given = ["tools"] if plan.tools and not info.tools else []
-    if not info.any_request:
-        more = {"extra_body": extra, "extra_headers": sampling.extra_headers}
-        given += [name for name, value in more.items() if value]
-    if given:
-        field = f" with {next(iter(extra))!r}" if given[0] == "extra_body" else ""
-        takes = f" It takes {', '.join(sorted(info.fields))}." if field and info.fields else ""
-        raise UsageError(
-            f"the engine {info.engine} takes no {given[0]}{field}.{takes}",
-            hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
-        )
-    own = {"stop": plan.stop, "tools": plan.tools, "chain_tokens": plan.chain_tokens}
-    own |= {OF_TEMPLATE: (sampling.extra_body or {}).get(OF_TEMPLATE)}
-    if plan.mode == "native" and any(own.values()):
-        name = next(name for name, value in own.items() if value)
-        raise UsageError(
-            f"native revision continues one text, and {name} was given.", hint="Use mode='prompted'."
-        )

@@ -66,10 +66,10 @@ def run(state: State) -> Loop[Stop]:
 
 def _draft(state: State) -> Loop[Stop | None]:
     """Write the first answer, or drafts to choose it from. Return a reason to stop, or None."""
-    if state.plan.given:
-        state.begin(state.plan.given, "stop", Usage())
+    if state.plan.options.given:
+        state.begin(state.plan.options.given, "stop", Usage())
         return None
-    if state.plan.drafts == 1:
+    if state.plan.options.most_drafts == 1:
         return (yield from _write_next(state))
     while True:
         if not state.steps:  # one that an earlier attempt did not check comes first
@@ -85,7 +85,7 @@ def _draft(state: State) -> Loop[Stop | None]:
             stop = after_draft(state, good=_good(state, results))
         written = len(state.drafts)
         yield DraftDone(written, state.steps[-1])
-        if stop is not None or written + 1 >= state.plan.drafts:
+        if stop is not None or written + 1 >= state.plan.options.most_drafts:
             break
         state.drafts += state.steps
         state.steps.clear()
@@ -127,7 +127,7 @@ def _next_way(state: State) -> Way:
 
 
 def _base(state: State, told: str = "") -> tuple[Message, ...]:
-    return prompts.base_messages(appended(state.plan.asked, told), state.plan.system)
+    return prompts.base_messages(appended(state.plan.asked, told), state.plan.options.system)
 
 
 def _messages(state: State, way: Way) -> tuple[Message, ...]:
@@ -150,9 +150,9 @@ def _write(state: State, way: Way) -> Loop[Stop | None]:
         schema=plan.schema,
         form=plan.form,
         prediction=state.steps[-1].answer if way == "revision" else "",
-        stop=plan.stop,
+        stop=tuple(plan.options.stop),
         watched=plan.watched and followed(state),
-        tools=plan.tools,
+        tools=tuple(plan.options.tools),
     )
     reply = yield from ask_model(state, ask, "answer", len(state.steps))
     if reply.tool_calls:
@@ -160,7 +160,7 @@ def _write(state: State, way: Way) -> Loop[Stop | None]:
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=calls, reasoning=reply.reasoning)
         return "tool_calls"
     cut = of_finish(state, reply.finish)
-    if is_blank(reply.text) and not state.steps and plan.drafts == 1 and plan.told is None:
+    if is_blank(reply.text) and not state.steps and plan.options.most_drafts == 1 and plan.told is None:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
     steered = () if reply.unsteered else plan.steered
     fresh = bool(state.steps) and way != "revision"
@@ -263,15 +263,17 @@ def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
     plan, role = state.plan, state.plan.critic_role
     schema = critique.SCHEMA if plan.wording.scores and plan.models[role].schemas else None
     demand = critique.IN_JSON if schema else critique.IN_WORDS
-    messages = _conversation(state, state.request("criticise", faults, gold=plan.gold, verdict=demand))
-    ask = Ask(messages, state.length(role, most=plan.feedback_tokens, feedback=True), role, schema=schema)
+    request = state.request("criticise", faults, gold=plan.options.gold, verdict=demand)
+    messages = _conversation(state, request)
+    room = state.length(role, most=plan.options.feedback_tokens, feedback=True)
+    ask = Ask(messages, room, role, schema=schema)
     reply = yield from ask_model(state, ask, "feedback", state.last)
     if not plan.wording.scores:
         return reply, Critique(reply.text, verdict_of(reply.text))
-    found = critique.read_critique(reply.text, plan.accept_score)
+    found = critique.read_critique(reply.text, plan.options.accept_score)
     if not found.text and _had_its_say(state, reply):
         second = yield from ask_model(state, ask, "feedback", state.last)
-        found = critique.read_critique(second.text, plan.accept_score)
+        found = critique.read_critique(second.text, plan.options.accept_score)
         return replace(second, usage=reply.usage + second.usage), found
     if found.verdict == "unknown" and found.text and reply.finish in ("stop", "max_tokens"):
         return (yield from _decided(state, messages, reply, found))
@@ -309,7 +311,7 @@ def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
     steps = state.steps
     afresh = max((i for i, step in enumerate(steps) if step.fresh), default=0)
     shown = [step for step in steps[afresh:] if not step.echo] or steps
-    if state.plan.context_policy == "last":
+    if state.plan.options.context == "last":
         shown = shown[-1:]
     messages = list(_base(state))
     for step in shown:

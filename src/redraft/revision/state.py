@@ -11,6 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -31,40 +32,28 @@ from redraft.chain import (
 from redraft.engines.base import EngineInfo, Message, Sampling
 from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
-from redraft.revision.budget import Budget
-from redraft.revision.prompts import DEFAULT, ECHOED, TALK, VERDICTS, Wording, filled
+from redraft.revision.options import RECORDED, Mode, RevisionOptions
+from redraft.revision.prompts import ECHOED, TALK, VERDICTS, Wording, filled, wording_of
 from redraft.steering.form import Form
 
-Mode = Literal["native", "prompted", "verified", "best-of", "repair"]
-ContextPolicy = Literal["last", "chain"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 ANSWER_SHARE = 4
 """Tokens of an answer for each one of a feedback, where both share what is left. A choice: feedback is
 asked for in one to three sentences. What a text does not use goes to the next ones."""
 
-RECORDED = ("temperature", "top_p", "max_tokens", "seed")
-"""The sampling parameters in the record of a chain. Others may hold secrets."""
-
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about a chain that is decided before it begins."""
+    """The options of a chain, and what they come to with its models and checks."""
 
     prompt: Prompt
     info: EngineInfo
+    options: RevisionOptions = field(default_factory=RevisionOptions)
     mode: Mode = "prompted"
-    drafts: int = 1  # most first answers. The best one is kept.
-    sampling: Sampling = field(default_factory=Sampling)
-    min_revisions: int = 0
-    max_revisions: int = 3
-    # Whether critic and writer see the last step alone, or the whole chain.
-    context_policy: ContextPolicy = "last"
-    budget: Budget = field(default_factory=Budget)
     checks: tuple[str, ...] = ()  # names of the checks, in order; the driver holds the checks themselves
     critic: EngineInfo | None = None
     judge: EngineInfo | None = None
-    system: str | None = None
     demand: str = ""  # what is added to the prompt: the demands of checks. Empty for nothing.
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
@@ -72,20 +61,25 @@ class Plan:
     watched: bool = False  # whether checks may end a text that another one follows
     # Whether a check wants JSON. Then no answer is taken for talk: the check says more about it.
     json: bool = False
-    stop: tuple[str, ...] = ()
-    tools: tuple[Mapping[str, Any], ...] = ()
-    wording: Wording = DEFAULT
-    gold: str = ""  # a right answer, which the critic is shown and the writer never is
-    given: str = ""  # the first answer, if it is not to be written
-    feedback_tokens: int | None = None  # most new tokens of a feedback; None for as many as an answer
-    chain_tokens: int | None = None  # most tokens of the chain's text: of the first request and all replies
-    # The score of a criticism from which an answer is accepted; None if its verdict decides.
-    accept_score: float | None = None
-    id: str = ""
     # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)
     told: int | None = None  # revisions told what failed, after which fresh drafts follow; None for no draft
     waited: float = 0.0  # seconds of the budget that passed before the chain began, while engines were opened
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """The sampling parameters."""
+        return self.options.sampling
+
+    @cached_property
+    def wording(self) -> Wording:
+        """How a model is asked to criticise and to revise."""
+        return wording_of(self.options.prompts)
+
+    @property
+    def max_revisions(self) -> int:
+        """The most revisions."""
+        return 0 if self.mode == "best-of" else self.options.most_revisions
 
     @property
     def texts(self) -> int:
@@ -160,8 +154,8 @@ class State:
         written = [*self.steps, *self.drafts]  # the chosen one first: it wins every tie
         unchecked = [step for step in written if step.feedback is None][-1:]
         passed = any(step.passed and step.finish == "stop" for step in written)
-        enough = len(written) >= self.plan.drafts and not unchecked
-        if self.plan.drafts == 1 or self.revisions or passed or enough:
+        enough = len(written) >= self.plan.options.most_drafts and not unchecked
+        if self.plan.options.most_drafts == 1 or self.revisions or passed or enough:
             return False
         self.steps, self.drafts = unchecked, [step for step in written if step not in unchecked]
         return True
@@ -188,7 +182,7 @@ class State:
 
     def forced(self, index: int) -> bool:
         """Return whether answer `index` must be revised, whatever its feedback says."""
-        return index < self.plan.min_revisions
+        return index < self.plan.options.min_revisions
 
     def room(self, role: Role = "writer", *, used: int = 0, most: int | None = None) -> int:
         """Return the most tokens that the next call may generate, after `used` tokens of the same text.
@@ -196,7 +190,7 @@ class State:
         `most` stands in for `max_tokens`.
         """
         wanted = (most or self.plan.sampling.max_tokens) - used
-        left = self.plan.budget.tokens_left(self.usage, self.plan.models[role].price)
+        left = self.plan.options.budget.tokens_left(self.usage, self.plan.models[role].price)
         return wanted if left is None else min(wanted, left)
 
     def length(self, role: Role = "writer", *, most: int | None = None, feedback: bool = False) -> int | None:
@@ -206,11 +200,11 @@ class State:
         """
         plan = self.plan
         info = plan.models[role]
-        left = plan.budget.tokens_left(self.usage, info.price)
+        left = plan.options.budget.tokens_left(self.usage, info.price)
         if left is not None:
             index = self.revisions if feedback else len(self.steps)
             left = self.ration(left, index, feedback=feedback, written=plan.mode == "prompted")
-        asked = most or plan.chain_tokens or "max_tokens" not in plan.sampling.unset
+        asked = most or plan.options.chain_tokens or "max_tokens" not in plan.sampling.unset
         if not asked and info.own_sampling:
             return left
         room = self.room(role, most=most)
@@ -225,7 +219,7 @@ class State:
             feedback: Whether the text is the feedback on it.
             written: Whether feedback comes out of these tokens at all.
         """
-        missing = self.plan.min_revisions - index
+        missing = self.plan.options.min_revisions - index
         if missing <= 0 or left <= 0:
             return left
         weight = ANSWER_SHARE if written else 1
@@ -317,7 +311,7 @@ class State:
             state = copy.copy(self)
             state.choose_draft()
             return state.chain(stop)
-        plan, missing = self.plan, self.plan.min_revisions - self.revisions
+        plan, missing = self.plan, self.plan.options.min_revisions - self.revisions
         meta: dict[str, Any] = {"prompts": plan.wording.record} if plan.asks else {}
         if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):
             meta[MISSING] = missing
@@ -327,7 +321,7 @@ class State:
         if used.keys() <= {"writer"}:
             used = {}
         return Chain(
-            id=plan.id,
+            id=plan.options.id,
             prompt=plan.prompt,
             steps=tuple(self.steps),
             drafts=tuple(self.drafts),

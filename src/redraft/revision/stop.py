@@ -26,7 +26,7 @@ STOP_OF_FINISH: dict[Finish, Stop] = {
 def spent(state: State, role: Role = "writer") -> bool:
     """Return whether the budget is too small for another call of a role."""
     price, seconds = state.plan.models[role].price, state.seconds + state.plan.waited
-    return state.plan.budget.spent(state.usage, price, seconds)
+    return state.plan.options.budget.spent(state.usage, price, seconds)
 
 
 def of_finish(state: State, finish: Finish, role: Role = "writer") -> Stop | None:
@@ -41,7 +41,7 @@ def no_room(state: State, role: Role = "writer", *, most: int | None = None) -> 
     if spent(state, role):
         return "budget"
     text = state.opening + sum(step.usage.completion_tokens for step in state.steps)
-    limit = state.plan.chain_tokens
+    limit = state.plan.options.chain_tokens
     return "context" if limit is not None and text + state.room(role, most=most) > limit else None
 
 
@@ -58,7 +58,7 @@ def stuck(state: State) -> bool:
 def repeated(state: State) -> Step | None:
     """Return the earlier step that the last answer repeats and should not."""
     *before, after = state.steps or [Step(answer="")]
-    if state.revisions <= state.plan.min_revisions or state.revisions == 0:
+    if state.revisions <= state.plan.options.min_revisions or state.revisions == 0:
         return None
     same = before[-1].answer.strip() == after.answer.strip() and before[-1].verdict == "revise"
     return before[-1] if same else None
@@ -73,7 +73,7 @@ def followed(state: State) -> bool:
     Chains to learn from, a teacher's, are written in full.
     """
     plan, drafting = state.plan, not state.steps
-    another = drafting and len(state.drafts) + 1 < plan.drafts
+    another = drafting and len(state.drafts) + 1 < plan.options.most_drafts
     return (another or len(state.steps) < plan.max_revisions) and not plan.wording.scores
 
 
@@ -113,7 +113,7 @@ def before_criticism(state: State, *, good: bool) -> Stop | None:
         return "passed"
     if state.revisions >= state.plan.max_revisions:
         return cut or "max_revisions"
-    most = state.plan.feedback_tokens if state.plan.mode == "prompted" else None
+    most = state.plan.options.feedback_tokens if state.plan.mode == "prompted" else None
     return no_room(state, state.plan.critic_role, most=most)
 
 

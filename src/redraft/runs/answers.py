@@ -33,13 +33,13 @@ from redraft.jobs.provenance import Provenance, RunFile, contents_of
 from redraft.licences import licence_in
 from redraft.options import Flags, OptionModel
 from redraft.revision.api import Role, finished, make
+from redraft.revision.keywords import AnswerKeywords
 from redraft.revision.ops import Event, Progress
 from redraft.revision.options import RevisionOptions
 from redraft.revision.prompts import DEFAULT, wording_of
 from redraft.revision.settings import Recipes, Settings
 from redraft.revision.state import check_resumable
 from redraft.revision.words import Summary
-from redraft.runs.keywords import AnswerKeywords
 from redraft.runs.options import AnswerOptions, Shape
 from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
 from redraft.stores import here, url_of

@@ -22,7 +22,6 @@ from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import EngineError, MissingExtra, UsageError, install
 from redraft.evaluation.judging.judge import Judging, OpenJudge, ReviewItem, ReviewTally, items, shown
-from redraft.evaluation.judging.keywords import JudgeFileKeywords
 from redraft.evaluation.judging.options import JudgeOptions
 from redraft.evaluation.judging.pairs import Match, controls, read_matches
 from redraft.evaluation.judging.prompts import Prompts, read_prompts, wording_digest
@@ -31,6 +30,7 @@ from redraft.evaluation.records import listed
 from redraft.jobs.harness import Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, content, contents_of
 from redraft.options import option
+from redraft.revision.keywords import JudgeFileKeywords
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
 from redraft.runs.options import A_PATH, ItemOptions

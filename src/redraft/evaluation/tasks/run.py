@@ -19,7 +19,6 @@ from typing import Annotated, Any, Unpack
 from redraft.chain import Chain
 from redraft.counting import tell
 from redraft.errors import EmptyReply, RecordError, UsageError
-from redraft.evaluation.tasks.keywords import EvalFileKeywords
 from redraft.evaluation.tasks.shots import Message, read_shots, samples_of, shown
 from redraft.evaluation.tasks.tally import FIRST, Tally
 from redraft.evaluation.tasks.tasks import (
@@ -35,7 +34,7 @@ from redraft.formats.read.records import chain_of, read_records
 from redraft.jobs.harness import Job
 from redraft.options import EvalFlags, option
 from redraft.revision.api import revise
-from redraft.revision.keywords import RevisionKeywords
+from redraft.revision.keywords import EvalFileKeywords, RevisionKeywords
 from redraft.revision.settings import Settings
 from redraft.runs.answers import AnswerRun, FileResult, PromptItem
 from redraft.runs.options import A_PATH, ItemOptions

@@ -27,7 +27,6 @@ from redraft.errors import UsageError
 from redraft.generate.instructions import report, wording
 from redraft.generate.instructions.estimate import Estimate
 from redraft.generate.instructions.flow import DRY, Flow, Request
-from redraft.generate.instructions.keywords import KeywordsButModel
 from redraft.generate.instructions.pool import Rejects, TaskPool, Turns
 from redraft.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
 from redraft.generate.instructions.teacher import Teacher
@@ -35,6 +34,7 @@ from redraft.generate.options import InstructionOptions, TaskFlags
 from redraft.jobs.causes import in_words
 from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, contents_of
+from redraft.revision.keywords import InstructionKeywords
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Recipes, Settings
 from redraft.runs.plan import Opened, RunPlan, under_way
@@ -96,7 +96,7 @@ class Generated:
 
 
 def generate_instructions(
-    output: str | Path, *, model: str | Engine = "default", **options: Unpack[KeywordsButModel]
+    output: str | Path, *, model: str | Engine = "default", **options: Unpack[InstructionKeywords]
 ) -> Generated:
     """Generate instructions with inputs and outputs, from seeds and what `output` has already.
 
@@ -118,7 +118,7 @@ def generate_instructions(
 
 
 async def agenerate_instructions(
-    output: str | Path, *, model: str | Engine = "default", **options: Unpack[KeywordsButModel]
+    output: str | Path, *, model: str | Engine = "default", **options: Unpack[InstructionKeywords]
 ) -> Generated:
     """Do what `generate_instructions` does, in the running event loop. Same arguments and errors."""
     return await _run_of(output, model, options).arun()
