@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from redraft.cli import app
-from redraft.cli.options import fill_in
+from redraft.cli.options import FlagGroup, fill_in
 from redraft.engines.price import Price
 from redraft.errors import UsageError
+from redraft.runs.options import IN_BATCHES
+from redraft.runs.plan import RunPlan
 
 
 @pytest.fixture
@@ -89,3 +92,18 @@ def test_an_idle_judge_of_the_config_file_is_not_opened(
 def test_help_names_the_defaults_of_the_command(verb: list[str], defaults: list[str]) -> None:
     text = " ".join(CliRunner().invoke(app, [*verb, "--help-all"], terminal_width=200).output.split())
     assert [default for default in defaults if default not in text] == []
+
+
+def test_a_run_takes_what_is_not_given_from_the_config_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(**flags: Any) -> RunPlan:
+        group = FlagGroup("redraft.runs.options:EvalFileOptions")
+        return RunPlan.of(tmp_path / "out.jsonl", fill_in(flags, group))
+
+    assert (plan().parallel, plan().quiet, plan(batch=True).parallel) == (4, False, IN_BATCHES)
+    config = tmp_path / "config.toml"
+    config.write_text("[defaults]\nparallel = 3\nquiet = true\n", encoding="utf-8")
+    monkeypatch.setenv("REDRAFT_CONFIG", str(config))
+    assert [plan(**given).parallel for given in ({}, {"parallel": 8}, {"batch": True})] == [3, 8, IN_BATCHES]
+    assert plan().quiet

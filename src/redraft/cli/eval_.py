@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from redraft.cli.complete import tasks
-from redraft.cli.on_ray import RayFlags, flags_of
-from redraft.cli.options import CacheFile, FlagGroup, Given, fill_in
+from redraft.cli.on_ray import RayFlags
+from redraft.cli.options import FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
-from redraft.cli.running import (
-    First,
-    Journal,
-    Out,
-    RetryFailed,
-    RunCode,
-    RunFlags,
-    check_out,
-    prompts_file,
-    tell_failures,
-)
+from redraft.cli.running import Out, check_out, prompts_file, tell_failures
 from redraft.cli.shell import only_ours
 
-FLAGS = FlagGroup("redraft.options:EvalFlags")
+FLAGS = FlagGroup("redraft.runs.options:EvalFileOptions", in_recipes="redraft.options:EvalFlags")
 
 
 def evaluate(
@@ -41,16 +30,10 @@ def evaluate(
     ],
     source: Annotated[Path, typer.Argument(metavar="RECORDS", help="The task's file, as it is published.")],
     out: Out,
-    run: RunFlags,
     ray: RayFlags,
-    limit: First = None,
-    run_code: RunCode = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the scores as JSON, and nothing else.")
     ] = False,
-    journal: Journal = None,
-    cache: CacheFile = None,
-    retry_failed: RetryFailed = False,
 ) -> None:
     """Score a model on a task whose truth can be checked.
 
@@ -69,19 +52,16 @@ def evaluate(
     """
     from redraft.evaluation.tasks.run import EvalRun
     from redraft.evaluation.tasks.tasks import task_of
+    from redraft.runs.plan import RunPlan
 
-    task_of(task, run_code=run_code)
-    settings = fill_in(flags, FLAGS)
+    settings = fill_in({**flags, **({"quiet": True} if as_json else {})}, FLAGS)
+    task_of(task, run_code=settings.values.run_code)
     check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
-    plan = run.plan(out, journal=journal, cache=cache, retry_failed=retry_failed)
-    if as_json:
-        plan = replace(plan, quiet=True)
+    plan = RunPlan.of(out, settings)
     with prompts_file(source) as (file, name):
-        more = {"limit": limit, "run_code": run_code, "retry_failed": retry_failed, "journal": journal}
-        given = {**settings.values.explicit, **flags_of(run), **more, "cache": cache}
-        function = "redraft.evaluation.tasks.run:aevaluate_file"
+        function, given = "redraft.evaluation.tasks.run:aevaluate_file", settings.values.explicit
         ray.make(function, [task, file], out, given, quiet=plan.quiet)
-        answers = EvalRun(settings, file, plan, limit=limit, name=name, task=task)
+        answers = EvalRun(settings, file, plan, limit=settings.get("limit"), name=name, task=task)
         with only_ours():
             result = answers.run()
     tally = answers.summary

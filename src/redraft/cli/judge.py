@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.on_ray import RayFlags, flags_of
+from redraft.cli.on_ray import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
-from redraft.cli.running import OwnJournal, RetryFailed, RunFlags, check_out
+from redraft.cli.running import check_out
 from redraft.cli.shell import flag, only_ours
 
-FLAGS = FlagGroup("redraft.evaluation.judging.options:JudgeOptions", recipes="judge")
+FLAGS = FlagGroup(
+    "redraft.evaluation.judging.options:JudgeFileOptions",
+    recipes="judge",
+    in_recipes="redraft.evaluation.judging.options:JudgeOptions",
+)
 
 
 def judge(
@@ -22,17 +26,7 @@ def judge(
         list[Path], typer.Argument(metavar="ANSWERS...", help="Answers of a model A, and of its opponent B.")
     ],
     out: Annotated[Path, flag("FILE", "Where the reviews go.", "--out", "-o")],
-    run: RunFlags,
     ray: RayFlags,
-    questions: Annotated[
-        Path | None, flag("FILE", "What was asked, with categories and gold answers.")
-    ] = None,
-    prompt_file: Annotated[
-        Path | None, flag("FILE", "Prompts of FastChat: prompt.jsonl, judge_prompts.jsonl.")
-    ] = None,
-    reviewer_file: Annotated[Path | None, flag("FILE", "FastChat's reviewer.jsonl for the prompts.")] = None,
-    journal: OwnJournal = None,
-    retry_failed: RetryFailed = False,
 ) -> None:
     """Have a model judge the answers of two models, or of one.
 
@@ -47,16 +41,13 @@ def judge(
     from redraft.evaluation.judging.run import JudgeRun
 
     check_out(out, "-o reviews.jsonl")
-    plan = run.plan(out, journal=journal, retry_failed=retry_failed)
-    files = {"questions": questions, "prompt_file": prompt_file, "reviewer_file": reviewer_file}
-    named = "model" in flags or "recipe" in flags
-    judging = JudgeRun.of(settings := fill_in(flags, FLAGS), answers, plan, named=named, **files)
-    given = {**settings.values.explicit, **flags_of(run), **files, "model": judging.models}
-    given |= {"journal": journal, "retry_failed": retry_failed}
-    ray.make("redraft.evaluation.judging.run:ajudge", [answers], out, given, quiet=plan.quiet)
+    settings, named = fill_in(flags, FLAGS), "model" in flags or "recipe" in flags
+    judging, quiet = JudgeRun.of(settings, answers, out, named=named), settings.values.quiet
+    given = {**settings.values.explicit, "model": judging.models}
+    ray.make("redraft.evaluation.judging.run:ajudge", [answers], out, given, quiet=quiet)
     with only_ours():
         result = judging.run()
-    if not plan.quiet:
+    if not quiet:
         typer.echo(str(result))
     raise typer.Exit(result.exit_status)
 

@@ -9,17 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from redraft.cli.running import RunFlags, parallel_of
 from redraft.cli.shell import flag, only_ours, tell
 from redraft.errors import UsageError
 
 _NOT = ("shard", "journal", "cache", "batch", "estimate")
 """Options that are for one process."""
-
-
-def flags_of(run: RunFlags) -> dict[str, Any]:
-    """Return the flags of a run by name, as the functions of Python take them."""
-    return {**vars(run), "parallel": parallel_of(run.parallel, batch=run.batch)}
 
 
 @dataclass(frozen=True)

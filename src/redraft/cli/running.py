@@ -1,16 +1,12 @@
-"""The flags of a long run (how many requests at once, up to which limits), and its prompts and result.
-
-A verb takes `run: RunFlags`, and `WithOptions` shows each of its fields as a flag.
-"""
+"""Flags that several verbs share, and the prompts and the result of a long run."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -20,12 +16,10 @@ from redraft.errors import RedraftError, UsageError
 
 if TYPE_CHECKING:
     from redraft.runs.answers import FileResult
-    from redraft.runs.plan import RunPlan
 
 PARALLEL = 4  # default number of chains at once. More is faster on a GPU or a server.
 
 _LIMITS = "Limits of this run"
-_BATCHES = "Batches of a server"
 
 Parallel = Annotated[int | None, flag("N", f"How many to make at once.  [{PARALLEL}]", "--parallel", "-j")]
 LimitUsd = Annotated[float | None, flag("USD", "money; needs a price", rich_help_panel=_LIMITS)]
@@ -33,7 +27,6 @@ LimitTokens = Annotated[int | None, flag("N", "generated tokens", rich_help_pane
 LimitSeconds = Annotated[float | None, flag("S", "wall-clock time", rich_help_panel=_LIMITS)]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
-First = Annotated[int | None, flag("N", "Only the first N records.", "--limit", min=1)]
 RunCode = Annotated[
     bool, typer.Option("--run-code", help="Let humaneval and mbpp run the model's programs, in a sandbox.")
 ]
@@ -41,57 +34,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 ReplacePage = Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")]
 Shard = Annotated[str | None, flag("I/N", "Make share I of N, numbered from 0.  [all]")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try only what failed before.")]
-Journal = Annotated[Path | None, flag("FILE", "Store replies: none is paid for twice.", "--journal")]
-OwnJournal = Annotated[Path | None, flag("FILE", "Where replies are stored.  [FILE.journal.db]", "--journal")]
 
 
-@dataclass(frozen=True)
-class RunFlags:
-    """What a user said of a run. None stands for the default."""
-
-    parallel: Parallel = None
-    quiet: Quiet = False
-    batch: Annotated[
-        bool,
-        typer.Option(
-            "--batch", help="Use the server's batches: cheaper, but done in hours.", rich_help_panel=_BATCHES
-        ),
-    ] = False
-    pause: Annotated[
-        float | None,
-        flag("S", "Longest pause between two looks at a batch.  [60]", "--pause", rich_help_panel=_BATCHES),
-    ] = None
-    limit_usd: LimitUsd = None
-    limit_tokens: LimitTokens = None
-    limit_seconds: LimitSeconds = None
-    shard: Shard = None
-
-    def plan(self, out: Path, **more: Any) -> RunPlan:
-        """Return the plan of a run with this output. Where no flag was given, the config file says."""
-        from redraft.config import load_config
-        from redraft.jobs.limits import Limits
-        from redraft.runs.plan import RunPlan
-
-        return RunPlan(
-            out,
-            parallel=parallel_of(self.parallel, batch=self.batch),
-            limits=Limits(self.limit_usd, self.limit_tokens, self.limit_seconds),
-            batch=self.batch,
-            pause=self.pause,
-            quiet=self.quiet or bool(load_config().defaults.get("quiet", False)),
-            tell=tell,
-            **more,
-        ).of_share(self.shard)
-
-
-def parallel_of(given: int | None, *, batch: bool = False) -> int:
-    """Return how many chains to make at once: as given, many in batches, or as the config file says."""
+def parallel_of(given: int | None) -> int:
+    """Return how many chains to make at once: as given, or as the config file says."""
     from redraft.config import load_config
-    from redraft.runs.options import IN_BATCHES
 
-    if given is not None:
-        return given
-    return IN_BATCHES if batch else int(load_config().defaults.get("parallel", PARALLEL))
+    return int(load_config().defaults.get("parallel", PARALLEL)) if given is None else given
 
 
 def print_result(run: Callable[[], FileResult], *, quiet: bool) -> NoReturn:

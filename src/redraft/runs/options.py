@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import PlainValidator
 
-from redraft.options import A_HOOK, Flags, OptionModel, is_async, option
+from redraft.options import A_HOOK, EvalFlags, Flags, OptionModel, is_async, option
 
 RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a server"
 
@@ -70,3 +70,15 @@ class AnswerOptions(ItemOptions, Flags):
         "send no request whose reply is there", RUN, "FILE", what="a path"
     )
     recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")
+
+
+class EvalFileOptions(ItemOptions, EvalFlags):
+    """The options of `evaluate_file`."""
+
+    limit: int | None = option("only the first N records", RUN, "N", ge=1)
+    cache: Annotated[Path | None, A_PATH] = option(
+        "send no request whose reply is there", RUN, "FILE", what="a path"
+    )
+    run_code: bool = option(
+        "let humaneval and mbpp run the model's programs, in a sandbox", RUN, default=False
+    )

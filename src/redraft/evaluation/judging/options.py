@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 from redraft.options import MAX_SEED, MODEL, SAMPLING, SERVER, MachineOptions, ServerOptions, option
+from redraft.runs.options import A_PATH, RUN, ItemOptions
 
 JUDGING = "Judging"  # the heading of the flags that say what is asked of a judge
 
@@ -43,4 +45,18 @@ class JudgeOptions(ServerOptions, MachineOptions):
     seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
     price: str | None = option(
         "USD per million tokens, if the config file has no price", SERVER, "IN,OUT[,CACHED]"
+    )
+
+
+class JudgeFileOptions(ItemOptions, JudgeOptions):
+    """The options of `judge`."""
+
+    questions: Annotated[Path | None, A_PATH] = option(
+        "what was asked, with categories and gold answers", RUN, "FILE", what="a path"
+    )
+    prompt_file: Annotated[Path | None, A_PATH] = option(
+        "prompts of FastChat: prompt.jsonl, judge_prompts.jsonl", RUN, "FILE", what="a path"
+    )
+    reviewer_file: Annotated[Path | None, A_PATH] = option(
+        "FastChat's reviewer.jsonl for the prompts", RUN, "FILE", what="a path"
     )

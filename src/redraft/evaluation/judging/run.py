@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Self, Unpack
+from typing import Any, Self, Unpack
 
 from redraft.config import load_config
 from redraft.counting import counted, tell
@@ -22,18 +22,16 @@ from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import EngineError, MissingExtra, UsageError, install
 from redraft.evaluation.judging.judge import Judging, OpenJudge, ReviewItem, ReviewTally, items, shown
-from redraft.evaluation.judging.options import JudgeOptions
+from redraft.evaluation.judging.options import JudgeFileOptions
 from redraft.evaluation.judging.pairs import Match, controls, read_matches
 from redraft.evaluation.judging.prompts import Prompts, read_prompts, wording_digest
 from redraft.evaluation.judging.reviews import Grade, Key, mean_of
 from redraft.evaluation.records import listed
 from redraft.jobs.harness import Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, content, contents_of
-from redraft.options import option
 from redraft.revision.keywords import JudgeFileKeywords
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
-from redraft.runs.options import A_PATH, ItemOptions
 from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
 from redraft.stores import here
 
@@ -67,27 +65,28 @@ class JudgeRun:
     tally: ReviewTally = field(default_factory=ReviewTally)
 
     @classmethod
-    def of(
-        cls, settings: Settings, answers: Iterable[Path], plan: RunPlan, *, named: bool, **files: Any
-    ) -> Self:
+    def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
         """Return the run of some settings, whose `model` may be a list.
 
-        Without a journal, the plan gets `OUT.journal.db`. If the user has `named` no judge, that of the
-        config file goes first. `files` are the other fields.
+        Without a journal, the run gets `OUT.journal.db`. If the user has `named` no judge, that of the
+        config file goes first.
         """
         given = settings.get("model") or "default"
         if not named:
             given = load_config().defaults.get("judge", given)
         models = [given] if isinstance(given, str) else list(given)
         answers = [here(path) for path in answers]
-        files = {name: path and here(path) for name, path in files.items()}
+        named_files = ("questions", "prompt_file", "reviewer_file")
+        files: Any = {name: here(path) for name in named_files if (path := settings.get(name))}
         if len(answers) not in (1, 2):
             raise UsageError(
                 f"{len(answers)} files of answers were given.", hint="Judge two models at a time: A B"
             )
         if len(set(models)) < len(models):
             raise UsageError("a judge is given twice.", hint="To ask it twice, use another --seed and -o.")
-        return cls(settings.over(model=models[0]), models, answers, plan.with_journal(), **files)
+        return cls(
+            settings.over(model=models[0]), models, answers, RunPlan.of(out, settings, journal=True), **files
+        )
 
     def run(self) -> JudgeResult:
         """Make every review that is not made. In the main thread, Ctrl-C and SIGTERM end the run.
@@ -277,20 +276,6 @@ def _means(grades: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return rows
 
 
-class JudgeFileOptions(ItemOptions, JudgeOptions):
-    """The options of `judge`."""
-
-    questions: Annotated[Path | None, A_PATH] = option(
-        "what was asked, with categories and gold answers", what="a path"
-    )
-    prompt_file: Annotated[Path | None, A_PATH] = option(
-        "prompts of FastChat: prompt.jsonl, judge_prompts.jsonl", what="a path"
-    )
-    reviewer_file: Annotated[Path | None, A_PATH] = option(
-        "FastChat's reviewer.jsonl for the prompts", what="a path"
-    )
-
-
 Answers = str | Path | tuple[str | Path, str | Path]  # a file of answers, or two to compare
 
 
@@ -323,7 +308,5 @@ def _run_of(answers: Answers, output: str | Path, options: Mapping[str, Any]) ->
     if isinstance(model := options.get("model"), str):
         options = {**options, "model": [model]}
     settings = Settings.read(JudgeFileOptions, options, tell=tell)
-    files = {name: getattr(settings.values, name) for name in ("questions", "prompt_file", "reviewer_file")}
     given = [answers] if isinstance(answers, str | Path) else answers
-    plan = RunPlan.of(output, settings)
-    return JudgeRun.of(settings, map(Path, given), plan, named="model" in options, **files)
+    return JudgeRun.of(settings, map(Path, given), Path(output), named="model" in options)

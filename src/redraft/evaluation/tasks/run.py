@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Unpack
+from typing import Any, Unpack
 
 from redraft.chain import Chain
 from redraft.counting import tell
@@ -32,12 +32,12 @@ from redraft.evaluation.tasks.tasks import (
 )
 from redraft.formats.read.records import chain_of, read_records
 from redraft.jobs.harness import Job
-from redraft.options import EvalFlags, option
+from redraft.options import EvalFlags
 from redraft.revision.api import revise
 from redraft.revision.keywords import EvalFileKeywords, RevisionKeywords
 from redraft.revision.settings import Settings
 from redraft.runs.answers import AnswerRun, FileResult, PromptItem
-from redraft.runs.options import A_PATH, ItemOptions
+from redraft.runs.options import EvalFileOptions
 from redraft.runs.plan import RunPlan
 from redraft.stats import Estimate
 from redraft.verify.base import Check
@@ -118,16 +118,6 @@ class EvalRun(ScoredRun):
         """Count empty answers, which are listed as failures, as wrong ones."""
         for chain in empty_answers(self.plan.out, self.summary.outcomes, self.task):
             self.summary.add(chain)
-
-
-class EvalFileOptions(ItemOptions, EvalFlags):
-    """The options of `evaluate_file`."""
-
-    limit: int | None = option("only the first N records", ge=1)
-    cache: Annotated[Path | None, A_PATH] = option(
-        "a file of replies: no request that is in it is sent", what="a path"
-    )
-    run_code: bool = option("let humaneval and mbpp run the model's programs, in a sandbox", default=False)
 
 
 def evaluate_file(
