@@ -115,9 +115,10 @@ def test_models_of_a_file_share_their_engines_and_take_flags() -> None:
         assert server.said.startswith("redraft: serving rain and -short at ")
         names = [model["id"] for model in httpx.get(f"{server.url}/models").json()["data"]]
         first, second = server.ask("rain"), server.ask("-short")
-        asked = {"model": "rain", "messages": [{"role": "user", "content": "Hi."}], "guided_json": {}}
-        said = httpx.post(f"{server.url}/chat/completions", json=asked).text
-    assert "runs on scripted, which takes no guided_json" in said
+        asked = {"messages": [{"role": "user", "content": "Hi."}], "guided_json": {}}
+        bodies = [{**asked, "model": name} for name in names]
+        replies = [httpx.post(f"{server.url}/chat/completions", json=body) for body in bodies]
+    assert [reply.status_code for reply in replies] == [200, 400]
     assert names == ["rain", "-short"]
     assert first["choices"][0]["message"]["content"] == LONG
     assert "reasoning_content" not in second["choices"][0]["message"]  # it is the second reply of one script
