@@ -63,7 +63,7 @@ def test_all_three_tables(tmp_path: Path) -> None:
     config = written(tmp_path, ALL_TABLES)
     model = "http://localhost:8000/v1#qwen"
     assert config.defaults == {"model": model, "max_tokens": 100, "check": ["words<=50"]}
-    own, named = KeyEntry(("abc",), plain_http=True), KeyEntry(("env:EXAMPLE_KEY",))
+    own, named = KeyEntry("abc", plain_http=True), KeyEntry("env:EXAMPLE_KEY")
     assert config.keys == {"api.example.com": named, "10.0.0.5:8000": own}
     assert config.price_for("https://api.example.com/v1", "big") == {"prompt": 1.0, "completion": 10.0}
     assert config.price_for("https://api.example.com/v1", "small") is None
@@ -82,6 +82,7 @@ def test_all_three_tables(tmp_path: Path) -> None:
         ("defaults = 3\n", "defaults should be a table."),
         ("[keys]\n'http://a.b/v1' = 'x'\n", "a key belongs to a host, without http:// and path."),
         ("[keys]\n'a.b' = 'env:'\n", 'keys."a.b" has no key.'),
+        ("[keys]\n'a.b' = ['x', 'y']\n", 'keys."a.b" has no key.'),
         ("[keys]\n'a.b' = {key = 'x', plain_http = 1}\n", 'keys."a.b".plain_http should be true or false.'),
         ("[servers]\nscript = 'http://a/v1'\n", "servers.'script' is no short name."),
         ("[servers]\nlab = 'a:8000'\n", "servers.lab is 'a:8000', and no address."),
@@ -99,9 +100,9 @@ def test_errors_name_file_and_field(tmp_path: Path, text: str, message: str) -> 
 URL = "https://api.example.com/v1"
 
 
-def values_for(config: Config, url: str = URL) -> tuple[str, ...]:
+def value_for(config: Config, url: str = URL) -> str:
     key = config.key_for(url)
-    return key.values if key else ()
+    return key.value if key else ""
 
 
 class TestKeys:
@@ -109,27 +110,15 @@ class TestKeys:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         config = written(tmp_path, "[keys]\n'api.example.com' = 'from-file'\n")
-        assert values_for(config) == ("from-file",)
+        assert value_for(config) == "from-file"
         assert "from-file" not in repr(config) + repr(config.key_for(URL))
         monkeypatch.setenv("REDRAFT_KEY_API_EXAMPLE_COM", "from-environment")
         assert config.key_for(URL) == Key("from-environment", "REDRAFT_KEY_API_EXAMPLE_COM")
 
-    @pytest.mark.parametrize(
-        "entry", ["['one', 'env:TWO']", "{ key = ['one', 'env:TWO'] }", "['env:BOTH']", "'env:BOTH'"]
-    )
-    def test_several(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
-        monkeypatch.setenv("TWO", "two")
-        monkeypatch.setenv("BOTH", "one, two,one")
-        config = written(tmp_path, f"[keys]\n'api.example.com' = {entry}\n")
-        assert values_for(config) == ("one", "two")
-        assert "two" not in repr(config.key_for(URL))
-        monkeypatch.setenv("REDRAFT_KEY_API_EXAMPLE_COM", "three,four")
-        assert values_for(Config(tmp_path / "none")) == ("three", "four")
-
     def test_a_port_has_a_key_of_its_own(self, tmp_path: Path) -> None:
         config = written(tmp_path, "[keys]\nlocalhost = 'any'\n'localhost:8000' = 'one'\n")
-        assert values_for(config, "http://localhost:8000/v1") == ("one",)
-        assert values_for(config, "http://localhost:9000/v1") == ("any",)
+        assert value_for(config, "http://localhost:8000/v1") == "one"
+        assert value_for(config, "http://localhost:9000/v1") == "any"
 
     def test_from_a_variable_that_is_not_set(self, tmp_path: Path) -> None:
         config = written(tmp_path, "[keys]\n'api.example.com' = 'env:NOT_SET_HERE'\n")
@@ -140,7 +129,7 @@ class TestKeys:
     def test_openai_key_goes_to_openai_alone(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-open")
         config = Config(tmp_path / "none")
-        assert values_for(config, "https://api.openai.com/v1") == ("sk-open",)
+        assert value_for(config, "https://api.openai.com/v1") == "sk-open"
         for url in (
             "http://api.openai.com/v1",
             "https://api.openai.com.evil.example/v1",
@@ -149,14 +138,14 @@ class TestKeys:
         ):
             assert config.key_for(url) is None
         told = written(tmp_path, "[keys]\n'localhost:8000' = 'env:OPENAI_API_KEY'\n")
-        assert values_for(told, "http://localhost:8000/v1") == ("sk-open",)
+        assert value_for(told, "http://localhost:8000/v1") == "sk-open"
 
     def test_keys_of_known_servers_go_there_alone(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setenv("GROQ_API_KEY", "gsk")
         config = Config(tmp_path / "none")
-        assert values_for(config, "https://api.groq.com/openai/v1") == ("gsk",)
+        assert value_for(config, "https://api.groq.com/openai/v1") == "gsk"
         for url in ("http://api.groq.com/openai/v1", "https://openrouter.ai/api/v1", "http://localhost/v1"):
             assert config.key_for(url) is None
 

@@ -45,7 +45,7 @@ _SCHEMES = ("http", "https", "script")  # these begin other references
 
 @dataclass(frozen=True)
 class Key:
-    """The key of a server, or several that are used in turn. Their values are in no `repr`.
+    """The key of a server. Its value is in no `repr`.
 
     Attributes:
         plain_http: Whether it may be sent unencrypted to another machine.
@@ -54,30 +54,19 @@ class Key:
     value: str = field(repr=False)
     source: str
     plain_http: bool = False
-    others: tuple[str, ...] = field(default=(), repr=False)
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        """All keys, each once."""
-        return tuple(dict.fromkeys((self.value, *self.others)))
 
 
 @dataclass(frozen=True)
 class KeyEntry:
-    """A line of `[keys]`: each text is `env:NAME` or the key itself, and in no `repr`."""
+    """A line of `[keys]`: the text is `env:NAME` or the key itself, and in no `repr`."""
 
-    texts: tuple[str, ...] = field(repr=False)
+    text: str = field(repr=False)
     plain_http: bool = False
 
     @property
-    def variables(self) -> tuple[str, ...]:
-        """The environment variables that the entry names."""
-        return tuple(text.removeprefix("env:") for text in self.texts if text.startswith("env:"))
-
-    @property
-    def holds_a_key(self) -> bool:
-        """Whether a key itself is in the file."""
-        return len(self.variables) < len(self.texts)
+    def variable(self) -> str:
+        """The environment variable that the entry names; empty if it holds the key itself."""
+        return self.text.removeprefix("env:") if self.text.startswith("env:") else ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +91,6 @@ class Config:
         """Return the key for the server of a URL, or None.
 
         The environment comes first (`key_variable`), then `[keys]`; in each, `host:port` before `host`.
-        A variable may hold several keys with commas between them.
         Variables such as `OPENAI_API_KEY` are for their own hosts (`redraft.servers`) over https only, unless
         `[keys]` names them for others.
         """
@@ -110,14 +98,13 @@ class Config:
         entry = next((self.keys[name] for name in names if name in self.keys), None)
         plain_http = entry is not None and entry.plain_http
         for variable in map(key_variable, names):
-            if values := _listed(os.environ.get(variable, "")):
-                return Key(values[0], variable, plain_http, values[1:])
+            if value := os.environ.get(variable):
+                return Key(value, variable, plain_http)
         if entry is not None:
-            values = self._values(entry, names[-1])
-            return Key(values[0], f"[keys] of {self.path}", plain_http, values[1:])
+            return Key(self._value(entry, names[-1]), f"[keys] of {self.path}", plain_http)
         variable = variable_of(names[-1]) if urlsplit(url).scheme == "https" else ""
-        value = os.environ.get(variable) if variable else None
-        return Key(value, variable) if value else None
+        known = os.environ.get(variable) if variable else None
+        return Key(known, variable) if known else None
 
     def address_of(self, name: str) -> str | None:
         """Return the base address of the server with a short name, or None."""
@@ -129,22 +116,13 @@ class Config:
         found = (self.prices.get(f"{name}#{model}") for name in _host_names(url))
         return next((price for price in found if price is not None), None)
 
-    def _values(self, entry: KeyEntry, host: str) -> tuple[str, ...]:
-        values: list[str] = []
-        for text in entry.texts:
-            variable = text.removeprefix("env:")
-            found = (text,) if variable == text else _listed(os.environ.get(variable, ""))
-            if not found:
-                raise UsageError(
-                    f"{self.path}: keys.{host!r} takes the key from ${variable}, which is not set.",
-                    hint=f"export {variable}=…",
-                )
-            values += found
-        return tuple(values)
-
-
-def _listed(value: str) -> tuple[str, ...]:
-    return tuple(filter(None, (part.strip() if "," in value else part for part in value.split(","))))
+    def _value(self, entry: KeyEntry, host: str) -> str:
+        if not (name := entry.variable):
+            return entry.text
+        if not (value := os.environ.get(name)):
+            message = f"{self.path}: keys.{host!r} takes the key from ${name}, which is not set."
+            raise UsageError(message, hint=f"export {name}=…")
+        return value
 
 
 def key_variable(host: str) -> str:
@@ -199,15 +177,15 @@ def _key(path: Path, entry: Any, host: str) -> KeyEntry:
     where = f'keys."{host}"'
     if "/" in host:
         raise _fault(path, f"{where}: a key belongs to a host, without http:// and path.")
-    plain = isinstance(entry, str | list)
-    table = {"key": entry} if plain else _table(path, entry, where, ("key", "plain_http"))
+    table = (
+        {"key": entry} if isinstance(entry, str | list) else _table(path, entry, where, ("key", "plain_http"))
+    )
     key, plain_http = table.get("key"), table.get("plain_http", False)
-    texts: list[Any] = key if isinstance(key, list) else [key]
-    if not texts or not all(isinstance(text, str) and text.removeprefix("env:").strip() for text in texts):
-        raise _fault(path, f"{where} has no key.", 'Write "env:NAME", the key itself, or a list of them.')
+    if not isinstance(key, str) or not key.removeprefix("env:").strip():
+        raise _fault(path, f"{where} has no key.", 'Write "env:NAME" or the key itself. A host has one key.')
     if not isinstance(plain_http, bool):
         raise _fault(path, f"{where}.plain_http should be true or false.")
-    return KeyEntry(tuple(texts), plain_http)
+    return KeyEntry(key, plain_http)
 
 
 def _server(path: Path, url: Any, name: str) -> str:

@@ -164,12 +164,9 @@ def _installed(package: str) -> bool:
 
 
 def _keys(config: Config) -> Iterator[Finding]:
-    unset = [name for entry in config.keys.values() for name in entry.variables if name not in os.environ]
-    names = [
-        f"{host} (from {' '.join(f'${name}' for name in entry.variables)})" if entry.variables else host
-        for host, entry in config.keys.items()
-        if not set(entry.variables) & set(unset)
-    ]
+    named = {host: entry.variable for host, entry in config.keys.items()}
+    unset = [name for name in named.values() if name and name not in os.environ]
+    names = [f"{host} (from ${name})" if name else host for host, name in named.items() if name not in unset]
     names += sorted(name for name in os.environ if name.startswith(PREFIX))
     for server in SERVERS.values():
         if server.variable in os.environ:
@@ -178,7 +175,7 @@ def _keys(config: Config) -> Iterator[Finding]:
     yield Finding("keys", known, ", ".join(names) or "none; local servers need none")
     for name in unset:
         yield Finding("keys", well=False, found=f"${name} is not set", type_next=f"export {name}=…")
-    if any(entry.holds_a_key for entry in config.keys.values()) and config.path.stat().st_mode & 0o077:
+    if "" in named.values() and config.path.stat().st_mode & 0o077:
         found = f"{config.path} holds a key, and others can read it"
         yield Finding("keys", well=False, found=found, type_next=f"chmod 600 {config.path}")
 

@@ -312,7 +312,6 @@ class MachineOptions(OptionModel):
         "DTYPE",
     )
     device: Device | None = option("cpu, cuda or mps [a GPU if there is one]", MODEL, "DEVICE")
-    load_8bit: bool | None = option("keep most weights of a folder in 8 bits: half the memory, slower", MODEL)
     speculate: bool | None = option("guess a revision's tokens from its draft [where it pays]", MODEL)
     chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None = option(
         "the format of conversations: vicuna, stablevicuna or selfee [the model's own]", MODEL, "NAME"
@@ -344,11 +343,6 @@ class ServerOptions(WaitOptions):
     )
     rpm: int | None = option("most requests a minute", SERVER, "N", ge=1)
     tpm: int | None = option("most tokens a minute", SERVER, "N", ge=1)
-    session_header: str | None = option(
-        "tell a router in this header which chain a request is of: x-session-id, x-litellm-session-id",
-        SERVER,
-        "NAME",
-    )
 
 
 class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):

@@ -462,8 +462,6 @@ def test_a_misspelt_default_is_named(ref: str) -> None:
     [
         ("http://localhost:1/v1#m", {"chat_template": "vicuna"}, "a server writes its prompts itself"),
         ("script:replies.jsonl", {"chat_template": "vicuna"}, "a server writes its prompts itself"),
-        ("m.gguf", {"load_8bit": True}, "load_8bit is for folders of transformers"),
-        ("http://localhost:1/v1#m", {"load_8bit": True}, "load_8bit is for folders of transformers"),
         ("m.gguf", {"device": "cpu", "gpu_layers": 4}, "device is cpu, and gpu_layers is 4"),
         ("m.gguf", {"device": "tpu"}, "device is 'tpu'"),
         ("m.gguf", {"chat_template": "vicunia"}, "chat_template is 'vicunia'"),

@@ -99,7 +99,6 @@ class Opening:
     config: Config | None
     patience: Patience
     batches: Batches | None
-    session_header: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,15 +108,15 @@ class EngineKind(Kind):
     Attributes:
         form: How its references are written, such as `NAME:TARGET`.
         identity: Returns JSON values that tell the model of a reference from every other.
-        takes: What it takes of `chat_template` and `load_8bit`. Others are refused before it is opened.
         engines: The names of `engine` that it takes.
+        renders: Whether it takes a `chat_template`. Others are refused before they are opened.
     """
 
     form: str
     open: Callable[[ModelReference, Opening], Awaitable[Engine]]
     identity: Callable[[ModelReference], Any] = lambda named: {"kind": named.kind, "target": named.target}
-    takes: frozenset[str] = frozenset()
     engines: tuple[EngineName, ...] = ()
+    renders: bool = False
 
 
 def kind_of(named: ModelReference) -> EngineKind:
@@ -312,7 +311,6 @@ async def load_engine(
     gpu_layers: int | None = None,
     dtype: Dtype | None = None,
     device: Device | None = None,
-    load_8bit: bool | None = None,
     chat_template: str | None = None,
     parallel: int = 1,
     fast: bool = False,
@@ -320,7 +318,6 @@ async def load_engine(
     config: Config | None = None,
     patience: Patience | None = None,
     batches: Batches | None = None,
-    session_header: str = "",
 ) -> Engine:
     """Open the engine of a model reference.
 
@@ -333,12 +330,10 @@ async def load_engine(
         gpu_layers: Layers on the GPU, for llama.cpp; None for its default. 0 keeps a folder off the GPU too.
         dtype: What a folder of transformers computes in: float32, bfloat16 or float16; None for what suits
             the weights and the machine.
-        load_8bit: Keep most weights of a folder of transformers in 8 bits.
         chat_template: The format of conversations, vicuna, stablevicuna or selfee; None for the model's own.
         speculate: Guess the tokens of a revision from its draft, for GGUF files; None does so where it pays.
             True also sends the draft to a server, as `prediction`: OpenAI bills the tokens of wrong guesses.
         config: Holds keys and prices; None for the user's file.
-        session_header: The header that names a request's chain to a server's router; empty for none.
 
     Raises:
         UsageError: A wrong reference or setting, or a part that is not installed.
@@ -352,14 +347,13 @@ async def load_engine(
             "gpu_layers": gpu_layers,
             "dtype": dtype,
             "device": device,
-            "load_8bit": load_8bit,
             "chat_template": chat_template,
             "speculate": speculate,
         }
     )
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
-    opening = Opening(ref, machine, parallel, fast, config, patience or Patience(), batches, session_header)
+    opening = Opening(ref, machine, parallel, fast, config, patience or Patience(), batches)
     if len(parts := references_of(ref)) > 1:
         if batches:
             raise UsageError("batches are sent to one server.", hint="Name one, or leave out --batch.")
@@ -402,16 +396,11 @@ def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kin
     if machine.device == "cpu" and machine.gpu_layers:
         message = f"device is cpu, and gpu_layers is {machine.gpu_layers}."
         raise UsageError(message, hint="Leave out one of the two.")
-    if machine.chat_template and "chat_template" not in kind.takes:
+    if machine.chat_template and not kind.renders:
         what = "a server" if named.kind in ("remote", "script") else f"an engine of {named.kind}"
         raise UsageError(
             f"chat_template is {machine.chat_template!r}, and {what} writes its prompts itself.",
             hint="Give the template to the server. Or load the model here: --model path/model.gguf",
-        )
-    if machine.load_8bit and "load_8bit" not in kind.takes:
-        raise UsageError(
-            "load_8bit is for folders of transformers.",
-            hint="Make a GGUF file of 8 bits: redraft weights gguf FOLDER -o FILE.gguf --quant q8_0",
         )
 
 
@@ -509,7 +498,6 @@ async def _folder(named: ModelReference, opening: Opening) -> Engine:
             gpu=machine.gpu_layers != 0,
             dtype=machine.dtype,
             device=machine.device,
-            load_8bit=bool(machine.load_8bit),
         )
         engine.trust(_certain(adapters))
         return _finished(engine, opening)
@@ -569,7 +557,6 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
         price_of=lambda model: price_of(prices.price_for(named.target, model)),
         reach=opening.batches.reach if opening.batches else Server,
         predicts=bool(opening.machine.speculate),
-        session_header="" if opening.batches else opening.session_header,
     )
 
 
@@ -592,8 +579,8 @@ def _of_gguf(form: str) -> EngineKind:
         form,
         _gguf,
         lambda named: _files(local_file(named), named),
-        frozenset({"chat_template"}),
         ("llamacpp", "openvino"),
+        renders=True,
     )
 
 
@@ -604,8 +591,8 @@ FOLDER = EngineKind(
     "path/folder",
     _folder,
     lambda named: _files(Path(named.target), named),
-    frozenset({"chat_template", "load_8bit"}),
     ("hf",),
+    renders=True,
 )
 REMOTE = EngineKind(
     "http://host/v1#model or ollama:model",

@@ -205,8 +205,6 @@ class RateLimit:
     - A server that says that nothing is left (`x-ratelimit-remaining-*`) is not asked before some is.
     - How many requests may be under way follows the 429s: each round of them multiplies it by `CUT`, each
       round of replies adds one. Before the first 429 only the caller limits it.
-
-    Limits are of the server, all its keys together.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:

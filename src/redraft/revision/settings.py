@@ -173,7 +173,6 @@ class Settings:
             fast=many and not reason,
             patience=patience,
             batches=batches,
-            session_header=self.get("session_header") or "",
         )
         stack.push_async_callback(engine.aclose)
         if told and not self.get("quiet"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -12,12 +11,9 @@ import torch
 
 from redraft.engines.base import Sampling, Tokens
 from redraft.engines.hf.engine import HfEngine
-from redraft.engines.load import load_engine
-from redraft.errors import EngineError, ModelError, UsageError
-from tests.engines.hf.test_load import rewrite
-from tests.engines.hf_folders import folder, greedy, random_model, tokenizer
+from redraft.errors import EngineError
+from tests.engines.hf_folders import greedy, random_model, tokenizer
 from tests.engines.talking import continued, tokens_of
-from tests.weights.adapter_files import lora, with_adapter
 
 T = TypeVar("T")
 ASKED: Tokens = tuple(range(40, 70))
@@ -37,12 +33,6 @@ def in_memory(model: Any, **settings: Any) -> HfEngine:
     return HfEngine(model, tokenizer(), name="toy", threads=1, **settings)
 
 
-async def of_folder(path: Path) -> HfEngine:
-    engine = await load_engine(str(path), threads=1)
-    assert isinstance(engine, HfEngine)
-    return engine
-
-
 def train(model: Any) -> None:
     """Changes every weight, and leaves the model in training mode as a trainer does."""
     torch.manual_seed(1)
@@ -50,9 +40,6 @@ def train(model: Any) -> None:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3)
     model.train()
-
-
-# A model in memory
 
 
 async def test_after_a_pause_nothing_of_the_old_weights_is_left() -> None:
@@ -153,54 +140,3 @@ async def test_a_closed_engine_does_not_hang() -> None:
     await engine.aclose()
     async with asyncio.timeout(5), engine.paused():
         pass
-
-
-# The adapter of a folder
-
-
-async def test_adapters_take_turns(tmp_path: Path) -> None:
-    base = folder(tmp_path / "base")
-    one = lora(base, tmp_path / "one")
-    two = lora(base, tmp_path / "two", target_modules=["q_proj"], std=0.5)
-    rewrite(two / "adapter_config.json", redraft_format="selfee-1")
-
-    plain = greedy(random_model(), ASKED, 20)
-    first, second = (greedy(with_adapter(base, adapter), ASKED, 20) for adapter in (one, two))
-    engine, found = await of_folder(base), []
-    for adapter in (None, one, str(two), None):
-        await engine.load_adapter(adapter)
-        found.append((await said(engine), engine.info.native))
-    await engine.aclose()
-    assert found == [(plain, False), (first, False), (second, True), (plain, False)]
-    assert len({tuple(text) for text in (plain, first, second)}) == 3
-
-
-async def test_an_adapter_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
-    base = folder(tmp_path / "base")
-    words = tokenizer()
-    words.add_tokens(["<verdict>"])
-    wide = folder(tmp_path / "wide", vocab_size=len(words))
-    other = lora(
-        wide, tmp_path / "other", target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"]
-    )
-    words.save_pretrained(other)
-
-    engine = await of_folder(base)
-    found = [await said(engine)]
-    with pytest.raises(ModelError, match=r"adapter_config\.json"):
-        await engine.load_adapter(tmp_path)
-    with pytest.raises(UsageError, match="another vocabulary"):
-        await engine.load_adapter(other)
-    found.append(await said(engine))
-    await engine.aclose()
-    first, second = found
-    assert first == second
-
-
-async def test_a_model_in_memory_has_no_folder() -> None:
-    engine = in_memory(random_model())
-    with pytest.raises(UsageError) as caught:
-        await engine.load_adapter(None)
-    await engine.aclose()
-    assert caught.value.message == "toy was not loaded from a folder."
-    assert "engine.paused()" in (caught.value.hint or "")

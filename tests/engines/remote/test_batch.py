@@ -198,15 +198,6 @@ def test_critic_and_writer_get_batches_of_their_own_models(server: BatchServer) 
     assert models == ["gull", "tern", "gull"]
 
 
-def test_of_several_keys_only_the_first_is_used(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("config.toml").write_text(f'[keys]\n"{server.host}" = ["first-key-1", "second-key-2"]\n')
-    Path("config.toml").chmod(0o600)
-    monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
-    done = answer(server)
-    assert done.exit_code == 0, done.output
-    assert {each.headers["authorization"] for each in server.requests} == {"Bearer first-key-1"}
-
-
 def test_generated_chains_go_through_batches_too(server: BatchServer) -> None:
     args = ["generate", "chains", "prompts.txt", "-o", "out.jsonl", "-m", server.model, "--batch"]
     more = ["--pause", "0.01", "--mode", "prompted", "--max-revisions", "1"]

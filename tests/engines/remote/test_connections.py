@@ -1,11 +1,10 @@
-"""Several keys of one server take turns, and one that is refused is dropped; lanes leave nothing behind."""
+"""Keys that a server refuses, and lanes, which leave nothing behind."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.machinery
 import importlib.util
-import logging
 import sys
 from contextlib import aclosing
 
@@ -19,10 +18,10 @@ from redraft.engines.remote.server import Lanes
 from redraft.errors import ServerError
 from redraft.jobs.causes import cause_of, is_doubtful, is_of_item
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
-from tests.engines.paid_server import MODEL, PaidServer
+from tests.engines.paid_server import MODEL
 
-FIRST, SECOND, THIRD = KEYS = ("sk-first-secret", "sk-second-secret", "sk-third-secret")
-KEY = Key(FIRST, "MY_KEYS", others=(SECOND, THIRD))
+FIRST, SECOND = "sk-first-secret", "sk-second-secret"
+KEY = Key(FIRST, "MY_KEY")
 ASK: list[Message] = [{"role": "user", "content": "Hi"}]
 
 
@@ -32,51 +31,15 @@ async def ask(url: str, times: int) -> None:
             _ = [delta async for delta in engine.chat(ASK, Sampling())]
 
 
-def test_keys_take_turns() -> None:
-    with PaidServer(keys=dict.fromkeys(KEYS, 99)) as server:
-        asyncio.run(ask(server.url, 9))
-        assert server.calls == dict.fromkeys(KEYS, 3)
-
-
-def test_a_revoked_key_is_dropped_and_said_once_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), PaidServer(keys={FIRST: 99, SECOND: 2, THIRD: 99}) as server:
-        asyncio.run(ask(server.url, 20))
-    assert server.calls[SECOND] == 3
-    assert server.statuses == {200: 20, 401: 1}
-    (said,) = caplog.messages
-    assert "refuses key 2 of 3 from MY_KEYS (401)" in said
-    assert not [key for key in KEYS if key in said]
-
-
-def test_the_run_ends_when_no_key_is_left() -> None:
-    with PaidServer(keys=dict.fromkeys(KEYS, 1)) as server:
-        with pytest.raises(ServerError, match=r"refuses key 3 of 3 from MY_KEYS \(") as caught:
-            asyncio.run(ask(server.url, 20))
-        assert server.statuses == {200: 3, 401: 3}
-    assert not [key for key in KEYS if key in str(caught.value)]
-
-
-@pytest.mark.parametrize("refusal", [
-    error_reply(402, "Insufficient balance."),
-    error_reply(403, "This key is disabled."),
-    error_reply(429, "You exceeded your quota.", type="insufficient_quota"),
-])  # fmt: skip
-def test_a_key_without_money_or_access_is_dropped_too(server: FakeServer, refusal: object) -> None:
-    server.on("POST /v1/chat/completions", refusal, chat_reply("Hello."))  # type: ignore[arg-type]
-    asyncio.run(ask(server.url, 4))
-    sent = [request.headers["authorization"] for request in server.requests]
-    assert sent == [f"Bearer {key}" for key in (FIRST, SECOND, THIRD, SECOND, THIRD)]
-
-
-def test_no_words_of_the_server_show_any_key(server: FakeServer) -> None:
-    server.on("POST /v1/chat/completions", error_reply(400, f"Not {THIRD}, nor {FIRST}."))
+def test_no_words_of_the_server_show_the_key(server: FakeServer) -> None:
+    server.on("POST /v1/chat/completions", error_reply(400, f"Not {FIRST}, nor {FIRST}."))
     with pytest.raises(ServerError) as caught:
         asyncio.run(ask(server.url, 1))
     assert "Not [key], nor [key]." in str(caught.value)
 
 
 def test_a_filter_of_the_server_is_no_fault_of_the_key(server: FakeServer) -> None:
-    """OpenRouter's 403: with it, one prompt would drop all keys but one, and end the run."""
+    """OpenRouter's 403: with it, one prompt would end the run."""
     moderated = error_reply(403, "The model requires moderation. Your input was flagged for violence.")
     server.on("POST /v1/chat/completions", moderated, *[chat_reply("Hi.")] * 3)
     with pytest.raises(ServerError, match="refuses the request") as caught:
@@ -87,20 +50,18 @@ def test_a_filter_of_the_server_is_no_fault_of_the_key(server: FakeServer) -> No
     assert cause_of(caught.value) == "content filter"
 
 
-def test_an_empty_account_of_the_last_key_ends_the_run_at_once(server: FakeServer) -> None:
+def test_an_empty_account_ends_the_run_at_once(server: FakeServer) -> None:
     empty = error_reply(429, "You exceeded your quota.", type="insufficient_quota")
     server.on("POST /v1/chat/completions", chat_reply("Hello."), empty)
-    with pytest.raises(
-        ServerError, match=r"the account of key 1 of 3 from MY_KEYS is empty \(429\)"
-    ) as caught:
+    with pytest.raises(ServerError, match=r"the account of the key from MY_KEY is empty \(429\)") as caught:
         asyncio.run(ask(server.url, 2))
-    assert len(server.requests) == 4  # one that answered, and one for each key
+    assert len(server.requests) == 2
     assert "You exceeded your quota." in caught.value.message
     assert not is_doubtful(caught.value)
     assert not is_of_item(caught.value)
 
 
-@pytest.mark.parametrize("before", ["", FIRST, f"{FIRST},{SECOND}"])
+@pytest.mark.parametrize("before", ["", FIRST])
 def test_a_key_that_is_set_after_a_401_is_used_in_the_same_process(
     server: FakeServer, before: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,10 +76,10 @@ def test_a_key_that_is_set_after_a_401_is_used_in_the_same_process(
     with pytest.raises(ServerError, match="401") as caught:
         asked()
     assert f"export {key_variable(server.host)}=" in str(caught.value.hint)
-    monkeypatch.setenv(key_variable(server.host), THIRD)
+    monkeypatch.setenv(key_variable(server.host), SECOND)
     server.on("POST /v1/chat/completions", refused, chat_reply("It rains."))
     assert asked().answer == "It rains."
-    assert server.requests[-1].headers["authorization"] == f"Bearer {THIRD}"
+    assert server.requests[-1].headers["authorization"] == f"Bearer {SECOND}"
 
 
 async def test_a_key_that_was_only_taken_away_is_no_other_key(

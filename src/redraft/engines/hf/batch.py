@@ -188,10 +188,6 @@ class Batch:
         with self._changed:
             return bool(self._running or self._scoring)
 
-    def swap(self, model: Any, ends: frozenset[int]) -> None:
-        """Replace the model while it is held and not busy. The new one has the same shape."""
-        self._model, self._ends = model, ends
-
     def release(self) -> None:
         """Go on after `hold`. Forget what was computed if nothing ran: the weights may be other ones now."""
         with self._changed:

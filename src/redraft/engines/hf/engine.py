@@ -86,8 +86,6 @@ class HfEngine(TokenizedEngine):
             format=str(model.dtype).removeprefix("torch."),
         )
         super().__init__(info, context, trained)
-        self._folder: Path | None = None
-        self._load_8bit = False
         windows = windows_of(model, context)
         check_model(model, self._tokenizer, windows)
         self._ends = ends_of(tokenizer, model.generation_config.to_dict()) if ends is None else ends
@@ -115,7 +113,6 @@ class HfEngine(TokenizedEngine):
         gpu: bool = True,
         dtype: Dtype | None = None,
         device: Device | None = None,
-        load_8bit: bool = False,
     ) -> HfEngine:
         """Load a folder.
 
@@ -141,7 +138,7 @@ class HfEngine(TokenizedEngine):
         adapter = adapters[0] if adapters else None
 
         def opened() -> HfEngine:
-            loaded = load(folder, adapter, torch.device(where), chosen, load_8bit=load_8bit)
+            loaded = load(folder, adapter, torch.device(where), chosen)
             engine = cls(
                 loaded.model,
                 loaded.tokenizer,
@@ -152,9 +149,7 @@ class HfEngine(TokenizedEngine):
                 native=loaded.format == NATIVE_FORMAT,
                 ends=loaded.ends,
             )
-            engine._folder, engine._load_8bit = folder, load_8bit
-            about = filter(None, (dtype, "8 bit" if load_8bit else None))
-            engine._info = replace(engine._info, dtype=", ".join(about))
+            engine._info = replace(engine._info, dtype=dtype or "")
             return engine
 
         return await in_daemon_thread(opened)
@@ -176,36 +171,6 @@ class HfEngine(TokenizedEngine):
             yield
         finally:
             self._batch.release()
-
-    async def load_adapter(self, adapter: str | Path | None) -> None:
-        """Switch to another LoRA adapter of the same folder, or to none. Nothing changes on an error.
-
-        Memory holds the weights twice for a moment. Running streams end with the old ones (`paused`).
-
-        Raises:
-            ModelError: A file is missing or damaged, does not fit, or is not supported.
-            UsageError: The engine was made from a model in memory, or the adapter has tokens of its own.
-        """
-        folder, model = self._folder, self._model
-        if folder is None:
-            raise UsageError(
-                f"{self._info.name} was not loaded from a folder.",
-                hint="Change the weights of its model in memory: async with engine.paused(): …",
-            )
-        path = None if adapter is None else Path(adapter)
-        loaded = await in_daemon_thread(
-            lambda: load(folder, path, model.device, model.dtype, load_8bit=self._load_8bit)
-        )
-        tokenizer = Tokenizer(loaded.tokenizer, self._info.name)
-        if tokenizer.vocabulary != self._tokenizer.vocabulary:
-            raise UsageError(
-                f"the adapter {adapter} has another vocabulary than the running model.",
-                hint=f"Load it as another engine: load_engine('{folder}+{adapter}')",
-            )
-        async with self.paused():
-            self._model, self._tokenizer, self._ends = loaded.model, tokenizer, loaded.ends
-            self._batch.swap(loaded.model, loaded.ends)
-            self._info = replace(self._info, native=loaded.format == NATIVE_FORMAT)
 
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Return the natural logarithm of the probability of each token after the first, for each text.

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
 
 from redraft.engines.hf.cache import Pass, Slots, forward, layers_of
 from redraft.engines.text import Tokenizer
@@ -50,8 +49,6 @@ def load(
     adapter: Path | None,
     device: torch.device,
     dtype: torch.dtype | None = None,
-    *,
-    load_8bit: bool = False,
 ) -> Loaded:
     """Load a folder.
 
@@ -90,7 +87,7 @@ def load(
                 name: torch.cat(list(merged(target, lora))).reshape(target.info.shape)
                 for name, target in plan.targets.items()
             }
-        model = _model(folder, config, tensors, device, dtype, load_8bit=load_8bit)
+        model = _model(folder, config, tensors, device, dtype)
     settings = checkpoint.json("config.json")
     format_ = (lora.format if lora else None) or settings.get("redraft_format")
     ends = ends_of(tokenizer, settings, checkpoint.json("generation_config.json"))
@@ -191,8 +188,6 @@ def _model(
     tensors: dict[str, torch.Tensor],
     device: torch.device,
     dtype: torch.dtype | None,
-    *,
-    load_8bit: bool,
 ) -> Any:
     known = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     if type(config) not in known:
@@ -205,8 +200,6 @@ def _model(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
         _check_complete(folder, sorted(report["missing_keys"]))
-        if load_8bit:
-            to_8bit(model)
         return model.to(device)
     except torch.OutOfMemoryError:
         raise ModelError(f"{folder} does not fit into the GPU's memory.", hint="--gpu-layers 0") from None
@@ -263,33 +256,3 @@ def quiet() -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     return " ".join((str(error).strip() or type(error).__name__).split())[:200].rstrip(".") + "."
-
-
-LEVELS = 127  # the largest whole number of a row
-
-
-class Linear8(nn.Module):
-    """A linear layer with weights of 8 bits."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        weight = linear.weight.detach()
-        largest = weight.abs().amax(dim=1, keepdim=True).float()
-        scale = largest.clamp(min=torch.finfo(torch.float32).tiny) / LEVELS
-        self.register_buffer("whole", (weight.float() / scale).round().to(torch.int8))
-        self.register_buffer("scale", scale.to(weight.dtype))
-        self.bias = linear.bias
-
-    def forward(self, given: Tensor) -> Tensor:
-        """Return the layer's output, of shape (…, outputs), for an input of shape (…, inputs)."""
-        whole, scale = self.get_buffer("whole"), self.get_buffer("scale")
-        return nn.functional.linear(given, whole.to(given.dtype) * scale.to(given.dtype), self.bias)
-
-
-def to_8bit(model: Any) -> None:
-    """Replace the linear layers of a model, one after the other, all but its output layer."""
-    head = model.get_output_embeddings()
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if type(child) is nn.Linear and child is not head:
-                setattr(module, name, Linear8(child))

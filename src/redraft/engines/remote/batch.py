@@ -131,16 +131,14 @@ class _Request:
 class BatchServer(Server):
     """A server that is asked in batches.
 
-    Rates a minute do not apply: batches have limits of their own. Of several keys only the first is used: a
-    batch may be hidden from the others.
+    Rates a minute do not apply: batches have limits of their own.
 
     A provider limits the tokens that are under way in all batches of an account. A batch that does not fit
     fails as a whole, and is not paid. Its requests are then sent again in smaller waves.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
-        first = key and replace(key, others=())
-        super().__init__(url, first, replace(patience, rpm=None, tpm=None))
+        super().__init__(url, key, replace(patience, rpm=None, tpm=None))
         self._batches = batches
         self._requests: dict[str, _Request] = {}
         self._queue: dict[str, _Request] = {}

@@ -10,7 +10,6 @@ false. Reasoning is not part of the answer, whether the server marks it or it st
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import re
 from collections import defaultdict
@@ -78,7 +77,6 @@ Reach = Callable[[str, Key | None, Patience], Server]
 LETTER = 0.2  # tokens in a single ASCII character: English has four to five letters a token.
 LONG_TOKEN = 16  # characters of a long token. Few tokens are longer, apart from runs of white space.
 
-_SESSION_HEADER = re.compile(r"x-[a-z\d-]{1,60}", re.IGNORECASE | re.ASCII)
 _END = object()
 _SEE_LOG = "The server may have been stopped, or out of memory: see its log."
 
@@ -93,12 +91,9 @@ class RemoteEngine(Engine):
         token_ids: Whether the server sends and takes token ids as vLLM does (0.10.2 or later).
         reach: Makes the sender of requests: `Server` sends at once, a `batch.BatchServer` in batches.
         predicts: Send `Sampling.prediction`, until the server refuses it.
-        session_header: The header that names the chain of a request, so that a router keeps a chain on the
-            server that read its beginning; empty for none.
 
     Raises:
-        UsageError: The address or the header is invalid, or the key would travel unencrypted to another
-            machine.
+        UsageError: The address is invalid, or the key would travel unencrypted to another machine.
     """
 
     def __init__(
@@ -112,11 +107,7 @@ class RemoteEngine(Engine):
         token_ids: bool = False,
         reach: Reach = Server,
         predicts: bool = False,
-        session_header: str = "",
     ) -> None:
-        if session_header and not _SESSION_HEADER.fullmatch(session_header):
-            hint = "It should be the name of a header that begins with x-, such as x-session-id."
-            raise UsageError(f"session_header is {session_header!r:.80}.", hint=hint)
         self._server = reach(url, key, patience)
         self._info = EngineInfo(
             name=model,
@@ -136,7 +127,7 @@ class RemoteEngine(Engine):
         self._refused: defaultdict[str, set[str]] = defaultdict(set)
         self._most: float = inf  # new tokens that the server allows, as far as it has said
         self._schemas, self._llamacpp = SchemaWatch(), False
-        self._predicts, self._session_header = predicts, session_header
+        self._predicts = predicts
         self._grammar = ""  # the field of a request that takes a grammar; empty if none does
 
     @classmethod
@@ -150,7 +141,6 @@ class RemoteEngine(Engine):
         price_of: Callable[[str], Price | None] = lambda _: None,
         reach: Reach = Server,
         predicts: bool = False,
-        session_header: str = "",
         find_key: Callable[[], Key | None] | None = None,
     ) -> Self:
         """Ask the server about a model, and return its engine.
@@ -162,8 +152,7 @@ class RemoteEngine(Engine):
             UsageError: No model is named, and the server has none or several.
             ServerError: The server is down, refuses the key, or does not speak the protocol.
         """
-        more: Any = {"reach": reach, "predicts": predicts, "session_header": session_header}
-        engine = cls(url, model or "", key=key, patience=patience, **more)
+        engine = cls(url, model or "", key=key, patience=patience, reach=reach, predicts=predicts)
         engine._server.find_key = find_key
         try:
             found = await choose(engine._server, model)
@@ -295,8 +284,6 @@ class RemoteEngine(Engine):
         """Yield a reply to read, and the request that the server accepted, without `extra_body`."""
         extra, headers = sampling.extra_body or {}, sampling.extra_headers or {}
         self._server.hide(extra, headers)
-        if self._session_header and sampling.chain:
-            headers = {self._session_header: session_of(sampling.chain), **headers}
         if self._info.token_ids:
             body = {**body, "return_token_ids": True}
         if body.get("max_tokens", 0) > self._most:
@@ -676,8 +663,3 @@ async def _version(server: Server) -> tuple[int, ...]:
     version = reply.get("version") if isinstance(reply, dict) else None
     numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", str(version))
     return tuple(map(int, numbers.groups())) if numbers else ()
-
-
-def session_of(chain: str) -> str:
-    """Return what names a chain to a router: equal in every run, and without the words of its id."""
-    return hashlib.sha256(chain.encode()).hexdigest()[:32]

@@ -107,7 +107,7 @@ class Server:
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
         self.url = url.rstrip("/")
         self.patience = patience
-        self._key, self._keys = key, KeyRing(key)
+        self._key = key
         self._hidden: dict[str, None] = {}  # the latest last
         self._reached = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -283,8 +283,8 @@ class Server:
 
     def without_secrets(self, text: str) -> str:
         """Return a text without the key and what is hidden."""
-        for secret in self._key.values if self._key else ():
-            text = text.replace(secret, "[key]") if len(secret) >= SECRET else text
+        if self._key and len(self._key.value) >= SECRET:
+            text = text.replace(self._key.value, "[key]")
         for hidden in sorted(self._hidden, key=len, reverse=True):
             text = text.replace(hidden, "[hidden]")
         return text
@@ -293,7 +293,7 @@ class Server:
         """Return the error for a refusal of this path."""
         status, host, hint = refusal.status, self.host, None
         reason = self.clean(why_refused(refusal.complaint.message))
-        key = f"{self._keys.left} from {self._key.source}" if self._key else ""
+        key = f"the key from {self._key.source}" if self._key else ""
         said = f"{host} refuses the request ({status}): {reason}"
         if status == HTTPStatus.INTERNAL_SERVER_ERROR and refusal.complaint.about_request:
             status = HTTPStatus.BAD_REQUEST
@@ -344,7 +344,7 @@ class Server:
             silence, asked = 0.0, self._loop.time()
             reply: httpx.Response | Refusal | EngineError
             try:
-                reply = await self._with_a_key(request, limit)
+                reply = await self._tried(request, limit)
             except TimeoutError:
                 silence = limit
                 reply = EngineTimeout(f"{self.host} sent nothing within {limit:g} s.", hint=_SILENT_HINT)
@@ -357,31 +357,23 @@ class Server:
                 return replace(reply, tries=attempt)
         raise AssertionError("the tries came to an end")
 
-    async def _with_a_key(
+    async def _tried(
         self, request: Mapping[str, Any], limit: float
     ) -> httpx.Response | Refusal | EngineError:
-        """Try once, with the key whose turn it is; where that is refused, with the others too."""
+        """Try once. If the key is refused, try the one that the user has set meanwhile."""
         while True:
             turn = await self.retry.rate.turn(_most_tokens(request.get("json")))
-            key, reply = self._keys.next(), None
+            reply = None
             try:
-                reply = await self._once(request, limit, key)
+                reply = await self._once(request, limit)
                 if isinstance(reply, httpx.Response):
                     reply.extensions["turn"] = turn
             finally:
                 if not isinstance(reply, httpx.Response):
                     self.retry.rate.over(turn)
-            if not (isinstance(reply, Refusal) and (reply.of_key or reply.of_account)):
+            refused = isinstance(reply, Refusal) and (reply.of_key or reply.of_account)
+            if not (refused and self._take_new_key()):
                 return reply
-            if not self._keys.has_other(key):
-                if not self._take_new_key():
-                    return reply
-            elif (number := self._keys.drop(key)) and self._key:
-                _log.warning(
-                    "%s refuses key %d of %d from %s (%d): %s. It is not used again in this run.",
-                    *(self.host, number, len(self._key.values), self._key.source, reply.status),
-                    self.clean(reply.complaint.message).rstrip(" ."),
-                )
 
     def _take_new_key(self) -> bool:
         """Look the key up again. Return whether there is another one than before, which is used from now on.
@@ -390,18 +382,16 @@ class Server:
         """
         try:
             found = self.find_key() if self.find_key else None
-            if found is None or (self._key and found.values == self._key.values):
+            if found is None or (self._key and found.value == self._key.value):
                 return False
             _check_key(self.url, found)
         except UsageError:
             return False
-        self.hide(self._key.values if self._key else ())
-        self._key, self._keys = found, KeyRing(found)
+        self.hide(self._key.value if self._key else ())
+        self._key = found
         return True
 
-    async def _once(
-        self, request: Mapping[str, Any], limit: float, key: str | None
-    ) -> httpx.Response | Refusal | EngineError:
+    async def _once(self, request: Mapping[str, Any], limit: float) -> httpx.Response | Refusal | EngineError:
         if self._lanes.closed:
             raise EngineError(
                 f"the engine of {self.url} was closed.",
@@ -410,7 +400,9 @@ class Server:
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):
-                response = await self._lanes.send(**request, auth=Bearer(key) if key else None)
+                response = await self._lanes.send(
+                    **request, auth=Bearer(self._key.value) if self._key else None
+                )
                 self._reached = True
                 response.extensions["asked_at"] = asked_at
                 self.retry.rate.heard(response.headers)
@@ -481,7 +473,7 @@ def check_address(url: str, *, hint: str | None = None) -> None:
 
 
 def _check_key(url: str, key: Key) -> None:
-    if not all(value.isascii() and value.isprintable() and " " not in value for value in key.values):
+    if not (key.value.isascii() and key.value.isprintable()) or " " in key.value:
         raise UsageError(f"the key from {key.source} has a space, a line break or a non-ASCII character.")
     host = urlsplit(url).netloc
     if urlsplit(url).scheme == "http" and not _is_local(url) and not key.plain_http:
@@ -586,38 +578,6 @@ class Lanes:
 
 
 _certificates = cache(httpx.create_ssl_context)
-
-
-class KeyRing:
-    """The keys of a server, or none."""
-
-    def __init__(self, key: Key | None) -> None:
-        self._all = key.values if key else ()
-        self._left = list(self._all)
-
-    def next(self) -> str | None:
-        """Return the key whose turn it is."""
-        if not self._left:
-            return None
-        self._left.append(self._left.pop(0))
-        return self._left[-1]
-
-    def drop(self, value: str | None) -> int:
-        """Drop a key if there are others. Return its number, or 0 if it is the last or was dropped before."""
-        if value not in self._left or len(self._left) == 1:
-            return 0
-        self._left.remove(value)
-        return self._all.index(value) + 1
-
-    @property
-    def left(self) -> str:
-        """The key that is left, in words for a message: its number, if there were several."""
-        number = self._all.index(self._left[0]) + 1
-        return "the key" if len(self._all) == 1 else f"key {number} of {len(self._all)}"
-
-    def has_other(self, value: str | None) -> bool:
-        """Whether another key is left to try."""
-        return any(each != value for each in self._left)
 
 
 class Bearer(httpx.Auth):
