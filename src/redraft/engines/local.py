@@ -240,8 +240,8 @@ class LocalEngine(Engine):
         first, *rest = (await self._written(marked, told)).split(mark)
         tokens = await self._tokenize(first, start=True, control=True)
         for piece in rest:
-            number, _, after = piece.partition(".")
-            tokens += await self.encode(texts[int(number)])
+            place, _, after = piece.partition(".")
+            tokens += await self.encode(texts[int(place)])
             tokens += await self._tokenize(after, control=True)
         return tokens
 
