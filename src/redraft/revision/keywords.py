@@ -84,7 +84,6 @@ class ServerKeywords(WaitKeywords, total=False):
     price: str | None
     rpm: int | None
     tpm: int | None
-    session_header: str | None
 
 
 class MachineKeywords(TypedDict, total=False):
@@ -96,7 +95,6 @@ class MachineKeywords(TypedDict, total=False):
     gpu_layers: int | None
     dtype: Dtype | None
     device: Device | None
-    load_8bit: bool | None
     speculate: bool | None
     chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None
 
