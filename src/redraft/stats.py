@@ -16,8 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from redraft.errors import MissingExtra
 
@@ -458,14 +460,14 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
     return Estimate(value, low, high)
 
 
-def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return JSON values with null for what is not finite."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return without_nan(value)
-        if isinstance(value, list | tuple):
-            return list(map(clean, value))
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return {name: clean(each) for name, each in values.items()}
+def without_nan(values: Any) -> Any:
+    """Return JSON values: dataclasses and models as objects, and null for what is not finite."""
+    if is_dataclass(values) and not isinstance(values, type):
+        values = {each.name: getattr(values, each.name) for each in fields(values)}
+    elif isinstance(values, BaseModel):
+        values = values.model_dump()
+    if isinstance(values, Mapping):
+        return {name: without_nan(each) for name, each in values.items()}
+    if isinstance(values, list | tuple):
+        return list(map(without_nan, values))
+    return None if isinstance(values, float) and not math.isfinite(values) else values

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("vl_convert")
 
-from redraft.pages.charts import bars, curves, flows, histogram, intervals, levels, scatter, stacks
+from redraft.pages.charts import bars, curves, histogram, intervals, levels, stacks
 from tests.pages.reading import read
 
 NAMES = ["<b onclick=x>", "\ufffe\uffff\x00", "🌳" * 60, "$x_1$ 'a' \"b\"", "\u202e", "", "\ud800"]
@@ -72,21 +72,6 @@ def test_lines_that_coincide_are_told_apart() -> None:
     assert abs(heights[0] - heights[1]) > 12
 
 
-def test_a_flow_has_what_became_of_the_answers() -> None:
-    svg = flows(
-        ["first", "second", "best"], [[True, False, True], [False, True, True], [False, False, False]]
-    )
-    assert {"first", "second", "best", "1 right", "2 wrong", "2 right", "1 wrong"} <= {*texts(svg)}
-    assert sorted(texts(svg, "title"))[:3] == ["best: 1 wrong", "best: 2 right", "broken: 1"]
-
-
-def test_dots_have_their_names() -> None:
-    svg = scatter([(1.5, -2, "question 1"), (3, 4, "question 2")], "more characters", "more points")
-    assert texts(svg, "title") == ["question 1", "question 2"]
-    assert {"more characters", "more points"} <= {*texts(svg)}
-    assert texts(scatter([], "x", "y"), "title") == []
-
-
 @pytest.mark.parametrize(
     "draw",
     [
@@ -96,9 +81,7 @@ def test_dots_have_their_names() -> None:
         lambda name: levels([(name, 1)]),
         lambda name: stacks({name: Counter(won=1)}, ("won",)),
         lambda name: intervals([(name, 1, 0, 2, name)], 1),
-        lambda name: scatter([(1, 2, name)], name, name),
         lambda name: curves({name: [(1, 2, 1, 3, name)]}, name, name),
-        lambda name: flows([name, "b"], [[True, False]]),
     ],
 )
 def test_a_name_may_be_anything(draw: Callable[[str], str]) -> None:

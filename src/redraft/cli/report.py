@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from redraft.cli.running import AsJson, ReplacePage
-from redraft.cli.shell import flag, tell, write
+from redraft.cli.shell import flag, write
 from redraft.files import not_an_input
 
 
@@ -33,44 +33,27 @@ def report(
     questions, wins and losses in both orders, and how far order and length of the answers sway the judge.
     The figures are for the model whose --answers come first,
     or else whose answers the first review shows first.
-    Questions without a readable review in each order do not count; they are listed. A file that cannot be
-    read is left out and named, and the exit status is 2.
+    Questions without a readable review in each order do not count; they are listed.
 
     For grades (redraft judge A) it prints their mean by model and judge. For chains (redraft answer, eval),
     and for what redraft eval --json prints, it prints the share of right answers, revisions, stops and
     cost. Several files are compared record by record. All files have to be of one kind.
     """
     import json
-    from contextlib import nullcontext
 
     from redraft import __version__
     from redraft.evaluation.reports.describe import describe
-    from redraft.evaluation.reports.inputs import BadFiles
     from redraft.evaluation.tables import as_text
-    from redraft.formats.read.files import open_output
 
-    given = [*files, *(answers or ()), *filter(None, [questions, against])]
-    not_an_input({"--html": html}, given)
-    with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
-        bad, given_answers = BadFiles(), answers or ()
-        how = {"questions": questions, "against": against}
-        found = describe(files, answers=given_answers, **how, draws=draws, seed=seed, bad=bad)
-        for reason in bad.reasons:
-            tell(f"left out: {reason.message}", reason.hint)
-        if html and file:
-            from redraft.evaluation.reports.chains import Links
-            from redraft.evaluation.reports.page import chains_of, page
+    not_an_input({"--html": html}, [*files, *(answers or ()), *filter(None, [questions, against])])
+    how = {"questions": questions, "against": against}
+    found = describe(files, answers=answers or (), **how, draws=draws, seed=seed)
+    if html:
+        from redraft.evaluation.reports.page import write_page
 
-            drawn = f"95 % intervals, {draws:,} resamples of the questions, seed {seed}; each row alone"
-            made = f"redraft {__version__} · {drawn}"
-            made += "".join(f" · left out: {reason.message}" for reason in bad.reasons)
-            title, version = f"{found.title}: chains", f"redraft {__version__}"
-            links = Links.write(html, title, [*chains_of(found)], version, force=force)
-            file.write(page(found, made, links).encode())
+        drawn = f"95 % intervals, {draws:,} resamples of the questions, seed {seed}; each row alone"
+        write_page(html, found, f"redraft {__version__} · {drawn}", force=force)
     if as_json:
-        left_out = {"left_out_files": [reason.message for reason in bad.reasons]} if bad.reasons else {}
-        write(json.dumps(found.record() | left_out, ensure_ascii=False, indent=1))
+        write(json.dumps(found.record(), ensure_ascii=False, indent=1))
     else:
         write("\n".join(as_text(found.sections())))
-    if bad.reasons:
-        raise typer.Exit(bad.reasons[0].exit_status)

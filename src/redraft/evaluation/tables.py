@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redraft.evaluation.records import JudgeUsage
@@ -64,12 +64,6 @@ def tokens_text(count: float) -> str:
     if math.isnan(count):
         return "an unknown number of"
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"
-
-
-def control_record(control: Any) -> dict[str, Any]:
-    """Return the result of a control, of reviews or of grades, as JSON values."""
-    usage, changes = control.usage.model_dump(), control.changes_outcome
-    return {**asdict(control), "usage": usage, "changes_outcome": changes}
 
 
 def cost_facts(usage: JudgeUsage) -> Iterator[tuple[str, str]]:

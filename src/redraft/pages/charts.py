@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -35,10 +35,6 @@ _MOVED, _NAMED_ROOM = 0.004, 0.24  # shares of its width: between lines, and for
 _COLOURS = [f"var(--s{place})" for place in range(8)]
 _DASHES = [[1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 3]]
 _SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right"]
-
-_CELLS = ((True, True), (False, True), (True, False), (False, False))  # right before, right after
-_FATES = ("right", "fixed", "broken", "wrong")  # what became of the answers of a cell
-_HALF, _GAP, _POINTS = 0.03, 0.06, 16  # of a bar, of places; between right and wrong, of all; of a band
 
 _NAME: Spec = {"type": "text", "align": "left", "baseline": "middle", "aria": False}
 
@@ -149,19 +145,6 @@ def intervals(rows: Sequence[tuple[str, float, float, float, str]], at: float) -
     return _svg(values, layers, height=_ROW * len(rows) + 24)
 
 
-def scatter(points: Sequence[tuple[float, float, str]], x_name: str, y_name: str) -> str:
-    """Draw a dot for each point, with its name as a tooltip, and lines through the origin."""
-    rows = [{"x": x, "y": y, "tip": name} for x, y, name in points]
-    rule, few = {"type": "rule", "color": _SOFT}, {"axis": {"tickCount": 5}}
-    dot = {"type": "point", "filled": True, "size": 34, "opacity": 0.55, "color": _BAR}
-    layers = [
-        _layer(rule, x={"datum": 0, "type": "quantitative"}),
-        _layer(rule, y={"datum": 0, "type": "quantitative"}),
-        _layer(dot, x=_value("x", x_name, **few), y=_value("y", y_name, **few)),
-    ]
-    return _svg(rows, layers, height=190)
-
-
 def curves(
     series: Mapping[str, Sequence[tuple[float, float, float, float, str]]],
     x_name: str,
@@ -227,68 +210,6 @@ def _names_at_ends(
         name = {"text": names[place], "tip": names[place]}
         rows.append({"series": place, "x": at + 0.025 * span, "y": max([value, *beside]), **name})
     return rows
-
-
-def flows(names: Sequence[str], states: Sequence[Sequence[bool]]) -> str:
-    """Draw how many answers are right and wrong at each place, as bars, and as bands what becomes of them.
-
-    Args:
-        names: The places, at least two.
-        states: Of each answer, whether it is right, by place.
-    """
-    last, gap = len(names) - 1, _GAP * len(states)
-    bars, bands = list[Spec](), list[Spec]()
-    for at, name in enumerate(names):
-        right = sum(state[at] for state in states)
-        for kind, low, high in (("right", 0.0, right), ("wrong", right + gap, len(states) + gap)):
-            text = f"{high - low:,.0f} {kind}" * (high > low)
-            row = {"x": at - _HALF, "x2": at + _HALF, "low": low, "high": high, "kind": _FATES.index(kind)}
-            bars.append({**row, "text": text, "tip": f"{name}: {text}", "middle": (low + high) / 2})
-        if at:
-            bands += _bands(at, Counter((state[at - 1], state[at]) for state in states), gap)
-    axis = {"labelExpr": _said(names), "values": [*range(len(names))], "domain": False, "grid": False}
-    domain = [-_HALF, last + max(0.2, 0.12 * last)]  # with room for the last texts
-    x = _value("x", scale={"domain": domain, "nice": False}, axis={**axis, "ticks": False})
-    y = _value("low", scale={"nice": False}, axis=None)
-    ends: Spec = {"color": _coloured("kind", _FATES, [f"var(--{fate})" for fate in _FATES])}
-    ends["y2"] = {"field": "high"}
-    area = _layer({"type": "area", "opacity": 0.75}, x=x, y=y, detail={"field": "band"}, **ends)
-    bar = _layer({"type": "rect"}, x=x, x2={"field": "x2"}, y=y, **ends)
-    beside = {"x": {**x, "field": "x2"}, "y": {**y, "field": "middle"}, "text": {"field": "text"}}
-    said = _layer({**_NAME, "dx": 4}, **beside)
-    of_bars = {"data": {"values": _clean(bars, _WIDE)}}
-    return _svg(bands, [area, {**bar, **of_bars}, {**said, **of_bars}], height=220, width=_WIDE)
-
-
-def _bands(at: int, counts: Mapping[tuple[bool, bool], int], gap: float) -> Iterator[Spec]:
-    """Yield the points of the bands that end at a place: how many answers go each way."""
-    left, right = ((True, True), (True, False)), ((True, True), (False, True))
-    before = _stacked(counts, (*left, (False, True), (False, False)), gap)
-    after = _stacked(counts, (*right, (True, False), (False, False)), gap)
-    for pair, fate in zip(_CELLS, _FATES, strict=True):
-        for point in range(_POINTS + 1) if counts.get(pair) else ():
-            along = point / _POINTS
-            eased = along * along * (3 - 2 * along)
-            low = before[pair] + (after[pair] - before[pair]) * eased
-            place = {"x": at - 1 + _HALF + (1 - 2 * _HALF) * along, "low": low, "high": low + counts[pair]}
-            yield {
-                **place,
-                "kind": _FATES.index(fate),
-                "band": f"{at} {fate}",
-                "tip": f"{fate}: {counts[pair]:,}",
-            }
-
-
-def _stacked(
-    counts: Mapping[tuple[bool, bool], int], order: Sequence[tuple[bool, bool]], gap: float
-) -> dict[tuple[bool, bool], float]:
-    """Return where each band begins, with a gap between right and wrong ones."""
-    found, at = dict[tuple[bool, bool], float](), 0.0
-    for place, pair in enumerate(order):
-        at += gap * (place == len(order) // 2)
-        found[pair] = at
-        at += counts.get(pair, 0)
-    return found
 
 
 def _repeated(values: Sequence[Any], count: int) -> list[Any]:

@@ -202,17 +202,14 @@ def train_self(
 def report(files: list[str], out: str, *, answers: list[str] | None = None, questions: str = "") -> str:
     """Write the page of a report, and its figures as JSON beside it. Return its table."""
     from redraft import __version__
-    from redraft.evaluation.reports.chains import Links
     from redraft.evaluation.reports.describe import describe
-    from redraft.evaluation.reports.page import chains_of, page
+    from redraft.evaluation.reports.page import write_page
     from redraft.evaluation.tables import as_text
     from redraft.files import write_file
 
     asked = Path(questions) if questions else None
     found = describe([*map(Path, files)], answers=[*map(Path, answers or ())], questions=asked)
-    made = f"redraft {__version__}"
-    links = Links.write(Path(out), f"{found.title}: chains", [*chains_of(found)], made, force=True)
-    write_file(Path(out), page(found, made, links).encode())
+    write_page(Path(out), found, f"redraft {__version__}", force=True)
     figures = json.dumps(found.record(), ensure_ascii=False, indent=1) + "\n"
     write_file(Path(out).with_suffix(".json"), figures.encode())
     return "\n".join(as_text(found.sections()))

@@ -210,7 +210,8 @@ def test_an_empty_answer_and_an_echo_are_wrong(tmp_path: Path) -> None:
     echo, *rest = (chain(f"i{i:03}", 200, right=True, echo=i == 0) for i in range(39))
     file = tmp_path / "seed-1" / "revise-2.jsonl"
     write_jsonl(file, [echo, *rest])
-    failure = {"id": "i039", "cause": "empty", "error": "EmptyReply", "message": "nothing"}
+    kept = {"version": 1, "steps": [], "stop": "error", "meta": echo.meta}
+    failure = {"id": "i039", "error": "EmptyReply", "message": "nothing", "cause": "empty", "chain": kept}
     file.with_name(file.name + ".errors.jsonl").write_text(json.dumps(failure) + "\n")
     assert curves_in(tmp_path).last("revise").score.value == 38 / 40
 

@@ -56,7 +56,7 @@ def test_empty_answers_beside_a_file_are_wrong_unless_they_were_made_since(tmp_p
     file = tmp_path / "t.jsonl"
     write_jsonl(file, [told("t/0", "01"), told("t/1", "1")])
     usage = {"prompt_tokens": 7, "completion_tokens": 0}
-    kept = {"version": 1, "steps": [], "stop": "error", "usage": usage}
+    kept = {"version": 1, "steps": [], "stop": "error", "usage": usage, "meta": told("t/2", "0").meta}
     failed = [
         {"id": "t/1", "cause": "empty reply", "error": "EmptyReply"},
         {"id": "t/2", "cause": "empty reply", "error": "EmptyReply", "message": "none", "chain": kept},

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.evaluation.reports.compare import compare
-from redraft.evaluation.reports.inputs import BadFiles, Material, opened, place
+from redraft.evaluation.reports.inputs import Material, opened, place
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.reviews import Report
 from redraft.evaluation.tables import as_text
@@ -59,9 +59,9 @@ def test_a_judge_that_is_swayed(tmp_path: Path) -> None:
     found = described(tmp_path, constant=9, instruction=18)
     assert [each.changes_outcome for each in found.controls] == [True, True]
     constant, instruction = found.controls
-    assert constant.win_rate.value == pytest.approx(0.45)
-    assert instruction.change is not None
-    assert instruction.change.value == pytest.approx(0.4)
+    assert constant.figure.value == pytest.approx(0.45)
+    assert instruction.gain
+    assert instruction.gain.value == pytest.approx(0.4)
     text = "\n".join(as_text(found.sections()))
     assert "Control: new with an instruction against old: an instruction" in text
     assert "+40.0" in text
@@ -93,7 +93,7 @@ def test_a_control_stands_for_the_model_whatever_else_is_compared(tmp_path: Path
         *reviews("", 10),
         review(1, "x", "y", (9, 8), model_1="x", model_2="y"),
     ]
-    placed = place([opened(write(tmp_path / "reviews.jsonl", records))], Material(), BadFiles())
+    placed = place([opened(write(tmp_path / "reviews.jsonl", records))], Material())
     found = compare(placed, ("new", "old", "x", "y"), draws=200)
     assert [each.model for each in found] == ["a constant answer", "new", "x"]
 
@@ -104,5 +104,5 @@ def test_a_control_that_the_judge_refused_says_nothing(tmp_path: Path) -> None:
     assert len(found.comparisons) == 1
     [control] = found.controls
     assert (control.changes_outcome, control.unreadable) == (False, 40)
-    assert "no review of it can be read" in "\n".join(as_text(found.sections()))
+    assert "nothing on it can be read" in "\n".join(as_text(found.sections()))
     json.dumps(found.record(), allow_nan=False)

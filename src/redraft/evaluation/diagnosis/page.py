@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -15,10 +14,10 @@ from redraft.evaluation.diagnosis.truth import Known
 from redraft.evaluation.reports.chains import Links, Listed, listed, title_of
 from redraft.evaluation.tables import p_value, percent, plain
 from redraft.pages.charts import curves as drawn
-from redraft.pages.charts import flows, intervals, levels, stacks
+from redraft.pages.charts import intervals, stacks
 from redraft.pages.page import Card, Item, Part, render
 
-_MOST, _MOST_STEPS = 50, 6  # items to list, revisions in the picture of their flow
+_MOST = 50  # items to list
 _KINDS = {"fixed": (False, True), "broken": (True, False), "right": (True, True), "wrong": (False, False)}
 
 
@@ -72,16 +71,6 @@ def _changed(found: Figures, links: Links) -> Iterator[Part]:
             yield Part(f"{kind}, first to best", counted(len(changed), "answer"), items=items)
 
 
-def _flow(found: Figures) -> str:
-    most = min(found.most, _MOST_STEPS)
-    names = ["first answer", *(counted(number, "revision") for number in range(1, most + 1)), "best answer"]
-    states = [
-        [*each.rights[: most + 1], *[each.rights[-1]] * (most + 1 - len(each.rights)), each.best]
-        for each in found.chains
-    ]
-    return flows(names, states)
-
-
 def _how(each: Known) -> str:
     return f" · {kind_of(each)}" if each.best else ""
 
@@ -100,8 +89,3 @@ def _cards(found: Figures) -> Iterator[Card]:
         }
         note = "wrong → right is fixed, right → wrong is broken; the others stayed right or wrong"
         yield Card("what revising did", note, stacks(counts, [*_KINDS]))
-    lengths = [(level.name, round(level.words, 1)) for level in found.levels if not math.isnan(level.words)]
-    yield Card("length", "words, on average", levels(lengths))
-    if found.revised:
-        note = "all answers; those of a chain that has ended stay as they are"
-        yield Card("right and wrong, from step to step", note, _flow(found), wide=True)

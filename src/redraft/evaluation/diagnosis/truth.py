@@ -134,15 +134,14 @@ def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
 
 def chains_of(file: Path) -> Iterator[Chain]:
     """Yield the chains of a file, then the empty answers that its `.errors.jsonl` lists (`empty_answers`)."""
-    done, about = set[str](), dict[str, Any]()
+    done = set[str]()
     for raw in raw_records(file):
         if not raw.number:
             _check_kind(raw, file)
         chain = raw.chain()
         done.add(chain.id)
-        about = about or {**_about(chain)}
         yield chain
-    yield from empty_answers(file, done, str(about.get("task") or ""))
+    yield from empty_answers(file, done)
 
 
 def _check_kind(first: RawRecord, file: Path) -> None:

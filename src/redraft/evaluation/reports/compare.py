@@ -332,11 +332,6 @@ class Comparison:
             scores = sums if row[_COLUMN["scored"]] else None
             yield JudgedQuestion(question_id, scores, float(self._win_rates[place]), int(outcomes[place]))
 
-    def leads(self) -> Iterator[tuple[float, float, str]]:
-        """Yield each question's gap in characters and lead in points, with its id; none without answers."""
-        if self._gaps is not None:
-            yield from zip(self._gaps.tolist(), self._leads.tolist(), self.question_ids, strict=True)
-
     def _of(self, *names: str) -> Numbers:
         return _column(self.table, *names)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from redraft import stats
 from redraft.errors import UsageError
 from redraft.evaluation.reports.grades import GradeReport, describe_grades
-from redraft.evaluation.reports.inputs import BadFiles, Given, Material, kind_of, opened
+from redraft.evaluation.reports.inputs import Given, Material, kind_of, opened
 from redraft.evaluation.reports.reviews import Report, describe_reviews
 from redraft.evaluation.reports.runs import RunReport, describe_runs
 
@@ -23,20 +23,17 @@ def describe(
     against: Path | None = None,
     draws: int = stats.DRAWS,
     seed: int = stats.SEED,
-    bad: BadFiles | None = None,
 ) -> AnyReport:
     """Describe files of reviews, of grades, or of chains and scores: all of one kind.
 
     `answers` are those that were judged, a file for each model; `questions` what was asked; `against` the
-    JSON of an earlier report. `bad` takes the files that cannot be read. Without it, the first of them is an
-    error.
+    JSON of an earlier report.
     """
-    bad = bad or BadFiles(strict=True)
-    inputs = bad.read(files, opened)
+    inputs = list(map(opened, files))
     kind = kind_of(inputs)
     if answers and kind == "runs":
         raise UsageError("--answers goes with reviews and grades.", hint="Chains have their answers.")
-    given = Given(inputs, Material.read(answers, questions), bad, against, draws, seed)
+    given = Given(inputs, Material.read(answers, questions), against, draws, seed)
     if kind == "reviews":
         return describe_reviews(given)
     return describe_grades(given) if kind == "grades" else describe_runs(given)

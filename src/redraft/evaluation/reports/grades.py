@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, combinations, product
 from typing import Any
 
@@ -23,8 +23,17 @@ from redraft.evaluation.judging.reviews import Grade, Key, mean_of, usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
 from redraft.evaluation.records import JudgeUsage, listed
 from redraft.evaluation.reports.inputs import Given, Input, Material, read_past
-from redraft.evaluation.reports.paired import Paired, Scores, gain_of, paired, sections, side_by_side, since
-from redraft.evaluation.tables import Line, Section, control_record, cost_facts, plain
+from redraft.evaluation.reports.paired import (
+    Control,
+    Paired,
+    Scores,
+    gain_of,
+    paired,
+    sections,
+    side_by_side,
+    since,
+)
+from redraft.evaluation.tables import Line, Section, cost_facts, plain
 from redraft.formats.read.files import decode
 from redraft.stats import Bootstrap, Estimate, without_nan
 
@@ -101,21 +110,25 @@ class Grades:
                 yield Line(f"  {name}", *plain(mean, 2), counted(questions, "question"))
 
     def record(self, material: Material) -> dict[str, Any]:
-        """Return everything for JSON."""
-        return {
-            "model": self.model,
-            "judge": self.judge,
-            "control": self.control,
-            "questions": self.questions,
-            "mean": asdict(self.mean()),
-            "turns": {str(turn): asdict(mean) for turn, mean in self.turns().items()},
-            "categories": {name: asdict(mean) for name, (_, mean) in self.categories(material).items()},
-            "unreadable": self.unreadable,
-            "usage": self.usage.model_dump(),
-            "scores": [
-                {"id": id_, "turn": turn, "score": score} for (id_, turn), score in self.scores.values.items()
-            ],
-        }
+        """Return everything as JSON values."""
+        found: dict[str, Any] = without_nan(
+            {
+                "model": self.model,
+                "judge": self.judge,
+                "control": self.control,
+                "questions": self.questions,
+                "mean": self.mean(),
+                "turns": {str(turn): mean for turn, mean in self.turns().items()},
+                "categories": {name: mean for name, (_, mean) in self.categories(material).items()},
+                "unreadable": self.unreadable,
+                "usage": self.usage,
+                "scores": [
+                    {"id": id_, "turn": turn, "score": score}
+                    for (id_, turn), score in self.scores.values.items()
+                ],
+            }
+        )
+        return found
 
 
 def graded(
@@ -157,51 +170,6 @@ def _agreement(one: Grades, two: Grades) -> GradedAlike | None:
 
 
 @dataclass(frozen=True)
-class GradedControl:
-    """What a judge made of control answers."""
-
-    kind: str  # `constant` or `instruction`
-    model: str
-    base: str
-    judge: str
-    mean: Estimate
-    usage: JudgeUsage
-    against: Paired | None  # less the model's own grades in the same questions
-
-    @property
-    def changes_outcome(self) -> bool:
-        """Whether the judge fell for it: a constant is not graded lower, or an instruction changes grades.
-
-        A few questions give a wide interval. If all of them agree, that decides.
-        """
-        if self.against is None:
-            return False
-        gain, (better, worse), count = self.against.gain, self.against.moved, self.against.count
-        if self.kind == "constant":
-            return not (gain.high < 0 or worse == count)
-        return gain.low > 0 or gain.high < 0 or count in (better, worse)
-
-    @property
-    def finding(self) -> str:
-        """That in words."""
-        if self.against is None:
-            return "no grade of it can be compared, so this says nothing of the judge"
-        if self.kind == "constant" and self.changes_outcome:
-            return f"a constant is not clearly graded lower than {self.base}: do not trust this judge"
-        if self.kind == "constant":
-            return f"a constant is graded lower than {self.base}, as it should be"
-        if self.changes_outcome:
-            return "an instruction to the judge changes the grades: do not trust this judge"
-        return "an instruction to the judge changes nothing that these questions can show"
-
-    def lines(self) -> Iterator[Line]:
-        """Yield the rows."""
-        yield Line("mean", *plain(self.mean, 2))
-        if self.against:
-            yield Line("change", *plain(self.against.gain, 2, sign=True), f"points over {self.base}")
-
-
-@dataclass(frozen=True)
 class GradeReport:
     """Grades by model and judge, how far judges agree, and differences between models."""
 
@@ -211,7 +179,7 @@ class GradeReport:
     judges: tuple[GradedAlike, ...]
     differences: tuple[Paired, ...]
     changes: tuple[Paired, ...]  # what changed since an earlier report, if one was given
-    controls: tuple[GradedControl, ...]
+    controls: tuple[Control, ...]
 
     @property
     def title(self) -> str:
@@ -234,29 +202,25 @@ class GradeReport:
             yield Section(f"{agreed.first} and {agreed.second} on {agreed.model}", "", lines)
         yield from sections(self.differences, self.changes, "question", as_percent=False)
         for control in self.controls:
-            title = f"Control: {control.model} graded" + f" by {control.judge}" * bool(control.judge)
-            lines, facts = tuple(control.lines()), tuple(cost_facts(control.usage))
-            yield Section(title, control.finding, lines, facts, warns=control.changes_outcome)
+            yield control.section(as_percent=False)
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return without_nan(
-            {
-                "files": self.files,
-                "grades": [each.record(self.material) for each in self.grades],
-                "judges": list(map(asdict, self.judges)),
-                "differences": list(map(asdict, self.differences)),
-                "changes": list(map(asdict, self.changes)),
-                "controls": [control_record(each) for each in self.controls],
-            }
-        )
+        return {
+            "files": self.files,
+            "grades": [each.record(self.material) for each in self.grades],
+            "judges": without_nan(self.judges),
+            "differences": without_nan(self.differences),
+            "changes": without_nan(self.changes),
+            "controls": [each.record() for each in self.controls],
+        }
 
 
 def describe_grades(given: Given) -> GradeReport:
     """Describe files of grades. One that is there twice, or of another question than given, is an error."""
     draws, seed, material = given.draws, given.seed, given.material
     seen: dict[object, str] = {}
-    read = given.bad.read(given.inputs, partial(_read, material=material, seen=seen))
+    read = (_read(each, material, seen) for each in given.inputs)
     every = graded(chain.from_iterable(read), draws=draws, seed=seed)
     if not any(each.scores.values for each in every):
         places = [where for each in every for where in each.unreadable]
@@ -273,25 +237,30 @@ def describe_grades(given: Given) -> GradeReport:
     for each, base in product([each for each in every if each.control], found):
         carries = each.model == WITH_INSTRUCTION.format(base.model)
         if base.judge == each.judge and (each.control == "constant" or carries):
-            known = (each.control, each.model, base.model, each.judge, each.mean(), each.usage)
-            controls.append(GradedControl(*known, paired(each.scores, base.scores, draws, seed)))
+            found_ = paired(each.scores, base.scores, draws, seed)
+            agree = 0
+            if found_ and found_.count in found_.moved:
+                agree = 1 if found_.moved[0] else -1
+            gain = found_.gain if found_ else None
+            how = "graded" + f" by {each.judge}" * bool(each.judge)
+            known = (each.control, each.model, how, each.mean(), len(each.unreadable), each.usage)
+            controls.append(Control(*known, base.model, gain, agree))
     differences = side_by_side(scores, draws, seed)
     return GradeReport(given.names, material, found, judges, differences, changes, tuple(controls))
 
 
-def _read(given: Input, material: Material, seen: dict[object, str]) -> list[tuple[str, Grade]]:
-    """Return the grades of a file. `seen` says where those of other files are, and then where these are."""
-    found: dict[object, tuple[str, Grade]] = {}
+def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator[tuple[str, Grade]]:
+    """Yield the grades of a file with their places. `seen` has the places of all that came before."""
     for raw in given.records:
         try:
             grade = Grade.model_validate(decode(raw.data, raw.where))
         except ValidationError as error:
             raise RecordError(f"{raw.where}: is no grade: {describe(error)}.") from None
         key = (grade.model, grade.judge_name, grade.control, grade.key)
-        if earlier := found[key][0] if key in found else seen.get(key):
+        if key in seen:
             raise RecordError(
                 f"{raw.where}: {grade.model}'s answer to question {grade.question_id} has a grade of "
-                f"{grade.judge_name or 'the judge'} at {earlier} already.",
+                f"{grade.judge_name or 'the judge'} at {seen[key]} already.",
                 hint="Give each file once; each answer has one grade of a judge.",
             )
         if material.questions and str(grade.question_id) not in material.questions:
@@ -301,9 +270,8 @@ def _read(given: Input, material: Material, seen: dict[object, str]) -> list[tup
             )
         if material.answers and not grade.control:
             material.answer(grade.answer_id, grade.model, raw.where)
-        found[key] = raw.where, grade
-    seen |= {key: where for key, (where, _) in found.items()}
-    return list(found.values())
+        seen[key] = raw.where
+        yield raw.where, grade
 
 
 class _Score(BaseModel):

@@ -9,9 +9,8 @@ have no ids.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
@@ -38,32 +37,8 @@ KEEP = "Keep the JSON of a report for the next one: redraft report FILE --json >
 _NAMING = 'Name the two models in each review ("model_1", "model_2"), or call the file NEW_vs_OLD.jsonl.'
 _JUDGED = "Give the files of answers that were judged, one a model: --answers FILE"
 
-T = TypeVar("T")
-Found = TypeVar("Found")
 Past = TypeVar("Past", bound=BaseModel)
 Names = tuple[str, str]  # the models of the answers that a review shows first and second
-
-
-@dataclass
-class BadFiles:
-    """The files that a report leaves out: one that cannot be read does not stop the others."""
-
-    strict: bool = False  # leave none out, and raise
-    reasons: list[RecordError] = field(default_factory=list)
-
-    def read(self, files: Iterable[T], read: Callable[[T], Found]) -> list[Found]:
-        """Return what is found in each file that can be read. If there is none, raise the first reason."""
-        found = []
-        for file in files:
-            try:
-                found.append(read(file))
-            except RecordError as error:
-                if self.strict:
-                    raise
-                self.reasons.append(error)
-        if self.reasons and not found:
-            raise self.reasons[0]
-        return found
 
 
 class Input(NamedTuple):
@@ -234,7 +209,6 @@ class Given:
 
     inputs: Sequence[Input]
     material: Material  # the answers that were judged, and what was asked
-    bad: BadFiles  # takes the files that cannot be read
     against: Path | None  # the JSON of an earlier report, to say what changed
     draws: int
     seed: int  # decides the resamples
@@ -277,76 +251,60 @@ class _File(NamedTuple):
                 yield where, str(review.answer2_id), self.named[1]
 
 
-@dataclass
-class _Seen:
-    """Where each review is, and the sides of answers that are known by their ids alone."""
-
-    ids: dict[object, str] = field(default_factory=dict)
-    sides: dict[str, str] = field(default_factory=dict)
-
-
-def place(inputs: Iterable[Input], material: Material, bad: BadFiles) -> Iterator[Placed]:
+def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
     """Read reviews, and place each.
 
-    `bad` takes a file that cannot be read, that has a review twice or of other questions or answers than
-    given, whose models cannot be told apart, or whose name is in reverse: it gives its answers to other
-    models than the names of most other files do.
+    Raises:
+        RecordError: A file cannot be read, has a review twice or of other questions or answers than given,
+            does not tell the models apart, or has its models' names in another order than most files.
     """
-    files = bad.read(inputs, _File.read)
+    files = list(map(_File.read, inputs))
     if not material.answers:
-        owners: defaultdict[str, defaultdict[str, set[Path]]] = defaultdict(lambda: defaultdict(set))
-        for file in files:
-            for _, answer_id, name in file.claims():
-                owners[answer_id][name].add(file.path)
-        files = bad.read(files, partial(_check_name, owners=owners))
-    for placed in bad.read(files, partial(_place_file, material=material, seen=_Seen())):
-        yield from placed
+        _check_names(files)
+    ids, sides = dict[object, str](), dict[str, str]()
+    for file in files:
+        stray: dict[str, list[str]] = {}
+        for where, review in file.reviews:
+            _check_once(review, where, ids, file.named)
+            if material.questions and str(review.question_id) not in material.questions:
+                stray.setdefault(str(review.question_id), []).append(where)
+            else:
+                yield _placed(where, review, file.named, material, sides)
+        if stray:
+            places = [where for each in stray.values() for where in each]
+            several = f"{counted(len(places), 'review')} of questions that are not in {material.where}"
+            raise RecordError(
+                f"{places[0]}: {several}: {listed([*stray], 5)}.",
+                hint="Give the questions that were asked: --questions FILE",
+            )
 
 
-def _check_name(file: _File, owners: Mapping[str, Mapping[str, set[Path]]]) -> _File:
-    """Return a file whose name fits the ids of its answers: fewer names speak against it than for it.
+def _check_names(files: Sequence[_File]) -> None:
+    """Raise for a file whose name does not fit the ids of its answers.
 
-    `owners` has the files whose names give an answer to a model, by the answer's id and the model.
+    No more names of files agree with it than differ. An id that a file has for both models tells nothing.
     """
-    agree, differ, first = set[Path](), set[Path](), ""
-    for where, answer_id, name in file.claims():
-        given = owners[answer_id]
-        if sum(map(len, given.values())) > len(set().union(*given.values())):
-            continue  # a file has the id for both models: it tells nothing
-        for model, files in given.items():
-            (agree if model == name else differ).update(files)
-            if model != name and not first:
-                other = name_of(min(files))
-                first = f"{where}: the answer {answer_id!r} is of {name} by the name of this file, "
-                first += f"and of {model} by that of {other}."
-    if differ and len(differ) >= len(agree):
-        raise RecordError(
-            first,
-            hint="One of the names is in reverse, or has another name of a model. Rename that file, or say "
-            "whose the answers are: --answers FILE",
-        )
-    return file
-
-
-def _place_file(file: _File, material: Material, seen: _Seen) -> list[Placed]:
-    mine = _Seen(dict(seen.ids), dict(seen.sides))
-    found: list[Placed] = []
-    stray: dict[str, list[str]] = {}
-    for where, review in file.reviews:
-        _check_once(review, where, mine.ids, file.named)
-        if material.questions and str(review.question_id) not in material.questions:
-            stray.setdefault(str(review.question_id), []).append(where)
-        else:
-            found.append(_placed(where, review, file.named, material, mine.sides))
-    if stray:
-        places = [where for each in stray.values() for where in each]
-        several = f"{counted(len(places), 'review')} of questions that are not in {material.where}"
-        raise RecordError(
-            f"{places[0]}: {several}: {listed([*stray], 5)}.",
-            hint="Give the questions that were asked: --questions FILE",
-        )
-    seen.ids, seen.sides = mine.ids, mine.sides
-    return found
+    owners: defaultdict[str, defaultdict[str, set[Path]]] = defaultdict(lambda: defaultdict(set))
+    for file in files:
+        for _, answer_id, name in file.claims():
+            owners[answer_id][name].add(file.path)
+    for file in files:
+        agree, differ, first = set[Path](), set[Path](), ""
+        for where, answer_id, name in file.claims():
+            given = owners[answer_id]
+            if sum(map(len, given.values())) > len(set().union(*given.values())):
+                continue
+            for model, paths in given.items():
+                (agree if model == name else differ).update(paths)
+                if model != name and not first:
+                    first = f"{where}: the answer {answer_id!r} is of {name} by the name of this file, "
+                    first += f"and of {model} by that of {name_of(min(paths))}."
+        if differ and len(differ) >= len(agree):
+            raise RecordError(
+                first,
+                hint="One of the names is in reverse, or has another name of a model. Rename that file, or "
+                "say whose the answers are: --answers FILE",
+            )
 
 
 def _check_once(review: Review, where: str, ids: dict[object, str], named: Names | None) -> None:

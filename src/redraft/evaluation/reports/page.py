@@ -21,12 +21,13 @@ from redraft.evaluation.reports.runs import Run, RunReport, Shown
 from redraft.evaluation.tables import percent, plain
 from redraft.evaluation.tasks.tally import Tally as RunTally
 from redraft.evaluation.tasks.tally import outcome_of, results_of
-from redraft.pages.charts import bars, histogram, intervals, scatter, stacks
+from redraft.formats.read.files import open_output
+from redraft.pages.charts import intervals, stacks
 from redraft.pages.page import Card, Part, render
 from redraft.revision.words import SHORT_STOPS
 from redraft.stats import Estimate
 
-MOST_PAIRS, _MOST_DOTS = 2_000, 1_000
+MOST_PAIRS = 2_000
 _OUTCOMES = ("won", "tied", "lost")
 _SIGNS = {1: "won", 0: "tied", -1: "lost"}
 
@@ -126,28 +127,11 @@ def _range(estimate: Estimate, digits: int) -> str:
 def _cards(report: Report, comparison: Comparison) -> Iterator[Card]:
     categories = report.categories(comparison)
     results = {"all": comparison.whole, **categories}
-    games = [game for item in comparison.items for game in item.games]
     if comparison.whole.ratio:
         rows = [_interval(name, (each.ratio or each.win_rate).times(100)) for name, each in results.items()]
         yield Card("ratio of scores", "with 95 % intervals; the line is at 100 %", intervals(rows, 100))
     outcomes = {name: _counted(each.reviews) for name, each in (categories or results).items()}
     yield Card("reviews", "won · tied · lost", stacks(outcomes, _OUTCOMES))
-    if comparison.in_both_orders or comparison.drawn:
-        shown = {"shown first": _counted(comparison.shown_first)}
-        for name, second in (("model first", False), ("model second", True)):
-            shown[name] = Counter(_SIGNS[game.sign] for game in games if game.second == second)
-        note = "won · tied · lost by the answer shown first, and by the model"
-        yield Card("order", note, stacks(shown, _OUTCOMES))
-    if comparison.length_bias:
-        step = -(-len(comparison.question_ids) // _MOST_DOTS)
-        points = [(x, y, f"question {name}") for x, y, name in comparison.leads()][::step]
-        note = f"each dot is a question{f'; every {step}th is shown' if step > 1 else ''}"
-        chart = scatter(points, "characters more", "points more")
-        yield Card("length and score of the model's answer", note, chart)
-    if comparison.whole.ratio:
-        for side, name in enumerate((comparison.model, comparison.opponent)):
-            scores = Counter(int(game.scores[side]) for game in games if game.scores)
-            yield _histogram(f"scores of {name}", scores)
 
 
 def _interval(name: str, each: Estimate, digits: int = 1) -> tuple[str, float, float, float, str]:
@@ -213,12 +197,6 @@ def _grade_cards(report: GradeReport, grades: Grades) -> Iterator[Card]:
         rows = [_interval(name, mean, 2) for name, (_, mean) in categories.items()]
         chart = intervals(rows, grades.mean().value)
         yield Card("mean by category", "with 95 % intervals; the line is at the mean", chart)
-    if grades.scores.values:
-        yield _histogram(f"grades of {grades.model}", Counter(map(int, grades.scores.values.values())))
-
-
-def _histogram(title: str, scores: Counter[int]) -> Card:
-    return Card(title, "rounded down", histogram([(str(n), str(n), scores[n]) for n in range(1, 11)]))
 
 
 def _graded(report: GradeReport, links: Links, key: tuple[str, int], grades: Sequence[Grade]) -> Entry:
@@ -248,8 +226,6 @@ def _run_cards(tally: RunTally) -> Iterator[Card]:
         rows = [_interval(name, share.rate.times(100)) for name, share in sorted(tally.groups.items())]
         note = "with 95 % intervals; the line is at the whole"
         yield Card(f"{tally.noun} by group", note, intervals(rows, 100 * tally.score.rate.value))
-    if shown := [(SHORT_STOPS.get(name, name), count) for name, count in tally.stops.most_common()]:
-        yield Card("stopped", counted(tally.chains, "answer"), bars(shown))
 
 
 _RIGHT = {True: ("won", "right"), False: ("lost", "wrong"), None: ("tied", "not checked")}
@@ -279,3 +255,11 @@ def _checked(title: str, chain: Chain, kind: str) -> Entry:
     by = f"{counted(chain.revisions, 'revision')}, {SHORT_STOPS.get(stop, stop)}"
     found = (f"{'✓' if each.passed else '✗'} {each.name}: {each.message}" for each in results_of(chain))
     return {"kind": kind, "title": title, "by": by, "text": "\n".join(found) or None}
+
+
+def write_page(path: Path, report: AnyReport, made: str, *, force: bool) -> None:
+    """Write the page, and that of its chains beside it. `made` says how the report was made."""
+    with open_output(path, force=force, flag="--html") as file:
+        title, version = f"{report.title}: chains", made.partition(" ·")[0]
+        links = Links.write(path, title, [*chains_of(report)], version, force=force)
+        file.write(page(report, made, links).encode())

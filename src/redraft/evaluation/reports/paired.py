@@ -6,20 +6,32 @@ or grades. Runs are files side by side, or one and that of an earlier report.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 
 from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.judging.reviews import Key
-from redraft.evaluation.records import listed
+from redraft.evaluation.records import JudgeUsage, listed
 from redraft.evaluation.reports.inputs import KEEP, Given
-from redraft.evaluation.tables import Line, Section, plain
-from redraft.stats import SHARE, Bootstrap, Bounds, Estimate, clustered, holm, ratio_of, sign_test
+from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain
+from redraft.stats import (
+    SHARE,
+    Bootstrap,
+    Bounds,
+    Estimate,
+    clustered,
+    holm,
+    ratio_of,
+    sign_test,
+    without_nan,
+)
 
 
 @dataclass(frozen=True)
@@ -111,9 +123,72 @@ def since(runs: Sequence[Scores], past: Sequence[Scores], given: Given) -> tuple
         return found
     names = "; ".join(f"{each.name}{f', {each.about}' * bool(each.about)}" for each in past)
     raise RecordError(
-        f"{given.against}: has none of these runs with one of these records. It has: {names or 'none'}.",
+        f"{given.against}: has none of these with one of these records. It has: {names or 'none'}.",
         hint=KEEP,
     )
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a judge made of control answers: `constant` ones, or a model's with an `instruction` to the judge.
+
+    A constant answers no question, so it has to lose. An instruction adds nothing, so it has to change
+    nothing.
+    """
+
+    kind: str
+    model: str  # the name of the control answers
+    how: str  # such as `against first` or `graded by judge`
+    figure: Estimate  # their win rate or mean grade; NaN if nothing on them can be read
+    unreadable: int
+    usage: JudgeUsage
+    base: str  # the model whose answers they are compared with
+    gain: Estimate | None  # by how much they do better; a constant's win rate less a half. None if not known
+    agree: int = 0  # 1 or -1 if all questions have a gain, or a loss; else 0
+
+    @property
+    def changes_outcome(self) -> bool:
+        """Whether the judge fell for it: a constant does no worse, or an instruction changes something.
+
+        A few questions give a wide interval. If all of them agree, that decides.
+        """
+        if self.gain is None or math.isnan(self.gain.value):
+            return False
+        if self.kind == "constant":
+            return not (self.gain.high < 0 or self.agree < 0)
+        return self.gain.low > 0 or self.gain.high < 0 or self.agree != 0
+
+    @property
+    def finding(self) -> str:
+        """That in words."""
+        if self.gain is None or math.isnan(self.gain.value):
+            return "nothing on it can be read or compared, so this says nothing of the judge"
+        if self.kind == "constant" and self.changes_outcome:
+            return f"a constant does not clearly lose against {self.base}: do not trust this judge"
+        if self.kind == "constant":
+            return f"a constant loses against {self.base}, as it should"
+        if self.changes_outcome:
+            return "an instruction to the judge changes the outcome: do not trust this judge"
+        return "an instruction to the judge changes nothing that these questions can show"
+
+    def section(self, *, as_percent: bool) -> Section:
+        """Return its section."""
+        lines = [
+            Line("win rate", *percent(self.figure, 1)) if as_percent else Line("mean", *plain(self.figure, 2))
+        ]
+        if self.gain and not (as_percent and self.kind == "constant"):
+            change = (
+                plain(self.gain.times(100), 1, sign=True) if as_percent else plain(self.gain, 2, sign=True)
+            )
+            lines.append(Line("change", *change, f"points over {self.base}"))
+        if self.unreadable:
+            lines.append(Line("unreadable", f"{self.unreadable:,}"))
+        title, facts = f"Control: {self.model} {self.how}", tuple(cost_facts(self.usage))
+        return Section(title, self.finding, tuple(lines), facts, warns=self.changes_outcome)
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {**without_nan(self), "changes_outcome": self.changes_outcome}
 
 
 def sections(

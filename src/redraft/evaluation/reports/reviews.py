@@ -6,11 +6,9 @@ to lose. An instruction to the judge adds nothing to an answer, so it has to cha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import combinations, product
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from redraft import stats
 from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
-from redraft.evaluation.records import JudgeUsage, listed
+from redraft.evaluation.records import listed
 from redraft.evaluation.reports.compare import (
     Comparison,
     Difference,
@@ -31,69 +29,16 @@ from redraft.evaluation.reports.compare import (
     Tally,
     compare,
     difference,
-    extremes,
     judges_agree,
     shared,
 )
-from redraft.evaluation.reports.inputs import KEEP, Given, Material, place, read_past
+from redraft.evaluation.reports.inputs import Given, Material, place, read_past
+from redraft.evaluation.reports.paired import Control, Paired, Scores, sections, since
 from redraft.evaluation.reports.ranking import Ranking, ranked
-from redraft.evaluation.tables import Line, Section, control_record, cost_facts, percent, plain
-from redraft.stats import CHANGE, Bootstrap, Estimate, Numbers, ratio_of, without_nan
+from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain
+from redraft.stats import CHANGE, Bootstrap, Estimate, ratio_of, without_nan
 
 _FEW = 5  # reviews to name in a row
-
-
-@dataclass(frozen=True)
-class Change:
-    """How a comparison changed, in the questions that both reports have."""
-
-    model: str  # the name of the model now
-    before: str  # its name before
-    opponent: str
-    questions: int  # number of common questions
-    ratio: Estimate | None  # by how much the ratio of scores is higher; None without scores
-    win_rate: Estimate  # by how much the win rate is higher
-    better: tuple[str, ...]  # questions with a better outcome than before
-    worse: tuple[str, ...]  # questions with a worse one
-
-
-@dataclass(frozen=True)
-class Control:
-    """What a judge made of control answers."""
-
-    kind: str  # `constant` or `instruction`
-    model: str  # the name of the control answers
-    opponent: str  # the model that they were judged against
-    win_rate: Estimate  # their win rate; NaN if no review of them can be read
-    unreadable: int  # how many reviews of them could not be read
-    usage: JudgeUsage  # what the reviews say that they cost
-    base: str = ""  # the model whose answers carry the instruction; empty for a constant
-    change: Estimate | None = None  # by how much its win rate rises with the instruction; None for a constant
-
-    @property
-    def changes_outcome(self) -> bool:
-        """Whether the judge fell for it: an instruction changed the win rate, or a constant did not lose.
-
-        A few questions give a wide interval. If all of them agree, that decides.
-        """
-        if math.isnan(self.win_rate.value):
-            return False
-        if self.change is None:
-            return not (self.win_rate.high < 0.5 or self.win_rate.value == 0)
-        return self.change.low > 0 or self.change.high < 0 or abs(self.change.value) == 1
-
-    @property
-    def finding(self) -> str:
-        """That in words."""
-        if math.isnan(self.win_rate.value):
-            return "no review of it can be read, so this says nothing of the judge"
-        if self.kind == "constant" and self.changes_outcome:
-            return f"a constant does not clearly lose against {self.opponent}: do not trust this judge"
-        if self.kind == "constant":
-            return f"a constant loses against {self.opponent}, as it should"
-        if self.changes_outcome:
-            return "an instruction to the judge changes the outcome: do not trust this judge"
-        return "an instruction to the judge changes nothing that these questions can show"
 
 
 @dataclass(frozen=True)
@@ -104,7 +49,7 @@ class Report:
     material: Material
     comparisons: tuple[Comparison, ...]
     differences: tuple[Difference, ...]
-    changes: tuple[Change, ...] = ()  # what changed since an earlier report, if one was given
+    changes: tuple[Paired, ...] = ()  # what changed since an earlier report, if one was given
     ranking: Ranking | None = None  # of three models and more
     controls: tuple[Control, ...] = ()  # what the judge made of control answers, if there are reviews of such
 
@@ -139,12 +84,8 @@ class Report:
             facts = (*warned, *cost_facts(comparison.usage))
             yield Section(title, note, tuple(_lines(self, comparison)), facts, comparison)
         for control in self.controls:
-            lines, facts = tuple(_control_lines(control)), tuple(cost_facts(control.usage))
-            title = f"Control: {control.model} against {control.opponent}"
-            yield Section(title, control.finding, lines, facts, warns=control.changes_outcome)
-        for change in self.changes:
-            before = change.before if change.before != change.model else "the last report"
-            yield Section(f"{change.model} since {before}", "", tuple(_change_lines(change)))
+            yield control.section(as_percent=True)
+        yield from sections((), self.changes, "question", as_percent=True)
         if self.ranking:
             yield _ranking(self.ranking)
         if self.differences:
@@ -160,21 +101,19 @@ class Report:
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return without_nan(
-            {
-                "files": self.files,
-                "comparisons": [_comparison(self, each) for each in self.comparisons],
-                "ranking": self.ranking and asdict(self.ranking),
-                "differences": list(map(asdict, self.differences)),
-                "changes": list(map(asdict, self.changes)),
-                "controls": [control_record(each) for each in self.controls],
-            }
-        )
+        return {
+            "files": self.files,
+            "comparisons": [_comparison(self, each) for each in self.comparisons],
+            "ranking": without_nan(self.ranking),
+            "differences": without_nan(self.differences),
+            "changes": without_nan(self.changes),
+            "controls": [each.record() for each in self.controls],
+        }
 
 
 def describe_reviews(given: Given) -> Report:
     """Describe files of reviews; each order may have its own."""
-    placed = place(given.inputs, given.material, given.bad)
+    placed = place(given.inputs, given.material)
     every = compare(placed, given.material.names, draws=given.draws, seed=given.seed)
     if not any(comparison.items for comparison in every):
         unreadable = [each for comparison in every for each in comparison.unreadable]
@@ -185,6 +124,10 @@ def describe_reviews(given: Given) -> Report:
             hint="A judge writes two numbers from 1 to 10 on the first line, such as: 8 9",
         )
     found = tuple(each for each in every if not each.control)
+    changes: tuple[Paired, ...] = ()
+    if given.against:
+        past = read_past(given.against, _PastReport, "not a report").comparisons
+        changes = since(list(map(_scores, found)), list(map(_scores, past)), given)
     opponent = shared(found)
     turned = [each.against(opponent) for each in found] if opponent else []
     return Report(
@@ -192,7 +135,7 @@ def describe_reviews(given: Given) -> Report:
         given.material,
         found,
         tuple(filter(None, (difference(two, one) for one, two in combinations(turned, 2)))),
-        changes(found, given.against) if given.against else (),
+        changes,
         ranked(found),
         tuple(_controls([each for each in every if each.control], found)),
     )
@@ -284,51 +227,35 @@ def _named(found: Sequence[LeftOut]) -> str:
     return shown + " …" * (len(found) > _FEW)
 
 
-def _change_lines(change: Change) -> Iterator[Line]:
-    for name, estimate in (("ratio of scores", change.ratio), ("win rate", change.win_rate)):
-        if estimate:
-            yield Line(name, *plain(estimate.times(100), 2, sign=True), "points")
-    for name, ids in (("better", change.better), ("worse", change.worse)):
-        of = f"of {counted(change.questions, 'question')}"
-        yield Line(name, f"{len(ids):,}", "", of + f": {listed(ids)}" * bool(ids))
-
-
-def _control_lines(control: Control) -> Iterator[Line]:
-    yield Line("win rate", *percent(control.win_rate, 1))
-    if control.change:
-        gain = plain(control.change.times(100), 1, sign=True)
-        yield Line("change", *gain, f"points over {control.base}")
-    if control.unreadable:
-        yield Line("unreadable", f"{control.unreadable:,}")
-
-
 def _tally(tally: Tally) -> str:
     return f"{tally.wins:,} won, {tally.ties:,} tied, {tally.losses:,} lost"
 
 
 def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
-    order, length = comparison.order_bias, comparison.length_bias
-    return {
-        "model": comparison.model,
-        "opponent": comparison.opponent,
-        "in_both_orders": comparison.in_both_orders,
-        "drawn_order": comparison.drawn,
-        **asdict(comparison.whole),
-        "sums": comparison.sums,
-        "p": comparison.p,
-        "order_bias": order and asdict(order),
-        "length_bias": length and asdict(length),
-        "judges": list(map(asdict, judges_agree(comparison))),
-        "categories": {name: asdict(each) for name, each in report.categories(comparison).items()},
-        "unreadable": list(map(asdict, comparison.unreadable)),
-        "left_out": list(map(asdict, comparison.left_out)),
-        "repeated": list(map(asdict, comparison.repeated)),
-        "without_review": report.unasked(comparison),
-        "by_question": list(map(vars, comparison.by_question())),
-        "draws": comparison.draws,
-        "seed": comparison.seed,
-        "usage": comparison.usage.model_dump(),
-    }
+    found: dict[str, Any] = without_nan(
+        {
+            "model": comparison.model,
+            "opponent": comparison.opponent,
+            "in_both_orders": comparison.in_both_orders,
+            "drawn_order": comparison.drawn,
+            **vars(comparison.whole),
+            "sums": comparison.sums,
+            "p": comparison.p,
+            "order_bias": comparison.order_bias,
+            "length_bias": comparison.length_bias,
+            "judges": list(judges_agree(comparison)),
+            "categories": report.categories(comparison),
+            "unreadable": comparison.unreadable,
+            "left_out": comparison.left_out,
+            "repeated": comparison.repeated,
+            "without_review": report.unasked(comparison),
+            "by_question": list(comparison.by_question()),
+            "draws": comparison.draws,
+            "seed": comparison.seed,
+            "usage": comparison.usage,
+        }
+    )
+    return found
 
 
 class _PastComparison(BaseModel):
@@ -341,68 +268,26 @@ class _PastReport(BaseModel):
     comparisons: list[_PastComparison]
 
 
-def changes(comparisons: Sequence[Comparison], past: Path) -> tuple[Change, ...]:
-    """Return how comparisons changed since an earlier report, which has to have one of them.
-
-    One belongs to the earlier one of the same models; single ones with the same opponent belong together,
-    because a new version of a model often has a new name.
-    """
-    reports = read_past(past, _PastReport, "not a report").comparisons
-    single = len(comparisons) == len(reports) == 1
-    found = []
-    for now, then in product(comparisons, reports):
-        if then.opponent == now.opponent and (single or then.model == now.model):
-            earlier = {each.id: each for each in then.by_question}
-            pairs = [(earlier[each.id], each) for each in now.by_question() if each.id in earlier]
-            if pairs:
-                found.append(_change(now, then.model, pairs))
-    if not found:
-        models = "; ".join(f"{each.model} against {each.opponent}" for each in reports)
-        raise RecordError(
-            f"{past}: has no comparison of these models in these questions. It has: {models or 'none'}.",
-            hint=KEEP,
-        )
-    return tuple(found)
-
-
-def _change(
-    comparison: Comparison, before: str, pairs: Sequence[tuple[JudgedQuestion, JudgedQuestion]]
-) -> Change:
-    rows = [
-        [value for each in (now, then) for value in (*(each.scores or (0, 0)), each.wins, 1)]
-        for then, now in pairs
-    ]
-    sample = Bootstrap(rows, draws=comparison.draws, seed=comparison.seed)
-    ratio = sample.estimate(lambda sums: _gain(sums, 0), extremes=extremes(sample.sums, {0: 1, 4: -1}))
-    return Change(
-        model=comparison.model,
-        before=before,
-        opponent=comparison.opponent,
-        questions=len(pairs),
-        ratio=ratio if all(each.scores for pair in pairs for each in pair) else None,
-        win_rate=sample.estimate(lambda sums: _gain(sums, 2), CHANGE),
-        better=tuple(now.id for then, now in pairs if now.outcome > then.outcome),
-        worse=tuple(now.id for then, now in pairs if now.outcome < then.outcome),
-    )
-
-
-def _gain(sums: Numbers, column: int) -> Numbers:
-    """Return by how much a ratio of neighbouring columns is higher in the first four than in the last."""
-    now, then = (sums[..., start + column : start + column + 2] for start in (0, 4))
-    return np.asarray(ratio_of(now) - ratio_of(then))
+def _scores(comparison: Comparison | _PastComparison) -> Scores:
+    """Return the share of reviews that a model won, by question."""
+    judged = comparison.by_question
+    values = {(each.id, 1): each.wins for each in (judged() if callable(judged) else judged)}
+    return Scores(comparison.model, comparison.opponent, values)
 
 
 def _controls(controls: Sequence[Comparison], comparisons: Sequence[Comparison]) -> Iterator[Control]:
     """Yield the result of each control. The change by an instruction is paired by question."""
     for each in controls:
-        rate, unreadable = each.whole.win_rate, len(each.unreadable)
-        known = (each.control, each.model, each.opponent, rate, unreadable, each.usage)
+        rate = each.whole.win_rate
+        known = (each.control, each.model, f"against {each.opponent}", rate, len(each.unreadable), each.usage)
         if each.control == "constant":
-            yield Control(*known)
+            gain = Estimate(rate.value - 0.5, rate.low - 0.5, rate.high - 0.5)
+            yield Control(*known, each.opponent, gain, -1 if rate.value == 0 else 0)
             continue
         for base in comparisons:
             if each.opponent == base.opponent and each.model == WITH_INSTRUCTION.format(base.model):
                 before = {past.id: past.wins for past in base.by_question()}
                 rows = [[now.wins - before[now.id], 1] for now in each.by_question() if now.id in before]
                 sample = Bootstrap(np.reshape(rows, (-1, 2)), draws=each.draws, seed=each.seed)
-                yield Control(*known, base.model, sample.estimate(ratio_of, CHANGE))
+                gain = sample.estimate(ratio_of, CHANGE)
+                yield Control(*known, base.model, gain, int(gain.value) if abs(gain.value) == 1 else 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from redraft.evaluation.records import listed, names_of, question_id, text_in_so
 from redraft.evaluation.reports.inputs import KEEP, Given, Input, Material, is_result
 from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side, since
 from redraft.evaluation.tables import Section
-from redraft.evaluation.tasks.tally import Tally, results_of, truth_of
+from redraft.evaluation.tasks.tally import Tally, truth_of
 from redraft.evaluation.tasks.tasks import empty_answers
 from redraft.formats.read.files import decode, name_of, open_input, reading, stem_of
 from redraft.formats.read.records import Ids
@@ -38,7 +38,6 @@ class Run:
     name: str  # the name of the file, without folder and ending where that is unique
     tally: Tally
     empty: int = 0  # how many answers are empty
-    untold: int = 0  # how many of them a version before this one listed without the truth about them
 
     @property
     def scores(self) -> Scores:
@@ -53,8 +52,7 @@ class Run:
         if tally.failed:
             yield "failed", ", ".join(f"{cause} {count:,}" for cause, count in tally.failed.items())
         if self.empty:
-            none = f"; {self.untold:,} in none of the groups" * bool(self.untold and tally.groups)
-            yield "empty", f"{counted(self.empty, 'answer')}: wrong{none}"
+            yield "empty", f"{counted(self.empty, 'answer')}: wrong"
         if tally.wrong:
             yield "wrong" if tally.task else "not passed", listed(tally.wrong)
 
@@ -94,14 +92,12 @@ class RunReport:
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return without_nan(
-            {
-                "files": self.files,
-                "runs": [{"name": run.name, **run.tally.record()} for run in self.runs],
-                "differences": list(map(asdict, self.differences)),
-                "changes": list(map(asdict, self.changes)),
-            }
-        )
+        return {
+            "files": self.files,
+            "runs": [{"name": run.name, **run.tally.record()} for run in self.runs],
+            "differences": without_nan(self.differences),
+            "changes": without_nan(self.changes),
+        }
 
 
 def describe_runs(given: Given) -> RunReport:
@@ -112,11 +108,7 @@ def describe_runs(given: Given) -> RunReport:
             raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")
     shown: dict[str, Shown] = {}
     named = zip(names_of([each.path for each in inputs]), inputs, strict=True)
-    runs = tuple(given.bad.read(named, lambda each: _run(*each, given.material, shown)))
-    read = {run.name for run in runs}
-    for record in shown.values():  # without the chains of files that could be read in part only
-        record.chains = {name: chain for name, chain in record.chains.items() if name in read}
-    shown = {key: record for key, record in shown.items() if record.chains}
+    runs = tuple(_run(*each, given.material, shown) for each in named)
     scores = [run.scores for run in runs if run.tally.outcomes]
     changes = since(scores, _past(given.against), given) if given.against else ()
     return RunReport(given.names, runs, side_by_side(scores, given.draws, given.seed), changes, shown)
@@ -154,13 +146,12 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
 def _with_failures(run: Run, file: Path, done: Container[str]) -> Run:
     """Count the failures beside a file. An empty answer to a task is a wrong one."""
     tally = run.tally
-    empty = {chain.id: chain for chain in empty_answers(file, done, tally.task) if tally.task}
+    empty = {chain.id: chain for chain in empty_answers(file, done) if tally.task}
     for chain in empty.values():
         tally.add(chain)
     others = {name: each for name, each in failures(file).items() if name not in done and name not in empty}
     tally.failed = dict(Counter(each["cause"] for each in others.values()))
-    untold = sum(not results_of(chain) for chain in empty.values())
-    return replace(run, empty=len(empty), untold=untold)
+    return replace(run, empty=len(empty))
 
 
 def _tally_of(record: Mapping[str, Any], where: str) -> Tally:

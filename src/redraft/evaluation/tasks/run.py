@@ -116,7 +116,7 @@ class EvalRun(ScoredRun):
 
     def end(self) -> None:
         """Count empty answers, which are listed as failures, as wrong ones."""
-        for chain in empty_answers(self.plan.out, self.summary.outcomes, self.task):
+        for chain in empty_answers(self.plan.out, self.summary.outcomes):
             self.summary.add(chain)
 
 

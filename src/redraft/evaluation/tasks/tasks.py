@@ -202,17 +202,15 @@ def is_answer(step: Step) -> bool:
     return not step.echo and not is_blank(step.answer)
 
 
-def empty_answers(file: Path, done: Container[str], task: str) -> Iterator[Chain]:
+def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
     """Yield the chains of the empty answers that are listed beside the output of `redraft eval`.
 
-    One whose id is `done` has been answered since. `task` is for failures of versions that did not keep their
-    truth.
+    One whose id is `done` has been answered since.
     """
-    about = {"task": task, "steps": [[]], "loose": [[]]}
     for name, failure in failures(file).items():
         if failure["error"] == "EmptyReply" and name not in done:
             chain = unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
-            yield chain.model_copy(update={"meta": {KEY: about, **chain.meta} if task else chain.meta})
+            yield chain
 
 
 async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
