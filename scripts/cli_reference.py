@@ -19,7 +19,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from redraft.cli import app
-from redraft.cli.everyday import everyday_options
+from redraft.cli.verb import everyday_options
 from redraft.counting import size_in_words
 from redraft.engines.recommended import RECOMMENDED
 from redraft.verify.base import Check, Prefixed, form_of, schema_of

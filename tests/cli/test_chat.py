@@ -18,7 +18,7 @@ import pytest
 from typer.testing import Result
 
 from redraft.chain import Chain
-from redraft.cli.lines import LEAVING
+from redraft.cli.chat import LEAVING
 from tests.cli.verbs import REDRAFT, chains, own_terminal, redraft, script, start
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\r")

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from redraft.cli import app
-from redraft.cli.everyday import _EVERYDAY, everyday_options
+from redraft.cli.verb import _EVERYDAY, everyday_options
 from tests.cli.verbs import redraft
 
 MOST = 18  # options that `--help` may show, with itself and `--help-all`

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
-from redraft.cli.render import MANY, verdict, word_diff
+from redraft.cli.render import MANY, render_chain, verdict, word_diff
 from redraft.cli.watch import Watch
-from redraft.cli.whole import render_chain
 from redraft.counting import printable
 from redraft.revision.ops import DraftDone, Finished, Progress, StepDone, Text
 from redraft.revision.words import STOPS, verdict_of

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from redraft.cli.options import FlagGroup, Given, fill_in
-from redraft.cli.parameters import takes
+from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import LimitSeconds, LimitTokens, LimitUsd, Parallel, Quiet, RunCode, parallel_of
 from redraft.cli.shell import flag, only_ours, tell, write
 from redraft.cli.verb import Verb

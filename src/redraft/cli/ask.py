@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import select
 import signal
 import sys
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.asked import one_text, read_piped
-from redraft.cli.lines import say_derived, say_faults, say_wait, without_echo
-from redraft.cli.options import CacheFile, Given, check_utf8, fill_in
-from redraft.cli.parameters import takes
-from redraft.cli.shell import only_ours, write
+from redraft.cli.options import CacheFile, Given, check_utf8, fill_in, takes
+from redraft.cli.shell import only_ours, tell, write
 from redraft.counting import begin_line
 from redraft.errors import RedraftError, UsageError
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from redraft.chain import Chain, Prompt
     from redraft.revision.settings import Settings
 
+PIPE_SECONDS = 3.0  # seconds of silence after which a line says that redraft waits for the pipe
 _EXAMPLE = 'redraft ask "Describe a lighthouse."'
 
 
@@ -110,9 +110,59 @@ async def _make(settings: Settings, prompt: Prompt, cache: Path | None, *, watch
         if not watch:
             return await finished(await stack.enter_async_context(aclosing(make(prompt, options, load))))
 
-        from redraft.cli.watch import Watch, loading
+        from redraft.cli.watch import Watch, loading, without_echo
 
         shown = stack.enter_context(Watch())
         stack.enter_context(without_echo(of_keys=False))
         events = await stack.enter_async_context(aclosing(make(prompt, options, loading(load, shown))))
         return await finished(events, shown.show)
+
+
+def one_text(words: Sequence[str], verb: str) -> str:
+    """Return the prompt. Raise `UsageError` if it is several arguments, as without quotes."""
+    if len(words) > 1:
+        quoted = '"{}"'.format(re.sub(r'(["\\$`])', r"\\\1", " ".join(words)))
+        hint = f"Put quotes around it: redraft {verb} {quoted}"
+        raise UsageError(f"the prompt is {len(words)} arguments, and should be one.", hint=hint)
+    return "".join(words)
+
+
+def read_piped(*, beside: bool) -> str:
+    """Return the text that is piped in; "" at a terminal. Bytes that are not UTF-8 become surrogates.
+
+    `beside` is whether there is a prompt too. Then an open pipe may be there by chance, and a line says so.
+    """
+    if sys.stdin.isatty():
+        return ""
+    with suppress(OSError, ValueError):  # a test's standard input is no file
+        if beside and not select.select([sys.stdin], [], [], PIPE_SECONDS)[0]:
+            tell("waiting for the text that is piped in.", "If there is none: redraft ask … < /dev/null")
+    text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    return text.replace("\r\n", "\n").strip("\n")
+
+
+def say_wait(reason: str) -> None:
+    """Write to standard error why a server is waited for, when a wait begins."""
+    if reason:
+        tell(f"{reason}.")
+
+
+def say_derived(prompt: str) -> None:
+    """Write to standard error which checks a prompt itself gives."""
+    from redraft.verify.derive import checks_in, nothing_in
+
+    found = checks_in(prompt)
+    tell(f"checks from the prompt: {'; '.join(found)}" if found else nothing_in(prompt))
+
+
+def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
+    """Write to standard error what is wrong with the best answer, and return the exit status.
+
+    `shown` is whether the chain was shown, which says it.
+    """
+    from redraft.revision.words import exit_status_of, faults_of
+
+    if chain.stop != "cancelled" and not shown:
+        for fault in faults_of(chain, with_checks=with_checks):
+            tell(*fault)
+    return exit_status_of(chain, with_checks=with_checks)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from redraft.cli import lines
-from redraft.cli.lines import LEAVING, QUOTES, opening, say_faults
-from redraft.cli.options import Given, check_utf8, fill_in
-from redraft.cli.parameters import takes
+from redraft.cli.ask import say_faults, say_wait
+from redraft.cli.options import Given, check_utf8, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.counting import counted
 from redraft.errors import RedraftError, UsageError, nearest
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from redraft.chain import Chain, Prompt
     from redraft.revision.session import Session
 
+QUOTES = '"""'  # stands before and after a text of several lines
+LEAVING = "Ctrl-D or /quit leaves."
 COMMANDS = {
     "/revise": "revise the last answer once more; after Ctrl-C, go on with it",
     "/min N": "fewest revisions of each answer from now on",
@@ -50,19 +51,19 @@ def chat(flags: Given) -> None:
     """
     from redraft.revision.session import Session
 
-    settings, wait = fill_in(flags), lines.say_wait if sys.stderr.isatty() else None
+    settings, wait = fill_in(flags), say_wait if sys.stderr.isatty() else None
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
             with opening(settings.references().values()):
                 session = runner.run(Session.open(settings, stack, wait))
             talking = Chat(session, runner)
-            if lines.is_terminal():
+            if sys.stdin.isatty() and sys.stdout.isatty():
                 talking.watching = True
                 tell(f"{talking.session.engine.info.name} is ready.", f"/help lists the commands; {LEAVING}")
-                lines.read_terminal(talking.do)
+                read_terminal(talking.do)
             else:
-                lines.read_pipe(talking.do)
+                read_pipe(talking.do)
         finally:
             runner.run(stack.aclose())
     raise typer.Exit(0 if talking.watching else talking.status)
@@ -117,7 +118,9 @@ class Chat:
                 path = session.save(value)
                 tell(f"{counted(len(talk.turns), 'question')} in {path}", f"redraft show {path}")
             case "/model":
-                with lines.interrupts(signal.default_int_handler), opening([value]):
+                from redraft.cli.watch import interrupts
+
+                with interrupts(signal.default_int_handler), opening([value]):
                     self.runner.run(session.change(value))
                 tell(f"{session.engine.info.name} is ready.")
         return command != "/quit"
@@ -147,3 +150,72 @@ class Chat:
             from redraft.verify.json_reading import text_of
 
             write(text_of(chain, chain.answer))
+
+
+@contextmanager
+def opening(references: Iterable[str]) -> Iterator[None]:
+    """Draw a clock on a terminal while models are opened. One that is not here shows how it is fetched."""
+    from rich.console import Console
+
+    from redraft.cli.watch import Moving
+    from redraft.engines.load import fetches
+
+    moving = Moving(Console(highlight=False))
+    if sys.stdout.isatty() and not any(map(fetches, references)):
+        moving.begin("Loading the model")
+    try:
+        yield
+    finally:
+        moving.end()
+
+
+def read_terminal(do: Callable[[str], bool]) -> None:
+    """Ask for lines until the end of the input, or until `do` returns False. Ctrl-C does not leave."""
+    with suppress(ImportError):  # few Pythons lack it
+        import readline
+
+        readline.parse_and_bind("set enable-bracketed-paste on")  # off in Python: each line would be a turn
+    sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    signal.signal(signal.SIGINT, _ignore)
+    while True:
+        try:
+            text = _typed()
+            if text is None or not do(text):
+                return
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, _ignore)  # it may have come before `interrupts` could do that
+            typer.echo()
+            tell(LEAVING)
+
+
+def read_pipe(do: Callable[[str], bool]) -> None:
+    """Take each line of standard input, until `do` returns False."""
+    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    while text := sys.stdin.readline():
+        while _unclosed(text) and (more := sys.stdin.readline()):
+            text += more
+        if not do(text.rstrip("\n")):
+            return
+
+
+def _typed() -> str | None:
+    """Return what is typed at the prompt; None at its end. Ctrl-C raises KeyboardInterrupt here."""
+    from redraft.cli.watch import interrupts
+
+    with suppress(EOFError), interrupts(signal.default_int_handler):
+        text = input("> ")
+        while _unclosed(text):
+            text += "\n" + input(". ")
+        return text
+    typer.echo()
+    return None
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing about Ctrl-C: child processes would inherit SIG_IGN."""
+
+
+def _unclosed(text: str) -> bool:
+    """Return whether a text begins with three quotes, and the other three are still to come."""
+    text = text.strip()
+    return text.startswith(QUOTES) and (len(text) < 2 * len(QUOTES) or not text.endswith(QUOTES))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.asked import one_text, read_piped
+from redraft.cli.ask import one_text, read_piped
 from redraft.cli.options import check_utf8
 from redraft.cli.shell import flag, write
 from redraft.counting import tell

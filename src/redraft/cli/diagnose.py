@@ -11,8 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from redraft.cli.complete import checks, tasks
-from redraft.cli.options import FlagGroup, Given, fill_in
-from redraft.cli.parameters import takes
+from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import AsJson, ReplacePage, RunCode
 from redraft.cli.shell import flag, only_ours, write
 from redraft.cli.strategies import EXAMPLE, StrategyFlags

@@ -10,8 +10,7 @@ import typer
 
 from redraft.cli.complete import tasks
 from redraft.cli.on_ray import RayFlags
-from redraft.cli.options import FlagGroup, Given, fill_in
-from redraft.cli.parameters import takes
+from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import Out, check_out, prompts_file, tell_failures
 from redraft.cli.shell import only_ours
 

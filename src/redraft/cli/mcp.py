@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from redraft.cli.options import Given, fill_in
-from redraft.cli.parameters import takes
+from redraft.cli.options import Given, fill_in, takes
 
 
 @takes

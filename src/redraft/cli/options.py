@@ -6,19 +6,21 @@ defined in `redraft.options`; `takes` gives them to a command.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from functools import cache, cached_property, update_wrapper
 from pathlib import Path
 from pkgutil import resolve_name
-from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+
+import typer
 
 from redraft.cli.shell import flag, tell
 from redraft.errors import UsageError
-from redraft.verify.kinds import check_kinds
 
 if TYPE_CHECKING:
-    from redraft.options import OptionModel
+    from redraft.options import Option, OptionModel
     from redraft.revision.settings import Settings
 
 CacheFile = Annotated[
@@ -78,12 +80,108 @@ def check_utf8(what: str, *values: Any) -> None:
             ) from None
 
 
-def check_help() -> str:
-    """Return the grammar of checks for `--help-all`, one entry for each kind, 80 columns wide."""
-    kinds = check_kinds().values()
-    width = max(len(kind.form) for kind in kinds) + 2
-    entries = [
-        fill(kind.about, 78, initial_indent=f"  {kind.form:<{width}}", subsequent_indent=" " * (width + 2))
-        for kind in kinds
-    ]
-    return "\n".join(["Checks (docs/checks.md):", *entries])
+def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..., None]:
+    """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`.
+
+    They are made when typer asks for them: for the command that is called.
+    """
+
+    def parameters() -> list[inspect.Parameter]:
+        from redraft.options import BUDGET, LOOP, MODEL, SAMPLING, SERVER, Option, options_of
+        from redraft.runs.options import BATCHES, LIMITS, RUN
+
+        shared, known = (MODEL, LOOP, SAMPLING, BUDGET, SERVER), options_of(group.model)
+        flags = {name: option for name, option in known.items() if option.group}
+        of_run = [RUN, LIMITS, BATCHES]
+        own = [each.group for each in flags.values() if each.group not in (*shared, *of_run)]
+        headings = [*of_run, *dict.fromkeys(own), *shared]
+        text = "take flags from a recipe: a YAML file, or a shipped one"
+        recipe = Option(text, own[0] if own else LOOP, "NAME|FILE")
+        options = sorted([("recipe", recipe), *flags.items()], key=lambda o: headings.index(o[1].group))
+        return [_parameter(name, option, group) for name, option in options]
+
+    return WithOptions(command, parameters, lambda given: {k: v for k, v in given.items() if v is not None})
+
+
+def _parameter(name: str, option: Option, group: FlagGroup) -> inspect.Parameter:
+    """Return an option as a parameter of a command. The type alone is typer's to check."""
+    from redraft.cli.complete import of_option
+    from redraft.runs.options import BATCHES, RUN
+
+    usual = group.usual.get(name)
+    kinds = (option.type, *get_args(option.type))
+    kind = next((kind for kind in (bool, int, float, list[str]) if kind in kinds), str)
+    default = option.default if usual is None else usual
+    text = option.text if usual is None else option.text.partition(" [")[0]
+    if not isinstance(default, bool) and default not in (None, []):
+        text = f"{text} [{default}]"
+    plain = option.group in (RUN, BATCHES)
+    if plain:
+        text, mark, rest = text.partition(" [")
+        text = f"{text[:1].upper()}{text[1:]}." + (f"  [{rest}" if mark else "")
+    names = ["--" + name.replace("_", "-")] if option.short or plain else []
+    names += [option.short] if option.short else []
+    flag = typer.Option(
+        *names,
+        metavar=option.metavar,
+        help=text,
+        rich_help_panel=option.group,
+        show_default=False,
+        autocompletion=of_option(name, option, group.recipes),
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, flag]
+    )
+
+
+class WithOptions:
+    """A command with more options for typer to read. They are made when typer asks: for the verb in use.
+
+    A parameter of the command whose type is a dataclass becomes an option for each of its fields.
+
+    Args:
+        command: Receives the options together, as `flags`.
+        options: Returns the options as parameters, with their annotations and defaults.
+        gather: Makes the value of `flags` from the options by name.
+    """
+
+    def __init__(
+        self,
+        command: Callable[..., None],
+        options: Callable[[], Sequence[inspect.Parameter]],
+        gather: Callable[[dict[str, Any]], Any],
+    ) -> None:
+        update_wrapper(self, command, ("__module__", "__name__", "__qualname__", "__doc__"), ())
+        self._command, self._options, self._gather = command, cache(options), gather
+
+    @cached_property
+    def _own(self) -> dict[str, tuple[Any, list[inspect.Parameter]]]:
+        hints, found = get_type_hints(self._command, include_extras=True), {}
+        for name, each in inspect.signature(self._command).parameters.items():
+            kind: Any = hints[name]
+            if name != "flags":
+                found[name] = kind, [each]
+                if is_dataclass(kind) and isinstance(kind, type):
+                    hints |= get_type_hints(kind, include_extras=True)
+                    found[name] = kind, [*inspect.signature(kind).parameters.values()]
+        return {
+            name: (kind, [p.replace(annotation=hints[p.name]) for p in spread])
+            for name, (kind, spread) in found.items()
+        }
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        own = [each for _, spread in self._own.values() for each in spread]
+        return inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in [*own, *self._options()]])
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {p.name: p.annotation for p in self.__signature__.parameters.values()}
+
+    def __call__(self, **values: Any) -> None:
+        """Run the command with what typer read."""
+        flags = self._gather({p.name: values.pop(p.name) for p in self._options()})
+        for name, (kind, spread) in self._own.items():
+            if is_dataclass(kind) and isinstance(kind, type):
+                values[name] = kind(**{p.name: values.pop(p.name) for p in spread})
+        self._command(flags=flags, **values)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft.cli.nodes import NodeFlags
-from redraft.cli.options import Given, fill_in
-from redraft.cli.parameters import takes
+from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.shell import flag, tell
 from redraft.counting import begin_line
 from redraft.errors import UsageError

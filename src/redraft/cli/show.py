@@ -44,8 +44,7 @@ def show(
     from rich.console import Console
     from rich.text import Text
 
-    from redraft.cli.render import shown
-    from redraft.cli.whole import render_chain
+    from redraft.cli.render import render_chain, shown
 
     if html is not None:
         if follow or as_json:

@@ -6,15 +6,16 @@ The help is plain text, the same on a terminal, in a pipe and in docs/cli.md. Of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import typer
 from typer.core import TyperArgument, TyperCommand
 
-from redraft.cli.everyday import everyday_options
-from redraft.cli.options import check_help
 from redraft.errors import UsageError
+from redraft.verify.kinds import check_kinds
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -22,6 +23,32 @@ if TYPE_CHECKING:
 
 HELP_ALL = "--help-all"
 SOME_CHECKS = ("words<=50", "contains:TEXT", "lacks:TEXT", "json", "python:module.function")
+
+_MODEL = "model max_revisions check temperature max_tokens seed"
+_TRAINING = "model_name_or_path lora qlora data_path output_dir learning_rate max_steps preview estimate"
+
+_EVERYDAY = {
+    "ask": f"json quiet critic recipe mode drafts system {_MODEL}",
+    "chat": f"critic recipe mode drafts system {_MODEL}",
+    "answer": f"out parallel quiet limit retry_failed recipe mode {_MODEL}",
+    "serve": "models host port api_key_file parallel page model critic recipe mode max_revisions check",
+    "mcp": "critic recipe mode model max_revisions check max_tokens",
+    "eval": f"out parallel limit run_code as_json mode guided {_MODEL}",
+    "judge": "out parallel questions retry_failed recipe way gold model temperature seed limit_usd price",
+    "diagnose": "task records score run_code html as_json run out seeds limit model check max_revisions",
+    "compare": "models tasks ways seeds samples limit parallel quiet run_code max_revisions temperature",
+    "chains": f"out parallel limit estimate recipe gold first verify {_MODEL}",
+    "instructions": "out parallel estimate recipe way count seeds language topic model temperature seed",
+    "sft": f"{_TRAINING} format eval_data_path num_train_epochs gguf",
+    "reward": f"{_TRAINING} eval_data_path num_train_epochs margin",
+    "ppo": f"{_TRAINING} algorithm reward num_rollouts num_generations max_new_tokens init_kl_coef",
+}
+
+
+def everyday_options(command: str) -> frozenset[str]:
+    """Return the names of the options that `--help` shows of a command; empty for all."""
+    return frozenset(_EVERYDAY.get(command, "").split())
+
 
 Sections = dict[str, list[tuple[str, tuple[str, str]]]]
 """Heading to lines of the help: the name of an option, how it is written, and what it does."""
@@ -39,6 +66,11 @@ class Verb(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
+            if wrong := re.match(r"(.*) is not a valid (float|integer)", getattr(error, "message", ""), re.S):
+                kind = "a number: 0.5" if wrong[2] == "float" else "a whole number: 5"
+                option = getattr(error, "param", None)
+                name = max(option.opts, key=len) if option else "the value"
+                raise UsageError(f"{name} is {wrong[1]:.80}.", hint=f"It should be {kind}") from None
             name = getattr(error, "option_name", None)  # of click's NoSuchOption and BadOptionUsage
             negative = next((n for p in self.params if name in p.opts for n in p.secondary_opts), None)
             if negative:
@@ -98,6 +130,17 @@ class VerbWithChecks(Verb):
         # \b: typer keeps the lines of the paragraph as they are
         self.epilog = some if self.shown(ctx) else "\b\n" + check_help()
         super().format_epilog(ctx, formatter)
+
+
+def check_help() -> str:
+    """Return the grammar of checks for `--help-all`, one entry for each kind, 80 columns wide."""
+    kinds = check_kinds().values()
+    width = max(len(kind.form) for kind in kinds) + 2
+    entries = [
+        fill(kind.about, 78, initial_indent=f"  {kind.form:<{width}}", subsequent_indent=" " * (width + 2))
+        for kind in kinds
+    ]
+    return "\n".join(["Checks (docs/checks.md):", *entries])
 
 
 def _with_address(args: list[str]) -> list[str]:

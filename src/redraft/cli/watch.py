@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from importlib.util import find_spec
+from time import monotonic
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.padding import Padding
 from rich.text import Text as RichText
 
 from redraft.chain import Chain, Step
 from redraft.cli import render
-from redraft.cli.lines import interrupts, without_echo
-from redraft.cli.moving import Moving
-from redraft.cli.whole import summary
 from redraft.counting import printable
 from redraft.engines.base import Engine
 from redraft.engines.load import fetches
@@ -24,6 +27,48 @@ from redraft.revision.state import complete_steps
 from redraft.revision.words import name_of
 
 FINISHED_LINES = 12  # an answer of more lines is not printed again at the end
+
+
+class Moving:
+    """One moving part at a time, below what was printed before. It is removed when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._title, self._indent, self._begun = "", 0, 0.0
+        self._pieces: list[str] = []
+
+    def begin(self, title: str, indent: int = 0) -> None:
+        """Begin to draw a title, with a clock. `indent` is in columns."""
+        self._title, self._indent, self._begun = title, indent, monotonic()
+        self._live = Live(
+            get_renderable=self._drawn,
+            console=self._console,
+            transient=True,
+            refresh_per_second=12,
+            redirect_stderr=sys.stderr.isatty(),
+        )
+        self._live.start()
+
+    def add(self, piece: str) -> None:
+        """Write on."""
+        self._pieces.append(piece)
+
+    def end(self) -> str:
+        """Remove what was drawn, and return the text."""
+        if self._live is not None:
+            self._live.stop()
+        text, self._live, self._pieces = "".join(self._pieces), None, []
+        return text
+
+    def _drawn(self) -> RenderableType:
+        """Return the title and the end of the text, as much as the screen holds."""
+        lines = printable("".join(self._pieces)).splitlines()
+        room = max(self._console.height - 4, 3)
+        tail = RichText("\n".join(lines[-room:]))
+        tail.truncate(self._console.width * room)
+        text = RichText.assemble((f"{self._title} … {monotonic() - self._begun:.0f} s", "dim"))
+        return Padding(text.append("\n").append_text(tail) if lines else text, (0, 0, 0, self._indent))
 
 
 class Watch:
@@ -122,7 +167,7 @@ class Watch:
             self.console.print(render.heading(chain.best or 0, best=True))
             self.console.print(best)
             self.console.print(RichText())
-        self.console.print(summary(chain))
+        self.console.print(render.summary(chain))
 
 
 async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made: Chain | None) -> Chain:
@@ -145,3 +190,33 @@ def loading(load: Load, watch: Watch) -> Load:
         return engine
 
     return shown
+
+
+@contextmanager
+def interrupts(handler: Callable[..., object]) -> Iterator[None]:
+    """Handle Ctrl-C in another way, and afterwards as before."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def without_echo(*, of_keys: bool = True) -> Iterator[None]:
+    """Do not show keys within the moving text. What is typed is there at the next prompt.
+
+    Without `of_keys`, `^C` alone is not shown: a process that is killed leaves the terminal so.
+    """
+    if not (sys.stdin.isatty() and find_spec("termios")):  # Windows has none
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(sys.stdin)
+    silent = [*before[:3], before[3] & ~(termios.ECHO if of_keys else termios.ECHOCTL), *before[4:]]
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
-from redraft.cli.parameters import WithOptions
+from redraft.cli.options import WithOptions
 from redraft.cli.shell import flag
 
 if TYPE_CHECKING:
