@@ -79,7 +79,7 @@ def serve(
     The server listens to this machine alone, unless there are keys. SIGTERM or Ctrl-C lets requests finish
     and ends it.
     """
-    from redraft.evaluation.voting.ballots import PageVotes
+    from redraft.evaluation.voting import PageVotes
     from redraft.revision.budget import Budget
     from redraft.serve.keys import Keys
     from redraft.serve.log import server_log

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.shell import flag, tell, write
+from redraft.cli.shell import flag, tell
 from redraft.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from redraft.evaluation.voting.ballots import Ballots
-    from redraft.evaluation.voting.store import VoteStore
+    from redraft.evaluation.voting import Booth as Voters
 
 
 def vote(
@@ -38,12 +37,12 @@ def vote(
     note, u to undo.
 
     Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same
-    command goes on. Several voters may share FILE. At the end, if all pairs are judged, it prints
-    the report.
+    command goes on. Several voters may share FILE.
     """
+    from redraft.counting import counted
     from redraft.evaluation.judging.pairs import read_matches
-    from redraft.evaluation.voting.ballots import Ballots, voter_of
-    from redraft.evaluation.voting.store import VoteStore
+    from redraft.evaluation.voting import Ballots, VoteStore, voter_of
+    from redraft.evaluation.voting import Booth as Voters
     from redraft.jobs.provenance import Provenance, content
 
     _check(answers, out, questions)
@@ -51,15 +50,22 @@ def vote(
     inputs = list(map(content, [*answers, *filter(None, [questions])]))
     store = VoteStore(out, Provenance("vote", {"inputs": inputs, "seed": seed}))
 
-    def ballots(name: str) -> Ballots:
-        return Ballots(matches, store, voter_of(name), seed)
-
-    try:
-        _on_page(ballots, voter, port)
-    except KeyboardInterrupt:  # the way to end the page
-        typer.echo(err=True)
-    pairs = sum(len(match.question.turns) for match in matches)
-    _report(store, pairs, answers, questions, out)
+    booth = Voters(lambda name: Ballots(matches, store, voter_of(name), seed))
+    with suppress(KeyboardInterrupt):  # the way to end the page
+        _on_page(booth, voter, port)
+    typer.echo(err=True)
+    pairs, counts = sum(len(match.question.turns) for match in matches), store.counts()
+    short = [f"{name} {count:,} of {pairs:,}" for name, count in counts.items() if count < pairs]
+    given = [word for file in answers for word in ("--answers", str(file))]
+    given += ["--questions", str(questions)] if questions else []
+    tell(
+        f"not all pairs are judged: {', '.join(short)}. The same command goes on."
+        if short
+        else f"{counted(counts.total(), 'vote')} in {out}."
+        if counts
+        else "no vote yet.",
+        "The report tells which model is which: " + shlex.join(["redraft", "report", str(out), *given]),
+    )
 
 
 def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
@@ -77,52 +83,22 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
     check_ending(out)
 
 
-def _login() -> str:
+def _on_page(booth: Voters, voter: str | None, port: int) -> None:
     import getpass
 
-    with suppress(KeyError, OSError):
-        return getpass.getuser()
-    return ""
-
-
-def _on_page(ballots: Callable[[str], Ballots], voter: str | None, port: int) -> None:
-    from redraft.evaluation.voting import ballots as voting
+    from redraft.evaluation.voting import voter_of
 
     try:
         from redraft.serve.page.booth import run_booth
         from redraft.serve.page.mount import Booth
     except ImportError:
         raise MissingExtra("voting", "serve") from None
-
-    def say(address: str) -> None:
-        tell(f"vote at {address}", "Ctrl-C ends it, and prints the report if all pairs are judged.")
-
-    name = _login() if voter is None else voting.voter_of(voter)
-    run_booth(Booth(name, voter is not None, voting.Booth(ballots).act), port, say)
-
-
-def _report(store: VoteStore, pairs: int, answers: Sequence[Path], questions: Path | None, out: Path) -> None:
-    """Print the report on all votes, if all are there and its extra is installed.
-
-    Before that, it would tell a voter which model is which, and when to stop.
-    """
-    counts = store.counts()
-    if short := [f"{voter} {count:,} of {pairs:,}" for voter, count in counts.items() if count < pairs]:
-        given = [word for file in answers for word in ("--answers", str(file))]
-        given += ["--questions", str(questions)] if questions else []
-        tell(
-            f"not all pairs are judged: {', '.join(short)}. The same command goes on.",
-            "The report would tell which model is which, so it is printed at the end. To have it now:\n"
-            + shlex.join(["redraft", "report", str(out), *given]),
-        )
-        return
-    if not counts:
-        tell("no vote yet.")
-        return
-    try:
-        from redraft.evaluation.reports.describe import describe
-        from redraft.evaluation.tables import as_text
-    except MissingExtra as error:
-        tell(error.message, error.hint)
-        return
-    write("\n".join(as_text(describe([out], answers=answers, questions=questions).sections())))
+    name = ""
+    if voter is not None:
+        name = voter_of(voter)
+    else:
+        with suppress(KeyError, OSError):
+            name = getpass.getuser()
+    run_booth(
+        Booth(name, voter is not None, booth.act), port, lambda at: tell(f"vote at {at}", "Ctrl-C ends it.")
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from redraft.evaluation.voting import ballots
+from redraft.evaluation.voting import Booth as Voters
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.page.booth import booth_app
@@ -41,7 +41,7 @@ class Served:
 @contextmanager
 def serving(voting: Voting, name: str = "zoë", *, known: bool = True) -> Iterator[Served]:
     loop, told, gate = asyncio.new_event_loop(), asyncio.Event(), Gate(1, 64)
-    keys, booth = Keys.once(KEY), Booth(name, known, ballots.Booth(voting.ballots).act)
+    keys, booth = Keys.once(KEY), Booth(name, known, Voters(voting.ballots).act)
 
     async def main() -> None:
         await run(booth_app(booth, keys, gate), gate, sock, lambda: asyncio.sleep(0), told, drain=30)

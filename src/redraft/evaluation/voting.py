@@ -1,7 +1,10 @@
-"""What a voter is shown: pairs of answers without names, in an order and with sides of the voter's own.
+"""Blind votes by people on pairs of answers, as Alpaca was judged. The page is in `serve.page`.
 
-Both are drawn from a seed, the output's name and the voter's, so they are the same after a stop. One model is
-on the left in half of the questions. A vote is a review whose judge is the voter and whose text is the note.
+A voter sees answers without names, in an order and with sides of the voter's own. Both are drawn from a seed,
+the output's name and the voter's, so they are the same after a stop. One model is on the left in half of the
+questions. A vote is a review whose judge is the voter and whose text is the note, one a line in a file.
+Several voters and processes add to it at once: it is open only while it is read or changed, under a lock
+beside it, and a vote is on the disk before the next pair is shown.
 """
 
 from __future__ import annotations
@@ -9,21 +12,115 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
+import stat
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from redraft.counting import printable
-from redraft.errors import UsageError
+from redraft.errors import OutputError, RecordError, UsageError
 from redraft.evaluation.judging.judge import ReviewItem, items, shown
 from redraft.evaluation.judging.pairs import Match
 from redraft.evaluation.judging.reviews import Review
 from redraft.evaluation.judging.scores import Winner
-from redraft.evaluation.voting.store import VoteStore
-from redraft.jobs.provenance import Provenance, now
+from redraft.files import locked, replacing
+from redraft.jobs.lines import LineFile, parse_line, read_lines
+from redraft.jobs.provenance import Provenance, RunFile, now
+
+Vote = dict[str, Any]  # a review as JSON values
+
+
+class VoteStore:
+    """The votes of all voters, in one file."""
+
+    def __init__(self, path: Path, provenance: Provenance) -> None:
+        """Open the file, or create it. A link is followed. Votes on other answers are an error."""
+        LineFile(path).close()  # says what is wrong with the path
+        self.path = path.resolve()
+        with self._open() as (file, lines):
+            run = RunFile(file.path, start_over="give the answers that were voted on")
+            if lines:
+                run.check(provenance)
+            run.begin(provenance, resume=bool(lines))
+
+    def of(self, voter: str) -> list[Vote]:
+        """Return the votes of a voter, the last one last."""
+        with self._open() as (_, lines):
+            return [vote for vote in map(self._vote, lines) if vote["judge"] == voter]
+
+    def counts(self) -> Counter[str]:
+        """Return the number of votes of each voter."""
+        with self._open() as (_, lines):
+            return Counter(vote["judge"] for vote in map(self._vote, lines))
+
+    def add(self, vote: Review) -> bool:
+        """Add a vote. Return False if the voter has judged the pair before: that vote stands."""
+        with self._open() as (file, lines):
+            is_new = all(each["review_id"] != vote.review_id for each in map(self._vote, lines))
+            if is_new:
+                file.append(vote.to_json())
+        return is_new
+
+    def undo(self, voter: str) -> Vote | None:
+        """Take a voter's last vote out of the file, and return it; None if there is none."""
+        with self._open() as (_, lines):
+            for place in reversed(range(len(lines))):
+                vote = self._vote(lines[place])
+                if vote["judge"] == voter:
+                    mode = stat.S_IMODE(self.path.stat().st_mode)
+                    with replacing(self.path) as aside:
+                        if hasattr(os, "fchmod"):
+                            os.fchmod(aside.fileno(), mode)
+                        aside.write(b"".join(lines[:place] + lines[place + 1 :]))
+                    return vote
+        return None
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[LineFile, list[bytes]]]:
+        """Lock the file, and yield it with its lines."""
+        beside = self.path.with_name(f"{self.path.name}.lock")
+        try:
+            if not self.path.exists():
+                raise OutputError(f"{self.path} is gone.", hint="Put it back, or run the same command again.")
+            with locked(beside):
+                try:
+                    with closing(LineFile(self.path)) as file:
+                        yield file, _whole(file)
+                finally:
+                    beside.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"cannot change {self.path}: {error.strerror}.",
+                hint="Its folder must be there, have room, and let you write.",
+            ) from None
+
+    def _vote(self, line: bytes) -> Vote:
+        vote = parse_line(line)
+        if vote is None or not vote.keys() >= {"review_id", "judge", "text"}:
+            raise RecordError(
+                f"{self.path}: has a line that is not a vote: {line[:60].decode(errors='replace')!r}.",
+                hint=f"Correct or remove the line, or move {self.path} away.",
+            )
+        return vote
+
+
+def _whole(file: LineFile) -> list[bytes]:
+    """Return the lines, without what a killed process left half written, which is cut off."""
+    lines = list(read_lines(file.path))
+    if lines and not lines[-1].endswith(b"\n"):
+        if parse_line(lines[-1] + b"\n") is None:
+            file.cut(file.size - len(lines.pop()))
+        else:
+            file.append("")
+            lines[-1] += b"\n"
+    return [line for line in lines if line.strip()]
+
 
 WINNERS: Mapping[str, Winner] = {"1": "1", "2": "2", "=": "tie"}
 """What a key decides: the answer shown first is better, or the second, or neither."""
@@ -164,41 +261,29 @@ class PageVotes:
         self._path = path
         self._store: VoteStore | None = None
 
-    def add(
-        self,
-        *,
-        id: str,  # noqa: A002
-        question: str,
-        answers: Sequence[str],
-        names: Sequence[str],
-        winner: Winner,
-        bad: bool,
-        voter: str,
-        swapped: bool,
-    ) -> bool:
+    def add(self, *, id: str, voter: str, bad: bool, **vote: Any) -> bool:  # noqa: A002
         """Store a vote. Return False if there is one on that question: it stands.
 
-        `answers` and `names` are in the order in which they were shown; the sides were drawn. `id` is that of
-        the question, unlike any other, `swapped` whether the first model is shown second, and `bad` that
-        neither answer is good. A file of votes on other answers is an error, as is a voter without a name.
+        A file of votes on other answers is an error, as is a voter without a name.
+
+        Args:
+            id: Of the question, unlike any other.
+            voter: The voter's name.
+            bad: Whether neither answer is good.
+            **vote: `question`; `answers` and `names` in the order in which they were shown, whose sides were
+                drawn; `winner`; and `swapped`, whether the first model is shown second.
         """
+        told = {name: vote[name] for name in ("swapped", "question")} | {"answers": list(vote["answers"])}
         review = Review(
             review_id=f"page/{id}",
             question_id=id,
             answer1_id=f"{id}/1",
             answer2_id=f"{id}/2",
             reviewer_id="page",
-            metadata={
-                "sides": "drawn",
-                "swapped": swapped,
-                "when": now(),
-                "question": question,
-                "answers": list(answers),
-                **({"both": "bad"} if bad else {}),
-            },
-            winner=winner,
-            model_1=names[0],
-            model_2=names[1],
+            metadata={"sides": "drawn", "when": now(), **told, **({"both": "bad"} if bad else {})},
+            winner=vote["winner"],
+            model_1=vote["names"][0],
+            model_2=vote["names"][1],
             judge=voter_of(voter),
         )
         if self._store is None:
