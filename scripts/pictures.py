@@ -116,15 +116,6 @@ def draw_system() -> None:
         show(Path(folder, "selfee-small", "index.html"), "run.png")
 
 
-def draw_data() -> None:
-    """Show what `redraft data stats` finds in published chains."""
-    chains = SHARED / "data" / "selfee" / "chains"
-    names = sorted(path.name for path in chains.glob("*.jsonl"))
-    with TemporaryDirectory() as folder:
-        run("data", "stats", *names, "--html", Path(folder, "data.html"), cwd=chains)
-        show(Path(folder, "data.html"), "data.png")
-
-
 def draw_train() -> None:
     """Train as docs/tutorials/training.md does, and show the page of `redraft train watch`."""
     tutorial = (DOCS / "tutorials" / "training.md").read_text("utf-8")
@@ -189,7 +180,6 @@ DRAWN = {
     "page": draw_page,
     "report": draw_report,
     "system": draw_system,
-    "data": draw_data,
     "train": draw_train,
     "vote": draw_vote,
     "runs": draw_runs,

@@ -255,19 +255,16 @@ def test_failures_go_along_and_can_be_tried_again() -> None:
     assert not Path("out.jsonl.errors.jsonl").exists()
 
 
-def test_chains_of_a_teacher_with_what_was_dropped() -> None:
+def test_chains_of_a_teacher() -> None:
     records = [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(12)]
     write("records.jsonl", records)
     script("I am sorry, but I cannot help with that.", '{"feedback": "Good.", "score": 10}', "A gull.")
     words = ["generate", "chains", "records.jsonl", "-o", OUT, "-m", "script:script.jsonl", "-j", 1]
-    words += ["--refusals", "drop", "--max-revisions", 0]
+    words += ["--max-revisions", 0]
     for index in range(2):
         assert redraft(*words, "--shard", f"{index}/2").exit_code == 0
-    dropped = [each["id"] for part in parts(2) for each in lines(f"{part}.refusals.jsonl")]
     assert merge(*parts(2)).exit_code == 0
-    assert sorted([*ids(), *dropped]) == sorted(f"records/{n}" for n in range(12))
-    assert dropped
-    assert sorted(each["id"] for each in lines("out.jsonl.refusals.jsonl")) == sorted(dropped)
+    assert sorted(ids()) == sorted(f"records/{n}" for n in range(12))
     done = redraft(*words)
     assert f"{len(ids())} of them from before" in done.stdout
     assert "time" not in done.stdout

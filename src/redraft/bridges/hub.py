@@ -6,13 +6,11 @@ much, and under which licences. Hub and login are those of huggingface_hub.
 
 from __future__ import annotations
 
-from itertools import takewhile
 from pathlib import Path
 
 from redraft import __version__, hub
 from redraft.collect.read.inputs import check_records
-from redraft.collect.report.show import lines
-from redraft.collect.report.stats import DataReport, describe
+from redraft.collect.report import DataReport, describe, lines
 from redraft.errors import UsageError
 from redraft.licences import UNKNOWN, Source, remark
 from redraft.verify.segment import count_words
@@ -39,9 +37,7 @@ def push(file: str | Path, name: str, *, public: bool = False) -> tuple[str, str
         raise UsageError(f"{name!r:.80} is no name of a dataset.", hint="It should be org/name.")
     check_records(path)
     report = describe([path], count_words, samples=0)
-    sources = [
-        Source("file", path.name, licence) for licence, _ in report.kinds().get("licences", [(UNKNOWN, 0)])
-    ]
+    sources = [Source("file", path.name, licence) for licence in report.licences or [UNKNOWN]]
     files: dict[str, Path | bytes] = {hub.CARD: _card(name, report, sources).encode(), path.name: path}
     return hub.publish(name, files, private=not public), remark(sources)
 
@@ -49,6 +45,6 @@ def push(file: str | Path, name: str, *, public: bool = False) -> tuple[str, str
 def _card(name: str, report: DataReport, sources: list[Source]) -> str:
     """Return the card: licences in the hub's form, then what is in the file, and how to load it."""
     made = f'Made with redraft {__version__}. To load it: `datasets.load_dataset("{name}")`, or'
-    counts = takewhile(lambda line: line != "warnings", lines(report))  # these name paths of this machine
+    counts = lines(report, warnings=False)  # these name paths of this machine
     head = [card_text(name.partition("/")[2], sources), remark(sources), ""]
     return "\n".join([*head, "```text", *counts, "```", "", f"{made} `redraft data import {name}`."]) + "\n"

@@ -52,6 +52,22 @@ def answered_turns(chain: Chain) -> tuple[Turn, ...]:
     return (*turns, Turn("assistant", gold)) if gold else turns
 
 
+GOLD_LENGTH = 8  # fewest characters of a gold answer to search in feedback: shorter ones match by chance
+
+
+def leaking(chain: Chain) -> tuple[int, int]:
+    """Count the feedbacks that quote a gold answer, and how many of them judge an answer without it."""
+    golds = [gold.strip() for gold in gold_answers(chain) if len(gold.strip()) >= GOLD_LENGTH]
+    told = [step for step in chain.steps if any(gold in step.criticism for gold in golds)]
+    return len(told), sum(not any(gold in step.answer for gold in golds) for step in told)
+
+
+def generated(chain: Chain, name: str) -> bool:
+    """Whether `redraft generate chains` marked a chain in its `meta`, such as for `leaks`."""
+    about = chain.meta.get("generated")
+    return isinstance(about, dict) and bool(about.get(name))
+
+
 Speaker = Literal["user", "assistant"]
 Change = Callable[[Speaker, str], str]
 """Returns a changed text. System messages count as the user's: the model reads both."""

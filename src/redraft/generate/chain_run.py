@@ -5,20 +5,17 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from redraft.chain import Chain, read_jsonl
+from redraft.chain import Chain, Usage, read_jsonl
 from redraft.counting import tell
 from redraft.errors import OutputError
-from redraft.generate import ACCEPT_SCORE, USUAL
+from redraft.generate import ACCEPT_SCORE, USUAL, estimated
 from redraft.generate.card import write_card
-from redraft.generate.chains import REASONS, ChainCounts, ChainMaking, leaked, refusing
-from redraft.generate.estimate import Estimate, spread
-from redraft.generate.leaks import DroppedFile
+from redraft.generate.chains import ChainCounts, ChainMaking
 from redraft.generate.options import ChainFlags, ChainOptions
 from redraft.licences import clash, remark
 from redraft.revision.keywords import ChainKeywords
@@ -33,22 +30,14 @@ class ChainRun(AnswerRun):
     """A run of `redraft generate chains`."""
 
     making: ChainMaking = field(default_factory=ChainMaking)  # how records become chains
-    sample: int | None = None  # how many chains to make, to estimate what all cost; None makes all
+    sample: int | None = None  # how many chains to make, to say what all cost; None makes all
     verb: str = "generate chains"
     summary: ChainCounts = field(default_factory=ChainCounts)
     options = ChainFlags
-    may_drop = True
     must_pass = False
 
-    def __post_init__(self) -> None:
-        get = self.settings.get
-        self._of_run = {"recipe": self.settings.recipe or None} | {
-            name: get(name) for name in ("drop_leaks", "refusals")
-        }
-        self._drops = {"leaks": bool(get("drop_leaks")), "refusals": get("refusals") == "drop"}
-        self._dropped = {reason: DroppedFile(self.plan.out, reason) for reason in REASONS}
-        self._lengths: dict[str, int] = {}
-        self._count, self._mean = 0, 0.0
+    _count: int = field(default=0, init=False)
+    _sampled: set[str] = field(default_factory=set, init=False)
 
     @classmethod
     def of(cls, settings: Settings, source: str | Path, output: str | Path, name: str = "") -> Self:
@@ -65,8 +54,6 @@ class ChainRun(AnswerRun):
         plan = RunPlan.of(output, settings, journal=True)
         if values.run_code and making.verify != "code":
             plan.say("--run-code does nothing without --verify code.")
-        if values.drop_leaks and not (making.gold or making.verify):
-            plan.say("--drop-leaks does nothing without --gold or --verify: nobody saw the gold answer.")
         run = cls(settings, Path(source), plan, limit=values.limit, name=name, making=making)
         run.sample = values.estimate
         return run
@@ -83,78 +70,40 @@ class ChainRun(AnswerRun):
         if self.sample is None:
             yield from super().records()
             return
-        lengths = array("Q", (len(record.prompt.text) for record in super().records()))
-        self._count, self._mean = len(lengths), sum(lengths) / max(len(lengths), 1)
-        places = spread(lengths, self.sample, self.settings.get("seed") or 0)
+        self._count = sum(1 for _ in super().records())
+        count = min(self.sample, self._count)
+        places = {k * self._count // count for k in range(count)}
         for place, record in enumerate(super().records()):
             if place in places:
-                self._lengths[record.id] = lengths[place]
+                self._sampled.add(record.id)
                 yield record
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return what a record gives to its chain."""
         return self.making.options(record)
 
-    def begin(self, done: Container[str]) -> None:
-        """Remove dropped chains that are made again."""
-        for file in self._dropped.values():
-            file.tidy(done)
-
-    async def finish(self, chain: Chain, record: Chain) -> Chain | None:
-        """Clean up a chain, and drop it if it is of a kind that is not wanted."""
-        chain = self.making.finished(chain, record)
-        found = {"leaks": leaked(chain), "refusals": bool(refusing(chain))}
-        reason = next((name for name in REASONS if self._drops[name] and found[name]), None)
-        if reason is None:
-            return chain
-        self._dropped[reason].add(chain)
-        return None
+    async def finish(self, chain: Chain, record: Chain) -> Chain:
+        """Clean up a chain, and mark it."""
+        return self.making.finished(chain, record)
 
     def end(self) -> None:
         """Write the card, or say why not. Say if licences clash. The run did its work either way."""
-        usual = {**USUAL, "accept_score": ACCEPT_SCORE}
         try:
-            write_card(self.plan.out, self.summary, self._count_dropped(), usual, self._of_run)
+            write_card(self.plan.out, self.summary, self.settings.recipe)
         except OutputError as error:
             self.plan.say("\n  ".join(filter(None, [error.message, error.hint])))
         if clash(self.summary.sources):
             self.plan.say(remark(self.summary.sources))  # a quiet run says it too
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return rows on the dropped chains, and the estimate."""
-        found, dropped = [], self._count_dropped()
-        for reason, gone in dropped.items():
-            if gone.chains:
-                usage, usd = gone.usage, gone.usage.cost_usd
-                used = f"{usage.completion_tokens:,} new tokens{'' if usd is None else f', {usd:.4f} USD'}"
-                what = gone.leaks if reason == "leaks" else gone.with_refusals
-                found.append(("dropped", f"{what}, in {self._dropped[reason].path}: {used}"))
-        kept = {"leaks": self.summary.leaking, "refusals": self.summary.refused}
-        if any(kept[reason] if self._drops[reason] else dropped[reason].chains for reason in REASONS):
-            again = f"to sort all alike, remove {self.plan.out} and run this again: replies are stored"
-            found.append(("", again))
-        return found + (self._estimate() if self.sample else [])
-
-    def _count_dropped(self) -> dict[str, ChainCounts]:
-        """Count the chains dropped for each reason, in this run and before."""
-        dropped = {reason: ChainCounts() for reason in REASONS}
-        for reason, file in self._dropped.items():
-            for chain in file.chains():
-                dropped[reason].add(chain)
-        return dropped
-
-    def _estimate(self) -> list[tuple[str, str]]:
-        """Return what all chains will cost as rows, from those of the sample, dropped ones included."""
-        files = [read_jsonl(self.plan.out), *(file.chains() for file in self._dropped.values())]
-        sample = [chain for file in files for chain in file if chain.id in self._lengths]
-        if not sample:
+        """Return the estimate, if one was asked for."""
+        if not self.sample:
+            return []
+        made = [chain.usage for chain in read_jsonl(self.plan.out) if chain.id in self._sampled]
+        if not made:
             return [("estimate", "no chain of the sample was made, so there is nothing to estimate from")]
-        limits = {name: self.settings.get(name) for name in ("rpm", "tpm")}
-        lengths = [self._lengths[chain.id] for chain in sample]
-        estimate = Estimate(
-            self._count, sample, self.plan.parallel, lengths=lengths, mean=self._mean, **limits
-        )
-        return estimate.rows()
+        what = f"all {self._count:,} records, at the rate of {len(made):,}"
+        return estimated(what, sum(made, Usage()), self._count / len(made), self.plan.parallel)
 
 
 def generate_chains(source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]) -> FileResult:

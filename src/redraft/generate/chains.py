@@ -35,18 +35,6 @@ KEY = "generated"  # the field of `meta` with what `generate chains` says about 
 
 _MARKS = ("gold", "first", "verify", "cleaned", "leaks", "refusals", "markers")
 
-REASONS = ("leaks", "refusals")  # the marks for which a chain may be dropped
-
-
-def refusing(chain: Chain) -> Counter[str]:
-    """Return how many best answers and feedbacks of a chain are refusals, by part."""
-    return Counter(str(each["part"]) for each in chain.meta.get(KEY, {}).get("refusals", ()))
-
-
-def leaked(chain: Chain) -> bool:
-    """Return whether something in a chain quotes the gold answer."""
-    return bool(chain.meta.get(KEY, {}).get("leaks"))
-
 
 @dataclass
 class ChainCounts(Summary):
@@ -64,13 +52,14 @@ class ChainCounts(Summary):
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
         super().add(chain)
+        marks = chain.meta.get(KEY, {})
         self.verdicts.update(step.feedback.verdict for step in chain.steps if step.feedback)
-        self.cleaned.update(chain.meta.get(KEY, {}).get("cleaned", {}))
-        self.leaking += leaked(chain)
-        self.marked += bool(chain.meta.get(KEY, {}).get("markers"))
-        found = refusing(chain)
-        self.refused += bool(found)
-        self.refusals += found
+        self.cleaned.update(marks.get("cleaned", {}))
+        self.leaking += bool(marks.get("leaks"))
+        self.marked += bool(marks.get("markers"))
+        refused = Counter(str(each["part"]) for each in marks.get("refusals", ()))
+        self.refused += bool(refused)
+        self.refusals += refused
         origin = origin_of(chain.meta, chain.id.partition("/")[0])
         known = origin in self.origins or len(self.origins) < MOST_ORIGINS
         self.origins[origin if known else ("other data", rest_of(origin[1]))] += 1
@@ -82,36 +71,25 @@ class ChainCounts(Summary):
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text."""
-        texts = [("verdicts", in_words(self.verdicts)), ("cleaned", in_words(self.cleaned))]
-        texts.append(("leaks", self.leaks if self.leaking else ""))
-        texts.append(("refusals", self.with_refusals if self.refused else ""))
-        texts.append(("markers", self.markers if self.marked else ""))
-        texts.append(("licences", self.licences))
-        return super().rows() + [(name, text) for name, text in texts if text]
+        marks = [("verdicts", in_words(self.verdicts)), *self.marks()]
+        return super().rows() + [(name, text) for name, text in marks if text]
 
-    @property
-    def leaks(self) -> str:
-        """How many chains leak, in words."""
-        return f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
-
-    @property
-    def with_refusals(self) -> str:
-        """How many chains have a refusal, and where, in words."""
+    def marks(self) -> list[tuple[str, str]]:
+        """Return what was found in texts and of licences, each a name and a text; empty if it was nothing."""
         parts = [("answer", "best answer"), ("feedback", "feedback")]
         where = ", ".join(counted(self.refusals[part], name) for part, name in parts if self.refusals[part])
-        return f"{counted(self.refused, 'chain')} with a refusal: {where}"
-
-    @property
-    def licences(self) -> str:
-        """The licences of the records with their data sets, in words; empty if none is known."""
         ids = ids_of(self.sources)
-        told = (f"{name} ({', '.join(each.name for each in of)})" for name, of in ids.items())
-        return "; ".join(told) if ids.keys() - {UNKNOWN} else ""
-
-    @property
-    def markers(self) -> str:
-        """How many chains have a heading of the text format in a text, in words."""
-        return f"{counted(self.marked, 'chain')} with a heading of the text format, such as `### Feedback 1:`"
+        told = "; ".join(f"{name} ({', '.join(each.name for each in of)})" for name, of in ids.items())
+        quotes = f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
+        refused = f"{counted(self.refused, 'chain')} with a refusal: {where}"
+        heading = f"{counted(self.marked, 'chain')} with a heading of the text format, as `### Feedback 1:`"
+        return [
+            ("cleaned", in_words(self.cleaned)),
+            ("leaks", quotes if self.leaking else ""),
+            ("refusals", refused if self.refused else ""),
+            ("markers", heading if self.marked else ""),
+            ("licences", told if ids.keys() - {UNKNOWN} else ""),
+        ]
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,11 @@ text, or a part of a longer one. What the prompt says is no quote.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Container, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from redraft.chain import Chain
-from redraft.errors import OutputError
-from redraft.files import replacing
-from redraft.jobs.lines import LineFile, own_lines
 
 LEAST = 8  # fewest characters of a gold text that is looked for: `42` stands in many texts by chance
 
@@ -54,43 +49,6 @@ def _pieces(text: str) -> set[str]:
 
 def _quoted(quotes: set[str], text: str) -> set[str]:
     return quotes & _pieces(text) | {quote for quote in quotes if len(quote) < PART and quote in text}
-
-
-class DroppedFile:
-    """The chains of an output that were dropped for a reason: `OUT.leaks.jsonl`, a line each."""
-
-    def __init__(self, output: Path, reason: str) -> None:
-        self.path = output.with_name(f"{output.name}.{reason}.jsonl")
-
-    def chains(self) -> Iterator[Chain]:
-        """Yield the chains."""
-        for number, _, line in own_lines(self.path, "dropped chains", lambda record: "steps" in record):
-            yield Chain.from_json(line, where=f"{self.path}:{number}")
-
-    def tidy(self, done: Container[str]) -> None:
-        """Remove the chains that are not done.
-
-        A run that was killed may have left one, and an output that is gone all of its own.
-
-        Raises:
-            OutputError: The file cannot be written, or is not redraft's.
-        """
-        if not os.path.lexists(self.path):
-            return
-        LineFile(self.path, made_up=True).close()  # refuses a link
-        try:
-            with replacing(self.path) as file:
-                for chain in self.chains():
-                    if chain.id in done:
-                        file.write(f"{chain.to_json()}\n".encode())
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}.") from None
-
-    def add(self, chain: Chain) -> None:
-        """Add a chain."""
-        file = LineFile(self.path, made_up=True)
-        file.append(chain.to_json())
-        file.close()
 
 
 # Refusals of a teacher: texts that begin by saying, in English, that they will not do what was asked.

@@ -37,15 +37,6 @@ class ChainFlags(Flags):
         "RULE",
         default=[],
     )
-    drop_leaks: bool = option(
-        "drop chains that quote the gold answer, into FILE.leaks.jsonl", TEACHER, default=False
-    )
-    refusals: Literal["keep", "drop"] = option(
-        "keep, or drop into FILE.refusals.jsonl: chains whose best answer or criticism refuses",
-        TEACHER,
-        "keep|drop",
-        default="keep",
-    )
 
 
 JOURNAL: Any = option("where replies are stored [FILE.journal.db]", RUN, "FILE", what="a path")
@@ -58,7 +49,7 @@ class ChainOptions(ItemOptions, ChainFlags):
     journal: Annotated[Path | None, A_PATH] = JOURNAL
     limit: int | None = option("only the first N records", RUN, "N", ge=1)
     run_code: bool = option("let --verify code run the model's programs, in a sandbox", RUN, default=False)
-    estimate: int | None = option("make N chains alone, and estimate what all cost", RUN, "N", ge=2)
+    estimate: int | None = option("make N chains alone, and say what all cost", RUN, "N", ge=1)
     recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")
 
 
@@ -114,5 +105,5 @@ class InstructionOptions(RunOptions, TaskFlags):
     """The options of `generate instructions`."""
 
     journal: Annotated[Path | None, A_PATH] = JOURNAL
-    estimate: int | None = option("make N requests more, and estimate what --count costs", RUN, "N", ge=2)
+    estimate: int | None = option("make N requests more, and say what --count costs", RUN, "N", ge=1)
     recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")

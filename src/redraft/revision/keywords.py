@@ -161,8 +161,6 @@ class ChainKeywords(FlagsKeywords, ItemKeywords, total=False):
     first: bool
     verify: Literal["number", "code"] | None
     keep: list[str]
-    drop_leaks: bool
-    refusals: Literal["keep", "drop"]
     limit: int | None
     run_code: bool
     estimate: int | None

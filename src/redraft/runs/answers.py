@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Container, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -46,7 +46,7 @@ from redraft.stores import here, url_of
 from redraft.verify.parse import checks_in, parse_checks
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
-NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks", "refusals"}
+NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price"}
 """Options that may differ when a run is resumed. `ctx` bounds prompts; the last two say where chains go."""
 
 
@@ -215,7 +215,6 @@ class AnswerRun:
         name: The name of the file of records, if that is not its path.
         verb: The name in the provenance record.
         options: The class of the options of the chains.
-        may_drop: Whether `finish` may return None.
         must_pass: Whether answers have to pass the checks of the run and of their record: if one does not,
             the exit status is 1.
     """
@@ -229,7 +228,6 @@ class AnswerRun:
     verb: str = "answer"
     summary: Summary = field(default_factory=Summary)
     options: ClassVar[type[OptionModel]] = Flags
-    may_drop: ClassVar[bool] = False
     must_pass: ClassVar[bool] = True
 
     @classmethod
@@ -262,11 +260,8 @@ class AnswerRun:
         except CheckSyntaxError as error:
             raise RecordError(f"{record.id}: {error.message}", hint=error.hint) from None
 
-    def begin(self, done: Container[str]) -> None:
-        """Begin, with the ids of the finished chains."""
-
-    async def finish(self, chain: Chain, record: Chain) -> Chain | None:  # noqa: ARG002
-        """Return what is written of a chain; None for nothing."""
+    async def finish(self, chain: Chain, record: Chain) -> Chain:  # noqa: ARG002
+        """Return what is written of a chain."""
         return chain
 
     async def finish_empty(self, error: EmptyReply, record: Chain) -> None:
@@ -309,7 +304,6 @@ class AnswerRun:
             source=str(self.source),
             provenance=self.provenance(),
             key=self.form.key,
-            many_lines=self.may_drop,
             noun="prompt",
             twice="Give each its own id, or write chains: --format chain",
             retries=self.settings.waiting().tries - 1,
@@ -353,7 +347,6 @@ class AnswerRun:
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[PromptItem]]:
         """Open the journal and the models, and yield the work on one prompt."""
-        self.begin(session.done)
         async with self.plan.opened(session, finishing=True) as opened:
             options = await self._models(opened, session)
             journaled = None
@@ -373,8 +366,6 @@ class AnswerRun:
                         await self.finish_empty(error, item.asked)
                         raise
                 chain = await self.finish(made, item.asked)
-                if chain is None:
-                    return []
                 self.summary.add(chain)
                 return [self.form.line(chain)]
 

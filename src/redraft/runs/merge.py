@@ -25,7 +25,7 @@ from redraft.formats.read.records import ids_of, read_records, sample_id
 from redraft.ids import IdSet, digest_of
 from redraft.jobs.journal import Journal
 from redraft.jobs.ledger import being_written, failures, id_in, last_mark, marks_of
-from redraft.jobs.lines import own_lines, parse_line
+from redraft.jobs.lines import parse_line
 from redraft.jobs.provenance import RunFile, differences, united
 from redraft.runs.answers import Form
 from redraft.stores import Store, here, matching, url_of
@@ -34,7 +34,6 @@ _IDS = ("review_id", "id", "question_id")  # fields with the id of a line; the f
 _COSTS = {"usage", "usage_by_role", "prompt_tokens", "completion_tokens", "cost_usd"}
 """Fields that may differ between two equal answers."""
 
-_DROPPED = ("leaks", "refusals")  # OUT.leaks.jsonl: chains that `generate chains` left out, by reason
 CACHE = "replies.db"  # the replies of `diagnose --run`, in its folder
 _OFFSET = 48  # bits of a place that hold the offset in a part; those above hold the part's number
 
@@ -309,8 +308,6 @@ def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) ->
             missing = _write_lines(out, file, table, _ids(table.parts, origin), failed)
             left = [json.dumps(record, ensure_ascii=False) for record in failed.values()]
             _replace(out.with_name(f"{out.name}.errors.jsonl"), left)
-            for reason in _DROPPED:
-                _write_dropped(out, table.parts, f".{reason}.jsonl")
             RunFile(out).put_record(united([part.run for part in table.parts], [part.run for part in new]))
     except OSError as error:
         hint = "Make room, or choose another place. The parts are as they were."
@@ -364,14 +361,6 @@ def _unite_journals(out: Path, files: Iterable[Path]) -> None:
         for file in journals:
             journal.add_all(file)
     aside.replace(out)
-
-
-def _write_dropped(out: Path, parts: Sequence[Part], ending: str) -> None:
-    found: dict[str, bytes] = {}
-    for part in parts:
-        for _, record, line in own_lines(part.beside(ending), "dropped chains", lambda each: "steps" in each):
-            found.setdefault(str(record["id"]), line)
-    _replace(out.with_name(out.name + ending), [line.decode().rstrip("\n") for line in found.values()])
 
 
 def _replace(path: Path, lines: Sequence[str]) -> None:

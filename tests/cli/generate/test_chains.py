@@ -18,7 +18,6 @@ OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
 GOLD = "a grey gull at sea"
 LEAKING = ["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD]
-LEAKS = Path("out.jsonl.leaks.jsonl")
 SUM = {"instruction": "What is 6 times 7?", "output": "42"}
 
 
@@ -117,8 +116,6 @@ def test_a_chain_that_quotes_the_gold_answer_is_marked() -> None:
     [
         (["--run-code"], "--run-code does nothing without --verify code"),
         (["--run-code", "--verify", "number"], "--run-code does nothing without --verify code"),
-        (["--drop-leaks"], "--drop-leaks does nothing without --gold or --verify"),
-        (["--drop-leaks", "--gold"], ""),
         (["--recipe", "selfee_gold"], ""),
     ],
 )
@@ -139,7 +136,7 @@ def from_chain(generated: Any) -> Result:
     """Generate a chain of a record that is a chain, with a field of its own in `meta`."""
     prompt = Prompt(instruction="Describe a bird.")
     Path("records.json").write_text(Chain(id="a/1", prompt=prompt, meta={"generated": generated}).to_json())
-    return generate(["A bird.", GOOD], "--drop-leaks")
+    return generate(["A bird.", GOOD])
 
 
 def test_a_record_of_an_earlier_run_brings_no_marks_of_its_own() -> None:
@@ -155,70 +152,27 @@ def test_what_a_record_calls_generated_is_no_mark() -> None:
     assert "generated" not in chains()[0].meta
 
 
-def test_the_summary_counts_chains_where_they_are() -> None:
-    records(*({"instruction": name, "output": GOLD} for name in "ABCD"))
-    flags = ("--gold", "--drop-leaks", "--price", "0,1000")
-    first = generate(["A.", GOOD, *LEAKING, *LEAKING, "D.", GOOD], *flags, "--limit-tokens", "100")
-    assert "answers    1 in out.jsonl\n" in first.output
-    assert "dropped    1 chain with a quote of the gold answer, in out.jsonl.leaks.jsonl: " in first.output
-    result = generate([], *flags)
-    assert "answers    2 in out.jsonl, 1 of them from before\n" in result.output
-    assert "stopped    accepted 2\n" in result.output
-    assert "verdicts   accept 2\n" in result.output
-    assert len(chains()) == 2
-    dropped = chains(LEAKS)
-    tokens = sum(chain.usage.completion_tokens for chain in dropped)
-    assert "dropped    2 chains with a quote of the gold answer, in out.jsonl.leaks.jsonl: " in result.output
-    assert f": {tokens:,} new tokens, {tokens / 1000:.4f} USD\n" in result.output
-    text = card()
-    assert "| chains | 2 |" in text
-    assert "| leaks | 0 chains with a quote of the gold answer; 2 more chains dropped for one |" in text
-    total = sum(chain.usage.completion_tokens for chain in chains()) + tokens
-    assert f"| paid in all | {total:,} new tokens" in text
-
-
-@pytest.mark.parametrize("later", [("--drop-leaks",), ()])
-def test_dropping_leaks_may_be_decided_anew_and_holds_for_chains_to_come(later: tuple[str, ...]) -> None:
-    records(*({"instruction": name, "output": GOLD} for name in "ABC"))
-    first = ("--no-drop-leaks",) if later == ("--drop-leaks",) else ("--drop-leaks",)
-    generate(LEAKING * 3, "--gold", *first, "--limit-tokens", "1")
-    result = generate([], "--gold", *later)
-    assert result.exit_code == 0, result.output
-    ids = [[chain.id for chain in chains(out)] for out in ("out.jsonl", "out.jsonl.leaks.jsonl")]
-    assert ids == (
-        [["records/0"], ["records/1", "records/2"]]
-        if later == ("--drop-leaks",)
-        else [["records/1", "records/2"], ["records/0"]]
-    )
-    assert "leaks      " in result.output
-    assert "dropped    " in result.output
-    assert "remove out.jsonl and run this again: replies are stored" in result.output
-    Path("out.jsonl").unlink()
-    result = generate([], "--gold", *later)
-    assert "remove out.jsonl" not in result.output
-    assert "0 new tokens" in result.output
-    files = {out: len(chains(out)) for out in ("out.jsonl", "out.jsonl.leaks.jsonl") if Path(out).exists()}
-    assert {out: number for out, number in files.items() if number} == (
-        {"out.jsonl.leaks.jsonl": 3} if later == ("--drop-leaks",) else {"out.jsonl": 3}
-    )
+def test_chains_with_a_mark_are_dropped_by_cleaning() -> None:
+    birds(4)
+    replies = ["A.", GOOD, *LEAKING, REFUSED, GOOD, "D.", GOOD]
+    assert generate(replies, "--gold").exit_code == 0
+    words = ["data", "clean", "out.jsonl", "-o", "kept.jsonl", "--rules", "leaks,refusals"]
+    done = redraft(*words, "--dropped", "gone.jsonl")
+    assert done.exit_code == 0, done.output
+    assert [chain.id for chain in chains("kept.jsonl")] == ["records/0", "records/3"]
+    assert {each["rule"]: each["id"] for each in lines("gone.jsonl")} == {
+        "leaks": "records/1",
+        "refusals": "records/2",
+    }
 
 
 def test_a_run_that_finds_nothing_to_do_leaves_the_card_right() -> None:
-    generate(LEAKING, "--gold", "--drop-leaks")
-    assert "1 more chain dropped" in card()
-    result = generate([], "--gold", "--drop-leaks", "--retry-failed")
+    generate(LEAKING, "--gold")
+    result = generate([], "--gold", "--retry-failed")
     assert "there is nothing to retry" in result.output
-    assert "1 more chain dropped" in card()
+    assert "| leaks | 1 chain" in card()
     assert "| runs | 2, " in card()
     assert "without saying what it took" not in card()
-
-
-def test_a_file_of_the_users_in_the_place_of_dropped_chains_is_left_alone() -> None:
-    LEAKS.write_text('{"mine": 1}\n')
-    result = generate(LEAKING, "--gold", "--drop-leaks")
-    assert result.exit_code != 0
-    assert "out.jsonl.leaks.jsonl is the file for dropped chains, and line 1 is not one" in result.output
-    assert LEAKS.read_text() == '{"mine": 1}\n'
 
 
 def test_the_first_answer_is_that_of_the_record() -> None:
@@ -252,21 +206,6 @@ def test_a_gold_number_serves_every_way_of_checking(flags: list[str]) -> None:
     result = generate(["It is 41.", "It is 42."], "--verify", "number", *flags)
     assert result.exit_code == 0, result.output
     assert chains()[0].passed
-
-
-def test_a_kill_leaves_no_dropped_chain_twice_or_torn() -> None:
-    flags = ("--gold", "--drop-leaks")
-    records(*({"instruction": name, "output": GOLD} for name in "AB"))
-    generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", "B.", GOOD] * 2, *flags)
-    marks = Path("out.jsonl.done.jsonl")
-    first, second = LEAKS.read_bytes().splitlines(keepends=True)
-    ids = [chain.id for chain in chains(LEAKS)]
-    for left in (first + second, first, first + second[:99]):
-        LEAKS.write_bytes(left)  # as if killed before the second was marked as done
-        marks.write_bytes(marks.read_bytes().splitlines(keepends=True)[0])
-        result = generate([], *flags)
-        assert result.exit_code == 0, result.output
-        assert [chain.id for chain in chains(LEAKS)] == ids
 
 
 @pytest.mark.parametrize(
@@ -382,30 +321,11 @@ def test_a_refused_draft_that_was_corrected_is_no_refusal() -> None:
     assert not chains()[0].meta.get("generated")
 
 
-def test_refusals_are_dropped_into_a_file_of_their_own() -> None:
-    birds(3)
-    replies = [REFUSED, GOOD, "A bird.", UNJUDGED, "A gull.", GOOD, "A bird.", GOOD]
-    result = generate(replies, "-j", "1", "--refusals", "drop")
-    assert [chain.id for chain in chains()] == ["records/2"]
-    assert [chain.id for chain in chains("out.jsonl.refusals.jsonl")] == ["records/0", "records/1"]
-    assert (
-        "dropped    2 chains with a refusal: 1 best answer, 1 feedback, in out.jsonl.refusals"
-        in result.output
-    )
-    assert "| refusals | none; 2 more chains dropped for one |" in card()
-    same = generate([], "--refusals", "drop")
-    assert "answers    1 in out.jsonl, 1 of them from before" in same.output
-    assert "dropped    2 chains with a refusal: 1 best answer, 1 feedback, in out" in same.output
-    again = generate([], "--refusals", "keep")
-    assert again.exit_code == 0, again.output
-    assert len(chains()) == 1
-
-
 def test_an_estimate_makes_a_sample_that_the_run_keeps() -> None:
     birds(20)
     result = generate(["A bird.", GOOD] * 20, "--limit", "8", "--estimate", "4", "--price", "1,1")
     assert result.exit_code == 0, result.output
-    assert "estimate   all 8 records, from 4, with 95 % intervals" in result.output
+    assert "estimate   all 8 records, at the rate of 4" in result.output
     assert " USD\n" in result.output
     sampled = {chain.id: chain for chain in chains()}
     assert len(sampled) == 4
@@ -444,8 +364,8 @@ def test_a_card_is_written_at_the_end_of_each_run() -> None:
 def test_a_card_names_the_settings_of_a_recipe() -> None:
     generate(["A bird.", GOOD], "--recipe", "selfee_gold")
     text = card()
-    assert "| settings | gold `true`, recipe `selfee_gold`, drop_leaks `true` |" in text
-    assert "A critic, which saw the record's gold answer, judged it" in text
+    assert "| settings | gold `true`, recipe `selfee_gold` |" in text
+    assert "which saw the record's gold answer |" in text
 
 
 def test_a_file_in_the_place_of_the_card_does_not_fail_the_run() -> None:

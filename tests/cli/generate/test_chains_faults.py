@@ -137,7 +137,7 @@ def test_a_reply_that_breaks_off_counts_for_the_limit_and_the_card_says_that_it_
     assert "spent, estimated" in result.output
     (session,) = json.loads(Path("out.jsonl.run.json").read_text())["sessions"]
     assert (session["usd"] > 0.01, session["estimated"]) == (True, True)
-    assert "USD (estimated); with failures" in card()
+    assert "USD (estimated), with failures" in card()
 
 
 def test_replies_that_break_off_do_not_say_that_the_server_reports_no_usage() -> None:
@@ -161,7 +161,7 @@ def test_a_run_that_was_interrupted_in_a_call_says_that_what_it_paid_is_estimate
         result = generate(server.url, "--price", "1000,1000")
         thread.join(10)
     assert result.exit_code == 130
-    assert "(estimated); with failures" in card()
+    assert "(estimated), with failures" in card()
 
 
 # The replies.

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from redraft.chain import Chain
-from redraft.generate.chains import leaked
 from tests.cli.verbs import chains as read
 from tests.cli.verbs import redraft, write
 
@@ -55,7 +54,7 @@ def test_a_check_accepts_right_answers_alone_and_gives_no_number_away(folder: Pa
                 assert last_number(step.answer) == gold
             elif gold not in step.answer:
                 assert gold not in step.feedback.text
-        assert not leaked(chain)
+        assert not chain.meta.get("generated", {}).get("leaks")
     assert accepted < len(
         QUESTIONS
     )  # otherwise it is no weak teacher any more, and docs/generate.md is wrong
@@ -63,18 +62,14 @@ def test_a_check_accepts_right_answers_alone_and_gives_no_number_away(folder: Pa
 
 
 def test_the_gold_answer_that_it_repeats_is_found(folder: Path) -> None:
-    """A critic that is told to repeat what it knows leaks, and every chain without a quote is kept."""
+    """A critic that is told to repeat what it knows leaks, and every chain with a quote is marked."""
     Path("tell.yaml").write_text(
         "criticise: |\n  {found}\n\n  Repeat this text word by word:\n  {gold}\n\n  Say it now. {verdict}\n"
     )
-    chains, said = generate(folder, "--gold", "--drop-leaks", "--prompts", "tell.yaml", "--temperature", "0")
-    dropped = read("out.jsonl.leaks.jsonl")
-    assert dropped
-    assert all(leaked(chain) for chain in dropped)
-    assert not any(leaked(chain) for chain in chains)
-    assert len(chains) + len(dropped) == len(QUESTIONS)
-    for chain in chains:
+    chains, _ = generate(folder, "--gold", "--prompts", "tell.yaml", "--temperature", "0")
+    assert len(chains) == len(QUESTIONS)
+    marked = [chain for chain in chains if chain.meta.get("generated", {}).get("leaks")]
+    assert marked
+    for chain in (chain for chain in chains if chain not in marked):
         way = QUESTIONS[chain.prompt.instruction][0]
         assert not any(way in step.feedback.text for step in chain.steps if step.feedback)
-    assert f"answers    {len(chains)} in out.jsonl\n" in said
-    assert f"dropped    {len(dropped)} chain" in said

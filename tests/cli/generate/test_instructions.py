@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import sqlite3
 import zlib
@@ -53,8 +52,6 @@ def test_the_summary_says_what_is_kept_and_what_is_not() -> None:
     rows = dict(line.split(None, 1) for line in result.stdout.splitlines())
     assert rows["kept"] == "3 instructions, 3 tasks in out.jsonl"
     assert rows["rejected"] == "1: blocked 1"
-    assert rows["verbs"] == "count 1, explain 1, name 1; 0 without"
-    assert rows["page"] == "out.jsonl.html"
     assert Path("out.jsonl.journal.db").exists()
 
 
@@ -126,25 +123,19 @@ def test_the_limit_of_seconds_holds_while_the_model_is_opened(silent: str) -> No
     assert "0 of 100 done" in result.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
-def test_an_estimate_is_near_the_cost_and_its_requests_are_kept(way: str) -> None:
+def test_an_estimate_multiplies_and_its_requests_are_kept() -> None:
     with PaidServer(teach) as server:
-        words = [*served(server, "out.jsonl", way, 45)[:-1], "--price", "1,1000"]
-        result = run(*words, "--estimate", "5")
+        words = [*served(server, "out.jsonl", "alpaca", 45)[:-1], "--price", "1,1000"]
+        result = run(*words, "--estimate", "1")
         assert result.exit_code == 0, result.output
-        requests = [text for text in map(str, server.messages) if "Now write" in text]
-        assert len(requests) == 5
-        before = len(server.messages)
-        shown = result.stdout[result.stdout.index("estimate") :]
-        [calls] = re.findall(r"([\d,]+) \([\d,]+ (?:to [\d,]+|or more)\) calls", shown)
-        [(usd, low, high)] = re.findall(r"([\d.]+) \(([\d.]+) (?:to ([\d,.]+)|or more)\) USD", shown)
+        assert len(server.messages) == 1
+        made = len({chain.prompt.instruction for chain in chains()})
+        said = f"{45 - made} more instructions, at the rate of the {made} that were made"
+        assert said in result.stdout
         rest = run(*words)
         assert rest.exit_code == 0, rest.output
-        made = len(server.messages) - before
-    assert float(low) <= made * 0.007 <= float(high.replace(",", "") or "inf")
-    assert float(usd) == pytest.approx(int(calls) * 0.007, abs=0.01)
-    assert "estimate" not in rest.stdout
+        assert "estimate" not in rest.stdout
+        assert set(server.paid.values()) == {1}
 
 
 def some(body: dict[str, Any]) -> str:

@@ -74,9 +74,9 @@ def test_what_is_kept_is_a_training_set(tmp_path: Path, way: Way) -> None:
     result = made(tmp_path / "out.jsonl", way=way)
     chains = list(read_jsonl(result.out))
     instructions = {chain.prompt.instruction for chain in chains}
-    assert result.kept == len(instructions) == result.stats.instructions >= 20
+    assert result.kept == len(instructions) >= 20
     assert result.exit_status == 0
-    assert len({chain.id for chain in chains}) == len(chains) == result.stats.tasks
+    assert len({chain.id for chain in chains}) == len(chains) == result.tasks
     for chain in chains:
         record = to_alpaca(chain)
         assert isinstance(record, dict)
@@ -86,7 +86,6 @@ def test_what_is_kept_is_a_training_set(tmp_path: Path, way: Way) -> None:
         assert about["way"] == way
         assert ("is_classification" in about) == (way == "self-instruct")
     assert result.rejected.total() == len(files(result.out)[1]) > 0
-    assert "<svg" in result.page.read_text()
 
 
 @pytest.mark.slow

@@ -16,14 +16,12 @@ def stats(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Records of any known shape; '-' is stdin.")
     ],
-    html: Annotated[Path | None, flag("FILE", "Write a page with charts and samples.")] = None,
+    html: Annotated[Path | None, flag("FILE", "Write a page with a histogram and samples.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     tokenizer: Annotated[str | None, flag("REF", "Count tokens of this folder or model.  [words]")] = None,
     long: Annotated[
         int, typer.Option(metavar="N", min=1, help="Length above which a record is very long.")
     ] = 2048,
-    samples: Annotated[int, typer.Option(metavar="N", min=0, help="Records on the page.")] = 8,
-    seed: Annotated[int, typer.Option(metavar="N", help="Chooses the sample records.")] = 0,
     workers: Workers = None,
     strict: Strict = False,
     force: Force = False,
@@ -32,17 +30,15 @@ def stats(
 
     Counts turns, lengths, languages, sources, licences, answers, verdicts and scores. Warns of leaked gold
     answers, missing verdicts, low last scores, repeats, empty answers and roles out of order. Of a file that
-    a teacher's run wrote, also counts failures (FILE.errors.jsonl) and dropped chains (FILE.leaks.jsonl,
-    FILE.refusals.jsonl).
+    a teacher's run wrote, also counts failures (FILE.errors.jsonl).
     """
     import json
     from contextlib import nullcontext
 
     from redraft.collect.output import not_twice
     from redraft.collect.read.inputs import check_records
-    from redraft.collect.report.show import as_json as json_of
-    from redraft.collect.report.show import lines, page
-    from redraft.collect.report.stats import describe
+    from redraft.collect.report import as_json as json_of
+    from redraft.collect.report import describe, lines, page
     from redraft.files import not_an_input
     from redraft.formats.read.files import open_output
     from redraft.jobs.progress import RecordProgress, size_of
@@ -61,13 +57,11 @@ def stats(
                 count,
                 unit="tokens" if tokenizer else "words",
                 long=long,
-                samples=samples if file else 0,
-                seed=seed,
                 workers=workers or all_cores(),
                 strict=strict,
                 read=progress.advance,
             )
         if file:
             by = f"tokens of {tokenizer}" if tokenizer else "words"
-            file.write(page(report, f"redraft {__version__} · lengths in {by} · seed {seed}").encode())
+            file.write(page(report, f"redraft {__version__} · lengths in {by}").encode())
     write(json.dumps(json_of(report), ensure_ascii=False, indent=1) if as_json else "\n".join(lines(report)))

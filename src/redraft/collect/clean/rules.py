@@ -17,7 +17,14 @@ from typing import NamedTuple
 from redraft.chain import Chain, is_blank
 from redraft.collect.html.evidence import Evidence
 from redraft.collect.language import READ, language_of
-from redraft.collect.texts import GOLD, answered_turns, spoken_texts, with_texts
+from redraft.collect.texts import (
+    GOLD,
+    answered_turns,
+    generated,
+    leaking,
+    spoken_texts,
+    with_texts,
+)
 from redraft.errors import UsageError
 from redraft.formats.texts import FOLLOWS, Turn, answer_of, gold_answers, shows, turns_of, with_turns
 
@@ -364,6 +371,18 @@ RULES = (
     ),
     Rule("short", f"drop conversations under {SHORT} characters", _short, usual=True),
     Rule("blocked", "drop records with a word from the lists of --blocked", _blocked),
+    Rule(
+        "leaks",
+        "drop chains in which a teacher quotes the gold answer",
+        lambda chain, _: (
+            "quotes the gold answer" if generated(chain, "leaks") or leaking(chain)[1] else chain
+        ),
+    ),
+    Rule(
+        "refusals",
+        "drop chains in which a teacher refuses",
+        lambda chain, _: "a refusal" if generated(chain, "refusals") else chain,
+    ),
     Rule("wrong-format", "drop records with a list numbered 1, 1", _wrong_format),
     Rule("question", "drop conversations that do not begin with a question; tasks stay", _question),
     Rule("answer-question", "drop records whose answer ends in a question", _answer_question),

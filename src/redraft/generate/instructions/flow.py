@@ -94,7 +94,6 @@ class Flow:
             lines = await way(request) if await self._is_needed(request.number) else None
             passes = lines is not None
         except LimitReached:
-            self.teacher.costs.pop(request.id, None)  # its tasks are not counted either
             return None
         except RedraftError as error:
             passes = is_of_item(error) or is_doubtful(error)  # the run may go on without it
@@ -254,7 +253,6 @@ class Flow:
         instructions = {origin.number: task.instruction for task, origin in kept}
         for place, instruction in instructions.items():
             self.pool.keep(number, place, instruction)
-        self.teacher.costs[request.id].kept = len(instructions)
         self.barren = 0 if kept else self.barren + 1
         info, names = self.teacher.engine.info, ("temperature", "top_p", "max_tokens", "seed")
         sampled = {name: getattr(self.sampling, name) for name in names}

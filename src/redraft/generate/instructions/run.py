@@ -1,7 +1,7 @@
 """Generate instructions into a file that is its own pool: a second run goes on from it.
 
-Beside the output stand the journal of paid replies, the rejects, the marks of finished requests, the record
-of how it was made, and a page of statistics. `jobs.harness` runs the requests.
+Beside the output stand the journal of paid replies, the rejects, the marks of finished requests, and the
+record of how it was made. `jobs.harness` runs the requests.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from redraft.engines.load import model_of
 from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import UsageError
-from redraft.generate.instructions import report, wording
-from redraft.generate.instructions.estimate import Estimate
+from redraft.generate import estimated
+from redraft.generate.instructions import wording
 from redraft.generate.instructions.flow import DRY, Flow, Request
 from redraft.generate.instructions.pool import Rejects, TaskPool, Turns
 from redraft.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
@@ -62,13 +62,13 @@ class Generated:
     """What a run came to."""
 
     out: Path  # the file of tasks, as chains
-    page: Path  # the page of statistics
     kept: int  # instructions in the file
     rejected: Counter[str]  # rejects by rule
     dry: bool  # the run ended because the teacher gave nothing new any more
-    stats: report.TaskStats
+    tasks: int  # instances of the instructions
     job: JobResult  # cost, time and failures
-    estimate: Estimate | None = None  # what the missing instructions will cost, after a sample
+    # Rows on what the missing instructions will cost, after a sample.
+    estimate: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def exit_status(self) -> int:
@@ -77,21 +77,20 @@ class Generated:
 
     def __str__(self) -> str:
         """Return the summary that the command prints."""
-        stats, spent, out = self.stats, self.job.spent, self.out
-        kept = f"{counted(stats.instructions, 'instruction')}, {counted(stats.tasks, 'task')} in {out}"
+        spent, out = self.job.spent, self.out
+        kept = f"{counted(self.kept, 'instruction')}, {counted(self.tasks, 'task')} in {out}"
         rows = [("kept", kept)]
         if self.rejected:
             rows.append(("rejected", f"{self.rejected.total():,}: {in_words(self.rejected)}"))
         if failed := self.job.counts.failed:
             rows.append(("failed", f"{failed:,} requests, see {out}.errors.jsonl"))
-        rows += [*stats.rows(), ("page", str(self.page))]
         if spent.replayed or spent.usd or spent.estimated:
             price = f", {spent.usd:.4f} USD" if spent.usd else ""
             how = ESTIMATED if spent.unreported else PARTLY
             price += f", {how}" if spent.estimated else ""
             new = f"{spent.tokens:,} new tokens{price}"
             rows.append(("paid", f"{new}; {spent.replayed:,} replies from the journal"))
-        rows += self.job.pace() + (self.estimate.rows() if self.estimate else [])
+        rows += self.job.pace() + self.estimate
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
 
@@ -160,7 +159,7 @@ class InstructionRun:
         return values
 
     def run(self) -> Generated:
-        """Generate until there are enough, and write the page. In the main thread, signals end the run."""
+        """Generate until there are enough. In the main thread, signals end the run."""
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> Generated:
@@ -226,9 +225,8 @@ class InstructionRun:
         )
 
     def _result(self, job: JobResult) -> Generated:
-        """Return what the run came to, with the page. Say if the teacher has nothing new any more."""
-        out = self.plan.out
-        stats, kept = report.stats_of(out), self._pool.kept
+        """Return what the run came to. Say if the teacher has nothing new any more."""
+        out, kept = self.plan.out, self._pool.kept
         dry = self._is_dry and self._pool.missing > 0
         if dry:
             rules = ", ".join(f"{rule} {number:,}" for rule, number in self._rejected.most_common(5))
@@ -236,22 +234,21 @@ class InstructionRun:
                 f"the last {DRY} requests gave nothing new that is sound; {kept:,} instructions are kept.\n"
                 f"  Rejects: {rules or 'none'}. Try a stronger model, more seeds, or another --topic."
             )
-        shown = ("way", "model", "language", "topic", "similar", "seed")
-        values = ((name, getattr(self.options, name)) for name in shown)
-        about = " · ".join(f"{name} {value}" for name, value in values if value is not None)
-        page = report.write_page(out, stats, self._rejected, about)
-        return Generated(out, page, kept, self._rejected, dry, stats, job, self._estimate())
+        with out.open("rb") as file:
+            tasks = sum(1 for _ in file)
+        return Generated(out, kept, self._rejected, dry, tasks, job, self._estimate())
 
-    def _estimate(self) -> Estimate | None:
-        """Return what the missing instructions will cost, if that was asked and can be said."""
-        if not (self.options.estimate and self._flow and self._pool.missing):
-            return None
-        teacher, limits = self._flow.teacher, (self.options.rpm, self.options.tpm)
-        costs = [teacher.costs[name] for name in sorted(teacher.costs, key=int)]
-        before = max(self._flow.commits.next - len(costs), 0)
-        kept = self._pool.kept - sum(cost.kept for cost in costs)
-        priced = teacher.price is not None
-        return Estimate(self._pool.missing, costs, priced, self.plan.parallel, *limits, (before, kept))
+    def _estimate(self) -> list[tuple[str, str]]:
+        """Return what the missing instructions will cost as rows, if that was asked and can be said."""
+        missing, made = self._pool.missing, self._pool.kept - len(self._found)
+        if not (self.options.estimate and self._flow and missing):
+            return []
+        more = counted(missing, "more instruction")
+        if not made:
+            return [("estimate", f"none of {more}: the requests kept nothing")]
+        used = self._flow.teacher.used
+        what = f"{more}, at the rate of the {made:,} that were made"
+        return estimated(what, used, missing / made, self.plan.parallel)
 
     @property
     def _is_dry(self) -> bool:

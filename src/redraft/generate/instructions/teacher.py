@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
+from redraft.chain import Usage
 from redraft.engines.base import Engine, Message, Sampling
 from redraft.engines.journaled import JournaledEngine
 from redraft.engines.price import Price
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply, EngineError
 from redraft.formats.thoughts import apart
-from redraft.generate.instructions.estimate import Cost
 from redraft.ids import derived_seed
 from redraft.jobs.causes import is_doubtful, is_of_item
 from redraft.jobs.harness import Session
@@ -37,7 +36,7 @@ class Reply:
     refused: EngineError | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Teacher:
     """An open model, and what its calls share."""
 
@@ -50,8 +49,8 @@ class Teacher:
     price: Price | None = None
     tries: int = 1  # how often a call is tried whose reply broke off
     limit: Callable[[], str] = str  # returns which limit of the run is reached, if any
-    # What the calls of each scope used, replies from the journal included.
-    costs: defaultdict[str, Cost] = field(default_factory=lambda: defaultdict(Cost))
+    # What the calls used, replies from the journal included.
+    used: Usage = field(default_factory=Usage)
 
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> Reply:
         """Return the reply to a text; an empty one if the model says nothing.
@@ -103,11 +102,8 @@ class Teacher:
         except EmptyReply:
             return Reply("", cut=False)
         finally:
-            usage, cost = used.take(), self.costs[scope]
-            cost.calls += 1
-            cost.read += usage.prompt_tokens
-            cost.new += usage.completion_tokens
-            cost.usd += self.price.cost(usage) if self.price else 0.0
-            cost.seconds += monotonic() - begun
+            usage = used.take()
+            usd, seconds = self.price.cost(usage) if self.price else None, monotonic() - begun
+            self.used += usage.model_copy(update={"cost_usd": usd, "seconds": seconds})
         self.session.spent.unreported |= usage.estimated
         return Reply(apart("".join(pieces))[1], cut=finish != "stop")

@@ -1,8 +1,8 @@
-"""Summarise records.
+"""Count what is in records. Counts of parts, made in any number of processes, add up to those of the whole.
 
-The summaries of parts, made in any number of processes, add up to the summary of the whole. A summary grows
-by 16 bytes per record, to find repeats, and by one number per distinct length. The number of names from the
-data is limited. Repeats are found by the exact rules of `redraft data dedupe`; near-duplicates are not.
+A summary grows by 16 bytes per record, to find repeats, and by one number per distinct length. The number of
+names from the data is limited. Repeats are found by the exact rules of `redraft data dedupe`; near-duplicates
+are not.
 """
 
 from __future__ import annotations
@@ -19,28 +19,23 @@ from typing import Any
 from redraft.chain import Chain, Feedback
 from redraft.collect.html.evidence import has_tags
 from redraft.collect.language import language_of
-from redraft.collect.texts import is_answered, text_of
+from redraft.collect.texts import generated, is_answered, leaking, text_of
 from redraft.collect.words import normalised
-from redraft.formats.read.records import RawRecord
 from redraft.formats.selfee import has_heading, score_of
 from redraft.formats.texts import FOLLOWS, Turn, answer_of, gold_answers, turns_of
 from redraft.formats.write import teacher_score
 from redraft.licences import UNKNOWN, forbids_commerce, licence_in
 
-QUOTES = "texts that quote the gold answer"  # the table of leaks, which `redraft generate chains` found
-
 VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
 """The phrase that carries the verdict of a SelFee feedback."""
 
 GOOD_SCORE = 9.0  # answers with a lower score should be revised (SelFee's instruction to the teacher)
-GOLD_LENGTH = 8  # fewest characters of a gold answer to search in feedback: shorter ones match by chance
 LONG = 2048  # length of SelFee's and Vicuna's training sequences, in tokens
-DEPTHS = 9  # last place to count separately; later feedbacks and answers are counted together
+DEPTHS = 9  # last step to count separately; later ones are counted together
 EXAMPLES = 5  # examples per finding
 
 OTHERS = "(others)"
 _KINDS, _NAME, _MESSAGE = 1000, 60, 300  # names to count apart, and characters of a name and a message
-_PIECE = 1 << 20  # characters to measure at once
 _HEAD = 400  # characters of a question and of an answer for language detection
 
 Count = Callable[[str], int]
@@ -56,11 +51,9 @@ class DataSummary:
     tables: defaultdict[str, Counter[Any]] = field(default_factory=lambda: defaultdict(Counter))
     # Places of the first records of each warning.
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    # A hash of each record's first question, if it has one.
+    # Hashes of each record's first question, if it has one, and of all its texts.
     queries: array[int] = field(default_factory=lambda: array("Q"))
-    texts: array[int] = field(default_factory=lambda: array("Q"))  # a hash of all texts of each record
-    # The first record of each kind of chain (`report.stats`).
-    shown: dict[str, RawRecord] = field(default_factory=dict)
+    texts: array[int] = field(default_factory=lambda: array("Q"))
 
     def name(self, table: str, name: str, times: int = 1) -> None:
         """Count a name from the data: shortened, and under `OTHERS` after a thousand names."""
@@ -86,7 +79,6 @@ class DataSummary:
             self.examples[about] = (self.examples[about] + places)[:EXAMPLES]
         self.queries += other.queries
         self.texts += other.texts
-        self.shown = other.shown | self.shown
         return self
 
 
@@ -100,66 +92,66 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: C
     answer = turns[-1].text if len(turns) > len(asked) else ""
     summary.totals["records"] += 1
     summary.tables["turns"][len(turns)] += 1
-    summary.name("sources", _text_in(origin, "dataset") or _text_in(own, "dataset") or source)
+    summary.name("sources", _dataset(origin) or _dataset(own) or source)
     summary.name("licences", licence)
     summary.name("languages", language_of(f"{query[:_HEAD]} {answer[:_HEAD]}") or UNKNOWN)
     for hashes, text in ((summary.queries, text_of(chain, "query")), (summary.texts, text_of(chain, "all"))):
         if same := normalised(text):
             hashes.append(hashed(same))
     _note_lengths(summary, chain, asked, where, count, long)
-    if forbids_commerce(licence):
-        summary.warn("noncommercial", where)
-    if not any(turn.text.strip() for turn in asked):
-        summary.warn("no prompt", where)
-    elif fault := role_fault(turns):
-        summary.warn("roles", where)
-        summary.name("role faults", fault)
     _note_answers(summary, chain, where)
     _note_feedback(summary, chain, where)
-    _note_gold(summary, chain, where)
+    told, new = leaking(chain)
+    summary.totals["gold answers"] += bool(gold_answers(chain))
+    summary.totals["leaking feedbacks"] += told
+    summary.totals["new leaks"] += new
+    fault = role_fault(turns)
+    asks = any(turn.text.strip() for turn in asked)
+    if asks and fault:
+        summary.name("role faults", fault)
+    for about, found in (
+        ("noncommercial", forbids_commerce(licence)),
+        ("no prompt", not asks),
+        ("roles", asks and fault),
+        ("leak", told),
+        ("quote", generated(chain, "leaks")),
+        ("refusal", generated(chain, "refusals")),
+    ):
+        if found:
+            summary.warn(about, where)
 
 
-def _text_in(value: Any, name: str) -> str:
-    found = value.get(name) if isinstance(value, dict) else None
+def _dataset(value: Any) -> str:
+    found = value.get("dataset") if isinstance(value, dict) else None
     return found.strip() if isinstance(found, str) else ""
 
 
 def _note_lengths(
     summary: DataSummary, chain: Chain, asked: Sequence[Turn], where: str, count: Count, long: int
 ) -> None:
-    prompt = sum(_length(turn.text, count) for turn in asked)
+    prompt = sum(count(turn.text) for turn in asked)
     texts = [step.answer for step in chain.steps] or list(filter(None, [answer_of(chain)]))
-    answers = [_length(text, count) for text in texts]
-    judged = [(place, step.feedback) for place, step in enumerate(chain.steps, start=1) if step.feedback]
-    feedbacks = [_length(feedback.text, count) for _, feedback in judged]
-    whole = prompt + sum(answers) + sum(feedbacks)
-    if chain.steps:
-        summary.tables["answer by step"].update(
-            (min(place, DEPTHS), length) for place, length in enumerate(answers, start=1)
-        )
-        summary.tables["feedback by step"].update(
-            (min(place, DEPTHS), length) for (place, _), length in zip(judged, feedbacks, strict=True)
-        )
+    answers = list(map(count, texts))
+    judged = {place: count(step.criticism) for place, step in enumerate(chain.steps) if step.feedback}
+    whole = prompt + sum(answers) + sum(judged.values())
+    steps = enumerate(answers if chain.steps else ())
+    summary.tables["answer by step"].update((min(place + 1, DEPTHS), length) for place, length in steps)
+    summary.tables["feedback by step"].update(
+        (min(place + 1, DEPTHS), length) for place, length in judged.items()
+    )
     summary.tables["prompt length"][prompt] += 1
     summary.tables["answer length"].update(answers)
-    summary.tables["feedback length"].update(feedbacks)
+    summary.tables["feedback length"].update(judged.values())
     summary.tables["record length"][whole] += 1
     summary.totals["length"] += whole
     if whole > long:
         summary.warn("long", where)
 
 
-def _length(text: str, count: Count) -> int:
-    """Measure a text. A huge one is measured in pieces, because counting may need much memory."""
-    return sum(count(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
-
-
 def _note_answers(summary: DataSummary, chain: Chain, where: str) -> None:
     answers = [step.answer.strip() for step in chain.steps]
     summary.totals["answers"] += len(answers)
     summary.tables["answers a record"][len(answers)] += 1
-    if chain.best is not None:
-        summary.tables["best answer"][chain.best] += 1
     if chain.steps and chain.stop:
         summary.name("stops", chain.stop)
     for name, found in (
@@ -193,55 +185,10 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
     score = score_in(last) if last else None
     if score is not None:
         summary.totals["last scores"] += 1
-        summary.tables["last scores"][score] += 1
         if score < GOOD_SCORE:
             summary.warn("low score", where)
     if last and last.verdict == "revise":
         summary.warn("not accepted", where)
-
-
-def _note_gold(summary: DataSummary, chain: Chain, where: str) -> None:
-    """Count gold answers in feedback, and what `redraft generate chains` says of a chain in its `meta`."""
-    told, new = _leaking(chain)
-    summary.totals["gold answers"] += bool(gold_answers(chain))
-    summary.totals["leaking feedbacks"] += told
-    summary.totals["new leaks"] += new
-    if told:
-        summary.warn("leak", where)
-    leaks, cleaned = _generated(chain, "leaks"), _generated(chain, "cleaned")
-    if isinstance(leaks, list) and leaks:
-        summary.warn("quote", where)
-        for leak in leaks:
-            summary.name(QUOTES, f"in {_text_in(leak, 'part')}")
-    if refuses_in(chain):
-        summary.warn("refusal", where)
-    for rule, times in cleaned.items() if isinstance(cleaned, dict) else ():
-        summary.name("cleaned", rule, times if isinstance(times, int) else 1)
-
-
-def _generated(chain: Chain, name: str) -> Any:
-    about = chain.meta.get("generated")
-    return about.get(name) if isinstance(about, dict) else None
-
-
-def refuses_in(chain: Chain) -> bool:
-    """Whether a chain is marked as one in which the teacher refuses."""
-    refusals = _generated(chain, "refusals")
-    return isinstance(refusals, list) and bool(refusals)
-
-
-def leaks_in(chain: Chain) -> bool:
-    """Whether a chain is marked as one that quotes the gold answer, or a feedback tells it."""
-    return bool(_generated(chain, "leaks") or _leaking(chain)[1])
-
-
-def _leaking(chain: Chain) -> tuple[int, int]:
-    """Count the feedbacks that quote a gold answer, and how many of them judge an answer without it."""
-    golds = [gold.strip() for gold in gold_answers(chain) if len(gold.strip()) >= GOLD_LENGTH]
-    told = [
-        step for step in chain.steps if step.feedback and any(gold in step.feedback.text for gold in golds)
-    ]
-    return len(told), sum(not any(gold in step.answer for gold in golds) for step in told)
 
 
 def score_in(feedback: Feedback) -> float | None:

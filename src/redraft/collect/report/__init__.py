@@ -1,1 +1,0 @@
-"""Describe a data set: counts, histograms, findings, and one HTML page."""
