@@ -3,8 +3,6 @@
 python benchmarks/cpu.py          some hours; writes results/cpu.json
 python benchmarks/cpu.py --only engines
 python benchmarks/cpu.py --quick  a few prompts, nothing written
-
-The rows of copies and steps are in processor time, and stand a machine that has other work.
 """
 
 from __future__ import annotations
@@ -14,8 +12,6 @@ from dataclasses import replace
 
 import row_chains
 import row_engines
-import row_speculation
-import row_step
 from measure import FULL, QUICK, Row
 from report import main
 
@@ -29,8 +25,6 @@ ROWS = {
     "chains": chains,
     "engines": row_engines.run,
     "memory": row_engines.memory,
-    "copying": row_speculation.run_openvino,
-    "step": row_step.run_openvino,
 }
 
 if __name__ == "__main__":

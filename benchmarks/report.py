@@ -63,7 +63,7 @@ def main(
     Returns:
         1 if a goal was not reached, or a row not measured.
     """
-    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--only", choices=rows, action="append", help="measure this row alone")
     parser.add_argument("--quick", action="store_true", help="tiny numbers, and no results written")
     if room is not None:

@@ -11,10 +11,8 @@ from dataclasses import dataclass, replace
 
 from material import QUESTIONS, copied_share, default_model
 from measure import Figure, Goal, Row, Size, alternate, blocks
-from processor import spent
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
-from redraft.options import EngineName
 from redraft.revision.api import arevise
 from taps import Request, Tap, ask, replay_one
 
@@ -64,7 +62,6 @@ class Case:
         ours: What our engine is told about speculation; the other one is told to leave it.
         fresh: Answers without a draft before them, in place of revisions.
         decoding: Time begins with the first token, so that the prompt is left out.
-        engine: What computes the model, on both sides.
     """
 
     what: str
@@ -73,7 +70,6 @@ class Case:
     goal: Goal | None
     fresh: bool = False
     decoding: bool = False
-    engine: EngineName = "llamacpp"
 
 
 CASES = (
@@ -84,41 +80,20 @@ CASES = (
     Case("fresh text, one stream", 1, ours=True, goal=None, fresh=True),
     Case("fresh text, eight streams, forced on", 8, ours=True, goal=None, fresh=True),
 )
-OPENVINO = (
-    Case("copying, one stream", 1, ours=True, goal=Goal("≥", 3), engine="openvino"),
-    Case("copying, eight streams, forced on", 8, ours=True, goal=Goal("≥", 1.5), engine="openvino"),
-    Case("fresh text, one stream", 1, ours=True, goal=Goal("≥", 0.97), fresh=True, engine="openvino"),
-    Case(
-        "fresh text, eight streams, forced on",
-        8,
-        ours=True,
-        goal=Goal("≥", 0.97),
-        fresh=True,
-        engine="openvino",
-    ),
-)
-"""What is measured of OpenVINO, in processor time, with one thread."""
 
 
-def run(size: Size, cases: Sequence[Case] = CASES) -> Row:
+def run(size: Size) -> Row:
     """Measures the row."""
-    return asyncio.run(_row(size, cases))
+    return asyncio.run(_row(size))
 
 
-def run_openvino(*, quick: bool) -> Row:
-    """Measures OpenVINO's guesses."""
-    size = Size(rounds=1 if quick else 2, questions=1 if quick else 4, tokens=64, prompts=(0, 0), threads=1)
-    row = run(size, OPENVINO)
-    return replace(row, measure=f"OpenVINO: {row.measure} of processor time")
-
-
-async def _row(size: Size, cases: Sequence[Case]) -> Row:
+async def _row(size: Size) -> Row:
     how = HOW.format(checks=" and ".join(f"`{check}`" for check in CHECKS))
-    found = await _collect(size, cases[0].engine)
+    found = await _collect(size)
     kept = [revision for revision in found if revision.copies]
     if not kept:
         return Row(MEASURE, how, (), (f"Not measured: none of {len(found)} revisions copied enough.",))
-    figures = [await _figure(case, [revision.request for revision in kept], size) for case in cases]
+    figures = [await _figure(case, [revision.request for revision in kept], size) for case in CASES]
     return Row(MEASURE, how, tuple(figures), (_note(found, kept),))
 
 
@@ -132,9 +107,9 @@ def _note(found: Sequence[Revision], kept: Sequence[Revision]) -> str:
     )
 
 
-async def _collect(size: Size, name: EngineName) -> list[Revision]:
-    """First revisions of real chains, until enough of them copy. Greedy, engines write different ones."""
-    engine = await _engine(size, 1, name, speculate=True)
+async def _collect(size: Size) -> list[Revision]:
+    """First revisions of real chains, until enough of them copy."""
+    engine = await _engine(size, 1, speculate=True)
     found: list[Revision] = []
     for question in QUESTIONS:
         for check in CHECKS:
@@ -145,9 +120,9 @@ async def _collect(size: Size, name: EngineName) -> list[Revision]:
     return found
 
 
-async def _engine(size: Size, parallel: int, engine: EngineName, *, speculate: bool | None) -> Engine:
+async def _engine(size: Size, parallel: int, *, speculate: bool | None) -> Engine:
     return await load_engine(
-        str(default_model()), engine=engine, threads=size.threads, parallel=parallel, speculate=speculate
+        str(default_model()), engine="llamacpp", threads=size.threads, parallel=parallel, speculate=speculate
     )
 
 
@@ -172,7 +147,7 @@ async def _figure(case: Case, requests: Sequence[Request], size: Size) -> Figure
     async with AsyncExitStack() as stack:
         engines = []
         for speculate in (case.ours, False):
-            engines.append(await _engine(size, case.streams, case.engine, speculate=speculate))
+            engines.append(await _engine(size, case.streams, speculate=speculate))
             stack.push_async_callback(engines[-1].aclose)
         on, off = engines
         rates = await alternate(
@@ -189,18 +164,13 @@ def _fresh(request: Request) -> Request:
 
 
 async def timed(engine: Engine, requests: Sequence[Request], case: Case) -> tuple[int, float]:
-    """Tokens and seconds of all requests, so many at once, with the text up to the draft in the cache.
-
-    Seconds are of processor time with OpenVINO.
-    """
+    """Tokens and seconds of all requests, so many at once, with the text up to the draft in the cache."""
     tokens, seconds = 0, 0.0
     for group in blocks(requests, case.streams, math.ceil(len(requests) / case.streams)):
         await asyncio.gather(*(_warm(engine, request) for request in group))
-        busy = spent()
         made = await asyncio.gather(*(replay_one(engine, request) for request in group))
-        busy = spent() - busy
         begin = min((r.first or r.started) if case.decoding else r.started for r in made)
-        seconds += busy if case.engine == "openvino" else max(r.ended or r.started for r in made) - begin
+        seconds += max(r.ended or r.started for r in made) - begin
         tokens += sum(r.generated for r in made)
     return tokens, seconds
 

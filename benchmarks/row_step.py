@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from material import default_model
-from measure import QUICK, Figure, Goal, Row, Size
+from measure import Figure, Goal, Row, Size
 from redraft.chain import Prompt
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
@@ -18,7 +18,6 @@ from redraft.formats.selfee import (
     render_prompt,
     revision_heading,
 )
-from redraft.options import EngineName
 from redraft.revision.api import arevise
 from taps import Request, Tap
 
@@ -73,12 +72,12 @@ class Enforced:
     recomputed: int | None
 
 
-def run(size: Size, engine: EngineName = "llamacpp", goal: Goal = GOALS) -> Row:
+def run(size: Size) -> Row:
     """Measures the row."""
-    steps = asyncio.run(_measure(size, engine))
+    steps = asyncio.run(_measure(size))
     if not steps:
         return Row(MEASURE, HOW, (), ("Not measured: the model never wrote the phrase.",))
-    times = Figure("phrase to next token", tuple(s.milliseconds for s in steps), "ms", goal, _side(steps))
+    times = Figure("phrase to next token", tuple(s.milliseconds for s in steps), "ms", GOALS, _side(steps))
     busy = Figure("processor time meanwhile", tuple(s.processor for s in steps), "ms")
     return Row(MEASURE, HOW, (times, busy), (_computed(steps),))
 
@@ -91,21 +90,13 @@ def _computed(steps: Sequence[Enforced]) -> str:
     return f"Prompt tokens computed: at most {max(told)}; {verdict}."
 
 
-def run_openvino(*, quick: bool) -> Row:
-    """Measures the row with OpenVINO, on one thread."""
-    # Whoever asks again has most of the context in the cache, so few questions and more rounds.
-    size = replace(QUICK, rounds=1 if quick else 5, questions=1)
-    row = run(size, "openvino", Goal("≤", 50.0))
-    return replace(row, measure=f"OpenVINO: {row.measure}")
-
-
 def _side(steps: Sequence[Enforced]) -> str:
     contexts = [step.context for step in steps]
     return f"context {min(contexts):,} to {max(contexts):,} tokens"
 
 
-async def _measure(size: Size, name: EngineName) -> list[Enforced]:
-    engine = await load_engine(str(default_model()), engine=name, threads=size.threads)
+async def _measure(size: Size) -> list[Enforced]:
+    engine = await load_engine(str(default_model()), engine="llamacpp", threads=size.threads)
     instructions = [await instruction_of(engine, asked, CONTEXT) for asked in LAST[: size.questions]]
     steps: list[Enforced] = []
     for _ in range(size.rounds):

@@ -24,8 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Any]:
     """All modules of the folder by name, as a script finds them, and gone from the interpreter afterwards."""
-    # A peer needs the environment that its script makes for it.
-    names = [path.stem for path in FOLDER.glob("*.py") if path.stem != "ppo_peer"]
+    names = [path.stem for path in FOLDER.glob("*.py")]
     sys.path.insert(0, str(FOLDER))
     yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
     sys.path.remove(str(FOLDER))
