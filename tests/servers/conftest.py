@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from tests.servers.environments import environment
 from tests.servers.processes import ServerProcess
 
 HERE = Path(__file__).parent
-LLAMA_KEY, PROXY_KEY = "sk-llama-0123456789", "sk-proxy-9876543210"
+LLAMA_KEY = "sk-llama-0123456789"
 
 
 def llama_process(model: Path, log: Path, *template: Path) -> ServerProcess:
@@ -52,30 +51,6 @@ def transformers(default_model: Path, logs: Path) -> Iterator[ServerProcess]:
         logs / "transformers.log",
         model=str(logs / "model"),
         HF_HUB_CACHE=str(logs / "hub"),
-    ) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def litellm(llama: ServerProcess, llama_tools: ServerProcess, logs: Path) -> Iterator[ServerProcess]:
-    """A proxy of litellm, whose models `small` and `tools` are those two."""
-    command = environment("litellm", "litellm[proxy]") / "litellm"
-    models = [
-        {
-            "model_name": name,
-            "litellm_params": {"model": "openai/default", "api_base": behind.url, "api_key": behind.key},
-        }
-        for name, behind in (("small", llama), ("tools", llama_tools))
-    ]
-    config = {"model_list": models, "general_settings": {"master_key": PROXY_KEY}}
-    (logs / "litellm.yaml").write_text(json.dumps(config))  # YAML holds JSON
-    with ServerProcess(
-        [command, "--config", logs / "litellm.yaml", "--telemetry", "False", "--host", "127.0.0.1"],
-        logs / "litellm.log",
-        ready="/health/liveliness",
-        model="small",
-        key=PROXY_KEY,
-        LITELLM_LOCAL_MODEL_COST_MAP="True",
     ) as server:
         yield server
 
