@@ -89,7 +89,10 @@ lint: .venv/.stamp
 	$(BIN)/mypy
 
 # Each process of pytest computes on one thread. Many tests wait for other processes, so there is one more than cores.
-WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+# The slow ones compute, and each file of them has one process, since it may have a server or a model for all its tests.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+WORKERS := $(shell echo $$(( $(CORES) + 1 )))
+SLOWLY := --numprocesses $(CORES) --dist loadfile
 
 # Types take one core for two minutes, so they are checked beside the tests.
 test: model
@@ -100,8 +103,8 @@ tests: model
 	REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' --numprocesses $(WORKERS) --dist worksteal
 
 test-slow: model .venv/.docs
-	REDRAFT_REQUIRE_MODEL=1 $(BIN)/pytest -q -m slow
-	$(BIN)/pytest -q -m 'hypothesis and not slow' --hypothesis-profile searching
+	REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -m slow $(SLOWLY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'hypothesis and not slow' --hypothesis-profile searching $(SLOWLY)
 
 # A warning, such as of a link that leads nowhere, is an error.
 docs: .venv/.docs
