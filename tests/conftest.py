@@ -71,8 +71,8 @@ settings.register_profile("searching", deadline=None, max_examples=500, print_bl
 settings.load_profile("steady")
 
 
-# Tests that take many seconds come first, so that no process is left with one of them at the end. That of types
-# comes last: until then, `make lint` beside it has filled mypy's cache.
+# Tests that take many seconds come first, so that no process is left with one of them at the end.
+# That of types comes last, when `make lint` beside it has filled mypy's cache.
 TYPES = "test_python_blocks_are_typed"
 LONG = ("tests/test_docs.py", "tests/test_package.py", "tests/train/test_distributed.py")
 
