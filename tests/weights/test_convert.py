@@ -29,7 +29,6 @@ from tests.weights.model_files import (
     bits,
     llama,
     load,
-    load_bin,
     same_bits,
     same_model,
     save,
@@ -125,9 +124,8 @@ def test_a_delta_stays_a_delta(tmp_path: Path) -> None:
     save(tmp_path / "base", llama())
     save(tmp_path / "target", tuned(llama()))
     diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True)
-    for how in ({"dtype": "F16"}, {"form": ".bin"}):
-        with pytest.raises(UsageError, match="is a delta: its dtype and format cannot be changed"):
-            convert(tmp_path / "delta", tmp_path / "no", **how)
+    with pytest.raises(UsageError, match="is a delta: its dtype"):
+        convert(tmp_path / "delta", tmp_path / "no", dtype="F16")
     convert(tmp_path / "delta", tmp_path / "shards", shard_size=2000)
     apply(tmp_path / "base", tmp_path / "shards", tmp_path / "again")
     assert same_model(load(tmp_path / "again"), tuned(llama()))
@@ -150,21 +148,13 @@ def test_another_layout_is_not_gone_on_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shard_size", [None, 2000, 1 << 63])
-def test_from_bin_to_safetensors_and_back(tmp_path: Path, shard_size: int | None) -> None:
+def test_from_bin_to_safetensors(tmp_path: Path, shard_size: int | None) -> None:
     model = llama(dtype=torch.float16) | {"steps": torch.arange(3), "flag": torch.tensor([True, False, True])}
     save_bin(tmp_path / "a", model)
     with pytest.raises(UsageError, match="is a pickle"):
         convert(tmp_path / "a", tmp_path / "b")
     convert(tmp_path / "a", tmp_path / "b", Run(allow_pickle=True), shard_size=shard_size)
     assert same_model(load(tmp_path / "b"), model)
-    convert(tmp_path / "b", tmp_path / "c", form=".bin")
-    assert same_model(load_bin(tmp_path / "c"), model)
-    assert len({each.untyped_storage().data_ptr() for each in load_bin(tmp_path / "c").values()}) == len(
-        model
-    )
-    assert not list((tmp_path / "c").glob("*.safetensors*"))
-    convert(tmp_path / "c", tmp_path / "d", Run(allow_pickle=True))
-    assert same_model(load(tmp_path / "d"), model)
 
 
 def test_the_configuration_names_the_new_format(tmp_path: Path) -> None:
@@ -178,7 +168,7 @@ def test_the_configuration_names_the_new_format(tmp_path: Path) -> None:
     assert found == {"config.json", "model.safetensors", "redraft.json"}
 
 
-@pytest.mark.parametrize("how", [{}, {"form": ".bin"}, {"shard_size": 20_000}])
+@pytest.mark.parametrize("how", [{}, {"shard_size": 20_000}])
 def test_transformers_loads_what_comes_out(tmp_path: Path, how: dict[str, Any]) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -1,4 +1,4 @@
-"""Converts a checkpoint to another dtype, other shards, or between `.bin` and safetensors.
+"""Converts a checkpoint to another dtype or other shards, and `.bin` to safetensors.
 
 Values that become infinite or zero in the new dtype are counted and reported. Integers and booleans stay
 unchanged. For GGUF see `gguf`.
@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from redraft.errors import UsageError
-from redraft.weights.checkpoint import BIN, SAFETENSORS, Checkpoint, describe, open_checkpoint
+from redraft.weights.checkpoint import SAFETENSORS, Checkpoint, describe, open_checkpoint
 from redraft.weights.folder import ADAPTER, copy_side_files, refuse_quantised, same_layout, set_dtype
 from redraft.weights.header import DELTA
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard, layout
-
-Form = Literal[".safetensors", ".bin"]
 
 
 def convert(
@@ -28,7 +25,6 @@ def convert(
     *,
     dtype: str | None = None,
     shard_size: int | None = None,
-    form: Form = SAFETENSORS,
 ) -> None:
     """Write a converted checkpoint as a folder, with its configuration and tokenizer.
 
@@ -38,22 +34,21 @@ def convert(
         run: What all jobs share.
         dtype: `F32`, `F16` or `BF16`. None keeps the dtype of each tensor.
         shard_size: The largest file in bytes. None keeps the layout; 2**63 makes a single file.
-        form: `.safetensors` or `.bin`.
     """
     source = open_checkpoint(src, allow_pickle=run.allow_pickle)
     delta = {DELTA: source.metadata[DELTA]} if DELTA in source.metadata else {}
     if dtype:
         refuse_quantised(source)
-    if delta and (dtype or form == BIN):
+    if delta and dtype:
         hint = "Apply it first and convert the result. --shard-size works on deltas too."
-        raise UsageError(f"{source.path} is a delta: its dtype and format cannot be changed.", hint=hint)
+        raise UsageError(f"{source.path} is a delta: its dtype cannot be changed.", hint=hint)
     tensors = [tensor.rounded(dtype) for tensor in source.tensors.values()]
     if source.files[0].startswith(ADAPTER):
-        shards = [Shard(ADAPTER + form, tensors)]
+        shards = [Shard(ADAPTER + SAFETENSORS, tensors)]
     elif shard_size is None:
-        shards = same_layout(source, tensors, form)
+        shards = same_layout(source, tensors)
     else:
-        shards = layout(tensors, shard_size, form)
+        shards = layout(tensors, shard_size)
     sizes = {shard.file: shard.size for shard in shards}
     provenance = {"inputs": {"source": describe(source)}, "dtype": dtype, "layout": sizes}
     with OutputFolder(dst, run, provenance=provenance) as out:

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from redraft.errors import ModelError
-from redraft.weights.checkpoint import SAFETENSORS, Checkpoint, read_json, read_small
+from redraft.weights.checkpoint import Checkpoint, read_json, read_small
 from redraft.weights.header import DELTA, FLOATS, NotHandled, TensorInfo, torch_dtype
 from redraft.weights.output import Shard, shard_name
 from redraft.weights.replace import MANIFEST, write_json
@@ -69,14 +69,12 @@ def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = Tru
             (into / path.name).write_bytes(read_small(path))
 
 
-def same_layout(
-    checkpoint: Checkpoint, tensors: Iterable[TensorInfo], form: str = SAFETENSORS
-) -> list[Shard]:
+def same_layout(checkpoint: Checkpoint, tensors: Iterable[TensorInfo]) -> list[Shard]:
     """Distribute tensors over files as in the checkpoint, under transformers' names."""
     groups: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
         groups.setdefault(checkpoint.tensors[tensor.name].file, []).append(tensor)
-    return [Shard(shard_name(i, len(groups), form), group) for i, group in enumerate(groups.values(), 1)]
+    return [Shard(shard_name(i, len(groups)), group) for i, group in enumerate(groups.values(), 1)]
 
 
 def set_dtype(folder: Path, tensors: Iterable[TensorInfo]) -> None:

@@ -1,12 +1,8 @@
 """Reads and writes the header of a safetensors file: names, shapes and offsets of tensors, not their values.
 
-Files are untrusted, so every length and offset is checked against the file's size before it is used. Anything
-inconsistent is a `ModelError`; a header that claims terabytes costs nothing. Parsed JSON can take forty times
-its bytes, so its values are counted first.
-
-Format: eight bytes of length (little endian), a JSON object, then the tensors back to back without holes
-(the README of safetensors). The reference implementation reads headers of up to 100 MB. The largest model,
-Kimi K2 with 140,000 tensors, would have one of 20 MB in a single file.
+Files are untrusted. The library checks names, shapes and offsets; its limit for a header is 100 MB, and
+parsed JSON can take many times its bytes, so length and values are counted first. The largest model, Kimi
+K2 with 140,000 tensors, would have a header of 20 MB in a single file.
 """
 
 from __future__ import annotations
@@ -100,24 +96,40 @@ class Header:
 
 
 def read_safetensors_header(path: Path) -> Header:
-    """Read and check the header of a safetensors file."""
+    """Read the header of a safetensors file. The library checks names, shapes and offsets."""
+    from safetensors import SafetensorError, safe_open
+
     try:
         size = size_of_file(path)
         with path.open("rb") as file:
-            refuse_pointer(path, file.read(len(_POINTER)))
-            file.seek(0)
-            raw = file.read(8)
-            if len(raw) < 8:
-                least = f"a safetensors file has at least 8 bytes, this one has {size}"
-                raise ModelError(f"{path} is truncated: {least}.", hint=AGAIN)
-            length: int = struct.unpack("<Q", raw)[0]
-            if length > min(MAX_HEADER, size - 8):
+            head = file.read(len(_POINTER))
+            refuse_pointer(path, head)
+            length = int.from_bytes(head[:8], "little")
+            if len(head) < 8 or length > min(MAX_HEADER, size - 8):
                 _odd(path, f"its header claims {length:,} bytes, but the file has {size:,}")
-            return _parse(path, file.read(length), 8 + length, size)
+            file.seek(8)
+            if count_values(file.read(length)) > MAX_VALUES:
+                _odd(path, "it has more values than the header of any model")
+        with safe_open(path, "numpy") as opened:
+            tensors, at = [], 8 + length
+            for name in opened.offset_keys():
+                entry = opened.get_slice(name)
+                tensor = TensorInfo(name, entry.get_dtype(), tuple(entry.get_shape()), path.name, at)
+                if not is_known(tensor.dtype):
+                    _odd(path, f"the tensor {name!r:.80} has the unknown dtype {tensor.dtype}")
+                if len(tensor.shape) > MAX_DIMENSIONS:
+                    _odd(path, f"the tensor {name!r:.80} has {len(tensor.shape)} dimensions")
+                tensors.append(tensor)
+                at += tensor.size
+            if len(tensors) > MAX_TENSORS:
+                _odd(path, f"it has {len(tensors):,} tensors, more tensors than any model")
+            return Header(tuple(tensors), opened.metadata() or {})
     except FileNotFoundError:
         raise ModelError(f"there is no file {path}.", hint="Check the path.") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
+    except SafetensorError as error:
+        _odd(path, str(error))
 
 
 def size_of_file(path: Path) -> int:
@@ -142,74 +154,6 @@ def safetensors_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str
     raw = json.dumps(entries, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)
     return struct.pack("<Q", len(raw)) + raw
-
-
-def _parse(path: Path, raw: bytes, start: int, size: int) -> Header:
-    if count_values(raw) > MAX_VALUES:
-        _odd(path, "it has more values than the header of any model")
-    try:
-        entries = json.loads(raw, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        _odd(path, f"its header is not JSON ({str(error)[:80]})")
-    if not isinstance(entries, dict):
-        _odd(path, "its header is not a JSON object")
-    metadata = entries.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _odd(path, "its __metadata__ is not an object of texts")
-    if len(entries) > MAX_TENSORS:
-        _odd(path, f"it has {len(entries):,} tensors, more tensors than any model")
-    tensors = [_tensor(path, name, entry, start) for name, entry in entries.items()]
-    tensors.sort(key=lambda tensor: (tensor.offset, tensor.size))
-    at = start
-    for tensor in tensors:
-        if tensor.offset != at:
-            _odd(path, f"the tensor {tensor.name!r:.80} begins at byte {tensor.offset:,}, not at {at:,}")
-        at += tensor.size
-    if at > size:
-        ends = f"its tensors end at byte {at:,}, but the file has {size:,}"
-        raise ModelError(f"{path} is truncated: {ends}.", hint=AGAIN)
-    if at < size:
-        _odd(path, f"its tensors end at byte {at:,}, but the file has {size:,}")
-    return Header(tuple(tensors), metadata)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        raise ValueError("a name appears twice")
-    return entries
-
-
-def _tensor(path: Path, name: str, entry: Any, start: int) -> TensorInfo:
-    try:
-        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-    except (TypeError, KeyError, ValueError):
-        _odd(path, f"the tensor {name!r:.80} lacks its dtype, shape or data_offsets")
-    if not isinstance(dtype, str) or not is_known(dtype):
-        _odd(path, f"the tensor {name!r:.80} has the unknown dtype {dtype!r:.40}")
-    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_is_count, shape)):
-        _odd(path, f"the tensor {name!r:.80} has the shape {shape!r:.80}")
-    if not _is_count(begin) or not _is_count(end):
-        _odd(path, f"the tensor {name!r:.80} has the data_offsets {begin!r:.40}, {end!r:.40}")
-    if not is_text(name):
-        _odd(path, f"a tensor's name holds half of a character: {name!a:.80}")
-    tensor = TensorInfo(name, dtype, tuple(shape), path.name, start + begin)
-    if end - begin != tensor.size:
-        _odd(path, f"the tensor {name!r:.80} needs {tensor.size:,} bytes, but has {end - begin:,}")
-    return tensor
-
-
-def is_text(value: str) -> bool:
-    """Return whether a text can be encoded. JSON may hold lone surrogates."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
 
 
 def _odd(path: Path, what: str) -> NoReturn:

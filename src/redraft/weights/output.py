@@ -32,10 +32,9 @@ import redraft
 from redraft.errors import ModelError, OutputError
 from redraft.files import create, is_foreign, is_part_of, remove_own, sha256_of, sync, sync_folder
 from redraft.machine import libc
-from redraft.weights.checkpoint import BIN, SAFETENSORS, ahead, raw_bytes, read_json
+from redraft.weights.checkpoint import SAFETENSORS, ahead, raw_bytes, read_json
 from redraft.weights.header import TensorInfo, safetensors_header, torch_dtype
 from redraft.weights.losses import Losses, Say
-from redraft.weights.pickled import pickled
 from redraft.weights.replace import (
     MANIFEST,
     STATE,
@@ -52,7 +51,7 @@ from redraft.weights.replace import (
     write_state,
 )
 
-INDEX, BIN_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
+INDEX = "model.safetensors.index.json"
 SHARD_SIZE = 5_000_000_000
 """The largest file in bytes, unless an input's layout is kept: the hub's own limit for a shard."""
 
@@ -93,11 +92,8 @@ class Shard:
         return sum(tensor.size for tensor in self.tensors)
 
 
-def layout(tensors: Iterable[TensorInfo], size: int = SHARD_SIZE, form: str = SAFETENSORS) -> list[Shard]:
-    """Distribute tensors in order over files of at most `size` bytes. A larger tensor gets its own file.
-
-    Files are named as transformers names them; `form` is `.safetensors` or `.bin`.
-    """
+def layout(tensors: Iterable[TensorInfo], size: int = SHARD_SIZE) -> list[Shard]:
+    """Distribute tensors in order over files of at most `size` bytes. A larger tensor gets its own file."""
     groups: list[list[TensorInfo]] = [[]]
     filled = 0
     for tensor in tensors:
@@ -106,13 +102,12 @@ def layout(tensors: Iterable[TensorInfo], size: int = SHARD_SIZE, form: str = SA
             filled = 0
         groups[-1].append(tensor)
         filled += tensor.size
-    return [Shard(shard_name(i, len(groups), form), group) for i, group in enumerate(groups, 1)]
+    return [Shard(shard_name(i, len(groups)), group) for i, group in enumerate(groups, 1)]
 
 
-def shard_name(number: int, of: int, form: str = SAFETENSORS) -> str:
+def shard_name(number: int, of: int) -> str:
     """Return the name that transformers gives to a shard; `number` counts from 1."""
-    stem = "pytorch_model" if form == BIN else "model"
-    return f"{stem}{form}" if of == 1 else f"{stem}-{number:05}-of-{of:05}{form}"
+    return f"model{SAFETENSORS}" if of == 1 else f"model-{number:05}-of-{of:05}{SAFETENSORS}"
 
 
 class OutputFolder:
@@ -183,8 +178,7 @@ class OutputFolder:
     ) -> Iterator[FileWriter]:
         """Open a writer for the tensors of a shard, in order. At the end the shard is recorded as done.
 
-        A `.bin` file is converted from safetensors at the end. `notes`, which the manifest records about the
-        file, may be filled during the write.
+        `notes`, which the manifest records about the file, may be filled during the write.
         """
         aside = self.aside / (shard.file + ".tmp")
         head = safetensors_header(shard.tensors, metadata or {})
@@ -195,9 +189,6 @@ class OutputFolder:
                 if writer.size != len(head) + shard.size:
                     raise ValueError(f"{shard.file} has {writer.size} bytes, not {len(head) + shard.size}")
                 checksum = writer.finish()
-            if shard.file.endswith(BIN):
-                aside = pickled(aside)
-                checksum = sha256_of(aside)
             self.done[shard.file] = {"size": aside.stat().st_size, "sha256": checksum, **(notes or {})}
             self._note()  # before the rename: files that are not recorded count as foreign
             aside.rename(self._partial / shard.file)
@@ -256,7 +247,7 @@ class OutputFolder:
         with suppress(ModelError, TypeError):
             ours |= set(read_json(self._partial / MANIFEST).get("files", ()))
         if record is None:
-            ours |= {name for name in names if name.endswith((SAFETENSORS, BIN, ".index.json"))}
+            ours |= {name for name in names if name.endswith((SAFETENSORS, ".index.json"))}
         if MANIFEST in names and STATE not in names:
             raise _not_ours(self._partial, self.path, "it is a finished output of another command")
         if others := sorted(name for name in names - ours if not is_part_of(name, STATE)):
@@ -278,8 +269,7 @@ class OutputFolder:
         if len(self._shards) > 1:
             total = sum(shard.size for shard in self._shards)
             weight_map = {each.name: shard.file for shard in self._shards for each in shard.tensors}
-            index = BIN_INDEX if self._shards[0].file.endswith(BIN) else INDEX
-            self.json(index, {"metadata": {"total_size": total}, "weight_map": weight_map})
+            self.json(INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
         small = sorted(self.aside.iterdir())
         for path in small:
             sync(path)

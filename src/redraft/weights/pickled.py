@@ -1,4 +1,4 @@
-"""Reads and writes `.bin` files, the pickled form of a checkpoint.
+"""Reads `.bin` files, the pickled form of a checkpoint.
 
 Torch's restricted loader maps them into memory. When it maps a file, torch does not check that each record of
 the zip is as long as its tensors need, so that is checked here. The records' checksums (CRC-32) are not: that
@@ -15,16 +15,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from redraft.errors import ModelError
-from redraft.files import sync
 from redraft.weights.header import (
     AGAIN,
     TensorInfo,
     dtype_name,
-    is_text,
-    read_safetensors_header,
     refuse_pointer,
     size_of_file,
-    torch_dtype,
 )
 
 if TYPE_CHECKING:
@@ -79,7 +75,7 @@ def tensor_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
     import torch
 
     dtype = dtype_name(tensor.dtype)
-    if not is_text(name):
+    if any("\ud800" <= char <= "\udfff" for char in name):
         raise ModelError(f"{path}: a tensor's name holds half of a character: {name!a:.80}.", hint=AGAIN)
     what = f"{path}: the tensor {name!r:.80}"
     if dtype is None:
@@ -161,26 +157,3 @@ class _Scan(pickle._Unpickler):  # noqa: SLF001 - see below
         _, kind, key, _, count = pid
         self.storages[str(key)] = count * kind.width
         return _Inert()
-
-
-def pickled(path: Path) -> Path:
-    """Convert a safetensors file to a `.bin` file beside it, `NAME.bin`, and remove the original.
-
-    The tensors are mapped, so that torch writes them from the file's own pages.
-    """
-    import numpy as np
-    import torch
-
-    tensors = {}
-    for info in read_safetensors_header(path).tensors:
-        dtype = torch_dtype(info.dtype)
-        if info.count:
-            raw = np.memmap(path, dtype=np.uint8, mode="c", offset=info.offset, shape=(info.size,))
-            tensors[info.name] = torch.from_numpy(raw).view(dtype).reshape(info.shape)
-        else:
-            tensors[info.name] = torch.empty(info.shape, dtype=dtype)
-    new = path.with_name(path.name + ".bin")
-    torch.save(tensors, new)
-    sync(new)
-    path.unlink()
-    return new

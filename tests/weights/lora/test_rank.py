@@ -54,25 +54,6 @@ def test_a_lower_rank_is_the_nearest(adapter: Path, tmp_path: Path) -> None:
     assert lost == pytest.approx(float(torch.linalg.svdvals(change(adapter))[2]), rel=0.02)
 
 
-def test_a_mix_is_the_mean_of_both_whatever_their_ranks(adapter: Path, tmp_path: Path) -> None:
-    lower_rank(adapter, tmp_path / "low.gguf", 2)
-    lower_rank(adapter, tmp_path / "mix.gguf", 3, mixed=tmp_path / "low.gguf", share=0.25)
-    mean = 0.75 * change(adapter) + 0.25 * change(tmp_path / "low.gguf")
-    torch.testing.assert_close(change(tmp_path / "mix.gguf"), mean, atol=2e-3, rtol=0)
-
-
-def test_a_mix_needs_the_same_layers(adapter: Path, tmp_path: Path) -> None:
-    made = lora(tiny_folder(tmp_path / "base"), tmp_path / "adapter")
-    weights = load_file(made / "adapter_model.safetensors")
-    fewer = {name: values for name, values in weights.items() if "layers.0" in name}
-    save_file(fewer, made / "adapter_model.safetensors")
-    lora_gguf(made, tmp_path / "fewer.gguf")
-    for one, other in ((adapter, tmp_path / "fewer.gguf"), (tmp_path / "fewer.gguf", adapter)):
-        with pytest.raises(UsageError, match="does not"):
-            lower_rank(one, tmp_path / "mix.gguf", 2, mixed=other)
-    assert not (tmp_path / "mix.gguf").exists()
-
-
 def test_a_rank_that_is_not_lower_is_refused(adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="rank 4, which is not higher than 4"):
         lower_rank(adapter, tmp_path / "low.gguf", 4)

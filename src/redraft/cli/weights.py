@@ -1,0 +1,353 @@
+"""`redraft weights`: deltas, conversion, GGUF and adapters, for models of any size.
+
+Each command resolves its arguments (paths, or `org/name` on the hub), calls its module in `redraft.weights`,
+and reports the result. Torch is imported only when a command runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from redraft.cli.shell import command_line, flag, tell, write
+from redraft.cli.verb import group
+from redraft.machine import give_back_large
+
+if TYPE_CHECKING:
+    from redraft.weights.output import Run
+
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="PATH", help="The output.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that redraft made.")]
+Pickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read .bin files, with torch's restricted loader.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress and remarks.")]
+Dtype = Annotated[
+    Literal["fp16", "bf16", "fp32"] | None,
+    typer.Option(help="The dtype of the result.  [as it is]", show_default=False),
+]
+Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter: a peft folder, or org/name.")]
+Base = Annotated[str, typer.Argument(metavar="BASE", help="The base: a folder, a file, or org/name.")]
+
+
+def diff(
+    base: Base,
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="The tuned model: a folder, a file, or org/name.")
+    ],
+    out: Out,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Make a delta that restores the target bit for bit.")
+    ] = False,
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a delta: target minus base.
+
+    The delta has the target's configuration, tokenizer and files. A plain delta, like those of SelFee and
+    Vicuna, restores the target except for rounding.
+    """
+    from redraft.weights.delta import diff as make
+
+    ours, theirs = model_of(base, allow_pickle), model_of(target, allow_pickle)
+    with running(theirs, force, allow_pickle, quiet) as run:
+        make(ours, theirs, out, run, exact=exact)
+
+
+def apply(
+    base: Base,
+    delta: Annotated[str, typer.Argument(metavar="DELTA", help="The delta: a folder, a file, or org/name.")],
+    out: Out,
+    vocab: Annotated[
+        Literal["none", "zero", "mean"] | None,
+        typer.Option(help="What rows that the base lacks count as.  [detected]", show_default=False),
+    ] = None,
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Apply a delta: base plus delta.
+
+    A wrong base is refused before anything is written. The result has the delta's configuration and
+    tokenizer.
+    """
+    from redraft.weights.delta import apply as make
+
+    ours, theirs = model_of(base, allow_pickle), model_of(delta, allow_pickle)
+    with running(theirs, force, allow_pickle, quiet) as run:
+        make(ours, theirs, out, run, vocab=vocab)
+
+
+def merge_lora(
+    base: Base,
+    adapter: Adapter,
+    out: Out,
+    dtype: Dtype = None,
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Merge a peft LoRA adapter into its base."""
+    from redraft.weights.lora.merge import merge_lora as make
+
+    model, change = model_of(base, allow_pickle), model_of(adapter, allow_pickle)
+    with running(model, force, allow_pickle, quiet) as run:
+        make(model, change, out, run, dtype=dtype_of(dtype))
+
+
+def lora_gguf(
+    adapter: Adapter,
+    out: Out,
+    base: Annotated[
+        str | None, flag("BASE", "The base: a folder, a GGUF file, or default.  [as the adapter says]")
+    ] = None,
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert a LoRA adapter to a GGUF adapter for llama.cpp.
+
+    Use it as MODEL.gguf+ADAPTER.gguf.
+    """
+    from redraft.engines.load import trained_on
+    from redraft.weights.lora.to_gguf import lora_gguf as make
+
+    change = model_of(adapter, allow_pickle)
+    if base is None and trained_on(change).partition("+")[0] == "default":
+        base = "default"  # its shapes are the same with other adapters added
+    model = None if base is None else local_path(base)
+    with running(change, force, allow_pickle, quiet, resumes=False) as run:
+        make(change, out, run, base=model)
+
+
+def lora_rank(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The adapter: a GGUF file.")],
+    out: Out,
+    rank: Annotated[int, flag("N", "The rank of the result.", "--rank", min=1)],
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a GGUF adapter smaller, by a lower rank.
+
+    Each change becomes the nearest one of that rank, in float16. Measure what it costs.
+    """
+    from redraft.weights.lora.rank import lower_rank
+
+    with running(adapter, force, allow_pickle=False, quiet=quiet, resumes=False) as run:
+        kept = lower_rank(adapter, out, rank, run)
+        run.tell(f"{kept:.1%} of the squares of the changes are kept")
+
+
+def convert(
+    src: Annotated[str, typer.Argument(metavar="SRC", help="A folder, a file, or org/name.")],
+    out: Out,
+    dtype: Dtype = None,
+    shard_size: Annotated[
+        str | None, flag("SIZE", "The largest file, such as 5GB, or single.  [as it is]")
+    ] = None,
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert a model's dtype or files.
+
+    Values that become infinite or zero in the new dtype are counted. The exit status is 1 if any value is
+    NaN or infinite.
+    """
+    from redraft.weights.convert import convert as make
+
+    source = model_of(src, allow_pickle)
+    with running(source, force, allow_pickle, quiet) as run:
+        size = _size(shard_size) if shard_size else None
+        make(source, out, run, dtype=dtype_of(dtype), shard_size=size)
+
+
+def gguf(
+    src: Annotated[str, typer.Argument(metavar="SRC", help="A folder, or org/name.")],
+    out: Out,
+    quant: Annotated[
+        str, typer.Option(metavar="KIND", help="f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0.")
+    ] = "f16",
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert a model's folder to a GGUF file for llama.cpp.
+
+    Supports Llama, Mistral, Qwen2 and Qwen3, with tokenizer and chat template. The exit status is 1 if any
+    value is NaN or infinite.
+    """
+    from redraft.weights.gguf.from_folder import export_gguf
+
+    source = model_of(src, allow_pickle)
+    with running(source, force, allow_pickle, quiet, resumes=False) as run:
+        export_gguf(source, out, run, quant=quant)
+
+
+def from_gguf(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A GGUF file, or default.")],
+    out: Out,
+    dtype: Dtype = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert a GGUF file to a model's folder for transformers.
+
+    Quantised weights are dequantised, so that the model can be trained.
+    """
+    from redraft.weights.gguf.to_folder import import_gguf
+
+    source = local_path(file)
+    with running(source, force, False, quiet) as run:
+        import_gguf(source, out, run, dtype=dtype_of(dtype))
+
+
+def verify(
+    path: Annotated[str, typer.Argument(metavar="DIR|FILE", help="A folder, a file, or org/name.")],
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Look for faults in a model, delta or adapter.
+
+    Checks that all files are there, that index, shapes, configuration and tokenizer agree, that no value is
+    NaN or infinite, and that checksums match the manifest. The exit status is 1 if there is a fault.
+    """
+    from redraft.weights.verify import verify as look
+
+    source = model_of(path, allow_pickle)
+    with progress_over(source, quiet, resumes=False) as progress:
+        report = look(source, allow_pickle=allow_pickle, progress=progress)
+    write("\n".join(report.lines()))
+    if not report.sound:
+        raise typer.Exit(1)
+
+
+def info(
+    path: Annotated[str, typer.Argument(metavar="DIR|FILE", help="A folder, a file, default, or org/name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    allow_pickle: Pickle = False,
+) -> None:
+    """Describe a model, delta or adapter, as a table or JSON."""
+    from redraft.weights.info import describe
+
+    found = describe(model_of(path, allow_pickle), allow_pickle=allow_pickle)
+    write(json.dumps(found.json(), indent=2, ensure_ascii=False) if as_json else "\n".join(found.lines()))
+
+
+@contextmanager
+def running(
+    source: Path, force: bool, allow_pickle: bool, quiet: bool, *, resumes: bool = True
+) -> Iterator[Run]:
+    """Prepare a job: its progress over the weights of a file or folder, its remarks and its warnings.
+
+    On an interrupt, say how to resume. Warnings about NaN and infinite values are printed even with --quiet,
+    and make the exit status 1.
+    """
+    from redraft.weights.output import Run
+
+    warnings: list[str] = []
+
+    def warn(line: str) -> None:
+        warnings.append(line)
+        tell(f"warning: {line}")
+
+    remark: Callable[[str], None] = (lambda _: None) if quiet else tell
+    with progress_over(source, quiet, resumes=resumes) as progress:
+        yield Run(force, allow_pickle, command_line(), progress, remark, warn, caution=tell)
+    if warnings:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def progress_over(source: Path, quiet: bool, *, resumes: bool) -> Iterator[Callable[[int], None]]:
+    """Show progress over the weights of a file or folder. On an interrupt, say how to resume."""
+    import torch
+
+    from redraft.jobs.progress import ByteProgress
+
+    torch.set_num_threads(1)  # the work waits for the disk, and more threads would only spin
+    give_back_large(1 << 20)
+    try:
+        with ByteProgress(_weight_bytes(source), quiet=quiet) as progress:
+            yield progress.advance
+            progress.done = progress.total or 0  # headers and padding are not reported
+    except KeyboardInterrupt:
+        after = "resumes after the finished files" if resumes else "starts from the beginning"
+        tell(f"interrupted. The same command, run again, {after}.")
+        raise
+
+
+def _weight_bytes(path: Path) -> int:
+    kinds = ("model*.safetensors", "pytorch_model*.bin", "adapter_model.*")
+    for files in ([path], *(list(path.glob(kind)) for kind in kinds)):
+        if size := sum(file.stat().st_size for file in files if file.is_file()):
+            return size
+    return 0
+
+
+def model_of(ref: str, allow_pickle: bool = False) -> Path:
+    """Return the folder or file for a reference. Download a model on the hub."""
+    path = local_path(ref)
+    if path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", ref):
+        return path
+    from redraft.hub import fetch_folder
+
+    return fetch_folder(ref, pickle=allow_pickle)
+
+
+def local_path(ref: str) -> Path:
+    """Return a local path; for `default` and `default-base`, the path of the default model's file."""
+    from redraft.engines.load import DEFAULTS, local_file, parse_reference
+
+    if ref not in DEFAULTS or Path(ref).exists():
+        return Path(ref).expanduser()
+
+    return local_file(parse_reference(ref))
+
+
+def dtype_of(flag: str | None) -> str | None:
+    """Return the name that a value of `--dtype` has in safetensors files."""
+    from redraft.weights.header import FLAGS
+
+    return FLAGS[flag] if flag else None
+
+
+def _size(text: str) -> int:
+    """Return a size in bytes: `5GB`, `500 MB`. `single` is larger than any file."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    from redraft.errors import UsageError
+
+    try:
+        size = 1 << 63 if text == "single" else TypeAdapter(ByteSize).validate_python(text)
+    except ValidationError:
+        size = 0
+    if size <= 0:
+        raise UsageError(
+            f"--shard-size is {text!r}, which is not a size.", hint="Such as 5GB, 500MB, or single."
+        )
+    return size
+
+
+app = group(
+    "Deltas, conversion, GGUF and adapters, in bounded memory.",
+    {
+        "diff": diff,
+        "apply": apply,
+        "convert": convert,
+        "gguf": gguf,
+        "from-gguf": from_gguf,
+        "merge-lora": merge_lora,
+        "lora-gguf": lora_gguf,
+        "lora-rank": lora_rank,
+        "verify": verify,
+        "info": info,
+    },
+)
