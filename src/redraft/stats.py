@@ -460,14 +460,19 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
     return Estimate(value, low, high)
 
 
-def without_nan(values: Any) -> Any:
-    """Return JSON values: dataclasses and models as objects, and null for what is not finite."""
-    if is_dataclass(values) and not isinstance(values, type):
-        values = {each.name: getattr(values, each.name) for each in fields(values)}
-    elif isinstance(values, BaseModel):
-        values = values.model_dump()
-    if isinstance(values, Mapping):
-        return {name: without_nan(each) for name, each in values.items()}
-    if isinstance(values, list | tuple):
-        return list(map(without_nan, values))
-    return None if isinstance(values, float) and not math.isfinite(values) else values
+def without_nan(values: Any) -> dict[str, Any]:
+    """Return JSON values of a mapping, dataclass or model, with null for what is not finite."""
+    found: dict[str, Any] = _json(values)
+    return found
+
+
+def _json(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {each.name: getattr(value, each.name) for each in fields(value)}
+    elif isinstance(value, BaseModel):
+        value = value.model_dump()
+    if isinstance(value, Mapping):
+        return {name: _json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(_json, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value

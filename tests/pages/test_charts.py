@@ -68,8 +68,6 @@ def test_lines_that_coincide_are_told_apart() -> None:
     lines = re.findall(r'd="(M[^"]*L[^"]*)" stroke="var\(--s\d\)"(?: stroke-width="2")?[^>]*', svg)
     assert len({*lines}) >= 2
     assert "stroke-dasharray" in svg
-    heights = [float(y) for y in re.findall(r'translate\([\d.]+,([\d.]+)\)"[^>]*>o(?:ne|ther)<', svg)]
-    assert abs(heights[0] - heights[1]) > 12
 
 
 @pytest.mark.parametrize(

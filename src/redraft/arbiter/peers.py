@@ -53,7 +53,7 @@ def server_of(model: str) -> ModelServer:
             hint="redraft serve -m default-base --max-revisions 0; then --models http://127.0.0.1:8321/v1#default-base",
         )
     key = load_config().key_for(named.target)
-    return ModelServer(named.target, named.selects, key.values[0] if key else "none")
+    return ModelServer(named.target, named.selects, key.value if key else "none")
 
 
 @dataclass(frozen=True)

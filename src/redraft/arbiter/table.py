@@ -8,7 +8,7 @@ all comparisons within tasks, and all over tasks. Revising alone is compared wit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from redraft.chain import read_jsonl
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal_tokens import Curves, Point, Versus, corrected, curves_in, named
 from redraft.evaluation.diagnosis.strategies import Strategy
-from redraft.stats import Estimate
+from redraft.stats import Estimate, without_nan
 
 ALL = "all tasks"
 REVISING = ("revise", "alone", "auto", "repair")
@@ -73,10 +73,8 @@ class Table:
 
     def record(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        found = asdict(self)
-        for row, each in zip(found["comparisons"], self.comparisons, strict=True):
-            row["finding"] = each.finding
-        return stats.without_nan(found)
+        rows = [without_nan(each) | {"finding": each.finding} for each in self.comparisons]
+        return without_nan(self) | {"comparisons": rows}
 
 
 def table_of(folder: Path) -> Table:

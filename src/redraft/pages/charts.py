@@ -25,18 +25,12 @@ _SHOWN = 12  # most bars of names
 _FEWEST = 6  # a histogram with fewer bars leaves room, so that none is too wide
 _TEXT = 1.45  # the longest bar with room for the text on its right, as a multiple of its length
 
-_TALL, _LOW, _LINE = (
-    320,
-    190,
-    17,
-)  # pixels of a chart with lines, a small one, from one name beside it to the next
+_TALL, _LOW = 320, 190  # pixels of a chart with lines, and of a small one
 _MARKED = 30  # most points of a line that have marks
-_MOVED, _NAMED_ROOM = 0.004, 0.24  # shares of its width: between lines, and for their names
+_MOVED = 0.004  # share of its width between lines that coincide
 _COLOURS = [f"var(--s{place})" for place in range(8)]
 _DASHES = [[1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 3]]
 _SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right"]
-
-_NAME: Spec = {"type": "text", "align": "left", "baseline": "middle", "aria": False}
 
 _SOFT, _BAR = "var(--soft)", "var(--bar)"
 _THEME = json.loads(files("redraft.pages").joinpath("theme.json").read_text("utf-8"))
@@ -152,7 +146,7 @@ def curves(
     *,
     wide: bool = True,
 ) -> str:
-    """Draw a line for each series, with its name at the end. The style has the colours `s0` to `s7`.
+    """Draw a line for each series, named in the legend. The style has the colours `s0` to `s7`.
 
     The points of a series are: place, value, lower and upper end (NaN without an interval), and a tooltip.
     Lines that coincide are told apart: each is moved a little, and has dashes and marks of its own. Marks of
@@ -170,50 +164,25 @@ def curves(
             {**row, "x": x + moved, "y": y, "low": low, "high": high, "tip": tip}
             for x, y, low, high, tip in points
         ]
-    looks: Spec = {}
-    for channel, values in (("color", _COLOURS), ("strokeDash", _DASHES), ("shape", _SHAPES)):
-        looks[channel] = {**_coloured("series", names, _repeated(values, len(series))), "legend": None}
-    domain = [left - 0.03 * span, right + _NAMED_ROOM * span]
+    colours, dashes, shapes = (
+        _coloured("series", names, [values[place % len(values)] for place in range(len(series))])
+        for values in (_COLOURS, _DASHES, _SHAPES)
+    )
+    colour, dash, shape = {"color": colours}, {**dashes, "legend": None}, {**shapes, "legend": None}
+    domain = [left - 0.03 * span, right + 0.03 * span]
     x = _value("x", x_name, scale={"domain": domain, "nice": False, "zero": False}, axis={"tickCount": 7})
     y = _value("y", y_name, scale={"zero": False, "nice": True}, axis={"tickCount": 5, "format": ",~r"})
-    colour = {"color": looks["color"]}
-    ends = _names_at_ends(series, names, span, _LINE / tall)
     shown = max(map(len, series.values()), default=0) <= _MARKED
     mark = {"type": "point", "filled": True, "size": 55, "opacity": float(shown)}
-    line = _layer({"type": "line", "strokeWidth": 2}, x=x, y=y, strokeDash=looks["strokeDash"], **colour)
+    line = _layer({"type": "line", "strokeWidth": 2}, x=x, y=y, strokeDash=dash, **colour)
     line["encoding"]["description"] = {"field": "name"}
     whisker = {"type": "rule", "opacity": 0.45, "strokeWidth": 1.5}
     layers = [
         _layer(whisker, x=x, y={**y, "field": "low"}, y2={"field": "high"}, **colour),
         line,
-        _layer(mark, x=x, y=y, shape=looks["shape"], **colour),
-        {**_layer(_NAME, x=x, y=y, text={"field": "text"}, **colour), "data": {"values": ends}},
+        _layer(mark, x=x, y=y, shape=shape, **colour),
     ]
     return _svg(rows, layers, height=tall, width=width)
-
-
-def _names_at_ends(
-    series: Mapping[str, Sequence[tuple[float, float, float, float, str]]],
-    names: Sequence[str],
-    span: float,
-    line: float,
-) -> list[Spec]:
-    """Return names beside the last points, at least a `line` apart: a share of the chart's height."""
-    ends = [end for points in series.values() for _, *values, _ in points for end in values]
-    finite = [end for end in ends if math.isfinite(end)]
-    apart = line * ((max(finite, default=1.0) - min(finite, default=0.0)) * 1.1 or 1.0)
-    last = [(points[-1][1], points[-1][0], place) for place, points in enumerate(series.values()) if points]
-    furthest, rows = max((at for _, at, _ in last), default=0.0), list[Spec]()
-    for value, at, place in sorted(last):
-        value -= 1.4 * apart * (at < furthest - _NAMED_ROOM * span)  # below, where other lines go on
-        beside = [row["y"] + apart for row in rows if abs(row["x"] - at) < _NAMED_ROOM * span]
-        name = {"text": names[place], "tip": names[place]}
-        rows.append({"series": place, "x": at + 0.025 * span, "y": max([value, *beside]), **name})
-    return rows
-
-
-def _repeated(values: Sequence[Any], count: int) -> list[Any]:
-    return [values[place % len(values)] for place in range(count)]
 
 
 def _said(labels: Sequence[str]) -> str:

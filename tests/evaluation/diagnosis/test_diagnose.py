@@ -102,9 +102,8 @@ def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
     def of(name: str, number: int, rights: str, **about: Any) -> Chain:
         texts = tuple("word " * (number * place + 1) for place in range(len(rights)))
         guide = "01" if number % 3 else "10"
-        drafts = (step("x"),) if number % 2 else ()
-        truth = {"groups": ["g" if number % 3 else "h"], "drafts": [[{"name": "n", "passed": True}]]}
-        made = told(name, rights, "ra", guide=guide, answers=texts, truth=truth, drafts=drafts)
+        truth = {"groups": ["g" if number % 3 else "h"]}
+        made = told(name, rights, "ra", guide=guide, answers=texts, truth=truth)
         return made.model_copy(update={"meta": made.meta | about})
 
     every = [(number, "00" if number == 3 else "11" if number == 5 else "01") for number in range(10)]
@@ -114,7 +113,7 @@ def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
         for turn in (0, 1)
         for number, rights in every
     ]
-    figures = ("items", "levels", "revisions", "first_to_best", "drafts", "verdicts", "longer")
+    figures = ("items", "levels", "revisions", "first_to_best", "verdicts", "longer")
     figures += ("length_and_truth", "groups", "decision")
     of_runs, of_turns = (as_json(diagnose(chains)) for chains in ([*runs, *runs], turns))
     assert {name: of_turns[name] for name in figures} == {name: of_runs[name] for name in figures}
@@ -192,19 +191,6 @@ def test_where_the_gain_comes_from() -> None:
     assert (shown["empty or cut draft completed"][0], shown["content changed"][0]) == ("1", "1")
     assert (shown["right → wrong"][0], shown["right → wrong"][2]) == ("1", "d")
     assert shown["the best instead of the last"][0] == "+1"
-
-
-def test_what_is_gained_by_choosing_among_drafts() -> None:
-    def chosen(name: str, right: str, *drafts: bool) -> Chain:
-        found = [[{"name": "n", "passed": passed}] for passed in drafts]
-        return told(name, right, truth={"drafts": found}, drafts=(step("x"),) * len(drafts))
-
-    found = diagnose([chosen("a", "1", False, False, False), chosen("b", "0", False), told("c", "1")])
-    assert found.drafts is not None
-    assert found.drafts.items == 2
-    assert found.drafts.gain.value == pytest.approx(0.375)
-    assert "gain" in rows(found, "choosing the first answer among drafts")
-    assert diagnose([told("c", "1")]).drafts is None
 
 
 def test_groups_in_which_nothing_changed_share_a_row() -> None:

@@ -104,10 +104,10 @@ def test_chains_without_truth_are_refused(chains: list[Chain], words: str) -> No
         known(chains)
 
 
-def test_given_checks_score_every_answer_and_draft() -> None:
-    chain = Chain(id="a", steps=(step("one two"), step("one")), drafts=(step("one"), step("a b")), best=1)
+def test_given_checks_score_every_answer() -> None:
+    chain = Chain(id="a", steps=(step("one two"), step("one")), best=1)
     [found] = known(with_checks([chain], parse_checks(["words<=1"]))).chains
-    assert (found.truth.task, found.rights, found.drafts) == (SCORE, (False, True), (True, False))
+    assert (found.truth.task, found.rights) == (SCORE, (False, True))
     assert "eval" not in chain.meta
 
 

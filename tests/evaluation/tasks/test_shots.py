@@ -14,8 +14,7 @@ pytest.importorskip("scipy")
 
 from redraft.chain import read_jsonl
 from redraft.errors import CheckError
-from redraft.evaluation.tasks.shots import pass_at, steps_to
-from redraft.evaluation.tasks.tally import Tally
+from redraft.evaluation.tasks.tally import Tally, pass_at, steps_to
 from tests.cli.verbs import redraft, refused, script, write
 
 EVAL = ("-o", "out.jsonl", "-m", "script:script.jsonl", "--max-revisions", "0", "-j", "1")

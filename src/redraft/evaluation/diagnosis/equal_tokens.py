@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -413,13 +413,13 @@ def as_json(found: Curves) -> dict[str, Any]:
         {
             "way": point.way.kind,
             "texts": point.way.texts,
-            "score": asdict(point.score),
+            "score": point.score,
             "guided": None if point.way.kind == "vote" else point.mean.guided,
             "tokens": point.tokens,
             "prompt_tokens": point.mean.prompts,
         }
         for point in found.points
     ]
-    versus = [asdict(each) | {"finding": each.finding} for each in found.versus]
+    versus = [without_nan(each) | {"finding": each.finding} for each in found.versus]
     about = {"items": found.items, "seeds": found.seeds, "left_out": found.left_out}
     return without_nan({**about, "ways": points, "revise_against": versus, "verdict": verdict(found.versus)})

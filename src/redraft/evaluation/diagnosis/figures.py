@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 from typing import Any, Literal
@@ -53,7 +53,7 @@ class Decision:
 
     def record(self) -> dict[str, Any]:
         """Return everything for JSON."""
-        return {**without_nan(asdict(self)), "outcome": self.outcome}
+        return without_nan(self) | {"outcome": self.outcome}
 
 
 def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
@@ -352,14 +352,6 @@ class Figures:
         for group, pair in _by_group(self.chains):
             found.setdefault(group, []).append(pair)
         return {name: Changes(tuple(found[name])) for name in sorted(found)}
-
-    @cached_property
-    def drafts(self) -> Decision | None:
-        """What choosing among drafts adds: a draft at random against the chosen one; None without drafts."""
-        chains = [each for each in self.chains if each.drafts]
-        at_random = [(fmean([each.first, *each.drafts]), each.item) for each in chains]
-        chosen = [(each.first, each.item) for each in chains]
-        return decide(by_item(at_random), by_item(chosen)) if chains else None
 
     @cached_property
     def longer(self) -> Estimate:

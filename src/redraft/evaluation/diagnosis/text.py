@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
@@ -86,10 +85,6 @@ def sections(found: Figures) -> dict[str, list[Line]]:
     if found.revised:
         parts["what revising did"] = [*_transitions(found)]
         parts["where the gain comes from"] = [*_gains(found)]
-    if found.drafts:
-        gain = plain(found.drafts.gain.times(100), 1, sign=True)
-        note = f"points over a draft at random; {counted(found.drafts.items, 'item')}"
-        parts["choosing the first answer among drafts"] = [Line("gain", *gain, note)]
     if any(judged.right or judged.wrong for judged in found.verdicts.judged):
         parts["verdicts: finding answers that need revision"] = [*_verdicts(found)]
     parts["length"] = [*_lengths(found)]
@@ -211,42 +206,42 @@ def verdict(found: Figures, *, compared: bool = False) -> str:
 
 def as_json(found: Figures, *, compared: bool = False) -> dict[str, Any]:
     """Return a diagnosis as JSON values. `compared` as for `verdict`."""
-    values = {
-        "tasks": found.tasks,
-        "items": found.items,
-        "chains": len(found.chains),
-        "revised": len(found.revised),
-        "same_checks": found.same,
-        "guided_by": found.guides,
-        "notes": [*notes(found)],
-        "left_out": {why: list(ids) for why, ids in found.material.left_out.items()},
-        "levels": [asdict(level) for level in found.levels],
-        "revisions": [_changed(changes) for changes in found.revisions],
-        "first_to_best": _changed(found.of_revised),
-        "last_to_best": _changed(found.keeping),
-        "repairs": dict(found.kinds),
-        "fixed": [each.chain.id for each in found.chains if each.best and not each.first],
-        "broken": [each.chain.id for each in found.chains if each.first and not each.best],
-        "drafts": found.drafts and found.drafts.record(),
-        "verdicts": {
-            **asdict(found.verdicts.total),
-            "unknown": found.verdicts.unknown,
-            "always": found.verdicts.collapse or None,
-            "precision": asdict(found.verdicts.precision),
-            "recall": asdict(found.verdicts.recall),
-            "balanced_accuracy": asdict(found.verdicts.balanced),
-        },
-        "longer": asdict(found.longer),
-        "length_and_truth": asdict(found.length_and_truth),
-        "groups": {name: _changed(changes) for name, changes in found.groups.items()},
-        "decision": found.decision.record(),
-        "sentence": verdict(found, compared=compared),
-    }
-    return without_nan(values)
+    verdicts = found.verdicts
+    return without_nan(
+        {
+            "tasks": found.tasks,
+            "items": found.items,
+            "chains": len(found.chains),
+            "revised": len(found.revised),
+            "same_checks": found.same,
+            "guided_by": found.guides,
+            "notes": [*notes(found)],
+            "left_out": found.material.left_out,
+            "levels": found.levels,
+            "revisions": [_changed(changes) for changes in found.revisions],
+            "first_to_best": _changed(found.of_revised),
+            "last_to_best": _changed(found.keeping),
+            "repairs": found.kinds,
+            "fixed": [each.chain.id for each in found.chains if each.best and not each.first],
+            "broken": [each.chain.id for each in found.chains if each.first and not each.best],
+            "verdicts": {
+                **vars(verdicts.total),
+                "unknown": verdicts.unknown,
+                "always": verdicts.collapse or None,
+                "precision": verdicts.precision,
+                "recall": verdicts.recall,
+                "balanced_accuracy": verdicts.balanced,
+            },
+            "longer": found.longer,
+            "length_and_truth": found.length_and_truth,
+            "groups": {name: _changed(changes) for name, changes in found.groups.items()},
+            "decision": found.decision.record(),
+            "sentence": verdict(found, compared=compared),
+        }
+    )
 
 
 def _changed(changes: Changes) -> dict[str, Any]:
     counts = {went(*cell).replace(" → ", "_to_"): changes.count(*cell) for cell in _CELLS}
-    figures = {"ecr": asdict(changes.ecr), "eir": asdict(changes.eir)}
-    ratios = {"ratio": changes.ratio, "threshold": changes.threshold, "pays_below": changes.level}
-    return {**counts, **figures, **ratios, "p": changes.p}
+    rates = {"ecr": changes.ecr, "eir": changes.eir, "ratio": changes.ratio, "threshold": changes.threshold}
+    return {**counts, **rates, "pays_below": changes.level, "p": changes.p}

@@ -59,12 +59,6 @@ class Known:
         """Whether each answer passes all scoring checks, an echo too."""
         return tuple(map(all_pass, self.truth.steps))
 
-    @cached_property
-    def drafts(self) -> tuple[bool, ...]:
-        """Whether each first answer that was not chosen is right; empty if not known."""
-        found = zip(self.truth.drafts, self.chain.drafts, strict=False)
-        return tuple(all_pass(results) and is_answer(step) for results, step in found)
-
     @property
     def first(self) -> bool:
         """Whether the first answer is right."""
@@ -222,8 +216,7 @@ def _own(chain: Chain) -> Known | str:
         [Judged(name=each.name, passed=each.passed and step.complete) for each in step.checks]
         for step in checked
     ]
-    drafts = [[Judged(name=each.name, passed=each.passed) for each in step.checks] for step in chain.drafts]
-    return Known(chain, Truth(task=OWN, steps=steps, drafts=drafts if all(drafts) else []))
+    return Known(chain, Truth(task=OWN, steps=steps))
 
 
 def _checked_steps(chain: Chain) -> Iterator[Step]:
@@ -263,8 +256,5 @@ def with_task(
 def with_checks(chains: Iterable[Chain], checks: Sequence[Check]) -> Iterator[Chain]:
     """Yield chains with the results of checks as their truth."""
     for chain in chains:
-        steps, drafts = (
-            asyncio.run(results_of(checks, each, chain.prompt)) for each in (chain.steps, chain.drafts)
-        )
-        about = {"task": SCORE, "steps": steps, "drafts": drafts}
+        about = {"task": SCORE, "steps": asyncio.run(results_of(checks, chain.steps, chain.prompt))}
         yield chain.model_copy(update={"meta": {**chain.meta, KEY: about}})

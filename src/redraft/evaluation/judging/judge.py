@@ -271,7 +271,6 @@ class ReviewTally:
     unreadable: list[str] = field(default_factory=list)  # the questions of those without a score
     unreadable_before: int = 0  # how many of them are from before
     last: str = ""  # the text of the last one of this run
-    grades: list[dict[str, Any]] = field(default_factory=list)  # the grades of single answers
 
     @property
     def hopeless(self) -> bool:
@@ -302,7 +301,3 @@ class ReviewTally:
         if record.get("score") is None and record.get("winner") in (None, "error"):
             self.unreadable.append(str(record.get("question_id")))
             self.last = " ".join(str(record.get("text", record.get("judgment"))).split())
-        elif "judgment" in record:
-            self.grades.append(
-                {name: record[name] for name in ("question_id", "model", "judge", "turn", "score")}
-            )

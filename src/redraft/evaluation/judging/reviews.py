@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -18,9 +18,6 @@ from redraft.evaluation.judging.scores import HIGHEST, LOWEST, Unreadable, Winne
 from redraft.evaluation.records import JudgeUsage
 from redraft.formats.read.files import decode
 from redraft.formats.read.records import RawRecord
-
-if TYPE_CHECKING:
-    from redraft.stats import Estimate
 
 _HINT = (
     'A review is {"review_id", "question_id", "answer1_id", "answer2_id", "reviewer_id", "metadata", '
@@ -193,15 +190,3 @@ class Grade(BaseModel):
     def is_readable(self) -> bool:
         """Whether it has a score on the scale."""
         return self.score is not None and LOWEST <= self.score <= HIGHEST
-
-
-def mean_of(scores: Mapping[Key, float], *, draws: int | None = None, seed: int | None = None) -> Estimate:
-    """Return the mean of scores with its interval over questions, which needs an extra."""
-    import numpy as np
-
-    from redraft import stats
-
-    rows = np.reshape([[score, 1] for score in scores.values()], (-1, 2))
-    sums = stats.clustered(rows, [question for question, _ in scores])
-    sample = stats.Bootstrap(sums, draws=draws or stats.DRAWS, seed=stats.SEED if seed is None else seed)
-    return sample.estimate(stats.ratio_of, (LOWEST, HIGHEST))

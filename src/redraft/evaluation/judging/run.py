@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 from redraft.config import load_config
-from redraft.counting import counted, tell
+from redraft.counting import tell
 from redraft.engines.journaled import identity_of
 from redraft.engines.load import model_of
 from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import EngineError, MissingExtra, UsageError, install
+from redraft.errors import EngineError, UsageError
 from redraft.evaluation.judging.judge import Judging, OpenJudge, ReviewItem, ReviewTally, items, shown
 from redraft.evaluation.judging.options import JudgeFileOptions
 from redraft.evaluation.judging.pairs import Match, controls, read_matches
 from redraft.evaluation.judging.prompts import Prompts, read_prompts, wording_digest
-from redraft.evaluation.judging.reviews import Grade, Key, mean_of
 from redraft.evaluation.records import listed
 from redraft.jobs.harness import Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, content, contents_of
@@ -241,8 +240,6 @@ class JudgeRun:
         if tally.unreadable:
             named = listed(list(dict.fromkeys(tally.unreadable)), _FEW)
             rows.append(("unreadable", f"{len(tally.unreadable):,}, of questions {named}"))
-        if noun == "grades":
-            rows += _means(tally.grades)
         if spent.replayed or spent.usd:
             price = f", {spent.usd:.4f} USD" if spent.usd else ""
             text = f"{spent.tokens:,} new tokens{price}; {spent.replayed:,} replies from the journal"
@@ -253,27 +250,6 @@ class JudgeRun:
             given += ["--questions", str(self.questions)] if self.questions else []
             rows.append(("next", shlex.join(["redraft", "report", str(self.plan.out), *given])))
         return JudgeResult(job, rows, tally)
-
-
-def _means(grades: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return a row for the mean grade of each model by each judge."""
-    found: dict[tuple[str, str], dict[Key, float]] = {}
-    for record in grades:
-        grade = Grade.model_validate(record)
-        if grade.score is not None and grade.is_readable:
-            found.setdefault((grade.model, grade.judge_name), {})[grade.key] = grade.score
-    try:
-        from redraft.evaluation.tables import plain
-
-        means = {names: plain(mean_of(scores), 2) for names, scores in found.items()}
-    except MissingExtra:
-        return [("mean", f"its interval needs an extra: {install('eval')}")]
-    rows = []
-    for (model, judge), figures in means.items():
-        count = len({question for question, _ in found[model, judge]})
-        over = f"{counted(count, 'question')}, by {judge}"
-        rows.append(("mean", f"{'  '.join(filter(None, figures))}  {model}, {over}"))
-    return rows
 
 
 Answers = str | Path | tuple[str | Path, str | Path]  # a file of answers, or two to compare

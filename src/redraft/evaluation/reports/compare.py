@@ -467,7 +467,8 @@ def compare(
         shown = list(group[0].names[::-1] if review.metadata.get("swapped") else group[0].names)
         if not review.control:  # it stands in the place of the model
             shown.sort(key=lambda name: first.index(name) if name in first else len(first))
-        found.append(_comparison(*shown, group, draws, seed))
+        model, opponent = shown
+        found.append(_comparison(model, opponent, group, draws, seed))
     return tuple(found)
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import chain, combinations, product
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from redraft import stats
@@ -19,7 +20,7 @@ from redraft.chain import describe
 from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
-from redraft.evaluation.judging.reviews import Grade, Key, mean_of, usage_in
+from redraft.evaluation.judging.reviews import Grade, Key, usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
 from redraft.evaluation.records import JudgeUsage, listed
 from redraft.evaluation.reports.inputs import Given, Input, Material, read_past
@@ -77,8 +78,10 @@ class Grades:
     def mean(self, keys: Iterable[Key] | None = None) -> Estimate:
         """Return the mean of the scores, or of those of some questions and turns."""
         values = self.scores.values
-        chosen = values if keys is None else {key: values[key] for key in keys if key in values}
-        return mean_of(chosen, draws=self.draws, seed=self.seed)
+        chosen = list(values) if keys is None else [key for key in keys if key in values]
+        rows = np.reshape([[values[key], 1] for key in chosen], (-1, 2))
+        sums = stats.clustered(rows, [question for question, _ in chosen])
+        return Bootstrap(sums, draws=self.draws, seed=self.seed).estimate(stats.ratio_of, _SCALE)
 
     def turns(self) -> dict[int, Estimate]:
         """Return the mean of each turn; nothing if there is one only."""
@@ -110,25 +113,21 @@ class Grades:
                 yield Line(f"  {name}", *plain(mean, 2), counted(questions, "question"))
 
     def record(self, material: Material) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        found: dict[str, Any] = without_nan(
-            {
-                "model": self.model,
-                "judge": self.judge,
-                "control": self.control,
-                "questions": self.questions,
-                "mean": self.mean(),
-                "turns": {str(turn): mean for turn, mean in self.turns().items()},
-                "categories": {name: mean for name, (_, mean) in self.categories(material).items()},
-                "unreadable": self.unreadable,
-                "usage": self.usage,
-                "scores": [
-                    {"id": id_, "turn": turn, "score": score}
-                    for (id_, turn), score in self.scores.values.items()
-                ],
-            }
-        )
-        return found
+        """Return everything for JSON."""
+        return {
+            "model": self.model,
+            "judge": self.judge,
+            "control": self.control,
+            "questions": self.questions,
+            "mean": self.mean(),
+            "turns": {str(turn): mean for turn, mean in self.turns().items()},
+            "categories": {name: mean for name, (_, mean) in self.categories(material).items()},
+            "unreadable": self.unreadable,
+            "usage": self.usage,
+            "scores": [
+                {"id": id_, "turn": turn, "score": score} for (id_, turn), score in self.scores.values.items()
+            ],
+        }
 
 
 def graded(
@@ -206,14 +205,16 @@ class GradeReport:
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return {
-            "files": self.files,
-            "grades": [each.record(self.material) for each in self.grades],
-            "judges": without_nan(self.judges),
-            "differences": without_nan(self.differences),
-            "changes": without_nan(self.changes),
-            "controls": [each.record() for each in self.controls],
-        }
+        return without_nan(
+            {
+                "files": self.files,
+                "grades": [each.record(self.material) for each in self.grades],
+                "judges": self.judges,
+                "differences": self.differences,
+                "changes": self.changes,
+                "controls": [each.record() for each in self.controls],
+            }
+        )
 
 
 def describe_grades(given: Given) -> GradeReport:

@@ -101,14 +101,16 @@ class Report:
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return {
-            "files": self.files,
-            "comparisons": [_comparison(self, each) for each in self.comparisons],
-            "ranking": without_nan(self.ranking),
-            "differences": without_nan(self.differences),
-            "changes": without_nan(self.changes),
-            "controls": [each.record() for each in self.controls],
-        }
+        return without_nan(
+            {
+                "files": self.files,
+                "comparisons": [_comparison(self, each) for each in self.comparisons],
+                "ranking": self.ranking,
+                "differences": self.differences,
+                "changes": self.changes,
+                "controls": [each.record() for each in self.controls],
+            }
+        )
 
 
 def describe_reviews(given: Given) -> Report:
@@ -232,30 +234,27 @@ def _tally(tally: Tally) -> str:
 
 
 def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
-    found: dict[str, Any] = without_nan(
-        {
-            "model": comparison.model,
-            "opponent": comparison.opponent,
-            "in_both_orders": comparison.in_both_orders,
-            "drawn_order": comparison.drawn,
-            **vars(comparison.whole),
-            "sums": comparison.sums,
-            "p": comparison.p,
-            "order_bias": comparison.order_bias,
-            "length_bias": comparison.length_bias,
-            "judges": list(judges_agree(comparison)),
-            "categories": report.categories(comparison),
-            "unreadable": comparison.unreadable,
-            "left_out": comparison.left_out,
-            "repeated": comparison.repeated,
-            "without_review": report.unasked(comparison),
-            "by_question": list(comparison.by_question()),
-            "draws": comparison.draws,
-            "seed": comparison.seed,
-            "usage": comparison.usage,
-        }
-    )
-    return found
+    return {
+        **vars(comparison.whole),
+        "model": comparison.model,
+        "opponent": comparison.opponent,
+        "in_both_orders": comparison.in_both_orders,
+        "drawn_order": comparison.drawn,
+        "sums": comparison.sums,
+        "p": comparison.p,
+        "order_bias": comparison.order_bias,
+        "length_bias": comparison.length_bias,
+        "judges": list(judges_agree(comparison)),
+        "categories": report.categories(comparison),
+        "unreadable": comparison.unreadable,
+        "left_out": comparison.left_out,
+        "repeated": comparison.repeated,
+        "without_review": report.unasked(comparison),
+        "by_question": list(comparison.by_question()),
+        "draws": comparison.draws,
+        "seed": comparison.seed,
+        "usage": comparison.usage,
+    }
 
 
 class _PastComparison(BaseModel):

@@ -92,12 +92,9 @@ class RunReport:
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return {
-            "files": self.files,
-            "runs": [{"name": run.name, **run.tally.record()} for run in self.runs],
-            "differences": without_nan(self.differences),
-            "changes": without_nan(self.changes),
-        }
+        runs = [{"name": run.name, **run.tally.record()} for run in self.runs]
+        about = {"files": self.files, "runs": runs}
+        return without_nan({**about, "differences": self.differences, "changes": self.changes})
 
 
 def describe_runs(given: Given) -> RunReport:

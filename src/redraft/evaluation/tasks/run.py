@@ -2,13 +2,16 @@
 
 `evaluate_file` is the function of `redraft eval`, whose file resumes. `evaluate` is for regression suites in
 Python; with the option `cache`, no reply is asked for twice there either.
+
+Examples in front of a prompt are earlier turns of the conversation: what the task asks of another record, and
+that record's own solution. A record that is among the examples is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,12 +19,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Unpack
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Prompt, is_system
 from redraft.counting import tell
 from redraft.errors import EmptyReply, RecordError, UsageError
-from redraft.evaluation.tasks.shots import Message, read_shots, samples_of, shown
+from redraft.evaluation.records import SAMPLE_OF, text_in_source
 from redraft.evaluation.tasks.tally import FIRST, Tally
 from redraft.evaluation.tasks.tasks import (
+    Task,
     asked,
     checks_of,
     empty_answers,
@@ -30,7 +34,9 @@ from redraft.evaluation.tasks.tasks import (
     task_of,
     unanswered,
 )
-from redraft.formats.read.records import chain_of, read_records
+from redraft.formats.read.records import chain_of, read_records, sample_id
+from redraft.formats.read.tasks import boxed
+from redraft.formats.texts import gold_answers, rationales
 from redraft.jobs.harness import Job
 from redraft.options import EvalFlags
 from redraft.revision.api import revise
@@ -42,6 +48,8 @@ from redraft.runs.plan import RunPlan
 from redraft.stats import Estimate
 from redraft.verify.base import Check
 from redraft.verify.parse import parse_checks
+
+Message = dict[str, Any]
 
 
 @dataclass
@@ -159,6 +167,70 @@ def _run_of(task: str, source: str | Path, output: str | Path, options: Mapping[
     found: EvalFileOptions = settings.values
     task_of(task, run_code=found.run_code)
     return EvalRun(settings, Path(source), RunPlan.of(output, settings), limit=found.limit, task=task)
+
+
+def read_shots(task: Task, file: Path, count: int) -> tuple[Message, ...]:
+    """Return the first records of a file of the task as turns: what is asked of each, and its solution.
+
+    Raises:
+        RecordError: The file has fewer records, or one without a solution.
+    """
+    records = list(islice(read_records(file), count))
+    if len(records) < count:
+        raise RecordError(
+            f"{file} has {len(records)} records, and {count} examples are wanted.",
+            hint="Lower --few-shot, or add records.",
+        )
+    turns: list[Message] = []
+    for record in records:
+        checks_of(task, record)
+        solution = _solution(record)
+        if not solution:
+            hint = 'Give it one: a published solution, or the field "answer".'
+            raise RecordError(f"{file}: {record.id} is to be an example, and has no solution.", hint=hint)
+        prompt = Prompt(instruction=task.prompt(record)) if task.prompt else record.prompt
+        turns += [each for each in _messages(prompt) if not is_system(each)]
+        turns.append({"role": "assistant", "content": solution})
+    return tuple(turns)
+
+
+def _solution(record: Chain) -> str:
+    """Return how the record is solved: its rationale and its gold answer, as the tasks ask for them."""
+    gold, why = ("".join(texts[:1]) for texts in (gold_answers(record), rationales(record)))
+    if gold:
+        return why if boxed(why) else f"{why}\n\nAnswer: {gold}".strip()
+    return record.answer or text_in_source(record, "answer") or ""
+
+
+def shown(record: Chain, turns: Sequence[Message]) -> Chain:
+    """Return a record that is asked behind examples.
+
+    Raises:
+        RecordError: It is one of them.
+    """
+    if not turns:
+        return record
+    text = record.prompt.text
+    if any(turn["content"] == text for turn in turns):
+        raise RecordError(
+            f"{record.id} is among the examples: the model would see its answer.",
+            hint="Give --examples a file of other records, such as the training part.",
+        )
+    own = _messages(record.prompt)
+    messages = (*filter(is_system, own), *turns, *(each for each in own if not is_system(each)))
+    return record.model_copy(update={"prompt": Prompt(messages=messages)})
+
+
+def _messages(prompt: Prompt) -> tuple[Message, ...]:
+    return prompt.messages or ({"role": "user", "content": prompt.text},)
+
+
+def samples_of(record: Chain, count: int) -> Iterator[Chain]:
+    """Yield a record as often as it is answered. Each has its own id, and so its own seed."""
+    yield record
+    for number in range(2, count + 1):
+        meta = {**record.meta, SAMPLE_OF: record.id}
+        yield record.model_copy(update={"id": sample_id(record.id, number), "meta": meta})
 
 
 Record = Mapping[str, Any] | Chain  # a record of a task, as its file has it

@@ -7,9 +7,10 @@ over items.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError, model_validator
@@ -19,10 +20,9 @@ from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
 from redraft.evaluation.tables import Line, percent, table
-from redraft.evaluation.tasks.shots import pass_at, steps_to
 from redraft.evaluation.tasks.tasks import KEY, is_answer
 from redraft.revision.words import Summary
-from redraft.stats import NOTHING, Estimate, proportions, without_nan
+from redraft.stats import NOTHING, SHARE, Estimate, mean, proportions, without_nan
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Share:
 
     def record(self) -> dict[str, Any]:
         """Return the share for JSON, with the number of items by hits and trials if some have several."""
-        found = {**asdict(self.rate), "hits": self.hits, "count": self.count}
+        found = {**vars(self.rate), "hits": self.hits, "count": self.count}
         items = Counter(self.by_item.values())
         if any(count > 1 for _, count in items):
             found["items"] = [[hits, count, times] for (hits, count), times in items.items()]
@@ -63,6 +63,7 @@ class Share:
 FIRST, LOOSE, SINGLE = "first answers", "loose", "constraints"
 """Names of shares beside the score: of first answers, of IFEval's loose score, of single constraints."""
 
+_COUNTS = ("chains", "revisions", "unrevised", "stops", "usage", "failed", "costs", "unpriced")
 _BESIDE = (FIRST, LOOSE, SINGLE, f"{SINGLE}, {LOOSE}")
 
 
@@ -159,20 +160,13 @@ class Tally(Summary):
             {
                 "task": self.task,
                 "score": self.score.record(),
-                **{f"pass@{k}": asdict(rate) | {"records": self._with(k)} for k, rate in self.passes.items()},
+                **{f"pass@{k}": vars(rate) | {"records": self._with(k)} for k, rate in self.passes.items()},
                 **{_field(name): share.record() for name, share in self.beside.items()},
                 "groups": {name: share.record() for name, share in sorted(self.groups.items())},
                 **({"items": self.items} if self.items else {}),
                 "right": [name for name, right in self.outcomes.items() if right],
                 "wrong": self.wrong,
-                "chains": self.chains,
-                "revisions": self.revisions,
-                "unrevised": self.unrevised,
-                "stops": dict(self.stops),
-                "usage": self.usage.model_dump(),
-                "failed": self.failed,
-                "costs": self.costs,
-                "unpriced": self.unpriced,
+                **{name: getattr(self, name) for name in _COUNTS},
             }
         )
 
@@ -187,14 +181,7 @@ class Tally(Summary):
             items=read.items,
             beside={name: share.counts() for name, share in beside.items() if share},
             groups={name: share.counts() for name, share in read.groups.items()},
-            chains=read.chains,
-            revisions=read.revisions,
-            unrevised=read.unrevised,
-            stops=Counter(read.stops),
-            usage=read.usage,
-            costs=read.costs,
-            unpriced=read.unpriced,
-            failed=read.failed,
+            **{name: getattr(read, name) for name in _COUNTS},
         )
 
 
@@ -224,7 +211,7 @@ class _Record(BaseModel):
     chains: int = 0
     revisions: int = 0
     unrevised: int = 0
-    stops: dict[str, int] = {}
+    stops: Counter[str] = Counter()
     usage: Usage = Usage()
     costs: dict[str, float | None] = {}
     unpriced: int = 0
@@ -246,7 +233,6 @@ class Truth(BaseModel):
     task: str = ""
     groups: list[str] = []
     steps: list[list[Judged]] = []  # the results of the task's checks, by answer
-    drafts: list[list[Judged]] = []  # the same of first answers that were not chosen
     loose: list[list[bool]] = []  # of IFEval, which constraints the loose score has met, by answer
 
     @model_validator(mode="after")
@@ -326,3 +312,25 @@ def _count(shares: dict[str, Share], name: str, item: str, *, hit: bool) -> None
 
 def _line(name: str, share: Share) -> Line:
     return Line(name, *percent(share.rate, 1), f"{share.hits:,} of {share.count:,}")
+
+
+def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:
+    """Estimate pass@k: the chance that one of `k` answers is right, a mean over items with so many answers.
+
+    Of n answers of which c are right, it is 1 - C(n-c, k) / C(n, k), which is not biased. The interval is
+    over items.
+
+    Source: Chen et al., Evaluating Large Language Models Trained on Code (2021, arXiv 2107.03374), eq. 1.
+
+    Args:
+        counts: Right answers and all answers of each item.
+        k: Answers that are drawn.
+    """
+    chances = [1 - math.comb(n - c, k) / math.comb(n, k) for c, n in counts.values() if n >= k]
+    return mean(chances, bounds=SHARE) if chances else NOTHING
+
+
+def steps_to(most: int) -> list[int]:
+    """Return the values of k that are shown: 1, 2, 5, 10, 20 … up to the number of answers, and that."""
+    found = (digit * 10**zeros for zeros in range(len(str(most))) for digit in (1, 2, 5))
+    return [*(k for k in found if k < most), most]
