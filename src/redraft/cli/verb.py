@@ -6,10 +6,9 @@ The help is plain text, the same on a terminal, in a pipe and in docs/cli.md. Of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 
 HELP_ALL = "--help-all"
+_NUMBERS = {"float": "a number, such as 0.5", "int": "a whole number, such as 5"}
 SOME_CHECKS = ("words<=50", "contains:TEXT", "lacks:TEXT", "json", "python:module.function")
 
 _MODEL = "model max_revisions check temperature max_tokens seed"
@@ -66,11 +66,12 @@ class Verb(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            if wrong := re.match(r"(.*) is not a valid (float|integer)", getattr(error, "message", ""), re.S):
-                kind = "a number: 0.5" if wrong[2] == "float" else "a whole number: 5"
-                option = getattr(error, "param", None)
-                name = max(option.opts, key=len) if option else "the value"
-                raise UsageError(f"{name} is {wrong[1]:.80}.", hint=f"It should be {kind}") from None
+            found: Any = next(iter(getattr(error.__cause__, "errors", list)()), {"type": ""})  # pydantic's
+            if kind := _NUMBERS.get(found["type"].partition("_")[0]):
+                option = max(error.param.opts, key=len)  # type: ignore[attr-defined]  # a BadParameter
+                raise UsageError(
+                    f"{option} is {found['input']!r:.80}.", hint=f"It should be {kind}"
+                ) from None
             name = getattr(error, "option_name", None)  # of click's NoSuchOption and BadOptionUsage
             negative = next((n for p in self.params if name in p.opts for n in p.secondary_opts), None)
             if negative:
