@@ -63,7 +63,7 @@ def test_all_three_tables(tmp_path: Path) -> None:
     config = written(tmp_path, ALL_TABLES)
     model = "http://localhost:8000/v1#qwen"
     assert config.defaults == {"model": model, "max_tokens": 100, "check": ["words<=50"]}
-    own, named = KeyEntry("abc", plain_http=True), KeyEntry("env:EXAMPLE_KEY")
+    own, named = KeyEntry(key="abc", plain_http=True), KeyEntry(key="env:EXAMPLE_KEY")
     assert config.keys == {"api.example.com": named, "10.0.0.5:8000": own}
     assert config.price_for("https://api.example.com/v1", "big") == {"prompt": 1.0, "completion": 10.0}
     assert config.price_for("https://api.example.com/v1", "small") is None
@@ -75,22 +75,22 @@ def test_all_three_tables(tmp_path: Path) -> None:
         ("[defaults\n", "config.toml is not TOML: "),
         ("[defaults]\nseed = \n", "line 2"),
         (f"a = {'[' * 5000}{']' * 5000}", "nested too deeply"),
-        ("[default]\n", "nothing is called default. Did you mean 'defaults'?"),
+        ("[default]\n", "there is no option 'default'."),
         ("[defaults]\ntemprature = 1\n", "there is no option 'defaults.temprature'."),
         ("[defaults]\nseed = true\n", "defaults.seed is True."),
         ("[defaults]\ntemperature = 'hot'\n", "defaults.temperature is 'hot'."),
-        ("defaults = 3\n", "defaults should be a table."),
+        ("defaults = 3\n", "defaults is 3."),
         ("[keys]\n'http://a.b/v1' = 'x'\n", "a key belongs to a host, without http:// and path."),
         ("[keys]\n'a.b' = 'env:'\n", 'keys."a.b" has no key.'),
-        ("[keys]\n'a.b' = ['x', 'y']\n", 'keys."a.b" has no key.'),
-        ("[keys]\n'a.b' = {key = 'x', plain_http = 1}\n", 'keys."a.b".plain_http should be true or false.'),
+        ("[keys]\n'a.b' = ['x', 'y']\n", 'keys."a.b" should be a table.'),
+        ("[keys]\n'a.b' = {key = 'x', plain_http = 1}\n", 'keys."a.b".plain_http is 1.'),
         ("[servers]\nscript = 'http://a/v1'\n", "servers.'script' is no short name."),
         ("[servers]\nlab = 'a:8000'\n", "servers.lab is 'a:8000', and no address."),
         ("[prices.'a.b']\nprompt = 1\ncompletion = 1\n", 'prices."a.b" names no model.'),
-        ("[prices.'a.b#m']\nprompt = 1\n", 'prices."a.b#m" lacks completion.'),
-        (f"[prices.'a.b#m']\nprompt = {10**400}\ncompletion = 1\n", "should be USD per million tokens."),
-        ("[prices.'a.b#m']\nprompt = nan\ncompletion = 1\n", "should be USD per million tokens."),
-        ("[prices.'a.b#m']\nprompt = -1\ncompletion = 1\n", "should be USD per million tokens."),
+        ("[prices.'a.b#m']\nprompt = 1\n", 'prices."a.b#m".completion is missing.'),
+        (f"[prices.'a.b#m']\nprompt = {10**400}\ncompletion = 1\n", 'prices."a.b#m".prompt is '),
+        ("[prices.'a.b#m']\nprompt = nan\ncompletion = 1\n", 'prices."a.b#m".prompt is '),
+        ("[prices.'a.b#m']\nprompt = -1\ncompletion = 1\n", 'prices."a.b#m".prompt is '),
     ],
 )  # fmt: skip
 def test_errors_name_file_and_field(tmp_path: Path, text: str, message: str) -> None:

@@ -9,7 +9,6 @@ need not exist. This module reads and checks it. `cli` applies the defaults; `en
 
     [keys]                           # keys of a host; "env:NAME" takes them from the environment
     "api.example.com" = "env:EXAMPLE_KEY"
-    "api.example.org" = ["env:FIRST_KEY", "env:SECOND_KEY"]   # used in turn
     "10.0.0.5:8000" = { key = "env:LAB_KEY", plain_http = true }
 
     [servers]                        # short names: --model lab:qwen
@@ -26,21 +25,17 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from sys import float_info
 from typing import Any
 from urllib.parse import urlsplit
 
-from redraft.errors import UsageError, fault_of, nearest
+from redraft.errors import UsageError, fault_of
+from redraft.options import Defaults, OptionModel, option
 from redraft.servers import SERVERS, variable_of
 
 PREFIX = "REDRAFT_KEY_"  # prefix of the environment variables with keys
-
-_TABLES = ("defaults", "keys", "servers", "prices")
-_PRICES = ("prompt", "completion", "cached")
-_SCHEMES = ("http", "https", "script")  # these begin other references
 
 
 @dataclass(frozen=True)
@@ -56,17 +51,33 @@ class Key:
     plain_http: bool = False
 
 
-@dataclass(frozen=True)
-class KeyEntry:
-    """A line of `[keys]`: the text is `env:NAME` or the key itself, and in no `repr`."""
+class KeyEntry(OptionModel):
+    """A line of `[keys]`. The key is in no `repr`."""
 
-    text: str = field(repr=False)
-    plain_http: bool = False
+    key: str = option(
+        "env:NAME or the key itself", default=..., what="env:NAME or the key itself", repr=False
+    )
+    plain_http: bool = option("whether it may be sent unencrypted to another machine", default=False)
 
     @property
     def variable(self) -> str:
         """The environment variable that the entry names; empty if it holds the key itself."""
-        return self.text.removeprefix("env:") if self.text.startswith("env:") else ""
+        return self.key.removeprefix("env:") if self.key.startswith("env:") else ""
+
+
+class PriceEntry(OptionModel):
+    """A table of `[prices]`, in USD per million tokens."""
+
+    prompt: float = option("of a prompt", default=..., ge=0)
+    completion: float = option("of an answer", default=..., ge=0)
+    cached: float | None = option("of what a server has in its cache", ge=0)
+
+
+class _Tables(OptionModel):
+    defaults: dict[str, Any] = option("flags", default={}, what="a table")
+    keys: dict[str, Any] = option("keys of hosts", default={}, what="a table")
+    servers: dict[str, Any] = option("short names of servers", default={}, what="a table")
+    prices: dict[str, Any] = option("prices of models", default={}, what="a table")
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ class Config:
 
     def _value(self, entry: KeyEntry, host: str) -> str:
         if not (name := entry.variable):
-            return entry.text
+            return entry.key
         if not (value := os.environ.get(name)):
             message = f"{self.path}: keys.{host!r} takes the key from ${name}, which is not set."
             raise UsageError(message, hint=f"export {name}=…")
@@ -157,76 +168,55 @@ def load_config(path: Path | None = None) -> Config:
         raise UsageError(
             f"{path} is not TOML: {fault_of(error)}.", hint='A line reads: name = "text"'
         ) from None
-    tables = {name: _table(path, document[name], name, None) for name in _known(path, document, _TABLES)}
-    defaults: Mapping[str, Any] = {}
-    if given := tables.get("defaults"):
-        from redraft.options import Defaults
-
-        defaults = Defaults.read_file(given, where=f"{path}: ", table="defaults.").explicit
-    keys = {host.lower(): _key(path, entry, host) for host, entry in tables.get("keys", {}).items()}
-    servers = {name: _server(path, url, name) for name, url in tables.get("servers", {}).items()}
-    prices = {}
-    for name, price in tables.get("prices", {}).items():
-        host, mark, model = name.partition("#")
-        known_as = f"{host.lower()}#{model}" if mark and "/" not in host else name
-        prices[known_as] = _price(path, price, name)
-    return Config(path, defaults, keys, servers, prices)
-
-
-def _key(path: Path, entry: Any, host: str) -> KeyEntry:
-    where = f'keys."{host}"'
-    if "/" in host:
-        raise _fault(path, f"{where}: a key belongs to a host, without http:// and path.")
-    table = (
-        {"key": entry} if isinstance(entry, str | list) else _table(path, entry, where, ("key", "plain_http"))
+    tables, where = _Tables.read(document, where=f"{path}: "), f"{path}: "
+    return Config(
+        path,
+        Defaults.read_file(tables.defaults, where=where, table="defaults.").explicit,
+        {host.lower(): _key(where, entry, host) for host, entry in tables.keys.items()},
+        {name: _server(where, url, name) for name, url in tables.servers.items()},
+        dict(_price(where, price, name) for name, price in tables.prices.items()),
     )
-    key, plain_http = table.get("key"), table.get("plain_http", False)
-    if not isinstance(key, str) or not key.removeprefix("env:").strip():
-        raise _fault(path, f"{where} has no key.", 'Write "env:NAME" or the key itself. A host has one key.')
-    if not isinstance(plain_http, bool):
-        raise _fault(path, f"{where}.plain_http should be true or false.")
-    return KeyEntry(key, plain_http)
 
 
-def _server(path: Path, url: Any, name: str) -> str:
-    if not re.fullmatch(r"[\w-]+", name) or name in _SCHEMES:
-        raise _fault(path, f"servers.{name!r} is no short name.", 'lab = "http://10.0.0.5:8000/v1"')
+def _entry(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} should be a table.", hint=f"[{where.partition(': ')[2]}]")
+    return value
+
+
+def _key(where: str, entry: Any, host: str) -> KeyEntry:
+    table = f'keys."{host}"'
+    if "/" in host:
+        raise UsageError(f"{where}{table}: a key belongs to a host, without http:// and path.")
+    given = {"key": entry} if isinstance(entry, str) else _entry(entry, where + table)
+    found = KeyEntry.read(given, where=where, table=f"{table}.")
+    if not found.key.removeprefix("env:").strip():
+        hint = 'Write "env:NAME" or the key itself.'
+        raise UsageError(f"{where}{table} has no key.", hint=hint)
+    return found
+
+
+def _server(where: str, url: Any, name: str) -> str:
+    if not re.fullmatch(r"[\w-]+", name) or name in (
+        "http",
+        "https",
+        "script",
+    ):  # they begin other references
+        hint = 'lab = "http://10.0.0.5:8000/v1"'
+        raise UsageError(f"{where}servers.{name!r} is no short name.", hint=hint)
     if not isinstance(url, str) or not re.match(r"https?://[^#]+$", url):
-        raise _fault(
-            path, f"servers.{name} is {url!r:.80}, and no address.", f'{name} = "http://host:port/v1"'
-        )
+        hint = f'{name} = "http://host:port/v1"'
+        raise UsageError(f"{where}servers.{name} is {url!r:.80}, and no address.", hint=hint)
     return url
 
 
-def _price(path: Path, price: Any, name: str) -> Mapping[str, float]:
-    where = f'prices."{name}"'
-    table = _table(path, price, where, _PRICES)
+def _price(where: str, price: Any, name: str) -> tuple[str, Mapping[str, float]]:
+    table = f'prices."{name}"'
     if not ("#" in name or "/" in name or name in ("default", "default-base") or name.endswith(".gguf")):
-        raise _fault(path, f"{where} names no model.", f'[prices."{name}#model"]')
-    for part, value in table.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= float_info.max:
-            raise _fault(path, f"{where}.{part} is {value!r}, and should be USD per million tokens.")
-    if missing := [part for part in _PRICES[:2] if part not in table]:
-        raise _fault(path, f"{where} lacks {' and '.join(missing)}.")
-    return {part: float(value) for part, value in table.items()}
-
-
-def _table(path: Path, value: Any, where: str, names: Sequence[str] | None) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _fault(path, f"{where} should be a table.", f"[{where}]")
-    return value if names is None else _known(path, value, names, f"{where}.")
-
-
-def _known(path: Path, table: Mapping[str, Any], names: Sequence[str], prefix: str = "") -> Mapping[str, Any]:
-    for name in table:
-        if name not in names:
-            message = f"nothing is called {prefix}{name}. {nearest(name, names, prefix)}".rstrip()
-            raise _fault(path, message, "Known: " + ", ".join(names))
-    return table
-
-
-def _fault(path: Path, message: str, hint: str | None = None) -> UsageError:
-    return UsageError(f"{path}: {message}", hint=hint)
+        raise UsageError(f"{where}{table} names no model.", hint=f'[prices."{name}#model"]')
+    found = PriceEntry.read(_entry(price, where + table), where=where, table=f"{table}.")
+    host, mark, model = name.partition("#")
+    return f"{host.lower()}#{model}" if mark and "/" not in host else name, found.explicit
 
 
 def _host_names(url: str) -> list[str]:

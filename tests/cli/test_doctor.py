@@ -184,5 +184,5 @@ def test_a_config_file_that_cannot_be_read_is_told_and_not_raised() -> None:
     configure("[default]\n")
     finding = found("config file")
     assert finding.well is False
-    assert "Did you mean 'defaults'?" in finding.found
+    assert "Did you mean 'defaults'?" in finding.type_next
     assert CliRunner().invoke(app, ["doctor"]).exit_code == 0

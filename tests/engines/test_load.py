@@ -370,7 +370,9 @@ class TestServers:
             server.on("POST /v1/chat/completions", chat_reply("Hello."))
 
             async def ask() -> str:
-                config = Config(here / "config.toml", keys={server.host: KeyEntry("the-key-of-this-host")})
+                config = Config(
+                    here / "config.toml", keys={server.host: KeyEntry(key="the-key-of-this-host")}
+                )
                 engine = await load_engine(server.url, config=config)
                 text = "".join([delta.text async for delta in engine.chat([], Sampling())])
                 await engine.aclose()

@@ -178,7 +178,7 @@ async def test_a_key_that_one_server_refuses_leaves_the_others() -> None:
 
 async def test_keys_and_rates_are_of_each_server() -> None:
     with server() as one, server() as two:
-        keys = {each.host: KeyEntry(f"key-{number}") for number, each in enumerate((one, two))}
+        keys = {each.host: KeyEntry(key=f"key-{number}") for number, each in enumerate((one, two))}
         async with opened(one, two, config=Config(Path(), keys=keys)) as engine:
             await asyncio.gather(said(engine, "1"), said(engine, "2"))
         sent = [each.headers["authorization"] for s in (one, two) for each in s.asked(CHAT)]

@@ -25,23 +25,8 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError, crash_of
 from redraft.options import RETRIES
-from redraft.revision import native, prompted
+from redraft.revision import native, ops, prompted
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
-from redraft.revision.ops import (
-    Ask,
-    Checked,
-    Continue,
-    Encode,
-    Event,
-    Finished,
-    Interrupted,
-    Loop,
-    More,
-    Op,
-    Reply,
-    RunChecks,
-    Text,
-)
 from redraft.revision.state import Plan, State, complete_drafts, complete_steps
 from redraft.revision.stop import spent
 from redraft.revision.watch import Watch
@@ -57,7 +42,7 @@ GRACE = 1.0  # seconds that a hook may still run when the time of its chain is o
 class Hook:
     """Calls a function with events, and no more after it was abandoned."""
 
-    def __init__(self, function: Callable[[Event], Any], cancel: CancelToken) -> None:
+    def __init__(self, function: Callable[[ops.Event], Any], cancel: CancelToken) -> None:
         self._function, self._cancel = function, cancel
         self._abandoned = False
 
@@ -66,7 +51,7 @@ class Hook:
         """The function's name, for messages."""
         return getattr(self._function, "__qualname__", type(self._function).__qualname__)
 
-    async def call(self, event: Event, deadline: float | None) -> None:
+    async def call(self, event: ops.Event, deadline: float | None) -> None:
         """Call the function and wait for it, until `deadline` on the event loop's clock.
 
         The error of the last event has the whole chain.
@@ -87,10 +72,10 @@ class Hook:
         try:
             work.result()
         except HookError as error:
-            error.chain = event.chain if isinstance(event, Finished) else None
+            error.chain = event.chain if isinstance(event, ops.Finished) else None
             raise
 
-    def _call(self, event: Event) -> None:
+    def _call(self, event: ops.Event) -> None:
         try:
             result = self._function(event)
         except BaseException as error:  # a hook may call sys.exit()
@@ -105,7 +90,7 @@ class Hook:
             )
 
 
-def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
+def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> ops.Loop[Chain]:
     """Make one chain. An error's `chain` holds everything generated so far."""
     state = State(plan, clock)
     run = native.run if plan.mode == "native" else prompted.run
@@ -117,7 +102,7 @@ def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]
         error.chain = state.chain("error")
         raise
     chain = state.chain(stop)
-    yield Finished(chain)
+    yield ops.Finished(chain)
     return chain
 
 
@@ -134,13 +119,13 @@ class Driver:
     output: OutputCheck | None = None
     _stream: AsyncGenerator[Delta, None] | None = None
     _watch: Watch | None = None
-    _asked: Continue | Ask | None = None  # what the stream answers
+    _asked: ops.Continue | ops.Ask | None = None  # what the stream answers
     _calls: int = 0
     _over: bool = False
     _answer: str = ""
     _chain: str = ""
 
-    async def run(self, plan: Plan) -> AsyncGenerator[Event, None]:
+    async def run(self, plan: Plan) -> AsyncGenerator[ops.Event, None]:
         """Make one chain and yield its events; the last one is `Finished`. Its error has the chain so far.
 
         A chain whose reply broke off goes on if its engine is ready for the same request again.
@@ -158,11 +143,11 @@ class Driver:
                 in_a_row = in_a_row + 1 if _texts(plan) == _texts(before) else 1
                 if in_a_row > RETRIES:
                     raise
-                broken = Interrupted(error.chain, error)
+                broken = ops.Interrupted(error.chain, error)
             else:
                 return
 
-    async def _run(self, plan: Plan, broken: Interrupted | None) -> AsyncGenerator[Event, None]:
+    async def _run(self, plan: Plan, broken: ops.Interrupted | None) -> AsyncGenerator[ops.Event, None]:
         """Go on with one chain until a reply breaks off. `broken` is the event of one that did."""
         self._calls = plan.texts  # for the seeds
         self._over = False
@@ -178,9 +163,9 @@ class Driver:
                     await self._call_hook(steps, broken, deadline)
                     yield broken
                 while True:
-                    if isinstance(step, Event):
+                    if isinstance(step, ops.Event):
                         event = with_value(step, self.checks, self.output)
-                        if not (isinstance(event, Text) and event.kind == "answer"):
+                        if not (isinstance(event, ops.Text) and event.kind == "answer"):
                             self._answer = ""
                         elif self.output is not None:
                             self._answer += event.text
@@ -196,7 +181,7 @@ class Driver:
             steps.close()
             await self._close()
 
-    async def _call_hook(self, steps: Loop[Chain], event: Event, deadline: float | None) -> None:
+    async def _call_hook(self, steps: ops.Loop[Chain], event: ops.Event, deadline: float | None) -> None:
         """Call the hook. Its error goes into the loop, which raises it with the chain so far."""
         if self.hook is not None:
             try:
@@ -204,7 +189,9 @@ class Driver:
             except HookError as error:
                 steps.throw(error)
 
-    async def _perform(self, steps: Loop[Chain], op: Op, plan: Plan, limit: Limit) -> Op | Event:
+    async def _perform(
+        self, steps: ops.Loop[Chain], op: ops.Op, plan: Plan, limit: Limit
+    ) -> ops.Op | ops.Event:
         """Perform an operation and send the outcome into the loop. Return what the loop yields next."""
         try:
             if self._over:
@@ -218,31 +205,31 @@ class Driver:
             return steps.throw(error)
         return steps.send(reply)
 
-    async def _do(self, op: Op, plan: Plan) -> Reply:
-        if isinstance(op, More):
+    async def _do(self, op: ops.Op, plan: Plan) -> ops.Reply:
+        if isinstance(op, ops.More):
             return await self._more()
         await self._close()
-        if isinstance(op, RunChecks):
+        if isinstance(op, ops.RunChecks):
             try:
                 results = await run_checks(self.checks, op.answer, plan.prompt)
-                return Checked(results, usage=self._judged())
+                return ops.Checked(results, usage=self._judged())
             except RedraftError as error:
-                return Checked(error=error, usage=self._judged())
-        if isinstance(op, Encode):
+                return ops.Checked(error=error, usage=self._judged())
+        if isinstance(op, ops.Encode):
             return await self.writer.encode(op.text, special=op.special)
         self._stream, self._asked = self._open(op, plan.sampling), op
-        if isinstance(op, Ask) and op.watched:
+        if isinstance(op, ops.Ask) and op.watched:
             self._watch = Watch(self.checks, plan.prompt)
         return await self._more()
 
-    def _open(self, op: Continue | Ask, given: Sampling) -> AsyncGenerator[Delta, None]:
+    def _open(self, op: ops.Continue | ops.Ask, given: Sampling) -> AsyncGenerator[Delta, None]:
         new: dict[str, Any] = {"chain": self._chain, "form": op.form}
         if given.seed is not None:
             new["seed"] = given.seed + self._calls
         self._calls += 1
         if op.max_tokens is not None:
             new |= {"max_tokens": op.max_tokens, "unset": given.unset - {"max_tokens"}}
-        if isinstance(op, Continue):
+        if isinstance(op, ops.Continue):
             new |= {"role": op.role, "logprobs": given.logprobs or bool(self.writer.info.certain)}
             # They learnt to compute: a check is that always, and a seed asks for one answer of many.
             if "temperature" in given.unset and (op.role == "revise" or (op.role and given.seed is None)):
@@ -287,18 +274,18 @@ class Driver:
     def _counts(self) -> dict[str, Any]:
         """Return the estimated tokens of the open stream's prompt: a stream that is ended does not tell."""
         match self._asked:
-            case Ask(messages=messages, tools=tools):
+            case ops.Ask(messages=messages, tools=tools):
                 body = {"messages": list(messages), "tools": list(tools)}
-            case Continue(prompt=prompt):
+            case ops.Continue(prompt=prompt):
                 body = {"prompt": prompt}
             case None:
                 return {}
         return {"prompt_tokens": estimated_counts(body, 0).prompt, "estimated": True}
 
-    def _given_up(self, op: Op, counts: dict[str, Any]) -> Reply:
-        if isinstance(op, RunChecks):
-            return Checked(given_up=True, usage=self._judged())
-        return () if isinstance(op, Encode) else Delta(finish="cancelled", **counts)
+    def _given_up(self, op: ops.Op, counts: dict[str, Any]) -> ops.Reply:
+        if isinstance(op, ops.RunChecks):
+            return ops.Checked(given_up=True, usage=self._judged())
+        return () if isinstance(op, ops.Encode) else Delta(finish="cancelled", **counts)
 
 
 def _texts(plan: Plan) -> tuple[int, int]:
@@ -307,22 +294,22 @@ def _texts(plan: Plan) -> tuple[int, int]:
     return len(steps), sum(step.feedback is not None for step in steps)
 
 
-def with_value(event: Event, checks: Sequence[Check], output: OutputCheck | None) -> Event:
+def with_value(event: ops.Event, checks: Sequence[Check], output: OutputCheck | None) -> ops.Event:
     """Return an event whose chain has the value of its JSON, if it is finished and JSON was asked for.
 
     A cut answer has none: a cut number is another number.
     """
     asked = {check.name for check in checks if schema_of(check) is not None}
-    if not asked or not isinstance(event, Finished):
+    if not asked or not isinstance(event, ops.Finished):
         return event
     chain = event.chain
     best = None if chain.best is None else chain.steps[chain.best]
     if best is None or not best.complete:
         return event
     if output is not None:
-        return Finished(chain.with_value(parse_output(output, best.answer)))
+        return ops.Finished(chain.with_value(parse_output(output, best.answer)))
     if not all(result.passed for result in best.checks if result.name in asked):
         return event
     with suppress(NotJson):  # a check of the user's own may have a schema, and take other texts
-        return Finished(chain.with_value(read_json(best.answer)[0]))
+        return ops.Finished(chain.with_value(read_json(best.answer)[0]))
     return event

@@ -29,47 +29,11 @@ from redraft.chain import (
 )
 from redraft.engines.base import Delta, EngineRole, Message, PromptText
 from redraft.errors import ContextError
-from redraft.formats.selfee import (
-    DONE_PHRASES,
-    REVISE_PHRASE,
-    Parser,
-    SectionKind,
-    SectionText,
-    escape,
-    feedback_heading,
-    render_prompt,
-    render_steps,
-    revision_heading,
-    verdict_of,
-)
-from redraft.revision import prompts
+from redraft.formats import selfee
+from redraft.revision import ops, prompts
+from redraft.revision import stop as rules
 from redraft.revision.critique import IN_WORDS
-from redraft.revision.ops import (
-    Ask,
-    CallMeter,
-    Checked,
-    Continue,
-    Loop,
-    More,
-    Progress,
-    StepDone,
-    Text,
-    ask_model,
-    encode,
-    receive,
-    run_checks,
-)
 from redraft.revision.state import State
-from redraft.revision.stop import (
-    after_checks,
-    after_own_answer,
-    after_own_feedback,
-    all_passed,
-    before_request,
-    in_text,
-    of_finish,
-    spent,
-)
 from redraft.steering.form import Form
 
 
@@ -95,7 +59,7 @@ class Transcript:
             # A stop string may begin inside a token, so the text before it may end inside that token.
             self.marks.pop()
 
-    def force(self, text: str, *, heading: bool = False) -> Loop[None]:
+    def force(self, text: str, *, heading: bool = False) -> ops.Loop[None]:
         """Append a text that was not generated. It replaces tokens without text, such as a stop string's.
 
         The line breaks of a heading replace white space at the end.
@@ -106,7 +70,7 @@ class Transcript:
         tokens, characters = self.marks[-1]
         del self.tokens[tokens:]
         if not isinstance(self.prompt, str):
-            self.tokens.extend((yield from encode(kept[characters:] + text)))
+            self.tokens.extend((yield from ops.encode(kept[characters:] + text)))
         self.text = kept + text
         self.marks.append((len(self.tokens), len(self.text)))
 
@@ -123,7 +87,7 @@ class Stream:
 
     state: State
     written: Transcript
-    parser: Parser = field(default_factory=Parser)
+    parser: selfee.Parser = field(default_factory=selfee.Parser)
     usage: dict[int, Usage] = field(default_factory=dict)
     results: dict[int, tuple[CheckResult, ...]] = field(default_factory=dict)
     generated: int = 0  # tokens of the whole text so far, which `max_tokens` limits
@@ -140,7 +104,7 @@ class Stream:
         return self.parser.index - (self.parser.kind == "feedback")
 
     @property
-    def place(self) -> tuple[SectionKind, int]:
+    def place(self) -> tuple[selfee.SectionKind, int]:
         """The section that is being written."""
         return self.parser.kind, self.parser.index
 
@@ -174,8 +138,8 @@ class Stream:
         """Return the heading to stop at and, while a revision is enforced, the phrases that end a chain."""
         ends_here = self.judged or self.role == "answer"
         last = self.parser.index if ends_here else self.state.plan.max_revisions
-        heading = feedback_heading(last + 1).strip()
-        return (heading, *DONE_PHRASES) if self.state.forced(self.index) else (heading,)
+        heading = selfee.feedback_heading(last + 1).strip()
+        return (heading, *selfee.DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
     def form(self) -> Form | None:
         """Return the form of the next request: of one that begins an answer, and ends with it.
@@ -196,7 +160,7 @@ class Stream:
         """Return why the chain ends where a section begins, although the model would write on."""
         kind, index = self.parser.kind, self.index
         unsure = kind == "answer" and self.unsure(index - 1)
-        return in_text(self.state, kind, index, self.steps(), self.results, unsure=unsure)
+        return rules.in_text(self.state, kind, index, self.steps(), self.results, unsure=unsure)
 
     def weigh(self, delta: Delta) -> None:
         """Note how likely the model finds its feedback. A delta may belong to two sections."""
@@ -210,17 +174,17 @@ class Stream:
         if delta.unsteered:
             self.steered.discard(self.index)
 
-    def close(self, finish: Finish) -> Loop[None]:
+    def close(self, finish: Finish) -> ops.Loop[None]:
         """Parse the rest, and announce the last step, which ended with `finish`."""
         yield from self.flush()
         self.keep(finish)
         yield from self._announce(len(self.state.steps))
 
-    def flush(self) -> Loop[None]:
+    def flush(self) -> ops.Loop[None]:
         """Yield events for what could have begun a heading: the section ends here."""
         yield from self.show(self.parser.close())
 
-    def force(self, text: str, *, show: bool = True) -> Loop[None]:
+    def force(self, text: str, *, show: bool = True) -> ops.Loop[None]:
         """Append a text in place of the model, and yield its events unless they were shown already."""
         yield from self.written.force(text, heading=text.startswith("\n"))
         pieces = self.parser.feed(text)
@@ -260,12 +224,12 @@ class Stream:
         """Start after the steps of an earlier attempt."""
         last = steps[-1]
         if last.feedback is not None:
-            self.parser = Parser("answer", len(steps), steps)
+            self.parser = selfee.Parser("answer", len(steps), steps)
         elif self.judged:
-            self.parser = Parser("answer", len(steps) - 1, steps[:-1])
-            self.parser.feed(escape(last.answer))
+            self.parser = selfee.Parser("answer", len(steps) - 1, steps[:-1])
+            self.parser.feed(selfee.escape(last.answer))
         else:
-            self.parser = Parser("feedback", len(steps), steps)
+            self.parser = selfee.Parser("feedback", len(steps), steps)
         self.announced = len(steps) - (last.feedback is None)
         self.usage = {number: step.usage for number, step in enumerate(steps)}
         # Steps hold the critic's and judge's tokens too; the writer's may hold those of a text that was cut.
@@ -273,7 +237,7 @@ class Stream:
         self.generated = min(written, self.state.by_role["writer"].completion_tokens)
         self.results = {number: step.checks for number, step in enumerate(steps) if step.checks}
 
-    def announce_progress(self, unpaid: Mapping[int, Usage]) -> Loop[None]:
+    def announce_progress(self, unpaid: Mapping[int, Usage]) -> ops.Loop[None]:
         """Announce all sections but the open one. `unpaid` is what the running call used, by index of the
         step.
         """
@@ -290,7 +254,7 @@ class Stream:
             usage += used.model_copy(update={"seconds": 0.0})
             if index < complete:
                 steps[index] = steps[index].model_copy(update={"usage": steps[index].usage + used})
-        yield Progress(chain.model_copy(update={"steps": tuple(steps), "best": None, "usage": usage}))
+        yield ops.Progress(chain.model_copy(update={"steps": tuple(steps), "best": None, "usage": usage}))
 
     def _feedback(self, number: int, step: Step) -> Feedback | None:
         results = self.results.get(number, ())
@@ -298,29 +262,29 @@ class Stream:
             if step.feedback is None or not self.unsure(number):
                 return step.feedback
             return step.feedback.model_copy(update={"verdict": "unknown"})
-        text, good = step.criticism, all_passed(results)
+        text, good = step.criticism, rules.all_passed(results)
         verdict = step.feedback.verdict if step.feedback else "accept" if good else "revise"
         return Feedback(text=text, verdict=verdict, by="both" if good and text else "checks", checks=results)
 
-    def show(self, pieces: Iterable[SectionText]) -> Loop[None]:
+    def show(self, pieces: Iterable[selfee.SectionText]) -> ops.Loop[None]:
         """Yield events for the certain parts of a text."""
         for piece in pieces:
             index = piece.index - (piece.kind == "feedback")
             if self.announced < index:
                 self.keep("stop")
                 yield from self._announce(index)
-            yield Text(piece.kind, index, piece.text)
+            yield ops.Text(piece.kind, index, piece.text)
 
-    def _announce(self, until: int) -> Loop[None]:
+    def _announce(self, until: int) -> ops.Loop[None]:
         while self.announced < until:
-            yield StepDone(self.announced, self.state.steps[self.announced])
+            yield ops.StepDone(self.announced, self.state.steps[self.announced])
             self.announced += 1
 
 
-def run(state: State) -> Loop[Stop]:
+def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why it ended."""
-    text = render_prompt(_with_system(state.plan.asked, state.plan.options.system))
-    prompt = (yield from encode(text, special=True)) if state.plan.info.token_ids else text
+    text = selfee.render_prompt(_with_system(state.plan.asked, state.plan.options.system))
+    prompt = (yield from ops.encode(text, special=True)) if state.plan.info.token_ids else text
     stream = Stream(state, Transcript(prompt, state.plan.info.aligned))
     stop: Stop | None = None
     try:
@@ -346,35 +310,35 @@ def _is_beyond(stream: Stream) -> bool:
     return bool(steps[0].criticism) and steps[0].verdict == "unknown"
 
 
-def _ask_base(stream: Stream) -> Loop[Stop]:
+def _ask_base(stream: Stream) -> ops.Loop[Stop]:
     """Let the base answer, as it answers messages, with the tokens that are left."""
     state, room = stream.state, stream.room()
-    if stop := before_request(state, room):
+    if stop := rules.before_request(state, room):
         return stop
     messages = prompts.base_messages(state.plan.asked, state.plan.options.system)
-    reply = yield from ask_model(state, Ask(messages, room), "answer", 1)
+    reply = yield from ops.ask_model(state, ops.Ask(messages, room), "answer", 1)
     if not is_blank(reply.text):
         echo = state.echoes(reply.text, state.steps)
         state.begin(reply.text, reply.finish, reply.usage, echo=echo, fresh=True)
-        yield StepDone(state.last, state.steps[-1])
-    return of_finish(state, reply.finish) or "ended"
+        yield ops.StepDone(state.last, state.steps[-1])
+    return rules.of_finish(state, reply.finish) or "ended"
 
 
-def _resume(stream: Stream, steps: tuple[Step, ...]) -> Loop[tuple[Stop | None, Finish]]:
+def _resume(stream: Stream, steps: tuple[Step, ...]) -> ops.Loop[tuple[Stop | None, Finish]]:
     """Start with the steps of an earlier attempt. Return a reason to stop or None, and how the text ended."""
     state, criticised = stream.state, steps[-1].feedback is not None
-    heading = revision_heading(len(steps)) if criticised else feedback_heading(len(steps))
+    heading = selfee.revision_heading(len(steps)) if criticised else selfee.feedback_heading(len(steps))
     if stream.judged and not criticised:
         heading = ""
     stream.take_up(steps)
-    yield from stream.written.force(render_steps(steps) + heading)
+    yield from stream.written.force(selfee.render_steps(steps) + heading)
     if not heading:
         return (yield from _judge(stream)), "stop"
     if criticised and len(steps) > state.plan.max_revisions:
         return "max_revisions", "max_tokens"
     if _is_beyond(stream):
         return "ended", "max_tokens"
-    return before_request(state, stream.room()), "max_tokens"
+    return rules.before_request(state, stream.room()), "max_tokens"
 
 
 def _with_system(prompt: Prompt, system: str | None) -> Prompt:
@@ -389,7 +353,7 @@ def _with_system(prompt: Prompt, system: str | None) -> Prompt:
     return prompt.model_copy(update={"messages": (own, *prompt.messages)})
 
 
-def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
+def _write(stream: Stream) -> ops.Loop[tuple[Stop, Finish]]:
     """Send requests until there is a reason to stop. Return it, and how the last text ended."""
     while True:
         begun = stream.place
@@ -397,7 +361,7 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
         if not isinstance(last, Delta):
             return last, ("stop" if last == "unchanged" else "cancelled")
         finish = last.finish or "stop"
-        stop = of_finish(stream.state, finish)
+        stop = rules.of_finish(stream.state, finish)
         share_is_used = stop == "max_tokens" and stream.state.forced(stream.index) and stream.room() > 0
         if share_is_used and stream.place != begun:  # the section before this one used it up
             stop = None
@@ -412,18 +376,18 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
             yield from _check(stream)
         if stop is not None:
             return stop, finish
-        if (stop := before_request(stream.state, stream.room())) is not None:
+        if (stop := rules.before_request(stream.state, stream.room())) is not None:
             return stop, "max_tokens"
 
 
-def _request(stream: Stream) -> Loop[Delta | Stop]:
+def _request(stream: Stream) -> ops.Loop[Delta | Stop]:
     """Continue the text until the engine stops or the text ends the chain."""
     yield from stream.announce_progress({})
-    meter = CallMeter(stream.state.clock, stream.index)
+    meter = ops.CallMeter(stream.state.clock, stream.index)
     delta, place, form = Delta(), stream.place, stream.form()
     try:
-        request = Continue(stream.written.as_prompt(), stream.room(), stream.stops(), form, stream.role)
-        delta = yield from receive(request)
+        request = ops.Continue(stream.written.as_prompt(), stream.room(), stream.stops(), form, stream.role)
+        delta = yield from ops.receive(request)
         while True:
             stream.take(delta)
             yield from stream.show(stream.parser.feed(delta.text))
@@ -438,7 +402,7 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
                 if stop := stream.ends():
                     return stop
                 yield from stream.announce_progress(meter.usages(Delta()))
-            delta = yield from receive(More())
+            delta = yield from ops.receive(ops.More())
     except ContextError:
         if not stream.written.text:
             raise
@@ -449,9 +413,9 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
             stream.generated += usage.completion_tokens
 
 
-def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
+def _after_answer(stream: Stream, stop_text: str | None) -> ops.Loop[Stop | None]:
     text = stream.written.text
-    due = stop_text == feedback_heading(stream.index + 1).strip() and (not text or text.endswith("\n"))
+    due = stop_text == selfee.feedback_heading(stream.index + 1).strip() and (not text or text.endswith("\n"))
     if stop_text is not None and not due:  # a quotation of a heading
         yield from stream.force(stop_text)
         return None
@@ -459,65 +423,65 @@ def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
     if stream.judged:
         return (yield from _judge(stream))
     changes = stream.role == "answer" and stream.state.plan.max_revisions > 0
-    stop = None if changes else after_own_answer(stream.state, stream.index)
+    stop = None if changes else rules.after_own_answer(stream.state, stream.index)
     if stop is None:
-        yield from stream.force(feedback_heading(stream.index + 1))
+        yield from stream.force(selfee.feedback_heading(stream.index + 1))
     return stop
 
 
-def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
+def _after_feedback(stream: Stream, stop_text: str | None) -> ops.Loop[Stop | None]:
     forced = stream.state.forced(stream.index)
-    if stop_text is not None and not (forced and stop_text in DONE_PHRASES):
+    if stop_text is not None and not (forced and stop_text in selfee.DONE_PHRASES):
         yield from stream.force(stop_text)
         return None
     if stop_text is None:
         yield from stream.flush()
     feedback = stream.steps()[-1].criticism
-    verdict: Verdict = "unknown" if stream.unsure(stream.index) else verdict_of(feedback)
-    if stop := after_own_feedback(stream.state, stream.index, verdict):
+    verdict: Verdict = "unknown" if stream.unsure(stream.index) else selfee.verdict_of(feedback)
+    if stop := rules.after_own_feedback(stream.state, stream.index, verdict):
         return stop
     if stop_text is not None and verdict != "revise":
-        yield from stream.force(REVISE_PHRASE)
+        yield from stream.force(selfee.REVISE_PHRASE)
         return None
     if verdict != "revise":
-        yield from stream.force(f" {REVISE_PHRASE}." if feedback else f"{REVISE_PHRASE}.")
-    yield from stream.force(revision_heading(stream.index + 1))
+        yield from stream.force(f"{' ' * bool(feedback)}{selfee.REVISE_PHRASE}.")
+    yield from stream.force(selfee.revision_heading(stream.index + 1))
     return None
 
 
-def _judge(stream: Stream) -> Loop[Stop | None]:
+def _judge(stream: Stream) -> ops.Loop[Stop | None]:
     state, index = stream.state, stream.index
     if is_blank(stream.steps()[-1].answer):
         return "ended"
     checked = yield from _check(stream)
     if checked.given_up:
-        return of_finish(state, "cancelled")
+        return rules.of_finish(state, "cancelled")
     results, echo = checked.results, state.steps[-1].echo
-    if stop := after_checks(state, index, results):
+    if stop := rules.after_checks(state, index, results):
         return stop
     if echo:
         yield from stream.force(_external(index, state.on_talk))
         return None
-    if results and not all_passed(results):
+    if results and not rules.all_passed(results):
         yield from stream.force(_external(index, prompts.complaint(results, "stop")))
         return None
     if state.plan.critic:
-        return "budget" if spent(state, "critic") else (yield from _ask_critic(stream))
-    yield from stream.force(feedback_heading(index + 1))
+        return "budget" if rules.spent(state, "critic") else (yield from _ask_critic(stream))
+    yield from stream.force(selfee.feedback_heading(index + 1))
     return None
 
 
-def _check(stream: Stream) -> Loop[Checked]:
+def _check(stream: Stream) -> ops.Loop[ops.Checked]:
     stream.keep("stop")
     step = stream.state.steps[-1]
     if not stream.state.plan.checks or step.echo:
-        return Checked()
-    checked = yield from run_checks(step.answer, lambda usage: stream.pay(usage, stream.index, "judge"))
+        return ops.Checked()
+    checked = yield from ops.run_checks(step.answer, lambda usage: stream.pay(usage, stream.index, "judge"))
     stream.results[stream.index] = checked.results
     return checked
 
 
-def _ask_critic(stream: Stream) -> Loop[Stop | None]:
+def _ask_critic(stream: Stream) -> ops.Loop[Stop | None]:
     state, index = stream.state, stream.index
     request: tuple[Message, ...] = (
         *prompts.base_messages(state.plan.asked, state.plan.options.system),
@@ -525,18 +489,19 @@ def _ask_critic(stream: Stream) -> Loop[Stop | None]:
         state.request("criticise", verdict=IN_WORDS),
     )
     room = state.length("critic", most=state.plan.options.feedback_tokens, feedback=True)
-    ask = Ask(request, room, "critic")
-    reply = yield from ask_model(state, ask, "feedback", index)
+    ask = ops.Ask(request, room, "critic")
+    reply = yield from ops.ask_model(state, ask, "feedback", index)
     stream.usage[index] = stream.usage.get(index, Usage()) + reply.usage
-    verdict, cut = verdict_of(reply.text), of_finish(state, reply.finish, "critic")
+    verdict, cut = selfee.verdict_of(reply.text), rules.of_finish(state, reply.finish, "critic")
     if cut in (None, "max_tokens") and (verdict == "revise" or state.forced(index)):
         yield from stream.force(_external(index, reply.text), show=False)
         return None
-    yield from stream.force(feedback_heading(index + 1) + escape(reply.text), show=False)
-    return after_own_feedback(state, index, verdict, cut)
+    yield from stream.force(selfee.feedback_heading(index + 1) + selfee.escape(reply.text), show=False)
+    return rules.after_own_feedback(state, index, verdict, cut)
 
 
 def _external(index: int, feedback: str) -> str:
     """Return feedback from outside the model, with the heading of the revision it asks for."""
-    phrase = "" if verdict_of(feedback) == "revise" else f" {REVISE_PHRASE}."
-    return f"{feedback_heading(index + 1)}{escape(feedback)}{phrase}{revision_heading(index + 1)}"
+    phrase = "" if selfee.verdict_of(feedback) == "revise" else f" {selfee.REVISE_PHRASE}."
+    headings = selfee.feedback_heading(index + 1), selfee.revision_heading(index + 1)
+    return f"{headings[0]}{selfee.escape(feedback)}{phrase}{headings[1]}"

@@ -20,51 +20,28 @@ from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
 from redraft.formats.selfee import verdict_of
-from redraft.revision import critique, prompts
+from redraft.revision import critique, ops, prompts
+from redraft.revision import stop as rules
 from redraft.revision.critique import Critique
-from redraft.revision.ops import (
-    Ask,
-    DraftDone,
-    Generated,
-    Loop,
-    StepDone,
-    announce_progress,
-    ask_model,
-    run_checks,
-)
 from redraft.revision.state import State, appended
-from redraft.revision.stop import (
-    after_answer,
-    after_criticism,
-    after_draft,
-    all_passed,
-    before_criticism,
-    followed,
-    no_room,
-    of_finish,
-    repeated,
-    spent,
-    stuck,
-    when_resumed,
-)
 
 
-def run(state: State) -> Loop[Stop]:
+def run(state: State) -> ops.Loop[Stop]:
     """Draft, then criticise and revise until there is a reason to stop."""
     stop: Stop | None = None
     if state.drafting or not state.steps:
         stop = yield from _draft(state)
     elif state.steps[-1].feedback is not None:  # an earlier attempt got as far as this
-        stop = when_resumed(state) or (yield from _write_next(state))
+        stop = rules.when_resumed(state) or (yield from _write_next(state))
     while stop is None:
         stop = yield from _criticise(state)
-        yield StepDone(state.last, state.steps[-1])
+        yield ops.StepDone(state.last, state.steps[-1])
         if stop is None:
             stop = yield from _write_next(state)
     return stop
 
 
-def _draft(state: State) -> Loop[Stop | None]:
+def _draft(state: State) -> ops.Loop[Stop | None]:
     """Write the first answer, or drafts to choose it from. Return a reason to stop, or None."""
     if state.plan.options.given:
         state.begin(state.plan.options.given, "stop", Usage())
@@ -79,12 +56,12 @@ def _draft(state: State) -> Loop[Stop | None]:
         except NoScore as error:  # that ends no run of drafts: another may have one
             results = (CheckResult(name="judge", passed=False, score=0.0, message=error.message),)
         if results is None:
-            stop = of_finish(state, "cancelled")
+            stop = rules.of_finish(state, "cancelled")
         else:
             _note_checks(state, results)
-            stop = after_draft(state, good=_good(state, results))
+            stop = rules.after_draft(state, good=_good(state, results))
         written = len(state.drafts)
-        yield DraftDone(written, state.steps[-1])
+        yield ops.DraftDone(written, state.steps[-1])
         if stop is not None or written + 1 >= state.plan.options.most_drafts:
             break
         state.drafts += state.steps
@@ -92,15 +69,15 @@ def _draft(state: State) -> Loop[Stop | None]:
     state.choose_draft()
     if stop in (None, "passed"):
         return None
-    yield StepDone(state.last, state.steps[-1])
+    yield ops.StepDone(state.last, state.steps[-1])
     return stop
 
 
-def _write_next(state: State) -> Loop[Stop | None]:
+def _write_next(state: State) -> ops.Loop[Stop | None]:
     """Write the next answer, and announce it if it is the last. Return a reason to stop, or None."""
     stop = yield from _write(state, _next_way(state))
     if stop is not None:
-        yield StepDone(state.last, state.steps[-1])
+        yield ops.StepDone(state.last, state.steps[-1])
     return stop
 
 
@@ -117,7 +94,7 @@ def _next_way(state: State) -> Way:
         return "draft"
     if plan.mode == "repair":
         return "repair"
-    if stuck(state):
+    if rules.stuck(state):
         return "draft"
     if plan.told is None or state.forced(state.revisions) or plan.sampling.temperature == 0:
         return "revision"
@@ -138,28 +115,28 @@ def _messages(state: State, way: Way) -> tuple[Message, ...]:
     return _base(state, prompts.REPAIR.format(found=told) if told else "")
 
 
-def _write(state: State, way: Way) -> Loop[Stop | None]:
+def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too.
 
     A tool call ends the chain: the caller runs the tool.
     """
     plan = state.plan
-    ask = Ask(
+    ask = ops.Ask(
         _messages(state, way),
         state.length(),
         schema=plan.schema,
         form=plan.form,
         prediction=state.steps[-1].answer if way == "revision" else "",
         stop=tuple(plan.options.stop),
-        watched=plan.watched and followed(state),
+        watched=plan.watched and rules.followed(state),
         tools=tuple(plan.options.tools),
     )
-    reply = yield from ask_model(state, ask, "answer", len(state.steps))
+    reply = yield from ops.ask_model(state, ask, "answer", len(state.steps))
     if reply.tool_calls:
         calls = reply.tool_calls
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=calls, reasoning=reply.reasoning)
         return "tool_calls"
-    cut = of_finish(state, reply.finish)
+    cut = rules.of_finish(state, reply.finish)
     if is_blank(reply.text) and not state.steps and plan.options.most_drafts == 1 and plan.told is None:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
     steered = () if reply.unsteered else plan.steered
@@ -167,19 +144,19 @@ def _write(state: State, way: Way) -> Loop[Stop | None]:
     echo = reply.finish != "lost" and state.echoes(reply.text, state.steps)
     more: dict[str, Any] = {"fresh": fresh, "steered": steered, "reasoning": reply.reasoning}
     state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
-    return after_answer(state, cut, blank=is_blank(reply.text))
+    return rules.after_answer(state, cut, blank=is_blank(reply.text))
 
 
-def _criticise(state: State) -> Loop[Stop | None]:
+def _criticise(state: State) -> ops.Loop[Stop | None]:
     """Give the last answer its feedback. Return a reason to stop, or None to revise it."""
-    if (same := repeated(state)) is not None and same.feedback is not None:
+    if (same := rules.repeated(state)) is not None and same.feedback is not None:
         state.criticised(same.feedback)
-        return no_room(state)
+        return rules.no_room(state)
     results = yield from _check(state)
     step = state.steps[-1]
     if results is None:
-        return of_finish(state, "cancelled")
-    stop = before_criticism(state, good=_good(state, results))
+        return rules.of_finish(state, "cancelled")
+    stop = rules.before_criticism(state, good=_good(state, results))
     verified = step.finish == "lost" or (state.plan.mode != "prompted" and not _good(state, results))
     if stop is not None or step.echo or (results and verified):
         _note_checks(state, results)
@@ -187,7 +164,7 @@ def _criticise(state: State) -> Loop[Stop | None]:
     return (yield from _ask_critic(state, results))
 
 
-def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
+def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
     """Return the results of the last answer's checks; None if there was no time for them."""
     step = state.steps[-1]
     if step.feedback is not None:
@@ -198,8 +175,8 @@ def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
     def pay(usage: Usage) -> None:
         state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(usage, "judge")})
 
-    yield from announce_progress(state)
-    checked = yield from run_checks(step.answer, pay)
+    yield from ops.announce_progress(state)
+    checked = yield from ops.run_checks(step.answer, pay)
     if checked.given_up:
         return None
     unheld = any(each.name in step.steered and not each.passed for each in checked.results)
@@ -217,7 +194,7 @@ def _tell_unheld(model: str) -> None:
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
-    return all_passed(results) and state.steps[-1].finish == "stop"
+    return rules.all_passed(results) and state.steps[-1].finish == "stop"
 
 
 def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
@@ -231,14 +208,14 @@ def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
         state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
 
 
-def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | None]:
+def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> ops.Loop[Stop | None]:
     """Ask a model for a criticism. The checks' findings come before it."""
     failed = bool(results) and not _good(state, results)
     cut = state.steps[-1].finish == "max_tokens"
     faults = prompts.complaint(results, state.steps[-1].finish) if failed or cut else ""
     role = state.plan.critic_role
     reply, found = yield from _criticism(state, faults)
-    cut_stop = of_finish(state, reply.finish, role)
+    cut_stop = rules.of_finish(state, reply.finish, role)
     verdict: Verdict = "revise" if failed or state.forced(state.revisions) else found.verdict
     said_nothing = state.plan.wording.scores and _had_its_say(state, reply)
     if not reply.text and (cut_stop is not None or verdict == "unknown") and not said_nothing:
@@ -255,10 +232,10 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     step = state.criticised(feedback, reply.usage)
     if cut_stop is not None and not results:
         state.steps[-1] = step.model_copy(update={"finish": reply.finish})
-    return after_criticism(state, verdict, cut_stop)
+    return rules.after_criticism(state, verdict, cut_stop)
 
 
-def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
+def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Critique]]:
     """Ask for a criticism, and read it. If a teacher's lacks a text or a verdict, ask once more."""
     plan, role = state.plan, state.plan.critic_role
     schema = critique.SCHEMA if plan.wording.scores and plan.models[role].schemas else None
@@ -266,13 +243,13 @@ def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
     request = state.request("criticise", faults, gold=plan.options.gold, verdict=demand)
     messages = _conversation(state, request)
     room = state.length(role, most=plan.options.feedback_tokens, feedback=True)
-    ask = Ask(messages, room, role, schema=schema)
-    reply = yield from ask_model(state, ask, "feedback", state.last)
+    ask = ops.Ask(messages, room, role, schema=schema)
+    reply = yield from ops.ask_model(state, ask, "feedback", state.last)
     if not plan.wording.scores:
         return reply, Critique(reply.text, verdict_of(reply.text))
     found = critique.read_critique(reply.text, plan.options.accept_score)
     if not found.text and _had_its_say(state, reply):
-        second = yield from ask_model(state, ask, "feedback", state.last)
+        second = yield from ops.ask_model(state, ask, "feedback", state.last)
         found = critique.read_critique(second.text, plan.options.accept_score)
         return replace(second, usage=reply.usage + second.usage), found
     if found.verdict == "unknown" and found.text and reply.finish in ("stop", "max_tokens"):
@@ -280,24 +257,26 @@ def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
     return reply, found
 
 
-def _had_its_say(state: State, reply: Generated) -> bool:
+def _had_its_say(state: State, reply: ops.Generated) -> bool:
     """Return whether a teacher ended by itself, by its limit, or by a filter, and may be asked again."""
-    return reply.finish in ("stop", "max_tokens", "filtered") and not spent(state, state.plan.critic_role)
+    return reply.finish in ("stop", "max_tokens", "filtered") and not rules.spent(
+        state, state.plan.critic_role
+    )
 
 
 def _decided(
-    state: State, messages: tuple[Message, ...], reply: Generated, found: Critique
-) -> Loop[tuple[Generated, Critique]]:
+    state: State, messages: tuple[Message, ...], reply: ops.Generated, found: Critique
+) -> ops.Loop[tuple[ops.Generated, Critique]]:
     """Ask for the verdict that a criticism lacks. It counts as cut if the budget or a cancel leaves none."""
     role = state.plan.critic_role
-    if spent(state, role):
+    if rules.spent(state, role):
         return replace(reply, finish="max_tokens"), found
     said: Message = {"role": "assistant", "content": reply.text}
     again = joined([*messages, said, {"role": "user", "content": critique.AGAIN}])
-    ask = Ask(again, state.length(role, most=critique.AGAIN_TOKENS), role)
-    second = yield from ask_model(state, ask, "feedback", state.last)
+    ask = ops.Ask(again, state.length(role, most=critique.AGAIN_TOKENS), role)
+    second = yield from ops.ask_model(state, ask, "feedback", state.last)
     verdict = verdict_of(second.text)
-    cut = verdict == "unknown" and of_finish(state, second.finish, role) not in (None, "max_tokens")
+    cut = verdict == "unknown" and rules.of_finish(state, second.finish, role) not in (None, "max_tokens")
     usage, finish = reply.usage + second.usage, second.finish if cut else reply.finish
     decided = Critique(critique.saying(found.text, verdict), verdict, found.score)
     return replace(reply, usage=usage, finish=finish), decided
