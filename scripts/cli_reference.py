@@ -61,8 +61,7 @@ INTRODUCTION = f"""\
 Each command has a page with all its options, as `--help-all` prints them.
 `--help` and `redraft help COMMAND` show the options that people use.
 
-After `redraft --install-completion`, Tab completes in bash, zsh and fish:
-commands, options, and values such as modes, checks, recipes, models and tasks.
+After `redraft --install-completion`, Tab completes commands and options in bash, zsh and fish.
 """
 
 

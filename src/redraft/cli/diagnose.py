@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from redraft.cli.complete import checks, tasks
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import AsJson, ReplacePage, RunCode
 from redraft.cli.shell import flag, only_ours, write
@@ -30,13 +29,11 @@ Chains = Annotated[
 def diagnose(
     flags: Given,
     files: Chains,
-    task: Annotated[
-        str | None, flag("TASK", "The task that says what is right.", autocompletion=tasks)
-    ] = None,
+    task: Annotated[str | None, flag("TASK", "The task that says what is right.")] = None,
     records: Annotated[Path | None, flag("FILE", "The task's file, which was answered.")] = None,
     score: Annotated[
         list[str] | None,
-        flag("CHECK", "A check that says what is right; repeatable.", autocompletion=checks),
+        flag("CHECK", "A check that says what is right; repeatable."),
     ] = None,
     run_code: RunCode = False,
     html: Annotated[Path | None, flag("FILE", "Write a page with pictures, and one of chains.")] = None,

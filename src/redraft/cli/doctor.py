@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli import complete
 from redraft.cli.shell import flag, write
 from redraft.errors import UsageError
 
@@ -23,7 +22,7 @@ def doctor(
     bench: Annotated[bool, typer.Option("--bench", help="Measure the engines, in a minute.")] = False,
     model: Annotated[
         str | None,
-        flag("REF", "Measure with this model.  [default]", "--model", "-m", autocompletion=complete.models),
+        flag("REF", "Measure with this model.  [default]", "--model", "-m"),
     ] = None,
 ) -> None:
     """Show what is installed, what works, and what to type.

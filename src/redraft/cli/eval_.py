@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.complete import tasks
 from redraft.cli.on_ray import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import Out, check_out, prompts_file, tell_failures
@@ -24,7 +23,6 @@ def evaluate(
         typer.Argument(
             metavar="TASK",
             help="gsm8k, aqua, math, math-verify, humaneval, mbpp, ifeval, json-repair, checks or exercises.",
-            autocompletion=tasks,
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="RECORDS", help="The task's file, as it is published.")],

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli import complete
 from redraft.cli.verb import group
 from redraft.counting import size_in_words
 
@@ -15,9 +14,7 @@ if TYPE_CHECKING:
 
 Ref = Annotated[
     str,
-    typer.Argument(
-        metavar="REF", help="default, small, org/name, org/name:Q4_K_M …", autocompletion=complete.models
-    ),
+    typer.Argument(metavar="REF", help="default, small, org/name, org/name:Q4_K_M …"),
 ]
 
 

@@ -105,7 +105,6 @@ def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..
 
 def _parameter(name: str, option: Option, group: FlagGroup) -> inspect.Parameter:
     """Return an option as a parameter of a command. The type alone is typer's to check."""
-    from redraft.cli.complete import of_option
     from redraft.runs.options import BATCHES, RUN
 
     usual = group.usual.get(name)
@@ -127,7 +126,6 @@ def _parameter(name: str, option: Option, group: FlagGroup) -> inspect.Parameter
         help=text,
         rich_help_panel=option.group,
         show_default=False,
-        autocompletion=of_option(name, option, group.recipes),
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, flag]

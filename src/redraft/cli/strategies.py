@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from redraft.cli.complete import tasks
 from redraft.cli.running import (
     LimitSeconds,
     LimitTokens,
@@ -38,7 +37,7 @@ class StrategyFlags:
 
     run: Annotated[
         str | None,
-        _with_run("TASK", "Answer the task's file in several ways, and compare them.", autocompletion=tasks),
+        _with_run("TASK", "Answer the task's file in several ways, and compare them."),
     ] = None
     out: Annotated[Path | None, _with_run("FOLDER", "Where the runs go.", "--out", "-o")] = None
     seeds: Annotated[int | None, _with_run("N", f"Rounds over the records.  [{SEEDS}]", min=1)] = None
