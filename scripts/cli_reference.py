@@ -61,7 +61,8 @@ INTRODUCTION = f"""\
 Each command has a page with all its options, as `--help-all` prints them.
 `--help` and `redraft help COMMAND` show the options that people use.
 
-After `redraft --install-completion`, Tab completes commands and options in bash, zsh and fish.
+After `redraft --install-completion`, Tab completes commands and options in
+bash, zsh and fish.
 """
 
 
