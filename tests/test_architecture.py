@@ -167,26 +167,14 @@ def test_rooms_of_a_package_point_in_one_direction(package: str) -> None:
     assert wrong == []
 
 
-SHARED = {
-    "__init__",
-    "asked",
-    "commands",
-    "common",
-    "complete",
-    "everyday",
-    "lines",
-    "moving",
-    "nodes",
-    "on_ray",
-    "options",
-}
-SHARED |= {"parameters", "render", "running", "shell", "strategies", "verb", "watch", "whole"}
+SHARED = {"__init__", "ask", "commands", "common", "nodes", "on_ray", "options", "render", "running", "shell"}
+SHARED |= {"strategies", "verb", "watch"}
 """Modules of `cli` that verbs share. Each other one is a verb."""
 
 
 @pytest.mark.parametrize("path", sorted((SRC / "cli").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_command_line_parses_calls_and_prints(path: Path) -> None:
-    assert path.read_bytes().count(b"\n") <= 150
+    assert path.read_bytes().count(b"\n") <= 400
     if path.stem in ("__init__", "commands"):
         return  # they gather the verbs of a group
     of_cli = (name.split(".")[2:] for _, name in modules_imported(path) if name.startswith("redraft.cli."))
