@@ -268,7 +268,6 @@ def test_chains_of_a_teacher() -> None:
     done = redraft(*words)
     assert f"{len(ids())} of them from before" in done.stdout
     assert "time" not in done.stdout
-    assert Path("out.jsonl.card.md").exists()
 
 
 def test_reviews() -> None:

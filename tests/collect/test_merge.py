@@ -35,7 +35,7 @@ def mixed(
 ) -> tuple[list[dict[str, Any]], list[Taken], Dropped]:
     """Records, what was taken, and what was dropped."""
     sink, run = io.BytesIO(), DataRun(Path("-"), workers=workers, strict=strict)
-    output = DataOutput(run, sink, Dropped(), RecordProgress(quiet=True), None)
+    output = DataOutput(run, sink, Dropped(), RecordProgress(quiet=True))
     taken = mix(recipe, folder, output, skip_missing=skip_missing)
     return [json.loads(line) for line in sink.getvalue().splitlines()], taken, output.gone
 

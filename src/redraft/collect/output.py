@@ -18,7 +18,7 @@ from redraft.collect.read.inputs import check_records
 from redraft.counting import tell
 from redraft.errors import OutputError, RecordError, UsageError, shown
 from redraft.files import not_an_input
-from redraft.formats.read.files import STDIO, decode, name_of, open_output, to_line
+from redraft.formats.read.files import STDIO, decode, open_output, to_line
 from redraft.formats.read.records import Damage, RawRecord, raw_records
 from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile, fingerprint, licences_beside, now
@@ -135,7 +135,6 @@ class DataProgress:
     dropped: int
 
 
-DataMessage = RunMessage  # what it was called before
 DataEvent = DataProgress | RunMessage
 
 EVERY = 0.25  # seconds between two events of progress
@@ -183,7 +182,11 @@ class DataRun:
             out, side = share.path(out), side and share.path(side)
         if (url := url_of(out)) is not None:
             given["store"] = store = Store(url)
-            out = _emptied(store, force=bool(options.get("force")))
+            if store.exists() and not options.get("force"):
+                hint = "Write to another file with -o, or replace it with --force."
+                raise OutputError(f"{url} exists.", hint=hint)
+            out = store.copy
+            out.unlink(missing_ok=True)
         run = cls(out, side, **given)
         count = run.workers
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
@@ -221,16 +224,6 @@ class DataRun:
             self.warn(text, hint)
 
 
-def _emptied(store: Store, *, force: bool) -> Path:
-    """Return the path of the copy of an output, which does not exist."""
-    if store.exists() and not force:
-        raise OutputError(
-            f"{store.url} exists.", hint="Write to another file with -o, or replace it with --force."
-        )
-    store.copy.unlink(missing_ok=True)
-    return store.copy
-
-
 def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None:
     """Raise a UsageError for a value that is not known."""
     for value in values:
@@ -259,8 +252,6 @@ class DataOutput:
     sink: IO[bytes]
     gone: Dropped
     progress: RecordProgress
-    source: Path | None  # the only file of records, if there is one
-    lengths: dict[Path, int | None] = field(default_factory=dict)  # bytes of each file that were read
     kept: int = 0
     _next: float = 0.0
 
@@ -269,13 +260,11 @@ class DataOutput:
         return spread(work, self.run.ours(self.watch(lines), _place), self.run.processes)
 
     def watch(self, lines: Iterable[L]) -> Iterator[L]:
-        """Yield records, and count them by the length of their `data`. At the end, note the source's."""
+        """Yield records, and count them by the length of their `data`."""
         for line in lines:
             data = getattr(line, "data", b"")
             self.advance(len(data) + 1 if isinstance(data, bytes) else 0)
             yield line
-        if self.source:
-            self.note_length(self.source)
 
     def advance(self, size: int) -> None:
         """Count a record of `size` bytes that was read."""
@@ -290,11 +279,6 @@ class DataOutput:
         if self.run.on_event:
             dropped = self.gone.counts.total()
             self.run.on_event(DataProgress(shown.records, shown.done, shown.total, self.kept, dropped))
-
-    def note_length(self, path: Path) -> None:
-        """Note the length of a file that was read to its end. It may grow later."""
-        if path.is_file():
-            self.lengths[path] = path.stat().st_size
 
     def passing(self, results: Iterable[T | Drop]) -> Iterator[T]:
         """Give kept records, and count kept and dropped ones."""
@@ -316,15 +300,6 @@ class DataOutput:
         """What the run came to."""
         return DataResult(self.run.out, self.kept, self.gone.counts.copy(), counts or {}, exit_status)
 
-    def fingerprint(self, files: Sequence[Path], name: str | None = None) -> dict[str, Any]:
-        """Return the fingerprint of files as they were read, and tell which have grown since."""
-        for path in files:
-            length = self.lengths.get(path)
-            if length is not None and (now := path.stat().st_size) > length:
-                grew = f"grew from {length:,} to {now:,} bytes after it was read"
-                self.run.warn(f"{name_of(path)} {grew}: the rest is not in.")
-        return fingerprint(files, name, self.lengths)
-
 
 def _place(line: Any) -> str:
     """Return the place of a `RawRecord` in its file."""
@@ -339,20 +314,19 @@ def writing(
     reads: Sequence[Path] | None = None,
     inputs: Mapping[str, Sequence[Path]] | None = None,
     beside: Sequence[Path] = (),
-    report: Path | None = None,
     about: Callable[[], dict[str, Any]] = dict,
 ) -> Iterator[DataOutput]:
     """Open a run's outputs, show its progress, and write the output's provenance at the end.
 
     `reads` are all files that will be read, or None for the provenance's source alone. Of these, `inputs` are
-    fields of the record. No output may replace one of them or of `beside`. `report` is another output.
-    `about` returns more fields of the record: at the end, before the output replaces its input.
+    fields of the record. No output may replace one of them or of `beside`. `about` returns more fields of the
+    record: at the end, before the output replaces its input.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # with rich, which no worker process needs
 
     out, source, started, inputs = run.out, provenance.source, now(), inputs or {}
     beside = [*beside, *(path for paths in inputs.values() for path in paths)]
-    _check_places(source, out, {"--dropped": run.dropped, "--report": report}, reads, beside)
+    _check_places(source, out, run.dropped, reads, beside)
     is_file = out != _STREAM and (out.is_file() or not out.exists())
     size = size_of([source or _STREAM] if reads is None else reads)
     with open_output(out, force=run.force) as sink:
@@ -361,7 +335,7 @@ def writing(
             gone = Dropped(stack.enter_context(side) if side else None, None if run.quiet else run.warn)
             quiet = run.quiet or run.on_event is not None
             progress = stack.enter_context(RecordProgress(size, out, quiet=quiet))
-            output = DataOutput(run, sink, gone, progress, source)
+            output = DataOutput(run, sink, gone, progress)
             progress.results = output.counts
             yield output
             output.report()
@@ -371,8 +345,8 @@ def writing(
                     hint="Read records of another shape with a field map: redraft data import FILE --map …",
                 )
         if is_file:
-            read = output.fingerprint([source], provenance.name) if source else None
-            others = {name: [output.fingerprint([path]) for path in paths] for name, paths in inputs.items()}
+            read = fingerprint([source], provenance.name) if source else None
+            others = {name: [fingerprint([path]) for path in paths] for name, paths in inputs.items()}
             more = {**others, **about(), "dropped": dict(sorted(gone.counts.items()))}
             more |= _licences(more.get("licences"), [source] if source and reads is None else reads or ())
     if is_file:
@@ -402,24 +376,18 @@ def not_twice(file: Path, against: Sequence[Path]) -> None:
 def _check_places(
     source: Path | None,
     out: Path,
-    others: Mapping[str, Path | None],
+    dropped: Path | None,
     reads: Sequence[Path] | None,
     beside: Sequence[Path],
 ) -> None:
     """Raise if an output would replace another or an input. A single input may be replaced by its output."""
     record = None if out == _STREAM else Path(f"{out}.run.json")
-    flags: dict[Path, str] = {}
-    for flag, path in {"--out": out, "the record of --out": record, **others}.items():
-        if path is None:
-            continue
-        other = flags.setdefault(path if path == _STREAM else path.resolve(), flag)
-        if other != flag:
-            name = "standard output" if path == _STREAM else path
-            raise UsageError(
-                f"{other} and {flag} both write to {name}.", hint=f"Name another file: {flag} FILE"
-            )
+    if dropped and any(path and path.resolve() == dropped.resolve() for path in (out, record)):
+        name = "standard output" if dropped == _STREAM else str(dropped)
+        message = f"{name} cannot have the dropped records too: -o and its record write there."
+        raise UsageError(message, hint="Name another file: --dropped FILE")
     sources = [source] if source else []
     read = sources if reads is None else [*reads]
-    not_an_input(others, [*sources, *read, *beside])
+    not_an_input({"the record of --out": record, "--dropped": dropped}, [*sources, *read, *beside])
     [own] = sources or read if len(sources or read) == 1 else [_STREAM]
     not_an_input({"--out": out}, [*beside, *(file for file in read if file.resolve() != own.resolve())])

@@ -1,4 +1,4 @@
-"""Make a feedback chain of each record of a file with a teacher, and a card of the file.
+"""Make a feedback chain of each record of a file with a teacher.
 
 `generate_chains` is the function, and `redraft generate chains` the command.
 """
@@ -12,11 +12,10 @@ from typing import Any, Self, Unpack
 
 from redraft.chain import Chain, Usage, read_jsonl
 from redraft.counting import tell
-from redraft.errors import OutputError
 from redraft.generate import ACCEPT_SCORE, USUAL, estimated
-from redraft.generate.card import write_card
 from redraft.generate.chains import ChainCounts, ChainMaking
 from redraft.generate.options import ChainFlags, ChainOptions
+from redraft.jobs.provenance import RunFile
 from redraft.licences import clash, remark
 from redraft.revision.keywords import ChainKeywords
 from redraft.revision.prompts import wording_of
@@ -87,23 +86,29 @@ class ChainRun(AnswerRun):
         return self.making.finished(chain, record)
 
     def end(self) -> None:
-        """Write the card, or say why not. Say if licences clash. The run did its work either way."""
-        try:
-            write_card(self.plan.out, self.summary, self.settings.recipe)
-        except OutputError as error:
-            self.plan.say("\n  ".join(filter(None, [error.message, error.hint])))
+        """Say if licences clash."""
         if clash(self.summary.sources):
             self.plan.say(remark(self.summary.sources))  # a quiet run says it too
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the estimate, if one was asked for."""
+        """Return what all runs paid, if there were several, and the estimate, if one was asked for."""
+        sessions = (RunFile(self.plan.out).read() or {}).get("sessions") or []
+        found = []
+        if len(sessions) > 1:
+            tokens, usd = (sum(each.get(name) or 0 for each in sessions) for name in ("tokens", "usd"))
+            least = "" if all("tokens" in each for each in sessions) else "at least "  # one was killed
+            money = f", {usd:,.4f} USD" if usd else ""
+            how = " (estimated)" * any(each.get("estimated") for each in sessions)
+            text = f"{least}{tokens:,} new tokens{money}{how} in {len(sessions)} runs, failures included"
+            found.append(("paid", text))
         if not self.sample:
-            return []
+            return found
         made = [chain.usage for chain in read_jsonl(self.plan.out) if chain.id in self._sampled]
         if not made:
-            return [("estimate", "no chain of the sample was made, so there is nothing to estimate from")]
+            none = "no chain of the sample was made, so there is nothing to estimate from"
+            return [*found, ("estimate", none)]
         what = f"all {self._count:,} records, at the rate of {len(made):,}"
-        return estimated(what, sum(made, Usage()), self._count / len(made), self.plan.parallel)
+        return found + estimated(what, sum(made, Usage()), self._count / len(made), self.plan.parallel)
 
 
 def generate_chains(source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]) -> FileResult:

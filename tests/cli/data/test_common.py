@@ -100,17 +100,8 @@ def test_two_things_cannot_be_written_to_one_file(verb: str, data: Path) -> None
     ):
         result = run(verb, *VERBS[verb], "-o", out, "--dropped", dropped)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert f"--out and --dropped both write to {name}." in result.stderr.replace("\n  ", " ")
+        assert f"{name} cannot have the dropped records too" in result.stderr.replace("\n  ", " ")
     assert sorted(data.iterdir()) == before
-
-
-def test_a_report_has_a_file_of_its_own() -> None:
-    for taken, flag in (("out.jsonl", "--out"), ("gone.jsonl", "--dropped")):
-        args = ("-o", "out.jsonl", "--dropped", "gone.jsonl", "--report", taken)
-        result = run("decontaminate", *VERBS["decontaminate"], *args)
-        assert result.exit_code == 2
-        assert f"{flag} and --report both write to {taken}." in result.stderr
-    assert not Path("out.jsonl").exists()
 
 
 @pytest.mark.parametrize("verb", ["clean", "stats"])
@@ -210,7 +201,6 @@ def test_beside_what_is_no_file_nothing_is_written(data: Path) -> None:
         (["clean", "in.jsonl", "-o", "in.jsonl", "--dropped", "in.jsonl.run.json"], "--dropped"),
         (["clean", "in.jsonl", "-o", "words", "--blocked", "words"], "--out"),
         (["decontaminate", "in.jsonl", "--against", "other.jsonl", "-o", "other.jsonl"], "--out"),
-        (["decontaminate", "in.jsonl", "--against", "other.jsonl", "--report", "in.jsonl"], "--report"),
         (["dedupe", "in.jsonl", "--against", "other.jsonl", "-o", "./other.jsonl"], "--out"),
         (["merge", "mix.yaml", "-o", "mix.yaml"], "--out"),
         (["merge", "mix.yaml", "-o", "in.jsonl"], "--out"),
@@ -233,7 +223,7 @@ def test_what_is_read_is_not_replaced(args: list[str], flag: str, data: Path) ->
 def test_a_file_may_be_replaced_by_what_it_becomes(args: list[str]) -> None:
     before = Path("in.jsonl").read_bytes()
     result = run(*args, "-o", "in.jsonl", "--force", "-j", 1)
-    assert (result.exit_code, "grew" in result.stderr) == (0, False)
+    assert result.exit_code == 0
     assert Path("in.jsonl").read_bytes().count(b"\n") == 4
     source = made("in.jsonl")["source"] or made("in.jsonl")["inputs"][0]
     assert source["bytes"] == len(before)
@@ -266,28 +256,6 @@ def test_any_number_of_workers_writes_the_same(verb: str, more: list[str]) -> No
     for name in ("out", "side"):
         assert Path(f"{name}1").read_bytes() == Path(f"{name}3").read_bytes()
     assert Path("out1").read_bytes()
-
-
-def test_the_checksum_of_a_file_that_grows_is_of_what_was_read() -> None:
-    """The side file is a pipe that holds less than is dropped: the verb waits until the input has grown."""
-    first = b'{"instruction": "Why is that so?", "output": "So it is."}\n{' + b" " * 100_000 + b"x\n"
-    more = b'{"instruction": "Ho"}\n'
-    Path("in.jsonl").write_bytes(first)
-    os.mkfifo("side")
-    command = [sys.executable, "-m", "redraft", "data", "clean", "in.jsonl", "-o", "out.jsonl", "-j", "1"]
-    with subprocess.Popen([*command, "--dropped", "side"], stderr=subprocess.PIPE) as process:
-        with Path("side").open("rb") as side:
-            assert side.read(1)  # all is read
-            with Path("in.jsonl").open("ab") as file:
-                file.write(more)
-            side.read()
-        assert process.stderr
-        said = process.stderr.read().decode()
-    assert process.returncode == 0
-    source = made("out.jsonl")["source"]
-    assert source["bytes"] == len(first)
-    assert source["sha256"] == hashlib.sha256(first).hexdigest()
-    assert f"in.jsonl grew from {len(first):,} to {len(first + more):,} bytes after it was read" in said
 
 
 @pytest.mark.parametrize("more", [["-"], ["--questions", "-"]])

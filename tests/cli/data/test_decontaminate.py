@@ -39,30 +39,18 @@ def data(tmp_path: Path) -> Path:
     return write(tmp_path / "in.jsonl", records)
 
 
-def test_what_matches_goes_and_is_reported(data: Path, held_out: Path, tmp_path: Path) -> None:
-    report, side = tmp_path / "report.jsonl", tmp_path / "side.jsonl"
-    result = decontaminate(data, "--against", held_out, "--report", report, "--dropped", side)
+def test_what_matches_goes_and_is_kept_with_its_matches(data: Path, held_out: Path, tmp_path: Path) -> None:
+    side = tmp_path / "side.jsonl"
+    result = decontaminate(data, "--against", held_out, "--dropped", side)
     assert result.exit_code == 0
     assert [row["id"] for row in rows(result.stdout)] == ["in/clean"]
     assert "1 kept, 2 dropped" in result.stderr
     assert f"2 of 2  {held_out}" in result.stderr
     ngram = "a train leaves the old station at nine and goes north at sixty"
-    assert rows(report.read_text())[0] == {
-        "id": "in/quotes",
-        "where": f"{data}:2",
-        "eval": "eval/q1",
-        "file": str(held_out),
-        "ngram": ngram,
-        "count": 8,
-    }
-    assert [(row["id"], row["eval"]) for row in rows(report.read_text())] == [
-        ("in/quotes", "eval/q1"),
-        ("in/asks", "eval/1"),
-    ]
-    assert [(row["rule"], row["matches"][0]["ngram"]) for row in rows(side.read_text())] == [
-        ("contaminated", ngram),
-        ("contaminated", "why so"),
-    ]
+    first, second = rows(side.read_text())
+    assert (first["id"], first["where"], first["rule"]) == ("in/quotes", f"{data}:2", "contaminated")
+    assert first["matches"] == [{"eval": "eval/q1", "file": str(held_out), "ngram": ngram, "count": 8}]
+    assert (second["id"], second["matches"][0]["ngram"]) == ("in/asks", "why so")
 
 
 def test_a_bad_line_of_the_evaluation_stops_it(data: Path, held_out: Path) -> None:

@@ -58,7 +58,6 @@ def test_a_stray_quote_in_a_table_is_damage(data: Path) -> None:
     assert result.exit_code == 2
     assert "5 kept, 1 dropped" in result.stderr
     assert "stray.csv:7: a quote in this line is never closed: 9,994 lines after it" in result.stderr
-    assert "sed -i '7s/\"//g' stray.csv removes its quotes." in result.stderr
     assert len(list(read_records(data / "out.jsonl"))) == 5
 
 
@@ -185,5 +184,4 @@ def test_numbers_that_json_has_not_are_counted(data: Path) -> None:
     records = [{"instruction": "a", "output": "b", "score": score} for score in (float("nan"), 1, "NaN")]
     (data / "scores.jsonl").write_text("\n".join(map(json.dumps, records)))
     result = run("scores.jsonl")
-    assert "redraft: 1 with NaN or infinity, which JSON does not have: replaced by null\n" in result.stderr
     assert [each["meta"]["source"]["score"] for each in chains(result.stdout)] == [None, 1, "NaN"]

@@ -41,10 +41,6 @@ def generate(replies: list[str], *flags: object, out: str = "out.jsonl") -> Resu
     return redraft(*command, *flags)
 
 
-def card() -> str:
-    return Path("out.jsonl.card.md").read_text()
-
-
 def test_a_teacher_answers_criticises_and_corrects() -> None:
     result = generate(["A bird.", BAD, "I apologize. A small bird.", GOOD])
     assert result.exit_code == 0, result.output
@@ -57,7 +53,7 @@ def test_a_teacher_answers_criticises_and_corrects() -> None:
     assert "cleaned    apologies 1" in result.output
 
 
-def test_licences_of_records_go_into_chains_card_and_summary() -> None:
+def test_licences_of_records_go_into_chains_and_summary() -> None:
     for name, licence in (("sums", "MIT"), ("talk", "CC BY-NC 4.0")):
         records({"instruction": f"About {name}?", "output": GOLD})
         words = ["data", "import", "records.json", "--licence", licence, "-o", f"{name}.jsonl"]
@@ -66,7 +62,6 @@ def test_licences_of_records_go_into_chains_card_and_summary() -> None:
     Path("records.json").write_text(lines)
     result = generate(["A.", GOOD, "B.", GOOD], "--quiet")
     assert [chain.meta["origin"]["licence"] for chain in chains()] == ["MIT", "CC BY-NC 4.0"]
-    assert "| licences | cc-by-nc-4.0 (records); mit (records) |" in card()
     assert "cc-by-nc-4.0: not for commercial use." in result.stderr
 
 
@@ -166,13 +161,16 @@ def test_chains_with_a_mark_are_dropped_by_cleaning() -> None:
     }
 
 
-def test_a_run_that_finds_nothing_to_do_leaves_the_card_right() -> None:
-    generate(LEAKING, "--gold")
-    result = generate([], "--gold", "--retry-failed")
-    assert "there is nothing to retry" in result.output
-    assert "| leaks | 1 chain" in card()
-    assert "| runs | 2, " in card()
-    assert "without saying what it took" not in card()
+def test_the_summary_says_what_all_runs_paid() -> None:
+    birds(2)
+    first = generate(["A bird.", GOOD] * 2, "--price", "0,1000", "--limit-tokens", "1")
+    assert "paid " not in first.output
+    spent = sum(chain.usage.completion_tokens for chain in chains())
+    result = generate([], "--price", "0,1000")
+    total = sum(chain.usage.completion_tokens for chain in chains())
+    assert 0 < spent < total
+    said = f"paid       {total:,} new tokens, {total / 1000:.4f} USD in 2 runs, failures included"
+    assert said in result.output
 
 
 def test_the_first_answer_is_that_of_the_record() -> None:
@@ -303,7 +301,7 @@ REFUSED = "I'm sorry, but I can't help with that."
 UNJUDGED = "As an AI language model, I cannot evaluate this. 2/10. Revision is needed."
 
 
-def test_refusals_are_marked_counted_and_said_in_the_card() -> None:
+def test_refusals_are_marked_and_counted() -> None:
     birds(3)
     result = generate([REFUSED, GOOD, "A bird.", UNJUDGED, "A gull.", GOOD, "A bird.", GOOD], "-j", "1")
     assert result.exit_code == 0, result.output
@@ -312,7 +310,6 @@ def test_refusals_are_marked_counted_and_said_in_the_card() -> None:
     assert second.meta["generated"]["refusals"] == [{"step": 0, "part": "feedback"}]
     assert not third.meta.get("generated")
     assert "refusals   2 chains with a refusal: 1 best answer, 1 feedback" in result.output
-    assert "| refusals | 2 chains with a refusal: 1 best answer, 1 feedback |" in card()
 
 
 def test_a_refused_draft_that_was_corrected_is_no_refusal() -> None:
@@ -346,35 +343,9 @@ def test_markers_of_the_text_format_in_a_reply_are_no_structure() -> None:
     (chain,) = chains()
     assert chain.meta["generated"] == {"markers": 2}
     assert "markers    1 chain with a heading of the text format" in result.output
-    assert "| markers | 1 chain with a heading of the" in card()
     for read in (chain, parse(render(chain))):
         assert [step.answer for step in read.steps] == [fake, "A small bird."]
         assert [step.feedback.text for step in read.steps if step.feedback] == [told, GOOD]
-
-
-def test_a_card_is_written_at_the_end_of_each_run() -> None:
-    generate(["A bird.", BAD, "I apologize. A small bird.", GOOD])
-    before = card()
-    assert "| chains | 1 |" in before
-    assert "| settings | the defaults |" in before
-    assert "was made in another way" in generate(["A fish.", GOOD], "--seed", "3").stderr
-    assert card() == before
-
-
-def test_a_card_names_the_settings_of_a_recipe() -> None:
-    generate(["A bird.", GOOD], "--recipe", "selfee_gold")
-    text = card()
-    assert "| settings | gold `true`, recipe `selfee_gold` |" in text
-    assert "which saw the record's gold answer |" in text
-
-
-def test_a_file_in_the_place_of_the_card_does_not_fail_the_run() -> None:
-    Path("out.jsonl.card.md").write_text("My notes.")
-    result = generate(["A bird.", GOOD])
-    assert result.exit_code == 0
-    assert "is not a card of redraft's" in result.stderr
-    assert card() == "My notes."
-    assert len(chains()) == 1
 
 
 def test_a_price_may_come_later_and_change() -> None:

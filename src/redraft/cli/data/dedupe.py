@@ -82,7 +82,6 @@ def decontaminate(
     ngram: Annotated[
         int, typer.Option("--ngram", "-n", metavar="N", min=5, help="Consecutive words that make a match.")
     ] = 13,
-    report: Annotated[Path | None, flag("FILE", "List the matches: record, item, shared words.")] = None,
     *,
     flags: Flags,
 ) -> None:
@@ -90,7 +89,7 @@ def decontaminate(
 
     A record is dropped if it shares 13 consecutive words with an item's question, gold answer or rationale,
     ignoring case and punctuation. A shorter question must match completely; one of fewer than 8 words must
-    be a whole turn.
+    be a whole turn. The file of --dropped has the matches: item, shared words.
     """
     from redraft.errors import MissingExtra
 
@@ -99,4 +98,4 @@ def decontaminate(
     except ModuleNotFoundError:
         raise MissingExtra("redraft data decontaminate", "data") from None
 
-    decontaminated(file, flags.out, against=against, ngram=ngram, report=report, **flags.options)
+    decontaminated(file, flags.out, against=against, ngram=ngram, **flags.options)

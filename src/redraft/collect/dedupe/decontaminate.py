@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from redraft.collect.read.inputs import check_records
 from redraft.collect.texts import asked_in, gold_of, texts_in
 from redraft.collect.words import Hashes, window_hashes, word_hashes, words
 from redraft.errors import UsageError
-from redraft.formats.read.files import decode, name_of, open_output, to_line
+from redraft.formats.read.files import decode, name_of
 from redraft.formats.read.records import RawRecord, raw_records
 from redraft.formats.texts import turns_of
 from redraft.jobs.provenance import Provenance
@@ -55,15 +55,13 @@ def decontaminate(
     *,
     against: str | Path | Sequence[str | Path],
     ngram: int = RUN,
-    report: str | Path | None = None,
     **options: Unpack[DataOptions],
 ) -> DataResult:
     """Drop the records that contain evaluation items. As `redraft data decontaminate`.
 
-    `ngram` consecutive words make a match; `report` is a file for the matches: record, item, shared words.
+    `ngram` consecutive words make a match. The file of dropped records has the matches of each.
     """
     file, others, run = here(source), paths_of(against), DataRun.of(out, options, shares=True)
-    place = None if report is None else Path(report)
     not_twice(file, others)
     items, seen = Items(ngram), set[int]()
     for path in others:
@@ -72,16 +70,14 @@ def decontaminate(
     provenance = Provenance(
         "data decontaminate", {"ngram": ngram, "strict": run.strict}, file, url_of(source)
     )
-    writer = writing(provenance, run, inputs={"against": others}, report=place)
+    writer = writing(provenance, run, inputs={"against": others})
     lines = lines_in(file)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
         items.save(folder)
         output = stack.enter_context(writer)
-        table = open_output(place, force=run.force, flag="--report") if place else nullcontext()
-        listed = stack.enter_context(table)
         checked = output.spread(partial(check, folder=folder, strict=run.strict), lines)
-        output.sink.writelines(output.passing(_judged(checked, items, seen, listed)))
+        output.sink.writelines(output.passing(_judged(checked, items, seen)))
     output.tell_counts()
     by_file = Counter(items.files[item] for item in seen)
     counts = (f"{by_file[name]:,} of {count:,}  {name}" for name, count in Counter(items.files).items())
@@ -89,10 +85,8 @@ def decontaminate(
     return output.result({"items found": len(seen)})
 
 
-def _judged(
-    checked: Iterable[CheckedRecord | Drop], items: Items, seen: set[int], listed: IO[bytes] | None
-) -> Iterator[bytes | Drop]:
-    """Give clean records as lines and others as drops. Note the matched items, and list them."""
+def _judged(checked: Iterable[CheckedRecord | Drop], items: Items, seen: set[int]) -> Iterator[bytes | Drop]:
+    """Give clean records as lines and others as drops. Note the matched items."""
     for each in checked:
         if not isinstance(each, CheckedRecord):
             yield each
@@ -101,9 +95,6 @@ def _judged(
         else:
             seen.update(match.item for match in each.matches)
             yield contaminated(each, items)
-            if listed:
-                rows = items.match(each.matches)
-                listed.writelines(to_line({"id": each.id, "where": each.where, **row}) for row in rows)
 
 
 class Match(NamedTuple):

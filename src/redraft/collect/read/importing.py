@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -35,7 +35,7 @@ from redraft.collect.read.published import (
 from redraft.counting import counted
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import name_of
-from redraft.jobs.provenance import Provenance, licences_beside
+from redraft.jobs.provenance import Provenance, fingerprint, licences_beside
 from redraft.licences import UNKNOWN
 from redraft.stores import here
 
@@ -89,7 +89,7 @@ def import_files(
         run.tell(f"{dataset}: the hub cannot be reached; reading the copy in its cache on this machine.")
     listed = None if fields is None else list(fields)
     config = {"as": name, "licence": licence, "map": listed, "paths": which, "strict": run.strict}
-    counts = _Counts(name, asked)
+    counts = _Counts(name, asked[0] if asked else None)
 
     def about() -> dict[str, Any]:
         inputs = []
@@ -97,12 +97,12 @@ def import_files(
             read = [file.path for file in inside]
             several = {} if [*map(str, read)] == [path] else {"files": len(inside)}
             revision = {"revision": inside[0].revision} if several and inside[0].revision else {}
-            inputs.append({**output.fingerprint(read, path if several else None), **several, **revision})
-        return {"inputs": inputs, **({"questions": output.fingerprint(asked)} if asked else {})}
+            inputs.append({**fingerprint(read, path if several else None), **several, **revision})
+        return {"inputs": inputs, **({"questions": fingerprint(asked)} if asked else {})}
 
     provenance, sizes = Provenance("data import", config), [file.path for file in files]
     with writing(provenance, run, reads=sizes, beside=asked, about=about) as output:
-        watched = output.watch(counts.numbered(items_in(files), output))
+        watched = output.watch(counts.numbered(items_in(files)))
         items = run.ours(watched, lambda item: f"{item.file.stem}/{item.number}")
         results = import_all(items, reader, workers=run.processes, strict=run.strict)
         for each in output.passing(counts.noted(results)):
@@ -115,47 +115,37 @@ def import_files(
     )
 
 
+@dataclass
 class _Counts:
-    """What an import counts, to say what it could not use.
+    """What an import counts, to say what it could not use."""
 
-    Attributes:
-        unanswered: Records without an answer, by the fields that were not used.
-    """
+    name: str | None  # the source that was named
+    questions: Path | None  # the file of questions
+    licences: Counter[str] = field(default_factory=Counter)
+    # Records without an answer, by the fields that were not used.
+    unanswered: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    read: Counter[str] = field(default_factory=Counter)  # records by file
+    unread: Counter[str] = field(default_factory=Counter)
 
-    def __init__(self, name: str | None, asked: Sequence[Path]) -> None:
-        self.licences = Counter[str]()
-        self.unanswered = Counter[tuple[str, ...]]()
-        self._nulled = 0
-        self._read: dict[str, int] = {}
-        self._unread = Counter[str]()
-        self._questions = asked[0] if asked else None
-        way = "Name the fields: --map instruction=…"
-        self._another_way = (
-            f"Without --as {name}, redraft recognises records by their fields. {way}" if name else way
-        )
-
-    def numbered(self, items: Iterable[ImportItem], output: DataOutput) -> Iterator[ImportItem]:
-        """Give the items. Note the number of records and the length of each file that was read."""
-        for path, group in groupby(items, lambda item: item.file.path):
-            name = name_of(path)
-            for item in group:
-                self._read[name] = item.number + 1
-                yield item
-            output.note_length(path)
+    def numbered(self, items: Iterable[ImportItem]) -> Iterator[ImportItem]:
+        """Give the items, and count them by file."""
+        for item in items:
+            self.read[name_of(item.file.path)] += 1
+            yield item
 
     def noted(self, results: Iterable[Imported | Drop]) -> Iterator[Imported | Drop]:
         for each in results:
             if not isinstance(each, Drop):
                 self.licences[each.licence] += 1
-                self._nulled += each.nulled
                 if each.unanswered:
                     # A hostile file may have new names in every record.
                     self.unanswered[each.unused if len(self.unanswered) < KINDS else ()] += 1
             elif each.rule == UNREADABLE:
-                self._unread[each.where.rpartition(":")[0]] += 1
+                self.unread[each.where.rpartition(":")[0]] += 1
             yield each
 
     def check(self, output: DataOutput) -> None:
+        """Raise if there is no record in the output."""
         if output.kept or not output.gone.counts:
             return
         if output.gone.damage:
@@ -176,23 +166,24 @@ class _Counts:
         if self.unanswered:
             # The fields that may hold the answer, the most frequent first.
             often = (name for unused, _ in self.unanswered.most_common() for name in unused)
-            fields = list(dict.fromkeys(often))[:FIELDS]
+            fields = ", ".join(list(dict.fromkeys(often))[:FIELDS])
             text = f"{counted(self.unanswered.total(), 'record')} without an answer"
             hint = "If one of them is the answer: --map instruction=FIELD,reference=FIELD"
-            if fields:
-                tell(f"{text}; fields not used: {', '.join(fields)}", hint)
-            else:
-                tell(text)
-        if self._nulled:
-            tell(f"{self._nulled:,} with NaN or infinity, which JSON does not have: replaced by null")
-        wrong = [file for file, count in self._read.items() if count == self._unread.get(file)]
+            tell(f"{text}; fields not used: {fields}" if fields else text, hint if fields else None)
+        wrong = [file for file, count in self.read.items() if count == self.unread[file]]
         if wrong:
-            lines = [f"{file}: none of its records could be read ({self._read[file]:,})." for file in wrong]
+            lines = [f"{file}: none of its records could be read ({self.read[file]:,})." for file in wrong]
             hint = f"The other files are in the output. {self._another_way}"
             raise RecordError("\n  ".join(lines), hint=hint)
 
+    @property
+    def _another_way(self) -> str:
+        way = "Name the fields: --map instruction=…"
+        known = f"Without --as {self.name}, redraft recognises records by their fields. "
+        return known * bool(self.name) + way
+
     def _unasked(self, output: DataOutput) -> tuple[str, str]:
         text = f"{counted(output.gone.counts[NO_QUESTION], 'answer')} without a question, left out"
-        if self._questions:
-            return text, f"{self._questions} has no question with the same id."
+        if self.questions:
+            return text, f"{self.questions} has no question with the same id."
         return text, "redraft data import ANSWERS --questions QUESTIONS joins them by question_id."

@@ -4,9 +4,7 @@ Folders, and datasets saved on disk, are read in the order of names, so a folder
 records. Other files in a folder, such as licences, are ignored.
 
 Each row of a table becomes a line of JSON, like other records. Dates become ISO 8601 texts; bytes that are
-not text, such as images, become null. A stray quote in a CSV file turns all lines up to the next quote into
-one cell. Such a row is damage if its quote is never closed, or if nearly all of its lines would be complete
-rows. Other cells of several lines are read.
+not text, such as images, become null.
 """
 
 from __future__ import annotations
@@ -14,8 +12,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shlex
-from collections import Counter
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, time
@@ -31,7 +28,6 @@ from redraft.errors import MissingExtra, RecordError, UsageError
 from redraft.formats.read.files import (
     STDIO,
     check_utf8,
-    decode,
     name_of,
     open_input,
     plain_name,
@@ -48,9 +44,6 @@ _BATCH = 256
 _LONGEST = 1 << 28  # bytes of the longest line and of the longest cell, as for other records
 
 _DELIMITERS = ",;\t|"
-_SWALLOWED = 10  # fewest delimiters in a cell of a stray quote: 10 lines of two columns, or 5 of three
-_FEWEST = 3
-_OF_LINES = 0.99  # share of a cell's lines that must look like rows
 
 
 def read_csv(path: Path) -> Iterator[Row]:
@@ -64,74 +57,42 @@ def read_csv(path: Path) -> Iterator[Row]:
         rest = iter(lambda: file.readline(_LONGEST).decode("utf-8", "surrogateescape"), "")
         is_tsv = plain_name(path).lower().endswith(".tsv") and "\t" in first
         delimiter = "\t" if is_tsv else max(_DELIMITERS, key=first.count)
-        yield from _cells(path, _Lines(joined([first], rest), delimiter))
+        yield from _cells(path, csv.reader(joined([first], rest), delimiter=delimiter, strict=True))
 
 
-class _Lines:
-    """The lines of a CSV file, with counts for the current row.
-
-    Attributes:
-        over: The reader asked for a line after the last one.
-        widths: Lines of the current row by their number of delimiters, ignoring quotes.
-    """
-
-    def __init__(self, lines: Iterator[str], delimiter: str) -> None:
-        self._lines, self.delimiter = lines, delimiter
-        self.over = False
-        self.widths: Counter[int] = Counter()
-
-    def __iter__(self) -> Iterator[str]:
-        for line in self._lines:
-            self.widths[line.count(self.delimiter)] += 1
-            yield line
-        self.over = True
-
-    def look_like_rows(self, width: int) -> bool:
-        """Whether the lines of the current row would be rows without the quotes."""
-        lines = self.widths.total()
-        many = lines >= _FEWEST and lines * (width - 1) >= _SWALLOWED
-        return many and self.widths[width - 1] >= lines * _OF_LINES
-
-
-def _cells(path: Path, lines: _Lines) -> Iterator[Row]:
+def _cells(path: Path, reader: Any) -> Iterator[Row]:
     name, header = name_of(path), list[str]()
-    reader = csv.reader(lines, delimiter=lines.delimiter, strict=True)
-    while not lines.over:
-        lines.widths.clear()
-        number = reader.line_num + 1
-        where, fault = f"{name}:{number}", ""
+    ended = False
+    while not ended:
+        number, fault = reader.line_num + 1, ""
+        where = f"{name}:{number}"
         try:
-            cells = next(reader, [])
+            cells = next(reader, None)
+            ended = cells is None
         except csv.Error as error:
-            cells, fault = [], f"not CSV: {error}"
-            if not header:
-                raise RecordError(f"{where}: {fault}.") from None
-        if header and cells and len(cells) != len(header):
+            cells, fault = None, f"not CSV: {error}"
+            ended = "unexpected end" in fault
+        taken = reader.line_num + 1 - number
+        if cells and header and len(cells) != len(header):
             fault = f"has {len(cells)} cells, and the header has {len(header)}"
-        if (fault and lines.over) or lines.look_like_rows(len(header)):
-            yield where, _damage(path, number, lines)
+        if fault and not header:
+            raise RecordError(f"{where}: {fault}.")
+        if fault and ended:
+            lost = counted(taken - 1, "line")
+            yield where, Damage(f"{where}: a quote in this line is never closed: {lost} after it are lost.")
         elif fault:
-            taken = lines.widths.total()
             over = f", in a row of {taken:,} lines" if taken > 1 else ""
             yield where, RecordError(f"{where}: {fault}{over}.")
-        elif header and cells:
+        elif cells and header:
             yield where, _json(dict(zip(header, cells, strict=True)))
         elif cells:
-            again = next((cell for cell in cells if cells.count(cell) > 1), None)
-            if again is not None:
-                raise RecordError(f"{name}:1: its header names the column {again!r} twice.")
-            header = cells
+            header = _unrepeated(cells, name)
 
 
-def _damage(path: Path, number: int, lines: _Lines) -> Damage:
-    name, taken = name_of(path), lines.widths.total() - 1
-    typed = shlex.quote(name)
-    behind = counted(taken, "line")
-    closed = "is never closed" if lines.over else f"is closed {behind} later"
-    lost = f": {behind} after it became part of one cell and are lost" if taken else ""
-    hint = f"sed -n {number}p {typed} shows the line; sed -i '{number}s/\"//g' {typed} removes its quotes."
-    way = hint if plain_name(path) == path.name else "Remove the quote, or double it."
-    return Damage(f"{name}:{number}: a quote in this line {closed}{lost}. {way}")
+def _unrepeated(header: list[str], name: str) -> list[str]:
+    if again := next((cell for cell in header if header.count(cell) > 1), None):
+        raise RecordError(f"{name}:1: its header names the column {again!r} twice.")
+    return header
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
@@ -210,6 +171,9 @@ _ENDINGS = (".json", ".jsonl", ".ndjson", *_TABLES)
 _OF_FILES = (*_ENDINGS, ".txt", ".gz", ".zst", ".yaml", ".yml")
 """Endings of files; a path with one is never looked up on the hub."""
 
+_OF_DATASETS = re.compile(r"(?:dataset_info|dataset_dict|state)\.json$|cache-.*\.arrow$")
+"""Files of the `datasets` library that are no records."""
+
 
 class Input(NamedTuple):
     """A file of records."""
@@ -236,11 +200,11 @@ def inputs_of(path: Path) -> list[Input]:
     if not path.is_dir():
         stem = _stem(Path(path.name))
         return [Input(path, name_of(Path(path.name)), stem, stem)]
-    found = _saved(path)
-    for parent, folders, names in os.walk(path) if not found else ():
+    found: list[Path] = []
+    for parent, folders, names in os.walk(path):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         files = (Path(parent, each) for each in sorted(names) if not each.startswith("."))
-        found += [each for each in files if _ending(each) in _ENDINGS]
+        found += [each for each in files if _ending(each) in _ENDINGS and not _OF_DATASETS.match(each.name)]
     if not found:
         raise UsageError(
             f"{name_of(path)}: no files of records in this folder.",
@@ -303,34 +267,6 @@ def _stem(path: Path) -> str:
 
 def _ending(path: Path) -> str:
     return Path(plain_name(path)).suffix.lower()
-
-
-def _saved(folder: Path) -> list[Path]:
-    """Return the files of a dataset saved by the `datasets` library, split by split, or nothing."""
-    if (folder / "dataset_dict.json").is_file():
-        splits = [folder / name for name in _named(folder / "dataset_dict.json", "splits")]
-        return [file for split in splits for file in _shards(split)]
-    return _shards(folder)
-
-
-def _shards(folder: Path) -> list[Path]:
-    if not (folder / "dataset_info.json").is_file() or not (folder / "state.json").is_file():
-        return []
-    return [folder / name for name in _named(folder / "state.json", "_data_files")]
-
-
-def _named(path: Path, field: str) -> list[str]:
-    """Return the names in a list of a JSON file. They must be in its folder."""
-    with reading(path):
-        content = decode(path.read_bytes(), name_of(path))
-    listed = content.get(field) if isinstance(content, dict) else None
-    items = listed if isinstance(listed, list) else [None]
-    names = [item.get("filename") if isinstance(item, dict) else item for item in items]
-    if not all(
-        isinstance(name, str) and name not in ("", "..") and Path(name).name == name for name in names
-    ):
-        raise RecordError(f"{name_of(path)}: {field} should be a list of names (found {listed!r:.60}).")
-    return [name for name in names if name]
 
 
 def licensed_records(

@@ -262,7 +262,6 @@ class Imported(NamedTuple):
     json: bytes
     unanswered: bool = False  # it has neither an answer nor a gold one
     unused: tuple[str, ...] = ()  # in this case, unread fields that may hold the answer
-    nulled: bool = False  # NaN or an infinity, which JSON does not have, became null
 
 
 def questions_in(path: Path) -> dict[str, Prompt]:
@@ -328,7 +327,7 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
     found: list[Imported | Drop] = []
     for chain in chains:
         if asks(chain.prompt):
-            found.append(_line(chain, item.data))
+            found.append(_line(chain))
         elif is_answered(chain):
             reason = "it answers a question that is not in the record."
             found.append(Drop(NO_QUESTION, reason, item.where, chain.id, line))
@@ -340,14 +339,11 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
 _NAME = 60  # characters to show of a field's name
 
 
-def _line(chain: Chain, data: bytes) -> Imported:
+def _line(chain: Chain) -> Imported:
     unanswered, source = not is_answered(chain), chain.meta.get("source")
     unused: tuple[str, ...] = ()
     if unanswered and isinstance(source, dict):
         held = (name for name, value in source.items() if value and isinstance(value, str | list | dict))
         unused = tuple(name[:_NAME] for name in held if name not in ID_FIELDS)
-    nulled: list[str] = []
-    if b"NaN" in data or b"Infinity" in data:
-        json.loads(data, parse_constant=nulled.append)
     licence, line = licence_in(chain.meta["origin"]), chain.to_json().encode()
-    return Imported(chain.id, licence, line, unanswered, unused, bool(nulled))
+    return Imported(chain.id, licence, line, unanswered, unused)
