@@ -70,9 +70,9 @@ class Recipe(BaseModel):
 @pytest.mark.parametrize("tokens", [100, pytest.param(200, marks=pytest.mark.slow)])
 async def test_json_is_complete_before_its_tokens_end(engine: Engine, tokens: int) -> None:
     options: Any = {"max_tokens": tokens, "max_revisions": 0, "model": engine, "output": Recipe}
-    chains = [await redraft.arevise("Give a recipe for pancakes.", seed=seed, **options) for seed in range(2)]
-    assert [chain.stop for chain in chains] == ["passed"] * 2
-    assert not any("\n" in chain.answer for chain in chains)
+    chain = await redraft.arevise("Give a recipe for pancakes.", seed=0, **options)
+    assert chain.stop == "passed"
+    assert "\n" not in chain.answer
 
 
 class Tree(BaseModel):
@@ -101,6 +101,9 @@ OPEN: dict[str, Any] = {
     "any": {"type": ["object", "array"]},
 }
 """Schemas that leave something open, in which models ran on until they were cut."""
+NAMES = [
+    name if name in ("a tree", "long", "any") else pytest.param(name, marks=pytest.mark.slow) for name in OPEN
+]
 
 
 async def closes(engine: Engine, schema: dict[str, Any], seed: int) -> None:
@@ -114,8 +117,8 @@ async def closes(engine: Engine, schema: dict[str, Any], seed: int) -> None:
     jsonschema.validate(read_json(answer)[0], schema)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 5))])
-@pytest.mark.parametrize("name", OPEN)
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", NAMES)
 async def test_json_that_is_left_open_closes_before_its_tokens_end(
     engine: Engine, name: str, seed: int
 ) -> None:

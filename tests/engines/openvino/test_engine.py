@@ -21,7 +21,7 @@ from redraft.engines.load import load_engine
 from redraft.engines.openvino.engine import OpenVinoEngine
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
 from redraft.machine import instructions
-from tests.engines.llamacpp.test_schema import OPEN, closes
+from tests.engines.llamacpp.test_schema import NAMES, OPEN, closes
 from tests.engines.talking import GREEDY, collect, continued, run, said, tokens_of
 
 pytest.importorskip("openvino_genai")
@@ -244,7 +244,7 @@ async def test_json_of_a_schema_ends_before_its_tokens_do(engine: OpenVinoEngine
     assert deltas[-1].finish == "stop"
 
 
-@pytest.mark.parametrize("name", OPEN)
+@pytest.mark.parametrize("name", NAMES)
 async def test_json_that_is_left_open_closes_too(engine: OpenVinoEngine, name: str) -> None:
     await closes(engine, OPEN[name], seed=0)
 
