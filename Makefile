@@ -103,8 +103,9 @@ tests: model
 	REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' --numprocesses $(WORKERS) --dist worksteal
 
 test-slow: model .venv/.docs
-	REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -m slow $(SLOWLY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'hypothesis and not slow' --hypothesis-profile searching $(SLOWLY)
+	@export REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1; status=0; \
+	$(BIN)/pytest -q -m slow $(SLOWLY) || status=$$?; \
+	$(BIN)/pytest -q -m 'hypothesis and not slow' --hypothesis-profile searching $(SLOWLY) || status=$$?; exit $$status
 
 # A warning, such as of a link that leads nowhere, is an error.
 docs: .venv/.docs
