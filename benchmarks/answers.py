@@ -18,7 +18,7 @@ from pathlib import Path
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig, parse, verify
 
-from evaluate_reviews import MISSING, shared
+from material import MISSING, shared
 from measure import Figure, Goal, Row
 from redraft.chain import Prompt
 from redraft.verify.final import FinalLetter, FinalMaths, Number

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_html import Block, fences_of
-from data_material import MISSING, Conversations, Scale, shared, write_conversations
+from data_material import Conversations, Scale, write_conversations
 from data_run import CLEAN, data
-from material import default_model
+from material import MISSING, default_model, shared
 from measure import Figure, Goal, Row, in_turn
 from redraft.formats.read.records import read_records
 from redraft.formats.texts import turns_of

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,6 @@ from typing import Any
 from data_html import Block, cut, fences_of, render
 
 ROOT = Path(__file__).resolve().parent.parent
-MISSING = "Not measured: the shared data is not here; set REDRAFT_SHARED."
 SEED = 4
 WINDOW = 2_000
 """Near-duplicates are of one of so many texts before them, so that a sample has them too."""
@@ -58,12 +56,6 @@ class Scale:
     memory: tuple[int, ...]
     workers: int
     work: Path
-
-
-def shared() -> Path | None:
-    """The folder of the shared data, if it is there."""
-    folder = Path(os.environ.get("REDRAFT_SHARED") or ROOT.parent / "shared") / "data"
-    return folder if folder.is_dir() else None
 
 
 # Instructions.

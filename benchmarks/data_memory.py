@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from data_material import MISSING, Conversations, Scale, shared, write_bytes
+from data_material import Conversations, Scale, write_bytes
 from data_run import CLEAN, data
+from material import MISSING, shared
 from measure import Figure, Goal, Row
 from weights_run import MB, remove
 

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from data_material import MISSING, Scale, instructions, shared, write_instructions
+from data_material import Scale, instructions, write_instructions
 from data_run import data
+from material import MISSING, shared
 from measure import Figure, Goal, Row
 from weights_run import MB, remove
 

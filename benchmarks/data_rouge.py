@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from data_material import MISSING, SEED, Scale, instructions, shared, write_instructions
+from data_material import SEED, Scale, instructions, write_instructions
 from data_run import data
+from material import MISSING, shared
 from measure import Figure, Goal, Row, in_turn
 from redraft.collect.dedupe.similarity import ALPACA, Pool
 from redraft.collect.words import ascii_words

@@ -11,12 +11,12 @@ is what a right answer has to meet: not a count of a part of it, nor one that a 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from material import SHARED
 from measure import Figure, Goal, Row
 from redraft.stats import proportion
 from redraft.verify.derive import checks_in
@@ -24,7 +24,6 @@ from redraft.verify.derive.style import choice
 from report import told, write
 
 HERE = Path(__file__).parent
-SHARED = Path(os.environ.get("REDRAFT_SHARED") or HERE.parent.parent / "shared")
 BEFORE = "Of six sets before, which then mended the rules, 263 of 273 were right, and 263 of 308 found."
 Labelled = tuple[str, frozenset[str]]  # a prompt, and the checks that it demands
 

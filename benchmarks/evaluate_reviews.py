@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from material import MISSING, shared
 from measure import Figure, Goal, Row
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.judging.scores import Unreadable
@@ -23,7 +23,6 @@ from redraft.evaluation.reports.reviews import Report
 from redraft.formats.read.records import raw_records
 from row_process import peak_of
 
-MISSING = "No shared data beside the checkout, so nothing is measured; REDRAFT_SHARED names its folder."
 FIGURES = "published SelFee figures reproduced from released reviews"
 FIGURES_HOW = (
     "SelFee-13B with 0 and 3 enforced revisions against ChatGPT, both orders: ratio to two decimals, four "
@@ -51,13 +50,6 @@ PAGE_HOW = (
     "the navigation to the list with its first pair. Search: from a typed word to the filtered list."
 )
 WORDS = Path(__file__).with_name("questions.txt").read_text("utf-8").split()
-
-
-def shared() -> Path | None:
-    """Return the folder of shared data, or None."""
-    root = Path(__file__).resolve().parent.parent
-    found = Path(os.environ.get("REDRAFT_SHARED") or root.parent / "shared") / "data"
-    return found if found.is_dir() else None
 
 
 def figures(_: int, __: int) -> Row:

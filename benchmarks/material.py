@@ -14,7 +14,14 @@ from redraft.engines.load import local_file, parse_reference
 
 QUESTIONS = Path(__file__).with_name("questions.txt").read_text("utf-8").splitlines()
 """Forty everyday questions, written for this."""
-SHARED = Path(os.environ.get("REDRAFT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+SHARED = Path(os.environ.get("REDRAFT_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+MISSING = "Not measured: the shared data is not here; set REDRAFT_SHARED."
+
+
+def shared() -> Path | None:
+    """The folder of the shared data, if it is there."""
+    folder = SHARED / "data"
+    return folder if folder.is_dir() else None
 
 
 def records(most: int | None = None) -> list[dict[str, Any]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from material import MISSING, SHARED
 from measure import Figure, Goal, Row, Size
 from redraft.chain import Chain
 from redraft.formats.read.records import read_records
@@ -18,19 +18,13 @@ HOW = (
     "→ line of JSON. Everything is counted, reading the files too; the data is not part of the "
     "repository."
 )
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def chains_folder() -> Path:
-    """The released chains, in the shared data beside the checkout."""
-    return Path(os.environ.get("REDRAFT_SHARED") or ROOT.parent / "shared") / "data" / "selfee" / "chains"
 
 
 def run(size: Size) -> Row:
     """Measures the row."""
-    files = sorted(chains_folder().glob("*.jsonl"))
+    files = sorted((SHARED / "data" / "selfee" / "chains").glob("*.jsonl"))
     if not files:
-        return Row(MEASURE, HOW, (), ("Not measured: the shared data is not here; set REDRAFT_SHARED.",))
+        return Row(MEASURE, HOW, (), (MISSING,))
     chains = [chain for path in files for chain in read_records(path)]
     same = sum(again(chain) == said(chain) for chain in chains)
     times = tuple(seconds(files) for _ in range(size.rounds))

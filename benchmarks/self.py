@@ -23,8 +23,8 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from data_material import MISSING, paths, shared
-from material import default_model, records
+from data_material import paths
+from material import MISSING, default_model, records, shared
 from measure import Figure, Row
 from redraft import stats
 from redraft.chain import Chain, Prompt, read_jsonl

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_material import MISSING, shared
-from material import default_model
+from material import MISSING, default_model, shared
 from measure import Figure, Goal, Row
 from train_material import Chains, Scale, write_chains
 from weights_run import MB, Took, remove, run_command, weights

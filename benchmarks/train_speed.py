@@ -8,8 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from data_material import MISSING, shared
-from material import default_model
+from material import MISSING, default_model, shared
 from measure import Figure, Goal, Rates, Row, in_turn
 from train_material import Chains, Scale, write_chains
 from weights_run import remove, weights
