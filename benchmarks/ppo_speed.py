@@ -9,18 +9,17 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from measure import Goal, Rates, Row, in_turn
 from ppo_material import command, write_prompts
 from redraft.chain import Chain
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.folders import folder_for
-from redraft.train.options import PPO
+from redraft.train.options import PpoOptions
+from redraft.train.ppo import Ppo
 from redraft.train.rl.policy import unwrapped
-from redraft.train.rl.ppo import Ppo
 from redraft.train.rl.rewards import Rewards
-from redraft.train.rl.stages import PPO_STAGES
 from redraft.train.run import Ready, get_ready
 from redraft.train.settings import parse
 
@@ -60,8 +59,8 @@ def get(work: Path, model: str, rollouts: int, chunk: int, most: int) -> Ready:
         max_new_tokens=most,
         report_to="none",
     )
-    settings: Any = parse(words[5:], PPO)
-    return get_ready(settings, model, work / "cache", stages=PPO_STAGES, say=lambda _: None)
+    own = parse(words[5:], PpoOptions)
+    return get_ready(own, model, work / "cache", say=lambda _: None)
 
 
 def compared(ready: Ready, rounds: int) -> Rates:
@@ -112,10 +111,11 @@ def by_engine(ready: Ready, epoch: int) -> tuple[int, float]:
 
     with unwrapped(source.policy.model) as bare:
         ctx = max(len(each.tokens) for each in asked) + own.max_new_tokens
-        ends = frozenset({int(ready.tokenizer.eos_token_id)})
+        tokenizer = ready.loop.trained.tokenizer
+        ends = frozenset({int(tokenizer.eos_token_id)})
         engine = HfEngine(
             bare,
-            ready.tokenizer,
+            tokenizer,
             name="policy",
             ctx=ctx,
             parallel=own.chunk_size,

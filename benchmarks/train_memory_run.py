@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from redraft.train.attention import use_segments
 from redraft.train.load import add_adapter
 from redraft.train.loss import fuse
-from redraft.train.options import TrainOptions
+from redraft.train.options import SftOptions
 
 SEED = 5
 
@@ -36,7 +36,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     config = AutoConfig.from_pretrained(asked.config)
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, asked.dtype))
-    trained = add_adapter(model, TrainOptions(), note={}) if asked.lora else model
+    trained = add_adapter(model, SftOptions(), note={}) if asked.lora else model
     if asked.side == "ours":
         use_segments(model)
         fuse(trained)

@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
-from redraft.train.load import load_tokenizer
+from redraft.train.load import load_tokenizer, load_trained
 from redraft.train.loop import Loop
 from redraft.train.machine import training_arguments
+from redraft.train.options import SftOptions
 from redraft.train.prepare import Prepared
 from redraft.train.run import choose_method, prepare_all, rows_of, settled
-from redraft.train.settings import TrainSettings, parse
-from redraft.train.stages import SFT_STAGES
+from redraft.train.settings import parse
+from redraft.train.sft import VERB, with_loss
 
 SAME = (
     "output_dir",
@@ -77,11 +78,9 @@ def main() -> None:
     settings = settings_of(asked)
     args = training_arguments(settings, lora=asked.lora, say=note)
     tokenizer = load_tokenizer(asked.model, say=note)
-    prepared = prepare_all(
-        [asked.data], settings.own, tokenizer, SFT_STAGES, Path(asked.work, "cache"), say=note
-    )
-    own = settled(settings.own, choose_method(settings, asked.model, say=note), gpu=not args.use_cpu)
-    model: Any = SFT_STAGES.model(own, asked.model, tokenizer, seed=args.seed, say=note)
+    prepared = prepare_all([asked.data], settings, tokenizer, VERB, Path(asked.work, "cache"), say=note)
+    own = settled(settings, choose_method(settings, asked.model, say=note), gpu=not args.use_cpu)
+    model: Any = load_trained(own, asked.model, tokenizer, seed=args.seed, say=note)
     watch = Watch(model)
     make = {"ours": ours, "selfee": selfee, "trl": trl}[asked.side]
     made = make(settings, args, model, tokenizer, prepared)
@@ -94,7 +93,7 @@ def main() -> None:
     print(json.dumps({"tokens": watch.tokens, "seconds": watch.end - watch.start}))
 
 
-def settings_of(asked: argparse.Namespace) -> TrainSettings:
+def settings_of(asked: argparse.Namespace) -> SftOptions:
     """What a user would type for such a run."""
     words = {
         "model_name_or_path": asked.model,
@@ -110,23 +109,21 @@ def settings_of(asked: argparse.Namespace) -> TrainSettings:
         "gradient_checkpointing": not asked.lora,
         "quiet": True,
     }
-    return parse([word for name, value in words.items() for word in (f"--{name}", str(value))])
+    return parse([word for name, value in words.items() for word in (f"--{name}", str(value))], SftOptions)
 
 
-def ours(
-    settings: TrainSettings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
-) -> Loop:
+def ours(settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared) -> Loop:
     """Redraft's loop."""
-    assert SFT_STAGES.joins(model, settings.own, say=note)
-    rows = rows_of(data, settings.own, args, SFT_STAGES, pad=None)
+    assert with_loss(model, say=note, packed=settings.packing)
+    rows = rows_of(data, settings, args, VERB, pad=None)
     return Loop(model, args, rows, None, tokenizer=tokenizer, quiet=True)
 
 
 def selfee(
-    settings: TrainSettings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
+    settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
 ) -> Trainer:
     """Transformers' trainer, each example padded to the maximum length."""
-    length = settings.own.model_max_length
+    length = settings.model_max_length
     rows = [padded(example, length, tokenizer.pad_token_id) for example in examples(data)]
     return Trainer(model, args, default_data_collator, rows)
 
@@ -141,9 +138,7 @@ def padded(example: dict[str, list[int]], length: int, pad: int) -> dict[str, li
     }
 
 
-def trl(
-    settings: TrainSettings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
-) -> Trainer:
+def trl(settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared) -> Trainer:
     """TRL's trainer with packing."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -151,7 +146,7 @@ def trl(
     config = SFTConfig(
         **{name: getattr(args, name) for name in SAME},
         packing=True,
-        max_length=settings.own.model_max_length,
+        max_length=settings.model_max_length,
         report_to="none",
         save_strategy="no",
         disable_tqdm=True,

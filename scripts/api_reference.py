@@ -27,7 +27,7 @@ from redraft.options import OptionModel, allowed, options_of
 from redraft.revision.options import RevisionOptions
 from redraft.runs.options import AnswerOptions
 from redraft.systems.recipe import FileKeys, Needs, StageKeys, SystemKeys
-from redraft.train.options import PpoOptions, RewardOptions, TrainOptions
+from redraft.train.options import PpoOptions, RewardOptions, SftOptions
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = DOCS / "api"
@@ -47,7 +47,7 @@ USED_BY = {
     "`judge`": JudgeFileOptions,
     "`generate_chains`": ChainOptions,
     "`generate_instructions`": InstructionOptions,
-    "`train_sft`": TrainOptions,
+    "`train_sft`": SftOptions,
     "`train_reward`": RewardOptions,
     "`train_ppo`": PpoOptions,
     "a recipe of `redraft run`": SystemKeys,
@@ -251,8 +251,8 @@ TITLES = {
     "TaskOptions": "Instructions to make",
     "InstructionOptions": "A file of instructions to make",
     "train RunOptions": "Any training",
-    "DataOptions": "Training on given data",
-    "TrainOptions": "Supervised fine-tuning",
+    "LossOptions": "Training on given data",
+    "SftOptions": "Supervised fine-tuning",
     "RewardOptions": "Reward models",
     "PpoOptions": "PPO",
     "SystemKeys": "A recipe of a system",
@@ -270,9 +270,7 @@ INTRODUCTION = """\
 
 Each option, said once. A function takes those of several groups. A command has the same ones as flags, with
 hyphens (`redraft train`: with underscores), and recipes have them as keys. A wrong name or value is an error
-that says what is allowed. Square brackets in a meaning hold what happens if the option is left out. `redraft
-train` also takes the settings of
-[transformers](https://huggingface.co/docs/transformers/main_classes/trainer).
+that says what is allowed. Square brackets in a meaning hold what happens if the option is left out.
 """
 
 

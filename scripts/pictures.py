@@ -116,24 +116,6 @@ def draw_system() -> None:
         show(Path(folder, "selfee-small", "index.html"), "run.png")
 
 
-def draw_train() -> None:
-    """Train as docs/tutorials/training.md does, and show the page of `redraft train watch`."""
-    tutorial = (DOCS / "tutorials" / "training.md").read_text("utf-8")
-    code = re.search(r"`data\.py`:\n\n```python\n(.*?)```", tutorial, re.S)
-    typed = re.search(r"^redraft (train sft .*\\\n.*)$", tutorial, re.M)
-    assert code
-    assert typed
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        subprocess.run([sys.executable, "-c", code[1]], check=True, cwd=folder)
-        run(*typed[1].replace("\\\n", " ").split(), cwd=folder)
-        draw_watch(folder)
-
-
-def draw_watch(folder: Path) -> None:
-    """Show the page of a run in the folder `topics`."""
-    run("train", "watch", "topics", cwd=folder)
-    show(folder / "topics.watch.html", "train.png")
 
 
 def draw_vote() -> None:
@@ -180,7 +162,6 @@ DRAWN = {
     "page": draw_page,
     "report": draw_report,
     "system": draw_system,
-    "train": draw_train,
     "vote": draw_vote,
     "runs": draw_runs,
 }

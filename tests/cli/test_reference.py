@@ -73,7 +73,7 @@ def test_the_pages_have_every_command(pages: dict[Path, str]) -> None:
     verbs += ["generate", "generate chains", "generate instructions"]
     verbs += ["data", *(f"data {verb}" for verb in DATA_VERBS)]
     verbs += ["weights", *(f"weights {verb}" for verb in WEIGHTS_VERBS)]
-    verbs += ["train", "train sft", "train reward", "train ppo", "train self", "train watch"]
+    verbs += ["train", "train sft", "train reward", "train ppo", "train self"]
     assert headings == [f"redraft {verb}" for verb in verbs]
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from redraft.train.options import REWARD
-from redraft.train.reward import REWARD_STAGES
+from redraft.train.options import RewardOptions
 from redraft.train.run import Ready, get_ready
 from redraft.train.settings import parse
 
@@ -29,6 +28,6 @@ def pairs(path: Path, count: int = 24, *, swapped: bool = False) -> Path:
 
 def ready(model: str, *words: str, said: list[str] | None = None, usual: str = USUAL) -> Ready:
     """A run of `redraft train reward` in this folder."""
-    settings = parse([*usual.split(), "--format", "stablevicuna", *words], REWARD)
+    own = parse([*usual.split(), "--format", "stablevicuna", *words], RewardOptions)
     say = (said if said is not None else []).append
-    return get_ready(settings, model, Path("cache"), stages=REWARD_STAGES, say=say)  # type: ignore[arg-type]
+    return get_ready(own, model, Path("cache"), say=say)  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ def model(kind: str) -> Any:
 def batch(examples: Any, rank: int, ranks: int) -> Batch:
     """The first batch of one of so many processes. Together, they always have the same rows."""
     packed = pack(examples.lengths, 48)
-    order = Order(packed.lengths, SIZE * RANKS // ranks, seed=1, rank=rank, ranks=ranks)
+    order = Order(len(packed), SIZE * RANKS // ranks, seed=1, rank=rank, ranks=ranks)
     return joined([RowsOf(examples, packed)[row] for row in order.batch(0, 0)])
 
 

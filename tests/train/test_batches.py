@@ -48,15 +48,15 @@ def stored(folder: Path, lengths: Sequence[int]) -> Prepared:
 
 
 def orders(lengths: np.ndarray, size: int, ranks: int, **more: Any) -> list[Order]:
-    return [Order(lengths, size, rank=rank, ranks=ranks, **more) for rank in range(ranks)]
+    return [Order(len(lengths), size, rank=rank, ranks=ranks, **more) for rank in range(ranks)]
 
 
-@given(lengths_of_rows, sizes, many, seeds, st.integers(0, 3), st.booleans())
+@given(lengths_of_rows, sizes, many, seeds, st.integers(0, 3))
 def test_every_row_is_read_once_an_epoch_by_one_rank(
-    lengths: np.ndarray, size: int, ranks: int, seed: int, epoch: int, grouped: bool
+    lengths: np.ndarray, size: int, ranks: int, seed: int, epoch: int
 ) -> None:
     read = []
-    for order in orders(lengths, size, ranks, seed=seed, grouped=grouped):
+    for order in orders(lengths, size, ranks, seed=seed):
         order.begin(epoch)
         batches = list(order)
         assert len(batches) == len(order) == -(-len(lengths) // (size * ranks))
@@ -65,31 +65,31 @@ def test_every_row_is_read_once_an_epoch_by_one_rank(
     assert sorted(read) == list(range(len(lengths)))
 
 
-@given(lengths_of_rows, sizes, many, seeds, st.booleans())
+@given(lengths_of_rows, sizes, many, seeds)
 def test_the_last_batch_is_shared_evenly_and_all_others_are_full(
-    lengths: np.ndarray, size: int, ranks: int, seed: int, grouped: bool
+    lengths: np.ndarray, size: int, ranks: int, seed: int
 ) -> None:
-    shares = list(zip(*orders(lengths, size, ranks, seed=seed, grouped=grouped), strict=True))
+    shares = list(zip(*orders(lengths, size, ranks, seed=seed), strict=True))
     assert all(len(batch) == size for share in shares[:-1] for batch in share)
     last = [len(batch) for batch in shares[-1]]
     assert max(last) - min(last) <= 1
 
 
-@given(lengths_of_rows, sizes, many, seeds, st.integers(0, 3), st.booleans())
+@given(lengths_of_rows, sizes, many, seeds, st.integers(0, 3))
 def test_any_batch_is_known_without_those_before_it(
-    lengths: np.ndarray, size: int, ranks: int, seed: int, epoch: int, grouped: bool
+    lengths: np.ndarray, size: int, ranks: int, seed: int, epoch: int
 ) -> None:
-    for order in orders(lengths, size, ranks, seed=seed, grouped=grouped):
+    for order in orders(lengths, size, ranks, seed=seed):
         order.begin(epoch)
         assert [order.batch(epoch, number) for number in range(len(order))] == list(order)
 
 
-@given(lengths_of_rows, st.integers(1, 3), many, many, seeds, st.booleans())
+@given(lengths_of_rows, st.integers(1, 3), many, many, seeds)
 def test_a_step_takes_the_same_rows_however_it_is_shared(
-    lengths: np.ndarray, size: int, ranks: int, times: int, seed: int, grouped: bool
+    lengths: np.ndarray, size: int, ranks: int, times: int, seed: int
 ) -> None:
-    together = list(Order(lengths, size * ranks * times, seed=seed, grouped=grouped))
-    parts = orders(lengths, size, ranks, seed=seed, times=times, grouped=grouped)
+    together = list(Order(len(lengths), size * ranks * times, seed=seed))
+    parts = orders(lengths, size, ranks, seed=seed)
     batches = [list(chain.from_iterable(share)) for share in zip(*parts, strict=True)]
     steps = [list(chain.from_iterable(batches[i : i + times])) for i in range(0, len(batches), times)]
     assert list(map(sorted, steps)) == list(map(sorted, together))
@@ -97,20 +97,8 @@ def test_a_step_takes_the_same_rows_however_it_is_shared(
 
 def test_epochs_and_seeds_differ() -> None:
     lengths = np.ones(50, np.int64)
-    epochs = [Order(lengths, 4, seed=seed).rows(epoch).tolist() for seed in (0, 1) for epoch in (0, 1)]
+    epochs = [Order(len(lengths), 4, seed=seed).rows(epoch).tolist() for seed in (0, 1) for epoch in (0, 1)]
     assert len({tuple(each) for each in epochs}) == 4
-
-
-def test_rows_of_one_length_meet_where_they_are_grouped() -> None:
-    lengths = np.random.default_rng(0).integers(1, 2000, 4000)
-
-    def padding(*, grouped: bool) -> float:
-        batches = list(Order(lengths, 8, seed=0, grouped=grouped))
-        return sum(lengths[batch].max() * len(batch) for batch in batches) / lengths.sum()
-
-    assert padding(grouped=True) < 1.02
-    assert padding(grouped=False) > 1.6
-    assert lengths[Order(lengths, 8, seed=0, grouped=True).batch(0, 0)].max() == lengths.max()
 
 
 def parts(batch: Batch) -> list[tuple[list[int], list[int]]]:
@@ -177,11 +165,11 @@ def epoch_of(loader: Any, epoch: int) -> list[list[int]]:
     return [batch["input_ids"].tolist() for batch in loader]
 
 
-@pytest.mark.parametrize("grouped", [False, True])
-def test_a_run_that_goes_on_at_any_batch_reads_what_it_would_have_read(data: RowsOf, grouped: bool) -> None:
+@pytest.mark.parametrize("pads", [False, True])
+def test_a_run_that_goes_on_at_any_batch_reads_what_it_would_have_read(data: RowsOf, pads: bool) -> None:
     def loader() -> Loader:
-        order = Order(data.rows.lengths, 2, seed=3, rank=1, ranks=2, grouped=grouped)
-        return Loader(data, order, partial(padded, pad=0) if grouped else joined)
+        order = Order(len(data.rows), 2, seed=3, rank=1, ranks=2)
+        return Loader(data, order, partial(padded, pad=0) if pads else joined)
 
     whole = epoch_of(loader(), 2)
     for done in range(len(whole) + 1):
@@ -194,7 +182,7 @@ def test_skipping_reads_no_data(data: RowsOf, monkeypatch: pytest.MonkeyPatch) -
     read: list[int] = []
     get = RowsOf.__getitem__
     monkeypatch.setattr(RowsOf, "__getitem__", lambda self, row: read.append(row) or get(self, row))
-    order = Order(data.rows.lengths, 2, seed=3)
+    order = Order(len(data.rows), 2, seed=3)
     order.begin(0, first=len(order) - 1)
     assert len(list(Loader(data, order, joined))) == 1
     assert len(read) <= 2
@@ -202,18 +190,18 @@ def test_skipping_reads_no_data(data: RowsOf, monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_epoch_draws_nothing_from_the_generator_of_dropout(data: RowsOf) -> None:
     before = torch.get_rng_state()
-    epoch_of(Loader(data, Order(data.rows.lengths, 2, seed=3), joined), 1)
+    epoch_of(Loader(data, Order(len(data.rows), 2, seed=3), joined), 1)
     assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
 def test_worker_processes_read_the_same(data: RowsOf) -> None:
-    order = Order(data.rows.lengths, 4, seed=3)
+    order = Order(len(data.rows), 4, seed=3)
     assert epoch_of(Loader(data, order, joined, workers=2), 1) == epoch_of(Loader(data, order, joined), 1)
 
 
 def test_the_records_of_a_batch_have_names(data: RowsOf) -> None:
-    rows = Order(data.rows.lengths, 2, seed=3).batch(0, 5)
+    rows = Order(len(data.rows), 2, seed=3).batch(0, 5)
     ids = [int(example.ids[0]) // 1000 for row in rows for example in data[row]]
     assert data.names(rows) == [f"data/{number}" for number in ids]
 

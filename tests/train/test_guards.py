@@ -1,37 +1,27 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from redraft.train import guards
 from redraft.train.guards import (
     MARGIN,
-    SCHEDSTAT,
     STRETCH,
-    WINDOW,
-    Contention,
     Divergence,
     Moment,
     Unsound,
+    _smaller,
     diverged,
     is_out_of_memory,
     no_number,
     out_of_memory,
-    smaller,
     unsound,
 )
-from redraft.train.memory import MemoryPlan
-from tests.train.test_memory import USED
+from redraft.train.options import SftOptions
 
+OWN = SftOptions()
 MOMENT = Moment(7, 3.25, 0.5, 1e-3, 4e-3, [f"r/{n}" for n in range(20)], "out/checkpoint-5")
 
 
@@ -48,7 +38,7 @@ def test_the_diagnosis_of_a_step() -> None:
 
 
 def test_before_any_step_the_learning_rate_is_not_the_cause() -> None:
-    said = no_number(Moment(1, math.nan, None, 0.0, 4e-3, ["a"], None, begins=True))
+    said = no_number(Moment(1, math.nan, math.nan, 0.0, 4e-3, ["a"], None, begins=True))
     assert "step 1: the loss" in said.message
     assert "records: a; newest checkpoint: none yet" in said.message
     assert said.hint
@@ -193,7 +183,7 @@ def test_the_diagnosis_of_divergence() -> None:
 )
 def test_memory_that_ran_out_names_the_settings_that_need_less(error: Exception) -> None:
     assert is_out_of_memory(error)
-    said = out_of_memory(error, USED, 8192)
+    said = out_of_memory(error, OWN.model_copy(update={"gradient_accumulation_steps": 2}), 8192)
     assert "batches of up to 8,192 tokens" in said.message
     assert said.hint
     about, first, *rest = [line.strip() for line in said.hint.splitlines()]
@@ -211,26 +201,14 @@ def test_memory_that_ran_out_names_the_settings_that_need_less(error: Exception)
     [(3, 1, (1, 3)), (5, 2, (2, 5)), (7, 3, (3, 7)), (2, 1, (1, 2))],
 )
 def test_smaller_batches_make_the_same_step(size: int, times: int, said: tuple[int, int]) -> None:
-    used = {**USED, "per_device_train_batch_size": size, "gradient_accumulation_steps": times}
+    own = OWN.model_copy(update={"per_device_train_batch_size": size, "gradient_accumulation_steps": times})
     flags = "--per_device_train_batch_size {} --gradient_accumulation_steps {} ".format(*said)
-    assert smaller(used)[0].startswith(flags)
+    assert next(_smaller(own)).startswith(flags)
 
 
 def test_only_settings_that_are_not_in_use_are_named() -> None:
-    used = {**USED, "per_device_train_batch_size": 1, "activation_checkpointing": True, "lora": True}
-    assert [line.split()[0] for line in smaller(used)] == ["--model_max_length"]
-
-
-def test_the_estimate_says_what_each_of_them_comes_to() -> None:
-    known = {"tokens": 1000, "libraries": 10**9, "weights": 10**9, "gradients": 10**9, "optimizer": 0}
-    known |= {"kept": 4_000_000, "copies": 0, "edge": 1000, "layers": 2, "head": 0, "table": 0}
-    plan = MemoryPlan(
-        **known, checkpointed=False, accumulates=False, loss_slice=0, loss_token=0.0, on_cpu=False
-    )
-    said = out_of_memory(MemoryError(), USED, 1000, plan)
-    assert said.message.endswith(" The run takes about 8.00 GB.")
-    assert str(said.hint).splitlines()[1].endswith("as many records a step, about 5.00 GB")
-    assert all(", about " in line for line in str(said.hint).splitlines()[1:])
+    used = {"per_device_train_batch_size": 1, "activation_checkpointing": True, "lora": True}
+    assert [line.split()[0] for line in _smaller(OWN.model_copy(update=used))] == ["--model_max_length"]
 
 
 def test_other_errors_are_others() -> None:
@@ -242,68 +220,3 @@ def test_a_real_failure_to_allocate_is_known() -> None:
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert is_out_of_memory(error.value)
-
-
-def after(path: Path, ran: float, waited: float, threads: int = 4) -> list[str | None]:
-    """The results of three checks, between which a thread ran and waited for so many seconds."""
-    made, said = Contention(threads, path), []
-    for count in range(3):
-        path.write_text(f"{int(ran * count * 1e9)} {int(waited * count * 1e9)} 7\n")
-        said.append(made.check())
-    return said
-
-
-def test_waiting_is_said_once_with_what_to_type(tmp_path: Path) -> None:
-    first, second, third = after(tmp_path / "stat", ran=WINDOW / 2, waited=WINDOW / 2)
-    assert (first, third) == (None, None)
-    assert second
-    assert "with 4 threads, the run waited for one 50% of the time" in second
-    assert "the same command again with OMP_NUM_THREADS=2 before it" in second
-
-
-@pytest.mark.parametrize(
-    ("ran", "waited", "threads"),
-    [(WINDOW, 0.2 * WINDOW, 4), (0.1, 0.4, 4), (0, 0, 4), (WINDOW, 9 * WINDOW, 1)],
-    ids=["little", "soon", "asleep", "alone"],
-)
-def test_what_is_nothing_to_say(tmp_path: Path, ran: float, waited: float, threads: int) -> None:
-    assert after(tmp_path / "stat", ran, waited, threads) == [None, None, None]
-
-
-def test_at_least_one_thread_is_advised(tmp_path: Path) -> None:
-    said = after(tmp_path / "stat", ran=1, waited=50, threads=2)[1]
-    assert said
-    assert "with 2 threads, the run waited for one 98% of the time" in said
-    assert "OMP_NUM_THREADS=1 " in said
-
-
-def test_where_the_system_does_not_count_nothing_is_said(tmp_path: Path) -> None:
-    assert Contention(4, tmp_path / "nowhere").check() is None
-    (tmp_path / "other").write_text("no numbers")
-    assert Contention(4, tmp_path / "other").check() is None
-
-
-@pytest.mark.skipif(not SCHEDSTAT.exists(), reason="Linux counts this")
-def test_a_core_that_is_shared_with_another_process_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guards, "WINDOW", 0.5)
-    core = {min(os.sched_getaffinity(0))}
-    busy = f"import os\nos.sched_setaffinity(0, {core})\nprint(flush=True)\nwhile True: pass"
-    found: list[str | None] = []
-
-    def compute() -> None:
-        os.sched_setaffinity(0, core)  # of this thread alone
-        made, end = Contention(2), time.monotonic() + 60
-        while made.notice is None and time.monotonic() < end:
-            sum(range(10_000))
-            made.check()
-        found.append(made.notice)
-
-    with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE) as other:
-        assert other.stdout
-        other.stdout.readline()
-        thread = threading.Thread(target=compute)
-        thread.start()
-        thread.join()
-        other.kill()
-    assert found[0]
-    assert "OMP_NUM_THREADS=1 " in found[0]

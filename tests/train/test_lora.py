@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from redraft.errors import UsageError
 from redraft.train.load import add_adapter, default_method
-from redraft.train.options import TrainOptions
+from redraft.train.options import SftOptions
 from redraft.weights.lora.to_gguf import lora_gguf
 from tests.train.tiny_models import VOCABULARY, tiny
 from tests.weights.adapter_files import lora
@@ -21,7 +21,7 @@ from tests.weights.tiny_folders import tiny_folder
 
 
 def added(model: Any, redraft_format: str | None = None, **settings: Any) -> PeftModel:
-    own = TrainOptions(**{"model_name_or_path": "some/base", "lora_r": 4, **settings})
+    own = SftOptions(**{"model_name_or_path": "some/base", "lora_r": 4, **settings})
     return add_adapter(model, own, note={"redraft_format": redraft_format})
 
 
@@ -64,7 +64,7 @@ def test_a_name_that_no_layer_has_is_an_error_that_lists_them() -> None:
 def test_the_vocabulary_is_saved_where_rows_were_added(tmp_path: Path, whole: bool) -> None:
     model = tiny()
     model.resize_token_embeddings(VOCABULARY + 1, mean_resizing=False)
-    made = add_adapter(model, TrainOptions(), note={}, whole_vocabulary=whole)
+    made = add_adapter(model, SftOptions(), note={}, whole_vocabulary=whole)
     made.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert any("embed_tokens" in name for name in saved) is whole

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from redraft.errors import ModelError
 from redraft.stats import proportion
 from redraft.train.attention import use_segments
-from redraft.train.batches import joined, padded
+from redraft.train.batches import collated, counted_in, joined, padded
 from redraft.train.prepare import Stored
-from redraft.train.reward import REWARD_STAGES, bounds, compare, from_parting, measure, pairwise
+from redraft.train.reward import bounds, compare, from_parting, measure, pairwise
 from tests.train.tiny_models import VOCABULARY, tiny
 
 REWARDS = st.floats(-30, 30, width=32)
@@ -60,7 +60,7 @@ def test_the_loss_of_a_pair_is_its_formula(chosen: float, rejected: float, margi
 @pytest.mark.parametrize("join", [True, False])
 def test_rewards_are_those_of_plain_transformers(join: bool) -> None:
     model = reward_model()
-    batch = REWARD_STAGES.collate(PAIRS, pad=None if join else 0)
+    batch = collated(PAIRS, pad=None if join else 0, pairs=True)
     if join:
         use_segments(model)
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_the_loss_of_a_step_does_not_depend_on_its_batches(loss: Any, join: bool
         model.zero_grad()
         total = 0.0
         for part in parts:
-            output = model(**REWARD_STAGES.collate(part, pad=pad), num_items_in_batch=torch.tensor(3))
+            output = model(**collated(part, pad=pad, pairs=True), num_items_in_batch=torch.tensor(3))
             output.loss.backward()
             total += output.loss.item()
         return total, model.model.layers[0].mlp.up_proj.weight.grad.clone()
@@ -94,7 +94,7 @@ def test_the_loss_of_a_step_does_not_depend_on_its_batches(loss: Any, join: bool
 
 def test_margins_and_hits_are_those_of_the_pairs() -> None:
     model = reward_model()
-    output = model(**REWARD_STAGES.collate(PAIRS, pad=0))
+    output = model(**collated(PAIRS, pad=0, pairs=True))
     gaps = [plain_rewards(model, a) - plain_rewards(model, b) for a, b in PAIRS]
     losses = [np.logaddexp(0, -(gap - pair[0].margin)) for gap, pair in zip(gaps, PAIRS, strict=True)]
     assert output.loss.item() == pytest.approx(sum(losses) / 3, rel=1e-5)
@@ -105,14 +105,14 @@ def test_a_tie_is_half_a_hit() -> None:
     model = reward_model()
     torch.nn.init.zeros_(model.score.weight)
     same = stored(5, 6, 2, parts=2)
-    assert float(model(**REWARD_STAGES.collate([[same, same]], pad=0)).sums["accuracy"]) == 0.5
+    assert float(model(**collated([[same, same]], pad=0, pairs=True)).sums["accuracy"]) == 0.5
 
 
 def test_a_process_without_rows_has_a_loss_of_zero_with_gradients() -> None:
     model = reward_model()
     for pad in (None, 0):
-        batch = REWARD_STAGES.collate([], pad=pad)
-        assert REWARD_STAGES.counted(batch) == 0
+        batch = collated([], pad=pad, pairs=True)
+        assert counted_in(batch) == 0
         loss = model(**batch, num_items_in_batch=2).loss
         assert loss.item() == 0
         loss.backward()

@@ -16,11 +16,11 @@ from redraft.errors import ModelError, OutputError, UsageError
 from redraft.train import LOG, checkpoints, prepare, run
 from redraft.train.checkpoints import MARKER
 from redraft.train.logs import Log
-from redraft.train.options import TrainOptions
+from redraft.train.options import SftOptions
 from redraft.train.output import alone
 from redraft.train.run import Ready, get_ready
 from redraft.train.settings import parse
-from redraft.train.stages import SFT_STAGES
+from redraft.train.sft import with_loss
 from redraft.train.trained import Trained
 from tests.train.tiny import chains, lines, model_folder
 from tests.train.tiny_models import EXPERTS, tiny
@@ -37,8 +37,8 @@ USUAL = "--data_path chains.jsonl --output_dir out --model_max_length 128 --max_
 
 
 def ready(model: str, *words: str, said: list[str] | None = None, usual: str = USUAL) -> Ready:
-    settings = parse([*words, *usual.split()])
-    return get_ready(settings, model, Path("cache"), say=(said if said is not None else []).append)
+    own = parse([*words, *usual.split()], SftOptions)
+    return get_ready(own, model, Path("cache"), say=(said if said is not None else []).append)
 
 
 def losses(output: str = "out") -> list[float]:
@@ -119,7 +119,8 @@ def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> 
     first = ready(model, "--lora", "False").config
     assert json.loads(json.dumps(first))["rows_a_step"] == 4
     assert (
-        ready(model, "--lora", "False", "--workers", "2", "--save_steps", "1", "--gguf", "x").config == first
+        ready(model, "--lora", "False", "--workers", "2", "--save_steps", "1", "--gguf", "x.gguf").config
+        == first
     )
     for flag in ("--seed 1", "--learning_rate 1", "--packing False", "--gradient_accumulation_steps 2"):
         assert ready(model, "--lora", "False", *flag.split()).config != first
@@ -194,19 +195,6 @@ def test_memory_that_runs_out_says_what_to_change(
         made.train()
     assert error.value.hint
     assert "--per_device_train_batch_size 2 --gradient_accumulation_steps 2" in error.value.hint
-
-
-def test_memory_that_runs_out_while_it_is_planned_says_so_too(
-    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = ready(model, "--lora", "False")
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(made.loop.trained.model, "forward", fail)
-    with pytest.raises(ModelError, match="out of memory before the first batch"):
-        made.train()
 
 
 def test_a_full_disk_is_a_message(model: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,7 +344,7 @@ def test_a_shared_run_killed_while_it_saves_its_result_gets_it_from_the_checkpoi
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         Path("out", name).unlink()
     again = ready(model, "--lora", "False")
-    monkeypatch.setattr(Trained, "sharded", property(lambda _: True))
+    monkeypatch.setattr(Trained, "fsdp", property(lambda _: True))
     assert again.train() == 3
     assert {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == files
 
@@ -468,7 +456,7 @@ def test_nothing_is_said_twice_by_other_processes(
 def test_a_loss_of_experts_that_is_left_out_is_said(asked: bool) -> None:
     said: list[str] = []
     model = tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS)
-    assert SFT_STAGES.joins(model, TrainOptions(), say=said.append)
+    assert with_loss(model, say=said.append, packed=True)
     assert said == ["output_router_logits: the loss that spreads tokens over experts is left out."] * asked
 
 
@@ -478,7 +466,7 @@ def test_without_packing_a_model_that_cannot_join_has_padded_batches(packing: bo
     model._supports_flash_attn = False  # what transformers says of it
     said: list[str] = []
     with pytest.raises(ModelError, match="its own attention") if packing else nullcontext():
-        assert not SFT_STAGES.joins(model, TrainOptions(packing=packing), say=said.append)
+        assert not with_loss(model, say=said.append, packed=packing)
     assert len(said) == (not packing)
     assert all(line.startswith("batches are padded: ") for line in said)
     ids = torch.tensor([[1, 2, 3]])
@@ -494,7 +482,7 @@ def test_how_far_tokens_are_is_said_of_all_data(tmp_path: Path, monkeypatch: pyt
     said: list[str] = []
     model = str(model_folder(tmp_path / "model"))
     get_ready(
-        parse([*words.split(), "--lora", "True", "--per_device_train_batch_size", "1"]),
+        parse([*words.split(), "--lora", "True", "--per_device_train_batch_size", "1"], SftOptions),
         model,
         tmp_path / "cache",
         say=said.append,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import re
 import shlex
@@ -17,122 +16,45 @@ from typing import Any
 import pytest
 import yaml
 from accelerate import FullyShardedDataParallelPlugin
-from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from torch.distributed.run import get_args_parser
 from transformers import TrainingArguments
-from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
-from redraft.errors import UsageError
 from redraft.jobs.signals import AGAIN
+from redraft.options import options_of
 from redraft.train import machine
-from redraft.train.settings import TrainSettings, parse
-from tests.train.tiny import curve, data, llama, loop, prepared
+from redraft.train.options import SftOptions
+from redraft.train.settings import parse
 
 SCALE = Path(str(resources.files("redraft"))) / "recipes" / "train" / "scale"
 RANKS = {"selfee": 4, "selfee_1gpu": 1, "selfee_8gpu": 8, "selfee_2nodes": 16}
-BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps", "save_total_limit", "fsdp_config"}
-ADAPTER = {"learning_rate", "fsdp"}
-
-
-def theirs(settings: TrainSettings) -> TrainingArguments:
-    """The arguments of transformers. It only asks whether there is a GPU."""
-    asked = {name: value for name, value in settings.theirs.items() if name != "tf32"}
-    return TrainingArguments(**asked, output_dir="out", use_cpu=True)
+BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps", "save_total_limit", "fsdp"}
+ADAPTER = {"learning_rate", "dtype", "lora", "lora_r", "lora_alpha", "pad_token"}
 
 
 @pytest.mark.parametrize("name", RANKS)
 def test_a_step_has_as_many_records_on_any_number_of_gpus(name: str) -> None:
-    args = theirs(parse([name]))
-    assert args.per_device_train_batch_size * args.gradient_accumulation_steps * RANKS[name] == 128
+    own = parse([name], SftOptions)
+    assert own.per_device_train_batch_size * own.gradient_accumulation_steps * RANKS[name] == 128
 
 
 @pytest.mark.parametrize("name", RANKS)
 def test_what_decides_the_training_is_the_same(name: str) -> None:
-    selfee, other = parse(["selfee"]), parse([name])
-    left_out = BATCH | (ADAPTER if other.own.lora else set())
-    assert {key: value for key, value in other.theirs.items() if key not in left_out} == {
-        key: value for key, value in selfee.theirs.items() if key not in left_out
-    }
-    for key in ("format", "training_objective", "model_max_length", "packing"):
-        assert getattr(other.own, key) == getattr(selfee.own, key)
+    selfee, other = parse(["selfee"], SftOptions), parse([name], SftOptions)
+    for key in options_of(SftOptions).keys() - (BATCH | (ADAPTER if other.lora else set())):
+        assert getattr(other, key) == getattr(selfee, key), key
 
 
 @pytest.mark.parametrize("name", ["selfee", "alpaca", "vicuna", "selfee_8gpu", "selfee_2nodes"])
 def test_settings_of_fsdp_are_known(name: str) -> None:
-    settings = parse([name])
+    sharding = machine._sharding(parse([name], SftOptions))
     reads = inspect.getsource(TrainingArguments._process_fsdp_args)
-    assert all(f'"{key}"' in reads for key in settings.theirs["fsdp_config"])
-    args = theirs(settings)
+    assert all(f'"{key}"' in reads for key in sharding["fsdp_config"])
+    args = TrainingArguments(**sharding, output_dir="out", use_cpu=True)
     assert args.fsdp_plugin_args is not None
     assert set(args.fsdp_plugin_args) <= {each.name for each in fields(FullyShardedDataParallelPlugin)}
     plugin = FullyShardedDataParallelPlugin(**args.fsdp_plugin_args)
     assert plugin.fsdp_version == 2
-    assert plugin.reshard_after_forward == settings.theirs["fsdp_config"]["reshard_after_forward"]
-
-
-class Config(HfDeepSpeedConfig):
-    """transformers' own, which has accelerate's as its base only where DeepSpeed is installed."""
-
-    is_auto = HfTrainerDeepSpeedConfig.is_auto
-    fill_match = HfTrainerDeepSpeedConfig.fill_match
-    fill_only = HfTrainerDeepSpeedConfig.__dict__["fill_only"]
-    trainer_config_process = HfTrainerDeepSpeedConfig.trainer_config_process
-    trainer_config_finalize = HfTrainerDeepSpeedConfig.trainer_config_finalize
-
-
-def test_transformers_fills_what_deepspeed_is_not_told() -> None:
-    args = theirs(parse(["selfee_1gpu"]))
-    config: Any = Config(str(SCALE / "zero2.json"))
-    config.mismatches = []
-    config.trainer_config_process(args)
-    config.trainer_config_finalize(args, llama(), 100)
-    assert config.get_value("zero_optimization.stage") == 2
-    assert config.get_value("train_batch_size") == 128
-    assert config.get_value("bf16.enabled") is True
-    assert "auto" not in json.dumps(config.config)
-
-
-def test_deepspeed_that_is_missing() -> None:
-    settings = parse(["selfee_8gpu", "--fsdp", "False", "--deepspeed", "zero2", "--output_dir", "out"])
-    with pytest.raises(UsageError, match="--deepspeed needs DeepSpeed") as error:
-        machine.training_arguments(settings, lora=False, say=lambda _: None)
-    assert error.value.hint == "pip install deepspeed"
-
-
-def test_deepspeed_and_fsdp_together() -> None:
-    settings = parse(["selfee_8gpu", "--deepspeed", "zero2", "--output_dir", "out"])
-    with pytest.raises(UsageError, match="both shard the model") as error:
-        machine.training_arguments(settings, lora=False, say=lambda _: None)
-    assert error.value.hint == "--fsdp False"
-
-
-def test_deepspeed_has_shipped_settings() -> None:
-    assert machine.deepspeed_config("zero2") == str(SCALE / "zero2.json")
-    assert machine.deepspeed_config("my/zero2.json") == "my/zero2.json"
-
-
-def test_a_stage_that_shares_weights_is_refused(tmp_path: Path) -> None:
-    config = {"zero_optimization": {"stage": 3}}
-    path = tmp_path / "own.json"
-    path.write_text(json.dumps(config))
-    for named in ("zero3", config, str(path)):
-        with pytest.raises(UsageError, match="stage 3") as error:
-            machine.deepspeed_config(named)
-        assert "--fsdp True" in str(error.value.hint)
-
-
-def test_an_optimizer_in_deepspeeds_settings_is_refused() -> None:
-    for key in ("optimizer", "scheduler"):
-        with pytest.raises(UsageError, match=f"--deepspeed: its '{key}'") as error:
-            machine.deepspeed_config({"zero_optimization": {"stage": 2}, key: {"type": "X"}})
-        assert "--optim" in str(error.value.hint)
-
-
-def test_deepspeed_has_no_norm_of_the_gradient_at_first(tmp_path: Path) -> None:
-    made = loop(tmp_path / "out", data(prepared(tmp_path / "data")), max_steps=2)
-    made.trained.accelerator.clip_grad_norm_ = lambda *_: None  # type: ignore[method-assign]
-    assert made.run() == 2
-    assert [line.keys() & {"grad_norm"} for line in curve(tmp_path / "out")] == [set(), set()]
+    assert plugin.reshard_after_forward == (name != "selfee")
 
 
 # SkyPilot, which cannot share an environment with transformers.
@@ -169,9 +91,8 @@ def test_the_command_is_one_of_torchrun_and_of_redraft(sky: Any) -> None:
     asked = get_args_parser().parse_args(words[1:])
     assert (asked.nproc_per_node, asked.shutdown_timeout, asked.training_script) == ("8", 300, "redraft")
     assert asked.training_script_args[:2] == ["train", "sft"]
-    settings = parse(asked.training_script_args[2:])
-    assert settings.own.model_name_or_path == "org/name"
-    assert settings.own.data_path == ("/data/chains.jsonl",)
+    own = parse(asked.training_script_args[2:], SftOptions)
+    assert (own.model_name_or_path, own.data_path) == ("org/name", ("/data/chains.jsonl",))
 
 
 def torchrun(folder: Path, script: str) -> dict[str, str]:

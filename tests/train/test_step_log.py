@@ -8,10 +8,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from redraft.train import LOG
-from redraft.train.logs import Log, StepCounts, StepProgress
-from redraft.train.memory import peak_memory
-from redraft.train.run import logs
+from redraft.train import LOG, logs
+from redraft.train.logs import Log, StepCounts, StepProgress, peak_memory
 
 NUMBERS = {"loss": 1.23456, "learning_rate": 2e-5, "tokens_per_second": 480.4, "memory_gb": 1.26}
 

@@ -59,7 +59,7 @@ def prepared(folder: Path, examples: int = 40, seed: int = 0) -> Prepared:
 def data(examples: Prepared, *, size: int = 2, capacity: int = 48, **order: Any) -> Data:
     """Packed rows in batches."""
     packed = pack(examples.lengths, capacity)
-    rows, order_ = RowsOf(examples, packed), Order(packed.lengths, size, **{"seed": 1, **order})
+    rows, order_ = RowsOf(examples, packed), Order(len(packed), size, **{"seed": 1, **order})
     return Data(rows, order_, Loader(rows, order_, joined))
 
 

@@ -8,8 +8,7 @@ attention (linear, chunked, with sinks) would leak, and are refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict, cast
 
 import torch
@@ -30,8 +29,6 @@ _WIDEST_HEAD = 256  # the widest head of torch's flash attention. The width must
 LONG = 512
 """Tokens from which a CPU attends faster in 16 bits. At 60 tokens, 32 bits are faster by half. In 16 bits,
 oneDNN also makes and keeps kernels for every length: some 20 MB a step."""
-
-_long_from = LONG
 
 
 class _Scoring(NamedTuple):
@@ -76,17 +73,6 @@ def use_segments(model: PreTrainedModel) -> None:
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, _mask)
     model.set_attn_implementation(NAME)
-
-
-@contextmanager
-def as_long() -> Iterator[None]:
-    """Let short examples attend as long ones do, to estimate the memory of many tokens with few."""
-    global _long_from
-    _long_from = 0
-    try:
-        yield
-    finally:
-        _long_from = LONG
 
 
 def attend(
@@ -201,7 +187,7 @@ def _one(query: Tensor, key: Tensor, value: Tensor, how: _Scoring) -> Tensor:
 
 def _is_faster_in_32_bits(query: Tensor, key: Tensor) -> bool:
     halves = query.dtype in _HALVES or torch.is_autocast_enabled("cpu")
-    return query.device.type == "cpu" and halves and key.shape[2] < _long_from
+    return query.device.type == "cpu" and halves and key.shape[2] < LONG
 
 
 def _band(length: int, seen: int, window: int, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class Rows:
     starts: Ints  # int64 [rows + 1]: where each row starts in `members`, then the end
     lengths: Ints  # int64 [rows]: tokens in each row
     capacity: int
+    kind: Literal["packed", "single", "pair"] = "single"  # whether a row has as many as fit, one, or two
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -79,7 +80,7 @@ def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
     starts = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)), out=starts[1:])
     summed = np.add.reduceat(lengths[members], starts[:-1]) if rows else np.zeros(0, np.int64)
-    return Rows(members, starts, summed, capacity)
+    return Rows(members, starts, summed, capacity, "packed")
 
 
 def one_a_row(lengths: Ints, capacity: int) -> Rows:
@@ -93,7 +94,7 @@ def two_a_row(lengths: Ints, capacity: int) -> Rows:
     """Put each two examples, a pair, into a row of their own, in order."""
     single = one_a_row(lengths, capacity)
     starts = np.arange(0, len(single) + 1, 2)
-    return Rows(single.members, starts, lengths.reshape(-1, 2).sum(1), 2 * capacity)
+    return Rows(single.members, starts, lengths.reshape(-1, 2).sum(1), 2 * capacity, "pair")
 
 
 def _check_lengths(lengths: Ints, capacity: int) -> None:
@@ -106,7 +107,6 @@ def _check_lengths(lengths: Ints, capacity: int) -> None:
 
 
 IGNORED = -100  # the label of a token without loss, in PyTorch and transformers
-POOLS = 50  # steps whose rows are sorted by length together, as in transformers' LengthGroupedSampler
 
 Batch = dict[str, torch.Tensor]
 Row = Sequence[Stored]  # the examples of one row
@@ -136,26 +136,13 @@ class Order(Sampler[list[int]]):
     """The rows of each batch of one rank, in an order that seed and epoch alone decide.
 
     Args:
-        lengths: int64 [rows]: tokens in each row.
+        rows: How many rows there are.
         size: Rows of a rank's batch.
-        times: Batches accumulated in a step.
-        grouped: Put rows of similar lengths into a step, which saves padding. Batches are not grouped by
-            themselves, because a resumed run may split a step into other batches.
     """
 
-    def __init__(
-        self,
-        lengths: Ints,
-        size: int,
-        *,
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
-        times: int = 1,
-        grouped: bool = False,
-    ) -> None:
-        self._lengths, self._size, self._step = lengths, size * ranks, size * ranks * times
-        self._seed, self._rank, self._ranks, self._grouped = seed, rank, ranks, grouped
+    def __init__(self, rows: int, size: int, *, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        self._rows, self._size = rows, size * ranks
+        self._seed, self._rank, self._ranks = seed, rank, ranks
         self._epoch = self._first = 0
 
     def begin(self, epoch: int, first: int = 0) -> None:
@@ -163,7 +150,7 @@ class Order(Sampler[list[int]]):
         self._epoch, self._first = epoch, first
 
     def __len__(self) -> int:
-        return -(-len(self._lengths) // self._size)
+        return -(-self._rows // self._size)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self.rows(self._epoch)
@@ -176,29 +163,12 @@ class Order(Sampler[list[int]]):
 
     def rows(self, epoch: int) -> Ints:
         """Return all rows in the order of an epoch."""
-        random = np.random.default_rng((self._seed, epoch))
-        order = random.permutation(len(self._lengths))
-        return self._in_groups(order, random) if self._grouped else order
+        return np.random.default_rng((self._seed, epoch)).permutation(self._rows)
 
     def _share(self, order: Ints, number: int) -> list[int]:
         whole = order[number * self._size : (number + 1) * self._size]
         share: list[int] = whole[self._rank :: self._ranks].tolist()
         return share
-
-    def _in_groups(self, order: Ints, random: np.random.Generator) -> Ints:
-        """Group rows of similar lengths into steps. An incomplete step stays last.
-
-        The step with the longest row comes first, so that a run which is too large fails at once.
-        """
-        pool, size = POOLS * self._step, self._step
-        pools = [order[start : start + pool] for start in range(0, len(order), pool)]
-        whole = np.concatenate([each[np.argsort(-self._lengths[each], kind="stable")] for each in pools])
-        full = len(whole) // size * size
-        steps = random.permutation(whole[:full].reshape(-1, size))
-        if full:
-            longest = int(self._lengths[steps].max(axis=1).argmax())
-            steps[[0, longest]] = steps[[longest, 0]]
-        return np.concatenate([steps.reshape(-1), whole[full:]])
 
 
 class Loader(DataLoader[Row]):
@@ -215,8 +185,10 @@ class Loader(DataLoader[Row]):
         super().__init__(rows, batch_sampler=order, collate_fn=collate, num_workers=workers, generator=own)
 
 
-def trained_in(batch: Batch) -> int:
-    """Return the tokens of a batch that carry loss."""
+def counted_in(batch: Batch) -> int:
+    """Return what the loss of a step is divided by: pairs, or tokens that carry loss."""
+    if "margins" in batch:
+        return len(batch["margins"])
     return int((batch["labels"][..., 1:] != IGNORED).sum())
 
 
@@ -289,7 +261,6 @@ class Data:
     rows: RowsOf
     order: Order
     loader: Loader
-    counted: Callable[[Batch], int] = trained_in
 
     def __len__(self) -> int:
         return len(self.order)
@@ -303,6 +274,10 @@ class Data:
         """Yield the batches of an epoch, from batch `first`."""
         self.order.begin(epoch, first)
         yield from self.loader
+
+    def counted(self, batch: Batch) -> int:
+        """Return what the loss of a step is divided by: the sum of this over its batches."""
+        return counted_in(batch)
 
     def names(self, epoch: int, number: int) -> list[str]:
         """Return the ids of the records in a batch."""
@@ -322,6 +297,17 @@ class Data:
     def tokens(self, batch: Batch) -> int:
         """Return the tokens of a batch, without padding."""
         return int(batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel())
+
+
+def collated(rows: Sequence[Row], *, pad: int | None, pairs: bool = False) -> Batch:
+    """Return rows as a batch: padded with this token, or joined without padding.
+
+    Of pairs, `margins` are there too, float32 [pairs].
+    """
+    batch = joined(rows) if pad is None else padded(rows, pad=pad)
+    if pairs:
+        batch["margins"] = torch.tensor([row[0].margin for row in rows], dtype=torch.float32)
+    return batch
 
 
 def joined(rows: Sequence[Row]) -> Batch:

@@ -1,22 +1,19 @@
 """Stop a run that has gone wrong, and say at which step, with which records, and what to try.
 
 A loss or gradient that is not finite stops a run before the optimizer's step. A loss that stays far above its
-best or its first value stops it after many steps in a row, or at the end. Other processes that compete for
-the cores are only noticed.
+best or its first value stops it after many steps in a row, or at the end.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, log
-from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError
-from redraft.train.memory import MemoryPlan, size
-from redraft.train.options import LEARNING_RATE
+from redraft.train.options import LEARNING_RATE, RunOptions
 
 MARGIN = 2.0
 """Nats above the best mean or the first loss that count as too high. Untrained models have 9 to 12, trained
@@ -43,7 +40,7 @@ class Moment:
 
     step: int  # from 1
     loss: float  # mean loss of a trained token in nats, over all processes
-    grad_norm: float | None  # norm of the gradient before clipping, or None if unknown
+    grad_norm: float  # norm of the gradient before clipping
     learning_rate: float  # the learning rate of this step
     asked: float  # the peak learning rate of the schedule
     records: Sequence[str]  # ids of this process's records
@@ -59,10 +56,10 @@ class Moment:
 
     def __str__(self) -> str:
         more = ", …" if len(self.records) > _NAMED else ""
-        norm = "" if self.grad_norm is None else f", gradient norm {self.grad_norm:.3g}"
         saved = self.checkpoint or "none yet"
         return (
-            f"loss {self.loss:.4g}{norm}, learning rate {self.learning_rate:.3g}; "
+            f"loss {self.loss:.4g}, gradient norm {self.grad_norm:.3g}, "
+            f"learning rate {self.learning_rate:.3g}; "
             f"records: {', '.join(self.records[:_NAMED])}{more}; newest checkpoint: {saved}"
         )
 
@@ -108,13 +105,13 @@ def no_number(moment: Moment, found: Unsound | None = None) -> ModelError:
         hint = "The records are not the cause. Start from an intact model: --model_name_or_path FOLDER"
     elif found:
         why = f", because an earlier step broke the weights: {found}"
-        hint = f"{again}, --max_grad_norm 0.5 or --warmup_steps 0.1. Checkpoints may be broken too."
+        hint = f"{again}, --max_grad_norm 0.5 or --warmup_ratio 0.1. Checkpoints may be broken too."
     elif moment.begins:
         hint = "No step was taken, and the weights are finite. Look at these records, and try "
         hint += "--dtype float32 --bf16 False, without --fp16."
     else:
         hint = f"The weights before this step are finite. Look at these records. {again}, "
-        hint += "--max_grad_norm 0.5, --warmup_steps 0.1, or --dtype float32 without --fp16."
+        hint += "--max_grad_norm 0.5, --warmup_ratio 0.1, or --dtype float32 without --fp16."
     return ModelError(f"step {moment.step}: {what} is not a finite number{why} ({moment}).", hint=hint)
 
 
@@ -169,7 +166,7 @@ def diverged(moment: Moment, divergence: Divergence) -> ModelError:
     return ModelError(
         f"step {moment.step}: training diverges. {divergence} ({moment}).",
         hint=f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}, "
-        "--warmup_steps 0.1 or --max_grad_norm 0.5. --divergence_steps 0 turns this guard off.",
+        "--warmup_ratio 0.1 or --max_grad_norm 0.5. --divergence_steps 0 turns this guard off.",
     )
 
 
@@ -181,84 +178,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
 
 
-def out_of_memory(
-    error: BaseException, used: Mapping[str, Any], tokens: int, plan: MemoryPlan | None = None
-) -> ModelError:
+def out_of_memory(error: BaseException, own: RunOptions, tokens: int) -> ModelError:
     """Return the error for too little memory. `tokens`: of the largest batch so far, or 0."""
     why = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
     when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
-    about = f" The run takes about {size(plan.peak)}." if plan else ""
     return ModelError(
-        f"out of memory {when}{why}.{about}",
+        f"out of memory {when}{why}.",
         hint="Each of these needs less memory, the cheapest first. With --lora or --model_max_length, start "
-        "over (--overwrite_output_dir):\n" + "\n".join(f"  {line}" for line in smaller(used, plan)),
+        "over (--overwrite_output_dir):\n" + "\n".join(f"  {line}" for line in _smaller(own)),
     )
 
 
-def smaller(used: Mapping[str, Any], plan: MemoryPlan | None = None) -> list[str]:
-    """Return settings that need less memory, the cheapest first, with their estimates if there is a plan."""
-    batch, times = used["per_device_train_batch_size"], used["gradient_accumulation_steps"]
-    lines = []
+def _smaller(own: RunOptions) -> Iterator[str]:
+    """Yield settings that need less memory, the cheapest first."""
+    batch = own.per_device_train_batch_size
     if batch > 1:
-        rows = batch * times
+        rows = batch * own.gradient_accumulation_steps
         half = next(count for count in range(batch // 2, 0, -1) if rows % count == 0)
         flags = f"--per_device_train_batch_size {half} --gradient_accumulation_steps {rows // half}"
-        lines.append(f"{flags}   as many records a step{_about(plan and plan.part(half / batch))}")
-    if not used["activation_checkpointing"]:
-        lines.append(f"--activation_checkpointing True   a fifth slower{_about(plan and plan.recomputed())}")
-    if not used["lora"]:
-        lines.append(f"--lora True   an adapter instead of all weights{_about(plan and plan.adapter())}")
-    shorter = f"--model_max_length {used['model_max_length'] // 2}   longer records are cut"
-    return [*lines, shorter + _about(plan and plan.part(0.5))]
-
-
-def _about(plan: MemoryPlan | None) -> str:
-    return f", about {size(plan.peak)}" if plan else ""
-
-
-WINDOW = 15.0  # seconds to judge together: a shorter window would notice every program that starts
-
-WAITING = 0.3
-"""A share of the window spent waiting that is much. One other process against two threads on two cores takes
-a third."""
-
-SCHEDSTAT = Path("/proc/thread-self/schedstat")
-"""Nanoseconds that this thread ran and waited (Linux, Documentation/scheduler/sched-stats)."""
-
-
-class Contention:
-    """Watch the calling thread, of `threads` that compute together. One alone has nothing to wait for."""
-
-    def __init__(self, threads: int, path: Path = SCHEDSTAT) -> None:
-        self.notice: str | None = None
-        self._threads, self._path = threads, path
-        self._since: tuple[float, float] | None = None
-
-    def check(self) -> str | None:
-        """Return a notice to print, once: after the first window with much waiting."""
-        if self.notice or self._threads < 2 or not (now := _times(self._path)):
-            return None
-        since = self._since or now
-        ran, waited = now[0] - since[0], now[1] - since[1]
-        if self._since and ran + waited < WINDOW:
-            return None
-        self._since = now
-        if waited < WAITING * (ran + waited) or not waited:
-            return None
-        share = waited / (ran + waited)
-        fewer = max(1, int((1 - share) * self._threads))  # one thread for each core that the run got
-        self.notice = (
-            f"other processes use the cores: with {self._threads} threads, the run waited for one "
-            f"{share:.0%} of the time. Fewer threads may be several times as fast. Stop with Ctrl-C, which "
-            f"saves, and type the same command again with OMP_NUM_THREADS={fewer} before it."
-        )
-        return self.notice
-
-
-def _times(path: Path) -> tuple[float, float] | None:
-    """Return the seconds that this thread ran and waited for a core, or None if the system does not tell."""
-    try:
-        ran, waited, *_ = path.read_text().split()
-        return int(ran) / 1e9, int(waited) / 1e9
-    except (OSError, ValueError):
-        return None
+        yield f"{flags}   as many records a step"
+    if not own.activation_checkpointing:
+        yield "--activation_checkpointing True   a fifth slower"
+    if not own.lora:
+        yield "--lora True   an adapter instead of all weights"
+    yield f"--model_max_length {own.model_max_length // 2}   longer records are cut"

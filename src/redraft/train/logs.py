@@ -6,6 +6,8 @@ A resumed run drops the lines of steps that it repeats, so the log reads like th
 from __future__ import annotations
 
 import json
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,13 +15,20 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
 from rich.console import Console
 
 from redraft.files import replace_file
 from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.progress import ProgressLine
 from redraft.train import LOG
-from redraft.train.memory import peak_memory
+
+
+def peak_memory() -> int:
+    """Return the peak memory in bytes: of the GPU if one is used, else of this process."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return torch.cuda.max_memory_allocated() or own
 
 
 class Log:

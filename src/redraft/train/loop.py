@@ -23,7 +23,6 @@ from transformers import (
     TrainerControl,
     TrainerState,
     TrainingArguments,
-    enable_full_determinism,
     set_seed,
 )
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
@@ -40,12 +39,11 @@ from redraft.train.checkpoints import (
     set_random_state,
     unreadable,
 )
-from redraft.train.guards import SEARCH, Contention, Divergence, Moment, diverged, no_number, unsound
+from redraft.train.guards import SEARCH, Divergence, Moment, diverged, no_number, unsound
 from redraft.train.load import contents, leave_inputs_to_autocast
 from redraft.train.logs import Log, StepCounts
 from redraft.train.options import LEARNING_RATE
-from redraft.train.processes import Say
-from redraft.train.trained import MEASURED, Trained, part_of
+from redraft.train.trained import Trained, part_of
 
 STATE = "trainer_state.json"
 
@@ -73,9 +71,8 @@ class Loop:
         tokenizer: Any = None,
         divergence_steps: int = 0,
         quiet: bool = False,
-        say: Say = lambda _: None,
     ) -> None:
-        (enable_full_determinism if args.full_determinism else set_seed)(args.seed)
+        set_seed(args.seed)
         self.args, self.data, self.eval_data = args, data, eval_data
         self.trained = Trained(model, args, tokenizer, around=around)
         self.folder = Path(str(args.output_dir))
@@ -85,13 +82,12 @@ class Loop:
             *(kind() for kind in get_reporting_integration_callbacks(args.report_to)),  # type: ignore[no-untyped-call]
         ]
         self.counts, self.signals = StepCounts(), Signals()
-        self.contention = Contention(torch.get_num_threads() if args.device.type == "cpu" else 1)
         self.stopped: int | None = None  # the signal for which all processes stop, or None
-        self._say, self.log = say, Log(self.folder, leads=bool(args.should_save), quiet=quiet)
+        self.log = Log(self.folder, leads=bool(args.should_save), quiet=quiet)
         self._divergence = Divergence(divergence_steps, model.config.get_text_config().vocab_size)
         self._resumed: SavedCheckpoint | None = None
         self._losses: list[torch.Tensor] = []  # of the batches of a step
-        self._grad_norm: float | None = None
+        self._grad_norm = math.nan
         self._not_finite = 0  # steps in a row with such gradients
         self._unlogged = torch.zeros((), device=args.device)  # loss of the steps since the last line
         self._logged, self._logged_loss = 0, 0.0  # steps with a line, and their loss in this session
@@ -113,7 +109,6 @@ class Loop:
         """Train to the end, or until a signal, and return the steps done."""
         try:
             with self.log.opened(checkpoint.step if checkpoint else 0), self.signals:
-                self.contention.check()  # from here on: a step on busy cores may take minutes
                 self._begin(checkpoint)
                 for batches in self._batches():
                     self._step(batches)
@@ -148,8 +143,6 @@ class Loop:
             self._resume(checkpoint)
         self.trained.wrapped.train()
         self._tell("train_begin")
-        if self.args.eval_on_start and not checkpoint:
-            self.evaluate()
 
     def _resume(self, checkpoint: SavedCheckpoint) -> None:
         """Load a checkpoint. The random generators are last, since loading may draw from them."""
@@ -212,8 +205,7 @@ class Loop:
         self._check_numbers(norm)
         self.trained.optimizer.step()
         self._learning_rate = self.trained.learning_rate()
-        measured = isinstance(self.trained.schedule, MEASURED)
-        if not (self.trained.accelerator.optimizer_step_was_skipped or measured):
+        if not self.trained.accelerator.optimizer_step_was_skipped:
             self.trained.schedule.step()
         self.trained.wrapped.zero_grad()
         epoch, done = divmod(self.state.global_step, self.steps_an_epoch)
@@ -243,9 +235,7 @@ class Loop:
             there = {name: each.to(self.args.device) for name, each in batch.items()}
             loss = wrapped(**there, num_items_in_batch=count).loss
             loss = loss * self.args.world_size  # processes take the mean of their gradients
-            if (steps := self.args.torch_empty_cache_steps) and self.state.global_step % steps == 0:
-                torch.cuda.empty_cache()
-            accelerator.backward(loss, **({"scale_wrt_gas": False} if self.trained.deepspeed else {}))
+            accelerator.backward(loss)
         self._losses.append(loss.detach())
         self._unlogged += self._losses[-1]
 
@@ -257,8 +247,8 @@ class Loop:
 
     def _check_numbers(self, norm: Any) -> None:
         """Raise `ModelError` if loss or gradient is not finite, before the optimizer spreads it."""
-        self._grad_norm = None if norm is None else float(norm)  # DeepSpeed has none at its first step
-        self._not_finite = 0 if math.isfinite(self._grad_norm or 0.0) else self._not_finite + 1
+        self._grad_norm = float(norm)
+        self._not_finite = 0 if math.isfinite(self._grad_norm) else self._not_finite + 1
         # fp16 searches for a scale with gradients that are not finite. The loss is not scaled.
         searches = self.trained.accelerator.scaler is not None
         loss = self._last_loss()
@@ -305,34 +295,27 @@ class Loop:
         self._tell("step_end")
         if step == last or step % self.steps_an_epoch == 0:
             self._tell("epoch_end")
-        if notice := self.contention.check():
-            self.log.interrupt()
-            self._say(notice)
         if step == last:
             self._check_end()
         stops = self._stops() and step < last
         ends = step == last > self._logged and self.args.logging_strategy != "no"
         if self.control.should_log or ends:
             self._log_step()
-        better = False
         if self.control.should_evaluate:
-            loss = self.evaluate()
-            better = self._is_better(loss)
-            if isinstance(self.trained.schedule, MEASURED):
-                self.trained.schedule.step(loss)
-        if self.control.should_save or stops or (better and self.args.save_strategy == "best"):
+            self._note_best(self.evaluate())
+        if self.control.should_save or stops:
             self._save_checkpoint()
             self._tell("save")
         self.control.should_training_stop |= stops
 
     def _log_step(self) -> None:
         loss = float(self.trained.accelerator.gather(self._unlogged).mean())
-        logs = {"loss": loss / (self.state.global_step - self._logged)}
-        if self._grad_norm is not None:
-            logs["grad_norm"] = self._grad_norm
-        self._report(
-            {**logs, "learning_rate": self._learning_rate, **self.counts.take(), **self.data.metrics()}
-        )
+        logs = {
+            "loss": loss / (self.state.global_step - self._logged),
+            "grad_norm": self._grad_norm,
+            "learning_rate": self._learning_rate,
+        }
+        self._report({**logs, **self.counts.take(), **self.data.metrics()})
         self._unlogged.zero_()
         self._logged, self._logged_loss = self.state.global_step, self._logged_loss + loss
 
@@ -368,17 +351,10 @@ class Loop:
         self._tell("evaluate", metrics=found)
         return found["eval_loss"]
 
-    def _is_better(self, loss: float) -> bool:
-        if self.args.metric_for_best_model is None:
-            return False
-        sign = -1 if self.args.greater_is_better else 1
+    def _note_best(self, loss: float) -> None:
         best = self.state.best_metric
-        if not sign * loss < (math.inf if best is None else sign * best):
-            return False
-        self.state.best_metric = loss
-        if self.args.save_strategy != "no":
-            self.state.best_global_step = self.state.global_step
-        return True
+        if self.args.load_best_model_at_end and loss < (math.inf if best is None else best):
+            self.state.best_metric, self.state.best_global_step = loss, self.state.global_step
 
     # Checkpoints.
 
@@ -391,17 +367,16 @@ class Loop:
         wait = self.trained.accelerator.wait_for_everyone
         with checkpoints.saving(self.folder, state.global_step, leads=args.should_save, wait=wait) as to:
             self.trained.save_model(to)
-            if not args.save_only_model:
-                self.trained.save_states(to)
-                save_state(to / RANDOM.format(args.process_index), random_state())
-                if steps := state.global_step - self._logged:
-                    losses = self.trained.accelerator.gather(self._unlogged).reshape(-1).tolist()
-                    unlogged = {"steps": steps, "losses": losses, "counts": self.counts.kept()}
-                    if args.should_save:
-                        save_state(to / UNLOGGED, unlogged)
-                of_source = self.data.state_dict()  # which all processes make together
-                if of_source and args.should_save:
-                    save_state(to / SOURCE, of_source)
+            self.trained.save_states(to)
+            save_state(to / RANDOM.format(args.process_index), random_state())
+            if steps := state.global_step - self._logged:
+                losses = self.trained.accelerator.gather(self._unlogged).reshape(-1).tolist()
+                unlogged = {"steps": steps, "losses": losses, "counts": self.counts.kept()}
+                if args.should_save:
+                    save_state(to / UNLOGGED, unlogged)
+            of_source = self.data.state_dict()  # which all processes make together
+            if of_source and args.should_save:
+                save_state(to / SOURCE, of_source)
             if args.should_save:
                 state.save_to_json(str(to / STATE))
         if args.should_save:

@@ -1,30 +1,51 @@
-"""redraft's own settings of a training run, beside those of transformers' `TrainingArguments`.
+"""The settings of `redraft train`: about 40 of any run, and those of its verbs.
 
-Each has a name, a type and a help text. `settings.args` reads them from flags and recipes, and `--help`
-prints them. Nothing heavy is imported here.
+Those of optimizer, schedule, checkpoints and logs have the names of transformers' `TrainingArguments`, which
+`machine` makes of them; no other field of it can be set. `settings` reads them from flags and recipes, and
+`--help` prints them. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+import os
+from math import isfinite
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
+
+from redraft.errors import UsageError
 from redraft.formats import Objective, TrainingFormat
 from redraft.options import OptionModel, option, options_of
 
 MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"
 
+_Home = AfterValidator(lambda value: value and os.path.expanduser(value))  # noqa: PTH111
+Place = Annotated[str, _Home]
+"""A path. In a recipe, no shell expands `~`; a `Path` would change org/name+adapter."""
+MaybePlace = Annotated[str | None, _Home]
+
+_Several = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+Texts = Annotated[tuple[str, ...], _Several]
+Places = Annotated[tuple[Place, ...], _Several]
+
+_Text = BeforeValidator(lambda value: str(value) if isinstance(value, bool) else value)
+_Strategy = BeforeValidator(lambda value: "no" if value is False else value)  # YAML reads a plain no so
+Strategy = Annotated[Literal["no", "steps", "epoch"], _Strategy]
+
 
 class RunOptions(OptionModel):
-    """redraft's settings of any run. The help texts describe each."""
+    """The settings of any run. The help texts describe each."""
 
-    model_name_or_path: str = option(
+    model_config = ConfigDict(strict=False)  # flags are texts, and so is `1e-5` in YAML
+
+    verb: ClassVar[str]  # the name in `redraft train VERB`
+
+    model_name_or_path: Place = option(
         "a folder, a .gguf file, org/name, or default; +FOLDER merges an adapter first",
         MODEL,
         default="default",
     )
-    data_path: tuple[str, ...] = option("files of records in any shape that redraft reads", DATA, default=())
+    data_path: Places = option("files of records in any shape that redraft reads", DATA, default=())
     format: TrainingFormat = option(
         "the training text (chat: the model's own template)", DATA, default="selfee"
     )
@@ -32,6 +53,9 @@ class RunOptions(OptionModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "number format of the weights during training", MODEL, default="auto"
     )
+    bf16: bool | None = option("compute layers in bf16; by default where a CPU is faster so", MODEL)
+    fp16: bool = option("compute layers in fp16; needs a GPU", MODEL, default=False)
+    tf32: bool | None = option("compute 32-bit products in TF32; needs a GPU", MODEL)
     lora: bool | None = option("train an adapter; by default if full training does not fit", MODEL)
     qlora: bool = option(
         "train an adapter on 4-bit weights; needs a GPU and bitsandbytes", MODEL, default=False
@@ -39,43 +63,138 @@ class RunOptions(OptionModel):
     lora_r: int = option("rank of the adapter", MODEL, default=16, ge=1)
     lora_alpha: float = option("scale of the adapter", MODEL, default=32.0, gt=0)
     lora_dropout: float = option("dropout before the adapter", MODEL, default=0.0, ge=0, lt=1)
-    lora_from: str | None = option("the adapter to go on from: a folder, or a GGUF file", MODEL)
-    lora_target_modules: tuple[str, ...] = option(
-        "layers that get an adapter", MODEL, default=("all-linear",)
-    )
+    lora_from: MaybePlace = option("the adapter to go on from: a folder, or a GGUF file", MODEL)
+    lora_target_modules: Texts = option("layers that get an adapter", MODEL, default=("all-linear",))
     pad_token: str | None = option("a token to add, as SelFee and Alpaca add [PAD]", MODEL)
+    output_dir: MaybePlace = option("the folder for the result, its checkpoints and log", STEPS)
+    max_steps: int | None = option(
+        "steps of the optimizer; by default --num_train_epochs decides", STEPS, ge=1
+    )
+    num_train_epochs: float = option("passes over the data", STEPS, default=3.0, gt=0)
+    per_device_train_batch_size: int = option(
+        "rows in a batch of a process; with --packing False, records", STEPS, default=4, ge=1
+    )
+    gradient_accumulation_steps: int = option("batches in a step", STEPS, default=1, ge=1)
     rows_a_step: int | None = option(
         "rows in a step over all processes; --gradient_accumulation_steps follows from it", STEPS, ge=1
     )
+    learning_rate: float | None = option(
+        "the peak of the schedule; by default 2e-5 for all weights and 2e-4 for an adapter", STEPS, ge=0
+    )
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"] = (
+        option("how the learning rate falls", STEPS, default="cosine")
+    )
+    warmup_ratio: float = option("the share of all steps that warm up", STEPS, default=0.03, ge=0, lt=1)
+    warmup_steps: int | None = option("steps of warm-up, in place of --warmup_ratio", STEPS, ge=0)
+    optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = option(
+        "the optimizer", STEPS, default="adamw_torch_fused"
+    )
+    weight_decay: float = option("weight decay of all but norms and biases", STEPS, default=0.0, ge=0)
+    adam_beta1: float = option("decay of AdamW's first moment", STEPS, default=0.9, ge=0, lt=1)
+    adam_beta2: float = option("decay of AdamW's second moment", STEPS, default=0.999, ge=0, lt=1)
+    adam_epsilon: float = option("added to AdamW's denominator", STEPS, default=1e-8, ge=0)
+    max_grad_norm: float = option("clip the gradient to this norm; 0: never", STEPS, default=1.0, ge=0)
+    seed: int = option(
+        "seed of the order of records and of all other randomness", STEPS, default=42, ge=0, le=2**32 - 1
+    )
+    activation_checkpointing: bool = option(
+        "compute activations twice: a fifth slower, and less memory (also: --gradient_checkpointing)",
+        STEPS,
+        default=False,
+    )
+    torch_compile: bool = option("compile the model first", STEPS, default=False)
+    fsdp: Annotated[str, _Text] = option(
+        "shard the model over GPUs: full_shard or shard_grad_op, and offload for a copy in the machine's "
+        "memory",
+        STEPS,
+        default="",
+    )
+    fsdp_transformer_layer_cls_to_wrap: str | None = option(
+        "the class of layers that --fsdp wraps; by default what transformers knows of the model", STEPS
+    )
+    use_cpu: bool = option("use no GPU", STEPS, default=False)
     workers: int | None = option("processes that tokenise; by default one per core", DATA, ge=1)
-    cache_dir: str | None = option("folder for prepared data", DATA)
+    cache_dir: MaybePlace = option("folder for prepared data", DATA)
+    dataloader_num_workers: int = option("processes that read rows", DATA, default=0, ge=0)
+    save_strategy: Strategy = option("when to save a checkpoint", RUN, default="steps")
+    save_steps: int = option("steps between two checkpoints", RUN, default=200, ge=1)
+    save_total_limit: int | None = option("the newest checkpoints that are kept", RUN, default=2, ge=1)
+    resume_from_checkpoint: Annotated[MaybePlace, _Text] = option(
+        "the checkpoint to resume from; by default the newest one", RUN
+    )
+    logging_steps: int = option("steps between two lines of the log", RUN, default=1, ge=1)
+    report_to: Texts = option("also log to tensorboard, wandb, mlflow …", RUN, default=("none",))
+    run_name: str | None = option("the name of the run in --report_to", RUN)
     overwrite_output_dir: bool = option(
         "start over: delete the checkpoints and the result in --output_dir", RUN, default=False
     )
     preview: int | None = option("show this many training examples, and exit", RUN, ge=1)
-    estimate: bool = option("estimate the memory and time of the run, and exit", RUN, default=False)
+    estimate: bool = option("do two steps, say what all of them take, and exit", RUN, default=False)
     price_per_hour: float | None = option("price of all machines together, for --estimate", RUN, ge=0)
     dry_run: bool = option("do everything except the steps", RUN, default=False)
     quiet: bool = option("hide progress and remarks", RUN, default=False)
+
+    def check(self) -> None:
+        """Raise `UsageError` if settings contradict each other."""
+        if self.qlora and self.lora is False:
+            raise UsageError(
+                "--qlora and --lora False contradict each other.",
+                hint="--lora True, or --qlora False to train all weights.",
+            )
+        if unknown := [word for word in self.fsdp_words if word not in FSDP]:
+            raise UsageError(f"--fsdp has no {unknown[0]!r}.", hint=f"Known: {', '.join(FSDP)}")
+
+    @property
+    def fsdp_words(self) -> list[str]:
+        """The words of `--fsdp`, none if it is off."""
+        words = self.fsdp.replace(",", " ").split()
+        return [] if [word.lower() for word in words] == ["false"] else words
 
     def usual_rate(self, *, lora: bool) -> float:
         """Return the default learning rate."""
         return LEARNING_RATE["lora" if lora else "full"]
 
 
-class DataOptions(RunOptions):
-    """redraft's settings of a run whose loss is that of given data."""
+FSDP = {
+    "full_shard": {"reshard_after_forward": True},
+    "shard_grad_op": {"reshard_after_forward": False},
+    "offload": {"cpu_offload": True},
+    "auto_wrap": {},  # layers are wrapped one by one anyway
+    "True": {},
+}
+"""The words of `--fsdp`, as SelFee, Alpaca and Vicuna type them, in those of FSDP 2."""
 
-    eval_data_path: tuple[str, ...] = option(
-        "files for the evaluation loss (--eval_strategy)", DATA, default=()
+
+class LossOptions(RunOptions):
+    """The settings of a run whose loss is that of given data."""
+
+    eval_data_path: Places = option("files for the evaluation loss (--eval_strategy)", DATA, default=())
+    eval_strategy: Strategy = option("when to evaluate (also: --evaluation_strategy)", RUN, default="no")
+    eval_steps: int | None = option("steps between two evaluations; by default --logging_steps", RUN, ge=1)
+    per_device_eval_batch_size: int | None = option(
+        "rows of an evaluation in a batch; by default as in training", STEPS, ge=1
+    )
+    load_best_model_at_end: bool = option(
+        "the result is the checkpoint with the lowest evaluation loss", RUN, default=False
     )
     divergence_steps: int = option(
         "stop after this many steps in a row with a loss far too high; 0: never", RUN, default=20, ge=0
     )
 
+    def check(self) -> None:
+        """Raise `UsageError` if settings contradict each other."""
+        super().check()
+        if self.load_best_model_at_end and self.eval_strategy == "no":
+            raise UsageError(
+                "--load_best_model_at_end needs an evaluation, and --eval_strategy is no.",
+                hint="--eval_strategy steps --eval_data_path FILE",
+            )
 
-class TrainOptions(DataOptions):
-    """redraft's settings of supervised fine-tuning."""
+
+class SftOptions(LossOptions):
+    """The settings of supervised fine-tuning."""
+
+    verb = "sft"
 
     training_objective: Objective = option(
         "what carries loss (all but rejected answers, all, one answer, all but answer 0, feedback)",
@@ -90,18 +209,42 @@ class TrainOptions(DataOptions):
     packing: bool = option(
         "fill rows with several records; otherwise a batch counts records", DATA, default=True
     )
-    gguf: str | None = option("also write the result to this GGUF file", RUN)
+    gguf: MaybePlace = option("also write the result to this GGUF file", RUN)
     gguf_quant: Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = option(
         "number format of --gguf, for a whole model", RUN, default="f16"
     )
 
+    def check(self) -> None:
+        """Raise `UsageError` if settings contradict each other."""
+        super().check()
+        if self.answer == "first" and self.training_objective != "answer":
+            raise UsageError(
+                "--answer first has no effect without --training_objective answer.",
+                hint="--training_objective answer --answer first",
+            )
 
-class RewardOptions(DataOptions):
-    """redraft's settings of reward models."""
 
-    eval_data_path: tuple[str, ...] = option(
-        "files of pairs that the result is measured on", DATA, default=()
+def _margin(value: Any) -> Any:
+    """Return a number for what is one; else it is the name of a field."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return value
+    if not isfinite(number):
+        raise ValueError
+    return number
+
+
+class RewardOptions(LossOptions):
+    """The settings of reward models."""
+
+    verb = "reward"
+
+    eval_data_path: Places = option("files of pairs that the result is measured on", DATA, default=())
+    num_train_epochs: float = option(
+        "passes over the data: a second one mostly learns the pairs by heart", STEPS, default=1.0, gt=0
     )
+    per_device_train_batch_size: int = option("pairs in a batch of a process", STEPS, default=4, ge=1)
     format: TrainingFormat = option(
         "the text of a prompt and its answer (chat: the model's own template)", DATA, default="chat"
     )
@@ -111,45 +254,16 @@ class RewardOptions(DataOptions):
         STEPS,
         default="pairwise",
     )
-    margin: float | str = option(
+    margin: Annotated[float | str, BeforeValidator(_margin)] = option(
         "by how much the chosen reward should be higher: a number, or a field of the records",
         DATA,
         default=0.0,
+        what="a finite number, or the name of a field",
     )
     label_smoothing: float = option(
         "the share of pairs whose labels are wrong", STEPS, default=0.0, ge=0, lt=0.5
     )
 
-
-OUTPUTS = frozenset({"gguf", "gguf_quant", "preview", "estimate", "price_per_hour", "dry_run", "quiet"})
-"""Settings that do not affect the trained weights."""
-
-DEFAULTS: dict[str, Any] = {
-    "per_device_train_batch_size": 4,
-    "lr_scheduler_type": "cosine",
-    "warmup_steps": 0.03,
-    "logging_steps": 1,
-    "save_steps": 200,
-    "save_total_limit": 2,
-    "report_to": ["none"],
-    "ddp_find_unused_parameters": False,  # all are used, and the search costs time
-}
-"""redraft's defaults that differ from those of transformers. For the learning rate, see `LEARNING_RATE`."""
-
-FIRST: dict[str, str] = {
-    "output_dir": "the folder for the result, its checkpoints and log",
-    "max_steps": "steps of the optimizer; by default --num_train_epochs decides",
-    "num_train_epochs": "passes over the data  [3]",
-    "per_device_train_batch_size": "rows in a batch of a process; with --packing False, records  [4]",
-    "gradient_accumulation_steps": "batches in a step  [1]",
-    "learning_rate": "the peak of the schedule; by default 2e-5 for all weights and 2e-4 for an adapter",
-    "warmup_steps": "steps of warm-up, or below 1 their share of all steps  [0.03]",
-    "save_steps": "steps between two checkpoints  [200]",
-    "seed": "seed of the order of records and of all other randomness  [42]",
-}
-"""Help texts of the settings of transformers that users need first."""
-
-REST = "and every other field of transformers' TrainingArguments, by its name"
 
 LARGE = 4 << 20
 """Bytes from which `redraft train` returns a freed block of memory to the system. At 2 MB, just below the
@@ -161,36 +275,10 @@ LEARNING_RATE = {"full": 2e-5, "lora": 2e-4}
 Without Regret", 2025)."""
 
 
-@dataclass(frozen=True, eq=False)
-class TrainVerb:
-    """What the settings of a verb of `redraft train` are."""
-
-    name: str
-    options: type[RunOptions]
-    defaults: Mapping[str, Any]  # defaults that differ from those of transformers
-    first: Mapping[str, str]  # help texts of the settings of transformers that users need first
-
-
-SFT = TrainVerb("sft", TrainOptions, DEFAULTS, FIRST)
-
-REWARD = TrainVerb(
-    "reward",
-    RewardOptions,
-    {**DEFAULTS, "num_train_epochs": 1},
-    {
-        **FIRST,
-        "num_train_epochs": "passes over the data: a second one mostly learns the pairs by heart  [1]",
-        "per_device_train_batch_size": "pairs in a batch of a process  [4]",
-        "seed": "seed of the new head, the order of pairs, and all other randomness  [42]",
-    },
-)
-
-
-def help_records(verb: TrainVerb = SFT) -> dict[str, list[tuple[str, str]]]:
+def help_records(options: type[RunOptions]) -> dict[str, list[tuple[str, str]]]:
     """Return the flags of each group with their help texts, for `--help`."""
-    groups: dict[str, list[tuple[str, str]]] = {MODEL: [], DATA: [], STEPS: [], RUN: []}
-    groups[STEPS] = [*((f"--{name}", text) for name, text in verb.first.items()), ("--…", REST)]
-    for name, each in options_of(verb.options).items():
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, each in options_of(options).items():
         shown = " ".join(each.default) if isinstance(each.default, tuple) else each.default
         choices = f": {', '.join(get_args(each.type))}" if get_origin(each.type) is Literal else ""
         text = f"{each.text}{choices}{'' if shown in (None, '') else f'  [{shown}]'}"
@@ -199,18 +287,24 @@ def help_records(verb: TrainVerb = SFT) -> dict[str, list[tuple[str, str]]]:
 
 
 ROLLOUTS, JUDGING, ALGORITHM = "Rollouts", "Reward", "Algorithm"
+_ALL = "an answer is drawn from all tokens, whose probabilities the loss reads"
 
 
-class PpoOptions(DataOptions):
-    """redraft's settings of a run of PPO. The help texts describe each."""
+class PpoOptions(RunOptions):
+    """The settings of a run of PPO."""
+
+    verb = "ppo"
 
     format: TrainingFormat = option(
         "the text of a prompt (chat: the model's own template)", DATA, default="chat"
     )
     model_max_length: int = option("the most tokens of a prompt with its answer", DATA, default=1024)
-    divergence_steps: int = option(
-        "the loss of PPO does not fall, so it is not watched", RUN, default=0, ge=0
+    num_train_epochs: float = option("passes over the prompts", STEPS, default=1.0, gt=0)
+    per_device_train_batch_size: int = option("answers in a minibatch", STEPS, default=16, ge=1)
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"] = (
+        option("how the learning rate falls: a rollout batch is a new problem", STEPS, default="constant")
     )
+    warmup_ratio: float = option("the share of all steps that warm up", STEPS, default=0.0, ge=0, lt=1)
     num_layers_unfrozen: int | None = option(
         "with --lora False, how many of the top layers are trained  [2]", MODEL, ge=1
     )
@@ -219,7 +313,7 @@ class PpoOptions(DataOptions):
         ALGORITHM,
         default="ppo",
     )
-    reward: tuple[str, ...] = option(
+    reward: Texts = option(
         "what judges an answer: a check, reward:MODEL, python:module.function, score:PROGRAM or https://…; "
         "several add up: A 2*B",
         JUDGING,
@@ -238,6 +332,9 @@ class PpoOptions(DataOptions):
         ROLLOUTS,
     )
     temperature: float = option("temperature of the answers", ROLLOUTS, default=1.0, gt=0)
+    top_k: int = option("as on StableVicuna's card", ROLLOUTS, default=0, what=f"0: {_ALL}", ge=0, le=0)
+    top_p: float = option("as on StableVicuna's card", ROLLOUTS, default=1.0, what=f"1: {_ALL}", ge=1, le=1)
+    do_sample: bool = option("as on StableVicuna's card", ROLLOUTS, default=True)
     missing_eos_penalty: float = option(
         "subtracted from the reward of an answer that does not end by itself", JUDGING, default=0.0, ge=0
     )
@@ -270,38 +367,24 @@ class PpoOptions(DataOptions):
         "clip the change of values to plus or minus this", ALGORITHM, default=0.2, gt=0
     )
     stop_kl: float | None = option("end the run when an answer has more nats of KL", RUN, gt=0)
-    stop_step_kl: float | None = option(
-        "end the run when the steps on a rollout batch move a token by more nats of KL", RUN, gt=0
-    )
     stop_entropy: float | None = option("end the run when a token has fewer nats of entropy", RUN, gt=0)
     vf_coef: float = option("weight of the value loss", ALGORITHM, default=0.1, ge=0)
 
-
-PPO_DEFAULTS: dict[str, Any] = {
-    **DEFAULTS,
-    "per_device_train_batch_size": 16,
-    "lr_scheduler_type": "constant",
-    "warmup_steps": 0,
-    "num_train_epochs": 1,
-}
-"""A rollout batch is a new problem, so the learning rate stays."""
-
-PPO = TrainVerb(
-    "ppo",
-    PpoOptions,
-    PPO_DEFAULTS,
-    {
-        **FIRST,
-        "max_steps": "steps of the optimizer; by default --num_train_epochs decides",
-        "num_train_epochs": "passes over the prompts  [1]",
-        "per_device_train_batch_size": "answers in a minibatch  [16]",
-        "warmup_steps": "steps of warm-up, or below 1 their share of all steps  [0]",
-        "seed": "seed of the order of prompts, of sampling, and of all other randomness  [42]",
-    },
-)
+    def check(self) -> None:
+        """Raise `UsageError` if settings contradict each other."""
+        super().check()
+        if not self.do_sample:
+            raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")
+        if 0 < (most := self.importance_sampling_clip_max) < 1:
+            raise UsageError(
+                f"--importance_sampling_clip_max {most:g} would cut off the weight "
+                "of a token on which sampler and trainer agree, which is 1.",
+                hint="--importance_sampling_clip_max 2, or 0 for no weights.",
+            )
 
 
-VERBS = {verb.name: verb for verb in (SFT, REWARD, PPO)}  # the verbs of `redraft train` by name
+VERBS: dict[str, type[RunOptions]] = {each.verb: each for each in (SftOptions, RewardOptions, PpoOptions)}
+"""The verbs of `redraft train` by name."""
 
 
 def room(own: PpoOptions, prompt: int) -> int:

@@ -1,7 +1,6 @@
 """The output folder of a run: its lock, what may lie there, and the result with its sources.
 
-A result is written into a temporary folder and moved into place, `config.json` last. The GGUF file of
-`--gguf` is checked before anything is loaded, and written after training.
+A result is written into a temporary folder and moved into place, `config.json` last.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
@@ -26,14 +24,8 @@ from redraft.jobs.provenance import licences_beside
 from redraft.licences import UNKNOWN, Source
 from redraft.train import checkpoints
 from redraft.train.loop import Loop
-from redraft.train.options import TrainOptions
 from redraft.train.prepare import Prepared
-from redraft.train.settings import RunSettings
 from redraft.weights.card import CARD, bases_of, card_text, is_known, is_ours, model_name, sources_of
-from redraft.weights.checkpoint import read_json
-from redraft.weights.gguf.families import sizes_from_config
-from redraft.weights.output import Run
-from redraft.weights.replace import MANIFEST, refuse_existing
 
 _RESULT = re.compile(r"((adapter|generation)_)?config\.json|(adapter_)?model.*\.safetensors(\.index\.json)?")
 """Files of a trained model or adapter."""
@@ -153,66 +145,3 @@ def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
         for licence in sorted(licences):
             noted = beside.get(name, []) if licence == UNKNOWN else []
             yield from (Source("data", name, each) for each in noted or [licence])
-
-
-def check_gguf(settings: RunSettings[Any], model: str) -> None:
-    """Raise if the file of `--gguf` cannot be written, or cannot hold the result."""
-    own = settings.own
-    if not own.gguf:
-        return
-    if not own.gguf.lower().endswith(".gguf"):
-        hint = f"--gguf {own.gguf.rstrip('/')}.gguf"
-        raise UsageError(f"--gguf {own.gguf} does not end in .gguf.", hint=hint)
-    output = Path(settings.theirs["output_dir"]).expanduser()
-    _check_place(Path(own.gguf), None if own.overwrite_output_dir else output)
-    config = read_json(Path(model) / "config.json")  # a model on the hub has none here yet
-    tied = config and sizes_from_config(config).tied
-    if tied and own.lora is not False and "lm_head" in own.lora_target_modules:
-        raise UsageError(
-            "--gguf: a GGUF adapter cannot change 'lm_head', because this model uses one matrix for input "
-            "and output embeddings.",
-            hint="Leave lm_head out of --lora_target_modules, or leave --gguf out.",
-        )
-
-
-def _check_place(target: Path, output: Path | None) -> None:
-    folder = next(each for each in target.absolute().parents if each.exists())
-    if target.is_dir():
-        raise OutputError(f"--gguf {target} is a folder.", hint=f"--gguf {target / 'NAME.gguf'}")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"--gguf {target}: {folder} is not writable.", hint="--gguf FILE")
-    hint = "Move it away, or name another --gguf FILE."
-    try:
-        refuse_existing(target, force=True)
-    except OutputError as error:
-        raise OutputError(f"--gguf: {error.message}", hint=hint) from None
-    if not output or not target.exists():
-        return
-    inputs = read_json(target.with_name(f"{target.name}.{MANIFEST}")).get("inputs")
-    listed = inputs.values() if isinstance(inputs, dict) else ()
-    found = [str(each["path"]) for each in listed if isinstance(each, dict) and "path" in each]
-    if found and output.resolve() not in [Path(each).resolve() for each in found]:
-        raise OutputError(f"--gguf: {target} was made from {found[0]}, not from {output}.", hint=hint)
-
-
-def export_result(own: TrainOptions, output: Path, base: str, run: Run) -> None:
-    """Write the file of `--gguf`, of an adapter or of the whole model."""
-    target = Path(own.gguf or "")
-    if own.lora:
-        from redraft.weights.lora.to_gguf import lora_gguf
-
-        lora_gguf(output, target, run, base=_base_folder(base), f16=True)
-    else:
-        from redraft.weights.gguf.from_folder import export_gguf
-
-        export_gguf(output, target, run, quant=own.gguf_quant)
-
-
-def _base_folder(base: str) -> Path:
-    """Return the folder of the base; for one on the hub, where it was downloaded to."""
-    if Path(base).exists():
-        return Path(base)
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(base, "config.json")
-    return Path(found).parent if isinstance(found, str) else Path(base)

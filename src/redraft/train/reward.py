@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from types import MethodType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -34,17 +35,21 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.generic import ModelOutput
 
+from redraft.counting import counted
 from redraft.errors import ModelError
 from redraft.files import write_file
 from redraft.formats.encoder import PairEncoder
 from redraft.stats import Estimate, correlation, proportion, without_nan
-from redraft.train.batches import IGNORED, Batch, Data, Row, Rows, two_a_row
+from redraft.train.batches import IGNORED, Batch, Data, Rows, two_a_row
+from redraft.train.load import load_trained
 from redraft.train.loss import inputs_of, signature_of
 from redraft.train.options import RewardOptions
-from redraft.train.prepare import Prepared
+from redraft.train.prepare import Ints
 from redraft.train.processes import Say, gathered
-from redraft.train.run import Ready
-from redraft.train.stages import Stages, can_join
+from redraft.train.verb import Verb, bare_of, can_join
+
+if TYPE_CHECKING:
+    from redraft.train.run import Ready
 
 Loss = Literal["pairwise", "pairwise-tokens"]
 
@@ -114,7 +119,7 @@ def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor,
 def compare(model: PreTrainedModel, loss: Loss = "pairwise", smoothing: float = 0.0) -> None:
     """Make a reward model compute the loss of pairs when it is called with labels.
 
-    It then takes the batches of `RewardStages`, and `num_items_in_batch`: the pairs to divide by, by default
+    It then takes the batches of `Reward`, and `num_items_in_batch`: the pairs to divide by, by default
     those of the batch. Without labels nothing changes. Rewards have 32 bits: in 16, many would tie.
     """
     if not isinstance(getattr(model, "score", None), torch.nn.Module):
@@ -161,8 +166,8 @@ def compare(model: PreTrainedModel, loss: Loss = "pairwise", smoothing: float = 
     model.forward = MethodType(forward, model)
 
 
-class RewardStages(Stages[RewardOptions]):
-    """What a reward model does differently from other training."""
+class Reward(Verb[RewardOptions]):
+    """`redraft train reward`."""
 
     row = "pair"
     marked = ("from where the answers part", "the same in both")
@@ -173,31 +178,33 @@ class RewardStages(Stages[RewardOptions]):
         """Return the encoder of pairs."""
         return PairEncoder(tokenizer, own.format, own.model_max_length, margin=own.margin)
 
-    def rows(self, prepared: Prepared, own: RewardOptions, seed: int) -> Rows:  # noqa: ARG002  (of all stages)
+    def rows(self, lengths: Ints, own: RewardOptions) -> Rows:
         """Put the two examples of a pair into a row."""
-        return two_a_row(prepared.lengths, own.model_max_length)
+        return two_a_row(lengths, own.model_max_length)
 
-    def note(self, own: RewardOptions, *, grown: bool) -> dict[str, Any]:  # noqa: ARG002  (of all stages)
-        """Return how texts are written."""
-        return {"redraft_reward": {"format": own.format, "max_length": own.model_max_length}}
+    def model(
+        self, own: RewardOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
+    ) -> tuple[PreTrainedModel | PeftModel, bool]:
+        """Load a classifier whose loss is that of pairs. The result says how its texts are written."""
+        note = {"redraft_reward": {"format": own.format, "max_length": own.model_max_length}}
+        model = load_trained(own, ref, tokenizer, seed=own.seed, note=note, scores=True, say=say)
+        compare(bare_of(model), own.loss, own.label_smoothing)
+        return model, can_join(bare_of(model), say=say)
 
-    def joins(self, model: PreTrainedModel | PeftModel, own: RewardOptions, *, say: Say) -> bool:
-        """Set up the loss, and attention that keeps joined examples apart. False if rows need padding."""
-        bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-        compare(bare, own.loss, own.label_smoothing)
-        return can_join(bare, say=say)
+    def finish(self, ready: Ready, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
+        """Measure the result on the evaluation data."""
+        if ready.eval_data:
+            say(f"the result is measured on {counted(len(ready.eval_data.rows), 'held-out pair')}.")
+            for line in measured(ready, ready.eval_data).lines():
+                say(line)
 
-    def collate(self, rows: Sequence[Row], *, pad: int | None) -> Batch:
-        """Join the examples of all pairs, or pad them. Their `margins` are float32 [pairs]."""
-        batch = super().collate(rows, pad=pad)
-        return {**batch, "margins": torch.tensor([row[0].margin for row in rows], dtype=torch.float32)}
-
-    def counted(self, batch: Batch) -> int:
-        """Return the pairs."""
-        return len(batch["margins"])
+    def following(self, own: RewardOptions, base: str) -> str:  # noqa: ARG002
+        """Return what to type next with the result."""
+        form = f"{own.model_name_or_path}+{own.output_dir}" if own.lora else own.output_dir
+        return f"Try it: redraft ask … --mode best-of --check {shlex.quote(f'reward:{form}')}"
 
 
-REWARD_STAGES = RewardStages()
+VERB = Reward()
 
 
 NAME = "eval.json"  # the file's name, in the output folder

@@ -8,15 +8,14 @@ keeps the record of the run beside the output.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, TrainingArguments
@@ -28,14 +27,13 @@ from redraft.jobs.provenance import contents_of
 from redraft.licences import Source, clash, remark
 from redraft.machine import all_cores
 from redraft.train import LOG, checkpoints
-from redraft.train.batches import Data, Loader, Order, RowsOf, check_enough_rows
+from redraft.train.batches import Data, Loader, Order, RowsOf, check_enough_rows, collated
 from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
-from redraft.train.load import Method, default_method, skeleton, weights_dtype
+from redraft.train.load import Method, default_method, load_tokenizer, skeleton, weights_dtype
 from redraft.train.loop import Loop, state_of
 from redraft.train.machine import training_arguments
-from redraft.train.memory import MemoryPlan, plan_of
-from redraft.train.options import OUTPUTS, DataOptions, RunOptions
+from redraft.train.options import LossOptions, RunOptions
 from redraft.train.output import (
     alone,
     check_output,
@@ -46,18 +44,15 @@ from redraft.train.output import (
 )
 from redraft.train.prepare import ABOUT, TOKENS, Prepared, prepare
 from redraft.train.processes import Say, check_same_start, gathered, leads, ranks
-from redraft.train.settings import RunSettings
-from redraft.train.stages import SFT_STAGES, Stages
-from redraft.train.trained import check_optimizer
+from redraft.train.verb import Verb, verb_of
 from redraft.weights.card import is_known
 
-Opts = TypeVar("Opts", bound=RunOptions)
+Own = TypeVar("Own", bound=RunOptions)
 
 
-def choose_method(settings: RunSettings[RunOptions], model: str, *, say: Say) -> Method:
+def choose_method(own: RunOptions, model: str, *, say: Say) -> Method:
     """Return what to train: as the settings say, or what fits the machine."""
-    own = settings.own
-    if own.qlora and settings.theirs.get("use_cpu"):
+    if own.qlora and own.use_cpu:
         raise UsageError("--qlora needs a GPU, and --use_cpu disables it.", hint="--lora True")
     if own.qlora:
         return Method(lora=True, four_bits=True, why="--qlora")
@@ -66,16 +61,16 @@ def choose_method(settings: RunSettings[RunOptions], model: str, *, say: Say) ->
     parameters = sum(each.numel() for each in skeleton(model).parameters())
     can_four_bits = own.dtype == "auto" and find_spec("bitsandbytes") is not None
     gpu_bytes = None
-    if torch.cuda.is_available() and not settings.theirs.get("use_cpu"):
-        shared = settings.theirs.get("fsdp") or settings.theirs.get("deepspeed")
-        gpu_bytes = int(torch.cuda.get_device_properties(0).total_memory) * (ranks() if shared else 1)
+    if torch.cuda.is_available() and not own.use_cpu:
+        sharing = ranks() if own.fsdp_words else 1
+        gpu_bytes = int(torch.cuda.get_device_properties(0).total_memory) * sharing
     method = default_method(parameters, gpu_bytes, can_four_bits=can_four_bits)
     what = "an adapter" if method.lora else "the whole model"
     say(f"{what} is trained: {method.why} (--lora True or False decides).")
     return method
 
 
-def settled(own: Opts, method: Method, *, gpu: bool) -> Opts:
+def settled(own: Own, method: Method, *, gpu: bool) -> Own:
     """Resolve every `auto`, so that another machine can resume the run."""
     dtype: Any = str(weights_dtype(own.dtype, lora=method.lora, gpu=gpu)).removeprefix("torch.")
     return own.model_copy(update={"lora": method.lora, "qlora": method.four_bits, "dtype": dtype})
@@ -83,9 +78,9 @@ def settled(own: Opts, method: Method, *, gpu: bool) -> Opts:
 
 def prepare_all(
     paths: Sequence[str],
-    own: DataOptions,
+    own: RunOptions,
     tokenizer: PreTrainedTokenizerBase,
-    stages: Stages[Any],
+    verb: Verb[Any],
     cache: Path,
     *,
     say: Say,
@@ -93,7 +88,7 @@ def prepare_all(
     """Prepare the data, by the settings. `say` is called with progress."""
     return prepare(
         [Path(path) for path in paths],
-        stages.encoder(own, tokenizer),
+        verb.encoder(own, tokenizer),
         Path(own.cache_dir) if own.cache_dir else cache,
         workers=own.workers or all_cores(),
         say=say,
@@ -102,93 +97,63 @@ def prepare_all(
 
 def rows_of(
     prepared: Prepared,
-    own: DataOptions,
+    own: RunOptions,
     args: TrainingArguments,
-    stages: Stages[Any],
+    verb: Verb[Any],
     *,
     pad: int | None,
     size: int | None = None,
 ) -> Data:
     """Return the rows of prepared data with their sampler and loader: padded with `pad`, or joined."""
-    seed = args.seed if args.data_seed is None else args.data_seed
-    packed = stages.rows(prepared, own, seed)
+    rows = verb.rows(prepared.lengths, own)
     order = Order(
-        packed.lengths,
+        len(rows),
         size or args.train_batch_size,
-        seed=seed,
+        seed=args.seed,
         rank=args.process_index,
         ranks=args.world_size,
-        times=args.gradient_accumulation_steps,
-        grouped=args.train_sampling_strategy == "group_by_length",
     )
-    rows = RowsOf(prepared, packed)
-    collate = partial(stages.collate, pad=pad)
-    loader = Loader(rows, order, collate, args.dataloader_num_workers)
-    return Data(rows, order, loader, stages.counted)
+    read = RowsOf(prepared, rows)
+    collate = partial(collated, pad=pad, pairs=rows.kind == "pair")
+    return Data(read, order, Loader(read, order, collate, args.dataloader_num_workers))
 
 
 def eval_rows(
-    own: DataOptions,
+    own: RunOptions,
     tokenizer: PreTrainedTokenizerBase,
     args: TrainingArguments,
-    stages: Stages[Any],
+    verb: Verb[Any],
     cache: Path,
     *,
     pad: int | None,
     say: Say,
 ) -> Data | None:
     """Return the rows to evaluate on, or None without an evaluation."""
-    strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
-    if strategy == "no" and not stages.measures:
+    if not isinstance(own, LossOptions) or (own.eval_strategy == "no" and not verb.measures):
         return None
     if own.eval_data_path:
-        prepared = prepare_all(own.eval_data_path, own, tokenizer, stages, cache, say=say)
-        return rows_of(prepared, own, args, stages, pad=pad, size=args.eval_batch_size)
-    if strategy == "no":
+        prepared = prepare_all(own.eval_data_path, own, tokenizer, verb, cache, say=say)
+        return rows_of(prepared, own, args, verb, pad=pad, size=args.eval_batch_size)
+    if own.eval_strategy == "no":
         return None
     raise UsageError(
-        f"--eval_strategy {strategy} needs data to evaluate on.",
+        f"--eval_strategy {own.eval_strategy} needs data to evaluate on.",
         hint="--eval_data_path FILE, or --eval_strategy no",
     )
 
 
-_DECIDING = (
-    "learning_rate",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "num_train_epochs",
-    "max_steps",
-    "optim",
-    "optim_args",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "max_grad_norm",
-    "bf16",
-    "fp16",
-    "seed",
-    "data_seed",
-    "train_sampling_strategy",
+_ELSEWHERE = frozenset(
+    (
+        *("data_path", "eval_data_path", "per_device_train_batch_size", "gradient_accumulation_steps"),
+        *("gguf", "gguf_quant", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
+        *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "cache_dir", "workers"),
+        *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
+        *("eval_strategy", "eval_steps", "per_device_eval_batch_size", "load_best_model_at_end"),
+        *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
+        *("torch_compile", "dataloader_num_workers", "divergence_steps", "rollout_url"),
+    )
 )
-"""Settings of transformers that decide the trained weights. The batch is recorded as rows per step."""
-
-_ELSEWHERE = {
-    *OUTPUTS,
-    "data_path",
-    "eval_data_path",
-    "cache_dir",
-    "workers",
-    "overwrite_output_dir",
-    "divergence_steps",
-    "rollout_url",
-    "stop_step_kl",
-}
-"""redraft's settings that do not decide the weights, or are recorded in another form."""
-
-_OWN_BEGINNING = ("constant", "reduce_lr_on_plateau", "greedy", "cosine_warmup_with_min_lr")
-"""Schedules without a warm-up, or with one that does not start at 0."""
+"""Settings that do not decide the trained weights, or are recorded in another form."""
 
 NEWEST = {"true", "auto"}
 """Values of `--resume_from_checkpoint` that mean the default: the newest checkpoint, if there is one."""
@@ -198,23 +163,21 @@ NEWEST = {"true", "auto"}
 class Ready:
     """A run with everything done except the steps."""
 
-    settings: RunSettings[DataOptions]
+    own: RunOptions
     base: str  # the base model: a folder, or org/name on the hub
     args: TrainingArguments
     loop: Loop
     prepared: Prepared
     data: Data
     eval_data: Data | None  # the rows to evaluate on, or None
-    stages: Stages[Any]  # what the verb does differently from others
-    padded: bool
-    tokenizer: PreTrainedTokenizerBase  # the model's, with a token to pad with
+    verb: Verb[Any]
     checkpoint: SavedCheckpoint | None  # the checkpoint to resume from, or None
     sources: tuple[Source, ...] = ()  # what the result is made from, with licences
 
     @property
     def method(self) -> str:
         """A description of what is trained."""
-        own = self.settings.own
+        own = self.own
         if not own.lora:
             return f"all weights in {own.dtype}"
         return f"an adapter of rank {own.lora_r} on weights in {'4 bits' if own.qlora else own.dtype}"
@@ -230,30 +193,14 @@ class Ready:
         return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the checkpoint to resume from is that of the last step."""
+        return self.checkpoint is not None and self.checkpoint.step >= self.steps
+
+    @property
     def writes(self) -> bool:
         """Whether the run writes what it learns from (rollouts)."""
         return not isinstance(self.loop.data, Data)
-
-    @cached_property
-    def plan(self) -> MemoryPlan | None:
-        """The memory of the run, or None if FSDP or DeepSpeed shard the model, or it writes its own data."""
-        if self.loop.trained.sharded or self.writes:
-            return None
-        rows, report = self.data.rows.rows, self.prepared.report
-        batch = np.argsort(rows.lengths)[-self.args.train_batch_size :]
-        lengths = rows.lengths[batch]
-        tokens = int(lengths.max() * len(batch) if self.padded else lengths.sum())
-        share = report.trained / max(report.tokens, 1)
-        examples = self.prepared.lengths[np.concatenate([rows[row] for row in batch])].tolist()
-        with self._memory():
-            return plan_of(self.loop.trained.model, self.args, tokens=tokens, share=share, examples=examples)
-
-    @property
-    def used(self) -> dict[str, Any]:
-        """The settings that decide the memory, by name."""
-        own = self.settings.own
-        theirs: dict[str, Any] = self.args.to_dict()  # type: ignore[no-untyped-call]
-        return {**theirs, "lora": own.lora, "model_max_length": own.model_max_length}
 
     @cached_property
     def tokens_sha256(self) -> str:
@@ -263,10 +210,10 @@ class Ready:
     @cached_property
     def config(self) -> dict[str, Any]:
         """All that decides the trained weights, as JSON values. Files and folders count by their content."""
-        ours = {name: each for name, each in vars(self.settings.own).items() if name not in _ELSEWHERE}
+        ours = {name: each for name, each in vars(self.own).items() if name not in _ELSEWHERE}
         return {
             **ours,
-            **{name: self.used[name] for name in _DECIDING},
+            **{name: getattr(self.args, name) for name in ("learning_rate", "bf16")},
             "method": self.method,
             "rows_a_step": self.rows_a_step,
             "steps": self.steps,
@@ -277,7 +224,7 @@ class Ready:
     @property
     def replaces(self) -> bool:
         """Whether a new run would overwrite an output without `--overwrite_output_dir`."""
-        if self.checkpoint or self.settings.own.overwrite_output_dir:
+        if self.checkpoint or self.own.overwrite_output_dir:
             return False
         output = self.loop.folder
         log = output / LOG
@@ -287,16 +234,16 @@ class Ready:
     def lines(self) -> list[str]:
         """Return the plan of the run as lines of text."""
         rows, data = self.data.rows.rows, self.prepared.report
-        full = f", {rows.efficiency:.1%} full" if getattr(self.settings.own, "packing", False) else ""
-        row = "answer" if self.writes else self.stages.row
+        full = f", {rows.efficiency:.1%} full" if rows.kind == "packed" else ""
+        row = "answer" if self.writes else self.verb.row
         plan = (
             f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, row)} "
-            f"(of {counted(len(rows), self.stages.row)}{full}), learning rate "
+            f"(of {counted(len(rows), self.verb.row)}{full}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
-        lines = [*data.lines(self.stages.marked[0]), plan]
+        lines = [*data.lines(self.verb.marked[0]), plan]
         warm_up = int(self.args.get_warmup_steps(self.steps))
-        if warm_up >= self.steps and self.args.lr_scheduler_type not in _OWN_BEGINNING:
+        if warm_up >= self.steps and self.own.lr_scheduler_type != "constant":
             rate = f"0 in the first, and stays below {self.args.learning_rate:g}"
             lines.append(
                 f"the warm-up takes all steps: the learning rate is {rate} (--warmup_steps 0: no warm-up)"
@@ -304,7 +251,7 @@ class Ready:
         if is_known(self.sources) and not clash(self.sources):
             lines.append(remark(self.sources))
         if self.checkpoint is not None:
-            done = ": all steps are done" if self.checkpoint.step >= self.steps else ""
+            done = ": all steps are done" if self.is_complete else ""
             lines.append(f"resumes from {self.checkpoint.folder}{done}")
         return lines
 
@@ -319,12 +266,12 @@ class Ready:
             step = self.checkpoint.step if self.checkpoint else 0
             mine = (step, self.tokens_sha256[:12], len(self.data.rows.rows))
             check_same_start(gathered(mine))
-            if self.settings.own.overwrite_output_dir and self.args.should_save:
+            if self.own.overwrite_output_dir and self.args.should_save:
                 checkpoints.remove_all(self.loop.folder)
                 remove_result(self.loop.folder)
             if begin:
                 begin()
-            if self.checkpoint and self.checkpoint.step >= self.steps:
+            if self.checkpoint and self.is_complete:
                 return self._finish(self.checkpoint)
             done = self.steps_alone()
             if not self.stopped_early(done):
@@ -338,64 +285,48 @@ class Ready:
 
     def steps_alone(self) -> int:
         """Train without saving a result, and return the steps done."""
-        plan = self.plan  # while there is memory
         try:
-            with self._memory(plan):
-                return self.loop.run(self.checkpoint)
+            return self.loop.run(self.checkpoint)
         except (OSError, SafetensorError) as error:
             raise checkpoints.unwritable(self.loop.folder, error) from error
-
-    @contextmanager
-    def _memory(self, plan: MemoryPlan | None = None) -> Iterator[None]:
-        """Turn errors about memory into `ModelError`, with the plan in the message."""
-        try:
-            yield
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise out_of_memory(error, self.used, self.loop.counts.longest, plan) from error
+            raise out_of_memory(error, self.own, self.loop.counts.longest) from error
 
     def _finish(self, checkpoint: SavedCheckpoint) -> int:
         """Save the result of a run that was stopped after its last step."""
         chosen = self.loop.best(state_of(checkpoint)) or checkpoint.folder
-        if not self.loop.trained.sharded:
+        if not self.loop.trained.fsdp:
             self.loop.trained.load_model(chosen)
-        save(self.loop, chosen if self.loop.trained.sharded else None)
+        save(self.loop, chosen if self.loop.trained.fsdp else None)
         return checkpoint.step
 
 
-def get_ready(
-    settings: RunSettings[DataOptions],
-    model: str,
-    cache: Path,
-    *,
-    stages: Stages[Any] = SFT_STAGES,
-    say: Say,
-    warn: Say | None = None,
-) -> Ready:
+def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say | None = None) -> Ready:
     """Do everything except the steps, quick checks first. Even a quiet run tells what `warn` gets."""
     tell, alarm = (say, warn or say) if leads() else (lambda _: None,) * 2
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    method = choose_method(settings, model, say=tell)
-    args = training_arguments(settings, lora=method.lora, say=tell)
-    check_optimizer(args)
-    own = settled(settings.own, method, gpu=not args.use_cpu)
-    stages.check(own, args)
+    verb = verb_of(type(asked))
+    method = choose_method(asked, model, say=tell)
+    args = training_arguments(asked, lora=method.lora, say=tell)
+    own = settled(asked, method, gpu=not args.use_cpu)
+    verb.check(own, model)
     output = Path(str(args.output_dir))
     check_output(output, model, own.model_name_or_path)
     checkpoint = _begin(args, own, alarm)
-    tokenizer = stages.tokenizer(own, model, say=tell)
-    prepared = prepare_all(own.data_path, own, tokenizer, stages, cache, say=say)
-    trained = stages.model(own, model, tokenizer, seed=args.seed, say=tell)
-    pad = None if stages.joins(trained, own, say=tell) else int(tokenizer.pad_token_id)
-    data = rows_of(prepared, own, args, stages, pad=pad)
+    tokenizer = load_tokenizer(model, pad_token=own.pad_token, apart=verb.scores, say=tell)
+    prepared = prepare_all(own.data_path, own, tokenizer, verb, cache, say=say)
+    trained, joins = verb.model(own, model, tokenizer, say=tell)
+    pad = None if joins else int(tokenizer.pad_token_id)
+    data = rows_of(prepared, own, args, verb, pad=pad)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = f"{output} cannot be created: {error.strerror}."
         raise OutputError(why, hint="--output_dir FOLDER") from None
-    eval_data = eval_rows(own, tokenizer, args, stages, cache, pad=pad, say=say)
-    source, around = stages.source(trained, data, own, args, tokenizer, warn=alarm)
+    eval_data = eval_rows(own, tokenizer, args, verb, cache, pad=pad, say=say)
+    source, around = verb.source(trained, data, own, args, tokenizer, warn=alarm)
     if isinstance(source, Data):
         check_enough_rows(
             data.rows.rows,
@@ -410,25 +341,11 @@ def get_ready(
         eval_data,
         around=around,
         tokenizer=tokenizer,
-        divergence_steps=own.divergence_steps,
+        divergence_steps=own.divergence_steps if isinstance(own, LossOptions) else 0,
         quiet=own.quiet,
-        say=tell,
     )
     sources, loop.trained.card = licensed(output.name, model, prepared, own.data_path)
-    return Ready(
-        replace(settings, own=own),
-        model,
-        args,
-        loop,
-        prepared,
-        data,
-        eval_data,
-        stages,
-        pad is not None,
-        tokenizer,
-        checkpoint,
-        sources,
-    )
+    return Ready(own, model, args, loop, prepared, data, eval_data, verb, checkpoint, sources)
 
 
 def _begin(args: TrainingArguments, own: RunOptions, say: Say) -> SavedCheckpoint | None:

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.train.options import REWARD
+from redraft.train.options import RewardOptions
 from redraft.train.settings import parse
 from tests.train.rewards import pairs
 
@@ -65,8 +65,9 @@ def test_a_preview_shows_both_answers_from_where_they_part(here: Path) -> None:
         ("--data_path nothing.jsonl", "nothing.jsonl"),
         ("--margins 1", "Did you mean '--margin'?"),
         ("--packing True", "there is no setting --packing"),
-        ("--loss listwise", "should be one of pairwise, pairwise-tokens"),
+        ("--loss listwise", "It should be pairwise or pairwise-tokens"),
         ("--label_smoothing 0.5", "label_smoothing"),
+        ("--margin nan", "--margin is 'nan'."),
     ],
 )
 def test_what_is_wrong_is_a_message(words: str, said: str) -> None:
@@ -76,6 +77,6 @@ def test_what_is_wrong_is_a_message(words: str, said: str) -> None:
 
 
 def test_the_shipped_recipe_is_read() -> None:
-    settings = parse(["reward_hh", "--data_path", "x"], REWARD)
-    assert settings.own.model_max_length == 192
-    assert len(settings.own.lora_target_modules) == 70
+    own = parse(["reward_hh", "--data_path", "x"], RewardOptions)
+    assert own.model_max_length == 192
+    assert len(own.lora_target_modules) == 70

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from redraft.train.rl.ppo import BETA, Experience, padded
+from redraft.train.ppo import BETA, Experience, padded
 from redraft.train.rl.samples import Response, Score
 from tests.train.rl.tiny_policy import policy, prompts, rollouts, shaken
 

@@ -11,8 +11,8 @@ from transformers import GraniteConfig, GraniteForCausalLM
 
 from redraft.train.load import leave_inputs_to_autocast
 from redraft.train.options import PpoOptions
+from redraft.train.ppo import Learner
 from redraft.train.rl.policy import unfreeze_top, unwrapped
-from redraft.train.rl.ppo import Learner
 from tests.train.rl.tiny_policy import policy, prompts, shaken
 from tests.train.tiny import SHAPE
 

@@ -322,52 +322,6 @@ def test_a_reward_model_gives_its_number(tmp_path: Path) -> None:
     assert expected[0] != expected[1]
 
 
-def test_a_fingerprint_changes_with_what_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    text = "from helper_of_prints import f\n\n\ndef judge(answer):\n    return f()\n"
-    Path("judge_of_prints.py").write_text(text)
-    Path("helper_of_prints.py").write_text("def f():\n    return 1\n")
-    Path("judge.sh").write_text("echo 1")
-    Path("model").mkdir()
-    Path("model/weights").write_text("1")
-
-    def prints() -> list[str]:
-        forms = ("python:judge_of_prints.judge", "score:sh ./judge.sh", "command:sh ./judge.sh", "words<=3")
-        return [parse_rewards([form]).fingerprint for form in forms]
-
-    first = prints()
-    assert prints() == first
-    assert len(set(first)) == 4
-    Path("helper_of_prints.py").write_text("def f():\n    return 2\n")
-    second = prints()
-    Path("judge.sh").write_text("echo 2")
-    third = prints()
-    assert [a != b for a, b in zip(first, second, strict=True)] == [True, False, False, False]
-    assert [a != b for a, b in zip(second, third, strict=True)] == [False, True, True, False]
-    assert parse_rewards(["2*words<=3"]).fingerprint != first[3]
-
-
-def test_all_that_can_judge_has_a_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    text = (
-        "import functools\n"
-        "class Judge:\n"
-        "    def __call__(self, answer): return 1.0\n"
-        "judge = Judge()\n"
-        "part = functools.partial(max, 1)\n"
-    )
-    module = Path("objects_of_prints.py")
-    module.write_text(text)
-    forms = [f"python:objects_of_prints.{name}" for name in ("judge", "part")]
-    first = [parse_rewards([form]).fingerprint for form in forms]
-    module.write_text(f"{text}# more\n")
-    assert not set(first) & {parse_rewards([form]).fingerprint for form in forms}
-    for form in ("python:builtins.len", f"contains:{'x' * 300}"):
-        assert parse_rewards([form]).fingerprint
-
-
 @pytest.mark.parametrize(
     ("body", "why"),
     {

@@ -15,10 +15,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification
 
 from redraft.chain import Chain
-from redraft.errors import ModelError
 from redraft.train import LOG, SAMPLES, checkpoints
+from redraft.train.ppo import BETA
 from redraft.train.rl.policy import Policy
-from redraft.train.rl.ppo import BETA
 from redraft.train.rl.rewards import Reward, Rewards, parse_rewards
 from tests.train.rl.tiny_policy import TOKENIZER, loop, policy, prompts, rollouts, shaken, share_of_e
 from tests.train.tiny import SHAPE, lines
@@ -179,40 +178,6 @@ def test_chunks_that_were_written_with_other_settings_are_written_again(
     assert not (tmp_path / SAMPLES).read_bytes().startswith(before)
 
 
-async def _of_hundred(chains: Sequence[Chain]) -> list[float]:
-    return [100.0 for _ in chains]
-
-
-@pytest.mark.parametrize("stop", ["between chunks", "after the batch", "in a checkpoint"])
-def test_answers_of_before_are_judged_again_by_a_reward_that_has_changed(tmp_path: Path, stop: str) -> None:
-    wrong, right = (
-        Rewards({"r": (1.0, each)}, name) for each, name in ((_of_hundred, "a"), (share_of_e, "b"))
-    )
-    source = rollouts(tmp_path, policy(), wrong)
-    asked = iter([False, stop == "between chunks"])
-    list(source.batches(0, stops=lambda: next(asked)))
-    tokens = [each["tokens"] for each in samples(tmp_path)]
-    said: list[str] = []
-    again = rollouts(tmp_path, policy(), right, say=said.append)
-    if stop == "in a checkpoint":
-        again.load_state_dict(source.state_dict())
-    (batch, *_) = again.batches(0, first=2)
-    fresh = rollouts(tmp_path / "fresh", policy(), right)
-    (other, *_) = fresh.batches(0, first=2)
-    assert {name: each.tolist() for name, each in batch.items()} == {
-        name: each.tolist() for name, each in other.items()
-    }
-    assert samples(tmp_path) == samples(tmp_path / "fresh")
-    assert [each["tokens"] for each in samples(tmp_path)][: len(tokens)] == tokens
-    assert again.state_dict()["experience"] == fresh.state_dict()["experience"]
-    known = 4 if stop == "between chunks" else 8
-    judged_again = f"the reward has changed since {known} answers got theirs: they are judged again."
-    assert said[0] == judged_again
-    third = rollouts(tmp_path, policy(), right, say=(heard := list[str]()).append)
-    list(third.batches(0))
-    assert judged_again not in heard
-
-
 def test_a_response_ends_wherever_the_model_ends_a_turn(tmp_path: Path) -> None:
     """Chat models such as Gemma and Phi-3 end turns with a token that is not the tokenizer's."""
     plain = rollouts(tmp_path / "plain", policy())
@@ -225,30 +190,6 @@ def test_a_response_ends_wherever_the_model_ends_a_turn(tmp_path: Path) -> None:
         assert turn not in each["tokens"][:-1]
         assert each["ended"] == (each["tokens"][-1] in (turn, TOKENIZER.eos_token_id))
     assert any(each["tokens"][-1] == turn for each in samples(tmp_path / "chat"))
-
-
-def test_an_update_that_breaks_the_policy_ends_the_run(tmp_path: Path) -> None:
-    batches: list[int] = []
-
-    async def broken(chains: Sequence[Chain]) -> list[float]:
-        batches.append(len(chains))
-        return await share_of_e(chains) if sum(batches) <= 8 else [0.0 for _ in chains]
-
-    said: list[str] = []
-    source = rollouts(tmp_path, policy(), broken, say=said.append)
-    with pytest.raises(ModelError, match="an update broke the policy: the steps on") as raised:
-        loop(tmp_path, source, max_steps=40, save_strategy="no", learning_rate=0.1).run()
-    assert sum(batches) == 8 * 4  # three more, in which nothing is learnt
-    assert "There is no checkpoint yet." in str(raised.value.hint)
-    assert any("that may have broken the policy" in line for line in said)
-
-
-def test_one_step_of_a_rollout_batch_is_measured_too(tmp_path: Path) -> None:
-    made = policy(ppo_epochs=1, stop_step_kl=0.01)
-    source = rollouts(tmp_path, made, size=8)
-    with pytest.raises(ModelError, match=r"above --stop_step_kl 0\.01"):
-        loop(tmp_path, source, max_steps=9, per_device_train_batch_size=8, learning_rate=0.1).run()
-    assert len(samples(tmp_path)) == 8
 
 
 def test_without_a_checkpoint_a_policy_learns_only_from_what_it_wrote_itself(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.train.attention import use_segments
-from redraft.train.rl.policy import bare_of
 from redraft.train.rl.tree import WORTH, tree_of
+from redraft.train.verb import bare_of
 from tests.train.rl.tiny_policy import policy, shaken
 
 ROWS = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), min_size=1, max_size=6)

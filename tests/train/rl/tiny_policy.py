@@ -13,8 +13,8 @@ from redraft.chain import Chain, Prompt
 from redraft.train.load import add_adapter
 from redraft.train.loop import Loop
 from redraft.train.options import PpoOptions, layers_unfrozen
+from redraft.train.ppo import Learner, Ppo, RolloutPrompt
 from redraft.train.rl.policy import unfreeze_top
-from redraft.train.rl.ppo import Learner, Ppo, RolloutPrompt
 from redraft.train.rl.rewards import Reward, Rewards
 from tests.train.tiny import SHAPE
 from tests.train.tokenizer_kinds import tokenizer

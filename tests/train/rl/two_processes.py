@@ -29,7 +29,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "grpo": {"algorithm": "grpo"},
     "top": {"lora": False, "num_layers_unfrozen": 1},
 }
-FAR: dict[str, Any] = {"stop_step_kl": 1e-9}
+FAR: dict[str, Any] = {"stop_kl": 1e-9}
 CHUNKS = 16 // 4
 """Chunks of a rollout batch of the first kind."""
 
@@ -97,7 +97,7 @@ def resumed(folder: Path, whole: Path) -> None:
 
 
 def moves_too_far(folder: Path) -> str:
-    """The steps move a token by more than the user allows. Return what this process says."""
+    """The KL is above what the user allows. Return what this process says."""
     try:
         made(folder, "far").run()
     except ModelError as error:

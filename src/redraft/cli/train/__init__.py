@@ -8,7 +8,6 @@ import typer
 
 from redraft.cli.train.running import run
 from redraft.cli.train.self_ import self_
-from redraft.cli.train.watching import watch
 from redraft.cli.verb import Sections, Verb
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ def sft(words: Words = None) -> None:
     """Train a model to answer, criticise itself, and revise.
 
     A recipe is a YAML file with the same names as the flags, or the name of a shipped one. Flags override it.
-    All fields of transformers' TrainingArguments are flags too, and those of older versions are translated.
-    To resume a stopped run, type the same command again.
+    The flags of the commands of Alpaca, Vicuna and SelFee work as they are. To resume a stopped run, type
+    the same command again.
     """
     run("sft", words)
 
@@ -75,4 +74,3 @@ def _takes_words(name: str) -> type[Verb]:
 for _verb in (sft, reward, ppo):
     app.command(cls=_takes_words(_verb.__name__), context_settings={"ignore_unknown_options": True})(_verb)
 app.command("self", cls=Verb)(self_)
-app.command(cls=Verb)(watch)

@@ -43,7 +43,6 @@ parameters, and a server that draws with another adapter has whole nats."""
 EXPLODED = 10.0  # times the value loss of the first rollout batches
 
 _GENTLER = "Try a higher --init_kl_coef or a lower --learning_rate."
-_SLOWER = "Start again with a lower --learning_rate or --ppo_epochs."
 
 Numbers = Mapping[str, float]
 
@@ -98,15 +97,12 @@ class Faults:
     target: float | None = None  # the KL that β is adapted to, or None
     stop_kl: float | None = None  # nats of KL in an answer at which the run ends, or None
     stop_entropy: float | None = None  # nats of entropy of a token under which the run ends, or None
-    stop_step_kl: float | None = None  # nats of KL of a token, over the steps on a batch, that end it
     cut_pays: bool = False  # whether an answer that is cut pays for it
     saved: Callable[[], Sequence[SavedCheckpoint]] = tuple  # returns the checkpoints, newest first
     _first: dict[str, float] = field(default_factory=dict)
     _lasted: dict[str, int] = field(default_factory=dict)
-    _last: dict[str, float] = field(default_factory=dict)
-    _moved: dict[str, float] = field(default_factory=dict)  # of the steps that went far
 
-    def add(self, numbers: Numbers, rollout: int = 0) -> list[str]:
+    def add(self, numbers: Numbers) -> list[str]:
         """Add the numbers of a rollout batch. Return what is to be said."""
         kl, entropy = numbers.get("kl", 0.0), numbers.get("rollout_entropy", float("inf"))
         if self.stop_kl is not None and kl > self.stop_kl:
@@ -116,43 +112,10 @@ class Faults:
             least = f"--stop_entropy {self.stop_entropy:g}"
             found = f"the entropy of a token is {entropy:.3g} nats, below {least}."
             raise ModelError(found, hint=f"{_GENTLER}{self._where()}")
-        self._check_moved(numbers, rollout)
         for name, value in numbers.items():
             self._first.setdefault(name, value)
         said = [line for name, line in self._found(numbers) if self._lasts(name, there=bool(line))]
         return said + self._cut(numbers)
-
-    def add_step(self, kl: float, rollout: int) -> list[str]:
-        """Add the nats of KL of a token over the steps on a rollout batch. Return what is to be said."""
-        moved = f"the steps on a rollout batch moved a token by {kl:.3g} nats of KL"
-        if self.stop_step_kl is not None and not kl <= self.stop_step_kl:
-            raise ModelError(
-                f"{moved}, above --stop_step_kl {self.stop_step_kl:g}.", hint=f"{_SLOWER}{self._where()}"
-            )
-        if kl <= MOVED or self._moved:
-            return []
-        self._moved = {**self._last, "rollout": rollout, "step_kl": kl}
-        return [f"{moved}: that may have broken the policy. Lower --learning_rate, or --ppo_epochs."]
-
-    def _check_moved(self, numbers: Numbers, rollout: int) -> None:
-        self._last = {name: numbers.get(name, 1.0) for name in ("reward", "reward_std")}
-        if not self._moved:
-            return
-        if rollout <= self._moved["rollout"]:
-            self._moved |= self._last  # from before the step
-            return
-        before = self._moved.get("reward", numbers["reward"])
-        least = before - self._moved.get("reward_std", 0.0) / 2
-        now, same = numbers["reward"], not self._last["reward_std"]
-        if not self._lasts("moved", there=now < least or (same and now < before)):
-            self._moved = self._moved if self._lasted["moved"] else {}
-            return
-        raise ModelError(
-            f"an update broke the policy: the steps on rollout batch {self._moved['rollout'] + 1:g} moved a "
-            f"token by {self._moved['step_kl']:.3g} nats of KL. The mean reward was {before:.3g}, and after "
-            f"{LATE} more batches it is {numbers['reward']:.3g}.",
-            hint=f"{_SLOWER}{self._where()}",
-        )
 
     def _where(self) -> str:
         whole = [each for each in self.saved() if each.complete]
@@ -165,15 +128,12 @@ class Faults:
         return {
             "first": dict(self._first),
             "lasted": dict(self._lasted),
-            "last": dict(self._last),
-            "moved": dict(self._moved),
         }
 
     def restore(self, state: Mapping[str, Mapping[str, float]]) -> None:
         """Restore what `state` returned."""
         self._first = dict(state["first"])
         self._lasted = {name: int(count) for name, count in state["lasted"].items()}
-        self._last, self._moved = dict(state.get("last", {})), dict(state.get("moved", {}))
 
     def _lasts(self, name: str, *, there: bool) -> bool:
         self._lasted[name] = self._lasted.get(name, 0) + 1 if there else 0
@@ -217,6 +177,12 @@ class Faults:
             "rloo, which needs no value head."
         )
         yield "blind", line if not (explained > 0 or same) else ""
+        moved = now.get("step_kl", 0.0)
+        line = (
+            f"the steps on a rollout batch move a token by {moved:.3g} nats of KL, which may break the "
+            "policy. Lower --learning_rate, or --ppo_epochs."
+        )
+        yield "moved", line if not moved <= MOVED else ""
         apart = now.get("sampler_kl", 0.0)
         line = (
             f"the policy that writes is not the one that is trained: a token has {apart:.2g} nats of KL "

@@ -29,6 +29,7 @@ from redraft.train.loss import has_plain_head
 from redraft.train.options import PpoOptions, layers_unfrozen
 from redraft.train.rl.algorithm import log_probs_and_entropy
 from redraft.train.rl.tree import tree_of
+from redraft.train.verb import bare_of
 
 
 class Seen(NamedTuple):
@@ -127,11 +128,6 @@ def unwrapped(model: Any) -> Iterator[Any]:
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
     with swapped(bare, {name: _plain(each) for name, each in adapted}):
         yield bare
-
-
-def bare_of(model: Any) -> Any:
-    """Return a model of transformers without what peft puts around it."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 class _Beside(nn.Module):

@@ -26,14 +26,11 @@ A reward that is no finite number stops the run: a model that is trained on NaN 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import json
 import logging
 import math
-import os
 import re
-import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -42,7 +39,6 @@ from functools import partial
 from http import HTTPStatus
 from itertools import count
 from numbers import Real
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -70,7 +66,6 @@ from redraft.verify.parse import parse_check
 
 _WEIGHT = re.compile(r"(?P<weight>-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?)\s*\*\s*")
 _HEAD = re.compile(r"(?P<kind>[\w-]+)(?P<option>\[[^\]]*\])?:")
-_LONG = 1 << 24  # bytes
 _HINT = (
     "--reward words<=50, reward:MODEL, python:module.function, score:PROGRAM or https://host/path; "
     "several add up: --reward A 2*B."
@@ -180,15 +175,9 @@ async def _of_package(plugin: Plugin, form: str, reward: Reward, chains: Sequenc
 
 @dataclass(frozen=True)
 class Rewards:
-    """A weighted sum of rewards.
-
-    Attributes:
-        fingerprint: A hash of the forms, and of the functions and files that they name. Another one means
-            that answers may get other rewards.
-    """
+    """A weighted sum of rewards."""
 
     parts: Mapping[str, tuple[float, Reward]]  # the weight and the reward of each form
-    fingerprint: str = ""
 
     async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:
         """Return what each form adds to the reward of each answer."""
@@ -215,48 +204,7 @@ def parse_rewards(forms: Sequence[str]) -> Rewards:
         if not math.isfinite(weight):
             raise UsageError(f"{form} has a weight that is too large.", hint=_HINT)
         parts[form] = weight, _parsed(form[found.end() :] if found else form)
-    states = [(form, _state(form, reward)) for form, (_, reward) in parts.items()]
-    return Rewards(parts, hashlib.sha256(repr(states).encode("utf-8", "replace")).hexdigest()[:8])
-
-
-def _state(form: str, reward: Reward) -> list[tuple[str, object]]:
-    """Return the files that decide what a reward gives, each with its state.
-
-    Of a function, that is its file and the loaded modules beside it; of other forms, the files and folders
-    that they name. What those read in turn is not known here.
-    """
-    if isinstance(reward, Called):
-        named = _modules(reward.function)
-    else:
-        words = re.split(r"[\s'\"=:*]+", form)
-        named = {Path(word) for word in words if word and os.path.exists(word)}  # noqa: PTH110  (long words)
-    files = {each for path in named for each in _files_of(path)}
-    return [(str(each), _of_file(each)) for each in sorted(files)]
-
-
-def _modules(function: FunctionCheck) -> set[Path]:
-    own = {getattr(sys.modules.get(function.path.rpartition(".")[0]), "__file__", None)}
-    with suppress(TypeError):  # an object that can be called, or a function in C
-        own.add(inspect.getsourcefile(inspect.unwrap(function.function)))
-    files = {Path(each) for each in own if each}
-    loaded = (getattr(each, "__file__", None) for each in tuple(sys.modules.values()))
-    folders = {each.parent for each in files}
-    return files | {Path(each) for each in loaded if each and Path(each).parent in folders}
-
-
-def _files_of(path: Path) -> list[Path]:
-    with suppress(OSError):
-        return [each for each in (path.iterdir() if path.is_dir() else [path]) if each.is_file()]
-    return []
-
-
-def _of_file(path: Path) -> object:
-    """Return the hash of a file, or its size and time if it is too long or may not be read."""
-    found = path.stat()
-    with suppress(OSError):
-        if found.st_size <= _LONG:
-            return hashlib.sha256(path.read_bytes()).hexdigest()
-    return found.st_size, found.st_mtime_ns
+    return Rewards(parts)
 
 
 def _parsed(form: str) -> Reward:

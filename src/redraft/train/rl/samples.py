@@ -210,34 +210,26 @@ class Samples:
 
     Args:
         afresh: Whether an earlier file is thrown away.
-        settings: Of what decides responses. What was written with others is not used again.
-        judge: Of what decides rewards. What another one judged is judged again.
+        settings: Hash of the settings that affect responses. Those written with others are not used again.
         leads: Whether this process writes. The others only read what an earlier session wrote.
     """
 
-    def __init__(
-        self, folder: Path, *, afresh: bool = False, settings: str = "", judge: str = "", leads: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, *, afresh: bool = False, settings: str = "", leads: bool = True) -> None:
         self._path, self._afresh, self._leads, self._settings = folder / SAMPLES, afresh, leads, settings
         self._file: LineFile | None = None
-        self._opened, self._judge = False, judge
+        self._opened = False
         self._kept: dict[tuple[int, int], dict[str, Any]] = {}
-        self._written: set[tuple[int, int]] = set()  # those of them that are in the file as they should be
 
-    def open(self, since: int) -> int:
+    def open(self, since: int) -> None:
         """Open the file, and read what an earlier session wrote for rollout batches from `since` on.
 
         What it wrote with other settings is cut off; without a checkpoint, all but the first rollout batch.
-        From the first response that has to be judged again on, all are written again.
-
-        Returns:
-            How many responses are there that another judge has judged; 0 if the file is open already.
         """
         if self._opened:
-            return 0
+            return
         self._opened = True
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        whole = stale = 0
+        whole = 0
         for line in () if self._afresh else read_lines(self._path):
             with suppress(KeyError, TypeError, ValueError):
                 each = parse_line(line) or {}
@@ -245,23 +237,16 @@ class Samples:
                     # Without a checkpoint, later ones may be of a policy that was trained otherwise.
                     if each.get("settings") != self._settings or int(each["rollout"]) > 0 == since:
                         break  # rollout batches stand in order
-                    stale += each.get("judge") != self._judge
-                    place = int(each["rollout"]), int(each["row"])
-                    self._kept[place] = each
-                    self._written |= set() if stale else {place}
-            whole += len(line) if line.endswith(b"\n") and not stale else 0
+                    self._kept[int(each["rollout"]), int(each["row"])] = each
+            whole += len(line) if line.endswith(b"\n") else 0
         if self._leads:
             self._file = LineFile(self._path, made_up=True)
             self._file.cut(whole)
-        return stale
 
     def kept(
         self, rollout: int, rows: Sequence[int], asked: Sequence[tuple[str, str]]
     ) -> tuple[list[Response], list[Score]]:
-        """Return responses of a chunk to these prompts (id and text), and their rewards.
-
-        Each list is empty if one is missing, rewards also if another judge gave one.
-        """
+        """Return the responses of a chunk to these prompts (id and text) with rewards; none if one lacks."""
         pairs = zip((self._kept.get((rollout, row)) for row in rows), asked, strict=True)
         whole = [each for each, said in pairs if each and (each.get("id"), each.get("prompt")) == said]
         if len(whole) < len(rows):
@@ -270,8 +255,7 @@ class Samples:
             Response(tuple(each["tokens"]), each["answer"], each["ended"], tuple(each.get("log_probs", ())))
             for each in whole
         ]
-        valid = all(each.get("judge") == self._judge for each in whole)
-        return responses, [_score(each) for each in whole] if valid else []
+        return responses, [Score(float(each["reward"]), each.get("rewards", {})) for each in whole]
 
     def add(
         self,
@@ -295,14 +279,8 @@ class Samples:
                 "tokens": response.tokens,
                 **({"log_probs": response.log_probs} if response.log_probs else {}),
                 "settings": self._settings,
-                "judge": self._judge,
             }
             for row, (name, text), response, score in zip(rows, asked, responses, scores, strict=True)
         ]
-        there = self._written.issuperset((rollout, row) for row in rows)
-        if self._file and not (there and self.kept(rollout, rows, asked)[1]):
+        if self._file and not self.kept(rollout, rows, asked)[0]:
             self._file.append(*(json.dumps(line, ensure_ascii=False) for line in lines))
-
-
-def _score(line: dict[str, Any]) -> Score:
-    return Score(float(line["reward"]), line.get("rewards", {}))

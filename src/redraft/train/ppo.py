@@ -1,6 +1,6 @@
 """PPO, RLOO and GRPO from top to bottom: rollouts, rewards, advantages, updates.
 
-The loop (`run.loop`) reads `Ppo`. An epoch of the loop is a rollout batch:
+The loop (`loop`) reads `Ppo`. An epoch of the loop is a rollout batch:
 
 1. Rollouts: the policy answers prompts, a chunk at a time (`samples`).
 2. Rewards: each chunk is judged (`rewards`) and written down.
@@ -19,34 +19,40 @@ import hashlib
 import itertools
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 from transformers.modeling_outputs import CausalLMOutput
 
 from redraft.chain import Chain
 from redraft.counting import counted
 from redraft.engines.base import Sampling, Tokens
+from redraft.engines.remote.server import check_address
+from redraft.errors import ModelError, UsageError
+from redraft.formats.encoder import PromptEncoder
+from redraft.formats.read.records import raw_records
 from redraft.jobs.signals import unless_stopped
 from redraft.machine import trim_heap
-from redraft.train.batches import Batch, SharedMeans
+from redraft.train.attention import use_segments
+from redraft.train.batches import Batch, Data, Rows, SharedMeans, one_a_row
 from redraft.train.checkpoints import checkpoints
-from redraft.train.options import PpoOptions, room, samples_each
-from redraft.train.processes import Say, gathered, place, shared_out
+from redraft.train.load import load_trained
+from redraft.train.options import PpoOptions, layers_unfrozen, room, samples_each
+from redraft.train.prepare import Ints, Prepared
+from redraft.train.processes import Say, gathered, place, ranks, shared_out
 from redraft.train.rl import algorithm, metrics
 from redraft.train.rl.algorithm import RunningMoments
 from redraft.train.rl.metrics import Faults
-from redraft.train.rl.policy import Policy, Seen, bare_of, unwrapped
-from redraft.train.rl.rewards import Rewards
+from redraft.train.rl.policy import Policy, Seen, unfreeze_top, unwrapped
+from redraft.train.rl.rewards import Rewards, parse_rewards
 from redraft.train.rl.samples import (
     Response,
     Sampler,
@@ -57,6 +63,7 @@ from redraft.train.rl.samples import (
     recorded,
     scored,
 )
+from redraft.train.verb import Verb, bare_of
 
 AT_ONCE = 16  # sequences of a forward pass without gradients
 BETA = (1e-8, 1e8)  # β stays within these, so that one that is driven to an end can come back
@@ -74,6 +81,142 @@ class RolloutPrompt:
 
     record: Chain
     tokens: Tokens
+
+
+class PpoVerb(Verb[PpoOptions]):
+    """`redraft train ppo`."""
+
+    row = "prompt"
+    marked = ("", "a prompt, up to where the model writes")
+
+    def check(self, own: PpoOptions, model: str) -> None:  # noqa: ARG002  (of all verbs)
+        """Raise `RedraftError` if rollout batches cannot be divided, written or judged."""
+        _check_sizes(own)
+        _check_writer(own)
+        parse_rewards(own.reward)
+
+    def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
+        """Return the encoder of prompts."""
+        flag, most, least = "--model_max_length", own.model_max_length, own.max_new_tokens
+        if own.max_length is not None:
+            flag, most, least = "--max_length", own.max_length, max(own.min_new_tokens, 1)
+        elif own.min_new_tokens > own.max_new_tokens:
+            raise UsageError(
+                f"--min_new_tokens {own.min_new_tokens} is above --max_new_tokens {own.max_new_tokens}.",
+                hint=f"--max_new_tokens {own.min_new_tokens}",
+            )
+        if least >= most:
+            raise UsageError(
+                f"an answer of {least} tokens leaves no room for a prompt in {flag} {most}.",
+                hint=f"{flag} {2 * least}",
+            )
+        return PromptEncoder(tokenizer, own.format, most, least)
+
+    def rows(self, lengths: Ints, own: PpoOptions) -> Rows:
+        """Put each prompt into a row."""
+        return one_a_row(lengths, own.max_length or own.model_max_length)
+
+    def model(
+        self, own: PpoOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
+    ) -> tuple[PreTrainedModel | PeftModel, bool]:
+        """Load a causal language model with an adapter, or with its top layers unfrozen."""
+        if own.lora and own.num_layers_unfrozen is not None:
+            say("--num_layers_unfrozen has no effect with an adapter, which all layers get (--lora False).")
+        made = load_trained(own, ref, tokenizer, seed=own.seed, say=say)
+        bare = bare_of(made)
+        if bare.config._attn_implementation == "sdpa":  # noqa: SLF001 - the only way to ask
+            with suppress(ModelError):  # else rows are padded
+                use_segments(bare)
+        if not own.lora:
+            unfreeze_top(made, layers_unfrozen(own))
+            say(f"the top {counted(layers_unfrozen(own), 'layer')} and what follows are trained.")
+        return made, False
+
+    def source(
+        self,
+        model: PreTrainedModel | PeftModel,
+        data: Data,
+        own: PpoOptions,
+        args: TrainingArguments,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        warn: Say,
+    ) -> tuple[Ppo, Learner]:
+        """Return rollout batches of the prompts, and the policy that writes them."""
+        longest = int(data.rows.rows.lengths.max())
+        trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if trained and longest + (answer := room(own, longest)) > trained:
+            flag = "--model_max_length" if own.max_length is None else "--max_length"
+            raise UsageError(
+                f"a prompt of {longest:,} tokens and an answer of {answer:,} are longer than the {trained:,} "
+                "tokens that the model was trained for.",
+                hint=f"{flag} {trained} leaves out prompts that are too long.",
+            )
+        policy = Learner(model, own)
+        read = Ppo(
+            policy,
+            tokenizer,
+            list(_prompts(data.rows.prepared, own, self.encoder(own, tokenizer))),
+            parse_rewards(own.reward),
+            own,
+            size=args.train_batch_size,
+            seed=args.seed,
+            bf16=bool(args.bf16),
+            folder=Path(str(args.output_dir)),
+            say=warn,
+        )
+        if args.max_steps <= 0:
+            batches = -(-args.num_train_epochs * len(data.rows) * samples_each(own) // own.num_rollouts)
+            args.max_steps = int(batches * len(read) // args.gradient_accumulation_steps)
+        if args.logging_steps <= 1:
+            args.logging_steps = len(read) // args.gradient_accumulation_steps  # a line for a rollout batch
+        return read, policy
+
+
+VERB = PpoVerb()
+
+
+def _check_sizes(own: PpoOptions) -> None:
+    step = own.per_device_train_batch_size * own.gradient_accumulation_steps * ranks()
+    processes = f" × {ranks()} processes" if ranks() > 1 else ""
+    sizes = {
+        "--chunk_size": min(own.chunk_size, own.num_rollouts),
+        f"--per_device_train_batch_size × --gradient_accumulation_steps{processes}": step,
+        **({"--num_generations": samples_each(own)} if samples_each(own) > 1 else {}),
+    }
+    for name, size in sizes.items():
+        if own.num_rollouts % size:
+            raise UsageError(
+                f"--num_rollouts {own.num_rollouts} is no multiple of {name}, {size}.",
+                hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
+            )
+
+
+def _check_writer(own: PpoOptions) -> None:
+    if own.rollout_url and not own.lora:
+        raise UsageError("--rollout_url needs an adapter, which a server can load.", hint="--lora True")
+    if own.rollout_url:
+        check_address(own.rollout_url, hint="--rollout_url http://127.0.0.1:8000/v1")
+    elif own.qlora:
+        raise UsageError(
+            "--qlora: answers cannot be written here with weights of 4 bits.",
+            hint="--qlora False, or let a server write them (--rollout_url).",
+        )
+    if own.fsdp_words:
+        raise UsageError(
+            "--fsdp shares the weights among processes, and PPO writes with whole ones.",
+            hint="Leave it out: each process then holds the model.",
+        )
+
+
+def _prompts(prepared: Prepared, own: PpoOptions, encoder: PromptEncoder) -> Iterator[RolloutPrompt]:
+    """Yield each prepared prompt with its record, without answers."""
+    raw = (each for path in own.data_path for each in raw_records(Path(path)))
+    chains = enumerate(chain for each in raw for chain in encoder.chains(each))
+    for number, where in enumerate(prepared.places.tolist()):
+        record = next(chain for at, chain in chains if at == where)
+        bare = record.model_copy(update={"steps": (), "drafts": (), "best": None})
+        yield RolloutPrompt(bare, tuple(prepared[number].ids.tolist()))
 
 
 class Ppo:
@@ -103,14 +246,11 @@ class Ppo:
         self._experience = Experience(policy, own, size=self._size, bf16=bf16)
         self._epoch = -1
         self._batch: Batch = {}
-        self._before: dict[str, Any] = {}  # what `experience` kept before that batch
-        self._is_unchecked = False  # whether the last step of that batch is taken
         deciding = [seed, *(getattr(own, name) for name in _DECIDING)]
         self._samples = Samples(
             folder,
             afresh=own.overwrite_output_dir,
             settings=hashlib.sha256(repr(deciding).encode()).hexdigest()[:8],
-            judge=reward.fingerprint,
             leads=not self._rank,
         )
         self._server = None
@@ -121,7 +261,6 @@ class Ppo:
             own.target,
             own.stop_kl,
             own.stop_entropy,
-            own.stop_step_kl,
             cut_pays=bool(own.missing_eos_penalty),
             saved=partial(checkpoints, folder),
         )
@@ -136,24 +275,18 @@ class Ppo:
         if self._epoch != epoch and not self._made(epoch, stops):
             return
         for number in range(first, len(self)):
-            self._is_unchecked = number == len(self) - 1
             yield self._minibatch(self._rows(epoch, number))
-            self._add_step(float(self.policy.step_kl))  # of the steps before this one
-        self._check_last_step()
 
     def _made(self, epoch: int, stops: Callable[[], bool]) -> bool:
         """Make a rollout batch. Return False if it is to stop before all responses are there."""
         asked = self._asked(epoch)
-        if stale := self._samples.open(epoch):
-            known = counted(stale, "answer")
-            self._say(f"the reward has changed since {known} got theirs: they are judged again.")
+        self._samples.open(epoch)
         training = self.policy.training
         try:
             responses, scores = asyncio.run(self._respond(epoch, asked, stops))
             if len(responses) < len(asked):
                 return False
             self.policy.eval()
-            self._before = self._experience.state_dict()
             self._batch = self._experience.complete(asked, responses, scores)
         finally:
             self.policy.train(training)
@@ -223,13 +356,12 @@ class Ppo:
         """Write and judge a chunk, unless it is there. Return None if a signal came meanwhile."""
         rows = range(start, start + len(asked))
         written, scores = self._samples.kept(epoch, rows, _texts(asked))
-        if written and scores:
+        if written:
             return written, scores
-        if not written:
-            sampled = [self._sampling(epoch, row, each) for row, each in zip(rows, asked, strict=True)]
-            writing = sampler.chunk([each.tokens for each in asked], sampled)
-            is_remote = isinstance(sampler, ServerSampler)
-            written = await (unless_stopped(writing) if is_remote else writing) or []
+        sampled = [self._sampling(epoch, row, each) for row, each in zip(rows, asked, strict=True)]
+        writing = sampler.chunk([each.tokens for each in asked], sampled)
+        is_remote = isinstance(sampler, ServerSampler)
+        written = await (unless_stopped(writing) if is_remote else writing) or []
         if not written:
             return None
         pairs = zip(asked, written, strict=True)
@@ -256,19 +388,6 @@ class Ppo:
         cut = {name: each[:, :longest] for name, each in taken.items()}
         return {"input_ids": ids, "starts": starts, **cut}
 
-    def _add_step(self, kl: float) -> None:
-        for line in self._faults.add_step(fmean(gathered(kl)), self._epoch):
-            self._say(line)
-
-    def _check_last_step(self) -> None:
-        """Measure how far the last step of a rollout batch went. Other steps are measured by the next."""
-        if self._is_unchecked:
-            self._is_unchecked = False
-            training = self.policy.training
-            self.policy.eval()
-            self._add_step(self._experience.step_kl(self._batch))
-            self.policy.train(training)
-
     # What the loop asks of a source.
 
     def tokens(self, batch: Batch) -> int:
@@ -287,8 +406,7 @@ class Ppo:
     def metrics(self) -> dict[str, float]:
         """Return the numbers of the policy's steps, and of a rollout batch that is new."""
         taken, self._experience.metrics = {**self._experience.metrics, **self.policy.sums.take()}, {}
-        self._check_last_step()
-        for line in self._faults.add(taken, self._epoch) if "reward" in taken else ():
+        for line in self._faults.add(taken) if "reward" in taken else ():
             self._say(line)
         return taken
 
@@ -297,8 +415,6 @@ class Ppo:
         return {
             "epoch": self._epoch,
             "batch": self._batch,
-            "judge": self.reward.fingerprint,
-            "before": self._before,
             "metrics": self._experience.metrics,
             "experience": self._experience.state_dict(),
             "sums": self.policy.sums.parts(),
@@ -307,12 +423,9 @@ class Ppo:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._epoch, self._batch, self._before = state["epoch"], state["batch"], state.get("before", {})
+        self._epoch, self._batch = state["epoch"], state["batch"]
         self._experience.metrics = state["metrics"]
         self._experience.load_state_dict(state["experience"])
-        if self._before and state["judge"] != self.reward.fingerprint:  # its answers are judged again
-            self._epoch, self._batch, self._experience.metrics = -1, {}, {}
-            self._experience.load_state_dict(self._before)
         self.policy.sums.restore(state["sums"])
         self._faults.restore(state["watch"])
 
@@ -414,15 +527,6 @@ class Experience:
         *seen, ref = (torch.cat(each)[back] for each in zip(*parts, strict=True))
         return Seen(*seen), ref
 
-    def step_kl(self, batch: Batch) -> float:
-        """Return how far the steps on a rollout batch took the policy: KL of a token of its first answers."""
-        part = {name: batch[name][:AT_ONCE] for name in ("input_ids", "starts", "mask", "log_probs")}
-        device = self._policy.value_head.weight.device
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
-            ids, starts, mask, before = (each.to(device) for each in part.values())
-            now = self._policy.see(ids, starts, mask).log_probs
-        return float(algorithm.masked_mean(algorithm.kl_k3(before, now, mask), mask))
-
     def _shaped(self, finals: Tensor, ended: Tensor) -> Tensor:
         """Return the scores, penalised, clipped and scaled."""
         own = self._own
@@ -489,7 +593,6 @@ class Learner(Policy):
     def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
         super().__init__(model, own)
         self.kl_coef = 0.0  # β, of the KL that is part of the loss; 0 if it is part of the reward
-        self.step_kl = torch.zeros(())  # nats of KL of a token of the last minibatch, from the sampler
         self.sums = SharedMeans()  # the numbers of the steps since the last line of the log
 
     def forward(
@@ -513,9 +616,7 @@ class Learner(Policy):
         self.sums.add("clip_fraction", clipped / count)
         self.sums.add("entropy", now.entropy.sum() / count)
         # Of the policy before its steps to now: its tokens are samples of the first.
-        moved = algorithm.kl_k3(log_probs, now.log_probs, mask).detach().sum()
-        self.step_kl = moved / mask.sum().clamp(min=1)
-        self.sums.add("step_kl", moved / count)
+        self.sums.add("step_kl", algorithm.kl_k3(log_probs, now.log_probs, mask).sum() / count)
         if own.algorithm == "ppo":
             of_values, clipped = algorithm.value_loss(now.values, values, returns, mask, own.cliprange_value)
             self.sums.add("value_loss", of_values / count)

@@ -1,0 +1,140 @@
+"""Supervised fine-tuning: chains as texts, several in a row, and a causal language model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from redraft.errors import OutputError, UsageError
+from redraft.formats.encoder import Encoder
+from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.train.batches import Rows, one_a_row, pack
+from redraft.train.load import load_trained
+from redraft.train.loss import fuse
+from redraft.train.options import SftOptions
+from redraft.train.prepare import Ints
+from redraft.train.processes import Say
+from redraft.train.verb import Verb, bare_of, can_join, what_follows
+from redraft.weights.checkpoint import read_json
+from redraft.weights.gguf.families import sizes_from_config
+from redraft.weights.output import Run
+from redraft.weights.replace import MANIFEST, refuse_existing
+
+if TYPE_CHECKING:
+    from redraft.train.run import Ready
+
+
+class Sft(Verb[SftOptions]):
+    """`redraft train sft`."""
+
+    row = "row"
+    marked = ("with loss", "without loss")
+
+    def check(self, own: SftOptions, model: str) -> None:
+        """Raise if the file of `--gguf` cannot be written, or cannot hold the result."""
+        if own.gguf:
+            check_gguf(own, own.gguf, model)
+
+    def encoder(self, own: SftOptions, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+        """Return the encoder of chains."""
+        first = own.answer == "first"
+        return Encoder(tokenizer, own.format, own.training_objective, own.model_max_length, first=first)
+
+    def rows(self, lengths: Ints, own: SftOptions) -> Rows:
+        """Assign examples to rows: as many as fit, or one each."""
+        if own.packing:
+            return pack(lengths, own.model_max_length, own.seed)
+        return one_a_row(lengths, own.model_max_length)
+
+    def model(
+        self, own: SftOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
+    ) -> tuple[PreTrainedModel | PeftModel, bool]:
+        """Load a model with the loss of `loss`. The result says that it writes chains, if it learns them."""
+        native = own.format == "selfee" and own.training_objective != "answer"
+        note = {"redraft_format": NATIVE_FORMAT} if native else {}
+        model = load_trained(own, ref, tokenizer, seed=own.seed, note=note, gguf=bool(own.gguf), say=say)
+        return model, with_loss(model, say=say, packed=own.packing)
+
+    def finish(self, ready: Ready, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
+        """Write the file of `--gguf`, of an adapter or of the whole model."""
+        own: SftOptions = ready.own  # type: ignore[assignment]
+        if own.gguf and ready.args.should_save:
+            run = Run(force=True, command=command, warn=warn, caution=warn)
+            _export(own, Path(own.gguf), ready.loop.folder, ready.base, run)
+
+    def following(self, own: SftOptions, base: str) -> str:
+        """Return what to type next with the result."""
+        return what_follows(own, base, own.gguf)
+
+
+VERB = Sft()
+
+
+def with_loss(model: PreTrainedModel | PeftModel, *, say: Say, packed: bool) -> bool:
+    """Set up loss and attention. Return whether the model keeps the joined examples of a row apart."""
+    bare = bare_of(model)
+    if getattr(bare.config, "output_router_logits", False):
+        say("output_router_logits: the loss that spreads tokens over experts is left out.")
+    fuse(bare)
+    return can_join(bare, say=say, needed=packed)
+
+
+def check_gguf(own: SftOptions, gguf: str, model: str) -> None:
+    """Raise if the file of `--gguf` cannot be written, or cannot hold the result."""
+    if not gguf.lower().endswith(".gguf"):
+        hint = f"--gguf {gguf.rstrip('/')}.gguf"
+        raise UsageError(f"--gguf {gguf} does not end in .gguf.", hint=hint)
+    _check_place(Path(gguf), None if own.overwrite_output_dir else Path(str(own.output_dir)))
+    config = read_json(Path(model) / "config.json")  # a model on the hub has none here yet
+    tied = config and sizes_from_config(config).tied
+    if tied and own.lora and "lm_head" in own.lora_target_modules:
+        raise UsageError(
+            "--gguf: a GGUF adapter cannot change 'lm_head', because this model uses one matrix for input "
+            "and output embeddings.",
+            hint="Leave lm_head out of --lora_target_modules, or leave --gguf out.",
+        )
+
+
+def _check_place(target: Path, output: Path | None) -> None:
+    folder = next(each for each in target.absolute().parents if each.exists())
+    if target.is_dir():
+        raise OutputError(f"--gguf {target} is a folder.", hint=f"--gguf {target / 'NAME.gguf'}")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(f"--gguf {target}: {folder} is not writable.", hint="--gguf FILE")
+    hint = "Move it away, or name another --gguf FILE."
+    try:
+        refuse_existing(target, force=True)
+    except OutputError as error:
+        raise OutputError(f"--gguf: {error.message}", hint=hint) from None
+    if not output or not target.exists():
+        return
+    inputs = read_json(target.with_name(f"{target.name}.{MANIFEST}")).get("inputs")
+    listed = inputs.values() if isinstance(inputs, dict) else ()
+    found = [str(each["path"]) for each in listed if isinstance(each, dict) and "path" in each]
+    if found and output.resolve() not in [Path(each).resolve() for each in found]:
+        raise OutputError(f"--gguf: {target} was made from {found[0]}, not from {output}.", hint=hint)
+
+
+def _export(own: SftOptions, target: Path, output: Path, base: str, run: Run) -> None:
+    if own.lora:
+        from redraft.weights.lora.to_gguf import lora_gguf
+
+        lora_gguf(output, target, run, base=_base_folder(base), f16=True)
+    else:
+        from redraft.weights.gguf.from_folder import export_gguf
+
+        export_gguf(output, target, run, quant=own.gguf_quant)
+
+
+def _base_folder(base: str) -> Path:
+    """Return the folder of the base; for one on the hub, where it was downloaded to."""
+    if Path(base).exists():
+        return Path(base)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(base, "config.json")
+    return Path(found).parent if isinstance(found, str) else Path(base)

@@ -1,0 +1,126 @@
+"""What the verbs of `redraft train` do differently; `run` is the same for all."""
+
+from __future__ import annotations
+
+import shlex
+from abc import ABC, abstractmethod
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+
+from redraft.engines.load import DEFAULTS
+from redraft.errors import ModelError
+from redraft.train.attention import use_segments
+from redraft.train.batches import Data, Rows, Source
+from redraft.train.options import RunOptions
+from redraft.train.prepare import Encodes, Ints
+from redraft.train.processes import Say
+
+if TYPE_CHECKING:
+    from redraft.train.run import Ready
+
+Own = TypeVar("Own", bound=RunOptions)
+
+
+class Verb(ABC, Generic[Own]):
+    """A verb.
+
+    Attributes:
+        row: What a row is called.
+        marked: What a preview says of tokens with and without the mark of the prepared data. The first is
+            empty if no tokens have it.
+        parts: What the examples of a row are called in a preview; empty if they have no names.
+        measures: Whether the result is measured on the evaluation data, whatever `--eval_strategy` is.
+        scores: Whether the model is a classifier with one label, which does not pad with end-of-text.
+    """
+
+    row: str
+    marked: tuple[str, str]
+    parts: tuple[str, ...] = ()
+    measures = scores = False
+
+    def check(self, own: Own, model: str) -> None:
+        """Raise `RedraftError` if settings do not fit together, before data and model are loaded."""
+
+    @abstractmethod
+    def encoder(self, own: Own, tokenizer: PreTrainedTokenizerBase) -> Encodes:
+        """Return what turns records into examples."""
+
+    @abstractmethod
+    def rows(self, lengths: Ints, own: Own) -> Rows:
+        """Assign examples of these lengths to rows."""
+
+    @abstractmethod
+    def model(
+        self, own: Own, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
+    ) -> tuple[PreTrainedModel | PeftModel, bool]:
+        """Load the model with its loss. Return it, and whether it keeps joined examples of a row apart."""
+
+    def source(
+        self,
+        model: Any,  # noqa: ARG002  (most need none of these)
+        data: Data,
+        own: Own,  # noqa: ARG002
+        args: TrainingArguments,  # noqa: ARG002
+        tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
+        *,
+        warn: Say,  # noqa: ARG002
+    ) -> tuple[Source, Any]:
+        """Return what the loop reads, and the module around the model that computes the loss, or None."""
+        return data, None
+
+    def finish(self, ready: Ready, *, command: str, say: Say, warn: Say) -> None:
+        """Do what follows the last step, in all processes."""
+
+    def following(self, own: Own, base: str) -> str:
+        """Return what to type next with the result."""
+        return what_follows(own, base)
+
+
+def verb_of(options: type[RunOptions]) -> Verb[Any]:
+    """Import a verb by its settings. Each needs libraries of its own."""
+    found: Verb[Any] = resolve_name(f"redraft.train.{options.verb}:VERB")
+    return found
+
+
+def bare_of(model: Any) -> Any:
+    """Return a model of transformers without what peft puts around it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def can_join(model: PreTrainedModel, *, say: Say, needed: bool = False) -> bool:
+    """Set up attention that keeps joined examples apart. Return False if rows need padding."""
+    try:
+        use_segments(model)
+    except ModelError as error:
+        if needed:
+            raise
+        say(f"batches are padded: {error.message}")
+        return False
+    return True
+
+
+def what_follows(own: RunOptions, base: str, gguf: str | None = None) -> str:
+    """Return what to type next with a language model or an adapter, and its GGUF file if there is one."""
+    named, output = own.model_name_or_path, str(own.output_dir)
+    if not own.lora:
+        return _try(gguf or output)
+    if named in DEFAULTS or named.lower().endswith(".gguf"):
+        if gguf:
+            return _try(f"{named}+{gguf}")
+        words = shlex.join(["--base", named, "-o", "adapter.gguf"])
+        return f"For llama.cpp: redraft weights lora-gguf {shlex.quote(output)} {words}"
+    if not Path(base).expanduser().is_dir():
+        return f"Put it into its base: redraft weights merge-lora {shlex.join([base, output])} -o FOLDER"
+    tried = _try(f"{base}+{output}")
+    if not gguf:
+        return tried
+    model = shlex.quote(f"BASE.gguf+{gguf}")
+    return f"{tried} (llama.cpp: redraft weights gguf {shlex.quote(base)} -o BASE.gguf, then --model {model})"
+
+
+def _try(model: str) -> str:
+    return f"Try it: redraft ask … --model {shlex.quote(model)}"
