@@ -116,8 +116,6 @@ def draw_system() -> None:
         show(Path(folder, "selfee-small", "index.html"), "run.png")
 
 
-
-
 def draw_vote() -> None:
     """Show a pair of published answers to a voter."""
     folder = SHARED / "data" / "selfee" / "answers"
