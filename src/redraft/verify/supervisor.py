@@ -55,29 +55,23 @@ def _wait(program: subprocess.Popen[bytes]) -> int | None:
 
 
 def _end(group: int) -> None:
-    """Kill the program's group and every process below this one, repeatedly if there are new ones."""
+    """Kill the program's group and every process below this one, to which it leaves its orphans."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
     for _ in range(ROUNDS):
-        if not (descendants := _descendants()):
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        try:
+            children = Path("/proc/thread-self/children").read_text().split()
+        except FileNotFoundError:  # no Linux
             return
-        for pid in descendants:
+        if not children:
+            return
+        for pid in map(int, children):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
-
-
-def _descendants() -> list[int]:
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, IndexError, ValueError):
-            state, parent = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
-            if state not in "ZX":
-                parents[int(folder.name)] = int(parent)
-    below = {os.getpid()}
-    while found := {pid for pid, parent in parents.items() if parent in below and pid not in below}:
-        below |= found
-    return sorted(below - {os.getpid()})
 
 
 if __name__ == "__main__":
