@@ -6,14 +6,13 @@ to pass goes through: `lacks:3` and `contains:3,`, because of "3,5".
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from redraft.chain import Prompt
 from redraft.verify.base import Check, Weighted
 from redraft.verify.groups import AllOf
-from redraft.verify.ifeval import Constraint
+from redraft.verify.layout import Case
 from redraft.verify.text import Contains, Count, Ends, Lacks, Language, Starts, folded
 
 TOKEN_WORDS = 3
@@ -28,17 +27,7 @@ _HOLDS = {
 }
 """Unit -> a unit of which each such unit holds at least one: a sentence has a word of its own."""
 
-_WORDS = "words as IFEval counts them"
 Bounds = tuple[str, int, int | None]  # what is counted, and the bounds
-
-_PAIRED = {
-    "length_constraints:number_sentences": "num_sentences",
-    "length_constraints:number_words": "num_words",
-    "keywords:frequency": "frequency",
-    "keywords:letter_frequency": "let_frequency",
-    "change_case:capital_word_frequency": "capital_frequency",
-}
-_LIGATURES = {unicodedata.normalize("NFKC", char): char for char in "\ufdfa\ufdfb"}  # of several words
 
 
 def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[str, str] | None:
@@ -54,8 +43,6 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
             message = f"no answer passes both {one.name:.200} and {other.name:.200}: {why}."
             return message, "Change one of the two checks, or leave it out."
     for part in parts:
-        if isinstance(part, Constraint):  # a benchmark's: what cannot pass is made, and counts as wrong
-            continue
         what, low, _ = _bounds(part) or ("", 0, None)
         if max_tokens is not None and what in ("words", "sentences") and low > TOKEN_WORDS * max_tokens:
             message = f"no answer of at most {max_tokens} tokens passes {part.name:.200}."
@@ -76,12 +63,12 @@ def _parts(check: Check) -> Iterator[Check]:
 
 def _clash(one: Check, other: Check) -> str:
     """Return why two checks exclude each other, as far as the first tells; empty if they may not."""
-    if (first := _bounds(one)) and (second := _bounds(other)) and (why := _outside(first, second)):
+    first, second = _bounds(one), _bounds(other)
+    if first and second and (why := _outside(first, second)):
         return why
     if isinstance(one, Lacks) and _has(other, one):
         return f"the one demands {one.text!r}, the other forbids it"
-    most = _bounds(one)
-    if most and most[0] in ("words", _WORDS) and most[2] is not None and (least := _words(other)) > most[2]:
+    if first and first[0] == "words" and first[2] is not None and (least := _words(other)) > first[2]:
         return f"the text alone has {least} words"
     if isinstance(one, Starts) and isinstance(other, Starts) and not _extends(one.text, other.text):
         return "an answer has one beginning"
@@ -89,24 +76,14 @@ def _clash(one: Check, other: Check) -> str:
         return "an answer has one end"
     if isinstance(one, Language) and isinstance(other, Language) and one.code != other.code:
         return "an answer has one language"
-    kinds = {check.kind for check in (one, other) if isinstance(check, Constraint)}
-    if kinds == {"change_case:english_capital", "change_case:english_lowercase"}:
+    if isinstance(one, Case) and isinstance(other, Case) and one != other:
         return "an answer has one case"
     return ""
 
 
 def _bounds(check: Check) -> Bounds | None:
     """Return the bounds of a check that counts."""
-    if isinstance(check, Count):
-        return check.unit, check.low or 0, check.high
-    if not isinstance(check, Constraint) or check.kind not in _PAIRED:
-        return None
-    values, limit = check.values, check.values[_PAIRED[check.kind]]
-    counted = {"length_constraints:number_sentences": "sentences", "length_constraints:number_words": _WORDS}
-    of = values.get("keyword") or values.get("letter") or ""
-    what = counted.get(check.kind) or f"{check.kind} {of.lower()}"
-    fewer = "less than" in (values.get(name) for name in ("relation", "let_relation", "capital_relation"))
-    return (what, 0, limit - 1) if fewer else (what, limit, None)
+    return (check.unit, check.low or 0, check.high) if isinstance(check, Count) else None
 
 
 def _outside(first: Bounds, second: Bounds) -> str:
@@ -136,13 +113,13 @@ def _has(check: Check, lacked: Lacks) -> bool:
 
 
 def _words(check: Check) -> int:
-    """Return the fewest words of a text that a check demands: what stands between spaces is one or more."""
-    if not isinstance(check, Contains | Starts | Ends):
+    """Return the fewest words of a text that a check demands: what stands between spaces is one or more.
+
+    Only ASCII is counted: elsewhere one character may stand for several words.
+    """
+    if not isinstance(check, Contains | Starts | Ends) or not check.text.isascii():
         return 0
-    text = unicodedata.normalize("NFKC", check.text)
-    for words, char in _LIGATURES.items():
-        text = text.replace(words, char)
-    return sum(any(map(str.isalnum, piece)) for piece in text.split())
+    return sum(any(map(str.isalnum, piece)) for piece in check.text.split())
 
 
 def _extends(one: str, other: str, *, end: bool = False) -> bool:
