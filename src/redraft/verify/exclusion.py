@@ -12,7 +12,6 @@ from itertools import combinations
 from redraft.chain import Prompt
 from redraft.verify.base import Check, Weighted
 from redraft.verify.groups import AllOf
-from redraft.verify.layout import Case
 from redraft.verify.text import Contains, Count, Ends, Lacks, Language, Starts, folded
 
 TOKEN_WORDS = 3
@@ -76,8 +75,6 @@ def _clash(one: Check, other: Check) -> str:
         return "an answer has one end"
     if isinstance(one, Language) and isinstance(other, Language) and one.code != other.code:
         return "an answer has one language"
-    if isinstance(one, Case) and isinstance(other, Case) and one != other:
-        return "an answer has one case"
     return ""
 
 
