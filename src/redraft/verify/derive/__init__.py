@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from redraft.chain import Prompt, whole
 from redraft.verify.base import Check, Outcome, passed
 from redraft.verify.derive.amounts import lengths, lists, shapes
-from redraft.verify.derive.english import asks_for_code, is_english
-from redraft.verify.derive.sentences import Rule, Text
-from redraft.verify.derive.style import case, choices, in_json, language, punctuation, quotation
-from redraft.verify.derive.wording import ends, forbidden, starts, wanted
+from redraft.verify.derive.sentences import Rule, Text, asks_for_code, is_english
+from redraft.verify.derive.style import choices, in_json, language
+from redraft.verify.derive.wording import wordings
 
 READ = 20_000
 """Characters; of a longer prompt, half of them from its beginning and half from its end are read."""
@@ -39,10 +38,7 @@ def checks_in(prompt: str) -> tuple[str, ...]:
     return tuple(consistent(found)[:MOST_CHECKS])
 
 
-RULES: tuple[Rule, ...] = (
-    *(lengths, lists, shapes, forbidden, wanted, starts, ends),
-    *(case, punctuation, quotation, choices, language, in_json),
-)
+RULES: tuple[Rule, ...] = (lengths, lists, shapes, wordings, choices, language, in_json)
 """What is read from each sentence. A rule yields checks, or nothing where it is unsure."""
 
 _SOME = re.compile(r"(bullets|items|headings)>=1").fullmatch

@@ -1,4 +1,4 @@
-"""Rules for form: JSON, case, punctuation, quotation marks, yes or no and other choices, and language."""
+"""Rules for JSON, for yes or no and other choices, and for the language."""
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
 from __future__ import annotations
@@ -7,7 +7,7 @@ import re
 
 from redraft.collect.language import BY_NAME
 from redraft.verify.derive.sentences import QUOTED, Found, Sentence, compiled
-from redraft.verify.derive.wording import NO, WORD
+from redraft.verify.derive.wording import WORD
 
 _ASKED = (
     r"\b(?:in|as|valid|into|use|using|an?|single|output|return|give me|respond with|to) "
@@ -27,74 +27,6 @@ def in_json(sentence: Sentence) -> Found:
         keys = compiled(_KEYS).search(sentence.of.masked)
         names = [sentence.phrase(each) for each in re.split(r", and | and |, ", keys["keys"])] if keys else []
         yield f"keys:{','.join(names)}" if names and all(names) else "json"
-
-
-_OF_A_PART = re.compile(
-    r"\b(?:titles?|headings?|names?|first|initials?|key ?words?|important|sections?|some|few|\d+|letters? of|headers?)\b",
-    re.I,
-)
-
-
-_SMALL = r"(?:lower[- ]?case|small letters)"
-_LARGE = r"(?:upper[- ]?case|caps|(?:block )?capitals|(?:block )?capital letters|block letters)"
-_IN_CASE = (
-    r"\b(?:in|all|only|use|using|entirely)(?: in| all| only)? {0}\b"
-    r"|(?:^\W*|[,(] ?)(?:and )?(?:all )?{0}(?: letters)?(?: only| please)*(?=[.,;)!]|$)"
-    r"|\b(?:make|turn|convert|change)\b[^.;:,]{{1,40}}?\b{0}\b"
-)
-
-
-_FOR_A_PART = re.compile(
-    r" (?:for|in|on) (?!all|every|the (?:whole|entire|answer))| and (?:explain|describe|add|an?|the)\b", re.I
-)
-
-
-def case(sentence: Sentence) -> Found:
-    """Yield that all letters are small, or all capitals."""
-    letters = r"\ball (?:of )?(?:the |your )?letters\b[^.;,]{0,40}\blower[- ]?case"
-    none = r"\b(?:not|no|without|avoid)\b(?! more)[^.;,]{0,20}\bcapital(?: letter)?s?\b|n['’]t use (?:any )?capital"
-    for name, pattern in (
-        ("lowercase", f"{_IN_CASE.format(_SMALL)}|{letters}|{none}"),
-        ("uppercase", _IN_CASE.format(_LARGE)),
-    ):
-        for match in sentence.all(pattern, negated=name == "lowercase"):
-            before = sentence.text[: match.end()].rstrip(" ,")[-60:]
-            part = _OF_A_PART.search(re.split(r",|\band\b", before)[-1]) or _FOR_A_PART.match(
-                sentence.text, match.end()
-            )
-            if not part:
-                yield name
-                return
-
-
-_MARKS = {
-    ",": "commas?",
-    "!": "exclamation (?:marks?|points?)",
-    "#": "hash-?tags?",
-    "—": "em[- ]?dash(?:es)?",
-    ";": "semi-?colons?",
-    "?": "question marks?",
-    "*": "asterisks?",
-}
-
-
-def punctuation(sentence: Sentence) -> Found:
-    """Yield the marks to leave out."""
-    others = r"(?:[\w-]+(?: marks?)?(?:, (?:or |and )?| or | and )){0,3}"
-    for mark, name in _MARKS.items():
-        pattern = rf"{NO}{others}(?:{name})(?! (?:in|on|for) the (?:title|head|first|subject))\b"
-        if any(
-            True for _ in sentence.all(rf"{pattern}|\bcomma-free\b" if mark == "," else pattern, negated=True)
-        ):
-            yield f"lacks:{mark}"
-
-
-def quotation(sentence: Sentence) -> Found:
-    """Yield that the whole stands in double quotation marks."""
-    wrap = r"\b(?:wrap|put|enclose|surround)(?:ped|d|ed)?\b[^.;]{0,80}\bdouble[- ]quot(?:es|ation)"
-    whole = r"\b(?:response|answer|output|reply|whole|entire|everything)\b"
-    if any(True for _ in sentence.all(wrap)) and re.search(whole, sentence.text, re.I):
-        yield from ('starts:"', 'ends:"')
 
 
 _PAIR = r"yes(?: or | ?/ ?)no|true(?: or | ?/ ?)false"
