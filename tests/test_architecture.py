@@ -141,7 +141,11 @@ def test_imports_only_point_down(path: Path) -> None:
 
 
 ROOMS = {
-    "train": ("settings", "data", "model", "stages", "run", "reward", "rl", "api"),
+    "train": (
+        *("processes", "options", "settings", "machine", "prepare", "attention", "batches", "loss", "load"),
+        *("checkpoints", "guards", "logs", "trained", "loop", "output", "verb", "sft", "reward", "rl", "ppo"),
+        *("run", "preview", "estimate", "api"),
+    ),
     "evaluation": ("tasks", "judging", "voting", "reports", "diagnosis"),
 }
 """Packages with rooms, folders or modules: a room imports those before it. Other modules import no room."""

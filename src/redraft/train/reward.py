@@ -24,7 +24,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,14 +42,12 @@ from redraft.formats.encoder import PairEncoder
 from redraft.stats import Estimate, correlation, proportion, without_nan
 from redraft.train.batches import IGNORED, Batch, Data, Rows, two_a_row
 from redraft.train.load import load_trained
+from redraft.train.loop import Loop
 from redraft.train.loss import inputs_of, signature_of
 from redraft.train.options import RewardOptions
 from redraft.train.prepare import Ints
 from redraft.train.processes import Say, gathered
 from redraft.train.verb import Verb, bare_of, can_join
-
-if TYPE_CHECKING:
-    from redraft.train.run import Ready
 
 Loss = Literal["pairwise", "pairwise-tokens"]
 
@@ -191,11 +189,20 @@ class Reward(Verb[RewardOptions]):
         compare(bare_of(model), own.loss, own.label_smoothing)
         return model, can_join(bare_of(model), say=say)
 
-    def finish(self, ready: Ready, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
+    def finish(
+        self,
+        own: RewardOptions,  # noqa: ARG002
+        loop: Loop,
+        *,
+        base: str,  # noqa: ARG002
+        command: str,  # noqa: ARG002
+        say: Say,
+        warn: Say,  # noqa: ARG002
+    ) -> None:
         """Measure the result on the evaluation data."""
-        if ready.eval_data:
-            say(f"the result is measured on {counted(len(ready.eval_data.rows), 'held-out pair')}.")
-            for line in measured(ready, ready.eval_data).lines():
+        if isinstance(loop.eval_data, Data):
+            say(f"the result is measured on {counted(len(loop.eval_data.rows), 'held-out pair')}.")
+            for line in measured(loop, loop.eval_data).lines():
                 say(line)
 
     def following(self, own: RewardOptions, base: str) -> str:  # noqa: ARG002
@@ -268,19 +275,19 @@ class Measured:
         return lines
 
 
-def measured(ready: Ready, data: Data) -> Measured:
+def measured(loop: Loop, data: Data) -> Measured:
     """Measure the model of a run on its evaluation data, in every process, and write `eval.json`."""
-    model, batches = ready.loop.trained.model, []
+    model, batches = loop.trained.model, []
     model.eval()
     with torch.no_grad():
         for batch in data.batches(0):
-            there = {name: each.to(ready.args.device) for name, each in batch.items()}
+            there = {name: each.to(loop.args.device) for name, each in batch.items()}
             rewards = model(**there, num_items_in_batch=1).rewards
             batches.append((rewards.double().cpu().numpy(), _tokens(batch)))
     parts = [part for process in gathered(batches) for part in process]
     found = measure(*(np.concatenate(each) for each in zip(*parts, strict=True)))
-    path = ready.loop.folder / NAME
-    if ready.args.should_save:
+    path = loop.folder / NAME
+    if loop.args.should_save:
         write_file(path, json.dumps(without_nan(asdict(found)), indent=1).encode() + b"\n")
     return found
 

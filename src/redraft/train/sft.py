@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,6 +13,7 @@ from redraft.formats.encoder import Encoder
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.train.batches import Rows, one_a_row, pack
 from redraft.train.load import load_trained
+from redraft.train.loop import Loop
 from redraft.train.loss import fuse
 from redraft.train.options import SftOptions
 from redraft.train.prepare import Ints
@@ -23,9 +23,6 @@ from redraft.weights.checkpoint import read_json
 from redraft.weights.gguf.families import sizes_from_config
 from redraft.weights.output import Run
 from redraft.weights.replace import MANIFEST, refuse_existing
-
-if TYPE_CHECKING:
-    from redraft.train.run import Ready
 
 
 class Sft(Verb[SftOptions]):
@@ -59,12 +56,20 @@ class Sft(Verb[SftOptions]):
         model = load_trained(own, ref, tokenizer, seed=own.seed, note=note, gguf=bool(own.gguf), say=say)
         return model, with_loss(model, say=say, packed=own.packing)
 
-    def finish(self, ready: Ready, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
+    def finish(
+        self,
+        own: SftOptions,
+        loop: Loop,
+        *,
+        base: str,
+        command: str,
+        say: Say,  # noqa: ARG002
+        warn: Say,
+    ) -> None:
         """Write the file of `--gguf`, of an adapter or of the whole model."""
-        own: SftOptions = ready.own  # type: ignore[assignment]
-        if own.gguf and ready.args.should_save:
+        if own.gguf and loop.args.should_save:
             run = Run(force=True, command=command, warn=warn, caution=warn)
-            _export(own, Path(own.gguf), ready.loop.folder, ready.base, run)
+            _export(own, Path(own.gguf), loop.folder, base, run)
 
     def following(self, own: SftOptions, base: str) -> str:
         """Return what to type next with the result."""
