@@ -21,8 +21,8 @@ from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtra
 from material import MISSING, shared
 from measure import Figure, Goal, Row
 from redraft.chain import Prompt
-from redraft.verify.final import FinalLetter, FinalMaths, Number
-from redraft.verify.maths import same
+from redraft.checks.final import FinalLetter, FinalMaths, Number
+from redraft.checks.maths import same
 from report import main
 
 TABLE = Path(__file__).with_name("answers.tsv")

@@ -11,7 +11,7 @@ from typing import Any
 
 from material import records
 from redraft.chain import Prompt, Usage
-from redraft.verify.base import Check, demand_of, run_checks
+from redraft.checks.base import Check, demand_of, run_checks
 
 TOKENS, TEXTS = 128, 4
 TUNED = 30

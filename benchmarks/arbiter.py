@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from redraft.engines import default
-from redraft.files import sha256_of
+from redraft.jobs.files import sha256_of
 
 THINGS = (
     *("a river", "the moon", "a bakery", "a bicycle", "snow", "a library", "an old clock", "a garden"),

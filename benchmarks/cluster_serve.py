@@ -251,8 +251,8 @@ def prefix(chains: int) -> Row:
     os.environ.update(RAY)  # Ray reads it when it is imported
     import ray
 
-    from redraft.cluster.connect import connected
-    from redraft.cluster.router import PrefixRouter
+    from redraft.serve.cluster.connect import connected
+    from redraft.serve.cluster.router import PrefixRouter
 
     async def at_random(
         _router: Any, candidate_replicas: list[Any], pending_request: Any = None
@@ -279,8 +279,8 @@ def prefix(chains: int) -> Row:
 
 async def _computed_again(ray: Any, chains: int, name: str) -> float:
     import redraft
-    from redraft.cluster.bounds import Bounds
-    from redraft.cluster.serving import Applications
+    from redraft.serve.cluster.bounds import Bounds
+    from redraft.serve.cluster.serving import Applications
 
     machines = Applications(ray, name, Bounds(2, 2))
     sky = " ".join(f"Cloud {number} is grey." for number in range(80))

@@ -22,7 +22,7 @@ import data_minhash
 import data_rouge
 from data_material import Scale
 from measure import Row
-from redraft.machine import all_cores
+from redraft.jobs.machine import all_cores
 from report import main
 
 RUNS: dict[str, Callable[[Scale], Row]] = {

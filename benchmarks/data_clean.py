@@ -15,8 +15,8 @@ from data_material import Conversations, Scale, write_conversations
 from data_run import CLEAN, data
 from material import MISSING, default_model, shared
 from measure import Figure, Goal, Row, in_turn
-from redraft.formats.read.records import read_records
-from redraft.formats.texts import turns_of
+from redraft.chain.read.records import read_records
+from redraft.chain.texts import turns_of
 from weights_run import remove, run_command, weights
 
 MEASURE = "cleaning and splitting {count:,} shared conversations vs FastChat's released way"

@@ -18,9 +18,9 @@ from typing import Any
 
 from material import SHARED
 from measure import Figure, Goal, Row
-from redraft.stats import proportion
-from redraft.verify.derive import checks_in
-from redraft.verify.derive.style import choice
+from redraft.checks.derive import checks_in
+from redraft.checks.derive.style import choice
+from redraft.evaluation.stats import proportion
 from report import told, write
 
 HERE = Path(__file__).parent

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from measure import Figure, Goal, Row
-from redraft import stats
-from redraft.stats import Bootstrap, Estimate, Numbers
+from redraft.evaluation import stats
+from redraft.evaluation.stats import Bootstrap, Estimate, Numbers
 
 QUESTIONS, DRAWS, TRUTH, SEED = 80, 2_000, 4_000_000, 20_261
 MEASURE = "coverage of 95 % intervals in simulations of paired data"

@@ -15,12 +15,12 @@ from typing import Any
 
 from material import MISSING, shared
 from measure import Figure, Goal, Row
+from redraft.chain.read.records import raw_records
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.judging.scores import Unreadable
 from redraft.evaluation.reports.compare import Comparison, Tally
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.reviews import Report
-from redraft.formats.read.records import raw_records
 from row_process import peak_of
 
 FIGURES = "published SelFee figures reproduced from released reviews"

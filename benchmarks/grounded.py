@@ -14,8 +14,8 @@ from pathlib import Path
 
 from measure import Figure, Goal, Row
 from redraft.chain import Prompt
-from redraft.stats import proportion
-from redraft.verify.grounded import Grounded
+from redraft.checks.grounded import Grounded
+from redraft.evaluation.stats import proportion
 from report import told, write
 
 HERE = Path(__file__).parent

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from measure import Goal, Row
 from redraft.chain import Chain, Prompt, read_jsonl, write_jsonl
-from redraft.stats import Estimate, difference, mean
+from redraft.evaluation.stats import Estimate, difference, mean
 from report import number, told, write
 
 WORDS = (

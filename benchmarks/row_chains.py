@@ -15,7 +15,7 @@ import selfee_peer
 from material import QUESTIONS, default_model
 from measure import Goal, Rates, Row, Size, blocks
 from redraft.chain import Prompt, read_jsonl
-from redraft.formats.selfee import render_prompt
+from redraft.chain.selfee import render_prompt
 
 MEASURE = "chains: redraft answer vs as the released SelFee code makes them, new tokens/s"
 HOW = (

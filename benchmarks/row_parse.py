@@ -9,8 +9,8 @@ from pathlib import Path
 from material import MISSING, SHARED
 from measure import Figure, Goal, Row, Size
 from redraft.chain import Chain
-from redraft.formats.read.records import read_records
-from redraft.formats.selfee import parse, render
+from redraft.chain.read.records import read_records
+from redraft.chain.selfee import parse, render
 
 MEASURE = "parse and re-render selfee/chains"
 HOW = (

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from material import default_model
 from measure import Figure, Goal, Row, Size
 from redraft.chain import Prompt
-from redraft.engines.base import Engine
-from redraft.engines.load import load_engine
-from redraft.formats.selfee import (
+from redraft.chain.selfee import (
     DONE_PHRASES,
     REVISE_PHRASE,
     feedback_heading,
     render_prompt,
     revision_heading,
 )
+from redraft.engines.base import Engine
+from redraft.engines.load import load_engine
 from redraft.revision.api import arevise
 from taps import Request, Tap
 

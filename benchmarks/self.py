@@ -26,19 +26,19 @@ from typing import Any
 from data_material import paths
 from material import MISSING, default_model, records, shared
 from measure import Figure, Row
-from redraft import stats
 from redraft.chain import Chain, Prompt, read_jsonl
+from redraft.checks.base import run_checks
 from redraft.engines.llamacpp.default_model import ADAPTERS
 from redraft.engines.load import load_engine
 from redraft.engines.local import read_headers
 from redraft.engines.openvino.models import prepare
-from redraft.machine import use_large_pages
-from redraft.selfrevision import measure
-from redraft.selfrevision.measure import Outcome, Votes
-from redraft.selfrevision.road import Road, Scale
-from redraft.selfrevision.tasks import TASKS
-from redraft.selfrevision.trial import Asking, Trial
-from redraft.verify.base import run_checks
+from redraft.evaluation import stats
+from redraft.jobs.machine import use_large_pages
+from redraft.train.self import measure
+from redraft.train.self.measure import Outcome, Votes
+from redraft.train.self.road import Road, Scale
+from redraft.train.self.tasks import TASKS
+from redraft.train.self.trial import Asking, Trial
 from redraft.weights.gguf.to_folder import import_gguf
 from report import cells, told, write
 from steer import checks_in

@@ -14,7 +14,7 @@ import argparse
 from dataclasses import dataclass
 from math import ceil
 
-from redraft.counting import size_in_words
+from redraft.jobs.counting import size_in_words
 
 CONTEXT = 4096  # tokens for which a chain gets room (`engines.local.DEFAULT_CONTEXT`)
 HELD = CONTEXT // 2  # tokens that it holds on average: it grows from few to all

@@ -28,13 +28,13 @@ from apps_server import serving
 from material import records as ifeval
 from measure import Figure, Goal, Row, alternate
 from redraft.chain import Prompt, Step
+from redraft.checks.base import demand_of, run_checks
+from redraft.checks.echo import is_echo
+from redraft.checks.ifeval import Constraint
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.load import EngineName, load_engine
-from redraft.stats import difference
-from redraft.steering.form import Form
-from redraft.verify.base import demand_of, run_checks
-from redraft.verify.echo import is_echo
-from redraft.verify.ifeval import Constraint
+from redraft.engines.steering.form import Form
+from redraft.evaluation.stats import difference
 from report import main
 
 PARALLEL, TEXTS = 8, 4

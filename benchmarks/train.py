@@ -23,7 +23,7 @@ import train_memory
 import train_prepare
 import train_speed
 from measure import Row
-from redraft.machine import all_cores
+from redraft.jobs.machine import all_cores
 from report import main
 from train_material import Scale
 

@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from redraft.formats.encoder import Encoder
+from redraft.chain.encoder import Encoder
 from redraft.train.attention import use_segments
 from redraft.train.batches import IGNORED, RowsOf, joined, pack
 from redraft.train.loss import fuse

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data_material import sentences
-from redraft.machine import KERNELS
+from redraft.jobs.machine import KERNELS
 from redraft.train.options import LARGE
 
 SEED = 5

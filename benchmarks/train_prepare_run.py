@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from redraft.formats.encoder import Encoder
+from redraft.chain.encoder import Encoder
 from redraft.train.batches import pack
 from redraft.train.prepare import prepare
 

@@ -6,7 +6,7 @@ python code_with_tests.py [MODEL]
 import sys
 
 import redraft
-from redraft.verify.code import CodeCheck
+from redraft.checks.code import CodeCheck
 
 TASK = "Write a Python function median(row) for a list of numbers. It returns None for an empty list."
 TESTS = CodeCheck(

@@ -9,8 +9,8 @@ import csv
 import sys
 from pathlib import Path
 
-from redraft.bridges.judged import Judged, checks_of, judged
-from redraft.stats import proportion
+from redraft.evaluation.stats import proportion
+from redraft.integrations.judged import Judged, checks_of, judged
 
 
 async def score(rows: list[dict[str, str]], *checks: str) -> list[Judged]:

@@ -19,15 +19,15 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel
 
 import redraft
-from redraft.collect.recipe import MixPart, MixRecipe
+from redraft.data.generate.options import ChainOptions, InstructionOptions
+from redraft.data.recipe import MixPart, MixRecipe
 from redraft.evaluation.judging.run import JudgeFileOptions
 from redraft.evaluation.tasks.run import EvalFileOptions
-from redraft.generate.options import ChainOptions, InstructionOptions
 from redraft.options import OptionModel, allowed, options_of
 from redraft.revision.options import RevisionOptions
-from redraft.runs.options import AnswerOptions
-from redraft.systems.recipe import FileKeys, Needs, StageKeys, SystemKeys
+from redraft.revision.runs.options import AnswerOptions
 from redraft.train.options import PpoOptions, RewardOptions, SftOptions
+from redraft.train.systems.recipe import FileKeys, Needs, StageKeys, SystemKeys
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = DOCS / "api"

@@ -18,14 +18,14 @@ from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from redraft.checks.base import Check, Prefixed, form_of, schema_of
+from redraft.checks.ifeval import TYPES
+from redraft.checks.kinds import CheckKind, check_kinds
+from redraft.checks.parse import parse_check
 from redraft.cli import app
 from redraft.cli.verb import everyday_options
-from redraft.counting import size_in_words
 from redraft.engines.recommended import RECOMMENDED
-from redraft.verify.base import Check, Prefixed, form_of, schema_of
-from redraft.verify.ifeval import TYPES
-from redraft.verify.kinds import CheckKind, check_kinds
-from redraft.verify.parse import parse_check
+from redraft.jobs.counting import size_in_words
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 CHECKS_PAGE = PAGE.with_name("checks.md")

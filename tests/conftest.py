@@ -126,8 +126,8 @@ def default_model() -> Path:
 @pytest.fixture(scope="session")
 def a_sandbox() -> Path:
     """The sandbox for programs, which not every machine or container allows. The value is its module."""
+    from redraft.checks import sandbox
     from redraft.errors import UsageError
-    from redraft.verify import sandbox
 
     try:
         sandbox.find_sandbox()

@@ -1,7 +1,7 @@
 """The manifests of `deploy/`: their commands are run, and each keeps the rules for what others can reach.
 
 Kubernetes' and Compose's own schemas (`tests/schemas`) know every field. That programs read the files is in
-`tests/servers/test_deploy_tools.py`.
+`tests/engines/servers/test_deploy_tools.py`.
 """
 
 from __future__ import annotations
@@ -391,6 +391,6 @@ def test_ray_and_the_application_read_the_serve_config() -> None:
     schema = pytest.importorskip("ray.serve.schema", reason="the extra 'cluster' is not installed")
     schema.ServeDeploySchema(**config)
     module, _, name = application["import_path"].partition(":")
-    code = pytest.importorskip(module, reason="redraft.cluster is not here")
+    code = pytest.importorskip(module, reason="redraft.serve.cluster is not here")
     assert callable(getattr(code, name))
     code.Bounds.read(code.Arguments.read(application["args"]).replicas, "replicas", lowest=0)

@@ -27,7 +27,7 @@ import pytest
 
 from redraft import errors
 from redraft.chain import Chain
-from redraft.collect.clean.rules import NAMES
+from redraft.data.clean.rules import NAMES
 from redraft.options import Flags, options_of
 from redraft.revision.options import RevisionOptions
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches

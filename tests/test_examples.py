@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+import redraft.evaluation.stats  # noqa: F401  (pytester takes back imports, and numpy cannot be imported again)
 import redraft.revision.api
-import redraft.stats  # noqa: F401  (pytester takes back imports, and numpy cannot be imported again)
-from tests.bridges.test_libraries import LIBRARIES
-from tests.servers.environments import environment
+from tests.engines.servers.environments import environment
+from tests.integrations.test_libraries import LIBRARIES
 from tests.test_docs import ROOT
 
 pytest_plugins = ["pytester"]

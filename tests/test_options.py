@@ -10,18 +10,18 @@ from typing import Any, get_type_hints
 import pytest
 
 from redraft.cli.options import FlagGroup, fill_in
-from redraft.config import load_config
+from redraft.data.generate.options import ChainOptions, InstructionOptions
 from redraft.engines.base import Sampling
+from redraft.engines.config import load_config
 from redraft.errors import UsageError
 from redraft.evaluation.judging.run import JudgeFileOptions
 from redraft.evaluation.tasks.run import EvalFileOptions
-from redraft.generate.options import ChainOptions, InstructionOptions
 from redraft.options import MAX_SEED, Defaults, Flags, OptionModel, PlainOptions, options_of
 from redraft.revision import keywords as kinds
 from redraft.revision.options import RevisionOptions, check_options
 from redraft.revision.prompts import DEFAULT, SHIPPED
+from redraft.revision.runs.options import AnswerOptions
 from redraft.revision.settings import Recipes
-from redraft.runs.options import AnswerOptions
 
 WRONG: list[tuple[str, Any, str]] = [
     ("temperature", 100, "at least 0 and below 100"),
@@ -129,7 +129,9 @@ def test_a_wrong_model_is_told_what_a_model_is() -> None:
 
 
 def test_a_journal_may_have_a_name_that_is_not_utf8() -> None:
-    assert fill_in({"journal": Path("a\udcff.db")}, FlagGroup("redraft.runs.options:AnswerOptions")).values
+    assert fill_in(
+        {"journal": Path("a\udcff.db")}, FlagGroup("redraft.revision.runs.options:AnswerOptions")
+    ).values
 
 
 def taken(annotation: Any) -> Any:

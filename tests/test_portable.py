@@ -81,11 +81,11 @@ import asyncio, json, sys
 from pathlib import Path
 import redraft
 from redraft.errors import UsageError
-from redraft.files import locked, replace_file
-from redraft.machine import free_memory
-from redraft.parallel import spread
-from redraft.verify.base import run_checks
-from redraft.verify.sandbox import find_sandbox
+from redraft.jobs.files import locked, replace_file
+from redraft.jobs.machine import free_memory
+from redraft.jobs.parallel import spread
+from redraft.checks.base import run_checks
+from redraft.checks.sandbox import find_sandbox
 
 def main():
     checks = ["words<=3", f"command:{Path(sys.executable).as_posix()} -c 'print(input())'"]

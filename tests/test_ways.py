@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
-from tests.servers.environments import environment
+from tests.engines.servers.environments import environment
 from tests.test_docs import ROOT
 
 pytestmark = pytest.mark.slow
@@ -29,8 +29,8 @@ OPTILLM = (  # without what it needs for local models and its page, which is a g
 NEEDS = {"mellea": "mellea", "instructor": "instructor", "dspy": "dspy", "optillm": OPTILLM}
 RUN = """
 import json, sys
-from redraft.arbiter.peers import Peer
-from redraft.verify.parse import parse_checks
+from redraft.evaluation.arbiter.peers import Peer
+from redraft.checks.parse import parse_checks
 
 checks, sampling = parse_checks(["words<=3"]), {"temperature": 0.5, "max_tokens": 50}
 print(json.dumps(Peer.of(sys.argv[1]).answer("Describe rain.", checks, sys.argv[2], 1, sampling)))

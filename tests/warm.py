@@ -32,7 +32,7 @@ USUAL = (
     "redraft.evaluation.diagnosis.diagnose",
     "redraft.evaluation.reports.describe",
     "redraft.evaluation.tasks.tasks",
-    "redraft.generate.chains",
+    "redraft.data.generate.chains",
     "redraft.revision.api",
 )
 TORCH = (

@@ -11,8 +11,8 @@ from typing import Any
 import dspy
 
 import redraft
-from redraft.arbiter.peers import server_of
-from redraft.bridges.judged import judged, wait
+from redraft.evaluation.arbiter.peers import server_of
+from redraft.integrations.judged import judged, wait
 
 TEXTS = 2  # answers at most; between two, Refine asks the model for advice, which takes tokens too
 

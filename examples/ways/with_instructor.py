@@ -15,8 +15,8 @@ from openai import OpenAI
 from pydantic import BaseModel, field_validator
 
 import redraft
-from redraft.arbiter.peers import server_of
-from redraft.bridges.judged import judged, wait
+from redraft.evaluation.arbiter.peers import server_of
+from redraft.integrations.judged import judged, wait
 
 TEXTS = 2  # at most: an answer and a retry, as one revision of redraft
 

@@ -15,8 +15,8 @@ from mellea.stdlib.requirements import req, simple_validate
 from mellea.stdlib.sampling import RepairTemplateStrategy
 
 import redraft
-from redraft.arbiter.peers import server_of
-from redraft.bridges.judged import judged, wait
+from redraft.evaluation.arbiter.peers import server_of
+from redraft.integrations.judged import judged, wait
 
 TEXTS = 2  # at most: an answer and a repair, as one revision of redraft
 OPTIONS = {"temperature": ModelOption.TEMPERATURE, "max_tokens": ModelOption.MAX_NEW_TOKENS}

@@ -13,7 +13,7 @@ from openai import OpenAI
 from optillm.bon import best_of_n_sampling
 
 import redraft
-from redraft.arbiter.peers import server_of
+from redraft.evaluation.arbiter.peers import server_of
 
 TEXTS = 2  # answers; each is rated in a request of its own
 SYSTEM = "You are a helpful assistant."

@@ -15,8 +15,18 @@ if TYPE_CHECKING:
     from redraft.chain import Usage as Usage
     from redraft.chain import read_jsonl as read_jsonl
     from redraft.chain import write_jsonl as write_jsonl
-    from redraft.collect.clean.pipeline import clean as clean
-    from redraft.collect.dedupe.dedupe import dedupe as dedupe
+    from redraft.checks.base import Check as Check
+    from redraft.checks.base import Outcome as Outcome
+    from redraft.checks.base import failed as failed
+    from redraft.checks.base import passed as passed
+    from redraft.checks.function import demands as demands
+    from redraft.checks.parse import parse_check as parse_check
+    from redraft.data.clean.pipeline import clean as clean
+    from redraft.data.dedupe.dedupe import dedupe as dedupe
+    from redraft.data.generate.chain_run import agenerate_chains as agenerate_chains
+    from redraft.data.generate.chain_run import generate_chains as generate_chains
+    from redraft.data.generate.instructions.run import agenerate_instructions as agenerate_instructions
+    from redraft.data.generate.instructions.run import generate_instructions as generate_instructions
     from redraft.engines.base import Engine as Engine
     from redraft.engines.base import Sampling as Sampling
     from redraft.engines.hf.engine import HfEngine as HfEngine
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from redraft.engines.price import Price as Price
     from redraft.engines.remote.engine import RemoteEngine as RemoteEngine
     from redraft.engines.scripted import ScriptedEngine as ScriptedEngine
+    from redraft.engines.steering.form import Form as Form
     from redraft.errors import RedraftError as RedraftError
     from redraft.evaluation.diagnosis.diagnose import diagnose as diagnose
     from redraft.evaluation.judging.run import ajudge as ajudge
@@ -32,10 +43,6 @@ if TYPE_CHECKING:
     from redraft.evaluation.tasks.run import aevaluate_file as aevaluate_file
     from redraft.evaluation.tasks.run import evaluate as evaluate
     from redraft.evaluation.tasks.run import evaluate_file as evaluate_file
-    from redraft.generate.chain_run import agenerate_chains as agenerate_chains
-    from redraft.generate.chain_run import generate_chains as generate_chains
-    from redraft.generate.instructions.run import agenerate_instructions as agenerate_instructions
-    from redraft.generate.instructions.run import generate_instructions as generate_instructions
     from redraft.revision.api import arevise as arevise
     from redraft.revision.api import revise as revise
     from redraft.revision.api import stream as stream
@@ -49,25 +56,18 @@ if TYPE_CHECKING:
     from redraft.revision.ops import StepDone as StepDone
     from redraft.revision.ops import Text as Text
     from redraft.revision.ops import Thought as Thought
-    from redraft.runs.answers import aanswer_file as aanswer_file
-    from redraft.runs.answers import answer_file as answer_file
-    from redraft.steering.form import Form as Form
+    from redraft.revision.runs.answers import aanswer_file as aanswer_file
+    from redraft.revision.runs.answers import answer_file as answer_file
     from redraft.train.api import train_ppo as train_ppo
     from redraft.train.api import train_reward as train_reward
     from redraft.train.api import train_sft as train_sft
-    from redraft.verify.base import Check as Check
-    from redraft.verify.base import Outcome as Outcome
-    from redraft.verify.base import failed as failed
-    from redraft.verify.base import passed as passed
-    from redraft.verify.function import demands as demands
-    from redraft.verify.parse import parse_check as parse_check
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "redraft.chain": "Chain CheckResult Feedback Prompt Step Usage read_jsonl write_jsonl",
-    "redraft.collect.clean.pipeline": "clean",
-    "redraft.collect.dedupe.dedupe": "dedupe",
+    "redraft.data.clean.pipeline": "clean",
+    "redraft.data.dedupe.dedupe": "dedupe",
     "redraft.engines.base": "Engine Sampling",
     "redraft.engines.hf.engine": "HfEngine",
     "redraft.engines.llamacpp.engine": "LlamaCppEngine",
@@ -79,18 +79,18 @@ _HOMES = {
     "redraft.evaluation.diagnosis.diagnose": "diagnose",
     "redraft.evaluation.judging.run": "ajudge judge",
     "redraft.evaluation.tasks.run": "aevaluate_file evaluate evaluate_file",
-    "redraft.generate.chain_run": "agenerate_chains generate_chains",
-    "redraft.generate.instructions.run": "agenerate_instructions generate_instructions",
+    "redraft.data.generate.chain_run": "agenerate_chains generate_chains",
+    "redraft.data.generate.instructions.run": "agenerate_instructions generate_instructions",
     "redraft.revision.api": "arevise revise stream",
     "redraft.revision.budget": "Budget",
     "redraft.revision.cancel": "CancelToken",
     "redraft.revision.ops": "DraftDone Event Finished Interrupted Progress StepDone Text Thought",
-    "redraft.runs.answers": "aanswer_file answer_file",
-    "redraft.steering.form": "Form",
+    "redraft.revision.runs.answers": "aanswer_file answer_file",
+    "redraft.engines.steering.form": "Form",
     "redraft.train.api": "train_ppo train_reward train_sft",
-    "redraft.verify.base": "Check Outcome failed passed",
-    "redraft.verify.function": "demands",
-    "redraft.verify.parse": "parse_check",
+    "redraft.checks.base": "Check Outcome failed passed",
+    "redraft.checks.function": "demands",
+    "redraft.checks.parse": "parse_check",
 }
 _EXTRAS = {
     "train": "HfEngine train_ppo train_reward train_sft",

@@ -18,7 +18,7 @@ def ran(code: str, **environment: str) -> str:
 
 
 HELD = """
-from redraft.machine import give_back_large
+from redraft.jobs.machine import give_back_large
 from pathlib import Path
 
 def resident():

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import Result
 
 from redraft.chain import Chain, Prompt
-from redraft.ids import derived_seed
+from redraft.jobs.ids import derived_seed
 from tests.cli.verbs import (
     chains,
     lines,

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from redraft import __version__
 from redraft.cli import app
-from redraft.config import config_path
 from redraft.engines import speed
+from redraft.engines.config import config_path
+from redraft.engines.installation import Finding, engine_for, extras, findings
 from redraft.engines.llamacpp import default_model
-from redraft.installation import Finding, engine_for, extras, findings
 from redraft.weights.gguf.from_folder import export_gguf
 from tests.weights.tiny_folders import tiny_folder
 
@@ -77,9 +77,9 @@ def test_a_model_that_is_missing_and_one_that_is_damaged() -> None:
 
 def test_the_processor_is_told_where_the_system_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
     has = {"AVX2": True, "AVX-512": True, "VNNI": False, "AMX": False}
-    monkeypatch.setattr("redraft.installation.instructions", lambda: has)
+    monkeypatch.setattr("redraft.engines.installation.instructions", lambda: has)
     assert found("processor").found == "AVX2, AVX-512, no VNNI, no AMX"
-    monkeypatch.setattr("redraft.installation.instructions", lambda: None)
+    monkeypatch.setattr("redraft.engines.installation.instructions", lambda: None)
     assert found("processor").well is None
     assert "not known on" in found("processor").found
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from redraft.chain.read.records import raw_records
 from redraft.evaluation.judging.reviews import Review, read_reviews
-from redraft.formats.read.records import raw_records
 from tests.cli import verbs
 from tests.cli.verbs import lines, redraft, script, write
 from tests.engines.batch_server import BatchServer

@@ -10,8 +10,8 @@ from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.counting import size_in_words
 from redraft.engines.llamacpp.default_model import DEFAULT
+from redraft.jobs.counting import size_in_words
 from tests.engines.fake_server import FakeServer, Reply, json_reply
 
 
@@ -86,7 +86,7 @@ def test_a_recommended_model_without_a_connection(monkeypatch: pytest.MonkeyPatc
 
 
 def test_models_are_recommended_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redraft.machine.free_memory", lambda: 3_000_000_000)
+    monkeypatch.setattr("redraft.jobs.machine.free_memory", lambda: 3_000_000_000)
     lines = redraft("list").stderr.splitlines()
     assert any("3 GB of memory are free here, and IFEval is as the publishers say" in each for each in lines)
     at = next(number for number, line in enumerate(lines) if line.startswith("  large "))

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from redraft.verify.derive import Auto
-from redraft.verify.judge import Judge, Reward
-from redraft.verify.text import Language
+from redraft.checks.derive import Auto
+from redraft.checks.judge import Judge, Reward
+from redraft.checks.text import Language
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "push", "stats"]

@@ -14,7 +14,7 @@ from rich.console import Console
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
 from redraft.cli.render import MANY, render_chain, verdict, word_diff
 from redraft.cli.watch import Watch
-from redraft.counting import printable
+from redraft.jobs.counting import printable
 from redraft.revision.ops import DraftDone, Finished, Progress, StepDone, Text
 from redraft.revision.words import STOPS, verdict_of
 

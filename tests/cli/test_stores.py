@@ -1,6 +1,6 @@
 """Inputs and outputs in object stores: what fsspec gives, with stores that are full.
 
-The store is fsspec's own in memory; `tests/servers/test_s3.py` has one behind HTTP.
+The store is fsspec's own in memory; `tests/engines/servers/test_s3.py` has one behind HTTP.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import Result
 
 from tests.cli.verbs import lines, redraft, write
+from tests.data.generate.instructions.stand_in import teach
 from tests.engines.fake_server import Reply, chat_event, error_reply, sse_reply
 from tests.engines.paid_server import DOWN, Messages, PaidServer
 from tests.evaluation.made import answer
-from tests.generate.instructions.stand_in import teach
 
 EMPTY = error_reply(402, "Insufficient balance.")
 FILTERED = error_reply(400, "The prompt triggered the content management policy.", code="content_filter")

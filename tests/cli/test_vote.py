@@ -19,8 +19,8 @@ from typer.testing import Result
 pytest.importorskip("scipy")
 pytest.importorskip("starlette")
 
+from redraft.chain.read.records import raw_records
 from redraft.evaluation.judging.reviews import Review, read_reviews
-from redraft.formats.read.records import raw_records
 from redraft.serve.page import booth
 from redraft.serve.page.mount import Booth
 from tests.browser import Browser

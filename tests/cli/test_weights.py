@@ -97,7 +97,7 @@ def test_a_name_of_the_hub_is_fetched(here: Path, monkeypatch: pytest.MonkeyPatc
         asked.append((repo, pickle))
         return here / repo.rpartition("/")[2]
 
-    monkeypatch.setattr("redraft.hub.fetch_folder", fetch)
+    monkeypatch.setattr("redraft.jobs.hub.fetch_folder", fetch)
     assert weights("diff", "org/base", "org/target", "-o", "delta", "--allow-pickle").exit_code == 0
     assert asked == [("org/base", True), ("org/target", True)]
     assert weights("verify", "../base").exit_code == 3

@@ -12,7 +12,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from redraft.chain import Prompt
-from redraft.formats.selfee import render_prompt
+from redraft.chain.selfee import render_prompt
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 PAIRS = [" t", "he", "in", "er", "on", " a", "ed", "##", " re", "is", "visi", "eed"]

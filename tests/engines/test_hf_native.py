@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain
+from redraft.chain.selfee import parse
 from redraft.cli import app
 from redraft.engines.hf.engine import HfEngine
-from redraft.formats.selfee import parse
 from redraft.revision.api import arevise
 from tests.engines.hf_folders import ASKED, CHAIN, FORCED, folder, learnt, tokenizer
 

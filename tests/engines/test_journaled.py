@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from redraft.engines.base import Delta, EngineInfo, Sampling
 from redraft.engines.journaled import JournaledEngine, identity_of
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from redraft.engines.steering.form import Form
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
-from redraft.steering.form import Form
 from tests.jobs.test_journal import version_1
 
 PLAIN = Sampling()

@@ -18,8 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import redraft
-from redraft.config import Config, KeyEntry
 from redraft.engines.base import Engine, Sampling
+from redraft.engines.config import Config, KeyEntry
 from redraft.engines.journaled import identity_of
 from redraft.engines.llamacpp.default_model import ADAPTERS
 from redraft.engines.load import (
@@ -32,9 +32,9 @@ from redraft.engines.load import (
     parse_reference,
     references_of,
 )
+from redraft.engines.servers import SERVERS
 from redraft.errors import EngineError, ModelError, RedraftError, UsageError
-from redraft.plugins import PluginError, PluginWarning
-from redraft.servers import SERVERS
+from redraft.jobs.plugins import PluginError, PluginWarning
 from tests.engines.fake_server import FakeServer, Reply, chat_reply, json_reply, models_reply
 from tests.plugin_packages import install
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from redraft.chain.render.spans import TEMPLATES
+from redraft.chain.thoughts import tags_of
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.engines.local import (
@@ -24,9 +26,7 @@ from redraft.engines.local import (
 from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import ContextError, EngineError, ModelError, UsageError
-from redraft.formats.render.spans import TEMPLATES
-from redraft.formats.thoughts import tags_of
-from redraft.machine import free_memory
+from redraft.jobs.machine import free_memory
 from redraft.weights.gguf.reader import read_header
 from tests.gguf_files import tiny_model
 

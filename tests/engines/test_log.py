@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 import redraft
 from redraft.cli import app
-from redraft.config import Key
 from redraft.engines.base import Sampling
+from redraft.engines.config import Key
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.server import Server
 from redraft.engines.retry import Patience

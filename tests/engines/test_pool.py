@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import redraft
 from redraft.chain import Chain
-from redraft.config import Config, KeyEntry
 from redraft.engines import pool
 from redraft.engines.base import Engine, Message, Sampling, Watched
+from redraft.engines.config import Config, KeyEntry
 from redraft.engines.load import load_engine
 from redraft.engines.pool import BLOCK, SLACK, PoolEngine
 from redraft.engines.retry import LONGEST_BACKOFF, Patience

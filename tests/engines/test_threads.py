@@ -30,8 +30,8 @@ def test_it_raises_what_the_work_raised() -> None:
 HANGS = """
 import asyncio, time
 from redraft.chain import Prompt
-from redraft.verify.base import run_check
-from redraft.verify.parse import parse_checks
+from redraft.checks.base import run_check
+from redraft.checks.parse import parse_checks
 
 def hangs(answer):
     time.sleep(600)

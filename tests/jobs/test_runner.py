@@ -25,8 +25,8 @@ from redraft.errors import (
     ServerError,
     UsageError,
 )
-from redraft.ids import derived_seed
 from redraft.jobs.harness import ItemCounts, Job, Session, Start, Work
+from redraft.jobs.ids import derived_seed
 from redraft.jobs.provenance import Provenance
 
 

@@ -11,9 +11,9 @@ import pytest
 
 import redraft
 from redraft.chain import Prompt
+from redraft.checks.base import Outcome, passed
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
-from redraft.verify.base import Outcome, passed
 from tests.gguf_files import tiny_model
 
 PROGRAM = """

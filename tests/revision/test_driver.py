@@ -12,6 +12,7 @@ import pytest
 
 import redraft
 from redraft.chain import Chain, Prompt
+from redraft.checks.base import Outcome, failed, passed
 from redraft.engines.base import Delta, Message, PromptText, Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckError, ServerError
@@ -21,7 +22,6 @@ from redraft.revision.cancel import CancelToken
 from redraft.revision.driver import Driver
 from redraft.revision.ops import Event, Finished, Interrupted, Text
 from redraft.revision.state import Plan
-from redraft.verify.base import Outcome, failed, passed
 from tests.revision.play import plan as plan_of
 
 

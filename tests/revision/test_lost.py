@@ -11,9 +11,9 @@ import pytest
 
 import redraft
 from redraft.chain import Chain, Prompt
+from redraft.checks.base import Outcome, failed, passed
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision import watch
-from redraft.verify.base import Outcome, failed, passed
 
 LONG = " ".join(f"word{number}" for number in range(200))
 SHORT = "Rain falls."

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from redraft.chain import Prompt
+from redraft.chain.selfee import DONE_PHRASES, parse, render_prompt
 from redraft.engines.base import EngineInfo
 from redraft.errors import ContextError
-from redraft.formats.selfee import DONE_PHRASES, parse, render_prompt
 from redraft.revision.budget import Budget
 from redraft.revision.ops import Ask, Continue, RunChecks
 from tests.revision.play import NATIVE, Clock, Stream, plan, play

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 import redraft
+from redraft.checks.echo import is_echo
 from redraft.errors import UsageError
 from redraft.revision.prompts import DEFAULT, SHIPPED, Wording, filled, wording_of
-from redraft.verify.echo import is_echo
 
 OWN = {
     "revise": "The harbour master found:\n{found}\n\n"

@@ -13,10 +13,10 @@ import pytest
 from redraft.engines.base import EngineInfo
 from redraft.engines.openvino import models
 from redraft.evaluation.diagnosis.runs import StrategyRuns
-from redraft.machine import instructions, many_streams
+from redraft.jobs.machine import instructions, many_streams
 from redraft.options import Flags
+from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
-from redraft.runs.plan import RunPlan
 from redraft.serve.start import Opening
 from redraft.weights.gguf.from_folder import export_gguf
 from tests.weights.tiny_folders import tiny_folder

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import redraft
 from redraft.chain import Feedback
+from redraft.chain.selfee import verdict_of
+from redraft.chain.write import to_selfee
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedReply
 from redraft.errors import UsageError
-from redraft.formats.selfee import verdict_of
-from redraft.formats.write import to_selfee
 from redraft.revision import critique
 from redraft.revision.critique import read_critique
 from tests.engines.fake_server import FakeServer, chat_reply

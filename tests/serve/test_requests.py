@@ -19,6 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redraft.checks import pattern
+from redraft.checks.kinds import check_kinds
 from redraft.engines.price import Price
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
@@ -31,8 +33,6 @@ from redraft.serve.models import Model, Models
 from redraft.serve.reader import Limits, object_of
 from redraft.serve.requests import Accepted, ChatRequest, Revision
 from redraft.serve.responses import ResponseRequest
-from redraft.verify import pattern
-from redraft.verify.kinds import check_kinds
 from tests.serve.running import HI, SHORT, Server, both, plain, served
 from tests.serve.test_gate import Held
 from tests.serve.test_refusals import refused, schema_of

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from redraft.chain import Chain
-from redraft.formats.encoder import Cut, Example, Skipped
-from redraft.formats.read.records import RawRecord
+from redraft.chain.encoder import Cut, Example, Skipped
+from redraft.chain.read.records import RawRecord
 
 END = 0
 

@@ -21,10 +21,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft import parallel
 from redraft.chain import Chain
+from redraft.chain.encoder import NO_ROOM, SHORTEST, Cut, Encoder
 from redraft.errors import OutputError, RecordError, RedraftError, UsageError
-from redraft.formats.encoder import NO_ROOM, SHORTEST, Cut, Encoder
+from redraft.jobs import parallel
 from redraft.train import prepare as module
 from redraft.train.prepare import DataReport, EncodedBatch, Prepared, RecordTally, key_of, prepare
 from tests.train.letters import END, Letters

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from redraft.chain import Chain
-from redraft.formats.encoder import Encoder, Example
+from redraft.chain.encoder import Encoder, Example
 from redraft.train.options import SftOptions
 from redraft.train.prepare import Stored
 from redraft.train.preview import CLOSE, OPEN, preview, shown, visible

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from redraft.chain import Prompt
+from redraft.chain.encoder import PairEncoder
 from redraft.engines.hf.reward import RewardModel
 from redraft.errors import ModelError, UsageError
-from redraft.formats.encoder import PairEncoder
 from redraft.train.checkpoints import MARKER
 from redraft.train.reward import measured
 from tests.train.rewards import pairs, ready

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ModelError
-from redraft.stats import proportion
+from redraft.evaluation.stats import proportion
 from redraft.train.attention import use_segments
 from redraft.train.batches import collated, counted_in, joined, padded
 from redraft.train.prepare import Stored

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TrainingArguments
 
+from redraft.chain.documents import shipped_recipes
 from redraft.errors import UsageError
-from redraft.formats.documents import shipped_recipes
 from redraft.options import options_of
 from redraft.train import machine
 from redraft.train.machine import training_arguments

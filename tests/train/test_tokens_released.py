@@ -25,9 +25,9 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from redraft.formats import Objective, TrainingFormat
-from redraft.formats.encoder import Encoder, Example, Skipped
-from redraft.formats.read.records import chain_of
+from redraft.chain.encoder import Encoder, Example, Skipped
+from redraft.chain.read.records import chain_of
+from redraft.jobs.formats import Objective, TrainingFormat
 from tests.train.tokenizer_kinds import tokenizer
 
 RECORDS = 200

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.licences import Source
+from redraft.jobs.licences import Source
 from redraft.weights.card import bases_of, card_metadata, card_of, card_text, model_name, sources_of
 
 MIX = (Source("base", "org/one", "apache-2.0"), Source("data", "alpaca", "cc-by-nc-4.0"))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from redraft.errors import OutputError
-from redraft.files import is_part_of
+from redraft.jobs.files import is_part_of
 from redraft.weights.delta import diff
 from redraft.weights.header import TensorInfo
 from redraft.weights.output import OutputFolder, Run, Shard, layout, new_file

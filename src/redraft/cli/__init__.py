@@ -49,7 +49,7 @@ def _full(error: OSError) -> None:
     """Report a full disk under standard output. A reader that has gone (`| head`) is left to typer."""
     import errno
 
-    from redraft.counting import tell
+    from redraft.jobs.counting import tell
 
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         raise error

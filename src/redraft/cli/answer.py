@@ -11,7 +11,7 @@ from redraft.cli.on_ray import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import Out, check_out, print_result, prompts_file
 
-FLAGS = FlagGroup("redraft.runs.options:AnswerOptions", in_recipes="redraft.options:Flags")
+FLAGS = FlagGroup("redraft.revision.runs.options:AnswerOptions", in_recipes="redraft.options:Flags")
 
 
 def answer(
@@ -50,13 +50,15 @@ def answer(
     The exit status is 1 if an answer in FILE does not pass its checks. Records of selfee and fastchat do not
     keep checks, so with these formats only the answers of this run count.
     """
-    from redraft.runs.answers import AnswerRun
+    from redraft.revision.runs.answers import AnswerRun
 
     check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
     settings = fill_in(flags, FLAGS)
     with prompts_file(source) as (file, name):
         given = {**settings.values.explicit, "recipe": settings.recipe or None}
-        ray.make("redraft.runs.answers:aanswer_file", [file], out, given, quiet=settings.values.quiet)
+        ray.make(
+            "redraft.revision.runs.answers:aanswer_file", [file], out, given, quiet=settings.values.quiet
+        )
         print_result(AnswerRun.of(settings, file, out, name).run, quiet=settings.values.quiet)
 
 

@@ -15,8 +15,8 @@ import typer
 
 from redraft.cli.options import CacheFile, Given, check_utf8, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
-from redraft.counting import begin_line
 from redraft.errors import RedraftError, UsageError
+from redraft.jobs.counting import begin_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,8 +48,8 @@ def ask(
     On a terminal the steps are shown as they come, each revision as a word diff against the draft before it.
     In a pipe, or with --quiet, only the best answer is printed.
     """
-    from redraft.config import load_config
-    from redraft.verify.json_reading import text_of
+    from redraft.checks.json_reading import text_of
+    from redraft.engines.config import load_config
 
     settings = fill_in(flags)
     quiet = quiet or load_config().defaults.get("quiet", False)
@@ -149,7 +149,7 @@ def say_wait(reason: str) -> None:
 
 def say_derived(prompt: str) -> None:
     """Write to standard error which checks a prompt itself gives."""
-    from redraft.verify.derive import checks_in, nothing_in
+    from redraft.checks.derive import checks_in, nothing_in
 
     found = checks_in(prompt)
     tell(f"checks from the prompt: {'; '.join(found)}" if found else nothing_in(prompt))

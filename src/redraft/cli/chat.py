@@ -18,8 +18,8 @@ import typer
 from redraft.cli.ask import say_faults, say_wait
 from redraft.cli.options import Given, check_utf8, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
-from redraft.counting import counted
 from redraft.errors import RedraftError, UsageError, nearest
+from redraft.jobs.counting import counted
 
 if TYPE_CHECKING:
     from redraft.chain import Chain, Prompt
@@ -147,7 +147,7 @@ class Chat:
         if self.watching and not kept:
             tell("there is no answer, so the question is not kept.")
         elif kept and not self.watching:
-            from redraft.verify.json_reading import text_of
+            from redraft.checks.json_reading import text_of
 
             write(text_of(chain, chain.answer))
 

@@ -11,8 +11,8 @@ import typer
 from redraft.cli.ask import one_text, read_piped
 from redraft.cli.options import check_utf8
 from redraft.cli.shell import flag, write
-from redraft.counting import tell
 from redraft.errors import UsageError
+from redraft.jobs.counting import tell
 
 
 def checks(
@@ -30,7 +30,7 @@ def checks(
     """
     import json
 
-    from redraft.verify.derive import checks_in, nothing_in
+    from redraft.checks.derive import checks_in, nothing_in
 
     text = _text(one_text(prompt or (), "checks"), file)
     found = checks_in(text)

@@ -19,10 +19,10 @@ def status(
     Under each model are its replicas. Streams are replies that are written, and the queue has those that wait
     for a replica. Restarts are replicas that died under a reply.
     """
-    from redraft.cluster.connect import connected
+    from redraft.serve.cluster.connect import connected
 
     with connected(address) as ray:
-        from redraft.cluster.status import models_of
+        from redraft.serve.cluster.status import models_of
 
         found = models_of(ray)
     if not found:

@@ -16,7 +16,7 @@ from typer.models import TyperInfo
 from redraft import __version__
 from redraft.cli.shell import Verbs, debug_log
 from redraft.cli.verb import Verb, VerbWithChecks
-from redraft.plugins import OWN, PluginError, plugins
+from redraft.jobs.plugins import OWN, PluginError, plugins
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter

@@ -15,7 +15,7 @@ from redraft.cli.running import AsJson, ReplacePage, RunCode
 from redraft.cli.shell import flag, only_ours, write
 from redraft.cli.strategies import EXAMPLE, StrategyFlags
 from redraft.errors import UsageError
-from redraft.files import not_an_input
+from redraft.jobs.files import not_an_input
 
 FLAGS = FlagGroup("redraft.options:Flags", {"max_revisions": 1})
 
@@ -61,8 +61,8 @@ def diagnose(
     runs again. The limits are of all ways together; one that is reached ends the command with exit status 4.
     """
     from redraft import __version__
+    from redraft.chain.read.files import open_output
     from redraft.evaluation.diagnosis.diagnose import Findings
-    from redraft.formats.read.files import open_output
 
     not_an_input({"--html": html}, [*files, *filter(None, [records])])
     truth: dict[str, Any] = {"task": task, "records": records, "score": score}

@@ -30,7 +30,7 @@ def doctor(
     Looks at this machine only: no server is asked, and no key is shown. With --bench, it prints the tokens
     that each engine writes in a second, with one stream and with eight, and which engine to take.
     """
-    from redraft.installation import findings, first_command
+    from redraft.engines.installation import findings, first_command
 
     if model and not bench:
         raise UsageError("--model is for --bench.", hint=f"redraft doctor --bench --model {model}")

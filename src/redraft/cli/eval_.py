@@ -13,7 +13,7 @@ from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import Out, check_out, prompts_file, tell_failures
 from redraft.cli.shell import only_ours
 
-FLAGS = FlagGroup("redraft.runs.options:EvalFileOptions", in_recipes="redraft.options:EvalFlags")
+FLAGS = FlagGroup("redraft.revision.runs.options:EvalFileOptions", in_recipes="redraft.options:EvalFlags")
 
 
 def evaluate(
@@ -49,7 +49,7 @@ def evaluate(
     """
     from redraft.evaluation.tasks.run import EvalRun
     from redraft.evaluation.tasks.tasks import task_of
-    from redraft.runs.plan import RunPlan
+    from redraft.revision.runs.plan import RunPlan
 
     settings = fill_in({**flags, **({"quiet": True} if as_json else {})}, FLAGS)
     task_of(task, run_code=settings.values.run_code)

@@ -12,15 +12,15 @@ from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import Out, check_out, print_result, prompts_file
 from redraft.cli.shell import only_ours
 from redraft.cli.verb import group
-from redraft.generate import USUAL
+from redraft.data.generate import USUAL
 
 CHAIN_FLAGS = FlagGroup(
-    "redraft.generate.options:ChainOptions",
+    "redraft.data.generate.options:ChainOptions",
     USUAL,
     "generate",
     never_default=frozenset({"check"}),
     other="generate instructions",
-    in_recipes="redraft.generate.options:ChainFlags",
+    in_recipes="redraft.data.generate.options:ChainFlags",
 )
 """Checks replace the critic, so those of the config file, meant for answers, do not apply."""
 
@@ -46,13 +46,13 @@ def chains(
     is counted. With --first the record's own answer is criticised. With --verify no teacher's opinion is
     asked: a check with the gold answer gives the verdict.
     """
-    from redraft.generate.chain_run import ChainRun
+    from redraft.data.generate.chain_run import ChainRun
 
     check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
     settings = fill_in(flags, CHAIN_FLAGS)
     with prompts_file(source) as (file, name):
         given = {**settings.values.explicit, "recipe": settings.recipe or None}
-        function = "redraft.generate.chain_run:agenerate_chains"
+        function = "redraft.data.generate.chain_run:agenerate_chains"
         ray.make(function, [file], out, given, quiet=settings.values.quiet)
         print_result(ChainRun.of(settings, file, out, name).run, quiet=settings.values.quiet)
 
@@ -61,10 +61,10 @@ chains = takes(chains, CHAIN_FLAGS)
 
 
 TASK_FLAGS = FlagGroup(
-    "redraft.generate.options:InstructionOptions",
+    "redraft.data.generate.options:InstructionOptions",
     recipes="generate",
     other="generate chains",
-    in_recipes="redraft.generate.options:TaskFlags",
+    in_recipes="redraft.data.generate.options:TaskFlags",
 )
 
 
@@ -87,7 +87,7 @@ def instructions(
     The run ends when there are enough instructions, at a limit (exit status 4), or when 25 requests in a row
     give nothing that is new and sound (exit status 3).
     """
-    from redraft.generate.instructions.run import InstructionRun
+    from redraft.data.generate.instructions.run import InstructionRun
 
     check_out(out, "-o tasks.jsonl")
     settings = fill_in(flags, TASK_FLAGS)

@@ -15,6 +15,6 @@ def mcp(flags: Given) -> None:
     agent, starts it. The client chooses the prompt, and checks that run no programs and read no files; all
     else is as the options say. The model is loaded at the first question.
     """
-    from redraft.bridges.mcp import serve
+    from redraft.integrations.mcp import serve
 
     asyncio.run(serve(fill_in(flags)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.verb import group
-from redraft.counting import size_in_words
+from redraft.jobs.counting import size_in_words
 
 if TYPE_CHECKING:
     from redraft.engines.load import ModelReference
@@ -43,8 +43,8 @@ def list_models() -> None:
     Each line has the reference for --model, the size, and the path. Standard error lists models to fetch: the
     memory that each needs, its uses, and its share of IFEval's instructions, as its publisher measured it.
     """
-    from redraft import hub
     from redraft.engines.llamacpp.default_model import DEFAULT
+    from redraft.jobs import hub
 
     latest = {f"{each.repo}/{each.name}": each for each in hub.cached()}
     rows = [(ref, each.size, each.path) for ref, each in latest.items()]
@@ -60,7 +60,7 @@ def list_models() -> None:
 
 def _recommend() -> None:
     from redraft.engines.recommended import RECOMMENDED
-    from redraft.machine import free_memory
+    from redraft.jobs.machine import free_memory
 
     free = free_memory()
     known = f"{size_in_words(free)} of memory are free here, and IFEval is as the publishers say"
@@ -73,9 +73,9 @@ def _recommend() -> None:
 
 def path(ref: Ref = "default") -> None:
     """Print the path of a model that is here. Nothing is fetched."""
-    from redraft import hub
     from redraft.engines.llamacpp import default_model
     from redraft.errors import ModelError
+    from redraft.jobs import hub
 
     named = _fetchable(ref)
     default = named.kind == "default"
@@ -90,9 +90,9 @@ def remove(ref: Ref) -> None:
 
     org/name removes all its GGUF files, org/name:Q4_K_M one. Other programs share the cache of the hub.
     """
-    from redraft import hub
     from redraft.engines.llamacpp import default_model
     from redraft.errors import ModelError
+    from redraft.jobs import hub
 
     named = _fetchable(ref)
     default = named.kind == "default"

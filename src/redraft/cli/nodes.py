@@ -39,11 +39,11 @@ class NodeFlags:
                 raise UsageError("--replicas and --app are for --ray.", hint="Add --ray.")
             yield None
             return
-        from redraft.cluster.bounds import Bounds
-        from redraft.cluster.connect import connected
+        from redraft.serve.cluster.bounds import Bounds
+        from redraft.serve.cluster.connect import connected
 
         replicas = Bounds.read(self.replicas, "--replicas", lowest=0)
         with connected(self.ray) as ray:
-            from redraft.cluster.serving import Applications
+            from redraft.serve.cluster.serving import Applications
 
             yield Applications(ray, self.app, replicas, tell)

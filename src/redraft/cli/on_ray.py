@@ -47,9 +47,9 @@ class RayFlags:
             return
         if wrong := next((name for name in _NOT if options.get(name)), ""):
             raise UsageError(f"--ray and --{wrong} were given.", hint=f"Leave --{wrong} out.")
-        from redraft.cluster.actor import Work
-        from redraft.cluster.bounds import Bounds
-        from redraft.cluster.shares import make_shares
+        from redraft.serve.cluster.actor import Work
+        from redraft.serve.cluster.bounds import Bounds
+        from redraft.serve.cluster.shares import make_shares
 
         work = Work.of(function, [*inputs, str(out)], options)
         pool = Bounds.read(self.actors, "--actors") if self.actors is not None else None

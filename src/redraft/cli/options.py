@@ -55,7 +55,7 @@ USUAL = FlagGroup()  # the flags of `ask`, `chat` and `answer`
 
 def fill_in(flags: Mapping[str, Any], group: FlagGroup = USUAL) -> Settings:
     """Fill in the values of recipe and config file."""
-    from redraft.config import load_config
+    from redraft.engines.config import load_config
     from redraft.revision.settings import Recipes, Settings
 
     given = {name: value for name, value in flags.items() if value is not None}
@@ -88,7 +88,7 @@ def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..
 
     def parameters() -> list[inspect.Parameter]:
         from redraft.options import BUDGET, LOOP, MODEL, SAMPLING, SERVER, Option, options_of
-        from redraft.runs.options import BATCHES, LIMITS, RUN
+        from redraft.revision.runs.options import BATCHES, LIMITS, RUN
 
         shared, known = (MODEL, LOOP, SAMPLING, BUDGET, SERVER), options_of(group.model)
         flags = {name: option for name, option in known.items() if option.group}
@@ -105,7 +105,7 @@ def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..
 
 def _parameter(name: str, option: Option, group: FlagGroup) -> inspect.Parameter:
     """Return an option as a parameter of a command. The type alone is typer's to check."""
-    from redraft.runs.options import BATCHES, RUN
+    from redraft.revision.runs.options import BATCHES, RUN
 
     usual = group.usual.get(name)
     kinds = (option.type, *get_args(option.type))

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redraft.chain import Chain, CheckResult, Feedback, Step, content_of, other_parts
-from redraft.counting import printable
+from redraft.jobs.counting import printable
 from redraft.revision.words import STOPS, VERDICTS, changes, name_of, usage_line, verdict_of, why_cut
 
 LONGEST = 100_000  # most characters of one text that are shown. Laying out 200 MB took minutes.

@@ -9,7 +9,7 @@ import typer
 
 from redraft.cli.running import AsJson, ReplacePage
 from redraft.cli.shell import flag, write
-from redraft.files import not_an_input
+from redraft.jobs.files import not_an_input
 
 
 def report(

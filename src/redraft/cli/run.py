@@ -41,8 +41,8 @@ def run(
     if its options or the content of what it reads have changed.
     """
     from redraft.errors import UsageError
-    from redraft.systems.recipe import read_system
-    from redraft.systems.run import Run
+    from redraft.train.systems.recipe import read_system
+    from redraft.train.systems.run import Run
 
     given = {}
     for each in values or ():

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from redraft.cli.shell import flag, only_ours, tell
-from redraft.counting import counted
 from redraft.errors import RedraftError, UsageError
+from redraft.jobs.counting import counted
 
 if TYPE_CHECKING:
-    from redraft.runs.answers import FileResult
+    from redraft.revision.runs.answers import FileResult
 
 PARALLEL = 4  # default number of chains at once. More is faster on a GPU or a server.
 
@@ -38,7 +38,7 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try only what
 
 def parallel_of(given: int | None) -> int:
     """Return how many chains to make at once: as given, or as the config file says."""
-    from redraft.config import load_config
+    from redraft.engines.config import load_config
 
     return int(load_config().defaults.get("parallel", PARALLEL)) if given is None else given
 
@@ -80,7 +80,7 @@ def prompts_file(prompts: Path) -> Iterator[tuple[Path, str]]:
     import tempfile
     from codecs import BOM_UTF8
 
-    from redraft.formats.read.files import open_input, reading
+    from redraft.chain.read.files import open_input, reading
 
     if sys.stdin.isatty():
         raise UsageError("there are no prompts.", hint="redraft answer prompts.jsonl -o out.jsonl")

@@ -11,8 +11,8 @@ import typer
 from redraft.cli.nodes import NodeFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.shell import flag, tell
-from redraft.counting import begin_line
 from redraft.errors import UsageError
+from redraft.jobs.counting import begin_line
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
@@ -128,7 +128,7 @@ def _of_flags(settings: Settings) -> list[ModelSettings]:
 
 def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, frozenset[str]]]:
     """Return the models of a file, and the `server-fields` of each. Flags hold where an entry is silent."""
-    from redraft.formats.documents import text_of_settings, yaml_of
+    from redraft.chain.documents import text_of_settings, yaml_of
     from redraft.options import Flags
     from redraft.serve.start import PASSED, passed_fields
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from redraft.counting import printable
-from redraft.counting import tell as tell
 from redraft.errors import MissingExtra, RedraftError
+from redraft.jobs.counting import printable
+from redraft.jobs.counting import tell as tell
 
 if TYPE_CHECKING:
     from typer._click import Context

@@ -72,9 +72,9 @@ def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, f
     from itertools import chain
 
     from redraft import __version__
+    from redraft.chain.read.files import open_output
     from redraft.evaluation.reports.chains import chains_page, listed
-    from redraft.files import not_an_input
-    from redraft.formats.read.files import open_output
+    from redraft.jobs.files import not_an_input
 
     not_an_input({"--html": html}, files)
     first = next(chains, None)
@@ -86,9 +86,9 @@ def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, f
 
 
 def _followed(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:
+    from redraft.chain.read.files import stem_of
+    from redraft.chain.read.records import RawRecord
     from redraft.cli.shell import tell
-    from redraft.formats.read.files import stem_of
-    from redraft.formats.read.records import RawRecord
     from redraft.jobs.follow import follow
 
     if len(files) != 1 or chain_id is not None or str(files[0]) == "-":
@@ -103,7 +103,7 @@ def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> I
     from itertools import islice
 
     from redraft.chain import chain_named
-    from redraft.formats.read.records import read_records
+    from redraft.chain.read.records import read_records
 
     chains = (chain for path in files for chain in read_records(path))
     if chain_id is None:

@@ -63,7 +63,7 @@ class StrategyFlags:
         """Return the runs on a file of records."""
         from redraft.evaluation.diagnosis.runs import StrategyRuns
         from redraft.jobs.limits import Limits
-        from redraft.runs.plan import RunPlan
+        from redraft.revision.runs.plan import RunPlan
 
         if len(files) > 1:
             raise UsageError("--run takes one file of records.", hint=f"Write: {EXAMPLE}")

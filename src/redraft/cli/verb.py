@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperArgument, TyperCommand
 
+from redraft.checks.kinds import check_kinds
 from redraft.errors import UsageError
-from redraft.verify.kinds import check_kinds
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -146,7 +146,7 @@ def check_help() -> str:
 
 def _with_address(args: list[str]) -> list[str]:
     """Give `--ray` without an address that of this machine."""
-    from redraft.cluster.connect import HERE, is_address
+    from redraft.serve.cluster.connect import HERE, is_address
 
     after = args.index("--ray") + 1
     told = is_address(args[after]) if after < len(args) else False

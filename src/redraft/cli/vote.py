@@ -39,10 +39,10 @@ def vote(
     Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same
     command goes on. Several voters may share FILE.
     """
-    from redraft.counting import counted
     from redraft.evaluation.judging.pairs import read_matches
     from redraft.evaluation.voting import Ballots, VoteStore, voter_of
     from redraft.evaluation.voting import Booth as Voters
+    from redraft.jobs.counting import counted
     from redraft.jobs.provenance import Provenance, content
 
     _check(answers, out, questions)

@@ -17,9 +17,9 @@ from rich.text import Text as RichText
 
 from redraft.chain import Chain, Step
 from redraft.cli import render
-from redraft.counting import printable
 from redraft.engines.base import Engine
 from redraft.engines.load import fetches
+from redraft.jobs.counting import printable
 from redraft.revision.api import Load, Role, finished
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text

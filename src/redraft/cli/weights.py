@@ -17,7 +17,7 @@ import typer
 
 from redraft.cli.shell import command_line, flag, tell, write
 from redraft.cli.verb import group
-from redraft.machine import give_back_large
+from redraft.jobs.machine import give_back_large
 
 if TYPE_CHECKING:
     from redraft.weights.output import Run
@@ -297,7 +297,7 @@ def model_of(ref: str, allow_pickle: bool = False) -> Path:
     path = local_path(ref)
     if path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", ref):
         return path
-    from redraft.hub import fetch_folder
+    from redraft.jobs.hub import fetch_folder
 
     return fetch_folder(ref, pickle=allow_pickle)
 

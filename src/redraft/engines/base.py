@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from redraft.chain import Finish
+from redraft.chain.thoughts import Splitter
 from redraft.engines.price import Price
+from redraft.engines.steering.form import Form
 from redraft.errors import EngineError
-from redraft.formats.thoughts import Splitter
-from redraft.steering.form import Form
 
 Tokens = tuple[int, ...]
 

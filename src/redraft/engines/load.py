@@ -9,7 +9,7 @@
     org/name                    a GGUF file of the Hugging Face hub; org/name:Q4_K_M and
                                 org/name/file.gguf select one
     http://host/v1#model        a server that speaks the OpenAI protocol
-    openai:model, ollama:model  the same, where the server has a short name (`redraft.servers`)
+    openai:model, ollama:model  the same, where the server has a short name (`redraft.engines.servers`)
     script:replies.jsonl        canned replies, for tests
     NAME:anything               an engine of an installed package: a plugin of the group redraft.engines
 
@@ -37,23 +37,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from redraft import hub
-from redraft.config import Config, Key, load_config
+from redraft.chain.render.spans import TEMPLATES
 from redraft.engines.base import Engine, EngineInfo, EngineRole
+from redraft.engines.config import Config, Key, load_config
 from redraft.engines.llamacpp import default_model
 from redraft.engines.price import price_of
 from redraft.engines.recommended import BY_NAME, memory_of
 from redraft.engines.retry import Patience
 from redraft.engines.roles import RoleEngine, references_by_role
 from redraft.engines.scripted import read_script
+from redraft.engines.servers import SERVERS, guess, variable_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import GuardedEngine
 from redraft.errors import EngineError, MissingExtra, ModelError, OutputError, UsageError
-from redraft.formats.render.spans import TEMPLATES
-from redraft.machine import has_gpu
+from redraft.jobs import hub
+from redraft.jobs.machine import has_gpu
+from redraft.jobs.plugins import OWN, Kind, load_all, plugins
 from redraft.options import Device, Dtype, EngineName, MachineOptions
-from redraft.plugins import OWN, Kind, load_all, plugins
-from redraft.servers import SERVERS, guess, variable_of
 
 if TYPE_CHECKING:
     from redraft.engines.local import LocalEngine

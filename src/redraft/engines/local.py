@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from redraft.chain import Finish, Prompt, content_of
+from redraft.chain.render.spans import ConversationTemplate
+from redraft.chain.thoughts import Splitter, Tags
 from redraft.engines.base import (
     OF_TEMPLATE,
     Delta,
@@ -34,9 +36,7 @@ from redraft.engines.messages import folded, plain
 from redraft.engines.price import Price
 from redraft.engines.schemas import Names, SchemaWatch
 from redraft.errors import ContextError, ModelError, RecordError, UsageError
-from redraft.formats.render.spans import ConversationTemplate
-from redraft.formats.thoughts import Splitter, Tags
-from redraft.machine import free_memory
+from redraft.jobs.machine import free_memory
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 
 _log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from redraft.engines.base import Delta, EngineInfo, Health, Replies, Sampling, T
 from redraft.engines.local import LocalEngine, Room
 from redraft.engines.retry import backoff
 from redraft.errors import EngineCrash, EngineError, MissingExtra, ModelError
-from redraft.machine import lacks_avx2
+from redraft.jobs.machine import lacks_avx2
 
 STDERR_KEPT = 4096
 CLOSE_SECONDS = 5.0

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from redraft.chain import Finish, content_of
+from redraft.chain.thoughts import Splitter
 from redraft.engines.base import (
     Delta,
     Engine,
@@ -31,7 +32,6 @@ from redraft.engines.base import (
 )
 from redraft.engines.price import Price
 from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, fault_of
-from redraft.formats.thoughts import Splitter
 from redraft.options import OptionModel, option
 
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from redraft.chain.thoughts import Tags, tags_of
 from redraft.engines.base import Message, Tokens, first_stop
 from redraft.engines.local import LocalEngine, Told
 from redraft.engines.messages import template_refuses
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ModelError
-from redraft.formats.thoughts import Tags, tags_of
 
 _BROKEN = "\ufffd"
 _CHARACTER = 4  # most bytes, and so most tokens, of a character in UTF-8

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Any, get_args
 
 from redraft.chain import Finish, Usage
+from redraft.chain.thoughts import Splitter
 from redraft.engines.base import (
     Delta,
     Engine,
@@ -23,7 +24,6 @@ from redraft.engines.base import (
 )
 from redraft.engines.remote.wire import estimated_counts
 from redraft.errors import EngineError, RedraftError, crash_of, shown
-from redraft.formats.thoughts import Splitter
 
 Ask = Callable[[Sampling], Replies]
 

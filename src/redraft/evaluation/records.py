@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain, Usage
-from redraft.formats.read.files import name_of, stem_of
+from redraft.chain.read.files import name_of, stem_of
 
 SAMPLE_OF = "sample_of"  # the field of `meta` with the id of the record that a chain answers once more
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redraft.evaluation.records import JudgeUsage
-from redraft.stats import LEAST, Estimate
+from redraft.evaluation.stats import LEAST, Estimate
 
 
 class Line(NamedTuple):

@@ -23,13 +23,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from redraft.counting import printable
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.evaluation.judging.judge import ReviewItem, items, shown
 from redraft.evaluation.judging.pairs import Match
 from redraft.evaluation.judging.reviews import Review
 from redraft.evaluation.judging.scores import Winner
-from redraft.files import locked, replacing
+from redraft.jobs.counting import printable
+from redraft.jobs.files import locked, replacing
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.jobs.provenance import Provenance, RunFile, now
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import OutputError
-from redraft.files import sync, sync_folder
+from redraft.jobs.files import sync, sync_folder
 
 VERSION = 2  # the layout, in SQLite's `user_version`. Version 1 is converted, any other is refused.
 APPLICATION = 0x52656466  # SQLite's `application_id` of a journal: `Redf` in ASCII

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import OutputError, RecordError, RedraftError
-from redraft.files import lock, replace_file
-from redraft.ids import IdSet
 from redraft.jobs.causes import cause_of
+from redraft.jobs.files import lock, replace_file
+from redraft.jobs.ids import IdSet
 from redraft.jobs.lines import LineFile, own_lines, parse_line, read_lines
 from redraft.jobs.provenance import Provenance, RunFile
 

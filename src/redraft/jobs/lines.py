@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import OutputError
-from redraft.files import lock, open_own
+from redraft.jobs.files import lock, open_own
 
 _HINTS = {
     errno.ENOENT: "Make the folder first: mkdir -p {folder}",

@@ -23,7 +23,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from redraft.counting import printable
+from redraft.jobs.counting import printable
 
 LINE_SECONDS = 15.0  # seconds between two plain lines
 DRAW_SECONDS = 0.25  # seconds between two drawings on a terminal

@@ -24,8 +24,8 @@ from typing import Any
 
 import redraft
 from redraft.errors import OutputError, UsageError
-from redraft.files import sha256_of, write_file
-from redraft.machine import cache_folder
+from redraft.jobs.files import sha256_of, write_file
+from redraft.jobs.machine import cache_folder
 
 _BRIEF = 60  # characters of a setting to show
 _INPUTS = ("inputs", "against", "blocked")  # fields of a record with fingerprints of more files

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redraft.errors import UsageError
-from redraft.ids import digest_of
+from redraft.jobs.ids import digest_of
 
 _MOST = 99_999  # five digits in the names of files, as in data sets on the Hugging Face hub
 

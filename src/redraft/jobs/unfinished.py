@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import OutputError
-from redraft.files import open_plain, replacing
+from redraft.jobs.files import open_plain, replacing
 from redraft.jobs.lines import LineFile, parse_line
 from redraft.jobs.provenance import Provenance
 

@@ -17,10 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from redraft.chain import Chain, Prompt, best_step
+from redraft.checks.base import Prefixed, demand_of, schema_of
+from redraft.checks.derive import without_auto
+from redraft.checks.judge import MAX_SCORE, Judge
+from redraft.checks.parse import parse_checks
+from redraft.checks.schema import least
+from redraft.checks.structure import Json
 from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine
 from redraft.engines.load import load_engine
 from redraft.engines.messages import ROLES, beyond_text, plain
 from redraft.engines.retry import Patience
+from redraft.engines.steering.form import Form, joined
+from redraft.engines.steering.gbnf import says
 from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, RecordError, UsageError, shown
@@ -42,14 +50,6 @@ from redraft.revision.options import (
 from redraft.revision.prompts import base_messages
 from redraft.revision.state import Plan, check_resumable, complete_drafts, complete_steps
 from redraft.revision.watch import forms_of
-from redraft.steering.form import Form, joined
-from redraft.steering.gbnf import says
-from redraft.verify.base import Prefixed, demand_of, schema_of
-from redraft.verify.derive import without_auto
-from redraft.verify.judge import MAX_SCORE, Judge
-from redraft.verify.parse import parse_checks
-from redraft.verify.schema import least
-from redraft.verify.structure import Json
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm  # since 4.13, which pydantic does not demand

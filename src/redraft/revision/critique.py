@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from redraft.chain import Verdict, whole
-from redraft.formats.selfee import score_of, verdict_of
+from redraft.chain.selfee import score_of, verdict_of
+from redraft.checks.json_reading import NotJson, read_json
+from redraft.checks.structure import demand_of_schema
 from redraft.revision.prompts import VERDICTS
-from redraft.verify.json_reading import NotJson, read_json
-from redraft.verify.structure import demand_of_schema
 
 MOST = 10  # the best score (reference/selfee.md)
 

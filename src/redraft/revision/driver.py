@@ -19,6 +19,9 @@ from secrets import token_hex
 from typing import Any
 
 from redraft.chain import Chain, Stop, Usage, whole
+from redraft.checks.base import Check, run_checks, schema_of
+from redraft.checks.json_reading import NotJson, read_json
+from redraft.checks.output import OutputCheck, parse_output, partial_output
 from redraft.engines.base import OF_TOOLS, Delta, Engine, Sampling
 from redraft.engines.remote.wire import estimated_counts
 from redraft.engines.threads import in_daemon_thread
@@ -30,9 +33,6 @@ from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.state import Plan, State, complete_drafts, complete_steps
 from redraft.revision.stop import spent
 from redraft.revision.watch import Watch
-from redraft.verify.base import Check, run_checks, schema_of
-from redraft.verify.json_reading import NotJson, read_json
-from redraft.verify.output import OutputCheck, parse_output, partial_output
 
 _log = logging.getLogger(__name__)
 

@@ -26,15 +26,15 @@ from redraft.chain import (
     Verdict,
     is_blank,
     is_system,
+    selfee,
 )
 from redraft.engines.base import Delta, EngineRole, Message, PromptText
+from redraft.engines.steering.form import Form
 from redraft.errors import ContextError
-from redraft.formats import selfee
 from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
 from redraft.revision.critique import IN_WORDS
 from redraft.revision.state import State
-from redraft.steering.form import Form
 
 
 @dataclass

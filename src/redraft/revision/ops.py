@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from redraft.chain import Chain, CheckResult, Finish, Step, Usage
+from redraft.chain.thoughts import apart
 from redraft.engines.base import Delta, EngineRole, Message, PromptText, Tokens
+from redraft.engines.steering.form import Form
 from redraft.errors import ContextError, EngineError, RedraftError
-from redraft.formats.thoughts import apart
 from redraft.revision.state import State
-from redraft.steering.form import Form
 
 Kind = Literal["answer", "feedback"]
 

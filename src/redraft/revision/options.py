@@ -18,8 +18,12 @@ from typing import Annotated, Any, Literal
 from pydantic import PlainValidator
 
 from redraft.chain import Chain, whole
-from redraft.config import load_config
+from redraft.checks.base import Check
+from redraft.checks.exclusion import fault_of
+from redraft.checks.kinds import may_ask_judge
+from redraft.checks.output import OutputCheck, from_type
 from redraft.engines.base import Engine, EngineInfo, Sampling
+from redraft.engines.config import load_config
 from redraft.engines.load import references_of
 from redraft.engines.price import Price, price_of
 from redraft.engines.retry import Patience
@@ -28,10 +32,6 @@ from redraft.options import A_HOOK, A_REFERENCE, PlainOptions, WaitOptions, is_a
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
 from redraft.revision.prompts import wording_of
-from redraft.verify.base import Check
-from redraft.verify.exclusion import fault_of
-from redraft.verify.kinds import may_ask_judge
-from redraft.verify.output import OutputCheck, from_type
 
 Mode = Literal["native", "prompted", "verified", "best-of", "repair"]
 

@@ -16,10 +16,10 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict, is_blank
+from redraft.chain.selfee import verdict_of
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
-from redraft.formats.selfee import verdict_of
 from redraft.revision import critique, ops, prompts
 from redraft.revision import stop as rules
 from redraft.revision.critique import Critique

@@ -203,7 +203,7 @@ def wording_of(value: Any) -> Wording:
     if not os.path.isfile(value):  # noqa: PTH113  (False for a name that no file can have)
         hint = f"Give a YAML file with the templates criticise and revise, or one of: {', '.join(SHIPPED)}"
         raise UsageError(f"there is no wording {value!r:.80}.", hint=hint)
-    from redraft.formats.documents import text_of_settings, yaml_of
+    from redraft.chain.documents import text_of_settings, yaml_of
 
     path = Path(value)
     document = yaml_of(text_of_settings(path), path)

@@ -13,20 +13,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
+from redraft.chain.documents import recipe_of, shipped_recipes
+from redraft.checks.base import schema_of
+from redraft.checks.derive import Auto
+from redraft.checks.parse import parse_checks
 from redraft.engines.base import Engine, EngineInfo
 from redraft.engines.load import has_openvino, lacks_adapter, load_engine
 from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError, shown
-from redraft.formats.documents import recipe_of, shipped_recipes
-from redraft.machine import instructions, many_streams
+from redraft.jobs.machine import instructions, many_streams
 from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
 from redraft.revision.api import Role
 from redraft.revision.options import RevisionOptions, check_options, check_prices, patience_of
 from redraft.revision.watch import forms_of
-from redraft.verify.base import schema_of
-from redraft.verify.derive import Auto
-from redraft.verify.parse import parse_checks
 
 if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches  # it needs httpx

@@ -31,10 +31,10 @@ from redraft.chain import (
 )
 from redraft.engines.base import EngineInfo, Message, Sampling
 from redraft.engines.messages import message_of, with_text
+from redraft.engines.steering.form import Form
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.options import RECORDED, Mode, RevisionOptions
 from redraft.revision.prompts import ECHOED, TALK, VERDICTS, Wording, filled, wording_of
-from redraft.steering.form import Form
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -262,7 +262,7 @@ class State:
         """Return whether a text that follows these steps is no answer (`verify.echo`)."""
         if self.plan.json:
             return False
-        from redraft.verify.echo import is_echo  # it compiles patterns
+        from redraft.checks.echo import is_echo  # it compiles patterns
 
         feedback = [step.feedback for step in before if step.feedback is not None]
         items = [line for each in feedback if each.by == "checks" for line in each.text.splitlines()]

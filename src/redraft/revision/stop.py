@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 from redraft.chain import CheckResult, Finish, Role, Step, Stop, Verdict
-from redraft.formats.selfee import SectionKind
+from redraft.chain.selfee import SectionKind
 from redraft.revision.state import State
 
 STOP_OF_FINISH: dict[Finish, Stop] = {

@@ -13,8 +13,8 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from redraft.chain import ESTIMATED, PARTLY, Chain, CheckResult, Step, Stop, Usage, Verdict, is_blank
-from redraft.counting import counted
 from redraft.errors import EngineError
+from redraft.jobs.counting import counted
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4  # smallest share of common words for a diff. Below it, the new text reads better whole.
@@ -119,7 +119,7 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
     if best.finish != "stop":
         yield f"the answer was cut: {why_cut(best, chain.stop)}.", None
     if with_checks and best.passed is None and chain.stop in ("passed", "ended"):
-        from redraft.verify.derive import demanding, nothing_in
+        from redraft.checks.derive import demanding, nothing_in
 
         yield f"nothing was checked: {nothing_in(demanding(chain.prompt))}", "--check 'words<=50', for one"
     elif with_checks and best.passed is None:

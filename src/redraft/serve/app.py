@@ -17,6 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from redraft import __version__
+from redraft.checks.kinds import check_kinds
+from redraft.checks.pattern import within
 from redraft.serve.completions import CompletionReply, CompletionRequest, continuations
 from redraft.serve.embeddings import EmbeddingReply, EmbeddingRequest, embedded
 from redraft.serve.errors import Refusal, refusal_of, reply_of
@@ -32,8 +34,6 @@ from redraft.serve.reader import LIGHT, Limits, Reader
 from redraft.serve.replies import ChatReply
 from redraft.serve.requests import Accepted, ChatRequest, ModelRequest, read_checks
 from redraft.serve.responses import ResponseReply, ResponseRequest
-from redraft.verify.kinds import check_kinds
-from redraft.verify.pattern import within
 
 HEAVY = {"revision", "response_format", "text", "tools"}  # checks and schemas may take seconds to read
 

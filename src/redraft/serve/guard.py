@@ -15,11 +15,11 @@ from http import HTTPStatus
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from redraft.origins import why_refused
 from redraft.serve.errors import Refusal, reply_of
 from redraft.serve.keys import ANYONE, Key, Keys
 from redraft.serve.log import REQUEST, Entry, id_of
 from redraft.serve.metrics import Metrics
+from redraft.serve.origins import why_refused
 from redraft.serve.page.mount import Page
 from redraft.serve.reader import Reader
 

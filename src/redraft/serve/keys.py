@@ -22,8 +22,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Self
 
-from redraft.counting import counted
 from redraft.errors import UsageError
+from redraft.jobs.counting import counted
 from redraft.serve.errors import Refusal
 
 _log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Self
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from redraft.counting import printable
 from redraft.errors import MissingExtra
+from redraft.jobs.counting import printable
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from redraft.chain import Chain, Feedback, Finish, Usage
+from redraft.checks.json_reading import text_of
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
 from redraft.revision.state import complete_drafts, complete_steps
 from redraft.serve.errors import Refusal
 from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Accepted
-from redraft.verify.json_reading import text_of
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
 """Why an answer ended, in OpenAI's words. Every other reason cut it: `length`."""

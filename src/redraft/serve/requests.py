@@ -12,6 +12,10 @@ from typing import Annotated, Any, ClassVar, Self, cast
 from pydantic import AfterValidator, Field, PrivateAttr, WithJsonSchema
 
 from redraft.chain import Chain, Prompt, is_system
+from redraft.checks.base import Check, schema_of
+from redraft.checks.parse import parse_check
+from redraft.checks.schema import validator_of
+from redraft.checks.structure import Json, JsonSchema
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Engine
 from redraft.engines.messages import ROLES
 from redraft.errors import UsageError, shown
@@ -25,10 +29,6 @@ from redraft.serve.errors import invalid, told
 from redraft.serve.logprobs import MOST_LIKELY, Noting, noting, only_answer
 from redraft.serve.models import Model, Models
 from redraft.serve.reader import Limits
-from redraft.verify.base import Check, schema_of
-from redraft.verify.parse import parse_check
-from redraft.verify.schema import validator_of
-from redraft.verify.structure import Json, JsonSchema
 
 ANSWERS = 8  # most answers to one request (`n`)
 REVISIONS = 16  # most revisions of a chain

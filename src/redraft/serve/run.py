@@ -23,9 +23,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from redraft.errors import UsageError
 from redraft.jobs.signals import on_signal
-from redraft.origins import is_loopback
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
+from redraft.serve.origins import is_loopback
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG = 512

@@ -17,12 +17,12 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from redraft.counting import size_in_words
 from redraft.engines.hf.folders import folder_for
 from redraft.errors import UsageError
+from redraft.jobs.counting import size_in_words
+from redraft.jobs.machine import cache_folder
 from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile
-from redraft.machine import cache_folder
 from redraft.train.logs import peak_memory
 from redraft.train.options import PpoOptions, RewardOptions, RunOptions, SftOptions
 from redraft.train.processes import Say, leads, parting

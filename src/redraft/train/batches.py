@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from redraft.counting import counted
 from redraft.errors import UsageError
+from redraft.jobs.counting import counted
 from redraft.train.prepare import Ints, Prepared, Stored
 from redraft.train.processes import gathered, place
 

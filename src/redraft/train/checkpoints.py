@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from redraft.errors import ModelError, OutputError, UsageError
-from redraft.files import sync, sync_folder
+from redraft.jobs.files import sync, sync_folder
 from redraft.train.load import contents
 from redraft.weights.replace import replace_folder
 

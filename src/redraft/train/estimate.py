@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redraft.counting import counted, size_in_words
+from redraft.jobs.counting import counted, size_in_words
 from redraft.jobs.progress import clock_time
 from redraft.train import LOG
 from redraft.train.logs import peak_memory

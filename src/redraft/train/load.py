@@ -42,7 +42,7 @@ from transformers import (
 
 from redraft.engines.hf.load import quiet
 from redraft.errors import ModelError, RedraftError, UsageError
-from redraft.files import check_model_links
+from redraft.jobs.files import check_model_links
 from redraft.train.machine import computes_bf16
 from redraft.train.options import RunOptions
 from redraft.train.processes import Say

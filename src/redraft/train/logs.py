@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import torch
 from rich.console import Console
 
-from redraft.files import replace_file
+from redraft.jobs.files import replace_file
 from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.progress import ProgressLine
 from redraft.train import LOG

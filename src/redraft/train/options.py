@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 
 from redraft.errors import UsageError
-from redraft.formats import Objective, TrainingFormat
+from redraft.jobs.formats import Objective, TrainingFormat
 from redraft.options import OptionModel, option, options_of
 
 MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"

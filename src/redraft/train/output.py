@@ -15,13 +15,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from redraft.chain.read.files import stem_of
 from redraft.engines.load import DEFAULTS
 from redraft.errors import OutputError, UsageError
-from redraft.files import lock, sync, sync_folder
-from redraft.formats.read.files import stem_of
-from redraft.hub import fetch_card
+from redraft.jobs.files import lock, sync, sync_folder
+from redraft.jobs.hub import fetch_card
+from redraft.jobs.licences import UNKNOWN, Source
 from redraft.jobs.provenance import licences_beside
-from redraft.licences import UNKNOWN, Source
 from redraft.train import checkpoints
 from redraft.train.loop import Loop
 from redraft.train.prepare import Prepared

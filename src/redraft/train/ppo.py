@@ -33,14 +33,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from transformers.modeling_outputs import CausalLMOutput
 
 from redraft.chain import Chain
-from redraft.counting import counted
+from redraft.chain.encoder import PromptEncoder
+from redraft.chain.read.records import raw_records
 from redraft.engines.base import Sampling, Tokens
 from redraft.engines.remote.server import check_address
 from redraft.errors import ModelError, UsageError
-from redraft.formats.encoder import PromptEncoder
-from redraft.formats.read.records import raw_records
+from redraft.jobs.counting import counted
+from redraft.jobs.machine import trim_heap
 from redraft.jobs.signals import unless_stopped
-from redraft.machine import trim_heap
 from redraft.train.attention import use_segments
 from redraft.train.batches import Batch, Data, Rows, SharedMeans, one_a_row
 from redraft.train.checkpoints import checkpoints

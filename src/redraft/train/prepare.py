@@ -1,6 +1,6 @@
 """Prepare training data: read, render and tokenise files of records once, then map the tokens into memory.
 
-Workers return arrays, in order (`redraft.parallel`): any number of them gives the same result. Prepared data
+Workers return arrays, in order (`redraft.jobs.parallel`): any number of them gives the same result. Prepared data
 lies in a cache folder named by a hash of all that decides it: the bytes of the data, the tokenizer, format,
 objective and length, and the source code that turns a record into tokens. It holds six arrays and
 `prepared.json`, which has a hash of each, so that incomplete and damaged folders are recognised and replaced.
@@ -28,14 +28,14 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from redraft.chain import Chain
-from redraft.counting import counted
+from redraft.chain.encoder import NO_ROOM, Cut, Example, Skipped
+from redraft.chain.read.files import STDIO, name_of, reading
+from redraft.chain.read.records import RawRecord, raw_records
 from redraft.errors import OutputError, UsageError
-from redraft.files import locked, open_locked, sha256_of, sync_folder
-from redraft.formats.encoder import NO_ROOM, Cut, Example, Skipped
-from redraft.formats.read.files import STDIO, name_of, reading
-from redraft.formats.read.records import RawRecord, raw_records
-from redraft.licences import MOST_ORIGINS, origin_of, rest_of
-from redraft.parallel import batches, spread
+from redraft.jobs.counting import counted
+from redraft.jobs.files import locked, open_locked, sha256_of, sync_folder
+from redraft.jobs.licences import MOST_ORIGINS, origin_of, rest_of
+from redraft.jobs.parallel import batches, spread
 from redraft.train.processes import Say, leads
 
 TRAINED = np.uint32(1 << 31)  # the bit of a token with loss. No vocabulary is that large.

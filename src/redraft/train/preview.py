@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from redraft.formats.encoder import Cut
+from redraft.chain.encoder import Cut
 from redraft.train.batches import Order
 from redraft.train.load import load_tokenizer
 from redraft.train.options import RunOptions

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from redraft.counting import counted
 from redraft.errors import ModelError, UsageError
+from redraft.jobs.counting import counted
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -35,11 +35,11 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.generic import ModelOutput
 
-from redraft.counting import counted
+from redraft.chain.encoder import PairEncoder
 from redraft.errors import ModelError
-from redraft.files import write_file
-from redraft.formats.encoder import PairEncoder
-from redraft.stats import Estimate, correlation, proportion, without_nan
+from redraft.evaluation.stats import Estimate, correlation, proportion, without_nan
+from redraft.jobs.counting import counted
+from redraft.jobs.files import write_file
 from redraft.train.batches import IGNORED, Batch, Data, Rows, two_a_row
 from redraft.train.load import load_trained
 from redraft.train.loop import Loop

@@ -21,11 +21,11 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils import logging
 
-from redraft.counting import counted
 from redraft.errors import OutputError, UsageError
+from redraft.jobs.counting import counted
+from redraft.jobs.licences import Source, clash, remark
+from redraft.jobs.machine import all_cores
 from redraft.jobs.provenance import contents_of
-from redraft.licences import Source, clash, remark
-from redraft.machine import all_cores
 from redraft.train import LOG, checkpoints
 from redraft.train.batches import Data, Loader, Order, RowsOf, check_enough_rows, collated
 from redraft.train.checkpoints import SavedCheckpoint

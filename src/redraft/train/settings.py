@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
+from redraft.chain.documents import recipe_of, shipped_recipes
 from redraft.errors import UsageError, nearest
-from redraft.formats.documents import recipe_of, shipped_recipes
 from redraft.options import Option, options_of
 from redraft.train.options import VERBS, RunOptions
 from redraft.train.processes import ranks

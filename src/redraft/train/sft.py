@@ -8,9 +8,9 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from redraft.chain.encoder import Encoder
+from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.errors import OutputError, UsageError
-from redraft.formats.encoder import Encoder
-from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.train.batches import Rows, one_a_row, pack
 from redraft.train.load import load_trained
 from redraft.train.loop import Loop

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redraft.licences import OTHER, UNKNOWN, Source, clash, ids_of, remark
+from redraft.jobs.licences import OTHER, UNKNOWN, Source, clash, ids_of, remark
 from redraft.weights.checkpoint import Checkpoint, read_small
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 Opening a checkpoint reads and checks the headers only. `read` returns a range of elements, so memory does not
 grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). A file of a folder may
-not be a link out of it (`redraft.files`); a single file may, because the user named it. GGUF is not read
+not be a link out of it (`redraft.jobs.files`); a single file may, because the user named it. GGUF is not read
 here.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redraft.errors import ModelError, UsageError
-from redraft.files import check_model_links, open_inside
+from redraft.jobs.files import check_model_links, open_inside
 from redraft.weights.header import (
     AGAIN,
     TensorInfo,

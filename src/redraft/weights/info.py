@@ -14,9 +14,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from redraft.counting import counted
 from redraft.errors import ModelError, UsageError
-from redraft.files import inside
+from redraft.jobs.counting import counted
+from redraft.jobs.files import inside
 from redraft.weights.checkpoint import open_checkpoint, read_json
 from redraft.weights.gguf.reader import KINDS, GGUFHeader, LongArray, is_gguf, read_header
 from redraft.weights.header import DELTA

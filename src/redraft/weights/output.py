@@ -30,8 +30,8 @@ import torch
 
 import redraft
 from redraft.errors import ModelError, OutputError
-from redraft.files import create, is_foreign, is_part_of, remove_own, sha256_of, sync, sync_folder
-from redraft.machine import libc
+from redraft.jobs.files import create, is_foreign, is_part_of, remove_own, sha256_of, sync, sync_folder
+from redraft.jobs.machine import libc
 from redraft.weights.checkpoint import SAFETENSORS, ahead, raw_bytes, read_json
 from redraft.weights.header import TensorInfo, safetensors_header, torch_dtype
 from redraft.weights.losses import Losses, Say

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError, OutputError
-from redraft.files import is_part_of, open_locked, replace_file, sync_folder
-from redraft.machine import libc
+from redraft.jobs.files import is_part_of, open_locked, replace_file, sync_folder
+from redraft.jobs.machine import libc
 from redraft.weights.checkpoint import read_json
 
 MANIFEST = "redraft.json"  # the manifest in a folder. Beside a file it is called `FILE.redraft.json`.

@@ -20,9 +20,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from redraft.counting import counted
 from redraft.errors import ModelError
-from redraft.files import inside, model_files, sha256_of
+from redraft.jobs.counting import counted
+from redraft.jobs.files import inside, model_files, sha256_of
 from redraft.weights.checkpoint import (
     INDEXES,
     SAFETENSORS,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from redraft.formats.read.records import read_records
+from redraft.chain.read.records import read_records
 from tests.cli.verbs import redraft
 
 LINES = b"""{"question": "1+1?", "answer": "Two.\\n#### 2"}

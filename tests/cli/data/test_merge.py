@@ -11,10 +11,10 @@ import pytest
 from typer.testing import Result
 
 from redraft.chain import Chain, Prompt
-from redraft.collect.read.published import SOURCES
-from redraft.collect.recipe import read_recipe
-from redraft.formats.documents import shipped_recipes
-from redraft.formats.read.files import to_line
+from redraft.chain.documents import shipped_recipes
+from redraft.chain.read.files import to_line
+from redraft.data.read.published import SOURCES
+from redraft.data.recipe import read_recipe
 from tests.cli.verbs import redraft
 
 RECIPE = """

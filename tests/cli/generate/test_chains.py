@@ -11,7 +11,7 @@ import pytest
 from typer.testing import Result
 
 from redraft.chain import Chain, Prompt
-from redraft.formats.selfee import parse, render
+from redraft.chain.selfee import parse, render
 from tests.cli.verbs import chains, lines, redraft, refused, script
 
 OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from redraft.collect.dedupe.similarity import Pool
-from redraft.formats.documents import shipped_recipes
-from redraft.generate.instructions.tasks import read_seeds
+from redraft.chain.documents import shipped_recipes
+from redraft.data.dedupe.similarity import Pool
+from redraft.data.generate.instructions.tasks import read_seeds
 from tests.cli.verbs import chains, lines, redraft, refused, script, start, wait_until, write
+from tests.data.generate.instructions.stand_in import instruction, teach
 from tests.engines.batch_server import BatchServer
 from tests.engines.paid_server import PaidServer
-from tests.generate.instructions.stand_in import instruction, teach
 from tests.revision.test_opening import silent
 
 __all__ = ["silent"]

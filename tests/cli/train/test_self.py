@@ -1,4 +1,4 @@
-"""`redraft train self`; tests/selfrevision walks the road."""
+"""`redraft train self`; tests/train/self walks the road."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict
 from inspect import signature
 
 from redraft.cli.train.self_ import self_
-from redraft.selfrevision.road import Scale
+from redraft.train.self.road import Scale
 
 
 def test_the_command_and_python_make_the_same_model_by_default() -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from redraft.cli import app
 from redraft.cli.shell import tell
-from redraft.counting import size_in_words
+from redraft.jobs.counting import size_in_words
 from redraft.jobs.signals import AGAIN
 from redraft.options import options_of
 from redraft.train import api

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from redraft.chain import Chain
+from redraft.chain.encoder import Encoder, Example
+from redraft.chain.render.spans import TEMPLATES
 from redraft.engines.base import Delta, Message, Sampling, Tokens
 from redraft.engines.hf.batch import READ, draw
 from redraft.engines.hf.cache import Slots
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ContextError, EngineError, ModelError, RecordError, UsageError
-from redraft.formats.encoder import Encoder, Example
-from redraft.formats.render.spans import TEMPLATES
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.engines.hf_folders import CONTEXT, greedy, random_model, tokenizer
 from tests.engines.talking import GREEDY, collect, continued, continued_together, run, said, tokens_of

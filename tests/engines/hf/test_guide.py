@@ -12,15 +12,15 @@ import transformers
 from llguidance import LLMatcher, LLTokenizer
 
 import redraft
+from redraft.checks.base import form_of
+from redraft.checks.parse import parse_check
 from redraft.engines.base import Sampling
 from redraft.engines.hf import engine as hf
 from redraft.engines.hf import guide
 from redraft.engines.hf.engine import HfEngine
+from redraft.engines.steering.form import Form, joined
+from redraft.engines.steering.lark import lark
 from redraft.engines.text import Tokenizer
-from redraft.steering.form import Form, joined
-from redraft.steering.lark import lark
-from redraft.verify.base import form_of
-from redraft.verify.parse import parse_check
 from tests.engines.hf_folders import random_model, tokenizer
 from tests.engines.talking import continued, run, said
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from redraft import machine
 from redraft.engines.llamacpp import default_model
 from redraft.engines.llamacpp.default_model import (
     DEFAULT,
@@ -24,6 +23,7 @@ from redraft.engines.llamacpp.default_model import (
     remove_default,
 )
 from redraft.errors import ModelError, OutputError
+from redraft.jobs import machine
 
 BYTES = b"GGUF" + bytes(range(256)) * 8
 INSTALLER = default_model._command

@@ -16,8 +16,8 @@ from redraft.engines import process as restart
 from redraft.engines.base import Delta, Health, Message, Sampling
 from redraft.engines.llamacpp.client import Child
 from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.engines.steering.form import Form
 from redraft.errors import EngineCrash, EngineError
-from redraft.steering.form import Form
 from tests.engines.talking import said
 from tests.gguf_files import tiny_model
 

@@ -16,9 +16,9 @@ from pydantic import BaseModel, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 import redraft
+from redraft.checks.json_reading import read_json
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.load import load_engine
-from redraft.verify.json_reading import read_json
 
 
 class Tower(BaseModel):

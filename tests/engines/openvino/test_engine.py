@@ -20,7 +20,7 @@ from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.load import load_engine
 from redraft.engines.openvino.engine import OpenVinoEngine
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
-from redraft.machine import instructions
+from redraft.jobs.machine import instructions
 from tests.engines.llamacpp.test_schema import NAMES, OPEN, closes
 from tests.engines.talking import GREEDY, collect, continued, run, said, tokens_of
 
@@ -302,7 +302,7 @@ async def test_a_crash_without_avx2_says_so(default_model: Path, monkeypatch: py
     engine = await OpenVinoEngine.start(default_model, ctx=96, threads=1)
     engine._kept.child._process.send_signal(signal.SIGILL)
     usual = str(engine._kept.child._crash())
-    monkeypatch.setattr("redraft.machine.instructions", lambda: {"AVX2": False})
+    monkeypatch.setattr("redraft.jobs.machine.instructions", lambda: {"AVX2": False})
     lacking = str(engine._kept.child._crash())
     await engine.aclose()
     assert "was killed by SIGILL" in usual

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import pytest
 
 import redraft
-from redraft.config import Key
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling
+from redraft.engines.config import Key
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Patience
 from redraft.errors import RedraftError, ServerError

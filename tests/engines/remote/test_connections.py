@@ -11,8 +11,8 @@ from contextlib import aclosing
 import pytest
 
 import redraft
-from redraft.config import Key, key_variable
 from redraft.engines.base import Message, Sampling
+from redraft.engines.config import Key, key_variable
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.server import Lanes
 from redraft.errors import ServerError

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import redraft
-from redraft.config import Key
 from redraft.engines.base import Delta, Sampling
+from redraft.engines.config import Key
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Patience
 from redraft.errors import ContextError, EngineError, EngineTimeout, RedraftError, ServerError, UsageError

@@ -12,10 +12,10 @@ import redraft
 from redraft.engines.base import Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.wire import GRAMMARS
+from redraft.engines.steering.form import Form
+from redraft.engines.steering.gbnf import gbnf
 from redraft.errors import ServerError
 from redraft.revision import prompted
-from redraft.steering.form import Form
-from redraft.steering.gbnf import gbnf
 from tests.engines.fake_server import (
     DONE,
     FakeServer,

@@ -19,7 +19,7 @@ from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.diagnose import Diagnosis, diagnose
 from redraft.evaluation.diagnosis.figures import Changes, by_item
 from redraft.evaluation.diagnosis.text import as_json, as_text, notes, sections, verdict
-from redraft.stats import proportion
+from redraft.evaluation.stats import proportion
 from tests.evaluation.diagnosis.made_chains import step, told
 
 MIXED = [

@@ -20,7 +20,7 @@ from redraft.evaluation.diagnosis.figures import (
     sentence,
 )
 from redraft.evaluation.diagnosis.truth import SCORE, Known, Material, known
-from redraft.stats import mcnemar
+from redraft.evaluation.stats import mcnemar
 from tests.evaluation.diagnosis.made_chains import result, told
 
 

@@ -11,7 +11,7 @@ from redraft.evaluation.diagnosis.diagnose import diagnose
 from redraft.evaluation.diagnosis.page import chains_of, page
 from redraft.evaluation.reports.chains import Links
 from tests.evaluation.diagnosis.made_chains import told
-from tests.pages.reading import BAD, read
+from tests.evaluation.pages.reading import BAD, read
 
 
 def test_the_page_has_the_sentence_the_figures_and_the_pictures() -> None:

@@ -11,6 +11,9 @@ import pytest
 
 import redraft
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
+from redraft.checks.base import Check, demand_of, run_checks, schema_of, weight_of
+from redraft.checks.final import FinalLetter, FinalMaths, Number
+from redraft.checks.parse import parse_check
 from redraft.evaluation.diagnosis.runs import StrategyRun
 from redraft.evaluation.diagnosis.strategies import (
     Strategy,
@@ -21,11 +24,8 @@ from redraft.evaluation.diagnosis.strategies import (
     voted,
 )
 from redraft.options import Flags
+from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
-from redraft.runs.plan import RunPlan
-from redraft.verify.base import Check, demand_of, run_checks, schema_of, weight_of
-from redraft.verify.final import FinalLetter, FinalMaths, Number
-from redraft.verify.parse import parse_check
 
 ALL = [*all_strategies(2, 4, voting=True)]
 

@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.chain import Chain, Prompt, Step, write_jsonl
+from redraft.checks.parse import parse_checks
 from redraft.errors import RecordError
 from redraft.evaluation.diagnosis.truth import OWN, SCORE, chains_in, known, with_checks, with_task
-from redraft.verify.parse import parse_checks
 from tests.evaluation.diagnosis.made_chains import step, told
 from tests.evaluation.made import write
 

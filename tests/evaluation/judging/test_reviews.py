@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from redraft.chain.read.records import raw_records
 from redraft.errors import RecordError
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.judging.scores import Unreadable
-from redraft.formats.read.records import raw_records
 from tests.evaluation.made import review, write
 
 PAIR = {

@@ -18,14 +18,14 @@ pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
-from redraft.counting import printable
 from redraft.evaluation.reports.chains import BLOCK, Links, chains_page, kinds_of, listed
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.page import chains_of, page
 from redraft.evaluation.tasks.tally import rights_of
+from redraft.jobs.counting import printable
 from tests.browser import Browser
 from tests.evaluation.made import answer, both, report, write
-from tests.pages.reading import BAD, read
+from tests.evaluation.pages.reading import BAD, read
 
 
 def step(answer: str, *, passed: bool | None = None, **more: Any) -> Step:

@@ -15,8 +15,8 @@ pytest.importorskip("vl_convert")
 from redraft.evaluation.reports.page import MOST_PAIRS, page
 from tests.browser import CHROMIUM
 from tests.evaluation.made import answer, both, report, review, write
+from tests.evaluation.pages.reading import BAD, Reader, read
 from tests.lacking import lack_chromium
-from tests.pages.reading import BAD, Reader, read
 
 
 def made(folder: Path, text: str = "fine", name: str = "new", *, count: int = 2) -> str:

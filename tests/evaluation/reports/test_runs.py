@@ -17,9 +17,9 @@ from redraft.evaluation.diagnosis.diagnose import diagnose
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.runs import RunReport
+from redraft.evaluation.stats import mcnemar, proportion
 from redraft.evaluation.tables import as_text
 from redraft.evaluation.tasks.tasks import KEY
-from redraft.stats import mcnemar, proportion
 from tests.evaluation.made import write
 from tests.evaluation.reports.test_page import BAD, data_of, read
 

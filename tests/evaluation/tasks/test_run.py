@@ -143,7 +143,7 @@ def test_a_failure_ends_it_and_leaves_no_thread() -> None:
 def test_evaluate_can_be_called_whatever_was_imported_before() -> None:
     code = """
 import redraft
-import redraft.stats
+import redraft.evaluation.stats
 records = [{"prompt": "hi", "checks": ["words<=1"]}]
 print(redraft.evaluate(records, model=redraft.ScriptedEngine(["hello"])).rate.value)
 import redraft.evaluation.tasks.tally as tally

@@ -127,7 +127,7 @@ def test_math_verify_scores_as_papers_do() -> None:
 
 def test_math_verify_in_another_thread() -> None:
     pytest.importorskip("math_verify")
-    from redraft.verify.maths_verify import MathVerify
+    from redraft.checks.maths_verify import MathVerify
 
     with ThreadPoolExecutor() as pool, pytest.raises(CheckError, match="main thread alone"):
         pool.submit(MathVerify.of, "0.5").result()

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.chain import Chain, Step
+from redraft.evaluation.stats import proportion
 from redraft.evaluation.tasks.tally import Share, Tally
 from redraft.evaluation.tasks.tasks import KEY
-from redraft.stats import proportion
 
 
 def chain(name: str, *rights: bool, best: int | None = -1, **about: Any) -> Chain:

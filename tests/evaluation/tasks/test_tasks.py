@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from redraft.chain import Chain, Prompt, Step
+from redraft.chain.read.records import chain_of, read_records
+from redraft.checks.base import run_checks
 from redraft.errors import RecordError, RedraftError, UsageError
 from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, is_answer, scored, task_named, task_of
-from redraft.formats.read.records import chain_of, read_records
-from redraft.plugins import plugins
-from redraft.verify.base import run_checks
+from redraft.jobs.plugins import plugins
 
 RECORDS: dict[str, dict[str, Any]] = {
     "gsm8k": {"question": "How many gulls?", "answer": "6 * 3 = <<6*3=18>>18\n#### 18"},
@@ -171,7 +171,11 @@ def test_unknown_tasks_and_programs_without_leave() -> None:
         task_of("humaneval")
     assert "--run-code" in (caught.value.hint or "")
     assert task_of("gsm8k") == task_named("gsm8k")
-    assert {*plugins("redraft.tasks")} == {*ANSWERS, "exercises", "math-verify"}  # tests/arbiter, test_shots
+    assert {*plugins("redraft.tasks")} == {
+        *ANSWERS,
+        "exercises",
+        "math-verify",
+    }  # tests/evaluation/arbiter, test_shots
 
 
 @pytest.mark.parametrize(

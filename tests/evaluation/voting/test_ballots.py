@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from redraft.chain.read.records import raw_records
 from redraft.errors import UsageError
 from redraft.evaluation.judging.pairs import AskedQuestion, GivenAnswer, Match
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.voting import Ballots, Pair, VoteStore, voter_of
-from redraft.formats.read.records import raw_records
 from redraft.jobs.provenance import Provenance
 
 MADE = Provenance("vote", {})

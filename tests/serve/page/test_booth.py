@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from redraft.files import locked
+from redraft.jobs.files import locked
 from tests.evaluation.voting.test_ballots import Voting
 from tests.serve.page.booths import KEY, Served, serving
 

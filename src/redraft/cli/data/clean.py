@@ -12,7 +12,7 @@ from redraft.cli.shell import flag
 
 def _list_rules(wanted: bool) -> None:
     if wanted:
-        from redraft.collect.clean.rules import PRESETS, RULES
+        from redraft.data.clean.rules import PRESETS, RULES
 
         for rule in RULES:
             sets = ["usual"] * rule.usual + [n for n, preset in PRESETS.items() if rule.name in preset.rules]
@@ -49,9 +49,9 @@ def clean(
     always applied in the order of --list-rules.
     """
     from redraft.cli.shell import write
-    from redraft.collect.clean.pipeline import clean as cleaned
-    from redraft.collect.clean.pipeline import explain as explained
-    from redraft.collect.clean.pipeline import plan_of
+    from redraft.data.clean.pipeline import clean as cleaned
+    from redraft.data.clean.pipeline import explain as explained
+    from redraft.data.clean.pipeline import plan_of
 
     if explain is not None:
         for text in explained(file, explain, plan_of(like, rules, skip, languages, blocked or ())):

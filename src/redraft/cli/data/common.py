@@ -15,7 +15,7 @@ from redraft.cli.options import WithOptions
 from redraft.cli.shell import flag
 
 if TYPE_CHECKING:
-    from redraft.collect.output import DataOptions
+    from redraft.data.output import DataOptions
     from redraft.weights.tokenizers.count import TokenCount
 
 

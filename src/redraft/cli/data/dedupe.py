@@ -57,7 +57,7 @@ def dedupe(
     from redraft.errors import MissingExtra
 
     try:
-        from redraft.collect.dedupe.dedupe import dedupe as deduped
+        from redraft.data.dedupe.dedupe import dedupe as deduped
     except ModuleNotFoundError:
         raise MissingExtra("redraft data dedupe", "data") from None
 
@@ -94,7 +94,7 @@ def decontaminate(
     from redraft.errors import MissingExtra
 
     try:
-        from redraft.collect.dedupe.decontaminate import decontaminate as decontaminated
+        from redraft.data.dedupe.decontaminate import decontaminate as decontaminated
     except ModuleNotFoundError:
         raise MissingExtra("redraft data decontaminate", "data") from None
 

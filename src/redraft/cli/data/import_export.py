@@ -9,7 +9,7 @@ import typer
 
 from redraft.cli.data.common import Flags, Source
 from redraft.cli.shell import flag, tell, write
-from redraft.formats import ExportFormat
+from redraft.jobs.formats import ExportFormat
 
 
 def import_(
@@ -48,7 +48,7 @@ def import_(
     The fields of a record, or --map, decide how it is read. Gold answers, rationales and tests are kept for
     training and checking, together with each record's origin and licence.
     """
-    from redraft.collect.read.importing import import_files
+    from redraft.data.read.importing import import_files
 
     import_files(
         paths,
@@ -74,7 +74,7 @@ def export(
     is rejected, and the correction that was judged best is chosen. A chain becomes a critique for each of its
     feedbacks. Everything that a format cannot hold is left out and counted; licences are in OUT.run.json.
     """
-    from redraft.collect.export import export as exported
+    from redraft.data.export import export as exported
 
     exported(file, flags.out, to, **flags.options)
 
@@ -89,7 +89,7 @@ def push(
     The card has counts, lengths, languages and licences. The dataset is private, unless --public. A card that
     is there already stays. Log in before: hf auth login.
     """
-    from redraft.bridges.hub import push as pushed
+    from redraft.integrations.hub import push as pushed
 
     address, said = pushed(file, name, public=public)
     if said:

@@ -9,7 +9,7 @@ import typer
 
 from redraft.cli.data.common import Flags, Source, Tokenizer, token_count, tokenizer_fingerprint
 from redraft.cli.shell import flag
-from redraft.formats import TrainingFormat
+from redraft.jobs.formats import TrainingFormat
 
 
 def merge(
@@ -30,7 +30,7 @@ def merge(
     Records of each part are drawn with the seed, then all are shuffled. The same recipe, seed and files give
     the same output. OUT.run.json records recipe, seed, counts, licences and checksums.
     """
-    from redraft.collect.merge import merge as merged
+    from redraft.data.merge import merge as merged
 
     merged(recipe, flags.out, folder=folder, seed=seed, skip_missing=skip_missing, **flags.options)
 
@@ -54,7 +54,7 @@ def split(
     are ID#1, ID#2 … Tokens are those of the training text: --format is the one of redraft train sft, and chat
     leaves 6 tokens a turn for the model's template.
     """
-    from redraft.collect.clean.split import split as parted
+    from redraft.data.clean.split import split as parted
 
     count = token_count(tokenizer)
     parted(

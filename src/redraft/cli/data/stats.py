@@ -35,15 +35,15 @@ def stats(
     import json
     from contextlib import nullcontext
 
-    from redraft.collect.output import not_twice
-    from redraft.collect.read.inputs import check_records
-    from redraft.collect.report import as_json as json_of
-    from redraft.collect.report import describe, lines, page
-    from redraft.files import not_an_input
-    from redraft.formats.read.files import open_output
+    from redraft.chain.read.files import open_output
+    from redraft.chain.read.inputs import check_records
+    from redraft.checks.segment import count_words
+    from redraft.data.output import not_twice
+    from redraft.data.report import as_json as json_of
+    from redraft.data.report import describe, lines, page
+    from redraft.jobs.files import not_an_input
+    from redraft.jobs.machine import all_cores
     from redraft.jobs.progress import RecordProgress, size_of
-    from redraft.machine import all_cores
-    from redraft.verify.segment import count_words
 
     not_twice(files[0], files[1:])
     not_an_input({"--html": html}, files)

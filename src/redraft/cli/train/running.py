@@ -13,7 +13,7 @@ import typer
 
 from redraft.cli.shell import command_line, tell, write
 from redraft.errors import UsageError
-from redraft.machine import give_back_large, keep_few_kernels, use_large_pages
+from redraft.jobs.machine import give_back_large, keep_few_kernels, use_large_pages
 from redraft.train.processes import Say, leads, parting
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(name: str, words: list[str] | None) -> None:
 
 def _check_data(own: RunOptions) -> None:
     """Refuse missing data before torch is loaded, which takes seconds."""
-    from redraft.formats.read.files import reading
+    from redraft.chain.read.files import reading
 
     if not own.data_path:
         raise UsageError("there is no data to train on.", hint="--data_path FILE")
@@ -62,7 +62,7 @@ def _look(own: RunOptions, say: Say) -> None:
     if own.preview is not None and leads():
         from rich.console import Console
 
-        from redraft.machine import cache_folder
+        from redraft.jobs.machine import cache_folder
         from redraft.train.preview import preview
 
         preview(own, model, cache_folder() / "train", Console(highlight=False), say=say)

@@ -43,9 +43,9 @@ def self_(
     To resume a stopped run, type the same command again. With --from, the tasks of --task are added to what
     a model can, and its own are rehearsed.
     """
-    from redraft.machine import use_large_pages
-    from redraft.selfrevision.road import Road, Scale, Start
-    from redraft.selfrevision.tasks import TASKS, find_task
+    from redraft.jobs.machine import use_large_pages
+    from redraft.train.self.road import Road, Scale, Start
+    from redraft.train.self.tasks import TASKS, find_task
 
     use_large_pages()
     chosen = [find_task(name) for name in task] if task else list(TASKS.values())

@@ -19,18 +19,18 @@ from typing import Any
 
 import torch
 
+from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.engines.base import Delta, EngineInfo, PromptText, Replies, Sampling, Tokens
 from redraft.engines.hf.batch import Batch, Request
 from redraft.engines.hf.guide import Guide, installed
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
 from redraft.engines.local import Room, check_settings, context_of, empty_prompt
+from redraft.engines.steering.form import Form
+from redraft.engines.steering.lark import lark, stopped
 from redraft.engines.text import TokenizedEngine, Tokenizer
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ContextError, UsageError, shown
-from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.options import Device, Dtype
-from redraft.steering.form import Form
-from redraft.steering.lark import lark, stopped
 
 STREAMS = 8  # default number of streams at once
 

@@ -20,8 +20,8 @@ def folder_for(ref: str, *, command: str = "") -> str:
     It may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. `command` is for the
     record of a folder that is made.
     """
-    from redraft.files import locked
-    from redraft.machine import cache_folder
+    from redraft.jobs.files import locked
+    from redraft.jobs.machine import cache_folder
 
     cache = cache_folder() / "train" / "models"
     cache.mkdir(parents=True, exist_ok=True)

@@ -20,13 +20,13 @@ import transformers
 from torch import Tensor
 
 from redraft.chain import Prompt
+from redraft.chain.encoder import PairEncoder
 from redraft.engines.hf.batch import alike
 from redraft.engines.hf.folders import folder_for
 from redraft.engines.hf.load import load_tokenizer, quiet, usual_dtype
 from redraft.errors import ModelError, RedraftError, UsageError
-from redraft.files import check_model_links
-from redraft.formats import TrainingFormat
-from redraft.formats.encoder import PairEncoder
+from redraft.jobs.files import check_model_links
+from redraft.jobs.formats import TrainingFormat
 from redraft.weights.checkpoint import read_json
 
 BATCH_TOKENS = 4096  # the most tokens of a pass, with padding, if it has more than one text

@@ -25,9 +25,9 @@ from pathlib import Path
 
 from redraft.engines.base import EngineRole
 from redraft.errors import NEWER, ModelError, OutputError
-from redraft.files import locked, replace_file, sync, sync_folder
-from redraft.hub import fetching
-from redraft.machine import cache_folder
+from redraft.jobs.files import locked, replace_file, sync, sync_folder
+from redraft.jobs.hub import fetching
+from redraft.jobs.machine import cache_folder
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Finish
+from redraft.chain.selfee import NATIVE_FORMAT
+from redraft.chain.thoughts import tags_of
 from redraft.engines.base import (
     OF_TEMPLATE,
     OF_TOOLS,
@@ -47,10 +49,8 @@ from redraft.engines.local import (
 from redraft.engines.messages import beyond_text, plain, template_refuses, why_refused
 from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
+from redraft.engines.steering.lark import lark, stopped
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError, UsageError
-from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.formats.thoughts import tags_of
-from redraft.steering.lark import lark, stopped
 from redraft.weights.gguf.reader import GGUFHeader
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 

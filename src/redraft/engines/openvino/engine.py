@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Delta, EngineInfo, Replies, Sampling, Tokens
 from redraft.engines.bounds import within
 from redraft.engines.llamacpp.grammar import expressible
@@ -40,8 +41,7 @@ from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.schemas import for_xgrammar, unsaid_by_xgrammar, with_plain_patterns
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
-from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.machine import all_cores, free_memory, instructions
+from redraft.jobs.machine import all_cores, free_memory, instructions
 from redraft.weights.gguf.reader import GGUFHeader, read_header
 
 _log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from redraft.errors import ModelError, OutputError
-from redraft.files import locked, replacing
-from redraft.machine import cache_folder
+from redraft.jobs.files import locked, replacing
+from redraft.jobs.machine import cache_folder
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, read_header
 from redraft.weights.gguf.requantise import rewrite
 from redraft.weights.header import NotHandled

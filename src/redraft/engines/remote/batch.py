@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx
 
-from redraft.config import Key
+from redraft.engines.config import Key
 from redraft.engines.remote.server import MISSING, Refusal, Server
 from redraft.engines.remote.wire import Body, Complaint, read_chunk, read_complaint
 from redraft.engines.retry import Patience, backoff

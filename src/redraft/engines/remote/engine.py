@@ -23,7 +23,7 @@ from typing import Any, Self
 import httpx
 
 from redraft.chain import Finish
-from redraft.config import Key
+from redraft.chain.thoughts import Splitter, apart
 from redraft.engines.base import (
     Delta,
     Engine,
@@ -36,6 +36,7 @@ from redraft.engines.base import (
     Vectors,
     thoughts_apart,
 )
+from redraft.engines.config import Key
 from redraft.engines.price import Price
 from redraft.engines.remote.server import ADDRESS_HINT, MISSING, Refusal, Server
 from redraft.engines.remote.wire import (
@@ -62,9 +63,8 @@ from redraft.engines.remote.wire import (
 )
 from redraft.engines.retry import Patience, backoff
 from redraft.engines.schemas import UNBOUND, SchemaWatch, with_plain_patterns
+from redraft.engines.steering.gbnf import gbnf, says
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError, UsageError
-from redraft.formats.thoughts import Splitter, apart
-from redraft.steering.gbnf import gbnf, says
 
 _log = logging.getLogger(__name__)
 

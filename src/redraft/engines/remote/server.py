@@ -28,14 +28,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from redraft.config import Key, config_path, key_variable
+from redraft.chain.texts import texts_in
+from redraft.engines.config import Key, config_path, key_variable
 from redraft.engines.messages import why_refused
 from redraft.engines.remote.wire import Body, Complaint, EventParser, decoded, read_complaint
 from redraft.engines.retry import Failure, Patience, Retry
+from redraft.engines.servers import variable_of
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
-from redraft.formats.texts import texts_in
 from redraft.jobs.causes import FILTER
-from redraft.servers import variable_of
 
 _log = logging.getLogger(__name__)
 

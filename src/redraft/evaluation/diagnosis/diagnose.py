@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from redraft.chain import Chain
+from redraft.checks.base import Check
+from redraft.checks.parse import parse_checks
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Curves, curves_in, revised_in
@@ -14,8 +16,6 @@ from redraft.evaluation.diagnosis.figures import Figures
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.text import as_json, as_text
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks, with_task
-from redraft.verify.base import Check
-from redraft.verify.parse import parse_checks
 
 
 class Diagnosis(Figures):

@@ -17,14 +17,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, TypeVar
 
-from redraft import stats
-from redraft.counting import counted, printable
 from redraft.errors import UsageError
+from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of, split
 from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
 from redraft.evaluation.diagnosis.truth import Known, chains_of, known
+from redraft.evaluation.stats import Estimate, without_nan
 from redraft.evaluation.tables import Line, p_text, percent, plain, table, tokens_text
-from redraft.stats import Estimate, without_nan
+from redraft.jobs.counting import counted, printable
 
 
 @dataclass(frozen=True)

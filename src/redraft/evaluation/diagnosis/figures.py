@@ -16,16 +16,16 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any, Literal
 
-from redraft import stats
 from redraft.chain import Feedback
-from redraft.counting import counted
+from redraft.checks.segment import count_words, words
+from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.truth import Known, Material
 from redraft.evaluation.records import item_of
+from redraft.evaluation.stats import Estimate, without_nan
 from redraft.evaluation.tables import p_text, plain
 from redraft.evaluation.tasks.tasks import is_answer
-from redraft.plugins import plugins
-from redraft.stats import Estimate, without_nan
-from redraft.verify.segment import count_words, words
+from redraft.jobs.counting import counted
+from redraft.jobs.plugins import plugins
 
 LEVEL = 0.05  # a difference counts if p is below
 MOST = 10  # revisions that get figures of their own

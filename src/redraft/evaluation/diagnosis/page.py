@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from redraft.counting import counted
 from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Curves
 from redraft.evaluation.diagnosis.figures import Figures, kind_of
 from redraft.evaluation.diagnosis.text import notes, sections, title, verdict, went
 from redraft.evaluation.diagnosis.truth import Known
+from redraft.evaluation.pages.charts import curves as drawn
+from redraft.evaluation.pages.charts import intervals, stacks
+from redraft.evaluation.pages.page import Card, Item, Part, render
 from redraft.evaluation.reports.chains import Links, Listed, listed, title_of
 from redraft.evaluation.tables import p_value, percent, plain
-from redraft.pages.charts import curves as drawn
-from redraft.pages.charts import intervals, stacks
-from redraft.pages.page import Card, Item, Part, render
+from redraft.jobs.counting import counted
 
 _MOST = 50  # items to list
 _KINDS = {"fixed": (False, True), "broken": (True, False), "right": (True, True), "wrong": (False, False)}

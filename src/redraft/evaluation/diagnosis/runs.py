@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from redraft.chain import Chain, read_jsonl
-from redraft.counting import counted
+from redraft.chain.read.records import read_records
+from redraft.checks.base import Check, form_of
+from redraft.checks.parse import parse_checks
 from redraft.engines.load import parse_reference, references_of
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis import SAMPLES, SEEDS
@@ -30,17 +32,15 @@ from redraft.evaluation.diagnosis.strategies import (
 )
 from redraft.evaluation.tasks.run import ScoredRun
 from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, task_named, task_of
-from redraft.formats.read.records import read_records
 from redraft.jobs.causes import in_words
+from redraft.jobs.counting import counted
 from redraft.jobs.harness import JobResult
 from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import RunFile
+from redraft.jobs.stores import here
+from redraft.revision.runs.merge import CACHE
+from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
-from redraft.runs.merge import CACHE
-from redraft.runs.plan import RunPlan
-from redraft.stores import here
-from redraft.verify.base import Check, form_of
-from redraft.verify.parse import parse_checks
 
 
 @dataclass

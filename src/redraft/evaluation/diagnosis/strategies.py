@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from redraft.chain import Chain, Prompt
-from redraft.verify.base import Check, Outcome, Weighted, demand_of, failed, outcome_of, schema_of
+from redraft.checks.base import Check, Outcome, Weighted, demand_of, failed, outcome_of, schema_of
 
 NAMES = {
     "plain": "one answer",

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from redraft.counting import counted, printable
 from redraft.evaluation.diagnosis.figures import KINDS, Changes, Figures, sentence
+from redraft.evaluation.stats import without_nan
 from redraft.evaluation.tables import Line, p_text, p_value, percent, plain, table, tokens_text
-from redraft.stats import without_nan
+from redraft.jobs.counting import counted, printable
 
 _FEW = 5  # ids to name
 _CELLS = ((False, True), (True, False), (True, True), (False, False))  # right before, right after

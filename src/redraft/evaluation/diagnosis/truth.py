@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain, Step
-from redraft.counting import counted
+from redraft.chain.read.files import decode
+from redraft.chain.read.records import RawRecord, raw_records, read_records
+from redraft.checks.base import Check
 from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
 from redraft.evaluation.reports.inputs import record_kind
@@ -32,9 +34,7 @@ from redraft.evaluation.tasks.tasks import (
     scored,
     task_of,
 )
-from redraft.formats.read.files import decode
-from redraft.formats.read.records import RawRecord, raw_records, read_records
-from redraft.verify.base import Check
+from redraft.jobs.counting import counted
 
 OWN = "own checks"  # the name of the task of chains whose own checks say what is right
 SCORE = "given checks"  # the name of the task of chains that were scored with checks of the user

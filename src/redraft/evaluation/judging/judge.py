@@ -18,6 +18,7 @@ import regex
 from pydantic_core import from_json
 
 from redraft.chain import Usage
+from redraft.chain.thoughts import apart
 from redraft.engines.base import Engine, Message, Sampling
 from redraft.engines.journaled import JournaledEngine
 from redraft.engines.price import Price
@@ -27,9 +28,8 @@ from redraft.evaluation.judging.pairs import Match
 from redraft.evaluation.judging.prompts import FIELDS, JudgePrompt, Prompts, Shown, Way, again, schema_of
 from redraft.evaluation.judging.reviews import Review
 from redraft.evaluation.judging.scores import WINNERS, Unreadable, Winner, checked, scores_in, winner_in
-from redraft.formats.thoughts import apart
-from redraft.ids import derived_seed
 from redraft.jobs.harness import Session
+from redraft.jobs.ids import derived_seed
 from redraft.jobs.journal import Journal
 
 TEMPERATURE, MAX_TOKENS = 0.0, 1024

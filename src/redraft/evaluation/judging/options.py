@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from redraft.options import MAX_SEED, MODEL, SAMPLING, SERVER, MachineOptions, ServerOptions, option
-from redraft.runs.options import A_PATH, RUN, ItemOptions
+from redraft.revision.runs.options import A_PATH, RUN, ItemOptions
 
 JUDGING = "Judging"  # the heading of the flags that say what is asked of a judge
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain
+from redraft.chain.read.files import name_of
+from redraft.chain.read.records import read_records
+from redraft.chain.texts import gold_answers
+from redraft.chain.thoughts import apart
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.records import listed, names_of, question_id, source_of
-from redraft.formats.read.files import name_of
-from redraft.formats.read.records import read_records
-from redraft.formats.texts import gold_answers
-from redraft.formats.thoughts import apart
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, TypeVar
 
-from redraft.counting import counted
+from redraft.chain.read.files import decode, name_of, read_lines
 from redraft.engines.base import Message
 from redraft.errors import RecordError, UsageError, shown
-from redraft.formats.read.files import decode, name_of, read_lines
+from redraft.jobs.counting import counted
 
 Way = Literal["scores", "verdicts", "grades"]
 """Two scores from 1 to 10, the better answer or a tie, or the score of a single answer."""

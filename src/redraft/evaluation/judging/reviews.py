@@ -13,11 +13,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from redraft.chain import describe
+from redraft.chain.read.files import decode
+from redraft.chain.read.records import RawRecord
 from redraft.errors import RecordError, shown
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST, Unreadable, Winner, checked, scores_in
 from redraft.evaluation.records import JudgeUsage
-from redraft.formats.read.files import decode
-from redraft.formats.read.records import RawRecord
 
 _HINT = (
     'A review is {"review_id", "question_id", "answer1_id", "answer2_id", "reviewer_id", "metadata", '

@@ -14,8 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from redraft.config import load_config
-from redraft.counting import tell
+from redraft.engines.config import load_config
 from redraft.engines.journaled import identity_of
 from redraft.engines.load import model_of
 from redraft.engines.price import price_of
@@ -26,13 +25,14 @@ from redraft.evaluation.judging.options import JudgeFileOptions
 from redraft.evaluation.judging.pairs import Match, controls, read_matches
 from redraft.evaluation.judging.prompts import Prompts, read_prompts, wording_digest
 from redraft.evaluation.records import listed
+from redraft.jobs.counting import tell
 from redraft.jobs.harness import Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, content, contents_of
+from redraft.jobs.stores import here
 from redraft.revision.keywords import JudgeFileKeywords
 from redraft.revision.options import RevisionOptions
+from redraft.revision.runs.plan import Opened, RunPlan, RunResult, under_way
 from redraft.revision.settings import Settings
-from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
-from redraft.stores import here
 
 _FEW = 5  # ids to name
 

@@ -19,12 +19,12 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from redraft.chain import Chain
-from redraft.counting import printable
+from redraft.chain.read.files import STDIO, open_output, stem_of
+from redraft.chain.read.records import Ids
 from redraft.errors import RecordError
+from redraft.evaluation.pages.page import filled
 from redraft.evaluation.tasks.tally import rights_of
-from redraft.formats.read.files import STDIO, open_output, stem_of
-from redraft.formats.read.records import Ids
-from redraft.pages.page import filled
+from redraft.jobs.counting import printable
 
 BLOCK = 250  # chains that are compressed together: what has to be unpacked to show one
 TITLE = 90  # characters of a prompt in the index

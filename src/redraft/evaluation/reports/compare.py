@@ -17,12 +17,12 @@ from itertools import combinations, product
 
 import numpy as np
 
-from redraft import stats
+from redraft.evaluation import stats
 from redraft.evaluation.judging.reviews import usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST, Unreadable
 from redraft.evaluation.records import JudgeUsage
 from redraft.evaluation.reports.inputs import Placed, Question
-from redraft.stats import Bootstrap, Estimate, Numbers
+from redraft.evaluation.stats import Bootstrap, Estimate, Numbers
 
 _NAMES = (
     *("model_1", "opponent_1", "model_2", "opponent_2"),

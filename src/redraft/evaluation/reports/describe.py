@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from redraft import stats
 from redraft.errors import UsageError
+from redraft.evaluation import stats
 from redraft.evaluation.reports.grades import GradeReport, describe_grades
 from redraft.evaluation.reports.inputs import Given, Material, kind_of, opened
 from redraft.evaluation.reports.reviews import Report, describe_reviews

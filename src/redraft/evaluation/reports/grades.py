@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from redraft import stats
 from redraft.chain import describe
-from redraft.counting import counted
+from redraft.chain.read.files import decode
 from redraft.errors import RecordError
+from redraft.evaluation import stats
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
 from redraft.evaluation.judging.reviews import Grade, Key, usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
@@ -34,9 +34,9 @@ from redraft.evaluation.reports.paired import (
     side_by_side,
     since,
 )
+from redraft.evaluation.stats import Bootstrap, Estimate, without_nan
 from redraft.evaluation.tables import Line, Section, cost_facts, plain
-from redraft.formats.read.files import decode
-from redraft.stats import Bootstrap, Estimate, without_nan
+from redraft.jobs.counting import counted
 
 _SCALE = (float(LOWEST), float(HIGHEST))
 

@@ -18,13 +18,13 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from redraft.chain import describe
-from redraft.counting import counted
+from redraft.chain.read.files import decode, name_of, open_input, reading, stem_of
+from redraft.chain.read.records import RawRecord, raw_records, read_records
+from redraft.chain.read.shapes import is_chain
 from redraft.errors import RecordError, UsageError, shown
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.records import listed, names_of, question_id, text_in_source
-from redraft.formats.read.files import decode, name_of, open_input, reading, stem_of
-from redraft.formats.read.records import RawRecord, raw_records, read_records
-from redraft.formats.read.shapes import is_chain
+from redraft.jobs.counting import counted
 
 Kind = Literal["reviews", "grades", "chains", "scores"]
 """Judged pairs, grades of single answers, chains, or the scores of a task."""

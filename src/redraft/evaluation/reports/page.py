@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain
-from redraft.counting import counted
+from redraft.chain.read.files import open_output
 from redraft.evaluation.judging.reviews import Grade
+from redraft.evaluation.pages.charts import intervals, stacks
+from redraft.evaluation.pages.page import Card, Part, render
 from redraft.evaluation.reports.chains import Links, Listed
 from redraft.evaluation.reports.compare import Comparison, Game, Item, Tally
 from redraft.evaluation.reports.describe import AnyReport
@@ -18,14 +20,12 @@ from redraft.evaluation.reports.grades import GradeReport, Grades
 from redraft.evaluation.reports.inputs import Answer
 from redraft.evaluation.reports.reviews import Report
 from redraft.evaluation.reports.runs import Run, RunReport, Shown
+from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import percent, plain
 from redraft.evaluation.tasks.tally import Tally as RunTally
 from redraft.evaluation.tasks.tally import outcome_of, results_of
-from redraft.formats.read.files import open_output
-from redraft.pages.charts import intervals, stacks
-from redraft.pages.page import Card, Part, render
+from redraft.jobs.counting import counted
 from redraft.revision.words import SHORT_STOPS
-from redraft.stats import Estimate
 
 MOST_PAIRS = 2_000
 _OUTCOMES = ("won", "tied", "lost")

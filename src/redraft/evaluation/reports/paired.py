@@ -15,13 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.judging.reviews import Key
 from redraft.evaluation.records import JudgeUsage, listed
 from redraft.evaluation.reports.inputs import KEEP, Given
-from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain
-from redraft.stats import (
+from redraft.evaluation.stats import (
     SHARE,
     Bootstrap,
     Bounds,
@@ -32,6 +30,8 @@ from redraft.stats import (
     sign_test,
     without_nan,
 )
+from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain
+from redraft.jobs.counting import counted
 
 
 @dataclass(frozen=True)

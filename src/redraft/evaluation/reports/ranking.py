@@ -21,7 +21,7 @@ import numpy as np
 from scipy import special
 
 from redraft.evaluation.reports.compare import Comparison, Game, shared
-from redraft.stats import SHARE, Bootstrap, Estimate, Numbers
+from redraft.evaluation.stats import SHARE, Bootstrap, Estimate, Numbers
 
 DRAWS = 1_000  # most resamples: each fits the model anew
 _PENALTY = 1e-3  # half of it, times each squared coefficient, is taken off the log-likelihood

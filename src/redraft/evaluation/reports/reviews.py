@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from redraft import stats
-from redraft.counting import counted
 from redraft.errors import RecordError
+from redraft.evaluation import stats
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
 from redraft.evaluation.records import listed
 from redraft.evaluation.reports.compare import (
@@ -35,8 +34,9 @@ from redraft.evaluation.reports.compare import (
 from redraft.evaluation.reports.inputs import Given, Material, place, read_past
 from redraft.evaluation.reports.paired import Control, Paired, Scores, sections, since
 from redraft.evaluation.reports.ranking import Ranking, ranked
+from redraft.evaluation.stats import CHANGE, Bootstrap, Estimate, ratio_of, without_nan
 from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain
-from redraft.stats import CHANGE, Bootstrap, Estimate, ratio_of, without_nan
+from redraft.jobs.counting import counted
 
 _FEW = 5  # reviews to name in a row
 

@@ -15,18 +15,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from redraft.chain import Chain, describe
-from redraft.counting import counted
+from redraft.chain.read.files import decode, name_of, open_input, reading, stem_of
+from redraft.chain.read.records import Ids
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.records import listed, names_of, question_id, text_in_source
 from redraft.evaluation.reports.inputs import KEEP, Given, Input, Material, is_result
 from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side, since
+from redraft.evaluation.stats import without_nan
 from redraft.evaluation.tables import Section
 from redraft.evaluation.tasks.tally import Tally, truth_of
 from redraft.evaluation.tasks.tasks import empty_answers
-from redraft.formats.read.files import decode, name_of, open_input, reading, stem_of
-from redraft.formats.read.records import Ids
+from redraft.jobs.counting import counted
 from redraft.jobs.ledger import failures
-from redraft.stats import without_nan
 
 MOST_SHOWN = 2_000  # records to keep for the page
 

@@ -20,9 +20,14 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from redraft.chain import Chain, Prompt, is_system
-from redraft.counting import tell
+from redraft.chain.read.records import chain_of, read_records, sample_id
+from redraft.chain.read.tasks import boxed
+from redraft.chain.texts import gold_answers, rationales
+from redraft.checks.base import Check
+from redraft.checks.parse import parse_checks
 from redraft.errors import EmptyReply, RecordError, UsageError
 from redraft.evaluation.records import SAMPLE_OF, text_in_source
+from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tasks.tally import FIRST, Tally
 from redraft.evaluation.tasks.tasks import (
     Task,
@@ -34,20 +39,15 @@ from redraft.evaluation.tasks.tasks import (
     task_of,
     unanswered,
 )
-from redraft.formats.read.records import chain_of, read_records, sample_id
-from redraft.formats.read.tasks import boxed
-from redraft.formats.texts import gold_answers, rationales
+from redraft.jobs.counting import tell
 from redraft.jobs.harness import Job
 from redraft.options import EvalFlags
 from redraft.revision.api import revise
 from redraft.revision.keywords import EvalFileKeywords, RevisionKeywords
+from redraft.revision.runs.answers import AnswerRun, FileResult, PromptItem
+from redraft.revision.runs.options import EvalFileOptions
+from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
-from redraft.runs.answers import AnswerRun, FileResult, PromptItem
-from redraft.runs.options import EvalFileOptions
-from redraft.runs.plan import RunPlan
-from redraft.stats import Estimate
-from redraft.verify.base import Check
-from redraft.verify.parse import parse_checks
 
 Message = dict[str, Any]
 

@@ -16,13 +16,13 @@ from typing import Any, Self
 from pydantic import BaseModel, ValidationError, model_validator
 
 from redraft.chain import Chain, Step, Usage, describe
-from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
+from redraft.evaluation.stats import NOTHING, SHARE, Estimate, mean, proportions, without_nan
 from redraft.evaluation.tables import Line, percent, table
 from redraft.evaluation.tasks.tasks import KEY, is_answer
+from redraft.jobs.counting import counted
 from redraft.revision.words import Summary
-from redraft.stats import NOTHING, SHARE, Estimate, mean, proportions, without_nan
 
 
 @dataclass

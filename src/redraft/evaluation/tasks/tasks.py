@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain, Prompt, Step, is_blank
+from redraft.chain.read.records import chain_of
+from redraft.chain.texts import gold_answers
+from redraft.checks.base import Check, run_checks
+from redraft.checks.code import CodeCheck
+from redraft.checks.echo import is_echo
+from redraft.checks.final import FinalLetter, FinalMaths, Number, SameJson
+from redraft.checks.ifeval import Constraint, loosened
+from redraft.checks.parse import checks_in, parse_checks
+from redraft.checks.sandbox import find_sandbox
 from redraft.errors import CheckSyntaxError, RecordError, UsageError, nearest
 from redraft.evaluation.records import source_of
-from redraft.formats.read.records import chain_of
-from redraft.formats.texts import gold_answers
 from redraft.jobs.ledger import failures
-from redraft.plugins import Kind, plugins
-from redraft.verify.base import Check, run_checks
-from redraft.verify.code import CodeCheck
-from redraft.verify.echo import is_echo
-from redraft.verify.final import FinalLetter, FinalMaths, Number, SameJson
-from redraft.verify.ifeval import Constraint, loosened
-from redraft.verify.parse import checks_in, parse_checks
-from redraft.verify.sandbox import find_sandbox
+from redraft.jobs.plugins import Kind, plugins
 
 KEY = "eval"  # the field of `meta` with the truth about a chain's answers
 
@@ -126,7 +126,7 @@ MATH = Task(
 
 
 def _by_math_verify(gold: str, _: Chain) -> Sequence[Check]:
-    from redraft.verify.maths_verify import MathVerify
+    from redraft.checks.maths_verify import MathVerify
 
     return [MathVerify.of(gold)]
 

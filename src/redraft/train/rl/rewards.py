@@ -44,7 +44,10 @@ from typing import Any, NamedTuple
 import httpx
 
 from redraft.chain import Chain, is_blank
-from redraft.counting import counted
+from redraft.checks.base import Check, Outcome, is_crash, run_check, together
+from redraft.checks.command import Command
+from redraft.checks.function import FunctionCheck, takes_prompt
+from redraft.checks.parse import parse_check
 from redraft.engines.hf.reward import RewardModel
 from redraft.engines.remote.server import Refusal, Server, check_address
 from redraft.engines.retry import Patience, backoff
@@ -58,11 +61,8 @@ from redraft.errors import (
     crash_of,
     shown,
 )
-from redraft.plugins import OWN, Kind, Plugin, plugins
-from redraft.verify.base import Check, Outcome, is_crash, run_check, together
-from redraft.verify.command import Command
-from redraft.verify.function import FunctionCheck, takes_prompt
-from redraft.verify.parse import parse_check
+from redraft.jobs.counting import counted
+from redraft.jobs.plugins import OWN, Kind, Plugin, plugins
 
 _WEIGHT = re.compile(r"(?P<weight>-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?)\s*\*\s*")
 _HEAD = re.compile(r"(?P<kind>[\w-]+)(?P<option>\[[^\]]*\])?:")

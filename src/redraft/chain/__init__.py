@@ -1,0 +1,576 @@
+"""The chain record: a prompt and all its steps. Every part of redraft reads and writes it.
+
+One JSON object a line, UTF-8, version 1. Unknown fields survive a round trip. Records are frozen: a changed
+chain is a new chain. `formats.selfee` renders a chain as text for a model, and `revise` makes chains.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, Generic, Literal, Self, cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import to_json
+from typing_extensions import TypeVar
+
+from redraft.chain.thoughts import apart, together
+from redraft.errors import NEWER, OutputError, RecordError, UsageError, shown
+from redraft.jobs.files import replacing
+
+VERSION = 1
+
+T_co = TypeVar("T_co", covariant=True, default=Any)  # the type of a chain's value
+
+Verdict = Literal["accept", "revise", "unknown"]
+"""The decision of feedback; `unknown` if the text has neither."""
+
+Finish = Literal["stop", "max_tokens", "context", "filtered", "lost", "cancelled", "error"]
+"""Why the text of a step ended. `lost`: it was ended, as no continuation could pass its checks."""
+
+Stop = Literal[
+    "accepted",
+    "passed",
+    "ended",
+    "tool_calls",
+    "max_revisions",
+    "budget",
+    "unchanged",
+    "max_tokens",
+    "context",
+    "malformed",
+    "cancelled",
+    "error",
+]
+"""Why a chain ended."""
+
+Role = Literal["writer", "critic", "judge"]
+"""Which model of a chain was asked: the one that answers, a critic, or the judge of `judge:` checks."""
+
+
+MISSING = "missing_revisions"  # name in `meta` of the number of revisions that a chain has too few
+
+
+class _Record(BaseModel):
+    """A frozen part of the record that keeps unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+def _without(fields: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
+
+
+ESTIMATED = "estimated: the server reports no usage"
+PARTLY = "partly estimated: replies that broke off report no usage"
+"""What stands beside tokens and a cost that are estimated (`Usage.estimated`)."""
+
+
+class Usage(_Record):
+    """Tokens, seconds and cost, over all attempts. Cached tokens are prompt tokens not computed again.
+
+    Attributes:
+        estimated: Tokens, or some of them, are estimated from the texts, because a server did not count them.
+            It is in the record if it is true.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    cost_usd: float | None = None
+    estimated: bool = False
+
+    @model_serializer(mode="wrap")
+    def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(fields(self), () if self.estimated else ("estimated",))
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [u.cost_usd for u in (self, other) if u.cost_usd is not None]
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            seconds=self.seconds + other.seconds,
+            cost_usd=sum(costs) if costs else None,
+            estimated=self.estimated or other.estimated,
+        )
+
+
+class RoleUsage(Usage):
+    """The usage of one role's calls, and the name of its model."""
+
+    model: str = ""
+
+
+class CheckResult(_Record):
+    """The result of one check of one answer.
+
+    Attributes:
+        score: 0 to 1.
+        message: What is wrong and where, or what was found.
+        weight: The check's weight in the score of the answer.
+    """
+
+    name: str
+    passed: bool
+    score: float
+    message: str
+    weight: float = 1.0
+
+
+def score_of(results: Sequence[CheckResult]) -> float | None:
+    """Return the weighted mean of scores; None if there are none."""
+    weight = sum(result.weight for result in results)
+    return sum(result.score * result.weight for result in results) / weight if weight else None
+
+
+class Feedback(_Record):
+    """A criticism of an answer: a text and its verdict.
+
+    Attributes:
+        by: Who criticised: a model (the writer or a critic), the checks, or both.
+        reasoning: What the model thought before. Recorded if there is any.
+    """
+
+    text: str
+    verdict: Verdict
+    by: Literal["model", "checks", "both"] = "model"
+    checks: tuple[CheckResult, ...] = ()
+    reasoning: str = ""
+
+    @model_serializer(mode="wrap")
+    def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(fields(self), () if self.reasoning else ("reasoning",))
+
+
+class Step(_Record):
+    """An answer with its feedback.
+
+    Attributes:
+        finish: Why the answer ended, or the model's feedback if that was cut.
+        echo: The answer is none: it repeats the prompt or the feedback, or only acknowledges. It never passes
+            and is never the best one.
+        reasoning: What the model thought before. Thoughts in tags in `answer` (`formats.thoughts`) go here.
+            Recorded if there are any.
+        tool_calls: Calls of tools, as in a message of the assistant. Recorded if there are any.
+        fresh: The answer is another draft, not a revision. Recorded if true.
+        steered: Names of the checks that steered the model while it wrote. Recorded if there are any.
+    """
+
+    answer: str
+    feedback: Feedback | None = None
+    finish: Finish = "stop"
+    usage: Usage = Usage()
+    echo: bool = False
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    fresh: bool = False
+    steered: tuple[str, ...] = ()
+    reasoning: str = ""
+
+    @model_validator(mode="after")
+    def _split(self) -> Self:
+        thoughts, answer = apart(self.answer)
+        if answer is not self.answer:
+            reasoning = "\n\n".join(filter(None, (self.reasoning, thoughts)))
+            self.__dict__.update(answer=answer, reasoning=reasoning)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        rare = ("tool_calls", "fresh", "steered", "reasoning")
+        empty = [name for name in rare if not getattr(self, name)]
+        return _without(fields(self), empty)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is complete. A model criticises complete answers only."""
+        return self.finish == "stop" or (self.feedback is not None and self.feedback.by == "model")
+
+    @property
+    def written(self) -> str:
+        """The answer with its reasoning before it, in tags, as a model may have written it."""
+        return together(self.reasoning, self.answer)
+
+    @property
+    def criticism(self) -> str:
+        """The text of the feedback; empty if there is none."""
+        return self.feedback.text if self.feedback else ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of the feedback; `unknown` if there is none."""
+        return self.feedback.verdict if self.feedback else "unknown"
+
+    @property
+    def checks(self) -> tuple[CheckResult, ...]:
+        """The result of each check; empty if nothing was checked."""
+        return self.feedback.checks if self.feedback else ()
+
+    @property
+    def score(self) -> float | None:
+        """Weighted mean of the checks' scores, 0 to 1; None if nothing was checked."""
+        return score_of(self.checks)
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether every check passed; None if nothing was checked. An echo or a cut answer never does."""
+        if self.echo:
+            return False
+        return self.complete and all(c.passed for c in self.checks) if self.checks else None
+
+
+class Prompt(_Record):
+    """A prompt: an instruction with an optional input, or a list of chat messages."""
+
+    instruction: str = ""
+    input: str = ""
+    messages: tuple[dict[str, Any], ...] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the prompt: instruction and input, or the last user message."""
+        if self.messages:
+            contents = [content_of(m) for m in self.messages if m.get("role") == "user"]
+            return contents[-1] if contents else ""
+        return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
+
+    @property
+    def lack(self) -> str:
+        """Why the prompt cannot be answered, in words; empty if it can."""
+        messages = self.messages or ()
+        users = [message for message in messages if message.get("role") == "user"]
+        if self.text.strip() or any(map(other_parts, users)):
+            return ""
+        if users or not messages:
+            return "the prompt is empty"
+        roles = sorted({str(message.get("role")) for message in messages})
+        return f"the prompt has no message of the user: its messages are of {' and '.join(roles)}"
+
+    @property
+    def said(self) -> str:
+        """The whole text of the prompt: all its messages, or instruction and input."""
+        return "\n\n".join(map(content_of, self.messages)) if self.messages else self.text
+
+
+def is_system(message: Mapping[str, Any]) -> bool:
+    """Return whether a message is the system's. OpenAI's newer name of the role is `developer`."""
+    return message.get("role") in ("system", "developer")
+
+
+def content_of(message: Mapping[str, Any]) -> str:
+    """Return a message's text. OpenAI's clients may send it as a list of parts."""
+    content = message.get("content") or ""
+    if not isinstance(content, list):
+        return str(content)
+    return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+
+
+def other_parts(message: Mapping[str, Any]) -> list[str]:
+    """Return the types of a message's parts that are not text, such as `image_url`."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    kinds = [str(part.get("type", "text") if isinstance(part, Mapping) else part) for part in parts]
+    return [kind for kind in kinds if kind != "text"]
+
+
+def calls_of(message: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return a message's tool calls. The one call of OpenAI's older `function_call` is one of these."""
+    calls, older = message.get("tool_calls"), message.get("function_call")
+    if not calls and isinstance(older, Mapping):
+        calls = [{"type": "function", "function": dict(older)}]
+    return tuple(call for call in calls or () if isinstance(call, dict)) if isinstance(calls, list) else ()
+
+
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Names of a message's thoughts: of DeepSeek and Qwen, of vLLM and OpenRouter, and of gpt-oss."""
+
+
+def thoughts_of(message: Mapping[str, Any]) -> str:
+    """Return the thoughts that stand beside a message's content, or an empty text."""
+    found = (message.get(name) for name in THOUGHTS)
+    return next((text for text in found if isinstance(text, str) and not is_blank(text)), "")
+
+
+def visible(text: str) -> str:
+    """Return a text without characters that show nothing: zero-width, soft hyphens, direction marks."""
+    return text if text.isascii() else "".join(char for char in text if unicodedata.category(char) != "Cf")
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text shows nothing: spaces, characters that `visible` drops, and empty fences."""
+    return all(
+        char.isspace() or unicodedata.category(char) in ("Cf", "Cc") or char in _FILLERS
+        for char in _FENCE_LINE.sub("", text)
+    )
+
+
+_FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[\w+.#-]*[ \t]*$", re.MULTILINE)
+_FILLERS = "\u034f\u115f\u1160\u2800\u3164\uffa0\ufe0e\ufe0f"
+"""Characters of other categories that show nothing: joiners, fillers, an empty Braille cell, selectors."""
+
+
+def whole(text: str) -> str:
+    """Return the text with U+FFFD for each lone surrogate, which UTF-8 cannot encode.
+
+    Two surrogates that form a pair become their character.
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+class Chain(_Record, Generic[T_co]):
+    """A prompt and all its steps, why it stopped, and which answer is best.
+
+    `Chain[Person]` is a chain whose `value` is a Person. Only type checkers use the type.
+
+    Attributes:
+        steps: The answers, each revised from the one before it.
+        drafts: First answers that were not chosen. The chosen one begins `steps`.
+        best: Index into `steps` of the best answer (`best_step`), or None if there is no answer.
+        stop: Why the chain ended; None if the record does not say.
+        model: `name`, `engine` and `revision_mode` of the writer.
+        sampling: The sampling options.
+        usage: Over everything that was generated, by all models.
+        usage_by_role: The same by `writer`, `critic` and `judge`; empty if only the writer was asked.
+        value: The parsed object, if JSON was asked for; in a chain that was read, its JSON.
+    """
+
+    version: int = VERSION
+    id: str = ""
+    prompt: Prompt = Prompt()
+    steps: tuple[Step, ...] = ()
+    drafts: tuple[Step, ...] = ()
+    best: int | None = None
+    stop: Stop | None = None
+    model: dict[str, Any] = Field(default_factory=dict)
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    usage: Usage = Usage()
+    usage_by_role: dict[Role, RoleUsage] = Field(default_factory=dict)
+    meta: dict[str, Any] = Field(default_factory=dict)
+    _value: Any = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.version != VERSION:
+            raise ValueError(f"version is {self.version}, and this redraft reads version {VERSION}")
+        if self.best is not None and not 0 <= self.best < len(self.steps):
+            raise ValueError(f"best is {self.best}, and there are {len(self.steps)} steps")
+        written = self.model_extra or {}
+        self._value = written.get("value")
+        for name in _DERIVED:
+            written.pop(name, None)
+        return self
+
+    @property
+    def answer(self) -> str:
+        """The best answer; empty if there is none."""
+        return "" if self.best is None else self.steps[self.best].answer
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the best answer passed every check; None if it was not checked."""
+        return None if self.best is None else self.steps[self.best].passed
+
+    @property
+    def revisions(self) -> int:
+        """Number of answers after the first."""
+        return max(len(self.steps) - 1, 0)
+
+    @property
+    def missing_revisions(self) -> int:
+        """How many revisions the chain lacks to reach `min_revisions`, from `meta`; 0 if it reached them."""
+        missing = self.meta.get(MISSING)
+        return missing if isinstance(missing, int) else 0
+
+    @property
+    def echoes(self) -> int:
+        """Number of answers that are echoes."""
+        return sum(step.echo for step in self.steps)
+
+    @property
+    def value(self) -> T_co | None:
+        """The object in the best answer, if JSON was asked for and the complete answer fits."""
+        return cast("T_co | None", self._value)
+
+    def with_value(self, value: Any) -> Chain:
+        """Return the same chain with a parsed object."""
+        chain = self.model_copy()
+        chain._value = value  # noqa: SLF001  (its own private attribute, on a fresh copy)
+        return chain
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy. One with other answers has no value: it was read from the old one."""
+        copy = super().model_copy(update=update, deep=deep)
+        if update and not update.keys().isdisjoint(("steps", "best")):
+            copy._value = None  # noqa: SLF001  (its own private attribute)
+        return copy
+
+    def to_json(self) -> str:
+        """Return one line of JSON, without the line break.
+
+        `answer`, `passed` and `value` are there for other programs. They are read again from the steps.
+        """
+        empty = {name for name in ("drafts", "usage_by_role") if not getattr(self, name)}
+        derived = to_json(
+            {name: getattr(self, name) for name in _DERIVED}, inf_nan_mode="null", fallback=repr
+        )
+        return f"{self.model_dump_json(exclude=empty)[:-1]},{derived[1:].decode()}"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the answer, and the way to it."""
+        passed = {True: ", passed", False: ", not passed", None: ""}[self.passed]
+        way = "".join(map(_shown_step, self.steps))
+        summary = escape(f"{len(self.steps)} answers, {self.stop or 'not finished'}{passed}")
+        return (
+            f"{_shown_text(self.answer)}<details><summary>{summary}</summary><ol start=0>{way}</ol></details>"
+        )
+
+    @classmethod
+    def from_json(cls, line: str | bytes, *, where: str = "chain") -> Chain:
+        """Parse one line of JSON.
+
+        Args:
+            line: The JSON text.
+            where: The name of the line in errors, such as `out.jsonl:12`.
+
+        Raises:
+            RecordError: Not JSON, another version, or a wrong field; the message names it.
+        """
+        try:
+            return cls.model_validate_json(line)
+        except ValidationError as error:
+            raise RecordError(f"{where}: {describe(error)}", hint=_version_hint(line)) from None
+
+
+def has_answer(steps: Sequence[Step]) -> bool:
+    """Return whether any answer shows a text or calls a tool."""
+    return any(step.tool_calls or not is_blank(step.answer) for step in steps)
+
+
+def best_step(steps: Sequence[Step]) -> int | None:
+    """Return the index of the best answer, or None if there is none (`has_answer`).
+
+    With checks: one that passes, then one that was not lost, then the higher score, then a complete one, then
+    the earlier. Without: the last complete one. An echo is the best only if there is no other.
+    """
+    if not has_answer(steps):
+        return None
+    checked = any(step.score is not None for step in steps)
+
+    def rank(index: int) -> tuple[bool, bool, bool, float, bool, int]:
+        step = steps[index]
+        real = has_answer([step]) and not step.echo
+        if not checked:
+            return (real, False, True, 0.0, step.complete, index)
+        return (real, bool(step.passed), step.finish != "lost", step.score or 0.0, step.complete, -index)
+
+    return max(range(len(steps)), key=rank)
+
+
+_DERIVED = ("answer", "passed", "value")  # what a line of JSON has besides the record
+
+
+def _shown_text(text: str) -> str:
+    return f'<pre style="white-space: pre-wrap">{escape(text)}</pre>'
+
+
+def _shown_step(step: Step) -> str:
+    found = "".join(f"<li>{'✓' if each.passed else '✗'} {escape(each.message)}</li>" for each in step.checks)
+    feedback = _shown_text(step.criticism) if step.criticism and not step.checks else ""
+    return f"<li>{_shown_text(step.answer)}{feedback}<ul>{found}</ul></li>"
+
+
+def describe(error: ValidationError) -> str:
+    """Return a validation error as one line: field, problem, value found."""
+    parts = []
+    for item in error.errors(include_url=False)[:3]:
+        field = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        found = "" if item["type"] in {"json_invalid", "missing", "value_error"} else _found(item["input"])
+        parts.append(f"{field}: {message}{found}" if field else message + found)
+    return "; ".join(parts)
+
+
+def _found(value: Any) -> str:
+    text = repr(value)
+    return f" (found {text[:60]}…)" if len(text) > 60 else f" (found {text})"
+
+
+def _version_hint(line: str | bytes) -> str | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    version = record.get("version") if isinstance(record, dict) else None
+    newer = isinstance(version, int) and version > VERSION
+    return f"A newer redraft made this file: {NEWER}" if newer else None
+
+
+def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:
+    """Write chains, one per line. A temporary file is renamed at the end, so `path` is never half written.
+
+    Raises:
+        OutputError: It cannot be written.
+        UsageError: There is something else among the chains.
+    """
+    try:
+        with replacing(Path(path)) as file:
+            for chain in chains:
+                if not isinstance(chain, Chain):
+                    raise UsageError(f"{shown(chain)} is not a chain.", hint="Write a list of chains.")
+                file.write(chain.to_json().encode() + b"\n")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}.", hint="Name another file.") from None
+
+
+def read_jsonl(path: str | Path) -> Iterator[Chain]:
+    """Read chains, one per line, skipping empty lines.
+
+    Raises:
+        RecordError: A line is not a chain of this version. The message names file and line.
+        UsageError: The file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield Chain.from_json(line, where=f"{path}:{number}")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}.", hint="Name a file of chains.") from None
+
+
+def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
+    """Return the chain with an id, or the only one whose id ends in `/` and it. Errors name `where`.
+
+    Raises:
+        UsageError: There is none, or several end so.
+    """
+    ids, ending = [], []
+    for chain in chains:
+        if chain.id == chain_id:
+            return chain
+        ids.append(chain.id)
+        if chain.id.endswith(f"/{chain_id}"):
+            ending.append(chain)
+    if len(ending) == 1:
+        return ending[0]
+    near = [chain.id for chain in ending] or ids
+    known = f"Ids there: {', '.join(near[:5])}{' …' if len(near) > 5 else ''}"
+    count = f"{len(ending)} chains" if ending else "nothing"
+    verb = "have ids that end in" if ending else "has the id"
+    raise UsageError(f"{count} in {where} {verb} {chain_id!r}.", hint=known if near else None)

@@ -1,0 +1,452 @@
+"""Chains as training examples: token ids, and which of them carry loss.
+
+A text is tokenised as a whole, as the model will see it, with one exception. At inference the prompt is
+tokenised before any answer exists, so its tokens must not depend on the answer. Where they would, the text is
+split at the border. A token carries loss if all of its characters do.
+
+A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers, and the stop token
+with it: the model must not learn to stop there. A long prompt does not push out the answer: up to half of the
+length is reserved for the first turn with loss, and the middle of the longest text of the user or system is
+dropped instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redraft.chain import Chain, Prompt, Step, is_blank, thoughts_of
+from redraft.chain import whole as without_surrogates
+from redraft.chain.read.records import RawRecord
+from redraft.chain.render.loss_mask import Span, ending_in_answer, first_alone, learns_later
+from redraft.chain.render.spans import check, leaves_answers, spans_of
+from redraft.chain.thoughts import together
+from redraft.chain.vocabulary import OPEN, Tokens, Vocabulary
+from redraft.chain.write import NO_ANSWER, Unfit, to_preference
+from redraft.errors import RecordError, UsageError
+from redraft.jobs.formats import Objective, TrainingFormat
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+SHORTEST = 16  # the smallest length limit, in tokens, and the tokens that a shortened question keeps
+
+NO_ROOM = "the prompt leaves no room for an answer"
+
+
+Place = tuple[int, int]  # start and end
+
+
+class Cut(NamedTuple):
+    """What an example lost to the length limit."""
+
+    tokens: int = 0
+    prompt: int = 0  # those dropped from the prompt. The others are the end of the text.
+    lost: int = 0  # answers that were dropped as a whole
+    broken: int = 0  # 1 if the example ends within an answer
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A chain as tokens."""
+
+    ids: NDArray[np.uint32]  # token ids, shape [n]
+    trained: NDArray[np.bool_]  # which tokens carry loss, shape [n]
+    cut: Cut = field(default_factory=Cut)
+    # Whether earlier answers of the conversation carry no loss, because the format has one turn.
+    leaves: bool = False
+    later: bool = False  # whether the example trains on one answer, and not the first
+    margin: float = 0.0  # by how much the first of a pair should be better
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A chain that gives no example, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A text with places in it, in characters."""
+
+    text: str
+    trained: list[Place]
+    borders: list[int]  # where a prompt ends and the model starts to write
+    asked: list[Place]  # text of users and systems before the first border
+    answers: list[Place]
+    turns: list[int]  # where the model's turns end
+
+
+@dataclass(frozen=True, eq=False)
+class Uncut:
+    """An example before the length limit. Places are in tokens."""
+
+    ids: NDArray[np.uint32]
+    trained: NDArray[np.bool_]
+    asked: Sequence[Place]  # places of the texts of users and systems before the first answer with loss
+    answers: Sequence[Place]
+    turns: Sequence[int]
+
+    @property
+    def first(self) -> int:
+        """The first token with loss. Nothing predicts token 0."""
+        return int(np.argmax(self.trained[1:])) + 1
+
+    @property
+    def learnt(self) -> int:
+        """Tokens of the first turn with loss, from the first with loss to the last."""
+        turn = next(end for end in self.turns if end > self.first)
+        return int(np.flatnonzero(self.trained[self.first : turn])[-1]) + 1
+
+    def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
+        """Cut it to at most `limit` tokens.
+
+        Args:
+            limit: The most tokens.
+            learnt: Tokens that the prompt makes room for, if they are fewer than half of the limit; by
+                default those of the first turn with loss.
+        """
+        if not self.trained[1:].any():
+            return Skipped("no token carries loss")
+        over = max(0, self.first + min(self.learnt if learnt is None else learnt, limit // 2) - limit)
+        size = len(self.ids)
+        if not over and size <= limit:
+            return Example(self.ids, self.trained)
+        kept = np.arange(size)
+        if over:
+            start, end = max(self.asked, key=lambda place: place[1] - place[0], default=(0, 0))
+            if end - start - over < SHORTEST:
+                return Skipped(NO_ROOM)
+            middle = start + (end - start - over) // 2
+            kept = np.r_[0:middle, middle + over : size]
+        kept, last = kept[:limit], limit + over  # the new end, in tokens of the uncut text
+        return Example(
+            self.ids[kept],
+            self.trained[kept],
+            Cut(
+                tokens=size - len(kept),
+                prompt=over,
+                lost=sum(last <= start < end for start, end in self.answers),
+                broken=sum(start < last < end for start, end in self.answers),
+            ),
+        )
+
+
+class Encoder:
+    """Turn chains into examples, deterministically. An encoder can be pickled."""
+
+    wanted = (
+        "Choose a --format and a --training_objective that fit the data. A record with an answer is "
+        '{"instruction": "…", "output": "…"}.'
+    )
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
+        objective: Objective = "accepted",
+        max_length: int = 2048,
+        *,
+        first: bool = False,
+    ) -> None:
+        """Read the tokenizer. `first`: whether the objective `answer` trains on answer 0, accepted or not."""
+        check(format, objective)
+        if max_length < SHORTEST:
+            raise UsageError(f"--model_max_length {max_length} is too short: at least {SHORTEST}.")
+        self.vocabulary = Vocabulary.of(tokenizer)
+        self.format: TrainingFormat = format
+        self.objective: Objective = objective
+        self.max_length = max_length
+        self.first = first
+        if format == "chat":  # raise before any record is read, if the template is unusable
+            probe = Chain(prompt=Prompt(instruction="a"), steps=(Step(answer="b"),))
+            spans_of(probe, "chat", "answer", self.vocabulary.template)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides a chain's example, apart from the code."""
+        parts = [self.vocabulary.fingerprint, self.format, self.objective, self.max_length, self.first]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def chains(self, record: RawRecord) -> Iterable[Chain]:
+        """Return the chains of a record that become examples."""
+        return (record.chain(),)
+
+    def encode(self, chain: Chain) -> Example | Skipped:
+        """Return the example of a chain, or why there is none."""
+        try:
+            chain = ending_in_answer(first_alone(chain) if self.first else chain)
+            spans = spans_of(chain, self.format, self.objective, self.vocabulary.template)
+            found = self.uncut(spans).fitted(self.max_length)
+            if isinstance(found, Skipped):
+                return found
+            leaves = leaves_answers(chain, self.format, self.objective, spans)
+            return replace(found, leaves=leaves, later=learns_later(chain, self.objective))
+        except RecordError as error:
+            return Skipped(error.message)
+
+    def uncut(self, spans: Sequence[Span]) -> Uncut:
+        """Return rendered spans as tokens, whatever their number."""
+        draft = _draft(spans, self.vocabulary)
+        tokens, first = self._tokens(draft), self.vocabulary.first
+        if np.array_equal(tokens.ids[: len(first)], first):  # a chat template has written it
+            first = first[:0]
+        trained = np.zeros(len(tokens.ids), np.bool_)
+        for start, end in draft.trained:
+            trained[slice(*_inside(tokens, start, end))] = True
+
+        def moved(places: Iterable[Place]) -> list[Place]:
+            return [(len(first) + a, len(first) + b) for a, b in (_inside(tokens, *each) for each in places)]
+
+        return Uncut(
+            np.concatenate([first, tokens.ids]),
+            np.concatenate([first < 0, trained]),
+            asked=moved(draft.asked),
+            answers=moved(draft.answers),
+            turns=[end for _, end in moved((0, end) for end in draft.turns)],
+        )
+
+    def _tokens(self, draft: _Draft) -> Tokens:
+        """Tokenise the text as a whole, or in pieces if a prompt's tokens depend on what follows."""
+        whole = self.vocabulary.encode(draft.text)
+        cuts = [border for border in draft.borders if not self._clean(draft.text, border, whole)]
+        if not cuts:
+            return whole
+        edges = [0, *cuts, len(draft.text)]
+        pieces = [
+            (start, self.vocabulary.encode(draft.text[start:end], within=start > 0))
+            for start, end in pairwise(edges)
+        ]
+        return Tokens(
+            np.concatenate([piece.ids for _, piece in pieces]),
+            np.concatenate([piece.starts + start for start, piece in pieces]),
+            np.concatenate([piece.ends + start for start, piece in pieces]),
+        )
+
+    def _clean(self, text: str, border: int, whole: Tokens) -> bool:
+        """Return whether the prompt up to `border` has the same tokens alone. Marks always separate texts."""
+        start = max(text.rfind(OPEN, 0, border), 0)
+        first, end = np.searchsorted(whole.starts, (start, border))
+        if end and whole.ends[end - 1] > border:
+            return False
+        alone = self.vocabulary.encode(text[start:border])
+        return np.array_equal(alone.ids, whole.ids[first:end])
+
+
+LONGEST = 1 << 20  # the most characters of a text: while it is tokenised, a token takes hundreds of bytes
+
+
+def _draft(spans: Sequence[Span], vocabulary: Vocabulary) -> _Draft:
+    """Join spans, with marks in place of intended control tokens."""
+    texts = [_text_of(span, vocabulary) for span in spans]
+    ends = list(accumulate(map(len, texts)))
+    if ends[-1] > LONGEST:
+        raise RecordError(f"over {LONGEST:,} characters")
+    places = [(span, end - len(text), end) for span, text, end in zip(spans, texts, ends, strict=True)]
+    borders = [start for (before, _, _), (span, start, _) in pairwise(places) if before.given > span.given]
+    before = borders[0] if borders else 0
+    turns = [start for (last, _, _), (span, start, _) in pairwise(places) if span.given > last.given]
+    return _Draft(
+        "".join(texts),
+        trained=_joined((start, end) for span, start, end in places if span.trained),
+        borders=borders,
+        asked=[
+            (start, end) for span, start, end in places if span.given and not span.control and end <= before
+        ],
+        answers=[(start, end) for span, start, end in places if span.answer and not span.given],
+        turns=[*turns, ends[-1]],
+    )
+
+
+def _text_of(span: Span, vocabulary: Vocabulary) -> str:
+    if span.stop:
+        return vocabulary.stop
+    if span.control:
+        return without_surrogates(vocabulary.mark_controls(span.text))
+    if OPEN in span.text:
+        raise RecordError(f"U+{ord(OPEN):04X}, which is no character")
+    return without_surrogates(span.text)  # JSON allows them, and tokenizers refuse them
+
+
+def _joined(places: Iterable[Place]) -> list[Place]:
+    joined: list[Place] = []
+    for start, end in places:
+        if joined and joined[-1][1] == start:
+            start = joined.pop()[0]
+        joined.append((start, end))
+    return joined
+
+
+def _inside(tokens: Tokens, start: int, end: int) -> Place:
+    """Return the tokens that lie entirely in a range of the text."""
+    first = int(np.searchsorted(tokens.starts, start))
+    return first, max(first, int(np.searchsorted(tokens.ends, end, "right")))
+
+
+class PromptEncoder(Encoder):
+    """Turn chains into the tokens of their prompts. Answers are not read. An encoder can be pickled."""
+
+    wanted = 'A record is {"instruction": "…"}, or a conversation.'
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        format: TrainingFormat,  # noqa: A002  (the option's name)
+        max_length: int,
+        room: int,
+    ) -> None:
+        """Read the tokenizer, as `Encoder` does. `room` of `max_length` tokens is kept for the answer."""
+        super().__init__(tokenizer, format, "answer", max_length)
+        self._most = max_length - room
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides a prompt's tokens, apart from the code."""
+        return hashlib.sha256(f"prompts {super().fingerprint} {self._most}".encode()).hexdigest()
+
+    def encode(self, chain: Chain) -> Example | Skipped:
+        """Return the tokens of a chain's prompt, or why there are none."""
+        vocabulary = self.vocabulary
+        try:
+            draft = _draft(
+                spans_of(_answered(chain, "a"), self.format, "answer", vocabulary.template), vocabulary
+            )
+            ids = vocabulary.encode(draft.text[: draft.borders[-1]]).ids
+        except RecordError as error:
+            return Skipped(error.message)
+        first = vocabulary.first
+        if not np.array_equal(ids[: len(first)], first):
+            ids = np.concatenate([first, ids])
+        return Skipped(NO_ROOM) if len(ids) > self._most else Example(ids, np.zeros(len(ids), np.bool_))
+
+
+def _answered(chain: Chain, answer: str) -> Chain:
+    """Return a chain's prompt, tools included, with another answer."""
+    source = {"source": chain.meta["source"]} if "source" in chain.meta else {}
+    return Chain(prompt=chain.prompt, steps=(Step(answer=answer),), best=0, meta=source)
+
+
+EQUAL = "chosen and rejected are equal"
+EMPTY = "an empty answer"
+EQUAL_WHEN_CUT = "chosen and rejected are equal up to the length limit"
+
+Pair = tuple[Example, Example]  # the chosen answer and the rejected one, each with its prompt
+
+
+class PairEncoder:
+    """Turn chains into pairs, deterministically. An encoder can be pickled."""
+
+    wanted = 'A pair is {"prompt": "…", "chosen": "…", "rejected": "…"}.'
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
+        max_length: int = 2048,
+        *,
+        margin: float | str = 0.0,
+    ) -> None:
+        """Read the tokenizer.
+
+        `margin` is by how much the chosen answer should be better, or the field of records that says it.
+        """
+        self._encoder, self._margin = Encoder(tokenizer, format, "answer", max_length), margin
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides a chain's pair, apart from the code."""
+        parts = ["pairs", self._encoder.fingerprint, self._margin]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def chains(self, record: RawRecord) -> Iterable[Chain]:
+        """Return the chains of a record that become pairs: each pair of ranked replies of an OASST1 tree."""
+        return record.pairs()
+
+    def encode(self, chain: Chain) -> Pair | Skipped:
+        """Return the pair of a chain, or why there is none."""
+        try:
+            chosen, rejected = answers_of(chain)
+            uncut = [self._uncut(_answered(chain, answer)) for answer in (chosen, rejected)]
+            longest = max(each.learnt for each in uncut)
+            found = [each.fitted(self._encoder.max_length, longest) for each in uncut]
+            margin = self._margin_of(chain)
+        except RecordError as error:
+            return Skipped(error.message)
+        if skipped := next((each for each in found if isinstance(each, Skipped)), None):
+            return skipped
+        return _parted(*found, margin=margin)  # type: ignore[arg-type]  # none is skipped
+
+    def read(self, prompt: Prompt, answer: str) -> Example:
+        """Return a prompt with one answer, as in a pair. Of an empty answer, that is its stop token."""
+        empty = is_blank(answer)
+        asked = Chain(prompt=prompt)
+        uncut = self._uncut(
+            _answered(asked, "a" if empty else answer)
+        )  # an empty turn is no answer to the formats
+        if empty:
+            place = slice(*uncut.answers[-1])
+            uncut = replace(uncut, ids=np.delete(uncut.ids, place), trained=np.delete(uncut.trained, place))
+        found = uncut.fitted(self._encoder.max_length)
+        if isinstance(found, Skipped):
+            raise RecordError(found.reason)
+        return found
+
+    def _uncut(self, chain: Chain) -> Uncut:
+        encoder = self._encoder
+        spans = spans_of(chain, encoder.format, "answer", encoder.vocabulary.template)
+        end = max(number for number, span in enumerate(spans) if not span.given) + 1
+        start = max(number for number, span in enumerate(spans[:end]) if span.given) + 1
+        # All before the last answer is its prompt.
+        before = [replace(span, trained=False, given=True) for span in spans[:start]]
+        uncut = encoder.uncut([*before, *spans[start:end]])
+        asked = [(min(uncut.asked)[0], max(uncut.asked)[1])] if uncut.asked else []
+        return replace(uncut, asked=asked)  # the middle of a conversation may be several turns
+
+    def _margin_of(self, chain: Chain) -> float:
+        if not isinstance(self._margin, str):
+            return self._margin
+        found = {**chain.meta, **chain.meta.get("source", {})}.get(self._margin)
+        if isinstance(found, int | float) and not isinstance(found, bool) and np.isfinite(found):
+            return float(found)
+        raise RecordError(f"its {self._margin!r} is not a number (--margin)")
+
+
+def answers_of(chain: Chain) -> tuple[str, str]:
+    """Return the chosen and the rejected answer of a chain, by `formats.write.to_preference`."""
+    if isinstance(chain.meta.get("source", {}).get("chosen"), list):
+        raise RecordError(
+            "a pair with more than text, such as a tool call or thoughts, which is not trained on"
+        )
+    if any(is_blank(step.answer) for step in chain.steps):
+        raise RecordError(EMPTY)
+    record = to_preference(chain)
+    if isinstance(record, Unfit):
+        pair = chain.meta.get("preference") is True
+        reason = "no pair of a chosen and a rejected answer" if record == NO_ANSWER else record.reason
+        raise RecordError(EQUAL if pair else reason)
+    return _written(record["chosen"][0]), _written(record["rejected"][0])
+
+
+def _written(message: Mapping[str, Any]) -> str:
+    return together(thoughts_of(message), message["content"])
+
+
+def _parted(chosen: Example, rejected: Example, *, margin: float) -> Pair | Skipped:
+    """Mark the tokens from where the two part."""
+    shorter = min(len(chosen.ids), len(rejected.ids))
+    differs = np.flatnonzero(chosen.ids[:shorter] != rejected.ids[:shorter])
+    if not len(differs) and len(chosen.ids) == len(rejected.ids):
+        return Skipped(EQUAL_WHEN_CUT)
+    parts = int(differs[0]) if len(differs) else shorter
+    marked = (
+        replace(each, trained=np.arange(len(each.ids)) >= parts, margin=margin) for each in (chosen, rejected)
+    )
+    return next(marked), next(marked)

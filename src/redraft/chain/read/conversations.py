@@ -1,0 +1,335 @@
+"""Read conversations, preference pairs and critiques.
+
+A last turn by the assistant is the answer; the turns before it are the prompt. Alternation is not checked. A
+pair is a chain of two steps, the rejected and the chosen answer; the second is the best. `preference` in
+`meta` distinguishes it from a revision. A critique is a chain of one answer with its feedback.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import inf
+from typing import Any, get_args
+
+from redraft.chain import (
+    Feedback,
+    Prompt,
+    Step,
+    Verdict,
+    calls_of,
+    content_of,
+    is_blank,
+    other_parts,
+    thoughts_of,
+)
+from redraft.chain.read.fields import Fields, Format, Parts, Shape
+
+_ROLES = {
+    "human": "user",
+    "user": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+    "tool_response": "tool",
+}
+"""Speakers of ShareGPT, OASST and the OpenAI protocol, in lower case, by role."""
+
+_CALLERS = ("function_call", "tool_call")
+
+
+def conversation(fields: Fields) -> Parts:
+    """Read ShareGPT's `conversations` of `from` and `value`, or of `role` and `content`."""
+    match fields.rest["conversations"]:
+        case [{"role": _, **others}, *_] if "from" not in others:
+            return from_messages(fields, "conversations", message_list(fields, "conversations"))
+    messages = []
+    for i, item in enumerate(fields.items("conversations")):
+        turn = fields.nested(f"conversations.{i}", item)
+        calls = item.get("from") in _CALLERS and _calls(item.get("value"))
+        said = {"content": turn.text("value")}
+        role = _role(turn, "from")
+        messages.append(
+            {"role": role, **({"content": None, "tool_calls": calls} if calls else said), **turn.rest}
+        )
+    return from_messages(fields, "conversations", messages)
+
+
+def _calls(value: Any) -> list[dict[str, Any]]:
+    """Return the calls in the text of a `function_call` turn: one or a list, as JSON. Other text has none."""
+    found: Any = None
+    with suppress(ValueError, TypeError):
+        found = json.loads(value)
+    calls = found if isinstance(found, list) else [found]
+    if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        return []
+    return [{"type": "function", "function": call} for call in calls]
+
+
+def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
+    """Take a list of messages. Other names of roles, such as `gpt`, become the protocol's."""
+    taken = []
+    for i, message in enumerate(fields.items(name)):
+        inner = fields.nested(f"{name}.{i}", message)
+        given = inner.text("role")
+        if not isinstance(message.get("content"), str | list | None):
+            inner.fail("content", "should be a text", message["content"])
+        if message.get("tool_calls") is not None:
+            inner.items("tool_calls")
+        role = _ROLES.get(given.strip().lower(), given)
+        taken.append(message if role == given else {**message, "role": role})
+    return taken
+
+
+def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Parts:
+    """Return messages as a prompt and perhaps an answer, whose other fields are `meta.message`."""
+    if not turns:
+        fields.fail(name, "is empty")
+    system = fields.rest.get("system")
+    if isinstance(system, str) and system.strip() and turns[0]["role"] != "system":
+        turns = [{"role": "system", "content": fields.text("system")}, *turns]
+    last = turns[-1]
+    return answered_by(turns[:-1], last) if last["role"] == "assistant" else Parts(asked(turns))
+
+
+def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Parts:
+    """Return messages as a prompt, and the assistant's last one as its answer."""
+    step = Step(answer=content_of(last), tool_calls=calls_of(last), reasoning=thoughts_of(last))
+    more = (value for key, value in last.items() if key not in ("role", "content"))
+    kept = other_parts(last) or any(value not in (None, "") for value in more)
+    return Parts(asked(turns), (step,), best=0, meta={"message": last} if kept else {})
+
+
+def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
+    """Return messages as a prompt. A single plain question becomes its instruction."""
+    single = len(turns) == 1 and turns[0]["role"] == "user" and not turns[0].get("name")
+    if single and isinstance(turns[0].get("content"), str):
+        return Prompt(instruction=turns[0]["content"])
+    return Prompt(messages=tuple(turns)) if turns else Prompt()
+
+
+def asks(prompt: Prompt) -> bool:
+    """Whether a prompt asks anything. Answer files, such as FastChat's, have their questions elsewhere."""
+    if prompt.messages is None:
+        return not is_blank(prompt.text)
+    others = [turn for turn in prompt.messages if turn.get("role") != "assistant"]
+    return any(other_parts(turn) or not is_blank(content_of(turn)) for turn in others)
+
+
+@dataclass
+class TreeMessage:
+    """A message of a tree with its undeleted replies, the best first."""
+
+    id: str
+    role: str
+    text: str
+    lang: str
+    rank: float  # 0 is the best of its siblings; infinite if unranked
+    replies: list[TreeMessage] = field(default_factory=list)
+    goes_on: bool = False  # whether an answer follows at any depth
+
+
+def every_path(fields: Fields) -> Iterator[tuple[str, Parts]]:
+    """Read each path of an OASST1 tree to an answer without later answers, with the last message's id."""
+    for path in _paths(_grown(fields)):
+        yield path[-1].id, _path_parts(fields, path)
+
+
+def ranked(fields: Fields) -> Iterator[tuple[str, Parts]]:
+    """Read each pair of ranked answers to one message of an OASST1 tree, the better one as the best."""
+    waiting: list[tuple[TreeMessage, ...]] = [(_grown(fields),)]
+    while waiting:
+        path = waiting.pop()
+        answers = [each for each in path[-1].replies if each.role == "assistant" and each.rank < inf]
+        for better, worse in combinations(answers, 2):
+            if better.rank < worse.rank:
+                prompt = asked([{"role": each.role, "content": each.text} for each in path])
+                yield f"{better.id}>{worse.id}", preferred(prompt, worse.text, better.text)
+        waiting += [(*path, each) for each in reversed(path[-1].replies)]
+
+
+def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
+    """Give paths, the better first. A loop, because hostile trees may be deep."""
+    waiting: list[tuple[TreeMessage, ...]] = [(root,)]
+    while waiting:
+        path = waiting.pop()
+        if not path[-1].goes_on:
+            yield path
+        leading = [each for each in path[-1].replies if each.goes_on or each.role == "assistant"]
+        waiting += [(*path, each) for each in reversed(leading)]
+
+
+def _grown(fields: Fields) -> TreeMessage:
+    """Build a record's tree. Replies to a deleted message are left out with it."""
+    root = fields.inner("prompt")
+    if root.rest.get("deleted"):
+        fields.fail("prompt", "was deleted")
+    grown = [_message(root)]
+    waiting = [(grown[0], root)]
+    while waiting:
+        parent, inner = waiting.pop()
+        kept = [each for each in inner.items_or("replies") if not each.get("deleted")]
+        below = [Fields(dict(each), f"{inner.where}.replies") for each in kept]
+        parent.replies = [_message(each) for each in below]
+        waiting += zip(parent.replies, below, strict=True)
+        grown += parent.replies
+        parent.replies = sorted(parent.replies, key=lambda each: each.rank)
+    for each in reversed(grown):
+        each.goes_on = any(reply.role == "assistant" or reply.goes_on for reply in each.replies)
+    return grown[0]
+
+
+def _message(fields: Fields) -> TreeMessage:
+    rank = fields.rest.get("rank")
+    return TreeMessage(
+        id=fields.text_or("message_id"),
+        role=_role(fields, "role"),
+        text=fields.text("text"),
+        lang=fields.text_or("lang"),
+        rank=rank if isinstance(rank, int) else float("inf"),
+    )
+
+
+def _path_parts(fields: Fields, path: Sequence[TreeMessage]) -> Parts:
+    parts = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
+    parts.meta |= {"lang": path[-1].lang} if path[-1].lang else {}
+    return parts
+
+
+def _role(fields: Fields, name: str) -> str:
+    given = fields.text(name)
+    if (known := given.strip().lower()) not in _ROLES:
+        fields.fail(name, f"should be one of {', '.join(_ROLES)}", given)
+    return _ROLES[known]
+
+
+TREE = "OASST1 tree"
+CONVERSATIONS = Format(
+    order=3,
+    shapes=(
+        Shape("ShareGPT conversation", {"conversations"}, conversation),
+        Shape("messages", {"messages"}, lambda f: from_messages(f, "messages", message_list(f, "messages"))),
+        # The path of best replies, down to the last answer.
+        Shape(TREE, {"message_tree_id", "prompt"}, lambda f: _path_parts(f, next(_paths(_grown(f))))),
+    ),
+)
+
+
+_SPEAKER = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
+
+
+def preferred(prompt: Prompt, rejected: str, chosen: str) -> Parts:
+    """Return a pair."""
+    steps = (Step(answer=rejected), Step(answer=chosen))
+    return Parts(prompt, steps, best=1, meta={"preference": True})
+
+
+def chosen_rejected(fields: Fields) -> Parts:
+    """Read `chosen` and `rejected`: two HH-RLHF dialogues, two message lists, or two answers to `prompt`."""
+    if isinstance(fields.rest["chosen"], list):
+        return _message_lists(fields)
+    chosen, rejected = fields.text("chosen"), fields.text("rejected")
+    if "prompt" in fields.rest:
+        return preferred(_prompt(fields), rejected, chosen)
+    return _dialogues(fields, chosen, rejected)
+
+
+def shp(fields: Fields) -> Parts:
+    """Read SHP: two comments on a post. If `labels` is 1, A is preferred."""
+    a, b, label = fields.text("human_ref_A"), fields.text("human_ref_B"), fields.number("labels")
+    if label not in (0, 1):
+        fields.fail("labels", "should be 0 or 1", label)
+    rejected, chosen = (b, a) if label else (a, b)
+    return preferred(Prompt(instruction=fields.text("history")), rejected, chosen)
+
+
+def critique(fields: Fields) -> Parts:
+    """Read `prompt`, `answer`, `feedback`, `verdict` and perhaps `score`, as `redraft data export` writes."""
+    prompt, answer, text = _prompt(fields), fields.text("answer"), fields.text("feedback")
+    verdict = fields.text("verdict")
+    if verdict not in get_args(Verdict):
+        fields.fail("verdict", f"should be one of {', '.join(get_args(Verdict))}", verdict)
+    score = {"score": fields.rest.pop("score")} if "score" in fields.rest else {}
+    feedback = Feedback.model_validate({"text": text, "verdict": verdict, **score})
+    return Parts(prompt, (Step(answer=answer, feedback=feedback),), best=0)
+
+
+def _prompt(fields: Fields) -> Prompt:
+    if isinstance(fields.rest["prompt"], list):
+        return asked(message_list(fields, "prompt"))
+    return Prompt(instruction=fields.text("prompt"))
+
+
+def _message_lists(fields: Fields) -> Parts:
+    before = message_list(fields, "prompt") if isinstance(fields.rest.get("prompt"), list) else []
+    chosen, rejected = message_list(fields, "chosen"), message_list(fields, "rejected")
+    if "prompt" in fields.rest and chosen[:1] != [_question(fields.rest["prompt"])]:
+        before = [_question(fields.text("prompt"))]
+    same = _shared(chosen, rejected)
+    for name, turns in (("chosen", chosen), ("rejected", rejected)):
+        if len(turns) != same + 1 or turns[-1]["role"] != "assistant":
+            fields.fail(name, f"should end in one answer of the assistant after {same} shared messages")
+    if any(calls_of(last) or thoughts_of(last) or other_parts(last) for last in (chosen[-1], rejected[-1])):
+        fields.rest |= {"chosen": chosen, "rejected": rejected}  # more than the texts
+    return preferred(asked([*before, *chosen[:same]]), content_of(rejected[-1]), content_of(chosen[-1]))
+
+
+def _question(text: Any) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def _dialogues(fields: Fields, chosen: str, rejected: str) -> Parts:
+    """Split two dialogues into their common prompt and the two answers.
+
+    An answer is mostly one turn. Sampled answers sometimes speak for both sides; they stay one text, as they
+    were judged.
+    """
+    ours, theirs = _turns(fields, "chosen", chosen), _turns(fields, "rejected", rejected)
+    same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])
+    for name, turns in (("chosen", ours), ("rejected", theirs)):
+        if turns[same][0]["role"] != "assistant":
+            fields.fail(name, "parts from the other dialogue in a turn that is not the assistant's")
+    prompt = asked([turn for turn, _ in ours[:same]])
+    return preferred(prompt, rejected[theirs[same][1] :].strip(), chosen[ours[same][1] :].strip())
+
+
+def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], int]]:
+    marks = list(_SPEAKER.finditer(text))
+    if not marks or text[: marks[0].start()].strip():
+        fields.fail(name, r"should be a dialogue of '\n\nHuman: ' and '\n\nAssistant: '", text)
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    return [
+        ({"role": _ROLES[mark[1].lower()], "content": text[mark.end() : end].strip()}, mark.end())
+        for mark, end in zip(marks, ends, strict=True)
+    ]
+
+
+def _shared(ours: Sequence[Any], theirs: Sequence[Any]) -> int:
+    """Count common first turns, without the last turn of the shorter dialogue."""
+    most = min(len(ours), len(theirs)) - 1
+    return next((i for i in range(max(most, 0)) if ours[i] != theirs[i]), max(most, 0))
+
+
+_PAIR = "a pair of answers for preference training"
+
+PAIRS = Format(
+    order=1,
+    shapes=(
+        Shape("chosen and rejected", {"chosen"}, chosen_rejected, _PAIR),
+        Shape("SHP", {"human_ref_A"}, shp, _PAIR),
+        Shape("critique", {"prompt", "answer", "feedback", "verdict"}, critique),
+    ),
+)

@@ -1,0 +1,152 @@
+"""The shapes of published records, and their fields, which readers take one by one.
+
+A reader takes the fields it knows; the rest is kept with the chain. An error names record, field and value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from redraft.chain import Prompt, Step, Stop
+from redraft.errors import RecordError
+from redraft.jobs.plugins import Kind
+
+_KINDS: dict[type, str] = {dict: "an object", str: "a text", int: "a whole number"}
+
+
+@dataclass
+class Fields:
+    """The fields of one record. Fields that were not taken stay in `rest`.
+
+    Attributes:
+        where: The record's place, for errors.
+        called: Names of fields in errors, if they differ.
+    """
+
+    rest: dict[str, Any]
+    where: str
+    called: Mapping[str, str] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        """Take a required text."""
+        value = self._take(name)
+        if not isinstance(value, str):
+            self.fail(name, "should be a text", value)
+        return value
+
+    def text_or(self, name: str, default: str = "") -> str:
+        """Take a text that may be missing or null."""
+        return default if self._absent(name) else self.text(name)
+
+    def number(self, name: str) -> int:
+        """Take a required whole number."""
+        value = self._take(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.fail(name, "should be a whole number", value)
+        return value
+
+    def items(self, name: str, kind: type = dict) -> list[Any]:
+        """Take a required list of objects, or of another kind."""
+        value = self._take(name)
+        if not isinstance(value, list):
+            self.fail(name, "should be a list", value)
+        for i, item in enumerate(value):
+            if not isinstance(item, kind):
+                self.fail(f"{name}.{i}", f"should be {_KINDS[kind]}", item)
+        return value
+
+    def items_or(self, name: str, kind: type = dict) -> list[Any]:
+        """Take a list; if it is missing or null, it is empty."""
+        return [] if self._absent(name) else self.items(name, kind)
+
+    def inner(self, name: str) -> Fields:
+        """Take a required object."""
+        return self.nested(name, self._take(name))
+
+    def nested(self, name: str, value: Any) -> Fields:
+        """Return the fields of an object inside this record."""
+        if not isinstance(value, dict):
+            self.fail(name, "should be an object", value)
+        return Fields(dict(value), f"{self.where}: {name}")
+
+    def fail(self, name: str, problem: str, *found: Any) -> NoReturn:
+        """Raise the error for a field."""
+        shown = f" (found {found[0]!r:.60})" if found else ""
+        raise RecordError(f"{self.where}: {self.called.get(name, name)} {problem}{shown}.")
+
+    def _take(self, name: str) -> Any:
+        if name not in self.rest:
+            self.fail(name, "is missing")
+        return self.rest.pop(name)
+
+    def _absent(self, name: str) -> bool:
+        if self.rest.get(name) is not None:
+            return False
+        self.rest.pop(name, None)
+        return True
+
+
+@dataclass
+class Parts:
+    """The parts of a chain that a record gives.
+
+    Attributes:
+        reference: A gold answer: a text, or a list of one text per turn.
+        model: Name of the model that answered.
+        meta: Other `meta`: `rationale`, `tests`, `preference`, `lang`…
+    """
+
+    prompt: Prompt = field(default_factory=Prompt)
+    steps: Sequence[Step] = ()
+    best: int | None = None
+    stop: Stop | None = None
+    reference: str | list[str] | None = None
+    model: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def answered(prompt: Prompt, answer: str, model: str | None = None) -> Parts:
+    """Return a prompt with one answer."""
+    return Parts(prompt, (Step(answer=answer),), best=0, model=model)
+
+
+def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) -> Parts:
+    """Return a prompt with a gold answer; `extra` is its input. Empty values of `meta` are left out."""
+    kept = {name: value for name, value in meta.items() if value}
+    return Parts(Prompt(instruction=instruction, input=extra), reference=reference, meta=kept)
+
+
+@dataclass(frozen=True)
+class Shape(Kind):
+    """A shape: the fields that identify it, and its reader.
+
+    Attributes:
+        refused: Names what a record is, if only prompts, answers and chains can be read.
+    """
+
+    name: str
+    needs: Set[str]
+    read: Callable[[Fields], Parts]
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Format(Kind):
+    """The shapes of some records: what a plugin of `redraft.formats` is.
+
+    Attributes:
+        shapes: In the order in which they are tried.
+        order: Formats of a lower one are tried first. Those of redraft have 1 to 5.
+    """
+
+    shapes: Sequence[Shape]
+    order: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a field of a wrong type, or a shape that is none."""
+        super().__post_init__()
+        for each in self.shapes:
+            if not isinstance(each, Shape):
+                raise TypeError(f"one of the shapes of a Format is {each!r:.60}, and no Shape")

@@ -1,0 +1,422 @@
+"""Read and write files of records: JSON lines or one JSON array, plain, `.gz` or `.zst`, a path or `-`.
+
+Records come one at a time, so memory does not grow with a file. Damage to an array ends reading, because
+nothing marks the next record. Output is written to a temporary file and renamed when complete; only pipes and
+other special files are written directly.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import json
+import os
+import re
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+from pydantic_core import from_json
+
+from redraft.errors import MissingExtra, OutputError, RecordError, fault_of
+from redraft.jobs.files import open_locked, sync_folder
+
+STDIO = "-"  # the path of standard input or output
+
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_CHUNK = 1 << 20
+_BUFFER = 1 << 17
+_LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line ends must not fill the memory
+_ENDINGS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}  # first bytes of compressed files by ending
+_INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
+"""The start of an object whose first field is a list with one record per line."""
+_NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
+_BROKEN = (
+    f"{_NOT_JSON}\nCorrect or delete that line. Of prompts, conversations and chains, "
+    "redraft data import FILE -o OTHER.jsonl leaves it out."
+)
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Read the place and the undecoded JSON of each record; other processes may decode it.
+
+    Records of an array, and texts of a `.txt` file, come as lines of JSON too.
+    """
+    with reading(path), open_input(path) as file:
+        yield from _lines(path, file)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn errors of the system and of decompression into a RecordError."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise RecordError(f"{name_of(path)}: cannot be read: {reason.removesuffix('.')}.") from None
+
+
+def name_of(path: Path) -> str:
+    """Return a file's name for messages."""
+    return "standard input" if str(path) == STDIO else os.fsencode(path).decode(errors="replace")
+
+
+def check_utf8(path: Path, start: bytes) -> None:
+    """Raise if a file begins like UTF-16, instead of once for each line."""
+    if start.startswith(_UTF16):
+        name = name_of(path)
+        raise RecordError(f"{name}: is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
+
+
+def plain_name(path: Path) -> str:
+    """Return a file's name without the ending of a compression: `a.jsonl` for `data/a.jsonl.zst`."""
+    return path.name.removesuffix(path.suffix) if path.suffix.lower() in _ENDINGS else path.name
+
+
+def stem_of(path: Path) -> str:
+    """Return the prefix of a file's ids: `a` for `data/a.jsonl.zst`."""
+    return "stdin" if str(path) == STDIO else name_of(Path(Path(plain_name(path)).stem))
+
+
+@contextmanager
+def open_input(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file or standard input, decompressed by its name or its first bytes."""
+    if str(path) == STDIO:
+        with _packed(sys.stdin.buffer, _ending(sys.stdin.buffer), "rb") as file:
+            yield file
+        return
+    with path.open("rb") as raw:
+        named = path.suffix.lower() in _ENDINGS
+        with _packed(raw, path.suffix if named else _ending(raw), "rb") as file:
+            yield file
+
+
+def _ending(raw: IO[bytes]) -> str:
+    start = cast(io.BufferedReader, raw).peek(4)
+    return next((ending for ending, begin in _ENDINGS.items() if start.startswith(begin)), "")
+
+
+@contextmanager
+def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
+    """Open a new file, or standard output. The file gets its name when all of it is on the disk.
+
+    Special files, such as /dev/null or a named pipe, are written directly. `flag` names the file in hints.
+    """
+    if str(path) == STDIO:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"{flag} {path}/NAME")
+    if path.exists() and not path.is_file():
+        with _opened(path, path) as raw, _packed(raw, path.suffix, "wb") as file:
+            yield file
+        return
+    if path.exists() and not force:
+        raise OutputError(
+            f"{path} exists.", hint=f"Write to another file with {flag}, or replace it with --force."
+        )
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".redraft-partial")
+    with _opened(aside, path, partial(_claimed, path)) as raw:
+        # Closed last, because closing releases the claim.
+        try:
+            with _packed(raw, path.suffix, "wb") as file:
+                yield file
+            with _writing(path):
+                raw.flush()
+                os.fsync(raw.fileno())
+                aside.replace(path)
+                sync_folder(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                aside.unlink()
+            raise
+
+
+def to_line(record: Any) -> bytes:
+    """Return a record as a line of JSON in UTF-8, with its line feed."""
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(data: bytes, where: str) -> Any:
+    """Decode a JSON text. NaN and infinity, which JSON does not have, are read; chains write null for them.
+
+    Raises:
+        RecordError: The text is not UTF-8 or not JSON, is nested too deep, repeats a field, or has half
+            of a character.
+    """
+    try:
+        value = from_json(data)  # four times as fast as json.loads, and equal where it succeeds
+    except ValueError:
+        value = _decoded(data, where)
+    if (name := twice(data, value)) is not None:
+        raise RecordError(
+            f"{where}: has the field {name!r:.60} twice.", hint="jq -c . FILE keeps the last one of each."
+        )
+    return value
+
+
+def _decoded(data: bytes, where: str) -> Any:
+    """Decode with the standard library, which accepts more and explains errors."""
+    text = _text(data, where)
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        fault = f"{error.msg.removesuffix(' at')} at {line}character {error.colno}"
+        if (
+            error.msg == "Extra data"
+        ):  # several records that span lines, or lines that end in a carriage return
+            fault += "; jq -c . FILE puts each record on a line"
+        raise RecordError(f"{where}: not JSON: {fault}.", hint=_BROKEN) from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{where}: not JSON that can be read: {fault_of(error)}.") from None
+    if b"\\ud" in data or b"\\uD" in data:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            half = "half of a character, a \\ud… without its other half"
+            raise RecordError(f"{where}: holds {half}.") from None
+    return value
+
+
+def twice(data: bytes, value: Any) -> str | None:
+    """Return a field name that some object of a JSON text, whose decoded `value` is given, repeats."""
+    # A cheap test passes most texts: a JSON has more colons than its value has fields and colons in texts
+    # only if a field is repeated, a name has a colon, or one is escaped.
+    colons, values = 0, [value]
+    for inner in values:  # grows meanwhile
+        if isinstance(inner, str):
+            colons += inner.count(":")
+        elif isinstance(inner, dict):
+            colons += len(inner)
+            values += inner.values()
+        elif isinstance(inner, list):
+            values += inner
+    if data.count(b":") + data.count(b"\\u003") <= colons:
+        return None
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        found.extend(name for name, many in Counter(name for name, _ in pairs).items() if many > 1)
+
+    with suppress(ValueError, RecursionError):
+        json.loads(data, object_pairs_hook=look)
+    return next(iter(found), None)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into an OutputError. A reader that went away is not the file's fault."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+class _Output(io.FileIO):
+    """A file that names itself in its errors: other files may be written at the same time."""
+
+    def __init__(self, place: Path, path: Path, opener: Callable[[str, int], int] | None) -> None:
+        self._path = path
+        super().__init__(place, "wb", opener=opener)
+
+    def write(self, data: Any) -> int:
+        with _writing(self._path):
+            return super().write(data)
+
+
+def _opened(place: Path, path: Path, opener: Callable[[str, int], int] | None = None) -> io.BufferedWriter:
+    """Open a place for writing what will become `path`. The opener gets its name and flags."""
+    with _writing(path):
+        return io.BufferedWriter(_Output(place, path, opener), _BUFFER)
+
+
+def _claimed(path: Path, place: str, flags: int) -> int:  # noqa: ARG001 - the signature of an opener
+    """Open a place that no other process is writing. A killed process's leftover is replaced."""
+    if Path(f"{place}.run.json").exists():
+        raise OutputError(
+            f"{path} would be written as {place}, which is a finished output.",
+            hint="Move it away, or write to another file with -o.",
+        )
+    handle = open_locked(Path(place))
+    if handle is None:
+        raise OutputError(
+            f"another process is writing {path}.", hint="Wait for it, or write to another file with -o."
+        )
+    os.ftruncate(handle, 0)
+    return handle
+
+
+@contextmanager
+def _packed(raw: IO[bytes], ending: str, mode: Literal["rb", "wb"]) -> Iterator[IO[bytes]]:
+    match ending.lower():
+        case ".zst":
+            zstd = _zstd()
+            try:
+                with zstd.open(raw, mode) as file:
+                    if mode == "wb":
+                        file.write(b"")  # writes a frame even without records
+                    yield file
+            except zstd.ZstdError as error:
+                raise OSError(str(error)) from None
+        case ".gz":
+            # Without name and time, the same records give the same bytes.
+            with gzip.GzipFile("", mode, fileobj=raw, mtime=0) as packed:
+                yield cast(IO[bytes], packed)
+        case _:
+            yield raw
+
+
+def _zstd() -> Any:
+    """Import Zstandard: in the standard library from Python 3.14, before that from its backport."""
+    try:
+        return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    except ModuleNotFoundError:
+        raise MissingExtra("a .zst file", "data") from None
+
+
+def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
+    name, start = name_of(path), file.peek(_CHUNK).removeprefix(_BOM).lstrip()
+    check_utf8(path, start)
+    if start.startswith((b"ARROW1", b"PAR1")):
+        raise RecordError(
+            f"{name}: is a table of Arrow or Parquet, not JSON.",
+            hint="redraft data import reads it if its name ends in .arrow or .parquet.",
+        )
+    if found := _INSIDE.match(start):
+        field = found[1].decode(errors="replace")
+        raise RecordError(
+            f"{name}: is one object with its records in the field {field!r}.",
+            hint=f"jq -c '.{field}[]' {name} gives a record a line.",
+        )
+    if plain_name(path).lower().endswith(".txt"):
+        yield from ((where, to_line(_text(line, where))) for where, line in _cut(path, file))
+    elif start.startswith(b"["):
+        yield from _array(path, file)
+    elif start.startswith((b"{\n", b"{\r")):
+        yield f"{name}: record 0", _bounded(path, file.read(_LONGEST + 1)).removeprefix(_BOM)
+    else:
+        yield from _cut(path, file)
+
+
+def _cut(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    name, lines = name_of(path), iter(lambda: file.readline(_LONGEST + 1), b"")
+    # A generator expression would keep the raw line, which may have 256 MiB.
+    stripped = map(lambda line: _bounded(path, line).removeprefix(_BOM).strip(), lines)  # noqa: C417
+    for number, line in enumerate(stripped, start=1):
+        if line:
+            yield f"{name}:{number}", line
+
+
+def _bounded(path: Path, record: Sized) -> Any:
+    if len(record) > _LONGEST:
+        raise RecordError(f"{name_of(path)}: has a record of more than {_LONGEST >> 20} MiB.")
+    return record
+
+
+def _text(line: bytes, where: str) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        if b"\0" in line:
+            raise RecordError(f"{where}: not text: it has NUL bytes, as binary files have.") from None
+        raise RecordError(
+            f"{where}: not UTF-8: {error.reason} at byte {error.start + 1}. "
+            "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
+        ) from None
+
+
+def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Read the records of an array unchanged, holding no more than one and a chunk."""
+    text = _Text(path, file)
+    text.skip("[")
+    index = 0
+    while not text.at("]"):
+        where = f"{name_of(path)}: record {index}"
+        yield where, text.value(where).encode("utf-8", "surrogateescape")
+        index += 1
+        if not text.at("]"):
+            text.skip(",")
+    text.skip("]")
+    if not text.ended():
+        raise RecordError(f"{name_of(path)}: goes on after its array.", hint=_NOT_JSON)
+
+
+_AFTER = (",", "]", " ", "\t", "\r", "\n")  # characters that follow a complete value of an array
+
+
+class _Text:
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path, self._file = path, file
+        # `decode` reports bytes that are not UTF-8 in their record.
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
+        self._json = json.JSONDecoder()
+        self._buffer, self._at, self._over = "", 0, False
+
+    def ended(self) -> bool:
+        """Whether only blanks follow."""
+        while True:
+            while self._at < len(self._buffer):
+                if self._buffer[self._at] not in " \t\r\n":
+                    return False
+                self._at += 1
+            if not self._more():
+                return True
+
+    def at(self, mark: str) -> bool:
+        """Whether the next character, after blanks, is `mark`."""
+        if self.ended():
+            raise RecordError(f"{name_of(self._path)}: ends inside its array.", hint=_NOT_JSON)
+        return self._buffer[self._at] == mark
+
+    def skip(self, mark: str) -> None:
+        if not self.at(mark):
+            found = self._buffer[self._at]
+            raise RecordError(
+                f"{name_of(self._path)}: not JSON: {found!r} in its array where {mark!r} should be.",
+                hint=_NOT_JSON,
+            )
+        self._at += 1
+
+    def value(self, where: str) -> str:
+        """Return the text of the next value. Read twice as much each time until it is complete."""
+        self.at("")
+        while True:
+            near_end = len(self._buffer) - 16
+            try:
+                _, end = self._json.raw_decode(self._buffer, self._at)
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated string") or error.pos >= near_end
+                if not cut or not self._more():
+                    raise RecordError(f"{where}: not JSON: {error.msg}.", hint=_NOT_JSON) from None
+            except (ValueError, RecursionError) as error:
+                raise RecordError(f"{where}: not JSON that can be read: {fault_of(error)}.") from None
+            else:
+                length = end - self._at
+                # Of a `0.5` that is cut before its 5, a 0 is read.
+                whole = self._buffer[end : end + 1] in _AFTER or end < near_end
+                if whole or not self._more():
+                    self._at += length
+                    return self._buffer[self._at - length : self._at]
+
+    def _more(self) -> bool:
+        if self._over:
+            return False
+        rest = _bounded(self._path, self._buffer[self._at :])
+        raw = self._file.read(max(_CHUNK, len(rest)))
+        self._over = not raw
+        self._buffer, self._at = rest + self._decoder.decode(raw, final=self._over), 0
+        return not self._over

@@ -1,0 +1,283 @@
+"""Read any supported file, table, folder or dataset of the hub as lines of JSON.
+
+Folders, and datasets saved on disk, are read in the order of names, so a folder always gives the same
+records. Other files in a folder, such as licences, are ignored.
+
+Each row of a table becomes a line of JSON, like other records. Dates become ISO 8601 texts; bytes that are
+not text, such as images, become null.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date, time
+from importlib import import_module
+from itertools import chain as joined
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from redraft.chain import Chain
+from redraft.chain.read.files import (
+    STDIO,
+    check_utf8,
+    name_of,
+    open_input,
+    plain_name,
+    read_lines,
+    reading,
+)
+from redraft.chain.read.records import Damage, read_records
+from redraft.errors import MissingExtra, RecordError, UsageError
+from redraft.jobs import hub
+from redraft.jobs.counting import counted
+from redraft.jobs.licences import UNKNOWN, licence_in
+from redraft.jobs.provenance import licences_beside
+
+Row = tuple[str, bytes | RecordError]  # a record's place, and its JSON or its error
+
+_BATCH = 256
+_LONGEST = 1 << 28  # bytes of the longest line and of the longest cell, as for other records
+
+_DELIMITERS = ",;\t|"
+
+
+def read_csv(path: Path) -> Iterator[Row]:
+    """Read the rows of a table with a header and cells separated by commas, semicolons, tabs or bars."""
+    csv.field_size_limit(_LONGEST)
+    with reading(path), open_input(path) as file:
+        start = file.readline(_LONGEST)
+        check_utf8(path, start)
+        # Bytes that are not UTF-8 are kept, to be reported with their row.
+        first = start.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        rest = iter(lambda: file.readline(_LONGEST).decode("utf-8", "surrogateescape"), "")
+        is_tsv = plain_name(path).lower().endswith(".tsv") and "\t" in first
+        delimiter = "\t" if is_tsv else max(_DELIMITERS, key=first.count)
+        yield from _cells(path, csv.reader(joined([first], rest), delimiter=delimiter, strict=True))
+
+
+def _cells(path: Path, reader: Any) -> Iterator[Row]:
+    name, header = name_of(path), list[str]()
+    ended = False
+    while not ended:
+        number, fault = reader.line_num + 1, ""
+        where = f"{name}:{number}"
+        try:
+            cells = next(reader, None)
+            ended = cells is None
+        except csv.Error as error:
+            cells, fault = None, f"not CSV: {error}"
+            ended = "unexpected end" in fault
+        taken = reader.line_num + 1 - number
+        if cells and header and len(cells) != len(header):
+            fault = f"has {len(cells)} cells, and the header has {len(header)}"
+        if fault and not header:
+            raise RecordError(f"{where}: {fault}.")
+        if fault and ended:
+            lost = counted(taken - 1, "line")
+            yield where, Damage(f"{where}: a quote in this line is never closed: {lost} after it are lost.")
+        elif fault:
+            over = f", in a row of {taken:,} lines" if taken > 1 else ""
+            yield where, RecordError(f"{where}: {fault}{over}.")
+        elif cells and header:
+            yield where, _json(dict(zip(header, cells, strict=True)))
+        elif cells:
+            header = _unrepeated(cells, name)
+
+
+def _unrepeated(header: list[str], name: str) -> list[str]:
+    if again := next((cell for cell in header if header.count(cell) > 1), None):
+        raise RecordError(f"{name}:1: its header names the column {again!r} twice.")
+    return header
+
+
+def read_parquet(path: Path) -> Iterator[Row]:
+    """Read the rows of a Parquet file."""
+    parquet = _arrow("pyarrow.parquet")
+    with _arrow_errors(path), parquet.ParquetFile(path, pre_buffer=False) as file:
+        yield from _rows(path, file.iter_batches(_BATCH))
+
+
+def read_arrow(path: Path) -> Iterator[Row]:
+    """Read the rows of an Arrow file or stream. Offsets are validated before use."""
+    arrow = _arrow("pyarrow")
+    with _arrow_errors(path), arrow.memory_map(str(path)) as file:
+        seekable = file.read(6) == b"ARROW1"
+        file.seek(0)
+        if seekable:
+            whole = arrow.ipc.open_file(file)
+            batches: Iterable[Any] = map(whole.get_batch, range(whole.num_record_batches))
+        else:
+            batches = arrow.ipc.open_stream(file)
+        yield from _rows(path, _checked(batches))
+
+
+def _checked(batches: Iterable[Any]) -> Iterator[Any]:
+    for batch in batches:
+        batch.validate(full=True)
+        for start in range(0, batch.num_rows, _BATCH):
+            yield batch.slice(start, _BATCH)
+
+
+def _rows(path: Path, batches: Iterable[Any]) -> Iterator[Row]:
+    name = name_of(path)
+    rows = joined.from_iterable(batch.to_pylist() for batch in batches)
+    for number, row in enumerate(rows):
+        yield f"{name}: row {number}", _json(row)
+
+
+def _json(row: dict[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False, default=_plain).encode("utf-8", "surrogateescape")
+
+
+def _plain(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+    return value.isoformat() if isinstance(value, date | time) else str(value)
+
+
+def _arrow(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        raise MissingExtra("a table of Parquet or Arrow", "data") from None
+
+
+@contextmanager
+def _arrow_errors(path: Path) -> Iterator[None]:
+    try:
+        with reading(path):
+            yield
+    except (ValueError, _arrow("pyarrow").ArrowException) as error:
+        first = str(error).partition("\n")[0]
+        raise RecordError(f"{name_of(path)}: cannot be read: {first:.200}") from None
+
+
+_TABLES = {
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+    ".feather": read_arrow,
+}
+_ENDINGS = (".json", ".jsonl", ".ndjson", *_TABLES)
+_OF_FILES = (*_ENDINGS, ".txt", ".gz", ".zst", ".yaml", ".yml")
+"""Endings of files; a path with one is never looked up on the hub."""
+
+_OF_DATASETS = re.compile(r"(?:dataset_info|dataset_dict|state)\.json$|cache-.*\.arrow$")
+"""Files of the `datasets` library that are no records."""
+
+
+class Input(NamedTuple):
+    """A file of records."""
+
+    path: Path
+    name: str  # name in the provenance: the file's name, or its path in the given folder
+    stem: str  # prefix of its records' ids
+    dataset: str  # default name of the data set: the file's, the folder's, or the hub's
+    licence: str | None = None
+    revision: str | None = None
+    offline: bool = False  # it comes from the cache because the hub could not be reached
+
+    def rows(self) -> Iterator[Row]:
+        """Read its records."""
+        return _TABLES.get(_ending(self.path), read_lines)(self.path)
+
+
+def inputs_of(path: Path) -> list[Input]:
+    """Return the files of a path."""
+    if str(path) == STDIO:
+        return [Input(path, name_of(path), "stdin", "stdin")]
+    if not path.exists():
+        return _of_the_hub(path)
+    if not path.is_dir():
+        stem = _stem(Path(path.name))
+        return [Input(path, name_of(Path(path.name)), stem, stem)]
+    found: list[Path] = []
+    for parent, folders, names in os.walk(path):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        files = (Path(parent, each) for each in sorted(names) if not each.startswith("."))
+        found += [each for each in files if _ending(each) in _ENDINGS and not _OF_DATASETS.match(each.name)]
+    if not found:
+        raise UsageError(
+            f"{name_of(path)}: no files of records in this folder.",
+            hint=f"Such files end in: {' '.join(_ENDINGS)}, and may be .gz or .zst.",
+        )
+    root = path.resolve().name
+    return [_within(path, each, root) for each in found]
+
+
+def check_records(path: Path) -> None:
+    """Raise for a path that only `import` can read: a table, a folder, or a dataset of the hub."""
+    if str(path) == STDIO:
+        return
+    kind = "is a folder" if path.is_dir() else "is a table" if _ending(path) in _TABLES else ""
+    if not path.exists() and _named_on_hub(path):
+        kind = "is not a file here but a dataset of the hub"
+    if kind:
+        raise UsageError(
+            f"{name_of(path)} {kind}: only import can read it.",
+            hint=f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl",
+        )
+
+
+def _of_the_hub(path: Path) -> list[Input]:
+    named = _named_on_hub(path)
+    if named is None:
+        hides = hub.is_dataset_name(str(path)) and path.suffix not in _OF_FILES
+        hint = f"redraft does not look on the hub, because a folder {path.parts[0]} exists here."
+        raise UsageError(f"{name_of(path)}: no such file or folder.", hint=hint if hides else None)
+    name, inside = named
+    found = hub.fetch_dataset(
+        name, inside, [ending + packed for ending in _ENDINGS for packed in ("", ".gz", ".zst")]
+    )
+    inputs = [_within(found.folder, found.folder / file, name.partition("/")[2]) for file in found.files]
+    return [
+        each._replace(dataset=name, licence=found.licence, revision=found.revision, offline=found.offline)
+        for each in inputs
+    ]
+
+
+def _named_on_hub(path: Path) -> tuple[str, str] | None:
+    """Return a dataset's name and the path in it, or None for a local path, even a mistyped one.
+
+    Local paths begin with an existing folder, or look like a file without a dataset.
+    """
+    name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])
+    if not hub.is_dataset_name(name) or Path(path.parts[0]).exists() or ".." in path.parts:
+        return None
+    return None if not inside and path.suffix in _OF_FILES else (name, inside)
+
+
+def _within(folder: Path, path: Path, root: str) -> Input:
+    place, root = path.relative_to(folder), name_of(Path(root))
+    return Input(path, name_of(place), f"{root}/{_stem(place)}", root)
+
+
+def _stem(path: Path) -> str:
+    return name_of(path.parent / Path(plain_name(path)).stem)
+
+
+def _ending(path: Path) -> str:
+    return Path(plain_name(path)).suffix.lower()
+
+
+def licensed_records(
+    file: Path, limit: int | None = None, *, wanted: Callable[[str], bool] | None = None
+) -> Iterator[Chain]:
+    """Read records, as `read_records`. One without a licence gets all those that `FILE.run.json` lists."""
+    licences = [name for name in licences_beside(file) if name != UNKNOWN]
+    for chain in read_records(file, limit, wanted=wanted):
+        origin = chain.meta.get("origin")
+        if not licences or licence_in(origin) != UNKNOWN:
+            yield chain
+            continue
+        known = origin if isinstance(origin, dict) else {}
+        yield chain.model_copy(update={"meta": {**chain.meta, "origin": {**known, "licence": licences}}})

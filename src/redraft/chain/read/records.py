@@ -1,0 +1,228 @@
+"""Read files of records of any published shape as chains.
+
+Every chain gets an id that is the same in every run: `vicuna_80/12` is record 12 of `vicuna_80.jsonl` by its
+own id, or by its place in the file (from 0) if it has none. Cleaning is not done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from redraft.chain import VERSION, Chain
+from redraft.chain.read.conversations import TREE
+from redraft.chain.read.files import decode, name_of, read_lines, stem_of, twice
+from redraft.chain.read.shapes import is_chain, read_as, read_ranked, read_shape, shape_of
+from redraft.errors import RecordError
+from redraft.jobs.ids import IdSet, digest_of
+
+_DEEP = 150  # levels of nesting beyond which a chain is tried: it may not be readable again
+
+_FAILED = {"id", "error", "message", "chain"}  # fields of a line of OUT.errors.jsonl
+_BEGUN = {"id", "settings", "work"}  # those of OUT.unfinished.jsonl, all of them
+
+ID_FIELDS = ("question_id", "id", "task_id", "key", "unique_id", "message_tree_id")
+
+
+class Damage(RecordError):
+    """A file cannot be read any further. The records before the damage are good."""
+
+
+class RawRecord(NamedTuple):
+    """A record of a file before decoding, which other processes may do.
+
+    Attributes:
+        where: The record's place as errors name it, such as `a.jsonl:12`.
+        stem: The file's name without endings, which begins the ids.
+        number: The record's place in the file, from 0.
+        damage: Set on the last record of a damaged file, which has no data.
+    """
+
+    where: str
+    stem: str
+    number: int
+    data: bytes
+    damage: Damage | None = None
+
+    def chain(self) -> Chain:
+        """Decode the record as a chain with an id, which may not be unique in its file.
+
+        Raises:
+            RecordError: The record is damaged, not a chain, or nested too deep to be written again.
+        """
+        if self.damage:
+            raise self.damage
+        if self.data.startswith(b'{"version":'):  # written by redraft, so that `chain_of` is not needed
+            with suppress(ValueError):
+                chain = Chain.model_validate_json(self.data)
+                # But it judges a chain without steps, or with a field of its own called `error`.
+                known = "steps" in chain.model_fields_set and "error" not in (chain.model_extra or {})
+                if known and chain.id and twice(self.data, from_json(self.data)) is None:
+                    return chain
+        record = decode(self.data, self.where)
+        chain = chain_of(record, self.where)
+        check_depth(chain, record, self.data, self.where)
+        return chain if chain.id else with_id(chain, id_of(record, self.stem, self.number))
+
+    def id(self) -> str:
+        """Return the id that the record's chain has, without reading the rest."""
+        if self.damage:
+            raise self.damage
+        record = decode(self.data, self.where)
+        own = record.get("id") if isinstance(record, dict) and _is_own(record) else None
+        return own if own and isinstance(own, str) else id_of(record, self.stem, self.number)
+
+    def pairs(self) -> Iterator[Chain]:
+        """Decode the record as chains that may be preference pairs: several for an OASST1 tree, else one."""
+        record: Any = None if self.damage else decode(self.data, self.where)
+        shape = shape_of(record) if isinstance(record, dict) and not is_chain(record) else None
+        if shape and shape.name == TREE:
+            for ids, chain in read_ranked(record, self.where):
+                yield with_id(chain, f"{self.stem}/{ids}")
+        elif shape and shape.refused:  # as a prompt or an answer
+            name = id_of(record, self.stem, self.number)
+            yield with_id(read_as(shape, record, self.where), name)
+        else:
+            yield self.chain()
+
+
+def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
+    """Read a file's records without decoding them.
+
+    With `damaged`, a damaged file does not raise, but ends with a record that has `damage`, if any came
+    before.
+    """
+    stem, number = stem_of(path), -1
+    try:
+        for number, (where, data) in enumerate(read_lines(path)):
+            yield RawRecord(where, stem, number, data)
+    except RecordError as error:
+        if not damaged or number < 0:
+            raise
+        yield RawRecord(name_of(path), stem, number + 1, b"", Damage(error.message, hint=error.hint))
+
+
+def read_records(
+    path: Path, limit: int | None = None, *, wanted: Callable[[str], bool] | None = None
+) -> Iterator[Chain]:
+    """Read a file of any known shape as chains with unique ids.
+
+    Args:
+        path: The file.
+        limit: Read the first records alone.
+        wanted: Whether a record with this id is read. The others are decoded only as far as that needs.
+
+    Raises:
+        RecordError: The file or a record cannot be read; the message names file, line and field.
+    """
+    ids = Ids()
+    for raw in islice(raw_records(path), limit):
+        if wanted is None:
+            chain = raw.chain()
+            yield with_id(chain, ids.new(chain.id))
+        elif wanted(name := ids.new(raw.id())):
+            yield with_id(raw.chain(), name)
+
+
+def ids_of(path: Path) -> Iterator[str]:
+    """Yield the ids of the chains that `read_records` gives. What cannot be read has none."""
+    ids = Ids()
+    for raw in raw_records(path, damaged=True):
+        with suppress(RecordError):
+            yield ids.new(raw.id())
+
+
+def sample_id(record: str, number: int) -> str:
+    """Return the id of the answer with this number to a record. The first has the record's own."""
+    return record if number == 1 else f"{record}#{number}"
+
+
+def with_id(chain: Chain, name: str) -> Chain:
+    """Return the chain with the given id."""
+    return chain if chain.id == name else chain.model_copy(update={"id": name})
+
+
+def check_depth(chain: Chain, record: Any, data: bytes, where: str) -> None:
+    """Raise if a chain is nested too deep for the next command to read it. Nearly none is tried."""
+    if data.count(b"[") + data.count(b"{") <= _DEEP:
+        return
+    depth, level = 0, [record]
+    while level := [inner for inner in level if isinstance(inner, dict | list)]:
+        depth += 1
+        level = [item for inner in level for item in (inner.values() if isinstance(inner, dict) else inner)]
+    if depth <= _DEEP:
+        return
+    try:
+        Chain.from_json(chain.to_json())
+    except (ValueError, RecordError):
+        raise RecordError(f"{where}: is nested too deep to be written and read again.") from None
+
+
+def chain_of(record: Any, where: str = "record") -> Chain:
+    """Return a decoded record as a chain. A text is a prompt. Only redraft's own chains have an id."""
+    if isinstance(record, str):
+        record = {"prompt": record}
+    if not isinstance(record, dict):
+        raise RecordError(f"{where}: should be an object or a text (found {record!r:.60}).")
+    if record.keys() >= _FAILED:
+        begun = record["chain"] or {"version": VERSION, "stop": "error"}
+        if not isinstance(begun, dict):
+            raise RecordError(f"{where}: chain should be an object (found {begun!r:.60}).")
+        chain = Chain.from_json(_json(begun | {"id": record["id"]}, where), where=where)
+        failure = {name: record.get(name) for name in ("error", "message", "hint")}
+        return chain.model_copy(update={"meta": {**chain.meta, "failure": failure}})
+    if record.keys() == _BEGUN and isinstance(record["work"], dict):
+        record = record["work"] | {"id": record["id"]}
+    if is_chain(record):
+        return Chain.from_json(_json(record, where), where=where)
+    return read_shape(record, where)
+
+
+def _is_own(record: dict[str, Any]) -> bool:
+    """Whether redraft wrote a record, and gave it its id."""
+    begun = record.keys() == _BEGUN and isinstance(record["work"], dict)
+    return begun or record.keys() >= _FAILED or is_chain(record)
+
+
+def _json(record: dict[str, Any], where: str) -> bytes:
+    try:
+        return to_json(record)
+    except ValueError as error:
+        raise RecordError(f"{where}: cannot be read: {error}.") from None
+
+
+def id_of(record: Any, stem: str, index: int) -> str:
+    """Return a record's own id, or its place in the file, after the file's name."""
+    own = own_id(record) if isinstance(record, dict) else None
+    name = str(index if own is None else own)
+    return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
+
+
+def own_id(record: dict[str, Any]) -> str | int | None:
+    """Return the id that a published record has, if any."""
+    values = (record.get(name) for name in ID_FIELDS)
+    return next((v for v in values if isinstance(v, str | int) and not isinstance(v, bool) and v != ""), None)
+
+
+class Ids:
+    """The ids in use, as hashes: about 17 bytes each. A collision only adds a needless `~2`."""
+
+    def __init__(self) -> None:
+        self._used = IdSet()
+        self._repeats: dict[int, int] = {}
+
+    def new(self, name: str) -> str:
+        """Return the name, or the first unused of `name~2`, `name~3`…"""
+        if self._used.add(name):
+            return name
+        key = digest_of(name)
+        number = self._repeats.get(key, 1) + 1
+        while not self._used.add(f"{name}~{number}"):
+            number += 1
+        self._repeats[key] = number
+        return f"{name}~{number}"

@@ -1,0 +1,219 @@
+"""Recognise the shape of a published record by its fields, and read it as a chain.
+
+The first of `shapes()` that fits is used; they are plugins. A record's fields go to the prompt, the steps,
+and of `meta` to `reference` (the gold answer), `rationale`, `tests` and `lang`; all others to `source`, so
+that nothing is lost. This module reads answers and prompts; `tasks` and `conversations` read the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from redraft.chain import Chain, Prompt, Stop, describe
+from redraft.chain.read import conversations
+from redraft.chain.read.fields import Fields, Format, Parts, Shape, answered, task
+from redraft.chain.selfee import judged, last_answer, parse
+from redraft.errors import RecordError
+from redraft.jobs.plugins import PluginError, load_all, plugins
+
+
+def _selfee_chain(fields: Fields) -> Parts:
+    prompt = Prompt(instruction=fields.text("instruction"), input=fields.text_or("input"))
+    reference = fields.text("output") if "output" in fields.rest else None
+    steps = []
+    for i, item in enumerate(fields.items("outputs")):
+        inner = fields.nested(f"outputs.{i}", item)
+        steps.append(judged(inner.text("output"), inner.text_or("feedback") if "feedback" in item else None))
+    cut = fields.rest.get("iteration_truncated") is True
+    stop: Stop = "max_revisions" if len(steps) >= TEACHER_ANSWERS else "context" if cut else "ended"
+    if steps and steps[-1].verdict == "accept":
+        stop = "accepted"
+    return Parts(prompt, steps, last_answer(steps), stop, reference)
+
+
+TEACHER_ANSWERS = 5  # the teacher's loop ended after this many answers (SelFee's data augmentation)
+
+
+def _selfee_answer(fields: Fields) -> Parts:
+    """Read a SelFee answer; its `text` is the best answer.
+
+    The released models end after a feedback. A final revision that has no feedback and is not the `text` was
+    cut by the limit of 2,048 tokens.
+    """
+    text, model = fields.text("text").strip(), fields.text_or("model_id") or None
+    chain = parse(fields.text_or("whole_generation"))
+    steps, best, stop = list(chain.steps), chain.best, chain.stop
+    if not steps:
+        return answered(chain.prompt, text, model)
+    same = [i for i, step in enumerate(steps) if step.answer == text]
+    if not same:
+        fields.rest["text"] = text
+    elif same[-1] < len(steps) - 1 and steps[-1].feedback is None:
+        steps[-1] = steps[-1].model_copy(update={"finish": "max_tokens"})
+        stop = "max_tokens"
+    return Parts(chain.prompt, steps, same[-1] if same else best, stop, model=model)
+
+
+def _fastchat_answer(fields: Fields) -> Parts:
+    if "choices" not in fields.rest:
+        return answered(Prompt(), fields.text("text"), fields.text_or("model_id") or None)
+    choices = fields.items("choices")
+    turns = choices[0].get("turns") if choices else None
+    if not isinstance(turns, list) or not turns or not isinstance(turns[0], str):
+        fields.fail("choices.0.turns", "should be a list of texts", turns)
+    if len(turns) > 1 or len(choices) > 1:
+        fields.rest["choices"] = choices
+    return answered(Prompt(), turns[0], fields.text_or("model_id") or None)
+
+
+def _sample(fields: Fields) -> Parts:
+    """Read an answer of a policy, with its reward, from samples.jsonl. Its tokens are left out."""
+    prompt, text = Prompt(instruction=fields.text("prompt")), fields.text("answer")
+    for name in ("tokens", "log_probs", "settings", "judge"):
+        fields.rest.pop(name, None)
+    return answered(prompt, text)
+
+
+def _turns(fields: Fields) -> Parts:
+    turns = fields.items("turns", str)
+    if not turns:
+        fields.fail("turns", "is empty")
+    if len(turns) > 1:
+        fields.rest["turns"] = turns
+    reference = fields.items("reference", str) if fields.rest.get("reference") else None
+    return Parts(Prompt(instruction=turns[0]), reference=reference)
+
+
+def _prompt(fields: Fields) -> Parts:
+    value = fields.rest["prompt"]
+    if not isinstance(value, dict):
+        return task(fields.text("prompt"), fields.text_or("canonical_solution") or None)
+    fields.rest.pop("prompt")
+    try:
+        return Parts(Prompt.model_validate(value))
+    except ValidationError as error:
+        raise RecordError(f"{fields.where}: prompt: {describe(error)}") from None
+
+
+ANSWERS = Format(
+    order=2,
+    shapes=(
+        Shape("SelFee training chain", {"outputs"}, _selfee_chain),
+        Shape("SelFee answer", {"question_id", "whole_generation"}, _selfee_answer),
+        Shape("FastChat answer", {"question_id", "answer_id"}, _fastchat_answer),
+        Shape("FastChat answer", {"question_id", "choices"}, _fastchat_answer),
+        Shape("answer of a policy", {"rollout", "row", "prompt", "answer", "reward"}, _sample),
+        Shape("MT-bench question", {"question_id", "turns"}, _turns),
+        Shape("question", {"question_id", "text"}, lambda f: task(f.text("text"), None)),
+    ),
+)
+"""Answers of models, and their questions."""
+
+PROMPTS = Format(order=5, shapes=(Shape("prompt", {"prompt"}, _prompt),))
+"""Records with a prompt that no other shape fits."""
+
+
+@cache
+def shapes() -> tuple[Shape, ...]:
+    """Return the shapes of all plugins of `redraft.formats`, in the order in which they are tried."""
+    found = sorted(load_all("redraft.formats", Format).items(), key=lambda item: (item[1].order, item[0]))
+    known = plugins("redraft.formats")
+    return tuple(
+        replace(shape, read=known[name].guarded(shape.read, Parts))
+        for name, each in found
+        for shape in each.shapes
+    )
+
+
+def is_chain(record: Mapping[str, Any]) -> bool:
+    """Whether a record is redraft's own chain."""
+    return "version" in record and "steps" in record
+
+
+def shape_of(record: Mapping[str, Any]) -> Shape | None:
+    """Return a record's shape, if it is known."""
+    return next((shape for shape in shapes() if record.keys() >= shape.needs), None)
+
+
+def known_shape(record: Mapping[str, Any], where: str) -> Shape:
+    """Return a record's shape. Raise if none fits, or the record is a review."""
+    if "review_id" in record:
+        raise _refused("a review", where)
+    if shape := shape_of(record):
+        return shape
+    inside = ""
+    for name, value in record.items():
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            inside = f"; {name!r:.60} holds {len(value):,} objects: jq -c '.[{json.dumps(name)}][]' FILE"
+            break
+    hint = _HINT
+    if "text" in record:
+        way = "jq -c '{prompt: .text}' FILE"
+        hint += f"\nA field 'text' is a question if 'question_id' stands beside it. Else: {way}"
+    raise RecordError(f"{where}: no known kind of record; its fields: {names(record)}{inside}.", hint=hint)
+
+
+def read_shape(record: Mapping[str, Any], where: str) -> Chain:
+    """Read a prompt, answer or chain of a known shape as a chain without an id."""
+    shape = known_shape(record, where)
+    if shape.refused:
+        raise _refused(shape.refused, where)
+    return read_as(shape, record, where)
+
+
+def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
+    """Read a record of any given shape as a chain without an id."""
+    fields = Fields(dict(record), where)
+    try:
+        return chain_from(shape.read(fields), fields.rest)
+    except PluginError as error:
+        raise RecordError(f"{where}: {error.message}", hint=error.hint) from error
+    except ValidationError as error:
+        raise RecordError(f"{where}: read as a {shape.name}: {describe(error)}") from None
+
+
+def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
+    """Read every path of an OASST1 tree as a chain without an id, with the last message's id."""
+    fields = Fields(dict(record), where)
+    for leaf, parts in conversations.every_path(fields):
+        yield leaf, chain_from(parts, fields.rest)
+
+
+def read_ranked(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
+    """Read the ranked answers of an OASST1 tree as pairs without an id, with the ids of both messages."""
+    for ids, parts in conversations.ranked(Fields(dict(record), where)):
+        yield ids, chain_from(parts, {})
+
+
+def names(record: Mapping[str, Any]) -> str:
+    """Return a record's first fields, for errors."""
+    return ", ".join(f"{name!r:.60}" for name in list(record)[:8]) or "none"
+
+
+def chain_from(parts: Parts, rest: dict[str, Any]) -> Chain:
+    """Return parts as a chain without an id; `rest` is its source."""
+    meta: dict[str, Any] = {} if parts.reference is None else {"reference": parts.reference}
+    return Chain(
+        prompt=parts.prompt,
+        steps=tuple(parts.steps),
+        best=parts.best,
+        stop=parts.stop,
+        model={"name": parts.model} if parts.model else {},
+        meta={**meta, **parts.meta, **({"source": rest} if rest else {})},
+    )
+
+
+def _refused(what: str, where: str) -> RecordError:
+    return RecordError(f"{where}: is {what}, not a prompt, an answer or a chain.", hint=_HINT)
+
+
+_HINT = (
+    'A prompt is a text, {"prompt": "…"} or {"instruction": "…", "input": "…"}, one a line; with the answer '
+    'to learn it is {"instruction": "…", "output": "…"} or {"messages": […]}.'
+)

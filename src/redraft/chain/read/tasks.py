@@ -1,0 +1,267 @@
+"""Read tasks with a gold answer, such as mathematics and code.
+
+The gold answer becomes `reference` in `meta`, its derivation `rationale`, and its tests `tests`. Nothing is
+computed or run here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from redraft.chain import Prompt
+from redraft.chain.read import conversations
+from redraft.chain.read.fields import Fields, Format, Parts, Shape, answered, task
+
+_CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's calculator annotations: `48/2 = <<48/2=24>>24`
+
+_FINAL_MARKS = {"answer": "####", "ground_truth": "A:"}
+"""The prefix of GSM8K's last line by field; `ground_truth` is in its file of sampled solutions."""
+
+
+def conala(fields: Fields) -> Parts:
+    """Read CoNaLa; the rewritten intent, if any, is the instruction."""
+    intent = fields.text("intent")
+    rewritten = fields.text_or("rewritten_intent")
+    if rewritten:
+        fields.rest["intent"] = intent
+    return task(rewritten or intent, fields.text("snippet"))
+
+
+def aqua(fields: Fields) -> Parts:
+    """Read AQuA-RAT: a question with one option per line. The reference is the letter."""
+    options = fields.items("options", str)
+    fields.rest["options"] = options
+    question = "\n".join([fields.text("question"), *options])
+    return task(question, fields.text("correct"), rationale=fields.text_or("rationale"))
+
+
+def question(fields: Fields) -> Parts:
+    """Read a question. GSM8K's reference is the number after `####`; otherwise it is the whole answer.
+
+    Other questions may have a `context`, their input, and several `answers` as in SQuAD; the first is used.
+    """
+    asked = fields.text("question")
+    name = next((n for n in _FINAL_MARKS if not isinstance(fields.rest.get(n, []), list | Mapping)), "answer")
+    several = isinstance(fields.rest.get(name), list | Mapping)
+    answer = "" if several else fields.text_or(name)
+    rationale, _, last = answer.rstrip().rpartition("\n")
+    final = last.removeprefix(_FINAL_MARKS[name]).strip()
+    if not final or final == last.strip():
+        gold = answer or one_of(fields, *_FINAL_MARKS, "answers", "response")
+        return task(asked, gold, _text_in(fields, "context"))
+    fields.rest[name] = answer
+    return task(asked, final.replace(",", ""), rationale=_CALCULATOR.sub("", rationale))
+
+
+def math(fields: Fields) -> Parts:
+    r"""Read MATH: the reference is `answer`, or the content of the last `\boxed{}`."""
+    problem, solution = fields.text("problem"), fields.text("solution")
+    answer = fields.text_or("answer") or boxed(solution)
+    return task(problem, answer, rationale=solution)
+
+
+_MARK = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<open>\{)|(?P<bare>[^\s{}$\\]+))|\\.|[{}]", re.DOTALL)
+
+
+def boxed(solution: str) -> str | None:
+    r"""Return the content of the last closed `\boxed{…}` or `\fbox{…}`, or after `\boxed ` to a blank or `$`.
+
+    Braces nest; escaped braces are characters. One pass, however many boxes are never closed.
+    """
+    begun: list[int | None] = []
+    found = (-1, "")
+    for mark in _MARK.finditer(solution):
+        if mark["bare"]:
+            found = (mark.start(), mark["bare"].rstrip(".,"))
+        elif mark["open"] or mark[0] == "{":
+            begun.append(mark.end() if mark["open"] else None)
+        elif mark[0] == "}" and begun:
+            start = begun.pop()
+            if start is not None and start > found[0]:
+                found = (start, solution[start : mark.start()].strip())
+    return found[1] or None
+
+
+def mbpp(fields: Fields) -> Parts:
+    """Read MBPP. Its tests are assertions, setup code, and harder assertions."""
+    asked = fields.text("text" if "text" in fields.rest else "prompt")
+    tests = {
+        "setup": fields.text_or("test_setup_code"),
+        "asserts": fields.items_or("test_list", str),
+        "challenge": fields.items_or("challenge_test_list", str),
+    }
+    return task(asked, fields.text("code"), tests=tests if any(tests.values()) else None)
+
+
+def human_eval(fields: Fields) -> Parts:
+    """Read HumanEval: the beginning of a program, the setup too, and the tests, in a function `check`."""
+    asked, name, test = fields.text("prompt"), fields.rest["entry_point"], fields.rest["test"]
+    tests = None
+    if isinstance(name, str) and name.isidentifier() and isinstance(test, str) and "def check(" in test:
+        call = f"check({fields.text('entry_point')})"
+        tests = {"setup": asked, "asserts": [f"{fields.text('test').strip()}\n\n{call}"], "challenge": []}
+    return task(asked, fields.text_or("canonical_solution") or None, tests=tests)
+
+
+_LANGUAGES = ("unknown", "python2", "cpp", "python3", "java")  # CodeContests' languages by number
+
+
+def code_contests(fields: Fields) -> Parts:
+    """Read CodeContests: tests are pairs of input and output; the reference is a correct solution, preferably
+    in Python 3. All solutions stay in the source.
+    """
+    asked = fields.text("description")
+    tests = {}
+    for kind in ("public", "private", "generated"):
+        pairs = _columns(fields, f"{kind}_tests", ("input", "output"))
+        for given, _ in pairs:
+            if not isinstance(given, str):
+                fields.fail(f"{kind}_tests", "should have texts as input", given)
+        if pairs:
+            tests[kind] = [{"input": given, "output": wanted} for given, wanted in pairs]
+    whole = fields.rest.get("solutions")
+    solutions = []
+    for value, code in _columns(fields, "solutions", ("language", "solution")):
+        known = isinstance(value, int) and 0 <= value < len(_LANGUAGES)
+        other = _LANGUAGES[0] if isinstance(value, int) else str(value).lower()
+        solutions.append((_LANGUAGES[value] if known else other, code))
+    if solutions:
+        fields.rest["solutions"] = whole
+    first = [pair for pair in solutions if pair[0] == "python3"] or solutions
+    language, gold = first[0] if first else ("", None)
+    return task(asked, gold, tests=tests, code_language=language)
+
+
+def _columns(fields: Fields, name: str, columns: tuple[str, str]) -> list[tuple[Any, str]]:
+    """Take a table stored as an object of columns, which may be missing, as rows."""
+    if fields.rest.get(name) is None:
+        fields.rest.pop(name, None)
+        return []
+    inner = fields.inner(name)
+    first, second = inner.items_or(columns[0], object), inner.items_or(columns[1], str)
+    if len(first) != len(second):
+        inner.fail(columns[0], f"has {len(first)} items, and {columns[1]} has {len(second)}")
+    return list(zip(first, second, strict=True))
+
+
+_REPAIR = (
+    "This program does not compile. Find the mistake, and write the whole program again, repaired and "
+    "without line numbers."
+)
+_MOST_INDENT = 100
+
+
+def repair(fields: Fields) -> Parts:
+    """Read DrRepair: a program with one broken line, and the compiler's message. Lines count from 1 here.
+
+    Records count them from 0: with that, the error is on the broken line in 767 of the development set's
+    1,000 records.
+    """
+    broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
+    width = len(str(len(broken)))
+    listing = "\n".join(f"{i:{width}} | {line}" for i, line in enumerate(broken, start=1))
+    if fields.rest.get("err_line") is None:
+        fields.rest.pop("err_line", None)
+    else:
+        error = fields.inner("err_line")
+        listing += f"\n\nLine {error.number('lineno') + 1}: error: {error.text('msg')}"
+    return task(_REPAIR, "\n".join(gold), listing)
+
+
+def _program(fields: Fields, name: str) -> list[str]:
+    """Take the lines of a program, indented by two blanks per level as in the published listings."""
+    lines = []
+    taken = fields.items(name)
+    for i, item in enumerate(taken):
+        line = fields.nested(f"{name}.{i}", item)
+        indent = line.number("indent")
+        if not 0 <= indent <= _MOST_INDENT:
+            line.fail("indent", f"should be 0 to {_MOST_INDENT}", indent)
+        lines.append("  " * indent + line.text("code"))
+    if any(item.get("text") for item in taken):
+        fields.rest[name] = taken
+    return lines
+
+
+def instances(fields: Fields) -> Parts:
+    """Read Self-Instruct: the first instance. Several instances also stay in `source`."""
+    found = fields.items("instances")
+    if not found:
+        return task(fields.text("instruction"), None)
+    first = fields.nested("instances.0", found[0])
+    if len(found) > 1:
+        fields.rest["instances"] = found
+    return task(fields.text("instruction"), first.text("output"), first.text_or("input"))
+
+
+def alpaca(fields: Fields) -> Parts:
+    """Read Alpaca's format. Dolly calls input and output `context` and `response`."""
+    asked, extra = fields.text("instruction"), fields.text_or("input") or _text_in(fields, "context")
+    return task(asked, fields.text_or("output") or one_of(fields, "response"), extra)
+
+
+def with_system(fields: Fields) -> Parts:
+    """Read OpenOrca: a system message, a question, and the response as its gold answer."""
+    system, asked = fields.text_or("system_prompt"), fields.text("question")
+    turns = [("system", system)] * bool(system.strip()) + [("user", asked)]
+    prompt = conversations.asked([{"role": role, "content": text} for role, text in turns])
+    return Parts(prompt, reference=one_of(fields, "response"))
+
+
+def completion(fields: Fields) -> Parts:
+    """Read a prompt and its completion: two texts, or two lists of messages."""
+    if isinstance(fields.rest["prompt"], list):
+        before, after = (conversations.message_list(fields, name) for name in ("prompt", "completion"))
+        return conversations.from_messages(fields, "completion", [*before, *after])
+    return task(fields.text("prompt"), fields.text_or("completion") or None)
+
+
+def one_of(fields: Fields, *names: str) -> str | None:
+    """Return the gold answer of the first field that has one: a text, or the first of several.
+
+    Objects are SQuAD's, with `text`, and TriviaQA's, with `value`. A field that holds more than that text
+    stays in the source.
+    """
+    for name in names:
+        given = value = fields.rest.get(name)
+        if isinstance(value, Mapping):
+            value = value.get("text", value.get("value"))
+        if isinstance(value, list):
+            value = next(iter(value), None)
+        if isinstance(value, str) and value.strip():
+            if isinstance(given, str):
+                fields.rest.pop(name)
+            return value
+    return None
+
+
+def _text_in(fields: Fields, name: str) -> str:
+    return fields.text(name) if isinstance(fields.rest.get(name), str) else ""
+
+
+TASKS = Format(
+    order=4,
+    shapes=(
+        Shape("DrRepair", {"code_lines"}, repair, "a program to repair"),
+        Shape("CoNaLa", {"intent", "snippet"}, conala),
+        Shape("AQuA", {"question", "options"}, aqua),
+        Shape("OpenOrca", {"system_prompt", "question", "response"}, with_system),
+        Shape("GSM8K", {"question"}, question),
+        Shape("MATH", {"problem", "solution"}, math),
+        Shape("MBPP", {"text", "code"}, mbpp),
+        Shape("MBPP", {"prompt", "code", "test_list"}, mbpp),
+        Shape("HumanEval", {"prompt", "entry_point", "test"}, human_eval),
+        Shape("CodeContests", {"description", "public_tests"}, code_contests),
+        Shape("FLAN", {"inputs", "targets"}, lambda f: task(f.text("inputs"), f.text("targets"))),
+        Shape("Self-Instruct task", {"instruction", "instances"}, instances),
+        Shape("Alpaca", {"instruction"}, alpaca),
+        Shape(
+            "GPT4All",
+            {"prompt", "response"},
+            lambda f: answered(Prompt(instruction=f.text("prompt")), f.text("response")),
+        ),
+        Shape("prompt and completion", {"prompt", "completion"}, completion),
+    ),
+)

@@ -1,0 +1,448 @@
+"""Render training texts with a model's own chat template, and put loss on what the model writes.
+
+Most templates do not say which part the model writes, so it is found here. Every text of a message carries a
+numbered mark in its middle, where a template that trims or compares texts does not meet it. So each text's
+place is known, and so is a text that the template left out. The model writes from the end of an answer's
+prompt to the control token that ends its turn. A turn that a later message changes, such as one whose
+thoughts are dropped, is read and carries no loss. Control tokens that a text spells out stay text: a break in
+them hides them from the template and from the search for control tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from redraft.chain import THOUGHTS, Chain, calls_of, content_of, thoughts_of
+from redraft.chain.render.loss_mask import WHOLE, Span, asked, framed, is_learnt, known_turns, last_turn
+from redraft.chain.texts import answer_message, tools_of
+from redraft.chain.thoughts import apart, together
+from redraft.errors import RecordError, UsageError
+from redraft.jobs.formats import Objective
+
+Message = dict[str, Any]
+Messages = list[Message]
+Place = tuple[int, int]  # start and end
+
+Render = Callable[..., str]
+"""Renders messages and `tools`, and with `answer_follows=True` the prefix of an answer.
+
+A template that refuses them raises a RecordError.
+"""
+
+BREAK = "\ufdd3"
+_OPEN, _CLOSE = "\ufdd2", "\ufdd4"
+_MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+_STRANGE = re.compile("[\ufdd0-\ufdd4]")
+_TAGS = re.compile("</?think>")
+_OPENING = "<think>"
+_OTHER = "Choose another --format: vicuna and selfee need no chat template."
+_CHANGED = "the model's chat template changes the messages"
+_LEFT_OUT = "which the model's chat template leaves out"
+_ANSWER = "the assistant's messages"
+
+
+_PROBE = f"a{_OPEN}0{_CLOSE}b"
+
+
+def _probe(content: str | list[Message]) -> Messages:
+    return [{"role": role, "content": content} for role in ("user", "assistant")]
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A model's template."""
+
+    render: Render
+    controls: tuple[str, ...]  # the texts of the control tokens
+
+    @cached_property
+    def found(self) -> re.Pattern[str]:
+        """Finds control tokens, the longest where one is part of another."""
+        longest = sorted(self.controls, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
+
+    @cached_property
+    def takes_parts(self) -> bool:
+        """Whether contents are lists of parts, as in templates of models that see images."""
+        try:
+            return _PROBE not in self.render(_probe(_PROBE))
+        except RecordError:
+            return True
+
+    @cached_property
+    def stop(self) -> str:
+        """The control token after a plain answer.
+
+        Raises:
+            UsageError: The template leaves out answers, or writes no control token after them.
+        """
+        text = self.render(_probe(_in_parts(_PROBE) if self.takes_parts else _PROBE))
+        if _PROBE not in text:
+            raise UsageError(f"the model's chat template leaves out {_ANSWER}.", hint=_OTHER)
+        if not (stop := self.found.search(text, text.index(_PROBE))):
+            raise UsageError(
+                "the model's chat template writes no control token after an answer, so a model would never "
+                "learn to stop.",
+                hint=_OTHER,
+            )
+        return stop[0]
+
+    @cached_property
+    def opens_thoughts(self) -> bool:
+        """Whether the prompt of an answer ends with the tag that opens thoughts."""
+        text = self.render(_probe(_in_parts("a") if self.takes_parts else "a")[:1], answer_follows=True)
+        return text.rstrip().endswith(_OPENING)
+
+
+def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Span]:
+    """Render a conversation with the model's template.
+
+    Raises:
+        RecordError: The template refuses the messages, changes their words, or leaves some out.
+    """
+    own, asked_for = last_turn(chain, objective), known_turns(chain.prompt)
+    given = answer_message(chain)
+    if not is_learnt(given):
+        own = [replace(span, trained=False) for span in own]
+    answer = _without_thoughts(given) | {"role": "assistant", "content": "".join(span.text for span in own)}
+    written = [*(dict(turn.message or {}) | turn.told for turn in asked_for), answer]
+    single = sum(not span.stop for span in own) == 1  # not a chain of steps
+    turns = [_apart(turn) if single or turn is not answer else turn for turn in written]
+    in_fields = [*written, chain.meta.get("message") or {}]  # where thoughts may stand beside the content
+    failures: list[RecordError] = []
+    for form in _FORMS if any(map(calls_of, turns)) else _FORMS[:1]:
+        lay = partial(_Layout, template, tools=tools_of(chain), form=form)
+        try:
+            try:
+                return lay(turns).spans(own, objective)
+            except _LostThoughts:
+                if (
+                    template.opens_thoughts
+                ):  # as DeepSeek-R1's, which never shows again what the model thought
+                    return lay([*turns[:-1], _tagged(turns[-1])], hidden=True).spans(own, objective)
+                if any(map(thoughts_of, in_fields)):
+                    raise
+                return lay(written).spans(own, objective)  # to this template, thoughts are a text
+        except RecordError as failure:
+            failures.append(failure)
+    raise failures[0]
+
+
+class _LostThoughts(RecordError):
+    """The template leaves out the thoughts of the last turn."""
+
+
+class _Form(NamedTuple):
+    """A form of messages with calls. Templates want one or another, and none says which."""
+
+    empty: str | None  # the content beside calls without a text
+    arguments_as_text: bool
+
+
+_FORMS = tuple(_Form(empty, as_text) for as_text in (False, True) for empty in ("", None))
+
+
+class _Text(NamedTuple):
+    """A text of message `turn`, whose mark comes after `at` characters. That of a tool has turn -1."""
+
+    turn: int
+    what: str
+    text: str
+    at: int
+
+
+class _Leaf(NamedTuple):
+    """The place of a text in the rendered one; `exact` if it stands there as it is, but for trimmed ends."""
+
+    start: int
+    end: int
+    of: _Text
+    exact: bool
+
+
+class _Layout:
+    """Messages as a template writes them, with the place of each text.
+
+    Args:
+        hidden: Whether the template does not see the tags of thoughts in the last content.
+    """
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Message],
+        form: _Form,
+        hidden: bool = False,
+    ) -> None:
+        self._template, self._form, self._hidden = template, form, hidden
+        self._stop, self._last = template.stop, len(messages) - 1
+        self._texts: list[_Text] = []
+        self._given = messages
+        self._answers = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
+        self._messages = [self._marked(number, message) for number, message in enumerate(messages)]
+        self._tools = [self._marked_tool(tool) for tool in tools] or None
+        self.text = self._render()
+        bare = template.render(_bare(self._messages), tools=_bare(self._tools))
+        if _MARK.sub("", self.text) != bare:
+            raise RecordError(_CHANGED)
+        self.leaves = list(self._leaves())
+
+    def _render(self, count: int | None = None, *, answer_follows: bool = False) -> str:
+        messages = self._messages[:count]
+        return self._template.render(messages, tools=self._tools, answer_follows=answer_follows)
+
+    # The marks.
+
+    def _plain(self, text: str) -> str:
+        """Return a text whose control tokens are broken."""
+        if strange := _STRANGE.search(text):
+            raise RecordError(f"U+{ord(strange[0]):04X}, which is no character")
+        return self._template.found.sub(_broken, text)
+
+    def _mark(self, turn: int, what: str, text: str) -> str:
+        text = self._plain(text)
+        if self._hidden and turn == self._last:
+            text = _TAGS.sub(_broken, text)
+        inner = text.strip()
+        if not inner:
+            return text
+        at = text.index(inner) + (len(inner) + 1) // 2
+        self._texts.append(_Text(turn, what, text, at))
+        return f"{text[:at]}{_OPEN}{len(self._texts) - 1}{_CLOSE}{text[at:]}"
+
+    def _marked(self, turn: int, message: Message) -> Message:
+        """Return a message as templates read it, with its marks."""
+        calls = [self._call(turn, call) for call in calls_of(message)]
+        thoughts = self._mark(turn, "thoughts", thoughts_of(message))
+        rest = {key: value for key, value in message.items() if value is not None and key != "function_call"}
+        made: Message = _mapped(rest, self._plain)
+        role = message["role"]
+        what = _ANSWER if role == "assistant" else f"a message of the role {role!r:.40}"
+        content = self._mark(turn, what, content_of(message)) or (self._form.empty if calls else "")
+        made["content"] = _in_parts(content) if self._template.takes_parts else content
+        made |= {"tool_calls": calls} if calls else {}
+        return made | (dict.fromkeys(THOUGHTS, thoughts) if thoughts else {})
+
+    def _call(self, turn: int, call: Message) -> Message:
+        """Mark a call's name and the texts of its arguments, which become an object."""
+        function = call.get("function")
+        inner = dict(function if isinstance(function, Mapping) else call)
+        mark = partial(self._mark, turn, "a tool call")
+        name = mark(str(inner.get("name") or ""))
+        arguments = _mapped(_object(inner.get("arguments") or {}), mark, self._plain)
+        if self._form.arguments_as_text and not isinstance(arguments, str):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        given = {"id": self._plain(str(call["id"]))} if "id" in call else {}
+        return {"type": "function", **given, "function": {"name": name, "arguments": arguments}}
+
+    def _marked_tool(self, tool: Message) -> Message:
+        made: Message = _mapped(tool, self._plain)
+        function = tool.get("function")
+        if isinstance(function, Mapping):
+            named = {
+                key: function[key] for key in ("name", "description") if isinstance(function.get(key), str)
+            }
+            made["function"] |= {key: self._mark(-1, "tools", text) for key, text in named.items()}
+        return made
+
+    def _leaves(self) -> Iterator[_Leaf]:
+        """Yield the first place of each text. Some templates repeat a call's name beside its result."""
+        seen = set()
+        for mark in _MARK.finditer(self.text):
+            if (number := int(mark[1])) in seen:
+                continue
+            seen.add(number)
+            of = self._texts[number]
+            start, end = mark.span()
+            left = _same(of.text[: of.at][::-1], self.text[max(0, start - of.at) : start][::-1])
+            right = _same(of.text[of.at :], self.text[end : end + len(of.text) - of.at])
+            exact = len(of.text.strip()) <= len(of.text[of.at - left : of.at + right])
+            yield _Leaf(start - left, end + right, of, exact) if exact else _Leaf(start, end, of, exact)
+
+    # What the model writes.
+
+    def regions(self) -> dict[int, Place]:
+        """Return where the model writes each of its turns. One that a later message changes has none.
+
+        Raises:
+            RecordError: The template leaves out a text, or changes what comes before the last turn.
+        """
+        found = {turn: region for turn in self._answers if (region := self._region(turn))}
+        shown = {leaf.of for leaf in self.leaves}
+        for text in self._texts:
+            rewritten = text.what == "thoughts" and text.turn not in found
+            if text not in shown and not rewritten:
+                raise RecordError(f"{text.what}, {_LEFT_OUT}")
+        if self._last not in found:
+            raise RecordError("the model's chat template changes earlier text when the last message comes")
+        return found
+
+    def _region(self, turn: int) -> Place | None:
+        before = self._render(turn, answer_follows=True)
+        if self._hidden:
+            head, tag, tail = before.rpartition(_OPENING)
+            before = f"{head}{_broken(tag)}{tail}" if tag else tail
+        after = self._render(turn + 1) if turn < self._last else self.text
+        if not self._keeps(after, turn):
+            return None
+        own = [leaf for leaf in self.leaves if leaf.of.turn == turn]
+        earlier = max((leaf.end for leaf in self.leaves if leaf.of.turn < turn), default=0)
+        if not own:
+            return None
+        start = len(before) if self.text.startswith(before) else min(_same(before, self.text), own[0].start)
+        last = max(leaf.end for leaf in own)
+        others = any(start < leaf.start < last and leaf.of.turn != turn for leaf in self.leaves)
+        if others or start < earlier or self.text[start:last] != after[start:last]:
+            return None
+        end = self._end(turn, last)
+        # gpt-oss ends an earlier turn by another token than the one that the model writes.
+        return start, end if self.text[last:end] == after[last:end] else last
+
+    def _keeps(self, after: str, turn: int) -> bool:
+        """Return whether a text up to a turn has all of that turn. Raise if words are lost for good."""
+        kept = {int(mark[1]) for mark in _MARK.finditer(after)}
+        lost = [text for n, text in enumerate(self._texts) if text.turn == turn and n not in kept]
+        for text in lost:
+            if text.what != "thoughts":
+                raise RecordError(f"{text.what}, {_LEFT_OUT}")
+        if lost and (turn == self._last or not self._template.opens_thoughts):
+            raise _LostThoughts(f"thoughts, {_LEFT_OUT}")
+        return not lost
+
+    def _end(self, turn: int, at: int) -> int:
+        """Return the end of the control token that ends a turn, whose texts end at `at`."""
+        later = (leaf.start for leaf in self.leaves if leaf.of.turn > turn and leaf.start >= at)
+        limit = min(later, default=len(self.text))
+        if (start := self.text.find(self._stop, at, limit)) >= 0:
+            return start + len(self._stop)
+        if found := self._template.found.search(self.text, at, limit):
+            return found.end()
+        raise RecordError("the model's chat template writes no control token after an answer")
+
+    # The spans.
+
+    def spans(self, own: Sequence[Span], objective: Objective) -> list[Span]:
+        """Return the spans; `own` are those of the last content."""
+        regions, last = self.regions(), self._last
+        if any(leaf.of.turn == last and leaf.of.what == _ANSWER and not leaf.exact for leaf in self.leaves):
+            raise RecordError(_CHANGED)
+        frames = {turn: objective in WHOLE and is_learnt(self._given[turn]) for turn in regions}
+        learnt = frames | {last: own[0].trained}
+        spans: list[Span] = []
+        beside: dict[int, bool] = {}
+        ended = 0  # spans up to the end of the last content
+        for start, end, turn, leaf in self._cuts(regions):
+            text = _MARK.sub("", self.text[start:end])
+            if turn is None:
+                rewritten = leaf is not None and leaf.of.turn in self._answers and leaf.of.turn not in regions
+                spans.append(replace(asked(_mended(text)), answer=rewritten) if leaf else framed(text))
+            elif leaf is None:
+                spans.append(Span(text, beside.get(turn, frames[turn]), control=True))
+            else:
+                says = leaf.of.what == _ANSWER
+                content = [span for span in own if not span.stop] if turn == last and says else []
+                if len(content) > 1:
+                    spans += _parted(text, content)
+                else:
+                    spans.append(Span(_mended(text), learnt[turn], answer=says))
+                beside[turn] = spans[-1].trained
+                ended = len(spans) if turn == last else ended
+        # An unfinished answer has no stop token, nor what the template adds.
+        return spans if own[-1].stop else spans[:ended]
+
+    def _cuts(self, regions: Mapping[int, Place]) -> Iterator[tuple[int, int, int | None, _Leaf | None]]:
+        """Cut the text at the ends of regions and texts: start, end, the turn of a region, the text there."""
+        exact = [leaf for leaf in self.leaves if leaf.exact]
+        places = [*regions.values(), *((leaf.start, leaf.end) for leaf in exact)]
+        ordered = sorted({0, len(self.text), *(edge for place in places for edge in place)})
+        spoken, texts = sorted((*place, turn) for turn, place in regions.items()), iter(exact)
+        leaf = next(texts, None)
+        for start, end in pairwise(ordered):
+            while spoken and spoken[0][1] <= start:
+                spoken.pop(0)
+            while leaf and leaf.end <= start:
+                leaf = next(texts, None)
+            turn = spoken[0][2] if spoken and spoken[0][0] <= start else None
+            yield start, end, turn, leaf if leaf and leaf.start <= start else None
+
+
+def _parted(text: str, content: Sequence[Span]) -> Iterator[Span]:
+    """Yield the parts of the last content: what the template kept of each span."""
+    text = _mended(text)
+    whole = "".join(span.text for span in content)
+    begins = whole.find(text)
+    if begins < 0:
+        raise RecordError(_CHANGED)
+    done = 0
+    for span in content:
+        start, end = max(begins, done), min(begins + len(text), done + len(span.text))
+        done += len(span.text)
+        if start < end:
+            yield replace(span, text=whole[start:end])
+
+
+def _apart(message: Message) -> Message:
+    """Return a message of the assistant with the thoughts in its content beside it."""
+    if message["role"] != "assistant" or thoughts_of(message):
+        return message
+    thoughts, content = apart(content_of(message))
+    return {**message, "content": content, THOUGHTS[0]: thoughts} if thoughts else message
+
+
+def _tagged(message: Message) -> Message:
+    """Return a message with its thoughts in its content, in tags."""
+    content = together(thoughts_of(message).strip(), content_of(message))
+    return {**_without_thoughts(message), "content": content}
+
+
+def _without_thoughts(message: Message) -> Message:
+    return {key: value for key, value in message.items() if key not in THOUGHTS}
+
+
+def _broken(text: str | re.Match[str]) -> str:
+    text = text if isinstance(text, str) else text[0]
+    return f"{text[:1]}{BREAK}{text[1:]}"
+
+
+def _mended(text: str) -> str:
+    return text.replace(BREAK, "")
+
+
+def _same(one: str, other: str) -> int:
+    """Count the characters with which both texts begin."""
+    most = min(len(one), len(other))
+    return next((k for k in range(most) if one[k] != other[k]), most)
+
+
+def _mapped(value: Any, change: Callable[[str], str], names: Callable[[str], str] | None = None) -> Any:
+    """Change the texts within a JSON value, and names of fields by `names`, by default in the same way."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {(names or change)(key): _mapped(inner, change, names) for key, inner in value.items()}
+    return [_mapped(inner, change, names) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _bare(value: Any) -> Any:
+    return _mapped(value, lambda text: _MARK.sub("", text))
+
+
+def _object(arguments: Any) -> Any:
+    """Return a call's arguments as an object. A text that is none stays."""
+    try:
+        found = json.loads(arguments)
+    except (ValueError, TypeError):
+        return arguments
+    return found if isinstance(found, dict) else arguments
+
+
+def _in_parts(content: str | None) -> list[Message]:
+    return [{"type": "text", "text": content}] if content else []

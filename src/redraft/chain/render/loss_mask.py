@@ -1,0 +1,248 @@
+"""Render a chain's answers and feedbacks as spans, and mark those that an objective trains on.
+
+A chain is written as SelFee's text (`formats.selfee`), then the stop token. A section that was cut during
+generation is left out together with the stop token, because the text does not end there. Each format adds its
+own prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redraft.chain import Chain, Feedback, Prompt, Step, calls_of, has_answer, other_parts, thoughts_of
+from redraft.chain.read.conversations import answered_by
+from redraft.chain.selfee import escape, feedback_heading, revision_heading
+from redraft.chain.texts import Role, Turn, answer_message, asked_turns, gold_text, tools_of
+from redraft.errors import RecordError
+from redraft.jobs.formats import Objective
+
+WHOLE: frozenset[Objective] = frozenset({"full", "answer", "accepted"})
+"""The objectives that train on the assistant's earlier turns."""
+
+_ROLES = ("system", "user", "assistant")
+_ROLES_OF_CHAT = (*_ROLES, "tool")
+_RENAMED: Mapping[str, Role] = {"developer": "system", "function": "tool"}
+
+_NONE = "no answer"
+_CUT = "its answer was cut"
+_REJECTED = "every answer was rejected"
+
+_MISSING: dict[Objective, str] = {
+    "full": _NONE,
+    "answer": _NONE,
+    "accepted": "every answer was rejected, and there is no feedback",
+    "revision": "no feedback and no revision",
+    "critic": "no feedback",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a training text."""
+
+    text: str
+    trained: bool  # its tokens carry loss
+    stop: bool = False  # it is the model's stop token; `text` is empty
+    given: bool = False  # the model reads it; otherwise the model writes it
+    # It is text of the format, so it may spell control tokens. Elsewhere they stay text.
+    control: bool = False
+    answer: bool = False  # it is an answer, not a feedback or heading
+
+
+def framed(text: str) -> Span:
+    """Return text of the format."""
+    return Span(text, trained=False, given=True, control=True)
+
+
+def asked(text: str) -> Span:
+    """Return text of a user or system."""
+    return Span(text, trained=False, given=True)
+
+
+def answer_spans(text: str, *, trained: bool) -> list[Span]:
+    """Return an answer with the stop token."""
+    return [Span(text, trained, answer=True), Span("", trained, stop=True)]
+
+
+def known_turns(prompt: Prompt, roles: Sequence[str] = _ROLES_OF_CHAT) -> list[Turn]:
+    """Return the turns before the answer, with OpenAI's `developer` and `function` by their usual names."""
+    turns = [turn._replace(role=_RENAMED.get(turn.role, turn.role)) for turn in asked_turns(prompt)]
+    for turn in turns:
+        if turn.role not in roles:
+            raise RecordError(f"a message of the role {turn.role!r:.40}, which this format does not have")
+        if parts := other_parts(turn.message or {}):
+            raise RecordError(f"a message with {parts[0]:.40}, which is not trained on")
+    return turns
+
+
+def only_text(chain: Chain) -> Chain:
+    """Return the chain if its messages are texts alone.
+
+    Raises:
+        RecordError: A message is a tool's, or one has a tool call or thoughts beside its text.
+    """
+    turns = known_turns(chain.prompt, _ROLES)
+    messages = [*(turn.message or {} for turn in turns), answer_message(chain)]
+    for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
+        if any(map(found, messages)):
+            raise RecordError(f"{what}, which this format cannot hold (--format chat may)")
+    if tools_of(chain):
+        raise RecordError("tools, which this format cannot hold (--format chat may)")
+    return chain
+
+
+def ending_in_answer(chain: Chain) -> Chain:
+    """Return a conversation that ends in the user's turn or a tool's as one that ends in its last answer."""
+    if chain.steps or gold_text(chain):
+        return chain
+    turns = chain.prompt.messages or ()
+    ends = [i for i, message in enumerate(turns) if message.get("role") == "assistant"]
+    if not ends:
+        raise RecordError(_NONE)
+    parts = answered_by(turns[: ends[-1]], turns[ends[-1]])
+    return chain.model_copy(
+        update={
+            "prompt": parts.prompt,
+            "steps": tuple(parts.steps),
+            "best": 0,
+            "meta": chain.meta | parts.meta,
+        }
+    )
+
+
+def is_learnt(message: Mapping[str, Any]) -> bool:
+    """Return whether a message of the assistant is learnt: not with OpenAI's weight 0, or with train false.
+
+    Raises:
+        RecordError: Its weight is neither 0 nor 1.
+    """
+    weight = message.get("weight", 1)
+    if weight not in (0, 1, None):
+        raise RecordError(f"a weight of {weight!r:.40}, where 0 and 1 are known")
+    return weight != 0 and message.get("train") is not False
+
+
+def last_turn(chain: Chain, objective: Objective) -> list[Span]:
+    """Return the assistant's last turn: a single answer, or all steps."""
+    if objective == "answer":
+        return best_answer(chain, objective)
+    return whole_chain(chain, objective, plain=True)
+
+
+def checked(spans: list[Span], objective: Objective, *, muted: bool) -> list[Span]:
+    """Return the spans. Raise if none carries loss; `muted` if a message is not to be learnt."""
+    if not any(span.trained for span in spans):
+        if muted:
+            raise RecordError("no answer to learn: weight 0 or train false")
+        raise RecordError(_MISSING[objective])
+    return spans
+
+
+def first_alone(chain: Chain) -> Chain:
+    """Return the chain as answer 0 without its feedback. Pairs and gold answers alone stay as they are."""
+    if not chain.steps or _is_pair(chain):
+        return chain
+    step = chain.steps[0]
+    finish = "stop" if step.complete else step.finish  # otherwise the feedback was cut
+    alone = step.model_copy(update={"feedback": None, "finish": finish})
+    return chain.model_copy(update={"steps": (alone,), "best": 0})
+
+
+def best_answer(chain: Chain, objective: Objective) -> list[Span]:
+    """Return the answer to train on: the best one, else the last accepted one, else the gold one.
+
+    `full` trains on the best answer even if all were rejected.
+    """
+    return answer_spans(_single(_steps(chain), chain.best, objective).written, trained=True)
+
+
+def learns_later(chain: Chain, objective: Objective) -> bool:
+    """Whether the objective is a single answer other than answer 0."""
+    steps = _steps(chain)
+    return objective == "answer" and _single(steps, chain.best, objective) is not steps[0]
+
+
+def _single(steps: Sequence[Step], number: int | None, objective: Objective) -> Step:
+    best = steps[number] if number is not None and number < len(steps) else steps[-1]
+    ordered = (best, *reversed(steps))
+    allowed = (None, _REJECTED) if objective == "full" else (None,)
+    for fault in allowed:
+        if found := next((step for step in ordered if _fault(step) == fault), None):
+            return found
+    raise RecordError(_fault(best) or _REJECTED)
+
+
+def _fault(step: Step) -> str | None:
+    if not has_answer([step]):
+        return _NONE
+    if step.echo:
+        return "its answer only repeats the feedback"
+    if not step.complete:
+        return _CUT
+    return _REJECTED if _rejected(step) else None
+
+
+def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> list[Span]:
+    """Return every step as SelFee's text, without cut sections. With `plain`, a lone answer is unchanged."""
+    steps = _steps(chain)
+    learnt = [_trains(objective, k, step) for k, step in enumerate(steps)]
+    last = steps[-1]
+    ended = last.finish == "stop"
+    if not ended and last.complete:
+        steps = (*steps[:-1], last.model_copy(update={"feedback": None}))
+    elif not ended:
+        steps = steps[:-1]
+        if not steps:
+            raise RecordError(_CUT)
+    if plain and len(steps) == 1 and not _feedback(steps[0]):
+        spans = [Span(steps[0].written, learnt[0], answer=True)]
+    else:
+        spans = []
+        for k, step in enumerate(steps):
+            if k:
+                # For a critic, it ends a feedback as the stop token ends the last one.
+                spans.append(Span(revision_heading(k), objective != "critic" or spans[-1].trained))
+            spans.append(Span(escape(step.answer), learnt[k], answer=True))
+            if feedback := _feedback(step):
+                spans.append(Span(feedback_heading(k + 1), objective != "critic"))
+                spans.append(Span(escape(feedback.text), trained=True))
+    return [*spans, Span("", spans[-1].trained, stop=True)] if ended else spans
+
+
+def _trains(objective: Objective, k: int, step: Step) -> bool:
+    """Whether answer `k` carries loss. Echoes and cut answers never do."""
+    if step.echo or not step.complete:
+        return False
+    if objective == "accepted":
+        return not _rejected(step)
+    return objective == "full" or (objective == "revision" and k > 0)
+
+
+def led_by_space(spans: Sequence[Span]) -> list[Span]:
+    """Return the spans with a leading space, for formats that continue after a colon."""
+    return [replace(spans[0], text=f" {spans[0].text}"), *spans[1:]]
+
+
+def _rejected(step: Step) -> bool:
+    return step.passed is False or bool(step.feedback and step.feedback.verdict == "revise")
+
+
+def _feedback(step: Step) -> Feedback | None:
+    """Return the feedback to write. Checks accept without text, which is not written."""
+    feedback = step.feedback
+    return None if feedback and not feedback.text and feedback.verdict == "accept" else feedback
+
+
+def _steps(chain: Chain) -> tuple[Step, ...]:
+    """Return the steps; for a preference pair, the chosen one; without answers, the gold one."""
+    if has_answer(chain.steps):
+        return (chain.steps[chain.best],) if _is_pair(chain) and chain.best is not None else chain.steps
+    if gold := gold_text(chain):
+        return (Step(answer=gold),)
+    raise RecordError(_NONE)
+
+
+def _is_pair(chain: Chain) -> bool:
+    return chain.meta.get("preference") is True

@@ -1,0 +1,237 @@
+"""Render a chain as a training text, in spans that say where the loss is.
+
+A format decides how prompt and answer are written; an objective decides which spans carry loss
+(`render.loss_mask`). In formats of one instruction and one reply, several messages become one instruction
+(`formats.selfee.instruction_of`). The strings of SelFee and Alpaca are wire format: SelFee's reply begins on
+a new line, Alpaca's right after the colon.
+
+In conversations in plain words, the loss is on each of the assistant's turns with its stop token, and a
+chain's steps are SelFee's text inside the last turn. Vicuna, version 1.1: `{system} USER: {…} ASSISTANT:
+{…}</s>USER: …` (FastChat, `vicuna_v1.1`). StableVicuna: `### Human: {…}`, a line break, `### Assistant: {…}`
+(its model card). That card shows one turn without a system message; the stop token and line break after a
+turn, and the empty line after a system message, are ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import get_args
+
+from redraft.chain import Chain, Prompt
+from redraft.chain.read.conversations import asks
+from redraft.chain.render.chat import ChatTemplate, chat
+from redraft.chain.render.loss_mask import (
+    WHOLE,
+    Span,
+    answer_spans,
+    asked,
+    best_answer,
+    checked,
+    ending_in_answer,
+    framed,
+    is_learnt,
+    known_turns,
+    last_turn,
+    led_by_space,
+    only_text,
+    whole_chain,
+)
+from redraft.chain.selfee import escape, instruction_of, render_prompt
+from redraft.chain.texts import Turn, answer_message
+from redraft.errors import RecordError, UsageError
+from redraft.jobs.formats import Objective, TrainingFormat
+
+_GAP = "\0"
+_ALONE = render_prompt(Prompt(instruction=_GAP)).split(_GAP)
+_WITH_INPUT = render_prompt(Prompt(instruction=_GAP, input=_GAP)).split(_GAP)
+"""The texts around a prompt's instruction and input."""
+
+_RESPONSE = "\n\n### Response:"
+
+
+def _selfee(chain: Chain, objective: Objective) -> list[Span]:
+    """Render SelFee's format. Answers are escaped even without feedback, because the text is parsed again."""
+    if objective == "answer":
+        written = [replace(span, text=escape(span.text)) for span in best_answer(chain, objective)]
+    else:
+        written = whole_chain(chain, objective)
+    return _prompt(chain.prompt, _ALONE[-1]) + written
+
+
+def _self_instruct(chain: Chain, objective: Objective) -> list[Span]:
+    """Render one of Self-Instruct's templates, chosen by a hash of the prompt.
+
+    They vary in `Task:`, `Input:`, `Output:` and one or two line breaks. Without `Output:`, an empty line
+    comes before the answer. White space around texts is dropped.
+    """
+    prompt = chain.prompt
+    instruction, extra = instruction_of(prompt).strip(), "" if prompt.messages else prompt.input.strip()
+    bits = hashlib.blake2b(f"{instruction}\0{extra}".encode(errors="replace"), digest_size=1).digest()[0]
+    task, label, output = bits & 1, bits & 2, bits & 4
+    gap = "\n\n" if bits & 8 else "\n"
+    spans = [framed("Task: ")] if task else []
+    spans.append(asked(instruction))
+    if extra:
+        spans += [framed(f"{gap}Input: " if label else gap), asked(extra)]
+    spans.append(framed(f"{gap}Output:" if output else "\n\n"))
+    answer = [replace(span, text=span.text.strip()) for span in best_answer(chain, objective)]
+    return spans + (led_by_space(answer) if output else answer)
+
+
+def _prompt(prompt: Prompt, last: str) -> list[Span]:
+    """Render the prompt with Alpaca's preamble, up to its last heading."""
+    instruction = asked(instruction_of(prompt))
+    if prompt.input and not prompt.messages:
+        before, between, _ = _WITH_INPUT
+        return [framed(before), instruction, framed(between), asked(prompt.input), framed(last)]
+    return [framed(_ALONE[0]), instruction, framed(last)]
+
+
+@dataclass(frozen=True)
+class _Style:
+    """The texts around the turns of a conversation."""
+
+    system: str  # start of a conversation without a system message
+    after_system: str  # after either
+    user: str
+    again: str  # before the user's later turns
+    assistant: str  # before the assistant's turn and its leading space
+
+
+_VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+_VICUNA = _Style(_VICUNA_SYSTEM, " ", "USER: ", "USER: ", " ASSISTANT:")
+_STABLE_VICUNA = _Style("", "\n\n", "### Human: ", "\n### Human: ", "\n### Assistant:")
+
+
+def _conversation(chain: Chain, objective: Objective, style: _Style) -> list[Span]:
+    spans = _before(known_turns(chain.prompt), style, trained=objective in WHOLE)
+    return spans + led_by_space(last_turn(chain, objective))
+
+
+def _before(turns: Sequence[Turn], style: _Style, *, trained: bool) -> list[Span]:
+    """Return the turns before the assistant's."""
+    system = "\n\n".join(turn.text for turn in turns if turn.role == "system")
+    spoken = [turn for turn in turns if turn.role != "system"]
+    if spoken and spoken[0].role == "assistant":  # dropped by FastChat's trainer too
+        spoken = spoken[1:]
+    wanted = ["assistant" if i % 2 else "user" for i in range(len(spoken))]
+    if not spoken or [turn.role for turn in spoken] != wanted or len(spoken) % 2 != 1:
+        raise RecordError("user and assistant do not take turns")
+    if system:
+        spans = [asked(system), framed(style.after_system)]
+    else:
+        spans = [framed(style.system + style.after_system)] if style.system else []
+    for number, turn in enumerate(spoken):
+        if turn.role == "assistant":
+            spans += led_by_space(answer_spans(turn.text, trained=trained and is_learnt(turn.message or {})))
+        else:
+            spans += [framed(style.again if number else style.user), asked(turn.text)]
+            spans.append(framed(style.assistant))
+    return spans
+
+
+@dataclass(frozen=True)
+class ConversationTemplate:
+    """A format of conversations, named as in `--chat-template`."""
+
+    name: str
+    style: _Style | None  # the texts around turns; None for SelFee's format
+    stops: tuple[str, ...] = ()  # texts that end an answer, beside the model's stop token
+
+    def text(self, prompt: Prompt, end: str) -> str:
+        """Return a prompt up to the answer. `end` is the model's stop token, which ends earlier answers.
+
+        Raises:
+            RecordError: User and assistant do not take turns.
+        """
+        if self.style is None:
+            return render_prompt(prompt)
+        spans = _before(known_turns(prompt), self.style, trained=False)
+        return "".join(end if span.stop else span.text for span in spans)
+
+
+TEMPLATES: Mapping[str, ConversationTemplate] = {
+    "vicuna": ConversationTemplate("vicuna", _VICUNA),
+    "stablevicuna": ConversationTemplate("stablevicuna", _STABLE_VICUNA, ("\n### Human:",)),
+    "selfee": ConversationTemplate("selfee", None, ("\n\n### Feedback 1:",)),
+}
+
+_MAKERS: dict[TrainingFormat, Callable[[Chain, Objective], list[Span]]] = {
+    "selfee": _selfee,
+    "alpaca": lambda chain, objective: _prompt(chain.prompt, _RESPONSE) + best_answer(chain, objective),
+    "self-instruct": _self_instruct,
+    "vicuna": partial(_conversation, style=_VICUNA),
+    "stablevicuna": partial(_conversation, style=_STABLE_VICUNA),
+}
+
+_SINGLE: frozenset[TrainingFormat] = frozenset({"alpaca", "self-instruct"})
+"""Formats that hold one answer and no feedback."""
+
+_ONE_TURN: frozenset[TrainingFormat] = _SINGLE | {"selfee"}
+"""Formats in which all turns before the last answer are the prompt."""
+
+
+def check(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  (the option's name)
+    """Check that the names are known, and that a format has the parts that an objective trains on."""
+    for name, value, known in (
+        ("format", format, TrainingFormat),
+        ("training_objective", objective, Objective),
+    ):
+        if value not in get_args(known):
+            raise UsageError(f"--{name} {value} is not known.", hint=f"One of: {', '.join(get_args(known))}")
+    if format in _SINGLE and objective in ("revision", "critic"):
+        raise UsageError(
+            f"--training_objective {objective} trains on feedback, which --format {format} does not have.",
+            hint="Use --format selfee, chat or vicuna, or --training_objective answer.",
+        )
+
+
+def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, spans: Sequence[Span]) -> bool:  # noqa: A002  (as above)
+    """Whether earlier answers carry no loss only because of the format, or of the model's template."""
+    answered = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
+    return (
+        objective in WHOLE
+        and answered
+        and (format in _ONE_TURN or any(span.given and span.answer for span in spans))
+    )
+
+
+def spans_of(
+    chain: Chain,
+    format: TrainingFormat,  # noqa: A002  (the option's name)
+    objective: Objective,
+    template: ChatTemplate | None = None,
+) -> list[Span]:
+    """Render a chain. The joined texts are what the model reads and writes.
+
+    The format `chat` needs the model's `template`. A chain with nothing to train on is a RecordError that
+    says why.
+    """
+    check(format, objective)
+    if not asks(chain.prompt):
+        raise RecordError("no question")
+    chain = ending_in_answer(chain)
+    source = chain.meta.get("source", {})
+    if shown := next((name for name in ("images", "videos", "audios", "image") if source.get(name)), None):
+        raise RecordError(f"{shown}, which are not trained on")
+    earlier = [message for message in chain.prompt.messages or () if message.get("role") == "assistant"]
+    learnt = [is_learnt(message) for message in (*earlier, answer_message(chain))]
+    if format == "chat":
+        if template is None:
+            raise UsageError(
+                "the model has no chat template.",
+                hint="Choose another --format: vicuna and selfee need none.",
+            )
+        spans = chat(chain, objective, template)
+    else:
+        spans = _MAKERS[format](only_text(chain), objective)
+        if not learnt[-1]:
+            end = max((k for k, span in enumerate(spans) if span.given), default=0)
+            spans = [replace(span, trained=span.trained and k < end) for k, span in enumerate(spans)]
+    return checked(spans, objective, muted=not all(learnt))

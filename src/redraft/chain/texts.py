@@ -1,0 +1,174 @@
+"""The texts of a chain: the turns of its conversation, and its gold answers.
+
+Only the best answer is a turn; drafts and feedback stay in the chain's steps. Gold answers are `reference`
+in `meta`, and their derivations `rationale`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple, cast
+
+from redraft.chain import THOUGHTS, Chain, Prompt, Step, calls_of, content_of, is_blank, other_parts
+from redraft.chain.read.tasks import boxed
+from redraft.errors import RecordError
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+FOLLOWS = {
+    "": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
+"""Roles that may follow each role; the empty role is the start. A system message may come before."""
+
+
+class Turn(NamedTuple):
+    """A turn of a conversation."""
+
+    role: Role
+    text: str
+    # The prompt's message, with its other fields, if the turn is one.
+    message: Mapping[str, Any] | None = None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The turn's role and text, as fields of a message."""
+        return {"role": self.role, "content": self.text}
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the turn is only a text."""
+        own = self.message
+        return own is None or (own.keys() <= {"role", "content"} and isinstance(own.get("content"), str))
+
+
+def answer_message(chain: Chain) -> dict[str, Any]:
+    """Return the best answer as a message with its other parts, or {} if there is no answer."""
+    kept = chain.meta.get("message")
+    step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else Step(answer="")
+    message = {**(kept if isinstance(kept, dict) else {}), **step_message(step)}
+    calls, text = calls_of(message), answer_of(chain)
+    message["content"] = text or (None if calls else "")
+    return message if text or calls else {}
+
+
+def step_message(step: Step) -> dict[str, Any]:
+    """Return an answer as a message, with its thoughts and calls."""
+    parts = {"tool_calls": list(step.tool_calls), THOUGHTS[0]: step.reasoning}
+    named = {name: part for name, part in parts.items() if part}
+    return {"role": "assistant", "content": step.answer, **named}
+
+
+def shows(message: Mapping[str, Any]) -> bool:
+    """Whether a message has more than text that a model should see: an image or a tool call."""
+    return bool(calls_of(message) or other_parts(message))
+
+
+def tools_of(chain: Chain) -> list[dict[str, Any]]:
+    """Return the tools of a chain's record, as servers take them: `tools`, or OpenAI's older `functions`.
+
+    Raises:
+        RecordError: They are no list of objects, nor such a list as JSON.
+    """
+    source = chain.meta.get("source")
+    of_record = source if isinstance(source, Mapping) else {}
+    found = of_record.get("tools") or of_record.get("functions") or []
+    if isinstance(found, str):
+        with suppress(ValueError):
+            found = json.loads(found)
+    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
+        raise RecordError("its tools are no list of objects")
+    return [{"type": "function", "function": tool} if "name" in tool else tool for tool in found]
+
+
+def asked_turns(prompt: Prompt) -> tuple[Turn, ...]:
+    """Return the prompt's messages, or its instruction and input as one turn."""
+    if prompt.messages is None:
+        return (Turn("user", prompt.text),) if prompt.text else ()
+    return tuple(
+        Turn(cast(Role, str(message.get("role", "user"))), content_of(message), message)
+        for message in prompt.messages
+    )
+
+
+def turns_of(chain: Chain) -> tuple[Turn, ...]:
+    """Return the turns of the prompt, and the best answer if there is any."""
+    asked = asked_turns(chain.prompt)
+    return (*asked, Turn("assistant", chain.answer)) if chain.steps else asked
+
+
+def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
+    """Return the chain with some of its turns, or the chain itself if these are all.
+
+    A final answer becomes the best one: in place of the best step, or as the only step. Without a final
+    answer the chain has no steps.
+    """
+    if tuple(turns) == turns_of(chain):
+        return chain
+    answered = bool(turns) and turns[-1].role == "assistant"
+    asked = turns[:-1] if answered else turns
+    if len(asked) == 1 and asked[0].role == "user" and asked[0].is_text:
+        same = chain.prompt.messages is None and asked[0].text == chain.prompt.text
+        prompt = chain.prompt if same else Prompt(instruction=asked[0].text)
+    else:
+        prompt = Prompt(messages=tuple(dict(turn.message or turn.told) for turn in asked))
+    if not answered:
+        return chain.model_copy(update={"prompt": prompt, "steps": (), "best": None, "stop": None})
+    steps, best = list(chain.steps), chain.best
+    if best is None:
+        steps, best = [Step(answer=turns[-1].text)], 0
+    else:
+        steps[best] = steps[best].model_copy(update={"answer": turns[-1].text})
+    return chain.model_copy(update={"prompt": prompt, "steps": tuple(steps), "best": best})
+
+
+def gold_answers(chain: Chain) -> list[str]:
+    """Return the gold answers that are not blank: one, or one per turn."""
+    return _texts(chain.meta.get("reference"))
+
+
+def rationales(chain: Chain) -> list[str]:
+    """Return the rationales that are not blank: one, or one per turn."""
+    return _texts(chain.meta.get("rationale"))
+
+
+def gold_texts(chain: Chain) -> list[str]:
+    """Return all texts that give a gold answer away: answers, rationales, and other answers of the source."""
+    source = chain.meta.get("source")
+    kept = [source.get(name) for name in ("answer", "answers")] if isinstance(source, Mapping) else []
+    return [*gold_answers(chain), *rationales(chain), *texts_in(kept)]
+
+
+def gold_text(chain: Chain) -> str:
+    """Return the gold answer with its rationale, as a model would be trained to answer, or an empty text.
+
+    Mathematics is learned by its steps, so the rationale comes first and the gold answer is its own paragraph
+    at the end. A solution with the answer in a box stays as it is.
+    """
+    gold, way = gold_answers(chain)[:1], rationales(chain)[:1]
+    if not gold or not way:
+        return "".join(gold)
+    return way[0] if boxed(way[0]) == gold[0].strip() else f"{way[0].rstrip()}\n\n{gold[0]}"
+
+
+def answer_of(chain: Chain) -> str:
+    """Return the best answer, else the gold one with its rationale, else an empty text."""
+    return gold_text(chain) if is_blank(chain.answer) else chain.answer
+
+
+def _texts(value: Any) -> list[str]:
+    several = value if isinstance(value, list) else [value]
+    return [text for text in several if isinstance(text, str) and not is_blank(text)]
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts within a JSON value, but no names of fields."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple | Mapping):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from texts_in(part)

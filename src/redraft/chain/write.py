@@ -1,0 +1,316 @@
+"""Write chains in the formats of other programs.
+
+A record that is written can be read back, and writing it again gives the same. Every format holds less than a
+chain; each function says what is lost. Texts are written unchanged. A chain may become several critiques, and
+each critique is read back as a chain. A gold answer is written where there is no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redraft.chain import Chain, Feedback, Step, content_of, is_blank
+from redraft.chain.read.records import own_id
+from redraft.chain.selfee import instruction_of, render
+from redraft.chain.texts import answer_message, answer_of, asked_turns, gold_answers, shows, step_message
+from redraft.jobs.formats import ExportFormat
+
+Loss = Literal["turns", "tools", "fields", "answers"]
+"""Part of a chain that a format loses: roles, tools, other fields of messages, or later answers."""
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Why a format cannot hold a chain: the rule that drops the chain, and the reason in words."""
+
+    rule: str
+    reason: str
+
+
+NO_QUESTION = Unfit("no-question", "no question")
+NO_ANSWER = Unfit("no-answer", "no answer to write")
+NOT_TEXT = Unfit("not-text", "a message with more than text, such as an image or a tool call")
+NO_PAIR = Unfit("no-pair", "the best answer is the first one, or equals it")
+NOT_BETTER = Unfit("not-better", "no correction was judged better than the first answer")
+NO_FEEDBACK = Unfit("no-feedback", "no feedback on an answer")
+
+_SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
+_SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
+
+
+def to_selfee(chain: Chain) -> Record | Unfit:
+    """Return a record of SelFee's training data. Fields that were imported from one are unchanged.
+
+    Lost: the id; the roles in a prompt of several messages, which becomes one text; verdicts (reading infers
+    them from the feedback), checks and which answer is best; cost, model and settings; all other `meta`.
+    """
+    if all(is_blank(step.answer) for step in chain.steps):
+        return NO_ANSWER
+    if _shows(chain):
+        return NOT_TEXT
+    record = to_selfee_chain(chain)
+    dataset = _meta(chain, "origin").get("dataset")
+    if "dataset" not in record and isinstance(dataset, str):
+        record["dataset"] = dataset
+    return {name: record[name] for name in _SELFEE if name in record}
+
+
+def to_alpaca(chain: Chain) -> Record | Unfit:
+    """Return an Alpaca record. The output is the best answer, else the gold one.
+
+    Lost: everything but the prompt, its input and that answer, which is read back as a gold answer.
+    """
+    output = _written(chain)
+    if not output:
+        return NO_ANSWER
+    if _shows(chain):
+        return NOT_TEXT
+    extra = "" if chain.prompt.messages else chain.prompt.input
+    return {"instruction": instruction_of(chain.prompt), "input": extra, "output": output}
+
+
+def to_sharegpt(chain: Chain) -> Record | Unfit:
+    """Return a ShareGPT conversation that ends in the best answer, else the gold one.
+
+    Lost: everything but the id and the texts: drafts, feedback, fields of turns, where an input began, and
+    speakers' names such as bard. A conversation with a tool or an image is left out.
+    """
+    turns = asked_turns(chain.prompt)
+    if strange := next((turn.role for turn in turns if turn.role not in _SPEAKERS), None):
+        return Unfit("role", f"a turn of the role {strange!r:.40}, which ShareGPT does not have")
+    answer = _written(chain)
+    if not answer:
+        return NO_ANSWER
+    if _shows(chain):
+        return NOT_TEXT
+    asked = [{"from": _SPEAKERS[turn.role], "value": turn.text} for turn in turns]
+    return {"id": _id(chain), "conversations": [*asked, {"from": "gpt", "value": answer}]}
+
+
+def to_messages(chain: Chain) -> Record | Unfit:
+    """Return chat messages that end in the best answer, else the gold one.
+
+    Lost: drafts, feedback, where an input began, cost, model and settings; `meta` but for the tools and the
+    other fields of the answer's message. Reading also loses the other fields of a single question.
+    """
+    messages = _asked(chain)
+    if not all(isinstance(message.get("role"), str) for message in messages):
+        return Unfit("role", "a message without a role")
+    last = answer_message(chain)
+    if not last:
+        return NO_ANSWER
+    return {"id": _id(chain), "messages": [*messages, last], **_tools(chain)}
+
+
+def to_preference(chain: Chain) -> Record | Unfit:
+    """Return a preference pair: the first answer is rejected, the correction that was judged best is chosen.
+
+    `prompt`, `chosen` and `rejected` are lists of messages, as TRL's trainers take them. Lost: the other
+    answers, feedback, cost, model, settings and `meta`. If no correction was judged better than the first
+    answer, there is no pair. Of a chain without any feedback, such as an imported pair, the best is chosen.
+    """
+    if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
+        return NO_PAIR if chain.steps else NO_ANSWER
+    first, *corrections = chain.steps
+    chosen: Step | None = chain.steps[chain.best]
+    if any(step.feedback for step in chain.steps):
+        whole = [step for step in corrections if step.complete and not step.echo]
+        new = [step for step in whole if step.answer.strip() != first.answer.strip()]
+        chosen = max((step for step in reversed(new) if _is_better(step, first)), key=_rank, default=None)
+    if chosen is None:
+        return NOT_BETTER
+    return {
+        "id": _id(chain),
+        "prompt": _asked(chain),
+        "chosen": [step_message(chosen)],
+        "rejected": [step_message(first)],
+        **_tools(chain),
+    }
+
+
+def _written(chain: Chain) -> str:
+    """Return the best answer, else the gold one, with its reasoning in tags: a text has no other place."""
+    return answer_of(chain) if is_blank(chain.answer) else chain.steps[chain.best or 0].written
+
+
+def _is_better(chosen: Step, rejected: Step) -> bool:
+    """Whether the one was judged better than the other: by checks, else by scores, else by verdicts."""
+    checked = (chosen.score, rejected.score)
+    for one, other in (checked, (teacher_score(chosen.feedback), teacher_score(rejected.feedback))):
+        if one is not None and other is not None:
+            return (bool(chosen.passed), one) > (bool(rejected.passed), other)
+    return chosen.verdict == "accept" and rejected.verdict != "accept"
+
+
+def _rank(step: Step) -> tuple[bool, bool, float]:
+    score = step.score if step.checks else teacher_score(step.feedback)
+    return bool(step.passed), step.verdict == "accept", 0.0 if score is None else score
+
+
+def teacher_score(feedback: Feedback | None) -> float | None:
+    """Return the score that a teacher gave, 0 to 10: an extra field."""
+    score = getattr(feedback, "score", None)
+    return score if isinstance(score, int | float) and not isinstance(score, bool) else None
+
+
+def to_critique(chain: Chain) -> list[Record] | Unfit:
+    """Return a critique for each feedback: prompt, answer, feedback, verdict, and the teacher's score if any.
+
+    `prompt` is a list of messages. The second feedback of several has the id `ID.2`. Lost: answers without
+    feedback, the order of answers, which is best; checks, cost, model, settings and `meta`.
+    """
+    judged = [
+        (step.answer, step.feedback)
+        for step in chain.steps
+        if step.feedback and not is_blank(step.feedback.text)
+    ]
+    return [
+        {
+            "id": _id(chain) if len(judged) == 1 else f"{_id(chain)}.{number}",
+            "prompt": _asked(chain),
+            "answer": answer,
+            "feedback": feedback.text,
+            "verdict": feedback.verdict,
+            **({} if (score := teacher_score(feedback)) is None else {"score": score}),
+            **_tools(chain),
+        }
+        for number, (answer, feedback) in enumerate(judged, start=1)
+    ] or NO_FEEDBACK
+
+
+MAKERS: dict[ExportFormat, Callable[[Chain], Record | list[Record] | Unfit]] = {
+    "selfee": to_selfee,
+    "alpaca": to_alpaca,
+    "sharegpt": to_sharegpt,
+    "messages": to_messages,
+    "preference": to_preference,
+    "critique": to_critique,
+}
+
+ARRAYS: frozenset[ExportFormat] = frozenset({"alpaca", "sharegpt"})
+"""Formats that are one JSON array, as published. The others are JSON lines."""
+
+_LOSSES: dict[ExportFormat, frozenset[Loss]] = {
+    "selfee": frozenset({"turns", "tools", "fields"}),
+    "alpaca": frozenset({"turns", "tools", "fields", "answers"}),
+    "sharegpt": frozenset({"tools", "fields", "answers"}),
+    "messages": frozenset({"answers"}),
+    "preference": frozenset({"fields"}),
+    "critique": frozenset({"fields"}),
+}
+"""The parts that each format cannot hold."""
+
+
+def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
+    """Return the parts of a chain that a format loses."""
+    asked = chain.prompt.messages or ()
+    texts_only = () if to in ("preference", "critique") else asked  # they keep these whole
+    has_fields = any(
+        value not in (None, "")
+        for message in (*texts_only, answer_message(chain))
+        for name, value in message.items()
+        if name not in ("role", "content")
+    )
+    found: dict[Loss, bool] = {
+        "turns": len(asked) > 1,
+        "tools": bool(_tools(chain)),
+        "fields": has_fields,
+        "answers": len(chain.steps) > (chain.best or 0) + 1 or len(gold_answers(chain)) > 1,
+    }
+    return frozenset(part for part in _LOSSES[to] if found[part])
+
+
+def _asked(chain: Chain) -> list[Record]:
+    """Return the prompt's messages. A content that the protocol does not allow becomes text."""
+    if chain.prompt.messages is None:
+        return [{"role": "user", "content": chain.prompt.text}] if chain.prompt.text else []
+    return [
+        message
+        if isinstance(message.get("content"), str | list | None)
+        else {**message, "content": content_of(message)}
+        for message in chain.prompt.messages
+    ]
+
+
+def _shows(chain: Chain) -> bool:
+    """Whether a message has an image or a tool call that a model should see."""
+    return any(map(shows, (*(chain.prompt.messages or ()), answer_message(chain))))
+
+
+def _meta(chain: Chain, name: Literal["source", "origin"]) -> Record:
+    """Return an object of `meta`, or an empty one."""
+    value = chain.meta.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _tools(chain: Chain) -> Record:
+    tools = _meta(chain, "source").get("tools")
+    return {"tools": tools} if tools else {}
+
+
+def _id(chain: Chain) -> str | int:
+    """Return the published record's id if the chain's id only adds the file's name to it."""
+    own = _meta(chain, "source").get("id")
+    if isinstance(own, bool) or not isinstance(own, str | int) or own == "":
+        return chain.id
+    return own if chain.id.endswith(f"/{own}") else chain.id
+
+
+def to_selfee_answer(chain: Chain, model_id: str) -> Record:
+    """Return a record of a SelFee answer file: `text` is the best answer, `whole_generation` all text."""
+    return {
+        "question_id": _question_id(chain),
+        "text": chain.answer,
+        "whole_generation": render(chain),
+        "answer_id": _answer_id(chain, model_id),
+        "model_id": model_id,
+        "metadata": {},
+    }
+
+
+def to_fastchat_answer(chain: Chain, model_id: str) -> Record:
+    """Return the best answer as FastChat's judge reads it. `tstamp` is `created` of `meta`, or 0."""
+    return {
+        "question_id": _question_id(chain),
+        "answer_id": _answer_id(chain, model_id),
+        "model_id": model_id,
+        "choices": [{"index": 0, "turns": [chain.answer]}],
+        "tstamp": chain.meta.get("created", 0.0),
+    }
+
+
+def to_selfee_chain(chain: Chain) -> Record:
+    """Return SelFee's training record with all other fields. An answer without feedback has no `feedback`."""
+    outputs = [
+        {"output": step.answer, **({"feedback": step.feedback.text} if step.feedback else {})}
+        for step in chain.steps
+    ]
+    reference = chain.meta.get("reference")
+    return {
+        "iteration_truncated": chain.stop in {"max_revisions", "context", "max_tokens", "budget"},
+        "iteration": len(outputs),
+        **_meta(chain, "source"),
+        **({"output": reference} if isinstance(reference, str) else {}),
+        "instruction": instruction_of(chain.prompt),
+        "input": "" if chain.prompt.messages else chain.prompt.input,
+        "outputs": outputs,
+    }
+
+
+def _question_id(chain: Chain) -> str | int:
+    """Return the question's own id, or the last part of the chain's id. A numeric id becomes a number."""
+    own = own_id(_meta(chain, "source"))
+    name = chain.id.rpartition("/")[2] if own is None else own
+    return int(name) if isinstance(name, str) and name.isascii() and name.isdecimal() else name
+
+
+def _answer_id(chain: Chain, model_id: str) -> str:
+    """Return a hash of the answer, so that writing twice gives the same; 22 characters, as FastChat's ids."""
+    content = json.dumps([chain.id, model_id, chain.answer])
+    return hashlib.sha256(content.encode()).hexdigest()[:22]

@@ -1,0 +1,292 @@
+"""Checks: code that judges an answer, scores it, and describes its faults.
+
+A check's message must help to correct the answer without revealing a reference answer. Its *name* may hold
+the reference (`number=42`), so a model sees messages only. A check that raises has crashed: a `CheckError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from weakref import WeakKeyDictionary
+
+from redraft.chain import CheckResult, Prompt, is_blank, whole
+from redraft.chain.thoughts import apart
+from redraft.engines.steering.form import Conflict, Form
+from redraft.engines.threads import in_daemon_thread
+from redraft.errors import CheckError, RedraftError, crash_of
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+Prospect = Literal["open", "lost"]
+"""What the beginning of an answer says: it may still pass, or no continuation can."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a check.
+
+    Attributes:
+        score: 0 to 1; orders failed answers. A passed answer has 1 unless the check is graded.
+        message: What is wrong, where, and by how much; or what was found, if the answer passes.
+    """
+
+    passed: bool
+    score: float
+    message: str
+
+
+def passed(message: str, *, score: float = 1.0) -> Outcome:
+    """Return the outcome of an answer that passes."""
+    return Outcome(passed=True, score=min(max(score, 0.0), 1.0), message=message)
+
+
+def failed(message: str, *, score: float = 0.0) -> Outcome:
+    """Return the outcome of an answer that fails; `score` tells how close it came."""
+    return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message)
+
+
+@runtime_checkable
+class Check(Protocol):
+    """Judges an answer. `name` is its short form, such as `words<=50`."""
+
+    @property
+    def name(self) -> str:
+        """The short form for `parse_check`."""
+        ...
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
+        """Judge an answer to a prompt."""
+        ...
+
+
+def demand_of(check: Check) -> str:
+    """Return what a check demands, as a sentence to the writer: its property `demand`. Empty without one.
+
+    It must not hold a reference answer.
+    """
+    demand = getattr(check, "demand", "")
+    return demand if isinstance(demand, str) else ""
+
+
+def schema_of(check: Check) -> Mapping[str, Any] | None:
+    """Return the JSON Schema that a check holds answers to, its property `schema`; None if it has none."""
+    schema = getattr(check, "schema", None)
+    return schema if isinstance(schema, Mapping) else None
+
+
+def form_of(check: Check) -> Form | None:
+    """Return the form of the answers that pass a check, its property `form`; None if it has none.
+
+    None, too, if it fails. It steers a model while it writes, and need not say all that the check demands.
+    """
+    if (check.name, "form") in _unasked:
+        return None
+    try:
+        form = getattr(check, "form", None)
+        if not isinstance(form, Form):
+            return None
+        Form() & form
+    except Conflict:
+        return None
+    except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
+        ask_no_more(check, "form", f"crashed: {crash_of(error)}")
+        return None
+    return form
+
+
+@runtime_checkable
+class Prefixed(Check, Protocol):
+    """A check that knows of the beginning of an answer whether any continuation can pass.
+
+    A draft that is lost is ended at once if another text follows it.
+    """
+
+    def prefix(self, text: str) -> Prospect:
+        """Judge the beginning of an answer: `lost` if no continuation passes, not even none.
+
+        The last word may still grow ("light" becomes "lighthouse"), and the answer will have no white space
+        around it. It is called often: some milliseconds are too long.
+        """
+        ...
+
+
+_unasked: set[tuple[str, str]] = set()
+"""Names of checks, and what of them failed: `prefix` or `form`. They are not asked for it again."""
+
+
+def prefix_of(check: Check, text: str) -> Prospect:
+    """Return what a check says of the beginning of an answer; `open` if it has no `prefix`, or that fails."""
+    if not isinstance(check, Prefixed) or (check.name, "prefix") in _unasked:
+        return "open"
+    try:
+        found: object = check.prefix(text)
+    except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
+        ask_no_more(check, "prefix", f"crashed: {crash_of(error)}")
+        return "open"
+    if found == "lost":
+        return "lost"
+    if found != "open":
+        ask_no_more(check, "prefix", f"returned {found!r:.80} and not 'open' or 'lost'")
+    return "open"
+
+
+def ask_no_more(check: Check, what: str, fault: str) -> None:
+    """Say once what is wrong with the `prefix` or `form` of a check, and do not ask for it again."""
+    if (check.name, what) not in _unasked:
+        _unasked.add((check.name, what))
+        _log.warning("the %s of the check %r %s. It is not asked again.", what, check.name, fault)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """`2*words<=50`: a check with a weight in the score of an answer."""
+
+    part: Check
+    weight: float
+
+    @property
+    def name(self) -> str:
+        """The short form, with the weight in front."""
+        return f"{self.weight!r}".removesuffix(".0") + f"*{self.part.name}"
+
+    @property
+    def demand(self) -> str:
+        """The demand of the check itself."""
+        return demand_of(self.part)
+
+    @property
+    def schema(self) -> Mapping[str, Any] | None:
+        """The schema of the check itself."""
+        return schema_of(self.part)
+
+    @property
+    def form(self) -> Form | None:
+        """The form of the check itself."""
+        return form_of(self.part)
+
+    def prefix(self, text: str) -> Prospect:
+        """Ask the check itself."""
+        return prefix_of(self.part, text)
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
+        """Run the check itself."""
+        return self.part.check(answer, prompt)
+
+
+def weight_of(check: Check) -> float:
+    """Return the weight of a check in the score of an answer; 1 by default."""
+    return check.weight if isinstance(check, Weighted) else 1.0
+
+
+async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
+    """Run a check. A sync one runs in a daemon thread, so a slow one delays neither streams nor the exit."""
+    try:
+        if inspect.iscoroutinefunction(check.check):
+            found: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
+        else:
+            found = await in_daemon_thread(lambda: _call(check, answer, prompt))
+        outcome: object = await found if inspect.isawaitable(found) else found
+    except RedraftError:
+        raise
+    except BaseException as error:
+        if not is_crash(error):
+            raise
+        raise CheckError(
+            f"the check {check.name!r} crashed: {crash_of(error)}",
+            hint="This is a fault of the check, not of the answer. Fix the check and run again.",
+        ) from error
+    if isinstance(outcome, Outcome):
+        return outcome
+    raise CheckError(
+        f"the check {check.name!r} returned {outcome!r:.80}, which is no result of a check.",
+        hint="Return an Outcome, or give the function itself: it may return True or False, or a complaint.",
+    )
+
+
+def is_crash(error: BaseException) -> bool:
+    """Return whether an error is that of the user's code, which may raise anything: it may call sys.exit().
+
+    False if the task that waits for the code was cancelled or dropped.
+    """
+    if isinstance(error, GeneratorExit):
+        return False
+    task = asyncio.current_task()
+    return not (isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling())
+
+
+def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
+    try:
+        return check.check(answer, prompt)
+    except (StopIteration, asyncio.CancelledError, GeneratorExit) as error:  # they mean something to a future
+        raise RuntimeError(type(error).__name__) from error
+
+
+async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
+    """Run a check and return its record."""
+    outcome = await outcome_of(check, answer, prompt)
+    if not 0 <= outcome.score <= 1:
+        raise CheckError(
+            f"the check {check.name!r} gave the score {outcome.score}.", hint="A score is from 0 to 1."
+        )
+    return CheckResult(
+        name=check.name,
+        passed=outcome.passed,
+        score=outcome.score,
+        message=whole(outcome.message),
+        weight=weight_of(check),
+    )
+
+
+async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tuple[CheckResult, ...]:
+    """Run checks concurrently, and return their results in order.
+
+    Thoughts in tags (`formats.thoughts`) are no part of the answer. An answer that shows nothing (`is_blank`)
+    fails every check, even one that only forbids something.
+    """
+    answer = apart(answer)[1]
+    if is_blank(answer):
+        message = "The answer is empty."
+        return tuple(
+            CheckResult(name=check.name, passed=False, score=0.0, message=message, weight=weight_of(check))
+            for check in checks
+        )
+    return tuple(await together([run_check(check, answer, prompt) for check in checks]))
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines concurrently, and return their results in order.
+
+    If one fails, the others are finished first: a call of a model may be paid. If the caller is cancelled,
+    they are cancelled and have ended on return.
+    """
+    tasks = [asyncio.ensure_future(piece) for piece in work]
+    try:
+        if tasks:
+            await asyncio.wait(tasks)
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+AT_ONCE = min(32, (os.cpu_count() or 1) + 4)
+"""Most checks at once that start processes, as many as `ThreadPoolExecutor` takes threads.
+
+A batch may bring the answers of a thousand chains in a moment. All at once they would use up memory and open
+files, and make each other miss their time limits.
+"""
+
+_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+def turn() -> asyncio.Semaphore:
+    """Return what a check enters before its processes start, and leaves after their end."""
+    return _of_loop.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))

@@ -1,0 +1,232 @@
+"""A check that runs a model's Python program against unit tests, in a sandbox.
+
+Program and tests run in two interpreters, each in a sandbox of its own, so a program learns neither what is
+expected nor whether it was right. docs/checks.md says what it can still fake. Only Python code makes this
+check: it has no short form, so no `--check`, recipe or file can start a program that a model wrote.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from redraft.chain import Prompt
+from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.sandbox import Job, Report, find_sandbox, run_job
+from redraft.errors import CheckError, UsageError
+from redraft.jobs.counting import counted
+
+TEST_SECONDS = 5.0  # the default time limit of a test, and of loading the program
+
+MAX_STARTS = 3
+"""Most starts of a program: one that hangs or ends its interpreter is started again for the next tests."""
+
+MAX_SHOWN = 3  # most failed tests in a message: a model does not correct more at once
+
+
+@dataclass(frozen=True)
+class CodeCheck:
+    """The Python program in an answer passes unit tests."""
+
+    # Python texts, such as `assert f(1) == 2`. Each runs alone, and passes if it raises nothing.
+    tests: tuple[str, ...]
+    # Code for the program, which sees it. The tests see its imports. It runs before the program, or
+    # after it if it needs the program's names.
+    setup: str = ""
+    seconds: float = TEST_SECONDS
+
+    def __post_init__(self) -> None:
+        """Parse the tests and try the sandbox, before an answer is paid for."""
+        if not self.tests:
+            raise UsageError("a code check has no tests.", hint='Write CodeCheck(("assert f(1) == 2",)).')
+        _ = self._prepared
+        find_sandbox()
+
+    @property
+    def name(self) -> str:
+        """The name in records. No check is parsed from it."""
+        return f"code, {counted(len(self.tests), 'test')}"
+
+    @property
+    def demand(self) -> str:
+        """What to write, with the names that the tests use."""
+        names = dict.fromkeys(name for _, names in self._prepared for name in names)
+        defining = f" that defines {', '.join(names)}" if names else ""
+        return (
+            f"Answer with a Python program{defining}, in a ```python block; it may use the standard library."
+        )
+
+    @cached_property
+    def _imports(self) -> list[ast.stmt]:
+        body = _parse(self.setup, "the setup of a code check").body
+        return [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+
+    @cached_property
+    def _prepared(self) -> list[tuple[str, list[str]]]:
+        """Each test, with imports that it lacks, and the names that it takes from the program."""
+        known = {name for node in self._imports for name in _bound(node)}
+        trees = [_parse(test, f"test {at} of a code check") for at, test in enumerate(self.tests, start=1)]
+        return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Run the tests. The score is the share that passes; the message has what the program did."""
+        program, fenced = program_of(answer)
+        reports: list[Report] = []
+        for _ in range(MAX_STARTS):
+            job: Job = {
+                "program": program,
+                "setup": self.setup,
+                "imports": "\n".join(map(ast.unparse, self._imports)),
+                "tests": self._prepared[len(reports) :],
+            }
+            loaded, *found = await run_job(job, self.seconds)
+            if not loaded["passed"]:
+                return failed(_load_message(loaded, self.seconds, fenced=fenced))
+            reports += found
+            if len(reports) == len(self.tests):
+                break
+        for report in reports:
+            if unsendable := report.get("unsendable"):
+                raise CheckError(
+                    f"a test of the check {self.name!r} gives the program a {unsendable}.",
+                    hint="Define its class in the setup, where the program has it too.",
+                )
+        right, total = sum(report["passed"] for report in reports), len(self.tests)
+        if right == total:
+            return passed(f"The program passes {'the test' if total == 1 else f'all {total} tests'}.")
+        wrong = [(at, report) for at, report in enumerate(reports, start=1) if not report["passed"]]
+        told = [
+            f"Test {at}: {_test_message(report, self._prepared[at - 1][1], self.seconds)}"
+            for at, report in wrong[:MAX_SHOWN]
+        ]
+        if left := total - right - len(told):
+            told.append(f"{left} more {'test does' if left == 1 else 'tests do'} not pass.")
+        passes = f"The program passes {right} of {counted(total, 'test')}."
+        return failed("\n".join([passes, *told]), score=right / total)
+
+
+def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
+    """Return the check for the `tests` in a record's `meta`, or None if none are Python assertions.
+
+    They are as `formats.read` has them of MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
+    """
+    tests = meta.get("tests")
+    if not isinstance(tests, Mapping) or not tests.get("asserts"):
+        return None
+    return CodeCheck((*tests["asserts"], *(tests.get("challenge") or ())), tests.get("setup") or "")
+
+
+def program_of(answer: str) -> tuple[str, bool]:
+    """Return the program in an answer, and whether it was fenced.
+
+    It is all blocks that are marked as Python, else all that are not marked, else the whole answer. Other
+    lines become empty, so that a line of the program has the number of its line in the answer.
+    """
+    lines = answer.replace("\r\n", "\n").split("\n")
+    blocks, begin, mark = list[tuple[str, int, int]](), None, ""
+    for at, line in enumerate([*lines, "```"]):  # the answer's end closes the last block
+        fence = line.strip()
+        if begin is None and fence.startswith("```"):
+            begin, mark = at + 1, fence.strip("`").strip().lower()
+        elif begin is not None and fence == "```":
+            blocks.append((mark, begin, at))
+            begin = None
+    for marks in (("python", "py", "python3"), ("",)):
+        if chosen := [(begin, end) for mark, begin, end in blocks if mark in marks]:
+            kept = [""] * len(lines)
+            for begin, end in chosen:
+                block = textwrap.dedent("\n".join(lines[begin:end]))
+                kept[begin:end] = block.split("\n")[: end - begin]
+            return "\n".join(kept), True
+    return "\n".join(lines), False
+
+
+def _parse(code: str, what: str) -> ast.Module:
+    try:
+        return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None)
+        where = f" on line {line}" if line else ""
+        raise UsageError(f"{what} is not Python{where}: {code.strip()!r:.80}.") from None
+
+
+def _bound(tree: ast.AST) -> Iterator[str]:
+    """Yield the names that a piece of code defines anywhere."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield (node.asname or node.name).partition(".")[0]
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[str]]:
+    """Return a test with the imports that it lacks, and the names that it takes from the program.
+
+    A program must not replace what a test judges with. So `math` in `math.isclose(…)` is the module, imported
+    or not; and a name of Python's own, such as `abs`, is taken from the program only if the test
+    takes no other, as some tasks ask for a function called `sum`.
+    """
+    nodes, bound = list(ast.walk(tree)), {*_bound(tree), *known}
+    used = [node.id for node in nodes if isinstance(node, ast.Name) and node.id not in bound]
+    parts = [node.value for node in nodes if isinstance(node, ast.Attribute)]
+    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
+    called = [function.id for function in calls if isinstance(function, ast.Name)]
+    modules = {part.id for part in parts if isinstance(part, ast.Name)} & sys.stdlib_module_names & {*used}
+    modules -= {*called}
+    own = [name for name in used if not hasattr(builtins, name) and name not in modules]
+    names = dict.fromkeys(own or [name for name in called if name in used])
+    return "".join(f"import {module}\n" for module in sorted(modules)) + test, list(names)
+
+
+def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:
+    fault = report.get("fault")
+    if not fault:
+        return f"The program {_end(report, seconds)} while it was loaded, before any test."
+    where = f" on line {fault['line']} of the answer" if fault.get("line") else ""
+    if "SyntaxError" not in fault["bases"]:
+        return f"The program fails{where} when it is loaded: {_error(fault)}."
+    if fenced:
+        return f"The program is not valid Python: {fault['text']}{where}."
+    return (
+        f"The answer is not a Python program: {fault['text']}{where}. Put the program in a ```python block."
+    )
+
+
+def _test_message(report: Report, names: list[str], seconds: float) -> str:
+    """Say what the program did in a test, and never what was expected of it."""
+    if "missing" in report:
+        return f"the program does not define {report['missing']}."
+    call = report.get("call") or (f"{names[0]}(…)" if names else "the program")
+    if report.get("ended") or report.get("late"):
+        return f"{call} {_end(report, seconds)}."
+    if fault := report.get("fault"):
+        line = f" on line {fault['line']} of the answer" if fault.get("line") else ""
+        return f"{call} raised {_error(fault)}{line}."
+    if "value" not in report:
+        return "it fails."
+    raised = (
+        f", with which the test raised {report['raised']}" if report.get("raised") else ", which is not right"
+    )
+    return f"{call} returned {report['value']}{raised}."
+
+
+def _end(report: Report, seconds: float) -> str:
+    if report.get("late"):
+        return f"took longer than {seconds:g} s"
+    return "ended the interpreter, or used too much memory"
+
+
+def _error(fault: dict[str, Any]) -> str:
+    return f"{fault['type']}: {fault['text']}" if fault["text"] else str(fault["type"])

@@ -1,0 +1,132 @@
+"""Checks from a prompt, by rules for what people write: "at most 50 words" gives `words<=50`.
+
+A rule is unsure about most texts, and then says nothing: a wrong check costs an answer, a missing one costs
+nothing. To add one, put a function into `RULES`: it sees one sentence (`Sentence`).
+
+Of a long text its beginning and its end are read, and of these no long sentence: the time is bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from redraft.chain import Prompt, whole
+from redraft.checks.base import Check, Outcome, passed
+from redraft.checks.derive.amounts import lengths, lists, shapes
+from redraft.checks.derive.sentences import Rule, Text, asks_for_code, is_english
+from redraft.checks.derive.style import choices, in_json, language
+from redraft.checks.derive.wording import wordings
+
+READ = 20_000
+"""Characters; of a longer prompt, half of them from its beginning and half from its end are read."""
+MOST_CHECKS = 50
+
+
+def checks_in(prompt: str) -> tuple[str, ...]:
+    """Return what a prompt demands in plain words as checks, in their short form, without repeats.
+
+    Never more than 50. Those that contradict each other are left out.
+    """
+    if len(prompt) > READ:
+        prompt = f"{prompt[: READ // 2]}\n\n{prompt[-READ // 2 :]}"
+    text = Text.of(whole(prompt))
+    if asks_for_code(text.masked):
+        return ()
+    found = list(dict.fromkeys(check for part in text.sentences for rule in RULES for check in rule(part)))
+    return tuple(consistent(found)[:MOST_CHECKS])
+
+
+RULES: tuple[Rule, ...] = (lengths, lists, shapes, wordings, choices, language, in_json)
+"""What is read from each sentence. A rule yields checks, or nothing where it is unsure."""
+
+_SOME = re.compile(r"(bullets|items|headings)>=1").fullmatch
+_COUNT = re.compile(r"([a-z]+)(<=|>=|==|=)(\d+)(?:\.\.(\d+))?")
+_ONE_ONLY = ("language:", "uppercase", "lowercase", "json", "keys:", "starts:", "ends:", "matches:")
+
+
+def consistent(found: list[str]) -> list[str]:
+    """Leave out counts that no text meets, kinds that were found twice, and a word that may not be."""
+    counted = {_listed(match[1]) for match in map(_COUNT.fullmatch, found) if match and not _SOME(match[0])}
+    found = [each for each in found if not (some := _SOME(each)) or _listed(some[1]) not in counted]
+    of_unit: dict[str, list[str]] = {}
+    for check in found:
+        if match := _COUNT.fullmatch(check):
+            of_unit.setdefault(match[1], []).append(check)
+    unsure = {check for checks in of_unit.values() if not _meet(checks) for check in checks}
+    if "bullets" in of_unit:
+        unsure |= set(of_unit.get("items", []))
+    for kind in _ONE_ONLY:
+        same = [check for check in found if check.startswith(kind)]
+        unsure |= set(same) if len(same) > 1 else set()
+    lacking = {check.removeprefix("lacks:").lower() for check in found if check.startswith("lacks:")}
+    has = [check for check in found if check.startswith("contains:")]
+    unsure |= {check for check in has if check.removeprefix("contains:").lower() in lacking}
+    return [check for check in found if check not in unsure]
+
+
+def _listed(unit: str) -> str:
+    return "items" if unit == "bullets" else unit
+
+
+def _meet(checks: list[str]) -> bool:
+    lows, highs = [], []
+    for check in checks:
+        _, op, n, m = _COUNT.fullmatch(check).groups()  # type: ignore[union-attr]
+        if op != "<=":
+            lows.append(int(n))
+        if op != ">=":
+            highs.append(int(m or n))
+    return len({*lows}) <= 1 and len({*highs}) <= 1 and (not lows or not highs or lows[0] <= highs[0])
+
+
+@dataclass(frozen=True)
+class Auto:
+    """`auto`: what the prompt itself demands, as far as rules find it.
+
+    A chain puts the derived checks in its place. Elsewhere, as in a group or a reward, it runs them itself.
+    """
+
+    name: str = "auto"
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:
+        """Pass if all derived checks pass."""
+        from redraft.checks.groups import AllOf
+
+        if parts := derived(prompt):
+            return await AllOf(parts).check(answer, prompt)
+        return passed(f"Nothing is checked: {nothing_in(demanding(prompt))}")
+
+
+def nothing_in(prompt: str) -> str:
+    """Say why a prompt gives no check."""
+    return "no demand was found in this prompt." if is_english(prompt) else "only English prompts are read."
+
+
+def demanding(prompt: Prompt) -> str:
+    """Return the part of a prompt that may demand something: its instruction, or the user's last message."""
+    return prompt.text if prompt.messages else prompt.instruction
+
+
+def derived(prompt: Prompt) -> tuple[Check, ...]:
+    """Return the checks of a prompt: of its instruction, or of the last message of the user.
+
+    Raises:
+        MissingExtra: One of them needs a package that is not installed.
+    """
+    from redraft.checks.parse import parse_check
+
+    return tuple(map(parse_check, checks_in(demanding(prompt))))
+
+
+def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:
+    """Return checks and, if `auto` is among them, those that the prompt demands in its place."""
+    checks = tuple(checks)
+    given = {check.name for check in checks}
+    new = (
+        [part for part in derived(prompt) if part.name not in given]
+        if any(isinstance(check, Auto) for check in checks)
+        else []
+    )
+    return (*(check for check in checks if not isinstance(check, Auto)), *new)

@@ -1,0 +1,78 @@
+"""Tell a text that is no answer: it repeats the prompt or a criticism, or only acknowledges ("Okay.").
+
+Nothing else counts but a text that shows nothing (`chain.is_blank`), in any language, so an honest answer is
+hardly ever refused. Talk in other words passes here, and checks judge it as they judge any text.
+benchmarks/RESULTS.md has the rates of both errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import regex
+
+from redraft.chain import Prompt, is_system
+from redraft.checks.segment import words
+
+MOST_READ = 20_000  # characters of a text that are read: a looping model is recognised by how it begins
+FEWEST = 3  # words of a message whose copy is no answer: "Hello!" may answer "Hello!"
+
+_ACK = (
+    r"(?:okay|ok|sure(?: thing)?|certainly|of course|absolutely|al(?:l )?right|got it|understood|no problem"
+    r"|will do|i will|i'll)"
+)
+_ACKNOWLEDGED = regex.compile(rf"(?:{_ACK} ?)*{_ACK}(?: do (?:it|that|so))?")
+
+_ASKED = regex.compile(
+    rf"\b(?:{_ACK}|acknowledge|confirm|yes|repl(?:y|ies)|respond|say|translat\w+|synonym|remember"
+    r"|from now on)\b"
+    r"|(?:^|[.!?\n]\s*)(?:i|i'm|i've|we|he|she|it|it's|they|that|this|my|our|thanks?|hello|hi|don't|never|stop)\b"
+)
+_QUESTION = regex.compile(r"[?？؟]")
+_OPEN = regex.compile(r"\b(?:what|why|how|who|whom|whose|which|when|where)\b")
+"""An acknowledgement answers a prompt that names one or tells something, and a question without these."""
+
+_LABEL = regex.compile(r"\W*+\p{L}+\s*:\s+")
+_DIGIT, _NUMBER = regex.compile(r"\d"), "#"
+
+
+def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str = "") -> bool:
+    """Return whether a text is no answer. Only its first 20,000 characters are judged, in linear time.
+
+    Args:
+        answer: The text.
+        prompt: What was asked. If the system said something too, a copy of the user's text alone may be what
+            it wants, such as a text that needs no correction.
+        heard: The criticisms and the requests to revise that came before the text. Other numbers make them
+            no other texts, because a repeated criticism may count anew.
+        demand: What was added to the prompt: the demands of checks.
+    """
+    asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
+    own = _words(answer)
+    unlabelled = _words(_LABEL.sub("", answer[:MOST_READ], count=1))  # "Question: …"
+    requests = [_words(text) for text in {asked, prompt.instruction, demand, f"{asked}\n\n{demand}"}]
+    return (
+        any(_repeats(each, text) for each in (own, unlabelled) for text in requests)
+        or any(_repeats(_numbered(own), _numbered(_words(text))) for text in heard)
+        or _acknowledges(" ".join(own), f"{asked}\n{demand}"[:MOST_READ].casefold().replace("’", "'"))
+    )
+
+
+def _repeats(own: list[str], message: list[str]) -> bool:
+    """Return whether words are a message, once or several times, of which the last may be cut."""
+    if not FEWEST <= len(message) <= len(own) or {*message} == {_NUMBER}:  # other numbers are no copy
+        return False
+    return own == (message * (len(own) // len(message) + 1))[: len(own)]
+
+
+def _acknowledges(text: str, asked: str) -> bool:
+    invited = _ASKED.search(asked) or (_QUESTION.search(asked) and not _OPEN.search(asked))
+    return bool(not invited and _ACKNOWLEDGED.fullmatch(text))
+
+
+def _words(text: str) -> list[str]:
+    return words(text[:MOST_READ].casefold().replace("’", "'"))
+
+
+def _numbered(own: list[str]) -> list[str]:
+    return [_NUMBER if _DIGIT.search(word) else word for word in own]

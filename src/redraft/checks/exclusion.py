@@ -1,0 +1,125 @@
+"""What no answer can pass: checks that exclude each other, and texts longer than they may be.
+
+Only what is certain is told, since it is told in place of an answer. So many a pair that no answer is likely
+to pass goes through: `lacks:3` and `contains:3,`, because of "3,5".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+from redraft.chain import Prompt
+from redraft.checks.base import Check, Weighted
+from redraft.checks.groups import AllOf
+from redraft.checks.text import Contains, Count, Ends, Lacks, Language, Starts, folded
+
+TOKEN_WORDS = 3
+"""Most words of a token, over a text. In Chinese, each character is a word, and a token has about two."""
+
+_HOLDS = {
+    "sentences": "words",
+    "bullets": "items",
+    "items": "lines",
+    "headings": "lines",
+    "paragraphs": "lines",
+}
+"""Unit -> a unit of which each such unit holds at least one: a sentence has a word of its own."""
+
+Bounds = tuple[str, int, int | None]  # what is counted, and the bounds
+
+
+def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[str, str] | None:
+    """Return why no answer passes all checks, and what to change; None if one may.
+
+    Args:
+        checks: The checks.
+        max_tokens: The most tokens of an answer; None if that is not known.
+    """
+    parts = [part for check in checks for part in _parts(check)]
+    for one, other in combinations(parts, 2):
+        if why := _clash(one, other) or _clash(other, one):
+            message = f"no answer passes both {one.name:.200} and {other.name:.200}: {why}."
+            return message, "Change one of the two checks, or leave it out."
+    for part in parts:
+        what, low, _ = _bounds(part) or ("", 0, None)
+        if max_tokens is not None and what in ("words", "sentences") and low > TOKEN_WORDS * max_tokens:
+            message = f"no answer of at most {max_tokens} tokens passes {part.name:.200}."
+            return message, f"Give it more room: --max-tokens {2 * low}, max_tokens={2 * low}."
+    return None
+
+
+def _parts(check: Check) -> Iterator[Check]:
+    """Yield the checks that all have to pass. Those of `any(…)` do not."""
+    if isinstance(check, Weighted):
+        yield from _parts(check.part)
+    elif isinstance(check, AllOf):
+        for part in check.parts:
+            yield from _parts(part)
+    else:
+        yield check
+
+
+def _clash(one: Check, other: Check) -> str:
+    """Return why two checks exclude each other, as far as the first tells; empty if they may not."""
+    first, second = _bounds(one), _bounds(other)
+    if first and second and (why := _outside(first, second)):
+        return why
+    if isinstance(one, Lacks) and _has(other, one):
+        return f"the one demands {one.text!r}, the other forbids it"
+    if first and first[0] == "words" and first[2] is not None and (least := _words(other)) > first[2]:
+        return f"the text alone has {least} words"
+    if isinstance(one, Starts) and isinstance(other, Starts) and not _extends(one.text, other.text):
+        return "an answer has one beginning"
+    if isinstance(one, Ends) and isinstance(other, Ends) and not _extends(one.text, other.text, end=True):
+        return "an answer has one end"
+    if isinstance(one, Language) and isinstance(other, Language) and one.code != other.code:
+        return "an answer has one language"
+    return ""
+
+
+def _bounds(check: Check) -> Bounds | None:
+    """Return the bounds of a check that counts."""
+    return (check.unit, check.low or 0, check.high) if isinstance(check, Count) else None
+
+
+def _outside(first: Bounds, second: Bounds) -> str:
+    """Return why two bounds exclude each other: the fewest of one are more than the most of the other."""
+    (what, low, _), (other, _, high) = first, second
+    held: str | None = what
+    while held and held != other:
+        held = _HOLDS.get(held)
+    if not held or high is None or low <= high:
+        return ""
+    return f"the one wants at least {low}, the other at most {high}" + (
+        "" if what == other else f", and each of the {what} has {other} of its own"
+    )
+
+
+def _has(check: Check, lacked: Lacks) -> bool:
+    """Return whether a check demands what another forbids, whatever stands around it.
+
+    At an edge of the demanded text that is no letter or digit, a word may go on: "3," in "3,5".
+    """
+    if not isinstance(check, Contains | Starts | Ends) or check.part:
+        return False
+    text = check.text.strip()
+    before, after = ("" if char.isalnum() else more for char, more in ((text[0], "5"), (text[-1], "5t")))
+    around = [f"{first}{text}{last}" for first in ("", before) for last in ("", *after)]
+    return not any(lacked.check(each, Prompt(instruction="?")).passed for each in around)
+
+
+def _words(check: Check) -> int:
+    """Return the fewest words of a text that a check demands: what stands between spaces is one or more.
+
+    Only ASCII is counted: elsewhere one character may stand for several words.
+    """
+    if not isinstance(check, Contains | Starts | Ends) or not check.text.isascii():
+        return 0
+    return sum(any(map(str.isalnum, piece)) for piece in check.text.split())
+
+
+def _extends(one: str, other: str, *, end: bool = False) -> bool:
+    """Return whether one text begins (or ends) with the other, as checks compare them."""
+    short, long = sorted((folded(one), folded(other)), key=len)
+    return long.endswith(short) if end else long.startswith(short)

@@ -1,0 +1,548 @@
+r"""Checks of the result of an answer against the right one: a number, a letter, mathematics, JSON.
+
+An answer ends where a next question begins, and what it takes back or denies does not count. Its result
+stands behind a mark, the last of `####`, of `\boxed{…}`, of "the answer is"; without a mark at the end: the
+last number or formula, the one letter that is left. A place that offers two results ("42 or 43") has none.
+Names hold the right result; messages never do, as a model would copy it. Units and number words are not read.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, ClassVar, Self
+
+import regex
+
+from redraft.chain import Prompt
+from redraft.chain.read.tasks import boxed
+from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.json_reading import NotJson, read_json
+from redraft.checks.maths import canonical, same
+from redraft.checks.schema import identity
+from redraft.errors import CheckSyntaxError
+
+Value = Decimal | Fraction  # a number as it is written: a fraction stays one
+
+
+class Percent(Decimal):
+    """A number before `%`. It is right for 25 and for 0.25, since both are asked for."""
+
+
+_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "萬": 4, "亿": 8, "億": 8}
+_CASED = r"\p{Lu}\p{Ll}"
+# A minus sign counts unless a letter, digit or closing bracket precedes it. An exponent has at most four
+# digits, so that comparing numbers stays cheap.
+_NUMBER = rf"""
+    (?P<sign>(?<![{_CASED}\p{{N}})\]}}%])[-+−–])?+ (?:[$€£¥₹]\s?+(?P<inner>[-−])?+)?+
+    (?:
+        (?<![0-9/.,])(?:(?P<whole>[0-9]{{1,15}}+)[ ])?(?P<over>[0-9]{{1,15}}+)[ ]?/[ ]?
+        (?P<under>(?!0++(?![0-9]))[0-9]{{1,15}}+)(?![ ]?/|[.,]?[0-9])
+    |
+        (?P<digits>(?:[0-9]{{1,3}}(?:,[0-9]{{3}})++(?![0-9])|[0-9]++)(?:\.[0-9]++)?+|\.[0-9]++)
+        (?P<exponent>[eE][-+−]?+[0-9]{{1,4}}(?![{_CASED}\p{{N}}]))?+
+        (?:[ ]?(?P<scale>{"|".join(_SCALES)})(?![{_CASED}]))?+
+    ) (?P<percent>[ ]?\\?%|[ ]per[ ]?cent\b)?+
+"""
+# What has digits and is no number: a reference (step 3, [2]), a term (x + 3), a name (x2, GPT-4), a date, a
+# time, a ratio, an address. Only scripts with capitals join digits to a word: 答案是42 has a number.
+_NAME = rf"""
+    \b(?i:step|figure|problem|question)[ ][0-9]++ | \[[0-9]++\]
+    | (?<![{_CASED}\p{{N}}])[a-z](?:[ ][-+−*/][ ]|[+*/])[0-9]++
+    | [{_CASED}_](?:[{_CASED}\p{{M}}_]|-?[0-9]|(?<=[0-9])\.[0-9])*+
+    | (?<![0-9.])[0-9]++(?:(?::[0-9]++)++|(?P<by>[-./])[0-9]++(?:(?P=by)[0-9]++)++)(?![0-9])
+"""
+_SCAN = regex.compile(f"{_NAME}|{_NUMBER}", regex.VERBOSE)
+_WHOLE = regex.compile(_NUMBER, regex.VERBOSE)
+
+_GROUPED = regex.compile(
+    r"(?<![0-9.,])(?:[0-9]{1,3}(?:[ '’_][0-9]{3})++|[0-9]{1,3}(?:\.[0-9]{3})++(?=,[0-9])"
+    r"|[0-9]{1,3}(?:\.[0-9]{3}){2,}+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3})(?![0-9])"
+)
+"""Digits in groups, other than 1,234: those of 12 345 or 1.234,5 or 2,50,000."""
+_TEN = r"10\^(?:\{([-−]?[0-9]{1,3})\}|([-−]?[0-9]{1,3}))"
+_PLAIN: tuple[tuple[str, str], ...] = (
+    (r"(?<=[0-9])(?:\{,\}|,?\\[,!]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))", ","),
+    (r"(?<![0-9.,(\[{])(0(?=,)|[0-9]++(?=,[0-9]{1,2}(?![0-9]))),([0-9]++)(?!,?[0-9])", r"\1.\2"),
+    (r"([0-9])?+\\[dtc]?frac[ ]?\{?([0-9]{1,15})\}?[ ]?\{?([0-9]{1,15})\}?", r"\1 \2/\3"),
+    (rf"(?<=[0-9])[ ]?(?:×|x|\*|·|\\times|\\cdot)[ ]?{_TEN}", r"e\1\2"),
+    (rf"(?<![0-9.,]){_TEN}", r"1e\1\2"),
+    (r"(?<=[\p{L}})])\^(?:\{[0-9]+\}|[0-9]+)", ""),
+    (r"(?<![0-9)][ ])\bminus[ ](?=[$€£]?[0-9])", "-"),
+)
+"""Other spellings of numbers, and powers of units."""
+
+
+_ODD = regex.compile(r"(?P<power>[²³¹⁰⁴-⁹]+)|[ ]?(?P<part>[¼½¾⅐-⅞])|[\uff01-\uff5e]|(?![0-9])\p{Nd}")
+
+
+def usual(text: str) -> str:
+    """Return a text in usual characters: `４２` and `٤٢` are 42, `2½` is 2 1/2, `10²` is 10^{2}."""
+    return _ODD.sub(_usual, text)
+
+
+def _usual(match: regex.Match[str]) -> str:
+    made = unicodedata.normalize("NFKC", match[0]).replace("⁄", "/").strip()
+    if match["power"] or match["part"]:
+        return f"^{{{made}}}" if match["power"] else f" {made}"
+    return str(int(made)) if made.isdecimal() else made
+
+
+def plain(text: str) -> str:
+    """Return a text with its numbers in plain spelling: `1{,}234` becomes `1,234`, `1.234,5` `1234.5`."""
+    text = _GROUPED.sub(lambda match: regex.sub(r"\D", "", match[0]), text)
+    for pattern, new in _PLAIN:
+        text = regex.sub(pattern, new, text)
+    return text
+
+
+def _value(match: regex.Match[str]) -> Value:
+    sign = -1 if (match["sign"] or "+") != "+" or match["inner"] is not None else 1
+    if match["over"]:
+        part = Fraction(int(match["over"]), int(match["under"]))
+        return sign * (part + (int(match["whole"] or 0) if part < 1 else 0))
+    digits = match["digits"].replace(",", "") + (match["exponent"] or "").replace("−", "-")
+    value = (Percent if match["percent"] else Decimal)("-" * (sign < 0) + digits)
+    return value.scaleb(_SCALES[match["scale"]]) if match["scale"] else value
+
+
+_QUESTION = (
+    r"(?i:(?:next\s)?(?:q|question|problem|exercise|example|instruction|human|user))|问题|問題|質問|문제"
+)
+_NEXT = regex.compile(
+    rf"<\|\w+\|>|</s>|\n[ #*]*+(?:{_QUESTION})(?:\s?\d++[*]*+\n|\s?\d*+[*\s]*+:)"
+    r"|(?<=(?:####|\\boxed|answer).*)\n[ ]*+\n(?=.*\d.*\?)"
+)
+"""Where a text that runs on begins its next question."""
+_MARKS = 20  # most marks to look at, from the end
+_SHORT = 80  # most characters of a bare result
+_ANSWER = r"(?i:(?<!/)\banswer\b|\b(?:antwort|réponse|respuesta|risposta|ответ)\b|答案|答え|정답)"
+_ANSWER_IS = regex.compile(
+    rf"(?i){_ANSWER}[*_\"' ]*+(?:(?:(?:must|should|would|will)\s+be|is|ist|lautet|est|es|è)\b"
+    r"|[:=>—是为為は은])(?:[\s:*_\"'`]|so|then|therefore)*+|^[ #*]*+(?:final\s)?answer[ *]*+\n\s*+|^A:\s"
+    r"|\A(?=[\s*$]*+[-\d.,/]++[\s*$.%]*?\n\s*\n)",  # a first line that is a number
+    regex.MULTILINE,
+)
+_SENTENCE_END = regex.compile(r"(?<!\\)[.!?](?=\s|$)|[。！？]|\n|$")
+_CORRECTION = regex.compile(
+    r"(?i)(?<=[.!?…]\s{1,4}|\n|^)[\s*_]{0,4}(?:but\b,?\s|oh\b,?\s|hmm+\b,?\s)?"
+    r"(?:wait\b|actually\b|hold\son\b|no[,.!—]|hmm+\b|oops\b|sorry\b|correction\b|i\smade\sa\b|i\swas\swrong\b|"
+    r"that(?:'s|\sis|\swas)\s(?:wrong|incorrect|not\sright)\b|let\sme\s(?:re|check|double|correct)\w*)"
+)
+_AFFIRMED = regex.compile(
+    r"(?i)\b(?:(?:is|was|it's|looks)\s(?:indeed\s)?(?:correct|right|consistent)|yes|indeed|confirm\w*|"
+    r"checks\sout|matches|holds)\b|[✓✔]|[.!:]\s(?:correct|right)\b"
+)
+
+
+def _readings(answer: str) -> Iterator[str]:
+    """Yield the texts in which to look for a result: what counts in the end, then more of it."""
+    answer = usual(answer).strip()
+    end = _NEXT.search(answer)
+    own = answer[: end.start()] if end else answer
+    yield from dict.fromkeys([_last_word(own), own, answer])
+
+
+def _last_word(answer: str) -> str:
+    """Return what follows where a text last takes something back; the whole text if it does not.
+
+    A text that checks its answer and finds it right takes nothing back.
+    """
+    for match in reversed(list(_CORRECTION.finditer(answer))[-_MARKS:]):
+        rest = answer[match.end() :]
+        if any(_marked(rest)) or not _AFFIRMED.search(rest):
+            return rest
+        answer = answer[: match.start()]
+    return answer
+
+
+_BOXES = regex.compile(r"(\\boxed\{(?:[^{}]|\{[^{}]*+\})*+)\}\s*\$?\s*(,?\s*(?:and|or)|,)\s*\$?\s*\\boxed\{")
+
+
+def _box(text: str) -> str | None:
+    return boxed(_BOXES.sub(r"\1 \2 ", text))  # `\boxed{6} or \boxed{7}` is one statement
+
+
+def _marked(answer: str) -> Iterator[tuple[str, str]]:
+    """Yield the statements marked as the final answer, the likeliest first, and the text behind each."""
+    lines = regex.findall(r"####[ ]*(?!\d++[.)][ ]|[Ss]tep)(.*)", answer)
+    if lines:
+        yield lines[-1].strip(), ""
+    if found := _box(answer):
+        yield found, ""
+    for match in reversed(list(_ANSWER_IS.finditer(answer))[-_MARKS:]):
+        end = _SENTENCE_END.search(answer, match.end())
+        stop = end.start() if end else len(answer)
+        yield answer[match.end() : stop].strip(), answer[stop:]
+
+
+_ASIDE = regex.compile(r"(?<=[\w$%*}.]\s{1,3}|\n|^)\((?=[^()\n]*?(?:[\p{L}*×·=+/]|\d\s?[-−]))[^()\n]*+\)")
+"""A remark in brackets."""
+_NOT = (
+    r"(?:\b(?:not|never|cannot|instead\sof|rather\sthan|out\sof|neither|none\sof|rule\sout|eliminate)\b"
+    r"|n['’]t\b|≠|\\neq?\b|不是)"
+)
+_DENIED = regex.compile(
+    rf"(?i){_NOT}\s*(?:be\s|equal\s(?:to\s)?)?[$*\\]*[-−]?\d(?:[\d,.]*\d)?(?:\s(?:or|nor)\s\d(?:[\d,.]*\d)?)*+"
+)
+_NOISE = regex.compile(r"\b\d+(?:st|nd|rd|th)\b|^[ ]*\d+[.)][ ]", regex.MULTILINE)
+"""Numbers that order or refer."""
+_LEAD = regex.compile(
+    r"(?i)(?:[^\p{L}\d.]|\.(?=\d)|\\[a-z]+|\b[a-z]\s?=|\b(?:about|approximately|exactly|only|us|rs\.|but)(?=[\s$]))*+(?=[\d.])"
+)
+_STEP = regex.compile(
+    r"[\s$€£*_(){}\[\]\\!%]*?(?:[-+−–—*/×·÷^=≈xX]|times|cdot|div|approx)[\s$€£*_(){}\[\]\\]*|\("
+)
+_EITHER = r"(?:\s?[\p{L}%°]++)??,?\s*(?:(?:or|oder|ou)\s(?:\p{L}+\s)?|and\s|或者?)[$€£\\*]*"
+_BEFORE = regex.compile(_EITHER)
+_BEHIND = regex.compile(rf"{_EITHER}|(?:\s?\p{{L}}++)?\sto\s|[\s,;]+[$€£\\*]*")
+"""What is between two results of which either may be meant, in a text and in a statement."""
+_Run = list[regex.Match[str]]
+"""Numbers that signs join, such as `5 + 13 = 18`."""
+
+
+def _runs(text: str) -> list[_Run]:
+    runs: list[_Run] = []
+    for match in _SCAN.finditer(text):
+        if match["digits"] or match["over"]:
+            if runs and _STEP.fullmatch(text, runs[-1][-1].end(), match.start()):
+                runs[-1].append(match)
+            else:
+                runs.append([match])
+    return runs
+
+
+def _joins(between: regex.Pattern[str], one: _Run, other: _Run) -> bool:
+    return bool(between.fullmatch(one[0].string, one[-1].end(), other[0].start()))
+
+
+def _results(run: _Run) -> list[Value]:
+    """Return the last side that is one number, else what the last side comes to; of a range both ends."""
+    text, sides = run[0].string, [[run[0]]]
+    for last, match in pairwise(run):
+        gap = text[last.end() : match.start()]
+        if regex.search("[=≈]|approx", gap):
+            sides.append([match])
+        else:
+            sides[-1].append(match)
+        if len(run) == 2 and regex.fullmatch("[–—-]", gap) and _value(last) < _value(match):
+            return [_value(last), _value(match)]
+    for side in reversed(sides):
+        if len(side) == 1:
+            return [_value(side[0])]
+    computed = canonical(regex.sub("[xX]", "*", text[side[0].start() : side[-1].end()]))
+    return [computed if isinstance(computed, Fraction) else _value(run[-1])]
+
+
+def final_number(answer: str) -> Value | None:
+    """Return the number that an answer ends in; None if it has none, or several at once."""
+    for text in _readings(answer):
+        if found := _numbers_in(text):
+            return found[0] if len(set(found)) == 1 else None
+    return None
+
+
+def _numbers_in(answer: str) -> list[Value]:
+    text, rest = _DENIED.sub("", _ASIDE.sub("", answer)), ""
+    for statement, behind in _marked(text):
+        if found := _first(statement):
+            return found
+        rest = rest or statement + behind
+    return _last(plain(rest or text)) or ([] if rest else _last(plain(_DENIED.sub("", answer))))
+
+
+def _first(statement: str) -> list[Value]:
+    """Return the numbers that a statement begins with: one, unless it offers several."""
+    value = canonical(statement.strip(" *_"))
+    if isinstance(value, Fraction) and "\\" in plain(statement):
+        return [value]
+    text = plain(statement)
+    if not _LEAD.match(text):
+        return []
+    runs = _runs(text)
+    found = _results(runs[0]) if runs else []
+    for one, other in pairwise(runs):
+        if not _joins(_BEHIND, one, other):
+            break
+        found += _results(other)
+    return found
+
+
+def _last(text: str) -> list[Value]:
+    """Return the numbers that a text ends in: one, unless it offers several."""
+    for part in (_NOISE.sub("", text), text):
+        if runs := _runs(part):
+            also = _results(runs[-2]) if runs[1:] and _joins(_BEFORE, *runs[-2:]) else []
+            return also + _results(runs[-1])
+    return []
+
+
+_EDGE, _END = rf"(?<![{_CASED}\p{{N}}_'’-])", rf"(?![{_CASED}\p{{N}}_'’])"
+_LETTER = rf"{_EDGE}(?P<letter>[B-Z]|A(?!\s+(?!(?:because|since|as|and|or|with|is|are)\b)\p{{Ll}})){_END}"
+_SMALL = rf"(?P<letter>[a-z])(?=[\s)\].,;:*_\"”'’}}$]*(?:$|\n|[.,;)\]])){_END}"
+_OPENS = r"[\s*_(\[\"“'‘`$\\{<>]*+"
+_ONE = rf"[(\[]?[A-Z][)\]]?{_END}"
+_AND = r"\s*+(?:,\s*+(?:(?:and|or|nor)\b\s*+)?|(?:and|or|nor|to)\b\s*+|[&/和与或]\s*+)"
+_OFFER = regex.compile(rf"{_EDGE}{_ONE}(?:{_AND}{_ONE}(?!\s+is\b))*+")
+_LIST = rf"{_EDGE}{_ONE}(?:{_AND}{_ONE}){{0,9}}"
+_REFUSED = regex.compile(
+    rf"(?i:{_NOT}\s*(?:be\s|both\s|option\s)?){_LIST}|{_LIST}\s(?i:(?:is|are|was|were)(?:\s(?:all|both|also|clearly))?"
+    r"(?:n['’]t|\s(?:not|wrong|incorrect|false|too|impossible|off|out)\b))"
+)
+"""Letters that a text denies."""
+_BE = r"(?i:is|are|(?:must|should|would|will)\s+be)\b"
+_CHOICE = (
+    rf"(?:{_ANSWER}|(?i:\b(?:ans|option|choice|one)\b)|选项)[\s*_\"']*+(?:{_BE}|[:=>是为は은])?+{_OPENS}"
+)
+_SO = r"(?i:\b(?:choose|pick|select|go\s+with|therefore|thus|hence|so|only|it\s+is|it['’]s)\b,?|选)"
+_RIGHT = r"(?:the\s+)?(?:only\s+)?(?i:correct|right|best|true|answer|one)\b"
+_ALONE = regex.compile(rf"{_LETTER}(?!\s+is\s+an?\b)")
+_CHOSEN = (
+    regex.compile(
+        rf"{_CHOICE}(?:(?i:option|choice|letter)\b)?+{_OPENS}(?:{_LETTER}|(?<=[:=>(\[]\s*|\bis\s){_SMALL})"
+    ),
+    regex.compile(rf"{_LETTER}[)*_.\]]*+\s*+(?:{_BE}|:)[\s*_]*+{_RIGHT}"),
+    regex.compile(rf"{_SO}{_OPENS}{_LETTER}"),
+    regex.compile(rf"^[^\w\n]*+(?:{_LETTER}|{_SMALL})[^\w\n]*$", regex.MULTILINE),
+    regex.compile(rf"\A[^\w\n]*+(?:{_LETTER}|(?P<letter>[a-z]){_END})(?=[.):])"),
+    regex.compile(rf"{_LETTER}\)"),
+)
+"""How a letter is given, the clearest first. Nothing is given back: no hostile text costs cubic time."""
+
+
+def final_letter(answer: str, letters: str = "ABCDE") -> str | None:
+    """Return the letter that an answer chooses; None if it chooses none, or several at once."""
+    for text in _readings(answer):
+        if found := _letters_in(text, letters):
+            return found.pop() if len(found) == 1 else None
+    return None
+
+
+def _letters_in(answer: str, letters: str) -> set[str]:
+    text = _REFUSED.sub(" ", answer)
+    for marked in [_box(text), *regex.findall(r"####\s*(.+)", text)[-1:]]:
+        found = regex.match(r"(?:\\[a-z]+|[^\p{L}\p{N}])*+(\p{L})(?![\p{L}\p{N}])", marked or "")
+        if found and found[1].upper() in letters:
+            return {found[1].upper()}
+    for pattern in _CHOSEN:
+        said = [match for match in pattern.finditer(text) if match["letter"].upper() in letters]
+        if said:
+            start, letter = said[-1].start("letter"), said[-1]["letter"].upper()
+            offers = (match for match in _OFFER.finditer(text) if match.start() <= start < match.end())
+            return {letter, *(one for match in offers for one in match[0] if one in letters)}
+    return {match[0] for match in _ALONE.finditer(text) if match[0] in letters}
+
+
+_INLINE = regex.compile(
+    r"\$\$?([^$]*[^$\s][^$]*)\$\$?|\\\(((?:(?!\\\().)+?)\\\)|\\\[((?:(?!\\\[).)+?)\\\]", regex.DOTALL
+)
+_CLAUSE = regex.compile(r",?\s(?:because|since|as|so|which|where|when)\s|\s\(|≈|\\approx|[.。]$")
+
+
+def final_maths(answer: str) -> str | None:
+    """Return the result of an answer as it wrote it, or None. Several results are a list."""
+    text = _DENIED.sub("", next(_readings(answer))).strip(" *\n")
+    for statement, _ in _marked(text):
+        if statement:
+            return _formula(statement) or (statement if _is_value(statement) else _CLAUSE.split(statement)[0])
+    found = _formula(text) or (text if _is_value(text) or " " not in text else None)
+    found = found or next(iter(map(str, _last(plain(text)))), None)
+    return found or (text if len(text) <= _SHORT and "\n" not in text else None) or None
+
+
+def _is_value(text: str) -> bool:
+    words = regex.search(r"(?<!\\)\b(?!or\b|and\b)\p{L}{2,}\s", text)
+    return bool(text) and not words and not isinstance(canonical(text), str)
+
+
+def _formula(text: str) -> str | None:
+    """Return the formula that a text begins with, else the one that it ends in, with those joined to it."""
+    groups: list[list[regex.Match[str]]] = []
+    for match in _INLINE.finditer(text):
+        gap = text[groups[-1][-1].end() : match.start()] if groups else "-"
+        if regex.fullmatch(r"\s*(?:,?\s*(?:and|or)|[,;])\s*", gap):
+            groups[-1].append(match)
+        else:
+            groups.append([match])
+    if not groups or _last(plain(text[groups[-1][-1].end() :])):
+        return None
+    begins = not text[: groups[0][0].start()].strip(" *_:")
+    written = [match.group(match.lastindex or 0) for match in groups[0 if begins else -1]]
+    return ", ".join(regex.split(r"\\approx|≈", each)[0].strip() for each in written)
+
+
+_HINT = "Write number=42, or number=3.14~0.01 with a tolerance."
+
+
+def _short(value: object, longest: int) -> str:
+    text = str(value)
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+class _Final(ABC):
+    """A check of what an answer says in the end. Its name holds the gold answer, so no model may see it."""
+
+    reference: Any
+    kind: ClassVar[str]
+    called: ClassVar[str] = "final answer"
+    missing: ClassVar[str]
+    demand: ClassVar[str]
+    longest: ClassVar[int] = 200
+
+    @property
+    def name(self) -> str:
+        """The name in records."""
+        return f"final {self.kind} {self.reference}"
+
+    @abstractmethod
+    def read(self, answer: str) -> Any:
+        """Return the result as the answer has it; None if it has none."""
+
+    def is_right(self, found: Any) -> bool:
+        """Whether a result is the gold answer."""
+        return bool(found == self.reference)
+
+    def said(self, answer: str) -> Hashable:
+        """Return what an answer says, for a vote; None if it says nothing."""
+        found: Hashable = self.read(answer)
+        return found
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Pass if the result is right."""
+        found = self.read(answer)
+        if found is None:
+            return failed(self.missing)
+        told = f"The {self.called} is read as {_short(found, self.longest)}."
+        return passed(told) if self.is_right(found) else failed(f"{told} It is not right. Work it out again.")
+
+
+@dataclass(frozen=True)
+class Number(_Final):
+    """`number=3.14~0.01`: the final answer is this number, give or take a tolerance."""
+
+    reference: Value
+    tolerance: Value = Decimal(0)
+    missing = "The answer has no number. Write the result as a number, at the end."
+    demand = "End the answer with its result, as a number in digits."
+    longest = 40
+
+    @classmethod
+    def of(cls, written: str) -> Self:
+        """Parse `42`, `3.14~0.01` or `3.14±0.01`."""
+        reference, mark, tolerance = written.replace("±", "~").partition("~")
+        check = cls(_number_of(reference, written), _number_of(tolerance, written) if mark else Decimal(0))
+        if check.tolerance < 0:
+            raise CheckSyntaxError(f"number={written}: a tolerance cannot be negative.", hint=_HINT)
+        return check
+
+    @property
+    def name(self) -> str:
+        """The short form. It holds the reference, so no model may see it."""
+        return f"number={self.reference}" + (f"~{self.tolerance}" if self.tolerance else "")
+
+    def read(self, answer: str) -> Value | None:
+        """Return the final number."""
+        return final_number(answer)
+
+    def is_right(self, found: Value) -> bool:
+        """Whether the number is within the tolerance."""
+        meant = {found, found / 100} if isinstance(found, Percent) else {found}
+        return any(abs(Fraction(each) - Fraction(self.reference)) <= self.tolerance for each in meant)
+
+
+def _number_of(text: str, written: str) -> Value:
+    match = _WHOLE.fullmatch(text.strip())
+    if match is None:
+        raise CheckSyntaxError(f"number={written}: {text.strip()!r} is not a number.", hint=_HINT)
+    return _value(match)
+
+
+@dataclass(frozen=True)
+class FinalLetter(_Final):
+    """The final answer is this option of all `letters`."""
+
+    reference: str
+    letters: str = "ABCDE"
+    kind = "letter"
+    called = "chosen option"
+    missing = "The answer chooses no option. End with the letter of one."
+    demand = "End the answer with the letter of the right option."
+
+    def read(self, answer: str) -> str | None:
+        """Return the chosen letter."""
+        return final_letter(answer, self.letters)
+
+
+@dataclass(frozen=True)
+class FinalMaths(_Final):
+    """The final answer is this, in any usual spelling (`maths.same`)."""
+
+    reference: str
+    kind = "answer"
+    missing = r"The answer has no result. Put it in \boxed{}."
+    demand = r"Put the final answer in \boxed{}."
+
+    @classmethod
+    def of(cls, gold: str) -> Self:
+        """Take a gold answer."""
+        if not gold.strip():
+            raise CheckSyntaxError("there is no gold answer.")
+        return cls(gold)
+
+    def read(self, answer: str) -> str | None:
+        """Return the result as it is written."""
+        return final_maths(answer)
+
+    def is_right(self, found: str) -> bool:
+        """Whether both are the same."""
+        return same(found, self.reference)
+
+    def said(self, answer: str) -> Hashable:
+        """Return the result in its canonical spelling."""
+        found = final_maths(answer)
+        return None if found is None else canonical(found)
+
+
+@dataclass(frozen=True)
+class SameJson:
+    """The answer is JSON, as with the check `json`, with the content of the gold answer.
+
+    The order of keys does not count, nor 1 against 1.0.
+    """
+
+    reference: str
+    demand: ClassVar[str] = "Answer with JSON alone."
+
+    @classmethod
+    def of(cls, gold: str) -> Self:
+        """Take a gold answer."""
+        try:
+            json.loads(gold)
+        except (ValueError, RecursionError):
+            raise CheckSyntaxError(f"the gold answer {gold!r:.60} is not JSON.") from None
+        return cls(gold)
+
+    @property
+    def name(self) -> str:
+        """The name in records. It holds the gold answer."""
+        return f"same JSON as {self.reference}"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Pass if the content is the same. Other JSON scores 1/2."""
+        try:
+            value, _ = read_json(answer)
+        except NotJson as error:
+            return failed(str(error), score=error.read / 2)
+        try:
+            same = identity(value) == identity(json.loads(self.reference))
+        except RecursionError:
+            return failed("The answer is JSON that is nested too deep to be compared.", score=0.5)
+        if same:
+            return passed("The JSON has the right content.")
+        return failed("The answer is JSON, and its content is not what it should be.", score=0.5)

@@ -1,0 +1,166 @@
+"""Checks that are Python functions: `python:module.function`, or the function itself from Python.
+
+docs/checks.md says what a function may take and return. It runs in this process with all its rights. Only
+modules that the user named are imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self, TypeVar
+
+from redraft.chain import Prompt
+from redraft.checks.base import Outcome, failed, passed
+from redraft.errors import CheckError, CheckSyntaxError, UsageError, crash_of, shown
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_HINT = "Write python:module.function; the module is looked for in this folder and among what is installed."
+
+
+@dataclass(frozen=True)
+class FunctionCheck:
+    """`python:module.function`: a function judges the answer."""
+
+    path: str
+    function: Callable[..., Any] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be called with an answer, before one is paid for."""
+        hint = "Give a function of the answer, or of the answer and the prompt."
+        if isinstance(self.function, type):
+            raise CheckSyntaxError(f"{self.name}: this is a class.", hint=hint)
+        with suppress(ValueError):  # some C functions have no signature
+            try:
+                inspect.signature(self.function).bind(*["text"] * (1 + takes_prompt(self.function)))
+            except TypeError as error:
+                raise CheckSyntaxError(f"{self.name}: called with an answer: {error}.", hint=hint) from None
+
+    @classmethod
+    def of(cls, path: str) -> Self:
+        """Import a function."""
+        module_name, _, name = path.rpartition(".")
+        if not module_name or not all(part.isidentifier() for part in path.split(".")):
+            raise CheckSyntaxError(f"python:{path}: this does not name a function in a module.", hint=_HINT)
+        module = imported(module_name, path)
+        function = getattr(module, name, None)
+        if not callable(function):
+            found = "has no function" if function is None else "does not have a function"
+            where = getattr(module, "__file__", None) or "built in"
+            raise CheckSyntaxError(f"python:{path}: {module_name} ({where}) {found} {name!r}.", hint=_HINT)
+        return cls(path, function)
+
+    @classmethod
+    def around(cls, function: Callable[..., Any]) -> Self:
+        """Make a check of a function."""
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        return cls(f"{getattr(function, '__module__', None) or 'here'}.{name}", function)
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"python:{self.path}"
+
+    @property
+    def demand(self) -> str:
+        """The demand of the function, if it has one."""
+        demand = getattr(self.function, "demand", "")
+        return demand if isinstance(demand, str) else ""
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
+        """Call the function and read its result."""
+        result = self.function(answer, prompt) if takes_prompt(self.function) else self.function(answer)
+
+        async def later() -> Outcome:
+            return self._outcome(await result)
+
+        return later() if inspect.isawaitable(result) else self._outcome(result)
+
+    def _outcome(self, result: object) -> Outcome:
+        if type(result).__module__ == "numpy":  # its booleans and numbers are none of Python's
+            result = getattr(result, "item", lambda: result)()
+        match result:
+            case Outcome() if result.passed or result.message.strip():
+                return result
+            case None | True:
+                return passed(f"{self.path} has no complaint.")
+            case False:
+                return failed(f"{self.path} rejects the answer, and does not say why.")
+            case str() if result.strip():
+                return failed(result)
+            case int() | float() if 0 <= result <= 1:
+                message = f"{self.path} gives the answer {result:.2g} of 1."
+                return passed(message) if result == 1 else failed(message, score=result)
+        raise CheckError(
+            f"the check {self.name!r} returned {result!r:.80}, which is no result of a check.",
+            hint="Return None or True for no complaint, a complaint in words, False, a number from 0 to 1, "
+            "or an Outcome, with a message if it fails.",
+        )
+
+
+def demands(text: str) -> Callable[[F], F]:
+    """Return a decorator that tells the writer, in a sentence, what a function demands.
+
+        @redraft.demands("Say please.")
+        def polite(answer: str) -> bool:
+            return "please" in answer.lower()
+
+    Raises:
+        UsageError: The sentence is no text, or what is decorated cannot keep it.
+    """
+    if not isinstance(text, str):
+        raise UsageError(f"the demand is {shown(text)}.", hint=_SENTENCE)
+
+    def decorate(function: F) -> F:
+        try:
+            function.demand = text  # type: ignore[attr-defined]
+        except AttributeError:
+            found = f"{shown(function)} cannot keep a demand."
+            raise UsageError(found, hint="Write a function of your own that calls it.") from None
+        return function
+
+    return decorate
+
+
+_SENTENCE = "Give a sentence to the writer: @redraft.demands('Say please.')"
+
+
+def imported(name: str, path: str) -> ModuleType:
+    """Return the module of `python:path`. The current folder comes after installed packages, unlike with
+    `python -m`.
+
+    Raises:
+        CheckSyntaxError: There is no such module.
+        CheckError: Importing it failed.
+    """
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            raise CheckSyntaxError(f"python:{path}: there is no module {error.name!r}.", hint=_HINT) from None
+        problem = f"it needs the module {error.name!r}, which is not installed"
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's module may raise anything)
+        problem = crash_of(error)
+    raise CheckError(
+        f"python:{path}: importing {name} failed: {problem}.", hint=f"Try: python -c 'import {name}'"
+    )
+
+
+def takes_prompt(function: Callable[..., Any]) -> bool:
+    """Return whether a function takes the prompt: its second parameter is required, or named `prompt`."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # some C functions have no signature
+        return False
+    places = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    return len(places) > 1 and (places[1].default is inspect.Parameter.empty or places[1].name == "prompt")

@@ -1,0 +1,184 @@
+r"""Checks that combine others: `any(A; B)` and `all(A; B)`, and how their parts are written.
+
+Outside parentheses, an argument goes unchanged to the end of the text. Inside, a backslash escapes `;`, an
+unbalanced parenthesis, and a backslash; `matches` keeps its own, which mean the same to the expression.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from redraft.chain import Prompt
+from redraft.checks.base import (
+    Check,
+    Outcome,
+    Prospect,
+    Weighted,
+    demand_of,
+    failed,
+    form_of,
+    outcome_of,
+    passed,
+    prefix_of,
+    together,
+    weight_of,
+)
+from redraft.checks.kinds import Written
+from redraft.checks.text import Matches
+from redraft.engines.steering.form import Form, joined
+from redraft.errors import CheckSyntaxError
+
+_CLASS_OR_MARK = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|;", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class AllOf:
+    """`all(A; B)`: every part passes."""
+
+    parts: tuple[Check, ...]
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"all({'; '.join(map(_nested_name, self.parts))})"
+
+    @property
+    def demand(self) -> str:
+        """The demands of all parts that have one."""
+        return " ".join(filter(None, map(demand_of, self.parts)))
+
+    @property
+    def form(self) -> Form | None:
+        """The forms of all parts, as far as they go together."""
+        form, _ = joined((part.name, form) for part in self.parts if (form := form_of(part)))
+        return form
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost if a part is."""
+        return "lost" if any(prefix_of(part, text) == "lost" for part in self.parts) else "open"
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:
+        """Run all parts concurrently. The message joins those of the failed parts."""
+        outcomes = await together([outcome_of(part, answer, prompt) for part in self.parts])
+        weights = [weight_of(part) for part in self.parts]
+        score = sum(o.score * w for o, w in zip(outcomes, weights, strict=True)) / sum(weights)
+        faults = [outcome.message for outcome in outcomes if not outcome.passed]
+        if faults:
+            return failed(" ".join(faults), score=score)
+        return passed(" ".join(outcome.message for outcome in outcomes), score=score)
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """`any(A; B)`: at least one part passes."""
+
+    parts: tuple[Check, ...]
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"any({'; '.join(map(_nested_name, self.parts))})"
+
+    @property
+    def demand(self) -> str:
+        """The demands of the parts; empty if one of them has none, because that one may suffice."""
+        demands = [demand_of(part) for part in self.parts]
+        return f"Do one of these: {' Or: '.join(demands)}" if all(demands) else ""
+
+    @property
+    def form(self) -> Form | None:
+        """What the first part that steers says."""
+        return next(filter(None, map(form_of, self.parts)), None)
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost if every part is."""
+        return "lost" if all(prefix_of(part, text) == "lost" for part in self.parts) else "open"
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:
+        """Run the parts in turn until one passes. If none does, the message joins all of theirs."""
+        outcomes: list[Outcome] = []
+        for part in self.parts:
+            outcomes.append(await outcome_of(part, answer, prompt))
+            if outcomes[-1].passed:
+                return outcomes[-1]
+        faults = " Or: ".join(outcome.message for outcome in outcomes)
+        return failed(f"One of these has to be fixed. {faults}", score=max(o.score for o in outcomes))
+
+
+def _nested_name(check: Check) -> str:
+    """Return the short form of a check inside parentheses. Deeper parts are escaped already."""
+    match check:
+        case AllOf() | AnyOf():
+            return check.name
+        case Weighted():
+            return check.name.removesuffix(check.part.name) + _nested_name(check.part)
+        case Matches():
+            return escape_pattern(check.name)
+    return escape(check.name)
+
+
+def group_of(written: Written) -> AllOf | AnyOf:
+    """Parse the parts of a group."""
+    kind, rest = written.kind, written.rest
+    if not rest.startswith("("):
+        raise written.error(f"{kind} needs its checks in parentheses")
+    end = closing(rest)
+    if end is None:
+        raise CheckSyntaxError(
+            f"{kind}{rest}: the parenthesis at character {len(kind) + 1} is not closed.",
+            hint=r"Inside any(…) and all(…), write an unbalanced parenthesis as \( or \).",
+        )
+    if rest[end + 1 :].strip():
+        raise written.error(f"unexpected {rest[end + 1 :].strip()[:30]!r} after {kind}(…)")
+    inside = rest[1:end]
+    cuts = [index for index, char, depth in _nested(inside) if char == ";" and depth == 0]
+    parts = [inside[cut + 1 : to].strip() for cut, to in pairwise([-1, *cuts, len(inside)])]
+    if "" in parts:
+        raise written.error(f"part {parts.index('') + 1} of {kind}(…) is empty")
+    checks = tuple(map(written.nested, parts))
+    if kind == "all":
+        return AllOf(checks)
+    if any(isinstance(check, Weighted) for check in checks):
+        raise written.error("any(…) takes no weights, because its best part counts")
+    return AnyOf(checks)
+
+
+def closing(text: str) -> int | None:
+    """Return the position that closes the parenthesis at the start of a text, or None."""
+    return next((index for index, _, depth in _nested(text) if depth == 0), None)
+
+
+def _nested(text: str) -> Iterator[tuple[int, str, int]]:
+    """Yield position and character, and the depth of parentheses after it; no escaped characters."""
+    depth = index = 0
+    while index < len(text):
+        char = text[index]
+        depth += {"(": 1, ")": -1}.get(char, 0)
+        yield index, char, depth
+        index += 2 if char == "\\" else 1
+
+
+def unescape(text: str) -> str:
+    r"""Remove the backslash of `\;`, `\(`, `\)` and `\\`."""
+    return re.sub(r"\\([\\;()])", r"\1", text)
+
+
+def escape(text: str) -> str:
+    """Invert `unescape`. Balanced parentheses are not escaped."""
+    text = re.sub(r"[\\;]", r"\\\g<0>", text)
+    balanced = closing(f"({text})") == len(text) + 1
+    return text if balanced else re.sub(r"[()]", r"\\\g<0>", text)
+
+
+def escape_pattern(pattern: str) -> str:
+    """Return an equivalent regular expression that can stand inside parentheses."""
+
+    def escaped(found: re.Match[str]) -> str:
+        if found[0].startswith("\\"):
+            return found[0]
+        return re.sub(r"\\.|[;()]", lambda part: part[0] if len(part[0]) > 1 else "\\" + part[0], found[0])
+
+    return _CLASS_OR_MARK.sub(escaped, pattern)

@@ -1,0 +1,235 @@
+"""Find the JSON in a text, and read it: the one way for checks, `output=`, criticisms and the server.
+
+Models put fences and sentences around JSON. The JSON of a text is the whole of it, else its one block that is
+marked as json, else the inside of the fence that it is, else its one object or list. JSON that is broken or
+gives a name twice is never passed over for other JSON in the text. Several objects are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple, NoReturn
+
+import regex
+
+from redraft.chain import Chain
+from redraft.checks.base import Prospect
+from redraft.errors import fault_of
+
+MOST_STARTS = 1000  # brackets in a text that are tried; each failure takes time in proportion to the text
+LONG = 1000  # characters: text that is JSON for as long is meant as JSON
+
+_SPACE = re.compile(r"[\s\ufeff]*")
+_START = re.compile(r"""\{(?=\s*["'}\w])|\[(?=\s*(?:["{\[\]\d-]|true|false|null))""")
+_MEANT = re.compile(r"""(?:\[\s*)?\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*"[^"\n]*"\s*,""")
+"""What nobody writes but as JSON: if it cannot be read, the JSON is broken."""
+
+
+class NotJson(ValueError):
+    """A text has no JSON. The message is feedback for the model.
+
+    Attributes:
+        read: The share of the text before the fault, 0 to 1.
+    """
+
+    def __init__(self, message: str, read: float = 0.0) -> None:
+        super().__init__(message)
+        self.read = read
+
+
+class _Block(NamedTuple):
+    mark: str
+    begin: int
+    end: int
+    closed: bool
+
+
+def read_json(answer: str) -> tuple[Any, str]:
+    """Return the JSON value in a text, and its own text. NotJson has the line and column in the answer."""
+    text = answer.replace("\r\n", "\n")
+    if not text.strip():
+        raise NotJson("The answer is empty, and JSON is wanted.")
+    blocks = _blocks(text)
+    marked = [block for block in blocks if block.mark == "json"]
+    if len(marked) > 1:
+        raise NotJson(f"The answer has {len(marked)} JSON blocks, and exactly one is wanted.")
+    whole = blocks[0] if len(blocks) == 1 and _is_all(blocks[0], text) and not blocks[0].mark else None
+    block = marked[0] if marked else whole
+    begin, end = (block.begin, block.end) if block else (0, len(text))
+    try:
+        return _decoded(text, begin, end)
+    except json.JSONDecodeError as fault:
+        return _within(text, begin, end, fault)
+
+
+def text_of(chain: Chain, answer: str) -> str:
+    """Return a chain's answer for other programs: the JSON in it alone, if JSON was asked for and found."""
+    return answer if chain.value is None else read_json(answer)[1]
+
+
+def json_prospect(text: str) -> Prospect:
+    """Return whether an answer that begins with a text can have JSON that `read_json` finds.
+
+    Only a marked block loses it, because one may follow any other text.
+    """
+    text = text.replace("\r\n", "\n")
+    text = text[: text.rfind("\n") + 1]  # the last line may still grow
+    marked = [block for block in _blocks(text) if block.mark == "json"]
+    if len(marked) > 1:
+        return "lost"
+    for block in marked:
+        inside = text[block.begin : block.end].lstrip()
+        if inside.startswith(("{", "[")) and not begins_json(inside):
+            try:
+                _raw(inside, 0, len(inside))
+            except ValueError:
+                return "lost"
+    return "open"
+
+
+def begin_of_json(text: str) -> int | None:
+    """Return where the JSON of a text that is still written begins, as far as that is known."""
+    marked = [block.begin for block in _blocks(text) if block.mark == "json"]
+    found = re.compile(r"[{\[]").search(text, marked[0] if marked else 0)
+    return found.start() if found else None
+
+
+def _blocks(text: str) -> list[_Block]:
+    """Return the fenced blocks of a text. The last one may be without its end."""
+    found: list[_Block] = []
+    fence, mark, begin, at = "", "", 0, 0
+    for line in text.split("\n"):
+        stripped = line.strip()
+        if not fence and stripped.startswith(("```", "~~~")):
+            fence, mark, begin = stripped[:3], stripped[3:].strip("`~ ").lower(), at + len(line) + 1
+        elif fence and stripped == fence:
+            found.append(_Block(mark, begin, max(at - 1, begin), closed=True))
+            fence = ""
+        at += len(line) + 1
+    return [*found, _Block(mark, min(begin, len(text)), len(text), closed=False)] if fence else found
+
+
+def _is_all(block: _Block, text: str) -> bool:
+    return text.lstrip()[:1] in "`~" and not text[block.end :].strip("`~ \n")
+
+
+def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tuple[Any, str]:
+    """Return the one object or list in a part of a text, which as a whole has a fault."""
+    found: list[tuple[Any, str]] = []
+    at, tried = begin, 0
+    while (start := _START.search(text, at, end)) and tried < MOST_STARTS:
+        try:
+            value, at = _raw(text, start.start(), end)
+        except json.JSONDecodeError as error:
+            first = begin and not text[begin : start.start()].strip()  # of a block
+            if first or _MEANT.match(text, start.start()) or error.pos - start.start() > LONG:
+                raise _not_json(error, text) from None
+            at, tried = start.end(), tried + 1
+            continue
+        if _is_meant(value) or _stands_alone(text, start.start(), at):
+            found.append((value, text[start.start() : at]))
+    if len(found) > 1:
+        raise NotJson(f"The answer has {len(found)} objects or lists of JSON, and exactly one is wanted.")
+    if not found:
+        raise _not_json(fault, text)
+    return found[0]
+
+
+def _is_meant(value: Any) -> bool:
+    """Return whether an object or a list in a sentence is the answer: `[1]` and `{}` may be a part of it."""
+    return (
+        bool(value) if isinstance(value, dict) else any(isinstance(item, dict | list | str) for item in value)
+    )
+
+
+def _stands_alone(text: str, begin: int, end: int) -> bool:
+    before, after = text[:begin].rpartition("\n")[2], text[end:].partition("\n")[0]
+    return not before.strip() and not after.strip("` ")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"an object gives the name {json.dumps(name, ensure_ascii=False):.60} twice")
+        found[name] = value
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse)
+
+
+def _raw(text: str, begin: int, end: int) -> tuple[Any, int]:
+    """Return the value that begins at a place, and where it ends. Raises JSONDecodeError or NotJson."""
+    try:
+        return _DECODER.raw_decode(text if end == len(text) else text[:end], begin)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise NotJson("The answer is not usable JSON: it is nested too deeply.") from None
+    except ValueError as error:
+        raise NotJson(f"The answer is not JSON: {fault_of(error)}.", begin / (len(text) + 1)) from None
+
+
+def _decoded(text: str, begin: int, end: int) -> tuple[Any, str]:
+    """Return the value that a part of a text is, and its own text."""
+    start = _SPACE.match(text, begin, end).end()  # type: ignore[union-attr]
+    value, at = _raw(text, start, end)
+    after = _SPACE.match(text, at, end).end()  # type: ignore[union-attr]
+    if after < end:
+        raise json.JSONDecodeError("Extra data", text, after)
+    return value, text[start:at]
+
+
+def _not_json(fault: json.JSONDecodeError, text: str) -> NotJson:
+    rest = text[fault.pos : fault.pos + 20].split("\n")[0].strip()
+    ended = ", where it ends" if fault.pos >= len(text.rstrip()) else ""
+    near = f", before {rest!r}" if rest else ended
+    where = f"line {fault.lineno}, column {fault.colno}"
+    return NotJson(f"The answer is not JSON: {fault.msg} at {where}{near}.", fault.pos / (len(text) + 1))
+
+
+_JSON_SPACE = regex.compile(r"[ \t\n\r]*+")
+_SCALAR = regex.compile(
+    r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"'
+    r"|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?+|true|false|null|NaN|-?Infinity"
+)
+_GROWING = regex.compile(r"-?[0-9][-+.eE0-9]*+")
+_CLOSE = {"{": "}", "[": "]"}
+
+
+def begins_json(text: str) -> bool:
+    """Return whether a text is JSON as far as it goes. Python's words for numbers, such as NaN, count."""
+    stack: list[str] = []
+    wanted, at = "value", _JSON_SPACE.match(text).end()  # type: ignore[union-attr]
+    while at < len(text):
+        char = text[at]
+        scalar = wanted in ("value", "value or end") or wanted.startswith("key")
+        if wanted.endswith("end") and stack and char == _CLOSE[stack[-1]]:
+            stack.pop()
+            wanted, at = "comma or end", at + 1
+        elif wanted.startswith("value") and char in _CLOSE:
+            stack.append(char)
+            wanted, at = ("key or end" if char == "{" else "value or end"), at + 1
+        elif wanted == "colon" and char == ":":
+            wanted, at = "value", at + 1
+        elif wanted == "comma or end" and char == "," and stack:
+            wanted, at = ("key" if stack[-1] == "{" else "value"), at + 1
+        elif scalar and (wanted.startswith("value") or char == '"'):
+            if _GROWING.fullmatch(text, at):  # a number that may go on
+                return True
+            found = _SCALAR.match(text, at, partial=True)
+            if found is None:
+                return False
+            if found.partial:
+                return True
+            wanted, at = ("colon" if wanted.startswith("key") else "comma or end"), found.end()
+        else:
+            return False
+        at = _JSON_SPACE.match(text, at).end()  # type: ignore[union-attr]
+    return True

@@ -1,0 +1,322 @@
+"""The kinds of checks: how each is written, what `--help` says of it, and how it is made.
+
+A kind is a plugin of the group `redraft.checks`. Those of redraft are here. The modules of the checks are
+imported when one is made, so that `--help` stays fast.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import import_module
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal, get_args
+
+from redraft.errors import CheckSyntaxError, RedraftError
+from redraft.jobs.plugins import Kind, load_all, plugins
+
+if TYPE_CHECKING:
+    from redraft.checks.base import Check
+    from redraft.engines.base import Engine
+
+Writer = Literal["anyone", "data", "user"]
+"""Who writes a check: anyone who sends a request to a server, a file of data, or the user alone."""
+
+SEE = "All checks: docs/checks.md"
+_COUNT = re.compile(r"(?P<op><=|>=|==|=|<|>)\s*(?P<low>\d+)(?:\s*\.\.\s*(?P<high>\d+))?", re.ASCII)
+_SECONDS = re.compile(r"(?P<seconds>\d+(?:\.\d+)?)\s*s", re.ASCII)
+
+
+@dataclass(frozen=True, eq=False)
+class CheckKind(Kind):
+    """A kind of check.
+
+    Attributes:
+        form: How it is written, such as `contains:TEXT`.
+        about: What an answer needs to pass, for `--help`.
+        make: Returns a check, from its parts. It raises `Written.error` for a wrong form, and reads files and
+            imports what the check needs, so that everything fails before an answer is paid for.
+        writer: Who may write such a check. `anyone` suits those that compute on the answer's text alone:
+            they run nothing, read no file and ask no model. `data` may read files; `user` may run programs.
+        takes_option: It may have an option in brackets: `judge[8]:…`.
+        asks_judge: It asks the model that `--judge` names (`Written.judge`).
+        escapes_itself: Its text keeps its backslashes within `any(…)` and `all(…)`.
+    """
+
+    form: str
+    about: str
+    make: Callable[[Written], Check]
+    writer: Writer = "user"
+    takes_option: bool = False
+    asks_judge: bool = False
+    escapes_itself: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a field of a wrong type, or a writer that is none."""
+        super().__post_init__()
+        if self.writer not in get_args(Writer):
+            known = ", ".join(get_args(Writer))
+            raise ValueError(f"writer of a CheckKind is {self.writer!r:.60}, and none of {known}")
+
+    def allows(self, writer: Writer) -> bool:
+        """Whether a writer may use it. The user may use all kinds."""
+        order = get_args(Writer)
+        return order.index(self.writer) <= order.index(writer)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A check split into its parts: `command`, `10s`, `:pytest -q`.
+
+    Attributes:
+        kind: Its name.
+        form: The form of its kind, for errors.
+        option: The text in brackets, or None.
+        rest: All that follows, without the space around it.
+        judge: The model of `judge:` checks, if there is one.
+        nested: Parses a part of a check.
+    """
+
+    kind: str
+    form: str
+    option: str | None
+    rest: str
+    judge: Engine | None
+    nested: Callable[[str], Check]
+
+    @property
+    def found(self) -> str:
+        """What follows the kind, in words."""
+        return f"{self.kind} is followed by {self.rest[:30]!r}" if self.rest else f"{self.kind} stands alone"
+
+    @property
+    def text(self) -> str:
+        """The text after the colon. It is an error if there is none."""
+        argument = self.rest[1:].strip()
+        if not self.rest.startswith(":"):
+            raise self.error(f"{self.found}, and needs a colon with a text")
+        if not argument:
+            raise self.error(f"{self.kind}: has no text after the colon")
+        return argument
+
+    def error(self, problem: str) -> CheckSyntaxError:
+        """Return an error with the form of this kind of check."""
+        return CheckSyntaxError(f"{problem}.", hint=f"Write {self.form}. {SEE}")
+
+
+@cache
+def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
+    """Return the kinds that a writer may use, by name: redraft's in the order of this module, then others."""
+    found = load_all("redraft.checks", CheckKind)
+    places = {id(value): place for place, value in enumerate(globals().values())}
+    names = sorted(found, key=lambda name: places.get(id(found[name]), len(places)))
+    return {name: found[name] for name in names if found[name].allows(writer)}
+
+
+def may_ask_judge(check: str) -> bool:
+    """Return whether a check, as it is written, names a kind that asks a judge."""
+    known = plugins("redraft.checks")
+    for name in known.keys() & set(re.findall(r"[\w-]+", check)):
+        with suppress(RedraftError):  # one that does not load asks none: the name may be a mere word
+            if known[name].load(CheckKind).asks_judge:
+                return True
+    return False
+
+
+def _of_text(module: str, maker: str) -> Callable[[Written], Check]:
+    """Return what makes a check of the text after the colon: a class or class method of a module."""
+
+    def make(written: Written) -> Check:
+        found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))(written.text)
+        return found
+
+    return make
+
+
+def _plain(module: str, maker: str, guess: str = "") -> Callable[[Written], Check]:
+    """Return what makes a check that takes no argument: a class. `guess` is what one may have meant."""
+
+    def make(written: Written) -> Check:
+        if written.rest:
+            guessed = f" ({guess})" if guess and written.rest.startswith(":") else ""
+            problem = f"{written.kind} takes no argument, and is followed by {written.rest[:30]!r}{guessed}"
+            raise written.error(problem)
+        found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))()
+        return found
+
+    return make
+
+
+def _count(written: Written) -> Check:
+    from redraft.checks.text import Count
+
+    found = _COUNT.match(written.rest)
+    if not found:
+        raise written.error(f"{written.found}, and needs a comparison with a whole number")
+    if found.end() < len(written.rest):
+        raise written.error(f"unexpected {written.rest[found.end() :][:30]!r} after {written.kind}{found[0]}")
+    op, number, upper = found["op"], int(found["low"]), found["high"]
+    if upper is not None and op not in {"=", "=="}:
+        raise written.error(f"a range needs =, not {op}")
+    low = None if op in {"<=", "<"} else number + (op == ">")
+    high = int(upper) if upper else None if op in {">=", ">"} else number - (op == "<")
+    if high is not None and high < (low or 0):
+        turned = f", but {high}..{low}" if upper else ""
+        raise written.error(f"no answer can pass {written.kind}{found[0]}{turned}")
+    return Count(written.kind, low, high)
+
+
+def _phrase(written: Written) -> Check:
+    from redraft.checks.text import phrase_of
+
+    return phrase_of(written)
+
+
+def _number(written: Written) -> Check:
+    from redraft.checks.final import Number
+
+    value = written.rest.removeprefix("=").removeprefix("=").strip()
+    if not written.rest.startswith("=") or not value:
+        raise written.error(f"{written.found}, and needs = with a number")
+    return Number.of(value)
+
+
+def _command(written: Written) -> Check:
+    from redraft.checks.command import Command
+
+    if written.option is None:
+        return Command.of(written.text)
+    limit = _SECONDS.fullmatch(written.option.strip())
+    if not limit or float(limit["seconds"]) <= 0:
+        raise written.error(f"command[{written.option}]: write a time limit like command[10s]:")
+    return Command.of(written.text, float(limit["seconds"]))
+
+
+def _judge(written: Written) -> Check:
+    from redraft.checks.judge import Judge
+
+    if written.option is None:
+        return Judge.of(written.text, written.judge)
+    if not written.option.strip().isdecimal():
+        raise written.error(f"judge[{written.option}]: write the score that passes like judge[8]:")
+    return Judge.of(written.text, written.judge, int(written.option))
+
+
+def _reward(written: Written) -> Check:
+    from redraft.checks.judge import Reward
+
+    if written.option is None:
+        return Reward.of(written.text)
+    try:
+        bar = float(written.option)
+    except ValueError:
+        problem = f"reward[{written.option}]: write the score that passes like reward[0.7]:"
+        raise written.error(problem) from None
+    return Reward.of(written.text, bar)
+
+
+def _group(written: Written) -> Check:
+    from redraft.checks.groups import group_of
+
+    return group_of(written)
+
+
+_for_anyone = partial(CheckKind, writer="anyone")
+
+WORDS = _for_anyone("words<=50", "count of words: <= >= < > ==, or a range words=10..20", _count)
+SENTENCES = _for_anyone("sentences<=3", "count of sentences, compared the same way", _count)
+CHARACTERS = _for_anyone("characters<=280", "count of characters as a reader sees them", _count)
+PARAGRAPHS = _for_anyone("paragraphs==2", "count of paragraphs, separated by blank lines", _count)
+LINES = _for_anyone("lines<=5", "count of lines that are not empty", _count)
+BULLETS = _for_anyone("bullets==3", "count of lines that begin with a bullet", _count)
+ITEMS = _for_anyone("items==3", "count of bullets and of numbered lines", _count)
+HEADINGS = _for_anyone("headings>=2", "count of lines that begin with # or ##", _count)
+UNIQUE = _for_anyone("unique", "has no line twice", _plain("layout", "Unique"))
+UPPERCASE = _for_anyone("uppercase", "has no small letter", _plain("layout", "Case.upper"))
+LOWERCASE = _for_anyone("lowercase", "has no capital letter", _plain("layout", "Case.lower"))
+CONTAINS = _for_anyone(
+    "contains:TEXT",
+    "has this word or phrase, ignoring case; contains[part]: also within a word",
+    _phrase,
+    takes_option=True,
+)
+LACKS = _for_anyone(
+    "lacks:TEXT",
+    "does not have this word or phrase, ignoring case; lacks[part]: nor within a word",
+    _phrase,
+    takes_option=True,
+)
+MATCHES = _for_anyone(
+    "matches:REGEX",
+    "a regular expression is found in it",
+    _of_text("text", "Matches.of"),
+    escapes_itself=True,
+)
+GROUNDED = _for_anyone(
+    "grounded", "its numbers, names, dates and quotations are in the prompt", _plain("grounded", "Grounded")
+)
+STARTS = _for_anyone("starts:TEXT", "begins with this text, ignoring case", _phrase)
+ENDS = _for_anyone("ends:TEXT", "ends with this text, ignoring case", _phrase)
+JSON = _for_anyone(
+    "json",
+    "is JSON, or has one fenced JSON block",
+    _plain("structure", "Json", "a schema is json-schema:FILE"),
+)
+KEYS = _for_anyone(
+    "keys:name,born", "is a JSON object with these keys and no others", _of_text("structure", "Keys.of")
+)
+JSON_SCHEMA = CheckKind(
+    "json-schema:FILE",
+    "is JSON that fits the JSON Schema in FILE",
+    _of_text("structure", "JsonSchema.of"),
+    writer="data",
+)
+NUMBER = _for_anyone("number=3.14~0.01", "its final answer is this number, give or take a tolerance", _number)
+LANGUAGE = CheckKind(
+    "language:en",
+    "is written in this language (needs the extra 'data')",
+    _of_text("text", "Language.of"),
+    writer="data",
+)
+IFEVAL = CheckKind(
+    "ifeval:TYPE VALUES",
+    "meets a constraint of IFEval (docs/evaluate.md)",
+    _of_text("ifeval", "Constraint.parse"),
+    writer="data",
+)
+PYTHON = CheckKind(
+    "python:module.function", "a function of yours says so", _of_text("function", "FunctionCheck.of")
+)
+COMMAND = CheckKind(
+    "command:PROGRAM ARGS",
+    "a program that reads it exits with 0; command[10s]: sets the time limit",
+    _command,
+    takes_option=True,
+)
+JUDGE = CheckKind(
+    "judge:RUBRIC",
+    "a judge model gives it at least 7 of 10; judge[8]: sets the bar",
+    _judge,
+    takes_option=True,
+    asks_judge=True,
+)
+REWARD = CheckKind(
+    "reward:MODEL",
+    "a reward model (docs/rlhf.md) scores it at least 0.5; reward[0.7]: sets the bar",
+    _reward,
+    writer="data",
+    takes_option=True,
+)
+ANY = _for_anyone("any(A; B)", "at least one of these checks passes", _group, escapes_itself=True)
+ALL = _for_anyone(
+    "all(A; B)",
+    "every one of these checks passes; 2*A gives a check twice the weight",
+    _group,
+    escapes_itself=True,
+)
+AUTO = _for_anyone(
+    "auto", "what the prompt itself demands in plain words (redraft checks PROMPT)", _plain("derive", "Auto")
+)

@@ -1,0 +1,130 @@
+"""Parse the short form of checks, for the command line, Python and recipes.
+
+    check     = [ weight "*" ] ( kind | kind op value | kind [ "[" option "]" ] ":" text | group )
+    group     = ( "any" | "all" ) "(" check { ";" check } ")"
+
+Parsing does everything that can fail without an answer: it reads files, compiles patterns, imports modules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+
+from redraft.chain import Chain, whole
+from redraft.checks.base import Check, Weighted
+from redraft.checks.function import FunctionCheck
+from redraft.checks.groups import unescape
+from redraft.checks.kinds import SEE, CheckKind, Writer, Written, check_kinds
+from redraft.engines.base import Engine
+from redraft.errors import CheckSyntaxError, shown
+from redraft.jobs.plugins import plugins
+
+MAX_DEPTH = 20  # the deepest nesting of `any` and `all`
+
+_WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*\*\s*")
+_HEAD = re.compile(r"(?P<kind>[^\W\d_][\w-]*)\s*(?:\[(?P<option>[^\]]*)\])?", re.ASCII)
+
+
+def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "user") -> Check:
+    """Parse a check.
+
+    Args:
+        text: The short form, such as `words<=50` or `any(json; contains:no data)`.
+        judge: The model of `judge:` checks.
+        writer: Who wrote it. A kind that is not open to them is refused; only its plugin is imported.
+
+    Raises:
+        CheckSyntaxError: The kind is unknown or not allowed, or its form is wrong.
+        PluginError: The package that has the kind is broken.
+        MissingExtra: A check needs a package that is not installed.
+        CheckError: Importing a module of `python:` failed.
+    """
+    if not isinstance(text, str):
+        raise CheckSyntaxError(f"a check is a text, not {shown(text)}.", hint=SEE)
+    if text != whole(text):
+        raise CheckSyntaxError(f"the check {text!a:.80} holds half of a character.", hint=SEE)
+    return _Parser(judge, writer).weighted(text.strip())
+
+
+def parse_checks(
+    checks: Iterable[str | Check | Callable[..., Any]], *, judge: Engine | None = None
+) -> tuple[Check, ...]:
+    """Parse short forms, `Check` values and functions (see `function`). Raises as `parse_check` does."""
+    found: list[Check] = []
+    for check in checks:
+        if isinstance(check, str):
+            found.append(parse_check(check, judge=judge))
+        elif isinstance(check, Check) and not isinstance(check, type):
+            found.append(check)
+        elif callable(check):
+            found.append(FunctionCheck.around(check))
+        else:
+            raise CheckSyntaxError(f"a check is a text, a Check or a function, not {check!r:.60}.", hint=SEE)
+    return tuple(found)
+
+
+def checks_in(record: Chain) -> tuple[Check, ...]:
+    """Parse the `checks` that a record of a file has. Data may not start programs, or ask a judge.
+
+    Raises:
+        CheckSyntaxError: They are no list of texts, or one is wrong.
+    """
+    source = record.meta.get("source")
+    found = source.get("checks") if isinstance(source, Mapping) else None
+    if found is not None and not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
+        hint = 'Write "checks": ["words<=50"], or give the field another name.'
+        raise CheckSyntaxError(f"it has no list of `checks`, but {shown(found)}.", hint=hint)
+    return tuple(parse_check(check, writer="data") for check in found or ())
+
+
+@dataclass(frozen=True)
+class _Parser:
+    """Parses checks of one writer, `depth` groups deep."""
+
+    judge: Engine | None
+    writer: Writer
+    depth: int = 0
+
+    def weighted(self, text: str) -> Check:
+        weight = _WEIGHT.match(text)
+        if not weight:
+            return self.bare(text)
+        check, number = self.bare(text[weight.end() :]), float(weight["weight"])
+        if not 0 < number < float("inf"):
+            raise CheckSyntaxError(f"{text}: a weight must be more than 0.", hint=f"Write 2*words<=50. {SEE}")
+        return Weighted(check, number)
+
+    def bare(self, text: str) -> Check:
+        head = _HEAD.match(text)
+        name = head["kind"] if head else text[:30]
+        if not head or name not in (known := plugins("redraft.checks")):
+            if not name:
+                raise CheckSyntaxError("a check is empty.", hint=SEE)
+            usable = check_kinds(self.writer)
+            near = get_close_matches(name.lower(), usable, 1, 0.5)
+            guess = f" Did you mean {near[0]!r}?" if near else ""
+            hint = f"checks: {' '.join(usable)}   (docs/checks.md)"
+            raise CheckSyntaxError(f"no check is called {name!r}.{guess}", hint=hint)
+        if self.writer == "data":
+            known[name].load(CheckKind)  # one of the user's own that is broken says why
+        if self.writer != "user" and name not in check_kinds(self.writer):
+            hint = f"checks: {' '.join(check_kinds(self.writer))}"
+            where = "in a file of data" if self.writer == "data" else "here"
+            raise CheckSyntaxError(f"the check {name!r} cannot be used {where}.", hint=hint)
+        kind = known[name].load(CheckKind)
+        rest = text[head.end() :].strip()
+        if self.depth and not kind.escapes_itself:
+            rest = unescape(rest)
+        written = Written(name, kind.form, head["option"], rest, self.judge, self.nested)
+        if written.option is not None and not kind.takes_option:
+            raise written.error(f"{name} has no option in brackets")
+        return known[name].guarded(kind.make, Check)(written)
+
+    def nested(self, text: str) -> Check:
+        if self.depth == MAX_DEPTH:
+            raise CheckSyntaxError(f"checks are nested more than {MAX_DEPTH} deep.", hint=SEE)
+        return replace(self, depth=self.depth + 1).weighted(text)

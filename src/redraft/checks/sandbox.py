@@ -1,0 +1,251 @@
+"""The sandbox for programs that a model wrote: bubblewrap, in which nothing of this machine is shared.
+
+Inside there are /usr and Python, read-only, an empty /tmp of 64 MB in memory, and nothing else: no network,
+home, environment, devices or /proc. Bubblewrap applies the filter of system calls below; `inside.wire.seal`
+sets the limits. The sandbox protects neither from faults of the kernel or the processor, nor hides the time,
+the kernel's version, or the software in /usr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import json
+import os
+import platform
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from redraft.checks.base import turn
+from redraft.checks.inside import wire
+from redraft.errors import CheckError, UsageError
+
+TRY_SECONDS = 30  # longest try of the sandbox, and its limit of CPU time
+
+START_SECONDS = 60.0  # longest start of the interpreters, which is no fault of a program
+
+READY = b'"ready"\n'  # what `inside.player` says first
+
+Job = dict[str, Any]
+"""The work of `inside.referee`: `program`, `setup`, `imports`, and `tests`, each with the names it needs."""
+
+Report = dict[str, Any]  # what happened in a test: `passed`, else also what `inside.referee` saw, or `late`
+
+
+async def run_job(job: Job, seconds: float) -> list[Report]:
+    """Load a program and run its tests, `seconds` each at most.
+
+    Return a report on loading, and one on each test, up to the first in which the program hung or ended.
+    """
+    cpu = str(int(seconds * (len(job["tests"]) + 1)) + 5)
+    async with turn():
+        with contextlib.ExitStack() as stack:
+            given = stack.enter_context(tempfile.TemporaryFile())
+            given.write(json.dumps(job).encode() + b"\n")
+            given.seek(0)
+            with _pipe() as (asked, ask), _pipe() as (told, tell), _pipe() as (out, report):
+                lines = asyncio.StreamReader()
+                transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                    lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(os.dup(out), "rb", 0)
+                )
+                stack.callback(transport.close)
+                stack.enter_context(_jailed(["player", cpu], asked, tell))
+                command = ["referee", cpu, str(told), str(ask)]
+                stack.enter_context(_jailed(command, given.fileno(), report, (told, ask)))
+            if await _report(lines, START_SECONDS) != {"ready": True}:
+                hint = "Is memory or a process limit used up?"
+                raise CheckError("the sandbox of a code check did not start.", hint=hint)
+            reports: list[Report] = []
+            while len(reports) <= len(job["tests"]):
+                reports.append(await _report(lines, seconds))
+                if reports[-1].keys() & {"late", "ended"}:
+                    break
+            return reports
+
+
+async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
+    """Return the next line of the referee. What it was given to read may have used up its time or memory."""
+    try:
+        async with asyncio.timeout(seconds):
+            line = await lines.readline()
+    except TimeoutError:
+        return {"passed": False, "late": True}
+    except ValueError:  # longer than the reader takes
+        line = b""
+    report: Report = json.loads(line) if line.endswith(b"\n") else {"passed": False, "ended": True}
+    return report
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+@contextlib.contextmanager
+def _jailed(command: list[str], stdin: int, stdout: int, pass_fds: tuple[int, ...] = ()) -> Iterator[None]:
+    """Run a program of `inside` in the sandbox, and kill it at the end.
+
+    It takes milliseconds. asyncio's own processes would wait for ever if they are cancelled while they start.
+    """
+    with filtering() as number:
+        process = subprocess.Popen(  # noqa: S603
+            jail(number, *command),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.DEVNULL,
+            env={},
+            pass_fds=(*pass_fds, number),
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # bwrap's own child too, which waits for it at the start
+        process.wait()
+
+
+@functools.cache
+def find_sandbox() -> None:
+    """Raise a UsageError, which says what to install or to allow, unless the sandbox works here."""
+    if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
+        found = f"{sys.platform} on {platform.machine()}"
+        raise UsageError(
+            f"the sandbox for programs needs Linux on x86-64 or ARM64, and this is {found}.",
+            hint="Run this step in Linux: in a container, a virtual machine, or WSL 2 (wsl --install).",
+        )
+    if shutil.which("bwrap") is None:
+        raise UsageError(
+            "bubblewrap is not installed, and no program of a model is run without it.",
+            hint="Type: apt install bubblewrap (Fedora: dnf install bubblewrap; Arch: pacman -S bubblewrap)",
+        )
+    if problem := _tried():
+        raise UsageError(
+            f"bubblewrap does not work here: {problem}.",
+            hint="Allow user namespaces. In Docker: --security-opt seccomp=unconfined --security-opt"
+            " apparmor=unconfined; on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        )
+
+
+def _tried() -> str:
+    """Start a player without a program. Return why it does not get ready; empty if it does."""
+    with filtering() as number:
+        command = jail(number, "player", str(TRY_SECONDS))
+        try:
+            tried = subprocess.run(  # noqa: S603
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env={},
+                pass_fds=[number],
+                timeout=TRY_SECONDS,
+                check=False,
+                start_new_session=True,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+    said = tried.stderr.decode(errors="replace").strip() or f"status {tried.returncode}"
+    return "" if tried.stdout == READY else said.splitlines()[-1].rstrip(".")
+
+
+def jail(filter_: int, name: str, *args: str) -> list[str]:
+    """Return the command line that runs a program of `inside`. `filter_` is the descriptor of `filtering`."""
+    folders = [word for source, target in _folders() for word in ("--ro-bind", source, target)]
+    return [
+        *(shutil.which("bwrap") or "bwrap", "--unshare-user", "--unshare-all", "--die-with-parent"),
+        *("--clearenv", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"),  # until `seal`
+        *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--seccomp", str(filter_)),
+        *("--tmpfs", "/tmp", "--chdir", "/tmp", *folders, "--remount-ro", "/"),  # noqa: S108
+        *(_python(), "-I", "-S", "-c", _START.format(name), *args),
+    ]
+
+
+_START = "import sys; sys.path.insert(0, '/sandbox'); from redraft.checks.inside import {0}; {0}.main()"
+_SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
+
+
+def _python() -> str:
+    """Return the Python below a virtual environment: programs have the standard library alone."""
+    return str(Path(sys.executable).resolve())
+
+
+def _folders() -> list[tuple[str, str]]:
+    """Return the folders of the sandbox, as they are called outside and inside. Outer folders come first."""
+    here: list[str] = []
+    for folder in (*_SYSTEM, sys.base_prefix, str(Path(_python()).parent)):
+        if Path(folder).exists() and not any(Path(folder).is_relative_to(other) for other in here):
+            here.append(folder)
+    inside = str(Path(wire.__file__).parent)
+    return [*((folder, folder) for folder in here), (inside, "/sandbox/redraft/checks/inside")]
+
+
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # from linux/audit.h
+
+_FORBIDDEN = """
+fork 57 - | vfork 58 - | socket 41 198 | ptrace 101 117 | process_vm_readv 310 270 | process_vm_writev 311 271
+syslog 103 116 | unshare 272 97 | bpf 321 280 | perf_event_open 298 241 | userfaultfd 323 282
+io_uring_setup 425 425 | add_key 248 217 | request_key 249 218 | keyctl 250 219 | memfd_create 319 279
+memfd_secret 447 447 | shmget 29 194 | msgget 68 186 | semget 64 190 | mq_open 240 180
+"""
+"""Each call with its number on x86-64 and on ARM64, from asm/unistd.h; - where there is none.
+
+They start processes, which share no limit of memory, or take memory that no limit counts, or reach parts of
+the kernel that namespaces do not divide. All fail with EPERM.
+"""
+_CLONE, _CLONE3 = (56, 220), (435, 435)
+_CLONE_THREAD = 0x00010000
+
+_LOAD, _EQUAL, _AT_LEAST, _BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # from linux/bpf_common.h
+_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000  # from linux/seccomp.h
+
+
+@contextlib.contextmanager
+def filtering() -> Iterator[int]:
+    """Yield the descriptor of a file with the filter for bubblewrap.
+
+    It is a program of BPF on `struct seccomp_data`: the call at 0, the architecture at 4, the first argument
+    at 16.
+    """
+    machine = platform.machine()
+    column = list(_ARCHITECTURES).index(machine)
+    calls = [call.split() for call in _FORBIDDEN.strip().replace("\n", "|").split("|")]
+    refuse = (_RETURN, _ERRNO | errno.EPERM, 0, 0)
+    steps = [
+        (_LOAD, 4, 0, 0),
+        (_EQUAL, _ARCHITECTURES[machine], 1, 0),
+        (_RETURN, _KILL, 0, 0),
+        (_LOAD, 0, 0, 0),
+        (_AT_LEAST, 0x40000000, 0, 1),  # x32, with numbers of its own
+        (_RETURN, _KILL, 0, 0),
+        *(
+            step
+            for call in calls
+            if call[1 + column] != "-"
+            for step in ((_EQUAL, int(call[1 + column]), 0, 1), refuse)
+        ),
+        (_EQUAL, _CLONE3[column], 0, 1),
+        (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),  # its flags are out of sight; libc then takes clone
+        (_EQUAL, _CLONE[column], 0, 3),
+        (_LOAD, 16, 0, 0),
+        (_BITS, _CLONE_THREAD, 1, 0),
+        refuse,
+        (_RETURN, _ALLOW, 0, 0),
+    ]
+    with tempfile.TemporaryFile() as file:
+        file.write(b"".join(struct.pack("HBBI", code, yes, no, value) for code, value, yes, no in steps))
+        file.seek(0)
+        yield file.fileno()

@@ -1,0 +1,289 @@
+"""JSON Schema validation that ends on any answer.
+
+A model's answer may be hostile. Searches for patterns and whole validations have time limits, and
+`uniqueItems` takes linear time. Nothing is fetched, and `format` is not checked, as in the standard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from fractions import Fraction
+from itertools import islice
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from redraft.checks import pattern as patterns
+from redraft.checks.pattern import BACKTRACKS, BadPattern, compiled, late, search, within
+from redraft.errors import CheckSyntaxError
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+    from referencing._core import Resolver
+    from referencing.jsonschema import Schema, SchemaResource
+
+SCHEMA_SECONDS = 10.0
+"""Time limit of a validation, and of the check of a schema, looked at before each keyword."""
+
+MAX_UNEVALUATED = 10_000
+"""Most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
+
+MOST_PARTS = 10_000  # of a schema that `least` looks at
+
+_WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
+"""Keywords that together make jsonschema search for patterns without a time limit."""
+
+Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
+
+
+class GivenUp(Exception):
+    """A validation was stopped: why, as a clause, and what to change in the schema."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.reason, self.hint = reason, hint
+
+
+def validator_of(schema: Schema, name: str) -> Validator:
+    """Return a validator for a schema without references to other documents. Errors name the check."""
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import Draft202012Validator, validator_for
+    from referencing.exceptions import NoSuchAnchor, Unresolvable
+
+    hint = "Give a schema that is complete in one file."
+    try:
+        kind = validator_for(schema, default=Draft202012Validator)
+        with within(SCHEMA_SECONDS):
+            found = _checked(kind, schema, name)
+        if least(schema) < inf:
+            return found
+        problem = "no JSON fits it: a part that must be there forbids every value, or has itself within"
+        hint = "Look for `not`, `false`, a least above the most, and a type that requires itself."
+    except SchemaError as error:
+        problem = f"not a JSON Schema: {error.json_path}: {error.message}"
+    except Unresolvable as error:
+        ref = f"{error.ref}#{error.anchor}" if isinstance(error, NoSuchAnchor) else error.ref
+        problem = f"it refers to {ref!r}, which is not in the file, and nothing is fetched"
+    except RecursionError:
+        problem = "it refers to itself without end"
+    except GivenUp as error:
+        problem = f"to check it takes too long: {error.reason}"
+    except BadPattern as error:
+        problem, hint = str(error), "Patterns have the syntax of the Python package 'regex'."
+    raise CheckSyntaxError(f"{name}: {problem}.", hint=hint)
+
+
+def least(schema: Any) -> float:
+    """Return about how many characters the shortest JSON that fits a schema has; infinity if none fits.
+
+    It is never more than there are. A contradiction that only several keywords make together is not seen.
+    """
+    return _Least(schema).of(schema, ())
+
+
+class _Least:
+    def __init__(self, schema: Any) -> None:
+        self._whole, self._looked = schema, 0
+
+    def of(self, part: Any, within: tuple[str, ...]) -> float:
+        """Return the characters of a part. A type that must be within itself has no end."""
+        self._looked += 1
+        if part is False:
+            return inf
+        if not isinstance(part, Mapping) or self._looked > MOST_PARTS:
+            return 1
+        found = [1.0]
+        reference = part.get("$ref")
+        if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+            target: Any = self._whole
+            for step in reference.split("/")[1:]:
+                target = target.get(step) if isinstance(target, Mapping) else None
+            found.append(inf if reference in within else self.of(target, (*within, reference)))
+        if part.get("not") in ({}, True) and "not" in part:
+            found.append(inf)
+        values = part.get("enum", [part["const"]] if "const" in part else None)
+        if isinstance(values, list):
+            lengths = (1 if isinstance(v, float) else len(json.dumps(v, ensure_ascii=False)) for v in values)
+            found.append(min(lengths, default=inf))
+        ways = [part[name] for name in ("anyOf", "oneOf") if name in part]
+        found += [min((self.of(way, within) for way in each), default=inf) for each in ways]
+        found += [self.of(each, within) for each in part.get("allOf", ())]
+        kinds = part.get("type", ())
+        kinds = (kinds,) if isinstance(kinds, str) else kinds
+        return max(*found, min((self._of_kind(kind, part, within) for kind in kinds), default=1.0))
+
+    def _of_kind(self, kind: str, part: Mapping[str, Any], within: tuple[str, ...]) -> float:
+        low, high, every = {
+            "string": ("minLength", "maxLength", 2.0),
+            "array": ("minItems", "maxItems", 2.0),
+            "object": ("minProperties", "maxProperties", 2.0),
+        }.get(kind, ("minimum", "maximum", 1.0))
+        fewest, most = part.get(low, 0 if every > 1 else -inf), part.get(high, inf)
+        if fewest > most:
+            return inf
+        if kind == "string":
+            return every + float(fewest)
+        if kind == "array":
+            first = list(part.get("prefixItems", ()))[: int(fewest)]
+            more = int(fewest) - len(first)
+            rest = self.of(part.get("items", True), within) + 1 if more else 0.0
+            return every + sum(self.of(each, within) + 1 for each in first) + more * rest
+        if kind == "object":
+            given, others = part.get("properties", {}), part.get("additionalProperties", True)
+            others = True if "patternProperties" in part else others
+            required = part.get("required", ())
+            each = (len(name) + 4 + self.of(given.get(name, others), within) for name in required)
+            return every + sum(each)
+        return every
+
+
+def _checked(kind: Any, schema: Schema, name: str) -> Validator:
+    """Return the validator of a schema, which was checked in every part, and tried on empty values."""
+    from jsonschema.exceptions import SchemaError
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+    from referencing.jsonschema import DRAFT202012, SchemaResource
+
+    limited = _limited(kind)
+    for fault in limited(kind.META_SCHEMA, registry=REGISTRY).iter_errors(schema):
+        raise SchemaError.create_from(fault)
+    resource = SchemaResource.from_contents(schema, default_specification=DRAFT202012)
+    if _inspect(resource, REGISTRY.resolver_with_root(resource)) >= _WITHOUT_LIMIT:
+        raise CheckSyntaxError(
+            f"{name}: unevaluatedProperties together with patternProperties is not supported.",
+            hint="Write additionalProperties instead, or list the names in properties.",
+        )
+    validator: Validator = limited(schema, registry=REGISTRY)
+    _ = faults(validator, {}, 1), faults(validator, [], 1), faults(validator, "", 1)
+    return validator
+
+
+def faults(validator: Validator, value: Any, most: int) -> list[Any]:
+    """Return at most `most` `ValidationError`s of a value. GivenUp: it took too long."""
+    with within(SCHEMA_SECONDS):
+        return list(islice(validator.iter_errors(value), most))
+
+
+def _inspect(resource: SchemaResource, resolver: Resolver[Schema]) -> set[str]:
+    """Resolve every reference and compile every pattern. Return the keywords of the schema."""
+    _check_time()
+    contents, keywords = resource.contents, set[str]()
+    if isinstance(contents, Mapping):
+        for key in ("$ref", "$dynamicRef"):
+            if isinstance(contents.get(key), str):
+                resolver.lookup(contents[key])
+        patterns = [*contents.get("patternProperties", {}), *filter(None, [contents.get("pattern")])]
+        for pattern in patterns:
+            try:
+                compiled(pattern)
+            except BadPattern as problem:
+                raise BadPattern(f"the pattern {pattern:.80} is not usable: {problem}") from None
+        keywords.update(contents)
+    for part in resource.subresources():
+        keywords |= _inspect(part, resolver.in_subresource(part))
+    return keywords
+
+
+def _limited(kind: Any) -> Any:
+    from jsonschema.validators import extend
+
+    ours: dict[str, Keyword] = {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "multipleOf": _multiple_of,
+        "uniqueItems": _unique_items,
+    }
+    keywords = {name: ours.get(name, keyword) for name, keyword in kind.VALIDATORS.items()}
+    timed = {name: _timed(name, keyword) for name, keyword in keywords.items()}
+    return extend(kind, timed)  # type: ignore[no-untyped-call]
+
+
+def _check_time() -> None:
+    if reason := late():
+        raise GivenUp(reason, "Look for nested anyOf, allOf and $ref in the schema.")
+
+
+def _timed(name: str, keyword: Keyword) -> Keyword:
+    unevaluated = name.startswith("unevaluated")
+
+    def within(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
+        _check_time()
+        if unevaluated and isinstance(instance, list | dict) and len(instance) > MAX_UNEVALUATED:
+            raise GivenUp(
+                f"{name} takes {MAX_UNEVALUATED} entries at most",
+                "Limit them with maxItems or maxProperties.",
+            )
+        return keyword(validator, value, instance, schema)
+
+    return within
+
+
+def _found(pattern: str, text: str) -> bool:
+    try:
+        return search(pattern, text) is not None
+    except TimeoutError:
+        reason = f"the search for {pattern:.80} took longer than {patterns.REGEX_SECONDS:g} s"
+        raise GivenUp(reason, BACKTRACKS) from None
+
+
+def _fault(message: str) -> Any:
+    from jsonschema import ValidationError
+
+    return ValidationError(message)
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    if validator.is_type(instance, "string") and not _found(pattern, instance):
+        yield _fault(f"{instance!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator: Any, parts: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    if not validator.is_type(instance, "object"):
+        return
+    for pattern, part in parts.items():
+        for key, value in instance.items():
+            if _found(pattern, key):
+                yield from validator.descend(value, part, path=key, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    if not validator.is_type(instance, "object") or allowed is True:
+        return
+    regexes = schema.get("patternProperties", {})
+    known = schema.get("properties", {})
+    extras = [key for key in instance if key not in known and not any(_found(p, key) for p in regexes)]
+    if allowed is not False:
+        for key in extras:
+            yield from validator.descend(instance[key], allowed, path=key)
+    elif extras:
+        names, one = ", ".join(map(repr, sorted(extras))), len(extras) == 1
+        if regexes:
+            patterns = ", ".join(map(repr, sorted(regexes)))
+            yield _fault(f"{names} {'does' if one else 'do'} not match any of the regexes: {patterns}")
+        else:
+            unexpected = f"{names} {'was' if one else 'were'} unexpected"
+            yield _fault(f"Additional properties are not allowed ({unexpected})")
+
+
+def _multiple_of(validator: Any, factor: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    """`multipleOf` in exact decimals: jsonschema crashes on numbers beyond a float."""
+    if not validator.is_type(instance, "number"):
+        return
+    if abs(instance) == float("inf") or (Fraction(str(instance)) / Fraction(str(factor))).denominator != 1:
+        yield _fault(f"{instance!r} is not a multiple of {factor}")
+
+
+def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    listed = unique and validator.is_type(instance, "array")
+    if listed and len({identity(item) for item in instance}) < len(instance):
+        yield _fault(f"{instance!r} has non-unique elements")
+
+
+def identity(value: Any) -> Hashable:
+    """Return a hashable value that is equal for equal JSON: 1 equals 1.0, and neither equals true."""
+    if isinstance(value, dict):
+        return "object", frozenset((key, identity(part)) for key, part in value.items())
+    if isinstance(value, list):
+        return "array", tuple(map(identity, value))
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return "number" if numeric else type(value), value

@@ -1,0 +1,334 @@
+"""Checks of an answer's structure: JSON, its keys, and JSON that fits a schema. `json_reading` finds it.
+
+A model is shown the shape of a schema as TypeScript's types: `{"name": string (at most 40 characters)}` has a
+quarter of the characters of its schema, and weak models follow it better (benchmarks/apps.py). A schema that
+this notation cannot express is shown as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from redraft.chain import Prompt
+from redraft.chain.documents import json_of
+from redraft.checks.base import Outcome, Prospect, failed, passed
+from redraft.checks.json_reading import NotJson, json_prospect, read_json
+from redraft.checks.schema import GivenUp, faults, validator_of
+from redraft.errors import CheckError, CheckSyntaxError
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+    from referencing.jsonschema import Schema
+from collections.abc import Iterator, Mapping, Sequence
+
+MAX_ERRORS = 3  # most faults in a message: a model does not correct more at once
+MAX_COUNTED = 100  # most faults to look for: an answer of a megabyte may have hundreds of thousands
+
+
+@dataclass(frozen=True)
+class Json:
+    """`json`: the answer is JSON."""
+
+    name: str = field(default="json", init=False)
+    demand: str = field(default="Answer with JSON alone.", init=False, repr=False)
+
+    @property
+    def schema(self) -> Schema:
+        """An object or a list.
+
+        A model left alone likes to end in a bare number, text or word.
+        """
+        return {"type": ["object", "array"]}
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost where a block of JSON goes wrong, or a second one begins."""
+        return json_prospect(text)
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Pass if the answer is JSON. A miss scores the share of the text before the fault."""
+        try:
+            read_json(answer)
+        except NotJson as error:
+            return failed(str(error), score=error.read)
+        return passed("The answer is JSON.")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """`keys:a,b`: the answer is a JSON object with these keys and no others."""
+
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, written: str) -> Self:
+        """Split keys at commas."""
+        keys = tuple(key.strip() for key in written.split(","))
+        if "" in keys or len(set(keys)) < len(keys):
+            fault = "a key is empty" if "" in keys else "a key comes twice"
+            raise CheckSyntaxError(f"keys:{written:.200}: {fault}.", hint="Write keys:name,born")
+        return cls(keys)
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"keys:{','.join(self.keys)}"
+
+    @property
+    def demand(self) -> str:
+        """The keys, in a sentence."""
+        return f"Answer with JSON alone, an object with {_keys(self.keys)} and no others."
+
+    @property
+    def schema(self) -> Schema:
+        """An object with these keys."""
+        properties: dict[str, Any] = {key: {} for key in self.keys}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(self.keys),
+            "additionalProperties": False,
+        }
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost where a block of JSON goes wrong, or a second one begins."""
+        return json_prospect(text)
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Pass if the keys are these. JSON that misses scores at least 1/2, the rest by the keys it has."""
+        try:
+            value, _ = read_json(answer)
+        except NotJson as error:
+            return failed(str(error), score=error.read / 2)
+        if not isinstance(value, dict):
+            return failed(f"The JSON is no object, and one with {_keys(self.keys)} is wanted.", score=0.5)
+        missing = [key for key in self.keys if key not in value]
+        others = [key for key in value if key not in self.keys]
+        if not missing and not others:
+            return passed(f"The JSON has {_keys(self.keys)}.")
+        faults = [f"lacks {_keys(missing)}"] * bool(missing) + [f"has {_keys(others)} besides"] * bool(others)
+        right = len(self.keys) - len(missing)
+        score = 0.5 + 0.5 * right / (right + len(missing) + len(others))
+        wanted = f"exactly {_keys(self.keys)} {'are' if len(self.keys) > 1 else 'is'} asked for"
+        return failed(f"The JSON object {' and '.join(faults)}: {wanted}.", score=score)
+
+
+def _keys(keys: Sequence[str]) -> str:
+    shown = ", ".join(f'"{key[:40]}"' for key in keys[:20])
+    return f"the key{'s' if len(keys) > 1 else ''} {shown}{' …' if len(keys) > 20 else ''}"
+
+
+@dataclass(frozen=True)
+class JsonSchema:
+    """`json-schema:FILE`: the answer fits a JSON Schema, Draft 2020-12 unless the schema names another."""
+
+    file: str
+    validator: Validator = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, file: str) -> Self:
+        """Read a schema."""
+        try:
+            schema = json_of(Path(file).read_text(encoding="utf-8"), file)
+        except OSError as error:
+            problem = f"the schema cannot be read: {error.strerror}."
+        except RecursionError:
+            problem = "the schema is nested too deeply."
+        except ValueError as error:
+            problem = f"the schema is not JSON: {error}."
+        else:
+            return cls(file, validator_of(schema, f"json-schema:{file}"))
+        raise CheckSyntaxError(f"json-schema:{file}: {problem}", hint="Give the path of a JSON Schema file.")
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"json-schema:{self.file}"
+
+    @property
+    def schema(self) -> Schema:
+        """The schema."""
+        return self.validator.schema
+
+    @property
+    def demand(self) -> str:
+        """The schema, as a demand."""
+        return demand_of_schema(self.schema)
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost where a block of JSON goes wrong, or a second one begins."""
+        return json_prospect(text)
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Pass if the JSON fits. The message lists up to three faults with their JSON paths."""
+        try:
+            value, _ = read_json(answer)
+            found = faults(self.validator, value, MAX_COUNTED + 1)
+        except NotJson as error:
+            return failed(str(error), score=error.read / 2)
+        except GivenUp as error:
+            raise CheckError(
+                f"the check {self.name!r} was stopped on an answer of {len(answer)} characters:"
+                f" {error.reason}.",
+                hint=error.hint,
+            ) from None
+        except RecursionError:
+            return failed("The answer is not usable JSON: it is nested too deeply.")
+        if not found:
+            return passed("The answer is JSON that fits the schema.")
+        from jsonschema.exceptions import best_match
+
+        lines = []
+        for fault in found:
+            nearest = best_match([fault]) or fault  # for a failed `anyOf`, in the branch that fits best
+            message = nearest.message if len(nearest.message) <= 200 else "…" + nearest.message[-199:]
+            lines.append(f"{nearest.json_path}: {message}")
+        count = min(len(found), MAX_COUNTED)
+        shown = "; ".join(sorted(lines)[:MAX_ERRORS])
+        more = f"; and {'more than ' * (len(found) > count)}{count - MAX_ERRORS} more" * (count > MAX_ERRORS)
+        return failed(f"The JSON does not fit the schema: {shown}{more}.", score=0.5 + 0.5 / (1 + count))
+
+
+def demand_of_schema(schema: Schema) -> str:
+    """Return the demand for JSON that fits a schema."""
+    shape = sketch(schema)
+    if shape is not None:
+        return f"Answer with JSON alone, of this shape:\n{shape}"
+    return f"Answer with JSON alone that fits this JSON schema:\n{_text(schema)}"
+
+
+MOST_REFERENCES = 100  # references are written out where they stand, which may take exponentially long
+
+_SILENT = {"$defs", "definitions", "$schema", "$id", "title", "default", "examples"}
+"""Keywords that do not say which values are valid."""
+
+_BOUNDS = {
+    "string": ("minLength", "maxLength", " characters"),
+    "array": ("minItems", "maxItems", " items"),
+    "number": ("minimum", "maximum", ""),
+    "integer": ("minimum", "maximum", ""),
+}
+"""By type: the keywords of the least and the most, and what they count."""
+
+_NUMBER = {"exclusiveMinimum": "over {}", "exclusiveMaximum": "under {}", "multipleOf": "a multiple of {}"}
+_OTHERS = {
+    "string": {"pattern": "matches {}", "format": "{}"},
+    "array": {"uniqueItems": "each different"},
+    "number": _NUMBER,
+    "integer": _NUMBER,
+}
+"""By type: other keywords, and how they are said."""
+
+
+def sketch(schema: Any) -> str | None:
+    """Return the shape of the JSON that a schema allows; None if it would leave out a part of the schema."""
+    try:
+        return _Sketch(schema).shape(schema)
+    except (_Unsaid, RecursionError):
+        return None
+
+
+class _Unsaid(Exception):
+    """A schema has a part that the notation does not have."""
+
+
+class _Sketch:
+    """Writes the shapes of a schema and its parts. Each method removes from `said` what it writes."""
+
+    def __init__(self, schema: Any) -> None:
+        self._root = schema
+        self._references = 0
+
+    def shape(self, schema: Any) -> str:
+        """Return the shape of a schema or a part of it, with its description."""
+        if schema is True:
+            return "any"
+        if not isinstance(schema, Mapping):
+            raise _Unsaid
+        said = {name: value for name, value in schema.items() if name not in _SILENT}
+        description = " ".join(said.pop("description", "").split())
+        shape = self._bare(said)
+        notes = [*_limits(str(schema.get("type")), said), description]
+        if said:
+            raise _Unsaid
+        return f"{shape} ({'; '.join(filter(None, notes))})" if any(notes) else shape
+
+    def _bare(self, said: dict[str, Any]) -> str:
+        if "$ref" in said:
+            return self.shape(self._target(said.pop("$ref")))
+        for name in ("anyOf", "oneOf"):
+            if name in said:
+                said.pop("discriminator", None)
+                return " | ".join(map(self.shape, said.pop(name)))
+        kind = said.pop("type", None)
+        if "const" in said:
+            return _text(said.pop("const"))
+        if "enum" in said:
+            return " | ".join(map(_text, said.pop("enum")))
+        if kind is None and not said:
+            return "any"
+        if kind == "object":
+            return self._object(said)
+        if kind == "array":
+            return self._array(said)
+        if kind not in ("string", "number", "integer", "boolean", "null"):
+            raise _Unsaid
+        return str(kind)
+
+    def _target(self, reference: str) -> Any:
+        self._references += 1
+        if self._references > MOST_REFERENCES or not reference.startswith("#/"):
+            raise _Unsaid
+        part = self._root
+        for name in reference.removeprefix("#/").split("/"):
+            if not isinstance(part, Mapping) or name not in part:
+                raise _Unsaid
+            part = part[name]
+        return part
+
+    def _object(self, said: dict[str, Any]) -> str:
+        required = set(said.pop("required", ()))
+        properties, rest = said.pop("properties", {}), said.pop("additionalProperties", True)
+        if not required <= properties.keys():
+            raise _Unsaid
+        fields = [
+            f"{_text(name)}{'' if name in required else '?'}: {self.shape(part)}"
+            for name, part in properties.items()
+        ]
+        if not isinstance(rest, bool):
+            fields.append(f"[key: string]: {self.shape(rest)}")
+        return "{" + ", ".join(fields) + "}" if fields or not rest else "object"
+
+    def _array(self, said: dict[str, Any]) -> str:
+        if "prefixItems" not in said:
+            part = self.shape(said.pop("items", True))
+            return f"({part})[]" if " | " in part or part.endswith(")") else f"{part}[]"
+        parts = [self.shape(part) for part in said.pop("prefixItems")]
+        if (said.pop("minItems", 0), said.pop("maxItems", None)) != (len(parts), len(parts)):
+            raise _Unsaid
+        return f"[{', '.join(parts)}]"
+
+
+def _limits(kind: str, said: dict[str, Any]) -> Iterator[str]:
+    least_name, most_name, unit = _BOUNDS.get(kind, ("", "", ""))
+    least, most = said.pop(least_name, None), said.pop(most_name, None)
+    if least is not None and least == most:
+        yield f"{most}{unit}"
+    elif least is not None and most is not None:
+        yield f"{least} to {most}{unit}"
+    elif most is not None:
+        yield f"at most {most}{unit}"
+    elif least is not None:
+        yield f"at least {least}{unit}"
+    for name, form in _OTHERS.get(kind, {}).items():
+        value = said.pop(name, False)
+        if value is True and name in _NUMBER:  # of Draft 4, where it changes the meaning of another limit
+            raise _Unsaid
+        if value is not False:
+            yield form.format(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

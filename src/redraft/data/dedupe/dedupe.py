@@ -1,0 +1,287 @@
+"""Keep one of several duplicates, whatever the order of the input.
+
+The best record is kept: answered before unanswered, then the longest, then the one whose content has the
+smallest hash. For equal contents, data set and licence decide, then the smallest id; file and place of the
+origin depend on the input's order and do not count. `rouge` depends on the order in which its pool grows, and
+takes the records in this order. With `first` the order is the input's. Records of `against` come before all.
+
+There are two passes: each record is spooled to disk and leaves its id, rank and key in memory: about 450
+bytes for `exact` and `query`, and for `rouge` and `minhash` about 40 more per word.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import nextafter
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, Literal, NamedTuple, Unpack, get_args
+
+import numpy as np
+
+from redraft.chain import Chain
+from redraft.chain.read.files import decode, to_line
+from redraft.chain.read.records import RawRecord
+from redraft.chain.texts import gold_answers
+from redraft.data.dedupe.similarity import Pool, clusters, jaccard, sets_of, shingles
+from redraft.data.output import (
+    DataOptions,
+    DataResult,
+    DataRun,
+    Drop,
+    chain_or_drop,
+    lines_in,
+    not_twice,
+    one_of,
+    paths_of,
+    writing,
+)
+from redraft.data.texts import Part, text_of, texts_in
+from redraft.data.words import ascii_words, digest, normalised, words
+from redraft.errors import UsageError, shown
+from redraft.jobs.provenance import Provenance
+from redraft.jobs.stores import here, url_of
+
+_SOURCE = ("dataset", "licence")  # fields of an origin that do not depend on the record's place
+_TOLD = 64  # comparisons between two progress updates
+
+By = Literal["exact", "query", "rouge", "minhash"]
+
+_REASONS = {
+    "exact": "same texts as {kept}",
+    "query": "same question as {kept}",
+    "rouge": "ROUGE-L {similarity:.3f} with {kept}",
+    "minhash": "Jaccard {similarity:.3f} with {kept}",
+}
+
+
+_USUAL: dict[By, tuple[Part, float]] = {
+    "exact": ("all", 1.0),
+    "query": ("query", 1.0),
+    "rouge": ("instruction", 0.7),
+    "minhash": ("all", 0.8),
+}
+"""The usual part to compare, and the usual threshold."""
+
+
+def dedupe(
+    source: str | Path,
+    out: str | Path,
+    *,
+    by: By = "exact",
+    of: Part | None = None,
+    threshold: float | None = None,
+    letters: Literal["all", "ascii"] = "all",
+    against: str | Path | Sequence[str | Path] = (),
+    keep: Literal["best", "first"] = "best",
+    **options: Unpack[DataOptions],
+) -> DataResult:
+    """Keep one of several duplicates. As `redraft data dedupe`, and in the same files.
+
+    The input is spooled to disk beside the output.
+
+    Args:
+        source: Records of any known shape.
+        out: Where the chains go. It gets its name when it is complete.
+        by: What makes two records duplicates: the same texts, the same first question, ROUGE-L as Alpaca
+            filtered instructions, or the Jaccard similarity of word 3-shingles, for millions of records.
+        of: Compare all texts, the first user turn, or that turn without its input.
+        threshold: Similarity of duplicates: above it for rouge, at least it for minhash.
+        letters: For rouge: words of all scripts, or only a-z and 0-9 as rouge_score does.
+        against: Files of further records; duplicates of these are dropped too.
+        keep: The best duplicate, whatever the order of the input, or the first.
+        **options: How to run: `DataOptions`.
+
+    Raises:
+        UsageError: An option is unknown, has a wrong value, or has no effect.
+        RecordError: No record can be read; with `strict`, a record cannot be read.
+        OutputError: `out` exists and `force` is not set, or it cannot be written.
+    """
+    file, others, run = here(source), paths_of(against), DataRun.of(out, options)
+    not_twice(file, others)
+    one_of("keep", [keep], ["best", "first"])
+    like = _likeness(by, of, threshold, letters)
+    pool, lines = lines_in(*others), lines_in(file)
+    provenance = Provenance(
+        "data dedupe", {**asdict(like), "keep": keep, "strict": run.strict}, file, url_of(source)
+    )
+    writer = writing(provenance, run, reads=[*others, file], inputs={"against": others})
+    with writer as output, TemporaryFile(dir=run.disk) as spool:
+        known = output.spread(partial(examine, like=like, strict=True), pool)
+        found = output.spread(partial(examine, like=like, strict=run.strict), lines)
+        entries, fixed = output.gone.without(found), output.gone.without(known)
+        compared = output.progress.compare
+        results = sift(entries, like, spool, against=fixed, first=keep == "first", compared=compared)
+        output.sink.writelines(output.passing(results))
+    output.tell_counts()
+    return output.result()
+
+
+def _likeness(by: By, of: Part | None, threshold: float | None, letters: str) -> Likeness:
+    """Return the measure that the arguments ask for. Refuse those without effect."""
+    one_of("by", [by], [*_USUAL])
+    one_of("of", [of], [None, *get_args(Part)])
+    one_of("letters", [letters], ["all", "ascii"])
+    if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
+        raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
+    usual_of, usual_threshold = _USUAL[by]
+    useless = {
+        "--of": of is not None and by == "query",
+        "--threshold": threshold is not None and by in ("exact", "query"),
+        "--letters": letters != "all" and by != "rouge",
+    }
+    for flag in (name for name, wrong in useless.items() if wrong):
+        raise UsageError(f"{flag} does nothing with --by {by}.", hint="redraft data dedupe --help")
+    return Likeness(by, of or usual_of, threshold or usual_threshold, letters == "ascii")
+
+
+@dataclass(frozen=True)
+class Duplicate(Drop):
+    """A record dropped as a duplicate.
+
+    Attributes:
+        similarity: Up to 1, in the rule's measure. With `minhash` it may be below the threshold, for a record
+            that resembles the kept one only through a third.
+    """
+
+    kept: str = ""
+    similarity: float = 1.0
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """The measure of duplicates.
+
+    Attributes:
+        threshold: `rouge` needs an F above it, `minhash` a similarity of at least it.
+        ascii: `rouge` uses only a-z and 0-9, as `rouge_score` does.
+    """
+
+    by: By
+    of: Part
+    threshold: float = 1.0
+    ascii: bool = False
+
+
+class Entry(NamedTuple):
+    """A record's data in memory, and its line for the spool.
+
+    Attributes:
+        rank: Sorts records, the best first.
+        key: A digest, a text or a set of shingles to compare; empty for a record without duplicates.
+    """
+
+    id: str
+    rank: bytes
+    key: bytes
+    where: str
+    line: bytes
+
+
+def examine(line: RawRecord, like: Likeness, *, strict: bool) -> Entry | Drop:
+    """Read a record as an entry. An unreadable record is a drop, without `strict`."""
+    chain = chain_or_drop(line, strict=strict)
+    if isinstance(chain, Drop):
+        return chain
+    return Entry(chain.id, rank_of(chain), key_of(chain, like), line.where, chain.to_json().encode() + b"\n")
+
+
+def rank_of(chain: Chain) -> bytes:
+    """Return bytes that sort chains: answered, long, of small hash, of small id first."""
+    answered = bool(chain.steps or gold_answers(chain))
+    length = sum(map(len, texts_in(chain)))
+    origin = chain.meta.get("origin")
+    meta = {name: value for name, value in chain.meta.items() if name != "origin"}
+    content = digest(chain.model_copy(update={"id": "", "meta": meta}).to_json())
+    source = {name: origin.get(name) for name in _SOURCE} if isinstance(origin, dict) else None
+    best = struct.pack(">?Q", not answered, 2**64 - 1 - length)
+    return best + content + _hashed(source) + chain.id.encode() + b"\0" + _hashed(origin)
+
+
+def _hashed(value: Any) -> bytes:
+    return digest(json.dumps(value, sort_keys=True))
+
+
+def key_of(chain: Chain, like: Likeness) -> bytes:
+    """Return the key to compare, empty if there is nothing to compare."""
+    if like.by == "minhash":
+        return shingles(text_of(chain, like.of)).tobytes()
+    if like.by == "rouge":
+        return text_of(chain, like.of).encode()
+    parts = texts_in(chain) if like.of == "all" else [text_of(chain, like.of)]
+    text = "\0".join(normalised(part) for part in parts)
+    return digest(text) if text else b""
+
+
+def sift(
+    entries: Iterable[Entry],
+    like: Likeness,
+    spool: IO[bytes],
+    *,
+    against: Iterable[Entry] = (),
+    first: bool = False,
+    compared: Callable[[int, int], None] | None = None,
+) -> Iterator[bytes | Duplicate]:
+    """Give each record's line if it is kept, or its drop, in the order of the input.
+
+    All are read before the first result, and wait in `spool`. The best is kept, or the `first`. Those of
+    `against` come before all, are always kept, and are not given out. `compared` receives now and then the
+    number of compared records and the total.
+    """
+    ids, ranks, keys = list[str](), list[bytes](), list[bytes]()
+    for entry in against:
+        ids.append(entry.id)
+        ranks.append(entry.rank)
+        keys.append(entry.key)
+    fixed = len(ids)
+    for entry in entries:
+        spool.write(to_line(entry.where) + entry.line)
+        ids.append(entry.id)
+        ranks.append(entry.rank)
+        keys.append(entry.key)
+    order = list(range(len(ids)))
+    if not first:
+        order = sorted(order[:fixed], key=ranks.__getitem__) + sorted(order[fixed:], key=ranks.__getitem__)
+    kept = [(place, 1.0) for place in order]
+    alike = _alike([keys[place] for place in order], like, fixed)
+    for done, (place, (other, similarity)) in enumerate(zip(order, alike, strict=True)):
+        kept[place] = order[other], similarity
+        if compared and done % _TOLD == 0:
+            compared(done, len(order))
+    spool.seek(0)
+    for number in range(fixed, len(ids)):
+        where, line = decode(spool.readline(), "spool"), spool.readline()
+        best, similarity = kept[number]
+        if best == number:
+            yield line
+            continue
+        reason = _REASONS[like.by].format(kept=ids[best], similarity=similarity)
+        record, rounded = decode(line, where), round(similarity, 6)
+        yield Duplicate(like.by, reason, where, ids[number], record, ids[best], rounded)
+
+
+def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
+    """Give, for each key, the place of the kept one and the similarity, the best first."""
+    if like.by == "minhash":
+        sets = sets_of(keys)
+        labels = clusters(sets, like.threshold)
+        yield from zip(labels.tolist(), jaccard(sets, np.arange(len(sets)), labels).tolist(), strict=True)
+        return
+    if like.by != "rouge":
+        found: dict[bytes, int] = {}
+        for place, key in enumerate(keys):
+            yield (found.setdefault(key, place) if key else place), 1.0
+        return
+    # As Alpaca filters. F is at most 1, and equal texts, whose F is 1, are always dropped.
+    pool = Pool(min(like.threshold, nextafter(1.0, 0.0)), ascii_words if like.ascii else words)
+    members: list[int] = []
+    for place, key in enumerate(keys):
+        near = pool.nearest(key.decode()) if place >= fixed else None
+        if near is None:
+            pool.add(key.decode())
+            members.append(place)
+        yield (members[near.place], near.score) if near else (place, 1.0)

@@ -1,0 +1,361 @@
+"""Find similar texts: ROUGE-L against a growing pool, and MinHash among millions.
+
+`Pool` is the filter of Self-Instruct and Alpaca, but fast. F = 2·P·R / (P + R), where P and R are the length
+of the longest common subsequence divided by the words of either text. The filter drops a text if its F with a
+kept one is above 0.7. F is computed in the same steps as in `rouge_score`, so every decision is the same. A
+common subsequence cannot be longer than the number of words that both texts have. So an index from words to
+texts first rules out nearly all of the pool, and only the rest is compared word by word. The pool takes about
+30 bytes per word. Words are not stemmed, as in both filters.
+
+`clusters` is MinHash with banding, then the exact Jaccard similarity. A text is the set of its word
+3-shingles, each a 48-bit number. Under a random order, two sets have the same smallest number with a
+probability equal to their similarity *s* (Broder 1997). A band's key is made of `rows` such numbers. The
+probability that two sets share the key of at least one of `bands` bands is 1 - (1 - s^rows)^bands (Leskovec,
+Rajaraman, Ullman, ch. 3). The usual threshold 0.8 gives 4 rows and 11 bands: a recall of 0.997 at 0.8
+exactly, and more above.
+
+If more than 33 texts share a key, as thousands that begin with one template do, a second sieve selects pairs
+without losing any: two sets of similarity t share one of the rarest (1 - t)·n + 1 shingles of either (prefix
+filtering, Chaudhuri, Ganti, Kaushik 2006). If more than 33 share such a shingle, each is compared with the
+next 8 only, so that time stays linear. Some pairs may be missed there, but most of these texts are alike.
+Memory: about 30 bytes per shingle and 100 per text.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz.distance import LCSseq
+from rapidfuzz.process import cdist
+
+from redraft.data.words import Hashes, digest, normalised, window_hashes, word_hashes, words
+
+ALPACA = 0.7  # threshold of Self-Instruct and Alpaca, in their released code
+LONGEST = 100_000  # most words to compare: two texts of megabytes would take minutes
+
+_ROUNDING = 1e-9
+
+Floats = NDArray[np.float64]
+
+
+class Near(NamedTuple):
+    """A similar text of the pool: its place and F."""
+
+    place: int
+    score: float
+
+
+class Pool:
+    """Texts to compare new ones with.
+
+    Args:
+        threshold: Texts with a larger F are similar.
+        tokenize: Cuts a text into words; `ascii_words` does it as `rouge_score`.
+    """
+
+    def __init__(self, threshold: float = ALPACA, tokenize: Callable[[str], list[str]] = words) -> None:
+        self.threshold = threshold
+        self._tokenize = tokenize
+        self._ids: dict[str, int] = {}
+        self._texts: list[array[int]] = []
+        self._lengths = array("q")
+        self._having: defaultdict[tuple[int, int], array[int]] = defaultdict(lambda: array("i"))
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def add(self, text: str) -> None:
+        """Add a text without comparing it."""
+        coded = array("I", [self._ids.setdefault(word, len(self._ids)) for word in self._words(text)])
+        for key in _counted(coded):
+            self._having[key].append(len(self._texts))
+        self._texts.append(coded)
+        self._lengths.append(len(coded))
+
+    def nearest(self, text: str) -> Near | None:
+        """Return the most similar text, the first among equals, or None."""
+        return max(self.near(text), key=lambda near: (near.score, -near.place), default=None)
+
+    def near(self, text: str) -> list[Near]:
+        """Return all similar texts of the pool, in order."""
+        unknown = len(self._ids)  # no text of the pool has it
+        coded = array("I", [self._ids.get(word, unknown) for word in self._words(text)])
+        indices, lengths = self._possible(coded)
+        if not len(indices):
+            return []
+        cutoff = int(self.threshold * (len(coded) + int(lengths.min())) / 2)
+        others = [self._texts[index] for index in indices.tolist()]
+        common = cdist([coded], others, scorer=LCSseq.similarity, score_cutoff=cutoff, dtype=np.float64)[0]
+        # F in the order of operations of `rouge_score`, so that ties round alike.
+        precision, recall = common / len(coded), common / lengths
+        both = precision + recall
+        scores = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
+        chosen = np.flatnonzero(scores > self.threshold)
+        return [Near(int(indices[i]), float(scores[i])) for i in chosen]
+
+    def _words(self, text: str) -> list[str]:
+        return self._tokenize(text)[:LONGEST]
+
+    def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
+        """Return places and lengths of the texts with enough common words."""
+        lists = [self._having[key] for key in _counted(coded) if key in self._having]
+        if not lists:
+            return np.empty(0, np.int64), np.empty(0)
+        shared = np.bincount(np.concatenate([np.frombuffer(each, np.intc) for each in lists]))
+        lengths = np.frombuffer(self._lengths, np.int64)[: len(shared)]
+        enough = self.threshold * (1 - _ROUNDING) * (lengths + len(coded))
+        found = np.flatnonzero((2 * shared >= enough) & (shared > 0))
+        return found, lengths[found].astype(np.float64)
+
+
+def _counted(coded: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Number the repeats of each word, so that texts share a word as often as both have it."""
+    seen: defaultdict[int, int] = defaultdict(int)
+    for word in coded:
+        yield word, seen[word]
+        seen[word] += 1
+
+
+SHINGLE = 3  # words per shingle
+THRESHOLD = 0.8
+MISSED = 0.005  # largest share of missed pairs exactly at the threshold
+HASHES = 64  # most hashes per text. More rows per band leave fewer dissimilar pairs to compare.
+WINDOW = 32  # following sets to compare a set with, in a group of at most one more
+CROWDED = 8  # following sets to compare a set with, in larger groups that the second sieve leaves
+
+_VALUE_BITS = 48
+_VALUE = np.uint64((1 << _VALUE_BITS) - 1)
+_PAIRS = 1 << (64 - _VALUE_BITS)  # pairs to compare at once: the remaining bits hold a pair's number
+_ROWS = 1 << 22  # shingles to process at once, in temporary arrays of 32 MB
+_TABLE_BITS = 22  # first bits of a number, by which its frequency is counted in a table of 32 MB
+_GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x94D049BB133111EB)  # of SplitMix64
+
+Ints = NDArray[np.int64]
+
+
+class Sets(NamedTuple):
+    """Many sets of numbers in two arrays."""
+
+    values: Hashes  # all numbers, set after set, ascending in each set. Shape: (numbers,).
+    starts: Ints  # the start of each set, and the end of the last. Shape: (sets + 1,).
+
+    @property
+    def sizes(self) -> Ints:
+        """The number of values of each set. Shape: (sets,)."""
+        return np.diff(self.starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+def shingles(text: str) -> Hashes:
+    """Return the set of a text's shingles, ascending. Shape: (shingles,).
+
+    A text of fewer than three words, or without words such as an emoji, is one shingle, so it is similar only
+    to equal texts. White space alone has no shingles, and is similar to nothing.
+    """
+    parts = words(text)
+    if len(parts) >= SHINGLE:
+        found = window_hashes(word_hashes(parts), SHINGLE)
+    else:
+        whole = " ".join(parts) or normalised(text)
+        found = np.frombuffer(digest(whole)[:8] if whole else b"", np.uint64)
+    return np.unique(found & _VALUE)
+
+
+def sets_of(packed: Sequence[bytes]) -> Sets:
+    """Unpack sets from the bytes of `shingles` for each text."""
+    sizes = np.fromiter((len(each) // 8 for each in packed), np.int64, len(packed))
+    return Sets(np.frombuffer(b"".join(packed), np.uint64), np.concatenate([[0], np.cumsum(sizes)]))
+
+
+def plan(threshold: float) -> tuple[int, int]:
+    """Choose rows and bands: the most rows that miss at most `MISSED` of the pairs at the threshold."""
+
+    def bands(meet: float) -> int:
+        return 1 if meet >= 1 else math.ceil(math.log(MISSED) / math.log1p(-meet))
+
+    possible = ((rows, bands(threshold**rows)) for rows in range(1, HASHES + 1))
+    return max(((rows, bands) for rows, bands in possible if rows * bands <= HASHES), default=(1, HASHES))
+
+
+def clusters(sets: Sets, threshold: float = THRESHOLD) -> Ints:
+    """Return the first set of each set's cluster. Similar pairs connect sets to clusters.
+
+    `threshold` is the least Jaccard similarity of a similar pair, above 0. An empty set is similar to
+    nothing.
+
+    Returns:
+        An index per set: its own if it is the first of its cluster. Shape: (sets,).
+    """
+    labels = _equals(sets)
+    first = np.flatnonzero((labels == np.arange(len(sets))) & (sets.sizes > 0))
+    few = _chosen(sets, first)
+    sizes, linked = few.sizes, np.arange(len(few))
+    for left, right in _meeting(few, threshold):
+        small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
+        unsure = (linked[left] != linked[right]) & (small >= threshold * large - 1e-9)
+        pairs = np.unique(left[unsure] * len(few) + right[unsure])
+        one, other = np.divmod(pairs, len(few))
+        similar = jaccard(few, one, other) >= threshold - 1e-12
+        linked = _joined(linked, one[similar], other[similar])
+    labels[first] = first[linked]
+    return labels[labels]
+
+
+def jaccard(sets: Sets, left: Ints, right: Ints) -> NDArray[np.float64]:
+    """Return the exact similarity of pairs of set indices. Shape: (pairs,)."""
+    sizes = sets.sizes
+    result = np.zeros(len(left))
+    for part in _parts(sizes[left] + sizes[right], _PAIRS):
+        one, other = left[part], right[part]
+        shared = _shared(sets, one, other)
+        result[part] = shared / np.maximum(sizes[one] + sizes[other] - shared, 1)
+    return result
+
+
+def _equals(sets: Sets) -> Ints:
+    """Return the first equal set of each set; for an empty one, itself."""
+    full = np.flatnonzero(sets.sizes)
+    labels = np.arange(len(sets))
+    if len(full):
+        # The sum of the mixed numbers identifies a set, because its numbers are hashes.
+        sums = np.add.reduceat(_ordered(sets.values, 0), sets.starts[:-1][full])
+        both = np.stack([sums, sets.sizes[full].astype(np.uint64)])
+        order = np.lexsort(both)
+        same = (both[:, order][:, 1:] == both[:, order][:, :-1]).all(axis=0)
+        run = np.concatenate([[0], np.cumsum(~same)])
+        heads = order[np.flatnonzero(np.concatenate([[True], ~same]))]
+        labels[full[order]] = full[heads[run]]
+    return labels
+
+
+def _band_keys(sets: Sets, first: int, rows: int) -> Hashes:
+    """Return each set's key in a band, made of its smallest numbers in `rows` orders. Shape: (sets,)."""
+    keys = np.zeros(len(sets), np.uint64)
+    for part in _parts(sets.sizes, len(sets)):
+        values = sets.values[sets.starts[part.start] : sets.starts[part.stop]]
+        starts = sets.starts[part] - sets.starts[part.start]
+        for row in range(first, first + rows):
+            smallest = np.minimum.reduceat(_ordered(values, row), starts)
+            keys[part] = (keys[part] ^ (keys[part] >> np.uint64(31))) * _GOLDEN + smallest
+    return keys
+
+
+def _ordered(values: Hashes, row: int) -> Hashes:
+    """Permute values pseudo-randomly; a row number always gives the same order."""
+    seed = int.from_bytes(blake2b(b"minhash %d" % row, digest_size=16).digest(), "little")
+    mixed = (values ^ np.uint64(seed >> 64)) * np.uint64(seed & (2**64 - 1) | 1)
+    mixed ^= mixed >> np.uint64(29)
+    return mixed * _MIX
+
+
+def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[Ints, Ints]]:
+    """Give candidate pairs: first of each band, then of the second sieve."""
+    crowd = np.zeros(len(sets), np.bool_)
+    rows, bands = plan(threshold)
+    for band in range(bands):
+        keys = _band_keys(sets, band * rows, rows)
+        order = np.argsort(keys, kind="stable")
+        crowded = _runs(keys[order]) > WINDOW + 1
+        crowd[order[crowded]] = True
+        yield from _windows(keys[order][~crowded], order[~crowded], WINDOW)
+    if crowd.any():
+        owners, rare = _prefixes(sets, np.flatnonzero(crowd), threshold)
+        order = np.argsort(rare, kind="stable")
+        keys, members = rare[order], owners[order]
+        crowded = _runs(keys) > WINDOW + 1
+        yield from _windows(keys[~crowded], members[~crowded], WINDOW)
+        yield from _windows(keys[crowded], members[crowded], CROWDED)
+
+
+def _windows(keys: Hashes, members: Ints, most: int) -> Iterator[tuple[Ints, Ints]]:
+    """Yield pairs of members with equal keys, up to `most` places apart. Keys are ascending."""
+    for distance in range(1, most + 1):
+        at = np.flatnonzero(keys[distance:] == keys[:-distance])
+        if not len(at):
+            return
+        yield members[at], members[at + distance]
+
+
+def _runs(keys: Hashes) -> Ints:
+    """Return how often the value at each place of a sorted array occurs."""
+    if not len(keys):
+        return np.empty(0, np.int64)
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    lengths = np.diff(np.append(starts, len(keys)))
+    return np.repeat(lengths, lengths)
+
+
+def _prefixes(sets: Sets, members: Ints, threshold: float) -> tuple[Ints, Hashes]:
+    """Return the rarest numbers of each member. Similar sets share at least one of them."""
+    parts = [members[part] for part in _parts(sets.sizes[members], len(members))]
+    # Frequencies may be approximate, as long as they order the numbers of all sets alike.
+    frequency = np.zeros(1 << _TABLE_BITS, np.int64)
+    for part in parts:
+        frequency += np.bincount(_slots(_chosen(sets, part).values), minlength=len(frequency))
+    owners, rare = [], []
+    for part in parts:
+        few = _chosen(sets, part)
+        place = np.repeat(np.arange(len(few)), few.sizes)
+        order = np.lexsort((few.values, frequency[_slots(few.values)], place))
+        within = np.arange(len(place)) - np.repeat(few.starts[:-1], few.sizes)
+        length = few.sizes - np.ceil(threshold * few.sizes - 1e-9).astype(np.int64) + 1
+        kept = within < np.repeat(length, few.sizes)
+        owners.append(part[place[kept]])
+        rare.append(few.values[order][kept])
+    return np.concatenate(owners), np.concatenate(rare)
+
+
+def _slots(values: Hashes) -> Ints:
+    return (values >> np.uint64(_VALUE_BITS - _TABLE_BITS)).astype(np.int64)
+
+
+def _joined(labels: Ints, left: Ints, right: Ints) -> Ints:
+    """Return the labels after joining pairs: the smallest index of each cluster."""
+    while len(left):
+        one, other = labels[left], labels[right]
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        np.minimum.at(labels, high, low)
+        while not np.array_equal(labels, labels[labels]):
+            labels = labels[labels]
+        apart = labels[left] != labels[right]
+        left, right = left[apart], right[apart]
+    return labels
+
+
+def _shared(sets: Sets, left: Ints, right: Ints) -> Ints:
+    """Return how many numbers the two sets of each pair share: those that occur twice for a pair."""
+    rows = []
+    for picked in (_chosen(sets, left), _chosen(sets, right)):
+        # The number of the pair goes to the first bits.
+        pairs = np.repeat(np.arange(len(left)), picked.sizes).astype(np.uint64)
+        rows.append(picked.values | (pairs << np.uint64(_VALUE_BITS)))
+    ordered = np.sort(np.concatenate(rows))
+    twice = ordered[:-1][ordered[1:] == ordered[:-1]]
+    return np.bincount((twice >> np.uint64(_VALUE_BITS)).astype(np.int64), minlength=len(left))
+
+
+def _chosen(sets: Sets, indices: Ints) -> Sets:
+    sizes = sets.sizes[indices]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    at = np.arange(starts[-1]) + np.repeat(sets.starts[indices] - starts[:-1], sizes)
+    return Sets(sets.values[at], starts)
+
+
+def _parts(weights: Ints, most: int) -> Iterator[slice]:
+    """Yield slices of 1 to `most` items, with a total weight of about `_ROWS`."""
+    ends, start = np.cumsum(weights), 0
+    while start < len(weights):
+        before = ends[start - 1] if start else 0
+        stop = int(np.searchsorted(ends, before + _ROWS, "right"))
+        stop = min(max(stop, start + 1), start + most, len(weights))
+        yield slice(start, stop)
+        start = stop

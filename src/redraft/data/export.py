@@ -1,0 +1,109 @@
+"""Write the records of a file in the format of another program."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, NamedTuple, Unpack
+
+from redraft.chain.read.conversations import asks
+from redraft.chain.read.files import to_line
+from redraft.chain.read.records import Ids, RawRecord
+from redraft.chain.write import ARRAYS, MAKERS, NO_QUESTION, Loss, Unfit, losses
+from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
+from redraft.jobs.counting import counted
+from redraft.jobs.formats import ExportFormat
+from redraft.jobs.licences import UNKNOWN, licence_in
+from redraft.jobs.provenance import Provenance
+from redraft.jobs.stores import here, url_of
+
+_LOST: dict[Loss, tuple[str, str]] = {
+    "answers": ("with later answers than the one written, which are left out", "selfee, for revisions"),
+    "fields": ("with other fields of messages, such as a weight, which are left out", "messages"),
+    "tools": ("with tools, which are left out", "messages"),
+    "turns": ("with several turns, which become one instruction", "messages or sharegpt"),
+}
+"""What is lost of a chain, and the formats that keep it."""
+
+
+def export(
+    source: str | Path, out: str | Path, to: ExportFormat, **options: Unpack[DataOptions]
+) -> DataResult:
+    """Write chains in the format of another program, and count what it cannot hold.
+
+    As `redraft data export`.
+    """
+    file, run = here(source), DataRun.of(out, options)
+    work, lines = partial(export_line, to=to, strict=run.strict), lines_in(file)
+    provenance = Provenance("data export", {"to": to, "strict": run.strict}, file, url_of(source))
+    lost, licences = Counter[Loss](), Counter[str]()
+
+    def counted_records(chains: Iterable[list[Exported]]) -> Iterator[Exported]:
+        for records in chains:
+            lost.update(records[0].lost)
+            licences[records[0].licence] += 1
+            yield from records
+
+    with writing(provenance, run, about=lambda: {"licences": dict(licences)}) as output:
+        records = with_unique_ids(counted_records(output.passing(output.spread(work, lines))))
+        count = write_records(output.sink, records, array=to in ARRAYS)
+    output.tell_counts()
+    if to == "critique":
+        run.tell(counted(count, "critique"))
+    for part, many in sorted(lost.items()):
+        said, keeps = _LOST[part]
+        run.tell(f"{many:,} {said}", f"To keep them: --to {keeps}")
+    return output.result({"records": count} | {str(part): many for part, many in lost.items()})
+
+
+class Exported(NamedTuple):
+    """A record in another format, as JSON with a line feed."""
+
+    data: bytes
+    own: str | int | None  # the id in the record; None if the format has none
+    id: str
+    lost: frozenset[Loss] = frozenset()
+    licence: str = UNKNOWN
+
+
+def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> list[Exported] | Drop:
+    """Convert a record to another format, or give the reason to leave it out."""
+    chain = chain_or_drop(raw, strict=strict)
+    if isinstance(chain, Drop):
+        return chain
+    made = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
+    if isinstance(made, Unfit):
+        return Drop(made.rule, made.reason, raw.where, chain.id, chain.model_dump(mode="json"))
+    lost = losses(chain, to)
+    records = made if isinstance(made, list) else [made]
+    licence = licence_in(chain.meta.get("origin"))
+    return [Exported(to_line(record), record.get("id"), chain.id, lost, licence) for record in records]
+
+
+def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:
+    """Give the records' lines. A record whose own id is taken gets its chain's id."""
+    ids = Ids()
+    for record in records:
+        own = str(record.own)
+        name = own if record.own is None else ids.new(own)
+        if name == own:
+            yield record.data
+        else:
+            name = name if record.id == own else ids.new(record.id)
+            yield to_line({**json.loads(record.data), "id": name})
+
+
+def write_records(sink: IO[bytes], records: Iterable[bytes], *, array: bool) -> int:
+    """Write records one a line, as JSON lines or as an array. Return how many there were."""
+    count = 0
+    for count, record in enumerate(records, start=1):
+        if array:
+            sink.write((b"[\n" if count == 1 else b",\n") + record.removesuffix(b"\n"))
+        else:
+            sink.write(record)
+    if array:
+        sink.write(b"\n]\n" if count else b"[]\n")
+    return count

@@ -1,0 +1,216 @@
+"""Feedback chains from a teacher: what each record gives to its chain, and what becomes of the chain.
+
+The chain itself is made by `revise`. SelFee's three ways are combinations of two settings: `gold` shows the
+critic the record's gold answer, and `first` takes the first answer from the record. `verify` replaces the
+teacher's opinion by a check that knows the gold answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from redraft.chain import Chain
+from redraft.chain.selfee import has_heading
+from redraft.chain.texts import answer_of, gold_answers, gold_text, gold_texts
+from redraft.checks.base import Check
+from redraft.checks.code import code_check_of
+from redraft.checks.final import Number
+from redraft.checks.sandbox import find_sandbox
+from redraft.data.generate.cleanup import RULES, cleaned
+from redraft.data.generate.leaks import leaks, refusals
+from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, UsageError
+from redraft.jobs.causes import in_words
+from redraft.jobs.counting import counted
+from redraft.jobs.licences import MOST_ORIGINS, UNKNOWN, Source, ids_of, origin_of, rest_of
+from redraft.revision.words import Summary
+
+Verify = Literal["number", "code"]
+"""What decides: the gold answer, as the last number of a right answer; or the record's unit tests."""
+
+KEY = "generated"  # the field of `meta` with what `generate chains` says about a chain
+
+
+_MARKS = ("gold", "first", "verify", "cleaned", "leaks", "refusals", "markers")
+
+
+@dataclass
+class ChainCounts(Summary):
+    """What was found in the chains of a file."""
+
+    verdicts: Counter[str] = field(default_factory=Counter)  # verdicts of feedback
+    cleaned: Counter[str] = field(default_factory=Counter)  # texts that each clean-up rule changed
+    leaking: int = 0  # chains in which something quotes the gold answer
+    marked: int = 0  # chains in which a text has a heading of the text format (`formats.selfee`)
+    refused: int = 0  # chains whose best answer or a feedback is a refusal
+    refusals: Counter[str] = field(default_factory=Counter)  # those texts, by part
+    # Chains by data set and licence of their records.
+    origins: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, chain: Chain) -> None:
+        """Count a finished chain."""
+        super().add(chain)
+        marks = chain.meta.get(KEY, {})
+        self.verdicts.update(step.feedback.verdict for step in chain.steps if step.feedback)
+        self.cleaned.update(marks.get("cleaned", {}))
+        self.leaking += bool(marks.get("leaks"))
+        self.marked += bool(marks.get("markers"))
+        refused = Counter(str(each["part"]) for each in marks.get("refusals", ()))
+        self.refused += bool(refused)
+        self.refusals += refused
+        origin = origin_of(chain.meta, chain.id.partition("/")[0])
+        known = origin in self.origins or len(self.origins) < MOST_ORIGINS
+        self.origins[origin if known else ("other data", rest_of(origin[1]))] += 1
+
+    @property
+    def sources(self) -> list[Source]:
+        """The records' data sets with licences."""
+        return [Source("data", *each) for each in sorted(self.origins)]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the lines of the summary, each a name and a text."""
+        marks = [("verdicts", in_words(self.verdicts)), *self.marks()]
+        return super().rows() + [(name, text) for name, text in marks if text]
+
+    def marks(self) -> list[tuple[str, str]]:
+        """Return what was found in texts and of licences, each a name and a text; empty if it was nothing."""
+        parts = [("answer", "best answer"), ("feedback", "feedback")]
+        where = ", ".join(counted(self.refusals[part], name) for part, name in parts if self.refusals[part])
+        ids = ids_of(self.sources)
+        told = "; ".join(f"{name} ({', '.join(each.name for each in of)})" for name, of in ids.items())
+        quotes = f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
+        refused = f"{counted(self.refused, 'chain')} with a refusal: {where}"
+        heading = f"{counted(self.marked, 'chain')} with a heading of the text format, as `### Feedback 1:`"
+        return [
+            ("cleaned", in_words(self.cleaned)),
+            ("leaks", quotes if self.leaking else ""),
+            ("refusals", refused if self.refused else ""),
+            ("markers", heading if self.marked else ""),
+            ("licences", told if ids.keys() - {UNKNOWN} else ""),
+        ]
+
+
+@dataclass(frozen=True)
+class ChainMaking:
+    """How records become chains."""
+
+    gold: bool = False  # show the critic the gold answer, with its rationale
+    # Take the first answer from the record: its answer, else its gold answer if nothing else uses that.
+    first: bool = False
+    verify: Verify | None = None  # let a check with the gold answer give the verdicts
+    checks: tuple[str, ...] = ()  # other checks
+    kept: frozenset[str] = frozenset()  # clean-up rules to leave out (`cleanup.RULES`)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
+        """Return what `ChainFlags` ask for. No recipe can say that programs of the model may run.
+
+        Raises:
+            UsageError: No such clean-up rule, two options that do not go together, or no sandbox.
+        """
+        kept = frozenset(values.get("keep") or ())
+        if unknown := kept - set(RULES):
+            raise UsageError(
+                f"there is no clean-up rule {min(unknown)!r:.40}.",
+                hint=f"Rules: {', '.join(RULES)}. Repeat --keep for several.",
+            )
+        asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
+        asking["--accept-score"] = values.get("accept_score") is not None
+        asking["--mode prompted"] = values.get("mode") == "prompted"
+        if values.get("verify") and (other := next((flag for flag in asking if asking[flag]), None)):
+            raise UsageError(
+                f"--verify was given, and {other}.",
+                hint="With --verify no critic is asked: leave out one of the two. Or say --no-gold.",
+            )
+        if values.get("verify") == "code":
+            if not run_code:
+                hint = "They run in a sandbox: docs/checks.md#code says what it covers."
+                raise UsageError(
+                    "--verify code runs programs that a model wrote.",
+                    hint=f"Allow it with --run-code. {hint}",
+                )
+            find_sandbox()
+        gold, first, checks = bool(values.get("gold")), bool(values.get("first")), values.get("check", ())
+        return cls(gold, first, values.get("verify"), tuple(checks), kept)
+
+    @property
+    def stand_ins(self) -> dict[str, Any]:
+        """The options that each record gives, with any value."""
+        found: dict[str, Any] = {"gold": "?"} if self.gold else {}
+        if self.first:
+            found["given"] = "?"
+        if self.verify:
+            found["checks"] = (*self.checks, "number=0")
+        return found
+
+    def options(self, record: Chain) -> dict[str, Any]:
+        """Return the options of `revise` for a record."""
+        options: dict[str, Any] = {}
+        if self.gold:
+            options["gold"] = self._needed(gold_text(record), record, "gold answer", "--gold")
+        if self.first:
+            # It is shown to the writer, so it must not be the gold answer as well.
+            secret = bool(self.gold or self.verify)
+            what = "answer but the gold one" if secret and gold_text(record) else "answer"
+            first = record.answer if secret else answer_of(record)
+            options["given"] = self._needed(first, record, what, "--first")
+        if self.verify == "code":
+            options["checks"] = (*self.checks, _code(record))
+        elif self.verify:
+            gold = "".join(gold_answers(record)[:1])
+            number = _number(self._needed(gold, record, "gold answer", "--verify"), record)
+            options["checks"] = (*self.checks, number)
+        return options
+
+    def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
+        if text.strip():
+            return text
+        raise RecordError(
+            f"{record.id}: there is no {what} for {flag}.",
+            hint=f"Put such records into a file of their own, and run it without {flag}.",
+        )
+
+    def finished(self, chain: Chain, record: Chain) -> Chain:
+        """Return a chain after the clean-up, marked with what was changed, leaked and refused."""
+        for step in chain.steps:  # a step may end so for its criticism, too
+            of_answer = step.feedback is None or step.feedback.by == "checks"
+            if step.finish == "filtered" and of_answer:
+                raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
+        chain, counts = cleaned(chain, self.kept)
+        golds = gold_texts(record) if self.gold or self.verify else []
+        found = [leak._asdict() for leak in leaks(chain, golds)]
+        texts = (text for step in chain.steps for text in (step.answer, step.criticism))
+        refused = [refusal._asdict() for refusal in refusals(chain)]
+        making = (self.gold, self.first, self.verify, dict(counts))
+        values = (*making, found, refused, sum(map(has_heading, texts)))
+        marks = {name: value for name, value in zip(_MARKS, values, strict=True) if value}
+        others = {name: value for name, value in chain.meta.items() if name != KEY}
+        before = chain.meta.get(KEY)  # of the record, such as the request that its task was generated in
+        if isinstance(before, dict):
+            marks = {name: value for name, value in before.items() if name not in _MARKS} | marks
+        return chain.model_copy(update={"meta": {**others, KEY: marks} if marks else others})
+
+
+def _code(record: Chain) -> Check:
+    try:
+        check = code_check_of(record.meta)
+    except UsageError as error:
+        raise RecordError(f"{record.id}: {error.message}", hint=error.hint) from None
+    if check is None:
+        raise RecordError(
+            f"{record.id} has no tests, which --verify code needs.",
+            hint="They are in `tests` of `meta`, as in MBPP's and HumanEval's records: docs/checks.md#code.",
+        )
+    return check
+
+
+def _number(gold: str, record: Chain) -> Check:
+    try:
+        return Number.of(gold)
+    except CheckSyntaxError:
+        raise RecordError(
+            f"{record.id}: the gold answer {gold:.40} is no number.",
+            hint="--verify number is for records whose gold answer is a number, such as GSM8K's.",
+        ) from None

@@ -1,0 +1,281 @@
+"""Make the tasks of one request, in either way, and judge them in the order of the requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from random import Random
+from typing import Any
+
+from redraft.checks.base import together
+from redraft.data.generate.instructions import replies, wording
+from redraft.data.generate.instructions.pool import (
+    LAG,
+    Rejects,
+    TaskPool,
+    Turns,
+    drawn,
+    rejected,
+    rejected_reply,
+)
+from redraft.data.generate.instructions.rules import (
+    Fault,
+    Found,
+    check_answer,
+    check_instances,
+    check_instruction,
+    fault_of_reply,
+)
+from redraft.data.generate.instructions.tasks import Origin, Task, to_chain
+from redraft.data.generate.instructions.teacher import LimitReached, Reply, Teacher
+from redraft.data.generate.instructions.wording import Wanted
+from redraft.data.generate.options import Way
+from redraft.engines.base import Sampling
+from redraft.errors import EngineError, RedraftError
+from redraft.jobs.causes import is_doubtful, is_filtered, is_of_item
+from redraft.jobs.ids import derived_seed
+
+DRY = 25
+"""Requests in a row that keep nothing, after which no more are sent. At 17 tasks each, that is 425 tasks."""
+
+_KIND_TOKENS = 16  # tokens of a reply of yes or no
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request by its number, from 0."""
+
+    number: int
+
+    @property
+    def id(self) -> str:
+        """Its id in the ledger, and the scope of its replies in the journal."""
+        return str(self.number)
+
+
+@dataclass
+class Made:
+    """What a request has made so far: kept tasks with their origins, records of rejects, and refusals."""
+
+    kept: list[tuple[Task, Origin]] = field(default_factory=list)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[EngineError] = field(default_factory=list)
+
+    def reject(self, task: Task, origin: Origin, fault: Fault, **more: Any) -> None:
+        """Add a reject. Further arguments are those of `rejected`."""
+        self.rejects.append(rejected(task, origin, fault, **more))
+
+
+@dataclass
+class Flow:
+    """The requests of a run."""
+
+    way: Way
+    wanted: Wanted
+    sampling: Sampling  # how the teacher is sampled. Its seed also draws the examples.
+    pool: TaskPool
+    shipped: Sequence[Task]  # tasks whose kinds are known, where those of the seeds are not
+    teacher: Teacher
+    rejects: Rejects
+    commits: Turns  # lets requests be written in the order of their numbers
+    claims: Turns  # lets their instructions be compared with the pool in that order
+    sample: float = inf  # how many requests may begin in this run
+    seeds: Mapping[str, Any] | None = None  # the origin of what is made from the seeds, if they have licences
+    # Requests in a row that kept nothing, those that failed included.
+    barren: int = field(default=0, init=False)
+
+    @property
+    def dry(self) -> bool:
+        """Whether the teacher seems to have no more new tasks."""
+        return self.barren >= DRY
+
+    async def work(self, request: Request) -> list[str] | None:
+        """Return the lines of a request's tasks. None leaves it to a later run.
+
+        That is so if enough tasks are kept without it, or if a limit is reached.
+        """
+        way = self._alpaca if self.way == "alpaca" else self._self_instruct
+        passes = False
+        try:
+            lines = await way(request) if await self._is_needed(request.number) else None
+            passes = lines is not None
+        except LimitReached:
+            return None
+        except RedraftError as error:
+            passes = is_of_item(error) or is_doubtful(error)  # the run may go on without it
+            self.barren += 1  # or a server that refuses every request would be asked for ever
+            raise
+        finally:
+            for turns in (self.claims, self.commits):
+                (turns.passed if passes else turns.ended)(request.number)
+        return lines
+
+    async def _is_needed(self, number: int) -> bool:
+        """Wait until a request is needed, however much those before it give. Return False if it never is.
+
+        So the last requests come one after another, but none is paid for in vain, and a run makes the same
+        calls for any number of calls at once and after any stop.
+        """
+        most, lag = (wording.NEW_TASKS, inf) if self.way == "alpaca" else (wording.NEW, LAG)
+        while self.pool.missing and not (self.dry or self.commits.is_ended):
+            ahead = number - self.commits.next
+            if ahead < lag and ahead * most < self.pool.missing:
+                self.sample -= 1
+                return self.sample >= 0
+            if not await self.commits.wait(self.commits.next + 1):
+                return False
+        return False
+
+    def _rng(self, scope: str) -> Random:
+        return Random(derived_seed(self.sampling.seed or 0, f"examples of {scope}"))  # noqa: S311
+
+    # Alpaca's way: one request asks for a list of whole tasks. Its examples are seeds alone.
+
+    async def _alpaca(self, request: Request) -> list[str] | None:
+        solved = [task for task in self.pool.seeds if task.output]
+        text = wording.ask_tasks(drawn(solved, wording.SHOWN, self._rng(request.id)), self.wanted)
+        reply = await self._listed(request, text, wording.AFTER_TASKS)
+        if not await self.commits.wait(request.number):
+            return None
+        made = Made()
+        found = replies.read_tasks(reply.text, cut=reply.cut)[: wording.NEW_TASKS]
+        for place, each in enumerate(found, start=1):
+            # The instruction is compared last: only a good task keeps others out.
+            fault = (
+                each.fault
+                or check_instruction(each.task, self.wanted)
+                or check_answer(each.task, self.wanted)
+            )
+            origin = Origin(self.way, request.number, place)
+            if self._claims(each.task, origin, fault, made):
+                made.kept.append((each.task, origin))
+        return self._commit(request, reply, made)
+
+    def _claims(self, task: Task, origin: Origin, fault: Fault | None, made: Made) -> bool:
+        """Add the instruction of a task without a fault to the pool, or else the task to the rejects."""
+        if fault:
+            made.reject(task, origin, fault)
+        elif near := self.pool.claim(task.instruction):
+            made.reject(task, origin, near[0], nearest=near[1])
+        else:
+            return True
+        return False
+
+    # Self-Instruct's way: instructions, then whether each asks for a classification, then its instances.
+
+    async def _self_instruct(self, request: Request) -> list[str] | None:
+        shown = self._shown(request)
+        text, stop = wording.ask_instructions(shown, self.wanted), [f"\n{len(shown) + wording.NEW + 1}."]
+        reply = await self._listed(request, text, stop)
+        if not await self.claims.wait(request.number):
+            return None
+        made, works = Made(), []
+        listed = replies.read_instructions(reply.text, cut=reply.cut)[: wording.NEW]
+        for place, each in enumerate(listed, start=1):
+            origin = Origin(self.way, request.number, place)
+            fault = each.fault or check_instruction(each.task, self.wanted)
+            if self._claims(each.task, origin, fault, made):
+                works.append(self._solve(each.task, origin, made))
+        self.claims.passed(request.number)
+        await together(works)
+        if made.refused and len(made.refused) == len(works) and not any(map(is_filtered, made.refused)):
+            raise made.refused[0]  # it may be a setting that the server refuses, and not these instructions
+        if not await self.commits.wait(request.number):
+            return None
+        return self._commit(request, reply, made)
+
+    def _shown(self, request: Request) -> list[str]:
+        """Return the instructions to show. A request that was cut shows the same ones again.
+
+        Without that, a request that failed before it, and is made now, could change them: its stored reply
+        would be paid for twice.
+        """
+        unfinished = self.teacher.session.unfinished
+        before = unfinished.get(request.id)
+        if isinstance(before, list) and all(isinstance(text, str) for text in before):
+            return before
+        rng = self._rng(request.id)
+        seeds = [task.instruction for task in drawn(self.pool.seeds, wording.SEEDS_SHOWN, rng)]
+        shown = seeds + self.pool.made_before(request.number, wording.MADE_SHOWN, rng)
+        unfinished.keep(request.id, json.dumps(shown))
+        return shown
+
+    async def _solve(self, task: Task, origin: Origin, made: Made) -> None:
+        """Ask for the kind of a new instruction, and then for its inputs and outputs."""
+        scope, rng = str(origin.request), self._rng(origin.id)
+        # Tasks of both kinds: the seeds if they say which is which, or else the shipped ones.
+        known = [task for task in self.pool.seeds if task.is_classification is not None and task.output]
+        seeds = known if len({task.is_classification for task in known}) == 2 else self.shipped
+        greedy = replace(self.sampling, temperature=0.0, top_p=1.0, extra_body=None)
+        text = wording.ask_kind(task.instruction, drawn(seeds, wording.KINDS_SHOWN, rng))
+        reply = await self.teacher.ask(scope, text, replace(greedy, max_tokens=_KIND_TOKENS), ["\n\n"])
+        if _is_refused(task, origin, reply, made):
+            return
+        kind = replies.read_kind(reply.text)
+        if kind is None:
+            said = f"neither yes nor no to whether it is a classification: {reply.text[:60]!r}"
+            made.reject(task, origin, Fault("kind", said), claimed=True)
+            return
+        task = replace(task, is_classification=kind)
+        alike = [each for each in seeds if each.is_classification == kind and each.output]
+        text = wording.ask_instances(task, drawn(alike, wording.INSTANCES_SHOWN, rng), self.wanted)
+        reply = await self.teacher.ask(scope, text, greedy, wording.AFTER_INSTANCES)
+        if not _is_refused(task, origin, reply, made):
+            self._judge_instances(task, origin, reply, made)
+
+    def _judge_instances(self, task: Task, origin: Origin, reply: Reply, made: Made) -> None:
+        found = check_instances(replies.read_instances(reply.text, task, cut=reply.cut), self.wanted)
+        if not found:
+            found = [Found(replace(task, output=reply.text), fault_of_reply(reply.text, cut=reply.cut))]
+        none_kept = all(each.fault for each in found)
+        for place, each in enumerate(found, start=1):
+            here = replace(origin, instance=place)
+            if each.fault:  # the instruction stays in the pool, once
+                made.reject(each.task, here, each.fault, claimed=none_kept and place == 1)
+            else:
+                made.kept.append((each.task, here))
+
+    # Both ways.
+
+    async def _listed(self, request: Request, text: str, stop: Sequence[str]) -> Reply:
+        """Ask for the tasks of a request. There are none if a content filter refuses it.
+
+        Raises:
+            EngineError: The model or its server failed, or refuses the request for another reason.
+        """
+        reply = await self.teacher.ask(request.id, text, self.sampling, stop)
+        if reply.refused and not is_filtered(reply.refused):
+            raise reply.refused
+        return reply
+
+    def _commit(self, request: Request, reply: Reply, made: Made) -> list[str]:
+        """Write the rejects of a request, and return the lines of its tasks. The turn is this request's."""
+        number = request.number
+        if not (made.kept or made.rejects):
+            fault = _refusal(reply) or fault_of_reply(reply.text, cut=reply.cut)
+            made.rejects.append(rejected_reply(reply.text, self.way, number, fault))
+        self.rejects.add(*sorted(made.rejects, key=lambda record: record["number"]))
+        kept = sorted(made.kept, key=lambda each: each[1].number)
+        instructions = {origin.number: task.instruction for task, origin in kept}
+        for place, instruction in instructions.items():
+            self.pool.keep(number, place, instruction)
+        self.barren = 0 if kept else self.barren + 1
+        info, names = self.teacher.engine.info, ("temperature", "top_p", "max_tokens", "seed")
+        sampled = {name: getattr(self.sampling, name) for name in names}
+        how = (info.record, sampled, self.seeds)
+        return [to_chain(task, origin, *how).to_json() for task, origin in kept]
+
+
+def _refusal(reply: Reply) -> Fault | None:
+    """Return the fault of what the server refused to answer."""
+    return Fault("refused", reply.refused.message) if reply.refused else None
+
+
+def _is_refused(task: Task, origin: Origin, reply: Reply, made: Made) -> bool:
+    """Whether the server refused an instruction. Then it is rejected alone, and stays in the pool."""
+    if reply.refused and (fault := _refusal(reply)):
+        made.refused.append(reply.refused)
+        made.reject(task, origin, fault, claimed=True)
+    return reply.refused is not None

@@ -1,0 +1,189 @@
+"""The pool of instructions: seeds, and what requests added. A new one has to differ from all of them.
+
+What a request shows of the pool does not depend on how fast others are: it shows seeds, and tasks of requests
+at least `LAG` before it. Nor does what is kept: requests are judged in the order of their numbers (`Turns`).
+So the same replies give the same output, for any number of requests at once and after any stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Container, Sequence
+from contextlib import AbstractContextManager
+from math import inf
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from redraft.data.dedupe.similarity import Pool
+from redraft.data.generate.instructions.rules import Fault
+from redraft.data.generate.instructions.tasks import Origin, Task
+from redraft.jobs.files import replacing
+from redraft.jobs.lines import LineFile, own_lines
+
+LAG = 32
+"""A request shows no tasks of the 32 requests before it, so up to 32 can be made at once without waiting."""
+
+
+class TaskPool:
+    """Instructions that were generated, and the seeds.
+
+    Args:
+        seeds: The tasks to begin with.
+        wanted: How many instructions are wanted, seeds not counted.
+        similar: Instructions with a larger ROUGE-L F are not new.
+    """
+
+    def __init__(self, seeds: Sequence[Task], wanted: int, similar: float) -> None:
+        self.seeds, self.wanted, self.kept = seeds, wanted, 0
+        self._texts: list[str] = []
+        self._near = Pool(similar)
+        self._made: list[tuple[int, int, str]] = []
+        for task in seeds:
+            self.add(task.instruction)
+
+    @property
+    def missing(self) -> int:
+        """How many instructions are still wanted."""
+        return max(self.wanted - self.kept, 0)
+
+    def add(self, instruction: str) -> None:
+        """Add an instruction without comparing it."""
+        self._near.add(instruction)
+        self._texts.append(instruction)
+
+    def claim(self, instruction: str) -> tuple[Fault, str] | None:
+        """Add an instruction, or return the fault that it is not new, and the nearest instruction."""
+        near = self._near.nearest(instruction)
+        if near is None:
+            self.add(instruction)
+            return None
+        return Fault("similar", f"a ROUGE-L of {near.score:.2f} with another"), self._texts[near.place]
+
+    def keep(self, request: int, number: int, instruction: str) -> None:
+        """Note that an instruction of the pool is kept, with its request and its place there."""
+        insort(self._made, (request, number, instruction))
+        self.kept += 1
+
+    def made_before(self, request: int, most: int, rng: Random) -> list[str]:
+        """Draw kept instructions of requests that are at least `LAG` before this one."""
+        ready = bisect_left(self._made, (request - LAG + 1,))
+        return [self._made[i][2] for i in rng.sample(range(ready), min(most, ready))]
+
+
+def drawn(tasks: Sequence[Task], most: int, rng: Random) -> list[Task]:
+    """Draw different tasks."""
+    return rng.sample(tasks, min(most, len(tasks)))
+
+
+class Turns:
+    """Let numbered requests pass in the order of their numbers; `next` is the first that has not passed.
+
+    `before` holds ids of requests that passed in earlier runs: their numbers as texts.
+    """
+
+    def __init__(self, before: Container[str] = ()) -> None:
+        self._before, self._over, self.next, self._end = before, set[int](), 0, inf
+        self._moved = asyncio.Event()
+        self._advance()
+
+    async def wait(self, number: int) -> bool:
+        """Wait for all requests before this one. Return False if one of them is left to a later run."""
+        while self.next < number <= self._end:
+            await self._moved.wait()
+        return number <= self._end
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether some requests are left to a later run."""
+        return self._end < inf
+
+    def passed(self, number: int) -> None:
+        """Let a request pass, whether it was made or failed. It may pass twice."""
+        self._over.add(number)
+        self._advance()
+
+    def ended(self, number: int) -> None:
+        """Leave a request, and with it all later ones, to a later run."""
+        self._end = min(self._end, number)
+        self._advance()
+
+    def _advance(self) -> None:
+        while self.next in self._over or str(self.next) in self._before:
+            self._over.discard(self.next)
+            self.next += 1
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
+_FIELDS = {"rule", "request", "number", "record"}
+
+
+class Rejects(AbstractContextManager["Rejects"]):
+    """The rejects of an output that is locked by this process: `OUT.rejected.jsonl`.
+
+    Attributes:
+        counts: Rejects by rule.
+        claimed: Request, place and text of each instruction that was new, but whose answers were rejected.
+
+    Raises:
+        OutputError: The file cannot be written, or has something else in it.
+    """
+
+    def __init__(self, output: Path, done: Container[str]) -> None:
+        self.path = output.with_name(output.name + ".rejected.jsonl")
+        self.counts: Counter[str] = Counter()
+        self.claimed: list[tuple[int, int, str]] = []
+        self._lines: LineFile | None = None
+        if self.path.exists():
+            with replacing(self.path) as file:
+                for _, record, _ in own_lines(self.path, "rejects", lambda found: found.keys() >= _FIELDS):
+                    if str(record["request"]) in done:
+                        file.write(f"{_line(record)}\n".encode())
+                        self._count(record)
+
+    def _count(self, record: dict[str, Any]) -> None:
+        self.counts[str(record["rule"])] += 1
+        if record.get("claimed"):
+            self.claimed.append((record["request"], record["number"], record["record"]["instruction"]))
+
+    def add(self, *records: dict[str, Any]) -> None:
+        """Count and write the rejects of a request."""
+        if not records:
+            return
+        if self._lines is None:
+            self._lines = LineFile(self.path, made_up=True)
+        self._lines.append(*map(_line, records))
+        for record in records:
+            self._count(record)
+
+    def __exit__(self, *_: object) -> None:
+        if self._lines:
+            self._lines.close()
+
+
+def rejected(
+    task: Task, origin: Origin, fault: Fault, nearest: str | None = None, *, claimed: bool = False
+) -> dict[str, Any]:
+    """Return the record of a rejected task. `claimed`: its instruction is new, and later ones must differ."""
+    record = {**fault._asdict(), "id": origin.id, "request": origin.request, "number": origin.number}
+    near = {} if nearest is None else {"nearest": nearest}
+    return {**record, "record": task.record(), **near, **({"claimed": True} if claimed else {})}
+
+
+def rejected_reply(text: str, way: str, request: int, fault: Fault) -> dict[str, Any]:
+    """Return the record of a reply in which no task could be read."""
+    return {
+        **fault._asdict(),
+        "id": f"{way}/{request}",
+        "request": request,
+        "number": 0,
+        "record": {"reply": text},
+    }
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False)

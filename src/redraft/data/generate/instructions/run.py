@@ -1,0 +1,334 @@
+"""Generate instructions into a file that is its own pool: a second run goes on from it.
+
+Beside the output stand the journal of paid replies, the rejects, the marks of finished requests, and the
+record of how it was made. `jobs.harness` runs the requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from math import inf
+from pathlib import Path
+from typing import Any, Self, Unpack
+
+from redraft.chain import ESTIMATED, PARTLY, Chain
+from redraft.data.generate import estimated
+from redraft.data.generate.instructions import wording
+from redraft.data.generate.instructions.flow import DRY, Flow, Request
+from redraft.data.generate.instructions.pool import Rejects, TaskPool, Turns
+from redraft.data.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
+from redraft.data.generate.instructions.teacher import Teacher
+from redraft.data.generate.options import InstructionOptions, TaskFlags
+from redraft.engines.base import Engine, Sampling
+from redraft.engines.journaled import identity_of
+from redraft.engines.load import model_of
+from redraft.engines.price import price_of
+from redraft.engines.threads import in_daemon_thread
+from redraft.errors import UsageError
+from redraft.jobs.causes import in_words
+from redraft.jobs.counting import counted, tell
+from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
+from redraft.jobs.provenance import Provenance, contents_of
+from redraft.revision.keywords import InstructionKeywords
+from redraft.revision.options import RevisionOptions
+from redraft.revision.runs.plan import Opened, RunPlan, under_way
+from redraft.revision.settings import Recipes, Settings
+
+AHEAD = 2  # requests under way for each call at once: some only wait for the turn of an earlier one
+
+OF_THE_RESULT = (
+    *("way", "language", "topic", "least_words", "most_words", "similar"),
+    *("temperature", "top_p", "max_tokens", "seed", "model"),
+)
+"""Options that decide the results. `count` is not one: a larger one goes on."""
+
+_SAMPLED: dict[str, dict[str, Any]] = {
+    "alpaca": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 3072},
+    "self-instruct": {"temperature": 0.7, "top_p": 0.5, "max_tokens": 1024},
+}
+"""How the two scripts sample, but for Self-Instruct's length: 1,024 hold five instances."""
+
+_PRESENCE_PENALTY = 2.0
+"""Self-Instruct's, for new instructions. Engines that take no further fields go without."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a run came to."""
+
+    out: Path  # the file of tasks, as chains
+    kept: int  # instructions in the file
+    rejected: Counter[str]  # rejects by rule
+    dry: bool  # the run ended because the teacher gave nothing new any more
+    tasks: int  # instances of the instructions
+    job: JobResult  # cost, time and failures
+    # Rows on what the missing instructions will cost, after a sample.
+    estimate: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def exit_status(self) -> int:
+        """0 if the instructions are there; 3 for a dry teacher; else that of the job."""
+        return self.job.exit_status or (3 if self.dry else 0)
+
+    def __str__(self) -> str:
+        """Return the summary that the command prints."""
+        spent, out = self.job.spent, self.out
+        kept = f"{counted(self.kept, 'instruction')}, {counted(self.tasks, 'task')} in {out}"
+        rows = [("kept", kept)]
+        if self.rejected:
+            rows.append(("rejected", f"{self.rejected.total():,}: {in_words(self.rejected)}"))
+        if failed := self.job.counts.failed:
+            rows.append(("failed", f"{failed:,} requests, see {out}.errors.jsonl"))
+        if spent.replayed or spent.usd or spent.estimated:
+            price = f", {spent.usd:.4f} USD" if spent.usd else ""
+            how = ESTIMATED if spent.unreported else PARTLY
+            price += f", {how}" if spent.estimated else ""
+            new = f"{spent.tokens:,} new tokens{price}"
+            rows.append(("paid", f"{new}; {spent.replayed:,} replies from the journal"))
+        rows += self.job.pace() + self.estimate
+        return "\n".join(f"{name:<10} {text}" for name, text in rows)
+
+
+def generate_instructions(
+    output: str | Path, *, model: str | Engine = "default", **options: Unpack[InstructionKeywords]
+) -> Generated:
+    """Generate instructions with inputs and outputs, from seeds and what `output` has already.
+
+    As `redraft generate instructions`, and in the same files: each resumes what the other began. Works
+    in notebooks too.
+
+    Args:
+        output: The file of tasks. If it exists, the run continues it.
+        model: The teacher: a model reference, or an open engine, which stays open.
+        **options: As listed below; all can be left out.
+
+    Raises:
+        UsageError: An option or the seeds are wrong.
+        OutputError: `output` cannot be written, is in use, or was made in another way.
+        EngineError: The model or its server failed. What was paid for is in the journal.
+        KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
+    """
+    return _run_of(output, model, options).run()
+
+
+async def agenerate_instructions(
+    output: str | Path, *, model: str | Engine = "default", **options: Unpack[InstructionKeywords]
+) -> Generated:
+    """Do what `generate_instructions` does, in the running event loop. Same arguments and errors."""
+    return await _run_of(output, model, options).arun()
+
+
+def _run_of(output: str | Path, model: str | Engine, options: Mapping[str, Any]) -> InstructionRun:
+    given = {**options, "model": model if isinstance(model, str) else model.info.name}
+    recipes = Recipes(TaskFlags, "generate", other="generate chains")
+    run = InstructionRun.of(Settings.read(InstructionOptions, given, recipes=recipes, tell=tell), output)
+    run.engine = None if isinstance(model, str) else model
+    return run
+
+
+@dataclass
+class InstructionRun:
+    """A run that generates instructions; `engine` is the open model, if it is not opened by its reference."""
+
+    settings: Settings
+    plan: RunPlan
+    engine: Engine | None = None
+    _seeds: Seeds = field(init=False)
+    _pool: TaskPool = field(init=False)
+    _rejected: Counter[str] = field(default_factory=Counter, init=False)
+    _found: set[tuple[int, int, str]] = field(default_factory=set, init=False)
+    _flow: Flow | None = field(default=None, init=False)
+
+    @classmethod
+    def of(cls, settings: Settings, output: str | Path) -> Self:
+        """Return the run that `InstructionOptions` ask for."""
+        usual = {"model": "default", **_SAMPLED[settings.values.way]}
+        lacking = {name: value for name, value in usual.items() if getattr(settings.values, name) is None}
+        settings = settings.over(**lacking)
+        return cls(settings, RunPlan.of(output, settings, journal=True))
+
+    @property
+    def options(self) -> InstructionOptions:
+        """The options."""
+        values: InstructionOptions = self.settings.values
+        return values
+
+    def run(self) -> Generated:
+        """Generate until there are enough. In the main thread, signals end the run."""
+        return self._result(self._job().run(self._start))
+
+    async def arun(self) -> Generated:
+        """Do the same in the running event loop."""
+        return self._result(await self._job().arun(self._start))
+
+    def _check(self) -> None:
+        """Raise what can be found wrong before a file or a model is opened."""
+        options, out = self.options, self.plan.out
+        self.plan.check(self.settings, "call")
+        if options.batch and options.way == "self-instruct":
+            raise UsageError(
+                "--batch is for --way alpaca: requests of self-instruct wait for each other, a thousand "
+                "times for a large set.",
+                hint="Leave out --batch, or use --way alpaca.",
+            )
+        least, most = options.least_words, options.most_words
+        if least > most:
+            raise UsageError(
+                f"least_words is {least}, and most_words is {most}.", hint="Give a most that is larger."
+            )
+        if options.seeds and Path(options.seeds).resolve() == out.resolve():
+            hint = "An output is gone on with by itself. Name another file."
+            raise UsageError(f"{out} cannot be the seeds too.", hint=hint)
+        price_of(options.price)
+
+    def _read_seeds(self) -> None:
+        """Read the seeds. Alpaca's requests show some whole tasks of them."""
+        path = self.options.seeds
+        self._seeds = read_seeds(Path(path) if path else None)
+        if self._seeds.repeats and not self.plan.quiet:
+            self.plan.say(f"{path}: {self._seeds.repeats:,} seeds repeat another one, and are left out.")
+        total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
+        if self.options.way == "alpaca" and solved < FEWEST:
+            raise UsageError(
+                f"{solved} of the {total} tasks in {path} have an output, and requests "
+                f"of --way alpaca show at least {FEWEST} such tasks.",
+                hint="Add outputs, or use --way self-instruct.",
+            )
+
+    def _job(self) -> Job[Request]:
+        """Check the options, read the seeds, and return the job of all requests."""
+        self._check()
+        self._read_seeds()
+        options, out = self.options, self.plan.out
+        self._pool = TaskPool(self._seeds.tasks, options.count, options.similar)
+        shared = self.plan.of_job()
+        shared["parallel"] *= AHEAD
+        seeds = {"name": Path(options.seeds or SHIPPED).name, "sha256": self._seeds.digest}
+        config = {name: getattr(options, name) for name in OF_THE_RESULT}
+        config |= {"model": model_of(options.model or "default"), "seeds": seeds, "wording": wording.digest()}
+        config |= contents_of({"model": options.model})
+        return Job(
+            items=self._requests,
+            source=str(options.seeds or "the shipped seeds"),
+            provenance=Provenance("generate instructions", config),
+            many_lines=True,
+            goal=Goal(options.count, lambda: self._pool.kept or len(self._found)),
+            noun="request",
+            on_found=lambda line: self._found.add(place_of(Chain.from_json(line, where=str(out)))),
+            note=lambda counts: f"{counts.added} requests · {self._rejected.total()} rejected",
+            **shared,
+        )
+
+    def _result(self, job: JobResult) -> Generated:
+        """Return what the run came to. Say if the teacher has nothing new any more."""
+        out, kept = self.plan.out, self._pool.kept
+        dry = self._is_dry and self._pool.missing > 0
+        if dry:
+            rules = ", ".join(f"{rule} {number:,}" for rule, number in self._rejected.most_common(5))
+            self.plan.say(
+                f"the last {DRY} requests gave nothing new that is sound; {kept:,} instructions are kept.\n"
+                f"  Rejects: {rules or 'none'}. Try a stronger model, more seeds, or another --topic."
+            )
+        with out.open("rb") as file:
+            tasks = sum(1 for _ in file)
+        return Generated(out, kept, self._rejected, dry, tasks, job, self._estimate())
+
+    def _estimate(self) -> list[tuple[str, str]]:
+        """Return what the missing instructions will cost as rows, if that was asked and can be said."""
+        missing, made = self._pool.missing, self._pool.kept - len(self._found)
+        if not (self.options.estimate and self._flow and missing):
+            return []
+        more = counted(missing, "more instruction")
+        if not made:
+            return [("estimate", f"none of {more}: the requests kept nothing")]
+        used = self._flow.teacher.used
+        what = f"{more}, at the rate of the {made:,} that were made"
+        return estimated(what, used, missing / made, self.plan.parallel)
+
+    @property
+    def _is_dry(self) -> bool:
+        return self._flow is not None and self._flow.dry
+
+    def _requests(self) -> Iterator[Request]:
+        for number in count():
+            if not self._pool.missing or self._is_dry:
+                return
+            ended = self._flow and self._flow.commits.is_ended
+            yield Request(number)
+            if ended:  # it was not made: the runner has looked at the limits before it
+                return
+
+    @asynccontextmanager
+    async def _start(self, session: Session) -> AsyncGenerator[Work[Request]]:
+        """Restore the pool, open the journal and the model, and yield the work on a request."""
+        with Rejects(self.plan.out, session.done) as rejects:
+            self._rejected = rejects.counts
+            # What earlier runs put into the pool, in the same order.
+            for place in sorted({*self._found, *rejects.claimed}):
+                self._pool.add(place[2])
+                if place in self._found:
+                    self._pool.keep(*place)
+            session.progress.done = self._pool.kept
+            if not self._pool.missing:
+
+                async def nothing(_: Request) -> None: ...
+
+                yield nothing
+                return
+            async with self.plan.opened(session) as opened:
+                self._flow = await self._flow_of(opened, session, rejects)
+                yield self._flow.work
+
+    async def _flow_of(self, opened: Opened, session: Session, rejects: Rejects) -> Flow:
+        """Open the model, and return the flow of requests to it."""
+        options, plan, engine = self.options, self.plan, self.engine
+        assert opened.journal is not None  # noqa: S101  (the plan names one)
+        if engine is None:
+            reference = self.settings.references()["model"]
+            async with plan.limits.opening(session.progress.seconds):
+                engine = await plan.load(self.settings, session, opened, "model", reference)
+                identity = await in_daemon_thread(lambda: identity_of(reference))
+        else:
+            identity = [engine.info.engine, engine.info.name]
+        if not engine.info.chats:
+            raise UsageError(
+                f"{engine.info.name} does not answer messages, and a teacher has to.",
+                hint="Use a model with a chat template.",
+            )
+        plan.check_prices(RevisionOptions.read({"model": engine, "price": options.price}))
+        teacher = Teacher(
+            engine,
+            identity,
+            opened.journal,
+            session,
+            asyncio.Semaphore(plan.parallel),
+            lambda: under_way(opened.batches),
+            price_of(options.price) or engine.info.price,
+            1 + options.retries,
+            lambda: plan.limits.reached(session.spent, session.progress.seconds),
+        )
+        penalty = options.way == "self-instruct" and engine.info.any_request
+        return Flow(
+            way=options.way,
+            wanted=wording.Wanted(
+                options.language, options.topic or "", options.least_words, options.most_words
+            ),
+            sampling=Sampling(
+                **{name: getattr(options, name) for name in _SAMPLED[options.way]},
+                seed=options.seed,
+                extra_body={"presence_penalty": _PRESENCE_PENALTY} if penalty else None,
+            ),
+            pool=self._pool,
+            shipped=self._seeds.tasks if self._seeds.shipped else read_seeds(None).tasks,
+            teacher=teacher,
+            rejects=rejects,
+            commits=Turns(session.done),
+            claims=Turns(session.done),
+            sample=self.options.estimate or inf,
+            seeds=self._seeds.origin,
+        )

@@ -1,0 +1,148 @@
+"""A task: an instruction, an optional input, and the output. What both ways begin with, and what they make.
+
+Seeds are read from a file of any known shape. The shipped ones are our own writing, for tests and first runs.
+A kept task is written as a chain with one step, so that every verb of `redraft data` reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from redraft.chain import Chain, Prompt, Step
+from redraft.chain.read.inputs import licensed_records
+from redraft.chain.texts import answer_of
+from redraft.data.words import words
+from redraft.errors import RecordError, UsageError
+from redraft.jobs.licences import UNKNOWN, licence_in
+
+SHIPPED = Path(__file__).with_name("seeds.jsonl")
+
+FEWEST = 2  # fewest seeds: with one example, a teacher writes variations of it
+GENERATED = "generated"  # the field of a chain's `meta` that says how a task was generated
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task with its answer."""
+
+    instruction: str
+    input: str = ""
+    output: str = ""
+    is_classification: bool | None = None  # whether its outputs are labels; None if that was not asked
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields as JSON values, without what is unknown."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a task was generated."""
+
+    way: str  # `alpaca` or `self-instruct`
+    request: int  # the number of the request
+    number: int  # the task's place in the reply, from 1
+    instance: int = 1  # which of the instruction's instances it is, from 1
+
+    @property
+    def id(self) -> str:
+        """The task's id, unique in its file."""
+        more = f"-{self.instance}" if self.instance > 1 else ""
+        return f"{self.way}/{self.request}-{self.number}{more}"
+
+
+def to_chain(
+    task: Task,
+    origin: Origin,
+    model: Mapping[str, str],
+    sampling: Mapping[str, Any],
+    seeds: Mapping[str, Any] | None = None,
+) -> Chain:
+    """Return the chain record of a kept task. `seeds` is the origin that it has from them, with a licence."""
+    about = asdict(origin)
+    if task.is_classification is not None:
+        about["is_classification"] = task.is_classification
+    return Chain(
+        id=origin.id,
+        prompt=Prompt(instruction=task.instruction, input=task.input),
+        steps=(Step(answer=task.output),),
+        best=0,
+        stop="ended",
+        model=dict(model),
+        sampling=dict(sampling),
+        meta={**({"origin": dict(seeds)} if seeds else {}), GENERATED: about},
+    )
+
+
+def place_of(chain: Chain) -> tuple[int, int, str]:
+    """Return the request of a kept task, its place there, and its instruction."""
+    about = chain.meta.get(GENERATED)
+    request, number = (about.get("request"), about.get("number")) if isinstance(about, dict) else (None, None)
+    if not isinstance(request, int) or not isinstance(number, int):
+        raise RecordError(
+            f"the record {chain.id!r} does not say which request it was generated in: no meta.{GENERATED}.",
+            hint="Give it as seeds: --seeds FILE, and write to another file with -o.",
+        )
+    return request, number, chain.prompt.instruction
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The tasks to begin with."""
+
+    tasks: tuple[Task, ...]  # tasks with different instructions
+    repeats: int  # how many more repeated an instruction
+    digest: str  # the SHA-256 of the file
+    shipped: bool = False  # they are redraft's own
+    origin: dict[str, Any] | None = None  # the `meta.origin` of tasks made from them, if a seed has a licence
+
+
+def read_seeds(path: Path | None) -> Seeds:
+    """Return the tasks of a file, or the shipped ones. Those that repeat an instruction are left out.
+
+    Raises:
+        RecordError: The file cannot be read, or a record has no instruction; the message names it.
+        UsageError: Fewer than two tasks are different.
+    """
+    source = path or SHIPPED
+    found: dict[tuple[str, ...], Task] = {}
+    total, licences = 0, set[str]()
+    for chain in licensed_records(source):
+        total += 1
+        licences.add(licence_in(chain.meta.get("origin")))
+        task = task_of(chain)
+        if not task.instruction:
+            raise RecordError(
+                f"{source}: the seed {chain.id!r} has no instruction.",
+                hint='Write one a line: {"instruction": "…", "input": "", "output": "…"}',
+            )
+        found.setdefault(tuple(words(task.instruction)), task)
+    if len(found) < FEWEST:
+        count = f"{total} tasks, all the same" if total > 1 else f"{total or 'no'} task"
+        raise UsageError(
+            f"{source} has {count}, and generating needs at least {FEWEST} different ones.",
+            hint="Add tasks of your own, or leave out --seeds for those that are shipped.",
+        )
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    known = licences - {UNKNOWN}
+    origin = {"dataset": f"made from {source.name}", "licence": sorted(licences)} if known else None
+    return Seeds(tuple(found.values()), total - len(found), digest, shipped=path is None, origin=origin)
+
+
+def task_of(chain: Chain) -> Task:
+    """Return a chain as a task. Its output is the best answer, or the gold one."""
+    about = {**_meta(chain, "source"), **_meta(chain, GENERATED)}
+    kind = about.get("is_classification")
+    extra = "" if chain.prompt.messages else chain.prompt.input
+    instruction = chain.prompt.text if chain.prompt.messages else chain.prompt.instruction
+    is_classification = kind if isinstance(kind, bool) else None
+    return Task(instruction.strip(), extra.strip(), answer_of(chain).strip(), is_classification)
+
+
+def _meta(chain: Chain, name: str) -> dict[str, object]:
+    value = chain.meta.get(name)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,182 @@
+"""What the teacher is asked, in both ways. The wording is our own; the demands are those of Alpaca's request.
+
+The wording is part of how an output was made: its digest is in the provenance, and a changed wording never
+uses the replies of another one, because a journal's keys hold the whole request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redraft.data.generate.instructions.tasks import Task
+
+SHOWN, LAST = 3, 20
+"""Seeds in a request for tasks, and the number of its last task (Alpaca's `generate_instruction.py`)."""
+
+NEW_TASKS = LAST - SHOWN  # most new tasks of a reply
+
+SEEDS_SHOWN, MADE_SHOWN, NEW = 6, 2, 8
+"""Instructions of people and of earlier requests in a request, and new ones (Self-Instruct, section 2.2)."""
+
+KINDS_SHOWN, INSTANCES_SHOWN = 20, 2
+"""Examples in the request for a kind, and in that for instances."""
+
+INSTANCES = 5  # most instances of an instruction
+
+AFTER_TASKS = (f"\nTask {LAST + 1}", f"\n{LAST + 1}. Instruction")
+AFTER_INSTANCES = (f"\nExample {INSTANCES + 1}", "\nInstruction:")
+"""Where a teacher that does not stop begins what is too much."""
+
+NO_INPUT = "<noinput>"  # stands for an empty input in requests and replies, as in Alpaca
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What tasks are wanted: in which language, on which topic (empty for any), how long instructions are."""
+
+    language: str
+    topic: str
+    least_words: int
+    most_words: int
+
+    def demands(self) -> str:
+        """Return the demands on instructions, one a line."""
+        demands = [
+            *([f"Every task is about this topic: {self.topic}."] if self.topic else []),
+            f"All texts are in {self.language}.",
+            f"An instruction has one or two sentences, with {self.least_words} to {self.most_words} words.",
+            *_VARIETY,
+        ]
+        return "\n".join(f"- {demand}" for demand in demands)
+
+
+_VARIETY = (
+    "Begin instructions with different verbs. Some are questions, some are orders.",
+    """Mix the kinds of tasks: open questions, writing, rewriting, sorting into classes, extracting, \
+summarising, reasoning, arithmetic, code and others.""",
+    """A program that only reads and writes text can do each task. It sees no pictures, plays no sound, \
+opens no files, sets no alarms and books nothing.""",
+)
+
+ALPACA = """\
+Write tasks with which to train an assistant.
+
+{demands}
+- The input is the concrete material that the instruction works on, realistic and with at most 100 words. \
+Invent it: write no placeholder. Where an instruction needs none, write <noinput>.
+- The output is a correct and complete answer with fewer than 100 words.
+- No two tasks are alike.
+
+Here are tasks 1 to {shown}:
+
+{examples}
+
+Now write tasks {first} to {last} in exactly this form, and nothing else."""
+
+INSTRUCTIONS = """\
+Write instructions with which to train an assistant. Write the instructions alone, not their answers.
+
+{demands}
+- No two instructions are alike.
+
+Here are instructions 1 to {shown}:
+
+{examples}
+
+Now write instructions {first} to {last}, one a line with its number, and nothing else."""
+
+CLASSIFY = """\
+An instruction asks for a classification if its answer has to be one of a few fixed labels, such as yes or \
+no. Decide it for the last instruction. Answer with yes or no.
+
+{examples}
+
+Instruction: {instruction}
+Classification:"""
+
+INPUT_FIRST = """\
+Write examples of an instruction: for each, an input and then the output that a careful assistant gives for \
+it. All texts are in {language}.
+
+- Inputs are concrete and realistic. Write no placeholder.
+- If the instruction needs no input, write one example alone, with <noinput> as its input.
+- Otherwise write up to {most} examples with different inputs.
+
+{examples}
+
+Instruction: {instruction}"""
+
+OUTPUT_FIRST = """\
+Write examples of an instruction that asks for a classification: for each possible label, first the label \
+and then an input that has this label. All texts are in {language}.
+
+- Write each label as an answer has to give it, and no label twice. At most {most} labels.
+- Inputs are concrete and realistic. If the instruction itself contains all that is needed, write <noinput>.
+
+{examples}
+
+Instruction: {instruction}"""
+
+_ALL = (ALPACA, INSTRUCTIONS, CLASSIFY, INPUT_FIRST, OUTPUT_FIRST, *_VARIETY)
+
+
+def digest() -> str:
+    """Return the SHA-256 of all wordings."""
+    return hashlib.sha256("\0".join(_ALL).encode()).hexdigest()
+
+
+def ask_tasks(examples: Sequence[Task], wanted: Wanted) -> str:
+    """Return the request for a list of whole tasks."""
+    shown = [
+        f"Task {number}\n{_head(task)}\n{_solved(task)}" for number, task in enumerate(examples, start=1)
+    ]
+    return _listed(ALPACA, "\n\n".join(shown), len(shown), LAST, wanted)
+
+
+def ask_instructions(examples: Sequence[str], wanted: Wanted) -> str:
+    """Return the request for new instructions."""
+    shown = [f"{number}. {' '.join(text.split())}" for number, text in enumerate(examples, start=1)]
+    return _listed(INSTRUCTIONS, "\n".join(shown), len(shown), len(shown) + NEW, wanted)
+
+
+def _listed(form: str, examples: str, shown: int, last: int, wanted: Wanted) -> str:
+    return form.format(demands=wanted.demands(), shown=shown, examples=examples, first=shown + 1, last=last)
+
+
+def ask_kind(instruction: str, examples: Sequence[Task]) -> str:
+    """Return the request that asks whether an instruction wants a classification."""
+    kinds = {True: "yes", False: "no"}
+    shown = [
+        f"Instruction: {' '.join(task.instruction.split())}\nClassification: {kinds[task.is_classification]}"
+        for task in examples
+        if task.is_classification is not None
+    ]
+    return CLASSIFY.format(examples="\n\n".join(shown), instruction=instruction)
+
+
+def ask_instances(task: Task, examples: Sequence[Task], wanted: Wanted) -> str:
+    """Return the request for inputs and outputs of an instruction whose kind is known.
+
+    A classification gets its labels before the inputs. Otherwise a teacher invents inputs for one label only.
+    """
+    form, shown = (OUTPUT_FIRST, _labelled) if task.is_classification else (INPUT_FIRST, _solved)
+    return form.format(
+        language=wanted.language,
+        most=INSTANCES,
+        examples="\n\n".join(f"{_head(each)}\n\nExample 1\n{shown(each)}" for each in examples),
+        instruction=task.instruction,
+    )
+
+
+def _head(task: Task) -> str:
+    return f"Instruction: {task.instruction}"
+
+
+def _solved(task: Task) -> str:
+    return f"Input: {task.input or NO_INPUT}\nOutput: {task.output}"
+
+
+def _labelled(task: Task) -> str:
+    return f"Label: {task.output}\nInput: {task.input or NO_INPUT}"

@@ -1,0 +1,109 @@
+"""The options of `redraft generate`, for flags, recipes and Python. Imported for `--help`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from redraft.options import (
+    MAX_SEED,
+    SAMPLING,
+    SERVER,
+    Flags,
+    MachineOptions,
+    ModelOption,
+    ServerOptions,
+    option,
+)
+from redraft.revision.runs.options import A_PATH, RUN, ItemOptions, RunOptions
+
+TEACHER = "Teacher"
+"""The heading of the flags that say what the teacher is shown and what is kept of its texts."""
+
+
+class ChainFlags(Flags):
+    """The options of `generate chains` and its recipes."""
+
+    gold: bool = option(
+        "show the critic the record's gold answer, which the writer never sees", TEACHER, default=False
+    )
+    first: bool = option("take the first answer from the record", TEACHER, default=False)
+    verify: Literal["number", "code"] | None = option(
+        "let the record's gold number, or the tests of its code, give the verdicts", TEACHER, "number|code"
+    )
+    keep: list[str] = option(
+        "leave out a clean-up rule: apologies, remarks, verdicts, empty; repeatable",
+        TEACHER,
+        "RULE",
+        default=[],
+    )
+
+
+JOURNAL: Any = option("where replies are stored [FILE.journal.db]", RUN, "FILE", what="a path")
+"""These runs always keep a journal."""
+
+
+class ChainOptions(ItemOptions, ChainFlags):
+    """The options of `generate chains`."""
+
+    journal: Annotated[Path | None, A_PATH] = JOURNAL
+    limit: int | None = option("only the first N records", RUN, "N", ge=1)
+    run_code: bool = option("let --verify code run the model's programs, in a sandbox", RUN, default=False)
+    estimate: int | None = option("make N chains alone, and say what all cost", RUN, "N", ge=1)
+    recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")
+
+
+Way = Literal["alpaca", "self-instruct"]
+
+TASKS = "Tasks"  # the heading of the flags that say what to generate
+
+LEAST_WORDS, MOST_WORDS = 4, 150
+"""Alpaca drops instructions of 3 words or fewer, and of over 150 (`generate_instruction.py`)."""
+
+SIMILAR = 0.7  # the ROUGE-L F of Alpaca and Self-Instruct above which an instruction is not new
+
+
+class TaskOptions(ServerOptions, MachineOptions):
+    """The options but the model."""
+
+    way: Way = option(
+        "alpaca: a list of tasks a request; self-instruct: instructions, then their kind, then their inputs "
+        "and outputs",
+        TASKS,
+        "WAY",
+        default="alpaca",
+    )
+    count: int = option("instructions wanted in all", TASKS, "N", "-n", default=100, ge=1)
+    seeds: str | None = option("a file of tasks to begin with [20 that are shipped]", TASKS, "FILE")
+    language: str = option(
+        "of instructions, inputs and outputs: a name or a code", TASKS, "NAME", default="English"
+    )
+    topic: str | None = option("what all tasks are about", TASKS, "TEXT")
+    least_words: int = option("fewest words of an instruction", TASKS, "N", default=LEAST_WORDS, ge=1)
+    most_words: int = option("most words of an instruction", TASKS, "N", default=MOST_WORDS, ge=1)
+    similar: float = option(
+        "drop an instruction with a ROUGE-L above this", TASKS, "F", default=SIMILAR, ge=0, le=1
+    )
+    temperature: float | None = option(
+        "0 is greedy [alpaca: 1, self-instruct: 0.7]", SAMPLING, "T", ge=0, lt=100
+    )
+    top_p: float | None = option("nucleus size [alpaca: 1, self-instruct: 0.5]", SAMPLING, "P", gt=0, le=1)
+    max_tokens: int | None = option(
+        "most new tokens of a reply [alpaca: 3072, self-instruct: 1024]", SAMPLING, "N", gt=0
+    )
+    seed: int = option("makes a run repeatable", SAMPLING, "N", default=0, ge=0, le=MAX_SEED)
+    price: str | None = option(
+        "USD per million tokens, if the config file has no price", SERVER, "IN,OUT[,CACHED]"
+    )
+
+
+class TaskFlags(ModelOption, TaskOptions):
+    """The options of `generate instructions` and its recipes."""
+
+
+class InstructionOptions(RunOptions, TaskFlags):
+    """The options of `generate instructions`."""
+
+    journal: Annotated[Path | None, A_PATH] = JOURNAL
+    estimate: int | None = option("make N requests more, and say what --count costs", RUN, "N", ge=1)
+    recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")

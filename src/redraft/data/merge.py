@@ -1,0 +1,388 @@
+"""Mix files of chains by a recipe, in an order that a seed decides.
+
+Each record gets two numbers from a hash of seed, part and place in its file. Each part takes the records with
+the smallest first numbers, without replacement. The second number is the record's place in the output. So the
+result depends only on the recipe and the files, and changing one part does not change the draws of the
+others.
+
+There is one pass. Records that may be taken wait in scratch files, a 128th of the output in each, which are
+sorted one at a time. Memory: one such file, about 80 bytes per output id, and 44 per record drawn from more
+(none if all are taken). Disk: the output once more, and records displaced by later draws. A second `train/0`
+in the output becomes `train/0~2`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from heapq import heappush, heapreplace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any, NamedTuple, Unpack
+
+from redraft.chain import Chain
+from redraft.chain.read.files import to_line
+from redraft.chain.read.inputs import check_records
+from redraft.chain.read.records import Ids, RawRecord, raw_records
+from redraft.data.output import UNREADABLE, DataOptions, DataOutput, DataRun, Drop, Dropped, writing
+from redraft.data.recipe import (
+    Identity,
+    MixPart,
+    MixRecipe,
+    conversations_about,
+    part_files,
+    parts_folder,
+    read_recipe,
+    recipe_path,
+)
+from redraft.errors import RecordError, UsageError
+from redraft.jobs.counting import counted
+from redraft.jobs.licences import MOST_ORIGINS, UNKNOWN, Source, clash, ids_of, licence_in, remark, rest_of
+from redraft.jobs.parallel import spread
+from redraft.jobs.provenance import Provenance, fingerprint
+
+FILES = 128  # scratch files. Every system lets a process open more.
+
+_HEAD = struct.Struct("<QQIIII")
+"""Header of a waiting record: place, number, lot, licence, and the sizes of its id and JSON."""
+
+
+@dataclass
+class Taken:
+    """The records taken of one part."""
+
+    part: MixPart
+    found: int = 0  # records in its file, readable or not
+    groups: int = 1  # distinct values of the field `per`; 1 without one
+    count: int = 0
+    licences: Counter[str] = field(default_factory=Counter)
+    missing: bool = False
+    fields: tuple[str, ...] | None = None  # fields of the first record that lacks the field `per`
+
+    @property
+    def short(self) -> int:
+        """Count the records that the part lacks."""
+        return 0 if self.part.count is None else self.part.count * self.groups - self.count
+
+    def written(self, folder: Path) -> dict[str, object]:
+        """Return the part as JSON for the record of the run."""
+        part = self.part
+        return {
+            "name": part.name,
+            "file": None if self.missing or part.identity else fingerprint([folder / part.file]),
+            "identity": part.identity and part.identity._asdict(),
+            "asked": {
+                "count": "all" if part.count is None else part.count,
+                "per": part.per,
+                "weight": part.weight,
+            },
+            "found": self.found,
+            "taken": self.count,
+            "short": self.short,
+            "licences": dict(sorted(self.licences.items())),
+        }
+
+
+def merge(
+    recipe: str | Path,
+    out: str | Path,
+    *,
+    folder: str | Path | None = None,
+    seed: int | None = None,
+    skip_missing: bool = False,
+    **options: Unpack[DataOptions],
+) -> list[Taken]:
+    """Mix files of chains by a recipe, and return what was taken of each part. As `redraft data merge`.
+
+    `recipe` is a YAML file, or the name of a recipe that redraft ships. `folder` has the parts' files: by
+    default the recipe's folder, for a shipped one this one.
+    """
+    path, shipped = recipe_path(recipe)
+    run, plan = DataRun.of(out, options), read_recipe(path)
+    plan = plan if seed is None else plan.model_copy(update={"seed": seed})
+    parts, files = parts_folder(path, folder, shipped=shipped), part_files(recipe, folder)
+    taken: list[Taken] = []
+    config = {"seed": plan.seed, "about": plan.about, "strict": run.strict}
+    with writing(
+        Provenance("data merge", config, path, path.name if shipped else None),
+        run,
+        reads=files,
+        beside=[path, *files],
+        about=lambda: {"parts": [each.written(parts) for each in taken]},
+    ) as output:
+        taken = mix(plan, parts, output, skip_missing=skip_missing)
+        output.kept = sum(each.count for each in taken)
+    _tell_parts(run, taken, output.gone.lines())
+    return taken
+
+
+def _tell_parts(run: DataRun, taken: Sequence[Taken], dropped: Sequence[str]) -> None:
+    """Tell counts, shortages and possible repeats, and what a quiet run says of licences too."""
+    width = max(len(each.part.name) for each in taken)
+    lines = [f"{each.part.name:{width}}  {each.count:>9,}  {_remark(each)}" for each in taken]
+    run.tell(counted(sum(each.count for each in taken), "record"), "\n".join([*lines, *dropped]))
+    for file, parts in Counter(Path(each.part.file) for each in taken if each.count).items():
+        if parts > 1:
+            run.tell(
+                f"{file} is in {parts} parts that draw independently: the mix may repeat a record.",
+                "redraft data dedupe drops repeats.",
+            )
+    sources = sources_in(taken)
+    if not clash(sources) and (text := remark(sources)):
+        run.tell(text)
+    for part, licences in ((each.part, each.licences) for each in taken if each.part.licence != UNKNOWN):
+        given = {*ids_of([Source("data", "", part.licence)])}
+        if own := [each for each in sorted(licences) if {*ids_of([Source("data", "", each)])} != given]:
+            run.warn(
+                f"{part.name}: its records keep their own licence, {', '.join(own)}: the recipe's, "
+                f"{part.licence}, is for records without one."
+            )
+    if clash(sources):
+        run.warn(remark(sources))
+
+
+def _remark(taken: Taken) -> str:
+    licences = ", ".join(sorted(taken.licences)) or taken.part.licence
+    if taken.missing:
+        wanted = "all" if taken.part.count is None else f"{taken.part.count:,}"
+        each = f" of each {taken.part.per}" if taken.part.per else ""
+        return f"missing: {wanted}{each} wanted of {taken.part.file} ({licences})"
+    if not taken.found:
+        return f"no record in {taken.part.file}"
+    return f"{licences}; {taken.short:,} short" if taken.short else licences
+
+
+def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:
+    """Write the mix of files in a folder, and return the taken records of each part.
+
+    Records that would be taken so far, but are unreadable or lack the field `per`, are dropped.
+    """
+    taken = [
+        Taken(part, missing=part.identity is None and not (folder / part.file).is_file())
+        for part in recipe.parts
+    ]
+    missing = [each.part for each in taken if each.missing]
+    if missing and not skip_missing:
+        raise _missing(recipe, missing, folder)
+    with TemporaryDirectory(prefix=".redraft-", dir=output.run.disk) as waiting, ExitStack() as stack:
+        draw = _Draw(recipe, taken, strict=output.run.strict)
+        files = [stack.enter_context((Path(waiting) / str(i)).open("w+b")) for i in range(FILES)]
+        for found in spread(_read, draw.jobs(folder, output), output.run.processes):
+            draw.take(found, files, output.gone)
+        for each in taken:
+            if each.fields is not None and not each.groups:
+                name, per = each.part.file, each.part.per
+                raise UsageError(
+                    f"no record of {name} has the field {per!r}, which its part draws by.",
+                    hint=f"Their fields: {', '.join(each.fields[:12]) or 'none'}",
+                )
+        for file in files:
+            output.sink.writelines(draw.ordered(file))
+    return taken
+
+
+def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> UsageError:
+    lines = []
+    for part in parts:
+        unsaid = "the recipe does not say where to get it"
+        if (folder / part.file).is_dir():
+            unsaid = "is a folder, and a part is a file: name one in it"
+        how = (part.get or unsaid).replace("\n", "\n  ")
+        lines.append(f"{part.file} ({part.licence}): {how}")
+    where = "here" if folder == Path() else f"in {folder if folder.name != '..' else folder.resolve()}"
+    return UsageError(
+        f"{len(parts)} of the recipe's {len(recipe.parts)} files "
+        f"{'is' if len(parts) == 1 else 'are'} not {where}.",
+        hint="\n".join([*lines, "Another folder: --from DIR. Leave them out: --skip-missing"]),
+    )
+
+
+def sources_in(taken: Sequence[Taken]) -> list[Source]:
+    """Return what a mix is made of, with licences."""
+    return [Source("data", each.part.name, licence) for each in taken for licence in sorted(each.licences)]
+
+
+class Candidate(NamedTuple):
+    """A record that may be taken, for a worker process."""
+
+    at: int
+    part: MixPart
+    line: RawRecord
+    number: int  # decides whether it is drawn
+    place: int  # its place in the output
+
+
+class Drawn(NamedTuple):
+    """A record as it will be written."""
+
+    at: int
+    number: int
+    place: int
+    group: str  # value of the part's field `per`; empty without one
+    licence: str
+    id: str
+    data: bytes
+
+
+class Undrawable(NamedTuple):
+    """A record that cannot be taken, which matters only if it would be drawn."""
+
+    at: int
+    number: int
+    drop: Drop
+    error: RecordError | None = None  # why it cannot be read; None if it can
+    fields: tuple[str, ...] | None = None  # its fields, if it lacks the part's field `per`
+
+
+def _read(job: Candidate) -> Drawn | Undrawable:
+    try:
+        chain = job.line.chain()
+    except RecordError as error:
+        drop = Drop(UNREADABLE, error.message, job.line.where, record=job.line.data)
+        return Undrawable(job.at, job.number, drop, error)
+    origin, per = _origin(chain, job), job.part.per
+    group = ""
+    if per is not None:  # in the source, else the origin, else `meta`
+        places = [
+            each for each in (chain.meta.get("source"), origin, chain.meta) if isinstance(each, Mapping)
+        ]
+        values = (place[per] for place in places if isinstance(place.get(per), str | int))
+        if (value := next(values, None)) is None:
+            reason = f"it has no {per}, which {job.part.name} draws by"
+            drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
+            known = {name: each for place in reversed(places) for name, each in place.items()}
+            fields = tuple(f"{name:.60}" for name, each in known.items() if isinstance(each, str | int))
+            return Undrawable(job.at, job.number, drop, fields=fields)
+        group = str(value)[:200]
+    data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
+    return Drawn(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
+
+
+def _origin(chain: Chain, job: Candidate) -> dict[str, Any]:
+    file = Path(job.part.file).name
+    ours = {"dataset": job.part.name, "licence": job.part.licence, "file": file, "record": job.line.number}
+    theirs = chain.meta.get("origin")
+    if not isinstance(theirs, Mapping) or "dataset" not in theirs:
+        return ours
+    licence = job.part.licence if licence_in(theirs) == UNKNOWN else theirs["licence"]
+    return {**theirs, "licence": licence}
+
+
+def _told(name: str, identity: Identity) -> Iterator[RawRecord]:
+    for i, record in enumerate(conversations_about(identity)):
+        yield RawRecord(f"{name}:{i}", name, i, to_line(record))
+
+
+class _Draw:
+    def __init__(self, recipe: MixRecipe, taken: Sequence[Taken], *, strict: bool) -> None:
+        self._seed, self._taken, self._strict = recipe.seed, taken, strict
+        self._ids = Ids()
+        self._lots: dict[tuple[int, str], int] = {}
+        self._sizes: list[_Lot] = []
+        self._licences: dict[str, int] = {}
+
+    def jobs(self, folder: Path, output: DataOutput) -> Iterator[Candidate]:
+        """Give the records of all parts, except those that certainly will not be taken."""
+        for index, taken in enumerate(self._taken):
+            part = taken.part
+            if taken.missing:
+                continue
+            taken.groups = 0 if part.per else 1
+            if part.identity:
+                lines = _told(part.name, part.identity)
+            else:
+                check_records(folder / part.file)
+                lines = raw_records(folder / part.file)
+            for line in lines:
+                taken.found += 1
+                output.advance(len(line.data) + 1)
+                # Draw number and place: pseudo-random, below 2 ** 64.
+                own = blake2b(f"{self._seed}/{part.name}/{line.number}".encode(), digest_size=16).digest()
+                number, place = int.from_bytes(own[:8]), int.from_bytes(own[8:])
+                if self._may_be_taken(index, number):
+                    yield Candidate(index, part, line, number, place)
+
+    def _may_be_taken(self, index: int, number: int) -> bool:
+        """Whether a part has room for a record, considering the records taken so far."""
+        lot = None if self._taken[index].part.per else self._lots.get((index, ""))
+        return lot is None or number <= self._sizes[lot].limit
+
+    def _drop(self, unfit: Undrawable, dropped: Dropped) -> None:
+        """Count a drop that there would be room for: with few processes, others are not even decoded."""
+        if not self._may_be_taken(unfit.at, unfit.number):
+            return
+        if self._strict and unfit.error:
+            raise unfit.error
+        taken = self._taken[unfit.at]
+        taken.fields = unfit.fields if taken.fields is None else taken.fields
+        dropped.add(unfit.drop)
+
+    def take(self, found: Drawn | Undrawable, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
+        """Put a record in its scratch file, unless enough records have smaller numbers."""
+        if isinstance(found, Undrawable):
+            self._drop(found, dropped)
+            return
+        taken = self._taken[found.at]
+        lot = self._lots.setdefault((found.at, found.group), len(self._lots))
+        if lot == len(self._sizes):
+            self._sizes.append(_Lot(taken.part.count))
+            taken.groups += taken.part.per is not None
+        if not self._sizes[lot].offer(found.number):
+            return
+        licence, name = found.licence, found.id.encode()
+        if licence not in self._licences and len(self._licences) >= MOST_ORIGINS:
+            licence = rest_of(licence)
+        number = self._licences.setdefault(licence, len(self._licences))
+        head = _HEAD.pack(found.place, found.number, lot, number, len(name), len(found.data))
+        files[found.place * FILES >> 64].write(head + name + found.data)
+
+    def ordered(self, file: IO[bytes]) -> Iterator[bytes]:
+        """Give the taken records of one scratch file, in the order of their places."""
+        file.seek(0)
+        data = memoryview(file.read())
+        parts = {lot: self._taken[index] for (index, _), lot in self._lots.items()}
+        names = list(self._licences)
+        at, kept = 0, []
+        while at < len(data):
+            place, number, lot, licence, named, length = _HEAD.unpack_from(data, at)
+            at += _HEAD.size
+            if number <= self._sizes[lot].limit:
+                kept.append((place, lot, number, licence, at, at + named, at + named + length))
+            at += named + length
+        for _, lot, _, licence, begin, middle, end in sorted(kept):
+            parts[lot].count += 1
+            parts[lot].licences[names[licence]] += 1
+            name, line = bytes(data[begin:middle]).decode(), bytes(data[middle:end])
+            if (new := self._ids.new(name)) != name:
+                line = Chain.from_json(line).model_copy(update={"id": new}).to_json().encode() + b"\n"
+            yield line
+
+
+class _Lot:
+    """The smallest of the offered numbers, up to a size.
+
+    Attributes:
+        limit: The largest of them, or a larger number while there is room.
+    """
+
+    def __init__(self, size: int | None) -> None:
+        self._size, self.limit = size, -1 if size == 0 else 1 << 64
+        self._largest_first: list[int] = []
+
+    def offer(self, number: int) -> bool:
+        """Whether the number is one of them so far."""
+        if self._size is None:
+            return True
+        if len(self._largest_first) < self._size:
+            heappush(self._largest_first, -number)
+        elif number < self.limit:
+            heapreplace(self._largest_first, -number)
+        else:
+            return False
+        if len(self._largest_first) == self._size:
+            self.limit = -self._largest_first[0]
+        return True

@@ -1,0 +1,393 @@
+"""The runs of `redraft data`: what they write, drop, count and tell.
+
+A verb gives its records to a `DataOutput`: they are written aside, and under the output's name when it is
+complete. The record in `OUT.run.json` then says how it was made.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self, TypedDict, TypeVar
+
+from redraft.chain import Chain
+from redraft.chain.read.files import STDIO, decode, open_output, to_line
+from redraft.chain.read.inputs import check_records
+from redraft.chain.read.records import Damage, RawRecord, raw_records
+from redraft.errors import OutputError, RecordError, UsageError, shown
+from redraft.jobs.counting import tell
+from redraft.jobs.files import not_an_input
+from redraft.jobs.licences import UNKNOWN
+from redraft.jobs.machine import all_cores
+from redraft.jobs.parallel import spread
+from redraft.jobs.progress import RunMessage
+from redraft.jobs.provenance import Provenance, RunFile, fingerprint, licences_beside, now
+from redraft.jobs.share import Share, share_of
+from redraft.jobs.stores import Store, url_of
+
+if TYPE_CHECKING:
+    from redraft.jobs.progress import RecordProgress
+
+L = TypeVar("L")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_STREAM = Path(STDIO)
+
+UNREADABLE = "unreadable"  # the rule that drops unreadable records
+DAMAGED = "damaged"  # the rule for the lost rest of a damaged file
+SHOWN = 5  # unreadable records to report one by one; all are counted and kept in the side file
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A dropped record, or a dropped part of one."""
+
+    rule: str  # the rule's name, such as `short`
+    reason: str
+    where: str  # the record's place, such as `a.jsonl:12`
+    id: str = ""
+    record: Any = None  # the record. Bytes are an unreadable line; None is a file's damage.
+
+
+def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
+    """Return a record's chain, or the drop of a record that cannot be read: with `strict`, its error."""
+    try:
+        return raw.chain()
+    except RecordError as error:
+        if strict:
+            raise
+        if isinstance(error, Damage):
+            return Drop(DAMAGED, error.message, raw.where)
+        return Drop(UNREADABLE, error.message, raw.where, record=raw.data)
+
+
+class Dropped:
+    """Count drops, write each to the side file, and `tell` the first unreadable records.
+
+    Attributes:
+        damage: The faults of damaged files.
+    """
+
+    def __init__(self, side: IO[bytes] | None = None, tell: Callable[[str], None] | None = None) -> None:
+        self.counts: Counter[str] = Counter()
+        self.damage: list[str] = []
+        self._side, self._tell = side, tell
+
+    def add(self, drop: Drop) -> None:
+        """Count and keep one drop. A record that is not JSON or nested too deep is kept as text."""
+        reason = drop.reason.removeprefix(f"{drop.where}: ")
+        self.counts[drop.rule] += 1
+        if drop.rule == DAMAGED:
+            self.damage.append(f"{drop.where}: {reason}")
+        if drop.rule == UNREADABLE and self._tell and self.counts[UNREADABLE] <= SHOWN:
+            self._tell(f"{drop.where}: {reason}")
+        if not self._side:
+            return
+        line = drop.record if isinstance(drop.record, bytes) else None
+        values = {entry.name: getattr(drop, entry.name) for entry in fields(drop)} | {"reason": reason}
+        try:
+            written = to_line(values if line is None else values | {"record": decode(line, drop.where)})
+        except (ValueError, RecursionError, RecordError):
+            text = None if line is None else line.decode("utf-8", "backslashreplace")
+            written = to_line(values | {"record": text})
+        self._side.write(written)
+
+    def without(self, results: Iterable[T | Drop]) -> Iterator[T]:
+        """Give the results without the drops, which are counted."""
+        for each in results:
+            if isinstance(each, Drop):
+                self.add(each)
+            else:
+                yield each
+
+    def lines(self) -> list[str]:
+        """Return the counts as text, most frequent first, then by name."""
+        width = max((len(rule) for rule in self.counts), default=0)
+        ordered = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        return [f"{rule:{width}}  {count:>9,}" for rule, count in ordered]
+
+
+class DataOptions(TypedDict, total=False):
+    """The options of every function that writes records."""
+
+    dropped: str | Path | None  # a file for the dropped records, with the reason
+    workers: int | None  # processes, 1 by default; None for one per core. They import the script that calls.
+    strict: bool  # raise for a record that cannot be read, instead of dropping it
+    force: bool  # replace the output if it exists
+    shard: str | None  # make share `I/N` of the output, from 0, into a file of its own: `jobs.share`
+    quiet: bool  # show no progress and no counts
+    # Called with progress and messages, which are not shown then.
+    on_event: Callable[[DataEvent], object] | None
+
+
+@dataclass(frozen=True)
+class DataProgress:
+    """How far a run is."""
+
+    records: int
+    read: int  # their bytes
+    size: int | None  # bytes of all inputs, if known
+    kept: int
+    dropped: int
+
+
+DataEvent = DataProgress | RunMessage
+
+EVERY = 0.25  # seconds between two events of progress
+
+
+@dataclass(frozen=True)
+class DataResult:
+    """What a run came to."""
+
+    path: Path
+    kept: int
+    dropped: Counter[str]
+    counts: Mapping[str, int] = field(default_factory=dict)  # other counts by name, such as `with HTML left`
+    exit_status: int = 0  # that of the command: 1 if hardly a record is left
+
+
+@dataclass(frozen=True)
+class DataRun:
+    """How a verb runs: its output, and `DataOptions`."""
+
+    out: Path
+    dropped: Path | None = None
+    workers: int | None = 1
+    strict: bool = False
+    force: bool = False
+    quiet: bool = False
+    on_event: Callable[[DataEvent], object] | None = None
+    share: Share | None = None
+    store: Store | None = None  # where the output goes, if `out` is the copy of a file elsewhere
+
+    @classmethod
+    def of(cls, out: str | Path, options: DataOptions, *, shares: bool = False) -> Self:
+        """Check options. `shares`: the verb goes record by record, so `shard` is allowed."""
+        given: dict[str, Any] = {**options}
+        one_of("the option", [*given], [*DataOptions.__annotations__])
+        out, side, shard = Path(out), given.pop("dropped", None), given.pop("shard", None)
+        side = None if side is None else Path(side)
+        if shard is not None:
+            if not shares or out == _STREAM:
+                raise UsageError(
+                    "--shard is for import, clean, split and decontaminate, into a file.",
+                    hint="Name it with -o. Other verbs need all records: redraft merge, then this.",
+                )
+            given["share"] = share = share_of(shard)
+            out, side = share.path(out), side and share.path(side)
+        if (url := url_of(out)) is not None:
+            given["store"] = store = Store(url)
+            if store.exists() and not options.get("force"):
+                hint = "Write to another file with -o, or replace it with --force."
+                raise OutputError(f"{url} exists.", hint=hint)
+            out = store.copy
+            out.unlink(missing_ok=True)
+        run = cls(out, side, **given)
+        count = run.workers
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise UsageError(
+                f"workers is {shown(count)}.", hint="It should be a whole number from 1, or None."
+            )
+        return run
+
+    @property
+    def processes(self) -> int:
+        """How many work."""
+        return all_cores() if self.workers is None else self.workers
+
+    @property
+    def disk(self) -> Path | None:
+        """The folder for temporary files as large as the output; None for the system's."""
+        return None if self.out == _STREAM else self.out.parent
+
+    def ours(self, records: Iterable[L], place: Callable[[L], str]) -> Iterable[L]:
+        """Return the records of the share, by their places such as `a/12`; all of them without a share."""
+        if (share := self.share) is None:
+            return records
+        return (record for record in records if share.holds(place(record)))
+
+    def warn(self, text: str, hint: str | None = None) -> None:
+        """Tell something, even if the run is quiet."""
+        if self.on_event:
+            self.on_event(RunMessage(text, hint))
+        else:
+            tell(text, hint)
+
+    def tell(self, text: str, hint: str | None = None) -> None:
+        """Tell something, unless the run is quiet."""
+        if not self.quiet:
+            self.warn(text, hint)
+
+
+def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None:
+    """Raise a UsageError for a value that is not known."""
+    for value in values:
+        if value not in known:
+            allowed = ", ".join("None" if each is None else str(each) for each in known)
+            raise UsageError(f"{name} is {shown(value)}.", hint=f"It should be one of: {allowed}.")
+
+
+def paths_of(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Return one path, or several, as a list."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [*map(Path, paths)]
+
+
+def lines_in(*paths: Path) -> Iterator[RawRecord]:
+    """Read the records of files, up to the damage in a damaged one. Raise for what only `import` reads."""
+    for path in paths:
+        check_records(path)
+    return (line for path in paths for line in raw_records(path, damaged=True))
+
+
+@dataclass
+class DataOutput:
+    """The output and the counts of a run."""
+
+    run: DataRun
+    sink: IO[bytes]
+    gone: Dropped
+    progress: RecordProgress
+    kept: int = 0
+    _next: float = 0.0
+
+    def spread(self, work: Callable[[L], R], lines: Iterable[L]) -> Iterator[R]:
+        """Give the results for watched records, in order."""
+        return spread(work, self.run.ours(self.watch(lines), _place), self.run.processes)
+
+    def watch(self, lines: Iterable[L]) -> Iterator[L]:
+        """Yield records, and count them by the length of their `data`."""
+        for line in lines:
+            data = getattr(line, "data", b"")
+            self.advance(len(data) + 1 if isinstance(data, bytes) else 0)
+            yield line
+
+    def advance(self, size: int) -> None:
+        """Count a record of `size` bytes that was read."""
+        self.progress.advance(size)
+        if self.progress.seconds >= self._next:
+            self._next = self.progress.seconds + EVERY
+            self.report()
+
+    def report(self) -> None:
+        """Give an event of progress."""
+        shown = self.progress
+        if self.run.on_event:
+            dropped = self.gone.counts.total()
+            self.run.on_event(DataProgress(shown.records, shown.done, shown.total, self.kept, dropped))
+
+    def passing(self, results: Iterable[T | Drop]) -> Iterator[T]:
+        """Give kept records, and count kept and dropped ones."""
+        for record in self.gone.without(results):
+            self.kept += 1
+            yield record
+
+    def tell_counts(self) -> None:
+        """Tell the counts of kept and dropped records. Raise for a damaged file, after its good records."""
+        self.run.tell(self.counts(), "\n".join(self.gone.lines()) or None)
+        if self.gone.damage:
+            raise RecordError("\n  ".join(self.gone.damage), hint="The other records are in the output.")
+
+    def counts(self) -> str:
+        """Return the counts so far as text."""
+        return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
+
+    def result(self, counts: Mapping[str, int] | None = None, *, exit_status: int = 0) -> DataResult:
+        """What the run came to."""
+        return DataResult(self.run.out, self.kept, self.gone.counts.copy(), counts or {}, exit_status)
+
+
+def _place(line: Any) -> str:
+    """Return the place of a `RawRecord` in its file."""
+    return f"{line.stem}/{line.number}"
+
+
+@contextmanager
+def writing(
+    provenance: Provenance,
+    run: DataRun,
+    *,
+    reads: Sequence[Path] | None = None,
+    inputs: Mapping[str, Sequence[Path]] | None = None,
+    beside: Sequence[Path] = (),
+    about: Callable[[], dict[str, Any]] = dict,
+) -> Iterator[DataOutput]:
+    """Open a run's outputs, show its progress, and write the output's provenance at the end.
+
+    `reads` are all files that will be read, or None for the provenance's source alone. Of these, `inputs` are
+    fields of the record. No output may replace one of them or of `beside`. `about` returns more fields of the
+    record: at the end, before the output replaces its input.
+    """
+    from redraft.jobs.progress import RecordProgress, size_of  # with rich, which no worker process needs
+
+    out, source, started, inputs = run.out, provenance.source, now(), inputs or {}
+    beside = [*beside, *(path for paths in inputs.values() for path in paths)]
+    _check_places(source, out, run.dropped, reads, beside)
+    is_file = out != _STREAM and (out.is_file() or not out.exists())
+    size = size_of([source or _STREAM] if reads is None else reads)
+    with open_output(out, force=run.force) as sink:
+        with ExitStack() as stack:
+            side = run.dropped and open_output(run.dropped, force=run.force, flag="--dropped")
+            gone = Dropped(stack.enter_context(side) if side else None, None if run.quiet else run.warn)
+            quiet = run.quiet or run.on_event is not None
+            progress = stack.enter_context(RecordProgress(size, out, quiet=quiet))
+            output = DataOutput(run, sink, gone, progress)
+            progress.results = output.counts
+            yield output
+            output.report()
+            if not output.kept and gone.counts.keys() == {UNREADABLE}:
+                raise RecordError(
+                    "no record could be read.",
+                    hint="Read records of another shape with a field map: redraft data import FILE --map …",
+                )
+        if is_file:
+            read = fingerprint([source], provenance.name) if source else None
+            others = {name: [fingerprint([path]) for path in paths] for name, paths in inputs.items()}
+            more = {**others, **about(), "dropped": dict(sorted(gone.counts.items()))}
+            more |= _licences(more.get("licences"), [source] if source and reads is None else reads or ())
+    if is_file:
+        RunFile(out).put(provenance, source=read, about=more, started=started, records=output.kept)
+    if run.store:
+        run.store.close()
+    if (untold := gone.counts[UNREADABLE] - SHOWN) > 0:
+        run.tell(f"… and {untold:,} more that cannot be read")
+
+
+def _licences(found: Mapping[str, int] | None, reads: Iterable[Path]) -> dict[str, Any]:
+    """Return the licences of an output: `found` by its records, and those beside its inputs."""
+    inherited = dict.fromkeys(name for path in reads for name in licences_beside(path))
+    if found is None and not inherited:
+        return {}
+    own = dict(found or {})
+    lacking = own.pop(UNKNOWN, 0) if inherited else 0
+    return {"licences": {**dict.fromkeys(inherited, lacking), **own}}
+
+
+def not_twice(file: Path, against: Sequence[Path]) -> None:
+    """Raise if standard input would be read twice."""
+    if [file, *against].count(_STREAM) > 1:
+        raise UsageError("standard input can be read once, and '-' is given twice.", hint="Name a file.")
+
+
+def _check_places(
+    source: Path | None,
+    out: Path,
+    dropped: Path | None,
+    reads: Sequence[Path] | None,
+    beside: Sequence[Path],
+) -> None:
+    """Raise if an output would replace another or an input. A single input may be replaced by its output."""
+    record = None if out == _STREAM else Path(f"{out}.run.json")
+    if dropped and any(path and path.resolve() == dropped.resolve() for path in (out, record)):
+        name = "standard output" if dropped == _STREAM else str(dropped)
+        message = f"{name} cannot have the dropped records too: -o and its record write there."
+        raise UsageError(message, hint="Name another file: --dropped FILE")
+    sources = [source] if source else []
+    read = sources if reads is None else [*reads]
+    not_an_input({"the record of --out": record, "--dropped": dropped}, [*sources, *read, *beside])
+    [own] = sources or read if len(sources or read) == 1 else [_STREAM]
+    not_an_input({"--out": out}, [*beside, *(file for file in read if file.resolve() != own.resolve())])

@@ -1,0 +1,349 @@
+"""Import published data as chains with their origin and licence.
+
+A record's fields, or the user's field map, decide how it is read. The source is named by the user (`--as`) or
+recognised by fields that only one source has. A format that many data sets share, such as Alpaca's, reveals
+no source, and the licence is `unknown`. Names, fields and licences come from the sources' own pages; licences
+are recorded, not judged. Nothing is cleaned.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from redraft.chain import Chain, Prompt
+from redraft.chain.read.conversations import TREE, asks, from_messages, message_list, preferred
+from redraft.chain.read.fields import Fields, Parts, Shape, answered
+from redraft.chain.read.files import decode, name_of, stem_of
+from redraft.chain.read.inputs import Input
+from redraft.chain.read.records import ID_FIELDS, Damage, Ids, chain_of, check_depth, id_of, read_records
+from redraft.chain.read.shapes import chain_from, is_chain, known_shape, names, read_as, read_tree, shapes
+from redraft.data.output import DAMAGED, UNREADABLE, Drop
+from redraft.data.texts import is_answered
+from redraft.errors import RecordError, UsageError, nearest
+from redraft.jobs.licences import UNKNOWN, licence_in
+from redraft.jobs.parallel import spread
+
+_TARGETS = "instruction input messages answer chosen rejected reference rationale tests id"
+TARGETS = tuple(_TARGETS.split())  # what a field can be
+
+
+@dataclass(frozen=True)
+class FieldMap:
+    """A map of fields."""
+
+    fields: Mapping[str, str]  # the record's field by its target, one of `TARGETS`
+
+    def check(self, record: Any, where: str) -> None:
+        """Check that the first record has all the fields."""
+        found = list(record) if isinstance(record, dict) else []
+        for name in self.fields.values():
+            if name not in found:
+                raise UsageError(
+                    f"{where}: no field is called {name!r}. {nearest(name, found)}".rstrip(),
+                    hint=f"Its fields: {' '.join(found[:20]) or 'none'}",
+                )
+
+    def read(self, record: Any, where: str) -> tuple[str, Chain]:
+        """Return a record's id, or an empty text, and its chain without an id."""
+        if not isinstance(record, dict):
+            raise RecordError(f"{where}: should be an object (found {record!r:.60}).")
+        values = {
+            target: record[name] for target, name in self.fields.items() if record.get(name) is not None
+        }
+        taken = set(self.fields.values())
+        rest = {name: value for name, value in record.items() if name not in taken}
+        called = {target: f"{name} ({target})" for target, name in self.fields.items() if name != target}
+        fields = Fields(values, where, called)
+        if "messages" in self.fields:
+            parts = from_messages(fields, "messages", message_list(fields, "messages"))
+        else:
+            parts = Parts(Prompt(instruction=fields.text("instruction"), input=fields.text_or("input")))
+        if "chosen" in self.fields:
+            parts = preferred(parts.prompt, fields.text("rejected"), fields.text("chosen"))
+        elif "answer" in fields.rest:
+            parts = answered(parts.prompt, fields.text("answer"))
+        parts.meta |= {name: values[name] for name in ("rationale", "tests") if name in values}
+        parts.reference = _as_text(values.get("reference"))
+        return _as_text(values.get("id")) or "", chain_from(parts, rest)
+
+
+def parse_map(texts: Iterable[str]) -> FieldMap:
+    """Parse maps written as `target=field,target=field`."""
+    fields: dict[str, str] = {}
+    for pair in (pair.strip() for text in texts for pair in text.split(",") if pair.strip()):
+        target, equals, name = (part.strip() for part in pair.partition("="))
+        if not (equals and name):
+            raise _wrong(f"the field map has {pair!r}, which is not target=field.")
+        if target not in TARGETS:
+            raise _wrong(f"a field cannot be {target!r}. {nearest(target, TARGETS)}".rstrip())
+        if target in fields:
+            raise _wrong(f"the field map names {target} twice.")
+        fields[target] = name
+    if ("instruction" in fields) == ("messages" in fields):
+        raise _wrong("the field map has to name the prompt: either instruction or messages.")
+    if ("chosen" in fields) != ("rejected" in fields) or fields.keys() >= {"chosen", "answer"}:
+        raise _wrong("the field map has to name chosen and rejected, or answer, or none of them.")
+    return FieldMap(fields)
+
+
+def _wrong(message: str) -> UsageError:
+    return UsageError(
+        message, hint=f"--map instruction=question,reference=answer; a field can be: {' '.join(TARGETS)}"
+    )
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a value as text: tables may have numbers. An empty cell is None."""
+    if value is None or isinstance(value, str):
+        return value or None
+    return json.dumps(value, ensure_ascii=False)
+
+
+EMPTY = "empty"  # the rule that drops records without question and answer
+NO_QUESTION = "no-question"  # the rule that drops answers without a known question
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published data set, or a family of them."""
+
+    name: str
+    licence: str  # the publisher's name for it
+    shapes: tuple[str, ...]
+    told_by: Callable[[Record], bool] = lambda _: False  # whether a record can only come from here
+
+    def shape(self, record: Record, where: str) -> Shape:
+        """Return the shape for reading a record of this source."""
+        own = [shape for shape in shapes() if shape.name in self.shapes]
+        fitting = next((shape for shape in own if record.keys() >= shape.needs), None)
+        if fitting is None:
+            needed = " or ".join(" and ".join(sorted(shape.needs)) for shape in own)
+            raise RecordError(
+                f"{where}: {self.name} has the fields {needed}; this record has: {names(record)}."
+            )
+        return fitting
+
+
+def _fields(*wanted: str) -> Callable[[Record], bool]:
+    return lambda record: record.keys() >= set(wanted)
+
+
+def _text(name: str, holds: Callable[[str], bool]) -> Callable[[Record], bool]:
+    return lambda record: isinstance(record.get(name), str) and holds(record[name])
+
+
+_SOURCES = (
+    Published("alpaca", "CC BY-NC 4.0", ("Alpaca",)),
+    Published("gsm8k", "MIT", ("GSM8K",), _text("answer", lambda text: "\n#### " in text[-80:])),
+    Published("aqua-rat", "Apache-2.0", ("AQuA",), _fields("question", "options", "rationale", "correct")),
+    Published("math", "MIT", ("MATH",), _fields("problem", "level", "solution")),
+    Published("mbpp", "CC BY 4.0", ("MBPP",), _fields("task_id", "code", "test_list")),
+    Published("conala", "CC BY-SA 4.0", ("CoNaLa",), _fields("intent", "rewritten_intent", "snippet")),
+    Published(
+        "code-contests",
+        "CC BY 4.0",
+        ("CodeContests",),
+        _fields("description", "public_tests", "private_tests", "solutions"),
+    ),
+    Published("drrepair", "MIT", ("DrRepair",), _fields("code_lines", "gold_code_lines", "err_line")),
+    Published("flan", "Apache-2.0", ("FLAN",), _fields("inputs", "targets", "task")),
+    Published("sharegpt", "terms of the sharing site", ("ShareGPT conversation",)),
+    Published("oasst1", "Apache-2.0", (TREE,), _fields("message_tree_id", "tree_state", "prompt")),
+    Published("gpt4all", "terms of the teacher", ("GPT4All",)),
+    Published(
+        "hh-rlhf",
+        "MIT",
+        ("chosen and rejected",),
+        _text("chosen", lambda text: text.startswith("\n\nHuman:")),
+    ),
+    Published("shp", "terms of the site", ("SHP",), _fields("history", "human_ref_A", "score_ratio")),
+    Published(
+        "selfee",
+        "CC BY-NC 4.0",
+        ("SelFee training chain", "SelFee answer"),
+        _fields("outputs", "iteration", "iteration_truncated"),
+    ),
+    Published("self-instruct", "Apache-2.0", ("Self-Instruct task",)),
+    Published("questions", "Apache-2.0", ("question", "MT-bench question")),
+)
+
+SOURCES = {source.name: source for source in _SOURCES}  # all sources by name
+
+
+def source_named(name: str) -> Published:
+    """Return the source of a name."""
+    if name not in SOURCES:
+        raise UsageError(
+            f"no source is called {name!r}. {nearest(name, SOURCES)}".rstrip(),
+            hint=f"Sources: {' '.join(SOURCES)}; other data is read without --as, or with --map.",
+        )
+    return SOURCES[name]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How to read records as chains."""
+
+    source: str | None = None  # name of the source; None to recognise it
+    licence: str | None = None
+    fields: FieldMap | None = None
+    paths: Literal["best", "all"] = "best"
+    # Prompts by id for answers without questions (`questions_in`).
+    questions: Mapping[str, Prompt] = field(default_factory=dict)
+
+    def chains(self, record: Any, item: ImportItem) -> Iterator[Chain]:
+        """Read a record's chains, whose ids may not be unique."""
+        for name, chain in self._read(record, item):
+            meta = {**chain.meta, "origin": self._origin(record, chain, item)}
+            prompt = chain.prompt
+            if not asks(prompt):
+                prompt = self.questions.get(name.removeprefix(f"{item.file.stem}/"), prompt)
+            yield chain.model_copy(update={"id": name, "prompt": prompt, "meta": meta})
+
+    def _read(self, record: Any, item: ImportItem) -> Iterator[tuple[str, Chain]]:
+        name = id_of(record, item.file.stem, item.number)
+        if self.fields:
+            own, chain = self.fields.read(record, item.where)
+            yield id_of({"id": own}, item.file.stem, item.number), chain
+        elif not isinstance(record, dict) or is_chain(record) or "chain" in record:
+            chain = chain_of(record, item.where)
+            yield chain.id or name, chain
+        else:
+            shape_of = SOURCES[self.source].shape if self.source else known_shape
+            shape = shape_of(record, item.where)
+            if shape.name == TREE and self.paths == "all":
+                paths = read_tree(record, item.where)
+                yield from ((f"{name}/{leaf}" if leaf else name, chain) for leaf, chain in paths)
+            else:
+                yield name, read_as(shape, record, item.where)
+
+    def _origin(self, record: Any, chain: Chain, item: ImportItem) -> dict[str, Any]:
+        """Return a chain's origin. An existing origin stays unless the user overrides it."""
+        before = chain.meta.get("origin")
+        named = SOURCES[self.source] if self.source else None
+        # With a field map, the fields mean something else.
+        tells = not self.fields and isinstance(record, dict)
+        source = named or next((each for each in _SOURCES if tells and each.told_by(record)), None)
+        licences = (self.licence, named and named.licence, item.file.licence, source and source.licence)
+        made = {
+            "dataset": source.name if source else item.file.dataset,
+            "licence": next(filter(None, licences), UNKNOWN),
+            "file": item.file.name,
+            "record": item.number,
+        }
+        if not isinstance(before, dict):
+            return made
+        overruled = {"dataset": self.source is not None, "licence": self.source or self.licence}
+        return {**made, **before, **{name: made[name] for name, wanted in overruled.items() if wanted}}
+
+
+class ImportItem(NamedTuple):
+    """A record before decoding."""
+
+    where: str
+    file: Input
+    number: int  # its place in the file, from 0
+    data: bytes | RecordError
+
+
+class Imported(NamedTuple):
+    """A chain as a line of JSON, without the line feed."""
+
+    id: str
+    licence: str
+    json: bytes
+    unanswered: bool = False  # it has neither an answer nor a gold one
+    unused: tuple[str, ...] = ()  # in this case, unread fields that may hold the answer
+
+
+def questions_in(path: Path) -> dict[str, Prompt]:
+    """Read prompts by their ids in the file, as answers name them in `question_id`."""
+    stem = f"{stem_of(path)}/"
+    return {chain.id.removeprefix(stem): chain.prompt for chain in read_records(path) if asks(chain.prompt)}
+
+
+def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
+    """Read the records of files. A damaged file ends with its error."""
+    for file in files:
+        number = -1
+        try:
+            for number, (where, data) in enumerate(file.rows()):
+                yield ImportItem(where, file, number, data)
+        except RecordError as error:
+            if number < 0:
+                raise
+            yield ImportItem(name_of(file.path), file, number + 1, Damage(error.message, hint=error.hint))
+
+
+def import_all(
+    items: Iterable[ImportItem], reader: Reader, *, workers: int = 1, strict: bool = False
+) -> Iterator[Imported | Drop]:
+    """Import records in order, as chains with unique ids or as drops; with `strict`, raise for the first."""
+    ids = Ids()
+    work = partial(_import, reader, strict=strict)
+    for results in spread(work, _checked(items, reader.fields), workers):
+        for each in results:
+            if isinstance(each, Imported) and (name := ids.new(each.id)) != each.id:
+                renamed = Chain.from_json(each.json).model_copy(update={"id": name})
+                yield each._replace(id=name, json=renamed.to_json().encode())
+            else:
+                yield each
+
+
+def _checked(items: Iterable[ImportItem], unknown: FieldMap | None) -> Iterator[ImportItem]:
+    """Give the items. The first readable one must have the fields of the map."""
+    for item in items:
+        if unknown and isinstance(item.data, bytes):
+            with suppress(RecordError):
+                record = decode(item.data, item.where)
+                unknown.check(record, item.where)
+                unknown = None
+        yield item
+
+
+def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported | Drop]:
+    line = item.data if isinstance(item.data, bytes) else None  # decoded, it may be too deep for a pickle
+    try:
+        if isinstance(item.data, RecordError):
+            raise item.data
+        record = decode(item.data, item.where)
+        chains = list(reader.chains(record, item))
+        for chain in chains:
+            check_depth(chain, record, item.data, item.where)
+    except RecordError as error:
+        if strict:
+            raise
+        reason = error.message.removeprefix(f"{item.where}: ")
+        rule = DAMAGED if isinstance(error, Damage) else UNREADABLE
+        return [Drop(rule, reason, item.where, record=line)]
+    found: list[Imported | Drop] = []
+    for chain in chains:
+        if asks(chain.prompt):
+            found.append(_line(chain))
+        elif is_answered(chain):
+            reason = "it answers a question that is not in the record."
+            found.append(Drop(NO_QUESTION, reason, item.where, chain.id, line))
+        else:
+            found.append(Drop(EMPTY, "it asks nothing, and has no answer.", item.where, chain.id, line))
+    return found
+
+
+_NAME = 60  # characters to show of a field's name
+
+
+def _line(chain: Chain) -> Imported:
+    unanswered, source = not is_answered(chain), chain.meta.get("source")
+    unused: tuple[str, ...] = ()
+    if unanswered and isinstance(source, dict):
+        held = (name for name, value in source.items() if value and isinstance(value, str | list | dict))
+        unused = tuple(name[:_NAME] for name in held if name not in ID_FIELDS)
+    licence, line = licence_in(chain.meta["origin"]), chain.to_json().encode()
+    return Imported(chain.id, licence, line, unanswered, unused)

@@ -1,0 +1,231 @@
+"""The user's config file: defaults for flags, keys of servers, prices of models.
+
+It is `~/.config/redraft/config.toml` (`$XDG_CONFIG_HOME` moves it, `$REDRAFT_CONFIG` names another file) and
+need not exist. This module reads and checks it. `cli` applies the defaults; `engines` uses the rest.
+
+    [defaults]                       # the names of the flags of `ask` and `answer`
+    model = "http://localhost:8000/v1#qwen"
+    temperature = 0.2
+
+    [keys]                           # keys of a host; "env:NAME" takes them from the environment
+    "api.example.com" = "env:EXAMPLE_KEY"
+    "10.0.0.5:8000" = { key = "env:LAB_KEY", plain_http = true }
+
+    [servers]                        # short names: --model lab:qwen
+    lab = "http://10.0.0.5:8000/v1"
+
+    [prices."api.example.com#big"]   # USD per million tokens
+    prompt = 1.25
+    completion = 10.0
+    cached = 0.125
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from redraft.engines.servers import SERVERS, variable_of
+from redraft.errors import UsageError, fault_of
+from redraft.options import Defaults, OptionModel, option
+
+PREFIX = "REDRAFT_KEY_"  # prefix of the environment variables with keys
+
+
+@dataclass(frozen=True)
+class Key:
+    """The key of a server. Its value is in no `repr`.
+
+    Attributes:
+        plain_http: Whether it may be sent unencrypted to another machine.
+    """
+
+    value: str = field(repr=False)
+    source: str
+    plain_http: bool = False
+
+
+class KeyEntry(OptionModel):
+    """A line of `[keys]`. The key is in no `repr`."""
+
+    key: str = option(
+        "env:NAME or the key itself", default=..., what="env:NAME or the key itself", repr=False
+    )
+    plain_http: bool = option("whether it may be sent unencrypted to another machine", default=False)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that the entry names; empty if it holds the key itself."""
+        return self.key.removeprefix("env:") if self.key.startswith("env:") else ""
+
+
+class PriceEntry(OptionModel):
+    """A table of `[prices]`, in USD per million tokens."""
+
+    prompt: float = option("of a prompt", default=..., ge=0)
+    completion: float = option("of an answer", default=..., ge=0)
+    cached: float | None = option("of what a server has in its cache", ge=0)
+
+
+class _Tables(OptionModel):
+    defaults: dict[str, Any] = option("flags", default={}, what="a table")
+    keys: dict[str, Any] = option("keys of hosts", default={}, what="a table")
+    servers: dict[str, Any] = option("short names of servers", default={}, what="a table")
+    prices: dict[str, Any] = option("prices of models", default={}, what="a table")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The contents of the config file.
+
+    Attributes:
+        defaults: Flag name (with `_`) to value.
+        keys: `host` or `host:port` to its entry.
+        servers: Short name to the base address of a server.
+        prices: `host#model`, or the reference of a local model, to USD per million tokens: `prompt`,
+            `completion` and optionally `cached`.
+    """
+
+    path: Path
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    keys: Mapping[str, KeyEntry] = field(default_factory=dict)
+    servers: Mapping[str, str] = field(default_factory=dict)
+    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def key_for(self, url: str) -> Key | None:
+        """Return the key for the server of a URL, or None.
+
+        The environment comes first (`key_variable`), then `[keys]`; in each, `host:port` before `host`.
+        Variables such as `OPENAI_API_KEY` are for their own hosts (`redraft.engines.servers`) over https only, unless
+        `[keys]` names them for others.
+        """
+        names = _host_names(url)
+        entry = next((self.keys[name] for name in names if name in self.keys), None)
+        plain_http = entry is not None and entry.plain_http
+        for variable in map(key_variable, names):
+            if value := os.environ.get(variable):
+                return Key(value, variable, plain_http)
+        if entry is not None:
+            return Key(self._value(entry, names[-1]), f"[keys] of {self.path}", plain_http)
+        variable = variable_of(names[-1]) if urlsplit(url).scheme == "https" else ""
+        known = os.environ.get(variable) if variable else None
+        return Key(known, variable) if known else None
+
+    def address_of(self, name: str) -> str | None:
+        """Return the base address of the server with a short name, or None."""
+        known = SERVERS.get(name)
+        return self.servers.get(name) or (known.url if known else None)
+
+    def price_for(self, url: str, model: str) -> Mapping[str, float] | None:
+        """Return the prices of a model on the server of a URL, or None."""
+        found = (self.prices.get(f"{name}#{model}") for name in _host_names(url))
+        return next((price for price in found if price is not None), None)
+
+    def _value(self, entry: KeyEntry, host: str) -> str:
+        if not (name := entry.variable):
+            return entry.key
+        if not (value := os.environ.get(name)):
+            message = f"{self.path}: keys.{host!r} takes the key from ${name}, which is not set."
+            raise UsageError(message, hint=f"export {name}=…")
+        return value
+
+
+def key_variable(host: str) -> str:
+    """Return the environment variable of a host's key: `REDRAFT_KEY_API_EXAMPLE_COM` for `api.example.com`.
+
+    A dash becomes two underscores, so that `a-b.com` and `a.b.com` differ.
+    """
+    return PREFIX + re.sub(r"[^A-Z0-9_]", "_", host.upper().replace("-", "__"))
+
+
+def config_path() -> Path:
+    """Return the path of the config file."""
+    if named := os.environ.get("REDRAFT_CONFIG"):
+        return Path(named).expanduser()
+    home = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(home) if home else Path("~/.config").expanduser()) / "redraft" / "config.toml"
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read the config file. It may be missing unless `$REDRAFT_CONFIG` or `path` names it."""
+    named = path is not None or "REDRAFT_CONFIG" in os.environ
+    path = path or config_path()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named:
+            raise UsageError(f"there is no config file at {path}.", hint="See docs/engines.md.") from None
+        return Config(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path} is not TOML: {fault_of(error)}.", hint='A line reads: name = "text"'
+        ) from None
+    tables, where = _Tables.read(document, where=f"{path}: "), f"{path}: "
+    return Config(
+        path,
+        Defaults.read_file(tables.defaults, where=where, table="defaults.").explicit,
+        {host.lower(): _key(where, entry, host) for host, entry in tables.keys.items()},
+        {name: _server(where, url, name) for name, url in tables.servers.items()},
+        dict(_price(where, price, name) for name, price in tables.prices.items()),
+    )
+
+
+def _entry(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} should be a table.", hint=f"[{where.partition(': ')[2]}]")
+    return value
+
+
+def _key(where: str, entry: Any, host: str) -> KeyEntry:
+    table = f'keys."{host}"'
+    if "/" in host:
+        raise UsageError(f"{where}{table}: a key belongs to a host, without http:// and path.")
+    given = {"key": entry} if isinstance(entry, str) else _entry(entry, where + table)
+    found = KeyEntry.read(given, where=where, table=f"{table}.")
+    if not found.key.removeprefix("env:").strip():
+        hint = 'Write "env:NAME" or the key itself.'
+        raise UsageError(f"{where}{table} has no key.", hint=hint)
+    return found
+
+
+def _server(where: str, url: Any, name: str) -> str:
+    if not re.fullmatch(r"[\w-]+", name) or name in (
+        "http",
+        "https",
+        "script",
+    ):  # they begin other references
+        hint = 'lab = "http://10.0.0.5:8000/v1"'
+        raise UsageError(f"{where}servers.{name!r} is no short name.", hint=hint)
+    if not isinstance(url, str) or not re.match(r"https?://[^#]+$", url):
+        hint = f'{name} = "http://host:port/v1"'
+        raise UsageError(f"{where}servers.{name} is {url!r:.80}, and no address.", hint=hint)
+    return url
+
+
+def _price(where: str, price: Any, name: str) -> tuple[str, Mapping[str, float]]:
+    table = f'prices."{name}"'
+    if not ("#" in name or "/" in name or name in ("default", "default-base") or name.endswith(".gguf")):
+        raise UsageError(f"{where}{table} names no model.", hint=f'[prices."{name}#model"]')
+    found = PriceEntry.read(_entry(price, where + table), where=where, table=f"{table}.")
+    host, mark, model = name.partition("#")
+    return f"{host.lower()}#{model}" if mark and "/" not in host else name, found.explicit
+
+
+def _host_names(url: str) -> list[str]:
+    """Return the names of a server in the config, most exact first: `host:port` if it has a port, `host`."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        message = f"{url!r} is not the address of a server: {error}."
+        raise UsageError(message, hint="http://host:port/v1#model") from None
+    host = (parts.hostname or "").lower()
+    return [f"{host}:{port}", host] if port else [host]

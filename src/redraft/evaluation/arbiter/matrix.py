@@ -1,0 +1,232 @@
+"""The runs of the arbiter: each model answers each task in each way, once per seed.
+
+    DIR/arbiter.json                      the models and tasks, by the names of their folders
+    DIR/tasks/add.jsonl                   the tasks' files, as they were answered
+    DIR/runs/MODEL/TASK/seed-0/revise-2.jsonl  a run, as from `redraft diagnose --run`
+    DIR/table.json, index.html            the figures, and the page
+
+The same command resumes after any stop. One with more models, tasks, ways or seeds adds to the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Self
+
+from redraft.chain import read_jsonl, write_jsonl
+from redraft.chain.read.files import stem_of
+from redraft.chain.read.records import read_records
+from redraft.engines.load import ModelReference, parse_reference
+from redraft.errors import OutputError, UsageError
+from redraft.evaluation.arbiter.peers import Peer, PeerRun
+from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
+from redraft.evaluation.tasks.tasks import asked, task_of
+from redraft.jobs.files import sha256_of, write_file
+from redraft.jobs.limits import Limits
+from redraft.jobs.plugins import plugins
+from redraft.revision.runs.plan import RunPlan
+from redraft.revision.settings import Settings
+from redraft.train.self.lessons import held_out
+from redraft.train.self.tasks import TASKS
+
+WAYS = {
+    "one": "plain",
+    "revise": "revise",
+    "alone": "alone",
+    "vote": "vote",
+    "best": "best-of",
+    "auto": "auto",
+    "repair": "repair",
+    "steered": "steered",
+    "blind": "blind",
+    "shuffled": "shuffled",
+}
+"""The kind of each way (`evaluation.diagnosis.strategies`), by the name that a user types."""
+USUAL = ("one", "revise", "alone", "vote", "best")
+ALWAYS = ("one", "revise")  # the others are compared with these, and may spend their tokens
+DRAWN, EXERCISES = 50, 1  # exercises of a shipped task if there is no limit; the seed that draws them
+PLAN, RUNS = "arbiter.json", "runs"
+
+
+@dataclass(frozen=True)
+class TaskFile:
+    """A task and its file."""
+
+    name: str  # of its folder, and in tables
+    task: str  # a plugin of `redraft.tasks`
+    source: Path | None  # None for a shipped task, whose exercises are drawn
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Read `TASK:FILE`, a file of the task `checks`, or the name of a shipped task."""
+        task, colon, file = text.partition(":")
+        if colon and task in plugins("redraft.tasks"):
+            return cls(stem_of(Path(file)), task, Path(file))
+        if text in TASKS and not Path(text).exists():
+            return cls(text, "exercises", None)
+        if not Path(text).is_file():
+            raise UsageError(
+                f"there is no task and no file {text!r:.80}.",
+                hint=f"Name a file of prompts with checks; TASK:FILE, such as gsm8k:test.jsonl; or one of "
+                f"{', '.join(TASKS)}.",
+            )
+        return cls(stem_of(Path(text)), "checks", Path(text))
+
+    def put(self, folder: Path, limit: int | None) -> Path:
+        """Put the task's file into a folder, if it is not there yet. Return its path.
+
+        Raises:
+            OutputError: The file there has other contents.
+        """
+        if self.source is None:
+            file, drawn = folder / f"{self.name}.jsonl", held_out(TASKS[self.name], limit or DRAWN, EXERCISES)
+            if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # more of them begin alike
+                write_jsonl(file, drawn)
+            return file
+        file = folder / self.source.name
+        if not file.exists():
+            write_file(file, self.source.read_bytes())
+        elif sha256_of(file) != sha256_of(self.source):
+            raise OutputError(
+                f"{self.source} has changed since it was answered: {file} is the earlier one.",
+                hint="Put it back, or name another folder for its runs.",
+            )
+        return file
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All runs in a folder."""
+
+    settings: Settings
+    plan: RunPlan  # how each run goes. `out` is the folder; the limits hold for all runs together
+    models: Sequence[str]  # their references
+    tasks: Sequence[TaskFile]
+    ways: Sequence[str]  # keys of `WAYS`, or `module:function`
+    seeds: int
+    samples: int  # most drafts per prompt
+    limit: int | None = None  # records of each task
+
+    def run(self, *, run_code: bool = False) -> tuple[int, str]:
+        """Make every run that is not finished. Return the highest exit status, and which limit ended them.
+
+        Raises:
+            UsageError: A model, task or way is wrong. Nothing was asked then.
+            OutputError: The folder has runs that were made in another way, or is in use.
+        """
+        self._check(run_code=run_code)
+        limits, status = self.plan.limits, 0
+        for model, folder in folders(self.models).items():
+            for task in self.tasks:
+                if not self.plan.quiet:
+                    self.plan.say(f"{model}, {task.name}")
+                runs = self._runs(model, folder, task, limits)
+                ended = runs.run(run_code=run_code)
+                status, limits = max(status, ended.status), ended.left
+                if not ended.reached:
+                    ended = self._run_peers(runs, limits)
+                    status, limits = max(status, ended.status), ended.left
+                if ended.reached:
+                    return status, ended.reached
+        return status, ""
+
+    def _run_peers(self, runs: StrategyRuns, limits: Limits) -> Ended:
+        """Let the user's ways answer the same records."""
+        first, status = self.settings.get("seed") or 0, 0
+        for seed, peer in product(range(first, first + self.seeds), map(Peer.of, self._peers)):
+            plan = replace(self.plan, out=runs.plan.out / f"seed-{seed}" / peer.file, limits=limits)
+            settings = runs.settings.over(seed=seed)
+            run = PeerRun(settings, runs.source, plan, task=runs.task, peer=peer, given=runs.records)
+            result = run.run().job
+            status, limits = max(status, result.exit_status), limits.after(result.spent, result.seconds)
+            if result.counts.limit:
+                return Ended(status, result.counts.limit, limits)
+        return Ended(status, "", limits)
+
+    @property
+    def _peers(self) -> list[str]:
+        return [way for way in self.ways if ":" in way]
+
+    def _check(self, *, run_code: bool) -> None:
+        """Raise every error that needs no model to find. Then write the folder's `PLAN`."""
+        if unknown := [way for way in self.ways if way not in WAYS and way not in self._peers]:
+            hint = f"Ways: {', '.join(WAYS)}; or module:function (docs/arbiter.md)."
+            raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=hint)
+        for peer in self._peers:
+            Peer.of(peer)
+        for model in self.models:
+            _check_model(model)
+        names = [task.name for task in self.tasks]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise UsageError(f"two tasks are called {twice.pop()!r}.", hint="Rename one of the files.")
+        folder = self.plan.out
+        if folder.is_file():
+            raise UsageError(f"{folder} is a file.", hint="Name a folder for the runs.")
+        for task in self.tasks:
+            records = task.source and asked(task_of(task.task, run_code=run_code), read_records(task.source))
+            for _ in records or ():
+                pass
+        (folder / "tasks").mkdir(parents=True, exist_ok=True)
+        files = {task.name: task.put(folder / "tasks", self.limit) for task in self.tasks}
+        named = {task.name: {"task": task.task, "file": files[task.name].name} for task in self.tasks}
+        before = read_plan(folder)
+        models = {name: model for model, name in folders(self.models).items()}
+        text = json.dumps(
+            {"version": 1, "models": before["models"] | models, "tasks": before["tasks"] | named}, indent=1
+        )
+        write_file(folder / PLAN, f"{text}\n".encode())
+
+    def _runs(self, model: str, folder: str, task: TaskFile, limits: Limits) -> StrategyRuns:
+        settings = self.settings.over(model=model)
+        if settings.get("steer") is None:  # then only the way `steered` is
+            settings = settings.over(steer=False)
+        return StrategyRuns(
+            settings,
+            task.put(self.plan.out / "tasks", self.limit),
+            replace(self.plan, out=self.plan.out / RUNS / folder / task.name, limits=limits),
+            task.task,
+            self.limit,
+            self.seeds,
+            self.samples,
+            kinds=tuple(WAYS[way] for way in dict.fromkeys((*ALWAYS, *self.ways)) if way in WAYS),
+        )
+
+
+def folders(models: Sequence[str]) -> dict[str, str]:
+    """Return the name of each model's folder."""
+    found = {model: re.sub(r"[^\w.+-]+", "-", model).strip("-.") for model in models}
+    if len({*found.values()}) < len(found):
+        raise UsageError(f"two of the models have one name: {', '.join(found)}.", hint="Rename one.")
+    return found
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Return the models and tasks of a folder, by their names. A new folder has none.
+
+    Raises:
+        OutputError: The file is damaged.
+    """
+    file = folder / PLAN
+    if not file.exists():
+        return {"models": {}, "tasks": {}}
+    try:
+        found: dict[str, Any] = json.loads(file.read_bytes())
+        if isinstance(found["models"], dict) and isinstance(found["tasks"], dict):
+            return found
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise OutputError(f"{file} cannot be read.", hint="Put it back, or name another folder.")
+
+
+def _check_model(reference: str) -> None:
+    named: ModelReference = parse_reference(reference)
+    files = [*([Path(named.target)] if named.kind in ("gguf", "script") else []), *named.adapters]
+    if missing := [file for file in files if not file.exists()]:
+        raise UsageError(
+            f"there is no model {reference!r:.80}: no file {missing[0]}.", hint="Is its path right?"
+        )

@@ -1,0 +1,268 @@
+"""Draw charts as SVG with Vega-Lite. Their colours are variables of the page's style, in light and dark."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from redraft.errors import MissingExtra
+from redraft.jobs.counting import printable
+
+try:
+    import vl_convert
+except ModuleNotFoundError as error:
+    raise MissingExtra(f"a page with charts (here: {error.name})", "eval") from None
+
+Spec = dict[str, Any]  # Vega-Lite's JSON: a chart, or a part of one
+
+_WIDTH, _WIDE, _ROW = 420, 760, 24  # pixels of a chart, of one that fills the page, of a bar with its name
+_SHOWN = 12  # most bars of names
+_FEWEST = 6  # a histogram with fewer bars leaves room, so that none is too wide
+_TEXT = 1.45  # the longest bar with room for the text on its right, as a multiple of its length
+
+_TALL, _LOW = 320, 190  # pixels of a chart with lines, and of a small one
+_MARKED = 30  # most points of a line that have marks
+_MOVED = 0.004  # share of its width between lines that coincide
+_COLOURS = [f"var(--s{place})" for place in range(8)]
+_DASHES = [[1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 3]]
+_SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right"]
+
+_SOFT, _BAR = "var(--soft)", "var(--bar)"
+_THEME = json.loads(files("redraft.evaluation.pages").joinpath("theme.json").read_text("utf-8"))
+_NOT_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
+_HEAD = re.compile(r"<svg [^>]*?(viewBox=[^>]*)>")
+_NAMED = re.compile(r'<path aria-label="([^"]*)"([^>]*)/>')
+
+
+def histogram(bars: Sequence[tuple[str, str, int]]) -> str:
+    """Draw a vertical bar for each bin: its label below, its name in the tooltip, and its count."""
+    rows = [
+        {"place": place, "count": count, "tip": f"{name}: {count:,}"}
+        for place, (_, name, count) in enumerate(bars)
+        if count
+    ]
+    axis = {"labelExpr": _said([label for label, _, _ in bars]), "labelAngle": 0, "domain": True}
+    places = {"domain": list(range(max(len(bars), _FEWEST)))}
+    x = {"field": "place", "type": "ordinal", "scale": places, "axis": axis, "title": None}
+    # The outline keeps a bar of few visible.
+    bar = {"type": "bar", "color": _BAR, "stroke": _BAR, "width": {"band": 0.84}}
+    y = _value("count", axis={"tickCount": 3, "format": ",d"})
+    return _svg(rows, [_layer(bar, x=x, y=y)], height=150)
+
+
+def bars(counts: Sequence[tuple[str, int]], most: int = _SHOWN, *, wide: bool = False) -> str:
+    """Draw a horizontal bar for each name, with count and share. All but the first `most` share one bar."""
+    total = sum(times for _, times in counts)
+    shown, rest = list(counts[:most]), counts[most:]
+    if rest:
+        shown.append((f"{len(rest):,} others", sum(times for _, times in rest)))
+    rows = []
+    for name, times in shown:
+        share = times / total * 100
+        rows.append((name, times, f"{times:,} · " + ("<0.1%" if share < 0.1 else f"{share:.1f}%")))
+    return _flat(rows, wide=wide)
+
+
+def levels(values: Sequence[tuple[str, float]]) -> str:
+    """Draw a horizontal bar for the value of each name. Those of feedbacks have a colour of their own."""
+    return _flat([(name, value, f"{value:,g}") for name, value in values])
+
+
+def _flat(values: Sequence[tuple[str, float, str]], *, wide: bool = False) -> str:
+    rows = [
+        {
+            "row": row,
+            "value": value,
+            "text": text,
+            "tip": f"{name}: {text}",
+            "of": name.split(" ")[0] == "feedback",
+        }
+        for row, (name, value, text) in enumerate(values)
+    ]
+    width = _WIDE if wide else _WIDTH
+    y = _rows([name for name, _, _ in values], width)
+    colour = {"condition": {"test": "datum.of", "value": "var(--unknown)"}, "value": _BAR}
+    room = {"domain": [0, _TEXT * (max(value for _, value, _ in values) or 1)]}
+    bar = _layer({"type": "bar"}, x=_value("value", scale=room, axis=None), y=y, color=colour)
+    return _svg(rows, [bar, _text(y)], height=_ROW * len(rows), width=width)
+
+
+def stacks(places: Mapping[str, Counter[str]], order: Sequence[str]) -> str:
+    """Draw a bar for each place, divided by kind in the given order."""
+    room = {"domain": [0, _TEXT * max(counts.total() for counts in places.values())]}
+    rows, texts = [], []
+    for row, counts in enumerate(places.values()):
+        texts.append({"row": row, "text": " · ".join(f"{counts[kind]:,}" for kind in order)})
+        for place, kind in enumerate(order):
+            tip = f"{kind}: {counts[kind]:,}"
+            rows.append({"row": row, "count": counts[kind], "place": place, "tip": tip})
+    y, colour = _rows([*places], _WIDTH), _coloured("place", order, [f"var(--{kind})" for kind in order])
+    x = _value("count", scale=room, axis=None)
+    bar = _layer({"type": "bar"}, x=x, y=y, color=colour, order={"field": "place"})
+    text = {**_text(y), "data": {"values": _clean(texts, _WIDTH)}}
+    return _svg(rows, [bar, text], height=_ROW * len(places) + 30)
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float, str]], at: float) -> str:
+    """Draw a figure with its interval in each row, and a line at a value to compare them with.
+
+    Args:
+        rows: Name, figure, lower and upper end (NaN without an interval), and the text on the right.
+        at: Where the line is.
+    """
+    ends = [end for _, *values, _ in rows for end in values if math.isfinite(end)]
+    left, right = min([at, *ends]), max([at, *ends])
+    wide = (right - left) or 1.0
+    x: Spec = {
+        "scale": {"domain": [left - 0.03 * wide, right + 0.35 * wide], "nice": False, "zero": False},
+        "axis": {"tickCount": 4},
+    }
+    values = [
+        {"row": row, "value": value, "low": low, "high": high, "text": text, "tip": f"{name}: {text}"}
+        for row, (name, value, low, high, text) in enumerate(rows)
+    ]
+    y = _rows([name for name, *_ in rows], _WIDTH)
+    line = {"type": "rule", "color": _SOFT, "strokeDash": [3, 3]}
+    band = {"type": "bar", "size": 9, "color": _BAR, "opacity": 0.4}
+    mark = {"type": "tick", "thickness": 3, "size": 15, "color": _BAR}
+    layers = [
+        _layer(line, x={"datum": at, "type": "quantitative", "title": None, **x}),
+        _layer(band, x=_value("low", **x), x2={"field": "high"}, y=y),
+        _layer(mark, x=_value("value", **x), y=y),
+        _text(y),
+    ]
+    return _svg(values, layers, height=_ROW * len(rows) + 24)
+
+
+def curves(
+    series: Mapping[str, Sequence[tuple[float, float, float, float, str]]],
+    x_name: str,
+    y_name: str,
+    *,
+    wide: bool = True,
+) -> str:
+    """Draw a line for each series, named in the legend. The style has the colours `s0` to `s7`.
+
+    The points of a series are: place, value, lower and upper end (NaN without an interval), and a tooltip.
+    Lines that coincide are told apart: each is moved a little, and has dashes and marks of its own. Marks of
+    many points would hide the line: they are seen when they are pointed at, by their tooltips.
+    """
+    width, tall = (_WIDE, _TALL) if wide else (_WIDTH, _LOW)
+    xs = [x for points in series.values() for x, *_ in points]
+    left, right = min(xs, default=0.0), max(xs, default=1.0)
+    span, names = (right - left) or 1.0, _cut([*series], width)
+    rows: list[Spec] = []
+    for place, points in enumerate(series.values()):
+        moved = (place - (len(series) - 1) / 2) * _MOVED * span
+        row = {"series": place, "name": names[place]}
+        rows += [
+            {**row, "x": x + moved, "y": y, "low": low, "high": high, "tip": tip}
+            for x, y, low, high, tip in points
+        ]
+    colours, dashes, shapes = (
+        _coloured("series", names, [values[place % len(values)] for place in range(len(series))])
+        for values in (_COLOURS, _DASHES, _SHAPES)
+    )
+    colour, dash, shape = {"color": colours}, {**dashes, "legend": None}, {**shapes, "legend": None}
+    domain = [left - 0.03 * span, right + 0.03 * span]
+    x = _value("x", x_name, scale={"domain": domain, "nice": False, "zero": False}, axis={"tickCount": 7})
+    y = _value("y", y_name, scale={"zero": False, "nice": True}, axis={"tickCount": 5, "format": ",~r"})
+    shown = max(map(len, series.values()), default=0) <= _MARKED
+    mark = {"type": "point", "filled": True, "size": 55, "opacity": float(shown)}
+    line = _layer({"type": "line", "strokeWidth": 2}, x=x, y=y, strokeDash=dash, **colour)
+    line["encoding"]["description"] = {"field": "name"}
+    whisker = {"type": "rule", "opacity": 0.45, "strokeWidth": 1.5}
+    layers = [
+        _layer(whisker, x=x, y={**y, "field": "low"}, y2={"field": "high"}, **colour),
+        line,
+        _layer(mark, x=x, y=y, shape=shape, **colour),
+    ]
+    return _svg(rows, layers, height=tall, width=width)
+
+
+def _said(labels: Sequence[str]) -> str:
+    """Return the expression that says a place's label. Places keep rows of the same label apart."""
+    return f"{json.dumps([*map(_drawable, labels)])}[datum.value] || ''"
+
+
+def _rows(names: Sequence[str], width: int) -> Spec:
+    """Return the axis of rows, with their names."""
+    axis = {"labelExpr": _said(_cut(names, width))}
+    return {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": axis}
+
+
+def _value(field: str, title: str | None = None, **more: Any) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title and _drawable(title), **more}
+
+
+def _coloured(field: str, names: Sequence[str], colours: Sequence[str]) -> Spec:
+    """Return the colours of places, with their names in the legend."""
+    scale, legend = {"domain": list(range(len(names))), "range": list(colours)}, {"labelExpr": _said(names)}
+    return {"field": field, "type": "nominal", "scale": scale, "legend": legend}
+
+
+def _layer(mark: Spec, **encoding: Spec) -> Spec:
+    return {"mark": mark, "encoding": {**encoding, "description": {"field": "tip"}}}
+
+
+def _text(y: Spec) -> Spec:
+    """Return the layer of texts on the right of rows."""
+    mark = {"type": "text", "align": "right", "baseline": "middle", "aria": False}
+    return _layer(mark, x={"value": {"expr": "width"}}, y=y, text={"field": "text"})
+
+
+def _svg(rows: Sequence[Spec], layers: Sequence[Spec], *, height: int, width: int = _WIDTH) -> str:
+    """Return layers over the same rows as SVG. The `tip` of a row is the tooltip of its mark."""
+    spec = {
+        "data": {"values": _clean(rows, width)},
+        "width": width,
+        "height": height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "padding": 2,
+        "layer": list(layers),
+        "config": _THEME,
+    }
+    drawn: str = vl_convert.vegalite_to_svg(spec)
+    drawn = _HEAD.sub(r'<svg role="graphics-document" \1>', drawn, count=1)
+    return _NAMED.sub(r'<path aria-label="\1"\2><title>\1</title></path>', drawn)
+
+
+def _clean(rows: Sequence[Spec], width: int) -> list[Spec]:
+    """Return rows as JSON values: texts that can be drawn, and null for what is not finite."""
+
+    def clean(name: str, value: Any) -> Any:
+        if isinstance(value, str):
+            return _drawable(value) if name == "tip" else _cut([value], width)[0]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return [{name: clean(name, value) for name, value in row.items()} for row in rows]
+
+
+def _drawable(text: str) -> str:
+    """Return a text without characters that XML does not allow: the library ends the process over them."""
+    return _NOT_XML.sub("\ufffd", printable(text))
+
+
+def _cut(names: Sequence[str], width: int) -> list[str]:
+    """Return as much of each name as a chart has room for. The library would cut an emoji in two, and fail.
+
+    Different names stay different: those that begin alike keep their ends too, or else get numbers.
+    """
+    longest = width // 15
+    half = (longest - 1) // 2
+    heads = {name: name if len(name) <= longest else f"{name[: longest - 1]}…" for name in names}
+    alike = Counter(heads.values())
+    found: dict[str, str] = {}
+    for name, head in heads.items():
+        short = head if alike[head] == 1 or name == head else f"{name[:half]}…{name[-half:]}"
+        number = 1
+        while short in found.values():
+            number += 1
+            short = f"{name[:half]}… ({number})"
+        found[name] = short
+    return [_drawable(found[name]) for name in names]

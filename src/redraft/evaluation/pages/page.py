@@ -1,0 +1,165 @@
+"""Fill the template of all reports: one HTML page without other files, in light and dark.
+
+The texts of records may be hostile. All are escaped, and the page's policy forbids requests, and scripts but
+redraft's own, by its hash. Records to browse are JSON in a block that is no script, and `browse.js` puts them
+into text nodes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from redraft.errors import MissingExtra
+from redraft.jobs.counting import printable
+
+try:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup, escape
+except ModuleNotFoundError as error:
+    raise MissingExtra(f"a page (here: {error.name})", "eval") from None
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+TERMS: Mapping[str, str] = {
+    "ECR": "Error correction rate: the share of wrong answers that revising made right.",
+    "EIR": "Error introduction rate: the share of right answers that revising made wrong.",
+    "ECR/EIR": "Revising pays while this is above right answers over wrong ones.",
+    "McNemar's p": "The chance of so uneven a split into better and worse items, if revising did nothing.",
+    "balanced accuracy": "The mean of the shares of right answers accepted and of wrong ones rejected.",
+    "orders agree": "The same answer wins whichever of the two is shown first.",
+}
+"""What names of figures mean, which a page tells where they are pointed at."""
+
+_CODE = re.compile(r"`([^`]+)`")
+
+
+class Card(NamedTuple):
+    """A chart, as SVG, with its title and a note. A wide one fills a row."""
+
+    title: str
+    note: str
+    chart: str
+    wide: bool = False
+
+
+class Sample(NamedTuple):
+    """A record to unfold, with texts: (who says it, the text, a class of the style). A remark has no who."""
+
+    title: str
+    about: str
+    texts: Sequence[tuple[str, str, str]]
+    open: bool = False
+
+
+class Item(NamedTuple):
+    """A record that a part names: where it is to be seen, if anywhere, and a note."""
+
+    title: str
+    place: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of a page. Texts are plain, and what is empty is left out."""
+
+    title: str = ""
+    note: str = ""
+    warns: bool = False  # the note is a warning
+    verdict: str = ""
+    tiles: Mapping[str, str] = field(default_factory=dict)  # large figures by name
+    notes: Sequence[str] = ()
+    warnings: Sequence[Any] | None = None  # with level, text, advice and examples; None for no list
+    lines: Sequence[tuple[str, str, str, str]] = ()  # name (indented by spaces), figure, interval, note
+    table: Sequence[Sequence[str]] = ()  # the names of columns, then rows
+    facts: Sequence[tuple[str, str]] = ()  # names and texts
+    cards: Sequence[Card] = ()
+    items: Sequence[Item] = ()
+    samples: Sequence[Sample] = ()
+    records: Sequence[Mapping[str, Any]] = ()  # what `browse.js` shows of each record
+    kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind
+
+
+def render(title: str, below: str, parts: Sequence[Part], made: str, refresh: int = 0) -> str:
+    """Return a whole page.
+
+    Args:
+        title: Its title.
+        below: A line below the title.
+        parts: Its sections.
+        made: Says in the foot how it was made.
+        refresh: Seconds after which a browser loads it again; 0 for never.
+    """
+    scripts = ("elements.js", "diff.js", "browse.js") if any(part.records for part in parts) else ()
+    texts = {"title": title, "below": below, "parts": parts, "made": made, "refresh": refresh}
+    return filled("page.html", ("page.css",), scripts, **texts)
+
+
+def filled(name: str, styles: Sequence[str], scripts: Sequence[str], **texts: Any) -> str:
+    """Return a page of a template, with its styles and scripts in it. No other script runs in it."""
+    style, script = ("".join(map(asset, names)) for names in (styles, scripts))
+    page: str = _template(name).render(
+        **{"refresh": 0, **texts}, style=Markup(style), script=Markup(script), policy=_policy(script)
+    )
+    return page
+
+
+def _policy(script: str) -> str:
+    if not script:
+        return POLICY
+    return f"{POLICY}; script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+
+
+def asset(name: str) -> str:
+    """Return a style sheet or script of pages."""
+    return files("redraft.evaluation.pages").joinpath(name).read_text("utf-8")
+
+
+@cache
+def _template(name: str) -> Any:
+    environment = Environment(
+        loader=FunctionLoader(asset),
+        autoescape=True,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    environment.filters |= {"breakable": _breakable, "code": _code, "drawn": _drawn, "json": _json}
+    return environment.get_template(name)
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that may be broken at its joints, such as `keywords:letter_frequency` on a phone."""
+    text = Markup(str(escape(printable(name.strip()))).replace(":", ":<wbr>").replace("_", "_<wbr>"))
+    meaning = TERMS.get(name.strip())
+    return Markup('<abbr tabindex="0" title="{}">{}</abbr>').format(meaning, text) if meaning else text
+
+
+def _code(text: str) -> Markup:
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(printable(text)))))
+
+
+def _drawn(card: Card) -> Markup:
+    """Return a chart, with the card's title as its name for screen readers."""
+    return Markup(card.chart.replace("<svg", f'<svg aria-label="{escape(printable(card.title))}"', 1))
+
+
+def _json(records: Any) -> Markup:
+    """Return JSON that ends no script element."""
+    return Markup(json.dumps(_printable(records), ensure_ascii=False).replace("<", "\\u003c"))
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _printable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    return printable(value) if isinstance(value, str) else value

@@ -1,0 +1,67 @@
+"""Judge a text by checks: one score, one verdict and one feedback, which any framework can use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+from redraft.chain import CheckResult, Prompt, content_of, score_of
+from redraft.checks.base import Check, run_checks
+from redraft.checks.parse import parse_checks
+from redraft.errors import UsageError
+from redraft.revision.prompts import complaint
+
+T = TypeVar("T")
+
+Given = str | Check | Callable[..., Any]
+"""A check as a user gives it: `words<=50`, a `Check`, or a function."""
+
+
+class Judged(NamedTuple):
+    """What checks say of a text.
+
+    Attributes:
+        score: The weighted mean of their scores, 0 to 1.
+        passed: Whether all of them passed.
+        feedback: What is wrong, in words for a model; empty if they passed.
+        results: Each check's own result, in order.
+    """
+
+    score: float
+    passed: bool
+    feedback: str
+    results: tuple[CheckResult, ...]
+
+
+def checks_of(given: Sequence[Given]) -> tuple[Check, ...]:
+    """Parse checks. Raise if there are none, or as `parse_check` does."""
+    if not given:
+        raise UsageError("there are no checks, so nothing can be judged.", hint='Give some: "words<=50"')
+    return parse_checks(given)
+
+
+async def judged(checks: Sequence[Check], answer: object, prompt: object = "") -> Judged:
+    """Judge an answer. Both may be a text or a list of chat messages; the answer is the last message."""
+    results = await run_checks(checks, _text_of(answer), _prompt_of(prompt))
+    passed = all(result.passed for result in results)
+    return Judged(score_of(results) or 0.0, passed, complaint(results, "stop"), results)
+
+
+def _prompt_of(given: object) -> Prompt:
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return Prompt(messages=tuple(dict(message) for message in given))
+    return Prompt(instruction=str(given))
+
+
+def _text_of(reply: object) -> str:
+    if isinstance(reply, Sequence) and not isinstance(reply, str):
+        return _text_of(reply[-1]) if reply else ""
+    return content_of(reply) if isinstance(reply, Mapping) else str(reply)
+
+
+def wait(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine from code that is not async, in a thread: the caller keeps its loop and signals."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

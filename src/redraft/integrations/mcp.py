@@ -1,0 +1,71 @@
+"""`redraft mcp`: ask and check as tools of the Model Context Protocol.
+
+A client is not trusted with this machine: its checks are those that anyone may write, which compute on the
+text alone. The model and all limits are the user's, who starts the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from redraft.chain import Chain, Prompt
+from redraft.checks.base import Check
+from redraft.checks.kinds import check_kinds
+from redraft.checks.parse import parse_check
+from redraft.errors import MissingExtra, UsageError
+from redraft.integrations.judged import judged
+from redraft.revision.api import arevise
+from redraft.revision.options import RevisionOptions
+from redraft.revision.settings import Settings
+
+try:
+    from mcp.server import MCPServer
+except ModuleNotFoundError:
+    raise MissingExtra("redraft mcp", "mcp") from None
+
+
+class Tools:
+    """The two tools. The model is opened at the first question, and closed with `stack`."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings, self._stack = settings, stack
+        self._opening = asyncio.Lock()
+        self._options: RevisionOptions | None = None
+
+    async def ask(self, prompt: str, checks: list[str] | None = None) -> dict[str, Any]:
+        """Ask the model. Its answer is checked and revised, and the best one returned."""
+        async with self._opening:
+            if self._options is None:
+                self._options = await self._settings.opened(self._stack)
+        options = self._options
+        given = {**options.explicit, "checks": (*options.checks, *_parsed(checks or []))}
+        chain: Chain = await arevise(Prompt(instruction=prompt), **given)
+        steps = [
+            {"answer": step.answer, "passed": step.passed, "feedback": step.criticism} for step in chain.steps
+        ]
+        return {"answer": chain.answer, "passed": chain.passed, "stop": chain.stop, "steps": steps}
+
+    async def check(self, answer: str, checks: list[str], prompt: str = "") -> dict[str, Any]:
+        """Check a text. Return its score from 0 to 1, whether it passes, and what is wrong with it."""
+        if not checks:
+            raise UsageError("there are no checks.", hint="Give some: words<=50")
+        found = await judged(_parsed(checks), answer, prompt)
+        each = [result.model_dump(include={"name", "passed", "score", "message"}) for result in found.results]
+        return {"score": found.score, "passed": found.passed, "feedback": found.feedback, "checks": each}
+
+
+def _parsed(checks: list[str]) -> tuple[Check, ...]:
+    return tuple(parse_check(check, writer="anyone") for check in checks)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve on standard input and output until the client ends."""
+    forms = "\n".join(f"{kind.form}: {kind.about}" for kind in check_kinds("anyone").values())
+    async with AsyncExitStack() as stack:
+        tools = Tools(settings, stack)
+        server = MCPServer("redraft", instructions=f"Checks have these forms:\n{forms}")
+        server.tool()(tools.ask)
+        server.tool()(tools.check)
+        await server.run_stdio_async()

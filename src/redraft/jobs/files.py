@@ -1,0 +1,279 @@
+"""Opens, locks and replaces files safely in folders that other people can write to.
+
+A model's folder is untrusted: its links may point at any file of the user's. A folder for outputs may be
+shared, so the name of a lock or a part may be taken. Therefore a model's files are read only if they lie in
+its folder, links under redraft's own names are never followed, and a file is renamed into place only when all
+of it is on the disk. Changes to a folder during a read are not covered.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from redraft.errors import ModelError, OutputError, UsageError
+
+if sys.platform == "win32":
+    from redraft.jobs import windows
+else:
+    with suppress(ImportError):  # few systems have no locks
+        import fcntl
+
+_QUIETLY = ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")  # without O_NONBLOCK, opening a pipe waits for a writer
+
+_MODEL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.safetensors", "*.bin", "LICENSE*")
+_TEMPLATES = "additional_chat_templates"  # the folder where transformers looks for more chat templates
+
+
+def inside(path: Path) -> Path:
+    """Return the real path of a file of a model's folder.
+
+    In the hub's cache, files in `snapshots/REVISION` are links to `blobs`, beside `snapshots`. These links
+    are allowed.
+    """
+    real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
+    blobs = [parent.with_name("blobs") for parent in folder.parents if parent.name == "snapshots"]
+    if not any(map(real.is_relative_to, [folder, *blobs])):
+        raise ModelError(
+            f"{path} is a link to {real}, outside of its folder.",
+            hint="If you trust it, replace the link with a copy: a link could expose any of your files.",
+        )
+    return real
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that belong to a model, sorted, named chat templates included."""
+    patterns = (*_MODEL_FILES, _TEMPLATES, f"{_TEMPLATES}/*")
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
+
+
+def check_model_links(folder: Path) -> None:
+    """Check a model's folder before another library reads it."""
+    for path in model_files(folder):
+        inside(path)
+
+
+def open_inside(path: Path) -> BinaryIO:
+    """Open a file of a model's folder for reading.
+
+    Raises:
+        ModelError: It is a link to somewhere outside its folder, or a device, a pipe or a folder.
+    """
+    handle = open_plain(inside(path), os.O_RDONLY)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ModelError(f"{path} is not a regular file.", hint="Get it again from a source you trust.")
+    return os.fdopen(handle, "rb")
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """Open a file as `os.open` does, but follow no link and wait for no pipe. Others may rename it then."""
+    if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    if sys.platform == "win32":
+        return windows.open_file(str(path), flags)
+    return os.open(path, flags | sum(getattr(os, name, 0) for name in _QUIETLY), 0o666)
+
+
+def open_own(path: Path, flags: int = 0) -> int:
+    """Open one of redraft's own files, such as a lock, for reading and writing. Create it if it is missing.
+
+    Raises:
+        OutputError: The existing file is a link, not a regular file, another user's, or has hard links.
+    """
+    try:
+        handle = open_plain(path, flags | os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _in_the_way(path, "a link") from None
+        raise
+    if fault := _fault(os.fstat(handle), path):
+        os.close(handle)
+        raise _in_the_way(path, fault)
+    return handle
+
+
+def _fault(found: os.stat_result, path: Path) -> str | None:
+    if not stat.S_ISREG(found.st_mode):
+        return "something that is not a regular file"
+    if is_foreign(found, path.parent):
+        return "another user's file"
+    return "a file with another hard link" if found.st_nlink > 1 else None
+
+
+def is_foreign(found: os.stat_result, folder: Path) -> bool:
+    """Return whether something in a folder is another user's. On Windows, nothing counts as that."""
+    if not hasattr(os, "geteuid"):
+        return False
+    # Some file systems give every file the owner of the folder.
+    return found.st_uid not in (os.geteuid(), folder.stat().st_uid)
+
+
+def _in_the_way(path: Path, what: str) -> OutputError:
+    return OutputError(
+        f"{path} cannot be written: {what} is there.",
+        hint="Remove it if it is yours, or choose another output path.",
+    )
+
+
+def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
+    """Lock an open file or folder. The lock ends when it is closed, or with the process.
+
+    A `shared` lock, for reading, keeps others that are not out.
+
+    A file system without locks locks nothing: other processes cannot be seen there.
+
+    Returns:
+        False if another process holds the lock.
+    """
+    with suppress(OSError):  # file systems without locks have several errors for it
+        try:
+            _lock(handle, wait=wait, shared=shared)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _lock(handle: int, *, wait: bool, shared: bool) -> None:
+    if sys.platform == "win32":
+        windows.lock(handle, wait=wait, shared=shared)
+    elif "fcntl" in globals():
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(handle, kind | (0 if wait else fcntl.LOCK_NB))
+
+
+def open_locked(path: Path, *, wait: bool = False) -> int | None:
+    """Open and lock one of redraft's own files. Its holder may rename or remove it.
+
+    Returns:
+        The file descriptor; None if another process holds the lock.
+
+    Raises what `open_own` raises.
+    """
+    while True:
+        handle = open_own(path)
+        try:
+            if not lock(handle, wait=wait):
+                os.close(handle)
+                return None
+            # The last holder may have renamed or removed the file after it was opened here.
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock on one of redraft's own files, and wait for it if needed.
+
+    Raises what `open_own` raises.
+    """
+    handle = open_locked(path)
+    if handle is None:
+        on_wait()
+        handle = open_locked(path, wait=True)
+    assert handle is not None  # noqa: S101  (it was waited for)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_own(path: Path) -> None:
+    """Remove one of redraft's own files that an earlier run left behind, if it exists."""
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if fault := "a link" if stat.S_ISLNK(found.st_mode) else _fault(found, path):
+            raise _in_the_way(path, fault)
+        path.unlink()
+
+
+def create(path: Path) -> BinaryIO:
+    """Create a file for writing.
+
+    Raises:
+        FileExistsError: The name is taken, even by a broken link.
+    """
+    return os.fdopen(open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write to a temporary file with a random name, and rename it into place once it is on the disk.
+
+    If `path` is a link, the link is replaced, not its target.
+    """
+    aside = path.parent.joinpath(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with create(aside) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a small file completely or not at all: see `replacing`."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
+    """Do as `replace_file`, and raise `OutputError` with this hint if the file cannot be written."""
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}.", hint=hint) from None
+
+
+def is_part_of(name: str, whole: str) -> bool:
+    """Return whether a file is a temporary one that a killed `replacing` of `whole` may have left."""
+    return name.startswith(f".{whole}.") and name.endswith(".part")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Flush a file's content to the disk."""
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)  # there it must be writable
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, if its file system can do that."""
+    with suppress(OSError):
+        sync(folder)
+
+
+def not_an_input(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
+    """Raise if an output would replace an input; `outputs` maps flags to paths."""
+    read = {path.resolve() for path in inputs if str(path) != "-"}
+    for flag, path in outputs.items():
+        if path is not None and path.resolve() in read:
+            hint = f"Name another file: {flag} FILE"
+            raise UsageError(f"{flag} would replace the input {path}.", hint=hint)

@@ -1,0 +1,479 @@
+"""Fetch models and datasets of the Hugging Face hub, push datasets, and turn its errors into redraft's.
+
+Code of a repository is never fetched or run. Files lie in the cache of huggingface_hub, which other programs
+share; it is used if the hub cannot be reached. `HF_HOME` moves it, and `HF_ENDPOINT` names another hub.
+
+A dataset may have several configurations and splits in any folders and files, and may repeat questions among
+them. So all its files have to form one set, as far as their names show, or the user has to name one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from glob import escape
+from pathlib import Path, PurePosixPath
+from threading import Event
+from typing import Any, Literal, NamedTuple
+
+from redraft.errors import ModelError, RedraftError, UsageError
+from redraft.jobs.counting import size_in_words, tell
+from redraft.jobs.machine import free_memory
+
+RepoKind = Literal["model", "dataset"]
+
+_ERRORS: dict[RepoKind, type[RedraftError]] = {"model": ModelError, "dataset": UsageError}
+
+PREFERRED = "Q4_K_M"  # the default quantisation, as in llama.cpp's own download
+
+SAFE = ("*.safetensors",)
+PICKLED = ("pytorch_model*.bin", "adapter_model.bin")
+_BESIDE = ("*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "README.md")
+_TERMS = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
+_NEVER = ("*/*", "consolidated*")  # Meta's layout, a second copy of the weights in some repositories
+
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+CARD = "README.md"
+_SHARD = re.compile(r"(-\d{5}-of-\d{5})?(-[0-9a-f]{16})?(\.[a-z]+)+$")
+"""The part of a file's name that differs within a set, as the `datasets` library names files."""
+
+_EVALUATION = frozenset({"test", "tests", "validation", "valid", "val", "dev", "eval", "evaluation"})
+_SHOWN = 12  # sets to name in an error
+
+
+class _OutOfReach(Exception):
+    """The hub does not reply."""
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A GGUF file in the cache: its repository, its name there, its path on this disk, and its bytes."""
+
+    repo: str
+    name: str
+    path: Path
+    size: int
+
+
+def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
+    """Return the chosen file, or all of its parts in order."""
+    ggufs = sorted(name for name in files if _is_model(name))
+    firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
+    found = [name for name in firsts if _matches(name, selects or PREFERRED)]
+    if selects is None and len(firsts) == 1:
+        found = firsts
+    if not firsts:
+        raise ModelError(
+            f"{repo} has no GGUF file.", hint="Look for a repository of the same model named …-GGUF."
+        )
+    if len(found) != 1:
+        wanted = f"no single file for {selects!r}" if selects else "several GGUF files"
+        hint = f"--model {repo}/{firsts[0]}"
+        raise ModelError(f"{repo} has {wanted}. It has: {', '.join(firsts)}.", hint=hint)
+    stem = _PART.sub("", found[0])
+    return [name for name in ggufs if _PART.sub("", name) == stem] if stem != found[0] else found
+
+
+_fetching = Event()
+
+
+@contextmanager
+def fetching() -> Iterator[None]:
+    """Note that a file is fetched, whose progress is shown: no other is to be drawn over it."""
+    _fetching.set()
+    try:
+        yield
+    finally:
+        _fetching.clear()
+
+
+def is_fetching() -> bool:
+    """Return whether a file is fetched now."""
+    return _fetching.is_set()
+
+
+def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
+    """Fetch a GGUF file unless it is cached, and check it. huggingface_hub shows the progress.
+
+    What is fetched is told first: the size, the licence, and whether this machine has the `memory` that the
+    model wants, in bytes; 0 if only the size of its file is known.
+
+    Raises:
+        ModelError: No such repository or file, no permission, a wrong checksum, or no connection and nothing
+            cached.
+    """
+    try:
+        with _asking(repo, "model"):
+            info = _record(repo, "model", files_metadata=True)
+            files = {file.rfilename: file for file in info.siblings or []}
+            chosen = [files[name] for name in choose(repo, list(files), selects)]
+            new = [file for file in chosen if not _is_here(repo, info.sha, file.rfilename)]
+            if new:
+                _announce(repo, new, _licence(info.card_data), memory)
+            with fetching() if new else nullcontext():
+                paths = [_downloaded(repo, file, check=file in new) for file in chosen]
+            return paths[0]
+    except _OutOfReach as error:
+        found = find(repo, selects)
+        if found is None:
+            mark = "/" if (selects or "").lower().endswith(".gguf") else ":"
+            then = f"Check the connection, then: redraft model get {repo}{mark + selects if selects else ''}"
+            raise _out_of_reach(repo, error, then) from None
+        return found
+
+
+def _is_here(repo: str, revision: str | None, name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repo, name, revision=revision), str)
+
+
+def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int) -> None:
+    """Tell what is about to be fetched, and that the memory does not suffice, if so."""
+    size = sum(file.size or 0 for file in files)
+    names = ", ".join(file.rfilename for file in files)
+    tell(f"fetching {repo}/{names}: {size_in_words(size)}, licence {licence or 'unknown'}.")
+    wanted, free = memory or size, free_memory()
+    if wanted > free:
+        tell(
+            f"it wants {size_in_words(wanted)} of memory, and {size_in_words(free)} are free.",
+            hint="Close other programs, or take a smaller one: redraft model list",
+        )
+
+
+def _downloaded(repo: str, file: Any, *, check: bool) -> Path:
+    """Download a file unless it is cached. Remove it if it is not what the hub's record says."""
+    from huggingface_hub import hf_hub_download
+
+    path = Path(hf_hub_download(repo, file.rfilename, endpoint=_endpoint()))
+    if check and file.lfs:
+        with path.open("rb") as data:
+            found = hashlib.file_digest(data, "sha256").hexdigest()
+        if found != file.lfs.sha256:
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+            raise ModelError(
+                f"{repo}/{file.rfilename} came damaged: its sha256 is {found[:12]}…, and the hub says "
+                f"{file.lfs.sha256[:12]}….",
+                hint=f"Fetch it again: redraft model get {repo}/{file.rfilename}",
+            )
+    return path
+
+
+def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
+    """Fetch weights, configuration and tokenizer of a model, delta or adapter, unless they are cached.
+
+    Raises:
+        ModelError: No such repository, no usable weights in it, no permission, or no connection and nothing
+            cached.
+    """
+    kinds = (SAFE, PICKLED) if pickle else (SAFE,)
+    try:
+        with _asking(repo, "model"):
+            names, _ = _info(repo, "model")
+            kind = next((kind for kind in kinds if _holds(names, kind)), None)
+            if kind is None:
+                raise _no_weights(repo, names)
+            return _snapshot(repo, kind)
+    except _OutOfReach as error:
+        found = _folder_here(repo, kinds)
+        if found is None:
+            raise _out_of_reach(repo, error) from None
+        return found
+
+
+def fetch_card(repo: str) -> Path | None:
+    """Fetch the card of a model unless it is cached. Return its folder, or None if it cannot be had."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        with _asking(repo, "model"):
+            return Path(hf_hub_download(repo, CARD, endpoint=_endpoint())).parent
+    except (_OutOfReach, ModelError):
+        return None
+
+
+def _info(name: str, kind: RepoKind) -> tuple[list[str], Any]:
+    info = _record(name, kind)
+    return [file.rfilename for file in info.siblings or []], info.card_data
+
+
+def _record(name: str, kind: RepoKind, *, files_metadata: bool = False) -> Any:
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=_endpoint())
+    return api.repo_info(name, repo_type=kind, timeout=10, files_metadata=files_metadata)
+
+
+def _snapshot(repo: str, weights: Sequence[str], *, here: bool = False) -> Path:
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        repo,
+        allow_patterns=[*_BESIDE, *_TERMS, *weights],
+        ignore_patterns=list(_NEVER),
+        endpoint=_endpoint(),
+        local_files_only=here,
+    )
+    return Path(folder)
+
+
+def _folder_here(repo: str, kinds: Sequence[Sequence[str]]) -> Path | None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for kind in kinds:
+        try:
+            folder = _snapshot(repo, kind, here=True)
+        except LocalEntryNotFoundError:
+            continue
+        if _holds([path.name for path in folder.iterdir()], kind):
+            return folder
+    return None
+
+
+def _holds(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    kept = [name for name in names if not any(fnmatch(name, never) for never in _NEVER)]
+    return any(fnmatch(name, pattern) for name in kept for pattern in patterns)
+
+
+def find(repo: str, selects: str | None) -> Path | None:
+    """Return the cached file, without using the network."""
+    here = {file.name: file.path for file in cached() if file.repo == repo}
+    try:
+        return here[choose(repo, list(here), selects)[0]]
+    except ModelError:
+        return None
+
+
+def remove(repo: str, selects: str | None) -> int:
+    """Remove a GGUF file, or all GGUF files of a repository, from the cache. Return the bytes freed."""
+    here = [file for file in cached() if file.repo == repo]
+    names = [file.name for file in here]
+    chosen = choose(repo, names, selects) if selects else names
+    freed = 0
+    for file in here:
+        if file.name in chosen:
+            blob = file.path.resolve()  # the cache holds the bytes in blobs, and links to them
+            freed += file.size if blob.exists() else 0
+            blob.unlink(missing_ok=True)
+            file.path.unlink(missing_ok=True)
+    return freed
+
+
+def cached() -> Iterator[Cached]:
+    """Yield all GGUF files in the cache of huggingface_hub, older revisions first."""
+    from huggingface_hub import constants, scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except CacheNotFound:
+        return
+    for repo in sorted(repos, key=lambda repo: repo.repo_id):
+        for revision in sorted(repo.revisions, key=lambda revision: revision.last_modified):
+            for file in sorted(revision.files, key=lambda file: file.file_path):
+                name = file.file_path.relative_to(revision.snapshot_path).as_posix()
+                if repo.repo_type == "model" and _is_model(name):
+                    yield Cached(repo.repo_id, name, file.file_path, file.size_on_disk)
+
+
+def _is_model(name: str) -> bool:
+    """Return whether a file is a language model, and not the projector of a vision model."""
+    return name.lower().endswith(".gguf") and "mmproj" not in name.lower()
+
+
+def _matches(name: str, selects: str) -> bool:
+    if selects.lower().endswith(".gguf"):
+        return name == selects
+    return re.search(rf"(?:^|[-._/]){re.escape(selects)}(?=[-._/])", name, re.IGNORECASE) is not None
+
+
+def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
+    if _holds(names, PICKLED):
+        return ModelError(
+            f"{repo} has no safetensors, only .bin files, which are pickles.",
+            hint="If you trust who made them: --allow-pickle (they are read by torch's restricted loader).",
+        )
+    if any(_is_model(name) for name in names):
+        return ModelError(
+            f"{repo} has no safetensors, only GGUF files.",
+            hint=f"redraft model get {repo}, and then: redraft weights from-gguf",
+        )
+    found = ", ".join(sorted(names)[:8]) or "nothing"
+    return ModelError(
+        f"{repo} has no weights in safetensors. It has: {found}.", hint="Name another repository."
+    )
+
+
+def _out_of_reach(repo: str, error: _OutOfReach, then: str = "Check the connection") -> ModelError:
+    return ModelError(
+        f"{repo} is not in the cache, and the hub cannot be reached: {error}",
+        hint=f"{then}. Or name a file or folder on this machine.",
+    )
+
+
+class Dataset(NamedTuple):
+    """Local files of a dataset.
+
+    Attributes:
+        offline: The hub could not be reached, and the files are from the cache.
+    """
+
+    folder: Path
+    files: Sequence[str]
+    licence: str | None
+    revision: str
+    offline: bool
+
+
+def is_dataset_name(text: str) -> bool:
+    """Whether a text looks like the name of a dataset, `org/name`."""
+    return _NAME.fullmatch(text) is not None
+
+
+def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
+    """Fetch files of a dataset, unless they are in the cache.
+
+    Args:
+        name: `org/name`.
+        inside: A folder or file of it, or the start of file names; empty for all.
+        endings: Wanted endings.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        with _asking(name, "dataset"):
+            there, card = _info(name, "dataset")
+    except _OutOfReach as error:
+        return _cached(name, inside, endings, error)
+    files = _chosen(name, inside, there, endings)
+    patterns = [CARD, *map(escape, files)]
+    try:
+        with _asking(name, "dataset"):
+            how: Any = {"repo_type": "dataset", "allow_patterns": patterns, "endpoint": _endpoint()}
+            folder = snapshot_download(name, **how)
+    except _OutOfReach as error:
+        hint = "Check the connection and try again: complete files are not fetched again."
+        raise UsageError(f"{name} could not be fetched from the hub: {error}", hint=hint) from None
+    return Dataset(Path(folder), files, _licence(card), Path(folder).name, offline=False)
+
+
+def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) -> Dataset:
+    from huggingface_hub import DatasetCard, snapshot_download
+
+    patterns = [f"{escape(inside)}*{ending}" for ending in endings]
+    try:
+        place = snapshot_download(name, repo_type="dataset", allow_patterns=patterns, local_files_only=True)
+    except OSError:
+        raise UsageError(
+            f"{name} is no file or folder here, the hub cannot be reached, and its cache here does not have "
+            f"all of it: {error}",
+            hint="Check the path, or the connection. A copy from elsewhere is read as a folder: redraft data "
+            "import FOLDER",
+        ) from None
+    folder = Path(place)
+    there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    card = folder / CARD
+    licence = _licence(DatasetCard.load(card).data) if card.is_file() else None
+    return Dataset(folder, _chosen(name, inside, there, endings), licence, folder.name, offline=True)
+
+
+def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]) -> list[str]:
+    known = sorted(file for file in there if file.endswith(tuple(endings)) and not file.startswith("."))
+    within = tuple(inside + mark for mark in "/-.")
+    files = [file for file in known if not inside or file == inside or file.startswith(within)]
+    if not files:
+        what = f"no {inside}" if known else "no files of records"
+        has = ", ".join((_sets(known) or list(there))[:_SHOWN]) or "nothing"
+        hint = f"Such files end in: {' '.join(endings)}"
+        raise UsageError(f"{name} has {what} on the hub. It has: {has}.", hint=None if known else hint)
+    for_evaluation = [file for file in files if _evaluates(file)]
+    folders = {PurePosixPath(file).parent for file in files}
+    if (for_evaluation and len(for_evaluation) < len(files)) or (not inside and len(folders) > 1):
+        sets = _sets(files)
+        one = next((each for each in sets if not _evaluates(each)), sets[0])
+        more = f" and {len(sets) - _SHOWN:,} more" if len(sets) > _SHOWN else ""
+        raise UsageError(
+            f"{'/'.join(filter(None, (name, inside)))} has several sets of records: "
+            f"{', '.join(sets[:_SHOWN])}{more}.",
+            hint=f"Name the sets to train on: redraft data import {name}/{one}",
+        )
+    return files
+
+
+def publish(name: str, files: Mapping[str, Path | bytes], *, private: bool) -> str:
+    """Put files into the dataset `org/name`, which is made if it is not there, and return its address.
+
+    A card that is there already stays: its owner may have written it.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+
+    if not get_token():
+        raise UsageError("nobody is logged in to the hub.", hint="hf auth login, or HF_TOKEN=… in front.")
+    api = HfApi(endpoint=_endpoint())
+    try:
+        with _asking(name, "dataset"):
+            address = api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
+            there = _record(name, "dataset")
+            if private and not there.private:
+                raise UsageError(f"{name} is public on the hub.", hint="If the data may be: --public")
+            written = {each.rfilename for each in there.siblings or []} & {CARD}
+            new = [CommitOperationAdd(each, files[each]) for each in files if each not in written]
+            api.create_commit(name, new, repo_type="dataset", commit_message="Push by redraft")
+    except _OutOfReach as error:
+        raise UsageError(
+            f"the hub cannot be reached: {error}", hint="Nothing was pushed. Try again."
+        ) from None
+    return str(address)
+
+
+def _evaluates(file: str) -> bool:
+    return not _EVALUATION.isdisjoint(re.split(r"[^a-z]+", file.lower()))
+
+
+def _sets(files: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(_SHARD.sub("", file) for file in files))
+
+
+def _licence(card: Any) -> str | None:
+    licence = getattr(card, "license", None)
+    return ", ".join(map(str, licence)) if isinstance(licence, list) else licence
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT")
+
+
+@contextmanager
+def _asking(name: str, kind: RepoKind) -> Iterator[None]:
+    """Turn exceptions of huggingface_hub about `org/name` into redraft's."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    no_reply: type[BaseException] = HfHubHTTPError.__bases__[0]  # of the HTTP client that this version uses
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status, failed = error.response.status_code, _ERRORS[kind]
+        if status in (401, 403, 404):
+            message = f"there is no file {name}, and the hub has no such {kind} or denies access ({status})."
+            hint = f"Check the name. For a gated {kind}, accept its terms on its page, then: hf auth login"
+            if error.response.request.method == "POST":
+                message = f"the hub does not let you write to {name} ({status})."
+                hint = "Check the name, and that your token may write: hf auth whoami"
+            raise failed(message, hint=hint) from None
+        raise failed(f"the hub fails ({status}) for {name}.", hint="Try again later.") from None
+    except HFValidationError as error:
+        message = f"{name!r} is not a valid name of a {kind} on the hub: {error}"
+        raise _ERRORS[kind](message, hint="org/name") from None
+    except (no_reply, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "Free some room, or keep the cache on another disk with HF_HOME."
+            raise _ERRORS[kind](f"the disk is full: no room for {name}.", hint=hint) from None
+        raise _OutOfReach(str(error)) from None

@@ -1,0 +1,124 @@
+"""What this machine has to give: processors and memory, and how freed memory goes back to it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+if sys.platform == "win32":
+    from redraft.jobs import windows
+
+
+def all_cores() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_SETS = {"AVX2": {"avx2"}, "AVX-512": {"avx512f"}, "VNNI": {"avx512_vnni", "avx_vnni"}, "AMX": {"amx_tile"}}
+"""Sets of instructions that engines use, with their names in /proc/cpuinfo."""
+
+
+def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, bool] | None:
+    """Return which sets of instructions an x86 processor has; None where the system does not say so."""
+    try:
+        lines = cpuinfo.read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    flags = next((set(line.split()) for line in lines if line.startswith("flags")), None)
+    return None if flags is None else {name: bool(flags & known) for name, known in _SETS.items()}
+
+
+def lacks_avx2() -> bool:
+    """Return whether the processor is known to lack AVX2, without which llama.cpp and OpenVINO crash.
+
+    Both were tried on an emulated Westmere (qemu 7.2). On a Haswell, whose widest set is AVX2, both work.
+    """
+    return (instructions() or {}).get("AVX2") is False
+
+
+def many_streams(has: Mapping[str, bool] | None) -> int:
+    """Return from how many streams OpenVINO is faster than llama.cpp; `has` are the `instructions`.
+
+    Its tokens a second of processor time over llama.cpp's, with one thread and the default model: with
+    AVX-512 and VNNI 0.9 with one stream, 2.0 with 4 and 2.4 with 8. Tokens a second on two cores with AVX2
+    alone: 0.5 with one, 1.2 with 8 (of 24 answers, its later start included), 1.7 with 12, 2.6 with 16.
+    """
+    return 8 if has and not (has["AVX-512"] or has["VNNI"]) else 4
+
+
+def has_gpu() -> bool:
+    """Return whether this machine seems to have a GPU: a Mac's own, or one with NVIDIA's driver."""
+    mac = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return mac or shutil.which("nvidia-smi") is not None
+
+
+def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes that new work may use without swapping.
+
+    A container has a limit of its own. Cached files count as free, as in MemAvailable. Without /proc, all
+    memory of the machine is the best bound.
+    """
+    if sys.platform == "win32":
+        return windows.free_memory()
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+        limit, used = ((group / f"memory.{name}").read_text("ascii") for name in ("max", "current"))
+        if limit.strip() != "max":
+            stat = dict(line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
+            free = min(free, int(limit) - int(used) + int(stat["inactive_file"]))
+    except (OSError, ValueError, KeyError, StopIteration):
+        pass  # not Linux, or no such group
+    return max(free, 0)
+
+
+def libc() -> ctypes.CDLL:
+    """Return the C library, of whose functions some are on Linux alone."""
+    return ctypes.CDLL(None if os.name == "posix" else "msvcrt")
+
+
+def trim_heap() -> None:
+    """Return freed memory in the heap to the system, where the C library can (glibc)."""
+    if trim := getattr(libc(), "malloc_trim", None):
+        trim(0)
+
+
+KERNELS = "128"  # for oneDNN to cache. A step with an adapter needs about 30 for each number of tokens.
+_MMAP_THRESHOLD = -3  # glibc's `M_MMAP_THRESHOLD`, the bytes from which a block has its own mapping
+
+
+def give_back_large(least: int) -> None:
+    """Return blocks of at least `least` bytes to the system as soon as they are freed."""
+    if mallopt := getattr(libc(), "mallopt", None):
+        mallopt(_MMAP_THRESHOLD, least)
+
+
+def keep_few_kernels() -> None:
+    """Let oneDNN cache the kernels of a step or two instead of 1,024.
+
+    It makes one for each shape, and rows of packed data have hundreds of lengths. Call this before torch is
+    imported. A value that the user has set is kept.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+
+
+def use_large_pages() -> None:
+    """Let torch ask for large pages for large tensors, which makes mapping them cheap.
+
+    Call this before torch is imported. A value that the user has set is kept.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def cache_folder() -> Path:
+    """Return the folder for files that can be fetched again."""
+    if named := os.environ.get("REDRAFT_CACHE"):
+        return Path(named).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path("~/.cache").expanduser()) / "redraft"

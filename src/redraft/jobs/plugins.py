@@ -1,0 +1,259 @@
+"""Plugins: the engines, checks, rewards, formats, tasks and commands of packages, redraft among them.
+
+A package offers them as entry points. redraft finds its own in the same way: `pyproject.toml` lists them.
+Names are read from the metadata of the packages, which imports nothing; a plugin is imported when it is used.
+docs/extending.md shows how to write one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, fields, replace
+from functools import cache, wraps
+from itertools import takewhile
+from pkgutil import resolve_name
+from typing import Any, Literal, TypeVar, get_args
+
+from redraft.errors import RedraftError, UsageError, crash_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+_NAME = r"[A-Za-z][\w-]*"  # as checks, rewards, references and commands are typed
+
+Group = Literal[
+    "redraft.engines",
+    "redraft.checks",
+    "redraft.rewards",
+    "redraft.formats",
+    "redraft.tasks",
+    "redraft.commands",
+]
+GROUPS: tuple[Group, ...] = get_args(Group)
+OWN = "redraft"  # the package whose plugins are built in
+
+KINDS: Mapping[str, str] = {
+    "redraft.engines": "redraft.engines.load:EngineKind",
+    "redraft.checks": "redraft.checks.kinds:CheckKind",
+    "redraft.rewards": "redraft.train.rl.rewards:RewardKind",
+    "redraft.formats": "redraft.chain.read.fields:Format",
+    "redraft.tasks": "redraft.evaluation.tasks.tasks:Task",
+    "redraft.commands": "collections.abc:Callable",
+}
+"""What the plugins of each group are."""
+
+
+class PluginError(UsageError):
+    """A plugin cannot be imported, crashed, is or returns what it should not, or has a wrong name."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin is broken, and was left out."""
+
+
+_TYPES: Mapping[str, tuple[Any, str]] = {
+    "str": (str, "a text"),
+    "int": (int, "a whole number"),
+    "bool": (bool, "True or False"),
+    "Callable": (Callable, "a function"),
+    "Sequence": (Sequence, "a list"),
+    "Set": (Set, "a set"),
+    "frozenset": (frozenset, "a frozenset"),
+    "tuple": (tuple, "a tuple"),
+}
+
+
+class Kind:
+    """What a plugin is: a dataclass that refuses fields of a wrong type, which would harm other plugins."""
+
+    def __post_init__(self) -> None:
+        """Compare the fields with the annotations, which are texts here."""
+        for each in fields(self):  # type: ignore[arg-type]  # those that inherit are dataclasses
+            value, annotation = getattr(self, each.name), str(each.type)
+            kind, words = _TYPES.get(re.split(r"\W", annotation)[0], (object, ""))
+            if not isinstance(value, kind) and not (value is None and annotation.endswith("| None")):
+                raise TypeError(f"{each.name} of a {type(self).__name__} is {value!r:.60}, and not {words}")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point.
+
+    Attributes:
+        target: Where it is: `module:attribute`.
+        rivals: Other packages that have the same name in the same group.
+    """
+
+    group: str
+    name: str
+    target: str
+    package: str
+    version: str
+    rivals: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"the {self.group.removeprefix('redraft.').removesuffix('s')} {self.name!r}"
+
+    def load(self, kind: type[T]) -> T:
+        """Import the plugin.
+
+        Raises:
+            PluginError: Its name is taken or wrong, importing it failed, or it is something else.
+            RedraftError: As the plugin raises it.
+        """
+        if self.rivals:
+            packages = " and ".join([self.package, *self.rivals])
+            raise PluginError(
+                f"{self} is in {packages}: only one of them may have that name.",
+                hint=f"pip uninstall {self.rivals[-1]}",
+            )
+        if not re.fullmatch(_NAME, self.name, re.ASCII):
+            raise self.fault("does not load: a name has a letter first, then letters, digits, _ and -.")
+        with self.running("does not load"), redirect_stdout(sys.stderr):  # standard output is for answers
+            found: object = resolve_name(self.target.removesuffix(":"))
+        if not isinstance(found, kind):
+            raise self.fault(f"does not load: {self.target} is {found!r:.60}, and no {kind.__name__}.")
+        return found
+
+    def guarded(self, function: F, kind: Any, passing: tuple[type[BaseException], ...] = ()) -> F:
+        """Return a function of the plugin. It raises `PluginError` if it crashes or returns another type."""
+        if self.package == OWN:
+            return function
+
+        @wraps(function)
+        def call(*words: Any, **options: Any) -> Any:
+            with self.running(passing=passing):
+                found = function(*words, **options)
+            if not isinstance(found, kind):
+                raise self.fault(f"returned {found!r:.60}, and no {kind.__name__}.")
+            return found
+
+        return call  # type: ignore[return-value]  # of the same parameters
+
+    @contextmanager
+    def running(
+        self, fails: str = "crashed", passing: tuple[type[BaseException], ...] = ()
+    ) -> Iterator[None]:
+        """Turn an error of the plugin's code into one that names it. One of redraft's own code is a bug."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            if self.package == OWN or isinstance(error, (RedraftError, *passing)):
+                raise
+            import logging
+
+            logging.getLogger(__name__).debug("%s %s.", self, fails, exc_info=error)
+            raise self.fault(f"{fails}: {crash_of(error)}.") from error
+
+    def fault(self, what: str) -> PluginError:
+        """Return an error that says what is wrong with the plugin."""
+        return PluginError(
+            f"{self} of the package {self.package} {self.version} {what}",
+            hint=f"Install another version of it, or remove it: pip uninstall {self.package}\n"
+            "If it is yours: docs/extending.md, and the traceback by redraft --debug …",
+        )
+
+
+def plugins(group: Group) -> Mapping[str, Plugin]:
+    """Return the plugins of a group by name: redraft's own first. None of them is imported.
+
+    Raises:
+        UsageError: redraft's own are missing: it is not installed, or was installed before it had them.
+    """
+    found = _installed(tuple(sys.path)).get(group, {})
+    if not any(each.package == OWN for each in found.values()):
+        raise UsageError(
+            f"the installation of redraft has no {group}: it is older than the code, or there is none.",
+            hint="pip install --no-deps --editable ., in the checkout of redraft",
+        )
+    return found
+
+
+def all_plugins() -> list[Plugin]:
+    """Return the plugins of all groups."""
+    found = _installed(tuple(sys.path))
+    return [plugin for group in GROUPS for plugin in found.get(group, {}).values()]
+
+
+def load_all(group: Group, kind: type[T]) -> dict[str, T]:
+    """Import all plugins of a group. One that is broken is left out, with a warning the first time."""
+    loaded: dict[str, T] = {}
+    for name, plugin in plugins(group).items():
+        try:
+            loaded[name] = plugin.load(kind)
+        except PluginError as error:
+            _warn_once(f"{error.message} It is left out.")
+    return loaded
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn_explicit(message, PluginWarning, "redraft", 0)
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> dict[str, dict[str, Plugin]]:
+    found = list(_in_folders(path))
+    if not any(each.package == OWN for each in found):
+        found = list(_by_importlib())
+    found.sort(key=lambda each: (each.package != OWN, each.package))
+    groups: dict[str, dict[str, Plugin]] = {}
+    for each in found:
+        group = groups.setdefault(each.group, {})
+        first = group.get(each.name, each)
+        rivals = (*first.rivals, each.package) if first is not each else ()
+        group[each.name] = replace(first, rivals=rivals)
+    return groups
+
+
+def _in_folders(path: tuple[str, ...]) -> Iterator[Plugin]:
+    """Read the metadata in the folders of a path.
+
+    `importlib.metadata` would do the same, and takes ten times as long to be imported.
+    """
+    seen = set()
+    for folder in path:
+        try:
+            names = os.listdir(folder or ".")  # noqa: PTH208  (pathlib takes longer)
+        except OSError:
+            continue
+        for name in names:
+            package, dot, form = name.rpartition(".")
+            package = package.partition("-")[0]
+            if dot and form in ("dist-info", "egg-info") and package not in seen:
+                seen.add(package)  # the first in the path counts
+                yield from _of_metadata(os.path.join(folder, name))  # noqa: PTH118
+
+
+def _of_metadata(folder: str) -> Iterator[Plugin]:
+    try:
+        with open(f"{folder}/entry_points.txt", encoding="utf-8") as file:  # noqa: PTH123
+            text = file.read()
+        if "[redraft." not in text:
+            return
+        metadata = "METADATA" if folder.endswith(".dist-info") else "PKG-INFO"
+        with open(f"{folder}/{metadata}", encoding="utf-8") as file:  # noqa: PTH123
+            headers = dict(line.strip().partition(": ")[::2] for line in takewhile(str.strip, file))
+    except (OSError, ValueError):
+        return
+    group = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            group = line.strip("[]")
+        elif group.startswith("redraft.") and "=" in line and not line.startswith(("#", ";")):
+            name, target = (part.strip() for part in line.split("=", 1))
+            yield Plugin(group, name, target.partition(" ")[0], headers["Name"], headers["Version"])
+
+
+def _by_importlib() -> Iterator[Plugin]:
+    from importlib.metadata import distributions
+
+    for package in {each.name: each for each in reversed([*distributions()])}.values():
+        for point in package.entry_points:
+            if point.group.startswith("redraft."):
+                yield Plugin(point.group, point.name, point.value, package.name, package.version)

@@ -1,0 +1,170 @@
+"""Files in object stores, such as `s3://bucket/out.jsonl`: the work is done on a copy on this machine.
+
+Any path that fsspec knows will do: `s3://` and `gs://` with an extra, `hf://` without. Inputs and outputs are
+fetched before the work, and outputs are sent whole at its end, with the files beside them. A run that ended
+before that goes on from its copy, on the machine that has it: in `~/.cache/redraft/stores`, by address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import MissingExtra, OutputError, UsageError
+from redraft.jobs.files import replacing
+from redraft.jobs.machine import cache_folder
+
+_BESIDE = (".run.json", ".errors.jsonl", ".done.jsonl", ".journal.db")
+_URL = re.compile(r"(?!file:)([a-z][a-z0-9+]+):/+(.+)", re.DOTALL)
+"""An address. A `Path` has one slash where the user wrote two."""
+
+_PREFACE = re.compile(r"An error occurred \(\w+\) when calling the \w+ operation[^:]*: ")
+"""What boto puts before a fault that s3fs does not know."""
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+
+
+def url_of(path: str | Path) -> str | None:
+    """Return the address that a path was written as; None for a path of this machine."""
+    found = _URL.fullmatch(str(path))
+    return f"{found[1]}://{found[2]}" if found else None
+
+
+def here(path: str | Path) -> Path:
+    """Return the copy of a file of a store on this machine; a path of this machine as it is.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    if (url := url_of(path)) is None:
+        return Path(path)
+    with _reading(url):
+        system, key = _opened(url)
+        copy = _folder(f"{url} {system.checksum(key)}") / Path(key).name
+        if not copy.exists():
+            with replacing(copy) as file, system.open(key, "rb") as source:
+                shutil.copyfileobj(source, file)
+    return copy
+
+
+def matching(path: Path) -> list[Path]:
+    """Return the files of a store that a pattern such as `s3://bucket/out-*` names; else the path."""
+    if (url := url_of(path)) is None or "*" not in url:
+        return [path]
+    with _reading(url):
+        system, key = _opened(url)
+        return [Path(system.unstrip_protocol(name)) for name in sorted(system.glob(key))]
+
+
+class Store:
+    """An output in a store, with its copy on this machine.
+
+    Attributes:
+        url: Its address.
+        copy: The copy, and the files beside it.
+        base: The output of the whole, if this is that of a share: it is fetched too.
+    """
+
+    def __init__(self, url: str, base: Store | None = None) -> None:
+        self.url, self.base = url, base
+        self._system, self._key = _opened(url)
+        self.copy = _folder(url) / Path(self._key).name
+
+    def exists(self) -> bool:
+        """Whether the output is there."""
+        with _reading(self.url):
+            return bool(self._system.exists(self._key))
+
+    def pull(self) -> None:
+        """Fetch the output and the files beside it, unless the copy is longer: then it was not sent.
+
+        Raises:
+            UsageError: It cannot be read.
+        """
+        if self.base:
+            self.base.pull()
+        with _reading(self.url):
+            self._system.invalidate_cache()
+            here = self.copy.stat().st_size if self.copy.exists() else 0
+            if not self._system.exists(self._key) or self._system.size(self._key) < here:
+                return
+            for ending in ("", *_BESIDE):
+                file = self._beside(ending)
+                file.unlink(missing_ok=True)
+                if self._system.exists(self._key + ending):
+                    self._system.get_file(self._key + ending, str(file))
+
+    def begin(self) -> None:
+        """Send the record before anything is paid for: the store may refuse it. Errors as for `close`."""
+        self._send(".run.json")
+
+    def close(self) -> None:
+        """Send the output and all beside it.
+
+        Raises:
+            OutputError: The store does not take it.
+        """
+        if self.copy.exists():
+            self._send(*_BESIDE, "")
+
+    def _send(self, *endings: str) -> None:
+        try:
+            for ending in endings:
+                file = self._beside(ending)
+                if file.exists():
+                    self._system.put_file(str(file), self._key + ending)
+                elif self._system.exists(self._key + ending):
+                    self._system.rm_file(self._key + ending)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.url}: {_reason(error)}.",
+                hint=f"What is done is safe in {self.copy}: the same command on this machine goes on.",
+            ) from None
+
+    def _beside(self, ending: str) -> Path:
+        return self.copy.with_name(self.copy.name + ending)
+
+
+def _folder(name: str) -> Path:
+    folder = cache_folder() / "stores" / hashlib.sha256(name.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """Return the file system of an address, and the path in it."""
+    protocol = url.partition(":")[0]
+    try:
+        from fsspec.core import url_to_fs
+
+        system, key = url_to_fs(url)
+    except ImportError as error:
+        if protocol in _EXTRAS:
+            raise MissingExtra(f"a path of {protocol}://", _EXTRAS[protocol]) from None
+        raise UsageError(f"{url} cannot be opened: {error}.", hint="Install what fsspec asks for.") from None
+    except ValueError as error:
+        hint = "redraft reads s3://, gs://, hf:// and other paths of fsspec."
+        raise UsageError(f"{url}: {error}.", hint=hint) from None
+    return system, str(key)
+
+
+def _reason(error: OSError) -> str:
+    return _PREFACE.sub("", error.strerror or str(error) or type(error).__name__).rstrip(".")
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise UsageError(f"{url}: there is no such file.", hint="Is the address right?") from None
+    except OSError as error:
+        # A store also answers "Forbidden" to a signature that is too old or too new.
+        clock = ", and is the clock of this machine" if isinstance(error, PermissionError) else ""
+        hint = f"May you read it? Is the address right{clock}?"
+        raise UsageError(f"{url} cannot be read: {_reason(error)}.", hint=hint) from None

@@ -1,0 +1,438 @@
+"""A file of prompts becomes a file of chains, each made once, many at a time, resumable.
+
+`answer_file` is the function, and `redraft answer` the command. Verbs that do more with the chain of each
+record are subclasses of `AnswerRun`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from typing import Any, ClassVar, Self, Unpack, get_args
+
+from redraft.chain import Chain, Usage
+from redraft.chain.read.inputs import licensed_records
+from redraft.chain.write import to_fastchat_answer, to_selfee_answer
+from redraft.checks.parse import checks_in, parse_checks
+from redraft.engines.base import Engine
+from redraft.engines.journaled import JournaledEngine, identity_of
+from redraft.engines.load import model_of
+from redraft.engines.price import Price
+from redraft.engines.threads import in_daemon_thread
+from redraft.engines.wrapped import MeteredEngine
+from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, RedraftError, UsageError
+from redraft.jobs.counting import counted, tell
+from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work
+from redraft.jobs.ids import derived_seed
+from redraft.jobs.journal import Journal
+from redraft.jobs.licences import licence_in
+from redraft.jobs.provenance import Provenance, RunFile, contents_of
+from redraft.jobs.stores import here, url_of
+from redraft.options import Flags, OptionModel
+from redraft.revision.api import Role, finished, make
+from redraft.revision.keywords import AnswerKeywords
+from redraft.revision.ops import Event, Progress
+from redraft.revision.options import RevisionOptions
+from redraft.revision.prompts import DEFAULT, wording_of
+from redraft.revision.runs.options import AnswerOptions, Shape
+from redraft.revision.runs.plan import Opened, RunPlan, RunResult, under_way
+from redraft.revision.settings import Recipes, Settings
+from redraft.revision.state import check_resumable
+from redraft.revision.words import Summary
+
+_OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
+NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price"}
+"""Options that may differ when a run is resumed. `ctx` bounds prompts; the last two say where chains go."""
+
+
+_ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@dataclass(frozen=True)
+class PromptItem:
+    """A prompt to answer, under the id that its result will have in the output."""
+
+    id: str
+    asked: Chain
+    number: int = 0  # its place among the records
+
+
+@dataclass(frozen=True)
+class Journaled:
+    """A file of replies, and the identities of the models whose replies go into it."""
+
+    journal: Journal
+    identities: dict[Role, Any]
+    by_item: bool  # each item has replies of its own: a journal. In a cache, equal requests share them.
+
+
+class Attempt:
+    """One attempt to make the chain of a prompt."""
+
+    def __init__(
+        self,
+        item: PromptItem,
+        seed: int | None,
+        options: RevisionOptions,
+        session: Session,
+        journaled: Journaled | None,
+    ) -> None:
+        self._item, self._session, self._journaled = item, session, journaled
+        self._meters: list[tuple[MeteredEngine, Price | None]] = []
+        own: dict[str, Any] = {"id": item.asked.id}
+        own["seed"] = None if seed is None else derived_seed(seed, item.asked.id)
+        for role in _ROLES:
+            if (engine := getattr(options, role)) is not None:
+                own[role] = self._engine(role, engine, options.price if role == "model" else None)
+        self._options = options.model_copy(update=own)
+
+    def _engine(self, role: Role, engine: Any, price: Price | None) -> Engine:
+        """Wrap an engine so that the calls that reach it are paid for, and no others."""
+        metered = MeteredEngine(engine, self._pay, self._session.progress.write)
+        self._meters.append((metered, price or metered.info.price))
+        if self._journaled is None:
+            return metered
+        identity = [role, self._journaled.identities[role]]
+        scope = self._item.id if self._journaled.by_item else ""
+        return JournaledEngine(metered, self._journaled.journal, identity=identity, scope=scope)
+
+    async def chain(self) -> Chain:
+        """Make the chain.
+
+        Raises:
+            RecordError: The prompt is empty.
+            EmptyReply: The budget left no answer.
+            EngineError, CheckError: With the chain until then.
+        """
+        asked = self._item.asked
+        if lack := asked.prompt.lack:
+            raise RecordError(f"{asked.id}: {lack}.", hint="Give a question or an instruction.")
+        if self._journaled is None:
+            kept = _begun(self._session.unfinished.get(self._item.id), asked, self._options.given)
+            self._options = self._options.model_copy(update={"resume": kept})
+        try:
+            async with aclosing(make(asked.prompt, self._options)) as events:
+                chain = await finished(events, self._note)
+        except RedraftError as error:
+            if error.chain is not None:
+                self._keep(error.chain)
+            raise
+        if chain.best is None:
+            raise EmptyReply(
+                "there is no answer: the budget was used up.",
+                hint="Raise --budget-seconds, --budget-tokens or --budget-usd.",
+            )
+        return chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._keep(event.chain)
+
+    def _keep(self, chain: Chain) -> None:
+        """Keep the complete steps of a chain that is not finished. A journal has them already."""
+        if self._journaled is None:
+            self._session.unfinished.keep(self._item.id, chain.to_json())
+
+    def _pay(self) -> None:
+        """Book what a call used as soon as it ends, for the limits of the run."""
+        for meter, price in self._meters:
+            usage = meter.take()
+            usd = None if price is None else price.cost(usage)
+            self._session.pay(usage.completion_tokens, usd, estimated=usage.estimated)
+
+
+def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
+    """Return the chain that was kept for a prompt, or None if it cannot be resumed."""
+    try:
+        chain = Chain.model_validate(kept)
+        check_resumable(chain, asked.prompt, given)
+        chain.to_json()
+    except (ValueError, UsageError):  # damaged: a record that pydantic refuses to read or to write
+        return None
+    return chain if 0 <= chain.usage.seconds < inf and chain.usage.completion_tokens >= 0 else None
+
+
+@dataclass(frozen=True)
+class Form:
+    """The shape of an output line: a chain, or an answer record with the name of its model."""
+
+    shape: Shape = "chain"
+    model_id: str | None = None
+
+    def key(self, record: dict[str, Any]) -> str:
+        """Return the id of an output line."""
+        return str(record["id" if self.shape == "chain" else "question_id"])
+
+    def item(self, asked: Chain) -> PromptItem:
+        """Return a prompt under the id of its result."""
+        return PromptItem(asked.id if self.shape == "chain" else self.key(self._record(asked)), asked)
+
+    def line(self, chain: Chain) -> str:
+        """Return the output line of a chain."""
+        return chain.to_json() if self.shape == "chain" else json.dumps(self._record(chain))
+
+    def _record(self, chain: Chain) -> dict[str, Any]:
+        write = to_selfee_answer if self.shape == "selfee" else to_fastchat_answer
+        return write(chain, self.model_id or str(chain.model.get("name", "")))
+
+
+@dataclass(frozen=True)
+class FileResult(RunResult):
+    """What a run came to, and what is in its file.
+
+    Attributes:
+        summary: Counts over the chains of the file, those of earlier runs included. Of answer records, which
+            cannot be counted, it has those of this run.
+        must_pass: Whether an answer that does not pass its checks makes the exit status 1.
+    """
+
+    summary: Summary
+    must_pass: bool = True
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens, the time and the cost of all chains in `summary`."""
+        return self.summary.usage
+
+    @property
+    def exit_status(self) -> int:
+        """That of the command: 0 done, 1 checks not passed, 3 a failure of the engine, 4 a limit."""
+        lacking = self.summary.not_passed or self.summary.missing
+        return self.job.exit_status or (1 if lacking and self.must_pass else 0)
+
+
+@dataclass
+class AnswerRun:
+    """A run that makes a chain of each record. Subclasses say what more they do with it.
+
+    Attributes:
+        limit: The most records; None for all.
+        name: The name of the file of records, if that is not its path.
+        verb: The name in the provenance record.
+        options: The class of the options of the chains.
+        must_pass: Whether answers have to pass the checks of the run and of their record: if one does not,
+            the exit status is 1.
+    """
+
+    settings: Settings
+    source: Path
+    plan: RunPlan
+    form: Form = field(default_factory=Form)
+    limit: int | None = None
+    name: str = ""
+    verb: str = "answer"
+    summary: Summary = field(default_factory=Summary)
+    options: ClassVar[type[OptionModel]] = Flags
+    must_pass: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, settings: Settings, source: str | Path, output: str | Path, name: str = "") -> Self:
+        """Return the run that `AnswerOptions` ask for. `name` is that of the source, if not its path."""
+        values, plan = settings.values, RunPlan.of(output, settings)
+        return cls(settings, Path(source), plan, Form(values.format, values.model_id), values.limit, name)
+
+    # What a verb may do in another way.
+
+    def records(self) -> Iterator[Chain]:
+        """Yield the records, in the same order each time."""
+        wanted = self.plan.holds if self.plan.share else None
+        return licensed_records(self.source, self.limit, wanted=wanted)
+
+    def prepare(self) -> None:
+        """Prepare the settings. If the first record has checks, the options may need some."""
+        flags = self.settings.values
+        self._checks = tuple(flags.check) if flags.judge else parse_checks(flags.check)
+        first = next(self.records(), None) if self.must_pass else None
+        if first is not None and (own := self.options_of(first)["checks"]):
+            self.settings = replace(self.settings, stand_ins={"checks": own})
+
+    def options_of(self, record: Chain) -> Mapping[str, Any]:
+        """Return more options for the chain of a record: the checks of the run, and then its own."""
+        if not self.must_pass:
+            return {}
+        try:
+            return {"checks": (*self._checks, *checks_in(record))}
+        except CheckSyntaxError as error:
+            raise RecordError(f"{record.id}: {error.message}", hint=error.hint) from None
+
+    async def finish(self, chain: Chain, record: Chain) -> Chain:  # noqa: ARG002
+        """Return what is written of a chain."""
+        return chain
+
+    async def finish_empty(self, error: EmptyReply, record: Chain) -> None:
+        """Add to the error of a chain without an answer."""
+
+    def end(self) -> None:
+        """End, now that the output is closed, whatever ended the run."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return more rows of the summary."""
+        return []
+
+    # How it is done.
+
+    def run(self) -> FileResult:
+        """Make every chain that is not made. In the main thread, Ctrl-C and SIGTERM end the run.
+
+        Raises:
+            RedraftError: An input is wrong, the output cannot be written, or a model failed. What was made
+                until then is in the output.
+        """
+        return self._result(self._job().run(self._start))
+
+    async def arun(self) -> FileResult:
+        """Do the same in the running event loop."""
+        return self._result(await self._job().arun(self._start))
+
+    def _job(self) -> Job[PromptItem]:
+        """Check the options, and return the job."""
+        self.name = url_of(self.name or self.source) or self.name
+        self.source = here(self.source)
+        self.prepare()
+        options = self.settings.options()
+        self.plan.check(self.settings, "chain", source=self.source)
+        self.plan.check_prices(options)
+        checked = bool(self.settings.get("check") or self.settings.get("verify"))
+        self.summary.should_pass = lambda chain: checked or bool(self.options_of(chain).get("checks"))
+        return Job(
+            items=self._items,
+            source=str(self.source),
+            provenance=self.provenance(),
+            key=self.form.key,
+            noun="prompt",
+            twice="Give each its own id, or write chains: --format chain",
+            retries=self.settings.waiting().tries - 1,
+            on_found=self._count_found,
+            on_end=self._end,
+            note=self._note,
+            **self.plan.of_job(),
+        )
+
+    def _items(self) -> Iterator[PromptItem]:
+        for record in self.records():
+            if self.must_pass:
+                self.options_of(record)  # so that a wrong check is found before anything is paid for
+            yield self.form.item(record)
+
+    def provenance(self) -> Provenance:
+        """Return how the output is made."""
+        config = {
+            name: self.settings.get(name)
+            for name in self.options.model_fields
+            if name not in NOT_OF_THE_RESULT
+        }
+        models = {role: ref for role in ("model", "critic", "judge") if (ref := config.get(role))}
+        config |= {role: model_of(ref) for role, ref in models.items()} | contents_of(models)
+        config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
+        config |= {"format": self.form.shape, "model_id": self.form.model_id}
+        return Provenance(self.verb, config, self.source, self.name or str(self.source), NOT_OF_THE_RESULT)
+
+    def _count_found(self, line: bytes) -> None:
+        """Count a chain that is in the output already. Other records cannot be counted."""
+        if self.form.shape == "chain":
+            self.summary.before += 1
+            self.summary.add(Chain.from_json(line, where=str(self.plan.out)))
+
+    def _end(self) -> None:
+        self.end()
+        if self.form.shape != "chain":  # they have no place for the licences of their records
+            found = Counter(licence_in(record.meta.get("origin")) for record in self.records())
+            RunFile(self.plan.out).note(licences=found)
+
+    @asynccontextmanager
+    async def _start(self, session: Session) -> AsyncGenerator[Work[PromptItem]]:
+        """Open the journal and the models, and yield the work on one prompt."""
+        async with self.plan.opened(session, finishing=True) as opened:
+            options = await self._models(opened, session)
+            journaled = None
+            if opened.journal:
+                named = self.settings.references().items()
+                # In a thread: for a model of the hub, it asks the hub.
+                models = await in_daemon_thread(lambda: {role: identity_of(each) for role, each in named})
+                journaled = Journaled(opened.journal, models, self.plan.own_replies is not None)
+
+            async def work(item: PromptItem) -> list[str]:
+                own = options.model_copy(update=self.options_of(item.asked))
+                with under_way(opened.batches):
+                    attempt = Attempt(item, self.settings.get("seed"), own, session, journaled)
+                    try:
+                        made = await attempt.chain()
+                    except EmptyReply as error:
+                        await self.finish_empty(error, item.asked)
+                        raise
+                chain = await self.finish(made, item.asked)
+                self.summary.add(chain)
+                return [self.form.line(chain)]
+
+            yield work
+
+    async def _models(self, opened: Opened, session: Session) -> RevisionOptions:
+        """Open the models. A silent server gets no longer than a chain's budget of seconds, loading may."""
+        patience = self.plan.patience(self.settings, session).within(self.settings.get("budget_seconds"))
+        how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
+        async with self.plan.limits.opening(session.progress.seconds):
+            options = await self.settings.opened(opened.stack, **how)
+        self.plan.check_prices(options)
+        return options
+
+    def _note(self, counts: ItemCounts) -> str:
+        """Return a few words on the results so far, for the progress line."""
+        found = self.summary
+        well = f"{found.passed} passed" if found.checked else f"{found.stops['accepted']} accepted"
+        return f"{well} · {counts.failed} failed" if counts.failed else well
+
+    def _result(self, job: JobResult) -> FileResult:
+        spent, summary = job.spent, self.summary
+        of_chains = self.form.shape == "chain"
+        if of_chains:
+            rows = job.rows("answers", summary.before, summary.chains - summary.before)
+        else:
+            rows = job.rows("answers", job.found, job.counts.added)
+        if job.found and not of_chains:
+            text = f"the {job.counts.added:,} of this run: {self.form.shape} records keep no checks"
+            rows.append(("counted", text))
+        rows += [*summary.rows(), *self.rows()]
+        if spent.replayed:
+            price = f", {spent.usd:.4f} USD" if summary.usage.cost_usd is not None else ""
+            how = ", estimated" if spent.estimated else ""
+            paid = f"this run paid for {spent.tokens:,} new tokens{price}{how}"
+            text = f"{counted(spent.replayed, 'text')} taken from it, not paid again; {paid}"
+            rows.append(("cache" if self.plan.cache else "journal", text))
+        return FileResult(job, rows + job.pace(), summary, self.must_pass)
+
+
+def answer_file(source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]) -> FileResult:
+    """Answer a file of prompts; check and revise each answer. As `redraft answer`, and in the same files.
+
+    After any stop, the same call resumes, and so does the command. Works in notebooks too.
+
+    Args:
+        source: A file of prompts, of any known shape.
+        output: Where the chains go, a line for each prompt, in the order in which they are done.
+        **options: As listed below; all can be left out. Models are references.
+
+    Raises:
+        UsageError: An option is unknown, or two do not fit together.
+        RecordError: The prompts cannot be read, or two have one id.
+        OutputError: `output` cannot be written, is in use, or was made in another way.
+        EngineError, CheckError: What ended the run. What was made until then is in `output`.
+        KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
+    """
+    return _run_of(source, output, options).run()
+
+
+async def aanswer_file(
+    source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]
+) -> FileResult:
+    """Do what `answer_file` does, in the running event loop. Same arguments and errors."""
+    return await _run_of(source, output, options).arun()
+
+
+def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> AnswerRun:
+    settings = Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=tell)
+    return AnswerRun.of(settings, source, output)

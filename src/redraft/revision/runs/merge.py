@@ -1,0 +1,371 @@
+"""Put the outputs of shares together: each record once, in the order of the source.
+
+`merge` is the function, and `redraft merge` the command. The result is what one machine would have written,
+with its journal, marks, failures and record beside it, so the job goes on from it, in shares or in none. OUT
+is replaced at the end, and counts as a part if it is there: after any stop, the same command starts over.
+
+A table in memory has the place of each line by a 64-bit hash of its id, about 110 bytes a line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic_core import from_json
+
+from redraft.chain.read.records import ids_of, read_records, sample_id
+from redraft.errors import OutputError, RecordError, UsageError
+from redraft.jobs.counting import counted
+from redraft.jobs.files import lock, replacing
+from redraft.jobs.ids import IdSet, digest_of
+from redraft.jobs.journal import Journal
+from redraft.jobs.ledger import being_written, failures, id_in, last_mark, marks_of
+from redraft.jobs.lines import parse_line
+from redraft.jobs.provenance import RunFile, differences, united
+from redraft.jobs.stores import Store, here, matching, url_of
+from redraft.revision.runs.answers import Form
+
+_IDS = ("review_id", "id", "question_id")  # fields with the id of a line; the first that is there counts
+_COSTS = {"usage", "usage_by_role", "prompt_tokens", "completion_tokens", "cost_usd"}
+"""Fields that may differ between two equal answers."""
+
+CACHE = "replies.db"  # the replies of `diagnose --run`, in its folder
+_OFFSET = 48  # bits of a place that hold the offset in a part; those above hold the part's number
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What `merge` came to."""
+
+    path: str
+    records: int  # lines in the output
+    again: int  # lines of parts that were there already, equal
+    torn: list[Path]  # parts whose last line was cut, and is left out
+    missing: int | None  # records of the source that have no line and are not done; None if it is not there
+    source: str | None  # the file whose order the lines have, if it is there
+
+    def __str__(self) -> str:
+        """Return the summary that the command prints."""
+        order = f", in the order of {self.source}" if self.source else ""
+        rows = [f"merged     {counted(self.records, 'record')} in {self.path}{order}"]
+        if self.again:
+            rows.append(f"equal      {counted(self.again, 'record')} came more than once")
+        rows += [f"torn       the last line of {path}, which was cut" for path in self.torn]
+        if self.missing:
+            rows.append(
+                f"missing    {counted(self.missing, 'record')}: run the shares again, or the job on OUT"
+            )
+        if self.source is None:
+            rows.append("order      that of the parts: name the file that was answered with --source")
+        return "\n".join(rows)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The output of a share, open for reading."""
+
+    path: Path
+    file: IO[bytes]
+    run: dict[str, Any]  # its record
+    marks: Path | None  # its marks, if it has some
+    end: int  # bytes that count: behind them are lines of an item that was cut
+
+    def line(self, offset: int) -> bytes:
+        """Return the line that begins at an offset."""
+        self.file.seek(offset)
+        return self.file.readline()
+
+    def lines(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the whole lines with their numbers from 1 and their offsets."""
+        self.file.seek(0)
+        offset = 0
+        for number, line in enumerate(self.file, start=1):
+            if offset >= self.end or not line.endswith(b"\n"):
+                return
+            yield number, offset, line
+            offset += len(line)
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether the part ends in what is left out."""
+        size = self.file.seek(0, 2)
+        return size > self.end or (size > 0 and not self.line(size - 1).endswith(b"\n"))
+
+    def beside(self, ending: str) -> Path:
+        """Return the path of a file beside the part."""
+        return self.path.with_name(self.path.name + ending)
+
+
+@dataclass
+class Table:
+    """Where the line of each id is."""
+
+    parts: Sequence[Part]
+    places: dict[int, int] = field(default_factory=dict)  # digest of the id -> part's number and offset
+    again: int = 0
+
+    def add(self, part: int) -> int:
+        """Add the lines of a part. Return how many are new."""
+        before = len(self.places)
+        for number, offset, line in self.parts[part].lines():
+            digest = digest_of(name := _id_of(line, self.parts[part].path, number))
+            place = self.places.setdefault(digest, part << _OFFSET | offset)
+            if place != part << _OFFSET | offset:
+                self._compare(name, place, line, f"{self.parts[part].path}:{number}")
+                self.again += 1
+        return len(self.places) - before
+
+    def line(self, place: int) -> bytes:
+        """Return the line at a place."""
+        return self.parts[place >> _OFFSET].line(place & (1 << _OFFSET) - 1)
+
+    def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Take the lines out, in this order, each with its id; None where an id has none.
+
+        Those of other ids follow, part by part.
+        """
+        for name in ids:
+            place = self.places.pop(digest_of(name), None)
+            yield name, None if place is None else self.line(place)
+        for place in self.places.values():
+            line = self.line(place)
+            yield _id_of(line, self.parts[place >> _OFFSET].path, 0), line
+        self.places = {}
+
+    def _compare(self, name: str, place: int, line: bytes, where: str) -> None:
+        """Raise if two lines of one id do not say the same."""
+        before = self.line(place)
+        if line == before or _said(from_json(line)) == _said(from_json(before)):
+            return
+        part = self.parts[place >> _OFFSET]
+        first = next(number for number, at, _ in part.lines() if at == place & (1 << _OFFSET) - 1)
+        raise RecordError(
+            f"{name} has two different answers: {part.path}:{first} and {where}.",
+            hint="Two runs made it. Leave one of the parts out, or remove one of the lines.",
+        )
+
+
+def merge(out: str | Path, parts: Iterable[str | Path], *, source: str | Path | None = None) -> MergeResult:
+    """Put the outputs of shares together, with their journals, marks, failures and records.
+
+    Args:
+        out: The output of the whole. If it is there, it counts as a part.
+        parts: Outputs of shares.
+        source: The file that was answered, if it is not where the records say: lines get its order.
+
+    Raises:
+        UsageError: There is no part.
+        RecordError: Two parts have different answers to one id, or a line is no result.
+        OutputError: A part is being written or was made in another way, or `out` cannot be written.
+    """
+    store = Store(url) if (url := url_of(out)) else None
+    out = _copy_of(store) if store else Path(out)
+    given = [path for part in parts for path in matching(Path(part))]
+    paths = [*([out] if out.exists() else []), *(_pulled(path) for path in given)]
+    paths = list({path.resolve(): path for path in paths}.values())
+    if not paths:
+        raise UsageError("there is no part to merge.", hint="redraft merge out.jsonl out-*-of-00008.jsonl")
+    with ExitStack() as stack:
+        found = [_opened(path, stack) for path in paths]
+        origin = _same_origin(found, None if source is None else here(source))
+        table = Table(found)
+        new = [part for number, part in enumerate(found) if table.add(number) or number == 0]
+        result = MergeResult(
+            url or str(out),
+            len(table.places),
+            table.again,
+            [part.path for part in found if part.is_torn],
+            None,
+            next((name for part in found if (name := _named(part.run))), origin.name) if origin else None,
+        )
+        missing = _write(out, table, origin, new)
+        result = replace(result, missing=missing if origin else None)
+    if store:
+        store.close()
+    return result
+
+
+def _pulled(path: Path) -> Path:
+    """Return a part, or its copy if it is in a store."""
+    return _copy_of(Store(url)) if (url := url_of(path)) else path
+
+
+def _copy_of(store: Store) -> Path:
+    store.pull()
+    return store.copy
+
+
+def merge_folders(
+    out: str | Path, parts: Iterable[str | Path], *, source: str | Path | None = None
+) -> list[MergeResult]:
+    """Merge folders of `diagnose --run`: each of their outputs, and their replies. Arguments as above."""
+    folders = [Path(part) for part in parts]
+    names = {run.relative_to(folder) for folder in folders for run in folder.rglob("*.jsonl.run.json")}
+    results = []
+    for name in sorted(names):
+        output = name.with_name(name.name.removesuffix(".run.json"))
+        Path(out, output).parent.mkdir(parents=True, exist_ok=True)
+        there = [folder / output for folder in folders if Path(folder, output).exists()]
+        results.append(merge(Path(out, output), there, source=source))
+    if not results:
+        raise UsageError(f"{folders[0]} has no output in it.", hint="redraft merge runs runs-*-of-00008")
+    _unite_journals(Path(out, CACHE), [folder / CACHE for folder in (Path(out), *folders)])
+    return results
+
+
+def _id_of(line: bytes, path: Path, number: int) -> str:
+    try:
+        record = from_json(line)
+    except ValueError:
+        record = parse_line(line)
+    name = next((name for name in _IDS if name in record), "id") if isinstance(record, dict) else "id"
+    return id_in(record if isinstance(record, dict) else None, path, number, lambda each: str(each[name]))
+
+
+def _said(record: Any) -> Any:
+    """Return a record without what it took to make it."""
+    if isinstance(record, dict):
+        return {name: _said(value) for name, value in record.items() if name not in _COSTS}
+    return [_said(value) for value in record] if isinstance(record, list) else record
+
+
+def _opened(path: Path, stack: ExitStack) -> Part:
+    try:
+        file = stack.enter_context(path.open("rb"))
+    except OSError as error:
+        hint = "Name the outputs of shares: out-00000-of-00008.jsonl …"
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", hint=hint) from None
+    run = RunFile(path)
+    if not lock(file.fileno(), shared=True):
+        raise being_written(path, run)
+    if (record := run.read()) is None:
+        raise OutputError(
+            f"{path} is no part of a job: no {run.path.name} that can be read says how it was made.",
+            hint="Name the outputs of shares alone, such as out-*-of-00008.jsonl, with their records beside.",
+        )
+    if path.with_name(f"{path.name}.batches.jsonl").exists():
+        hint = "Run this share again with --batch: it waits for them."
+        raise OutputError(f"{path} has batches under way.", hint=hint)
+    size, marks = file.seek(0, 2), path.with_name(f"{path.name}.done.jsonl")
+    has_marks = marks.exists()
+    end = last_mark(marks, size) if has_marks else size
+    return Part(path, file, record, marks if has_marks else None, end)
+
+
+def _same_origin(parts: Sequence[Part], source: Path | None) -> Path | None:
+    """Return the file that all parts are made from, if it is there.
+
+    Raises:
+        OutputError: A part was made in another way than the first, or from another file.
+    """
+    first = parts[0]
+    origin = source or next((file for part in parts if (file := _source_of(part)) is not None), None)
+    for part in parts:
+        if found := next(differences(first.run, part.run, origin), None):
+            hint = "Parts of one job have the same command, settings and input. Leave other parts out."
+            raise OutputError(f"{part.path} is not of the job of {first.path}: {found}.", hint=hint)
+    return origin
+
+
+def _source_of(part: Part) -> Path | None:
+    source = part.run.get("source")
+    path = here(source["path"]) if source and "sha256" in source else None
+    return path if path and path.is_file() else None
+
+
+def _named(run: dict[str, Any]) -> str | None:
+    source = run.get("source")
+    return source["path"] if source else None
+
+
+def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
+    """Yield the ids of all items in the order of their file. Answer records have ids of another kind."""
+    config = parts[0].run.get("config") or {}
+    if origin is None:
+        return iter(())
+    if (shape := config.get("format")) in ("selfee", "fastchat"):
+        form = Form(shape, config.get("model_id"))
+        return (form.item(record).id for record in read_records(origin))
+    samples = range(1, (config.get("samples") or 1) + 1)
+    return (sample_id(name, number) for name in ids_of(origin) for number in samples)
+
+
+def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) -> int:
+    """Write what is beside the output, then the output. A part that has nothing `new` is in it already.
+
+    Return how many records of the source have no line and are not marked as done.
+    """
+    try:
+        journals = [part.beside(".journal.db") for part in table.parts]
+        _unite_journals(out.with_name(f"{out.name}.journal.db"), journals)
+        failed = {name: record for part in table.parts for name, record in failures(part.path).items()}
+        with replacing(out) as file:
+            missing = _write_lines(out, file, table, _ids(table.parts, origin), failed)
+            left = [json.dumps(record, ensure_ascii=False) for record in failed.values()]
+            _replace(out.with_name(f"{out.name}.errors.jsonl"), left)
+            RunFile(out).put_record(united([part.run for part in table.parts], [part.run for part in new]))
+    except OSError as error:
+        hint = "Make room, or choose another place. The parts are as they were."
+        raise OutputError(f"cannot write {out}: {error.strerror or error}.", hint=hint) from None
+    # The verbs of `redraft data` drop records, and give them other ids: they have done what they read.
+    return 0 if str(table.parts[0].run.get("command")).startswith("data ") else missing
+
+
+def _write_lines(out: Path, file: IO[bytes], table: Table, ids: Iterable[str], failed: dict[str, Any]) -> int:
+    """Write the lines in the order of the ids, and their marks if a part has some.
+
+    What is done leaves `failed`. Return how many ids are neither in a line nor marked.
+    """
+    marked = IdSet(name for part in table.parts for name in _marks(part))
+    with ExitStack() as stack:
+        beside = out.with_name(f"{out.name}.done.jsonl")
+        marks = stack.enter_context(replacing(beside)) if any(part.marks for part in table.parts) else None
+        done, missing = IdSet(), 0
+        for name, line in table.taken(ids):
+            if line is None:
+                missing += name not in marked
+                continue
+            file.write(line)
+            failed.pop(name, None)
+            if marks:
+                done.add(name)
+                marks.write(_mark(name, file.tell()))
+        for name in (name for part in table.parts for name in _marks(part)):
+            failed.pop(name, None)
+            if marks and done.add(name):
+                marks.write(_mark(name, file.tell()))
+    return missing
+
+
+def _marks(part: Part) -> Iterator[str]:
+    return marks_of(part.marks) if part.marks else iter(())
+
+
+def _mark(name: str, end: int) -> bytes:
+    return json.dumps({"id": name, "end": end}).encode() + b"\n"
+
+
+def _unite_journals(out: Path, files: Iterable[Path]) -> None:
+    """Unite journals in a new file: shares on other machines may be reading the one that is there."""
+    journals = [file for file in files if file.exists()]
+    if not journals:
+        return
+    aside = out.with_name(f"{out.name}.part")
+    aside.unlink(missing_ok=True)
+    with Journal(aside) as journal:
+        for file in journals:
+            journal.add_all(file)
+    aside.replace(out)
+
+
+def _replace(path: Path, lines: Sequence[str]) -> None:
+    if not lines:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as file:
+        file.writelines(f"{line}\n".encode() for line in lines)

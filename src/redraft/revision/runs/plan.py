@@ -1,0 +1,303 @@
+"""How a run goes, whatever its work is: how many items at once, up to which limits, with which replies.
+
+Each verb that makes a file item by item has a `RunPlan`, which wires the harness of `jobs` to models, journal
+and batches.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from redraft.engines.base import Engine
+from redraft.errors import UsageError
+from redraft.jobs.counting import tell
+from redraft.jobs.harness import JobResult, RunEvent, Session
+from redraft.jobs.journal import Journal
+from redraft.jobs.limits import Limits
+from redraft.jobs.progress import RunMessage
+from redraft.jobs.share import Share, share_of
+from redraft.jobs.stores import Store, url_of
+from redraft.revision.api import Role
+from redraft.revision.budget import Budget
+from redraft.revision.options import RevisionOptions, check_prices
+from redraft.revision.runs.options import IN_BATCHES, PARALLEL
+from redraft.revision.settings import Settings
+
+if TYPE_CHECKING:
+    from redraft.engines.remote.batch import Batches
+    from redraft.engines.retry import Patience
+
+PATIENCE = 300.0  # default seconds to wait for a server that is down or busy
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to."""
+
+    job: JobResult  # items, failures, cost and time of this run
+    rows: list[tuple[str, str]]  # the summary that the command prints, each row a name and a text
+    width: ClassVar[int] = 10  # of the names
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.job.out
+
+    @property
+    def added(self) -> int:
+        """Items that were done in this run."""
+        return self.job.counts.added
+
+    @property
+    def found(self) -> int:
+        """Items that were done before."""
+        return self.job.found
+
+    @property
+    def failed(self) -> int:
+        """Items that failed and are not done. The next run tries them again."""
+        return self.job.causes.total()
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Why they failed, counted. The records are in `PATH.errors.jsonl`."""
+        return self.job.causes
+
+    @property
+    def limit(self) -> str:
+        """Which limit ended the run, in words; empty if none did."""
+        return self.job.counts.limit
+
+    @property
+    def exit_status(self) -> int:
+        """That of the command: 0 done, 3 a failure of the engine, 4 a limit."""
+        return self.job.exit_status
+
+    def __str__(self) -> str:
+        """Return the summary that the command prints."""
+        return "\n".join(f"{name:<{self.width}} {text}" for name, text in self.rows)
+
+
+def under_way(batches: Batches | None) -> AbstractContextManager[Any]:
+    """Count a chain as under way while it is made: a wave is sent when all of them wait."""
+    return batches.chain() if batches else nullcontext()
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How a run makes its file."""
+
+    out: Path
+    parallel: int = PARALLEL
+    limits: Limits = field(default_factory=Limits)
+    journal: Path | None = None  # where replies are stored, for each item its own; None for nowhere
+    cache: Path | None = None  # where replies are stored for all equal requests
+    share: Share | None = None  # of the job, if not all of it
+    whole: Path | None = None  # with a share: the output of all shares, whose replies are in `whole_replies`
+    whole_replies: Path | None = None
+    store: Store | None = None  # where the file goes, if `out` is the copy of a file elsewhere
+    batch: bool = False  # ask servers in batches
+    pause: float | None = None  # longest pause between two looks at a batch, in seconds; None for the default
+    retry_failed: bool = False  # make only what failed before
+    quiet: bool = False
+    # Is called with progress and messages; None to show them.
+    on_event: Callable[[RunEvent], object] | None = None
+    tell: Callable[[str], None] = tell  # shows a message, if `on_event` does not get it
+
+    @classmethod
+    def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
+        """Return the plan of these `RunOptions`; `journal` keeps one beside the file if none is named."""
+        out, options = Path(out), settings.values
+        names = ("journal", "cache", "batch", "pause", "retry_failed", "quiet", "on_event")
+        given: Any = {name: value for name in names if (value := getattr(options, name, None)) is not None}
+        plan = cls(
+            out,
+            parallel=options.parallel or (IN_BATCHES if options.batch else PARALLEL),
+            limits=Limits(options.limit_usd, options.limit_tokens, options.limit_seconds),
+            tell=settings.tell,
+            **given,
+        ).of_share(getattr(options, "shard", None))
+        return plan.with_journal() if journal else plan
+
+    def with_journal(self) -> Self:
+        """Return the plan with a journal beside the file if none is named."""
+        return replace(self, journal=self.journal or self._beside(".journal.db"))
+
+    def of_share(self, text: str | None) -> Self:
+        """Return the plan of a share, whose files are its own, or of all; with copies of files elsewhere."""
+        if text is None:
+            return self.copied()
+        if self.journal or self.cache:
+            name = "journal" if self.journal else "cache"
+            hint = f"Leave --{name} out: each share keeps a journal beside its output."
+            raise UsageError(f"--shard and --{name} were given.", hint=hint)
+        share = share_of(text)
+        replies = self._beside(".journal.db")
+        return replace(
+            self, out=share.path(self.out), share=share, whole=self.out, whole_replies=replies
+        ).copied()
+
+    def copied(self) -> Self:
+        """Return the plan with copies on this machine in place of files in a store."""
+        if (url := url_of(self.out)) is None:
+            return self
+        whole = Store(str(url_of(self.whole))) if self.whole else None
+        store = Store(url, whole)
+        plan = replace(self, store=store, out=store.copy)
+        if whole is None:
+            return plan
+        replies = whole.copy.with_name(f"{whole.copy.name}.journal.db")
+        return replace(plan, whole=whole.copy, whole_replies=replies)
+
+    def within(self, name: str, cache: str) -> Self:
+        """Return the plan of a file in a folder, `out`, with a cache there."""
+        plan = replace(self, out=self.out / name, cache=self.out / cache)
+        if self.whole is None:
+            return plan
+        return replace(plan, whole=self.whole / name, whole_replies=self.whole / cache)
+
+    def holds(self, record_id: str) -> bool:
+        """Whether a record is to be done: with a share, whether it is in it."""
+        return self.share is None or self.share.holds(record_id)
+
+    def say(self, message: str) -> None:
+        """Give a message to the user."""
+        if self.on_event is None:
+            self.tell(message)
+        else:
+            self.on_event(RunMessage(message))
+
+    def _beside(self, ending: str) -> Path:
+        return self.out.with_name(self.out.name + ending)
+
+    @property
+    def own_replies(self) -> Path | None:
+        """The journal: that of the run, or one that batches need, and a run that goes on without them."""
+        own, batches = self._beside(".journal.db"), self._beside(".batches.jsonl")
+        needed = self.batch or self.share or own.exists() or batches.exists()
+        return self.journal or (own if needed and not self.cache else None)
+
+    def of_job(self) -> dict[str, Any]:
+        """Return what the plan gives to a `Job`."""
+        return {
+            "out": self.out,
+            "whole": self.whole,
+            "store": self.store,
+            "parallel": self.parallel,
+            "limits": self.limits,
+            "only_failed": self.retry_failed,
+            "quiet": self.quiet,
+            "tell": self.say,
+            "on_progress": self.on_event,
+        }
+
+    def check(self, settings: Settings, item: str, **inputs: Path | None) -> None:
+        """Raise what can be found wrong before a file or a model is opened.
+
+        Raises:
+            UsageError: Two options do not go together, or a value does not fit.
+        """
+        settings.waiting()
+        self._check_batches(settings)
+        if self.parallel < 1:
+            raise UsageError(f"parallel is {self.parallel}.", hint=f"At least one {item} at once.")
+        if self.journal and self.cache:
+            hint = "With --journal each prompt has replies of its own; with --cache equal prompts share them."
+            raise UsageError("both --journal and --cache were given.", hint=f"Leave out one. {hint}")
+        taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
+        for name, file in (("journal", self.journal), ("cache", self.cache)):
+            if file and file.resolve() in taken:
+                raise UsageError(f"{file} cannot be the {name} too.", hint="Name a file of its own.")
+
+    def _check_batches(self, settings: Settings) -> None:
+        if self.pause is not None and not self.pause > 0:
+            raise UsageError(f"pause is {self.pause}.", hint="Give seconds, above zero.")
+        if not self.batch:
+            return
+        if not any("://" in reference for reference in settings.references().values()):
+            raise UsageError(
+                "--batch is for servers, and no model is on one.",
+                hint="Leave it out, or name a server that has batches: --model https://host/v1#model",
+            )
+        if settings.get("budget_seconds") is not None:
+            raise UsageError(
+                "--batch and --budget-seconds were given, and a reply may take a day.",
+                hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
+            )
+
+    def check_prices(self, options: RevisionOptions) -> None:
+        """Raise `UsageError` if a limit of money lacks the price of a model."""
+        if self.limits.usd is not None:
+            check_prices(options.model_copy(update={"budget": Budget(usd=self.limits.usd)}))
+
+    async def load(
+        self, settings: Settings, session: Session, opened: Opened, role: Role, reference: str
+    ) -> Engine:
+        """Open a model. A server that is down is waited for, and the progress says so."""
+        patience = self.patience(settings, session)
+        how: Any = {"parallel": self.parallel, "patience": patience, "batches": opened.batches}
+        return await settings.load(opened.stack, role, reference, **how)
+
+    def patience(self, settings: Settings, session: Session) -> Patience:
+        """Return how long the run waits for a server. It shows why it waits."""
+        return settings.waiting(usual=PATIENCE, limit_seconds=self.limits.seconds, tell=session.progress.wait)
+
+    @asynccontextmanager
+    async def opened(self, session: Session, *, finishing: bool = False) -> AsyncGenerator[Opened]:
+        """Open the file of replies and the batches of a session. Any limit ends the waiting for batches.
+
+        Args:
+            session: What the limits are of.
+            finishing: What is begun is finished whatever it costs: the limit of seconds alone ends it.
+
+        Raises:
+            UsageError: Batches are under way, and `batch` was not given.
+        """
+        limits = Limits(seconds=self.limits.seconds) if finishing else self.limits
+
+        def over() -> str:
+            return limits.reached(session.spent, session.progress.seconds)
+
+        async with AsyncExitStack() as stack:
+            file = self.own_replies or self.cache
+            journal = stack.enter_context(Journal(file, base=self.whole_replies)) if file else None
+            if journal:
+                stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
+            yield Opened(stack, journal, self._batches(stack, journal, over))
+
+    def _batches(
+        self, stack: AsyncExitStack, journal: Journal | None, limit: Callable[[], str]
+    ) -> Batches | None:
+        """Open the batches of the run, which `stack` closes. None if there are none."""
+        file = self._beside(".batches.jsonl")
+        if not self.batch and not file.exists():
+            return None
+        from redraft.engines.remote.batch import PAUSE, Batches
+
+        assert journal is not None  # noqa: S101  (`own_replies` sees to it)
+        pause = PAUSE if self.pause is None else self.pause
+        found = Batches(file, journal, pause=pause, limit=limit, tell=self.say)
+        if self.batch:
+            return stack.enter_context(found)
+        left = found.file.pending()
+        found.file.close()
+        if left:
+            raise UsageError(
+                f"{left[0].batch or left[0].file} is under way for {self.out}, and --batch was not given.",
+                hint=f"Add --batch to wait for it. To pay for its replies again, remove {file}",
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a session has open. `stack` closes what is opened later."""
+
+    stack: AsyncExitStack
+    journal: Journal | None
+    batches: Batches | None

@@ -1,0 +1,247 @@
+"""The engine at the ingress for a model whose replicas Ray Serve runs on nodes.
+
+A chain lives here, and outlives replicas: when one dies in the middle of a reply, the reply goes on behind
+the tokens that came, at another replica. Where an engine cannot do that, or a schema binds the whole reply,
+the error is raised with `ready`, and the chain goes on from its last complete step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+
+from redraft.engines.base import (
+    Delta,
+    Engine,
+    EngineInfo,
+    Health,
+    Message,
+    PromptText,
+    ReplicaUse,
+    Replies,
+    Sampling,
+    Tokens,
+    Vectors,
+)
+from redraft.engines.remote.wire import estimated_counts
+from redraft.engines.retry import Patience
+from redraft.errors import EngineCrash, EngineError, EngineTimeout
+from redraft.serve.cluster.connect import ClusterError
+from redraft.serve.cluster.replica import Fault, Piece, Way
+
+_log = logging.getLogger(__name__)
+
+TRIES = 5  # replicas in a row that die under a call without a new piece
+REMEMBERED = 64  # replicas whose figures are kept
+
+
+@dataclass
+class _Told:
+    """What has come of one reply, from one replica after the other."""
+
+    said: list[int] = field(default_factory=list)
+    spelt: bool = True  # all text came with its tokens
+    shown: bool = False  # something was passed on
+    begun: bool = False  # this replica has sent a piece
+    before: int = 0  # tokens that earlier replicas wrote
+    starts: list[int] = field(default_factory=list)  # the same for each replica that read its prompt and died
+    deaths: int = 0  # in a row
+    unsteered: bool = False
+
+    def take(self, delta: Delta) -> Delta:
+        """Note a delta, and return it with the counts of all replicas: what was lost is spent."""
+        self.begun, self.shown, self.deaths = True, True, 0
+        self.said += delta.tokens
+        self.spelt = self.spelt and (bool(delta.tokens) or not delta.text)
+        if self.unsteered:
+            delta = replace(delta, unsteered=True)
+        if not (delta.finish and self.starts):
+            return delta
+        prompt = (delta.prompt_tokens or 0) - self.before
+        lost = sum(prompt + start for start in self.starts)
+        return replace(
+            delta,
+            prompt_tokens=(delta.prompt_tokens or 0) + lost,
+            completion_tokens=(delta.completion_tokens or 0) + self.before,
+        )
+
+    def lost(self, asked: Any) -> Delta:
+        """Return what was spent on a reply that begins again."""
+        body = {"messages": asked} if isinstance(asked, list) else {"prompt": asked}
+        prompt = estimated_counts(body, 0).prompt * len(self.starts)
+        return Delta(prompt_tokens=prompt, completion_tokens=len(self.said), estimated=True)
+
+    def broke(self) -> None:
+        """Note that the replica died. It had read its prompt if a piece came."""
+        if self.begun:
+            self.starts.append(self.before)
+        self.before, self.begun, self.deaths = len(self.said), False, self.deaths + 1
+
+
+class RayEngine(Engine):
+    """A model on replicas. Create it with `connect`."""
+
+    def __init__(self, handle: Any, info: EngineInfo, patience: Patience, *, resumes: bool) -> None:
+        self._handle, self._info, self._patience, self._resumes = handle, info, patience, resumes
+        self._replies = handle.options(method_name="reply", stream=True)
+        self._uses: OrderedDict[str, ReplicaUse] = OrderedDict()
+        self._dead: set[str] = set()
+        self._waiting, self._trouble = 0, ""
+
+    @classmethod
+    async def connect(cls, handle: Any, patience: Patience) -> RayEngine:
+        """Ask a replica what its engine is. `handle` is Ray Serve's, of a deployment of `Replica`.
+
+        Raises:
+            ClusterError: No replica answers.
+        """
+        try:
+            info, resumes = await handle.about.remote()
+        except (RayError, RayServeException) as error:
+            message = f"no replica of {handle.deployment_id.app_name} answers: {error!s:.200}"
+            raise ClusterError(message, hint="Look at it with: redraft cluster status") from error
+        return cls(handle, info, patience, resumes=resumes)
+
+    @property
+    def info(self) -> EngineInfo:
+        """The model and its capabilities."""
+        return self._info
+
+    @property
+    def health(self) -> Health:
+        """How the replicas are, as far as replies have shown."""
+        return Health(
+            restarts=len(self._dead),
+            trouble=self._trouble,
+            stalled=bool(self._trouble),
+            queue=self._waiting,
+            replicas=tuple(self._uses.values()),
+        )
+
+    async def encode(self, text: str, *, special: bool = False) -> Tokens:
+        """Return the token ids of a text."""
+        found: Tokens = await self._ask("encode", text, special=special)
+        return found
+
+    async def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of token ids."""
+        return str(await self._ask("decode", tokens))
+
+    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
+        """Score texts with any replica."""
+        found: list[tuple[float, ...]] = await self._ask("score", texts)
+        return found
+
+    async def embed(self, texts: Sequence[PromptText], dimensions: int | None = None) -> Vectors:
+        """Return vectors of texts, from any replica."""
+        found: Vectors = await self._ask("embed", texts, dimensions)
+        return found
+
+    def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
+        """Continue raw text on a replica."""
+        return self._reply("stream", prompt, sampling, stop)
+
+    def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
+        """Answer messages on a replica."""
+        return self._reply("chat", list(messages), sampling, stop)
+
+    async def _ask(self, method: str, *given: Any, **more: Any) -> Any:
+        for tries in range(TRIES):
+            try:
+                found = await self._handle.ask.remote(method, *given, **more)
+            except (RayError, RayServeException) as error:
+                crash = self._crash(error, "")
+                if tries + 1 == TRIES or not isinstance(crash, EngineCrash):
+                    raise crash from error
+            else:
+                if isinstance(found, Fault):
+                    raise found.error
+                return found
+        raise AssertionError
+
+    async def _reply(self, way: Way, asked: Any, sampling: Sampling, stop: Sequence[str]) -> Replies:
+        told, sampling = _Told(), replace(sampling, extra_headers=None)
+        while True:
+            try:
+                async with aclosing(self._once(way, asked, sampling, stop, tuple(told.said))) as deltas:
+                    async for delta in deltas:
+                        yield told.take(delta)
+                        if delta.finish:
+                            return
+            except EngineCrash as crash:
+                told.broke()
+                _log.warning("%s Its reply goes on elsewhere.", crash.message)
+                if told.deaths >= TRIES:
+                    raise
+                if told.shown and not (self._resumes and told.spelt and sampling.schema is None):
+                    yield told.lost(asked)
+                    crash.passing = crash.ready = True
+                    raise
+                if told.shown and sampling.form is not None:
+                    sampling, told.unsteered = replace(sampling, form=None), True
+
+    async def _once(
+        self, way: Way, asked: Any, sampling: Sampling, stop: Sequence[str], said: Tokens
+    ) -> Replies:
+        """Reply from one replica, to the last delta."""
+        reply = self._replies.remote(way, asked, sampling, stop, said, chain=sampling.chain)
+        name, limit, ended = "", self._patience.first_token, False
+        self._waiting += 1
+        try:
+            while True:
+                async with asyncio.timeout(limit):
+                    piece: Piece = await anext(reply)
+                if not name:
+                    name, limit = piece.replica, self._patience.between_tokens
+                    self._begins(name)
+                if piece.fault:
+                    raise piece.fault.error
+                for delta in piece.deltas:
+                    self._count(name, tokens=len(delta.tokens))
+                    ended = delta.finish is not None
+                    yield delta
+                    if ended:
+                        return
+        except TimeoutError:
+            raise EngineTimeout(f"no replica of {self._info.name} wrote anything for {limit:g} s.") from None
+        except (RayError, RayServeException, StopAsyncIteration) as error:
+            raise self._crash(error, name) from error
+        finally:
+            if not ended:
+                reply.cancel()
+            if name:
+                self._count(name, streams=-1)
+            else:
+                self._waiting -= 1
+
+    def _begins(self, name: str) -> None:
+        self._waiting, self._trouble = self._waiting - 1, ""
+        self._count(name, streams=1)
+        self._uses.move_to_end(name)
+        if len(self._uses) > REMEMBERED:
+            self._uses.popitem(last=False)
+
+    def _count(self, name: str, *, streams: int = 0, tokens: int = 0) -> None:
+        use = self._uses.get(name)
+        if use is None and streams > 0:
+            use = ReplicaUse(name)
+        if use is not None:
+            self._uses[name] = replace(use, streams=use.streams + streams, tokens=use.tokens + tokens)
+
+    def _crash(self, error: Exception, name: str) -> EngineError:
+        """Return the error of a replica: a crash if it is gone, so that another one may reply."""
+        if isinstance(error, RayTaskError):
+            return EngineError(f"a replica of {self._info.name} failed: {error.cause!r:.200}.")
+        if name:
+            self._dead.add(name)
+            self._uses.pop(name, None)
+        self._trouble = f"a replica of {self._info.name} died."
+        return EngineCrash(self._trouble, hint="Look at it with: redraft cluster status")

@@ -1,0 +1,172 @@
+"""Models of `redraft serve --ray`: each is an application of Ray Serve, with replicas on nodes.
+
+The ingress is this process, with its loop, keys, gate and page: a request takes one way to a replica and no
+proxy of Ray's. The application ends with the process. One that was killed leaves it, and the next
+`redraft serve --ray` of the same name ends it before it begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from redraft.engines.base import Engine
+from redraft.engines.load import fetches, load_engine, local_file, parse_reference, references_of
+from redraft.engines.retry import Patience
+from redraft.engines.threads import in_daemon_thread
+from redraft.serve.cluster.bounds import Bounds
+from redraft.serve.cluster.connect import ClusterError
+from redraft.serve.cluster.engine import RayEngine
+from redraft.serve.cluster.status import Reporter
+
+DEPLOYMENT = "model"  # the name of the one deployment of an application
+PATIENT = 30.0  # seconds for replicas to start before a user is told
+_FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds, *, name: str = DEPLOYMENT) -> Any:
+    """Return the deployment of a model, bound to its reference and the arguments of `load_engine`."""
+    from ray import serve
+    from ray.serve.config import RequestRouterConfig
+
+    from redraft.serve.cluster.replica import Replica
+
+    streams: int = how["parallel"]
+    scale: dict[str, Any] = {"num_replicas": replicas.most}
+    if replicas.least < replicas.most:
+        scaling = {"min_replicas": replicas.least, "max_replicas": replicas.most}
+        scale = {"autoscaling_config": {**scaling, "target_ongoing_requests": streams}}
+    made = serve.deployment(Replica).options(
+        name=name,
+        max_ongoing_requests=streams,
+        ray_actor_options=needs(reference, how),
+        request_router_config=RequestRouterConfig(
+            request_router_class="redraft.serve.cluster.router:PrefixRouter"
+        ),
+        max_constructor_retry_count=1,
+        graceful_shutdown_wait_loop_s=0.2,
+        **scale,
+    )
+    return made.bind(reference, dict(how), str(Path.cwd()))
+
+
+def needs(reference: str, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a replica takes of a node: processors, and the bytes of the files that it reads."""
+    size = sum(file.stat().st_size for part in references_of(reference) for file in _files(part))
+    return {"num_cpus": how.get("threads") or 1, **({"memory": size} if size else {})}
+
+
+def _files(reference: str) -> list[Path]:
+    """Return the files of a model, as far as they are on this machine."""
+    named = parse_reference(reference)
+    if named.kind not in ("default", "hub", "gguf", "folder") or fetches(reference):
+        return []
+    paths = [Path(named.target) if named.kind == "folder" else local_file(named), *named.adapters]
+    return [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]
+
+
+def check_fits(ray: Any, reference: str, needed: Mapping[str, Any]) -> None:
+    """Raise if no node of the cluster is large enough for a replica."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    asked = {"CPU": needed["num_cpus"], "memory": needed.get("memory", 0)}
+    if any(all(node.get(what, 0) >= amount for what, amount in asked.items()) for node in nodes):
+        return
+    most = {what: max((node.get(what, 0) for node in nodes), default=0) for what in asked}
+    raise ClusterError(
+        f"{reference} fits no node: a replica takes {_amounts(asked)}, and the largest of {len(nodes)} has "
+        f"{_amounts(most)}.",
+        hint="Add a larger node, or ask for less: --threads N",
+    )
+
+
+def _amounts(of: Mapping[str, float]) -> str:
+    memory = f" and {of['memory'] / 1e9:.3g} GB" if of["memory"] else ""
+    return f"{of['CPU']:g} processors{memory}"
+
+
+@dataclass
+class Applications:
+    """The models that one ingress has on nodes. `name` begins the names of its applications."""
+
+    ray: Any
+    name: str
+    replicas: Bounds
+    tell: Callable[[str], None] = lambda _: None
+    _names: list[str] = field(default_factory=list)
+    _reporter: Reporter | None = None
+
+    @property
+    def most(self) -> int:
+        """How many replicas of a model there may be."""
+        return self.replicas.most
+
+    async def open(
+        self, reference: str, *, patience: Patience | None = None, batches: Any = None, **how: Any
+    ) -> Engine:
+        """Open an engine as `load_engine` does."""
+        if is_remote(reference):
+            return await load_engine(reference, patience=patience, batches=batches, **how)
+        if self._reporter is None:
+            self._reporter = await Reporter.start(self.ray, self.name)
+            await in_daemon_thread(self._end_old)
+        name = f"{self.name}-{len(self._names) + 1}"
+        self._names.append(name)
+        deploying = in_daemon_thread(partial(self._deployed, name, reference, how))
+        await asyncio.wait({deploying}, timeout=PATIENT)
+        if not deploying.done():
+            self.tell(
+                f"{reference} waits for its replicas: they load it, or no node has room. See: ray status"
+            )
+        handle = await deploying
+        engine = await RayEngine.connect(handle, patience or Patience())
+        self._reporter.add(name, DEPLOYMENT, engine)
+        return engine
+
+    def _end_old(self) -> None:
+        """Start Ray Serve, and end the models of a server of this name that was killed."""
+        from ray import serve
+
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the engine says what matters, in a line
+        serve.start(proxy_location="Disabled")
+        for name, app in serve.status().applications.items():
+            if re.fullmatch(rf"{re.escape(self.name)}-\d+", name) and [*app.deployments] == [DEPLOYMENT]:
+                serve.delete(name)
+
+    def _deployed(self, name: str, reference: str, how: Mapping[str, Any]) -> Any:
+        from ray import serve
+
+        check_fits(self.ray, reference, needs(reference, how))
+        try:
+            return serve.run(deployment(reference, how, self.replicas), name=name, route_prefix=None)
+        except RuntimeError as error:
+            app = serve.status().applications.get(name)
+            said = [each.message for each in app.deployments.values()] if app else []
+            raise _fault(reference, "\n\n".join([*said, str(error)])) from None
+
+    async def aclose(self) -> None:
+        """End the applications."""
+        from ray import serve
+
+        for name in self._names:
+            with suppress(Exception):  # the cluster may be gone
+                await asyncio.to_thread(serve.delete, name)
+        if self._reporter is not None:
+            await self._reporter.aclose()
+
+
+def is_remote(reference: str) -> bool:
+    """Return whether a model is on a server. It is asked from the ingress, so that its key stays there."""
+    return any(parse_reference(part).kind == "remote" for part in references_of(reference))
+
+
+def _fault(reference: str, said: str) -> ClusterError:
+    found = _FAULT.findall(said)
+    why = found[-1].strip() if found else " ".join(said.split())[-300:]
+    return ClusterError(f"{reference} does not start on a node: {why}")

@@ -1,0 +1,350 @@
+"""All shares of a job, made by processes of Ray, then merged: `redraft answer … --ray`.
+
+Ray says where processes run, and that one is lost. The files of the shares say what is done, as with
+`--shard`: a share whose process is lost begins again, and goes on from its output and its journal. That is
+why Ray Data is not used: its checkpoints hold at least once, and would be a second ledger beside ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from redraft.engines.load import parse_reference, references_of
+from redraft.errors import UsageError, crash_of
+from redraft.jobs.counting import counted
+from redraft.jobs.harness import GO_ON
+from redraft.jobs.progress import ProgressLine
+from redraft.jobs.share import Share
+from redraft.jobs.signals import ended_by_sigterm
+from redraft.jobs.stores import matching, url_of
+from redraft.revision.runs.merge import MergeResult, merge
+from redraft.serve.cluster.actor import ShareActor, Work
+from redraft.serve.cluster.bounds import Bounds
+from redraft.serve.cluster.connect import ClusterError, check_versions, connected
+
+_EACH = 4  # shares for each process: when some are slow, others have something left to do
+_POLL = 0.5  # seconds between two looks
+_LOSSES = 5  # processes that a share may end in a row without an answer that is new
+_BUSY = 120  # looks at a share that a process that was lost still locks
+_GRACE = 10.0  # seconds that shares have to close their files when the run is stopped
+_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # names of Ray's, of what is asked and what is there
+_SERVED = {"remote", "script"}  # models that take no processor of ours
+
+
+@dataclass(frozen=True)
+class SharesResult:
+    """What a run of all shares came to."""
+
+    merged: MergeResult
+    failed: int  # items that failed in this run, and are tried again by the same command
+    status: int  # the exit status of the command
+    limit: str  # which limit ended it, in words
+    rows: list[tuple[str, str]]  # the summary
+
+    def __str__(self) -> str:
+        """Return the summary that the command prints."""
+        return "\n".join([str(self.merged), *(f"{name:<10} {text}" for name, text in self.rows)])
+
+
+def make_shares(
+    work: Work,
+    out: Path,
+    *,
+    address: str,
+    pool: Bounds | None,
+    quiet: bool = False,
+    say: Callable[[str], None],
+) -> SharesResult:
+    """Make all shares of a job on Ray, and merge them into `out`.
+
+    `pool` says how many processes make shares at once: the least are asked of Ray, whose autoscaler may start
+    machines for them, and the most are started while there is room. None is for as many as fit.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        ClusterError: There is no cluster, or it cannot do this work.
+        RedraftError: What ended a share. What was made until then is in the shares.
+        KeyboardInterrupt: The run was stopped. What was made until then is in the shares.
+    """
+    cpus = max(pool.least if pool else 1, os.cpu_count() or 1)
+    with _marked(work, out) as work, connected(address, cpus=cpus) as ray:
+        needs = _needs(work.options, ray.nodes())
+        pool = pool or Bounds(1, _room(ray.nodes(), needs))
+        count = _count(out, pool.most, say)
+        shares = [Share(index, count) for index in range(count)]
+        run = _Run(ray, work, needs, pool, deque(shares))
+        with run.progress(count, quiet=quiet), _silent():
+            try:
+                with ended_by_sigterm():  # Ray has a handler of its own
+                    run.all()
+            except (KeyboardInterrupt, SystemExit):
+                say(f"{run.line.done:,} are done in {counted(count, 'share')}; {GO_ON}.")
+                raise
+            finally:
+                run.stop()
+        merged = merge(out, [share.path(out) for share in shares])
+    return run.result(merged)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Throw away what Ray prints of each process that is lost, a page at a time. The progress counts them."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+@contextmanager
+def _marked(work: Work, out: Path) -> Iterator[Work]:
+    """Lay a file beside the output: a machine that does not see it would write to a folder of its own."""
+    if url_of(out):
+        yield work
+        return
+    try:
+        mark = NamedTemporaryFile(prefix=f".{out.name}.", dir=out.parent)  # noqa: SIM115  (closed below)
+    except OSError as error:
+        hint = f"mkdir -p {out.parent}" if isinstance(error, FileNotFoundError) else "Name another output."
+        raise UsageError(f"cannot write to {out.parent}: {error.strerror}.", hint=hint) from None
+    with mark:
+        yield replace(work, files=[*work.files, mark.name])
+
+
+def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str, float]:
+    """Return what a process takes: a processor; with a model of ours a GPU or a whole machine.
+
+    A model of ours is one that this process computes, not a server.
+    """
+    given = [options.get(role) or [] for role in ("model", "critic", "judge")]
+    names = [name for each in given for name in ([each] if isinstance(each, str) else each)] or ["default"]
+    kinds = {parse_reference(ref).kind for name in names for ref in references_of(name)}
+    if kinds <= _SERVED:
+        return {"num_cpus": 1}
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    if any(has.get("GPU") for has in alive):
+        return {"num_cpus": 1, "num_gpus": 1}
+    smallest = min((has["CPU"] for has in alive if has.get("CPU")), default=1.0)  # a head may offer none
+    return {"num_cpus": float(options.get("threads") or smallest)}
+
+
+def _room(nodes: list[dict[str, Any]], needs: Mapping[str, float]) -> int:
+    """Return how many processes fit on the machines that are there. Raises `ClusterError` if none does."""
+    fit = sum(_fitting(node["Resources"], needs) for node in nodes if node["Alive"])
+    if not fit:
+        wanted = " and ".join(f"{number:g} {_RESOURCES[name]}" for name, number in needs.items())
+        raise ClusterError(f"no machine of the cluster has {wanted}.", hint="Name fewer --threads.")
+    return fit
+
+
+def _fitting(has: Mapping[str, float], needs: Mapping[str, float]) -> int:
+    return min(int(has.get(_RESOURCES[name], 0) // number) for name, number in needs.items())
+
+
+def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
+    """Return how many shares there are: as many as there were, so that they go on, or some for each process.
+
+    Shares of several counts are merged first, so that nothing is made twice.
+    """
+    pattern = out.with_name(f"{out.stem}-*-of-*{out.suffix}")
+    parts = matching(pattern) if url_of(out) else out.parent.iterdir()
+    named = re.compile(re.escape(out.stem) + r"-\d{5}-of-(\d{5})" + re.escape(out.suffix))
+    found = [(path, int(match[1])) for path in parts if (match := named.fullmatch(path.name))]
+    counts = {count for _, count in found}
+    if len(counts) == 1:
+        return counts.pop()
+    if counts:
+        say(f"shares of {', '.join(map(str, sorted(counts)))} are here: they are merged first.")
+        merge(out, [path for path, _ in found])
+    return _EACH * most
+
+
+@dataclass
+class _Actor:
+    """A process of Ray, and what it does."""
+
+    handle: Any
+    machine: str = ""
+    share: Share | None = None
+    at: dict[str, Any] = field(default_factory=dict)  # how far its share is
+
+
+class _Line(ProgressLine):
+    """The progress of all shares."""
+
+    words = ""
+    tokens = failed = 0
+
+    def parts(self) -> list[str]:
+        """Return what is done, tokens a second, shares, and processes."""
+        failed = f"{self.failed:,} failed" if self.failed else ""
+        return [f"{self.done:,} done", f"{self.per_second(self.tokens):.0f} tokens/s", self.words, failed]
+
+
+@dataclass
+class _Run:
+    """The shares of a job, those that wait and those that are made."""
+
+    ray: Any
+    work: Work
+    needs: Mapping[str, float]
+    pool: Bounds
+    waiting: deque[Share]
+    actors: dict[Any, _Actor] = field(default_factory=dict)  # by the reply that each owes
+    idle: list[_Actor] = field(default_factory=list)
+    made: dict[int, dict[str, Any]] = field(default_factory=dict)  # what each share came to
+    losses: Counter[int] = field(default_factory=Counter)  # processes lost in a row, by share; -1: before one
+    reached: dict[int, int] = field(default_factory=dict)  # items that were done when a process was lost
+    begun_again: int = 0
+    machines: set[tuple[str, int]] = field(default_factory=set)
+    busy: Counter[int] = field(default_factory=Counter)
+
+    def progress(self, count: int, *, quiet: bool) -> ProgressLine:
+        """Return the progress line, and keep it."""
+        self.count, self.line = count, _Line(quiet=quiet)
+        return self.line
+
+    def all(self) -> None:
+        """Make all shares."""
+        while self.waiting or any(actor.share for actor in self.actors.values()):
+            self._grow()
+            self._give()
+            ready, _ = self.ray.wait([*self.actors], num_returns=1, timeout=_POLL)
+            for reply in ready:
+                self._take(self.actors.pop(reply), reply)
+            self._look()
+
+    def _grow(self) -> None:
+        """Start a process while shares wait: as many as are asked for, and more where there is room."""
+        there = len(self.actors) + len(self.idle)
+        if self.idle or not self.waiting or there >= self.pool.most:
+            return
+        free = self.ray.available_resources()
+        if there < self.pool.least or _fitting(free, self.needs):
+            kind = self.ray.remote(ShareActor).options(**self.needs, max_restarts=0, max_task_retries=0)
+            actor = _Actor(kind.remote(self.work.to_json()))
+            self.actors[actor.handle.hello.remote()] = actor
+
+    def _give(self) -> None:
+        """Give each process that is idle a share. One that has none left ends."""
+        while self.idle:
+            actor = self.idle.pop()
+            if not self.waiting:
+                self.ray.kill(actor.handle)
+                continue
+            actor.share, actor.at = self.waiting.popleft(), {}
+            reply = actor.handle.make.remote(str(actor.share), json.dumps(self._limits()))
+            self.actors[reply] = actor
+
+    def _limits(self) -> dict[str, Any]:
+        """Return the limits of a share: an equal part of what all may cost, and the time that is left."""
+        given, limits = self.work.options, dict[str, Any]()
+        if (usd := given.get("limit_usd")) is not None:
+            limits["limit_usd"] = usd / self.count
+        if (tokens := given.get("limit_tokens")) is not None:
+            limits["limit_tokens"] = max(tokens // self.count, 1)
+        if (seconds := given.get("limit_seconds")) is not None:
+            limits["limit_seconds"] = max(seconds - self.line.seconds, 0.001)
+        return limits
+
+    def _take(self, actor: _Actor, reply: Any) -> None:
+        """Take what a process replied, or see that it is lost."""
+        try:
+            said: dict[str, Any] = json.loads(self.ray.get(reply))
+        except self.ray.exceptions.RayTaskError as error:  # the process lives: this is a fault of the work
+            where = f"share {actor.share} on {actor.machine}"
+            raise ClusterError(f"{where}: {crash_of(error.cause or error)}", hint=GO_ON) from None
+        except self.ray.exceptions.RayError as error:
+            self._lost(actor, error)
+            return
+        share, actor.share = actor.share, None
+        if share is None:
+            self._greet(actor, said)
+        elif message := said.get("message"):
+            self._fault(actor, share, message, said)
+        else:
+            self.made[share.index], actor.at = said, {}
+        self.idle.append(actor)
+
+    def _greet(self, actor: _Actor, said: Mapping[str, Any]) -> None:
+        actor.machine = said["machine"]
+        check_versions(said, actor.machine)
+        if said["lacks"]:
+            hint = "All machines read and write the same files: on a shared disk, or in a store (s3://…)."
+            raise ClusterError(f"the machine {actor.machine} cannot read {said['lacks']}.", hint=hint)
+        self.machines.add((actor.machine, said["node"]))
+        self.losses.pop(-1, None)
+
+    def _fault(self, actor: _Actor, share: Share, message: str, said: Mapping[str, Any]) -> None:
+        """Raise the error of a share. If a process that was lost still holds its lock, the share waits."""
+        if said["in_use"] and self.losses[share.index] and self.busy[share.index] < _BUSY:
+            self.busy[share.index] += 1
+            self.waiting.append(share)
+            time.sleep(_POLL)
+            return
+        error = ClusterError(f"share {share} on {actor.machine}: {message}", hint=said["hint"])
+        error.exit_status = said["status"]
+        raise error
+
+    def _lost(self, actor: _Actor, error: Exception) -> None:
+        """Put the share of a process that is lost first. One that ends every process ends the run."""
+        with suppress(Exception):
+            self.ray.kill(actor.handle)
+        index = actor.share.index if actor.share else -1
+        done = actor.at.get("done", 0)
+        self.losses[index] = 1 if done > self.reached.get(index, 0) else self.losses[index] + 1
+        self.reached[index] = max(done, self.reached.get(index, 0))
+        if self.losses[index] > _LOSSES:
+            said = " ".join(str(error).split())
+            what = f"share {actor.share}" if actor.share else "no share: none begins"
+            raise ClusterError(
+                f"{self.losses[index]} processes in a row were lost with {what}. The last one: {said:.300}",
+                hint="Memory may be short: give it fewer --actors or a smaller --parallel.",
+            )
+        if actor.share:
+            self.begun_again += 1
+            self.waiting.appendleft(actor.share)
+
+    def _look(self) -> None:
+        """Ask the processes how far they are, and show it."""
+        asked = {actor.handle.progress.remote(): actor for actor in self.actors.values() if actor.share}
+        ready, _ = self.ray.wait([*asked], num_returns=len(asked), timeout=_POLL) if asked else ([], [])
+        for reply in ready:
+            with suppress(self.ray.exceptions.RayError):
+                asked[reply].at = json.loads(self.ray.get(reply)) or asked[reply].at
+        at = [*self.made.values(), *(actor.at for actor in self.actors.values())]
+        line = self.line
+        for name in ("done", "failed", "tokens"):
+            setattr(line, name, sum(each.get(name, 0) for each in at))
+        busy = sum(actor.share is not None for actor in self.actors.values())
+        again = f", {self.begun_again} begun again" if self.begun_again else ""
+        line.words = f"{len(self.made)} of {self.count} shares, {busy} at work{again}"
+        line.update()
+
+    def stop(self) -> None:
+        """Have the shares that are made close their files, so that the journals have all that was paid."""
+        working = [reply for reply, actor in self.actors.items() if actor.share]
+        for reply in working:
+            with suppress(Exception):
+                self.ray.cancel(reply)
+        if working:
+            self.ray.wait(working, num_returns=len(working), timeout=_GRACE)
+
+    def result(self, merged: MergeResult) -> SharesResult:
+        """Return what the run came to."""
+        failed = sum(made["failed"] for made in self.made.values())
+        limit = next((made["limit"] for made in self.made.values() if made["limit"]), "")
+        again = f"; {self.begun_again} begun again" if self.begun_again else ""
+        rows = [("shares", f"{self.count}, on {counted(len(self.machines), 'machine')}{again}")]
+        if failed:
+            rows.append(("failed", f"{failed:,}: see {merged.path}.errors.jsonl; {GO_ON}"))
+        if limit:
+            rows.append(("limit", limit))
+        return SharesResult(merged, failed, max(made["status"] for made in self.made.values()), limit, rows)

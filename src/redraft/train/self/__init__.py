@@ -1,0 +1,6 @@
+"""A model that revises by itself: its tasks, its lessons, and the road that makes it."""
+
+from redraft.train.self.tasks.numbers import spoiled_number
+from redraft.train.self.tasks.task import Judged, Task, Values, equal_to
+
+__all__ = ["Judged", "Task", "Values", "equal_to", "spoiled_number"]

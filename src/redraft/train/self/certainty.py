@@ -1,0 +1,113 @@
+"""How certain a criticism must be to count: its least likely token tells good feedback from bad.
+
+A small critic sometimes works out a wrong value, and would then break a right answer; it is seldom certain of
+it. The threshold is the least one with which revising breaks hardly any answer. It is noted in the adapter,
+and below it a verdict is `unknown` (`EngineInfo.certain`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from redraft.chain import Chain
+from redraft.chain.selfee import feedback_heading, render_prompt, render_steps
+from redraft.engines.base import Engine
+from redraft.engines.load import load_engine
+from redraft.jobs.files import replace_file
+from redraft.train.self import lessons
+from redraft.train.self.tasks.task import Task
+from redraft.weights.checkpoint import read_json
+
+KEY = "redraft_certain"
+"""In the settings of an adapter (adapter_config.json)."""
+MOST_BROKEN = 0.02
+"""Share of the exercises of a task whose right answer revising may break, before the margin."""
+EXERCISES = 100
+"""Exercises a task. Of fewer, one that is broken by chance would decide."""
+MARGIN = 3
+"""Steps above the threshold that holds in the words of training. In new words, critics are as certain
+of more of their faults: one broke 10 of 63 right answers at that threshold, and 1 with the margin
+(benchmarks/RESULTS.md)."""
+_STEPS = tuple(number / 20 for number in range(20))
+
+
+@dataclass(frozen=True)
+class Revised:
+    """A revision of answer 0.
+
+    Attributes:
+        task: Its task.
+        certain: The probability of the least likely token of its criticism.
+        broken: It made a right answer wrong.
+    """
+
+    task: str
+    certain: float
+    broken: bool
+
+
+def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
+    """Return `MARGIN` more than the least certainty with which no task has over `MOST_BROKEN` broken.
+
+    Args:
+        found: The revisions.
+        counts: How many exercises each task had.
+    """
+
+    def holds(least: float) -> bool:
+        broken = [each.task for each in found if each.broken and each.certain >= least]
+        return all(broken.count(task) <= MOST_BROKEN * count for task, count in counts.items())
+
+    least = next((step for step, least in enumerate(_STEPS) if holds(least)), len(_STEPS))
+    return _STEPS[min(least + MARGIN, len(_STEPS) - 1)]
+
+
+def revised(tasks: Iterable[Task], chains: Sequence[Chain], model: str) -> list[Revised]:
+    """Score the criticism of chains that revised answer 0.
+
+    Args:
+        tasks: Those of the chains.
+        chains: As the model wrote them, whatever its certainty.
+        model: A folder of transformers with the adapter that criticised.
+    """
+    by_name = {task.name: task for task in tasks}
+    kept = [chain for chain in chains if len(chain.steps) > 1 and not chain.steps[1].fresh]
+    certain = asyncio.run(_scored(model, kept))
+
+    def broken(chain: Chain) -> bool:
+        task = by_name[chain.meta["task"]]
+        was, became = (lessons.passes(task, chain, each) for each in (chain.steps[0].answer, chain.answer))
+        return was and not became
+
+    return [
+        Revised(chain.meta["task"], least, broken(chain)) for chain, least in zip(kept, certain, strict=True)
+    ]
+
+
+async def _scored(model: str, chains: Sequence[Chain]) -> list[float]:
+    async with aclosing(await load_engine(model)) as engine:
+        split = [await _criticised(engine, chain) for chain in chains]
+        scored = await engine.score([tokens for tokens, _ in split]) if split else []
+    return [math.exp(min(scores[-written:])) for scores, (_, written) in zip(scored, split, strict=True)]
+
+
+async def _criticised(engine: Engine, chain: Chain) -> tuple[tuple[int, ...], int]:
+    """Return the tokens of a chain with its first feedback, and how many of them are the feedback's."""
+    text = render_prompt(chain.prompt) + render_steps(chain.steps[:1])
+    heading = feedback_heading(1)
+    start = text.rindex(heading) + len(heading)
+    read = await engine.encode(text[:start], special=True)
+    written = await engine.encode(text[start:])
+    return (*read, *written), len(written)
+
+
+def note(adapter: Path, certain: float) -> None:
+    """Write the threshold into the settings of an adapter."""
+    path = adapter / "adapter_config.json"
+    replace_file(path, json.dumps({**read_json(path), KEY: certain}, indent=2).encode())

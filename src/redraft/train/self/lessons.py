@@ -1,0 +1,139 @@
+"""Records to train and test on: answers, and chains on a model's own drafts. They come from tasks by chance.
+
+Half of the first drafts of the chains are wrong. As many of them as can be are the model's own; the rest are
+spoiled on purpose. Feedback is true by construction: the check of the task writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from random import Random
+
+from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Verdict
+from redraft.errors import UsageError
+from redraft.train.self.tasks.task import HELD_OUT, Judged, Task
+
+LONGEST_DRAFT = 200
+"""Characters. A longer draft is none that a feedback should walk through."""
+PHRASES = {True: "Revision is not needed.", False: "Revision is needed."}
+"""The verdicts, in SelFee's words (reference/selfee.md)."""
+UNKNOWN = "This cannot be worked out here step by step, so it stays unchecked."
+"""What the critic says of an answer outside its tasks. It names no verdict."""
+_DRAWS = 100
+"""Draws an exercise after which a task is taken to have no more of them."""
+
+
+def held_out(task: Task, count: int, seed: int, *, trained_wordings: bool = False) -> list[Chain]:
+    """Return so many exercises to test on, no two with the same values.
+
+    Args:
+        task: Their task.
+        count: How many.
+        seed: Another one draws others.
+        trained_wordings: Ask in the words of training, not in those that are kept for tests.
+
+    Raises:
+        UsageError: The task draws fewer different ones.
+    """
+    wordings = task.wordings[:-HELD_OUT] if trained_wordings else task.wordings[-HELD_OUT:]
+    found: dict[str, Chain] = {}
+    rng = Random(f"{seed}/{task.name}/held-out")
+    for _ in range(count * _DRAWS):
+        chain = _asked(task, rng, wordings, f"{task.name}/held-out/{len(found):05}")
+        found.setdefault(key(chain), chain)
+        if len(found) == count:
+            return list(found.values())
+    raise UsageError(
+        f"the task {task.name!r} draws only {len(found)} different exercises, and {count} are held out.",
+        hint="Let it draw from more values, or: --held-out N",
+    )
+
+
+def training(task: Task, part: str, count: int, seed: int, without: set[str]) -> Iterator[Chain]:
+    """Yield so many exercises to train on, none with a key in `without`.
+
+    Raises:
+        UsageError: The task draws hardly any others.
+    """
+    rng = Random(f"{seed}/{task.name}/{part}")
+    made = 0
+    for _ in range(count * _DRAWS):
+        chain = _asked(task, rng, task.wordings[:-HELD_OUT], f"{task.name}/{part}/{made:05}")
+        if key(chain) not in without:
+            made += 1
+            yield chain
+        if made == count:
+            return
+    raise UsageError(
+        f"the task {task.name!r} draws hardly any exercise that is not held out.",
+        hint="Let it draw from more values, or: --held-out N",
+    )
+
+
+def key(chain: Chain) -> str:
+    """Return what makes two exercises one, however they are worded."""
+    return f"{chain.meta['task']} {sorted(chain.meta['values'].items())}"
+
+
+def _asked(task: Task, rng: Random, wordings: Sequence[str], name: str) -> Chain:
+    values = task.draw(rng)
+    prompt = Prompt(instruction=rng.choice(wordings).format(**values))
+    origin = {"dataset": f"the task {task.name}", "licence": task.licence}
+    return Chain(id=name, prompt=prompt, meta={"task": task.name, "values": dict(values), "origin": origin})
+
+
+def answered(task: Task, chain: Chain) -> Chain:
+    """Return an exercise with a right answer, and nothing said of it."""
+    return _with(chain, (Step(answer=task.right(chain.meta["values"])),))
+
+
+def passes(task: Task, chain: Chain, answer: str) -> bool:
+    """Return whether an answer is right for an exercise."""
+    return task.judge(chain.meta["values"], answer).passed
+
+
+def chains_on(task: Task, drafted: Sequence[Chain]) -> Iterator[Chain]:
+    """Yield chains on what a model answered to exercises of a task. Half of their first drafts are wrong."""
+    for place, chain in enumerate(sorted(drafted, key=lambda chain: _own_fault(task, chain), reverse=True)):
+        yield _on_wrong(task, chain) if place < len(drafted) // 2 else _on_right(task, chain)
+
+
+def _own_fault(task: Task, chain: Chain) -> bool:
+    """Return whether the model's draft is wrong, and of a length that can be talked about."""
+    return 0 < len(chain.answer.strip()) <= LONGEST_DRAFT and not passes(task, chain, chain.answer)
+
+
+def _on_wrong(task: Task, chain: Chain) -> Chain:
+    """Return a chain that ends with its revision: judging that would only repeat the work."""
+    rng = Random(f"{chain.id}/wrong")
+    draft = chain.answer if _own_fault(task, chain) else _wrong(task, chain, rng)
+    return _with(chain, (_judged(task, chain, draft), Step(answer=task.right(chain.meta["values"]))))
+
+
+def _on_right(task: Task, chain: Chain) -> Chain:
+    own = passes(task, chain, chain.answer)
+    return _with(chain, (_judged(task, chain, chain.answer if own else task.right(chain.meta["values"])),))
+
+
+def _wrong(task: Task, chain: Chain, rng: Random) -> str:
+    while passes(task, chain, answer := task.spoil(chain.meta["values"], rng)):
+        pass
+    return answer
+
+
+def _judged(task: Task, chain: Chain, answer: str) -> Step:
+    found: Judged = task.judge(chain.meta["values"], answer)
+    text = f"{found.text} {PHRASES[found.passed]}"
+    check = CheckResult(name=task.name, passed=found.passed, score=float(found.passed), message=text)
+    verdict: Verdict = "accept" if found.passed else "revise"
+    return Step(answer=answer, feedback=Feedback(text=text, verdict=verdict, by="checks", checks=(check,)))
+
+
+def unchecked(chain: Chain) -> Chain:
+    """Return an answered record from outside the tasks, with a feedback that knows no verdict."""
+    step = Step(answer=chain.answer, feedback=Feedback(text=UNKNOWN, verdict="unknown", by="checks"))
+    return _with(chain, (step,))
+
+
+def _with(chain: Chain, steps: tuple[Step, ...]) -> Chain:
+    return chain.model_copy(update={"steps": steps, "best": len(steps) - 1, "stop": "accepted"})

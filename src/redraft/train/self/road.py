@@ -1,0 +1,312 @@
+"""The road from a base model to one that checks and revises its own answers, in stages that resume.
+
+Two adapters on one base: one answers, the other criticises and revises. So what criticism teaches costs the
+first answer nothing. Each stage is a verb of redraft on files in one folder, and each such file knows how it
+was made: the same call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from redraft.chain import Chain, read_jsonl
+from redraft.chain.read.inputs import licensed_records
+from redraft.engines.hf.folders import folder_for
+from redraft.engines.llamacpp.default_model import ADAPTERS
+from redraft.engines.load import model_of
+from redraft.errors import UsageError
+from redraft.jobs.files import locked, replace_file
+from redraft.jobs.formats import Objective
+from redraft.jobs.provenance import Provenance, RunFile, fingerprint
+from redraft.jobs.signals import EndedBySignal
+from redraft.train.api import train_sft
+from redraft.train.self import certainty, lessons
+from redraft.train.self.tasks import TASKS
+from redraft.train.self.tasks.task import Task
+from redraft.train.self.trial import LONGEST_ANSWER, LONGEST_CHAIN, REVISIONS, Asking, Trial
+from redraft.weights.gguf.reader import read_header
+from redraft.weights.lora.to_gguf import lora_gguf
+from redraft.weights.output import Run
+
+LONGEST_EVERYDAY = 320
+"""Tokens of an answer to an everyday prompt."""
+EVERYDAY = Path(__file__).with_name("everyday.jsonl")
+"""Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
+FEWEST_EVERYDAY = 400
+"""Answers to everyday prompts to learn from."""
+REHEARSED = 2
+"""What an earlier run has learnt is rehearsed with one exercise in so many. With one in six, much was
+forgotten (benchmarks/RESULTS.md)."""
+FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
+"""From the adapters of an earlier run: steps of about 1,000 tokens, and a lower rate than the recipe's."""
+DRAFTING = 1.0
+"""Temperature of the drafts to criticise: the model's own faults, and more of them than when greedy."""
+
+
+DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}
+"""The files of these drafts, by the file of the prompts."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is learnt and tested.
+
+    Attributes:
+        answers: Exercises a task to learn answers from.
+        drafts: Exercises a task to draft, criticise and revise.
+        held_out: Exercises a task to test on, in wordings that nothing was trained on.
+        answer_steps: Optimizer steps on answers. 0 leaves the adapter of an earlier run as it is.
+        chain_steps: Optimizer steps on chains.
+    """
+
+    answers: int = 1600
+    drafts: int = 800
+    held_out: int = 300
+    answer_steps: int = 150
+    chain_steps: int = 600
+
+
+@dataclass(frozen=True)
+class Start:
+    """The adapters of an earlier run, and what they have learnt.
+
+    Attributes:
+        answers: The adapter that answers, a GGUF file.
+        critic: The adapter that criticises and revises.
+        learnt: Tasks to rehearse.
+    """
+
+    answers: Path
+    critic: Path
+    learnt: Sequence[Task]
+
+    @classmethod
+    def of(cls, name: str) -> Start:
+        """Return that of the default model, or of a folder of `redraft train self`.
+
+        Raises:
+            UsageError: There is no such run, or it did not make both adapters.
+        """
+        if name == "default":
+            [answers], [critic] = ADAPTERS["answer"], ADAPTERS["revise"]
+            return cls(answers, critic, list(TASKS.values()))
+        folder = Path(name)
+        answers, critic = folder / "answers.gguf", folder / "critic.gguf"
+        record = RunFile(folder / "road").read()
+        if record is None or not (answers.exists() and critic.exists()):
+            raise UsageError(
+                f"--from {name}: this is no folder with both adapters of `redraft train self`.",
+                hint="--from default, or a folder whose run has ended",
+            )
+        learnt = record["config"].get("tasks", ())
+        return cls(answers, critic, [TASKS[task] for task in learnt if task in TASKS])
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What says which files these are."""
+        made = fingerprint([self.answers, self.critic])
+        return {"sha256": made["sha256"], "learnt": [task.name for task in self.learnt]}
+
+
+@dataclass(frozen=True)
+class Road:
+    """A run.
+
+    Attributes:
+        folder: Where its files are.
+        tasks: What is learnt.
+        everyday: A file of prompts outside all tasks, or None for `EVERYDAY`. The base's own answers to
+            them keep it as it was. What the adapter that answers drafts for them teaches the critic to say
+            that it does not know.
+        model: The base.
+        start: The run whose adapters are trained further, or None.
+    """
+
+    folder: Path
+    tasks: Sequence[Task]
+    everyday: Path | None = None
+    scale: Scale = Scale()
+    model: str = "default"
+    seed: int = 1
+    parallel: int = 32
+    start: Start | None = None
+
+    @cached_property
+    def rehearsed(self) -> Sequence[Task]:
+        """What an earlier run has learnt, without what is learnt now."""
+        names = {task.name for task in self.tasks}
+        return [task for task in (self.start.learnt if self.start else ()) if task.name not in names]
+
+    @cached_property
+    def all(self) -> Mapping[str, Task]:
+        """All tasks, by name."""
+        return {task.name: task for task in (*self.tasks, *self.rehearsed)}
+
+    @property
+    def files(self) -> Asking:
+        """Its files."""
+        return Asking(self.folder, self.seed, self.parallel)
+
+    @property
+    def trial(self) -> Trial:
+        """The test of what it makes."""
+        return Trial(
+            self.files,
+            list(self.all.values()),
+            self.answering,
+            self.revising,
+            self.scale.held_out,
+            drawn=self.seed,
+        )
+
+    @property
+    def answering(self) -> str:
+        """The reference of the base with the adapter that answers."""
+        return f"{self.model}+{self.path('answers.gguf')}"
+
+    @property
+    def revising(self) -> str:
+        """The reference of the base with both adapters."""
+        return f"{self.answering}@answer+{self.path('critic.gguf')}@revise"
+
+    def path(self, name: str) -> Path:
+        """Return a file of the run."""
+        return self.folder / name
+
+    def walk(self) -> None:
+        """Do all stages that are not done.
+
+        Raises:
+            UsageError: No step is to learn answers, and there is no adapter that has learnt them.
+            OutputError: The folder holds a run of another kind.
+            EndedBySignal: A signal ended it. The same call goes on.
+        """
+        if not self.scale.answer_steps and self.start is None:
+            hint = "Add --from default or a folder, or --answer-steps 150."
+            raise UsageError(
+                "0 steps on answers leave an earlier adapter as it is, and none is named.", hint=hint
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.path(".lock")):
+            self._record()
+            self._make()
+            self.trial.run()
+
+    def _record(self) -> None:
+        """Say in the folder how its files are made, or refuse files that were made in another way."""
+        record = RunFile(
+            self.path("road"),
+            elsewhere="to another folder",
+            start_over=f"delete {self.folder} to start over",
+        )
+        config = {"model": model_of(self.model), "seed": self.seed, **asdict(self.scale)}
+        if self.start:
+            config["from"] = self.start.record
+        made = Provenance("train self", {**config, "tasks": list(self.all)}, self.everyday)
+        begun = record.path.exists()
+        if begun:
+            record.check(made)
+        record.begin(made, resume=begun)
+
+    def _make(self) -> None:
+        """Learn answers, draft, and learn to criticise and revise the drafts."""
+        files = self.files
+        files.write("outside.jsonl", self._outside())
+        if self.scale.answer_steps:
+            files.write("exercises.jsonl", self._lessons("answers", self.scale.answers))
+            files.answer(
+                "outside.jsonl", "everyday.jsonl", self.model, most=LONGEST_EVERYDAY, mode="prompted"
+            )
+            files.write("answers.jsonl", self._answers())
+        self._train("answers", "answers.jsonl", self.scale.answer_steps, "accepted")
+        files.write("asked.jsonl", self._lessons("drafts", self.scale.drafts))
+        for asked, most in (("asked", LONGEST_ANSWER), ("outside", LONGEST_EVERYDAY)):
+            files.answer(f"{asked}.jsonl", DRAFTED[asked], self.answering, most=most, temperature=DRAFTING)
+        files.write("chains.jsonl", self._chains())
+        self._train("critic", "chains.jsonl", self.scale.chain_steps, "revision")
+        self._calibrate()
+
+    def _exercises(self, part: str, count: int, rehearsed: int) -> Iterator[Chain]:
+        apart = {lessons.key(chain) for chain in self.trial.held_out()}
+        for task in self.all.values():
+            share = rehearsed if task in self.rehearsed else count
+            yield from lessons.training(task, part, share, self.seed, apart)
+
+    def _lessons(self, part: str, count: int) -> Iterator[Chain]:
+        return self._exercises(part, count, ceil(count / REHEARSED))
+
+    def _outside(self) -> Iterator[Chain]:
+        """Yield the everyday prompts, each as often as makes `FEWEST_EVERYDAY`."""
+        found = list(licensed_records(self.everyday or EVERYDAY))
+        for number in range(ceil(FEWEST_EVERYDAY / len(found))):
+            for chain in found:
+                origin = {"origin": chain.meta["origin"]} if "origin" in chain.meta else {}
+                yield Chain(id=f"everyday/{chain.id}/{number}", prompt=chain.prompt, meta=origin)
+
+    def _answers(self) -> Iterator[Chain]:
+        for chain in read_jsonl(self.path("exercises.jsonl")):
+            yield lessons.answered(self.all[chain.meta["task"]], chain)
+        yield from self._whole("everyday.jsonl")
+
+    def _whole(self, name: str) -> Iterator[Chain]:
+        """Yield the everyday prompts with whole answers."""
+        for chain in read_jsonl(self.path(name)):
+            if chain.steps and chain.steps[0].complete:
+                yield chain
+
+    def _chains(self) -> Iterator[Chain]:
+        drafted = list(read_jsonl(self.path(DRAFTED["asked"])))
+        for task in self.all.values():
+            own = sorted(
+                (each for each in drafted if each.meta["task"] == task.name), key=lambda each: each.id
+            )
+            yield from lessons.chains_on(task, own)
+        yield from map(lessons.unchecked, self._whole(DRAFTED["outside"]))
+
+    def _calibrate(self) -> None:
+        """Find how certain the critic must be, on other exercises, and note it in the adapter."""
+        critic, gguf = self.path("critic"), self.path("critic.gguf")
+        if "redraft.certain" in read_header(gguf).metadata:
+            return
+        files, base = self.files, folder_for(self.model)
+        tested = self._exercises("calibration", certainty.EXERCISES, certainty.EXERCISES)
+        files.write("calibration.jsonl", tested)
+        files.answer(
+            "calibration.jsonl",
+            "calibrated.jsonl",
+            self.revising,
+            most=LONGEST_CHAIN,
+            max_revisions=REVISIONS,
+        )
+        chains = list(read_jsonl(self.path("calibrated.jsonl")))
+        found = certainty.revised(self.all.values(), chains, f"{base}+{critic}")
+        certainty.note(critic, certainty.threshold(found, Counter(chain.meta["task"] for chain in chains)))
+        lora_gguf(critic, gguf, Run(force=True, command="redraft train self"), base=Path(base), f16=True)
+
+    def _train(self, name: str, data: str, steps: int, objective: Objective) -> None:
+        made, start = self.path(f"{name}.gguf"), getattr(self.start, name, None)
+        if made.exists():
+            return
+        if start and not steps:
+            replace_file(made, start.read_bytes())
+            return
+        further: dict[str, Any] = {"lora_from": str(start), **FURTHER} if start else {}
+        trained = train_sft(
+            "self",
+            model_name_or_path=self.model,
+            data_path=[str(self.path(data))],
+            training_objective=objective,
+            output_dir=str(self.path(name)),
+            gguf=str(made),
+            max_steps=steps,
+            seed=self.seed,
+            **further,
+        )
+        if trained.stopped_by:
+            raise EndedBySignal(trained.stopped_by)

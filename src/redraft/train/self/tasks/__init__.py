@@ -1,0 +1,34 @@
+"""The tasks that redraft ships, and those of a module of the user's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from redraft.checks.function import imported
+from redraft.errors import UsageError
+from redraft.train.self.tasks.calendar import AFTER
+from redraft.train.self.tasks.numbers import ADD, CONVERT, SUBTRACT
+from redraft.train.self.tasks.task import Task
+from redraft.train.self.tasks.words import COUNT, LETTERS, SORT, UNIQUE
+
+_OURS = (ADD, SUBTRACT, CONVERT, AFTER, COUNT, LETTERS, SORT, UNIQUE)
+TASKS = {task.name: replace(task, licence="Apache-2.0") for task in _OURS}
+
+
+def find_task(name: str) -> Task:
+    """Return a shipped task by its name, or `python:module.TASK`.
+
+    Raises:
+        UsageError: There is none.
+        CheckError: The module does not load.
+    """
+    hint = f"The tasks: {', '.join(TASKS)}; or python:module.TASK (docs/self.md)."
+    if name in TASKS:
+        return TASKS[name]
+    module, _, attribute = name.removeprefix("python:").rpartition(".")
+    if not name.startswith("python:") or not module:
+        raise UsageError(f"there is no task {name!r}.", hint=hint)
+    found = getattr(imported(module, name.removeprefix("python:")), attribute, None)
+    if not isinstance(found, Task):
+        raise UsageError(f"{name}: {attribute} is {type(found).__name__}, and no Task.", hint=hint)
+    return found

@@ -1,0 +1,213 @@
+"""Sums, differences and units: what is worked out column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from redraft.train.self.tasks.task import Task, Values, equal_to
+
+
+def spoiled_number(number: int, rng: Random) -> str:
+    """Return a number with a carry too many or too few, another digit, two exchanged, or one left out."""
+    digits = list(str(number))
+    place = rng.randrange(len(digits))
+    kind = rng.choice(("carry", "carry", "carry", "digit", "exchange", "drop"))
+    if kind == "carry":
+        return str(abs(number + rng.choice((-1, 1)) * 10 ** rng.randrange(len(digits))))
+    if kind == "digit":
+        digits[place] = str(rng.randint(0, 9))
+    elif kind == "exchange":
+        other = place - 1 if place else min(1, len(digits) - 1)
+        digits[place], digits[other] = digits[other], digits[place]
+    elif len(digits) > 1:
+        del digits[place]
+    return str(int("".join(digits)))
+
+
+def _sum(values: Values) -> str:
+    return str(values["a"] + values["b"])
+
+
+def _of_any_length(rng: Random) -> int:
+    return rng.randint(1, 10 ** rng.randint(2, 5) - 1)
+
+
+def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
+    """Yield the last digits of both numbers, with what is left of them written before; then those of the
+    rest.
+
+    A small model does not find the third digit from the right in numbers of unequal lengths. It can copy a
+    number without its last digit, and then read the last one.
+    """
+    while a or b:
+        yield f"{a} {b}: ", a % 10, b % 10
+        a, b = a // 10, b // 10
+
+
+def _columns_of_sum(values: Values) -> str:
+    """Return the columns from the right, each with the digits so far: a small model cannot gather them at the
+    end.
+    """
+    columns, carry, digits = [], 0, ""
+    for left, x, y in _columns(values["a"], values["b"]):
+        total = x + y + carry
+        digits = f"{total % 10}{digits}"
+        columns.append(f"{left}{x}+{y}{'+1' if carry else ''}={total} [{digits}]")
+        carry = total // 10
+    return ", ".join((*columns, f"1 [1{digits}]") if carry else columns)
+
+
+ADD = Task(
+    name="add",
+    wordings=(
+        "What is {a} + {b}?",
+        "Add {a} and {b}.",
+        "How much is {a} plus {b}?",
+        "{a} + {b} = ?",
+        "Calculate {a} + {b}.",
+        "What do you get when you add {a} and {b}?",
+        "Sum: {a} and {b}.",
+        "What is the sum of {a} and {b}?",
+        "Compute the sum {a} + {b}.",
+        "Please add {b} to {a}.",
+        "I have {a} points and win {b} more. How many points do I have?",
+        "What's {a} plus {b}?",
+        "Find {a} + {b}.",
+        "Tell me the total of {a} and {b}.",
+        "{a} plus {b} equals what?",
+        "Work out {a} + {b}.",
+        "Can you add {a} and {b} for me?",
+        "What does {a} + {b} come to?",
+        "A shop sold {a} pens in May and {b} in June. How many in all?",
+        "Give me the result of {a} + {b}.",
+    ),
+    draw=lambda rng: {"a": _of_any_length(rng), "b": _of_any_length(rng)},
+    right=_sum,
+    spoil=lambda values, rng: spoiled_number(int(_sum(values)), rng),
+    judge=equal_to(_sum, _columns_of_sum),
+)
+
+
+def _difference(values: Values) -> str:
+    return str(values["a"] - values["b"])
+
+
+def _columns_of_difference(values: Values) -> str:
+    """Return the columns from the right, each with the digits so far.
+
+    What is taken away is written first: whether to borrow cannot be said before both digits are read.
+    """
+    columns, borrowed, digits = [], 0, ""
+    for left, x, y in _columns(values["a"], values["b"]):
+        less = y + borrowed
+        taken = f"{y}+1={less}" if borrowed else f"{y}"
+        borrowed = int(x < less)
+        from_ = x + 10 * borrowed
+        digits = f"{from_ - less}{digits}"
+        lent = " borrow" if borrowed else ""
+        columns.append(f"{left}{taken} from {x}: {from_}-{less}={from_ - less}{lent} [{digits}]")
+    return ", ".join(columns)
+
+
+def _larger_first(rng: Random) -> Values:
+    low, high = sorted((_of_any_length(rng), _of_any_length(rng)))
+    return {"a": high, "b": low}
+
+
+SUBTRACT = Task(
+    name="subtract",
+    wordings=(
+        "What is {a} - {b}?",
+        "Subtract {b} from {a}.",
+        "How much is {a} minus {b}?",
+        "{a} - {b} = ?",
+        "Calculate {a} - {b}.",
+        "What do you get when you take {b} from {a}?",
+        "What is the difference between {a} and {b}?",
+        "Compute {a} - {b}.",
+        "Please take {b} away from {a}.",
+        "I had {a} coins and spent {b}. How many are left?",
+        "What's {a} minus {b}?",
+        "Find {a} - {b}.",
+        "What is {a} − {b}?",
+        "{a} minus {b} equals what?",
+        "Work out {a} - {b}.",
+        "Can you subtract {b} from {a} for me?",
+        "What does {a} - {b} come to?",
+        "A tank holds {a} litres and {b} are used. How many remain?",
+        "Give me the result of {a} - {b}.",
+        "How much more is {a} than {b}?",
+    ),
+    draw=_larger_first,
+    right=_difference,
+    spoil=lambda values, rng: spoiled_number(int(_difference(values)), rng),
+    judge=equal_to(_difference, _columns_of_difference),
+)
+
+UNITS = {"days": ("hours", 24), "hours": ("minutes", 60), "feet": ("inches", 12), "weeks": ("hours", 168)}
+_SIZES = {"days": (11, 99), "hours": (11, 99), "feet": (21, 199), "weeks": (3, 29)}
+
+
+def _length(rng: Random) -> Values:
+    large = rng.choice(sorted(_SIZES))
+    small, each = UNITS[large]
+    return {"x": rng.randint(*_SIZES[large]), "large": large, "y": rng.randint(1, each - 1), "small": small}
+
+
+def _in_small(values: Values) -> str:
+    return str(values["x"] * UNITS[values["large"]][1] + values["y"])
+
+
+def _products(values: Values) -> str:
+    """Return the larger number taken apart by its digits, each multiplied, and all added digit by digit."""
+    x, y, each = values["x"], values["y"], UNITS[values["large"]][1]
+    first, *more = _places(x)
+    total, steps = first * each, [f"{first}*{each}={first * each}"]
+    for part in more:
+        steps += [f"{part}*{each}={part * each}", *_added(total, part * each)]
+        total += part * each
+    return ", ".join((*steps, *_added(total, y)))
+
+
+def _places(number: int) -> list[int]:
+    """Return 300, 7 for 307."""
+    digits = str(number)
+    return [int(d) * 10**p for p, d in zip(range(len(digits) - 1, -1, -1), digits, strict=True) if d != "0"]
+
+
+def _added(total: int, number: int) -> Iterator[str]:
+    for part in _places(number):
+        yield f"{total}+{part}={total + part}"
+        total += part
+
+
+CONVERT = Task(
+    name="units",
+    wordings=(
+        "How many {small} are {x} {large} and {y} {small}?",
+        "Convert {x} {large} and {y} {small} to {small}.",
+        "{x} {large} {y} {small} in {small}?",
+        "Express {x} {large} and {y} {small} in {small}.",
+        "What is {x} {large} and {y} {small} in {small}?",
+        "How many {small} make up {x} {large} and {y} {small}?",
+        "Change {x} {large} and {y} {small} into {small}.",
+        "Give {x} {large} {y} {small} as {small} only.",
+        "I have {x} {large} and {y} {small}. How many {small} is that?",
+        "Turn {x} {large} and {y} {small} into {small}.",
+        "Write {x} {large} and {y} {small} in {small}.",
+        "In {small}, how much are {x} {large} and {y} {small}?",
+        "How many {small} in {x} {large} plus {y} {small}?",
+        "Total {small} of {x} {large} and {y} {small}?",
+        "Please convert to {small}: {x} {large}, {y} {small}.",
+        "What do {x} {large} and {y} {small} come to in {small}?",
+        "Tell me {x} {large} and {y} {small} in {small}.",
+        "{x} {large} and {y} {small} equal how many {small}?",
+        "Could you put {x} {large} and {y} {small} into {small}?",
+        "Something measures {x} {large} and {y} {small}. Say it in {small}.",
+    ),
+    draw=_length,
+    right=_in_small,
+    spoil=lambda values, rng: spoiled_number(int(_in_small(values)), rng),
+    judge=equal_to(_in_small, _products),
+)

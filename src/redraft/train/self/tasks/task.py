@@ -1,0 +1,90 @@
+"""What a task is: prompts by chance, a right answer to each, and an exact check that shows its work.
+
+A small critic learns what it can work out in writing (reference/science.md, 8): the work recomputes, states
+both values, compares them in words ("the same", "different"), and only then gives the verdict. A tick that
+stands for a search taught a small model to accept everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from redraft.jobs.licences import UNKNOWN
+
+Values = Mapping[str, Any]
+"""What an exercise is about: JSON values, so that it travels in a chain's `meta`."""
+
+HELD_OUT = 5
+"""Wordings at the end of `Task.wordings` that nothing is trained on."""
+SHOWN = 120
+"""Characters of an answer that a feedback quotes at most."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A feedback on an answer up to its verdict, and whether the answer is right."""
+
+    text: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of exercise.
+
+    Attributes:
+        name: In records and tables.
+        wordings: How people ask for it, with the names of values in braces. The last `HELD_OUT` are kept for
+            testing.
+        draw: Values by chance. An exercise is known by them: held-out ones share none with others.
+        right: A right answer.
+        spoil: An answer such as a small model gets wrong. It may happen to be right.
+        judge: What an exact check says of an answer, with its work.
+        licence: That of the exercises, for the card of what learns from them.
+    """
+
+    name: str
+    wordings: Sequence[str]
+    draw: Callable[[Random], Values]
+    right: Callable[[Values], str]
+    spoil: Callable[[Values, Random], str]
+    judge: Callable[[Values, str], Judged]
+    licence: str = UNKNOWN
+
+    def example(self, seed: int) -> str:
+        """Return a prompt by chance."""
+        rng = Random(seed)
+        return rng.choice(self.wordings).format(**self.draw(rng))
+
+
+def plain(answer: str) -> str:
+    """Return an answer on one line, as it is compared and quoted."""
+    return " ".join(answer.split())
+
+
+def quoted(answer: str) -> str:
+    """Return an answer as a feedback quotes it: on one line, and not at any length."""
+    text = plain(answer) or "nothing"
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def equal_to(
+    right: Callable[[Values], str], work: Callable[[Values], str]
+) -> Callable[[Values, str], Judged]:
+    """Return the check of a task with one right answer.
+
+    Args:
+        right: That answer.
+        work: How it is found, step by step in writing.
+    """
+
+    def judge(values: Values, answer: str) -> Judged:
+        expected = right(values)
+        passed = plain(answer) == expected
+        same = "the same" if passed else "different"
+        return Judged(f"{work(values)}, so {expected}, and the answer says {quoted(answer)}: {same}.", passed)
+
+    return judge

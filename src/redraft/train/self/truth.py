@@ -1,0 +1,48 @@
+"""The exercises of shipped tasks as a task of `redraft eval`, which `redraft arbiter` draws by their names.
+
+The check says only whether an answer is right. What the task's own check works out would give it away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from redraft.chain import Chain, Prompt
+from redraft.checks.base import Check, Outcome, failed, passed
+from redraft.errors import CheckSyntaxError
+from redraft.evaluation.tasks.tasks import Task as ScoredTask
+from redraft.train.self.tasks import TASKS
+from redraft.train.self.tasks.task import Task, Values, plain
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The answer to an exercise is the right one."""
+
+    task: Task
+    values: Values
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return f"exercise {self.task.name}"
+
+    def check(self, answer: str, _: Prompt) -> Outcome:
+        """Judge an answer, as the task does."""
+        right = self.task.judge(self.values, answer).passed
+        return passed("right") if right else failed("This is not the right answer.")
+
+    def said(self, answer: str) -> Hashable:
+        """Return the answer as votes count it; None for an empty one."""
+        return plain(answer) or None
+
+
+def _checks(_: str, record: Chain) -> Sequence[Check]:
+    task, values = TASKS.get(str(record.meta.get("task"))), record.meta.get("values")
+    if task is None or not isinstance(values, dict):
+        raise CheckSyntaxError("it has no `task` of redraft with its `values`.")
+    return [Solved(task, values)]
+
+
+EXERCISES = ScoredTask("`meta` with a `task` and its `values`, as `redraft train self` draws them", _checks)

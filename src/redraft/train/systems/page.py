@@ -1,0 +1,166 @@
+"""The page at the end of a run, `index.html`, and the model card, `README.md`.
+
+Both say what was made from what, at what cost, how good it is, and under which licences it stands. The pages
+that stages wrote themselves are linked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from redraft import __version__
+from redraft.evaluation.pages.charts import curves
+from redraft.evaluation.pages.page import Card, Item, Part, Sample, render
+from redraft.jobs.counting import counted, size_in_words
+from redraft.jobs.files import write_file
+from redraft.jobs.licences import UNKNOWN, Source, clash, ids_of, remark
+from redraft.jobs.lines import parse_line
+from redraft.jobs.provenance import RunFile, licences_beside
+from redraft.train import LOG
+from redraft.train.systems.ledger import Kind, Ledger, spent
+from redraft.train.systems.plan import Plan, Row
+from redraft.train.systems.recipe import System
+from redraft.weights.card import card_text
+
+PAGE, CARD = "index.html", "README.md"
+_CURVES = {
+    "loss": "nats of a token, or of a pair",
+    "eval_loss": "of held-out data",
+    "reward": "mean of the answers",
+    "kl": "nats in an answer",
+}
+"""Numbers of a training log that the page shows."""
+_MOST_POINTS = 200
+
+
+def write_pages(system: System, ledger: Ledger, plan: Plan) -> Path:
+    """Write the page and the card of a run, and return the page."""
+    sources = _sources(ledger.folder) or _files(system)
+    title = f"{system.name}{', small' if system.small else ''}"
+    parts = [_whole(ledger, plan), *(_of_stage(ledger, row) for row in plan.rows), _licences(sources)]
+    page = render(title, system.about, parts, f"redraft {__version__} · {CARD} is the card of the model")
+    write_file(ledger.folder / PAGE, page.encode())
+    write_file(ledger.folder / CARD, _card(title, system, ledger, plan, sources).encode())
+    return ledger.folder / PAGE
+
+
+def _whole(ledger: Ledger, plan: Plan) -> Part:
+    records = {row.stage.name: spent(ledger.record(row.stage).read()) for row in plan.rows}
+    total = {name: sum(each[name] for each in records.values()) for name in ("seconds", "tokens", "usd")}
+    disk = sum(each.stat().st_size for each in ledger.folder.rglob("*") if each.is_file())
+    done = len(plan.rows) - len(plan.ahead)
+    tiles = {
+        "of work": _clock(total["seconds"]),
+        "new tokens": f"{total['tokens']:,.0f}",
+        "USD": f"{total['usd']:,.2f}",
+        "on the disk": size_in_words(disk),
+    }
+    lines = [
+        (stage.name, _clock(records[stage.name]["seconds"]), "", stage.made + ledger.edited(stage))
+        for stage in (row.stage for row in plan.rows)
+    ]
+    verdict = f"{done} of {counted(len(plan.rows), 'stage')} done."
+    return Part(verdict=verdict, tiles=tiles, lines=lines)
+
+
+def _of_stage(ledger: Ledger, row: Row) -> Part:
+    """Return what a stage says, its curves, and links to its files."""
+    stage, out = row.stage, ledger.out(row.stage)
+    if row.state.kind is not Kind.DONE:
+        return Part(title=stage.name, note=f"{row.state.kind.value}: {stage.made}")
+    says = (ledger.record(stage).read() or {}).get("says") or ""
+    pages = sorted({out, *out.parent.glob(f"{out.name}*.html")})
+    plain = ((name, v if isinstance(v, str) else json.dumps(v)) for name, v in stage.options.items())
+    facts = [("verb", stage.verb or stage.command), *plain]
+    return Part(
+        title=stage.name,
+        facts=facts,
+        cards=[card for log in _logs(out) for card in _cards(_rows(log))],
+        items=[Item(each.name, each.relative_to(ledger.folder).as_posix(), "") for each in pages],
+        samples=[Sample("What it said", "", [("output", says, "")], open=True)] if says else (),
+    )
+
+
+def _logs(out: Path) -> list[Path]:
+    found = out.rglob(LOG) if out.is_dir() else ()
+    return sorted(log for log in found if not log.parent.name.startswith("checkpoint-"))
+
+
+def _rows(log: Path) -> list[dict[str, Any]]:
+    return [row for line in log.read_bytes().splitlines(keepends=True) if (row := parse_line(line))]
+
+
+def _cards(rows: list[dict[str, Any]]) -> Iterator[Card]:
+    """Yield the curves of a training log."""
+    for name, note in _CURVES.items():
+        found = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), int | float)]
+        some = found[:: -(-len(found) // _MOST_POINTS) or 1]
+        points = [(step, value, nan, nan, f"{name}, step {step:,}: {value:.4g}") for step, value in some]
+        if points:
+            yield Card(name, note, curves({name: points}, "step", "", wide=False))
+
+
+def _sources(folder: Path) -> list[Source]:
+    """Return what the models of a run were trained on, by their records."""
+    found = dict[Source, None]()
+    for path in sorted(folder.rglob("*.run.json")):
+        out = path.with_name(path.name.removesuffix(".run.json"))
+        inside = path.relative_to(folder).parts[0]
+        if inside in (".run", "before"):
+            continue
+        sessions = (RunFile(out).read() or {}).get("sessions") or [{}]
+        found |= dict.fromkeys(Source(**each) for each in sessions[-1].get("sources") or ())
+    return list(found)
+
+
+def _files(system: System) -> list[Source]:
+    """Return the files of a recipe that its stages read, with the licences that are known of them."""
+    read = dict.fromkeys(name for stage in system.stages.values() for name in stage.reads)
+    files = [file for name in read if (file := system.files.get(name))]
+    return [
+        Source("data", Path(file.path).name, licence)
+        for file in files
+        for licence in ([file.licence] if file.licence else licences_beside(Path(file.path)) or [UNKNOWN])
+    ]
+
+
+def _licences(sources: list[Source]) -> Part:
+    if not sources:
+        return Part(title="Licences", note="No stage says what it was made from.")
+    said = remark(sources) or f"All that it was made from has one licence: {sources[0].licence}."
+    once = {(f"{each.kind} {each.name}", *ids_of([each])): each.licence for each in reversed(sources)}
+    facts = [(name, licence) for (name, *_), licence in reversed(once.items())]
+    return Part(title="Licences", note=said, warns=clash(sources), facts=facts)
+
+
+def _card(title: str, system: System, ledger: Ledger, plan: Plan, sources: list[Source]) -> str:
+    """Return the model card: the front matter of the hub, sources, licences, stages and figures."""
+    lines = [card_text(title, sources), remark(sources), "", system.about, "", "## How it was made", ""]
+    lines += ["| stage | verb | from | time |", "|---|---|---|---|"]
+    for row in plan.rows:
+        seconds = spent(ledger.record(row.stage).read())["seconds"]
+        read = ", ".join(row.stage.reads)
+        verb = f"`redraft {row.stage.verb}`" if row.stage.verb else "a command"
+        verb += ledger.edited(row.stage)
+        lines.append(f"| {row.stage.name} | {verb} | {read} | {_clock(seconds)} |")
+    lines += ["", f"`redraft run {system.name}{' --small' * system.small}`, redraft {__version__}.", ""]
+    lines += _figures(ledger, plan)
+    return "\n".join(lines) + "\n"
+
+
+def _figures(ledger: Ledger, plan: Plan) -> Iterator[str]:
+    """Yield what stages that measure said."""
+    for row in plan.rows:
+        says = (ledger.record(row.stage).read() or {}).get("says")
+        if says and row.stage.verb in ("report", "eval", "train self"):
+            yield from (f"## {row.stage.name}", "", "```text", says, "```", "")
+
+
+def _clock(seconds: float) -> str:
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"

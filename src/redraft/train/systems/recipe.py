@@ -1,0 +1,246 @@
+"""Recipes of systems: named stages, each a verb with its options, that read each other's outputs by name.
+
+`{NAME}` in an option stands for a value, for a file of the user's, or for the output of a stage, which is
+then read: the order of the stages follows from that. `{{` is a brace. `small` says what
+--small changes.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from redraft.chain.documents import recipe_of, shipped_recipes, text_of_settings, yaml_of
+from redraft.errors import UsageError, shown
+from redraft.jobs.provenance import paths_in
+from redraft.jobs.stores import url_of
+from redraft.options import OptionModel, option
+from redraft.train.systems.names import filled, names_in
+from redraft.train.systems.verbs import check_options, find_verb
+
+FOLDER = "systems"  # of the recipes that redraft ships
+
+
+class Needs(OptionModel):
+    """What a stage takes, as its recipe estimates it."""
+
+    hours: float = option("wall-clock time, in hours", default=0.0, ge=0)
+    gb: float = option("disk, in units of 10^9 bytes", default=0.0, ge=0)
+    prompts: float = option("tokens in prompts to its model, in millions", default=0.0, ge=0)
+    new: float = option("new tokens of its model, in millions", default=0.0, ge=0)
+
+
+class StageKeys(OptionModel):
+    """The keys of a stage."""
+
+    verb: str = option("a verb of redraft, such as generate chains", default="")
+    out: str = option("its output: a file or folder in the folder of the run", default="")
+    options: dict[str, Any] | None = option("the options of the verb", what="names and values")
+    command: str | None = option("a command to run in place of the verb, such as one of SkyPilot or Slurm")
+    needs: dict[str, Any] | None = option("what it takes", what="hours, gb, prompts and new")
+    small: dict[str, Any] | None = option("keys that are different with --small", what="keys of a stage")
+
+
+class FileKeys(OptionModel):
+    """The keys of a file of the user's."""
+
+    path: str = option("where it is, from the folder of the recipe", default="")
+    get: str = option("where to get it, in words", default="")
+    licence: str = option("its licence", default="")
+
+
+class SystemKeys(OptionModel):
+    """The keys of a recipe."""
+
+    values: dict[str, Any] | None = option("values by name, which --set changes", what="names and values")
+    files: dict[str, Any] | None = option("files of yours by name", what="names and paths")
+    stages: dict[str, Any] | None = option("the stages by name", what="names and stages")
+    commercial: bool = option("the result is for commercial use: refuse data that forbid it", default=False)
+    small: dict[str, Any] | None = option("values that are different with --small", what="names and values")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a system.
+
+    Attributes:
+        out: The name of its output in the folder of the run.
+        options: With values filled in; `{NAME}` of files and stages is left.
+        command: What a shell runs in place of the verb; empty for none.
+        reads: The files and stages that it reads.
+    """
+
+    name: str
+    verb: str
+    out: str
+    options: Mapping[str, Any]
+    command: str
+    needs: Needs
+    reads: tuple[str, ...]
+
+    @property
+    def made(self) -> str:
+        """How it is made, in words."""
+        read = f" from {', '.join(self.reads)}" if self.reads else ""
+        return f"{'a command' if self.command else self.verb}{read}"
+
+    @property
+    def paths(self) -> Iterator[Path]:
+        """The files and folders on this machine that its options and its command name by their paths."""
+        yield from paths_in({name: each for name, each in self.options.items() if name != "cache_dir"})
+        with suppress(ValueError):  # quotes that the shell may read otherwise
+            yield from paths_in(shlex.split(self.command)[1:])
+
+    def check(self) -> None:
+        """Raise `UsageError` if its verb has no such option, or lacks one, or a value is wrong."""
+        if self.command:
+            return
+        try:
+            check_options(find_verb(self.verb), self.options)
+        except UsageError as error:
+            raise UsageError(f"stage {self.name} ({self.verb}): {error.message}", hint=error.hint) from None
+
+
+@dataclass(frozen=True)
+class System:
+    """A recipe with its values filled in.
+
+    Attributes:
+        name: The name of the recipe.
+        stages: In an order in which they can be done.
+        files: The user's files by name.
+    """
+
+    name: str
+    stages: Mapping[str, Stage]
+    files: Mapping[str, FileKeys] = field(default_factory=dict)
+    small: bool = False
+    commercial: bool = False
+    about: str = ""
+
+    def upstream(self, name: str) -> set[str]:
+        """Return a stage and all that it needs."""
+        found = {name}
+        for each in self.stages[name].reads:
+            found |= self.upstream(each) if each in self.stages else set()
+        return found
+
+    def downstream(self, name: str) -> set[str]:
+        """Return a stage and all that need it."""
+        return {each for each in self.stages if name in self.upstream(each)}
+
+    def stage(self, name: str) -> Stage:
+        """Return a stage by its name. Raise `UsageError` if there is none."""
+        if found := self.stages.get(name):
+            return found
+        raise UsageError(f"there is no stage {name!r:.80}.", hint=f"Stages: {', '.join(self.stages)}")
+
+
+def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] | None = None) -> System:
+    """Read a recipe, by its name or path.
+
+    Args:
+        small: Take what is said under `small`.
+        values: Replace values of the recipe.
+
+    Raises:
+        UsageError: The recipe has a fault; the message names the stage.
+    """
+    path, document = recipe_of(recipe, FOLDER)
+    about = yaml_of(text_of_settings(Path(path)), path).get("about", "")
+    keys = SystemKeys.read_file(document, where=f"{path}: ")
+    known = (keys.values or {}) | (keys.small or {} if small else {})
+    for name, value in (values or {}).items():
+        if name not in known:
+            hint = f"Its values: {', '.join(known) or 'none'}"
+            raise UsageError(f"{path} has no value {name!r:.80}.", hint=hint)
+        known[name] = value
+    base, shipped = Path(path).parent, recipe in shipped_systems()
+    if not keys.stages:
+        raise UsageError(f"{path} has no stages.", hint="stages: {NAME: {verb: …, out: …, options: {…}}}")
+    try:
+        files = {name: _file(base, name, each, shipped=shipped) for name, each in (keys.files or {}).items()}
+        stages = {name: _stage(name, each, known, small=small) for name, each in keys.stages.items()}
+        stages = {name: each for name, each in stages.items() if each.verb or each.command}
+        _check(stages, files, known)
+        ordered = _ordered(stages)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
+    return System(Path(path).stem, ordered, files, small, keys.commercial, str(about).strip())
+
+
+def shipped_systems() -> list[str]:
+    """Return the names of the recipes that redraft ships."""
+    return list(shipped_recipes(FOLDER))
+
+
+def _file(base: Path, name: str, given: Any, *, shipped: bool) -> FileKeys:
+    """Return a file, whose path begins in the folder of the recipe; that of a shipped one may be here."""
+    keys = {"path": given} if isinstance(given, str) else given
+    if not isinstance(keys, dict) or not keys.get("path"):
+        raise UsageError(f"files.{name} is {shown(given)}.", hint="It should be a path.")
+    read = FileKeys.read_file(keys, where="", table=f"files.{name}.")
+    path = Path(os.path.normpath(base / Path(read.path).expanduser()))
+    if url_of(read.path) is None and (path.exists() or not shipped):
+        read = read.model_copy(update={"path": str(path)})
+    return read
+
+
+def _stage(name: str, given: Any, values: Mapping[str, Any], *, small: bool) -> Stage:
+    if not isinstance(given, dict):
+        raise UsageError(f"stage {name} is {shown(given)}.", hint="It should be keys and values.")
+    keys = StageKeys.read_file(given, where="", table=f"{name}.")
+    keys = _smaller(keys, name) if small else keys
+    options = {option: each for option, each in (keys.options or {}).items() if each is not None}
+    needs = Needs.read(keys.needs or {}, table=f"{name}.needs.")
+    options, command = filled(options, values), filled(keys.command or "", values)
+    in_command = (each for each in names_in(command) if each != "out")
+    reads = tuple(dict.fromkeys([*names_in(options), *in_command]))
+    return Stage(name, keys.verb, keys.out or name, options, command, needs, reads)
+
+
+def _smaller(keys: StageKeys, name: str) -> StageKeys:
+    """Return the keys of a stage with what `small` changes: some options, or verb and options."""
+    other = StageKeys.read_file(keys.small or {}, where="", table=f"{name}.small.").explicit
+    if "verb" not in other:
+        other["options"] = {**(keys.options or {}), **other.get("options", {})}
+    return keys.model_copy(update=other)
+
+
+def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: Mapping[str, Any]) -> None:
+    """Check names, verbs and outputs."""
+    outputs: dict[str, str] = {}
+    for name, stage in stages.items():
+        if name in files or name in values:
+            raise UsageError(f"{name} is a stage, and a file or value too.", hint="Give one another name.")
+        if Path(stage.out).is_absolute() or ".." in Path(stage.out).parts or stage.out.startswith("."):
+            raise UsageError(f"stage {name}: its output {stage.out!r:.120} is not in the folder of the run.")
+        if (other := outputs.setdefault(stage.out, name)) != name:
+            raise UsageError(f"stages {other} and {name} write to {stage.out}.", hint="Name another 'out'.")
+        for each in stage.reads:
+            if each not in stages and each not in files:
+                hint = f"Stages: {', '.join(stages)}. Files: {', '.join(files) or 'none'}. A brace is '{{{{'."
+                raise UsageError(f"stage {name} reads {{{each}}}, which nothing makes.", hint=hint)
+        if not stage.command:
+            find_verb(stage.verb)
+
+
+def _ordered(stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """Return the stages in the order of the recipe, but each after those that it reads."""
+    graph = {name: [each for each in stage.reads if each in stages] for name, stage in stages.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = " → ".join(reversed(error.args[1]))
+        raise UsageError(f"the stages read each other in a circle: {circle}.") from None
+    ordered: dict[str, Stage] = {}
+    while left := [name for name in graph if name not in ordered]:
+        ready = next(name for name in left if ordered.keys() >= set(graph[name]))
+        ordered[ready] = stages[ready]
+    return ordered

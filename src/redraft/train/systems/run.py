@@ -1,0 +1,296 @@
+"""Do the stages of a system that are not done, in order, side by side where they may."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redraft.chain.read.inputs import licensed_records
+from redraft.data.recipe import part_files
+from redraft.errors import OutputError, RedraftError, UsageError
+from redraft.jobs.files import open_locked
+from redraft.jobs.licences import Source, forbids_commerce, origin_of
+from redraft.jobs.provenance import Provenance, RunFile
+from redraft.jobs.signals import ended_by_sigterm
+from redraft.jobs.stores import here
+from redraft.train.systems.ledger import Kind, Ledger, State, spent
+from redraft.train.systems.names import filled, unbraced
+from redraft.train.systems.plan import FREE, Plan, Row, forbidden, price
+from redraft.train.systems.recipe import Stage, System
+from redraft.train.systems.verbs import find_verb
+
+Tell = Callable[[str], None]
+
+
+class StageError(RedraftError):
+    """A stage failed, with its own exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        mend = "mend what it says, then " if status == UsageError.exit_status else ""
+        super().__init__(
+            message, hint=f"What is done stays done. To go on, {mend}type the same command again."
+        )
+        self.exit_status = status
+
+
+@dataclass
+class Run:
+    """A run of a system in a folder.
+
+    Attributes:
+        start: The stage to begin with: what is before it is taken as it is. Empty for none.
+        until: The last stage to do; empty for all.
+        parallel: How many stages at once on this machine.
+        limit_usd: Money for all stages that are not done.
+        patience: Seconds that stages of a killed run have to end.
+    """
+
+    system: System
+    folder: Path
+    start: str = ""
+    until: str = ""
+    parallel: int = 1
+    limit_usd: float | None = None
+    tell: Tell = print
+    patience: float = 5.0
+    ledger: Ledger = field(init=False)
+    _children: dict[str, subprocess.Popen[Any]] = field(default_factory=dict, init=False)
+    _lock: int = field(default=-1, init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.folder)
+
+    @property
+    def wanted(self) -> list[Stage]:
+        """The stages up to `until`."""
+        names = self.system.upstream(self.system.stage(self.until).name) if self.until else self.system.stages
+        return [each for each in self.system.stages.values() if each.name in names]
+
+    def plan(self) -> Plan:
+        """Return what is to be done. What reads what is made again may turn out to be done."""
+        again, rows = set[str](), list[Row]()
+        for stage in self.wanted:
+            state = self.state(stage)
+            if state.kind is Kind.DONE and not again.isdisjoint(stage.reads):
+                state = State(Kind.CHANGED, "if what it reads changes")
+            again |= set() if state.kind is Kind.DONE else {stage.name}
+            rows.append(Row(stage, state))
+        return Plan(rows)
+
+    def run(self) -> None:
+        """Do all stages that are not done.
+
+        Raises:
+            StageError: A stage failed. Those beside it were finished, and none was begun after it.
+            OutputError: Another run works in the folder, it is another system's, or an output was edited.
+            RedraftError: What `Plan.check` raises.
+        """
+        (self.folder / ".run").mkdir(parents=True, exist_ok=True)
+        self._lock = self._locked()
+        try:
+            self._check_folder()
+            if self.start:
+                self._start_over()
+            plan = self.plan()
+            plan.check(self.system, self.folder, self.limit_usd)
+            if plan.ahead:
+                with ended_by_sigterm():
+                    self._work()
+            self._write_page(again=bool(plan.ahead))
+        finally:
+            os.close(self._lock)
+
+    def _write_page(self, *, again: bool) -> None:
+        page = self.folder / "index.html"
+        if again or not page.exists():
+            from redraft.train.systems.page import write_pages
+
+            write_pages(self.system, self.ledger, self.plan())
+        self.tell(f"all is done: {page}")
+
+    def _start_over(self) -> None:
+        """Set the output of the stage to start with aside, and take those before as they are."""
+        first = self.system.stage(self.start)
+        for stage in self.wanted:
+            if stage.name in self.system.downstream(first.name):
+                continue
+            record, made = self.ledger.record(stage), self._made(stage)
+            if (out := self.ledger.hashes.of(self.ledger.out(stage))) is None:
+                hint = "Leave out --from: it is made then."
+                raise UsageError(f"there is no output of stage {stage.name} to begin after.", hint=hint)
+            if (kind := self.ledger.state(stage, made).kind) is not Kind.DONE:
+                record.begin(made, resume=kind is Kind.EDITED)
+                record.end()
+                record.note(made=out, edited=kind is Kind.EDITED)
+        self.ledger.set_aside(first)
+
+    def state(self, stage: Stage) -> State:
+        """Return how far a stage is, by what it reads now.
+
+        Raises:
+            OutputError: Its output was edited, or is a file that no stage made.
+        """
+        state = self.ledger.state(stage, self._made(stage))
+        if state.kind is Kind.EDITED:
+            out = self.ledger.out(stage)
+            then = next((n for n, each in self.system.stages.items() if stage.name in each.reads), "STAGE")
+            raise OutputError(
+                f"{out} was edited since stage {stage.name} made it.",
+                hint=f"To make it again, delete it. To go on with it as it is: --from {then}",
+            )
+        return state
+
+    def _made(self, stage: Stage) -> Provenance:
+        named = {name: self._path(name) for name in stage.reads}
+        named |= {str(path): path for path in stage.paths}
+        if stage.verb == "data merge" and not stage.command:
+            options = filled(stage.options, {name: str(path) for name, path in named.items()})
+            with suppress(UsageError):  # a recipe that is missing is told of before the first stage
+                named |= {str(path): path for path in part_files(options["recipe"], options.get("folder"))}
+        return self.ledger.provenance(stage, {n: self.ledger.hashes.of(path) for n, path in named.items()})
+
+    @property
+    def usd(self) -> float:
+        """What all stages have cost."""
+        return sum(spent(self.ledger.record(each).read())["usd"] for each in self.system.stages.values())
+
+    def _path(self, name: str) -> Path:
+        """Return the file or folder of a name in braces."""
+        if name in self.system.stages:
+            return self.ledger.out(self.system.stages[name])
+        return here(self.system.files[name].path)
+
+    def _locked(self) -> int:
+        """Lock the folder. Stages hold the lock too, so that those of a killed run are waited for."""
+        end = time.monotonic() + self.patience
+        while (lock := open_locked(self.folder / ".run" / "lock")) is None:
+            if time.monotonic() > end:
+                raise OutputError(
+                    f"another run works in {self.folder}.", hint="Wait for it, or name another folder: -o DIR"
+                )
+            time.sleep(0.1)
+        return lock
+
+    def _check_folder(self) -> None:
+        """Refuse the folder of another system."""
+        record = RunFile(
+            self.folder / ".run" / "system",
+            elsewhere="to another folder with -o",
+            start_over=f"delete {self.folder} to start over",
+        )
+        made = Provenance("run", {"system": self.system.name, "small": self.system.small})
+        begun = record.path.exists()
+        if begun:
+            record.check(made)
+        record.begin(made, resume=begun)
+
+    def _work(self) -> None:
+        left = {stage.name: stage for stage in self.wanted}
+        under_way: dict[Future[int], Stage] = {}
+        failed: tuple[str, int] | None = None
+        with ThreadPoolExecutor(len(left)) as threads:
+            try:
+                while True:
+                    if not failed and (ready := self._ready(left, under_way)):
+                        for stage in ready:
+                            del left[stage.name]
+                            if self._begin(stage):
+                                under_way[threads.submit(self._do, stage)] = stage
+                        continue  # one that is done already lets others begin
+                    if not under_way:
+                        break
+                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    for each in done:
+                        stage = under_way.pop(each)
+                        if status := each.result():
+                            failed = failed or (stage.name, status)
+            except BaseException:
+                self._stop()
+                raise
+        if failed:
+            raise StageError(f"stage {failed[0]} failed, with exit status {failed[1]}.", failed[1])
+
+    def _ready(self, left: Mapping[str, Stage], under_way: Mapping[Future[int], Stage]) -> list[Stage]:
+        """Return the stages that may begin. Those with a command are on another machine."""
+        waited = {*left, *(stage.name for stage in under_way.values())}
+        ready = [stage for stage in left.values() if waited.isdisjoint(stage.reads)]
+        here = sum(not stage.command for stage in under_way.values())
+        own = [stage for stage in ready if not stage.command][: max(self.parallel - here, 0)]
+        return [*(stage for stage in ready if stage.command), *own]
+
+    def _begin(self, stage: Stage) -> bool:
+        """Return whether a stage is to be done, and say what happens with it."""
+        state = self.state(stage)
+        if state.kind is Kind.DONE:
+            self.tell(f"{stage.name}: done{self.ledger.edited(stage)}, {self.ledger.out(stage)}")
+            return False
+        if self.system.commercial and not stage.command and find_verb(stage.verb).kind == "train":
+            self._check_licences(stage)
+        if state.kind in (Kind.CHANGED, Kind.NEW):
+            self.ledger.set_aside(stage)
+        self.tell(f"{stage.name}: {state.kind.value}{f' ({state.why})' if state.why else ''}: {stage.verb}")
+        return True
+
+    def _check_licences(self, stage: Stage) -> None:
+        """Raise `UsageError` if a record to train on forbids commercial use."""
+        for path in (self._path(name) for name in stage.reads):
+            for chain in licensed_records(path) if path.is_file() else ():
+                name, licence = origin_of(chain.meta, path.name)
+                if forbids_commerce(licence):
+                    raise forbidden(stage, Source("data", name, licence))
+
+    def _do(self, stage: Stage) -> int:
+        """Do a stage in a process of its own, and return its exit status."""
+        record, made = self.ledger.record(stage), self._made(stage)
+        record.begin(made, resume=record.path.exists())
+        found = self._child(stage)
+        status = int(found.pop("status"))
+        out = self.ledger.hashes.of(self.ledger.out(stage))
+        if not status and out is None:
+            self.tell(f"{stage.name}: it ended well, and {self.ledger.out(stage)} is not there.")
+            status = 1
+        says = found.pop("says", "")
+        record.end(**found)
+        if not status:
+            record.note(made=out, says=says)
+            self.tell(f"{stage.name}: made in {found.get('seconds', 0):,.0f} s, {self.ledger.out(stage)}")
+        return status
+
+    def _child(self, stage: Stage) -> dict[str, Any]:
+        names = {name: str(self._path(name)) for name in stage.reads}
+        out = self.ledger.out(stage)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        options = unbraced(filled(stage.options, names))
+        pays = not stage.command and find_verb(stage.verb).kind == "pays" and price(options) != FREE
+        if self.limit_usd is not None and pays:
+            options = {"limit_usd": max(self.limit_usd - self.usd, 1e-9), **options}
+        command = unbraced(filled(stage.command, {**names, "out": str(out)}))
+        job = {"verb": stage.verb, "options": options, "command": command, "out": str(out)}
+        words = [sys.executable, "-m", "redraft.train.systems.child", json.dumps(job)]
+        pipe: Any = subprocess.PIPE
+        how: Any = {"stdin": pipe, "stdout": pipe, "pass_fds": (self._lock,), "process_group": 0}
+        with subprocess.Popen(words, **how) as child:  # noqa: S603
+            self._children[stage.name] = child
+            said = child.stdout.read() if child.stdout else b""
+            child.wait()  # before its standard input is closed, which would kill it
+        try:
+            found: dict[str, Any] = json.loads(said)
+        except ValueError:
+            return {"status": 3}  # it crashed, and has said why
+        return found
+
+    def _stop(self) -> None:
+        """Let the stages that are under way save themselves."""
+        for child in self._children.values():
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)

@@ -1,0 +1,215 @@
+"""The functions of the verbs, as stages call them: with their options by name, and one output.
+
+Most are those of Python (docs/python.md). Those that take more than plain values get it here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from redraft.errors import UsageError, nearest, shown
+from redraft.jobs.counting import tell
+from redraft.jobs.formats import TrainingFormat
+from redraft.options import options_of
+from redraft.train.systems.names import names_in
+
+_HERE = "redraft.train.systems.verbs:"
+_DATA = {"force": True}  # what was there is set aside before, or is the rest of a stopped stage
+_GIVEN = {"force", "run", "on_event"}  # parameters that a stage does not give
+
+
+@dataclass(frozen=True)
+class Verb:
+    """The function of a verb.
+
+    Attributes:
+        function: Module and name.
+        out: The parameter that takes the output.
+        kind: Whether it takes the options of `data` or of `weights`, or pays for tokens of a model.
+    """
+
+    function: str
+    out: str = "out"
+    kind: str = ""
+
+    def load(self) -> Callable[..., Any]:
+        """Import the function."""
+        found: Callable[..., Any] = resolve_name(self.function)
+        return found
+
+    def call(self, options: Mapping[str, Any], out: str) -> Any:
+        """Call the function."""
+        function, given = self.load(), {**options, self.out: out}
+        if self.kind == "weights":
+            of = inspect.signature(function).parameters
+            paths = (name for name in given if str(of[name].annotation).startswith("Path"))
+            given |= {"run": _weights(), **{name: _file(given[name]) for name in paths}}
+        return function(**given, **(_DATA if self.kind == "data" else {}))
+
+
+VERBS: Mapping[str, Verb] = {
+    "data import": Verb("redraft.data.read.importing:import_files", kind="data"),
+    "data clean": Verb("redraft.data.clean.pipeline:clean", kind="data"),
+    "data split": Verb(_HERE + "split", kind="data"),
+    "data dedupe": Verb("redraft.data.dedupe.dedupe:dedupe", kind="data"),
+    "data decontaminate": Verb("redraft.data.dedupe.decontaminate:decontaminate", kind="data"),
+    "data merge": Verb("redraft.data.merge:merge", kind="data"),
+    "data export": Verb("redraft.data.export:export", kind="data"),
+    "generate chains": Verb("redraft.data.generate.chain_run:generate_chains", "output", "pays"),
+    "generate instructions": Verb(
+        "redraft.data.generate.instructions.run:generate_instructions", "output", "pays"
+    ),
+    "train sft": Verb("redraft.train.api:train_sft", "output_dir", "train"),
+    "train reward": Verb("redraft.train.api:train_reward", "output_dir", "train"),
+    "train ppo": Verb("redraft.train.api:train_ppo", "output_dir", "train"),
+    "train self": Verb(_HERE + "train_self"),
+    "weights gguf": Verb("redraft.weights.gguf.from_folder:export_gguf", "dst", "weights"),
+    "weights lora-gguf": Verb("redraft.weights.lora.to_gguf:lora_gguf", "dst", "weights"),
+    "weights merge-lora": Verb("redraft.weights.lora.merge:merge_lora", "dst", "weights"),
+    "weights diff": Verb("redraft.weights.delta:diff", "dst", "weights"),
+    "answer": Verb("redraft.revision.runs.answers:answer_file", "output", "pays"),
+    "eval": Verb("redraft.evaluation.tasks.run:evaluate_file", "output", "pays"),
+    "judge": Verb("redraft.evaluation.judging.run:judge", "output", "pays"),
+    "report": Verb(_HERE + "report"),
+}
+
+
+def find_verb(name: str) -> Verb:
+    """Return a verb by its name. Raise `UsageError` if there is none."""
+    if name in VERBS:
+        return VERBS[name]
+    hint = nearest(name, VERBS) or f"The verbs of stages: {', '.join(VERBS)}"
+    raise UsageError(f"there is no verb {name!r:.80}.", hint=hint)
+
+
+def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
+    """Raise `UsageError` if a verb has no such option, or lacks one that it needs, or a value is wrong.
+
+    Values with `{NAME}` in them are not checked. Verbs that pay have all others checked; of the rest, only
+    names to choose from are.
+
+    The settings of `train` are checked by the stage itself: to know their names, torch is loaded.
+    """
+    known, needed = ({}, ["data_path"]) if verb.kind == "train" else _parameters(verb)
+    for name in options if known else ():
+        if name not in known:
+            hint = nearest(name, known) or f"Options: {', '.join(known)}"
+            raise UsageError(f"it has no option {name!r:.80}.", hint=hint)
+    for name in needed:
+        if name not in options:
+            raise UsageError(f"it lacks {name!r}, which it reads.", hint=f'options: {{{name}: "{{STAGE}}"}}')
+    if known:
+        _check_values(verb, {name: each for name, each in options.items() if not any(names_in(each))})
+
+
+def _check_values(verb: Verb, given: Mapping[str, Any]) -> None:
+    function = verb.load()
+    keywords, module = _keywords(function), vars(sys.modules[function.__module__])
+    if verb.kind == "pays" and (model := module.get(keywords.replace("Keywords", "Options"))):
+        known = options_of(model).keys() - {"model"}  # of which a judge takes one or several
+        model.read({name: value for name, value in given.items() if name in known})
+    types = get_type_hints(function)
+    for name, value in given.items():
+        choices = get_args(types[name]) if get_origin(types.get(name)) is Literal else (value,)
+        if value not in choices:
+            hint = nearest(str(value), choices) or f"One of {', '.join(choices)}"
+            raise UsageError(f"{name} is {shown(value)}.", hint=hint)
+
+
+def _keywords(function: Callable[..., Any]) -> str:
+    """Return the name of the TypedDict of a function's keywords; empty for none."""
+    kinds = {str(each.annotation): each.kind for each in inspect.signature(function).parameters.values()}
+    found = (name for name, kind in kinds.items() if kind is inspect.Parameter.VAR_KEYWORD)
+    return next(found, "").removeprefix("Unpack[").rstrip("]")
+
+
+def _parameters(verb: Verb) -> tuple[dict[str, None], list[str]]:
+    """Return the names of a function's options, and of those without a default."""
+    function = verb.load()
+    known, needed = dict[str, None](), list[str]()
+    for name, each in inspect.signature(function).parameters.items():
+        if each.kind is inspect.Parameter.VAR_KEYWORD:
+            keywords = vars(sys.modules[function.__module__])[_keywords(function)]
+            known |= dict.fromkeys(keywords.__annotations__)
+        else:
+            known[name] = None
+            needed += [name] if each.default is each.empty else []
+    taken = {verb.out, *_GIVEN}
+    return {name: None for name in known if name not in taken}, [n for n in needed if n not in taken]
+
+
+def _weights() -> Any:
+    from redraft.weights.output import Run
+
+    return Run(force=True, command="redraft run", tell=tell, warn=tell, caution=tell)
+
+
+def _file(ref: str) -> Path:
+    """Return the file or folder of a model: a path, or `default`."""
+    from redraft.engines.load import local_file, parse_reference
+
+    return local_file(parse_reference(ref)) if ref == "default" else Path(ref).expanduser()
+
+
+def split(
+    source: str,
+    out: str,
+    *,
+    tokenizer: str = "default",
+    limit: int = 2048,
+    format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
+    drop: bool = False,
+    force: bool = False,
+) -> Any:
+    """Split long conversations, counted by the tokenizer of a GGUF file, of a folder, or of `default`."""
+    from redraft.data.clean.split import split as parted
+    from redraft.weights.tokenizers.count import TokenCount
+
+    file = _file(tokenizer)
+    count = TokenCount(file / "tokenizer.json" if file.is_dir() else file)
+    how: Any = {"limit": limit, "tokenizer": tokenizer, "format": format, "drop": drop, "force": force}
+    return parted(source, out, count, **how)
+
+
+def train_self(
+    out: str,
+    *,
+    tasks: list[str] | None = None,
+    everyday: str | None = None,
+    scale: Mapping[str, int] | None = None,
+    model: str = "default",
+    seed: int = 1,
+    parallel: int = 32,
+) -> str:
+    """Walk the road of `redraft train self`, and return its report. `scale` has the fields of `Scale`."""
+    from redraft.train.self.road import Road, Scale
+    from redraft.train.self.tasks import TASKS, find_task
+
+    chosen = [find_task(name) for name in tasks] if tasks else list(TASKS.values())
+    prompts = Path(everyday) if everyday else None
+    road = Road(Path(out), chosen, prompts, Scale(**(scale or {})), model, seed, parallel)
+    road.walk()
+    return road.trial.report()
+
+
+def report(files: list[str], out: str, *, answers: list[str] | None = None, questions: str = "") -> str:
+    """Write the page of a report, and its figures as JSON beside it. Return its table."""
+    from redraft import __version__
+    from redraft.evaluation.reports.describe import describe
+    from redraft.evaluation.reports.page import write_page
+    from redraft.evaluation.tables import as_text
+    from redraft.jobs.files import write_file
+
+    asked = Path(questions) if questions else None
+    found = describe([*map(Path, files)], answers=[*map(Path, answers or ())], questions=asked)
+    write_page(Path(out), found, f"redraft {__version__}", force=True)
+    figures = json.dumps(found.record(), ensure_ascii=False, indent=1) + "\n"
+    write_file(Path(out).with_suffix(".json"), figures.encode())
+    return "\n".join(as_text(found.sections()))

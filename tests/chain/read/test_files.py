@@ -1,0 +1,498 @@
+"""Files of records from others: cut short, mixed up, very long, or damaged in one place."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backports import zstd
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from redraft.chain.read import files
+from redraft.chain.read.files import STDIO, decode, name_of, open_output, read_lines, stem_of, to_line
+from redraft.errors import OutputError, RecordError
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+def rows(path: Path, content: bytes) -> tuple[list[Any], list[str]]:
+    """The records of a file, and the errors of those that cannot be read."""
+    path.write_bytes(content)
+    values, faults = [], []
+    for where, line in read_lines(path):
+        try:
+            values.append(decode(line, where))
+        except RecordError as error:
+            faults.append(error.message.removeprefix(str(path)))
+    return values, faults
+
+
+def values_of(path: Path) -> Iterator[Any]:
+    """The records of a file that has no faults."""
+    return (decode(line, where) for where, line in read_lines(path))
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read a few bytes at a time, so that every value is cut somewhere."""
+    monkeypatch.setattr(files, "_CHUNK", 7)
+
+
+class TestLines:
+    @pytest.mark.parametrize("ending", PACKERS)
+    def test_a_line_that_is_not_json_is_told_with_its_number(self, tmp_path: Path, ending: str) -> None:
+        content = b'{"a": 1}\n{"a": \n\n[3\n{"a": 2}\n'
+        values, faults = rows(tmp_path / f"x.jsonl{ending}", PACKERS[ending](content))
+        assert values == [{"a": 1}, {"a": 2}]
+        assert faults == [
+            ":2: not JSON: Expecting value at character 6.",
+            ":4: not JSON: Expecting ',' delimiter at character 3.",
+        ]
+        assert rows(tmp_path / "y.jsonl", b'{"a": "b')[1] == [
+            ":1: not JSON: Unterminated string starting at character 7."
+        ]
+
+    def test_bytes_of_another_encoding_are_told_and_passed(self, tmp_path: Path) -> None:
+        mixed = '"é"\n'.encode() + '"é"\n'.encode("latin-1") + '"日"\n'.encode() + '"“"\n'.encode("cp1252")
+        values, faults = rows(tmp_path / "x.jsonl", mixed)
+        assert values == ["é", "日"]
+        way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
+        assert faults == [
+            f":2: not UTF-8: invalid continuation byte at byte 2. {way_out}",
+            f":4: not UTF-8: invalid start byte at byte 2. {way_out}",
+        ]
+
+    def test_a_mark_of_the_byte_order_and_dos_ends_of_lines_are_passed_over(self, tmp_path: Path) -> None:
+        content = codecs.BOM_UTF8 + b'{"a": "x\\r\\n"}\r\n\r\n{"a": 2}\r\n'
+        assert rows(tmp_path / "x.jsonl", content) == ([{"a": "x\r\n"}, {"a": 2}], [])
+
+    @pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be"])
+    def test_utf_16_is_named(self, tmp_path: Path, codec: str) -> None:
+        mark = "" if codec == "utf-16" else "\ufeff"
+        with pytest.raises(RecordError, match="is UTF-16, not UTF-8") as caught:
+            rows(tmp_path / "x.jsonl", (mark + '"a"\n').encode(codec))
+        assert caught.value.hint == f"iconv -f UTF-16 -t UTF-8 {tmp_path / 'x.jsonl'}"
+
+    def test_half_characters_are_told_and_nul_is_a_character(self, tmp_path: Path) -> None:
+        content = b'{"a": "\\ud83d"}\n{"\\udc00": 1}\n{"a": "\\u0000"}\n{"a": "\x00"}\n"\\ud83d\\ude00"\n'
+        values, faults = rows(tmp_path / "x.jsonl", content)
+        assert values == [{"a": "\0"}, "😀"]
+        assert [fault[:20] for fault in faults] == [
+            ":1: holds half of a ",
+            ":2: holds half of a ",
+            ":4: not JSON: Invali",
+        ]
+
+    def test_deep_nesting_is_told_and_passed(self, tmp_path: Path) -> None:
+        deep = b'{"a":' * 100_000
+        values, faults = rows(tmp_path / "x.jsonl", b'"a"\n' + deep + b'\n"b"\n')
+        assert values == ["a", "b"]
+        assert faults[0].startswith(":2: not JSON that can be read: ")
+
+    def test_a_record_of_50_megabytes_is_read(self, tmp_path: Path) -> None:
+        long = "x" * 50_000_000
+        values, faults = rows(
+            tmp_path / "x.jsonl", to_line({"a": 1}) + to_line({"a": long}) + to_line({"a": 2})
+        )
+        assert [len(str(value["a"])) for value in values] == [1, 50_000_000, 1]
+        assert faults == []
+
+    @pytest.mark.parametrize("content", [b'"a"\n"%s"\n', b'["a", "%s"]', b'{\n"a": "%s"}'])
+    def test_a_record_without_an_end_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+    ) -> None:
+        monkeypatch.setattr(files, "_LONGEST", 1 << 20)
+        monkeypatch.setattr(files, "_CHUNK", 1 << 16)
+        with pytest.raises(RecordError, match=r"x\.json: has a record of more than 1 MiB"):
+            rows(tmp_path / "x.json", content % (b"x" * (5 << 20)))
+
+
+class TestDamagedFiles:
+    @pytest.mark.parametrize("ending", [".gz", ".zst"])
+    @pytest.mark.parametrize("array", [False, True])
+    def test_a_file_that_was_cut_off_is_an_error(self, tmp_path: Path, ending: str, array: bool) -> None:
+        records = [json.dumps({"n": n, "text": f"{n * 7919 % 10007:x}" * 5}) for n in range(5000)]
+        content = f"[{','.join(records)}]" if array else "\n".join(records)
+        packed = PACKERS[ending](content.encode())
+        (tmp_path / f"x.json{ending}").write_bytes(packed[: len(packed) // 2])
+        read: list[Any] = []
+        with pytest.raises(RecordError, match=r"cannot be read: .*end"):
+            read.extend(values_of(tmp_path / f"x.json{ending}"))
+        assert len(read) < 5000
+        assert [value["n"] for value in read] == list(range(len(read)))
+
+    @pytest.mark.parametrize("ending", [".gz", ".zst"])
+    def test_what_is_not_compressed_so_is_an_error(self, tmp_path: Path, ending: str) -> None:
+        with pytest.raises(RecordError, match=f"x.jsonl{ending}: cannot be read: "):
+            rows(tmp_path / f"x.jsonl{ending}", b'"plain"\n')
+
+
+class TestArrays:
+    @example([[0.00390625], 0.0], 1, False)
+    @given(st.lists(json_values, max_size=5), st.sampled_from([None, 1]), st.booleans())
+    @pytest.mark.usefixtures("small_chunks")
+    def test_any_array_is_read_as_json_reads_it(
+        self,
+        tmp_path_factory: pytest.TempPathFactory,
+        values: list[Any],
+        indent: int | None,
+        ascii_only: bool,
+    ) -> None:
+        path = tmp_path_factory.getbasetemp() / "any.json"
+        content = json.dumps(values, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+        assert rows(path, content) == (values, [])
+
+    def test_one_broken_record_of_an_array_does_not_end_the_reading(self, tmp_path: Path) -> None:
+        content = b'[{"a": 1}, {"a": "\xe9"}, {"a": "\\ud83d"}, {"a": 2}]'
+        values, faults = rows(tmp_path / "x.json", content)
+        assert values == [{"a": 1}, {"a": 2}]
+        assert faults[0].startswith(": record 1: not UTF-8: ")
+        assert faults[1].startswith(": record 2: holds half of a character")
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b'["a", "b"', "x.json: ends inside its array."),
+            (b'["a", ', "x.json: ends inside its array."),
+            (b'["a", {"b": ', "x.json: record 1: not JSON: Expecting value."),
+            (b'["a" "b"]', "x.json: not JSON: '\"' in its array where ',' should be."),
+            (b'["a", nothing]', "x.json: record 1: not JSON: Expecting value."),
+            (b'["a"]\n["b"]', "x.json: goes on after its array."),
+            (b'["a"],', "x.json: goes on after its array."),
+        ],
+    )
+    def test_damage_between_records_ends_the_reading(
+        self, tmp_path: Path, content: bytes, message: str
+    ) -> None:
+        (tmp_path / "x.json").write_bytes(content)
+        read = values_of(tmp_path / "x.json")
+        assert next(read) == "a"
+        with pytest.raises(RecordError, match=re.escape(message)):
+            list(read)
+
+    def test_an_array_of_50_megabytes_is_streamed(self, tmp_path: Path) -> None:
+        record = b'{"id": 1, "instruction": "%s"}' % (b"Describe rain in one line. " * 200)
+        path = tmp_path / "x.json"
+        path.write_bytes(b"[" + record + (b",\n" + record) * 10_000 + b"]")
+        assert path.stat().st_size > 50_000_000
+        count, grown = map(int, python(GROWTH, path).split())
+        assert count == 10_001
+        assert grown < 20_000_000
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+from redraft.chain.read.files import read_lines
+unit = 1 if sys.platform == "darwin" else 1024
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+count = sum(1 for _ in read_lines(Path(sys.argv[1])))
+print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit)
+"""
+"""How many records a file has, and by how many bytes the process grew while it read them."""
+
+
+def python(code: str, *args: object) -> str:
+    command = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_name_that_is_not_utf_8_can_be_said() -> None:
+    assert name_of(Path("a\udcff.jsonl")) == "a\ufffd.jsonl"
+    assert name_of(STDIO_PATH) == "standard input"
+
+
+STDIO_PATH = Path(STDIO)
+
+
+class TestStandardStreams:
+    def test_records_come_from_standard_input(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b'"a"\n{\n"b"\n'))))
+        lines = dict(read_lines(STDIO_PATH))
+        assert lines == {"standard input:1": b'"a"', "standard input:2": b"{", "standard input:3": b'"b"'}
+
+    @pytest.mark.parametrize("ending", PACKERS)
+    def test_what_is_packed_is_unpacked(self, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+        packed = io.BufferedReader(io.BytesIO(PACKERS[ending](b'"a"\n"b"\n')))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(packed))
+        assert [*values_of(STDIO_PATH)] == ["a", "b"]
+
+
+class TestEndings:
+    @pytest.mark.parametrize("ending", [".GZ", ".Zst"])
+    def test_they_are_of_any_case(self, tmp_path: Path, ending: str) -> None:
+        path = tmp_path / f"x.TXT{ending}"
+        with open_output(path) as file:
+            file.write(b"a b\n")
+        assert path.read_bytes() != b"a b\n"
+        assert [*values_of(path)] == ["a b"]
+        assert stem_of(path) == "x"
+
+
+class TestOutput:
+    @pytest.mark.parametrize("ending", PACKERS)
+    def test_what_is_written_is_read_back(self, tmp_path: Path, ending: str) -> None:
+        path = tmp_path / "new" / f"x.jsonl{ending}"
+        for _ in range(2):
+            with open_output(path, force=True) as file:
+                file.writelines(map(to_line, ["é", {"a": None}]))
+        assert [*values_of(path)] == ["é", {"a": None}]
+        assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+    def test_the_same_records_give_the_same_bytes(self, tmp_path: Path) -> None:
+        for name in ("a.jsonl.gz", "b.jsonl.gz"):
+            with open_output(tmp_path / name) as file:
+                file.write(to_line("a"))
+        assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
+
+    def test_half_a_file_never_has_the_name(self, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text("before")
+        with pytest.raises(TypeError), open_output(tmp_path / "x", force=True) as file:
+            file.writelines([b"half", 3])  # type: ignore[list-item]
+        assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("x", "before")]
+
+    def test_nothing_is_replaced_unasked(self, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text("before")
+        with pytest.raises(OutputError, match=r"exists.*\n.*--force"), open_output(tmp_path / "x"):
+            pass
+        assert (tmp_path / "x").read_text() == "before"
+
+    @pytest.mark.parametrize("force", [True, False])
+    def test_a_pipe_is_written_to_and_stays(self, tmp_path: Path, force: bool) -> None:
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        with open_output(pipe, force=force) as file:
+            file.write(b"a")
+        assert os.read(reader, 9) == b"a"
+        os.close(reader)
+        assert pipe.is_fifo()
+
+    def test_an_open_pipe_is_written_to_by_its_number(self) -> None:
+        ours, theirs = os.pipe()
+        with open_output(Path(f"/dev/fd/{theirs}")) as file:
+            file.write(b"a")
+        assert os.read(ours, 9) == b"a"
+        os.close(ours)
+        os.close(theirs)
+
+    def test_faults_of_other_files_are_not_its_own(self, tmp_path: Path) -> None:
+        for fault in (BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")):
+            with pytest.raises(OSError, match=fault.strerror), open_output(tmp_path / "x"):
+                raise fault
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+    @pytest.mark.parametrize("size", [1, 1 << 20])
+    def test_what_has_no_room_is_named(self, size: int) -> None:
+        with (
+            pytest.raises(OutputError, match="/dev/full cannot be written: No space left on device"),
+            open_output(Path("/dev/full")) as file,
+        ):
+            file.write(b"a" * size)
+
+    def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text("a")
+        with pytest.raises(OutputError, match="cannot be written"), open_output(tmp_path / "x" / "y"):
+            pass
+
+    @pytest.mark.parametrize("name", ["", ".", ".."])
+    def test_a_folder_is_no_output(self, tmp_path: Path, name: str) -> None:
+        with (
+            pytest.raises(OutputError, match="is a folder, and the output is a file"),
+            open_output(tmp_path / name, force=True),
+        ):
+            pass
+
+
+@given(json_values)
+def test_a_record_is_a_line_and_back(value: Any) -> None:
+    line = to_line(value)
+    assert line.count(b"\n") == 1
+    assert decode(line, "x") == value
+
+
+_PIECES = (
+    *('{"a":', '"a":', '"b":', "{", "}", "[", "]", ",", '"x"', '"\\u0000"', '"\\ud83d\\ude00"', '"\\ud83d"'),
+    *("1", "-0", "-0.0", "01", "1.", "0.1", "1e400", "1E-5", "12345678901234567890", "9" * 4301, "true"),
+    *(
+        "NaN",
+        "-Infinity",
+        "-NaN",
+        "null",
+        " ",
+        "\n",
+        "\x0b",
+        "\x00",
+        "\ufeff",
+        '"\x7f\u2028\ufffe"',
+        '"\x01"',
+    ),
+)
+_NUMBERS = st.floats().map(repr) | st.decimals(allow_nan=False).map(str)
+_JSONISH = st.lists(st.sampled_from(_PIECES) | _NUMBERS, max_size=8).map("".join)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a field stands twice")
+    return dict(pairs)
+
+
+@given(_JSONISH | json_values.map(json.dumps))
+@example('{"a":1,"b":2,"a":3}')
+@example('{"a":' + "[" * 500 + "]" * 500 + "}")
+def test_records_are_what_json_makes_of_them(text: str) -> None:
+    try:
+        value = json.loads(text, object_pairs_hook=_once)
+        whole = json.dumps(value, ensure_ascii=False).encode().decode()
+    except (ValueError, RecursionError):
+        with pytest.raises(RecordError):
+            decode(text.encode(), "x")
+    else:
+        # By their texts: NaN is not itself, 1 is 1.0 and True, and objects have an order.
+        assert json.dumps(decode(text.encode(), "x"), ensure_ascii=False) == whole
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.jsonl.zst"])
+def test_a_packed_file_without_records_is_whole(name: str, tmp_path: Path) -> None:
+    with open_output(tmp_path / name):
+        pass
+    assert list(values_of(tmp_path / name)) == []
+    assert bool((tmp_path / name).stat().st_size) == (name != "x.jsonl")
+
+
+def test_two_processes_do_not_write_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    with open_output(path) as file:
+        file.write(b"1\n")
+        with (
+            pytest.raises(OutputError, match=r"another process is writing .*x\.jsonl\.\n.*-o"),
+            open_output(path, force=True),
+        ):
+            pass
+    assert path.read_bytes() == b"1\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    (tmp_path / "x.jsonl.redraft-partial").write_bytes(b"longer than what comes\n")
+    with open_output(path) as file:
+        file.write(b"1\n")
+    assert path.read_bytes() == b"1\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_not_ours_is_not_written_to(tmp_path: Path) -> None:
+    """A file with a similar name, a planted link, and a finished output are kept."""
+    path, aside = tmp_path / "x.jsonl", tmp_path / "x.jsonl.redraft-partial"
+    victim = tmp_path / "victim"
+    for mine in (tmp_path / "x.jsonl.partial", victim):
+        mine.write_bytes(b"mine\n")
+    aside.symlink_to(victim)
+    with pytest.raises(OutputError, match="a link is there"), open_output(path):
+        pass
+    aside.unlink()
+    aside.write_bytes(b"mine\n")
+    (tmp_path / "x.jsonl.redraft-partial.run.json").write_text("{}")
+    with pytest.raises(OutputError, match="is a finished output"), open_output(path):
+        pass
+    aside.rename(tmp_path / "kept")
+    (tmp_path / "x.jsonl.redraft-partial.run.json").unlink()
+    with open_output(path) as file:
+        file.write(b"1\n")
+    kept = [each.read_bytes() for each in (tmp_path / "x.jsonl.partial", victim, tmp_path / "kept")]
+    assert kept == [b"mine\n"] * 3
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_a_packed_file_of_another_name_is_known_by_its_content(ending: str, tmp_path: Path) -> None:
+    with open_output(tmp_path / f"x.{ending}") as file:
+        file.write(b'{"a":1}\n')
+    path = (tmp_path / f"x.{ending}").rename(tmp_path / "x.jsonl")
+    assert [*values_of(path)] == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"a":1}\r{"a":2}\r', "Extra data at character 9; jq -c . FILE puts each record on a line."),
+        (b'{\n"a":1}\n{\n"a":2}\n', "Extra data at line 3, character 1; jq -c . FILE"),
+        (b'{"a":"caf\xe9"}\n', "at byte 10. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"),
+        (b"ARROW1\0\0...", "is a table of Arrow or Parquet, not JSON."),
+        (b'{"data": [\n{"a":1}\n]}', "is one object with its records in the field 'data'."),
+        (b'{"a":"x\ty"}\n', "Invalid control character at character 8."),
+    ],
+)
+def test_what_is_something_else_is_told_with_a_way_out(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(RecordError) as error:
+        list(values_of(tmp_path / "x.jsonl"))
+    assert said in error.value.message
+
+
+def test_one_record_over_many_lines_is_no_object_of_records(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{\n "messages": [\n  {"role": "user", "content": "Why?"}\n ]\n}\n')
+    [value] = values_of(tmp_path / "x.json")
+    assert list(value) == ["messages"]
+
+
+_MARKS = st.text(':"\\ a')
+
+
+class TestFieldsThatStandTwice:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"q": 1, "a": 2, "q": 3}',
+            '{"q":1,"q":1}',
+            '{"q" : 1, "q" : ":"}',
+            '{"m": [{"role": "user", "q": "a", "q": "b"}]}',
+            '[[{"a": {"q": NaN, "q": 2}}]]',
+            '{"q": 1, "\\u0071": 2}',
+        ],
+    )
+    def test_they_are_a_fault(self, text: str) -> None:
+        with pytest.raises(RecordError, match=r"^f:1: has the field 'q' twice") as raised:
+            decode(text.encode(), "f:1")
+        assert raised.value.hint == "jq -c . FILE keeps the last one of each."
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"q": ":", "a": ": ", ":": "b"}',
+            '{"q": "{\\"a\\": 1, \\"a\\": 2}"}',
+            '[{"q": 1}, {"q": 1, "r": {"q": 2}}]',
+            '{"\\\\": 1, "q\\"": 2}',
+            '"a text: \\":\\""',
+            "3",
+        ],
+    )
+    def test_others_are_not(self, text: str) -> None:
+        assert decode(text.encode(), "f:1") == json.loads(text)
+
+    @given(st.recursive(_MARKS, lambda inner: st.lists(inner) | st.dictionaries(_MARKS, inner)))
+    def test_what_is_written_is_read(self, value: Any) -> None:
+        for separators in ((",", ":"), (", ", ": "), (" , ", " : ")):
+            assert decode(json.dumps(value, separators=separators).encode(), "f:1") == value
+
+    def test_an_object_with_many_fields_is_looked_at_once(self) -> None:
+        text = "{" + ",".join(f'"{n}":":"' for n in range(100_000)) + "}"
+        assert len(decode(text.encode(), "f:1")) == 100_000

@@ -1,0 +1,265 @@
+"""The inputs of a path: a file, a folder, a dataset on disk, a dataset of the hub."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from huggingface_hub import constants
+
+from redraft.chain.read.inputs import check_records, inputs_of
+from redraft.errors import UsageError
+from tests.engines.fake_server import FakeServer, Reply, json_reply
+
+
+def put(path: Path, content: str = '{"prompt": "p"}\n') -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def test_a_file_is_called_by_its_name(tmp_path: Path) -> None:
+    [file] = inputs_of(put(tmp_path / "some" / "train.jsonl.gz"))
+    assert file[1:5] == ("train.jsonl.gz", "train", "train", None)
+
+
+def test_endings_are_of_any_case(tmp_path: Path) -> None:
+    put(tmp_path / "data" / "A.CSV", "a,b\n1,2\n")
+    put(tmp_path / "data" / "B.JSONL.GZ").write_bytes(gzip.compress(b"{}\n", mtime=0))
+    files = inputs_of(tmp_path / "data")
+    assert [(file.stem, len(list(file.rows()))) for file in files] == [("data/A", 1), ("data/B", 1)]
+
+
+def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:
+    names = "b/2.json b/10.json a/1.json z.csv LICENSE.txt b/.hidden.json .git/x.json"
+    for name in names.split():
+        put(tmp_path / "MATH" / name)
+    files = inputs_of(tmp_path / "MATH")
+    assert [file.name for file in files] == ["z.csv", "a/1.json", "b/10.json", "b/2.json"]
+    assert [file.stem for file in files] == ["MATH/z", "MATH/a/1", "MATH/b/10", "MATH/b/2"]
+    assert {file.dataset for file in files} == {"MATH"}
+
+
+def test_links_of_folders_are_not_followed(tmp_path: Path) -> None:
+    put(tmp_path / "data" / "a.jsonl")
+    (tmp_path / "data" / "loop").symlink_to(tmp_path / "data")
+    assert [file.name for file in inputs_of(tmp_path / "data")] == ["a.jsonl"]
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"x\.jsonl: no such file or folder"):
+        inputs_of(tmp_path / "x.jsonl")
+    put(tmp_path / "README.md")
+    with pytest.raises(UsageError, match=r"no files of records in this folder.\n.* \.json \.jsonl"):
+        inputs_of(tmp_path)
+
+
+class TestSavedDatasets:
+    def saved(self, folder: Path, *questions: str, shards: int = 1) -> None:
+        """A folder as `Dataset.save_to_disk` writes it."""
+        names = [f"data-{n:05}-of-{shards:05}.arrow" for n in range(shards)]
+        put(folder / "dataset_info.json", '{"features": {}}')
+        put(folder / "state.json", json.dumps({"_data_files": [{"filename": name} for name in names]}))
+        for n, name in enumerate(names):
+            table = pa.table({"question": list(questions[n::shards])})
+            with pa.ipc.new_stream(str(folder / name), table.schema) as writer:
+                writer.write_table(table)
+
+    def read(self, folder: Path) -> list[tuple[str, str]]:
+        return [
+            (file.stem, json.loads(data)["question"])
+            for file in inputs_of(folder)
+            for _, data in file.rows()
+            if isinstance(data, bytes)
+        ]
+
+    def test_a_dataset_is_its_shards(self, tmp_path: Path) -> None:
+        self.saved(tmp_path / "gsm", "a", "b", "c", shards=2)
+        first, second = "gsm/data-00000-of-00002", "gsm/data-00001-of-00002"
+        assert self.read(tmp_path / "gsm") == [(first, "a"), (first, "c"), (second, "b")]
+
+    def test_a_dictionary_is_its_splits(self, tmp_path: Path) -> None:
+        self.saved(tmp_path / "gsm" / "train", "a")
+        self.saved(tmp_path / "gsm" / "test", "b")
+        put(tmp_path / "gsm" / "dataset_dict.json", '{"splits": ["train", "test"]}')
+        assert [question for _, question in self.read(tmp_path / "gsm")] == ["b", "a"]
+
+    def test_the_library_writes_what_is_read(self, tmp_path: Path) -> None:
+        datasets = pytest.importorskip("datasets")
+        both = datasets.DatasetDict(
+            {"train": datasets.Dataset.from_dict({"question": ["a", "b"]}).select([1])}
+        )
+        both.save_to_disk(str(tmp_path / "gsm"))
+        assert [question for _, question in self.read(tmp_path / "gsm")] == ["b"]
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {
+    "README.md": b"# Questions",
+    "questions.py": b"raise SystemExit('run')",
+    "data/train.jsonl": b'{"question": "q", "answer": "a"}\n',
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A hub with the dataset `org/questions`, and an empty cache."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    with FakeServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.root)
+        publish(server, "org/questions", FILES)
+        yield server
+
+
+def publish(server: FakeServer, dataset: str, files: dict[str, bytes]) -> None:
+    listed = {"id": dataset, "sha": COMMIT, "cardData": {"license": "cc-by-4.0"}}
+    about = json_reply({**listed, "siblings": [{"rfilename": name} for name in files]})
+    server.on(f"GET /api/datasets/{dataset}", about)
+    server.on(f"GET /api/datasets/{dataset}/revision/main", about)
+    tree = [{"type": "file", "path": name, "size": len(data), "oid": "0"} for name, data in files.items()]
+    server.on(f"GET /api/datasets/{dataset}/tree/{COMMIT}", json_reply(tree))
+    for number, (name, data) in enumerate(files.items()):
+        head = {"ETag": f'"{number}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(data))}
+        server.on(f"HEAD /datasets/{dataset}/resolve/{COMMIT}/{name}", Reply(200, head))
+        server.on(f"GET /datasets/{dataset}/resolve/{COMMIT}/{name}", Reply(200, {}, [data]))
+
+
+RECORD = b'{"question": "q", "answer": "a"}\n'
+SETS = {
+    "README.md": b"---\nlicense: mit\n---\n",
+    **{
+        f"{config}/{split}.jsonl": RECORD
+        for config in ("main", "socratic")
+        for split in ("test", "train-00000-of-00002", "train-00001-of-00002")
+    },
+}
+
+
+class TestHub:
+    def test_the_files_of_records_are_fetched_and_no_code(self, server: FakeServer, tmp_path: Path) -> None:
+        [file] = inputs_of(Path("org/questions"))
+        assert file[1:4] == ("data/train.jsonl", "questions/data/train", "org/questions")
+        assert (file.licence, file.revision, file.offline) == ("cc-by-4.0", COMMIT, False)
+        [(_, data)] = file.rows()
+        assert isinstance(data, bytes)
+        assert json.loads(data) == {"question": "q", "answer": "a"}
+        assert [path.name for path in (tmp_path / "hub").rglob("*.py")] == []
+
+    def test_what_is_here_comes_first(self, server: FakeServer, tmp_path: Path) -> None:
+        put(tmp_path / "org" / "questions", "text")
+        assert inputs_of(Path("org/questions"))[0].licence is None
+        assert server.requests == []
+
+    def test_without_files_of_records_it_says_what_there_is(self, server: FakeServer) -> None:
+        about = {"id": "org/code", "sha": COMMIT, "siblings": [{"rfilename": "load.py"}]}
+        server.on("GET /api/datasets/org/code", json_reply(about))
+        with pytest.raises(
+            UsageError, match=r"org/code has no files of records on the hub\. It has: load\.py"
+        ):
+            inputs_of(Path("org/code"))
+
+    @pytest.mark.parametrize(
+        ("status", "message"), [(401, "no such dataset or denies access"), (500, r"the hub fails \(500")]
+    )
+    def test_a_refusal_is_said(self, server: FakeServer, status: int, message: str) -> None:
+        server.on("GET /api/datasets/org/none", Reply(status))
+        with pytest.raises(UsageError, match=message):
+            inputs_of(Path("org/none"))
+
+    def test_no_connection_is_said(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        with pytest.raises(
+            UsageError, match="no file or folder here, the hub cannot be reached, and its cache here"
+        ):
+            inputs_of(Path("org/questions"))
+
+    def test_without_a_connection_the_copy_in_the_cache_is_read(
+        self, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish(server, "org/sets", SETS)
+        fetched = inputs_of(Path("org/sets/main/train"))
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        again = inputs_of(Path("org/sets/main/train"))
+        assert [file.path for file in again] == [file.path for file in fetched]
+        assert {(file.offline, file.licence, file.revision) for file in again} == {(True, "mit", COMMIT)}
+        with pytest.raises(UsageError, match="its cache here does not have all of it"):
+            inputs_of(Path("org/sets/socratic/train"))
+
+    @pytest.mark.parametrize(
+        ("path", "names"),
+        [
+            ("main/train", ["main/train-00000-of-00002.jsonl", "main/train-00001-of-00002.jsonl"]),
+            ("main/test", ["main/test.jsonl"]),
+            ("socratic/test.jsonl", ["socratic/test.jsonl"]),
+        ],
+    )
+    def test_a_part_is_named_by_its_path(self, server: FakeServer, path: str, names: list[str]) -> None:
+        publish(server, "org/sets", SETS)
+        files = inputs_of(Path("org/sets") / path)
+        assert [file.name for file in files] == names
+        assert {file.dataset for file in files} == {"org/sets"}
+
+    @pytest.mark.parametrize(
+        ("path", "sets"),
+        [
+            ("org/sets", "main/test, main/train, socratic/test, socratic/train"),
+            ("org/sets/main", "main/test, main/train"),
+        ],
+    )
+    def test_several_sets_are_not_read_as_one(self, server: FakeServer, path: str, sets: str) -> None:
+        publish(server, "org/sets", SETS)
+        with pytest.raises(UsageError) as caught:
+            inputs_of(Path(path))
+        assert caught.value.message == f"{path} has several sets of records: {sets}."
+        assert (caught.value.hint or "").endswith("redraft data import org/sets/main/train")
+
+    def test_a_part_that_is_not_there_is_said_with_those_that_are(self, server: FakeServer) -> None:
+        with pytest.raises(UsageError, match=r"org/questions has no dev on the hub\. It has: data/train\."):
+            inputs_of(Path("org/questions/dev"))
+
+    @pytest.mark.parametrize("path", ["data/trian.jsonl", "dta/train.jsonl.gz", "data/train", "a/../b"])
+    def test_a_mistyped_path_is_not_looked_for_on_the_hub(
+        self, server: FakeServer, tmp_path: Path, path: str
+    ) -> None:
+        put(tmp_path / "data" / "train.jsonl")
+        with pytest.raises(UsageError, match="no such file or folder"):
+            inputs_of(Path(path))
+        assert server.requests == []
+
+
+class TestOtherVerbs:
+    @pytest.mark.parametrize(
+        ("path", "kind"),
+        [
+            ("quiz.csv.gz", "is a table"),
+            ("quiz.parquet", "is a table"),
+            ("folder", "is a folder"),
+            ("org/questions", "is not a file here but a dataset of the hub"),
+        ],
+    )
+    def test_what_import_alone_reads_is_said_to_be_that(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        put(tmp_path / "folder" / "a.jsonl")
+        put(tmp_path / "quiz.csv.gz")
+        with pytest.raises(UsageError, match=f"{path} {kind}: only import can read it") as caught:
+            check_records(Path(path))
+        assert f"redraft data import {path} -o " in (caught.value.hint or "")
+
+    @pytest.mark.parametrize("path", ["-", "a.jsonl", "a.jsonl.zst", "none.txt"])
+    def test_others_are_left_to_be_read(self, path: str) -> None:
+        check_records(Path(path))
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems allow no such names")
+def test_a_name_that_is_not_utf_8_is_said_in_utf_8(tmp_path: Path) -> None:
+    put(tmp_path / "data" / "a\udcff.jsonl")
+    [file] = inputs_of(tmp_path / "data")
+    assert (file.name, file.stem) == ("a\ufffd.jsonl", "data/a\ufffd")

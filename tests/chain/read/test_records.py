@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Chain, Prompt, Step, write_jsonl
+from redraft.chain.read.records import ids_of, read_records
+from redraft.chain.selfee import parse
+from redraft.errors import RecordError
+
+DATA = Path(__file__).parents[2] / "data"
+
+
+def read(path: Path, *records: Any) -> list[Chain]:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return list(read_records(path))
+
+
+class TestFiles:
+    def test_lines_an_array_and_gzip_are_told_apart(self, tmp_path: Path) -> None:
+        records = [{"prompt": "a"}, {"prompt": "b"}]
+        lines = "\n\n".join(map(json.dumps, records))
+        (tmp_path / "x.jsonl").write_text(lines)
+        (tmp_path / "x.json").write_text("\n " + json.dumps(records, indent=2))
+        (tmp_path / "x.data").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+        (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+        read_back = [list(read_records(path)) for path in tmp_path.iterdir()]
+        assert len(read_back) == 4
+        assert all(chains == read_back[0] for chains in read_back)
+        assert [(c.id, c.prompt.instruction) for c in read_back[0]] == [("x/0", "a"), ("x/1", "b")]
+
+    def test_one_object_over_many_lines_is_one_record(self, tmp_path: Path) -> None:
+        (tmp_path / "7.json").write_text(json.dumps({"problem": "1+1", "solution": r"\boxed{2}"}, indent=1))
+        assert [c.prompt.text for c in read_records(tmp_path / "7.json")] == ["1+1"]
+
+    def test_a_text_file_has_one_prompt_a_line(self, tmp_path: Path) -> None:
+        (tmp_path / "asks.txt").write_text('Describe rain.\n\n  {"not": "JSON"\n')
+        chains = list(read_records(tmp_path / "asks.txt"))
+        assert [c.prompt.instruction for c in chains] == ["Describe rain.", '{"not": "JSON"']
+
+    def test_lines_are_read_as_they_are_asked_for(self, tmp_path: Path) -> None:
+        (tmp_path / "x.jsonl").write_text('"a"\nbroken\n')
+        chains = read_records(tmp_path / "x.jsonl")
+        assert next(chains).prompt.instruction == "a"
+        with pytest.raises(RecordError):
+            next(chains)
+
+    def test_an_empty_file_has_no_records(self, tmp_path: Path) -> None:
+        (tmp_path / "x.jsonl").write_text("\n")
+        assert list(read_records(tmp_path / "x.jsonl")) == []
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            (
+                "x.jsonl",
+                b'"a"\n{"prompt": }\n',
+                "x.jsonl:2: not JSON: Expecting value at character 12.\n  Write one",
+            ),
+            ("x.json", b'[{"prompt": "a"},', "x.json: ends inside its array.\n"),
+            ("x.jsonl", b'"a"\n"\xff"\n', "x.jsonl:2: not UTF-8: invalid start byte at byte 2."),
+            ("x.jsonl", b"SQLite\0\xff\n", "x.jsonl:1: not text: it has NUL bytes"),
+            ("x.txt", b"a\n\xff\n", "x.txt:2: not UTF-8: invalid start byte at byte 1."),
+            ("x.jsonl", b'"\\ud83d\\ude00"\n"\\ud83d"', "x.jsonl:2: holds half of a character"),
+            ("x.jsonl", b"3\n", "x.jsonl:1: should be an object or a text (found 3)."),
+            ("x.json", b"[[]]", "x.json: record 0: should be an object or a text (found [])."),
+            (
+                "x.jsonl",
+                b"[" * 100_000,
+                "x.jsonl: record 0: not JSON that can be read: it is nested too deeply",
+            ),
+            ("x.jsonl.gz", b"plain", "x.jsonl.gz: cannot be read: Not a gzipped file (b'pl')."),
+            ("x.jsonl.gz", gzip.compress(b'"a"' * 99, mtime=0)[:-9], "x.jsonl.gz: cannot be read: "),
+            (
+                "x.jsonl.gz",
+                gzip.compress(b"", mtime=0)[:10] + b"\xff" * 9,
+                "x.jsonl.gz: cannot be read: Error -3",
+            ),
+        ],
+    )
+    def test_a_bad_file_is_named_with_its_line(
+        self, tmp_path: Path, name: str, content: bytes, message: str
+    ) -> None:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(RecordError, match=re.escape(message)):
+            list(read_records(tmp_path / name))
+
+    def test_a_missing_file_and_a_folder_are_named(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            RecordError, match=re.escape("no.jsonl: cannot be read: No such file or directory.")
+        ):
+            list(read_records(tmp_path / "no.jsonl"))
+        with pytest.raises(RecordError, match="cannot be read: Is a directory"):
+            list(read_records(tmp_path))
+
+
+class TestIds:
+    def test_an_id_is_the_records_own_or_its_place(self, tmp_path: Path) -> None:
+        chains = read(
+            tmp_path / "q.jsonl",
+            {"question_id": 12, "text": "a"},
+            "b",
+            {"id": "q/x", "prompt": "c"},
+            {"id": None, "key": 7, "prompt": "d"},
+        )
+        assert [c.id for c in chains] == ["q/12", "q/1", "q/x", "q/7"]
+
+    @given(st.lists(st.sampled_from([None, 0, 1, "1", "1~2", 2, ""])))
+    def test_ids_are_unique_in_a_file(self, tmp_path_factory: pytest.TempPathFactory, own: list[Any]) -> None:
+        path = tmp_path_factory.getbasetemp() / "ids.jsonl"
+        chains = read(path, *({"id": name, "prompt": "a"} for name in own))
+        assert len({c.id for c in chains}) == len(own)
+
+    def test_chains_keep_their_ids(self, tmp_path: Path) -> None:
+        chains = [Chain(id="vicuna_80/3"), Chain(id="3")]
+        write_jsonl(tmp_path / "out.jsonl", chains)
+        assert list(read_records(tmp_path / "out.jsonl")) == chains
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "chain_id", "asked"),
+    [
+        ("questions.jsonl", 5, "questions/1", "How can I improve my time management skills?"),
+        ("mt_bench.jsonl", 2, "mt_bench/81", "Compose an engaging travel blog post"),
+        ("gsm8k.jsonl", 3, "gsm8k/0", "Janet’s ducks lay 16 eggs per day."),
+        ("self_instruct.jsonl", 2, "self_instruct/seed_task_25", "Find the four smallest perfect numbers."),
+        ("conversations.json", 2, "conversations/identity_0", "Have a nice day!"),
+        ("oasst.jsonl", 1, "oasst/", "Who invented the honeycomb?"),
+    ],
+)
+def test_the_samples_are_read(name: str, count: int, chain_id: str, asked: str) -> None:
+    chains = list(read_records(DATA / name))
+    assert len(chains) == count
+    assert chains[0].id.startswith(chain_id)
+    assert chains[0].prompt.text.startswith(asked)
+
+
+REFUSED = {
+    "code/drrepair_dev_1000.jsonl": "is a program to repair",
+    "preference/hh_harmless_test.jsonl.gz": "is a pair of answers for preference training",
+    "selfee/reviews/selfee_13b_enforce_3_revisions_vs_chatgpt.jsonl": "is a review",
+}
+
+
+class TestSharedData:
+    @pytest.mark.parametrize("name", REFUSED)
+    def test_what_is_none_of_these_is_refused_by_name(self, shared_data: Path, name: str) -> None:
+        with pytest.raises(
+            RecordError, match=re.escape(f"{name}:1: {REFUSED[name]}, not a prompt, an answer or a ch")
+        ):
+            list(read_records(shared_data / name))
+
+
+RELEASED = {0: 14, 3: 48}
+"""Answers by number of enforced revisions, whose released text is not the last answer of the chain."""
+FINISHED = {(3, 77)}
+"""Cut inside the next heading, so the last revision is whole: the released text is one too early."""
+
+
+class TestReleasedAnswers:
+    """The final answer according to the released code: the last one that has feedback.
+
+    This is sound where the chain ends with a feedback. Where it ends with a revision, the released code falls
+    back to the answer before it. That too is right if the revision was cut by the limit of 2,048 new tokens,
+    and all chains of these files that end so were cut, one of them after its last revision was whole.
+    """
+
+    @pytest.mark.parametrize("enforced", RELEASED)
+    def test_the_parsed_answer_is_the_released_text(self, shared_data: Path, enforced: int) -> None:
+        exceptions = set()
+        for record in self.records(shared_data, enforced):
+            chain = parse(record["whole_generation"])
+            if chain.answer == record["text"].strip():
+                assert chain.steps[-1].feedback is not None
+            else:
+                exceptions.add(record["question_id"])
+                assert chain.steps[-1].feedback is None
+                assert chain.steps[-2].answer == record["text"].strip()
+                self.assert_cut(
+                    record["whole_generation"], finished=(enforced, record["question_id"]) in FINISHED
+                )
+        assert len(exceptions) == RELEASED[enforced]
+
+    @pytest.mark.parametrize("enforced", RELEASED)
+    def test_the_record_tells_which_answer_was_released(self, shared_data: Path, enforced: int) -> None:
+        path = shared_data / f"selfee/answers/selfee_13b_enforce_{enforced}_revisions.jsonl"
+        cut = 0
+        for chain, record in zip(read_records(path), self.records(shared_data, enforced), strict=True):
+            assert chain.answer == record["text"].strip()
+            assert chain.prompt.instruction
+            if chain.best != len(chain.steps) - 1:
+                last = chain.steps[-1]
+                assert (chain.stop, last.finish, last.complete) == ("max_tokens", "max_tokens", False)
+                cut += 1
+        assert cut == RELEASED[enforced]
+
+    def records(self, shared_data: Path, enforced: int) -> list[dict[str, Any]]:
+        path = shared_data / f"selfee/answers/selfee_13b_enforce_{enforced}_revisions.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def assert_cut(self, text: str, *, finished: bool) -> None:
+        """The chain reaches the limit of tokens, so it was cut, usually within a sentence."""
+        assert len(text) > 6500
+        assert text.endswith("\n\n##") == finished
+
+
+def test_a_failure_is_a_chain_that_says_why(tmp_path: Path) -> None:
+    why = {"error": "ServerError", "message": "the server is down.", "hint": None}
+    begun = Chain(id="q/1", prompt=Prompt(instruction="Hi."), steps=(Step(answer="He"),), stop="error")
+    lines = [
+        {"id": "q/1", **why, "chain": begun.model_dump(mode="json")},
+        {"id": "q/2", **why, "chain": None},
+    ]
+    path = tmp_path / "out.jsonl.errors.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert list(read_records(path)) == [
+        begun.model_copy(update={"meta": {"failure": why}}),
+        Chain(id="q/2", stop="error", meta={"failure": why}),
+    ]
+
+
+SHAPES = [
+    {"prompt": "Why?"},
+    "Why?",
+    {"question_id": 7, "text": "Why?"},
+    {"question_id": 7, "text": "Why again?"},
+    {"instruction": "Add.", "input": "", "output": "3"},
+    {"version": 1, "id": "mine", "prompt": {"instruction": "Why?"}, "steps": []},
+    {"version": 1, "id": "", "prompt": {"instruction": "Why?"}, "steps": []},
+    {"id": "b/9", "error": "E", "message": "m", "chain": None},
+    {"id": "c", "settings": "s", "work": {"version": 1, "prompt": {"instruction": "Why?"}, "steps": []}},
+    {"id": "x7", "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]},
+]
+
+
+def test_ids_are_known_without_reading_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in SHAPES), "utf-8")
+    chains = list(read_records(path))
+    assert [chain.id for chain in chains] == list(ids_of(path))
+    wanted = {chain.id for chain in chains[1::2]}
+    assert list(read_records(path, wanted=wanted.__contains__)) == chains[1::2]
+    assert list(read_records(path, 4, wanted=wanted.__contains__)) == chains[1:4:2]

@@ -1,0 +1,581 @@
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, is_blank
+from redraft.chain.encoder import EMPTY, answers_of
+from redraft.chain.read.records import chain_of
+from redraft.chain.render.chat import ChatTemplate
+from redraft.chain.render.loss_mask import Span, first_alone, learns_later
+from redraft.chain.render.spans import TEMPLATES, spans_of
+from redraft.chain.selfee import parse, render
+from redraft.chain.write import NO_ANSWER, to_alpaca, to_messages, to_selfee
+from redraft.errors import RecordError, UsageError
+from redraft.jobs.formats import Objective, TrainingFormat
+
+REVISE, ACCEPT = "Wrong. Revision is needed.", "Right. Revision is not needed."
+
+
+def judged(answer: str, feedback: str, **fields: Any) -> Step:
+    verdict = "revise" if feedback == REVISE else "accept"
+    return Step(answer=answer, feedback=Feedback(text=feedback, verdict=verdict), **fields)
+
+
+def chain(*steps: Step, instruction: str = "Q", extra: str = "", **fields: Any) -> Chain:
+    best = len(steps) - 1 if steps else None
+    prompt = Prompt(instruction=instruction, input=extra)
+    return Chain(**{"prompt": prompt, "steps": steps, "best": best, **fields})
+
+
+def talk(*said: str, **fields: Any) -> Chain:
+    """A conversation in which user and assistant alternate. A first text in brackets is the system's."""
+    system = [{"role": "system", "content": said[0][1:-1]}] if said[0].startswith("[") else []
+    turns = [
+        {"role": "assistant" if i % 2 else "user", "content": text}
+        for i, text in enumerate(said[len(system) :])
+    ]
+    return Chain(prompt=Prompt(messages=(*system, *turns)), **fields)
+
+
+REVISED = chain(judged("A0", REVISE), judged("A1", ACCEPT))
+
+
+def shown(spans: list[Span]) -> str:
+    """The text, with its trained parts in brackets and the stop token as ■."""
+    text = "".join(
+        f"[{span.text or '■'}]" if span.trained else span.text or ("■" if span.stop else "") for span in spans
+    )
+    return text.replace("][", "")
+
+
+def written(
+    made: Chain, chosen: TrainingFormat, objective: Objective, template: ChatTemplate | None = None
+) -> str:
+    return shown(spans_of(made, chosen, objective, template))
+
+
+PROMPT = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the "
+    "request.\n\n### Instruction:\nQ\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        ("full", f"[A0{{f1}}{REVISE}{{r1}}A1{{f2}}{ACCEPT}■]"),
+        ("answer", "[A1■]"),
+        ("accepted", f"A0[{{f1}}{REVISE}{{r1}}A1{{f2}}{ACCEPT}■]"),
+        ("revision", f"A0[{{f1}}{REVISE}{{r1}}A1{{f2}}{ACCEPT}■]"),
+        ("critic", f"A0{{f1}}[{REVISE}{{r1}}]A1{{f2}}[{ACCEPT}■]"),
+    ],
+)
+def test_selfee_by_objective(objective: Objective, expected: str) -> None:
+    headings = {
+        f"{kind[0].lower()}{k}": f"\n\n### {kind} {k}:\n" for kind in ("Feedback", "Revision") for k in (1, 2)
+    }
+    text = written(REVISED, "selfee", objective)
+    assert text == f"{PROMPT}### Answer:\n{expected.format(**headings)}"
+
+
+PASSED = Feedback(text="", verdict="accept", by="checks")
+PAIR = chain(Step(answer="bad"), Step(answer="good"), meta={"preference": True})
+
+
+@pytest.mark.parametrize(
+    ("made", "objective", "end"),
+    [
+        # A critic does not learn what follows no feedback.
+        (
+            chain(Step(answer="A0"), judged("A1", ACCEPT)),
+            "critic",
+            f"A0\n\n### Revision 1:\nA1\n\n### Feedback 2:\n[{ACCEPT}■]",
+        ),
+        # A rejected answer at the end is not learnt to be the end.
+        (
+            chain(judged("A0", REVISE), Step(answer="Wrong.", echo=True)),
+            "accepted",
+            "### Revision 1:\n]Wrong.■",
+        ),
+        (PAIR, "full", "### Answer:\n[good■]"),
+        # Checks that accept without a word write no feedback.
+        (chain(Step(answer="A", feedback=PASSED)), "full", "### Answer:\n[A■]"),
+    ],
+)
+def test_how_selfees_text_ends(made: Chain, objective: Objective, end: str) -> None:
+    assert written(made, "selfee", objective).endswith(end)
+
+
+def test_accepted_trains_a_draft_that_was_accepted_and_none_that_failed_a_check() -> None:
+    failed = CheckResult(name="words<=1", passed=False, score=0.5, message="2 words")
+    by_checks = Step(answer="A0", feedback=Feedback(text="Too long.", verdict="accept", checks=(failed,)))
+    assert "Answer:\nA0[" in written(chain(by_checks, judged("A1", ACCEPT)), "selfee", "accepted")
+    assert "Answer:\n[A0" in written(chain(judged("A0", ACCEPT)), "selfee", "accepted")
+    unknown = Step(answer="A0", feedback=Feedback(text="Hm.", verdict="unknown"))
+    assert "Answer:\n[A0" in written(chain(unknown), "selfee", "accepted")
+
+
+@pytest.mark.parametrize("chosen", [name for name in get_args(TrainingFormat) if name != "chat"])
+def test_an_answer_without_a_question_is_not_trained_on(chosen: TrainingFormat) -> None:
+    alone = chain(Step(answer="A"), instruction=" ")
+    talked = Chain(
+        prompt=Prompt(messages=({"role": "assistant", "content": "a"},)), steps=(Step(answer="A"),)
+    )
+    for made in (alone, talked):
+        with pytest.raises(RecordError, match=r"^no question$"):
+            spans_of(made, chosen, "answer")
+
+
+def test_input_has_its_preamble_and_place() -> None:
+    text = written(chain(Step(answer="A"), extra="I"), "selfee", "full")
+    assert "paired with an input" in text
+    assert text.endswith("### Instruction:\nQ\n\n### Input:\nI\n\n### Answer:\n[A■]")
+
+
+@given(
+    answers=st.lists(st.tuples(st.text(min_size=1), st.text()), min_size=1, max_size=4),
+    instruction=st.text(),
+    extra=st.text(),
+)
+def test_selfee_is_the_text_that_selfee_renders(
+    answers: list[tuple[str, str]], instruction: str, extra: str
+) -> None:
+    steps = [Step(answer=a, feedback=Feedback(text=f, verdict="unknown")) for a, f in answers]
+    made = chain(*steps, instruction=instruction, extra=extra)
+    if not is_blank("".join(step.answer for step in steps)) and not is_blank(made.prompt.text):
+        spans = spans_of(made, "selfee", "full")
+        assert "".join(span.text for span in spans) == render(made)
+        asked = [span.text for span in spans if span.given and not span.control]
+        assert asked == ([instruction, extra] if extra else [instruction])
+
+
+def test_lines_that_look_like_headings_are_escaped_where_text_is_read_back() -> None:
+    quoting = Step(answer="See:\n### Feedback 1:\nx")
+    spans = spans_of(chain(quoting), "selfee", "full")
+    assert parse("".join(span.text for span in spans)).steps[0].answer == quoting.answer
+    assert written(chain(quoting), "vicuna", "full").endswith("ASSISTANT:[ See:\n### Feedback 1:\nx■]")
+
+
+@pytest.mark.parametrize("chosen", ["selfee", "vicuna", "stablevicuna"])
+def test_what_was_cut_when_it_was_made_is_not_learnt_nor_to_stop_there(chosen: TrainingFormat) -> None:
+    half = Step(answer="A1 is", finish="max_tokens")
+    text = written(chain(judged("A0", REVISE), half), chosen, "full")
+    assert text.endswith(f"\n\n### Feedback 1:\n{REVISE}]")
+    half_feedback = judged("A1", ACCEPT, finish="context")
+    assert written(chain(judged("A0", REVISE), half_feedback), chosen, "full").endswith("Revision 1:\nA1]")
+    with pytest.raises(RecordError, match="cut"):
+        spans_of(chain(half), chosen, "full")
+
+
+@pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna", "self-instruct"])
+def test_a_gold_answer_is_the_answer_where_there_are_no_steps(chosen: TrainingFormat) -> None:
+    assert "G" in written(chain(meta={"reference": "G"}), chosen, "accepted").partition("[")[2]
+
+
+GSM8K = {"question": "How many?", "answer": "6 * 7 = <<6*7=42>>42\n#### 42"}
+MATH = {"problem": "How many?", "solution": "It is $\\boxed{42}$."}
+INSTRUCTION = {"instruction": "How many?", "input": "", "output": "42"}
+
+
+@pytest.mark.parametrize("record", [GSM8K, MATH, INSTRUCTION])
+@pytest.mark.parametrize("objective", ["answer", "accepted", "full"])
+@pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna"])
+def test_a_problem_is_learnt_as_it_is_exported(
+    record: dict[str, str], objective: Objective, chosen: TrainingFormat
+) -> None:
+    """The rationale is trained too: mathematics is learned by its steps."""
+    made = chain_of(record, "here")
+    exported = to_alpaca(made)
+    assert isinstance(exported, dict)
+    assert written(made, chosen, objective).partition("[")[2].strip() == f"{exported['output']}■]"
+
+
+ANSWERING: list[TrainingFormat] = ["selfee", "alpaca", "self-instruct", "vicuna", "stablevicuna", "chat"]
+
+
+def learnt(made: Chain, chosen: TrainingFormat, objective: Objective = "answer") -> str:
+    """The words that carry loss, without the stop token."""
+    spans = spans_of(made, chosen, objective, TEMPLATE)
+    return "".join(span.text for span in spans if span.trained and span.answer).strip()
+
+
+@pytest.mark.parametrize("chosen", ANSWERING)
+@pytest.mark.parametrize(
+    "made",
+    [
+        REVISED,
+        REVISED.model_copy(update={"best": 0}),
+        chain(judged("A0", REVISE), Step(answer="A1"), Step(answer="A2 is", finish="max_tokens"), best=1),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT), Step(answer="A2 is", finish="context")),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT), Step(answer=REVISE, echo=True)),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT), judged("A2", REVISE)),
+        chain(judged(" \n", REVISE), judged("A1", ACCEPT), best=0),
+        chain(judged("A0", ACCEPT), judged("A1", ACCEPT), judged("A2", ACCEPT), best=1),
+        chain(judged("A0", REVISE), judged("A1", ACCEPT, finish="context")),
+        chain(Step(answer=" "), meta={"reference": "A1"}),
+    ],
+)
+def test_every_format_learns_the_accepted_answer(made: Chain, chosen: TrainingFormat) -> None:
+    assert learnt(made, chosen) == "A1"
+
+
+@pytest.mark.parametrize("chosen", ANSWERING)
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (judged("A0", REVISE), "every answer was rejected"),
+        (judged("A0", REVISE, finish="max_tokens"), "every answer was rejected"),
+        (Step(answer="A0", finish="max_tokens"), "its answer was cut"),
+        (Step(answer=REVISE, echo=True), "its answer only repeats the feedback"),
+        (Step(answer=" \n"), "no answer"),
+    ],
+)
+def test_a_record_without_an_answer_to_learn_says_why(
+    chosen: TrainingFormat, step: Step, reason: str
+) -> None:
+    with pytest.raises(RecordError, match=reason):
+        spans_of(chain(step), chosen, "answer", TEMPLATE)
+
+
+@pytest.mark.parametrize("chosen", ["selfee", "vicuna", "chat"])
+@pytest.mark.parametrize("objective", ["full", "accepted", "revision"])
+def test_no_objective_learns_what_is_no_answer(chosen: TrainingFormat, objective: Objective) -> None:
+    cut = Step(answer="A1 is", finish="max_tokens")
+    made = chain(judged("A0", ACCEPT), Step(answer=REVISE, echo=True), cut, judged("A3", ACCEPT))
+    assert learnt(made, chosen, objective) == ("A3" if objective == "revision" else "A0A3")
+
+
+def test_an_answer_that_a_cut_feedback_rejects_is_not_accepted() -> None:
+    made = chain(judged("A0", REVISE), judged("A1", REVISE, finish="context"))
+    assert learnt(made, "selfee", "accepted") == ""
+    assert learnt(made, "selfee", "full") == "A0A1"
+
+
+@pytest.mark.parametrize("chosen", ANSWERING)
+def test_the_first_answer_is_learnt_where_it_is_asked_for(chosen: TrainingFormat) -> None:
+    assert learnt(first_alone(REVISED), chosen) == "A0"
+    assert learnt(first_alone(chain(judged("A0", REVISE, finish="context"))), chosen) == "A0"
+    assert learnt(first_alone(chain(meta={"reference": "G"})), chosen) == "G"
+    with pytest.raises(RecordError, match="cut"):
+        spans_of(first_alone(chain(Step(answer="A0", finish="context"))), chosen, "answer", TEMPLATE)
+    pair = chain(Step(answer="bad"), Step(answer="good"), meta={"preference": True})
+    assert learnt(first_alone(pair), chosen) == "good"
+
+
+def test_a_record_that_learns_a_later_answer_is_known() -> None:
+    assert learns_later(REVISED, "answer")
+    assert not learns_later(REVISED, "accepted")
+    for made in (first_alone(REVISED), chain(judged("A0", ACCEPT)), chain(meta={"reference": "G"})):
+        assert not learns_later(made, "answer")
+
+
+def test_alpaca_goes_on_behind_the_colon_with_the_best_answer() -> None:
+    assert written(REVISED, "alpaca", "full") == f"{PROMPT}### Response:[A1■]"
+    with pytest.raises(RecordError, match="rejected"):
+        spans_of(chain(judged("A0", REVISE)), "alpaca", "accepted")
+    assert learnt(chain(judged("A0", REVISE)), "alpaca", "full") == "A0"  # all that the model wrote
+
+
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions. "
+)
+
+
+SEEN: dict[str, Any] = {"steps": (Step(answer="See you"),), "best": 0}
+FIRST = Prompt(messages=({"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Hi"}))
+
+
+@pytest.mark.parametrize(
+    ("made", "chosen", "text"),
+    [
+        (
+            talk("Hi", "Hello", "Bye", **SEEN),
+            "vicuna",
+            f"{VICUNA}USER: Hi ASSISTANT:[ Hello■]USER: Bye ASSISTANT:[ See you■]",
+        ),
+        (
+            talk("[Be nice.]", "Hi", "Hello", "Bye", **SEEN),
+            "stablevicuna",
+            "Be nice.\n\n### Human: Hi\n### Assistant:[ Hello■]\n### Human: Bye\n### Assistant:[ See you■]",
+        ),
+        # A first word of the assistant's, and a question that nobody answers, are left out.
+        (Chain(prompt=FIRST, **SEEN), "vicuna", f"{VICUNA}USER: Hi ASSISTANT:[ See you■]"),
+        (talk("Hi", "Hello", "Bye"), "vicuna", f"{VICUNA}USER: Hi ASSISTANT:[ Hello■]"),
+    ],
+)
+def test_every_turn_of_a_conversation_is_trained_with_its_stop_token(
+    made: Chain, chosen: TrainingFormat, text: str
+) -> None:
+    assert written(made, chosen, "full") == written(made, chosen, "answer") == text
+
+
+def test_steps_are_selfees_text_inside_the_last_turn() -> None:
+    made = talk("[Sys.]", "Hi", "Hello", "Q", steps=REVISED.steps, best=1)
+    assert written(made, "vicuna", "critic") == (
+        "Sys. USER: Hi ASSISTANT: Hello■USER: Q ASSISTANT: A0\n\n### Feedback 1:\n"
+        f"[{REVISE}\n\n### Revision 1:\n]A1\n\n### Feedback 2:\n[{ACCEPT}■]"
+    )
+    assert written(made, "vicuna", "answer").endswith("ASSISTANT:[ A1■]")
+
+
+@pytest.mark.parametrize("chosen", ["vicuna", "stablevicuna"])
+def test_talks_out_of_turn_and_strange_roles_are_refused(chosen: TrainingFormat) -> None:
+    twice = ({"role": "user", "content": "Hi"}, {"role": "user", "content": "Hello?"})
+    with pytest.raises(RecordError, match="take turns"):
+        spans_of(Chain(prompt=Prompt(messages=twice), steps=(Step(answer="A"),), best=0), chosen, "full")
+    tool = ({"role": "user", "content": "Hi"}, {"role": "tool", "content": "{}"})
+    with pytest.raises(RecordError, match="'tool'"):
+        spans_of(Chain(prompt=Prompt(messages=tool), steps=(Step(answer="A"),), best=0), chosen, "full")
+
+
+def test_self_instruct_varies_its_templates_and_always_gives_a_record_the_same() -> None:
+    seen = set()
+    for number in range(200):
+        made = chain(
+            Step(answer=" A\n"), instruction=f" Q{number}", extra=f"I{number} " if number % 2 else ""
+        )
+        text = written(made, "self-instruct", "full")
+        assert text == written(made.model_copy(update={"id": "other"}), "self-instruct", "full")
+        assert text.endswith(("Output:[ A■]", "\n\n[A■]"))
+        seen.add(text.replace(str(number), ""))
+    assert len(seen) == 16 + 6
+    assert {"Task: Q\nInput: I\nOutput:[ A■]", "Q\n\nI\n\n[A■]", "Q\nOutput:[ A■]"} <= seen
+
+
+@pytest.mark.parametrize("chosen", get_args(TrainingFormat))
+@pytest.mark.parametrize("objective", get_args(Objective))
+def test_every_format_has_every_objective_or_says_why_not(
+    chosen: TrainingFormat, objective: Objective
+) -> None:
+    if chosen in ("alpaca", "self-instruct") and objective in ("revision", "critic"):
+        with pytest.raises(UsageError, match="does not have"):
+            spans_of(REVISED, chosen, objective)
+    else:
+        assert any(span.trained for span in spans_of(REVISED, chosen, objective, TEMPLATE))
+
+
+@pytest.mark.parametrize(
+    ("objective", "reason"), [("revision", "no feedback and no revision"), ("critic", "no feedback")]
+)
+@pytest.mark.parametrize("chosen", ["selfee", "vicuna", "chat"])
+def test_nothing_to_train_on_says_why(chosen: TrainingFormat, objective: Objective, reason: str) -> None:
+    with pytest.raises(RecordError, match=reason):
+        spans_of(chain(Step(answer="A")), chosen, objective, TEMPLATE)
+
+
+@pytest.mark.parametrize("empty", [chain(), chain(Step(answer=" ")), chain(meta={"reference": ""})])
+@pytest.mark.parametrize("chosen", get_args(TrainingFormat))
+def test_no_answer(chosen: TrainingFormat, empty: Chain) -> None:
+    with pytest.raises(RecordError, match="no answer"):
+        spans_of(empty, chosen, "full", TEMPLATE)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UsageError, match="--format markdown"):
+        spans_of(REVISED, "markdown", "full")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--training_objective split"):
+        spans_of(REVISED, "selfee", "split")  # type: ignore[arg-type]
+
+
+# The model's own template. What real ones do is in tests/train/test_tokens.py.
+
+
+class Plain:
+    """A template as a function of each message, and the prefix of an answer."""
+
+    def __init__(self, line: str = "<{role}>{content}</>\n", prompt: str = "<assistant>") -> None:
+        self.line, self.prompt = line, prompt
+
+    def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: Any) -> str:
+        return "".join(self.line.format(**m) for m in messages) + self.prompt * answer_follows
+
+
+CONTROLS = ("<user>", "<system>", "<assistant>", "</>")
+TEMPLATE = ChatTemplate(Plain(), CONTROLS)
+
+
+@pytest.mark.parametrize(
+    ("made", "line", "text"),
+    [
+        (
+            talk("[S]", "Hi", "Hello", "Bye", **SEEN),
+            "<{role}>{content}</>\n",
+            "<system>S</>\n<user>Hi</>\n<assistant>[Hello</>]\n<user>Bye</>\n<assistant>[See you</>]\n",
+        ),
+        # The first control token alone is learnt; a chain that was cut has none.
+        (
+            chain(Step(answer="A")),
+            "<{role}>{content} </><user>\n",
+            "<user>Q </><user>\n<assistant>[A </>]<user>\n",
+        ),
+        (
+            chain(judged("A0", REVISE), Step(answer="A1 is", finish="max_tokens")),
+            "<{role}>{content}</>\n",
+            f"<user>Q</>\n<assistant>[A0\n\n### Feedback 1:\n{REVISE}]",
+        ),
+    ],
+)
+def test_chat_trains_what_the_assistant_says_until_the_first_control_token(
+    made: Chain, line: str, text: str
+) -> None:
+    assert written(made, "chat", "full", ChatTemplate(Plain(line), CONTROLS)) == text
+
+
+def test_chat_with_steps_inside_the_last_turn() -> None:
+    made = talk("Hi", "Hello", "Q", steps=REVISED.steps, best=1)
+    assert written(made, "chat", "accepted", TEMPLATE) == (
+        "<user>Hi</>\n<assistant>[Hello</>]\n<user>Q</>\n<assistant>A0"
+        f"[\n\n### Feedback 1:\n{REVISE}\n\n### Revision 1:\nA1\n\n### Feedback 2:\n{ACCEPT}</>]\n"
+    )
+    assert "Hello</>\n<user>Q</>\n<assistant>A0\n\n### Feedback" in written(made, "chat", "critic", TEMPLATE)
+
+
+def test_control_tokens_that_a_user_writes_are_not_the_templates() -> None:
+    made = talk("</>\n<assistant>", "Hi</>", "Q", steps=(Step(answer="<user>"),), best=0)
+    spans = spans_of(made, "chat", "full", TEMPLATE)
+    assert [span.text for span in spans if not span.control] == ["</>\n<assistant>", "Hi</>", "Q", "<user>"]
+
+
+def test_a_template_that_trims_is_followed() -> None:
+    class Trimming(Plain):
+        def __call__(
+            self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: object
+        ) -> str:
+            trimmed = [{**m, "content": m["content"].strip()} for m in messages]
+            return super().__call__(trimmed, answer_follows=answer_follows)
+
+    template = ChatTemplate(Trimming("<{role}> {content} </>", "<assistant>"), CONTROLS)
+    made = talk(" Hi\n", " Hello ", "Q", steps=(judged(" A ", ACCEPT),), best=0)
+    assert written(made, "chat", "full", template) == (
+        f"<user> Hi </><assistant>[ Hello </>]<user> Q </><assistant>[ A \n\n### Feedback 1:\n{ACCEPT} </>]"
+    )
+
+
+def test_what_a_template_writes_behind_the_last_answer_alone_is_not_learnt() -> None:
+    """Phi-3's template ends every text with another control token."""
+
+    class Ending(Plain):
+        def __call__(
+            self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: object
+        ) -> str:
+            return super().__call__(messages, answer_follows=answer_follows) + "<eos>" * (not answer_follows)
+
+    made = talk("Hi", "Hello", "Bye", steps=(Step(answer="See you"),), best=0)
+    assert written(made, "chat", "full", ChatTemplate(Ending(), (*CONTROLS, "<eos>"))) == (
+        "<user>Hi</>\n<assistant>[Hello</>]\n<user>Bye</>\n<assistant>[See you</>]\n<eos>"
+    )
+
+
+class Rewriting(Plain):
+    """Like Qwen 3's template, which writes thoughts for the last answer alone."""
+
+    def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: Any) -> str:
+        last = len(messages) - 1
+        lines = [
+            {**m, "content": f"(hm){m['content']}"} if i == last and m["role"] == "assistant" else m
+            for i, m in enumerate(messages)
+        ]
+        return super().__call__(lines, answer_follows=answer_follows)
+
+
+def test_a_turn_that_a_template_rewrites_is_read_and_not_learnt() -> None:
+    template = ChatTemplate(Rewriting(), CONTROLS)
+    two = talk("Hi", "Hello", "Q", steps=(Step(answer="A"),), best=0)
+    assert written(two, "chat", "full", template) == (
+        "<user>Hi</>\n<assistant>Hello</>\n<user>Q</>\n<assistant>[(hm)A</>]\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("<{role}></>", "leaves out"), ("{role}: {content}\n", "no control token")]
+)
+def test_a_template_that_marks_nothing_is_an_error(line: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        spans_of(chain(Step(answer="A")), "chat", "full", ChatTemplate(Plain(line, ""), CONTROLS))
+
+
+def test_a_template_that_changes_words_leaves_the_record_out() -> None:
+    class Shouting(Plain):
+        def __call__(
+            self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: object
+        ) -> str:
+            return super().__call__(messages, answer_follows=answer_follows).replace("bad", "good")
+
+    template = ChatTemplate(Shouting(), CONTROLS)
+    assert "[fine" in written(chain(Step(answer="fine")), "chat", "full", template)
+    with pytest.raises(RecordError, match="changes the messages"):
+        spans_of(chain(Step(answer="bad")), "chat", "full", template)
+
+
+def test_chat_without_a_template_is_refused() -> None:
+    with pytest.raises(UsageError, match="no chat template"):
+        spans_of(REVISED, "chat", "full")
+
+
+@pytest.mark.parametrize("nothing", ["", " \n", "\u200b", "\ufeff\u2060", "```\n```"])
+def test_a_text_that_shows_nothing_is_no_answer_anywhere(nothing: str) -> None:
+    made = chain(Step(answer=nothing))
+    for form in ("selfee", "vicuna"):
+        with pytest.raises(RecordError, match="no answer"):
+            spans_of(made, form, "full")
+    assert [to_selfee(made), to_alpaca(made), to_messages(made)] == [NO_ANSWER] * 3
+    with pytest.raises(RecordError, match=EMPTY):
+        answers_of(chain(Step(answer=nothing), Step(answer="B")))
+
+
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+    "detailed, and polite answers to the user's questions."
+)
+"""The system message of version 1.1 (FastChat; reference/vicuna_fastchat.md)."""
+
+ALPACA_SYSTEM = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request."
+)
+
+PLAIN: list[TrainingFormat] = ["vicuna", "stablevicuna", "selfee"]
+
+
+def asked_in_turns(*texts: str, system: str = "") -> Prompt:
+    turns = [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(texts)]
+    return Prompt(messages=(*([{"role": "system", "content": system}] if system else []), *turns))
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "text"),
+    [
+        ("vicuna", asked_in_turns("Hi."), f"{VICUNA_SYSTEM} USER: Hi. ASSISTANT:"),
+        ("vicuna", Prompt(instruction="Hi."), f"{VICUNA_SYSTEM} USER: Hi. ASSISTANT:"),
+        (
+            "vicuna",
+            asked_in_turns("Hi.", "Hello.", "And rain?"),
+            f"{VICUNA_SYSTEM} USER: Hi. ASSISTANT: Hello.</s>USER: And rain? ASSISTANT:",
+        ),
+        ("vicuna", asked_in_turns("Hi.", system="Be brief."), "Be brief. USER: Hi. ASSISTANT:"),
+        ("stablevicuna", asked_in_turns("Hi."), "### Human: Hi.\n### Assistant:"),
+        (
+            "stablevicuna",
+            asked_in_turns("Hi.", "Hello.", "And rain?"),
+            "### Human: Hi.\n### Assistant: Hello.</s>\n### Human: And rain?\n### Assistant:",
+        ),
+        ("selfee", asked_in_turns("Hi."), f"{ALPACA_SYSTEM}\n\n### Instruction:\nHi.\n\n### Answer:\n"),
+    ],
+)
+def test_the_text_is_exactly_that_of_the_reference(name: str, prompt: Prompt, text: str) -> None:
+    assert TEMPLATES[name].text(prompt, "</s>") == text
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@given(texts=st.lists(st.text("abc \n#:", min_size=1).filter(str.strip), min_size=1, max_size=5))
+def test_a_model_reads_what_it_was_trained_on(name: TrainingFormat, texts: list[str]) -> None:
+    prompt = asked_in_turns(*texts[: len(texts) - (len(texts) + 1) % 2])
+    chain = Chain(prompt=prompt, steps=(Step(answer="Rain falls."),), best=0)
+    trained = "".join("</s>" if span.stop else span.text for span in spans_of(chain, name, "full"))
+    asked = TEMPLATES[name].text(prompt, "</s>")
+    assert trained.removeprefix(asked).strip() == "Rain falls.</s>"

@@ -1,0 +1,506 @@
+"""Programs of models in the sandbox: what passes, what is said of the others, and that none does harm."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import resource
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from redraft.chain import Prompt
+from redraft.chain.read.records import read_records
+from redraft.checks import sandbox
+from redraft.checks.base import AT_ONCE, Outcome
+from redraft.checks.code import MAX_STARTS, CodeCheck, code_check_of, program_of
+from redraft.errors import CheckError, UsageError
+from tests.checks.hostile_programs import FAKES, HOSTILE, Hostile
+from tests.checks.hostile_run import Prey, marked, marking, none_left
+
+needs_sandbox = pytest.mark.usefixtures("a_sandbox")
+
+
+def run(answer: str, *tests: str, setup: str = "", seconds: float = 5.0) -> Outcome:
+    return asyncio.run(CodeCheck(tests, setup, seconds).check(answer, Prompt()))
+
+
+# What passes
+
+
+@needs_sandbox
+def test_a_right_program_passes() -> None:
+    outcome = run("def add(a, b):\n    return a + b", "assert add(1, 2) == 3", "assert add(0, 0) == 0")
+    assert (outcome.passed, outcome.score) == (True, 1.0)
+    assert outcome.message == "The program passes all 2 tests."
+
+
+PROGRAM = """
+import collections, dataclasses, datetime, decimal, fractions, typing
+
+class Node:
+    def __init__(self, value, left=None):
+        self.value, self.left = value, left
+    def __eq__(self, other): return self.value == other.value
+    def __str__(self): return f"({self.value})"
+    def __iter__(self): return iter([self.value])
+    def __len__(self): return 1
+    def __getitem__(self, key): return self.value + key
+
+@dataclasses.dataclass
+class Point:
+    x: "int"
+
+Pair = collections.namedtuple("Pair", "a b")
+LIMIT = 10
+
+def same(x): return x
+def sort(row): row.sort()
+def fill(d, s, b): d["k"] = {1: [2]}; s.add(3); b.append(65)
+def depth(node): return 0 if node is None else 1 + depth(node.left)
+def up_to(n): yield from range(n)
+def pick(rows, key): return max(rows, key=key)
+def half(x): return x / 2
+def refuse(x): raise ValueError(f"no {x}")
+def apply(function, *args, **kwargs): return function(*args, **kwargs)
+def inner(): return lambda x: x + 1
+def sum(a, b): return a * 100 + b
+def big(): return 7 ** 9000
+"""
+
+RIGHT = [
+    *(
+        f"assert same({value}) == {value} and type(same({value})) is type({value})"
+        for value in (
+            *(
+                "None",
+                "True",
+                "1",
+                "1.5",
+                "2j",
+                "'ü\\ud800'",
+                "b'x'",
+                "bytearray(b'x')",
+                "[1, [2]]",
+                "(1, (2,))",
+            ),
+            *("{1: (2,), (3,): 'x'}", "{1, 2}", "frozenset({1})", "range(3)", "10**5000", "float('inf')"),
+            *("Fraction(1, 3)", "Decimal('1.10')", "date(2024, 2, 29)", "datetime(2024, 1, 1, 2)"),
+            *("(1, (2,))", "timedelta(1)", "Counter('aab')", "OrderedDict(a=1)", "deque([1])", "int"),
+        )
+    ),
+    "row = [3, 1, 2]\nsort(row)\nassert row == [1, 2, 3]",
+    "d, s, b = {}, {1}, bytearray()\nfill(d, s, b)\nassert (d, s, b) == ({'k': {1: [2]}}, {1, 3}, b'A')",
+    "assert depth(Node(1, Node(2))) == 2",
+    "node = Node(1)\nnode.left = Node(5)\nassert node.left.value == 5 and depth(node) == 2",
+    "assert Node(1) == Node(1) and Node(1) != Node(2) and str(Node(1)) == '(1)' and len(Node(1)) == 1",
+    "assert Node(1)[5] == 6 and list(Node(4)) == [4] and isinstance(same(Node(1)), Node) and 4 in Node(4)",
+    "assert list(up_to(3)) == [0, 1, 2] and next(up_to(1)) == 0",
+    "assert Point(3).x == 3 and Pair(1, 2) == (1, 2) and LIMIT == 10",
+    "assert pick(['a', 'bbb'], len) == 'bbb' and pick([1, 5, 3], key=lambda n: -n) == 1",
+    "assert apply(lambda a, b: a - b, 5, b=3) == 2 and inner()(1) == 2 and apply(str, 3) == '3'",
+    "assert list(same(iter([1, 2]))) == [1, 2] and same({'a': 1}.keys()) is not None",
+    "assert abs(half(1) - 0.5) < 1e-9 and math.isclose(half(1), 0.5)",
+    "try:\n    refuse(1)\n    assert False\nexcept ValueError as error:\n    assert str(error) == 'no 1'",
+    "assert sum(1, 2) == 102",
+    "assert same(sum([1, 2])) == 3",
+    "assert big() == 7 ** 9000",
+    "def check(candidate):\n    for n in range(50):\n        assert candidate(n) == n\ncheck(same)",
+]
+IMPORTS = (
+    "import math\nfrom collections import Counter, OrderedDict, deque\n"
+    "from datetime import date, datetime, timedelta\n"
+    "from decimal import Decimal\nfrom fractions import Fraction\n"
+)
+
+
+@needs_sandbox
+def test_tests_use_the_program_as_if_it_were_theirs() -> None:
+    outcome = run(PROGRAM, *RIGHT, setup=IMPORTS, seconds=20)
+    assert outcome.message == f"The program passes all {len(RIGHT)} tests."
+
+
+@needs_sandbox
+def test_each_of_those_tests_fails_without_the_program() -> None:
+    outcome = run("def nothing(): pass", *RIGHT, setup=IMPORTS, seconds=20)
+    assert outcome.score == 0
+
+
+@needs_sandbox
+def test_the_setup_runs_before_the_program_or_after_it() -> None:
+    assert run("def f(): return helper(2)", "assert f() == 4", setup="def helper(n): return n * 2").passed
+    tree = "class Node:\n    def __init__(self, n): self.n = n\ndef value(node): return node.n"
+    assert run(tree, "assert value(root) == 7", setup="root = Node(7)").passed
+    outcome = run("def f(): return 1", "assert f() == 1", setup="root = Node(7)")
+    assert outcome.message == "The program fails when it is loaded: NameError: name 'Node' is not defined."
+
+
+@needs_sandbox
+def test_threads_and_exit_handlers_do_not_keep_a_program() -> None:
+    program = (
+        "import atexit, threading, time\natexit.register(time.sleep, 600)\n"
+        "threading.Thread(target=time.sleep, args=[600]).start()\nprint('x' * 10**7)\ndef f(): return 1"
+    )
+    assert run(program, "assert f() == 1", seconds=300).passed  # they would keep it for 600
+
+
+@needs_sandbox
+def test_the_main_guard_is_not_run() -> None:
+    assert run("def f(): return 1\nif __name__ == '__main__':\n    input()", "assert f() == 1").passed
+
+
+# What is said of the others
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("def f(x): return 7", "Test 1: f(3) returned 7, which is not right."),
+        (
+            "def f(x):\n    return 1 / 0",
+            "Test 1: f(3) raised ZeroDivisionError: division by zero on line 2 of the answer.",
+        ),
+        (
+            "def f(): return 1",
+            "Test 1: f(3) raised TypeError: f() takes 0 positional arguments but 1 was given.",
+        ),
+        ("def g(x): return 1", "Test 1: the program does not define f."),
+        ("import os\ndef f(x): os._exit(0)", "Test 1: f(3) ended the interpreter, or used too much memory."),
+        ("def f(x):\n    while x: pass", "Test 1: f(…) took longer than 2 s."),
+        ("def f(x): return {}.keys()", "Test 1: f(3) returned <dict_keys object>, which is not right."),
+        ("def f(x): return 'a' * 500", f"Test 1: f(3) returned '{'a' * 118}…, which is not right."),
+    ],
+)
+@needs_sandbox
+def test_the_message_says_what_a_test_got(answer: str, message: str) -> None:
+    assert (
+        run(answer, "assert f(3) == 987654", seconds=2).message
+        == f"The program passes 0 of 1 test.\n{message}"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            "Try:\n```python\ndef f(x:\n```",
+            "is not valid Python: '(' was never closed on line 3 of the answer.",
+        ),
+        ("while True: pass", "took longer than 2 s while it was loaded, before any test."),
+        ("```python\n\n1 / 0\n```", "fails on line 3 of the answer when it is loaded: ZeroDivisionError: "),
+        ("import numpy", "fails on line 1 of the answer when it is loaded: ModuleNotFoundError: No module"),
+        ("import os; os._exit(0)", "ended the interpreter, or used too much memory while it was loaded, bef"),
+    ],
+)
+@needs_sandbox
+def test_the_message_says_why_a_program_is_not_loaded(answer: str, message: str) -> None:
+    outcome = run(answer, "assert f(3) == 3", "assert f(4) == 4", seconds=2)
+    assert (outcome.passed, outcome.score) == (False, 0.0)
+    assert outcome.message.startswith(f"The program {message}")
+
+
+@needs_sandbox
+def test_an_answer_without_a_program_is_told_where_to_put_one() -> None:
+    outcome = run("Rain is wet.", "assert f(3) == 3")
+    assert outcome.message.startswith("The answer is not a Python program: invalid syntax on line 1")
+    assert outcome.message.endswith("Put the program in a ```python block.")
+
+
+@needs_sandbox
+def test_the_score_is_the_share_of_tests_and_three_failures_are_shown() -> None:
+    outcome = run("def f(x): return x if x < 2 else -1", *[f"assert f({n}) == {n}" for n in range(8)])
+    assert (outcome.passed, outcome.score) == (False, 2 / 8)
+    assert outcome.message.split("\n") == [
+        "The program passes 2 of 8 tests.",
+        *(f"Test {n + 1}: f({n}) returned -1, which is not right." for n in (2, 3, 4)),
+        "3 more tests do not pass.",
+    ]
+
+
+@needs_sandbox
+def test_a_program_is_started_again_after_a_test_that_ended_it() -> None:
+    ends = "import os\ndef f(x): return x if x % 2 else os._exit(0)"
+    assert run(ends, *[f"assert f({n}) == {n}" for n in (1, 2, 3)]).score == 2 / 3
+    many = run(ends, *["assert f(2) == 2"] * MAX_STARTS, "assert f(1) == 1")
+    assert many.score == 0
+    assert "1 more test" in many.message
+
+
+@needs_sandbox
+def test_no_message_or_demand_reveals_what_is_expected() -> None:
+    check = CodeCheck(
+        ("assert f(3) == 987654", "assert f(g(1)) == [987654]", "want = 987654\nassert f(1) == want")
+    )
+    assert "f, g" in check.demand
+    assert "987654" not in check.demand + check.name
+    for program in ("def f(x): return x\ng = f", "def f(x): return {}[x]\ng = f", "f = g = 3", "g = 1", ""):
+        assert "987654" not in asyncio.run(check.check(program, Prompt())).message
+
+
+@needs_sandbox
+def test_the_demand_names_what_tests_take_from_the_program() -> None:
+    check = CodeCheck(
+        ("assert abs(area(Box(1)) - math.pi) < 1", "def check(c):\n    assert c(1)\ncheck(area)"),
+        "import math",
+    )
+    assert check.demand.startswith(
+        "Answer with a Python program that defines area, Box, in a ```python block;"
+    )
+
+
+# Which part of the answer is the program
+
+
+@pytest.mark.parametrize(
+    ("answer", "program"),
+    [
+        ("x = 1", "x = 1"),
+        ("Say:\n```python\nx = 1\n```\nDone.", "\n\nx = 1\n\n"),
+        ("```\nx = 1\n```", "\nx = 1\n"),
+        ("```py\nx = 1\n```\n```\noutput\n```", "\nx = 1\n\n\n\n"),
+        ("```python\nx = 1\n```\nand\n```Python\ny = 2\n```", "\nx = 1\n\n\n\ny = 2\n"),
+        ("1. So:\n   ```python\n   if x:\n       y\n   ```", "\n\nif x:\n    y\n"),
+        ("```python\r\nx = 1\r\n", "\nx = 1\n"),
+        ("```python\n```", "\n"),
+        ("```python", ""),
+    ],
+)
+def test_the_program_in_an_answer(answer: str, program: str) -> None:
+    assert program_of(answer)[0] == program
+
+
+# Checks and records
+
+
+@needs_sandbox
+def test_the_check_of_a_record() -> None:
+    meta = {
+        "tests": {"setup": "import math", "asserts": ["assert f(1) == 1"], "challenge": ["assert f(2) == 2"]}
+    }
+    assert code_check_of(meta) == CodeCheck(("assert f(1) == 1", "assert f(2) == 2"), "import math")
+    for other in (
+        {},
+        {"tests": None},
+        {"tests": {"asserts": []}},
+        {"tests": {"public": [{"input": "1", "output": "2"}]}},
+    ):
+        assert code_check_of(other) is None
+
+
+@pytest.mark.parametrize(
+    ("tests", "setup", "message"),
+    [
+        ((), "", "a code check has no tests"),
+        (
+            ("assert f(1) == 1", "assert f(1 =="),
+            "",
+            "test 2 of a code check is not Python on line 1: 'assert f",
+        ),
+        (("assert f(1)",), "import", "the setup of a code check is not Python on line 1: 'import'"),
+    ],
+)
+def test_tests_that_are_wrong(tests: tuple[str, ...], setup: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        CodeCheck(tests, setup)
+
+
+@needs_sandbox
+def test_a_test_that_cannot_be_run_is_no_fault_of_the_answer() -> None:
+    with pytest.raises(CheckError, match="gives the program a Box") as caught:
+        run("def f(x): return 1", "class Box: pass\nassert f(Box()) == 1")
+    assert "setup" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("program", "problem", "hint"),
+    [
+        (None, "bubblewrap is not installed", "apt install bubblewrap"),
+        ("echo 'bwrap: No permissions to create new namespace.' >&2; exit 1", "No permissions", "allow user"),
+        ("exec sleep 600", "timed out", "allow user"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the error is another")
+def test_without_a_sandbox_the_check_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str | None, problem: str, hint: str
+) -> None:
+    if program:
+        (tmp_path / "bwrap").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sandbox, "TRY_SECONDS", 0.5)
+    sandbox.find_sandbox.cache_clear()
+    try:
+        with pytest.raises(UsageError, match=problem) as caught:
+            CodeCheck(("assert f(1) == 1",))
+    finally:
+        sandbox.find_sandbox.cache_clear()
+    assert hint.lower() in (caught.value.hint or "").lower()
+
+
+# Programs that want to do harm
+
+
+def runs(programs: list[Hostile], prey: Prey) -> list[Outcome]:
+    """Run programs, four at a time, and see that nothing of them is left, and nothing harmed."""
+    mark = uuid.uuid4().hex
+
+    async def one(program: Hostile, four: asyncio.Semaphore) -> Outcome:
+        async with four:
+            return await prey.attacked_by(program)
+
+    async def all_of_them() -> list[Outcome]:
+        four = asyncio.Semaphore(4)
+        return await asyncio.gather(*(one(program, four) for program in programs))
+
+    with marking(mark):
+        outcomes = asyncio.run(all_of_them())
+    assert none_left(mark)
+    assert prey.harm() == []
+    return outcomes
+
+
+@needs_sandbox
+def test_no_hostile_program_harms_outlives_or_fools_the_run(tmp_path: Path) -> None:
+    with Prey(tmp_path) as prey:
+        outcomes = runs(HOSTILE, prey)
+    passing = [program.name for program, outcome in zip(HOSTILE, outcomes, strict=True) if outcome.score > 0]
+    assert passing == []
+    # our own mistakes
+    broken = ("NameError", "SyntaxError", "UnboundLocal", "not valid Python", "ImportError")
+    assert [outcome.message for outcome in outcomes if any(word in outcome.message for word in broken)] == []
+    late = [p.name for p, outcome in zip(HOSTILE, outcomes, strict=True) if "took longer" in outcome.message]
+    assert late == [program.name for program in HOSTILE if program.waits]
+
+
+def test_many_of_them_fool_a_plain_run_of_the_tests() -> None:
+    """They are real: with the tests in their own interpreter, by its exit status, they pass."""
+
+    def fools(program: Hostile) -> bool:
+        code = "\n".join([program.setup, program.program, *program.tests])
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", code], capture_output=True, timeout=60, stdin=subprocess.DEVNULL
+        )
+        return done.returncode == 0
+
+    chosen = ("exits well", "ends ", "equals", "raises Sys", "replaces what", "no assertions", "likes")
+    fakes = [program for program in FAKES if any(name in program.name for name in chosen)]
+    fooled = [program.name for program in fakes if fools(program)]
+    assert len(fooled) >= 10, fooled
+
+
+CLINGS = """
+import ctypes, os, signal, time
+ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
+for leave in (os.setsid, lambda: os.setpgid(0, 0)):
+    try: leave()
+    except OSError: pass
+for n in range(1, 32):
+    try: signal.signal(n, signal.SIG_IGN)
+    except (OSError, ValueError): pass
+time.sleep(600)
+"""
+"""Wants no signal when its parent dies (PR_SET_PDEATHSIG), and leaves its group."""
+
+
+@needs_sandbox
+def test_a_program_dies_with_redraft() -> None:
+    mark = uuid.uuid4().hex
+    script = f"""
+import asyncio
+from redraft.chain import Prompt
+from redraft.checks.code import CodeCheck
+from tests.checks.hostile_run import marking
+with marking({mark!r}): asyncio.run(CodeCheck(("assert f()",), "", 600).check({CLINGS!r}, Prompt()))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 60
+    while len(marked(mark)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    assert none_left(mark)
+
+
+@needs_sandbox
+def test_cancelling_ends_the_program() -> None:
+    mark = uuid.uuid4().hex
+
+    async def cancelled() -> None:
+        check = CodeCheck(("assert f()",), "", 600)
+        task = asyncio.ensure_future(check.check(CLINGS, Prompt()))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with marking(mark):
+        asyncio.run(asyncio.wait_for(cancelled(), 300))
+    assert none_left(mark)
+
+
+@pytest.mark.parametrize("milliseconds", [0, 5, 20, 150])
+@needs_sandbox
+def test_cancelling_at_any_moment_leaves_nothing(milliseconds: int) -> None:
+    mark = uuid.uuid4().hex
+
+    async def cancelled() -> None:
+        check = CodeCheck(("assert f() == 1",))
+        task = asyncio.ensure_future(check.check("import time; time.sleep(60)", Prompt()))
+        await asyncio.sleep(milliseconds / 1000)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    gc.collect()  # what earlier tests left
+    before = len([*Path("/proc/self/fd").iterdir()])
+    with marking(mark):
+        asyncio.run(asyncio.wait_for(cancelled(), 300))
+    gc.collect()  # a pipe left open is a ResourceWarning, which is an error here
+    assert len([*Path("/proc/self/fd").iterdir()]) <= before
+    assert none_left(mark)
+
+
+# Real programs
+
+
+@needs_sandbox
+@pytest.mark.parametrize("share", [40, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_solutions_of_humaneval_pass_and_empty_ones_do_not(shared_data: Path, share: int) -> None:
+    for task in list(read_records(shared_data / "code" / "HumanEval.jsonl.gz"))[::share]:
+        check, begin = code_check_of(task.meta), task.prompt.text
+        assert check is not None, task.id
+        check = replace(check, seconds=30)
+        right = asyncio.run(check.check(begin + task.meta["reference"], Prompt()))
+        assert right.passed, (task.id, right.message)
+        assert not asyncio.run(check.check(begin + "    return None\n", Prompt())).passed
+
+
+@pytest.mark.slow
+@needs_sandbox
+def test_a_thousand_answers_of_a_batch_wait_for_their_turn() -> None:
+    """Each check has some seven open files; many systems allow a process 1,024."""
+    opened = len(list(Path("/proc/self/fd").iterdir()))  # by other tests of this process
+    answers, allowed = 3 * AT_ONCE + 10, opened + 64 + 10 * AT_ONCE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def check_all() -> list[Outcome]:
+        check = CodeCheck(("assert f(1) == 2",))
+        one = (check.check("def f(x): return x + 1", Prompt(instruction="?")) for _ in range(answers))
+        return await asyncio.gather(*one)
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    try:
+        outcomes = asyncio.run(check_all())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(outcome.passed for outcome in outcomes)

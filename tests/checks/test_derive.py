@@ -1,0 +1,206 @@
+"""Checks from the prompt: what rules find, what they leave alone, and hostile prompts."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import redraft
+from redraft.chain import Prompt
+from redraft.checks.derive import checks_in
+from redraft.checks.derive.style import choice
+from redraft.checks.parse import parse_check
+from redraft.errors import CheckSyntaxError
+from tests.cli.verbs import redraft as run
+
+ROOT = Path(__file__).resolve().parents[2]
+FOUND = {
+    "Describe a lighthouse in at most 50 words.": ("words<=50",),
+    "In fewer than 3 sentences, explain tides.": ("sentences<=2",),
+    "Write a note of 100 to 120 words.": ("words=100..120",),
+    "Don't use more than 20 words.": ("words<=20",),
+    "Use 30 words or less.": ("words<=30",),
+    "Keep it under 280 characters.": ("characters<=279",),
+    "Summarise the text in two paragraphs.": ("paragraphs==2",),
+    "Give me three bullet points about tea.": ("bullets==3",),
+    "Give me a list of 5 ideas for a party.": ("items==5",),
+    "Explain it in 3 numbered steps.": ("items==3",),
+    "Write a post (max 280 chars).": ("characters<=280",),
+    "Answer with exactly two sentences, in German.": ("sentences==2", "language:de"),
+    "Do not mention Tom.": ("lacks:Tom",),
+    "Write the reply in uppercase.": ("uppercase",),
+    "Answer yes or no.": (choice(["yes", "no"]),),
+    "Just yes or no: can dogs eat grapes?": (choice(["yes", "no"], alone=True),),
+    "Is 97 prime? Answer in one word.": ("words==1",),
+    "Don't write more than three lines.": ("lines<=3",),
+    'Translate into German: "Use at least 50 words."': ("language:de",),
+    'Do not mention "sea" or "ship".': ("lacks:sea", "lacks:ship"),
+    'Avoid the word "very".': ("lacks:very",),
+    "Include the keywords lamp, tower and rock.": ("contains:lamp", "contains:tower", "contains:rock"),
+    "Answer in French.": ("language:fr",),
+    "End with the phrase 'Good night.'": ("ends:Good night.",),
+    'Start with "Dear Ann".': ("starts:Dear Ann",),
+    "No commas, please.": ("lacks:,",),
+    "Write in all lowercase.": ("lowercase",),
+    "Wrap the whole answer in double quotation marks.": ('starts:"', 'ends:"'),
+    "Reply in JSON with the keys name and age.": ("keys:name,age",),
+    "A rap about tea, 8 lines.": ("lines==8",),
+    "Explain it in less then 40 words, no more then 3 sentances.": ("words<=39", "sentences<=3"),
+    "Why does it rain, in one sentence?": ("sentences==1",),
+    "Use bullet points, but no headings.": ("bullets>=1", "headings==0"),
+    "Answer only with yes, no or maybe.": (choice(["yes", "no", "maybe"], alone=True),),
+    "True or false: owls are birds.": (choice(["true", "false"]),),
+    "No hashtags or exclamation marks.": ("lacks:!", "lacks:#"),
+    "Write a poem without the letter e.": ("lacks[part]:e",),
+    "Name six herbs, one per line.": ("lines==6",),
+    "Write a plain text without headings.": ("headings==0",),
+    "Write an email of at most 3 sentences and at most 60 words.": ("words<=60",),
+    "Summarise this in two sentences:\nUse at least 90 words.": ("sentences==2",),
+}
+LEFT_ALONE = [
+    "My friend said: use no more than 5 words. What did he mean?",
+    "How many sentences should an abstract have? At most 5 sentences?",
+    "Should I use at most 3 colours in a logo?",
+    "My essay has to be at least 500 words.",
+    "The teacher told us to write 5 sentences.",
+    "How do I say 'I am hungry' in Japanese?",
+    'Use the word "moon" at least twice.',
+    "Put the title in uppercase.",
+    "What is the difference between JSON and YAML?",
+    "He wrote at least 500 words a day. What did he write?",
+    "You don't have to use at least 50 words.",
+    "If the text has more than 50 words, shorten it.",
+    "Each paragraph should have at least 20 words.",
+    "Why must passwords contain at least 8 characters?",
+    "Write a Python function that returns at most 50 words of a text.",
+    'Don\'t start with "Sure".',
+    'Never end your answer with "Hope this helps".',
+    "Do not answer in French.",
+    "Write in the style of a French poet.",
+    "Write a story in which nobody speaks in all caps.",
+    "Include the word count.",
+    "A 300 word essay on rain, please.",
+    "My sister wants me to write ten sentences.",
+    "Rewrite politely: No more than two guests a room, at most 3 words.",
+    "Write a story with at least 3 characters.",
+    "Keep the headline under 10 words.",
+    "Name countries that end with 'land'.",
+    "Your last answer was under 50 words.",
+    "Write five true or false questions.",
+    "Tell me a child's first words in German.",
+    "Cut it by at least 20 words.",
+    "Start with a one-sentence summary, then go into detail.",
+    "Write a SQL query. It should return at most 5 lines.",
+    "Write at least 50 words. Write at least 80 words.",
+    "Use at least 80 words. Use at most 20 words.",
+]
+
+
+@pytest.mark.parametrize(("prompt", "checks"), FOUND.items())
+def test_what_is_found(prompt: str, checks: tuple[str, ...]) -> None:
+    assert checks_in(prompt) == checks
+    assert checks_in(f"Tell me of the harbour. {prompt}") == checks
+
+
+@pytest.mark.parametrize("prompt", LEFT_ALONE)
+def test_what_is_unsure_is_left_out(prompt: str) -> None:
+    assert checks_in(prompt) == ()
+
+
+def test_everyday_prompts_give_no_wrong_check() -> None:
+    lines = (ROOT / "benchmarks" / "derive_prompts.jsonl").read_text("utf-8").splitlines()
+    for record in map(json.loads, lines):
+        if not record["held_out"]:
+            labels = {WRITTEN.get(check.partition(":")[0], str)(check) for check in record["checks"]}
+            assert set(checks_in(record["prompt"])) <= labels, record["prompt"]
+
+
+WRITTEN = {
+    "first": lambda check: choice(check[6:].split("|")),
+    "alone": lambda check: choice(check[6:].split("|"), alone=True),
+}
+pieces = st.sampled_from(
+    [*" ".join(FOUND).split(), *" ".join(LEFT_ALONE).split(), "***", "<<a>>", "\n", '"', "'"]
+)
+
+
+@given(st.lists(pieces | st.text(max_size=8), max_size=40).map(" ".join))
+def test_whatever_is_derived_can_be_parsed(prompt: str) -> None:
+    found = checks_in(prompt)
+    assert len(found) <= 50
+    for check in found:
+        parse_check(check)
+
+
+HOSTILE = (
+    "at least 5 words. ",
+    "12 ",
+    '"',
+    "'a' ",
+    'Do not use the word "a" and "b". ',
+    "a list of 3 ",
+    "in JSON with keys a, ",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", [*HOSTILE, "3 words or "])
+def test_a_megabyte_takes_no_longer_than_a_page(piece: str) -> None:
+    started = time.process_time()
+    checks_in((piece * 500_000)[:1_000_000])
+    checks_in("".join(f"{piece}{number}. " for number in range(50_000))[:1_000_000])
+    assert time.process_time() - started < 10
+
+
+def test_a_chain_has_the_checks_of_its_prompt_beside_others() -> None:
+    engine = redraft.ScriptedEngine(["A long, long light by the sea."])
+    prompt = "In at most 5 words, without commas: what is a lighthouse?"
+    chain = redraft.revise(prompt, model=engine, checks=["auto", "lacks:sea"], max_revisions=0)
+    assert [result.name for result in chain.steps[0].checks] == ["lacks:sea", "words<=5", "lacks:,"]
+
+
+def test_what_is_given_too_is_checked_once_and_the_input_demands_nothing() -> None:
+    engine = redraft.ScriptedEngine(["Rain falls."])
+    prompt = Prompt(instruction="Shorten it to at most 5 words.", input="Write at least 90 words.")
+    chain = redraft.revise(prompt, model=engine, checks=["words<=5", "auto"], max_revisions=0)
+    assert [result.name for result in chain.steps[0].checks] == ["words<=5"]
+
+
+def test_in_a_group_auto_checks_by_itself() -> None:
+    engine = redraft.ScriptedEngine(["one two three", "one two three"])
+    for prompt, passes in (("Use at most 5 words.", True), ("Write at least 50 words.", False)):
+        chain = redraft.revise(prompt, model=engine, checks=["all(auto; lacks:sea)"], max_revisions=0)
+        assert chain.passed is passes
+
+
+def test_the_verb_prints_what_a_prompt_gives() -> None:
+    prompt = "In at most 50 words, without commas: what is rain?"
+    assert run("checks", prompt).stdout == "words<=50\nlacks:,\n"
+    assert run("checks", "--json", stdin=prompt).stdout == '["words<=50", "lacks:,"]\n'
+    none = run("checks", "What is rain?")
+    assert (none.stdout, "no demand was found" in none.stderr) == ("", True)
+
+
+def test_a_prompt_in_another_language_is_told_apart_from_one_without_a_demand() -> None:
+    for prompt in (
+        "Schreibe höchstens zwanzig Wörter über Regen.",
+        "雨について二十字以内で書いてください。",
+        "¿Hay vida en Marte? Responde sí o no.",
+        "Ik wil een gedicht over de zee",
+        "Erkläre Photosynthese",
+    ):
+        assert "only English prompts are read" in run("checks", prompt).stderr
+
+
+def test_anyone_may_ask_a_server_for_auto() -> None:
+    assert parse_check("auto", writer="anyone").name == "auto"
+
+
+def test_auto_has_no_argument() -> None:
+    with pytest.raises(CheckSyntaxError, match="takes no argument"):
+        parse_check("auto:model")

@@ -1,0 +1,143 @@
+"""Checks that exclude each other are told only if no answer passes both."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import redraft
+from redraft.chain import Prompt
+from redraft.checks.base import run_checks
+from redraft.checks.exclusion import fault_of
+from redraft.checks.parse import parse_check
+from redraft.errors import UsageError
+
+
+def fault(*checks: str, max_tokens: int | None = None) -> str:
+    found = fault_of(map(parse_check, checks), max_tokens)
+    return found[0] if found else ""
+
+
+EXCLUDED = [
+    ("words<=3", "contains:one two three four", "the text alone has 4 words"),
+    ("words<=3", "words>=5", "the one wants at least 5, the other at most 3"),
+    ("words<=3", "sentences>=4", "each of the sentences has words of its own"),
+    ("lines<=2", "bullets>=3", "each of the bullets has lines of its own"),
+    ("lacks:x", "contains:x", "the one demands 'x', the other forbids it"),
+    ("lacks:the town", "ends:In the  Town", "the one demands"),
+    ("lacks:,", "contains:a, b", "the one demands"),
+    ("lacks:rain", "contains:rain.", "the one demands"),
+    ("lacks[part]:light", "ends:lighthouse", "the one demands"),
+    ("starts:Dear Ann", "starts:Dear Bob", "an answer has one beginning"),
+    ("ends:Yours", "ends:Bye", "an answer has one end"),
+    ("language:en", "language:de", "an answer has one language"),
+    ("2*words<=3", "all(json; words>=5)", "at least 5"),
+    ("lines<=2", "headings>=3", "each of the headings has lines of its own"),
+    ("items<=2", "bullets>=3", "each of the bullets has items of its own"),
+    ("lines<=2", "paragraphs>=3", "each of the paragraphs has lines of its own"),
+    ("lines<=1", "items>=2", "each of the items has lines of its own"),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "why"), EXCLUDED)
+def test_both_are_named_and_why(one: str, other: str, why: str) -> None:
+    for pair in ((one, other), (other, one)):
+        message = fault(*pair)
+        assert why in message
+        assert message.startswith("no answer passes both ")
+        assert pair[0].removeprefix("2*") in message or "words>=5" in message
+
+
+# Each pair, and an answer that passes both, however it looks.
+TOGETHER = [
+    ("uppercase", "lowercase", "42"),
+    ("lacks:can", "contains:can'", "I can't."),
+    ("lacks:light", "contains[part]:light", "A lighthouse."),
+    ("lacks:3", "contains:3,", "It costs 3,5 here."),
+    ("words<=1", "contains:don't", "Don't"),
+    ("starts:Dear", "starts:Dear Ann", "Dear Ann, hello."),
+    ("starts:c", "starts:c++", "c++ it is"),
+    ("starts:_Dear", "starts:Dear", "_Dear Ann"),
+    ("starts:İ", "starts:i", "İ am"),
+    ("ends:ann", "ends:Dear Ann", "Dear Ann"),
+    ("contains:c", "lacks:c++", "c is old"),
+    ("contains:straße", "starts:STRASSE", "Strasse"),
+    ("bullets<=2", "lines>=3", "- a\n- b\nc"),
+    ("words<=1", "contains:صلى الله عليه وسلم", "ﷺ"),
+    ("words<=3", "any(words>=5; contains:x)", "x"),
+    ("characters<=9", "words<=5", "x"),
+    ('ifeval:keywords:existence {"keywords": ["rain"]}', "lacks:rain", "rainy"),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "answer"), TOGETHER)
+def test_what_an_answer_passes_is_let_through(one: str, other: str, answer: str) -> None:
+    results = asyncio.run(run_checks([parse_check(one), parse_check(other)], answer, Prompt(instruction="?")))
+    assert all(result.passed for result in results)
+    assert not fault(one, other)
+
+
+SIGN = st.sampled_from(
+    ["a", "b", "A", " ", ".", "'", ",", "-", "_", "2", "ß", "s", "i", "İ", "ı", "\u0301", "天", '"', "א"]
+)
+SHORT = st.text(SIGN, min_size=1, max_size=4).filter(lambda text: any(map(str.isalnum, text)))
+KIND = st.sampled_from(["contains", "lacks", "starts", "ends"])
+CHECKS = st.one_of(
+    st.builds('{}:"{}"'.format, KIND, SHORT),
+    st.builds(
+        "{}{}{}".format,
+        st.sampled_from(["words", "sentences", "lines"]),
+        st.sampled_from(["<=", ">="]),
+        st.integers(1, 3),
+    ),
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None)
+@given(CHECKS, CHECKS, st.text(SIGN, max_size=8), st.text(SIGN, max_size=3), st.text(SIGN, max_size=3))
+def test_no_answer_passes_what_is_told(one: str, other: str, free: str, before: str, after: str) -> None:
+    if not fault(one, other):
+        return
+    checks = [parse_check(one), parse_check(other)]
+    named = [check.partition(":")[2].strip('"') for check in (one, other)]
+    for answer in (free, *(before + text + after for text in (*named, " ".join(named), "".join(named)))):
+        results = asyncio.run(run_checks(checks, answer, Prompt(instruction="?")))
+        assert not all(result.passed for result in results), answer
+
+
+def test_more_words_than_tokens() -> None:
+    assert fault("words>=200", max_tokens=50) == "no answer of at most 50 tokens passes words>=200."
+    assert not fault("words>=200", max_tokens=100)  # Chinese
+    assert not fault("words>=200")
+
+
+def test_revise_says_so_before_the_model_is_loaded() -> None:
+    with pytest.raises(UsageError, match="no answer passes both words<=3 and contains:a b c d"):
+        redraft.revise("Hello", model="no/such.gguf", checks=["words<=3", "contains:a b c d"])
+    with pytest.raises(UsageError, match="no answer of at most 9 tokens"):
+        redraft.revise("Hello", model="no/such.gguf", checks=["words>=50"], max_tokens=9)
+
+
+def test_a_given_answer_may_have_any_length() -> None:
+    engine = redraft.ScriptedEngine(["None."])
+    chain = redraft.revise("Hello", model=engine, checks=["words>=50"], max_tokens=9, given="a " * 60)
+    assert chain.passed
+
+
+def test_a_record_of_data_fails_and_the_run_goes_on(tmp_path: Path) -> None:
+    source, out = tmp_path / "records.jsonl", tmp_path / "out.jsonl"
+    replies = tmp_path / "replies.jsonl"
+    source.write_text(
+        '{"prompt": "One.", "checks": ["words<=3", "words>=5"]}\n{"prompt": "Two.", "checks": ["words<=3"]}\n'
+    )
+    replies.write_text('"Short."\n')
+    result = redraft.evaluate_file("checks", source, out, model=f"script:{replies}", guided=True)
+    assert len(out.read_text().splitlines()) == 1
+    errors = (tmp_path / "out.jsonl.errors.jsonl").read_text()
+    assert "no answer passes both words<=3 and words>=5" in errors
+    assert result.exit_status == 2

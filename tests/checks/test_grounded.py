@@ -1,0 +1,231 @@
+"""`grounded`: what an answer has and its prompt has not, in whatever writing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redraft.chain import Prompt
+from redraft.checks.base import Outcome, demand_of
+from redraft.checks.grounded import Grounded
+from redraft.checks.parse import parse_check
+from redraft.checks.segment import sentences
+
+SOURCE = """\
+Summarise this letter.
+
+On 5 March 2024 Dr. Marie Curie-Smith of the United Nations wrote from Warsaw: “We have counted twelve hundred
+storks, and 3.5 million more are expected by autumn.” Half of them (50%) came from Italy. Her plane, a
+Boeing 747, left at 3:30 pm; the trip cost €1,234.50, twenty-one euros less than in 2019. See
+www.storks.example/report or ask Ann O'Brien. The deadline is 12/11/2025.
+"""
+
+
+def check(answer: str, source: str = SOURCE) -> Outcome:
+    return Grounded().check(answer, Prompt(instruction="Summarise.", input=source))
+
+
+SAME = [
+    "In March, the U.N. expects more. Marie Curie-Smith wrote on March 5, 2024.",
+    "She wrote on 2024-03-05, or 05/03/2024, or 5th of March; it was March 2024.",
+    "The UN counted 1,200 storks, that is 1200, 1.200 or 1 200.",
+    "They expect 3,500,000 more: 3.5 million.",
+    "One in two, fifty percent, 0.5 or half, was Italian: the Italians’ storks.",
+    "Her Boeing's flight left at 15:30, with 747 on it, at a cost of 1234.50 euros: 21 less than before.",
+    "Mr. O'Brien knows: ask O’Brien. I'm sure that I'd ask Ann’s friends.",
+    'She wrote: "We have counted … 3.5 million more". It is "great".',
+    "The deadline is December 11 or 12 November 2025.",
+    "1. Storks came.\n2) They left.\n\nStep 3: Wait.\n\n## Key Facts\n\n**Main Points:** Fly [Your Name].",
+    "There are three reasons, and two of them are good. First, storks.",
+    "Summary: The letter was written in Warsaw. Sincerely, Ann",
+    "MARIE CURIE-SMITH WROTE FROM WARSAW.",
+    "Look at www.storks.example/report for it.",
+    "See `Foo(42)`:\n```python\nprint(42, Bar)\n```",
+]
+
+
+FIRM = """\
+Helvig AG, Zurich, had revenue of 5 million Swiss francs in 2023, up 12 percent, and 310 thousand visitors. It
+lost 1,250 euros in Basel. Maria Keller expects CHF 6.2m. The results are due on Tuesday,
+14 May or 3 to 5 July. It is -5 °C. She ran 10 miles in 2 hours, aged 40."""
+MET = "Extract the person and the city. Tom Baker met Ann Lee in Rome."
+FIRM_HAS = [
+    "1250 EUR",
+    "€1,250, 1.250 euros, a loss of -1250 euros",
+    '{"revenue": 5000000, "growth": "12%", "rate": 0.12, "visitors": "310k", "next": "6.2 million francs"}',
+    "Revenue (millions of CHF): 5",
+    "Due: Tue, May 14; 5 July",
+    "minus five degrees Celsius",
+    "10 mi in 2h; 40 years old",
+    "| City | CEO |\n|---|---|\n| BASEL | M. Keller |",
+    '```json\n{"Firm": "Helvig AG", "said": "It lost \\u20ac1,250.\\nIn Basel"}\n```',
+]
+FIRM_LACKS = [
+    ("5 billion", "the number 5 billion"),
+    ("5 thousand francs", "the number 5 thousand francs"),
+    ("Revenue: CHF 5", "the number CHF 5"),
+    ("5 million visitors and 310 million francs", "the number 310 million francs"),
+    ("6.2bn", "the number 6.2bn"),
+    ("$1,250", "the number $1,250"),
+    ("1250 CHF", "the number 1250 CHF"),
+    ("-12%", "the number -12%"),
+    ("5 °C", "the number 5 °C"),
+    ("-5 °F", "the number -5 °F"),
+    ("10 km", "the number 10 km"),
+    ("10 miles in two days", "the number two days"),
+    ("Due: Wednesday, 14 May", "the date Wednesday, 14 May"),
+    ("Due on Monday", "the day Monday"),
+    ("Due in June", "the month June"),
+    ("Due: 14 June", "the date 14 June"),
+    ("6 July", "the date 6 July"),
+    ('{"ceo": "Maria Kessler"}', 'the name "Maria Kessler"'),
+    ('["Zurich", "Bern"]', 'the name "Bern"'),
+    ("| City | CEO |\n|---|---|\n| Geneva | Maria Keller |", 'the name "Geneva"'),
+    ("CEO: MARIO KELLER", 'the name "MARIO KELLER"'),
+    ('```json\n{"firm": "Novartis"}\n```', 'the name "Novartis"'),
+    ("<city>Lausanne</city>", 'the name "Lausanne"'),
+    ("“Lausanne”", 'the name "Lausanne"'),
+]
+MET_LACKS = [
+    ('{"name": "Sarah Jones", "city": "Berlin"}', '"Sarah Jones", the name "Berlin"'),
+    ("- Tom Smith", '"Tom Smith"'),
+    ("Sarah Jones met Bob Hill in Berlin.", '"Sarah Jones", the name "Bob", the name "Berlin"'),
+    ("He met Tom Becker.", '"Tom Becker"'),
+    ("Anita was in Rome.", '"Anita"'),
+    ("Anita: Rome", '"Anita"'),
+]
+
+
+@pytest.mark.parametrize("answer", FIRM_HAS)
+def test_what_belongs_to_a_number_or_a_date_may_be_written_in_other_ways(answer: str) -> None:
+    found = check(answer, FIRM)
+    assert found.passed, found.message
+
+
+@pytest.mark.parametrize(("answer", "named"), FIRM_LACKS)
+def test_a_number_with_what_is_not_its_own_and_a_name_in_any_form_is_an_invention(
+    answer: str, named: str
+) -> None:
+    assert named in check(answer, FIRM).message
+
+
+@pytest.mark.parametrize(("answer", "named"), MET_LACKS)
+def test_names_count_wherever_they_stand(answer: str, named: str) -> None:
+    assert f"the name {named}" in check(answer, MET).message
+
+
+def test_few_inventions_pass_and_hardly_an_honest_extraction_is_refused() -> None:
+    counts, source = Counter[tuple[bool, bool]](), ""
+    for line in (Path(__file__).parents[1] / "data/extractions.tsv").read_text("utf-8").splitlines():
+        split, kind, text = line.replace("⏎", "\n").split("\t")
+        source = text if split else source
+        if not split:
+            counts[kind == "none", check(text, source).passed] += 1
+    invented, honest = (counts[kind, True] + counts[kind, False] for kind in (False, True))
+    assert invented + honest >= 300
+    assert counts[False, True] <= 0.05 * invented
+    assert counts[True, False] <= 0.02 * honest
+
+
+@pytest.mark.parametrize("answer", SAME)
+def test_what_the_prompt_has_in_other_words_passes(answer: str) -> None:
+    found = check(answer)
+    assert found.passed, found.message
+
+
+OTHER = [
+    ("It was on 6 March 2024.", "the date 6 March 2024"),
+    ("It was on March 5, 2023.", "the date March 5, 2023"),
+    ("It was 2024-04-05.", "the date 2024-04-05"),
+    ("She counted 1,300 storks.", "the number 1,300"),
+    ("She counted thirteen of them.", "the number thirteen"),
+    ("Some 51% came.", "the number 51%"),
+    ("It left at 3:30 am.", "the time 3:30 am"),
+    ("It left at 16:30.", "the time 16:30"),
+    ("She is called Marie Kowalski, they say.", 'the name "Marie Kowalski"'),
+    ("Storks came from Spain and Greece.", 'the name "Spain"'),
+    ("They flew with the EU.", 'the name "EU"'),
+    ("It was an Airbus A380.", "A380"),
+    ("Ask ann@storks.example now.", "ann@storks.example"),
+    ("See www.storks.example/other now.", "www.storks.example/other"),
+    ('She said: "We have counted no storks."', 'the quotation "We have counted no storks."'),
+    ("She said: “We have lost 12 storks.”", "the quotation “We have lost 12 storks.”"),
+    ("Pierre Moreau", 'the name "Pierre Moreau"'),
+    ("Warsaw has ٣٤ storks.", "the number ٣٤"),
+    ("Warsaw has 99 storks.", "the number 99"),
+]
+
+
+@pytest.mark.parametrize(("answer", "named"), OTHER)
+def test_what_it_does_not_have_is_named(answer: str, named: str) -> None:
+    found = check(answer)
+    assert not found.passed
+    assert f"{named}" in found.message
+    assert 0 <= found.score < 1
+
+
+def test_the_message_says_what_to_do_and_names_no_more_than_eight() -> None:
+    assert check("Ask Kim about 77 storks, please.").message == (
+        'The answer has the number 77, the name "Kim": the request does not. Use only what the request has.'
+    )
+    many = check(" ".join(f"It is {number} ." for number in range(100, 120)))
+    assert many.message.count("the number") == 8
+    assert ", and 12 more" in many.message
+
+
+def test_the_share_that_occurs_is_the_score() -> None:
+    assert check("Ask Ann about 747 and 748 and 749.").score == pytest.approx(0.5)
+
+
+def test_nouns_in_capitals_are_no_names() -> None:
+    german = "Der Storch flog mit seiner Familie über das Haus und die Wiese zum Teich, wo im Gras neben dem "
+    assert check(german + "Weg ein Frosch auf die Sonne und den Regen am Abend im Sommer wartete.").passed
+    assert not check(german + "Weg auf 45 Fliegen wartete.").passed
+
+
+def test_the_whole_conversation_is_the_source() -> None:
+    messages = ({"role": "user", "content": "I am Kim."}, {"role": "user", "content": "Who am I?"})
+    assert Grounded().check("You said that Kim is your name.", Prompt(messages=messages)).passed
+
+
+def test_real_texts_pass_as_answers_to_themselves(shared_data: Path) -> None:
+    lines = (shared_data / "gsm8k/test.jsonl").read_text("utf-8").splitlines()[::10]
+    lines += (shared_data / "self_instruct/user_oriented_252.jsonl").read_text("utf-8").splitlines()[::5]
+    records = map(json.loads, lines)
+    for text in (each.get("question") or each["instances"][0]["output"] for each in records):
+        for form in (text, text.upper(), json.dumps({"text": text})):
+            assert check(form, text).passed, (form, check(form, text).message)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(sentences(SOURCE)), min_size=1, unique=True))
+def test_the_sentences_of_the_prompt_pass_in_any_order(found: list[str]) -> None:
+    outcome = check(" ".join(found))
+    assert outcome.passed, outcome.message
+
+
+@given(st.text() | st.text("0123456789.,:/-'\" AaMay"))
+def test_any_text_is_judged(text: str) -> None:
+    assert check(text, text).passed
+    assert 0 <= check(text).score <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "text", ["[" * 50_000, '"' * 50_000, "1 111" * 20_000, "1,1" * 30_000, "one " * 20_000, "A'" * 30_000]
+)
+def test_a_long_text_takes_no_long_time(text: str) -> None:
+    start = time.process_time()
+    check(text, text)
+    assert time.process_time() - start < 10
+
+
+def test_it_is_written_like_the_others() -> None:
+    assert parse_check("all(grounded; words<=50)").name == "all(grounded; words<=50)"
+    assert "Use only numbers, names" in demand_of(parse_check("grounded"))

@@ -1,0 +1,71 @@
+"""`any`, `all` and weights."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import CheckResult, Prompt
+from redraft.checks.base import Check, Outcome, Weighted, run_check
+from redraft.checks.groups import AllOf, AnyOf
+
+
+@dataclass
+class Fixed:
+    """Says what it was made with, and counts how often it was asked."""
+
+    outcome: Outcome
+    name: str = "fixed"
+    asked: list[str] = field(default_factory=list)
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:
+        self.asked.append(answer)
+        return self.outcome
+
+
+def fixed(score: float) -> Fixed:
+    return Fixed(Outcome(score == 1, score, f"Scores {score}."))
+
+
+def run(check: Check) -> CheckResult:
+    return asyncio.run(run_check(check, "answer", Prompt()))
+
+
+SCORES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=5)
+
+
+@given(SCORES)
+def test_all_passes_if_each_does_and_scores_the_mean(scores: list[float]) -> None:
+    result = run(AllOf(tuple(map(fixed, scores))))
+    assert result.passed == all(score == 1 for score in scores)
+    assert result.score == pytest.approx(sum(scores) / len(scores))
+
+
+@given(SCORES)
+def test_any_passes_if_one_does_and_scores_the_best(scores: list[float]) -> None:
+    result = run(AnyOf(tuple(map(fixed, scores))))
+    assert result.passed == (1 in scores)
+    assert result.score == max(scores)
+
+
+def test_messages_of_failed_parts_are_put_together_without_names() -> None:
+    parts = (fixed(0), fixed(1), fixed(0.5))
+    assert run(AllOf(parts)).message == "Scores 0. Scores 0.5."
+    assert run(AnyOf((parts[0], parts[2]))).message == (
+        "One of these has to be fixed. Scores 0. Or: Scores 0.5."
+    )
+    assert run(AnyOf(parts)).message == "Scores 1."
+
+
+def test_any_stops_at_the_first_that_passes() -> None:
+    parts = (fixed(0), fixed(1), fixed(1))
+    run(AnyOf(parts))
+    assert [len(part.asked) for part in parts] == [1, 1, 0]
+
+
+def test_weights_count_within_all() -> None:
+    assert run(AllOf((Weighted(fixed(1), 3), fixed(0)))).score == pytest.approx(0.75)

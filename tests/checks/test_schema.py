@@ -1,0 +1,87 @@
+"""What no JSON fits, and what no answer has room for, is refused before anything is generated."""
+
+from __future__ import annotations
+
+import json
+from math import inf
+from pathlib import Path
+from typing import Annotated, Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from pydantic import BaseModel, Field
+
+import redraft
+from redraft.checks.output import from_type
+from redraft.checks.parse import parse_check
+from redraft.checks.schema import least
+from redraft.errors import CheckSyntaxError, UsageError
+from tests.engines.llamacpp.test_grammar import _SCHEMAS, _VALUES
+
+WITHIN_ITSELF = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}
+IMPOSSIBLE: list[Any] = [
+    False,
+    {"not": {}},
+    {"not": True},
+    {"enum": [], "type": "string"},
+    {"type": "string", "minLength": 5, "maxLength": 2},
+    {"type": "array", "minItems": 2, "items": {"not": {}}},
+    {"type": "object", "required": ["a"], "properties": {"a": False}},
+    {"type": "object", "required": ["a"], "additionalProperties": False},
+    {"type": "integer", "minimum": 3, "maximum": 1},
+    {"anyOf": [False, {"type": "number", "minimum": 3, "maximum": 1}]},
+    WITHIN_ITSELF,
+]
+
+
+@pytest.mark.parametrize("schema", IMPOSSIBLE, ids=json.dumps)
+def test_what_no_json_fits_is_refused_with_a_hint(schema: Any, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(schema))
+    with pytest.raises(CheckSyntaxError) as caught:
+        parse_check(f"json-schema:{tmp_path}/s.json")
+    assert "no JSON fits it" in caught.value.message or "not a JSON Schema" in caught.value.message
+    assert caught.value.hint
+
+
+@given(_SCHEMAS, _VALUES)
+def test_what_fits_is_never_refused_and_never_shorter(schema: Any, value: Any) -> None:
+    if jsonschema.Draft202012Validator(schema).is_valid(value):
+        assert least(schema) <= len(json.dumps(value, ensure_ascii=False))
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"$ref": "#foo", "$defs": {"A": {"$anchor": "foo", "type": "integer"}}}, 1),
+        ({"const": -2.0}, -2),
+        ({"required": ["a"], "patternProperties": {"a": True}, "additionalProperties": False}, {"a": 1}),
+    ],
+)
+def test_corners_of_the_public_test_suite_are_not_refused(schema: Any, value: Any) -> None:
+    assert jsonschema.Draft202012Validator(schema).is_valid(value)
+    assert least(schema) <= len(json.dumps(value))
+
+
+def test_a_type_that_must_be_within_itself_is_refused_and_one_that_may_is_not() -> None:
+    class Endless(BaseModel):
+        next: Endless
+
+    class Chain(BaseModel):
+        next: Chain | None = None
+
+    with pytest.raises(UsageError, match="no JSON fits Endless") as caught:
+        from_type(Endless)
+    assert "default" in str(caught.value.hint)
+    assert from_type(Chain)
+
+
+@pytest.mark.parametrize("items", [1_000_000, 50_000])
+def test_what_an_answer_has_no_room_for_is_refused_before_anything_is_generated(items: int) -> None:
+    engine = redraft.ScriptedEngine(["[]"])
+    output: Any = Annotated[list[int], Field(min_length=items)]
+    with pytest.raises(UsageError, match="has no room for it") as caught:
+        redraft.revise("Count.", model=engine, output=output)
+    assert "minItems" in str(caught.value.hint)
+    assert not engine.calls
+    assert least(from_type(output).schema) < inf

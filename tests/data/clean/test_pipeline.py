@@ -1,0 +1,104 @@
+"""Clean a record, and explain the changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redraft.chain import Chain
+from redraft.chain.read.records import RawRecord
+from redraft.data.clean.pipeline import Cleaned, clean_line, explain
+from redraft.data.clean.rules import USUAL, RuleSettings
+from redraft.data.output import Drop
+from redraft.errors import RecordError
+
+
+def clean(record: Any, *, strict: bool = False) -> Cleaned | Drop:
+    data = record if isinstance(record, bytes) else json.dumps(record).encode()
+    return clean_line(
+        RawRecord("a:7", "a", 6, data), names=USUAL.rules, settings=RuleSettings(), strict=strict
+    )
+
+
+def talk(*values: str) -> dict[str, Any]:
+    roles = ("human", "gpt")
+    return {"id": "x", "conversations": [{"from": roles[i % 2], "value": v} for i, v in enumerate(values)]}
+
+
+def test_a_kept_record_is_a_line() -> None:
+    cleaned = clean(talk("What is it?", "<p>It is a <b>fox</b>.</p>"))
+    assert isinstance(cleaned, Cleaned)
+    assert cleaned.line.endswith(b"}\n")
+    chain = Chain.from_json(cleaned.line)
+    assert (chain.id, chain.answer) == ("a/x", "It is a **fox**.")
+
+
+def test_a_dropped_record_is_kept_as_it_was() -> None:
+    drop = clean(talk("What\x00?", " "))
+    assert isinstance(drop, Drop)
+    assert (drop.rule, drop.where, drop.id) == ("empty", "a:7", "a/x")
+    assert drop.record["prompt"]["instruction"] == "What\x00?"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"\xff",
+        b"[1]",
+        b'{"conversations": [{"value": "no role"}]}',
+        b'{"conversations": [{"from": "human", "value": 5}]}',
+        b'{"conversations": [{"from": "nobody", "value": "x"}]}',
+        b'{"conversations": []}',
+        b'{"instruction": "\\ud800"}',
+    ],
+)
+def test_what_cannot_be_read_is_dropped_or_raised(data: bytes) -> None:
+    drop = clean(data)
+    assert isinstance(drop, Drop)
+    assert drop.rule == "unreadable"
+    assert "a:7" in drop.reason
+    with pytest.raises(RecordError):
+        clean(data, strict=True)
+
+
+def test_a_record_of_5_megabytes_is_cleaned() -> None:
+    answer = f"<p>A word &amp; {'another ' * 400}one.</p>\n" * 1_600
+    cleaned = clean(talk("What is it?", answer))
+    assert isinstance(cleaned, Cleaned)
+    assert len(answer) > 5_000_000
+    assert Chain.from_json(cleaned.line).answer.count("A word & another another") == 1_600
+
+
+def said_of(folder: Path, *values: str) -> list[str]:
+    file = folder / "a.jsonl"
+    file.write_text(json.dumps(talk(*values)))
+    return [*explain(file, "x", USUAL)][1:]
+
+
+def test_an_explanation_shows_what_each_rule_changed(tmp_path: Path) -> None:
+    assert said_of(tmp_path, "Is 1 < 2?", "<p>It is\n<b>so</b>.</p>", "And?") == [
+        "characters: nothing to do",
+        "roles: changed",
+        "  …",
+        "   <b>so</b>.</p>",
+        "  -[user]",
+        "  -And?",
+        "html: changed",
+        "  …",
+        "   [assistant]",
+        "  -<p>It is",
+        "  -<b>so</b>.</p>",
+        "  +It is",
+        "  +**so**.",
+        "residue: nothing to do",
+        "empty: nothing to do",
+        "short: nothing to do",
+    ]
+
+
+def test_an_explanation_ends_with_the_rule_that_dropped(tmp_path: Path) -> None:
+    assert said_of(tmp_path, "Why?", "So.")[-1] == "short: dropped: 7 characters of text, at least 16"

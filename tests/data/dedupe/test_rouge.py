@@ -1,0 +1,117 @@
+"""ROUGE-L against a pool: the decisions of `rouge_score`, and a pool that grows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.data.dedupe import similarity
+from redraft.data.dedupe.similarity import Near, Pool
+from redraft.data.words import ascii_words, words
+
+Scorer = Callable[[list[str], list[str]], float]
+
+
+def plain(target: list[str], prediction: list[str]) -> float:
+    """ROUGE-L's F from the table of the textbook, in the operations of `rouge_score` 0.1.2."""
+    if not target or not prediction:
+        return 0
+    above = [0] * (len(prediction) + 1)
+    for word in target:
+        row = [0]
+        for i, other in enumerate(prediction):
+            row.append(above[i] + 1 if word == other else max(above[i + 1], row[i]))
+        above = row
+    precision, recall = above[-1] / len(prediction), above[-1] / len(target)
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+
+
+def released(target: list[str], prediction: list[str]) -> float:
+    scorer = pytest.importorskip("rouge_score.rouge_scorer", reason="rouge_score is a peer of benchmarks")
+    return float(scorer._score_lcs(target, prediction).fmeasure)
+
+
+few_words = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "A,", "B.", "é", "今"]), max_size=14).map(
+    " ".join
+)
+texts = few_words | st.text(max_size=30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scorer", [plain, released])
+@given(pool=st.lists(texts, max_size=12), new=texts, threshold=st.sampled_from([0.1, 0.5, 0.7, 0.8, 1.0]))
+def test_decisions_are_those_of_rouge_score(
+    scorer: Scorer, pool: list[str], new: str, threshold: float
+) -> None:
+    ours = Pool(threshold, ascii_words)
+    for text in pool:
+        ours.add(text)
+    scores = [scorer(ascii_words(text), ascii_words(new)) for text in pool]
+    assert ours.near(new) == [Near(i, score) for i, score in enumerate(scores) if score > threshold]
+
+
+def test_ties_round_as_they_do_there() -> None:
+    # 7 of 10 words in order: 0.7 exactly, on which side of it depends on the order of operations.
+    pool = Pool()
+    pool.add("a b c d e f g h i j")
+    score = plain(list("abcdefghij"), list("abcdefgxyz"))
+    assert bool(pool.near("a b c d e f g x y z")) == (score > 0.7)
+    assert pool.near("a b c d e f g h y z") == [Near(0, 0.8000000000000002)]
+
+
+def test_the_nearest_is_named_and_of_equals_the_first() -> None:
+    pool = Pool()
+    for text in ("one two three four", "one two three four five", "One two, three; four five!"):
+        pool.add(text)
+    assert pool.nearest("one two three four five") == Near(1, 1.0)
+    assert pool.nearest("none of it is here") is None
+
+
+def test_words_that_come_twice_count_as_often_as_both_have_them() -> None:
+    pool = Pool(0.5)
+    pool.add("the the the the")
+    assert pool.near("the cat sat down") == []
+    assert [near.place for near in pool.near("the the cat the")] == [0]
+
+
+def test_texts_without_words_are_near_to_nothing() -> None:
+    pool = Pool()
+    for text in ("", "…", "🙂"):
+        assert pool.nearest(text) is None
+        pool.add(text)
+    assert len(pool) == 3
+
+
+def test_other_scripts_are_seen_unless_ascii_is_asked_for() -> None:
+    seen, unseen = Pool(tokenize=words), Pool(tokenize=ascii_words)
+    for pool in (seen, unseen):
+        pool.add("写一首关于雨的诗")
+    assert seen.nearest("写一首关于雨的詩") == Near(0, 0.875)
+    assert unseen.nearest("写一首关于雨的诗") is None
+
+
+def test_only_the_first_words_of_a_giant_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similarity, "LONGEST", 4)
+    pool = Pool()
+    pool.add("a b c d " + "e " * 50)
+    assert pool.nearest("a b c d") == Near(0, 1.0)
+
+
+def test_real_seed_tasks_have_the_same_neighbours_as_in_the_textbook(shared_data: Path) -> None:
+    lines = (shared_data / "self_instruct" / "seed_tasks.jsonl").read_text("utf-8").splitlines()
+    tasks = [json.loads(line)["instruction"] for line in lines]
+    pool = Pool(0.4, ascii_words)
+    for text in tasks:
+        pool.add(text)
+    parts = [ascii_words(text) for text in tasks]
+    found = 0
+    for place in range(0, len(tasks), 9):
+        expected = [(i, score) for i, each in enumerate(parts) if (score := plain(each, parts[place])) > 0.4]
+        assert pool.near(tasks[place]) == expected
+        found += len(expected)
+    assert found > 20

@@ -1,0 +1,472 @@
+"""Published records as chains with their origin."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.chain import Chain, Prompt
+from redraft.chain.read.conversations import asks
+from redraft.chain.read.inputs import inputs_of
+from redraft.data.output import Drop
+from redraft.data.read.published import (
+    SOURCES,
+    Imported,
+    Reader,
+    import_all,
+    items_in,
+    parse_map,
+    questions_in,
+    source_named,
+)
+from redraft.errors import RecordError, UsageError
+from redraft.jobs.licences import UNKNOWN
+
+ANSWER = {"role": "assistant", "text": "b", "replies": []}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "alpaca": {"instruction": "i", "input": "", "output": "o"},
+    "gsm8k": {"question": "q", "answer": "1+1 = <<1+1=2>>2\n#### 2"},
+    "aqua-rat": {"question": "q", "options": ["A)1", "B)2"], "rationale": "r", "correct": "B"},
+    "math": {"problem": "p", "level": "Level 5", "type": "Algebra", "solution": r"\boxed{2}"},
+    "mbpp": {
+        "task_id": 1,
+        "text": "t",
+        "code": "c",
+        "test_list": ["assert 1"],
+    },
+    "conala": {"question_id": 1, "intent": "i", "rewritten_intent": None, "snippet": "s"},
+    "code-contests": {
+        "name": "n",
+        "description": "d",
+        "public_tests": {"input": ["1"], "output": ["2"]},
+        "private_tests": {"input": [], "output": []},
+        "solutions": {"language": ["cpp"], "solution": ["s"]},
+    },
+    "drrepair": {
+        "code_lines": [{"text": "", "code": "int x", "indent": 0}],
+        "gold_code_lines": [{"text": "", "code": "int x ;", "indent": 0}],
+        "gold_linenos": [1],
+        "err_line": {"lineno": 0, "msg": "expected ';'"},
+        "info": {},
+    },
+    "flan": {"inputs": "i", "targets": "t", "task": "rte"},
+    "sharegpt": {
+        "id": "x",
+        "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+    },
+    "oasst1": {
+        "message_tree_id": "x",
+        "tree_state": "ready_for_export",
+        "prompt": {"role": "prompter", "text": "a", "lang": "en", "replies": [ANSWER]},
+    },
+    "gpt4all": {"prompt": "p", "response": "r", "source": "s"},
+    "hh-rlhf": {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
+    "shp": {
+        "history": "h",
+        "human_ref_A": "a",
+        "human_ref_B": "b",
+        "labels": 1,
+        "score_ratio": 2.0,
+    },
+    "selfee": {
+        "instruction": "i",
+        "input": "",
+        "outputs": [{"output": "a", "feedback": "Revision is not needed."}],
+        "iteration": 1,
+        "iteration_truncated": False,
+        "dataset": "mbpp",
+    },
+    "self-instruct": {"id": "seed_task_0", "instruction": "i", "instances": [{"input": "", "output": "o"}]},
+    "questions": {"question_id": 1, "text": "q", "category": "c"},
+}
+"""One record of each source, with the fields that it is published with."""
+
+SHARED_FORMS = {"alpaca", "sharegpt", "gpt4all", "self-instruct", "questions"}
+"""Formats that several publishers use, so that the fields reveal no source."""
+
+
+def write(path: Path, *records: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def read(path: Path, reader: Reader | None = None, **how: Any) -> tuple[list[Chain], list[Drop]]:
+    results = list(import_all(items_in(inputs_of(path)), reader or Reader(), **how))
+    chains = [Chain.from_json(each.json) for each in results if not isinstance(each, Drop)]
+    return chains, [each for each in results if isinstance(each, Drop)]
+
+
+def test_every_source_has_a_record_here() -> None:
+    assert SOURCES.keys() == PUBLISHED.keys()
+
+
+class TestOrigin:
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_a_named_source_gives_its_licence(self, tmp_path: Path, name: str) -> None:
+        [chain], drops = read(write(tmp_path / "x.jsonl", PUBLISHED[name]), Reader(source=name))
+        assert drops == []
+        licence = SOURCES[name].licence
+        assert chain.meta["origin"] == {"dataset": name, "licence": licence, "file": "x.jsonl", "record": 0}
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_fields_tell_the_source_where_no_other_has_them(self, tmp_path: Path, name: str) -> None:
+        [chain], _ = read(write(tmp_path / "x.jsonl", PUBLISHED[name]))
+        told = ("x", UNKNOWN) if name in SHARED_FORMS else (name, SOURCES[name].licence)
+        assert (chain.meta["origin"]["dataset"], chain.meta["origin"]["licence"]) == told
+
+    def test_questions_with_other_answers_are_not_gsm8k(self, tmp_path: Path) -> None:
+        [chain], _ = read(write(tmp_path / "mine.jsonl", {"question": "q", "answer": "a"}))
+        assert (chain.meta["origin"]["dataset"], chain.meta["origin"]["licence"]) == ("mine", UNKNOWN)
+
+    def test_a_licence_of_several_is_one_text(self, tmp_path: Path) -> None:
+        origin = {"dataset": "both", "licence": ["MIT", "CC0"]}
+        chain = Chain(id="a", prompt=Prompt(instruction="q"), meta={"origin": origin})
+        path = tmp_path / "x.jsonl"
+        path.write_text(chain.to_json())
+        [found] = import_all(items_in(inputs_of(path)), Reader())
+        assert isinstance(found, Imported)
+        assert found.licence == "MIT, CC0"
+        assert Chain.from_json(found.json).meta["origin"]["licence"] == ["MIT", "CC0"]
+
+    def test_a_licence_overrules(self, tmp_path: Path) -> None:
+        [chain], _ = read(write(tmp_path / "x.jsonl", PUBLISHED["gsm8k"]), Reader(licence="CC0"))
+        assert (chain.meta["origin"]["dataset"], chain.meta["origin"]["licence"]) == ("gsm8k", "CC0")
+
+    def test_a_record_of_another_source_is_told(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "x.jsonl", PUBLISHED["gsm8k"], PUBLISHED["alpaca"])
+        chains, [drop] = read(path, Reader(source="gsm8k"))
+        assert len(chains) == 1
+        assert (drop.rule, drop.where) == ("unreadable", f"{path}:2")
+        assert drop.reason == (
+            "gsm8k has the fields question; this record has: 'instruction', 'input', 'output'."
+        )
+        assert json.loads(drop.record) == PUBLISHED["alpaca"]
+
+    def test_a_name_reads_what_other_fields_would_hide(self, tmp_path: Path) -> None:
+        record = {**PUBLISHED["alpaca"], "question": "other"}
+        [chain], _ = read(write(tmp_path / "x.jsonl", record), Reader(source="alpaca"))
+        assert chain.prompt.instruction == "i"
+
+    def test_files_of_a_folder_are_told_apart(self, tmp_path: Path) -> None:
+        for name in ("algebra", "geometry"):
+            write(tmp_path / "MATH" / name / "1.json", PUBLISHED["math"])
+        chains, _ = read(tmp_path / "MATH")
+        assert [chain.id for chain in chains] == ["MATH/algebra/1/0", "MATH/geometry/1/0"]
+        assert [chain.meta["origin"]["file"] for chain in chains] == ["algebra/1.json", "geometry/1.json"]
+        assert chains[0].meta["reference"] == "2"
+
+    def test_what_a_chain_says_of_its_origin_stays(self, tmp_path: Path) -> None:
+        origin = {"dataset": "gsm8k", "licence": "MIT", "file": "train.jsonl", "record": 7, "more": 1}
+        path = tmp_path / "chains.jsonl"
+        path.write_text(Chain(id="a/1", prompt={"instruction": "i"}, meta={"origin": origin}).to_json())  # type: ignore[arg-type]
+        [chain], _ = read(path)
+        assert (chain.id, chain.meta["origin"]) == ("a/1", origin)
+        [chain], _ = read(path, Reader(licence="CC0"))
+        assert chain.meta["origin"] == {**origin, "licence": "CC0"}
+
+    def test_an_unknown_source_is_refused_with_the_nearest(self) -> None:
+        with pytest.raises(
+            UsageError, match=r"no source is called 'gms8k'\. Did you mean 'gsm8k'\?"
+        ) as caught:
+            source_named("gms8k")
+        assert "alpaca gsm8k aqua-rat" in str(caught.value.hint)
+
+
+class TestTrees:
+    def tree(self) -> dict[str, Any]:
+        replies = [{**ANSWER, "message_id": name, "text": name} for name in ("b", "c")]
+        return {"message_tree_id": "t", "prompt": {"role": "prompter", "text": "a", "replies": replies}}
+
+    def test_the_best_path_has_the_id_of_the_tree(self, tmp_path: Path) -> None:
+        chains, _ = read(write(tmp_path / "oasst.jsonl", self.tree()))
+        assert [(chain.id, chain.answer) for chain in chains] == [("oasst/t", "b")]
+
+    def test_all_paths_have_the_ids_of_their_last_messages(self, tmp_path: Path) -> None:
+        chains, _ = read(write(tmp_path / "oasst.jsonl", self.tree()), Reader(paths="all"))
+        assert [(chain.id, chain.answer) for chain in chains] == [("oasst/t/b", "b"), ("oasst/t/c", "c")]
+        assert {chain.meta["origin"]["record"] for chain in chains} == {0}
+
+
+class TestMaps:
+    def test_any_file_is_read_with_a_map(self, tmp_path: Path) -> None:
+        path = tmp_path / "faq.csv"
+        path.write_text("id,question,answer,topic\n7,Why?,Rain.,weather\n8,How?,,weather\n")
+        chains, _ = read(path, Reader(fields=parse_map(["id=id,instruction=question,reference=answer"])))
+        assert [(chain.id, chain.meta.get("reference")) for chain in chains] == [
+            ("faq/7", "Rain."),
+            ("faq/8", None),
+        ]
+        assert chains[0].meta["source"] == {"topic": "weather"}
+        assert chains[0].meta["origin"] == {
+            "dataset": "faq",
+            "licence": UNKNOWN,
+            "file": "faq.csv",
+            "record": 0,
+        }
+
+    def test_a_field_that_the_first_record_has_not_stops_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.jsonl"
+        path.write_text('{broken\n{"questions": "q"}\n')
+        with pytest.raises(UsageError, match=r"x\.jsonl:2: no field is called 'question'.*'questions'"):
+            read(path, Reader(fields=parse_map(["instruction=question"])))
+
+    def test_a_later_record_may_lack_what_is_not_the_prompt(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "x.jsonl", {"q": "1", "a": "2"}, {"q": "3"}, {"a": "4"})
+        chains, [drop] = read(path, Reader(fields=parse_map(["instruction=q,reference=a"])))
+        assert [chain.prompt.instruction for chain in chains] == ["1", "3"]
+        assert (drop.where, drop.reason) == (f"{path}:3", "q (instruction) is missing.")
+
+
+class TestIds:
+    def test_ids_that_are_alike_are_numbered(self, tmp_path: Path) -> None:
+        said = PUBLISHED["sharegpt"]
+        path = write(tmp_path / "s.jsonl", said, said, {**said, "id": "x~2"}, said, {**said, "id": ""})
+        assert [chain.id for chain in read(path)[0]] == ["s/x", "s/x~2", "s/x~2~2", "s/x~3", "s/4"]
+
+
+ROLES = (
+    "human, user, prompter, gpt, chatgpt, bing, bard, assistant, system, function_call, tool_call, tool, "
+    "observation, function_response, tool_response"
+)
+
+
+class TestBadInput:
+    BAD = (
+        b'{"instruction": "a"}\n'  # good
+        b'{"instruction": \n'
+        b'{"instruction": 3}\n'
+        b'{"other": 1}\n'
+        b"3\n"
+        b'{"instruction": " ", "output": "o"}\n'
+        b'{"conversations": [{"value": "no role"}]}\n'
+        b'{"conversations": [{"from": "alien", "value": "x"}]}\n'
+        b'{"conversations": []}\n'
+        b'{"instruction": "\\ud800"}\n'
+        b'{"instruction": "\xff"}\n'
+        b'{"instruction": "NUL \\u0000"}\n'  # good
+        b'{"review_id": 1, "text": "8 9"}\n'
+        b'"just a text"\n'  # good
+    )
+    REASONS = (
+        "not JSON: Expecting value at character 16.",
+        "instruction should be a text (found 3).",
+        "no known kind of record; its fields: 'other'.",
+        "should be an object or a text (found 3).",
+        "it answers a question that is not in the record.",
+        "conversations.0: from is missing.",
+        f"conversations.0: from should be one of {ROLES} (found 'alien').",
+        "conversations is empty.",
+        "holds half of a character, a \\ud… without its other half.",
+        "not UTF-8: invalid start byte at byte 18. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE",
+        "is a review, not a prompt, an answer or a chain.",
+    )
+
+    def test_each_is_dropped_with_its_reason_and_the_others_are_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.jsonl"
+        path.write_bytes(self.BAD)
+        chains, drops = read(path)
+        assert [chain.prompt.text for chain in chains] == ["a", "NUL \0", "just a text"]
+        assert [chain.id for chain in chains] == ["x/0", "x/11", "x/13"]
+        assert tuple(drop.reason for drop in drops) == self.REASONS
+        assert [drop.rule for drop in drops].count("no-question") == 1
+        assert [drop.where.rpartition(":")[2] for drop in drops] == [*map(str, range(2, 12)), "13"]
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_strict_stops_at_the_first(self, tmp_path: Path, workers: int) -> None:
+        path = tmp_path / "x.jsonl"
+        path.write_bytes(self.BAD)
+        with pytest.raises(RecordError, match=r"x\.jsonl:2: not JSON.*\n.*Write one JSON object"):
+            read(path, strict=True, workers=workers)
+
+    @pytest.mark.parametrize("depth", [140, 180, 230, 400, 900])
+    def test_what_is_kept_can_be_read_back(self, tmp_path: Path, depth: int) -> None:
+        record = '{"instruction": "a", "deep": ' + "[" * depth + "]" * depth + "}\n"
+        (tmp_path / "x.jsonl").write_text(record)
+        chains, drops = read(tmp_path / "x.jsonl")
+        assert len(chains) == (depth < 190)
+        assert [drop.rule for drop in drops] == ["unreadable"] * (depth >= 190)
+
+    def test_a_path_that_is_not_there_stops_before_anything_is_read(self, tmp_path: Path) -> None:
+        good = write(tmp_path / "x.jsonl", PUBLISHED["gsm8k"])
+        with pytest.raises(UsageError, match="no such file"):
+            next(items_in([*inputs_of(good), *inputs_of(tmp_path / "none.jsonl")]))
+
+
+def test_any_number_of_workers_gives_the_same(tmp_path: Path) -> None:
+    records = [PUBLISHED[name] for name in PUBLISHED] * 5 + [{"other": 1}, {"instruction": ""}]
+    path = write(tmp_path / "x.jsonl", *records)
+    one = list(import_all(items_in(inputs_of(path)), Reader(), workers=1))
+    assert list(import_all(items_in(inputs_of(path)), Reader(), workers=3)) == one
+    assert len(one) == len(records)
+
+
+NAMES = sorted({name for record in PUBLISHED.values() for name in record})
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.sampled_from(list(PUBLISHED.values())),
+    st.dictionaries(st.sampled_from(NAMES), values, max_size=4),
+    st.sampled_from([None, *SOURCES]),
+    st.sampled_from(["best", "all"]),
+)
+def test_any_record_is_read_or_dropped(
+    tmp_path_factory: pytest.TempPathFactory, good: Any, changed: Any, source: Any, paths: Any
+) -> None:
+    path = write(tmp_path_factory.getbasetemp() / "any.jsonl", good | changed, changed)
+    chains, drops = read(path, Reader(source=source, paths=paths))
+    assert len(chains) + len(drops) >= 2
+
+
+COUNTS = {
+    "selfee/chains/conala.jsonl": (2777, "selfee"),
+    "selfee/chains/mbpp.jsonl": (969, "selfee"),
+    "selfee/answers/chatgpt.jsonl": (80, None),
+    "selfee/answers/selfee_13b_enforce_0_revisions.jsonl": (80, None),
+    "selfee/answers/selfee_13b_enforce_3_revisions.jsonl": (80, None),
+    "questions/vicuna_80.jsonl": (80, None),
+    "questions/mt_bench_80.jsonl": (80, None),
+    "gsm8k/train.jsonl": (7473, "gsm8k"),
+    "gsm8k/test.jsonl": (1319, "gsm8k"),
+    "gsm8k/example_model_solutions.jsonl": (1319, None),
+    "self_instruct/seed_tasks.jsonl": (175, None),
+    "self_instruct/user_oriented_252.jsonl": (252, None),
+    "preference/hh_harmless_test.jsonl.gz": (2312, "hh-rlhf"),
+    "code/code_alpaca_2k.json": (2017, None),
+    "code/drrepair_dev_1000.jsonl": (1000, "drrepair"),
+    "code/HumanEval.jsonl.gz": (164, None),
+    "math/aqua_dev.jsonl": (254, "aqua-rat"),
+    "math/aqua_test.jsonl": (254, "aqua-rat"),
+    "math/math_500_test.jsonl": (500, "math"),
+    "conversations/dummy_conversation.json": (500, None),
+    "conversations/oasst_en_100_trees.jsonl": (100, "oasst1"),
+    "constraints/ifeval_541.jsonl": (541, None),
+}
+"""Records of each real file by its README, and the source that its fields tell."""
+
+SOME = [pytest.param(name, marks=pytest.mark.slow) if COUNTS[name][0] > 2500 else name for name in COUNTS]
+
+
+class TestRealFiles:
+    @pytest.mark.parametrize("name", SOME)
+    def test_every_record_is_read(self, shared_data: Path, name: str) -> None:
+        count, source = COUNTS[name]
+        questions = questions_in(shared_data / "questions/vicuna_80.jsonl")
+        chains, drops = read(shared_data / name, Reader(questions=questions))
+        assert (len(chains), drops) == (count, [])
+        assert all(asks(chain.prompt) for chain in chains)
+        assert len({chain.id for chain in chains}) == count
+        told = {(chain.meta["origin"]["dataset"], chain.meta["origin"]["licence"]) for chain in chains}
+        stem = Path(name).name.partition(".")[0]
+        assert told == {(source, SOURCES[source].licence) if source else (stem, UNKNOWN)}
+
+    def test_answers_without_their_questions_are_left_out(self, shared_data: Path) -> None:
+        chains, drops = read(shared_data / "selfee/answers/chatgpt.jsonl")
+        assert (chains, [drop.rule for drop in drops]) == ([], ["no-question"] * 80)
+
+    def test_reviews_are_refused_by_name(self, shared_data: Path) -> None:
+        chains, drops = read(shared_data / "selfee/reviews")
+        assert (chains, len(drops)) == ([], 320)
+        assert {drop.reason for drop in drops} == {"is a review, not a prompt, an answer or a chain."}
+
+    def test_no_file_is_left_out(self, shared_data: Path) -> None:
+        files = {str(path.relative_to(shared_data)) for path in shared_data.rglob("*.json*")}
+        assert {name for name in files if not name.startswith("selfee/reviews/")} == COUNTS.keys()
+
+
+RECORD = {"q": "Why?", "context": "It rains.", "a": "Clouds.", "why": "w", "n": 7, "other": [1]}
+
+
+SAID = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+PAIR = {"preference": True, "source": {"context": "It rains.", "n": 7, "other": [1]}}
+ASSERTS = {"asserts": ["assert 1"]}
+
+
+@pytest.mark.parametrize(
+    ("maps", "record", "own", "answers", "meta"),
+    [
+        (
+            ["instruction=q, input=context", "reference=a,rationale=why,id=n"],
+            RECORD,
+            "7",
+            [],
+            {"reference": "Clouds.", "rationale": "w", "source": {"other": [1]}},
+        ),
+        (["instruction=q,answer=a"], {"q": "Why?", "a": "Clouds."}, "", ["Clouds."], {}),
+        (["instruction=q,chosen=a,rejected=why"], RECORD, "", ["w", "Clouds."], PAIR),
+        (["messages=m,tests=t"], {"m": SAID, "t": ASSERTS}, "", ["b"], {"tests": ASSERTS}),
+        # Numbers of a table are texts, and null is nothing. One field may be two things.
+        (["instruction=q,reference=n,rationale=w,id=q"], {"q": "5?", "n": 7}, "5?", [], {"reference": "7"}),
+    ],
+)
+def test_fields_go_where_the_map_says_and_the_rest_is_kept(
+    maps: list[str], record: dict[str, Any], own: str, answers: list[str], meta: dict[str, Any]
+) -> None:
+    name, chain = parse_map(maps).read(record, "f:1")
+    asked = Prompt(instruction="Why?", input="It rains." * (len(maps) == 2))
+    assert chain.prompt == {"7": asked, "5?": Prompt(instruction="5?")}.get(own, chain.prompt)
+    assert chain.prompt.instruction in ("Why?", "5?", "a")
+    assert (name, [step.answer for step in chain.steps], chain.meta) == (own, answers, meta)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("instruction", "the field map has 'instruction', which is not target=field."),
+        ("instruction=", "the field map has 'instruction=', which is not target=field."),
+        ("instructions=q", "a field cannot be 'instructions'. Did you mean 'instruction'?"),
+        (
+            "xyz=q",
+            "a field cannot be 'xyz'.\n  --map instruction=question,reference=answer; a field can be: in",
+        ),
+        ("instruction=q,instruction=r", "the field map names instruction twice."),
+        ("reference=a", "the field map has to name the prompt: either instruction or messages."),
+        ("instruction=a,messages=b", "the field map has to name the prompt"),
+        ("instruction=a,chosen=b", "the field map has to name chosen and rejected, or answer"),
+        (
+            "instruction=a,chosen=b,rejected=c,answer=d",
+            "the field map has to name chosen and rejected, or answer",
+        ),
+        ("", "the field map has to name the prompt"),
+    ],
+)
+def test_a_map_that_cannot_be_is_refused(written: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        parse_map([written])
+
+
+def test_a_field_that_is_not_there_is_named_with_the_nearest() -> None:
+    fields = parse_map(["instruction=question"])
+    with pytest.raises(
+        UsageError, match=r"f:1: no field is called 'question'\. Did you mean 'questions'\?"
+    ) as caught:
+        fields.check({"questions": "q", "answer": "a"}, "f:1")
+    assert caught.value.hint == "Its fields: questions answer"
+    fields.check({"question": None}, "f:1")
+    with pytest.raises(UsageError, match="no field is called 'question'"):
+        fields.check("text", "f:1")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("text", "f:1: should be an object (found 'text')."),
+        ({}, "f:1: q (instruction) is missing."),
+        ({"q": None}, "f:1: q (instruction) is missing."),
+        ({"q": 3}, "f:1: q (instruction) should be a text (found 3)."),
+    ],
+)
+def test_a_record_without_a_prompt_is_told(record: Any, message: str) -> None:
+    with pytest.raises(RecordError, match=re.escape(message)):
+        parse_map(["instruction=q"]).read(record, "f:1")

@@ -1,0 +1,116 @@
+"""Chains read in one step are the same as those read in several."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redraft.chain import Chain
+from redraft.chain.read.files import STDIO, decode, stem_of
+from redraft.chain.read.records import RawRecord, chain_of
+from redraft.data.output import Drop, chain_or_drop
+from redraft.errors import RecordError
+
+CHAIN: dict[str, Any] = {
+    "version": 1,
+    "id": "a/1",
+    "prompt": {"instruction": "Why?", "input": "", "messages": None},
+    "steps": [{"answer": "Because é \U0001f44d."}],
+    "best": 0,
+}
+
+
+def line_of(record: object) -> RawRecord:
+    return RawRecord("a.jsonl:1", "a", 0, json.dumps(record, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"field": [1, 2.5, None], "meta": {"n": 10**40, "x": 0.1, "nan": float("inf")}},
+        {"error": "NetworkError", "message": "no", "chain": CHAIN, "hint": None},
+        {"error": "mine alone"},
+        {"steps": [], "best": None},
+        {"version": 1.0},
+    ],
+)
+def test_a_chain_is_read_as_chain_of_reads_it(more: dict[str, Any]) -> None:
+    line = line_of(CHAIN | more)
+    found = chain_or_drop(line, strict=True)
+    assert isinstance(found, Chain)
+    assert found.to_json() == chain_of(decode(line.data, line.where), line.where).to_json()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"version": 2},
+        {"best": 7},
+        {"steps": None},
+        {"steps": [{"answer": 3}]},
+        {"meta": {"half": "\ud83d"}},
+        {"meta": {"deep": json.loads("[" * 400 + "]" * 400)}},
+    ],
+)
+def test_a_faulty_chain_is_told_as_chain_of_tells_it(more: dict[str, Any]) -> None:
+    line = line_of(CHAIN | more)
+    with pytest.raises(RecordError) as expected:
+        chain_of(decode(line.data, line.where), line.where)
+    with pytest.raises(RecordError) as found:
+        chain_or_drop(line, strict=True)
+    assert (found.value.message, found.value.hint) == (expected.value.message, expected.value.hint)
+    drop = chain_or_drop(line, strict=False)
+    assert isinstance(drop, Drop)
+    assert drop.reason == expected.value.message
+
+
+def test_a_chain_without_an_id_gets_that_of_its_place() -> None:
+    found = chain_or_drop(line_of(CHAIN | {"id": ""}), strict=True)
+    assert isinstance(found, Chain)
+    assert found.id == "a/0"
+
+
+def test_what_has_a_version_and_no_steps_is_not_taken_for_a_chain() -> None:
+    found = chain_or_drop(line_of({"version": 1, "id": "x", "prompt": "Why?"}), strict=True)
+    assert isinstance(found, Chain)
+    assert found.prompt.instruction == "Why?"
+    assert found.meta["source"] == {"version": 1, "id": "x"}
+
+
+DEEP: dict[str, Any] = {"instruction": "Why?", "output": "So."}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return DEEP | {"x": json.loads("[" * depth + "]" * depth)}
+
+
+@pytest.mark.parametrize("depth", [200, 220, 300])
+def test_what_is_nested_too_deep_to_be_written_is_a_drop(depth: int) -> None:
+    drop = chain_or_drop(line_of(nested(depth)), strict=False)
+    reason = "a.jsonl:1: is nested too deep to be written and read again."
+    assert drop == Drop("unreadable", reason, "a.jsonl:1", record=line_of(nested(depth)).data)
+    with pytest.raises(RecordError, match="too deep"):
+        chain_or_drop(line_of(nested(depth)), strict=True)
+
+
+def test_what_is_nested_deep_and_can_be_written_is_kept() -> None:
+    chain = chain_or_drop(line_of(nested(180)), strict=True)
+    assert isinstance(chain, Chain)
+    assert Chain.from_json(chain.to_json()) == chain
+
+
+def test_a_failure_whose_chain_is_none_is_told() -> None:
+    drop = chain_or_drop(line_of({"id": "a", "error": "e", "message": "m", "chain": "text"}), strict=False)
+    assert isinstance(drop, Drop)
+    assert drop.reason == "a.jsonl:1: chain should be an object (found 'text')."
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"), [("a\udcff.jsonl", "a\ufffd"), ("b.jsonl.gz", "b"), (STDIO, "stdin")]
+)
+def test_ids_begin_with_a_name_that_can_be_written(name: str, stem: str) -> None:
+    assert stem_of(Path(name)) == stem

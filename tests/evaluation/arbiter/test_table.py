@@ -1,0 +1,134 @@
+"""The figures of the arbiter, from runs whose outcome is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.chain import Chain, Step, Usage, read_jsonl, write_jsonl
+from redraft.errors import OutputError, UsageError
+from redraft.evaluation.arbiter.page import parts_of, sentences
+from redraft.evaluation.arbiter.table import ALL, Table, table_of
+from redraft.evaluation.stats import holm
+
+Way = tuple[str, int, list[bool]]  # the name of its files, tokens a prompt, and which answers are right
+
+
+def folder_of(folder: Path, cells: dict[tuple[str, str], list[Way]], seeds: int = 1) -> Path:
+    """Write the runs of models and tasks, as the arbiter does."""
+    models, tasks = ({key[place]: key[place] for key in cells} for place in (0, 1))
+    plan = {"models": models, "tasks": {name: {"task": "checks", "file": name} for name in tasks}}
+    folder.mkdir(exist_ok=True)
+    (folder / "arbiter.json").write_text(json.dumps(plan))
+    for (model, task), ways in cells.items():
+        for way, tokens, rights in ways:
+            for seed in range(seeds):
+                file = folder / "runs" / model / task / f"seed-{seed}" / f"{way}.jsonl"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_jsonl(file, [chain(f"{n:03}", tokens, right) for n, right in enumerate(rights)])
+    return folder
+
+
+def chain(name: str, tokens: int, right: bool) -> Chain:
+    truth = {"task": "checks", "groups": [], "steps": [[{"name": "x", "passed": right}]]}
+    used = Usage(completion_tokens=tokens, prompt_tokens=10, seconds=tokens / 100)
+    return Chain(id=name, steps=(Step(answer="A.", usage=used),), best=0, usage=used, meta={"eval": truth})
+
+
+def shares(right: int, of: int = 40) -> list[bool]:
+    return [place < right for place in range(of)]
+
+
+def ways(revise: int, best: int, plain: int = 8) -> list[Way]:
+    return [
+        ("plain", 100, shares(plain)),
+        ("revise-2", 200, shares(revise)),
+        ("best-of-2", 150, shares(plain)),
+        ("best-of-3", 250, shares(best)),
+    ]
+
+
+def found(table: Table, model: str, task: str, other: str) -> tuple[float, str]:
+    [row] = [e for e in table.comparisons if (e.model, e.task, e.kind) == (model, task, other)]
+    return round(row.decision.gain.value * 100, 6), row.finding
+
+
+def test_ways_are_compared_at_equal_tokens_within_tasks_and_over_all(tmp_path: Path) -> None:
+    cells = {("m", "easy"): ways(30, 12), ("m", "hard"): ways(2, 28)}
+    table = table_of(folder_of(tmp_path / "d", cells))
+    # Half-way between the runs of 150 and 250 tokens: 10 right and 18.
+    assert found(table, "m", "easy", "best-of") == (50.0, "for")
+    assert found(table, "m", "hard", "best-of") == (-40.0, "against")
+    assert found(table, "m", ALL, "best-of") == (5.0, "open")
+    [level] = [e for e in table.levels if (e.task, e.way) == ("easy", "best-of")]
+    assert (level.right.value, level.equal) == (0.25, True)
+    said = " ".join(sentences(table))
+    assert "m, revise: Undecided: revising is not shown to do better than best of N." in said
+    assert "Within tasks, it does better in easy (than best of N)." in said
+    assert "Within tasks, it does worse in hard (than one answer); hard (than best of N)." in said
+    [run] = [e for e in table.runs if (e.task, e.way, e.texts) == ("easy", "best-of", 3)]
+    assert (run.tokens, run.prompts) == (250, 10)
+
+
+def test_p_is_corrected_among_the_comparisons_of_a_family(tmp_path: Path) -> None:
+    cells = {("m", str(n)): ways(13 + n, 8) for n in range(4)}
+    table = table_of(folder_of(tmp_path / "d", cells))
+    within = [each for each in table.comparisons if each.task != ALL]
+    assert len(within) == 8
+    assert [each.p for each in within] == pytest.approx(holm([each.decision.p for each in within]))
+    least = min(within, key=lambda each: each.decision.p)
+    assert least.p == pytest.approx(least.decision.p * 8)
+
+
+def test_a_task_that_a_model_has_not_answered_is_named(tmp_path: Path) -> None:
+    table = table_of(folder_of(tmp_path / "d", {("a", "t"): ways(10, 10), ("b", "u"): ways(10, 10)}))
+    assert list(table.remarks) == ["a, u: no finished runs.", "b, t: no finished runs."]
+
+
+def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -> None:
+    own = [*ways(20, 20), ("alone-2", 180, shares(9)), ("vote-3", 200, shares(15))]
+    table = table_of(folder_of(tmp_path / "d", {("m", "t"): own}))
+    others = {each.kind for each in table.comparisons if each.ours == "alone"}
+    assert others == {"plain", "vote"}
+    assert {each.kind for each in table.comparisons if each.ours == "revise"} == {"plain", "best-of", "vote"}
+
+
+def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> None:
+    voting = [*ways(20, 20), ("vote-3", 200, shares(15))]
+    table = table_of(folder_of(tmp_path / "d", {("m", "t"): voting, ("m", "u"): ways(20, 20)}))
+    assert {each.way for each in table.levels if each.task == ALL} == {"plain", "revise", "best-of"}
+    json.dumps(table.record(), allow_nan=False)
+
+
+def test_without_counts_of_tokens_nothing_is_compared_at_equal_tokens(tmp_path: Path) -> None:
+    uncounted = [(way, 0, rights) for way, _, rights in ways(20, 20)]
+    table = table_of(folder_of(tmp_path / "d", {("m", "t"): uncounted}))
+    assert {each.basis for each in table.comparisons} == {"unknown"}
+    assert " ".join(sentences(table)).startswith("m, revise: Undecided: no other way can be compared")
+    json.dumps(table.record(), allow_nan=False)
+    notes = [line[3] for part in parts_of(table) for line in part.lines]
+    assert all(note.startswith("not comparable, corrected p") and "no usage" in note for note in notes)
+
+
+def test_a_model_with_adapters_for_some_ways_is_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "d", {("m", "t"): ways(20, 20)})
+    assert not table_of(folder).remarks
+    [file] = folder.glob("runs/m/t/seed-0/plain.jsonl")
+    native = [each.model_copy(update={"model": {"revision_mode": "native"}}) for each in read_jsonl(file)]
+    write_jsonl(file, native)
+    assert table_of(folder).remarks == [
+        "m: one answer is written with its adapters, the other ways with its base."
+    ]
+
+
+def test_folders_without_runs_say_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no finished runs") as caught:
+        table_of(tmp_path)
+    assert f"redraft arbiter {tmp_path} --models default --tasks add" in str(caught.value.hint)
+    (tmp_path / "arbiter.json").write_text("{")
+    with pytest.raises(OutputError, match=r"arbiter\.json cannot be read"):
+        table_of(tmp_path)

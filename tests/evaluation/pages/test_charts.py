@@ -1,0 +1,122 @@
+"""Charts: whatever the numbers and names, the drawing is well-formed and says what it shows."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("vl_convert")
+
+from redraft.evaluation.pages.charts import bars, curves, histogram, intervals, levels, stacks
+from tests.evaluation.pages.reading import read
+
+NAMES = ["<b onclick=x>", "\ufffe\uffff\x00", "🌳" * 60, "$x_1$ 'a' \"b\"", "\u202e", "", "\ud800"]
+
+
+def texts(svg: str, tag: str = "text") -> list[str]:
+    return [each.text or "" for each in ET.fromstring(svg).iter(tag)]  # noqa: S314  (our own drawing)
+
+
+def test_a_histogram_has_a_bar_for_each_bin_that_is_not_empty() -> None:
+    svg = histogram([("0", "0", 538), ("1.5k", "1,500–1,999", 2), ("2k", "2,000–2,499", 0)])
+    assert texts(svg, "title") == ["0: 538", "1,500–1,999: 2"]
+    assert {"0", "1.5k", "2k"} <= {*texts(svg)}
+
+
+def test_rare_names_share_a_bar() -> None:
+    svg = bars([(f"n{n}", 20 - n) for n in range(15)])
+    assert "3 others" in texts(svg)
+    assert "20 · 10.3%" in texts(svg)
+    assert "n13" not in texts(svg)
+    assert "1 · <0.1%" in texts(bars([("all", 9999), ("one", 1)]))
+
+
+def test_feedbacks_have_a_colour_of_their_own() -> None:
+    svg = levels([("answer", 50.5), ("feedback 1", 20)])
+    assert {"50.5", "20", "answer", "feedback 1"} <= {*texts(svg)}
+    assert svg.count('fill="var(--unknown)"') == 1
+
+
+def test_a_stack_has_its_counts_and_a_legend() -> None:
+    svg = stacks({"first": Counter(won=5, lost=4), "second": Counter(tied=1)}, ("won", "tied", "lost"))
+    assert {"won", "tied", "lost", "5 · 0 · 4", "0 · 1 · 0"} <= {*texts(svg)}
+    assert {"won: 5", "lost: 4", "tied: 1"} <= {*texts(svg, "title")}
+
+
+def test_figures_without_an_interval_are_drawn() -> None:
+    svg = intervals([("a", 98.0, math.nan, math.nan, "98"), ("b", 102.0, 99.0, 104.0, "102")], 100)
+    assert {"a", "b", "98", "102"} <= {*texts(svg)}
+    assert "NaN" not in svg
+    svg = curves(
+        {"a": [(5, 20, math.nan, math.nan, "x")], "b": [(5, 20, 19, 21, "y"), (7, 2, 1, 3, "z")]}, "n", "m"
+    )
+    assert {"a", "b", "n", "m"} <= {*texts(svg)}
+    assert {"x", "y", "z"} <= {*texts(svg, "title")}
+    assert "NaN" not in svg
+
+
+def test_lines_that_coincide_are_told_apart() -> None:
+    points = [(x, 10.0, 9.0, 11.0, "p") for x in (1.0, 2.0)]
+    svg = curves({"one": points, "other": points}, "x", "y")
+    lines = re.findall(r'd="(M[^"]*L[^"]*)" stroke="var\(--s\d\)"(?: stroke-width="2")?[^>]*', svg)
+    assert len({*lines}) >= 2
+    assert "stroke-dasharray" in svg
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda name: histogram([("1", name, 2)]),
+        lambda name: histogram([(name, "1", 2)]),
+        lambda name: bars([(name, 2), ("b", 1)]),
+        lambda name: levels([(name, 1)]),
+        lambda name: stacks({name: Counter(won=1)}, ("won",)),
+        lambda name: intervals([(name, 1, 0, 2, name)], 1),
+        lambda name: curves({name: [(1, 2, 1, 3, name)]}, name, name),
+    ],
+)
+def test_a_name_may_be_anything(draw: Callable[[str], str]) -> None:
+    for name in NAMES:
+        svg = draw(name)
+        assert texts(svg, "title")
+        read(svg)
+        assert not {"\x00", "\u202e", "\ufffe", "\ud800"} & {*svg}
+
+
+@pytest.mark.parametrize("end", [" and another end", " and" + " a long end that both have" * 5])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda a, b: bars([(a, 2), (b, 1)]),
+        lambda a, b: levels([(a, 2), (b, 1)]),
+        lambda a, b: stacks({a: Counter(won=1), b: Counter(won=2)}, ("won",)),
+        lambda a, b: intervals([(a, 1, 0, 2, "1"), (b, 2, 1, 3, "2")], 1),
+        lambda a, b: curves({a: [(1, 2, 1, 3, "p"), (2, 3, 2, 4, "q")], b: [(1, 1, 0, 2, "r")]}, "x", "y"),
+    ],
+)
+def test_names_that_begin_alike_are_cut_to_different_texts(draw: Callable[[str, str], str], end: str) -> None:
+    long = "the same long beginning of a name " * 3
+    cut = [text for text in texts(draw(f"{long}1{end}", f"{long}2{end}")) if "…" in text]
+    assert len(cut) == len({*cut}) == 2
+
+
+@settings(max_examples=10)
+@given(st.text(), st.floats(-1e300, 1e300), st.floats(-1e9, 1e9))
+def test_any_text_and_number_is_drawn(name: str, value: float, at: float) -> None:
+    svg = intervals([(name, value, value, at, "text")], at)
+    assert "text" in texts(svg)
+    assert len(texts(svg, "title")) == 2, "the band and the figure"
+
+
+def test_the_axis_of_a_curve_has_decimal_numbers() -> None:
+    """It had `2e+1` to `8e+1`."""
+    drawn = curves({"a": [(at, 20.0 * at, math.nan, math.nan, "") for at in (1, 2, 4)]}, "tokens", "score")
+    assert {"20", "80"} <= {*re.findall(r">([^<>]*)</text>", drawn)}
+    assert "e+" not in drawn

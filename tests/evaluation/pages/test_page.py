@@ -1,0 +1,91 @@
+"""The template of all reports: whole, self-contained, and safe to open whatever its texts say."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("jinja2")
+
+from redraft.evaluation.pages.page import TERMS, Card, Part, Sample, render
+from redraft.jobs.counting import printable
+from tests.evaluation.pages.reading import BAD, read
+
+
+def page_of(text: str) -> str:
+    """A page that has a text in every place."""
+    warning = SimpleNamespace(level="fault", text=text, advice=f"{text} `{text}`", examples=[text])
+    part = Part(
+        title=text,
+        note=text,
+        verdict=text,
+        tiles={text: text},
+        notes=[text],
+        warnings=[warning],
+        lines=[(text, text, text, text), (f"  {text}", "", "", "")],
+        facts=[(text, text)],
+        cards=[Card(text, text, "<svg></svg>")],
+        samples=[Sample(text, text, [(text, text, "answer"), ("", text, "")], open=True)],
+        records=[{"question": text}],
+        kinds={"won": text},
+    )
+    return render(text, text, [part], text)
+
+
+@settings(max_examples=30)
+@given(st.text(), st.sampled_from([BAD, "<!--<script>", "\x00\u202e\u2028", "'\"&<", ""]))
+def test_no_text_becomes_markup_or_a_script(text: str, bad: str) -> None:
+    text = (text + bad).encode(errors="replace").decode()
+    html = page_of(text)
+    reader = read(html)
+    assert not {"\x00", "\u202e"} & {*html}
+    [(_, records), _] = reader.scripts
+    assert json.loads(records) == [{"question": printable(text)}]
+    if bad == BAD:
+        assert "".join(reader.text).count(BAD) == 29
+
+
+def test_the_policy_allows_one_script_by_its_hash_and_no_request() -> None:
+    html = page_of("x")
+    reader = read(html)
+    [script] = [text for named, text in reader.scripts if not named]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = dict(part.strip().split(" ", 1) for part in reader.policy.split(";"))
+    assert allowed["default-src"] == "'none'"
+    assert allowed["script-src"] == f"'sha256-{digest}'"
+    assert allowed["base-uri"] == allowed["form-action"] == "'none'"
+    assert not re.search(r"innerHTML|insertAdjacent|document\.write|eval\(|fetch\(|XMLHttp|import\(", script)
+    assert "http" not in html.replace("http-equiv", "")
+
+
+def test_without_records_there_is_no_script() -> None:
+    html = render("Title", "", [Part("One", warnings=[])], "made so")
+    reader = read(html)
+    assert reader.scripts == []
+    assert "script-src" not in reader.policy
+    assert "Nothing to warn of." in html
+    assert "prefers-color-scheme: dark" in html
+    assert html.count("<p>") == 0
+
+
+def test_names_may_break_at_their_joints_and_advice_has_code() -> None:
+    advice = SimpleNamespace(level="warning", text="t", advice="Run `redraft data clean`.", examples=[])
+    html = render("t", "", [Part(lines=[("keywords:letter_frequency", "", "", "")], warnings=[advice])], "")
+    assert "keywords:<wbr>letter_<wbr>frequency" in html
+    assert "Run <code>redraft data clean</code>." in html
+
+
+def test_terms_say_what_they_mean() -> None:
+    html = render(
+        "t", "", [Part(tiles={"McNemar's p": "0.2"}, lines=[("  ECR", "1", "", ""), ("x", "", "", "")])], ""
+    )
+    read(html)
+    assert html.count("<abbr ") == 2
+    assert f'title="{TERMS["ECR"]}">ECR</abbr>' in html

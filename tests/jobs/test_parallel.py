@@ -1,0 +1,150 @@
+"""Work spread over processes: the same results in the same order, and no more read ahead than is bounded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from redraft.chain.read.records import RawRecord
+from redraft.errors import RedraftError
+from redraft.jobs import parallel
+from redraft.jobs.parallel import BATCH, BATCH_BYTES, WAITING, spread
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def refuse_300(number: int) -> int:
+    if number == 300:
+        raise ValueError("300 is refused")
+    return number
+
+
+def process(_: int) -> int:
+    return os.getpid()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_results_come_in_the_order_of_the_items(workers: int) -> None:
+    items = range(5 * BATCH + 1)
+    assert list(spread(square, items, workers)) == [number**2 for number in items]
+
+
+def test_one_worker_is_this_process_and_several_are_others() -> None:
+    assert set(spread(process, range(3))) == {os.getpid()}
+    assert os.getpid() not in set(spread(process, range(3), 2))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_raised_comes_at_its_place(workers: int) -> None:
+    seen: list[int] = []
+    with pytest.raises(ValueError, match="300 is refused"):
+        seen.extend(spread(refuse_300, range(1000), workers))
+    assert seen[: 4 * BATCH] == list(range(4 * BATCH))
+    assert len(seen) <= 300
+
+
+def test_no_more_is_read_ahead_than_waits() -> None:
+    read = 0
+
+    def items() -> Iterator[int]:
+        nonlocal read
+        for number in range(100 * BATCH):
+            read += 1
+            yield number
+
+    results = spread(square, items(), 2)
+    next(results)
+    assert read <= WAITING * 2 * BATCH
+    results.close()  # type: ignore[attr-defined]
+
+
+def sizes_of(items: Iterable[object]) -> list[int]:
+    return [len(batch) for batch, _ in parallel.batches(items, parallel._bytes_in, BATCH, BATCH_BYTES)]
+
+
+def test_a_batch_of_large_records_is_short() -> None:
+    line = RawRecord("a:1", "a", 0, b"x" * (BATCH_BYTES // 4))
+    for item in (line, (line, line)):
+        sizes = sizes_of([item] * 8)
+        assert sum(sizes) == 8
+        assert max(sizes) == (4 if item is line else 2)
+    assert sizes_of(range(BATCH + 1)) == [BATCH, 1]
+
+
+def length(data: bytes) -> int:
+    return len(data)
+
+
+@pytest.mark.slow
+def test_no_more_bytes_wait_than_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "WAITING_BYTES", 5 * BATCH_BYTES)
+    read = 0
+
+    def items() -> Iterator[bytes]:
+        nonlocal read
+        for _ in range(20):
+            read += 1
+            yield b"x" * 2 * BATCH_BYTES
+
+    results = spread(length, items(), 4)
+    assert next(results) == 2 * BATCH_BYTES
+    assert read == 3
+    assert list(results) == [2 * BATCH_BYTES] * 19
+    assert list(spread(length, [b"x" * 6 * BATCH_BYTES] * 2, 2)) == [6 * BATCH_BYTES] * 2
+
+
+def kill(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_was_killed_is_told() -> None:
+    with pytest.raises(RedraftError, match=r"a process was killed.*memory.*\n.*--workers 1"):
+        list(spread(kill, range(3), 2))
+
+
+def leave(_: int) -> None:
+    os._exit(1)
+
+
+def test_a_process_that_ended_by_itself_is_told() -> None:
+    with pytest.raises(RedraftError, match=r"could not start.*\n.*if __name__"):
+        list(spread(leave, range(3), 2))
+
+
+def test_a_process_that_is_gone_before_it_was_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", start)
+    with pytest.raises(RedraftError, match="could not start"):
+        list(spread(square, range(3), 2))
+
+
+INTERRUPTED = """
+import os, signal, sys
+from redraft.jobs.parallel import spread
+def wait(_):
+    return os.getpid()
+if __name__ == "__main__":
+    results = spread(wait, range(1000), 2)
+    workers = {next(results) for _ in range(500)}
+    for worker in workers:
+        os.kill(worker, signal.SIGINT)
+    print(len(list(results)))
+"""
+
+
+def test_ctrl_c_is_left_to_the_process_that_waits(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED, "utf-8")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("500\n", "")

@@ -1,0 +1,63 @@
+"""Who is let in and who is refused: addresses, heads that are not there, machines with other versions."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+
+import pytest
+
+from redraft.errors import MissingExtra, UsageError
+from redraft.serve.cluster.connect import ClusterError, check_versions, connected, is_address, versions
+
+
+@pytest.mark.parametrize("text", ["local", "auto", "10.0.0.1:6379", "head.example:6379", "[::1]:6379"])
+def test_an_address(text: str) -> None:
+    assert is_address(text)
+
+
+@pytest.mark.parametrize("text", ["prompts.txt", "s3://bucket/prompts.txt", "-o", "out.jsonl", "6379", ""])
+def test_no_address(text: str) -> None:
+    assert not is_address(text)
+
+
+def test_rays_client_is_refused() -> None:
+    with pytest.raises(UsageError, match="sends pickles"), connected("ray://127.0.0.1:10001"):
+        pass
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match="--ray needs the extra 'cluster'"), connected():
+        pass
+
+
+def test_a_head_that_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(ClusterError, match=f"no Ray at 127.0.0.1:{port}: Connection refused"):
+        connected(f"127.0.0.1:{port}").__enter__()
+
+
+def test_something_else_at_the_address() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            with server.accept()[0] as there:
+                there.recv(100)
+                there.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(ClusterError, match="something else listens there"):
+            connected(f"127.0.0.1:{server.getsockname()[1]}").__enter__()
+        thread.join()
+
+
+@pytest.mark.parametrize(("name", "other"), [("redraft", "0.0.1"), ("Python", "3.9.2"), ("redraft", None)])
+def test_a_machine_with_another_version(name: str, other: str | None) -> None:
+    check_versions(versions(), "worker-1")
+    said = rf"worker-1 has {name} {other or 'not installed'}, and this one {name} {versions()[name]}"
+    with pytest.raises(ClusterError, match=said):
+        check_versions({**versions(), name: other}, "worker-1")

@@ -1,0 +1,128 @@
+"""`redraft serve --ray`: chains that outlive their replicas, and what a cluster cannot do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serve.cluster.heads import ENVIRONMENT, Serving, head, serving, text_of, until
+
+pytest.importorskip("ray.serve")
+
+TEXT = " ".join(f"word{number}" for number in range(60))
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with head(tmp_path_factory.mktemp("ray")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A script that says its words over some seconds."""
+    path = tmp_path_factory.mktemp("models") / "words.jsonl"
+    path.write_text(f"{json.dumps({'settings': {'delay': 0.02}})}\n{json.dumps(TEXT)}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(address: str, words: Path) -> Iterator[Serving]:
+    with serving(address, "one", "--replicas", "2", "-m", f"script:{words}") as server:
+        yield server
+
+
+def redraft(*typed: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "redraft", *typed]
+    return subprocess.run(command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_a_stream_goes_on_when_all_replicas_die(served: Serving) -> None:
+    shown, last = "", {}
+    for last in served.chat("words"):
+        assert "error" not in last
+        before, shown = shown, shown + text_of(last)
+        if len(before) < 40 <= len(shown):
+            served.kill_replicas()
+    assert shown == TEXT
+    usage = last["usage"]
+    assert usage["completion_tokens"] == len(TEXT)
+    assert usage["prompt_tokens"] >= 2 * len("Hi.") + 40  # it was read again, with the words so far
+    figures = httpx.get(f"{served.root}/metrics").text
+    assert 'redraft_engine_restarts_total{engine="words"} 1.0' in figures
+    assert 'redraft_replica_tokens_total{engine="words",replica="' in figures
+
+
+@pytest.mark.slow
+def test_status_shows_models_and_replicas(served: Serving, address: str) -> None:
+    list(served.chat("words"))
+    shown = redraft("cluster", "status", address)
+    heads, line, *replicas = shown.stdout.splitlines()
+    assert heads.split() == ["model", "server", "replicas", "streams", "queue", "tokens/s", "restarts"]
+    assert line.split()[:2] == ["words", "one"]
+    assert "running" in line
+    assert replicas
+    assert all(each.startswith("  ") for each in replicas)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("served")
+def test_two_servers_of_one_name(address: str, words: Path) -> None:
+    second = redraft("serve", "--ray", address, "--app", "one", "--port", "0", "-m", f"script:{words}")
+    assert second.returncode == 3
+    assert second.stderr.startswith("redraft: an application named 'one' runs on this cluster.\n")
+
+
+@pytest.mark.slow
+def test_a_model_that_fits_no_node(address: str, words: Path) -> None:
+    large = ("--threads", "64", "-m", f"script:{words}")
+    found = redraft("serve", "--ray", address, "--app", "large", "--port", "0", *large)
+    assert found.returncode == 3
+    assert "fits no node: a replica takes 64 processors, and the largest of 1 has 4" in found.stderr
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_on_the_node(address: str, tmp_path: Path) -> None:
+    found = redraft("serve", "--ray", address, "--app", "lost", "--port", "0", "-m", f"script:{tmp_path}/no")
+    assert found.returncode == 3
+    assert "cannot be read: No such file or directory" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.slow
+def test_flags_of_a_cluster_without_one() -> None:
+    found = redraft("serve", "--replicas", "2", "--port", "0", "-m", "script:no.jsonl")
+    assert (found.returncode, "--replicas and --app are for --ray" in found.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_server_that_was_killed_leaves_its_name_to_the_next(address: str, words: Path) -> None:
+    critic = Path(shutil.copy(words, words.with_name("critic.jsonl")))
+    with serving(address, "again", "-m", f"script:{words}", "--critic", f"script:{critic}") as first:
+        before = first.replicas()
+        first.process.kill()
+        first.process.wait()
+
+        def free() -> bool:
+            return "again" not in redraft("cluster", "status", address).stdout
+
+        until(free)
+        with serving(address, "again", "-m", f"script:{words}") as second:
+            until(lambda: len(second.replicas()) == 1 and second.replicas() != before)
+            until(lambda: not second.replicas(2))
+            assert "".join(map(text_of, second.chat("words"))) == TEXT
+
+
+@pytest.mark.slow
+def test_replicas_that_sleep_wake_up(address: str, words: Path) -> None:
+    with serving(address, "sleepy", "--replicas", "0-1", "-m", f"script:{words}") as server:
+        assert "".join(map(text_of, server.chat("words"))) == TEXT

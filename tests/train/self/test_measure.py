@@ -1,0 +1,63 @@
+"""What chains came to, by their task's check."""
+
+from __future__ import annotations
+
+from redraft.chain import Chain, Feedback, Prompt, Step, Usage, Verdict
+from redraft.train.self.measure import HEAD, Outcome, Votes, ballots, by_task, curve, row, table, voted_row
+from redraft.train.self.tasks import TASKS
+
+ADD = TASKS["add"]
+USED = Usage(completion_tokens=10)
+
+
+def chain(number: int, first: str, verdict: Verdict, final: str = "") -> Chain:
+    """2 + 2, with an answer, its verdict, and a revision."""
+    steps = [Step(answer=first, feedback=Feedback(text="…", verdict=verdict, by="model"), usage=USED)]
+    steps += [Step(answer=final, usage=USED)] if final else []
+    return Chain(
+        id=f"add/{number}",
+        prompt=Prompt(instruction="2 + 2?"),
+        steps=tuple(steps),
+        best=len(steps) - 1,
+        usage=Usage(completion_tokens=10 * len(steps)),
+        meta={"task": "add", "values": {"a": 2, "b": 2}},
+    )
+
+
+CHAINS = [
+    chain(0, "4", "accept"),
+    chain(1, "5", "revise", "4"),
+    chain(2, "4", "revise", "5"),
+    chain(3, "5", "unknown"),
+]
+
+
+def test_changes_and_verdicts_are_counted() -> None:
+    found = Outcome.of(ADD, CHAINS)
+    assert (found.first, found.final) == ((True, False, True, False), (True, True, False, False))
+    assert (found.changes.fixed, found.changes.broken, found.unknown) == (1, 1, 1)
+    assert found.verdicts.value == 50
+    assert found.tokens == (10, 20, 20, 10)
+    assert row("add", found)[4:6] == ("1 of 2", "1 of 2")
+
+
+def test_the_control_answers_as_often_as_the_tokens_allow() -> None:
+    single = [each.model_copy(update={"usage": USED}) for each in CHAINS]
+    asked = list(ballots(CHAINS, single))
+    assert len(asked) == 8  # 60 tokens over 40 of single answers, rounded up
+    assert asked[1].id == "add/0#1"
+    answers = [
+        each.model_copy(update={"steps": (Step(answer=answer, usage=USED),), "best": 0, "usage": USED})
+        for each, answer in zip(asked, ["4", "4", "5", "4", "4", "5", "5", "5"], strict=True)
+    ]
+    votes = Votes.of(ADD, answers)
+    assert (votes.samples, votes.right, votes.tokens) == (2, (True, False, True, False), (20, 20, 20, 20))
+    assert voted_row("add", Outcome.of(ADD, CHAINS), votes)[5].startswith("0.0")
+    assert curve([("add", Outcome.of(ADD, CHAINS), votes)]).splitlines()[2] == (
+        "| add | 50% at 15 | 50% at 10 | 50% at 20 |  |  |  | 50% at 20 |"
+    )
+
+
+def test_a_table_has_a_line_for_each_task() -> None:
+    lines = table(HEAD, [row(name, Outcome.of(ADD, found)) for name, found in by_task(CHAINS).items()])
+    assert [line.count("|") for line in lines.splitlines()] == [len(HEAD) + 1] * 3

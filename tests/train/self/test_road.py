@@ -1,0 +1,118 @@
+"""The whole road, on the default model."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from redraft.chain import read_jsonl
+from redraft.chain.read.inputs import licensed_records
+from redraft.errors import OutputError, UsageError
+from redraft.train.self import Judged, lessons
+from redraft.train.self.road import EVERYDAY as SHIPPED
+from redraft.train.self.road import Road, Scale, Start
+from redraft.train.self.tasks import TASKS, find_task
+from redraft.weights.gguf.reader import read_header
+from tests.doc_blocks import blocks_of
+
+ROOT = Path(__file__).resolve().parents[2]
+EVERYDAY = ROOT / "src/redraft/data/generate/instructions/seeds.jsonl"
+
+SMALL = Scale(answers=60, drafts=60, held_out=2, answer_steps=3, chain_steps=1)
+
+
+def stop_while_training(road: Road) -> None:
+    """Walk the road as a command, and press Ctrl-C when it begins to train."""
+    scale = [
+        word
+        for name, value in asdict(road.scale).items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    words = ["train", "self", str(road.folder), "--task", "count", "--parallel", "4", *scale]
+    command = [sys.executable, "-m", "redraft", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr
+        for line in child.stderr:
+            if "steps of" in line:
+                child.send_signal(signal.SIGINT)
+    assert child.returncode == 130, line
+
+
+def test_what_the_default_model_has_learnt_is_rehearsed(tmp_path: Path) -> None:
+    start = Start.of("default")
+    assert start.answers.is_file()
+    assert start.critic.is_file()
+    road = Road(tmp_path, [TASKS["add"]], start=start)
+    assert [task.name for task in road.rehearsed] == [name for name in TASKS if name != "add"]
+    assert list(road.all) == ["add", *(task.name for task in road.rehearsed)]
+
+
+def test_a_folder_without_both_adapters_is_no_start(tmp_path: Path) -> None:
+    (tmp_path / "answers.gguf").touch()
+    with pytest.raises(UsageError, match="no folder with both adapters") as caught:
+        Start.of(str(tmp_path))
+    assert "--from default" in str(caught.value.hint)
+
+
+def test_no_step_on_answers_needs_an_earlier_adapter(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none is named"):
+        Road(tmp_path / "run", [TASKS["count"]], scale=replace(SMALL, answer_steps=0)).walk()
+    assert not (tmp_path / "run").exists()
+
+
+def test_everyday_prompts_say_where_they_come_from() -> None:
+    origins = [chain.meta["origin"] for chain in licensed_records(SHIPPED)]
+    assert Counter(each["dataset"] for each in origins) == {
+        "yizhongw/self_instruct": 421,
+        "OpenAssistant/oasst1": 99,
+    }
+    assert {each["licence"] for each in origins} == {"Apache-2.0"}
+
+
+@pytest.mark.slow  # it trains the critic
+def test_a_run_goes_on_from_the_default_model(tmp_path: Path) -> None:
+    start = Start.of("default")
+    scale = replace(SMALL, answers=1, drafts=12, held_out=1, answer_steps=0)
+    road = Road(tmp_path, [TASKS["count"]], EVERYDAY, scale, start=replace(start, learnt=[TASKS["sort"]]))
+    road.walk()
+    assert road.path("answers.gguf").read_bytes() == start.answers.read_bytes()
+    asked = Counter(chain.meta["task"] for chain in read_jsonl(road.path("asked.jsonl")))
+    assert asked == {"count": 12, "sort": 6}
+    assert "redraft.certain" in read_header(road.path("critic.gguf")).metadata
+    assert road.trial.report().count("| sort |") == 3
+
+
+@pytest.mark.slow  # it trains twice
+def test_a_road_stops_and_goes_on_and_its_report_judges_held_out_chains(tmp_path: Path) -> None:
+    road = Road(tmp_path / "run", [TASKS["count"]], scale=SMALL, parallel=4)
+    stop_while_training(road)
+    assert not road.path("drafted.jsonl").exists()
+    road.walk()
+    revised = list(read_jsonl(road.path("revised.jsonl")))
+    assert len(revised) == 2
+    assert all(chain.steps[0].feedback for chain in revised)
+    before = {path: path.stat().st_mtime_ns for path in road.folder.glob("*.gguf")}
+    assert len(before) == 2
+    road.walk()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert road.trial.report().count("| count |") == 3
+    other = Road(road.folder, [TASKS["add"]], scale=SMALL)
+    with pytest.raises(OutputError, match="tasks"):
+        other.walk()
+
+
+def test_the_task_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [block] = [each for each in blocks_of(ROOT / "docs/self.md") if each.file]
+    (tmp_path / str(block.file)).write_text(block.body)
+    monkeypatch.chdir(tmp_path)
+    task = find_task("python:prices.PRICES")
+    assert task.judge({"items": "eggs 9, milk 8, tea 4"}, "21") == Judged(
+        "9, 9+8=17, 17+4=21, so 21, and the answer says 21: the same.", passed=True
+    )
+    assert lessons.held_out(task, 3, seed=1)

@@ -1,0 +1,232 @@
+"""`redraft run`: stages are done once, resumed, and done again where what they read has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redraft.errors import OutputError, RedraftError, UsageError
+from redraft.jobs.files import open_locked
+from redraft.train.systems.plan import MoneyError
+from redraft.train.systems.recipe import read_system
+from redraft.train.systems.run import Run, StageError
+
+VERBS = """
+values: {model: script:replies.jsonl}
+files: {questions: questions.jsonl}
+stages:
+  shared:
+    verb: data export
+    out: alpaca.json
+    options: {source: "{answers}", to: alpaca, quiet: true}
+  answers:
+    verb: answer
+    out: answers.jsonl
+    options: {source: "{questions}", model: "{model}", max_revisions: 0, parallel: 1, quiet: true}
+"""
+COPIES = """
+files: {given: given.txt}
+stages:
+  first: {command: "cp {given} {out}", out: first.txt}
+  other: {command: "echo {{made}} > {out}", out: other.txt}
+  last: {command: "cat {first} {other} > {out}", out: last.txt}
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("given.txt").write_text("given\n")
+
+
+def run_of(recipe: str, *, values: dict[str, str] | None = None, small: bool = False, **how: Any) -> Run:
+    Path("recipe.yaml").write_text(recipe)
+    return Run(read_system("recipe.yaml", values=values, small=small), Path("made"), **how)
+
+
+def done(recipe: str, **how: Any) -> list[str]:
+    """Run a recipe, and return the names of the stages that it did."""
+    said: list[str] = []
+    run_of(recipe, **how, tell=said.append).run()
+    return [line.partition(":")[0] for line in said if " s, made" in line]
+
+
+def test_verbs_are_done_in_order_with_a_page_and_a_card() -> None:
+    Path("replies.jsonl").write_text('"It falls."\n"It blows."\n')
+    Path("questions.jsonl").write_text('{"prompt": "Rain?"}\n{"prompt": "Wind?"}\n')
+    assert done(VERBS) == ["answers", "shared"]
+    assert [each["output"] for each in json.loads(Path("made/alpaca.json").read_text())] == [
+        "It falls.",
+        "It blows.",
+    ]
+    page = Path("made/index.html").read_text()
+    assert "2 of 2 stages done" in page
+    assert 'href="alpaca.json"' in page
+    assert "| answers | `redraft answer` | questions |" in Path("made/README.md").read_text()
+
+
+def test_a_stage_is_skipped_until_its_options_or_what_it_reads_change() -> None:
+    assert sorted(done(COPIES)) == ["first", "last", "other"]
+    assert Path("made/last.txt").read_text() == "given\n{made}\n"
+    assert done(COPIES) == []
+    assert done(COPIES.replace("{{made}}", "by hand")) == ["other", "last"]
+    assert Path("made/before/other-1/other.txt").read_text() == "{made}\n"
+    Path("given.txt").write_text("new\n")
+    assert done(COPIES.replace("{{made}}", "by hand"), until="first") == ["first"]
+    Path("made/last.txt").unlink()
+    assert done(COPIES.replace("{{made}}", "by hand")) == ["last"]
+    assert Path("made/last.txt").read_text() == "new\nby hand\n"
+
+
+def test_files_and_folders_that_options_name_by_their_paths_count_by_content() -> None:
+    """`run --set base=FOLDER` said "all is done" after the folder's weights had changed."""
+    Path("replies.jsonl").write_text('"It falls."\n"It blows."\n')
+    Path("questions.jsonl").write_text('{"prompt": "Rain?"}\n{"prompt": "Wind?"}\n')
+    assert len(done(VERBS)) == 2
+    Path("replies.jsonl").write_text('"It pours."\n"It howls."\n')
+    assert done(VERBS) == ["answers", "shared"]
+
+
+def test_so_do_those_that_a_command_names() -> None:
+    Path("more.txt").write_text("more\n")
+    command = COPIES.replace("cp {given}", "cat {given} more.txt >")
+    assert len(done(command)) == 3
+    Path("more.txt").write_text("less\n")
+    assert done(command) == ["first", "last"]
+
+
+def test_the_parts_of_a_mix_count_by_content() -> None:
+    mix = "stages: {mix: {verb: data merge, out: mix.jsonl, options: {recipe: mix.yaml, quiet: true}}}"
+    Path("mix.yaml").write_text("parts: [{file: a.jsonl}]\n")
+    Path("a.jsonl").write_text('{"instruction": "Rain?", "output": "It falls."}\n')
+    assert done(mix) == ["mix"]
+    assert done(mix) == []
+    Path("a.jsonl").write_text('{"instruction": "Wind?", "output": "It blows."}\n')
+    assert done(mix) == ["mix"]
+
+
+def test_a_stage_whose_inputs_turn_out_as_before_is_skipped() -> None:
+    assert len(done(COPIES)) == 3
+    assert done(COPIES.replace("echo {{made}}", "echo '{{made}}'")) == ["other"]
+
+
+def test_an_output_that_someone_edited_is_neither_used_nor_replaced() -> None:
+    done(COPIES)
+    Path("made/first.txt").write_text("edited\n")
+    with pytest.raises(OutputError, match=r"first\.txt was edited since stage first made it") as error:
+        done(COPIES)
+    assert error.value.hint
+    assert "--from last" in error.value.hint
+    assert done(COPIES, start="last") == ["last"]
+    assert Path("made/last.txt").read_text() == "edited\n{made}\n"
+    card = Path("made/README.md").read_text()
+    assert "| first | a command, then edited | given |" in card
+    assert "data given.txt: unknown" in card
+    assert done(COPIES) == []
+
+
+def test_a_stage_that_fails_stops_no_other_and_is_resumed() -> None:
+    failing = COPIES.replace('"cp {given} {out}"', '"test -e ready && cp {given} {out}"')
+    failing = failing.replace('"echo', '"sleep 0.2; echo')
+    with pytest.raises(StageError, match="stage first failed, with exit status 1"):
+        done(failing)
+    assert Path("made/other.txt").exists()
+    assert not Path("made/last.txt").exists()
+    Path("ready").touch()
+    assert done(failing) == ["first", "last"]
+
+
+def test_two_runs_in_a_folder_and_another_system_there_are_refused() -> None:
+    Path("made/.run").mkdir(parents=True)
+    lock = open_locked(Path("made/.run/lock"))
+    assert lock is not None
+    with pytest.raises(OutputError, match="another run works in made"):
+        done(COPIES, patience=0.1)
+    os.close(lock)
+    done(COPIES, until="first")
+    with pytest.raises(OutputError, match="small was off and is on"):
+        done(COPIES, small=True)
+
+
+def test_records_that_forbid_commercial_use_are_not_trained_on() -> None:
+    origin = {"licence": "CC BY-NC 4.0"}
+    chain = {
+        "version": 1,
+        "id": "a",
+        "prompt": {"instruction": "Go."},
+        "steps": [],
+        "meta": {"origin": origin},
+    }
+    Path("given.txt").write_text(json.dumps(chain) + "\n")
+    recipe = COPIES.replace("files:", "commercial: true\nfiles:").replace("first.txt", "first.jsonl")
+    recipe += '  model: {verb: train sft, options: {data_path: ["{first}"]}}\n'
+    with pytest.raises(UsageError, match=r"stage model reads first\.jsonl, whose licence forbids"):
+        done(recipe)
+    assert not Path("made/model").exists()
+
+
+def test_small_changes_options_and_set_changes_values() -> None:
+    recipe = """
+values: {word: large}
+small: {word: little}
+stages:
+  only: {command: "echo {word} > {out}", small: {out: small.txt}}
+"""
+    done(recipe, small=True)
+    assert Path("made/small.txt").read_text() == "little\n"
+    assert run_of(recipe, values={"word": "given"}).system.stages["only"].command == "echo given > {out}"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            ("cp {given}", "cat {last}"),
+            UsageError,
+            r"in a circle: (first|last) → (last|first) → (first|last)",
+        ),
+        (("cp {given}", "cp {gone}"), UsageError, "stage first reads {gone}, which nothing makes"),
+        (("given.txt}", "gone.txt}"), UsageError, "there is no gone.txt \\(the recipe's file given\\)"),
+        (("first.txt}", "../first.txt}"), UsageError, "is not in the folder of the run"),
+        (("first.txt}", "last.txt}"), UsageError, "stages first and last write to last.txt"),
+        (('command: "cp {given} {out}"', "verb: anser"), UsageError, "there is no verb 'anser'"),
+        (('command: "cp {given} {out}"', "verb: answer"), UsageError, "it lacks 'source', which it reads"),
+        (
+            ('command: "cp {given} {out}"', "verb: answer, options: {source: '{given}', modle: a}"),
+            UsageError,
+            "it has no option 'modle'",
+        ),
+        (
+            ('command: "cp {given} {out}"', "verb: answer, options: {source: '{given}', max_revisions: -1}"),
+            UsageError,
+            "max_revisions is -1",
+        ),
+        (
+            ('command: "cp {given} {out}"', "verb: data export, options: {source: '{given}', to: alpacca}"),
+            UsageError,
+            "to is 'alpacca'.\n.*'alpaca'",
+        ),
+        (("last.txt}", "last.txt, needs: {gb: 900000000}}"), OutputError, "the stages need 900,000,000.0 GB"),
+        (
+            ("last.txt}", "last.txt, options: {price: '1,2'}, needs: {new: 3, prompts: 1}}"),
+            MoneyError,
+            "stage last would bring the cost to 7.00 USD: the limit is 5.00",
+        ),
+        (
+            ("{given: given.txt}", "{given: {path: given.txt, licence: CC BY-NC 4.0}}\ncommercial: true"),
+            UsageError,
+            "stage first reads given, whose licence forbids commercial use: CC BY-NC 4.0",
+        ),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_the_first_stage(
+    change: tuple[str, str], error: type[RedraftError], message: str
+) -> None:
+    assert change[0] in COPIES
+    with pytest.raises(error, match=message):
+        done(COPIES.replace(*change), limit_usd=5.0)
+    assert not list(Path().glob("made/*.txt"))
