@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-import redraft.evaluation.stats  # noqa: F401  (pytester takes back imports, and numpy cannot be imported again)
-import redraft.revision.api
+import redraft.evaluation.stats  # numpy cannot be imported again, and pytester takes imports back
+import redraft.revision.api  # noqa: F401
 from tests.engines.servers.environments import environment
 from tests.integrations.test_libraries import LIBRARIES
 from tests.test_docs import ROOT

@@ -187,7 +187,7 @@ def test_an_interrupt_while_it_starts(tmp_path: Path, delay: float) -> None:
     assert (process.returncode, said) == (130, "")
 
 
-SRC = str(Path(chain.__file__).parent.parent)
+SRC = str(Path(chain.__file__).parents[2])
 
 
 def test_little_is_imported_before_interrupts_are_handled() -> None:

@@ -156,7 +156,7 @@ class TestKeys:
 
 
 def test_the_config_files_of_the_docs_are_read(tmp_path: Path) -> None:
-    page = Path(__file__).parent.parent / "docs" / "engines.md"
+    page = Path(__file__).parents[2] / "docs" / "engines.md"
     blocks = [block.body for block in blocks_of(page) if block.language == "toml"]
     config = written(tmp_path, "\n".join(blocks))
     assert config.keys["10.0.0.5:8000"].plain_http

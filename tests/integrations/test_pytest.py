@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-import redraft.evaluation.stats  # noqa: F401  (pytester takes back imports, and numpy cannot be imported again)
-import redraft.revision.api
+import redraft.evaluation.stats  # numpy cannot be imported again, and pytester takes imports back
+import redraft.revision.api  # noqa: F401
 
 pytest_plugins = ["pytester"]
 

@@ -24,7 +24,7 @@ from redraft.jobs import plugins as module
 from redraft.jobs.plugins import Plugin, PluginError, PluginWarning, all_plugins, load_all, plugins
 from tests.plugin_packages import install
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 GROUP = "redraft.tasks"
 CODE = "from redraft.evaluation.tasks.tasks import Task\nclass some: task = Task('a prompt', lambda *_: [])\n"
 

@@ -1,6 +1,6 @@
 """Prepare training data: read, render and tokenise files of records once, then map the tokens into memory.
 
-Workers return arrays, in order (`redraft.jobs.parallel`): any number of them gives the same result. Prepared data
+Workers return arrays, in order (`jobs/parallel.py`): any number of them gives the same result. Prepared data
 lies in a cache folder named by a hash of all that decides it: the bytes of the data, the tokenizer, format,
 objective and length, and the source code that turns a record into tokens. It holds six arrays and
 `prepared.json`, which has a hash of each, so that incomplete and damaged folders are recognised and replaced.

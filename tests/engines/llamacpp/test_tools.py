@@ -20,7 +20,7 @@ from tests.serve.running import plain, served
 
 pytest.importorskip("xllamacpp")
 
-TEMPLATE = Path(__file__).parents[2] / "servers" / "tools.jinja"
+TEMPLATE = Path(__file__).parents[1] / "servers" / "tools.jinja"
 WEATHER = {
     "type": "function",
     "function": {

@@ -23,7 +23,7 @@ from tests.serve.cluster.heads import ENVIRONMENT, START, head
 pytest.importorskip("ray.serve")
 from redraft.serve.cluster.application import Arguments, application
 
-FILE = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "ray" / "serve.yaml").read_text())
+FILE = yaml.safe_load((Path(__file__).parents[3] / "deploy" / "ray" / "serve.yaml").read_text())
 ARGS: dict[str, Any] = FILE["applications"][0]["args"]
 
 
@@ -82,7 +82,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def deploy(address: str, port: int, args: Any) -> None:
     command = [sys.executable, "-m", "tests.serve.cluster.deployed", address, str(port), json.dumps(args)]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         command, cwd=root, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True
     )

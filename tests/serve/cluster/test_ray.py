@@ -22,7 +22,7 @@ from tests.cli.verbs import REDRAFT, lines, script, start, wait_until
 
 pytestmark = pytest.mark.slow  # each starts Ray
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OUT = Path("out.jsonl")
 CHECK = """\
 def seen(answer, prompt):

@@ -21,7 +21,7 @@ from redraft.train.self.tasks import TASKS, find_task
 from redraft.weights.gguf.reader import read_header
 from tests.doc_blocks import blocks_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 EVERYDAY = ROOT / "src/redraft/data/generate/instructions/seeds.jsonl"
 
 SMALL = Scale(answers=60, drafts=60, held_out=2, answer_steps=3, chain_steps=1)

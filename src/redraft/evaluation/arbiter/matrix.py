@@ -12,27 +12,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
-from redraft.chain import read_jsonl, write_jsonl
+from redraft.chain import Chain, read_jsonl, write_jsonl
 from redraft.chain.read.files import stem_of
 from redraft.chain.read.records import read_records
 from redraft.engines.load import ModelReference, parse_reference
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.arbiter.peers import Peer, PeerRun
 from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
-from redraft.evaluation.tasks.tasks import asked, task_of
+from redraft.evaluation.tasks.tasks import Task, asked, task_of
 from redraft.jobs.files import sha256_of, write_file
 from redraft.jobs.limits import Limits
-from redraft.jobs.plugins import plugins
+from redraft.jobs.plugins import load_all, plugins
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
-from redraft.train.self.lessons import held_out
-from redraft.train.self.tasks import TASKS
 
 WAYS = {
     "one": "plain",
@@ -67,13 +65,14 @@ class TaskFile:
         task, colon, file = text.partition(":")
         if colon and task in plugins("redraft.tasks"):
             return cls(stem_of(Path(file)), task, Path(file))
-        if text in TASKS and not Path(text).exists():
-            return cls(text, "exercises", None)
+        drawn = _drawn()
+        if text in drawn and not Path(text).exists():
+            return cls(text, drawn[text][0], None)
         if not Path(text).is_file():
             raise UsageError(
                 f"there is no task and no file {text!r:.80}.",
                 hint=f"Name a file of prompts with checks; TASK:FILE, such as gsm8k:test.jsonl; or one of "
-                f"{', '.join(TASKS)}.",
+                f"{', '.join(drawn)}.",
             )
         return cls(stem_of(Path(text)), "checks", Path(text))
 
@@ -84,7 +83,8 @@ class TaskFile:
             OutputError: The file there has other contents.
         """
         if self.source is None:
-            file, drawn = folder / f"{self.name}.jsonl", held_out(TASKS[self.name], limit or DRAWN, EXERCISES)
+            draw = _drawn()[self.name][1]
+            file, drawn = folder / f"{self.name}.jsonl", draw(limit or DRAWN, EXERCISES)
             if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # more of them begin alike
                 write_jsonl(file, drawn)
             return file
@@ -97,6 +97,12 @@ class TaskFile:
                 hint="Put it back, or name another folder for its runs.",
             )
         return file
+
+
+def _drawn() -> dict[str, tuple[str, Callable[[int, int], Sequence[Chain]]]]:
+    """The sets of records that tasks draw themselves, each with its task."""
+    tasks = load_all("redraft.tasks", Task).items()
+    return {name: (task, draw) for task, kind in tasks for name, draw in kind.draws.items()}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ revising.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Task(Kind):
         groups: Fields of a record whose values get a score of their own, each with the name it has in tables.
         runs_code: The checks run programs that the model wrote.
         loosened: Returns variants of an answer for a loose score: a check is met if one of them meets it.
+        draws: Sets of records that it can make itself, by name: each takes how many, and a seed.
     """
 
     has: str
@@ -50,6 +51,7 @@ class Task(Kind):
     groups: tuple[tuple[str, str], ...] = ()
     runs_code: bool = False
     loosened: Callable[[str], Iterable[str]] | None = None
+    draws: Mapping[str, Callable[[int, int], Sequence[Chain]]] = field(default_factory=dict)
 
 
 def _number(gold: str, _: Chain) -> Sequence[Check]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from redraft.chain import Chain, Prompt
 from redraft.checks.base import Check, Outcome, failed, passed
 from redraft.errors import CheckSyntaxError
 from redraft.evaluation.tasks.tasks import Task as ScoredTask
+from redraft.train.self.lessons import held_out
 from redraft.train.self.tasks import TASKS
 from redraft.train.self.tasks.task import Task, Values, plain
 
@@ -45,4 +47,8 @@ def _checks(_: str, record: Chain) -> Sequence[Check]:
     return [Solved(task, values)]
 
 
-EXERCISES = ScoredTask("`meta` with a `task` and its `values`, as `redraft train self` draws them", _checks)
+EXERCISES = ScoredTask(
+    "`meta` with a `task` and its `values`, as `redraft train self` draws them",
+    _checks,
+    draws={name: partial(held_out, task) for name, task in TASKS.items()},
+)
