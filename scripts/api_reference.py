@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 import redraft
 from redraft.data.generate.options import ChainOptions, InstructionOptions
-from redraft.data.recipe import MixPart, MixRecipe
+from redraft.data.merge import MixPart, MixRecipe
 from redraft.evaluation.judging.run import JudgeFileOptions
 from redraft.evaluation.tasks.run import EvalFileOptions
 from redraft.options import OptionModel, allowed, options_of

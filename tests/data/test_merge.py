@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.chain.read.files import to_line
-from redraft.data.merge import Taken, mix, sources_in
+from redraft.data.merge import MixPart, MixRecipe, Taken, mix, read_recipe, sources_in
 from redraft.data.output import DataOutput, DataRun, Dropped
-from redraft.data.recipe import MixPart, MixRecipe, read_recipe
 from redraft.errors import RecordError, UsageError
 from redraft.jobs.licences import OTHERS, clash, forbids_commerce, remark
 from redraft.jobs.progress import RecordProgress

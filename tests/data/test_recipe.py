@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.data.recipe import MixPart, read_recipe
-from redraft.data.recipe import _shares as shares
+from redraft.data.merge import MixPart, read_recipe
+from redraft.data.merge import _shares as shares
 from redraft.errors import UsageError
 
 

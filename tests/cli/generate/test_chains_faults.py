@@ -87,11 +87,11 @@ def test_without_a_key_the_run_ends_at_once_and_says_where_to_put_one() -> None:
 def test_when_the_last_key_is_revoked_another_goes_on_and_pays_for_nothing_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with PaidServer(judged, keys={"sk-one": 3, "sk-two": 4, "sk-good": 99}) as server:
-        monkeypatch.setenv("REDRAFT_KEY_127_0_0_1", "sk-one,sk-two")
+    with PaidServer(judged, keys={"sk-one": 5, "sk-good": 99}) as server:
+        monkeypatch.setenv("REDRAFT_KEY_127_0_0_1", "sk-one")
         result = generate(server.model)
         assert result.exit_code == 3
-        assert "refuses key" in result.stderr
+        assert "refuses the key" in result.stderr
         assert 0 < len(chains()) < COUNT
         monkeypatch.setenv("REDRAFT_KEY_127_0_0_1", "sk-good")
         assert generate(server.model).exit_code == 0

@@ -16,9 +16,8 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager, suppress
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -26,14 +25,13 @@ from typing import IO, Any, Literal, cast
 from pydantic_core import from_json
 
 from redraft.errors import MissingExtra, OutputError, RecordError, fault_of
-from redraft.jobs.files import open_locked, sync_folder
+from redraft.jobs.files import replacing
 
 STDIO = "-"  # the path of standard input or output
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK = 1 << 20
-_BUFFER = 1 << 17
 _LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line ends must not fill the memory
 _ENDINGS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}  # first bytes of compressed files by ending
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
@@ -116,31 +114,16 @@ def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterato
         return
     if path.is_dir():
         raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"{flag} {path}/NAME")
-    if path.exists() and not path.is_file():
-        with _opened(path, path) as raw, _packed(raw, path.suffix, "wb") as file:
-            yield file
-        return
-    if path.exists() and not force:
+    if path.exists() and not force and path.is_file():
         raise OutputError(
             f"{path} exists.", hint=f"Write to another file with {flag}, or replace it with --force."
         )
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".redraft-partial")
-    with _opened(aside, path, partial(_claimed, path)) as raw:
-        # Closed last, because closing releases the claim.
-        try:
-            with _packed(raw, path.suffix, "wb") as file:
-                yield file
-            with _writing(path):
-                raw.flush()
-                os.fsync(raw.fileno())
-                aside.replace(path)
-                sync_folder(path.parent)
-        except BaseException:
-            with suppress(OSError):
-                aside.unlink()
-            raise
+        special = path.exists() and not path.is_file()
+        opened = path.open("wb") if special else replacing(path)
+        with opened as raw, _packed(raw, path.suffix, "wb") as file:
+            yield file
 
 
 def to_line(record: Any) -> bytes:
@@ -224,40 +207,6 @@ def _writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
-
-
-class _Output(io.FileIO):
-    """A file that names itself in its errors: other files may be written at the same time."""
-
-    def __init__(self, place: Path, path: Path, opener: Callable[[str, int], int] | None) -> None:
-        self._path = path
-        super().__init__(place, "wb", opener=opener)
-
-    def write(self, data: Any) -> int:
-        with _writing(self._path):
-            return super().write(data)
-
-
-def _opened(place: Path, path: Path, opener: Callable[[str, int], int] | None = None) -> io.BufferedWriter:
-    """Open a place for writing what will become `path`. The opener gets its name and flags."""
-    with _writing(path):
-        return io.BufferedWriter(_Output(place, path, opener), _BUFFER)
-
-
-def _claimed(path: Path, place: str, flags: int) -> int:  # noqa: ARG001 - the signature of an opener
-    """Open a place that no other process is writing. A killed process's leftover is replaced."""
-    if Path(f"{place}.run.json").exists():
-        raise OutputError(
-            f"{path} would be written as {place}, which is a finished output.",
-            hint="Move it away, or write to another file with -o.",
-        )
-    handle = open_locked(Path(place))
-    if handle is None:
-        raise OutputError(
-            f"another process is writing {path}.", hint="Wait for it, or write to another file with -o."
-        )
-    os.ftruncate(handle, 0)
-    return handle
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def import_(
     The fields of a record, or --map, decide how it is read. Gold answers, rationales and tests are kept for
     training and checking, together with each record's origin and licence.
     """
-    from redraft.data.read.importing import import_files
+    from redraft.data.read.published import import_files
 
     import_files(
         paths,

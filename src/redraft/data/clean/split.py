@@ -132,17 +132,14 @@ def parts_of(
     start = next((i for i, each in enumerate(messages) if each.get("role") != "system"), len(messages))
     head, exchanges = messages[:start], _exchanges(messages[start:])
 
-    def bounds() -> Iterator[int]:
-        if written := _written(chain, format):
-            yield written.tokens(_most)  # fast, and enough for most conversations that fit
-            yield written.tokens(count)
-        else:
-            opening, sizes = _sizes(chain, head, exchanges, _most)
-            yield opening + sum(sizes)
-
-    if (fits := next((bound for bound in bounds() if bound <= limit), None)) is not None:
-        return [SplitPart(chain, fits)]
+    written = _written(chain, format)
+    most = _most(written.text) + written.special if written else None
+    if most is not None and most <= limit:  # fast, and enough for most conversations that fit
+        return [SplitPart(chain, most)]
     opening, sizes = _sizes(chain, head, exchanges, count)
+    whole = written.special + count(written.text) if written else opening + sum(sizes)
+    if whole <= limit or len(exchanges) < 2:
+        return [SplitPart(chain, whole)]
 
     def part(places: range) -> Chain:
         turns = list(joined(*exchanges[places.start : places.stop]))
@@ -154,14 +151,10 @@ def parts_of(
     @cache
     def tokens(places: range) -> int:
         if written := _written(part(places), format):
-            return written.tokens(count)
+            return written.special + count(written.text)
         return opening + sum(sizes[places.start : places.stop])
 
-    if len(exchanges) < 2:
-        return [SplitPart(chain, tokens(range(len(exchanges))) if exchanges else opening + sum(sizes))]
-    ranges = _packed(sizes, limit - opening, lambda places: tokens(places) <= limit)
-    if len(ranges) < 2:
-        return [SplitPart(chain, tokens(ranges[0]))]
+    ranges = _packed(len(exchanges), lambda places: tokens(places) <= limit)
     return [
         SplitPart(part(places).model_copy(update={"id": f"{chain.id}#{i}"}), tokens(places))
         for i, places in enumerate(ranges, start=1)
@@ -181,17 +174,12 @@ def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
     return exchanges
 
 
-def _packed(sizes: Sequence[int], room: int, fits: Callable[[range], bool]) -> list[range]:
-    """Group exchanges, as many as fit and at least one. Their sizes give the first guess for `fits`."""
+def _packed(count: int, fits: Callable[[range], bool]) -> list[range]:
+    """Group exchanges, as many as fit and at least one."""
     pieces, begin = [], 0
-    while begin < len(sizes):
-        end, used = begin + 1, sizes[begin]
-        while end < len(sizes) and used + sizes[end] <= room:
-            used += sizes[end]
-            end += 1
-        while end > begin + 1 and not fits(range(begin, end)):
-            end -= 1
-        while end < len(sizes) and fits(range(begin, end + 1)):
+    while begin < count:
+        end = begin + 1
+        while end < count and fits(range(begin, end + 1)):
             end += 1
         pieces.append(range(begin, end))
         begin = end
@@ -203,9 +191,6 @@ class _Written(NamedTuple):
 
     text: str
     special: int
-
-    def tokens(self, count: Count) -> int:
-        return self.special + count(self.text)
 
 
 def _written(chain: Chain, format: TrainingFormat) -> _Written | None:  # noqa: A002  (as above)

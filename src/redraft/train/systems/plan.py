@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Usage
-from redraft.data.recipe import read_recipe, recipe_path
+from redraft.data.merge import read_recipe, recipe_path
 from redraft.engines.config import load_config
 from redraft.engines.load import parse_reference
 from redraft.engines.price import Price, price_of

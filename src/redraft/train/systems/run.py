@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain.read.inputs import licensed_records
-from redraft.data.recipe import part_files
+from redraft.data.merge import part_files
 from redraft.errors import OutputError, RedraftError, UsageError
 from redraft.jobs.files import open_locked
 from redraft.jobs.licences import Source, forbids_commerce, origin_of

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.data.generate.instructions.replies import (
+from redraft.data.generate.instructions.rules import (
     LABELS,
     input_of,
     read_blocks,

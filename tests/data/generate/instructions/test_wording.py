@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from redraft.data.generate.instructions.replies import read_instances, read_instructions, read_kind
-from redraft.data.generate.instructions.rules import check_instances
+from redraft.data.generate.instructions.rules import (
+    check_instances,
+    read_instances,
+    read_instructions,
+    read_kind,
+)
 from redraft.data.generate.instructions.tasks import Task
 from redraft.data.generate.instructions.wording import (
     Wanted,

@@ -1,8 +1,15 @@
-"""The rules that reject what a teacher wrote, each with a name by which rejects are counted.
+"""Read a teacher's replies, and reject what is unsuitable, by rules with names by which rejects are counted.
 
-Those of Alpaca: `short`, `long`, `blocked`, `program`, `start`, `similar`, `cut`. Those of Self-Instruct:
-`same`, `colon`, `conflict`. The others catch what chat models add: refusals, loops, markers of formats.
-A task is rejected by the first rule that finds a fault. Whether an answer is right is not judged.
+The rules of Alpaca are `short`, `long`, `blocked`, `program`, `start`, `similar`, `cut`, those of Self-
+Instruct `same`, `colon`, `conflict`. The others catch what chat models add: refusals, loops, markers of
+formats. A task is rejected by the first rule that finds a fault. Whether an answer is right is not judged.
+
+Replies are labelled blocks, such as `Instruction: … Input: … Output: …`, or numbered lists. A label counts
+only where the form allows it: in its order, at the start of a line. After `Output:`, a line `Input:` is text
+of the output, because only a new block can come next. Where the first block has a heading with a number, the
+others need one too: an output may show an instruction. Teachers add numbers, Markdown and rules around
+labels, fences around all, and a word at the end; these are not part of a text. The patterns are possessive:
+otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
 """
 
 from __future__ import annotations
@@ -15,7 +22,7 @@ from redraft.checks.language import BY_NAME, language_of, near
 from redraft.checks.segment import count_words
 from redraft.data.clean.rules import ALPACA
 from redraft.data.generate.instructions.tasks import Task
-from redraft.data.generate.instructions.wording import NO_INPUT, Wanted
+from redraft.data.generate.instructions.wording import INSTANCES, NO_INPUT, Wanted
 from redraft.data.generate.leaks import is_refusal
 
 
@@ -141,3 +148,158 @@ def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:
         seen.add(task)
         found.append(Found(task, fault))
     return found
+
+
+_NO_INPUT = re.compile(
+    r"[\W_]*(?:no\W?input(?: (?:is )?(?:needed|required))?|none|n/a|empty)?[\W_]*", re.IGNORECASE
+)
+_SEPARATOR = re.compile(r"[#*=_\s-]*+((?:task|example)\s*+\d++\s*+[.:)]?+)?+[#*=_\s-]*+", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"[\s#*>_-]*+(?:instruction\s*+)?\d++\s*+[.:)][*_]*+\s*+(?:instruction\s*+:\s*+)?(.*)", re.IGNORECASE
+)
+_YES_OR_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+
+_FENCE = re.compile(r"\s*+(?:`{3,}+|~{3,}+)\s*+[\w+-]*+\s*+")
+_CHATTER = re.compile(
+    r"(?:please )?(?:i hope|we hope|let me know|feel free|would you like|these)\b.{0,280}"
+    r"\b(?:these|tasks|instructions|examples|more)\b.{0,80}",
+    re.IGNORECASE,
+)
+"""What a teacher says to its user after the tasks: a paragraph or a line that names them."""
+
+_CUT = Fault("cut", "the reply ends in it, at the limit of tokens")
+
+LABELS = ("instruction", "input", "output")  # the labels of a task
+Block = dict[str, str]  # the texts of a block by label. Labels that did not come are missing.
+
+
+def read_blocks(text: str, labels: Sequence[str]) -> list[Block]:
+    """Return the blocks of a reply; `labels` are in lower case, and the first one begins a block.
+
+    Text before the first label is left out.
+    """
+    label = re.compile(
+        rf"[\s#*>_-]*+((?:task|example)?\s*+\d++\s*+[.:)]*+\s*+)?+[*_]*+({'|'.join(labels)})[*_]*+\s*+:[*_]*+\s?(.*)",
+        re.IGNORECASE,
+    )
+    blocks: list[dict[str, list[str]]] = []
+    place, heading, all_headed, fenced = -1, False, False, False
+    for line in text.splitlines():
+        found = label.fullmatch(line)
+        due = labels.index(found[2].lower()) if found else -1
+        headed = heading or bool(found and found[1])
+        if found and due == 0 and (headed or not all_headed):
+            all_headed = headed if not blocks else all_headed
+            blocks.append({})
+            place = -1
+        if found and blocks and due > place:
+            place = due
+            blocks[-1][labels[due]] = [found[3]]
+        elif blocks:
+            blocks[-1][labels[place]].append(line)
+        else:
+            fenced ^= bool(_FENCE.fullmatch(line))
+        separator = _SEPARATOR.fullmatch(line)
+        heading = bool(separator and (heading or separator[1]))
+    if blocks:
+        last = blocks[-1][labels[place]]
+        del last[_end(last, fenced=fenced) :]
+    return [{name: _text(lines) for name, lines in block.items()} for block in blocks]
+
+
+def _text(lines: list[str]) -> str:
+    """Return the lines of a text, without what belongs to the next block at its end."""
+    return "\n".join(lines[: _own(lines, len(lines))]).strip()
+
+
+def _own(lines: list[str], end: int) -> int:
+    """Return where a text ends that has the heading of the next block after it, or fences around blocks.
+
+    A fence at the end goes if none of the text's own belongs to it, or nothing stands between the two.
+    """
+    fences = [number for number in range(end) if _FENCE.fullmatch(lines[number])]
+    while end:
+        if fences and fences[-1] == end - 1:
+            inside = lines[fences[-2] + 1 : end - 1] if len(fences) > 1 else []
+            if len(fences) % 2 == 0 and any(map(str.strip, inside)):
+                break
+            fences.pop()
+        elif not _SEPARATOR.fullmatch(lines[end - 1]):
+            break
+        end -= 1
+    return end
+
+
+def _end(lines: list[str], *, fenced: bool) -> int:
+    """Return where the last text of a reply ends. `fenced` says that a fence was opened before the first."""
+    fences = [number for number, line in enumerate(lines) if _FENCE.fullmatch(line)]
+    end = _own(lines, fences[-1] if fenced and len(fences) % 2 else len(lines))
+    while (start := _chatter(lines, end)) < end:
+        end = _own(lines, start)
+    return end
+
+
+def _chatter(lines: list[str], end: int) -> int:
+    """Return where a last paragraph begins that is not the text's; `end` if there is none."""
+    start = end
+    while start and lines[start - 1].strip() and not _FENCE.fullmatch(lines[start - 1]):
+        start -= 1
+    for place in (start, end - 1):
+        if 0 < place < end and _CHATTER.fullmatch(" ".join(" ".join(lines[place:end]).split())):
+            return place
+    return end
+
+
+def input_of(text: str) -> str:
+    """Return an input; empty if it says that there is none."""
+    return "" if len(text) < 40 and _NO_INPUT.fullmatch(text) else text
+
+
+def read_tasks(reply: str, *, cut: bool) -> list[Found]:
+    """Return the tasks of a reply. The last one of a reply that was cut by length is not whole."""
+    found = []
+    for block in read_blocks(reply, LABELS):
+        task = Task(block["instruction"], input_of(block.get("input", "")), block.get("output", ""))
+        missing = [name.capitalize() for name in LABELS if name not in block]
+        found.append(Found(task, Fault("format", f"no line {missing[0]}:") if missing else None))
+    if cut and found:
+        found[-1] = Found(found[-1].task, _CUT)
+    return found
+
+
+def read_instructions(reply: str, *, cut: bool) -> list[Found]:
+    """Return the numbered instructions of a reply. The last one of a reply that was cut is not whole."""
+    texts: list[list[str]] = []
+    fenced = False
+    for line in reply.splitlines():
+        if found := _NUMBERED.fullmatch(line):
+            texts.append([found[1]])
+        elif texts:
+            texts[-1].append(line)
+        else:
+            fenced ^= bool(_FENCE.fullmatch(line))
+    if texts:
+        del texts[-1][_end(texts[-1], fenced=fenced) :]
+    found_all = [Found(Task(_text(lines).strip("*").strip())) for lines in texts]
+    if cut and found_all:
+        found_all[-1] = Found(found_all[-1].task, _CUT)
+    return found_all
+
+
+def read_kind(reply: str) -> bool | None:
+    """Return whether a reply says yes or no first; None if it says neither."""
+    found = _YES_OR_NO.search(reply)
+    return found[1].lower() == "yes" if found else None
+
+
+def read_instances(reply: str, task: Task, *, cut: bool) -> list[Task]:
+    """Return the whole instances of a reply, at most five, as tasks."""
+    labels = ("label", "input") if task.is_classification else ("input", "output")
+    answer = labels[0] if task.is_classification else labels[1]
+    blocks = read_blocks(reply, labels)
+    whole = blocks[:-1] if cut else blocks
+    return [
+        Task(task.instruction, input_of(block["input"]), block[answer], task.is_classification)
+        for block in whole
+        if block.keys() >= {"input", answer}
+    ][:INSTANCES]

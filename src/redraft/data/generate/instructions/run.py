@@ -19,10 +19,9 @@ from typing import Any, Self, Unpack
 from redraft.chain import ESTIMATED, PARTLY, Chain
 from redraft.data.generate import estimated
 from redraft.data.generate.instructions import wording
-from redraft.data.generate.instructions.flow import DRY, Flow, Request
+from redraft.data.generate.instructions.flow import DRY, Flow, Request, Teacher
 from redraft.data.generate.instructions.pool import Rejects, TaskPool, Turns
 from redraft.data.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
-from redraft.data.generate.instructions.teacher import Teacher
 from redraft.data.generate.options import InstructionOptions, TaskFlags
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.journaled import identity_of
