@@ -59,7 +59,8 @@ class Table(NamedTuple):
     rows: list[tuple[Value, ...]]
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True)
+class Bin:
     """A bin of a histogram with the count of numbers from `low` to `high`, both included."""
 
     low: int
@@ -362,7 +363,7 @@ def as_json(report: DataReport) -> dict[str, Any]:
             ]
             for table in report.tables
         },
-        "lengths": [each._asdict() for each in report.lengths],
+        "lengths": [asdict(each) for each in report.lengths],
         "findings": [asdict(each) for each in report.findings],
     }
 
@@ -399,7 +400,7 @@ def _short(number: int) -> str:
 def _texts(chain: Chain) -> Iterator[tuple[str, str, str]]:
     """Give the texts of a sample: who says it, the text, its kind."""
     asked = asked_turns(chain.prompt)
-    texts = [(turn.role or "?", turn.text, "") for turn in asked[:_TURNS]]
+    texts: list[tuple[str, str, str]] = [(turn.role, turn.text, "") for turn in asked[:_TURNS]]
     texts += [("rationale", way, "gold") for way in rationales(chain)[:1]]
     texts += [("gold answer", gold, "gold") for gold in gold_answers(chain)[:1]]
     for place, step in enumerate(chain.steps[:_STEPS]):

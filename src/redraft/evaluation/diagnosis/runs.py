@@ -86,7 +86,7 @@ class StrategyRun(ScoredRun):
             checks = retold(checks, never=True)
         return {"checks": checks}
 
-    async def finish(self, chain: Chain, record: Chain) -> Chain | None:
+    async def finish(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain with its voted answer, and the truth about its answers."""
         said = reader_of(self.checks(record)) if self.strategy.kind == "vote" else None
         return await super().finish(voted(chain, said) if said else chain, record)

@@ -166,7 +166,7 @@ def curves(
         ]
     colours, dashes, shapes = (
         _coloured("series", names, [values[place % len(values)] for place in range(len(series))])
-        for values in (_COLOURS, _DASHES, _SHAPES)
+        for values in (list[object](_COLOURS), _DASHES, _SHAPES)
     )
     colour, dash, shape = {"color": colours}, {**dashes, "legend": None}, {**shapes, "legend": None}
     domain = [left - 0.03 * span, right + 0.03 * span]
@@ -200,7 +200,7 @@ def _value(field: str, title: str | None = None, **more: Any) -> Spec:
     return {"field": field, "type": "quantitative", "title": title and _drawable(title), **more}
 
 
-def _coloured(field: str, names: Sequence[str], colours: Sequence[str]) -> Spec:
+def _coloured(field: str, names: Sequence[str], colours: Sequence[object]) -> Spec:
     """Return the colours of places, with their names in the legend."""
     scale, legend = {"domain": list(range(len(names))), "range": list(colours)}, {"labelExpr": _said(names)}
     return {"field": field, "type": "nominal", "scale": scale, "legend": legend}

@@ -68,7 +68,7 @@ class ScoredRun(AnswerRun):
         """Return the checks that score the answers to a record."""
         return checks_of(task_named(self.task), record)
 
-    async def finish(self, chain: Chain, record: Chain) -> Chain | None:
+    async def finish(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain with the truth about its answers."""
         return await scored(chain, self.task, self.checks(record))
 
