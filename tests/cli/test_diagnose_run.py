@@ -90,7 +90,7 @@ def test_feedback_is_hidden_or_that_of_another() -> None:
     assert blind == {one: "", two: ""}
     assert strange == {one: own[two], two: own[one]}
     scored = [chain.meta["eval"]["steps"][0][0]["name"] for chain in chains("plain").values()]
-    assert scored == ["final number 0", "final number 1"]  # and not what guides
+    assert scored == ["number=0", "number=1"]  # and not what guides
 
 
 @pytest.mark.slow

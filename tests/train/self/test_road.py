@@ -14,7 +14,7 @@ import pytest
 from redraft.chain import read_jsonl
 from redraft.chain.read.inputs import licensed_records
 from redraft.errors import OutputError, UsageError
-from redraft.train.self import Judged, lessons
+from redraft.train.self import Judged, lessons, road
 from redraft.train.self.road import EVERYDAY as SHIPPED
 from redraft.train.self.road import Road, Scale, Start
 from redraft.train.self.tasks import TASKS, find_task
@@ -25,17 +25,24 @@ ROOT = Path(__file__).resolve().parents[3]
 EVERYDAY = ROOT / "src/redraft/data/generate/instructions/seeds.jsonl"
 
 SMALL = Scale(answers=60, drafts=60, held_out=2, answer_steps=3, chain_steps=1)
+FEWER = f"import {road.__name__} as road; road.FEWEST_EVERYDAY = 1; from redraft.cli import main; main()"
+"""The command with 20 answers to everyday prompts in place of 400, which take twenty minutes."""
 
 
-def stop_while_training(road: Road) -> None:
+@pytest.fixture
+def _fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(road, "FEWEST_EVERYDAY", 1)
+
+
+def stop_while_training(run: Road) -> None:
     """Walk the road as a command, and press Ctrl-C when it begins to train."""
     scale = [
         word
-        for name, value in asdict(road.scale).items()
+        for name, value in asdict(run.scale).items()
         for word in (f"--{name.replace('_', '-')}", str(value))
     ]
-    words = ["train", "self", str(road.folder), "--task", "count", "--parallel", "4", *scale]
-    command = [sys.executable, "-m", "redraft", *words]
+    words = ["train", "self", str(run.folder), "--task", "count", "--parallel", "4", *scale]
+    command = [sys.executable, "-c", FEWER, *words, "--everyday", str(EVERYDAY)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr
         for line in child.stderr:
@@ -48,9 +55,9 @@ def test_what_the_default_model_has_learnt_is_rehearsed(tmp_path: Path) -> None:
     start = Start.of("default")
     assert start.answers.is_file()
     assert start.critic.is_file()
-    road = Road(tmp_path, [TASKS["add"]], start=start)
-    assert [task.name for task in road.rehearsed] == [name for name in TASKS if name != "add"]
-    assert list(road.all) == ["add", *(task.name for task in road.rehearsed)]
+    run = Road(tmp_path, [TASKS["add"]], start=start)
+    assert [task.name for task in run.rehearsed] == [name for name in TASKS if name != "add"]
+    assert list(run.all) == ["add", *(task.name for task in run.rehearsed)]
 
 
 def test_a_folder_without_both_adapters_is_no_start(tmp_path: Path) -> None:
@@ -75,34 +82,36 @@ def test_everyday_prompts_say_where_they_come_from() -> None:
     assert {each["licence"] for each in origins} == {"Apache-2.0"}
 
 
+@pytest.mark.usefixtures("_fewer")
 @pytest.mark.slow  # it trains the critic
 def test_a_run_goes_on_from_the_default_model(tmp_path: Path) -> None:
     start = Start.of("default")
     scale = replace(SMALL, answers=1, drafts=12, held_out=1, answer_steps=0)
-    road = Road(tmp_path, [TASKS["count"]], EVERYDAY, scale, start=replace(start, learnt=[TASKS["sort"]]))
-    road.walk()
-    assert road.path("answers.gguf").read_bytes() == start.answers.read_bytes()
-    asked = Counter(chain.meta["task"] for chain in read_jsonl(road.path("asked.jsonl")))
+    run = Road(tmp_path, [TASKS["count"]], EVERYDAY, scale, start=replace(start, learnt=[TASKS["sort"]]))
+    run.walk()
+    assert run.path("answers.gguf").read_bytes() == start.answers.read_bytes()
+    asked = Counter(chain.meta["task"] for chain in read_jsonl(run.path("asked.jsonl")))
     assert asked == {"count": 12, "sort": 6}
-    assert "redraft.certain" in read_header(road.path("critic.gguf")).metadata
-    assert road.trial.report().count("| sort |") == 3
+    assert "redraft.certain" in read_header(run.path("critic.gguf")).metadata
+    assert run.trial.report().count("| sort |") == 3
 
 
+@pytest.mark.usefixtures("_fewer")
 @pytest.mark.slow  # it trains twice
 def test_a_road_stops_and_goes_on_and_its_report_judges_held_out_chains(tmp_path: Path) -> None:
-    road = Road(tmp_path / "run", [TASKS["count"]], scale=SMALL, parallel=4)
-    stop_while_training(road)
-    assert not road.path("drafted.jsonl").exists()
-    road.walk()
-    revised = list(read_jsonl(road.path("revised.jsonl")))
+    run = Road(tmp_path / "run", [TASKS["count"]], EVERYDAY, SMALL, parallel=4)
+    stop_while_training(run)
+    assert not run.path("drafted.jsonl").exists()
+    run.walk()
+    revised = list(read_jsonl(run.path("revised.jsonl")))
     assert len(revised) == 2
     assert all(chain.steps[0].feedback for chain in revised)
-    before = {path: path.stat().st_mtime_ns for path in road.folder.glob("*.gguf")}
+    before = {path: path.stat().st_mtime_ns for path in run.folder.glob("*.gguf")}
     assert len(before) == 2
-    road.walk()
+    run.walk()
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert road.trial.report().count("| count |") == 3
-    other = Road(road.folder, [TASKS["add"]], scale=SMALL)
+    assert run.trial.report().count("| count |") == 3
+    other = Road(run.folder, [TASKS["add"]], EVERYDAY, SMALL)
     with pytest.raises(OutputError, match="tasks"):
         other.walk()
 
