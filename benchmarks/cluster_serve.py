@@ -252,7 +252,7 @@ def prefix(chains: int) -> Row:
     import ray
 
     from redraft.serve.cluster.connect import connected
-    from redraft.serve.cluster.router import PrefixRouter
+    from redraft.serve.cluster.replica import PrefixRouter
 
     async def at_random(
         _router: Any, candidate_replicas: list[Any], pending_request: Any = None
@@ -279,7 +279,7 @@ def prefix(chains: int) -> Row:
 
 async def _computed_again(ray: Any, chains: int, name: str) -> float:
     import redraft
-    from redraft.serve.cluster.bounds import Bounds
+    from redraft.serve.cluster.connect import Bounds
     from redraft.serve.cluster.serving import Applications
 
     machines = Applications(ray, name, Bounds(2, 2))

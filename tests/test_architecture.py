@@ -139,7 +139,7 @@ def test_floors_of_a_room_point_in_one_direction(package: str) -> None:
     assert wrong == []
 
 
-SHARED = {"__init__", "ask", "commands", "common", "nodes", "on_ray", "options", "render", "running", "shell"}
+SHARED = {"__init__", "ask", "commands", "common", "cluster", "options", "render", "running", "shell"}
 SHARED |= {"strategies", "verb", "watch"}
 """Modules of `cli` that verbs share. Each other one is a verb."""
 

@@ -1,12 +1,102 @@
-"""`redraft cluster`: what runs on a Ray cluster."""
+"""`redraft cluster`, and the flags of models and shares on the machines of a Ray cluster."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from redraft.cli.shell import flag, only_ours, tell
 from redraft.cli.verb import group
+from redraft.errors import UsageError
+
+if TYPE_CHECKING:
+    from redraft.serve.start import Nodes
+
+_NOT = ("shard", "journal", "cache", "batch", "estimate")
+"""Options that are for one process."""
+
+
+@dataclass(frozen=True)
+class RayFlags:
+    """Where shares are made, and how many at once."""
+
+    ray: Annotated[
+        str | None,
+        flag("[ADDRESS]", "Make all shares on Ray: HOST:PORT, auto, or none for this machine.", "--ray"),
+    ] = None
+    actors: Annotated[
+        str | None,
+        flag("LEAST-MOST", "How many shares at once with --ray.  [1 to what fits]", "--actors"),
+    ] = None
+
+    def make(
+        self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any], *, quiet: bool
+    ) -> None:
+        """Make all shares and merge them, if `--ray` was given. Return if all items are done.
+
+        Args:
+            function: Module and name of the coroutine of Python that does the verb's work.
+            inputs: Its arguments before the output. Each path, here and in the options, is of a file to read.
+            out: The output.
+            options: Its keyword arguments.
+            quiet: Show no progress and no summary.
+        """
+        if self.ray is None:
+            if self.actors:
+                raise UsageError("--actors was given without --ray.", hint="Add --ray.")
+            return
+        if wrong := next((name for name in _NOT if options.get(name)), ""):
+            raise UsageError(f"--ray and --{wrong} were given.", hint=f"Leave --{wrong} out.")
+        from redraft.serve.cluster.connect import Bounds
+        from redraft.serve.cluster.shares import Work, make_shares
+
+        work = Work.of(function, [*inputs, str(out)], options)
+        pool = Bounds.read(self.actors, "--actors") if self.actors is not None else None
+        with only_ours():
+            result = make_shares(work, out, address=self.ray, pool=pool, quiet=quiet, say=tell)
+        if result.failed or result.limit:
+            tell(str(result))
+            raise typer.Exit(result.status)
+        if not quiet:
+            typer.echo(str(result))
+
+
+def _nodes(text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel="Many machines", **more)
+
+
+@dataclass(frozen=True)
+class NodeFlags:
+    """Of a Ray cluster."""
+
+    ray: Annotated[
+        str | None,
+        _nodes("Run the models on Ray: HOST:PORT, auto, or none for this machine.", metavar="[ADDRESS]"),
+    ] = None
+    replicas: Annotated[str, _nodes("Replicas of each model: 2, or 0-4.", metavar="LEAST-MOST")] = "1"
+    app: Annotated[str, _nodes("The name of this server on the cluster.", metavar="NAME")] = "redraft"
+
+    @contextmanager
+    def entered(self) -> Iterator[Nodes | None]:
+        """Connect to the cluster, if one is named."""
+        if self.ray is None:
+            if self != NodeFlags():
+                raise UsageError("--replicas and --app are for --ray.", hint="Add --ray.")
+            yield None
+            return
+        from redraft.serve.cluster.connect import Bounds, connected
+
+        replicas = Bounds.read(self.replicas, "--replicas", lowest=0)
+        with connected(self.ray) as ray:
+            from redraft.serve.cluster.serving import Applications
+
+            yield Applications(ray, self.app, replicas, tell)
+
 
 _HEADS = ("model", "server", "replicas", "streams", "queue", "tokens/s", "restarts")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.on_ray import RayFlags
+from redraft.cli.cluster import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import Out, check_out, prompts_file, tell_failures
 from redraft.cli.shell import only_ours

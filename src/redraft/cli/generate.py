@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.on_ray import RayFlags
+from redraft.cli.cluster import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import Out, check_out, print_result, prompts_file
 from redraft.cli.shell import only_ours

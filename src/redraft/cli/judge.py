@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.on_ray import RayFlags
+from redraft.cli.cluster import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import check_out
 from redraft.cli.shell import flag, only_ours

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.nodes import NodeFlags
+from redraft.cli.cluster import NodeFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.shell import flag, tell
 from redraft.errors import UsageError

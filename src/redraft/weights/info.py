@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redraft.errors import ModelError, UsageError
 from redraft.jobs.counting import counted
@@ -33,9 +33,18 @@ _LINE = 500  # characters shown of any line
 _NO_PARAMETERS = ("rotary_emb.inv_freq", "rope_freqs.weight", ".masked_bias", ".attn.bias")
 """Buffers in checkpoints, which are not trained."""
 
+_IN_GGUF = {
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "max_position_embeddings": "context_length",
+}
+"""Keys of config.json, and of a GGUF file after its architecture."""
 
-@dataclass(frozen=True)
-class Use:
+
+class Use(NamedTuple):
     """The part of a checkpoint in one dtype."""
 
     dtype: str
@@ -62,9 +71,10 @@ class Description:
         if self.parameters is not None:
             rows.append(("parameters", f"{self.parameters:,}"))
         rows += self.facts
-        numbers = [(f"{use.tensors:,} × {use.dtype}", use.size) for use in self.dtypes]
-        rows += _column("numbers", numbers, f"{sum(use.tensors for use in self.dtypes):,} tensors")
-        rows += _column("files", self.files, f"{len(self.files):,} files")
+        rows += [
+            ("numbers", f"{use.tensors:,} × {use.dtype}, {use.size / 1e6:,.2f} MB") for use in self.dtypes
+        ]
+        rows += [("file", f"{name}, {size / 1e6:,.2f} MB") for name, size in self.files]
         rows += [("note", note) for note in self.notes]
         width = max(len(label) for label, _ in rows)
         return [one_line(str(self.path)), *(f"  {label:{width}}  {one_line(text)}" for label, text in rows)]
@@ -79,7 +89,7 @@ class Description:
             "kind": one_line(self.kind),
             "parameters": self.parameters,
             "facts": facts,
-            "dtypes": [asdict(use) for use in self.dtypes],
+            "dtypes": [use._asdict() for use in self.dtypes],
             "files": [{"name": one_line(name), "size": size} for name, size in self.files],
             "notes": [one_line(note) for note in self.notes],
         }
@@ -109,7 +119,7 @@ def describe(path: Path, *, allow_pickle: bool = False) -> Description:
     if checkpoint and (recipe := checkpoint.metadata.get(DELTA)):
         kind = "delta"
         facts += _delta_facts(recipe)
-    facts += _manifest_facts(_manifest(path))
+    facts += _manifest_facts(path)
     pickles = sorted(file.name for file in path.glob("*.bin")) if whole else [path.name]
     names = checkpoint.files if checkpoint else pickles
     files = tuple((name, (folder / name).stat().st_size) for name in names)
@@ -128,21 +138,19 @@ def _describe_gguf(path: Path) -> Description:
     tensors = header.tensors
     kind, facts = "model for llama.cpp (GGUF)", list(_header_facts(header))
     if header.text("general.type") == "adapter":
-        ranks = sorted(
-            {each.shape[-1] for name, each in tensors.items() if name.endswith(".lora_a") and each.shape}
-        )
+        ranks = {each.shape[-1] for name, each in tensors.items() if name.endswith(".lora_a") and each.shape}
         alpha = header.metadata.get("adapter.lora.alpha")
         kind = f"{header.text('adapter.type')} adapter for llama.cpp (GGUF)"
         facts = [
             ("architecture", header.text("general.architecture") or "?"),
-            ("rank", f"{', '.join(map(str, ranks[:8]))}, alpha {alpha}"),
+            ("rank", f"{', '.join(map(str, sorted(ranks)[:8]))}, alpha {alpha}"),
             *_licence_facts(header),
         ]
     unknown = [name for name, each in tensors.items() if each.size is None]
     return Description(
         path,
         kind,
-        (*facts, *_manifest_facts(_manifest(path))),
+        (*facts, *_manifest_facts(path)),
         _parameters({name: prod(each.shape) for name, each in tensors.items()}),
         _uses(
             (KINDS.get(each.kind, f"type {each.kind}"), prod(each.shape), each.size or 0)
@@ -168,59 +176,60 @@ def _uses(tensors: Iterable[tuple[str, int, int]]) -> tuple[Use, ...]:
     return tuple(sorted(sums.values(), key=lambda use: -use.size))
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    return read_json(path / MANIFEST if path.is_dir() else path.with_name(f"{path.name}.{MANIFEST}"))
-
-
-def _column(label: str, rows: Sequence[tuple[str, int]], total: str) -> list[Fact]:
-    """Return rows of names and sizes, with their sum under the name `total`."""
-    if len(rows) > 1:
-        rows = [*rows, (total, sum(size for _, size in rows))]
-    width = max((len(name) for name, _ in rows), default=0)
-    lines = [f"{name:{width}}  {size / 1e6:>12,.2f} MB" for name, size in rows]
-    return [(label if i == 0 else "", line) for i, line in enumerate(lines)]
-
-
 def _config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
+    """Yield what a config.json says; values of another type are left out."""
+
+    def number(key: str) -> int | None:
+        value = config.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
     names = config.get("architectures")
     first = names[0] if isinstance(names, list) and names else config.get("model_type")
     if isinstance(first, str):
         yield "architecture", first
-    keys = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size")
-    yield from _shape_facts(*(_count(config.get(key)) for key in (*keys, "intermediate_size")))
-    if length := _count(config.get("max_position_embeddings")):
+    parts = [counted(layers, "layer")] if (layers := number("num_hidden_layers")) else []
+    if heads := number("num_attention_heads"):
+        keys = number("num_key_value_heads")
+        parts.append(counted(heads, "head") + (f" ({keys:,} for keys and values)" if keys != heads else ""))
+    if width := number("hidden_size"):
+        inner = number("intermediate_size")
+        parts.append(f"{width:,} wide" + (f" ({inner:,} within)" if inner else ""))
+    if parts:
+        yield "shape", ", ".join(parts)
+    if length := number("max_position_embeddings"):
         yield "context", counted(length, "token")
-    if rows := _count(config.get("vocab_size")):
+    if rows := number("vocab_size"):
         tied = ", shared with the output" if config.get("tie_word_embeddings") is True else ""
         yield "vocabulary", f"{counted(rows, 'row')}{tied}"
-    quantised = config.get("quantization_config")
-    if isinstance(quantised, dict):
+    if isinstance(quantised := config.get("quantization_config"), dict):
         yield "quantised", str(quantised.get("quant_method"))
-    yield from _revises(config.get("redraft_format"))
+    if isinstance(form := config.get("redraft_format"), str):
+        yield "revises", f"natively: redraft.format is {form}"
 
 
 def _header_facts(header: GGUFHeader) -> Iterator[Fact]:
+    """Yield what the header of a GGUF file says, in the words for a config.json."""
     architecture = header.text("general.architecture") or "?"
-    yield "architecture", architecture
+    table = header.tensors.get("token_embd.weight")
+    config: dict[str, Any] = {key: header.number(f"{architecture}.{name}") for key, name in _IN_GGUF.items()}
+    yield from _config_facts(
+        config
+        | {
+            "model_type": architecture,
+            "num_key_value_heads": config["num_key_value_heads"] or config["num_attention_heads"],
+            "vocab_size": table.shape[1] if table and len(table.shape) == 2 else None,
+            "tie_word_embeddings": "output.weight" not in header.tensors,
+            "redraft_format": header.text("redraft.format"),
+        }
+    )
     if name := header.text("general.name"):
         yield "name", name
-    keys = ("block_count", "attention.head_count", "attention.head_count_kv", "embedding_length")
-    yield from _shape_facts(
-        *(header.number(f"{architecture}.{key}") for key in (*keys, "feed_forward_length"))
-    )
-    if length := header.number(f"{architecture}.context_length"):
-        yield "context", counted(length, "token")
-    table = header.tensors.get("token_embd.weight")
-    if table and len(table.shape) == 2:
-        tied = "" if "output.weight" in header.tensors else ", shared with the output"
-        yield "vocabulary", f"{table.shape[1]:,} rows{tied}"
     tokens = header.metadata.get("tokenizer.ggml.tokens")
     if isinstance(tokens, tuple | LongArray):
         count = tokens.length if isinstance(tokens, LongArray) else len(tokens)
         kinds = [header.text("tokenizer.ggml.model"), header.text("tokenizer.ggml.pre")]
         yield "tokenizer", f"{', '.join(kind for kind in kinds if kind)}: {count:,} tokens"
-    yield from _template_facts(header.text("tokenizer.chat_template"))
-    yield from _revises(header.text("redraft.format"))
+    yield _template_fact(header.text("tokenizer.chat_template"))
     yield from _licence_facts(header)
 
 
@@ -235,28 +244,9 @@ def _licence_facts(header: GGUFHeader) -> Iterator[Fact]:
             yield "source", source
 
 
-def _shape_facts(
-    layers: int | None, heads: int | None, keys: int | None, width: int | None, inner: int | None
-) -> Iterator[Fact]:
-    parts = [counted(layers, "layer")] if layers else []
-    if heads:
-        fewer = f" ({keys:,} for keys and values)" if keys and keys != heads else ""
-        parts.append(counted(heads, "head") + fewer)
-    if width:
-        parts.append(f"{width:,} wide" + (f" ({inner:,} within)" if inner else ""))
-    if parts:
-        yield "shape", ", ".join(parts)
-
-
-def _revises(value: Any) -> Iterator[Fact]:
-    if isinstance(value, str):
-        yield "revises", f"natively: redraft.format is {value}"
-
-
 def _tokenizer_facts(folder: Path) -> Iterator[Fact]:
     """Yield the kind and size of a folder's tokenizer, and its chat template."""
-    config = read_json(folder / "tokenizer_config.json")
-    class_name = config.get("tokenizer_class")
+    class_name = read_json(folder / "tokenizer_config.json").get("tokenizer_class")
     called = f" ({class_name})" if isinstance(class_name, str) else ""
     kind = _fast(read_json(folder / "tokenizer.json"))
     pieces = folder / "tokenizer.model"
@@ -268,7 +258,7 @@ def _tokenizer_facts(folder: Path) -> Iterator[Fact]:
             kind = "SentencePiece, of an unsupported kind"
     if kind or called:
         yield "tokenizer", f"{kind or 'without its vocabulary'}{called}"
-    yield from _template_facts(TokenizerFolder(folder, 0).template())
+    yield _template_fact(TokenizerFolder(folder, 0).template())
 
 
 def _fast(tokenizer: Mapping[str, Any]) -> str | None:
@@ -286,15 +276,14 @@ def _fast(tokenizer: Mapping[str, Any]) -> str | None:
     return f"{level}{model.get('type') or 'BPE'}: {count + more:,} tokens{beside}"
 
 
-def _template_facts(template: str | None) -> Iterator[Fact]:
-    """Yield the roles that a template names, and its first line."""
+def _template_fact(template: str | None) -> Fact:
+    """Return the roles that a template names, and its first line."""
     if template is None:
-        yield "template", "none"
-        return
+        return "template", "none"
     roles = dict.fromkeys(_ROLE.findall(template))
     first = next((line.strip() for line in template.splitlines() if line.strip()), "")
     cut = first if len(first) <= _TEMPLATE else first[: _TEMPLATE - 1] + "…"
-    yield "template", f"names {', '.join(roles) or 'no roles'}; {cut}"
+    return "template", f"names {', '.join(roles) or 'no roles'}; {cut}"
 
 
 def _adapter_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
@@ -303,14 +292,14 @@ def _adapter_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
     more = "".join(f", {name}" for key, name in variants.items() if config.get(key))
     yield "rank", f"{config.get('r')}, alpha {config.get('lora_alpha')}{more}"
     for label, key in (("changes", "target_modules"), ("replaces", "modules_to_save")):
-        value = config.get(key)
-        if value:
+        if value := config.get(key):
             yield label, ", ".join(sorted(map(str, value))) if isinstance(value, list) else str(value)
-    yield from _revises(config.get("redraft_format"))
+    yield from _config_facts({"redraft_format": config.get("redraft_format")})
 
 
-def _manifest_facts(manifest: Mapping[str, Any]) -> Iterator[Fact]:
+def _manifest_facts(path: Path) -> Iterator[Fact]:
     """Yield the command that made a file, and its inputs."""
+    manifest = read_json(path / MANIFEST if path.is_dir() else path.with_name(f"{path.name}.{MANIFEST}"))
     if not manifest:
         return
     yield "made by", f"redraft {manifest.get('redraft')}, {manifest.get('made')}: {manifest.get('command')}"
@@ -335,7 +324,3 @@ def one_line(text: str) -> str:
     """Return a text as one line without control characters, cut if it is too long."""
     text = "".join(char if char.isprintable() else " " for char in text).strip()
     return text if len(text) <= _LINE else text[: _LINE - 1] + "…"
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

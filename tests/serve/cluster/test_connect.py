@@ -9,7 +9,14 @@ import threading
 import pytest
 
 from redraft.errors import MissingExtra, UsageError
-from redraft.serve.cluster.connect import ClusterError, check_versions, connected, is_address, versions
+from redraft.serve.cluster.connect import (
+    Bounds,
+    ClusterError,
+    check_versions,
+    connected,
+    is_address,
+    versions,
+)
 
 
 @pytest.mark.parametrize("text", ["local", "auto", "10.0.0.1:6379", "head.example:6379", "[::1]:6379"])
@@ -61,3 +68,20 @@ def test_a_machine_with_another_version(name: str, other: str | None) -> None:
     said = rf"worker-1 has {name} {other or 'not installed'}, and this one {name} {versions()[name]}"
     with pytest.raises(ClusterError, match=said):
         check_versions({**versions(), name: other}, "worker-1")
+
+
+@pytest.mark.parametrize(("text", "bounds"), [("8", (8, 8)), ("2-8", (2, 8)), ("1-1", (1, 1))])
+def test_bounds(text: str, bounds: tuple[int, int]) -> None:
+    assert Bounds.read(text, "--actors") == bounds
+
+
+@pytest.mark.parametrize("text", ["0", "0-2", "8-2", "many", "-3", "1-", "", "9" * 5000])
+def test_no_bounds(text: str) -> None:
+    with pytest.raises(UsageError, match="--actors is"):
+        Bounds.read(text, "--actors")
+
+
+def test_replicas_that_may_sleep() -> None:
+    assert Bounds.read("0-4", "--replicas", lowest=0) == (0, 4)
+    with pytest.raises(UsageError, match="--replicas is '0'"):
+        Bounds.read("0", "--replicas", lowest=0)

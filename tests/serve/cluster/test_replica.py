@@ -1,4 +1,4 @@
-"""What goes between a replica and the ingress, and what a broken reply cost. No Ray runs here."""
+"""Pieces, errors and costs of replies between a replica and the ingress; the router. No Ray runs here."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import asyncio
 import pickle
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from redraft.engines.base import Delta, Replies
 from redraft.errors import ContextError, RedraftError, ServerError
-from redraft.serve.cluster.replica import Fault, together
 
 pytest.importorskip("ray.serve")
+from redraft.serve.cluster import replica
 from redraft.serve.cluster.engine import _Told
+from redraft.serve.cluster.replica import Fault, PrefixRouter, together
 
 HOUR = 3600.0
 
@@ -102,3 +105,54 @@ def test_what_was_lost_is_spent() -> None:
 def test_a_reply_that_never_broke_has_the_counts_of_its_replica() -> None:
     last = Delta("a", (1,), finish="stop", prompt_tokens=10, cached_tokens=8, completion_tokens=1)
     assert _Told().take(last) == last
+
+
+# The router: asked as Ray Serve would.
+
+A, B = (SimpleNamespace(replica_id=name) for name in "AB")
+
+
+@pytest.fixture
+def chooser() -> PrefixRouter:
+    made = PrefixRouter.__new__(PrefixRouter)
+    made.initialize_state()
+    return made
+
+
+def request(chain: str, number: int = 0) -> Any:
+    return SimpleNamespace(
+        kwargs={"chain": chain}, metadata=SimpleNamespace(internal_request_id=f"{chain}/{number}")
+    )
+
+
+def chosen(chooser: PrefixRouter, chain: str) -> Any:
+    first, second = asyncio.run(chooser.choose_replicas([A, B], request(chain)))  # type: ignore[list-item]
+    assert {each.replica_id for each in second} == {"A", "B"}  # where it goes if that one is full
+    return first[0].replica_id
+
+
+def test_a_chain_returns_to_its_replica(chooser: PrefixRouter) -> None:
+    chooser.on_request_routed(request("one"), "B", None)  # type: ignore[arg-type]
+    assert chosen(chooser, "one") == "B"
+    assert chosen(chooser, "new") == "A"  # the one with fewer streams
+
+
+def test_a_chain_leaves_a_replica_that_is_much_fuller(chooser: PrefixRouter) -> None:
+    chooser.on_request_routed(request("one"), "B", None)  # type: ignore[arg-type]
+    for number in range(replica.SLACK):
+        chooser.on_request_routed(request("other", number), "B", None)  # type: ignore[arg-type]
+    assert chosen(chooser, "one") == "A"
+    chooser.on_request_completed("B", "other/0")  # type: ignore[arg-type]
+    assert chosen(chooser, "one") == "B"
+
+
+def test_the_oldest_chains_are_forgotten(chooser: PrefixRouter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "HOMES", 2)
+    for chain in ("one", "two", "three"):
+        chooser.on_request_routed(request(chain), "B", None)  # type: ignore[arg-type]
+        chooser.on_request_completed("B", f"{chain}/0")  # type: ignore[arg-type]
+    assert [chosen(chooser, chain) for chain in ("one", "two", "three")] == ["A", "B", "B"]
+
+
+def test_without_replicas_there_is_no_choice(chooser: PrefixRouter) -> None:
+    assert asyncio.run(chooser.choose_replicas([], request("one"))) == []

@@ -13,9 +13,8 @@ import pytest
 
 from redraft import answer_file
 from redraft.errors import OutputError, UsageError
-from redraft.serve.cluster.actor import ShareActor, Work
 from redraft.serve.cluster.connect import ClusterError
-from redraft.serve.cluster.shares import _count, _marked, _needs, _room
+from redraft.serve.cluster.shares import ShareActor, Work, _count, _marked, _needs, _room
 from tests.cli.verbs import lines, redraft, refused, script
 
 ANSWER = "redraft.revision.runs.answers:aanswer_file"

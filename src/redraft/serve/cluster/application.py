@@ -22,7 +22,7 @@ from redraft.jobs.machine import instructions, many_streams
 from redraft.options import Flags, MachineOptions, OptionModel, option
 from redraft.revision.settings import Settings
 from redraft.serve.app import make_app
-from redraft.serve.cluster.bounds import Bounds
+from redraft.serve.cluster.connect import Bounds
 from redraft.serve.cluster.engine import RayEngine
 from redraft.serve.cluster.serving import deployment, is_remote
 from redraft.serve.cluster.status import Reporter

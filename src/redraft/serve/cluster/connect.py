@@ -16,7 +16,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redraft import __version__
 from redraft.errors import MissingExtra, RedraftError, UsageError
@@ -26,6 +26,7 @@ RUNNING = "auto"  # the address of one that runs on this machine
 SECONDS = 5.0  # that a head has to answer in
 PATIENCE = 300.0  # seconds that a machine has to start a process in
 
+_RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
 _CLIENT = "ray://"  # begins the addresses of Ray's client, which are refused
 _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[\da-fA-F:]+\]):(?P<port>\d{1,5})")
 _ENVIRONMENT = {
@@ -37,6 +38,23 @@ _ENVIRONMENT = {
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # RFC 9113, 3.4
 _SETTINGS = b"\4"  # the type of the frame that a server of HTTP/2 sends first
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" has Ray listen on 127.0.0.1 alone, on any system
+
+
+class Bounds(NamedTuple):
+    """How many there are at least, and at most, of what is started on a cluster: `8`, or `2-8`."""
+
+    least: int
+    most: int
+
+    @classmethod
+    def read(cls, text: str, name: str, *, lowest: int = 1) -> Bounds:
+        """Read the value of a flag. Raises `UsageError` if `least` is under `lowest`, or `most` under 1."""
+        found = _RANGE.fullmatch(text)
+        least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not (lowest <= least <= most and most):
+            hint = f"Write a number, or a range: 8, or {lowest}-8."
+            raise UsageError(f"{name} is {text!r:.40}.", hint=hint)
+        return cls(least, most)
 
 
 class ClusterError(RedraftError):

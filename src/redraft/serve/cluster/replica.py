@@ -1,16 +1,20 @@
 """What a replica of a model is on a node: an engine, asked from elsewhere.
 
 It gets what an engine is asked, and nothing of a client beside: no keys and no headers. Its pieces travel
-together, so that many streams do not cost a message a token.
+together, so that many streams do not cost a message a token. A router in Ray Serve sends a chain to the
+replica that read its beginning, unless that one is much fuller.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Literal, NamedTuple, cast
+
+from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 from redraft.engines.base import Delta, EngineInfo, Replies, Resumer, Sampling, Tokens
 from redraft.engines.load import load_engine
@@ -20,6 +24,14 @@ Way = Literal["stream", "chat"]
 
 BETWEEN = 0.02
 """Seconds between two messages of one reply. The first goes at once, and a reader sees no gap of 20 ms."""
+
+
+FACTOR = 2.0
+"""How many times the streams of the least full replica one may have, plus `SLACK`, before chains leave it.
+Reading a prompt again is cheaper than waiting behind twice the streams."""
+
+SLACK = 2  # streams that do not count: of 1 and 2 streams the second is no crowd
+HOMES = 10_000  # chains whose replica is remembered
 
 
 class Fault(NamedTuple):
@@ -130,3 +142,56 @@ async def together(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delt
         reading.cancel()
         with suppress(asyncio.CancelledError, RedraftError):
             await reading
+
+
+class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read Ray
+    """Keeps a chain on one replica. Ray Serve runs it where requests come from."""
+
+    def initialize_state(self) -> None:
+        """Begin without chains."""
+        self._homes: OrderedDict[str, ReplicaID] = OrderedDict()
+        # Ray's own numbers are forgotten after 10 s, and a reply may take minutes.
+        self._inside: defaultdict[ReplicaID, set[str]] = defaultdict(set)
+
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
+    ) -> list[list[RunningReplica]]:
+        """Return the replica for a chain, and then all, the least full first: the first may be full."""
+        if not candidate_replicas:
+            return []
+        ranked = sorted(candidate_replicas, key=self._streams)
+        home = self._homes.get(_chain_of(pending_request))
+        most = FACTOR * self._streams(ranked[0]) + SLACK
+        first = [each for each in ranked if each.replica_id == home and self._streams(each) <= most]
+        return [first or ranked[:1], ranked]
+
+    def on_request_routed(
+        self,
+        pending_request: PendingRequest,
+        replica_id: ReplicaID,
+        result: Any,  # noqa: ARG002  (Ray's signature)
+    ) -> None:
+        """Remember where a chain went."""
+        self._inside[replica_id].add(pending_request.metadata.internal_request_id)
+        if chain := _chain_of(pending_request):
+            self._homes[chain] = replica_id
+            self._homes.move_to_end(chain)
+            if len(self._homes) > HOMES:
+                self._homes.popitem(last=False)
+
+    def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
+        """Note that a replica has one stream less."""
+        self._inside[replica_id].discard(internal_request_id)
+
+    def update_replicas(self, replicas: list[RunningReplica]) -> None:
+        """Take the replicas that there are now."""
+        super().update_replicas(replicas)
+        for gone in self._inside.keys() - {each.replica_id for each in replicas}:
+            del self._inside[gone]
+
+    def _streams(self, replica: RunningReplica) -> int:
+        return len(self._inside[replica.replica_id])
+
+
+def _chain_of(request: PendingRequest | None) -> str:
+    return str(request.kwargs.get("chain", "")) if request else ""

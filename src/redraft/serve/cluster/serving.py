@@ -21,8 +21,7 @@ from redraft.engines.base import Engine
 from redraft.engines.load import fetches, load_engine, local_file, parse_reference, references_of
 from redraft.engines.retry import Patience
 from redraft.engines.threads import in_daemon_thread
-from redraft.serve.cluster.bounds import Bounds
-from redraft.serve.cluster.connect import ClusterError
+from redraft.serve.cluster.connect import Bounds, ClusterError
 from redraft.serve.cluster.engine import RayEngine
 from redraft.serve.cluster.status import Reporter
 
@@ -48,7 +47,7 @@ def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds, *, name
         max_ongoing_requests=streams,
         ray_actor_options=needs(reference, how),
         request_router_config=RequestRouterConfig(
-            request_router_class="redraft.serve.cluster.router:PrefixRouter"
+            request_router_class="redraft.serve.cluster.replica:PrefixRouter"
         ),
         max_constructor_retry_count=1,
         graceful_shutdown_wait_loop_s=0.2,

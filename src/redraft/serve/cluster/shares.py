@@ -3,6 +3,7 @@
 Ray says where processes run, and that one is lost. The files of the shares say what is done, as with
 `--shard`: a share whose process is lost begins again, and goes on from its output and its journal. That is
 why Ray Data is not used: its checkpoints hold at least once, and would be a second ledger beside ours.
+Processes get and give JSON. A share opens its model, its files and its lock anew.
 """
 
 from __future__ import annotations
@@ -10,27 +11,28 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from tempfile import NamedTemporaryFile
 from typing import Any
 
 from redraft.engines.load import parse_reference, references_of
-from redraft.errors import UsageError, crash_of
+from redraft.errors import RedraftError, UsageError, crash_of
 from redraft.jobs.counting import counted
-from redraft.jobs.harness import GO_ON
+from redraft.jobs.harness import GO_ON, RunEvent, RunProgress
+from redraft.jobs.ledger import InUse
 from redraft.jobs.progress import ProgressLine
 from redraft.jobs.share import Share
 from redraft.jobs.signals import ended_by_sigterm
 from redraft.jobs.stores import matching, url_of
 from redraft.revision.runs.merge import MergeResult, merge
-from redraft.serve.cluster.actor import ShareActor, Work
-from redraft.serve.cluster.bounds import Bounds
-from redraft.serve.cluster.connect import ClusterError, check_versions, connected
+from redraft.serve.cluster.connect import Bounds, ClusterError, check_versions, connected, versions
 
 _EACH = 4  # shares for each process: when some are slow, others have something left to do
 _POLL = 0.5  # seconds between two looks
@@ -39,6 +41,90 @@ _BUSY = 120  # looks at a share that a process that was lost still locks
 _GRACE = 10.0  # seconds that shares have to close their files when the run is stopped
 _RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # names of Ray's, of what is asked and what is there
 _SERVED = {"remote", "script"}  # models that take no processor of ours
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a verb does, for all shares. Each field is a JSON value.
+
+    Attributes:
+        function: Module and name of the coroutine, such as `redraft.revision.runs.answers:aanswer_file`.
+        arguments: Its arguments; the last one is the output.
+        options: Its keyword arguments, without the share.
+        files: What every machine has to read; one of them lies in the folder of the output.
+        folder: The folder that paths start from.
+    """
+
+    function: str
+    arguments: list[Any]
+    options: dict[str, Any]
+    files: list[str]
+    folder: str
+
+    @classmethod
+    def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Work:
+        """Return work whose paths are given as `Path`s. Those that are in a store are no files here.
+
+        An option that is None was not given.
+        """
+        told = {name: value for name, value in options.items() if value is not None}
+        given = [*arguments, *told.values()]
+        paths = [path for each in given for path in (each if isinstance(each, list) else [each])]
+        files = [str(path) for path in paths if isinstance(path, Path) and url_of(path) is None]
+        words, named = json.loads(json.dumps([arguments, {**told, "quiet": True}], default=str))
+        return cls(function, words, named, files, str(Path.cwd()))
+
+    def to_json(self) -> str:
+        """Return the work as a process of Ray gets it."""
+        return json.dumps(asdict(self))
+
+
+class ShareActor:
+    """Makes shares, one at a time, and tells how far the present one is."""
+
+    def __init__(self, work: str) -> None:
+        self._work = Work(**json.loads(work))
+        self._at: RunProgress | None = None
+
+    async def hello(self) -> str:
+        """Return the versions and the name of this machine, and the first file that it cannot read."""
+        node = os.getppid()  # Ray's process on this machine; its test cluster has several on one
+        return json.dumps(
+            {**versions(), "machine": socket.gethostname(), "node": node, "lacks": self._lacks()}
+        )
+
+    def _lacks(self) -> str:
+        if not self._work.files:
+            return ""
+        try:
+            os.chdir(self._work.folder)
+        except OSError:
+            return self._work.folder
+        return next((file for file in self._work.files if not os.access(file, os.R_OK)), "")
+
+    async def make(self, share: str, limits: str) -> str:
+        """Make a share within limits, and return what it came to."""
+        self._at = None
+        work, more = self._work, {"shard": share, "on_event": self._note, **json.loads(limits)}
+        try:
+            made = await resolve_name(work.function)(*work.arguments, **{**work.options, **more})
+        except RedraftError as error:
+            fault: dict[str, Any] = {"message": error.message, "hint": error.hint}
+            return json.dumps({**fault, "status": error.exit_status, "in_use": isinstance(error, InUse)})
+        counts: Mapping[str, Any] = {"done": made.found + made.added, "failed": made.failed}
+        spent = {"tokens": made.job.spent.tokens, "usd": made.job.spent.usd}
+        return json.dumps({**counts, **spent, "status": made.exit_status, "limit": made.limit})
+
+    async def progress(self) -> str:
+        """Return how far the present share is."""
+        at = self._at
+        return json.dumps(
+            {name: getattr(at, name) for name in ("done", "failed", "tokens", "usd")} if at else {}
+        )
+
+    def _note(self, event: RunEvent) -> None:
+        if isinstance(event, RunProgress):
+            self._at = event
 
 
 @dataclass(frozen=True)
