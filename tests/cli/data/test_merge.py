@@ -14,7 +14,7 @@ from redraft.chain import Chain, Prompt
 from redraft.chain.documents import shipped_recipes
 from redraft.chain.read.files import to_line
 from redraft.data.merge import read_recipe
-from redraft.data.read.published import SOURCES
+from redraft.data.published import SOURCES
 from tests.cli.verbs import redraft
 
 RECIPE = """

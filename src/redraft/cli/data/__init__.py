@@ -6,24 +6,389 @@ standard output, so commands can be piped.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Literal
+
 import typer
 
-from redraft.cli.data import clean, dedupe, import_export, merge_split, stats
-from redraft.cli.data.common import takes_flags
+from redraft import __version__
+from redraft.cli.data.common import (
+    Flags,
+    Force,
+    Source,
+    Strict,
+    Tokenizer,
+    Workers,
+    takes_flags,
+    token_count,
+    tokenizer_fingerprint,
+)
+from redraft.cli.shell import flag, tell, write
 from redraft.cli.verb import group
+from redraft.jobs.formats import ExportFormat, TrainingFormat
+
+
+def import_(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="Files of JSON lines, JSON, CSV, Parquet or Arrow, also .gz and .zst; folders of them; "
+            "a dataset saved on disk, or org/name or org/name/part of the hub; '-' is stdin.",
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        flag(
+            "NAME",
+            "The source, if the fields do not reveal it: alpaca, sharegpt, gpt4all, questions …",
+            "--as",
+        ),
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        flag("TARGET=FIELD,…", "Read other fields: instruction=question,reference=answer.", "--map"),
+    ] = None,
+    licence: Annotated[str | None, flag("TEXT", "Override the source's licence.")] = None,
+    which: Annotated[
+        Literal["best", "all"], typer.Option("--paths", help="Read the best path of a tree, or every path.")
+    ] = "best",
+    questions: Annotated[
+        Path | None, flag("FILE", "Questions for answer files, joined by question_id or id.")
+    ] = None,
+    *,
+    flags: Flags,
+) -> None:
+    """Read published data as chains.
+
+    The fields of a record, or --map, decide how it is read. Gold answers, rationales and tests are kept for
+    training and checking, together with each record's origin and licence.
+    """
+    from redraft.data.published import import_files
+
+    import_files(
+        paths,
+        flags.out,
+        name=name,
+        fields=fields,
+        licence=licence,
+        which=which,
+        questions=questions,
+        **flags.options,
+    )
+
+
+def export(
+    file: Source,
+    to: Annotated[ExportFormat, typer.Option(help="The format.", show_default=False)],
+    *,
+    flags: Flags,
+) -> None:
+    """Write chains in the formats of other programs.
+
+    alpaca and sharegpt are one JSON array; the others are JSON lines. In a preference pair, the first answer
+    is rejected, and the correction that was judged best is chosen. A chain becomes a critique for each of its
+    feedbacks. Everything that a format cannot hold is left out and counted; licences are in OUT.run.json.
+    """
+    from redraft.data.export import export as exported
+
+    exported(file, flags.out, to, **flags.options)
+
+
+def push(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Records of any known shape.")],
+    name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The dataset. It is made if need be.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+) -> None:
+    """Push records to the Hugging Face hub, with a card.
+
+    The card has counts, lengths, languages and licences. The dataset is private, unless --public. A card that
+    is there already stays. Log in before: hf auth login.
+    """
+    from redraft.integrations.hub import push as pushed
+
+    address, said = pushed(file, name, public=public)
+    if said:
+        tell(said)
+    write(address)
+
+
+def _list_rules(wanted: bool) -> None:
+    if wanted:
+        from redraft.data.clean.rules import PRESETS, RULES
+
+        for rule in RULES:
+            sets = ["usual"] * rule.usual + [n for n, preset in PRESETS.items() if rule.name in preset.rules]
+            typer.echo(f"{rule.name:16}{rule.says}\n{'':16}({', '.join(sets) or 'only if asked for'})")
+        raise typer.Exit
+
+
+def clean(
+    file: Source,
+    like: Annotated[
+        Literal["fastchat", "selfee"] | None,
+        typer.Option(help="Use the rules of Vicuna's or SelFee's data.", show_default=False),
+    ] = None,
+    rules: Annotated[str | None, flag("A,B…", "Apply only these rules.")] = None,
+    skip: Annotated[str, flag("A,B…", "Leave these rules out.")] = "",
+    languages: Annotated[str, flag("EN,DE…", "Keep these languages: the rule 'language'.")] = "",
+    blocked: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIST",
+            help="The rule 'blocked': fastchat, alpaca, or a file with a word a line. Can be repeated.",
+        ),
+    ] = None,
+    explain: Annotated[str | None, flag("ID", "Only show what the rules do to this record.")] = None,
+    list_rules: Annotated[  # noqa: ARG001  (its callback does it)
+        bool, typer.Option("--list-rules", callback=_list_rules, is_eager=True, help="List the rules.")
+    ] = False,
+    *,
+    flags: Flags,
+) -> None:
+    """Clean conversations with named rules.
+
+    HTML becomes markdown with its code blocks unchanged. Dropped records are counted by rule. Rules are
+    always applied in the order of --list-rules.
+    """
+    from redraft.cli.shell import write
+    from redraft.data.clean.pipeline import clean as cleaned
+    from redraft.data.clean.pipeline import explain as explained
+    from redraft.data.clean.pipeline import plan_of
+
+    if explain is not None:
+        for text in explained(file, explain, plan_of(like, rules, skip, languages, blocked or ())):
+            write(text)
+        return
+    result = cleaned(
+        file,
+        flags.out,
+        like=like,
+        rules=rules,
+        skip=skip,
+        languages=languages,
+        blocked=blocked or (),
+        **flags.options,
+    )
+    if result.exit_status:
+        raise typer.Exit(result.exit_status)
+
+
+def dedupe(
+    file: Source,
+    by: Annotated[
+        Literal["exact", "query", "rouge", "minhash"], typer.Option(help="What makes two records duplicates.")
+    ] = "exact",
+    of: Annotated[
+        Literal["all", "query", "instruction"] | None,
+        typer.Option(
+            help="Compare all texts, the first user turn, or that turn without its input.  "
+            "[all; rouge: instruction]",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        flag(
+            "X",
+            "Similarity of duplicates: above it for rouge, at least it for minhash.  [0.7; 0.8]",
+            min=0.1,
+            max=1.0,
+        ),
+    ] = None,
+    letters: Annotated[
+        Literal["all", "ascii"],
+        typer.Option(help="rouge: use words of all scripts, or only a-z and 0-9 as rouge_score does."),
+    ] = "all",
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Also drop duplicates of these records. Can be repeated."),
+    ] = None,
+    keep: Annotated[Literal["best", "first"], typer.Option(help="Which duplicate to keep.")] = "best",
+    *,
+    flags: Flags,
+) -> None:
+    """Keep one of several duplicates.
+
+    exact: the same texts, ignoring case, white space and Unicode forms. query: the same first user turn.
+    rouge: ROUGE-L of the instructions, as Alpaca filtered them. minhash: Jaccard similarity of word
+    3-shingles, for millions of records.
+
+    The best record has an answer, then is the longest; content breaks ties, so the order of the input does
+    not matter. The input is spooled to disk beside the output.
+    """
+    from redraft.errors import MissingExtra
+
+    try:
+        from redraft.data.dedupe.dedupe import dedupe as deduped
+    except ModuleNotFoundError:
+        raise MissingExtra("redraft data dedupe", "data") from None
+
+    deduped(
+        file,
+        flags.out,
+        by=by,
+        of=of,
+        threshold=threshold,
+        letters=letters,
+        against=against or (),
+        keep=keep,
+        **flags.options,
+    )
+
+
+def decontaminate(
+    file: Source,
+    against: Annotated[
+        list[Path], typer.Option(metavar="FILE", help="Evaluation items of any known shape. Can be repeated.")
+    ],
+    ngram: Annotated[
+        int, typer.Option("--ngram", "-n", metavar="N", min=5, help="Consecutive words that make a match.")
+    ] = 13,
+    *,
+    flags: Flags,
+) -> None:
+    """Drop the records that contain evaluation items.
+
+    A record is dropped if it shares 13 consecutive words with an item's question, gold answer or rationale,
+    ignoring case and punctuation. A shorter question must match completely; one of fewer than 8 words must
+    be a whole turn. The file of --dropped has the matches: item, shared words.
+    """
+    from redraft.errors import MissingExtra
+
+    try:
+        from redraft.data.dedupe.decontaminate import decontaminate as decontaminated
+    except ModuleNotFoundError:
+        raise MissingExtra("redraft data decontaminate", "data") from None
+
+    decontaminated(file, flags.out, against=against, ngram=ngram, **flags.options)
+
+
+def merge(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A YAML file, or selfee, alpaca, vicuna, stablevicuna.")
+    ],
+    folder: Annotated[
+        Path | None,
+        flag("DIR", "Folder of the parts' files.  [the recipe's; this one for a shipped recipe]", "--from"),
+    ] = None,
+    seed: Annotated[int | None, flag("N", "Override the recipe's seed.", min=0)] = None,
+    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave missing files out.")] = False,
+    *,
+    flags: Flags,
+) -> None:
+    """Mix files of chains by a recipe.
+
+    Records of each part are drawn with the seed, then all are shuffled. The same recipe, seed and files give
+    the same output. OUT.run.json records recipe, seed, counts, licences and checksums.
+    """
+    from redraft.data.merge import merge as merged
+
+    merged(recipe, flags.out, folder=folder, seed=seed, skip_missing=skip_missing, **flags.options)
+
+
+def split(
+    file: Source,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Most tokens of a piece.")] = 2048,
+    tokenizer: Tokenizer = "default",
+    form: Annotated[
+        TrainingFormat, typer.Option("--format", help="The training text to count, as in `train sft`.")
+    ] = "selfee",
+    too_long: Annotated[
+        Literal["keep", "drop"], typer.Option(help="What to do with a single exchange over the limit.")
+    ] = "keep",
+    *,
+    flags: Flags,
+) -> None:
+    """Split long conversations at their turns.
+
+    Each piece begins with a user's turn and repeats the system message. No turn is lost. The pieces of ID
+    are ID#1, ID#2 … Tokens are those of the training text: --format is the one of redraft train sft, and chat
+    leaves 6 tokens a turn for the model's template.
+    """
+    from redraft.data.clean.split import split as parted
+
+    count = token_count(tokenizer)
+    parted(
+        file,
+        flags.out,
+        count,
+        limit=limit,
+        format=form,
+        drop=too_long == "drop",
+        tokenizer=tokenizer,
+        fingerprint=tokenizer_fingerprint(count.path),
+        **flags.options,
+    )
+
+
+def stats(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Records of any known shape; '-' is stdin.")
+    ],
+    html: Annotated[Path | None, flag("FILE", "Write a page with a histogram and samples.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    tokenizer: Annotated[str | None, flag("REF", "Count tokens of this folder or model.  [words]")] = None,
+    long: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Length above which a record is very long.")
+    ] = 2048,
+    workers: Workers = None,
+    strict: Strict = False,
+    force: Force = False,
+) -> None:
+    """Describe data, and warn of its faults.
+
+    Counts turns, lengths, languages, sources, licences, answers, verdicts and scores. Warns of leaked gold
+    answers, missing verdicts, low last scores, repeats, empty answers and roles out of order. Of a file that
+    a teacher's run wrote, also counts failures (FILE.errors.jsonl).
+    """
+    import json
+    from contextlib import nullcontext
+
+    from redraft.chain.read.files import open_output
+    from redraft.chain.read.inputs import check_records
+    from redraft.checks.segment import count_words
+    from redraft.data.output import not_twice
+    from redraft.data.report import as_json as json_of
+    from redraft.data.report import describe, lines, page
+    from redraft.jobs.files import not_an_input
+    from redraft.jobs.machine import all_cores
+    from redraft.jobs.progress import RecordProgress, size_of
+
+    not_twice(files[0], files[1:])
+    not_an_input({"--html": html}, files)
+    for path in files:
+        check_records(path)
+    count = token_count(tokenizer) if tokenizer else count_words
+    with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
+        with RecordProgress(size_of(files)) as progress:
+            report = describe(
+                files,
+                count,
+                unit="tokens" if tokenizer else "words",
+                long=long,
+                workers=workers or all_cores(),
+                strict=strict,
+                read=progress.advance,
+            )
+        if file:
+            by = f"tokens of {tokenizer}" if tokenizer else "words"
+            file.write(page(report, f"redraft {__version__} · lengths in {by}").encode())
+    write(json.dumps(json_of(report), ensure_ascii=False, indent=1) if as_json else "\n".join(lines(report)))
+
 
 app = group(
     "Collect, clean, deduplicate, merge and describe data.",
     {
-        "import": takes_flags(import_export.import_),
-        "clean": takes_flags(clean.clean),
-        "split": takes_flags(merge_split.split),
-        "dedupe": takes_flags(dedupe.dedupe),
-        "decontaminate": takes_flags(dedupe.decontaminate),
-        "merge": takes_flags(merge_split.merge),
-        "export": takes_flags(import_export.export),
-        "push": import_export.push,
-        "stats": stats.stats,
+        "import": takes_flags(import_),
+        "clean": takes_flags(clean),
+        "split": takes_flags(split),
+        "dedupe": takes_flags(dedupe),
+        "decontaminate": takes_flags(decontaminate),
+        "merge": takes_flags(merge),
+        "export": takes_flags(export),
+        "push": push,
+        "stats": stats,
     },
 )
 

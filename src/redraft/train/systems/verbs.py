@@ -55,7 +55,7 @@ class Verb:
 
 
 VERBS: Mapping[str, Verb] = {
-    "data import": Verb("redraft.data.read.published:import_files", kind="data"),
+    "data import": Verb("redraft.data.published:import_files", kind="data"),
     "data clean": Verb("redraft.data.clean.pipeline:clean", kind="data"),
     "data split": Verb(_HERE + "split", kind="data"),
     "data dedupe": Verb("redraft.data.dedupe.dedupe:dedupe", kind="data"),

@@ -15,7 +15,7 @@ from redraft.chain import Chain, Prompt
 from redraft.chain.read.conversations import asks
 from redraft.chain.read.inputs import inputs_of
 from redraft.data.output import Drop
-from redraft.data.read.published import (
+from redraft.data.published import (
     SOURCES,
     Imported,
     Reader,

@@ -1,1 +1,0 @@
-"""Read any supported file, table, folder or hub dataset as records."""
