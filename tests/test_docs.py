@@ -274,8 +274,8 @@ def as_line(ending: dict[str, Any]) -> str:
 def test_python_blocks_bear_every_end_of_a_chain(tmp_path: Path) -> None:
     ends: set[str | None] = set()
     with contextlib.chdir(tmp_path), BatchServer() as server:
-        run = PageRun(tmp_path, server)
         for block, ending in itertools.product(REVISING, ENDINGS.values()):
+            run = PageRun(tmp_path, server)
             server.on("POST /v1/chat/completions", *map(as_reply, ending))
             (tmp_path / "replies.jsonl").write_text("".join(map(as_line, ending)))
             try:

@@ -1,7 +1,7 @@
 """The wording with which a chat model is asked to criticise and to revise: two templates (`Wording`).
 
 Verdicts are asked for in SelFee's phrases, so that one parser reads both trained and prompted models.
-benchmarks/RESULTS.md says which wording is best.
+benchmarks/LOST.md says which wording is best.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ SHIPPED: Mapping[str, Wording] = {
 """The shipped wordings by name."""
 
 DEFAULT = SHIPPED["task"]
-"""Most pass with it, and fewest revisions are echoes (benchmarks/RESULTS.md)."""
+"""Most pass with it, and fewest revisions are echoes (benchmarks/LOST.md)."""
 
 
 def wording_of(value: Any) -> Wording:

@@ -115,7 +115,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         prepared = await asyncio.to_thread(prepare, model, headers, adapters)
         known, kept_format = instructions() or {}, read_header(prepared.file).format
         wide, alone = bool(known.get("AVX-512")), (threads or all_cores()) == 1
-        # Without AVX-512, to verify a guessed token takes as long as to write one (benchmarks/RESULTS.md).
+        # Without AVX-512, to verify a guessed token takes as long as to write one (benchmarks/LOST.md).
         guesses = parallel == 1 and wide if speculate is None else speculate
         guessing = [False] if not guesses else [True] if parallel == 1 else [False, True]
         # With AMX, one thread and weights of 16 bits, OpenVINO 2026.4 divides by zero in bf16.

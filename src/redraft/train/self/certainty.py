@@ -33,7 +33,7 @@ EXERCISES = 100
 MARGIN = 3
 """Steps above the threshold that holds in the words of training. In new words, critics are as certain
 of more of their faults: one broke 10 of 63 right answers at that threshold, and 1 with the margin
-(benchmarks/RESULTS.md)."""
+(benchmarks/LOST.md)."""
 _STEPS = tuple(number / 20 for number in range(20))
 
 

@@ -42,7 +42,7 @@ FEWEST_EVERYDAY = 400
 """Answers to everyday prompts to learn from."""
 REHEARSED = 2
 """What an earlier run has learnt is rehearsed with one exercise in so many. With one in six, much was
-forgotten (benchmarks/RESULTS.md)."""
+forgotten (benchmarks/LOST.md)."""
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """From the adapters of an earlier run: steps of about 1,000 tokens, and a lower rate than the recipe's."""
 DRAFTING = 1.0
