@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -12,12 +11,9 @@ from typer.testing import CliRunner
 
 from redraft import __version__
 from redraft.cli import app
-from redraft.engines import speed
 from redraft.engines.config import config_path
 from redraft.engines.installation import Finding, engine_for, extras, findings
 from redraft.engines.llamacpp import default_model
-from redraft.weights.gguf.from_folder import export_gguf
-from tests.weights.tiny_folders import tiny_folder
 
 
 @pytest.fixture(autouse=True)
@@ -96,10 +92,10 @@ PLAIN = dict.fromkeys(WIDE, False) | {"AVX2": True}
             "llamacpp openvino",
             True,
             "OpenVINO for 4 streams and more: it uses AVX-512 and VNNI",
-            "--bench",
+            "",
         ),
-        (PLAIN, "llamacpp openvino", True, "8 streams and more: it computes them as one batch", "--bench"),
-        (None, "llamacpp openvino", True, "4 streams and more: it computes them as one batch", "--bench"),
+        (PLAIN, "llamacpp openvino", True, "8 streams and more: it computes them as one batch", ""),
+        (None, "llamacpp openvino", True, "4 streams and more: it computes them as one batch", ""),
         (WIDE, "llamacpp", None, "llama.cpp; OpenVINO is faster for 4 streams", "'.[cpu]'"),
         (WIDE, "openvino", True, "OpenVINO", ""),
         (WIDE, "llamacpp openvino gpu", True, "llama.cpp, whose build may use the GPU", ""),
@@ -115,40 +111,6 @@ def test_the_best_engine_and_why(
     assert finding.well is well
     assert said in finding.found
     assert type_next in finding.type_next
-
-
-@pytest.mark.slow
-def test_engines_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openvino_genai")
-    pytest.importorskip("xllamacpp")
-    export_gguf(tiny_folder(tmp_path / "tiny"), tmp_path / "tiny.gguf", quant="f16")
-    monkeypatch.setattr(speed, "SECONDS", 0.3)
-    result = CliRunner().invoke(app, ["doctor", "--bench", "--model", str(tmp_path / "tiny.gguf")])
-    assert result.exit_code == 0, result.output
-    told = re.findall(r"(\w+) +(\d) at once +(\d+) tokens/s", result.stdout)
-    assert [each[:2] for each in told] == [
-        ("llamacpp", "1"),
-        ("llamacpp", "8"),
-        ("openvino", "1"),
-        ("openvino", "8"),
-    ]
-    assert all(int(rate) for *_, rate in told)
-    best = max(told[1], told[3], key=lambda each: int(each[2]))[0]
-    assert f"best with 8: --engine {best}, " in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--model", "default"], "--model is for --bench"),
-        (["--bench", "--model", "http://127.0.0.1:9/v1#m"], "is computed elsewhere"),
-        (["--bench", "--model", "none.gguf"], "there is no model file none.gguf"),
-    ],
-)
-def test_what_cannot_be_measured(words: list[str], said: str) -> None:
-    result = CliRunner().invoke(app, ["doctor", *words])
-    assert result.exit_code in (2, 3)
-    assert said in result.stderr
 
 
 def test_keys_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.engines.fake_server import (
@@ -58,7 +58,7 @@ class PaidServer(FakeServer):
         keys: Key -> how many calls it is good for. Empty: no key is asked for.
         rpm: Requests that are let in within `window` seconds; 0 for any number.
         tpm: Tokens within them.
-        tells: Which headers it sends: `retry-after` with a 429, and `x-ratelimit` with each reply.
+        tells: Whether it sends `retry-after` with a 429.
 
     Attributes:
         messages: Of all calls.
@@ -79,7 +79,7 @@ class PaidServer(FakeServer):
         rpm: int = 0,
         tpm: int = 0,
         window: float = 60.0,
-        tells: Sequence[str] = (),
+        tells: bool = False,
     ) -> None:
         super().__init__(port)
         self.says, self.seconds, self.plan = says, seconds, plan or {}
@@ -109,13 +109,7 @@ class PaidServer(FakeServer):
             return models_reply(MODEL)
         reply = self._reply(request)
         self.statuses[reply.status] += 1
-        if "x-ratelimit" not in self.tells:
-            return reply
-        told = dict(reply.headers)
-        for name, window in self._windows.items():
-            if window.most:
-                told |= window.headers(name)
-        return Reply(reply.status, told, reply.pieces, reply.cut)
+        return reply
 
     def _reply(self, request: Request) -> Reply:
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -127,7 +121,7 @@ class PaidServer(FakeServer):
             return error_reply(401, "Incorrect API key provided.")
         if wait := max(window.wait(amount) for window, amount in self._amounts()):
             self.limited.append(time.monotonic())
-            told = {"Retry-After": f"{wait:.3f}"} if "retry-after" in self.tells else None
+            told = {"Retry-After": f"{wait:.3f}"} if self.tells else None
             return error_reply(429, "Rate limit reached.", headers=told)
         for window, amount in self._amounts():
             window.taken.append((time.monotonic(), amount))
@@ -166,11 +160,3 @@ class Window:
             if over <= 0:
                 return at + self.seconds - now
         raise AssertionError("an amount that never fits")
-
-    def headers(self, name: str) -> dict[str, str]:
-        """Return the headers of OpenAI: `reset` is the time until the whole limit is free again."""
-        self.wait(0)
-        left = self.most - sum(taken for _, taken in self.taken)
-        reset = self.taken[-1][0] + self.seconds - time.monotonic() if self.taken else 0.0
-        told = {"limit": f"{self.most}", "remaining": f"{left}", "reset": f"{max(reset, 0):.3f}s"}
-        return {f"x-ratelimit-{what}-{name}": value for what, value in told.items()}

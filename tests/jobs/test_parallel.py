@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -106,27 +106,14 @@ def kill(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_process_that_was_killed_is_told() -> None:
-    with pytest.raises(RedraftError, match=r"a process was killed.*memory.*\n.*--workers 1"):
-        list(spread(kill, range(3), 2))
-
-
 def leave(_: int) -> None:
     os._exit(1)
 
 
-def test_a_process_that_ended_by_itself_is_told() -> None:
-    with pytest.raises(RedraftError, match=r"could not start.*\n.*if __name__"):
-        list(spread(leave, range(3), 2))
-
-
-def test_a_process_that_is_gone_before_it_was_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(_: object) -> None:
-        raise BrokenPipeError
-
-    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", start)
-    with pytest.raises(RedraftError, match="could not start"):
-        list(spread(square, range(3), 2))
+@pytest.mark.parametrize("end", [kill, leave])
+def test_a_process_that_ended_is_told(end: Callable[[int], None]) -> None:
+    with pytest.raises(RedraftError, match=r"a process was killed.*memory.*could not start.*\n.*--workers 1"):
+        list(spread(end, range(3), 2))
 
 
 INTERRUPTED = """
@@ -148,3 +135,24 @@ def test_ctrl_c_is_left_to_the_process_that_waits(tmp_path: Path) -> None:
     script.write_text(INTERRUPTED, "utf-8")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("500\n", "")
+
+
+KILLED = """
+import os, signal
+from redraft.jobs.parallel import spread
+def wait(_):
+    return os.getpid()
+if __name__ == "__main__":
+    print(next(spread(wait, range(1000), 2)), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_processes_end_with_one_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(KILLED, "utf-8")
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        worker = int(process.stdout.readline())
+        assert process.stdout.read() == ""  # which the workers hold open while they live
+    assert not Path(f"/proc/{worker}").exists() or not Path(f"/proc/{worker}/exe").exists()

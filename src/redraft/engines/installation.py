@@ -100,7 +100,7 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
     if not openvino:
         return Finding("engine", None, f"llama.cpp; OpenVINO is faster for {many}", install("cpu"))
     found = f"llama.cpp; OpenVINO for {many}" if llamacpp else "OpenVINO"
-    return Finding("engine", well=True, found=found, type_next="redraft doctor --bench" if llamacpp else "")
+    return Finding("engine", well=True, found=found)
 
 
 def first_command() -> str:

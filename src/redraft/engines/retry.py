@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from math import inf
@@ -173,9 +172,6 @@ process wakes up a few ms late for each call; without this, 100 calls a second w
 CUT = 0.7  # factor for the requests under way after a 429, as CUBIC (RFC 9438) has it for a congested network
 LATEST = 50  # how many of the latest calls the mean of tokens stands for
 
-LONGEST_RESET = 60.0
-"""Longest wait in seconds for what `x-ratelimit-*` says is used up. A limit of the day ends in a 429."""
-
 
 class Schedule:
     """An amount a minute, spread evenly. `free` is when the next call may be made."""
@@ -198,11 +194,10 @@ class Turn(NamedTuple):
 
 
 class RateLimit:
-    """When requests to one server may be made. Three things hold one back; a retry counts as a call.
+    """When requests to one server may be made. Two things hold one back; a retry counts as a call.
 
     - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
       call takes the mean of the calls before it, and the difference is made up for when it ends.
-    - A server that says that nothing is left (`x-ratelimit-remaining-*`) is not asked before some is.
     - How many requests may be under way follows the 429s: each round of them multiplies it by `CUT`, each
       round of replies adds one. Before the first 429 only the caller limits it.
     """
@@ -262,38 +257,6 @@ class RateLimit:
         if asked >= self._cut_at:
             self._most = max(1.0, CUT * min(self._most, self._under_way + 1))
             self._cut_at = _now()
-
-    def heard(self, headers: Mapping[str, str]) -> None:
-        """Hold all requests until the server has enough left for a call, by the headers of a reply."""
-        waits = [_until(headers, "requests", 1.0), _until(headers, "tokens", self._mean)]
-        self.hold(min(max(waits), LONGEST_RESET))
-
-
-def _until(headers: Mapping[str, str], name: str, needed: float) -> float:
-    """Return the seconds until this much of a limit is free; 0 if it is, or the headers do not say.
-
-    `reset` is the time until all of the limit is free again (OpenAI's documentation). A part of it frees in
-    that part of the time.
-    """
-    try:
-        limit, remaining = (float(headers[f"x-ratelimit-{what}-{name}"]) for what in ("limit", "remaining"))
-    except (KeyError, ValueError):
-        return 0.0
-    missing = min(needed, limit) - remaining
-    if missing <= 0:
-        return 0.0
-    return seconds_of(headers.get(f"x-ratelimit-reset-{name}", "")) * missing / (limit - remaining)
-
-
-_PART = re.compile(r"(\d++(?:\.\d++)?)(ms|d|h|m|s)?")  # possessive: one way to read it, in linear time
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
-
-
-def seconds_of(text: str) -> float:
-    """Return a length of time such as `6m0.5s` or `20ms`, in seconds; 0 for anything else."""
-    if not re.fullmatch(f"(?:{_PART.pattern})+", text):
-        return 0.0
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 def _now() -> float:

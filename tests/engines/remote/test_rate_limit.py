@@ -12,7 +12,7 @@ import pytest
 
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.retry import CUT, SLACK, Patience, RateLimit, Turn, seconds_of
+from redraft.engines.retry import CUT, SLACK, Patience, RateLimit, Turn
 from tests.engines import clock
 from tests.engines.paid_server import DOWN, MODEL, PaidServer
 
@@ -68,23 +68,6 @@ def test_tokens_are_kept_to_from_the_first_call_on_and_what_was_not_used_is_give
     assert times[-1] == pytest.approx(19 * 100 * SLACK / 100, abs=0.6)  # a second for 100 tokens
 
 
-def test_a_server_that_says_that_nothing_is_left_is_not_asked_before_some_is() -> None:
-    """Ten requests are free again in 5 s, so that one is in half a second."""
-    said = {"limit": "10", "remaining": "0", "reset": "5s"}
-
-    async def next_turn(name: str, headers: dict[str, str]) -> float:
-        rate = RateLimit(None, None)
-        rate.used(5)  # the tokens of a call
-        rate.heard({f"x-ratelimit-{what}-{name}": text for what, text in headers.items()})
-        return (await rate.turn(1)).at
-
-    assert clock.run(next_turn("requests", said)) == pytest.approx(0.5)
-    assert clock.run(next_turn("tokens", said)) == pytest.approx(2.5)
-    assert clock.run(next_turn("requests", {**said, "remaining": "1"})) == 0
-    assert clock.run(next_turn("requests", {**said, "limit": "many"})) == 0
-    assert clock.run(next_turn("requests", {**said, "reset": "3d"})) == 60  # a limit of the day ends in a 429
-
-
 def test_the_requests_under_way_shrink_once_for_a_round_and_grow_by_one() -> None:
     async def rounds() -> list[int]:
         rate, counts = RateLimit(None, None), []
@@ -111,16 +94,6 @@ def test_the_requests_under_way_shrink_once_for_a_round_and_grow_by_one() -> Non
             return found
 
     assert clock.run(rounds()) == [int(10 * CUT), int(10 * CUT) + 1]
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("1s", 1), ("6m0s", 360), ("20ms", 0.02), ("2m59.5s", 179.5), ("7.66", 7.66), ("", 0), ("soon", 0),
-     ("1731945600000000000 ns of 1970", 0), ("1" * 2000 + "?", 0)],
-)  # fmt: skip
-def test_the_times_of_servers_are_read(text: str, seconds: float) -> None:
-    """A count in nanoseconds would take hours if each digit could begin a part."""
-    assert seconds_of(text) == pytest.approx(seconds)
 
 
 # A server that enforces its own limits
@@ -163,8 +136,8 @@ def test_retries_count_as_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tells", [[], ["retry-after"], ["x-ratelimit"]])
-def test_without_a_rate_the_requests_under_way_follow_the_refusals(tells: list[str]) -> None:
+@pytest.mark.parametrize("tells", [False, True])
+def test_without_a_rate_the_requests_under_way_follow_the_refusals(tells: bool) -> None:
     """60 within 0.7 s are allowed: of all at once, some are refused, and none is lost."""
     with PaidServer(seconds=0.02, rpm=60, window=0.7, tells=tells) as server:
         asyncio.run(ask_all(server, 120, backoff=0.1))

@@ -405,7 +405,6 @@ class Server:
                 )
                 self._reached = True
                 response.extensions["asked_at"] = asked_at
-                self.retry.rate.heard(response.headers)
                 return response if response.is_success else await self._refusal(response)
         except httpx.ConnectTimeout:
             seconds = self.patience.connect
