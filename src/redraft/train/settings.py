@@ -136,10 +136,11 @@ def no_setting(name: str, options: type[RunOptions], shown: str, *, prefix: str 
     """Return the error for a name that is no setting, with the nearest one."""
     near = nearest(name, _known(options), prefix)
     others = [each.verb for each in VERBS.values() if name in options_of(each)]
+    elsewhere = [f"redraft train {verb} has it." for verb in others]
+    leave = "Leave it out: redraft train takes some 40 settings of transformers by their names."
     lines = [
-        near or "Leave it out: redraft train takes some 40 settings of transformers by their names.",
+        *(elsewhere or [near or leave]),
         f"redraft train {options.verb} --help-all lists all settings.",
-        *(f"redraft train {verb} has it." for verb in others),
     ]
     return UsageError(f"there is no setting {shown}.", hint="\n".join(lines))
 

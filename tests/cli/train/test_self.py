@@ -6,6 +6,7 @@ from dataclasses import asdict
 from inspect import signature
 
 from redraft.cli.train.self_ import self_
+
 from redraft.train.self.road import Scale
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.train.attention import use_segments
-from redraft.train.rl.tree import WORTH, tree_of
+from redraft.train.rl.policy import WORTH, tree_of
 from redraft.train.verb import bare_of
 from tests.train.rl.tiny_policy import policy, shaken
 

@@ -10,8 +10,7 @@ import pytest
 
 from redraft.errors import RedraftError
 from redraft.train.self.tasks import TASKS, find_task
-from redraft.train.self.tasks.calendar import AFTER
-from redraft.train.self.tasks.numbers import ADD, CONVERT, SUBTRACT
+from redraft.train.self.tasks.numbers import ADD, AFTER, CONVERT, SUBTRACT
 from redraft.train.self.tasks.task import Task
 from redraft.train.self.tasks.words import COUNT, LETTERS, SORT, UNIQUE
 

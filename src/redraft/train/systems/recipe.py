@@ -21,8 +21,7 @@ from redraft.errors import UsageError, shown
 from redraft.jobs.provenance import paths_in
 from redraft.jobs.stores import url_of
 from redraft.options import OptionModel, option
-from redraft.train.systems.names import filled, names_in
-from redraft.train.systems.verbs import check_options, find_verb
+from redraft.train.systems.verbs import check_options, filled, find_verb, names_in
 
 FOLDER = "systems"  # of the recipes that redraft ships
 

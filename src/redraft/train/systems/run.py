@@ -24,10 +24,9 @@ from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.signals import ended_by_sigterm
 from redraft.jobs.stores import here
 from redraft.train.systems.ledger import Kind, Ledger, State, spent
-from redraft.train.systems.names import filled, unbraced
 from redraft.train.systems.plan import FREE, Plan, Row, forbidden, price
 from redraft.train.systems.recipe import Stage, System
-from redraft.train.systems.verbs import find_verb
+from redraft.train.systems.verbs import filled, find_verb, unbraced
 
 Tell = Callable[[str], None]
 

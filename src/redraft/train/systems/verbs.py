@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -18,7 +19,8 @@ from redraft.errors import UsageError, nearest, shown
 from redraft.jobs.counting import tell
 from redraft.jobs.formats import TrainingFormat
 from redraft.options import options_of
-from redraft.train.systems.names import names_in
+from redraft.train.options import VERBS as TRAINED
+from redraft.train.settings import settings_of
 
 _HERE = "redraft.train.systems.verbs:"
 _DATA = {"force": True}  # what was there is set aside before, or is the rest of a stopped stage
@@ -95,9 +97,16 @@ def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     Values with `{NAME}` in them are not checked. Verbs that pay have all others checked; of the rest, only
     names to choose from are.
 
-    The settings of `train` are checked by the stage itself: to know their names, torch is loaded.
+    Those of `train` are all checked, with the recipe that they name.
     """
-    known, needed = ({}, ["data_path"]) if verb.kind == "train" else _parameters(verb)
+    whole = {name: each for name, each in options.items() if not any(names_in(each))}
+    known: dict[str, None] = {}
+    needed = ["data_path"]
+    if verb.kind == "train":
+        settings = {name: each for name, each in whole.items() if name != "recipe"}
+        settings_of(TRAINED[verb.function.rpartition("_")[2]], whole.get("recipe"), lambda: settings)
+    else:
+        known, needed = _parameters(verb)
     for name in options if known else ():
         if name not in known:
             hint = nearest(name, known) or f"Options: {', '.join(known)}"
@@ -106,7 +115,7 @@ def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
         if name not in options:
             raise UsageError(f"it lacks {name!r}, which it reads.", hint=f'options: {{{name}: "{{STAGE}}"}}')
     if known:
-        _check_values(verb, {name: each for name, each in options.items() if not any(names_in(each))})
+        _check_values(verb, whole)
 
 
 def _check_values(verb: Verb, given: Mapping[str, Any]) -> None:
@@ -213,3 +222,41 @@ def report(files: list[str], out: str, *, answers: list[str] | None = None, ques
     figures = json.dumps(found.record(), ensure_ascii=False, indent=1) + "\n"
     write_file(Path(out).with_suffix(".json"), figures.encode())
     return "\n".join(as_text(found.sections()))
+
+
+# `{NAME}` in the options of a stage: what stands for a value, a file, or an output. `{{` is a brace.
+
+_NAME = re.compile(r"\{\{|\}\}|\{([a-z][\w-]*)\}")
+
+
+def filled(value: Any, names: Mapping[str, Any]) -> Any:
+    """Return an option with `{NAME}` replaced for these names; braces that are doubled stay so."""
+
+    def fill(text: str) -> Any:
+        if (whole := _NAME.fullmatch(text)) and whole[1] in names:
+            return names[whole[1]]  # with its type
+        return _NAME.sub(lambda found: str(names.get(found[1], found[0])) if found[1] else found[0], text)
+
+    return _texts(value, fill)
+
+
+def unbraced(value: Any) -> Any:
+    """Return an option with doubled braces as single ones."""
+    return _texts(value, lambda text: text.replace("{{", "{").replace("}}", "}"))
+
+
+def _texts(value: Any, change: Callable[[str], Any]) -> Any:
+    if isinstance(value, list):
+        return [_texts(each, change) for each in value]
+    if isinstance(value, dict):
+        return {key: _texts(each, change) for key, each in value.items()}
+    return change(value) if isinstance(value, str) else value
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """Yield the names in braces in an option."""
+    if isinstance(value, str):
+        yield from (found[1] for found in _NAME.finditer(value) if found[1])
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from names_in(each)

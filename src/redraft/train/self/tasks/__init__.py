@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from redraft.checks.function import imported
 from redraft.errors import UsageError
-from redraft.train.self.tasks.calendar import AFTER
-from redraft.train.self.tasks.numbers import ADD, CONVERT, SUBTRACT
+from redraft.train.self.tasks.numbers import ADD, AFTER, CONVERT, SUBTRACT
 from redraft.train.self.tasks.task import Task
 from redraft.train.self.tasks.words import COUNT, LETTERS, SORT, UNIQUE
 

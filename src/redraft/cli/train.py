@@ -1,0 +1,201 @@
+"""`redraft train`: from chains to a model that writes them by itself.
+
+Flags of sft, reward and ppo are not declared to typer: recipes use the same names, and a flag takes the words
+that follow it (`redraft.train.settings`). The work is that of `redraft.train.api`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redraft.cli.shell import command_line, flag, tell, write
+from redraft.cli.verb import Sections, Verb
+from redraft.errors import UsageError
+from redraft.jobs.machine import give_back_large, keep_few_kernels, use_large_pages
+from redraft.train.processes import Say, leads, parting
+
+if TYPE_CHECKING:
+    from typer._click import Context
+
+    from redraft.train.options import RunOptions
+
+app = typer.Typer(help="Train models on chains, and reward models on pairs of answers.", no_args_is_help=True)
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RECIPE] [--NAME VALUE]...", help="A recipe, by name or path, and settings."),
+]
+"""The words of a verb."""
+
+
+def sft(words: Words = None) -> None:
+    """Train a model to answer, criticise itself, and revise.
+
+    A recipe is a YAML file with the same names as the flags, or the name of a shipped one. Flags override it.
+    The flags of the commands of Alpaca, Vicuna and SelFee work as they are. To resume a stopped run, type
+    the same command again.
+    """
+    _run("sft", words)
+
+
+def reward(words: Words = None) -> None:
+    """Train a reward model: a number for an answer.
+
+    It is higher for the answer that people, or checks, preferred. The data are pairs of answers to a prompt:
+    HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and rejected, or redraft's chains, whose
+    rejected drafts stand against their accepted revisions. With --eval_data_path, the result is measured on
+    held-out pairs. Recipes, flags and resuming are as in `redraft train sft`.
+    """
+    _run("reward", words)
+
+
+def ppo(words: Words = None) -> None:
+    """Train a model with reinforcement learning on any reward.
+
+    The model answers prompts, --reward judges the answers, and PPO, RLOO or GRPO (--algorithm) makes the
+    good ones likelier. The reward is a check, a reward model, a Python function, a program, a server, or a
+    sum of several. All answers are in samples.jsonl. Recipes, flags and resuming are as in
+    `redraft train sft`.
+    """
+    _run("ppo", words)
+
+
+def _run(name: str, words: list[str] | None) -> None:
+    """Do what the words after a verb say."""
+    from redraft.train.options import LARGE, VERBS
+    from redraft.train.settings import parse
+
+    use_large_pages()
+    keep_few_kernels()
+    give_back_large(LARGE)
+    own = parse(words or [], VERBS[name])
+    _check_data(own)
+    say: Say = (lambda _: None) if own.quiet or not leads() else tell
+    if own.preview is not None or own.estimate:
+        _look(own, say)
+        return
+    from redraft.jobs.signals import exit_status
+    from redraft.train.api import train
+
+    result = train(own, tell=tell, command=command_line())
+    if result.message:
+        say(result.message)
+    if result.stopped_by is not None:
+        raise typer.Exit(exit_status(result.stopped_by))
+
+
+def _check_data(own: RunOptions) -> None:
+    """Refuse missing data before torch is loaded, which takes seconds."""
+    from redraft.chain.read.files import reading
+
+    if not own.data_path:
+        raise UsageError("there is no data to train on.", hint="--data_path FILE")
+    for path in (*own.data_path, *vars(own).get("eval_data_path", ())):
+        with reading(Path(path)):
+            Path(path).stat()
+
+
+def _look(own: RunOptions, say: Say) -> None:
+    from redraft.engines.hf.folders import folder_for
+
+    model = folder_for(own.model_name_or_path, command=command_line())
+    if own.preview is not None and leads():
+        from rich.console import Console
+
+        from redraft.jobs.machine import cache_folder
+        from redraft.train.preview import preview
+
+        preview(own, model, cache_folder() / "train", Console(highlight=False), say=say)
+    if own.estimate:
+        with parting():
+            _estimate(own, model, say)
+
+
+def _estimate(own: RunOptions, model: str, say: Say) -> None:
+    from tempfile import TemporaryDirectory
+
+    from redraft.jobs.signals import exit_status
+    from redraft.train.api import ready_for
+    from redraft.train.estimate import estimate, thrown_away
+
+    with TemporaryDirectory(prefix="redraft-") as folder:
+        ready = ready_for(thrown_away(own, Path(folder)), model, tell=tell)
+        for line in ready.lines():
+            say(line)
+        found = estimate(ready)
+        if (stopped := ready.loop.stopped) is not None:
+            raise typer.Exit(exit_status(stopped))
+        for line in found.lines(own.price_per_hour) if found else ():
+            write(line)
+
+
+_NAMES = "add, subtract, units, dates, count, letters, sort, unique"
+
+
+def self_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.")],
+    task: Annotated[
+        list[str] | None,
+        flag("TASK", f"What is learnt: {_NAMES}, or python:module.TASK. All of these by default."),
+    ] = None,
+    everyday: Annotated[
+        Path | None, flag("FILE", "Prompts outside all tasks; 520 of redraft's own by default.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        flag("RUN", "Train the adapters of an earlier run further: default, or its DIR.", "--from"),
+    ] = None,
+    model: Annotated[str, flag("MODEL", "The base: default, or a GGUF file.", "--model", "-m")] = "default",
+    answers: Annotated[int, flag("N", "Exercises a task to learn answers from (1,600).", min=1)] = 1600,
+    drafts: Annotated[int, flag("N", "Drafts a task to criticise and revise (800).", min=2)] = 800,
+    held_out: Annotated[int, flag("N", "Exercises a task to test on (300).", min=1)] = 300,
+    answer_steps: Annotated[int, flag("N", "Optimizer steps on answers (150).", min=0)] = 150,
+    chain_steps: Annotated[int, flag("N", "Optimizer steps on chains (600).", min=1)] = 600,
+    parallel: Annotated[int, flag("N", "Texts at once (32).", min=1)] = 32,
+    seed: Annotated[int, flag("N", "Other exercises for each.")] = 1,
+) -> None:
+    """Train a model to check and revise its own answers to tasks.
+
+    Each task draws prompts, and has an exact check that shows its work. One adapter learns right answers.
+    It drafts answers to other prompts, the check criticises them, and a second adapter learns to criticise
+    and revise. The model is then tested on prompts in words that it was not trained on: its first answers,
+    its revised ones, and a vote of as many single answers as take the same tokens. All files are in DIR.
+    To resume a stopped run, type the same command again. With --from, the tasks of --task are added to what
+    a model can, and its own are rehearsed.
+    """
+    from redraft.jobs.machine import use_large_pages
+    from redraft.train.self.road import Road, Scale, Start
+    from redraft.train.self.tasks import TASKS, find_task
+
+    use_large_pages()
+    chosen = [find_task(name) for name in task] if task else list(TASKS.values())
+    scale = Scale(answers, drafts, held_out, answer_steps, chain_steps)
+    road = Road(folder, chosen, everyday, scale, model, seed, parallel, Start.of(start) if start else None)
+    road.walk()
+    write(road.trial.report())
+    tell(f'Ask it: redraft ask "{chosen[0].example(seed)}" --model {road.revising}')
+
+
+def _takes_words(name: str) -> type[Verb]:
+    class Trains(Verb):
+        """A command whose flags are not typer's: they are names of a recipe as well."""
+
+        def sections(self, ctx: Context) -> Sections:
+            """Return the settings by groups, after the options."""
+            from redraft.train.options import VERBS, help_records
+
+            settings = help_records(VERBS[name]).items()
+            named = {
+                title: [(line[0].removeprefix("--"), line) for line in lines] for title, lines in settings
+            }
+            return {**super().sections(ctx), **named}
+
+    return Trains
+
+
+for _verb in (sft, reward, ppo):
+    app.command(cls=_takes_words(_verb.__name__), context_settings={"ignore_unknown_options": True})(_verb)
+app.command("self", cls=Verb)(self_)
