@@ -306,7 +306,7 @@ def test_what_a_text_lacks_forbids_no_text_that_passes(word: str, before: str, a
 
 
 def test_both_cases_of_a_letter_are_forbidden_only_where_the_check_has_them_as_one() -> None:
-    for letter in filter(str.isalpha, map(chr, range(0x20000))):
+    for letter in filter(str.isalpha, map(chr, range(0x3000))):
         both = {letter.lower(), letter.upper()}
         if len(both) == 2 and all(len(each) == 1 for each in both):
             found = parse_check(f"lacks:{letter}")
