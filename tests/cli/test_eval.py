@@ -59,11 +59,6 @@ def test_json_has_the_score_alone_on_stdout() -> None:
     assert json.loads(plain("--json").stdout) == found, "and again, from the file alone"
 
 
-def test_quiet_prints_nothing() -> None:
-    script(*["1"] * 4)
-    assert plain("--quiet").output == ""
-
-
 def test_an_output_of_another_task_is_left_alone() -> None:
     script(*["Answer: 1"] * 4)
     plain("--limit", "1")
@@ -190,10 +185,3 @@ def test_the_default_model_on_gsm8k(shared_data: Path, default_model: Path) -> N
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("gsm8k: 1 answer\nscore")
     assert len(chains()) == 1
-
-
-def test_a_low_score_is_no_failure() -> None:
-    script(*["no number"] * 4)
-    result = plain("--check", "words<=1")
-    assert result.exit_code == 0
-    assert "score  0.0 %" in result.stdout

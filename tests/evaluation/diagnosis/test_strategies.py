@@ -48,11 +48,6 @@ def test_steering_is_a_way_where_the_others_do_without() -> None:
     assert "steered" not in {way.kind for way in all_strategies(1, 2, voting=False)}
 
 
-def test_without_short_answers_there_is_no_vote() -> None:
-    assert "vote" not in {way.kind for way in all_strategies(1, 4, voting=False)}
-    assert reader_of([parse_check("words<=5")]) is None
-
-
 @pytest.mark.parametrize("text", ["words<=2", "3*words<=2", "json"])
 def test_a_retold_check_hides_its_complaint_alone(text: str) -> None:
     check = parse_check(text)

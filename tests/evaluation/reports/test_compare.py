@@ -153,14 +153,6 @@ def test_verdicts_without_scores_have_no_ratio(tmp_path: Path) -> None:
     assert found.order_bias.points is None
 
 
-def test_a_file_is_named_after_its_models(tmp_path: Path) -> None:
-    new, _ = zip(both(1, (9, 9), (8, 8)), both(2, (9, 9), (8, 8)), strict=True)
-    write(tmp_path / "old_vs_new.jsonl", new[1:])
-    write(tmp_path / "new_vs_old.jsonl", new[:1])
-    [found] = report([tmp_path / "old_vs_new.jsonl", tmp_path / "new_vs_old.jsonl"], draws=200).comparisons
-    assert (found.model, found.opponent) == ("old", "new")
-
-
 def test_the_model_is_that_of_the_first_answers(tmp_path: Path) -> None:
     old, new = (write(tmp_path / f"{name}.jsonl", [answer(name, 1, "x")]) for name in ("old", "new"))
     assert of(tmp_path, both(1, (9, 9), (8, 8)), answers=[old, new]).model == "old"

@@ -25,6 +25,7 @@ from redraft.engines.load import ModelReference, parse_reference
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.arbiter.peers import Peer, PeerRun
 from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
+from redraft.evaluation.diagnosis.strategies import NAMES
 from redraft.evaluation.tasks.tasks import Task, asked, task_of
 from redraft.jobs.files import sha256_of, write_file
 from redraft.jobs.limits import Limits
@@ -32,20 +33,8 @@ from redraft.jobs.plugins import load_all, plugins
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
-WAYS = {
-    "one": "plain",
-    "revise": "revise",
-    "alone": "alone",
-    "vote": "vote",
-    "best": "best-of",
-    "auto": "auto",
-    "repair": "repair",
-    "steered": "steered",
-    "blind": "blind",
-    "shuffled": "shuffled",
-}
+WAYS = {{"plain": "one", "best-of": "best"}.get(kind, kind): kind for kind in NAMES}
 """The kind of each way (`evaluation.diagnosis.strategies`), by the name that a user types."""
-USUAL = ("one", "revise", "alone", "vote", "best")
 ALWAYS = ("one", "revise")  # the others are compared with these, and may spend their tokens
 DRAWN, EXERCISES = 50, 1  # exercises of a shipped task if there is no limit; the seed that draws them
 PLAN, RUNS = "arbiter.json", "runs"
