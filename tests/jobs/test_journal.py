@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from redraft.errors import OutputError
-from redraft.jobs.journal import APPLICATION, VERSION, Journal, key_of, raw_key
+from redraft.jobs.journal import Journal, key_of, raw_key
 
 A, B = key_of("a"), key_of("b")
 
@@ -91,54 +91,6 @@ def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(OutputError, match="99"):
         Journal(tmp_path / "j.db")
-
-
-def version_1(path: Path, replies: dict[str, str]) -> None:
-    """Write a journal as the first version did. Values are JSON texts."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA application_id = {APPLICATION}")
-        db.execute("PRAGMA user_version = 1")
-        db.execute("CREATE TABLE replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID")
-        db.executemany("INSERT INTO replies VALUES (?, ?)", replies.items())
-
-
-def test_the_replies_of_a_journal_of_version_1_are_kept(tmp_path: Path) -> None:
-    version_1(tmp_path / "j.db", {A: '[{"text":"B\\u00e4r \\ud800"},{"finish":"stop"}]', B: "2"})
-    for _ in range(2):
-        with Journal(tmp_path / "j.db") as journal:
-            assert journal.get(A) == [{"text": "Bär \ud800"}, {"finish": "stop"}]
-            assert journal.get(B) == 2
-            assert journal._pragma("user_version") == VERSION
-            journal.put({key_of("c"): 3})
-            assert journal.get(key_of("c")) == 3
-
-
-@pytest.mark.slow
-def test_several_processes_may_convert_one_journal_at_once(tmp_path: Path) -> None:
-    replies = {key_of(number): str(number) for number in range(2000)}
-    version_1(tmp_path / "j.db", replies)
-    code = (
-        "import sys; from pathlib import Path; from redraft.jobs.journal import Journal, key_of\n"
-        "sys.stdin.read(1); journal = Journal(Path(sys.argv[1]))\n"
-        "assert all(journal.get(key_of(number)) == number for number in range(2000))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "j.db")]
-    several = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
-    for process in several:
-        assert process.stdin is not None
-        process.stdin.write(b".")
-        process.stdin.flush()
-    assert [process.communicate()[1] for process in several] == [b""] * 4
-
-
-def test_a_conversion_that_fails_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
-    version_1(tmp_path / "j.db", {A: "1", "no key": "2"})
-    for _ in range(2):
-        with pytest.raises(OutputError, match=r"j\.db"):
-            Journal(tmp_path / "j.db")
-    with contextlib.closing(sqlite3.connect(tmp_path / "j.db")) as db:
-        assert dict(db.execute("SELECT key, reply FROM replies")) == {A: "1", "no key": "2"}
 
 
 @pytest.mark.parametrize("reply", [b"no zlib", zlib.compress(b"no JSON"), "a text"], ids=str)

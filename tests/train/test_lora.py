@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from redraft.errors import UsageError
 from redraft.train.load import add_adapter, default_method
 from redraft.train.options import SftOptions
-from redraft.weights.lora.to_gguf import lora_gguf
+from redraft.weights.lora.gguf import lora_gguf
 from tests.train.tiny_models import VOCABULARY, tiny
 from tests.weights.adapter_files import lora
 from tests.weights.tiny_folders import tiny_folder

@@ -17,8 +17,8 @@ from redraft.weights.convert import convert
 from redraft.weights.delta import apply, diff
 from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.info import describe
+from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.lora.merge import merge_lora
-from redraft.weights.lora.to_gguf import lora_gguf
 from redraft.weights.output import Run
 from redraft.weights.verify import verify
 from tests.weights.adapter_files import lora

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from redraft.weights.delta import diff
 from redraft.weights.gguf.from_folder import export_gguf
-from redraft.weights.lora.to_gguf import lora_gguf
+from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.verify import Verdict, verify
 from tests.gguf_files import tiny_model
 from tests.weights.adapter_files import lora

@@ -117,7 +117,7 @@ def lora_gguf(
     Use it as MODEL.gguf+ADAPTER.gguf.
     """
     from redraft.engines.load import trained_on
-    from redraft.weights.lora.to_gguf import lora_gguf as make
+    from redraft.weights.lora.gguf import lora_gguf as make
 
     change = model_of(adapter, allow_pickle)
     if base is None and trained_on(change).partition("+")[0] == "default":

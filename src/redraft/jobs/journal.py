@@ -29,7 +29,7 @@ from typing import Any
 from redraft.errors import OutputError
 from redraft.jobs.files import sync, sync_folder
 
-VERSION = 2  # the layout, in SQLite's `user_version`. Version 1 is converted, any other is refused.
+VERSION = 2  # the layout, in SQLite's `user_version`. Any other is refused.
 APPLICATION = 0x52656466  # SQLite's `application_id` of a journal: `Redf` in ASCII
 _BUSY_SECONDS = 30.0  # how long to wait for another process that is writing
 _FIND = "SELECT reply FROM {} WHERE key = ?"
@@ -122,7 +122,7 @@ class Journal(AbstractContextManager["Journal"]):
 
     def add_all(self, other: Path) -> None:
         """Add the replies of another journal. The first under a key is kept."""
-        with Journal(other):  # converts an older version, and takes what a killed process left in the log
+        with Journal(other):  # takes what a killed process left in the log
             pass
         with self._usable():
             self._db.execute("ATTACH ? AS other", (other.absolute().as_uri(),))
@@ -170,7 +170,7 @@ class Journal(AbstractContextManager["Journal"]):
         if not empty and self._pragma("application_id") != APPLICATION:
             raise self.unusable("it is a database of another program")
         version = self._pragma("user_version")
-        if not empty and version not in (1, VERSION):
+        if not empty and version != VERSION:
             raise self.unusable(f"its version is {version}, and this redraft reads version {VERSION}")
         self._db.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file
         until = time.monotonic() + _BUSY_SECONDS
@@ -187,18 +187,7 @@ class Journal(AbstractContextManager["Journal"]):
         with self._transaction():
             # With row ids, so that a long reply fills its pages.
             self._db.execute("CREATE TABLE IF NOT EXISTS packed (key BLOB PRIMARY KEY, reply BLOB NOT NULL)")
-            if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone():
-                self._convert()
             self._db.execute(f"PRAGMA user_version = {VERSION}")
-
-    def _convert(self) -> None:
-        """Move the replies of version 1 into the present table. It had JSON texts, by keys in digits."""
-        self._db.create_function("raw_digits", 1, bytes.fromhex)
-        self._db.create_function("compressed", 1, zlib.compress)
-        self._db.execute(
-            "INSERT INTO packed SELECT raw_digits(key), compressed(CAST(reply AS BLOB)) FROM replies"
-        )
-        self._db.execute("DROP TABLE replies")
 
     def _pragma(self, name: str) -> int:
         found: int = self._db.execute(f"PRAGMA {name}").fetchone()[0]

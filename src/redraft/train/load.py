@@ -52,7 +52,7 @@ from redraft.weights.gguf.families import sizes_from_config
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.header import by
 from redraft.weights.lora.adapter import CONFIG
-from redraft.weights.lora.from_gguf import lora_weights
+from redraft.weights.lora.gguf import lora_weights
 
 _SHOWN = 12  # the most files to name in a message
 

@@ -126,7 +126,7 @@ def _check_place(target: Path, output: Path | None) -> None:
 
 def _export(own: SftOptions, target: Path, output: Path, base: str, run: Run) -> None:
     if own.lora:
-        from redraft.weights.lora.to_gguf import lora_gguf
+        from redraft.weights.lora.gguf import lora_gguf
 
         lora_gguf(output, target, run, base=_base_folder(base), f16=True)
     else:

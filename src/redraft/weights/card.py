@@ -2,16 +2,17 @@
 
 What is made from several sources gets a card that lists all of them with their licences (`redraft_sources`).
 It becomes keys of a GGUF file and comes back from them. The other keys are those of llama.cpp's converter
-(gguf-py, metadata.py). Cards are untrusted: only plain values and lists of a few fields are read, and all
-other YAML is ignored.
+(gguf-py, metadata.py). Cards are untrusted: only plain texts and lists of them are read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from redraft.jobs.licences import OTHER, UNKNOWN, Source, clash, ids_of, remark
 from redraft.weights.checkpoint import Checkpoint, read_small
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     from redraft.weights.output import OutputFolder, Run
 
 CARD = "README.md"
-_FIELD = re.compile(r"([a-z_]+):[ \t]*(.*)")
-_COMMENT = re.compile(r"[ \t]+#.*")
-_ITEM = re.compile(r"[ \t]*-[ \t]+(.+)")
+_FRONT = 1 << 16  # characters of a card that are read as front matter
 _MOST = 200
 _PLAIN = re.compile(rf"[\w.:/+ -]{{1,{_MOST}}}")
 _KEYS = {
@@ -211,25 +210,17 @@ def _plain(value: Any) -> str | None:
 
 
 def _front_matter(text: str) -> dict[str, list[str]]:
-    """Return the values of each field in the front matter, which ends at the second line of dashes."""
-    fields: dict[str, list[str]] = {}
-    values: list[str] = []
-    lines = [_COMMENT.sub("", line) for line in text.splitlines()]
-    for line in lines[1:] if lines[:1] == ["---"] else []:
-        if line == "---":
-            return fields
-        if found := _FIELD.fullmatch(line):
-            values = fields.setdefault(found[1], [])
-            values += _values(found[2].strip("[] ").split(","))
-        elif found := _ITEM.fullmatch(line):
-            values += _values([found[1]])
-    return {}
-
-
-def _values(texts: list[str]) -> Iterator[str]:
-    for text in texts:
-        if _PLAIN.fullmatch(value := text.strip().strip("'\"")):
-            yield value
+    """Return the plain values of each field in the front matter, which ends at the second line of dashes."""
+    lines = text[:_FRONT].splitlines()
+    if lines[:1] != ["---"] or "---" not in lines[1:]:
+        return {}
+    try:
+        fields = yaml.load("\n".join(lines[1 : lines.index("---", 1)]), yaml.BaseLoader)  # noqa: S506  (texts)
+    except (yaml.YAMLError, RecursionError):
+        return {}
+    found = fields.items() if isinstance(fields, dict) else ()
+    lists = {str(name): value if isinstance(value, list) else [value] for name, value in found}
+    return {name: [each for each in values if _plain(each)] for name, values in lists.items()}
 
 
 def _title(name: str) -> str:

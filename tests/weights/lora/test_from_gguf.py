@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import read_json
 from redraft.weights.gguf.families import sizes_from_config
-from redraft.weights.lora.from_gguf import lora_weights
-from redraft.weights.lora.to_gguf import lora_gguf
+from redraft.weights.lora.gguf import lora_gguf, lora_weights
 from tests.weights.adapter_files import lora
 from tests.weights.tiny_folders import ARCHITECTURES, tiny_folder
 

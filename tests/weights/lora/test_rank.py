@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.gguf.reader import read_header
+from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.lora.rank import lower_rank
-from redraft.weights.lora.to_gguf import lora_gguf
 from tests.weights.adapter_files import lora
 from tests.weights.tiny_folders import tiny_folder
 

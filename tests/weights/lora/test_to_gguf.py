@@ -18,8 +18,8 @@ from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.reader import check_adapter, read_header
 from redraft.weights.gguf.to_folder import import_gguf
 from redraft.weights.lora.adapter import read_adapter
+from redraft.weights.lora.gguf import Half, lora_gguf, parts_of
 from redraft.weights.lora.merge import merge_lora
-from redraft.weights.lora.to_gguf import Half, lora_gguf, parts_of
 from redraft.weights.output import Run
 from tests.weights.adapter_files import LINEAR, lora, with_adapter
 from tests.weights.tiny_folders import ARCHITECTURES, load, tiny_folder

@@ -31,7 +31,7 @@ from redraft.train.self.tasks import TASKS
 from redraft.train.self.tasks.task import Task
 from redraft.train.self.trial import LONGEST_ANSWER, LONGEST_CHAIN, REVISIONS, Asking, Trial
 from redraft.weights.gguf.reader import read_header
-from redraft.weights.lora.to_gguf import lora_gguf
+from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.output import Run
 
 LONGEST_EVERYDAY = 320

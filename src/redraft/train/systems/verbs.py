@@ -73,7 +73,7 @@ VERBS: Mapping[str, Verb] = {
     "train ppo": Verb("redraft.train.api:train_ppo", "output_dir", "train"),
     "train self": Verb(_HERE + "train_self"),
     "weights gguf": Verb("redraft.weights.gguf.from_folder:export_gguf", "dst", "weights"),
-    "weights lora-gguf": Verb("redraft.weights.lora.to_gguf:lora_gguf", "dst", "weights"),
+    "weights lora-gguf": Verb("redraft.weights.lora.gguf:lora_gguf", "dst", "weights"),
     "weights merge-lora": Verb("redraft.weights.lora.merge:merge_lora", "dst", "weights"),
     "weights diff": Verb("redraft.weights.delta:diff", "dst", "weights"),
     "answer": Verb("redraft.revision.runs.answers:answer_file", "output", "pays"),

@@ -1,4 +1,4 @@
-"""Converts a peft LoRA adapter to a GGUF adapter, which llama.cpp applies to a GGUF model without merging.
+"""Converts a peft LoRA adapter to a GGUF adapter, which llama.cpp applies without merging, and back.
 
 Both halves of each change are written in float32, which rounds no value, or in float16. llama.cpp has
 one alpha and divides it by the rank of each change; for changes with another scale (rank-stabilised,
@@ -24,15 +24,18 @@ from redraft.weights.card import card_metadata, say_licences, sources_of
 from redraft.weights.checkpoint import CHUNK, describe, portions, read_json
 from redraft.weights.gguf.families import (
     Family,
+    Sizes,
     family_in_gguf,
     gguf_name,
+    hf_name,
     layers_of,
     permute,
     permuted_heads,
     sizes_from_config,
+    unpermute,
 )
-from redraft.weights.gguf.quant import header_bytes, pad
-from redraft.weights.gguf.reader import check_model, describe_file, read_header
+from redraft.weights.gguf.quant import TensorReader, header_bytes, pad
+from redraft.weights.gguf.reader import adapter_header, check_model, describe_file, read_header
 from redraft.weights.header import TensorInfo, dtype_size
 from redraft.weights.lora.adapter import (
     Change,
@@ -191,3 +194,30 @@ def parts_of(adapter: LoraAdapter, half: Half, size: int = CHUNK) -> Iterator[to
     for start, stop in portions(rows, width, half.heads, size):
         part = adapter.rows(half.source, start, stop, turned=half.turned).float() * half.factor
         yield permute(part, half.heads * (stop - start) // rows) if half.heads else part
+
+
+_HALVES = {".lora_a": "lora_A", ".lora_b": "lora_B"}
+
+
+def lora_weights(file: Path, sizes: Sizes) -> dict[str, torch.Tensor]:
+    """Return the halves of a GGUF adapter in float32, by peft's names: A (rank, in), B (out, rank).
+
+    Args:
+        file: The adapter.
+        sizes: Those of its base.
+
+    Raises:
+        ModelError: The file is damaged, or changes what no linear layer holds.
+    """
+    header = adapter_header(file)
+    reader, found = TensorReader(file, header), {}
+    for name, tensor in header.tensors.items():
+        weight, half = name[:-7], _HALVES.get(name[-7:])
+        module = hf_name(weight)
+        if half is None or module is None or not weight.startswith("blk."):
+            raise ModelError(f"{file} changes {name!r:.80}, which training cannot go on from.")
+        rows = torch.from_numpy(reader.rows(tensor))
+        heads = permuted_heads(sizes.family, weight, sizes.heads, sizes.kv_heads) if half == "lora_B" else 0
+        key = f"base_model.model.{module.removesuffix('.weight')}.{half}.weight"
+        found[key] = unpermute(rows, heads) if heads else rows
+    return found
