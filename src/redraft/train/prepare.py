@@ -352,7 +352,7 @@ def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> EncodedBatch:
 SECONDS = 15.0  # seconds between two lines of progress
 
 _PACKAGES = ("redraft", "tokenizers", "transformers")
-_SOURCES = ("chain.py", "licences.py", "formats/**/*.py", "train/prepare.py")  # what makes tokens of a record
+_SOURCES = ("chain/**/*.py", "jobs/licences.py", "train/prepare.py")  # what makes tokens of a record
 
 
 def prepare(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from inspect import signature
 
-from redraft.cli.train.self_ import self_
-
+from redraft.cli.train import self_
 from redraft.train.self.road import Scale
 
 
