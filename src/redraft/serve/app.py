@@ -28,8 +28,7 @@ from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
-from redraft.serve.page.logins import Logins
-from redraft.serve.page.mount import Page, Store
+from redraft.serve.page.mount import Logins, Page, Store
 from redraft.serve.reader import LIGHT, Limits, Reader
 from redraft.serve.replies import ChatReply
 from redraft.serve.requests import Accepted, ChatRequest, ModelRequest, read_checks

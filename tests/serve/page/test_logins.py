@@ -15,9 +15,8 @@ from starlette.types import Message
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
-from redraft.serve.page import logins as module
-from redraft.serve.page.logins import COOKIE, Logins
-from redraft.serve.page.mount import Page
+from redraft.serve.page import mount as module
+from redraft.serve.page.mount import COOKIE, Logins, Page
 from redraft.serve.reader import Limits, Reader
 from tests.serve.page.browsing import KEY
 

@@ -18,8 +18,7 @@ from redraft.serve.gate import Gate
 from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys
 from redraft.serve.metrics import Metrics
-from redraft.serve.page.logins import Logins
-from redraft.serve.page.mount import Booth, Page
+from redraft.serve.page.mount import Booth, Logins, Page
 from redraft.serve.reader import Limits, Reader
 from redraft.serve.run import listen, run, until_signal
 

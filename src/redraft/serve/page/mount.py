@@ -10,10 +10,14 @@ import gzip
 import hashlib
 import logging
 import mimetypes
+import secrets
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -29,8 +33,7 @@ from redraft.errors import OutputError, UsageError
 from redraft.serve.bodies import Body
 from redraft.serve.errors import Refusal, invalid, told
 from redraft.serve.gate import Gate
-from redraft.serve.keys import ANYONE, Key
-from redraft.serve.page.logins import Logins
+from redraft.serve.keys import ANYONE, Key, Keys
 from redraft.serve.reader import Reader, object_of
 
 _log = logging.getLogger(__name__)
@@ -54,6 +57,61 @@ _HEADERS = {
 _SMALL = 4096  # most bytes of a login
 _ENDINGS = (".css", ".html", ".js", ".svg", ".woff2")
 _FOREVER = "public, max-age=31536000, immutable"
+
+
+COOKIE = "redraft_session"
+LIFETIME = 12 * 3600  # seconds that a login lasts
+MOST = 10_000  # most logins at a time; the oldest ends first
+
+
+@dataclass
+class Logins:
+    """Who is logged in, by the digests of their cookies, which stand for keys.
+
+    Scripts cannot read a cookie (HttpOnly), and no other site's request carries it (SameSite=Strict).
+    """
+
+    keys: Keys
+    cookie: str = COOKIE  # a name: ports of a machine share cookies
+    _open: OrderedDict[bytes, tuple[float, Key]] = field(default_factory=OrderedDict)
+
+    def enter(self, key: str, *, secure: bool) -> str | None:
+        """Return the cookie for a key, as the value of `Set-Cookie`; None if the key is wrong."""
+        if (found := self.keys.find(f"Bearer {key}")) is None:
+            return None
+        token = secrets.token_urlsafe(32)
+        self._open[_digest_of(token)] = time.monotonic() + LIFETIME, found
+        while len(self._open) > MOST:
+            self._open.popitem(last=False)
+        return self._cookie(token, LIFETIME, secure=secure)
+
+    def key_of(self, cookies: str) -> Key | None:
+        """Return the key that a visitor came with; None if they are not logged in.
+
+        Only digests are looked up, so the time it takes says nothing about tokens.
+        """
+        ends, key = self._open.get(_digest_of(self._token(cookies)), (0.0, None))
+        return self.keys.now(key) if key and time.monotonic() < ends else None
+
+    def leave(self, cookies: str) -> str:
+        """End a login. Return the value of `Set-Cookie` that forgets it."""
+        self._open.pop(_digest_of(self._token(cookies)), None)
+        return self._cookie("", 0, secure=False)
+
+    def _token(self, cookies: str) -> str:
+        try:
+            found = SimpleCookie(cookies).get(self.cookie)
+        except CookieError:
+            return ""
+        return found.value if found else ""
+
+    def _cookie(self, token: str, seconds: int, *, secure: bool) -> str:
+        kept = f"Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict" + "; Secure" * secure
+        return f"{self.cookie}={token}; {kept}"
+
+
+def _digest_of(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
 class Entry(Body):
