@@ -332,7 +332,6 @@ async def load_engine(
             the weights and the machine.
         chat_template: The format of conversations, vicuna, stablevicuna or selfee; None for the model's own.
         speculate: Guess the tokens of a revision from its draft, for GGUF files; None does so where it pays.
-            True also sends the draft to a server, as `prediction`: OpenAI bills the tokens of wrong guesses.
         config: Holds keys and prices; None for the user's file.
 
     Raises:
@@ -556,7 +555,6 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
         find_key=find_key,
         price_of=lambda model: price_of(prices.price_for(named.target, model)),
         reach=opening.batches.reach if opening.batches else Server,
-        predicts=bool(opening.machine.speculate),
     )
 
 

@@ -61,7 +61,6 @@ def grammars(server: FakeServer) -> list[set[str]]:
         ("llamacpp", "", {"grammar": GRAMMAR}),
         ("sglang", "", {"ebnf": GRAMMAR}),
         ("vllm", "0.11.0", {"structured_outputs": {"grammar": GRAMMAR}}),
-        ("vllm", "0.10.2", {"guided_grammar": GRAMMAR}),
         ("vllm", "", {"structured_outputs": {"grammar": GRAMMAR}}),
     ],
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -280,38 +278,6 @@ def test_a_server_that_refuses_log_probabilities_answers_without(server: FakeSer
     deltas = logged(server)
     assert [(delta.text, delta.logprobs) for delta in deltas] == [("a", ()), ("", ())]
     assert ["logprobs" in request.json for request in server.requests] == [True, False]
-
-
-STEPS = ["Rain is wet.", "Rain is very wet.", "Rain."]
-
-
-def predictions(server: FakeServer, **options: Any) -> list[Any]:
-    """What a draft and its revisions are sent with."""
-    server.on("GET /v1/models", json_reply({"data": [{"id": "m"}]}))
-
-    async def revised() -> redraft.Chain:
-        async with aclosing(await redraft.load_engine(server.url, **options)) as model:
-            return await redraft.arevise("Describe rain.", model=model, mode="verified", checks=["words<=1"])
-
-    assert asyncio.run(revised()).answer == STEPS[-1]
-    return [request.json.get("prediction") for request in server.requests if request.method == "POST"]
-
-
-def test_a_draft_is_sent_as_a_prediction_of_its_revision_if_asked_for(server: FakeServer) -> None:
-    server.on(CHAT, *map(chat_reply, STEPS))
-    asked = predictions(server, speculate=True)
-    assert asked == [None, *({"type": "content", "content": text} for text in STEPS[:2])]
-
-
-def test_nothing_is_predicted_unless_asked_for(server: FakeServer) -> None:
-    server.on(CHAT, *map(chat_reply, STEPS))
-    assert predictions(server) == [None, None, None]
-
-
-def test_a_server_that_refuses_predictions_is_sent_no_more(server: FakeServer) -> None:
-    draft, *revisions = map(chat_reply, STEPS)
-    server.on(CHAT, draft, error_reply(400, "Unrecognized argument: prediction"), *revisions)
-    assert [bool(each) for each in predictions(server, speculate=True)] == [False, True, False, False]
 
 
 def test_a_server_keeps_its_own_temperature_and_length_unless_the_user_asked_for_others(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
@@ -90,7 +89,6 @@ class RemoteEngine(Engine):
         context: Length of the context in tokens, if known.
         token_ids: Whether the server sends and takes token ids as vLLM does (0.10.2 or later).
         reach: Makes the sender of requests: `Server` sends at once, a `batch.BatchServer` in batches.
-        predicts: Send `Sampling.prediction`, until the server refuses it.
 
     Raises:
         UsageError: The address is invalid, or the key would travel unencrypted to another machine.
@@ -106,7 +104,6 @@ class RemoteEngine(Engine):
         context: int | None = None,
         token_ids: bool = False,
         reach: Reach = Server,
-        predicts: bool = False,
     ) -> None:
         self._server = reach(url, key, patience)
         self._info = EngineInfo(
@@ -127,7 +124,6 @@ class RemoteEngine(Engine):
         self._refused: defaultdict[str, set[str]] = defaultdict(set)
         self._most: float = inf  # new tokens that the server allows, as far as it has said
         self._schemas, self._llamacpp = SchemaWatch(), False
-        self._predicts = predicts
         self._grammar = ""  # the field of a request that takes a grammar; empty if none does
 
     @classmethod
@@ -140,7 +136,6 @@ class RemoteEngine(Engine):
         patience: Patience = Patience(),  # noqa: B008  (frozen)
         price_of: Callable[[str], Price | None] = lambda _: None,
         reach: Reach = Server,
-        predicts: bool = False,
         find_key: Callable[[], Key | None] | None = None,
     ) -> Self:
         """Ask the server about a model, and return its engine.
@@ -152,7 +147,7 @@ class RemoteEngine(Engine):
             UsageError: No model is named, and the server has none or several.
             ServerError: The server is down, refuses the key, or does not speak the protocol.
         """
-        engine = cls(url, model or "", key=key, patience=patience, reach=reach, predicts=predicts)
+        engine = cls(url, model or "", key=key, patience=patience, reach=reach)
         engine._server.find_key = find_key
         try:
             found = await choose(engine._server, model)
@@ -198,8 +193,6 @@ class RemoteEngine(Engine):
             schema = with_plain_patterns(sampling.schema, llamacpp=self._llamacpp)
             sampling = replace(sampling, schema=schema)
         body = chat_body(self._info.name, messages, sampling, stop)
-        if self._predicts and sampling.prediction and not sampling.tools:  # OpenAI refuses it beside tools
-            body["prediction"] = {"type": "content", "content": sampling.prediction}
         form, own = sampling.form, GRAMMARS & (sampling.extra_body or {}).keys()
         if form is not None and self._grammar and sampling.schema is None and says(form) and not own:
             body = with_grammar(body, self._grammar, gbnf(form, sampling.max_tokens))
@@ -605,14 +598,8 @@ async def choose(server: Server, name: str | None) -> Listed:
             f"{server.url} has {len(names) or 'no'} models; name one of them.{has(names)}",
             hint=f"--model {server.url}#{names[0] if names else 'name'}",
         )
-    version = await _version(server) if found.owner == "vllm" else ()
-    old = (0,) < version < (0, 11)
-    fields = {
-        "llamacpp": "grammar",
-        "sglang": "ebnf",
-        "vllm": "guided_grammar" if old else "structured_outputs",
-    }
-    return replace(found, token_ids=version >= (0, 10, 2), grammar=fields.get(found.owner, ""))
+    fields = {"llamacpp": "grammar", "sglang": "ebnf", "vllm": "structured_outputs"}
+    return replace(found, token_ids=found.owner == "vllm", grammar=fields.get(found.owner, ""))
 
 
 async def models(server: Server, *, needed: bool) -> list[Listed]:
@@ -652,14 +639,3 @@ def _listed(entry: dict[str, Any]) -> Listed:
     lengths.append(meta.get("n_ctx") if isinstance(meta, dict) else None)
     context = next((length for length in lengths if isinstance(length, int) and length > 0), None)
     return Listed(str(entry["id"]), context, str(entry.get("owned_by", "")))
-
-
-async def _version(server: Server) -> tuple[int, ...]:
-    """Return the version of a vLLM; empty if it does not say. `return_token_ids` came with 0.10.2."""
-    try:
-        reply = await server.fetch("GET", root(server.url) + "/version")
-    except EngineError:
-        return ()
-    version = reply.get("version") if isinstance(reply, dict) else None
-    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", str(version))
-    return tuple(map(int, numbers.groups())) if numbers else ()

@@ -28,10 +28,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from redraft.chain import whole
 from redraft.chain.texts import texts_in
 from redraft.engines.config import Key, config_path, key_variable
 from redraft.engines.messages import why_refused
-from redraft.engines.remote.wire import Body, Complaint, EventParser, decoded, read_complaint
+from redraft.engines.remote.wire import Body, Complaint, EventParser, read_complaint
 from redraft.engines.retry import Failure, Patience, Retry
 from redraft.engines.servers import variable_of
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
@@ -266,7 +267,7 @@ class Server:
 
     def clean(self, text: str) -> str:
         """Prepare a text of the server for a message: one short line, without the key."""
-        text = " ".join(decoded(self.without_secrets(text)).split())
+        text = " ".join(whole(self.without_secrets(text)).split())
         return text if len(text) <= 300 else text[:299] + "…"
 
     def hide(self, *values: Any) -> None:
@@ -430,12 +431,10 @@ class Server:
         finally:
             await self._lanes.close(response)
         complaint = read_complaint(_from_json(text))
-        exact = _seconds(response.headers.get("retry-after-ms"))  # Azure and OpenAI
-        after = _seconds(response.headers.get("retry-after")) if exact is None else exact / 1000
         return Refusal(
             status=response.status_code,
             complaint=complaint or Complaint(text.strip() or response.reason_phrase),
-            retry_after=after,
+            retry_after=_seconds(response.headers.get("retry-after")),
             location=self.clean(response.headers.get("location", "")),
             asked=response.extensions["asked_at"],
         )

@@ -7,7 +7,6 @@ text of the answer. Only the first choice is read. A server may split a characte
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -314,14 +313,13 @@ class Complaint:
     @property
     def about_key(self) -> bool:
         """Whether the key is wrong."""
-        return "no_db_connection" in self.code or bool(_WRONG_KEY.search(self.message))
+        return bool(_WRONG_KEY.search(self.message))
 
 
 _WRONG_KEY = re.compile(
     r"\b(invalid|incorrect) api.?key\b|\bapi.?key\b.{0,20}\b(not valid|invalid|incorrect|expired)\b", re.I
 )
-"""Google says so with status 400. A proxy of litellm without a database cannot look a key up, and complains
-of that (`no_db_connection`): the only key that it takes is its own."""
+"""Google says so with status 400."""
 _NO_MODEL = re.compile(
     r"\bmodel\b.*\b(not exist|not found|no such|unknown)|\bno (such )?model\b", re.I | re.S
 )
@@ -406,7 +404,7 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
         return in_dialect(body, GRAMMARS)
     if "tool_choice" in body and _OF_TOOLS.search(complaint.message):
         return in_dialect(body, {"tools", "tool_choice"})
-    for extra in ("stream_options", "return_token_ids", "prediction", "top_logprobs", "logprobs"):
+    for extra in ("stream_options", "return_token_ids", "top_logprobs", "logprobs"):
         if extra in body and extra in complaint.message:
             return in_dialect(body, {extra})
     if "max_tokens" in body and "max_completion_tokens" in complaint.message and complaint.context is None:
@@ -453,18 +451,13 @@ def _room(complaint: Complaint, body: Body, asked: int) -> int | None:
 
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_HALF = re.compile("[\ud800-\udfff]")
-_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_BYTES = re.compile("[\udc80-\udcff]+")
-_LAST = re.compile("(?:[\ud800-\udbff]|[\udc80-\udcff]+)\\Z")
 
 
 class EventParser:
     """Splits a stream of bytes into the data of its server-sent events.
 
     Only LF, CRLF and CR end a line: httpx's line splitting would also split at a raw U+2028 inside JSON.
-    Invalid UTF-8 becomes surrogate escapes, because the rest of a character may be in the next event. Event
-    names, ids and retry times are ignored.
+    Event names, ids and retry times are ignored.
     """
 
     def __init__(self) -> None:
@@ -490,7 +483,7 @@ class EventParser:
         events = []
         for line in lines:
             if not line and self._data:
-                events.append(b"\n".join(self._data).decode("utf-8", errors="surrogateescape"))
+                events.append(b"\n".join(self._data).decode("utf-8", errors="replace"))
                 self._data.clear()
             name, _, value = line.removeprefix(b"\xef\xbb\xbf").partition(b":")
             if name == b"data":
@@ -499,11 +492,7 @@ class EventParser:
 
 
 class Halves:
-    r"""Joins the split characters of one stream.
-
-    A server that cuts its text by UTF-16 units sends 😀 as `\ud83d` in one delta and `\ude00` in the next.
-    One that cuts by bytes sends incomplete UTF-8, which is read as surrogate escapes, U+DC80 to U+DCFF.
-    """
+    r"""Joins the split characters of one stream: 😀 may come as `\ud83d` and `\ude00` in two deltas."""
 
     def __init__(self) -> None:
         self._held = ""
@@ -511,37 +500,14 @@ class Halves:
     def add(self, text: str) -> str:
         """Return the complete text so far; half a character at the end is held back."""
         text, self._held = self._held + text, ""
-        if text.isascii() or not _HALF.search(text):
-            return text
-        text = _PAIR.sub(_joined, text)
-        last = _LAST.search(text)
-        sure = len(text) - (_open(last[0]) if last else 0)
-        self._held = text[sure:]
-        return decoded(text[:sure])
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._held = text[:-1], text[-1]
+        return whole(text)
 
     def end(self) -> str:
         """Return a replacement character if half a character is left."""
         text, self._held = self._held, ""
-        return decoded(text)
-
-
-def _joined(pair: re.Match[str]) -> str:
-    return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
-
-
-def _open(last: str) -> int:
-    """Return how many of the last halves later text may complete."""
-    if last < "\udc00":
-        return len(last)
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    decoder.decode(last.encode("utf-8", "surrogateescape"))
-    return len(decoder.getstate()[0])
-
-
-def decoded(text: str) -> str:
-    """Decode escaped bytes, and replace each lone half by U+FFFD."""
-    text = _BYTES.sub(lambda run: run[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace"), text)
-    return _HALF.sub("\ufffd", text)
+        return whole(text)
 
 
 @dataclass
