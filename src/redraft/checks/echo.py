@@ -26,7 +26,7 @@ _ACKNOWLEDGED = regex.compile(rf"(?:{_ACK} ?)*{_ACK}(?: do (?:it|that|so))?")
 _ASKED = regex.compile(
     rf"\b(?:{_ACK}|acknowledge|confirm|yes|repl(?:y|ies)|respond|say|translat\w+|synonym|remember"
     r"|from now on)\b"
-    r"|(?:^|[.!?\n]\s*)(?:i|i'm|i've|we|he|she|it|it's|they|that|this|my|our|thanks?|hello|hi|don't|never|stop)\b"
+    r"|(?:^|[.!?\n][^\S\n]*)(?:i|i'm|i've|we|he|she|it|it's|they|that|this|my|our|thanks?|hello|hi|don't|never|stop)\b"
 )
 _QUESTION = regex.compile(r"[?？؟]")
 _OPEN = regex.compile(r"\b(?:what|why|how|who|whom|whose|which|when|where)\b")
