@@ -255,3 +255,16 @@ def test_what_llamacpps_server_would_refuse_or_misread_is_left_to_the_check(
 ) -> None:
     assert with_plain_patterns(schema, llamacpp=True) == (schema if sent is None else sent)
     assert with_plain_patterns(schema, llamacpp=False) == schema
+
+
+@pytest.mark.parametrize(("names", "ended"), [("^x_", True), ("^x_$", False), ("^a|^b", False), ("x", False)])
+def test_names_that_have_a_start_alone_get_an_end(names: str, ended: bool) -> None:
+    schema = {
+        "type": "object",
+        "patternProperties": {names: {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    (found,) = within(schema, 100)["patternProperties"]
+    assert found.startswith(names)
+    assert (found != names) is ended
+    assert bool(re.search(found, "x_" + "a" * 50)) is (not ended and names == "x")

@@ -71,6 +71,12 @@ def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     return {**{name: part for name, part in schema.items() if name in _TOP}, **found}
 
 
+def _ended(names: str) -> str:
+    """Return a pattern of names with an end, if it has a start only: `^x_` took all tokens for one name."""
+    open_ended = names.startswith("^") and not re.search(r"[|$\\]", names)
+    return f"{names}[{_LETTERS}.-]{{0,12}}$" if open_ended else names
+
+
 def width(pattern: str) -> tuple[int, int]:
     """Return how many characters a pattern matches, at least and at most. ValueError: it is not known."""
     try:
@@ -182,10 +188,11 @@ class _Bounds:
         """Return an object whose names have patterns. If it names some, it has these alone."""
         if given:
             return part
-        most = part.get("maxProperties", max(min(room // (LEAST + 2 * MARKS), MOST_ITEMS), 1))
+        most = part.get("maxProperties", max(min(room // (LEAST + 4 * MARKS), MOST_ITEMS), 1))
         most = max(most, part.get("minProperties", 0))
         bounded = {
-            name: self.part(each, room // most, within) for name, each in part["patternProperties"].items()
+            _ended(name): self.part(each, room // most, within)
+            for name, each in part["patternProperties"].items()
         }
         if None in bounded.values():
             return None if part.get("minProperties") else {"const": {}}
