@@ -1,10 +1,10 @@
 """Draws the pictures of the pages from real runs: docs/ask.svg, and docs/page.png and others.
 
-    python scripts/pictures.py [ask] [page] [report] [system] [data] [train] [vote] [runs]
+    python scripts/pictures.py [ask] [page] [report] [system] [vote] [runs]
 
 Nothing in them is written by hand. `ask` is what `make demo` shows, and `page` the same question in Chromium.
-`report`, `data` and `vote` show reviews, chains and answers that SelFee's authors published, of the shared
-data (CONTRIBUTING.md). `system` makes a small SelFee, and `train` trains for some steps. `runs` asks no
+`report` and `vote` show reviews and answers that SelFee's authors published, of the shared
+data (CONTRIBUTING.md). `system` makes a small SelFee. `runs` asks no
 model: it draws arbiter.png, diagnosis.png and chains.png of runs that were made before, by
 `redraft arbiter build/runs --models default --tasks ifeval:ifeval_541.jsonl`. What a model says differs
 between machines, so `make docs` does not redraw them.
