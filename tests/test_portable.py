@@ -63,7 +63,8 @@ except ImportError:
     pass
 else:
     raise SystemExit("fcntl is there")
-left = "bridges cluster train weights self engines.hf engines.openvino.child verify.inside windows".split()
+left = "integrations serve.cluster train weights engines.hf engines.openvino.child checks.inside".split()
+left.append("jobs.windows")
 left.append("__main__")
 for module in pkgutil.walk_packages(redraft.__path__, "redraft."):
     if not module.name.startswith(tuple(f"redraft.{name}" for name in left)):

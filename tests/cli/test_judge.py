@@ -123,9 +123,6 @@ def test_after_the_first_20_reviews_of_which_most_cannot_be_read_it_stops_with_t
 def test_grades_of_a_single_model() -> None:
     found = rows(judge(script("Good.\n[[7]]", "Poor.\n[[4]]"), answers=("new.jsonl",)))
     assert found["grades"] == "3 in out.jsonl"
-    pytest.importorskip("scipy")
-    assert found["mean"].startswith("6.00")
-    assert found["mean"].endswith("new, 3 questions, by script")
     first = lines("out.jsonl")[0]
     assert (first["model"], first["score"], first["turn"]) == ("new", 7.0, 1)
     assert first["judge"] == ["script", "grades-mathematics"]

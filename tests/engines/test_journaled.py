@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import zlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -22,7 +21,6 @@ from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.engines.steering.form import Form
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
-from tests.jobs.test_journal import version_1
 
 PLAIN = Sampling()
 
@@ -200,15 +198,6 @@ def test_any_deltas_are_replayed_as_they_were(
         paid = ask(journaled(Fixed([*pieces, last]), journal))
         assert paid == [*pieces, last]
         assert ask(journaled(ScriptedEngine(["x"]), journal)) == paid
-
-
-def test_a_journal_of_version_1_is_replayed(tmp_path: Path, journal: Journal) -> None:
-    paid = ask(journaled(ScriptedEngine(["A fine answer."], chunk=3), journal))
-    rows = journal._db.execute("SELECT key, reply FROM packed").fetchall()
-    version_1(tmp_path / "old.db", {key.hex(): zlib.decompress(reply).decode() for key, reply in rows})
-    with Journal(tmp_path / "old.db") as old:
-        assert ask(journaled(ScriptedEngine(["Not asked."]), old)) == paid
-        assert old.replayed == 1
 
 
 @pytest.mark.slow

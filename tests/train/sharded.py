@@ -147,7 +147,6 @@ def run(
     )
     for each in callbacks:
         made.callbacks.append(each)
-    assert made.trained.sharded == (ranks > 1)
     done = made.run(named(output / begin, output) if begin else None)
     assert {each.dtype for each in made._losses} == {torch.float32}
     assert any(isinstance(each, DTensor) for each in made.trained.model.parameters()) == (ranks > 1)
