@@ -113,7 +113,7 @@ OF_THE_INDEX: dict[str, tuple[Callable[[Path], object], str]] = {
     "a missing shard": (lambda m: (m / SECOND).unlink(), f"'{SECOND}' is missing: the index names it"),
     "a truncated shard": (
         lambda m: os.truncate(m / FIRST, (m / FIRST).stat().st_size - 1),
-        f"{FIRST} is truncated: its tensors end at byte",
+        f"{FIRST} is not a valid safetensors file: its tensors do not end where it ends, at byte",
     ),
     "elsewhere": (
         lambda m: edit_index(m, lm_head__weight=SECOND),

@@ -129,7 +129,8 @@ def read_safetensors_header(path: Path) -> Header:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
     except SafetensorError as error:
-        _odd(path, str(error))
+        cut = "not fully covered" in str(error)
+        _odd(path, f"its tensors do not end where it ends, at byte {size:,}" if cut else str(error))
 
 
 def size_of_file(path: Path) -> int:
