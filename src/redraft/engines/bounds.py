@@ -188,11 +188,14 @@ class _Bounds:
         """Return an object whose names have patterns. If it names some, it has these alone."""
         if given:
             return part
-        most = part.get("maxProperties", max(min(room // (LEAST + 4 * MARKS), MOST_ITEMS), 1))
+        each = LEAST + 2 * MARKS
+        if NAME not in part["patternProperties"]:
+            each *= 2  # names made up for a pattern have fewer characters a token
+        most = part.get("maxProperties", max(min(room // each, MOST_ITEMS), 1))
         most = max(most, part.get("minProperties", 0))
         bounded = {
-            _ended(name): self.part(each, room // most, within)
-            for name, each in part["patternProperties"].items()
+            _ended(name): self.part(value, room // most, within)
+            for name, value in part["patternProperties"].items()
         }
         if None in bounded.values():
             return None if part.get("minProperties") else {"const": {}}

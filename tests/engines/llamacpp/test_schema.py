@@ -117,9 +117,12 @@ async def closes(engine: Engine, schema: dict[str, Any], seed: int) -> None:
     jsonschema.validate(read_json(answer)[0], schema)
 
 
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
-async def test_json_that_is_left_open_closes_before_its_tokens_end(engine: Engine, name: str) -> None:
-    await closes(engine, OPEN[name], seed=0)
+async def test_json_that_is_left_open_closes_before_its_tokens_end(
+    engine: Engine, name: str, seed: int
+) -> None:
+    await closes(engine, OPEN[name], seed)
 
 
 async def test_a_weak_model_answers_with_json_of_any_form(engine: Engine) -> None:
