@@ -87,12 +87,12 @@ def _results(function: Callable[[T], R], batch: list[T]) -> list[R]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C while a process may start, which inherits the blocked signal."""
+    """Delay Ctrl-C and SIGTERM while a process may start: one that is not known yet cannot be ended."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
     resource_tracker.ensure_running()  # it unblocks the signal, so it comes first
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
