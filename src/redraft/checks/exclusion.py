@@ -24,7 +24,7 @@ _HOLDS = {
     "headings": "lines",
     "paragraphs": "lines",
 }
-"""Unit -> a unit of which each such unit holds at least one: a sentence has a word of its own."""
+"""Unit -> the unit that each holds at least one of: a sentence has a word of its own."""
 
 Bounds = tuple[str, int, int | None]  # what is counted, and the bounds
 

@@ -202,7 +202,7 @@ _STEP = regex.compile(
 _EITHER = r"(?:\s?[\p{L}%°]++)??,?\s*(?:(?:or|oder|ou)\s(?:\p{L}+\s)?|and\s|或者?)[$€£\\*]*"
 _BEFORE = regex.compile(_EITHER)
 _BEHIND = regex.compile(rf"{_EITHER}|(?:\s?\p{{L}}++)?\sto\s|[\s,;]+[$€£\\*]*")
-"""What is between two results of which either may be meant, in a text and in a statement."""
+"""What stands between two results where either may be meant, in a text and in a statement."""
 _Run = list[regex.Match[str]]
 """Numbers that signs join, such as `5 + 13 = 18`."""
 

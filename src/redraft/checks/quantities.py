@@ -245,7 +245,7 @@ def dates_of(match: regex.Match[str]) -> Iterator[Date]:
 
 
 def month_of(name: str) -> int:
-    """Return the number of a month, of which three letters are enough."""
+    """Return the number of a month. Three letters are enough."""
     return next(number for number, month in enumerate(MONTHS, 1) if month[:3] == name[:3].lower())
 
 

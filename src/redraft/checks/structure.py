@@ -219,7 +219,7 @@ _OTHERS = {
     "number": _NUMBER,
     "integer": _NUMBER,
 }
-"""By type: other keywords, and how they are said."""
+"""By type: other keywords, and their words."""
 
 
 def sketch(schema: Any) -> str | None:

@@ -39,7 +39,7 @@ FEW = 20
 _Z = float(special.ndtri(1 - _TAIL))
 _ALMOST_1 = 1 - 1e-9  # the largest correlation that is transformed: Fisher's z of 1 is infinite
 _SAME = 1e-12  # resamples that differ by rounding only
-_ALL_FLIPS = 13  # most pairs of which all flips of signs are tried, since they are fewer than DRAWS
+_ALL_FLIPS = 13  # with more pairs, not all flips of signs are tried: these are fewer than DRAWS
 _STEPS, _FAR = 50, 30.0  # of Newton's method, and a coefficient that only separated data reach
 _AT_ONCE = 1 << 19  # weights of resamples in memory at once: 4 MB, which stay in the cache
 

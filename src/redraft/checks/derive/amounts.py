@@ -70,7 +70,7 @@ UNITS = {
 _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
 """Of these, "in three" is exactly three; "in 50 words" may be about 50."""
 _SHORT = 3
-"""Up to so many words, "in two words" is exactly two."""
+"""Up to this many words, "in two words" is exactly two."""
 _GREETED = {"sentences", "paragraphs", "lines"}
 """A letter has more of these than its text: the greeting and the name below count."""
 _LETTER = (
