@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tests.conftest import ROOT
 from tests.serve.running import HI, both, served, started
 
 DEPLOY = ROOT / "deploy"
-POD_FILES = (*sorted((DEPLOY / "kubernetes").glob("*.yaml")), DEPLOY / "ray" / "service.yaml")
+POD_FILES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 COMPOSE = sorted((DEPLOY / "compose").glob("*.yaml"))
 KEY = "a-key-that-is-long-enough"
 SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD")
@@ -109,9 +109,7 @@ def faults(name: str, value: Any, of: str = "") -> list[str]:
 def test_kubernetes_and_compose_know_every_field() -> None:
     for path in POD_FILES:
         for each in documents(path):
-            if each["kind"] in OF_KIND:
-                assert not faults("kubernetes", each, OF_KIND[each["kind"]]), path
-            assert each["kind"] in OF_KIND or path.parent.name == "ray"
+            assert not faults("kubernetes", each, OF_KIND[each["kind"]]), path
     for path, pod in PODS:
         assert not faults("kubernetes", pod, "core.v1.PodTemplateSpec"), path
     for path in COMPOSE:
@@ -346,51 +344,3 @@ def test_the_dashboard_shows_what_a_server_exports() -> None:
     panels = board["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert all(panel["description"] for panel in panels)
-
-
-def ray_fields(service: Mapping[str, Any]) -> Iterator[tuple[str, set[str]]]:
-    spec, cluster = service["spec"], service["spec"]["rayClusterConfig"]
-    yield "spec", set(spec)
-    yield "rayClusterConfig", set(cluster)
-    yield "headGroupSpec", set(cluster["headGroupSpec"])
-    yield "autoscalerOptions", set(cluster["autoscalerOptions"])
-    for group in cluster["workerGroupSpecs"]:
-        yield "workerGroupSpecs", set(group)
-
-
-RAY = {
-    "spec": {"upgradeStrategy", "serveConfigV2", "rayClusterConfig"},
-    "rayClusterConfig": {
-        *("rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions"),
-        *("headGroupSpec", "workerGroupSpecs"),
-    },
-    "headGroupSpec": {"serviceType", "rayStartParams", "template"},
-    "autoscalerOptions": {"idleTimeoutSeconds", "resources", "securityContext"},
-    "workerGroupSpecs": {
-        *("groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"),
-    },
-}
-"""Fields that KubeRay's types have (ray-operator/apis/ray/v1) and that are used here."""
-
-
-def test_kuberay_knows_the_fields() -> None:
-    [service] = documents(DEPLOY / "ray" / "service.yaml")
-    for kind, fields in ray_fields(service):
-        assert fields == RAY[kind], kind
-    cluster = service["spec"]["rayClusterConfig"]
-    assert cluster["authOptions"] == {"mode": "token"}
-    assert all(isinstance(each, str) for each in cluster["headGroupSpec"]["rayStartParams"].values())
-
-
-def test_ray_and_the_application_read_the_serve_config() -> None:
-    [service] = documents(DEPLOY / "ray" / "service.yaml")
-    config = yaml.safe_load(service["spec"]["serveConfigV2"])
-    [application] = config["applications"]
-    keys = {volume["mountPath"] for volume in next(found(service, "volumeMounts"))}
-    assert application["args"]["api_key_file"].rpartition("/")[0] in keys
-    schema = pytest.importorskip("ray.serve.schema", reason="the extra 'cluster' is not installed")
-    schema.ServeDeploySchema(**config)
-    module, _, name = application["import_path"].partition(":")
-    code = pytest.importorskip(module, reason="redraft.serve.cluster is not here")
-    assert callable(getattr(code, name))
-    code.Bounds.read(code.Arguments.read(application["args"]).replicas, "replicas", lowest=0)

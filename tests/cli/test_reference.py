@@ -65,7 +65,6 @@ def test_the_pages_have_every_command(pages: dict[Path, str]) -> None:
         *("arbiter", "arbiter compare", "arbiter verify"),
         "run",
         "merge",
-        *("cluster", "cluster status"),
         "doctor",
         "model",
         *(f"model {verb}" for verb in MODEL_VERBS),

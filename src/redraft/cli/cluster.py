@@ -1,4 +1,4 @@
-"""`redraft cluster`, and the flags of models and shares on the machines of a Ray cluster."""
+"""The flags of models and shares on the machines of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft.cli.shell import flag, only_ours, tell
-from redraft.cli.verb import group
 from redraft.errors import UsageError
 
 if TYPE_CHECKING:
-    from redraft.serve.start import Nodes
+    from redraft.serve.cluster.serving import Applications
 
 _NOT = ("shard", "journal", "cache", "batch", "estimate")
 """Options that are for one process."""
@@ -82,7 +81,7 @@ class NodeFlags:
     app: Annotated[str, _nodes("The name of this server on the cluster.", metavar="NAME")] = "redraft"
 
     @contextmanager
-    def entered(self) -> Iterator[Nodes | None]:
+    def entered(self) -> Iterator[Applications | None]:
         """Connect to the cluster, if one is named."""
         if self.ray is None:
             if self != NodeFlags():
@@ -96,39 +95,3 @@ class NodeFlags:
             from redraft.serve.cluster.serving import Applications
 
             yield Applications(ray, self.app, replicas, tell)
-
-
-_HEADS = ("model", "server", "replicas", "streams", "queue", "tokens/s", "restarts")
-
-
-def status(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="HOST:PORT of the head.")] = "auto",
-) -> None:
-    """Show the models that `redraft serve --ray` has on a cluster.
-
-    Under each model are its replicas. Streams are replies that are written, and the queue has those that wait
-    for a replica. Restarts are replicas that died under a reply.
-    """
-    from redraft.serve.cluster.connect import connected
-
-    with connected(address) as ray:
-        from redraft.serve.cluster.status import models_of
-
-        found = models_of(ray)
-    if not found:
-        typer.echo("No models yet. Serve one: redraft serve --ray auto --model default", err=True)
-        return
-    rows = [_HEADS]
-    for each in found:
-        states = ", ".join(f"{count} {state.lower()}" for state, count in each.replicas.items())
-        counts = (f"{each.streams}", f"{each.queue}", f"{each.tokens:.0f}", f"{each.restarts}")
-        rows.append((each.model, each.server, states or "none", *counts))
-        rows += [
-            (f"  {one.name}", "", "", f"{one.streams}", "", f"{one.tokens:.0f}", "") for one in each.used
-        ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        typer.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-app = group("See what runs on a Ray cluster.", {"status": status})

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from redraft.engines.base import SAMPLING_FIELDS, Engine
 from redraft.engines.load import load_engine, references_of
@@ -33,27 +33,13 @@ from redraft.serve.requests import ChatRequest
 from redraft.serve.responses import ResponseRequest
 from redraft.serve.run import listen, run, until_signal
 
+if TYPE_CHECKING:
+    from redraft.serve.cluster.serving import Applications
+
 _log = logging.getLogger("redraft.serve")
 
 ModelSettings = tuple[str | None, str, Settings]
 """A model's name, or None for that of its reference; what comes behind it; and its settings."""
-
-
-class Nodes(Protocol):
-    """Other machines, that run models."""
-
-    @property
-    def most(self) -> int:
-        """How many replicas of a model there may be."""
-        ...
-
-    async def open(self, reference: str, **how: Any) -> Engine:
-        """Open an engine as `load_engine` does."""
-        ...
-
-    async def aclose(self) -> None:
-        """End what was opened."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,19 +73,19 @@ class Server:
                 hint="Name another file: --votes FILE. Or leave the page out: --no-page",
             )
 
-    def run(self, store: Store, nodes: Nodes | None = None) -> None:
+    def run(self, store: Store, nodes: Applications | None = None) -> None:
         """Serve until a signal. `nodes` run the models, instead of this machine."""
         with ExitStack() as exits, listen(self.host, self.port, self.keys) as sock:
             asyncio.run(self._serving(sock, exits, store if self.page else None, nodes))
 
     async def _serving(
-        self, sock: socket.socket, exits: ExitStack, store: Store | None, nodes: Nodes | None
+        self, sock: socket.socket, exits: ExitStack, store: Store | None, nodes: Applications | None
     ) -> None:
         provider = None
         if self.otel:
             provider = otlp_provider()
             exits.callback(provider.shutdown)
-        at_once = self.parallel * (nodes.most if nodes else 1)
+        at_once = self.parallel * (nodes.replicas.most if nodes else 1)
         offered, gate = Models(self.passes), Gate(at_once, self.queue)
         app = make_app(offered, gate, Limits(seconds=self.max_seconds), self.keys, store)
         async with AsyncExitStack() as stack:

@@ -107,7 +107,7 @@ class RayEngine(Engine):
             info, resumes = await handle.about.remote()
         except (RayError, RayServeException) as error:
             message = f"no replica of {handle.deployment_id.app_name} answers: {error!s:.200}"
-            raise ClusterError(message, hint="Look at it with: redraft cluster status") from error
+            raise ClusterError(message, hint="Look at it with: ray status") from error
         return cls(handle, info, patience, resumes=resumes)
 
     @property
@@ -244,4 +244,4 @@ class RayEngine(Engine):
             self._dead.add(name)
             self._uses.pop(name, None)
         self._trouble = f"a replica of {self._info.name} died."
-        return EngineCrash(self._trouble, hint="Look at it with: redraft cluster status")
+        return EngineCrash(self._trouble, hint="Look at it with: ray status")

@@ -23,14 +23,14 @@ from redraft.engines.retry import Patience
 from redraft.engines.threads import in_daemon_thread
 from redraft.serve.cluster.connect import Bounds, ClusterError
 from redraft.serve.cluster.engine import RayEngine
-from redraft.serve.cluster.status import Reporter
 
 DEPLOYMENT = "model"  # the name of the one deployment of an application
+NAMESPACE = "redraft"  # of the names of servers
 PATIENT = 30.0  # seconds for replicas to start before a user is told
 _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
-def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds, *, name: str = DEPLOYMENT) -> Any:
+def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds) -> Any:
     """Return the deployment of a model, bound to its reference and the arguments of `load_engine`."""
     from ray import serve
     from ray.serve.config import RequestRouterConfig
@@ -43,7 +43,7 @@ def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds, *, name
         scaling = {"min_replicas": replicas.least, "max_replicas": replicas.most}
         scale = {"autoscaling_config": {**scaling, "target_ongoing_requests": streams}}
     made = serve.deployment(Replica).options(
-        name=name,
+        name=DEPLOYMENT,
         max_ongoing_requests=streams,
         ray_actor_options=needs(reference, how),
         request_router_config=RequestRouterConfig(
@@ -90,6 +90,10 @@ def _amounts(of: Mapping[str, float]) -> str:
     return f"{of['CPU']:g} processors{memory}"
 
 
+class Name:
+    """An actor that holds the name of a server while it runs. A cluster has one actor of a name."""
+
+
 @dataclass
 class Applications:
     """The models that one ingress has on nodes. `name` begins the names of its applications."""
@@ -99,12 +103,7 @@ class Applications:
     replicas: Bounds
     tell: Callable[[str], None] = lambda _: None
     _names: list[str] = field(default_factory=list)
-    _reporter: Reporter | None = None
-
-    @property
-    def most(self) -> int:
-        """How many replicas of a model there may be."""
-        return self.replicas.most
+    _held: Any = None
 
     async def open(
         self, reference: str, *, patience: Patience | None = None, batches: Any = None, **how: Any
@@ -112,8 +111,8 @@ class Applications:
         """Open an engine as `load_engine` does."""
         if is_remote(reference):
             return await load_engine(reference, patience=patience, batches=batches, **how)
-        if self._reporter is None:
-            self._reporter = await Reporter.start(self.ray, self.name)
+        if self._held is None:
+            self._held = await in_daemon_thread(self._hold)
             await in_daemon_thread(self._end_old)
         name = f"{self.name}-{len(self._names) + 1}"
         self._names.append(name)
@@ -123,10 +122,15 @@ class Applications:
             self.tell(
                 f"{reference} waits for its replicas: they load it, or no node has room. See: ray status"
             )
-        handle = await deploying
-        engine = await RayEngine.connect(handle, patience or Patience())
-        self._reporter.add(name, DEPLOYMENT, engine)
-        return engine
+        return await RayEngine.connect(await deploying, patience or Patience())
+
+    def _hold(self) -> Any:
+        """Take the name of this server. Raises `ClusterError` if another one has it."""
+        try:
+            return self.ray.remote(Name).options(name=self.name, namespace=NAMESPACE, num_cpus=0).remote()
+        except ValueError:
+            message = f"an application named {self.name!r} runs on this cluster."
+            raise ClusterError(message, hint="Give this one another name: --app NAME") from None
 
     def _end_old(self) -> None:
         """Start Ray Serve, and end the models of a server of this name that was killed."""
@@ -156,8 +160,8 @@ class Applications:
         for name in self._names:
             with suppress(Exception):  # the cluster may be gone
                 await asyncio.to_thread(serve.delete, name)
-        if self._reporter is not None:
-            await self._reporter.aclose()
+        with suppress(Exception):
+            self.ray.kill(self._held)
 
 
 def is_remote(reference: str) -> bool:
