@@ -7,7 +7,6 @@ import pty
 import re
 import select
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -121,16 +120,6 @@ def test_a_file_that_is_there_is_not_lost() -> None:
     assert done.exit_code == 2
 
 
-def test_limits_hold_from_then_on_and_wrong_ones_are_refused() -> None:
-    model = script("Fine. Revision is not needed.")
-    lines = "/max 0\nRain?\n/min 2\n/max 2\n/min 2\nSnow?\n/min\n/max -1\n/save chat.jsonl\n"
-    done = chat(lines, "-m", model, "-c", "words<=9")
-    assert [chain.revisions for chain in saved()] in ([0, 2], [0, 1])
-    assert "min_revisions is 2 and max_revisions is 0." in done.stderr
-    assert "/min is ''.\n  It takes a number of revisions: /min 2" in done.stderr
-    assert "/max is '-1'." in done.stderr
-
-
 def test_revise_goes_on_with_the_last_answer_and_undo_takes_it_back() -> None:
     model = script("Water.", "Too short. Revision is needed.", "Drops.")
     lines = "/revise\n/undo\nRain?\n/revise\n/save a.jsonl\n/undo\n/save b.jsonl\n"
@@ -141,24 +130,6 @@ def test_revise_goes_on_with_the_last_answer_and_undo_takes_it_back() -> None:
     assert [[step.answer for step in chain.steps] for chain in saved("a.jsonl")] == [["Water.", "Drops."]]
     assert [[step.answer for step in chain.steps] for chain in saved("b.jsonl")] == [["Water."]]
     assert {chain.id for name in "ab" for chain in saved(f"{name}.jsonl")} == {"turn-1"}
-
-
-def test_another_model_goes_on_with_the_conversation() -> None:
-    one, other = script("Water."), script("Ice.", name="other")
-    lines = f"Rain?\n/model nothing.gguf\n/model {other}\nSnow?\n/model\n/save chat.jsonl\n"
-    done = chat(lines, "-m", one, "--max-revisions", "0")
-    assert done.stdout == "Water.\nIce.\n"
-    assert [chain.model["name"] for chain in saved()] == ["script", "other"]
-    assert len(saved()[1].prompt.messages or ()) == 3
-    assert "nothing.gguf" in done.stderr
-    assert "redraft: other is ready." in done.stderr
-    assert "/model REF" in done.stderr
-
-
-def test_a_price_is_that_of_the_model_it_was_given_for() -> None:
-    lines = f"Rain?\n/model {script('Ice.', name='other')}\nSnow?\n/save chat.jsonl\n"
-    chat(lines, "-m", script("Water."), "--max-revisions", "0", "--price", "1,1")
-    assert [chain.usage.cost_usd is None for chain in saved()] == [False, True]
 
 
 def test_the_judge_that_chose_the_draft_judges_its_revision() -> None:
@@ -260,20 +231,6 @@ def test_ctrl_c_stops_the_answer_and_keeps_its_steps(slow: Terminal) -> None:
     assert slow.status() == 0
 
 
-def test_ctrl_c_keeps_the_model_if_another_does_not_open(slow: Terminal) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        slow.type(f"/model http://127.0.0.1:{silent.getsockname()[1]}/v1\r")
-        with silent.accept()[0]:
-            slow.see(LEAVING, press="\x03")
-            slow.type("/max 0\r")
-            slow.see("max_revisions is 0")
-            slow.type("Rain?\r")
-            slow.see("one two three four")
-            slow.see("> ")
-            slow.say("/save chat.jsonl")
-    assert [(chain.model["name"], chain.answer) for chain in saved()] == [("script", "one two three four")]
-
-
 def test_many_ctrl_c_at_the_prompt_end_nothing(slow: Terminal) -> None:
     for _ in range(200):
         slow.type("\x03")
@@ -285,10 +242,10 @@ def test_many_ctrl_c_at_the_prompt_end_nothing(slow: Terminal) -> None:
 
 
 def test_pasted_lines_are_one_question(slow: Terminal) -> None:
-    slow.say("/max 0")
     assert "\x1b[?2004h" in slow.all, "the terminal is not told to mark what is pasted"
     slow.type("\x1b[200~/one\r\ttwo\r\x1b[201~\r")
-    slow.see("all allowed revisions made")
+    slow.see("Revision 1 …")
+    slow.type("\x03")
     slow.see("\n> ")
     slow.say("/save chat.jsonl")
     assert [chain.prompt.text for chain in saved()] == ["/one\n\ttwo"]

@@ -42,10 +42,9 @@ def test_nothing_is_here(home: Path) -> None:
     listed = redraft("list")
     assert (listed.exit_code, listed.stdout) == (0, "")
     assert "redraft model get default" in listed.stderr
-    for command in ("path", "remove"):
-        result = redraft(command, "default")
-        assert result.exit_code == 3
-        assert result.stderr.startswith("redraft: the model default is not here.\n  redraft model ")
+    result = redraft("remove", "default")
+    assert result.exit_code == 3
+    assert result.stderr == "redraft: the model default is not here.\n  redraft model list\n"
 
 
 def test_a_model_of_the_hub_from_get_to_remove(hub: FakeServer) -> None:
@@ -53,7 +52,6 @@ def test_a_model_of_the_hub_from_get_to_remove(hub: FakeServer) -> None:
     assert got.exit_code == 0
     file = Path(got.stdout.strip())
     assert file.read_bytes() == b"GGUF"
-    assert redraft("path", "org/tiny").stdout.strip() == str(file)
     assert redraft("list").stdout.split() == ["org/tiny/a.gguf", "4", "B", str(file)]
     removed = redraft("remove", "org/tiny")
     assert (removed.exit_code, removed.stderr) == (0, "Removed org/tiny: 4 B.\n")
@@ -70,10 +68,8 @@ def test_a_recommended_model_is_fetched_by_its_name(hub: FakeServer) -> None:
     got = redraft("get", "small")
     assert got.stderr.startswith(f"redraft: fetching {repo}/{name}: ")
     assert Path(got.stdout.strip()).read_bytes() == b"GGUF"
-    assert redraft("path", "small").stdout == got.stdout
     assert redraft("list").stdout.split()[0] == f"{repo}/{name}"
     assert redraft("remove", "small").exit_code == 0
-    assert redraft("path", "small").stderr.endswith("redraft model get small\n")
 
 
 def test_a_recommended_model_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,21 +98,7 @@ def test_the_default_model(default_model: Path, home: Path) -> None:
     DEFAULT.path.symlink_to(default_model)
     assert redraft("get").stdout.strip() == str(DEFAULT.path)
     assert redraft("list").stdout.split()[:3] == ["default", "98.4", "MB"]
-    assert redraft("path").stdout.strip() == str(DEFAULT.path)
     assert redraft("remove", "default").stderr == "Removed default: 98.4 MB.\n"
-    assert redraft("path").exit_code == 3
-
-
-def test_a_damaged_default_model(home: Path) -> None:
-    DEFAULT.path.parent.mkdir(parents=True)
-    DEFAULT.path.write_bytes(b"GGUF")
-    result = redraft("path")
-    assert result.exit_code == 3
-    assert result.stderr == (
-        f"redraft: the model {DEFAULT.path} is damaged: "
-        "it has 4 bytes and should have 98,362,432.\n"
-        "  Fetch it again: redraft model get default\n"
-    )
 
 
 @pytest.mark.parametrize("ref", ["http://localhost:8000/v1#m", "m.gguf", "script:x.jsonl", "default+x.gguf"])

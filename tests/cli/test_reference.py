@@ -15,10 +15,10 @@ from redraft.checks.judge import Judge, Reward
 from redraft.checks.text import Language
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "push", "stats"]
+DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "stats"]
 WEIGHTS_VERBS = ["diff", "apply", "convert", "gguf", "from-gguf"]
 WEIGHTS_VERBS += ["merge-lora", "lora-gguf", "lora-rank", "verify", "info"]
-MODEL_VERBS = ("get", "list", "path", "remove")
+MODEL_VERBS = ("get", "list", "remove")
 
 
 @pytest.fixture(scope="module")

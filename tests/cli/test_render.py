@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
-from redraft.cli.render import MANY, render_chain, verdict, word_diff
+from redraft.cli.render import render_chain, verdict, word_diff
 from redraft.cli.watch import Watch
 from redraft.jobs.counting import printable
 from redraft.revision.ops import DraftDone, Finished, Progress, StepDone, Text
@@ -111,14 +111,6 @@ def test_a_chain_shows_why_it_ended_and_which_answer_is_best() -> None:
     ):
         assert part in text
     assert max(map(len, text.splitlines())) <= 80
-
-
-def test_of_many_checks_the_first_are_shown() -> None:
-    checks = tuple(CheckResult(name=f"c{n}", passed=False, score=0, message="no") for n in range(MANY + 5))
-    step = Step(answer="Rain.", feedback=Feedback(text="", verdict="revise", by="checks", checks=checks))
-    text = drawn(CHAIN.model_copy(update={"steps": (step,), "best": 0}))
-    assert "and 5 more checks" in text
-    assert f"c{MANY}" not in text
 
 
 def test_the_verdict_of_checks_is_said_in_colour_and_words() -> None:

@@ -247,21 +247,3 @@ def test_no_file_makes_a_traceback(tmp_path: Path, name: str) -> None:
     ):
         redraft(*verb)  # raises what is a fault of ours
     redraft(*ask, REDRAFT_CONFIG=str(file))
-
-
-@pytest.mark.parametrize(
-    ("command", "status"),
-    [
-        ("--version >&-", 0),
-        ("ask hi -m script:good.jsonl --max-revisions 0 >&- 2>&-", 0),
-        ("ask -m script:good.jsonl <&-", 2),
-        ("answer - -o out.jsonl -m script:good.jsonl <&-", 2),
-        ("show - <&-", 2),
-    ],
-)
-def test_a_stream_that_the_shell_closed_is_empty(tmp_path: Path, command: str, status: int) -> None:
-    (tmp_path / "good.jsonl").write_text('"One."\n')
-    words = f"{sys.executable} -m redraft {command}"
-    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert done.returncode == status
-    assert "Traceback" not in done.stderr

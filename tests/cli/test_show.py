@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from typer.testing import Result
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage, write_jsonl
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.unfinished import Unfinished
-from tests.cli.verbs import redraft, refused, script, start, write
+from tests.cli.verbs import redraft, refused, write
 
 
 def chain(name: str) -> Chain:
@@ -82,7 +81,7 @@ def test_html_writes_one_page_and_replaces_none(out: Path) -> None:
     assert "3 chains" in Path("out.html").read_text("utf-8")
     refused(show(out, "--html", "out.html"), "out.html")
     refused(show(out, "--html", out, "--force"), "out.jsonl")
-    refused(show(out, "--html", "x.html", "--json"), "--html writes a page of what is there")
+    refused(show(out, "--html", "x.html", "--json"), "--html writes a page")
     Path("empty.jsonl").write_text("")
     refused(show("empty.jsonl", "--html", "empty.html"), "empty.jsonl")
     assert not Path("empty.html").exists()
@@ -138,55 +137,14 @@ def test_a_bad_file_is_named() -> None:
 
 
 def test_a_huge_record_is_shown_from_its_beginning() -> None:
-    """4 MB and 2,000 messages. Laying all of it out took minutes and gigabytes."""
+    """4 MB. Laying all of it out took minutes and gigabytes."""
     steps = [{"answer": "lorem ipsum " * 300_000}]
-    messages = [{"role": "user", "content": f"message {number}"} for number in range(2000)]
     write(
         "huge.jsonl",
-        [{"version": 1, "id": "a/1", "prompt": {"messages": messages}, "steps": steps, "best": 0}],
+        [{"version": 1, "id": "a/1", "prompt": {"instruction": "Go."}, "steps": steps, "best": 0}],
     )
     result = show("huge.jsonl")
     assert result.exit_code == 0
     assert "3,500,000 more characters. To see them: redraft show --json" in " ".join(result.output.split())
-    assert "… and 1,000 more messages." in result.output
     assert len(result.output) < 400_000
     assert len(show("huge.jsonl", "--json").output) > 3_600_000
-
-
-@pytest.mark.slow
-def test_a_run_is_followed_from_before_its_beginning_to_its_end() -> None:
-    Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(6)))
-    script("A gull over the grey, grey sea.", delay=0.025, chunk=20)
-    with start("show", "run.jsonl", "--follow", "--json") as follower:
-        assert follower.stderr is not None
-        assert follower.stderr.readline() == "redraft: run.jsonl does not exist: waiting for it.\n"
-        words = ["answer", "prompts.txt", "-o", "run.jsonl", "-m", "script:script.jsonl", "-j", "1", "-q"]
-        with start(*words) as run:
-            assert follower.stdout is not None
-            first = follower.stdout.readline()
-            assert run.poll() is None, "the first chain came only when all were done"
-            rest = follower.stdout.read()
-            told = follower.stderr.read()  # communicate() forgets what was buffered
-    found = [json.loads(line)["id"] for line in [first, *rest.splitlines()]]
-    assert found == [f"prompts/{number}" for number in range(6)]
-    assert (follower.returncode, told) == (0, "redraft: the run has ended: 6 done.\n")
-    text = show("run.jsonl", "-f", "--limit", 2)
-    assert text.exit_code == 0
-    assert [n for n in range(6) if f"prompts/{n}" in text.stdout] == [4, 5]
-
-
-def test_ctrl_c_ends_following_quietly(out: Path) -> None:
-    with start("show", out, "--follow") as follower:
-        assert follower.stdout is not None
-        while "a/3" not in follower.stdout.readline():
-            pass
-        follower.send_signal(signal.SIGINT)
-        _, told = follower.communicate(timeout=60)
-    assert follower.returncode == 130
-    assert "Traceback" not in told
-    assert len(told.splitlines()) <= 1
-
-
-@pytest.mark.parametrize("more", [["--id", "a/1"], ["other.jsonl"]])
-def test_one_whole_file_is_followed(out: Path, more: list[str]) -> None:
-    refused(show(out, "--follow", *more), "--follow is for all chains of one file")

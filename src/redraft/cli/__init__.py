@@ -32,7 +32,6 @@ def _run() -> None:
     if handled := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # nothing needs cleaning up yet
         sys.unraisablehook = _interrupt_again
-    _open_closed_streams()
     from redraft.cli.commands import app
 
     if handled:
@@ -63,17 +62,6 @@ def _flush() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _open_closed_streams() -> None:
-    """Open the standard streams that the shell closed (`>&-`) on /dev/null.
-
-    In their order, so that each gets its own descriptor and no other file takes it.
-    """
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:
-            mode = "r" if name == "stdin" else "w"
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _interrupt_again(unraisable: Any) -> None:

@@ -29,11 +29,8 @@ QUOTES = '"""'  # stands before and after a text of several lines
 LEAVING = "Ctrl-D or /quit leaves."
 COMMANDS = {
     "/revise": "revise the last answer once more; after Ctrl-C, go on with it",
-    "/min N": "fewest revisions of each answer from now on",
-    "/max N": "most revisions",
     "/undo": "take back the last question and its answer, or the last /revise",
     "/save FILE": "save the conversation: a chain for each question",
-    "/model REF": "ask another model from now on",
     "/help": "show this",
     "/quit": "leave; Ctrl-D does too",
 }
@@ -98,9 +95,8 @@ class Chat:
             hint = nearest(command, names) or "/help lists the commands."
             hint += " To send it as a text, put a space before it."
             raise UsageError(f"there is no command {command!r:.40}.", hint=hint)
-        if command in ("/save", "/model") and not value:
-            usage = next(line for line in COMMANDS if line.startswith(command))
-            raise UsageError(f"{command} needs more.", hint=usage)
+        if command == "/save" and not value:
+            raise UsageError("/save needs more.", hint="/save FILE")
         match command:
             case "/help":
                 width = max(map(len, COMMANDS))
@@ -112,17 +108,9 @@ class Chat:
             case "/revise":
                 again = talk.again()
                 self._answer(talk.turns[-1].prompt, **again, id=talk.turns[-1].id)
-            case "/min" | "/max":
-                tell(session.limit(command, value))
             case "/save":
                 path = session.save(value)
                 tell(f"{counted(len(talk.turns), 'question')} in {path}", f"redraft show {path}")
-            case "/model":
-                from redraft.cli.watch import interrupts
-
-                with interrupts(signal.default_int_handler), opening([value]):
-                    self.runner.run(session.change(value))
-                tell(f"{session.engine.info.name} is ready.")
         return command != "/quit"
 
     def _answer(self, prompt: Prompt, **more: Any) -> None:

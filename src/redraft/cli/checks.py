@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from redraft.cli.ask import one_text, read_piped
 from redraft.cli.options import check_utf8
-from redraft.cli.shell import flag, write
+from redraft.cli.shell import write
 from redraft.errors import UsageError
 from redraft.jobs.counting import tell
 
@@ -20,7 +19,6 @@ def checks(
         list[str] | None,
         typer.Argument(metavar="PROMPT", help="The prompt; '-' or nothing reads standard input."),
     ] = None,
-    file: Annotated[Path | None, flag("FILE", "Read the prompt from FILE.", "--file", "-f")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as a list of JSON.")] = False,
 ) -> None:
     """Print what a prompt demands as checks, one a line.
@@ -32,7 +30,14 @@ def checks(
 
     from redraft.checks.derive import checks_in, nothing_in
 
-    text = _text(one_text(prompt or (), "checks"), file)
+    text = one_text(prompt or (), "checks")
+    if text in ("", "-"):
+        if sys.stdin.isatty():
+            raise UsageError(
+                "there is no prompt.", hint='redraft checks "In at most 50 words: what is a lighthouse?"'
+            )
+        text = read_piped(beside=False)
+    check_utf8("the prompt", text)
     found = checks_in(text)
     if as_json:
         write(json.dumps(found, ensure_ascii=False))
@@ -40,23 +45,3 @@ def checks(
         write("\n".join(found))
     else:
         tell(nothing_in(text))
-
-
-def _text(prompt: str, file: Path | None) -> str:
-    if file is not None:
-        if prompt:
-            raise UsageError("there is a prompt, and a file.", hint="Give one of them.")
-        try:
-            prompt = file.read_bytes().decode("utf-8", "surrogateescape")
-        except OSError as error:
-            raise UsageError(
-                f"{file} cannot be read: {error.strerror}.", hint="redraft checks -f prompt.txt"
-            ) from None
-    elif prompt in ("", "-"):
-        if sys.stdin.isatty():
-            raise UsageError(
-                "there is no prompt.", hint='redraft checks "In at most 50 words: what is a lighthouse?"'
-            )
-        prompt = read_piped(beside=False)
-    check_utf8("the prompt", prompt)
-    return prompt

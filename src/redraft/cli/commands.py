@@ -15,7 +15,7 @@ from typer.models import TyperInfo
 
 from redraft import __version__
 from redraft.cli.shell import Verbs, debug_log
-from redraft.cli.verb import Verb, VerbWithChecks
+from redraft.cli.verb import CHECKS, Verb
 from redraft.jobs.plugins import OWN, PluginError, plugins
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _command(name: str) -> Command:
         app.add_typer(found, name=name)
     else:
         shows_checks = name in ("ask", "chat", "answer", "serve", "eval")
-        app.command(name, cls=VerbWithChecks if shows_checks else Verb)(found)
+        app.command(name, cls=Verb, epilog=CHECKS if shows_checks else None)(found)
     command, plugin = get_group(app).commands[name], plugins("redraft.commands")[name]
     passing = (typer.Exit, typer.Abort, ClickException, EOFError, OSError, SystemExit)
     command.invoke = plugin.guarded(command.invoke, object, passing)  # type: ignore[method-assign]

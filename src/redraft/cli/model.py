@@ -71,20 +71,6 @@ def _recommend() -> None:
         typer.echo(f"  {model.name:8}{model.ref}\n          {facts}: {model.good_for}", err=True)
 
 
-def path(ref: Ref = "default") -> None:
-    """Print the path of a model that is here. Nothing is fetched."""
-    from redraft.engines.llamacpp import default_model
-    from redraft.errors import ModelError
-    from redraft.jobs import hub
-
-    named = _fetchable(ref)
-    default = named.kind == "default"
-    found = default_model.cached_default() if default else hub.find(named.target, named.selects)
-    if found is None:
-        raise ModelError(f"the model {ref} is not here.", hint=f"redraft model get {ref}")
-    typer.echo(found)
-
-
 def remove(ref: Ref) -> None:
     """Remove a model from this machine.
 
@@ -118,5 +104,5 @@ def _fetchable(ref: str) -> ModelReference:
 
 app = group(
     "Fetch, list, locate and remove models.",
-    {"get": get, "list": list_models, "path": path, "remove": remove},
+    {"get": get, "list": list_models, "remove": remove},
 )

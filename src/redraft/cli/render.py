@@ -20,7 +20,6 @@ from redraft.jobs.counting import printable
 from redraft.revision.words import STOPS, VERDICTS, changes, name_of, usage_line, verdict_of, why_cut
 
 LONGEST = 100_000  # most characters of one text that are shown. Laying out 200 MB took minutes.
-MANY = 1_000  # most messages, answers, and checks of one answer, that are shown
 _MARKS = {"same": ("{}", ""), "gone": ("[-{}-]", "red strike"), "new": ("{{+{}+}}", "bold green")}
 """Of the parts of a diff: the form without colours, and the style."""
 _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
@@ -47,12 +46,6 @@ def shown(text: str) -> str:
         return printable(text)
     left = f"{len(text) - LONGEST:,}"
     return f"{printable(text[:LONGEST])}\n… and {left} more characters. To see them: redraft show --json"
-
-
-def left_out(count: int, what: str) -> list[Text]:
-    """Return a line with the number of items that are not shown, if any."""
-    more = count - MANY
-    return [Text(f"… and {more:,} more {what}. To see them: redraft show --json", "dim")] if more > 0 else []
 
 
 def heading(index: int, *, best: bool = False, chosen: bool = False, same: bool = False) -> RenderableType:
@@ -118,8 +111,8 @@ def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text
     failed = [result for result in results if not result.passed]
     mark, style = ("✗", "bold red") if failed else ("✓", "bold green")
     listed = results if every else failed if len(failed) > 1 else []
-    lines = [check_line(result) for result in listed[:MANY]]
-    return [Text(f"{mark} {shown(verdict_of(results))}", style), *lines, *left_out(len(listed), "checks")]
+    lines = [check_line(result) for result in listed]
+    return [Text(f"{mark} {shown(verdict_of(results))}", style), *lines]
 
 
 def check_line(result: CheckResult) -> Text:
@@ -149,9 +142,9 @@ def render_prompt(chain: Chain) -> RenderableType:
         return Text(shown(chain.prompt.text), "cyan")
     lines = [
         Text.assemble((shown(f"{m.get('role')}: "), "dim"), (shown(_content(m)), "cyan"))
-        for m in chain.prompt.messages[:MANY]
+        for m in chain.prompt.messages
     ]
-    return Group(*lines, *left_out(len(chain.prompt.messages), "messages"))
+    return Group(*lines)
 
 
 def _content(message: Mapping[str, Any]) -> str:
@@ -163,11 +156,10 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
     """Render a whole chain: prompt, steps, and end."""
     top = Rule(Text(shown(chain.id) or "chain", "bold cyan"), align="left", style="cyan")
     parts: list[RenderableType] = [top, render_prompt(chain), Text()]
-    for index, step in enumerate(chain.drafts[:MANY]):
+    for index, step in enumerate(chain.drafts):
         parts += draft(step, f"Draft not chosen, {index + 1} of {len(chain.drafts)}")
-    parts += left_out(len(chain.drafts), "drafts")
     before: Step | None = None
-    for index, step in enumerate(chain.steps[:MANY]):
+    for index, step in enumerate(chain.steps):
         chosen = not index and bool(chain.drafts)
         same = before is not None and before.answer == step.answer
         parts.append(heading(index, best=index == chain.best, same=same, chosen=chosen))
@@ -175,5 +167,5 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
         if step.feedback is not None:
             parts.append(feedback(step.feedback, index, every=True))
         before = step
-    parts += [*left_out(len(chain.steps), "answers"), Text(), summary(chain)]
+    parts += [Text(), summary(chain)]
     return Group(*parts)

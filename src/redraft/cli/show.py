@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 def show(
     files: Annotated[list[Path], typer.Argument(help="Files of chains, answers, conversations or prompts.")],
     chain_id: Annotated[str | None, flag("ID", "Show this one alone; 12 is x/12.", "--id")] = None,
-    limit: Annotated[int | None, flag("N", "Show the first N; with --follow, the last N.", min=0)] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Then show each chain of a run as it is finished.")
-    ] = False,
+    limit: Annotated[int | None, flag("N", "Show the first N.", min=0)] = None,
     html: Annotated[Path | None, flag("FILE", "Write one page to look through them in a browser.")] = None,
     force: ReplacePage = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print chains as JSON, one a line.")] = False,
@@ -35,10 +32,6 @@ def show(
     far, by the last record of each id. In a pipe it prints plain text: redraft show out.jsonl | less
     Texts of more than 100,000 characters are cut; --json prints all of them.
 
-    With --follow, shows what is there, and then each chain that a running `answer` or `generate chains` adds,
-    until that run has ended or Ctrl-C. It waits for a file that does not exist. As with tail, --limit 5
-    begins with the last five, and --limit 0 shows new ones alone.
-
     With --html, writes one page without other files: each chain as a timeline, with filters and search.
     """
     from rich.console import Console
@@ -47,14 +40,13 @@ def show(
     from redraft.cli.render import render_chain, shown
 
     if html is not None:
-        if follow or as_json:
-            raise UsageError("--html writes a page of what is there.", hint="Leave out --follow and --json.")
+        if as_json:
+            raise UsageError("--html writes a page, and --json lines.", hint="Leave one of them out.")
         _write_page(html, files, _chosen(files, chain_id, limit), force=force)
         return
     console = Console(highlight=False)
     number = -1
-    chains = _followed(files, chain_id, limit) if follow else _chosen(files, chain_id, limit)
-    for number, chain in enumerate(chains):
+    for number, chain in enumerate(_chosen(files, chain_id, limit)):
         if as_json:
             write(chain.to_json())
             continue
@@ -64,7 +56,7 @@ def show(
         failure = chain.meta.get("failure")
         if chain.stop == "error" and isinstance(failure, dict):
             console.print(Text(f"failed   {shown(str(failure.get('message')))}", "red"))
-    if number < 0 and limit != 0 and not follow:
+    if number < 0 and limit != 0:
         raise RecordError(f"{', '.join(map(str, files))}: there is no record in it.")
 
 
@@ -83,20 +75,6 @@ def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, f
     with open_output(html, force=force, flag="--html") as file:
         title = ", ".join(path.name for path in files)
         file.write(chains_page(title, listed(chain((first,), chains)), f"redraft {__version__}").encode())
-
-
-def _followed(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:
-    from redraft.chain.read.files import stem_of
-    from redraft.chain.read.records import RawRecord
-    from redraft.cli.shell import tell
-    from redraft.jobs.follow import follow
-
-    if len(files) != 1 or chain_id is not None or str(files[0]) == "-":
-        raise UsageError("--follow is for all chains of one file.", hint="redraft show out.jsonl --follow")
-    path = files[0]
-    for number, line in follow(path, last=limit, tell=tell):
-        if line.strip():
-            yield RawRecord(f"{path}:{number + 1}", stem_of(path), number, line).chain()
 
 
 def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:

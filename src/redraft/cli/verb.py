@@ -7,13 +7,11 @@ The help is plain text, the same on a terminal, in a pipe and in docs/cli.md. Of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand
 
-from redraft.checks.kinds import check_kinds
 from redraft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 HELP_ALL = "--help-all"
 _NUMBERS = {"float": "a number, such as 0.5", "int": "a whole number, such as 5"}
-SOME_CHECKS = ("words<=50", "contains:TEXT", "lacks:TEXT", "json", "python:module.function")
+CHECKS = "Checks: words<=50, contains:TEXT, lacks:TEXT, json, python:module.function … See docs/checks.md"
 
 _MODEL = "model max_revisions check temperature max_tokens seed"
 _TRAINING = "model_name_or_path lora qlora data_path output_dir learning_rate max_steps preview estimate"
@@ -120,28 +118,6 @@ class Verb(TyperCommand):
                 title = getattr(param, "rich_help_panel", None) or "Options"
                 found.setdefault(title, []).append((param.name or "", record))
         return found
-
-
-class VerbWithChecks(Verb):
-    """A command whose help lists the checks, for which those of other packages are imported."""
-
-    def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Write the checks below the options."""
-        some = f"Checks: {', '.join(SOME_CHECKS)} … All of them: {HELP_ALL}, or docs/checks.md"
-        # \b: typer keeps the lines of the paragraph as they are
-        self.epilog = some if self.shown(ctx) else "\b\n" + check_help()
-        super().format_epilog(ctx, formatter)
-
-
-def check_help() -> str:
-    """Return the grammar of checks for `--help-all`, one entry for each kind, 80 columns wide."""
-    kinds = check_kinds().values()
-    width = max(len(kind.form) for kind in kinds) + 2
-    entries = [
-        fill(kind.about, 78, initial_indent=f"  {kind.form:<{width}}", subsequent_indent=" " * (width + 2))
-        for kind in kinds
-    ]
-    return "\n".join(["Checks (docs/checks.md):", *entries])
 
 
 def _with_address(args: list[str]) -> list[str]:

@@ -318,7 +318,7 @@ _FILES, _PATHS = 3, 50  # files to name in the title of the page, and below it
 _TEXT, _TURNS, _STEPS = 1500, 20, 10  # characters of a text, turns and steps to show of a sample
 
 
-def lines(report: DataReport, *, warnings: bool = True) -> Iterator[str]:
+def lines(report: DataReport) -> Iterator[str]:
     """Give the lines of a report, with its findings or without."""
     yield " · ".join(counted(number, what.removesuffix("s")) for what, number in report.totals.items())
     for table in report.tables:
@@ -329,7 +329,7 @@ def lines(report: DataReport, *, warnings: bool = True) -> Iterator[str]:
             rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
             yield f"  {row[0]:{widths[0]}}  {'  '.join(rest)}".rstrip()
     width = max(min(get_terminal_size().columns, 100) - 11, 40)
-    for number, each in enumerate(report.findings if warnings else ()):
+    for number, each in enumerate(report.findings):
         yield from ([] if number else ["", "warnings"])
         text = [*wrap(each.text, width), *wrap(each.advice, width), *each.examples[:2]]
         for level, line in zip_longest([each.level], text, fillvalue=""):

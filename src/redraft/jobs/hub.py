@@ -1,4 +1,4 @@
-"""Fetch models and datasets of the Hugging Face hub, push datasets, and turn its errors into redraft's.
+"""Fetch models and datasets of the Hugging Face hub, and turn its errors into redraft's.
 
 Code of a repository is never fetched or run. Files lie in the cache of huggingface_hub, which other programs
 share; it is used if the hub cannot be reached. `HF_HOME` moves it, and `HF_ENDPOINT` names another hub.
@@ -13,7 +13,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -408,32 +408,6 @@ def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]
     return files
 
 
-def publish(name: str, files: Mapping[str, Path | bytes], *, private: bool) -> str:
-    """Put files into the dataset `org/name`, which is made if it is not there, and return its address.
-
-    A card that is there already stays: its owner may have written it.
-    """
-    from huggingface_hub import CommitOperationAdd, HfApi, get_token
-
-    if not get_token():
-        raise UsageError("nobody is logged in to the hub.", hint="hf auth login, or HF_TOKEN=… in front.")
-    api = HfApi(endpoint=_endpoint())
-    try:
-        with _asking(name, "dataset"):
-            address = api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
-            there = _record(name, "dataset")
-            if private and not there.private:
-                raise UsageError(f"{name} is public on the hub.", hint="If the data may be: --public")
-            written = {each.rfilename for each in there.siblings or []} & {CARD}
-            new = [CommitOperationAdd(each, files[each]) for each in files if each not in written]
-            api.create_commit(name, new, repo_type="dataset", commit_message="Push by redraft")
-    except _OutOfReach as error:
-        raise UsageError(
-            f"the hub cannot be reached: {error}", hint="Nothing was pushed. Try again."
-        ) from None
-    return str(address)
-
-
 def _evaluates(file: str) -> bool:
     return not _EVALUATION.isdisjoint(re.split(r"[^a-z]+", file.lower()))
 
@@ -464,9 +438,6 @@ def _asking(name: str, kind: RepoKind) -> Iterator[None]:
         if status in (401, 403, 404):
             message = f"there is no file {name}, and the hub has no such {kind} or denies access ({status})."
             hint = f"Check the name. For a gated {kind}, accept its terms on its page, then: hf auth login"
-            if error.response.request.method == "POST":
-                message = f"the hub does not let you write to {name} ({status})."
-                hint = "Check the name, and that your token may write: hf auth whoami"
             raise failed(message, hint=hint) from None
         raise failed(f"the hub fails ({status}) for {name}.", hint="Try again later.") from None
     except HFValidationError as error:

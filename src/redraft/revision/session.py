@@ -15,7 +15,7 @@ from redraft.engines.base import Engine
 from redraft.errors import UsageError
 from redraft.revision.api import make
 from redraft.revision.ops import Event
-from redraft.revision.options import RevisionOptions, check_options, check_prices
+from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
 from redraft.revision.state import CUT, complete_steps
 
@@ -75,8 +75,6 @@ class Session:
     settings: Settings
     options: RevisionOptions
     stack: AsyncExitStack
-    # Called with the reason when a wait for a server begins, and with an empty text when it ends.
-    wait: Callable[[str], None] | None = None
     talk: Conversation = field(default_factory=Conversation)
     # Files that were saved from this conversation, which may be replaced.
     saved: set[Path] = field(default_factory=set)
@@ -85,9 +83,8 @@ class Session:
     async def open(
         cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
     ) -> Self:
-        """Open the models. Errors as for `Settings.opened`."""
-        options = await settings.opened(stack, patience=settings.waiting(tell=wait))
-        return cls(settings, options, stack, wait)
+        """Open the models. Errors as for `Settings.opened`. `wait` is told why a server is waited for."""
+        return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     @property
     def engine(self) -> Engine:
@@ -98,15 +95,6 @@ class Session:
         """Make the chain of a turn, with more options. `talk.add` keeps it."""
         options = self.options.model_copy(update={"id": f"turn-{len(self.talk.turns) + 1}", **more})
         return make(prompt, options, partial(self.settings.load, self.stack))
-
-    def limit(self, command: str, value: str) -> str:
-        """Change how often answers are revised from now on: `/min` or `/max`. Return what to say of it."""
-        if not value.isdecimal():
-            hint = f"It takes a number of revisions: {command} 2"
-            raise UsageError(f"{command} is {value!r:.40}.", hint=hint)
-        name = f"{command[1:]}_revisions"
-        self.options = check_options({**self.options.explicit, name: int(value)})
-        return f"{name} is {int(value)}."
 
     def save(self, file: str) -> Path:
         """Save the conversation, a chain for each turn, and return the path."""
@@ -121,16 +109,3 @@ class Session:
             raise UsageError(f"cannot write {file!r:.80}: {error}.", hint="Name another file.") from None
         self.saved.add(path.resolve())
         return path
-
-    async def change(self, reference: str) -> None:
-        """Open another model, and close the one before. If that fails, the old one stays.
-
-        A price that was given for the old one does not hold for the new one.
-        """
-        settings = self.settings.over(model=reference)
-        options = self.options.model_copy(update={"model": reference, "price": None})
-        check_prices(options)
-        patience, before = settings.waiting(tell=self.wait), self.engine
-        opened = await settings.load(self.stack, "model", reference, patience=patience)
-        self.settings, self.options = settings, options.model_copy(update={"model": opened})
-        await before.aclose()

@@ -23,7 +23,7 @@ from redraft.cli.data.common import (
     token_count,
     tokenizer_fingerprint,
 )
-from redraft.cli.shell import flag, tell, write
+from redraft.cli.shell import flag, write
 from redraft.cli.verb import group
 from redraft.jobs.formats import ExportFormat, TrainingFormat
 
@@ -93,24 +93,6 @@ def export(
     from redraft.data.export import export as exported
 
     exported(file, flags.out, to, **flags.options)
-
-
-def push(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Records of any known shape.")],
-    name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The dataset. It is made if need be.")],
-    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
-) -> None:
-    """Push records to the Hugging Face hub, with a card.
-
-    The card has counts, lengths, languages and licences. The dataset is private, unless --public. A card that
-    is there already stays. Log in before: hf auth login.
-    """
-    from redraft.integrations.hub import push as pushed
-
-    address, said = pushed(file, name, public=public)
-    if said:
-        tell(said)
-    write(address)
 
 
 def _list_rules(wanted: bool) -> None:
@@ -387,7 +369,6 @@ app = group(
         "decontaminate": takes_flags(decontaminate),
         "merge": takes_flags(merge),
         "export": takes_flags(export),
-        "push": push,
         "stats": stats,
     },
 )
