@@ -144,25 +144,6 @@ def test_judges_of_the_same_name_are_called_by_their_references() -> None:
     assert {each.judge for each in reviews()} == {"script:script.jsonl", "script:there/script.jsonl"}
 
 
-def test_the_judge_of_the_config_file_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("config.toml").write_text(f'[defaults]\nmodel = "none.gguf"\njudge = "{script("[[9, 6]]")}"\n')
-    monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
-    result = run("new.jsonl", "old.jsonl", "--questions", "questions.jsonl", "-o", "out.jsonl")
-    assert rows(result)["reviews"] == "6 in out.jsonl"
-
-
-def test_controls_are_judged_in_the_place_of_the_first_model() -> None:
-    found = rows(judge(script("[[9, 6]]", "[[6, 9]]"), "--controls"))
-    assert found["reviews"] == "18 in out.jsonl"
-    kinds = [each.control for each in reviews()]
-    assert kinds == [None] * 6 + ["constant"] * 6 + ["instruction"] * 6
-    pytest.importorskip("scipy")
-    shown = redraft(*found["next"].split()[1:])
-    assert shown.stdout.startswith("new against old: 3 questions, 6 reviews in both orders")
-    assert "a constant does not clearly lose against old: do not trust this judge" in shown.stdout
-    assert "an instruction to the judge changes nothing" in shown.stdout
-
-
 def test_a_server_is_asked_for_json_with_the_review_first() -> None:
     with FakeServer() as server:
         server.on("GET /v1/models", models_reply("gull"))

@@ -179,8 +179,6 @@ SAME = {"model_1": "same", "model_2": "same"}
         (PAIR, ["--answers", "new.jsonl", "--answers", "of_7.jsonl"], ["of of_7 is to question '7'"]),
         (PAIR, ["--draws", "99"], ["Invalid value for '--draws'"]),
         (PAIR, ["--draws", "100000000000"], ["Invalid value for '--draws'"]),
-        (PAIR, ["--against", "other.json"], ["is not a report: comparisons", "--json > last.json"]),
-        (PAIR, ["--against", "none.json"], ["none.json", "No such file"]),
         (PAIR, ["--html", "r.jsonl", "--force"], ["--html would replace the input"]),
     ],
 )
@@ -191,41 +189,7 @@ def test_what_is_wrong_is_named(records: list[Any], args: list[str], said: list[
     write("copy.jsonl", [answer("new", 1, "x")])
     write("again.jsonl", [answer("new", 1, "x")] * 2)
     write("of_7.jsonl", [answer("old", 1, "x") | {"question_id": 7}])
-    Path("other.json").write_text('{"figures": 1}')
     refused(run("r.jsonl", *args), *said)
-
-
-# What changed.
-
-
-def kept(records: list[dict[str, Any]], name: str) -> Path:
-    """Reviews of a version against `old`."""
-    named = [
-        each
-        | {"model_1": each["answer1_id"].split("-")[0].replace("new", name)}
-        | {"model_2": each["answer2_id"].split("-")[0].replace("new", name)}
-        for each in records
-    ]
-    return write("kept.jsonl", named)
-
-
-@pytest.mark.parametrize("name", ["v1", "v2"])
-def test_a_new_version_is_held_against_the_last_report(name: str) -> None:
-    last = [each for n in range(6) for each in both(n, (8, 8), (8, 8))]
-    Path("v1.json").write_text(run(kept([*last, *both(99, (9, 9), (1, 1))], "v1"), "--json").stdout)
-    now = [each for n in range(5) for each in both(n, (9, 9), (8, 8))] + both(5, (7, 7), (8, 8))
-    path = kept(now, name)
-    since = lines(run(path, "--against", "v1.json"))
-    place = since.index("v2 since v1" if name == "v2" else "v1 since the last report")
-    assert since[place + 1].startswith("difference +33.33 ") or since[place + 1].startswith(
-        "difference +33.3 "
-    )
-    assert since[place + 1].endswith("points; 6 questions in both")
-    assert since[place + 2 : place + 4] == ["better 5 0, 1, 2, 3, 4", "worse 1 5"]
-    [change] = json.loads(run(path, "--against", "v1.json", "--json").stdout)["changes"]
-    assert change["gain"]["value"] == pytest.approx(1 / 3)
-    assert (change["better"], change["worse"]) == (["0", "1", "2", "3", "4"], ["5"])
-    refused(run("reviews.jsonl", "--against", "v1.json"), "v1.json: has none of these", "It has: v1, old")
 
 
 # The page.

@@ -13,12 +13,9 @@ from redraft.jobs.files import not_an_input
 
 
 def report(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILES...", help="Reviews, grades, chains, or scores of a task.")
-    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Reviews, grades, or chains.")],
     answers: Annotated[list[Path] | None, flag("FILE", "Answers that were judged, one file a model.")] = None,
     questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
-    against: Annotated[Path | None, flag("FILE", "Say what changed since this report (its JSON).")] = None,
     html: Annotated[Path | None, flag("FILE", "Write a page with all answers, and one of chains.")] = None,
     as_json: AsJson = False,
     draws: Annotated[
@@ -35,9 +32,9 @@ def report(
     or else whose answers the first review shows first.
     Questions without a readable review in each order do not count; they are listed.
 
-    For grades (redraft judge A) it prints their mean by model and judge. For chains (redraft answer, eval),
-    and for what redraft eval --json prints, it prints the share of right answers, revisions, stops and
-    cost. Several files are compared record by record. All files have to be of one kind.
+    For grades (redraft judge A) it prints their mean by model and judge. For chains (redraft answer, eval)
+    it prints the share of right answers, revisions, stops and cost. Several files are compared record by
+    record: give those of the last run and of this one. All files have to be of one kind.
     """
     import json
 
@@ -45,9 +42,8 @@ def report(
     from redraft.evaluation.reports.describe import describe
     from redraft.evaluation.tables import as_text
 
-    not_an_input({"--html": html}, [*files, *(answers or ()), *filter(None, [questions, against])])
-    how = {"questions": questions, "against": against}
-    found = describe(files, answers=answers or (), **how, draws=draws, seed=seed)
+    not_an_input({"--html": html}, [*files, *(answers or ()), *filter(None, [questions])])
+    found = describe(files, answers=answers or (), questions=questions, draws=draws, seed=seed)
     if html:
         from redraft.evaluation.reports.page import write_page
 

@@ -193,7 +193,6 @@ class JudgeFileKeywords(MachineKeywords, ServerKeywords, ItemKeywords, total=Fal
     way: Literal["scores", "verdicts", "grades"] | None
     orders: Literal["both", "given"]
     gold: bool
-    controls: bool
     temperature: float | None
     max_tokens: int | None
     seed: int | None

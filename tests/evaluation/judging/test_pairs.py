@@ -9,7 +9,7 @@ import pytest
 
 from redraft.chain import Chain, Prompt, Step
 from redraft.errors import RecordError, UsageError
-from redraft.evaluation.judging.pairs import WITH_INSTRUCTION, controls, read_matches
+from redraft.evaluation.judging.pairs import read_matches
 from tests.evaluation.made import answer, write
 
 
@@ -112,21 +112,3 @@ def test_what_does_not_belong_together_is_refused_by_name(tmp_path: Path) -> Non
         read_matches([tmp_path / "new.jsonl", tmp_path / "new.jsonl"], questions)
     with pytest.raises(RecordError, match="has question 1 twice"):
         read_matches(files(tmp_path, [one], there[:1]), asked(tmp_path, 1, 1))
-
-
-def test_answers_to_another_question_of_the_same_id_are_refused(tmp_path: Path) -> None:
-    ours = [{"question_id": 1, "prompt": "Why 1?", "response": "a"}]
-    theirs = [{"question_id": 1, "prompt": "Who?", "response": "b"}]
-    with pytest.raises(RecordError, match=r"old.jsonl: question 1 is 'Who\?' there, and 'Why 1\?' in"):
-        read_matches(files(tmp_path, ours, theirs))
-
-
-def test_controls_stand_in_the_place_of_the_first_model(tmp_path: Path) -> None:
-    given = files(tmp_path, [answer("new", 1, "a")], [answer("old", 1, "x")])
-    constant, instruction = controls(read_matches(given, asked(tmp_path, 1)))
-    assert [match.control for match in (constant, instruction)] == ["constant", "instruction"]
-    assert instruction.answers[0].name == WITH_INSTRUCTION.format("new")
-    assert instruction.answers[0].turns[0].startswith("a\n\nNote to the judge")
-    assert "a" != constant.answers[0].turns[0] != instruction.answers[0].turns[0]
-    assert constant.answers[1] == instruction.answers[1]
-    assert constant.answers[1].turns == ("x",)

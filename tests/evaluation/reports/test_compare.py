@@ -181,6 +181,12 @@ def test_other_pairs_in_a_report_do_not_turn_a_pair_round(tmp_path: Path) -> Non
     assert [each.title for each in found.sections()][:3] == [f"{one} against {two}" for one, two in names]
 
 
+def test_a_review_that_says_swapped_shows_the_model_second(tmp_path: Path) -> None:
+    first, *rest = judged("old", "new", (6, 9))
+    found = of(tmp_path, [first | {"metadata": {"swapped": True}}, *rest])
+    assert (found.model, found.opponent) == ("new", "old")
+
+
 def test_models_differ_against_the_one_that_all_pairs_share_on_either_side(tmp_path: Path) -> None:
     records = [*judged("old", "new", (6, 9)), *judged("best", "old", (9, 9))]
     found = report([write(tmp_path / "r.jsonl", records)], draws=200)

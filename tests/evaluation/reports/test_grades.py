@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -146,32 +145,6 @@ def test_the_test_of_signs_keeps_its_level_where_turns_go_together() -> None:
         assert found is not None
         low += found.p < 0.05
     assert low / 120 <= 0.06
-
-
-@pytest.mark.parametrize("now", ["new", "newer"])
-def test_what_changed_since_the_last_report(tmp_path: Path, now: str) -> None:
-    last = tmp_path / "last.json"
-    last.write_text(json.dumps(report(tmp_path, [grade(n, 5) for n in range(8)]).record()), "utf-8")
-    found = report(tmp_path, [grade(n, 5 + (n < 6), model=now) for n in range(9)], against=last)
-    [change] = found.changes
-    assert (change.count, change.gain.value, change.better) == (8, 0.75, ("0", "1", "2", "3", "4", "5"))
-    assert f"{now} since {'the last report' if now == 'new' else 'new'}" in lines(found)
-    last.write_text('{"comparisons": []}', "utf-8")
-    with pytest.raises(RecordError, match="is no report on grades"):
-        report(tmp_path, [grade(1, 5)], against=last)
-
-
-@pytest.mark.parametrize(("constant", "instruction", "swayed"), [(2, 7, False), (7, 10, True)])
-def test_controls(tmp_path: Path, constant: float, instruction: float, swayed: bool) -> None:
-    records = [grade(n, 7) for n in range(10)]
-    records += [grade(n, constant, model="a constant answer", control="constant") for n in range(10)]
-    named = {"model": "new with an instruction", "control": "instruction"}
-    records += [grade(n, instruction, **named) for n in range(10)]
-    found = report(tmp_path, records)
-    assert [each.model for each in found.grades] == ["new"]
-    assert [each.changes_outcome for each in found.controls] == [swayed, swayed]
-    assert "\n".join(lines(found)).count("do not trust this judge") == 2 * swayed
-    assert [each["changes_outcome"] for each in found.record()["controls"]] == [swayed, swayed]
 
 
 def test_the_page_shows_the_grades_and_runs_nothing(tmp_path: Path) -> None:

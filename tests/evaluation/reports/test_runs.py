@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from redraft.evaluation.diagnosis.diagnose import diagnose
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.runs import RunReport
-from redraft.evaluation.stats import mcnemar, proportion
+from redraft.evaluation.stats import proportion
 from redraft.evaluation.tables import as_text
 from redraft.evaluation.tasks.tasks import KEY
 from tests.evaluation.made import write
@@ -127,68 +126,6 @@ def test_groups_are_categories_of_the_questions_or_of_the_records(tmp_path: Path
     assert list(report(tasks, questions=asked_file).runs[0].tally.groups) == ["maths", "level 1"]
 
 
-def test_runs_side_by_side_are_paired_by_record(tmp_path: Path) -> None:
-    old, new = [n < 5 for n in range(10)], [n in (0, 1, 2, 5, 6, 7, 8) for n in range(10)]
-    files = [
-        kept(tmp_path / f"{name}.jsonl", [scored(str(n), right) for n, right in enumerate(rights)])
-        for name, rights in (("old", old), ("new", [*new, True]))
-    ]
-    found = report(*files)
-    [gain] = found.differences
-    assert (gain.name, gain.other, gain.count, gain.gain.value) == ("new", "old", 10, 0.2)
-    assert (gain.better, gain.worse) == (("5", "6", "7", "8"), ("3", "4"))
-    assert gain.p == mcnemar(old, new)
-    assert "difference +20.0" in " ".join(lines(found))
-    assert "points; 10 records in both" in " ".join(lines(found))
-    others = kept(tmp_path / "aqua.jsonl", [scored("0", True, task="aqua")])
-    assert report(files[0], others).differences == (), "of two tasks nothing is compared"
-
-
-def test_scores_stand_for_their_chains(tmp_path: Path) -> None:
-    chains = [scored(str(n), n < 2, n < 3, groups=["x"]) for n in range(4)]
-    whole = report(kept(tmp_path / "run.jsonl", chains))
-    path = tmp_path / "now.json"
-    record = whole.runs[0].tally.record() | {"failed": {"outage": 2}}
-    path.write_text(json.dumps(record, indent=1), "utf-8")
-    found = report(path)
-    assert found.runs[0].tally.record() == record
-    assert lines(found)[:5] == ["now: gsm8k, 4 answers", *lines(whole)[1:5]]
-    assert "failed outage 2" in lines(found)
-    assert 'id="pairs"' not in page(found, ""), "scores alone have no answers to show"
-    read(page(found, ""))
-
-
-@pytest.mark.parametrize("kind", ["report", "scores"])
-def test_what_changed_since_the_last_run(tmp_path: Path, kind: str) -> None:
-    last = report(kept(tmp_path / "v1.jsonl", [scored(str(n), n > 2) for n in range(8)]))
-    record = last.record() if kind == "report" else last.runs[0].tally.record()
-    path = tmp_path / "last.json"
-    path.write_text(json.dumps(record), "utf-8")
-    found = report(kept(tmp_path / "v2.jsonl", [scored(str(n), n != 7) for n in range(9)]), against=path)
-    [change] = found.changes
-    assert (change.better, change.worse) == (("0", "1", "2"), ("7",))
-    assert f"v2 since {'v1' if kind == 'report' else 'last'}" in lines(found)
-    assert found.record()["changes"][0]["gain"]["value"] == 0.25
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        ('{"comparisons": [], "files": []}', "is no report on chains or scores"),
-        ("[1]", "is no report on chains or scores"),
-        ('{"runs": [{"task": "gsm8k", "right": "x", "wrong": []}]}', "right: Input should be a valid list"),
-        ('{"runs": [{"name": "v1", "task": "aqua", "right": ["1"], "wrong": []}]}', "It has: v1, aqua"),
-        ('{"runs": [{"name": "v1", "task": "gsm8k", "right": ["77"], "wrong": []}]}', "It has: v1, gsm8k"),
-        ("", "not JSON"),
-    ],
-)
-def test_a_report_on_something_else_is_refused(tmp_path: Path, content: str, problem: str) -> None:
-    last = tmp_path / "last.json"
-    last.write_text(content, "utf-8")
-    with pytest.raises(RecordError, match=problem):
-        report(kept(tmp_path / "run.jsonl", [scored("1", True)]), against=last)
-
-
 def test_failures_beside_the_chains_count_as_in_eval(tmp_path: Path) -> None:
     path = kept(tmp_path / "run.jsonl", [scored("1", True, groups=["x"])])
     failed = [("2", "EmptyReply", "empty reply"), ("3", "EngineError", "outage"), ("1", "EngineError", "old")]
@@ -217,9 +154,6 @@ def test_runs_of_one_record_in_a_file_are_one_record(tmp_path: Path) -> None:
     assert found.runs[0].tally.score.count == 90
     assert rate.high - rate.low > 1.6 * (alone.high - alone.low)
     assert any("60 chains were made without a price" in line for line in lines(found))
-    path = tmp_path / "now.json"
-    path.write_text(json.dumps(found.runs[0].tally.record()), "utf-8")
-    assert lines(report(path))[1:6] == lines(found)[1:6], "its scores say the same"
 
 
 def test_each_two_of_three_runs_are_corrected_for_being_three(tmp_path: Path) -> None:
@@ -267,23 +201,9 @@ def test_a_truth_that_cannot_be_read_is_named(tmp_path: Path, truth: Any) -> Non
         report(path)
 
 
-SCORE = {"task": "gsm8k", "score": {}, "right": ["1"], "wrong": []}
-OF_GSM8K, OF_AQUA = (json.loads(scored(task, True, task=task).to_json()) for task in ("gsm8k", "aqua"))
-
-
-@pytest.mark.parametrize(
-    ("records", "problem"),
-    [
-        ([SCORE, SCORE], "run.jsonl:2: is a second record"),
-        ([SCORE | {"right": 3}], "run.jsonl:1: is no score of redraft eval: right"),
-        ([OF_GSM8K, OF_AQUA], "run.jsonl:2: is a chain of aqua, after chains of gsm8k"),
-    ],
-)
-def test_a_file_has_one_score_or_one_task_and_is_given_once(
-    tmp_path: Path, records: list[Any], problem: str
-) -> None:
-    path = write(tmp_path / "run.jsonl", records)
-    with pytest.raises(RecordError, match=problem):
+def test_a_file_has_one_task_and_is_given_once(tmp_path: Path) -> None:
+    path = kept(tmp_path / "run.jsonl", [scored(task, True, task=task) for task in ("gsm8k", "aqua")])
+    with pytest.raises(RecordError, match=r"run.jsonl:2: is a chain of aqua, after chains of gsm8k"):
         report(path)
     with pytest.raises(UsageError, match=r"run.jsonl is given twice"):
         report(path, path)

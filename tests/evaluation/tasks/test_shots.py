@@ -61,7 +61,7 @@ def test_each_record_is_answered_several_times() -> None:
     again = redraft("eval", "gsm8k", "test.jsonl", "--samples", "3", "--json", *EVAL)
     found = json.loads(again.stdout)
     assert round(found["pass@2"]["value"], 3) == 0.833
-    assert Tally.of(found).passes.keys() == {2, 3}
+    assert "pass@3" in found
 
 
 def test_samples_of_a_cache_differ() -> None:

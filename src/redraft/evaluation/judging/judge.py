@@ -164,8 +164,6 @@ class Judging:
             metadata["cost_usd"] = judge.price.cost(usage)
         record = (_grade if prompt.way == "grades" else _review)(item, judge, prompt, reply)
         record["metadata"] = metadata
-        if item.match.control:
-            record["control"] = item.match.control
         if prompt.way == "grades":
             return json.dumps(record, ensure_ascii=False)
         return Review.of(record).to_json()

@@ -31,11 +31,6 @@ class JudgeOptions(ServerOptions, MachineOptions):
         "show each pair in both orders, or A first only", JUDGING, "both|given", default="both"
     )
     gold: bool = option("show the judge the gold answers, where there are some", JUDGING, default=False)
-    controls: bool = option(
-        "judge constant answers, and A with an instruction to the judge, in A's place too",
-        JUDGING,
-        default=False,
-    )
     temperature: float | None = option(
         "0 is greedy [0, or as the reviewer's file says]", SAMPLING, "T", ge=0, lt=100
     )

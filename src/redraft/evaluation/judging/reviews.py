@@ -44,7 +44,6 @@ class Review(BaseModel):
     model_2: str | None = None  # the name of the model that gave the second answer
     judge: str | None = None  # the judge's model, if known
     turn: int = 1  # which turn of the question was judged
-    control: str | None = None  # which kind of control an answer is: `constant` or `instruction`
 
     @classmethod
     def of(cls, record: Mapping[str, Any], where: str = "review") -> Review:
@@ -59,7 +58,7 @@ class Review(BaseModel):
 
     def to_json(self) -> str:
         """Return the review as a line of JSON. Optional fields that it does not have are left out."""
-        optional = {*_IDS, "winner", "model_1", "model_2", "judge", "control"}
+        optional = {*_IDS, "winner", "model_1", "model_2", "judge"}
         absent = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
 
@@ -174,7 +173,6 @@ class Grade(BaseModel):
     score: float | None = None  # 1 to 10; None or -1 if there is none
     turn: int = 1
     metadata: dict[str, Any] = {}
-    control: str | None = None  # which kind of control the answer is, if it tests the judge
 
     @property
     def key(self) -> Key:

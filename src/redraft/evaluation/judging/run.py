@@ -22,7 +22,7 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.errors import EngineError, UsageError
 from redraft.evaluation.judging.judge import Judging, OpenJudge, ReviewItem, ReviewTally, items, shown
 from redraft.evaluation.judging.options import JudgeFileOptions
-from redraft.evaluation.judging.pairs import Match, controls, read_matches
+from redraft.evaluation.judging.pairs import Match, read_matches
 from redraft.evaluation.judging.prompts import Prompts, read_prompts, wording_digest
 from redraft.evaluation.records import listed
 from redraft.jobs.counting import tell
@@ -130,7 +130,7 @@ class JudgeRun:
 
     @cached_property
     def matches(self) -> list[Match]:
-        """The answers to judge, with those that test the judge if they are wanted. Tells which are empty."""
+        """The answers to judge. Tells which are empty."""
         found = read_matches(self.answers, self.questions)
         if self.settings.get("gold") and not any(match.question.gold for match in found):
             raise UsageError(
@@ -144,8 +144,7 @@ class JudgeRun:
                     empty.setdefault(each.name, []).append(str(match.question.id))
         for name, ids in empty.items():
             self.plan.say(f"{name}: empty answers, judged as they are: {listed(ids, _FEW)}.")
-        all_of = [*found, *controls(found)] if self.settings.get("controls") else found
-        return [match for match in all_of if self.plan.holds(str(match.question.id))]
+        return [match for match in found if self.plan.holds(str(match.question.id))]
 
     def items(self) -> Iterator[ReviewItem]:
         """Yield the reviews to make."""
@@ -168,7 +167,7 @@ class JudgeRun:
         for item in self.items():
             self.prompts.prompt(item.match.question.category, shown(item, gold=gold))
         inputs = [*self.answers, *([self.questions] if self.questions else [])]
-        # --controls and --orders may add reviews, so they are not in it.
+        # --orders may add reviews, so it is not in it.
         config = {
             **self._asked,
             "judges": list(map(model_of, self.models)),

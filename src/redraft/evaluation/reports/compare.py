@@ -195,7 +195,6 @@ class Comparison:
     in_both_orders: bool  # whether each item was judged in both orders, but for those whose order was drawn
     draws: int = stats.DRAWS
     seed: int = stats.SEED
-    control: str = ""  # which kind of control the model's answers are; empty for those of a model
     usage: JudgeUsage = field(default_factory=JudgeUsage)  # what all reviews say that they cost
 
     def against(self, opponent: str) -> Comparison:
@@ -464,10 +463,8 @@ def compare(
     found = []
     for group in pairs.values():
         review = group[0].review
-        shown = list(group[0].names[::-1] if review.metadata.get("swapped") else group[0].names)
-        if not review.control:  # it stands in the place of the model
-            shown.sort(key=lambda name: first.index(name) if name in first else len(first))
-        model, opponent = shown
+        shown = group[0].names[::-1] if review.metadata.get("swapped") else group[0].names
+        model, opponent = sorted(shown, key=lambda name: first.index(name) if name in first else len(first))
         found.append(_comparison(model, opponent, group, draws, seed))
     return tuple(found)
 
@@ -506,7 +503,6 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, 
         in_both_orders=in_both,
         draws=draws,
         seed=seed,
-        control=group[0].review.control or "",
         usage=usage_in(placed.review.metadata for placed in group),
     )
 

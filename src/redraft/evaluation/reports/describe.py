@@ -20,20 +20,18 @@ def describe(
     *,
     answers: Sequence[Path] = (),
     questions: Path | None = None,
-    against: Path | None = None,
     draws: int = stats.DRAWS,
     seed: int = stats.SEED,
 ) -> AnyReport:
-    """Describe files of reviews, of grades, or of chains and scores: all of one kind.
+    """Describe files of reviews, of grades, or of chains: all of one kind.
 
-    `answers` are those that were judged, a file for each model; `questions` what was asked; `against` the
-    JSON of an earlier report.
+    `answers` are those that were judged, a file for each model; `questions` what was asked.
     """
     inputs = list(map(opened, files))
     kind = kind_of(inputs)
-    if answers and kind == "runs":
+    if answers and kind == "chains":
         raise UsageError("--answers goes with reviews and grades.", hint="Chains have their answers.")
-    given = Given(inputs, Material.read(answers, questions), against, draws, seed)
+    given = Given(inputs, Material.read(answers, questions), draws, seed)
     if kind == "reviews":
         return describe_reviews(given)
     return describe_grades(given) if kind == "grades" else describe_runs(given)

@@ -9,31 +9,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, combinations, product
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from redraft.chain import describe
 from redraft.chain.read.files import decode
 from redraft.errors import RecordError
 from redraft.evaluation import stats
-from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
 from redraft.evaluation.judging.reviews import Grade, Key, usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
 from redraft.evaluation.records import JudgeUsage, listed
-from redraft.evaluation.reports.inputs import Given, Input, Material, read_past
-from redraft.evaluation.reports.paired import (
-    Control,
-    Paired,
-    Scores,
-    gain_of,
-    paired,
-    sections,
-    side_by_side,
-    since,
-)
+from redraft.evaluation.reports.inputs import Given, Input, Material
+from redraft.evaluation.reports.paired import Paired, Scores, gain_of, sections, side_by_side
 from redraft.evaluation.stats import Bootstrap, Estimate, without_nan
 from redraft.evaluation.tables import Line, Section, cost_facts, plain
 from redraft.jobs.counting import counted
@@ -48,7 +38,6 @@ class Grades:
     model: str
     judge: str
     found: tuple[tuple[str, Grade], ...]  # all of them, with their places
-    control: str = ""  # which kind of control the answers are; empty for those of a model
     draws: int = stats.DRAWS
     seed: int = stats.SEED
 
@@ -117,7 +106,6 @@ class Grades:
         return {
             "model": self.model,
             "judge": self.judge,
-            "control": self.control,
             "questions": self.questions,
             "mean": self.mean(),
             "turns": {str(turn): mean for turn, mean in self.turns().items()},
@@ -134,13 +122,10 @@ def graded(
     places: Iterable[tuple[str, Grade]], *, draws: int = stats.DRAWS, seed: int = stats.SEED
 ) -> tuple[Grades, ...]:
     """Return the grades of each model and judge, in the order of their first."""
-    groups: defaultdict[tuple[str, str, str], list[tuple[str, Grade]]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str], list[tuple[str, Grade]]] = defaultdict(list)
     for where, each in places:
-        groups[each.model, each.judge_name, each.control or ""].append((where, each))
-    return tuple(
-        Grades(model, judge, tuple(found), control, draws, seed)
-        for (model, judge, control), found in groups.items()
-    )
+        groups[each.model, each.judge_name].append((where, each))
+    return tuple(Grades(*key, tuple(found), draws, seed) for key, found in groups.items())
 
 
 @dataclass(frozen=True)
@@ -177,8 +162,6 @@ class GradeReport:
     grades: tuple[Grades, ...]
     judges: tuple[GradedAlike, ...]
     differences: tuple[Paired, ...]
-    changes: tuple[Paired, ...]  # what changed since an earlier report, if one was given
-    controls: tuple[Control, ...]
 
     @property
     def title(self) -> str:
@@ -186,7 +169,7 @@ class GradeReport:
         return f"Report on {counted(sum(len(each.found) for each in self.grades), 'grade')}"
 
     def sections(self) -> Iterator[Section]:
-        """Yield the sections: the grades, judges, what changed, differences and controls."""
+        """Yield the sections: the grades, judges and differences."""
         for each in self.grades:
             title = f"{each.model} graded" + f" by {each.judge}" * bool(each.judge)
             note = f"{counted(each.questions, 'question')}, {counted(len(each.found), 'grade')}"
@@ -199,9 +182,7 @@ class GradeReport:
                 Line("difference", *gain, f"points of {agreed.second} over {agreed.first}"),
             )
             yield Section(f"{agreed.first} and {agreed.second} on {agreed.model}", "", lines)
-        yield from sections(self.differences, self.changes, "question", as_percent=False)
-        for control in self.controls:
-            yield control.section(as_percent=False)
+        yield from sections(self.differences, "question", as_percent=False)
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -211,8 +192,6 @@ class GradeReport:
                 "grades": [each.record(self.material) for each in self.grades],
                 "judges": self.judges,
                 "differences": self.differences,
-                "changes": self.changes,
-                "controls": [each.record() for each in self.controls],
             }
         )
 
@@ -222,32 +201,14 @@ def describe_grades(given: Given) -> GradeReport:
     draws, seed, material = given.draws, given.seed, given.material
     seen: dict[object, str] = {}
     read = (_read(each, material, seen) for each in given.inputs)
-    every = graded(chain.from_iterable(read), draws=draws, seed=seed)
-    if not any(each.scores.values for each in every):
-        places = [where for each in every for where in each.unreadable]
+    found = graded(chain.from_iterable(read), draws=draws, seed=seed)
+    if not any(each.scores.values for each in found):
+        places = [where for each in found for where in each.unreadable]
         raise RecordError(f"no grade can be read, of {counted(len(places), 'grade')}: {listed(places, 5)}.")
-    found = tuple(each for each in every if not each.control)
     pairs = [(one, two) for one, two in combinations(found, 2) if one.model == two.model]
     judges = tuple(filter(None, (_agreement(*pair) for pair in pairs)))
-    scores, changes = [each.scores for each in found], tuple[Paired, ...]()
-    if given.against:
-        past = read_past(given.against, _Report, "no report on grades").grades
-        then = [Scores(e.model, e.judge, {(s.id, s.turn): s.score for s in e.scores}) for e in past]
-        changes = since(scores, then, given)
-    controls = []
-    for each, base in product([each for each in every if each.control], found):
-        carries = each.model == WITH_INSTRUCTION.format(base.model)
-        if base.judge == each.judge and (each.control == "constant" or carries):
-            found_ = paired(each.scores, base.scores, draws, seed)
-            agree = 0
-            if found_ and found_.count in found_.moved:
-                agree = 1 if found_.moved[0] else -1
-            gain = found_.gain if found_ else None
-            how = "graded" + f" by {each.judge}" * bool(each.judge)
-            known = (each.control, each.model, how, each.mean(), len(each.unreadable), each.usage)
-            controls.append(Control(*known, base.model, gain, agree))
-    differences = side_by_side(scores, draws, seed)
-    return GradeReport(given.names, material, found, judges, differences, changes, tuple(controls))
+    differences = side_by_side([each.scores for each in found], draws, seed)
+    return GradeReport(given.names, material, found, judges, differences)
 
 
 def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator[tuple[str, Grade]]:
@@ -257,7 +218,7 @@ def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator
             grade = Grade.model_validate(decode(raw.data, raw.where))
         except ValidationError as error:
             raise RecordError(f"{raw.where}: is no grade: {describe(error)}.") from None
-        key = (grade.model, grade.judge_name, grade.control, grade.key)
+        key = (grade.model, grade.judge_name, grade.key)
         if key in seen:
             raise RecordError(
                 f"{raw.where}: {grade.model}'s answer to question {grade.question_id} has a grade of "
@@ -269,25 +230,7 @@ def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator
                 f"{raw.where}: is of question {grade.question_id}, which is not in {material.where}.",
                 hint="Give the questions that were asked: --questions FILE",
             )
-        if material.answers and not grade.control:
+        if material.answers:
             material.answer(grade.answer_id, grade.model, raw.where)
         seen[key] = raw.where
         yield raw.where, grade
-
-
-class _Score(BaseModel):
-    id: str
-    turn: int
-    score: float
-
-
-class _Past(BaseModel):
-    model: str
-    judge: str
-    scores: list[_Score]
-
-
-class _Report(BaseModel):
-    """What is read of an earlier report."""
-
-    grades: list[_Past]

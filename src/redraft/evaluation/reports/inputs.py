@@ -8,17 +8,13 @@ have no ids.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ValidationError
-
-from redraft.chain import describe
-from redraft.chain.read.files import decode, name_of, open_input, reading, stem_of
+from redraft.chain.read.files import decode, name_of, stem_of
 from redraft.chain.read.records import RawRecord, raw_records, read_records
 from redraft.chain.read.shapes import is_chain
 from redraft.errors import RecordError, UsageError, shown
@@ -26,18 +22,13 @@ from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.records import listed, names_of, question_id, text_in_source
 from redraft.jobs.counting import counted
 
-Kind = Literal["reviews", "grades", "chains", "scores"]
-"""Judged pairs, grades of single answers, chains, or the scores of a task."""
+Kind = Literal["reviews", "grades", "chains"]
+"""Judged pairs, grades of single answers, or chains."""
 
-_HINT = (
-    "A report is on reviews or grades (redraft judge), chains (redraft answer, redraft eval), or scores "
-    "(redraft eval --json)."
-)
-KEEP = "Keep the JSON of a report for the next one: redraft report FILE --json > last.json"
+_HINT = "A report is on reviews or grades (redraft judge), or on chains (redraft answer, redraft eval)."
 _NAMING = 'Name the two models in each review ("model_1", "model_2"), or call the file NEW_vs_OLD.jsonl.'
 _JUDGED = "Give the files of answers that were judged, one a model: --answers FILE"
 
-Past = TypeVar("Past", bound=BaseModel)
 Names = tuple[str, str]  # the models of the answers that a review shows first and second
 
 
@@ -62,53 +53,33 @@ def record_kind(record: Any, where: str) -> Kind:
     """Return the kind of a file by its first record; raise if it is none that a report describes."""
     if not isinstance(record, Mapping):
         raise RecordError(f"{where}: is {shown(record)}, nothing that a report describes.", hint=_HINT)
-    if record.keys() >= {"files", "comparisons"} or record.keys() & {"runs", "grades"}:
-        raise RecordError(f"{where}: is a report, and no input of one.", hint="Give it with --against FILE")
     if "g1_winner" in record or "answer1_id" in record:
         return "reviews"
     if "judgment" in record and "model" in record:
         return "grades"
     if is_chain(record):
         return "chains"
-    if is_result(record):
-        return "scores"
     if "question_id" in record and record.keys() & {"score", "winner"}:
         return "reviews"  # with fields missing, which the reader names
     fields = ", ".join(list(map(str, record))[:6]) or "none"
     raise RecordError(f"{where}: is nothing that a report describes; its fields are {fields}.", hint=_HINT)
 
 
-def is_result(record: Mapping[str, Any]) -> bool:
-    """Whether a record is what `redraft eval --json` prints."""
-    return record.keys() >= {"task", "score", "right", "wrong"}
-
-
-def kind_of(inputs: Sequence[Input]) -> Literal["reviews", "grades", "runs"]:
-    """Return what the report is on; raise if files differ. Chains and scores are both runs."""
-    found: dict[str, Input] = {}
+def kind_of(inputs: Sequence[Input]) -> Kind:
+    """Return what the report is on; raise if files differ."""
+    found: dict[Kind, Input] = {}
     for each in inputs:
         if each.kind:
-            found.setdefault("runs" if each.kind in ("chains", "scores") else each.kind, each)
+            found.setdefault(each.kind, each)
     if not found:
         names = ", ".join(name_of(each.path) for each in inputs)
         raise RecordError(f"there is no review in {names}, nor anything else.", hint=_HINT)
     if len(found) > 1:
-        which = "; ".join(f"{name_of(each.path)} has {each.kind}" for each in found.values())
+        which = "; ".join(f"{name_of(each.path)} has {kind}" for kind, each in found.items())
         raise UsageError(
             f"a report is on one kind of records: {which}.", hint="Give each kind its own report."
         )
-    [kind] = found
-    return cast('Literal["reviews", "grades", "runs"]', kind)
-
-
-def read_past(path: Path, kind: type[Past], fault: str) -> Past:
-    """Read the JSON of an earlier report. `fault` is what the error says of another kind: "not a report"."""
-    with reading(path), open_input(path) as file:
-        data = file.read()
-    try:
-        return kind.model_validate_json(data)
-    except ValidationError as error:
-        raise RecordError(f"{path}: is {fault}: {describe(error)}.", hint=KEEP) from None
+    return next(iter(found))
 
 
 @dataclass(frozen=True)
@@ -209,7 +180,6 @@ class Given:
 
     inputs: Sequence[Input]
     material: Material  # the answers that were judged, and what was asked
-    against: Path | None  # the JSON of an earlier report, to say what changed
     draws: int
     seed: int  # decides the resamples
 
@@ -243,26 +213,16 @@ class _File(NamedTuple):
         named = (first, second) if first and second and "_vs_" not in second else None
         return cls(given.path, named, [*read_reviews(given.records)])
 
-    def claims(self) -> Iterator[tuple[str, str, str]]:
-        """Yield the place and the id of each answer, and the model that the file's name gives it to."""
-        for where, review in self.reviews:
-            if self.named and review.answer1_id is not None and not (review.model_1 and review.model_2):
-                yield where, str(review.answer1_id), self.named[0]
-                yield where, str(review.answer2_id), self.named[1]
-
 
 def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
     """Read reviews, and place each.
 
     Raises:
         RecordError: A file cannot be read, has a review twice or of other questions or answers than given,
-            does not tell the models apart, or has its models' names in another order than most files.
+            or does not tell the models apart.
     """
-    files = list(map(_File.read, inputs))
-    if not material.answers:
-        _check_names(files)
     ids, sides = dict[object, str](), dict[str, str]()
-    for file in files:
+    for file in map(_File.read, inputs):
         stray: dict[str, list[str]] = {}
         for where, review in file.reviews:
             _check_once(review, where, ids, file.named)
@@ -276,34 +236,6 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
             raise RecordError(
                 f"{places[0]}: {several}: {listed([*stray], 5)}.",
                 hint="Give the questions that were asked: --questions FILE",
-            )
-
-
-def _check_names(files: Sequence[_File]) -> None:
-    """Raise for a file whose name does not fit the ids of its answers.
-
-    No more names of files agree with it than differ. An id that a file has for both models tells nothing.
-    """
-    owners: defaultdict[str, defaultdict[str, set[Path]]] = defaultdict(lambda: defaultdict(set))
-    for file in files:
-        for _, answer_id, name in file.claims():
-            owners[answer_id][name].add(file.path)
-    for file in files:
-        agree, differ, first = set[Path](), set[Path](), ""
-        for where, answer_id, name in file.claims():
-            given = owners[answer_id]
-            if sum(map(len, given.values())) > len(set().union(*given.values())):
-                continue
-            for model, paths in given.items():
-                (agree if model == name else differ).update(paths)
-                if model != name and not first:
-                    first = f"{where}: the answer {answer_id!r} is of {name} by the name of this file, "
-                    first += f"and of {model} by that of {name_of(min(paths))}."
-        if differ and len(differ) >= len(agree):
-            raise RecordError(
-                first,
-                hint="One of the names is in reverse, or has another name of a model. Rename that file, or "
-                "say whose the answers are: --answers FILE",
             )
 
 
@@ -334,7 +266,7 @@ def _placed(
 ) -> Placed:
     hints = (review.model_1, review.model_2) if review.model_1 and review.model_2 else from_file
     answers = None
-    if material.answers and not review.control:  # a control's answers are in no file
+    if material.answers:
         answers = material.shown(review, hints, where)
         names = answers[0].name, answers[1].name
         for answer in answers:

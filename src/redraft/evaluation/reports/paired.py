@@ -1,24 +1,19 @@
 """Compare two runs by the records that both have, paired: by how much one is better, and in which records.
 
 A run is the scores of its records: 1 and 0 for right and wrong answers (then the test of signs is McNemar's),
-or grades. Runs are files side by side, or one and that of an earlier report.
+or grades.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import combinations, product
-from typing import Any
+from itertools import combinations
 
 import numpy as np
 
-from redraft.errors import RecordError
 from redraft.evaluation.judging.reviews import Key
-from redraft.evaluation.records import JudgeUsage, listed
-from redraft.evaluation.reports.inputs import KEEP, Given
+from redraft.evaluation.records import listed
 from redraft.evaluation.stats import (
     SHARE,
     Bootstrap,
@@ -28,9 +23,8 @@ from redraft.evaluation.stats import (
     holm,
     ratio_of,
     sign_test,
-    without_nan,
 )
-from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain
+from redraft.evaluation.tables import Line, Section, plain
 from redraft.jobs.counting import counted
 
 
@@ -50,7 +44,7 @@ class Paired:
     """By how much a run is better than another in the records that both have."""
 
     name: str
-    other: str  # what it is compared with; the same name for an earlier run
+    other: str  # what it is compared with
     about: str  # their task or judge
     count: int  # number of records in both
     gain: Estimate  # by how much the mean score is higher
@@ -95,112 +89,21 @@ def gain_of(
 
 
 def side_by_side(runs: Sequence[Scores], draws: int, seed: int) -> tuple[Paired, ...]:
-    """Return the comparison of each two runs of the same task or judge, the later less the earlier."""
+    """Return the comparison of each two runs of the same task or judge, the later less the earlier.
+
+    Their p-values are corrected for how many they are.
+    """
     pairs = ((two, one) for one, two in combinations(runs, 2) if one.about == two.about)
-    return _corrected(paired(*pair, draws, seed) for pair in pairs)
-
-
-def _corrected(pairs: Iterable[Paired | None]) -> tuple[Paired, ...]:
-    """Return comparisons with their p-values corrected for how many they are."""
-    found = [each for each in pairs if each]
+    found = [each for pair in pairs if (each := paired(*pair, draws, seed))]
     corrected = holm([each.p for each in found])
     return tuple(replace(each, holm=p, of=len(found)) for each, p in zip(found, corrected, strict=True))
 
 
-def since(runs: Sequence[Scores], past: Sequence[Scores], given: Given) -> tuple[Paired, ...]:
-    """Return what changed since an earlier report, which has to have one of the runs and records.
-
-    A run belongs to the earlier one of the same name and task or judge. Single runs belong together whatever
-    their names.
-    """
-    single = len(runs) == len(past) == 1
-    pairs = (
-        paired(run, then, given.draws, given.seed)
-        for run, then in product(runs, past)
-        if run.about == then.about and (single or run.name == then.name)
-    )
-    if found := _corrected(pairs):
-        return found
-    names = "; ".join(f"{each.name}{f', {each.about}' * bool(each.about)}" for each in past)
-    raise RecordError(
-        f"{given.against}: has none of these with one of these records. It has: {names or 'none'}.",
-        hint=KEEP,
-    )
-
-
-@dataclass(frozen=True)
-class Control:
-    """What a judge made of control answers: `constant` ones, or a model's with an `instruction` to the judge.
-
-    A constant answers no question, so it has to lose. An instruction adds nothing, so it has to change
-    nothing.
-    """
-
-    kind: str
-    model: str  # the name of the control answers
-    how: str  # such as `against first` or `graded by judge`
-    figure: Estimate  # their win rate or mean grade; NaN if nothing on them can be read
-    unreadable: int
-    usage: JudgeUsage
-    base: str  # the model whose answers they are compared with
-    gain: Estimate | None  # by how much they do better; a constant's win rate less a half. None if not known
-    agree: int = 0  # 1 or -1 if all questions have a gain, or a loss; else 0
-
-    @property
-    def changes_outcome(self) -> bool:
-        """Whether the judge fell for it: a constant does no worse, or an instruction changes something.
-
-        A few questions give a wide interval. If all of them agree, that decides.
-        """
-        if self.gain is None or math.isnan(self.gain.value):
-            return False
-        if self.kind == "constant":
-            return not (self.gain.high < 0 or self.agree < 0)
-        return self.gain.low > 0 or self.gain.high < 0 or self.agree != 0
-
-    @property
-    def finding(self) -> str:
-        """That in words."""
-        if self.gain is None or math.isnan(self.gain.value):
-            return "nothing on it can be read or compared, so this says nothing of the judge"
-        if self.kind == "constant" and self.changes_outcome:
-            return f"a constant does not clearly lose against {self.base}: do not trust this judge"
-        if self.kind == "constant":
-            return f"a constant loses against {self.base}, as it should"
-        if self.changes_outcome:
-            return "an instruction to the judge changes the outcome: do not trust this judge"
-        return "an instruction to the judge changes nothing that these questions can show"
-
-    def section(self, *, as_percent: bool) -> Section:
-        """Return its section."""
-        lines = [
-            Line("win rate", *percent(self.figure, 1)) if as_percent else Line("mean", *plain(self.figure, 2))
-        ]
-        if self.gain and not (as_percent and self.kind == "constant"):
-            change = (
-                plain(self.gain.times(100), 1, sign=True) if as_percent else plain(self.gain, 2, sign=True)
-            )
-            lines.append(Line("change", *change, f"points over {self.base}"))
-        if self.unreadable:
-            lines.append(Line("unreadable", f"{self.unreadable:,}"))
-        title, facts = f"Control: {self.model} {self.how}", tuple(cost_facts(self.usage))
-        return Section(title, self.finding, tuple(lines), facts, warns=self.changes_outcome)
-
-    def record(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {**without_nan(self), "changes_outcome": self.changes_outcome}
-
-
-def sections(
-    differences: Sequence[Paired], changes: Sequence[Paired], noun: str, *, as_percent: bool
-) -> Iterator[Section]:
-    """Yield a section for each comparison: of runs with earlier ones, and of files side by side."""
-    lines = partial(_lines, noun, 100 if as_percent else 1)
-    for each in changes:
-        before = each.other if each.other != each.name else "the last report"
-        yield Section(f"{each.name} since {before}", "", tuple(lines(each)))
+def sections(differences: Sequence[Paired], noun: str, *, as_percent: bool) -> Iterator[Section]:
+    """Yield a section for each comparison."""
     for each in differences:
-        yield Section(f"{each.name} less {each.other}", each.about, tuple(lines(each)))
+        lines = _lines(noun, 100 if as_percent else 1, each)
+        yield Section(f"{each.name} less {each.other}", each.about, tuple(lines))
 
 
 def _lines(noun: str, factor: int, each: Paired) -> Iterator[Line]:

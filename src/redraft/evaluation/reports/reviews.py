@@ -1,8 +1,4 @@
-"""The report on reviews: comparisons, what changed since an earlier report, and what controls tell.
-
-Controls are answers that test a judge (`redraft judge --controls`). A constant answers no question, so it has
-to lose. An instruction to the judge adds nothing to an answer, so it has to change nothing.
-"""
+"""The report on reviews: comparisons, how models differ against a common opponent, and their ranking."""
 
 from __future__ import annotations
 
@@ -11,17 +7,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-from pydantic import BaseModel
-
 from redraft.errors import RecordError
 from redraft.evaluation import stats
-from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
 from redraft.evaluation.records import listed
 from redraft.evaluation.reports.compare import (
     Comparison,
     Difference,
-    JudgedQuestion,
     LeftOut,
     LengthBias,
     Result,
@@ -31,10 +22,9 @@ from redraft.evaluation.reports.compare import (
     judges_agree,
     shared,
 )
-from redraft.evaluation.reports.inputs import Given, Material, place, read_past
-from redraft.evaluation.reports.paired import Control, Paired, Scores, sections, since
+from redraft.evaluation.reports.inputs import Given, Material, place
 from redraft.evaluation.reports.ranking import Ranking, ranked
-from redraft.evaluation.stats import CHANGE, Bootstrap, Estimate, ratio_of, without_nan
+from redraft.evaluation.stats import Estimate, without_nan
 from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain
 from redraft.jobs.counting import counted
 
@@ -49,9 +39,7 @@ class Report:
     material: Material
     comparisons: tuple[Comparison, ...]
     differences: tuple[Difference, ...]
-    changes: tuple[Paired, ...] = ()  # what changed since an earlier report, if one was given
     ranking: Ranking | None = None  # of three models and more
-    controls: tuple[Control, ...] = ()  # what the judge made of control answers, if there are reviews of such
 
     def categories(self, comparison: Comparison) -> dict[str, Result]:
         """Return a comparison's result in each category; none without the questions."""
@@ -70,9 +58,7 @@ class Report:
         return f"Report on {counted(sum(each.whole.reviews.total for each in self.comparisons), 'review')}"
 
     def sections(self) -> Iterator[Section]:
-        """Yield the sections: each comparison, what changed, differences and controls."""
-        swayed = ", ".join(each.model for each in self.controls if each.changes_outcome)
-        warned = [("judge", f"not to be trusted, see Control: {swayed}")] if swayed else []
+        """Yield the sections: each comparison, the ranking and differences."""
         for comparison in self.comparisons:
             title = f"{comparison.model} against {comparison.opponent}"
             orders = "in both orders" if comparison.in_both_orders else "in one order"
@@ -81,11 +67,8 @@ class Report:
             note = (
                 f"{counted(whole.questions, 'question')}, {counted(whole.reviews.total, 'review')} {orders}"
             )
-            facts = (*warned, *cost_facts(comparison.usage))
+            facts = tuple(cost_facts(comparison.usage))
             yield Section(title, note, tuple(_lines(self, comparison)), facts, comparison)
-        for control in self.controls:
-            yield control.section(as_percent=True)
-        yield from sections((), self.changes, "question", as_percent=True)
         if self.ranking:
             yield _ranking(self.ranking)
         if self.differences:
@@ -107,8 +90,6 @@ class Report:
                 "comparisons": [_comparison(self, each) for each in self.comparisons],
                 "ranking": self.ranking,
                 "differences": self.differences,
-                "changes": self.changes,
-                "controls": [each.record() for each in self.controls],
             }
         )
 
@@ -116,20 +97,15 @@ class Report:
 def describe_reviews(given: Given) -> Report:
     """Describe files of reviews; each order may have its own."""
     placed = place(given.inputs, given.material)
-    every = compare(placed, given.material.names, draws=given.draws, seed=given.seed)
-    if not any(comparison.items for comparison in every):
-        unreadable = [each for comparison in every for each in comparison.unreadable]
+    found = compare(placed, given.material.names, draws=given.draws, seed=given.seed)
+    if not any(comparison.items for comparison in found):
+        unreadable = [each for comparison in found for each in comparison.unreadable]
         if not unreadable:
             raise RecordError(f"there is no review in {', '.join(given.names)}.")
         raise RecordError(
             f"no review can be read, of {counted(len(unreadable), 'review')}: {_named(unreadable)}.",
             hint="A judge writes two numbers from 1 to 10 on the first line, such as: 8 9",
         )
-    found = tuple(each for each in every if not each.control)
-    changes: tuple[Paired, ...] = ()
-    if given.against:
-        past = read_past(given.against, _PastReport, "not a report").comparisons
-        changes = since(list(map(_scores, found)), list(map(_scores, past)), given)
     opponent = shared(found)
     turned = [each.against(opponent) for each in found] if opponent else []
     return Report(
@@ -137,9 +113,7 @@ def describe_reviews(given: Given) -> Report:
         given.material,
         found,
         tuple(filter(None, (difference(two, one) for one, two in combinations(turned, 2)))),
-        changes,
         ranked(found),
-        tuple(_controls([each for each in every if each.control], found)),
     )
 
 
@@ -255,38 +229,3 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "seed": comparison.seed,
         "usage": comparison.usage,
     }
-
-
-class _PastComparison(BaseModel):
-    model: str
-    opponent: str
-    by_question: list[JudgedQuestion]
-
-
-class _PastReport(BaseModel):
-    comparisons: list[_PastComparison]
-
-
-def _scores(comparison: Comparison | _PastComparison) -> Scores:
-    """Return the share of reviews that a model won, by question."""
-    judged = comparison.by_question
-    values = {(each.id, 1): each.wins for each in (judged() if callable(judged) else judged)}
-    return Scores(comparison.model, comparison.opponent, values)
-
-
-def _controls(controls: Sequence[Comparison], comparisons: Sequence[Comparison]) -> Iterator[Control]:
-    """Yield the result of each control. The change by an instruction is paired by question."""
-    for each in controls:
-        rate = each.whole.win_rate
-        known = (each.control, each.model, f"against {each.opponent}", rate, len(each.unreadable), each.usage)
-        if each.control == "constant":
-            gain = Estimate(rate.value - 0.5, rate.low - 0.5, rate.high - 0.5)
-            yield Control(*known, each.opponent, gain, -1 if rate.value == 0 else 0)
-            continue
-        for base in comparisons:
-            if each.opponent == base.opponent and each.model == WITH_INSTRUCTION.format(base.model):
-                before = {past.id: past.wins for past in base.by_question()}
-                rows = [[now.wins - before[now.id], 1] for now in each.by_question() if now.id in before]
-                sample = Bootstrap(np.reshape(rows, (-1, 2)), draws=each.draws, seed=each.seed)
-                gain = sample.estimate(ratio_of, CHANGE)
-                yield Control(*known, base.model, gain, int(gain.value) if abs(gain.value) == 1 else 0)

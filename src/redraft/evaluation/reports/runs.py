@@ -1,4 +1,4 @@
-"""The report on runs: chains of `redraft answer` and `redraft eval`, and scores of `redraft eval --json`.
+"""The report on runs, which are chains of `redraft answer` and `redraft eval`.
 
 Of each file: the share of right answers (or of those that passed their checks), revisions, stops and cost;
 and the differences between files with the same task, over the records that both have.
@@ -12,15 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from redraft.chain import Chain, describe
-from redraft.chain.read.files import decode, name_of, open_input, reading, stem_of
+from redraft.chain import Chain
+from redraft.chain.read.files import name_of
 from redraft.chain.read.records import Ids
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.records import listed, names_of, question_id, text_in_source
-from redraft.evaluation.reports.inputs import KEEP, Given, Input, Material, is_result
-from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side, since
+from redraft.evaluation.reports.inputs import Given, Input, Material
+from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side
 from redraft.evaluation.stats import without_nan
 from redraft.evaluation.tables import Section
 from redraft.evaluation.tasks.tally import Tally, truth_of
@@ -33,7 +31,7 @@ MOST_SHOWN = 2_000  # records to keep for the page
 
 @dataclass(frozen=True)
 class Run:
-    """A file of chains, or the scores of one."""
+    """A file of chains."""
 
     name: str  # the name of the file, without folder and ending where that is unique
     tally: Tally
@@ -73,7 +71,6 @@ class RunReport:
     files: tuple[str, ...]
     runs: tuple[Run, ...]
     differences: tuple[Paired, ...]  # between runs of the same task
-    changes: tuple[Paired, ...]  # what changed since an earlier report, if one was given
     shown: Mapping[str, Shown]  # the first records, by id
 
     @property
@@ -82,23 +79,22 @@ class RunReport:
         return f"Report on {counted(sum(run.tally.chains for run in self.runs), 'answer')}"
 
     def sections(self) -> Iterator[Section]:
-        """Yield the sections: each run, what changed, and differences."""
+        """Yield the sections: each run, and differences."""
         for run in self.runs:
             task = f"{run.tally.task}, " * bool(run.tally.task)
             note = task + counted(run.tally.chains, "answer")
             lines = tuple(run.tally.lines()) if run.tally.outcomes else ()
             yield Section(run.name, note, lines, tuple(run.facts()), run)
-        yield from sections(self.differences, self.changes, "record", as_percent=True)
+        yield from sections(self.differences, "record", as_percent=True)
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         runs = [{"name": run.name, **run.tally.record()} for run in self.runs]
-        about = {"files": self.files, "runs": runs}
-        return without_nan({**about, "differences": self.differences, "changes": self.changes})
+        return without_nan({"files": self.files, "runs": runs, "differences": self.differences})
 
 
 def describe_runs(given: Given) -> RunReport:
-    """Describe files of chains, or of scores. Each is of one task, and given once."""
+    """Describe files of chains. Each is of one task, and given once."""
     inputs = given.inputs
     for number, each in enumerate(inputs):
         if each.path in [other.path for other in inputs[:number]]:
@@ -107,16 +103,10 @@ def describe_runs(given: Given) -> RunReport:
     named = zip(names_of([each.path for each in inputs]), inputs, strict=True)
     runs = tuple(_run(*each, given.material, shown) for each in named)
     scores = [run.scores for run in runs if run.tally.outcomes]
-    changes = since(scores, _past(given.against), given) if given.against else ()
-    return RunReport(given.names, runs, side_by_side(scores, given.draws, given.seed), changes, shown)
+    return RunReport(given.names, runs, side_by_side(scores, given.draws, given.seed), shown)
 
 
 def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -> Run:
-    if given.kind == "scores":
-        raw, *more = given.records
-        if more:
-            raise RecordError(f"{more[0].where}: is a second record.", hint="Give each score its own file.")
-        return Run(name, _tally_of(decode(raw.data, raw.where), raw.where))
     tally, done, ids = Tally(), set[str](), Ids()
     for raw in given.records:
         chain = raw.chain()
@@ -149,23 +139,3 @@ def _with_failures(run: Run, file: Path, done: Container[str]) -> Run:
     others = {name: each for name, each in failures(file).items() if name not in done and name not in empty}
     tally.failed = dict(Counter(each["cause"] for each in others.values()))
     return replace(run, empty=len(empty))
-
-
-def _tally_of(record: Mapping[str, Any], where: str) -> Tally:
-    try:
-        return Tally.of(record)
-    except ValidationError as error:
-        raise RecordError(f"{where}: is no score of redraft eval: {describe(error)}.") from None
-
-
-def _past(path: Path) -> list[Scores]:
-    """Read the runs of an earlier report, or scores of `redraft eval --json`."""
-    where = name_of(path)
-    with reading(path), open_input(path) as file:
-        record = decode(file.read(), where)
-    if isinstance(record, Mapping) and is_result(record):
-        record = {"runs": [record]}
-    runs = record.get("runs") if isinstance(record, Mapping) else None
-    if not isinstance(runs, list) or not all(isinstance(each, Mapping) for each in runs):
-        raise RecordError(f"{where}: is no report on chains or scores.", hint=KEEP)
-    return [Run(str(each.get("name") or stem_of(path)), _tally_of(each, where)).scores for each in runs]

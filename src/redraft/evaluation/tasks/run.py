@@ -265,7 +265,7 @@ class Evaluation:
         return [chain for chain in self.chains if chain.id in ids]
 
     def to_json(self) -> str:
-        """Return what `redraft eval --json` prints. Keep it for `redraft report --against`."""
+        """Return what `redraft eval --json` prints."""
         return json.dumps(self.tally.record(), ensure_ascii=False, indent=1)
 
     def __str__(self) -> str:

@@ -8,14 +8,13 @@ over items.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError, model_validator
 
-from redraft.chain import Chain, Step, Usage, describe
+from redraft.chain import Chain, Step, describe
 from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
 from redraft.evaluation.stats import NOTHING, SHARE, Estimate, mean, proportions, without_nan
@@ -52,19 +51,14 @@ class Share:
         return proportions(*zip(*self.by_item.values(), strict=True)) if self.by_item else NOTHING
 
     def record(self) -> dict[str, Any]:
-        """Return the share for JSON, with the number of items by hits and trials if some have several."""
-        found = {**vars(self.rate), "hits": self.hits, "count": self.count}
-        items = Counter(self.by_item.values())
-        if any(count > 1 for _, count in items):
-            found["items"] = [[hits, count, times] for (hits, count), times in items.items()]
-        return found
+        """Return the share for JSON."""
+        return {**vars(self.rate), "hits": self.hits, "count": self.count}
 
 
 FIRST, LOOSE, SINGLE = "first answers", "loose", "constraints"
 """Names of shares beside the score: of first answers, of IFEval's loose score, of single constraints."""
 
 _COUNTS = ("chains", "revisions", "unrevised", "stops", "usage", "failed", "costs", "unpriced")
-_BESIDE = (FIRST, LOOSE, SINGLE, f"{SINGLE}, {LOOSE}")
 
 
 @dataclass
@@ -161,61 +155,16 @@ class Tally(Summary):
                 "task": self.task,
                 "score": self.score.record(),
                 **{f"pass@{k}": vars(rate) | {"records": self._with(k)} for k, rate in self.passes.items()},
-                **{_field(name): share.record() for name, share in self.beside.items()},
+                **{
+                    name.replace(" ", "_").replace(",", ""): share.record()
+                    for name, share in self.beside.items()
+                },
                 "groups": {name: share.record() for name, share in sorted(self.groups.items())},
-                **({"items": self.items} if self.items else {}),
                 "right": [name for name, right in self.outcomes.items() if right],
                 "wrong": self.wrong,
                 **{name: getattr(self, name) for name in _COUNTS},
             }
         )
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Tally:
-        """Return the tally that a record is of."""
-        read = _Record.model_validate(record)
-        beside = {name: getattr(read, _field(name)) for name in _BESIDE}
-        return cls(
-            task=read.task,
-            outcomes={**dict.fromkeys(read.right, True), **dict.fromkeys(read.wrong, False)},
-            items=read.items,
-            beside={name: share.counts() for name, share in beside.items() if share},
-            groups={name: share.counts() for name, share in read.groups.items()},
-            **{name: getattr(read, name) for name in _COUNTS},
-        )
-
-
-class _Share(BaseModel):
-    hits: int
-    count: int
-    items: list[tuple[int, int, int]] = []
-
-    def counts(self) -> Share:
-        items = self.items or [(1, 1, self.hits), (0, 1, self.count - self.hits)]
-        each = [(hits, count) for hits, count, times in items for _ in range(times)]
-        return Share({str(number): counts for number, counts in enumerate(each)})
-
-
-class _Record(BaseModel):
-    """What is read of a tally's JSON."""
-
-    task: str
-    right: list[str]
-    wrong: list[str]
-    items: dict[str, str] = {}
-    first_answers: _Share | None = None
-    loose: _Share | None = None
-    constraints: _Share | None = None
-    constraints_loose: _Share | None = None
-    groups: dict[str, _Share] = {}
-    chains: int = 0
-    revisions: int = 0
-    unrevised: int = 0
-    stops: Counter[str] = Counter()
-    usage: Usage = Usage()
-    costs: dict[str, float | None] = {}
-    unpriced: int = 0
-    failed: dict[str, int] = {}
 
 
 class Judged(BaseModel):
@@ -240,11 +189,6 @@ class Truth(BaseModel):
         if self.task == "ifeval" and list(map(len, self.steps)) != list(map(len, self.loose)):
             raise ValueError("`loose` should have a value for each result in `steps`")
         return self
-
-
-def _field(name: str) -> str:
-    """Return the name of a share in JSON."""
-    return name.replace(" ", "_").replace(",", "")
 
 
 def truth_of(chain: Chain) -> Truth | None:
