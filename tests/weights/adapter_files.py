@@ -21,9 +21,7 @@ def lora(base: Path, folder: Path, *, std: float = 0.2, **settings: Any) -> Path
     with warnings.catch_warnings(action="ignore"):  # peft: a tied embedding is changed, embeddings are saved
         model = get_peft_model(load(base), LoraConfig(**settings))
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad and "magnitude" in name:
-                parameter.data *= torch.rand_like(parameter) + 0.5
-            elif parameter.requires_grad:
+            if parameter.requires_grad:
                 torch.nn.init.normal_(parameter, std=std)
             if "lm_head.lora_B" in name:
                 parameter.data[:SPECIAL] = 0

@@ -127,24 +127,6 @@ def lora_gguf(
         make(change, out, run, base=model)
 
 
-def lora_rank(
-    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The adapter: a GGUF file.")],
-    out: Out,
-    rank: Annotated[int, flag("N", "The rank of the result.", "--rank", min=1)],
-    force: Force = False,
-    quiet: Quiet = False,
-) -> None:
-    """Make a GGUF adapter smaller, by a lower rank.
-
-    Each change becomes the nearest one of that rank, in float16. Measure what it costs.
-    """
-    from redraft.weights.lora.rank import lower_rank
-
-    with running(adapter, force, allow_pickle=False, quiet=quiet, resumes=False) as run:
-        kept = lower_rank(adapter, out, rank, run)
-        run.tell(f"{kept:.1%} of the squares of the changes are kept")
-
-
 def convert(
     src: Annotated[str, typer.Argument(metavar="SRC", help="A folder, a file, or org/name.")],
     out: Out,
@@ -216,8 +198,8 @@ def verify(
 ) -> None:
     """Look for faults in a model, delta or adapter.
 
-    Checks that all files are there, that index, shapes, configuration and tokenizer agree, that no value is
-    NaN or infinite, and that checksums match the manifest. The exit status is 1 if there is a fault.
+    Checks that all files are there, that index and headers agree, that no value is NaN or infinite, and that
+    checksums match the manifest. The exit status is 1 if there is a fault.
     """
     from redraft.weights.verify import verify as look
 
@@ -346,7 +328,6 @@ app = group(
         "from-gguf": from_gguf,
         "merge-lora": merge_lora,
         "lora-gguf": lora_gguf,
-        "lora-rank": lora_rank,
         "verify": verify,
         "info": info,
     },

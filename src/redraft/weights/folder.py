@@ -8,7 +8,7 @@ from pathlib import Path
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, read_json, read_small
-from redraft.weights.header import DELTA, FLOATS, NotHandled, TensorInfo, torch_dtype
+from redraft.weights.header import DELTA, FLOATS, TensorInfo, torch_dtype
 from redraft.weights.output import Shard, shard_name
 from redraft.weights.replace import MANIFEST, write_json
 
@@ -43,7 +43,7 @@ def refuse_quantised(checkpoint: Checkpoint) -> None:
     scaled = next((name for name in checkpoint.tensors if name.endswith(scales)), "")
     if kind or scaled:
         method = kind.get("quant_method") if isinstance(kind, dict) else None
-        raise NotHandled(
+        raise ModelError(
             f"{checkpoint.path} is quantised ({method or scaled!r:.80}): it holds codes, not weights.",
             hint="Start from the original model, or load and save it with transformers.",
         )

@@ -36,10 +36,6 @@ AGAIN = "The file is damaged or incomplete: download it again."
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 
-class NotHandled(ModelError):
-    """A kind of model, tokenizer or adapter that redraft does not convert, though it may be sound."""
-
-
 def by(shape: Sequence[int]) -> str:
     """Return a shape as text: `6 × 8`."""
     return " × ".join(map(str, shape)) or "a single number"

@@ -1,18 +1,16 @@
 """Verifies a checkpoint or a GGUF file, and lists all its faults.
 
 All files exist, are valid and complete; index and headers agree; no value is NaN or infinite; the checksums
-match the manifest, if redraft made it; configuration, tensors, tokenizer and adapter fit each other, by the
-checks of the conversions. Every byte is read once, in pieces of 8 MiB. The quality of the model is not
-checked, and a change to both a file and its manifest goes unnoticed.
+match the manifest, if redraft made it. Every byte is read once, in pieces of 8 MiB. Whether tensors,
+configuration, tokenizer and base fit each other is left to the conversions. A change to both a file and its
+manifest goes unnoticed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
@@ -33,26 +31,14 @@ from redraft.weights.checkpoint import (
     raw_bytes,
     read_index,
     read_json,
-    read_small,
 )
-from redraft.weights.delta import recorded_recipe
-from redraft.weights.folder import ADAPTER, refuse_quantised
-from redraft.weights.gguf.config import numbers_from_config
-from redraft.weights.gguf.families import FAMILIES, gguf_name, misfits, surplus
-from redraft.weights.gguf.quant import TensorReader, dequantize
-from redraft.weights.gguf.reader import GGUFHeader, adapter_faults, is_gguf, read_header
-from redraft.weights.gguf.to_folder import read_numbers, refuse_split
-from redraft.weights.header import AGAIN, NotHandled
+from redraft.weights.gguf.quant import dequantize
+from redraft.weights.gguf.reader import adapter_faults, is_gguf, read_header
+from redraft.weights.header import AGAIN
 from redraft.weights.info import one_line
-from redraft.weights.lora.adapter import read_adapter
-from redraft.weights.lora.merge import plan_merge
 from redraft.weights.losses import not_finite
 from redraft.weights.output import BY_DEFAULT, Progress
 from redraft.weights.replace import MANIFEST
-from redraft.weights.tokenizers.from_gguf import tokenizer_files
-from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
-from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
-from redraft.weights.vocabulary import is_table
 
 SHOWN = 8  # faults of one kind that are listed. The others are counted.
 PIECE = 2 << 20  # bytes to dequantise at a time. The result is up to eight times as large.
@@ -60,9 +46,6 @@ PIECE = 2 << 20  # bytes to dequantise at a time. The result is up to eight time
 _WHOLE = {"I8", "I16", "I32", "I64"}
 _WITHIN = {"Q8_1", "Q8_K"}
 """Types for llama.cpp's internal use, which no file should have and gguf does not dequantise."""
-
-_CHOOSES_LAYERS = ("layers_to_transform", "exclude_modules")
-_TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* [0-9]+\r?\n")
 
 
 @dataclass
@@ -100,18 +83,6 @@ class Verdict:
         if len(faults) > SHOWN:
             self.findings.append(f"… and {len(faults) - SHOWN:,} more {kind}")
 
-    @contextmanager
-    def check(self, what: str) -> Iterator[list[str]]:
-        """Collect faults that a check finds, and the error that ends it. Notes call its subject `what`."""
-        found: list[str] = []
-        try:
-            yield found
-        except NotHandled as error:
-            self.notes.append(f"{what} was not checked: {error.message}")
-        except ModelError as error:
-            found.append(error.message)
-        self.add([fault for fault in found if fault not in self.findings], "of that kind")
-
 
 def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DEFAULT.progress) -> Verdict:
     """Verify a folder, a single file of weights, or a GGUF file. `allow_pickle` reads `.bin` files too."""
@@ -134,8 +105,6 @@ def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DE
     _check_names(report, weight_map, parts)
     if path.is_dir():
         _check_small_files(report, folder)
-        if len(parts) == len(files):
-            _check_fit(report, path, allow_pickle=allow_pickle)
     _compare(report, folder, noted, sums)
     return report
 
@@ -151,66 +120,6 @@ def _check_small_files(report: Verdict, folder: Path) -> None:
         except ModelError as error:
             faults.append(error.message)
     report.add([fault for fault in faults if fault not in report.findings], "cannot be read")
-
-
-def _check_fit(report: Verdict, path: Path, *, allow_pickle: bool) -> None:
-    """Run the checks of the conversions on a folder whose files can all be read."""
-    try:
-        whole = open_checkpoint(path, allow_pickle=allow_pickle)
-    except ModelError as error:
-        if report.sound:
-            report.findings.append(error.message)
-        return
-    if whole.files[0].startswith(ADAPTER):
-        with report.check("the adapter") as found:
-            found.extend(_adapter_faults(path, allow_pickle=allow_pickle))
-        return
-    with report.check("whether the tensors fit config.json") as found:
-        found.extend(_model_faults(whole))
-    with report.check("the delta"):
-        recorded_recipe(whole)
-    pieces = path / "tokenizer.model"
-    with report.check("tokenizer.model"):  # some tools prefer it to tokenizer.json
-        if pieces.exists():
-            if _TIKTOKEN.match(read_small(pieces)):
-                raise NotHandled("it is a tiktoken vocabulary")
-            read_sentencepiece(pieces)
-    with report.check("the tokenizer"):
-        rows = next((each.shape[0] for name, each in whole.tensors.items() if is_table(name)), None)
-        if rows and (pieces.exists() or (path / "tokenizer.json").exists()):
-            tokenizer_metadata(path, rows)
-
-
-def _model_faults(checkpoint: Checkpoint) -> Iterator[str]:
-    """Check config.json by itself and against the tensors."""
-    config = checkpoint.json("config.json")
-    if not config:
-        raise NotHandled("there is no config.json")
-    refuse_quantised(checkpoint)
-    sizes = numbers_from_config(config).sizes
-    shapes = {gguf_name(name) or name: each.shape for name, each in checkpoint.tensors.items()}
-    yield from misfits(sizes, shapes, in_hf=True)
-
-
-def _adapter_faults(folder: Path, *, allow_pickle: bool) -> Iterator[str]:
-    """Check an adapter against its settings, and against its base if that is a local folder.
-
-    Yield modules of the base that the settings name, but for which the adapter has no tensors.
-    """
-    adapter = read_adapter(folder, allow_pickle=allow_pickle)
-    called = adapter.config.get("base_model_name_or_path")
-    base = Path(called) if isinstance(called, str) and called else None
-    if base is None or not base.is_dir():
-        raise NotHandled(f"its base {called!r:.120} is not a local folder, so whether it fits is unknown")
-    plan = plan_merge(open_checkpoint(base, allow_pickle=allow_pickle), adapter, None)
-    named = adapter.config.get("target_modules")
-    if not isinstance(named, list) or any(adapter.config.get(key) for key in _CHOOSES_LAYERS):
-        return
-    endings = tuple(f".{name}.weight" for name in named)
-    for name, target in plan.targets.items():
-        changes = target.change or target.tokens or target.source is adapter.weights
-        if f".{name}".endswith(endings) and len(target.info.shape) == 2 and not changes:
-            yield f"{folder} has no tensors for {name.removesuffix('.weight')!r:.120}, which it names"
 
 
 def _here(folder: Path) -> set[str]:
@@ -337,15 +246,6 @@ def _look_gguf(path: Path, report: Verdict, progress: Progress) -> None:
     report.files, report.tensors = 1, len(header.tensors)
     if header.text("general.type") == "adapter":
         report.add([f"{path} is damaged: {fault}" for fault in adapter_faults(header)], "of that kind")
-    else:
-        with report.check("whether the tensors fit the metadata") as found:
-            refuse_split(path, header)
-            numbers, shapes = read_numbers(TensorReader(path, header))
-            found.extend(misfits(numbers.sizes, shapes, in_hf=False))
-            if more := surplus(numbers.sizes, shapes, in_hf=False):
-                found.append(f"{path} has {more}")
-        with report.check("the tokenizer") as found:
-            found.extend(_tokenizer_faults(header))
     known = {int(kind): kind for kind in GGMLQuantizationType}
     with path.open("rb") as file:
         for tensor in header.tensors.values():
@@ -360,17 +260,6 @@ def _look_gguf(path: Path, report: Verdict, progress: Progress) -> None:
                 report.findings.append(
                     f"{tensor.name!r:.80} has {nans:,} NaN and {infinite:,} infinite values"
                 )
-
-
-def _tokenizer_faults(header: GGUFHeader) -> Iterator[str]:
-    """Check the vocabulary of a GGUF file by itself and against the rows of the embedding."""
-    known = {family.gguf for family in FAMILIES}
-    tokens, table = header.metadata.get("tokenizer.ggml.tokens"), header.tensors.get("token_embd.weight")
-    if table and isinstance(tokens, tuple) and table.shape[-1] != len(tokens):
-        yield f"token_embd.weight has {table.shape[-1]:,} rows, but the vocabulary {len(tokens):,} tokens"
-    # Files that are not language models need no tokenizer.
-    if header.text("general.architecture") in known or "tokenizer.ggml.model" in header.metadata:
-        tokenizer_files(header.metadata)
 
 
 def _not_finite(file: BinaryIO, left: int, kind: GGMLQuantizationType, progress: Progress) -> tuple[int, int]:

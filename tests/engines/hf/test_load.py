@@ -132,7 +132,7 @@ def test_chat_models_end_at_each_of_their_end_tokens(copy: Path) -> None:
     assert said(str(copy)) == plain[: plain.index(plain[4]) + 1]
 
 
-@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"modules_to_save": ["lm_head"]}])
+@pytest.mark.parametrize("settings", [{}, {"modules_to_save": ["lm_head"]}])
 def test_an_adapter_is_merged_as_peft_runs_it(base: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     adapter = lora(base, tmp_path / "lora", **settings)
     tuned = greedy(with_adapter(base, adapter), ASKED, 20)

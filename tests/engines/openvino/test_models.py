@@ -17,10 +17,9 @@ from redraft.engines.base import Sampling, Tokens
 from redraft.engines.load import load_engine
 from redraft.engines.openvino import models
 from redraft.engines.openvino.engine import OpenVinoEngine
-from redraft.errors import OutputError
+from redraft.errors import ModelError, OutputError
 from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.reader import read_header
-from redraft.weights.header import NotHandled
 from tests.engines.talking import continued, run, said, tokens_of
 from tests.gguf_files import lora, tiny_model
 from tests.weights.tiny_folders import tiny_folder
@@ -110,7 +109,7 @@ def test_an_adapter_is_merged(tmp_path: Path) -> None:
 )
 def test_what_it_does_not_read_is_refused(tmp_path: Path, more: dict[str, Any], reason: str) -> None:
     model = tiny_model(tmp_path / "m.gguf", more)
-    with pytest.raises(NotHandled, match=reason) as caught:
+    with pytest.raises(ModelError, match=reason) as caught:
         run(load_engine(str(model), engine="openvino"))
     assert caught.value.hint == "--engine llamacpp reads it."
 

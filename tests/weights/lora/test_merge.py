@@ -27,15 +27,8 @@ MORE = VOCABULARY + 1
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "rank-stabilised": {"use_rslora": True},
-    "patterns": {
-        "rank_pattern": {"q_proj": 2, r"^model\.layers\.1\.mlp.*": 3},
-        "alpha_pattern": {"up_proj": 1},
-    },
-    "dora": {"use_dora": True},
-    "embeddings": {"target_modules": [*LINEAR, "embed_tokens", "lm_head"]},
-    "dora of an embedding": {"use_dora": True, "target_modules": ["embed_tokens", "v_proj"]},
+    "output": {"target_modules": [*LINEAR, "lm_head"]},
     "modules saved whole": {"modules_to_save": ["embed_tokens", "lm_head", "norm"]},
-    "tokens": {"trainable_token_indices": [90, 3, 17]},
     "biases": {"bias": "all"},
 }
 
@@ -71,7 +64,7 @@ def refusal(base: Path, adapter: Path, **options: Any) -> str:
     ("architecture", "kind"),
     [
         *(("Llama", kind) for kind in KINDS),
-        *((each, kind) for each in ARCHITECTURES[1:] for kind in ("dora", "embeddings", "biases")),
+        *((each, kind) for each in ARCHITECTURES[1:] for kind in ("output", "biases")),
     ],
 )
 def test_merged_weights_are_those_of_peft(architecture: str, kind: str, tmp_path: Path) -> None:
@@ -94,11 +87,10 @@ def test_layers_that_store_in_by_out(tmp_path: Path) -> None:
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
     base = tmp_path / "base"
     named = {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True}
-    for kind in ({}, {"use_dora": True}):
-        adapter = lora(base, tmp_path / "adapter", **named, **kind)
-        merge_lora(base, adapter, tmp_path / "merged", Run(force=True))
-        said = logits(load(tmp_path / "merged"))
-        torch.testing.assert_close(said, logits(with_adapter(base, adapter)), rtol=1e-3, atol=1e-3)
+    adapter = lora(base, tmp_path / "adapter", **named)
+    merge_lora(base, adapter, tmp_path / "merged")
+    said = logits(load(tmp_path / "merged"))
+    torch.testing.assert_close(said, logits(with_adapter(base, adapter)), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow
@@ -109,7 +101,7 @@ def test_in_parts_it_is_as_in_one(base: Path, kind: str, size: int) -> None:
     adapter = read_adapter(folder if folder.exists() else lora(base, folder, **KINDS[kind]))
     targets = plan_merge(open_checkpoint(base), adapter, None).targets
     every = targets.values()
-    changed = [each for each in every if each.change or each.tokens or each.source is adapter.weights]
+    changed = [each for each in every if each.change or each.source is adapter.weights]
     for target in (changed[0], changed[-1]):
         parts = list(merged(target, adapter, size))
         assert max(part.nbytes for part in parts) <= max(size, 4 * target.info.row)
@@ -157,13 +149,10 @@ def test_another_dtype_and_what_does_not_fit_it(base: Path, plain: Path, tmp_pat
     ("named", "tied"),
     [
         ({}, True),
-        ({"target_modules": ["embed_tokens"]}, False),
         ({"target_modules": ["lm_head"]}, False),
-        ({"target_modules": ["embed_tokens", "lm_head"]}, False),
         ({"modules_to_save": ["embed_tokens"]}, False),
         ({"modules_to_save": ["embed_tokens", "lm_head"]}, False),
         ({"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}, True),
-        ({"trainable_token_indices": [5, 6]}, True),
     ],
     ids=str,
 )
@@ -210,26 +199,6 @@ def test_equal_embeddings_stay_tied(tmp_path: Path) -> None:
     merge_lora(base, adapter, tmp_path / "merged")
     assert "lm_head.weight" not in weights(tmp_path / "merged")
     assert load(tmp_path / "merged").config.vocab_size == MORE
-
-
-def test_an_embedding_that_grew_before_its_lora(tmp_path: Path) -> None:
-    """The larger embedding is saved with the LoRA; if tied, the output grows with it."""
-    base = tiny(tmp_path / "base", tie_word_embeddings=True)
-    model = load(base)
-    model.resize_token_embeddings(MORE)
-    model.save_pretrained(tmp_path / "grown")
-    adapter = lora(tmp_path / "grown", tmp_path / "adapter", target_modules=["embed_tokens", "q_proj"])
-    merge_lora(base, adapter, tmp_path / "merged")
-    says = logits(load(tmp_path / "merged"))
-    torch.testing.assert_close(says, logits(with_adapter(tmp_path / "grown", adapter)), rtol=1e-3, atol=1e-3)
-
-
-def test_trained_tokens_are_rounded_once(tmp_path: Path) -> None:
-    base = tiny_folder(tmp_path / "base", dtype=torch.bfloat16)
-    adapter = lora(base, tmp_path / "adapter", trainable_token_indices=[7])
-    merge_lora(base, adapter, tmp_path / "merged", dtype="F32")
-    row = weights(tmp_path / "merged")["model.embed_tokens.weight"][7]
-    assert not torch.equal(row, row.bfloat16().float())
 
 
 # Files
@@ -323,15 +292,6 @@ def test_pickled_weights(base: Path, plain: Path, tmp_path: Path) -> None:
     merge_lora(tmp_path / "pytorch_model", tmp_path / "adapter_model", tmp_path / "m", Run(allow_pickle=True))
     merge_lora(base, plain, tmp_path / "n")
     assert weights(tmp_path / "m").keys() == weights(tmp_path / "n").keys()
-
-
-def test_tokens_beyond_the_vocabulary(base: Path, tmp_path: Path) -> None:
-    adapter = lora(base, tmp_path / "adapter", trainable_token_indices=[1, 2])
-    settings = json.loads((adapter / "adapter_config.json").read_text())
-    beyond = {"trainable_token_indices": [1, VOCABULARY]}
-    (adapter / "adapter_config.json").write_text(json.dumps(settings | beyond))
-    message = refusal(base, adapter)
-    assert f"it changes 'model.embed_tokens' as 2 × 64 and the model has {VOCABULARY} × 64" in message
 
 
 def test_a_quantised_base(base: Path, plain: Path, tmp_path: Path) -> None:

@@ -24,12 +24,11 @@ from redraft.weights.output import Run
 from tests.weights.adapter_files import LINEAR, lora, with_adapter
 from tests.weights.tiny_folders import ARCHITECTURES, load, tiny_folder
 
-EVERYTHING = [*LINEAR, "embed_tokens", "lm_head"]
+EVERYTHING = [*LINEAR, "lm_head"]
 SCALES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "embeddings": {"target_modules": EVERYTHING},
+    "output": {"target_modules": EVERYTHING},
     "rank-stabilised": {"use_rslora": True},
-    "patterns": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"up_proj": 1, "k_proj": 0}},
 }
 PROMPTS = [tuple((7 * i + j * (5 + i)) % 90 + 5 for j in range(12)) for i in range(6)]
 
@@ -49,13 +48,12 @@ def tensors(file: Path) -> dict[str, torch.Tensor]:
 
 
 def matrix(file: Path, name: str) -> torch.Tensor:
-    """What llama.cpp adds to a weight: alpha / rank · B·A, and for the embedding by rows of A."""
+    """What llama.cpp adds to a weight: alpha / rank · B·A."""
     found = tensors(file)
     a, b = found[f"{name}.lora_a"], found[f"{name}.lora_b"]
     alpha = read_header(file).metadata["adapter.lora.alpha"]
     assert isinstance(alpha, float)
-    product = a @ b.T if name.startswith("token_embd") else b @ a
-    return alpha / b.shape[1] * product
+    return alpha / b.shape[1] * (b @ a)
 
 
 def refusal(adapter: Path, **options: Any) -> str:
@@ -84,7 +82,7 @@ def test_what_is_added_is_what_merging_adds(architecture: str, kind: str, tmp_pa
     before, after = tensors(tmp_path / "base.gguf"), tensors(tmp_path / "merged.gguf")
     names = tensors(tmp_path / "adapter.gguf")
     changed = [name.removesuffix(".lora_a") for name in names if ".lora_a" in name]
-    assert len(changed) == 2 * len(LINEAR) + (2 if kind == "embeddings" else 0)
+    assert len(changed) == 2 * len(LINEAR) + (kind == "output")
     for name in changed:
         added = plain_numbers(after[name]) - plain_numbers(before[name])
         torch.testing.assert_close(matrix(tmp_path / "adapter.gguf", name), added, rtol=0.02, atol=0.02)
@@ -189,12 +187,10 @@ def test_the_base_is_a_gguf_file_or_a_folder_or_named(base: Path, plain: Path, t
 
 
 @pytest.mark.parametrize("heads", [0, 4])
-@pytest.mark.parametrize("turned", [False, True])
-def test_in_parts_it_is_as_in_one(plain: Path, heads: int, *, turned: bool) -> None:
+def test_in_parts_it_is_as_in_one(plain: Path, heads: int) -> None:
     adapter = read_adapter(plain)
     change = adapter.changes["model.layers.0.self_attn.q_proj"]
-    info = change.a if turned else change.b
-    half = Half("b", (64, 4), info, factor=0.5, heads=heads, turned=turned)
+    half = Half("b", (64, 4), change.b, factor=0.5, heads=heads)
     whole = torch.cat(list(parts_of(adapter, half)))
     for size in (1, 100, 300, 500):
         parts = list(parts_of(adapter, half, size))
@@ -208,9 +204,7 @@ def test_in_parts_it_is_as_in_one(plain: Path, heads: int, *, turned: bool) -> N
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ({"use_dora": True}, "has DoRA, "),
         ({"modules_to_save": ["lm_head", "model.norm"]}, "has the whole of 'lm_head.weight' and 1 more, "),
-        ({"trainable_token_indices": [3]}, "has trained tokens, "),
         (
             {"bias": "lora_only", "target_modules": ["q_proj"]},
             "has the whole of 'model.layers.0.self_attn.q_proj.bias' and 1 more, ",
@@ -224,10 +218,9 @@ def test_what_has_no_place_is_to_be_merged(tmp_path: Path, named: dict[str, Any]
     assert "redraft weights merge-lora BASE ADAPTER -o DIR" in message
 
 
-@pytest.mark.parametrize("module", ["embed_tokens", "lm_head"])
-def test_an_embedding_that_is_the_output_too(module: str, tmp_path: Path) -> None:
+def test_an_embedding_that_is_the_output_too(tmp_path: Path) -> None:
     base = tiny_folder(tmp_path / "base", tie_word_embeddings=True)
-    adapter = lora(base, tmp_path / "adapter", target_modules=["q_proj", module])
+    adapter = lora(base, tmp_path / "adapter", target_modules=["q_proj", "lm_head"])
     message = refusal(adapter)
     assert "uses one matrix for the input and output embeddings" in message
     assert f"redraft weights merge-lora {base} ADAPTER -o DIR" in message

@@ -100,8 +100,8 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
 
         Raises:
             UsageError: A number is out of range, or the model was trained for shorter contexts.
-            ModelError: A file is missing or damaged, an adapter is for another model, or the context of one
-                stream needs more memory than is free; `NotHandled` if OpenVINO does not read such files.
+            ModelError: A file is missing, damaged or not read by OpenVINO, an adapter is for another one, or
+                the context of one stream needs more memory than is free.
             OutputError: A copy of the model, which some number formats need, cannot be written.
         """
         check_settings(ctx=ctx, threads=threads, parallel=parallel)

@@ -22,7 +22,6 @@ from redraft.jobs.files import locked, replacing
 from redraft.jobs.machine import cache_folder
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, read_header
 from redraft.weights.gguf.requantise import rewrite
-from redraft.weights.header import NotHandled
 
 READ = ("llama", "qwen2", "qwen3")  # architectures
 EXACT = (0, 1, 2, 8)  # ggml types that are read exactly: F32, F16, Q4_0, Q8_0
@@ -39,7 +38,7 @@ class Prepared(NamedTuple):
 
 
 def check(model: Path, headers: Sequence[GGUFHeader]) -> None:
-    """Raise `NotHandled` for a model with adapters that OpenVINO does not read, or would read wrongly."""
+    """Raise `ModelError` for a model with adapters that OpenVINO does not read, or would read wrongly."""
     header, *adapters = headers
     architecture = header.text("general.architecture")
     scaling = header.text(f"{architecture}.rope.scaling.type") or "none"
@@ -53,7 +52,7 @@ def check(model: Path, headers: Sequence[GGUFHeader]) -> None:
         "an adapter changes its embedding": "token_embd.weight.lora_a" in others,
     }
     if found := next((fault for fault, is_there in faults.items() if is_there), None):
-        raise NotHandled(f"OpenVINO does not read {model}: {found}.", hint="--engine llamacpp reads it.")
+        raise ModelError(f"OpenVINO does not read {model}: {found}.", hint="--engine llamacpp reads it.")
 
 
 def loaded_bytes(header: GGUFHeader) -> int:

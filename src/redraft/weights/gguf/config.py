@@ -33,7 +33,6 @@ from redraft.weights.gguf.families import (
     sizes_from_config,
     sizes_from_metadata,
 )
-from redraft.weights.header import NotHandled
 
 # Transformers' defaults (configuration_*.py of each family).
 _EPS, _MISTRAL_WINDOW = 1e-6, 4096
@@ -70,11 +69,11 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
     sizes = sizes_from_config(config)
     family = sizes.family
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
-        raise NotHandled(
+        raise ModelError(
             f"config.json says hidden_act {act!r:.40}; only silu can be converted to GGUF.", hint=OTHER_TOOL
         )
     if family is not LLAMA and config.get("attention_bias") and not family.bias:
-        raise NotHandled(
+        raise ModelError(
             f"config.json says attention_bias, which llama.cpp's {family.gguf} lacks.", hint=OTHER_TOOL
         )
     read = Numbers(config, "config.json")
@@ -129,11 +128,11 @@ def numbers_from_metadata(
     exact = {key: shortest(value) if isinstance(value, float) else value for key, value in own.items()}
     read = Numbers(exact, "the GGUF file")
     if read.values.get("expert_count"):
-        raise NotHandled("the GGUF file is a mixture of experts, which redraft cannot convert to a folder.")
+        raise ModelError("the GGUF file is a mixture of experts, which redraft cannot convert to a folder.")
     sizes = sizes_from_metadata(read, family, shapes)
     for key in ("attention.value_length", "rope.dimension_count"):
         if (other := read.whole(key, sizes.head)) != sizes.head:
-            raise NotHandled(
+            raise ModelError(
                 f"the GGUF file says {prefix}{key} {other}, but its heads have {sizes.head} elements."
             )
     return ModelNumbers(
@@ -251,7 +250,7 @@ def _rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], h
             return Rope(theta) if factor == 1 else Rope(theta, "linear", {"factor": factor})
         case "yarn":
             return Rope(theta, "yarn", _yarn_from(values))
-    raise NotHandled(
+    raise ModelError(
         f"the GGUF file has rotary scaling of the kind {kind!r:.40}, which cannot be converted to a folder."
     )
 
@@ -282,7 +281,7 @@ def _llama3(theta: float, factors: tuple[float, ...], head: int) -> dict[str, fl
         made = rope_factors(Rope(theta, "llama3", numbers), head)
         if np.shape(made) == np.shape(factors) and np.allclose(made, factors, rtol=1e-5):
             return numbers
-    raise NotHandled(
+    raise ModelError(
         "the GGUF file has a rope_freqs.weight that is not Llama 3's, which cannot be converted to a folder."
     )
 
@@ -325,4 +324,4 @@ def _number(values: Mapping[str, Any], key: str) -> float:
 
 
 def _refused(what: str) -> ModelError:
-    return NotHandled(f"{what} cannot be converted to GGUF.", hint=OTHER_TOOL)
+    return ModelError(f"{what} cannot be converted to GGUF.", hint=OTHER_TOOL)

@@ -5,9 +5,8 @@ one, "llama", and interleaves the rotary halves of each head, which is the permu
 are not permuted. Sources: llama.cpp's conversion/llama.py and conversion/qwen.py, and the tables of the gguf
 package (tensor_mapping.py).
 
-`misfits` yields all differences between sizes and tensors: `verify` lists them, a conversion stops at the
-first. Other architectures, mixtures of experts and vision models are refused, with the name of a tool that
-supports them. For other settings of a model see `config`.
+Other architectures, mixtures of experts and vision models are refused, with the name of a tool that supports
+them. For other settings of a model see `config`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from redraft.errors import ModelError
-from redraft.weights.header import NotHandled, by
+from redraft.weights.header import by
 
 OTHER_TOOL = "llama.cpp's convert_hf_to_gguf.py supports many more: python convert_hf_to_gguf.py FOLDER"
 
@@ -109,7 +108,7 @@ def family_in_gguf(architecture: object) -> Family:
             return family
     hint = "Look for the model's original folder on the hub: its card names it."
     why = "cannot be converted to a folder; llama, qwen2 and qwen3 can"
-    raise NotHandled(f"the GGUF architecture {architecture!r:.80} {why}.", hint=hint)
+    raise ModelError(f"the GGUF architecture {architecture!r:.80} {why}.", hint=hint)
 
 
 def gguf_name(hf_name: str) -> str | None:
@@ -159,7 +158,7 @@ def _renamed(
 
 def _refused(what: str) -> ModelError:
     can = "Llama, Mistral, Qwen2 and Qwen3 can"
-    return NotHandled(f"{what} cannot be converted to GGUF; {can}.", hint=OTHER_TOOL)
+    return ModelError(f"{what} cannot be converted to GGUF; {can}.", hint=OTHER_TOOL)
 
 
 @dataclass(frozen=True)
@@ -263,47 +262,41 @@ def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = N
     return read.whole(key, usual or width // heads)
 
 
-def misfits(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> Iterator[str]:
-    """Yield tensors that are missing or have another shape than the configuration says.
-
-    Only existing layers are checked, because a configuration may claim a billion. `found` are shapes by name
-    in GGUF, rows first. Messages have Hugging Face's names if `in_hf`.
-    """
-    layers = layers_of(found)
-    last = max(layers, default=-1)
-    if len(layers) != sizes.layers or last >= sizes.layers:
-        there = f"{len(layers)}, up to {last}" if layers else "none"
-        yield f"the configuration says layers 0 to {sizes.layers - 1}, but there are {there}"
-    for name, shape in sizes.tensors(sorted(layers)):
-        if name not in found:
-            yield f"{_called(name, in_hf=in_hf)} is missing"
-        elif found[name] != shape:
-            actual = f"{_called(name, in_hf=in_hf)} is {by(found[name])}"
-            yield f"{actual}, but the configuration says {by(shape)}"
-
-
 def layers_of(names: Iterable[str]) -> set[int]:
     """Return the numbers of the layers that tensors belong to, by their names in GGUF."""
     return {int(match[1]) for name in names if (match := _LAYER.match(name))}
 
 
 def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf: bool) -> None:
-    """Check that the model in `where` has exactly the tensors of its configuration: see `misfits`."""
-    for misfit in misfits(sizes, found, in_hf=in_hf):
+    """Check that the model in `where` has exactly the tensors of its configuration.
+
+    Only existing layers are checked, because a configuration may claim a billion. `found` are shapes by name
+    in GGUF, rows first. Messages have Hugging Face's names if `in_hf`.
+    """
+
+    def called(name: str) -> str:
+        return (hf_name(name) if in_hf else None) or name
+
+    layers = layers_of(found)
+    misfit, last = "", max(layers, default=-1)
+    expected = dict(sizes.tensors(sorted(layers)))
+    if len(layers) != sizes.layers or last >= sizes.layers:
+        there = f"{len(layers)}, up to {last}" if layers else "none"
+        misfit = f"the configuration says layers 0 to {sizes.layers - 1}, but there are {there}"
+    elif wrong := next((name for name, shape in expected.items() if found.get(name) != shape), None):
+        misfit = f"{called(wrong)} is missing"
+        if wrong in found:
+            says = f"the configuration says {by(expected[wrong])}"
+            misfit = f"{called(wrong)} is {by(found[wrong])}, but {says}"
+    if misfit:
         raise ModelError(f"{where} does not fit its configuration: {misfit}.")
-    if more := surplus(sizes, found, in_hf=in_hf):
-        raise ModelError(f"{where} has {more}.", hint=OTHER_TOOL if in_hf else None)
-
-
-def surplus(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> str:
-    """Return a phrase with the tensors that no such model has, or an empty text: see `misfits`."""
-    unknown = found.keys() - {name for name, _ in sizes.tensors(sorted(layers_of(found)))}
-    if not unknown:
-        return ""
-    called = sorted(_called(name, in_hf=in_hf) for name in unknown)
-    more = f" and {len(called) - 3} more" if len(called) > 3 else ""
-    some = ", ".join(f"{name!r:.80}" for name in called[:3])
-    return f"tensors that no {sizes.family.architecture} has: {some}{more}"
+    if unknown := sorted(called(name) for name in found.keys() - expected.keys()):
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        some = ", ".join(f"{name!r:.80}" for name in unknown[:3])
+        raise ModelError(
+            f"{where} has tensors that no {sizes.family.architecture} has: {some}{more}.",
+            hint=OTHER_TOOL if in_hf else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -329,10 +322,6 @@ class Numbers:
         if value is None and default is None:
             raise ModelError(f"{self.where} does not say {key}.")
         return default if value is None else value
-
-
-def _called(name: str, *, in_hf: bool) -> str:
-    return (hf_name(name) if in_hf else None) or name
 
 
 def shortest(value: float) -> float:

@@ -23,7 +23,7 @@ from redraft.weights.gguf.families import Shape, check_tensors, hf_name, permute
 from redraft.weights.gguf.from_folder import ROPE_FACTORS
 from redraft.weights.gguf.quant import Kind, TensorReader
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, describe_file, read_header
-from redraft.weights.header import NotHandled, TensorInfo, torch_dtype
+from redraft.weights.header import TensorInfo, torch_dtype
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
@@ -95,7 +95,7 @@ def refuse_split(file: Path, header: GGUFHeader) -> None:
     parts = header.number("split.count") or 1
     if parts > 1:
         hint = "Join them first: llama-gguf-split --merge FIRST-00001-of-….gguf WHOLE.gguf (llama.cpp)"
-        raise NotHandled(f"{file} is one of {parts} parts of a split model.", hint=hint)
+        raise ModelError(f"{file} is one of {parts} parts of a split model.", hint=hint)
 
 
 def read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:

@@ -1,9 +1,8 @@
 """Reads a LoRA adapter saved by peft: its settings, and the effect of each tensor on the base.
 
-Supported are plain, rank-stabilised and DoRA adapters of linear layers and embeddings, rank and alpha
-patterns, modules saved whole, biases, and trained tokens. Anything else is an error, because a merge that
-leaves something out makes a wrong model that looks right. `merge` and `to_gguf` check the adapter against its
-base.
+Supported are plain and rank-stabilised adapters of linear layers, modules saved whole, and biases. Anything
+else is an error, because a merge that leaves something out makes a wrong model that looks right; peft can
+merge it. `merge` and `gguf` check the adapter against its base.
 
 Format: peft 0.21, `LoraConfig` (tuners/lora/config.py), `get_peft_model_state_dict` (utils/save_and_load.py).
 """
@@ -12,30 +11,29 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import regex
 import torch
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 from redraft.weights.folder import ADAPTER
-from redraft.weights.header import FLOATS, NotHandled, TensorInfo, by
+from redraft.weights.header import FLOATS, TensorInfo, by
 from redraft.weights.losses import not_finite
 
 CONFIG = "adapter_config.json"
 _MOST = 1 << 31
-_PATTERN_SECONDS, _ALL_SECONDS = 1.0, 30.0
-"""Time limits for matching one pattern, and all `rank_pattern` or `alpha_pattern` of an adapter."""
 
 # Settings that do more than `W + scale·B·A` (peft, LoraConfig).
 _VARIANTS = {
+    "use_dora": "DoRA",
+    "rank_pattern": "ranks by pattern",
+    "alpha_pattern": "alphas by pattern",
+    "trainable_token_indices": "trained tokens",
     "lora_bias": "a bias on lora_B",
     "target_parameters": "LoRA on bare parameters",
     "layer_replication": "repeated layers",
@@ -51,12 +49,8 @@ _VARIANTS = {
 # Initialisations that also change the base's own weights (peft, LoraLayer.update_layer).
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
-_PART = re.compile(
-    r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector"
-    r"|token_adapter\.trainable_tokens_delta)(\.weight)?"
-)
-_WRAPPED = re.compile(r"\.(base_layer|modules_to_save|token_adapter\.base_layer)(?=\.)")
-_TOKENS = "token_adapter.trainable_tokens_delta"
+_PART = re.compile(r"(?P<module>.+)\.(?P<part>lora_A|lora_B)(\.weight)?")
+_WRAPPED = re.compile(r"\.(base_layer|modules_to_save)(?=\.)")
 
 
 @dataclass(frozen=True)
@@ -64,12 +58,9 @@ class Change:
     """What an adapter adds to the weight of one module: scale · B·A."""
 
     module: str  # the module's name in the base, such as `model.layers.0.self_attn.q_proj`
-    a: TensorInfo  # shape (rank, in); for an embedding (rank, vocabulary)
-    b: TensorInfo  # shape (out, rank); for an embedding (width, rank)
+    a: TensorInfo  # shape (rank, in)
+    b: TensorInfo  # shape (out, rank)
     scale: float  # alpha / rank, or alpha / √rank if it is rank-stabilised
-    # Whether the weight is an embedding (vocabulary, width), the transpose of the product.
-    embedding: bool = False
-    magnitude: TensorInfo | None = None  # DoRA's magnitudes, shape (out,), or None
 
     @property
     def rank(self) -> int:
@@ -83,15 +74,6 @@ class Change:
 
 
 @dataclass(frozen=True)
-class TrainedTokens:
-    """Rows of an embedding that replace those of the base. `values` has the shape (rows, width)."""
-
-    module: str
-    rows: tuple[int, ...]
-    values: TensorInfo
-
-
-@dataclass(frozen=True)
 class LoraAdapter:
     """A LoRA adapter on disk."""
 
@@ -101,15 +83,11 @@ class LoraAdapter:
     changes: Mapping[str, Change]  # by module
     # The adapter's tensors that replace tensors of the base, by name in the base.
     replaced: Mapping[str, TensorInfo]
-    tokens: Mapping[str, TrainedTokens]  # by module
 
-    def rows(self, info: TensorInfo, start: int, stop: int, *, turned: bool = False) -> torch.Tensor:
-        """Read rows `start` to `stop` of a matrix, or of its transpose, in the matrix's dtype."""
-        count, width = info.shape
-        if not turned:
-            return self.weights.read(info.name, start * width, stop * width).reshape(-1, width)
-        parts = (self.weights.read(info.name, i * width + start, i * width + stop) for i in range(count))
-        return torch.stack(list(parts), dim=1)
+    def rows(self, info: TensorInfo, start: int, stop: int) -> torch.Tensor:
+        """Read rows `start` to `stop` of a matrix, in its dtype."""
+        width = info.shape[1]
+        return self.weights.read(info.name, start * width, stop * width).reshape(-1, width)
 
     @property
     def format(self) -> str | None:
@@ -140,12 +118,10 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
         raise _not_merged_here(folder, f"it was initialised by {start!r:.40}, which changes the base too")
     weights = open_checkpoint(folder, allow_pickle=allow_pickle)
     parts, replaced = _sorted_out(folder, weights)
-    tokens = {name: _tokens(folder, config, name, part) for name, part in parts.items() if _TOKENS in part}
-    scales = _Scales(folder, config, len(parts))
-    changes = {name: _change(scales, name, part) for name, part in parts.items() if name not in tokens}
-    if not changes and not replaced and not tokens:
+    changes = {name: _change(folder, config, name, part) for name, part in parts.items()}
+    if not changes and not replaced:
         raise ModelError(f"{folder} changes nothing: it holds no tensors.")
-    return LoraAdapter(folder, config, weights, changes, replaced, tokens)
+    return LoraAdapter(folder, config, weights, changes, replaced)
 
 
 def check_finite(adapter: LoraAdapter) -> None:
@@ -176,15 +152,10 @@ def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
     return f"it changes {name!r:.120} as {by(theirs)} and the model has {by(ours)}"
 
 
-def is_frozen(info: TensorInfo) -> bool:
-    """Return whether a tensor is a weight of the base, which peft saves with the LoRA of an embedding."""
-    return info.name.endswith(".base_layer.weight")
-
-
 def _not_merged_here(folder: Path, what: str) -> ModelError:
     """Return the error for an adapter that only peft can merge."""
     hint = "Use peft: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(DIR)"
-    return NotHandled(f"{folder}: {what}, which redraft does not merge.", hint=hint)
+    return ModelError(f"{folder}: {what}, which redraft does not merge.", hint=hint)
 
 
 def damaged(folder: Path, what: str) -> ModelError:
@@ -204,7 +175,7 @@ def _sorted_out(
         plain = name.removeprefix("base_model.model.")
         if match := _PART.fullmatch(plain):
             parts[match["module"]][match["part"]] = info
-        elif "lora_" in plain or "token_adapter" in _WRAPPED.sub("", plain):
+        elif "lora_" in plain or "token_adapter" in plain:
             raise _not_merged_here(folder, f"it holds the tensor {name!r:.120}")
         else:
             unwrapped = _WRAPPED.sub("", plain)
@@ -214,76 +185,18 @@ def _sorted_out(
     return parts, replaced
 
 
-def _change(scales: _Scales, module: str, part: dict[str, TensorInfo]) -> Change:
-    folder = scales.folder
-    embedding = "lora_embedding_A" in part
-    names = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
-    missing = [name for name in names if name not in part]
+def _change(folder: Path, config: Mapping[str, Any], module: str, part: dict[str, TensorInfo]) -> Change:
+    missing = [name for name in ("lora_A", "lora_B") if name not in part]
     if missing:
         raise damaged(folder, f"{module!r:.120} has no {' and no '.join(missing)}")
-    a, b = (part[name] for name in names)
-    rank, scale = scales.of(module)
+    a, b, rank, alpha = part["lora_A"], part["lora_B"], config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or not 0 < rank < _MOST:
+        raise damaged(folder, f"{CONFIG} gives the rank {rank!r:.40}")
+    if not isinstance(alpha, int | float) or not abs(alpha) < _MOST:
+        raise damaged(folder, f"{CONFIG} gives the alpha {alpha!r:.40}")
     if len(a.shape) != 2 or len(b.shape) != 2:
         raise _not_merged_here(folder, f"{module!r:.120} has a lora_A of shape {list(a.shape)}")
     if a.shape[0] != rank or b.shape[1] != rank:
         shapes = f"lora_A {list(a.shape)} and lora_B {list(b.shape)}"
         raise damaged(folder, f"{module!r:.120} has {shapes}, and {CONFIG} says rank {rank}")
-    magnitude = part.get("lora_magnitude_vector")
-    if (magnitude is None) == bool(scales.config.get("use_dora")):
-        raise damaged(folder, f"use_dora and the tensors of {module!r:.120} contradict each other")
-    if magnitude and magnitude.count != b.shape[0]:
-        raise damaged(folder, f"the lora_magnitude_vector of {module!r:.120} has {magnitude.count} values")
-    return Change(module, a, b, scale, embedding, magnitude)
-
-
-class _Scales:
-    """The ranks and scales of modules, by the settings and their patterns."""
-
-    def __init__(self, folder: Path, config: Mapping[str, Any], modules: int) -> None:
-        self.folder, self.config, self.modules = folder, config, modules
-        self._deadline = time.monotonic() + _ALL_SECONDS
-        self._compiled = cache(lambda pattern: regex.compile(rf"(.*\.)?({pattern})", cache_pattern=False))
-
-    def of(self, module: str) -> tuple[int, float]:
-        """Return rank and scale of a module."""
-        rank = self._by_pattern("rank_pattern", module, self.config.get("r"))
-        alpha = self._by_pattern("alpha_pattern", module, self.config.get("lora_alpha"))
-        if not isinstance(rank, int) or not 0 < rank < _MOST:
-            raise damaged(self.folder, f"{CONFIG} gives {module!r:.120} the rank {rank!r:.40}")
-        if not isinstance(alpha, int | float) or not abs(alpha) < _MOST:
-            raise damaged(self.folder, f"{CONFIG} gives {module!r:.120} the alpha {alpha!r:.40}")
-        return rank, alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
-
-    def _by_pattern(self, key: str, module: str, default: Any) -> Any:
-        """Return the value of the first pattern that matches the end of a name (peft, `get_pattern_key`)."""
-        patterns = self.config.get(key) or {}
-        if not isinstance(patterns, dict):
-            raise damaged(self.folder, f"{key} of {CONFIG} is not an object")
-        for pattern, value in patterns.items():
-            if time.monotonic() > self._deadline:
-                many = f"{len(patterns):,} patterns for {self.modules:,} modules, too many to match in"
-                raise _not_merged_here(self.folder, f"its {key} has {many} {_ALL_SECONDS:g} s")
-            try:
-                # Untrusted patterns may take forever. The standard library's `re` has no time limit.
-                if self._compiled(pattern).fullmatch(module, timeout=_PATTERN_SECONDS):
-                    return value
-            except (regex.error, TimeoutError):
-                what = f"the pattern {pattern!r:.80}, which is invalid or takes too long to match"
-                raise damaged(self.folder, f"{CONFIG} has {what}") from None
-        return default
-
-
-def _tokens(
-    folder: Path, config: Mapping[str, Any], module: str, part: dict[str, TensorInfo]
-) -> TrainedTokens:
-    if len(part) > 1:
-        raise _not_merged_here(folder, f"{module!r:.120} has trained tokens and LoRA at once")
-    listed = config.get("trainable_token_indices")
-    if isinstance(listed, dict):
-        listed = next((rows for name, rows in listed.items() if f".{module}".endswith(f".{name}")), None)
-    listed = listed if isinstance(listed, list) else []
-    values, rows = part[_TOKENS], tuple(row for row in listed if isinstance(row, int) and row >= 0)
-    if len(values.shape) != 2 or len(rows) != values.shape[0]:
-        named = f"trainable_token_indices names {len(rows)} rows of {module!r:.120}"
-        raise damaged(folder, f"{named}: {list(values.shape)}")
-    return TrainedTokens(module, rows, values)
+    return Change(module, a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))

@@ -4,8 +4,8 @@ Both halves of each change are written in float32, which rounds no value, or in 
 one alpha and divides it by the rank of each change; for changes with another scale (rank-stabilised,
 patterns), the remaining factor is multiplied into B. The rows of B are permuted like those of q and k.
 
-DoRA, modules saved whole, biases and trained tokens cannot be stored: the error recommends `merge-lora`.
-Format: llama.cpp, src/llama-adapter.cpp and the function build_inp_embd of src/llama-graph.cpp.
+Modules saved whole and biases cannot be stored: the error recommends `merge-lora`.
+Format: llama.cpp, src/llama-adapter.cpp.
 """
 
 from __future__ import annotations
@@ -41,14 +41,13 @@ from redraft.weights.lora.adapter import (
     Change,
     LoraAdapter,
     check_finite,
-    is_frozen,
     other_model,
     read_adapter,
     sizes,
 )
 from redraft.weights.output import BY_DEFAULT, Run, new_file
 
-_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
+_OUTPUT = "output.weight"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,6 @@ class Half:
     source: TensorInfo
     factor: float = 1.0  # the factor for its values
     heads: int = 0  # the number of heads in which its rows are permuted, or 0
-    turned: bool = False  # whether it is stored transposed
 
 
 def lora_gguf(
@@ -116,10 +114,11 @@ def lora_gguf(
 
 
 def _check_plain(adapter: LoraAdapter, base: Base) -> None:
-    found = ["DoRA"] if any(change.magnitude for change in adapter.changes.values()) else []
-    found += ["trained tokens"] if adapter.tokens else []
+    found = []
     for name, info in adapter.replaced.items():
-        if not is_frozen(info) or base.shapes.get(gguf_name(name) or "") != info.shape:
+        # peft saves the output matrix of the base with its LoRA.
+        frozen = info.name.endswith(".base_layer.weight")
+        if not frozen or base.shapes.get(gguf_name(name) or "") != info.shape:
             found.append(f"the whole of {name!r:.80}")
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
@@ -164,8 +163,7 @@ def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> I
     """Yield both halves of a change for GGUF."""
     name = gguf_name(f"{change.module}.weight") or ""
     shape = base.shapes.get(name)
-    tied = _OUTPUT not in base.shapes
-    if tied and name in (_EMBEDDING, _OUTPUT):
+    if name == _OUTPUT and shape is None:
         raise ModelError(
             f"{adapter.folder} changes {change.module!r:.80}, but {base.path} uses one matrix for the "
             "input and output embeddings, and llama.cpp cannot change only one of them.",
@@ -174,17 +172,14 @@ def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> I
     if shape is None:
         why = f"it changes {change.module!r:.120}, which that model does not have"
         raise other_model(adapter, base.path, why)
-    changed = change.product[::-1] if change.embedding else change.product
-    if changed != shape:
-        raise other_model(adapter, base.path, sizes(change.module, changed, shape))
+    if change.product != shape:
+        raise other_model(adapter, base.path, sizes(change.module, change.product, shape))
     heads = permuted_heads(base.family, name, base.heads, base.kv_heads)
     if heads and shape[0] % (2 * heads):
         why = f"{shape[0]} rows of {change.module!r:.80} are not a multiple of {heads} heads"
         raise other_model(adapter, base.path, why)
     a, b, factor = change.a, change.b, change.scale * change.rank / alpha
-    # The A of an embedding is stored with a row for each token.
-    a_shape = a.shape[::-1] if change.embedding else a.shape
-    yield Half(f"{name}.lora_a", a_shape, a, turned=change.embedding)
+    yield Half(f"{name}.lora_a", a.shape, a)
     yield Half(f"{name}.lora_b", b.shape, b, factor=factor, heads=heads)
 
 
@@ -192,7 +187,7 @@ def parts_of(adapter: LoraAdapter, half: Half, size: int = CHUNK) -> Iterator[to
     """Yield the values of a half in float32, by whole rows, or by whole heads if they are permuted."""
     rows, width = half.shape
     for start, stop in portions(rows, width, half.heads, size):
-        part = adapter.rows(half.source, start, stop, turned=half.turned).float() * half.factor
+        part = adapter.rows(half.source, start, stop).float() * half.factor
         yield permute(part, half.heads * (stop - start) // rows) if half.heads else part
 
 

@@ -1,7 +1,7 @@
 """Merges a LoRA adapter into its base: W + scale·B·A, rounded once.
 
 `plan_merge` decides first how each tensor is made, and refuses adapters that do not fit. Sums are computed in
-float32, some rows at a time, so memory holds one thin factor and a few chunks for models of any size.
+float32, some rows at a time, so memory holds two thin factors and a few chunks for models of any size.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from redraft.errors import ModelError
 from redraft.weights.card import join_cards
 from redraft.weights.checkpoint import CHUNK, Checkpoint, describe, open_checkpoint, portions
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, refuse_quantised, set_dtype
-from redraft.weights.header import FLOATS, NotHandled, TensorInfo
+from redraft.weights.header import FLOATS, TensorInfo
 from redraft.weights.lora.adapter import (
     CONFIG,
     Change,
     LoraAdapter,
-    TrainedTokens,
     check_finite,
     damaged,
-    is_frozen,
     other_model,
     read_adapter,
     refuse_adapter,
@@ -37,8 +35,6 @@ OUTPUT = "lm_head.weight"
 _INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 _MERGED = ("F64", "F32", "F16", "BF16")
 
-Rows = tuple[int, torch.Tensor]  # the index of the first row, and some rows
-
 
 @dataclass(frozen=True)
 class Target:
@@ -48,8 +44,7 @@ class Target:
     source: Checkpoint  # the base or the adapter, which holds its values before the change
     origin: str  # its name in `source`
     change: Change | None = None  # the change to add, or None
-    transposed: bool = False  # whether to add B·A transposed: for embeddings, and layers that store (in, out)
-    tokens: TrainedTokens | None = None  # the rows to replace, or None
+    transposed: bool = False  # whether to add B·A transposed: for layers that store (in, out)
 
     @property
     def size(self) -> int:
@@ -74,17 +69,11 @@ def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> Mer
         if info.dtype in FLOATS:
             _check_plain(base, info)
     work = _Planner(base, adapter, {name: Target(info, base, name) for name, info in base.tensors.items()})
-    # An embedding saved with its LoRA is the base's, perhaps with more rows. If tied, it is the output too.
-    shared = {name for name, info in adapter.replaced.items() if name.endswith(_INPUTS) and is_frozen(info)}
-    for name in sorted(shared):
-        work.take_whole(name)
     parted = work.part_embeddings()
-    for name in sorted(adapter.replaced.keys() - shared - ({OUTPUT} if parted is False else set())):
+    for name in sorted(adapter.replaced.keys() - ({OUTPUT} if parted is False else set())):
         work.take_whole(name)
     for change in adapter.changes.values():
         work.change(change)
-    for tokens in adapter.tokens.values():
-        work.set_tokens(tokens)
     targets = {name: replace(each, info=each.info.rounded(dtype)) for name, each in work.targets.items()}
     config = {**_vocabulary(base, targets), **({"tie_word_embeddings": False} if parted else {})}
     return MergePlan(targets, config)
@@ -92,7 +81,7 @@ def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> Mer
 
 def _check_plain(base: Checkpoint, info: TensorInfo) -> None:
     if info.dtype not in _MERGED:
-        raise NotHandled(
+        raise ModelError(
             f"{base.path} stores {info.name!r:.120} as {info.dtype}, which cannot be merged.",
             hint="Merge into the unquantised model, then quantise the result.",
         )
@@ -130,21 +119,13 @@ class _Planner:
     def change(self, change: Change) -> None:
         target = self.target_of(f"{change.module}.weight")
         info, turned = target.info, change.product[::-1]
-        fan_in_out = bool(self.adapter.config.get("fan_in_fan_out"))
-        transposed = change.embedding or (fan_in_out and turned == info.shape)
+        transposed = bool(self.adapter.config.get("fan_in_fan_out")) and turned == info.shape
         product = turned if transposed else change.product
         if product != info.shape:
             raise self.unfit(sizes(change.module, product, info.shape))
         if target.change:
             raise damaged(self.adapter.folder, f"it changes {info.name!r:.120} under two names")
         self.targets[info.name] = replace(target, change=change, transposed=transposed)
-
-    def set_tokens(self, tokens: TrainedTokens) -> None:
-        target = self.target_of(f"{tokens.module}.weight")
-        shape = target.info.shape
-        if tokens.values.shape[1:] != shape[1:] or max(tokens.rows, default=0) >= shape[0]:
-            raise self.unfit(sizes(tokens.module, tokens.values.shape, shape))
-        self.targets[target.info.name] = replace(target, tokens=tokens)
 
     def part_embeddings(self) -> bool | None:
         """If the base ties its embeddings, give the merged model one or two, as it needs.
@@ -165,18 +146,19 @@ class _Planner:
 def _parts(adapter: LoraAdapter) -> bool:
     """Return whether an adapter changes one of two tied embeddings, or both differently."""
     names = {*adapter.replaced, *(f"{module}.weight" for module in adapter.changes)}
-    trained = {f"{module}.weight" for module in adapter.tokens}  # peft keeps these tied
     inputs = {name for name in names if name.endswith(_INPUTS)}
-    if OUTPUT not in names | trained:
+    if OUTPUT not in names:
         return bool(inputs) and not adapter.config.get("ensure_weight_tying")
-    replaced = [adapter.replaced.get(name) for name in (*inputs, OUTPUT)]
-    modules = {name.removesuffix(".weight") for name in (*inputs, OUTPUT)}
-    if len(replaced) == 2 and all(replaced) and not adapter.changes.keys() & modules:
-        one, other = (info for info in replaced if info)
-        if (one.shape, one.dtype) == (other.shape, other.dtype):
-            read, parts = adapter.weights.read, adapter.weights.chunks(one.name)
-            return not all(torch.equal(read(one.name, *part), read(other.name, *part)) for part in parts)
-    return True
+    found = [adapter.replaced.get(name) for name in (*inputs, OUTPUT)]
+    both = [info for info in found if info]
+    if len(both) != 2 or OUTPUT.removesuffix(".weight") in adapter.changes:
+        return True
+    one, other = both
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return True
+    read = adapter.weights.read
+    parts = adapter.weights.chunks(one.name)
+    return not all(torch.equal(read(one.name, *part), read(other.name, *part)) for part in parts)
 
 
 def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, int]:
@@ -192,70 +174,24 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
     return {"vocab_size": new.pop()} if new and new != old else {}
 
 
-class LowRank:
-    """Adds scale·B·A of a module to rows of its weight. Holds one factor: rank × columns."""
-
-    def __init__(self, adapter: LoraAdapter, change: Change, dtype: torch.dtype, *, transposed: bool) -> None:
-        self.adapter, self.scale, self.dtype, self.transposed = adapter, change.scale, dtype, transposed
-        held, self.cut = (change.b, change.a) if transposed else (change.a, change.b)
-        self.held = adapter.rows(held, 0, held.shape[0]).to(dtype)
-        if transposed:
-            self.held = self.held.T
-
-    def added_to(self, rows: torch.Tensor, start: int) -> torch.Tensor:
-        """Return rows of the weight from `start` on, shape (rows, columns), plus the product."""
-        factor = self.adapter.rows(self.cut, start, start + len(rows), turned=self.transposed)
-        return torch.addmm(rows.to(self.dtype), factor.to(self.dtype), self.held, alpha=self.scale)
-
-
 def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
     """Yield a tensor of the merged model before rounding, in parts of about `size` bytes in float32.
 
-    Parts are flat: float32 (float64 if the source is), or the source's dtype if nothing changes.
+    Parts are flat: float32 (float64 if the source is), or the source's dtype if nothing changes. Memory holds
+    both factors of the change.
     """
-    if not target.change and not target.tokens:
-        for start, stop in target.source.chunks(target.origin, size):
-            yield target.source.read(target.origin, start, stop)
-        return
-    for start, rows in _changed(target, adapter, size):
-        wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        if tokens := target.tokens:
-            for number, row in enumerate(tokens.rows):
-                if start <= row < start + len(wide):
-                    wide[row - start] = adapter.rows(tokens.values, number, number + 1)[0]
-        yield wide.reshape(-1)
-
-
-def _rows(target: Target, size: int) -> Iterator[Rows]:
-    """Yield the rows of a matrix before the change."""
-    count, width = target.info.shape
-    for start, stop in portions(count, width, size=size):
-        yield start, target.source.read(target.origin, start * width, stop * width).reshape(-1, width)
-
-
-def _changed(target: Target, adapter: LoraAdapter, size: int) -> Iterator[Rows]:
-    """Yield the rows of a matrix with the change, in float32 (float64 if the source is)."""
-    change = target.change
+    source, origin, change = target.source, target.origin, target.change
     if change is None:
-        yield from _rows(target, size)
+        for start, stop in source.chunks(origin, size):
+            yield source.read(origin, start, stop)
         return
     wide = torch.float64 if target.info.dtype == "F64" else torch.float32
-    product = LowRank(adapter, change, wide, transposed=target.transposed)
-
-    def summed() -> Iterator[Rows]:
-        return ((at, product.added_to(rows, at)) for at, rows in _rows(target, size))
-
-    if change.magnitude is None:
-        yield from summed()
-        return
-    lengths = adapter.weights.read(change.magnitude.name).to(wide)
-    if target.transposed:
-        squares = (rows.double().square().sum(dim=0) for _, rows in summed())
-        across = lengths / sum(squares, start=torch.zeros(())).sqrt().float()
-        yield from ((at, rows * across) for at, rows in summed())
-    else:
-        for at, rows in summed():
-            yield at, rows * (lengths[at : at + len(rows)] / rows.norm(dim=1)).unsqueeze(1)
+    a, b = (adapter.rows(half, 0, half.shape[0]).to(wide) for half in (change.a, change.b))
+    left, right = (a.T, b.T) if target.transposed else (b, a)
+    count, width = target.info.shape
+    for start, stop in portions(count, width, size=size):
+        rows = source.read(origin, start * width, stop * width).reshape(-1, width).to(wide)
+        yield torch.addmm(rows, left[start:stop], right, alpha=change.scale).reshape(-1)
 
 
 def merge_lora(

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import read_json, read_small
-from redraft.weights.header import AGAIN, NotHandled
+from redraft.weights.header import AGAIN
 from redraft.weights.tokenizers.sentencepiece import (
     BYTE,
     CONTROL,
@@ -79,7 +79,7 @@ class TokenizerFolder:
 
     def elsewhere(self, what: str) -> NoReturn:
         """Refuse a tokenizer that may be sound, but has no known counterpart in llama.cpp."""
-        raise NotHandled(f"{self.folder}: {what}.", hint=ELSEWHERE)
+        raise ModelError(f"{self.folder}: {what}.", hint=ELSEWHERE)
 
     def put(self, number: object, text: object, kind: int) -> None:
         """Add a token, or change the type of an existing one."""

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError
-from redraft.weights.header import NotHandled
 from redraft.weights.replace import write_json
 from redraft.weights.tokenizers.folder import ROLES
 from redraft.weights.tokenizers.pretokenizers import PreTokenizer, pre_tokenizer_json, pre_tokenizer_named
@@ -93,7 +92,7 @@ def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
     if kind is None:
         raise _bad("no model")
     if kind not in ("gpt2", "llama"):
-        raise NotHandled(
+        raise ModelError(
             f"the GGUF file has a tokenizer of the kind {kind!r:.40}; only gpt2 and llama can be converted.",
             hint="Use the tokenizer of the folder that the GGUF file was made from.",
         )

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redraft.weights.header import NotHandled
+from redraft.errors import ModelError
 from redraft.weights.tokenizers.folder import as_object
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -75,7 +75,7 @@ def pre_tokenizer_named(name: object) -> PreTokenizer:
     """Return the rule that a GGUF file names."""
     known = _SAME_AS.get(name, name) if isinstance(name, str) else ""
     if known not in PRE_TOKENIZERS:
-        raise NotHandled(
+        raise ModelError(
             f"the GGUF file names the pre-tokenizer {name!r:.80}, which is unknown. Known are: "
             f"{', '.join([*PRE_TOKENIZERS, *_SAME_AS])}.",
             hint="Use the tokenizer of the folder that the GGUF file was made from.",
@@ -94,7 +94,7 @@ def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
     for each in PRE_TOKENIZERS.values():
         if (each.splits, each.ignore_merges) == (splits, whole):
             return each
-    raise NotHandled(
+    raise ModelError(
         "tokenizer.json splits texts by a rule that llama.cpp is not known to have: "
         f"{' , then '.join(splits)!r:.200}, ignore_merges {str(whole).lower()}.",
         hint="llama.cpp's convert_hf_to_gguf.py supports more tokenizers.",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import read_small
-from redraft.weights.header import AGAIN, NotHandled
+from redraft.weights.header import AGAIN
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
@@ -83,7 +83,7 @@ def _model(path: Path, data: bytes) -> SentencePiece:
     if kind != _BPE:
         what = f"a SentencePiece model of the {_KINDS.get(kind, 'unknown')} kind; only bpe is supported"
         hint = "llama.cpp's convert_hf_to_gguf.py supports more tokenizers."
-        raise NotHandled(f"{path} is {what}.", hint=hint)
+        raise ModelError(f"{path} is {what}.", hint=hint)
     roles = {"unk": (40, 0), "bos": (41, 1), "eos": (42, 2), "pad": (43, -1)}
     # A negative number, which is stored in 64 bits, means that there is none.
     ids = {role: _int(trainer.get(number, usual)) for role, (number, usual) in roles.items()}
