@@ -303,27 +303,9 @@ def test_a_wrong_base_is_refused_before_anything_is_written(tmp_path: Path, exac
     assert not list(folder.glob("again*"))
 
 
-def test_a_base_with_one_changed_byte_is_caught_on_the_way(tmp_path: Path) -> None:
-    base = llama(rows=4096)
-    save(tmp_path / "base", base)
-    save(tmp_path / "target", tuned(base))
-    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
-    changed = {name: values.clone() for name, values in base.items()}
-    changed["lm_head.weight"].view(torch.int16)[100, 3] ^= 1
-    save(tmp_path / "base", changed)
-    refused(tmp_path, ModelError, "has changed since .*'lm_head.weight' differs")
-    assert not (tmp_path / "again").exists()
-
-
-def test_a_damaged_exact_delta_is_caught(tmp_path: Path) -> None:
+def test_vocab_of_an_exact_delta_is_recorded(tmp_path: Path) -> None:
     folder = _make(tmp_path, exact=True)
     refused(folder, UsageError, "this delta is exact and records none", vocab="mean")
-    file = folder / "delta" / "model.safetensors"
-    raw = bytearray(file.read_bytes())
-    raw[-1] ^= 1
-    file.write_bytes(raw)
-    refused(folder, ModelError, "delta is damaged: .*does not restore the target")
-    assert not (folder / "again").exists()
 
 
 def test_a_delta_of_another_architecture(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ For the rows of added tokens, and deltas that others made, see `vocabulary`. Qua
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -22,16 +21,13 @@ import torch
 from redraft.errors import ModelError, UsageError
 from redraft.weights import vocabulary
 from redraft.weights.card import join_cards
-from redraft.weights.checkpoint import BIN, Checkpoint, ahead, describe, dtypes_of, open_checkpoint, raw_bytes
+from redraft.weights.checkpoint import BIN, Checkpoint, ahead, describe, dtypes_of, open_checkpoint
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
 from redraft.weights.header import AGAIN, FLOATS, by, dtype_size, torch_dtype
 from redraft.weights.header import DELTA as KEY
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard
 from redraft.weights.replace import MANIFEST
 from redraft.weights.vocabulary import CONVENTIONS, Convention
-
-Sums = dict[str, tuple[str | None, str]]
-"""By tensor: the SHA-256 of the base's bytes (None if the base lacks it) and of the target's."""
 
 _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -74,10 +70,8 @@ def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: b
         if exact:
             stored = [replace(each, dtype=_BITS[dtype_size(each.dtype)]) for each in stored]
         for shard in out.todo(same_layout(theirs, stored)):
-            sums: Sums = {}
-            header = {KEY: json.dumps(asdict(recipe))}
-            with out.shard(shard, header, notes={"sources": sums}) as writer:
-                for piece in ahead(_summed_up(_pieces(ours, theirs, shard, recipe), sums)):
+            with out.shard(shard, {KEY: json.dumps(asdict(recipe))}) as writer:
+                for piece in ahead(_pieces(ours, theirs, shard, recipe)):
                     writer.write(_changed(piece, piece.theirs, torch.Tensor.sub_, exact=exact))
                     run.progress(piece.theirs.nbytes)
 
@@ -88,9 +82,7 @@ def apply(
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
     A wrong base is refused before anything is written: by the fingerprint for redraft's deltas, otherwise by
-    shapes and configuration. If the delta's manifest has checksums, base and result
-    are checked against them on the way, and no output is finished if they differ. Without `vocab`, the
-    convention for rows that the base lacks is detected.
+    shapes and configuration. Without `vocab`, the convention for rows that the base lacks is detected.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
@@ -98,7 +90,6 @@ def apply(
     inputs = {"base": describe(ours), "delta": describe(theirs)}
     ours, theirs = _with_head(ours, theirs), _without_buffers(ours, theirs)
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, run.tell)
-    check = _Check(ours, theirs, _recorded_sums(theirs) if recipe.base else {}, exact=recipe.exact)
     provenance = {"inputs": inputs, "vocabulary": recipe.vocabulary}
     with OutputFolder(dst, run, provenance=provenance) as out:
         summed = list(theirs.tensors.values())
@@ -110,12 +101,10 @@ def apply(
         join_cards(out, run, (theirs, "delta"), (ours, "base"))
         for shard in out.todo(same_layout(theirs, summed)):
             with out.shard(shard) as writer:
-                for piece in ahead(check.base(_pieces(ours, theirs, shard, recipe))):
+                for piece in ahead(_pieces(ours, theirs, shard, recipe)):
                     wanted = torch_dtype(recipe.dtypes[piece.name]) if recipe.exact else piece.theirs.dtype
                     target = piece.theirs.view(wanted)
-                    total = _changed(piece, target, torch.Tensor.add_, exact=recipe.exact)
-                    check.target(piece, total)
-                    writer.write(total)
+                    writer.write(_changed(piece, target, torch.Tensor.add_, exact=recipe.exact))
                     run.progress(piece.theirs.nbytes)
 
 
@@ -125,9 +114,7 @@ class _Piece:
 
     name: str
     start: int  # the index of the first element
-    last: bool  # whether the piece ends the tensor
-    ours: torch.Tensor | None  # the base's elements, as far as it has them; None if it lacks the tensor
-    base: torch.Tensor | None  # `ours`, and values for the elements that the base lacks
+    base: torch.Tensor | None  # the base's, with values for rows that it lacks; None if it lacks the tensor
     theirs: torch.Tensor  # the elements of the target or the delta
 
 
@@ -137,37 +124,11 @@ def _pieces(base: Checkpoint, other: Checkpoint, shard: Shard, recipe: Recipe) -
         count = 0 if lacks else base.tensors[name].count
         row = None if lacks else _row(base, other, name, recipe)
         for start, stop in other.chunks(name):
-            ours = whole = None if lacks else base.read(name, min(start, count), min(stop, count))
+            ours = None if lacks else base.read(name, min(start, count), min(stop, count))
             beyond = max(start, count)
             if ours is not None and row is not None and beyond < stop:
-                whole = torch.cat((ours, row[torch.arange(beyond, stop) % len(row)]))
-            theirs = other.read(name, start, stop)
-            yield _Piece(name, start, stop == other.tensors[name].count, ours, whole, theirs)
-
-
-def _summed_up(pieces: Iterator[_Piece], sums: Sums) -> Iterator[_Piece]:
-    """Yield the same pieces, and record the checksums of both sides of each tensor."""
-    base, target = _TensorSum(), _TensorSum()
-    for piece in pieces:
-        of_base = None if piece.ours is None else base.add(piece.ours, last=piece.last)
-        if of_target := target.add(piece.theirs, last=piece.last):
-            sums[piece.name] = (of_base, of_target)
-        yield piece
-
-
-class _TensorSum:
-    """The SHA-256 of one tensor after another."""
-
-    def __init__(self) -> None:
-        self._sum = hashlib.sha256()
-
-    def add(self, values: torch.Tensor, *, last: bool) -> str | None:
-        """Add values. If they are the tensor's last ones, return its checksum and start the next."""
-        self._sum.update(raw_bytes(values))
-        if not last:
-            return None
-        whole, self._sum = self._sum.hexdigest(), hashlib.sha256()
-        return whole
+                ours = torch.cat((ours, row[torch.arange(beyond, stop) % len(row)]))
+            yield _Piece(name, start, ours, other.read(name, start, stop))
 
 
 def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torch.Tensor | None:
@@ -206,35 +167,6 @@ def _wide(ours: torch.Tensor, theirs: torch.Tensor, change: _InPlace) -> torch.T
         return change(theirs, ours)
     wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
     return change(theirs.to(wide), ours.to(wide)).to(theirs.dtype)
-
-
-class _Check:
-    """Checks base and target against the checksums in a delta's manifest, if it has any."""
-
-    def __init__(self, base: Checkpoint, delta: Checkpoint, known: Sums, *, exact: bool) -> None:
-        self._base, self._delta = base, delta
-        self._known, self._exact = known, exact
-        self._of_base, self._of_target = _TensorSum(), _TensorSum()
-
-    def base(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
-        """Yield the same pieces, unless a tensor of the base has changed."""
-        for piece in pieces:
-            known = self._known.get(piece.name, (None, ""))[0]
-            if known and piece.ours is not None:
-                found = self._of_base.add(piece.ours, last=piece.last)
-                if found and found != known:
-                    since = f"has changed since {self._delta.path} was made: {piece.name!r:.120} differs"
-                    hint = "The base is damaged or was edited: get it again."
-                    raise ModelError(f"{self._base.path} {since}.", hint=hint)
-            yield piece
-
-    def target(self, piece: _Piece, total: torch.Tensor) -> None:
-        """Take the next part of the target. An exact delta must restore it."""
-        known = self._known.get(piece.name, (None, ""))[1]
-        found = self._of_target.add(total, last=piece.last) if self._exact and known else None
-        if found and found != known:
-            wrong = f"{piece.name!r:.120} does not restore the target"
-            raise ModelError(f"{self._delta.path} is damaged: {wrong}.", hint=AGAIN)
 
 
 def _new_recipe(base: Checkpoint, target: Checkpoint, base_fingerprint: str, *, exact: bool) -> Recipe:
@@ -302,18 +234,6 @@ def recorded_recipe(delta: Checkpoint) -> Recipe | None:
     if not sound:
         raise ModelError(f"{delta.path}: the recipe in its header does not fit its tensors.", hint=AGAIN)
     return recipe
-
-
-def _recorded_sums(delta: Checkpoint) -> Sums:
-    """Return the checksums in the delta's manifest, if it has any."""
-    sums: Sums = {}
-    files = delta.json(MANIFEST).get("files")
-    for noted in files.values() if isinstance(files, dict) else ():
-        sources = noted.get("sources") if isinstance(noted, dict) else None
-        for name, pair in sources.items() if isinstance(sources, dict) else ():
-            if isinstance(pair, list) and len(pair) == 2:
-                sums[name] = (pair[0], pair[1])
-    return sums
 
 
 def _with_head(base: Checkpoint, other: Checkpoint) -> Checkpoint:

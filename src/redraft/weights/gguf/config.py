@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from redraft.errors import ModelError
 from redraft.weights.gguf.families import (
     LLAMA,
     MISTRAL,
-    MOST_TOKENS,
     OTHER_TOOL,
     Family,
     Numbers,
@@ -39,8 +38,6 @@ _EPS, _MISTRAL_WINDOW = 1e-6, 4096
 
 THETA = 10000.0  # the default base: `default_theta` of transformers, and llama.cpp's
 
-# YaRN's default bounds, in rotations over the original context: llama.cpp supports no others here.
-_BOUNDS = {"beta_fast": 32, "beta_slow": 1}
 _LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
 
@@ -49,7 +46,7 @@ class Rope:
     """Base and scaling of a rotary embedding."""
 
     theta: float
-    kind: str = "default"  # `default`, `linear`, `yarn` or `llama3`
+    kind: str = "default"  # `default`, `linear` or `llama3`
     # The scaling's numbers, named as in `rope_parameters`.
     numbers: Mapping[str, float] = field(default_factory=dict)
 
@@ -169,34 +166,6 @@ def config_of(numbers: ModelNumbers, dtype: str) -> dict[str, Any]:
     return config
 
 
-_SAMPLING = {
-    "temperature": "temp",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "repetition_penalty": "penalty_repeat",
-}
-"""Settings of generation_config.json, and of `general.sampling.` in GGUF (gguf.Keys.General)."""
-
-
-def sampling_metadata(generation: Mapping[str, Any]) -> dict[str, int | float]:
-    """Return the recommended sampling of a generation_config.json as keys of a GGUF file."""
-    found = {theirs: generation.get(ours) for ours, theirs in _SAMPLING.items()}
-    whole = {key: int(n) if key == "top_k" else float(n) for key, n in found.items() if _is_setting(n)}
-    return {f"general.sampling.{key}": value for key, value in whole.items()}
-
-
-def sampling_of(metadata: Mapping[str, Any]) -> dict[str, int | float]:
-    """Return the sampling that a GGUF file recommends, as in generation_config.json."""
-    found = {ours: metadata.get(f"general.sampling.{theirs}") for ours, theirs in _SAMPLING.items()}
-    known = {key: n if isinstance(n, int) else shortest(n) for key, n in found.items() if _is_setting(n)}
-    return {**known, "do_sample": True} if known else {}
-
-
-def _is_setting(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-
-
 def _rope_from_config(config: Mapping[str, Any], family: Family, head: int) -> Rope:
     """Read `rope_parameters`, or `rope_theta` and `rope_scaling` in older files."""
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
@@ -212,8 +181,6 @@ def _rope_from_config(config: Mapping[str, Any], family: Family, head: int) -> R
             return Rope(theta)
         case "linear":
             return Rope(theta, kind, {"factor": _number(given, "factor")})
-        case "yarn":
-            return Rope(theta, kind, _yarn(given, config))
         case "llama3" if family in (LLAMA, MISTRAL):
             rope = Rope(theta, kind, {key: _number(given, key) for key in _LLAMA3_KEYS})
             rope_factors(rope, head)
@@ -224,13 +191,8 @@ def _rope_from_config(config: Mapping[str, Any], family: Family, head: int) -> R
 def _rope_metadata(rope: Rope) -> dict[str, int | float | str]:
     """Return GGUF's keys, without the prefix of the architecture. Llama 3's scaling has no key."""
     keys: dict[str, int | float | str] = {"rope.freq_base": rope.theta}
-    if rope.kind in ("linear", "yarn"):
+    if rope.kind == "linear":
         keys |= {"rope.scaling.type": rope.kind, "rope.scaling.factor": rope.numbers["factor"]}
-    if rope.kind == "yarn":
-        keys["rope.scaling.original_context_length"] = int(rope.numbers["original_max_position_embeddings"])
-        if "attention_factor" in rope.numbers:
-            # In llama.cpp the factor multiplies YaRN's own; in transformers it replaces that.
-            keys["rope.scaling.attn_factor"] = rope.numbers["attention_factor"] / _prescribed(rope.numbers)
     return keys
 
 
@@ -248,8 +210,6 @@ def _rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], h
         case "linear":
             factor = _number(values, "rope.scaling.factor")
             return Rope(theta) if factor == 1 else Rope(theta, "linear", {"factor": factor})
-        case "yarn":
-            return Rope(theta, "yarn", _yarn_from(values))
     raise ModelError(
         f"the GGUF file has rotary scaling of the kind {kind!r:.40}, which cannot be converted to a folder."
     )
@@ -284,39 +244,6 @@ def _llama3(theta: float, factors: tuple[float, ...], head: int) -> dict[str, fl
     raise ModelError(
         "the GGUF file has a rope_freqs.weight that is not Llama 3's, which cannot be converted to a folder."
     )
-
-
-def _yarn(given: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, float]:
-    original = given.get("original_max_position_embeddings") or config.get("max_position_embeddings")
-    context = positive(original, "original_max_position_embeddings", MOST_TOKENS)
-    numbers = {"factor": _number(given, "factor"), "original_max_position_embeddings": context}
-    for key, bound in _BOUNDS.items():
-        if given.get(key) not in (None, bound):
-            raise _refused(f"YaRN with {key} {given[key]!r:.20}")
-    if given.get("truncate") is False:
-        raise _refused("YaRN without truncation")
-    if given.get("attention_factor") is not None:
-        numbers["attention_factor"] = _number(given, "attention_factor")
-    elif given.get("mscale") and given.get("mscale_all_dim"):
-        upper, lower = (_number(given, key) for key in ("mscale", "mscale_all_dim"))
-        numbers["attention_factor"] = _prescribed(numbers, upper) / _prescribed(numbers, lower)
-    return numbers
-
-
-def _yarn_from(values: Mapping[str, Any]) -> dict[str, float]:
-    original = values.get("rope.scaling.original_context_length", values.get("context_length"))
-    context = positive(original, "rope.scaling.original_context_length", MOST_TOKENS)
-    factor = _number(values, "rope.scaling.factor")
-    numbers = {"factor": factor, "original_max_position_embeddings": context}
-    if "rope.scaling.attn_factor" in values:
-        scale = _number(values, "rope.scaling.attn_factor")
-        numbers["attention_factor"] = scale * _prescribed(numbers)
-    return numbers
-
-
-def _prescribed(numbers: Mapping[str, float], scale: float = 1.0) -> float:
-    """Return YaRN's factor for cosine and sine (its paper, equation 22)."""
-    return 1.0 + 0.1 * scale * math.log(max(numbers["factor"], 1.0))
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:

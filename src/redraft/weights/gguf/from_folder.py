@@ -28,7 +28,6 @@ from redraft.weights.gguf.config import (
     metadata_of,
     numbers_from_config,
     rope_factors,
-    sampling_metadata,
     window_of,
 )
 from redraft.weights.gguf.families import (
@@ -96,7 +95,6 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     tokenizer = tokenizer_metadata(checkpoint.folder, numbers.sizes.vocabulary)
     metadata = {
         **_general(checkpoint, config, chosen, parts),
-        **sampling_metadata(checkpoint.json("generation_config.json")),
         **metadata_of(numbers),
         **tokenizer,
     }

@@ -12,30 +12,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType, GGUFWriter, quants
 from gguf.gguf_writer import WriterState
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.gguf.reader import DEFAULT_ALIGNMENT, GGUFHeader, Tensor
-from redraft.weights.losses import not_finite
-from redraft.weights.output import FileWriter
+
+if TYPE_CHECKING:
+    from redraft.weights.output import FileWriter
 
 Kind = GGMLQuantizationType
 Rows = np.ndarray[Any, np.dtype[np.float32]]
 Raw = np.ndarray[Any, np.dtype[np.uint8]]
 
 BLOCK = 32
-# The scales at the start of a block: one of 16 bits unless listed. A plain number is a block of one.
-_SCALES = {
-    Kind.F32: (torch.float32, 1),
-    Kind.BF16: (torch.bfloat16, 1),
-    Kind.Q4_1: (torch.float16, 2),
-    Kind.Q5_1: (torch.float16, 2),
-}
+# The scales at the start of a block, unless it is one. A plain number is a block of one.
+_SCALES = {Kind.Q4_1: 2, Kind.Q5_1: 2}
+_EXPONENTS = {Kind.F32: ("<u4", 0x7F800000), Kind.BF16: ("<u2", 0x7F80)}  # the others are float16
 _TYPES = {
     bool: GGUFValueType.BOOL,
     int: GGUFValueType.UINT32,
@@ -91,11 +87,10 @@ def quantize(rows: Rows, kind: Kind) -> Raw:
 def lost(raw: Raw, kind: Kind) -> int:
     """Return how many values in whole blocks are not finite: all of a block if its scale is not."""
     elements, size = GGML_QUANT_SIZES[kind]
-    dtype, count = _SCALES.get(kind, (torch.float16, 1))
-    scales = torch.from_numpy(raw.reshape(-1, size)[:, : count * dtype.itemsize]).contiguous().view(dtype)
-    if not sum(not_finite(scales)):
-        return 0
-    return elements * int((~scales.isfinite()).any(dim=1).sum())
+    integer, exponent = _EXPONENTS.get(kind, ("<u2", 0x7C00))
+    width = _SCALES.get(kind, 1) * np.dtype(integer).itemsize
+    scales = np.ascontiguousarray(raw.reshape(-1, size)[:, :width]).view(integer)
+    return elements * int(((scales & exponent) == exponent).any(axis=1).sum())
 
 
 def dequantize(raw: Raw, kind: Kind, row: int) -> Rows:
@@ -125,19 +120,22 @@ class TensorReader:
             )
         return Kind(tensor.kind)
 
-    def rows(self, tensor: Tensor, start: int = 0, stop: int | None = None) -> Rows:
-        """Read rows `start` to `stop` as float32, shape (rows, elements). A vector is one row."""
-        kind, row = self.kind(tensor), tensor.shape[0] if tensor.shape else 1
-        width = size_of((row,), kind)
-        count = prod(tensor.shape[1:]) if stop is None else stop
+    def raw(self, tensor: Tensor, start: int, stop: int) -> Raw:
+        """Read the bytes of rows `start` to `stop`. A vector is one row."""
+        width = size_of((tensor.shape[0] if tensor.shape else 1,), self.kind(tensor))
         at = self.header.start + tensor.offset + start * width
         try:
-            raw = np.fromfile(self.path, np.uint8, (count - start) * width, offset=at)
+            raw = np.fromfile(self.path, np.uint8, (stop - start) * width, offset=at)
         except OSError as error:
             raise ModelError(f"{self.path} cannot be read: {error.strerror or error}.") from None
-        if raw.size < (count - start) * width:
+        if raw.size < (stop - start) * width:
             raise ModelError(f"{self.path} became shorter while it was read.")
-        return dequantize(raw, kind, row)
+        return raw
+
+    def rows(self, tensor: Tensor, start: int = 0, stop: int | None = None) -> Rows:
+        """Read rows `start` to `stop` as float32, shape (rows, elements). A vector is one row."""
+        raw = self.raw(tensor, start, prod(tensor.shape[1:]) if stop is None else stop)
+        return dequantize(raw, self.kind(tensor), tensor.shape[0] if tensor.shape else 1)
 
 
 def header_bytes(

@@ -18,7 +18,7 @@ import torch
 from redraft.errors import ModelError
 from redraft.weights.card import CARD, card_of
 from redraft.weights.checkpoint import portions
-from redraft.weights.gguf.config import ModelNumbers, config_of, numbers_from_metadata, sampling_of
+from redraft.weights.gguf.config import ModelNumbers, config_of, numbers_from_metadata
 from redraft.weights.gguf.families import Shape, check_tensors, hf_name, permuted_heads, unpermute
 from redraft.weights.gguf.from_folder import ROPE_FACTORS
 from redraft.weights.gguf.quant import Kind, TensorReader
@@ -51,9 +51,11 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
     """
     header = read_header(file, whole=True)
     check_model(file, header)
-    refuse_split(file, header)
+    if (parts := header.number("split.count") or 1) > 1:
+        hint = "Join them first: llama-gguf-split --merge FIRST-00001-of-….gguf WHOLE.gguf (llama.cpp)"
+        raise ModelError(f"{file} is one of {parts} parts of a split model.", hint=hint)
     reader = TensorReader(file, header)
-    numbers, shapes = read_numbers(reader)
+    numbers, shapes = _read_numbers(reader)
     check_tensors(numbers.sizes, shapes, str(file), in_hf=False)
     if dtype is None:
         kinds = {reader.kind(tensor) for tensor in header.tensors.values() if len(tensor.shape) > 1}
@@ -90,15 +92,7 @@ def values_of(reader: TensorReader, source: SourceTensor) -> Iterator[torch.Tens
         yield unpermute(rows, source.heads * (stop - start) // count) if source.heads else rows
 
 
-def refuse_split(file: Path, header: GGUFHeader) -> None:
-    """Raise if a file is one part of a split model."""
-    parts = header.number("split.count") or 1
-    if parts > 1:
-        hint = "Join them first: llama-gguf-split --merge FIRST-00001-of-….gguf WHOLE.gguf (llama.cpp)"
-        raise ModelError(f"{file} is one of {parts} parts of a split model.", hint=hint)
-
-
-def read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:
+def _read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:
     """Return the numbers of a GGUF file, and the shapes (rows first) of its tensors."""
     shapes = {tensor.name: tensor.shape[::-1] for tensor in reader.header.tensors.values()}
     factors: tuple[float, ...] = ()
@@ -123,7 +117,7 @@ def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, d
     if native := header.text("redraft.format"):
         config["redraft_format"] = native
     out.json("config.json", config)
-    out.json("generation_config.json", ids | sampling_of(header.metadata))
+    out.json("generation_config.json", ids)
     write_tokenizer(header.metadata, out.aside)
     if card := card_of(header.metadata):
         (out.aside / CARD).write_text(card, "utf-8")
