@@ -114,7 +114,7 @@ FLOORS = {
         *("checkpoints", "guards", "logs", "trained", "loop", "output", "verb", "sft", "reward", "rl", "ppo"),
         *("run", "preview", "estimate", "api", "self", "systems"),
     ),
-    "evaluation": ("pages", "tasks", "judging", "voting", "reports", "diagnosis", "arbiter"),
+    "evaluation": ("pages", "tasks", "judging", "voting", "reports", "diagnosis"),
 }
 """Rooms with floors, folders or modules: a floor imports those before it. Other modules import none."""
 

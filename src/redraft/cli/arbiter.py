@@ -60,7 +60,7 @@ def compare(flags: Given, folder: Folder, run_code: RunCode = False, *, making: 
     stop, the same command goes on; one with more models, tasks, ways or seeds adds to DIR. Without --tasks
     the page is made again from what is there. redraft arbiter verify DIR recomputes every figure.
     """
-    from redraft.evaluation.arbiter.page import put_report
+    from redraft.evaluation.diagnosis.arbiter import put_report
 
     status = 0
     if making.models and not making.tasks:
@@ -86,7 +86,7 @@ def verify(folder: Folder, run_code: RunCode = False) -> None:
     the checks of DIR/tasks. Both are made again, and compared. The exit status is 1 if something is not as it
     was.
     """
-    from redraft.evaluation.arbiter.page import verified
+    from redraft.evaluation.diagnosis.arbiter import verified
 
     with only_ours():
         faults, said = verified(folder, run_code=run_code)
@@ -95,7 +95,7 @@ def verify(folder: Folder, run_code: RunCode = False) -> None:
 
 
 def _matrix(flags: Given, folder: Path, making: MatrixFlags) -> Any:
-    from redraft.evaluation.arbiter.matrix import Matrix, TaskFile
+    from redraft.evaluation.diagnosis.matrix import Matrix, TaskFile
     from redraft.jobs.limits import Limits
     from redraft.revision.runs.plan import RunPlan
 

@@ -175,7 +175,7 @@ def test_unknown_tasks_and_programs_without_leave() -> None:
         *ANSWERS,
         "exercises",
         "math-verify",
-    }  # tests/evaluation/arbiter, test_shots
+    }  # tests/evaluation/diagnosis, test_shots
 
 
 @pytest.mark.parametrize(

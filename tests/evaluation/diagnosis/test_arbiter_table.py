@@ -11,8 +11,7 @@ pytest.importorskip("scipy")
 
 from redraft.chain import Chain, Step, Usage, read_jsonl, write_jsonl
 from redraft.errors import OutputError, UsageError
-from redraft.evaluation.arbiter.page import parts_of, sentences
-from redraft.evaluation.arbiter.table import ALL, Table, table_of
+from redraft.evaluation.diagnosis.arbiter import ALL, Table, parts_of, sentences, table_of
 from redraft.evaluation.stats import holm
 
 Way = tuple[str, int, list[bool]]  # the name of its files, tokens a prompt, and which answers are right

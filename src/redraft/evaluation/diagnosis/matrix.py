@@ -1,4 +1,4 @@
-"""The runs of the arbiter: each model answers each task in each way, once per seed.
+"""The runs of `redraft arbiter`: each model answers each task in each way, once per seed.
 
     DIR/arbiter.json                      the models and tasks, by the names of their folders
     DIR/tasks/add.jsonl                   the tasks' files, as they were answered
@@ -14,7 +14,6 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,8 +22,7 @@ from redraft.chain.read.files import stem_of
 from redraft.chain.read.records import read_records
 from redraft.engines.load import ModelReference, parse_reference
 from redraft.errors import OutputError, UsageError
-from redraft.evaluation.arbiter.peers import Peer, PeerRun
-from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
+from redraft.evaluation.diagnosis.runs import StrategyRuns
 from redraft.evaluation.diagnosis.strategies import NAMES
 from redraft.evaluation.tasks.tasks import Task, asked, task_of
 from redraft.jobs.files import sha256_of, write_file
@@ -102,7 +100,7 @@ class Matrix:
     plan: RunPlan  # how each run goes. `out` is the folder; the limits hold for all runs together
     models: Sequence[str]  # their references
     tasks: Sequence[TaskFile]
-    ways: Sequence[str]  # keys of `WAYS`, or `module:function`
+    ways: Sequence[str]  # keys of `WAYS`
     seeds: int
     samples: int  # most drafts per prompt
     limit: int | None = None  # records of each task
@@ -120,40 +118,16 @@ class Matrix:
             for task in self.tasks:
                 if not self.plan.quiet:
                     self.plan.say(f"{model}, {task.name}")
-                runs = self._runs(model, folder, task, limits)
-                ended = runs.run(run_code=run_code)
+                ended = self._runs(model, folder, task, limits).run(run_code=run_code)
                 status, limits = max(status, ended.status), ended.left
-                if not ended.reached:
-                    ended = self._run_peers(runs, limits)
-                    status, limits = max(status, ended.status), ended.left
                 if ended.reached:
                     return status, ended.reached
         return status, ""
 
-    def _run_peers(self, runs: StrategyRuns, limits: Limits) -> Ended:
-        """Let the user's ways answer the same records."""
-        first, status = self.settings.get("seed") or 0, 0
-        for seed, peer in product(range(first, first + self.seeds), map(Peer.of, self._peers)):
-            plan = replace(self.plan, out=runs.plan.out / f"seed-{seed}" / peer.file, limits=limits)
-            settings = runs.settings.over(seed=seed)
-            run = PeerRun(settings, runs.source, plan, task=runs.task, peer=peer, given=runs.records)
-            result = run.run().job
-            status, limits = max(status, result.exit_status), limits.after(result.spent, result.seconds)
-            if result.counts.limit:
-                return Ended(status, result.counts.limit, limits)
-        return Ended(status, "", limits)
-
-    @property
-    def _peers(self) -> list[str]:
-        return [way for way in self.ways if ":" in way]
-
     def _check(self, *, run_code: bool) -> None:
         """Raise every error that needs no model to find. Then write the folder's `PLAN`."""
-        if unknown := [way for way in self.ways if way not in WAYS and way not in self._peers]:
-            hint = f"Ways: {', '.join(WAYS)}; or module:function (docs/arbiter.md)."
-            raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=hint)
-        for peer in self._peers:
-            Peer.of(peer)
+        if unknown := [way for way in self.ways if way not in WAYS]:
+            raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
         for model in self.models:
             _check_model(model)
         names = [task.name for task in self.tasks]
@@ -188,7 +162,7 @@ class Matrix:
             self.limit,
             self.seeds,
             self.samples,
-            kinds=tuple(WAYS[way] for way in dict.fromkeys((*ALWAYS, *self.ways)) if way in WAYS),
+            kinds=tuple(WAYS[way] for way in dict.fromkeys((*ALWAYS, *self.ways))),
         )
 
 

@@ -13,10 +13,10 @@ from typer.testing import Result
 
 pytest.importorskip("scipy")
 
+
 from redraft.errors import UsageError
-from redraft.evaluation.arbiter.matrix import folders
-from redraft.evaluation.arbiter.peers import server_of
-from tests.cli.verbs import lines, redraft, refused, script, start, wait_until, write
+from redraft.evaluation.diagnosis.matrix import folders
+from tests.cli.verbs import lines, redraft, script, start, wait_until, write
 
 FEW = ("--seeds", "1", "--limit", "3", "--samples", "3", "-j", "1", "--models", "script:script.jsonl")
 BOTH = "count,gsm8k:test.jsonl"
@@ -126,92 +126,6 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
     assert f"{file.relative_to('d')}: was changed after the table was made." in done.stdout
     assert said in done.stdout
     assert "Not verified." in done.stdout
-
-
-def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
-    copytree(whole, "d")
-    text = Path("d/table.json").read_text()
-    found = json.loads(text)
-    found["levels"][0]["right"]["value"] = 0.9
-    Path("d/table.json").write_text(json.dumps(found))
-    done = redraft("arbiter", "verify", "d")
-    assert done.exit_code == 1
-    assert done.stdout.startswith("table.json: levels[0].right.value is 0.9, and")
-    Path("d/table.json").write_text(text)
-    [*_, last] = map(Path, chains())
-    last.unlink()
-    assert f"{last.relative_to('d')}: is gone." in redraft("arbiter", "verify", "d").stdout
-    refused(redraft("arbiter", "d", "--models", "default"), "--models was given without --tasks")
-    refused(redraft("arbiter", "verify", "nothing"), "nothing has no table.json.", "redraft arbiter nothing")
-
-
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        (("count", "--models", "defualt"), ("defualt", "Did you mean 'default'?")),
-        (("count", "--models", "no.gguf"), ("there is no model 'no.gguf'", "Is its path right?")),
-        (("subtraction",), ("there is no task and no file 'subtraction'", "gsm8k:test.jsonl")),
-        (("test.jsonl",), ("it has no list of `checks`",)),
-        (("count", "--ways", "one,guess"), ("there is no way 'guess'", "Ways: one, revise")),
-        (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
-    ],
-)
-def test_what_cannot_be_compared_is_refused_before_anything_is_asked(
-    args: tuple[str, ...], said: tuple[str, ...]
-) -> None:
-    refused(run(*args), *said)
-    assert not Path("d").exists()
-
-
-def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> None:
-    copytree(whole, "d")
-    refused(run("gsm8k:test.jsonl", "--temperature", "0.1"), "in another way: temperature", "delete d")
-    write("test.jsonl", [{"question": "Another?", "answer": "#### 5"}])
-    refused(run("gsm8k:test.jsonl"), "test.jsonl has changed since it was answered", "name another folder")
-
-
-def test_a_function_is_a_way_of_another_program() -> None:
-    Path("others.py").write_text(
-        "def patient(prompt, checks, *, model, seed):\n"
-        "    assert model == 'script:script.jsonl'\n"
-        "    return f'{prompt[:9]} #### {seed}', 7\n"
-        "def vote(prompt, checks, *, model, seed):\n"
-        "    raise ValueError('no')\n"
-        "failing = vote\n"
-    )
-    assert run("gsm8k:test.jsonl", "--ways", "one,others:patient", "--seeds", "2").exit_code == 0
-    [file, _] = [file for file in map(Path, chains()) if file.stem == "patient-1"]
-    assert {line["usage"]["completion_tokens"] for line in lines(file)} == {7}
-    [row] = [row for row in table()["runs"] if row["way"] == "patient"]  # type: ignore[attr-defined]
-    assert (row["tokens"], row["right"]["value"]) == (7, pytest.approx(1 / 3))
-    assert redraft("arbiter", "verify", "d").exit_code == 0
-    refused(run("count", "--ways", "others:vote"), "'vote' is a way of redraft")
-    refused(run("count", "--ways", "others:none"), "there is no way 'others:none'")
-    refused(run("count", "--ways", "others:failing"), "others:failing failed", "ValueError: no.")
-
-
-def test_a_function_gets_what_the_run_was_given_if_it_takes_it() -> None:
-    Path("takes.py").write_text(
-        "def some(prompt, checks, *, model, seed, max_tokens=0):\n"
-        "    return f'{max_tokens}', 1\n"
-        "def every(prompt, checks, *, model, seed, **sampling):\n"
-        "    return f'{sorted(sampling.items())}', 1\n"
-    )
-    more = ("--ways", "one,takes:some,takes:every", "--max-tokens", "70", "--temperature", "0.5")
-    assert run("gsm8k:test.jsonl", *more).exit_code == 0
-    given = {Path(name).stem: lines(Path(name))[0]["steps"][0]["answer"] for name in chains()}
-    assert given["some-1"] == "70"
-    assert given["every-1"] == "[('max_tokens', 70), ('temperature', 0.5)]"
-
-
-def test_the_server_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REDRAFT_KEY_127_0_0_1_8321", "sk-1")
-    assert server_of("http://127.0.0.1:8321/v1#small") == ("http://127.0.0.1:8321/v1", "small", "sk-1")
-    assert server_of("http://127.0.0.1:8322/v1#small").key == "none"
-    for model in ("default", "http://127.0.0.1:8321/v1"):
-        with pytest.raises(UsageError, match="needs a model on a server") as caught:
-            server_of(model)
-        assert "redraft serve -m default-base --max-revisions 0" in (caught.value.hint or "")
 
 
 def test_two_models_of_one_name_are_refused() -> None:
