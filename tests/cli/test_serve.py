@@ -227,12 +227,3 @@ def test_flags_that_do_not_revise_hold_for_both_names() -> None:
     chain = reply["redraft"]
     assert (reply["choices"][0]["message"]["content"], len(chain["steps"])) == ("Rain", 1)
     assert reply["usage"]["prompt_tokens"] == len("Be brief.") + len("Describe rain.")
-
-
-@pytest.mark.slow
-def test_a_key_for_a_model_that_is_not_served_is_named() -> None:
-    Path("keys.txt").write_text("a-key-that-is-long-enough models=rain,rian\n")
-    with running("--model", "script:rain.jsonl", "--api-key-file", "keys.txt") as server:
-        status, log = server.end()
-    assert (status, server.said) == (0, "redraft: a key of keys.txt is for 'rian', which is not served.\n")
-    assert "redraft: serving rain" in log

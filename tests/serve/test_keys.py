@@ -180,27 +180,6 @@ def test_a_key_has_a_number_of_requests_at_once(tmp_path: Path) -> None:
     assert (other.result(WAIT).status_code, again.status_code) == (200, 200)
 
 
-def test_replies_say_what_is_left_of_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "monotonic", lambda: 1000.0)
-    keys = read(f"{ALICE} requests-per-minute=2\n{BOB}\n", tmp_path)
-    with served(both("12345678"), keys=keys) as server:
-        first = server.post({"stream": True}, headers=bearer(ALICE))
-        second, third = (server.post(headers=bearer(ALICE)) for _ in range(2))
-        other = server.post(headers=bearer(BOB))
-
-    def left(reply: httpx.Response) -> dict[str, str]:
-        return {name: text for name, text in reply.headers.items() if name.startswith("x-ratelimit")}
-
-    assert left(first) == {
-        "x-ratelimit-limit-requests": "2",
-        "x-ratelimit-remaining-requests": "1",
-        "x-ratelimit-reset-requests": "60s",
-    }
-    assert left(second)["x-ratelimit-remaining-requests"] == "0"
-    assert (third.status_code, left(third)["x-ratelimit-remaining-requests"]) == (429, "0")
-    assert left(other) == {}
-
-
 def test_keys_are_added_and_revoked_while_the_server_runs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -227,11 +206,6 @@ def test_keys_are_added_and_revoked_while_the_server_runs(
     assert [text.partition(": ")[0] for text in warnings] == ["the keys stay as they were"] * 2
     assert "paralel" in warnings[0]
     assert BOB not in caplog.text
-
-
-def test_names_that_are_not_served_are_known(tmp_path: Path) -> None:
-    keys = read(f"{ALICE} models=plain,plane\n{BOB}\n", tmp_path)
-    assert keys.lacking(["plain", "short"]) == ["plane"]
 
 
 def test_without_keys_all_is_allowed() -> None:

@@ -1,13 +1,16 @@
 """Who may ask at all: checked before a request is read, on every route. There are no CORS headers.
 
-Without keys the server is for this machine alone; `origins` keeps pages of other sites out. Each request has
-an id, the client's own `x-request-id` or a new one, which its reply and the logs have too.
+Without keys the server is for this machine alone. A page of another site could reach it from a browser here:
+by a name that it made to mean 127.0.0.1 (DNS rebinding), or by a plain cross-site request. Both are refused.
+Each request has an id, the client's own `x-request-id` or a new one, which its reply and the logs have too.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,7 +22,6 @@ from redraft.serve.errors import Refusal, reply_of
 from redraft.serve.keys import ANYONE, Key, Keys
 from redraft.serve.log import REQUEST, Entry, id_of
 from redraft.serve.metrics import Metrics
-from redraft.serve.origins import why_refused
 from redraft.serve.page.mount import Page
 from redraft.serve.reader import Reader
 
@@ -50,9 +52,8 @@ class Guard:
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen["status"] = message["status"]
-                more = {"x-request-id": seen["id"], **seen.get("key", ANYONE).headers}
-                added = [(name.encode(), value.encode()) for name, value in more.items()]
-                message = {**message, "headers": [*message.get("headers", ()), *added]}
+                own = (b"x-request-id", seen["id"].encode())
+                message = {**message, "headers": [*message.get("headers", ()), own]}
             await send(message)
 
         of_page = self.page if self.page is not None and self.page.has(scope["path"]) else None
@@ -99,3 +100,26 @@ def _plain(scope: Scope) -> Scope:
     """
     path, method = scope["path"].rstrip("/") or "/", scope["method"]
     return {**scope, "path": path, "method": "GET" if method == "HEAD" else method}
+
+
+def why_refused(hosts: Sequence[str], origins: Sequence[str], *, here_alone: bool) -> str:
+    """Return why a request is refused, by its `Host` and `Origin`; empty if it may pass."""
+    if len(hosts) != 1:
+        return "a request names one host."
+    name, _, port = hosts[0].rpartition(":")  # a tunnel may have another port
+    name = name if port.isdecimal() else hosts[0]
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1]
+    if here_alone and not is_loopback(name):
+        return "this server is for this machine alone, and the request is for another host."
+    if any(origin.partition("://")[2] != hosts[0] for origin in origins):
+        return "the request is from a page of another site."
+    return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address is always this machine. Another name may be made to mean anything."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().removesuffix(".") == "localhost"

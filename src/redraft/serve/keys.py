@@ -13,7 +13,7 @@ import logging
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -34,10 +34,13 @@ WAIT = 1  # seconds for `Retry-After` of a key that has too many requests under 
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-_NUMBERS = {"requests-per-minute": "requests", "parallel": "parallel"}
-"""Settings that are numbers, with the attribute of `Key`."""
-
-_SETTINGS = ("name", "models", *_NUMBERS)
+_SETTINGS = {
+    "name": "name",
+    "models": "models",
+    "requests-per-minute": "requests",
+    "parallel": "parallel",
+}
+"""Settings of a key, with the attributes of `Key`."""
 
 
 @dataclass
@@ -70,36 +73,17 @@ class Key:
         if self.parallel is not None and used.inside >= self.parallel:
             raise self._too_many(f"{counted(self.parallel, 'request')} at once", WAIT)
         if self.requests is not None:
-            if self._left() <= 0:
-                raise self._too_many(f"{self.requests:,} requests a minute", self._wait(-self.requests))
+            while used.begun and used.begun[0] <= monotonic() - MINUTE:
+                used.begun.popleft()
+            if len(used.begun) >= self.requests:
+                seconds = math.ceil(used.begun[-self.requests] + MINUTE - monotonic())
+                raise self._too_many(f"{self.requests:,} requests a minute", seconds)
             used.begun.append(monotonic())
         used.inside += 1
         try:
             yield
         finally:
             used.inside -= 1
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What is left of its requests a minute, in the headers of OpenAI's API."""
-        if self.requests is None:
-            return {}
-        return {
-            "x-ratelimit-limit-requests": str(self.requests),
-            "x-ratelimit-remaining-requests": str(max(self._left(), 0)),
-            "x-ratelimit-reset-requests": f"{self._wait(-1) if self.used.begun else 0}s",
-        }
-
-    def _left(self) -> int:
-        """Return how many requests may still come in this minute. Forget those before it."""
-        begun = self.used.begun
-        while begun and begun[0] <= monotonic() - MINUTE:
-            begun.popleft()
-        return (self.requests or 0) - len(begun)
-
-    def _wait(self, place: int) -> int:
-        """Return the seconds until the request at a place of those in the last minute is forgotten."""
-        return math.ceil(self.used.begun[place] + MINUTE - monotonic())
 
     def _too_many(self, limit: str, wait: int) -> Refusal:
         message = f"the limit of the key {self.name!r} is {limit}."
@@ -142,11 +126,6 @@ class Keys:
         """Return a key that was found before as it is now; None if it was revoked."""
         self._read_again()
         return next((each for each in self.all if each.digest == key.digest), None)
-
-    def lacking(self, models: Iterable[str]) -> list[str]:
-        """Return the models that keys may use and that are not among these."""
-        named = {name for key in self.all for name in key.models or ()}
-        return sorted(named - set(models))
 
     def _read_again(self) -> None:
         """Read the file if it has changed. If it is wrong, say so, and keep the keys; none revokes all."""
@@ -199,18 +178,19 @@ def _key(words: list[str], where: str) -> Key:
             hint = f"Did you mean {near[0]}=…?" if near else f"It may have: {'=… '.join(_SETTINGS)}=…"
             shown = repr(word) if near or len(word) < SHORTEST else "like that"  # it may be a key
             raise UsageError(f"{where}: a key has no setting {shown:.40}.", hint=hint)
-        if name in found:
+        if _SETTINGS[name] in found:
             raise UsageError(f"{where}: {name} is there twice.", hint="Keep one.")
-        if name in _NUMBERS:
-            if not (re.fullmatch(r"[0-9]{1,15}", value) and int(value)):
-                hint = "It should be a whole number above 0."
-                raise UsageError(f"{where}: {name} is {value!r:.40}.", hint=hint)
-            found[name] = int(value)
-        else:
-            found[name] = value
-    models = frozenset(found["models"].split(",")) if "models" in found else None
-    numbers: Any = {attribute: found.get(name) for name, attribute in _NUMBERS.items()}
-    return Key(digest, found.get("name", digest.hex()[:8]), models, **numbers)
+        found[_SETTINGS[name]] = _value(name, value, where)
+    return Key(digest, **{"name": digest.hex()[:8], **found})
+
+
+def _value(name: str, value: str, where: str) -> Any:
+    if name == "models":
+        return frozenset(value.split(","))
+    if name != "name" and not (re.fullmatch(r"[0-9]{1,15}", value) and int(value)):
+        hint = "It should be a whole number above 0."
+        raise UsageError(f"{where}: {name} is {value!r:.40}.", hint=hint)
+    return value if name == "name" else int(value)
 
 
 def _digest(word: str, where: str) -> bytes:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, cast
@@ -24,15 +24,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from redraft.errors import UsageError
 from redraft.jobs.signals import on_signal
 from redraft.serve.gate import Gate
+from redraft.serve.guard import is_loopback
 from redraft.serve.keys import Keys
-from redraft.serve.origins import is_loopback
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG = 512
 _CONNECTIONS = 2048  # most of them. The body of a request is read before its turn, and takes memory on each.
-OF_ADDRESS = 256  # most of one address on which no whole request has come, beside new ones
-NEW_SECONDS = 3.0  # for which a connection is new: a proxy or a load test opens hundreds at once
-WAITING = 1024  # most of them in all. So they leave room for requests, such as those that ask for `/health`.
+WAITING = 1024  # most on which no whole request has come. They leave room for requests such as `/health`.
 _IDLE = 30  # seconds that a connection may be idle between two requests
 HEAD_SECONDS = 15.0  # in which the head of a request has to come. Slow ones would use up the connections.
 
@@ -42,32 +40,23 @@ logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 class _Waiting:
     def __init__(self) -> None:
-        self._of: dict[str, dict[_Protocol, float]] = {}  # of each address, with the time since when it waits
-        self._count = 0
+        self._of: dict[str, dict[_Protocol, None]] = {}  # of each address, the oldest first
 
     def add(self, one: _Protocol) -> None:
         """Add a connection. If there are too many, close the oldest one, of the address with the most."""
-        mine, now = self._of.setdefault(one.address, {}), one.loop.time()
+        mine = self._of.setdefault(one.address, {})
         if one in mine:
             return
-        mine[one] = now
-        self._count += 1
-        if self._count > WAITING:
-            self._close_oldest(max(self._of.values(), key=len))
-        elif len(mine) > OF_ADDRESS and now - next(iter(mine.values())) > NEW_SECONDS:
-            self._close_oldest(mine)
-
-    def _close_oldest(self, some: Mapping[_Protocol, float]) -> None:
-        oldest = next(iter(some))
-        self.remove(oldest)
-        oldest.transport.close()
+        mine[one] = None
+        if sum(map(len, self._of.values())) > WAITING:
+            oldest = next(iter(max(self._of.values(), key=len)))
+            self.remove(oldest)
+            oldest.transport.close()
 
     def remove(self, one: _Protocol) -> None:
         """Remove a connection, if it is there."""
         mine = self._of.get(one.address, {})
-        if one in mine:
-            del mine[one]
-            self._count -= 1
+        mine.pop(one, None)
         if not mine:
             self._of.pop(one.address, None)
 

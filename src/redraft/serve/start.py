@@ -120,7 +120,7 @@ class Server:
             names = [(opening.models[place][0] or usual) + opening.models[place][1] for place in down]
             offered.offer((found[place] for place in sorted(found)), names)
             if len(found) > before:
-                await self._announce([*map(attrgetter("name"), offered.all())], names, sock)
+                self._announce([*map(attrgetter("name"), offered.all())], sock)
             if before == 0:
                 for name, error in zip(names, down.values(), strict=True):
                     self._say(f"{name} is not served yet, and is tried again: {error.message}")
@@ -128,10 +128,7 @@ class Server:
                 return
             await asyncio.sleep(backoff(tries, 1.0))
 
-    async def _announce(self, names: Sequence[str], down: Sequence[str], sock: socket.socket) -> None:
-        if keys := self.keys:
-            for name in keys.lacking([*names, *down]):
-                self._say(f"a key of {keys.path} is for {name!r:.80}, which is not served.")
+    def _announce(self, names: Sequence[str], sock: socket.socket) -> None:
         port = sock.getsockname()[1]
         address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}/"
         hint = f"The page: {address}" if self.page else None
