@@ -15,7 +15,6 @@ from tests.engines.fake_server import (
     Reply,
     chat_event,
     chat_reply,
-    error_reply,
     json_reply,
     models_reply,
     sse_reply,
@@ -129,11 +128,3 @@ def test_the_limit_of_the_job_holds_while_the_model_is_opened(silent: str) -> No
     assert result.exit_code == 4
     assert "the limit of 0.5 seconds was reached before the model was ready." in result.stderr
     assert "0 of 10 done" in result.stderr
-
-
-@pytest.mark.slow
-def test_the_limit_of_the_job_ends_waiting_for_a_server_that_is_busy() -> None:
-    with FakeServer().on(MODELS, error_reply(503, "Loading model")) as busy:
-        result = answer("-m", busy.url, "--limit-seconds", "2", "--budget-seconds", "1")
-    assert result.exit_code == 4, result.output
-    assert "fails (503), waiting" in result.stderr

@@ -221,20 +221,15 @@ def test_other_records_and_chains_are_refused() -> None:
         (["--run", "rain", "test.jsonl", "-o", "runs"], "there is no task 'rain'"),
         (["--run", "humaneval", "test.jsonl", "-o", "runs"], "--run-code"),
         (["test.jsonl", "--model", "default"], "--model is for --run"),
-        (["test.jsonl", "-o", "runs"], "--out is for --run"),
-        (["test.jsonl", "--seeds", "2"], "--seeds is for --run"),
         (["test.jsonl", "--limit-usd", "2"], "--limit-usd is for --run"),
         (
             ["--run", "gsm8k", "test.jsonl", "-o", "runs", "--score", "words<=5"],
             "--score was given with --run",
         ),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--drafts", "2"], "--drafts is what --run varies"),
-        (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--min-revisions", "1"], "--min-revisions is what"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "best-of"], "is one of the ways of --run"),
-        (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "repair"], "is one of the ways of --run"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--max-revisions", "0"], "--max-revisions is 0"),
         (["test.jsonl", "--task", "gsm8k"], "--task and --records go together"),
-        (["runs"], "runs"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_made(args: list[str], said: str) -> None:

@@ -136,7 +136,6 @@ def test_where_everything_failed_json_has_no_nan() -> None:
     ("content", "problem"),
     [
         ("", "test.jsonl: "),
-        ("\n\n", "test.jsonl: "),
         ('{"prompt": "Describe rain."}\n', "test/0: "),
         ('{"question": "?", "options": ["A)1"], "correct": "A"}\n', "the gold answer 'A' is no number"),
         ("[1, 2", "test.jsonl"),

@@ -192,14 +192,6 @@ def test_other_answers_or_settings_are_not_mixed_into_an_output() -> None:
     assert "inputs (new.jsonl, old.jsonl, questions.jsonl) changed" in result.output
 
 
-def test_prices_and_limits_of_money() -> None:
-    with PaidServer(lambda _: GOOD) as server:
-        assert "needs the price" in judge(server.model, "--limit-usd", "1").output
-        found = rows(judge(server.model, "--limit-usd", "1", "--price", "1,2"))
-    assert "0.0001 USD" in found["paid"]
-    assert lines("out.jsonl")[0]["metadata"]["cost_usd"] == pytest.approx(10e-6 + 14e-6)
-
-
 def _edit(name: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
     write(name, change(lines(name)))
 
@@ -279,10 +271,3 @@ def test_a_servers_batches_give_the_same_reviews() -> None:
         batched = sorted(Path("out.jsonl").read_text().splitlines())
         assert rows(judge(f"{server.url}#gull", "-o", "live.jsonl"))["asked again"].startswith("2 ")
     assert sorted(Path("live.jsonl").read_text().splitlines()) == batched
-
-
-def test_half_of_the_first_20_is_not_most() -> None:
-    asked = write("asked.jsonl", [{"question_id": n, "text": "Why?"} for n in range(12)])
-    replies = ["No."] * 20 + ["[[9, 8]]"] * 14
-    result = judge(script(*replies), "--questions", str(asked), answers=many(12))
-    assert (result.exit_code, len(reviews())) == (0, 24)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import random
 import signal
 import time
@@ -211,21 +210,6 @@ def test_two_runs_of_one_share_and_a_merge_meanwhile_are_refused() -> None:
     with OUT.open("rb") as read:  # as another share does that looks at what is done
         fcntl.flock(read, fcntl.LOCK_SH)
         assert answer("--shard", "0/2").exit_code == 0
-
-
-def test_clocks_that_differ_change_nothing() -> None:
-    """A machine's clock shows in the times of a share's sessions and of its files."""
-    shares(2)
-    part = parts(2)[1]
-    record = json.loads(Path(f"{part}.run.json").read_text())
-    record["sessions"][0] |= {"began": "2019-01-01T00:00:00+00:00", "ended": "2018-12-31T23:00:00+00:00"}
-    Path(f"{part}.run.json").write_text(json.dumps(record))
-    for file in Path().glob(f"{part}*"):
-        os.utime(file, (2e9, 2e9))  # in 2033
-    assert "from before" in answer("--shard", "1/2").stdout
-    assert merge(*parts(2)).exit_code == 0
-    assert ids() == IDS
-    assert "20 of them from before" in answer().stdout
 
 
 def test_what_does_not_go_with_shares() -> None:

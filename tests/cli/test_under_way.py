@@ -9,7 +9,7 @@ from typer.testing import Result
 
 from tests.cli.verbs import lines, redraft, write
 from tests.data.generate.instructions.stand_in import teach
-from tests.engines.fake_server import Reply, chat_event, error_reply, sse_reply
+from tests.engines.fake_server import Reply, error_reply
 from tests.engines.paid_server import DOWN, Messages, PaidServer
 from tests.evaluation.made import answer
 
@@ -69,14 +69,6 @@ def test_what_is_under_way_when_the_account_is_empty_is_finished_and_kept(way: s
         result = run(server, way)
         assert result.exit_code == 0, result.output
         assert set(server.paid.values()) == {1}
-
-
-@pytest.mark.slow
-def test_instructions_say_the_same_of_usage_where_a_reply_broke_off() -> None:
-    with account(3, refusal=sse_reply(chat_event("Task 4"), cut=True)) as server:
-        result = run(server, "alpaca")
-    assert result.exit_code == 0, result.output
-    assert "partly estimated: replies that broke off report no usage" in result.output
 
 
 @pytest.mark.parametrize("way", ["alpaca", "self-instruct"])

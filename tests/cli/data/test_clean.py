@@ -67,15 +67,9 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     ("flags", "kept"),
     [
         (["--like", "fastchat"], ["good", "page", "german"]),
-        (
-            ["--like", "fastchat", "--skip", "blocked,short"],
-            ["good", "page", "short", "blocked", "german"],
-        ),
         (["--like", "selfee"], ["good", "page", "blocked"]),
         (["--like", "selfee", "--languages", "de"], ["page", "german"]),
         (["--rules", "characters"], ["good", "page", "short", "blocked", "german"]),
-        (["--rules", "characters, short"], ["good", "page", "blocked", "german"]),
-        (["--rules", "characters", "--languages", "EN"], ["good", "page", "short", "blocked"]),
         (["--blocked", "fastchat", "--skip", "short"], ["good", "page", "short", "german"]),
     ],
 )
@@ -148,12 +142,9 @@ def test_the_rules_are_listed_without_a_file() -> None:
     ("flags", "message"),
     [
         (["--rules", "rolls"], "--rules: unknown name 'rolls'.\n  Did you mean 'roles'?"),
-        (["--skip", "x!"], "--skip: unknown name 'x!'.\n  Known names: answer-question, answered"),
         (["--languages", "english"], "--languages: unknown name 'english'.\n  Did you mean 'en'?"),
-        (["--rules", "html", "--skip", "html"], "no rule is left."),
         (["--rules", ""], "no rule is left."),
         (["--rules", "language"], "the rule 'language' needs a list.\n  For example: --languages en"),
-        (["--rules", "blocked"], "the rule 'blocked' needs a list."),
         (
             ["--blocked", "none.txt"],
             "--blocked none.txt: neither a list (fastchat, alpaca) nor a readable file",
@@ -170,22 +161,3 @@ def test_mistakes_are_answered_with_what_to_type(shared: Path, flags: list[str],
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stdout == ""
-
-
-def test_conversations_of_fastchat(shared_data: Path) -> None:
-    """Their own answers to who they are name ChatGPT: the list of blocked words is meant for ShareGPT."""
-    path = shared_data / "conversations" / "dummy_conversation.json"
-    result = clean(path)
-    assert "500 kept, 0 dropped" in result.stderr
-    sources = json.loads(path.read_text("utf-8"))
-    for record, line in zip(sources, result.stdout.splitlines(), strict=True):
-        assert Chain.from_json(line).answer == record["conversations"][-1]["value"]
-
-
-def test_records_that_cannot_be_read_are_no_rule_to_skip(tmp_path: Path) -> None:
-    path = tmp_path / "odd.jsonl"
-    path.write_text(json.dumps(talk("why", "Why?", "Because.")) + '\n{"odd": 1}' * 30)
-    result = clean(path, "-o", tmp_path / "out.jsonl", "-j", 1)
-    assert result.exit_code == 1
-    assert "0 of 1 records are left: " in result.stderr
-    assert "--skip unreadable" not in result.stderr

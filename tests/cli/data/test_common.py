@@ -9,7 +9,6 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from typer.testing import Result
 from redraft import __version__
 from redraft.jobs.progress import RecordProgress, size_of
 from tests.cli.data.word_tokenizer import tokenizer_of_words
-from tests.cli.verbs import redraft, start
+from tests.cli.verbs import redraft
 
 RECORDS = [{"id": name, "instruction": f"Name a river, {name}.", "output": name} for name in "abcd"]
 VERBS: dict[str, list[str]] = {
@@ -71,17 +70,6 @@ def test_an_output_says_how_it_was_made(verb: str) -> None:
         assert [other["path"] for other in record["against"]] == ["other.jsonl"]
 
 
-def test_flags_and_drops_are_told_and_standard_input_by_name() -> None:
-    twice = {"messages": [{"role": role, "content": "Hm?"} for role in ("user", "user", "assistant")]}
-    with start("data", "clean", "-", "-o", "out.jsonl", "-j", 1, "--rules", "empty,roles", stdin=PIPE) as job:
-        job.communicate(json.dumps(twice))
-    assert job.returncode == 1  # nothing is left
-    record = made("out.jsonl")
-    assert record["config"]["rules"] == ["roles", "empty"]
-    assert record["dropped"] == {"roles": 1}
-    assert record["source"] == {"path": "standard input"}
-
-
 def test_a_folder_is_told_as_one() -> None:
     Path("folder").mkdir()
     for name in "ba":
@@ -102,13 +90,6 @@ def test_two_things_cannot_be_written_to_one_file(verb: str, data: Path) -> None
         assert (result.exit_code, result.stdout) == (2, "")
         assert f"{name} cannot have the dropped records too" in result.stderr.replace("\n  ", " ")
     assert sorted(data.iterdir()) == before
-
-
-@pytest.mark.parametrize("verb", ["clean", "stats"])
-def test_a_verb_without_processes_is_refused(verb: str) -> None:
-    result = run(verb, *VERBS.get(verb, ["in.jsonl"]), "--workers", 0)
-    assert result.exit_code == 2
-    assert "--workers" in result.stderr
 
 
 @pytest.mark.slow

@@ -38,10 +38,7 @@ def data(tmp_path: Path) -> Path:
         (["--by", "exact"], ["in/a", "in/b", "in/c", "in/d"]),
         (["--by", "query"], ["in/b", "in/c", "in/d"]),
         (["--by", "query", "--keep", "first"], ["in/a", "in/b", "in/d"]),
-        (["--by", "rouge"], ["in/b", "in/c"]),
         (["--by", "rouge", "--threshold", "0.9"], ["in/b", "in/c", "in/d"]),
-        (["--by", "rouge", "--threshold", "1.0"], ["in/b", "in/c", "in/d"]),
-        (["--by", "minhash", "--of", "query"], ["in/b", "in/c", "in/d"]),
         (["--by", "minhash", "--of", "query", "--threshold", "0.3"], ["in/b", "in/c"]),
     ],
 )
@@ -62,20 +59,6 @@ def test_the_side_file_names_the_kept_one_and_the_similarity(data: Path, tmp_pat
     }
     assert gone["in/d"]["where"] == f"{data}:4"
     assert gone["in/d"]["record"]["prompt"]["instruction"] == RECORDS[3]["instruction"]
-
-
-def test_a_pool_is_gone_on_with(data: Path, tmp_path: Path) -> None:
-    pool = write(tmp_path / "pool.jsonl", [{"instruction": "Name three rivers of Spain."}])
-    result = dedupe(data, "--by", "rouge", "--against", pool)
-    assert [row["id"] for row in rows(result.stdout)] == ["in/c"]
-
-
-def test_a_pool_that_cannot_be_read_stops_it(data: Path, tmp_path: Path) -> None:
-    pool = tmp_path / "pool.jsonl"
-    pool.write_text("{no\n")
-    result = dedupe(data, "--against", pool)
-    assert result.exit_code == 2
-    assert f"{pool}:1" in result.stderr
 
 
 @pytest.mark.parametrize(

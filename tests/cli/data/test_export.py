@@ -94,27 +94,3 @@ def test_what_a_format_cannot_hold_is_counted(to: str, said: list[str], tmp_path
     told = [line for line in result.stderr.splitlines() if "redraft: " in line][1:]
     assert told == [f"redraft: {each}" for each in said]
     assert export(path, "--to", to, "-j", 1, "-q").stderr == ""
-
-
-def test_a_pair_loses_the_fields_of_its_answers_and_says_so(tmp_path: Path) -> None:
-    chains = tmp_path / "chains.jsonl"
-    answer = {"role": "assistant", "content": "2", "weight": 0}
-    asked = Prompt(messages=({"role": "user", "content": "Hi", "name": "Ann"},))
-    steps = (Step(answer="1"), Step(answer="2"))
-    pair = Chain(id="a/1", prompt=asked, steps=steps, best=1)
-    write_jsonl(chains, [pair, pair.model_copy(update={"id": "a/2", "meta": {"message": answer}})])
-    result = export(chains, "--to", "preference", "-j", 1)
-    assert [json.loads(line)["prompt"][0]["name"] for line in result.stdout.splitlines()] == ["Ann", "Ann"]
-    assert FIELDS in result.stderr
-
-
-def test_later_answers_that_a_format_drops_are_counted(tmp_path: Path) -> None:
-    chains = tmp_path / "chains.jsonl"
-    asked, steps = Prompt(instruction="Hi"), (Step(answer="1"), Step(answer="2"))
-    first_is_best = Chain(id="a/1", prompt=asked, steps=steps, best=0)
-    last_is_best = first_is_best.model_copy(update={"id": "a/2", "best": 1})
-    gold_for_each_turn = Chain(id="a/3", prompt=asked, meta={"reference": ["1", "2"]})
-    write_jsonl(chains, [first_is_best, last_is_best, gold_for_each_turn])
-    for to in ("alpaca", "sharegpt", "messages"):
-        assert "redraft: 2 with later answers" in export(chains, "--to", to, "-j", 1).stderr
-    assert "later answers" not in export(chains, "--to", "selfee", "-j", 1).stderr

@@ -102,15 +102,6 @@ def test_nothing_is_left_behind_and_nothing_is_replaced(recipe: Path, tmp_path: 
     assert "--force" in merge(recipe, "-o", out, "--skip-missing").stderr
 
 
-def test_another_seed_and_another_folder(recipe: Path, tmp_path: Path) -> None:
-    (tmp_path / "recipes").mkdir()
-    moved = recipe.rename(tmp_path / "recipes" / "mix.yaml")
-    assert "3 files are not in" in merge(moved).stderr
-    here = merge(moved, "--from", tmp_path, "--skip-missing").stdout
-    assert here == merge(moved, "--from", tmp_path, "--skip-missing", "--seed", 3).stdout
-    assert here != merge(moved, "--from", tmp_path, "--skip-missing", "--seed", 4).stdout
-
-
 def test_an_unknown_recipe() -> None:
     result = merge("selfie")
     assert result.exit_code == 2
@@ -156,8 +147,3 @@ def test_a_file_in_two_parts_and_an_empty_one_are_told(recipe: Path, tmp_path: P
     said = merge(recipe, "-o", tmp_path / "out.jsonl").stderr
     assert "none          0  no record in none.jsonl" in said
     assert "sums.jsonl is in 2 parts that draw independently: the mix may repeat a record." in said
-
-
-def test_a_part_that_is_a_folder_is_told(recipe: Path, tmp_path: Path) -> None:
-    recipe.write_text("parts:\n- {file: .}\n")
-    assert "is a folder, and a part is a file" in merge(recipe, "-o", tmp_path / "out.jsonl").stderr

@@ -91,19 +91,3 @@ def test_a_verb_that_is_asked_to_end_leaves_nothing(big: Path, tmp_path: Path) -
     assert (process.returncode, said) == (143, "")
     assert ended(process.pid)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_processes_end_with_the_one_that_began_them(big: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    with begin(big, out, ["clean"]) as process:
-        started(process, out)
-        process.kill()
-    assert ended(process.pid)
-    assert not out.exists()
-    small = tmp_path / "small.jsonl"
-    small.write_text('{"instruction": "Name a river in Asia.", "output": "The Ganges."}\n')
-    with begin(small, out, ["clean"]) as process:  # what was left does no harm
-        process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert out.read_bytes().count(b"\n") == 1

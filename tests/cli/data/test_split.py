@@ -44,18 +44,6 @@ def ids(out: str) -> list[str]:
     return [json.loads(line)["id"] for line in out.splitlines()]
 
 
-def test_pieces_go_to_standard_output_and_counts_to_standard_error(talks: Path, words: Path) -> None:
-    result = split(talks, "--tokenizer", words, "--limit", 64, "--format", "chat", "-j", 1)
-    assert result.exit_code == 0
-    assert ids(result.stdout) == ["talks/t0#1", "talks/t0#2", "talks/t1"]
-    assert result.stderr.splitlines() == [
-        f"redraft: {talks}:2: not JSON: Unterminated string starting at character 2.",
-        "redraft: 3 kept, 1 dropped",
-        "  unreadable          1",
-        "redraft: 1 split, 1 kept that are over 64 tokens",
-    ]
-
-
 def test_what_is_too_long_can_be_dropped_to_a_side_file(talks: Path, words: Path, tmp_path: Path) -> None:
     out, side = tmp_path / "out.jsonl", tmp_path / "side.jsonl"
     args = (talks, "--tokenizer", words, "--limit", 64, "--format", "chat", "-j", 1, "-o", out)

@@ -61,12 +61,6 @@ def test_it_reads_standard_input_and_writes_json(data: Path) -> None:
     assert said["findings"][0]["name"] == "unreadable"
 
 
-def test_standard_input_is_read_once() -> None:
-    result = stats("-", "-")
-    assert result.exit_code == 2
-    assert "given twice" in result.stderr
-
-
 @pytest.mark.slow
 def test_the_page_is_written_and_an_old_one_kept(data: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
@@ -81,14 +75,6 @@ def test_the_page_is_written_and_an_old_one_kept(data: Path, tmp_path: Path) -> 
     assert stats(data, "--html", page, "--force").exit_code == 0
 
 
-def test_no_page_is_left_where_reading_failed(data: Path, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    result = stats(data, "--html", page, "--strict")
-    assert result.exit_code == 2
-    assert "data.jsonl:3: not JSON" in result.stderr
-    assert list(tmp_path.glob("page*")) == []
-
-
 def test_lengths_may_be_tokens(data: Path, tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -99,10 +85,3 @@ def test_lengths_may_be_tokens(data: Path, tmp_path: Path) -> None:
     assert said["totals"]["tokens"] == 21
     assert said["tables"]["numbers"][-1]["name"] == "tokens, record"
     assert {each["name"]: each["text"] for each in said["findings"]}["long"] == "1 record of over 5 tokens."
-
-
-def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").touch()
-    result = stats(tmp_path / "a.jsonl")
-    assert result.exit_code == 0
-    assert "No records." in result.stdout

@@ -110,7 +110,6 @@ def test_a_chain_that_quotes_the_gold_answer_is_marked() -> None:
     ("flags", "said"),
     [
         (["--run-code"], "--run-code does nothing without --verify code"),
-        (["--run-code", "--verify", "number"], "--run-code does nothing without --verify code"),
         (["--recipe", "selfee_gold"], ""),
     ],
 )
@@ -139,12 +138,6 @@ def test_a_record_of_an_earlier_run_brings_no_marks_of_its_own() -> None:
     marks = {"leaks": [{"step": 0, "part": "feedback"}], "cleaned": {"remarks": 1}}
     assert from_chain({**task, **marks}).exit_code == 0
     assert chains()[0].meta["generated"] == task
-
-
-def test_what_a_record_calls_generated_is_no_mark() -> None:
-    result = from_chain(2024)
-    assert result.exit_code == 0, result.output
-    assert "generated" not in chains()[0].meta
 
 
 def test_chains_with_a_mark_are_dropped_by_cleaning() -> None:
@@ -198,14 +191,6 @@ def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
     assert len(chain.steps[0].checks) == 2
 
 
-@pytest.mark.parametrize("flags", [["--mode", "verified"], ["--mode", "best-of"]])
-def test_a_gold_number_serves_every_way_of_checking(flags: list[str]) -> None:
-    records(SUM)
-    result = generate(["It is 41.", "It is 42."], "--verify", "number", *flags)
-    assert result.exit_code == 0, result.output
-    assert chains()[0].passed
-
-
 @pytest.mark.parametrize(
     ("record", "flags", "said"),
     [
@@ -238,12 +223,9 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
             "--verify was given, and --accept-score",
             "leave out",
         ),
-        (["--recipe", "selfee"], "there is no recipe 'selfee'", "selfee_gold"),
         (["--recipe", "alpaca"], "alpaca is a recipe of generate instructions.", "--recipe alpaca"),
         (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),
-        (["--recipe", "selfee_gold", "--verify", "number"], "--verify was given, and --gold", "--no-gold"),
         (["--verify", "number", "--critic", "script:script.jsonl"], "and --critic", "leave out one"),
-        (["--verify", "number", "--mode", "prompted"], "and --mode prompted", "leave out one"),
         (["--first", "--drafts", "2", "-c", "json"], "the first answer is given, and 2 drafts", "Leave out"),
         (["--first", "--mode", "native"], "mode 'native' writes the first answer itself", "prompted"),
     ],
@@ -346,27 +328,6 @@ def test_markers_of_the_text_format_in_a_reply_are_no_structure() -> None:
     for read in (chain, parse(render(chain))):
         assert [step.answer for step in read.steps] == [fake, "A small bird."]
         assert [step.feedback.text for step in read.steps if step.feedback] == [told, GOOD]
-
-
-def test_a_price_may_come_later_and_change() -> None:
-    birds(2)
-    assert generate(["A bird.", GOOD], "--limit-tokens", "1").exit_code == 4
-    for price in ("1,2", "1.0,2.0"):
-        result = generate([], "--price", price)
-        assert result.exit_code == 0, result.output
-    before = json.loads(Path("out.jsonl.run.json").read_text())
-    before["config"]["price"] = "3,4"  # as older versions recorded it
-    Path("out.jsonl.run.json").write_text(json.dumps(before))
-    assert generate([]).exit_code == 0
-
-
-def test_starting_over_says_that_stored_replies_are_free() -> None:
-    generate(["A bird.", GOOD])
-    hint = generate([], "--temperature", "0.5").stderr
-    assert "delete out.jsonl to start over" in hint
-    assert "out.jsonl.journal.db keeps the replies: equal requests cost nothing again" in hint
-    Path("out.jsonl.journal.db").unlink()
-    assert "journal" not in generate([], "--temperature", "0.5").stderr
 
 
 @pytest.mark.parametrize("flags", [(), ("--estimate", "2")])

@@ -9,7 +9,6 @@ import json
 import os
 import resource
 import signal
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ from tests.engines.paid_server import BROKEN, CUT, PaidServer
 COUNT = 6
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
 CALL = "POST /v1/chat/completions"
-JOURNAL = Path("out.jsonl.journal.db")
 
 
 @pytest.fixture(autouse=True)
@@ -75,15 +73,6 @@ def test_a_reply_of_garbage_is_asked_for_again_like_one_that_breaks_off() -> Non
     assert "failed" not in result.output
 
 
-def test_without_a_key_the_run_ends_at_once_and_says_where_to_put_one() -> None:
-    with PaidServer(keys={"sk-good": 99}) as server:
-        result = generate(server.model)
-        assert len(server.messages) == 1
-    assert result.exit_code == 3
-    assert "REDRAFT_KEY_127_0_0_1" in result.stderr
-    assert f"0 of {COUNT} done; run the same command again to go on." in result.stderr
-
-
 def test_when_the_last_key_is_revoked_another_goes_on_and_pays_for_nothing_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -97,14 +86,6 @@ def test_when_the_last_key_is_revoked_another_goes_on_and_pays_for_nothing_again
         assert generate(server.model).exit_code == 0
         assert not server.twice
     assert len(chains()) == COUNT
-
-
-def test_an_unknown_model_ends_the_run_with_its_first_request() -> None:
-    with served(Reply(404, {}, [b'{"error": {"message": "The model `teecher` does not exist"}}'])) as server:
-        result = generate(f"{server.url}#teecher")
-        assert len(server.asked(CALL)) == 1
-    assert result.exit_code == 3
-    assert "has no model 'teecher'. It has: m." in result.stderr
 
 
 def refused(body: dict[str, Any]) -> tuple[int, str] | None:
@@ -133,16 +114,6 @@ def test_a_reply_that_breaks_off_counts_for_the_limit() -> None:
     assert "spent, estimated" in result.output
     (session,) = json.loads(Path("out.jsonl.run.json").read_text())["sessions"]
     assert (session["usd"] > 0.01, session["estimated"]) == (True, True)
-
-
-def test_replies_that_break_off_do_not_say_that_the_server_reports_no_usage() -> None:
-    """A journal pays for them once, and the chain that is made has none; without one, it has."""
-    with PaidServer(judged, plan={2: CUT, 5: CUT}) as server:
-        plain = redraft("answer", "records.json", "-o", "plain.jsonl", "-m", server.model, "-j", "1")
-        result = generate(server.model, "--price", "1,1")
-    assert (plain.exit_code, result.exit_code) == (0, 0), plain.output + result.output
-    assert "partly estimated: replies that broke off report no usage" in plain.output
-    assert "the server reports no usage" not in plain.output + result.output
 
 
 def test_a_run_that_was_interrupted_in_a_call_says_that_what_it_paid_is_estimated() -> None:
@@ -270,17 +241,3 @@ def test_a_full_disk_loses_nothing_and_pays_for_nothing_twice(size: int) -> None
         assert again.exit_code == 0, again.output
         assert len(server.twice) <= 1  # that whose reply the disk had no room for
     assert len(chains()) == COUNT
-
-
-def test_a_journal_of_another_version_is_refused_and_left_alone() -> None:
-    scripted("A bird.", GOOD)
-    with sqlite3.connect(JOURNAL) as journal:
-        journal.execute("PRAGMA user_version = 99")
-    journal.close()
-    before = JOURNAL.read_bytes()
-    Path("out.jsonl").unlink()
-    result = generate("script:script.jsonl")
-    assert result.exit_code != 0
-    assert "its version is 99, and this redraft reads version 2" in result.stderr
-    assert "move this one away" in result.stderr
-    assert JOURNAL.read_bytes() == before

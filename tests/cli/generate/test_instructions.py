@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sqlite3
-import zlib
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,7 +24,6 @@ __all__ = ["silent"]
 
 GOOD = "Task 4\nInstruction: {}\nInput: <noinput>\nOutput: An answer."
 SHARED = ["Name a river in Peru.", "Explain a tide to a child.", "Count the legs of an ant."]
-KEY = "REDRAFT_KEY_127_0_0_1"
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +82,6 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
     ("words", "message"),
     [
         (["-o", "-"], "the output has to be a file"),
-        (["-o", "out.jsonl", "--seeds", "none.jsonl"], "none.jsonl"),
         (["-o", "out.jsonl", "--seeds", "script.jsonl"], "script.jsonl"),
         (["-o", "out.jsonl", "--way", "alpacca"], "It should be alpaca or self-instruct."),
         (["-o", "out.jsonl", "--similar", "7"], "similar is 7.0"),
@@ -98,7 +94,6 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
             "is for --way alpaca",
         ),
         (["-o", "o.jsonl", "--recipe", "mine.yaml"], "mine.yaml: there is no option 'max_revisions'"),
-        (["-o", "out.jsonl", "--recipe", "alpacca"], "there is no recipe 'alpacca'"),
         (["-o", "out.jsonl", "--recipe", "selfee_gold"], "selfee_gold is a recipe of generate chains."),
     ],
 )
@@ -211,36 +206,3 @@ def test_a_killed_run_loses_nothing_and_pays_for_nothing_twice(way: str, count: 
         # Only the three calls under way at a kill may be asked again, and no call is made that a whole run
         # does not need.
         assert len(server.messages) <= needed + kills * 3
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
-def test_when_the_last_key_is_revoked_another_goes_on_and_nothing_is_paid_again(
-    way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with PaidServer(teach, keys={"bad": 4, "good": 999}) as server:
-        unnamed = run(*served(server, "out.jsonl", way, 12))
-        assert (unnamed.exit_code, KEY in unnamed.stderr) == (3, True)
-        assert len(server.messages) <= 3
-        assert "0 of 12 done; run the same command again to go on." in unnamed.stderr
-        monkeypatch.setenv(KEY, "bad")
-        result = run(*served(server, "out.jsonl", way, 12))
-        assert result.exit_code == 3
-        assert "refuses the key" in result.stderr
-        monkeypatch.setenv(KEY, "good")
-        assert run(*served(server, "out.jsonl", way, 12)).exit_code == 0
-        assert set(server.paid.values()) == {1}
-        assert run(*served(server, "whole.jsonl", way, 12)).exit_code == 0
-    assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
-
-
-def test_a_journal_of_another_version_is_refused_and_not_used() -> None:
-    with PaidServer(teach) as server:
-        assert run(*served(server, "out.jsonl", "alpaca", 12)).exit_code == 0
-        paid = server.paid.total()
-        Path("out.jsonl").unlink()
-        with sqlite3.connect("out.jsonl.journal.db") as db:
-            db.execute("UPDATE packed SET reply = ?", (zlib.compress(b'[{"text": "x", "tempo": 1}]'),))
-        db.close()
-        refused(run(*served(server, "out.jsonl", "alpaca", 12)), "of another redraft")
-        assert server.paid.total() == paid

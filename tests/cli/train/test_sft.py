@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,14 +15,10 @@ from transformers import DefaultFlowCallback
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.cli.shell import tell
 from redraft.jobs.counting import size_in_words
 from redraft.jobs.signals import AGAIN
-from redraft.options import options_of
-from redraft.train import api
 from redraft.train.options import SftOptions
 from redraft.train.output import alone
-from redraft.train.settings import parse
 from redraft.train.sft import VERB
 from tests.train.tiny import chains
 
@@ -183,21 +178,6 @@ def test_what_begins_anew_goes_on_without_that(here: Path, monkeypatch: pytest.M
     assert steps() == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ("True", "To resume, type the same command again."),
-        ("out/checkpoint-2", "To resume, type the command again without --resume_from_checkpoint."),
-        ("False", "To resume, type the command again without --resume_from_checkpoint."),
-    ],
-)
-def test_what_goes_on_from_a_given_one_goes_on_without_that(asked: str, said: str) -> None:
-    own = parse(["--resume_from_checkpoint", asked], SftOptions)
-    args = SimpleNamespace(resume_from_checkpoint=own.resume_from_checkpoint)
-    made: Any = SimpleNamespace(own=own, args=args)
-    assert api.how_to_resume(made) == said
-
-
 def test_an_estimate_may_be_interrupted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_step(monkeypatch, 1, signal.SIGINT)
     done = train(*USUAL.split(), "--estimate")
@@ -287,23 +267,6 @@ def test_dry_run_does_all_but_the_steps(here: Path) -> None:
     assert not Path("out.run.json").exists()
 
 
-def test_the_output_may_be_the_current_folder(here: Path) -> None:
-    done = train(*USUAL.replace("steps 4", "steps 1").split(), "--output_dir", ".")
-    assert done.exit_code == 0, done.output
-    assert Path("adapter_config.json").is_file()
-    assert Path(f"../{here.name}.run.json").is_file()
-
-
-def test_any_process_says_how_far_it_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(api, "get_ready", lambda *_, say, **__: say("so far"))
-    for words in ([], ["--quiet"]):
-        api.ready_for(parse([*USUAL.split(), *words], SftOptions), "model", tell=tell)
-    assert capsys.readouterr().err == "redraft: so far\n"
-
-
 @pytest.mark.slow
 def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None:
     command = (
@@ -356,11 +319,3 @@ def test_missing_data_is_said_before_torch_is_loaded(here: Path) -> None:
     )
     assert "none.jsonl: cannot be read: No such file or directory." in done.stderr
     assert done.stdout.strip() == "False"
-
-
-def test_help_lists_the_settings() -> None:
-    shown = CliRunner(env={"COLUMNS": "100"}).invoke(app, ["train", "sft", "--help-all"]).stdout
-    assert "--training_objective" in shown
-    assert "[accepted]" in shown
-    assert "--max_steps" in shown
-    assert all(f"--{name}" in shown.split() for name in options_of(SftOptions))
