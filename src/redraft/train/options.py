@@ -305,8 +305,8 @@ class PpoOptions(RunOptions):
         option("how the learning rate falls: a rollout batch is a new problem", STEPS, default="constant")
     )
     warmup_ratio: float = option("the share of all steps that warm up", STEPS, default=0.0, ge=0, lt=1)
-    num_layers_unfrozen: int | None = option(
-        "with --lora False, how many of the top layers are trained  [2]", MODEL, ge=1
+    lora: bool | None = option(
+        "train an adapter, as PPO always does: its reference is the model without it", MODEL, default=True
     )
     algorithm: Literal["ppo", "rloo", "grpo"] = option(
         "how advantages are made",
@@ -314,8 +314,7 @@ class PpoOptions(RunOptions):
         default="ppo",
     )
     reward: Texts = option(
-        "what judges an answer: a check, reward:MODEL, python:module.function, score:PROGRAM or https://…; "
-        "several add up: A 2*B",
+        "what judges an answer: a check, reward:MODEL or python:module.function; several add up: A 2*B",
         JUDGING,
         default=(),
     )
@@ -327,10 +326,6 @@ class PpoOptions(RunOptions):
         "the most tokens of a prompt with its answer, in place of --max_new_tokens", ROLLOUTS, ge=2
     )
     min_new_tokens: int = option("the fewest tokens of an answer", ROLLOUTS, default=0, ge=0)
-    rollout_url: str | None = option(
-        "let a server of vLLM write the answers, such as http://127.0.0.1:8000/v1; it loads each adapter",
-        ROLLOUTS,
-    )
     temperature: float = option("temperature of the answers", ROLLOUTS, default=1.0, gt=0)
     top_k: int = option("as on StableVicuna's card", ROLLOUTS, default=0, what=f"0: {_ALL}", ge=0, le=0)
     top_p: float = option("as on StableVicuna's card", ROLLOUTS, default=1.0, what=f"1: {_ALL}", ge=1, le=1)
@@ -366,13 +361,16 @@ class PpoOptions(RunOptions):
     cliprange_value: float = option(
         "clip the change of values to plus or minus this", ALGORITHM, default=0.2, gt=0
     )
-    stop_kl: float | None = option("end the run when an answer has more nats of KL", RUN, gt=0)
-    stop_entropy: float | None = option("end the run when a token has fewer nats of entropy", RUN, gt=0)
     vf_coef: float = option("weight of the value loss", ALGORITHM, default=0.1, ge=0)
 
     def check(self) -> None:
         """Raise `UsageError` if settings contradict each other."""
         super().check()
+        if not self.lora or self.qlora:
+            raise UsageError(
+                "PPO trains an adapter on weights of 16 or 32 bits.",
+                hint="Leave --lora and --qlora out. Then put it into its base: redraft weights merge-lora",
+            )
         if not self.do_sample:
             raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")
         if 0 < (most := self.importance_sampling_clip_max) < 1:
@@ -395,8 +393,3 @@ def room(own: PpoOptions, prompt: int) -> int:
 def samples_each(own: PpoOptions) -> int:
     """Return how many answers a prompt gets in a rollout batch."""
     return own.num_generations if own.algorithm in ("rloo", "grpo") else 1
-
-
-def layers_unfrozen(own: PpoOptions) -> int:
-    """Return how many layers are trained without an adapter: by default as many as in trlX's default."""
-    return 2 if own.num_layers_unfrozen is None else own.num_layers_unfrozen

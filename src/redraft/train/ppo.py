@@ -18,10 +18,9 @@ import asyncio
 import hashlib
 import itertools
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,33 +35,21 @@ from redraft.chain import Chain
 from redraft.chain.encoder import PromptEncoder
 from redraft.chain.read.records import raw_records
 from redraft.engines.base import Sampling, Tokens
-from redraft.engines.remote.server import check_address
 from redraft.errors import ModelError, UsageError
-from redraft.jobs.counting import counted
 from redraft.jobs.machine import trim_heap
 from redraft.jobs.signals import unless_stopped
 from redraft.train.attention import use_segments
 from redraft.train.batches import Batch, Data, Rows, SharedMeans, one_a_row
-from redraft.train.checkpoints import checkpoints
 from redraft.train.load import load_trained
-from redraft.train.options import PpoOptions, layers_unfrozen, room, samples_each
+from redraft.train.options import PpoOptions, room, samples_each
 from redraft.train.prepare import Ints, Prepared
 from redraft.train.processes import Say, gathered, place, ranks, shared_out
 from redraft.train.rl import algorithm, metrics
 from redraft.train.rl.algorithm import RunningMoments
 from redraft.train.rl.metrics import Faults
-from redraft.train.rl.policy import Policy, Seen, unfreeze_top, unwrapped
+from redraft.train.rl.policy import Policy, Seen, unwrapped
 from redraft.train.rl.rewards import Rewards, parse_rewards
-from redraft.train.rl.samples import (
-    Response,
-    Sampler,
-    Samples,
-    Score,
-    ServerSampler,
-    ends_of_model,
-    recorded,
-    scored,
-)
+from redraft.train.rl.samples import Response, Sampler, Samples, Score, recorded, scored
 from redraft.train.verb import Verb, bare_of
 
 AT_ONCE = 16  # sequences of a forward pass without gradients
@@ -91,8 +78,12 @@ class PpoVerb(Verb[PpoOptions]):
 
     def check(self, own: PpoOptions, model: str) -> None:  # noqa: ARG002  (of all verbs)
         """Raise `RedraftError` if rollout batches cannot be divided, written or judged."""
+        if own.fsdp_words:
+            raise UsageError(
+                "--fsdp shares the weights among processes, and PPO writes with whole ones.",
+                hint="Leave it out: each process then holds the model.",
+            )
         _check_sizes(own)
-        _check_writer(own)
         parse_rewards(own.reward)
 
     def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
@@ -119,17 +110,12 @@ class PpoVerb(Verb[PpoOptions]):
     def model(
         self, own: PpoOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load a causal language model with an adapter, or with its top layers unfrozen."""
-        if own.lora and own.num_layers_unfrozen is not None:
-            say("--num_layers_unfrozen has no effect with an adapter, which all layers get (--lora False).")
+        """Load a causal language model with an adapter."""
         made = load_trained(own, ref, tokenizer, seed=own.seed, say=say)
         bare = bare_of(made)
         if bare.config._attn_implementation == "sdpa":  # noqa: SLF001 - the only way to ask
             with suppress(ModelError):  # else rows are padded
                 use_segments(bare)
-        if not own.lora:
-            unfreeze_top(made, layers_unfrozen(own))
-            say(f"the top {counted(layers_unfrozen(own), 'layer')} and what follows are trained.")
         return made, False
 
     def source(
@@ -192,23 +178,6 @@ def _check_sizes(own: PpoOptions) -> None:
             )
 
 
-def _check_writer(own: PpoOptions) -> None:
-    if own.rollout_url and not own.lora:
-        raise UsageError("--rollout_url needs an adapter, which a server can load.", hint="--lora True")
-    if own.rollout_url:
-        check_address(own.rollout_url, hint="--rollout_url http://127.0.0.1:8000/v1")
-    elif own.qlora:
-        raise UsageError(
-            "--qlora: answers cannot be written here with weights of 4 bits.",
-            hint="--qlora False, or let a server write them (--rollout_url).",
-        )
-    if own.fsdp_words:
-        raise UsageError(
-            "--fsdp shares the weights among processes, and PPO writes with whole ones.",
-            hint="Leave it out: each process then holds the model.",
-        )
-
-
 def _prompts(prepared: Prepared, own: PpoOptions, encoder: PromptEncoder) -> Iterator[RolloutPrompt]:
     """Yield each prepared prompt with its record, without answers."""
     raw = (each for path in own.data_path for each in raw_records(Path(path)))
@@ -222,8 +191,8 @@ def _prompts(prepared: Prepared, own: PpoOptions, encoder: PromptEncoder) -> Ite
 class Ppo:
     """A source of minibatches, which makes a rollout batch at the start of each epoch.
 
-    `size` is the sequences of a minibatch of this process. `folder` gets `samples.jsonl`, and adapters for a
-    server. The seed decides the order of prompts and minibatches, and sampling.
+    `size` is the sequences of a minibatch of this process. `folder` gets `samples.jsonl`. The seed decides
+    the order of prompts and minibatches, and sampling.
     """
 
     def __init__(
@@ -253,17 +222,7 @@ class Ppo:
             settings=hashlib.sha256(repr(deciding).encode()).hexdigest()[:8],
             leads=not self._rank,
         )
-        self._server = None
-        if own.rollout_url:
-            ends = partial(ends_of_model, bare_of(policy.model), tokenizer)
-            self._server = ServerSampler(own.rollout_url, folder, least=own.min_new_tokens, ends=ends)
-        self._faults = Faults(
-            own.target,
-            own.stop_kl,
-            own.stop_entropy,
-            cut_pays=bool(own.missing_eos_penalty),
-            saved=partial(checkpoints, folder),
-        )
+        self._faults = Faults(own.target, cut_pays=bool(own.missing_eos_penalty))
 
     def __len__(self) -> int:
         return self.own.ppo_epochs * self.own.num_rollouts // self._size
@@ -314,35 +273,24 @@ class Ppo:
         scores: list[Score] = []
         size = min(self.own.chunk_size, self.own.num_rollouts)
         longest = max(len(each.tokens) + room(self.own, len(each.tokens)) for each in asked)
-        async with self._sampler(longest) as sampler:
-            for first in range(0, len(asked), size * self._ranks):
-                if stops():
-                    break
-                start = first + size * self._rank
-                parts = gathered(await self._chunk(sampler, epoch, start, asked[start : start + size]))
-                if not all(parts):  # a signal came to a process, which `stops` tells to all
-                    stops()
-                    break
-                for written, judged in filter(None, parts):
-                    rows = range(len(scores), len(scores) + len(judged))
-                    self._samples.add(epoch, rows, _texts(asked[rows.start : rows.stop]), written, judged)
-                    responses += written
-                    scores += judged
-        return responses, scores
-
-    @asynccontextmanager
-    async def _sampler(self, ctx: int) -> AsyncIterator[Sampler | ServerSampler]:
-        if self._server is not None:
-            await self._server.load(self.policy.model)
-            yield self._server
-            return
         least, parallel = self.own.min_new_tokens, self.own.chunk_size
         with unwrapped(self.policy.model) as bare:
-            sampler = Sampler(bare, self._tokenizer, ctx=ctx, parallel=parallel, least=least)
-            try:
-                yield sampler
-            finally:
-                await sampler.aclose()
+            made = Sampler(bare, self._tokenizer, ctx=longest, parallel=parallel, least=least)
+            async with aclosing(made) as sampler:
+                for first in range(0, len(asked), size * self._ranks):
+                    if stops():
+                        break
+                    start = first + size * self._rank
+                    parts = gathered(await self._chunk(sampler, epoch, start, asked[start : start + size]))
+                    if not all(parts):  # a signal came to a process, which `stops` tells to all
+                        stops()
+                        break
+                    for written, judged in filter(None, parts):
+                        rows = range(len(scores), len(scores) + len(judged))
+                        self._samples.add(epoch, rows, _texts(asked[rows.start : rows.stop]), written, judged)
+                        responses += written
+                        scores += judged
+        return responses, scores
 
     def _sampling(self, epoch: int, row: int, asked: RolloutPrompt) -> Sampling:
         seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
@@ -351,7 +299,7 @@ class Ppo:
     # 2. Rewards.
 
     async def _chunk(
-        self, sampler: Sampler | ServerSampler, epoch: int, start: int, asked: Sequence[RolloutPrompt]
+        self, sampler: Sampler, epoch: int, start: int, asked: Sequence[RolloutPrompt]
     ) -> tuple[list[Response], list[Score]] | None:
         """Write and judge a chunk, unless it is there. Return None if a signal came meanwhile."""
         rows = range(start, start + len(asked))
@@ -359,11 +307,7 @@ class Ppo:
         if written:
             return written, scores
         sampled = [self._sampling(epoch, row, each) for row, each in zip(rows, asked, strict=True)]
-        writing = sampler.chunk([each.tokens for each in asked], sampled)
-        is_remote = isinstance(sampler, ServerSampler)
-        written = await (unless_stopped(writing) if is_remote else writing) or []
-        if not written:
-            return None
+        written = await sampler.chunk([each.tokens for each in asked], sampled)
         pairs = zip(asked, written, strict=True)
         records = [recorded(each.record, response) for each, response in pairs]
         judged = await unless_stopped(scored(self.reward, records))

@@ -150,7 +150,7 @@ _ELSEWHERE = frozenset(
         *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
         *("eval_strategy", "eval_steps", "per_device_eval_batch_size", "load_best_model_at_end"),
         *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
-        *("torch_compile", "dataloader_num_workers", "divergence_steps", "rollout_url"),
+        *("torch_compile", "dataloader_num_workers", "divergence_steps"),
     )
 )
 """Settings that do not decide the trained weights, or are recorded in another form."""

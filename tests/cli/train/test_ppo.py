@@ -10,9 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from redraft.cli import app
@@ -60,22 +58,6 @@ def test_a_run_writes_an_adapter_a_log_and_samples(model: Path, data: Path, tmp_
     assert {each["prompt"] for each in samples} <= {f"Sort {number}." for number in range(6)}
 
 
-def test_a_whole_model_is_trained_and_loads(model: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    status, printed = ppo(model, data, out, "--lora", "False", "--num_layers_unfrozen", "1")
-    assert status == 0, printed
-    assert "the top 1 layer and what follows are trained" in printed
-    assert f"redraft ask … --model {out}" in "".join(printed.split("\n"))
-    trained, before = (AutoModelForCausalLM.from_pretrained(each).state_dict() for each in (out, model))
-    assert trained.keys() == before.keys()
-    assert not torch.equal(trained["model.norm.weight"], before["model.norm.weight"])
-
-
-def test_layers_to_unfreeze_say_that_an_adapter_has_none(model: Path, data: Path, tmp_path: Path) -> None:
-    _, printed = ppo(model, data, tmp_path / "out", "--num_layers_unfrozen", "1")
-    assert "--num_layers_unfrozen has no effect with an adapter" in " ".join(printed.split())
-
-
 def test_another_reward_is_another_run(model: Path, data: Path, tmp_path: Path) -> None:
     ppo(model, data, tmp_path / "out")
     status, printed = ppo(model, data, tmp_path / "out", "--reward", "words<=1")
@@ -88,13 +70,8 @@ def test_another_reward_is_another_run(model: Path, data: Path, tmp_path: Path) 
     [
         (("--num_rollouts", "6"), "--num_rollouts 6 is no multiple of --chunk_size, 4", "--num_rollouts 8"),
         (("--min_new_tokens", "9"), "--min_new_tokens 9 is above --max_new_tokens 6", "--max_new_tokens 9"),
-        (
-            ("--lora", "False", "--num_layers_unfrozen", "9"),
-            "--num_layers_unfrozen 9: the model has 2 layers",
-            "--num_layers_unfrozen 2",
-        ),
-        (("--lora", "False", "--rollout_url", "http://127.0.0.1:1/v1"), "needs an adapter", "--lora True"),
-        (("--rollout_url", "127.0.0.1:8000"), "is not the address", "http://127.0.0.1:8000/v1"),
+        (("--lora", "False"), "PPO trains an adapter", "merge-lora"),
+        (("--qlora", "True"), "PPO trains an adapter", "Leave --lora and --qlora out"),
         (("--reward", "wrods<=3"), "no check is called", "checks:"),
         (("--max_new_tokens", "1024"), "leaves no room for a prompt", "--model_max_length 2048"),
         (
@@ -180,13 +157,6 @@ def test_weights_that_are_shared_among_processes_are_refused() -> None:
         VERB.check(PpoOptions(fsdp="full_shard"), "model")
 
 
-def test_an_adapter_is_not_merged_into_weights_of_4_bits() -> None:
-    quantised = PpoOptions(reward=("words<=3",), lora=True, qlora=True)
-    with pytest.raises(UsageError, match="weights of 4 bits"):
-        VERB.check(quantised, "model")
-    VERB.check(quantised.model_copy(update={"rollout_url": "http://127.0.0.1:8000/v1"}), "model")
-
-
 def test_a_preview_shows_prompts_up_to_where_the_model_writes(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -218,25 +188,14 @@ def hangs(answer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "reward",
-    ["python:judge_that_hangs.hangs", pytest.param("http://127.0.0.1:9/judge", marks=pytest.mark.slow)],
-)
-def test_ctrl_c_does_not_wait_for_who_never_replies(
-    model: Path, data: Path, tmp_path: Path, reward: str
-) -> None:
-    """A function that hangs, and a server that is down, which is asked for ten minutes."""
+def test_ctrl_c_does_not_wait_for_a_function_that_hangs(model: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "judge_that_hangs.py").write_text(HANGS)
-    words = [word if word != "characters<=20" else reward for word in SMALL]
+    words = [word if word != "characters<=20" else "python:judge_that_hangs.hangs" for word in SMALL]
     given = ["--model_name_or_path", model, "--data_path", data, "--output_dir", tmp_path / "out"]
     command = [sys.executable, "-m", "redraft", "train", "ppo", *map(str, given), *words]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
-        assert run.stderr is not None
-        said = ""
-        while not ((tmp_path / "asked").exists() or "no reward from" in said):
-            if reward.startswith("http"):
-                said += run.stderr.readline()
-            assert run.poll() is None, said
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as run:
+        while not (tmp_path / "asked").exists():
+            assert run.poll() is None
             time.sleep(0.05)
         run.send_signal(signal.SIGINT)
         assert run.wait(timeout=60) == 130

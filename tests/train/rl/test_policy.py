@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from redraft.train.load import leave_inputs_to_autocast
+from redraft.train.load import add_adapter, leave_inputs_to_autocast
 from redraft.train.options import PpoOptions
 from redraft.train.ppo import Learner
-from redraft.train.rl.policy import unfreeze_top, unwrapped
+from redraft.train.rl.policy import unwrapped
 from tests.train.rl.tiny_policy import policy, prompts, shaken
 from tests.train.tiny import SHAPE
 
@@ -50,8 +49,9 @@ def test_what_it_says_of_a_response_is_what_the_model_says_of_each_row_alone() -
 def test_a_model_that_scales_its_logits_does_so_in_training_too() -> None:
     torch.manual_seed(1)
     config = GraniteConfig(vocab_size=100, **SHAPE, logits_scaling=0.05)
-    model, (ids, starts, mask) = GraniteForCausalLM(config), batch()
-    seen = Learner(model, PpoOptions(lora=False)).see(ids, starts, mask)
+    own, (ids, starts, mask) = PpoOptions(), batch()
+    model = add_adapter(GraniteForCausalLM(config), own, note={})
+    seen = Learner(model, own).see(ids, starts, mask)
     chances = model(ids).logits.log_softmax(-1)
     for row, place in mask.nonzero().tolist():
         at = int(starts[row]) + place
@@ -105,29 +105,6 @@ def test_in_16_bits_the_adapter_of_a_first_step_is_not_rounded_away() -> None:
         assert torch.equal(bare(ids).logits, trained)
     with torch.no_grad(), made.model.disable_adapter(), at:
         assert not torch.equal(made.model(ids).logits, trained)
-
-
-def test_the_reference_of_a_whole_model_is_the_model_before_training() -> None:
-    made, before = policy(lora=False, num_layers_unfrozen=1), policy(lora=False)
-    shaken(made)
-    weights = {name: each.clone() for name, each in made.state_dict().items()}
-    assert torch.equal(made.see_reference(*batch()), before.see(*batch()).log_probs)
-    assert not torch.allclose(made.see_reference(*batch()), made.see(*batch()).log_probs, atol=1e-2)
-    assert all(torch.equal(weights[name], each) for name, each in made.state_dict().items())
-
-
-@pytest.mark.parametrize("tied", [False, True])
-def test_the_reference_of_a_whole_model_holds_the_trained_parts_alone(*, tied: bool) -> None:
-    model: Any = policy(lora=False).model
-    if tied:
-        model.lm_head.weight = model.model.embed_tokens.weight
-    unfreeze_top(model, 1)
-    made = Learner(model, PpoOptions(lora=False, num_layers_unfrozen=1))
-    top = sum(each.numel() for each in model.model.layers[1].parameters()) + model.model.norm.weight.numel()
-    top += 0 if tied else model.lm_head.weight.numel()
-    head = sum(each.numel() for each in made.value_head.parameters())
-    assert sum(each.numel() for each in made.parameters()) == head + model.num_parameters() + top
-    assert sum(each.numel() for each in made.parameters() if each.requires_grad) == head + top
 
 
 def test_a_minibatch_in_parts_has_the_gradient_of_the_whole() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from redraft.chain import Chain
 from redraft.train import LOG, SAMPLES, checkpoints
@@ -23,7 +23,6 @@ from tests.train.rl.tiny_policy import TOKENIZER, loop, policy, prompts, rollout
 from tests.train.tiny import SHAPE, lines
 from tests.train.tokenizer_kinds import tokenizer
 
-TOP: dict[str, Any] = {"lora": False, "num_layers_unfrozen": 1}
 LEARNS: dict[str, Any] = {"num_rollouts": 32, "chunk_size": 32, "init_kl_coef": 0.0}
 
 
@@ -235,23 +234,9 @@ def test_a_price_on_kl_keeps_the_policy_near_its_reference(tmp_path: Path) -> No
     assert dear[-1] < 0.7 * numbers(tmp_path / "free", "kl")[-1]
 
 
-def test_only_the_top_layers_of_a_whole_model_are_trained(tmp_path: Path) -> None:
-    made = policy(**TOP)
-    before = {name: each.clone() for name, each in made.model.state_dict().items()}
-    loop(tmp_path, rollouts(tmp_path, made)).run()
-    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint-15").state_dict()
-    changed = {name for name, each in before.items() if not torch.equal(saved[name], each)}
-    assert changed == {
-        name for name in before if name.startswith(("model.layers.1.", "model.norm", "lm_head"))
-    }
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [{}, TOP])
-def test_a_run_that_resumes_at_any_checkpoint_has_the_curve_of_an_unbroken_one(
-    tmp_path: Path, method: dict[str, Any]
-) -> None:
-    settings = {"target": 1.0, "scale_reward": "running", **method}
+def test_a_run_that_resumes_at_any_checkpoint_has_the_curve_of_an_unbroken_one(tmp_path: Path) -> None:
+    settings = {"target": 1.0, "scale_reward": "running"}
     loop(tmp_path / "whole", rollouts(tmp_path / "whole", policy(**settings)), learning_rate=3e-3).run()
     for step in (3, 6, 9, 12):
         folder = tmp_path / f"from {step}"

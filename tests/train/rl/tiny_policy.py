@@ -12,9 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 from redraft.chain import Chain, Prompt
 from redraft.train.load import add_adapter
 from redraft.train.loop import Loop
-from redraft.train.options import PpoOptions, layers_unfrozen
+from redraft.train.options import PpoOptions
 from redraft.train.ppo import Learner, Ppo, RolloutPrompt
-from redraft.train.rl.policy import unfreeze_top
 from redraft.train.rl.rewards import Reward, Rewards
 from tests.train.tiny import SHAPE
 from tests.train.tokenizer_kinds import tokenizer
@@ -36,7 +35,7 @@ async def share_of_e(chains: Sequence[Chain]) -> list[float]:
 
 
 def policy(**settings: Any) -> Learner:
-    """A model of random weights with a value head, and an adapter unless `lora=False`; always the same."""
+    """A model of random weights with an adapter and a value head; always the same."""
     torch.manual_seed(1)
     made = TOKENIZER
     config = LlamaConfig(
@@ -51,9 +50,6 @@ def policy(**settings: Any) -> Learner:
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         model.lm_head.weight.mul_(20)  # else all tokens are nearly as likely, whatever the layers say
-    if own.lora is False:
-        unfreeze_top(model, layers_unfrozen(own))
-        return Learner(model, own)
     return Learner(add_adapter(model, own, note={}), own)
 
 

@@ -27,9 +27,7 @@ RANKS = 2
 KINDS: dict[str, dict[str, Any]] = {
     "ppo": {"target": 1.0, "scale_reward": "running", "num_rollouts": 16},
     "grpo": {"algorithm": "grpo"},
-    "top": {"lora": False, "num_layers_unfrozen": 1},
 }
-FAR: dict[str, Any] = {"stop_kl": 1e-9}
 CHUNKS = 16 // 4
 """Chunks of a rollout batch of the first kind."""
 
@@ -40,7 +38,7 @@ HALF = 5
 def made(folder: Path, kind: str, reward: Reward = share_of_e) -> Loop:
     """A run of 16 steps, with a checkpoint every 5 and a line of the log every 2. Steps have 4 responses."""
     size = 4 // place()[1]
-    read = rollouts(folder, policy(**KINDS.get(kind, FAR)), reward, size=size)
+    read = rollouts(folder, policy(**KINDS[kind]), reward, size=size)
     return loop(
         folder, read, per_device_train_batch_size=size, save_steps=HALF, learning_rate=1e-3, logging_steps=2
     )
@@ -96,15 +94,6 @@ def resumed(folder: Path, whole: Path) -> None:
     made(folder, "ppo").run(named(folder / f"checkpoint-{HALF}", folder))
 
 
-def moves_too_far(folder: Path) -> str:
-    """The KL is above what the user allows. Return what this process says."""
-    try:
-        made(folder, "far").run()
-    except ModelError as error:
-        return str(error)
-    return "nothing"
-
-
 def one_fails(folder: Path) -> str:
     """The reward fails in one process. Return what this process says."""
     try:
@@ -129,7 +118,6 @@ def main() -> None:
     stopped_and_resumed(folder / "stopped")
     resumed(folder / "resumed", folder / "ppo")
     distributed.barrier()
-    (folder / f"far-{rank}").write_text(moves_too_far(folder / "far"))
     (folder / f"said-{rank}").write_text(one_fails(folder / "fails"))
 
 

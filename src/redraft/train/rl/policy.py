@@ -4,9 +4,6 @@ The value head reads the policy's own last hidden state (a shared trunk). The re
 model with its adapter switched off, so that no weights are held twice; with `lora_from`, it has a copy of
 that adapter. `unwrapped` takes peft off while rollouts are written, for an engine without adapters.
 
-Without an adapter, the top layers alone are trained, and the reference policy has copies of those
-(`num_layers_unfrozen` of trlX). The layers below stay as they were, and belong to both. The head is trained
-too, unless it is the embedding, which the layers below read.
 """
 
 from __future__ import annotations
@@ -22,12 +19,10 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from transformers import PreTrainedModel
 
-from redraft.errors import ModelError, UsageError
 from redraft.train import attention
 from redraft.train.loss import has_plain_head
-from redraft.train.options import PpoOptions, layers_unfrozen
+from redraft.train.options import PpoOptions
 from redraft.train.rl.algorithm import log_probs_and_entropy
 from redraft.train.verb import bare_of
 
@@ -43,7 +38,7 @@ class Seen(NamedTuple):
 class Policy(nn.Module):
     """A policy that is trained, with a value head, made before any training."""
 
-    def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
+    def __init__(self, model: PeftModel, own: PpoOptions) -> None:
         super().__init__()
         self.model, self.own, self.config = model, own, model.config
         self._plain = has_plain_head(bare_of(model))  # else the model changes its logits: a bound, a scale
@@ -53,10 +48,7 @@ class Policy(nn.Module):
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
         self.value_head.requires_grad_(own.algorithm == "ppo")  # others have no value loss
-        if isinstance(model, PeftModel):
-            trained = matrices_of(model) if own.lora_from else {}
-        else:
-            trained = top_of(model, layers_unfrozen(own))
+        trained = matrices_of(model) if own.lora_from else {}
         self._trained = tuple(trained)
         self.frozen = nn.ModuleList(map(deepcopy, trained.values()))
         self.frozen.requires_grad_(requires_grad=False)
@@ -165,40 +157,6 @@ def matrices_of(model: Any) -> dict[str, nn.Module]:
     """Return the modules of an adapter, by name."""
     layers = (pair for pair in model.named_modules() if isinstance(pair[1], LoraLayer))
     return {f"{name}.{part}": getattr(each, part) for name, each in layers for part in ("lora_A", "lora_B")}
-
-
-def unfreeze_top(model: Any, count: int) -> None:
-    """Let only the top layers be trained."""
-    parts = top_of(model, count)
-    model.requires_grad_(requires_grad=False)
-    for each in parts.values():
-        each.requires_grad_()
-
-
-def top_of(model: Any, count: int) -> dict[str, nn.Module]:
-    """Return the modules that are trained with the `count` top layers, by name. Raises as `unfreeze_top`."""
-    depth = model.config.get_text_config().num_hidden_layers
-    lists = (pair for pair in model.named_modules() if isinstance(pair[1], nn.ModuleList))
-    name, layers = next((pair for pair in lists if len(pair[1]) == depth), ("", None))
-    if layers is None:
-        raise ModelError(
-            f"{type(model).__name__} has no list of {depth} layers, whose top ones could be trained.",
-            hint="--lora True",
-        )
-    if count > depth:
-        raise UsageError(
-            f"--num_layers_unfrozen {count}: the model has {depth} layers.",
-            hint=f"--num_layers_unfrozen {depth}",
-        )
-    found = {f"{name}.{number}": layers[number] for number in range(depth - count, depth)}
-    around = name.rpartition(".")[0]
-    for own, each in model.get_submodule(around).named_children():
-        if each is not layers and not isinstance(each, nn.Embedding):
-            found[f"{around}.{own}"] = each
-    head = model.get_output_embeddings()
-    if head.weight is not model.get_input_embeddings().weight:
-        found |= {named: each for named, each in model.named_modules() if each is head}
-    return {named: each for named, each in found.items() if any(True for _ in each.parameters())}
 
 
 @contextmanager

@@ -7,69 +7,39 @@ An answer comes as a record: its prompt, the answer as its best step, and the fi
 | a check, such as `words<=50` | its score, 0 to 1 (`verify`) |
 | `reward:MODEL` | the number of a reward model (`redraft train reward`), which may be negative |
 | `python:module.function` | what the function returns for the answer, or for the answer and its `Prompt` |
-| `score:PROGRAM ARGS` | the number that a program prints as its last line |
-| `https://host/path` | what a server replies for a batch of answers |
 | `2*FORM`, `-0.5*FORM` | twice as much; half as much, as a penalty |
 
 Other packages may have more (docs/extending.md). A function that has one parameter, with the name `chain`,
 gets the whole record instead.
-
-A program reads the answer on standard input, as that of the check `command:` does, and exits with 0 within
-30 s, or the limit of `score[10s]:…`.
-
-A server gets `{"prompts": […], "answers": […]}`, with texts, and replies `{"rewards": […]}`, with a number
-for each answer. It has a minute for a batch, and is asked again for ten while it is down.
 
 A reward that is no finite number stops the run: a model that is trained on NaN is lost.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import json
-import logging
 import math
 import re
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
-from itertools import count
 from numbers import Real
-from typing import Any, NamedTuple
-
-import httpx
+from typing import Any
 
 from redraft.chain import Chain, is_blank
 from redraft.checks.base import Check, Outcome, is_crash, run_check, together
-from redraft.checks.command import Command
 from redraft.checks.function import FunctionCheck, takes_prompt
 from redraft.checks.parse import parse_check
 from redraft.engines.hf.reward import RewardModel
-from redraft.engines.remote.server import Refusal, Server, check_address
-from redraft.engines.retry import Patience, backoff
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import (
-    CheckError,
-    CheckSyntaxError,
-    EngineTimeout,
-    ServerError,
-    UsageError,
-    crash_of,
-    shown,
-)
+from redraft.errors import CheckError, UsageError, crash_of, shown
 from redraft.jobs.counting import counted
 from redraft.jobs.plugins import OWN, Kind, Plugin, plugins
 
 _WEIGHT = re.compile(r"(?P<weight>-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?)\s*\*\s*")
-_HEAD = re.compile(r"(?P<kind>[\w-]+)(?P<option>\[[^\]]*\])?:")
-_HINT = (
-    "--reward words<=50, reward:MODEL, python:module.function, score:PROGRAM or https://host/path; "
-    "several add up: --reward A 2*B."
-)
+_HEAD = re.compile(r"(?P<kind>[\w-]+):")
+_HINT = "--reward words<=50, reward:MODEL or python:module.function; several add up: --reward A 2*B."
 
 
 Reward = Callable[[Sequence[Chain]], Coroutine[Any, Any, Sequence[float]]]
@@ -125,45 +95,6 @@ class Called:
         return _number(found.score if isinstance(found, Outcome) else found, self.function.name, chain)
 
 
-async def _printed(program: Command, chains: Sequence[Chain]) -> list[float]:
-    """Return the numbers that a program prints as its last line."""
-    ran = await together([program.run(each.answer) for each in chains])
-    scores = []
-    for chain, (status, output) in zip(chains, ran, strict=True):
-        name, seconds = f"score:{program.line}", program.seconds
-        if status != 0:
-            how = f"took longer than {seconds:g} s" if status is None else f"ended with exit status {status}"
-            raise CheckError(
-                f"the reward {name} {how} for the answer {chain.answer!r:.60}. "
-                f"It printed:\n{output or 'nothing'}",
-                hint="Fix the program, and type the same command again: it resumes. "
-                "A new run may give it more time: score[60s]:PROGRAM.",
-            )
-        found: object = output.rpartition("\n")[2]
-        with suppress(ValueError):
-            found = float(str(found))
-        scores.append(_number(found, name, chain))
-    return scores
-
-
-async def _served(url: str, chains: Sequence[Chain]) -> list[float]:
-    """Return what a server replies."""
-    asked = {
-        "prompts": [each.prompt.said for each in chains],
-        "answers": [each.answer for each in chains],
-    }
-    hint = "A reward server takes POST of prompts and answers at this address: docs/rlhf.md."
-    reply = content(await posted(url, asked, wanted="reward"), hint=hint)
-    found = reply.get("rewards") if isinstance(reply, dict) else reply
-    if not isinstance(found, list) or len(found) != len(chains):
-        listed = counted(len(found), "reward") if isinstance(found, list) else shown(reply)
-        raise CheckError(
-            f"{url} replied with {listed} for {len(chains)} answers.",
-            hint='Reply with {"rewards": [0.5, …]}, a number for each answer.',
-        )
-    return [_number(each, url, chain) for each, chain in zip(found, chains, strict=True)]
-
-
 async def _of_package(plugin: Plugin, form: str, reward: Reward, chains: Sequence[Chain]) -> list[float]:
     """Return the numbers of another package's reward, which may do anything."""
     with plugin.running():
@@ -211,30 +142,9 @@ def _parsed(form: str) -> Reward:
     head, known = _HEAD.match(form), plugins("redraft.rewards")
     if head and head["kind"] in known:
         plugin = known[head["kind"]]
-        kind = plugin.load(RewardKind)
-        if kind.takes_option or not head["option"]:
-            reward = plugin.guarded(kind.make, Callable)(form)
-            return reward if plugin.package == OWN else partial(_of_package, plugin, form, reward)
-    if form.startswith("score["):  # without its colon
-        return _program(form)
+        reward = plugin.guarded(plugin.load(RewardKind).make, Callable)(form)
+        return reward if plugin.package == OWN else partial(_of_package, plugin, form, reward)
     return partial(_checked, parse_check(form))
-
-
-def _server(form: str) -> Reward:
-    check_address(form, hint="--reward https://host/path")
-    return partial(_served, form)
-
-
-def _program(form: str) -> Reward:
-    try:
-        program = parse_check(f"command{form.removeprefix('score')}")
-    except CheckSyntaxError as error:
-        raise CheckSyntaxError(
-            error.message.replace("command", "score", 1),
-            hint="score:PROGRAM ARGS, or score[10s]:PROGRAM ARGS.",
-        ) from None
-    assert isinstance(program, Command)  # noqa: S101  (the kind)
-    return partial(_printed, program)
 
 
 @dataclass(frozen=True)
@@ -242,18 +152,14 @@ class RewardKind(Kind):
     """A kind of reward: a plugin of the group `redraft.rewards`.
 
     Attributes:
-        make: Returns the reward of a form without its weight, such as `score[10s]:PROGRAM`.
-        takes_option: It may have an option in brackets.
+        make: Returns the reward of a form without its weight, such as `reward:MODEL`.
     """
 
     make: Callable[[str], Reward]
-    takes_option: bool = False
 
 
 MODEL = RewardKind(lambda form: partial(_modelled, RewardModel.load(form.removeprefix("reward:").strip())))
 FUNCTION = RewardKind(lambda form: Called(FunctionCheck.of(form.removeprefix("python:").strip())))
-PROGRAM = RewardKind(_program, takes_option=True)
-SERVER = RewardKind(_server)
 
 
 def _number(found: object, name: str, chain: Chain) -> float:
@@ -265,58 +171,3 @@ def _number(found: object, name: str, chain: Chain) -> float:
         f"the reward {name} is {shown(found)} for the answer {chain.answer!r:.60}.",
         hint="A reward is a finite number: fix what gives it, and type the same command again.",
     )
-
-
-_log = logging.getLogger(__name__)
-
-REQUEST_SECONDS = 60.0  # the time limit of one request to a server
-OUTAGE_SECONDS = 600.0  # how long a server may be down before the run stops
-PAUSE = 2.0  # most seconds before the second try; later ones come after more
-
-_AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
-"""Statuses that may pass here, beside those of every server."""
-
-
-class Posted(NamedTuple):
-    """What a server replied."""
-
-    url: str
-    status: int
-    text: str
-
-
-async def posted(url: str, body: Mapping[str, Any], *, wanted: str, seconds: float | None = None) -> Posted:
-    """Post JSON, again and again while the server is down, and return its reply with any other status."""
-    limit, until = seconds or REQUEST_SECONDS, time.monotonic() + OUTAGE_SECONDS
-    bare = url.rstrip("/")  # as the client has its base address
-    async with aclosing(Server(bare, None, Patience(connect=limit, first_token=limit, tries=1))) as server:
-        for attempt in count(1):
-            try:
-                async with server.asked(url[len(bare) :], dict(body)) as reply, asyncio.timeout(limit):
-                    if not isinstance(reply, Refusal):
-                        text = (await reply.aread()).decode(errors="replace")
-                        return Posted(url, reply.status_code, text)
-                    if not reply.may_pass and reply.status not in _AGAIN:
-                        return Posted(url, reply.status, reply.complaint.message)
-                    fault = f"it replied with status {reply.status}, {reply.complaint.message!r:.200}"
-            except (EngineTimeout, ServerError, httpx.RequestError, TimeoutError) as error:
-                fault = str(error) or type(error).__name__
-            if time.monotonic() + (wait := backoff(attempt, PAUSE)) > until:
-                break
-            _log.warning("no %s from %s: %s. Trying again in %.1f s.", wanted, url, fault, wait)
-            await asyncio.sleep(wait)
-    raise ServerError(
-        f"no {wanted} from {url} for {OUTAGE_SECONDS:g} s: {fault}.",
-        hint="Start the server, and type the same command again: it resumes.",
-    )
-
-
-def content(response: Posted, *, hint: str | None = None) -> Any:
-    """Return the JSON of a reply. `hint` says what to do about another status."""
-    url, status, text = response
-    if status != HTTPStatus.OK:
-        raise ServerError(f"{url} replied with status {status}: {text:.200}", status=status, hint=hint)
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise ServerError(f"{url} replied with what is not JSON: {text!r:.100}.") from None

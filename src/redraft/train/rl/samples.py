@@ -1,35 +1,23 @@
-"""What the policy writes, here or with a server: records with a score each, the lines of `samples.jsonl`."""
+"""What the policy writes: records with a score each, the lines of `samples.jsonl`."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from redraft.chain import Chain, Finish, Step, whole
+from redraft.chain import Chain, Finish, Step
 from redraft.engines.base import Sampling, Tokens
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.load import ends_of
-from redraft.errors import ServerError, shown
 from redraft.jobs.lines import LineFile, parse_line, read_lines
-from redraft.jobs.signals import unless_stopped
 from redraft.train import SAMPLES
-from redraft.train.load import save_weights
-from redraft.train.processes import gathered, place
-from redraft.train.rl.rewards import Posted, Rewards, content, posted
-from redraft.weights.replace import replace_folder
+from redraft.train.rl.rewards import Rewards
 
-ADAPTER = "rollout-adapter"  # the folder of the adapter, in the output folder
-_LOADED = "already been loaded"  # what vLLM says of an adapter that it has
-RESPONSE_SECONDS = 600.0  # the time limit of a response
 DIGITS = 6  # decimal places of a sampler's log-probability: less than what 32 bits round of −10
 
 
@@ -43,11 +31,6 @@ class Response:
     log_probs: tuple[float, ...] = ()  # what the sampler said of each token, in nats; none if nothing
 
 
-def ends_of_model(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end a response, as in use. Turns may end otherwise than texts."""
-    return ends_of(tokenizer, model.config.to_dict(), model.generation_config.to_dict())
-
-
 class Sampler:
     """Writes responses with the transformers engine, on the weights that are being trained.
 
@@ -57,7 +40,8 @@ class Sampler:
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
-        ends = ends_of_model(model, tokenizer)
+        # As in use: turns may end otherwise than texts.
+        ends = ends_of(tokenizer, model.config.to_dict(), model.generation_config.to_dict())
         self._engine = HfEngine(
             model, tokenizer, name="policy", ctx=ctx, parallel=parallel, ends=ends, least=least, tempered=True
         )
@@ -87,100 +71,6 @@ class Sampler:
     async def aclose(self) -> None:
         """End the engine's thread."""
         await self._engine.aclose()
-
-
-class ServerSampler:
-    """Writes responses with a server that loads the adapter, for models that are slow in transformers.
-
-    The server speaks the API of vLLM (`url` is such as http://127.0.0.1:8000/v1). At each rollout batch, the
-    adapter is written into a folder that the server must see. The server must return the ids that it drew: a
-    text may have other tokens, and those would be trained. Each adapter has a name of its own, by content,
-    since a server may go on with prompts that it has cached for another one of that name (vLLM issue 42125).
-    A server computes in another order and number format, for which its log-probabilities correct
-    (`algorithm.importance_weights`).
-    """
-
-    def __init__(
-        self, url: str, folder: Path, *, least: int = 0, ends: Callable[[], frozenset[int]] = frozenset
-    ) -> None:
-        self._ends = ends
-        self._url, self._folder, self._least = url.rstrip("/"), folder.resolve() / ADAPTER, least
-        self._name = ""
-
-    async def load(self, model: Any) -> None:
-        """Load the adapter of a model, in place of an earlier one, unless a signal comes."""
-        loaded = self._name if place()[0] else await unless_stopped(self._loaded(model))
-        self._name = gathered(loaded)[0] or self._name
-
-    async def _loaded(self, model: Any) -> str:
-        before = {_name(self._folder)} if self._folder.is_dir() else set()  # perhaps of an earlier session
-        aside = self._folder.with_name(f".saving-{ADAPTER}")
-        shutil.rmtree(aside, ignore_errors=True)  # left by a run that died
-        save_weights(model, aside)
-        replace_folder(aside, self._folder)
-        name = _name(self._folder)
-        for earlier in before | {name}:  # the server may have it from another folder
-            await self._told("unload_lora_adapter", lora_name=earlier)
-        response = await self._told("load_lora_adapter", lora_name=name, lora_path=str(self._folder))
-        # It has these weights already if the reply to a request that succeeded was lost.
-        if response.status != HTTPStatus.OK and _LOADED not in response.text:
-            raise ServerError(
-                f"{self._url} does not load the adapter: status {response.status}, {response.text:.200}",
-                hint="Start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora and a high enough "
-                f"--max-lora-rank, where it sees {self._folder}.",
-            )
-        return name
-
-    async def _told(self, what: str, **body: str) -> Posted:
-        return await posted(f"{self._url}/{what}", body, wanted="adapter")
-
-    async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
-        """Write a response to each prompt."""
-        return await asyncio.gather(*map(self._one, prompts, samplings))
-
-    async def _one(self, prompt: Tokens, sampling: Sampling) -> Response:
-        body = {
-            "model": self._name,
-            "prompt": list(prompt),
-            "max_tokens": sampling.max_tokens,
-            "min_tokens": self._least,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": sampling.seed,
-            "stop_token_ids": sorted(self._ends()),
-            "return_token_ids": True,
-            **({"logprobs": 1} if sampling.temperature == 1 else {}),  # vLLM's are before temperature
-            # Else vLLM takes them from the model's folder, and draws from another distribution than π.
-            "top_k": -1,
-            "min_p": 0.0,
-            "repetition_penalty": 1.0,
-        }
-        reply = content(
-            await posted(f"{self._url}/completions", body, wanted="answer", seconds=RESPONSE_SECONDS)
-        )
-        try:
-            (choice,) = reply["choices"]
-            text, ended = whole(choice["text"]), choice["finish_reason"] == "stop"
-            tokens, said = choice.get("token_ids"), (choice.get("logprobs") or {}).get("token_logprobs")
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise ServerError(f"{self._url} replied with no completion: {shown(reply)}.") from None
-        if not (isinstance(tokens, list) and all(isinstance(each, int) for each in tokens)):
-            raise ServerError(
-                f"{self._url} replied without the token ids that it drew.",
-                hint="vLLM returns them from 0.10.2 on (return_token_ids). A text may have other tokens.",
-            )
-        if not (isinstance(said, list) and len(said) == len(tokens)):
-            said = ()
-        if not all(isinstance(each, int | float) and isfinite(each) for each in said):
-            said = ()
-        return Response(tuple(tokens), text, ended, tuple(float(each) for each in said))
-
-
-def _name(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for name in ("adapter_model.safetensors", "adapter_config.json"):
-        digest.update((folder / name).read_bytes())
-    return f"redraft-{digest.hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)
