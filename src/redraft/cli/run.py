@@ -22,14 +22,10 @@ def run(
     small: Annotated[
         bool, typer.Option("--small", help="Scale every stage down, to try the whole on 2 cores.")
     ] = False,
-    start: Annotated[
-        str, flag("STAGE", "Do this stage again, and what follows. Take those before as they are.", "--from")
-    ] = "",
     until: Annotated[str, flag("STAGE", "The last stage to do.")] = "",
     values: Annotated[
         list[str] | None, flag("NAME=VALUE", "Change a value of the recipe. Can be repeated.", "--set")
     ] = None,
-    parallel: Annotated[int, flag("N", "Stages at once on this machine (1).", "--parallel", "-j", min=1)] = 1,
     limit_usd: LimitUsd = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, with hours, sizes and money, and do nothing.")
@@ -52,7 +48,7 @@ def run(
         given[name] = value
     system = read_system(recipe, small=small, values=given)
     folder = out or Path(f"{system.name}{'-small' if small else ''}")
-    made = Run(system, folder, start, until, parallel, limit_usd, tell)
+    made = Run(system, folder, until, limit_usd, tell)
     if dry_run:
         write("\n".join(made.plan().lines()))
         made.plan().check(system, folder, limit_usd)

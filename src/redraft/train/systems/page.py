@@ -21,8 +21,7 @@ from redraft.jobs.licences import UNKNOWN, Source, clash, ids_of, remark
 from redraft.jobs.lines import parse_line
 from redraft.jobs.provenance import RunFile, licences_beside
 from redraft.train import LOG
-from redraft.train.systems.ledger import Kind, Ledger, spent
-from redraft.train.systems.plan import Plan, Row
+from redraft.train.systems.plan import Kind, Ledger, Plan, Row, spent
 from redraft.train.systems.recipe import System
 from redraft.weights.card import card_text
 

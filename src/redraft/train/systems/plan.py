@@ -1,4 +1,7 @@
-"""What a run will do: stages, time, disk and money, and what is refused before the first stage.
+"""What is done of a run, and what it will do: stages, time, disk and money.
+
+A record of each stage lies in `DIR/.run`. A stage is done if its record ended, and its options and the
+content of all that it reads are as recorded. What an output holds in the middle is the verb's own matter.
 
 Hours, sizes and tokens are those that the recipe says; money is their tokens at the price of the stage's
 model, which is known for models with a price in the config file or in `price`. Local models cost nothing.
@@ -6,25 +9,119 @@ model, which is known for models with a price in the config file or in `price`. 
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from math import isinf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redraft.chain import Usage
-from redraft.data.merge import read_recipe, recipe_path
 from redraft.engines.config import load_config
 from redraft.engines.load import parse_reference
 from redraft.engines.price import Price, price_of
 from redraft.errors import OutputError, RedraftError, UsageError
-from redraft.jobs.licences import Source, forbids_commerce
 from redraft.jobs.limits import STOPPED
-from redraft.jobs.provenance import licences_beside
+from redraft.jobs.provenance import ContentHashes, Provenance, RunFile, differences
 from redraft.jobs.stores import here, url_of
-from redraft.train.systems.ledger import Kind, State
 from redraft.train.systems.recipe import Stage, System
+
+_SHORT = 16  # digits of a hash in a record: 64 bits
+
+
+class Kind(Enum):
+    """How far a stage is."""
+
+    NEW = "make"
+    BEGUN = "resume"
+    CHANGED = "make again"
+    DONE = "done"
+
+
+class State(NamedTuple):
+    """How far a stage is, and why it is made again; or that it is done and was edited."""
+
+    kind: Kind
+    why: str = ""
+
+
+class Ledger:
+    """The records of the stages of a run in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hashes = ContentHashes(folder / ".run" / "hashes.json")
+
+    def out(self, stage: Stage) -> Path:
+        """Return the output of a stage."""
+        return self.folder / stage.out
+
+    def record(self, stage: Stage) -> RunFile:
+        """Return the file of a stage's record."""
+        return RunFile(self.folder / ".run" / stage.name)
+
+    def edited(self, stage: Stage) -> str:
+        """Return what to add to its verb if someone edited its output, and the run went on with that."""
+        return ", then edited" if (self.record(stage).read() or {}).get("edited") else ""
+
+    def provenance(self, stage: Stage, read: Mapping[str, str | None]) -> Provenance:
+        """Return how a stage's output is made; `read` are hashes of what it reads."""
+        content = {f"the content of {name}": (each or "")[:_SHORT] for name, each in read.items()}
+        config = {**stage.options, **content}
+        return Provenance(stage.verb, config | ({"command": stage.command} if stage.command else {}))
+
+    def state(self, stage: Stage, made: Provenance) -> State:
+        """Return how far a stage is.
+
+        Raises:
+            OutputError: A file that no stage made has the name of its output.
+        """
+        record, out = self.record(stage).read(), self.out(stage)
+        if record is None:
+            if out.exists():
+                raise OutputError(
+                    f"{out} is there, and no run made it.",
+                    hint="Move it away, or name another folder: -o DIR",
+                )
+            return State(Kind.NEW)
+        now = {"command": made.command, "config": json.loads(json.dumps(made.config))}
+        if why := list(differences(record, now, None)):
+            return State(Kind.CHANGED, "; ".join(why))
+        if not record.get("made"):
+            return State(Kind.BEGUN)
+        if (found := self.hashes.of(out)) is None:
+            return State(Kind.NEW, f"{out.name} is gone")
+        return State(Kind.DONE, "" if found == record["made"] else "edited")
+
+    def set_aside(self, stage: Stage) -> None:
+        """Move an old output and its side files into `before`. Its journal stays: replies are paid for."""
+        out = self.out(stage)
+        beside = [each for each in out.parent.glob(f"{out.name}*") if _belongs(each.name, out.name)]
+        if beside:
+            before = self.folder / "before"
+            before.mkdir(exist_ok=True)
+            number = sum(1 for _ in before.glob(f"{stage.name}-*")) + 1
+            place = before / f"{stage.name}-{number}"
+            place.mkdir()
+            for each in beside:
+                each.rename(place / each.name)
+        self.record(stage).path.unlink(missing_ok=True)
+
+
+def _belongs(name: str, out: str) -> bool:
+    return name == out or (name.startswith(f"{out}.") and ".journal.db" not in name)
+
+
+def spent(record: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return seconds, tokens and USD of all sessions in a stage's record."""
+    total = {"seconds": 0.0, "tokens": 0.0, "usd": 0.0}
+    for session in (record or {}).get("sessions", ()):
+        for name in total:
+            total[name] += session.get(name) or 0.0
+    return total
+
 
 FREE = Price(0.0, 0.0)
 
@@ -94,15 +191,13 @@ class Plan:
         """Raise what can be told before the first stage.
 
         Raises:
-            UsageError: A file is missing, an option is wrong, or a licence forbids what the recipe does.
+            UsageError: A file is missing, or an option is wrong.
             OutputError: The disk is too small.
             MoneyError: The stages cost more than `limit_usd`.
         """
         for row in self.ahead:
             row.stage.check()
         self._check_files(system)
-        if system.commercial:
-            self._check_licences(system)
         self._check_disk(folder)
         if limit_usd is not None:
             self._check_money(limit_usd)
@@ -119,12 +214,6 @@ class Plan:
         for name, path in local.items():
             if path.is_file() and not path.stat().st_size:
                 raise UsageError(f"{path}, the file {name} of the recipe, is empty.")
-
-    def _check_licences(self, system: System) -> None:
-        for row in self.ahead:
-            for source in _declared(row.stage, system):
-                if forbids_commerce(source.licence):
-                    raise forbidden(row.stage, source)
 
     def _check_disk(self, folder: Path) -> None:
         wanted = sum(row.stage.needs.gb for row in self.ahead)
@@ -153,27 +242,6 @@ class Plan:
                 raise MoneyError(
                     f"{message}{limit:,.2f}.", hint="Raise --limit-usd, or stop before it: --until STAGE"
                 )
-
-
-def forbidden(stage: Stage, source: Source) -> UsageError:
-    """Return the error for a licence that forbids what a recipe does."""
-    return UsageError(
-        f"stage {stage.name} reads {source.name}, whose licence forbids commercial use: {source.licence}. "
-        "The recipe says that its result is for that.",
-        hint="Leave that data out, or say in the recipe: commercial: false",
-    )
-
-
-def _declared(stage: Stage, system: System) -> Iterator[Source]:
-    """Yield the licences that are known before a stage runs: of its files, and of the parts of a mix."""
-    for name in stage.reads:
-        if file := system.files.get(name):
-            licences = [file.licence] if file.licence else licences_beside(Path(file.path))
-            yield from (Source("data", name, licence) for licence in licences)
-    if stage.verb == "data merge":
-        recipe = str(stage.options["recipe"])
-        path = recipe_path(system.files[recipe[1:-1]].path if recipe[0] == "{" else recipe)[0]
-        yield from (Source("data", part.name, part.licence) for part in read_recipe(path).parts)
 
 
 def _figures(hours: float, gb: float, usd: float | None) -> str:

@@ -60,7 +60,6 @@ class SystemKeys(OptionModel):
     values: dict[str, Any] | None = option("values by name, which --set changes", what="names and values")
     files: dict[str, Any] | None = option("files of yours by name", what="names and paths")
     stages: dict[str, Any] | None = option("the stages by name", what="names and stages")
-    commercial: bool = option("the result is for commercial use: refuse data that forbid it", default=False)
     small: dict[str, Any] | None = option("values that are different with --small", what="names and values")
 
 
@@ -120,7 +119,6 @@ class System:
     stages: Mapping[str, Stage]
     files: Mapping[str, FileKeys] = field(default_factory=dict)
     small: bool = False
-    commercial: bool = False
     about: str = ""
 
     def upstream(self, name: str) -> set[str]:
@@ -129,10 +127,6 @@ class System:
         for each in self.stages[name].reads:
             found |= self.upstream(each) if each in self.stages else set()
         return found
-
-    def downstream(self, name: str) -> set[str]:
-        """Return a stage and all that need it."""
-        return {each for each in self.stages if name in self.upstream(each)}
 
     def stage(self, name: str) -> Stage:
         """Return a stage by its name. Raise `UsageError` if there is none."""
@@ -171,7 +165,7 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
         ordered = _ordered(stages)
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
-    return System(Path(path).stem, ordered, files, small, keys.commercial, str(about).strip())
+    return System(Path(path).stem, ordered, files, small, str(about).strip())
 
 
 def shipped_systems() -> list[str]:

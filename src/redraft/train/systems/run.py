@@ -1,4 +1,4 @@
-"""Do the stages of a system that are not done, in order, side by side where they may."""
+"""Do the stages of a system that are not done, in order."""
 
 from __future__ import annotations
 
@@ -8,23 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redraft.chain.read.inputs import licensed_records
 from redraft.data.merge import part_files
 from redraft.errors import OutputError, RedraftError, UsageError
 from redraft.jobs.files import open_locked
-from redraft.jobs.licences import Source, forbids_commerce, origin_of
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.signals import ended_by_sigterm
 from redraft.jobs.stores import here
-from redraft.train.systems.ledger import Kind, Ledger, State, spent
-from redraft.train.systems.plan import FREE, Plan, Row, forbidden, price
+from redraft.train.systems.plan import FREE, Kind, Ledger, Plan, Row, State, price, spent
 from redraft.train.systems.recipe import Stage, System
 from redraft.train.systems.verbs import filled, find_verb, unbraced
 
@@ -47,23 +43,18 @@ class Run:
     """A run of a system in a folder.
 
     Attributes:
-        start: The stage to begin with: what is before it is taken as it is. Empty for none.
         until: The last stage to do; empty for all.
-        parallel: How many stages at once on this machine.
         limit_usd: Money for all stages that are not done.
         patience: Seconds that stages of a killed run have to end.
     """
 
     system: System
     folder: Path
-    start: str = ""
     until: str = ""
-    parallel: int = 1
     limit_usd: float | None = None
     tell: Tell = print
     patience: float = 5.0
     ledger: Ledger = field(init=False)
-    _children: dict[str, subprocess.Popen[Any]] = field(default_factory=dict, init=False)
     _lock: int = field(default=-1, init=False)
 
     def __post_init__(self) -> None:
@@ -79,7 +70,7 @@ class Run:
         """Return what is to be done. What reads what is made again may turn out to be done."""
         again, rows = set[str](), list[Row]()
         for stage in self.wanted:
-            state = self.state(stage)
+            state = self.ledger.state(stage, self._made(stage))
             if state.kind is Kind.DONE and not again.isdisjoint(stage.reads):
                 state = State(Kind.CHANGED, "if what it reads changes")
             again |= set() if state.kind is Kind.DONE else {stage.name}
@@ -90,21 +81,22 @@ class Run:
         """Do all stages that are not done.
 
         Raises:
-            StageError: A stage failed. Those beside it were finished, and none was begun after it.
-            OutputError: Another run works in the folder, it is another system's, or an output was edited.
+            StageError: A stage failed. None was begun after it.
+            OutputError: Another run works in the folder, or it is another system's.
             RedraftError: What `Plan.check` raises.
         """
         (self.folder / ".run").mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
         try:
             self._check_folder()
-            if self.start:
-                self._start_over()
             plan = self.plan()
             plan.check(self.system, self.folder, self.limit_usd)
             if plan.ahead:
                 with ended_by_sigterm():
-                    self._work()
+                    for stage in self.wanted:
+                        if self._begin(stage) and (status := self._do(stage)):
+                            message = f"stage {stage.name} failed, with exit status {status}."
+                            raise StageError(message, status)
             self._write_page(again=bool(plan.ahead))
         finally:
             os.close(self._lock)
@@ -116,38 +108,6 @@ class Run:
 
             write_pages(self.system, self.ledger, self.plan())
         self.tell(f"all is done: {page}")
-
-    def _start_over(self) -> None:
-        """Set the output of the stage to start with aside, and take those before as they are."""
-        first = self.system.stage(self.start)
-        for stage in self.wanted:
-            if stage.name in self.system.downstream(first.name):
-                continue
-            record, made = self.ledger.record(stage), self._made(stage)
-            if (out := self.ledger.hashes.of(self.ledger.out(stage))) is None:
-                hint = "Leave out --from: it is made then."
-                raise UsageError(f"there is no output of stage {stage.name} to begin after.", hint=hint)
-            if (kind := self.ledger.state(stage, made).kind) is not Kind.DONE:
-                record.begin(made, resume=kind is Kind.EDITED)
-                record.end()
-                record.note(made=out, edited=kind is Kind.EDITED)
-        self.ledger.set_aside(first)
-
-    def state(self, stage: Stage) -> State:
-        """Return how far a stage is, by what it reads now.
-
-        Raises:
-            OutputError: Its output was edited, or is a file that no stage made.
-        """
-        state = self.ledger.state(stage, self._made(stage))
-        if state.kind is Kind.EDITED:
-            out = self.ledger.out(stage)
-            then = next((n for n, each in self.system.stages.items() if stage.name in each.reads), "STAGE")
-            raise OutputError(
-                f"{out} was edited since stage {stage.name} made it.",
-                hint=f"To make it again, delete it. To go on with it as it is: --from {then}",
-            )
-        return state
 
     def _made(self, stage: Stage) -> Provenance:
         named = {name: self._path(name) for name in stage.reads}
@@ -193,66 +153,26 @@ class Run:
             record.check(made)
         record.begin(made, resume=begun)
 
-    def _work(self) -> None:
-        left = {stage.name: stage for stage in self.wanted}
-        under_way: dict[Future[int], Stage] = {}
-        failed: tuple[str, int] | None = None
-        with ThreadPoolExecutor(len(left)) as threads:
-            try:
-                while True:
-                    if not failed and (ready := self._ready(left, under_way)):
-                        for stage in ready:
-                            del left[stage.name]
-                            if self._begin(stage):
-                                under_way[threads.submit(self._do, stage)] = stage
-                        continue  # one that is done already lets others begin
-                    if not under_way:
-                        break
-                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                    for each in done:
-                        stage = under_way.pop(each)
-                        if status := each.result():
-                            failed = failed or (stage.name, status)
-            except BaseException:
-                self._stop()
-                raise
-        if failed:
-            raise StageError(f"stage {failed[0]} failed, with exit status {failed[1]}.", failed[1])
-
-    def _ready(self, left: Mapping[str, Stage], under_way: Mapping[Future[int], Stage]) -> list[Stage]:
-        """Return the stages that may begin. Those with a command are on another machine."""
-        waited = {*left, *(stage.name for stage in under_way.values())}
-        ready = [stage for stage in left.values() if waited.isdisjoint(stage.reads)]
-        here = sum(not stage.command for stage in under_way.values())
-        own = [stage for stage in ready if not stage.command][: max(self.parallel - here, 0)]
-        return [*(stage for stage in ready if stage.command), *own]
-
     def _begin(self, stage: Stage) -> bool:
         """Return whether a stage is to be done, and say what happens with it."""
-        state = self.state(stage)
+        state = self.ledger.state(stage, self._made(stage))
         if state.kind is Kind.DONE:
+            if state.why:
+                self.ledger.record(stage).note(
+                    made=self.ledger.hashes.of(self.ledger.out(stage)), edited=True
+                )
             self.tell(f"{stage.name}: done{self.ledger.edited(stage)}, {self.ledger.out(stage)}")
             return False
-        if self.system.commercial and not stage.command and find_verb(stage.verb).kind == "train":
-            self._check_licences(stage)
         if state.kind in (Kind.CHANGED, Kind.NEW):
             self.ledger.set_aside(stage)
         self.tell(f"{stage.name}: {state.kind.value}{f' ({state.why})' if state.why else ''}: {stage.verb}")
         return True
 
-    def _check_licences(self, stage: Stage) -> None:
-        """Raise `UsageError` if a record to train on forbids commercial use."""
-        for path in (self._path(name) for name in stage.reads):
-            for chain in licensed_records(path) if path.is_file() else ():
-                name, licence = origin_of(chain.meta, path.name)
-                if forbids_commerce(licence):
-                    raise forbidden(stage, Source("data", name, licence))
-
     def _do(self, stage: Stage) -> int:
         """Do a stage in a process of its own, and return its exit status."""
         record, made = self.ledger.record(stage), self._made(stage)
         record.begin(made, resume=record.path.exists())
-        found = self._child(stage)
+        found, stopped = self._child(stage)
         status = int(found.pop("status"))
         out = self.ledger.hashes.of(self.ledger.out(stage))
         if not status and out is None:
@@ -260,12 +180,15 @@ class Run:
             status = 1
         says = found.pop("says", "")
         record.end(**found)
+        if stopped:
+            raise stopped
         if not status:
             record.note(made=out, says=says)
             self.tell(f"{stage.name}: made in {found.get('seconds', 0):,.0f} s, {self.ledger.out(stage)}")
         return status
 
-    def _child(self, stage: Stage) -> dict[str, Any]:
+    def _child(self, stage: Stage) -> tuple[dict[str, Any], KeyboardInterrupt | None]:
+        """Return the figures of a stage's process, which saves itself at a signal, and that signal."""
         names = {name: str(self._path(name)) for name in stage.reads}
         out = self.ledger.out(stage)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -275,21 +198,20 @@ class Run:
             options = {"limit_usd": max(self.limit_usd - self.usd, 1e-9), **options}
         command = unbraced(filled(stage.command, {**names, "out": str(out)}))
         job = {"verb": stage.verb, "options": options, "command": command, "out": str(out)}
-        words = [sys.executable, "-m", "redraft.train.systems.child", json.dumps(job)]
+        words = [sys.executable, "-m", "redraft.train.systems.verbs", json.dumps(job)]
         pipe: Any = subprocess.PIPE
         how: Any = {"stdin": pipe, "stdout": pipe, "pass_fds": (self._lock,), "process_group": 0}
+        stopped = None
         with subprocess.Popen(words, **how) as child:  # noqa: S603
-            self._children[stage.name] = child
-            said = child.stdout.read() if child.stdout else b""
+            assert child.stdout  # noqa: S101  (a pipe)
+            try:
+                said = child.stdout.read()
+            except KeyboardInterrupt as signalled:
+                stopped = signalled
+                child.send_signal(signal.SIGTERM)
+                said = child.stdout.read()
             child.wait()  # before its standard input is closed, which would kill it
         try:
-            found: dict[str, Any] = json.loads(said)
+            return json.loads(said), stopped
         except ValueError:
-            return {"status": 3}  # it crashed, and has said why
-        return found
-
-    def _stop(self) -> None:
-        """Let the stages that are under way save themselves."""
-        for child in self._children.values():
-            if child.poll() is None:
-                child.send_signal(signal.SIGTERM)
+            return {"status": 3}, stopped  # it crashed, and has said why
