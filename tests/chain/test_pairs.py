@@ -138,18 +138,9 @@ def test_a_rejected_draft_stands_against_its_accepted_revision() -> None:
     assert found == Skipped("no correction was judged better than the first answer")
 
 
-def test_the_margin_is_a_number_or_a_field() -> None:
-    plain = chosen_over("Yes.", "No.")
-    assert pair(plain, margin=0.5)[0].margin == 0.5
-    assert pair(chosen_over("Yes.", "No.", source={"gap": 2}), margin="gap")[0].margin == 2.0
-    for wrong in ({}, {"gap": "2"}, {"gap": True}, {"gap": float("nan")}):
-        found = encoder(margin="gap").encode(chosen_over("Yes.", "No.", source=wrong))
-        assert found == Skipped("its 'gap' is not a number (--margin)")
-
-
 def test_what_decides_a_pair_decides_the_fingerprint() -> None:
-    others = ({"length": 100}, {"margin": 1.0}, {"chosen": "vicuna"}, {"kind": "llama"}, {})
-    assert len({encoder(**each).fingerprint for each in others}) == 5
+    others = ({"length": 100}, {"chosen": "vicuna"}, {"kind": "llama"}, {})
+    assert len({encoder(**each).fingerprint for each in others}) == 4
     assert encoder().fingerprint == encoder().fingerprint
 
 

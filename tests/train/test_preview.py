@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -93,21 +91,3 @@ def test_it_shows_what_the_run_reads_first(model: str, tmp_path: Path) -> None:
     one = seen(model, tmp_path, "--preview", "2", "--seed", "1")
     assert one == seen(model, tmp_path, "--preview", "2", "--seed", "1")
     assert one != seen(model, tmp_path, "--preview", "2", "--seed", "2")
-
-
-def test_what_was_cut_is_said(model: str, tmp_path: Path) -> None:
-    text = seen(model, tmp_path, "--preview=24", "--training_objective=full", "--model_max_length=96")
-    assert "96 tokens, " in text
-    assert "; too long: cut by " in text
-    assert " of the end" in text
-
-
-def test_what_was_cut_of_a_prompt_is_told_apart(model: str, tmp_path: Path) -> None:
-    steps = [{"answer": "7 " * 40, "feedback": {"text": "No.", "verdict": "revise"}}, {"answer": "8 " * 99}]
-    record = {"version": 1, "id": "long", "prompt": {"instruction": "1 2 3 " * 90}, "steps": steps}
-    path = tmp_path / "long.jsonl"
-    path.write_text(json.dumps(record) + "\n")
-    words = ["--preview=99", "--training_objective=full", "--model_max_length=128", f"--data_path={path}"]
-    heading = next(line for line in seen(model, tmp_path, *words).splitlines() if line.startswith("── long"))
-    assert re.search(r"too long: cut by [\d,]+ of the middle of the prompt and [\d,]+ of the end; ", heading)
-    assert heading.endswith("; its last answers are lost; it ends within an answer")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.errors import ModelError
@@ -16,31 +15,31 @@ from redraft.evaluation.stats import proportion
 from redraft.train.attention import use_segments
 from redraft.train.batches import collated, counted_in, joined, padded
 from redraft.train.prepare import Stored
-from redraft.train.reward import bounds, compare, from_parting, measure, pairwise
+from redraft.train.reward import bounds, compare, measure, pairwise
 from tests.train.tiny_models import VOCABULARY, tiny
 
 REWARDS = st.floats(-30, 30, width=32)
 
 
-def stored(*ids: int, parts: int, margin: float = 0.0) -> Stored:
-    return Stored(np.array(ids), np.arange(len(ids)) >= parts, margin)
+def stored(*ids: int, parts: int) -> Stored:
+    return Stored(np.array(ids), np.arange(len(ids)) >= parts)
 
 
 PAIRS = [
     [stored(5, 6, 7, 8, 2, parts=3), stored(5, 6, 7, 9, 10, 11, 2, parts=3)],
-    [stored(4, 20, 30, 31, 2, parts=2, margin=0.7), stored(4, 20, 2, parts=2, margin=0.7)],
+    [stored(4, 20, 30, 31, 2, parts=2), stored(4, 20, 2, parts=2)],
     [stored(9, 9, 8, 2, parts=2), stored(9, 9, 7, 7, 2, parts=2)],
 ]
 
 
-def reward_model(**changes: Any) -> Any:
+def reward_model() -> Any:
     from transformers import LlamaForSequenceClassification
 
     config = tiny().config
     config.num_labels, config.pad_token_id = 1, 0
     torch.manual_seed(7)
     model = LlamaForSequenceClassification(config).eval()
-    compare(model, **changes)
+    compare(model)
     return model
 
 
@@ -49,12 +48,10 @@ def plain_rewards(model: Any, example: Stored) -> float:
     return float(model(input_ids=torch.from_numpy(example.ids)[None]).logits[0, 0].detach())
 
 
-@given(REWARDS, REWARDS, st.floats(0, 5, width=32), st.floats(0, 0.49))
-def test_the_loss_of_a_pair_is_its_formula(chosen: float, rejected: float, margin: float, eps: float) -> None:
-    gap = chosen - rejected - margin
-    expected = (1 - eps) * np.logaddexp(0, -gap) + eps * np.logaddexp(0, gap)
-    found = pairwise(*(torch.tensor(each, dtype=torch.float64) for each in (chosen, rejected, margin)), eps)
-    assert float(found) == pytest.approx(float(expected), abs=1e-9)
+@given(REWARDS, REWARDS)
+def test_the_loss_of_a_pair_is_its_formula(chosen: float, rejected: float) -> None:
+    found = pairwise(*(torch.tensor(each, dtype=torch.float64) for each in (chosen, rejected)))
+    assert float(found) == pytest.approx(float(np.logaddexp(0, rejected - chosen)), abs=1e-9)
 
 
 @pytest.mark.parametrize("join", [True, False])
@@ -70,9 +67,8 @@ def test_rewards_are_those_of_plain_transformers(join: bool) -> None:
 
 
 @pytest.mark.parametrize("join", [True, False])
-@pytest.mark.parametrize("loss", ["pairwise", "pairwise-tokens"])
-def test_the_loss_of_a_step_does_not_depend_on_its_batches(loss: Any, join: bool) -> None:
-    model = reward_model(loss=loss)
+def test_the_loss_of_a_step_does_not_depend_on_its_batches(join: bool) -> None:
+    model = reward_model()
     if join:
         use_segments(model)
     pad = None if join else 0
@@ -92,11 +88,11 @@ def test_the_loss_of_a_step_does_not_depend_on_its_batches(loss: Any, join: bool
     torch.testing.assert_close(sum_of_changes, change, atol=1e-6, rtol=1e-4)
 
 
-def test_margins_and_hits_are_those_of_the_pairs() -> None:
+def test_loss_and_hits_are_those_of_the_pairs() -> None:
     model = reward_model()
     output = model(**collated(PAIRS, pad=0, pairs=True))
     gaps = [plain_rewards(model, a) - plain_rewards(model, b) for a, b in PAIRS]
-    losses = [np.logaddexp(0, -(gap - pair[0].margin)) for gap, pair in zip(gaps, PAIRS, strict=True)]
+    losses = [np.logaddexp(0, -gap) for gap in gaps]
     assert output.loss.item() == pytest.approx(sum(losses) / 3, rel=1e-5)
     assert float(output.sums["accuracy"]) == sum(gap > 0 for gap in gaps)
 
@@ -117,37 +113,6 @@ def test_a_process_without_rows_has_a_loss_of_zero_with_gradients() -> None:
         assert loss.item() == 0
         loss.backward()
         assert model.score.weight.grad is not None
-
-
-def loop_of_trlx(rewards: list[list[float]], parts: int, margin: float) -> float:
-    """Return the loss as trlX has it, token by token; the shorter text keeps its last reward."""
-    chosen, rejected = rewards
-    total, count = 0.0, 0
-    for place in range(parts, max(len(chosen), len(rejected))):
-        one = chosen[min(place, len(chosen) - 1)]
-        other = rejected[min(place, len(rejected) - 1)]
-        total += math.log1p(math.exp(-(one - other - margin)))
-        count += 1
-    return total / count
-
-
-@settings(max_examples=50)
-@given(st.data())
-def test_the_loss_from_the_parting_is_a_loop_over_tokens(data: st.DataObject) -> None:
-    pairs, expected, margins = [], [], []
-    for _ in range(data.draw(st.integers(1, 4))):
-        parts = data.draw(st.integers(1, 5))
-        numbers = st.floats(-5, 5, width=32)
-        one, other = (data.draw(st.lists(numbers, min_size=parts + 1, max_size=parts + 6)) for _ in range(2))
-        margins.append(data.draw(st.floats(0, 2, width=32)))
-        expected.append(loop_of_trlx([one, other], parts, margins[-1]))
-        pairs += [(one, parts), (other, parts)]
-    ends = torch.tensor([len(each) for each, _ in pairs]).cumsum(0)
-    starts = ends - torch.tensor([len(each) for each, _ in pairs])
-    marked = torch.cat([torch.arange(len(each)) >= parts for each, parts in pairs])
-    rewards = torch.tensor([number for each, _ in pairs for number in each], dtype=torch.float64)
-    found = from_parting(rewards, starts, ends, marked, torch.tensor(margins, dtype=torch.float64))
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=1e-9, rtol=1e-9)
 
 
 def test_texts_begin_and_end_at_the_same_tokens_joined_or_padded() -> None:

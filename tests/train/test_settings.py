@@ -17,7 +17,7 @@ from redraft.errors import UsageError
 from redraft.options import options_of
 from redraft.train import machine
 from redraft.train.machine import training_arguments
-from redraft.train.options import PpoOptions, RewardOptions, RunOptions, SftOptions
+from redraft.train.options import PpoOptions, RunOptions, SftOptions
 from redraft.train.settings import parse
 
 # Vicuna's and Alpaca's commands differ from SelFee's in these words.
@@ -195,15 +195,6 @@ def test_what_is_wrong_is_named_with_what_is_right(line: str, said: str, hint: s
         parsed(line)
     assert said in error.value.message
     assert hint is None or (error.value.hint and hint in error.value.hint)
-
-
-@pytest.mark.parametrize("value", ["nan", "inf", float("nan")])
-def test_a_margin_is_a_finite_number_or_a_field(value: Any) -> None:
-    with pytest.raises(UsageError, match="--margin is") as error:
-        RewardOptions.read({"margin": value}, table="--")
-    assert "a finite number, or the name of a field" in str(error.value.hint)
-    assert parse(["--margin", "0.5"], RewardOptions).margin == 0.5
-    assert parse(["--margin", "strength"], RewardOptions).margin == "strength"
 
 
 def test_an_answer_is_drawn_from_all_tokens() -> None:

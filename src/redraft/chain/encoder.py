@@ -63,7 +63,6 @@ class Example:
     # Whether earlier answers of the conversation carry no loss, because the format has one turn.
     leaves: bool = False
     later: bool = False  # whether the example trains on one answer, and not the first
-    margin: float = 0.0  # by how much the first of a pair should be better
 
 
 @dataclass(frozen=True)
@@ -351,19 +350,14 @@ class PairEncoder:
         tokenizer: PreTrainedTokenizerBase,
         format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
         max_length: int = 2048,
-        *,
-        margin: float | str = 0.0,
     ) -> None:
-        """Read the tokenizer.
-
-        `margin` is by how much the chosen answer should be better, or the field of records that says it.
-        """
-        self._encoder, self._margin = Encoder(tokenizer, format, "answer", max_length), margin
+        """Read the tokenizer."""
+        self._encoder = Encoder(tokenizer, format, "answer", max_length)
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides a chain's pair, apart from the code."""
-        parts = ["pairs", self._encoder.fingerprint, self._margin]
+        parts = ["pairs", self._encoder.fingerprint]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
@@ -377,12 +371,11 @@ class PairEncoder:
             uncut = [self._uncut(_answered(chain, answer)) for answer in (chosen, rejected)]
             longest = max(each.learnt for each in uncut)
             found = [each.fitted(self._encoder.max_length, longest) for each in uncut]
-            margin = self._margin_of(chain)
         except RecordError as error:
             return Skipped(error.message)
         if skipped := next((each for each in found if isinstance(each, Skipped)), None):
             return skipped
-        return _parted(*found, margin=margin)  # type: ignore[arg-type]  # none is skipped
+        return _parted(*found)  # type: ignore[arg-type]  # none is skipped
 
     def read(self, prompt: Prompt, answer: str) -> Example:
         """Return a prompt with one answer, as in a pair. Of an empty answer, that is its stop token."""
@@ -410,14 +403,6 @@ class PairEncoder:
         asked = [(min(uncut.asked)[0], max(uncut.asked)[1])] if uncut.asked else []
         return replace(uncut, asked=asked)  # the middle of a conversation may be several turns
 
-    def _margin_of(self, chain: Chain) -> float:
-        if not isinstance(self._margin, str):
-            return self._margin
-        found = {**chain.meta, **chain.meta.get("source", {})}.get(self._margin)
-        if isinstance(found, int | float) and not isinstance(found, bool) and np.isfinite(found):
-            return float(found)
-        raise RecordError(f"its {self._margin!r} is not a number (--margin)")
-
 
 def answers_of(chain: Chain) -> tuple[str, str]:
     """Return the chosen and the rejected answer of a chain, by `formats.write.to_preference`."""
@@ -439,14 +424,12 @@ def _written(message: Mapping[str, Any]) -> str:
     return together(thoughts_of(message), message["content"])
 
 
-def _parted(chosen: Example, rejected: Example, *, margin: float) -> Pair | Skipped:
+def _parted(chosen: Example, rejected: Example) -> Pair | Skipped:
     """Mark the tokens from where the two part."""
     shorter = min(len(chosen.ids), len(rejected.ids))
     differs = np.flatnonzero(chosen.ids[:shorter] != rejected.ids[:shorter])
     if not len(differs) and len(chosen.ids) == len(rejected.ids):
         return Skipped(EQUAL_WHEN_CUT)
     parts = int(differs[0]) if len(differs) else shorter
-    marked = (
-        replace(each, trained=np.arange(len(each.ids)) >= parts, margin=margin) for each in (chosen, rejected)
-    )
+    marked = (replace(each, trained=np.arange(len(each.ids)) >= parts) for each in (chosen, rejected))
     return next(marked), next(marked)

@@ -38,7 +38,7 @@ _EVERYDAY = {
     "chains": f"out parallel limit estimate recipe gold first verify {_MODEL}",
     "instructions": "out parallel estimate recipe way count seeds language topic model temperature seed",
     "sft": f"{_TRAINING} format eval_data_path num_train_epochs gguf",
-    "reward": f"{_TRAINING} eval_data_path num_train_epochs margin",
+    "reward": f"{_TRAINING} eval_data_path num_train_epochs",
     "ppo": f"{_TRAINING} algorithm reward num_rollouts num_generations max_new_tokens init_kl_coef",
 }
 

@@ -187,8 +187,8 @@ class Loader(DataLoader[Row]):
 
 def counted_in(batch: Batch) -> int:
     """Return what the loss of a step is divided by: pairs, or tokens that carry loss."""
-    if "margins" in batch:
-        return len(batch["margins"])
+    if "pairs" in batch:
+        return int(batch["pairs"])
     return int((batch["labels"][..., 1:] != IGNORED).sum())
 
 
@@ -302,11 +302,11 @@ class Data:
 def collated(rows: Sequence[Row], *, pad: int | None, pairs: bool = False) -> Batch:
     """Return rows as a batch: padded with this token, or joined without padding.
 
-    Of pairs, `margins` are there too, float32 [pairs].
+    Of pairs, their number is there too: `pairs`, a scalar.
     """
     batch = joined(rows) if pad is None else padded(rows, pad=pad)
     if pairs:
-        batch["margins"] = torch.tensor([row[0].margin for row in rows], dtype=torch.float32)
+        batch["pairs"] = torch.tensor(len(rows))
     return batch
 
 

@@ -8,8 +8,7 @@ Those of optimizer, schedule, checkpoints and logs have the names of transformer
 from __future__ import annotations
 
 import os
-from math import isfinite
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, ClassVar, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 
@@ -224,17 +223,6 @@ class SftOptions(LossOptions):
             )
 
 
-def _margin(value: Any) -> Any:
-    """Return a number for what is one; else it is the name of a field."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return value
-    if not isfinite(number):
-        raise ValueError
-    return number
-
-
 class RewardOptions(LossOptions):
     """The settings of reward models."""
 
@@ -249,20 +237,6 @@ class RewardOptions(LossOptions):
         "the text of a prompt and its answer (chat: the model's own template)", DATA, default="chat"
     )
     model_max_length: int = option("the most tokens of a prompt with its answer", DATA, default=2048)
-    loss: Literal["pairwise", "pairwise-tokens"] = option(
-        "compare at the last token, or at each token from where the answers part, as in trlX",
-        STEPS,
-        default="pairwise",
-    )
-    margin: Annotated[float | str, BeforeValidator(_margin)] = option(
-        "by how much the chosen reward should be higher: a number, or a field of the records",
-        DATA,
-        default=0.0,
-        what="a finite number, or the name of a field",
-    )
-    label_smoothing: float = option(
-        "the share of pairs whose labels are wrong", STEPS, default=0.0, ge=0, lt=0.5
-    )
 
 
 LARGE = 4 << 20

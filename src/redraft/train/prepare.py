@@ -2,7 +2,7 @@
 
 Workers return arrays, in order (`jobs/parallel.py`): any number of them gives the same result. Prepared data
 lies in a cache folder named by a hash of all that decides it: the bytes of the data, the tokenizer, format,
-objective and length, and the source code that turns a record into tokens. It holds six arrays and
+objective and length, and the source code that turns a record into tokens. It holds four arrays and
 `prepared.json`, which has a hash of each, so that incomplete and damaged folders are recognised and replaced.
 """
 
@@ -40,9 +40,7 @@ from redraft.train.processes import Say, leads
 
 TRAINED = np.uint32(1 << 31)  # the bit of a token with loss. No vocabulary is that large.
 
-TOKENS, OFFSETS, CUTS, NAMES = "tokens.bin", "offsets.bin", "cuts.bin", "names.bin"
-MARGINS, PLACES = "margins.bin", "places.bin"
-_FILES = (TOKENS, OFFSETS, CUTS, NAMES, MARGINS, PLACES)
+_FILES = TOKENS, OFFSETS, NAMES, PLACES = "tokens.bin", "offsets.bin", "names.bin", "places.bin"
 ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
@@ -58,7 +56,6 @@ class Stored(NamedTuple):
 
     ids: NDArray[Any]  # uint32 [tokens]
     trained: NDArray[np.bool_]  # bool [tokens]
-    margin: float = 0.0  # by how much the first of a pair should be better
 
 
 @dataclass
@@ -149,7 +146,6 @@ class Prepared:
     """Examples in a folder, by number.
 
     Attributes:
-        cuts: int64 [examples, 4]: a `Cut` for each example.
         places: int64 [examples]: which of all chains of the data each was made from, from 0.
     """
 
@@ -158,8 +154,6 @@ class Prepared:
         self._tokens = np.memmap(folder / TOKENS, np.uint32, "r")
         self._offsets = np.memmap(folder / OFFSETS, np.int64, "r").reshape(-1, 2)
         self.lengths: Ints = np.diff(self._offsets[:, 0])  # int64 [examples]: tokens of each example
-        self.cuts: Ints = np.memmap(folder / CUTS, np.int64, "r").reshape(-1, len(Cut._fields))
-        self._margins = np.memmap(folder / MARGINS, np.float64, "r")
         self.places: Ints = np.memmap(folder / PLACES, np.int64, "r")
 
     def __reduce__(self) -> tuple[type[Prepared], tuple[Path, DataReport]]:
@@ -172,7 +166,7 @@ class Prepared:
     def __getitem__(self, number: int) -> Stored:
         start, end = self._offsets[number : number + 2, 0]
         raw = self._tokens[start:end]
-        return Stored(raw & ~TRAINED, raw >= TRAINED, float(self._margins[number]))
+        return Stored(raw & ~TRAINED, raw >= TRAINED)
 
     def name(self, number: int) -> str:
         """Return the id of an example's record."""
@@ -224,16 +218,12 @@ class Writer:
         names: Sequence[str],
         lengths: Sequence[int],
         tokens: NDArray[np.uint32],
-        cuts: Sequence[Cut] = (),
-        margins: Sequence[float] = (),
         places: Sequence[int] = (),
     ) -> None:
         """Add examples.
 
         Args:
             tokens: All tokens from `pair`, example after example.
-            cuts: What each lost. By default, nothing.
-            margins: Of each. By default, 0.
             places: Of the chain of each, as in `Prepared`. By default, 0.
         """
         encoded = [name.encode() for name in names]
@@ -241,8 +231,6 @@ class Writer:
         offsets = self._ends + np.cumsum(sizes, axis=0)
         self._put(TOKENS, tokens.tobytes())
         self._put(OFFSETS, offsets.tobytes())
-        self._put(CUTS, np.array(cuts or [Cut()] * len(names), np.int64).tobytes())
-        self._put(MARGINS, np.array(margins or [0.0] * len(names), np.float64).tobytes())
         self._put(PLACES, np.array(places or [0] * len(names), np.int64).tobytes())
         self._put(NAMES, b"".join(encoded))
         self._ends = offsets[-1:] if len(offsets) else self._ends
@@ -300,9 +288,6 @@ class EncodedBatch:
     lengths: list[int] = field(default_factory=list)  # tokens of each example
     tokens: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
     trained: int = 0  # number of tokens with loss
-    cuts: list[Cut] = field(default_factory=list)  # what each example lost to the length limit
-    # By how much the first of a pair should be better, for each example.
-    margins: list[float] = field(default_factory=list)
     # Which of the chains of this batch each example was made from, from 0.
     places: list[int] = field(default_factory=list)
     # Ids of records that were cut, with what their examples lost together.
@@ -338,8 +323,6 @@ def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> EncodedBatch:
             made.lengths.append(len(example.ids))
             made.trained += int(np.count_nonzero(example.trained[1:]))  # nothing predicts the first token
             tokens.append(pair(example.ids, example.trained))
-            made.cuts.append(example.cut)
-            made.margins.append(example.margin)
             made.places.append(made.records - 1)
         lost = Cut(*map(sum, zip(*(example.cut for example in examples), strict=True)))
         made.shortened += [(name, lost)] if lost.tokens else []
@@ -472,7 +455,7 @@ def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], wanted: str, 
     try:
         for batch in batches:
             places = [report.records + place for place in batch.places]
-            writer.add(batch.names, batch.lengths, batch.tokens, batch.cuts, batch.margins, places)
+            writer.add(batch.names, batch.lengths, batch.tokens, places)
             report.add(batch)
             if time.monotonic() >= due:
                 say(f"{report.records:,} records tokenised so far.")

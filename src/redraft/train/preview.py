@@ -15,7 +15,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from redraft.chain.encoder import Cut
 from redraft.train.batches import Order
 from redraft.train.load import load_tokenizer
 from redraft.train.options import RunOptions
@@ -63,19 +62,7 @@ def _heading(prepared: Prepared, number: int, place: int, verb: Verb[Any]) -> st
     name = visible(prepared.name(number))
     name += f" {verb.parts[place % len(verb.parts)]}" if verb.parts else ""
     carrying = f", {int(example.trained[1:].sum()):,} {verb.marked[0]}" if verb.marked[0] else ""
-    return f"── {name}: {len(example.ids):,} tokens{carrying}{_lost(Cut(*prepared.cuts[number].tolist()))}"
-
-
-def _lost(cut: Cut) -> str:
-    if not cut.tokens:
-        return ""
-    parts = [
-        f"{cut.prompt:,} of the middle of the prompt" if cut.prompt else "",
-        f"{cut.tokens - cut.prompt:,} of the end" if cut.tokens > cut.prompt else "",
-    ]
-    answers = "; its last answers are lost" if cut.lost else ""
-    answers += "; it ends within an answer" if cut.broken else ""
-    return f"; too long: cut by {' and '.join(filter(None, parts))}{answers}"
+    return f"── {name}: {len(example.ids):,} tokens{carrying}"
 
 
 def shown(example: Stored, tokenizer: Any, *, colour: bool) -> Text:

@@ -2,13 +2,11 @@
 
 The chosen answer should have the higher reward:
 
-    -log sigmoid(r_chosen - r_rejected - margin)
+    -log sigmoid(r_chosen - r_rejected)
 
 This is the likelihood of Bradley and Terry's model (Biometrika 39, 1952, 324), as in InstructGPT (Ouyang et
-al. 2022, equation 1), where r is a number at the last token of a text. `pairwise-tokens` is trlX's variant: a
-reward at each token from where the two texts part, with the mean of their losses. trlX reads the shorter
-text's rewards on padding at the end; here it keeps the reward of its last token. Examples lie in the order
-chosen, rejected, chosen, rejected.
+al. 2022, equation 1), where r is a number at the last token of a text. Examples lie in the order chosen,
+rejected, chosen, rejected.
 
 The result loads with plain transformers and peft: its reward is read at the last token that is not padding.
 So padding is another token than end-of-text. Its configuration records how texts are written
@@ -24,7 +22,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from types import MethodType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +38,7 @@ from redraft.errors import ModelError
 from redraft.evaluation.stats import Estimate, correlation, proportion, without_nan
 from redraft.jobs.counting import counted
 from redraft.jobs.files import write_file
-from redraft.train.batches import IGNORED, Batch, Data, Rows, two_a_row
+from redraft.train.batches import IGNORED, Batch, Data, Rows, counted_in, two_a_row
 from redraft.train.load import load_trained
 from redraft.train.loop import Loop
 from redraft.train.loss import inputs_of, signature_of
@@ -48,8 +46,6 @@ from redraft.train.options import RewardOptions
 from redraft.train.prepare import Ints
 from redraft.train.processes import Say, gathered
 from redraft.train.verb import Verb, bare_of, can_join
-
-Loss = Literal["pairwise", "pairwise-tokens"]
 
 
 @dataclass
@@ -62,41 +58,9 @@ class PairOutput(ModelOutput):
     sums: dict[str, Tensor] | None = None
 
 
-def pairwise(chosen: Tensor, rejected: Tensor, margin: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Return the loss of each comparison, in nats, of the arguments' shape.
-
-    Args:
-        margin: By how much the chosen reward should be higher (Llama 2, Touvron et al. 2023, section 3.2.2).
-        smoothing: The share of pairs whose labels are wrong (cDPO, Mitchell 2023, for rewards).
-    """
-    gap = chosen - rejected - margin
-    return -(1 - smoothing) * functional.logsigmoid(gap) - smoothing * functional.logsigmoid(-gap)
-
-
-def from_parting(
-    rewards: Tensor, starts: Tensor, ends: Tensor, marked: Tensor, margins: Tensor, smoothing: float = 0.0
-) -> Tensor:
-    """Return trlX's loss of each pair, [pairs]: the mean over tokens from where its texts part.
-
-    Args:
-        rewards: Of each token, [tokens].
-        starts: Where each text starts, [2 pairs].
-        ends: Where each ends, [2 pairs].
-        marked: Whether a token comes after the parting, [tokens].
-        margins: [pairs].
-    """
-    lengths = (ends - starts).tolist()
-    losses = []
-    for pair, margin in enumerate(margins):
-        (c, r), longest = (starts[2 * pair], starts[2 * pair + 1]), max(lengths[2 * pair : 2 * pair + 2])
-        parts = lengths[2 * pair] - int(marked[c : ends[2 * pair]].sum())
-        places = torch.arange(parts, longest, device=rewards.device)
-        one, other = (
-            rewards[start + places.clamp(max=length - 1)]
-            for start, length in ((c, lengths[2 * pair]), (r, lengths[2 * pair + 1]))
-        )
-        losses.append(pairwise(one, other, margin, smoothing).mean())
-    return torch.stack(losses)
+def pairwise(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """Return the loss of each comparison, in nats, of the arguments' shape."""
+    return -functional.logsigmoid(chosen - rejected)
 
 
 def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -114,7 +78,7 @@ def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor,
     return starts, starts + attention_mask.sum(1)
 
 
-def compare(model: PreTrainedModel, loss: Loss = "pairwise", smoothing: float = 0.0) -> None:
+def compare(model: PreTrainedModel) -> None:
     """Make a reward model compute the loss of pairs when it is called with labels.
 
     It then takes the batches of `Reward`, and `num_items_in_batch`: the pairs to divide by, by default
@@ -131,31 +95,21 @@ def compare(model: PreTrainedModel, loss: Loss = "pairwise", smoothing: float = 
         input_ids: Tensor,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
-        margins: Tensor | None = None,
+        pairs: Tensor | None = None,  # noqa: ARG001  (which the loop reads)
         **inputs: Any,
     ) -> Any:
         if labels is None:
             return whole(input_ids, **inputs)
         given = {name: each for name, each in inputs.items() if each is not None}
-        starts, ends = bounds(given["position_ids"], given.get("attention_mask"))
+        _, ends = bounds(given["position_ids"], given.get("attention_mask"))
         hidden = self.base_model(**inputs_of(self, input_ids, given)).last_hidden_state.flatten(0, 1)
         with torch.autocast(hidden.device.type, enabled=False):
-            if loss == "pairwise":
-                last = rewards = self.score(hidden[ends - 1].float()).flatten()
-            else:
-                rewards = self.score(hidden.float()).flatten()
-                last = rewards[ends - 1]
-            count = len(last) // 2
-            if margins is None:
-                margins = last.new_zeros(count)
+            rewards = self.score(hidden[ends - 1].float()).flatten()
+            count = len(rewards) // 2
             if not count:  # this process has no rows
-                return PairOutput(loss=rewards.sum() * 0, rewards=last.new_zeros(0, 2))
-            chosen, rejected = last[0::2], last[1::2]
-            if loss == "pairwise":
-                losses = pairwise(chosen, rejected, margins, smoothing)
-            else:
-                marked = labels.flatten() != IGNORED
-                losses = from_parting(rewards, starts, ends, marked, margins, smoothing)
+                return PairOutput(loss=rewards.sum() * 0, rewards=rewards.new_zeros(0, 2))
+            chosen, rejected = rewards[0::2], rewards[1::2]
+            losses = pairwise(chosen, rejected)
         hits = (chosen > rejected).float() + (chosen == rejected).float() / 2
         total = losses.sum() / max(int(count if num_items_in_batch is None else num_items_in_batch), 1)
         return PairOutput(total, torch.stack([chosen, rejected], 1).detach(), {"accuracy": hits.sum()})
@@ -174,7 +128,7 @@ class Reward(Verb[RewardOptions]):
 
     def encoder(self, own: RewardOptions, tokenizer: PreTrainedTokenizerBase) -> PairEncoder:
         """Return the encoder of pairs."""
-        return PairEncoder(tokenizer, own.format, own.model_max_length, margin=own.margin)
+        return PairEncoder(tokenizer, own.format, own.model_max_length)
 
     def rows(self, lengths: Ints, own: RewardOptions) -> Rows:
         """Put the two examples of a pair into a row."""
@@ -186,7 +140,7 @@ class Reward(Verb[RewardOptions]):
         """Load a classifier whose loss is that of pairs. The result says how its texts are written."""
         note = {"redraft_reward": {"format": own.format, "max_length": own.model_max_length}}
         model = load_trained(own, ref, tokenizer, seed=own.seed, note=note, scores=True, say=say)
-        compare(bare_of(model), own.loss, own.label_smoothing)
+        compare(bare_of(model))
         return model, can_join(bare_of(model), say=say)
 
     def finish(
@@ -331,5 +285,5 @@ def _tokens(batch: Batch) -> Numbers:
     starts, ends = bounds(batch["position_ids"], batch.get("attention_mask"))
     marked = np.concatenate([[0], np.cumsum((batch["labels"].flatten() != IGNORED).numpy())])
     counts = marked[ends.numpy()] - marked[starts.numpy()]
-    pairs = len(batch["margins"])
+    pairs = counted_in(batch)
     return np.asarray(counts[: 2 * pairs].reshape(pairs, 2), dtype=np.float64)

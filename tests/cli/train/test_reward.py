@@ -38,7 +38,6 @@ def test_from_pairs_to_a_check(here: Path) -> None:
     assert json.loads(Path("out/eval.json").read_text())["pairs"] == 24
     record = json.loads(Path("out.run.json").read_text())
     assert record["command"] == "train reward"
-    assert record["config"]["loss"] == "pairwise"
     Path("replies.jsonl").write_text('"It is 6."\n')
     words = ["ask", "Add 3 and 3.", "--model", "script:replies.jsonl", "--check", "reward:out", "--json"]
     asked = CliRunner().invoke(app, words, prog_name="redraft")
@@ -63,11 +62,8 @@ def test_a_preview_shows_both_answers_from_where_they_part(here: Path) -> None:
     ("words", "said"),
     [
         ("--data_path nothing.jsonl", "nothing.jsonl"),
-        ("--margins 1", "Did you mean '--margin'?"),
+        ("--eval_step 1", "Did you mean '--eval_steps'?"),
         ("--packing True", "there is no setting --packing"),
-        ("--loss listwise", "It should be pairwise or pairwise-tokens"),
-        ("--label_smoothing 0.5", "label_smoothing"),
-        ("--margin nan", "--margin is 'nan'."),
     ],
 )
 def test_what_is_wrong_is_a_message(words: str, said: str) -> None:
