@@ -120,7 +120,7 @@ class PpoVerb(Verb[PpoOptions]):
 
     def source(
         self,
-        model: PreTrainedModel | PeftModel,
+        model: PeftModel,
         data: Data,
         own: PpoOptions,
         args: TrainingArguments,
@@ -534,7 +534,7 @@ def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Bat
 class Learner(Policy):
     """The policy as the loop trains it: called with a minibatch, it returns its loss."""
 
-    def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
+    def __init__(self, model: PeftModel, own: PpoOptions) -> None:
         super().__init__(model, own)
         self.kl_coef = 0.0  # β, of the KL that is part of the loss; 0 if it is part of the reward
         self.sums = SharedMeans()  # the numbers of the steps since the last line of the log

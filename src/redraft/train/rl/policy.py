@@ -103,7 +103,7 @@ class Policy(nn.Module):
             before = dict(zip(self._trained, self.frozen, strict=True))
             as_before: AbstractContextManager[Any] = swapped(self.model, before)
         else:
-            as_before = self.model.disable_adapter()  # type: ignore[operator]  # its class is Module
+            as_before = self.model.disable_adapter()
         with as_before:
             return self.see(input_ids, starts, mask).log_probs
 
