@@ -39,7 +39,7 @@ from urllib.parse import urlsplit
 
 from redraft.chain.render.spans import TEMPLATES
 from redraft.engines.base import Engine, EngineInfo, EngineRole
-from redraft.engines.config import Config, Key, load_config
+from redraft.engines.config import Config, load_config
 from redraft.engines.llamacpp import default_model
 from redraft.engines.price import price_of
 from redraft.engines.recommended import BY_NAME, memory_of
@@ -537,12 +537,8 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
     from redraft.engines.remote.engine import RemoteEngine
     from redraft.engines.remote.server import Server
 
-    prices = opening.config or load_config()
-
-    def find_key() -> Key | None:
-        return (opening.config or load_config()).key_for(named.target)
-
-    key = find_key()
+    config = opening.config or load_config()
+    key = config.key_for(named.target)
     variable = variable_of(urlsplit(named.target).hostname or "")
     if key is None and variable:
         hint = f"export {variable}=…"
@@ -552,8 +548,7 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
         named.selects,
         key=key,
         patience=opening.patience,
-        find_key=find_key,
-        price_of=lambda model: price_of(prices.price_for(named.target, model)),
+        price_of=lambda model: price_of(config.price_for(named.target, model)),
         reach=opening.batches.reach if opening.batches else Server,
     )
 

@@ -24,7 +24,8 @@ from redraft.checks.parse import parse_checks
 from redraft.checks.schema import least
 from redraft.checks.structure import Json
 from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine
-from redraft.engines.load import load_engine
+from redraft.engines.config import load_config
+from redraft.engines.load import load_engine, references_of
 from redraft.engines.messages import ROLES, beyond_text, plain
 from redraft.engines.retry import Patience
 from redraft.engines.steering.form import Form, joined
@@ -68,8 +69,8 @@ class Background:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._opening = asyncio.Lock()
-        self._engines: dict[str, Engine] = {}
-        self._of_parent: list[dict[str, Engine]] = []
+        self._engines: dict[object, Engine] = {}
+        self._of_parent: list[dict[object, Engine]] = []
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine and wait for it. Ctrl-C cancels it."""
@@ -87,11 +88,13 @@ class Background:
             raise
 
     async def keep(self, reference: str, patience: Patience) -> Engine:
-        """Return the engine of a reference, loaded once for each way to wait. For use inside `run`."""
+        """Return the engine of a reference, loaded once for each key and patience. For use in `run`."""
         # A relative path names another file in another folder.
-        key = reference if reference == "default" or "://" in reference else f"{Path.cwd()}:{reference}"
+        key: object = reference if reference == "default" else (Path.cwd(), reference)
+        if servers := [part for part in references_of(reference) if "://" in part]:
+            config = load_config()
+            key = (reference, patience, *map(config.key_for, servers))
         async with self._opening:
-            key = f"{key} {patience}" if "://" in reference else key
             if key not in self._engines:
                 self._engines[key] = await load_engine(reference, patience=patience)
         return self._engines[key]

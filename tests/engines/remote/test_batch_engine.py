@@ -80,20 +80,6 @@ def test_schemas_stop_texts_and_tools_travel_and_come_back() -> None:
     assert (found[2][-1].finish, found[2][-1].completion_tokens) == ("max_tokens", 7)
 
 
-def test_a_server_without_schemas_is_asked_for_a_tool_call() -> None:
-    def refused(body: dict[str, Any]) -> tuple[int, str] | None:
-        return (400, "response_format is not supported") if "response_format" in body else None
-
-    def says(body: dict[str, Any]) -> Any:
-        name = body["tools"][0]["function"]["name"]
-        call = {"id": "c", "type": "function", "function": {"name": name, "arguments": '{"n": 1}'}}
-        return {"message": {"content": None, "tool_calls": [call]}}
-
-    with BatchServer(says, Fault(refused=refused)) as server:
-        (deltas,) = ask(server, Sampling(schema={"type": "object"}))
-        assert ("".join(delta.text for delta in deltas), server.waves) == ('{"n": 1}', [1, 1])
-
-
 def test_headers_of_one_request_and_engines_without_a_journal_are_refused() -> None:
     with BatchServer() as server:
         with pytest.raises(UsageError, match="no headers of their own"):

@@ -1,15 +1,12 @@
-"""Server-sent events, and characters between two of them: every way in which servers write and cut them."""
+"""Server-sent events: every way in which servers write and cut them."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.engines.remote.wire import EventParser, Halves
+from redraft.engines.remote.wire import EventParser
 
 
 def parse(*pieces: bytes) -> list[str]:
@@ -57,41 +54,3 @@ def test_events_survive_any_cut(events: list[str], end: bytes, data: st.DataObje
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     pieces = [stream[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert parse(*pieces) == events
-
-
-def joined(pieces: Sequence[str]) -> str:
-    halves = Halves()
-    return "".join([*(halves.add(piece) for piece in pieces), halves.end()])
-
-
-def units(text: str) -> list[str]:
-    """The text as a server sends it that cuts between UTF-16 units."""
-    raw = text.encode("utf-16-le", "surrogatepass")
-    return [chr(int.from_bytes(raw[at : at + 2], "little")) for at in range(0, len(raw), 2)]
-
-
-def cut(letters: Sequence[str], places: Sequence[int]) -> list[str]:
-    bounds = [0, *sorted(place % (len(letters) + 1) for place in places), len(letters)]
-    return ["".join(letters[a:b]) for a, b in pairwise(bounds)]
-
-
-@given(st.text(), st.lists(st.integers(0, 200), max_size=8))
-def test_any_cut_is_joined(text: str, places: list[int]) -> None:
-    assert joined(cut(units(text), places)) == text
-
-
-@given(st.text(st.characters(codec=None), max_size=20), st.lists(st.integers(0, 20), max_size=5))
-def test_no_half_ever_comes_out(text: str, places: list[int]) -> None:
-    assert not any("\ud800" <= char <= "\udfff" for char in joined(cut(text, places)))
-
-
-def test_what_is_whole_is_not_held_back() -> None:
-    halves = Halves()
-    assert [halves.add(piece) for piece in ("a\ud83d", "\ude00b", "é🦜")] == ["a", "😀b", "é🦜"]
-    assert halves.end() == ""
-
-
-@pytest.mark.parametrize("text", ["a\ud83d"])
-def test_half_a_character_that_stays_alone_is_replaced(text: str) -> None:
-    assert joined([text]) == "a\ufffd"
-    assert joined([text, "b"]) == "a\ufffdb"

@@ -44,11 +44,9 @@ from redraft.engines.remote.wire import (
     CallPiece,
     Chunk,
     Complaint,
-    Halves,
     Stops,
     TokenCounts,
     adapted,
-    answers_by_tool,
     chat_body,
     completion_body,
     estimated_counts,
@@ -72,9 +70,6 @@ _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 """Seconds to wait for the counts after the finish reason, and for the connection's end after `[DONE]`."""
 
 Reach = Callable[[str, Key | None, Patience], Server]
-
-LETTER = 0.2  # tokens in a single ASCII character: English has four to five letters a token.
-LONG_TOKEN = 16  # characters of a long token. Few tokens are longer, apart from runs of white space.
 
 _END = object()
 _SEE_LOG = "The server may have been stopped, or out of memory: see its log."
@@ -136,19 +131,16 @@ class RemoteEngine(Engine):
         patience: Patience = Patience(),  # noqa: B008  (frozen)
         price_of: Callable[[str], Price | None] = lambda _: None,
         reach: Reach = Server,
-        find_key: Callable[[], Key | None] | None = None,
     ) -> Self:
         """Ask the server about a model, and return its engine.
 
-        Without a name, it is the server's only model. `find_key` looks the key up again when the server
-        refuses it. The other arguments are those of the engine.
+        Without a name, it is the server's only model. The other arguments are those of the engine.
 
         Raises:
             UsageError: No model is named, and the server has none or several.
             ServerError: The server is down, refuses the key, or does not speak the protocol.
         """
         engine = cls(url, model or "", key=key, patience=patience, reach=reach)
-        engine._server.find_key = find_key
         try:
             found = await choose(engine._server, model)
         except BaseException:
@@ -205,27 +197,21 @@ class RemoteEngine(Engine):
     async def _deltas(self, path: str, body: Body, sampling: Sampling) -> Replies:
         self._check(path, body)
         limit = _limit(body, sampling)
-        reply, halves = _Reply(body, Allowance(body.get("max_tokens", inf))), Halves()
-        stops = Stops(tuple(body.get("stop") or ()))
+        reply, stops = _Reply(body), Stops(tuple(body.get("stop") or ()))
         try:
             async with (
                 self._opened(path, body, sampling) as (response, reply.request),
                 aclosing(self._chunks(response, reply)) as chunks,
             ):
-                reply.taken, by_tool = True, answers_by_tool(reply.request)
+                reply.taken = True
                 steered = sampling.form is None or bool(GRAMMARS & reply.request.keys())
                 async for chunk in chunks:
-                    chunk = replace(chunk, text=chunk.text + chunk.arguments * by_tool)
-                    if not (chunk.finish or reply.allowance.covers(chunk)):
-                        most = sampling.max_tokens
-                        yield replace(reply.counted(), finish="max_tokens", completion_tokens=most)
-                        return
-                    if piece := _piece(chunk, stops.add(halves.add(chunk.text)), steered=steered):
+                    if piece := _piece(chunk, stops.add(chunk.text), steered=steered):
                         yield piece
                     if stops.found:  # the server writes on behind it
                         yield replace(reply.counted(), finish="stop", stop_text=stops.found)
                         return
-            yield self._last(reply, stops.end(halves.end()), min(limit, self._most), sampling)
+            yield self._last(reply, stops.end(), min(limit, self._most), sampling)
         except EngineError as error:
             complaint = Complaint(error.args[0])
             if reply.taken and GRAMMARS & reply.request.keys() and is_about_grammar(complaint):
@@ -309,13 +295,11 @@ class RemoteEngine(Engine):
                 self._most = min(self._most, length_of(changed) or inf)
             if gone & GRAMMARS:
                 self._without_forms(refusal.complaint.message)
-            of_schema = bool(gone & {"response_format", "tool_choice"})
+            of_schema = "response_format" in gone
             refused = self._refused[schema if of_schema else ""]
             if of_schema and not gone <= refused:  # another call may have been told the same
-                then = "A tool is tried instead" if answers_by_tool(changed) else f"So {UNBOUND}"
                 words = self._server.clean(refusal.complaint.message)[:200].rstrip(" .")
-                fields = " and ".join(sorted(gone))
-                _log.warning("%s refuses %s: %s. %s.", self._server.host, fields, words, then)
+                _log.warning("%s refuses response_format: %s. So %s.", self._server.host, words, UNBOUND)
             refused |= gone
 
     def _without_forms(self, why: str) -> None:
@@ -450,44 +434,10 @@ class RemoteEngine(Engine):
 
 
 @dataclass
-class Allowance:
-    """The tokens that a reply may have, for servers that ignore `max_tokens`; infinity without a limit.
-
-    Token ids are counted where the server sends them. Elsewhere the count is a low estimate, so that a server
-    that keeps to the limit and sends at most one token at a time is never cut. A server that ignores it and
-    sends several words at a time is cut at about three times the limit.
-    """
-
-    tokens: float
-    used: float = 0.0
-
-    def covers(self, chunk: Chunk) -> bool:
-        """Count a piece if it fits. Return whether it does."""
-        used = self.used + tokens_in(chunk)
-        if used > self.tokens + 1e-6:
-            return False
-        self.used = used
-        return True
-
-
-def tokens_in(chunk: Chunk) -> float:
-    """Count token ids, or estimate the tokens of a piece, rather too few than too many.
-
-    Some servers send letter by letter; others send many tokens in a piece.
-    """
-    if chunk.tokens or not chunk.generated:
-        return len(chunk.tokens)
-    if len(chunk.text) == 1 and chunk.text.isascii():
-        return LETTER
-    return max(1, len(chunk.text) // LONG_TOKEN)
-
-
-@dataclass
 class _Reply:
     """A reply as far as it has come. `taken`: the server has taken the request."""
 
     request: Body
-    allowance: Allowance
     taken: bool = False
     text: str = ""
     begun: bool = False
@@ -499,10 +449,12 @@ class _Reply:
     stop_text: str | None = None
     counts: TokenCounts | None = None
     size: int = 0
+    pieces: int = 0
 
     def add(self, chunk: Chunk, *, done: bool) -> None:
         self.text += chunk.text
         self.size += chunk.size
+        self.pieces += len(chunk.tokens) or chunk.generated
         self.begun = self.begun or chunk.generated
         self.thought = self.thought or bool(chunk.thought)
         self.calls += chunk.calls
@@ -523,7 +475,7 @@ class _Reply:
     @property
     def used(self) -> TokenCounts:
         """The server's counts, or an estimate if it sent none."""
-        return self.counts or estimated_counts(self.request, self.size, self.allowance.used)
+        return self.counts or estimated_counts(self.request, self.size, self.pieces)
 
     def counted(self) -> Delta:
         """Return a delta with the counts alone."""

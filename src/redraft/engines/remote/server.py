@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -96,14 +96,12 @@ class Server:
         url: Its base address, such as `http://localhost:8000/v1`.
         host: Host and port, for messages.
         worked: Whether it has given a whole reply. One that is unreadable may then be a fault that passes.
-        find_key: Looks the key up again after the last one was refused: the user may have set another.
 
     Raises:
         UsageError: The address is invalid, or the key would travel unencrypted.
     """
 
     worked = False
-    find_key: Callable[[], Key | None] | None = None
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
         self.url = url.rstrip("/")
@@ -361,36 +359,16 @@ class Server:
     async def _tried(
         self, request: Mapping[str, Any], limit: float
     ) -> httpx.Response | Refusal | EngineError:
-        """Try once. If the key is refused, try the one that the user has set meanwhile."""
-        while True:
-            turn = await self.retry.rate.turn(_most_tokens(request.get("json")))
-            reply = None
-            try:
-                reply = await self._once(request, limit)
-                if isinstance(reply, httpx.Response):
-                    reply.extensions["turn"] = turn
-            finally:
-                if not isinstance(reply, httpx.Response):
-                    self.retry.rate.over(turn)
-            refused = isinstance(reply, Refusal) and (reply.of_key or reply.of_account)
-            if not (refused and self._take_new_key()):
-                return reply
-
-    def _take_new_key(self) -> bool:
-        """Look the key up again. Return whether there is another one than before, which is used from now on.
-
-        If it cannot be looked up, the server's refusal is what the user should read.
-        """
+        turn = await self.retry.rate.turn(_most_tokens(request.get("json")))
+        reply = None
         try:
-            found = self.find_key() if self.find_key else None
-            if found is None or (self._key and found.value == self._key.value):
-                return False
-            _check_key(self.url, found)
-        except UsageError:
-            return False
-        self.hide(self._key.value if self._key else ())
-        self._key = found
-        return True
+            reply = await self._once(request, limit)
+            if isinstance(reply, httpx.Response):
+                reply.extensions["turn"] = turn
+            return reply
+        finally:
+            if not isinstance(reply, httpx.Response):
+                self.retry.rate.over(turn)
 
     async def _once(self, request: Mapping[str, Any], limit: float) -> httpx.Response | Refusal | EngineError:
         if self._lanes.closed:

@@ -1,8 +1,7 @@
 """The OpenAI protocol as data: requests and replies, without I/O.
 
 Servers agree on the core and differ at the edges, so `read_chunk` is lenient. Reasoning is progress, but no
-text of the answer. Only the first choice is read. A server may split a character between two chunks:
-`Halves` joins them.
+text of the answer. Only the first choice is read.
 """
 
 from __future__ import annotations
@@ -97,11 +96,6 @@ class Chunk:
     likeliest: tuple[Likeliest, ...] = ()
     size: int = field(default=0, compare=False)  # bytes of all that was generated, in UTF-8
 
-    @property
-    def arguments(self) -> str:
-        """The next piece of the arguments of a tool call."""
-        return "".join(piece.arguments for piece in self.calls)
-
 
 def sampling_fields(sampling: Sampling, stop: Sequence[str]) -> Body:
     """Return the fields of a request that control generation, without those at the server's default."""
@@ -120,7 +114,7 @@ def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop:
     """Return a request to `/chat/completions`."""
     body = {"model": model, "messages": list(messages), **sampling_fields(sampling, stop)}
     if sampling.schema is not None:
-        json_schema = {"name": _ANSWER, "schema": sampling.schema}
+        json_schema = {"name": "answer", "schema": sampling.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
     if sampling.tools:
         body["tools"] = list(sampling.tools)
@@ -138,13 +132,6 @@ def with_grammar(body: Body, field: str, grammar: str) -> Body:
 
 GRAMMARS = frozenset({"grammar", "ebnf", "structured_outputs", "guided_grammar"})
 """Fields of a request that take a grammar: of llama.cpp, SGLang, and vLLM from 0.11.0 on and before."""
-
-_ANSWER = "answer"  # the name of the schema, and of the tool that takes an answer
-
-
-def answers_by_tool(body: Body) -> bool:
-    """Return whether a request has the model answer by calling a tool."""
-    return "tool_choice" in body and "response_format" not in body
 
 
 def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Sequence[str]) -> Body:
@@ -165,7 +152,7 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     # Several choices (`n` in `extra_body`) come mixed. A choice without an index is the only one.
     choice = next((choice for choice in map(_table, choices) if choice.get("index") in (None, 0)), {})
     message = _table(choice.get("delta") or choice.get("message") or choice)
-    text = _text(message.get("content", message.get("text")))
+    text = whole(_text(message.get("content", message.get("text"))))
     tokens = tuple(token for token in _list(choice.get("token_ids")) if isinstance(token, int))
     thought = _text(message.get("reasoning_content") or message.get("reasoning"))
     calls = tuple(_call_piece(n, _table(call)) for n, call in enumerate(_list(message.get("tool_calls"))))
@@ -370,19 +357,10 @@ def length_of(body: Body) -> int | None:
 
 
 def in_dialect(body: Body, refused: Collection[str]) -> Body:
-    """Return a request without the fields that the server refused.
-
-    `max_tokens` is renamed instead, and `response_format` becomes a tool unless tools are refused, too, or
-    the request has tools of its own.
-    """
+    """Return a request without the fields that the server refused. `max_tokens` is renamed instead."""
     renamed = {
         ("max_completion_tokens" if n == "max_tokens" and n in refused else n): v for n, v in body.items()
     }
-    if "response_format" in body and "response_format" in refused and "tools" not in body:
-        schema = body["response_format"]["json_schema"]["schema"]
-        function = {"name": _ANSWER, "parameters": schema}
-        choice = {"type": "function", "function": {"name": _ANSWER}}
-        renamed |= {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
     return {name: value for name, value in renamed.items() if name not in refused}
 
 
@@ -393,7 +371,7 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
     Four differences do not change the result: some servers refuse a field that asks for extra numbers, newer
     OpenAI models want `max_completion_tokens`, others refuse a `max_tokens` that does not fit behind the
     prompt or is above a limit of their own, and a chat template may take only turns that alternate. A server
-    that has no JSON schemas is asked for the call of a tool, and then for a plain answer.
+    that has no JSON schemas is asked for a plain answer.
     """
     given = body.get("messages", ())
     if _OF_TURNS.search(complaint.message) and (together := list(folded(given))) != list(given):
@@ -402,15 +380,13 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
         return in_dialect(body, {"response_format"})
     if GRAMMARS & body.keys() and is_about_grammar(complaint):
         return in_dialect(body, GRAMMARS)
-    if "tool_choice" in body and _OF_TOOLS.search(complaint.message):
-        return in_dialect(body, {"tools", "tool_choice"})
     for extra in ("stream_options", "return_token_ids", "top_logprobs", "logprobs"):
         if extra in body and extra in complaint.message:
             return in_dialect(body, {extra})
     if "max_tokens" in body and "max_completion_tokens" in complaint.message and complaint.context is None:
         return in_dialect(body, {"max_tokens"})
     name = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
-    room = _room(complaint, body, body.get(name, 0))
+    room = _room(complaint, body.get(name, 0))
     return {**body, name: room} if room else None
 
 
@@ -422,31 +398,27 @@ def is_about_grammar(complaint: Complaint) -> bool:
 _OF_TURNS = re.compile(r"jinja|chat.?template|\brole", re.I)
 _OF_GRAMMAR = re.compile(r"grammar|ebnf|structured|guided", re.I)
 _OF_SCHEMA = re.compile(r"response_format|json.?schema|\bschema\b|grammar|structured", re.I)
-_OF_TOOLS = re.compile(r"tool|function|json.?schema|\bschema\b|grammar|structured", re.I)
 _OF_LENGTH = re.compile(r"\bmax_(completion_|new_|output_)?tokens|\b(completion|output) tokens", re.I)
 _NUMBER = re.compile(r"(?<![\w.-])(?:\d{1,3}(?:,\d{3})+(?!,\d{3})|\d{1,9})(?!\w|[.-]\w)")
 """A number that stands by itself: no part of a model's name or of a date."""
 
 _LEAST_ROOM = 16  # with room for fewer tokens than this, the context counts as full
-_TEMPLATE = 64  # tokens that a chat template may add. Those of Qwen and Llama add 20 to 40.
 
 
-def _room(complaint: Complaint, body: Body, asked: int) -> int | None:
+def _room(complaint: Complaint, asked: int) -> int | None:
     """Return the number of new tokens to ask for instead, or None if that would not help.
 
-    vLLM counts no further than the prompt may be long ("at least"): there an estimate of the prompt, twice as
-    long as likely, is tried first, and then half of what was asked for.
+    vLLM counts no further than the prompt may be long ("at least"): there, half of what was asked for is
+    tried.
     """
     if complaint.context is None or complaint.prompt_tokens is None:
         # The server's own limit is the largest number in its message below what was asked for.
         numbers = _NUMBER.findall(complaint.message) if _OF_LENGTH.search(complaint.message) else []
         limits = [int(number.replace(",", "")) for number in numbers]
         room = max((limit for limit in limits if limit < asked), default=0)
-    elif not complaint.at_least:
-        room = complaint.context - complaint.prompt_tokens
     else:
-        room = complaint.context - 2 * estimated_counts(body, 0).prompt - _TEMPLATE
-        room = room if _LEAST_ROOM <= room < asked else asked // 2
+        room = complaint.context - complaint.prompt_tokens
+        room = min(room, asked // 2) if complaint.at_least else room
     return room if _LEAST_ROOM <= room < asked else None
 
 
@@ -491,25 +463,6 @@ class EventParser:
         return events
 
 
-class Halves:
-    r"""Joins the split characters of one stream: 😀 may come as `\ud83d` and `\ude00` in two deltas."""
-
-    def __init__(self) -> None:
-        self._held = ""
-
-    def add(self, text: str) -> str:
-        """Return the complete text so far; half a character at the end is held back."""
-        text, self._held = self._held + text, ""
-        if "\ud800" <= text[-1:] <= "\udbff":
-            text, self._held = text[:-1], text[-1]
-        return whole(text)
-
-    def end(self) -> str:
-        """Return a replacement character if half a character is left."""
-        text, self._held = self._held, ""
-        return whole(text)
-
-
 @dataclass
 class Stops:
     """Ends a stream of text at the first stop string, also where its server ignores them.
@@ -534,6 +487,6 @@ class Stops:
         self._held = text[len(text) - size :]
         return text[: len(text) - size]
 
-    def end(self, text: str) -> str:
+    def end(self) -> str:
         """Return the held text at the end of the stream."""
-        return "" if self.found else self._held + text
+        return "" if self.found else self._held
