@@ -11,6 +11,7 @@ from typing import Any
 from measure import Size
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.engines.load import local_file, parse_reference
+from redraft.options import MachineOptions
 
 QUESTIONS = Path(__file__).with_name("questions.txt").read_text("utf-8").splitlines()
 """Forty everyday questions, written for this."""
@@ -42,7 +43,7 @@ def default_model() -> Path:
 async def start_engine(size: Size, *, parallel: int, speculate: bool | None) -> LlamaCppEngine:
     """The default model, with so many streams at once."""
     return await LlamaCppEngine.start(
-        default_model(), parallel=parallel, speculate=speculate, threads=size.threads
+        default_model(), parallel=parallel, machine=MachineOptions(speculate=speculate, threads=size.threads)
     )
 
 

@@ -24,7 +24,7 @@ from redraft.checks.kinds import CheckKind, check_kinds
 from redraft.checks.parse import parse_check
 from redraft.cli import app
 from redraft.cli.verb import everyday_options
-from redraft.engines.recommended import RECOMMENDED
+from redraft.engines.names import RECOMMENDED
 from redraft.jobs.counting import size_in_words
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"

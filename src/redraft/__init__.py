@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from redraft.data.generate.instructions.run import agenerate_instructions as agenerate_instructions
     from redraft.data.generate.instructions.run import generate_instructions as generate_instructions
     from redraft.engines.base import Engine as Engine
+    from redraft.engines.base import Price as Price
     from redraft.engines.base import Sampling as Sampling
     from redraft.engines.hf.engine import HfEngine as HfEngine
     from redraft.engines.llamacpp.engine import LlamaCppEngine as LlamaCppEngine
     from redraft.engines.load import load_engine as load_engine
-    from redraft.engines.price import Price as Price
     from redraft.engines.remote.engine import RemoteEngine as RemoteEngine
     from redraft.engines.scripted import ScriptedEngine as ScriptedEngine
     from redraft.engines.steering.form import Form as Form
@@ -68,11 +68,10 @@ _HOMES = {
     "redraft.chain": "Chain CheckResult Feedback Prompt Step Usage read_jsonl write_jsonl",
     "redraft.data.clean.pipeline": "clean",
     "redraft.data.dedupe.dedupe": "dedupe",
-    "redraft.engines.base": "Engine Sampling",
+    "redraft.engines.base": "Engine Price Sampling",
     "redraft.engines.hf.engine": "HfEngine",
     "redraft.engines.llamacpp.engine": "LlamaCppEngine",
     "redraft.engines.load": "load_engine",
-    "redraft.engines.price": "Price",
     "redraft.engines.remote.engine": "RemoteEngine",
     "redraft.engines.scripted": "ScriptedEngine",
     "redraft.errors": "RedraftError",

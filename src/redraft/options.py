@@ -37,6 +37,7 @@ from redraft.errors import UsageError, nearest, shown
 MODEL, LOOP, SAMPLING, BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
 SERVER = "Waiting for a server"
 
+MAX_THREADS = 512  # most threads of llama.cpp (GGML_MAX_N_THREADS in ggml.h); more end the process
 RETRIES = 4  # default number of retries of a request that a server failed
 MAX_SEED = 2**31 - 1  # engines take a seed of 31 bits
 
@@ -298,13 +299,13 @@ EngineName = Literal["llamacpp", "openvino", "hf"]
 
 
 class MachineOptions(OptionModel):
-    """Where a model on this machine runs. Its engine knows the ranges of context and threads."""
+    """Where a model on this machine runs."""
 
     engine: EngineName | None = option(
         "what computes models here: llamacpp, openvino or hf [what suits the run]", MODEL, "NAME"
     )
-    ctx: int | None = option("context of a chain, in tokens", MODEL, "N")
-    threads: int | None = option("processor threads", MODEL, "N")
+    ctx: int | None = option("context of a chain, in tokens", MODEL, "N", ge=2)
+    threads: int | None = option("processor threads", MODEL, "N", ge=1, le=MAX_THREADS)
     gpu_layers: int | None = option("layers to put on a GPU", MODEL, "N", ge=0)
     dtype: Dtype | None = option(
         "type of a folder's numbers: float32, bfloat16 or float16 [what suits weights and machine]",

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from redraft.cli import app
 from redraft.cli.options import FlagGroup, fill_in
-from redraft.engines.price import Price
+from redraft.engines.base import Price
 from redraft.errors import UsageError
 from redraft.revision.runs.options import IN_BATCHES
 from redraft.revision.runs.plan import RunPlan

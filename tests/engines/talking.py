@@ -8,9 +8,11 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from redraft.engines.base import Delta, Engine, PromptText, Sampling
+from redraft.options import MachineOptions
 
 T = TypeVar("T")
 GREEDY = Sampling(temperature=0.0, max_tokens=20)
+ONE = MachineOptions(threads=1)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

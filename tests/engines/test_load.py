@@ -32,7 +32,7 @@ from redraft.engines.load import (
     parse_reference,
     references_of,
 )
-from redraft.engines.servers import SERVERS
+from redraft.engines.names import BY_NAME, RECOMMENDED, SERVERS, Recommended, memory_of
 from redraft.errors import EngineError, ModelError, RedraftError, UsageError
 from redraft.jobs.plugins import PluginError, PluginWarning
 from tests.engines.fake_server import FakeServer, Reply, chat_reply, json_reply, models_reply
@@ -499,3 +499,23 @@ def test_an_engine_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         asyncio.run(load_engine("broken:x"))
     with pytest.raises(UsageError, match="an engine of echo writes its prompts itself"):
         asyncio.run(load_engine("echo:x", chat_template="vicuna"))
+
+
+@pytest.mark.parametrize("model", RECOMMENDED, ids=lambda model: str(model.ref))
+def test_each_can_be_fetched_by_its_reference(model: Recommended) -> None:
+    repo, _, selects = model.ref.partition(":")
+    assert parse_reference(model.ref) == ModelReference("hub", repo, selects)
+    assert memory_of(repo, selects) == model.memory
+    assert model.licence in ("Apache-2.0", "MIT")
+    bits = 8 * model.size / (1e9 * model.billions)
+    assert 4 < bits < 9
+    assert model.size < model.memory < 3 * model.size
+
+
+def test_larger_ones_come_later() -> None:
+    assert list(RECOMMENDED) == sorted(RECOMMENDED, key=lambda model: model.size)
+    assert list(BY_NAME) == ["small", "medium", "large"]
+
+
+def test_the_memory_of_other_models_is_not_known() -> None:
+    assert memory_of("org/name", None) == 0

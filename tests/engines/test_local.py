@@ -15,18 +15,17 @@ from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.engines.local import (
     CACHE_BYTES,
-    MAX_THREADS,
     LocalEngine,
     Room,
     Told,
     cache_bytes,
     check_memory,
-    check_settings,
 )
 from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import ContextError, EngineError, ModelError, UsageError
 from redraft.jobs.machine import free_memory
+from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import read_header
 from tests.gguf_files import tiny_model
 
@@ -140,26 +139,12 @@ def test_another_template_is_for_models_without_one_and_ends_answers_by_its_text
     assert (asked.info.chats, asked.info.template) == (True, "stablevicuna")
 
 
-def start(model: Path, **settings: Any) -> None:
+def start(model: Path, ctx: int, parallel: int = 1) -> None:
     async def started() -> None:
-        engine = await LlamaCppEngine.start(model, **settings)
+        engine = await LlamaCppEngine.start(model, machine=MachineOptions(ctx=ctx), parallel=parallel)
         await engine.aclose()
 
     asyncio.run(started())
-
-
-@pytest.mark.parametrize("threads", [0, -1, MAX_THREADS + 1, 10**9])
-def test_threads_that_no_machine_has(tmp_path: Path, threads: int) -> None:
-    model = tiny_model(tmp_path / "tiny.gguf")
-    with pytest.raises(UsageError, match=f"--threads is {threads}; it must be 1 to 512") as caught:
-        start(model, threads=threads)
-    assert "This machine has" in (caught.value.hint or "")
-
-
-@pytest.mark.parametrize("settings", [{"ctx": 0}, {"ctx": -5}, {"parallel": 0}])
-def test_other_numbers_below_one(settings: dict[str, int]) -> None:
-    with pytest.raises(UsageError):
-        check_settings(**{"ctx": None, "threads": None, "parallel": 1, **settings})  # type: ignore[arg-type]
 
 
 def test_a_context_beyond_the_trained_one(tmp_path: Path) -> None:
@@ -214,16 +199,9 @@ def test_a_folder_is_held_to_its_trained_length(tmp_path: Path) -> None:
     from redraft.engines.hf.engine import HfEngine
     from tests.engines.hf_folders import CONTEXT, folder
 
-    model = folder(tmp_path / "base")
-    for settings, message in [
-        (
-            {"ctx": CONTEXT + 1},
-            f"--ctx is {CONTEXT + 1}, and .* was trained for contexts of {CONTEXT} tokens",
-        ),
-        ({"threads": 0}, "--threads is 0"),
-    ]:
-        with pytest.raises(UsageError, match=message):
-            asyncio.run(HfEngine.start(model, **settings))
+    model, asked = folder(tmp_path / "base"), MachineOptions(ctx=CONTEXT + 1)
+    with pytest.raises(UsageError, match=f"was trained for contexts of {CONTEXT} tokens"):
+        asyncio.run(HfEngine.start(model, machine=asked))
 
 
 def test_the_cache_of_the_default_model(default_model: Path) -> None:
@@ -236,7 +214,7 @@ def test_a_long_prompt_is_never_advised_more_than_was_trained_for(tmp_path: Path
     model = tiny_model(tmp_path / "tiny.gguf")
 
     async def hint_for(tokens: int) -> str:
-        engine = await LlamaCppEngine.start(model, ctx=64, threads=1)
+        engine = await LlamaCppEngine.start(model, machine=MachineOptions(ctx=64, threads=1))
         try:
             with pytest.raises(ContextError) as caught:
                 await anext(engine.stream((5,) * tokens, Sampling()))

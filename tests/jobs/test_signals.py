@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -45,3 +47,29 @@ def test_a_cancellation_that_no_signal_made_stays_one() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         run_until_signal(work())
+
+
+HANGS = """
+import asyncio, time
+from redraft.chain import Prompt
+from redraft.checks.base import run_check
+from redraft.checks.parse import parse_checks
+
+def hangs(answer):
+    time.sleep(600)
+
+async def main():
+    (check,) = parse_checks([hangs])
+    try:
+        async with asyncio.timeout(0.1):
+            await run_check(check, "x", Prompt(instruction="Go."))
+    except TimeoutError:
+        print("given up")
+
+asyncio.run(main())
+"""
+
+
+def test_a_check_that_hangs_does_not_hold_up_the_end_of_the_program() -> None:
+    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("given up\n", "", 0)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Usage
-from redraft.engines.price import Price
+from redraft.engines.base import Price
 from redraft.errors import UsageError
 from redraft.revision.budget import Budget
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from redraft.chain import Chain, Prompt
-from redraft.engines.base import EngineInfo
-from redraft.engines.price import Price
+from redraft.engines.base import EngineInfo, Price
 from redraft.errors import ContextError
 from redraft.revision import prompts
 from redraft.revision.budget import Budget

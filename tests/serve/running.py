@@ -23,7 +23,7 @@ from openai import OpenAI
 
 from redraft.engines.base import Engine
 from redraft.engines.scripted import ScriptedEngine
-from redraft.engines.threads import in_daemon_thread
+from redraft.jobs.signals import in_daemon_thread
 from redraft.revision.options import check_options
 from redraft.serve.app import make_app
 from redraft.serve.gate import Gate

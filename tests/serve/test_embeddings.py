@@ -13,6 +13,7 @@ import pytest
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Patience
+from redraft.options import MachineOptions
 from tests.engines.fake_server import FakeServer, error_reply, json_reply
 from tests.gguf_files import tiny_model
 from tests.serve.running import Server, plain, served
@@ -31,7 +32,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCppEngine]:
     pytest.importorskip("xllamacpp")
     path = tmp_path_factory.mktemp("embeds") / "embeds.gguf"
     model = tiny_model(path, {"llama.pooling_type": 1})
-    engine = asyncio.run(LlamaCppEngine.start(model, threads=1))
+    engine = asyncio.run(LlamaCppEngine.start(model, machine=MachineOptions(threads=1)))
     yield engine
     asyncio.run(engine.aclose())
 

@@ -17,7 +17,7 @@ import pytest
 
 from redraft.engines.base import Delta
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from redraft.engines.threads import in_daemon_thread
+from redraft.jobs.signals import in_daemon_thread
 from redraft.revision.api import prompt_of
 from redraft.revision.options import check_options
 from redraft.serve import exchange

@@ -16,6 +16,7 @@ from redraft.engines.base import Health
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError
+from redraft.options import MachineOptions
 from tests.serve.running import LONG, SHORT, Server, events_of, plain, served, short
 from tests.serve.test_metrics import figures
 
@@ -144,7 +145,7 @@ def test_a_server_without_a_model_that_works_is_not_ready() -> None:
 @pytest.mark.slow
 @pytest.mark.model
 def test_a_kill_of_the_models_process_is_not_noticed(default_model: Path) -> None:
-    engine = asyncio.run(LlamaCppEngine.start(default_model, ctx=256, threads=1))
+    engine = asyncio.run(LlamaCppEngine.start(default_model, machine=MachineOptions(ctx=256, threads=1)))
     asked: Any = {"temperature": 0, "max_tokens": 40, "messages": ASK}
     with served({"plain": plain(engine)}) as server, server.client() as client:
         whole = client.chat.completions.create(model="plain", **asked).choices[0].message.content

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from redraft.checks import pattern
 from redraft.checks.kinds import check_kinds
-from redraft.engines.price import Price
+from redraft.engines.base import Price
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
 from redraft.serve import errors, reader

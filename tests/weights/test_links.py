@@ -12,6 +12,7 @@ import pytest
 
 from redraft.engines.hf.engine import HfEngine
 from redraft.errors import ModelError, OutputError, RedraftError
+from redraft.options import MachineOptions
 from redraft.train.load import load_tokenizer
 from redraft.weights.convert import convert
 from redraft.weights.delta import apply, diff
@@ -53,7 +54,8 @@ def here(made: Path, tmp_path: Path) -> Path:
 
 def engine(folder: Path, *adapters: Path) -> None:
     async def start() -> None:
-        await (await HfEngine.start(folder, adapters, ctx=64, parallel=1, threads=1, gpu=False)).aclose()
+        machine = MachineOptions(ctx=64, threads=1, device="cpu")
+        await (await HfEngine.start(folder, adapters, machine=machine, parallel=1)).aclose()
 
     asyncio.run(start())
 

@@ -18,8 +18,8 @@ from weakref import WeakKeyDictionary
 from redraft.chain import CheckResult, Prompt, is_blank, whole
 from redraft.chain.thoughts import apart
 from redraft.engines.steering.form import Conflict, Form
-from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, RedraftError, crash_of
+from redraft.jobs.signals import in_daemon_thread
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

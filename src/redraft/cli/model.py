@@ -59,7 +59,7 @@ def list_models() -> None:
 
 
 def _recommend() -> None:
-    from redraft.engines.recommended import RECOMMENDED
+    from redraft.engines.names import RECOMMENDED
     from redraft.jobs.machine import free_memory
 
     free = free_memory()

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from redraft.engines.servers import SERVERS, variable_of
+from redraft.engines.names import SERVERS, variable_of
 from redraft.errors import UsageError, fault_of
 from redraft.options import Defaults, OptionModel, option
 
@@ -102,7 +102,7 @@ class Config:
         """Return the key for the server of a URL, or None.
 
         The environment comes first (`key_variable`), then `[keys]`; in each, `host:port` before `host`.
-        Variables such as `OPENAI_API_KEY` are for their own hosts (see `servers.py`) over https only, unless
+        Variables such as `OPENAI_API_KEY` are for their own hosts (see `names.py`) over https only, unless
         `[keys]` names them for others.
         """
         names = _host_names(url)

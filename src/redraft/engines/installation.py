@@ -22,8 +22,8 @@ from redraft import __version__
 from redraft.engines.config import PREFIX, Config, config_path, load_config
 from redraft.engines.llamacpp import default_model
 from redraft.engines.load import has_llamacpp, has_openvino
+from redraft.engines.names import SERVERS
 from redraft.engines.openvino.child import without_telemetry
-from redraft.engines.servers import SERVERS
 from redraft.errors import ModelError, UsageError, install
 from redraft.jobs.machine import has_gpu, instructions, many_streams
 from redraft.jobs.plugins import KINDS, OWN, PluginError, all_plugins

@@ -3,13 +3,13 @@
     default                     the small model that redraft fetches by itself, with the adapters that let it
                                 check and revise its answers (`engines.default`)
     default-base                the same without them
-    small, medium, large        models of the hub that are recommended (`engines.recommended`)
+    small, medium, large        models of the hub that are recommended (`engines.names`)
     path/model.gguf             a file for llama.cpp or OpenVINO
     path/folder                 a model of transformers: config.json, weights, tokenizer
     org/name                    a GGUF file of the Hugging Face hub; org/name:Q4_K_M and
                                 org/name/file.gguf select one
     http://host/v1#model        a server that speaks the OpenAI protocol
-    openai:model, ollama:model  the same, where the server has a short name (`redraft.engines.servers`)
+    openai:model, ollama:model  the same, where the server has a short name (`redraft.engines.names`)
     script:replies.jsonl        canned replies, for tests
     NAME:anything               an engine of an installed package: a plugin of the group redraft.engines
 
@@ -38,25 +38,25 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from redraft.chain.render.spans import TEMPLATES
-from redraft.engines.base import Engine, EngineInfo, EngineRole
+from redraft.engines.base import Engine, EngineInfo, EngineRole, price_of
 from redraft.engines.config import Config, load_config
 from redraft.engines.llamacpp import default_model
-from redraft.engines.price import price_of
-from redraft.engines.recommended import BY_NAME, memory_of
+from redraft.engines.names import BY_NAME, SERVERS, guess, memory_of, variable_of
 from redraft.engines.retry import Patience
 from redraft.engines.roles import RoleEngine, references_by_role
 from redraft.engines.scripted import read_script
-from redraft.engines.servers import SERVERS, guess, variable_of
-from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import GuardedEngine
 from redraft.errors import EngineError, MissingExtra, ModelError, OutputError, UsageError
 from redraft.jobs import hub
 from redraft.jobs.machine import has_gpu
 from redraft.jobs.plugins import OWN, Kind, load_all, plugins
+from redraft.jobs.signals import in_daemon_thread
 from redraft.options import Device, Dtype, EngineName, MachineOptions
 
 if TYPE_CHECKING:
+    from redraft.engines.hf.engine import HfEngine
     from redraft.engines.local import LocalEngine
+    from redraft.engines.openvino.engine import OpenVinoEngine
     from redraft.engines.remote.batch import Batches
 
 _log = logging.getLogger(__name__)
@@ -437,17 +437,8 @@ async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engi
         raise MissingExtra("a model on this machine", "local")
     from redraft.engines.llamacpp.engine import LlamaCppEngine
 
-    machine = opening.machine
     engine = await LlamaCppEngine.start(
-        path,
-        named.adapters,
-        named.roles,
-        ctx=machine.ctx,
-        threads=machine.threads,
-        parallel=opening.parallel,
-        gpu_layers=0 if machine.device == "cpu" else machine.gpu_layers,
-        gpu=machine.device in ("cuda", "mps"),
-        speculate=machine.speculate,
+        path, named.adapters, named.roles, machine=opening.machine, parallel=opening.parallel
     )
     engine.trust(_certain(named.roles.get("revise", named.adapters)))
     return _finished(engine, opening)
@@ -462,49 +453,30 @@ async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engi
         raise MissingExtra("the engine of OpenVINO", "cpu")
     from redraft.engines.openvino.engine import OpenVinoEngine
 
-    machine = opening.machine
-
-    async def start(adapters: tuple[Path, ...]) -> Engine:
-        engine = await OpenVinoEngine.start(
-            path,
-            adapters,
-            ctx=machine.ctx,
-            threads=machine.threads,
-            parallel=opening.parallel,
-            speculate=machine.speculate,
-        )
-        engine.trust(_certain(adapters))
-        return _finished(engine, opening)
-
-    return await _by_role(start, named)
+    return await _by_role(OpenVinoEngine, path, named, opening)
 
 
 async def _folder(named: ModelReference, opening: Opening) -> Engine:
-    path, machine = Path(named.target), opening.machine
+    path = Path(named.target)
     if not (path / "config.json").exists():
         raise _no_model(path)
     if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
         raise MissingExtra("a folder of transformers", "train")
     from redraft.engines.hf.engine import HfEngine
 
+    return await _by_role(HfEngine, path, named, opening)
+
+
+async def _by_role(
+    kind: type[HfEngine | OpenVinoEngine], path: Path, named: ModelReference, opening: Opening
+) -> Engine:
+    """Open the model once, or once for each role."""
+
     async def start(adapters: tuple[Path, ...]) -> Engine:
-        engine = await HfEngine.start(
-            path,
-            adapters,
-            ctx=machine.ctx,
-            threads=machine.threads,
-            parallel=opening.parallel,
-            gpu=machine.gpu_layers != 0,
-            dtype=machine.dtype,
-            device=machine.device,
-        )
+        engine = await kind.start(path, adapters, machine=opening.machine, parallel=opening.parallel)
         engine.trust(_certain(adapters))
         return _finished(engine, opening)
 
-    return await _by_role(start, named)
-
-
-async def _by_role(start: Callable[[tuple[Path, ...]], Awaitable[Engine]], named: ModelReference) -> Engine:
     if not named.roles:
         return await start(named.adapters)
     opens = {role: partial(start, bound) for role, bound in named.roles.items()}

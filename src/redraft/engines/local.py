@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from redraft.engines.base import (
     Engine,
     EngineInfo,
     Message,
+    Price,
     PromptText,
     Replies,
     Sampling,
@@ -33,7 +33,6 @@ from redraft.engines.base import (
     thoughts_apart,
 )
 from redraft.engines.messages import folded, plain
-from redraft.engines.price import Price
 from redraft.engines.schemas import Names, SchemaWatch
 from redraft.errors import ContextError, ModelError, RecordError, UsageError
 from redraft.jobs.machine import free_memory
@@ -256,22 +255,7 @@ def empty_prompt() -> UsageError:
     return UsageError("the prompt is empty.", hint="Give the model something to continue.")
 
 
-MAX_THREADS = 512  # most threads of llama.cpp (GGML_MAX_N_THREADS in ggml.h); more end the process
 CACHE_BYTES = 2  # bytes of a number in the key-value cache, which llama.cpp keeps in f16
-
-
-def check_settings(*, ctx: int | None, threads: int | None, parallel: int) -> None:
-    """Refuse numbers that no engine on this machine can use."""
-    cores = os.cpu_count() or 1
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise UsageError(
-            f"--threads is {threads}; it must be 1 to {MAX_THREADS}.",
-            hint=f"This machine has {cores} processors: --threads {cores}, or leave it out.",
-        )
-    if ctx is not None and ctx < 2:  # a token of a prompt, and one of an answer
-        raise UsageError(f"--ctx is {ctx}; it must be 2 or more.", hint="Leave it out for 4,096.")
-    if parallel < 1:
-        raise UsageError(f"--parallel is {parallel}; it must be 1 or more.", hint="--parallel 1")
 
 
 def context_of(model: Path, asked: int | None, trained: int | None) -> int:

@@ -23,6 +23,7 @@ from redraft.engines.base import (
     Engine,
     EngineInfo,
     Message,
+    Price,
     PromptText,
     Replies,
     Sampling,
@@ -30,7 +31,6 @@ from redraft.engines.base import (
     first_stop,
     thoughts_apart,
 )
-from redraft.engines.price import Price
 from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, fault_of
 from redraft.options import OptionModel, option
 

@@ -16,8 +16,8 @@ from redraft.chain.thoughts import Tags, tags_of
 from redraft.engines.base import Message, Tokens, first_stop
 from redraft.engines.local import LocalEngine, Told
 from redraft.engines.messages import template_refuses
-from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ModelError
+from redraft.jobs.signals import in_daemon_thread
 
 _BROKEN = "\ufffd"
 _CHARACTER = 4  # most bytes, and so most tokens, of a character in UTF-8

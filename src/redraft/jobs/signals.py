@@ -6,11 +6,12 @@ SIGKILL cannot be caught, and outputs survive it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import FrameType
@@ -171,3 +172,23 @@ def handled(handler: Callable[[int, FrameType | None], None], *signums: int) -> 
     finally:
         for signum, each in before.items():
             signal.signal(signum, each)
+
+
+def in_daemon_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Run `work` in a new daemon thread. Cancelling the future does not stop the work.
+
+    The interpreter waits for threads of `asyncio.to_thread` at exit, so a hanging download or check would
+    keep the program from ending, even after Ctrl-C. It does not wait for daemon threads.
+    """
+    result: Future[T] = Future()
+    result.set_running_or_notify_cancel()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            result.set_result(context.run(work))
+        except BaseException as error:  # noqa: BLE001  (raised again where it is awaited)
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="redraft-work", daemon=True).start()
+    return asyncio.wrap_future(result)

@@ -30,9 +30,9 @@ from redraft.engines.messages import ROLES, beyond_text, plain
 from redraft.engines.retry import Patience
 from redraft.engines.steering.form import Form, joined
 from redraft.engines.steering.gbnf import says
-from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, RecordError, UsageError, shown
+from redraft.jobs.signals import in_daemon_thread
 from redraft.options import options_of
 from redraft.revision.cancel import CancelToken, OutOfTime
 from redraft.revision.driver import Driver, Hook, with_value

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redraft.chain import Usage
-from redraft.engines.price import Price, is_number
+from redraft.engines.base import Price, is_number
 from redraft.errors import UsageError
 
 

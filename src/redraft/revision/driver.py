@@ -24,9 +24,9 @@ from redraft.checks.json_reading import NotJson, read_json
 from redraft.checks.output import OutputCheck, parse_output, partial_output
 from redraft.engines.base import OF_TOOLS, Delta, Engine, Sampling
 from redraft.engines.remote.wire import estimated_counts
-from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError, crash_of
+from redraft.jobs.signals import in_daemon_thread
 from redraft.options import RETRIES
 from redraft.revision import native, ops, prompted
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime

@@ -12,8 +12,7 @@ from typing import Any, Literal, TypedDict
 
 from redraft.chain import Chain
 from redraft.checks.base import Check
-from redraft.engines.base import Engine
-from redraft.engines.price import Price
+from redraft.engines.base import Engine, Price
 from redraft.options import Device, Dtype, EngineName, Prompts
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken

@@ -22,10 +22,9 @@ from redraft.checks.base import Check
 from redraft.checks.exclusion import fault_of
 from redraft.checks.kinds import may_ask_judge
 from redraft.checks.output import OutputCheck, from_type
-from redraft.engines.base import Engine, EngineInfo, Sampling
+from redraft.engines.base import Engine, EngineInfo, Price, Sampling, price_of
 from redraft.engines.config import load_config
 from redraft.engines.load import references_of
-from redraft.engines.price import Price, price_of
 from redraft.engines.retry import Patience
 from redraft.errors import RecordError, UsageError, shown
 from redraft.options import A_HOOK, A_REFERENCE, PlainOptions, WaitOptions, is_async, option

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from redraft.chain import Prompt, is_blank
 from redraft.checks.base import Check, Prefixed, ask_no_more, form_of, outcome_of, prefix_of
 from redraft.engines.steering.form import Form
-from redraft.engines.threads import in_daemon_thread
+from redraft.jobs.signals import in_daemon_thread
 
 FIRST = 48  # characters before the first look and between two, some eight words
 SHARE = 16  # The text grows by this part between two looks, so that all of them together read it 17 times.

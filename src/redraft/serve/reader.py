@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from redraft.engines.threads import in_daemon_thread
 from redraft.errors import fault_of, shown
+from redraft.jobs.signals import in_daemon_thread
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.gate import WAIT
 

@@ -29,6 +29,7 @@ from redraft.engines.hf.cache import Slots
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ContextError, EngineError, ModelError, RecordError, UsageError
+from redraft.options import MachineOptions
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.engines.hf_folders import CONTEXT, greedy, random_model, tokenizer
 from tests.engines.talking import GREEDY, collect, continued, continued_together, run, said, tokens_of
@@ -532,8 +533,8 @@ async def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> 
     """
     import_gguf(default_model, tmp_path / "folder")
 
-    ours = await HfEngine.start(tmp_path / "folder", dtype="float32")
-    theirs = await LlamaCppEngine.start(default_model, ctx=512, threads=1)
+    ours = await HfEngine.start(tmp_path / "folder", machine=MachineOptions(dtype="float32"))
+    theirs = await LlamaCppEngine.start(default_model, machine=MachineOptions(ctx=512, threads=1))
     agree = []
     for text in PROMPTS:
         prompt = await theirs.encode(text, special=True)
@@ -582,4 +583,4 @@ def test_messages_in_another_format_keep_control_tokens_of_users_as_text() -> No
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="torch finds no device 'cuda'"):
-        run(HfEngine.start(tmp_path, device="cuda"))
+        run(HfEngine.start(tmp_path, machine=MachineOptions(device="cuda")))

@@ -15,8 +15,8 @@ import redraft
 from redraft.checks.base import form_of
 from redraft.checks.parse import parse_check
 from redraft.engines.base import Sampling
+from redraft.engines.hf import batch
 from redraft.engines.hf import engine as hf
-from redraft.engines.hf import guide
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.steering.form import Form, joined
 from redraft.engines.steering.lark import lark
@@ -114,7 +114,7 @@ def test_a_chain_is_steered_and_says_so(engine: HfEngine) -> None:
 
 
 def test_without_llguidance_checks_only_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guide.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(batch.importlib.util, "find_spec", lambda _: None)
     opened = made()
     assert not opened.info.forms
     chain = redraft.revise("Write.", model=opened, checks=CHECKS, max_tokens=20, max_revisions=0, seed=1)

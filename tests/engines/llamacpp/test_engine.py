@@ -26,8 +26,9 @@ from redraft.engines.llamacpp.engine import LlamaCppEngine, _marks_of
 from redraft.engines.load import load_engine
 from redraft.engines.roles import ROLES
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, RecordError, UsageError
+from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import read_header
-from tests.engines.talking import GREEDY, collect, continued, run, said, tokens_of
+from tests.engines.talking import GREEDY, ONE, collect, continued, run, said, tokens_of
 from tests.gguf_files import lora, tiny_model
 
 pytest.importorskip("xllamacpp")
@@ -43,7 +44,7 @@ FRANCE: list[Message] = [{"role": "user", "content": "What is the capital of Fra
 @pytest.fixture(scope="module")
 def engine(default_model: Path) -> Iterator[LlamaCppEngine]:
     """One engine for many event loops: nothing of it is tied to the loop that it was started in."""
-    started = run(LlamaCppEngine.start(default_model, ctx=1024, threads=1))
+    started = run(LlamaCppEngine.start(default_model, machine=MachineOptions(ctx=1024, threads=1)))
     yield started
     run(started.aclose())
 
@@ -51,7 +52,7 @@ def engine(default_model: Path) -> Iterator[LlamaCppEngine]:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCppEngine]:
     model = tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
-    started = run(LlamaCppEngine.start(model, parallel=2, threads=1))
+    started = run(LlamaCppEngine.start(model, parallel=2, machine=ONE))
     yield started
     run(started.aclose())
 
@@ -96,7 +97,7 @@ def test_it_says_what_it_is(engine: LlamaCppEngine) -> None:
 
 def test_a_model_says_that_it_revises(tmp_path: Path) -> None:
     async def native(model: Path, *adapters: Path) -> tuple[str, bool]:
-        engine = await LlamaCppEngine.start(model, adapters, threads=1)
+        engine = await LlamaCppEngine.start(model, adapters, machine=ONE)
         await engine.aclose()
         return engine.info.name, engine.info.native
 
@@ -265,7 +266,7 @@ async def test_a_chain_finds_what_is_already_computed(default_model: Path) -> No
         chain += [*tokens_of(deltas), *await engine.encode("\n\n")]
         return deltas[-1]
 
-    engine = await LlamaCppEngine.start(default_model, ctx=512, parallel=2, threads=1)
+    engine = await LlamaCppEngine.start(default_model, parallel=2, machine=MachineOptions(ctx=512, threads=1))
     start = "Below is an instruction that describes a task.\n\n### Instruction:\n"
     chains = [list(await engine.encode(start + task, special=True)) for task in ("Count.", "Sing a song.")]
     for step in range(3):
@@ -370,7 +371,7 @@ async def test_a_template_that_refuses_says_why(tmp_path: Path) -> None:
     )
 
     model = tiny_model(tmp_path / "strict.gguf", {"tokenizer.chat_template": template})
-    engine = await LlamaCppEngine.start(model, threads=1)
+    engine = await LlamaCppEngine.start(model, machine=ONE)
     try:
         with pytest.raises(RecordError) as caught:
             await collect(engine.chat(FRANCE, GREEDY))
@@ -386,7 +387,7 @@ async def test_an_adapter_changes_what_is_said(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "m.gguf")
 
     async def spoken(*adapters: Path) -> list[int]:
-        async with aclosing(await LlamaCppEngine.start(model, adapters, threads=1)) as engine:
+        async with aclosing(await LlamaCppEngine.start(model, adapters, machine=ONE)) as engine:
             return tokens_of(await continued(engine, (1, 261, 262, 263)))
 
     plain = await spoken()
@@ -397,7 +398,7 @@ async def test_an_adapter_changes_what_is_said(tmp_path: Path) -> None:
 async def test_an_adapter_of_a_role_changes_what_that_role_says_alone(tmp_path: Path) -> None:
     model, adapter = tiny_model(tmp_path / "m.gguf"), lora(tmp_path / "a.gguf", size=(32, 32), scale=1.0)
     roles: dict[EngineRole, tuple[Path, ...]] = {"": (), "answer": (), "revise": (adapter,)}
-    async with aclosing(await LlamaCppEngine.start(model, (), roles, threads=1)) as engine:
+    async with aclosing(await LlamaCppEngine.start(model, (), roles, machine=ONE)) as engine:
         assert engine.info.roles
         said = {
             role: tokens_of(await continued(engine, (1, 261, 262, 263), replace(GREEDY, role=role)))
@@ -408,7 +409,7 @@ async def test_an_adapter_of_a_role_changes_what_that_role_says_alone(tmp_path: 
 
 def refused(model: Path, *adapters: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        run(LlamaCppEngine.start(model, adapters, threads=1))
+        run(LlamaCppEngine.start(model, adapters, machine=ONE))
     return caught.value.message
 
 
@@ -455,7 +456,7 @@ def test_without_xllamacpp_the_extra_is_named(tmp_path: Path, monkeypatch: pytes
 async def test_closing_twice_leaves_no_process_and_says_so(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "m.gguf")
 
-    engine = await LlamaCppEngine.start(model, threads=1)
+    engine = await LlamaCppEngine.start(model, machine=ONE)
     await engine.aclose()
     await engine.aclose()
     with pytest.raises(EngineError) as caught:
@@ -476,7 +477,7 @@ async def test_cancelling_a_start_leaves_no_process(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("redraft.engines.process.subprocess.Popen", noted)
 
-    task = asyncio.create_task(LlamaCppEngine.start(tiny_model(tmp_path / "m.gguf"), threads=1))
+    task = asyncio.create_task(LlamaCppEngine.start(tiny_model(tmp_path / "m.gguf"), machine=ONE))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -501,8 +502,9 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.options import MachineOptions
 async def main():
-    engine = await LlamaCppEngine.start(Path(sys.argv[1]), threads=1)
+    engine = await LlamaCppEngine.start(Path(sys.argv[1]))
     print(engine._kept.child._process.pid, flush=True)
     await asyncio.sleep(600)
 asyncio.run(main())

@@ -18,6 +18,7 @@ from redraft.engines.llamacpp.client import Child
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.engines.steering.form import Form
 from redraft.errors import EngineCrash, EngineError
+from redraft.options import MachineOptions
 from tests.engines.talking import said
 from tests.gguf_files import tiny_model
 
@@ -41,7 +42,7 @@ def kill(engine: LlamaCppEngine, number: signal.Signals = signal.SIGKILL) -> Non
 
 @asynccontextmanager
 async def opened(model: Path, **how: Any) -> AsyncGenerator[LlamaCppEngine]:
-    engine = await LlamaCppEngine.start(model, threads=1, ctx=256, **how)
+    engine = await LlamaCppEngine.start(model, **how, machine=MachineOptions(threads=1, ctx=256))
     try:
         yield engine
     finally:

@@ -14,7 +14,8 @@ import pytest
 from redraft.engines.base import Delta, Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ContextError, RecordError
-from tests.engines.talking import called
+from redraft.options import MachineOptions
+from tests.engines.talking import ONE, called
 from tests.gguf_files import tiny_model, with_text
 from tests.serve.running import plain, served
 
@@ -37,7 +38,7 @@ ASKED = [*called("Bonn"), *called("Mainz"), {"role": "user", "content": "What is
 def engine(default_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCppEngine]:
     path = tmp_path_factory.mktemp("tools") / "tools.gguf"
     model = with_text(default_model, "tokenizer.chat_template", TEMPLATE.read_text(), path)
-    started = asyncio.run(LlamaCppEngine.start(model, ctx=1024, threads=1))
+    started = asyncio.run(LlamaCppEngine.start(model, machine=MachineOptions(ctx=1024, threads=1)))
     yield started
     asyncio.run(started.aclose())
 
@@ -80,7 +81,7 @@ THINKS = """{%- for message in messages %}<|im_start|>{{ message.role }}
 @pytest.mark.slow
 def test_a_template_is_told_whether_to_think(default_model: Path, tmp_path: Path) -> None:
     model = with_text(default_model, "tokenizer.chat_template", THINKS, tmp_path / "thinks.gguf")
-    engine = asyncio.run(LlamaCppEngine.start(model, ctx=256, threads=1))
+    engine = asyncio.run(LlamaCppEngine.start(model, machine=MachineOptions(ctx=256, threads=1)))
     with served({"plain": {**plain(engine), "temperature": 0.0, "max_tokens": 20}}) as server:
 
         def read(content: str, **told: Any) -> Any:
@@ -130,7 +131,7 @@ def test_what_llamacpp_cannot_take_is_a_fault_of_the_request(
 def test_a_template_without_tools_takes_none(tmp_path: Path) -> None:
     template = "{% for message in messages %}{{ message.content }}{% endfor %}"
     model = tiny_model(tmp_path / "tiny.gguf", {"tokenizer.chat_template": template})
-    engine = asyncio.run(LlamaCppEngine.start(model, threads=1))
+    engine = asyncio.run(LlamaCppEngine.start(model, machine=ONE))
     with served({"plain": plain(engine)}) as server:
         error = server.post({"tools": [WEATHER]}).json()["error"]
     asyncio.run(engine.aclose())

@@ -21,8 +21,9 @@ from redraft.engines.load import load_engine
 from redraft.engines.openvino.engine import OpenVinoEngine
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
 from redraft.jobs.machine import instructions
+from redraft.options import MachineOptions
 from tests.engines.llamacpp.test_schema import NAMES, OPEN, closes
-from tests.engines.talking import GREEDY, collect, continued, run, said, tokens_of
+from tests.engines.talking import GREEDY, ONE, collect, continued, run, said, tokens_of
 
 pytest.importorskip("openvino_genai")
 pytestmark = pytest.mark.model
@@ -36,7 +37,9 @@ DRAWN = Sampling(temperature=1.0, max_tokens=48, seed=7)
 @pytest.fixture(scope="module")
 def engine(default_model: Path) -> Iterator[OpenVinoEngine]:
     """One engine for many event loops, and of one thread, so that it is steady."""
-    started = run(OpenVinoEngine.start(default_model, ctx=1024, parallel=8, threads=1))
+    started = run(
+        OpenVinoEngine.start(default_model, parallel=8, machine=MachineOptions(ctx=1024, threads=1))
+    )
     yield started
     run(started.aclose())
 
@@ -92,7 +95,7 @@ async def test_a_seed_gives_the_same_text_alone_and_among_others(engine: OpenVin
 @pytest.mark.slow
 def test_a_seed_is_steady_with_one_thread_alone(engine: OpenVinoEngine, default_model: Path) -> None:
     async def of_threads(threads: int) -> bool:
-        other = await OpenVinoEngine.start(default_model, ctx=96, threads=threads)
+        other = await OpenVinoEngine.start(default_model, machine=MachineOptions(ctx=96, threads=threads))
         await other.aclose()
         return other.info.steady
 
@@ -125,7 +128,7 @@ async def test_log_probabilities_are_before_temperature(engine: OpenVinoEngine) 
 
 @pytest.mark.slow
 async def test_a_closed_stream_frees_its_place(default_model: Path) -> None:
-    engine = await OpenVinoEngine.start(default_model, ctx=512, parallel=1, threads=1)
+    engine = await OpenVinoEngine.start(default_model, parallel=1, machine=MachineOptions(ctx=512, threads=1))
     endless = replace(GREEDY, max_tokens=400)
     async with aclosing(engine.stream("One two three", endless)) as deltas:
         await anext(deltas)
@@ -138,7 +141,7 @@ async def test_a_closed_stream_frees_its_place(default_model: Path) -> None:
 
 @pytest.mark.slow
 async def test_streams_beyond_the_cache_wait(default_model: Path) -> None:
-    engine = await OpenVinoEngine.start(default_model, ctx=96, parallel=2, threads=1)
+    engine = await OpenVinoEngine.start(default_model, parallel=2, machine=MachineOptions(ctx=96, threads=1))
     texts = await asyncio.gather(*(continued(engine, COUNT) for _ in range(7)))
     assert {said(text) for text in texts} == {said(texts[0])}
     assert all(text[-1].completion_tokens == 20 for text in texts)
@@ -160,7 +163,7 @@ def test_the_prompt_is_that_of_llama_cpp(engine: OpenVinoEngine, default_model: 
     asked: list[Message] = [{"role": "system", "content": "Be brief."}, *TALE]
 
     async def both() -> tuple[object, object]:
-        other = await LlamaCppEngine.start(default_model, threads=1)
+        other = await LlamaCppEngine.start(default_model, machine=ONE)
         found = await engine._chat_tokens(asked), await other._chat_tokens(asked)
         await other.aclose()
         return found
@@ -169,12 +172,9 @@ def test_the_prompt_is_that_of_llama_cpp(engine: OpenVinoEngine, default_model: 
     assert ours == theirs
 
 
-@pytest.mark.parametrize(
-    ("settings", "error"), [({"threads": 0}, UsageError), ({"ctx": 100_000}, UsageError)]
-)
-def test_numbers_out_of_range(default_model: Path, settings: dict[str, int], error: type) -> None:
-    with pytest.raises(error) as caught:
-        run(OpenVinoEngine.start(default_model, **settings))
+def test_a_context_beyond_the_trained_one(default_model: Path) -> None:
+    with pytest.raises(UsageError, match="was trained for contexts of") as caught:
+        run(OpenVinoEngine.start(default_model, machine=MachineOptions(ctx=100_000)))
     assert caught.value.hint
 
 
@@ -196,16 +196,13 @@ COPY: list[Message] = [{"role": "user", "content": f"Repeat this sentence: {FISH
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("parallel", "speculate"), [(1, True), (2, True)])
-def test_guesses_change_no_answer(default_model: Path, parallel: int, speculate: bool | None) -> None:
+def test_guesses_change_no_answer(default_model: Path) -> None:
     """One stream expects to repeat a text, and the other does not."""
     sampling = replace(GREEDY, max_tokens=60)
 
     async def both() -> list[list[Delta]]:
-        engine = await OpenVinoEngine.start(
-            default_model, ctx=512, parallel=parallel, threads=1, speculate=speculate
-        )
-        async with aclosing(engine):
+        machine = MachineOptions(ctx=512, threads=1, speculate=True)
+        async with aclosing(await OpenVinoEngine.start(default_model, machine=machine)) as engine:
             asked = [replace(sampling, prediction=FISH), sampling]
             return await asyncio.gather(*(collect(engine.chat(COPY, each)) for each in asked))
 
@@ -262,7 +259,7 @@ async def test_what_is_dropped_of_a_schema_is_said(
 async def test_a_schema_that_does_not_compile_is_named_and_others_go_on(
     default_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = await OpenVinoEngine.start(default_model, ctx=512, parallel=4, threads=1)
+    engine = await OpenVinoEngine.start(default_model, parallel=4, machine=MachineOptions(ctx=512, threads=1))
     odd = {"type": "string", "pattern": r"^\p{L}+$"}
     async with aclosing(engine.stream(COUNT, replace(GREEDY, max_tokens=60))) as other:
         begun = [await anext(other)]
@@ -281,7 +278,7 @@ async def test_a_schema_that_does_not_compile_is_named_and_others_go_on(
 
 @pytest.mark.slow
 async def test_a_reply_goes_on_after_the_process_was_killed(default_model: Path) -> None:
-    engine = await OpenVinoEngine.start(default_model, ctx=512, parallel=4, threads=1)
+    engine = await OpenVinoEngine.start(default_model, parallel=4, machine=MachineOptions(ctx=512, threads=1))
     deltas = []
     async with aclosing(engine.stream(COUNT, replace(GREEDY, max_tokens=20))) as stream:
         async for delta in stream:
@@ -299,7 +296,7 @@ async def test_a_reply_goes_on_after_the_process_was_killed(default_model: Path)
 
 @pytest.mark.slow
 async def test_a_crash_without_avx2_says_so(default_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = await OpenVinoEngine.start(default_model, ctx=96, threads=1)
+    engine = await OpenVinoEngine.start(default_model, machine=MachineOptions(ctx=96, threads=1))
     engine._kept.child._process.send_signal(signal.SIGILL)
     usual = str(engine._kept.child._crash())
     monkeypatch.setattr("redraft.jobs.machine.instructions", lambda: {"AVX2": False})
@@ -316,7 +313,7 @@ def test_the_process_ends_with_its_parent(default_model: Path) -> None:
     code = (
         "import asyncio, sys, time\nfrom pathlib import Path\n"
         "from redraft.engines.openvino.engine import OpenVinoEngine\n"
-        "engine = asyncio.run(OpenVinoEngine.start(Path(sys.argv[1]), threads=1))\n"
+        "engine = asyncio.run(OpenVinoEngine.start(Path(sys.argv[1])))\n"
         "print(engine._kept.child._process.pid, flush=True)\ntime.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, default_model], stdout=subprocess.PIPE) as parent:
@@ -371,7 +368,9 @@ def test_less_memory_than_the_streams_could_fill(
     monkeypatch.setattr("redraft.engines.openvino.engine.free_memory", lambda: 1)
 
     async def all_of_them() -> list[str]:
-        engine = await OpenVinoEngine.start(default_model, ctx=96, parallel=8, threads=1)
+        engine = await OpenVinoEngine.start(
+            default_model, parallel=8, machine=MachineOptions(ctx=96, threads=1)
+        )
         texts = await asyncio.gather(*(continued(engine, COUNT) for _ in range(8)))
         await engine.aclose()
         return [said(text) for text in texts]

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 from redraft.engines.base import Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError, UsageError
+from redraft.options import MachineOptions
 from redraft.weights import checkpoint
 from redraft.weights.gguf.families import gguf_name, permute
 from redraft.weights.gguf.from_folder import export_gguf
@@ -72,7 +73,7 @@ def said_by_llamacpp(file: Path, count: int) -> list[str]:
     """What llama.cpp says to each of the prompts, as text."""
 
     async def texts() -> list[str]:
-        engine = await LlamaCppEngine.start(file, threads=1, speculate=False)
+        engine = await LlamaCppEngine.start(file, machine=MachineOptions(threads=1, speculate=False))
         try:
             sampling = Sampling(temperature=0.0, max_tokens=count)
             streams = [engine.stream(each, sampling) for each in prompts()]

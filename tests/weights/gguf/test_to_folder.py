@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 from redraft.engines.base import Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError
+from redraft.options import MachineOptions
 from redraft.weights import checkpoint, output
 from redraft.weights.gguf import to_folder as from_gguf
 from redraft.weights.gguf.config import metadata_of, numbers_from_config, numbers_from_metadata
@@ -305,7 +306,7 @@ def test_the_default_model_goes_to_f16_and_says_the_same(
     export_gguf(unpacked, tmp_path / "m.gguf", quant="f16")
 
     async def said(file: Path) -> str:
-        engine = await LlamaCppEngine.start(file, ctx=256, threads=1)
+        engine = await LlamaCppEngine.start(file, machine=MachineOptions(ctx=256, threads=1))
         try:
             asked = engine.stream("The capital of France is", Sampling(temperature=0.0, max_tokens=2))
             return "".join([delta.text async for delta in asked])

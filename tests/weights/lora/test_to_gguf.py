@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from redraft.engines.base import Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError, UsageError
+from redraft.options import MachineOptions
 from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.reader import check_adapter, read_header
 from redraft.weights.gguf.to_folder import import_gguf
@@ -94,7 +95,7 @@ def plain_numbers(raw: torch.Tensor) -> torch.Tensor:
 
 
 async def greedy(model: Path, *adapters: Path) -> list[tuple[int, ...]]:
-    engine = await LlamaCppEngine.start(model, adapters, threads=1, ctx=64)
+    engine = await LlamaCppEngine.start(model, adapters, machine=MachineOptions(threads=1, ctx=64))
     try:
         return [await continued(engine, prompt) for prompt in PROMPTS]
     finally:

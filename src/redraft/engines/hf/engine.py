@@ -21,16 +21,15 @@ import torch
 
 from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.engines.base import Delta, EngineInfo, PromptText, Replies, Sampling, Tokens
-from redraft.engines.hf.batch import Batch, Request
-from redraft.engines.hf.guide import Guide, installed
+from redraft.engines.hf.batch import Batch, Guide, Request, installed
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
-from redraft.engines.local import Room, check_settings, context_of, empty_prompt
+from redraft.engines.local import Room, context_of, empty_prompt
 from redraft.engines.steering.form import Form
 from redraft.engines.steering.lark import lark, stopped
 from redraft.engines.text import TokenizedEngine, Tokenizer
-from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ContextError, UsageError, shown
-from redraft.options import Device, Dtype
+from redraft.jobs.signals import in_daemon_thread
+from redraft.options import MachineOptions
 
 STREAMS = 8  # default number of streams at once
 
@@ -107,12 +106,8 @@ class HfEngine(TokenizedEngine):
         folder: Path,
         adapters: Sequence[Path] = (),
         *,
-        ctx: int | None = None,
+        machine: MachineOptions = MachineOptions(),  # noqa: B008  (frozen)
         parallel: int = STREAMS,
-        threads: int | None = None,
-        gpu: bool = True,
-        dtype: Dtype | None = None,
-        device: Device | None = None,
     ) -> HfEngine:
         """Load a folder.
 
@@ -121,20 +116,19 @@ class HfEngine(TokenizedEngine):
 
         Raises:
             ModelError: A file is missing or damaged, does not fit, or is not supported.
-            UsageError: A number is out of range, the device is not there, the weights are a pickle, or there
-                is more than one adapter.
+            UsageError: The device is not there, the weights are a pickle, or there is more than one adapter.
         """
-        check_settings(ctx=ctx, threads=threads, parallel=parallel)
         if len(adapters) > 1:
             raise UsageError(
                 f"{folder} takes one adapter, and {len(adapters)} are given.",
                 hint=f"Merge the first: redraft weights merge-lora {folder} {adapters[0]} -o DIR",
             )
-        where = device or ("cuda" if gpu and torch.cuda.is_available() else "cpu")
+        gpu = machine.gpu_layers != 0 and torch.cuda.is_available()
+        where = machine.device or ("cuda" if gpu else "cpu")
         there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not there[where]:
             raise UsageError(f"torch finds no device {where!r} on this machine.", hint="--device cpu")
-        chosen = getattr(torch, dtype) if dtype else None
+        chosen = getattr(torch, machine.dtype) if machine.dtype else None
         adapter = adapters[0] if adapters else None
 
         def opened() -> HfEngine:
@@ -143,13 +137,13 @@ class HfEngine(TokenizedEngine):
                 loaded.model,
                 loaded.tokenizer,
                 name=folder.resolve().name,
-                ctx=ctx,
+                ctx=machine.ctx,
                 parallel=parallel,
-                threads=threads,
+                threads=machine.threads,
                 native=loaded.format == NATIVE_FORMAT,
                 ends=loaded.ends,
             )
-            engine._info = replace(engine._info, dtype=dtype or "")
+            engine._info = replace(engine._info, dtype=machine.dtype or "")
             return engine
 
         return await in_daemon_thread(opened)

@@ -41,7 +41,6 @@ from redraft.engines.local import (
     Room,
     Told,
     check_memory,
-    check_settings,
     context_of,
     read_headers,
     trained_context,
@@ -51,6 +50,7 @@ from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.engines.steering.lark import lark, stopped
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError, UsageError
+from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import GGUFHeader
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 
@@ -88,29 +88,20 @@ class LlamaCppEngine(ProcessEngine[Child]):
         adapters: Sequence[Path] = (),
         roles: Mapping[EngineRole, Sequence[Path]] | None = None,
         *,
-        ctx: int | None = None,
+        machine: MachineOptions = MachineOptions(),  # noqa: B008  (frozen)
         parallel: int = 1,
-        threads: int | None = None,
-        gpu_layers: int | None = None,
-        gpu: bool = False,
-        speculate: bool | None = None,
     ) -> LlamaCppEngine:
         """Load a model in a new process.
 
         Args:
             adapters: GGUF files of LoRA adapters, all applied.
             roles: The adapters of each role, if not all have the same: those in `adapters` and others.
-            ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
-            gpu: Fail if llama.cpp finds no GPU.
-            speculate: Try n-grams of the text so far as drafts; None where it pays off.
 
         Raises:
-            UsageError: A number is out of range, or the model was trained for shorter contexts.
+            UsageError: The model was trained for shorter contexts.
             ModelError: A file is missing or damaged, an adapter is for another model, or the context needs
                 more memory than is free. With layers on the GPU, memory is not checked.
         """
-        check_settings(ctx=ctx, threads=threads, parallel=parallel)
-
         adapters = tuple(dict.fromkeys(chain(adapters, *(roles or {}).values())))
         scales = {
             role: [{"id": number, "scale": float(path in bound)} for number, path in enumerate(adapters)]
@@ -118,25 +109,26 @@ class LlamaCppEngine(ProcessEngine[Child]):
         }
         headers = await asyncio.to_thread(read_headers, model, adapters)
         trained = trained_context(headers[0])
-        context = context_of(model, ctx, trained)
-        if not (gpu_layers or gpu):
+        context = context_of(model, machine.ctx, trained)
+        gpu = machine.device in ("cuda", "mps")
+        if not (machine.gpu_layers or gpu):
             check_memory(model, headers[0], context, parallel)
-        machine: ChildSettings = {
+        settings: ChildSettings = {
             "model": str(model),
             "adapters": [str(path) for path in adapters],
             "context": context,
             "parallel": parallel,
-            "threads": threads,
-            "gpu_layers": gpu_layers,
+            "threads": machine.threads,
+            "gpu_layers": 0 if machine.device == "cpu" else machine.gpu_layers,
             "gpu": gpu,
             "embeds": _embeds(headers[0]),
-            "speculate": parallel <= SPECULATES_UP_TO if speculate is None else speculate,
+            "speculate": parallel <= SPECULATES_UP_TO if machine.speculate is None else machine.speculate,
             "key": "",
         }
         return cls(
             replace(_info(model, headers, context), roles=bool(scales)),
             context,
-            KeptProcess(await Child.start(machine), machine),
+            KeptProcess(await Child.start(settings), settings),
             headers[0],
             trained=trained,
             scales=scales,

@@ -45,7 +45,7 @@ class ChildSettings(TypedDict):
     threads: int | None
     exact: bool  # whether it computes in 32 bits
     blocks: int  # of the key-value cache, of `BLOCK` tokens each
-    guessing: list[bool]  # of each pipeline: whether it guesses tokens. Each has the model in memory.
+    guesses: bool  # whether it guesses tokens
     key: str
 
 
@@ -54,7 +54,6 @@ class Request(TypedDict):
 
     tokens: list[int]
     sampling: dict[str, Any]  # fields of GenerationConfig
-    pipeline: int
     ends: list[int]  # tokens that end a text
     schema: str  # a JSON Schema to keep to; empty for none
 
@@ -68,13 +67,13 @@ def main() -> None:
     lines = Lines()
     settings: ChildSettings = json.loads(lines.read(wait=True)[0])
     try:
-        pipelines = [_load(settings, guessing=guessing) for guessing in settings["guessing"]]
+        pipeline = _load(settings)
         reply = {}
     except Exception as error:  # noqa: BLE001  (reported to the parent)
         reply = {"error": f"{type(error).__name__}: {error}"}
     _write(replies, reply)
     if not reply:
-        Streams(pipelines, lines, replies).run()
+        Streams(pipeline, lines, replies).run()
 
 
 def without_telemetry() -> None:
@@ -106,7 +105,7 @@ def _write(descriptor: int, value: Any) -> None:
         left = left[os.write(descriptor, left) :]
 
 
-def _load(settings: ChildSettings, *, guessing: bool) -> Any:
+def _load(settings: ChildSettings) -> Any:
     import openvino_genai
 
     scheduler = openvino_genai.SchedulerConfig()
@@ -114,7 +113,7 @@ def _load(settings: ChildSettings, *, guessing: bool) -> Any:
     scheduler.max_num_seqs = settings["parallel"]
     scheduler.num_kv_blocks = settings["blocks"]
     properties: dict[str, Any] = {"KV_CACHE_PRECISION": CACHED}
-    if guessing:
+    if settings["guesses"]:
         properties["prompt_lookup"] = True
     if settings["threads"] is not None:
         properties["INFERENCE_NUM_THREADS"] = settings["threads"]
@@ -149,10 +148,10 @@ def _tokenizer(model: Path, folder: Path) -> Any:
 
 
 class Streams:
-    """The streams of the pipelines: takes requests, steps, and reports new tokens."""
+    """The streams of the pipeline: takes requests, steps, and reports new tokens."""
 
-    def __init__(self, pipelines: list[Any], lines: Lines, replies: int) -> None:
-        self._pipelines, self._lines, self._replies = pipelines, lines, replies
+    def __init__(self, pipeline: Any, lines: Lines, replies: int) -> None:
+        self._pipeline, self._lines, self._replies = pipeline, lines, replies
         self._handles: dict[int, Any] = {}
         self._new: dict[int, Event] = {}  # what was not reported yet
         self._begun: set[int] = set()  # streams whose first tokens were reported
@@ -162,20 +161,18 @@ class Streams:
     def run(self) -> None:
         """Serve requests for ever."""
         while True:
-            busy = any(pipeline.has_non_finished_requests() for pipeline in self._pipelines)
-            for line in self._lines.read(wait=not busy):
+            for line in self._lines.read(wait=not self._pipeline.has_non_finished_requests()):
                 self._take(json.loads(line))
-            for pipeline in self._pipelines:
-                if pipeline.has_non_finished_requests():
-                    self._step(pipeline)
+            if self._pipeline.has_non_finished_requests():
+                self._step()
             for number in list(self._handles):
                 self._collect(number)
             self._report()
 
-    def _step(self, pipeline: Any) -> None:
+    def _step(self) -> None:
         """Compute the next tokens. A schema that does not compile leaves a pipeline that cannot go on."""
         try:
-            pipeline.step()
+            self._pipeline.step()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             _write(self._replies, [(number, [], [], REFUSED + reason) for number in self._schemas])
@@ -207,7 +204,7 @@ class Streams:
             schema = openvino_genai.StructuredOutputConfig(json_schema=request["schema"])
             config.structured_output_config = schema
         ids = openvino.Tensor(np.array([request["tokens"]], dtype=np.int64))
-        return self._pipelines[request["pipeline"]].add_request(number, ids, config)
+        return self._pipeline.add_request(number, ids, config)
 
     def _collect(self, number: int) -> None:
         """Collect what a stream has new. One that has ended is forgotten."""

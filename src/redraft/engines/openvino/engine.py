@@ -1,4 +1,4 @@
-"""Models of OpenVINO GenAI: a GGUF file in a process of its own (`client`, `child`).
+"""Models of OpenVINO GenAI: a GGUF file in a process of its own (`child`).
 
 It computes many streams as one batch, with the instructions that the processor has: AVX-512, VNNI, AMX.
 It takes and returns token ids, and this process encodes and decodes, so a text never becomes a control token.
@@ -11,11 +11,14 @@ all streams wait, so there are no forms: checks do not steer.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
+import queue
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import aclosing
+import threading
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,30 +31,28 @@ from redraft.engines.local import (
     Room,
     cache_bytes,
     check_memory,
-    check_settings,
     context_of,
     read_headers,
     trained_context,
 )
-from redraft.engines.openvino.child import REFUSED, ChildSettings, Request
-from redraft.engines.openvino.client import Child
-from redraft.engines.openvino.models import check, loaded_bytes, prepare
-from redraft.engines.openvino.tokenizer import GGUFTokenizer
-from redraft.engines.process import KeptProcess, ProcessEngine
+from redraft.engines.openvino.child import REFUSED, ChildSettings, Event, Request
+from redraft.engines.openvino.models import GGUFTokenizer, check, loaded_bytes, prepare
+from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
 from redraft.engines.schemas import for_xgrammar, unsaid_by_xgrammar, with_plain_patterns
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
 from redraft.jobs.machine import all_cores, free_memory, instructions
+from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import GGUFHeader, read_header
 
 _log = logging.getLogger(__name__)
 
 BLOCK = 32  # tokens of a block of the key-value cache on a processor
 
-GUESSED, AMONG_OTHERS, OF_FRESH = 8, 5, 1
-"""Tokens that are guessed at once: for the only stream's revision, for a revision beside other streams, and
-for a fresh text. A guess looks up the last `NGRAM` tokens earlier in the text, and takes what followed. With
-13 real revisions and fresh texts, these numbers took the least time; 3 to 24 were tried."""
+GUESSED, OF_FRESH = 8, 1
+"""Tokens of the only stream that are guessed at once: for a revision, and for a fresh text. A guess looks up
+the last `NGRAM` tokens earlier in the text, and takes what followed. With 13 real revisions and fresh texts,
+these numbers took the least time; 3 to 24 were tried."""
 NGRAM = 3
 
 DENSE = 0.5  # share of the tokens of JSON that are not white space, which XGrammar allows between all parts
@@ -59,6 +60,90 @@ BLANK = 48  # characters of white space after which JSON is ended: the model wou
 
 _FIELDS = {"repeat_penalty": "repetition_penalty"}
 """Fields of `Sampling.extra_body` that have another name in GenerationConfig."""
+
+
+_Inbox = asyncio.Queue[Event | None]  # the events of a stream; None when the process has ended
+_Stream = tuple[asyncio.AbstractEventLoop, _Inbox]
+
+
+class Child(ModelProcess):
+    """A running OpenVINO process. Make one with `start`.
+
+    A thread writes and a thread reads, so no event loop waits for a pipe, and streams of any loop share them.
+    """
+
+    module = "redraft.engines.openvino.child"
+    library = "OpenVINO"
+    extra = "cpu"
+    hint = "Check the file with its sha256, try a smaller --ctx, or --engine llamacpp."
+
+    def __init__(self, *about: Any) -> None:
+        super().__init__(*about)
+        self._numbers = itertools.count()
+        self._streams: dict[int, _Stream] = {}
+        self._outbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._ended = False
+
+    def _opened(self, reply: Mapping[str, Any]) -> None:  # noqa: ARG002  (it says nothing)
+        for work in (self._write, self._read):
+            threading.Thread(target=work, name="redraft-openvino", daemon=True).start()
+
+    async def events(self, request: Request) -> AsyncGenerator[Event, None]:
+        """Send a request and yield its events. Closing the stream cancels the work."""
+        number, inbox = next(self._numbers), _Inbox()
+        self._streams[number] = asyncio.get_running_loop(), inbox
+        self._send({"id": number, **request})
+        try:
+            while not (self._ended and inbox.empty()):
+                event = await inbox.get()
+                if event is not None:
+                    if event[3]:
+                        del self._streams[number]
+                    yield event
+            raise self._was_closed() if self._closed else await asyncio.to_thread(self._crash)
+        finally:
+            if self._streams.pop(number, None):
+                self._send({"id": number})
+
+    def _send(self, line: Mapping[str, Any]) -> None:
+        self._outbox.put(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    def _write(self) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101  (it is a pipe)
+        with suppress(OSError, ValueError):  # the process has ended, or was closed
+            while line := self._outbox.get():
+                stdin.write(line)
+                stdin.flush()
+
+    def _read(self) -> None:
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101  (it is a pipe)
+        with suppress(ValueError):  # it was closed
+            for line in stdout:
+                self._deliver((event[0], event) for event in json.loads(line))
+        self._ended = True
+        self._deliver((number, None) for number in list(self._streams))
+
+    def _deliver(self, events: Iterable[tuple[int, Event | None]]) -> None:
+        """Hand events to their streams, with one call for each event loop."""
+        of_loops: dict[asyncio.AbstractEventLoop, list[tuple[_Inbox, Event | None]]] = {}
+        for number, event in events:
+            if stream := self._streams.get(number):
+                of_loops.setdefault(stream[0], []).append((stream[1], event))
+        for loop, found in of_loops.items():
+            with suppress(RuntimeError):  # the loop is closed, and nobody reads the streams
+                loop.call_soon_threadsafe(_put, found)
+
+    def bury(self) -> None:
+        """Release what a process holds that has ended. One that has not is killed."""
+        self._outbox.put(b"")
+        super().bury()
+
+
+def _put(events: Iterable[tuple[_Inbox, Event | None]]) -> None:
+    for inbox, event in events:
+        inbox.put_nowait(event)
 
 
 class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
@@ -72,11 +157,11 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         tokenizer: Tokenizer,
         ends: frozenset[int],
         *,
-        guessing: Sequence[bool] = (False,),
+        guesses: bool = False,
         trained: int | None = None,
     ) -> None:
         super().__init__(info, context, kept, trained=trained)
-        self._tokenizer, self._ends, self._guessing = tokenizer, ends, guessing
+        self._tokenizer, self._ends, self._guesses = tokenizer, ends, guesses
         self._refused: set[str] = set()  # schemas that do not compile
 
     @classmethod
@@ -85,60 +170,53 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         model: Path,
         adapters: Sequence[Path] = (),
         *,
-        ctx: int | None = None,
+        machine: MachineOptions = MachineOptions(),  # noqa: B008  (frozen)
         parallel: int = 1,
-        threads: int | None = None,
-        speculate: bool | None = None,
     ) -> OpenVinoEngine:
         """Load a model in a new process.
 
         Args:
             adapters: GGUF files of LoRA adapters, all merged into a copy of the model.
-            ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
-            speculate: Guess tokens from the text so far; None for one stream only, with AVX-512. With more
-                streams it takes the memory of a second model.
 
         Raises:
-            UsageError: A number is out of range, or the model was trained for shorter contexts.
+            UsageError: The model was trained for shorter contexts.
             ModelError: A file is missing, damaged or not read by OpenVINO, an adapter is for another one, or
                 the context of one stream needs more memory than is free.
             OutputError: A copy of the model, which some number formats need, cannot be written.
         """
-        check_settings(ctx=ctx, threads=threads, parallel=parallel)
         headers = await asyncio.to_thread(read_headers, model, adapters)
         header = headers[0]
         trained = trained_context(header)
-        context = context_of(model, ctx, trained)
+        context = context_of(model, machine.ctx, trained)
         check(model, headers)
         weights = loaded_bytes(header)
         check_memory(model, header, context, 1, weights=weights)
         prepared = await asyncio.to_thread(prepare, model, headers, adapters)
         known, kept_format = instructions() or {}, read_header(prepared.file).format
-        wide, alone = bool(known.get("AVX-512")), (threads or all_cores()) == 1
+        wide, alone = bool(known.get("AVX-512")), (machine.threads or all_cores()) == 1
         # Without AVX-512, to verify a guessed token takes as long as to write one (benchmarks/LOST.md).
-        guesses = parallel == 1 and wide if speculate is None else speculate
-        guessing = [False] if not guesses else [True] if parallel == 1 else [False, True]
+        guesses = parallel == 1 and (wide if machine.speculate is None else machine.speculate)
         # With AMX, one thread and weights of 16 bits, OpenVINO 2026.4 divides by zero in bf16.
-        machine: ChildSettings = {
+        settings: ChildSettings = {
             "model": str(prepared.file),
             "tokenizer": str(prepared.tokenizer),
             "parallel": parallel,
-            "threads": threads,
+            "threads": machine.threads,
             "exact": alone and bool(known.get("AMX")) and kept_format == "F16",
             "blocks": _blocks(header, context, parallel, free_memory() - weights),
-            "guessing": guessing,
+            "guesses": guesses,
             "key": "",
         }
         spelling = asyncio.create_task(asyncio.to_thread(GGUFTokenizer, header))
-        child = await Child.start(machine)
+        child = await Child.start(settings)
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
         info = _info(model, headers, context)
         # Attention of fewer streams than threads is summed in another order (executor_pa.cpp). Without
         # AVX-512, one thread too gives one stream other logits than several, as tried.
         info = replace(info, format=kept_format, steady=alone and wide)
-        kept = KeptProcess(child, machine)
-        return cls(info, context, kept, tokenizer, fast.ends(), guessing=guessing, trained=trained)
+        kept = KeptProcess(child, settings)
+        return cls(info, context, kept, tokenizer, fast.ends(), guesses=guesses, trained=trained)
 
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
@@ -187,15 +265,12 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         if sampling.temperature > 0:
             fields |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
         fields |= {_FIELDS.get(name, name): asked[name] for name in SAMPLING_FIELDS & asked.keys()}
-        pipeline = len(self._guessing) - 1 if sampling.prediction else 0
-        if self._guessing[pipeline]:
-            repeats = GUESSED if len(self._guessing) == 1 else AMONG_OTHERS
-            guessed = repeats if sampling.prediction else OF_FRESH
+        if self._guesses:
+            guessed = GUESSED if sampling.prediction else OF_FRESH
             fields |= {"num_assistant_tokens": guessed, "max_ngram_size": NGRAM}
         return {
             "tokens": list(prompt),
             "sampling": fields,
-            "pipeline": pipeline,
             "ends": list(self._ends),
             "schema": self._schema(sampling, limit),
         }

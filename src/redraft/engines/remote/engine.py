@@ -28,6 +28,7 @@ from redraft.engines.base import (
     Engine,
     EngineInfo,
     Message,
+    Price,
     PromptText,
     Replies,
     Sampling,
@@ -36,7 +37,6 @@ from redraft.engines.base import (
     thoughts_apart,
 )
 from redraft.engines.config import Key
-from redraft.engines.price import Price
 from redraft.engines.remote.server import ADDRESS_HINT, MISSING, Refusal, Server
 from redraft.engines.remote.wire import (
     GRAMMARS,

@@ -32,9 +32,9 @@ from redraft.chain import whole
 from redraft.chain.texts import texts_in
 from redraft.engines.config import Key, config_path, key_variable
 from redraft.engines.messages import why_refused
+from redraft.engines.names import variable_of
 from redraft.engines.remote.wire import Body, Complaint, EventParser, read_complaint
 from redraft.engines.retry import Failure, Patience, Retry
-from redraft.engines.servers import variable_of
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 from redraft.jobs.causes import FILTER
 

@@ -19,9 +19,8 @@ from pydantic_core import from_json
 
 from redraft.chain import Usage
 from redraft.chain.thoughts import apart
-from redraft.engines.base import Engine, Message, Sampling
+from redraft.engines.base import Engine, Message, Price, Sampling
 from redraft.engines.journaled import JournaledEngine
-from redraft.engines.price import Price
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply
 from redraft.evaluation.judging.pairs import Match

@@ -14,11 +14,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
+from redraft.engines.base import price_of
 from redraft.engines.config import load_config
 from redraft.engines.journaled import identity_of
 from redraft.engines.load import model_of
-from redraft.engines.price import price_of
-from redraft.engines.threads import in_daemon_thread
 from redraft.errors import EngineError, UsageError
 from redraft.evaluation.judging.judge import Judging, OpenJudge, ReviewItem, ReviewTally, items, shown
 from redraft.evaluation.judging.options import JudgeFileOptions
@@ -28,6 +27,7 @@ from redraft.evaluation.records import listed
 from redraft.jobs.counting import tell
 from redraft.jobs.harness import Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, content, contents_of
+from redraft.jobs.signals import in_daemon_thread
 from redraft.jobs.stores import here
 from redraft.revision.keywords import JudgeFileKeywords
 from redraft.revision.options import RevisionOptions

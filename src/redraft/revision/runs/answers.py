@@ -19,11 +19,9 @@ from redraft.chain import Chain, Usage
 from redraft.chain.read.inputs import licensed_records
 from redraft.chain.write import to_fastchat_answer, to_selfee_answer
 from redraft.checks.parse import checks_in, parse_checks
-from redraft.engines.base import Engine
+from redraft.engines.base import Engine, Price
 from redraft.engines.journaled import JournaledEngine, identity_of
 from redraft.engines.load import model_of
-from redraft.engines.price import Price
-from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, RedraftError, UsageError
 from redraft.jobs.counting import counted, tell
@@ -32,6 +30,7 @@ from redraft.jobs.ids import derived_seed
 from redraft.jobs.journal import Journal
 from redraft.jobs.licences import licence_in
 from redraft.jobs.provenance import Provenance, RunFile, contents_of
+from redraft.jobs.signals import in_daemon_thread
 from redraft.jobs.stores import here, url_of
 from redraft.options import Flags, OptionModel
 from redraft.revision.api import Role, finished, make

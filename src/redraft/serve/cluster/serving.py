@@ -20,7 +20,7 @@ from typing import Any
 from redraft.engines.base import Engine
 from redraft.engines.load import fetches, load_engine, local_file, parse_reference, references_of
 from redraft.engines.retry import Patience
-from redraft.engines.threads import in_daemon_thread
+from redraft.jobs.signals import in_daemon_thread
 from redraft.serve.cluster.connect import Bounds, ClusterError
 from redraft.serve.cluster.engine import RayEngine
 

@@ -28,8 +28,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from redraft.engines.threads import in_daemon_thread
 from redraft.errors import OutputError, UsageError
+from redraft.jobs.signals import in_daemon_thread
 from redraft.serve.bodies import Body
 from redraft.serve.errors import Refusal, invalid, told
 from redraft.serve.gate import Gate

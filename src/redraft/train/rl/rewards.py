@@ -32,10 +32,10 @@ from redraft.checks.base import Check, Outcome, is_crash, run_check, together
 from redraft.checks.function import FunctionCheck, takes_prompt
 from redraft.checks.parse import parse_check
 from redraft.engines.hf.reward import RewardModel
-from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, UsageError, crash_of, shown
 from redraft.jobs.counting import counted
 from redraft.jobs.plugins import OWN, Kind, Plugin, plugins
+from redraft.jobs.signals import in_daemon_thread
 
 _WEIGHT = re.compile(r"(?P<weight>-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?)\s*\*\s*")
 _HEAD = re.compile(r"(?P<kind>[\w-]+):")

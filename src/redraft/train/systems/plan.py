@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 from redraft.chain import Usage
 from redraft.engines.config import load_config
 from redraft.engines.load import parse_reference
-from redraft.engines.price import Price, price_of
 from redraft.errors import OutputError, RedraftError, UsageError
 from redraft.jobs.limits import STOPPED
 from redraft.jobs.provenance import ContentHashes, Provenance, RunFile, differences

@@ -23,16 +23,15 @@ from redraft.data.generate.instructions.flow import DRY, Flow, Request, Teacher
 from redraft.data.generate.instructions.pool import Rejects, TaskPool, Turns
 from redraft.data.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
 from redraft.data.generate.options import InstructionOptions, TaskFlags
-from redraft.engines.base import Engine, Sampling
+from redraft.engines.base import Engine, Sampling, price_of
 from redraft.engines.journaled import identity_of
 from redraft.engines.load import model_of
-from redraft.engines.price import price_of
-from redraft.engines.threads import in_daemon_thread
 from redraft.errors import UsageError
 from redraft.jobs.causes import in_words
 from redraft.jobs.counting import counted, tell
 from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, contents_of
+from redraft.jobs.signals import in_daemon_thread
 from redraft.revision.keywords import InstructionKeywords
 from redraft.revision.options import RevisionOptions
 from redraft.revision.runs.plan import Opened, RunPlan, under_way

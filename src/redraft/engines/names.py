@@ -1,12 +1,61 @@
-"""Models that are recommended, by size: GGUF files of the Hugging Face hub under free licences.
+"""Short names: of servers with the OpenAI protocol (`openai:gpt-5-mini`), and of models (`small`).
 
-All answer at once. What a thinking model thinks would be a part of its answer here. A thinking switch in the
-template, as Qwen3-0.6B and Qwen3-8B have it, is on unless a request turns it off.
+The config file names more servers (`[servers]`). Addresses and variables are those of the servers' own
+documentation. The models are GGUF files of the Hugging Face hub under free licences. All answer at once: what
+a thinking model thinks would be a part of its answer here. A thinking switch in the template, as Qwen3-0.6B
+and Qwen3-8B have it, is on unless a request turns it off.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class KnownServer:
+    """A server.
+
+    Attributes:
+        variable: The environment variable in which its users keep their key; empty if it needs none.
+    """
+
+    url: str
+    variable: str = ""
+
+
+SERVERS = {
+    "openai": KnownServer("https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "openrouter": KnownServer("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "gemini": KnownServer("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
+    "groq": KnownServer("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+    "mistral": KnownServer("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+    "deepseek": KnownServer("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "ollama": KnownServer("http://localhost:11434/v1"),
+    "lmstudio": KnownServer("http://localhost:1234/v1"),
+    "vllm": KnownServer("http://localhost:8000/v1"),
+}
+
+_MODELS = (
+    (r"(chat)?gpt-|o\d", "openai:"),
+    (r"claude-", "openrouter:anthropic/"),
+    (r"gemini-", "gemini:"),
+    (r"(qwen|llama|gemma|mi[sx]tral|phi|deepseek|granite|smollm)[\w.-]*(:[\w.-]+)?$", "ollama:"),
+)
+"""How names of models begin, and what goes before them in a reference."""
+
+
+def variable_of(host: str) -> str:
+    """Return the environment variable of a known host's key; empty for other hosts."""
+    found = (server.variable for server in SERVERS.values() if urlsplit(server.url).hostname == host)
+    return next(found, "")
+
+
+def guess(model: str) -> str:
+    """Return the reference that the bare name of a model may stand for; empty if it looks like no name."""
+    return next((f"{before}{model}" for start, before in _MODELS if re.match(start, model)), "")
+
 
 _CONTEXT = 4096  # tokens of a chain (`engines.local.DEFAULT_CONTEXT`)
 _WORKING = 300_000_000  # bytes that llama.cpp computes in: 512 tokens of a vocabulary of 150,000 in float32
