@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from redraft.chain import Usage
+from redraft.engines.base import Price, price_of
 from redraft.engines.config import load_config
 from redraft.engines.load import parse_reference
 from redraft.errors import OutputError, RedraftError, UsageError
