@@ -21,9 +21,8 @@ from redraft.chain.read.records import read_records
 from redraft.checks import sandbox
 from redraft.checks.base import AT_ONCE, Outcome
 from redraft.checks.code import MAX_STARTS, CodeCheck, code_check_of, program_of
-from redraft.errors import CheckError, UsageError
-from tests.checks.hostile_programs import FAKES, HOSTILE, Hostile
-from tests.checks.hostile_run import Prey, marked, marking, none_left
+from redraft.errors import UsageError
+from tests.checks.hostile import ATTACKS, Hostile, Prey, marked, marking, none_left
 
 needs_sandbox = pytest.mark.usefixtures("a_sandbox")
 
@@ -43,94 +42,41 @@ def test_a_right_program_passes() -> None:
 
 
 PROGRAM = """
-import collections, dataclasses, datetime, decimal, fractions, typing
+import collections, dataclasses
 
 class Node:
     def __init__(self, value, left=None):
         self.value, self.left = value, left
-    def __eq__(self, other): return self.value == other.value
-    def __str__(self): return f"({self.value})"
-    def __iter__(self): return iter([self.value])
-    def __len__(self): return 1
-    def __getitem__(self, key): return self.value + key
 
 @dataclasses.dataclass
 class Point:
     x: "int"
 
-Pair = collections.namedtuple("Pair", "a b")
 LIMIT = 10
-
-def same(x): return x
 def sort(row): row.sort()
-def fill(d, s, b): d["k"] = {1: [2]}; s.add(3); b.append(65)
 def depth(node): return 0 if node is None else 1 + depth(node.left)
-def up_to(n): yield from range(n)
-def pick(rows, key): return max(rows, key=key)
-def half(x): return x / 2
 def refuse(x): raise ValueError(f"no {x}")
-def apply(function, *args, **kwargs): return function(*args, **kwargs)
-def inner(): return lambda x: x + 1
+def half(x): return x / 2
 def sum(a, b): return a * 100 + b
 def big(): return 7 ** 9000
 """
 
 RIGHT = [
-    *(
-        f"assert same({value}) == {value} and type(same({value})) is type({value})"
-        for value in (
-            *(
-                "None",
-                "True",
-                "1",
-                "1.5",
-                "2j",
-                "'ü\\ud800'",
-                "b'x'",
-                "bytearray(b'x')",
-                "[1, [2]]",
-                "(1, (2,))",
-            ),
-            *("{1: (2,), (3,): 'x'}", "{1, 2}", "frozenset({1})", "range(3)", "10**5000", "float('inf')"),
-            *("Fraction(1, 3)", "Decimal('1.10')", "date(2024, 2, 29)", "datetime(2024, 1, 1, 2)"),
-            *("(1, (2,))", "timedelta(1)", "Counter('aab')", "OrderedDict(a=1)", "deque([1])", "int"),
-        )
-    ),
     "row = [3, 1, 2]\nsort(row)\nassert row == [1, 2, 3]",
-    "d, s, b = {}, {1}, bytearray()\nfill(d, s, b)\nassert (d, s, b) == ({'k': {1: [2]}}, {1, 3}, b'A')",
-    "assert depth(Node(1, Node(2))) == 2",
-    "node = Node(1)\nnode.left = Node(5)\nassert node.left.value == 5 and depth(node) == 2",
-    "assert Node(1) == Node(1) and Node(1) != Node(2) and str(Node(1)) == '(1)' and len(Node(1)) == 1",
-    "assert Node(1)[5] == 6 and list(Node(4)) == [4] and isinstance(same(Node(1)), Node) and 4 in Node(4)",
-    "assert list(up_to(3)) == [0, 1, 2] and next(up_to(1)) == 0",
-    "assert Point(3).x == 3 and Pair(1, 2) == (1, 2) and LIMIT == 10",
-    "assert pick(['a', 'bbb'], len) == 'bbb' and pick([1, 5, 3], key=lambda n: -n) == 1",
-    "assert apply(lambda a, b: a - b, 5, b=3) == 2 and inner()(1) == 2 and apply(str, 3) == '3'",
-    "assert list(same(iter([1, 2]))) == [1, 2] and same({'a': 1}.keys()) is not None",
-    "assert abs(half(1) - 0.5) < 1e-9 and math.isclose(half(1), 0.5)",
+    "assert depth(Node(1, Node(2))) == 2 and isinstance(Node(1), Node) and Point(3).x == 3 and LIMIT == 10",
+    "assert abs(half(1) - 0.5) < 1e-9 and math.isclose(half(1), 0.5) and Fraction(half(1)) == Fraction(1, 2)",
     "try:\n    refuse(1)\n    assert False\nexcept ValueError as error:\n    assert str(error) == 'no 1'",
     "assert sum(1, 2) == 102",
-    "assert same(sum([1, 2])) == 3",
     "assert big() == 7 ** 9000",
-    "def check(candidate):\n    for n in range(50):\n        assert candidate(n) == n\ncheck(same)",
+    "def check(candidate):\n    for n in range(50):\n        assert candidate(n) == n / 2\ncheck(half)",
 ]
-IMPORTS = (
-    "import math\nfrom collections import Counter, OrderedDict, deque\n"
-    "from datetime import date, datetime, timedelta\n"
-    "from decimal import Decimal\nfrom fractions import Fraction\n"
-)
 
 
 @needs_sandbox
 def test_tests_use_the_program_as_if_it_were_theirs() -> None:
-    outcome = run(PROGRAM, *RIGHT, setup=IMPORTS, seconds=20)
-    assert outcome.message == f"The program passes all {len(RIGHT)} tests."
-
-
-@needs_sandbox
-def test_each_of_those_tests_fails_without_the_program() -> None:
-    outcome = run("def nothing(): pass", *RIGHT, setup=IMPORTS, seconds=20)
-    assert outcome.score == 0
+    setup = "from fractions import Fraction"
+    assert run(PROGRAM, *RIGHT, setup=setup).message == f"The program passes all {len(RIGHT)} tests."
+    assert run("def nothing(): pass", *RIGHT, setup=setup).score == 0
 
 
 @needs_sandbox
@@ -173,9 +119,18 @@ def test_the_main_guard_is_not_run() -> None:
             "Test 1: f(3) raised TypeError: f() takes 0 positional arguments but 1 was given.",
         ),
         ("def g(x): return 1", "Test 1: the program does not define f."),
-        ("import os\ndef f(x): os._exit(0)", "Test 1: f(3) ended the interpreter, or used too much memory."),
+        ("import os\ndef f(x): os._exit(0)", "Test 1: f(…) ended the interpreter, or used too much memory."),
         ("def f(x):\n    while x: pass", "Test 1: f(…) took longer than 2 s."),
-        ("def f(x): return {}.keys()", "Test 1: f(3) returned <dict_keys object>, which is not right."),
+        ("def f(x): return {}.keys()", "Test 1: f(3) returned dict_keys([]), which is not right."),
+        ("def f(x): return None", "Test 1: f(3) returned None, which is not right."),
+        ("def f(x): raise SystemExit(0)", "Test 1: f(3) raised SystemExit: 0 on line 1 of the answer."),
+        ("def f(x): assert x < 0", "Test 1: f(3) raised AssertionError on line 1 of the answer."),
+        ("def f(x): print('1 passed')", "Test 1: f(3) returned None, which is not right."),
+        (
+            "import ctypes\ndef f(x): ctypes.string_at(0)",
+            "Test 1: f(…) ended the interpreter, or used too much memory.",
+        ),
+        ("import atexit, os\natexit.register(os._exit, 0)", "Test 1: the program does not define f."),
         ("def f(x): return 'a' * 500", f"Test 1: f(3) returned '{'a' * 118}…, which is not right."),
     ],
 )
@@ -313,13 +268,6 @@ def test_tests_that_are_wrong(tests: tuple[str, ...], setup: str, message: str) 
         CodeCheck(tests, setup)
 
 
-@needs_sandbox
-def test_a_test_that_cannot_be_run_is_no_fault_of_the_answer() -> None:
-    with pytest.raises(CheckError, match="gives the program a Box") as caught:
-        run("def f(x): return 1", "class Box: pass\nassert f(Box()) == 1")
-    assert "setup" in (caught.value.hint or "")
-
-
 @pytest.mark.parametrize(
     ("program", "problem", "hint"),
     [
@@ -369,32 +317,16 @@ def runs(programs: list[Hostile], prey: Prey) -> list[Outcome]:
 
 
 @needs_sandbox
-def test_no_hostile_program_harms_outlives_or_fools_the_run(tmp_path: Path) -> None:
+def test_no_hostile_program_harms_or_outlives_the_run(tmp_path: Path) -> None:
     with Prey(tmp_path) as prey:
-        outcomes = runs(HOSTILE, prey)
-    passing = [program.name for program, outcome in zip(HOSTILE, outcomes, strict=True) if outcome.score > 0]
-    assert passing == []
+        outcomes = runs(ATTACKS, prey)
+    found = dict(zip(ATTACKS, outcomes, strict=True))
+    assert [program.name for program, outcome in found.items() if outcome.score > 0] == []
     # our own mistakes
     broken = ("NameError", "SyntaxError", "UnboundLocal", "not valid Python", "ImportError")
     assert [outcome.message for outcome in outcomes if any(word in outcome.message for word in broken)] == []
-    late = [p.name for p, outcome in zip(HOSTILE, outcomes, strict=True) if "took longer" in outcome.message]
-    assert late == [program.name for program in HOSTILE if program.waits]
-
-
-def test_many_of_them_fool_a_plain_run_of_the_tests() -> None:
-    """They are real: with the tests in their own interpreter, by its exit status, they pass."""
-
-    def fools(program: Hostile) -> bool:
-        code = "\n".join([program.setup, program.program, *program.tests])
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", code], capture_output=True, timeout=60, stdin=subprocess.DEVNULL
-        )
-        return done.returncode == 0
-
-    chosen = ("exits well", "ends ", "equals", "raises Sys", "replaces what", "no assertions", "likes")
-    fakes = [program for program in FAKES if any(name in program.name for name in chosen)]
-    fooled = [program.name for program in fakes if fools(program)]
-    assert len(fooled) >= 10, fooled
+    late = [program for program, outcome in found.items() if "took longer" in outcome.message]
+    assert late == [program for program in ATTACKS if program.waits]
 
 
 CLINGS = """
@@ -418,12 +350,12 @@ def test_a_program_dies_with_redraft() -> None:
 import asyncio
 from redraft.chain import Prompt
 from redraft.checks.code import CodeCheck
-from tests.checks.hostile_run import marking
+from tests.checks.hostile import marking
 with marking({mark!r}): asyncio.run(CodeCheck(("assert f()",), "", 600).check({CLINGS!r}, Prompt()))
 """
     parent = subprocess.Popen([sys.executable, "-c", script])
     deadline = time.monotonic() + 60
-    while len(marked(mark)) < 3 and time.monotonic() < deadline:
+    while len(marked(mark)) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.2)
     parent.send_signal(signal.SIGKILL)

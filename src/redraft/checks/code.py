@@ -1,8 +1,7 @@
 """A check that runs a model's Python program against unit tests, in a sandbox.
 
-Program and tests run in two interpreters, each in a sandbox of its own, so a program learns neither what is
-expected nor whether it was right. docs/checks.md says what it can still fake. Only Python code makes this
-check: it has no short form, so no `--check`, recipe or file can start a program that a model wrote.
+docs/checks.md says what a program can fake. Only Python code makes this check: it has no short form, so no
+`--check`, recipe or file can start a program that a model wrote.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import ast
 import builtins
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from redraft.chain import Prompt
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.sandbox import Job, Report, find_sandbox, run_job
-from redraft.errors import CheckError, UsageError
+from redraft.errors import UsageError
 from redraft.jobs.counting import counted
 
 TEST_SECONDS = 5.0  # the default time limit of a test, and of loading the program
@@ -36,8 +35,7 @@ class CodeCheck:
 
     # Python texts, such as `assert f(1) == 2`. Each runs alone, and passes if it raises nothing.
     tests: tuple[str, ...]
-    # Code for the program, which sees it. The tests see its imports. It runs before the program, or
-    # after it if it needs the program's names.
+    # Code for program and tests. It runs before the program, or after it if it needs the program's names.
     setup: str = ""
     seconds: float = TEST_SECONDS
 
@@ -63,14 +61,9 @@ class CodeCheck:
         )
 
     @cached_property
-    def _imports(self) -> list[ast.stmt]:
-        body = _parse(self.setup, "the setup of a code check").body
-        return [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
-
-    @cached_property
     def _prepared(self) -> list[tuple[str, list[str]]]:
-        """Each test, with imports that it lacks, and the names that it takes from the program."""
-        known = {name for node in self._imports for name in _bound(node)}
+        """Each test, with the modules that it lacks, and the names that it takes from the program."""
+        known = _bound(_parse(self.setup, "the setup of a code check"))
         trees = [_parse(test, f"test {at} of a code check") for at, test in enumerate(self.tests, start=1)]
         return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
 
@@ -82,8 +75,7 @@ class CodeCheck:
             job: Job = {
                 "program": program,
                 "setup": self.setup,
-                "imports": "\n".join(map(ast.unparse, self._imports)),
-                "tests": self._prepared[len(reports) :],
+                "tests": [test for test, _ in self._prepared[len(reports) :]],
             }
             loaded, *found = await run_job(job, self.seconds)
             if not loaded["passed"]:
@@ -91,12 +83,6 @@ class CodeCheck:
             reports += found
             if len(reports) == len(self.tests):
                 break
-        for report in reports:
-            if unsendable := report.get("unsendable"):
-                raise CheckError(
-                    f"a test of the check {self.name!r} gives the program a {unsendable}.",
-                    hint="Define its class in the setup, where the program has it too.",
-                )
         right, total = sum(report["passed"] for report in reports), len(self.tests)
         if right == total:
             return passed(f"The program passes {'the test' if total == 1 else f'all {total} tests'}.")
@@ -156,38 +142,30 @@ def _parse(code: str, what: str) -> ast.Module:
         raise UsageError(f"{what} is not Python{where}: {code.strip()!r:.80}.") from None
 
 
-def _bound(tree: ast.AST) -> Iterator[str]:
-    """Yield the names that a piece of code defines anywhere."""
+def _bound(tree: ast.AST) -> set[str]:
+    """Return the names that a piece of code defines anywhere."""
+    found = set[str]()
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.alias):
-            yield (node.asname or node.name).partition(".")[0]
-        elif isinstance(node, ast.arg):
-            yield node.arg
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            yield node.name
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                found.add(node.name)
+            case ast.alias():
+                found.add((node.asname or node.name).partition(".")[0])
+            case ast.arg():
+                found.add(node.arg)
+            case ast.ExceptHandler(name=str(name)) | ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+    return found
 
 
 def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[str]]:
-    """Return a test with the imports that it lacks, and the names that it takes from the program.
-
-    A program must not replace what a test judges with. So `math` in `math.isclose(…)` is the module, imported
-    or not; and a name of Python's own, such as `abs`, is taken from the program only if the test
-    takes no other, as some tasks ask for a function called `sum`.
-    """
-    nodes, bound = list(ast.walk(tree)), {*_bound(tree), *known}
-    used = [node.id for node in nodes if isinstance(node, ast.Name) and node.id not in bound]
+    """Return a test with imports of modules that it lacks (`math.isclose(…)`), and the program's names."""
+    bound = _bound(tree) | known | {*dir(builtins)}
+    nodes = list(ast.walk(tree))
     parts = [node.value for node in nodes if isinstance(node, ast.Attribute)]
-    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
-    called = [function.id for function in calls if isinstance(function, ast.Name)]
-    modules = {part.id for part in parts if isinstance(part, ast.Name)} & sys.stdlib_module_names & {*used}
-    modules -= {*called}
-    own = [name for name in used if not hasattr(builtins, name) and name not in modules]
-    names = dict.fromkeys(own or [name for name in called if name in used])
-    return "".join(f"import {module}\n" for module in sorted(modules)) + test, list(names)
+    modules = {part.id for part in parts if isinstance(part, ast.Name)} & sys.stdlib_module_names - bound
+    used = [node.id for node in nodes if isinstance(node, ast.Name) and node.id not in bound | modules]
+    return "".join(f"import {module}\n" for module in sorted(modules)) + test, used
 
 
 def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:
@@ -195,7 +173,7 @@ def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:
     if not fault:
         return f"The program {_end(report, seconds)} while it was loaded, before any test."
     where = f" on line {fault['line']} of the answer" if fault.get("line") else ""
-    if "SyntaxError" not in fault["bases"]:
+    if not fault["syntax"]:
         return f"The program fails{where} when it is loaded: {_error(fault)}."
     if fenced:
         return f"The program is not valid Python: {fault['text']}{where}."

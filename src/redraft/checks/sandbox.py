@@ -1,8 +1,8 @@
 """The sandbox for programs that a model wrote: bubblewrap, in which nothing of this machine is shared.
 
 Inside there are /usr and Python, read-only, an empty /tmp of 64 MB in memory, and nothing else: no network,
-home, environment, devices or /proc. Bubblewrap applies the filter of system calls below; `inside.wire.seal`
-sets the limits. The sandbox protects neither from faults of the kernel or the processor, nor hides the time,
+home, environment, devices or /proc. Bubblewrap applies the filter of system calls below; `inside` limits
+itself. The sandbox protects neither from faults of the kernel or the processor, nor hides the time,
 the kernel's version, or the software in /usr.
 """
 
@@ -25,20 +25,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from redraft.checks import inside
 from redraft.checks.base import turn
-from redraft.checks.inside import wire
 from redraft.errors import CheckError, UsageError
 
 TRY_SECONDS = 30  # longest try of the sandbox, and its limit of CPU time
 
 START_SECONDS = 60.0  # longest start of the interpreters, which is no fault of a program
 
-READY = b'"ready"\n'  # what `inside.player` says first
+Job = dict[str, Any]  # the work of `inside`: `program`, `setup` and `tests`
 
-Job = dict[str, Any]
-"""The work of `inside.referee`: `program`, `setup`, `imports`, and `tests`, each with the names it needs."""
-
-Report = dict[str, Any]  # what happened in a test: `passed`, else also what `inside.referee` saw, or `late`
+Report = dict[str, Any]  # what happened in a test: `passed`, else also what `inside` saw, or `late`
 
 
 async def run_job(job: Job, seconds: float) -> list[Report]:
@@ -46,21 +43,22 @@ async def run_job(job: Job, seconds: float) -> list[Report]:
 
     Return a report on loading, and one on each test, up to the first in which the program hung or ended.
     """
-    cpu = str(int(seconds * (len(job["tests"]) + 1)) + 5)
+    cpu = int(seconds * (len(job["tests"]) + 1)) + 5
     async with turn():
         with contextlib.ExitStack() as stack:
             given = stack.enter_context(tempfile.TemporaryFile())
             given.write(json.dumps(job).encode() + b"\n")
             given.seek(0)
-            with _pipe() as (asked, ask), _pipe() as (told, tell), _pipe() as (out, report):
+            out, into = os.pipe()
+            try:
                 lines = asyncio.StreamReader()
                 transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-                    lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(os.dup(out), "rb", 0)
+                    lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(out, "rb", 0)
                 )
                 stack.callback(transport.close)
-                stack.enter_context(_jailed(["player", cpu], asked, tell))
-                command = ["referee", cpu, str(told), str(ask)]
-                stack.enter_context(_jailed(command, given.fileno(), report, (told, ask)))
+                stack.enter_context(_jailed(cpu, given.fileno(), into))
+            finally:
+                os.close(into)
             if await _report(lines, START_SECONDS) != {"ready": True}:
                 hint = "Is memory or a process limit used up?"
                 raise CheckError("the sandbox of a code check did not start.", hint=hint)
@@ -73,42 +71,31 @@ async def run_job(job: Job, seconds: float) -> list[Report]:
 
 
 async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
-    """Return the next line of the referee. What it was given to read may have used up its time or memory."""
+    """Return the next line. What a program writes among them ends the job."""
     try:
         async with asyncio.timeout(seconds):
-            line = await lines.readline()
+            report = json.loads(await lines.readline())
+            return report if isinstance(report, dict) else {"passed": False, "ended": True}
     except TimeoutError:
         return {"passed": False, "late": True}
-    except ValueError:  # longer than the reader takes
-        line = b""
-    report: Report = json.loads(line) if line.endswith(b"\n") else {"passed": False, "ended": True}
-    return report
+    except ValueError:  # no line, or one that is longer than the reader takes
+        return {"passed": False, "ended": True}
 
 
 @contextlib.contextmanager
-def _pipe() -> Iterator[tuple[int, int]]:
-    ends = os.pipe()
-    try:
-        yield ends
-    finally:
-        for end in ends:
-            os.close(end)
-
-
-@contextlib.contextmanager
-def _jailed(command: list[str], stdin: int, stdout: int, pass_fds: tuple[int, ...] = ()) -> Iterator[None]:
-    """Run a program of `inside` in the sandbox, and kill it at the end.
+def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
+    """Run `inside` in the sandbox, and kill it at the end.
 
     It takes milliseconds. asyncio's own processes would wait for ever if they are cancelled while they start.
     """
     with filtering() as number:
         process = subprocess.Popen(  # noqa: S603
-            jail(number, *command),
+            jail(number, cpu),
             stdin=stdin,
             stdout=stdout,
             stderr=subprocess.DEVNULL,
             env={},
-            pass_fds=(*pass_fds, number),
+            pass_fds=[number],
             start_new_session=True,
         )
     try:
@@ -136,19 +123,19 @@ def find_sandbox() -> None:
     if problem := _tried():
         raise UsageError(
             f"bubblewrap does not work here: {problem}.",
-            hint="Allow user namespaces. In Docker: --security-opt seccomp=unconfined --security-opt"
-            " apparmor=unconfined; on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+            hint="Allow user namespaces, and take bubblewrap 0.7 or newer. In Docker: --security-opt"
+            " seccomp=unconfined --security-opt apparmor=unconfined; on Ubuntu: sysctl"
+            " kernel.apparmor_restrict_unprivileged_userns=0",
         )
 
 
 def _tried() -> str:
-    """Start a player without a program. Return why it does not get ready; empty if it does."""
+    """Run an empty job. Return why it does not get ready; empty if it does."""
     with filtering() as number:
-        command = jail(number, "player", str(TRY_SECONDS))
         try:
             tried = subprocess.run(  # noqa: S603
-                command,
-                stdin=subprocess.DEVNULL,
+                jail(number, TRY_SECONDS),
+                input=b'{"program": "", "setup": "", "tests": []}',
                 capture_output=True,
                 env={},
                 pass_fds=[number],
@@ -159,22 +146,22 @@ def _tried() -> str:
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
     said = tried.stderr.decode(errors="replace").strip() or f"status {tried.returncode}"
-    return "" if tried.stdout == READY else said.splitlines()[-1].rstrip(".")
+    return "" if tried.stdout.startswith(b'{"ready": true}\n') else said.splitlines()[-1].rstrip(".")
 
 
-def jail(filter_: int, name: str, *args: str) -> list[str]:
-    """Return the command line that runs a program of `inside`. `filter_` is the descriptor of `filtering`."""
-    folders = [word for source, target in _folders() for word in ("--ro-bind", source, target)]
+def jail(filter_: int, cpu: int) -> list[str]:
+    """Return the command line that runs `inside`. `filter_` is the descriptor of `filtering`."""
+    folders = [word for folder in _folders() for word in ("--ro-bind", folder, folder)]
     return [
         *(shutil.which("bwrap") or "bwrap", "--unshare-user", "--unshare-all", "--die-with-parent"),
-        *("--clearenv", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"),  # until `seal`
-        *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--seccomp", str(filter_)),
-        *("--tmpfs", "/tmp", "--chdir", "/tmp", *folders, "--remount-ro", "/"),  # noqa: S108
-        *(_python(), "-I", "-S", "-c", _START.format(name), *args),
+        *("--clearenv", "--cap-drop", "ALL", "--seccomp", str(filter_)),
+        *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox"),
+        *("--size", str(inside.DISK), "--tmpfs", "/tmp", "--chdir", "/tmp"),  # noqa: S108
+        *(*folders, "--ro-bind", inside.__file__, "/inside.py", "--remount-ro", "/"),
+        *(_python(), "-I", "-S", "/inside.py", str(cpu)),
     ]
 
 
-_START = "import sys; sys.path.insert(0, '/sandbox'); from redraft.checks.inside import {0}; {0}.main()"
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
 
 
@@ -183,14 +170,13 @@ def _python() -> str:
     return str(Path(sys.executable).resolve())
 
 
-def _folders() -> list[tuple[str, str]]:
-    """Return the folders of the sandbox, as they are called outside and inside. Outer folders come first."""
+def _folders() -> list[str]:
+    """Return the folders that the sandbox has. Outer ones come first."""
     here: list[str] = []
     for folder in (*_SYSTEM, sys.base_prefix, str(Path(_python()).parent)):
         if Path(folder).exists() and not any(Path(folder).is_relative_to(other) for other in here):
             here.append(folder)
-    inside = str(Path(wire.__file__).parent)
-    return [*((folder, folder) for folder in here), (inside, "/sandbox/redraft/checks/inside")]
+    return here
 
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # from linux/audit.h

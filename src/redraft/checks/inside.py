@@ -1,0 +1,149 @@
+"""Run a program and its tests: what `sandbox` starts inside the sandbox, by this file's path.
+
+A job comes on standard input, and a line of JSON goes out when this is ready, when the program is loaded, and
+after each test. Program and tests share this interpreter, which docs/checks.md says what it means. Only the
+standard library is there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator
+
+TYPE_CHECKING = False  # importing typing would make each start slower
+if TYPE_CHECKING:
+    from typing import Any
+
+FILE = "<program>"  # the name of the program in tracebacks
+SHOWN = 120  # most characters of a value or a call in a report
+
+MEMORY = 512 * 1024 * 1024  # most address space in bytes. It bounds threads too, which reserve 8 MB each.
+FILES = 64  # most open files
+DISK = 64 * 1024 * 1024  # most bytes in a file, and in /tmp
+
+
+def main(seconds: int) -> None:
+    """Run the job within `seconds` of CPU time."""
+    job = json.loads(sys.stdin.readline())
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    _limit(seconds)
+    for line in _lines(job):
+        out.write(json.dumps(line) + "\n")
+        out.flush()
+    os._exit(0)  # neither threads nor exit handlers of the program may keep it
+
+
+def _limit(seconds: int) -> None:
+    """Limit this process for good. What is printed goes to a file without a name."""
+    import resource  # only Unix has it
+
+    printed = os.open("/tmp", os.O_TMPFILE | os.O_RDWR)  # noqa: S108  (a file system of its own)
+    for number in (0, 1, 2):
+        os.dup2(printed, number)
+    os.close(printed)
+    for limit, most in (
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, DISK),
+        (resource.RLIMIT_NOFILE, FILES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (most, most))
+    sys.set_int_max_str_digits(0)
+
+
+def _lines(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield {"ready": True}
+    module = sys.modules["program"] = types.ModuleType("program")
+    try:
+        _load(job["program"], job["setup"], module.__dict__)
+    except BaseException as error:  # noqa: BLE001  (a program may raise anything)
+        yield {"passed": False, "fault": _fault_of(error)}
+        return
+    yield {"passed": True}
+    for test in job["tests"]:
+        yield _tried(test, module.__dict__)
+
+
+def _load(program: str, setup: str, space: dict[str, Any]) -> None:
+    """Run the setup and the program. A setup that uses the program's names runs after it."""
+    try:
+        exec(compile(setup, "<setup>", "exec"), space)  # noqa: S102  (this is what the sandbox is for)
+        again = False
+    except NameError:
+        again = True
+    exec(compile(program, FILE, "exec"), space)  # noqa: S102
+    if again:
+        exec(compile(setup, "<setup>", "exec"), space)  # noqa: S102
+
+
+def _tried(test: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Run a test. Return `passed`, and for a failed one what the program did, and nothing of the test."""
+    last: dict[str, str] = {}
+    space = {name: _noted(name, value, last) if _is_own(value) else value for name, value in names.items()}
+    try:
+        exec(compile(test, "<test>", "exec"), space)  # noqa: S102
+    except BaseException as error:  # noqa: BLE001  (a test may raise anything)
+        if isinstance(error, NameError) and error.name not in names and not last:
+            return {"passed": False, "missing": str(error.name)}
+        if last and "value" not in last:
+            return {"passed": False, **last, "fault": _fault_of(error)}
+        raised = None if isinstance(error, AssertionError) else type(error).__name__
+        return {"passed": False, **last, "raised": raised}
+    return {"passed": True}
+
+
+def _is_own(value: Any) -> bool:
+    return isinstance(value, types.FunctionType) and value.__code__.co_filename == FILE
+
+
+def _noted(name: str, function: Callable[..., Any], last: dict[str, str]) -> Callable[..., Any]:
+    """Return a function that writes its last call down, with the value if it returned one."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        shown = [_shown(arg) for arg in args] + [f"{key}={_shown(value)}" for key, value in kwargs.items()]
+        last.clear()
+        last["call"] = _short(f"{name}({', '.join(shown)})")
+        value = function(*args, **kwargs)
+        last["value"] = _shown(value)
+        return value
+
+    return call
+
+
+def _shown(value: Any) -> str:
+    try:
+        return _short(repr(value))
+    except Exception:  # noqa: BLE001  (a program's own `__repr__` may be part of it)
+        return f"<{type(value).__name__} object>"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def _fault_of(error: BaseException) -> dict[str, Any]:
+    """Describe an exception: its type, its text, and the line of the program."""
+    line, place, text = None, error.__traceback__, str(error)
+    while place is not None:
+        if place.tb_frame.f_code.co_filename == FILE:
+            line = place.tb_lineno
+        place = place.tb_next
+    is_syntax = isinstance(error, SyntaxError) and error.filename == FILE
+    if is_syntax:
+        line, text = error.lineno, error.msg
+    return {
+        "type": type(error).__name__[:60],
+        "syntax": is_syntax,
+        "text": " ".join(text[:1000].split())[:200],
+        "line": line,
+    }
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
