@@ -8,7 +8,6 @@ import gc
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -50,10 +49,6 @@ def test_the_answer_is_on_standard_input() -> None:
 )
 def test_the_end_of_a_program_and_its_output_become_the_message(code: str, message: str) -> None:
     assert run(python(code)).message == f"The check command {message}"
-
-
-def test_a_program_that_reads_nothing_is_no_fault() -> None:
-    assert run(python("pass"), "x" * 1_000_000).passed
 
 
 def test_of_long_output_the_end_is_kept_and_all_is_read() -> None:
@@ -148,67 +143,6 @@ def test_cancelling_kills_the_program(tmp_path: Path) -> None:
 
     asyncio.run(asyncio.wait_for(cancelled(), 30))
     assert ends(int(note.read_text()))
-
-
-@linux
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_program_dies_with_redraft(tmp_path: Path, end: signal.Signals) -> None:
-    """The program and a child of it that left its session, however the parent dies."""
-    note, own = tmp_path / "pid", tmp_path / "own"
-    code = f"import os; open({str(own)!r}, 'w').write(str(os.getpid()))" + CHILD.format(
-        new=True, note=str(note), last=600
-    )
-    script = f"""
-import asyncio, shlex, sys
-from redraft.chain import Prompt
-from redraft.checks.command import Command
-asyncio.run(Command.of(shlex.join([sys.executable, "-c", {code!r}])).check("x", Prompt()))
-"""
-    parent = subprocess.Popen([sys.executable, "-c", script])
-    try:
-        until_written(note)
-        parent.send_signal(end)
-        parent.wait(30)
-        assert ends(int(note.read_text()))
-        assert ends(int(own.read_text()))
-    finally:
-        parent.kill()
-        parent.wait()
-        for file in (note, own):
-            with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):
-                os.kill(int(file.read_text()), 9)
-
-
-DAEMON = """
-import os, time
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        open({note!r}, "w").write(str(os.getpid()))
-        time.sleep(600)
-    os._exit(0)
-while not os.path.exists({note!r}): time.sleep(0.01)
-time.sleep({last})
-"""
-
-
-@pytest.mark.slow
-@linux
-@pytest.mark.parametrize("last", [0, 600])
-def test_a_double_forked_process_does_not_outlive_the_check(tmp_path: Path, last: int) -> None:
-    note = tmp_path / "pid"
-    assert run(python(DAEMON.format(note=str(note), last=last), seconds=2)).passed == (last == 0)
-    try:
-        assert ends(int(note.read_text()))
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(note.read_text()), 9)
-
-
-@linux
-def test_a_supervisor_that_is_killed_is_a_fault_of_the_check() -> None:
-    with pytest.raises(CheckError, match="its supervisor was killed"):
-        run(python("import os; os.kill(os.getppid(), 9)"))
 
 
 def test_many_run_side_by_side() -> None:

@@ -1,8 +1,7 @@
 """Checks that are programs: `command:pytest -q tests`. Exit status 0 passes; else the output is the feedback.
 
-The program reads the answer on standard input, without a shell, with all rights of the user. A `supervisor`
-kills it and every process that it started when it is done, when the time is up, and when redraft dies. On
-Windows, what the program started ends only when the time is up.
+The program reads the answer on standard input, without a shell, with all rights of the user. It and the
+processes of its group are killed when it is done, when the time is up, and when the check is cancelled.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from asyncio.subprocess import PIPE, STDOUT
 from dataclasses import dataclass
-from typing import Self
+from typing import IO, Self
 
 from redraft.chain import Prompt
-from redraft.checks import supervisor
 from redraft.checks.base import Outcome, failed, passed, turn
+from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, CheckSyntaxError
 
 COMMAND_SECONDS = 30.0  # the default time limit
@@ -77,104 +75,64 @@ class Command:
 
     async def run(self, answer: str) -> tuple[int | None, str]:
         """Run the program. Return its exit status, or None if it was stopped, and the end of its output."""
-        if not hasattr(os, "killpg"):
-            return await self._run_without_groups(answer)
-        output = _Output()
-        async with turn():
-            with tempfile.TemporaryFile() as given, contextlib.closing(output):
-                given.write(answer.encode("utf-8", "replace"))
-                given.seek(0)
-                out, into = os.pipe()
-                try:
-                    loop = asyncio.get_running_loop()
-                    await loop.connect_read_pipe(lambda: output, os.fdopen(out, "rb", 0))
-                    process = await asyncio.create_subprocess_exec(
-                        *(sys.executable, "-I", "-S", supervisor.__file__, str(given.fileno())),
-                        *shlex.split(self.line),
-                        stdin=PIPE,
-                        stdout=PIPE,
-                        stderr=into,
-                        pass_fds=[given.fileno()],
-                        start_new_session=True,
-                    )
-                finally:
-                    os.close(into)
-                assert process.stdin is not None  # noqa: S101  (both are pipes)
-                assert process.stdout is not None  # noqa: S101
-                try:
-                    async with asyncio.timeout(self.seconds):
-                        result = (await process.stdout.read()).decode().split()
-                except TimeoutError:
-                    return None, str(output)
-                finally:
-                    process.stdin.close()  # this ends the supervisor
-                    await process.wait()
-                    await output.end()
-            if result[:1] != ["exit"]:
-                reason = os.strerror(int(result[1])) if result else "its supervisor was killed"
-                message = f"the check {self.name!r} could not be started: {reason}."
-                raise CheckError(message, hint=_HINT)
-            return int(result[1]), str(output)
-
-    async def _run_without_groups(self, answer: str) -> tuple[int | None, str]:
-        output = _Output()
         async with turn():
             with tempfile.TemporaryFile() as given:
                 given.write(answer.encode("utf-8", "replace"))
                 given.seek(0)
-                words = shlex.split(self.line)
-                process = await asyncio.create_subprocess_exec(
-                    *words, stdin=given, stdout=PIPE, stderr=STDOUT
-                )
-            assert process.stdout is not None  # noqa: S101  (it is a pipe)
+                process = self._started(given)
+            output = _Output(process)
+            read = in_daemon_thread(output.read)
+            status: int | None = None
             try:
                 async with asyncio.timeout(self.seconds):
-                    while piece := await process.stdout.read(KEPT):
-                        output.data_received(piece)
-                    return await process.wait(), str(output)
+                    status = await in_daemon_thread(process.wait)
             except TimeoutError:
-                return None, str(output)
+                pass
             finally:
-                if process.returncode is None:
-                    _end_tree(process.pid)
-                    await process.wait()
+                _end(process)
+                with contextlib.suppress(TimeoutError):  # a process that escaped may hold the pipe open
+                    await asyncio.wait_for(asyncio.shield(read), 0.5)
+            return status, str(output)
+
+    def _started(self, given: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start the program in a group of its own, without a wait in which it could be lost."""
+        try:
+            return subprocess.Popen(  # noqa: S603
+                shlex.split(self.line),
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            message = f"the check {self.name!r} could not be started: {error.strerror}."
+            raise CheckError(message, hint=_HINT) from None
 
 
-def _end_tree(pid: int) -> None:
-    """End a process and, on Windows, those below it."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and those of its group; on Windows, those below it."""
     if sys.platform == "win32":
-        command = ["taskkill", "/F", "/T", "/PID", str(pid)]
+        command = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
         subprocess.run(command, capture_output=True, check=False)  # noqa: S603
+    elif hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     else:
-        os.kill(pid, signal.SIGKILL)
+        process.kill()
+    process.wait()
 
 
-class _Output(asyncio.Protocol):
+class _Output:
     """Keeps the end of a program's output. All of it is read, so that the program never blocks."""
 
-    def __init__(self) -> None:
-        self._kept = b""
-        self._closed = asyncio.Event()
-        self._transport: asyncio.BaseTransport | None = None
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process, self._kept = process, b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._kept = (self._kept + data)[-(4 * KEPT + 1) :]
-
-    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
-        self._closed.set()
-
-    async def end(self) -> None:
-        """Wait shortly for the end of the pipe, which an escaped process may hold open."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closed.wait(), 0.5)
-
-    def close(self) -> None:
-        """Close the pipe. A check that is cancelled closes it too."""
-        if self._transport:
-            self._transport.close()
+    def read(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101  (it is a pipe)
+        with self._process.stdout as pipe:
+            while piece := os.read(pipe.fileno(), 1 << 16):
+                self._kept = (self._kept + piece)[-(4 * KEPT + 1) :]
 
     def __str__(self) -> str:
         text = self._kept.decode("utf-8", "replace").strip()
