@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from redraft.chain import Prompt
-from redraft.checks.json_reading import NotJson, json_prospect, read_json
+from redraft.checks.json_reading import NotJson, json_so_far, read_json
 from redraft.checks.output import from_type, parse_output
 from redraft.checks.parse import parse_check
 
@@ -170,7 +170,7 @@ def test_a_hostile_text_ends(piece: str) -> None:
     text = "x" + piece * (300_000 // len(piece))
     with pytest.raises(NotJson):
         read_json(text)
-    json_prospect(text)
+    json_so_far(text)
 
 
 def test_the_score_tells_how_far_it_could_be_read() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ from hypothesis import strategies as st
 from redraft.chain import Prompt
 from redraft.checks.base import Check, Outcome, passed, prefix_of, run_checks
 from redraft.checks.ifeval import TYPES
-from redraft.checks.json_reading import begins_json
 from redraft.checks.parse import parse_checks
 
 FIRST_WORD = "length_constraints:nth_paragraph_first_word"
@@ -29,7 +26,6 @@ IFEVAL = [
     f'{FIRST_WORD} {{"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "the"}}',
     f'{FIRST_WORD} {{"num_paragraphs": 1, "nth_paragraph": 1, "first_word": "light"}}',
     'detectable_format:number_bullet_lists {"num_bullets": 1}',
-    "detectable_format:json_format",
     "combination:two_responses",
     'combination:repeat_prompt {"prompt_to_repeat": "The light. One"}',
     "startend:quotation",
@@ -39,7 +35,7 @@ IFEVAL = [
 CHECKS = [
     "words<=2", "words==0", "sentences<=1", "sentences<=2", "sentences==3", "characters<=3", "paragraphs<=1",
     "lacks:light", "lacks:the light", "lacks:,", "lacks:é", "lacks:。", "starts:The light", "starts:1.",
-    "starts:光", "json", "lines<=2", "bullets<=1", "items==1", "headings<=1", "unique", "keys:a,e",
+    "starts:光", "lines<=2", "bullets<=1", "items==1", "headings<=1", "unique",
     "uppercase", "lowercase",
     "any(words<=2; lacks:light)", "all(sentences<=2; lacks:the)", "2*words<=3",
     *(f"ifeval:{written}" for written in IFEVAL),
@@ -106,11 +102,8 @@ SOON = [
     ("headings<=1", "# One\n## T", "# One\n##"),
     ("unique", "- It rains.\nSo.\n* it  rains.\n", "- It rains.\nSo.\n* it  rains."),
     ("uppercase", "THE l", "THE L"),
-    ("keys:a", "```json\n{a: 1}\n", "```json\n{a: 1}"),
     ("lacks:light", "The light ", "The light"),
     ("starts:Dear friend", "Dear Ann, ", "Dear Ann,"),
-    ("json", "```json\n{a: 1}\n", "```json\n{a: 1}"),
-    ("json", "```json\n{}\n```\n```json\n", "```json\n{}\n```\nSo {that"),
     ("any(words<=1; lacks:light)", "The light ", "The light"),
     ("all(words<=9; lacks:light)", "The light ", "The light"),
     ("2*words<=1", "The light", "The"),
@@ -122,13 +115,12 @@ SOON = [
     ("ifeval:" + IFEVAL[6], "One two three f", "One two three"),
     ("ifeval:" + IFEVAL[7], "a\n\nthat b", "a\n\nthe"),
     ("ifeval:" + IFEVAL[9], "* a\n* b", "* a\n*"),
-    ("ifeval:" + IFEVAL[10], "Here is", '```json\n{"a": tru'),
-    ("ifeval:" + IFEVAL[11], "a ****** b ****** c", "a ****** b ******"),
-    ("ifeval:" + IFEVAL[12], "The lamp ", "The lig"),
-    ("ifeval:" + IFEVAL[13], "Here", '"Here'),
+    ("ifeval:" + IFEVAL[10], "a ****** b ****** c", "a ****** b ******"),
+    ("ifeval:" + IFEVAL[11], "The lamp ", "The lig"),
+    ("ifeval:" + IFEVAL[12], "Here", '"Here'),
     ("ifeval:change_case:english_capital", "RAIN i", "RAIN I"),
     ("ifeval:change_case:english_lowercase", "rain I", "rain i"),
-    ("ifeval:" + IFEVAL[14], "NASA and ESA ", "NASA and E"),
+    ("ifeval:" + IFEVAL[13], "NASA and ESA ", "NASA and E"),
     ("ifeval:punctuation:no_comma", "Well,", "Well"),
 ]  # fmt: skip
 
@@ -146,40 +138,10 @@ def test_every_rule_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["contains:rain", "ends:Bye.", "matches:^x", "number=4", "words>=9", "language:en"]
+    "written", ["json", "contains:rain", "ends:Bye.", "matches:^x", "number=4", "words>=9", "language:en"]
 )
 def test_what_can_still_come_is_open(written: str) -> None:
     assert prefix_of(rate(written), "One two three four. Five! ") == "open"
-
-
-def test_json_schema_and_output_have_it_too(tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text('{"type": "object"}')
-    from redraft.checks.output import from_type
-
-    for check in (rate(f"json-schema:{tmp_path}/s.json"), from_type(list[int])):
-        assert prefix_of(check, "```json\n[1,,\n") == "lost"
-        assert prefix_of(check, "```json\n[1,\n") == "open"
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(value=VALUES, cut=st.integers(0, 60), indent=st.sampled_from([None, 1]), ascii_=st.booleans())
-def test_every_beginning_of_json_begins_json(value: Any, cut: int, indent: int | None, ascii_: bool) -> None:
-    assert begins_json(json.dumps(value, indent=indent, ensure_ascii=ascii_)[:cut])
-
-
-NO_JSON = ["x", "{x", "{,", "[1,,", "{}{", "[1}", "[01]", "tru,", "-x", "[1 2", '{"a" 1', '{"a":}', '"a\nb"']
-
-
-@pytest.mark.parametrize("text", NO_JSON)
-def test_what_is_no_json(text: str) -> None:
-    assert not begins_json(text)
 
 
 class Own:

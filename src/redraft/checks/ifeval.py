@@ -16,7 +16,6 @@ from typing import Any, Self
 
 from redraft.chain import Prompt
 from redraft.checks.base import Outcome, Prospect, failed, passed
-from redraft.checks.json_reading import begins_json
 from redraft.checks.segment import sentences, settled, words
 from redraft.checks.text import Language, language_name, language_of
 from redraft.engines.steering.form import Bounds, Form, Layout
@@ -355,19 +354,10 @@ def _sections(answer: str, values: Values) -> Decision:
 FENCES = ("```json", "```Json", "```JSON", "```")
 
 
-def _no_json(text: str, _: Values) -> bool:
-    plain = text.strip()
-    fence = next(filter(plain.startswith, FENCES), "")
-    return not any(fence.startswith(plain) for fence in FENCES) and not begins_json(
-        plain.removeprefix(fence).rstrip("`")
-    )
-
-
 @_type(
     "detectable_format:json_format",
     "Write the whole answer as JSON.",
     form=lambda _: Form(schema={}),
-    lost=_no_json,
 )
 def _json(answer: str, _: Values) -> Decision:
     text = answer.strip()

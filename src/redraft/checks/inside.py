@@ -134,12 +134,11 @@ def _fault_of(error: BaseException) -> dict[str, Any]:
         if place.tb_frame.f_code.co_filename == FILE:
             line = place.tb_lineno
         place = place.tb_next
-    is_syntax = isinstance(error, SyntaxError) and error.filename == FILE
-    if is_syntax:
+    if isinstance(error, SyntaxError) and error.filename == FILE:
         line, text = error.lineno, error.msg
     return {
         "type": type(error).__name__[:60],
-        "syntax": is_syntax,
+        "syntax": isinstance(error, SyntaxError),
         "text": " ".join(text[:1000].split())[:200],
         "line": line,
     }

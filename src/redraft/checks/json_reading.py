@@ -11,10 +11,9 @@ import json
 import re
 from typing import Any, NamedTuple, NoReturn
 
-import regex
+from pydantic_core import from_json
 
 from redraft.chain import Chain
-from redraft.checks.base import Prospect
 from redraft.errors import fault_of
 
 MOST_STARTS = 1000  # brackets in a text that are tried; each failure takes time in proportion to the text
@@ -68,31 +67,22 @@ def text_of(chain: Chain, answer: str) -> str:
     return answer if chain.value is None else read_json(answer)[1]
 
 
-def json_prospect(text: str) -> Prospect:
-    """Return whether an answer that begins with a text can have JSON that `read_json` finds.
-
-    Only a marked block loses it, because one may follow any other text.
-    """
-    text = text.replace("\r\n", "\n")
-    text = text[: text.rfind("\n") + 1]  # the last line may still grow
-    marked = [block for block in _blocks(text) if block.mark == "json"]
-    if len(marked) > 1:
-        return "lost"
-    for block in marked:
-        inside = text[block.begin : block.end].lstrip()
-        if inside.startswith(("{", "[")) and not begins_json(inside):
-            try:
-                _raw(inside, 0, len(inside))
-            except ValueError:
-                return "lost"
-    return "open"
+_BEGINS = re.compile(r"[{\[]")
 
 
-def begin_of_json(text: str) -> int | None:
-    """Return where the JSON of a text that is still written begins, as far as that is known."""
+def json_so_far(text: str) -> Any:
+    """Return what the JSON of a text that is still written holds so far; None if it has not begun."""
     marked = [block.begin for block in _blocks(text) if block.mark == "json"]
-    found = re.compile(r"[{\[]").search(text, marked[0] if marked else 0)
-    return found.start() if found else None
+    begin = _BEGINS.search(text, marked[0] if marked else 0)
+    if begin is None:
+        return None
+    begun = re.split(r"\n[`~]", text[begin.start() :])[0]  # a fence ends it
+    if len(re.findall(r'(?<!\\)(?:\\\\)*"', begun)) % 2 == 0:  # outside of a text
+        begun = re.sub(r"[\d.eE+-]+\Z", "", begun)  # a number that is cut is another number
+    try:
+        return from_json(begun, allow_partial="trailing-strings")
+    except ValueError:  # it is broken
+        return None
 
 
 def _blocks(text: str) -> list[_Block]:
@@ -192,44 +182,3 @@ def _not_json(fault: json.JSONDecodeError, text: str) -> NotJson:
     near = f", before {rest!r}" if rest else ended
     where = f"line {fault.lineno}, column {fault.colno}"
     return NotJson(f"The answer is not JSON: {fault.msg} at {where}{near}.", fault.pos / (len(text) + 1))
-
-
-_JSON_SPACE = regex.compile(r"[ \t\n\r]*+")
-_SCALAR = regex.compile(
-    r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"'
-    r"|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?+|true|false|null|NaN|-?Infinity"
-)
-_GROWING = regex.compile(r"-?[0-9][-+.eE0-9]*+")
-_CLOSE = {"{": "}", "[": "]"}
-
-
-def begins_json(text: str) -> bool:
-    """Return whether a text is JSON as far as it goes. Python's words for numbers, such as NaN, count."""
-    stack: list[str] = []
-    wanted, at = "value", _JSON_SPACE.match(text).end()  # type: ignore[union-attr]
-    while at < len(text):
-        char = text[at]
-        scalar = wanted in ("value", "value or end") or wanted.startswith("key")
-        if wanted.endswith("end") and stack and char == _CLOSE[stack[-1]]:
-            stack.pop()
-            wanted, at = "comma or end", at + 1
-        elif wanted.startswith("value") and char in _CLOSE:
-            stack.append(char)
-            wanted, at = ("key or end" if char == "{" else "value or end"), at + 1
-        elif wanted == "colon" and char == ":":
-            wanted, at = "value", at + 1
-        elif wanted == "comma or end" and char == "," and stack:
-            wanted, at = ("key" if stack[-1] == "{" else "value"), at + 1
-        elif scalar and (wanted.startswith("value") or char == '"'):
-            if _GROWING.fullmatch(text, at):  # a number that may go on
-                return True
-            found = _SCALAR.match(text, at, partial=True)
-            if found is None:
-                return False
-            if found.partial:
-                return True
-            wanted, at = ("colon" if wanted.startswith("key") else "comma or end"), found.end()
-        else:
-            return False
-        at = _JSON_SPACE.match(text, at).end()  # type: ignore[union-attr]
-    return True

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from redraft.chain import Prompt
 from redraft.chain.documents import json_of
-from redraft.checks.base import Outcome, Prospect, failed, passed
-from redraft.checks.json_reading import NotJson, json_prospect, read_json
+from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.json_reading import NotJson, read_json
 from redraft.checks.schema import GivenUp, faults, validator_of
 from redraft.errors import CheckError, CheckSyntaxError
 
@@ -42,10 +42,6 @@ class Json:
         A model left alone likes to end in a bare number, text or word.
         """
         return {"type": ["object", "array"]}
-
-    def prefix(self, text: str) -> Prospect:
-        """Lost where a block of JSON goes wrong, or a second one begins."""
-        return json_prospect(text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the answer is JSON. A miss scores the share of the text before the fault."""
@@ -91,10 +87,6 @@ class Keys:
             "required": list(self.keys),
             "additionalProperties": False,
         }
-
-    def prefix(self, text: str) -> Prospect:
-        """Lost where a block of JSON goes wrong, or a second one begins."""
-        return json_prospect(text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the keys are these. JSON that misses scores at least 1/2, the rest by the keys it has."""
@@ -156,10 +148,6 @@ class JsonSchema:
     def demand(self) -> str:
         """The schema, as a demand."""
         return demand_of_schema(self.schema)
-
-    def prefix(self, text: str) -> Prospect:
-        """Lost where a block of JSON goes wrong, or a second one begins."""
-        return json_prospect(text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the JSON fits. The message lists up to three faults with their JSON paths."""

@@ -20,8 +20,8 @@ from typing import Any
 
 from redraft.chain import Chain, Stop, Usage, whole
 from redraft.checks.base import Check, run_checks, schema_of
-from redraft.checks.json_reading import NotJson, read_json
-from redraft.checks.output import OutputCheck, parse_output, partial_output
+from redraft.checks.json_reading import NotJson, json_so_far, read_json
+from redraft.checks.output import OutputCheck, parse_output
 from redraft.engines.base import OF_TOOLS, Delta, Engine, Sampling
 from redraft.engines.remote.wire import estimated_counts
 from redraft.engines.wrapped import MeteredEngine
@@ -169,7 +169,7 @@ class Driver:
                             self._answer = ""
                         elif self.output is not None:
                             self._answer += event.text
-                            event = replace(event, read=partial(partial_output, self.output, self._answer))
+                            event = replace(event, read=partial(json_so_far, self._answer))
                         await self._call_hook(steps, event, deadline)
                         yield event
                         step = steps.send(None)

@@ -100,10 +100,7 @@ class Text:
 
     @property
     def value(self) -> Any:
-        """The part of an answer's object that has arrived, if `output=` was given.
-
-        Fields that have not come are at their default, or None. None if nothing has come.
-        """
+        """The JSON of an answer as far as it has come, if `output=` was given; None if nothing has come."""
         return self.read() if self.read else None
 
 
