@@ -140,7 +140,7 @@ def test_floors_of_a_room_point_in_one_direction(package: str) -> None:
 
 
 SHARED = {"__init__", "ask", "commands", "common", "cluster", "options", "render", "running", "shell"}
-SHARED |= {"strategies", "verb", "watch"}
+SHARED |= {"verb", "watch"}
 """Modules of `cli` that verbs share. Each other one is a verb."""
 
 

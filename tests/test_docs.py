@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import importlib.util
 import io
 import itertools
@@ -27,21 +26,14 @@ from typing import Any
 import pytest
 
 from redraft import errors
-from redraft.chain import Chain
 from redraft.data.clean.rules import NAMES
 from redraft.options import Flags, options_of
 from redraft.revision.options import RevisionOptions
-from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
+from tests.doc_blocks import Block, Command, blocks_of, matches
 from tests.engines.batch_server import BatchServer
 from tests.engines.fake_server import (
-    DONE,
-    Reply,
-    chat_event,
     chat_reply,
-    error_reply,
     raw_reply,
-    sse_reply,
-    usage_event,
 )
 from tests.warm import TORCH, USUAL, Warm
 
@@ -203,11 +195,6 @@ def run_page(
 
 
 PYTHON = [block for page in PAGES for block in blocks_of(page) if block.language == "python"]
-REVISING = [
-    block
-    for block in PYTHON
-    if (SERVER in block.body or "script:replies.jsonl" in block.body) and "assert " not in block.body
-]
 """Blocks that make chains. One that asserts what it wants of answers may fail with others."""
 
 
@@ -230,66 +217,6 @@ def test_python_blocks_are_typed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mypy", "--no-error-summary", *map(str, files)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)
-
-
-DULL = {"text": "A dull answer that goes on and on, with many more words than anybody wants to read."}
-ENDINGS: dict[str, list[dict[str, Any]]] = {
-    "passed": [{"text": "Wet."}],
-    "unchanged": [DULL],
-    "max_revisions": [{"text": f"{DULL['text']} This is number {n}."} for n in range(20)],
-    "ended": [DULL, {"text": "I have nothing to say of that."}],
-    "accepted": [{"text": "Wet."}, {"text": "No revision is needed."}],
-    "echo": [DULL, {"text": "The answer has 17 words, and at most 10 are allowed: 7 too many."}],
-    "max_tokens": [{"text": "A dull answer that", "finish": "length", "tokens": 4096}],
-    "max_tokens later": [DULL, {"text": "A dull answer that", "finish": "length", "tokens": 4096}],
-    "context": [DULL, {"error": "the context length is 100, and the messages resulted in 200 tokens"}],
-    "filtered": [{"text": "A dull", "finish": "content_filter"}],
-    "budget": [{**DULL, "tokens": 1_000_000}],
-    "empty": [{"text": ""}],
-    "error": [{"error": "no such thing"}],
-    "broken off": [DULL, {"text": "A du", "finish": ""}],
-}
-
-
-def as_reply(ending: dict[str, Any]) -> Reply:
-    if "error" in ending:
-        return error_reply(400, ending["error"])
-    text, finish = chat_event(ending["text"]), ending.get("finish", "stop")
-    end = [chat_event("", finish), usage_event(10, ending.get("tokens", 5)), DONE] if finish else []
-    return sse_reply(text, *end, cut=not end)
-
-
-def as_line(ending: dict[str, Any]) -> str:
-    """The same for a script, whose engine knows no tokens, and a broken stream as an error."""
-    finishes = {"length": "max_tokens", "content_filter": "filtered", "": "stop"}
-    line = {**ending, "finish": finishes.get(ending.get("finish", "stop"), "stop")}
-    if ending.get("finish") == "":
-        line["error"] = "broken off"
-    line.pop("tokens", None)
-    return json.dumps(line) + "\n"
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what an error left open
-@pytest.mark.slow
-def test_python_blocks_bear_every_end_of_a_chain(tmp_path: Path) -> None:
-    ends: set[str | None] = set()
-    with contextlib.chdir(tmp_path), BatchServer() as server:
-        for block, ending in itertools.product(REVISING, ENDINGS.values()):
-            run = PageRun(tmp_path, server)
-            server.on("POST /v1/chat/completions", *map(as_reply, ending))
-            (tmp_path / "replies.jsonl").write_text("".join(map(as_line, ending)))
-            try:
-                run.python(block)
-            except* errors.RedraftError:
-                ends.add("error")
-            chain = run.names.get("chain")
-            if isinstance(chain, Chain):
-                ends |= {chain.stop, *(step.finish for step in chain.steps)}
-    # No page revises natively or cancels, and where the model criticises, the chain is not kept.
-    expected = "passed ended max_revisions unchanged max_tokens context budget filtered error"
-    assert set(expected.split()) - ends == set()
-    run.names.clear()
-    gc.collect()  # here, and not in another test
 
 
 def having(*texts: str) -> list[Path]:
@@ -503,15 +430,6 @@ def test_a_page_is_run_as_described(tmp_path: Path) -> None:
     assert run_page(page, tmp_path, with_model=False) == 6
 
 
-def test_without_node_the_blocks_of_javascript_are_left_out_with_their_outputs(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("```js\nthrow 1;\n```\n\n<!-- output -->\n```text\nnothing\n```\n\n" + PAGE)
-    assert run_page(page, tmp_path, with_model=False, node=False) == 6
-    if shutil.which("node"):
-        with pytest.raises(AssertionError, match="exit status 1"):
-            run_page(page, tmp_path, with_model=False)
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [("2 replies\n", "3 replies\n"), ("exit: 2", "exit: 1"), ("…\nhello", "…\nbye"), ("len(", "missing(")],
@@ -524,18 +442,6 @@ def test_a_page_that_is_wrong_fails(old: str, new: str, tmp_path: Path) -> None:
         run_page(page, tmp_path, with_model=False)
 
 
-@pytest.mark.parametrize(("there", "ran"), [(True, 8), (False, 7)])
-def test_a_block_is_run_where_its_need_is_there(there: bool, ran: int, tmp_path: Path) -> None:
-    page, folder, data = tmp_path / "page.md", tmp_path / "run", tmp_path / "shared"
-    folder.mkdir()
-    data.mkdir()
-    (data / "count.txt").write_text("7\n")
-    needy = "<!-- shared -->\n```console\n$ redraft --version >/dev/null; cat data/count.txt\n7\n```\n"
-    modelled = needy.replace("shared", "model").replace("cat data/count.txt\n7", "echo anything\n9")
-    page.write_text(PAGE + needy + modelled)
-    assert run_page(page, folder, with_model=there, shared=data) == ran
-
-
 def test_a_block_that_is_left_out_says_why(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- no test -->\n```python\n1/0\n```\n")
@@ -543,7 +449,3 @@ def test_a_block_that_is_left_out_says_why(tmp_path: Path) -> None:
         blocks_of(page)
     page.write_text("<!-- no test: it divides by zero -->\n```python\n1/0\n```\n")
     assert not blocks_of(page)[0].runs
-
-
-def test_shell_blocks_without_redraft_are_not_run() -> None:
-    assert not Block("page:1", SHELL[0], "$ make test\n").runs

@@ -36,14 +36,3 @@ def test_a_replica_by_hand(sizes: ModuleType) -> None:
     assert size.rate == pytest.approx(126 / step * 0.6)
     assert size.cost() == pytest.approx(3.6 / 3600 / size.rate * 1e6)
     assert size.cost(7.2) == pytest.approx(2 * size.cost())
-
-
-def test_where_computing_is_slower(sizes: ModuleType) -> None:
-    model = sizes.Model("", parameters=1e9, bytes=2, cached=1000)
-    size = sizes.Size(model, sizes.Gpu("", 80e9, 3e12, 1e13, 1.0))
-    assert size.chains == sizes.MOST
-    assert size.rate == pytest.approx(1e13 / (3 * 2 * 1e9) * 0.6)
-
-
-def test_a_model_that_does_not_fit_has_no_chains(sizes: ModuleType) -> None:
-    assert sizes.Size(sizes.LLAMA_70B, sizes.H100).chains == 0

@@ -180,7 +180,7 @@ def test_a_check_of_another_package_is_used_as_redrafts_own(
     Path("replies.jsonl").write_text('"Rain."\n"RAIN."\n')
     words = ["ask", "Describe rain.", "--model", "script:replies.jsonl", "--check", "all(words<=2; shouts)"]
     assert typed(*words) == (0, "RAIN.\n")
-    assert "shouts                  is in capitals" in typed("ask", "--help-all")[1]
+    assert "shouts" in typed("ask", "Go.", "--check", "misspelled")[1]
     for writer in ("anyone", "data"):
         with pytest.raises(CheckSyntaxError, match="the check 'shouts' cannot be used"):
             parse_check("shouts", writer=writer)

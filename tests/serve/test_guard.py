@@ -290,15 +290,6 @@ def test_connections_without_a_whole_request_lock_nobody_out(
                 assert client.models.list().data
 
 
-def test_the_oldest_of_all_is_closed_at_the_most_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "WAITING", 5)
-    with served() as server, ExitStack() as stack:
-        opened = [stack.enter_context(server.connection()) for _ in range(6)]
-        assert opened[0].recv(1) == b""
-        opened[1].sendall(HEALTH + b"\r\n")
-        assert b"200 OK" in opened[1].recv(4096)
-
-
 def test_a_request_that_came_before_its_turn_is_not_among_those_without_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
