@@ -311,12 +311,6 @@ METRIC = re.compile(r"\bredraft_\w+")
 MATCHED = re.compile(r"(redraft_\w+)\{([^}]*)\}")
 OF_PROMETHEUS = {"instance", "job", "le"}
 """Labels that Prometheus adds, and that of buckets."""
-OF_RAY = {
-    "redraft_engine_queue": {"engine"},
-    "redraft_replica_streams": {"engine", "replica"},
-    "redraft_replica_tokens_total": {"engine", "replica"},
-}
-"""What `redraft serve --ray` exports besides, with its labels."""
 
 
 def exported() -> dict[str, set[str]]:
@@ -335,8 +329,7 @@ def test_the_dashboard_shows_what_a_server_exports() -> None:
     board = json.loads((DEPLOY / "grafana" / "redraft.json").read_text("utf-8"))
     asked = [*found(board, "expr"), *(each for each in found(board, "query") if "label_values" in each)]
     names, shown = exported(), {name for text in asked for name in METRIC.findall(text)}
-    assert shown - set(OF_RAY) == {name for name in names if not name.endswith("_created")} - set(OF_RAY)
-    names = OF_RAY | names
+    assert shown == {name for name in names if not name.endswith("_created")}
     for text in asked:
         for name, matchers in MATCHED.findall(text):
             used = set(re.findall(r"(\w+)(?:=|!=|=~)\"", matchers))

@@ -8,10 +8,8 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from redraft.engines.base import Health, ReplicaUse
-from redraft.engines.scripted import ScriptedEngine
 from redraft.serve.keys import Keys
-from tests.serve.running import LONG, SHORT, Server, plain, served
+from tests.serve.running import LONG, SHORT, Server, served
 
 
 def figures(server: Server, **more: Any) -> dict[tuple[str, ...], float]:
@@ -49,19 +47,3 @@ def test_a_clients_text_is_no_label() -> None:
         server.post({"model": "SECRET"})
         httpx.get(f"{server.root}/SECRET")
         assert "SECRET" not in httpx.get(f"{server.root}/metrics").text
-
-
-def test_replicas_have_figures_of_their_own() -> None:
-    engine = WithReplicas([LONG], name="rain")
-    with served({"plain": plain(engine), "other": plain(ScriptedEngine([LONG]))}) as server:
-        found = figures(server)
-    assert found["redraft_engine_queue", "rain"] == 2
-    assert found["redraft_replica_streams", "rain", "a"] == 3
-    assert found["redraft_replica_tokens_total", "rain", "a"] == 40
-    assert not [key for key in found if "replica" in key[0] and key[1] != "rain"]
-
-
-class WithReplicas(ScriptedEngine):
-    """A scripted engine that says how its replicas are."""
-
-    health = Health(queue=2, replicas=(ReplicaUse("a", 3, 40),))

@@ -319,15 +319,6 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class ReplicaUse:
-    """The work of one of several replicas: the replies under way, and the tokens written so far."""
-
-    name: str
-    streams: int = 0
-    tokens: int = 0
-
-
-@dataclass(frozen=True)
 class Health:
     """The health of an engine that can lose its process or a server, and recover.
 
@@ -335,16 +326,12 @@ class Health:
         trouble: What does not work now, in words; empty if everything works.
         down: Nothing works, and for some seconds after each failure no call tries.
         stalled: Nothing is written until a process restarts or a server works again.
-        queue: Replies that wait for their first piece.
-        replicas: The work of its replicas, if it has any.
     """
 
     restarts: int = 0
     trouble: str = ""
     down: bool = False
     stalled: bool = False
-    queue: int = 0
-    replicas: tuple[ReplicaUse, ...] = ()
 
 
 @runtime_checkable

@@ -35,32 +35,10 @@ class _Engines(Collector):
         trouble = GaugeMetricFamily(
             "redraft_engine_trouble", "1 while a process is started or a server set aside", labels=["engine"]
         )
-        found = self._engines()
-        for name, health in found.items():
+        for name, health in self._engines().items():
             restarts.add_metric([name], health.restarts)
             trouble.add_metric([name], bool(health.trouble))
         yield from (restarts, trouble)
-        yield from _of_replicas(found)
-
-
-def _of_replicas(engines: Mapping[str, Health]) -> Iterator[Metric]:
-    """Yield the figures of replicas, of engines that have some."""
-    queue = GaugeMetricFamily(
-        "redraft_engine_queue", "Replies that wait for a replica to begin", labels=["engine"]
-    )
-    streams = GaugeMetricFamily(
-        "redraft_replica_streams", "Replies that a replica writes", labels=["engine", "replica"]
-    )
-    tokens = CounterMetricFamily(
-        "redraft_replica_tokens", "Tokens that a replica has written", labels=["engine", "replica"]
-    )
-    for name, health in engines.items():
-        for replica in health.replicas:
-            streams.add_metric([name, replica.name], replica.streams)
-            tokens.add_metric([name, replica.name], replica.tokens)
-        if health.replicas:
-            queue.add_metric([name], health.queue)
-    yield from (family for family in (queue, streams, tokens) if family.samples)
 
 
 class Metrics:

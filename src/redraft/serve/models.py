@@ -93,12 +93,7 @@ class Models:
         found: dict[str, Health] = {}
         for engine in {id(engine): engine for model in models for engine in model.watched}.values():
             before, now = found.get(engine.info.name, Health()), engine.health
-            found[engine.info.name] = Health(
-                before.restarts + now.restarts,
-                before.trouble or now.trouble,
-                queue=before.queue + now.queue,
-                replicas=before.replicas + now.replicas,
-            )
+            found[engine.info.name] = Health(before.restarts + now.restarts, before.trouble or now.trouble)
         return found
 
     def named(self, name: str, param: str = "model") -> Model:

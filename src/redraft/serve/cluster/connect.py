@@ -35,8 +35,6 @@ _ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # by default 15: beside other work they would starve
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what Ray will do soon, and warns of until then
 }
-_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # RFC 9113, 3.4
-_SETTINGS = b"\4"  # the type of the frame that a server of HTTP/2 sends first
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" has Ray listen on 127.0.0.1 alone, on any system
 
 
@@ -126,18 +124,13 @@ def _has_token() -> bool:
 
 
 def _knock(host: str, port: int, address: str) -> None:
-    """Raise if no gRPC server listens there: Ray would try for minutes."""
+    """Raise if nothing listens there: Ray would try for minutes."""
     try:
-        with socket.create_connection((host, port), SECONDS) as there:
-            there.settimeout(SECONDS)
-            there.sendall(_HELLO)
-            if there.recv(9)[3:4] == _SETTINGS:
-                return
-            fault = "something else listens there"
+        socket.create_connection((host, port), SECONDS).close()
     except (OSError, OverflowError) as error:
         fault = getattr(error, "strerror", None) or str(error)
-    hint = f"Start it: ray start --head --port {port}. Or leave the address out, for this machine alone."
-    raise ClusterError(f"there is no Ray at {address}: {fault}.", hint=hint)
+        hint = f"Start it: ray start --head --port {port}. Or leave the address out, for this machine alone."
+        raise ClusterError(f"there is no Ray at {address}: {fault}.", hint=hint) from None
 
 
 def _fault(address: str, error: Exception) -> ClusterError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,6 @@ from redraft.engines.base import (
     Health,
     Message,
     PromptText,
-    ReplicaUse,
     Replies,
     Sampling,
     Tokens,
@@ -40,7 +38,6 @@ from redraft.serve.cluster.replica import Fault, Piece, Way
 _log = logging.getLogger(__name__)
 
 TRIES = 5  # replicas in a row that die under a call without a new piece
-REMEMBERED = 64  # replicas whose figures are kept
 
 
 @dataclass
@@ -92,9 +89,8 @@ class RayEngine(Engine):
     def __init__(self, handle: Any, info: EngineInfo, patience: Patience, *, resumes: bool) -> None:
         self._handle, self._info, self._patience, self._resumes = handle, info, patience, resumes
         self._replies = handle.options(method_name="reply", stream=True)
-        self._uses: OrderedDict[str, ReplicaUse] = OrderedDict()
         self._dead: set[str] = set()
-        self._waiting, self._trouble = 0, ""
+        self._trouble = ""
 
     @classmethod
     async def connect(cls, handle: Any, patience: Patience) -> RayEngine:
@@ -118,13 +114,7 @@ class RayEngine(Engine):
     @property
     def health(self) -> Health:
         """How the replicas are, as far as replies have shown."""
-        return Health(
-            restarts=len(self._dead),
-            trouble=self._trouble,
-            stalled=bool(self._trouble),
-            queue=self._waiting,
-            replicas=tuple(self._uses.values()),
-        )
+        return Health(len(self._dead), self._trouble, stalled=bool(self._trouble))
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text."""
@@ -194,18 +184,14 @@ class RayEngine(Engine):
         """Reply from one replica, to the last delta."""
         reply = self._replies.remote(way, asked, sampling, stop, said, chain=sampling.chain)
         name, limit, ended = "", self._patience.first_token, False
-        self._waiting += 1
         try:
             while True:
                 async with asyncio.timeout(limit):
                     piece: Piece = await anext(reply)
-                if not name:
-                    name, limit = piece.replica, self._patience.between_tokens
-                    self._begins(name)
+                name, limit, self._trouble = piece.replica, self._patience.between_tokens, ""
                 if piece.fault:
                     raise piece.fault.error
                 for delta in piece.deltas:
-                    self._count(name, tokens=len(delta.tokens))
                     ended = delta.finish is not None
                     yield delta
                     if ended:
@@ -217,24 +203,6 @@ class RayEngine(Engine):
         finally:
             if not ended:
                 reply.cancel()
-            if name:
-                self._count(name, streams=-1)
-            else:
-                self._waiting -= 1
-
-    def _begins(self, name: str) -> None:
-        self._waiting, self._trouble = self._waiting - 1, ""
-        self._count(name, streams=1)
-        self._uses.move_to_end(name)
-        if len(self._uses) > REMEMBERED:
-            self._uses.popitem(last=False)
-
-    def _count(self, name: str, *, streams: int = 0, tokens: int = 0) -> None:
-        use = self._uses.get(name)
-        if use is None and streams > 0:
-            use = ReplicaUse(name)
-        if use is not None:
-            self._uses[name] = replace(use, streams=use.streams + streams, tokens=use.tokens + tokens)
 
     def _crash(self, error: Exception, name: str) -> EngineError:
         """Return the error of a replica: a crash if it is gone, so that another one may reply."""
@@ -242,6 +210,5 @@ class RayEngine(Engine):
             return EngineError(f"a replica of {self._info.name} failed: {error.cause!r:.200}.")
         if name:
             self._dead.add(name)
-            self._uses.pop(name, None)
         self._trouble = f"a replica of {self._info.name} died."
         return EngineCrash(self._trouble, hint="Look at it with: ray status")
