@@ -1,8 +1,13 @@
-"""What one record adds to a summary, and how summaries add up."""
+"""What one record adds to a summary, how summaries add up, and the report: known figures, and faults."""
 
 from __future__ import annotations
 
+import gzip
+import json
 import pickle
+from collections import Counter
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +17,22 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.chain.selfee import score_of, verdict_of
 from redraft.chain.texts import Turn
-from redraft.data.summary import EXAMPLES, OTHERS, DataSummary, add_to, role_fault
+from redraft.checks.segment import count_words
+from redraft.data.stats import (
+    EXAMPLES,
+    OTHERS,
+    DataFinding,
+    DataReport,
+    DataSummary,
+    add_to,
+    describe,
+    quantile,
+    role_fault,
+)
+from redraft.errors import EmptyReply, RecordError
+from redraft.jobs.ledger import Ledger
 from redraft.jobs.licences import UNKNOWN
+from redraft.jobs.provenance import Provenance
 
 
 def by_spaces(text: str) -> int:
@@ -247,16 +266,211 @@ def test_where_there_is_no_answer_the_gold_one_is_counted_with_its_rationale() -
     assert summary.totals["answers"] == 0
 
 
-def test_lengths_are_counted_by_step_too() -> None:
-    summary = summary_of(judged(("a b", "c"), ("d", None), ("e f g", "h i")))
-    assert summary.tables["answer by step"] == {(1, 2): 1, (2, 1): 1, (3, 3): 1}
-    assert summary.tables["feedback by step"] == {(1, 1): 1, (3, 2): 1}
-    assert not summary_of(Chain(meta={"reference": "4"})).tables["answer by step"]
-
-
 @pytest.mark.parametrize("about", ["x", {"leaks": 3}, {"leaks": ["x"]}, {"leaks": [], "refusals": []}])
 def test_what_a_run_marked_is_counted(about: Any) -> None:
     totals = summary_of(judged(("a", "b"), meta={"generated": about})).totals
     assert totals["records"] == 1
     assert totals["quote"] == (isinstance(about, dict) and bool(about["leaks"]))
     assert totals["refusal"] == 0
+
+
+# The report
+
+
+@cache
+def selfee(shared_data: Path, name: str) -> DataReport:
+    return describe([shared_data / "selfee" / "chains" / f"{name}.jsonl"], count_words)
+
+
+def said_of(report: DataReport) -> dict[str, DataFinding]:
+    return {each.name: each for each in report.findings}
+
+
+def rows(report: DataReport, title: str) -> list[tuple[object, ...]]:
+    return next((table.rows for table in report.tables if table.title == title), [])
+
+
+def write(path: Path, *records: object) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    return path
+
+
+# What the reference says of the released files, counted there by hand-written rules.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "answers", "leak", "silent", "low"),
+    [
+        (
+            "conala",
+            {1: 942, 2: 1672, 3: 118, 4: 16, 5: 29},
+            "155 records with 162 feedbacks quoting the gold answer, 125 of them ",
+            "437 feedbacks without a verdict, of 4,849",
+            "140 last feedbacks naming a score below 9, of 1,050 ",
+        ),
+        (
+            "mbpp",
+            {1: 538, 2: 408, 3: 17, 4: 2, 5: 4},
+            "",
+            "100 feedbacks without a verdict, of 1,433",
+            "142 last feedbacks naming a score below 9, of 474 ",
+        ),
+    ],
+)
+def test_what_is_known_of_the_released_chains_is_found(
+    shared_data: Path, name: str, answers: dict[int, int], leak: str, silent: str, low: str
+) -> None:
+    report = selfee(shared_data, name)
+    assert {int(str(row[0])): row[1] for row in rows(report, "answers a record")} == answers
+    assert report.totals["records"] == sum(answers.values())
+    said = said_of(report)
+    assert ("leak" in said) == bool(leak)
+    assert said.get("leak", said["no verdict"]).text.startswith(leak)
+    assert said["no verdict"].text.startswith(silent)
+    assert said["low score"].text.startswith(low)
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_gives_the_same_report(shared_data: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl.gz"
+    broken.write_bytes(gzip.compress(b'{"prompt": "a"}\nno\n' * 500, mtime=0)[:-10])
+    lines = (shared_data / "selfee" / "chains" / "mbpp.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "mbpp.jsonl").write_bytes(b"".join(lines[:150]))
+    paths = [broken, tmp_path / "mbpp.jsonl"]
+    one, two = (describe(paths, count_words, workers=workers) for workers in (1, 2))
+    assert one == two
+    assert said_of(one)["unreadable"].count > 2
+
+
+def test_what_cannot_be_read_is_counted_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"prompt": "a"}\n{no\n{"x": 1}\n"\xff"\n{"prompt": "b"}\n')
+    report = describe([path], count_words)
+    unreadable = said_of(report)["unreadable"]
+    assert (report.totals["records"], unreadable.count) == (2, 3)
+    assert [place.split(" ")[0] for place in unreadable.examples] == [
+        f"{path}:2:",
+        f"{path}:3:",
+        f"{path}:4:",
+    ]
+
+
+def test_a_file_that_ends_too_early_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    lines = "".join(f'{{"prompt": "question {number * 7919}"}}\n' for number in range(2_000)).encode()
+    path.write_bytes(gzip.compress(lines, mtime=0)[:-500])
+    whole = write(tmp_path / "b.jsonl", {"prompt": "c"})
+    report = describe([path, whole], count_words)
+    assert 1 < report.totals["records"] < 2_001
+    assert [row[:2] for row in rows(report, "sources")][1] == ("b", 1)
+    assert "cannot be read" in said_of(report)["unreadable"].examples[-1]
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="No such file"):
+        describe([tmp_path / "none.jsonl"], count_words)
+
+
+CHAIN = Chain(id="a/1", prompt=Prompt(instruction="Hi"), steps=(Step(answer="Ho"),), best=0)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A run of three records: one is done, two failed, one of them twice."""
+    path = tmp_path / "out.jsonl"
+    with Ledger(path, Provenance("generate chains")) as ledger:
+        ledger.append("a/1", CHAIN.to_json())
+        ledger.fail("a/2", EmptyReply("a/2: no text."))
+        ledger.fail("a/2", RecordError("a/2 has no gold answer."))
+        ledger.fail("a/3", RecordError("a/3 has no gold answer."))
+    return path
+
+
+def test_failures_are_counted_by_cause_and_lines_of_other_programs_passed_over(out: Path) -> None:
+    report = describe([out], len)
+    assert report.totals["records"] == 1
+    assert rows(report, "failures") == [("bad prompt", 2, 1.0)]
+    failed = said_of(report)["failed"]
+    assert failed.text == "2 records failed when the chains were made: bad prompt (2)."
+    assert failed.examples[0] == "bad prompt: a/2 has no gold answer."
+    lines = ['{"id": 1, "error": "x"}', "[]", "{torn", '{"id": "b", "error": null}']
+    out.with_name("out.jsonl.errors.jsonl").write_text("\n".join(lines))
+    assert rows(describe([out], len), "failures") == []
+
+
+NUMBERS = st.lists(st.one_of(st.integers(0, 30), st.integers(0, 10**7)), min_size=1, max_size=60)
+
+
+@given(NUMBERS)
+def test_a_quantile_is_one_of_the_numbers(numbers: list[int]) -> None:
+    found = quantile(Counter(numbers), 0.95)
+    assert sum(number <= found for number in numbers) >= 0.95 * len(numbers)
+    assert sum(number < found for number in numbers) < 0.95 * len(numbers)
+
+
+def found(tmp_path: Path, *records: object, long: int = 2048) -> dict[str, DataFinding]:
+    path = write(tmp_path / "a.jsonl", *records)
+    return said_of(describe([path], lambda text: len(text.split()), long=long))
+
+
+ENGLISH = "Please describe how rain comes to fall from the clouds, number"
+
+
+def test_good_records_with_a_licence_raise_nothing(tmp_path: Path) -> None:
+    chain = {
+        "version": 1,
+        "prompt": {"instruction": ENGLISH},
+        "steps": [
+            {"answer": "It is heavy.", "feedback": {"text": "No revision is needed.", "verdict": "accept"}}
+        ],
+        "best": 0,
+        "meta": {"origin": {"dataset": "own", "licence": "MIT"}},
+    }
+    assert found(tmp_path, chain) == {}
+
+
+def test_nothing_at_all_is_said_to_be_nothing(tmp_path: Path) -> None:
+    assert list(found(tmp_path)) == ["empty"]
+
+
+def test_faults_come_first(tmp_path: Path) -> None:
+    said = found(
+        tmp_path,
+        {"x": 1},
+        {"conversations": [{"from": "gpt", "value": "Hi."}, {"from": "human", "value": "Hi."}]},
+        {"messages": [{"role": "user", "content": "a b c d e"}, {"role": "assistant", "content": ""}]},
+        long=4,
+    )
+    assert list(said) == ["unreadable", "roles", "empty answer", "long", "licence"]
+    assert [each.level for each in said.values()] == ["fault", "fault", "fault", "warning", "note"]
+    assert said["roles"].text.endswith("assistant speaks first (1).")
+    assert said["roles"].examples == (f"{tmp_path / 'a.jsonl'}:2",)
+    assert said["unreadable"].text == "1 record that cannot be read."
+
+
+def test_repeats_are_counted_beyond_the_first(tmp_path: Path) -> None:
+    said = found(tmp_path, *[{"prompt": "Why?"}] * 3, {"prompt": " WHY? "}, {"prompt": "How?"})
+    assert said["repeated"].count == 3
+    assert said["repeated"].text.startswith("3 records with the first question of an earlier one, 3 with all")
+
+
+def test_records_not_for_commercial_use_are_a_warning(tmp_path: Path) -> None:
+    chain = {
+        "version": 1,
+        "prompt": {"instruction": "q"},
+        "steps": [],
+        "meta": {"origin": {"licence": "CC BY-NC 4.0"}},
+    }
+    assert found(tmp_path, chain)["noncommercial"].text == "1 record not for commercial use, of 1."
+
+
+def test_records_without_any_answer_are_told(tmp_path: Path) -> None:
+    said = found(tmp_path, {"prompt": "Why?"}, {"question": "How?", "answer": "So."}, {"prompt": "Who?"})
+    assert said["no answer"].count == 2
+    assert "2 records" in said["no answer"].text
+    assert said["no answer"].examples == (f"{tmp_path / 'a.jsonl'}:1", f"{tmp_path / 'a.jsonl'}:3")
+
+
+def test_tags_of_html_in_answers_are_told(tmp_path: Path) -> None:
+    answers = ["<p>So.</p>", "So: `<p>x</p>`", "So."]
+    talks = [{"instruction": "Why?", "output": answer} for answer in answers]
+    assert found(tmp_path, *talks)["html"].count == 1

@@ -1,0 +1,489 @@
+"""Describe files of chains: totals, tables and findings.
+
+A report is data, the same for any number of worker processes: each counts some records, and counts add up.
+The findings turn the numbers into warnings with advice, by the texts in `findings.yaml`: a fault spoils
+training or forbids use, a warning deserves a look, a note informs. The rules fit SelFee's released data.
+Whether a record is true or useful is not judged.
+
+Counts grow by 16 bytes per record, to find repeats by the exact rules of `redraft data dedupe`, and by one
+number per distinct length. The number of names from the data is limited.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from hashlib import blake2b
+from itertools import islice, pairwise, zip_longest
+from pathlib import Path
+from shutil import get_terminal_size
+from statistics import fmean
+from textwrap import wrap
+from typing import Any, Literal, NamedTuple
+
+from redraft.chain import Chain, Feedback
+from redraft.chain.documents import yaml_of
+from redraft.chain.read.files import name_of
+from redraft.chain.read.records import RawRecord, raw_records
+from redraft.chain.selfee import has_heading, score_of
+from redraft.chain.texts import FOLLOWS, Turn, answer_of, gold_answers, turns_of
+from redraft.chain.write import teacher_score
+from redraft.checks.language import language_of
+from redraft.data.html.evidence import has_tags
+from redraft.data.output import UNREADABLE, Drop, chain_or_drop
+from redraft.data.texts import GOLD_LENGTH, generated, is_answered, leaking, text_of
+from redraft.data.words import normalised
+from redraft.errors import RecordError
+from redraft.jobs.counting import counted
+from redraft.jobs.ledger import failures
+from redraft.jobs.licences import UNKNOWN, forbids_commerce, licence_in
+from redraft.jobs.parallel import spread
+
+VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
+"""The phrase that carries the verdict of a SelFee feedback."""
+
+GOOD_SCORE = 9.0  # answers with a lower score should be revised (SelFee's instruction to the teacher)
+LONG = 2048  # length of SelFee's and Vicuna's training sequences, in tokens
+DEPTHS = 9  # last step to count separately; later ones are counted together
+EXAMPLES = 5  # examples per finding
+
+OTHERS = "(others)"
+_MOST, _NAME, _MESSAGE = 1000, 60, 300  # names to count apart, and characters of a name and a message
+_HEAD = 400  # characters of a question and of an answer for language detection
+
+Count = Callable[[str], int]
+"""Measures a text. With several workers, a function of a module or a `partial` of one."""
+
+
+@dataclass
+class DataSummary:
+    """Counts of some records. Summaries can be added."""
+
+    totals: Counter[str] = field(default_factory=Counter)
+    # How often each value occurs, by name of the table.
+    tables: defaultdict[str, Counter[Any]] = field(default_factory=lambda: defaultdict(Counter))
+    # Places of the first records of each warning.
+    examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    # Hashes of each record's first question, if it has one, and of all its texts.
+    queries: array[int] = field(default_factory=lambda: array("Q"))
+    texts: array[int] = field(default_factory=lambda: array("Q"))
+
+    def name(self, table: str, name: str, times: int = 1) -> None:
+        """Count a name from the data: shortened, and under `OTHERS` after a thousand names."""
+        kinds, name = self.tables[table], name[:_NAME]
+        kinds[name if name in kinds or len(kinds) < _MOST else OTHERS] += times
+
+    def warn(self, about: str, where: str) -> None:
+        """Count a record for a warning."""
+        self.totals[about] += 1
+        places = self.examples[about]
+        if len(places) < EXAMPLES and where not in places:
+            places.append(where[:_MESSAGE])
+
+    def __iadd__(self, other: DataSummary) -> DataSummary:
+        self.totals.update(other.totals)
+        for table, counts in other.tables.items():
+            if isinstance(next(iter(counts), None), str):
+                for key, times in counts.items():
+                    self.name(table, key, times)
+            else:
+                self.tables[table].update(counts)
+        for about, places in other.examples.items():
+            self.examples[about] = (self.examples[about] + places)[:EXAMPLES]
+        self.queries += other.queries
+        self.texts += other.texts
+        return self
+
+
+def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: Count, long: int) -> None:
+    """Add a record to a summary. `source` is its data set if it names none; over `long` is very long."""
+    turns = turns_of(chain)
+    asked = turns[:-1] if chain.steps else turns
+    origin, own = chain.meta.get("origin"), chain.meta.get("source")
+    licence = licence_in(origin)
+    query = next((turn.text for turn in asked if turn.role == "user"), "")
+    answer = turns[-1].text if len(turns) > len(asked) else ""
+    summary.totals["records"] += 1
+    summary.tables["turns"][len(turns)] += 1
+    summary.name("sources", _dataset(origin) or _dataset(own) or source)
+    summary.name("licences", licence)
+    summary.name("languages", language_of(f"{query[:_HEAD]} {answer[:_HEAD]}") or UNKNOWN)
+    for hashes, text in ((summary.queries, text_of(chain, "query")), (summary.texts, text_of(chain, "all"))):
+        if same := normalised(text):
+            hashes.append(hashed(same))
+    _note_lengths(summary, chain, asked, where, count, long)
+    _note_answers(summary, chain, where)
+    _note_feedback(summary, chain, where)
+    told, new = leaking(chain)
+    summary.totals["gold answers"] += bool(gold_answers(chain))
+    summary.totals["leaking feedbacks"] += told
+    summary.totals["new leaks"] += new
+    fault = role_fault(turns)
+    asks = any(turn.text.strip() for turn in asked)
+    if asks and fault:
+        summary.name("role faults", fault)
+    for about, found in (
+        ("noncommercial", forbids_commerce(licence)),
+        ("no prompt", not asks),
+        ("roles", asks and fault),
+        ("leak", told),
+        ("quote", generated(chain, "leaks")),
+        ("refusal", generated(chain, "refusals")),
+    ):
+        if found:
+            summary.warn(about, where)
+
+
+def _dataset(value: Any) -> str:
+    found = value.get("dataset") if isinstance(value, dict) else None
+    return found.strip() if isinstance(found, str) else ""
+
+
+def _note_lengths(
+    summary: DataSummary, chain: Chain, asked: Sequence[Turn], where: str, count: Count, long: int
+) -> None:
+    prompt = sum(count(turn.text) for turn in asked)
+    texts = [step.answer for step in chain.steps] or list(filter(None, [answer_of(chain)]))
+    answers = list(map(count, texts))
+    judged = [count(step.criticism) for step in chain.steps if step.feedback]
+    whole = prompt + sum(answers) + sum(judged)
+    summary.tables["prompt length"][prompt] += 1
+    summary.tables["answer length"].update(answers)
+    summary.tables["feedback length"].update(judged)
+    summary.tables["record length"][whole] += 1
+    summary.totals["length"] += whole
+    if whole > long:
+        summary.warn("long", where)
+
+
+def _note_answers(summary: DataSummary, chain: Chain, where: str) -> None:
+    answers = [step.answer.strip() for step in chain.steps]
+    summary.totals["answers"] += len(answers)
+    summary.tables["answers a record"][len(answers)] += 1
+    if chain.steps and chain.stop:
+        summary.name("stops", chain.stop)
+    for name, found in (
+        ("no answer", not is_answered(chain)),
+        ("html", any(map(has_tags, answers or [answer_of(chain)]))),
+        ("empty answer", not all(answers)),
+        ("unchanged", any(text and text == after for text, after in pairwise(answers))),
+        ("cut", bool(chain.steps) and chain.steps[-1].finish != "stop"),
+        ("markers", any(has_heading(text) for step in chain.steps for text in (step.answer, step.criticism))),
+    ):
+        if found:
+            summary.warn(name, where)
+
+
+def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
+    """Count verdicts and scores by place; 1 is the feedback on the first answer."""
+    for place, step in enumerate(chain.steps, start=1):
+        if not (feedback := step.feedback):
+            continue
+        at, score = min(place, DEPTHS), score_in(feedback)
+        summary.totals["feedbacks"] += 1
+        summary.tables["verdicts"][at, feedback.verdict] += 1
+        if score is not None:
+            summary.tables["scores"][at, score] += 1
+        if feedback.by != "checks":
+            summary.totals["written feedbacks"] += 1
+            if not VERDICT.search(feedback.text):
+                summary.warn("no verdict", where)
+                summary.totals["undecided"] += feedback.verdict == "unknown"
+    last = chain.steps[-1].feedback if chain.steps else None
+    score = score_in(last) if last else None
+    if score is not None:
+        summary.totals["last scores"] += 1
+        if score < GOOD_SCORE:
+            summary.warn("low score", where)
+    if last and last.verdict == "revise":
+        summary.warn("not accepted", where)
+
+
+def score_in(feedback: Feedback) -> float | None:
+    """Return the score that a feedback has, or else the one that it names, or None."""
+    score = teacher_score(feedback)
+    return score_of(feedback.text) if score is None else score
+
+
+def role_fault(turns: Sequence[Turn]) -> str | None:
+    """Return the fault in the order of roles, or None. Tools may speak between the assistant's turns."""
+    before = ""
+    for place, turn in enumerate(turns):
+        if turn.role == "system" and place == 0:
+            continue
+        if turn.role not in FOLLOWS:
+            return "a system message after the first turn" if turn.role == "system" else "an unknown role"
+        if turn.role not in FOLLOWS[before]:
+            return f"{turn.role} after {before}" if before else f"{turn.role} speaks first"
+        before = turn.role
+    return None
+
+
+def hashed(text: str) -> int:
+    """Hash a text to 64 bits: among ten million texts, a collision has a chance of 1 in 370,000."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+# A report, made of a summary.
+
+
+_BLOCK = 64  # records to summarise at once: sending each alone would cost more than the work
+Value = str | int | float | None
+Level = Literal["fault", "warning", "note"]
+_LEVELS: tuple[Level, ...] = ("fault", "warning", "note")
+_KINDS = ("sources", "languages", "licences", "stops", "failures")
+_VERDICTS = ("accept", "revise", "unknown")
+
+
+class Table(NamedTuple):
+    """A table of a report. The column `share` has shares of 1."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Value, ...]]
+
+
+@dataclass(frozen=True)
+class DataFinding:
+    """One finding."""
+
+    name: str
+    level: Level
+    count: int  # number of records, feedbacks or answers concerned
+    text: str
+    advice: str  # its meaning, or the remedy
+    examples: tuple[str, ...] = ()  # places of some of the records, or messages about them
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The description of some files."""
+
+    files: tuple[str, ...]
+    unit: str  # unit of lengths, such as `words`
+    totals: dict[str, int]
+    tables: list[Table]
+    findings: list[DataFinding]
+
+
+def describe(
+    paths: Sequence[Path],
+    count: Count,
+    *,
+    unit: str = "words",
+    long: int = LONG,
+    workers: int = 1,
+    read: Callable[[int], None] | None = None,
+) -> DataReport:
+    """Read files of any known shape once. `count` measures a text in `unit`; `read` receives read bytes.
+
+    A file without a record before its damage is an error.
+    """
+    total, damaged = DataSummary(), DataSummary()
+    lines = _read(paths, damaged, read)
+    blocks = iter(lambda: tuple(islice(lines, _BLOCK)), ())
+    for part in spread(partial(summarize, count=count, long=long), blocks, workers):
+        total += part
+    total += damaged
+    for failure in (failure for path in paths for failure in failures(path).values()):
+        total.name("failures", str(failure["cause"]))
+        total.warn("failed", f"{failure['cause']}: {failure.get('message')}")
+    names = ("records", "answers", "feedbacks", "gold answers")
+    totals = {name: total.totals[name] for name in names} | {unit: total.totals["length"]}
+    tables, found = list(_tables(total, unit)), findings(total, unit, long)
+    return DataReport(tuple(map(name_of, paths)), unit, totals, tables, found)
+
+
+def summarize(lines: Sequence[RawRecord], *, count: Count, long: int) -> DataSummary:
+    """Summarise some records."""
+    summary = DataSummary()
+    for line in lines:
+        chain = chain_or_drop(line, strict=False)
+        if isinstance(chain, Drop):
+            summary.warn(chain.rule, chain.reason)
+        else:
+            add_to(summary, chain, line.where, name_of(Path(line.stem)), count, long)
+    return summary
+
+
+def _read(
+    paths: Sequence[Path], faults: DataSummary, read: Callable[[int], None] | None
+) -> Iterator[RawRecord]:
+    """Read the records of all files. A file's damage after its first record is counted."""
+    for path in paths:
+        line = None
+        try:
+            for line in raw_records(path):
+                if read:
+                    read(len(line.data) + 1)
+                yield line
+        except RecordError as error:
+            if line is None:
+                raise
+            faults.warn(UNREADABLE, error.message)
+
+
+def ranked(counts: Counter[str]) -> list[tuple[str, int]]:
+    """Sort by frequency, then by name."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def quantile(counts: Counter[Any], share: float) -> Any:
+    """Return the number that a share of counted numbers does not exceed: one of them."""
+    seen, values = 0, sorted(counts)
+    for value in values:
+        seen += counts[value]
+        if seen >= share * counts.total():
+            return value
+    return None
+
+
+def _tables(summary: DataSummary, unit: str) -> Iterator[Table]:
+    tables = summary.tables
+    names = {"turns": "turns a record", "answers a record": "answers a record"}
+    names |= {f"{what} length": f"{unit}, {what}" for what in ("prompt", "answer", "feedback", "record")}
+    rows: list[tuple[Value, ...]] = []
+    for name, title in names.items():
+        if any(counts := tables[name]):
+            mean = fmean(counts, weights=counts.values())
+            half, most = quantile(counts, 0.5), quantile(counts, 0.95)
+            rows.append((title, min(counts), half, round(mean, 2), most, max(counts)))
+    if rows:
+        yield Table("numbers", ("", "min", "median", "mean", "95 %", "max"), rows)
+    if len(counts := tables["answers a record"]) > 1:
+        yield _shares("answers a record", [(f"{number:,}", counts[number]) for number in sorted(counts)])
+    if tables["verdicts"]:
+        yield _by_step(summary)
+    for kind in _KINDS:
+        if tables[kind]:
+            yield _shares(kind, ranked(tables[kind]))
+
+
+def _shares(title: str, counts: Sequence[tuple[str, int]]) -> Table:
+    total = sum(times for _, times in counts)
+    return Table(title, ("", "count", "share"), [(name, times, times / total) for name, times in counts])
+
+
+def _by_step(summary: DataSummary) -> Table:
+    """Return verdicts and scores of feedback by step: 1 is the first answer."""
+
+    def by_place(name: str) -> dict[int, Counter[Any]]:
+        places: dict[int, Counter[Any]] = {}
+        for (place, value), times in summary.tables[name].items():
+            places.setdefault(place, Counter())[value] += times
+        return places
+
+    verdicts, scores = by_place("verdicts"), by_place("scores")
+    rows: list[tuple[Value, ...]] = []
+    for place, judged in sorted(verdicts.items()):
+        score = scores.get(place, Counter())
+        mean = round(fmean(score, weights=score.values()), 2) if score else None
+        row = (*(judged[verdict] for verdict in _VERDICTS), score.total() or None, mean)
+        rows.append((f"{place}+" if place == DEPTHS else str(place), *row))
+    return Table("feedback", ("step", *_VERDICTS, "scores", "mean"), rows)
+
+
+def findings(summary: DataSummary, unit: str, long: int) -> list[DataFinding]:
+    """Return the findings of a summary, faults first."""
+    totals, tables = summary.totals, summary.tables
+    again, same = repeats(summary.queries), repeats(summary.texts)
+    counts = {
+        **totals,
+        "empty": int(not totals["records"]),
+        "licence": tables["licences"][UNKNOWN],
+        "repeated": max(again, same),
+    }
+    figures = {
+        "records": totals["records"],
+        "failures": _named(ranked(tables["failures"])[:4]),
+        "role_faults": _named(ranked(tables["role faults"])[:4]),
+        "long": long,
+        "unit": unit,
+        "usual_long": LONG,
+        "how_to_count": "" if unit == "tokens" else " --tokenizer counts tokens.",
+        "quotes": counted(totals["leaking feedbacks"], "feedback"),
+        "new_leaks": totals["new leaks"],
+        "gold_length": GOLD_LENGTH,
+        "written": totals["written feedbacks"],
+        "undecided": totals["undecided"],
+        "good_score": GOOD_SCORE,
+        "scores": totals["last scores"],
+        "again": counted(again, "record"),
+        "same": same,
+    }
+    path = Path(__file__).with_name("findings.yaml")
+    found = []
+    for each in yaml_of(path.read_text("utf-8"), path):
+        name, count = each["name"], counts.get(each["name"], 0)
+        figures["many"] = counted(count, each.get("noun", "record"))
+        text, advice = (each[part].format(**figures) for part in ("text", "advice"))
+        examples = tuple(summary.examples.get(name, ()))
+        found.append(DataFinding(name, each["level"], count, text, advice, examples))
+    return sorted((each for each in found if each.count), key=lambda each: _LEVELS.index(each.level))
+
+
+def repeats(hashes: array[int]) -> int:
+    """Count the hashes that repeat an earlier one."""
+    import numpy as np
+
+    return len(hashes) - len(np.unique(np.frombuffer(hashes, dtype=np.uint64))) if hashes else 0
+
+
+def _named(counts: list[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} ({times:,})" for name, times in counts)
+
+
+_ROWS = 8  # rows of a table to show; JSON has all
+
+
+def lines(report: DataReport) -> Iterator[str]:
+    """Give the lines of a report, with its findings or without."""
+    yield " · ".join(counted(number, what.removesuffix("s")) for what, number in report.totals.items())
+    for table in report.tables:
+        yield from ("", table.title)
+        cells = _cells(table)
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for row in cells:
+            rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+            yield f"  {row[0]:{widths[0]}}  {'  '.join(rest)}".rstrip()
+    width = max(min(get_terminal_size().columns, 100) - 11, 40)
+    for number, each in enumerate(report.findings):
+        yield from ([] if number else ["", "warnings"])
+        text = [*wrap(each.text, width), *wrap(each.advice, width), *each.examples[:2]]
+        for level, line in zip_longest([each.level], text, fillvalue=""):
+            yield f"  {level:7}  {line}"
+
+
+def _cells(table: Table) -> list[list[str]]:
+    """Return the first rows of a table as texts, below its columns."""
+
+    def shown(column: str, value: Value) -> str:
+        if isinstance(value, float):
+            return f"{value:.1%}" if column == "share" else f"{value:,.2f}"
+        return "" if value is None else value if isinstance(value, str) else f"{value:,}"
+
+    rows = [[shown(*cell) for cell in zip(table.columns, row, strict=True)] for row in table.rows[:_ROWS]]
+    if more := len(table.rows) - _ROWS:
+        rows += [[f"… {more:,} more", *[""] * (len(table.columns) - 1)]] * (more > 0)
+    return [list(table.columns), *rows]
+
+
+def as_json(report: DataReport) -> dict[str, Any]:
+    """Return the report as JSON values."""
+    return {
+        "files": report.files,
+        "unit": report.unit,
+        "totals": report.totals,
+        "tables": {
+            table.title: [
+                {name or "name": value for name, value in zip(table.columns, row, strict=True)}
+                for row in table.rows
+            ]
+            for table in report.tables
+        },
+        "findings": [asdict(each) for each in report.findings],
+    }
