@@ -138,7 +138,7 @@ class WithOptions:
     A parameter of the command whose type is a dataclass becomes an option for each of its fields.
 
     Args:
-        command: Receives the options together, as `flags`.
+        command: Receives the options together, as `flags`, if there are any.
         options: Returns the options as parameters, with their annotations and defaults.
         gather: Makes the value of `flags` from the options by name.
     """
@@ -146,8 +146,8 @@ class WithOptions:
     def __init__(
         self,
         command: Callable[..., None],
-        options: Callable[[], Sequence[inspect.Parameter]],
-        gather: Callable[[dict[str, Any]], Any],
+        options: Callable[[], Sequence[inspect.Parameter]] = list,
+        gather: Callable[[dict[str, Any]], Any] | None = None,
     ) -> None:
         update_wrapper(self, command, ("__module__", "__name__", "__qualname__", "__doc__"), ())
         self._command, self._options, self._gather = command, cache(options), gather
@@ -157,7 +157,7 @@ class WithOptions:
         hints, found = get_type_hints(self._command, include_extras=True), {}
         for name, each in inspect.signature(self._command).parameters.items():
             kind: Any = hints[name]
-            if name != "flags":
+            if name != "flags" or self._gather is None:
                 found[name] = kind, [each]
                 if is_dataclass(kind) and isinstance(kind, type):
                     hints |= get_type_hints(kind, include_extras=True)
@@ -178,8 +178,10 @@ class WithOptions:
 
     def __call__(self, **values: Any) -> None:
         """Run the command with what typer read."""
-        flags = self._gather({p.name: values.pop(p.name) for p in self._options()})
+        given = {p.name: values.pop(p.name) for p in self._options()}
         for name, (kind, spread) in self._own.items():
             if is_dataclass(kind) and isinstance(kind, type):
                 values[name] = kind(**{p.name: values.pop(p.name) for p in spread})
-        self._command(flags=flags, **values)
+        if self._gather:
+            values["flags"] = self._gather(given)
+        self._command(**values)

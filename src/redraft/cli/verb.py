@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperArgument, TyperCommand
 
+from redraft.cli.options import WithOptions
 from redraft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -138,5 +139,5 @@ def group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer
     """Return a verb that is a group of commands."""
     app = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
     for name, command in commands.items():
-        app.command(name, cls=Verb)(command)
+        app.command(name, cls=Verb)(command if isinstance(command, WithOptions) else WithOptions(command))
     return app

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -36,6 +37,40 @@ Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter: a 
 Base = Annotated[str, typer.Argument(metavar="BASE", help="The base: a folder, a file, or org/name.")]
 
 
+@dataclass(frozen=True)
+class Job:
+    """How the files of a command are read and written."""
+
+    force: Force = False
+    allow_pickle: Pickle = False
+    quiet: Quiet = False
+
+    def model(self, ref: str) -> Path:
+        """Return the folder or file for a reference. Download a model on the hub."""
+        return model_of(ref, self.allow_pickle)
+
+    @contextmanager
+    def run(self, source: Path, *, resumes: bool = True) -> Iterator[Run]:
+        """Prepare the work: its progress over the weights of a file or folder, its remarks and its warnings.
+
+        On an interrupt, say how to resume. Warnings about NaN and infinite values are printed even with
+        --quiet, and make the exit status 1.
+        """
+        from redraft.weights.output import Run
+
+        warnings: list[str] = []
+
+        def warn(line: str) -> None:
+            warnings.append(line)
+            tell(f"warning: {line}")
+
+        remark: Callable[[str], None] = (lambda _: None) if self.quiet else tell
+        with progress_over(source, self.quiet, resumes=resumes) as progress:
+            yield Run(self.force, self.allow_pickle, command_line(), progress, remark, warn, caution=tell)
+        if warnings:
+            raise typer.Exit(1)
+
+
 def diff(
     base: Base,
     target: Annotated[
@@ -45,9 +80,8 @@ def diff(
     exact: Annotated[
         bool, typer.Option("--exact", help="Make a delta that restores the target bit for bit.")
     ] = False,
-    force: Force = False,
-    allow_pickle: Pickle = False,
-    quiet: Quiet = False,
+    *,
+    job: Job,
 ) -> None:
     """Make a delta: target minus base.
 
@@ -56,8 +90,8 @@ def diff(
     """
     from redraft.weights.delta import diff as make
 
-    ours, theirs = model_of(base, allow_pickle), model_of(target, allow_pickle)
-    with running(theirs, force, allow_pickle, quiet) as run:
+    ours, theirs = job.model(base), job.model(target)
+    with job.run(theirs) as run:
         make(ours, theirs, out, run, exact=exact)
 
 
@@ -69,9 +103,8 @@ def apply(
         Literal["none", "zero", "mean"] | None,
         typer.Option(help="What rows that the base lacks count as.  [detected]", show_default=False),
     ] = None,
-    force: Force = False,
-    allow_pickle: Pickle = False,
-    quiet: Quiet = False,
+    *,
+    job: Job,
 ) -> None:
     """Apply a delta: base plus delta.
 
@@ -80,25 +113,17 @@ def apply(
     """
     from redraft.weights.delta import apply as make
 
-    ours, theirs = model_of(base, allow_pickle), model_of(delta, allow_pickle)
-    with running(theirs, force, allow_pickle, quiet) as run:
+    ours, theirs = job.model(base), job.model(delta)
+    with job.run(theirs) as run:
         make(ours, theirs, out, run, vocab=vocab)
 
 
-def merge_lora(
-    base: Base,
-    adapter: Adapter,
-    out: Out,
-    dtype: Dtype = None,
-    force: Force = False,
-    allow_pickle: Pickle = False,
-    quiet: Quiet = False,
-) -> None:
+def merge_lora(base: Base, adapter: Adapter, out: Out, dtype: Dtype = None, *, job: Job) -> None:
     """Merge a peft LoRA adapter into its base."""
     from redraft.weights.lora.merge import merge_lora as make
 
-    model, change = model_of(base, allow_pickle), model_of(adapter, allow_pickle)
-    with running(model, force, allow_pickle, quiet) as run:
+    model, change = job.model(base), job.model(adapter)
+    with job.run(model) as run:
         make(model, change, out, run, dtype=dtype_of(dtype))
 
 
@@ -108,9 +133,8 @@ def lora_gguf(
     base: Annotated[
         str | None, flag("BASE", "The base: a folder, a GGUF file, or default.  [as the adapter says]")
     ] = None,
-    force: Force = False,
-    allow_pickle: Pickle = False,
-    quiet: Quiet = False,
+    *,
+    job: Job,
 ) -> None:
     """Convert a LoRA adapter to a GGUF adapter for llama.cpp.
 
@@ -119,11 +143,11 @@ def lora_gguf(
     from redraft.engines.load import trained_on
     from redraft.weights.lora.gguf import lora_gguf as make
 
-    change = model_of(adapter, allow_pickle)
+    change = job.model(adapter)
     if base is None and trained_on(change).partition("+")[0] == "default":
         base = "default"  # its shapes are the same with other adapters added
     model = None if base is None else local_path(base)
-    with running(change, force, allow_pickle, quiet, resumes=False) as run:
+    with job.run(change, resumes=False) as run:
         make(change, out, run, base=model)
 
 
@@ -134,9 +158,8 @@ def convert(
     shard_size: Annotated[
         str | None, flag("SIZE", "The largest file, such as 5GB, or single.  [as it is]")
     ] = None,
-    force: Force = False,
-    allow_pickle: Pickle = False,
-    quiet: Quiet = False,
+    *,
+    job: Job,
 ) -> None:
     """Convert a model's dtype or files.
 
@@ -145,8 +168,8 @@ def convert(
     """
     from redraft.weights.convert import convert as make
 
-    source = model_of(src, allow_pickle)
-    with running(source, force, allow_pickle, quiet) as run:
+    source = job.model(src)
+    with job.run(source) as run:
         size = _size(shard_size) if shard_size else None
         make(source, out, run, dtype=dtype_of(dtype), shard_size=size)
 
@@ -157,9 +180,8 @@ def gguf(
     quant: Annotated[
         str, typer.Option(metavar="KIND", help="f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0.")
     ] = "f16",
-    force: Force = False,
-    allow_pickle: Pickle = False,
-    quiet: Quiet = False,
+    *,
+    job: Job,
 ) -> None:
     """Convert a model's folder to a GGUF file for llama.cpp.
 
@@ -168,8 +190,8 @@ def gguf(
     """
     from redraft.weights.gguf.from_folder import export_gguf
 
-    source = model_of(src, allow_pickle)
-    with running(source, force, allow_pickle, quiet, resumes=False) as run:
+    source = job.model(src)
+    with job.run(source, resumes=False) as run:
         export_gguf(source, out, run, quant=quant)
 
 
@@ -187,7 +209,7 @@ def from_gguf(
     from redraft.weights.gguf.to_folder import import_gguf
 
     source = local_path(file)
-    with running(source, force, False, quiet) as run:
+    with Job(force, quiet=quiet).run(source) as run:
         import_gguf(source, out, run, dtype=dtype_of(dtype))
 
 
@@ -221,30 +243,6 @@ def info(
 
     found = describe(model_of(path, allow_pickle), allow_pickle=allow_pickle)
     write(json.dumps(found.json(), indent=2, ensure_ascii=False) if as_json else "\n".join(found.lines()))
-
-
-@contextmanager
-def running(
-    source: Path, force: bool, allow_pickle: bool, quiet: bool, *, resumes: bool = True
-) -> Iterator[Run]:
-    """Prepare a job: its progress over the weights of a file or folder, its remarks and its warnings.
-
-    On an interrupt, say how to resume. Warnings about NaN and infinite values are printed even with --quiet,
-    and make the exit status 1.
-    """
-    from redraft.weights.output import Run
-
-    warnings: list[str] = []
-
-    def warn(line: str) -> None:
-        warnings.append(line)
-        tell(f"warning: {line}")
-
-    remark: Callable[[str], None] = (lambda _: None) if quiet else tell
-    with progress_over(source, quiet, resumes=resumes) as progress:
-        yield Run(force, allow_pickle, command_line(), progress, remark, warn, caution=tell)
-    if warnings:
-        raise typer.Exit(1)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from redraft.cli.data.common import (
     Source,
     Tokenizer,
     Workers,
-    takes_flags,
     token_count,
     tokenizer_fingerprint,
 )
@@ -343,13 +342,13 @@ def stats(
 app = group(
     "Collect, clean, deduplicate, merge and describe data.",
     {
-        "import": takes_flags(import_),
-        "clean": takes_flags(clean),
-        "split": takes_flags(split),
-        "dedupe": takes_flags(dedupe),
-        "decontaminate": takes_flags(decontaminate),
-        "merge": takes_flags(merge),
-        "export": takes_flags(export),
+        "import": import_,
+        "clean": clean,
+        "split": split,
+        "dedupe": dedupe,
+        "decontaminate": decontaminate,
+        "merge": merge,
+        "export": export,
         "stats": stats,
     },
 )

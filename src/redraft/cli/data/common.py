@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from redraft.cli.options import WithOptions
 from redraft.cli.shell import flag
 
 if TYPE_CHECKING:
@@ -51,13 +48,6 @@ class Flags:
     def options(self) -> DataOptions:
         """The options of the functions that do the work, other than `out`."""
         return cast("DataOptions", {name: value for name, value in vars(self).items() if name != "out"})
-
-
-def takes_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `Flags`, which it receives as `flags`."""
-    hints = get_type_hints(Flags, include_extras=True)
-    options = [p.replace(annotation=hints[p.name]) for p in inspect.signature(Flags).parameters.values()]
-    return WithOptions(command, lambda: options, lambda given: Flags(**given))
 
 
 Tokenizer = Annotated[
