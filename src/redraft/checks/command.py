@@ -20,8 +20,8 @@ from typing import IO, Self
 
 from redraft.chain import Prompt
 from redraft.checks.base import Outcome, failed, passed, turn
-from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, CheckSyntaxError
+from redraft.jobs.signals import in_daemon_thread
 
 COMMAND_SECONDS = 30.0  # the default time limit
 KEPT = 2000  # characters of output in the feedback, from the end, where programs sum up
