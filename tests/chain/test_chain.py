@@ -258,25 +258,3 @@ def test_only_chains_are_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="5 is not a chain"):
         write_jsonl(tmp_path / "out.jsonl", [5])  # type: ignore[list-item]
     assert not list(tmp_path.iterdir())
-
-
-class TestInANotebook:
-    def test_the_answer_and_the_way_to_it_are_shown(self) -> None:
-        miss = CheckResult(name="words<=1", passed=False, score=0.5, message="Two words.")
-        first = Step(answer="Go on", feedback=Feedback(text="Shorter.", verdict="revise", checks=(miss,)))
-        html = Chain(steps=(first, Step(answer="Go")), best=1, stop="passed")._repr_html_()
-        assert (
-            html.index(">Go<")
-            < html.index("2 answers, passed")
-            < html.index(">Go on<")
-            < html.index("Two words.")
-        )
-
-    def test_no_text_becomes_markup(self) -> None:
-        evil = "<script>alert(1)</script>&"
-        step = Step(answer=evil, feedback=Feedback(text=evil, verdict="revise"))
-        judged = CheckResult(name=evil, passed=False, score=0, message=evil)
-        checked = Step(answer=evil, feedback=Feedback(text=evil, verdict="revise", checks=(judged,)))
-        shown = Chain(steps=(step, checked), best=0)._repr_html_()
-        assert "<script" not in shown
-        assert shown.count("&lt;script&gt;") == 5

@@ -113,13 +113,6 @@ def test_a_talk_in_each_format_that_holds_one() -> None:
             REVISED.model_copy(update={"steps": (Step(answer="a"), Step(answer="a\n"))}),
             "no-pair",
         ),
-        ("critique", Chain(prompt=Prompt(instruction="a")), "no-feedback"),
-        ("critique", TALK, "no-feedback"),
-        (
-            "critique",
-            TALK.model_copy(update={"steps": (Step(answer="a", feedback=feedback(" ")),)}),
-            "no-feedback",
-        ),
     ],
 )
 def test_what_a_format_cannot_hold_is_left_out(to: ExportFormat, chain: Chain, rule: str) -> None:
@@ -141,32 +134,6 @@ def judged(answer: str, verdict: str, score: object = None, *, checks: float | N
 
 def of_teacher(*steps: Step) -> Chain:
     return Chain(id="x/3", prompt=Prompt(instruction="Hi"), steps=steps, best=len(steps) - 1)
-
-
-def test_a_critique_for_each_feedback() -> None:
-    same = {"prompt": [{"role": "user", "content": "Hi"}]}
-    chain = of_teacher(
-        judged("a", "revise", 3), judged("b", "unknown"), judged("c", "accept", 9.5), Step(answer="d")
-    )
-    first, second, third = made(chain, "critique")
-    said = {"answer": "a", "feedback": "revise!", "verdict": "revise"}
-    assert first == {"id": "x/3.1", **same, **said, "score": 3}
-    said = {"answer": "b", "feedback": "unknown!", "verdict": "unknown"}
-    assert second == {"id": "x/3.2", **same, **said}
-    assert (third["id"], third["score"]) == ("x/3.3", 9.5)
-    [alone] = made(of_teacher(judged("a", "accept")), "critique")
-    assert alone["id"] == "x/3"
-
-
-def test_a_critique_is_a_chain_again() -> None:
-    [record] = made(of_teacher(judged("a", "revise", 3)), "critique")
-    chain = chain_of(record)
-    assert (chain.prompt.text, chain.answer, chain.best) == ("Hi", "a", 0)
-    assert chain.steps[0].feedback == judged("a", "revise", 3).feedback
-    with pytest.raises(RecordError, match="verdict should be one of accept, revise, unknown"):
-        chain_of(record | {"verdict": "good"})
-    with pytest.raises(RecordError, match="answer should be a text"):
-        chain_of(record | {"answer": None})
 
 
 @pytest.mark.parametrize(

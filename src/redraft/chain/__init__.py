@@ -10,7 +10,6 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, cast
 
@@ -431,15 +430,6 @@ class Chain(_Record, Generic[T_co]):
         )
         return f"{self.model_dump_json(exclude=empty)[:-1]},{derived[1:].decode()}"
 
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows: the answer, and the way to it."""
-        passed = {True: ", passed", False: ", not passed", None: ""}[self.passed]
-        way = "".join(map(_shown_step, self.steps))
-        summary = escape(f"{len(self.steps)} answers, {self.stop or 'not finished'}{passed}")
-        return (
-            f"{_shown_text(self.answer)}<details><summary>{summary}</summary><ol start=0>{way}</ol></details>"
-        )
-
     @classmethod
     def from_json(cls, line: str | bytes, *, where: str = "chain") -> Chain:
         """Parse one line of JSON.
@@ -483,16 +473,6 @@ def best_step(steps: Sequence[Step]) -> int | None:
 
 
 _DERIVED = ("answer", "passed", "value")  # what a line of JSON has besides the record
-
-
-def _shown_text(text: str) -> str:
-    return f'<pre style="white-space: pre-wrap">{escape(text)}</pre>'
-
-
-def _shown_step(step: Step) -> str:
-    found = "".join(f"<li>{'✓' if each.passed else '✗'} {escape(each.message)}</li>" for each in step.checks)
-    feedback = _shown_text(step.criticism) if step.criticism and not step.checks else ""
-    return f"<li>{_shown_text(step.answer)}{feedback}<ul>{found}</ul></li>"
 
 
 def describe(error: ValidationError) -> str:

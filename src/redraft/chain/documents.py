@@ -6,7 +6,6 @@ YAML merge (`<<`) may be overridden: that is its purpose. Readers check the name
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -89,25 +88,6 @@ def _fault(error: Exception) -> str:
     if mark is None or problem is None:
         return f": {fault_of(error)}"
     return f", line {mark.line + 1}: {problem}"
-
-
-def json_of(text: str | bytes, name: object) -> Any:
-    """Return the value of a JSON text, which errors call `name`.
-
-    Raises:
-        UsageError: An object repeats a name.
-        ValueError: The text is not JSON.
-    """
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise _twice(name, key, "")
-            found[key] = value
-        return found
-
-    return json.loads(text, object_pairs_hook=once)
 
 
 def _twice(name: object, key: str, where: str) -> UsageError:

@@ -1,8 +1,8 @@
 """Write chains in the formats of other programs.
 
 A record that is written can be read back, and writing it again gives the same. Every format holds less than a
-chain; each function says what is lost. Texts are written unchanged. A chain may become several critiques, and
-each critique is read back as a chain. A gold answer is written where there is no other.
+chain; each function says what is lost. Texts are written unchanged. A gold answer is written where there is
+no other.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ NO_ANSWER = Unfit("no-answer", "no answer to write")
 NOT_TEXT = Unfit("not-text", "a message with more than text, such as an image or a tool call")
 NO_PAIR = Unfit("no-pair", "the best answer is the first one, or equals it")
 NOT_BETTER = Unfit("not-better", "no correction was judged better than the first answer")
-NO_FEEDBACK = Unfit("no-feedback", "no feedback on an answer")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
 _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -159,38 +158,12 @@ def teacher_score(feedback: Feedback | None) -> float | None:
     return score if isinstance(score, int | float) and not isinstance(score, bool) else None
 
 
-def to_critique(chain: Chain) -> list[Record] | Unfit:
-    """Return a critique for each feedback: prompt, answer, feedback, verdict, and the teacher's score if any.
-
-    `prompt` is a list of messages. The second feedback of several has the id `ID.2`. Lost: answers without
-    feedback, the order of answers, which is best; checks, cost, model, settings and `meta`.
-    """
-    judged = [
-        (step.answer, step.feedback)
-        for step in chain.steps
-        if step.feedback and not is_blank(step.feedback.text)
-    ]
-    return [
-        {
-            "id": _id(chain) if len(judged) == 1 else f"{_id(chain)}.{number}",
-            "prompt": _asked(chain),
-            "answer": answer,
-            "feedback": feedback.text,
-            "verdict": feedback.verdict,
-            **({} if (score := teacher_score(feedback)) is None else {"score": score}),
-            **_tools(chain),
-        }
-        for number, (answer, feedback) in enumerate(judged, start=1)
-    ] or NO_FEEDBACK
-
-
-MAKERS: dict[ExportFormat, Callable[[Chain], Record | list[Record] | Unfit]] = {
+MAKERS: dict[ExportFormat, Callable[[Chain], Record | Unfit]] = {
     "selfee": to_selfee,
     "alpaca": to_alpaca,
     "sharegpt": to_sharegpt,
     "messages": to_messages,
     "preference": to_preference,
-    "critique": to_critique,
 }
 
 ARRAYS: frozenset[ExportFormat] = frozenset({"alpaca", "sharegpt"})
@@ -202,7 +175,6 @@ _LOSSES: dict[ExportFormat, frozenset[Loss]] = {
     "sharegpt": frozenset({"tools", "fields", "answers"}),
     "messages": frozenset({"answers"}),
     "preference": frozenset({"fields"}),
-    "critique": frozenset({"fields"}),
 }
 """The parts that each format cannot hold."""
 
@@ -210,7 +182,7 @@ _LOSSES: dict[ExportFormat, frozenset[Loss]] = {
 def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
     """Return the parts of a chain that a format loses."""
     asked = chain.prompt.messages or ()
-    texts_only = () if to in ("preference", "critique") else asked  # they keep these whole
+    texts_only = () if to == "preference" else asked  # it keeps these whole
     has_fields = any(
         value not in (None, "")
         for message in (*texts_only, answer_message(chain))

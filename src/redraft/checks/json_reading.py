@@ -142,7 +142,8 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON value")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, for `object_pairs_hook`. ValueError: it gives a name twice."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -151,7 +152,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse)
+_DECODER = json.JSONDecoder(object_pairs_hook=once, parse_constant=_refuse)
 
 
 def _raw(text: str, begin: int, end: int) -> tuple[Any, int]:

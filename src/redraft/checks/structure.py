@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from redraft.chain import Prompt
-from redraft.chain.documents import json_of
 from redraft.checks.base import Outcome, failed, passed
-from redraft.checks.json_reading import NotJson, read_json
+from redraft.checks.json_reading import NotJson, once, read_json
 from redraft.checks.schema import GivenUp, faults, validator_of
 from redraft.errors import CheckError, CheckSyntaxError
 
@@ -123,7 +122,7 @@ class JsonSchema:
     def of(cls, file: str) -> Self:
         """Read a schema."""
         try:
-            schema = json_of(Path(file).read_text(encoding="utf-8"), file)
+            schema = json.loads(Path(file).read_text(encoding="utf-8"), object_pairs_hook=once)
         except OSError as error:
             problem = f"the schema cannot be read: {error.strerror}."
         except RecursionError:

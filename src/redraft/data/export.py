@@ -14,7 +14,6 @@ from redraft.chain.read.files import to_line
 from redraft.chain.read.records import Ids, RawRecord
 from redraft.chain.write import ARRAYS, MAKERS, NO_QUESTION, Loss, Unfit, losses
 from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
-from redraft.jobs.counting import counted
 from redraft.jobs.formats import ExportFormat
 from redraft.jobs.licences import UNKNOWN, licence_in
 from redraft.jobs.provenance import Provenance
@@ -41,18 +40,16 @@ def export(
     provenance = Provenance("data export", {"to": to, "strict": run.strict}, file, url_of(source))
     lost, licences = Counter[Loss](), Counter[str]()
 
-    def counted_records(chains: Iterable[list[Exported]]) -> Iterator[Exported]:
-        for records in chains:
-            lost.update(records[0].lost)
-            licences[records[0].licence] += 1
-            yield from records
+    def counted_records(records: Iterable[Exported]) -> Iterator[Exported]:
+        for record in records:
+            lost.update(record.lost)
+            licences[record.licence] += 1
+            yield record
 
     with writing(provenance, run, about=lambda: {"licences": dict(licences)}) as output:
         records = with_unique_ids(counted_records(output.passing(output.spread(work, lines))))
         count = write_records(output.sink, records, array=to in ARRAYS)
     output.tell_counts()
-    if to == "critique":
-        run.tell(counted(count, "critique"))
     for part, many in sorted(lost.items()):
         said, keeps = _LOST[part]
         run.tell(f"{many:,} {said}", f"To keep them: --to {keeps}")
@@ -69,7 +66,7 @@ class Exported(NamedTuple):
     licence: str = UNKNOWN
 
 
-def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> list[Exported] | Drop:
+def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> Exported | Drop:
     """Convert a record to another format, or give the reason to leave it out."""
     chain = chain_or_drop(raw, strict=strict)
     if isinstance(chain, Drop):
@@ -77,10 +74,8 @@ def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> list[Expor
     made = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
     if isinstance(made, Unfit):
         return Drop(made.rule, made.reason, raw.where, chain.id, chain.model_dump(mode="json"))
-    lost = losses(chain, to)
-    records = made if isinstance(made, list) else [made]
     licence = licence_in(chain.meta.get("origin"))
-    return [Exported(to_line(record), record.get("id"), chain.id, lost, licence) for record in records]
+    return Exported(to_line(made), made.get("id"), chain.id, losses(chain, to), licence)
 
 
 def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:

@@ -403,7 +403,7 @@ def test_a_packed_file_of_another_name_is_known_by_its_content(ending: str, tmp_
         (b'{"a":1}\r{"a":2}\r', "Extra data at character 9; jq -c . FILE puts each record on a line."),
         (b'{\n"a":1}\n{\n"a":2}\n', "Extra data at line 3, character 1; jq -c . FILE"),
         (b'{"a":"caf\xe9"}\n', "at byte 10. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"),
-        (b"ARROW1\0\0...", "is a table of Arrow or Parquet, not JSON."),
+        (b"PAR1\0\0...", "is a table of Parquet, not JSON."),
         (b'{"data": [\n{"a":1}\n]}', "is one object with its records in the field 'data'."),
         (b'{"a":"x\ty"}\n', "Invalid control character at character 8."),
     ],

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from huggingface_hub import constants
 
@@ -57,45 +56,6 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     put(tmp_path / "README.md")
     with pytest.raises(UsageError, match=r"no files of records in this folder.\n.* \.json \.jsonl"):
         inputs_of(tmp_path)
-
-
-class TestSavedDatasets:
-    def saved(self, folder: Path, *questions: str, shards: int = 1) -> None:
-        """A folder as `Dataset.save_to_disk` writes it."""
-        names = [f"data-{n:05}-of-{shards:05}.arrow" for n in range(shards)]
-        put(folder / "dataset_info.json", '{"features": {}}')
-        put(folder / "state.json", json.dumps({"_data_files": [{"filename": name} for name in names]}))
-        for n, name in enumerate(names):
-            table = pa.table({"question": list(questions[n::shards])})
-            with pa.ipc.new_stream(str(folder / name), table.schema) as writer:
-                writer.write_table(table)
-
-    def read(self, folder: Path) -> list[tuple[str, str]]:
-        return [
-            (file.stem, json.loads(data)["question"])
-            for file in inputs_of(folder)
-            for _, data in file.rows()
-            if isinstance(data, bytes)
-        ]
-
-    def test_a_dataset_is_its_shards(self, tmp_path: Path) -> None:
-        self.saved(tmp_path / "gsm", "a", "b", "c", shards=2)
-        first, second = "gsm/data-00000-of-00002", "gsm/data-00001-of-00002"
-        assert self.read(tmp_path / "gsm") == [(first, "a"), (first, "c"), (second, "b")]
-
-    def test_a_dictionary_is_its_splits(self, tmp_path: Path) -> None:
-        self.saved(tmp_path / "gsm" / "train", "a")
-        self.saved(tmp_path / "gsm" / "test", "b")
-        put(tmp_path / "gsm" / "dataset_dict.json", '{"splits": ["train", "test"]}')
-        assert [question for _, question in self.read(tmp_path / "gsm")] == ["b", "a"]
-
-    def test_the_library_writes_what_is_read(self, tmp_path: Path) -> None:
-        datasets = pytest.importorskip("datasets")
-        both = datasets.DatasetDict(
-            {"train": datasets.Dataset.from_dict({"question": ["a", "b"]}).select([1])}
-        )
-        both.save_to_disk(str(tmp_path / "gsm"))
-        assert [question for _, question in self.read(tmp_path / "gsm")] == ["b"]
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from redraft.chain import Chain, Feedback, Prompt, Step, write_jsonl
+from redraft.chain import Chain, Prompt, Step, write_jsonl
 from tests.cli.verbs import redraft
 
 
@@ -51,15 +51,6 @@ def test_pairs_to_a_packed_file_and_the_rest_to_a_side_file(chains: Path, tmp_pa
     assert (pair["id"], pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("a/1", "2", "1")
     rules = [json.loads(line)["rule"] for line in side.read_text().splitlines()]
     assert rules == ["no-pair", "no-answer"]
-
-
-def test_a_record_may_become_several_critiques(chains: Path) -> None:
-    steps = tuple(Step(answer=each, feedback=Feedback(text=f"{each}?", verdict="revise")) for each in "ab")
-    write_jsonl(chains, [Chain(id="a/4", prompt=Prompt(instruction="Hi"), steps=steps, best=1)])
-    result = export(chains, "--to", "critique", "-j", 1)
-    records = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [(record["id"], record["feedback"]) for record in records] == [("a/4.1", "a?"), ("a/4.2", "b?")]
-    assert result.stderr.splitlines() == ["redraft: 1 kept, 0 dropped", "redraft: 2 critiques"]
 
 
 TALK = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.chain import read_jsonl
-from redraft.errors import CheckError
 from redraft.evaluation.tasks.tally import Tally, pass_at, steps_to
 from tests.cli.verbs import redraft, refused, script, write
 
@@ -111,23 +109,3 @@ def test_examples_that_cannot_be_shown_are_refused(more: tuple[str, ...], said: 
     done = redraft("eval", task, file, *more, *EVAL)
     assert done.exit_code == 2, done.output
     assert said in done.output
-
-
-def test_math_verify_scores_as_papers_do() -> None:
-    pytest.importorskip("math_verify")
-    write(
-        "math.jsonl",
-        [{"problem": "Halve 1.", "solution": r"It is \boxed{\frac12}", "answer": r"\frac12"}] * 2,
-    )
-    script(r"So it is \boxed{0.5}.", r"So it is \boxed{0.4}.")
-    done = redraft("eval", "math-verify", "math.jsonl", *EVAL)
-    assert done.exit_code == 0, done.output
-    assert "1 of 2" in done.stdout
-
-
-def test_math_verify_in_another_thread() -> None:
-    pytest.importorskip("math_verify")
-    from redraft.checks.maths_verify import MathVerify
-
-    with ThreadPoolExecutor() as pool, pytest.raises(CheckError, match="main thread alone"):
-        pool.submit(MathVerify.of, "0.5").result()

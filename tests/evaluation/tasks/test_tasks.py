@@ -174,7 +174,6 @@ def test_unknown_tasks_and_programs_without_leave() -> None:
     assert {*plugins("redraft.tasks")} == {
         *ANSWERS,
         "exercises",
-        "math-verify",
     }  # tests/evaluation/diagnosis, test_shots
 
 

@@ -1,8 +1,8 @@
-"""Read conversations, preference pairs and critiques.
+"""Read conversations and preference pairs.
 
 A last turn by the assistant is the answer; the turns before it are the prompt. Alternation is not checked. A
 pair is a chain of two steps, the rejected and the chosen answer; the second is the best. `preference` in
-`meta` distinguishes it from a revision. A critique is a chain of one answer with its feedback.
+`meta` distinguishes it from a revision.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import inf
-from typing import Any, get_args
+from typing import Any
 
 from redraft.chain import (
-    Feedback,
     Prompt,
     Step,
-    Verdict,
     calls_of,
     content_of,
     is_blank,
@@ -256,17 +254,6 @@ def shp(fields: Fields) -> Parts:
     return preferred(Prompt(instruction=fields.text("history")), rejected, chosen)
 
 
-def critique(fields: Fields) -> Parts:
-    """Read `prompt`, `answer`, `feedback`, `verdict` and perhaps `score`, as `redraft data export` writes."""
-    prompt, answer, text = _prompt(fields), fields.text("answer"), fields.text("feedback")
-    verdict = fields.text("verdict")
-    if verdict not in get_args(Verdict):
-        fields.fail("verdict", f"should be one of {', '.join(get_args(Verdict))}", verdict)
-    score = {"score": fields.rest.pop("score")} if "score" in fields.rest else {}
-    feedback = Feedback.model_validate({"text": text, "verdict": verdict, **score})
-    return Parts(prompt, (Step(answer=answer, feedback=feedback),), best=0)
-
-
 def _prompt(fields: Fields) -> Prompt:
     if isinstance(fields.rest["prompt"], list):
         return asked(message_list(fields, "prompt"))
@@ -330,6 +317,5 @@ PAIRS = Format(
     shapes=(
         Shape("chosen and rejected", {"chosen"}, chosen_rejected, _PAIR),
         Shape("SHP", {"human_ref_A"}, shp, _PAIR),
-        Shape("critique", {"prompt", "answer", "feedback", "verdict"}, critique),
     ),
 )

@@ -240,11 +240,9 @@ def _zstd() -> Any:
 def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     name, start = name_of(path), file.peek(_CHUNK).removeprefix(_BOM).lstrip()
     check_utf8(path, start)
-    if start.startswith((b"ARROW1", b"PAR1")):
-        raise RecordError(
-            f"{name}: is a table of Arrow or Parquet, not JSON.",
-            hint="redraft data import reads it if its name ends in .arrow or .parquet.",
-        )
+    if start.startswith(b"PAR1"):
+        hint = "redraft data import reads it if its name ends in .parquet."
+        raise RecordError(f"{name}: is a table of Parquet, not JSON.", hint=hint)
     if found := _INSIDE.match(start):
         field = found[1].decode(errors="replace")
         raise RecordError(

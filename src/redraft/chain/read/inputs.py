@@ -1,7 +1,7 @@
 """Read any supported file, table, folder or dataset of the hub as lines of JSON.
 
-Folders, and datasets saved on disk, are read in the order of names, so a folder always gives the same
-records. Other files in a folder, such as licences, are ignored.
+Folders are read in the order of names, so a folder always gives the same records. Other files in a folder,
+such as licences, are ignored.
 
 Each row of a table becomes a line of JSON, like other records. Dates become ISO 8601 texts; bytes that are
 not text, such as images, become null.
@@ -12,11 +12,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from datetime import date, time
-from importlib import import_module
 from itertools import chain as joined
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +31,6 @@ from redraft.chain.read.files import (
 from redraft.chain.read.records import Damage, read_records
 from redraft.errors import MissingExtra, RecordError, UsageError
 from redraft.jobs import hub
-from redraft.jobs.counting import counted
 from redraft.jobs.licences import UNKNOWN, licence_in
 from redraft.jobs.provenance import licences_beside
 
@@ -61,28 +57,23 @@ def read_csv(path: Path) -> Iterator[Row]:
 
 
 def _cells(path: Path, reader: Any) -> Iterator[Row]:
-    name, header = name_of(path), list[str]()
-    ended = False
+    name, header, ended = name_of(path), list[str](), False
     while not ended:
-        number, fault = reader.line_num + 1, ""
-        where = f"{name}:{number}"
+        where, fault = f"{name}:{reader.line_num + 1}", ""
         try:
             cells = next(reader, None)
             ended = cells is None
         except csv.Error as error:
             cells, fault = None, f"not CSV: {error}"
             ended = "unexpected end" in fault
-        taken = reader.line_num + 1 - number
         if cells and header and len(cells) != len(header):
             fault = f"has {len(cells)} cells, and the header has {len(header)}"
         if fault and not header:
             raise RecordError(f"{where}: {fault}.")
         if fault and ended:
-            lost = counted(taken - 1, "line")
-            yield where, Damage(f"{where}: a quote in this line is never closed: {lost} after it are lost.")
+            yield where, Damage(f"{where}: a quote in this line is never closed.")
         elif fault:
-            over = f", in a row of {taken:,} lines" if taken > 1 else ""
-            yield where, RecordError(f"{where}: {fault}{over}.")
+            yield where, RecordError(f"{where}: {fault}.")
         elif cells and header:
             yield where, _json(dict(zip(header, cells, strict=True)))
         elif cells:
@@ -97,37 +88,18 @@ def _unrepeated(header: list[str], name: str) -> list[str]:
 
 def read_parquet(path: Path) -> Iterator[Row]:
     """Read the rows of a Parquet file."""
-    parquet = _arrow("pyarrow.parquet")
-    with _arrow_errors(path), parquet.ParquetFile(path, pre_buffer=False) as file:
-        yield from _rows(path, file.iter_batches(_BATCH))
-
-
-def read_arrow(path: Path) -> Iterator[Row]:
-    """Read the rows of an Arrow file or stream. Offsets are validated before use."""
-    arrow = _arrow("pyarrow")
-    with _arrow_errors(path), arrow.memory_map(str(path)) as file:
-        seekable = file.read(6) == b"ARROW1"
-        file.seek(0)
-        if seekable:
-            whole = arrow.ipc.open_file(file)
-            batches: Iterable[Any] = map(whole.get_batch, range(whole.num_record_batches))
-        else:
-            batches = arrow.ipc.open_stream(file)
-        yield from _rows(path, _checked(batches))
-
-
-def _checked(batches: Iterable[Any]) -> Iterator[Any]:
-    for batch in batches:
-        batch.validate(full=True)
-        for start in range(0, batch.num_rows, _BATCH):
-            yield batch.slice(start, _BATCH)
-
-
-def _rows(path: Path, batches: Iterable[Any]) -> Iterator[Row]:
-    name = name_of(path)
-    rows = joined.from_iterable(batch.to_pylist() for batch in batches)
-    for number, row in enumerate(rows):
-        yield f"{name}: row {number}", _json(row)
+    try:
+        from pyarrow import ArrowException, parquet
+    except ModuleNotFoundError:
+        raise MissingExtra("a table of Parquet", "data") from None
+    try:
+        with reading(path), parquet.ParquetFile(path, pre_buffer=False) as file:
+            rows = joined.from_iterable(batch.to_pylist() for batch in file.iter_batches(_BATCH))
+            for number, row in enumerate(rows):
+                yield f"{name_of(path)}: row {number}", _json(row)
+    except (ValueError, ArrowException) as error:
+        first = str(error).partition("\n")[0]
+        raise RecordError(f"{name_of(path)}: cannot be read: {first:.200}") from None
 
 
 def _json(row: dict[str, Any]) -> bytes:
@@ -143,36 +115,14 @@ def _plain(value: Any) -> str | None:
     return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
-def _arrow(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ModuleNotFoundError:
-        raise MissingExtra("a table of Parquet or Arrow", "data") from None
-
-
-@contextmanager
-def _arrow_errors(path: Path) -> Iterator[None]:
-    try:
-        with reading(path):
-            yield
-    except (ValueError, _arrow("pyarrow").ArrowException) as error:
-        first = str(error).partition("\n")[0]
-        raise RecordError(f"{name_of(path)}: cannot be read: {first:.200}") from None
-
-
 _TABLES = {
     ".csv": read_csv,
     ".tsv": read_csv,
     ".parquet": read_parquet,
-    ".arrow": read_arrow,
-    ".feather": read_arrow,
 }
 _ENDINGS = (".json", ".jsonl", ".ndjson", *_TABLES)
 _OF_FILES = (*_ENDINGS, ".txt", ".gz", ".zst", ".yaml", ".yml")
 """Endings of files; a path with one is never looked up on the hub."""
-
-_OF_DATASETS = re.compile(r"(?:dataset_info|dataset_dict|state)\.json$|cache-.*\.arrow$")
-"""Files of the `datasets` library that are no records."""
 
 
 class Input(NamedTuple):
@@ -204,7 +154,7 @@ def inputs_of(path: Path) -> list[Input]:
     for parent, folders, names in os.walk(path):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         files = (Path(parent, each) for each in sorted(names) if not each.startswith("."))
-        found += [each for each in files if _ending(each) in _ENDINGS and not _OF_DATASETS.match(each.name)]
+        found += [each for each in files if _ending(each) in _ENDINGS]
     if not found:
         raise UsageError(
             f"{name_of(path)}: no files of records in this folder.",

@@ -83,8 +83,8 @@ def export(
     """Write chains in the formats of other programs.
 
     alpaca and sharegpt are one JSON array; the others are JSON lines. In a preference pair, the first answer
-    is rejected, and the correction that was judged best is chosen. A chain becomes a critique for each of its
-    feedbacks. Everything that a format cannot hold is left out and counted; licences are in OUT.run.json.
+    is rejected, and the correction that was judged best is chosen. Everything that
+    a format cannot hold is left out and counted; licences are in OUT.run.json.
     """
     from redraft.data.export import export as exported
 

@@ -127,13 +127,6 @@ MATH = Task(
 )
 
 
-def _by_math_verify(gold: str, _: Chain) -> Sequence[Check]:
-    from redraft.checks.maths_verify import MathVerify
-
-    return [MathVerify.of(gold)]
-
-
-MATH_VERIFY = replace(MATH, checks=_by_math_verify)
 HUMANEVAL = Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _function, runs_code=True)
 MBPP = Task("a `text`, `code` and a `test_list`", _unit_tests, _tested, runs_code=True)
 IFEVAL = Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints, loosened=loosened)
