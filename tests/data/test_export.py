@@ -237,7 +237,7 @@ def test_the_published_id_comes_back_and_that_of_a_piece_stays_its_own() -> None
 def exported(path: Path, to: ExportFormat) -> list[Any]:
     """Return the records of a file in a format, without those that are left out."""
     found = [export_line(line, to=to, strict=True) for line in raw_records(path)]
-    return [json.loads(line.data) for lines in found if isinstance(lines, list) for line in lines]
+    return [json.loads(line.data) for line in found if isinstance(line, Exported)]
 
 
 @pytest.mark.parametrize(("name", "count"), [("conala", 2777), ("mbpp", 969)])
