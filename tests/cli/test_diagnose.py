@@ -42,7 +42,7 @@ def test_the_table_ends_in_a_sentence() -> None:
 def test_json_has_the_figures_and_the_ids() -> None:
     found = json.loads(run("run.jsonl", "--json").stdout)
     assert (found["items"], found["fixed"], found["broken"]) == (8, ["t/0", "t/1"], [])
-    assert found["revisions"][0]["wrong_to_right"] == 2
+    assert found["revisions"][0]["fixed"] == 2
     assert found["revisions"][0]["ecr"]["value"] == 0.25
     assert found["decision"]["outcome"] == "undecided"
     assert found["sentence"] == said(run("run.jsonl"))[-1]
@@ -81,7 +81,7 @@ def test_a_task_or_checks_say_what_is_right_of_other_chains() -> None:
 
 
 def test_what_is_wrong_is_said_with_what_to_type() -> None:
-    refused(run("run.jsonl", "--task", "gsm8k"), "--task and --records go together")
+    refused(run("run.jsonl", "--task", "gsm8k"), "a task comes with its records")
     refused(run("run.jsonl", "--score", "word<=3"), "word")
     refused(run("run.jsonl", "--score", "judge:Is it kind?"), "asks a judge, and here there is none")
     kind = ("--check", "3*judge[7]:Is it kind?", "--judge", "default")
@@ -99,8 +99,5 @@ def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:
     refused(run("prompts.jsonl"), asked, "redraft eval TASK prompts.jsonl -o chains.jsonl")
     write("reviews.jsonl", [{"question_id": 1, "answer1_id": "a", "answer2_id": "b", "text": "8 8"}])
     refused(run("reviews.jsonl"), "reviews.jsonl:1: has reviews", "redraft report reviews.jsonl")
-    scores: dict[str, object] = {"task": "gsm8k", "score": {}, "right": [], "wrong": []}
-    write("scores.jsonl", [scores])
-    refused(run("scores.jsonl"), "has scores, and no chains", "redraft report scores.jsonl")
     Path("notes.jsonl").write_text("hello\n")
     refused(run("notes.jsonl"), "notes.jsonl:1: not JSON", "the output of redraft eval or redraft answer")

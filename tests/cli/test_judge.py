@@ -144,6 +144,13 @@ def test_judges_of_the_same_name_are_called_by_their_references() -> None:
     assert {each.judge for each in reviews()} == {"script:script.jsonl", "script:there/script.jsonl"}
 
 
+def test_the_judge_of_the_config_file_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("config.toml").write_text(f'[defaults]\nmodel = "none.gguf"\njudge = "{script("[[9, 6]]")}"\n')
+    monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
+    result = run("new.jsonl", "old.jsonl", "--questions", "questions.jsonl", "-o", "out.jsonl")
+    assert rows(result)["reviews"] == "6 in out.jsonl"
+
+
 def test_a_server_is_asked_for_json_with_the_review_first() -> None:
     with FakeServer() as server:
         server.on("GET /v1/models", models_reply("gull"))

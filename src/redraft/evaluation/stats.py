@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -461,13 +462,18 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
 
 
 def without_nan(values: Any) -> dict[str, Any]:
-    """Return JSON values of a mapping, dataclass or model, with null for what is not finite."""
+    """Return JSON values of a mapping, dataclass or model, with null for what is not finite.
+
+    A class whose `IN_JSON` names attributes has these in JSON; a dataclass without it has its fields.
+    """
     found: dict[str, Any] = _json(values)
     return found
 
 
 def _json(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
+    if names := getattr(value, "IN_JSON", ""):
+        value = {name.rpartition(".")[2]: attrgetter(name)(value) for name in names.split()}
+    elif is_dataclass(value) and not isinstance(value, type):
         value = {each.name: getattr(value, each.name) for each in fields(value)}
     elif isinstance(value, BaseModel):
         value = value.model_dump()

@@ -16,7 +16,7 @@ pytest.importorskip("scipy")
 
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.matrix import folders
-from tests.cli.verbs import lines, redraft, script, start, wait_until, write
+from tests.cli.verbs import lines, redraft, refused, script, start, wait_until, write
 
 FEW = ("--seeds", "1", "--limit", "3", "--samples", "3", "-j", "1", "--models", "script:script.jsonl")
 BOTH = "count,gsm8k:test.jsonl"
@@ -126,6 +126,48 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
     assert f"{file.relative_to('d')}: was changed after the table was made." in done.stdout
     assert said in done.stdout
     assert "Not verified." in done.stdout
+
+
+def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
+    copytree(whole, "d")
+    text = Path("d/table.json").read_text()
+    found = json.loads(text)
+    found["levels"][0]["right"]["value"] = 0.9
+    Path("d/table.json").write_text(json.dumps(found))
+    done = redraft("arbiter", "verify", "d")
+    assert done.exit_code == 1
+    assert done.stdout.startswith("table.json: levels[0].right.value is 0.9, and")
+    Path("d/table.json").write_text(text)
+    [*_, last] = map(Path, chains())
+    last.unlink()
+    assert f"{last.relative_to('d')}: is gone." in redraft("arbiter", "verify", "d").stdout
+    refused(redraft("arbiter", "d", "--models", "default"), "--models was given without --tasks")
+    refused(redraft("arbiter", "verify", "nothing"), "nothing has no table.json.", "redraft arbiter nothing")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("count", "--models", "defualt"), ("defualt", "Did you mean 'default'?")),
+        (("count", "--models", "no.gguf"), ("there is no model 'no.gguf'", "Is its path right?")),
+        (("subtraction",), ("there is no task and no file 'subtraction'", "gsm8k:test.jsonl")),
+        (("test.jsonl",), ("it has no list of `checks`",)),
+        (("count", "--ways", "one,guess"), ("there is no way 'guess'", "Ways: one, revise")),
+        (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_asked(
+    args: tuple[str, ...], said: tuple[str, ...]
+) -> None:
+    refused(run(*args), *said)
+    assert not Path("d").exists()
+
+
+def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> None:
+    copytree(whole, "d")
+    refused(run("gsm8k:test.jsonl", "--temperature", "0.1"), "in another way: temperature", "delete d")
+    write("test.jsonl", [{"question": "Another?", "answer": "#### 5"}])
+    refused(run("gsm8k:test.jsonl"), "test.jsonl has changed since it was answered", "name another folder")
 
 
 def test_two_models_of_one_name_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""What revising did: transitions, rates, verdicts, lengths, and what is said about them."""
+"""What revising did: transitions, rates, verdicts, and what is said about them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ pytest.importorskip("scipy")
 import redraft
 from redraft.chain import Chain, Usage, write_jsonl
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.diagnose import Diagnosis, diagnose
+from redraft.evaluation.diagnosis.diagnose import Diagnosis, as_text, diagnose, notes, sections, verdict
 from redraft.evaluation.diagnosis.figures import Changes, by_item
-from redraft.evaluation.diagnosis.text import as_json, as_text, notes, sections, verdict
-from redraft.evaluation.stats import proportion
+from redraft.evaluation.stats import proportion, without_nan
 from tests.evaluation.diagnosis.made_chains import step, told
 
 MIXED = [
@@ -113,9 +112,8 @@ def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
         for turn in (0, 1)
         for number, rights in every
     ]
-    figures = ("items", "levels", "revisions", "first_to_best", "verdicts", "longer")
-    figures += ("length_and_truth", "groups", "decision")
-    of_runs, of_turns = (as_json(diagnose(chains)) for chains in ([*runs, *runs], turns))
+    figures = ("items", "levels", "revisions", "of_revised", "verdicts", "groups", "decision")
+    of_runs, of_turns = (without_nan(diagnose(chains)) for chains in ([*runs, *runs], turns))
     assert {name: of_turns[name] for name in figures} == {name: of_runs[name] for name in figures}
     assert (of_turns["items"], of_turns["decision"]["p"]) == (10, pytest.approx(2 / 2**8))
 
@@ -140,7 +138,6 @@ def test_no_sentence_stands_without_the_word_that_tokens_differ(rights: str) -> 
     found = diagnose([chain.model_copy(update={"steps": tuple(steps)}) for chain in chains])
     marked = "Not at equal tokens: a chain takes 291 new tokens, and its first step 152. "
     assert verdict(found).endswith(f"{marked}redraft diagnose --run compares at equal tokens.")
-    assert as_json(found)["sentence"] == verdict(found)
     for part in ("pays", "Revise"):
         assert part not in verdict(found)
     untold = verdict(diagnose([told(str(n), rights) for n in range(8)]))
@@ -202,7 +199,7 @@ def test_groups_in_which_nothing_changed_share_a_row() -> None:
     assert shown["x"][0] == "+100.0"
     assert shown["x"][2] == "points; 0 → 1 of 1"
     assert shown["2 other groups"][2] == "nothing changed"
-    assert as_json(found)["groups"].keys() == {"x", "y", "z"}
+    assert found.groups.keys() == {"x", "y", "z"}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +221,7 @@ def test_whether_iterating_pays_is_said_in_words(pairs: str, words: str) -> None
 def test_chains_without_a_revision_say_nothing_about_revising() -> None:
     found = diagnose([told("a", "1"), told("b", "0")])
     assert verdict(found) == "Nothing was revised, so this says nothing about revising."
-    assert list(sections(found)) == ["right answers", "length"]
+    assert list(sections(found)) == ["right answers"]
 
 
 def test_what_to_know_is_said() -> None:
@@ -255,7 +252,7 @@ def test_any_chains_can_be_described(drawn: list[tuple[str, str, int]]) -> None:
     found = diagnose(chains)
     text = "\n".join(as_text(found))
     assert "nan" not in text
-    json.dumps(as_json(found), allow_nan=False)
+    json.dumps(without_nan(found), allow_nan=False)
     for changes, number in zip(found.revisions, range(1, 4), strict=False):
         assert sum(counts(changes)) == sum(each.chain.revisions >= number for each in found.chains)
 

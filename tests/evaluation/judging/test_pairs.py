@@ -112,3 +112,10 @@ def test_what_does_not_belong_together_is_refused_by_name(tmp_path: Path) -> Non
         read_matches([tmp_path / "new.jsonl", tmp_path / "new.jsonl"], questions)
     with pytest.raises(RecordError, match="has question 1 twice"):
         read_matches(files(tmp_path, [one], there[:1]), asked(tmp_path, 1, 1))
+
+
+def test_answers_to_another_question_of_the_same_id_are_refused(tmp_path: Path) -> None:
+    ours = [{"question_id": 1, "prompt": "Why 1?", "response": "a"}]
+    theirs = [{"question_id": 1, "prompt": "Who?", "response": "b"}]
+    with pytest.raises(RecordError, match=r"old.jsonl: question 1 is 'Who\?' there, and 'Why 1\?' in"):
+        read_matches(files(tmp_path, ours, theirs))

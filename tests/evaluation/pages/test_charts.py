@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("vl_convert")
 
-from redraft.evaluation.pages.charts import bars, curves, histogram, intervals, levels, stacks
+from redraft.evaluation.pages.charts import curves, histogram, intervals, stacks
 from tests.evaluation.pages.reading import read
 
 NAMES = ["<b onclick=x>", "\ufffe\uffff\x00", "🌳" * 60, "$x_1$ 'a' \"b\"", "\u202e", "", "\ud800"]
@@ -28,20 +28,6 @@ def test_a_histogram_has_a_bar_for_each_bin_that_is_not_empty() -> None:
     svg = histogram([("0", "0", 538), ("1.5k", "1,500–1,999", 2), ("2k", "2,000–2,499", 0)])
     assert texts(svg, "title") == ["0: 538", "1,500–1,999: 2"]
     assert {"0", "1.5k", "2k"} <= {*texts(svg)}
-
-
-def test_rare_names_share_a_bar() -> None:
-    svg = bars([(f"n{n}", 20 - n) for n in range(15)])
-    assert "3 others" in texts(svg)
-    assert "20 · 10.3%" in texts(svg)
-    assert "n13" not in texts(svg)
-    assert "1 · <0.1%" in texts(bars([("all", 9999), ("one", 1)]))
-
-
-def test_feedbacks_have_a_colour_of_their_own() -> None:
-    svg = levels([("answer", 50.5), ("feedback 1", 20)])
-    assert {"50.5", "20", "answer", "feedback 1"} <= {*texts(svg)}
-    assert svg.count('fill="var(--unknown)"') == 1
 
 
 def test_a_stack_has_its_counts_and_a_legend() -> None:
@@ -75,8 +61,6 @@ def test_lines_that_coincide_are_told_apart() -> None:
     [
         lambda name: histogram([("1", name, 2)]),
         lambda name: histogram([(name, "1", 2)]),
-        lambda name: bars([(name, 2), ("b", 1)]),
-        lambda name: levels([(name, 1)]),
         lambda name: stacks({name: Counter(won=1)}, ("won",)),
         lambda name: intervals([(name, 1, 0, 2, name)], 1),
         lambda name: curves({name: [(1, 2, 1, 3, name)]}, name, name),
@@ -94,8 +78,6 @@ def test_a_name_may_be_anything(draw: Callable[[str], str]) -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda a, b: bars([(a, 2), (b, 1)]),
-        lambda a, b: levels([(a, 2), (b, 1)]),
         lambda a, b: stacks({a: Counter(won=1), b: Counter(won=2)}, ("won",)),
         lambda a, b: intervals([(a, 1, 0, 2, "1"), (b, 2, 1, 3, "2")], 1),
         lambda a, b: curves({a: [(1, 2, 1, 3, "p"), (2, 3, 2, 4, "q")], b: [(1, 1, 0, 2, "r")]}, "x", "y"),

@@ -92,6 +92,19 @@ def test_reviews_without_ids_are_placed_by_the_name_of_their_file(tmp_path: Path
     assert (found.length_bias is not None) is answers
 
 
+def test_reviews_without_ids_or_names_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "reviews.jsonl", game("new", "old", POINTS, ids=False))
+    with pytest.raises(
+        RecordError, match=r"reviews.jsonl:1: .*no ids of answers.*name of the file"
+    ) as raised:
+        describe([path])
+    assert "NEW_vs_OLD" in (raised.value.hint or "")
+    named = path.rename(tmp_path / "new_vs_old.jsonl")
+    new = write(tmp_path / "new.jsonl", [answer("new", 1, "x")])
+    with pytest.raises(RecordError, match=r"new_vs_old.jsonl:1: .*old.* to question 1.*new"):
+        describe([named], answers=[new])
+
+
 def test_ids_that_both_sides_have_say_nothing(tmp_path: Path) -> None:
     files = []
     for one, two in (("new", "old"), ("old", "new")):

@@ -16,7 +16,7 @@ from redraft.evaluation.diagnosis.diagnose import diagnose
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.runs import RunReport
-from redraft.evaluation.stats import proportion
+from redraft.evaluation.stats import mcnemar, proportion
 from redraft.evaluation.tables import as_text
 from redraft.evaluation.tasks.tasks import KEY
 from tests.evaluation.made import write
@@ -124,6 +124,23 @@ def test_groups_are_categories_of_the_questions_or_of_the_records(tmp_path: Path
     assert {name: (share.hits, share.count) for name, share in groups.items()} == {"maths": (1, 2)}
     tasks = kept(tmp_path / "run.jsonl", [scored("a", True), scored("b", True, groups=["level 1"])])
     assert list(report(tasks, questions=asked_file).runs[0].tally.groups) == ["maths", "level 1"]
+
+
+def test_runs_side_by_side_are_paired_by_record(tmp_path: Path) -> None:
+    old, new = [n < 5 for n in range(10)], [n in (0, 1, 2, 5, 6, 7, 8) for n in range(10)]
+    files = [
+        kept(tmp_path / f"{name}.jsonl", [scored(str(n), right) for n, right in enumerate(rights)])
+        for name, rights in (("old", old), ("new", [*new, True]))
+    ]
+    found = report(*files)
+    [gain] = found.differences
+    assert (gain.name, gain.other, gain.count, gain.gain.value) == ("new", "old", 10, 0.2)
+    assert (gain.better, gain.worse) == (("5", "6", "7", "8"), ("3", "4"))
+    assert gain.p == mcnemar(old, new)
+    assert "difference +20.0" in " ".join(lines(found))
+    assert "points; 10 records in both" in " ".join(lines(found))
+    others = kept(tmp_path / "aqua.jsonl", [scored("0", True, task="aqua")])
+    assert report(files[0], others).differences == (), "of two tasks nothing is compared"
 
 
 def test_failures_beside_the_chains_count_as_in_eval(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ class Level:
 class Comparison(Versus):
     """How far a way of a model is ahead of another one, paired by prompt."""
 
+    IN_JSON = f"{Versus.IN_JSON} model task"
+
     model: str
     task: str
 
@@ -100,11 +102,6 @@ class Table:
     comparisons: Sequence[Comparison]
     runs: Sequence[Run]
     remarks: Sequence[str]  # what is missing
-
-    def record(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        rows = [without_nan(each) | {"finding": each.finding} for each in self.comparisons]
-        return without_nan(self) | {"comparisons": rows}
 
 
 def table_of(folder: Path) -> Table:
@@ -225,7 +222,7 @@ def _remarks(plan: Mapping[str, Any], cells: Mapping[tuple[str, str], Curves]) -
 def put_report(folder: Path) -> str:
     """Write the table and the page of a folder. Return the sentences that the page begins with."""
     table = table_of(folder)
-    record = {"version": 1, "redraft": __version__, "files": _hashes(folder), **table.record()}
+    record = {"version": 1, "redraft": __version__, "files": _hashes(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     below = (
         f"{counted(len(table.models), 'model')}, {counted(len(table.tasks), 'task')}, "
@@ -339,7 +336,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     answers, wrong = _wrong_truths(folder, run_code=run_code)
     faults += _some(wrong)
     try:
-        now = json.loads(json.dumps(table_of(folder).record()))
+        now = json.loads(json.dumps(without_nan(table_of(folder))))
     except (RecordError, OutputError) as error:
         return [*faults, error.message], "The figures cannot be recomputed."
     told, made = (dict(_leaves(values, "")) for values in ({name: stored.get(name) for name in now}, now))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple, Self
 
 from redraft.chain import Chain
@@ -12,10 +14,15 @@ from redraft.checks.parse import parse_checks
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Curves, curves_in, revised_in
-from redraft.evaluation.diagnosis.figures import Figures
+from redraft.evaluation.diagnosis.figures import KINDS, Changes, Figures, sentence
 from redraft.evaluation.diagnosis.strategies import Strategy
-from redraft.evaluation.diagnosis.text import as_json, as_text
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks, with_task
+from redraft.evaluation.stats import without_nan
+from redraft.evaluation.tables import Line, p_text, p_value, percent, plain, table, tokens_text
+from redraft.jobs.counting import counted, printable
+
+_FEW = 5  # ids to name
+_CELLS = ((False, True), (True, False), (True, True), (False, False))  # right before, right after
 
 
 class Diagnosis(Figures):
@@ -80,8 +87,6 @@ class Findings(NamedTuple):
             strategies: Those to compare; empty for all.
             truth: All keyword arguments of `diagnose`.
         """
-        if (truth["task"] is None) != (truth["records"] is None):
-            raise UsageError("--task and --records go together.", hint="--task gsm8k --records test.jsonl")
         folder = next(filter(Path.is_dir, files), None)
         if folder is None:
             return cls(diagnose(chains_in(files), **truth))
@@ -102,5 +107,182 @@ class Findings(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """Return everything for JSON."""
-        values = as_json(self.diagnosis, compared=bool(self.curves))
-        return values | ({"equal_tokens": equal_tokens.as_json(self.curves)} if self.curves else {})
+        said: dict[str, Any] = {"notes": [*notes(self.diagnosis)]}
+        said["sentence"] = verdict(self.diagnosis, compared=bool(self.curves))
+        return without_nan(self.diagnosis) | said | without_nan({"equal_tokens": self.curves})
+
+
+def as_text(found: Figures, *, compared: bool = False) -> Iterator[str]:
+    """Yield the lines of a diagnosis for a terminal. `compared`: ways at equal tokens are shown as well."""
+    yield title(found)
+    yield from notes(found)
+    for name, rows in sections(found).items():
+        yield from ("", name, *table(rows))
+    yield from ("", verdict(found, compared=compared))
+
+
+def title(found: Figures) -> str:
+    """Return what was diagnosed."""
+    runs = f" in {counted(len(found.chains), 'run')}" * (len(found.chains) > found.items)
+    revised = f"{len(found.revised):,} revised"
+    return f"{printable(' and '.join(found.tasks))}: {counted(found.items, 'item')}{runs}, {revised}"
+
+
+def notes(found: Figures) -> Iterator[str]:
+    """Yield what to know before reading the figures."""
+    if found.same:
+        yield "The checks that score guided revising, too: a gain is nearly automatic."
+    if found.revised and found.guides:
+        yield f"Guided by {_few(found.guides)}" + "." * (len(found.guides) <= _FEW)
+    if len(found.tasks) > 1:
+        yield "Several tasks are mixed. Diagnose them one by one for the figures of each."
+    material = found.material
+    if material.again:
+        yield f"Runs of one item count as one item: {named(material.again)}."
+    for why, ids in material.left_out.items():
+        yield f"Not counted, {why}: {named(ids)}."
+    if len(found.revisions) > 1 or found.groups:
+        yield "Each interval and p is that of its row alone: nothing corrects for several rows."
+    yield from _remarks(found)
+
+
+def _remarks(found: Figures) -> Iterator[str]:
+    if none := [each.chain.id for each in found.chains if each.chain.best is None]:
+        yield f"No answer was kept, which counts as wrong: {named(none)}."
+    if empty := [each.chain.id for each in found.chains if each.empty]:
+        yield f"An empty answer is wrong: {named(empty)}."
+    stopped = (each for each in found.chains if each.chain.stop in ("error", "cancelled"))
+    if cut := [each.chain.id for each in stopped if not each.empty]:
+        yield f"Ended early: {named(cut)}."
+    if echoes := sum(each.chain.echoes for each in found.chains):
+        passing = sum(
+            passes and step.echo
+            for each in found.chains
+            for passes, step in zip(each.passes, each.chain.steps, strict=True)
+        )
+        are = "is no answer, and counts" if echoes == 1 else "are no answer, and count"
+        yield f"{counted(echoes, 'revision')} {are} as wrong; {passing:,} would pass the checks."
+    if always := found.verdicts.collapse:
+        yield f"Nearly all verdicts are {always!r}, whatever the answer: they tell nothing."
+
+
+def named(ids: Sequence[str]) -> str:
+    """Return a count of ids with the first of them."""
+    return f"{len(ids):,} ({_few(ids)})"
+
+
+def _few(names: Sequence[str]) -> str:
+    return printable(", ".join(names[:_FEW])) + " …" * (len(names) > _FEW)
+
+
+def sections(found: Figures) -> dict[str, list[Line]]:
+    """Return the rows of each part, by its title."""
+    parts = {"right answers": [*_levels(found)]}
+    if found.revised:
+        parts["what revising did"] = [*_transitions(found)]
+        parts["where the gain comes from"] = [*_gains(found)]
+    if any(judged.right or judged.wrong for judged in found.verdicts.judged):
+        parts["verdicts: finding answers that need revision"] = [*_verdicts(found)]
+    if found.revised and found.groups:
+        parts["from first to best answers, by group"] = [*_groups(found.groups)]
+    return parts
+
+
+def _levels(found: Figures) -> Iterator[Line]:
+    for level in found.levels:
+        guide = f"; the guiding checks pass {level.guide.value * 100:.1f} %" if level.guide else ""
+        yield Line(level.name, *percent(level.right, 1), f"{level.hits:,} of {level.count:,}{guide}")
+
+
+def _transitions(found: Figures) -> Iterator[Line]:
+    rows = {f"revision {number}": changes for number, changes in enumerate(found.revisions, start=1)}
+    if found.of_revised != found.revisions[0]:
+        rows["first to best"] = found.of_revised
+    for name, changes in rows.items():
+        counts = (f"{changes.count(*cell):,} {went(*cell)}" for cell in _CELLS)
+        yield Line(name, f"{len(changes.pairs):,}", "answers", ", ".join(counts))
+        yield Line("  ECR", *percent(changes.ecr, 1), "of wrong answers became right")
+        yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
+        yield Line("  ECR/EIR", _ratio(changes.ratio), "", _paying(changes))
+    note = "first to best; the chance of so uneven a split, if revising did nothing"
+    yield Line("McNemar's p", p_value(found.decision.p), "", note)
+
+
+def went(before: bool, after: bool) -> str:  # noqa: FBT001  (right before, right after)
+    """Return what became of an answer, such as `wrong → right`."""
+    return f"{'right' if before else 'wrong'} → {'right' if after else 'wrong'}"
+
+
+def _ratio(value: float) -> str:
+    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.2f}"
+
+
+def _paying(changes: Changes) -> str:
+    """Say whether it pays to iterate, and up to which accuracy it would."""
+    if not changes.right:
+        return "no right answer was revised, so nothing could be lost"
+    if not changes.wrong:
+        return "no wrong answer was revised, so nothing could be gained"
+    if not changes.fixed and not changes.broken:
+        return "nothing changed"
+    side, result = "equal to", "no difference"
+    if changes.fixed != changes.broken:
+        side, result = ("above", "it gained") if changes.fixed > changes.broken else ("below", "it lost")
+    text = f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, {p_text(changes.p)}"
+    if not changes.fixed or not changes.broken:
+        return text
+    return f"{text}; gains while under {changes.level * 100:.0f} % are right"
+
+
+def _gains(found: Figures) -> Iterator[Line]:
+    yield Line("wrong → right", f"{found.of_revised.fixed:,}")
+    for kind in KINDS:
+        if found.kinds[kind]:
+            yield Line(f"  {kind}", f"{found.kinds[kind]:,}")
+    yield Line("right → wrong", f"{len(found.broken):,}", "", printable(", ".join(found.broken[:_FEW])))
+    kept = found.keeping
+    note = f"{kept.fixed:,} right instead of wrong, {kept.broken:,} wrong instead of right"
+    yield Line("the best instead of the last", f"{kept.fixed - kept.broken:+,}", "", note)
+
+
+def _verdicts(found: Figures) -> Iterator[Line]:
+    verdicts, total = found.verdicts, found.verdicts.total
+    note = f"{total.rejected:,} of {total.rejected + total.alarms:,} rejected are wrong"
+    yield Line("precision", *percent(verdicts.precision, 1), note)
+    note = f"{total.rejected:,} of {total.wrong:,} wrong are rejected"
+    yield Line("recall", *percent(verdicts.recall, 1), note)
+    unknown = f"; {verdicts.unknown:,} say neither" * bool(verdicts.unknown)
+    note = f"{total.accepted:,} of {total.right:,} right are accepted{unknown}; accepting all has 50 %"
+    yield Line("balanced accuracy", *percent(verdicts.balanced, 1), note)
+
+
+def _groups(groups: Mapping[str, Changes]) -> Iterator[Line]:
+    """Yield a row for each group in which something changed, and one for all others."""
+    changed = {name: each for name, each in groups.items() if each.fixed or each.broken}
+    for name, changes in changed.items():
+        gain = plain(changes.decision.gain.times(100), 1, sign=True)
+        after = changes.right + changes.fixed - changes.broken
+        note = f"points; {changes.right:,} → {after:,} of {len(changes.pairs):,}"
+        yield Line(printable(name), *gain, note)
+    if others := len(groups) - len(changed):
+        yield Line(f"{counted(others, 'other group' if changed else 'group')}", "", "", "nothing changed")
+
+
+def verdict(found: Figures, *, compared: bool = False) -> str:
+    """Return the last sentences: what revising gained, marked as not at equal tokens.
+
+    They say what compares at equal tokens, unless that is shown as well (`compared`).
+    """
+    if not found.revised:
+        return "Nothing was revised, so this says nothing about revising."
+    said = sentence(found.decision)
+    if found.same and found.decision.gain.value > 0:
+        said += " But the checks that score guided it, and then a gain is nearly automatic."
+    whole = fmean(each.tokens for each in found.chains)
+    first = fmean(each.chain.steps[0].usage.completion_tokens for each in found.chains)
+    took = f"a chain takes {tokens_text(whole)} new tokens"
+    took += f", and its first step {tokens_text(first)}" * bool(first)
+    if math.isnan(whole):
+        took = "some chains do not say how many they took"
+    advice = "" if compared else " redraft diagnose --run compares at equal tokens."
+    return f"{said} Not at equal tokens: {took}.{advice}"

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of, split
 from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
 from redraft.evaluation.diagnosis.truth import Known, chains_of, known
-from redraft.evaluation.stats import Estimate, without_nan
+from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_text, percent, plain, table, tokens_text
 from redraft.jobs.counting import counted, printable
 
@@ -52,6 +52,8 @@ class Spent:
 class Point:
     """A run of a way, over the items that all ways have, in the same order."""
 
+    IN_JSON: ClassVar = "way.kind way.texts score guided tokens mean.prompts"
+
     way: Strategy
     spent: tuple[Spent, ...]
 
@@ -75,6 +77,11 @@ class Point:
         """New tokens an item; NaN if some chains have no usage."""
         return self.mean.tokens
 
+    @property
+    def guided(self) -> float | None:
+        """The share that passes the checks that guide; None for a vote, which takes no regard of them."""
+        return None if self.way.kind == "vote" else self.mean.guided
+
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
 """How many tokens the other way takes beside the first; `unknown` if one of the two has no counts."""
@@ -83,6 +90,8 @@ Basis = Literal["equal", "fewer", "more", "unknown"]
 @dataclass(frozen=True)
 class Versus:
     """A first way, such as revising, against a second one."""
+
+    IN_JSON: ClassVar = "ours kind basis tokens run run_tokens at decision p finding"
 
     ours: str  # the kind of the first way
     kind: str  # that of the second
@@ -121,6 +130,8 @@ Compared = TypeVar("Compared", bound=Versus)
 class Curves:
     """All points, and what they say about revising."""
 
+    IN_JSON: ClassVar = "items seeds left_out points versus verdict"
+
     points: tuple[Point, ...]
     seeds: int  # rounds over the items
     left_out: int = 0  # items that some run lacks
@@ -155,6 +166,11 @@ class Curves:
     def versus(self) -> tuple[Versus, ...]:
         """Revising against each other way, the single answer included."""
         return corrected([self.against("revise", kind) for kind in self.kinds if kind != "revise"])
+
+    @property
+    def verdict(self) -> str:
+        """Say in plain words whether to revise."""
+        return verdict(self.versus)
 
     def against(self, ours: str, kind: str) -> Versus:
         """Compare a way's run of most texts with another way, at the most tokens that both reach."""
@@ -272,7 +288,7 @@ def as_text(found: Curves) -> Iterator[str]:
     for name, rows in sections(found).items():
         yield from (name, *table(rows), "")
     yield from notes(found)
-    yield verdict(found.versus)
+    yield found.verdict
 
 
 def sections(found: Curves) -> dict[str, list[Line]]:
@@ -311,8 +327,7 @@ def _point(point: Point) -> Line:
         texts = f", {counted(point.way.texts - 1, 'revision')}"
     else:
         texts = f" of {point.way.texts}" if point.way.texts > 1 else ""
-    passed = f"{point.mean.guided:.1%}".replace("%", " %")
-    guided = "" if point.way.kind == "vote" else f"; {passed} pass what guides"
+    guided = "" if point.guided is None else f"; {100 * point.guided:.1f} % pass what guides"
     note = f"{tokens_text(point.tokens)} new tokens an item, {point.mean.prompts:,.0f} in prompts{guided}"
     name = named(point.way.kind).removesuffix(" of N")
     return Line(f"{name}{texts}", *percent(point.score, 1), note)
@@ -343,35 +358,20 @@ def verdict(versus: Sequence[Versus]) -> str:
     )
     apart = _apart(versus)
     if lost:
-        parts = []
-        for ways in _by_basis(lost):
-            best = min(ways, key=lambda each: each.decision.gain.value)
-            do, which = ("does", "") if len(ways) == 1 else ("do", f"{named(best.kind)} ")
-            parts.append(f"{_AT[best.basis]} {_names(ways)} {do} better, {which}by {best.points}")
-        return f"Don't revise here: {'; '.join(parts)}.{apart}"
-    beats = "; ".join(
-        f"{_AT[ways[0].basis]} it does better than {_names(ways)}" for ways in _by_basis(beaten)
-    )
+        ways = (
+            f"{'at equal' if each.basis == 'equal' else 'with fewer'} tokens {named(each.kind)} does better, "
+            f"by {each.points}"
+            for each in sorted(lost, key=lambda each: each.basis != "equal")
+        )
+        return f"Don't revise here: {'; '.join(ways)}.{apart}"
     if open_:
-        also = f" {beats[:1].upper()}{beats[1:]}." * bool(beats)
-        which = _names(open_)
-        return f"Undecided: revising is not shown to do better than {which}.{_unsure(open_)}{also}{apart}"
+        return f"Undecided: revising is not shown to do better than {_names(open_)}.{apart}"
     if not beaten:
         return f"Undecided: no other way can be compared at equal tokens.{apart}"
+    at = "at equal tokens" if all(each.basis == "equal" for each in beaten) else "at equal or fewer tokens"
     close = min(beaten, key=lambda each: each.decision.gain.value)
-    least = f", the closest of them ({named(close.kind)})" * (len(beaten) > 1)
-    return f"Revise: {beats}{least or ','} by {close.points}.{apart}"
-
-
-_AT = {"equal": "at equal tokens", "fewer": "with fewer tokens", "more": "with fewer tokens"}
-"""The tokens of the way that does better, by the basis. They are never more than those of the other way."""
-
-
-def _by_basis(found: Sequence[Versus]) -> Iterator[list[Versus]]:
-    """Yield the ways at equal tokens, then the others."""
-    for equal in (True, False):
-        if some := [each for each in found if (each.basis == "equal") == equal]:
-            yield some
+    least = f"the closest of them ({named(close.kind)}) " * (len(beaten) > 1)
+    return f"Revise: {at} it does better than {_names(beaten)}, {least}by {close.points}.{apart}"
 
 
 def _apart(versus: Sequence[Versus]) -> str:
@@ -394,32 +394,3 @@ def named(kind: str) -> str:
 def _names(found: Sequence[Versus]) -> str:
     *most, last = (named(each.kind) for each in found) if found else ("",)
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def _unsure(found: Sequence[Versus]) -> str:
-    """Name the ways that a single test would tell apart from revising, and the corrected one does not."""
-    unsure = [each for each in found if each.decision.outcome != "undecided"]
-    if not unsure:
-        return ""
-    worse = [each for each in unsure if each.decision.outcome == "worse"]
-    names = _names(worse or unsure)
-    may = f"{names[0].upper()}{names[1:]} may do better" if worse else f"It may do better than {names}"
-    return f" {may}, which is not sure among so many ways."
-
-
-def as_json(found: Curves) -> dict[str, Any]:
-    """Return everything for JSON."""
-    points = [
-        {
-            "way": point.way.kind,
-            "texts": point.way.texts,
-            "score": point.score,
-            "guided": None if point.way.kind == "vote" else point.mean.guided,
-            "tokens": point.tokens,
-            "prompt_tokens": point.mean.prompts,
-        }
-        for point in found.points
-    ]
-    versus = [without_nan(each) | {"finding": each.finding} for each in found.versus]
-    about = {"items": found.items, "seeds": found.seeds, "left_out": found.left_out}
-    return without_nan({**about, "ways": points, "revise_against": versus, "verdict": verdict(found.versus)})

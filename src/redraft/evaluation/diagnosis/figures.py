@@ -14,14 +14,13 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from redraft.chain import Feedback
-from redraft.checks.segment import count_words, words
+from redraft.checks.segment import words
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.truth import Known, Material
-from redraft.evaluation.records import item_of
-from redraft.evaluation.stats import Estimate, without_nan
+from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import p_text, plain
 from redraft.evaluation.tasks.tasks import is_answer
 from redraft.jobs.counting import counted
@@ -38,6 +37,8 @@ Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and afte
 class Decision:
     """What paired scores of two ways say."""
 
+    IN_JSON: ClassVar = "items better worse gain p outcome"
+
     items: int  # how many items both ways answered
     better: int  # items in which the second way scores higher
     worse: int  # items in which it scores lower
@@ -50,10 +51,6 @@ class Decision:
         if self.p >= LEVEL:
             return "undecided"
         return "better" if self.gain.value > 0 else "worse"
-
-    def record(self) -> dict[str, Any]:
-        """Return everything for JSON."""
-        return without_nan(self) | {"outcome": self.outcome}
 
 
 def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
@@ -102,6 +99,8 @@ def points_of(gain: Estimate) -> str:
 @dataclass(frozen=True)
 class Changes:
     """Answers before and after something was done to them."""
+
+    IN_JSON: ClassVar = "right wrong fixed broken ecr eir ratio threshold level p"
 
     pairs: tuple[Pair, ...]
 
@@ -195,12 +194,13 @@ class Level:
     hits: int
     count: int
     guide: Estimate | None  # share that passes the checks that guided; None without such
-    words: float  # mean length
 
 
 @dataclass(frozen=True)
 class Verdicts:
     """Verdicts of feedback against the truth: do they find the answers that need revision?"""
+
+    IN_JSON: ClassVar = "total unknown collapse precision recall balanced"
 
     judged: tuple[stats.Judged, ...]  # the counts of each item
     unknown: int  # verdicts that say neither
@@ -245,6 +245,11 @@ class Verdicts:
 @dataclass(frozen=True)
 class Figures:
     """What revising did."""
+
+    IN_JSON: ClassVar = (
+        "tasks items same guides material.left_out levels revisions "
+        "of_revised keeping kinds fixed broken verdicts groups decision"
+    )
 
     material: Material  # the chains, with truth
 
@@ -309,6 +314,16 @@ class Figures:
         return Changes(tuple((each.first, each.best, each.item) for each in self.revised))
 
     @cached_property
+    def fixed(self) -> list[str]:
+        """The ids of the chains whose best answer is right, and the first one not."""
+        return [each.chain.id for each in self.chains if each.best and not each.first]
+
+    @cached_property
+    def broken(self) -> list[str]:
+        """The ids of the chains whose first answer is right, and the best one not."""
+        return [each.chain.id for each in self.chains if each.first and not each.best]
+
+    @cached_property
     def keeping(self) -> Changes:
         """From the last answer to the best one: what it changes that the chain keeps its best answer."""
         return Changes(tuple((each.rights[-1], each.best, each.item) for each in self.revised))
@@ -353,40 +368,23 @@ class Figures:
             found.setdefault(group, []).append(pair)
         return {name: Changes(tuple(found[name])) for name in sorted(found)}
 
-    @cached_property
-    def longer(self) -> Estimate:
-        """By how many words best answers are longer than first ones, of revised chains."""
-        chains = [each.chain for each in self.revised if each.chain.best is not None]
-        gaps = [count_words(chain.answer) - count_words(chain.steps[0].answer) for chain in chains]
-        return stats.mean(gaps, [item_of(chain) for chain in chains])
-
-    @cached_property
-    def length_and_truth(self) -> Estimate:
-        """The correlation of length in words with being right, over all answers."""
-        rows = [
-            (count_words(step.answer), right, each.item)
-            for each in self.chains
-            for step, right in zip(each.chain.steps, each.rights, strict=True)
-        ]
-        lengths, rights, items = zip(*rows, strict=True)
-        return stats.correlation(lengths, rights, items)
-
 
 def _level(name: str, chains: Sequence[Known], places: Sequence[int | None]) -> Level:
     """Describe one answer of each chain. A chain without that answer is wrong."""
     guided = any(each.guided for each in chains)
     rights = [at is not None and each.rights[at] for each, at in zip(chains, places, strict=True)]
-    kept = [(each, at) for each, at in zip(chains, places, strict=True) if at is not None]
-    checked = [(each, at) for each, at in kept if guided and (each.empty or each.guide[at] is not None)]
+    checked = [
+        (each, at)
+        for each, at in zip(chains, places, strict=True)
+        if guided and at is not None and (each.empty or each.guide[at] is not None)
+    ]
     passed = [each.guide[at] is True for each, at in checked]
-    lengths = [count_words(each.chain.steps[at].answer) for each, at in kept]
     return Level(
         name,
         stats.proportions(rights, [1] * len(rights), [each.item for each in chains]),
         sum(rights),
         len(rights),
         stats.proportions(passed, [1] * len(passed), [each.item for each, _ in checked]) if passed else None,
-        fmean(lengths) if lengths else math.nan,
     )
 
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from redraft.evaluation.diagnosis import equal_tokens
+from redraft.evaluation.diagnosis.diagnose import notes, sections, title, verdict, went
 from redraft.evaluation.diagnosis.equal_tokens import Curves
 from redraft.evaluation.diagnosis.figures import Figures, kind_of
-from redraft.evaluation.diagnosis.text import notes, sections, title, verdict, went
 from redraft.evaluation.diagnosis.truth import Known
 from redraft.evaluation.pages.charts import curves as drawn
 from redraft.evaluation.pages.charts import intervals, stacks
@@ -30,7 +30,7 @@ def page(found: Figures, curves: Curves | None, made: str, links: Links | None =
         made: How the page was made.
         links: Lead to the page of `chains_of`.
     """
-    said = equal_tokens.verdict(curves.versus) if curves else verdict(found)
+    said = curves.verdict if curves else verdict(found)
     first, best = found.levels[0].right, found.levels[-1].right
     gain, interval = plain(found.decision.gain.times(100), 1, sign=True)
     tiles = {

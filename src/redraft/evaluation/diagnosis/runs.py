@@ -157,9 +157,10 @@ class StrategyRuns:
         return Ended(status, "", limits)
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:
-        """Whether so many drafts are needed: with fewer, the first seed took less than some other way.
+        """Decide whether a run with this many drafts is needed.
 
-        Other seeds have the ways of the first one.
+        It is not if fewer drafts took as many tokens as every other way, in the first seed. Later seeds
+        repeat the runs of the first one.
         """
         first = self.settings.get("seed") or 0
         if seed != first:

@@ -21,7 +21,6 @@ except ModuleNotFoundError as error:
 Spec = dict[str, Any]  # Vega-Lite's JSON: a chart, or a part of one
 
 _WIDTH, _WIDE, _ROW = 420, 760, 24  # pixels of a chart, of one that fills the page, of a bar with its name
-_SHOWN = 12  # most bars of names
 _FEWEST = 6  # a histogram with fewer bars leaves room, so that none is too wide
 _TEXT = 1.45  # the longest bar with room for the text on its right, as a multiple of its length
 
@@ -53,43 +52,6 @@ def histogram(bars: Sequence[tuple[str, str, int]]) -> str:
     bar = {"type": "bar", "color": _BAR, "stroke": _BAR, "width": {"band": 0.84}}
     y = _value("count", axis={"tickCount": 3, "format": ",d"})
     return _svg(rows, [_layer(bar, x=x, y=y)], height=150)
-
-
-def bars(counts: Sequence[tuple[str, int]], most: int = _SHOWN, *, wide: bool = False) -> str:
-    """Draw a horizontal bar for each name, with count and share. All but the first `most` share one bar."""
-    total = sum(times for _, times in counts)
-    shown, rest = list(counts[:most]), counts[most:]
-    if rest:
-        shown.append((f"{len(rest):,} others", sum(times for _, times in rest)))
-    rows = []
-    for name, times in shown:
-        share = times / total * 100
-        rows.append((name, times, f"{times:,} · " + ("<0.1%" if share < 0.1 else f"{share:.1f}%")))
-    return _flat(rows, wide=wide)
-
-
-def levels(values: Sequence[tuple[str, float]]) -> str:
-    """Draw a horizontal bar for the value of each name. Those of feedbacks have a colour of their own."""
-    return _flat([(name, value, f"{value:,g}") for name, value in values])
-
-
-def _flat(values: Sequence[tuple[str, float, str]], *, wide: bool = False) -> str:
-    rows = [
-        {
-            "row": row,
-            "value": value,
-            "text": text,
-            "tip": f"{name}: {text}",
-            "of": name.split(" ")[0] == "feedback",
-        }
-        for row, (name, value, text) in enumerate(values)
-    ]
-    width = _WIDE if wide else _WIDTH
-    y = _rows([name for name, _, _ in values], width)
-    colour = {"condition": {"test": "datum.of", "value": "var(--unknown)"}, "value": _BAR}
-    room = {"domain": [0, _TEXT * (max(value for _, value, _ in values) or 1)]}
-    bar = _layer({"type": "bar"}, x=_value("value", scale=room, axis=None), y=y, color=colour)
-    return _svg(rows, [bar, _text(y)], height=_ROW * len(rows), width=width)
 
 
 def stacks(places: Mapping[str, Counter[str]], order: Sequence[str]) -> str:

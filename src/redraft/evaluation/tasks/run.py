@@ -115,7 +115,7 @@ class EvalRun(ScoredRun):
                 raise UsageError("at temperature 0, all samples would be the same answer.", hint=hint)
             if self.settings.get("seed") is None:  # else a cache would give them one reply
                 self.settings = self.settings.over(seed=0)
-        self._turns  # noqa: B018  (what is wrong with the examples is said before a model is opened)
+        self._turns  # noqa: B018  (faulty examples raise before a model is opened)
         return super()._job()
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
