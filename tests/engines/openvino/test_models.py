@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -174,8 +175,7 @@ def test_a_disk_without_room(tmp_path: Path, cache: Path, quant: str) -> None:
     """No file grows over 4 kB. Without a copy, llama.cpp answers; without a tokenizer, OpenVINO does."""
     model = exported(tmp_path, "Llama", quant)
     code = (
-        "import resource, sys\nsys.dont_write_bytecode = True  # it would be cut\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "from redraft.cli import app\napp(sys.argv[1:])"
     )
     (tmp_path / "p.txt").write_text("abc")
@@ -183,7 +183,8 @@ def test_a_disk_without_room(tmp_path: Path, cache: Path, quant: str) -> None:
         "answer p.txt -o o.jsonl --max-revisions 0 --max-tokens 4 --threads 1 --chat-template vicuna -j 12"
     )
     command = [sys.executable, "-c", code, *words.split(), "--model", model]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    own = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}  # bytecode would be cut
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "o.jsonl").read_text())
     assert record["model"]["engine"] == ("openvino" if quant == "f16" else "llamacpp")
