@@ -25,7 +25,6 @@ from redraft.engines.llamacpp.default_model import ADAPTERS
 from redraft.engines.load import (
     ModelReference,
     forms,
-    lacks_adapter,
     load_engine,
     local_file,
     model_of,
@@ -222,26 +221,6 @@ def test_a_folder_of_an_adapter_for_llamacpp(here: Path) -> None:
     assert caught.value.hint == (
         "redraft weights lora-gguf lora/ -o lora.gguf, and then: --model default+lora.gguf"
     )
-
-
-@pytest.mark.parametrize(
-    ("ref", "trained", "said"),
-    [
-        ("m+lora", "m+first", "lora was trained on m+first, but only m is loaded."),
-        ("m+first+lora", "m+first", None),
-        ("m+lora", "m", None),
-        ("m+lora", "another", None),
-        ("m+lora", None, None),
-        ("m", None, None),
-    ],
-)
-def test_an_adapter_that_was_trained_upon_another(
-    here: Path, ref: str, trained: str | None, said: str | None
-) -> None:
-    for name in ("m", "first"):
-        (here / name).mkdir()
-    adapter_of(here / "lora", trained)
-    assert lacks_adapter(ref) == said
 
 
 def adapter_of(folder: Path, base: str | None) -> None:

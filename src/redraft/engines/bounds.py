@@ -38,7 +38,6 @@ _KINDS: Mapping[str, frozenset[str]] = {
     "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}),
 }
 """Keywords that imply the type of a value, if the schema names none."""
-CHECKED = frozenset[str]().union(*_KINDS.values())
 _OPEN_NAMES = frozenset(
     {
         "propertyNames",

@@ -622,23 +622,6 @@ def _no_model(path: Path) -> UsageError:
     )
 
 
-def lacks_adapter(ref: str) -> str | None:
-    """Return a warning if the adapter was trained on this model plus another adapter, which `ref` lacks.
-
-    Other bases are not compared, because one model may have many names.
-    """
-    if len(references_of(ref)) > 1:
-        return None
-    named = parse_reference(ref)
-    if len(named.adapters) != 1:
-        return None
-    base, _, adapter = ref.rpartition("+")
-    trained = trained_on(named.adapters[0])
-    if not trained.startswith(f"{base}+"):
-        return None
-    return f"{adapter} was trained on {trained:.120}, but only {base} is loaded."
-
-
 def trained_on(adapter: Path) -> str:
     """Return the base model that an adapter folder or GGUF file names; empty if it names none."""
     from redraft.weights.checkpoint import read_json

@@ -17,7 +17,7 @@ from math import inf
 from typing import Any
 
 from redraft.chain import Finish
-from redraft.engines.bounds import CHECKED, width
+from redraft.engines.bounds import width
 
 _log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def with_plain_patterns(schema: Any, *, llamacpp: bool) -> Any:
         if "patternProperties" in schema:
             left |= {"patternProperties", "additionalProperties"}
         if _LENGTHS & schema.keys() and isinstance(schema.get("pattern"), str):
-            schema = {**schema, "pattern": _repeats_within(schema)[0]}
+            schema = {**schema, "pattern": _repeats_within(schema)}
     return {name: part(name, value) for name, value in schema.items() if name not in left}
 
 
@@ -221,40 +221,9 @@ def _class(text: str, closed: str) -> str:
 
 # OpenVINO keeps to schemas by XGrammar. It drops these keywords without a word, as its source says
 # (json_schema_converter.cc), and matches patterns as a whole.
-_FIRST_OF = (
-    "$ref",
-    "const",
-    "enum",
-    "anyOf",
-    "oneOf",
-    "allOf",
-)  # it reads the first of these alone
 _LENGTHS = frozenset({"minLength", "maxLength"})
 _QUANTIFIED = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|([*+]|\{\d+,\})\??|.", re.DOTALL)
 _REPEATS = (64, 24, 12, 6, 3, 2, 1)
-
-
-def unsaid_by_xgrammar(schema: Any) -> set[str]:
-    """Return the keywords of a schema that XGrammar drops."""
-    if isinstance(schema, list):
-        return set[str]().union(*map(unsaid_by_xgrammar, schema))
-    if not isinstance(schema, Mapping):
-        return set()
-    found = schema.keys() & {"multipleOf"}
-    lengths = schema.keys() & _LENGTHS
-    if "format" in schema or (lengths and "pattern" in schema and not _repeats_within(schema)[1]):
-        found |= lengths
-    if schema.get("type") == "number":
-        found |= schema.keys() & {"exclusiveMinimum", "exclusiveMaximum"}
-    first = next((name for name in _FIRST_OF if name in schema), "")
-    if first:
-        found |= schema.keys() & CHECKED - {first}
-    if len(schema.get("allOf", ())) > 1:
-        found.add("allOf")
-    for name, value in schema.items():
-        parts = list(value.values()) if name in _MAPS and isinstance(value, Mapping) else value
-        found |= unsaid_by_xgrammar(parts) if name in _PARTS | _MAPS else set()
-    return found
 
 
 def for_xgrammar(schema: Any) -> Any:
@@ -265,7 +234,7 @@ def for_xgrammar(schema: Any) -> Any:
         return schema
     kept = {name: value for name, value in schema.items() if name != "multipleOf"}
     if "pattern" in kept:
-        kept["pattern"] = _repeats_within(kept)[0]
+        kept["pattern"] = _repeats_within(kept)
         kept = {name: value for name, value in kept.items() if name not in _LENGTHS}
     if kept.get("properties") and "patternProperties" in kept:  # of both, it reads the patterns alone
         del kept["patternProperties"]
@@ -278,8 +247,8 @@ def for_xgrammar(schema: Any) -> Any:
     return kept
 
 
-def _repeats_within(schema: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return a pattern whose matches have the lengths of the schema, and whether they have."""
+def _repeats_within(schema: Mapping[str, Any]) -> str:
+    """Return a pattern whose matches have the lengths of the schema, if it can be written so."""
     pattern: str = schema["pattern"]
     least, most = schema.get("minLength", 0), schema.get("maxLength", inf)
 
@@ -299,7 +268,7 @@ def _repeats_within(schema: Mapping[str, Any]) -> tuple[str, bool]:
             try:
                 found = width(text)
             except ValueError:
-                return pattern, False
+                return pattern
             if least <= found[0] and found[1] <= most:
-                return text, True
-    return (text if found[1] <= most else pattern), False
+                return text
+    return text if found[1] <= most else pattern

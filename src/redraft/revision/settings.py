@@ -18,7 +18,7 @@ from redraft.checks.base import schema_of
 from redraft.checks.derive import Auto
 from redraft.checks.parse import parse_checks
 from redraft.engines.base import Engine, EngineInfo
-from redraft.engines.load import has_openvino, lacks_adapter, load_engine
+from redraft.engines.load import has_openvino, load_engine
 from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError, shown
@@ -164,8 +164,6 @@ class Settings:
             reason = self.llamacpp_because or await self._steering()
         if role == "model":
             machine = {name: self.get(name) for name in MachineOptions.model_fields}
-            if warning := lacks_adapter(reference):
-                self.tell(warning)
         engine = await opens(
             reference,
             **machine,

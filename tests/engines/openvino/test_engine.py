@@ -246,15 +246,6 @@ async def test_json_that_is_left_open_closes_too(engine: OpenVinoEngine, name: s
     await closes(engine, OPEN[name], seed=0)
 
 
-async def test_what_is_dropped_of_a_schema_is_said(
-    engine: OpenVinoEngine, caplog: pytest.LogCaptureFixture
-) -> None:
-    sevens = {"type": "object", "properties": {"a": {"type": "integer", "multipleOf": 7}}}
-    await collect(engine.chat(HELLO, replace(GREEDY, max_tokens=40, schema=sevens)))
-    (said_,) = [record.getMessage() for record in caplog.records]
-    assert said_.endswith("keeps to the JSON schema but for multipleOf, which is only checked.")
-
-
 @pytest.mark.slow
 async def test_a_schema_that_does_not_compile_is_named_and_others_go_on(
     default_model: Path, caplog: pytest.LogCaptureFixture

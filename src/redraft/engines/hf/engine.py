@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from redraft.engines.local import Room, context_of, empty_prompt
 from redraft.engines.steering.form import Form
 from redraft.engines.steering.lark import lark, stopped
 from redraft.engines.text import TokenizedEngine, Tokenizer
-from redraft.errors import ContextError, UsageError, shown
+from redraft.errors import ContextError, UsageError
 from redraft.jobs.signals import in_daemon_thread
 from redraft.options import MachineOptions
 
@@ -172,12 +171,13 @@ class HfEngine(TokenizedEngine):
         Texts of a similar length are computed together.
 
         Raises:
-            UsageError: A text is empty, or there is no list of texts.
+            UsageError: A text is empty, or a text stands in place of a list of them.
             ContextError: A text is longer than the context.
             ModelError: A token is not in the vocabulary.
             EngineError: The engine was closed.
         """
-        _check_texts(texts)
+        if isinstance(texts, str):
+            raise UsageError("one text is no list.", hint=f"engine.score([{texts!r:.60}])")
         asked = [self._tokenizer.encode(t, special=True) if isinstance(t, str) else t for t in texts]
         for tokens in asked:
             self._check(tokens)
@@ -226,18 +226,3 @@ class HfEngine(TokenizedEngine):
                     return
         finally:
             request.cancelled = True
-
-
-def _check_texts(texts: Any) -> None:
-    """Raise `UsageError` unless these are texts, or lists of token ids. One text alone is none."""
-
-    def is_list(value: Any) -> bool:
-        return isinstance(value, Sequence) and not isinstance(value, str | bytes)
-
-    for text in texts if is_list(texts) else [texts]:
-        tokens = is_list(text) and all(isinstance(token, Integral) for token in text)
-        if not (is_list(texts) and (isinstance(text, str) or tokens)):
-            raise UsageError(
-                f"{shown(text)} cannot be scored.",
-                hint="Give a list of texts, or of lists of token ids: engine.score(['Rain falls.'])",
-            )

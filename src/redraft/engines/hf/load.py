@@ -20,7 +20,7 @@ import transformers
 from redraft.engines.hf.cache import Pass, Slots, forward, layers_of
 from redraft.engines.text import Tokenizer
 from redraft.errors import ModelError
-from redraft.weights.checkpoint import Checkpoint, open_checkpoint
+from redraft.weights.checkpoint import open_checkpoint
 from redraft.weights.folder import has_tokenizer, refuse_delta, refuse_quantised
 from redraft.weights.lora.adapter import check_finite, read_adapter, refuse_adapter
 from redraft.weights.lora.merge import merged, plan_merge
@@ -69,7 +69,6 @@ def load(
     with quiet():
         own = adapter if adapter is not None and has_tokenizer(adapter) else folder
         tokenizer = load_tokenizer(own)
-        _check_layers(checkpoint)
         try:
             config = transformers.AutoConfig.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
@@ -195,7 +194,6 @@ def _model(
     kind: Any = known[type(config)]
     dtype = dtype or usual_dtype(config.dtype, device)
     try:
-        _check_size(folder, kind, config, tensors)
         model, report = kind.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
@@ -209,34 +207,11 @@ def _model(
         raise ModelError(f"{folder} cannot be loaded: {_reason(error)}") from None
 
 
-def _check_size(folder: Path, kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> None:
-    """Raise if config.json describes a far larger model than the weights, before memory is allocated."""
-    stored = sum(tensor.numel() for tensor in tensors.values())
-    with torch.device("meta"):
-        asked = sum(parameter.numel() for parameter in kind(config).parameters())
-    if asked > 2 * stored:  # twice, because tied embeddings are stored once
-        raise _other_size(folder, f"{asked:,} parameters, and the weights have {stored:,}")
-
-
 def _check_complete(folder: Path, names: list[str]) -> None:
     if names:
         shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
         message = f"{folder} lacks {len(names)} tensors that its config.json asks for: {shown}."
         raise ModelError(message, hint=_ANOTHER)
-
-
-def _check_layers(checkpoint: Checkpoint) -> None:
-    """Raise if config.json has more layers than there are tensors: transformers makes a list of them."""
-    settings = checkpoint.json("config.json")
-    for config in (settings, settings.get("text_config")):
-        layers = config.get("num_hidden_layers") if isinstance(config, dict) else None
-        if isinstance(layers, int) and layers > len(checkpoint.tensors):
-            tensors = len(checkpoint.tensors)
-            raise _other_size(checkpoint.folder, f"{layers:,} layers, and the weights have {tensors} tensors")
-
-
-def _other_size(folder: Path, why: str) -> ModelError:
-    return ModelError(f"{folder / 'config.json'} asks for {why}.", hint=_ANOTHER)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from redraft.engines.local import (
 from redraft.engines.openvino.child import REFUSED, ChildSettings, Event, Request
 from redraft.engines.openvino.models import GGUFTokenizer, check, loaded_bytes, prepare
 from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
-from redraft.engines.schemas import for_xgrammar, unsaid_by_xgrammar, with_plain_patterns
+from redraft.engines.schemas import for_xgrammar, with_plain_patterns
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
 from redraft.jobs.machine import all_cores, free_memory, instructions
@@ -279,8 +279,8 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         """Return what the library can enforce of a schema, for JSON of `limit` tokens; empty if nothing."""
         if sampling.schema is None or json.dumps(sampling.schema) in self._refused:
             return ""
-        reduced, left = expressible(sampling.schema)
-        self._schemas.leave(self._info.name, left | unsaid_by_xgrammar(reduced))
+        _, left = expressible(sampling.schema)
+        self._schemas.leave(self._info.name, left)
         schema, _ = expressible(within(sampling.schema, int(limit * DENSE)))
         return json.dumps(with_plain_patterns(for_xgrammar(schema), llamacpp=False))
 

@@ -21,9 +21,10 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 from redraft.engines.config import Key
 from redraft.engines.remote.server import MISSING, Refusal, Server
@@ -54,11 +55,47 @@ _AT_ONCE = 500  # lines of a result that are stored in one transaction
 _TOO_MUCH = re.compile("limit|too_(many|large)")
 """Codes of a batch that fails because of its size, such as OpenAI's `token_limit_exceeded`."""
 
-_ID = (str, int)  # types of an id: servers other than OpenAI's may count
-
-_DONE = ("completed", "failed")
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
 _NONE: Mapping[str, str] = {}
+
+
+class _Counts(BaseModel):
+    completed: int = 0
+    failed: int = 0
+
+
+class _Fault(BaseModel):
+    code: str | None = None
+    line: int | None = None
+    message: str = ""
+
+
+class _Faults(BaseModel):
+    data: list[_Fault] = []
+
+
+class _File(BaseModel):
+    id: str
+
+
+class _Batch(_File):
+    """A batch, as the server tells of it."""
+
+    status: str
+    input_file_id: str
+    created_at: int
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    request_counts: _Counts = _Counts()
+    errors: _Faults | None = None
+
+
+class _Page(BaseModel):
+    data: list[_Batch]
+    has_more: bool = False
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Batches(AbstractContextManager["Batches"]):
@@ -250,8 +287,8 @@ class BatchServer(Server):
         path = next(iter(wave.values())).path
         self._sent.update(wave)
         content = b"".join(request.line for request in wave.values())
-        uploaded = await self._record("POST", "/files", {"purpose": "batch"}, file=content)
-        sent = self._batches.file.uploaded(str(uploaded["id"]), self.url, list(wave))
+        uploaded = await self._asked_for(_File, "POST", "/files", {"purpose": "batch"}, file=content)
+        sent = self._batches.file.uploaded(uploaded.id, self.url, list(wave))
         return self._batches.file.created(sent, await self._created(sent, path))
 
     async def _created(self, sent: Sent, path: str) -> str:
@@ -265,7 +302,7 @@ class BatchServer(Server):
                 failed = error
             else:
                 if not isinstance(reply, Refusal):
-                    return str(self._checked(reply, "/batches")["id"])
+                    return self._checked(_File, reply, "/batches").id
                 failed = self._error_of(reply, "/batches")
                 if not reply.may_pass:
                     self._batches.file.ended(sent, "refused")
@@ -283,15 +320,14 @@ class BatchServer(Server):
                 if found.status in MISSING:
                     return ""
                 raise self._error_of(found, "/batches")
-            listed = _objects(self._checked(found, "/batches", "data", list)["data"])
-            for batch in listed:
-                if str(batch.get("input_file_id")) == sent.file:
-                    return str(batch["id"])
-            told = (at for batch in listed if isinstance(at := batch.get("created_at"), int))
-            oldest = min(told, default=sent.at)
-            if not (listed and found.get("has_more")) or oldest < sent.at - 3600:  # clocks differ
+            page = self._checked(_Page, found, "/batches")
+            for batch in page.data:
+                if batch.input_file_id == sent.file:
+                    return batch.id
+            last = page.data[-1] if page.data else None
+            if last is None or not page.has_more or last.created_at < sent.at - 3600:  # clocks differ
                 return ""
-            after = f"&after={listed[-1]['id']}"
+            after = f"&after={last.id}"
 
     async def _follow(self, sent: Sent) -> None:
         if not sent.batch:
@@ -301,23 +337,22 @@ class BatchServer(Server):
                 return
             sent = self._batches.file.created(sent, found)
         batch = await self._waited_for(sent)
-        if batch["status"] == "failed":
+        if batch.status == "failed":
             self._batches.file.ended(sent, "failed")
             self._send_less(sent, batch)
             return
-        for name in ("output_file_id", "error_file_id"):
-            if batch.get(name):
-                await self._collect(f"/files/{batch[name]}/content")
+        for file in filter(None, (batch.output_file_id, batch.error_file_id)):
+            await self._collect(f"/files/{file}/content")
         self._most *= _MORE
-        self._end(sent, batch["status"])
+        self._end(sent, batch.status)
 
-    def _send_less(self, sent: Sent, batch: Body) -> None:
+    def _send_less(self, sent: Sent, batch: _Batch) -> None:
         """Queue the requests of a batch that was too large. Raise if it failed otherwise, or was alone."""
-        errors = [error for found in _objects([batch.get("errors")]) for error in _objects(found.get("data"))]
+        errors = batch.errors.data if batch.errors else []
         others = len(self._sent.difference(sent.requests))
         most = others + len(sent.requests) // 2
         # One of its lines may be at fault, and not its size.
-        too_large = any(_TOO_MUCH.search(str(each.get("code"))) and not each.get("line") for each in errors)
+        too_large = any(_TOO_MUCH.search(each.code or "") and not each.line for each in errors)
         if not most or not too_large:
             hint = "Correct the settings that it names. Nothing of this batch was paid."
             if too_large:
@@ -330,19 +365,17 @@ class BatchServer(Server):
         self._queue |= {each: self._requests[each] for each in sent.requests if each in self._requests}
         self.patience.tell(self._batches.line(sent, ""))
 
-    async def _waited_for(self, sent: Sent) -> Body:
+    async def _waited_for(self, sent: Sent) -> _Batch:
         pause = min(_FIRST_PAUSE, self._batches.pause)
         said = ""
         while True:
-            path = f"/batches/{sent.batch}"
-            batch = await self._record("GET", path, needs="status")
-            counts = [each.get(n) for each in _objects([batch.get("request_counts")]) for n in _DONE]
-            done = sum(count for count in counts if isinstance(count, int))
-            text = f"{done:,} of {len(sent.requests):,} done, {sent.batch} {batch['status']}"
+            batch = await self._asked_for(_Batch, "GET", f"/batches/{sent.batch}")
+            done = batch.request_counts.completed + batch.request_counts.failed
+            text = f"{done:,} of {len(sent.requests):,} done, {sent.batch} {batch.status}"
             if text != said:
                 said = text
                 self.patience.tell(self._batches.line(sent, text))
-            if batch["status"] in _ENDS:
+            if batch.status in _ENDS:
                 return batch
             await asyncio.sleep(pause)
             pause = min(pause * _GROWTH, self._batches.pause)
@@ -403,10 +436,10 @@ class BatchServer(Server):
                 self._give(call_id, Refusal(0, Complaint(f"{sent.batch} is {how}")))
         self.patience.tell(self._batches.line(sent, ""))
 
-    async def _record(
-        self, method: str, path: str, body: Body | None = None, needs: str = "id", file: bytes = b""
-    ) -> Body:
-        """Return a JSON object with a field that is needed. One that cannot be read is asked for again."""
+    async def _asked_for(
+        self, kind: type[M], method: str, path: str, body: Body | None = None, file: bytes = b""
+    ) -> M:
+        """Return a record of this kind. One that cannot be read is asked for again."""
         tries = self.patience.tries if method == "GET" else 1
         for attempt in range(1, tries + 1):
             try:
@@ -420,13 +453,15 @@ class BatchServer(Server):
         if isinstance(found, Refusal):
             raise self._error_of(found, path)
         self.retry.served()
-        return self._checked(found, path, needs, str if needs == "status" else _ID)
+        return self._checked(kind, found, path)
 
-    def _checked(self, found: Any, path: str, needs: str = "id", kind: Any = _ID) -> Body:
-        if isinstance(found, dict) and isinstance(found.get(needs), kind):
-            return found
-        answered = f"{self.host} answered {path} with JSON without a usable {needs!r}"
-        raise ServerError(f"{answered}: {self.clean(str(found))[:80]}")
+    def _checked(self, kind: type[M], found: Any, path: str) -> M:
+        try:
+            return kind.model_validate(found)
+        except ValidationError as error:
+            wrong = ".".join(map(str, error.errors(include_url=False)[0]["loc"])) or "object"
+            answered = f"{self.host} answered {path} with JSON without a usable {wrong!r}"
+            raise ServerError(f"{answered}: {self.clean(str(found))[:80]}") from None
 
     def _error_of(self, refusal: Refusal, path: str) -> EngineError:
         reason = self.clean(refusal.complaint.message)
@@ -450,11 +485,8 @@ class BatchServer(Server):
             "requests are then sent, and paid, again."
         )
 
-    def _words(self, errors: Sequence[Body]) -> str:
-        said = [
-            f"line {each['line']}: {each.get('message')}" if each.get("line") else str(each.get("message"))
-            for each in errors
-        ]
+    def _words(self, errors: Sequence[_Fault]) -> str:
+        said = [f"line {each.line}: {each.message}" if each.line else each.message for each in errors]
         more = f"; and {len(said) - 3} more" if said[3:] else ""
         return self.clean("; ".join(said[:3]) + more).rstrip(".") + "." if said else "it does not say why."
 
@@ -469,17 +501,12 @@ def _of_run(error: BaseException) -> BaseException:
 
 
 def _response(body: Body) -> httpx.Response:
-    # httpx's own `json` refuses half a character at the end of a reply that was cut, and infinity.
     return httpx.Response(
         200,
         content=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
         extensions={"asked_at": asyncio.get_running_loop().time()},
     )
-
-
-def _objects(value: Any) -> list[Body]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _result(line: Body) -> Body | Refusal:
