@@ -94,7 +94,7 @@ class GuardedEngine(WrappedEngine):
         try:
             async with aclosing(ask(request["sampling"])) as deltas:
                 async for delta in deltas:
-                    if not isinstance(delta, Delta):
+                    if not _is_delta(delta):
                         fault = f"gave {shown(delta)}, and no Delta"
                         break
                     finish = delta.finish or finish
@@ -110,6 +110,10 @@ class GuardedEngine(WrappedEngine):
 
 
 _DELTAS = "Yield Delta('text') for each piece, and Delta(finish='stop', completion_tokens=9) as the last."
+
+
+def _is_delta(value: object) -> bool:
+    return isinstance(value, Delta)
 
 
 class MeteredEngine(WrappedEngine):
