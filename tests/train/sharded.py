@@ -53,7 +53,7 @@ def batch(examples: Any, rank: int, ranks: int) -> Batch:
     """The first batch of one of so many processes. Together, they always have the same rows."""
     packed = pack(examples.lengths, 48)
     order = Order(len(packed), SIZE * RANKS // ranks, seed=1, rank=rank, ranks=ranks)
-    return joined([RowsOf(examples, packed)[row] for row in order.batch(0, 0)])
+    return joined([RowsOf(examples, packed)[row] for row in next(order.batches(0))])
 
 
 def step(model_: Any, inputs: Batch, count: int, ranks: int) -> tuple[float, dict[str, Tensor]]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from redraft.errors import UsageError
 from redraft.train.batches import (
     Batch,
-    Loader,
+    Data,
     Order,
     Rows,
     RowsOf,
@@ -57,8 +56,7 @@ def test_every_row_is_read_once_an_epoch_by_one_rank(
 ) -> None:
     read = []
     for order in orders(lengths, size, ranks, seed=seed):
-        order.begin(epoch)
-        batches = list(order)
+        batches = list(order.batches(epoch))
         assert len(batches) == len(order) == -(-len(lengths) // (size * ranks))
         assert all(len(batch) <= size for batch in batches)
         read += [row for batch in batches for row in batch]
@@ -69,7 +67,8 @@ def test_every_row_is_read_once_an_epoch_by_one_rank(
 def test_the_last_batch_is_shared_evenly_and_all_others_are_full(
     lengths: np.ndarray, size: int, ranks: int, seed: int
 ) -> None:
-    shares = list(zip(*orders(lengths, size, ranks, seed=seed), strict=True))
+    read = (each.batches(0) for each in orders(lengths, size, ranks, seed=seed))
+    shares = list(zip(*read, strict=True))
     assert all(len(batch) == size for share in shares[:-1] for batch in share)
     last = [len(batch) for batch in shares[-1]]
     assert max(last) - min(last) <= 1
@@ -80,16 +79,16 @@ def test_any_batch_is_known_without_those_before_it(
     lengths: np.ndarray, size: int, ranks: int, seed: int, epoch: int
 ) -> None:
     for order in orders(lengths, size, ranks, seed=seed):
-        order.begin(epoch)
-        assert [order.batch(epoch, number) for number in range(len(order))] == list(order)
+        whole = list(order.batches(epoch))
+        assert [next(order.batches(epoch, number)) for number in range(len(order))] == whole
 
 
 @given(lengths_of_rows, st.integers(1, 3), many, many, seeds)
 def test_a_step_takes_the_same_rows_however_it_is_shared(
     lengths: np.ndarray, size: int, ranks: int, times: int, seed: int
 ) -> None:
-    together = list(Order(len(lengths), size * ranks * times, seed=seed))
-    parts = orders(lengths, size, ranks, seed=seed)
+    together = list(Order(len(lengths), size * ranks * times, seed=seed).batches(0))
+    parts = [each.batches(0) for each in orders(lengths, size, ranks, seed=seed)]
     batches = [list(chain.from_iterable(share)) for share in zip(*parts, strict=True)]
     steps = [list(chain.from_iterable(batches[i : i + times])) for i in range(0, len(batches), times)]
     assert list(map(sorted, steps)) == list(map(sorted, together))
@@ -121,7 +120,7 @@ def test_every_example_is_in_the_tensors_of_an_epoch_once_and_whole(
         rows = pack(prepared.lengths, 40, seed)
         found = []
         for order in orders(rows.lengths, size, ranks, seed=seed):
-            for batch in Loader(RowsOf(prepared, rows), order, joined):
+            for batch in Data(RowsOf(prepared, rows), order, joined).batches(0):
                 assert {name: each.dtype for name, each in batch.items()} == dict.fromkeys(batch, torch.int64)
                 found += [part for part in parts(batch) if part != ([0], [-100])]
     expected = []
@@ -160,48 +159,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> RowsOf:
     return RowsOf(prepared, pack(prepared.lengths, 64))
 
 
-def epoch_of(loader: Any, epoch: int) -> list[list[int]]:
-    loader.batch_sampler.begin(epoch)
-    return [batch["input_ids"].tolist() for batch in loader]
-
-
-@pytest.mark.parametrize("pads", [False, True])
-def test_a_run_that_goes_on_at_any_batch_reads_what_it_would_have_read(data: RowsOf, pads: bool) -> None:
-    def loader() -> Loader:
-        order = Order(len(data.rows), 2, seed=3, rank=1, ranks=2)
-        return Loader(data, order, partial(padded, pad=0) if pads else joined)
-
-    whole = epoch_of(loader(), 2)
-    for done in range(len(whole) + 1):
-        rest: Any = loader()
-        rest.batch_sampler.begin(2, first=done)
-        assert [batch["input_ids"].tolist() for batch in rest] == whole[done:]
-
-
-def test_skipping_reads_no_data(data: RowsOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
-    get = RowsOf.__getitem__
-    monkeypatch.setattr(RowsOf, "__getitem__", lambda self, row: read.append(row) or get(self, row))
-    order = Order(len(data.rows), 2, seed=3)
-    order.begin(0, first=len(order) - 1)
-    assert len(list(Loader(data, order, joined))) == 1
-    assert len(read) <= 2
-
-
-def test_an_epoch_draws_nothing_from_the_generator_of_dropout(data: RowsOf) -> None:
-    before = torch.get_rng_state()
-    epoch_of(Loader(data, Order(len(data.rows), 2, seed=3), joined), 1)
-    assert torch.equal(before, torch.get_rng_state())
-
-
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
-def test_worker_processes_read_the_same(data: RowsOf) -> None:
-    order = Order(len(data.rows), 4, seed=3)
-    assert epoch_of(Loader(data, order, joined, workers=2), 1) == epoch_of(Loader(data, order, joined), 1)
-
-
 def test_the_records_of_a_batch_have_names(data: RowsOf) -> None:
-    rows = Order(len(data.rows), 2, seed=3).batch(0, 5)
+    rows = next(Order(len(data.rows), 2, seed=3).batches(0, 5))
     ids = [int(example.ids[0]) // 1000 for row in rows for example in data[row]]
     assert data.names(rows) == [f"data/{number}" for number in ids]
 

@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 
 from redraft.errors import ModelError
 from redraft.train import LOG
-from redraft.train.batches import IGNORED, Data, Loader, Order, RowsOf, one_a_row, padded
+from redraft.train.batches import IGNORED, Data, Order, RowsOf, one_a_row, padded
 from redraft.train.checkpoints import MARKER, SavedCheckpoint, checkpoints, named, newest, save_state
 from redraft.train.loop import UNLOGGED, Loop
 from redraft.train.loss import fuse
@@ -91,7 +91,7 @@ def test_a_line_a_step_says_everything(unbroken: Path, examples: Prepared) -> No
 def test_padding_counts_as_memory_and_not_as_tokens(examples: Prepared, tmp_path: Path) -> None:
     rows = RowsOf(examples, one_a_row(examples.lengths, 64))
     order = Order(len(rows.rows), 4, seed=1)
-    read = Data(rows, order, Loader(rows, order, partial(padded, pad=0)))
+    read = Data(rows, order, partial(padded, pad=0))
     made = loop(tmp_path / "out", read, max_steps=5)
     made.run()
     assert sum(line["tokens"] for line in lines(tmp_path / "out")) == int(examples.lengths.sum())
@@ -136,7 +136,7 @@ def test_the_first_step_is_that_of_a_plain_loop(examples: Prepared, unbroken: Pa
     model = llama(dropout=0)
     summed, count = torch.zeros(()), 0
     for batch in (0, 1):
-        for row in made.order.batch(0, batch):
+        for row in next(made.order.batches(0, batch)):
             for example in made.rows[row]:
                 ids = torch.tensor(example.ids.astype(int))
                 targets = torch.where(torch.tensor(example.trained), ids, IGNORED)[1:]
@@ -162,7 +162,7 @@ def test_an_evaluation_is_the_mean_over_trained_tokens(examples: Prepared, tmp_p
     model, summed, count = made.trained.model.eval(), 0.0, 0
     whole = data(examples, size=99)
     with torch.no_grad():
-        for batch in whole.loader:
+        for batch in whole.batches(0):
             trained = int((batch["labels"] != IGNORED).sum())
             summed, count = summed + float(model(**batch).loss) * trained, count + trained
     assert line["eval_loss"] == pytest.approx(summed / count, rel=1e-5)

@@ -5,7 +5,6 @@ import gzip
 import json
 import multiprocessing
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -210,13 +209,6 @@ def test_of_a_run_only_the_first_process_says_that_it_waits(
     said: list[str] = []
     assert len(prepare([write(("a", "b"))], Letters(), cache, say=said.append)) == 1
     assert said == []
-
-
-def test_another_process_is_sent_the_place_and_not_the_data(write: Write, cache: Path) -> None:
-    prepared = prepare([write(("a", "b" * 900))], Letters(), cache)
-    sent = pickle.dumps(prepared)
-    assert len(sent) < 900
-    assert texts(pickle.loads(sent)) == texts(prepared)  # noqa: S301
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def test_a_model_without_attention_for_joined_rows_has_padded_ones(
     joined = ready(model, "--lora", "False")
     monkeypatch.setattr("transformers.LlamaForSequenceClassification._supports_flash_attn", False)
     padded = ready(model, "--lora", "False", "--output_dir", "other")
-    shapes = [next(iter(each.data.loader))["input_ids"].shape[0] for each in (joined, padded)]
+    shapes = [next(each.data.batches(0))["input_ids"].shape[0] for each in (joined, padded)]
     assert shapes == [1, 2 * padded.args.train_batch_size]
     joined.train()
     padded.train()

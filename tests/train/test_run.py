@@ -161,11 +161,11 @@ def test_an_evaluation_takes_batches_of_its_own_size(model: str, here: Path) -> 
     words = ["--eval_strategy", "steps", "--eval_data_path", "chains.jsonl", "--no-packing"]
     made = ready(model, *words, "--per_device_eval_batch_size", "7").loop
     assert made.eval_data is not None
-    assert [len(rows) for rows in made.eval_data.order] == [7, 7, 7, 3]
+    assert [len(rows) for rows in made.eval_data.order.batches(0)] == [7, 7, 7, 3]
     assert made.evaluate() > 0
     usual = ready(model, *words).loop
     assert usual.eval_data is not None
-    assert len(usual.eval_data.order.batch(0, 0)) == usual.args.train_batch_size == 4
+    assert len(next(usual.eval_data.order.batches(0))) == usual.args.train_batch_size == 4
 
 
 def test_the_best_model_is_kept_and_loaded_at_the_end(model: str, here: Path) -> None:

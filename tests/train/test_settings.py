@@ -151,13 +151,6 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
     assert (own.data_path, own.seed, own.packing) == (("a", "b", "c"), 2, True)
 
 
-def test_a_step_has_as_many_rows_with_any_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "selfee --per_device_train_batch_size 2 --rows_a_step 32"
-    assert parsed(line).gradient_accumulation_steps == 16
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert parsed(line).gradient_accumulation_steps == 4
-
-
 @pytest.mark.parametrize(
     ("line", "said", "hint"),
     [
@@ -187,7 +180,6 @@ def test_a_step_has_as_many_rows_with_any_number_of_processes(monkeypatch: pytes
         ("--load_best_model_at_end", "needs an evaluation", "--eval_strategy steps --eval_data_path FILE"),
         ("recipe-that-is-not", "there is no recipe 'recipe-that-is-not'.", "one of: alpaca, "),
         ("stablevicuna", "there is no setting 'num_rollouts'.", "redraft train ppo has it"),
-        ("--rows_a_step 6", "6 must be a multiple of the rows that all processes have", "--rows_a_step 8"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_right(line: str, said: str, hint: str | None) -> None:

@@ -8,16 +8,16 @@ gets one token without loss. Labels are not shifted: whoever computes the loss d
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from redraft.errors import UsageError
 from redraft.jobs.counting import counted
@@ -114,7 +114,7 @@ Row = Sequence[Stored]  # the examples of one row
 _NOTHING = Stored(np.zeros(1, np.int64), np.zeros(1, np.bool_))
 
 
-class RowsOf(Dataset[Row]):
+class RowsOf:
     """The rows of prepared data, read on demand."""
 
     def __init__(self, prepared: Prepared, rows: Rows) -> None:
@@ -132,7 +132,7 @@ class RowsOf(Dataset[Row]):
         return list(dict.fromkeys(names))  # both examples of a pair have the same
 
 
-class Order(Sampler[list[int]]):
+class Order:
     """The rows of each batch of one rank, in an order that seed and epoch alone decide.
 
     Args:
@@ -143,46 +143,19 @@ class Order(Sampler[list[int]]):
     def __init__(self, rows: int, size: int, *, seed: int, rank: int = 0, ranks: int = 1) -> None:
         self._rows, self._size = rows, size * ranks
         self._seed, self._rank, self._ranks = seed, rank, ranks
-        self._epoch = self._first = 0
-
-    def begin(self, epoch: int, first: int = 0) -> None:
-        """Set the epoch to read next, and its first batch, from 0."""
-        self._epoch, self._first = epoch, first
 
     def __len__(self) -> int:
         return -(-self._rows // self._size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = self.rows(self._epoch)
-        for number in range(self._first, len(self)):
-            yield self._share(order, number)
-
-    def batch(self, epoch: int, number: int) -> list[int]:
-        """Return the rows of this rank's batch `number`, from 0."""
-        return self._share(self.rows(epoch), number)
 
     def rows(self, epoch: int) -> Ints:
         """Return all rows in the order of an epoch."""
         return np.random.default_rng((self._seed, epoch)).permutation(self._rows)
 
-    def _share(self, order: Ints, number: int) -> list[int]:
-        whole = order[number * self._size : (number + 1) * self._size]
-        share: list[int] = whole[self._rank :: self._ranks].tolist()
-        return share
-
-
-class Loader(DataLoader[Row]):
-    """Batches of one rank.
-
-    Do not pass it to `accelerator.prepare`, which would split the batches among the ranks again.
-    """
-
-    def __init__(
-        self, rows: RowsOf, order: Order, collate: Callable[[Sequence[Row]], Batch], workers: int = 0
-    ) -> None:
-        # Its own generator: starting an epoch must not draw from the one that dropout uses.
-        own = torch.Generator()
-        super().__init__(rows, batch_sampler=order, collate_fn=collate, num_workers=workers, generator=own)
+    def batches(self, epoch: int, first: int = 0) -> Iterator[list[int]]:
+        """Yield the rows of each batch of this rank in an epoch, from batch `first`, from 0."""
+        order = self.rows(epoch)
+        for start in range(first * self._size, self._rows, self._size):
+            yield order[start : start + self._size][self._rank :: self._ranks].tolist()
 
 
 def counted_in(batch: Batch) -> int:
@@ -224,43 +197,50 @@ class SharedMeans:
             self.add(name, each)
 
 
-class Source(Protocol):
+class Source(ABC):
     """What a loop trains on: epochs of batches. Every rank has the same number of them."""
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def batches(self, epoch: int, first: int = 0, stops: Callable[[], bool] = ...) -> Iterator[Batch]:
         """Yield the batches of an epoch of this rank, from batch `first`.
 
         One whose batches take minutes asks `stops` now and then, and ends early if it is true.
         """
 
+    @abstractmethod
     def names(self, epoch: int, number: int) -> list[str]:
         """Return the ids of the records in a batch."""
 
+    @abstractmethod
     def tokens(self, batch: Batch) -> int:
         """Return the tokens of a batch, without padding."""
 
+    @abstractmethod
     def counted(self, batch: Batch) -> int:
         """Return what the loss of a step is divided by: the sum of this over its batches."""
 
     def metrics(self) -> dict[str, float]:
         """Return what else the next line of the log says, since the last call."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must hold to read on; empty if step and seed are enough."""
+        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  (most keep nothing)
         """Restore what `state_dict` returned."""
 
 
 @dataclass(frozen=True)
-class Data:
-    """Rows of examples, their order, and a loader of batches."""
+class Data(Source):
+    """Rows of examples, their order, and what makes a batch of some."""
 
     rows: RowsOf
     order: Order
-    loader: Loader
+    collate: Callable[[Sequence[Row]], Batch]
 
     def __len__(self) -> int:
         return len(self.order)
@@ -272,8 +252,8 @@ class Data:
         stops: Callable[[], bool] = lambda: False,  # noqa: ARG002  (reading is quick)
     ) -> Iterator[Batch]:
         """Yield the batches of an epoch, from batch `first`."""
-        self.order.begin(epoch, first)
-        yield from self.loader
+        for rows in self.order.batches(epoch, first):
+            yield self.collate([self.rows[row] for row in rows])
 
     def counted(self, batch: Batch) -> int:
         """Return what the loss of a step is divided by: the sum of this over its batches."""
@@ -281,18 +261,7 @@ class Data:
 
     def names(self, epoch: int, number: int) -> list[str]:
         """Return the ids of the records in a batch."""
-        return self.rows.names(self.order.batch(epoch, number))
-
-    def metrics(self) -> dict[str, float]:
-        """Return nothing: the log has the loss."""
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: each batch can be computed from its number."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore nothing."""
+        return self.rows.names(next(self.order.batches(epoch, number)))
 
     def tokens(self, batch: Batch) -> int:
         """Return the tokens of a batch, without padding."""

@@ -74,9 +74,6 @@ class RunOptions(OptionModel):
         "rows in a batch of a process; with --packing False, records", STEPS, default=4, ge=1
     )
     gradient_accumulation_steps: int = option("batches in a step", STEPS, default=1, ge=1)
-    rows_a_step: int | None = option(
-        "rows in a step over all processes; --gradient_accumulation_steps follows from it", STEPS, ge=1
-    )
     learning_rate: float | None = option(
         "the peak of the schedule; by default 2e-5 for all weights and 2e-4 for an adapter", STEPS, ge=0
     )
@@ -114,7 +111,6 @@ class RunOptions(OptionModel):
     use_cpu: bool = option("use no GPU", STEPS, default=False)
     workers: int | None = option("processes that tokenise; by default one per core", DATA, ge=1)
     cache_dir: MaybePlace = option("folder for prepared data", DATA)
-    dataloader_num_workers: int = option("processes that read rows", DATA, default=0, ge=0)
     save_strategy: Strategy = option("when to save a checkpoint", RUN, default="steps")
     save_steps: int = option("steps between two checkpoints", RUN, default=200, ge=1)
     save_total_limit: int | None = option("the newest checkpoints that are kept", RUN, default=2, ge=1)

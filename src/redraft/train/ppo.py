@@ -39,7 +39,7 @@ from redraft.errors import ModelError, UsageError
 from redraft.jobs.machine import trim_heap
 from redraft.jobs.signals import unless_stopped
 from redraft.train.attention import use_segments
-from redraft.train.batches import Batch, Data, Rows, SharedMeans, one_a_row
+from redraft.train.batches import Batch, Data, Rows, SharedMeans, Source, one_a_row
 from redraft.train.load import load_trained
 from redraft.train.options import PpoOptions, room, samples_each
 from redraft.train.prepare import Ints, Prepared
@@ -188,7 +188,7 @@ def _prompts(prepared: Prepared, own: PpoOptions, encoder: PromptEncoder) -> Ite
         yield RolloutPrompt(bare, tuple(prepared[number].ids.tolist()))
 
 
-class Ppo:
+class Ppo(Source):
     """A source of minibatches, which makes a rollout batch at the start of each epoch.
 
     `size` is the sequences of a minibatch of this process. `folder` gets `samples.jsonl`. The seed decides

@@ -156,10 +156,6 @@ class Prepared:
         self.lengths: Ints = np.diff(self._offsets[:, 0])  # int64 [examples]: tokens of each example
         self.places: Ints = np.memmap(folder / PLACES, np.int64, "r")
 
-    def __reduce__(self) -> tuple[type[Prepared], tuple[Path, DataReport]]:
-        """Pickle the path alone: another process maps the files itself."""
-        return Prepared, (self.folder, self.report)
-
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -27,7 +27,7 @@ from redraft.jobs.licences import Source, clash, remark
 from redraft.jobs.machine import all_cores
 from redraft.jobs.provenance import contents_of
 from redraft.train import LOG, checkpoints
-from redraft.train.batches import Data, Loader, Order, RowsOf, check_enough_rows, collated
+from redraft.train.batches import Data, Order, RowsOf, check_enough_rows, collated
 from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
 from redraft.train.load import Method, default_method, load_tokenizer, skeleton, weights_dtype
@@ -104,7 +104,7 @@ def rows_of(
     pad: int | None,
     size: int | None = None,
 ) -> Data:
-    """Return the rows of prepared data with their sampler and loader: padded with `pad`, or joined."""
+    """Return the rows of prepared data in batches: padded with `pad`, or joined."""
     rows = verb.rows(prepared.lengths, own)
     order = Order(
         len(rows),
@@ -113,9 +113,7 @@ def rows_of(
         rank=args.process_index,
         ranks=args.world_size,
     )
-    read = RowsOf(prepared, rows)
-    collate = partial(collated, pad=pad, pairs=rows.kind == "pair")
-    return Data(read, order, Loader(read, order, collate, args.dataloader_num_workers))
+    return Data(RowsOf(prepared, rows), order, partial(collated, pad=pad, pairs=rows.kind == "pair"))
 
 
 def eval_rows(
@@ -150,7 +148,7 @@ _ELSEWHERE = frozenset(
         *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
         *("eval_strategy", "eval_steps", "per_device_eval_batch_size", "load_best_model_at_end"),
         *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
-        *("torch_compile", "dataloader_num_workers", "divergence_steps"),
+        *("torch_compile", "divergence_steps"),
     )
 )
 """Settings that do not decide the trained weights, or are recorded in another form."""

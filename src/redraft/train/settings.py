@@ -16,7 +16,6 @@ from redraft.chain.documents import recipe_of, shipped_recipes
 from redraft.errors import UsageError, nearest
 from redraft.options import Option, options_of
 from redraft.train.options import VERBS, RunOptions
-from redraft.train.processes import ranks
 
 Own = TypeVar("Own", bound=RunOptions)
 
@@ -47,22 +46,7 @@ def settings_of(options: type[Own], recipe: str | None, given: Callable[[], Mapp
         raise no_setting(name, options, f"--{name:.60}", prefix="--")
     own = options.read({name: value for name, value in merged.items() if value is not None}, table="--")
     own.check()
-    if own.rows_a_step is None:
-        return own
-    return own.model_copy(update={"gradient_accumulation_steps": _batches_a_step(own, own.rows_a_step)})
-
-
-def _batches_a_step(own: RunOptions, rows: int) -> int:
-    """Return the batches in a step of so many rows, with the processes that run now."""
-    size = own.per_device_train_batch_size * ranks()
-    batches, left = divmod(rows, size)
-    if left:
-        raise UsageError(
-            f"--rows_a_step {rows} must be a multiple of the rows that all processes have in a batch: "
-            f"{ranks()} × {own.per_device_train_batch_size} (--per_device_train_batch_size).",
-            hint=f"--rows_a_step {(batches + 1) * size}",
-        )
-    return batches
+    return own
 
 
 def _by_current_names(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,10 +22,6 @@ SETTINGS = (
     "--lora False --bf16 False --learning_rate 1e-3 --max_steps 6 --save_steps 2 "
     "--gradient_accumulation_steps 2 --output_dir"
 )
-LONG = (
-    "--model_name_or_path model --data_path chains.jsonl --model_max_length 128 --cache_dir cache "
-    "--lora False --bf16 False --learning_rate 1e-3 --output_dir"
-)
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
 """The address is given, so that nothing is looked up."""
 
@@ -95,56 +91,6 @@ def test_a_signal_to_one_process_stops_both_in_the_same_way() -> None:
     assert [job.returncode for job in begun] == [AGAIN, AGAIN], "\n".join(said)
     assert "To resume, type the same command again." in said[0]
     assert not Path("apart/config.json").exists()
-
-
-ELASTIC = (
-    "--nnodes=1:2 --nproc_per_node=1 --max_restarts=3 --rdzv_backend=c10d --rdzv_id=elastic "
-    "--local_addr=127.0.0.1 "
-    "--rdzv_conf=last_call_timeout=10,keep_alive_interval=2,keep_alive_max_attempt=10,read_timeout=60,is_host="
-)
-NEWCOMERS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-"""Else torchrun keeps the address of the first round to itself, and a later machine waits for it."""
-STEPS = ("--rows_a_step", "16", "--max_steps", "160", "--save_steps", "10", "--warmup_steps", "0")
-
-
-def machine(name: str, port: int, *, host: bool = False) -> subprocess.Popen[str]:
-    """A machine of an elastic run. One is the host, where they meet: if that goes, all end."""
-    words = f"{ELASTIC}{host} --rdzv_endpoint=127.0.0.1:{port} -m redraft train sft".split()
-    words += [*LONG.split(), "elastic", "--per_device_train_batch_size", "1", *STEPS]
-    with Path(f"{name}.log").open("w") as log:
-        command = [sys.executable, "-m", "torch.distributed.run", *words]
-        return subprocess.Popen(command, env=os.environ | NEWCOMERS, text=True, stderr=log)
-
-
-def lost(agent: subprocess.Popen[str]) -> None:
-    """Kill torchrun and the process that trains, at once."""
-    trains = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
-    for pid in (agent.pid, *map(int, trains)):
-        os.kill(pid, signal.SIGKILL)
-    agent.wait()
-
-
-def test_a_machine_goes_and_another_comes_and_the_curve_is_that_of_one_process() -> None:
-    chains(Path("chains.jsonl"), 400)
-    port = 20000 + os.getpid() % 20000
-    first, second = machine("first", port, host=True), machine("second", port)
-    running = [first, second]
-    try:
-        until_there(Path("elastic/checkpoint-10/complete.json"), running)
-        lost(running.pop())
-        until_there(Path("elastic/checkpoint-20/complete.json"), running)
-        running.append(machine("third", port))
-        ends = [each.wait(PATIENCE) for each in running]
-    finally:
-        for each in running:
-            if each.poll() is None:
-                lost(each)
-    assert ends == [0, 0], Path("first.log").read_text()
-    assert Path("first.log").read_text().count("resumes from elastic/checkpoint-") == 2
-    alone = [*LONG.split(), "alone", "--per_device_train_batch_size", "4", *STEPS]
-    assert ended([sys.executable, "-m", "redraft", "train", "sft", *alone]).returncode == 0
-    for each, other in zip(curve(Path("elastic")), curve(Path("alone")), strict=True):
-        assert each == pytest.approx(other, rel=1e-4)
 
 
 def start(rank: int, *words: str) -> subprocess.Popen[str]:
