@@ -16,12 +16,11 @@ from ppo_material import command, write_prompts
 from redraft.chain import Chain
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.folders import folder_for
-from redraft.train.options import PpoOptions
+from redraft.train.options import PpoOptions, parse
 from redraft.train.ppo import Ppo
 from redraft.train.rl.policy import unwrapped
 from redraft.train.rl.rewards import Rewards
 from redraft.train.run import Ready, get_ready
-from redraft.train.settings import parse
 
 MEASURE = "rollout tokens/s of PPO over those of the transformers engine alone"
 HOW = (

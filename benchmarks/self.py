@@ -35,10 +35,9 @@ from redraft.engines.openvino.models import prepare
 from redraft.evaluation import stats
 from redraft.jobs.machine import use_large_pages
 from redraft.train.self import measure
-from redraft.train.self.measure import Outcome, Votes
+from redraft.train.self.measure import Asking, Outcome, Trial, Votes
 from redraft.train.self.road import Road, Scale
 from redraft.train.self.tasks import TASKS
-from redraft.train.self.trial import Asking, Trial
 from redraft.weights.gguf.to_folder import import_gguf
 from report import cells, told, write
 from steer import checks_in

@@ -22,12 +22,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, default_da
 
 from redraft.train.load import load_tokenizer, load_trained
 from redraft.train.loop import Loop
-from redraft.train.machine import training_arguments
-from redraft.train.options import SftOptions
+from redraft.train.options import SftOptions, parse
 from redraft.train.prepare import Prepared
 from redraft.train.run import choose_method, prepare_all, rows_of, settled
-from redraft.train.settings import parse
 from redraft.train.sft import VERB, with_loss
+from redraft.train.trained import training_arguments
 
 SAME = (
     "output_dir",

@@ -110,9 +110,9 @@ def test_imports_only_point_down(path: Path) -> None:
 
 FLOORS = {
     "train": (
-        *("processes", "options", "settings", "machine", "prepare", "attention", "batches", "loss", "load"),
-        *("checkpoints", "guards", "logs", "trained", "loop", "output", "verb", "sft", "reward", "rl", "ppo"),
-        *("run", "preview", "estimate", "api", "self", "systems"),
+        *("processes", "options", "prepare", "attention", "batches", "loss", "load", "checkpoints"),
+        *("guards", "trained", "loop", "verb", "sft", "reward", "rl", "ppo", "run", "look", "api", "self"),
+        "systems",
     ),
     "evaluation": ("pages", "tasks", "judging", "voting", "reports", "diagnosis"),
 }

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from redraft.train.options import RewardOptions
+from redraft.train.options import RewardOptions, parse
 from redraft.train.run import Ready, get_ready
-from redraft.train.settings import parse
 
 USUAL = (
     "--data_path pairs.jsonl --output_dir out --model_max_length 128 --max_steps 3 --bf16 False "

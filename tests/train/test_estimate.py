@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from redraft.train.estimate import Estimate, estimate, thrown_away
-from redraft.train.options import SftOptions
+from redraft.train.look import Estimate, estimate, thrown_away
+from redraft.train.options import SftOptions, parse
 from redraft.train.run import Ready, get_ready
-from redraft.train.settings import parse
 from tests.train.tiny import chains, lines
 
 USUAL = "--model_max_length 128 --per_device_train_batch_size 2 --lora False --num_train_epochs 2"

@@ -10,8 +10,7 @@ import pytest
 
 from redraft.errors import ModelError, OutputError, RedraftError, UsageError
 from redraft.train import sft
-from redraft.train.options import SftOptions
-from redraft.train.settings import parse
+from redraft.train.options import SftOptions, parse
 from redraft.train.sft import VERB
 from redraft.weights.gguf.quant import QUANTS
 

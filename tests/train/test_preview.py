@@ -13,10 +13,9 @@ from rich.console import Console
 
 from redraft.chain import Chain
 from redraft.chain.encoder import Encoder, Example
-from redraft.train.options import SftOptions
+from redraft.train.look import CLOSE, OPEN, preview, shown, visible
+from redraft.train.options import SftOptions, parse
 from redraft.train.prepare import Stored
-from redraft.train.preview import CLOSE, OPEN, preview, shown, visible
-from redraft.train.settings import parse
 from tests.train.tiny import chains
 from tests.train.tokenizer_kinds import tokenizer
 

@@ -15,11 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from redraft.errors import ModelError, OutputError, UsageError
 from redraft.train import LOG, checkpoints, prepare, run
 from redraft.train.checkpoints import MARKER
-from redraft.train.logs import Log
-from redraft.train.options import SftOptions
-from redraft.train.output import alone
-from redraft.train.run import Ready, get_ready
-from redraft.train.settings import parse
+from redraft.train.loop import Log
+from redraft.train.options import SftOptions, parse
+from redraft.train.run import Ready, alone, get_ready
 from redraft.train.sft import with_loss
 from redraft.train.trained import Trained
 from tests.train.tiny import chains, lines, model_folder

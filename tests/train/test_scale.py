@@ -21,9 +21,8 @@ from transformers import TrainingArguments
 
 from redraft.jobs.signals import AGAIN
 from redraft.options import options_of
-from redraft.train import machine
-from redraft.train.options import SftOptions
-from redraft.train.settings import parse
+from redraft.train import trained
+from redraft.train.options import SftOptions, parse
 
 SCALE = Path(str(resources.files("redraft"))) / "recipes" / "train" / "scale"
 RANKS = {"selfee": 4, "selfee_1gpu": 1, "selfee_8gpu": 8, "selfee_2nodes": 16}
@@ -46,7 +45,7 @@ def test_what_decides_the_training_is_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["selfee", "alpaca", "vicuna", "selfee_8gpu", "selfee_2nodes"])
 def test_settings_of_fsdp_are_known(name: str) -> None:
-    sharding = machine._sharding(parse([name], SftOptions))
+    sharding = trained._sharding(parse([name], SftOptions))
     reads = inspect.getsource(TrainingArguments._process_fsdp_args)
     assert all(f'"{key}"' in reads for key in sharding["fsdp_config"])
     args = TrainingArguments(**sharding, output_dir="out", use_cpu=True)

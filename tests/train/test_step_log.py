@@ -8,8 +8,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from redraft.train import LOG, logs
-from redraft.train.logs import Log, StepCounts, StepProgress, peak_memory
+from redraft.train import LOG, loop
+from redraft.train.loop import Log, StepCounts, StepProgress, peak_memory
 
 NUMBERS = {"loss": 1.23456, "learning_rate": 2e-5, "tokens_per_second": 480.4, "memory_gb": 1.26}
 
@@ -23,7 +23,7 @@ def screen_of(terminal: bool) -> tuple[io.StringIO, Console]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
     return now
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from redraft.errors import UsageError
-from redraft.train.output import check_output, remove_result, save
+from redraft.train.run import check_output, remove_result, save
 from tests.train.tiny import data, loop, prepared
 
 

@@ -1,7 +1,7 @@
 """`redraft train`: from chains to a model that writes them by itself.
 
 Flags of sft, reward and ppo are not declared to typer: recipes use the same names, and a flag takes the words
-that follow it (`redraft.train.settings`). The work is that of `redraft.train.api`.
+that follow it (`redraft.train.options`). The work is that of `redraft.train.api`.
 """
 
 from __future__ import annotations
@@ -65,8 +65,7 @@ def ppo(words: Words = None) -> None:
 
 def _run(name: str, words: list[str] | None) -> None:
     """Do what the words after a verb say."""
-    from redraft.train.options import LARGE, VERBS
-    from redraft.train.settings import parse
+    from redraft.train.options import LARGE, VERBS, parse
 
     use_large_pages()
     keep_few_kernels()
@@ -106,7 +105,7 @@ def _look(own: RunOptions, say: Say) -> None:
         from rich.console import Console
 
         from redraft.jobs.machine import cache_folder
-        from redraft.train.preview import preview
+        from redraft.train.look import preview
 
         preview(own, model, cache_folder() / "train", Console(highlight=False), say=say)
     if own.estimate:
@@ -119,7 +118,7 @@ def _estimate(own: RunOptions, model: str, say: Say) -> None:
 
     from redraft.jobs.signals import exit_status
     from redraft.train.api import ready_for
-    from redraft.train.estimate import estimate, thrown_away
+    from redraft.train.look import estimate, thrown_away
 
     with TemporaryDirectory(prefix="redraft-") as folder:
         ready = ready_for(thrown_away(own, Path(folder)), model, tell=tell)

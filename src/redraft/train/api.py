@@ -23,11 +23,10 @@ from redraft.jobs.counting import size_in_words
 from redraft.jobs.machine import cache_folder
 from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile
-from redraft.train.logs import peak_memory
-from redraft.train.options import PpoOptions, RewardOptions, RunOptions, SftOptions
+from redraft.train.loop import peak_memory
+from redraft.train.options import PpoOptions, RewardOptions, RunOptions, SftOptions, settings_of
 from redraft.train.processes import Say, leads, parting
 from redraft.train.run import NEWEST, Ready, get_ready
-from redraft.train.settings import settings_of
 
 
 @dataclass(frozen=True)

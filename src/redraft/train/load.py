@@ -43,7 +43,6 @@ from transformers import (
 from redraft.engines.hf.load import quiet
 from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.jobs.files import check_model_links
-from redraft.train.machine import computes_bf16
 from redraft.train.options import RunOptions
 from redraft.train.processes import Say
 from redraft.weights.checkpoint import open_checkpoint, read_json
@@ -183,6 +182,14 @@ def _endless(tokenizer: PreTrainedTokenizerBase, ref: str) -> ModelError:
         hint=f'Name it in tokenizer_config.json: "eos_token": "{end or "…"}"'
         + (" (its vocabulary has that one)." if end else ", a token of its vocabulary."),
     )
+
+
+def computes_bf16(*, gpu: bool = True) -> bool:
+    """Return whether the GPU, or else the CPU, has bf16 instructions. Without, it is slower than 32 bits."""
+    if gpu and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
 
 
 def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:

@@ -7,8 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.train.options import RewardOptions
-from redraft.train.settings import parse
+from redraft.train.options import RewardOptions, parse
 from tests.train.rewards import pairs
 
 USUAL = (

@@ -18,7 +18,7 @@ from redraft.cli import app
 from redraft.jobs.counting import size_in_words
 from redraft.jobs.signals import AGAIN
 from redraft.train.options import SftOptions
-from redraft.train.output import alone
+from redraft.train.run import alone
 from redraft.train.sft import VERB
 from tests.train.tiny import chains
 

@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from redraft.cli import app
-from redraft.train.options import PpoOptions, RewardOptions, SftOptions
-from redraft.train.settings import parse
+from redraft.train.options import PpoOptions, RewardOptions, SftOptions, parse
 from tests.train.rewards import pairs
 from tests.train.tiny import model_folder
 

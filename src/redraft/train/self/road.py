@@ -27,9 +27,9 @@ from redraft.jobs.provenance import Provenance, RunFile, fingerprint
 from redraft.jobs.signals import EndedBySignal
 from redraft.train.api import train_sft
 from redraft.train.self import certainty, lessons
+from redraft.train.self.measure import LONGEST_ANSWER, LONGEST_CHAIN, REVISIONS, Asking, Trial
 from redraft.train.self.tasks import TASKS
 from redraft.train.self.tasks.task import Task
-from redraft.train.self.trial import LONGEST_ANSWER, LONGEST_CHAIN, REVISIONS, Asking, Trial
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.output import Run

@@ -27,7 +27,7 @@ from redraft.jobs.machine import use_large_pages
 from redraft.jobs.signals import ended_by_sigterm
 from redraft.options import options_of
 from redraft.train.options import VERBS as TRAINED
-from redraft.train.settings import settings_of
+from redraft.train.options import settings_of
 
 _HERE = "redraft.train.systems.verbs:"
 _DATA = {"force": True}  # what was there is set aside before, or is the rest of a stopped stage

@@ -15,10 +15,9 @@ from transformers import TrainingArguments
 from redraft.chain.documents import shipped_recipes
 from redraft.errors import UsageError
 from redraft.options import options_of
-from redraft.train import machine
-from redraft.train.machine import training_arguments
-from redraft.train.options import PpoOptions, RunOptions, SftOptions
-from redraft.train.settings import parse
+from redraft.train import trained
+from redraft.train.options import PpoOptions, RunOptions, SftOptions, parse
+from redraft.train.trained import training_arguments
 
 # Vicuna's and Alpaca's commands differ from SelFee's in these words.
 SHARED = (
@@ -95,11 +94,11 @@ def on_gpus(own: RunOptions, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         def __init__(self, **arguments: Any) -> None:
             given.update(arguments)
-            self.device = machine.torch.device("cuda")
+            self.device = trained.torch.device("cuda")
 
     monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setattr(machine.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(machine, "TrainingArguments", Made)
+    monkeypatch.setattr(trained.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(trained, "TrainingArguments", Made)
     training_arguments(own, lora=False, say=print)
     return given
 

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from redraft.errors import MissingExtra, UsageError
-from redraft.train import machine
-from redraft.train.machine import training_arguments
-from redraft.train.options import SftOptions
-from redraft.train.settings import parse
+from redraft.train import trained
+from redraft.train.options import SftOptions, parse
+from redraft.train.trained import training_arguments
 
 CPU = torch.device("cpu")
 
@@ -25,7 +24,7 @@ def asked(*words: str, lora: bool = False) -> tuple[Any, list[str]]:
 def in_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without instructions for bf16, unless a test asks for them."""
     has = getattr(request, "param", False)
-    monkeypatch.setattr(machine, "computes_bf16", lambda **_: has)
+    monkeypatch.setattr(trained, "computes_bf16", lambda **_: has)
 
 
 def test_a_cpu_needs_no_flag() -> None:
@@ -68,7 +67,7 @@ def test_with_several_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setattr(machine, "TrainingArguments", lambda **fitted: SimpleNamespace(device=CPU, **fitted))
+    monkeypatch.setattr(trained, "TrainingArguments", lambda **fitted: SimpleNamespace(device=CPU, **fitted))
     args, said = asked("--fsdp", "full_shard offload")
     assert not hasattr(args, "fsdp_config")
     assert "each of the 3 processes holds the whole model" in said[0]
@@ -77,7 +76,7 @@ def test_with_several_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(
 def test_on_one_gpu_fsdp_has_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
     of_gpu = {"device": torch.device("cuda"), "n_gpu": 1}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(machine, "TrainingArguments", lambda **fitted: SimpleNamespace(**fitted, **of_gpu))
+    monkeypatch.setattr(trained, "TrainingArguments", lambda **fitted: SimpleNamespace(**fitted, **of_gpu))
     args, said = asked("--fsdp", "True", "--bf16", "True")
     assert (hasattr(args, "fsdp"), args.bf16) == (False, True)
     assert "torchrun --nproc_per_node=N -m redraft train …" in said[0]
@@ -98,7 +97,7 @@ def test_settings_that_do_not_go_together_are_named() -> None:
 
 
 def test_where_steps_are_reported_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "get_available_reporting_integrations", lambda: ["wandb"])
+    monkeypatch.setattr(trained, "get_available_reporting_integrations", lambda: ["wandb"])
     asked("--report_to", "wandb", "none")
     with pytest.raises(MissingExtra, match="'train'"):
         asked("--report_to", "tensorboard")

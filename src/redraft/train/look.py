@@ -1,0 +1,214 @@
+"""Look at a run before it begins: its training data as the model will see them, and what it will take.
+
+A preview decodes the stored tokens, not the text they came from. So a missing stop token, a prompt with loss,
+or a control token that is only text cannot hide. No model is loaded.
+
+An estimate does the first two steps in a temporary folder, with at most two batches each, and multiplies. The
+first one does not count: it allocates and compiles. The second already finds gradients in memory, so its peak
+is that of the run. A run that writes its own data (rollouts) writes one whole batch of them first.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from redraft.jobs.counting import counted, size_in_words
+from redraft.jobs.progress import clock_time
+from redraft.train import LOG
+from redraft.train.batches import Order
+from redraft.train.load import load_tokenizer
+from redraft.train.loop import peak_memory
+from redraft.train.options import RunOptions
+from redraft.train.prepare import Prepared, Stored
+from redraft.train.processes import Say, ranks
+from redraft.train.run import Ready, prepare_all
+from redraft.train.verb import Verb, verb_of
+
+OPEN, CLOSE = "⟦", "⟧"
+"""Around marked text, without colour."""
+
+
+def preview(own: RunOptions, model: str, cache: Path, console: Console, *, say: Say) -> None:
+    """Show the first records of a run."""
+    verb = verb_of(type(own))
+    tokenizer = load_tokenizer(model, pad_token=own.pad_token, apart=verb.scores, say=say)
+    prepared = prepare_all(own.data_path, own, tokenizer, verb, cache, say=say)
+    for line in prepared.report.lines(verb.marked[0]):
+        say(line)
+    rows = verb.rows(prepared.lengths, own)
+    order = Order(len(rows), own.per_device_train_batch_size, seed=own.seed, ranks=ranks()).rows(0)
+    examples = (number for row in order.tolist() for number in rows[row].tolist())
+    colour = console.is_terminal and not console.no_color and console.color_system is not None
+    console.print(_legend(verb.marked, colour=colour), soft_wrap=True)
+    count = (own.preview or 1) * max(len(verb.parts), 1)
+    for place, number in enumerate(islice(examples, count)):
+        console.print(
+            f"\n{_heading(prepared, number, place, verb)}", style="yellow" if colour else "", soft_wrap=True
+        )
+        console.print(shown(prepared[number], tokenizer, colour=colour), soft_wrap=True)
+
+
+def _legend(marked: tuple[str, str], *, colour: bool) -> Text:
+    said, other = marked
+    text = Text()
+    if said and colour:
+        text.append(said, "bold green").append(", ")
+    elif said:
+        text.append(f"{OPEN}{said}{CLOSE}, ")
+    return text.append(f"{other}, ⟨control token⟩, ↵ line end")
+
+
+def _heading(prepared: Prepared, number: int, place: int, verb: Verb[Any]) -> str:
+    example = prepared[number]
+    name = visible(prepared.name(number))
+    name += f" {verb.parts[place % len(verb.parts)]}" if verb.parts else ""
+    carrying = f", {int(example.trained[1:].sum()):,} {verb.marked[0]}" if verb.marked[0] else ""
+    return f"── {name}: {len(example.ids):,} tokens{carrying}"
+
+
+def shown(example: Stored, tokenizer: Any, *, colour: bool) -> Text:
+    """Return the text of an example: in colours, or with ⟦ and ⟧ around what is marked."""
+    text = Text()
+    for marked, piece in _pieces(example, tokenizer):
+        if colour:
+            text.append(piece, "bold green" if marked else "dim")
+        else:
+            text.append(f"{OPEN}{piece}{CLOSE}" if marked else piece)
+    return text
+
+
+def _pieces(example: Stored, tokenizer: Any) -> Iterator[tuple[bool, str]]:
+    """Yield the runs of tokens with and without a mark. The first token has none: nothing predicts it."""
+    special = {
+        number: f"⟨{token.content.strip('<|>') or token.content}⟩"
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.special
+    }
+    before = tokenizer.encode("a", add_special_tokens=False)[-1:]
+
+    def decoded(ids: list[int]) -> str:
+        """Decode behind a letter: SentencePiece drops the space of a first token."""
+        text: str = tokenizer.decode([*before, *ids], clean_up_tokenization_spaces=False)
+        return visible(text.removeprefix(tokenizer.decode(before)))
+
+    pairs = zip([False, *example.trained.tolist()[1:]], example.ids.tolist(), strict=True)
+    for marked, run in groupby(pairs, lambda pair: pair[0]):
+        texts = []
+        for control, ids in groupby((token for _, token in run), special.get):
+            several = list(ids)
+            texts.append(visible(control) * len(several) if control else decoded(several))
+        yield marked, "".join(texts)
+
+
+def visible(text: str) -> str:
+    """Mark line ends, and escape control and invisible characters."""
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character == "\n":
+        return "↵\n"
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+_STEPS = 2
+_THROWN_AWAY: dict[str, Any] = {
+    "quiet": True,
+    "report_to": ("none",),
+    "save_strategy": "no",
+    "resume_from_checkpoint": None,
+    "overwrite_output_dir": False,
+}
+_WITHOUT_EVALUATION: dict[str, Any] = {
+    "eval_data_path": (),
+    "eval_strategy": "no",
+    "load_best_model_at_end": False,
+    "divergence_steps": 0,
+    "gguf": None,
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The estimate of a run."""
+
+    parameters: int  # parameters of the model with its adapter
+    trained: int
+    steps: int
+    tokens: int  # tokens read in all steps and processes
+    tokens_per_second: float  # over all processes
+    memory: int  # peak bytes of this process, or of its GPU
+    rollouts: int = 0  # how often a batch of rollouts is written
+    writing: float = 0.0  # seconds for a batch of rollouts
+
+    @property
+    def seconds(self) -> float:
+        """The time of all steps."""
+        return self.tokens / self.tokens_per_second + self.rollouts * self.writing
+
+    def lines(self, price: float | None) -> list[str]:
+        """Return the estimate as lines of text, with the cost at a price per hour."""
+        share = self.trained / max(self.parameters, 1)
+        whole = f"{counted(self.steps, 'step')} with {self.tokens:,} tokens"
+        lines = [
+            f"parameters  {self.parameters:,}, {self.trained:,} of them trained ({share:.2%})",
+            f"memory      {size_in_words(self.memory)} at most",
+            f"speed       {self.tokens_per_second:,.0f} tokens/s",
+            f"time        {clock_time(self.seconds)} for {whole}",
+        ]
+        if self.rollouts:
+            one, whole = (clock_time(count * self.writing) for count in (1, self.rollouts))
+            lines.append(
+                f"            {whole} of it to write and judge answers, {one} for each rollout batch"
+            )
+        if price is not None:
+            lines.append(f"cost        {self.seconds / 3600 * price:,.2f}, at {price:g} an hour")
+        return lines
+
+
+def thrown_away(own: RunOptions, folder: Path) -> RunOptions:
+    """Return the settings changed so that the run writes only to `folder`."""
+    changed = {**_THROWN_AWAY, **_WITHOUT_EVALUATION, "output_dir": str(folder)}
+    return own.model_copy(update={name: changed[name] for name in changed.keys() & vars(own).keys()})
+
+
+def estimate(ready: Ready) -> Estimate | None:
+    """Estimate a run whose settings are `thrown_away`, or None if a signal stopped it.
+
+    Its model is trained a little and must not be used.
+    """
+    args, steps, epoch = ready.args, ready.steps, ready.loop.steps_an_epoch
+    weights = list(ready.loop.trained.model.parameters())
+    times = args.gradient_accumulation_steps
+    args.max_steps, args.logging_steps = _STEPS, 1
+    args.gradient_accumulation_steps = min(times, 2)
+    ready.steps_alone()
+    log = ready.loop.folder / LOG
+    lines = [json.loads(line) for line in log.read_bytes().splitlines()] if args.should_save else []
+    if len(lines) < _STEPS:
+        return None
+    first, second = lines
+    pace, a_batch = second["tokens_per_second"], second["tokens"] / args.gradient_accumulation_steps
+    whole = int(ready.data.rows.rows.lengths.sum()) * steps / epoch
+    begun = first["tokens"] / first["tokens_per_second"] - first["tokens"] / pace
+    return Estimate(
+        parameters=sum(each.numel() for each in weights),
+        trained=sum(each.numel() for each in weights if each.requires_grad),
+        steps=steps,
+        tokens=round(steps * times * a_batch if ready.writes else whole),
+        tokens_per_second=pace,
+        memory=peak_memory(),
+        rollouts=-(-steps // epoch) if ready.writes else 0,
+        writing=max(0.0, begun) if ready.writes else 0.0,
+    )
