@@ -39,25 +39,3 @@ print(resident() - before >> 20)
 def test_large_blocks_go_back_to_the_system() -> None:
     assert int(ran(HELD.format(given_back=True))) < 12
     assert int(ran(HELD.format(given_back=False))) > 60
-
-
-AT_TORCH = """
-import os, sys
-
-class Seen:
-    def find_spec(self, name, *_):
-        if name == "torch":
-            print(os.environ["THP_MEM_ALLOC_ENABLE"], os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])
-            sys.exit()
-
-sys.meta_path.insert(0, Seen())
-from redraft.cli import main
-sys.argv = ["redraft", "train", "sft", "--data_path", sys.executable, "--output_dir", "y"]
-main()
-"""
-
-
-@pytest.mark.slow
-def test_training_asks_for_large_pages_and_few_kernels_before_torch_is_there() -> None:
-    assert ran(AT_TORCH) == "1 128"
-    assert ran(AT_TORCH, THP_MEM_ALLOC_ENABLE="0", ONEDNN_PRIMITIVE_CACHE_CAPACITY="9") == "0 9"

@@ -251,14 +251,6 @@ def test_pasted_lines_are_one_question(slow: Terminal) -> None:
     assert [chain.prompt.text for chain in saved()] == ["/one\n\ttwo"]
 
 
-def test_history_brings_back_a_line(slow: Terminal) -> None:
-    slow.say("/undo")
-    slow.type("\x1b[A\r")
-    slow.see("/undo")
-    slow.see("nothing to undo")
-    assert slow.all.count("nothing to undo") == 2
-
-
 def test_ctrl_c_ends_a_pipe() -> None:
     model = script("one " * 1000, delay=0.05)
     child = start("chat", "-m", model, stdin=subprocess.PIPE)

@@ -23,7 +23,6 @@ from redraft.chain.read.records import raw_records
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.serve.page import booth
 from redraft.serve.page.mount import Booth
-from tests.browser import Browser
 from tests.cli.verbs import redraft, refused, start, write
 from tests.evaluation.made import answer
 
@@ -210,17 +209,3 @@ def test_the_page_runs_until_ctrl_c() -> None:
     assert process.returncode == 0
     assert "4 votes in votes.jsonl." in said
     assert key not in shown + said
-
-
-@pytest.mark.slow
-def test_a_page_whose_command_is_gone_says_so(tmp_path: Path) -> None:
-    # By a kill: a server that only stopped may still answer on a connection that the browser keeps to spare.
-    with Browser(tmp_path) as browser, page("--voter", "zoë") as (process, url):
-        browser.open(url)
-        browser.until("document.getElementById('count')?.textContent.startsWith('0 of 4')")
-        process.kill()
-        process.wait()
-        browser.press("1")
-        browser.until("document.getElementById('fault')?.textContent.includes('does not answer')")
-        browser.until("document.getElementById('count')?.textContent.startsWith('0 of 4')")
-    assert votes() == []

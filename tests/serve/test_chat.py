@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from openai import AsyncOpenAI
 from pydantic import BaseModel
 
 from redraft.chain import Chain
@@ -149,19 +147,6 @@ def test_the_usage_ends_a_stream_if_it_is_asked_for() -> None:
     assert {json.loads(chunk)["usage"] for chunk in chunks} == {None}
     assert done == "[DONE]"
     assert "usage" not in "".join(without)
-
-
-def test_the_async_client_streams_many_at_once() -> None:
-    async def ask(client: AsyncOpenAI) -> str:
-        stream = await client.chat.completions.create(model="plain", messages=ASK, stream=True)
-        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
-
-    async def main(url: str) -> list[str]:
-        async with AsyncOpenAI(base_url=url, api_key="none") as client:
-            return await asyncio.gather(*(ask(client) for _ in range(20)))
-
-    with served(both(LONG)) as server:
-        assert asyncio.run(main(server.url)) == [LONG] * 20
 
 
 # What a request asks for

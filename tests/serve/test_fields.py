@@ -18,7 +18,6 @@ from tests.engines.fake_server import FakeServer, chat_reply, error_reply, raw_r
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 from tests.serve.test_chat import ASK, CALL, TOOL
 from tests.serve.test_interrupted import broken
-from tests.serve.test_metrics import figures
 
 
 class Probable(ScriptedEngine):
@@ -65,16 +64,6 @@ def test_a_reply_that_broke_off_leaves_none() -> None:
         choices = server.post({"logprobs": True, "n": 2}).json()["choices"]
     texts = ["".join(token["token"] for token in choice["logprobs"]["content"]) for choice in choices]
     assert texts == [choice["message"]["content"] for choice in choices] == [SHORT, LONG]
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_an_answer_that_never_began_has_none(stream: bool) -> None:
-    asked = {"logprobs": True, "revision": {"max": 0, "budget": {"seconds": 1e-9}}, "stream": stream}
-    with served({"plain": plain(Probable([LONG]))}) as server:
-        reply = server.post(asked)
-    record = json.loads(events_of(reply.text)[-2]) if stream else reply.json()
-    assert record["choices"][0]["finish_reason"] == "length"
-    assert record["choices"][0]["logprobs"] == {"content": [], "refusal": None}
 
 
 def test_each_answer_has_its_own_and_none_is_asked_for_otherwise() -> None:
@@ -186,12 +175,6 @@ def test_a_model_that_takes_no_pictures_says_so_without_hints_for_a_shell() -> N
     error = reply.json()["error"]
     assert (reply.status_code, error["param"]) == (400, "messages")
     assert error["message"].endswith("message 1 has a part of the type 'image_url'.")
-
-
-def test_a_choice_that_asks_for_nothing_needs_no_tools() -> None:
-    with served() as server:
-        for choice in ("auto", "none"):
-            assert server.post({"tool_choice": choice, "parallel_tool_calls": True}).status_code == 200
 
 
 # Answers without a text
@@ -326,17 +309,6 @@ def test_a_prompt_that_is_too_long_is_named_with_both_lengths(
     assert error["message"].startswith(said)  # OpenAI's words, which litellm reads
     assert "99" in error["message"]
     assert "50" in error["message"]
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_tokens_of_completions_are_counted(stream: bool) -> None:
-    with served() as server:
-        body = {"model": "plain", "prompt": "Rain", "stream": stream}
-        reply = httpx.post(f"{server.url}/completions", json=body)
-        found = figures(server)
-    assert reply.status_code == 200
-    assert found["redraft_tokens_total", "", "completion", "plain"] == len(LONG)
-    assert found["redraft_tokens_total", "", "prompt", "plain"] == 4
 
 
 MARKUP = "<script>alert(1)</script> [x](javascript:y) \\u2028 \u2028\r\ndata: [DONE]"

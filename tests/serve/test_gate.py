@@ -18,19 +18,12 @@ import pytest
 from redraft.engines.base import Delta
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.jobs.signals import in_daemon_thread
-from redraft.revision.api import prompt_of
-from redraft.revision.options import check_options
 from redraft.serve import exchange
-from redraft.serve import gate as module
 from redraft.serve.errors import Refusal
-from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate
-from redraft.serve.keys import ANYONE
 from redraft.serve.log import JsonFormatter
 from redraft.serve.logprobs import Noting
 from redraft.serve.reader import Limits
-from redraft.serve.replies import ChatReply
-from redraft.serve.requests import Accepted
 from redraft.serve.run import until_signal
 from tests.serve.running import HI, LONG, SHORT, Server, events_of, plain, served, short
 from tests.serve.test_log import logged
@@ -241,22 +234,6 @@ def test_a_drain_that_takes_too_long_sends_the_best_answer_so_far() -> None:
     assert json.loads(events[-2])["redraft"]["stop"] == "cancelled"
 
 
-def test_a_second_signal_ends_the_wait_for_a_client_that_does_not_leave(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "GRACE", 0.01)
-
-    async def main() -> None:
-        gate = Gate(1, 0)
-        async with gate.entered(None) as cancel:
-            draining = asyncio.create_task(gate.drain(600))
-            gate.cut()
-            await asyncio.wait_for(draining, WAIT)
-        assert cancel.cancelled
-
-    asyncio.run(main())
-
-
 def test_a_chain_that_takes_too_long_ends_with_its_best_answer() -> None:
     engine = Held()
     with served({"plain": plain(engine)}, limits=Limits(seconds=0.2)) as server:
@@ -288,23 +265,6 @@ def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPa
         assert is_true(lambda: engine.calls)
         assert is_true(lambda: not server.gate.inside)
         assert connection.recv(8) == b"HTTP/1.1"
-
-
-def test_a_client_that_does_not_read_is_no_error_at_the_end_of_the_server() -> None:
-    async def silent(*_: Any) -> Any:
-        await asyncio.Event().wait()
-
-    async def main() -> None:
-        gate = Gate(1, 0)
-        gate.draining = True
-        asked = Accepted("plain", (prompt_of("Hi."),), check_options({"model": ScriptedEngine([LONG])}))
-        scope = {"type": "http", "headers": [], "state": {"key": ANYONE}}
-        answering = asyncio.create_task(Exchange(ChatReply(asked), gate, chains)(scope, silent, silent))
-        await asyncio.sleep(0)
-        answering.cancel()
-        await answering
-
-    asyncio.run(main())
 
 
 PATHS: list[tuple[str, dict[str, Any]]] = [

@@ -23,7 +23,6 @@ from redraft.serve.guard import OPEN
 from redraft.serve.keys import Keys
 from redraft.serve.run import listen
 from tests.serve.running import HI, Server, both, served
-from tests.serve.test_gate import request_of
 
 KEY, OTHER = "the-first-key-of-two", "the-second-key-of-two"
 
@@ -290,24 +289,6 @@ def test_connections_without_a_whole_request_lock_nobody_out(
                 assert client.models.list().data
 
 
-def test_a_request_that_came_before_its_turn_is_not_among_those_without_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(run, "WAITING", 5)
-    asked = request_of({"model": "plain", "messages": HI})
-    with served(both(ScriptedReply("Fine.", stall=0.2))) as server, ExitStack() as stack:
-        early = stack.enter_context(server.connection())
-        early.sendall(asked * 2)
-        said = b""
-        for answers in (1, 2):
-            while said.count(b"Fine.") < answers:
-                part = early.recv(65_536)
-                assert part, "the connection was closed"
-                said += part
-            for _ in range(6):
-                stack.enter_context(server.connection())
-
-
 def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "HEAD_SECONDS", 0.1)
     with served(both(ScriptedReply("Fine.", stall=0.2))) as server, httpx.Client() as client:
@@ -360,15 +341,6 @@ def test_a_path_is_taken_as_it_is(server: Server, path: bytes) -> None:
         assert connection.makefile("rb").read().startswith(b"HTTP/1.1 404 ")
 
 
-def test_requests_in_a_row_are_answered_in_order(server: Server) -> None:
-    one = b"GET /v1/models/%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
-    with server.connection() as connection:
-        connection.sendall(one % (b"plain", b"") * 200 + one % (b"short", b"Connection: close\r\n"))
-        reply = connection.makefile("rb").read()
-    assert reply.count(b'"id":"plain"') == 200
-    assert reply.index(b'"id":"plain"') < reply.index(b'"id":"short"')
-
-
 # Bytes that no client library sends
 
 HOST = b"Host: localhost\r\n"
@@ -411,15 +383,6 @@ def test_an_upgrade_is_ignored_without_a_line_in_the_log(
             connection.sendall(b"GET /health HTTP/1.1\r\n" + HOST + upgrade)
             assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
     assert not caplog.records
-
-
-def test_a_body_that_comes_byte_by_byte_is_read(server: Server) -> None:
-    body = json.dumps({"model": "plain", "prompt": "Hi."}).encode()
-    head = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Connection: close\r\n"
-    with server.connection() as connection:
-        for byte in head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body:
-            connection.sendall(bytes([byte]))
-        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_request_behind_a_refused_one_is_not_answered(server: Server) -> None:

@@ -159,18 +159,6 @@ def test_ten_thousand_messages_are_answered(server: Server) -> None:
     assert server.post({"messages": [*turns, *HI]}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "body", [{"model": "a" * 10**6}, {"b" * 10**6: 1}, {"revision": {"budget": {"c" * 10**6: 1}}}]
-)
-def test_a_huge_name_takes_little_more_memory_than_itself(body: dict[str, Any]) -> None:
-    tracemalloc.start()
-    with pytest.raises(Refusal):
-        accepted({"model": "plain", "messages": HI, **body})
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 20 * 10**6
-
-
 UNKNOWN = {"audio": 1, **dict.fromkeys(map("f{}".format, range(50_000)))}
 
 

@@ -129,32 +129,6 @@ def test_hostile_answers_stay_text(browser: Browser, voting: Voting) -> None:
         assert browser.js("document.title") == "Which answer is better?"
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_it_fits_every_width(
-    browser: Browser, voting: Voting, tmp_path: Path, width: int, dark: bool
-) -> None:
-    long = "Donaudampfschifffahrt" * 20
-    voting.matches = [
-        replace(each, answers=tuple(replace(a, turns=(f"{long}\n" * 40,)) for a in each.answers))
-        for each in voting.matches
-    ]
-    with serving(voting) as server:
-        browser.look(width=width, dark=dark)
-        browser.open(server.url)
-        judged(browser, 0)
-        assert browser.js("document.documentElement.scrollWidth <= innerWidth")
-        boxes = browser.js(
-            "[...document.querySelectorAll('.sides .side')].map((e) => e.getBoundingClientRect().left)"
-        )
-        assert (boxes[0] == boxes[1]) == (width == 390), "side by side, or one under the other"
-        assert browser.js("document.getElementById('bar').getBoundingClientRect().bottom <= innerHeight + 1")
-        assert browser.js("document.querySelector('[data-do=\"1\"]').getBoundingClientRect().height") >= 36
-        light = browser.js("getComputedStyle(document.body).backgroundColor")
-        assert (light == "rgb(23, 24, 27)") == dark
-        browser.picture(tmp_path / "page.png")
-
-
 def test_what_is_refused_is_said(browser: Browser, server: Served) -> None:
     browser.open(f"{server.root}#/vote/wrong")
     browser.until("document.getElementById('fault')?.textContent.includes('address is not whole')")
