@@ -12,7 +12,7 @@ from itertools import combinations
 from redraft.chain import Prompt
 from redraft.checks.base import Check, Weighted
 from redraft.checks.groups import AllOf
-from redraft.checks.text import Contains, Count, Ends, Lacks, Language, Starts, folded
+from redraft.checks.text import Contains, Count, Ends, Lacks, Starts
 
 TOKEN_WORDS = 3
 """Most words of a token, over a text. In Chinese, each character is a word, and a token has about two."""
@@ -67,14 +67,6 @@ def _clash(one: Check, other: Check) -> str:
         return why
     if isinstance(one, Lacks) and _has(other, one):
         return f"the one demands {one.text!r}, the other forbids it"
-    if first and first[0] == "words" and first[2] is not None and (least := _words(other)) > first[2]:
-        return f"the text alone has {least} words"
-    if isinstance(one, Starts) and isinstance(other, Starts) and not _extends(one.text, other.text):
-        return "an answer has one beginning"
-    if isinstance(one, Ends) and isinstance(other, Ends) and not _extends(one.text, other.text, end=True):
-        return "an answer has one end"
-    if isinstance(one, Language) and isinstance(other, Language) and one.code != other.code:
-        return "an answer has one language"
     return ""
 
 
@@ -107,19 +99,3 @@ def _has(check: Check, lacked: Lacks) -> bool:
     before, after = ("" if char.isalnum() else more for char, more in ((text[0], "5"), (text[-1], "5t")))
     around = [f"{first}{text}{last}" for first in ("", before) for last in ("", *after)]
     return not any(lacked.check(each, Prompt(instruction="?")).passed for each in around)
-
-
-def _words(check: Check) -> int:
-    """Return the fewest words of a text that a check demands: what stands between spaces is one or more.
-
-    Only ASCII is counted: elsewhere one character may stand for several words.
-    """
-    if not isinstance(check, Contains | Starts | Ends) or not check.text.isascii():
-        return 0
-    return sum(any(map(str.isalnum, piece)) for piece in check.text.split())
-
-
-def _extends(one: str, other: str, *, end: bool = False) -> bool:
-    """Return whether one text begins (or ends) with the other, as checks compare them."""
-    short, long = sorted((folded(one), folded(other)), key=len)
-    return long.endswith(short) if end else long.startswith(short)

@@ -291,12 +291,6 @@ def plain(text: str) -> str:
     return text
 
 
-def folded(text: str) -> str:
-    """Return a phrase so that two which match the same text are equal."""
-    bare = regex.sub("[*_]", " ", plain(text)).casefold().replace("i\u0307", "i").replace("ı", "i")
-    return " ".join(bare.split())
-
-
 @dataclass(frozen=True)
 class Matches:
     """`matches:REGEX`: the regular expression, in the syntax of `regex`, is found in the answer."""
