@@ -1,6 +1,6 @@
-"""Parse YAML and JSON settings, and refuse a name that is repeated.
+"""Parse YAML settings, and refuse a name that is repeated.
 
-The libraries silently keep the last value of a repeated name, so editing the first one changes nothing. A
+The library silently keeps the last value of a repeated name, so editing the first one changes nothing. A
 YAML merge (`<<`) may be overridden: that is its purpose. Readers check the names themselves.
 """
 
@@ -69,7 +69,10 @@ def yaml_of(text: str | bytes, name: object) -> Any:
             for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
                 line = key.start_mark.line + 1
                 if before := lines.get((key.tag, key.value)):
-                    raise _twice(name, key.value, f", in lines {before} and {line}")
+                    raise UsageError(
+                        f"{name}: {key.value!r:.60} is there twice, in lines {before} and {line}.",
+                        hint="Keep one of them.",
+                    )
                 lines[key.tag, key.value] = line
             return node
 
@@ -88,7 +91,3 @@ def _fault(error: Exception) -> str:
     if mark is None or problem is None:
         return f": {fault_of(error)}"
     return f", line {mark.line + 1}: {problem}"
-
-
-def _twice(name: object, key: str, where: str) -> UsageError:
-    return UsageError(f"{name}: {key!r:.60} is there twice{where}.", hint="Keep one of them.")
