@@ -35,10 +35,8 @@ class JournaledEngine(WrappedEngine):
         super().__init__(engine)
         self._journal, self._used = journal, used
         self._about = {"identity": identity, "model": engine.info.name, "scope": scope}
-        if engine.info.dtype:  # left out otherwise, so that journals of older versions still fit
-            self._about["dtype"] = engine.info.dtype
-        if engine.info.template:
-            self._about["template"] = engine.info.template
+        told = {"dtype": engine.info.dtype, "template": engine.info.template}
+        self._about |= {name: value for name, value in told.items() if value}
         self._asked: Counter[str] = Counter()
 
     def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
@@ -59,11 +57,11 @@ class JournaledEngine(WrappedEngine):
         del sampling["extra_headers"], sampling["call_id"], sampling["chain"]
         del sampling["unset"], sampling["prediction"]  # the last one changes the speed alone
         if self.info.own_sampling:
-            for name in request["sampling"].left_out - {"top_p"}:  # as for journals of older versions
+            for name in request["sampling"].left_out - {"top_p"}:
                 del sampling[name]
         for name in ("schema", "form", "tools", "extra_body", "logprobs", "top_logprobs", "role"):
             if not sampling[name]:
-                del sampling[name]  # so that journals of older versions still fit
+                del sampling[name]
         if form := sampling.get("form"):
             form["without"] = sorted(form["without"])  # a set, which JSON lacks
         return key_of({**self._about, **request, "sampling": sampling})

@@ -1,10 +1,8 @@
 r"""JSON schemas of answers: written so that servers keep to them, and watched in what models answer.
 
-llama.cpp's grammar has no `\d`, `\w` and `\s`, no needless escapes and no pattern without `^` and `$`: its
-server drops such a pattern with a line in its own log, and takes any text. Written out they mean the same, to
-other servers too. It also matches a pattern with the text between the quotes of JSON, so that `.` ends the
-text with a bare quote and the reply fails: for llama.cpp, what is not named leaves quotes, backslashes and
-control characters out. The answer is checked against the pattern as the user wrote it.
+Grammars of servers have no `\d`, `\w` and `\s` and no needless escapes: some drop such a pattern with a line
+in their own log, and take any text. Written out they mean the same. The answer is checked against the pattern
+as the user wrote it.
 """
 
 from __future__ import annotations
@@ -136,14 +134,14 @@ than the blank is written with an escape in JSON."""
 
 _SPECIAL = frozenset(r"\^$.|?*+()[]{}")
 _SPECIAL_IN_CLASS = frozenset(r"\^[]")
-_OF_JSON = r'"\\\x01-\x1F'  # what does not stand for itself between the quotes of JSON
 
 
 def with_plain_patterns(schema: Any, *, llamacpp: bool) -> Any:
     """Return a schema, or a list of them, with its patterns written out. `llamacpp`: it is for llama.cpp.
 
-    Its server refuses a whole request for a length above `MOST_REPEATS`, drops lengths beside a pattern, and
-    takes only `{}` for an object whose names have patterns alone. So these keywords are left to the check.
+    Its server matches a pattern with the text between the quotes of JSON, so that `.` ends the text with a
+    bare quote and the reply fails. It refuses a whole request for a length above `MOST_REPEATS`, and takes
+    only `{}` for an object whose names have patterns alone. So these keywords are left to the check.
     """
     if isinstance(schema, list):
         return [with_plain_patterns(part, llamacpp=llamacpp) for part in schema]
@@ -152,56 +150,42 @@ def with_plain_patterns(schema: Any, *, llamacpp: bool) -> Any:
 
     def part(name: str, value: Any) -> Any:
         if name == "pattern" and isinstance(value, str):
-            return plain(value, llamacpp=llamacpp)
+            return plain(value)
         if name in _MAPS and isinstance(value, Mapping):
             return {key: with_plain_patterns(each, llamacpp=llamacpp) for key, each in value.items()}
         return with_plain_patterns(value, llamacpp=llamacpp) if name in _PARTS else value
 
     left = set[str]()
     if llamacpp:
-        left = {name for name in _COUNTS & schema.keys() if schema[name] > MOST_REPEATS}
+        left = {"pattern", *(name for name in _COUNTS & schema.keys() if schema[name] > MOST_REPEATS)}
         if "patternProperties" in schema:
             left |= {"patternProperties", "additionalProperties"}
-        if _LENGTHS & schema.keys() and isinstance(schema.get("pattern"), str):
-            schema = {**schema, "pattern": _repeats_within(schema)}
     return {name: part(name, value) for name, value in schema.items() if name not in left}
 
 
-def plain(pattern: str, *, llamacpp: bool) -> str:
-    r"""Return a pattern written out, such as `^[0-9]{4}$` for `^\d{4}$`; for llama.cpp with both anchors.
-
-    One that has what llama.cpp cannot express (`\b`, lookarounds, anchors in the middle) is left as it is.
+def plain(pattern: str) -> str:
+    r"""Return a pattern written out, such as `^[0-9]{4}$` for `^\d{4}$`; as it is if it has `\b` or looks
+    around.
     """
     if re.search(r"\(\?[^:]|\\[bB\d]", pattern):
         return pattern
-    bare = _ATOM.sub("e", pattern)
-    begins, ends = bare.startswith("^"), bare.endswith("$")
-    closed = _OF_JSON if llamacpp else ""
-    written = _ATOM.sub(lambda found: _atom(found[0], closed), pattern).replace("(?:", "(")
-    branches = "|" in re.sub(r"\([^()]*\)", "", bare)
-    middle = bare[begins : len(bare) - ends]
-    if not llamacpp or (begins and ends) or {"^", "$"} & set(middle) or (branches and (begins or ends)):
-        return written
-    text = f"({written})" if branches else written.removeprefix("^" * begins).removesuffix("$" * ends)
-    anything = f"[^{_OF_JSON}]*"
-    return f"^{anything * (not begins)}{text}{anything * (not ends)}$"
+    return _ATOM.sub(lambda found: _atom(found[0]), pattern).replace("(?:", "(")
 
 
-def _atom(text: str, closed: str) -> str:
-    """Write out an atom. `closed` is what a class that names what it leaves out leaves out, too."""
+def _atom(text: str) -> str:
     if text == ".":
-        return f"[^{closed}]" if closed else text
+        return text
     if text.startswith("["):
-        return _class(text, closed)
+        return _class(text)
     name = text[1]
     if name in _CLASSES:
         return f"[{_CLASSES[name]}]"
     if name.lower() in _CLASSES:
-        return f"[^{_CLASSES[name.lower()]}{closed}]"
+        return f"[^{_CLASSES[name.lower()]}]"
     return text if name.isalnum() or name in _SPECIAL else name
 
 
-def _class(text: str, closed: str) -> str:
+def _class(text: str) -> str:
     r"""Write out a class. A dash that is no range goes to its end: `[\w-.]`."""
     start = "[^" if text.startswith("[^") else "["
     items = re.findall(r"\\.|.", text[len(start) : -1], re.DOTALL)
@@ -216,7 +200,7 @@ def _class(text: str, closed: str) -> str:
         else:
             needless = len(item) == 2 and not (item[1].isalnum() or item[1] in _SPECIAL_IN_CLASS)
             written += item[needless:]
-    return f"{start}{closed if start == '[^' else ''}{written}{dash}]"
+    return f"{start}{written}{dash}]"
 
 
 # OpenVINO keeps to schemas by XGrammar. It drops these keywords without a word, as its source says

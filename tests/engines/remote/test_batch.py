@@ -522,18 +522,6 @@ def test_a_batch_without_a_status_that_can_be_read_is_an_error_of_the_server(ser
     finish(server)
 
 
-def test_a_look_at_a_batch_that_gives_a_web_page_is_repeated(
-    server: BatchServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("redraft.engines.retry.LONGEST_BACKOFF", 0.05)
-    page = Reply(200, {"Content-Type": "text/html"}, [b"<html>Back soon</html>"])
-    look, pages = server._look, [page, page]
-    server._look = lambda name: pages.pop() if pages else look(name)  # type: ignore[method-assign]
-    done = answer(server)
-    assert done.exit_code == 0, done.stderr
-    insist_on_all(server)
-
-
 def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked(server: BatchServer) -> None:
     changed(server, lambda content: content[:-40])
     done = answer(server, *ONE_STEP)

@@ -456,27 +456,6 @@ def test_another_event_loop(server: FakeServer) -> None:
     assert "in one event loop" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        PAGE,
-        Reply(200, {"Content-Type": "application/json"}, [b'{"choices": [']),
-        json_reply({"hello": "world"}),
-        json_reply({"choices": 3}),
-    ],
-)
-def test_a_server_that_worked_before_is_worth_another_try(server: FakeServer, garbage: Reply) -> None:
-    async def twice(one: RemoteEngine) -> EngineError:
-        assert text_of(await collected(one.chat(ASK, Sampling()))) == "Hello"
-        with pytest.raises(EngineError) as caught:
-            await collected(one.chat(ASK, Sampling()))
-        return caught.value
-
-    server.on(CHAT, chat_reply("Hello"), garbage)
-    error = using(engine(server), twice)
-    assert (error.passing, error.hint) == (True, TRY_AGAIN)
-
-
 def test_a_redirect_is_not_followed(server: FakeServer) -> None:
     with FakeServer() as other:
         to = f"{other.url}/chat/completions"

@@ -439,17 +439,7 @@ class BatchServer(Server):
     async def _asked_for(
         self, kind: type[M], method: str, path: str, body: Body | None = None, file: bytes = b""
     ) -> M:
-        """Return a record of this kind. One that cannot be read is asked for again."""
-        tries = self.patience.tries if method == "GET" else 1
-        for attempt in range(1, tries + 1):
-            try:
-                found = await self.fetch(method, self.url + path, body, file=file)
-            except EngineError as error:
-                if not error.passing or attempt == tries:
-                    raise
-                await asyncio.sleep(backoff(attempt, self.patience.backoff))
-            else:
-                break
+        found = await self.fetch(method, self.url + path, body, file=file)
         if isinstance(found, Refusal):
             raise self._error_of(found, path)
         self.retry.served()

@@ -238,7 +238,6 @@ class RemoteEngine(Engine):
         if reply.finish == "error" or not (reply.finish or (reply.done and (reply.counts or reply.begun))):
             how = "gave the answer up" if reply.finish else "broke the stream off"
             raise self._broken(f"{how} after {len(reply.text)} characters.")
-        self._server.worked = True
         if "response_format" in reply.request:
             name = f"{self._server.host}#{self._info.name}"
             self._schemas.look(name, apart(reply.text)[1], reply.finish or "stop")
@@ -344,10 +343,10 @@ class RemoteEngine(Engine):
             try:
                 return read_chunk(record)
             except ValueError as error:
-                raise self._server.unreadable(self._not_the_protocol(f"{record}: {error}")) from None
+                raise self._not_the_protocol(f"{record}: {error}") from None
         complaint = read_complaint(record)
         if complaint is None:
-            raise self._server.unreadable(self._not_the_protocol(str(record)))
+            raise self._not_the_protocol(str(record))
         raise self._broken(f"failed while it answered: {self._server.clean(complaint.message)}")
 
     async def _error(self, path: str, refusal: Refusal) -> EngineError:

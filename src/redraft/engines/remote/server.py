@@ -54,9 +54,6 @@ _UNREADABLE_HINT = "It may pass: try again. If it does not, see the log of the s
 _SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you gave it."
 _LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
 
-_PINGS = re.compile(rb"(?::[^\r\n]*+|\s)*")
-"""Comments of server-sent events, by which a server that is busy keeps the connection open."""
-
 _BAD = object()
 
 
@@ -95,13 +92,10 @@ class Server:
     Attributes:
         url: Its base address, such as `http://localhost:8000/v1`.
         host: Host and port, for messages.
-        worked: Whether it has given a whole reply. One that is unreadable may then be a fault that passes.
 
     Raises:
         UsageError: The address is invalid, or the key would travel unencrypted.
     """
-
-    worked = False
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
         self.url = url.rstrip("/")
@@ -177,7 +171,6 @@ class Server:
             raise EngineTimeout(message, hint=_SILENT_HINT) from None
         finally:
             await self._close(reply)
-        self.worked = True
         return found
 
     async def lines(self, path: str) -> AsyncGenerator[Any, None]:
@@ -235,30 +228,31 @@ class Server:
                 start = (start + piece)[:4096] if empty else b""
                 for data in parser.feed(piece):
                     empty = False
-                    known = "event-stream" in kind
-                    yield None if data.strip() == "[DONE]" else self._read_json(data, known=known)
+                    yield None if data.strip() == "[DONE]" else self._event(data)
         for data in parser.close():
             empty = False
             record = None if data.strip() == "[DONE]" else _from_json(data)
             if record is not _BAD:  # a bad one was cut off, and then the finish reason is missing too
                 yield record
-        if empty and not _PINGS.fullmatch(start):
+        if empty and start.strip() and not start.startswith(b":"):  # a comment is a ping of a busy server
             raise self._not_json(start)
 
-    def _read_json(self, data: str | bytes, *, known: bool = False) -> Any:
+    def _read_json(self, data: str | bytes) -> Any:
         if (record := _from_json(data)) is _BAD:
-            raise self._not_json(data, known=known)
+            raise self._not_json(data)
         return record
 
-    def _not_json(self, data: str | bytes, *, known: bool = False) -> ServerError:
-        message = f"{self.host} did not answer with JSON: {self._start(data)!r}"
-        return self.unreadable(ServerError(message, hint=ADDRESS_HINT), known=known)
-
-    def unreadable(self, error: ServerError, *, known: bool = False) -> ServerError:
-        """Return the error for a reply that cannot be read: it may pass if the server is known to work."""
-        if known or self.worked:
+    def _event(self, data: str) -> Any:
+        """Read an event of a stream. A damaged one may be whole the next time."""
+        try:
+            return self._read_json(data)
+        except ServerError as error:
             error.passing, error.hint = True, _UNREADABLE_HINT
-        return error
+            raise
+
+    def _not_json(self, data: str | bytes) -> ServerError:
+        message = f"{self.host} did not answer with JSON: {self._start(data)!r}"
+        return ServerError(message, hint=ADDRESS_HINT)
 
     def _start(self, data: str | bytes) -> str:
         return self.clean(data if isinstance(data, str) else data.decode(errors="replace"))[:80]
