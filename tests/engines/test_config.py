@@ -140,15 +140,6 @@ class TestKeys:
         told = written(tmp_path, "[keys]\n'localhost:8000' = 'env:OPENAI_API_KEY'\n")
         assert value_for(told, "http://localhost:8000/v1") == "sk-open"
 
-    def test_keys_of_known_servers_go_there_alone(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.setenv("GROQ_API_KEY", "gsk")
-        config = Config(tmp_path / "none")
-        assert value_for(config, "https://api.groq.com/openai/v1") == "gsk"
-        for url in ("http://api.groq.com/openai/v1", "https://openrouter.ai/api/v1", "http://localhost/v1"):
-            assert config.key_for(url) is None
-
     def test_similar_hosts_have_different_variables(self) -> None:
         assert key_variable("a-b.com") == "REDRAFT_KEY_A__B_COM"
         assert key_variable("a.b.com") == "REDRAFT_KEY_A_B_COM"

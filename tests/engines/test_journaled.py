@@ -50,15 +50,6 @@ def text_of(deltas: list[Delta]) -> str:
     return "".join(delta.text for delta in deltas)
 
 
-def test_a_later_run_gets_the_same_deltas_and_asks_nothing(journal: Journal) -> None:
-    first = ScriptedEngine(["A fine answer."], chunk=[1, 3])
-    paid = ask(journaled(first, journal))
-    second = ScriptedEngine(["Something else."])
-    assert ask(journaled(second, journal)) == paid
-    assert second.calls == []
-    assert text_of(paid) == "A fine answer."
-
-
 def test_log_probabilities_are_replayed_and_are_another_question(journal: Journal) -> None:
     class Sure(ScriptedEngine):
         async def chat(self, *args: Any, **more: Any) -> AsyncGenerator[Delta, None]:
@@ -138,16 +129,6 @@ def test_it_is_stored_before_its_end_is_passed_on(journal: Journal) -> None:
 
     asyncio.run(until_the_end(journaled(ScriptedEngine(["Paid."]), journal)))
     assert text_of(ask(journaled(ScriptedEngine(["Other."]), journal))) == "Paid."
-
-
-@settings(max_examples=25)
-@given(st.text(min_size=1).filter(str.strip), st.integers(1, 5))
-def test_any_text_is_replayed_in_the_same_pieces(
-    tmp_path_factory: pytest.TempPathFactory, text: str, chunk: int
-) -> None:
-    with Journal(tmp_path_factory.mktemp("journal") / "j.db") as journal:
-        paid = ask(journaled(ScriptedEngine([text], chunk=chunk), journal))
-        assert ask(journaled(ScriptedEngine(["x"]), journal)) == paid
 
 
 class Fixed(ScriptedEngine):

@@ -157,13 +157,6 @@ def test_a_token_that_the_model_does_not_have(engine: HfEngine) -> None:
         run(engine.decode((-1,)))
 
 
-def test_more_streams_than_places_wait_their_turn(engine: HfEngine) -> None:
-    async def many() -> list[list[Delta]]:
-        return await asyncio.gather(*(continued(engine, prompt(seed, 4)) for seed in range(9)))
-
-    assert [deltas[-1].completion_tokens for deltas in run(many())] == [20] * 9
-
-
 async def test_prompts_of_several_lengths_are_read_together() -> None:
     model, widths = random_model(), list[int]()
     model.register_forward_pre_hook(
@@ -184,20 +177,6 @@ async def test_prompts_of_several_lengths_are_read_together() -> None:
     model.generation_config.eos_token_id = None
     for asked, deltas in zip(prompts, found, strict=True):
         assert tokens_of(deltas) == greedy(model, asked, 20)
-
-
-async def test_a_prompt_is_not_padded_past_the_context() -> None:
-    model = random_model()
-
-    engine = made(model, parallel=2, ends=frozenset())
-    long = prompt(1, CONTEXT - 30)
-    await continued(engine, long)
-    asked = [long + prompt(2, 8), prompt(3, 100)]
-    found = await asyncio.gather(*(continued(engine, each) for each in asked))
-    await engine.aclose()
-    model.generation_config.eos_token_id = None
-    for each, deltas in zip(asked, found, strict=True):
-        assert tokens_of(deltas) == greedy(model, each, 20)
 
 
 async def test_a_beginning_that_prompts_share_is_read_once() -> None:
@@ -231,12 +210,6 @@ async def test_a_chain_finds_what_is_already_computed() -> None:
                 assert deltas[-1].cached_tokens == len(chain) - 4
             chain += [*tokens_of(deltas)[:-3], *prompt(step, 4)]
     await engine.aclose()
-
-
-def test_a_prompt_that_is_wholly_known_is_not_read_again(engine: HfEngine) -> None:
-    first, second = (run(continued(engine, prompt(7, 30))) for _ in range(2))
-    assert second[-1].cached_tokens == 29
-    assert tokens_of(first) == tokens_of(second)
 
 
 async def test_closing_a_stream_frees_its_place() -> None:
@@ -442,15 +415,6 @@ def test_turns_that_a_template_refuses_are_folded(role: str) -> None:
     assert run(engine.decode(found)) == f"Be brief.\n\n{HI[0]['content']}"
     with pytest.raises(RecordError, match="refuses these messages: roles must alternate"):
         run(engine._asked_tokens([{"role": "assistant", "content": "Hello."}, *HI], GREEDY))
-    run(engine.aclose())
-
-
-def test_a_template_that_refuses_says_why() -> None:
-    strict = "{{ raise_exception('not that country') }}"
-    engine = HfEngine(random_model(), tokenizer(chat_template=strict), name="toy", threads=1)
-    with pytest.raises(RecordError) as caught:
-        run(collect(engine.chat(HI, GREEDY)))
-    assert caught.value.message == "the chat template of toy refuses these messages: not that country."
     run(engine.aclose())
 
 

@@ -11,7 +11,6 @@ import torch
 
 from redraft.engines.base import Sampling, Tokens
 from redraft.engines.hf.engine import HfEngine
-from redraft.errors import EngineError
 from tests.engines.hf_folders import greedy, random_model, tokenizer
 from tests.engines.talking import continued, tokens_of
 
@@ -126,13 +125,6 @@ async def test_a_pause_within_a_pause_leaves_the_model_to_the_trainer() -> None:
     training.append(model.training)
     await engine.aclose()
     assert training == [True, False]
-
-
-async def test_a_closed_engine_scores_nothing() -> None:
-    engine = in_memory(random_model())
-    await engine.aclose()
-    with pytest.raises(EngineError, match="was closed"):
-        await engine.score([ASKED])
 
 
 async def test_a_closed_engine_does_not_hang() -> None:

@@ -6,12 +6,10 @@ import json
 import random
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -146,16 +144,6 @@ def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_wa
     assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
     assert answer(server, "--journal", "live.db", out="third.jsonl").exit_code == 0
     assert len(server.waves) == CALLS
-
-
-def test_each_reply_is_in_the_journal_once(server: BatchServer) -> None:
-    assert answer(server).exit_code == 0
-    assert len(rows()) == PROMPTS * CALLS
-
-
-def rows() -> list[bytes]:
-    with closing(sqlite3.connect(JOURNAL)) as db:
-        return [reply for (reply,) in db.execute("SELECT reply FROM packed")]
 
 
 def test_usage_and_limits_count_what_batches_cost(server: BatchServer) -> None:

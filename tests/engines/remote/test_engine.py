@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import re
 import socket
 import traceback
@@ -13,10 +12,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-import redraft
 from redraft.engines.base import Delta, Sampling
 from redraft.engines.config import Key
 from redraft.engines.remote.engine import RemoteEngine
@@ -161,18 +157,6 @@ def test_what_comes_beside_the_text(server: FakeServer, delta: dict[str, Any], a
     assert (made.text, made.finish, made.aside) == ("", "stop", aside)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.text(min_size=1), min_size=1, max_size=5), st.randoms(use_true_random=False))
-def test_any_text_survives_any_cut_into_packets(
-    server: FakeServer, texts: list[str], cuts: random.Random
-) -> None:
-    stream = b"".join(map(chat_event, texts)) + STOP + DONE
-    places = sorted(cuts.sample(range(1, len(stream)), 6))
-    pieces = [stream[a:b] for a, b in zip([0, *places], [*places, len(stream)], strict=True)]
-    server.on(CHAT, sse_reply(*pieces))
-    assert text_of(chat(engine(server))) == "".join(texts)
-
-
 def test_leaving_a_stream_drops_the_connection(server: FakeServer) -> None:
     server.on(CHAT, sse_reply(chat_event("a"), 30.0, chat_event("b")))
 
@@ -239,19 +223,6 @@ def test_a_servers_own_limit_of_max_tokens_is_kept_to_from_then_on(server: FakeS
     replies = chats(engine(server), Sampling(max_tokens=50000), Sampling(max_tokens=40000))
     assert [deltas[-1].finish for deltas in replies] == ["max_tokens", "max_tokens"]
     assert [request.json["max_tokens"] for request in server.requests] == [50000, 16384, 16384]
-
-
-@pytest.mark.parametrize("budget", [{"usd": 1}, {"tokens": 1_000_000}])
-def test_a_generous_budget_asks_for_no_more_than_the_server_gives(
-    server: FakeServer, budget: dict[str, float]
-) -> None:
-    said = "max_tokens is too large: 1000000. This model supports at most 16384 completion tokens"
-    server.on(MODELS, models_reply("m"))
-    server.on(CHAT, error_reply(400, said), chat_reply("Rain is water."))
-    model = f"{server.url}#m"
-    chain = redraft.revise("What is rain?", model=model, price="1,1", budget=budget, max_revisions=0)
-    assert (chain.answer, chain.stop) == ("Rain is water.", "max_revisions")
-    assert [request.json["max_tokens"] for request in server.asked(CHAT)] == [1_000_000, 16384]
 
 
 def test_token_ids_of_vllm(server: FakeServer) -> None:

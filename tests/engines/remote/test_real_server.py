@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import redraft
-from redraft.engines.base import Message, Sampling
+from redraft.engines.base import Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.errors import ContextError, ServerError
+from redraft.errors import ContextError
 from tests.engines.remote.asking import ASK, collected, text_of
 
 LLAMA_SERVER = """
@@ -57,17 +57,6 @@ async def test_a_real_server(llama_server: str) -> None:
         await collected(engine.stream("word " * 400, greedy))
     full = await collected(engine.stream("word " * 200, Sampling(temperature=0.0)))
     assert full[-1].finish == "context"
-    await engine.aclose()
-
-
-@pytest.mark.slow
-async def test_llama_cpp_is_sent_the_image_and_says_that_it_takes_none(llama_server: str) -> None:
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
-    question: Message = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}
-
-    engine = await RemoteEngine.connect(llama_server)
-    with pytest.raises(ServerError, match="image input is not supported"):
-        await collected(engine.chat([question], Sampling(max_tokens=8)))
     await engine.aclose()
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.engines.servers.environments import environment
-from tests.engines.servers.faulty import Fault, faulty
 from tests.engines.servers.processes import ServerProcess
 
 pytestmark = pytest.mark.slow
@@ -38,60 +36,6 @@ def run(tmp_path: Path) -> Iterator[Run]:
             return subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
 
         yield call
-
-
-ANSWER = ("-m", "redraft", "answer", "s3://bucket/prompts.txt", "-m", "script:script.jsonl")
-ANSWER += ("-o", "s3://bucket/out.jsonl")
-
-
-@pytest.fixture
-def store(run: Run, tmp_path: Path) -> str:
-    """The address of the store, which has nine prompts."""
-    (tmp_path / "prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(9)))
-    (tmp_path / "script.jsonl").write_text('"A gull over the grey sea."\n')
-    assert run("-c", PUT.format("prompts.txt")).returncode == 0
-    return run("-c", "import os; print(os.environ['AWS_ENDPOINT_URL'])").stdout.strip()
-
-
-def test_a_store_that_says_503_to_every_other_request(run: Run, store: str) -> None:
-    asked = count()
-    slow_down = (503, "SlowDown", "Please reduce your request rate.")
-    with faulty(store, lambda *_: slow_down if next(asked) % 2 else None) as address:
-        done = run(*ANSWER, AWS_ENDPOINT_URL=address)
-    assert done.returncode == 0, done.stderr
-    assert next(asked) > 10
-    assert len(run("-c", READ).stdout.splitlines()) == 9
-
-
-def test_a_store_that_is_full_gets_the_rest_later(run: Run, store: str) -> None:
-    full = (507, "XMinioStorageFull", "Storage backend has reached its minimum free drive threshold.")
-
-    def fault(method: str, path: str) -> Fault:
-        return full if method in ("PUT", "POST") and not path.endswith(".run.json") else None
-
-    with faulty(store, fault) as address:
-        done = run(*ANSWER, AWS_ENDPOINT_URL=address)
-    assert done.returncode == 2, done.stderr
-    assert "cannot write s3://bucket/out.jsonl: Storage backend has reached" in done.stderr
-    assert "the same command on this machine goes on" in done.stderr
-    done = run(*ANSWER)
-    assert "9 of them from before" in done.stdout, done
-    assert len(run("-c", READ).stdout.splitlines()) == 9
-
-
-def test_a_clock_that_the_store_does_not_accept_is_named(run: Run, store: str) -> None:
-    skewed = (
-        403,
-        "RequestTimeTooSkewed",
-        "The difference between the request time and the current time is too large.",
-    )
-    with faulty(store, lambda *_: skewed) as address:
-        read = run(*ANSWER, AWS_ENDPOINT_URL=address)
-    with faulty(store, lambda method, _: skewed if method == "PUT" else None) as address:
-        written = run(*ANSWER, AWS_ENDPOINT_URL=address)
-    assert [read.returncode, written.returncode] == [2, 2]
-    assert "Is the address right, and is the clock of this machine?" in read.stderr  # HEAD has no more to say
-    assert "The difference between the request time and the current time is too large" in written.stderr
 
 
 def test_shares_in_a_bucket(run: Run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from typer.testing import CliRunner, Result
 
 import redraft
@@ -59,10 +59,6 @@ def typed(*words: str) -> Result:
     return CliRunner().invoke(app, words, prog_name="redraft")
 
 
-class Birth(BaseModel):
-    year: str = Field(pattern=r"^\d{4}$")
-
-
 def revised(prompt: Any, model: str, **options: Any) -> Chain:
     few = {"max_tokens": 40, "max_revisions": 0, "temperature": 0}
     return redraft.revise(prompt, model=model, **(few | options))
@@ -92,26 +88,11 @@ def test_a_value_is_valid_at_once(server: ServerProcess) -> None:
     assert len(chain.steps) == 1
 
 
-@LLAMA
-def test_a_value_keeps_to_a_pattern_at_once(server: ServerProcess) -> None:
-    asked = {"temperature": 1, "seed": 1}  # without the pattern this gives "2002-01-01"
-    chain = revised("When was Ada Lovelace born?", server.model, output=Birth, **asked)
-    assert isinstance(chain.value, Birth)
-    assert len(chain.steps) == 1
-
-
 @TRANSFORMERS
 def test_a_value_where_the_server_leaves_out_the_schema(server: ServerProcess) -> None:
     chain = revised("Name a mathematician.", server.model, output=Person, max_revisions=1)
     assert isinstance(chain.value, Person) == bool(chain.passed)
     assert chain.value is not None or len(chain.steps) == 2
-
-
-@ALL
-def test_tools_that_the_model_does_not_know(server: ServerProcess) -> None:
-    chain = revised("What is the weather in Ulm?", server.model, tools=[WEATHER])
-    assert chain.answer
-    assert chain.steps[-1].tool_calls == ()
 
 
 @pytest.mark.parametrize("server", ["llama_tools"], indirect=True)
@@ -134,11 +115,6 @@ def test_a_picture_for_a_model_without_eyes_is_refused(server: ServerProcess) ->
     assert "image input is not supported" in refused.value.message
 
 
-@TRANSFORMERS
-def test_a_picture_that_the_server_leaves_out(server: ServerProcess) -> None:
-    assert revised([{"role": "user", "content": PICTURE}], server.model).answer
-
-
 @LLAMA
 def test_a_prompt_that_is_too_long(server: ServerProcess) -> None:
     with pytest.raises(ContextError) as refused:
@@ -159,16 +135,6 @@ def test_a_wrong_key(server: ServerProcess, debug: list[str], monkeypatch: pytes
     assert wrong not in asked.output
 
 
-@LLAMA
-def test_the_right_key_is_in_no_output(server: ServerProcess) -> None:
-    asked = typed(
-        "--debug", "ask", "Hi", "--model", server.model, "--max-tokens", "5", "--max-revisions", "0"
-    )
-    assert asked.exit_code == 0, asked.output
-    assert "is sent to /chat/completions" in asked.stderr
-    assert server.key not in asked.output
-
-
 async def surprise(model: str) -> list[float]:
     sampling = Sampling(temperature=0, max_tokens=8, logprobs=True)
     async with aclosing(await load_engine(model)) as engine:
@@ -186,11 +152,6 @@ def test_log_probabilities_are_those_of_the_server(server: ServerProcess) -> Non
     tokens = reply["choices"][0]["logprobs"]["content"]
     assert len(tokens) == 8
     assert found == [token["logprob"] for token in tokens]
-
-
-@TRANSFORMERS
-def test_log_probabilities_that_the_server_leaves_out(server: ServerProcess) -> None:
-    assert asyncio.run(surprise(server.model)) == []
 
 
 @ALL
