@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from redraft.data.merge import MixPart, read_recipe
-from redraft.data.merge import _shares as shares
 from redraft.errors import UsageError
 
 
@@ -32,27 +29,11 @@ parts:
 """,
         )
     )
-    assert (recipe.about, recipe.seed, recipe.total) == ("a mix", 7, None)
+    assert (recipe.about, recipe.seed) == ("a mix", 7)
     assert recipe.parts == (
         MixPart(file="data/a.jsonl.gz", name="a"),
         MixPart(file="b.jsonl", name="bee", count=10, per="task", licence="MIT", get="somewhere"),
     )
-
-
-def test_weights_share_the_total(tmp_path: Path) -> None:
-    text = """
-total: 10
-parts: [{file: a, weight: 1}, {file: b, weight: 1}, {file: c, weight: 1}]
-"""
-    assert [part.count for part in read_recipe(written(tmp_path, text)).parts] == [4, 3, 3]
-
-
-@given(st.integers(1, 10**6), st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=8))
-def test_shares_are_within_one_of_the_exact_ratio_and_add_up(total: int, weights: list[float]) -> None:
-    found = shares(total, weights)
-    assert sum(found) == total
-    for share, weight in zip(found, weights, strict=True):
-        assert abs(share - total * weight / sum(weights)) < 1 + 1e-6
 
 
 @pytest.mark.parametrize(
@@ -63,7 +44,7 @@ def test_shares_are_within_one_of_the_exact_ratio_and_add_up(total: int, weights
         ("\x00", "is not YAML", None),
         ("[]", "a recipe should be keys and values", None),
         ("seeds: 1", "no option 'seeds'", "Did you mean 'seed'?"),
-        ("42: 1", "no option '42'", "Options: parts, seed, total, about"),
+        ("42: 1", "no option '42'", "Options: parts, seed, about"),
         ("seed: 1", "parts is None", "a list of parts, such as [{file: a.jsonl}]"),
         ("parts: []", "parts is an empty list.", "a list of parts"),
         ("parts: [{fil: a}]", "no option 'parts.0.fil'", "Did you mean 'parts.0.file'?"),
@@ -80,10 +61,6 @@ def test_shares_are_within_one_of_the_exact_ratio_and_add_up(total: int, weights
         ("parts: [{file: a, count: 0}]", "parts.0.count is 0", "a whole number from 1 on, or all"),
         ("parts: [{file: a, count: true}]", "parts.0.count is True", None),
         ("parts: [{file: a, per: task}]", "parts.0.per needs a count", None),
-        ("parts: [{file: a, weight: 2}]", "there is no total", "total: 10000"),
-        ("{total: 9, parts: [{file: a}]}", "with a total, a part has a weight and no count: see a", None),
-        ("{total: 9, parts: [{file: a, weight: .inf}]}", "weight is inf", "a number, above 0"),
-        ("{total: 0, parts: [{file: a, weight: 1}]}", "total is 0", "a whole number, at least 1"),
         ("parts: [{file: x/a.jsonl}, {file: y/a.jsonl}]", "two parts are called 'a'", "another name"),
         ("seed: -1\nparts: [{file: a}]", "seed is -1", None),
     ],

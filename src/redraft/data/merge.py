@@ -14,8 +14,6 @@
         per: task                 # for each task, a field of the source
       - identity: {name: Pharos, maker: the harbour office}   # generated, without a file
 
-With `total`, each part has a `weight`, its share, instead of a count.
-
 Each record gets two numbers from a hash of seed, part and place in its file. Each part takes the records with
 the smallest first numbers, without replacement. The second number is the record's place in the output. So the
 result depends only on the recipe and the files, and changing one part does not change the draws of the
@@ -29,7 +27,7 @@ in the output becomes `train/0~2`.
 
 from __future__ import annotations
 
-import struct
+import marshal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -37,7 +35,6 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from heapq import heappush, heapreplace
 from itertools import product
-from math import floor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Annotated, Any, NamedTuple, Unpack
@@ -104,7 +101,6 @@ class MixPart(OptionModel):
         "records to take", what="a whole number from 1 on, or all"
     )
     per: str | None = option("a field of the source, the origin or `meta`: take `count` for each value")
-    weight: float | None = option("share of the total, instead of a count", gt=0)
     licence: str = option("licence of records without one", default=UNKNOWN)
     get: str = option("where to get the file, in words", default="")
     identity: Annotated[Identity | None, PlainValidator(_identity)] = option(
@@ -120,13 +116,12 @@ def _parts(value: Any) -> tuple[MixPart, ...]:
 
 
 class MixRecipe(OptionModel):
-    """A mix. Every part has a count or takes all records: weights become counts."""
+    """A mix."""
 
     parts: Annotated[tuple[MixPart, ...], PlainValidator(_parts)] = option(
         "the parts", what="a list of parts, such as [{file: a.jsonl}]"
     )
     seed: int = option("decides which records are taken, and their order", default=0, ge=0)
-    total: int | None = option("number of records from weighted parts", ge=1)
     about: str = option("description", default="")
 
 
@@ -156,9 +151,13 @@ def read_recipe(path: Path) -> MixRecipe:
     """Read a recipe."""
     document = yaml_of(text_of_settings(path), path)
     try:
-        return _shared(MixRecipe.read({"parts": None, **_mapping(document, "a recipe")}))
+        recipe = MixRecipe.read({"parts": None, **_mapping(document, "a recipe")})
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
+    names = Counter(part.name for part in recipe.parts)
+    if repeated := next((name for name, count in names.items() if count > 1), None):
+        raise UsageError(f"{path}: two parts are called {repeated!r}.", hint="Give one another name.")
+    return recipe
 
 
 def _mapping(value: Any, what: str) -> dict[str, Any]:
@@ -185,38 +184,7 @@ def _part(values: Any, at: str) -> MixPart:
     )
 
 
-def _shared(recipe: MixRecipe) -> MixRecipe:
-    """Return the recipe with counts for weights. Its parts must have different names."""
-    parts, total = recipe.parts, recipe.total
-    names = [part.name for part in parts]
-    if repeated := next((name for i, name in enumerate(names) if name in names[:i]), None):
-        raise UsageError(f"two parts are called {repeated!r}.", hint="Give one another name.")
-    if total is None:
-        if weighted := next((part.name for part in parts if part.weight), None):
-            raise UsageError(f"{weighted} has a weight, and there is no total.", hint="total: 10000")
-        return recipe
-    for part in parts:
-        if part.weight is None or part.count is not None:
-            raise UsageError(f"with a total, a part has a weight and no count: see {part.name}.")
-    shares = _shares(total, [part.weight or 0.0 for part in parts])
-    counted = (part.model_copy(update={"count": n}) for part, n in zip(parts, shares, strict=True))
-    return recipe.model_copy(update={"parts": tuple(counted)})
-
-
-def _shares(total: int, weights: Sequence[float]) -> list[int]:
-    """Split a total into whole numbers in the ratio of the weights: the largest remainders round up."""
-    exact = [total * weight / sum(weights) for weight in weights]
-    shares = [floor(each) for each in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda i: (shares[i] - exact[i], i))
-    for i in by_remainder[: total - sum(shares)]:
-        shares[i] += 1
-    return shares
-
-
 FILES = 128  # scratch files. Every system lets a process open more.
-
-_HEAD = struct.Struct("<QQIIII")
-"""Header of a waiting record: place, number, lot, licence, and the sizes of its id and JSON."""
 
 
 @dataclass
@@ -229,7 +197,7 @@ class Taken:
     count: int = 0
     licences: Counter[str] = field(default_factory=Counter)
     missing: bool = False
-    fields: tuple[str, ...] | None = None  # fields of the first record that lacks the field `per`
+    lacking: bool = False  # whether a record lacks the field `per`
 
     @property
     def short(self) -> int:
@@ -243,11 +211,7 @@ class Taken:
             "name": part.name,
             "file": None if self.missing or part.identity else fingerprint([folder / part.file]),
             "identity": part.identity and part.identity._asdict(),
-            "asked": {
-                "count": "all" if part.count is None else part.count,
-                "per": part.per,
-                "weight": part.weight,
-            },
+            "asked": {"count": "all" if part.count is None else part.count, "per": part.per},
             "found": self.found,
             "taken": self.count,
             "short": self.short,
@@ -289,16 +253,10 @@ def merge(
 
 
 def _tell_parts(run: DataRun, taken: Sequence[Taken], dropped: Sequence[str]) -> None:
-    """Tell counts, shortages and possible repeats, and what a quiet run says of licences too."""
+    """Tell counts and shortages, and what a quiet run says of licences too."""
     width = max(len(each.part.name) for each in taken)
     lines = [f"{each.part.name:{width}}  {each.count:>9,}  {_remark(each)}" for each in taken]
     run.tell(counted(sum(each.count for each in taken), "record"), "\n".join([*lines, *dropped]))
-    for file, parts in Counter(Path(each.part.file) for each in taken if each.count).items():
-        if parts > 1:
-            run.tell(
-                f"{file} is in {parts} parts that draw independently: the mix may repeat a record.",
-                "redraft data dedupe drops repeats.",
-            )
     sources = sources_in(taken)
     if not clash(sources) and (text := remark(sources)):
         run.tell(text)
@@ -342,11 +300,11 @@ def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bo
         for found in spread(_read, draw.jobs(folder, output), output.run.processes):
             draw.take(found, files, output.gone)
         for each in taken:
-            if each.fields is not None and not each.groups:
-                name, per = each.part.file, each.part.per
+            if each.lacking and not each.groups:
+                part = each.part
                 raise UsageError(
-                    f"no record of {name} has the field {per!r}, which its part draws by.",
-                    hint=f"Their fields: {', '.join(each.fields[:12]) or 'none'}",
+                    f"no record of {part.file} has the field {part.per!r}, which its part draws by.",
+                    hint=f"redraft show {folder / part.file}",
                 )
         for file in files:
             output.sink.writelines(draw.ordered(file))
@@ -403,7 +361,6 @@ class Undrawable(NamedTuple):
     number: int
     drop: Drop
     error: RecordError | None = None  # why it cannot be read; None if it can
-    fields: tuple[str, ...] | None = None  # its fields, if it lacks the part's field `per`
 
 
 def _read(job: Candidate) -> Drawn | Undrawable:
@@ -422,9 +379,7 @@ def _read(job: Candidate) -> Drawn | Undrawable:
         if (value := next(values, None)) is None:
             reason = f"it has no {per}, which {job.part.name} draws by"
             drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
-            known = {name: each for place in reversed(places) for name, each in place.items()}
-            fields = tuple(f"{name:.60}" for name, each in known.items() if isinstance(each, str | int))
-            return Undrawable(job.at, job.number, drop, fields=fields)
+            return Undrawable(job.at, job.number, drop)
         group = str(value)[:200]
     data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
     return Drawn(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
@@ -485,8 +440,7 @@ class _Draw:
             return
         if self._strict and unfit.error:
             raise unfit.error
-        taken = self._taken[unfit.at]
-        taken.fields = unfit.fields if taken.fields is None else taken.fields
+        self._taken[unfit.at].lacking |= unfit.error is None
         dropped.add(unfit.drop)
 
     def take(self, found: Drawn | Undrawable, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
@@ -501,30 +455,27 @@ class _Draw:
             taken.groups += taken.part.per is not None
         if not self._sizes[lot].offer(found.number):
             return
-        licence, name = found.licence, found.id.encode()
+        licence = found.licence
         if licence not in self._licences and len(self._licences) >= MOST_ORIGINS:
             licence = rest_of(licence)
         number = self._licences.setdefault(licence, len(self._licences))
-        head = _HEAD.pack(found.place, found.number, lot, number, len(name), len(found.data))
-        files[found.place * FILES >> 64].write(head + name + found.data)
+        waiting = (found.place, lot, found.number, number, found.id, found.data)
+        files[found.place * FILES >> 64].write(marshal.dumps(waiting))
 
     def ordered(self, file: IO[bytes]) -> Iterator[bytes]:
         """Give the taken records of one scratch file, in the order of their places."""
+        file.seek(0, 2)
+        size, kept = file.tell(), []
         file.seek(0)
-        data = memoryview(file.read())
+        while file.tell() < size:
+            place, lot, number, *record = marshal.load(file)  # noqa: S302  (this run wrote it)
+            if number <= self._sizes[lot].limit:
+                kept.append((place, lot, number, *record))
         parts = {lot: self._taken[index] for (index, _), lot in self._lots.items()}
         names = list(self._licences)
-        at, kept = 0, []
-        while at < len(data):
-            place, number, lot, licence, named, length = _HEAD.unpack_from(data, at)
-            at += _HEAD.size
-            if number <= self._sizes[lot].limit:
-                kept.append((place, lot, number, licence, at, at + named, at + named + length))
-            at += named + length
-        for _, lot, _, licence, begin, middle, end in sorted(kept):
+        for _, lot, _, licence, name, line in sorted(kept):
             parts[lot].count += 1
             parts[lot].licences[names[licence]] += 1
-            name, line = bytes(data[begin:middle]).decode(), bytes(data[middle:end])
             if (new := self._ids.new(name)) != name:
                 line = Chain.from_json(line).model_copy(update={"id": new}).to_json().encode() + b"\n"
             yield line

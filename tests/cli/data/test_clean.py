@@ -50,7 +50,7 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     assert ids(result.stdout) == ["good", "page", "blocked", "german"]
     assert result.stderr == (
         "redraft: 4 kept, 1 dropped\n  short          1\nredraft: 1 with HTML left in answers\n"
-        "  The user asked for HTML, or not all answers are HTML: redraft data clean FILE --explain ID\n"
+        "  The user asked for HTML, or not all answers are HTML.\n"
     )
     page = Chain.from_json(result.stdout.splitlines()[1])
     assert (page.prompt.instruction, page.answer) == ("Is a < b?", "```\nif a < b:\n    x\n```")
@@ -115,19 +115,6 @@ def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path
         assert (strict.exit_code, reason in strict.stderr) == (2, True)
 
 
-def test_a_record_is_explained(shared: Path) -> None:
-    for name in ("page", "shared/page"):
-        result = clean(shared, "--explain", name)
-        assert result.exit_code == 0
-        first, *rules = result.stdout.splitlines()
-        assert first == f"shared/page, {shared}: record 1"
-        assert rules[:3] == ["characters: nothing to do", "roles: nothing to do", "html: changed"]
-        assert "  -Is a &lt; b?\n  +Is a < b?\n" in result.stdout
-    assert clean(shared, "--explain", "short").stdout.endswith(
-        "short: dropped: 7 characters of text, at least 16\n"
-    )
-
-
 def test_the_rules_are_listed_without_a_file() -> None:
     result = clean("--list-rules")
     assert result.exit_code == 0
@@ -150,10 +137,6 @@ def test_the_rules_are_listed_without_a_file() -> None:
             "--blocked none.txt: neither a list (fastchat, alpaca) nor a readable file",
         ),
         (["--like", "selfee", "--rules", "html"], "--like and --rules both choose the rules."),
-        (
-            ["--explain", "nobody"],
-            "has no record nobody.\n  Use an id of the output, such as shared/good.",
-        ),
     ],
 )
 def test_mistakes_are_answered_with_what_to_type(shared: Path, flags: list[str], message: str) -> None:

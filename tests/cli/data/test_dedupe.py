@@ -66,7 +66,6 @@ def test_the_side_file_names_the_kept_one_and_the_similarity(data: Path, tmp_pat
     [
         ["--by", "exact", "--threshold", "0.5"],
         ["--by", "query", "--of", "all"],
-        ["--by", "minhash", "--letters", "ascii"],
     ],
 )
 def test_a_flag_that_would_do_nothing_is_refused(data: Path, flags: list[str]) -> None:

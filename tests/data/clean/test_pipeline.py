@@ -1,16 +1,15 @@
-"""Clean a record, and explain the changes."""
+"""Clean a record."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord
-from redraft.data.clean.pipeline import Cleaned, clean_line, explain
+from redraft.data.clean.pipeline import Cleaned, clean_line
 from redraft.data.clean.rules import USUAL, RuleSettings
 from redraft.data.output import Drop
 from redraft.errors import RecordError
@@ -71,34 +70,3 @@ def test_a_record_of_5_megabytes_is_cleaned() -> None:
     assert isinstance(cleaned, Cleaned)
     assert len(answer) > 5_000_000
     assert Chain.from_json(cleaned.line).answer.count("A word & another another") == 1_600
-
-
-def said_of(folder: Path, *values: str) -> list[str]:
-    file = folder / "a.jsonl"
-    file.write_text(json.dumps(talk(*values)))
-    return [*explain(file, "x", USUAL)][1:]
-
-
-def test_an_explanation_shows_what_each_rule_changed(tmp_path: Path) -> None:
-    assert said_of(tmp_path, "Is 1 < 2?", "<p>It is\n<b>so</b>.</p>", "And?") == [
-        "characters: nothing to do",
-        "roles: changed",
-        "  …",
-        "   <b>so</b>.</p>",
-        "  -[user]",
-        "  -And?",
-        "html: changed",
-        "  …",
-        "   [assistant]",
-        "  -<p>It is",
-        "  -<b>so</b>.</p>",
-        "  +It is",
-        "  +**so**.",
-        "residue: nothing to do",
-        "empty: nothing to do",
-        "short: nothing to do",
-    ]
-
-
-def test_an_explanation_ends_with_the_rule_that_dropped(tmp_path: Path) -> None:
-    assert said_of(tmp_path, "Why?", "So.")[-1] == "short: dropped: 7 characters of text, at least 16"

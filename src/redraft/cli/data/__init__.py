@@ -117,7 +117,6 @@ def clean(
             help="The rule 'blocked': fastchat, alpaca, or a file with a word a line. Can be repeated.",
         ),
     ] = None,
-    explain: Annotated[str | None, flag("ID", "Only show what the rules do to this record.")] = None,
     list_rules: Annotated[  # noqa: ARG001  (its callback does it)
         bool, typer.Option("--list-rules", callback=_list_rules, is_eager=True, help="List the rules.")
     ] = False,
@@ -129,15 +128,8 @@ def clean(
     HTML becomes markdown with its code blocks unchanged. Dropped records are counted by rule. Rules are
     always applied in the order of --list-rules.
     """
-    from redraft.cli.shell import write
     from redraft.data.clean.pipeline import clean as cleaned
-    from redraft.data.clean.pipeline import explain as explained
-    from redraft.data.clean.pipeline import plan_of
 
-    if explain is not None:
-        for text in explained(file, explain, plan_of(like, rules, skip, languages, blocked or ())):
-            write(text)
-        return
     result = cleaned(
         file,
         flags.out,
@@ -174,10 +166,6 @@ def dedupe(
             max=1.0,
         ),
     ] = None,
-    letters: Annotated[
-        Literal["all", "ascii"],
-        typer.Option(help="rouge: use words of all scripts, or only a-z and 0-9 as rouge_score does."),
-    ] = "all",
     against: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Also drop duplicates of these records. Can be repeated."),
@@ -208,7 +196,6 @@ def dedupe(
         by=by,
         of=of,
         threshold=threshold,
-        letters=letters,
         against=against or (),
         keep=keep,
         **flags.options,

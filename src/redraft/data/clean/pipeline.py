@@ -1,14 +1,13 @@
-"""Clean files of conversations by rules, and explain what the rules do to a record."""
+"""Clean files of conversations by rules."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, Unpack
 
-from redraft.chain import Chain, content_of
+from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord
 from redraft.checks.language import BY_NAME, LANGUAGES
 from redraft.data.clean.rules import (
@@ -35,12 +34,11 @@ from redraft.data.output import (
     one_of,
     writing,
 )
-from redraft.data.texts import GOLD, spoken_texts
+from redraft.data.texts import spoken_texts
 from redraft.errors import UsageError, nearest
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.stores import here, url_of
 
-CONTEXT = 1  # unchanged lines to show around a change
 FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
 Names = str | Iterable[str]  # names, or a text of names with commas between them
 
@@ -97,8 +95,9 @@ def clean(
             left += cleaned.has_html
     output.tell_counts()
     if left and "html" in plan.rules:
-        why = "The user asked for HTML, or not all answers are HTML: redraft data clean FILE --explain ID"
-        run.tell(f"{left:,} with HTML left in answers", why)
+        run.tell(
+            f"{left:,} with HTML left in answers", "The user asked for HTML, or not all answers are HTML."
+        )
     failed = _few_are_left(output)
     return output.result({"with HTML left": left}, exit_status=1 if failed else 0)
 
@@ -211,44 +210,3 @@ def apply(chain: Chain, names: frozenset[str], settings: RuleSettings) -> Iterat
             if isinstance(outcome, str):
                 return
             chain = outcome
-
-
-def explain(source: Path, name: str, plan: Preset) -> Iterator[str]:
-    """Describe each rule's changes of a record in lines: `-` begins removed lines, `+` new ones.
-
-    `name` is the record's id in the output, with or without the name of its file.
-    """
-    read = ((line, chain_or_drop(line, strict=False)) for line in lines_in(source))
-    first, found = "", None
-    for line, chain in read:
-        if isinstance(chain, Chain):
-            first = first or chain.id
-            if name in (chain.id, chain.id.removeprefix(f"{line.stem}/")):
-                found = chain
-                yield f"{chain.id}, {line.where}"
-                break
-    if found is None:
-        hint = f"Use an id of the output, such as {first}." if first else None
-        raise UsageError(f"{source} has no record {name}.", hint=hint)
-    for rule, before, outcome in apply(found, plan.rules, plan.settings):
-        if isinstance(outcome, str):
-            yield f"{rule.name}: dropped: {outcome}"
-        elif outcome is before:
-            yield f"{rule.name}: nothing to do"
-        else:
-            yield f"{rule.name}: changed"
-            changes = difflib.unified_diff(_lines(before), _lines(outcome), n=CONTEXT, lineterm="")
-            for change in list(changes)[2:]:
-                yield "  …" if change.startswith("@@") else f"  {change}"
-
-
-def _lines(chain: Chain) -> list[str]:
-    texts = [(str(each.get("role", "user")), content_of(each)) for each in chain.prompt.messages or ()]
-    if chain.prompt.messages is None:
-        texts.append(("user", chain.prompt.text))
-    for step in chain.steps:
-        texts.append(("assistant", step.answer))
-        if step.feedback:
-            texts.append(("feedback", step.feedback.text))
-    texts += [(name, str(chain.meta[name])) for name in GOLD if name in chain.meta]
-    return [line for name, text in texts for line in (f"[{name}]", *text.split("\n"))]

@@ -41,7 +41,7 @@ from redraft.data.output import (
     writing,
 )
 from redraft.data.texts import Part, text_of, texts_in
-from redraft.data.words import ascii_words, digest, normalised, words
+from redraft.data.words import digest, normalised
 from redraft.errors import UsageError, shown
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.stores import here, url_of
@@ -75,7 +75,6 @@ def dedupe(
     by: By = "exact",
     of: Part | None = None,
     threshold: float | None = None,
-    letters: Literal["all", "ascii"] = "all",
     against: str | Path | Sequence[str | Path] = (),
     keep: Literal["best", "first"] = "best",
     **options: Unpack[DataOptions],
@@ -91,7 +90,6 @@ def dedupe(
             filtered instructions, or the Jaccard similarity of word 3-shingles, for millions of records.
         of: Compare all texts, the first user turn, or that turn without its input.
         threshold: Similarity of duplicates: above it for rouge, at least it for minhash.
-        letters: For rouge: words of all scripts, or only a-z and 0-9 as rouge_score does.
         against: Files of further records; duplicates of these are dropped too.
         keep: The best duplicate, whatever the order of the input, or the first.
         **options: How to run: `DataOptions`.
@@ -104,7 +102,7 @@ def dedupe(
     file, others, run = here(source), paths_of(against), DataRun.of(out, options)
     not_twice(file, others)
     one_of("keep", [keep], ["best", "first"])
-    like = _likeness(by, of, threshold, letters)
+    like = _likeness(by, of, threshold)
     pool, lines = lines_in(*others), lines_in(file)
     provenance = Provenance(
         "data dedupe", {**asdict(like), "keep": keep, "strict": run.strict}, file, url_of(source)
@@ -121,22 +119,20 @@ def dedupe(
     return output.result()
 
 
-def _likeness(by: By, of: Part | None, threshold: float | None, letters: str) -> Likeness:
+def _likeness(by: By, of: Part | None, threshold: float | None) -> Likeness:
     """Return the measure that the arguments ask for. Refuse those without effect."""
     one_of("by", [by], [*_USUAL])
     one_of("of", [of], [None, *get_args(Part)])
-    one_of("letters", [letters], ["all", "ascii"])
     if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
         raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
     usual_of, usual_threshold = _USUAL[by]
     useless = {
         "--of": of is not None and by == "query",
         "--threshold": threshold is not None and by in ("exact", "query"),
-        "--letters": letters != "all" and by != "rouge",
     }
     for flag in (name for name, wrong in useless.items() if wrong):
         raise UsageError(f"{flag} does nothing with --by {by}.", hint="redraft data dedupe --help")
-    return Likeness(by, of or usual_of, threshold or usual_threshold, letters == "ascii")
+    return Likeness(by, of or usual_of, threshold or usual_threshold)
 
 
 @dataclass(frozen=True)
@@ -158,13 +154,11 @@ class Likeness:
 
     Attributes:
         threshold: `rouge` needs an F above it, `minhash` a similarity of at least it.
-        ascii: `rouge` uses only a-z and 0-9, as `rouge_score` does.
     """
 
     by: By
     of: Part
     threshold: float = 1.0
-    ascii: bool = False
 
 
 class Entry(NamedTuple):
@@ -277,7 +271,7 @@ def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[
             yield (found.setdefault(key, place) if key else place), 1.0
         return
     # As Alpaca filters. F is at most 1, and equal texts, whose F is 1, are always dropped.
-    pool = Pool(min(like.threshold, nextafter(1.0, 0.0)), ascii_words if like.ascii else words)
+    pool = Pool(min(like.threshold, nextafter(1.0, 0.0)))
     members: list[int] = []
     for place, key in enumerate(keys):
         near = pool.nearest(key.decode()) if place >= fixed else None
