@@ -13,7 +13,7 @@ from data_material import SEED, Scale, instructions, write_instructions
 from data_run import data
 from material import MISSING, shared
 from measure import Figure, Goal, Row, in_turn
-from redraft.data.dedupe.similarity import ALPACA, Pool
+from redraft.data.similarity import ALPACA, Pool
 from redraft.data.words import ascii_words
 from weights_run import MB, remove
 

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 from redraft import errors
-from redraft.data.clean.rules import NAMES
+from redraft.data.clean_rules import NAMES
 from redraft.options import Flags, options_of
 from redraft.revision.options import RevisionOptions
 from tests.doc_blocks import Block, Command, blocks_of, matches

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from redraft.checks.base import passed as passed
     from redraft.checks.function import demands as demands
     from redraft.checks.parse import parse_check as parse_check
-    from redraft.data.clean.pipeline import clean as clean
-    from redraft.data.dedupe.dedupe import dedupe as dedupe
+    from redraft.data.clean import clean as clean
+    from redraft.data.dedupe import dedupe as dedupe
     from redraft.data.generate.chain_run import agenerate_chains as agenerate_chains
     from redraft.data.generate.chain_run import generate_chains as generate_chains
     from redraft.data.generate.instructions.run import agenerate_instructions as agenerate_instructions
@@ -66,8 +66,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "redraft.chain": "Chain CheckResult Feedback Prompt Step Usage read_jsonl write_jsonl",
-    "redraft.data.clean.pipeline": "clean",
-    "redraft.data.dedupe.dedupe": "dedupe",
+    "redraft.data.clean": "clean",
+    "redraft.data.dedupe": "dedupe",
     "redraft.engines.base": "Engine Price Sampling",
     "redraft.engines.hf.engine": "HfEngine",
     "redraft.engines.llamacpp.engine": "LlamaCppEngine",

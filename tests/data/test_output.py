@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from redraft.data.dedupe.dedupe import Duplicate
+from redraft.data.dedupe import Duplicate
 from redraft.data.output import Drop, Dropped
 
 

@@ -33,7 +33,7 @@ from redraft.chain.selfee import has_heading, score_of
 from redraft.chain.texts import FOLLOWS, Turn, answer_of, gold_answers, turns_of
 from redraft.chain.write import teacher_score
 from redraft.checks.language import language_of
-from redraft.data.html.evidence import has_tags
+from redraft.data.html_evidence import has_tags
 from redraft.data.output import UNREADABLE, Drop, chain_or_drop
 from redraft.data.texts import GOLD_LENGTH, generated, is_answered, leaking, text_of
 from redraft.data.words import normalised

@@ -93,7 +93,7 @@ def export(
 
 def _list_rules(wanted: bool) -> None:
     if wanted:
-        from redraft.data.clean.rules import PRESETS, RULES
+        from redraft.data.clean_rules import PRESETS, RULES
 
         for rule in RULES:
             sets = ["usual"] * rule.usual + [n for n, preset in PRESETS.items() if rule.name in preset.rules]
@@ -128,7 +128,7 @@ def clean(
     HTML becomes markdown with its code blocks unchanged. Dropped records are counted by rule. Rules are
     always applied in the order of --list-rules.
     """
-    from redraft.data.clean.pipeline import clean as cleaned
+    from redraft.data.clean import clean as cleaned
 
     result = cleaned(
         file,
@@ -186,7 +186,7 @@ def dedupe(
     from redraft.errors import MissingExtra
 
     try:
-        from redraft.data.dedupe.dedupe import dedupe as deduped
+        from redraft.data.dedupe import dedupe as deduped
     except ModuleNotFoundError:
         raise MissingExtra("redraft data dedupe", "data") from None
 
@@ -222,7 +222,7 @@ def decontaminate(
     from redraft.errors import MissingExtra
 
     try:
-        from redraft.data.dedupe.decontaminate import decontaminate as decontaminated
+        from redraft.data.decontaminate import decontaminate as decontaminated
     except ModuleNotFoundError:
         raise MissingExtra("redraft data decontaminate", "data") from None
 
@@ -271,7 +271,7 @@ def split(
     are ID#1, ID#2 … Tokens are those of the training text: --format is the one of redraft train sft, and chat
     leaves 6 tokens a turn for the model's template.
     """
-    from redraft.data.clean.split import split as parted
+    from redraft.data.split import split as parted
 
     count = token_count(tokenizer)
     parted(

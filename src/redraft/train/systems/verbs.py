@@ -65,10 +65,10 @@ class Verb:
 
 VERBS: Mapping[str, Verb] = {
     "data import": Verb("redraft.data.published:import_files", kind="data"),
-    "data clean": Verb("redraft.data.clean.pipeline:clean", kind="data"),
+    "data clean": Verb("redraft.data.clean:clean", kind="data"),
     "data split": Verb(_HERE + "split", kind="data"),
-    "data dedupe": Verb("redraft.data.dedupe.dedupe:dedupe", kind="data"),
-    "data decontaminate": Verb("redraft.data.dedupe.decontaminate:decontaminate", kind="data"),
+    "data dedupe": Verb("redraft.data.dedupe:dedupe", kind="data"),
+    "data decontaminate": Verb("redraft.data.decontaminate:decontaminate", kind="data"),
     "data merge": Verb("redraft.data.merge:merge", kind="data"),
     "data export": Verb("redraft.data.export:export", kind="data"),
     "generate chains": Verb("redraft.data.generate.chain_run:generate_chains", "output", "pays"),
@@ -185,7 +185,7 @@ def split(
     force: bool = False,
 ) -> Any:
     """Split long conversations, counted by the tokenizer of a GGUF file, of a folder, or of `default`."""
-    from redraft.data.clean.split import split as parted
+    from redraft.data.split import split as parted
     from redraft.weights.tokenizers.count import TokenCount
 
     file = _file(tokenizer)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from redraft.data.dedupe.similarity import Pool
 from redraft.data.generate.instructions.rules import check_answer, check_instruction
 from redraft.data.generate.instructions.tasks import read_seeds
 from redraft.data.generate.instructions.wording import Wanted
+from redraft.data.similarity import Pool
 from redraft.errors import RedraftError, UsageError
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from redraft.data.dedupe.similarity import Pool
 from redraft.data.generate.instructions.rules import Fault
 from redraft.data.generate.instructions.tasks import Origin, Task
+from redraft.data.similarity import Pool
 from redraft.jobs.files import replacing
 from redraft.jobs.lines import LineFile, own_lines
 

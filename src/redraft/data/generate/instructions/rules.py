@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from redraft.checks.language import BY_NAME, language_of, near
 from redraft.checks.segment import count_words
-from redraft.data.clean.rules import ALPACA
+from redraft.data.clean_rules import ALPACA
 from redraft.data.generate.instructions.tasks import Task
 from redraft.data.generate.instructions.wording import INSTANCES, NO_INPUT, Wanted
 from redraft.data.generate.leaks import is_refusal

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Unpack
 from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord
 from redraft.checks.language import BY_NAME, LANGUAGES
-from redraft.data.clean.rules import (
+from redraft.data.clean_rules import (
     LISTS,
     NAMES,
     PRESETS,
@@ -21,7 +21,7 @@ from redraft.data.clean.rules import (
     RuleSettings,
     word_list,
 )
-from redraft.data.html.evidence import has_tags
+from redraft.data.html_evidence import has_tags
 from redraft.data.output import (
     UNREADABLE,
     DataOptions,

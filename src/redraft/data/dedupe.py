@@ -27,7 +27,6 @@ from redraft.chain import Chain
 from redraft.chain.read.files import decode, to_line
 from redraft.chain.read.records import RawRecord
 from redraft.chain.texts import gold_answers
-from redraft.data.dedupe.similarity import Pool, clusters, jaccard, sets_of, shingles
 from redraft.data.output import (
     DataOptions,
     DataResult,
@@ -40,6 +39,7 @@ from redraft.data.output import (
     paths_of,
     writing,
 )
+from redraft.data.similarity import Pool, clusters, jaccard, sets_of, shingles
 from redraft.data.texts import Part, text_of, texts_in
 from redraft.data.words import digest, normalised
 from redraft.errors import UsageError, shown

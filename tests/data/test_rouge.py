@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.data.dedupe import similarity
-from redraft.data.dedupe.similarity import Near, Pool
+from redraft.data import similarity
+from redraft.data.similarity import Near, Pool
 from redraft.data.words import ascii_words, words
 
 Scorer = Callable[[list[str], list[str]], float]

@@ -9,8 +9,8 @@ import pytest
 
 from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord
-from redraft.data.clean.pipeline import Cleaned, clean_line
-from redraft.data.clean.rules import USUAL, RuleSettings
+from redraft.data.clean import Cleaned, clean_line
+from redraft.data.clean_rules import USUAL, RuleSettings
 from redraft.data.output import Drop
 from redraft.errors import RecordError
 

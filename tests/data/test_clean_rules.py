@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.chain.read.records import chain_of
 from redraft.chain.texts import turns_of
-from redraft.data.clean.pipeline import apply
-from redraft.data.clean.rules import (
+from redraft.data.clean import apply
+from redraft.data.clean_rules import (
     ALPACA,
     FASTCHAT,
     NAMES,

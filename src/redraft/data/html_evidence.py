@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from redraft.data.html.page import markdown_of
-from redraft.data.html.tags import ANY_TAG, decoded
+from redraft.data.html import markdown_of
+from redraft.data.html_tags import ANY_TAG, decoded
 
 _TELLING = "p div br ul ol li b strong i em a h1 h2 h3 h4 h5 h6 blockquote table"
 _PROSE = f"{_TELLING} span hr u s del sub sup small img pre code thead tbody tr th td".split()

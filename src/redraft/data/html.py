@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from redraft.data.html.tags import (
+from redraft.data.html_tags import (
     BLOCKS,
     CODE,
     NAMES,

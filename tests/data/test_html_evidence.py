@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.data.html.evidence import Evidence, has_tags
+from redraft.data.html_evidence import Evidence, has_tags
 
 SHARED = '<div class="markdown prose w-full"><p>{}</p></div>'
 

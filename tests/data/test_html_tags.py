@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redraft.data.html.tags import code_block, fenced, spanned
+from redraft.data.html_tags import code_block, fenced, spanned
 
 BUTTON = '<button class="flex"><svg><path d="M1 2"></path></svg>Copy code</button>'
 BARS = [

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord, chain_of
-from redraft.data.dedupe.dedupe import By, Duplicate, Entry, Likeness, examine, rank_of, sift
+from redraft.data.dedupe import By, Duplicate, Entry, Likeness, examine, rank_of, sift
 from redraft.data.texts import Part
 
 USUAL: dict[By, Likeness] = {

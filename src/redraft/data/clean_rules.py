@@ -17,7 +17,7 @@ from typing import NamedTuple
 from redraft.chain import Chain, is_blank
 from redraft.chain.texts import FOLLOWS, Turn, answer_of, gold_answers, shows, turns_of, with_turns
 from redraft.checks.language import READ, language_of
-from redraft.data.html.evidence import Evidence
+from redraft.data.html_evidence import Evidence
 from redraft.data.texts import (
     GOLD,
     answered_turns,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.data.dedupe.similarity import THRESHOLD, clusters, jaccard, plan, sets_of, shingles
+from redraft.data.similarity import THRESHOLD, clusters, jaccard, plan, sets_of, shingles
 
 
 def packed(texts: list[str]) -> list[bytes]:

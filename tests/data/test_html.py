@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redraft.data.html.page import markdown_of
-from redraft.data.html.tags import Elements
+from redraft.data.html import markdown_of
+from redraft.data.html_tags import Elements
 
 KATEX = (
     '<span class="katex"><span class="katex-mathml"><math><semantics><mrow><mi>x</mi></mrow>'

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain, Prompt, Step
 from redraft.chain.read.records import RawRecord
-from redraft.data.dedupe.decontaminate import (
+from redraft.data.decontaminate import (
     CheckedRecord,
     Contaminated,
     Items,

@@ -1,1 +1,0 @@
-"""Clean conversations by rules, and split what is too long."""

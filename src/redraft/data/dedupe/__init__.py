@@ -1,1 +1,0 @@
-"""Find duplicates, exact or near, and records that contain evaluation items."""
