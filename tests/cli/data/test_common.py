@@ -186,7 +186,6 @@ def test_beside_what_is_no_file_nothing_is_written(data: Path) -> None:
         (["merge", "mix.yaml", "-o", "mix.yaml"], "--out"),
         (["merge", "mix.yaml", "-o", "in.jsonl"], "--out"),
         (["import", "in.jsonl", "other.jsonl", "-o", "other.jsonl"], "--out"),
-        (["stats", "in.jsonl", "--html", "in.jsonl"], "--html"),
     ],
 )
 def test_what_is_read_is_not_replaced(args: list[str], flag: str, data: Path) -> None:
