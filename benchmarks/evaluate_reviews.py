@@ -16,8 +16,7 @@ from typing import Any
 from material import MISSING, shared
 from measure import Figure, Goal, Row
 from redraft.chain.read.records import raw_records
-from redraft.evaluation.judging.reviews import Review, read_reviews
-from redraft.evaluation.judging.scores import Unreadable
+from redraft.evaluation.judging.reviews import Review, Unreadable, read_reviews
 from redraft.evaluation.reports.compare import Comparison, Tally
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.reviews import Report
@@ -58,7 +57,7 @@ def figures(_: int, __: int) -> Row:
     if data is None:
         return Row(FIGURES, FIGURES_HOW, (), (MISSING,))
     files = sorted((data / "selfee" / "reviews").glob("*.jsonl"), reverse=True)  # selfee_…_vs_chatgpt first
-    report = describe(files, draws=100)
+    report = describe(files)
     assert isinstance(report, Report)
     found = {each.model: each for each in report.comparisons}
     differ = sum(

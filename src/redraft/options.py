@@ -364,10 +364,6 @@ class EvalFlags(Flags):
     samples: int = option(
         "answer each record N times, for pass@k: one of k is right", SAMPLING, "N", default=1, ge=1, le=1000
     )
-    few_shot: int = option(
-        "put N solved records in front of each, from --examples", MODEL, "N", default=0, ge=0
-    )
-    examples: str | None = option("a file of the task whose records are not scored", MODEL, "FILE")
 
 
 class Defaults(Flags):

@@ -78,7 +78,7 @@ def lines(result: Result) -> list[str]:
 
 
 def report(*words: str) -> dict[str, Any]:
-    result = redraft("report", *words, "--json", "--draws", "200")
+    result = redraft("report", *words, "--json")
     assert result.exit_code == 0, result.output
     [found] = json.loads(result.stdout)["comparisons"]
     return dict(found)
@@ -118,7 +118,7 @@ def test_the_better_model_wins_whichever_side_it_was_on(vote: Visit) -> None:
     assert {each.winner for each in votes()} == {"1", "2"}
     found = report("votes.jsonl", "--answers", "old.jsonl", "--answers", "new.jsonl")
     assert (found["model"], found["reviews"]) == ("old", {"wins": 0, "ties": 0, "losses": 4})
-    assert (found["drawn_order"], found["in_both_orders"], found["ratio"]) == (True, False, None)
+    assert (found["drawn"], found["in_both_orders"], found["ratio"]) == (True, False, None)
 
 
 def test_who_has_pairs_left_is_said_and_the_same_command_goes_on(vote: Visit) -> None:

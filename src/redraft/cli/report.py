@@ -18,10 +18,6 @@ def report(
     questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
     html: Annotated[Path | None, flag("FILE", "Write a page with all answers, and one of chains.")] = None,
     as_json: AsJson = False,
-    draws: Annotated[
-        int, typer.Option(metavar="N", min=100, max=1_000_000, help="Resamples of the questions.")
-    ] = 10_000,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the resamples.")] = 1,
     force: ReplacePage = False,
 ) -> None:
     """Describe what judges said of answers, or how models scored.
@@ -43,11 +39,11 @@ def report(
     from redraft.evaluation.tables import as_text
 
     not_an_input({"--html": html}, [*files, *(answers or ()), *filter(None, [questions])])
-    found = describe(files, answers=answers or (), questions=questions, draws=draws, seed=seed)
+    found = describe(files, answers=answers or (), questions=questions)
     if html:
         from redraft.evaluation.reports.page import write_page
 
-        drawn = f"95 % intervals, {draws:,} resamples of the questions, seed {seed}; each row alone"
+        drawn = "95 % intervals, 10,000 resamples of the questions; each row alone"
         write_page(html, found, f"redraft {__version__} · {drawn}", force=force)
     if as_json:
         write(json.dumps(found.record(), ensure_ascii=False, indent=1))

@@ -1,4 +1,4 @@
-"""What the records of several files have in common: the question's id, the name of each file, and a cost."""
+"""What the records of several files have in common: the question's id, and the name of each file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from redraft.chain import Chain, Usage
+from redraft.chain import Chain
 from redraft.chain.read.files import name_of, stem_of
 
 SAMPLE_OF = "sample_of"  # the field of `meta` with the id of the record that a chain answers once more
@@ -51,11 +51,3 @@ def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
 def listed(ids: Sequence[str], most: int = 20) -> str:
     """Return the first ids as a text."""
     return ", ".join(ids[:most]) + " …" * (len(ids) > most)
-
-
-class JudgeUsage(Usage):
-    """What reviews or grades cost, as far as they say it."""
-
-    records: int = 0  # how many there are
-    counted: int = 0  # how many of them say their tokens
-    priced: int = 0  # how many of them say their cost

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from redraft.evaluation.records import JudgeUsage
+from redraft.chain import Usage
 from redraft.evaluation.stats import LEAST, Estimate
 
 
@@ -28,11 +28,10 @@ class Section:
     """A part of a report."""
 
     title: str
-    note: str  # how much was counted, or what was found
+    note: str  # how much was counted
     lines: tuple[Line, ...]
     facts: tuple[tuple[str, str], ...] = ()  # names and texts without an interval, such as the cost
     about: Any = None  # the value that its pictures show; None if it has no pictures
-    warns: bool = False  # the note is a warning
 
 
 def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
@@ -66,17 +65,12 @@ def tokens_text(count: float) -> str:
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"
 
 
-def cost_facts(usage: JudgeUsage) -> Iterator[tuple[str, str]]:
-    """Yield tokens and cost, if records have them, with the number of these records if not all do."""
-
-    def part(known: int) -> str:
-        return f", of {known:,} of {usage.records:,} only: the others do not say" * (known < usage.records)
-
+def cost_facts(usage: Usage) -> Iterator[tuple[str, str]]:
+    """Yield tokens and cost, if they are known."""
     if usage.prompt_tokens or usage.completion_tokens:
-        tokens = f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
-        yield "tokens", tokens + part(usage.counted)
+        yield "tokens", f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
     if usage.cost_usd is not None:
-        yield "cost", f"{usage.cost_usd:.4f} USD{part(usage.priced)}"
+        yield "cost", f"{usage.cost_usd:.4f} USD"
 
 
 def table(rows: Sequence[Line]) -> Iterator[str]:

@@ -26,8 +26,7 @@ from typing import Any
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.evaluation.judging.judge import ReviewItem, items, shown
 from redraft.evaluation.judging.pairs import Match
-from redraft.evaluation.judging.reviews import Review
-from redraft.evaluation.judging.scores import Winner
+from redraft.evaluation.judging.reviews import Review, Winner
 from redraft.jobs.counting import printable
 from redraft.jobs.files import locked, replacing
 from redraft.jobs.lines import LineFile, parse_line, read_lines

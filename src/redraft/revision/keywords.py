@@ -146,8 +146,6 @@ class EvalFileKeywords(FlagsKeywords, ItemKeywords, total=False):
 
     guided: bool
     samples: int
-    few_shot: int
-    examples: str | None
     limit: int | None
     cache: str | Path | None
     run_code: bool

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from redraft.evaluation.judging.judge import Said, items, read_reply
 from redraft.evaluation.judging.pairs import AskedQuestion, GivenAnswer, Match
 from redraft.evaluation.judging.prompts import FIELDS, Shown, Way, own_prompt, schema_of
-from redraft.evaluation.judging.scores import Unreadable
+from redraft.evaluation.judging.reviews import Unreadable
 
 PAIR = Match(
     AskedQuestion(1, ("Why?", "How?")),

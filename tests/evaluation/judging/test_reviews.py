@@ -10,8 +10,7 @@ import pytest
 
 from redraft.chain.read.records import raw_records
 from redraft.errors import RecordError
-from redraft.evaluation.judging.reviews import Review, read_reviews
-from redraft.evaluation.judging.scores import Unreadable
+from redraft.evaluation.judging.reviews import Review, Unreadable, read_reviews
 from tests.evaluation.made import review, write
 
 PAIR = {

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain.read.records import raw_records
-from redraft.evaluation.judging.reviews import read_reviews
-from redraft.evaluation.judging.scores import Unreadable, scores_in, winner_in
+from redraft.evaluation.judging.reviews import Unreadable, read_reviews, scores_in, winner_in
 
 TRAP = "Assistant 1 finds the length of the segment from (2, -4) to (10, 4)."
 

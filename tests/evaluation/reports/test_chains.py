@@ -144,7 +144,7 @@ def prints_in_its_colours(browser: Browser) -> None:
 def test_a_report_links_each_answer_to_its_chain(browser: Browser, tmp_path: Path) -> None:
     for run, chains in (("old", [BROKEN, TALK]), ("new", [REPAIRED, BROKEN])):
         (tmp_path / f"{run}.jsonl").write_text("".join(f"{each.to_json()}\n" for each in chains))
-    found = describe([tmp_path / "old.jsonl", tmp_path / "new.jsonl"], draws=100)
+    found = describe([tmp_path / "old.jsonl", tmp_path / "new.jsonl"])
     path = tmp_path / "all 100%.html"
     links = Links.write(path, "Chains", [*chains_of(found)], "redraft", force=False)
     path.write_text(page(found, "redraft", links), "utf-8")
@@ -163,7 +163,7 @@ def test_a_page_of_reviews_links_answers_that_have_steps(tmp_path: Path) -> None
     )
     (tmp_path / "new.jsonl").write_text(f"{REPAIRED.to_json()}\n")
     old = write(tmp_path / "old.jsonl", [answer("old", "q/1", "Wet.")])
-    found = report([reviews], answers=[tmp_path / "new.jsonl", old], draws=100)
+    found = report([reviews], answers=[tmp_path / "new.jsonl", old])
     html = page(found, "redraft", Links("r.chains.html"))
     assert '"chain": "r.chains.html#new%2Fq%2F1"}' in html
     assert '"chain": ""}' in html

@@ -33,7 +33,6 @@ def made(folder: Path, text: str = "fine", name: str = "new", *, count: int = 2)
         [write(folder / "r.jsonl", records)],
         answers=files,
         questions=write(folder / "q.jsonl", asked),
-        draws=100,
     )
     return page(found, f"made {text}")
 
@@ -61,7 +60,6 @@ def test_all_parts_are_there_for_the_released_reviews(shared_data: Path) -> None
         sorted((selfee / "reviews").glob("*.jsonl")),
         answers=[selfee / "answers" / f"{name}.jsonl" for name in (*models, "chatgpt")],
         questions=shared_data / "questions" / "vicuna_80.jsonl",
-        draws=200,
     )
     reader = read(page(found, "redraft 1 · seed 1"))
     text = "".join(reader.text)
@@ -87,7 +85,7 @@ def test_there_is_a_page_without_answers_questions_or_scores_too(tmp_path: Path,
     records = [review(1, "new", "old", (9, 8)), review(2, "new", "old", (8, 8))]
     if not score:
         records = [each | {"score": None, "text": "…", "winner": "1"} for each in records]
-    reader = read(page(report([write(tmp_path / "r.jsonl", records)], draws=100), ""))
+    reader = read(page(report([write(tmp_path / "r.jsonl", records)]), ""))
     assert [each["answers"] for each in data_of(reader)] == [[], []]
     assert ("ratio of scores" in "".join(reader.text)) == score
 
@@ -140,7 +138,7 @@ def test_votes_are_signs_between_the_models_with_the_voter(tmp_path: Path) -> No
         review(1, one, other, None) | drawn | {"model_1": one, "model_2": other, "judge": voter}
         for one, other, voter in (("new", "old", "zoë"), ("old", "new", "ali"))
     ]
-    html = page(report([write(tmp_path / "r.jsonl", records)], draws=100), "")
+    html = page(report([write(tmp_path / "r.jsonl", records)]), "")
     dom = opened(html, tmp_path)
     assert "<b>new &gt; old</b><small>zoë</small></div>" in dom
     assert "<b>old &gt; new</b><small>ali</small></div>" in dom
@@ -159,12 +157,12 @@ def test_a_pair_of_votes_has_the_outcome_of_all_voters(tmp_path: Path) -> None:
         for voter, (first, winner) in enumerate(given)
     ]
     path = write(tmp_path / "r.jsonl", records)
-    found = report([path], draws=100)
+    found = report([path])
     pairs = data_of(read(page(found, "")))
     assert [each["kinds"] for each in pairs] == [["tied"], ["lost"], ["won"]]
     assert pairs[0]["about"].endswith("new tied"), "voters disagree, and not a judge with itself"
     [comparison] = found.comparisons
-    assert [each.outcome for each in comparison.by_question()] == [0, -1, 1]
+    assert [each.outcome for each in comparison.by_question] == [0, -1, 1]
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def review(question: int, one: str, two: str, sign: int) -> dict[str, object]:
 def report(tmp_path: Path, reviews: list[dict[str, object]], **more: object) -> Report:
     file = tmp_path / "reviews.jsonl"
     file.write_text("".join(f"{json.dumps(each)}\n" for each in reviews))
-    found = describe([file], draws=200, **more)  # type: ignore[arg-type]
+    found = describe([file], **more)  # type: ignore[arg-type]
     assert isinstance(found, Report)
     return found
 
@@ -105,7 +105,7 @@ def test_intervals_of_20_questions_hold_the_truth(runs: int) -> None:
         signs = [1 if dice.random() < special.expit(strengths[n % 2]) else -1 for n in range(40)]
         games = tuple(SimpleNamespace(sign=sign) for sign in signs)
         battles = Battles(("a", "b", "c"), games, met, tuple(n // 2 for n in range(40)))  # type: ignore[arg-type]
-        estimates += list(zip(Fitted(battles, met, 200, 1).rates("c"), strengths, strict=True))[:2]
+        estimates += list(zip(Fitted(battles, met, 200).rates("c"), strengths, strict=True))[:2]
     held = [each.low <= special.expit(strength) <= each.high for each, strength in estimates]
     assert sum(held) >= 0.93 * len(held)
     assert min(each.high - each.low for each, _ in estimates) > 0.05

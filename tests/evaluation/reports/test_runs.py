@@ -57,7 +57,7 @@ def kept(path: Path, chains: Sequence[Chain]) -> Path:
 
 
 def report(*files: Path, **given: Any) -> RunReport:
-    found = describe(files, **{"draws": 200, **given})
+    found = describe(files, **given)
     assert isinstance(found, RunReport)
     return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -68,44 +67,3 @@ def test_samples_of_a_cache_differ() -> None:
     assert redraft("eval", "gsm8k", "test.jsonl", *more, *EVAL).exit_code == 0
     assert {chain.answer for chain in read_jsonl(Path("out.jsonl"))} == {"Answer: 2", "Answer: 9"}
     refused(redraft("eval", "gsm8k", "test.jsonl", *more, "--temperature", "0", *EVAL), "the same answer")
-
-
-def test_examples_are_earlier_turns() -> None:
-    more = ("--few-shot", "2", "--examples", "train.jsonl")
-    done = redraft("eval", "gsm8k", "test.jsonl", *more, *EVAL)
-    assert done.exit_code == 0, done.output
-    messages: Any = next(read_jsonl(Path("out.jsonl"))).prompt.messages
-    assert [each["role"] for each in messages] == ["user", "assistant"] * 2 + ["user"]
-    assert messages[0]["content"].startswith("What is 7 + 1?")
-    assert messages[1]["content"] == "So it is.\n\nAnswer: 8"
-    assert messages[4]["content"].startswith("What is 1 + 1?")
-
-
-def test_a_conversation_keeps_its_messages_behind_the_examples() -> None:
-    told = [("system", "Be brief."), ("user", "Hi."), ("assistant", "Hello."), ("user", "What is rain?")]
-    messages = [{"role": role, "content": text} for role, text in told]
-    write("talk.jsonl", [{"messages": messages, "checks": ["words<=50"]}])
-    write("seen.jsonl", [{"prompt": "What is snow?", "answer": "Ice.", "checks": ["words<=50"]}])
-    done = redraft("eval", "checks", "talk.jsonl", "--few-shot", "1", "--examples", "seen.jsonl", *EVAL)
-    assert done.exit_code == 0, done.output
-    asked: Any = next(read_jsonl(Path("out.jsonl"))).prompt.messages
-    texts = ["Be brief.", "What is snow?", "Ice.", "Hi.", "Hello.", "What is rain?"]
-    assert [each["content"] for each in asked] == texts
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        (("--few-shot", "2"), "--few-shot and --examples go together"),
-        (("--few-shot", "3", "--examples", "train.jsonl"), "has 2 records, and 3 examples are wanted"),
-        (("--few-shot", "1", "--examples", "test.jsonl"), "is among the examples"),
-        (("--few-shot", "1", "--examples", "checks.jsonl"), "Give it"),
-        (("--few-shot", "1", "--examples", "none.jsonl"), "none.jsonl"),
-    ],
-)
-def test_examples_that_cannot_be_shown_are_refused(more: tuple[str, ...], said: str) -> None:
-    write("checks.jsonl", [{"prompt": "Describe rain.", "checks": ["words<=3"]}])
-    task, file = ("checks", "checks.jsonl") if "checks.jsonl" in more else ("gsm8k", "test.jsonl")
-    done = redraft("eval", task, file, *more, *EVAL)
-    assert done.exit_code == 2, done.output
-    assert said in done.output

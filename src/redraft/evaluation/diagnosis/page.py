@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from redraft.evaluation.diagnosis import equal_tokens
@@ -11,14 +10,13 @@ from redraft.evaluation.diagnosis.equal_tokens import Curves
 from redraft.evaluation.diagnosis.figures import Figures, kind_of
 from redraft.evaluation.diagnosis.truth import Known
 from redraft.evaluation.pages.charts import curves as drawn
-from redraft.evaluation.pages.charts import intervals, stacks
+from redraft.evaluation.pages.charts import intervals
 from redraft.evaluation.pages.page import Card, Item, Part, render
 from redraft.evaluation.reports.chains import Links, Listed, listed, title_of
 from redraft.evaluation.tables import p_value, percent, plain
 from redraft.jobs.counting import counted
 
 _MOST = 50  # items to list
-_KINDS = {"fixed": (False, True), "broken": (True, False), "right": (True, True), "wrong": (False, False)}
 
 
 def page(found: Figures, curves: Curves | None, made: str, links: Links | None = None) -> str:
@@ -39,7 +37,7 @@ def page(found: Figures, curves: Curves | None, made: str, links: Links | None =
         f"points gained{f', {interval}' if interval else ''}": gain,
         "McNemar's p": p_value(found.decision.p),
     }
-    parts = [Part(verdict=said, tiles=tiles, notes=[*notes(found)], cards=[*_cards(found)])]
+    parts = [Part(verdict=said, tiles=tiles, notes=[*notes(found)], cards=[_card(found)])]
     if curves:
         chart = drawn(equal_tokens.series(curves), "new tokens an item", "right answers, %")
         card = Card("score over tokens", "right answers, with 95 % intervals", chart, wide=True)
@@ -75,17 +73,8 @@ def _how(each: Known) -> str:
     return f" · {kind_of(each)}" if each.best else ""
 
 
-def _cards(found: Figures) -> Iterator[Card]:
+def _card(found: Figures) -> Card:
     rights = [(level.name, level.right.times(100)) for level in found.levels]
     rows = [(name, each.value, each.low, each.high, f"{each.value:.1f}") for name, each in rights]
     note = "per cent, with 95 % intervals; the line is at first answers"
-    yield Card("right answers", note, intervals(rows, rights[0][1].value))
-    if found.revised:
-        changes = {f"revision {number}": each for number, each in enumerate(found.revisions, start=1)}
-        changes["first to best"] = found.of_revised
-        counts = {
-            name: Counter({kind: each.count(*cell) for kind, cell in _KINDS.items()})
-            for name, each in changes.items()
-        }
-        note = "wrong → right is fixed, right → wrong is broken; the others stayed right or wrong"
-        yield Card("what revising did", note, stacks(counts, [*_KINDS]))
+    return Card("right answers", note, intervals(rows, rights[0][1].value))

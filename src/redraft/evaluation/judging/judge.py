@@ -25,8 +25,15 @@ from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply
 from redraft.evaluation.judging.pairs import Match
 from redraft.evaluation.judging.prompts import FIELDS, JudgePrompt, Prompts, Shown, Way, again, schema_of
-from redraft.evaluation.judging.reviews import Review
-from redraft.evaluation.judging.scores import WINNERS, Unreadable, Winner, checked, scores_in, winner_in
+from redraft.evaluation.judging.reviews import (
+    WINNERS,
+    Review,
+    Unreadable,
+    Winner,
+    checked,
+    scores_in,
+    winner_in,
+)
 from redraft.jobs.harness import Session
 from redraft.jobs.ids import derived_seed
 from redraft.jobs.journal import Journal

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -52,22 +51,6 @@ def histogram(bars: Sequence[tuple[str, str, int]]) -> str:
     bar = {"type": "bar", "color": _BAR, "stroke": _BAR, "width": {"band": 0.84}}
     y = _value("count", axis={"tickCount": 3, "format": ",d"})
     return _svg(rows, [_layer(bar, x=x, y=y)], height=150)
-
-
-def stacks(places: Mapping[str, Counter[str]], order: Sequence[str]) -> str:
-    """Draw a bar for each place, divided by kind in the given order."""
-    room = {"domain": [0, _TEXT * max(counts.total() for counts in places.values())]}
-    rows, texts = [], []
-    for row, counts in enumerate(places.values()):
-        texts.append({"row": row, "text": " · ".join(f"{counts[kind]:,}" for kind in order)})
-        for place, kind in enumerate(order):
-            tip = f"{kind}: {counts[kind]:,}"
-            rows.append({"row": row, "count": counts[kind], "place": place, "tip": tip})
-    y, colour = _rows([*places], _WIDTH), _coloured("place", order, [f"var(--{kind})" for kind in order])
-    x = _value("count", scale=room, axis=None)
-    bar = _layer({"type": "bar"}, x=x, y=y, color=colour, order={"field": "place"})
-    text = {**_text(y), "data": {"values": _clean(texts, _WIDTH)}}
-    return _svg(rows, [bar, text], height=_ROW * len(places) + 30)
 
 
 def intervals(rows: Sequence[tuple[str, float, float, float, str]], at: float) -> str:
@@ -117,7 +100,7 @@ def curves(
     width, tall = (_WIDE, _TALL) if wide else (_WIDTH, _LOW)
     xs = [x for points in series.values() for x, *_ in points]
     left, right = min(xs, default=0.0), max(xs, default=1.0)
-    span, names = (right - left) or 1.0, _cut([*series], width)
+    span, names = (right - left) or 1.0, [_cut(name, width) for name in series]
     rows: list[Spec] = []
     for place, points in enumerate(series.values()):
         moved = (place - (len(series) - 1) / 2) * _MOVED * span
@@ -154,7 +137,7 @@ def _said(labels: Sequence[str]) -> str:
 
 def _rows(names: Sequence[str], width: int) -> Spec:
     """Return the axis of rows, with their names."""
-    axis = {"labelExpr": _said(_cut(names, width))}
+    axis = {"labelExpr": _said([_cut(name, width) for name in names])}
     return {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": axis}
 
 
@@ -199,7 +182,7 @@ def _clean(rows: Sequence[Spec], width: int) -> list[Spec]:
 
     def clean(name: str, value: Any) -> Any:
         if isinstance(value, str):
-            return _drawable(value) if name == "tip" else _cut([value], width)[0]
+            return _drawable(value) if name == "tip" else _cut(value, width)
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return [{name: clean(name, value) for name, value in row.items()} for row in rows]
@@ -210,21 +193,8 @@ def _drawable(text: str) -> str:
     return _NOT_XML.sub("\ufffd", printable(text))
 
 
-def _cut(names: Sequence[str], width: int) -> list[str]:
-    """Return as much of each name as a chart has room for. The library would cut an emoji in two, and fail.
-
-    Different names stay different: those that begin alike keep their ends too, or else get numbers.
-    """
+def _cut(name: str, width: int) -> str:
+    """Return as much of a name as a chart has room for. The library would cut an emoji in two, and fail."""
     longest = width // 15
     half = (longest - 1) // 2
-    heads = {name: name if len(name) <= longest else f"{name[: longest - 1]}…" for name in names}
-    alike = Counter(heads.values())
-    found: dict[str, str] = {}
-    for name, head in heads.items():
-        short = head if alike[head] == 1 or name == head else f"{name[:half]}…{name[-half:]}"
-        number = 1
-        while short in found.values():
-            number += 1
-            short = f"{name[:half]}… ({number})"
-        found[name] = short
-    return [_drawable(found[name]) for name in names]
+    return _drawable(name if len(name) <= longest else f"{name[:half]}…{name[-half:]}")

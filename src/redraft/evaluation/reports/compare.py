@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, product
+from typing import ClassVar
 
 import numpy as np
 
+from redraft.chain import Usage
 from redraft.evaluation import stats
-from redraft.evaluation.judging.reviews import usage_in
-from redraft.evaluation.judging.scores import HIGHEST, LOWEST, Unreadable
-from redraft.evaluation.records import JudgeUsage
+from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, Unreadable, usage_in
 from redraft.evaluation.reports.inputs import Placed, Question
 from redraft.evaluation.stats import Bootstrap, Estimate, Numbers
 
@@ -73,7 +73,6 @@ class Result:
 class OrderBias:
     """What the judge makes of the order of answers."""
 
-    shown_first: Tally  # reviews that the answer shown first won, tied and lost
     points: Estimate | None  # score of the answer shown first less that of the other; None without scores
     agreement: Estimate  # share of items with the same verdict in both orders
     kappa: Estimate
@@ -187,15 +186,19 @@ class JudgedQuestion:
 class Comparison:
     """A model against its opponent."""
 
+    IN_JSON: ClassVar = (
+        "model opponent whole.questions whole.ratio whole.win_rate whole.reviews whole.both sums p drawn "
+        "in_both_orders shown_first order_bias length_bias judges unreadable left_out repeated by_question "
+        "usage"
+    )
+
     model: str
     opponent: str
     items: tuple[Item, ...]  # items that count, with their reviews
     left_out: tuple[LeftOut, ...]  # questions that do not count
     unreadable: tuple[LeftOut, ...]  # reviews without a score
     in_both_orders: bool  # whether each item was judged in both orders, but for those whose order was drawn
-    draws: int = stats.DRAWS
-    seed: int = stats.SEED
-    usage: JudgeUsage = field(default_factory=JudgeUsage)  # what all reviews say that they cost
+    usage: Usage = field(default_factory=Usage)  # what all reviews say that they cost
 
     def against(self, opponent: str) -> Comparison:
         """Return the comparison from the side of the other model, if `opponent` is the model."""
@@ -245,7 +248,7 @@ class Comparison:
         table = self.table
         if self._gaps is not None:
             table = np.hstack([table, stats.moments(self._gaps, self._leads)])
-        return Bootstrap(table, draws=self.draws, seed=self.seed)
+        return Bootstrap(table)
 
     @cached_property
     def whole(self) -> Result:
@@ -258,9 +261,7 @@ class Comparison:
         for place, question_id in enumerate(self.question_ids):
             places[questions[question_id].category].append(place)
         return {
-            name: self._result(Bootstrap(self.table[chosen], draws=self.draws, seed=self.seed))
-            for name, chosen in places.items()
-            if chosen
+            name: self._result(Bootstrap(self.table[chosen])) for name, chosen in places.items() if chosen
         }
 
     def _result(self, sample: Bootstrap) -> Result:
@@ -287,7 +288,7 @@ class Comparison:
         """The exact p of the questions won and lost in both orders; the turns of one are one trial."""
         if not self.in_both_orders:
             return None
-        outcomes = [each.outcome for each in self.by_question()]
+        outcomes = [each.outcome for each in self.by_question]
         return stats.sign_test(outcomes.count(1), outcomes.count(-1))
 
     @cached_property
@@ -297,7 +298,6 @@ class Comparison:
             return None
         points = self.sample.estimate(lambda sums: _column(sums, "points") / _column(sums, "scored"), _POINTS)
         return OrderBias(
-            shown_first=self.shown_first,
             points=points if self.sample.sums[_COLUMN["scored"]] else None,
             agreement=self.sample.estimate(lambda sums: stats.agreed_of(sums[..., _CROSSED]), stats.SHARE),
             kappa=self.sample.estimate(lambda sums: stats.kappa_of(sums[..., _CROSSED]), stats.CHANGE),
@@ -321,15 +321,23 @@ class Comparison:
             shorter=int((self._gaps < 0).sum()),
         )
 
-    def by_question(self) -> Iterator[JudgedQuestion]:
-        """Yield what reviews of each question came to."""
+    @property
+    def judges(self) -> list[JudgeAgreement]:
+        """How far each two judges agree."""
+        return list(judges_agree(self))
+
+    @cached_property
+    def by_question(self) -> tuple[JudgedQuestion, ...]:
+        """What reviews of each question came to."""
         prefix = "both_" if self.in_both_orders else ""
         outcomes = np.sign(self._of(f"{prefix}wins") - self._of(f"{prefix}losses"))
-        for place, question_id in enumerate(self.question_ids):
-            row = self.table[place]
+        rows = zip(self.question_ids, self.table, self._win_rates.tolist(), outcomes, strict=True)
+        found = []
+        for question_id, row, rate, outcome in rows:
             sums = float(row[0] + row[2]), float(row[1] + row[3])
             scores = sums if row[_COLUMN["scored"]] else None
-            yield JudgedQuestion(question_id, scores, float(self._win_rates[place]), int(outcomes[place]))
+            found.append(JudgedQuestion(question_id, scores, rate, int(outcome)))
+        return tuple(found)
 
     def _of(self, *names: str) -> Numbers:
         return _column(self.table, *names)
@@ -405,7 +413,7 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
         return None
     ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
     table = np.hstack([model.table[ours, :4], other.table[theirs, :4]])
-    sample = Bootstrap(table, draws=model.draws, seed=model.seed)
+    sample = Bootstrap(table)
     ratio = sample.estimate(
         lambda sums: _ratio(sums[..., :4]) - _ratio(sums[..., 4:]),
         extremes=extremes(sample.sums, {0: 1, 2: 1, 4: -1, 6: -1}),
@@ -443,15 +451,13 @@ def judges_agree(comparison: Comparison) -> Iterator[JudgeAgreement]:
         if first and second and common:
             crossed = stats.crossed(*([said[key] for key in common] for said in (ours, theirs)))
             rows = stats.clustered(crossed, [question_id for question_id, _, _ in common])
-            sample = Bootstrap(rows, draws=comparison.draws, seed=comparison.seed)
+            sample = Bootstrap(rows)
             agreement = sample.estimate(stats.agreed_of, stats.SHARE)
             kappa = sample.estimate(stats.kappa_of, stats.CHANGE)
             yield JudgeAgreement(first, second, len(common), agreement, kappa)
 
 
-def compare(
-    reviews: Iterable[Placed], first: Sequence[str] = (), *, draws: int = stats.DRAWS, seed: int = stats.SEED
-) -> tuple[Comparison, ...]:
+def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models that reviews are of.
 
     The model is the one that comes earlier in `first`, and else the one that the first review of the pair
@@ -465,7 +471,7 @@ def compare(
         review = group[0].review
         shown = group[0].names[::-1] if review.metadata.get("swapped") else group[0].names
         model, opponent = sorted(shown, key=lambda name: first.index(name) if name in first else len(first))
-        found.append(_comparison(model, opponent, group, draws, seed))
+        found.append(_comparison(model, opponent, group))
     return tuple(found)
 
 
@@ -475,7 +481,7 @@ def shared(comparisons: Iterable[Comparison]) -> str:
     return next(iter(frozenset.intersection(*pairs)), "") if len(pairs) > 1 else ""
 
 
-def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, seed: int) -> Comparison:
+def _comparison(model: str, opponent: str, group: Sequence[Placed]) -> Comparison:
     items: dict[tuple[str, int], list[Game]] = {}
     unreadable, left_out, chosen = [], [], []
     for placed in group:
@@ -501,9 +507,7 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, 
         left_out=tuple(left_out),
         unreadable=tuple(unreadable),
         in_both_orders=in_both,
-        draws=draws,
-        seed=seed,
-        usage=usage_in(placed.review.metadata for placed in group),
+        usage=usage_in([placed.review.metadata for placed in group]),
     )
 
 

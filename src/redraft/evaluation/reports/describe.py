@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from redraft.errors import UsageError
-from redraft.evaluation import stats
 from redraft.evaluation.reports.grades import GradeReport, describe_grades
 from redraft.evaluation.reports.inputs import Given, Material, kind_of, opened
 from redraft.evaluation.reports.reviews import Report, describe_reviews
@@ -20,8 +19,6 @@ def describe(
     *,
     answers: Sequence[Path] = (),
     questions: Path | None = None,
-    draws: int = stats.DRAWS,
-    seed: int = stats.SEED,
 ) -> AnyReport:
     """Describe files of reviews, of grades, or of chains: all of one kind.
 
@@ -31,7 +28,7 @@ def describe(
     kind = kind_of(inputs)
     if answers and kind == "chains":
         raise UsageError("--answers goes with reviews and grades.", hint="Chains have their answers.")
-    given = Given(inputs, Material.read(answers, questions), draws, seed)
+    given = Given(inputs, Material.read(answers, questions))
     if kind == "reviews":
         return describe_reviews(given)
     return describe_grades(given) if kind == "grades" else describe_runs(given)

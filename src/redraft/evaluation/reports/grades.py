@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from redraft.chain import describe
+from redraft.chain import Usage, describe
 from redraft.chain.read.files import decode
 from redraft.errors import RecordError
 from redraft.evaluation import stats
-from redraft.evaluation.judging.reviews import Grade, Key, usage_in
-from redraft.evaluation.judging.scores import HIGHEST, LOWEST
-from redraft.evaluation.records import JudgeUsage, listed
+from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, Grade, Key, usage_in
+from redraft.evaluation.records import listed
 from redraft.evaluation.reports.inputs import Given, Input, Material
 from redraft.evaluation.reports.paired import Paired, Scores, gain_of, sections, side_by_side
 from redraft.evaluation.stats import Bootstrap, Estimate, without_nan
@@ -38,8 +37,6 @@ class Grades:
     model: str
     judge: str
     found: tuple[tuple[str, Grade], ...]  # all of them, with their places
-    draws: int = stats.DRAWS
-    seed: int = stats.SEED
 
     @cached_property
     def scores(self) -> Scores:
@@ -55,9 +52,9 @@ class Grades:
         return [where for where, each in self.found if not each.is_readable]
 
     @property
-    def usage(self) -> JudgeUsage:
+    def usage(self) -> Usage:
         """What all of them say that they cost."""
-        return usage_in(each.metadata for _, each in self.found)
+        return usage_in([each.metadata for _, each in self.found])
 
     @property
     def questions(self) -> int:
@@ -70,7 +67,7 @@ class Grades:
         chosen = list(values) if keys is None else [key for key in keys if key in values]
         rows = np.reshape([[values[key], 1] for key in chosen], (-1, 2))
         sums = stats.clustered(rows, [question for question, _ in chosen])
-        return Bootstrap(sums, draws=self.draws, seed=self.seed).estimate(stats.ratio_of, _SCALE)
+        return Bootstrap(sums).estimate(stats.ratio_of, _SCALE)
 
     def turns(self) -> dict[int, Estimate]:
         """Return the mean of each turn; nothing if there is one only."""
@@ -118,14 +115,12 @@ class Grades:
         }
 
 
-def graded(
-    places: Iterable[tuple[str, Grade]], *, draws: int = stats.DRAWS, seed: int = stats.SEED
-) -> tuple[Grades, ...]:
+def graded(places: Iterable[tuple[str, Grade]]) -> tuple[Grades, ...]:
     """Return the grades of each model and judge, in the order of their first."""
     groups: defaultdict[tuple[str, str], list[tuple[str, Grade]]] = defaultdict(list)
     for where, each in places:
         groups[each.model, each.judge_name].append((where, each))
-    return tuple(Grades(*key, tuple(found), draws, seed) for key, found in groups.items())
+    return tuple(Grades(*key, tuple(found)) for key, found in groups.items())
 
 
 @dataclass(frozen=True)
@@ -147,9 +142,9 @@ def _agreement(one: Grades, two: Grades) -> GradedAlike | None:
     ours, theirs = ([each.scores.values[key] for key in keys] for each in (one, two))
     questions = [question for question, _ in keys]
     rows = stats.clustered(stats.moments(ours, theirs), questions)
-    sample = Bootstrap(rows, draws=one.draws, seed=one.seed)
+    sample = Bootstrap(rows)
     correlation = sample.estimate(stats.correlation_of, stats.CHANGE, scale="correlation")
-    gain = gain_of(ours, theirs, questions, _SCALE, one.draws, one.seed)
+    gain = gain_of(ours, theirs, questions, _SCALE)
     return GradedAlike(one.model, one.judge, two.judge, len(keys), correlation, gain)
 
 
@@ -198,16 +193,16 @@ class GradeReport:
 
 def describe_grades(given: Given) -> GradeReport:
     """Describe files of grades. One that is there twice, or of another question than given, is an error."""
-    draws, seed, material = given.draws, given.seed, given.material
+    material = given.material
     seen: dict[object, str] = {}
     read = (_read(each, material, seen) for each in given.inputs)
-    found = graded(chain.from_iterable(read), draws=draws, seed=seed)
+    found = graded(chain.from_iterable(read))
     if not any(each.scores.values for each in found):
         places = [where for each in found for where in each.unreadable]
         raise RecordError(f"no grade can be read, of {counted(len(places), 'grade')}: {listed(places, 5)}.")
     pairs = [(one, two) for one, two in combinations(found, 2) if one.model == two.model]
     judges = tuple(filter(None, (_agreement(*pair) for pair in pairs)))
-    differences = side_by_side([each.scores for each in found], draws, seed)
+    differences = side_by_side([each.scores for each in found])
     return GradeReport(given.names, material, found, judges, differences)
 
 

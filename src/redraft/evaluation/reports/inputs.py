@@ -180,8 +180,6 @@ class Given:
 
     inputs: Sequence[Input]
     material: Material  # the answers that were judged, and what was asked
-    draws: int
-    seed: int  # decides the resamples
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 from redraft.chain import Chain
 from redraft.chain.read.files import open_output
 from redraft.evaluation.judging.reviews import Grade
-from redraft.evaluation.pages.charts import intervals, stacks
+from redraft.evaluation.pages.charts import intervals
 from redraft.evaluation.pages.page import Card, Part, render
 from redraft.evaluation.reports.chains import Links, Listed
-from redraft.evaluation.reports.compare import Comparison, Game, Item, Tally
+from redraft.evaluation.reports.compare import Comparison, Game, Item
 from redraft.evaluation.reports.describe import AnyReport
 from redraft.evaluation.reports.grades import GradeReport, Grades
 from redraft.evaluation.reports.inputs import Answer
@@ -22,8 +21,7 @@ from redraft.evaluation.reports.reviews import Report
 from redraft.evaluation.reports.runs import Run, RunReport, Shown
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import percent, plain
-from redraft.evaluation.tasks.tally import Tally as RunTally
-from redraft.evaluation.tasks.tally import outcome_of, results_of
+from redraft.evaluation.tasks.tally import Tally, outcome_of, results_of
 from redraft.jobs.counting import counted
 from redraft.revision.words import SHORT_STOPS
 
@@ -43,7 +41,7 @@ def page(report: AnyReport, made: str, links: Links | None = None) -> str:
     for each in report.sections():
         tiles, cards = _pictures(report, each.about)
         texts: Any = {"lines": each.lines, "facts": each.facts}
-        parts.append(Part(each.title, each.note, each.warns, tiles=tiles, cards=cards, **texts))
+        parts.append(Part(each.title, each.note, tiles=tiles, cards=cards, **texts))
     if records := _records(report, links or Links()):
         parts.append(records)
     below = " · ".join(Path(name).name for name in report.files[:50])
@@ -130,16 +128,10 @@ def _cards(report: Report, comparison: Comparison) -> Iterator[Card]:
     if comparison.whole.ratio:
         rows = [_interval(name, (each.ratio or each.win_rate).times(100)) for name, each in results.items()]
         yield Card("ratio of scores", "with 95 % intervals; the line is at 100 %", intervals(rows, 100))
-    outcomes = {name: _counted(each.reviews) for name, each in (categories or results).items()}
-    yield Card("reviews", "won · tied · lost", stacks(outcomes, _OUTCOMES))
 
 
 def _interval(name: str, each: Estimate, digits: int = 1) -> tuple[str, float, float, float, str]:
     return name, each.value, each.low, each.high, f"{each.value:.{digits}f}"
-
-
-def _counted(tally: Tally) -> Counter[str]:
-    return Counter(dict(zip(_OUTCOMES, (tally.wins, tally.ties, tally.losses), strict=True)))
 
 
 def _pair(report: Report, comparison: Comparison, item: Item, links: Links) -> Entry:
@@ -221,7 +213,7 @@ def _graded(report: GradeReport, links: Links, key: tuple[str, int], grades: Seq
     }
 
 
-def _run_cards(tally: RunTally) -> Iterator[Card]:
+def _run_cards(tally: Tally) -> Iterator[Card]:
     if tally.groups:
         rows = [_interval(name, share.rate.times(100)) for name, share in sorted(tally.groups.items())]
         note = "with 95 % intervals; the line is at the whole"

@@ -56,14 +56,14 @@ class Paired:
     of: int = 1  # that number
 
 
-def paired(run: Scores, other: Scores, draws: int, seed: int) -> Paired | None:
+def paired(run: Scores, other: Scores) -> Paired | None:
     """Return the comparison of two runs; None without common records."""
     keys = [key for key in run.values if key in other.values]
     if not keys:
         return None
     before, after = ([each.values[key] for key in keys] for each in (other, run))
     items = [run.items.get(record, record) for record, _ in keys]
-    gain = gain_of(before, after, items, run.bounds, draws, seed)
+    gain = gain_of(before, after, items, run.bounds)
     sums = clustered(np.subtract(after, before)[:, None], items).round(9)  # 8.3 - 8.1 is not quite 7.3 - 7.1
     moved = int((sums > 0).sum()), int((sums < 0).sum())
     names = [record if turn == 1 else f"{record}, turn {turn}" for record, turn in keys]
@@ -79,22 +79,20 @@ def gain_of(
     after: Sequence[float],
     records: Sequence[str],
     bounds: Bounds,
-    draws: int,
-    seed: int,
 ) -> Estimate:
     """Return by how much scores between the bounds rise on average, with an interval over records."""
     rows = [[new - old, 1] for old, new in zip(before, after, strict=True)]
     most = bounds[1] - bounds[0]
-    return Bootstrap(clustered(rows, records), draws=draws, seed=seed).estimate(ratio_of, (-most, most))
+    return Bootstrap(clustered(rows, records)).estimate(ratio_of, (-most, most))
 
 
-def side_by_side(runs: Sequence[Scores], draws: int, seed: int) -> tuple[Paired, ...]:
+def side_by_side(runs: Sequence[Scores]) -> tuple[Paired, ...]:
     """Return the comparison of each two runs of the same task or judge, the later less the earlier.
 
     Their p-values are corrected for how many they are.
     """
     pairs = ((two, one) for one, two in combinations(runs, 2) if one.about == two.about)
-    found = [each for pair in pairs if (each := paired(*pair, draws, seed))]
+    found = [each for pair in pairs if (each := paired(*pair))]
     corrected = holm([each.p for each in found])
     return tuple(replace(each, holm=p, of=len(found)) for each, p in zip(found, corrected, strict=True))
 

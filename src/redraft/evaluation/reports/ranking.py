@@ -23,7 +23,7 @@ from scipy import special
 from redraft.evaluation.reports.compare import Comparison, Game, shared
 from redraft.evaluation.stats import SHARE, Bootstrap, Estimate, Numbers
 
-DRAWS = 1_000  # most resamples: each fits the model anew
+DRAWS = 1_000  # resamples: each fits the model anew
 _PENALTY = 1e-3  # half of it, times each squared coefficient, is taken off the log-likelihood
 _STEPS = 40
 _ALIKE = 0.2  # over the number of questions: resamples whose rates differ by less have the same outcomes
@@ -95,14 +95,12 @@ class Fitted:
     Args:
         battles: What is fitted.
         features: Shape [games, features]: `Battles.met`, and what else may decide a game.
-        draws: Number of resamples.
-        seed: Decides them.
     """
 
-    def __init__(self, battles: Battles, features: Numbers, draws: int, seed: int) -> None:
+    def __init__(self, battles: Battles, features: Numbers, draws: int = DRAWS) -> None:
         self.battles, self.features = battles, features
         self.wins = np.array([(1 + game.sign) / 2 for game in battles.games])
-        self.sample = Bootstrap(np.eye(battles.count), draws=draws, seed=seed).fitted(self._fits)
+        self.sample = Bootstrap(np.eye(battles.count), draws=draws).fitted(self._fits)
 
     def _fits(self, times: Numbers) -> Numbers:
         """Return the coefficients by how often each question counts, shape [..., questions]."""
@@ -149,13 +147,12 @@ def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
     if len(battles.names) < 3 or not battles.connected:
         return None
     against = shared(comparisons)
-    how = min(comparisons[0].draws, DRAWS), comparisons[0].seed
-    plain = Fitted(battles, battles.met, *how).rates(against)
+    plain = Fitted(battles, battles.met).rates(against)
     style = _styles(battles.games)
     if style is None:
         found = [Ranked(*each, None) for each in zip(battles.names, plain, strict=True)]
         return Ranking(_sorted(found), against, (), battles.count)
-    fitted = Fitted(battles, np.hstack([battles.met, style]), *how)
+    fitted = Fitted(battles, np.hstack([battles.met, style]))
     effects = tuple(
         (name, fitted.sample.estimate(lambda fits, place=place: fits[..., place]))  # type: ignore[misc]
         for place, name in enumerate(STYLE, start=len(battles.names))

@@ -19,7 +19,6 @@ from redraft.evaluation.reports.compare import (
     Tally,
     compare,
     difference,
-    judges_agree,
     shared,
 )
 from redraft.evaluation.reports.inputs import Given, Material, place
@@ -87,7 +86,11 @@ class Report:
         return without_nan(
             {
                 "files": self.files,
-                "comparisons": [_comparison(self, each) for each in self.comparisons],
+                "comparisons": [
+                    without_nan(each)
+                    | {"categories": self.categories(each), "without_review": self.unasked(each)}
+                    for each in self.comparisons
+                ],
                 "ranking": self.ranking,
                 "differences": self.differences,
             }
@@ -97,7 +100,7 @@ class Report:
 def describe_reviews(given: Given) -> Report:
     """Describe files of reviews; each order may have its own."""
     placed = place(given.inputs, given.material)
-    found = compare(placed, given.material.names, draws=given.draws, seed=given.seed)
+    found = compare(placed, given.material.names)
     if not any(comparison.items for comparison in found):
         unreadable = [each for comparison in found for each in comparison.unreadable]
         if not unreadable:
@@ -145,7 +148,7 @@ def _lines(report: Report, comparison: Comparison) -> Iterator[Line]:
         note = f"{_tally(whole.both)}, p = {comparison.p:.2g}{over}{several}"
         yield Line("in both orders", "", "", note)
     yield from _order(comparison)
-    for each in judges_agree(comparison):
+    for each in comparison.judges:
         note = f"{each.first} and {each.second}, {counted(each.reviews, 'review')}"
         yield Line("judges agree", *percent(each.agreement, 1), note)
         yield Line("  kappa", *plain(each.kappa, 2))
@@ -205,27 +208,3 @@ def _named(found: Sequence[LeftOut]) -> str:
 
 def _tally(tally: Tally) -> str:
     return f"{tally.wins:,} won, {tally.ties:,} tied, {tally.losses:,} lost"
-
-
-def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
-    return {
-        **vars(comparison.whole),
-        "model": comparison.model,
-        "opponent": comparison.opponent,
-        "in_both_orders": comparison.in_both_orders,
-        "drawn_order": comparison.drawn,
-        "sums": comparison.sums,
-        "p": comparison.p,
-        "order_bias": comparison.order_bias,
-        "length_bias": comparison.length_bias,
-        "judges": list(judges_agree(comparison)),
-        "categories": report.categories(comparison),
-        "unreadable": comparison.unreadable,
-        "left_out": comparison.left_out,
-        "repeated": comparison.repeated,
-        "without_review": report.unasked(comparison),
-        "by_question": list(comparison.by_question()),
-        "draws": comparison.draws,
-        "seed": comparison.seed,
-        "usage": comparison.usage,
-    }

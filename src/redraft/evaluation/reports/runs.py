@@ -103,7 +103,7 @@ def describe_runs(given: Given) -> RunReport:
     named = zip(names_of([each.path for each in inputs]), inputs, strict=True)
     runs = tuple(_run(*each, given.material, shown) for each in named)
     scores = [run.scores for run in runs if run.tally.outcomes]
-    return RunReport(given.names, runs, side_by_side(scores, given.draws, given.seed), shown)
+    return RunReport(given.names, runs, side_by_side(scores), shown)
 
 
 def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -> Run:

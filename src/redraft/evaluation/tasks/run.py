@@ -2,35 +2,28 @@
 
 `evaluate_file` is the function of `redraft eval`, whose file resumes. `evaluate` is for regression suites in
 Python; with the option `cache`, no reply is asked for twice there either.
-
-Examples in front of a prompt are earlier turns of the conversation: what the task asks of another record, and
-that record's own solution. A record that is among the examples is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Unpack
 
-from redraft.chain import Chain, Prompt, is_system
+from redraft.chain import Chain
 from redraft.chain.read.records import chain_of, read_records, sample_id
-from redraft.chain.read.tasks import boxed
-from redraft.chain.texts import gold_answers, rationales
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
 from redraft.errors import EmptyReply, RecordError, UsageError
-from redraft.evaluation.records import SAMPLE_OF, text_in_source
+from redraft.evaluation.records import SAMPLE_OF
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tasks.tally import FIRST, Tally
 from redraft.evaluation.tasks.tasks import (
-    Task,
     asked,
     checks_of,
     empty_answers,
@@ -48,8 +41,6 @@ from redraft.revision.runs.answers import AnswerRun, FileResult, PromptItem
 from redraft.revision.runs.options import EvalFileOptions
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
-
-Message = dict[str, Any]
 
 
 @dataclass
@@ -94,19 +85,13 @@ class EvalRun(ScoredRun):
             self.settings = replace(self.settings, stand_ins={"checks": (*self.guides, "words>=1")})
 
     def records(self) -> Iterator[Chain]:
-        """Yield the records behind the examples, each as often as it is answered."""
-        count, turns = self.settings.get("samples") or 1, self._turns
+        """Yield the records, each as often as it is answered, with ids and so seeds of their own."""
+        count = self.settings.get("samples") or 1
         for record in super().records():
-            yield from samples_of(shown(record, turns), count)
-
-    @cached_property
-    def _turns(self) -> tuple[Message, ...]:
-        count, file = self.settings.get("few_shot") or 0, self.settings.get("examples")
-        if bool(count) != bool(file):
-            raise UsageError(
-                "--few-shot and --examples go together.", hint="--few-shot 4 --examples train.jsonl"
-            )
-        return read_shots(task_named(self.task), Path(file), count) if file else ()
+            yield record
+            meta = {**record.meta, SAMPLE_OF: record.id}
+            for number in range(2, count + 1):
+                yield record.model_copy(update={"id": sample_id(record.id, number), "meta": meta})
 
     def _job(self) -> Job[PromptItem]:
         if (self.settings.get("samples") or 1) > 1:
@@ -115,7 +100,6 @@ class EvalRun(ScoredRun):
                 raise UsageError("at temperature 0, all samples would be the same answer.", hint=hint)
             if self.settings.get("seed") is None:  # else a cache would give them one reply
                 self.settings = self.settings.over(seed=0)
-        self._turns  # noqa: B018  (faulty examples raise before a model is opened)
         return super()._job()
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
@@ -167,70 +151,6 @@ def _run_of(task: str, source: str | Path, output: str | Path, options: Mapping[
     found: EvalFileOptions = settings.values
     task_of(task, run_code=found.run_code)
     return EvalRun(settings, Path(source), RunPlan.of(output, settings), limit=found.limit, task=task)
-
-
-def read_shots(task: Task, file: Path, count: int) -> tuple[Message, ...]:
-    """Return the first records of a file of the task as turns: what is asked of each, and its solution.
-
-    Raises:
-        RecordError: The file has fewer records, or one without a solution.
-    """
-    records = list(islice(read_records(file), count))
-    if len(records) < count:
-        raise RecordError(
-            f"{file} has {len(records)} records, and {count} examples are wanted.",
-            hint="Lower --few-shot, or add records.",
-        )
-    turns: list[Message] = []
-    for record in records:
-        checks_of(task, record)
-        solution = _solution(record)
-        if not solution:
-            hint = 'Give it one: a published solution, or the field "answer".'
-            raise RecordError(f"{file}: {record.id} is to be an example, and has no solution.", hint=hint)
-        prompt = Prompt(instruction=task.prompt(record)) if task.prompt else record.prompt
-        turns += [each for each in _messages(prompt) if not is_system(each)]
-        turns.append({"role": "assistant", "content": solution})
-    return tuple(turns)
-
-
-def _solution(record: Chain) -> str:
-    """Return how the record is solved: its rationale and its gold answer, as the tasks ask for them."""
-    gold, why = ("".join(texts[:1]) for texts in (gold_answers(record), rationales(record)))
-    if gold:
-        return why if boxed(why) else f"{why}\n\nAnswer: {gold}".strip()
-    return record.answer or text_in_source(record, "answer") or ""
-
-
-def shown(record: Chain, turns: Sequence[Message]) -> Chain:
-    """Return a record that is asked behind examples.
-
-    Raises:
-        RecordError: It is one of them.
-    """
-    if not turns:
-        return record
-    text = record.prompt.text
-    if any(turn["content"] == text for turn in turns):
-        raise RecordError(
-            f"{record.id} is among the examples: the model would see its answer.",
-            hint="Give --examples a file of other records, such as the training part.",
-        )
-    own = _messages(record.prompt)
-    messages = (*filter(is_system, own), *turns, *(each for each in own if not is_system(each)))
-    return record.model_copy(update={"prompt": Prompt(messages=messages)})
-
-
-def _messages(prompt: Prompt) -> tuple[Message, ...]:
-    return prompt.messages or ({"role": "user", "content": prompt.text},)
-
-
-def samples_of(record: Chain, count: int) -> Iterator[Chain]:
-    """Yield a record as often as it is answered. Each has its own id, and so its own seed."""
-    yield record
-    for number in range(2, count + 1):
-        meta = {**record.meta, SAMPLE_OF: record.id}
-        yield record.model_copy(update={"id": sample_id(record.id, number), "meta": meta})
 
 
 Record = Mapping[str, Any] | Chain  # a record of a task, as its file has it
