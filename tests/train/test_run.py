@@ -370,15 +370,6 @@ def test_nobody_goes_on_and_begins_anew(model: str, here: Path, asked: str) -> N
         ready(model, "--lora", "False", "--overwrite_output_dir", "--resume_from_checkpoint", asked)
 
 
-def test_false_is_no_folder(model: str, here: Path) -> None:
-    words = ("--lora", "False", "--resume_from_checkpoint", "False")
-    made = ready(model, *words)
-    assert made.checkpoint is None
-    made.train()
-    with pytest.raises(UsageError, match="out/checkpoint-3 is there already"):
-        ready(model, *words)
-
-
 def test_an_output_that_is_a_file(model: str, here: Path) -> None:
     Path("out").write_text("")
     with pytest.raises(OutputError, match="out cannot be created"):

@@ -6,7 +6,6 @@ beside the output, and measures or exports the result.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -175,7 +174,7 @@ def train(
             ready.loop.callbacks.append(_Reports(on_step, ready.steps))
         done = _train(ready, say=say, tell=tell)
         if done is not None and not ready.stopped_early(done):
-            ready.verb.finish(ready.own, ready.loop, base=ready.base, command=command, say=say, warn=tell)
+            ready.verb.finish(ready, command=command, say=say, warn=tell)
     return _result(ready, done)
 
 
@@ -199,7 +198,7 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
     output, own = ready.loop.folder, ready.own
     record = RunFile(
         output,
-        elsewhere=f"to another folder with --output_dir{_onwards(output)}",
+        elsewhere="to another folder with --output_dir",
         as_before=" (what the machine chose is said with --bf16, --dtype and --lora)",
         start_over="start over with --overwrite_output_dir",
     )
@@ -232,15 +231,6 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
             say(f"memory: {size_in_words(took)} at most")
         record.end(steps=done, **memory)
     return done
-
-
-def _onwards(output: Path) -> str:
-    """Return, for hints, how to train the result further if there is one."""
-    made = (RunFile(output).read() or {}).get("config") or {}
-    if not (output / ("adapter_config.json" if made.get("lora") else "config.json")).is_file():
-        return ""
-    base = f"{made.get('model_name_or_path')}+" if made.get("lora") else ""
-    return f" (--model_name_or_path {shlex.quote(f'{base}{output}')} trains this one further)"
 
 
 def _result(ready: Ready, done: int | None) -> TrainResult:

@@ -211,9 +211,6 @@ class SftOptions(LossOptions):
         "fill rows with several records; otherwise a batch counts records", DATA, default=True
     )
     gguf: MaybePlace = option("also write the result to this GGUF file", RUN)
-    gguf_quant: Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = option(
-        "number format of --gguf, for a whole model", RUN, default="f16"
-    )
 
     def check(self) -> None:
         """Raise `UsageError` if settings contradict each other."""

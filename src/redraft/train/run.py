@@ -265,7 +265,7 @@ def eval_rows(
 _ELSEWHERE = frozenset(
     (
         *("data_path", "eval_data_path", "per_device_train_batch_size", "gradient_accumulation_steps"),
-        *("gguf", "gguf_quant", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
+        *("gguf", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
         *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "cache_dir", "workers"),
         *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
         *("eval_strategy", "eval_steps", "per_device_eval_batch_size", "load_best_model_at_end"),
@@ -472,20 +472,11 @@ def _begin(args: TrainingArguments, own: RunOptions, say: Say) -> SavedCheckpoin
     """Return the checkpoint to resume from, or None for a new run."""
     asked = args.resume_from_checkpoint
     output = Path(str(args.output_dir))
-    afresh = (asked or "").lower() in {"false", "no", "none"}
     if own.overwrite_output_dir:
-        if asked and not afresh:
+        if asked:
             raise UsageError(
                 f"--overwrite_output_dir starts over, and --resume_from_checkpoint {asked} resumes.",
                 hint="Leave one of them out. Starting over deletes all checkpoints.",
-            )
-        return None
-    if afresh:
-        if found := checkpoints.checkpoints(output):
-            raise UsageError(
-                f"--resume_from_checkpoint False: {found[0].folder} is there already.",
-                hint="Start over with --overwrite_output_dir, which deletes it, or name another "
-                "--output_dir.",
             )
         return None
     if asked and asked.lower() not in NEWEST:

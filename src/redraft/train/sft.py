@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -13,7 +14,6 @@ from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.errors import OutputError, UsageError
 from redraft.train.batches import Rows, one_a_row, pack
 from redraft.train.load import load_trained
-from redraft.train.loop import Loop
 from redraft.train.loss import fuse
 from redraft.train.options import SftOptions
 from redraft.train.prepare import Ints
@@ -22,7 +22,10 @@ from redraft.train.verb import Verb, bare_of, can_join, what_follows
 from redraft.weights.checkpoint import read_json
 from redraft.weights.gguf.families import sizes_from_config
 from redraft.weights.output import Run
-from redraft.weights.replace import MANIFEST, refuse_existing
+from redraft.weights.replace import refuse_existing
+
+if TYPE_CHECKING:
+    from redraft.train.run import Ready
 
 
 class Sft(Verb[SftOptions]):
@@ -34,7 +37,7 @@ class Sft(Verb[SftOptions]):
     def check(self, own: SftOptions, model: str) -> None:
         """Raise if the file of `--gguf` cannot be written, or cannot hold the result."""
         if own.gguf:
-            check_gguf(own, own.gguf, model)
+            _check_gguf(own.gguf, model)
 
     def encoder(self, own: SftOptions, tokenizer: PreTrainedTokenizerBase) -> Encoder:
         """Return the encoder of chains."""
@@ -56,20 +59,19 @@ class Sft(Verb[SftOptions]):
         model = load_trained(own, ref, tokenizer, seed=own.seed, note=note, gguf=bool(own.gguf), say=say)
         return model, with_loss(model, say=say, packed=own.packing)
 
-    def finish(
-        self,
-        own: SftOptions,
-        loop: Loop,
-        *,
-        base: str,
-        command: str,
-        say: Say,  # noqa: ARG002
-        warn: Say,
-    ) -> None:
+    def finish(self, ready: Ready, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
         """Write the file of `--gguf`, of an adapter or of the whole model."""
-        if own.gguf and loop.args.should_save:
-            run = Run(force=True, command=command, warn=warn, caution=warn)
-            _export(own, Path(own.gguf), loop.folder, base, run)
+        if not ready.own.gguf or not ready.args.should_save:
+            return
+        target, run = Path(ready.own.gguf), Run(force=True, command=command, warn=warn, caution=warn)
+        if ready.own.lora:
+            from redraft.weights.lora.gguf import lora_gguf
+
+            lora_gguf(ready.loop.folder, target, run, base=_base_folder(ready.base), f16=True)
+        else:
+            from redraft.weights.gguf.from_folder import export_gguf
+
+            export_gguf(ready.loop.folder, target, run)
 
     def following(self, own: SftOptions, base: str) -> str:
         """Return what to type next with the result."""
@@ -88,51 +90,21 @@ def with_loss(model: PreTrainedModel | PeftModel, *, say: Say, packed: bool) -> 
     return can_join(bare, say=say, needed=packed)
 
 
-def check_gguf(own: SftOptions, gguf: str, model: str) -> None:
+def _check_gguf(gguf: str, model: str) -> None:
     """Raise if the file of `--gguf` cannot be written, or cannot hold the result."""
+    target = Path(gguf)
     if not gguf.lower().endswith(".gguf"):
-        hint = f"--gguf {gguf.rstrip('/')}.gguf"
-        raise UsageError(f"--gguf {gguf} does not end in .gguf.", hint=hint)
-    _check_place(Path(gguf), None if own.overwrite_output_dir else Path(str(own.output_dir)))
-    config = read_json(Path(model) / "config.json")  # a model on the hub has none here yet
-    tied = config and sizes_from_config(config).tied
-    if tied and own.lora and "lm_head" in own.lora_target_modules:
-        raise UsageError(
-            "--gguf: a GGUF adapter cannot change 'lm_head', because this model uses one matrix for input "
-            "and output embeddings.",
-            hint="Leave lm_head out of --lora_target_modules, or leave --gguf out.",
-        )
-
-
-def _check_place(target: Path, output: Path | None) -> None:
+        raise UsageError(f"--gguf {gguf} does not end in .gguf.", hint=f"--gguf {gguf.rstrip('/')}.gguf")
     folder = next(each for each in target.absolute().parents if each.exists())
-    if target.is_dir():
-        raise OutputError(f"--gguf {target} is a folder.", hint=f"--gguf {target / 'NAME.gguf'}")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"--gguf {target}: {folder} is not writable.", hint="--gguf FILE")
-    hint = "Move it away, or name another --gguf FILE."
+    if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(f"--gguf {target} cannot be written: it is a folder, or {folder} is not writable.")
     try:
         refuse_existing(target, force=True)
     except OutputError as error:
+        hint = "Move it away, or name another --gguf FILE."
         raise OutputError(f"--gguf: {error.message}", hint=hint) from None
-    if not output or not target.exists():
-        return
-    inputs = read_json(target.with_name(f"{target.name}.{MANIFEST}")).get("inputs")
-    listed = inputs.values() if isinstance(inputs, dict) else ()
-    found = [str(each["path"]) for each in listed if isinstance(each, dict) and "path" in each]
-    if found and output.resolve() not in [Path(each).resolve() for each in found]:
-        raise OutputError(f"--gguf: {target} was made from {found[0]}, not from {output}.", hint=hint)
-
-
-def _export(own: SftOptions, target: Path, output: Path, base: str, run: Run) -> None:
-    if own.lora:
-        from redraft.weights.lora.gguf import lora_gguf
-
-        lora_gguf(output, target, run, base=_base_folder(base), f16=True)
-    else:
-        from redraft.weights.gguf.from_folder import export_gguf
-
-        export_gguf(output, target, run, quant=own.gguf_quant)
+    if config := read_json(Path(model) / "config.json"):  # a model on the hub has none here yet
+        sizes_from_config(config)
 
 
 def _base_folder(base: str) -> Path:

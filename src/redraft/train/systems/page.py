@@ -19,6 +19,7 @@ from redraft.jobs.counting import counted, size_in_words
 from redraft.jobs.files import write_file
 from redraft.jobs.licences import UNKNOWN, Source, clash, ids_of, remark
 from redraft.jobs.lines import parse_line
+from redraft.jobs.progress import clock_time
 from redraft.jobs.provenance import RunFile, licences_beside
 from redraft.train import LOG
 from redraft.train.systems.plan import Kind, Ledger, Plan, Row, spent
@@ -53,13 +54,13 @@ def _whole(ledger: Ledger, plan: Plan) -> Part:
     disk = sum(each.stat().st_size for each in ledger.folder.rglob("*") if each.is_file())
     done = len(plan.rows) - len(plan.ahead)
     tiles = {
-        "of work": _clock(total["seconds"]),
+        "of work": clock_time(total["seconds"]),
         "new tokens": f"{total['tokens']:,.0f}",
         "USD": f"{total['usd']:,.2f}",
         "on the disk": size_in_words(disk),
     }
     lines = [
-        (stage.name, _clock(records[stage.name]["seconds"]), "", stage.made + ledger.edited(stage))
+        (stage.name, clock_time(records[stage.name]["seconds"]), "", stage.made + ledger.edited(stage))
         for stage in (row.stage for row in plan.rows)
     ]
     verdict = f"{done} of {counted(len(plan.rows), 'stage')} done."
@@ -145,7 +146,7 @@ def _card(title: str, system: System, ledger: Ledger, plan: Plan, sources: list[
         read = ", ".join(row.stage.reads)
         verb = f"`redraft {row.stage.verb}`" if row.stage.verb else "a command"
         verb += ledger.edited(row.stage)
-        lines.append(f"| {row.stage.name} | {verb} | {read} | {_clock(seconds)} |")
+        lines.append(f"| {row.stage.name} | {verb} | {read} | {clock_time(seconds)} |")
     lines += ["", f"`redraft run {system.name}{' --small' * system.small}`, redraft {__version__}.", ""]
     lines += _figures(ledger, plan)
     return "\n".join(lines) + "\n"
@@ -157,9 +158,3 @@ def _figures(ledger: Ledger, plan: Plan) -> Iterator[str]:
         says = (ledger.record(row.stage).read() or {}).get("says")
         if says and row.stage.verb in ("report", "eval", "train self"):
             yield from (f"## {row.stage.name}", "", "```text", says, "```", "")
-
-
-def _clock(seconds: float) -> str:
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from random import Random
 
-from redraft.train.self.tasks.task import Task, Values, equal_to
+from redraft.train.self.tasks.task import SAID, Task, Values, equal_to
 
 
 def spoiled_number(number: int, rng: Random) -> str:
@@ -61,28 +61,7 @@ def _columns_of_sum(values: Values) -> str:
 
 ADD = Task(
     name="add",
-    wordings=(
-        "What is {a} + {b}?",
-        "Add {a} and {b}.",
-        "How much is {a} plus {b}?",
-        "{a} + {b} = ?",
-        "Calculate {a} + {b}.",
-        "What do you get when you add {a} and {b}?",
-        "Sum: {a} and {b}.",
-        "What is the sum of {a} and {b}?",
-        "Compute the sum {a} + {b}.",
-        "Please add {b} to {a}.",
-        "I have {a} points and win {b} more. How many points do I have?",
-        "What's {a} plus {b}?",
-        "Find {a} + {b}.",
-        "Tell me the total of {a} and {b}.",
-        "{a} plus {b} equals what?",
-        "Work out {a} + {b}.",
-        "Can you add {a} and {b} for me?",
-        "What does {a} + {b} come to?",
-        "A shop sold {a} pens in May and {b} in June. How many in all?",
-        "Give me the result of {a} + {b}.",
-    ),
+    wordings=SAID["add"],
     draw=lambda rng: {"a": _of_any_length(rng), "b": _of_any_length(rng)},
     right=_sum,
     spoil=lambda values, rng: spoiled_number(int(_sum(values)), rng),
@@ -118,28 +97,7 @@ def _larger_first(rng: Random) -> Values:
 
 SUBTRACT = Task(
     name="subtract",
-    wordings=(
-        "What is {a} - {b}?",
-        "Subtract {b} from {a}.",
-        "How much is {a} minus {b}?",
-        "{a} - {b} = ?",
-        "Calculate {a} - {b}.",
-        "What do you get when you take {b} from {a}?",
-        "What is the difference between {a} and {b}?",
-        "Compute {a} - {b}.",
-        "Please take {b} away from {a}.",
-        "I had {a} coins and spent {b}. How many are left?",
-        "What's {a} minus {b}?",
-        "Find {a} - {b}.",
-        "What is {a} − {b}?",
-        "{a} minus {b} equals what?",
-        "Work out {a} - {b}.",
-        "Can you subtract {b} from {a} for me?",
-        "What does {a} - {b} come to?",
-        "A tank holds {a} litres and {b} are used. How many remain?",
-        "Give me the result of {a} - {b}.",
-        "How much more is {a} than {b}?",
-    ),
+    wordings=SAID["subtract"],
     draw=_larger_first,
     right=_difference,
     spoil=lambda values, rng: spoiled_number(int(_difference(values)), rng),
@@ -185,28 +143,7 @@ def _added(total: int, number: int) -> Iterator[str]:
 
 CONVERT = Task(
     name="units",
-    wordings=(
-        "How many {small} are {x} {large} and {y} {small}?",
-        "Convert {x} {large} and {y} {small} to {small}.",
-        "{x} {large} {y} {small} in {small}?",
-        "Express {x} {large} and {y} {small} in {small}.",
-        "What is {x} {large} and {y} {small} in {small}?",
-        "How many {small} make up {x} {large} and {y} {small}?",
-        "Change {x} {large} and {y} {small} into {small}.",
-        "Give {x} {large} {y} {small} as {small} only.",
-        "I have {x} {large} and {y} {small}. How many {small} is that?",
-        "Turn {x} {large} and {y} {small} into {small}.",
-        "Write {x} {large} and {y} {small} in {small}.",
-        "In {small}, how much are {x} {large} and {y} {small}?",
-        "How many {small} in {x} {large} plus {y} {small}?",
-        "Total {small} of {x} {large} and {y} {small}?",
-        "Please convert to {small}: {x} {large}, {y} {small}.",
-        "What do {x} {large} and {y} {small} come to in {small}?",
-        "Tell me {x} {large} and {y} {small} in {small}.",
-        "{x} {large} and {y} {small} equal how many {small}?",
-        "Could you put {x} {large} and {y} {small} into {small}?",
-        "Something measures {x} {large} and {y} {small}. Say it in {small}.",
-    ),
+    wordings=SAID["units"],
     draw=_length,
     right=_in_small,
     spoil=lambda values, rng: spoiled_number(int(_in_small(values)), rng),
@@ -260,28 +197,7 @@ def _spoiled_date(values: Values, rng: Random) -> str:
 
 AFTER = Task(
     name="dates",
-    wordings=(
-        "What date is {days} days after {day} {month}?",
-        "Which day comes {days} days after {day} {month}?",
-        "Add {days} days to {day} {month}.",
-        "{day} {month} plus {days} days is which date?",
-        "Today is {day} {month}. What is the date in {days} days?",
-        "What is the date {days} days from {day} {month}?",
-        "Count {days} days forward from {day} {month}.",
-        "A bill of {day} {month} is due in {days} days. On which date?",
-        "{days} days after {day} {month}: which date?",
-        "Name the date that is {days} days later than {day} {month}.",
-        "If it is {day} {month}, which date is it {days} days later?",
-        "Find the date {days} days after {day} {month}.",
-        "A trip starts on {day} {month}. Which date is {days} days later?",
-        "What day of the year follows {day} {month} by {days} days?",
-        "Tell me the date {days} days past {day} {month}.",
-        "From {day} {month}, go {days} days ahead. What is the date?",
-        "Please give the date {days} days after {day} {month}.",
-        "Which date do I reach {days} days after {day} {month}?",
-        "We meet on {day} {month} and again {days} days later. On which date?",
-        "What will the date be {days} days after {day} {month}?",
-    ),
+    wordings=SAID["dates"],
     draw=_start_of_days,
     right=_after,
     spoil=_spoiled_date,

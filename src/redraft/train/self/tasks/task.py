@@ -7,8 +7,10 @@ stands for a search taught a small model to accept everything.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -16,6 +18,9 @@ from redraft.jobs.licences import UNKNOWN
 
 Values = Mapping[str, Any]
 """What an exercise is about: JSON values, so that it travels in a chain's `meta`."""
+
+SAID: Mapping[str, Any] = json.loads(Path(__file__).with_name("wordings.json").read_text("utf-8"))
+"""The wordings of the tasks that redraft ships, by their names, and the nouns and adjectives in them."""
 
 HELD_OUT = 5
 """Wordings at the end of `Task.wordings` that nothing is trained on."""

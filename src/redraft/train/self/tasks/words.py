@@ -5,33 +5,9 @@ from __future__ import annotations
 from random import Random
 from string import ascii_lowercase
 
-from redraft.train.self.tasks.task import Task, Values, equal_to
+from redraft.train.self.tasks.task import SAID, Task, Values, equal_to
 
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-NOUNS = _listed("""
-    apple arrow baby basket bear bell bird boat book bottle box bread bridge brother bus cake camera candle
-    car cat chair cheese child church circle city clock cloud coat coin corner cow crowd cup daughter desk
-    doctor dog door dress driver duck eagle ear egg engine evening eye face family farmer fence field finger
-    fire fish flag flower forest fox friend frog fruit garden gate girl glass glove gold grass guest guitar
-    hand hat hill honey horse house ice insect island jacket jar jewel judge juice jungle key king kitchen
-    kite ladder lake lamp leaf letter lion lock market meal milk mirror money moon morning mountain mouse
-    music nail neck nest newspaper night noise nurse nut ocean oil onion orange oven owl page paint paper park
-    pen picture pillow plant plate pocket queen question quilt rabbit radio rain ribbon ring river road rock
-    roof room rope rose school shadow sheep ship shirt shoe silver sister snake snow soldier song spoon star
-    stone storm street sugar sun table teacher tent tiger tooth tower town train tree truck uncle umbrella
-    valley van vase village violin voice wagon wall watch water wheel whistle window winter wolf yard zebra
-    zoo
-""")
-ADJECTIVES = _listed("""
-    big black blue bright brown calm clean cold dark deep dry dusty early empty fast gentle golden gray
-    green happy heavy hidden hungry kind large late little lonely long loud lucky narrow new noisy old pale
-    plain proud quick quiet red rich round sharp short shy silent simple sleepy slow small soft steep strange
-    strong sweet tall tiny tired warm wet white wide wild wise young
-""")
+NOUNS, ADJECTIVES = (tuple(SAID[kind].split()) for kind in ("nouns", "adjectives"))
 _ALL = NOUNS + ADJECTIVES
 
 
@@ -46,28 +22,7 @@ def _how_many(values: Values) -> str:
 
 COUNT = Task(
     name="count",
-    wordings=(
-        "How many words are in this line?\n{words}",
-        "Count the words.\n{words}",
-        "How many words are there: {words}",
-        "What is the number of words in this line?\n{words}",
-        "Count the words in the following line.\n{words}",
-        "Tell me how many words this has: {words}",
-        "Word count of this text?\n{words}",
-        "How many words does this text have?\n{words}",
-        "Give the number of words.\n{words}",
-        "Please count these words: {words}",
-        "{words}\nHow many words is that?",
-        "How long is this line, in words?\n{words}",
-        "Say how many words you see: {words}",
-        "Find the word count: {words}",
-        "{words}\nCount the words above.",
-        "How many words did I write here?\n{words}",
-        "Number of words in: {words}",
-        "I typed this. How many words are they?\n{words}",
-        "{words}\nWhat is the word count of this?",
-        "Could you count the words of this line?\n{words}",
-    ),
+    wordings=SAID["count"],
     draw=lambda rng: {"words": " ".join(rng.sample(_ALL, rng.randint(6, 18)))},
     right=_how_many,
     spoil=lambda values, rng: str(int(_how_many(values)) + rng.choice((-2, -1, -1, 1, 1, 2))),
@@ -102,28 +57,7 @@ def _spelled(values: Values) -> str:
 
 LETTERS = Task(
     name="letters",
-    wordings=(
-        'How many times does the letter {letter} occur in "{words}"?',
-        "How many {letter}s are in {words}?",
-        'Count the letter {letter} in "{words}".',
-        "How often does {letter} appear in {words}?",
-        'How many "{letter}" are in "{words}"?',
-        "What is the number of {letter}s in the words {words}?",
-        "In {words}, how many times is {letter} used?",
-        "Count the {letter}s in {words}.",
-        'How many letters {letter} does "{words}" have?',
-        "Number of {letter} in {words}?",
-        "Find how often the letter {letter} is in {words}.",
-        "Tell me how many {letter}s the words {words} have.",
-        'How many {letter}\'s are there in "{words}"?',
-        "The words are {words}. How many {letter} do they have?",
-        "Please count how often {letter} is in {words}.",
-        "In the words {words}, count every {letter}.",
-        "How many times do you see {letter} in {words}?",
-        'Say how many {letter}s you find in "{words}".',
-        "If I spell {words}, how often do I write {letter}?",
-        "{words}: how many {letter}s?",
-    ),
+    wordings=SAID["letters"],
     draw=_letter,
     right=_times,
     spoil=lambda values, rng: str(max(0, int(_times(values)) + rng.choice((-1, 1, 1, 2)))),
@@ -169,28 +103,7 @@ def _walked(values: Values) -> str:
 
 SORT = Task(
     name="sort",
-    wordings=(
-        "Put these words in alphabetical order: {words}",
-        "Sort these words from A to Z: {words}",
-        "Sort alphabetically: {words}",
-        "Order these words by the alphabet.\n{words}",
-        "Alphabetical order, please: {words}",
-        "Arrange these words alphabetically.\n{words}",
-        "{words}\nSort these words from A to Z.",
-        "Which order do these words have in a dictionary? {words}",
-        "List in alphabetical order: {words}",
-        "Please sort the words: {words}",
-        "Bring these words into alphabetical order.\n{words}",
-        "Sort the following words.\n{words}",
-        "Write these words in the order of the alphabet: {words}",
-        "A to Z: {words}",
-        "{words}\nPut the words above in alphabetical order.",
-        "Rearrange from A to Z: {words}",
-        "How are these words sorted by the alphabet? {words}",
-        "Give me these words sorted: {words}",
-        "Could you alphabetise these? {words}",
-        "Order as in a dictionary: {words}",
-    ),
+    wordings=SAID["sort"],
     draw=_unsorted,
     right=_in_order,
     spoil=_misplaced,
@@ -235,38 +148,7 @@ def _marked(values: Values) -> str:
 
 UNIQUE = Task(
     name="unique",
-    wordings=(
-        "Remove the repeated words: {words}",
-        "Write each of these words once: {words}",
-        "Delete the duplicates.\n{words}",
-        "Drop words that occur again: {words}",
-        "List these words without repetitions.\n{words}",
-        "Which words are here, each once? {words}",
-        "Keep the first of each word: {words}",
-        "Please remove duplicates from this list: {words}",
-        "Make this list unique.\n{words}",
-        "{words}\nRemove what is repeated.",
-        "Take out the words that come again: {words}",
-        "Say each word only the first time: {words}",
-        "{words}\nGive each word one time.",
-        "Shorten this list to its different words: {words}",
-        "Leave one of each word.\n{words}",
-        "What is left of this without repetitions? {words}",
-        "{words}\nWhich different words are these?",
-        "Throw out what I wrote twice: {words}",
-        "Filter the duplicates out of this line.\n{words}",
-        "Print every word once: {words}",
-        "Deduplicate: {words}",
-        "Give me this list without repeated words.\n{words}",
-        "Clean this list of words that come twice: {words}",
-        "Strike out repetitions: {words}",
-        "{words}\nWrite this without duplicates.",
-        "No word twice, please: {words}",
-        "Some words are repeated here. Leave those out.\n{words}",
-        "Can you drop the duplicates? {words}",
-        "Each word should be there once: {words}",
-        "{words}\nTell me the distinct words.",
-    ),
+    wordings=SAID["unique"],
     draw=_with_repeats,
     right=_once,
     spoil=_repeated,
