@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import TrainerCallback
 
@@ -184,15 +183,6 @@ def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
     assert weights(tmp_path) == weights(unbroken)
 
 
-def test_a_signal_in_a_step_stops_the_run_after_it(examples: Prepared, tmp_path: Path) -> None:
-    made = loop(tmp_path, data(examples))
-    made.trained.model.register_forward_hook(
-        lambda *_: terminate() if made.state.global_step + 1 == 4 and not made.signals.received else None
-    )
-    assert made.run() == 4
-    assert [each.step for each in checkpoints(tmp_path)] == [4]
-
-
 @pytest.mark.parametrize(("save", "step"), [("steps", 6), ("epoch", 4), ("epoch", 6)])
 def test_a_stop_is_not_the_end_of_an_epoch(examples: Prepared, tmp_path: Path, step: int, save: str) -> None:
     """It changes neither the log nor the result."""
@@ -216,22 +206,6 @@ def test_what_is_saved_after_an_earlier_checkpoint_stays(examples: Prepared, tmp
     again = loop(tmp_path, data(examples), llama(), save_steps=2, save_total_limit=1)
     before_step(again, 7, terminate).run(named(tmp_path / "checkpoint-4", tmp_path))
     assert [each.step for each in checkpoints(tmp_path)] == [12, 8, 7]
-
-
-def test_a_run_that_was_moved_ends_with_its_best_model(examples: Prepared, tmp_path: Path) -> None:
-    def run(out: Path, stop: int = 99) -> Loop:
-        best: dict[str, Any] = {"load_best_model_at_end": True, "save_steps": 2, "save_total_limit": 1}
-        best |= {"eval_strategy": "steps", "eval_steps": 2}
-        made = loop(out, data(examples), llama(), data(examples), **best)
-        made.evaluate = lambda: made.state.global_step  # type: ignore[method-assign]
-        before_step(made, stop, terminate).run(newest(out)[0])
-        return made
-
-    run(tmp_path / "one", 6)
-    moved = (tmp_path / "one").rename(tmp_path / "two")
-    ended = run(moved).trained.model.state_dict()
-    best = load_file(moved / "checkpoint-2" / "model.safetensors")
-    assert all(torch.equal(ended[name], each) for name, each in best.items())
 
 
 def test_a_line_of_several_steps_is_whole_after_a_stop(
@@ -285,15 +259,6 @@ def test_an_adapter_goes_on_as_well(examples: Prepared, tmp_path: Path) -> None:
     run(tmp_path / "broken")
     assert curve(tmp_path / "broken") == curve(tmp_path / "unbroken")
     assert (tmp_path / "broken/checkpoint-12/adapter_model.safetensors").is_file()
-
-
-def test_the_newest_checkpoint_stays_beside_an_earlier_best(examples: Prepared, tmp_path: Path) -> None:
-    """The Trainer of transformers would keep only the best, and delete what a signal saved."""
-    kept: dict[str, Any] = {"save_steps": 1, "save_total_limit": 1, "load_best_model_at_end": True}
-    made = loop(tmp_path, data(examples), eval_data=data(examples), eval_strategy="steps", **kept)
-    made.evaluate = lambda: abs(made.state.global_step - 1.5)  # type: ignore[method-assign]
-    before_step(made, 4, terminate).run()
-    assert [each.step for each in checkpoints(tmp_path)] == [4, 1]
 
 
 def test_an_adapter_can_be_asked_after_training_in_16_bits(examples: Prepared, tmp_path: Path) -> None:

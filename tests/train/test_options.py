@@ -176,7 +176,6 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--warmup_ratio 3", "--warmup_ratio is '3'.", "at least 0 and below 1"),
         ("--evaluation_strategy no --eval_strategy no", "two names", "Give --eval_strategy alone."),
         ("--fsdp zero3", "--fsdp has no 'zero3'.", "full_shard"),
-        ("--load_best_model_at_end", "needs an evaluation", "--eval_strategy steps --eval_data_path FILE"),
         ("recipe-that-is-not", "there is no recipe 'recipe-that-is-not'.", "one of: alpaca, "),
         ("stablevicuna", "there is no setting 'num_rollouts'.", "redraft train ppo has it"),
     ],

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import resource
-import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from redraft.train.options import SftOptions, parse
 from redraft.train.run import Ready, alone, get_ready
 from redraft.train.sft import with_loss
 from redraft.train.trained import Trained
-from tests.train.tiny import chains, lines, model_folder
+from tests.train.tiny import chains, lines
 from tests.train.tiny_models import EXPERTS, tiny
 
 
@@ -82,8 +81,6 @@ def test_a_token_that_was_added_is_saved_with_the_adapter(model: str, here: Path
     expected = losses()
     again.train()
     assert losses() == expected
-    with pytest.raises(UsageError, match=r"cannot hold the token '\[PAD\]'"):
-        ready(model, *words, "--gguf", "x.gguf")
 
 
 def test_a_model_of_answers_does_not_say_that_it_revises(model: str, here: Path) -> None:
@@ -97,20 +94,6 @@ def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
     assert data.startswith("24 records read, 24 to train on: ")
     assert plan.startswith("3 steps of 2 rows (of ")
     assert plan.endswith("learning rate 2e-05, all weights in float32")
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("--warmup_steps 3", True),
-        ("--warmup_steps 2", False),
-        ("--warmup_steps 3 --lr_scheduler_type constant", False),
-    ],
-)
-def test_a_warm_up_that_takes_all_steps_is_said(model: str, here: Path, words: str, said: bool) -> None:
-    lines = ready(model, "--lora", "False", "--learning_rate", "1e-3", *words.split()).lines()
-    known = "the learning rate is 0 in the first, and stays below 0.001 (--warmup_steps 0: no warm-up)"
-    assert (f"the warm-up takes all steps: {known}" in lines) == said
 
 
 def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> None:
@@ -139,11 +122,6 @@ def test_steps_are_those_that_trainer_takes(model: str, here: Path) -> None:
     assert made.train() == made.steps == 5  # 24 records are 3 steps of 8
 
 
-def test_data_that_is_too_little_for_a_step(model: str, here: Path) -> None:
-    with pytest.raises(UsageError, match="the data has 24 rows, and one step takes 64"):
-        ready(model, "--per_device_train_batch_size", "64", "--packing", "False")
-
-
 def test_four_bits_need_the_gpu(model: str, here: Path) -> None:
     with pytest.raises(UsageError, match="--use_cpu disables it"):
         ready(model, "--qlora", "True", "--use_cpu", "True")
@@ -164,20 +142,6 @@ def test_an_evaluation_takes_batches_of_its_own_size(model: str, here: Path) -> 
     usual = ready(model, *words).loop
     assert usual.eval_data is not None
     assert len(next(usual.eval_data.order.batches(0))) == usual.args.train_batch_size == 4
-
-
-def test_the_best_model_is_kept_and_loaded_at_the_end(model: str, here: Path) -> None:
-    chains(here / "held-out.jsonl", 4)
-    words = "--lora False --eval_strategy steps --eval_steps 1 --save_steps 1 --save_total_limit 1 "
-    more = "--load_best_model_at_end True --eval_data_path held-out.jsonl --learning_rate 1e-2"
-    made = ready(model, *(words + more).split())
-    made.train()
-    assert made.loop.state.best_model_checkpoint == "out/checkpoint-3"
-    assert losses_of_evaluation() == sorted(losses_of_evaluation(), reverse=True)
-
-
-def losses_of_evaluation() -> list[float]:
-    return [line["eval_loss"] for line in lines(Path("out")) if "eval_loss" in line]
 
 
 def test_memory_that_runs_out_says_what_to_change(
@@ -218,12 +182,6 @@ def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "Make room" in str(error.value.hint)
-
-
-def test_what_it_begins_from_is_not_removed(model: str, here: Path) -> None:
-    Path("a+b").mkdir()
-    with pytest.raises(UsageError, match="training starts from"):
-        ready(model, "--lora", "True", "--overwrite_output_dir", "--model_name_or_path", "a+b+./out+other")
 
 
 def test_two_runs_do_not_write_one_output(model: str, here: Path) -> None:
@@ -301,36 +259,6 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_taken(
     monkeypatch.setattr(run, "save", lambda _: None)
     again.train()
     assert not Path("out/checkpoint-3").exists()
-
-
-def test_a_checkpoint_may_be_named(model: str, here: Path) -> None:
-    for step in (1, 2):
-        with checkpoints.saving(Path("out"), step, leads=True, wait=lambda: None):
-            pass
-    made = ready(model, "--lora", "False", "--resume_from_checkpoint", "out/checkpoint-1")
-    assert made.checkpoint
-    assert made.checkpoint.step == 1
-    with pytest.raises(ModelError, match="is not a checkpoint"):
-        ready(model, "--lora", "False", "--resume_from_checkpoint", "out")
-
-
-def test_a_finished_run_that_was_moved_has_its_best_model(model: str, here: Path) -> None:
-    words = "--lora False --eval_strategy steps --eval_steps 1 --save_steps 1 --save_total_limit 1 "
-    words += "--load_best_model_at_end True --eval_data_path chains.jsonl --learning_rate 1e-2"
-    made = ready(model, *words.split())
-    made.loop.evaluate = lambda: float(made.loop.state.global_step)  # type: ignore[method-assign]
-    made.train()
-    best = Path("out/model.safetensors").read_bytes()
-    assert best == Path("out/checkpoint-1/model.safetensors").read_bytes()
-    moved = Path("out").rename("two")
-    (moved / "model.safetensors").unlink()
-    again = ready(model, *words.split(), usual=USUAL.replace("dir out", "dir two"))
-    assert again.train() == 3
-    assert (moved / "model.safetensors").read_bytes() == best
-    shutil.rmtree(moved / "checkpoint-1")
-    with pytest.raises(ModelError, match="the best checkpoint, two/checkpoint-1, is missing") as error:
-        again.train()
-    assert error.value.hint == "Bring it back, or take the last one: --load_best_model_at_end False"
 
 
 def test_a_shared_run_killed_while_it_saves_its_result_gets_it_from_the_checkpoint(
@@ -460,20 +388,3 @@ def test_without_packing_a_model_that_cannot_join_has_padded_batches(packing: bo
     assert all(line.startswith("batches are padded: ") for line in said)
     ids = torch.tensor([[1, 2, 3]])
     assert model(input_ids=ids, labels=ids, num_items_in_batch=torch.tensor(1)).loss > 0
-
-
-def test_how_far_tokens_are_is_said_of_all_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redraft.train.prepare.SECONDS", 0)
-    one, other = chains(tmp_path / "chains.jsonl"), chains(tmp_path / "held-out.jsonl")
-    words = (
-        f"--data_path {one} --eval_strategy epoch --eval_data_path {other} --output_dir {tmp_path / 'out'}"
-    )
-    said: list[str] = []
-    model = str(model_folder(tmp_path / "model"))
-    get_ready(
-        parse([*words.split(), "--lora", "True", "--per_device_train_batch_size", "1"], SftOptions),
-        model,
-        tmp_path / "cache",
-        say=said.append,
-    )
-    assert [line for line in said if "so far" in line] == ["24 records tokenised so far."] * 2

@@ -91,11 +91,6 @@ def test_the_learning_rate_is_that_of_an_adapter() -> None:
     assert asked("--learning_rate", "1", lora=True)[0].learning_rate == 1
 
 
-def test_settings_that_do_not_go_together_are_named() -> None:
-    with pytest.raises(UsageError, match="do not work together: "):
-        asked("--load_best_model_at_end", "--eval_strategy", "epoch")
-
-
 def test_where_steps_are_reported_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trained, "get_available_reporting_integrations", lambda: ["wandb"])
     asked("--report_to", "wandb", "none")

@@ -283,14 +283,13 @@ def _mark(folder: Path) -> None:
     sync_folder(folder)
 
 
-def prune(output: Path, limit: int | None, keep: Path | None = None, *, step: float = math.inf) -> None:
+def prune(output: Path, limit: int | None, *, step: float = math.inf) -> None:
     """Delete the remains of broken saves, and all but the newest complete checkpoints.
 
     A folder without a list of files stays: another trainer may have made it.
 
     Args:
         output: The output folder of the run.
-        keep: A checkpoint that always stays: the best so far.
         step: The last step done. Later checkpoints stay: the run has resumed from before them.
     """
     for broken in output.glob(f"{_ASIDE}*"):
@@ -302,7 +301,7 @@ def prune(output: Path, limit: int | None, keep: Path | None = None, *, step: fl
     kept = {each.folder for each in whole[:limit]}
     for each in found if whole else []:
         ours = (each.folder / MARKER).is_file()
-        if ours and each.folder not in kept and each.folder != keep and each.step < whole[0].step:
+        if ours and each.folder not in kept and each.step < whole[0].step:
             _remove(each.folder)
 
 

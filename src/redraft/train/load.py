@@ -252,14 +252,12 @@ def load_trained(
     say: Say,
     note: Mapping[str, Any] | None = None,
     scores: bool = False,
-    gguf: bool = False,
 ) -> PreTrainedModel | PeftModel:
     """Load the model to train, with an adapter if the settings say so.
 
     Args:
         note: redraft's fields for the configuration of the result.
         scores: Load a reward model.
-        gguf: Refuse to add a token to a model with an adapter, which becomes a GGUF file.
     """
     set_seed(seed)  # a classifier's head may be new
     loaded = load_model(ref, dtype=DTYPES[own.dtype], four_bits=own.qlora, scores=scores)
@@ -267,11 +265,6 @@ def load_trained(
     if not own.lora:
         loaded.config.update(dict(note or {}))
         return loaded
-    if grown and gguf:
-        raise UsageError(
-            f"--gguf: a GGUF adapter cannot hold the token {own.pad_token!r} that --pad_token adds.",
-            hint="Leave --pad_token out: padding then uses a token of the vocabulary, without loss.",
-        )
     set_seed(seed)
     task = "SEQ_CLS" if scores else "CAUSAL_LM"
     return add_adapter(loaded, own, task=task, note=note or {}, whole_vocabulary=grown)

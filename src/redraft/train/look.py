@@ -133,7 +133,6 @@ _THROWN_AWAY: dict[str, Any] = {
 _WITHOUT_EVALUATION: dict[str, Any] = {
     "eval_data_path": (),
     "eval_strategy": "no",
-    "load_best_model_at_end": False,
     "divergence_steps": 0,
     "gguf": None,
 }

@@ -36,7 +36,6 @@ from transformers import (
 )
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
-from redraft.errors import ModelError
 from redraft.jobs.files import replace_file
 from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.progress import ProgressLine
@@ -52,7 +51,7 @@ from redraft.train.checkpoints import (
     unreadable,
 )
 from redraft.train.guards import SEARCH, Divergence, Moment, diverged, no_number, unsound
-from redraft.train.load import contents, leave_inputs_to_autocast
+from redraft.train.load import leave_inputs_to_autocast
 from redraft.train.options import LEARNING_RATE
 from redraft.train.trained import Trained, part_of
 
@@ -261,8 +260,6 @@ class Loop:
                         break
                 steps = self.state.global_step - (self._resumed.step if self._resumed else 0)
                 self._report({"train_loss": (self._logged_loss + float(self._unlogged)) / max(steps, 1)})
-                if best := self.best(self.state):
-                    self.trained.load_model(best)
                 self._tell("train_end")
         finally:
             leave_inputs_to_autocast(self.trained.model, leave=False)
@@ -401,11 +398,10 @@ class Loop:
             raise no_number(moment, unsound(self.trained.around))
 
     def _check_end(self) -> None:
-        """Raise `ModelError` if the last losses are too high, unless the result is the best checkpoint."""
+        """Raise `ModelError` if the last losses are too high."""
         (loss,) = self.trained.sums([self._last_loss()])
         loss /= self.args.world_size
-        far = self._divergence.add(loss) or self._divergence.ends_off
-        if far and not self.args.load_best_model_at_end:
+        if self._divergence.add(loss) or self._divergence.ends_off:
             raise diverged(self._moment(self.state.global_step, loss), self._divergence)
 
     def _moment(self, step: int, loss: float) -> Moment:
@@ -446,7 +442,7 @@ class Loop:
         if self.control.should_log or ends:
             self._log_step()
         if self.control.should_evaluate:
-            self._note_best(self.evaluate())
+            self.evaluate()
         if self.control.should_save or stops:
             self._save_checkpoint()
             self._tell("save")
@@ -495,19 +491,11 @@ class Loop:
         self._tell("evaluate", metrics=found)
         return found["eval_loss"]
 
-    def _note_best(self, loss: float) -> None:
-        best = self.state.best_metric
-        if self.args.load_best_model_at_end and loss < (math.inf if best is None else best):
-            self.state.best_metric, self.state.best_global_step = loss, self.state.global_step
-
     # Checkpoints.
 
     def _save_checkpoint(self) -> None:
         """Save all that a run needs to resume as if it had not stopped, or nothing."""
         state, args = self.state, self.args
-        best = self.folder / f"checkpoint-{state.best_global_step}"
-        if state.best_global_step and (best.is_dir() or state.best_global_step == state.global_step):
-            state.best_model_checkpoint = str(best)
         wait = self.trained.accelerator.wait_for_everyone
         with checkpoints.saving(self.folder, state.global_step, leads=args.should_save, wait=wait) as to:
             self.trained.save_model(to)
@@ -524,23 +512,7 @@ class Loop:
             if args.should_save:
                 state.save_to_json(str(to / STATE))
         if args.should_save:
-            keep = state.best_model_checkpoint
-            kept = Path(keep) if keep else None
-            checkpoints.prune(self.folder, args.save_total_limit, kept, step=state.global_step)
-
-    # The end.
-
-    def best(self, state: TrainerState) -> Path | None:
-        """Return the best checkpoint if its weights are to be the result."""
-        if not (state.best_model_checkpoint and self.args.load_best_model_at_end):
-            return None
-        folder = self.folder / Path(state.best_model_checkpoint).name  # the output may have been moved
-        if not folder.is_dir():
-            raise ModelError(
-                f"the best checkpoint, {folder}, is missing ({contents(folder.parent)}).",
-                hint="Bring it back, or take the last one: --load_best_model_at_end False",
-            )
-        return folder
+            checkpoints.prune(self.folder, args.save_total_limit, step=state.global_step)
 
     def _tell(self, event: str, **more: Any) -> None:
         objects = {"model": self.trained.model, "processing_class": self.trained.tokenizer}

@@ -175,21 +175,9 @@ class LossOptions(RunOptions):
     per_device_eval_batch_size: int | None = option(
         "rows of an evaluation in a batch; by default as in training", STEPS, ge=1
     )
-    load_best_model_at_end: bool = option(
-        "the result is the checkpoint with the lowest evaluation loss", RUN, default=False
-    )
     divergence_steps: int = option(
         "stop after this many steps in a row with a loss far too high; 0: never", RUN, default=20, ge=0
     )
-
-    def check(self) -> None:
-        """Raise `UsageError` if settings contradict each other."""
-        super().check()
-        if self.load_best_model_at_end and self.eval_strategy == "no":
-            raise UsageError(
-                "--load_best_model_at_end needs an evaluation, and --eval_strategy is no.",
-                hint="--eval_strategy steps --eval_data_path FILE",
-            )
 
 
 class SftOptions(LossOptions):

@@ -41,7 +41,7 @@ from redraft.train.batches import Data, Order, RowsOf, check_enough_rows, collat
 from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
 from redraft.train.load import Method, default_method, load_tokenizer, skeleton, weights_dtype
-from redraft.train.loop import Loop, state_of
+from redraft.train.loop import Loop
 from redraft.train.options import LossOptions, RunOptions
 from redraft.train.prepare import ABOUT, TOKENS, Prepared, prepare
 from redraft.train.processes import Say, check_same_start, gathered, leads, ranks
@@ -268,7 +268,7 @@ _ELSEWHERE = frozenset(
         *("gguf", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
         *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "cache_dir", "workers"),
         *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
-        *("eval_strategy", "eval_steps", "per_device_eval_batch_size", "load_best_model_at_end"),
+        *("eval_strategy", "eval_steps", "per_device_eval_batch_size"),
         *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
         *("torch_compile", "divergence_steps"),
     )
@@ -362,12 +362,6 @@ class Ready:
             f"{self.args.learning_rate:g}, {self.method}"
         )
         lines = [*data.lines(self.verb.marked[0]), plan]
-        warm_up = int(self.args.get_warmup_steps(self.steps))
-        if warm_up >= self.steps and self.own.lr_scheduler_type != "constant":
-            rate = f"0 in the first, and stays below {self.args.learning_rate:g}"
-            lines.append(
-                f"the warm-up takes all steps: the learning rate is {rate} (--warmup_steps 0: no warm-up)"
-            )
         if is_known(self.sources) and not clash(self.sources):
             lines.append(remark(self.sources))
         if self.checkpoint is not None:
@@ -416,10 +410,10 @@ class Ready:
 
     def _finish(self, checkpoint: SavedCheckpoint) -> int:
         """Save the result of a run that was stopped after its last step."""
-        chosen = self.loop.best(state_of(checkpoint)) or checkpoint.folder
-        if not self.loop.trained.fsdp:
-            self.loop.trained.load_model(chosen)
-        save(self.loop, chosen if self.loop.trained.fsdp else None)
+        shared = self.loop.trained.fsdp
+        if not shared:
+            self.loop.trained.load_model(checkpoint.folder)
+        save(self.loop, checkpoint.folder if shared else None)
         return checkpoint.step
 
 
