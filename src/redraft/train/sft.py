@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,10 +61,11 @@ class Sft(Verb[SftOptions]):
 
     def finish(self, ready: Ready, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
         """Write the file of `--gguf`, of an adapter or of the whole model."""
-        if not ready.own.gguf or not ready.args.should_save:
+        own: Any = ready.own  # of this verb
+        if not own.gguf or not ready.args.should_save:
             return
-        target, run = Path(ready.own.gguf), Run(force=True, command=command, warn=warn, caution=warn)
-        if ready.own.lora:
+        target, run = Path(own.gguf), Run(force=True, command=command, warn=warn, caution=warn)
+        if own.lora:
             from redraft.weights.lora.gguf import lora_gguf
 
             lora_gguf(ready.loop.folder, target, run, base=_base_folder(ready.base), f16=True)
