@@ -26,7 +26,7 @@ from redraft.chain.encoder import (
     Skipped,
     Uncut,
 )
-from redraft.chain.render.spans import spans_of
+from redraft.chain.spans import spans_of
 from redraft.chain.vocabulary import CLOSE, OPEN, Vocabulary
 from redraft.errors import ModelError, UsageError
 from redraft.jobs.formats import Objective, TrainingFormat

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from redraft.chain import Prompt
-from redraft.checks import text
-from redraft.checks.language import LANGUAGES, _detector, near
-from redraft.checks.text import Language
+from redraft.checks import language
+from redraft.checks.language import LANGUAGES, Language, _detector, near
 from redraft.errors import CheckSyntaxError, MissingExtra
 
 installed = pytest.mark.skipif(
@@ -122,7 +121,7 @@ def test_an_unknown_code_is_refused(written: str, near: str) -> None:
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "find_spec", lambda name: None)
+    monkeypatch.setattr(language, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra) as caught:
         Language.of("en")
     assert str(caught.value) == (

@@ -8,8 +8,8 @@ import pytest
 
 from redraft.chain import CheckResult, Prompt
 from redraft.checks.base import run_check
-from redraft.checks.layout import bullets, headings, items, lines
 from redraft.checks.parse import parse_check
+from redraft.checks.text import bullets, headings, items, lines
 
 LIST = """\
 # Rain

@@ -22,10 +22,10 @@ from redraft.checks.function import FunctionCheck
 from redraft.checks.groups import AllOf, AnyOf
 from redraft.checks.judge import Judge
 from redraft.checks.kinds import check_kinds
-from redraft.checks.layout import Unique
+from redraft.checks.language import Language
 from redraft.checks.parse import MAX_DEPTH, parse_check, parse_checks
 from redraft.checks.structure import Json, Keys
-from redraft.checks.text import COUNTERS, Contains, Count, Ends, Lacks, Language, Matches, Starts
+from redraft.checks.text import COUNTERS, Contains, Count, Ends, Lacks, Matches, Starts, Unique
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import CheckSyntaxError, UsageError
 

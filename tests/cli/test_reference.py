@@ -12,7 +12,7 @@ import pytest
 
 from redraft.checks.derive import Auto
 from redraft.checks.judge import Judge, Reward
-from redraft.checks.text import Language
+from redraft.checks.language import Language
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "stats"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, RoleUsage, Step, Usage
 from redraft.chain.read.records import chain_of
-from redraft.chain.render.spans import spans_of
+from redraft.chain.spans import spans_of
 from redraft.data.split import TURN_TOKENS, SplitPart, parts_of
 from redraft.jobs.formats import TrainingFormat
 

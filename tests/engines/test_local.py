@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from redraft.chain.render.spans import TEMPLATES
+from redraft.chain.spans import TEMPLATES
 from redraft.chain.thoughts import tags_of
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
 from redraft.engines.llamacpp.engine import LlamaCppEngine

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from redraft.chain import Chain, Prompt, Step, is_blank, thoughts_of
 from redraft.chain import whole as without_surrogates
+from redraft.chain.loss_mask import Span, ending_in_answer, first_alone, learns_later
 from redraft.chain.read.records import RawRecord
-from redraft.chain.render.loss_mask import Span, ending_in_answer, first_alone, learns_later
-from redraft.chain.render.spans import check, leaves_answers, spans_of
+from redraft.chain.spans import check, leaves_answers, spans_of
 from redraft.chain.thoughts import together
 from redraft.chain.vocabulary import OPEN, Tokens, Vocabulary
 from redraft.chain.write import NO_ANSWER, Unfit, to_preference

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from redraft.chain.render.chat import BREAK, ChatTemplate, Messages
+from redraft.chain.chat import BREAK, ChatTemplate, Messages
 from redraft.errors import ModelError, RecordError
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 from redraft.chain import Prompt
 from redraft.checks.base import Outcome, Prospect, failed, passed
+from redraft.checks.language import Language, language_name, likeliest
 from redraft.checks.segment import sentences, settled, words
-from redraft.checks.text import Language, language_name, language_of
 from redraft.engines.steering.form import Bounds, Form, Layout
 from redraft.errors import CheckSyntaxError, shown
 
@@ -179,7 +179,7 @@ def _letters(answer: str, values: Values) -> Decision:
 
 @_type("language:response_language", "Write the whole answer in {language}.", "language")
 def _language(answer: str, values: Values) -> Decision:
-    found = language_of(answer) if any(map(str.isalpha, answer)) else None
+    found = likeliest(answer) if any(map(str.isalpha, answer)) else None
     wanted = values["language"]
     return found in (wanted, None), f"it seems to be in the language {found}"
 
@@ -463,7 +463,7 @@ def _lowercase(answer: str, _: Values) -> Decision:
 
 def _english(answer: str) -> Decision:
     case = "capital" if answer.isupper() else "small"
-    found = language_of(answer.lower())  # fastText knows words in capitals badly
+    found = likeliest(answer.lower())  # fastText knows words in capitals badly
     return found == "en", f"it is in {case} letters, in the language {found}"
 
 

@@ -234,9 +234,9 @@ LINES = _for_anyone("lines<=5", "count of lines that are not empty", _count)
 BULLETS = _for_anyone("bullets==3", "count of lines that begin with a bullet", _count)
 ITEMS = _for_anyone("items==3", "count of bullets and of numbered lines", _count)
 HEADINGS = _for_anyone("headings>=2", "count of lines that begin with # or ##", _count)
-UNIQUE = _for_anyone("unique", "has no line twice", _plain("layout", "Unique"))
-UPPERCASE = _for_anyone("uppercase", "has no small letter", _plain("layout", "Case.upper"))
-LOWERCASE = _for_anyone("lowercase", "has no capital letter", _plain("layout", "Case.lower"))
+UNIQUE = _for_anyone("unique", "has no line twice", _plain("text", "Unique"))
+UPPERCASE = _for_anyone("uppercase", "has no small letter", _plain("text", "Case.upper"))
+LOWERCASE = _for_anyone("lowercase", "has no capital letter", _plain("text", "Case.lower"))
 CONTAINS = _for_anyone(
     "contains:TEXT",
     "has this word or phrase, ignoring case; contains[part]: also within a word",
@@ -278,7 +278,7 @@ NUMBER = _for_anyone("number=3.14~0.01", "its final answer is this number, give 
 LANGUAGE = CheckKind(
     "language:en",
     "is written in this language (needs the extra 'data')",
-    _of_text("text", "Language.of"),
+    _of_text("language", "Language.of"),
     writer="data",
 )
 IFEVAL = CheckKind(

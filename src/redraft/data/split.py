@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Unpack
 
 from redraft.chain import Chain, Step, Usage, content_of
 from redraft.chain.read.records import RawRecord
-from redraft.chain.render.spans import spans_of
 from redraft.chain.selfee import render_steps
+from redraft.chain.spans import spans_of
 from redraft.chain.texts import answer_of
 from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
 from redraft.errors import RecordError

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from redraft.chain.render.spans import TEMPLATES
+from redraft.chain.spans import TEMPLATES
 from redraft.engines.base import Engine, EngineInfo, EngineRole, price_of
 from redraft.engines.config import Config, load_config
 from redraft.engines.llamacpp import default_model

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from redraft.chain import Finish, Prompt, content_of
-from redraft.chain.render.spans import ConversationTemplate
+from redraft.chain.spans import ConversationTemplate
 from redraft.chain.thoughts import Splitter, Tags
 from redraft.engines.base import (
     OF_TEMPLATE,

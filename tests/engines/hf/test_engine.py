@@ -22,7 +22,7 @@ from tokenizers import processors
 
 from redraft.chain import Chain
 from redraft.chain.encoder import Encoder, Example
-from redraft.chain.render.spans import TEMPLATES
+from redraft.chain.spans import TEMPLATES
 from redraft.engines.base import Delta, Message, Sampling, Tokens
 from redraft.engines.hf.batch import READ, draw
 from redraft.engines.hf.cache import Slots

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, is_blank
+from redraft.chain.chat import ChatTemplate
 from redraft.chain.encoder import EMPTY, answers_of
+from redraft.chain.loss_mask import Span, first_alone, learns_later
 from redraft.chain.read.records import chain_of
-from redraft.chain.render.chat import ChatTemplate
-from redraft.chain.render.loss_mask import Span, first_alone, learns_later
-from redraft.chain.render.spans import TEMPLATES, spans_of
 from redraft.chain.selfee import parse, render
+from redraft.chain.spans import TEMPLATES, spans_of
 from redraft.chain.write import NO_ANSWER, to_alpaca, to_messages, to_selfee
 from redraft.errors import RecordError, UsageError
 from redraft.jobs.formats import Objective, TrainingFormat

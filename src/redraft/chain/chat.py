@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from redraft.chain import THOUGHTS, Chain, calls_of, content_of, thoughts_of
-from redraft.chain.render.loss_mask import WHOLE, Span, asked, framed, is_learnt, known_turns, last_turn
+from redraft.chain.loss_mask import WHOLE, Span, asked, framed, is_learnt, known_turns, last_turn
 from redraft.chain.texts import answer_message, tools_of
 from redraft.chain.thoughts import apart, together
 from redraft.errors import RecordError, UsageError

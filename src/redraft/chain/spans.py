@@ -1,7 +1,7 @@
 """Render a chain as a training text, in spans that say where the loss is.
 
 A format decides how prompt and answer are written; an objective decides which spans carry loss
-(`render.loss_mask`). In formats of one instruction and one reply, several messages become one instruction
+(`loss_mask`). In formats of one instruction and one reply, several messages become one instruction
 (`formats.selfee.instruction_of`). The strings of SelFee and Alpaca are wire format: SelFee's reply begins on
 a new line, Alpaca's right after the colon.
 
@@ -21,9 +21,8 @@ from functools import partial
 from typing import get_args
 
 from redraft.chain import Chain, Prompt
-from redraft.chain.read.conversations import asks
-from redraft.chain.render.chat import ChatTemplate, chat
-from redraft.chain.render.loss_mask import (
+from redraft.chain.chat import ChatTemplate, chat
+from redraft.chain.loss_mask import (
     WHOLE,
     Span,
     answer_spans,
@@ -39,6 +38,7 @@ from redraft.chain.render.loss_mask import (
     only_text,
     whole_chain,
 )
+from redraft.chain.read.conversations import asks
 from redraft.chain.selfee import escape, instruction_of, render_prompt
 from redraft.chain.texts import Turn, answer_message
 from redraft.errors import RecordError, UsageError

@@ -1,1 +1,0 @@
-"""Render chains as training texts, with the spans that carry loss."""
