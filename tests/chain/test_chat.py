@@ -143,7 +143,7 @@ def test_a_turn_that_others_leave_out_is_read_and_not_learnt(chosen: str, mute: 
     )
 
 
-@pytest.mark.parametrize("chosen", ["selfee", "alpaca", "self-instruct"])
+@pytest.mark.parametrize("chosen", ["selfee", "alpaca"])
 def test_an_answer_that_is_not_to_be_learnt_is_left_out_of_formats_of_one_turn(chosen: str) -> None:
     record = messages(user("Q"), said("One."), user("And?"), said("Two.", weight=0))
     assert shown(encoded(record, CHATML, chosen)) == "no answer to learn: weight 0 or train false"
@@ -172,7 +172,7 @@ def test_what_a_template_cannot_say_leaves_the_record_out_by_its_reason(
     assert shown(encoded(record, plain)) == reason
 
 
-@pytest.mark.parametrize("chosen", ["vicuna", "selfee", "alpaca", "stablevicuna", "self-instruct"])
+@pytest.mark.parametrize("chosen", ["vicuna", "selfee", "alpaca", "stablevicuna"])
 @pytest.mark.parametrize(
     ("record", "what"),
     [
@@ -204,7 +204,7 @@ def test_a_template_that_drops_earlier_thoughts_trains_what_it_keeps_and_is_coun
     assert not one.leaves
 
 
-@pytest.mark.parametrize("chosen", ["chat", "selfee", "alpaca", "vicuna", "stablevicuna", "self-instruct"])
+@pytest.mark.parametrize("chosen", ["chat", "selfee", "alpaca", "vicuna", "stablevicuna"])
 def test_a_conversation_that_ends_in_a_question_trains_its_answers(chosen: str) -> None:
     ends, without = (
         encoded(messages(user("Q"), said("A"), *more), CHATML, chosen) for more in ([user("And?")], [])

@@ -72,7 +72,7 @@ COMBINED = [
     (chosen, objective)
     for chosen in FORMATS
     for objective in OBJECTIVES
-    if chosen not in ("alpaca", "self-instruct") or objective not in ("revision", "critic")
+    if chosen != "alpaca" or objective not in ("revision", "critic")
 ]
 
 
@@ -426,7 +426,7 @@ def test_a_tokenizer_that_sees_a_control_token_in_letters_is_not_let(tmp_path: P
     vocabulary = {text: number for number, text in enumerate(letters)}
     made = Tokenizer(models.BPE(vocabulary, [("<", "/"), ("s", ">"), ("</", "s>")]))
     save(tmp_path, made, {"eos_token": "</s>"})
-    encoder = Encoder(AutoTokenizer.from_pretrained(tmp_path), "self-instruct", "full")
+    encoder = Encoder(AutoTokenizer.from_pretrained(tmp_path), "alpaca", "full")
     assert encoder.encode(single("a", "a")).ids.tolist()[-1] == 6  # type: ignore[union-attr]
     assert encoder.encode(single("a", "a</s>a")) == Skipped("a text that is read as a control token")
 

@@ -171,7 +171,7 @@ def test_what_was_cut_when_it_was_made_is_not_learnt_nor_to_stop_there(chosen: T
         spans_of(chain(half), chosen, "full")
 
 
-@pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna", "self-instruct"])
+@pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna"])
 def test_a_gold_answer_is_the_answer_where_there_are_no_steps(chosen: TrainingFormat) -> None:
     assert "G" in written(chain(meta={"reference": "G"}), chosen, "accepted").partition("[")[2]
 
@@ -194,7 +194,7 @@ def test_a_problem_is_learnt_as_it_is_exported(
     assert written(made, chosen, objective).partition("[")[2].strip() == f"{exported['output']}■]"
 
 
-ANSWERING: list[TrainingFormat] = ["selfee", "alpaca", "self-instruct", "vicuna", "stablevicuna", "chat"]
+ANSWERING: list[TrainingFormat] = ["selfee", "alpaca", "vicuna", "stablevicuna", "chat"]
 
 
 def learnt(made: Chain, chosen: TrainingFormat, objective: Objective = "answer") -> str:
@@ -333,26 +333,12 @@ def test_talks_out_of_turn_and_strange_roles_are_refused(chosen: TrainingFormat)
         spans_of(Chain(prompt=Prompt(messages=tool), steps=(Step(answer="A"),), best=0), chosen, "full")
 
 
-def test_self_instruct_varies_its_templates_and_always_gives_a_record_the_same() -> None:
-    seen = set()
-    for number in range(200):
-        made = chain(
-            Step(answer=" A\n"), instruction=f" Q{number}", extra=f"I{number} " if number % 2 else ""
-        )
-        text = written(made, "self-instruct", "full")
-        assert text == written(made.model_copy(update={"id": "other"}), "self-instruct", "full")
-        assert text.endswith(("Output:[ A■]", "\n\n[A■]"))
-        seen.add(text.replace(str(number), ""))
-    assert len(seen) == 16 + 6
-    assert {"Task: Q\nInput: I\nOutput:[ A■]", "Q\n\nI\n\n[A■]", "Q\nOutput:[ A■]"} <= seen
-
-
 @pytest.mark.parametrize("chosen", get_args(TrainingFormat))
 @pytest.mark.parametrize("objective", get_args(Objective))
 def test_every_format_has_every_objective_or_says_why_not(
     chosen: TrainingFormat, objective: Objective
 ) -> None:
-    if chosen in ("alpaca", "self-instruct") and objective in ("revision", "critic"):
+    if chosen == "alpaca" and objective in ("revision", "critic"):
         with pytest.raises(UsageError, match="does not have"):
             spans_of(REVISED, chosen, objective)
     else:

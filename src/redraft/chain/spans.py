@@ -14,7 +14,6 @@ turn, and the empty line after a system message, are ours.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -59,26 +58,6 @@ def _selfee(chain: Chain, objective: Objective) -> list[Span]:
     else:
         written = whole_chain(chain, objective)
     return _prompt(chain.prompt, _ALONE[-1]) + written
-
-
-def _self_instruct(chain: Chain, objective: Objective) -> list[Span]:
-    """Render one of Self-Instruct's templates, chosen by a hash of the prompt.
-
-    They vary in `Task:`, `Input:`, `Output:` and one or two line breaks. Without `Output:`, an empty line
-    comes before the answer. White space around texts is dropped.
-    """
-    prompt = chain.prompt
-    instruction, extra = instruction_of(prompt).strip(), "" if prompt.messages else prompt.input.strip()
-    bits = hashlib.blake2b(f"{instruction}\0{extra}".encode(errors="replace"), digest_size=1).digest()[0]
-    task, label, output = bits & 1, bits & 2, bits & 4
-    gap = "\n\n" if bits & 8 else "\n"
-    spans = [framed("Task: ")] if task else []
-    spans.append(asked(instruction))
-    if extra:
-        spans += [framed(f"{gap}Input: " if label else gap), asked(extra)]
-    spans.append(framed(f"{gap}Output:" if output else "\n\n"))
-    answer = [replace(span, text=span.text.strip()) for span in best_answer(chain, objective)]
-    return spans + (led_by_space(answer) if output else answer)
 
 
 def _prompt(prompt: Prompt, last: str) -> list[Span]:
@@ -165,15 +144,11 @@ TEMPLATES: Mapping[str, ConversationTemplate] = {
 _MAKERS: dict[TrainingFormat, Callable[[Chain, Objective], list[Span]]] = {
     "selfee": _selfee,
     "alpaca": lambda chain, objective: _prompt(chain.prompt, _RESPONSE) + best_answer(chain, objective),
-    "self-instruct": _self_instruct,
     "vicuna": partial(_conversation, style=_VICUNA),
     "stablevicuna": partial(_conversation, style=_STABLE_VICUNA),
 }
 
-_SINGLE: frozenset[TrainingFormat] = frozenset({"alpaca", "self-instruct"})
-"""Formats that hold one answer and no feedback."""
-
-_ONE_TURN: frozenset[TrainingFormat] = _SINGLE | {"selfee"}
+_ONE_TURN: frozenset[TrainingFormat] = frozenset({"alpaca", "selfee"})
 """Formats in which all turns before the last answer are the prompt."""
 
 
@@ -185,7 +160,7 @@ def check(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  
     ):
         if value not in get_args(known):
             raise UsageError(f"--{name} {value} is not known.", hint=f"One of: {', '.join(get_args(known))}")
-    if format in _SINGLE and objective in ("revision", "critic"):
+    if format == "alpaca" and objective in ("revision", "critic"):
         raise UsageError(
             f"--training_objective {objective} trains on feedback, which --format {format} does not have.",
             hint="Use --format selfee, chat or vicuna, or --training_objective answer.",

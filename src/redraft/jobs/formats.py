@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-TrainingFormat = Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"]
+TrainingFormat = Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat"]
 """The texts that a chain becomes for training. `chat` is the model's own template."""
 
 Objective = Literal["accepted", "full", "answer", "revision", "critic"]
