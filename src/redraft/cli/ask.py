@@ -110,10 +110,9 @@ async def _make(settings: Settings, prompt: Prompt, cache: Path | None, *, watch
         if not watch:
             return await finished(await stack.enter_async_context(aclosing(make(prompt, options, load))))
 
-        from redraft.cli.watch import Watch, loading, without_echo
+        from redraft.cli.watch import Watch, loading
 
         shown = stack.enter_context(Watch())
-        stack.enter_context(without_echo(of_keys=False))
         events = await stack.enter_async_context(aclosing(make(prompt, options, loading(load, shown))))
         return await finished(events, shown.show)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -52,10 +52,10 @@ def chat(flags: Given) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
-            with opening(settings.references().values()):
-                session = runner.run(Session.open(settings, stack, wait))
-            talking = Chat(session, runner)
-            if sys.stdin.isatty() and sys.stdout.isatty():
+            if watching := sys.stdin.isatty() and sys.stdout.isatty():
+                tell("loading the model …")
+            talking = Chat(runner.run(Session.open(settings, stack, wait)), runner)
+            if watching:
                 talking.watching = True
                 tell(f"{talking.session.engine.info.name} is ready.", f"/help lists the commands; {LEAVING}")
                 read_terminal(talking.do)
@@ -138,23 +138,6 @@ class Chat:
             from redraft.checks.json_reading import text_of
 
             write(text_of(chain, chain.answer))
-
-
-@contextmanager
-def opening(references: Iterable[str]) -> Iterator[None]:
-    """Draw a clock on a terminal while models are opened. One that is not here shows how it is fetched."""
-    from rich.console import Console
-
-    from redraft.cli.watch import Moving
-    from redraft.engines.load import fetches
-
-    moving = Moving(Console(highlight=False))
-    if sys.stdout.isatty() and not any(map(fetches, references)):
-        moving.begin("Loading the model")
-    try:
-        yield
-    finally:
-        moving.end()
 
 
 def read_terminal(do: Callable[[str], bool]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,35 +19,9 @@ if TYPE_CHECKING:
     from redraft.serve.start import ModelSettings
 
 
-def _page(text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel="Web page", **more)
-
-
-def _log(text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel="Logs and traces", **more)
-
-
-@dataclass(frozen=True)
-class PageFlags:
-    """Of the web page."""
-
-    page: Annotated[bool, _page("Serve a web page too, at /.", "--page/--no-page")] = True
-    votes: Annotated[Path, _page("Where the votes of the page go.", metavar="FILE")] = Path("votes.jsonl")
-
-
-@dataclass(frozen=True)
-class LogFlags:
-    """Of logs and traces."""
-
-    log_json: Annotated[bool, _log("Log objects of JSON, one a line.", "--log-json")] = False
-    otel: Annotated[bool, _log("Report chains to OpenTelemetry.", "--otel")] = False
-
-
 @takes
 def serve(
     flags: Given,
-    page: PageFlags,
-    logs: LogFlags,
     nodes: NodeFlags,
     models: Annotated[Path | None, flag("FILE", "Names of models, each with the keys of a recipe.")] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
@@ -70,6 +44,12 @@ def serve(
     linger: Annotated[
         float, typer.Option(metavar="S", min=0, help="Time to answer after SIGTERM, while /ready says no.")
     ] = 5.0,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve a web page too, at /.")] = True,
+    votes: Annotated[Path, typer.Option(metavar="FILE", help="Where the votes of the page go.")] = Path(
+        "votes.jsonl"
+    ),
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log objects of JSON, one a line.")] = False,
+    otel: Annotated[bool, typer.Option("--otel", help="Report chains to OpenTelemetry.")] = False,
 ) -> None:
     """Serve models with an API like OpenAI's.
 
@@ -98,15 +78,17 @@ def serve(
         max_seconds=max_seconds,
         drain=drain,
         linger=linger,
-        **vars(page),
-        **vars(logs),
+        page=page,
+        votes=votes,
+        log_json=log_json,
+        otel=otel,
         passes=passes,
     )
     server.check()
-    with server_log(as_json=logs.log_json):
-        votes = PageVotes(page.votes)
+    with server_log(as_json=log_json):
+        kept = PageVotes(votes)
         with nodes.entered() as machines:
-            server.run(lambda ballot: votes.add(**dict(ballot)), machines)
+            server.run(lambda ballot: kept.add(**dict(ballot)), machines)
     begin_line()
 
 

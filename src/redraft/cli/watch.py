@@ -203,18 +203,15 @@ def interrupts(handler: Callable[..., object]) -> Iterator[None]:
 
 
 @contextmanager
-def without_echo(*, of_keys: bool = True) -> Iterator[None]:
-    """Do not show keys within the moving text. What is typed is there at the next prompt.
-
-    Without `of_keys`, `^C` alone is not shown: a process that is killed leaves the terminal so.
-    """
+def without_echo() -> Iterator[None]:
+    """Do not show keys within the moving text. What is typed is there at the next prompt."""
     if not (sys.stdin.isatty() and find_spec("termios")):  # Windows has none
         yield
         return
     import termios
 
     before = termios.tcgetattr(sys.stdin)
-    silent = [*before[:3], before[3] & ~(termios.ECHO if of_keys else termios.ECHOCTL), *before[4:]]
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
     termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
     try:
         yield

@@ -82,14 +82,6 @@ def test_two_servers_of_one_name(address: str, words: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_that_fits_no_node(address: str, words: Path) -> None:
-    large = ("--threads", "64", "-m", f"script:{words}")
-    found = redraft("serve", "--ray", address, "--app", "large", "--port", "0", *large)
-    assert found.returncode == 3
-    assert "fits no node: a replica takes 64 processors, and the largest of 1 has 4" in found.stderr
-
-
-@pytest.mark.slow
 def test_a_model_that_is_not_on_the_node(address: str, tmp_path: Path) -> None:
     found = redraft("serve", "--ray", address, "--app", "lost", "--port", "0", "-m", f"script:{tmp_path}/no")
     assert found.returncode == 3

@@ -183,12 +183,7 @@ def dedupe(
     The best record has an answer, then is the longest; content breaks ties, so the order of the input does
     not matter. The input is spooled to disk beside the output.
     """
-    from redraft.errors import MissingExtra
-
-    try:
-        from redraft.data.dedupe import dedupe as deduped
-    except ModuleNotFoundError:
-        raise MissingExtra("redraft data dedupe", "data") from None
+    from redraft.data.dedupe import dedupe as deduped
 
     deduped(
         file,
@@ -219,12 +214,7 @@ def decontaminate(
     ignoring case and punctuation. A shorter question must match completely; one of fewer than 8 words must
     be a whole turn. The file of --dropped has the matches: item, shared words.
     """
-    from redraft.errors import MissingExtra
-
-    try:
-        from redraft.data.decontaminate import decontaminate as decontaminated
-    except ModuleNotFoundError:
-        raise MissingExtra("redraft data decontaminate", "data") from None
+    from redraft.data.decontaminate import decontaminate as decontaminated
 
     decontaminated(file, flags.out, against=against, ngram=ngram, **flags.options)
 

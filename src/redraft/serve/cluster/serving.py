@@ -71,25 +71,6 @@ def _files(reference: str) -> list[Path]:
     return [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]
 
 
-def check_fits(ray: Any, reference: str, needed: Mapping[str, Any]) -> None:
-    """Raise if no node of the cluster is large enough for a replica."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    asked = {"CPU": needed["num_cpus"], "memory": needed.get("memory", 0)}
-    if any(all(node.get(what, 0) >= amount for what, amount in asked.items()) for node in nodes):
-        return
-    most = {what: max((node.get(what, 0) for node in nodes), default=0) for what in asked}
-    raise ClusterError(
-        f"{reference} fits no node: a replica takes {_amounts(asked)}, and the largest of {len(nodes)} has "
-        f"{_amounts(most)}.",
-        hint="Add a larger node, or ask for less: --threads N",
-    )
-
-
-def _amounts(of: Mapping[str, float]) -> str:
-    memory = f" and {of['memory'] / 1e9:.3g} GB" if of["memory"] else ""
-    return f"{of['CPU']:g} processors{memory}"
-
-
 class Name:
     """An actor that holds the name of a server while it runs. A cluster has one actor of a name."""
 
@@ -145,7 +126,6 @@ class Applications:
     def _deployed(self, name: str, reference: str, how: Mapping[str, Any]) -> Any:
         from ray import serve
 
-        check_fits(self.ray, reference, needs(reference, how))
         try:
             return serve.run(deployment(reference, how, self.replicas), name=name, route_prefix=None)
         except RuntimeError as error:
