@@ -26,7 +26,6 @@ from tests.cli.verbs import (
     wait_until_it_waits,
 )
 from tests.engines.fake_server import FakeServer, Reply, chat_event, chat_reply, models_reply, sse_reply
-from tests.gguf_files import lora
 
 
 def ask(*words: object, stdin: str = "", **env: str) -> Result:
@@ -332,13 +331,6 @@ def test_a_model_that_leaves_the_format_was_not_cancelled() -> None:
     shown = on_a_terminal("Go.", "-m", model)
     assert "the model left the format" in shown
     assert "cancelled" not in shown
-
-
-def test_an_adapter_that_was_trained_upon_another_is_not_used_silently() -> None:
-    model, adapter = Path("m.gguf"), Path("a.gguf")
-    lora(adapter, more={"redraft.base": f"{model}+first"})
-    said = ask("Go.", "-m", f"{model}+{adapter}").stderr
-    assert said.startswith(f"redraft: {adapter} was trained on {model}+")
 
 
 LOUD = """\
