@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("vl_convert")
 
-from redraft.evaluation.pages.charts import curves, histogram, intervals
+from redraft.evaluation.pages.charts import curves, intervals
 from tests.evaluation.pages.reading import read
 
 NAMES = ["<b onclick=x>", "\ufffe\uffff\x00", "🌳" * 60, "$x_1$ 'a' \"b\"", "\u202e", "", "\ud800"]
@@ -21,12 +21,6 @@ NAMES = ["<b onclick=x>", "\ufffe\uffff\x00", "🌳" * 60, "$x_1$ 'a' \"b\"", "\
 
 def texts(svg: str, tag: str = "text") -> list[str]:
     return [each.text or "" for each in ET.fromstring(svg).iter(tag)]  # noqa: S314  (our own drawing)
-
-
-def test_a_histogram_has_a_bar_for_each_bin_that_is_not_empty() -> None:
-    svg = histogram([("0", "0", 538), ("1.5k", "1,500–1,999", 2), ("2k", "2,000–2,499", 0)])
-    assert texts(svg, "title") == ["0: 538", "1,500–1,999: 2"]
-    assert {"0", "1.5k", "2k"} <= {*texts(svg)}
 
 
 def test_figures_without_an_interval_are_drawn() -> None:
@@ -52,8 +46,6 @@ def test_lines_that_coincide_are_told_apart() -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda name: histogram([("1", name, 2)]),
-        lambda name: histogram([(name, "1", 2)]),
         lambda name: intervals([(name, 1, 0, 2, name)], 1),
         lambda name: curves({name: [(1, 2, 1, 3, name)]}, name, name),
     ],

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -21,14 +20,12 @@ from tests.evaluation.pages.reading import BAD, read
 
 def page_of(text: str) -> str:
     """A page that has a text in every place."""
-    warning = SimpleNamespace(level="fault", text=text, advice=f"{text} `{text}`", examples=[text])
     part = Part(
         title=text,
         note=text,
         verdict=text,
         tiles={text: text},
         notes=[text],
-        warnings=[warning],
         lines=[(text, text, text, text), (f"  {text}", "", "", "")],
         facts=[(text, text)],
         cards=[Card(text, text, "<svg></svg>")],
@@ -49,7 +46,7 @@ def test_no_text_becomes_markup_or_a_script(text: str, bad: str) -> None:
     [(_, records), _] = reader.scripts
     assert json.loads(records) == [{"question": printable(text)}]
     if bad == BAD:
-        assert "".join(reader.text).count(BAD) == 29
+        assert "".join(reader.text).count(BAD) == 25
 
 
 def test_the_policy_allows_one_script_by_its_hash_and_no_request() -> None:
@@ -66,20 +63,13 @@ def test_the_policy_allows_one_script_by_its_hash_and_no_request() -> None:
 
 
 def test_without_records_there_is_no_script() -> None:
-    html = render("Title", "", [Part("One", warnings=[])], "made so")
+    html = render("Title", "", [Part("One", lines=[("keywords:letter_frequency", "", "", "")])], "made so")
     reader = read(html)
     assert reader.scripts == []
     assert "script-src" not in reader.policy
-    assert "Nothing to warn of." in html
+    assert "keywords:<wbr>letter_<wbr>frequency" in html
     assert "prefers-color-scheme: dark" in html
     assert html.count("<p>") == 0
-
-
-def test_names_may_break_at_their_joints_and_advice_has_code() -> None:
-    advice = SimpleNamespace(level="warning", text="t", advice="Run `redraft data clean`.", examples=[])
-    html = render("t", "", [Part(lines=[("keywords:letter_frequency", "", "", "")], warnings=[advice])], "")
-    assert "keywords:<wbr>letter_<wbr>frequency" in html
-    assert "Run <code>redraft data clean</code>." in html
 
 
 def test_terms_say_what_they_mean() -> None:

@@ -20,9 +20,6 @@ except ModuleNotFoundError as error:
 Spec = dict[str, Any]  # Vega-Lite's JSON: a chart, or a part of one
 
 _WIDTH, _WIDE, _ROW = 420, 760, 24  # pixels of a chart, of one that fills the page, of a bar with its name
-_FEWEST = 6  # a histogram with fewer bars leaves room, so that none is too wide
-_TEXT = 1.45  # the longest bar with room for the text on its right, as a multiple of its length
-
 _TALL, _LOW = 320, 190  # pixels of a chart with lines, and of a small one
 _MARKED = 30  # most points of a line that have marks
 _MOVED = 0.004  # share of its width between lines that coincide
@@ -35,22 +32,6 @@ _THEME = json.loads(files("redraft.evaluation.pages").joinpath("theme.json").rea
 _NOT_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
 _HEAD = re.compile(r"<svg [^>]*?(viewBox=[^>]*)>")
 _NAMED = re.compile(r'<path aria-label="([^"]*)"([^>]*)/>')
-
-
-def histogram(bars: Sequence[tuple[str, str, int]]) -> str:
-    """Draw a vertical bar for each bin: its label below, its name in the tooltip, and its count."""
-    rows = [
-        {"place": place, "count": count, "tip": f"{name}: {count:,}"}
-        for place, (_, name, count) in enumerate(bars)
-        if count
-    ]
-    axis = {"labelExpr": _said([label for label, _, _ in bars]), "labelAngle": 0, "domain": True}
-    places = {"domain": list(range(max(len(bars), _FEWEST)))}
-    x = {"field": "place", "type": "ordinal", "scale": places, "axis": axis, "title": None}
-    # The outline keeps a bar of few visible.
-    bar = {"type": "bar", "color": _BAR, "stroke": _BAR, "width": {"band": 0.84}}
-    y = _value("count", axis={"tickCount": 3, "format": ",d"})
-    return _svg(rows, [_layer(bar, x=x, y=y)], height=150)
 
 
 def intervals(rows: Sequence[tuple[str, float, float, float, str]], at: float) -> str:

@@ -8,7 +8,6 @@ into text nodes.
 from __future__ import annotations
 
 import json
-import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,8 +35,6 @@ TERMS: Mapping[str, str] = {
     "orders agree": "The same answer wins whichever of the two is shown first.",
 }
 """What names of figures mean, which a page tells where they are pointed at."""
-
-_CODE = re.compile(r"`([^`]+)`")
 
 
 class Card(NamedTuple):
@@ -76,7 +73,6 @@ class Part:
     verdict: str = ""
     tiles: Mapping[str, str] = field(default_factory=dict)  # large figures by name
     notes: Sequence[str] = ()
-    warnings: Sequence[Any] | None = None  # with level, text, advice and examples; None for no list
     lines: Sequence[tuple[str, str, str, str]] = ()  # name (indented by spaces), figure, interval, note
     table: Sequence[Sequence[str]] = ()  # the names of columns, then rows
     facts: Sequence[tuple[str, str]] = ()  # names and texts
@@ -87,7 +83,7 @@ class Part:
     kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind
 
 
-def render(title: str, below: str, parts: Sequence[Part], made: str, refresh: int = 0) -> str:
+def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:
     """Return a whole page.
 
     Args:
@@ -95,10 +91,9 @@ def render(title: str, below: str, parts: Sequence[Part], made: str, refresh: in
         below: A line below the title.
         parts: Its sections.
         made: Says in the foot how it was made.
-        refresh: Seconds after which a browser loads it again; 0 for never.
     """
     scripts = ("elements.js", "diff.js", "browse.js") if any(part.records for part in parts) else ()
-    texts = {"title": title, "below": below, "parts": parts, "made": made, "refresh": refresh}
+    texts = {"title": title, "below": below, "parts": parts, "made": made}
     return filled("page.html", ("page.css",), scripts, **texts)
 
 
@@ -106,7 +101,7 @@ def filled(name: str, styles: Sequence[str], scripts: Sequence[str], **texts: An
     """Return a page of a template, with its styles and scripts in it. No other script runs in it."""
     style, script = ("".join(map(asset, names)) for names in (styles, scripts))
     page: str = _template(name).render(
-        **{"refresh": 0, **texts}, style=Markup(style), script=Markup(script), policy=_policy(script)
+        **texts, style=Markup(style), script=Markup(script), policy=_policy(script)
     )
     return page
 
@@ -132,7 +127,7 @@ def _template(name: str) -> Any:
         undefined=StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    environment.filters |= {"breakable": _breakable, "code": _code, "drawn": _drawn, "json": _json}
+    environment.filters |= {"breakable": _breakable, "drawn": _drawn, "json": _json}
     return environment.get_template(name)
 
 
@@ -141,10 +136,6 @@ def _breakable(name: str) -> Markup:
     text = Markup(str(escape(printable(name.strip()))).replace(":", ":<wbr>").replace("_", "_<wbr>"))
     meaning = TERMS.get(name.strip())
     return Markup('<abbr tabindex="0" title="{}">{}</abbr>').format(meaning, text) if meaning else text
-
-
-def _code(text: str) -> Markup:
-    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(printable(text)))))
 
 
 def _drawn(card: Card) -> Markup:
