@@ -49,18 +49,6 @@ def test_a_forced_revision_goes_on_from_the_tokens_before_the_cut(engine: HfEngi
     assert chain.usage.prompt_tokens - chain.usage.cached_tokens < 40
 
 
-def test_the_maximum_ends_it(engine: HfEngine) -> None:
-    chain = chain_of(engine, max_revisions=0)
-    assert ([step.answer for step in chain.steps], chain.stop) == (["Rain falls."], "max_revisions")
-
-
-def test_checks_write_the_feedback(engine: HfEngine) -> None:
-    chain = chain_of(engine, checks=["contains:clouds"], max_revisions=1, steer=False)
-    assert chain.steps[0].feedback
-    assert chain.steps[0].feedback.by == "checks"
-    assert len(chain.steps) == 2
-
-
 def test_checks_steer_each_answer_and_no_feedback(engine: HfEngine) -> None:
     checks = ["contains:clouds", "words<=9", "matches:^(?=x)xyzzy"]
     chain = chain_of(engine, checks=checks, tell_checks=False, max_revisions=1, max_tokens=400)
@@ -85,16 +73,6 @@ def test_what_the_model_criticises_itself_is_not_steered(engine: HfEngine) -> No
     assert [step.answer for step in chain.steps] == answers(CHAIN)
     assert chain.steps[0].feedback.text.startswith("Too short.")
     assert [bool(step.steered) for step in chain.steps] == [True, False]  # one text: feedback and answer
-
-
-@pytest.mark.slow
-def test_many_chains_at_once_are_each_as_alone(engine: HfEngine) -> None:
-    async def many() -> list[Chain]:
-        forced = (arevise(ASKED, model=engine, temperature=0.0, min_revisions=i % 3) for i in range(6))
-        return await asyncio.gather(*forced)
-
-    found = [[step.answer for step in chain.steps] for chain in asyncio.run(many())]
-    assert found == [answers(CHAIN), answers(CHAIN), answers(FORCED)] * 2
 
 
 def ask(*args: str) -> Result:

@@ -95,13 +95,6 @@ def test_a_character_is_shown_when_it_is_whole() -> None:
     ]  # fmt: skip
 
 
-def test_an_emoji_of_four_tokens_comes_whole() -> None:
-    tokens = WORDS.encode("a🎉b")
-    assert [(piece.text, len(piece.tokens)) for piece in pieces(tokens)] == [
-        ("a", 1), ("", 0), ("", 0), ("", 0), ("🎉", 4), ("b", 1), ("", 0),
-    ]  # fmt: skip
-
-
 def test_half_a_character_at_the_end_is_left_out() -> None:
     tokens = WORDS.encode("a日")[:-1]
     assert [(piece.text, piece.tokens) for piece in pieces(tokens)][-1] == ("", tokens[1:])

@@ -19,7 +19,7 @@ import pytest
 from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.load import load_engine
 from redraft.engines.openvino.engine import OpenVinoEngine
-from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
+from redraft.errors import EngineError, MissingExtra, ModelError, UsageError
 from redraft.jobs.machine import instructions
 from redraft.options import MachineOptions
 from tests.engines.llamacpp.test_schema import NAMES, OPEN, closes
@@ -58,19 +58,6 @@ async def test_a_chat_ends_by_itself(engine: OpenVinoEngine) -> None:
     assert (last.finish, last.stop_text) == ("stop", None)
     assert last.completion_tokens == len(tokens_of(deltas))
     assert await engine.decode(tokens_of(deltas)) == said(deltas) + "<|im_end|>"
-
-
-@pytest.mark.slow
-async def test_a_limit_and_a_full_context_end_a_text(engine: OpenVinoEngine) -> None:
-    prompt = await engine.encode("one two three " * 330, special=True)
-    left = 1024 - len(prompt)
-    ends = []
-    for limit in (5, 2000):
-        last = (await continued(engine, prompt, replace(GREEDY, max_tokens=limit)))[-1]
-        ends.append((last.finish, last.completion_tokens))
-    assert ends == [("max_tokens", 5), ("context", left)]
-    with pytest.raises(ContextError):
-        await continued(engine, prompt * 2)
 
 
 async def test_a_stop_text_is_not_part_of_the_text(engine: OpenVinoEngine) -> None:
@@ -137,15 +124,6 @@ async def test_a_closed_stream_frees_its_place(default_model: Path) -> None:
     await engine.aclose()
     with pytest.raises(EngineError, match="was closed"):
         await continued(engine, "One")
-
-
-@pytest.mark.slow
-async def test_streams_beyond_the_cache_wait(default_model: Path) -> None:
-    engine = await OpenVinoEngine.start(default_model, parallel=2, machine=MachineOptions(ctx=96, threads=1))
-    texts = await asyncio.gather(*(continued(engine, COUNT) for _ in range(7)))
-    assert {said(text) for text in texts} == {said(texts[0])}
-    assert all(text[-1].completion_tokens == 20 for text in texts)
-    await engine.aclose()
 
 
 async def test_a_control_token_in_a_message_stays_text(engine: OpenVinoEngine) -> None:

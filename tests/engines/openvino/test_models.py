@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from redraft.engines.base import Sampling, Tokens
+from redraft.engines.base import Sampling
 from redraft.engines.load import load_engine
 from redraft.engines.openvino import models
 from redraft.engines.openvino.engine import OpenVinoEngine
@@ -26,7 +26,6 @@ from tests.gguf_files import lora, tiny_model
 from tests.weights.tiny_folders import tiny_folder
 
 pytest.importorskip("openvino_genai")
-REQUESTS = 10_000
 
 
 @pytest.fixture(autouse=True)
@@ -207,31 +206,3 @@ def test_processes_that_begin_at_once_have_one_copy(tmp_path: Path, cache: Path)
     assert one["answer"] == other["answer"]
     (home,) = (each for each in cache.iterdir() if each.is_dir())
     assert sorted(each.name for each in home.iterdir()) == [model.name, "tokenizer"]
-
-
-@pytest.mark.slow
-def test_long_texts_and_many_requests_change_no_answer(tmp_path: Path) -> None:
-    """2,000 tokens, 64 streams, and 10,000 requests: greedy answers stay those of a new process."""
-    model = tmp_path / "m.gguf"
-    export_gguf(tiny_folder(tmp_path / "tiny", max_position_embeddings=4096), model, quant="f16")
-
-    async def tokens(engine: OpenVinoEngine, prompt: Tokens, most: int = 20) -> list[int]:
-        return tokens_of(await continued(engine, prompt, Sampling(temperature=0.0, max_tokens=most)))
-
-    async def asked() -> tuple[list[list[int]], list[list[int]]]:
-        engine = await OpenVinoEngine.start(model, parallel=64, machine=ONE)
-        prompt = await engine.encode("abc", special=True)
-        long = await tokens(engine, prompt, 2000)
-        together = await asyncio.gather(*(tokens(engine, prompt) for _ in range(64)))
-        for number in range(REQUESTS // 64):
-            others = (await engine.encode(f"{number} {place}") for place in range(64))
-            await asyncio.gather(*[tokens(engine, each, 3) async for each in others])
-        last = await tokens(engine, prompt)
-        await engine.aclose()
-        new = await OpenVinoEngine.start(model, parallel=64, machine=ONE)
-        first, rest = await tokens(new, prompt), await tokens(new, (*prompt, *long[:1980]))
-        await new.aclose()
-        return [*together, last, long[1980:]], [*[first] * 65, rest]
-
-    found, right = run(asked())
-    assert found == right

@@ -178,13 +178,6 @@ def test_a_wave_is_cut_at_the_limits_of_a_file(monkeypatch: pytest.MonkeyPatch) 
     assert len(chains("other.jsonl")) == PROMPTS
 
 
-def test_critic_and_writer_get_batches_of_their_own_models(server: BatchServer) -> None:
-    done = answer(server, "--critic", f"{server.url}#tern")
-    assert done.exit_code == 0, done.output
-    models = [batch.lines[0]["body"]["model"] for batch in server.batches.values()]
-    assert models == ["gull", "tern", "gull"]
-
-
 def test_generated_chains_go_through_batches_too(server: BatchServer) -> None:
     args = ["generate", "chains", "prompts.txt", "-o", "out.jsonl", "-m", server.model, "--batch"]
     more = ["--pause", "0.01", "--mode", "prompted", "--max-revisions", "1"]
@@ -289,15 +282,6 @@ def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for(server: BatchServ
     Path("out.jsonl").unlink()
     assert CliRunner().invoke(app, words(server), prog_name="redraft").exit_code == 0
     insist_on_all(server)
-
-
-def test_a_live_run_goes_on_when_batches_are_done_and_their_journal_was_removed(server: BatchServer) -> None:
-    assert answer(server).exit_code == 0
-    JOURNAL.unlink()
-    write_prompts(PROMPTS + 1)
-    done = CliRunner().invoke(app, words(server), prog_name="redraft")
-    assert done.exit_code == 0, done.output
-    assert (len(chains()), len(server.live)) == (PROMPTS + 1, CALLS)
 
 
 @pytest.mark.parametrize("created", [True, False])

@@ -465,13 +465,6 @@ def test_a_silence(server: FakeServer, reply: Reply, limits: dict[str, float], s
 
 
 @pytest.mark.slow
-def test_thoughts_count_as_tokens(server: FakeServer) -> None:
-    server.on(CHAT, sse_reply(*[THOUGHT, 0.5] * 4, chat_event("a", "stop"), DONE))
-    patience = Patience(first_token=1.5, between_tokens=1.5)
-    assert text_of(chat(engine(server, patience=patience))) == "a"
-
-
-@pytest.mark.slow
 def test_a_slow_reader_is_no_stall(server: FakeServer) -> None:
     server.on(CHAT, sse_reply(chat_event("a"), 0.05, chat_event("b", "stop"), DONE))
 
