@@ -76,7 +76,9 @@ class PriceEntry(OptionModel):
 class _Tables(OptionModel):
     defaults: dict[str, Any] = option("flags", default={}, what="a table")
     keys: dict[str, Any] = option("keys of hosts", default={}, what="a table")
-    servers: dict[str, Any] = option("short names of servers", default={}, what="a table")
+    servers: dict[str, str] = option(
+        "short names of servers", default={}, what='a table of addresses: lab = "http://10.0.0.5:8000/v1"'
+    )
     prices: dict[str, Any] = option("prices of models", default={}, what="a table")
 
 
@@ -173,7 +175,7 @@ def load_config(path: Path | None = None) -> Config:
         path,
         Defaults.read_file(tables.defaults, where=where, table="defaults.").explicit,
         {host.lower(): _key(where, entry, host) for host, entry in tables.keys.items()},
-        {name: _server(where, url, name) for name, url in tables.servers.items()},
+        tables.servers,
         dict(_price(where, price, name) for name, price in tables.prices.items()),
     )
 
@@ -194,20 +196,6 @@ def _key(where: str, entry: Any, host: str) -> KeyEntry:
         hint = 'Write "env:NAME" or the key itself.'
         raise UsageError(f"{where}{table} has no key.", hint=hint)
     return found
-
-
-def _server(where: str, url: Any, name: str) -> str:
-    if not re.fullmatch(r"[\w-]+", name) or name in (
-        "http",
-        "https",
-        "script",
-    ):  # they begin other references
-        hint = 'lab = "http://10.0.0.5:8000/v1"'
-        raise UsageError(f"{where}servers.{name!r} is no short name.", hint=hint)
-    if not isinstance(url, str) or not re.match(r"https?://[^#]+$", url):
-        hint = f'{name} = "http://host:port/v1"'
-        raise UsageError(f"{where}servers.{name} is {url!r:.80}, and no address.", hint=hint)
-    return url
 
 
 def _price(where: str, price: Any, name: str) -> tuple[str, Mapping[str, float]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -140,10 +139,7 @@ def _extras() -> Iterator[Finding]:
 
 
 def _plugins() -> Iterator[Finding]:
-    found = all_plugins()
-    own = Counter(each.group.partition(".")[2] for each in found if each.package == OWN)
-    yield Finding("built in", well=True, found=", ".join(f"{count} {group}" for group, count in own.items()))
-    for each in found:
+    for each in all_plugins():
         if each.package == OWN and not each.rivals:
             continue
         try:

@@ -231,10 +231,6 @@ _SCRIPT_HINT = 'Write one reply a line, as a JSON string: "An answer." A reply t
 
 
 class _ScriptSettings(OptionModel):
-    native: bool | None = option("")
-    continues: bool | None = option("")
-    token_ids: bool | None = option("")
-    context: int | None = option("", ge=0)
     delay: float | None = option("", ge=0)
     chunk: int | list[int] | None = option("", what="a whole number, or a list of them")
 

@@ -1,11 +1,10 @@
-"""`redraft serve` with clients that nobody here wrote: langchain-openai, the command `llm`, and schemathesis.
+"""`redraft serve` with a client that nobody here wrote: schemathesis.
 
 The openai SDK has tests in tests/serve.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from redraft.engines.scripted import ScriptedEngine
 from tests.engines.servers.environments import environment
 from tests.serve.running import LONG, SHORT, Server, plain, served, short
 
@@ -23,7 +22,6 @@ pytestmark = pytest.mark.slow
 
 CLIENTS = Path(__file__).parent / "clients"
 ADA = '{"name": "Ada", "born": 1815}'
-CALL = {"id": "call_1", "type": "function", "function": {"name": "Person", "arguments": ADA}}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +31,6 @@ def server() -> Iterator[Server]:
         "plain": plain(ScriptedEngine([LONG] * 10_000)),
         "short": short(ScriptedEngine([LONG, SHORT] * 20)),
         "json": plain(ScriptedEngine([ADA] * 20)),
-        "tool": plain(ScriptedEngine([ScriptedReply(tool_calls=[CALL])])),
     }
     with served(models) as running:
         yield running
@@ -51,39 +48,6 @@ def run(*command: Any, **more: str) -> str:
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     return done.stdout
-
-
-def test_langchain(server: Server) -> None:
-    python = environment("langchain", "langchain-openai") / "python"
-    found = json.loads(run(python, CLIENTS / "with_langchain.py", server.url))
-    assert found.pop("reasoning") > 0
-    assert found.pop("async") == [LONG] * 4
-    assert found.pop("stream") == [SHORT]
-    structured = [found.pop(way) for way in ("structured", "function", "json_mode")]
-    assert structured == [json.loads(ADA)] * 3
-    assert set(found.values()) == {SHORT}
-
-
-@pytest.fixture
-def llm(server: Server, tmp_path: Path) -> Any:
-    """Runs the command `llm`, with our models among its own."""
-    names = {"plain": {}, "short": {}, "json": {"supports_schema": True}, "text": {"completion": True}}
-    models = [
-        {"model_id": name, "model_name": name if name != "text" else "plain", "api_base": server.url, **more}
-        for name, more in names.items()
-    ]
-    (tmp_path / "extra-openai-models.yaml").write_text(json.dumps(models))  # YAML holds JSON
-    command = environment("llm", "llm") / "llm"
-    return lambda *words: run(command, *words, "--key", "none", LLM_USER_PATH=str(tmp_path)).strip()
-
-
-@pytest.mark.parametrize("stream", [[], ["--no-stream"]])
-def test_llm(llm: Any, stream: list[str]) -> None:
-    assert llm("-m", "short", *stream, "Describe rain.") == SHORT
-    assert llm("-m", "plain", *stream, "-s", "Be brief.", "-o", "temperature", "0", "Describe rain.") == LONG
-    assert llm("-m", "json", *stream, "--schema", "name,born:int", "Who?") == ADA
-    assert llm("-c", *stream, "And now?") == ADA
-    assert llm("-m", "text", *stream, "Rain") == LONG
 
 
 def test_schemathesis(server: Server) -> None:

@@ -335,13 +335,18 @@ class Server:
         began = self._loop.time()
         for attempt in count(1):
             silence, asked = 0.0, self._loop.time()
-            reply: httpx.Response | Refusal | EngineError
+            reply: httpx.Response | Refusal | EngineError | None = None
+            turn = await self.retry.rate.turn(_most_tokens(request.get("json")))
             try:
-                reply = await self._tried(request, limit)
+                reply = await self._once(request, limit)
             except TimeoutError:
                 silence = limit
                 reply = EngineTimeout(f"{self.host} sent nothing within {limit:g} s.", hint=_SILENT_HINT)
+            finally:
+                if not isinstance(reply, httpx.Response):
+                    self.retry.rate.over(turn)
             if isinstance(reply, httpx.Response):
+                reply.extensions["turn"] = turn
                 return reply
             failure = self._failure(reply, Failure(None, None, attempt, began, asked, silence))
             if failure is None or not patient or not await self.retry.waited(failure):
@@ -349,20 +354,6 @@ class Server:
                     raise reply
                 return replace(reply, tries=attempt)
         raise AssertionError("the tries came to an end")
-
-    async def _tried(
-        self, request: Mapping[str, Any], limit: float
-    ) -> httpx.Response | Refusal | EngineError:
-        turn = await self.retry.rate.turn(_most_tokens(request.get("json")))
-        reply = None
-        try:
-            reply = await self._once(request, limit)
-            if isinstance(reply, httpx.Response):
-                reply.extensions["turn"] = turn
-            return reply
-        finally:
-            if not isinstance(reply, httpx.Response):
-                self.retry.rate.over(turn)
 
     async def _once(self, request: Mapping[str, Any], limit: float) -> httpx.Response | Refusal | EngineError:
         if self._lanes.closed:
