@@ -21,7 +21,7 @@ pytest.importorskip("starlette")
 
 from redraft.chain.read.records import raw_records
 from redraft.evaluation.judging.reviews import Review, read_reviews
-from redraft.serve.page import booth
+from redraft.serve.page import mount
 from redraft.serve.page.mount import Booth
 from tests.cli.verbs import redraft, refused, start, write
 from tests.evaluation.made import answer
@@ -64,7 +64,7 @@ class Visit:
 @pytest.fixture
 def vote(monkeypatch: pytest.MonkeyPatch) -> Visit:
     visit = Visit()
-    monkeypatch.setattr(booth, "run_booth", visit.run)
+    monkeypatch.setattr(mount, "run_booth", visit.run)
     return visit
 
 

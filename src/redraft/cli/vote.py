@@ -89,8 +89,7 @@ def _on_page(booth: Voters, voter: str | None, port: int) -> None:
     from redraft.evaluation.voting import voter_of
 
     try:
-        from redraft.serve.page.booth import run_booth
-        from redraft.serve.page.mount import Booth
+        from redraft.serve.page.mount import Booth, run_booth
     except ImportError:
         raise MissingExtra("voting", "serve") from None
     name = ""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,8 +23,10 @@ from redraft.serve.errors import Refusal, reply_of
 from redraft.serve.keys import ANYONE, Key, Keys
 from redraft.serve.log import REQUEST, Entry, id_of
 from redraft.serve.metrics import Metrics
-from redraft.serve.page.mount import Page
 from redraft.serve.reader import Reader
+
+if TYPE_CHECKING:
+    from redraft.serve.page.mount import Page
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,7 @@ import httpx
 from redraft.evaluation.voting import Booth as Voters
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
-from redraft.serve.page.booth import booth_app
-from redraft.serve.page.mount import Booth
+from redraft.serve.page.mount import Booth, booth_app
 from redraft.serve.run import listen, run
 from tests.evaluation.voting.test_ballots import Voting
 

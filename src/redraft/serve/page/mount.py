@@ -6,11 +6,13 @@ other host. Files have the digest of all of them in their address, so a browser 
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import logging
 import mimetypes
 import secrets
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -26,15 +28,18 @@ from pydantic import Field
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redraft.errors import OutputError, UsageError
 from redraft.jobs.signals import in_daemon_thread
 from redraft.serve.bodies import Body
 from redraft.serve.errors import Refusal, invalid, told
 from redraft.serve.gate import Gate
+from redraft.serve.guard import Guard
 from redraft.serve.keys import ANYONE, Key, Keys
-from redraft.serve.reader import Reader, object_of
+from redraft.serve.metrics import Metrics
+from redraft.serve.reader import Limits, Reader, object_of
+from redraft.serve.run import listen, run, until_signal
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -297,3 +302,38 @@ def _digest() -> str:
     for name, data in sorted(_files().items()):
         whole.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
     return whole.hexdigest()[:16]
+
+
+LOOPBACK = "127.0.0.1"
+_AT_ONCE = 64  # most votes that are stored or wait
+_LARGEST = 1 << 16  # bytes of a vote: four for each character of a note, and the rest
+
+
+def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:
+    """Serve the page of `redraft vote` until a signal, for this machine alone. `say` is told the address.
+
+    Who has the address has the key in it, and nobody else gets to see a pair.
+    """
+    key, gate = secrets.token_urlsafe(24), Gate(1, _AT_ONCE)
+    keys = Keys.once(key)
+
+    async def serving(sock: socket.socket) -> None:
+        async def load() -> None:
+            say(f"http://{LOOPBACK}:{sock.getsockname()[1]}/#/vote/{key}")
+
+        with until_signal(gate) as told:
+            await run(booth_app(booth, keys, gate), gate, sock, load, told, drain=5)
+
+    with listen(LOOPBACK, port, keys) as sock:
+        asyncio.run(serving(sock))
+
+
+def booth_app(booth: Booth, keys: Keys, gate: Gate) -> ASGIApp:
+    """Return the page with a booth in place of models."""
+    reader = Reader(Limits(body=_LARGEST))
+    page = Page(reader, Logins(keys, "redraft_vote"), gate, booth=booth)
+    return Guard(_nothing, keys, Metrics(lambda: gate.inside), reader, page)
+
+
+async def _nothing(*_: object) -> None:
+    raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "there is a page for votes here, and no model.")
