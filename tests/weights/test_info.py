@@ -33,7 +33,6 @@ CONFIG = {
     "tie_word_embeddings": True,
     "vocab_size": 16,
 }
-TEMPLATE = "\n{% for m in messages %}\n{{ 'user' if m.role == 'user' else \"assistant\" }}{% endfor %}"
 
 
 def folder_with(folder: Path, weights: dict[str, torch.Tensor], **files: Any) -> Path:
@@ -52,15 +51,9 @@ def a_model(folder: Path) -> Path:
         "model.norm.weight": torch.ones(8),
         "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2),
     }
-    model = {"type": "BPE", "vocab": {chr(97 + i): i for i in range(15)}}
-    added = [{"id": 0, "content": "a"}, {"id": 15, "content": "[PAD]"}]
-    fast = {"model": model, "pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": added}
-    settings = {"tokenizer_class": "GPT2Tokenizer", "chat_template": TEMPLATE}
     made = {"made": "2026-01-01T00:00:00+00:00", "command": "redraft weights convert a -o b"}
     manifest = {"redraft": "0.1.0", **made, "inputs": {"source": {"path": "a"}}}
-    return folder_with(
-        folder, weights, config=CONFIG, tokenizer=fast, tokenizer_config=settings, redraft=manifest
-    )
+    return folder_with(folder, weights, config=CONFIG, redraft=manifest)
 
 
 def test_a_model(tmp_path: Path) -> None:
@@ -78,8 +71,6 @@ def test_a_model(tmp_path: Path) -> None:
         "  context       2,048 tokens",
         "  vocabulary    16 rows, shared with the output",
         "  revises       natively: redraft.format is selfee-1",
-        "  tokenizer     byte-level BPE: 16 tokens, 1 of them added (GPT2Tokenizer)",
-        "  template      names user, assistant; {% for m in messages %}",
         "  made by       redraft 0.1.0, 2026-01-01T00:00:00+00:00: redraft weights convert a -o b",
         "  made from     source a",
         "  numbers       2 × BF16, 0.00 MB",
@@ -134,8 +125,7 @@ def test_pickles_are_not_looked_into_unless_they_may_be(tmp_path: Path) -> None:
 
 
 def test_a_gguf_model(tmp_path: Path) -> None:
-    more = {"redraft.format": "selfee-1", "tokenizer.chat_template": TEMPLATE}
-    path = tiny_model(tmp_path / "m.gguf", more)
+    path = tiny_model(tmp_path / "m.gguf", {"redraft.format": "selfee-1"})
     made = {"redraft": "0.1.0", "made": "now", "command": "redraft weights gguf a", "inputs": {}}
     (tmp_path / "m.gguf.redraft.json").write_text(json.dumps(made))
     said = describe(path)
@@ -147,8 +137,6 @@ def test_a_gguf_model(tmp_path: Path) -> None:
         ("vocabulary", "289 rows"),
         ("revises", "natively: redraft.format is selfee-1"),
         ("name", "tiny"),
-        ("tokenizer", "llama: 289 tokens"),
-        ("template", "names user, assistant; {% for m in messages %}"),
         ("made by", "redraft 0.1.0, now: redraft weights gguf a"),
     )
     assert said.parameters == 2 * 32 * 289 + 3 * 32 + 4 * 32 * 32 + 3 * 32 * 64
@@ -191,18 +179,9 @@ def test_the_names_of_ggmls_types_are_ggufs() -> None:
     ],
 )
 def test_values_of_the_wrong_kind_are_left_out(tmp_path: Path, config: dict[str, Any]) -> None:
-    tokenizer = {"model": {"vocab": 7, "type": None}, "added_tokens": [1, {"id": "x"}], "pre_tokenizer": 1}
-    folder = folder_with(
-        tmp_path,
-        {"w": torch.zeros(1)},
-        config=config,
-        tokenizer=tokenizer,
-        tokenizer_config={"chat_template": [1, {"name": "default", "template": 3}], "tokenizer_class": 1},
-        redraft={"inputs": ["a"], "command": "x"},
-    )
-    facts = dict(describe(folder).facts)
-    assert set(facts) == {"tokenizer", "template", "made by"}
-    assert (facts["tokenizer"], facts["template"]) == ("BPE: 0 tokens", "none")
+    files = {"config": config, "redraft": {"inputs": ["a"], "command": "x"}}
+    facts = dict(describe(folder_with(tmp_path, {"w": torch.zeros(1)}, **files)).facts)
+    assert set(facts) == {"made by"}
 
 
 def test_texts_of_strangers_stay_in_their_row(tmp_path: Path) -> None:

@@ -292,30 +292,10 @@ def interrupted(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial") / "redraft.partial.json"
 
 
-def damaged(raw: bytes) -> list[bytes]:
-    """Damaged state files: truncated, with other types, and with random bytes."""
-    cuts = [raw[:at] for at in range(0, len(raw), max(len(raw) // 4, 1))]
-    value = json.loads(raw)
-    odd = [{**value, key: odd} for key in value for odd in (None, [1], {"a": 1}, {"a": {"size": "b"}})]
-    less = [{k: v for k, v in value.items() if k != key} for key in value]
-    others = [b"\0" * 100, b"\xff\xfe", b"null", b"[]", b"{}", b'{"done": 1}', b"[" * 100_000]
-    return [*cuts, *(json.dumps(each).encode() for each in (*odd, *less)), *others]
-
-
-@pytest.mark.slow
-def test_a_damaged_note_of_what_is_done_begins_afresh(tmp_path: Path) -> None:
-    raw = interrupted(tmp_path / "out").read_bytes()
-    for at, each in enumerate(damaged(raw)):
-        path, said = tmp_path / f"{at}", []
-        interrupted(path).write_bytes(each)
-        with OutputFolder(path, Run(force=bool(at % 2), tell=said.append), provenance={}) as out:
-            assert out.done == {}, each
-            for shard in out.todo([Shard("model.safetensors", [PART])]):
-                with out.shard(shard) as writer:
-                    writer.write(VALUES)
-        assert len(said) == 1, each
-        assert not path.with_name(f"{path.name}.partial").exists()
-    assert [path.name for path in (tmp_path / "0").iterdir()] != []
+def test_a_damaged_note_of_what_is_done_is_named(tmp_path: Path) -> None:
+    interrupted(tmp_path / "out").write_bytes(b'{"done": ')
+    with pytest.raises(OutputError, match=r"its redraft\.partial\.json cannot"):
+        make(tmp_path / "out")
 
 
 def make_file(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> None:

@@ -231,28 +231,18 @@ def _nothing(path: Path) -> ModelError:
     return ModelError(f"{path} holds {what}. It holds: {', '.join(found[:8]) or 'nothing'}.", hint=hint)
 
 
-def read_index(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Return the file of each tensor by an index, and faults: entries that cannot be files beside it."""
+def _indexed(path: Path) -> dict[str, str]:
+    """Return the file of each tensor by an index."""
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelError(f"{path} has no weight_map.", hint=AGAIN)
     kind = BIN if path.name.startswith("pytorch") else SAFETENSORS
-    valid: dict[str, str] = {}
-    odd = []
     for name, file in weight_map.items():
-        if isinstance(file, str) and PurePath(file).name == file and file.endswith(kind):
-            valid[name] = file
-        else:
-            what = f"{name!r:.80} is in {file!r:.80}, which is not a {kind} file beside it"
-            odd.append(f"{path} says that {what}")
-    return valid, odd
-
-
-def _indexed(path: Path) -> dict[str, str]:
-    weight_map, odd = read_index(path)
-    if odd:
-        hint = "An index may only name files beside it. Get the model again from a source you trust."
-        raise ModelError(f"{odd[0]}.", hint=hint)
+        if not (isinstance(file, str) and PurePath(file).name == file and file.endswith(kind)):
+            raise ModelError(
+                f"{path} says that {name!r:.80} is in {file!r:.80}, which is not a {kind} file beside it.",
+                hint="An index may only name files beside it. Get the model again from a source you trust.",
+            )
     there = {file.name for file in path.parent.iterdir() if file.exists()} & {*weight_map.values()}
     missing = sorted(set(weight_map.values()) - there)
     if missing:

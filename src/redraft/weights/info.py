@@ -7,27 +7,21 @@ unless pickles are allowed. To check the values, see `verify`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from redraft.errors import ModelError, UsageError
+from redraft.errors import UsageError
 from redraft.jobs.counting import counted
-from redraft.jobs.files import inside
 from redraft.weights.checkpoint import open_checkpoint, read_json
-from redraft.weights.gguf.reader import KINDS, GGUFHeader, LongArray, is_gguf, read_header
+from redraft.weights.gguf.reader import KINDS, GGUFHeader, is_gguf, read_header
 from redraft.weights.header import DELTA
 from redraft.weights.replace import MANIFEST
-from redraft.weights.tokenizers.folder import TokenizerFolder
-from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
 
 Fact = tuple[str, str]
 
-_ROLE = re.compile(r"""['"](system|developer|user|human|assistant|gpt|tool|ipython)['"]""")
-_TEMPLATE = 64  # characters shown of a template's first line
 _LINE = 500  # characters shown of any line
 
 _NO_PARAMETERS = ("rotary_emb.inv_freq", "rope_freqs.weight", ".masked_bias", ".attn.bias")
@@ -115,7 +109,7 @@ def describe(path: Path, *, allow_pickle: bool = False) -> Description:
         kind, facts = f"{'LoRA' if peft == 'LORA' else peft} adapter of peft", [*_adapter_facts(adapter)]
     elif whole:
         kind = "model" if config else "weights without a config.json"
-        facts = [*_config_facts(config), *_tokenizer_facts(folder)]
+        facts = [*_config_facts(config)]
     if checkpoint and (recipe := checkpoint.metadata.get(DELTA)):
         kind = "delta"
         facts += _delta_facts(recipe)
@@ -224,12 +218,6 @@ def _header_facts(header: GGUFHeader) -> Iterator[Fact]:
     )
     if name := header.text("general.name"):
         yield "name", name
-    tokens = header.metadata.get("tokenizer.ggml.tokens")
-    if isinstance(tokens, tuple | LongArray):
-        count = tokens.length if isinstance(tokens, LongArray) else len(tokens)
-        kinds = [header.text("tokenizer.ggml.model"), header.text("tokenizer.ggml.pre")]
-        yield "tokenizer", f"{', '.join(kind for kind in kinds if kind)}: {count:,} tokens"
-    yield _template_fact(header.text("tokenizer.chat_template"))
     yield from _licence_facts(header)
 
 
@@ -242,48 +230,6 @@ def _licence_facts(header: GGUFHeader) -> Iterator[Fact]:
     for source in sources if isinstance(sources, tuple) else ():
         if isinstance(source, str):
             yield "source", source
-
-
-def _tokenizer_facts(folder: Path) -> Iterator[Fact]:
-    """Yield the kind and size of a folder's tokenizer, and its chat template."""
-    class_name = read_json(folder / "tokenizer_config.json").get("tokenizer_class")
-    called = f" ({class_name})" if isinstance(class_name, str) else ""
-    kind = _fast(read_json(folder / "tokenizer.json"))
-    pieces = folder / "tokenizer.model"
-    if kind is None and pieces.is_file():
-        inside(pieces)
-        try:
-            kind = f"SentencePiece: {len(read_sentencepiece(pieces).pieces):,} tokens"
-        except ModelError:
-            kind = "SentencePiece, of an unsupported kind"
-    if kind or called:
-        yield "tokenizer", f"{kind or 'without its vocabulary'}{called}"
-    yield _template_fact(TokenizerFolder(folder, 0).template())
-
-
-def _fast(tokenizer: Mapping[str, Any]) -> str | None:
-    """Return the kind of a tokenizer.json, and the number of its tokens and added tokens."""
-    model = tokenizer.get("model")
-    if not isinstance(model, dict):
-        return None
-    vocabulary = model.get("vocab")
-    count = len(vocabulary) if isinstance(vocabulary, dict | list) else 0
-    added = tokenizer.get("added_tokens")
-    ids = [each.get("id") for each in added if isinstance(each, dict)] if isinstance(added, list) else []
-    more = sum(isinstance(each, int) and each >= count for each in ids)
-    level = "byte-level " if "ByteLevel" in json.dumps(tokenizer.get("pre_tokenizer")) else ""
-    beside = f", {more:,} of them added" if more else ""
-    return f"{level}{model.get('type') or 'BPE'}: {count + more:,} tokens{beside}"
-
-
-def _template_fact(template: str | None) -> Fact:
-    """Return the roles that a template names, and its first line."""
-    if template is None:
-        return "template", "none"
-    roles = dict.fromkeys(_ROLE.findall(template))
-    first = next((line.strip() for line in template.splitlines() if line.strip()), "")
-    cut = first if len(first) <= _TEMPLATE else first[: _TEMPLATE - 1] + "…"
-    return "template", f"names {', '.join(roles) or 'no roles'}; {cut}"
 
 
 def _adapter_facts(config: Mapping[str, Any]) -> Iterator[Fact]:

@@ -42,13 +42,11 @@ from redraft.weights.replace import (
     locked,
     name_of,
     output_errors,
-    read_state,
     refuse_existing,
     refuse_inputs,
     remove,
     replace_folder,
     write_json,
-    write_state,
 )
 
 INDEX = "model.safetensors.index.json"
@@ -240,21 +238,19 @@ class OutputFolder:
         """Keep the recorded files of a partial output, and remove its others, if all are redraft's."""
         files = sorted(self._partial.iterdir())
         names = {path.name for path in files}
-        record = read_state(self._partial)
-        state = record or {}
+        try:
+            state = read_json(self._partial / STATE)
+        except ModelError:
+            raise _not_ours(self._partial, self.path, f"its {STATE} cannot be read") from None
         done: dict[str, dict[str, Any]] = state.get("done", {})
         ours = {STATE, _WORK, MANIFEST, *done, *state.get("small", ())}
         with suppress(ModelError, TypeError):
             ours |= set(read_json(self._partial / MANIFEST).get("files", ()))
-        if record is None:
-            ours |= {name for name in names if name.endswith((SAFETENSORS, ".index.json"))}
         if MANIFEST in names and STATE not in names:
             raise _not_ours(self._partial, self.path, "it is a finished output of another command")
         if others := sorted(name for name in names - ours if not is_part_of(name, STATE)):
             why = f"it holds {', '.join(others[:3])}, which redraft did not make"
             raise _not_ours(self._partial, self.path, why)
-        if record is None:
-            self._run.tell(f"{self._partial / STATE} cannot be read, so {self.path} is started again.")
         if state.get("provenance") == self.provenance:
             self.done = {name: note for name, note in done.items() if _is_there(self._partial / name, note)}
         for path in files:
@@ -263,7 +259,7 @@ class OutputFolder:
 
     def _note(self, *more: str) -> None:
         """Record the finished files, and the names of small files about to be renamed into place."""
-        write_state(self._partial, {"provenance": self.provenance, "done": self.done, "small": more})
+        write_json(self._partial / STATE, {"provenance": self.provenance, "done": self.done, "small": more})
 
     def _complete(self) -> None:
         if len(self._shards) > 1:

@@ -6,7 +6,6 @@ A file counts as redraft's if its manifest lies beside it, a folder if its manif
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -110,7 +109,7 @@ def replace_folder(new: Path, old: Path) -> None:
         new.rename(old)
     else:
         if stat.S_ISDIR(old.lstat().st_mode):
-            write_state(old, {"replaced": True})
+            write_json(old / STATE, {"replaced": True})
         if _exchange(new, old):
             _remove_old(new)
         else:
@@ -185,27 +184,6 @@ def output_errors(path: Path, done: Mapping[str, Mapping[str, Any]]) -> Iterator
         resumes = f": it resumes after the {kept:.1f} GB that are done" if done else ""
         hint = f"Free some space, and run the same command again{resumes}."
         raise OutputError(f"{path}: no space left on the disk.", hint=hint) from error
-
-
-def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write the record of an unfinished folder, with a checksum over it."""
-    write_json(folder / STATE, {**state, "sha256": _sum(state)})
-
-
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """Read the record of an unfinished folder: empty if there is none, None if it is damaged."""
-    if not os.path.lexists(folder / STATE):
-        return {}
-    try:
-        state = read_json(folder / STATE)
-    except ModelError:
-        return None
-    return state if state.pop("sha256", None) == _sum(state) else None
-
-
-def _sum(state: Mapping[str, Any]) -> str:
-    text = json.dumps(state, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()  # encoded as in `write_json`
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -18,7 +18,6 @@ from redraft.weights.gguf.config import (
     numbers_from_config,
     numbers_from_metadata,
     rope_factors,
-    window_of,
 )
 from redraft.weights.gguf.quant import header_bytes
 
@@ -57,7 +56,6 @@ def test_any_configuration_is_written_or_refused(architecture: str, changes: dic
         numbers = numbers_from_config(config)
     except ModelError:
         return
-    window_of(config)
     header_bytes(numbers.sizes.family.gguf, metadata_of(numbers), [])
     if numbers.rope.kind == "llama3":
         assert all(math.isfinite(factor) for factor in rope_factors(numbers.rope, numbers.sizes.head))
@@ -84,19 +82,3 @@ def test_llama3s_divisors_are_transformers_own(original: int) -> None:
     made = rope_factors(Rope(5e5, "llama3", {**numbers, "original_max_position_embeddings": original}), 128)
     plain = [5e5 ** (-2 * index / 128) for index in range(64)]
     assert made == pytest.approx([a / b for a, b in zip(plain, scaled.tolist(), strict=True)], rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("config", "window"),
-    [
-        ({"model_type": "mistral"}, 4096),
-        ({"model_type": "mistral", "sliding_window": None}, None),
-        ({"model_type": "mistral", "sliding_window": 1024}, 1024),
-        ({"model_type": "llama", "sliding_window": 1024}, None),
-        ({"model_type": "qwen2", "sliding_window": 1024}, None),
-        ({"model_type": "qwen2", "sliding_window": 1024, "use_sliding_window": True}, 1024),
-        ({"model_type": "mistral", "sliding_window": "odd"}, None),
-    ],
-)
-def test_windows(config: dict[str, Any], window: int | None) -> None:
-    assert window_of(config) == window

@@ -283,15 +283,6 @@ def test_a_block_without_a_scale_is_lost_whole(quant: str, room: int, tmp_path: 
     assert (~np.isfinite(plain)).any(axis=1).nonzero()[0].tolist() == [2]
 
 
-def test_a_sliding_window_is_told(tmp_path: Path) -> None:
-    mistral = tiny_folder(tmp_path / "mistral", "Mistral", sliding_window=32)
-    assert "attend to the last 32 tokens" in told(mistral, tmp_path / "m.gguf", "f16")
-    change(mistral, sliding_window=256)
-    assert told(mistral, tmp_path / "n.gguf", "f16") == ""
-    qwen = tiny_folder(tmp_path / "qwen", "Qwen2", sliding_window=32)
-    assert told(qwen, tmp_path / "q.gguf", "f16") == ""
-
-
 @pytest.mark.parametrize("quant", ["q4_k_m", "Q6_K", "iq4_xs"])
 def test_other_quantisations_name_their_tool(quant: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:

@@ -26,7 +26,6 @@ from redraft.weights.gguf.families import (
     Shape,
     Sizes,
     family_in_gguf,
-    family_of,
     positive,
     shortest,
     sizes_from_config,
@@ -34,7 +33,7 @@ from redraft.weights.gguf.families import (
 )
 
 # Transformers' defaults (configuration_*.py of each family).
-_EPS, _MISTRAL_WINDOW = 1e-6, 4096
+_EPS = 1e-6
 
 THETA = 10000.0  # the default base: `default_theta` of transformers, and llama.cpp's
 
@@ -81,15 +80,6 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
         eps=read.real("rms_norm_eps", _EPS),
         rope=_rope_from_config(config, family, sizes.head),
     )
-
-
-def window_of(config: Mapping[str, Any]) -> int | None:
-    """Return the sliding window that a model was trained with, in tokens, or None."""
-    family = family_of(config)
-    if family is LLAMA or (family is not MISTRAL and config.get("use_sliding_window") is not True):
-        return None
-    window = config.get("sliding_window", _MISTRAL_WINDOW)
-    return window if isinstance(window, int) and not isinstance(window, bool) and window > 0 else None
 
 
 def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:

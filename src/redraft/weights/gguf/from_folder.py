@@ -28,7 +28,6 @@ from redraft.weights.gguf.config import (
     metadata_of,
     numbers_from_config,
     rope_factors,
-    window_of,
 )
 from redraft.weights.gguf.families import (
     COMPUTED,
@@ -52,9 +51,9 @@ from redraft.weights.gguf.quant import (
 from redraft.weights.gguf.reader import is_gguf, read_header
 from redraft.weights.header import TensorInfo
 from redraft.weights.lora.adapter import refuse_adapter
-from redraft.weights.losses import Losses, Say, not_finite
+from redraft.weights.losses import Losses, not_finite
 from redraft.weights.output import BY_DEFAULT, FileWriter, Progress, Run, new_file
-from redraft.weights.tokenizers.to_gguf import lost_flags, tokenizer_metadata
+from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
 
 ROPE_FACTORS = "rope_freqs.weight"
 _SAME = {"F32": Kind.F32, "F16": Kind.F16, "BF16": Kind.BF16}
@@ -100,9 +99,12 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     }
     if isinstance(native := config.get("redraft_format"), str):
         metadata["redraft.format"] = native
-    _tell_before(parts, numbers, config, run.tell)
-    if lost := lost_flags(checkpoint.folder):
-        run.tell(lost)
+    odd = [part for part in parts if part.kind is Kind.F16 is not chosen]
+    if odd:
+        run.tell(
+            f"{len(odd)} matrices become F16, because their rows are not a multiple of {BLOCK}: "
+            f"{odd[0].name} ({odd[0].shape[-1]}) …"
+        )
     say_licences(sources_of(checkpoint.folder, "model"), run)
     divisors = b""
     entries = [(part.name, part.shape, part.kind) for part in parts]
@@ -201,18 +203,3 @@ def _write(
             file.write(raw.reshape(-1).data)
         progress(values.nbytes)
     pad(file)
-
-
-def _tell_before(parts: list[Part], numbers: ModelNumbers, config: Mapping[str, Any], tell: Say) -> None:
-    odd = [part for part in parts if len(part.shape) > 1 and part.kind is Kind.F16 and part.shape[-1] % BLOCK]
-    if odd:
-        tell(
-            f"{len(odd)} matrices become F16, because their rows are not a multiple of {BLOCK}: "
-            f"{odd[0].name} ({odd[0].shape[-1]}) …"
-        )
-    window = window_of(config)
-    if window and window < numbers.context:
-        tell(
-            f"The model was trained to attend to the last {window} tokens, but llama.cpp attends to all: "
-            f"longer contexts may give worse answers (--ctx {window} avoids them)."
-        )

@@ -31,9 +31,6 @@ ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 GENERATION = "generation_config.json"
 
-FLAGS = ("lstrip", "rstrip", "single_word")
-"""Flags of added tokens: they include spaces before or after them, or match whole words only."""
-
 ELSEWHERE = "llama.cpp's convert_hf_to_gguf.py knows more tokenizers."
 
 
@@ -162,15 +159,6 @@ class TokenizerFolder:
         if template is None:
             template = read_json(self.folder / "chat_template.json").get("chat_template")
         return template if isinstance(template, str) else None
-
-    def flagged(self) -> dict[str, set[str]]:
-        """Return the texts of added tokens by flag. GGUF cannot store these flags."""
-        flagged: dict[str, set[str]] = {flag: set() for flag in FLAGS}
-        for each in self._entries():
-            for flag, texts in flagged.items():
-                if each.get(flag) is True:
-                    texts.add(str(each.get("content")))
-        return flagged
 
     def _entries(self) -> list[Mapping[str, Any]]:
         """Return the added tokens of tokenizer.json, then those of tokenizer_config.json."""

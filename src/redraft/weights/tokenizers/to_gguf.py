@@ -4,8 +4,8 @@ Two kinds are supported: byte-level BPE (Llama 3, Qwen, SmolLM, Mistral Nemo) an
 Mistral, and so SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless
 llama.cpp is known to make the same ids as transformers.
 
-A GGUF file cannot store some things: flags of added tokens for spaces and whole words (`lost_flags` reports
-them), normalisation to NFC, and chat templates other than the default. Without a tokenizer.model,
+A GGUF file cannot store some things: flags of added tokens for spaces and whole words, normalisation to NFC,
+and chat templates other than the default. Without a tokenizer.model,
 SentencePiece scores are derived from the order of merges. They give the same ids if every pair of tokens that
 forms a token is a merge, as in files made from a SentencePiece model; otherwise rare texts may be split
 differently.
@@ -74,19 +74,6 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     named = {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
     template = source.template()
     return named if template is None else named | {"tokenizer.chat_template": template}
-
-
-def lost_flags(folder: Path) -> str | None:
-    """Return a sentence on flags of added tokens that a GGUF file cannot store, or None."""
-    found = {flag: texts for flag, texts in TokenizerFolder(folder, 0).flagged().items() if texts}
-    if not found:
-        return None
-    tokens = sorted(set().union(*found.values()))
-    named = ", ".join(f"{text!r:.40}" for text in tokens[:3]) + (" …" if len(tokens) > 3 else "")
-    return (
-        f"{len(tokens)} added tokens have {', '.join(found)}, which a GGUF file cannot store: llama.cpp may "
-        f"split the text beside them differently ({named})."
-    )
 
 
 def _byte_level(source: TokenizerFolder) -> dict[str, Any]:
