@@ -78,7 +78,7 @@ def main() -> None:
     args = training_arguments(settings, lora=asked.lora, say=note)
     tokenizer = load_tokenizer(asked.model, say=note)
     prepared = prepare_all([asked.data], settings, tokenizer, VERB, Path(asked.work, "cache"), say=note)
-    own = settled(settings, choose_method(settings, asked.model, say=note), gpu=not args.use_cpu)
+    own = settled(settings, lora=choose_method(settings, asked.model, say=note), gpu=not args.use_cpu)
     model: Any = load_trained(own, asked.model, tokenizer, seed=args.seed, say=note)
     watch = Watch(model)
     make = {"ours": ours, "selfee": selfee, "trl": trl}[asked.side]

@@ -243,12 +243,6 @@ def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--fp16" in str(caught.value.hint)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
-def test_four_bits_need_a_gpu(folder: Path) -> None:
-    with pytest.raises(UsageError, match="need a GPU"):
-        load_model(str(folder), dtype=torch.float32, four_bits=True)
-
-
 @pytest.mark.slow
 @pytest.mark.model
 def test_the_default_model_is_trained_from_its_gguf_file(default_model: Path, tmp_path: Path) -> None:

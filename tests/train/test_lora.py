@@ -117,20 +117,16 @@ GB = 10**9
 
 
 @pytest.mark.parametrize(
-    ("parameters", "gpu_bytes", "can_four_bits", "lora", "four_bits"),
+    ("parameters", "gpu_bytes", "lora"),
     [
-        (135 * 10**6, None, True, True, False),
-        (135 * 10**6, 8 * GB, True, False, False),
-        (GB, 24 * GB, True, False, False),
-        (7 * GB, 24 * GB, True, True, False),
-        (13 * GB, 24 * GB, True, True, True),
-        (13 * GB, 24 * GB, False, True, False),
-        (7 * GB, 4 * 80 * GB, True, False, False),
+        (135 * 10**6, None, True),
+        (135 * 10**6, 8 * GB, False),
+        (GB, 24 * GB, False),
+        (7 * GB, 24 * GB, True),
+        (7 * GB, 4 * 80 * GB, False),
     ],
 )
-def test_what_is_trained_by_default(
-    parameters: int, gpu_bytes: int | None, can_four_bits: bool, lora: bool, four_bits: bool
-) -> None:
-    method = default_method(parameters, gpu_bytes, can_four_bits=can_four_bits)
-    assert (method.lora, method.four_bits) == (lora, four_bits)
-    assert method.why
+def test_what_is_trained_by_default(parameters: int, gpu_bytes: int | None, lora: bool) -> None:
+    found, why = default_method(parameters, gpu_bytes)
+    assert found is lora
+    assert why

@@ -163,7 +163,6 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--max_steps 0", "--max_steps is '0'.", "a whole number, at least 1"),
         ("--price_per_hour -1", "--price_per_hour is '-1'.", "a number, at least 0"),
         ("--answer first", "--answer first has no effect", "--training_objective answer --answer first"),
-        ("--qlora True --lora False", "--qlora and --lora False contradict each other.", "--lora True"),
         ("--lora_r 1.5", "--lora_r is '1.5'.", "a whole number"),
         ("--max_steps", "--max_steps has no value", "--max_steps VALUE"),
         ("--data_path --dry_run", "--data_path has no value", None),

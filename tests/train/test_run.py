@@ -112,7 +112,7 @@ def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> 
 def test_what_the_machine_chose_can_be_said(model: str, here: Path) -> None:
     chosen = ready(model).config
     assert chosen["dtype"] in ("float32", "bfloat16")
-    assert (chosen["lora"], chosen["qlora"]) == (True, False)
+    assert chosen["lora"] is True
     assert ready(model, "--lora", "True", "--dtype", chosen["dtype"]).config == chosen
 
 
@@ -120,11 +120,6 @@ def test_steps_are_those_that_trainer_takes(model: str, here: Path) -> None:
     usual = USUAL.replace("--max_steps 3", "--num_train_epochs 1.5 --gradient_accumulation_steps 2")
     made = ready(model, "--lora", "False", "--packing", "False", usual=usual)
     assert made.train() == made.steps == 5  # 24 records are 3 steps of 8
-
-
-def test_four_bits_need_the_gpu(model: str, here: Path) -> None:
-    with pytest.raises(UsageError, match="--use_cpu disables it"):
-        ready(model, "--qlora", "True", "--use_cpu", "True")
 
 
 def test_an_evaluation_needs_data(model: str, here: Path) -> None:

@@ -24,7 +24,7 @@ _NUMBERS = {"float": "a number, such as 0.5", "int": "a whole number, such as 5"
 CHECKS = "Checks: words<=50, contains:TEXT, lacks:TEXT, json, python:module.function … See docs/checks.md"
 
 _MODEL = "model max_revisions check temperature max_tokens seed"
-_TRAINING = "model_name_or_path lora qlora data_path output_dir learning_rate max_steps preview estimate"
+_TRAINING = "model_name_or_path lora data_path output_dir learning_rate max_steps preview estimate"
 
 _EVERYDAY = {
     "ask": f"json quiet critic recipe mode drafts system {_MODEL}",

@@ -7,7 +7,6 @@ nonsense. These are errors here. A model's own code is never run, and pickled we
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from peft import (
@@ -24,7 +23,6 @@ from peft import (
     get_peft_model,
     get_peft_model_state_dict,
     load_peft_weights,
-    prepare_model_for_kbit_training,
     set_peft_model_state_dict,
 )
 from peft.tuners.lora import LoraLayer
@@ -34,7 +32,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
@@ -208,23 +205,18 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     return torch.bfloat16 if lora and computes_bf16(gpu=gpu) else torch.float32
 
 
-def load_model(
-    ref: str, *, dtype: torch.dtype, four_bits: bool = False, scores: bool = False
-) -> PreTrainedModel:
+def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> PreTrainedModel:
     """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to it.
 
     Args:
-        dtype: Of the weights; with `four_bits`, of computation and of what is not quantised.
-        four_bits: Quantise the weights for QLoRA (NF4, Dettmers et al. 2023).
+        dtype: Of the weights.
         scores: Load a reward model: a classifier with one label. Its head may be new, with random values.
     """
     folder = model_folder(ref)
     if folder:
         check_weights(folder)
-    more: dict[str, Any] = _quantised(dtype) if four_bits else {}
     loader: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
-    if scores:
-        more["num_labels"] = 1
+    more: dict[str, Any] = {"num_labels": 1} if scores else {}
     with _library_errors(ref, "model"), quiet():
         model, info = loader.from_pretrained(
             ref, dtype=dtype, use_safetensors=True, output_loading_info=True, **_closed(folder), **more
@@ -235,7 +227,7 @@ def load_model(
             f"{', '.join(missing[:3])}.",
             hint=f"Is config.json that of another model? Look with: redraft weights info {ref}",
         )
-    if getattr(model, "is_quantized", False) and not four_bits:
+    if getattr(model, "is_quantized", False):
         raise ModelError(
             f"{ref} is quantised, and its numbers cannot be trained.",
             hint="Start from the model that it was quantised from.",
@@ -260,7 +252,7 @@ def load_trained(
         scores: Load a reward model.
     """
     set_seed(seed)  # a classifier's head may be new
-    loaded = load_model(ref, dtype=DTYPES[own.dtype], four_bits=own.qlora, scores=scores)
+    loaded = load_model(ref, dtype=DTYPES[own.dtype], scores=scores)
     grown = fit_vocabulary(loaded, tokenizer, ref=ref, say=say)
     if not own.lora:
         loaded.config.update(dict(note or {}))
@@ -286,23 +278,6 @@ def _closed(folder: Path | None) -> dict[str, Any]:
     return {"trust_remote_code": False, "local_files_only": folder is not None}
 
 
-def _quantised(dtype: torch.dtype) -> dict[str, Any]:
-    if not torch.cuda.is_available():
-        raise UsageError(
-            "weights of 4 bits (--qlora) need a GPU, and there is none here.",
-            hint="Train an adapter on plain weights: --lora true",
-        )
-    if not importlib.util.find_spec("bitsandbytes"):
-        raise UsageError("weights of 4 bits (--qlora) need bitsandbytes.", hint="pip install bitsandbytes")
-    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
-    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
-
-
 @contextmanager
 def _library_errors(ref: str, what: str) -> Iterator[None]:
     """Turn any exception of transformers into an error that names the model."""
@@ -311,7 +286,7 @@ def _library_errors(ref: str, what: str) -> Iterator[None]:
     except RedraftError:
         raise
     except (MemoryError, torch.OutOfMemoryError):
-        hint = "Take a smaller model, --dtype bfloat16, or with a GPU --qlora true"
+        hint = "Take a smaller model, or --dtype bfloat16"
         raise ModelError(f"the {what} of {ref} does not fit into memory.", hint=hint) from None
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -354,38 +329,23 @@ def fit_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, *, ref: str, 
 
 ALL = "all-linear"  # every linear layer except the head
 
-_FULL, _BF16, _FOUR = 16.0, 2.0, 0.6
-"""Bytes per parameter: 32-bit weight, gradient and AdamW's two moments; a bf16 weight; an NF4 weight with its
-scales (0.52 in Dettmers et al. 2023, plus what is not quantised)."""
-
+_FULL = 16.0  # bytes per parameter: 32-bit weight, gradient and AdamW's two moments
 _FOR_ACTIVATIONS = 0.75  # the share of a GPU's memory for the above. The rest is for activations.
 
 
-class Method(NamedTuple):
-    """What to train, and the reason."""
-
-    lora: bool
-    four_bits: bool
-    why: str
-
-
-def default_method(parameters: int, gpu_bytes: int | None, *, can_four_bits: bool) -> Method:
-    """Return what to train by default: the whole model if it fits a GPU, else an adapter.
+def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
+    """Return whether to train an adapter by default, and why: if the whole model does not fit a GPU.
 
     Args:
         gpu_bytes: Memory of the GPU, or of all that share the model; None without a GPU.
     """
     if gpu_bytes is None:
-        return Method(lora=True, four_bits=False, why="no GPU is used")
-    room = gpu_bytes * _FOR_ACTIVATIONS
+        return True, "no GPU is used"
     full = parameters * _FULL
     asks = (
         f"full training takes {full / 1e9:.1f} GB before activations, and the GPU has {gpu_bytes / 1e9:.0f}"
     )
-    if full <= room:
-        return Method(lora=False, four_bits=False, why=asks)
-    four_bits = parameters * _BF16 > room and can_four_bits
-    return Method(lora=True, four_bits=four_bits, why=asks)
+    return full > gpu_bytes * _FOR_ACTIVATIONS, asks
 
 
 @dataclass
@@ -412,10 +372,6 @@ def add_adapter(
         task: The task, in peft's words. Of SEQ_CLS the whole head is trained too.
     """
     _check_layers(model, own.lora_target_modules)
-    if getattr(model, "is_quantized", False):
-        model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
-            model, use_gradient_checkpointing=False
-        )
     config = _Config(
         r=own.lora_r,
         lora_alpha=own.lora_alpha,  # type: ignore[arg-type]  # any number will do

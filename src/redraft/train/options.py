@@ -62,9 +62,6 @@ class RunOptions(OptionModel):
     fp16: bool = option("compute layers in fp16; needs a GPU", MODEL, default=False)
     tf32: bool | None = option("compute 32-bit products in TF32; needs a GPU", MODEL)
     lora: bool | None = option("train an adapter; by default if full training does not fit", MODEL)
-    qlora: bool = option(
-        "train an adapter on 4-bit weights; needs a GPU and bitsandbytes", MODEL, default=False
-    )
     lora_r: int = option("rank of the adapter", MODEL, default=16, ge=1)
     lora_alpha: float = option("scale of the adapter", MODEL, default=32.0, gt=0)
     lora_dropout: float = option("dropout before the adapter", MODEL, default=0.0, ge=0, lt=1)
@@ -137,11 +134,6 @@ class RunOptions(OptionModel):
 
     def check(self) -> None:
         """Raise `UsageError` if settings contradict each other."""
-        if self.qlora and self.lora is False:
-            raise UsageError(
-                "--qlora and --lora False contradict each other.",
-                hint="--lora True, or --qlora False to train all weights.",
-            )
         if unknown := [word for word in self.fsdp_words if word not in FSDP]:
             raise UsageError(f"--fsdp has no {unknown[0]!r}.", hint=f"Known: {', '.join(FSDP)}")
 
@@ -327,10 +319,9 @@ class PpoOptions(RunOptions):
     def check(self) -> None:
         """Raise `UsageError` if settings contradict each other."""
         super().check()
-        if not self.lora or self.qlora:
+        if not self.lora:
             raise UsageError(
-                "PPO trains an adapter on weights of 16 or 32 bits.",
-                hint="Leave --lora and --qlora out. Then put it into its base: redraft weights merge-lora",
+                "PPO trains an adapter.", hint="Then put it into its base: redraft weights merge-lora"
             )
         if not self.do_sample:
             raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")

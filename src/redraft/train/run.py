@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +39,7 @@ from redraft.train import LOG, checkpoints
 from redraft.train.batches import Data, Order, RowsOf, check_enough_rows, collated
 from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
-from redraft.train.load import Method, default_method, load_tokenizer, skeleton, weights_dtype
+from redraft.train.load import default_method, load_tokenizer, skeleton, weights_dtype
 from redraft.train.loop import Loop
 from redraft.train.options import LossOptions, RunOptions
 from redraft.train.prepare import ABOUT, TOKENS, Prepared, prepare
@@ -172,30 +171,24 @@ def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
 Own = TypeVar("Own", bound=RunOptions)
 
 
-def choose_method(own: RunOptions, model: str, *, say: Say) -> Method:
-    """Return what to train: as the settings say, or what fits the machine."""
-    if own.qlora and own.use_cpu:
-        raise UsageError("--qlora needs a GPU, and --use_cpu disables it.", hint="--lora True")
-    if own.qlora:
-        return Method(lora=True, four_bits=True, why="--qlora")
+def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
+    """Return whether to train an adapter: as the settings say, or if the whole model does not fit."""
     if own.lora is not None:
-        return Method(lora=own.lora, four_bits=False, why=f"--lora {own.lora}")
+        return own.lora
     parameters = sum(each.numel() for each in skeleton(model).parameters())
-    can_four_bits = own.dtype == "auto" and find_spec("bitsandbytes") is not None
     gpu_bytes = None
     if torch.cuda.is_available() and not own.use_cpu:
         sharing = ranks() if own.fsdp_words else 1
         gpu_bytes = int(torch.cuda.get_device_properties(0).total_memory) * sharing
-    method = default_method(parameters, gpu_bytes, can_four_bits=can_four_bits)
-    what = "an adapter" if method.lora else "the whole model"
-    say(f"{what} is trained: {method.why} (--lora True or False decides).")
-    return method
+    lora, why = default_method(parameters, gpu_bytes)
+    say(f"{'an adapter' if lora else 'the whole model'} is trained: {why} (--lora True or False decides).")
+    return lora
 
 
-def settled(own: Own, method: Method, *, gpu: bool) -> Own:
+def settled(own: Own, *, lora: bool, gpu: bool) -> Own:
     """Resolve every `auto`, so that another machine can resume the run."""
-    dtype: Any = str(weights_dtype(own.dtype, lora=method.lora, gpu=gpu)).removeprefix("torch.")
-    return own.model_copy(update={"lora": method.lora, "qlora": method.four_bits, "dtype": dtype})
+    dtype: Any = str(weights_dtype(own.dtype, lora=lora, gpu=gpu)).removeprefix("torch.")
+    return own.model_copy(update={"lora": lora, "dtype": dtype})
 
 
 def prepare_all(
@@ -300,7 +293,7 @@ class Ready:
         own = self.own
         if not own.lora:
             return f"all weights in {own.dtype}"
-        return f"an adapter of rank {own.lora_r} on weights in {'4 bits' if own.qlora else own.dtype}"
+        return f"an adapter of rank {own.lora_r} on weights in {own.dtype}"
 
     @property
     def steps(self) -> int:
@@ -422,9 +415,9 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
     tell, alarm = (say, warn or say) if leads() else (lambda _: None,) * 2
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     verb = verb_of(type(asked))
-    method = choose_method(asked, model, say=tell)
-    args = training_arguments(asked, lora=method.lora, say=tell)
-    own = settled(asked, method, gpu=not args.use_cpu)
+    lora = choose_method(asked, model, say=tell)
+    args = training_arguments(asked, lora=lora, say=tell)
+    own = settled(asked, lora=lora, gpu=not args.use_cpu)
     verb.check(own, model)
     output = Path(str(args.output_dir))
     check_output(output, model, own.model_name_or_path)

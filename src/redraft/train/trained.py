@@ -10,7 +10,6 @@ is left out or done differently. accelerate is silent about some of it: on a CPU
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from transformers.integrations.integration_utils import (
     INTEGRATION_TO_CALLBACK,
     get_available_reporting_integrations,
 )
+from transformers.trainer_pt_utils import get_parameter_names
 from transformers.trainer_utils import align_special_tokens
 
 from redraft.errors import MissingExtra, ModelError, UsageError
@@ -138,7 +138,7 @@ def _check_report(name: str) -> None:
     raise UsageError(f"--report_to {name} needs its library.", hint=f"pip install {name.replace('_', '-')}")
 
 
-_NO_DECAY = re.compile(r"bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)")
+_NO_DECAY = ("bias", "layernorm", "rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)")
 """Names of parameters without weight decay, as in transformers."""
 
 
@@ -161,12 +161,11 @@ def make_schedule(optimizer: Optimizer, args: TrainingArguments, steps: int) -> 
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Return the trained parameters: those with weight decay, and the others."""
-    parts = (part for part in model.modules() if isinstance(part, nn.LayerNorm))
-    norms = {id(each) for part in parts for each in part.parameters()}
+    decayed = set(get_parameter_names(model, [nn.LayerNorm], _NO_DECAY))  # type: ignore[no-untyped-call]
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, each in model.named_parameters():
         if each.requires_grad:
-            groups[id(each) not in norms and not _NO_DECAY.search(name.lower())].append(each)
+            groups[name in decayed].append(each)
     return [{"params": groups[True], "weight_decay": decay}, {"params": groups[False], "weight_decay": 0.0}]
 
 

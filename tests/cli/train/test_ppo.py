@@ -71,7 +71,6 @@ def test_another_reward_is_another_run(model: Path, data: Path, tmp_path: Path) 
         (("--num_rollouts", "6"), "--num_rollouts 6 is no multiple of --chunk_size, 4", "--num_rollouts 8"),
         (("--min_new_tokens", "9"), "--min_new_tokens 9 is above --max_new_tokens 6", "--max_new_tokens 9"),
         (("--lora", "False"), "PPO trains an adapter", "merge-lora"),
-        (("--qlora", "True"), "PPO trains an adapter", "Leave --lora and --qlora out"),
         (("--reward", "wrods<=3"), "no check is called", "checks:"),
         (("--max_new_tokens", "1024"), "leaves no room for a prompt", "--model_max_length 2048"),
         (

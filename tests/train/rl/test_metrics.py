@@ -12,7 +12,6 @@ SOUND = {
     "rollout_entropy": 2.0,
     "response_tokens": 20.0,
     "reward_length_correlation": 0.1,
-    "value_loss": 0.1,
 }
 
 
@@ -55,7 +54,6 @@ def test_of_a_sound_run_nothing_is_said() -> None:
         ({"rollout_entropy": 0.3}, "fell from 2 to 0.3 nats"),
         ({"reward_length_correlation": 0.9, "response_tokens": 40.0}, "longer answers get more"),
         ({"reward_length_correlation": -0.9, "response_tokens": 9.0}, "shorter answers get more"),
-        ({"value_loss": 1.1}, "the value loss exploded: 1.1 after 0.1"),
         ({"step_kl": 0.5}, "move a token by 0.5 nats of KL, which may break the policy"),
     ],
 )

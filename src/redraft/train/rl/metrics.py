@@ -30,8 +30,6 @@ MOVED = 0.3  # nats of KL of a token, over the steps on a rollout batch, that ar
 COLLAPSED = 0.2  # share of the first entropy under which a policy writes nearly the same again and again
 TIED = 0.8  # correlation of reward and length from which the reward is mostly a matter of length
 
-EXPLODED = 10.0  # times the value loss of the first rollout batches
-
 Numbers = Mapping[str, float]
 
 
@@ -131,12 +129,6 @@ class Faults:
             f"{first['response_tokens']:.0f}. Read some samples."
         )
         yield "length", line if abs(tied) >= TIED and not 2 / 3 < grew < 3 / 2 else ""
-        loss, first_loss = now.get("value_loss", 0.0), first.get("value_loss", 0.0)
-        line = (
-            f"the value loss exploded: {loss:.3g} after {first_loss:.3g}. Lower --vf_coef or "
-            "--learning_rate, or try --scale_reward running."
-        )
-        yield "values", line if first_loss and not loss <= EXPLODED * first_loss else ""
         yield "same", self._sameness(now, same=same)
         explained = now.get("explained_variance", 1.0)
         line = (
