@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-from bs4 import BeautifulSoup
-from hypothesis import given
-from hypothesis import strategies as st
 
 from redraft import ScriptedEngine, arevise
-from redraft.engines.base import Sampling
-from tests.engines.hf_folders import random_model, tokenizer
 
 
 @pytest.fixture
 def tiny(bench: Any) -> Any:
     return bench.measure.Size(rounds=2, questions=2, tokens=800, prompts=(2, 20), threads=1)
-
-
-# What is measured with.
-
-
-def test_sides_take_turns_and_are_compared_pair_by_pair(bench: Any) -> None:
-    order: list[str] = []
-
-    async def side(name: str, tokens: int) -> tuple[int, float]:
-        order.append(name)
-        return tokens, 2.0
-
-    rates = asyncio.run(bench.measure.alternate(3, lambda: side("a", 30), lambda: side("b", 10)))
-    assert order == ["a", "b", "b", "a", "a", "b"]
-    assert rates.ratios() == (3.0, 3.0, 3.0)
-    figure = rates.figure("it", bench.measure.Goal("≥", 3.5), "new", "old")
-    assert figure.reached is False
-    assert figure.sides == "new 15 tokens/s; old 5 tokens/s"
-
-
-@pytest.mark.parametrize(("op", "value", "reached"), [("≥", 1.9, False), ("≥", 2, True), ("≤", 2.1, False)])
-def test_a_goal_is_reached_by_the_median(bench: Any, op: str, value: float, reached: bool) -> None:
-    figure = bench.measure.Figure("it", (0.1, value, 9.0), "s", bench.measure.Goal(op, 2.0))
-    assert figure.reached is reached
 
 
 # Requests that are written down and made again.
@@ -72,27 +41,6 @@ def test_a_chain_made_again_from_its_requests_asks_and_costs_the_same(bench: Any
     assert engine.calls[0:2] == engine.calls[2:4] == engine.calls[4:6]
 
 
-def test_a_replay_goes_on_from_what_came_this_time(bench: Any) -> None:
-    other = [NATIVE[0].replace("An answer", "Something else"), NATIVE[1]]
-    first, second = ScriptedEngine(NATIVE, native=True), ScriptedEngine(other, native=True)
-
-    async def record_and_replay() -> None:
-        recorded = await bench.row_overhead.record(first, "Why?", ENFORCED)
-        await bench.taps.replay(second, recorded.requests)
-        await arevise("Why?", model=second, **ENFORCED)
-
-    asyncio.run(record_and_replay())
-    assert second.calls[1] == second.calls[3] != first.calls[1]
-
-
-def test_a_request_closed_early_is_closed_early_again(bench: Any) -> None:
-    engine = ScriptedEngine(["abcdefghij"], chunk=1)
-    request = bench.taps.Request("go", (), Sampling(), ())
-    request.deltas = 3
-    made = asyncio.run(bench.taps.replay_one(engine, request))
-    assert (made.text, made.generated, made.ended) == ("abc", 3, None)
-
-
 # Rows.
 
 
@@ -101,13 +49,6 @@ def test_the_loop_and_the_raw_engine_generate_the_same_tokens(bench: Any, tiny: 
     rates = asyncio.run(bench.row_overhead.measure_way(engine, "native", ["Why?", "How?"], tiny, 1))
     assert len(rates.ours) == 4
     assert [tokens for tokens, _ in rates.ours] == [tokens for tokens, _ in rates.theirs]
-
-
-def test_the_peak_of_a_process_is_what_it_took(bench: Any) -> None:
-    code = "import time; taken = b'x' * {}; del taken; time.sleep(0.2)"
-    commands = [[sys.executable, "-c", code.format(size)] for size in (1, 60_000_000)]
-    small, large = map(bench.row_process.peak_of, commands)
-    assert 58 <= large - small < 70
 
 
 @pytest.mark.model
@@ -134,14 +75,12 @@ class Canned:
     def __init__(self, *texts: str) -> None:
         self.texts = list(texts)
         self.fed: list[int] = []
-        self.decoded: list[int] = []
         self._left: list[str] = []
 
     def encode(self, text: str, *, start: bool) -> list[int]:
         return [1] * start + [ord(character) for character in text]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        self.decoded.append(len(tokens))
         return "".join(chr(token) for token in tokens if token > 1)
 
     def feed(self, tokens: Sequence[int]) -> int:
@@ -154,12 +93,6 @@ class Canned:
         del self.fed[len(self.fed) - tokens :]
 
 
-def test_the_peer_ends_with_the_models_text(bench: Any) -> None:
-    model = Canned("An answer. No revision is needed.")
-    text, tokens = bench.selfee_peer.write_chain(model, "Why?", revisions=0, limit=99)
-    assert (text, tokens) == ("An answer. No revision is needed.", 33)
-
-
 def test_the_peer_takes_a_phrase_back_and_goes_on(bench: Any) -> None:
     model = Canned("An answer. No revision is needed!", ", so: another.")
     text, tokens = bench.selfee_peer.write_chain(model, "Why?", revisions=1, limit=99)
@@ -168,80 +101,7 @@ def test_the_peer_takes_a_phrase_back_and_goes_on(bench: Any) -> None:
     assert "".join(map(chr, model.fed[1:])) == "Why?" + text
 
 
-def test_the_peer_decodes_everything_for_every_token(bench: Any) -> None:
-    model = Canned("abcdef")
-    text, tokens = bench.selfee_peer.write_chain(model, "Why?", revisions=1, limit=4)
-    assert (text, tokens) == ("abcd", 4)
-    assert model.decoded[1:5] == [6, 7, 8, 9]
-
-
-# `redraft weights`: what it is measured on and with.
-
-
-def test_a_command_is_watched_with_what_it_starts(bench: Any) -> None:
-    hold = "b = b'x' * 50_000_000; import time; time.sleep(0.3)"
-    both = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {hold!r}]); {hold}; p.wait()"
-    took = bench.weights_run.run_command([sys.executable, "-c", both])
-    assert 100e6 < took.anonymous < 180e6
-    assert took.seconds > 0.3
-
-
-def test_a_command_that_fails_says_why(bench: Any) -> None:
-    with pytest.raises(RuntimeError, match=r"ended with 3:\n(.*\n)*.*no-such-file"):
-        bench.weights_run.weights("convert", "no-such-file", "-o", "out")
-
-
-def test_bits_are_compared_and_not_values(bench: Any) -> None:
-    zero = np.zeros(3, dtype=np.float32)
-    assert bench.weights_gguf.same_bits(zero, zero.copy())
-    assert not bench.weights_gguf.same_bits(zero, -zero)
-    assert not bench.weights_gguf.same_bits(zero, zero[:2])
-
-
 # `redraft data`: what it is measured on and with.
-
-
-@pytest.fixture
-def conversations(bench: Any, shared_data: Path) -> Any:
-    return bench.data_material.Conversations(shared_data)
-
-
-def test_instructions_are_the_same_for_a_seed_and_about_as_near_as_asked(
-    bench: Any, shared_data: Path
-) -> None:
-    material = bench.data_material
-    made = list(material.instructions(shared_data, 3_000))
-    assert made == list(material.instructions(shared_data, 3_000))
-    assert made[:500] == list(material.instructions(shared_data, 500))
-    assert made != list(material.instructions(shared_data, 3_000, seed=5))
-    assert 8 < sum(len(text.split()) for text in made) / len(made) < 25
-    near = bench.data_minhash.exact_pairs(made)
-    assert len(bench.data_minhash.exact_pairs(list(material.instructions(shared_data, 3_000, near=0)))) < 20
-    assert 200 < len(near) < 2_000
-
-
-def test_a_conversation_can_be_made_again_and_holds_its_code(conversations: Any, tmp_path: Path) -> None:
-    for number in range(40):
-        made = conversations.make(number)
-        assert made == conversations.make(number) != conversations.make(number + 1)
-        html = "".join(turn["value"] for turn in made.record["conversations"] if turn["from"] == "gpt")
-        shown = {
-            code.text.removesuffix("\n") for code in BeautifulSoup(html, "html.parser").select("pre code")
-        }
-        assert shown <= {block.code for block in made.blocks}
-
-
-@given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=9).map(" ".join), max_size=12))
-def test_counting_finds_the_pairs_that_comparing_finds(bench: Any, texts: list[str]) -> None:
-    minhash = bench.data_minhash
-    sets = [minhash.shingles(text) for text in texts]
-    pairs = {
-        (a, b)
-        for b in range(len(sets))
-        for a in range(b)
-        if sets[a] & sets[b] and len(sets[a] & sets[b]) / len(sets[a] | sets[b]) >= 0.8
-    }
-    assert minhash.exact_pairs(texts) == pairs
 
 
 PEER_TURNS = [
@@ -325,15 +185,6 @@ def test_a_row_of_weights_is_measured_and_leaves_nothing(bench: Any, row: str, t
 
 
 # The hf engine.
-
-
-@pytest.mark.parametrize("streams", [1, 3])
-def test_both_sides_of_the_hf_engine_make_all_their_tokens(bench: Any, streams: int) -> None:
-    both = bench.apps_hf.Loaded(random_model(), tokenizer())
-    asked = ["Why?", "How does rain fall?", "When?"][:streams]
-    ours, _ = asyncio.run(bench.apps_hf.by_redraft(both, asked, 5))
-    theirs, _ = bench.apps_hf.by_transformers(both, asked, 5)
-    assert ours == theirs == 5 * streams
 
 
 @pytest.mark.model

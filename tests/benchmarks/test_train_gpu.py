@@ -49,21 +49,13 @@ def test_work_is_what_torch_counts_of_matrices_and_that_of_attention(gpu: Any) -
     assert work == matrices + 12 * shape.layers * shape.width * pairs
 
 
-def test_rows_are_full(gpu: Any) -> None:
-    for batch, _ in gpu.batches(gpu.SMALL[0], 3):
-        assert batch["input_ids"].shape == (1, 256)
-
-
 @pytest.mark.parametrize(
     ("name", "flops"),
     [
-        ("NVIDIA H200", 989.4e12),
         ("NVIDIA H100 80GB HBM3", 989.4e12),
         ("NVIDIA H100 PCIe", 756e12),
-        ("NVIDIA A100-SXM4-80GB", 312e12),
         ("NVIDIA L40S", 362e12),
         ("NVIDIA L40", None),
-        ("NVIDIA GeForce RTX 4090", 165.2e12),
     ],
 )
 def test_the_peak_of_a_device(gpu: Any, name: str, flops: float | None) -> None:
