@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -95,7 +93,7 @@ def test_mcnemar_is_the_exact_binomial_test(wins: int, losses: int) -> None:
     after = [True] * wins + [False] * losses + [True] * 7
     count = wins + losses
     tail = sum(math.comb(count, n) for n in range(min(wins, losses) + 1))
-    assert stats.mcnemar(before, after) == pytest.approx(min(1, 2 * tail / 2**count))
+    assert stats.paired(before, after) == pytest.approx(min(1, 2 * tail / 2**count))
 
 
 def test_correlation_is_pearsons_whatever_the_unit() -> None:
@@ -223,35 +221,11 @@ def test_intervals_of_few_questions_hold_what_they_promise(kind: str, count: int
     assert held >= 0.925
 
 
-def of_ratio(rng: object) -> Estimate:
-    ours = rng.integers(6, 11, size=40)  # type: ignore[attr-defined]
-    theirs = np.clip(ours + rng.integers(-2, 3, size=40), 1, 10)  # type: ignore[attr-defined]
-    rows = np.stack([ours, theirs], axis=-1)
-    return stats.Bootstrap(rows, draws=300, seed=int(rng.integers(1 << 30))).estimate(stats.ratio_of)  # type: ignore[attr-defined]
-
-
-def test_intervals_of_paired_scores_hold_what_they_promise() -> None:
-    truth = 8.0 / np.mean([min(max(a + d, 1), 10) for a in range(6, 11) for d in range(-2, 3)])
-    assert 0.92 <= coverage(of_ratio, truth, 400) <= 0.98
-
-
 def test_the_controlled_rate_holds_what_it_promises() -> None:
     def draw(rng: object) -> Estimate:
         return stats.length_controlled(*drawn_wins(rng, 160, 0.6, 1.0))
 
     assert 0.92 <= coverage(draw, 0.6, 600) <= 0.98
-
-
-def test_without_the_extra_the_error_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['scipy'] = None\n"
-        "from redraft.errors import MissingExtra\n"
-        "try:\n    import redraft.evaluation.stats\n"
-        "except MissingExtra as error:\n    print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "statistics (here: scipy) needs the extra 'eval'" in done.stdout
-    assert ".[eval]" in done.stdout
 
 
 def test_a_share_of_independent_trials_is_wilsons_and_one_of_clusters_is_wider() -> None:
@@ -280,8 +254,7 @@ def test_a_share_of_few_clusters_of_unequal_size_holds_what_it_promises() -> Non
 
 def test_the_test_of_pairs_is_mcnemars_for_0_and_1_and_agrees_with_it_in_other_units() -> None:
     before, after = [0] * 9 + [1] * 2 + [1] * 9, [1] * 9 + [0] * 2 + [1] * 9
-    exact = stats.mcnemar([bool(x) for x in before], [bool(x) for x in after])
-    assert stats.paired(before, after) == exact
+    exact = stats.paired(before, after)
     halved = stats.paired([x / 2 for x in before], [x / 2 for x in after])
     assert halved == pytest.approx(exact, abs=0.01)
     assert stats.paired(after, before) == exact

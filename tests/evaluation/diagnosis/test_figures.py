@@ -20,7 +20,7 @@ from redraft.evaluation.diagnosis.figures import (
     sentence,
 )
 from redraft.evaluation.diagnosis.truth import SCORE, Known, Material, known
-from redraft.evaluation.stats import mcnemar
+from redraft.evaluation.stats import paired
 from tests.evaluation.diagnosis.made_chains import result, told
 
 
@@ -120,7 +120,7 @@ def test_a_gain_that_chance_would_not_bring_pays() -> None:
     found = decide(*columns(9, 1, 20))
     assert (found.items, found.better, found.worse, found.outcome) == (30, 9, 1, "better")
     assert found.gain.value == pytest.approx(8 / 30)
-    assert found.p == mcnemar([False] * 9 + [True] * 21, [True] * 9 + [False] + [True] * 20)
+    assert found.p == paired([False] * 9 + [True] * 21, [True] * 9 + [False] + [True] * 20)
     assert sentence(found) == (
         "Revising does better here: it adds 26.7 points (6.7 to 46.7) over the first answers; better in 9 "
         "of 30 items, worse in 1, p = 0.021."

@@ -131,19 +131,6 @@ def test_a_browser_shows_the_pairs_and_runs_nothing_else(tmp_path: Path) -> None
     assert "2 of 2" in dom
 
 
-@pytest.mark.slow
-def test_votes_are_signs_between_the_models_with_the_voter(tmp_path: Path) -> None:
-    drawn = {"score": None, "text": "", "winner": "1", "metadata": {"sides": "drawn"}}
-    records = [
-        review(1, one, other, None) | drawn | {"model_1": one, "model_2": other, "judge": voter}
-        for one, other, voter in (("new", "old", "zoë"), ("old", "new", "ali"))
-    ]
-    html = page(report([write(tmp_path / "r.jsonl", records)]), "")
-    dom = opened(html, tmp_path)
-    assert "<b>new &gt; old</b><small>zoë</small></div>" in dom
-    assert "<b>old &gt; new</b><small>ali</small></div>" in dom
-
-
 def test_a_pair_of_votes_has_the_outcome_of_all_voters(tmp_path: Path) -> None:
     drawn = {"score": None, "text": "", "metadata": {"sides": "drawn"}}
     sides = {1: ("new", "old"), 2: ("old", "new")}
@@ -163,10 +150,3 @@ def test_a_pair_of_votes_has_the_outcome_of_all_voters(tmp_path: Path) -> None:
     assert pairs[0]["about"].endswith("new tied"), "voters disagree, and not a judge with itself"
     [comparison] = found.comparisons
     assert [each.outcome for each in comparison.by_question] == [0, -1, 1]
-
-
-@pytest.mark.slow
-def test_without_its_hash_the_script_does_not_run(tmp_path: Path) -> None:
-    html = made(tmp_path)
-    spoiled = html.replace('"use strict";', '"use strict"; ')
-    assert 'id="browse" hidden' in opened(spoiled, tmp_path)

@@ -16,7 +16,7 @@ from redraft.evaluation.diagnosis.diagnose import diagnose
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.runs import RunReport
-from redraft.evaluation.stats import mcnemar, proportion
+from redraft.evaluation.stats import paired, proportion
 from redraft.evaluation.tables import as_text
 from redraft.evaluation.tasks.tasks import KEY
 from tests.evaluation.made import write
@@ -136,7 +136,7 @@ def test_runs_side_by_side_are_paired_by_record(tmp_path: Path) -> None:
     [gain] = found.differences
     assert (gain.name, gain.other, gain.count, gain.gain.value) == ("new", "old", 10, 0.2)
     assert (gain.better, gain.worse) == (("5", "6", "7", "8"), ("3", "4"))
-    assert gain.p == mcnemar(old, new)
+    assert gain.p == paired(old, new)
     assert "difference +20.0" in " ".join(lines(found))
     assert "points; 10 records in both" in " ".join(lines(found))
     others = kept(tmp_path / "aqua.jsonl", [scored("0", True, task="aqua")])

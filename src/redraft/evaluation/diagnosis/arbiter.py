@@ -32,8 +32,7 @@ from redraft.evaluation.diagnosis.equal_tokens import (
 from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_of
-from redraft.evaluation.pages.charts import intervals
-from redraft.evaluation.pages.page import Card, Part, render
+from redraft.evaluation.pages.page import Part, render
 from redraft.evaluation.stats import Estimate, without_nan
 from redraft.evaluation.tables import Line, p_value, percent, tokens_text
 from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, scored, task_of
@@ -120,7 +119,7 @@ def table_of(folder: Path) -> Table:
     models = list(dict.fromkeys(model for model, _ in cells))
     tasks = [name for name in plan["tasks"] if any(task == name for _, task in cells)]
     several = {
-        (model, ALL): pooled({task: cells[model, task] for task in tasks if (model, task) in cells})
+        (model, ALL): pooled([cells[model, task] for task in tasks if (model, task) in cells])
         for model in models
         if len(tasks) > 1
     }
@@ -151,20 +150,18 @@ def _cells(folder: Path, plan: Mapping[str, Any]) -> Iterator[tuple[tuple[str, s
                 yield (model, task), curves_in(runs)
 
 
-def pooled(curves: Mapping[str, Curves]) -> Curves:
+def pooled(each: Sequence[Curves]) -> Curves:
     """Return the curves of several tasks as one. A task that has no run of a size counts with `_run_of` it.
 
     A kind of way that a task lacks is left out.
     """
-    each = curves.values()
     kinds = set.intersection(*({point.way.kind for point in one.points} for one in each))
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}
     points = tuple(
         Point(way, tuple(spent for one in each for spent in _run_of(one, way).spent))
         for way in sorted(ways, key=lambda way: way.place)
     )
-    names = tuple(f"{task}/{name}" for task, one in curves.items() for name in one.names)
-    return Curves(points, min(one.seeds for one in each), names=names)
+    return Curves(points, min(one.seeds for one in each))
 
 
 def _run_of(curves: Curves, way: Strategy) -> Point:
@@ -238,7 +235,7 @@ def parts_of(table: Table) -> Iterator[Part]:
     """Yield the sections of the page."""
     whole = [each for each in table.comparisons if each.task == ALL]
     within = [each for each in table.comparisons if each.task != ALL]
-    yield Part(verdict=" ".join(sentences(table)), notes=_HOW, cards=[*_cards(whole or within)])
+    yield Part(verdict=" ".join(sentences(table)), notes=_HOW)
     prompts = ", ".join(f"{task} {count}" for task, count in table.items.items())
     yield Part(
         "Right answers, with the tokens that revising took",
@@ -299,19 +296,6 @@ def _compared(each: Comparison) -> Line:
     return line._replace(
         name=name, note=f"{_FINDINGS[each.finding]}, corrected p {p_value(each.p)}; {line.note}"
     )
-
-
-def _cards(rows: Sequence[Comparison]) -> Iterator[Card]:
-    """Draw how far each way to revise is ahead of the other ways, a card for each model."""
-    note = "points, with 95 % intervals; right of the line, {} is ahead"
-    for model, ours in dict.fromkeys((each.model, each.ours) for each in rows):
-        drawn = []
-        for each in rows:
-            if (each.model, each.ours) == (model, ours):
-                gain = each.decision.gain.times(100)
-                name = named(each.kind) if each.task == ALL else f"{each.task}: {named(each.kind)}"
-                drawn.append((name, gain.value, gain.low, gain.high, f"{gain.value:+.1f}"))
-        yield Card(f"{model}, {named(ours)}", note.format(named(ours)), intervals(drawn, 0.0))
 
 
 def _hashes(folder: Path) -> dict[str, str]:

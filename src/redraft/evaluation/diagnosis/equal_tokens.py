@@ -136,7 +136,6 @@ class Curves:
     seeds: int  # rounds over the items
     left_out: int = 0  # items that some run lacks
     unfinished: tuple[str, ...] = ()  # seeds that lack a run
-    names: tuple[str, ...] = ()  # the items, in the order of the points' figures
 
     @property
     def kinds(self) -> list[str]:
@@ -252,7 +251,7 @@ def curves_in(folder: Path, wanted: Collection[Strategy] = ()) -> Curves:
         for way, made in runs.items()
     )
     left_out = len(items) - sum(map(len, common.values()))
-    return Curves(points, len(seeds), left_out, unfinished, tuple(common))
+    return Curves(points, len(seeds), left_out, unfinished)
 
 
 def revised_in(folder: Path, wanted: Collection[Strategy] = ()) -> list[Path]:

@@ -69,7 +69,7 @@ def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[M
         raise UsageError(f"{files[0]} is given twice.", hint="Give the answers of two models.")
     tables = [_answers(file, name) for file, name in zip(files, names_of(files), strict=True)]
     names = list(map(name_of, files))
-    asked = _questions(questions) if questions else _asked_in(tables, names)
+    asked = read_questions(questions) if questions else _asked_in(tables, names)
     wanted = name_of(questions) if questions else names[0]
     for table, name in zip(tables, names, strict=True):
         _check_same(asked, wanted, table, name)
@@ -118,7 +118,8 @@ def _question(chain: Chain, key: str) -> AskedQuestion:
     )
 
 
-def _questions(file: Path) -> dict[str, AskedQuestion]:
+def read_questions(file: Path) -> dict[str, AskedQuestion]:
+    """Read what was asked, by the ids of the questions. No id is there twice."""
     found: dict[str, AskedQuestion] = {}
     for chain in read_records(file):
         key = question_id(chain)

@@ -20,8 +20,9 @@ import numpy as np
 
 from redraft.chain import Usage
 from redraft.evaluation import stats
+from redraft.evaluation.judging.pairs import AskedQuestion
 from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, Unreadable, usage_in
-from redraft.evaluation.reports.inputs import Placed, Question
+from redraft.evaluation.reports.inputs import Placed
 from redraft.evaluation.stats import Bootstrap, Estimate, Numbers
 
 _NAMES = (
@@ -255,7 +256,7 @@ class Comparison:
         """The result over all questions."""
         return self._result(self.sample)
 
-    def by_category(self, questions: Mapping[str, Question]) -> dict[str, Result]:
+    def by_category(self, questions: Mapping[str, AskedQuestion]) -> dict[str, Result]:
         """Return the result of each category, in the order of the questions."""
         places: dict[str, list[int]] = {question.category: [] for question in questions.values()}
         for place, question_id in enumerate(self.question_ids):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from redraft.errors import UsageError
 from redraft.evaluation.reports.grades import GradeReport, describe_grades
-from redraft.evaluation.reports.inputs import Given, Material, kind_of, opened
+from redraft.evaluation.reports.inputs import Material, kind_of, opened
 from redraft.evaluation.reports.reviews import Report, describe_reviews
 from redraft.evaluation.reports.runs import RunReport, describe_runs
 
@@ -28,7 +28,7 @@ def describe(
     kind = kind_of(inputs)
     if answers and kind == "chains":
         raise UsageError("--answers goes with reviews and grades.", hint="Chains have their answers.")
-    given = Given(inputs, Material.read(answers, questions))
+    material = Material.read(answers, questions)
     if kind == "reviews":
-        return describe_reviews(given)
-    return describe_grades(given) if kind == "grades" else describe_runs(given)
+        return describe_reviews(inputs, material)
+    return describe_grades(inputs, material) if kind == "grades" else describe_runs(inputs, material)

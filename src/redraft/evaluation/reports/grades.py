@@ -6,7 +6,7 @@ A grade that has no score on the scale is unreadable: it is counted and listed, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, combinations
@@ -16,12 +16,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from redraft.chain import Usage, describe
-from redraft.chain.read.files import decode
+from redraft.chain.read.files import decode, name_of
 from redraft.errors import RecordError
 from redraft.evaluation import stats
 from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, Grade, Key, usage_in
 from redraft.evaluation.records import listed
-from redraft.evaluation.reports.inputs import Given, Input, Material
+from redraft.evaluation.reports.inputs import Input, Material
 from redraft.evaluation.reports.paired import Paired, Scores, gain_of, sections, side_by_side
 from redraft.evaluation.stats import Bootstrap, Estimate, without_nan
 from redraft.evaluation.tables import Line, Section, cost_facts, plain
@@ -191,11 +191,10 @@ class GradeReport:
         )
 
 
-def describe_grades(given: Given) -> GradeReport:
+def describe_grades(inputs: Sequence[Input], material: Material) -> GradeReport:
     """Describe files of grades. One that is there twice, or of another question than given, is an error."""
-    material = given.material
     seen: dict[object, str] = {}
-    read = (_read(each, material, seen) for each in given.inputs)
+    read = (_read(each, material, seen) for each in inputs)
     found = graded(chain.from_iterable(read))
     if not any(each.scores.values for each in found):
         places = [where for each in found for where in each.unreadable]
@@ -203,7 +202,7 @@ def describe_grades(given: Given) -> GradeReport:
     pairs = [(one, two) for one, two in combinations(found, 2) if one.model == two.model]
     judges = tuple(filter(None, (_agreement(*pair) for pair in pairs)))
     differences = side_by_side([each.scores for each in found])
-    return GradeReport(given.names, material, found, judges, differences)
+    return GradeReport(tuple(name_of(each.path) for each in inputs), material, found, judges, differences)
 
 
 def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator[tuple[str, Grade]]:

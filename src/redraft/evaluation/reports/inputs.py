@@ -18,6 +18,7 @@ from redraft.chain.read.files import decode, name_of, stem_of
 from redraft.chain.read.records import RawRecord, raw_records, read_records
 from redraft.chain.read.shapes import is_chain
 from redraft.errors import RecordError, UsageError, shown
+from redraft.evaluation.judging.pairs import AskedQuestion, read_questions
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.records import listed, names_of, question_id, text_in_source
 from redraft.jobs.counting import counted
@@ -94,14 +95,6 @@ class Answer:
     chain: str = ""  # its record as JSON, if it was revised or criticised
 
 
-@dataclass(frozen=True)
-class Question:
-    """What was asked."""
-
-    text: str
-    category: str
-
-
 @dataclass
 class Material:
     """What reviews are about: answers by id and name of file, and questions by id. Empty if not given."""
@@ -109,7 +102,7 @@ class Material:
     names: tuple[str, ...] = ()
     answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
     by_question: dict[str, list[Answer]] = field(default_factory=dict)
-    questions: dict[str, Question] = field(default_factory=dict)
+    questions: dict[str, AskedQuestion] = field(default_factory=dict)
     where: str = ""
 
     @classmethod
@@ -129,14 +122,7 @@ class Material:
                 found.by_question.setdefault(answer.question_id, []).append(answer)
         if questions:
             found.where = name_of(questions)
-            for record in read_records(questions):
-                key = question_id(record)
-                if key in found.questions:
-                    raise RecordError(
-                        f"{found.where}: has question {key} twice.", hint="Give each its own id."
-                    )
-                category = text_in_source(record, "category") or ""
-                found.questions[key] = Question(record.prompt.text, category)
+            found.questions = read_questions(questions)
         return found
 
     def shown(self, review: Review, names: Names | None, where: str) -> tuple[Answer, Answer]:
@@ -172,19 +158,6 @@ class Material:
             f"{where}: the answer {answer_id!r} is in {' and '.join(found)}: which of them was judged?",
             hint=_NAMING,
         )
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a report is made of."""
-
-    inputs: Sequence[Input]
-    material: Material  # the answers that were judged, and what was asked
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the files."""
-        return tuple(name_of(each.path) for each in self.inputs)
 
 
 @dataclass(frozen=True)

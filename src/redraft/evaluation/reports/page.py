@@ -168,7 +168,7 @@ def _asked(report: Report | GradeReport, record: str, turn: int, outcome: str = 
     question = report.material.questions.get(record)
     name = f"{record}, turn {turn}" if turn > 1 else record
     about = " · ".join(filter(None, (name, question.category if question else "", outcome)))
-    return {"about": about, "question": (question and question.text) or f"Question {name}"}
+    return {"about": about, "question": question.turns[0] if question else f"Question {name}"}
 
 
 def _review(comparison: Comparison, game: Game) -> Entry:

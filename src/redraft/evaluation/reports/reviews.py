@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from redraft.chain.read.files import name_of
 from redraft.errors import RecordError
 from redraft.evaluation import stats
 from redraft.evaluation.records import listed
@@ -21,7 +22,7 @@ from redraft.evaluation.reports.compare import (
     difference,
     shared,
 )
-from redraft.evaluation.reports.inputs import Given, Material, place
+from redraft.evaluation.reports.inputs import Input, Material, place
 from redraft.evaluation.reports.ranking import Ranking, ranked
 from redraft.evaluation.stats import Estimate, without_nan
 from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain
@@ -97,14 +98,14 @@ class Report:
         )
 
 
-def describe_reviews(given: Given) -> Report:
+def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
     """Describe files of reviews; each order may have its own."""
-    placed = place(given.inputs, given.material)
-    found = compare(placed, given.material.names)
+    names = tuple(name_of(each.path) for each in inputs)
+    found = compare(place(inputs, material), material.names)
     if not any(comparison.items for comparison in found):
         unreadable = [each for comparison in found for each in comparison.unreadable]
         if not unreadable:
-            raise RecordError(f"there is no review in {', '.join(given.names)}.")
+            raise RecordError(f"there is no review in {', '.join(names)}.")
         raise RecordError(
             f"no review can be read, of {counted(len(unreadable), 'review')}: {_named(unreadable)}.",
             hint="A judge writes two numbers from 1 to 10 on the first line, such as: 8 9",
@@ -112,8 +113,8 @@ def describe_reviews(given: Given) -> Report:
     opponent = shared(found)
     turned = [each.against(opponent) for each in found] if opponent else []
     return Report(
-        given.names,
-        given.material,
+        names,
+        material,
         found,
         tuple(filter(None, (difference(two, one) for one, two in combinations(turned, 2)))),
         ranked(found),

@@ -7,7 +7,7 @@ and the differences between files with the same task, over the records that both
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from redraft.chain.read.files import name_of
 from redraft.chain.read.records import Ids
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.records import listed, names_of, question_id, text_in_source
-from redraft.evaluation.reports.inputs import Given, Input, Material
+from redraft.evaluation.reports.inputs import Input, Material
 from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side
 from redraft.evaluation.stats import without_nan
 from redraft.evaluation.tables import Section
@@ -93,17 +93,16 @@ class RunReport:
         return without_nan({"files": self.files, "runs": runs, "differences": self.differences})
 
 
-def describe_runs(given: Given) -> RunReport:
+def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
     """Describe files of chains. Each is of one task, and given once."""
-    inputs = given.inputs
     for number, each in enumerate(inputs):
         if each.path in [other.path for other in inputs[:number]]:
             raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")
     shown: dict[str, Shown] = {}
     named = zip(names_of([each.path for each in inputs]), inputs, strict=True)
-    runs = tuple(_run(*each, given.material, shown) for each in named)
+    runs = tuple(_run(*each, material, shown) for each in named)
     scores = [run.scores for run in runs if run.tally.outcomes]
-    return RunReport(given.names, runs, side_by_side(scores), shown)
+    return RunReport(tuple(name_of(each.path) for each in inputs), runs, side_by_side(scores), shown)
 
 
 def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -> Run:

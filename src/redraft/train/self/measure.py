@@ -181,7 +181,7 @@ def voted_row(name: str, found: Outcome, votes: Votes) -> tuple[str, ...]:
         f"{share(votes.right)}, of {votes.samples}",
         mean(votes.tokens),
         shown(stats.difference(votes.right, found.final).times(100)),
-        f"{stats.mcnemar(votes.right, found.final):.2g}",
+        f"{stats.paired(votes.right, found.final):.2g}",
     )
 
 
