@@ -125,22 +125,6 @@ def test_the_prompt_has_the_tokens_that_it_has_alone(kind: str, chosen: Training
         assert said.strip() in words(kind, found.ids[first:])
 
 
-@pytest.mark.parametrize("kind", ["merging", "spaced"])
-@pytest.mark.parametrize("answer", ["    return x", "return x"])
-def test_a_token_over_the_border_is_cut_there(kind: str, answer: str) -> None:
-    """Otherwise a prompt would have other tokens at inference than in training."""
-    model = tokenizer(kind)
-    source = "### Answer:\n"
-    if answer.startswith(" "):
-        whole = model(source + answer).input_ids
-        assert whole[: len(model(source).input_ids)] != model(source).input_ids
-    found = example(single("Q", answer), kind)
-    first = int(np.argmax(found.trained))
-    pieces = model.convert_ids_to_tokens(found.ids[first:-1].tolist())
-    assert "".join(pieces).replace("Ġ", " ").replace("▁", " ") == answer
-    assert model.convert_ids_to_tokens(found.ids[:first].tolist())[-1].endswith(("\n", "Ċ"))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_that_goes_on_after_another_gets_no_space(kind: str) -> None:
     found = Vocabulary.of(tokenizer(kind)).encode("is it?", within=True)
@@ -200,21 +184,6 @@ def test_chat_has_the_control_tokens_of_the_template_and_no_others(kind: str) ->
     assert words(kind, found.ids[found.trained]) == "Hi!<|im_end|>See <|im_start|>you.<|im_end|>"
 
 
-@pytest.mark.parametrize("kind", ["llama", "bytes"])
-def test_chat_is_what_the_template_makes(kind: str) -> None:
-    model = tokenizer(kind)
-    made = TALK.model_copy(
-        update={
-            "prompt": Prompt(messages=({"role": "user", "content": "Hello"},)),
-            "steps": (Step(answer="Hi!"),),
-        }
-    )
-    said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi!"}]
-    expected = model.apply_chat_template(said, return_dict=False)
-    start = [model.bos_token_id] if kind == "llama" else []
-    assert example(made, kind, "chat").ids.tolist() == start + expected
-
-
 def test_beginning_of_text_that_a_template_writes_is_not_doubled() -> None:
     model = tokenizer("llama", "{{ bos_token }}" + CHATML)
     found = Encoder(model, "chat", "full").encode(single("Hello", "Hi!"))
@@ -265,13 +234,6 @@ def test_a_long_question_does_not_push_the_answer_out(chosen: TrainingFormat) ->
     assert "word399" in prompt
     assert "word200 " not in prompt
     assert found.cut.tokens >= found.cut.prompt > 0
-
-
-def test_question_and_answer_share_the_length_where_both_are_long() -> None:
-    found = example(single(LONG, LONG), length=256)
-    assert int(found.trained.sum()) == 128
-    assert found.trained[128:].all()
-    assert tokenizer("bytes").eos_token_id not in found.ids
 
 
 @given(
@@ -326,18 +288,6 @@ def test_answers_that_are_lost_or_broken_are_told() -> None:
         assert found.cut.prompt == 0
         seen.append((found.cut.lost, found.cut.broken))
     assert seen == [(2, 0), (1, 1), (1, 0), (0, 1), (0, 0)]
-
-
-def test_turns_that_are_lost_are_told() -> None:
-    said = ("hi", "word " * 30, "and", "word " * 30, "on")
-    turns = tuple({"role": "assistant" if i % 2 else "user", "content": each} for i, each in enumerate(said))
-    talk = Chain(prompt=Prompt(messages=turns), steps=(Step(answer="bye"),), best=0)
-    for chosen in ("vicuna", "stablevicuna", "chat"):
-        whole = example(talk, chosen=chosen)
-        assert whole.cut == Cut()
-        end = words("bytes", whole.ids).index("word ") + 20
-        found = example(talk, chosen=chosen, length=end)
-        assert (found.cut.lost, found.cut.broken) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -478,17 +428,6 @@ def test_another_process_makes_the_same_and_loads_nothing_heavy() -> None:
     assert json.loads(there.stdout) == example(CHAIN, "llama").ids.tolist()
 
 
-@pytest.mark.parametrize("chosen", FORMATS)
-def test_a_copy_by_pickle_makes_the_same(chosen: TrainingFormat) -> None:
-    encoder = Encoder(tokenizer("legacy"), chosen, "full")
-    copy = pickle.loads(pickle.dumps(encoder))  # noqa: S301  (our own)
-    ours, theirs = encoder.encode(TALK), copy.encode(TALK)
-    assert isinstance(ours, Example)
-    assert isinstance(theirs, Example)
-    assert theirs.ids.tolist() == ours.ids.tolist()
-    assert copy.fingerprint == encoder.fingerprint
-
-
 def test_the_fingerprint_tells_apart_what_makes_other_tokens() -> None:
     def of(model: PreTrainedTokenizerBase, *rest: Any) -> str:
         return Encoder(model, *rest).fingerprint
@@ -538,8 +477,3 @@ def test_a_training_example_begins_with_the_tokens_of_its_prompt(
     first = last - int(np.argmax(~whole.trained[: last + 1][::-1])) + 1
     assert len(found.ids) == first
     assert not found.trained.any()
-
-
-def test_the_room_is_part_of_the_fingerprint() -> None:
-    made = tokenizer("bytes")
-    assert PromptEncoder(made, "chat", 64, 8).fingerprint != PromptEncoder(made, "chat", 64, 9).fingerprint

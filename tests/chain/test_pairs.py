@@ -95,13 +95,6 @@ def test_a_long_conversation_loses_its_middle_in_both_at_the_same_place() -> Non
     assert text(bad, start=parts).strip().startswith("No.")
 
 
-def test_a_long_answer_loses_its_end() -> None:
-    good, bad = pair(chosen_over("a b c " * 100, "z y x " * 100), length=64)
-    assert (len(good.ids), len(bad.ids)) == (64, 64)
-    assert good.cut.broken == bad.cut.broken == 1
-    assert tokenizer("bytes").eos_token not in text(good)
-
-
 @pytest.mark.parametrize(
     ("chain", "reason"),
     [
@@ -189,12 +182,3 @@ def test_ranked_replies_of_a_message_are_pairs(tmp_path: Path) -> None:
     deeper = found["data/e>d"]
     assert [message["content"] for message in deeper.prompt.messages or ()] == ["Why?", "Best.", "And?"]
     assert (deeper.steps[0].answer, deeper.answer) == ("Worse.", "Better.")
-
-
-def test_published_pairs_are_read(tmp_path: Path) -> None:
-    shp = {"history": "H", "human_ref_A": "A", "human_ref_B": "B", "labels": 0}
-    hh = {"chosen": "\n\nHuman: Hi\n\nAssistant: Good", "rejected": "\n\nHuman: Hi\n\nAssistant: Bad"}
-    plain = {"prompt": "P", "chosen": "C", "rejected": "R", "id": 7}
-    first, second, third = read(tmp_path, shp, hh, plain)
-    assert (first.answer, second.answer, third.answer) == ("B", "Good", "C")
-    assert (first.id, second.id, third.id) == ("data/0", "data/1", "data/7")

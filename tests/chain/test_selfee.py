@@ -16,7 +16,6 @@ from redraft.chain.selfee import (
     REVISE_PHRASE,
     Parser,
     SectionText,
-    feedback_heading,
     parse,
     render,
     render_prompt,
@@ -93,10 +92,6 @@ class TestRender:
             "\n\n### Feedback 2:\nGood."
         )
 
-    def test_one_user_message_is_the_same_as_an_instruction(self) -> None:
-        said = Prompt(messages=({"role": "user", "content": "Describe rain."},))
-        assert render_prompt(said) == render_prompt(Prompt(instruction="Describe rain."))
-
     def test_a_talk_becomes_one_instruction_with_the_system_message_first(self) -> None:
         talk = Prompt(
             messages=(
@@ -109,24 +104,11 @@ class TestRender:
         told = "Be brief.\n\nUser: Hello\n\nAssistant: Hi\n\nUser: Describe rain."
         assert f"### Instruction:\n{told}\n\n### Answer:\n" in render_prompt(talk)
 
-    def test_headings_are_what_render_steps_writes(self) -> None:
-        text = render_steps([step("a", "f"), step("b")])
-        assert text == "a" + feedback_heading(1) + "f" + revision_heading(1) + "b"
-
 
 class TestVerdict:
     @pytest.mark.parametrize("phrase", DONE_PHRASES)
     def test_every_done_phrase_is_an_accept(self, phrase: str) -> None:
         assert verdict_of(f"Score: 9. {phrase}.") == "accept"
-
-    def test_the_six_released_phrases_are_there(self) -> None:
-        released = ("evision is not needed", "o revision is needed", "o revisions needed")
-        both = {
-            first + rest
-            for rest, firsts in zip(released, ("Rr", "Nn", "Nn"), strict=True)
-            for first in firsts
-        }
-        assert set(DONE_PHRASES) >= both
 
     @pytest.mark.parametrize(
         ("text", "verdict"),
@@ -202,10 +184,6 @@ class TestParse:
         chain = parse(text)
         assert chain.best is None or chain.answer == chain.answer.strip()
         assert Chain.from_json(chain.to_json()) == chain
-
-    def test_a_prompt_alone_has_no_steps(self) -> None:
-        chain = parse(render_prompt(Prompt(instruction="Describe rain.")))
-        assert chain == Chain(prompt=Prompt(instruction="Describe rain."))
 
     def test_the_best_is_the_last_answer_that_says_something(self) -> None:
         assert parse("a\n\n### Feedback 1:\nf\n\n### Revision 1:\n").answer == "a"
@@ -344,16 +322,6 @@ class TestStream:
         assert parser.feed(":\nWhy?") == [SectionText("feedback", 1, "Why?")]
         assert (parser.kind, parser.index) == ("feedback", 1)
 
-    def test_steps_are_there_before_the_end(self) -> None:
-        parser = Parser()
-        assert parser.steps() == ()
-        parser.feed("a")
-        assert parser.steps() == (step("a"),)
-        parser.feed("\n\n### Feedback 1:\nNo revision is")
-        assert parser.steps() == (step("a", "No revision is"),)
-        parser.feed(" needed.")
-        assert parser.steps() == (step("a", "No revision is needed."),)
-
     @given(chains(), st.data())
     def test_a_chain_can_be_continued_from_any_section(
         self, steps: tuple[Step, ...], data: st.DataObject
@@ -365,11 +333,6 @@ class TestStream:
         parser = Parser("answer", k, steps[:k])
         read(parser, [rest])
         assert parser.steps() == steps
-
-    def test_a_chain_can_be_continued_in_a_feedback(self) -> None:
-        parser = Parser("feedback", 2, (step("a", "f"), step("b")))
-        read(parser, ["Weak. Revision is needed.\n\n### Revision 2:\nc"])
-        assert parser.steps() == (step("a", "f"), step("b", "Weak. Revision is needed."), step("c"))
 
     @pytest.mark.parametrize("unit", ["\\", "\n", "#", "\n\\", "\n#", " ", "1"])
     def test_work_stays_in_proportion_to_the_text(self, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:

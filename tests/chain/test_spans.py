@@ -10,7 +10,6 @@ from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, is_blank
 from redraft.chain.chat import ChatTemplate
 from redraft.chain.encoder import EMPTY, answers_of
 from redraft.chain.loss_mask import Span, first_alone, learns_later
-from redraft.chain.read.records import chain_of
 from redraft.chain.selfee import parse, render
 from redraft.chain.spans import TEMPLATES, spans_of
 from redraft.chain.write import NO_ANSWER, to_alpaca, to_messages, to_selfee
@@ -130,12 +129,6 @@ def test_an_answer_without_a_question_is_not_trained_on(chosen: TrainingFormat) 
             spans_of(made, chosen, "answer")
 
 
-def test_input_has_its_preamble_and_place() -> None:
-    text = written(chain(Step(answer="A"), extra="I"), "selfee", "full")
-    assert "paired with an input" in text
-    assert text.endswith("### Instruction:\nQ\n\n### Input:\nI\n\n### Answer:\n[A■]")
-
-
 @given(
     answers=st.lists(st.tuples(st.text(min_size=1), st.text()), min_size=1, max_size=4),
     instruction=st.text(),
@@ -174,24 +167,6 @@ def test_what_was_cut_when_it_was_made_is_not_learnt_nor_to_stop_there(chosen: T
 @pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna"])
 def test_a_gold_answer_is_the_answer_where_there_are_no_steps(chosen: TrainingFormat) -> None:
     assert "G" in written(chain(meta={"reference": "G"}), chosen, "accepted").partition("[")[2]
-
-
-GSM8K = {"question": "How many?", "answer": "6 * 7 = <<6*7=42>>42\n#### 42"}
-MATH = {"problem": "How many?", "solution": "It is $\\boxed{42}$."}
-INSTRUCTION = {"instruction": "How many?", "input": "", "output": "42"}
-
-
-@pytest.mark.parametrize("record", [GSM8K, MATH, INSTRUCTION])
-@pytest.mark.parametrize("objective", ["answer", "accepted", "full"])
-@pytest.mark.parametrize("chosen", ["selfee", "alpaca", "vicuna"])
-def test_a_problem_is_learnt_as_it_is_exported(
-    record: dict[str, str], objective: Objective, chosen: TrainingFormat
-) -> None:
-    """The rationale is trained too: mathematics is learned by its steps."""
-    made = chain_of(record, "here")
-    exported = to_alpaca(made)
-    assert isinstance(exported, dict)
-    assert written(made, chosen, objective).partition("[")[2].strip() == f"{exported['output']}■]"
 
 
 ANSWERING: list[TrainingFormat] = ["selfee", "alpaca", "vicuna", "stablevicuna", "chat"]
@@ -247,12 +222,6 @@ def test_no_objective_learns_what_is_no_answer(chosen: TrainingFormat, objective
     cut = Step(answer="A1 is", finish="max_tokens")
     made = chain(judged("A0", ACCEPT), Step(answer=REVISE, echo=True), cut, judged("A3", ACCEPT))
     assert learnt(made, chosen, objective) == ("A3" if objective == "revision" else "A0A3")
-
-
-def test_an_answer_that_a_cut_feedback_rejects_is_not_accepted() -> None:
-    made = chain(judged("A0", REVISE), judged("A1", REVISE, finish="context"))
-    assert learnt(made, "selfee", "accepted") == ""
-    assert learnt(made, "selfee", "full") == "A0A1"
 
 
 @pytest.mark.parametrize("chosen", ANSWERING)
@@ -345,27 +314,11 @@ def test_every_format_has_every_objective_or_says_why_not(
         assert any(span.trained for span in spans_of(REVISED, chosen, objective, TEMPLATE))
 
 
-@pytest.mark.parametrize(
-    ("objective", "reason"), [("revision", "no feedback and no revision"), ("critic", "no feedback")]
-)
-@pytest.mark.parametrize("chosen", ["selfee", "vicuna", "chat"])
-def test_nothing_to_train_on_says_why(chosen: TrainingFormat, objective: Objective, reason: str) -> None:
-    with pytest.raises(RecordError, match=reason):
-        spans_of(chain(Step(answer="A")), chosen, objective, TEMPLATE)
-
-
 @pytest.mark.parametrize("empty", [chain(), chain(Step(answer=" ")), chain(meta={"reference": ""})])
 @pytest.mark.parametrize("chosen", get_args(TrainingFormat))
 def test_no_answer(chosen: TrainingFormat, empty: Chain) -> None:
     with pytest.raises(RecordError, match="no answer"):
         spans_of(empty, chosen, "full", TEMPLATE)
-
-
-def test_unknown_names_are_refused() -> None:
-    with pytest.raises(UsageError, match="--format markdown"):
-        spans_of(REVISED, "markdown", "full")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="--training_objective split"):
-        spans_of(REVISED, "selfee", "split")  # type: ignore[arg-type]
 
 
 # The model's own template. What real ones do is in tests/train/test_tokens.py.

@@ -17,7 +17,7 @@ from redraft.chain.thoughts import PAIRS, Splitter, apart, tags_of
 from redraft.chain.write import to_alpaca, to_messages, to_sharegpt
 from redraft.checks.base import run_checks
 from redraft.checks.parse import parse_check
-from redraft.engines.base import Delta, Engine, EngineInfo, Replies, Sampling
+from redraft.engines.base import Delta, Engine, EngineInfo, Replies
 from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.wrapped import GuardedEngine
 
@@ -155,17 +155,6 @@ def test_a_critic_that_thinks_decides_by_its_words() -> None:
     chain = redraft.revise("Describe rain.", model=ScriptedEngine(replies), mode="prompted")
     assert chain.steps[0].feedback is not None
     assert (chain.stop, chain.steps[0].feedback.reasoning) == ("accepted", "Revision is needed?")
-
-
-def test_thoughts_stream_apart() -> None:
-    async def pieces() -> list[Delta]:
-        engine = ScriptedEngine([SAID], chunk=2)
-        return [delta async for delta in engine.chat([{"role": "user", "content": "?"}], Sampling())]
-
-    found = asyncio.run(pieces())
-    assert "".join(delta.text for delta in found) == "Rain falls."
-    assert "".join(delta.thought for delta in found) == "hm 42 "
-    assert sum(len(delta.tokens) for delta in found) == len(SAID)
 
 
 class Plugin(Engine):

@@ -41,11 +41,6 @@ class TestWriters:
             "Cold and wet.\n\n### Feedback 2:\nNo revision is needed."
         )
 
-    def test_a_selfee_answer_is_read_back(self) -> None:
-        back = chain_of(to_selfee_answer(self.CHAIN, "m-7b"))
-        assert (back.prompt, back.steps, back.best) == (self.CHAIN.prompt, self.CHAIN.steps, 1)
-        assert back.model == {"name": "m-7b"}
-
     def test_an_earlier_best_is_read_back(self) -> None:
         back = chain_of(to_selfee_answer(self.CHAIN.model_copy(update={"best": 0}), "m"))
         assert (back.best, back.stop, back.steps[1].finish) == (0, "accepted", "stop")
@@ -80,18 +75,6 @@ class TestWriters:
     ) -> None:
         chain = Chain(id=chain_id, meta={"source": source})
         assert to_fastchat_answer(chain, "m")["question_id"] == question_id
-
-    def test_a_training_chain(self) -> None:
-        assert to_selfee_chain(self.CHAIN) == {
-            "instruction": "Describe rain.",
-            "input": "short",
-            "outputs": [
-                {"output": "Wet.", "feedback": "Curt. Revision is needed."},
-                {"output": "Cold and wet.", "feedback": "No revision is needed."},
-            ],
-            "iteration": 2,
-            "iteration_truncated": False,
-        }
 
     def test_a_cut_training_chain(self) -> None:
         chain = Chain(

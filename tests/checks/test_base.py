@@ -134,10 +134,6 @@ def test_cancelling_ends_all_checks() -> None:
     assert asyncio.run(run()).cancelled
 
 
-def test_scores_stay_between_0_and_1() -> None:
-    assert (failed("x", score=-1).score, failed("x", score=2).score, passed("x", score=3).score) == (0, 1, 1)
-
-
 SHOWS_NOTHING = [
     " \n",
     "\u200b",

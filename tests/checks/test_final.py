@@ -154,11 +154,6 @@ def test_right_and_wrong_and_no_gold_answer_in_the_message(check: Check, right: 
     assert not judged(check, "").passed
 
 
-def test_gold_answers_that_cannot_be_used() -> None:
-    with pytest.raises(CheckSyntaxError, match="not JSON"):
-        SameJson.of("{a: 1}")
-
-
 @pytest.mark.parametrize("gold", ["[1]", "[" * 900 + "]" * 900])
 def test_json_that_nests_too_deep_to_be_compared_is_not_right(gold: str) -> None:
     outcome = judged(SameJson(gold), "[" * 900 + "]" * 900)
@@ -196,11 +191,6 @@ def test_broken_json_is_no_traceback_and_scores_by_how_far_it_goes() -> None:
 def test_any_answer_is_judged(answer: str) -> None:
     for check in (Number(Decimal(7)), FinalLetter("B"), FinalMaths("7"), SameJson("7")):
         assert isinstance(judged(check, answer), Outcome)
-
-
-@given(st.integers(-(10**9), 10**9), st.sampled_from(["Answer: {}", "#### {}", r"\boxed{{{}}}", "So {}."]))
-def test_a_number_is_found_however_it_is_marked(number: int, form: str) -> None:
-    assert final_number("First 3 and 4.\n" + form.format(f"{number:,}")) == number
 
 
 def judged_wrongly(*names: str) -> tuple[int, int]:
@@ -259,12 +249,6 @@ def test_the_last_number(text: str, value: str) -> None:
     assert final_number(text) == Decimal(value)
 
 
-@pytest.mark.parametrize("check", ["1/2", "1/2~0.01", "0.5", "0.49~1/10"])
-def test_a_fraction_is_compared_by_its_value(check: str) -> None:
-    assert Number.of(check).check("So it is 2/4.", Prompt()).passed
-    assert not Number.of(check).check("So it is 2.", Prompt()).passed
-
-
 @pytest.mark.parametrize(
     "text", ["", "none", "x2", "GPT-4", "-", "$", "...", "on 2024-01-05 at 12:30", "pages 5–7"]
 )
@@ -286,12 +270,6 @@ def test_a_miss_tells_nothing_of_the_reference(reference: Decimal, value: Decima
     outcome = Number(reference).check(f"It is {value}", Prompt())
     assert outcome == other  # the same words and score, whatever the reference
     assert not outcome.passed
-
-
-def test_a_miss_says_which_number_was_read() -> None:
-    outcome = Number.of("42").check("7 * 6\n= 41.\nSo it is.", Prompt())
-    assert outcome.message == "The final answer is read as 41. It is not right. Work it out again."
-    assert outcome.score == 0
 
 
 @given(NUMBERS, st.decimals(0, 1000, places=3), NUMBERS)

@@ -72,11 +72,6 @@ def test_a_budget_ends_a_chain_while_a_pattern_is_searched(tmp_path: Path) -> No
     assert chain.stop == "budget"
 
 
-def test_the_pattern_that_hung_is_answered(tmp_path: Path) -> None:
-    outcome = say(made(tmp_path, {"pattern": "^(a+)+$"}), json.dumps("a" * 40 + "b"))
-    assert "does not match '^(a+)+$'" in outcome.message
-
-
 def test_patterns_of_a_schema_still_hold(tmp_path: Path) -> None:
     schema = {
         "properties": {"id": {"pattern": "^[0-9]{3}$"}},
@@ -122,12 +117,6 @@ def test_a_schema_that_takes_too_long_gives_up(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("redraft.checks.schema.SCHEMA_SECONDS", 0.2)
     with pytest.raises(CheckError, match=r"it took longer than 0\.2 s"):
         say(check, [1])
-
-
-def test_unevaluated_items_of_a_huge_array_give_up(tmp_path: Path) -> None:
-    schema = {"contains": {"type": "integer"}, "unevaluatedItems": {"type": "string"}}
-    with pytest.raises(CheckError, match="was stopped"):
-        say(made(tmp_path, schema), list(range(20_000)))
 
 
 def test_a_hundred_thousand_faults_are_not_all_described(tmp_path: Path) -> None:

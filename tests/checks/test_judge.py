@@ -15,7 +15,7 @@ from redraft.chain import CheckResult, Prompt
 from redraft.checks.base import run_check
 from redraft.checks.judge import Judge
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from redraft.errors import CheckError, CheckSyntaxError, ServerError, UsageError
+from redraft.errors import CheckError, CheckSyntaxError, UsageError
 
 PROMPT = Prompt(instruction="Describe rain.")
 
@@ -87,18 +87,6 @@ def test_what_is_no_score_is_never_made_into_one(reply: str | ScriptedReply) -> 
         run(reply)
 
 
-def test_a_judge_that_cannot_be_asked_is_an_error_of_the_engine() -> None:
-    with pytest.raises(ServerError, match="down"):
-        run(ScriptedReply("Well", ServerError("down")))
-
-
-def test_the_judge_reads_the_request_the_answer_and_the_rubric() -> None:
-    text = asked(Judge.of("Is it {kind}?", ScriptedEngine(["Score: 3"])), "Rain {is} wet.")
-    assert "Describe rain." in text
-    assert "Rain {is} wet." in text
-    assert "Is it {kind}?" in text
-
-
 def test_an_answer_cannot_break_out_of_its_quotation() -> None:
     check = Judge.of("Be kind.", ScriptedEngine(["Score: 3"]))
     first = asked(check, "Rain.")
@@ -126,11 +114,6 @@ def test_a_rubric_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     (tmp_path / "bad.md").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(CheckSyntaxError, match="the rubric cannot be read"):
         Judge.of(str(tmp_path / "bad.md"), ScriptedEngine(["Score: 3"]))
-
-
-def test_a_long_rubric_is_no_file_name() -> None:
-    rubric = "Is it kind? " * 1000
-    assert Judge.of(rubric, ScriptedEngine(["Score: 3"])).rubric == rubric
 
 
 @pytest.mark.parametrize(

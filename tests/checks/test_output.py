@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 import redraft
 from redraft.chain import Prompt
-from redraft.checks.base import Check, run_check
+from redraft.checks.base import run_check
 from redraft.checks.json_reading import json_so_far
 from redraft.checks.output import from_type, parse_output
 from redraft.errors import CheckError, UsageError
@@ -80,11 +80,6 @@ def test_a_validator_that_crashes_is_a_fault_of_the_check() -> None:
         CheckError, match=r"'output:Tower' crashed: test_output.py:\d+, in capital: KeyError: 'crash'"
     ):
         asyncio.run(run_check(from_type(Tower), '{"name": "crash", "metres": 1}', Prompt()))
-
-
-def test_it_is_a_value() -> None:
-    assert from_type(Tower) == from_type(Tower)
-    assert isinstance(from_type(Tower), Check)
 
 
 class Node(BaseModel):
@@ -249,8 +244,3 @@ def test_validators_find_the_context_that_is_given() -> None:
     assert chain.answer == 'So: {"words": "It rains."}'
     with pytest.raises(UsageError, match="without output"):
         redraft.revise("Quote.", model=engine, output_context=context)
-
-
-def test_checks_that_are_none_are_no_checks() -> None:
-    engine: Any = redraft.ScriptedEngine(["Hello."])
-    assert redraft.revise("Hi.", model=engine, checks=None, max_revisions=0).answer == "Hello."

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-import redraft
 from redraft.chain import Prompt
 from redraft.checks.base import run_check
 from redraft.checks.judge import Reward, logistic
 from redraft.checks.parse import parse_check
 from redraft.engines.hf.reward import RewardModel
-from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import CheckSyntaxError, UsageError
 from tests.train.rewards import pairs, ready
 from tests.train.tiny import model_folder
@@ -55,18 +53,6 @@ def test_the_bar_decides_what_passes(model: str) -> None:
     assert not failed.passed
     assert f"and {share + 0.01:g}"[:8] in failed.message
     assert parse_check(below.name) == below
-
-
-def test_it_picks_the_best_of_several_answers(model: str) -> None:
-    for drafts in ([GOOD, BAD], [BAD, GOOD]):
-        chain = redraft.revise(
-            PROMPT.instruction,
-            model=ScriptedEngine(drafts),
-            mode="best-of",
-            drafts=2,
-            checks=[f"reward[0.999999]:{model}"],
-        )
-        assert chain.answer == GOOD
 
 
 @pytest.mark.parametrize(

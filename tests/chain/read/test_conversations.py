@@ -69,11 +69,6 @@ def test_a_question_without_an_answer_is_a_question() -> None:
     assert chain_of(tree(ask("a")), "f:1").steps == ()
 
 
-def test_language_and_leaf_are_kept() -> None:
-    [(leaf, chain)] = read_tree(tree(ask("a", say("b", lang="de"), lang="en")), "f:1")
-    assert (leaf, chain.meta["lang"]) == ("<b>", "de")
-
-
 @pytest.mark.parametrize(
     ("root", "message"),
     [

@@ -255,18 +255,6 @@ class TestOutput:
         assert [*values_of(path)] == ["é", {"a": None}]
         assert [each.name for each in path.parent.iterdir()] == [path.name]
 
-    def test_the_same_records_give_the_same_bytes(self, tmp_path: Path) -> None:
-        for name in ("a.jsonl.gz", "b.jsonl.gz"):
-            with open_output(tmp_path / name) as file:
-                file.write(to_line("a"))
-        assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
-
-    def test_half_a_file_never_has_the_name(self, tmp_path: Path) -> None:
-        (tmp_path / "x").write_text("before")
-        with pytest.raises(TypeError), open_output(tmp_path / "x", force=True) as file:
-            file.writelines([b"half", 3])  # type: ignore[list-item]
-        assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("x", "before")]
-
     def test_nothing_is_replaced_unasked(self, tmp_path: Path) -> None:
         (tmp_path / "x").write_text("before")
         with pytest.raises(OutputError, match=r"exists.*\n.*--force"), open_output(tmp_path / "x"):
@@ -292,11 +280,6 @@ class TestOutput:
         os.close(ours)
         os.close(theirs)
 
-    def test_a_reader_that_went_away_is_not_its_fault(self, tmp_path: Path) -> None:
-        with pytest.raises(BrokenPipeError), open_output(tmp_path / "x"):
-            raise BrokenPipeError(32, "Broken pipe")
-        assert list(tmp_path.iterdir()) == []
-
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
     @pytest.mark.parametrize("size", [1, 1 << 20])
     def test_what_has_no_room_is_named(self, size: int) -> None:
@@ -306,11 +289,6 @@ class TestOutput:
         ):
             file.write(b"a" * size)
 
-    def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
-        (tmp_path / "x").write_text("a")
-        with pytest.raises(OutputError, match="cannot be written"), open_output(tmp_path / "x" / "y"):
-            pass
-
     @pytest.mark.parametrize("name", ["", ".", ".."])
     def test_a_folder_is_no_output(self, tmp_path: Path, name: str) -> None:
         with (
@@ -318,13 +296,6 @@ class TestOutput:
             open_output(tmp_path / name, force=True),
         ):
             pass
-
-
-@given(json_values)
-def test_a_record_is_a_line_and_back(value: Any) -> None:
-    line = to_line(value)
-    assert line.count(b"\n") == 1
-    assert decode(line, "x") == value
 
 
 _PIECES = (

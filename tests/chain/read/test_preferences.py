@@ -43,10 +43,6 @@ class TestDialogues:
             ("user", "c"),
         ]
 
-    def test_one_question_is_an_instruction(self) -> None:
-        chain = read({"chosen": dialogue("a?", "good"), "rejected": dialogue("a?", "bad")})
-        assert (chain.prompt.instruction, chain.prompt.messages) == ("a?", None)
-
     def test_marks_inside_a_line_are_text(self) -> None:
         said = "say Human: or\nAssistant: if you like"
         chain = read({"chosen": dialogue(said, "x Human: y"), "rejected": dialogue(said, "z")})
@@ -56,11 +52,6 @@ class TestDialogues:
         ours, theirs = dialogue("a", "b", "c", "d"), dialogue("a", "x")
         assert pair(read({"chosen": ours, "rejected": theirs})) == ("x", "b\n\nHuman: c\n\nAssistant: d")
         assert pair(read({"chosen": theirs, "rejected": ours})) == ("b\n\nHuman: c\n\nAssistant: d", "x")
-
-    def test_answers_may_be_equal_or_empty(self) -> None:
-        same = dialogue("a", "b")
-        assert pair(read({"chosen": same, "rejected": same})) == ("b", "b")
-        assert pair(read({"chosen": dialogue("a", ""), "rejected": same})) == ("b", "")
 
     @pytest.mark.parametrize(
         ("chosen", "rejected", "message"),
@@ -129,10 +120,6 @@ class TestOtherPairs:
     def test_every_form_is_the_same_pair(self, record: dict[str, Any]) -> None:
         chain = read(record)
         assert (chain.prompt.text, pair(chain)) == ("q", ("bad", "good"))
-
-    def test_scores_are_kept(self) -> None:
-        record = {"history": "q", "human_ref_A": "a", "human_ref_B": "b", "labels": 1, "score_ratio": 2.5}
-        assert read(record).meta["source"] == {"score_ratio": 2.5}
 
     @pytest.mark.parametrize(
         ("record", "message"),

@@ -103,10 +103,6 @@ def test_a_task_gives_its_prompt_its_reference_and_the_rest(
     assert repr(record) == before
 
 
-def test_a_text_is_a_prompt() -> None:
-    assert chain_of("Describe rain.").prompt == Prompt(instruction="Describe rain.")
-
-
 def test_a_training_chain() -> None:
     chain = chain_of(
         {
@@ -169,46 +165,6 @@ def test_roles_of_a_conversation_become_those_of_the_protocol() -> None:
 
 
 USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
-
-
-@pytest.mark.parametrize(
-    ("said", "prompt", "answers"),
-    [
-        ([USER], Prompt(instruction="q"), []),
-        ([USER, {**ASSISTANT, "content": [{"type": "text", "text": "a"}]}], Prompt(instruction="q"), ["a"]),
-        ([USER, ASSISTANT, USER], Prompt(messages=(USER, ASSISTANT, USER)), []),
-    ],
-)
-def test_messages_are_a_prompt_and_perhaps_its_answer(said: Any, prompt: Prompt, answers: list[str]) -> None:
-    chain = chain_of({"messages": said})
-    assert (chain.prompt, [step.answer for step in chain.steps]) == (prompt, answers)
-
-
-def test_the_best_path_of_a_tree() -> None:
-    def say(role: str, text: str, *replies: Any, **more: Any) -> dict[str, Any]:
-        return {"role": role, "text": text, "replies": list(replies), **more}
-
-    follow_up = say("prompter", "c", say("assistant", "none"), say("assistant", "best", rank=1))
-    tree = say(
-        "prompter",
-        "a",
-        say("assistant", "worse", rank=1),
-        say("assistant", "deleted", rank=0, deleted=True),
-        say("assistant", "b", follow_up, say("prompter", "unanswered"), rank=0),
-    )
-    chain = chain_of({"message_tree_id": "x", "tree_state": "ready", "prompt": tree})
-    assert chain.prompt.messages is not None
-    assert [m["content"] for m in chain.prompt.messages] == ["a", "b", "c"]
-    assert chain.answer == "best"
-    assert chain.meta == {"source": {"message_tree_id": "x", "tree_state": "ready"}}
-
-
-def test_a_question_without_an_answer_at_the_end_of_a_tree_is_left_out() -> None:
-    asked = {"role": "prompter", "text": "c", "replies": []}
-    answer = {"role": "assistant", "text": "b", "replies": [asked], "rank": None}
-    tree = {"role": "prompter", "text": "a", "replies": [answer]}
-    chain = chain_of({"message_tree_id": "x", "prompt": tree})
-    assert (chain.prompt, chain.answer) == (Prompt(instruction="a"), "b")
 
 
 @pytest.mark.parametrize(
