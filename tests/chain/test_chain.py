@@ -151,22 +151,18 @@ class TestErrors:
         [
             ("", "Invalid JSON: EOF while parsing a value at line 1 column 0"),
             ('{"id": "a"', "Invalid JSON: EOF while parsing an object at line 1 column 10"),
-            ("[]", "Input should be an object (found [])"),
             (
                 '{"version": 2}',
                 "version is 2, and this redraft reads version 1\n  A newer redraft made this file: ",
             ),
-            ('{"version": 0}', "version is 0, and this redraft reads version 1"),
             ('{"id": 3}', "id: Input should be a valid string (found 3)"),
             ('{"steps": [{}]}', "steps.0.answer: Field required"),
-            ('{"steps": [{"answer": 3}]}', "steps.0.answer: Input should be a valid string (found 3)"),
             (
                 '{"steps": [{"answer": "a", "feedback": {"text": "f", "verdict": "maybe"}}]}',
                 "steps.0.feedback.verdict: Input should be 'accept', 'revise' or 'unknown' (found 'maybe')",
             ),
             ('{"stop": "tired"}', "stop: Input should be 'accepted', 'passed', 'ended', "),
             ('{"best": 0}', "best is 0, and there are 0 steps"),
-            ('{"best": -1, "steps": [{"answer": "a"}]}', "best is -1, and there are 1 steps"),
             (
                 '{"id": 1, "steps": 2}',
                 "id: Input should be a valid string (found 1); steps: Input should be a valid",

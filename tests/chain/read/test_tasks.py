@@ -54,11 +54,8 @@ class TestMath:
         [
             (r"So $\boxed{4}$.", "4"),
             (r"$\boxed{\frac{1}{2}}$", r"\frac{1}{2}"),
-            (r"\boxed{1}, then \boxed{ 2 }.", "2"),
             (r"\boxed{\{1, \{2\}\}}", r"\{1, \{2\}\}"),
-            (r"\boxed{\{1}", r"\{1"),
             (r"\fbox{x}", "x"),
-            (r"$\boxed 5$", "5"),
             (r"$\boxed 12.$", "12"),
             (r"\boxed  {7}", "7"),
             (r"\boxed{\text{\boxed{3}}}", "3"),
@@ -163,7 +160,6 @@ class TestCode:
         ("solutions", "language", "code"),
         [
             ({"language": [2, 3], "solution": ["c", "p"]}, "python3", "p"),
-            ({"language": [4, 2], "solution": ["j", "c"]}, "java", "j"),
             ({"language": [99], "solution": ["?"]}, "unknown", "?"),
             ({"language": [], "solution": []}, None, None),
             (None, None, None),
@@ -185,10 +181,6 @@ class TestCode:
                 "public_tests should have texts as input (found 1)",
             ),
             ({"public_tests": []}, "public_tests should be an object (found [])"),
-            (
-                {"solutions": {"language": ["c"], "solution": [1]}},
-                "solutions: solution.0 should be a text (found 1)",
-            ),
         ],
     )
     def test_wrong_tests_are_named(self, changed: dict[str, Any], message: str) -> None:
@@ -247,11 +239,9 @@ class TestOtherForms:
         [
             ({"prompt": "Add.", "completion": "4"}, "Add.", "", "4"),
             ({"instruction": "Add.", "context": "2, 2", "response": "4"}, "Add.", "2, 2", "4"),
-            ({"instruction": "Add.", "response": "4"}, "Add.", "", "4"),
             ({"system_prompt": " ", "question": "2 + 2?", "response": "4"}, "2 + 2?", "", "4"),
             ({"question": "2 + 2?", "response": "4"}, "2 + 2?", "", "4"),
             ({"question": "2 + 2?", "answers": ["4", "four"]}, "2 + 2?", "", "4"),
-            ({"question": "2 + 2?", "answer": ["4"]}, "2 + 2?", "", "4"),
             ({"question": "2 + 2?", "answer": {"value": "4", "aliases": []}}, "2 + 2?", "", "4"),
             (
                 {"question": "Sum?", "context": "It is 4.", "answers": {"text": ["4"], "answer_start": [6]}},
