@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord, chain_of
 from redraft.data.dedupe import By, Duplicate, Entry, Likeness, examine, rank_of, sift
-from redraft.data.texts import Part
 
 USUAL: dict[By, Likeness] = {
     "exact": Likeness("exact", "all"),
@@ -154,14 +153,13 @@ def test_a_gold_answer_makes_a_difference_to_exact() -> None:
     assert kept_ids(records, USUAL["exact"]) == ["a", "b"]
 
 
-@pytest.mark.parametrize(("of", "count"), [("instruction", 1), ("query", 2)])
-def test_the_filter_of_alpaca_sees_no_inputs_unless_told(of: Part, count: int) -> None:
+def test_the_filter_of_alpaca_sees_no_inputs() -> None:
     instruction = "Summarise the text."
     records = [
         asked("a", instruction, input="It rained for nine days in Rome."),
         asked("b", instruction, input="Sales of boats doubled in August."),
     ]
-    assert len(kept_ids(records, Likeness("rouge", of, 0.7))) == count
+    assert len(kept_ids(records, USUAL["rouge"])) == 1
 
 
 def test_how_far_the_comparing_is_can_be_followed() -> None:

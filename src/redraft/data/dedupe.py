@@ -19,7 +19,7 @@ from functools import partial
 from math import nextafter
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, Literal, NamedTuple, Unpack, get_args
+from typing import IO, Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 
@@ -73,7 +73,6 @@ def dedupe(
     out: str | Path,
     *,
     by: By = "exact",
-    of: Part | None = None,
     threshold: float | None = None,
     against: str | Path | Sequence[str | Path] = (),
     keep: Literal["best", "first"] = "best",
@@ -88,7 +87,6 @@ def dedupe(
         out: Where the chains go. It gets its name when it is complete.
         by: What makes two records duplicates: the same texts, the same first question, ROUGE-L as Alpaca
             filtered instructions, or the Jaccard similarity of word 3-shingles, for millions of records.
-        of: Compare all texts, the first user turn, or that turn without its input.
         threshold: Similarity of duplicates: above it for rouge, at least it for minhash.
         against: Files of further records; duplicates of these are dropped too.
         keep: The best duplicate, whatever the order of the input, or the first.
@@ -102,7 +100,7 @@ def dedupe(
     file, others, run = here(source), paths_of(against), DataRun.of(out, options)
     not_twice(file, others)
     one_of("keep", [keep], ["best", "first"])
-    like = _likeness(by, of, threshold)
+    like = _likeness(by, threshold)
     pool, lines = lines_in(*others), lines_in(file)
     provenance = Provenance(
         "data dedupe", {**asdict(like), "keep": keep, "strict": run.strict}, file, url_of(source)
@@ -119,20 +117,18 @@ def dedupe(
     return output.result()
 
 
-def _likeness(by: By, of: Part | None, threshold: float | None) -> Likeness:
+def _likeness(by: By, threshold: float | None) -> Likeness:
     """Return the measure that the arguments ask for. Refuse those without effect."""
     one_of("by", [by], [*_USUAL])
-    one_of("of", [of], [None, *get_args(Part)])
     if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
         raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
     usual_of, usual_threshold = _USUAL[by]
     useless = {
-        "--of": of is not None and by == "query",
         "--threshold": threshold is not None and by in ("exact", "query"),
     }
     for flag in (name for name, wrong in useless.items() if wrong):
         raise UsageError(f"{flag} does nothing with --by {by}.", hint="redraft data dedupe --help")
-    return Likeness(by, of or usual_of, threshold or usual_threshold)
+    return Likeness(by, usual_of, threshold or usual_threshold)
 
 
 @dataclass(frozen=True)

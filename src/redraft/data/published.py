@@ -426,7 +426,7 @@ def import_files(
 
     provenance, sizes = Provenance("data import", config), [file.path for file in files]
     with writing(provenance, run, reads=sizes, beside=asked, about=about) as output:
-        watched = output.watch(counts.numbered(items_in(files)))
+        watched = output.watch(items_in(files))
         items = run.ours(watched, lambda item: f"{item.file.stem}/{item.number}")
         results = import_all(items, reader, workers=run.processes, strict=run.strict)
         for each in output.passing(counts.noted(results)):
@@ -448,14 +448,6 @@ class _Counts:
     licences: Counter[str] = field(default_factory=Counter)
     # Records without an answer, by the fields that were not used.
     unanswered: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    read: Counter[str] = field(default_factory=Counter)  # records by file
-    unread: Counter[str] = field(default_factory=Counter)
-
-    def numbered(self, items: Iterable[ImportItem]) -> Iterator[ImportItem]:
-        """Give the items, and count them by file."""
-        for item in items:
-            self.read[name_of(item.file.path)] += 1
-            yield item
 
     def noted(self, results: Iterable[Imported | Drop]) -> Iterator[Imported | Drop]:
         for each in results:
@@ -464,8 +456,6 @@ class _Counts:
                 if each.unanswered:
                     # A hostile file may have new names in every record.
                     self.unanswered[each.unused if len(self.unanswered) < KINDS else ()] += 1
-            elif each.rule == UNREADABLE:
-                self.unread[each.where.rpartition(":")[0]] += 1
             yield each
 
     def check(self, output: DataOutput) -> None:
@@ -480,7 +470,7 @@ class _Counts:
         raise UsageError("no record could be read.", hint=self._another_way)
 
     def tell(self, output: DataOutput) -> None:
-        """Tell what was left out or is not known. Raise if no record of some file could be read."""
+        """Tell what was left out or is not known."""
         tell = output.run.tell
         if output.gone.counts[NO_QUESTION]:
             tell(*self._unasked(output))
@@ -494,11 +484,6 @@ class _Counts:
             text = f"{counted(self.unanswered.total(), 'record')} without an answer"
             hint = "If one of them is the answer: --map instruction=FIELD,reference=FIELD"
             tell(f"{text}; fields not used: {fields}" if fields else text, hint if fields else None)
-        wrong = [file for file, count in self.read.items() if count == self.unread[file]]
-        if wrong:
-            lines = [f"{file}: none of its records could be read ({self.read[file]:,})." for file in wrong]
-            hint = f"The other files are in the output. {self._another_way}"
-            raise RecordError("\n  ".join(lines), hint=hint)
 
     @property
     def _another_way(self) -> str:

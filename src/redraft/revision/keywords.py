@@ -157,7 +157,6 @@ class ChainKeywords(FlagsKeywords, ItemKeywords, total=False):
     gold: bool
     first: bool
     verify: Literal["number", "code"] | None
-    keep: list[str]
     limit: int | None
     run_code: bool
     estimate: int | None

@@ -222,10 +222,6 @@ def _nothing(path: Path) -> ModelError:
         return ModelError(f"there is no {path}.", hint="Check the path.")
     except OSError as error:
         return ModelError(f"{path} cannot be read: {error.strerror}.")
-    if any(name.startswith("consolidated.") for name in found):
-        module = "transformers.models.llama.convert_llama_weights_to_hf"
-        hint = f"Convert them first with transformers: python -m {module} --input_dir {path} --output_dir DIR"
-        return ModelError(f"{path} holds weights in Meta's own layout ({', '.join(found)[:80]}).", hint=hint)
     what = "no weights: no model.safetensors, no index, no pytorch_model.bin"
     hint = "Name the folder that has config.json and the weights."
     return ModelError(f"{path} holds {what}. It holds: {', '.join(found[:8]) or 'nothing'}.", hint=hint)

@@ -39,7 +39,6 @@ def data(tmp_path: Path) -> Path:
         (["--by", "query"], ["in/b", "in/c", "in/d"]),
         (["--by", "query", "--keep", "first"], ["in/a", "in/b", "in/d"]),
         (["--by", "rouge", "--threshold", "0.9"], ["in/b", "in/c", "in/d"]),
-        (["--by", "minhash", "--of", "query", "--threshold", "0.3"], ["in/b", "in/c"]),
     ],
 )
 def test_each_way_keeps_its_own(data: Path, args: list[str], kept: list[str]) -> None:
@@ -65,7 +64,6 @@ def test_the_side_file_names_the_kept_one_and_the_similarity(data: Path, tmp_pat
     "flags",
     [
         ["--by", "exact", "--threshold", "0.5"],
-        ["--by", "query", "--of", "all"],
     ],
 )
 def test_a_flag_that_would_do_nothing_is_refused(data: Path, flags: list[str]) -> None:

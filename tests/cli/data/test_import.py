@@ -86,17 +86,6 @@ def test_a_file_without_one_readable_record_is_an_error(data: Path) -> None:
     assert not (data / "out.jsonl").exists()
 
 
-def test_a_file_of_which_nothing_could_be_read_is_told_beside_others(data: Path) -> None:
-    (data / "other.jsonl").write_text('{"a": 1}\n' * 1319)
-    result = run("mixed.jsonl", "other.jsonl", "-o", "out.jsonl")
-    assert result.exit_code == 2
-    assert "redraft: other.jsonl: none of its records could be read (1,319)." in result.stderr
-    assert (data / "out.jsonl").read_bytes().count(b"\n") == 2
-    (data / "out.jsonl").unlink()
-    result = run("mixed.jsonl", "other.jsonl", "-o", "out.jsonl", "--as", "gsm8k")
-    assert "Without --as gsm8k, redraft recognises records by their" in result.stderr
-
-
 def test_it_stands_in_a_pipe(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "redraft", "data", "import", "-", "-j", "2", "--as", "alpaca"]
     records = b'[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]'

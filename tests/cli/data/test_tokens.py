@@ -8,7 +8,7 @@ import pytest
 
 from redraft.cli.data.common import token_count
 from redraft.errors import ModelError, UsageError
-from redraft.weights.tokenizers.count import TokenCount
+from redraft.weights.tokenizers.from_gguf import TokenCount
 from tests.cli.data.word_tokenizer import tokenizer_of_words
 from tests.gguf_files import gguf
 

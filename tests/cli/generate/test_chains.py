@@ -210,11 +210,6 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
 @pytest.mark.parametrize(
     ("flags", "said", "hint"),
     [
-        (
-            ["--keep", "apology"],
-            "no clean-up rule 'apology'",
-            "apologies, remarks, verdicts, empty. Repeat --keep",
-        ),
         (["--verify", "number", "--gold"], "--verify was given, and --gold", "leave out one"),
         (["--gold", "--prompts", "task"], "the wording 'task' has no place for it", "teacher"),
         (["--accept-score", "8", "--prompts", "task"], "the wording 'task' asks for no score", "teacher"),

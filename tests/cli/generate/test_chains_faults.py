@@ -150,9 +150,6 @@ def test_an_empty_correction_leaves_the_answer_before() -> None:
     assert [step.answer for step in chain.steps] == ["A bird."]
     assert "cleaned    empty 1" in result.output
     assert "stopped    ended 1 (no correction 1)\n" in result.output
-    Path("out.jsonl").unlink()
-    _, chain = scripted("A bird.", BAD, "", flags=("--keep", "empty"))
-    assert [step.answer for step in chain.steps] == ["A bird.", ""]
 
 
 REFUSAL = "I'm sorry, but I can't help with that request. Ask me for something else."

@@ -393,14 +393,3 @@ def test_computed_tensors_of_old_checkpoints_are_left_out(tmp_path: Path) -> Non
     save_file(weights, folder / "model.safetensors")
     export_gguf(folder, tmp_path / "old.gguf")
     assert (tmp_path / "old.gguf").read_bytes() == (tmp_path / "new.gguf").read_bytes()
-
-
-@pytest.mark.parametrize("named", ["", "consolidated.00.pth"])
-def test_metas_own_layout_names_the_script(named: str, tmp_path: Path) -> None:
-    meta = tmp_path / "meta"
-    meta.mkdir()
-    (meta / "consolidated.00.pth").write_bytes(b"PK")
-    (meta / "params.json").write_text("{}")
-    with pytest.raises(ModelError, match="Meta's own layout") as caught:
-        export_gguf(meta / named, tmp_path / "m.gguf")
-    assert "convert_llama_weights_to_hf" in str(caught.value.hint)

@@ -149,14 +149,6 @@ def dedupe(
     by: Annotated[
         Literal["exact", "query", "rouge", "minhash"], typer.Option(help="What makes two records duplicates.")
     ] = "exact",
-    of: Annotated[
-        Literal["all", "query", "instruction"] | None,
-        typer.Option(
-            help="Compare all texts, the first user turn, or that turn without its input.  "
-            "[all; rouge: instruction]",
-            show_default=False,
-        ),
-    ] = None,
     threshold: Annotated[
         float | None,
         flag(
@@ -189,7 +181,6 @@ def dedupe(
         file,
         flags.out,
         by=by,
-        of=of,
         threshold=threshold,
         against=against or (),
         keep=keep,

@@ -13,7 +13,7 @@ from redraft.cli.shell import flag
 
 if TYPE_CHECKING:
     from redraft.data.output import DataOptions
-    from redraft.weights.tokenizers.count import TokenCount
+    from redraft.weights.tokenizers.from_gguf import TokenCount
 
 
 Source = Annotated[
@@ -58,7 +58,7 @@ Tokenizer = Annotated[
 
 def token_count(ref: str) -> TokenCount:
     """Return a token counter, after loading its tokenizer once to find faults early."""
-    from redraft.weights.tokenizers.count import TokenCount
+    from redraft.weights.tokenizers.from_gguf import TokenCount
 
     count = TokenCount(_file_of(ref))
     count("")
@@ -70,7 +70,7 @@ def tokenizer_fingerprint(path: Path) -> dict[str, Any] | None:
     from hashlib import sha256
 
     from redraft.jobs.provenance import fingerprint
-    from redraft.weights.tokenizers.count import tokenizer_json
+    from redraft.weights.tokenizers.from_gguf import tokenizer_json
 
     if path.name == "tokenizer.json":
         return fingerprint([path])

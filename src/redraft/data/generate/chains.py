@@ -19,7 +19,7 @@ from redraft.checks.base import Check
 from redraft.checks.code import code_check_of
 from redraft.checks.final import Number
 from redraft.checks.sandbox import find_sandbox
-from redraft.data.generate.cleanup import RULES, cleaned
+from redraft.data.generate.cleanup import cleaned
 from redraft.data.generate.leaks import leaks, refusals
 from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, UsageError
 from redraft.jobs.causes import in_words
@@ -101,21 +101,14 @@ class ChainMaking:
     first: bool = False
     verify: Verify | None = None  # let a check with the gold answer give the verdicts
     checks: tuple[str, ...] = ()  # other checks
-    kept: frozenset[str] = frozenset()  # clean-up rules to leave out (`cleanup.RULES`)
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
         """Return what `ChainFlags` ask for. No recipe can say that programs of the model may run.
 
         Raises:
-            UsageError: No such clean-up rule, two options that do not go together, or no sandbox.
+            UsageError: Two options that do not go together, or no sandbox.
         """
-        kept = frozenset(values.get("keep") or ())
-        if unknown := kept - set(RULES):
-            raise UsageError(
-                f"there is no clean-up rule {min(unknown)!r:.40}.",
-                hint=f"Rules: {', '.join(RULES)}. Repeat --keep for several.",
-            )
         asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
         asking["--accept-score"] = values.get("accept_score") is not None
         asking["--mode prompted"] = values.get("mode") == "prompted"
@@ -133,7 +126,7 @@ class ChainMaking:
                 )
             find_sandbox()
         gold, first, checks = bool(values.get("gold")), bool(values.get("first")), values.get("check", ())
-        return cls(gold, first, values.get("verify"), tuple(checks), kept)
+        return cls(gold, first, values.get("verify"), tuple(checks))
 
     @property
     def stand_ins(self) -> dict[str, Any]:
@@ -178,7 +171,7 @@ class ChainMaking:
             of_answer = step.feedback is None or step.feedback.by == "checks"
             if step.finish == "filtered" and of_answer:
                 raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
-        chain, counts = cleaned(chain, self.kept)
+        chain, counts = cleaned(chain)
         golds = gold_texts(record) if self.gold or self.verify else []
         found = [leak._asdict() for leak in leaks(chain, golds)]
         texts = (text for step in chain.steps for text in (step.answer, step.criticism))

@@ -1,8 +1,7 @@
 """Clean up what teachers add to revisions and feedback: remarks on the revision, apologies, joined verdicts.
 
 The rules for texts are SelFee's (reference/selfee.md). Each looks for a few English phrases, and never leaves
-a text empty. One more rule drops a last correction that is empty. Each can be left out, and none touches a
-first answer.
+a text empty. One more rule drops a last correction that is empty. None touches a first answer.
 """
 
 from __future__ import annotations
@@ -75,16 +74,15 @@ def with_verdict_apart(text: str) -> str:
 OF_ANSWERS: Mapping[str, Callable[[str], str]] = {"apologies": without_apologies, "remarks": without_remarks}
 OF_FEEDBACK: Mapping[str, Callable[[str], str]] = {"verdicts": with_verdict_apart}
 EMPTY = "empty"
-RULES = (*OF_ANSWERS, *OF_FEEDBACK, EMPTY)  # the names of the rules, in the order in which they are applied
 
 
-def cleaned(chain: Chain, kept: frozenset[str] = frozenset()) -> tuple[Chain, Counter[str]]:
-    """Return a chain after the rules, but for those in `kept`; and how many texts each rule changed."""
+def cleaned(chain: Chain) -> tuple[Chain, Counter[str]]:
+    """Return a chain after the rules, and how many texts each rule changed."""
     counts = Counter[str]()
 
     def apply(text: str, rules: Mapping[str, Callable[[str], str]]) -> str:
         for name, rule in rules.items():
-            changed = text if name in kept else rule(text)
+            changed = rule(text)
             counts[name] += changed != text
             text = changed
         return text
@@ -101,7 +99,7 @@ def cleaned(chain: Chain, kept: frozenset[str] = frozenset()) -> tuple[Chain, Co
     steps = tuple(clean(index, step) for index, step in enumerate(chain.steps))
     best = chain.best
     last = steps[-1] if len(steps) > 1 else None
-    if EMPTY not in kept and last and not (last.answer.strip() or last.tool_calls or last.feedback):
+    if last and not (last.answer.strip() or last.tool_calls or last.feedback):
         counts[EMPTY] += 1
         steps = steps[:-1]
         best = best_step(steps)

@@ -31,12 +31,6 @@ class ChainFlags(Flags):
     verify: Literal["number", "code"] | None = option(
         "let the record's gold number, or the tests of its code, give the verdicts", TEACHER, "number|code"
     )
-    keep: list[str] = option(
-        "leave out a clean-up rule: apologies, remarks, verdicts, empty; repeatable",
-        TEACHER,
-        "RULE",
-        default=[],
-    )
 
 
 JOURNAL: Any = option("where replies are stored [FILE.journal.db]", RUN, "FILE", what="a path")

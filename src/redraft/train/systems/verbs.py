@@ -186,7 +186,7 @@ def split(
 ) -> Any:
     """Split long conversations, counted by the tokenizer of a GGUF file, of a folder, or of `default`."""
     from redraft.data.split import split as parted
-    from redraft.weights.tokenizers.count import TokenCount
+    from redraft.weights.tokenizers.from_gguf import TokenCount
 
     file = _file(tokenizer)
     count = TokenCount(file / "tokenizer.json" if file.is_dir() else file)

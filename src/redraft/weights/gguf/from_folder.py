@@ -134,8 +134,6 @@ def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
 
 def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
     """Open the folder. For other inputs, raise an error that says what they are."""
-    if src.name.startswith("consolidated."):
-        src = src.parent
     if is_gguf(src):
         read_header(src)
         hint = f"Another quantisation of it: llama-quantize {src} OUT.gguf Q4_K_M (llama.cpp)"

@@ -59,18 +59,12 @@ TASKS = (
     [
         "```\n{0}\n\n{1}\n```",
         "Here you are:\n\n```text\n{0}\n\n{1}\n```\n\nI hope these help!",
-        "Here you are:\n\n```text\n{0}\n\n{1}\n```\n\nThese were fun to write, as always.",
         "```\n{0}\n```\n\n```\n{1}\n```",
         "{0}\n\n{1}\n```",
         "~~~\n{0}\n\n---\n\n{1}\n~~~",
-        "{0}\n\n{1}\n\nI hope these help!",
-        "{0}\n\n{1}\nI hope these tasks help!",
-        "{0}\n\n{1}\n\nLet me know if you need more tasks, or other topics.",
-        "{0}\n\n{1}\n\n---\n\nFeel free to adapt these!\n\nWould you like me to write more?",
-        "{0}\n\n{1}\n\nThese tasks cover a range of topics and skills.",
     ],
 )
-def test_fences_and_talk_around_tasks_are_no_text_of_theirs(reply: str) -> None:
+def test_fences_around_tasks_are_no_text_of_theirs(reply: str) -> None:
     tasks = [found.task for found in read_tasks(reply.format(*TASKS), cut=False)]
     assert tasks == [Task("Add two.", "1 and 1", "2"), Task("Sing.", "", "La")]
 
@@ -80,23 +74,17 @@ def test_fences_and_talk_around_tasks_are_no_text_of_theirs(reply: str) -> None:
     [
         "```python\nprint(1)\n```",
         "Use this:\n\n```\nls\n```\n\nThen wait.",
-        "Dear Ann,\n\nI hope you are well.\n\nBob",
-        "Dear Ann,\n\nI hope this helps you find a house.",
-        "Subject: Rent\n\nIt is due.\n\nPlease let me know if you have any questions.",
-        "Dear Ann,\n\nlet me know when you come.\nBob",
-        "These tasks are hard:\n1. sums",
-        "I hope so.",
     ],
 )
-@pytest.mark.parametrize("form", ["{0}", "```\n{0}\n```", "{0}\n\nI hope these help!"])
-def test_fences_and_talk_of_an_output_stay(output: str, form: str) -> None:
+@pytest.mark.parametrize("form", ["{0}", "```\n{0}\n```"])
+def test_fences_of_an_output_stay(output: str, form: str) -> None:
     text = f"Task 4\nInstruction: Show it.\nInput: <noinput>\nOutput: {output}"
     [found] = read_tasks(form.format(text), cut=False)
     assert found.task.output == output
 
 
-def test_fences_and_talk_around_instructions_are_no_text_of_theirs() -> None:
-    reply = "```\n7. Add two numbers.\n8. Sing a song.\n```\n\nLet me know if you need more!"
+def test_fences_around_instructions_are_no_text_of_theirs() -> None:
+    reply = "```\n7. Add two numbers.\n8. Sing a song.\n```"
     found = [each.task.instruction for each in read_instructions(reply, cut=False)]
     assert found == ["Add two numbers.", "Sing a song."]
 

@@ -8,7 +8,7 @@ Replies are labelled blocks, such as `Instruction: … Input: … Output: …`, 
 only where the form allows it: in its order, at the start of a line. After `Output:`, a line `Input:` is text
 of the output, because only a new block can come next. Where the first block has a heading with a number, the
 others need one too: an output may show an instruction. Teachers add numbers, Markdown and rules around
-labels, fences around all, and a word at the end; these are not part of a text. The patterns are possessive:
+labels, and fences around all; these are not part of a text. The patterns are possessive:
 otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
 """
 
@@ -160,13 +160,6 @@ _NUMBERED = re.compile(
 _YES_OR_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 
 _FENCE = re.compile(r"\s*+(?:`{3,}+|~{3,}+)\s*+[\w+-]*+\s*+")
-_CHATTER = re.compile(
-    r"(?:please )?(?:i hope|we hope|let me know|feel free|would you like|these)\b.{0,280}"
-    r"\b(?:these|tasks|instructions|examples|more)\b.{0,80}",
-    re.IGNORECASE,
-)
-"""What a teacher says to its user after the tasks: a paragraph or a line that names them."""
-
 _CUT = Fault("cut", "the reply ends in it, at the limit of tokens")
 
 LABELS = ("instruction", "input", "output")  # the labels of a task
@@ -233,21 +226,7 @@ def _own(lines: list[str], end: int) -> int:
 def _end(lines: list[str], *, fenced: bool) -> int:
     """Return where the last text of a reply ends. `fenced` says that a fence was opened before the first."""
     fences = [number for number, line in enumerate(lines) if _FENCE.fullmatch(line)]
-    end = _own(lines, fences[-1] if fenced and len(fences) % 2 else len(lines))
-    while (start := _chatter(lines, end)) < end:
-        end = _own(lines, start)
-    return end
-
-
-def _chatter(lines: list[str], end: int) -> int:
-    """Return where a last paragraph begins that is not the text's; `end` if there is none."""
-    start = end
-    while start and lines[start - 1].strip() and not _FENCE.fullmatch(lines[start - 1]):
-        start -= 1
-    for place in (start, end - 1):
-        if 0 < place < end and _CHATTER.fullmatch(" ".join(" ".join(lines[place:end]).split())):
-            return place
-    return end
+    return _own(lines, fences[-1] if fenced and len(fences) % 2 else len(lines))
 
 
 def input_of(text: str) -> str:
