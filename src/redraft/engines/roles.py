@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from redraft.engines.base import (
     Delta,
@@ -29,6 +29,7 @@ from redraft.engines.base import (
     Tokens,
     Watched,
 )
+from redraft.engines.wrapped import Ask, WrappedEngine
 
 ROLES: tuple[EngineRole, ...] = get_args(EngineRole)
 _BOUND = re.compile(r"\+([^+]*?)@(answer|revise)(?=\+|$)")
@@ -43,13 +44,14 @@ def references_by_role(ref: str) -> dict[EngineRole, str]:
     return {role: of(role) for role in ROLES} if _BOUND.search(ref) else {}
 
 
-class RoleEngine(Engine):
+class RoleEngine(WrappedEngine):
     """One engine for each role, opened when it is first asked. Create it with `start`."""
 
     def __init__(
         self, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]], base: Engine, certain: float = 0.0
     ) -> None:
-        self._opens, self._base, self._certain = opens, base, certain
+        super().__init__(base)
+        self._opens, self._certain = opens, certain
         self._engines: dict[EngineRole, Engine] = {"": base}
         self._opening = asyncio.Lock()
 
@@ -63,7 +65,7 @@ class RoleEngine(Engine):
     @property
     def info(self) -> EngineInfo:
         """That of the engine that answers messages, for a model that writes chains."""
-        return replace(self._base.info, native=True, roles=True, embeds=False, certain=self._certain)
+        return replace(self._engine.info, native=True, roles=True, embeds=False, certain=self._certain)
 
     @property
     def health(self) -> Health:
@@ -76,41 +78,29 @@ class RoleEngine(Engine):
             any(each.stalled for each in found),
         )
 
-    def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages with the engine of `Sampling.role`."""
-        return self._reply(sampling.role, lambda engine: engine.chat(messages, sampling, stop))
-
-    def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text with the engine of `Sampling.role`."""
-        return self._reply(sampling.role, lambda engine: engine.stream(prompt, sampling, stop))
-
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
         """Go on with the engine of `Sampling.role`."""
-        return self._reply(
+        return self._of_role(
             sampling.role, lambda engine: cast("Resumer", engine).resume(asked, sampling, stop, said)
         )
 
-    async def _reply(self, role: EngineRole, ask: Callable[[Engine], Replies]) -> AsyncGenerator[Delta, None]:
+    def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:  # noqa: ARG002  (asks the base)
+        asked, sampling, stop = request["asked"], request["sampling"], request["stop"]
+        return self._of_role(
+            sampling.role, lambda engine: getattr(engine, request["way"])(asked, sampling, stop)
+        )
+
+    async def _of_role(
+        self, role: EngineRole, ask: Callable[[Engine], Replies]
+    ) -> AsyncGenerator[Delta, None]:
         async with self._opening:
             if role not in self._engines:
                 self._engines[role] = await self._opens[role]()
         async with aclosing(ask(self._engines[role])) as deltas:
             async for delta in deltas:
                 yield delta
-
-    async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return token ids. All engines have one vocabulary."""
-        return await self._base.encode(text, special=special)
-
-    async def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids."""
-        return await self._base.decode(tokens)
-
-    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
-        """Score texts as the engine that answers messages does."""
-        return await self._base.score(texts)
 
     async def aclose(self) -> None:
         """Close the engines."""

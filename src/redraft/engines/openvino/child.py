@@ -17,17 +17,12 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, TypedDict
 
 CACHED = "f16"
 """The number format of the key-value cache. With OpenVINO's own choice, 8 bits, fewer of the next tokens were
 those of the exact weights (107 of 128, and 112), and nothing was faster."""
-
-MERGED = 0.03
-"""Seconds for which the tokens of a stream are collected, after its first one: a line for each token of each
-stream takes time from the model."""
 
 REFUSED = "its schema is refused: "
 
@@ -153,10 +148,8 @@ class Streams:
     def __init__(self, pipeline: Any, lines: Lines, replies: int) -> None:
         self._pipeline, self._lines, self._replies = pipeline, lines, replies
         self._handles: dict[int, Any] = {}
-        self._new: dict[int, Event] = {}  # what was not reported yet
-        self._begun: set[int] = set()  # streams whose first tokens were reported
+        self._new: list[Event] = []  # what was not reported yet
         self._schemas: set[int] = set()  # streams with a schema, and no token yet
-        self._reported = 0.0
 
     def run(self) -> None:
         """Serve requests for ever."""
@@ -167,7 +160,9 @@ class Streams:
                 self._step()
             for number in list(self._handles):
                 self._collect(number)
-            self._report()
+            if self._new:
+                _write(self._replies, self._new)
+                self._new = []
 
     def _step(self) -> None:
         """Compute the next tokens. A schema that does not compile leaves a pipeline that cannot go on."""
@@ -185,11 +180,9 @@ class Streams:
             try:
                 self._handles[number] = self._added(number, request)
             except Exception as error:  # noqa: BLE001  (reported to the parent)
-                self._new[number] = (number, [], [], f"{type(error).__name__}: {error}")
+                self._new.append((number, [], [], f"{type(error).__name__}: {error}"))
         elif handle := self._handles.pop(number, None):
             handle.cancel()
-            self._new.pop(number, None)
-            self._begun.discard(number)
             self._schemas.discard(number)
 
     def _added(self, number: int, request: dict[str, Any]) -> Any:
@@ -222,24 +215,9 @@ class Streams:
         if not tokens and not finish:
             return
         self._schemas.discard(number)
-        _, before, chances, _ = self._new.get(number, (number, [], [], ""))
-        self._new[number] = (number, before + tokens, chances + logprobs, finish)
+        self._new.append((number, tokens, logprobs, finish))
         if finish:
             del self._handles[number]
-
-    def _report(self) -> None:
-        now = time.monotonic()
-        due = now - self._reported >= MERGED
-        ready = [event for event in self._new.values() if due or event[3] or event[0] not in self._begun]
-        if not ready:
-            return
-        self._reported = now if due else self._reported
-        for number, *_, finish in ready:
-            del self._new[number]
-            self._begun.add(number)
-            if finish:
-                self._begun.discard(number)
-        _write(self._replies, ready)
 
 
 if __name__ == "__main__":
