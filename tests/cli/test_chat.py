@@ -148,11 +148,9 @@ def test_a_revision_that_the_mode_does_not_make_is_refused() -> None:
     assert "mode 'best-of' revises nothing, and min_revisions is 1" in done.stderr
 
 
-def test_several_lines_between_quotes_are_one_turn() -> None:
-    lines = '"""\n/etc\n\ntwo\n"""\n"""one line"""\n /help\n/save chat.jsonl\n"""open\nend'
-    done = chat(lines, "-m", script("Water."), "--max-revisions", "0")
-    assert [chain.prompt.text for chain in saved()] == ["/etc\n\ntwo", "one line", "/help"]
-    assert done.stdout == "Water.\n" * 4
+def test_a_space_before_it_makes_a_command_a_text() -> None:
+    chat(" /help\n/save chat.jsonl\n", "-m", script("Water."), "--max-revisions", "0")
+    assert [chain.prompt.text for chain in saved()] == ["/help"]
 
 
 def test_an_error_of_the_engine_ends_the_turn_alone() -> None:

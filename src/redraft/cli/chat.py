@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from redraft.chain import Chain, Prompt
     from redraft.revision.session import Session
 
-QUOTES = '"""'  # stands before and after a text of several lines
 LEAVING = "Ctrl-D or /quit leaves."
 COMMANDS = {
     "/revise": "revise the last answer once more; after Ctrl-C, go on with it",
@@ -42,7 +41,7 @@ def chat(flags: Given) -> None:
 
     Drafts, feedback and revisions are shown as they come. Earlier questions are sent with their final answers
     alone. /help lists the commands, such as /revise and /save FILE. Ctrl-C stops an answer and keeps its
-    steps; Ctrl-D leaves. Paste text of several lines, or put it between lines of \"\"\".
+    steps; Ctrl-D leaves. A text of several lines is pasted.
 
     Without a terminal, each line of the input is a question or a command, and the answers are printed.
     """
@@ -80,7 +79,7 @@ class Chat:
             if text.startswith("/") and "\n" not in text:
                 command, _, value = text.partition(" ")
                 return self._obey(command, value.strip())
-            if asked := text.strip().removeprefix(QUOTES).removesuffix(QUOTES).strip("\n"):
+            if asked := text.strip():
                 self._answer(self.session.talk.prompt(asked))
         except RedraftError as error:
             self.status = self.status or error.exit_status
@@ -101,7 +100,6 @@ class Chat:
             case "/help":
                 width = max(map(len, COMMANDS))
                 write("\n".join(f"{usage:<{width}}  {text}" for usage, text in COMMANDS.items()))
-                write(f"\nSeveral lines: paste them, or put them between lines of {QUOTES}.")
             case "/undo":
                 talk.undo()
                 tell(f"{counted(len(talk.turns), 'question')} left.")
@@ -163,8 +161,6 @@ def read_pipe(do: Callable[[str], bool]) -> None:
     """Take each line of standard input, until `do` returns False."""
     sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     while text := sys.stdin.readline():
-        while _unclosed(text) and (more := sys.stdin.readline()):
-            text += more
         if not do(text.rstrip("\n")):
             return
 
@@ -174,19 +170,10 @@ def _typed() -> str | None:
     from redraft.cli.watch import interrupts
 
     with suppress(EOFError), interrupts(signal.default_int_handler):
-        text = input("> ")
-        while _unclosed(text):
-            text += "\n" + input(". ")
-        return text
+        return input("> ")
     typer.echo()
     return None
 
 
 def _ignore(*_: object) -> None:
     """Do nothing about Ctrl-C: child processes would inherit SIG_IGN."""
-
-
-def _unclosed(text: str) -> bool:
-    """Return whether a text begins with three quotes, and the other three are still to come."""
-    text = text.strip()
-    return text.startswith(QUOTES) and (len(text) < 2 * len(QUOTES) or not text.endswith(QUOTES))
