@@ -114,8 +114,7 @@ def diagnose(
     """Tell from chains what revising did, and whether it pays.
 
     Prints the share of right answers after each revision, how many answers each revision made right and made
-    wrong, whether the verdicts are right, where the gain comes from, and a sentence: revise, don't, or
-    undecided.
+    wrong, whether the verdicts are right, and a sentence: revise, don't, or undecided.
 
     Chains of redraft eval know which answers are right. For others, name the task with its file, or give
     checks with --score. Else the checks that guided revising score too, and then a gain is nearly automatic.

@@ -181,12 +181,10 @@ def test_few_answers_of_the_other_kind_tell_nothing_about_verdicts(said: str, ri
     assert diagnose([*chains, *others]).verdicts.collapse == {"r": "revise", "a": "accept"}[said]
 
 
-def test_where_the_gain_comes_from() -> None:
+def test_what_is_broken_in_the_end_and_what_the_best_answer_saves() -> None:
     kept = [told("b", "01"), told("c", "10", best=0), told("d", "10"), told("e", "010")]
-    shown = rows(diagnose([told("a", "01", answers=("", "yes")), *kept]), "where the gain comes from")
-    assert shown["wrong → right"][0] == "2"
-    assert (shown["empty or cut draft completed"][0], shown["content changed"][0]) == ("1", "1")
-    assert (shown["right → wrong"][0], shown["right → wrong"][2]) == ("1", "d")
+    shown = rows(diagnose(kept), "what revising did")
+    assert (shown["right → wrong"][0], shown["right → wrong"][2]) == ("1", "first to best: d")
     assert shown["the best instead of the last"][0] == "+1"
 
 

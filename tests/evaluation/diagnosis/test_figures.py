@@ -1,4 +1,4 @@
-"""Where a gain comes from: kinds of repairs, groups; and what counts as better, in words too."""
+"""Groups in which a gain is, and what counts as better, in words too."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from redraft.chain import Step
 from redraft.evaluation.diagnosis.figures import (
-    CONTENT,
-    CUT,
-    FORM,
     MOST_CHECKS,
     Figures,
     decide,
-    kind_of,
     sentence,
 )
-from redraft.evaluation.diagnosis.truth import SCORE, Known, Material, known
+from redraft.evaluation.diagnosis.truth import Known, Material, known
 from redraft.evaluation.stats import paired
 from tests.evaluation.diagnosis.made_chains import result, told
 
@@ -27,41 +22,6 @@ from tests.evaluation.diagnosis.made_chains import result, told
 def one(*args: Any, **about: Any) -> Known:
     [found] = known([told(*args, **about)]).chains
     return found
-
-
-@pytest.mark.parametrize(
-    ("first", "best", "about", "kind"),
-    [
-        ("  ", "48", {}, CUT),
-        ("The sum is 48.", "**the sum** is: 48", {}, FORM),
-        ("It is 4 times 12, 48", "48, as it is 4 times 12", {"meta": "48"}, FORM),
-        ("It is 47", "It is 48", {"meta": "48"}, CONTENT),
-        ("48 it is not", "It is 48", {"meta": "48"}, CONTENT),
-        ("one two", "two one", {"truth": {"loose": [[True, True], [True]]}}, FORM),
-        ("one two", "two one", {"truth": {"loose": [[True, False], [True]]}}, CONTENT),
-    ],
-)
-def test_kinds_of_repairs(first: str, best: str, about: dict[str, Any], kind: str) -> None:
-    reference = about.pop("meta", None)
-    chain = told("a", "01", answers=(first, best), **about)
-    if reference:
-        chain = chain.model_copy(update={"meta": {**chain.meta, "reference": reference}})
-    [found] = known([chain]).chains
-    assert kind_of(found) == kind
-
-
-def test_the_gold_answer_of_a_record_says_nothing_where_other_checks_score() -> None:
-    chain = told("a", "01", answers=("27", "81 / 3 = 26"), task=SCORE)
-    chain = chain.model_copy(update={"meta": {**chain.meta, "reference": "27"}})
-    [found] = known([chain]).chains
-    assert kind_of(found) == CONTENT
-
-
-def test_a_draft_that_was_cut_was_completed() -> None:
-    chain = told("a", "01")
-    steps = (Step(answer="It is", finish="max_tokens"), chain.steps[1])
-    [found] = known([chain.model_copy(update={"steps": steps})]).chains
-    assert kind_of(found) == CUT
 
 
 Rights = tuple[bool, bool]

@@ -80,20 +80,6 @@ def test_categories_cost_and_places_of_the_unreadable(tmp_path: Path) -> None:
     assert found[6:] == ["tokens 100 new, 500 in prompts", "cost 0.0050 USD"]
 
 
-def test_two_judges_and_how_far_they_agree(tmp_path: Path) -> None:
-    records = [
-        grade(n, score, judge=[judge, "x"])
-        for n in range(20)
-        for judge, score in (("strict", 1 + n % 5), ("kind", 4 + n % 5))
-    ]
-    found = report(tmp_path, records)
-    [judges] = found.judges
-    assert (judges.first, judges.second, judges.answers) == ("strict", "kind", 20)
-    assert judges.correlation.value == pytest.approx(1)
-    assert judges.gain.value == 3
-    assert "difference +3.00 +0.98 to +4.01 points of kind over strict" in lines(found)
-
-
 def graded_twice(questions: int, old: Sequence[float], new: Sequence[float]) -> list[dict[str, Any]]:
     """Grades of two models in two turns of each question, by question."""
     return [

@@ -14,7 +14,7 @@ from redraft.checks.parse import parse_checks
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Curves, curves_in, revised_in
-from redraft.evaluation.diagnosis.figures import KINDS, Changes, Figures, sentence
+from redraft.evaluation.diagnosis.figures import Changes, Figures, sentence
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks, with_task
 from redraft.evaluation.stats import without_nan
@@ -180,7 +180,6 @@ def sections(found: Figures) -> dict[str, list[Line]]:
     parts = {"right answers": [*_levels(found)]}
     if found.revised:
         parts["what revising did"] = [*_transitions(found)]
-        parts["where the gain comes from"] = [*_gains(found)]
     if any(judged.right or judged.wrong for judged in found.verdicts.judged):
         parts["verdicts: finding answers that need revision"] = [*_verdicts(found)]
     if found.revised and found.groups:
@@ -204,6 +203,11 @@ def _transitions(found: Figures) -> Iterator[Line]:
         yield Line("  ECR", *percent(changes.ecr, 1), "of wrong answers became right")
         yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
         yield Line("  ECR/EIR", _ratio(changes.ratio), "", _paying(changes))
+    if found.broken:
+        yield Line("right → wrong", f"{len(found.broken):,}", "", f"first to best: {_few(found.broken)}")
+    kept = found.keeping
+    note = f"{kept.fixed:,} right instead of wrong, {kept.broken:,} wrong instead of right"
+    yield Line("the best instead of the last", f"{kept.fixed - kept.broken:+,}", "", note)
     note = "first to best; the chance of so uneven a split, if revising did nothing"
     yield Line("McNemar's p", p_value(found.decision.p), "", note)
 
@@ -232,17 +236,6 @@ def _paying(changes: Changes) -> str:
     if not changes.fixed or not changes.broken:
         return text
     return f"{text}; gains while under {changes.level * 100:.0f} % are right"
-
-
-def _gains(found: Figures) -> Iterator[Line]:
-    yield Line("wrong → right", f"{found.of_revised.fixed:,}")
-    for kind in KINDS:
-        if found.kinds[kind]:
-            yield Line(f"  {kind}", f"{found.kinds[kind]:,}")
-    yield Line("right → wrong", f"{len(found.broken):,}", "", printable(", ".join(found.broken[:_FEW])))
-    kept = found.keeping
-    note = f"{kept.fixed:,} right instead of wrong, {kept.broken:,} wrong instead of right"
-    yield Line("the best instead of the last", f"{kept.fixed - kept.broken:+,}", "", note)
 
 
 def _verdicts(found: Figures) -> Iterator[Line]:

@@ -1,4 +1,4 @@
-"""The figures of a diagnosis: what revising did to right and wrong answers, and where its gain comes from.
+"""The figures of a diagnosis: what revising did to right and wrong answers.
 
 Items are what is drawn at random: one with several runs or turns counts once in intervals and tests. ECR is
 the share of wrong answers that a revision makes right, EIR that of right answers that it makes wrong.
@@ -9,7 +9,6 @@ EIR).
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,14 +16,12 @@ from statistics import fmean
 from typing import ClassVar, Literal
 
 from redraft.chain import Feedback
-from redraft.checks.segment import words
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.truth import Known, Material
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import p_text, plain
 from redraft.evaluation.tasks.tasks import is_answer
 from redraft.jobs.counting import counted
-from redraft.jobs.plugins import plugins
 
 LEVEL = 0.05  # a difference counts if p is below
 MOST = 10  # revisions that get figures of their own
@@ -248,7 +245,7 @@ class Figures:
 
     IN_JSON: ClassVar = (
         "tasks items same guides material.left_out levels revisions "
-        "of_revised keeping kinds fixed broken verdicts groups decision"
+        "of_revised keeping fixed broken verdicts groups decision"
     )
 
     material: Material  # the chains, with truth
@@ -356,11 +353,6 @@ class Figures:
         return Verdicts(found, sum(word == "unknown" for all_ in said.values() for word, _ in all_))
 
     @cached_property
-    def kinds(self) -> Counter[str]:
-        """How many first answers that were wrong were repaired, by kind of repair."""
-        return Counter(kind_of(each) for each in self.revised if each.best and not each.first)
-
-    @cached_property
     def groups(self) -> dict[str, Changes]:
         """From first to best answers, by group."""
         found: dict[str, list[Pair]] = {}
@@ -388,28 +380,7 @@ def _level(name: str, chains: Sequence[Known], places: Sequence[int | None]) -> 
     )
 
 
-CUT, FORM, CONTENT = "empty or cut draft completed", "form alone changed", "content changed"
-KINDS = (CUT, FORM, CONTENT)  # the kinds of repairs
 MOST_CHECKS = 40  # different checks that get a row each: more are checks of single records
-
-
-def kind_of(each: Known) -> str:
-    """Return the kind of a repair, as it can be seen without a model.
-
-    The form alone changed if IFEval's loose score held already, if both answers have the same words, or if
-    the first answer ended in the task's right result too, and was read as another one. A cut draft was
-    completed. Everything else is a change of content.
-    """
-    first, truth = each.chain.steps[0], each.truth
-    if not first.answer.strip() or not first.complete:
-        return CUT
-    had, has = ([word.casefold() for word in words(text)] for text in (first.answer, each.chain.answer))
-    if had == has or (truth.loose and all(truth.loose[0])):
-        return FORM
-    gold = str(each.chain.meta.get("reference") or "") if truth.task in plugins("redraft.tasks") else ""
-    result = [word.casefold() for word in words(gold)]
-    last = [word.casefold() for word in words(first.answer.strip().splitlines()[-1])]
-    return FORM if result and last[-len(result) :] == result else CONTENT
 
 
 def _by_group(chains: Sequence[Known]) -> Iterator[tuple[str, Pair]]:

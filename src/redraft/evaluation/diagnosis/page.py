@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.diagnose import notes, sections, title, verdict, went
 from redraft.evaluation.diagnosis.equal_tokens import Curves
-from redraft.evaluation.diagnosis.figures import Figures, kind_of
-from redraft.evaluation.diagnosis.truth import Known
+from redraft.evaluation.diagnosis.figures import Figures
 from redraft.evaluation.pages.charts import curves as drawn
 from redraft.evaluation.pages.charts import intervals
 from redraft.evaluation.pages.page import Card, Item, Part, render
@@ -60,17 +59,13 @@ def _changed(found: Figures, links: Links) -> Iterator[Part]:
     for kind in ("wrong → right", "right → wrong"):
         changed = [(each, entry) for each, entry in chains if kind in entry.kinds]
         items = [
-            Item(title_of(each.chain) or entry.name, links.to(entry.name), f"{entry.name}{_how(each)}")
+            Item(title_of(each.chain) or entry.name, links.to(entry.name), entry.name)
             for each, entry in changed[:_MOST]
         ]
         if (more := len(changed) - _MOST) > 0:
             items.append(Item(f"{more:,} more", links.to(f"only={kind}"), ""))
         if items:
             yield Part(f"{kind}, first to best", counted(len(changed), "answer"), items=items)
-
-
-def _how(each: Known) -> str:
-    return f" · {kind_of(each)}" if each.best else ""
 
 
 def _card(found: Figures) -> Card:

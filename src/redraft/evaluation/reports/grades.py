@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, combinations
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from redraft.evaluation import stats
 from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, Grade, Key, usage_in
 from redraft.evaluation.records import listed
 from redraft.evaluation.reports.inputs import Input, Material
-from redraft.evaluation.reports.paired import Paired, Scores, gain_of, sections, side_by_side
+from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side
 from redraft.evaluation.stats import Bootstrap, Estimate, without_nan
 from redraft.evaluation.tables import Line, Section, cost_facts, plain
 from redraft.jobs.counting import counted
@@ -124,38 +124,12 @@ def graded(places: Iterable[tuple[str, Grade]]) -> tuple[Grades, ...]:
 
 
 @dataclass(frozen=True)
-class GradedAlike:
-    """How far two judges agree on the answers that both graded."""
-
-    model: str
-    first: str
-    second: str
-    answers: int
-    correlation: Estimate  # of their grades
-    gain: Estimate  # by how much the second one's grades are higher
-
-
-def _agreement(one: Grades, two: Grades) -> GradedAlike | None:
-    keys = [key for key in one.scores.values if key in two.scores.values]
-    if not keys:
-        return None
-    ours, theirs = ([each.scores.values[key] for key in keys] for each in (one, two))
-    questions = [question for question, _ in keys]
-    rows = stats.clustered(stats.moments(ours, theirs), questions)
-    sample = Bootstrap(rows)
-    correlation = sample.estimate(stats.correlation_of, stats.CHANGE, scale="correlation")
-    gain = gain_of(ours, theirs, questions, _SCALE)
-    return GradedAlike(one.model, one.judge, two.judge, len(keys), correlation, gain)
-
-
-@dataclass(frozen=True)
 class GradeReport:
-    """Grades by model and judge, how far judges agree, and differences between models."""
+    """Grades by model and judge, and differences between models."""
 
     files: tuple[str, ...]
     material: Material
     grades: tuple[Grades, ...]
-    judges: tuple[GradedAlike, ...]
     differences: tuple[Paired, ...]
 
     @property
@@ -164,19 +138,12 @@ class GradeReport:
         return f"Report on {counted(sum(len(each.found) for each in self.grades), 'grade')}"
 
     def sections(self) -> Iterator[Section]:
-        """Yield the sections: the grades, judges and differences."""
+        """Yield the sections: the grades and differences."""
         for each in self.grades:
             title = f"{each.model} graded" + f" by {each.judge}" * bool(each.judge)
             note = f"{counted(each.questions, 'question')}, {counted(len(each.found), 'grade')}"
             lines, facts = tuple(each.lines(self.material)), tuple(cost_facts(each.usage))
             yield Section(title, note, lines, facts, each)
-        for agreed in self.judges:
-            gain = plain(agreed.gain, 2, sign=True)
-            lines = (
-                Line("correlation", *plain(agreed.correlation, 2), f"of {counted(agreed.answers, 'grade')}"),
-                Line("difference", *gain, f"points of {agreed.second} over {agreed.first}"),
-            )
-            yield Section(f"{agreed.first} and {agreed.second} on {agreed.model}", "", lines)
         yield from sections(self.differences, "question", as_percent=False)
 
     def record(self) -> dict[str, Any]:
@@ -185,7 +152,6 @@ class GradeReport:
             {
                 "files": self.files,
                 "grades": [each.record(self.material) for each in self.grades],
-                "judges": self.judges,
                 "differences": self.differences,
             }
         )
@@ -199,10 +165,8 @@ def describe_grades(inputs: Sequence[Input], material: Material) -> GradeReport:
     if not any(each.scores.values for each in found):
         places = [where for each in found for where in each.unreadable]
         raise RecordError(f"no grade can be read, of {counted(len(places), 'grade')}: {listed(places, 5)}.")
-    pairs = [(one, two) for one, two in combinations(found, 2) if one.model == two.model]
-    judges = tuple(filter(None, (_agreement(*pair) for pair in pairs)))
     differences = side_by_side([each.scores for each in found])
-    return GradeReport(tuple(name_of(each.path) for each in inputs), material, found, judges, differences)
+    return GradeReport(tuple(name_of(each.path) for each in inputs), material, found, differences)
 
 
 def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator[tuple[str, Grade]]:
