@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, is_blank
 from redraft.chain.chat import ChatTemplate
 from redraft.chain.encoder import EMPTY, answers_of
-from redraft.chain.loss_mask import Span, first_alone, learns_later
+from redraft.chain.loss_mask import Span, first_alone
 from redraft.chain.selfee import parse, render
 from redraft.chain.spans import TEMPLATES, spans_of
 from redraft.chain.write import NO_ANSWER, to_alpaca, to_messages, to_selfee
@@ -233,13 +233,6 @@ def test_the_first_answer_is_learnt_where_it_is_asked_for(chosen: TrainingFormat
         spans_of(first_alone(chain(Step(answer="A0", finish="context"))), chosen, "answer", TEMPLATE)
     pair = chain(Step(answer="bad"), Step(answer="good"), meta={"preference": True})
     assert learnt(first_alone(pair), chosen) == "good"
-
-
-def test_a_record_that_learns_a_later_answer_is_known() -> None:
-    assert learns_later(REVISED, "answer")
-    assert not learns_later(REVISED, "accepted")
-    for made in (first_alone(REVISED), chain(judged("A0", ACCEPT)), chain(meta={"reference": "G"})):
-        assert not learns_later(made, "answer")
 
 
 def test_alpaca_goes_on_behind_the_colon_with_the_best_answer() -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from redraft.chain import Chain, Prompt, Step, is_blank, thoughts_of
 from redraft.chain import whole as without_surrogates
-from redraft.chain.loss_mask import Span, ending_in_answer, first_alone, learns_later
+from redraft.chain.loss_mask import Span, ending_in_answer, first_alone
 from redraft.chain.read.records import RawRecord
 from redraft.chain.spans import check, leaves_answers, spans_of
 from redraft.chain.thoughts import together
@@ -62,7 +62,6 @@ class Example:
     cut: Cut = field(default_factory=Cut)
     # Whether earlier answers of the conversation carry no loss, because the format has one turn.
     leaves: bool = False
-    later: bool = False  # whether the example trains on one answer, and not the first
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ class Encoder:
             if isinstance(found, Skipped):
                 return found
             leaves = leaves_answers(chain, self.format, self.objective, spans)
-            return replace(found, leaves=leaves, later=learns_later(chain, self.objective))
+            return replace(found, leaves=leaves)
         except RecordError as error:
             return Skipped(error.message)
 

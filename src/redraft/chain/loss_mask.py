@@ -158,12 +158,6 @@ def best_answer(chain: Chain, objective: Objective) -> list[Span]:
     return answer_spans(_single(_steps(chain), chain.best, objective).written, trained=True)
 
 
-def learns_later(chain: Chain, objective: Objective) -> bool:
-    """Whether the objective is a single answer other than answer 0."""
-    steps = _steps(chain)
-    return objective == "answer" and _single(steps, chain.best, objective) is not steps[0]
-
-
 def _single(steps: Sequence[Step], number: int | None, objective: Objective) -> Step:
     best = steps[number] if number is not None and number < len(steps) else steps[-1]
     ordered = (best, *reversed(steps))

@@ -45,7 +45,6 @@ ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
 _NO_LOSS = "that this format or the model's template gives no loss (--format vicuna trains on all)"
-_FIRST_ANSWER = "(--answer first learns the first, as SelFee did)"
 _REASONS = 20
 
 Ints = NDArray[np.int64]
@@ -92,8 +91,6 @@ class DataReport:
     broken: RecordTally = field(default_factory=RecordTally)  # cut records that end within an answer
     # Conversations that train on their last answer alone, because the format has one turn.
     leaves: RecordTally = field(default_factory=RecordTally)
-    # Records that train on one answer other than the first.
-    later: RecordTally = field(default_factory=RecordTally)
     skipped: dict[str, RecordTally] = field(default_factory=dict)  # records that gave no example, by reason
     # Examples by data set (else file), and by licence.
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -112,7 +109,6 @@ class DataReport:
             self.lost.add(*([name] if cut.lost else []))
             self.broken.add(*([name] if cut.broken else []))
         self.leaves.add(*batch.leaves)
-        self.later.add(*batch.later)
         for (name, licence), count in batch.origins.items():
             known = name in self.origins or len(self.origins) < MOST_ORIGINS
             of = self.origins.setdefault(name if known else "other data", {})
@@ -135,7 +131,6 @@ class DataReport:
             ("of these lost their last answers", self.lost),
             ("of these end within an answer", self.broken),
             (f"with earlier answers, {_NO_LOSS}", self.leaves),
-            (f"learn an answer other than the first {_FIRST_ANSWER}", self.later),
             *((f"skipped, {reason}", tally) for reason, tally in skipped),
         ]
         counts = [f"{tally.count:,} {what}: {tally}" for what, tally in tallies if tally.count]
@@ -289,7 +284,6 @@ class EncodedBatch:
     # Ids of records that were cut, with what their examples lost together.
     shortened: list[tuple[str, Cut]] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
-    later: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     # Records that gave examples, by data set (else file) and licence.
     origins: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -323,7 +317,6 @@ def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> EncodedBatch:
         lost = Cut(*map(sum, zip(*(example.cut for example in examples), strict=True)))
         made.shortened += [(name, lost)] if lost.tokens else []
         made.leaves += [name] * examples[0].leaves
-        made.later += [name] * examples[0].later
     made.tokens = np.concatenate(tokens) if tokens else made.tokens
     return made
 
