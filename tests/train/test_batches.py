@@ -26,7 +26,7 @@ from redraft.train.batches import (
     pack,
     padded,
 )
-from redraft.train.prepare import DataReport, Prepared, Writer, open_prepared, pair
+from redraft.train.prepare import DataReport, Prepared, Writer, open_prepared
 
 lengths_of_rows = st.lists(st.integers(1, 60), min_size=1, max_size=70).map(lambda n: np.array(n, np.int64))
 seeds, sizes, many = st.integers(0, 9), st.integers(1, 5), st.integers(1, 4)
@@ -41,7 +41,7 @@ def stored(folder: Path, lengths: Sequence[int]) -> Prepared:
     writer = Writer(folder)
     for number, length in enumerate(lengths):
         ids = 1000 * number + np.arange(length)
-        writer.add([f"data/{number}"], [length], pair(ids, np.arange(length) >= length // 2))
+        writer.add(f"data/{number}", ids, np.arange(length) >= length // 2)
     writer.finish("key", DataReport(records=len(lengths), examples=len(lengths)))
     return open_prepared(folder, "key")
 

@@ -15,7 +15,7 @@ from redraft.train.attention import use_segments
 from redraft.train.batches import Data, Order, RowsOf, joined, pack
 from redraft.train.loop import Loop
 from redraft.train.loss import fuse
-from redraft.train.prepare import DataReport, Prepared, Writer, open_prepared, pair
+from redraft.train.prepare import DataReport, Prepared, Writer, open_prepared
 from tests.train.tokenizer_kinds import tokenizer
 
 VOCABULARY = 48
@@ -51,7 +51,7 @@ def prepared(folder: Path, examples: int = 40, seed: int = 0) -> Prepared:
     for number in range(examples):
         length = int(random.integers(6, 25))
         ids = (int(random.integers(VOCABULARY)) + np.arange(length)) % VOCABULARY
-        writer.add([f"tiny/{number}"], [length], pair(ids, np.arange(length) >= length // 3))
+        writer.add(f"tiny/{number}", ids, np.arange(length) >= length // 3)
     writer.finish("tiny", DataReport(records=examples, examples=examples))
     return open_prepared(folder, "tiny")
 

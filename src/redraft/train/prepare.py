@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -64,10 +63,10 @@ class RecordTally:
     count: int = 0
     first: list[str] = field(default_factory=list)
 
-    def add(self, *names: str) -> None:
-        """Count records."""
-        self.count += len(names)
-        self.first += names[: FIRST - len(self.first)]
+    def add(self, name: str) -> None:
+        """Count a record."""
+        self.count += 1
+        self.first += [name] if len(self.first) < FIRST else []
 
     def __str__(self) -> str:
         return ", ".join(self.first) + (", …" if self.count > len(self.first) else "")
@@ -95,28 +94,30 @@ class DataReport:
     # Examples by data set (else file), and by licence.
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def add(self, batch: EncodedBatch) -> None:
-        """Count the records of a batch."""
-        self.records += batch.records
-        self.examples += batch.records - len(batch.skipped)
-        self.tokens += len(batch.tokens)
-        self.trained += batch.trained
-        self.longest = max(self.longest, *batch.lengths, 0)
-        for name, cut in batch.shortened:
-            self.cut.add(name)
-            self.cut_tokens += cut.tokens
-            self.cut_prompt += cut.prompt
-            self.lost.add(*([name] if cut.lost else []))
-            self.broken.add(*([name] if cut.broken else []))
-        self.leaves.add(*batch.leaves)
-        for (name, licence), count in batch.origins.items():
-            known = name in self.origins or len(self.origins) < MOST_ORIGINS
-            of = self.origins.setdefault(name if known else "other data", {})
-            one = licence if licence in of or len(of) < MOST_ORIGINS else rest_of(licence)
-            of[one] = of.get(one, 0) + count
-        for name, reason in batch.skipped:
-            known = reason in self.skipped or len(self.skipped) < _REASONS
-            self.skipped.setdefault(reason if known else "other reasons", RecordTally()).add(name)
+    def add(self, name: str, origin: tuple[str, str], found: tuple[Example, ...] | Skipped) -> None:
+        """Count a record, of this data set (else file) and licence."""
+        self.records += 1
+        if isinstance(found, Skipped):
+            known = found.reason in self.skipped or len(self.skipped) < _REASONS
+            self.skipped.setdefault(found.reason if known else "other reasons", RecordTally()).add(name)
+            return
+        self.examples += 1
+        for each in found:
+            self.tokens += len(each.ids)
+            self.trained += int(np.count_nonzero(each.trained[1:]))  # nothing predicts the first token
+            self.longest = max(self.longest, len(each.ids))
+        lost = Cut(*map(sum, zip(*(each.cut for each in found), strict=True)))
+        self.cut_tokens += lost.tokens
+        self.cut_prompt += lost.prompt
+        counts = {"cut": lost.tokens, "lost": lost.lost, "broken": lost.broken, "leaves": found[0].leaves}
+        for tally in (tally for tally, count in counts.items() if count):
+            getattr(self, tally).add(name)
+        data, licence = origin
+        of = self.origins.setdefault(
+            data if data in self.origins or len(self.origins) < MOST_ORIGINS else "other data", {}
+        )
+        one = licence if licence in of or len(of) < MOST_ORIGINS else rest_of(licence)
+        of[one] = of.get(one, 0) + 1
 
     def lines(self, marked: str = "with loss") -> list[str]:
         """Return the report as lines of text. `marked` says what the marked tokens are, if any are."""
@@ -189,11 +190,6 @@ def open_prepared(folder: Path, key: str) -> Prepared:
         raise DamagedData(f"{folder}: {error}") from error
 
 
-def pair(ids: NDArray[Any], trained: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Return ids with the bit `TRAINED` where they carry loss."""
-    return ids.astype(np.uint32) | np.where(trained, TRAINED, np.uint32(0))
-
-
 class Writer:
     """Write a folder example by example. It is valid only after `finish`."""
 
@@ -201,30 +197,17 @@ class Writer:
         self._folder = folder
         self._files = {name: (folder / name).open("xb") for name in _FILES}
         self._sums = {name: hashlib.sha256() for name in self._files}
-        self._ends = np.zeros((1, 2), np.int64)
+        self._ends = np.zeros(2, np.int64)  # of tokens and of names
         self._put(OFFSETS, self._ends.tobytes())
 
-    def add(
-        self,
-        names: Sequence[str],
-        lengths: Sequence[int],
-        tokens: NDArray[np.uint32],
-        places: Sequence[int] = (),
-    ) -> None:
-        """Add examples.
-
-        Args:
-            tokens: All tokens from `pair`, example after example.
-            places: Of the chain of each, as in `Prepared`. By default, 0.
-        """
-        encoded = [name.encode() for name in names]
-        sizes = np.array([lengths, [len(name) for name in encoded]], np.int64).T
-        offsets = self._ends + np.cumsum(sizes, axis=0)
-        self._put(TOKENS, tokens.tobytes())
-        self._put(OFFSETS, offsets.tobytes())
-        self._put(PLACES, np.array(places or [0] * len(names), np.int64).tobytes())
-        self._put(NAMES, b"".join(encoded))
-        self._ends = offsets[-1:] if len(offsets) else self._ends
+    def add(self, name: str, ids: NDArray[Any], trained: NDArray[np.bool_], place: int = 0) -> None:
+        """Add an example that was made from the chain with this number in the data, from 0."""
+        encoded = name.encode()
+        self._ends += (len(ids), len(encoded))
+        marked = ids.astype(np.uint32) | np.where(trained, TRAINED, np.uint32(0))
+        parts = (marked.tobytes(), self._ends.tobytes(), encoded, np.int64(place).tobytes())
+        for file, data in zip(_FILES, parts, strict=True):
+            self._put(file, data)
 
     def finish(self, key: str, report: DataReport) -> None:
         """Sync all files to disk, then write the description."""
@@ -270,26 +253,11 @@ class Encodes(Protocol):
         """Return the examples of a chain, or why there is none."""
 
 
-@dataclass
-class EncodedBatch:
-    """The examples of a batch of records."""
-
-    records: int = 0
-    names: list[str] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)  # tokens of each example
-    tokens: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
-    trained: int = 0  # number of tokens with loss
-    # Which of the chains of this batch each example was made from, from 0.
-    places: list[int] = field(default_factory=list)
-    # Ids of records that were cut, with what their examples lost together.
-    shortened: list[tuple[str, Cut]] = field(default_factory=list)
-    leaves: list[str] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    # Records that gave examples, by data set (else file) and licence.
-    origins: Counter[tuple[str, str]] = field(default_factory=Counter)
+Encoded = list[tuple[str, tuple[str, str], tuple[Example, ...] | Skipped]]
+"""Of each chain: its id, its data set (else file) and licence, and its examples, or why there is none."""
 
 
-def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[EncodedBatch]:
+def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[Encoded]:
     """Encode the records of some files, in order, with at most `workers` processes."""
     worth = 1 + sum(path.stat().st_size for path in paths) // WORTH_A_PROCESS
     records = (record for path in paths for record in raw_records(path))
@@ -297,27 +265,12 @@ def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Itera
     return spread(partial(_encoded, encoder), (tuple(batch) for batch, _ in sized), min(workers, worth))
 
 
-def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> EncodedBatch:
-    made = EncodedBatch()
-    tokens = []
+def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> Encoded:
+    made: Encoded = []
     for stem, chain in ((record.stem, chain) for record in batch for chain in encoder.chains(record)):
-        name, found = chain.id, encoder.encode(chain)
-        made.records += 1
-        if isinstance(found, Skipped):
-            made.skipped.append((name, found.reason))
-            continue
-        examples = found if isinstance(found, tuple) else (found,)
-        made.origins[origin_of(chain.meta, stem)] += 1
-        for example in examples:
-            made.names.append(name)
-            made.lengths.append(len(example.ids))
-            made.trained += int(np.count_nonzero(example.trained[1:]))  # nothing predicts the first token
-            tokens.append(pair(example.ids, example.trained))
-            made.places.append(made.records - 1)
-        lost = Cut(*map(sum, zip(*(example.cut for example in examples), strict=True)))
-        made.shortened += [(name, lost)] if lost.tokens else []
-        made.leaves += [name] * examples[0].leaves
-    made.tokens = np.concatenate(tokens) if tokens else made.tokens
+        found = encoder.encode(chain)
+        examples = (found,) if isinstance(found, Example) else found
+        made.append((chain.id, origin_of(chain.meta, stem), examples))
     return made
 
 
@@ -397,8 +350,8 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _unchanged(
-    paths: Sequence[Path], before: Sequence[tuple[int, int]], batches: Iterable[EncodedBatch]
-) -> Iterator[EncodedBatch]:
+    paths: Sequence[Path], before: Sequence[tuple[int, int]], batches: Iterable[Encoded]
+) -> Iterator[Encoded]:
     """Yield the batches, then raise if a file has changed since its bytes were hashed."""
     yield from batches
     for path, state in zip(paths, before, strict=True):
@@ -434,7 +387,7 @@ def _remove_left(cache: Path) -> None:
             os.close(handle)
 
 
-def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], wanted: str, say: Say) -> Prepared:
+def _make(folder: Path, key: str, batches: Iterable[Encoded], wanted: str, say: Say) -> Prepared:
     aside = folder.with_name(f"{folder.name}.partial")
     for left in (aside, folder):  # incomplete, damaged
         shutil.rmtree(left, ignore_errors=True)
@@ -443,9 +396,10 @@ def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], wanted: str, 
     report, due = DataReport(), time.monotonic() + SECONDS
     try:
         for batch in batches:
-            places = [report.records + place for place in batch.places]
-            writer.add(batch.names, batch.lengths, batch.tokens, places)
-            report.add(batch)
+            for name, origin, found in batch:
+                for each in () if isinstance(found, Skipped) else found:
+                    writer.add(name, each.ids, each.trained, report.records)
+                report.add(name, origin, found)
             if time.monotonic() >= due:
                 say(f"{report.records:,} records tokenised so far.")
                 due = time.monotonic() + SECONDS
