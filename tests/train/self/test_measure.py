@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from redraft.chain import Chain, Feedback, Prompt, Step, Usage, Verdict
-from redraft.train.self.measure import HEAD, Outcome, Votes, ballots, by_task, curve, row, table, voted_row
+from redraft.train.self.measure import HEAD, Outcome, Votes, ballots, by_task, changes, curve
+from redraft.train.self.measure import votes as voted
 from redraft.train.self.tasks import TASKS
 
 ADD = TASKS["add"]
@@ -38,7 +39,7 @@ def test_changes_and_verdicts_are_counted() -> None:
     assert (found.changes.fixed, found.changes.broken, found.unknown) == (1, 1, 1)
     assert found.verdicts.value == 50
     assert found.tokens == (10, 20, 20, 10)
-    assert row("add", found)[4:6] == ("1 of 2", "1 of 2")
+    assert "| 1 of 2 | 1 of 2 |" in changes([("add", found)])
 
 
 def test_the_control_answers_as_often_as_the_tokens_allow() -> None:
@@ -52,12 +53,12 @@ def test_the_control_answers_as_often_as_the_tokens_allow() -> None:
     ]
     votes = Votes.of(ADD, answers)
     assert (votes.samples, votes.right, votes.tokens) == (2, (True, False, True, False), (20, 20, 20, 20))
-    assert voted_row("add", Outcome.of(ADD, CHAINS), votes)[5].startswith("0.0")
+    assert " | 0.0" in voted([("add", Outcome.of(ADD, CHAINS), votes)])
     assert curve([("add", Outcome.of(ADD, CHAINS), votes)]).splitlines()[2] == (
         "| add | 50% at 15 | 50% at 10 | 50% at 20 |  |  |  | 50% at 20 |"
     )
 
 
 def test_a_table_has_a_line_for_each_task() -> None:
-    lines = table(HEAD, [row(name, Outcome.of(ADD, found)) for name, found in by_task(CHAINS).items()])
+    lines = changes((name, Outcome.of(ADD, found)) for name, found in by_task(CHAINS).items())
     assert [line.count("|") for line in lines.splitlines()] == [len(HEAD) + 1] * 3

@@ -25,7 +25,7 @@ from redraft.train.self import lessons
 from redraft.train.self.lessons import passes
 from redraft.train.self.tasks.task import Task, plain
 
-HEAD = (
+HEAD = [
     "task",
     "answer 0",
     "final",
@@ -35,7 +35,7 @@ HEAD = (
     "verdicts",
     "unknown",
     "tokens",
-)
+]
 SIZES = (1, 2, 4, 8, 16)
 """Answers to vote with, on the way to as many as the tokens of the chains allow."""
 CURVE = ("task", "final", *(f"vote of {size}" for size in SIZES), "of all")
@@ -156,35 +156,6 @@ def ballots(revised: Sequence[Chain], answered: Sequence[Chain]) -> Iterator[Cha
             yield Chain(id=f"{chain.id}#{number}", prompt=chain.prompt, meta=chain.meta)
 
 
-def row(name: str, found: Outcome) -> tuple[str, ...]:
-    """Return the cells of `HEAD`."""
-    changes = found.changes
-    return (
-        name,
-        share(found.first),
-        share(found.final),
-        shown(found.gain),
-        f"{changes.fixed} of {changes.wrong}",
-        f"{changes.broken} of {changes.right}",
-        shown(found.verdicts, " %"),
-        str(found.unknown),
-        mean(found.tokens),
-    )
-
-
-def voted_row(name: str, found: Outcome, votes: Votes) -> tuple[str, ...]:
-    """Return the cells of `VOTED`."""
-    return (
-        name,
-        share(found.final),
-        mean(found.tokens),
-        f"{share(votes.right)}, of {votes.samples}",
-        mean(votes.tokens),
-        shown(stats.difference(votes.right, found.final).times(100)),
-        f"{stats.paired(votes.right, found.final):.2g}",
-    )
-
-
 def share(hits: Sequence[bool]) -> str:
     """Return a share in per cent with its interval."""
     return shown(stats.proportion(sum(hits), len(hits)).times(100), " %")
@@ -211,12 +182,38 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def changes(found: Iterable[tuple[str, Outcome]]) -> str:
     """Return a table of the results of revising."""
-    return table(HEAD, (row(*each) for each in found))
+    rows = (
+        (
+            name,
+            share(each.first),
+            share(each.final),
+            shown(each.gain),
+            f"{each.changes.fixed} of {each.changes.wrong}",
+            f"{each.changes.broken} of {each.changes.right}",
+            shown(each.verdicts, " %"),
+            str(each.unknown),
+            mean(each.tokens),
+        )
+        for name, each in found
+    )
+    return table(HEAD, rows)
 
 
 def votes(found: Iterable[tuple[str, Outcome, Votes]]) -> str:
     """Return a table of chains beside votes of single answers."""
-    return table(VOTED, (voted_row(*each) for each in found))
+    rows = (
+        (
+            name,
+            share(outcome.final),
+            mean(outcome.tokens),
+            f"{share(votes.right)}, of {votes.samples}",
+            mean(votes.tokens),
+            shown(stats.difference(votes.right, outcome.final).times(100)),
+            f"{stats.paired(votes.right, outcome.final):.2g}",
+        )
+        for name, outcome, votes in found
+    )
+    return table(VOTED, rows)
 
 
 def curve(found: Iterable[tuple[str, Outcome, Votes]]) -> str:

@@ -8,33 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from math import nan
 from pathlib import Path
-from typing import Any
 
 from redraft import __version__
-from redraft.evaluation.pages.charts import curves
-from redraft.evaluation.pages.page import Card, Item, Part, Sample, render
+from redraft.evaluation.pages.page import Item, Part, Sample, render
 from redraft.jobs.counting import counted, size_in_words
 from redraft.jobs.files import write_file
 from redraft.jobs.licences import UNKNOWN, Source, clash, ids_of, remark
-from redraft.jobs.lines import parse_line
 from redraft.jobs.progress import clock_time
 from redraft.jobs.provenance import RunFile, licences_beside
-from redraft.train import LOG
 from redraft.train.systems.plan import Kind, Ledger, Plan, Row, spent
 from redraft.train.systems.recipe import System
 from redraft.weights.card import card_text
 
 PAGE, CARD = "index.html", "README.md"
-_CURVES = {
-    "loss": "nats of a token, or of a pair",
-    "eval_loss": "of held-out data",
-    "reward": "mean of the answers",
-    "kl": "nats in an answer",
-}
-"""Numbers of a training log that the page shows."""
-_MOST_POINTS = 200
 
 
 def write_pages(system: System, ledger: Ledger, plan: Plan) -> Path:
@@ -68,7 +55,7 @@ def _whole(ledger: Ledger, plan: Plan) -> Part:
 
 
 def _of_stage(ledger: Ledger, row: Row) -> Part:
-    """Return what a stage says, its curves, and links to its files."""
+    """Return what a stage says, and links to its files."""
     stage, out = row.stage, ledger.out(row.stage)
     if row.state.kind is not Kind.DONE:
         return Part(title=stage.name, note=f"{row.state.kind.value}: {stage.made}")
@@ -79,29 +66,9 @@ def _of_stage(ledger: Ledger, row: Row) -> Part:
     return Part(
         title=stage.name,
         facts=facts,
-        cards=[card for log in _logs(out) for card in _cards(_rows(log))],
         items=[Item(each.name, each.relative_to(ledger.folder).as_posix(), "") for each in pages],
         samples=[Sample("What it said", "", [("output", says, "")], open=True)] if says else (),
     )
-
-
-def _logs(out: Path) -> list[Path]:
-    found = out.rglob(LOG) if out.is_dir() else ()
-    return sorted(log for log in found if not log.parent.name.startswith("checkpoint-"))
-
-
-def _rows(log: Path) -> list[dict[str, Any]]:
-    return [row for line in log.read_bytes().splitlines(keepends=True) if (row := parse_line(line))]
-
-
-def _cards(rows: list[dict[str, Any]]) -> Iterator[Card]:
-    """Yield the curves of a training log."""
-    for name, note in _CURVES.items():
-        found = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), int | float)]
-        some = found[:: -(-len(found) // _MOST_POINTS) or 1]
-        points = [(step, value, nan, nan, f"{name}, step {step:,}: {value:.4g}") for step, value in some]
-        if points:
-            yield Card(name, note, curves({name: points}, "step", "", wide=False))
 
 
 def _sources(folder: Path) -> list[Source]:
