@@ -276,58 +276,58 @@ def refused(ref: str) -> RedraftError:
     return caught.value
 
 
-class TestFolders:
-    def test_with_gguf_files(self, here: Path) -> None:
-        (here / "models").mkdir()
-        (here / "models" / "m.gguf").touch()
-        error = refused("models")
-        assert (error.message, error.hint) == (
-            "models is a folder. It holds m.gguf.",
-            "--model models/m.gguf",
-        )
+@pytest.mark.parametrize(
+    ("files", "message", "hint"),
+    [
+        (["m.gguf"], "models is a folder. It holds m.gguf.", "--model models/m.gguf"),
+        (
+            [f"checkpoint-{step}/config.json" for step in (2, 10, 9)],
+            "models is a folder of checkpoints.",
+            "--model models/checkpoint-10",
+        ),
+        ([], "the folder models has no model: no .gguf file and no config.json.", "The forms: "),
+    ],
+)
+def test_a_folder_that_is_no_model(here: Path, files: list[str], message: str, hint: str) -> None:
+    (here / "models").mkdir()
+    for file in files:
+        (here / "models" / file).parent.mkdir(exist_ok=True)
+        (here / "models" / file).touch()
+    error = refused("models")
+    assert error.message == message
+    assert str(error.hint).startswith(hint)
 
-    def test_of_transformers_without_what_runs_it(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (here / "models").mkdir()
-        (here / "models" / "config.json").touch()
-        find = importlib.util.find_spec
-        monkeypatch.setattr(
-            "importlib.util.find_spec", lambda name: None if name == "transformers" else find(name)
-        )
-        error = refused("models")
-        assert error.message == ("a folder of transformers needs the extra 'train', which is not installed.")
 
-    @pytest.mark.parametrize(
-        ("base", "named", "hint"),
-        [
-            (None, "", "--model path/folder+lora"),
-            ("org/name", ": org/name", "--model path/folder+lora"),
-            ("models", ": models", "--model models+lora"),
-            (
-                "default",
-                ": default",
-                "redraft weights lora-gguf lora -o lora.gguf, and then: --model default+lora.gguf",
-            ),
-        ],
+def test_a_folder_of_transformers_without_what_runs_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "models").mkdir()
+    (here / "models" / "config.json").touch()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "transformers" else find(name)
     )
-    def test_of_an_adapter(self, here: Path, base: str | None, named: str, hint: str) -> None:
-        (here / "models").mkdir()
-        adapter_of(here / "lora", base)
-        error = refused("lora")
-        assert error.message == f"lora is an adapter, and needs the model that it was trained on{named}."
-        assert error.hint == hint
+    error = refused("models")
+    assert error.message == ("a folder of transformers needs the extra 'train', which is not installed.")
 
-    def test_of_checkpoints(self, here: Path) -> None:
-        for step in (2, 10, 9):
-            (here / "run" / f"checkpoint-{step}").mkdir(parents=True)
-        error = refused("run")
-        assert error.message == "run is a folder of checkpoints."
-        assert error.hint == "--model run/checkpoint-10"
 
-    def test_of_nothing(self, here: Path) -> None:
-        (here / "models").mkdir()
-        assert refused("models").message == (
-            "the folder models has no model: no .gguf file and no config.json."
-        )
+@pytest.mark.parametrize(
+    ("base", "named", "hint"),
+    [
+        (None, "", "--model path/folder+lora"),
+        ("org/name", ": org/name", "--model path/folder+lora"),
+        ("models", ": models", "--model models+lora"),
+        (
+            "default",
+            ": default",
+            "redraft weights lora-gguf lora -o lora.gguf, and then: --model default+lora.gguf",
+        ),
+    ],
+)
+def test_a_folder_of_an_adapter(here: Path, base: str | None, named: str, hint: str) -> None:
+    (here / "models").mkdir()
+    adapter_of(here / "lora", base)
+    error = refused("lora")
+    assert error.message == f"lora is an adapter, and needs the model that it was trained on{named}."
+    assert error.hint == hint
 
 
 class TestScripts:

@@ -1,11 +1,8 @@
-"""Keys that a server refuses, and lanes, which leave nothing behind."""
+"""Keys that a server refuses, and accounts that are empty."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.machinery
-import importlib.util
-import sys
 from contextlib import aclosing
 
 import pytest
@@ -14,7 +11,6 @@ import redraft
 from redraft.engines.base import Message, Sampling
 from redraft.engines.config import Key, key_variable
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.server import Lanes
 from redraft.errors import ServerError
 from redraft.jobs.causes import cause_of, is_doubtful, is_of_item
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
@@ -80,35 +76,3 @@ def test_a_key_that_is_set_after_a_401_is_used_in_the_same_process(
     server.on("POST /v1/chat/completions", chat_reply("It rains."))
     assert asked().answer == "It rains."
     assert server.requests[-1].headers["authorization"] == f"Bearer {SECOND}"
-
-
-async def asked(url: str) -> object:
-    """Return what stands for the missing package while lanes are open."""
-    async with aclosing(Lanes()) as lanes:
-        response = await lanes.send(auth=None, method="GET", url=f"{url}/models")
-        assert await response.aread()
-        await lanes.close(response)
-        return sys.modules.get("sniffio", "not tried")
-
-
-def test_a_package_that_is_missing_is_not_searched_for_while_lanes_are_open_and_no_longer(
-    server: FakeServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    search = importlib.util.find_spec
-    missing = {"sniffio"}  # the SDK of OpenAI installs it
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else search(name))
-    monkeypatch.delitem(sys.modules, "sniffio", raising=False)
-    server.on("GET /v1/models", models_reply("m"))
-    assert asyncio.run(asked(server.url)) is None
-    assert "sniffio" not in sys.modules
-
-
-def test_a_package_that_is_there_is_left_alone(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = importlib.util.module_from_spec(importlib.machinery.ModuleSpec("sniffio", None))
-    there.__spec__ = importlib.machinery.ModuleSpec("sniffio", None)
-    there.current_async_library = lambda: "asyncio"  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "sniffio", there)
-    server.on("GET /v1/models", models_reply("m"))
-    assert asyncio.run(asked(server.url)) is there
-    assert sys.modules["sniffio"] is there

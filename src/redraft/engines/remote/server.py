@@ -8,12 +8,10 @@ that was shown is never generated twice.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import ipaddress
 import json
 import logging
 import re
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,8 +20,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from http import HTTPStatus
 from itertools import count
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -480,10 +477,6 @@ def _seconds(header: str | None) -> float | None:
         return None
 
 
-_MODULES = cast("dict[str, ModuleType | None]", sys.modules)
-"""A None makes an import fail at once (the Python Language Reference, 5.3.1)."""
-
-
 class Lanes:
     """Connections to one server: HTTP clients with the same settings, the arguments of `httpx.AsyncClient`.
 
@@ -491,10 +484,6 @@ class Lanes:
     httpcore's pool compares all of its connections with one another whenever a request begins or ends. With
     200 at once, that takes more time than everything else together (benchmarks/generate.py, row `overhead`).
     The lane that was used last goes first, because its connection is open.
-
-    httpcore also tries to import `sniffio` for each lock that it makes. Where that is not installed, the
-    search takes 0.4 to 1.1 ms of the 3 to 4 ms of a request (row `overhead`). So while lanes are open,
-    `sys.modules` says at once that there is none.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -503,8 +492,6 @@ class Lanes:
         self._free: list[httpx.AsyncClient] = []
         self._all: list[httpx.AsyncClient] = []
         self.closed = False
-        if importlib.util.find_spec("sniffio") is None:
-            _MODULES["sniffio"] = None
 
     async def send(self, *, auth: httpx.Auth | None, **request: Any) -> httpx.Response:
         """Send a request, given as the arguments of `build_request`. `close` gives its lane back."""
@@ -534,8 +521,6 @@ class Lanes:
         self.closed = True
         for lane in self._all:
             await lane.aclose()
-        if _MODULES.get("sniffio", sys) is None:
-            del _MODULES["sniffio"]
 
 
 _certificates = cache(httpx.create_ssl_context)
