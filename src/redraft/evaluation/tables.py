@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from redraft.chain import Usage
 from redraft.evaluation.stats import LEAST, Estimate
@@ -23,6 +23,14 @@ class Line(NamedTuple):
     note: str = ""
 
 
+class Chart(NamedTuple):
+    """Figures to draw, each with its interval, and where a line stands to compare them with."""
+
+    title: str
+    rows: Sequence[tuple[str, Estimate]]
+    at: float
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of a report."""
@@ -31,7 +39,7 @@ class Section:
     note: str  # how much was counted
     lines: tuple[Line, ...]
     facts: tuple[tuple[str, str], ...] = ()  # names and texts without an interval, such as the cost
-    about: Any = None  # the value that its pictures show; None if it has no pictures
+    chart: Chart | None = None
 
 
 def percent(estimate: Estimate, digits: int) -> tuple[str, str]:

@@ -24,7 +24,6 @@ from redraft.evaluation.reports.page import chains_of, page
 from redraft.evaluation.tasks.tally import rights_of
 from redraft.jobs.counting import printable
 from tests.browser import Browser
-from tests.evaluation.made import answer, both, report, write
 from tests.evaluation.pages.reading import BAD, read
 
 
@@ -155,16 +154,3 @@ def test_a_report_links_each_answer_to_its_chain(browser: Browser, tmp_path: Pat
     browser.until("document.title === 'Chains' && document.querySelector('#chain')?.innerText")
     shows(browser, "new/q/2")
     shows(browser, "Describe snow.")
-
-
-def test_a_page_of_reviews_links_answers_that_have_steps(tmp_path: Path) -> None:
-    reviews = write(
-        tmp_path / "r.jsonl", [{**each, "answer1_id": "q/1"} for each in both("q/1", (9, 8), (8, 7))[:1]]
-    )
-    (tmp_path / "new.jsonl").write_text(f"{REPAIRED.to_json()}\n")
-    old = write(tmp_path / "old.jsonl", [answer("old", "q/1", "Wet.")])
-    found = report([reviews], answers=[tmp_path / "new.jsonl", old])
-    html = page(found, "redraft", Links("r.chains.html"))
-    assert '"chain": "r.chains.html#new%2Fq%2F1"}' in html
-    assert '"chain": ""}' in html
-    assert [entry.name for entry in chains_of(found)] == ["new/q/1"]

@@ -91,8 +91,6 @@ class Answer:
     model: str
     question_id: str
     text: str
-    key: str = ""  # its id
-    chain: str = ""  # its record as JSON, if it was revised or criticised
 
 
 @dataclass
@@ -116,8 +114,7 @@ class Material:
                 if name in by_name:
                     raise RecordError(f"{path}: has the answer {record.id!r} twice.")
                 model = record.model.get("name") if isinstance(record.model, Mapping) else None
-                steps = record.to_json() if any(each.feedback for each in record.steps) else ""
-                answer = Answer(name, str(model or ""), question_id(record), record.answer, key, steps)
+                answer = Answer(name, str(model or ""), question_id(record), record.answer)
                 by_name[name] = answer
                 found.by_question.setdefault(answer.question_id, []).append(answer)
         if questions:

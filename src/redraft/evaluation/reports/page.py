@@ -15,17 +15,17 @@ from redraft.evaluation.pages.page import Card, Part, render
 from redraft.evaluation.reports.chains import Links, Listed
 from redraft.evaluation.reports.compare import Comparison, Game, Item
 from redraft.evaluation.reports.describe import AnyReport
-from redraft.evaluation.reports.grades import GradeReport, Grades
+from redraft.evaluation.reports.grades import GradeReport
 from redraft.evaluation.reports.inputs import Answer
 from redraft.evaluation.reports.reviews import Report
-from redraft.evaluation.reports.runs import Run, RunReport, Shown
+from redraft.evaluation.reports.runs import RunReport, Shown
 from redraft.evaluation.stats import Estimate
-from redraft.evaluation.tables import percent, plain
-from redraft.evaluation.tasks.tally import Tally, outcome_of, results_of
+from redraft.evaluation.tasks.tally import outcome_of, results_of
 from redraft.jobs.counting import counted
 from redraft.revision.words import SHORT_STOPS
 
 MOST_PAIRS = 2_000
+_LARGE = ("ratio of scores", "win rate", "mean", "score", "passed")  # figures that are shown large
 _OUTCOMES = ("won", "tied", "lost")
 _SIGNS = {1: "won", 0: "tied", -1: "lost"}
 
@@ -39,44 +39,29 @@ def page(report: AnyReport, made: str, links: Links | None = None) -> str:
     """Return the page. `made` says how the report was made, `links` lead to the page of `chains_of`."""
     parts = []
     for each in report.sections():
-        tiles, cards = _pictures(report, each.about)
-        texts: Any = {"lines": each.lines, "facts": each.facts}
-        parts.append(Part(each.title, each.note, tiles=tiles, cards=cards, **texts))
+        large = (line for line in each.lines if line.name in _LARGE)
+        tiles = {f"{line.name}, {line.interval or 'no interval'}": line.value for line in large}
+        cards = [_card(*each.chart)] if each.chart else []
+        parts.append(
+            Part(each.title, each.note, tiles=tiles, cards=cards, lines=each.lines, facts=each.facts)
+        )
     if records := _records(report, links or Links()):
         parts.append(records)
     below = " · ".join(Path(name).name for name in report.files[:50])
     return render(report.title, below, parts, made)
 
 
-def _pictures(report: AnyReport, about: Any) -> tuple[dict[str, str], list[Card]]:
-    """Return the large figures and the charts of a comparison, of grades or of a run."""
-    if isinstance(report, Report) and isinstance(about, Comparison):
-        return _tiles(about), list(_cards(report, about))
-    if isinstance(report, GradeReport) and isinstance(about, Grades):
-        value, interval = plain(about.mean(), 2)
-        tiles = {f"mean grade, {interval or 'no interval'}": value, "questions": f"{about.questions:,}"}
-        return tiles, list(_grade_cards(report, about))
-    if not isinstance(about, Run):
-        return {}, []
-    tally, tiles = about.tally, {}
-    if tally.outcomes:
-        rate = tally.score.rate
-        tiles = {f"{tally.noun}, {_range(rate, 1)}": percent(rate, 1)[0]}
-        tiles["answers"] = f"{tally.score.count:,}"
-    return tiles, list(_run_cards(tally))
+def _card(title: str, rows: Sequence[tuple[str, Estimate]], at: float) -> Card:
+    drawn = [(name, each.value, each.low, each.high, f"{each.value:.4g}") for name, each in rows]
+    return Card(title, f"with 95 % intervals; the line is at {at:.4g}", intervals(drawn, at))
 
 
 def chains_of(report: AnyReport) -> Iterator[Listed]:
-    """Yield the chains of a run's records on the page, or those with feedback that were judged."""
+    """Yield the chains of a run's records on the page."""
     if isinstance(report, RunReport):
         for record, shown in report.shown.items():
             for name, chain in shown.chains.items():
                 yield Listed("/".join(_place(report, name, record)), chain, [name] * (len(report.runs) > 1))
-        return
-    for key, by_name in report.material.answers.items():
-        for name, answer in by_name.items():
-            if answer.chain:
-                yield Listed(f"{name}/{key}", Chain.model_validate_json(answer.chain), [name])
 
 
 def _place(report: RunReport, name: str, record: str) -> tuple[str, ...]:
@@ -87,7 +72,7 @@ def _records(report: AnyReport, links: Links) -> Part | None:
     """Return the records, to search and to walk through."""
     if isinstance(report, Report):
         title, count = "Pairs", sum(len(each.items) for each in report.comparisons)
-        entries = (_pair(report, each, item, links) for each in report.comparisons for item in each.items)
+        entries = (_pair(report, each, item) for each in report.comparisons for item in each.items)
         kinds = {**dict(zip(_OUTCOMES, _OUTCOMES, strict=True)), "disagree": "orders disagree"}
     elif isinstance(report, GradeReport):
         by_key: dict[tuple[str, int], list[Grade]] = {}
@@ -95,7 +80,7 @@ def _records(report: AnyReport, links: Links) -> Part | None:
             for _, grade in grades.found:
                 by_key.setdefault(grade.key, []).append(grade)
         title, count, kinds = "Grades", len(by_key), {"unreadable": "unreadable"}
-        entries = (_graded(report, links, *each) for each in by_key.items())
+        entries = (_graded(report, *each) for each in by_key.items())
     else:
         title, count = "Answers", len(report.shown)
         entries = (_answered(report, links, *each) for each in report.shown.items())
@@ -106,40 +91,12 @@ def _records(report: AnyReport, links: Links) -> Part | None:
     return Part(title, more, records=list(islice(entries, MOST_PAIRS)), kinds=kinds)
 
 
-def _tiles(comparison: Comparison) -> dict[str, str]:
-    whole = comparison.whole
-    shown = {}
-    if whole.ratio:
-        shown[f"ratio of scores, {_range(whole.ratio, 2)}"] = percent(whole.ratio, 2)[0]
-    shown[f"win rate, {_range(whole.win_rate, 1)}"] = percent(whole.win_rate, 1)[0]
-    if whole.both:
-        counts = (whole.both.wins, whole.both.ties, whole.both.losses)
-        shown["won, tied, lost in both orders"] = " · ".join(f"{count:,}" for count in counts)
-    return shown
-
-
-def _range(estimate: Estimate, digits: int) -> str:
-    return percent(estimate, digits)[1] or "no interval"
-
-
-def _cards(report: Report, comparison: Comparison) -> Iterator[Card]:
-    categories = report.categories(comparison)
-    results = {"all": comparison.whole, **categories}
-    if comparison.whole.ratio:
-        rows = [_interval(name, (each.ratio or each.win_rate).times(100)) for name, each in results.items()]
-        yield Card("ratio of scores", "with 95 % intervals; the line is at 100 %", intervals(rows, 100))
-
-
-def _interval(name: str, each: Estimate, digits: int = 1) -> tuple[str, float, float, float, str]:
-    return name, each.value, each.low, each.high, f"{each.value:.{digits}f}"
-
-
-def _pair(report: Report, comparison: Comparison, item: Item, links: Links) -> Entry:
+def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
     answers: list[Entry] = []
     names = (comparison.model, comparison.opponent)
     if placed := item.games[0].placed.answers:
         order = reversed(placed) if item.games[0].second else placed
-        answers = [_judged(name, each, links) for name, each in zip(names, order, strict=True)]
+        answers = [_judged(name, each) for name, each in zip(names, order, strict=True)]
     both = None if item.drawn else item.both
     votes = sum(game.sign for game in item.games)
     kind = _SIGNS[(votes > 0) - (votes < 0) if both is None else both]
@@ -159,9 +116,8 @@ def _pair(report: Report, comparison: Comparison, item: Item, links: Links) -> E
     }
 
 
-def _judged(name: str, answer: Answer, links: Links) -> Entry:
-    chain = links.to(answer.name, answer.key) if answer.chain else ""
-    return {"name": name, "text": answer.text, "chain": chain}
+def _judged(name: str, answer: Answer) -> Entry:
+    return {"name": name, "text": answer.text, "chain": ""}
 
 
 def _asked(report: Report | GradeReport, record: str, turn: int, outcome: str = "") -> Entry:
@@ -184,14 +140,7 @@ def _review(comparison: Comparison, game: Game) -> Entry:
     return {"kind": kind, "title": title, "by": review.judge or "", "text": review.text or None}
 
 
-def _grade_cards(report: GradeReport, grades: Grades) -> Iterator[Card]:
-    if categories := grades.categories(report.material):
-        rows = [_interval(name, mean, 2) for name, (_, mean) in categories.items()]
-        chart = intervals(rows, grades.mean().value)
-        yield Card("mean by category", "with 95 % intervals; the line is at the mean", chart)
-
-
-def _graded(report: GradeReport, links: Links, key: tuple[str, int], grades: Sequence[Grade]) -> Entry:
+def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) -> Entry:
     given = [(each.model, report.material.answers.get(str(each.answer_id), {})) for each in grades]
     answers = {name: found[name] for name, found in given if name in found}
     scores = [f"{each.score:g}" if each.is_readable else "–" for each in grades]
@@ -200,7 +149,7 @@ def _graded(report: GradeReport, links: Links, key: tuple[str, int], grades: Seq
         "kind": "tied",
         "kinds": ["unreadable"] if "–" in scores else [],
         "row": " · ".join(scores),
-        "answers": [_judged(*each, links) for each in answers.items()],
+        "answers": [_judged(*each) for each in answers.items()],
         "notes": [
             {
                 "kind": "tied" if each.is_readable else "lost",
@@ -211,13 +160,6 @@ def _graded(report: GradeReport, links: Links, key: tuple[str, int], grades: Seq
             for each, score in zip(grades, scores, strict=True)
         ],
     }
-
-
-def _run_cards(tally: Tally) -> Iterator[Card]:
-    if tally.groups:
-        rows = [_interval(name, share.rate.times(100)) for name, share in sorted(tally.groups.items())]
-        note = "with 95 % intervals; the line is at the whole"
-        yield Card(f"{tally.noun} by group", note, intervals(rows, 100 * tally.score.rate.value))
 
 
 _RIGHT = {True: ("won", "right"), False: ("lost", "wrong"), None: ("tied", "not checked")}
