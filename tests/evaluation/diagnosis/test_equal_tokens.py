@@ -202,17 +202,6 @@ def test_items_and_seeds_that_lack_a_run_are_left_out_and_named(tmp_path: Path) 
     assert "Not counted, because runs are missing: seed-2." in text
 
 
-def test_an_empty_answer_and_an_echo_are_wrong(tmp_path: Path) -> None:
-    runs(tmp_path, revise=40)
-    echo, *rest = (chain(f"i{i:03}", 200, right=True, echo=i == 0) for i in range(39))
-    file = tmp_path / "seed-1" / "revise-2.jsonl"
-    write_jsonl(file, [echo, *rest])
-    kept = {"version": 1, "steps": [], "stop": "error", "meta": echo.meta}
-    failure = {"id": "i039", "error": "EmptyReply", "message": "nothing", "cause": "empty", "chain": kept}
-    file.with_name(file.name + ".errors.jsonl").write_text(json.dumps(failure) + "\n")
-    assert curves_in(tmp_path).last("revise").score.value == 38 / 40
-
-
 def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:
     found = runs(tmp_path, revise=30)
     values = without_nan(found)

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 pytest.importorskip("scipy")
-import numpy as np
 
 from redraft.errors import RecordError
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.grades import Grade, GradeReport, graded
 from redraft.evaluation.reports.page import page
-from redraft.evaluation.reports.paired import paired
 from redraft.evaluation.tables import as_text
 from tests.evaluation.made import answer, write
 from tests.evaluation.reports.test_page import BAD, data_of, read
@@ -111,18 +109,6 @@ def test_a_question_that_gains_in_a_turn_what_it_loses_in_the_other_is_neither_b
     ]
     [gain] = report(tmp_path, records).differences
     assert (gain.better, gain.worse, gain.moved, gain.p) == (("1",), ("1, turn 2",), (0, 0), 1)
-
-
-def test_the_test_of_signs_keeps_its_level_where_turns_go_together() -> None:
-    rng = np.random.default_rng(4)
-    low = 0
-    for _ in range(120):
-        scores = rng.integers(1, 11, size=(2, 25)).tolist()
-        both = graded(("", Grade.model_validate(each)) for each in graded_twice(25, *scores))
-        found = paired(both[1].scores, both[0].scores)
-        assert found is not None
-        low += found.p < 0.05
-    assert low / 120 <= 0.06
 
 
 def test_the_page_shows_the_grades_and_runs_nothing(tmp_path: Path) -> None:

@@ -63,7 +63,13 @@ def test_all_parts_are_there_for_the_released_reviews(shared_data: Path) -> None
     )
     reader = read(page(found, "redraft 1 · seed 1"))
     text = "".join(reader.text)
-    for part in ("Report on 320 reviews", "ratio of scores, 94.70 to 101.32", "98.19 %", "102.92 %", "counterfactual"):
+    for part in (
+        "Report on 320 reviews",
+        "ratio of scores, 94.70 to 101.32",
+        "98.19 %",
+        "102.92 %",
+        "counterfactual",
+    ):
         assert part in text
     for part in ("shown first", "length and score", "Differences of ratios", "redraft 1 · seed 1"):
         assert part in text

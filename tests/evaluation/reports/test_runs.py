@@ -158,21 +158,6 @@ def test_failures_beside_the_chains_count_as_in_eval(tmp_path: Path) -> None:
     assert "wrong 2" in lines(found)
 
 
-def test_runs_of_one_record_in_a_file_are_one_record(tmp_path: Path) -> None:
-    """Three seeds in one file say nothing about more records, and a part of the cost is not all of it."""
-    free = Usage(prompt_tokens=10, completion_tokens=5)
-    chains = [
-        scored(str(n), n < 10, usage=free if seed else Usage(cost_usd=0.01), sampling={"seed": seed})
-        for seed in range(3)
-        for n in range(30)
-    ]
-    found = report(kept(tmp_path / "run.jsonl", chains))
-    rate, alone = found.runs[0].tally.score.rate, proportion(30, 90)
-    assert found.runs[0].tally.score.count == 90
-    assert rate.high - rate.low > 1.6 * (alone.high - alone.low)
-    assert any("60 chains were made without a price" in line for line in lines(found))
-
-
 def test_each_two_of_three_runs_are_corrected_for_being_three(tmp_path: Path) -> None:
     files = [
         kept(tmp_path / f"{name}.jsonl", [scored(str(n), n < right) for n in range(20)])

@@ -122,14 +122,6 @@ def test_what_is_refused(given: Any, options: Any, error: type[Exception], said:
     assert engine.calls == []
 
 
-def test_an_empty_answer_is_wrong() -> None:
-    found = redraft.evaluate(
-        suite(2), model=redraft.ScriptedEngine(["", "Rain."]), parallel=1, max_revisions=0
-    )
-    assert (found.tally.score.hits, found.tally.score.count) == (1, 2)
-    assert [chain.answer for chain in found.wrong] == [""]
-
-
 def test_a_failure_ends_it_and_leaves_no_thread() -> None:
     before = threading.active_count()
     records = [{"prompt": "x", "checks": [lambda answer: len(answer) / 0]}, *suite(40)]

@@ -185,11 +185,7 @@ def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator
                 f"{grade.judge_name or 'the judge'} at {seen[key]} already.",
                 hint="Give each file once; each answer has one grade of a judge.",
             )
-        if material.questions and str(grade.question_id) not in material.questions:
-            raise RecordError(
-                f"{raw.where}: is of question {grade.question_id}, which is not in {material.where}.",
-                hint="Give the questions that were asked: --questions FILE",
-            )
+        material.check_asked(grade.question_id, raw.where)
         if material.answers:
             material.answer(grade.answer_id, grade.model, raw.where)
         seen[key] = raw.where

@@ -20,8 +20,7 @@ from redraft.chain.read.shapes import is_chain
 from redraft.errors import RecordError, UsageError, shown
 from redraft.evaluation.judging.pairs import AskedQuestion, read_questions
 from redraft.evaluation.judging.reviews import Review, read_reviews
-from redraft.evaluation.records import listed, names_of, question_id, text_in_source
-from redraft.jobs.counting import counted
+from redraft.evaluation.records import names_of, question_id, text_in_source
 
 Kind = Literal["reviews", "grades", "chains"]
 """Judged pairs, grades of single answers, or chains."""
@@ -122,6 +121,14 @@ class Material:
             found.questions = read_questions(questions)
         return found
 
+    def check_asked(self, question_id: int | str, where: str) -> None:
+        """Raise if questions were given, and this is none of them."""
+        if self.questions and str(question_id) not in self.questions:
+            raise RecordError(
+                f"{where}: is of question {question_id}, which is not in {self.where}.",
+                hint="Give the questions that were asked: --questions FILE",
+            )
+
     def shown(self, review: Review, names: Names | None, where: str) -> tuple[Answer, Answer]:
         """Return both answers of a review, by their ids or else by question and name."""
         first, second = names or (None, None)
@@ -167,44 +174,21 @@ class Placed:
     answers: tuple[Answer, Answer] | None = None
 
 
-class _File(NamedTuple):
-    """A file's reviews, each with its place, and the models that its name has: `NEW_vs_OLD`."""
-
-    path: Path
-    named: Names | None
-    reviews: list[tuple[str, Review]]
-
-    @classmethod
-    def read(cls, given: Input) -> _File:
-        """Read a file."""
-        first, _, second = stem_of(given.path).partition("_vs_")
-        named = (first, second) if first and second and "_vs_" not in second else None
-        return cls(given.path, named, [*read_reviews(given.records)])
-
-
 def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
-    """Read reviews, and place each.
+    """Read reviews, and place each. A file's name may say whose answers they show: `NEW_vs_OLD`.
 
     Raises:
         RecordError: A file cannot be read, has a review twice or of other questions or answers than given,
             or does not tell the models apart.
     """
     ids, sides = dict[object, str](), dict[str, str]()
-    for file in map(_File.read, inputs):
-        stray: dict[str, list[str]] = {}
-        for where, review in file.reviews:
-            _check_once(review, where, ids, file.named)
-            if material.questions and str(review.question_id) not in material.questions:
-                stray.setdefault(str(review.question_id), []).append(where)
-            else:
-                yield _placed(where, review, file.named, material, sides)
-        if stray:
-            places = [where for each in stray.values() for where in each]
-            several = f"{counted(len(places), 'review')} of questions that are not in {material.where}"
-            raise RecordError(
-                f"{places[0]}: {several}: {listed([*stray], 5)}.",
-                hint="Give the questions that were asked: --questions FILE",
-            )
+    for given in inputs:
+        first, _, second = stem_of(given.path).partition("_vs_")
+        named = (first, second) if first and second and "_vs_" not in second else None
+        for where, review in read_reviews(given.records):
+            _check_once(review, where, ids, named)
+            material.check_asked(review.question_id, where)
+            yield _placed(where, review, named, material, sides)
 
 
 def _check_once(review: Review, where: str, ids: dict[object, str], named: Names | None) -> None:
