@@ -212,7 +212,7 @@ def test_a_file_and_its_manifest(tmp_path: Path) -> None:
 def test_no_room_for_it_all_is_told_before_anything_is_written(tmp_path: Path) -> None:
     huge = TensorInfo("a.weight", "F32", (1 << 45,))
     with (
-        pytest.raises(OutputError, match=r"needs 140737\.5 GB, and the disk has"),
+        pytest.raises(OutputError, match=r"needs 140,737,488\.36 MB, and the disk has"),
         OutputFolder(tmp_path / "out", provenance={}) as out,
     ):
         list(out.todo([Shard("model.safetensors", [huge])]))

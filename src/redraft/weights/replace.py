@@ -94,10 +94,9 @@ def check_room(path: Path, size: int) -> None:
     """Check that the disk has enough space for an output. Its parent folder must exist."""
     free = shutil.disk_usage(path.parent).free
     if free < size:
-        roundings = ((f"{size / 1e9:.{digits}f}", f"{free / 1e9:.{digits}f}") for digits in range(1, 10))
-        need, has = next((need, has) for need, has in roundings if need != has)
+        need, has = f"{size / 1e6:,.2f}", f"{free / 1e6:,.2f}"
         hint = "Free some space, or choose another disk with -o."
-        raise OutputError(f"{path} needs {need} GB, and the disk has {has} GB free.", hint=hint)
+        raise OutputError(f"{path} needs {need} MB, and the disk has {has} MB free.", hint=hint)
 
 
 def replace_folder(new: Path, old: Path) -> None:
