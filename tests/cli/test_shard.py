@@ -297,23 +297,3 @@ def test_several_answers_to_a_record_stay_together() -> None:
         assert redraft("eval", *task, "--shard", f"{index}/2").exit_code == 0
     assert merge(*parts(2)).exit_code == 0
     assert ids() == [f"test/{n}{sample}" for n in range(6) for sample in ("", "#2")]
-
-
-def test_data_goes_through_in_shares() -> None:
-    Path("raw.jsonl").write_text(
-        "".join(json.dumps({"instruction": f"Add {n}.", "output": f"It is {n}."}) + "\n" for n in range(30))
-    )
-    for verb, source, out in (("import", "raw", "chains.jsonl"), ("clean", "chains", "clean.jsonl")):
-        alone = redraft("data", verb, f"{source}.jsonl", "-o", f"alone-{out}", "-j", 1)
-        assert alone.exit_code == 0, alone.output
-        for index in range(2):
-            done = redraft("data", verb, f"{source}.jsonl", "-o", out, "-j", 1, "--shard", f"{index}/2")
-            assert done.exit_code == 0, done.output
-        stem = out.removesuffix(".jsonl")
-        assert redraft("merge", out, *sorted(Path().glob(f"{stem}-*-of-00002.jsonl"))).exit_code == 0
-        assert sorted(Path(out).read_bytes().splitlines()) == sorted(
-            Path(f"alone-{out}").read_bytes().splitlines()
-        )
-    assert Path("clean.jsonl").read_bytes() == Path("alone-clean.jsonl").read_bytes()
-    refused(redraft("data", "dedupe", "chains.jsonl", "-o", "d.jsonl", "--shard", "0/2"), "clean, split and")
-    refused(redraft("data", "clean", "chains.jsonl", "--shard", "0/2"), "into a file", "-o")

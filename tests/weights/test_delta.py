@@ -176,17 +176,6 @@ def test_a_delta_is_no_model(tmp_path: Path) -> None:
             diff(folder / base, folder / target, folder / "again")
 
 
-def test_files_of_two_deltas(tmp_path: Path) -> None:
-    base = llama()
-    save(tmp_path / "base", base)
-    save(tmp_path / "target", tuned(base), files=2)
-    for name, exact in (("delta", False), ("other", True)):
-        diff(tmp_path / "base", tmp_path / "target", tmp_path / name, exact=exact)
-    file = "model-00002-of-00002.safetensors"
-    (tmp_path / "other" / file).replace(tmp_path / "delta" / file)
-    refused(tmp_path, ModelError, "files of different origin: their headers disagree about redraft.delta")
-
-
 def test_our_header_over_other_tensors(tmp_path: Path) -> None:
     folder = _make(tmp_path)
     said = checkpoint.open_checkpoint(folder / "delta").metadata

@@ -74,7 +74,7 @@ def clean(
     blocked = _lists(blocked)
     plan, run, file = (
         plan_of(like, rules, skip, languages, blocked),
-        DataRun.of(out, options, shares=True),
+        DataRun.of(out, options),
         here(source),
     )
     config = {

@@ -61,7 +61,7 @@ def decontaminate(
 
     `ngram` consecutive words make a match. The file of dropped records has the matches of each.
     """
-    file, others, run = here(source), paths_of(against), DataRun.of(out, options, shares=True)
+    file, others, run = here(source), paths_of(against), DataRun.of(out, options)
     not_twice(file, others)
     items, seen = Items(ngram), set[int]()
     for path in others:

@@ -25,7 +25,6 @@ from redraft.jobs.machine import all_cores
 from redraft.jobs.parallel import spread
 from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile, fingerprint, licences_beside, now
-from redraft.jobs.share import Share, share_of
 from redraft.jobs.stores import Store, url_of
 
 if TYPE_CHECKING:
@@ -118,7 +117,6 @@ class DataOptions(TypedDict, total=False):
     workers: int | None  # processes, 1 by default; None for one per core. They import the script that calls.
     strict: bool  # raise for a record that cannot be read, instead of dropping it
     force: bool  # replace the output if it exists
-    shard: str | None  # make share `I/N` of the output, from 0, into a file of its own: `jobs.share`
     quiet: bool  # show no progress and no counts
     # Called with progress and messages, which are not shown then.
     on_event: Callable[[DataEvent], object] | None
@@ -162,24 +160,15 @@ class DataRun:
     force: bool = False
     quiet: bool = False
     on_event: Callable[[DataEvent], object] | None = None
-    share: Share | None = None
     store: Store | None = None  # where the output goes, if `out` is the copy of a file elsewhere
 
     @classmethod
-    def of(cls, out: str | Path, options: DataOptions, *, shares: bool = False) -> Self:
-        """Check options. `shares`: the verb goes record by record, so `shard` is allowed."""
+    def of(cls, out: str | Path, options: DataOptions) -> Self:
+        """Check options."""
         given: dict[str, Any] = {**options}
         one_of("the option", [*given], [*DataOptions.__annotations__])
-        out, side, shard = Path(out), given.pop("dropped", None), given.pop("shard", None)
+        out, side = Path(out), given.pop("dropped", None)
         side = None if side is None else Path(side)
-        if shard is not None:
-            if not shares or out == _STREAM:
-                raise UsageError(
-                    "--shard is for import, clean, split and decontaminate, into a file.",
-                    hint="Name it with -o. Other verbs need all records: redraft merge, then this.",
-                )
-            given["share"] = share = share_of(shard)
-            out, side = share.path(out), side and share.path(side)
         if (url := url_of(out)) is not None:
             given["store"] = store = Store(url)
             if store.exists() and not options.get("force"):
@@ -204,12 +193,6 @@ class DataRun:
     def disk(self) -> Path | None:
         """The folder for temporary files as large as the output; None for the system's."""
         return None if self.out == _STREAM else self.out.parent
-
-    def ours(self, records: Iterable[L], place: Callable[[L], str]) -> Iterable[L]:
-        """Return the records of the share, by their places such as `a/12`; all of them without a share."""
-        if (share := self.share) is None:
-            return records
-        return (record for record in records if share.holds(place(record)))
 
     def warn(self, text: str, hint: str | None = None) -> None:
         """Tell something, even if the run is quiet."""
@@ -257,7 +240,7 @@ class DataOutput:
 
     def spread(self, work: Callable[[L], R], lines: Iterable[L]) -> Iterator[R]:
         """Give the results for watched records, in order."""
-        return spread(work, self.run.ours(self.watch(lines), _place), self.run.processes)
+        return spread(work, self.watch(lines), self.run.processes)
 
     def watch(self, lines: Iterable[L]) -> Iterator[L]:
         """Yield records, and count them by the length of their `data`."""
@@ -299,11 +282,6 @@ class DataOutput:
     def result(self, counts: Mapping[str, int] | None = None, *, exit_status: int = 0) -> DataResult:
         """What the run came to."""
         return DataResult(self.run.out, self.kept, self.gone.counts.copy(), counts or {}, exit_status)
-
-
-def _place(line: Any) -> str:
-    """Return the place of a `RawRecord` in its file."""
-    return f"{line.stem}/{line.number}"
 
 
 @contextmanager

@@ -384,7 +384,7 @@ def import_files(
     """
     if fields and which == "all":
         raise UsageError("--paths does nothing with --map.", hint="A map reads one chain from each record.")
-    places, run = [*map(here, paths)], DataRun.of(out, options, shares=True)
+    places, run = [*map(here, paths)], DataRun.of(out, options)
     asked = [Path(questions)] if questions else []
     not_twice(places[0], [*places[1:], *asked])
     reader = Reader(
@@ -426,9 +426,7 @@ def import_files(
 
     provenance, sizes = Provenance("data import", config), [file.path for file in files]
     with writing(provenance, run, reads=sizes, beside=asked, about=about) as output:
-        watched = output.watch(items_in(files))
-        items = run.ours(watched, lambda item: f"{item.file.stem}/{item.number}")
-        results = import_all(items, reader, workers=run.processes, strict=run.strict)
+        results = import_all(output.watch(items_in(files)), reader, workers=run.processes, strict=run.strict)
         for each in output.passing(counts.noted(results)):
             output.sink.write(each.json + b"\n")
         counts.check(output)

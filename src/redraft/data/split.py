@@ -53,7 +53,7 @@ def split(
     `count` counts the tokens of a text; with several workers, it is a function of a module. Its name and its
     fingerprint go into the provenance. `drop` is about single exchanges over the limit.
     """
-    file, run, total = here(source), DataRun.of(out, options, shares=True), Counter[str]()
+    file, run, total = here(source), DataRun.of(out, options), Counter[str]()
     lines = lines_in(file)
     work = partial(_split_line, count=count, limit=limit, format=format, strict=run.strict)
     config = {"limit": limit, "tokenizer": tokenizer, "format": format}

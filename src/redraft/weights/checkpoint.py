@@ -129,23 +129,12 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
                 first = tensors[tensor.name].file
                 raise ModelError(f"{folder}: the tensor {tensor.name!r:.80} is in {first} and in {file}.")
             tensors[tensor.name] = tensor
-        _check_origin(folder, metadata, texts)
         metadata |= texts
     for name, file in weight_map.items():
         if name and (name not in tensors or tensors[name].file != file):
             why = f"the index says that {name!r:.80} is in {file}, but it is not there"
             raise ModelError(f"{folder}: {why}.", hint=AGAIN)
     return Checkpoint(path, folder, files, tensors, metadata)
-
-
-def _check_origin(folder: Path, metadata: Mapping[str, str], more: Mapping[str, str]) -> None:
-    """Check that redraft's own metadata is the same in all files."""
-    for key in metadata.keys() & more.keys():
-        if key.startswith("redraft.") and metadata[key] != more[key]:
-            raise ModelError(
-                f"{folder} holds files of different origin: their headers disagree about {key}.",
-                hint="Two deltas or models were mixed: get all files from one.",
-            )
 
 
 def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:

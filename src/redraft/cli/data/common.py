@@ -25,7 +25,6 @@ Source = Annotated[
 Workers = Annotated[int | None, flag("N", "Processes.  [all cores]", "--workers", "-j", min=1)]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at a record that cannot be read.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
-Shard = Annotated[str | None, flag("I/N", "Make share I of N, numbered from 0, of a file.  [all]")]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ class Flags:
     workers: Workers = None
     strict: Strict = False
     force: Force = False
-    shard: Shard = None
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and no counts at the end.")] = (
         False
     )

@@ -312,8 +312,7 @@ def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) ->
     except OSError as error:
         hint = "Make room, or choose another place. The parts are as they were."
         raise OutputError(f"cannot write {out}: {error.strerror or error}.", hint=hint) from None
-    # The verbs of `redraft data` drop records, and give them other ids: they have done what they read.
-    return 0 if str(table.parts[0].run.get("command")).startswith("data ") else missing
+    return missing
 
 
 def _write_lines(out: Path, file: IO[bytes], table: Table, ids: Iterable[str], failed: dict[str, Any]) -> int:
