@@ -67,10 +67,6 @@ def test_weights_that_are_not_finite_are_named(begins: bool, trained: bool) -> N
     assert "good" not in str(said)
 
 
-def test_finite_weights_are_sound() -> None:
-    assert unsound(torch.nn.Linear(3, 2)) is None
-
-
 @pytest.mark.parametrize(
     ("asked", "usual", "lower"),
     [(1e6, 2e-5, 2e-5), (0.02, 2e-4, 2e-4), (2e-5, 2e-5, 5e-6), (4e-4, 2e-4, 1e-4)],
@@ -91,25 +87,29 @@ def steps_until_tripped(losses: list[float], patience: int) -> int | None:
     return next((n for n, loss in enumerate(losses, 1) if guard.add(loss)), None)
 
 
-def test_a_loss_that_stays_far_above_its_best_is_divergence() -> None:
-    assert steps_until_tripped([1.0] * STRETCH + [1.1 + MARGIN] * 10, 5) == STRETCH + 5
-
-
-def test_jumps_plateaus_and_slow_learning_are_none() -> None:
-    jumps = [1.0] * STRETCH + [9.0, 9.0, 9.0, 9.0, 1.0] * 20
-    assert steps_until_tripped(jumps, 5) is None
-    assert steps_until_tripped([1.0 + MARGIN - 0.1] * 10 + [1.0] * STRETCH + [0.9 + MARGIN] * 99, 5) is None
-    assert steps_until_tripped([11 - n / 100 for n in range(1000)], 5) is None
-    assert steps_until_tripped([20.0] * 5, 5) is None  # nothing is known yet to be above
-
-
+JUMPS = [1.0] * STRETCH + [9.0, 9.0, 9.0, 9.0, 1.0] * 20
 EARLY = [1.8, 2.1, 57.9, 31.0, 12.0, *[7.3] * 30]
 """The default model at a learning rate of 0.02."""
 
 
-def test_a_run_that_blows_up_in_its_first_steps_is_stopped() -> None:
-    assert steps_until_tripped(EARLY, 20) == 22
-    assert steps_until_tripped([1.8, 2.1, *[7.3] * 30], 20) == 22
+@pytest.mark.parametrize(
+    ("losses", "patience", "trips"),
+    [
+        ([1.0] * STRETCH + [1.1 + MARGIN] * 10, 5, STRETCH + 5),
+        ([1.0] * STRETCH + [math.nan] * 10, 5, STRETCH + 5),
+        (EARLY, 20, 22),
+        ([1.8, 2.1, *[7.3] * 30], 20, 22),
+        ([1.0] * STRETCH + [99.0] * 1000, 0, None),  # it is turned off
+        (JUMPS, 5, None),
+        ([1.0 + MARGIN - 0.1] * 10 + [1.0] * STRETCH + [0.9 + MARGIN] * 99, 5, None),
+        ([11 - n / 100 for n in range(1000)], 5, None),
+        ([20.0] * 5, 5, None),  # nothing is known yet to be above
+    ],
+)
+def test_a_loss_that_stays_far_too_high_is_divergence(
+    losses: list[float], patience: int, trips: int | None
+) -> None:
+    assert steps_until_tripped(losses, patience) == trips
 
 
 @pytest.mark.parametrize(("steps", "ends_off"), [(2, False), (6, False), (7, True), (12, True), (20, True)])
@@ -149,14 +149,6 @@ def test_sound_runs_are_not_stopped(losses: list[float]) -> None:
     guard = Divergence(20, VOCABULARY)
     assert not any(guard.add(loss) for loss in losses)
     assert not guard.ends_off
-
-
-def test_no_number_is_far_off() -> None:
-    assert steps_until_tripped([1.0] * STRETCH + [math.nan] * 10, 5) == STRETCH + 5
-
-
-def test_it_can_be_turned_off() -> None:
-    assert steps_until_tripped([1.0] * STRETCH + [99.0] * 1000, 0) is None
 
 
 def test_the_diagnosis_of_divergence() -> None:
@@ -211,12 +203,9 @@ def test_only_settings_that_are_not_in_use_are_named() -> None:
     assert [line.split()[0] for line in _smaller(OWN.model_copy(update=used))] == ["--model_max_length"]
 
 
-def test_other_errors_are_others() -> None:
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not is_out_of_memory(ValueError("out of memory"))
-
-
 def test_a_real_failure_to_allocate_is_known() -> None:
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert is_out_of_memory(error.value)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(ValueError("out of memory"))

@@ -124,12 +124,6 @@ def test_an_added_padding_token_has_the_mean_of_all_rows_as_in_selfee(tmp_path: 
     assert fuse(model)
 
 
-def test_a_padding_token_is_not_added_where_there_is_one(folder: Path) -> None:
-    tokenizer = load_tokenizer(str(folder), say=silent, pad_token=ADDED)
-    assert tokenizer.pad_token == PAD
-    assert not fitted(folder, tokenizer)[1]
-
-
 def test_a_tokenizer_that_is_damaged_is_an_error(folder: Path) -> None:
     (folder / "tokenizer.json").write_text('{"model": {"type": "BPE"')
     with pytest.raises(ModelError, match=f"the tokenizer of {folder} cannot be loaded") as caught:

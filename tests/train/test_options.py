@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import TrainingArguments
 
 from redraft.chain.documents import shipped_recipes
@@ -267,19 +265,6 @@ def test_the_selfee_recipe_is_the_selfee_command() -> None:
     elsewhere |= {"fsdp", "fsdp_transformer_layer_cls_to_wrap", "pad_token", "lora"}
     for name in options_of(SftOptions).keys() - elsewhere:
         assert getattr(ours, name) == getattr(theirs, name), name
-
-
-@given(
-    st.sampled_from(sorted(options_of(SftOptions))),
-    st.recursive(st.none() | st.booleans() | st.text() | st.floats(), st.lists),
-)
-def test_any_value_converts_or_is_named(name: str, value: Any) -> None:
-    message = ""
-    try:
-        SftOptions.read({name: value}, table="--")
-    except UsageError as error:
-        message = error.message
-    assert not message or message.startswith(f"--{name}")
 
 
 def test_a_recipes_paths_may_be_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

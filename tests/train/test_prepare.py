@@ -17,12 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from redraft.chain import Chain
 from redraft.chain.encoder import NO_ROOM, SHORTEST, Cut, Encoder, Skipped
-from redraft.errors import OutputError, RecordError, RedraftError, UsageError
+from redraft.errors import OutputError, RecordError, UsageError
 from redraft.jobs import parallel
 from redraft.train import prepare as module
 from redraft.train.prepare import DataReport, Prepared, RecordTally, key_of, prepare
@@ -131,29 +129,6 @@ def test_reasons_and_ids_in_a_report_are_bounded() -> None:
     assert len(report.skipped) <= 21
     assert sum(some.count for some in report.skipped.values()) == 1000
     assert all(len(some.first) <= 5 for some in report.skipped.values())
-
-
-@pytest.mark.slow
-@given(st.lists(st.tuples(st.text("ab c", max_size=9), st.text("xy z", max_size=9)), min_size=1, max_size=40))
-def test_any_number_of_processes_and_batches_makes_the_same(
-    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
-) -> None:
-    folder = tmp_path_factory.mktemp("any")
-    path = folder / "data.jsonl"
-    lines = [
-        json.dumps({"instruction": asked, "outputs": [{"output": said}]})
-        for asked, said in [*pairs, ("a", "b")]
-    ]
-    path.write_text("\n".join(lines), "utf-8")
-    whole = list(module.encode_files([path], Letters(), 1))
-    assert [len(made) for made in whole] == [len(lines)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BATCH", 3)
-        parts = list(module.encode_files([path], Letters(), 1))
-    assert len(parts) == -(-len(lines) // 3)
-    joined = [each for made in parts for each in made]
-    assert [each[:2] for each in joined] == [each[:2] for each in whole[0]]
-    assert list(map(repr, joined)) == list(map(repr, whole[0]))
 
 
 @pytest.mark.slow
@@ -362,25 +337,6 @@ def test_a_record_that_is_none_is_named(write: Write, cache: Path) -> None:
     assert [each.suffix for each in cache.iterdir()] == [".lock"]
 
 
-def test_a_record_that_is_none_is_named_by_any_process(
-    write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write(*[("a", "b")] * 50)
-    with path.open("a") as file:
-        file.write("[1\n")
-    monkeypatch.setattr(module, "WORTH_A_PROCESS", 100)
-    with pytest.raises(RecordError, match=r"data\.jsonl:51: not JSON") as caught:
-        prepare([path], Letters(), cache, workers=2)
-    assert caught.value.hint
-
-
-def test_a_killed_process_is_said(write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(("a", "b"), ("die", "d"))
-    monkeypatch.setattr(module, "WORTH_A_PROCESS", 10)
-    with pytest.raises(RedraftError, match="was killed"):
-        prepare([path], Letters(deadly="die"), cache, workers=2)
-
-
 def test_no_record_at_all(write: Write, cache: Path) -> None:
     for paths in ([write()], []):
         with pytest.raises(UsageError, match="has no records"):
@@ -424,19 +380,6 @@ def test_data_that_changes_while_it_is_read_is_refused(
 
 # Processes.
 
-ORPHANS = """
-import sys
-from pathlib import Path
-from redraft.jobs import parallel
-from redraft.train import prepare
-from tests.train.letters import Letters
-prepare.BATCH, prepare.WORTH_A_PROCESS, parallel.BATCH = 1, 1, 1
-if __name__ == "__main__":
-    for made in prepare.encode_files([Path(sys.argv[1])], Letters(), 2):
-        print("begun", flush=True)
-        sys.stdin.read()
-"""
-
 
 UNGUARDED = """
 import sys
@@ -462,30 +405,3 @@ def test_a_script_that_is_imported_again_does_not_wait_for_itself(
     said = done.stderr.splitlines()[-2:]
     assert "RedraftError" in said[0]
     assert '__name__ == "__main__":' in said[1]
-
-
-def children_of(pid: int) -> set[int]:
-    found = set()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found |= set(map(int, (task / "children").read_text().split()))
-    return found | {below for child in found for below in children_of(child)}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_processes_end_with_the_one_that_began_them(write: Write, tmp_path: Path) -> None:
-    path = write(*[("a", "b")] * 50)
-    script = tmp_path / "begin.py"
-    script.write_text(ORPHANS)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ["PYTHONPATH"]])}
-    command = [sys.executable, str(script), str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as parent:
-        assert parent.stdout
-        assert parent.stdout.readline() == b"begun\n"
-        workers = children_of(parent.pid)
-        assert len(workers) >= 2
-        parent.kill()
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline, "processes outlive the one that began them"
-        time.sleep(0.05)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from redraft.chain import Prompt
 from redraft.chain.encoder import PairEncoder
 from redraft.engines.hf.reward import RewardModel
 from redraft.errors import ModelError, UsageError
-from redraft.train.checkpoints import MARKER
 from redraft.train.reward import measured
 from tests.train.rewards import pairs, ready
 from tests.train.test_run import losses
@@ -93,22 +91,6 @@ def test_evaluations_between_steps_log_the_accuracy(model: str, here: Path) -> N
     found = [each for each in lines(Path("out")) if "eval_loss" in each]
     assert found
     assert all(0 <= each["eval_accuracy"] <= 1 for each in found)
-
-
-@pytest.mark.slow
-def test_a_run_that_was_stopped_resumes_as_if_it_had_not(model: str, here: Path) -> None:
-    words = ["--lora", "True", "--save_steps", "1", "--lora_dropout", "0.1"]
-    ready(model, *words).train()
-    expected, weights = losses(), load_file("out/adapter_model.safetensors")
-    for step in (2, 3):
-        Path(f"out/checkpoint-{step}", MARKER).unlink(missing_ok=True)
-        shutil.rmtree(f"out/checkpoint-{step}", ignore_errors=True)
-    made = ready(model, *words)
-    assert made.checkpoint is None or made.checkpoint.step < 3
-    made.train()
-    assert losses() == expected
-    found = load_file("out/adapter_model.safetensors")
-    assert all(torch.equal(found[name], each) for name, each in weights.items())
 
 
 def test_the_plan_counts_pairs(model: str, here: Path) -> None:

@@ -16,7 +16,6 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from redraft.chain import Chain
 from redraft.train import LOG, SAMPLES, checkpoints
-from redraft.train.ppo import BETA
 from redraft.train.rl.policy import Policy
 from redraft.train.rl.rewards import Reward, Rewards, parse_rewards
 from tests.train.rl.tiny_policy import TOKENIZER, loop, policy, prompts, rollouts, shaken, share_of_e
@@ -216,24 +215,6 @@ def test_a_reward_is_learnt_also_where_it_is_shifted(tmp_path: Path, algorithm: 
     assert mean(rewards[-3:]) > mean(rewards[:3]) + 0.15
 
 
-async def constant(chains: Sequence[Chain]) -> list[float]:
-    """The same for all."""
-    return [64.2] * len(chains)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
-def test_of_equal_rewards_nothing_is_learnt(tmp_path: Path, algorithm: str) -> None:
-    """With GRPO, they moved the KL from 0 to 7 nats in six rollout batches."""
-    assert not any(numbers(tmp_path, "kl", constant, steps=24, algorithm=algorithm))
-
-
-@pytest.mark.slow
-def test_a_price_on_kl_keeps_the_policy_near_its_reference(tmp_path: Path) -> None:
-    dear = numbers(tmp_path / "dear", "kl", init_kl_coef=1.0)
-    assert dear[-1] < 0.7 * numbers(tmp_path / "free", "kl")[-1]
-
-
 @pytest.mark.slow
 def test_a_run_that_resumes_at_any_checkpoint_has_the_curve_of_an_unbroken_one(tmp_path: Path) -> None:
     settings = {"target": 1.0, "scale_reward": "running"}
@@ -315,24 +296,6 @@ def test_a_run_whose_answers_never_end_pays_for_each(tmp_path: Path) -> None:
     first = {tuple(each["tokens"]): each["reward"] - 3.0 for each in samples(tmp_path / "again")}
     for ids, start, back in zip(batch["input_ids"], batch["starts"], batch["returns"], strict=True):
         assert back[0].item() == pytest.approx(first[tuple(ids[start : start + 6].tolist())], abs=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("algorithm", "start", "target", "end"),
-    [
-        ("ppo", 1.1e-8, 1e9, BETA[0]),
-        ("grpo", 9.9e7, 1e-9, BETA[1]),
-    ],
-)
-def test_a_price_that_is_driven_to_an_end_stays_there_and_the_run_goes_on(
-    tmp_path: Path, algorithm: str, start: float, target: float, end: float
-) -> None:
-    settings = {"init_kl_coef": start, "target": target, "horizon": 1, "algorithm": algorithm}
-    source = rollouts(tmp_path, shaken(policy(**settings)))
-    loop(tmp_path, source, learning_rate=1e-4).run()
-    assert source._experience.beta == end
-    assert [line["beta"] for line in finite(tmp_path) if "beta" in line] == [start, end, end, end]
 
 
 def test_a_run_that_ends_inside_a_rollout_batch_has_a_line_of_it(tmp_path: Path) -> None:
