@@ -190,7 +190,7 @@ class PoolEngine:
         `is_count` tells a piece that only counts what a failed reply has cost.
         """
         prefixes = list(accumulate(parts, lambda before, part: hash((before, part)), initial=0))[1:]
-        trial = _Trial(self._patience, len(self._members))
+        trial = _Trial()
         while True:
             member, begun, continues = await self._chosen(prefixes, trial), False, True
             member.busy, member.calls = member.busy + 1, member.calls + 1
@@ -208,7 +208,8 @@ class PoolEngine:
                 if of_request or not is_of_member(error):
                     raise
                 self._set_aside(member, error)
-                trial.failed(member, error)
+                trial.tried.add(member)
+                trial.error = error
                 if begun:
                     error.passing = error.ready = True
                     raise
@@ -221,7 +222,7 @@ class PoolEngine:
     async def _chosen(self, prefixes: Sequence[int], trial: _Trial) -> Member:
         while True:
             now = _now()
-            able = [each for each in self._members if each.takes(now) and each not in trial.asked]
+            able = [each for each in self._members if each.takes(now) and each not in trial.tried]
             if able:
                 least = min(able, key=lambda member: (member.busy, member.calls))
                 home = next((self._homes[key] for key in reversed(prefixes) if key in self._homes), least)
@@ -229,15 +230,26 @@ class PoolEngine:
             await self._wait(trial, now)
 
     async def _wait(self, trial: _Trial, now: float) -> None:
+        """Wait until a member may be asked, and begin another round. Raise if that would take too long."""
+        patience, failed = self._patience, bool(trial.tried)
         aside = [member.aside_until - now for member in self._members if member.failures and not member.busy]
-        own = trial.pause
+        own = backoff(trial.rounds + 1, patience.backoff) if failed else 0.0
         pause = max(min(aside, default=LONGEST_BACKOFF), own, 0.0)
-        if not trial.may_wait(pause, now):
+        trial.since = now if trial.since is None else trial.since
+        limit = max(patience.outage, patience.backoff * 2.0 ** (patience.tries - 1))
+        # A refused key, or a silence as long as allowed, will not pass.
+        lasts = isinstance(trial.error, EngineTimeout) and not patience.outage
+        if isinstance(trial.error, ServerError):
+            lasts = trial.error.status not in PASSING
+        given_up = lasts and len(trial.tried) == len(self._members)
+        if given_up or pause > patience.longest or now - trial.since >= limit:
             down = f"no server of {self._info.name} works. {self.health.trouble}"
             raise trial.error or ServerError(down, hint=_HINT)
+        trial.rounds += failed
+        trial.tried.clear()
         if not self._telling and all(member.trouble for member in self._members):
             self._telling = True
-            self._patience.tell(f"no server of {self._info.name} works, waiting {max(pause, 1):.0f} s")
+            patience.tell(f"no server of {self._info.name} works, waiting {max(pause, 1):.0f} s")
         changed = self._changed
         await asyncio.sleep(own)  # it has just failed everywhere
         with suppress(TimeoutError):
@@ -303,36 +315,10 @@ class PoolEngine:
 class _Trial:
     """One call's tries."""
 
-    patience: Patience
-    members: int
-    asked: set[Member] = field(default_factory=set)  # the members that failed since the last wait
+    tried: set[Member] = field(default_factory=set)  # the members that failed since the last wait
     error: EngineError | None = None
-    pause: float = 0.0  # seconds to wait before members that failed are asked again
-    _rounds: int = 0
-    _since: float | None = None
-
-    def failed(self, member: Member, error: EngineError) -> None:
-        self.asked.add(member)
-        self.error = error
-        self.pause = backoff(self._rounds + 1, self.patience.backoff)
-
-    def may_wait(self, pause: float, now: float) -> bool:
-        """Return whether to wait for this long. If so, another round begins."""
-        patience, error = self.patience, self.error
-        self._since = now if self._since is None else self._since
-        limit = max(patience.outage, patience.backoff * 2.0 ** (patience.tries - 1))
-        # A refused key, or a silence as long as allowed, will not pass.
-        lasts = isinstance(error, EngineTimeout) and not patience.outage
-        if isinstance(error, ServerError):
-            lasts = error.status not in PASSING
-        if pause > patience.longest or now - self._since >= limit:
-            return False
-        if lasts and len(self.asked) == self.members:
-            return False
-        self._rounds += bool(self.asked)
-        self.asked.clear()
-        self.pause = 0.0
-        return True
+    rounds: int = 0
+    since: float | None = None  # when it first waited
 
 
 def is_of_member(error: EngineError) -> bool:
