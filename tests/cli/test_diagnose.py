@@ -62,8 +62,7 @@ def test_the_page_is_written_once_and_only_replaced_on_demand() -> None:
     refused(run("run.jsonl", "--html", "run.jsonl", "--force"), "run.jsonl")
 
 
-def test_a_task_or_checks_say_what_is_right_of_other_chains() -> None:
-    write("t.jsonl", [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(8)])
+def test_checks_say_what_is_right_of_other_chains() -> None:
     steps = (step("It is 3.", guide="0"), step("It is 5", guide="1"))
     write_jsonl("answers.jsonl", [Chain(id=f"t/{n}", steps=steps, best=1) for n in range(8)])
     own = said(run("answers.jsonl"))
@@ -73,15 +72,11 @@ def test_a_task_or_checks_say_what_is_right_of_other_chains() -> None:
         "Guided by words<=9.",
     ]
     assert own[-1].startswith("Revising does better here")
-    task = said(run("answers.jsonl", "--task", "gsm8k", "--records", "t.jsonl"))
-    assert task[0] == "gsm8k: 8 items, 8 revised"
-    assert any(line.startswith("best answer 12.5 %") and "pass 100.0 %" in line for line in task)
     score = said(run("answers.jsonl", "--score", "ends:.", "--score", "contains:3"))
     assert score[-1].startswith("Don't: revising loses 100.0 points")
 
 
 def test_what_is_wrong_is_said_with_what_to_type() -> None:
-    refused(run("run.jsonl", "--task", "gsm8k"), "a task comes with its records")
     refused(run("run.jsonl", "--score", "word<=3"), "word")
     refused(run("run.jsonl", "--score", "judge:Is it kind?"), "asks a judge, and here there is none")
     kind = ("--check", "3*judge[7]:Is it kind?", "--judge", "default")

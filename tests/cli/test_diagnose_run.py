@@ -229,7 +229,6 @@ def test_other_records_and_chains_are_refused() -> None:
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--drafts", "2"], "--drafts is what --run varies"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "best-of"], "is one of the ways of --run"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--max-revisions", "0"], "--max-revisions is 0"),
-        (["test.jsonl", "--task", "gsm8k"], "a task comes with its records"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_made(args: list[str], said: str) -> None:

@@ -98,8 +98,6 @@ Chains = Annotated[
 def diagnose(
     flags: Given,
     files: Chains,
-    task: Annotated[str | None, flag("TASK", "The task that says what is right.")] = None,
-    records: Annotated[Path | None, flag("FILE", "The task's file, which was answered.")] = None,
     score: Annotated[
         list[str] | None,
         flag("CHECK", "A check that says what is right; repeatable."),
@@ -116,8 +114,8 @@ def diagnose(
     Prints the share of right answers after each revision, how many answers each revision made right and made
     wrong, whether the verdicts are right, and a sentence: revise, don't, or undecided.
 
-    Chains of redraft eval know which answers are right. For others, name the task with its file, or give
-    checks with --score. Else the checks that guided revising score too, and then a gain is nearly automatic.
+    Chains of redraft eval know which answers are right. For others, give checks with --score. Else the checks
+    that guided revising score too, and then a gain is nearly automatic.
 
     Chains with the same id are runs of one item: give the files of several seeds together.
 
@@ -132,25 +130,23 @@ def diagnose(
     from redraft.chain.read.files import open_output
     from redraft.evaluation.diagnosis.diagnose import Findings
 
-    not_an_input({"--html": html}, [*files, *filter(None, [records])])
-    truth: dict[str, Any] = {"task": task, "records": records, "score": score}
+    not_an_input({"--html": html}, files)
     _refuse_judges([*(score or ()), *(flags.get("check") or ())])
     strategies, status = [], 0
     if making.run is None:
         why, hint = "is for --run, and chains are read.", f"Leave it out, or make runs: {EXAMPLE}"
         _refuse({**flags, **making.given}, why, hint)
     else:
-        _refuse(truth, "was given with --run, whose task says what is right.", "Leave it out.")
+        _refuse({"score": score}, "was given with --run, whose task says what is right.", "Leave it out.")
         runs = making.runs(files, fill_in(flags, FLAGS), quiet=making.quiet or as_json)
         with only_ours():
             status, reached, _ = runs.run(run_code=run_code)
         if reached:
             raise typer.Exit(status)
         files, strategies = [runs.plan.out], runs.strategies
-    truth |= {"score": score or (), "run_code": run_code}
     with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
         with only_ours():
-            found = Findings.read(files, strategies, truth)
+            found = Findings.read(files, strategies, score or ())
         if html and file:
             from redraft.evaluation.diagnosis.page import chains_of, page
             from redraft.evaluation.reports.chains import Links

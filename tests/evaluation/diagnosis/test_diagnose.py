@@ -15,7 +15,6 @@ pytest.importorskip("scipy")
 
 import redraft
 from redraft.chain import Chain, Usage, write_jsonl
-from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.diagnose import Diagnosis, as_text, diagnose, notes, sections, verdict
 from redraft.evaluation.diagnosis.figures import Changes, by_item
 from redraft.evaluation.stats import proportion, without_nan
@@ -264,12 +263,3 @@ def test_from_python(tmp_path: Path) -> None:
     scored = redraft.diagnose(MIXED, score=[lambda answer: "1" in answer, "words<=2"])
     assert scored.tasks == ["given checks"]
     assert scored.whole.fixed == 2
-
-
-@pytest.mark.parametrize(
-    "given",
-    [{"task": "gsm8k"}, {"records": "x.jsonl"}, {"task": "gsm8k", "records": "x.jsonl", "score": ["json"]}],
-)
-def test_options_that_do_not_fit_are_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="a task comes with its records, and without other checks"):
-        redraft.diagnose(MIXED, **given)

@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from redraft.chain import Chain, Prompt, Step, write_jsonl
+from redraft.chain import Chain, Step, write_jsonl
 from redraft.checks.parse import parse_checks
 from redraft.errors import RecordError
-from redraft.evaluation.diagnosis.truth import OWN, SCORE, chains_in, known, with_checks, with_task
+from redraft.evaluation.diagnosis.truth import OWN, SCORE, chains_in, known, with_checks
 from tests.evaluation.diagnosis.made_chains import step, told
 from tests.evaluation.made import write
 
@@ -109,29 +109,3 @@ def test_given_checks_score_every_answer() -> None:
     [found] = known(with_checks([chain], parse_checks(["words<=1"]))).chains
     assert (found.truth.task, found.rights) == (SCORE, (False, True))
     assert "eval" not in chain.meta
-
-
-@pytest.fixture
-def records(tmp_path: Path) -> Path:
-    """Two questions, whose answers are 0 and 1."""
-    return write(tmp_path / "t.jsonl", [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(2)])
-
-
-def answered(name: str, *answers: str) -> Chain:
-    return Chain(id=name, prompt=Prompt(instruction="?"), steps=tuple(map(step, answers)), best=0)
-
-
-def test_a_task_scores_chains_by_the_ids_of_its_records(records: Path) -> None:
-    stale = told("t/9", "1")
-    material = known(with_task([answered("t/1", "0", "It is 1."), stale], "gsm8k", records))
-    assert [each.rights for each in material.chains] == [(False, True)]
-    assert material.chains[0].chain.meta["reference"] == "1"
-    assert material.left_out == {"no truth": ("t/9",)}, "what another task said does not count"
-
-
-def test_chains_of_another_file_are_refused_with_both_ids(records: Path) -> None:
-    with pytest.raises(RecordError, match=r"'other/1' and the like, records 't/0'") as error:
-        known(with_task([answered("other/1", "1")], "gsm8k", records))
-    assert "name of the file" in (error.value.hint or "")
-    with pytest.raises(RecordError, match="no chain with an answer"):
-        known(with_task([], "gsm8k", records))

@@ -16,7 +16,7 @@ from redraft.evaluation.diagnosis import equal_tokens
 from redraft.evaluation.diagnosis.equal_tokens import Curves, curves_in, revised_in
 from redraft.evaluation.diagnosis.figures import Changes, Figures, sentence
 from redraft.evaluation.diagnosis.strategies import Strategy
-from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks, with_task
+from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.stats import without_nan
 from redraft.evaluation.tables import Line, p_text, p_value, percent, plain, table, tokens_text
 from redraft.jobs.counting import counted, printable
@@ -34,42 +34,22 @@ class Diagnosis(Figures):
 
 
 def diagnose(
-    chains: str | Path | Iterable[Chain],
-    *,
-    task: str | None = None,
-    records: str | Path | None = None,
-    score: Iterable[str | Check | Callable[..., Any]] = (),
-    run_code: bool = False,
+    chains: str | Path | Iterable[Chain], *, score: Iterable[str | Check | Callable[..., Any]] = ()
 ) -> Diagnosis:
     """Tell from chains what revising did, and whether it pays.
 
-    `score` or the task decides which answers are right, if one is given; else what `redraft eval` wrote to
-    the chains; else the checks that guided revising, and then a gain is nearly automatic.
-
     Args:
         chains: Chains, or a file of them.
-        task: The name of a task that says which answers are right, as for `redraft eval`.
-        records: The task's file, which the chains answer.
-        score: Checks that say which answers are right.
-        run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
+        score: Checks that say which answers are right. Without them, what `redraft eval` wrote to the chains
+            does; else the checks that guided revising, and then a gain is nearly automatic.
 
     Raises:
-        UsageError: `task` or `records` is wrong, or lacks the other one, or is given with `score`.
         RecordError: Nothing says which answers are right, or a file cannot be read.
         CheckError: A check crashed.
     """
     given = chains_in([Path(chains)]) if isinstance(chains, str | Path) else chains
     checks = parse_checks(score)
-    if (task is None) != (records is None) or (task and checks):
-        raise UsageError(
-            "a task comes with its records, and without other checks.",
-            hint="Give task and records, such as gsm8k and test.jsonl; or score, such as words<=50.",
-        )
-    if task is not None and records is not None:
-        given = with_task(given, task, Path(records), run_code=run_code)
-    elif checks:
-        given = with_checks(given, checks)
-    return Diagnosis(known(given))
+    return Diagnosis(known(with_checks(given, checks) if checks else given))
 
 
 class Findings(NamedTuple):
@@ -79,26 +59,25 @@ class Findings(NamedTuple):
     curves: Curves | None = None
 
     @classmethod
-    def read(cls, files: Sequence[Path], strategies: Collection[Strategy], truth: Mapping[str, Any]) -> Self:
+    def read(cls, files: Sequence[Path], strategies: Collection[Strategy], score: Iterable[str] = ()) -> Self:
         """Diagnose files of chains. In a folder of runs, diagnose those that revise, and compare all.
 
         Args:
             files: Files of chains, or one folder of runs.
             strategies: Those to compare; empty for all.
-            truth: All keyword arguments of `diagnose`.
+            score: Checks that say which answers in files are right.
         """
         folder = next(filter(Path.is_dir, files), None)
         if folder is None:
-            return cls(diagnose(chains_in(files), **truth))
-        if named := [name for name in ("task", "score") if truth[name]]:
+            return cls(diagnose(chains_in(files), score=score))
+        if score:
             raise UsageError(
-                f"--{named[0]} was given with the runs in {folder}, whose task says what is right.",
+                f"--score was given with the runs in {folder}, whose task says what is right.",
                 hint="Leave it out.",
             )
         if len(files) > 1:
             raise UsageError(f"{folder} is a folder, and other files were given too.", hint="Give it alone.")
-        found = diagnose(chains_in(revised_in(folder, strategies)), **truth)
-        return cls(found, curves_in(folder, strategies))
+        return cls(diagnose(chains_in(revised_in(folder, strategies))), curves_in(folder, strategies))
 
     def __str__(self) -> str:
         """Return the tables of `redraft diagnose`."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from redraft.chain import Chain, Step
 from redraft.chain.read.files import decode
-from redraft.chain.read.records import RawRecord, raw_records, read_records
+from redraft.chain.read.records import RawRecord, raw_records
 from redraft.checks.base import Check
 from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
@@ -26,13 +26,9 @@ from redraft.evaluation.reports.inputs import record_kind
 from redraft.evaluation.tasks.tally import Judged, Truth, all_pass, truth_of
 from redraft.evaluation.tasks.tasks import (
     KEY,
-    asked,
-    checks_of,
     empty_answers,
     is_answer,
     results_of,
-    scored,
-    task_of,
 )
 from redraft.jobs.counting import counted
 
@@ -182,8 +178,7 @@ def _nothing(chains: Sequence[Chain]) -> RecordError:
         return RecordError("there is no chain with an answer.", hint="Give a file that redraft answer made.")
     return RecordError(
         "nothing says which answers are right: the chains have no truth and no checks.",
-        hint="Name the task with its file, --task gsm8k --records test.jsonl, or a check: "
-        "--score 'words<=50'",
+        hint="Name a check: --score 'words<=50'. Or answer a task: redraft eval gsm8k test.jsonl -o a.jsonl",
     )
 
 
@@ -226,31 +221,6 @@ def _checked_steps(chain: Chain) -> Iterator[Step]:
         same = before and not step.feedback and step.answer == before.answer
         before = before if same else step
         yield before or step
-
-
-def with_task(
-    chains: Iterable[Chain], name: str, records: Path, *, run_code: bool = False
-) -> Iterator[Chain]:
-    """Yield chains with the truth of a task. A chain whose id no record has gets none.
-
-    `records` is the task's file, under the name with which it was answered: ids begin with that name.
-    """
-    task = task_of(name, run_code=run_code)
-    of = {record.id: record for record in asked(task, read_records(records))}
-    given = list(chains)
-    if not given:
-        raise _nothing(given)
-    if not any(chain.id in of for chain in given):
-        raise RecordError(
-            f"{records}: no record has the id of a chain. Chains have {given[0].id!r} and the like, records "
-            f"{', '.join(map(repr, [*of][:1])) or 'none'}.",
-            hint="Give the file that was answered, under its name: ids begin with the name of the file.",
-        )
-    for chain in given:
-        record = of.get(chain.id)
-        meta = {key: value for key, value in chain.meta.items() if key != KEY}
-        bare = chain.model_copy(update={"meta": {**(record.meta if record else {}), **meta}})
-        yield asyncio.run(scored(bare, name, checks_of(task, record))) if record else bare
 
 
 def with_checks(chains: Iterable[Chain], checks: Sequence[Check]) -> Iterator[Chain]:
