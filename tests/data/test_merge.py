@@ -16,7 +16,7 @@ from redraft.chain.read.files import to_line
 from redraft.data.merge import MixPart, MixRecipe, Taken, mix, read_recipe, sources_in
 from redraft.data.output import DataOutput, DataRun, Dropped
 from redraft.errors import RecordError, UsageError
-from redraft.jobs.licences import OTHERS, clash, forbids_commerce, remark
+from redraft.jobs.licences import OTHERS, remark
 from redraft.jobs.progress import RecordProgress
 
 
@@ -198,21 +198,6 @@ def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_
         "the sources have different licences, so the result's is 'other': cc-by-nc-4.0 (data a); mit (data a)"
         ". cc-by-nc-4.0: not for commercial use."
     )
-
-
-@pytest.mark.parametrize(
-    ("licence", "forbids"),
-    [
-        ("CC BY-NC 4.0", True),
-        ("cc-by-nc-sa", True),
-        ("Non-Commercial", True),
-        ("CC BY-SA 4.0", False),
-        ("MIT", False),
-    ],
-)
-def test_licences_that_forbid_commercial_use(licence: str, forbids: bool) -> None:
-    sources = sources_in([Taken(part("a"), licences=Counter({licence: 1}))])
-    assert (forbids_commerce(licence), clash(sources), bool(remark(sources))) == (forbids,) * 3
 
 
 def test_missing_files_are_all_named_with_where_to_get_them(parts: Path) -> None:

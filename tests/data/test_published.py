@@ -446,18 +446,6 @@ def test_a_map_that_cannot_be_is_refused(written: str, message: str) -> None:
         parse_map([written])
 
 
-def test_a_field_that_is_not_there_is_named_with_the_nearest() -> None:
-    fields = parse_map(["instruction=question"])
-    with pytest.raises(
-        UsageError, match=r"f:1: no field is called 'question'\. Did you mean 'questions'\?"
-    ) as caught:
-        fields.check({"questions": "q", "answer": "a"}, "f:1")
-    assert caught.value.hint == "Its fields: questions answer"
-    fields.check({"question": None}, "f:1")
-    with pytest.raises(UsageError, match="no field is called 'question'"):
-        fields.check("text", "f:1")
-
-
 @pytest.mark.parametrize(
     ("record", "message"),
     [

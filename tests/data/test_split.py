@@ -92,11 +92,6 @@ def test_a_last_pair_that_overflows_is_not_lost() -> None:
     assert joined(pieces) == messages_of(chain)
 
 
-def test_a_first_pair_that_is_too_long_makes_no_empty_piece() -> None:
-    pieces = parts_of(talk(100, 100, 1, 1, 100, 100), words, limit=50)
-    assert [piece.tokens for piece in pieces] == [212, 14, 212]
-
-
 def test_the_system_message_is_in_each_piece_and_counts() -> None:
     chain = talk(10, 10, 10, 10, system="Be kind to me")
     pieces = parts_of(chain, words, limit=2 * (10 + TURN_TOKENS) + 4 + TURN_TOKENS)
@@ -185,7 +180,7 @@ def test_pieces_joined_are_the_conversation(said: list[Message], limit: int, for
         assert piece.tokens <= limit or humans <= 1
 
 
-@pytest.mark.parametrize("form", ["selfee", "alpaca", "vicuna", "stablevicuna", "self-instruct"])
+@pytest.mark.parametrize("form", ["selfee", "alpaca", "vicuna", "stablevicuna"])
 def test_pieces_fit_as_training_texts(form: TrainingFormat) -> None:
     for limit in (90, 120, 150):
         pieces = parts_of(talk(*[4, 6] * 18, system="Be brief."), words, limit, form)
@@ -196,13 +191,6 @@ def test_pieces_fit_as_training_texts(form: TrainingFormat) -> None:
             assert piece.tokens == 1 + words(text) + sum(span.stop for span in spans) <= limit
         longer = parts_of(talk(*[4, 6] * 18, system="Be brief."), words, pieces[0].tokens - 1, form)
         assert len(messages_of(longer[0].chain)) == len(messages_of(pieces[0].chain)) - 2
-
-
-def test_feedback_counts_with_its_headings() -> None:
-    judged = Step(answer="w " * 20, feedback=Feedback(text="f " * 10, verdict="revise", by="model"))
-    chain = Chain(id="c", prompt=Prompt(instruction="q " * 5), steps=(judged, Step(answer="x " * 20)), best=1)
-    (plain,), (whole,) = parts_of(chain, words, 30), parts_of(chain, words, 30, "selfee")
-    assert whole.tokens > plain.tokens
 
 
 def test_what_a_format_cannot_write_counts_as_its_texts() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -164,10 +163,3 @@ def test_rows_say_where_they_stand(tmp_path: Path) -> None:
     ]
     names = [where for where, _ in read_parquet(tmp_path / "x.parquet")]
     assert names == [f"{tmp_path / 'x.parquet'}: row {n}" for n in (0, 1)]
-
-
-def test_json_of_rows_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text('q\n"a\nb"\n')
-    [(_, data)] = read_csv(tmp_path / "x.csv")
-    assert isinstance(data, bytes)
-    assert json.loads(data) == {"q": "a\nb"}

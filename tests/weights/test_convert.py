@@ -11,12 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights import checkpoint
 from redraft.weights.convert import convert
-from redraft.weights.delta import apply, diff
 from redraft.weights.header import torch_dtype
 from redraft.weights.losses import Losses
 from redraft.weights.output import Run
@@ -33,7 +31,6 @@ from tests.weights.model_files import (
     same_model,
     save,
     save_bin,
-    tuned,
 )
 
 
@@ -88,15 +85,6 @@ def test_quantised_numbers_are_no_weights(tmp_path: Path, how: str) -> None:
     assert same_model(load(tmp_path / "b"), tensors)
 
 
-def test_an_adapter_stays_an_adapter(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    save_file({"x.lora_A.weight": torch.ones(2, 2)}, tmp_path / "a" / "adapter_model.safetensors")
-    (tmp_path / "a" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    convert(tmp_path / "a", tmp_path / "b", dtype="F16")
-    found = {path.name for path in (tmp_path / "b").iterdir()}
-    assert found == {"adapter_config.json", "adapter_model.safetensors", "redraft.json"}
-
-
 def test_a_large_transposed_tensor_of_a_bin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "CHUNK", 64)
     values = torch.arange(600.0).reshape(20, 30)
@@ -118,17 +106,6 @@ def test_a_folder_in_the_cache_of_the_hub(tmp_path: Path) -> None:
     convert(snapshot, tmp_path / "b")
     assert same_model(load(tmp_path / "b"), llama())
     assert (tmp_path / "b" / "config.json").exists()
-
-
-def test_a_delta_stays_a_delta(tmp_path: Path) -> None:
-    save(tmp_path / "base", llama())
-    save(tmp_path / "target", tuned(llama()))
-    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=True)
-    with pytest.raises(UsageError, match="is a delta: its dtype"):
-        convert(tmp_path / "delta", tmp_path / "no", dtype="F16")
-    convert(tmp_path / "delta", tmp_path / "shards", shard_size=2000)
-    apply(tmp_path / "base", tmp_path / "shards", tmp_path / "again")
-    assert same_model(load(tmp_path / "again"), tuned(llama()))
 
 
 def test_another_layout_is_not_gone_on_with(tmp_path: Path) -> None:

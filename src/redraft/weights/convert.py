@@ -11,11 +11,10 @@ from pathlib import Path
 
 import torch
 
-from redraft.errors import UsageError
-from redraft.weights.checkpoint import SAFETENSORS, Checkpoint, describe, open_checkpoint
-from redraft.weights.folder import ADAPTER, copy_side_files, refuse_quantised, same_layout, set_dtype
-from redraft.weights.header import DELTA
-from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard, layout
+from redraft.weights.checkpoint import Checkpoint, describe, open_checkpoint
+from redraft.weights.folder import copy_side_files, refuse_delta, refuse_quantised, same_layout, set_dtype
+from redraft.weights.lora.adapter import refuse_adapter
+from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
 
 
 def convert(
@@ -36,19 +35,12 @@ def convert(
         shard_size: The largest file in bytes. None keeps the layout; 2**63 makes a single file.
     """
     source = open_checkpoint(src, allow_pickle=run.allow_pickle)
-    delta = {DELTA: source.metadata[DELTA]} if DELTA in source.metadata else {}
+    refuse_adapter(source)
+    refuse_delta(source)
     if dtype:
         refuse_quantised(source)
-    if delta and dtype:
-        hint = "Apply it first and convert the result. --shard-size works on deltas too."
-        raise UsageError(f"{source.path} is a delta: its dtype cannot be changed.", hint=hint)
     tensors = [tensor.rounded(dtype) for tensor in source.tensors.values()]
-    if source.files[0].startswith(ADAPTER):
-        shards = [Shard(ADAPTER + SAFETENSORS, tensors)]
-    elif shard_size is None:
-        shards = same_layout(source, tensors)
-    else:
-        shards = layout(tensors, shard_size)
+    shards = same_layout(source, tensors) if shard_size is None else layout(tensors, shard_size)
     sizes = {shard.file: shard.size for shard in shards}
     provenance = {"inputs": {"source": describe(source)}, "dtype": dtype, "layout": sizes}
     with OutputFolder(dst, run, provenance=provenance) as out:
@@ -58,7 +50,6 @@ def convert(
             shards,
             lambda tensor: _parts(source, tensor.name, widen=dtype is not None),
             size=lambda tensor: source.tensors[tensor.name].size,
-            metadata=delta,
             count=dtype is not None,
         )
 

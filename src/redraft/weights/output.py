@@ -198,7 +198,6 @@ class OutputFolder:
         parts: Callable[[TensorInfo], Iterator[torch.Tensor]],
         *,
         size: Callable[[TensorInfo], int],
-        metadata: Mapping[str, str] | None = None,
         count: bool = True,
     ) -> None:
         """Write all shards, rounded to the dtypes of their tensors, and report the values that are lost.
@@ -208,7 +207,7 @@ class OutputFolder:
         """
         for shard in self.todo(shards, size):
             losses = Losses()
-            with self.shard(shard, metadata, notes=vars(losses)) as writer:
+            with self.shard(shard, notes=vars(losses)) as writer:
                 for info, values in ahead((each, part) for each in shard.tensors for part in parts(each)):
                     rounded = values.to(torch_dtype(info.dtype))
                     if count:

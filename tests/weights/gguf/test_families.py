@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gguf
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.errors import ModelError
 from redraft.weights.gguf.families import (
     FAMILIES,
     LLAMA,
@@ -98,21 +95,3 @@ def test_which_family() -> None:
     assert [family_of({"model_type": each.model_type}) for each in FAMILIES] == list(FAMILIES)
     assert family_of({"architectures": ["LLaMAForCausalLM"]}) is LLAMA
     assert [family_in_gguf(each) for each in ("llama", "qwen2", "qwen3")] == [LLAMA, QWEN2, QWEN3]
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"architectures": ["GPT2LMHeadModel"]}, "the architecture 'GPT2LMHeadModel' cannot be converted to"),
-        ({"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"}, "Classification"),
-        ({}, "the architecture None"),
-        ({"architectures": "LlamaForCausalLM"}, "the architecture None"),
-        ({"architectures": ["LlamaForCausalLM"], "num_local_experts": 8}, "experts (num_local_experts is 8)"),
-        ({"model_type": "mistral", "vision_config": {"x": 1}}, "parts (config.json has vision_config)"),
-    ],
-)
-def test_others_are_refused_with_the_tool_that_does_them(config: dict[str, Any], said: str) -> None:
-    with pytest.raises(ModelError) as caught:
-        family_of(config)
-    assert said in caught.value.message
-    assert "convert_hf_to_gguf.py" in str(caught.value.hint)

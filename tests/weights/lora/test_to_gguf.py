@@ -15,11 +15,13 @@ from redraft.engines.base import Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError, UsageError
 from redraft.options import MachineOptions
+from redraft.weights.checkpoint import read_json
+from redraft.weights.gguf.families import sizes_from_config
 from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.reader import check_adapter, read_header
 from redraft.weights.gguf.to_folder import import_gguf
 from redraft.weights.lora.adapter import read_adapter
-from redraft.weights.lora.gguf import Half, lora_gguf, parts_of
+from redraft.weights.lora.gguf import Half, lora_gguf, lora_weights, parts_of
 from redraft.weights.lora.merge import merge_lora
 from redraft.weights.output import Run
 from tests.weights.adapter_files import LINEAR, lora, with_adapter
@@ -266,3 +268,24 @@ def test_only_what_the_adapter_changes_is_looked_at(
     (tmp_path / "config.json").write_text(json.dumps(config | claim))
     lora_gguf(plain, tmp_path / "a.gguf", base=tmp_path)
     assert len(tensors(tmp_path / "a.gguf")) == 2 * 2 * len(LINEAR)
+
+
+# Adapters that training goes on from
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_weights_are_those_that_peft_saved(architecture: str, tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path / "base", architecture)
+    adapter = lora(base, tmp_path / "adapter")
+    lora_gguf(adapter, tmp_path / "adapter.gguf")
+    found = lora_weights(tmp_path / "adapter.gguf", sizes_from_config(read_json(base / "config.json")))
+    saved = load_file(adapter / "adapter_model.safetensors")
+    assert found.keys() == saved.keys()
+    assert all(torch.equal(found[name], values.float()) for name, values in saved.items())
+
+
+def test_what_changes_embeddings_is_refused(tmp_path: Path) -> None:
+    base = tiny_folder(tmp_path / "base", tie_word_embeddings=False)
+    lora_gguf(lora(base, tmp_path / "adapter", target_modules=["lm_head"]), tmp_path / "adapter.gguf")
+    with pytest.raises(ModelError, match="changes 'output"):
+        lora_weights(tmp_path / "adapter.gguf", sizes_from_config(read_json(base / "config.json")))
