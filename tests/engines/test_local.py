@@ -194,16 +194,6 @@ def test_layers_without_a_cache_are_not_counted(
     assert cache_bytes(read_header(model)) == numbers * CACHE_BYTES
 
 
-def test_a_folder_is_held_to_its_trained_length(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    from redraft.engines.hf.engine import HfEngine
-    from tests.engines.hf_folders import CONTEXT, folder
-
-    model, asked = folder(tmp_path / "base"), MachineOptions(ctx=CONTEXT + 1)
-    with pytest.raises(UsageError, match=f"was trained for contexts of {CONTEXT} tokens"):
-        asyncio.run(HfEngine.start(model, machine=asked))
-
-
 def test_the_cache_of_the_default_model(default_model: Path) -> None:
     """30 layers, 3 key-value heads of 64 elements, keys and values, two bytes each."""
     assert cache_bytes(read_header(default_model)) == 30 * 3 * 64 * 2 * 2
@@ -226,10 +216,6 @@ def test_a_long_prompt_is_never_advised_more_than_was_trained_for(tmp_path: Path
     assert asyncio.run(hint_for(300)) == (
         "Shorten the prompt: the model was trained for 256 tokens, prompt and answer together."
     )
-
-
-def test_a_server_is_not_given_a_longer_context_by_a_flag() -> None:
-    assert ContextError(10, 5).hint == "Shorten the prompt."
 
 
 class Thinker(Echo):

@@ -19,7 +19,7 @@ import pytest
 from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.load import load_engine
 from redraft.engines.openvino.engine import OpenVinoEngine
-from redraft.errors import EngineError, MissingExtra, ModelError, UsageError
+from redraft.errors import EngineError, MissingExtra, ModelError
 from redraft.jobs.machine import instructions
 from redraft.options import MachineOptions
 from tests.engines.llamacpp.test_schema import NAMES, OPEN, closes
@@ -148,12 +148,6 @@ def test_the_prompt_is_that_of_llama_cpp(engine: OpenVinoEngine, default_model: 
 
     ours, theirs = run(both())
     assert ours == theirs
-
-
-def test_a_context_beyond_the_trained_one(default_model: Path) -> None:
-    with pytest.raises(UsageError, match="was trained for contexts of") as caught:
-        run(OpenVinoEngine.start(default_model, machine=MachineOptions(ctx=100_000)))
-    assert caught.value.hint
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path, default_model: Path) -> None:

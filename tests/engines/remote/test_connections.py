@@ -27,13 +27,6 @@ async def ask(url: str, times: int) -> None:
             _ = [delta async for delta in engine.chat(ASK, Sampling())]
 
 
-def test_no_words_of_the_server_show_the_key(server: FakeServer) -> None:
-    server.on("POST /v1/chat/completions", error_reply(400, f"Not {FIRST}, nor {FIRST}."))
-    with pytest.raises(ServerError) as caught:
-        asyncio.run(ask(server.url, 1))
-    assert "Not [key], nor [key]." in str(caught.value)
-
-
 def test_a_filter_of_the_server_is_no_fault_of_the_key(server: FakeServer) -> None:
     """OpenRouter's 403: with it, one prompt would end the run."""
     moderated = error_reply(403, "The model requires moderation. Your input was flagged for violence.")

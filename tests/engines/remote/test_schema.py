@@ -69,12 +69,6 @@ def test_a_schema_goes_before_json_of_any_form(server: FakeServer, checks: list[
     assert bodies(server)[0]["response_format"]["json_schema"]["schema"] == SCHEMA
 
 
-def test_without_a_schema_nothing_is_sent(server: FakeServer) -> None:
-    server.on(CHAT, chat_reply("Ada."))
-    revise(server, max_revisions=0)
-    assert "response_format" not in bodies(server)[0]
-
-
 def test_a_refusal_is_said_once_however_many_ask_at_once(
     server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
