@@ -1,7 +1,7 @@
 r"""Checks that combine others: `any(A; B)` and `all(A; B)`, and how their parts are written.
 
 Outside parentheses, an argument goes unchanged to the end of the text. Inside, a backslash escapes `;`, an
-unbalanced parenthesis, and a backslash; `matches` keeps its own, which mean the same to the expression.
+unbalanced parenthesis, and a backslash.
 """
 
 from __future__ import annotations
@@ -27,11 +27,8 @@ from redraft.checks.base import (
     weight_of,
 )
 from redraft.checks.kinds import Written
-from redraft.checks.text import Matches
 from redraft.engines.steering.form import Form, joined
 from redraft.errors import CheckSyntaxError
-
-_CLASS_OR_MARK = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|;", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -115,8 +112,6 @@ def _nested_name(check: Check) -> str:
             return check.name
         case Weighted():
             return check.name.removesuffix(check.part.name) + _nested_name(check.part)
-        case Matches():
-            return escape_pattern(check.name)
     return escape(check.name)
 
 
@@ -171,14 +166,3 @@ def escape(text: str) -> str:
     text = re.sub(r"[\\;]", r"\\\g<0>", text)
     balanced = closing(f"({text})") == len(text) + 1
     return text if balanced else re.sub(r"[()]", r"\\\g<0>", text)
-
-
-def escape_pattern(pattern: str) -> str:
-    """Return an equivalent regular expression that can stand inside parentheses."""
-
-    def escaped(found: re.Match[str]) -> str:
-        if found[0].startswith("\\"):
-            return found[0]
-        return re.sub(r"\\.|[;()]", lambda part: part[0] if len(part[0]) > 1 else "\\" + part[0], found[0])
-
-    return _CLASS_OR_MARK.sub(escaped, pattern)

@@ -43,7 +43,6 @@ class CheckKind(Kind):
             they run nothing, read no file and ask no model. `data` may read files; `user` may run programs.
         takes_option: It may have an option in brackets: `judge[8]:…`.
         asks_judge: It asks the model that `--judge` names (`Written.judge`).
-        escapes_itself: Its text keeps its backslashes within `any(…)` and `all(…)`.
     """
 
     form: str
@@ -52,7 +51,6 @@ class CheckKind(Kind):
     writer: Writer = "user"
     takes_option: bool = False
     asks_judge: bool = False
-    escapes_itself: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a field of a wrong type, or a writer that is none."""
@@ -249,12 +247,7 @@ LACKS = _for_anyone(
     _phrase,
     takes_option=True,
 )
-MATCHES = _for_anyone(
-    "matches:REGEX",
-    "a regular expression is found in it",
-    _of_text("text", "Matches.of"),
-    escapes_itself=True,
-)
+MATCHES = _for_anyone("matches:REGEX", "a regular expression is found in it", _of_text("text", "Matches.of"))
 GROUNDED = _for_anyone(
     "grounded", "its numbers, names, dates and quotations are in the prompt", _plain("grounded", "Grounded")
 )
@@ -310,12 +303,11 @@ REWARD = CheckKind(
     writer="data",
     takes_option=True,
 )
-ANY = _for_anyone("any(A; B)", "at least one of these checks passes", _group, escapes_itself=True)
+ANY = _for_anyone("any(A; B)", "at least one of these checks passes", _group)
 ALL = _for_anyone(
     "all(A; B)",
     "every one of these checks passes; 2*A gives a check twice the weight",
     _group,
-    escapes_itself=True,
 )
 AUTO = _for_anyone(
     "auto", "what the prompt itself demands in plain words (redraft checks PROMPT)", _plain("derive", "Auto")

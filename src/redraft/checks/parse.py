@@ -117,7 +117,7 @@ class _Parser:
             raise CheckSyntaxError(f"the check {name!r} cannot be used {where}.", hint=hint)
         kind = known[name].load(CheckKind)
         rest = text[head.end() :].strip()
-        if self.depth and not kind.escapes_itself:
+        if self.depth and name not in ("any", "all"):  # their parts are unescaped one by one
             rest = unescape(rest)
         written = Written(name, kind.form, head["option"], rest, self.judge, self.nested)
         if written.option is not None and not kind.takes_option:
