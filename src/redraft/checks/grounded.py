@@ -60,7 +60,6 @@ class Source:
 
     text: str
     words: frozenset[str]  # and other forms of them
-    capitals: frozenset[str]  # words in capitals
     initials: str  # of all words that begin with a capital
     english: bool
     amounts: dict[Decimal, set[read.Amount]]  # by their value, with the scale and without
@@ -86,7 +85,6 @@ class Source:
         return cls(
             _bare(plain),
             frozenset(stem for word in [*words, *named] for stem in _stems(word)),
-            frozenset(filter(str.isupper, words)),
             "".join(word[0] for word in words if word[0].isupper()),
             _is_english(words),
             dict(amounts),
@@ -108,9 +106,8 @@ class Source:
         return others or not self.words.isdisjoint(_stems(word))
 
     def has_name(self, name: str) -> bool:
-        """Return whether each word of a name occurs, or its initials."""
-        initials = "".join(word[0] for word in name.split())
-        return (len(initials) > 1 and initials in self.capitals) or all(map(self.has_word, name.split()))
+        """Return whether each word of a name occurs."""
+        return all(map(self.has_word, name.split()))
 
     def has_amount(self, amount: read.Amount, scales: frozenset[int]) -> bool:
         """Return whether a number occurs with what belongs to it. `scales` stand elsewhere in the answer."""
@@ -218,13 +215,9 @@ def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
 
 
 def _number(source: Source, match: regex.Match[str]) -> bool:
-    """Return whether a number in digits occurs in one of its readings, or each of those that touch."""
+    """Return whether a number in digits occurs in one of its readings."""
     scales = read.scales_in(match.string)
-    if any(source.has_amount(amount, scales) for amount in read.amounts_of(match)):
-        return True
-    parts = regex.split("[ ,]", match["amount"])
-    touch = len(parts) > 1 and not read.THOUSANDS.fullmatch(match["amount"])
-    return touch and all(part.isdecimal() and Decimal(part) in source.amounts for part in parts)
+    return any(source.has_amount(amount, scales) for amount in read.amounts_of(match))
 
 
 def _spoken(source: Source, match: regex.Match[str]) -> bool | None:

@@ -170,8 +170,6 @@ def amounts_in(text: str) -> Iterator[Amount]:
     for pattern in (AMOUNT, SPOKEN):
         for match in pattern.finditer(rest):
             yield from amounts_of(match)
-            if not THOUSANDS.fullmatch(found := match.groupdict().get("amount") or "0"):
-                yield from (Amount(Decimal(part)) for part in regex.split("[ ,]", found) if part.isdecimal())
     yield from (Amount(Decimal(part)) for part in regex.findall(r"(?<=[\p{L}_])\d{1,40}", rest))
     for match in DATE.finditer(text):  # a day is no number of anything
         yield from (Amount(Decimal(part), units=_OF_DATES) for part in regex.findall(r"\d+", match[0]))
