@@ -105,10 +105,6 @@ class Source:
         others = word.isupper() and (initials in self.initials or not unit.isdisjoint(self.units))
         return others or not self.words.isdisjoint(_stems(word))
 
-    def has_name(self, name: str) -> bool:
-        """Return whether each word of a name occurs."""
-        return all(map(self.has_word, name.split()))
-
     def has_amount(self, amount: read.Amount, scales: frozenset[int]) -> bool:
         """Return whether a number occurs with what belongs to it. `scales` stand elsewhere in the answer."""
         return any(
@@ -182,7 +178,7 @@ def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool]]:
                 kept = match.end()
         rest = "".join([*pieces, rest[kept:]])
     for name in _names(rest, source):
-        yield f'the name "{_cut(name)}"', source.has_name(name)
+        yield f'the name "{_cut(name)}"', all(map(source.has_word, name.split()))
 
 
 def _unescaped(text: str) -> str:

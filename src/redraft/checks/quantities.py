@@ -233,18 +233,14 @@ def dates_of(match: regex.Match[str]) -> Iterator[Date]:
         pairs = [(first, second), (second, first)]
     else:
         month = given["month"].lower()
-        number = int(month) if month.isdigit() else month_of(month)
+        named = (at for at, name in enumerate(MONTHS, 1) if name[:3] == month[:3])
+        number = int(month) if month.isdigit() else next(named)
         pairs = [(number, int(day)) for day in match.captures("day")] or [(number, None)]
     weekday = next(
         (place for place, day in enumerate(DAYS) if (given["weekday"] or "?").lower() == day[:3]), None
     )
     for each, (number, day) in product(years, pairs):
         yield Date(each, number, day, weekday)
-
-
-def month_of(name: str) -> int:
-    """Return the number of a month. Three letters are enough."""
-    return next(number for number, month in enumerate(MONTHS, 1) if month[:3] == name[:3].lower())
 
 
 def times_of(match: regex.Match[str]) -> set[int]:

@@ -77,13 +77,9 @@ def _cells(path: Path, reader: Any) -> Iterator[Row]:
         elif cells and header:
             yield where, _json(dict(zip(header, cells, strict=True)))
         elif cells:
-            header = _unrepeated(cells, name)
-
-
-def _unrepeated(header: list[str], name: str) -> list[str]:
-    if again := next((cell for cell in header if header.count(cell) > 1), None):
-        raise RecordError(f"{name}:1: its header names the column {again!r} twice.")
-    return header
+            if again := next((cell for cell in cells if cells.count(cell) > 1), None):
+                raise RecordError(f"{name}:1: its header names the column {again!r} twice.")
+            header = cells
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
