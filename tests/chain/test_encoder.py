@@ -184,13 +184,6 @@ def test_chat_has_the_control_tokens_of_the_template_and_no_others(kind: str) ->
     assert words(kind, found.ids[found.trained]) == "Hi!<|im_end|>See <|im_start|>you.<|im_end|>"
 
 
-def test_beginning_of_text_that_a_template_writes_is_not_doubled() -> None:
-    model = tokenizer("llama", "{{ bos_token }}" + CHATML)
-    found = Encoder(model, "chat", "full").encode(single("Hello", "Hi!"))
-    assert isinstance(found, Example)
-    assert found.ids.tolist().count(model.bos_token_id) == 1
-
-
 def test_a_template_that_cannot_be_trained_on_is_said_before_the_first_record() -> None:
     with pytest.raises(UsageError, match="no control token"):
         Encoder(tokenizer("bytes", "{% for m in messages %}{{ m['content'] }}{% endfor %}"), "chat")

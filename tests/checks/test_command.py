@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import shlex
-import signal
 import sys
 import time
 from pathlib import Path
@@ -57,11 +56,6 @@ def test_of_long_output_the_end_is_kept_and_all_is_read() -> None:
     assert result.message.endswith("the end")
     assert len(result.message) < KEPT + 50
     assert "…" in result.message
-
-
-def test_a_program_ended_by_a_signal_without_a_name() -> None:
-    result = run(python("import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 6)"))
-    assert f"ended by signal {signal.SIGRTMIN + 6}" in result.message
 
 
 def test_no_shell_reads_the_line(tmp_path: Path) -> None:
@@ -143,15 +137,6 @@ def test_cancelling_kills_the_program(tmp_path: Path) -> None:
 
     asyncio.run(asyncio.wait_for(cancelled(), 30))
     assert ends(int(note.read_text()))
-
-
-def test_many_run_side_by_side() -> None:
-    async def many() -> list[CheckResult]:
-        check = python("import sys; print(sys.stdin.read())")
-        return await asyncio.gather(*(run_check(check, str(n), Prompt()) for n in range(8)))
-
-    results = asyncio.run(many())
-    assert [result.message.split("\n")[1] for result in results] == [str(n) for n in range(8)]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from redraft.chain import Prompt
 from redraft.checks.derive import checks_in
 from redraft.checks.derive.style import choice
 from redraft.checks.parse import parse_check
-from redraft.errors import CheckSyntaxError
 from tests.cli.verbs import redraft as run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,12 +194,3 @@ def test_a_prompt_in_another_language_is_told_apart_from_one_without_a_demand() 
         "Erkläre Photosynthese",
     ):
         assert "only English prompts are read" in run("checks", prompt).stderr
-
-
-def test_anyone_may_ask_a_server_for_auto() -> None:
-    assert parse_check("auto", writer="anyone").name == "auto"
-
-
-def test_auto_has_no_argument() -> None:
-    with pytest.raises(CheckSyntaxError, match="takes no argument"):
-        parse_check("auto:model")

@@ -218,12 +218,6 @@ def test_every_constraint_of_the_541_prompts_is_read(shared_data: Path) -> None:
     assert all(demand_of(check) for check in checks)
 
 
-def test_null_values_are_as_good_as_none() -> None:
-    assert Constraint.of("punctuation:no_comma", {"keywords": None}) == Constraint.of(
-        "punctuation:no_comma", None
-    )
-
-
 def test_the_loose_variants() -> None:
     assert loosened("Sure:\n*Rain*\nBye") == [
         "Sure:\n*Rain*\nBye",

@@ -95,7 +95,6 @@ class TestSchema:
             ),
             ({"items": {"$ref": "other.json"}}, "it refers to 'other.json', which is not in the file"),
             ({"$dynamicRef": "#x"}, "it refers to '#x', which is not in the file"),
-            ({"items": {"$ref": "#/$defs/none"}}, "which is not in the file, and nothing is fetched."),
             ({"$ref": "#"}, "it refers to itself without end."),
         ],
     )
@@ -112,10 +111,6 @@ class TestSchema:
         with pytest.raises(CheckSyntaxError, match="the schema is not JSON"):
             JsonSchema.of(str(tmp_path / "a.json"))
 
-    def test_deep_json_is_a_failed_answer_and_no_crash(self, tmp_path: Path) -> None:
-        check = self.made(tmp_path, {"items": {"$ref": "#"}})
-        assert not check.check("[" * 900 + "1" + "]" * 900, Prompt()).passed
-
 
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
 
@@ -130,11 +125,9 @@ def object_of(**properties: Any) -> dict[str, Any]:
         (TEXT, "string"),
         ({}, "any"),
         (True, "any"),
-        ({"type": "null"}, "null"),
         ({"type": "string", "title": "Name", "default": "x"}, "string"),
         ({"type": "string", "maxLength": 40}, "string (at most 40 characters)"),
         ({"type": "string", "minLength": 1, "pattern": "^a"}, "string (at least 1 characters; matches ^a)"),
-        ({"type": "string", "format": "date"}, "string (date)"),
         ({"type": "integer", "minimum": 0, "maximum": 9}, "integer (0 to 9)"),
         ({"type": "number", "exclusiveMinimum": 0, "multipleOf": 0.5}, "number (over 0; a multiple of 0.5)"),
         ({"enum": ["a", 1, None]}, '"a" | 1 | null'),
@@ -143,12 +136,10 @@ def object_of(**properties: Any) -> dict[str, Any]:
         ({"type": "array", "items": TEXT, "minItems": 2}, "string[] (at least 2 items)"),
         ({"type": "array", "items": {"anyOf": [TEXT, NUMBER]}}, "(string | integer)[]"),
         ({"type": "array", "uniqueItems": True}, "any[] (each different)"),
-        ({"type": "array", "uniqueItems": False}, "any[]"),
         ({"type": "array", "minItems": 3, "maxItems": 3}, "any[] (3 items)"),
         ({"type": "array", "prefixItems": [TEXT, NUMBER], "minItems": 2, "maxItems": 2}, "[string, integer]"),
         (object_of(name=TEXT, born=NUMBER), '{"name": string, "born": integer}'),
         ({"type": "object", "properties": {"name": TEXT}}, '{"name"?: string}'),
-        ({"type": "object"}, "object"),
         ({"type": "object", "additionalProperties": False}, "{}"),
         ({"type": "object", "additionalProperties": NUMBER}, "{[key: string]: integer}"),
         (object_of(kg={"type": "number", "description": "its\n weight"}), '{"kg": number (its weight)}'),
@@ -171,11 +162,9 @@ def test_the_shape_of_a_schema(schema: Any, shape: str) -> None:
         {"not": TEXT},
         {"allOf": [TEXT]},
         {"anyOf": [TEXT], "minLength": 3},
-        {"if": TEXT, "then": {"maxLength": 3}},
         {"type": "object", "required": ["born"]},
         {"type": "object", "patternProperties": {"^x": TEXT}},
         {"type": "array", "prefixItems": [TEXT]},
-        {"$ref": "#/$defs/missing"},
         {"$ref": "other.json"},
         object_of(inner=object_of(deep={"not": TEXT})),
         {"$defs": {"T": object_of(kids={"$ref": "#/$defs/T"})}, "$ref": "#/$defs/T"},
@@ -194,13 +183,6 @@ def test_references_that_double_at_each_level_end() -> None:
     assert sketch({"$defs": {**levels, "L40": TEXT}, "$ref": "#/$defs/L0"}) is None
     flat = object_of(**{f"p{i}": {"$ref": "#/$defs/A"} for i in range(MOST_REFERENCES)})
     assert sketch({**flat, "$defs": {"A": TEXT}}) is not None
-
-
-def test_a_schema_of_very_many_levels_has_none() -> None:
-    schema: dict[str, Any] = TEXT
-    for _ in range(5000):
-        schema = {"type": "array", "items": schema}
-    assert sketch(schema) is None
 
 
 class Ship(BaseModel):

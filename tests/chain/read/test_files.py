@@ -272,14 +272,6 @@ class TestOutput:
         os.close(reader)
         assert pipe.is_fifo()
 
-    def test_an_open_pipe_is_written_to_by_its_number(self) -> None:
-        ours, theirs = os.pipe()
-        with open_output(Path(f"/dev/fd/{theirs}")) as file:
-            file.write(b"a")
-        assert os.read(ours, 9) == b"a"
-        os.close(ours)
-        os.close(theirs)
-
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
     @pytest.mark.parametrize("size", [1, 1 << 20])
     def test_what_has_no_room_is_named(self, size: int) -> None:
@@ -351,14 +343,6 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
         assert not path.exists()
     assert path.read_bytes() == b"1\n"
     assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("ending", ["gz", "zst"])
-def test_a_packed_file_of_another_name_is_known_by_its_content(ending: str, tmp_path: Path) -> None:
-    with open_output(tmp_path / f"x.{ending}") as file:
-        file.write(b'{"a":1}\n')
-    path = (tmp_path / f"x.{ending}").rename(tmp_path / "x.jsonl")
-    assert [*values_of(path)] == [{"a": 1}]
 
 
 @pytest.mark.parametrize(

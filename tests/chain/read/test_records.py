@@ -91,14 +91,6 @@ class TestFiles:
         with pytest.raises(RecordError, match=re.escape(message)):
             list(read_records(tmp_path / name))
 
-    def test_a_missing_file_and_a_folder_are_named(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            RecordError, match=re.escape("no.jsonl: cannot be read: No such file or directory.")
-        ):
-            list(read_records(tmp_path / "no.jsonl"))
-        with pytest.raises(RecordError, match="cannot be read: Is a directory"):
-            list(read_records(tmp_path))
-
 
 class TestIds:
     def test_an_id_is_the_records_own_or_its_place(self, tmp_path: Path) -> None:
