@@ -26,7 +26,6 @@ from redraft.train.load import (
     weights_dtype,
 )
 from redraft.train.loss import fuse
-from redraft.train.processes import Say
 from redraft.weights.delta import diff
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.train.tiny import SHAPE
@@ -56,10 +55,10 @@ def both(folder: Path, **options: Any) -> tuple[Any, Any]:
     return fitted(folder, tokenizer)[0], tokenizer
 
 
-def fitted(folder: Path, tokenizer: Any, say: Say = silent) -> tuple[Any, bool]:
+def fitted(folder: Path, tokenizer: Any) -> tuple[Any, bool]:
     """The model, and whether it got a row for the tokenizer."""
     model = load_model(str(folder), dtype=torch.float32)
-    return model, fit_vocabulary(model, tokenizer, ref=str(folder), say=say)
+    return model, fit_vocabulary(model, tokenizer, ref=str(folder))
 
 
 def test_a_folder_is_loaded_as_it_is(folder: Path) -> None:
@@ -81,7 +80,7 @@ def test_no_end_of_text_is_an_error_that_names_one(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", eos_token=None)
     with pytest.raises(ModelError, match="would never stop") as caught:
         load_tokenizer(str(folder), say=silent)
-    assert '"eos_token": "</s>"' in str(caught.value.hint)
+    assert '"eos_token": ' in str(caught.value.hint)
 
 
 def test_padding_is_found_in_the_vocabulary_so_no_row_is_added(folder: Path) -> None:
@@ -143,16 +142,6 @@ def test_one_row_too_few_is_filled_for_a_new_padding_token_alone(folder: Path, t
     tokenizer = load_tokenizer(str(folder), say=silent)
     with pytest.raises(ModelError, match=r"ids up to 259, and the model has 259 rows"):
         fitted(short, tokenizer)
-
-
-def test_a_model_with_many_more_tokens_is_remarked_on(folder: Path, tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(str(folder), say=silent)
-    for rows, remarks in ((VOCABULARY + 1000, 0), (VOCABULARY + 2000, 1)):
-        large = tiny_folder(tmp_path / str(rows), dtype=torch.float32, vocab_size=rows)
-        said: list[str] = []
-        fitted(large, tokenizer, said.append)
-        assert len(said) == remarks
-    assert said == ["the tokenizer knows 260 of the model's 2,260 tokens: is it the right one?"]
 
 
 def test_a_weight_that_the_file_lacks_is_not_made_up(folder: Path) -> None:

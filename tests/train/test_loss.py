@@ -117,28 +117,6 @@ def test_logits_of_tokens_without_loss_are_not_made(monkeypatch: pytest.MonkeyPa
     assert max(seen) == 16
 
 
-def test_tokens_of_all_micro_batches_count_the_same() -> None:
-    short, long = packed((8,)), packed((40, 25))
-    model = tiny()
-    use_segments(model)
-    fuse(model)
-    count = sum(int((row.labels != -100).sum()) for row in (short, long))
-    for row in (short, long):
-        out = model(
-            input_ids=row.input_ids,
-            position_ids=row.position_ids,
-            labels=row.labels,
-            num_items_in_batch=torch.tensor(count),
-        )
-        out.loss.backward()
-    accumulated = gradients_of(model)
-    model.zero_grad()
-    both = {name: torch.cat([getattr(short, name), getattr(long, name)], 1) for name in short._fields[1:]}
-    model(**both).loss.backward()
-    for name, gradient in gradients_of(model).items():
-        torch.testing.assert_close(accumulated[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
-
-
 def test_a_batch_without_loss_has_zero_gradients() -> None:
     model, row = tiny(), packed()
     fuse(model)

@@ -83,30 +83,6 @@ def test_a_line_shows_the_reward_and_the_kl_of_a_rollout_batch(clock: list[float
     assert "step 1 of 4 · reward 0.250 · KL 1.5 · loss 1.2346" in screen.getvalue()
 
 
-def shown(terminal: bool, clock: list[float], steps: int = 20, seconds: float = 2.0) -> str:
-    screen, console = screen_of(terminal)
-    progress = StepProgress(console=console, clock=lambda: clock[0])
-    for step in range(1, steps + 1):
-        progress.step(step, steps, NUMBERS)
-        clock[0] += seconds
-    progress.close()
-    return screen.getvalue()
-
-
-def test_a_file_gets_a_line_now_and_then_and_the_last(clock: list[float]) -> None:
-    lines = shown(False, clock).splitlines()
-    assert lines[0] == "redraft: step 1 of 20 · loss 1.2346 · lr 2.00e-05 · 480 tokens/s · 1.3 GB"
-    assert lines[1] == "redraft: step 9 of 20 · loss 1.2346 · lr 2.00e-05 · 480 tokens/s · 1.3 GB · 0:22 left"
-    assert [line.split()[2] for line in lines] == ["1", "9", "17", "20"]
-    assert "\r" not in "".join(lines)
-
-
-def test_a_terminal_gets_one_line_that_is_written_over(clock: list[float]) -> None:
-    text = shown(True, clock)
-    assert [f"step {step} of 20" in text for step in range(1, 21)] == [True] * 20
-    assert text.count("\n") == 1
-
-
 def test_quiet_shows_nothing() -> None:
     screen, console = screen_of(False)
     for logs_ in (NUMBERS, {"eval_loss": 1.0}):

@@ -127,13 +127,10 @@ def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-_ENDS = ("</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
-"""Common end-of-text tokens, to suggest one if the tokenizer names none."""
 _PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>", "<|endoftext|>")
 """Common padding tokens, and tokens that nothing else uses."""
 
 _HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a language model lacks
-_SPARE = 1024  # rows of an embedding beyond the tokenizer's ids that count as padding of the matrix
 
 
 def load_tokenizer(
@@ -154,7 +151,10 @@ def load_tokenizer(
     with _library_errors(ref, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(ref, **_closed(folder))
     if tokenizer.eos_token_id is None:
-        raise _endless(tokenizer, ref)
+        raise ModelError(
+            f"the tokenizer of {ref} has no end-of-text token, so a model trained with it would never stop.",
+            hint='Name one of its vocabulary in tokenizer_config.json: "eos_token": "…"',
+        )
     same = apart and tokenizer.pad_token_id == tokenizer.eos_token_id
     if tokenizer.pad_token is None or same:
         known, end = tokenizer.get_vocab(), str(tokenizer.eos_token)
@@ -169,16 +169,6 @@ def load_tokenizer(
         has = f"pads with {tokenizer.eos_token!r}, its end-of-text" if same else "has no padding token"
         say(f"the tokenizer {has}: {chosen!r} is {'added' if added else 'taken'}")
     return tokenizer
-
-
-def _endless(tokenizer: PreTrainedTokenizerBase, ref: str) -> ModelError:
-    known = tokenizer.get_vocab()
-    end = next((token for token in _ENDS if token in known), None)
-    return ModelError(
-        f"the tokenizer of {ref} has no end-of-text token, so a model trained with it would never stop.",
-        hint=f'Name it in tokenizer_config.json: "eos_token": "{end or "…"}"'
-        + (" (its vocabulary has that one)." if end else ", a token of its vocabulary."),
-    )
 
 
 def computes_bf16(*, gpu: bool = True) -> bool:
@@ -241,7 +231,6 @@ def load_trained(
     tokenizer: PreTrainedTokenizerBase,
     *,
     seed: int,
-    say: Say,
     note: Mapping[str, Any] | None = None,
     scores: bool = False,
 ) -> PreTrainedModel | PeftModel:
@@ -253,7 +242,7 @@ def load_trained(
     """
     set_seed(seed)  # a classifier's head may be new
     loaded = load_model(ref, dtype=DTYPES[own.dtype], scores=scores)
-    grown = fit_vocabulary(loaded, tokenizer, ref=ref, say=say)
+    grown = fit_vocabulary(loaded, tokenizer, ref=ref)
     if not own.lora:
         loaded.config.update(dict(note or {}))
         return loaded
@@ -295,7 +284,7 @@ def _library_errors(ref: str, what: str) -> Iterator[None]:
         raise ModelError(f"the {what} of {ref} cannot be loaded: {first:.300}", hint=hint) from error
 
 
-def fit_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, *, ref: str, say: Say) -> bool:
+def fit_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, *, ref: str) -> bool:
     """Check that each id of the tokenizer has a row in the model, and add one for a new padding token.
 
     Returns:
@@ -319,8 +308,6 @@ def fit_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, *, ref: str, 
         with torch.no_grad():
             for table in weights:
                 table[rows:] = table[:rows].mean(0, dtype=torch.float32).to(table.dtype)
-    elif rows - needed > max(_SPARE, needed // 20):
-        say(f"the tokenizer knows {needed:,} of the model's {rows:,} tokens: is it the right one?")
     for config in (model.config, getattr(model, "generation_config", None)):
         if config is not None:
             config.pad_token_id = tokenizer.pad_token_id

@@ -32,7 +32,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from transformers.modeling_outputs import CausalLMOutput
 
 from redraft.chain import Chain
-from redraft.chain.encoder import PromptEncoder
+from redraft.chain.encoder import Example, PromptEncoder
 from redraft.chain.read.records import raw_records
 from redraft.engines.base import Sampling, Tokens
 from redraft.errors import ModelError, UsageError
@@ -42,7 +42,7 @@ from redraft.train.attention import use_segments
 from redraft.train.batches import Batch, Data, Rows, SharedMeans, Source, one_a_row
 from redraft.train.load import load_trained
 from redraft.train.options import PpoOptions, room, samples_each
-from redraft.train.prepare import Ints, Prepared
+from redraft.train.prepare import Ints
 from redraft.train.processes import Say, gathered, place, ranks, shared_out
 from redraft.train.rl import algorithm, metrics
 from redraft.train.rl.algorithm import RunningMoments
@@ -108,10 +108,15 @@ class PpoVerb(Verb[PpoOptions]):
         return one_a_row(lengths, own.max_length or own.model_max_length)
 
     def model(
-        self, own: PpoOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
+        self,
+        own: PpoOptions,
+        ref: str,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        say: Say,  # noqa: ARG002  (an adapter needs no remark)
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
         """Load a causal language model with an adapter."""
-        made = load_trained(own, ref, tokenizer, seed=own.seed, say=say)
+        made = load_trained(own, ref, tokenizer, seed=own.seed)
         bare = bare_of(made)
         if bare.config._attn_implementation == "sdpa":  # noqa: SLF001 - the only way to ask
             with suppress(ModelError):  # else rows are padded
@@ -142,7 +147,7 @@ class PpoVerb(Verb[PpoOptions]):
         read = Ppo(
             policy,
             tokenizer,
-            list(_prompts(data.rows.prepared, own, self.encoder(own, tokenizer))),
+            list(_prompts(own, self.encoder(own, tokenizer))),
             parse_rewards(own.reward),
             own,
             size=args.train_batch_size,
@@ -178,14 +183,13 @@ def _check_sizes(own: PpoOptions) -> None:
             )
 
 
-def _prompts(prepared: Prepared, own: PpoOptions, encoder: PromptEncoder) -> Iterator[RolloutPrompt]:
-    """Yield each prepared prompt with its record, without answers."""
+def _prompts(own: PpoOptions, encoder: PromptEncoder) -> Iterator[RolloutPrompt]:
+    """Yield the prompts that leave room for an answer, with their records, without answers."""
     raw = (each for path in own.data_path for each in raw_records(Path(path)))
-    chains = enumerate(chain for each in raw for chain in encoder.chains(each))
-    for number, where in enumerate(prepared.places.tolist()):
-        record = next(chain for at, chain in chains if at == where)
-        bare = record.model_copy(update={"steps": (), "drafts": (), "best": None})
-        yield RolloutPrompt(bare, tuple(prepared[number].ids.tolist()))
+    for chain in itertools.chain.from_iterable(map(encoder.chains, raw)):
+        if isinstance(found := encoder.encode(chain), Example):
+            bare = chain.model_copy(update={"steps": (), "drafts": (), "best": None})
+            yield RolloutPrompt(bare, tuple(found.ids.tolist()))
 
 
 class Ppo(Source):

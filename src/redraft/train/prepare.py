@@ -2,7 +2,7 @@
 
 Workers return arrays, in order (`jobs/parallel.py`): any number of them gives the same result. Prepared data
 lies in a cache folder named by a hash of all that decides it: the bytes of the data, the tokenizer, format,
-objective and length, and the source code that turns a record into tokens. It holds four arrays and
+objective and length, and the source code that turns a record into tokens. It holds three arrays and
 `prepared.json`, which has a hash of each, so that incomplete and damaged folders are recognised and replaced.
 """
 
@@ -39,7 +39,7 @@ from redraft.train.processes import Say, leads
 
 TRAINED = np.uint32(1 << 31)  # the bit of a token with loss. No vocabulary is that large.
 
-_FILES = TOKENS, OFFSETS, NAMES, PLACES = "tokens.bin", "offsets.bin", "names.bin", "places.bin"
+_FILES = TOKENS, OFFSETS, NAMES = "tokens.bin", "offsets.bin", "names.bin"
 ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
@@ -139,18 +139,13 @@ class DataReport:
 
 
 class Prepared:
-    """Examples in a folder, by number.
-
-    Attributes:
-        places: int64 [examples]: which of all chains of the data each was made from, from 0.
-    """
+    """Examples in a folder, by number."""
 
     def __init__(self, folder: Path, report: DataReport) -> None:
         self.folder, self.report = folder, report
         self._tokens = np.memmap(folder / TOKENS, np.uint32, "r")
         self._offsets = np.memmap(folder / OFFSETS, np.int64, "r").reshape(-1, 2)
         self.lengths: Ints = np.diff(self._offsets[:, 0])  # int64 [examples]: tokens of each example
-        self.places: Ints = np.memmap(folder / PLACES, np.int64, "r")
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -200,12 +195,12 @@ class Writer:
         self._ends = np.zeros(2, np.int64)  # of tokens and of names
         self._put(OFFSETS, self._ends.tobytes())
 
-    def add(self, name: str, ids: NDArray[Any], trained: NDArray[np.bool_], place: int = 0) -> None:
-        """Add an example that was made from the chain with this number in the data, from 0."""
+    def add(self, name: str, ids: NDArray[Any], trained: NDArray[np.bool_]) -> None:
+        """Add an example of a record."""
         encoded = name.encode()
         self._ends += (len(ids), len(encoded))
         marked = ids.astype(np.uint32) | np.where(trained, TRAINED, np.uint32(0))
-        parts = (marked.tobytes(), self._ends.tobytes(), encoded, np.int64(place).tobytes())
+        parts = (marked.tobytes(), self._ends.tobytes(), encoded)
         for file, data in zip(_FILES, parts, strict=True):
             self._put(file, data)
 
@@ -398,7 +393,7 @@ def _make(folder: Path, key: str, batches: Iterable[Encoded], wanted: str, say: 
         for batch in batches:
             for name, origin, found in batch:
                 for each in () if isinstance(found, Skipped) else found:
-                    writer.add(name, each.ids, each.trained, report.records)
+                    writer.add(name, each.ids, each.trained)
                 report.add(name, origin, found)
             if time.monotonic() >= due:
                 say(f"{report.records:,} records tokenised so far.")

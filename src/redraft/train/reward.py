@@ -142,7 +142,7 @@ class Reward(Verb[RewardOptions]):
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
         """Load a classifier whose loss is that of pairs. The result says how its texts are written."""
         note = {"redraft_reward": {"format": own.format, "max_length": own.model_max_length}}
-        model = load_trained(own, ref, tokenizer, seed=own.seed, note=note, scores=True, say=say)
+        model = load_trained(own, ref, tokenizer, seed=own.seed, note=note, scores=True)
         compare(bare_of(model))
         return model, can_join(bare_of(model), say=say)
 

@@ -56,7 +56,7 @@ class Sft(Verb[SftOptions]):
         """Load a model with the loss of `loss`. The result says that it writes chains, if it learns them."""
         native = own.format == "selfee" and own.training_objective != "answer"
         note = {"redraft_format": NATIVE_FORMAT} if native else {}
-        model = load_trained(own, ref, tokenizer, seed=own.seed, note=note, say=say)
+        model = load_trained(own, ref, tokenizer, seed=own.seed, note=note)
         return model, with_loss(model, say=say, packed=own.packing)
 
     def finish(self, ready: Ready, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
