@@ -187,16 +187,6 @@ def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint-10"]
 
 
-def test_a_name_is_never_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save(tmp_path, 10)
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "rename", killed)
-    assert (save(tmp_path, 10, "new") / "model.safetensors").read_text() == "new"
-
-
 def test_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         save(tmp_path, step)

@@ -285,12 +285,6 @@ def test_what_is_missing_is_said(tmp_path: Path, names: tuple[str, ...], message
     assert hint in str(caught.value.hint)
 
 
-def test_a_long_list_of_files_is_cut(tmp_path: Path) -> None:
-    holding(tmp_path, *(f"{number:02}.txt" for number in range(40)))
-    with pytest.raises(ModelError, match=r"11\.txt and 28 more"):
-        check_weights(tmp_path)
-
-
 def test_a_folder_without_a_tokenizer_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no tokenizer.*there is: config\.json"):
         check_tokenizer(holding(tmp_path, "config.json"))

@@ -82,20 +82,6 @@ def test_a_function_may_return_any_number(mine: str, name: str, expected: list[f
     assert judged(f"{mine}.{name}") == expected
 
 
-def test_a_reward_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = """
-from redraft.train.rl.rewards import RewardKind
-def make(form):
-    async def rewards(chains):
-        return [chain.answer.count(form.partition(":")[2]) for chain in chains]
-    return rewards
-COUNT = RewardKind(make)
-"""
-    install(tmp_path, "redraft-count", {"redraft.rewards": {"count": "redraft_count:COUNT"}}, code)
-    monkeypatch.syspath_prepend(tmp_path)
-    assert judged("count:b", "2*words<=1") == [2, 3]
-
-
 def test_a_reward_is_not_added_twice() -> None:
     with pytest.raises(UsageError, match="words<=3 is there twice") as raised:
         parse_rewards(("words<=3", " words<=3"))

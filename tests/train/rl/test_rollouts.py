@@ -278,26 +278,6 @@ def test_a_run_whose_answers_are_all_empty_goes_on(tmp_path: Path, judge: str) -
         assert judge == "reward" or each["reward"] == 0.0
 
 
-def test_a_run_whose_answers_never_end_pays_for_each(tmp_path: Path) -> None:
-    never = {
-        "min_new_tokens": 6,
-        "max_new_tokens": 6,
-        "missing_eos_penalty": 3.0,
-        "init_kl_coef": 0.0,
-        "lam": 1.0,
-    }
-    source = rollouts(tmp_path, policy(**never))
-    loop(tmp_path, source, max_steps=8).run()
-    lines = [line for line in finite(tmp_path) if "reward" in line]
-    assert {(line["ended"], line["response_tokens"]) for line in lines} == {(0.0, 6.0)}
-    written = samples(tmp_path)
-    assert not any(each["ended"] or TOKENIZER.eos_token_id in each["tokens"] for each in written)
-    batch = next(rollouts(tmp_path / "again", policy(**never)).batches(0))
-    first = {tuple(each["tokens"]): each["reward"] - 3.0 for each in samples(tmp_path / "again")}
-    for ids, start, back in zip(batch["input_ids"], batch["starts"], batch["returns"], strict=True):
-        assert back[0].item() == pytest.approx(first[tuple(ids[start : start + 6].tolist())], abs=1e-5)
-
-
 def test_a_run_that_ends_inside_a_rollout_batch_has_a_line_of_it(tmp_path: Path) -> None:
     loop(tmp_path, rollouts(tmp_path, policy()), max_steps=6, logging_steps=4).run()
     assert [line["step"] for line in finite(tmp_path) if "reward" in line] == [4, 6]
