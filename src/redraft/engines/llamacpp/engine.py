@@ -36,7 +36,6 @@ from redraft.engines.base import (
 from redraft.engines.bounds import within
 from redraft.engines.llamacpp.child import ChildSettings
 from redraft.engines.llamacpp.client import Child, ChildRefusal, error_of
-from redraft.engines.llamacpp.grammar import expressible
 from redraft.engines.local import (
     Room,
     Told,
@@ -48,6 +47,7 @@ from redraft.engines.local import (
 from redraft.engines.messages import beyond_text, plain, template_refuses, why_refused
 from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
+from redraft.engines.schemas import expressible
 from redraft.engines.steering.lark import lark, stopped
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError, UsageError
 from redraft.options import MachineOptions

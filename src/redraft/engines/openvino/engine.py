@@ -26,7 +26,6 @@ from typing import Any, NoReturn
 from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Delta, EngineInfo, Replies, Sampling, Tokens
 from redraft.engines.bounds import within
-from redraft.engines.llamacpp.grammar import expressible
 from redraft.engines.local import (
     Room,
     cache_bytes,
@@ -38,7 +37,7 @@ from redraft.engines.local import (
 from redraft.engines.openvino.child import REFUSED, ChildSettings, Event, Request
 from redraft.engines.openvino.models import GGUFTokenizer, check, loaded_bytes, prepare
 from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
-from redraft.engines.schemas import for_xgrammar, with_plain_patterns
+from redraft.engines.schemas import expressible, for_xgrammar, with_plain_patterns
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
 from redraft.jobs.machine import all_cores, free_memory, instructions
