@@ -263,10 +263,10 @@ def _repeats_within(schema: Mapping[str, Any]) -> str:
 
 # Inside llama.cpp is llguidance. One keyword that it does not know undoes the whole grammar, without an
 # error. So these keywords are removed, and left to the check of the answer. What is left never refuses an
-# answer that the whole schema accepts, by the rules of JSON Schema: only keywords that nothing else depends on
-# are removed, and none below a negation, since `not` and `if` go as a whole. `lenient` is the net for what is
-# not foreseen here, such as two parts of `allOf` that do not go together. Known limits: docs/json_schema.md of
-# llguidance.
+# answer that the whole schema accepts, by the rules of JSON Schema: only keywords that nothing else depends
+# on are removed, and none below a negation, since `not` and `if` go as a whole. `lenient` is the net for
+# what is not foreseen here, such as two parts of `allOf` that do not go together. Known limits:
+# docs/json_schema.md of llguidance.
 _REFUSED = frozenset(
     {"not", "if", "then", "else", "dependencies", "dependentRequired", "dependentSchemas", "propertyNames"}
     | {"uniqueItems", "contains", "minContains", "maxContains", "unevaluatedItems", "unevaluatedProperties"}
