@@ -36,7 +36,10 @@ def page(found: Figures, curves: Curves | None, made: str, links: Links | None =
         f"points gained{f', {interval}' if interval else ''}": gain,
         "McNemar's p": p_value(found.decision.p),
     }
-    parts = [Part(verdict=said, tiles=tiles, notes=[*notes(found)], cards=[_card(found)])]
+    rights = [(level.name, level.right.times(100)) for level in found.levels]
+    note = "per cent, with 95 % intervals; the line is at first answers"
+    card = Card("right answers", note, intervals(rights, rights[0][1].value))
+    parts = [Part(verdict=said, tiles=tiles, notes=[*notes(found)], cards=[card])]
     if curves:
         chart = drawn(equal_tokens.series(curves), "new tokens an item", "right answers, %")
         card = Card("score over tokens", "right answers, with 95 % intervals", chart, wide=True)
@@ -66,10 +69,3 @@ def _changed(found: Figures, links: Links) -> Iterator[Part]:
             items.append(Item(f"{more:,} more", links.to(f"only={kind}"), ""))
         if items:
             yield Part(f"{kind}, first to best", counted(len(changed), "answer"), items=items)
-
-
-def _card(found: Figures) -> Card:
-    rights = [(level.name, level.right.times(100)) for level in found.levels]
-    rows = [(name, each.value, each.low, each.high, f"{each.value:.1f}") for name, each in rights]
-    note = "per cent, with 95 % intervals; the line is at first answers"
-    return Card("right answers", note, intervals(rows, rights[0][1].value))

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from redraft.errors import MissingExtra
+from redraft.evaluation.stats import Estimate
 from redraft.jobs.counting import printable
 
 try:
@@ -34,14 +35,14 @@ _HEAD = re.compile(r"<svg [^>]*?(viewBox=[^>]*)>")
 _NAMED = re.compile(r'<path aria-label="([^"]*)"([^>]*)/>')
 
 
-def intervals(rows: Sequence[tuple[str, float, float, float, str]], at: float) -> str:
-    """Draw a figure with its interval in each row, and a line at a value to compare them with.
+def intervals(rows: Sequence[tuple[str, Estimate]], at: float) -> str:
+    """Draw a figure with its interval, if it has one, in each row, and a line to compare them with.
 
     Args:
-        rows: Name, figure, lower and upper end (NaN without an interval), and the text on the right.
+        rows: Names and figures.
         at: Where the line is.
     """
-    ends = [end for _, *values, _ in rows for end in values if math.isfinite(end)]
+    ends = [end for _, each in rows for end in (each.value, each.low, each.high) if math.isfinite(end)]
     left, right = min([at, *ends]), max([at, *ends])
     wide = (right - left) or 1.0
     x: Spec = {
@@ -49,8 +50,8 @@ def intervals(rows: Sequence[tuple[str, float, float, float, str]], at: float) -
         "axis": {"tickCount": 4},
     }
     values = [
-        {"row": row, "value": value, "low": low, "high": high, "text": text, "tip": f"{name}: {text}"}
-        for row, (name, value, low, high, text) in enumerate(rows)
+        {"row": row, **vars(each), "text": f"{each.value:.4g}", "tip": f"{name}: {each.value:.4g}"}
+        for row, (name, each) in enumerate(rows)
     ]
     y = _rows([name for name, *_ in rows], _WIDTH)
     line = {"type": "rule", "color": _SOFT, "strokeDash": [3, 3]}

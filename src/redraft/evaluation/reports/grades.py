@@ -12,7 +12,6 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from redraft.chain import Usage, describe
@@ -23,7 +22,7 @@ from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, Grade, Key, usag
 from redraft.evaluation.records import listed
 from redraft.evaluation.reports.inputs import Input, Material
 from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side
-from redraft.evaluation.stats import Bootstrap, Estimate, without_nan
+from redraft.evaluation.stats import Estimate, without_nan
 from redraft.evaluation.tables import Chart, Line, Section, cost_facts, plain
 from redraft.jobs.counting import counted
 
@@ -65,9 +64,7 @@ class Grades:
         """Return the mean of the scores, or of those of some questions and turns."""
         values = self.scores.values
         chosen = list(values) if keys is None else [key for key in keys if key in values]
-        rows = np.reshape([[values[key], 1] for key in chosen], (-1, 2))
-        sums = stats.clustered(rows, [question for question, _ in chosen])
-        return Bootstrap(sums).estimate(stats.ratio_of, _SCALE)
+        return stats.mean([values[key] for key in chosen], [question for question, _ in chosen], _SCALE)
 
     def turns(self) -> dict[int, Estimate]:
         """Return the mean of each turn; nothing if there is one only."""

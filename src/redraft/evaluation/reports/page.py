@@ -19,7 +19,6 @@ from redraft.evaluation.reports.grades import GradeReport
 from redraft.evaluation.reports.inputs import Answer
 from redraft.evaluation.reports.reviews import Report
 from redraft.evaluation.reports.runs import RunReport, Shown
-from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tasks.tally import outcome_of, results_of
 from redraft.jobs.counting import counted
 from redraft.revision.words import SHORT_STOPS
@@ -41,7 +40,11 @@ def page(report: AnyReport, made: str, links: Links | None = None) -> str:
     for each in report.sections():
         large = (line for line in each.lines if line.name in _LARGE)
         tiles = {f"{line.name}, {line.interval or 'no interval'}": line.value for line in large}
-        cards = [_card(*each.chart)] if each.chart else []
+        cards = []
+        if each.chart:
+            title, rows, at = each.chart
+            note = f"with 95 % intervals; the line is at {at:.4g}"
+            cards.append(Card(title, note, intervals(rows, at)))
         parts.append(
             Part(each.title, each.note, tiles=tiles, cards=cards, lines=each.lines, facts=each.facts)
         )
@@ -49,11 +52,6 @@ def page(report: AnyReport, made: str, links: Links | None = None) -> str:
         parts.append(records)
     below = " · ".join(Path(name).name for name in report.files[:50])
     return render(report.title, below, parts, made)
-
-
-def _card(title: str, rows: Sequence[tuple[str, Estimate]], at: float) -> Card:
-    drawn = [(name, each.value, each.low, each.high, f"{each.value:.4g}") for name, each in rows]
-    return Card(title, f"with 95 % intervals; the line is at {at:.4g}", intervals(drawn, at))
 
 
 def chains_of(report: AnyReport) -> Iterator[Listed]:

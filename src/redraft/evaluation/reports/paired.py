@@ -16,12 +16,11 @@ from redraft.evaluation.judging.reviews import Key
 from redraft.evaluation.records import listed
 from redraft.evaluation.stats import (
     SHARE,
-    Bootstrap,
     Bounds,
     Estimate,
     clustered,
+    difference,
     holm,
-    ratio_of,
     sign_test,
 )
 from redraft.evaluation.tables import Line, Section, plain
@@ -63,7 +62,8 @@ def paired(run: Scores, other: Scores) -> Paired | None:
         return None
     before, after = ([each.values[key] for key in keys] for each in (other, run))
     items = [run.items.get(record, record) for record, _ in keys]
-    gain = gain_of(before, after, items, run.bounds)
+    most = run.bounds[1] - run.bounds[0]
+    gain = difference(before, after, items, (-most, most))
     sums = clustered(np.subtract(after, before)[:, None], items).round(9)  # 8.3 - 8.1 is not quite 7.3 - 7.1
     moved = int((sums > 0).sum()), int((sums < 0).sum())
     names = [record if turn == 1 else f"{record}, turn {turn}" for record, turn in keys]
@@ -72,18 +72,6 @@ def paired(run: Scores, other: Scores) -> Paired | None:
     worse = tuple(name for name, old, new in changes if new < old)
     p = sign_test(*moved)
     return Paired(run.name, other.name, run.about, len(set(items)), gain, better, worse, moved, p, p)
-
-
-def gain_of(
-    before: Sequence[float],
-    after: Sequence[float],
-    records: Sequence[str],
-    bounds: Bounds,
-) -> Estimate:
-    """Return by how much scores between the bounds rise on average, with an interval over records."""
-    rows = [[new - old, 1] for old, new in zip(before, after, strict=True)]
-    most = bounds[1] - bounds[0]
-    return Bootstrap(clustered(rows, records)).estimate(ratio_of, (-most, most))
 
 
 def side_by_side(runs: Sequence[Scores]) -> tuple[Paired, ...]:
