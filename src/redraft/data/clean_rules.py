@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import regex
 
 from redraft.chain import Chain, is_blank
 from redraft.chain.texts import FOLLOWS, Turn, answer_of, gold_answers, shows, turns_of, with_turns
@@ -28,36 +30,35 @@ from redraft.data.texts import (
 )
 from redraft.errors import UsageError
 
-_WORD = re.compile(r"\w+")
-
 
 @dataclass(frozen=True)
 class WordList:
     """A list of words, matched in any case."""
 
     name: str
-    words: frozenset[str] = frozenset()
-    # Finds the other entries: phrases at word boundaries, or parts of words.
-    others: re.Pattern[str] | None = None
+    pattern: Any  # of the package regex
     asked_only: bool = False  # search the first question only
 
     def find(self, text: str) -> str | None:
-        """Return a matching entry, always the same for a text, or None."""
-        text = text.casefold()
-        if self.words and (found := self.words.intersection(_WORD.findall(text))):
-            return min(found)
-        other = self.others.search(text) if self.others else None
-        return other and other[0]
+        """Return the first match, or None."""
+        found = self.pattern.search(text.casefold())
+        return found and found[0]
 
 
-FASTCHAT = WordList("fastchat", others=re.compile("openai|chatgpt"))
+FASTCHAT = WordList("fastchat", regex.compile("openai|chatgpt"))
 """From FastChat's `data/clean_sharegpt.py`, which searches every turn for parts of words."""
+
+
+def _whole(words: Iterable[str]) -> Any:
+    """Return a pattern of words and phrases at word boundaries."""
+    return regex.compile(r"(?<!\w)\L<words>(?!\w)", words=list(words))
+
 
 _ALPACA = """
     image images graph graphs picture pictures file files map maps draw plot video audio music flowchart
     diagram
 """
-ALPACA = WordList("alpaca", frozenset(_ALPACA.split()), others=re.compile(r"\bgo to\b"), asked_only=True)
+ALPACA = WordList("alpaca", _whole([*_ALPACA.split(), "go to"]), asked_only=True)
 """From Alpaca's `generate_instruction.py`: tasks that a text model cannot do. Searched in instructions."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
@@ -79,13 +80,7 @@ def word_list(name: str) -> WordList:
     entries.pop("", None)
     if not entries:
         raise UsageError(f"--blocked {name}: it has no words.", hint="Write one word or phrase per line.")
-    single = frozenset(entry for entry in entries if _WORD.fullmatch(entry))
-    bounded = [
-        r"(?<!\w)" * bool(_WORD.match(entry[0])) + re.escape(entry) + r"(?!\w)" * bool(_WORD.match(entry[-1]))
-        for entry in entries
-        if entry not in single
-    ]
-    return WordList(name, single, re.compile("|".join(bounded)) if bounded else None)
+    return WordList(name, _whole(entries))
 
 
 SHORT = 16  # fewest characters of a conversation (FastChat's `clean_sharegpt.py`)

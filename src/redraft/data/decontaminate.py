@@ -86,7 +86,6 @@ def decontaminate(
 
 
 def _judged(checked: Iterable[CheckedRecord | Drop], items: Items, seen: set[int]) -> Iterator[bytes | Drop]:
-    """Give clean records as lines and others as drops. Note the matched items."""
     for each in checked:
         if not isinstance(each, CheckedRecord):
             yield each
@@ -211,7 +210,6 @@ class Runs:
         return tuple(Match(item, runs[item], counts[item]) for item in sorted(runs))
 
     def _found(self, parts: Sequence[str], *, whole: bool) -> Iterator[tuple[int, int, int]]:
-        """Give start, length and item of each matching run."""
         hashes = word_hashes(parts)
         for size in self._sizes:
             for start, item in self._known(window_hashes(hashes, size)):

@@ -253,7 +253,6 @@ def merge(
 
 
 def _tell_parts(run: DataRun, taken: Sequence[Taken], dropped: Sequence[str]) -> None:
-    """Tell counts and shortages, and what a quiet run says of licences too."""
     width = max(len(each.part.name) for each in taken)
     lines = [f"{each.part.name:{width}}  {each.count:>9,}  {_remark(each)}" for each in taken]
     run.tell(counted(sum(each.count for each in taken), "record"), "\n".join([*lines, *dropped]))

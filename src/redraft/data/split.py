@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import chain as joined
 from pathlib import Path
@@ -21,6 +22,7 @@ from redraft.chain.selfee import render_steps
 from redraft.chain.spans import spans_of
 from redraft.chain.texts import answer_of
 from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
+from redraft.data.texts import asked_in
 from redraft.errors import RecordError
 from redraft.jobs.formats import TrainingFormat
 from redraft.jobs.provenance import Provenance
@@ -132,12 +134,10 @@ def parts_of(
     start = next((i for i, each in enumerate(messages) if each.get("role") != "system"), len(messages))
     head, exchanges = messages[:start], _exchanges(messages[start:])
 
-    written = _written(chain, format)
-    most = _most(written.text) + written.special if written else None
-    if most is not None and most <= limit:  # fast, and enough for most conversations that fit
+    text, own = _written(chain, format)
+    if (most := _most(text) + own) <= limit:  # fast, and enough for most conversations that fit
         return [SplitPart(chain, most)]
-    opening, sizes = _sizes(chain, head, exchanges, count)
-    whole = written.special + count(written.text) if written else opening + sum(sizes)
+    whole = own + count(text)
     if whole <= limit or len(exchanges) < 2:
         return [SplitPart(chain, whole)]
 
@@ -150,9 +150,8 @@ def parts_of(
 
     @cache
     def tokens(places: range) -> int:
-        if written := _written(part(places), format):
-            return written.special + count(written.text)
-        return opening + sum(sizes[places.start : places.stop])
+        text, own = _written(part(places), format)
+        return own + count(text)
 
     ranges = _packed(len(exchanges), lambda places: tokens(places) <= limit)
     return [
@@ -186,22 +185,18 @@ def _packed(count: int, fits: Callable[[range], bool]) -> list[range]:
     return pieces
 
 
-class _Written(NamedTuple):
-    """A training text, and how many tokens of its own it has beside: the first one, and those that stop."""
+def _written(chain: Chain, format: TrainingFormat) -> tuple[str, int]:  # noqa: A002  (as above)
+    """Return the training text of a chain, and how many tokens it has beside: its first, and those that stop.
 
-    text: str
-    special: int
-
-
-def _written(chain: Chain, format: TrainingFormat) -> _Written | None:  # noqa: A002  (as above)
-    """Return the training text of a chain in a format; None if there is none."""
-    if format == "chat":
-        return None
-    try:
-        spans = spans_of(chain, format, "full")
-    except RecordError:
-        return None
-    return _Written("".join(span.text for span in spans), 1 + sum(span.stop for span in spans))
+    For `chat`, whose template belongs to a model, and for what a format cannot write, it is the texts.
+    """
+    if format != "chat":
+        with suppress(RecordError):
+            spans = spans_of(chain, format, "full")
+            return "".join(span.text for span in spans), 1 + sum(span.stop for span in spans)
+    answer = render_steps(chain.steps) if chain.steps else answer_of(chain)
+    texts = [text for text in (*asked_in(chain), answer) if text]
+    return "\n".join(texts), TURN_TOKENS * len(texts)
 
 
 def _most(text: str) -> int:
@@ -212,21 +207,6 @@ def _most(text: str) -> int:
     if text.isascii():
         return len(text) + 1
     return max(len(text.encode()), len(unicodedata.normalize("NFKD", text).encode())) + 1
-
-
-def _sizes(
-    chain: Chain, head: Sequence[Message], exchanges: Sequence[Sequence[Message]], count: Count
-) -> tuple[int, list[int]]:
-    """Count the tokens of the opening and of each exchange. The last includes the answer, or the gold one."""
-
-    def size(messages: Sequence[Message]) -> int:
-        return sum(count(content_of(message)) + TURN_TOKENS for message in messages)
-
-    sizes = [size(exchange) for exchange in exchanges]
-    answer = render_steps(chain.steps) if chain.steps else answer_of(chain)
-    if answer:
-        sizes = [*sizes[:-1], sum(sizes[-1:]) + count(answer) + TURN_TOKENS]
-    return size(head), sizes
 
 
 def _part(chain: Chain, head: Sequence[Message], turns: Sequence[Message]) -> Chain:

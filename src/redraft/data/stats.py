@@ -459,7 +459,6 @@ def lines(report: DataReport) -> Iterator[str]:
 
 
 def _cells(table: Table) -> list[list[str]]:
-    """Return the first rows of a table as texts, below its columns."""
 
     def shown(column: str, value: Value) -> str:
         if isinstance(value, float):

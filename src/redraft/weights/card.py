@@ -178,7 +178,6 @@ def _fields(folder: Path) -> dict[str, list[str]]:
 
 
 def _listed(fields: Mapping[str, Sequence[str]]) -> tuple[Source, ...]:
-    """Return the sources that a card lists."""
     found = []
     for line in fields.get(_SOURCES, ()):
         head, _, licence = (_plain(line) or "").rpartition(": ")

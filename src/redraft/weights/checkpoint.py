@@ -217,7 +217,6 @@ def _nothing(path: Path) -> ModelError:
 
 
 def _indexed(path: Path) -> dict[str, str]:
-    """Return the file of each tensor by an index."""
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelError(f"{path} has no weight_map.", hint=AGAIN)

@@ -202,7 +202,6 @@ def _config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def _header_facts(header: GGUFHeader) -> Iterator[Fact]:
-    """Yield what the header of a GGUF file says, in the words for a config.json."""
     architecture = header.text("general.architecture") or "?"
     table = header.tensors.get("token_embd.weight")
     config: dict[str, Any] = {key: header.number(f"{architecture}.{name}") for key, name in _IN_GGUF.items()}
@@ -222,7 +221,6 @@ def _header_facts(header: GGUFHeader) -> Iterator[Fact]:
 
 
 def _licence_facts(header: GGUFHeader) -> Iterator[Fact]:
-    """Yield the licence in the metadata of a GGUF file, and the sources with theirs."""
     names = [header.text(f"general.license{part}") for part in ("", ".name", ".link")]
     if licence := ", ".join(filter(None, names)):
         yield "licence", licence
@@ -244,7 +242,6 @@ def _adapter_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def _manifest_facts(path: Path) -> Iterator[Fact]:
-    """Yield the command that made a file, and its inputs."""
     manifest = read_json(path / MANIFEST if path.is_dir() else path.with_name(f"{path.name}.{MANIFEST}"))
     if not manifest:
         return

@@ -295,7 +295,6 @@ def _is_there(path: Path, noted: Mapping[str, Any]) -> bool:
 
 
 def _stamp(command: str) -> dict[str, Any]:
-    """Return the first entries of every manifest."""
     made = datetime.now(UTC).isoformat(timespec="seconds")
     return {"redraft": redraft.__version__, "made": made, "command": command}
 

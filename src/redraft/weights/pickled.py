@@ -88,7 +88,6 @@ def tensor_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
 
 
 def _check_records(path: Path) -> None:
-    """Check that the records of a zip file are stored the way torch writes them."""
     names = set()
     with zipfile.ZipFile(path) as file:
         for record in file.infolist():

@@ -105,7 +105,6 @@ def _check_small_files(report: Verdict, folder: Path) -> None:
 
 
 def _look(checkpoint: Checkpoint, report: Verdict, progress: Progress) -> None:
-    """Read all values."""
     odd: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for name, values in ahead(
         (each, checkpoint.read(each, *cut)) for each in checkpoint.tensors for cut in checkpoint.chunks(each)
@@ -139,7 +138,6 @@ def _files_of(manifest: Path) -> dict[str, Any]:
 
 
 def _compare(report: Verdict, folder: Path, noted: Mapping[str, Any]) -> None:
-    """Check the files against the manifest."""
     here = {path.name for path in folder.iterdir() if path.is_file()}  # a name from outside may be no path
     for name, note in noted.items():
         path = folder / name
@@ -162,7 +160,6 @@ def _compare(report: Verdict, folder: Path, noted: Mapping[str, Any]) -> None:
 
 
 def _look_gguf(path: Path, report: Verdict, progress: Progress) -> None:
-    """Check the header, and all values, dequantised piece by piece."""
     header = read_header(path, whole=True)
     report.files, report.tensors = 1, len(header.tensors)
     if header.text("general.type") == "adapter":

@@ -254,7 +254,6 @@ def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shap
 
 
 def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = None) -> int:
-    """Return the elements of a head, by default the width over the number of heads."""
     if usual is None and read.values.get(key) is None and width % heads:
         raise ModelError(
             f"{read.where} says hidden size {width}, which is not a multiple of its {heads} attention heads."

@@ -133,7 +133,6 @@ def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
 
 
 def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
-    """Open the folder. For other inputs, raise an error that says what they are."""
     if is_gguf(src):
         read_header(src)
         hint = f"Another quantisation of it: llama-quantize {src} OUT.gguf Q4_K_M (llama.cpp)"
@@ -144,7 +143,6 @@ def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
 
 
 def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Kind) -> list[Part]:
-    """Return the tensors in the order of the file, checked against the configuration."""
     found: dict[str, TensorInfo] = {}
     for name, tensor in checkpoint.tensors.items():
         if name.endswith(COMPUTED) or (numbers.sizes.tied and name == "lm_head.weight"):

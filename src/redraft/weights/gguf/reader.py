@@ -58,8 +58,6 @@ KINDS |= dict(enumerate(("I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16"), 24)
 KINDS |= {34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"}
 
 _MAGIC = b"GGUF"
-# The first bytes of the formats before GGUF, little-endian (ggml.h).
-_OLD_MAGICS = {b"lmgg": "GGML", b"fmgg": "GGMF", b"tjgg": "GGJT", b"algg": "GGLA (adapter)"}
 _BLOCKS = {kind: (n, size) for n, sizes in _BLOCK_BYTES.items() for kind, size in sizes.items()}
 
 
@@ -135,11 +133,11 @@ def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
 
 
 def is_gguf(path: Path) -> bool:
-    """Return whether a file is GGUF by its suffix, or GGUF or an older format by its first bytes."""
+    """Return whether a file is GGUF, by its suffix or its first bytes."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return path.suffix.lower() == ".gguf" or file.read(4) in (_MAGIC, *_OLD_MAGICS)
+        return path.suffix.lower() == ".gguf" or file.read(4) == _MAGIC
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -257,12 +255,6 @@ class _Reader:
 
     def _version(self) -> int:
         magic = self.data[:4]
-        if magic in _OLD_MAGICS:
-            raise ModelError(
-                f"{self.path} is in the older {_OLD_MAGICS[magic]} format, from before GGUF.",
-                hint="llama.cpp's convert_llama_ggml_to_gguf.py converts some of them: "
-                f"python convert_llama_ggml_to_gguf.py --input {self.path} --output FILE.gguf",
-            )
         refuse_pointer(self.path, self.data[:64])
         if magic != _MAGIC:
             raise ModelError(
@@ -272,8 +264,7 @@ class _Reader:
         self.at = 4
         version = int(self._scalar("<I"))
         if version not in {2, 3}:
-            swapped = version and version % 65536 == 0
-            what = "is big-endian" if swapped else f"has GGUF version {version}"
+            what = f"has GGUF version {version}"
             raise ModelError(f"{self.path} {what}; only versions 2 and 3, little endian, are supported.")
         return version
 

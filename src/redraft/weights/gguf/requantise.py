@@ -71,7 +71,6 @@ def _entry(tensor: Tensor, kind: Kind, offset: int) -> bytes:
 def _parts(
     reader: TensorReader, tensor: Tensor, kind: Kind, changes: Sequence[_Adapter]
 ) -> Iterator[memoryview]:
-    """Yield the bytes of a tensor as this type, some rows at a time."""
     count, step = prod(tensor.shape[1:]), max(_PART // tensor.shape[0], 1)
     changed = any(tensor.name in each.halves for each in changes)
     for start in range(0, count, step):

@@ -93,7 +93,6 @@ def values_of(reader: TensorReader, source: SourceTensor) -> Iterator[torch.Tens
 
 
 def _read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:
-    """Return the numbers of a GGUF file, and the shapes (rows first) of its tensors."""
     shapes = {tensor.name: tensor.shape[::-1] for tensor in reader.header.tensors.values()}
     factors: tuple[float, ...] = ()
     if divisors := reader.header.tensors.get(ROPE_FACTORS):

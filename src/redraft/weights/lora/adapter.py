@@ -153,7 +153,6 @@ def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
 
 
 def _not_merged_here(folder: Path, what: str) -> ModelError:
-    """Return the error for an adapter that only peft can merge."""
     hint = "Use peft: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(DIR)"
     return ModelError(f"{folder}: {what}, which redraft does not merge.", hint=hint)
 
@@ -166,7 +165,6 @@ def damaged(folder: Path, what: str) -> ModelError:
 def _sorted_out(
     folder: Path, weights: Checkpoint
 ) -> tuple[dict[str, dict[str, TensorInfo]], dict[str, TensorInfo]]:
-    """Return the parts of each changed module, and the tensors that replace those of the base."""
     parts: dict[str, dict[str, TensorInfo]] = defaultdict(dict)
     replaced: dict[str, TensorInfo] = {}
     for name, info in weights.tensors.items():

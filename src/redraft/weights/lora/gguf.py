@@ -160,7 +160,6 @@ def _base(adapter: LoraAdapter, given: Path | None) -> Base:
 
 
 def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> Iterator[Half]:
-    """Yield both halves of a change for GGUF."""
     name = gguf_name(f"{change.module}.weight") or ""
     shape = base.shapes.get(name)
     if name == _OUTPUT and shape is None:

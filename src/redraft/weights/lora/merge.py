@@ -162,7 +162,6 @@ def _parts(adapter: LoraAdapter) -> bool:
 
 
 def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, int]:
-    """Return the new vocabulary size for config.json, if the adapter changes it."""
     tables = [name for name in targets if name == OUTPUT or name.endswith(_INPUTS)]
     rows = {name: targets[name].info.shape[0] for name in tables}
     old = {base.tensors[name].shape[0] for name in rows if name in base.tensors}

@@ -161,7 +161,6 @@ class TokenizerFolder:
         return template if isinstance(template, str) else None
 
     def _entries(self) -> list[Mapping[str, Any]]:
-        """Return the added tokens of tokenizer.json, then those of tokenizer_config.json."""
         decoder = as_object(self.config.get("added_tokens_decoder"))
         tokens = list(map(as_object, as_list(self.fast.get("added_tokens"))))
         for key, token in decoder.items():

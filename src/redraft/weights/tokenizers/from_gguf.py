@@ -190,7 +190,6 @@ def _added(tokens: _Tokens) -> list[dict[str, Any]]:
 
 
 def _special(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, str]:
-    """Return the texts of the special tokens by role."""
     texts = {number: text for text, number in tokens.ids.items()}
     usual = _USUAL_IDS if tokens.kind == "llama" else {}
     special = {}
@@ -205,7 +204,6 @@ def _special(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, str]:
 
 
 def _post_processor(tokens: _Tokens, first: list[str], last: list[str]) -> dict[str, Any] | None:
-    """Return the template for one text and for a pair."""
     if not first and not last:
         return None
     single, second = _around("A", 0, first, last), _around("B", 1, first, last)
@@ -215,7 +213,6 @@ def _post_processor(tokens: _Tokens, first: list[str], last: list[str]) -> dict[
 
 
 def _around(name: str, kind: int, first: list[str], last: list[str]) -> list[dict[str, Any]]:
-    """Return a text between special tokens, in the template's form."""
     before = [{"SpecialToken": {"id": text, "type_id": kind}} for text in first]
     after = [{"SpecialToken": {"id": text, "type_id": kind}} for text in last]
     return [*before, {"Sequence": {"id": name, "type_id": kind}}, *after]

@@ -96,7 +96,6 @@ def _model(path: Path, data: bytes) -> SentencePiece:
 
 
 def _message(data: bytes) -> dict[int, Field]:
-    """Return the last value of each field of a message."""
     fields = {}
     for count, (number, value) in enumerate(_fields(data)):
         if count == MAX_FIELDS:
@@ -106,7 +105,6 @@ def _message(data: bytes) -> dict[int, Field]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Field]]:
-    """Yield number and value of each field of a message."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

@@ -93,7 +93,6 @@ def _byte_level(source: TokenizerFolder) -> dict[str, Any]:
 
 
 def _vocabulary(source: TokenizerFolder) -> Mapping[str, Any]:
-    """Return the vocabulary of tokenizer.json, if it is plain BPE."""
     model = source.model
     if model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), Mapping):
         source.elsewhere(f"tokenizer.json has a model of the type {model.get('type')!r:.40}, not BPE")
@@ -104,7 +103,6 @@ def _vocabulary(source: TokenizerFolder) -> Mapping[str, Any]:
 
 
 def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
-    """Return the merges of tokenizer.json in order: pairs of tokens that form a third."""
     merges = []
     for entry in as_list(source.model.get("merges")):
         pair = entry.split(" ") if isinstance(entry, str) else entry
@@ -137,7 +135,6 @@ def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
 
 
 def _from_pieces(source: TokenizerFolder, model: SentencePiece) -> dict[str, Any]:
-    """Return the keys from tokenizer.model alone."""
     if model.normalizes:
         source.elsewhere("tokenizer.model normalises texts in a way that llama.cpp does not")
     for number, piece in enumerate(model.pieces):

@@ -372,7 +372,6 @@ class Flow:
 
 
 def _refusal(reply: Reply) -> Fault | None:
-    """Return the fault of what the server refused to answer."""
     return Fault("refused", reply.refused.message) if reply.refused else None
 
 

@@ -201,7 +201,6 @@ def read_blocks(text: str, labels: Sequence[str]) -> list[Block]:
 
 
 def _text(lines: list[str]) -> str:
-    """Return the lines of a text, without what belongs to the next block at its end."""
     return "\n".join(lines[: _own(lines, len(lines))]).strip()
 
 

@@ -185,7 +185,6 @@ class InstructionRun:
         price_of(options.price)
 
     def _read_seeds(self) -> None:
-        """Read the seeds. Alpaca's requests show some whole tasks of them."""
         path = self.options.seeds
         self._seeds = read_seeds(Path(path) if path else None)
         if self._seeds.repeats and not self.plan.quiet:
@@ -199,7 +198,6 @@ class InstructionRun:
             )
 
     def _job(self) -> Job[Request]:
-        """Check the options, read the seeds, and return the job of all requests."""
         self._check()
         self._read_seeds()
         options, out = self.options, self.plan.out
@@ -263,7 +261,6 @@ class InstructionRun:
 
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[Request]]:
-        """Restore the pool, open the journal and the model, and yield the work on a request."""
         with Rejects(self.plan.out, session.done) as rejects:
             self._rejected = rejects.counts
             # What earlier runs put into the pool, in the same order.
@@ -283,7 +280,6 @@ class InstructionRun:
                 yield self._flow.work
 
     async def _flow_of(self, opened: Opened, session: Session, rejects: Rejects) -> Flow:
-        """Open the model, and return the flow of requests to it."""
         options, plan, engine = self.options, self.plan, self.engine
         assert opened.journal is not None  # noqa: S101  (the plan names one)
         if engine is None:
