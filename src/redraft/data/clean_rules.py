@@ -42,7 +42,7 @@ class WordList:
     def find(self, text: str) -> str | None:
         """Return the first match, or None."""
         found = self.pattern.search(text.casefold())
-        return found and found[0]
+        return str(found[0]) if found else None
 
 
 FASTCHAT = WordList("fastchat", regex.compile("openai|chatgpt"))
