@@ -11,8 +11,8 @@ import pytest
 import redraft
 from redraft.engines.base import EngineRole
 from redraft.engines.load import load_engine, parse_reference
-from redraft.engines.roles import RoleEngine, references_by_role
 from redraft.engines.scripted import ScriptedEngine
+from redraft.engines.wrapped import RoleEngine, references_by_role
 from redraft.errors import RedraftError
 from tests.gguf_files import lora, tiny_model
 

@@ -17,7 +17,7 @@ Several with commas between them are one name for engines of the same model (`po
 path or address unless `http://`, `https://`, `NAME:`, `default` or an existing file or folder follows it.
 
 `+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter.
-`@answer` or `@revise` behind an adapter binds it to what it was trained for (`engines.roles`).
+`@answer` or `@revise` behind an adapter binds it to what it was trained for (`engines.wrapped`).
 Existing files and folders go before models of the hub, and so before `small`, `medium` and `large`.
 """
 
@@ -43,9 +43,8 @@ from redraft.engines.config import Config, load_config
 from redraft.engines.llamacpp import default_model
 from redraft.engines.names import BY_NAME, SERVERS, guess, memory_of, variable_of
 from redraft.engines.retry import Patience
-from redraft.engines.roles import RoleEngine, references_by_role
 from redraft.engines.scripted import read_script
-from redraft.engines.wrapped import GuardedEngine
+from redraft.engines.wrapped import GuardedEngine, RoleEngine, references_by_role
 from redraft.errors import EngineError, MissingExtra, ModelError, OutputError, UsageError
 from redraft.jobs import hub
 from redraft.jobs.machine import has_gpu
@@ -78,7 +77,7 @@ class ModelReference:
         kind: The plugin that opens it: default, gguf, folder, hub, remote, script, or that of a package.
         selects: The model of the server, or the quantisation or file of the repository.
         adapters: LoRA adapters that are bound to no role.
-        roles: The adapters of each role, if some are bound to one (`engines.roles`).
+        roles: The adapters of each role, if some are bound to one (`engines.wrapped`).
     """
 
     kind: str

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from redraft.engines.base import Delta, EngineRole, Message, Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine, _marks_of
 from redraft.engines.load import load_engine
-from redraft.engines.roles import ROLES
+from redraft.engines.wrapped import ROLES
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, RecordError, UsageError
 from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import read_header

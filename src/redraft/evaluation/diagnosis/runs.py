@@ -67,7 +67,7 @@ class StrategyRun(ScoredRun):
     def _unchecked(self) -> bool:
         """Whether the way is shown no check.
 
-        Only then a model with adapters by role (`engines.roles`) uses them, and one answer has to begin as
+        Only then a model with adapters by role (`engines.wrapped`) uses them, and one answer has to begin as
         revising alone does.
         """
         model = self.settings.references().get("model")
