@@ -349,7 +349,7 @@ def samples_each(own: PpoOptions) -> int:
 
 Own = TypeVar("Own", bound=RunOptions)
 
-_DATA = (".jsonl", ".json", ".txt", ".gz", ".zst", ".csv", ".parquet", ".arrow")
+_DATA = (".jsonl", ".json", ".txt", ".gz", ".csv", ".parquet")
 """Endings of data files, which users type in place of a recipe."""
 
 LAZY = "lazy_preprocess"

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backports import zstd
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -23,7 +22,7 @@ from redraft.chain.read import files
 from redraft.chain.read.files import STDIO, decode, name_of, open_output, read_lines, stem_of, to_line
 from redraft.errors import OutputError, RecordError
 
-PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress}
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -124,23 +123,21 @@ class TestLines:
 
 
 class TestDamagedFiles:
-    @pytest.mark.parametrize("ending", [".gz", ".zst"])
     @pytest.mark.parametrize("array", [False, True])
-    def test_a_file_that_was_cut_off_is_an_error(self, tmp_path: Path, ending: str, array: bool) -> None:
+    def test_a_file_that_was_cut_off_is_an_error(self, tmp_path: Path, array: bool) -> None:
         records = [json.dumps({"n": n, "text": f"{n * 7919 % 10007:x}" * 5}) for n in range(5000)]
         content = f"[{','.join(records)}]" if array else "\n".join(records)
-        packed = PACKERS[ending](content.encode())
-        (tmp_path / f"x.json{ending}").write_bytes(packed[: len(packed) // 2])
+        packed = gzip.compress(content.encode())
+        (tmp_path / "x.json.gz").write_bytes(packed[: len(packed) // 2])
         read: list[Any] = []
         with pytest.raises(RecordError, match=r"cannot be read: .*end"):
-            read.extend(values_of(tmp_path / f"x.json{ending}"))
+            read.extend(values_of(tmp_path / "x.json.gz"))
         assert len(read) < 5000
         assert [value["n"] for value in read] == list(range(len(read)))
 
-    @pytest.mark.parametrize("ending", [".gz", ".zst"])
-    def test_what_is_not_compressed_so_is_an_error(self, tmp_path: Path, ending: str) -> None:
-        with pytest.raises(RecordError, match=f"x.jsonl{ending}: cannot be read: "):
-            rows(tmp_path / f"x.jsonl{ending}", b'"plain"\n')
+    def test_what_is_not_compressed_so_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(RecordError, match=r"x\.jsonl\.gz: cannot be read: "):
+            rows(tmp_path / "x.jsonl.gz", b'"plain"\n')
 
 
 class TestArrays:
@@ -235,9 +232,8 @@ class TestStandardStreams:
 
 
 class TestEndings:
-    @pytest.mark.parametrize("ending", [".GZ", ".Zst"])
-    def test_they_are_of_any_case(self, tmp_path: Path, ending: str) -> None:
-        path = tmp_path / f"x.TXT{ending}"
+    def test_they_are_of_any_case(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.TXT.GZ"
         with open_output(path) as file:
             file.write(b"a b\n")
         assert path.read_bytes() != b"a b\n"
@@ -325,7 +321,7 @@ def test_records_are_what_json_makes_of_them(text: str) -> None:
         assert json.dumps(decode(text.encode(), "x"), ensure_ascii=False) == whole
 
 
-@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.jsonl.zst"])
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
 def test_a_packed_file_without_records_is_whole(name: str, tmp_path: Path) -> None:
     with open_output(tmp_path / name):
         pass
@@ -352,6 +348,7 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
         (b'{\n"a":1}\n{\n"a":2}\n', "Extra data at line 3, character 1; jq -c . FILE"),
         (b'{"a":"caf\xe9"}\n', "at byte 10. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"),
         (b"PAR1\0\0...", "is a table of Parquet, not JSON."),
+        (b"\x28\xb5\x2f\xfd...", "is compressed by Zstandard."),
         (b'{"data": [\n{"a":1}\n]}', "is one object with its records in the field 'data'."),
         (b'{"a":"x\ty"}\n', "Invalid control character at character 8."),
     ],

@@ -1,4 +1,4 @@
-"""Read and write files of records: JSON lines or one JSON array, plain, `.gz` or `.zst`, a path or `-`.
+"""Read and write files of records: JSON lines or one JSON array, plain or `.gz`, a path or `-`.
 
 Records come one at a time, so memory does not grow with a file. Damage to an array ends reading, because
 nothing marks the next record. Output is written to a temporary file and renamed when complete; only pipes and
@@ -17,13 +17,12 @@ import sys
 import zlib
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from pydantic_core import from_json
 
-from redraft.errors import MissingExtra, OutputError, RecordError, fault_of
+from redraft.errors import OutputError, RecordError, fault_of
 from redraft.jobs.files import replacing
 
 STDIO = "-"  # the path of standard input or output
@@ -32,7 +31,7 @@ _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK = 1 << 20
 _LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line ends must not fill the memory
-_ENDINGS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}  # first bytes of compressed files by ending
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # how compressed files begin
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
 _NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
@@ -74,12 +73,12 @@ def check_utf8(path: Path, start: bytes) -> None:
 
 
 def plain_name(path: Path) -> str:
-    """Return a file's name without the ending of a compression: `a.jsonl` for `data/a.jsonl.zst`."""
-    return path.name.removesuffix(path.suffix) if path.suffix.lower() in _ENDINGS else path.name
+    """Return a file's name without the ending of a compression: `a.jsonl` for `data/a.jsonl.gz`."""
+    return path.name.removesuffix(path.suffix) if path.suffix.lower() == ".gz" else path.name
 
 
 def stem_of(path: Path) -> str:
-    """Return the prefix of a file's ids: `a` for `data/a.jsonl.zst`."""
+    """Return the prefix of a file's ids: `a` for `data/a.jsonl.gz`."""
     return "stdin" if str(path) == STDIO else name_of(Path(Path(plain_name(path)).stem))
 
 
@@ -87,18 +86,17 @@ def stem_of(path: Path) -> str:
 def open_input(path: Path) -> Iterator[IO[bytes]]:
     """Open a file or standard input, decompressed by its name or its first bytes."""
     if str(path) == STDIO:
-        with _packed(sys.stdin.buffer, _ending(sys.stdin.buffer), "rb") as file:
+        with _packed(sys.stdin.buffer, "rb", packed=_is_packed(sys.stdin.buffer)) as file:
             yield file
         return
     with path.open("rb") as raw:
-        named = path.suffix.lower() in _ENDINGS
-        with _packed(raw, path.suffix if named else _ending(raw), "rb") as file:
+        packed = path.suffix.lower() == ".gz" or _is_packed(raw)
+        with _packed(raw, "rb", packed=packed) as file:
             yield file
 
 
-def _ending(raw: IO[bytes]) -> str:
-    start = cast(io.BufferedReader, raw).peek(4)
-    return next((ending for ending, begin in _ENDINGS.items() if start.startswith(begin)), "")
+def _is_packed(raw: IO[bytes]) -> bool:
+    return cast(io.BufferedReader, raw).peek(2).startswith(_GZIP)
 
 
 @contextmanager
@@ -121,7 +119,7 @@ def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterato
         path.parent.mkdir(parents=True, exist_ok=True)
         special = path.exists() and not path.is_file()
         opened = path.open("wb") if special else replacing(path)
-        with opened as raw, _packed(raw, path.suffix, "wb") as file:
+        with opened as raw, _packed(raw, "wb", packed=path.suffix.lower() == ".gz") as file:
             yield file
 
 
@@ -178,36 +176,20 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _packed(raw: IO[bytes], ending: str, mode: Literal["rb", "wb"]) -> Iterator[IO[bytes]]:
-    match ending.lower():
-        case ".zst":
-            zstd = _zstd()
-            try:
-                with zstd.open(raw, mode) as file:
-                    if mode == "wb":
-                        file.write(b"")  # writes a frame even without records
-                    yield file
-            except zstd.ZstdError as error:
-                raise OSError(str(error)) from None
-        case ".gz":
-            # Without name and time, the same records give the same bytes.
-            with gzip.GzipFile("", mode, fileobj=raw, mtime=0) as packed:
-                yield cast(IO[bytes], packed)
-        case _:
-            yield raw
-
-
-def _zstd() -> Any:
-    """Import Zstandard: in the standard library from Python 3.14, before that from its backport."""
-    try:
-        return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
-    except ModuleNotFoundError:
-        raise MissingExtra("a .zst file", "data") from None
+def _packed(raw: IO[bytes], mode: Literal["rb", "wb"], *, packed: bool) -> Iterator[IO[bytes]]:
+    if packed:
+        # Without name and time, the same records give the same bytes.
+        with gzip.GzipFile("", mode, fileobj=raw, mtime=0) as file:
+            yield cast(IO[bytes], file)
+    else:
+        yield raw
 
 
 def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     name, start = name_of(path), file.peek(_CHUNK).removeprefix(_BOM).lstrip()
     check_utf8(path, start)
+    if start.startswith(_ZSTD):
+        raise RecordError(f"{name}: is compressed by Zstandard.", hint=f"zstd -d {name} unpacks it.")
     if start.startswith(b"PAR1"):
         hint = "redraft data import reads it if its name ends in .parquet."
         raise RecordError(f"{name}: is a table of Parquet, not JSON.", hint=hint)

@@ -117,7 +117,7 @@ _TABLES = {
     ".parquet": read_parquet,
 }
 _ENDINGS = (".json", ".jsonl", ".ndjson", *_TABLES)
-_OF_FILES = (*_ENDINGS, ".txt", ".gz", ".zst", ".yaml", ".yml")
+_OF_FILES = (*_ENDINGS, ".txt", ".gz", ".yaml", ".yml")
 """Endings of files; a path with one is never looked up on the hub."""
 
 
@@ -154,7 +154,7 @@ def inputs_of(path: Path) -> list[Input]:
     if not found:
         raise UsageError(
             f"{name_of(path)}: no files of records in this folder.",
-            hint=f"Such files end in: {' '.join(_ENDINGS)}, and may be .gz or .zst.",
+            hint=f"Such files end in: {' '.join(_ENDINGS)}, and may be .gz.",
         )
     root = path.resolve().name
     return [_within(path, each, root) for each in found]
@@ -182,7 +182,7 @@ def _of_the_hub(path: Path) -> list[Input]:
         raise UsageError(f"{name_of(path)}: no such file or folder.", hint=hint if hides else None)
     name, inside = named
     found = hub.fetch_dataset(
-        name, inside, [ending + packed for ending in _ENDINGS for packed in ("", ".gz", ".zst")]
+        name, inside, [ending + packed for ending in _ENDINGS for packed in ("", ".gz")]
     )
     inputs = [_within(found.folder, found.folder / file, name.partition("/")[2]) for file in found.files]
     return [

@@ -29,8 +29,8 @@ def import_(
         list[Path],
         typer.Argument(
             metavar="PATH...",
-            help="Files of JSON lines, JSON, CSV, Parquet or Arrow, also .gz and .zst; folders of them; "
-            "a dataset saved on disk, or org/name or org/name/part of the hub; '-' is stdin.",
+            help="Files of JSON lines, JSON, CSV or Parquet, also .gz; folders of them; "
+            "org/name or org/name/part of the hub; '-' is stdin.",
         ),
     ],
     name: Annotated[
