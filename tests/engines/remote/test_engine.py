@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from redraft.engines.base import Delta, Sampling
-from redraft.engines.config import Key
+import redraft
+from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.config import Key, key_variable
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Patience
 from redraft.errors import ContextError, EngineError, EngineTimeout, RedraftError, ServerError, UsageError
+from redraft.jobs.causes import cause_of, is_doubtful, is_of_item
 from tests.engines.fake_server import (
     DONE,
     FakeServer,
@@ -580,3 +582,74 @@ def test_a_password_in_the_address() -> None:
 def test_what_is_no_address(host: str) -> None:
     with pytest.raises(UsageError, match="is not the address of a server"):
         RemoteEngine(f"{host}/v1", "m")
+
+
+# Faults of keys and accounts in a run
+
+
+def test_a_filter_of_the_server_is_no_fault_of_the_key(server: FakeServer) -> None:
+    """OpenRouter's 403: with it, one prompt would end the run."""
+    server.on(CHAT, error_reply(403, "The model requires moderation. Your input was flagged for violence."))
+    error = refused(engine(server, key=KEY))
+    assert "refuses the request" in error.message
+    assert len(server.requests) == 1
+    assert (is_of_item(error), is_doubtful(error)) == (True, False)
+    assert cause_of(error) == "content filter"
+
+
+def test_an_empty_account_ends_the_run_at_once(server: FakeServer) -> None:
+    server.on(CHAT, error_reply(429, "You exceeded your quota.", type="insufficient_quota"))
+    error = refused(engine(server, key=KEY))
+    assert "the account of the key from MY_KEY is empty (429): You exceeded your quota." in error.message
+    assert len(server.requests) == 1
+    assert (is_of_item(error), is_doubtful(error)) == (False, False)
+
+
+@pytest.mark.parametrize("before", ["", "sk-first-secret"])
+def test_a_key_that_is_set_after_a_401_is_used_in_the_same_process(
+    server: FakeServer, before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.on(MODELS, models_reply("m")).on(CHAT, error_reply(401, "Invalid API key."))
+    monkeypatch.setenv(key_variable(server.host), before)
+
+    def asked() -> redraft.Chain:
+        return redraft.revise("Hi", model=f"{server.url}#m", max_revisions=0)
+
+    with pytest.raises(ServerError, match="401") as caught:
+        asked()
+    assert f"export {key_variable(server.host)}=" in str(caught.value.hint)
+    monkeypatch.setenv(key_variable(server.host), SECRET)
+    server.on(CHAT, chat_reply("It rains."))
+    assert asked().answer == "It rains."
+    assert server.requests[-1].headers["authorization"] == f"Bearer {SECRET}"
+
+
+# Tokens that a server does not count
+
+
+def test_without_counts_they_are_estimated_from_the_texts(server: FakeServer) -> None:
+    """Rather too many than too few, so that a limit of money ends a run too early and not too late."""
+    said = "A gull is a grey bird. " * 22  # 506 letters, some 130 tokens
+    record = {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}
+    pieces = [said[at : at + 9] for at in range(0, len(said), 9)]
+    long: list[Message] = [{"role": "user", "content": "word " * 60}]
+    for reply in (json_reply(record), chat_reply(*pieces)):
+        server.on(CHAT, reply)
+        last = using(engine(server), lambda one: collected(one.chat(long, Sampling())))[-1]
+        assert last.estimated
+        assert last.prompt_tokens is not None
+        assert last.completion_tokens is not None
+        assert 60 <= last.prompt_tokens <= 120
+        assert 130 <= last.completion_tokens <= 200
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "refusal"])
+def test_thoughts_and_refusals_are_estimated_too(server: FakeServer, name: str) -> None:
+    message = {"content": "Yes.", name: "I think of it. " * 40}
+    server.on(CHAT, json_reply({"choices": [{"message": message, "finish_reason": "stop"}]}))
+    assert (chat(engine(server))[-1].completion_tokens or 0) >= 150
+
+
+def test_a_token_a_piece_is_counted(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply(*["雨"] * 50))
+    assert chat(engine(server))[-1].completion_tokens == 50
