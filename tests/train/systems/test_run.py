@@ -12,7 +12,7 @@ import pytest
 from redraft.errors import OutputError, RedraftError, UsageError
 from redraft.jobs.files import open_locked
 from redraft.train.systems.plan import MoneyError
-from redraft.train.systems.recipe import read_system
+from redraft.train.systems.recipe import read_system, shipped_systems
 from redraft.train.systems.run import Run, StageError
 
 VERBS = """
@@ -67,6 +67,12 @@ def test_verbs_are_done_in_order_with_a_page_and_a_card() -> None:
     assert "2 of 2 stages done" in page
     assert 'href="alpaca.json"' in page
     assert "| answers | `redraft answer` | questions |" in Path("made/README.md").read_text()
+
+
+@pytest.mark.parametrize("system", shipped_systems())
+def test_what_a_small_system_reads_is_there(system: str) -> None:
+    run = Run(read_system(system, small=True), Path("made"))
+    run.plan().check(run.system, run.folder, None)
 
 
 def test_a_stage_is_skipped_until_its_options_or_what_it_reads_change() -> None:
