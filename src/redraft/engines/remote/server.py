@@ -231,7 +231,7 @@ class Server:
             record = None if data.strip() == "[DONE]" else _from_json(data)
             if record is not _BAD:  # a bad one was cut off, and then the finish reason is missing too
                 yield record
-        if empty and start.strip() and not start.startswith(b":"):  # a comment is a ping of a busy server
+        if empty and start.strip()[:1] not in (b"", b":"):  # a comment is a ping of a busy server
             raise self._not_json(start)
 
     def _read_json(self, data: str | bytes) -> Any:
