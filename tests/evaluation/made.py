@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from redraft.evaluation.reports.describe import AnyReport
     from redraft.evaluation.reports.reviews import Report
 
 
@@ -62,3 +63,10 @@ def report(files: Sequence[Path], **more: Any) -> Report:
     found = describe(files, **more)
     assert isinstance(found, Report)
     return found
+
+
+def lines(found: AnyReport) -> list[str]:
+    """The report as the terminal shows it, with single spaces."""
+    from redraft.evaluation.tables import as_text
+
+    return [" ".join(line.split()) for line in as_text(found.sections())]

@@ -14,8 +14,7 @@ from redraft.errors import RecordError
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.grades import Grade, GradeReport, graded
 from redraft.evaluation.reports.page import page
-from redraft.evaluation.tables import as_text
-from tests.evaluation.made import answer, write
+from tests.evaluation.made import answer, lines, write
 from tests.evaluation.reports.test_page import BAD, data_of, read
 
 
@@ -28,10 +27,6 @@ def report(folder: Path, records: Sequence[dict[str, Any]], **given: Any) -> Gra
     found = describe([write(folder / "grades.jsonl", records)], **given)
     assert isinstance(found, GradeReport)
     return found
-
-
-def lines(found: GradeReport) -> list[str]:
-    return [" ".join(line.split()) for line in as_text(found.sections())]
 
 
 def test_a_mean_for_each_model_and_judge(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ pytest.importorskip("scipy")
 
 from scipy import special
 
-from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.ranking import Battles, Fitted, Ranking, style_of
 from redraft.evaluation.reports.reviews import Report
 from redraft.evaluation.tables import as_text
+from tests.evaluation import made
 
 STRENGTH = {"strong": 1.0, "middle": 0.0, "weak": -1.0}
 
@@ -34,12 +34,8 @@ def review(question: int, one: str, two: str, sign: int) -> dict[str, object]:
     }
 
 
-def report(tmp_path: Path, reviews: list[dict[str, object]], **more: object) -> Report:
-    file = tmp_path / "reviews.jsonl"
-    file.write_text("".join(f"{json.dumps(each)}\n" for each in reviews))
-    found = describe([file], **more)  # type: ignore[arg-type]
-    assert isinstance(found, Report)
-    return found
+def report(folder: Path, reviews: list[dict[str, object]], **more: object) -> Report:
+    return made.report([made.write(folder / "reviews.jsonl", reviews)], **more)
 
 
 def ranking(found: Report) -> Ranking:

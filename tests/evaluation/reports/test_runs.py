@@ -17,9 +17,8 @@ from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.runs import RunReport
 from redraft.evaluation.stats import paired, proportion
-from redraft.evaluation.tables import as_text
 from redraft.evaluation.tasks.tasks import KEY
-from tests.evaluation.made import write
+from tests.evaluation.made import lines, write
 from tests.evaluation.reports.test_page import BAD, data_of, read
 
 
@@ -60,10 +59,6 @@ def report(*files: Path, **given: Any) -> RunReport:
     found = describe(files, **given)
     assert isinstance(found, RunReport)
     return found
-
-
-def lines(found: RunReport) -> list[str]:
-    return [" ".join(line.split()) for line in as_text(found.sections())]
 
 
 def test_a_run_of_a_task(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -141,20 +140,3 @@ def test_a_path_or_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "votes.jsonl.lock").mkdir()  # as in a folder that takes no files; the superuser has none
     with pytest.raises(OutputError, match=r"cannot change .*votes.jsonl: Is a directory"):
         store.add(vote(1))
-
-
-def test_a_full_disk_changes_nothing(path: Path) -> None:
-    store = VoteStore(path, MADE)
-    for each in (vote(1), vote(1, "ali")):
-        store.add(each)
-    before = path.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        for act in (lambda: store.add(vote(2)), lambda: store.undo("zoë")):
-            with pytest.raises(OutputError, match="File too large"):
-                act()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert path.read_bytes() == before
-    assert {each.name for each in path.parent.iterdir()} == {"votes.jsonl", "votes.jsonl.run.json"}
