@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from redraft.chain import Chain, CheckResult, Feedback, Step, Verdict
+from redraft.chain import Chain, CheckResult, Feedback, Step, Usage, Verdict, write_jsonl
 from redraft.evaluation.tasks.tasks import KEY
 
 _SAID: dict[str, Verdict] = {"a": "accept", "r": "revise", "u": "unknown"}
@@ -50,3 +52,17 @@ def told(
             **about,
         }
     )
+
+
+def write_run(folder: Path, way: str, tokens: int, rights: Sequence[bool], seed: int = 1) -> None:
+    """Write the run of a way: whether each item is right; each took the same tokens."""
+    file = folder / f"seed-{seed}" / f"{way}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    used = Usage(completion_tokens=tokens, prompt_tokens=10)
+    names = (f"i{place:03}" for place in range(len(rights)))
+    chains = [told(name, str(int(right)), usage=used) for name, right in zip(names, rights, strict=True)]
+    write_jsonl(file, chains)
+
+
+def shares(right: int, of: int = 40) -> list[bool]:
+    return [place < right for place in range(of)]

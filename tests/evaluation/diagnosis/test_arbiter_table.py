@@ -9,10 +9,11 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from redraft.chain import Chain, Step, Usage, read_jsonl, write_jsonl
+from redraft.chain import read_jsonl, write_jsonl
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis.arbiter import ALL, Table, parts_of, sentences, table_of
 from redraft.evaluation.stats import holm, without_nan
+from tests.evaluation.diagnosis.made_chains import shares, write_run
 
 Way = tuple[str, int, list[bool]]  # the name of its files, tokens a prompt, and which answers are right
 
@@ -26,20 +27,8 @@ def folder_of(folder: Path, cells: dict[tuple[str, str], list[Way]], seeds: int 
     for (model, task), ways in cells.items():
         for way, tokens, rights in ways:
             for seed in range(seeds):
-                file = folder / "runs" / model / task / f"seed-{seed}" / f"{way}.jsonl"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_jsonl(file, [chain(f"{n:03}", tokens, right) for n, right in enumerate(rights)])
+                write_run(folder / "runs" / model / task, way, tokens, rights, seed)
     return folder
-
-
-def chain(name: str, tokens: int, right: bool) -> Chain:
-    truth = {"task": "checks", "groups": [], "steps": [[{"name": "x", "passed": right}]]}
-    used = Usage(completion_tokens=tokens, prompt_tokens=10, seconds=tokens / 100)
-    return Chain(id=name, steps=(Step(answer="A.", usage=used),), best=0, usage=used, meta={"eval": truth})
-
-
-def shares(right: int, of: int = 40) -> list[bool]:
-    return [place < right for place in range(of)]
 
 
 def ways(revise: int, best: int, plain: int = 8) -> list[Way]:

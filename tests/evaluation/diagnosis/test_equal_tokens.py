@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("scipy")
 
-from redraft.chain import Chain, Step, Usage, write_jsonl
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal_tokens import (
     Curves,
@@ -24,24 +21,8 @@ from redraft.evaluation.diagnosis.equal_tokens import (
 )
 from redraft.evaluation.diagnosis.strategies import all_strategies
 from redraft.evaluation.stats import without_nan
-
-
-def chain(name: str, tokens: int, *, right: bool, echo: bool = False) -> Chain:
-    truth: dict[str, Any] = {"task": "gsm8k", "groups": [], "steps": [[{"name": "x", "passed": right}]]}
-    used = Usage(completion_tokens=tokens, prompt_tokens=10)
-    step = Step(answer="An answer.", echo=echo, usage=used)
-    return Chain(id=name, steps=(step,), best=0, usage=used, meta={"eval": truth})
-
-
-def write(folder: Path, way: str, tokens: int, rights: Sequence[bool], seed: int = 1) -> None:
-    """Write a run: item i is right or not, and each took the same tokens."""
-    file = folder / f"seed-{seed}" / f"{way}.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_jsonl(file, [chain(f"i{i:03}", tokens, right=right) for i, right in enumerate(rights)])
-
-
-def shares(right: int, of: int = 40) -> list[bool]:
-    return [place < right for place in range(of)]
+from tests.evaluation.diagnosis.made_chains import shares
+from tests.evaluation.diagnosis.made_chains import write_run as write
 
 
 def runs(folder: Path, *, revise: int, best: tuple[int, int] = (10, 12), plain: int = 8) -> Curves:
