@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import Any, Self
 
 from redraft.chain import Prompt
@@ -60,7 +61,7 @@ def _type(
     lost: Lost | None = None,
     grows: Callable[[str], str] | None = None,
 ) -> Callable[[Decide], Decide]:
-    """Return a decorator that makes a function the judgement of a type, by the names of its values.
+    """Return a decorator that makes a function the judgement of a type. Its values are those in the demand.
 
     `grows` is for what is lost once it is broken, if its relation is not "at least": it returns the part of a
     text that stays as it is.
@@ -71,7 +72,8 @@ def _type(
             at_least = "at least" in (value for name, value in given.items() if name.endswith("relation"))
             return not at_least and not decide(grows(text), given)[0]  # type: ignore[misc]
 
-        kinds = {value: _form_of(value) for value in values.split()}
+        names = values.split() or [field for _, field, _, _ in Formatter().parse(demand) if field]
+        kinds = {value: _form_of(value) for value in names}
         TYPES[name] = Type(decide, kinds, demand, form, broken if grows else lost)
         return decide
 
@@ -117,7 +119,6 @@ def _related(count: int, values: Values, relation: str, limit: str, what: str) -
 @_type(
     "keywords:existence",
     "Use all of these: {keywords}.",
-    "keywords",
     form=lambda values: Form(has=tuple(values["keywords"])),
 )
 def _existence(answer: str, values: Values) -> Decision:
@@ -135,7 +136,6 @@ def _often(values: Values) -> Form | None:
 @_type(
     "keywords:frequency",
     'Use "{keyword}" {relation} {frequency} times.',
-    "keyword relation frequency",
     form=_often,
     grows=str.strip,
 )
@@ -147,7 +147,6 @@ def _frequency(answer: str, values: Values) -> Decision:
 @_type(
     "keywords:forbidden_words",
     "Do not use these words: {forbidden_words}.",
-    "forbidden_words",
     form=lambda values: Form(lacks=tuple(values["forbidden_words"])),
     grows=settled,
 )
@@ -168,7 +167,6 @@ def _quoted(texts: Iterable[str]) -> str:
 @_type(
     "keywords:letter_frequency",
     "Use the letter {letter} {let_relation} {let_frequency} times.",
-    "letter let_relation let_frequency",
     form=_slots("…{}…", "let_frequency", "let_relation"),
     grows=lambda text: settled(text).rstrip(),
 )
@@ -187,7 +185,6 @@ def _language(answer: str, values: Values) -> Decision:
 @_type(
     "length_constraints:number_sentences",
     "Write {relation} {num_sentences} sentences.",
-    "relation num_sentences",
     form=lambda values: Form(sentences=_bounds(values["relation"], values["num_sentences"])),
     grows=settled,
 )
@@ -201,7 +198,6 @@ _STARS = re.compile(r"\s?\*\*\*\s?")
 @_type(
     "length_constraints:number_paragraphs",
     "Write exactly {num_paragraphs} paragraphs, separated by ***",
-    "num_paragraphs",
     form=lambda values: Form(layout=Layout(parts=values["num_paragraphs"], between="\n\n***\n\n")),
     lost=lambda text, values: _too_many(_STARS.split(text.strip()), values["num_paragraphs"]),
 )
@@ -216,7 +212,6 @@ def _paragraphs(answer: str, values: Values) -> Decision:
 @_type(
     "length_constraints:number_words",
     "Write {relation} {num_words} words.",
-    "relation num_words",
     form=lambda values: Form(words=_bounds(values["relation"], values["num_words"])),
     grows=str.strip,
 )
@@ -242,7 +237,6 @@ def _bare(word: str) -> str:
     "length_constraints:nth_paragraph_first_word",
     "Write exactly {num_paragraphs} paragraphs, separated by blank lines; the first word of number "
     "{nth_paragraph} is {first_word}.",
-    "num_paragraphs nth_paragraph first_word",
     form=lambda values: Form(
         layout=Layout(
             parts=values["num_paragraphs"],
@@ -264,7 +258,6 @@ def _first_word(answer: str, values: Values) -> Decision:
 @_type(
     "detectable_content:number_placeholders",
     "Use at least {num_placeholders} placeholders in square brackets, such as [address].",
-    "num_placeholders",
     form=_slots("[…]", "num_placeholders"),
 )
 def _placeholders(answer: str, values: Values) -> Decision:
@@ -283,7 +276,6 @@ def _closed(line: str) -> int:
 @_type(
     "detectable_content:postscript",
     "Add a postscript that begins with {postscript_marker}",
-    "postscript_marker",
     form=lambda values: Form(postscript=values["postscript_marker"]),
 )
 def _postscript(answer: str, values: Values) -> Decision:
@@ -299,7 +291,6 @@ _BULLET = re.compile(r"^[^\S\n]*(?:\*[^\*]|-).*$", re.MULTILINE)
 @_type(
     "detectable_format:number_bullet_lists",
     "Write exactly {num_bullets} bullet points, each a line that begins with *",
-    "num_bullets",
     form=lambda values: Form(layout=Layout(parts=values["num_bullets"], mark="* ", between="\n")),
     lost=lambda text, values: len(_BULLET.findall(text.strip())) > values["num_bullets"],
 )
@@ -324,7 +315,6 @@ def _choice(answer: str, _: Values) -> Decision:
 @_type(
     "detectable_format:number_highlighted_sections",
     "Highlight at least {num_highlights} sections, as *highlighted section*.",
-    "num_highlights",
     form=_slots("*…*", "num_highlights"),
 )
 def _highlights(answer: str, values: Values) -> Decision:
@@ -336,7 +326,6 @@ def _highlights(answer: str, values: Values) -> Decision:
 @_type(
     "detectable_format:multiple_sections",
     "Write at least {num_sections} sections; begin each with {section_spliter} and its number.",
-    "section_spliter num_sections",
     form=lambda values: Form(
         layout=Layout(
             parts=values["num_sections"],
@@ -420,7 +409,6 @@ def _repeated(answer: str, values: Values) -> Decision:
 @_type(
     "startend:end_checker",
     'End with this exact phrase: "{end_phrase}"',
-    "end_phrase",
     form=lambda values: Form(closing=values["end_phrase"].strip()),
 )
 def _end(answer: str, values: Values) -> Decision:
@@ -470,7 +458,6 @@ def _english(answer: str) -> Decision:
 @_type(
     "change_case:capital_word_frequency",
     "Use {capital_relation} {capital_frequency} words in capitals.",
-    "capital_relation capital_frequency",
     form=_slots("ABC", "capital_frequency", "capital_relation"),
     grows=settled,
 )
