@@ -31,6 +31,7 @@ IFEVAL = [
     "startend:quotation",
     'change_case:capital_word_frequency {"capital_relation": "less than", "capital_frequency": 2}',
     "punctuation:no_comma",
+    "detectable_format:json_format",
 ]
 CHECKS = [
     "words<=2", "words==0", "sentences<=1", "sentences<=2", "sentences==3", "characters<=3", "paragraphs<=1",
@@ -122,6 +123,7 @@ SOON = [
     ("ifeval:change_case:english_lowercase", "rain I", "rain i"),
     ("ifeval:" + IFEVAL[13], "NASA and ESA ", "NASA and E"),
     ("ifeval:punctuation:no_comma", "Well,", "Well"),
+    ("ifeval:" + IFEVAL[15], "Here is", '```json\n{"a": tru'),
 ]  # fmt: skip
 
 

@@ -343,10 +343,16 @@ def _sections(answer: str, values: Values) -> Decision:
 FENCES = ("```json", "```Json", "```JSON", "```")
 
 
+def _no_json(text: str, _: Values) -> bool:
+    plain = re.sub(r"^`*(?:json)?\s*", "", text.strip(), flags=re.IGNORECASE)
+    return plain[:1] not in ("", *'{["-0123456789tfnNIj')
+
+
 @_type(
     "detectable_format:json_format",
     "Write the whole answer as JSON.",
     form=lambda _: Form(schema={}),
+    lost=_no_json,
 )
 def _json(answer: str, _: Values) -> Decision:
     text = answer.strip()
