@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from redraft.data.merge import part_files, read_recipe, recipe_path
 from redraft.errors import OutputError, RedraftError, UsageError
 from redraft.jobs.files import open_locked
 from redraft.train.systems.plan import MoneyError
 from redraft.train.systems.recipe import read_system, shipped_systems
 from redraft.train.systems.run import Run, StageError
+from redraft.train.systems.verbs import filled
 
 VERBS = """
 values: {model: script:replies.jsonl}
@@ -73,6 +75,13 @@ def test_verbs_are_done_in_order_with_a_page_and_a_card() -> None:
 def test_what_a_small_system_reads_is_there(system: str) -> None:
     run = Run(read_system(system, small=True), Path("made"))
     run.plan().check(run.system, run.folder, None)
+    for stage in run.system.stages.values():
+        if stage.verb == "data merge":
+            options = filled(stage.options, {name: str(run._path(name)) for name in stage.reads})
+            mix = read_recipe(recipe_path(options["recipe"])[0])
+            assert len(part_files(options["recipe"], options.get("folder"))) == sum(
+                not part.identity for part in mix.parts
+            )
 
 
 def test_a_stage_is_skipped_until_its_options_or_what_it_reads_change() -> None:
