@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.engines.base import Delta, EngineInfo, Sampling
-from redraft.engines.journaled import JournaledEngine, identity_of
+from redraft.engines.load import identity_of
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.engines.steering.form import Form
+from redraft.engines.wrapped import JournaledEngine
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
 

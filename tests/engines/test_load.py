@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 import redraft
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.config import Config, KeyEntry
-from redraft.engines.journaled import identity_of
 from redraft.engines.llamacpp.default_model import ADAPTERS
 from redraft.engines.load import (
     ModelReference,
     forms,
+    identity_of,
     load_engine,
     local_file,
     model_of,

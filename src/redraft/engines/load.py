@@ -572,6 +572,21 @@ async def _script(named: ModelReference, _opening: Opening) -> Engine:
 SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(named.target), named))
 
 
+def identity_of(reference: str) -> Any:
+    """Return JSON values that tell the model of a reference from every other: server, files, adapters.
+
+    Files are told apart by path, size and time of change. Call it when the model is loaded: a model that was
+    fetched is a file then.
+    """
+    if len(parts := references_of(reference)) > 1:
+        # Which of several servers has the model does not matter.
+        models = [identity_of(part) for part in parts]
+        found = [{"servers": "several", "model": m["model"]} if "server" in m else m for m in models]
+        return found[0] if all(each == found[0] for each in found) else found
+    named = parse_reference(reference)
+    return kind_of(named).identity(named)
+
+
 def fetches(ref: str) -> bool:
     """Return whether a model has to be fetched before it can be opened."""
     for named in map(parse_reference, references_of(ref)):

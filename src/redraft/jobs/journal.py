@@ -8,7 +8,7 @@ processes may use one file.
 SQLite's own sync would hold up every reply that arrives. So it writes without one (`synchronous = NORMAL`: it
 syncs when it moves the log into the database), and the log `-wal` is synced here.
 
-The journal stores JSON and knows nothing of models: `redraft.engines.journaled` stores replies in it. It
+The journal stores JSON and knows nothing of models: `redraft.engines.wrapped` stores replies in it. It
 compresses each reply: most of one is the same few field names at each token.
 """
 

@@ -268,7 +268,8 @@ def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Loa
 
     SQLite is imported here: most chains are made without a cache.
     """
-    from redraft.engines.journaled import JournaledEngine, identity_of
+    from redraft.engines.load import identity_of
+    from redraft.engines.wrapped import JournaledEngine
     from redraft.jobs.journal import Journal
 
     cache = stack.enter_context(Journal(path))

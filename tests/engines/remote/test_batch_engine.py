@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from redraft.engines.base import Delta, Message, Sampling
-from redraft.engines.journaled import JournaledEngine
 from redraft.engines.remote import batch
 from redraft.engines.remote.batch import Batches
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.server import Server
 from redraft.engines.retry import Patience
+from redraft.engines.wrapped import JournaledEngine
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.journal import Journal
 from tests.engines.batch_server import BatchServer, Fault

@@ -514,7 +514,7 @@ def _result(line: Body) -> Body | Refusal:
 
 
 def _is_final(body: Body | Refusal) -> bool:
-    """Whether asking again would not give more than this: see `engines.journaled`."""
+    """Whether asking again would not give more than this: see `JournaledEngine`."""
     if isinstance(body, Refusal):
         return False
     with suppress(ValueError):

@@ -20,8 +20,7 @@ from pydantic_core import from_json
 from redraft.chain import Usage
 from redraft.chain.thoughts import apart
 from redraft.engines.base import Engine, Message, Price, Sampling
-from redraft.engines.journaled import JournaledEngine
-from redraft.engines.wrapped import MeteredEngine
+from redraft.engines.wrapped import JournaledEngine, MeteredEngine
 from redraft.errors import EmptyReply
 from redraft.evaluation.judging.pairs import Match
 from redraft.evaluation.judging.prompts import FIELDS, JudgePrompt, Prompts, Shown, Way, again, schema_of

@@ -16,8 +16,7 @@ from typing import Any, Self, Unpack
 
 from redraft.engines.base import price_of
 from redraft.engines.config import load_config
-from redraft.engines.journaled import identity_of
-from redraft.engines.load import model_of
+from redraft.engines.load import identity_of, model_of
 from redraft.errors import EngineError, UsageError
 from redraft.evaluation.judging.judge import Judging, OpenJudge, ReviewItem, ReviewTally, items, shown
 from redraft.evaluation.judging.options import JudgeFileOptions

@@ -20,9 +20,8 @@ from redraft.chain.read.inputs import licensed_records
 from redraft.chain.write import to_fastchat_answer, to_selfee_answer
 from redraft.checks.parse import checks_in, parse_checks
 from redraft.engines.base import Engine, Price
-from redraft.engines.journaled import JournaledEngine, identity_of
-from redraft.engines.load import model_of
-from redraft.engines.wrapped import MeteredEngine
+from redraft.engines.load import identity_of, model_of
+from redraft.engines.wrapped import JournaledEngine, MeteredEngine
 from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, RedraftError, UsageError
 from redraft.jobs.counting import counted, tell
 from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work

@@ -44,8 +44,7 @@ from redraft.data.generate.instructions.tasks import Origin, Task, to_chain
 from redraft.data.generate.instructions.wording import Wanted
 from redraft.data.generate.options import Way
 from redraft.engines.base import Engine, Message, Price, Sampling
-from redraft.engines.journaled import JournaledEngine
-from redraft.engines.wrapped import MeteredEngine
+from redraft.engines.wrapped import JournaledEngine, MeteredEngine
 from redraft.errors import EmptyReply, EngineError, RedraftError
 from redraft.jobs.causes import is_doubtful, is_filtered, is_of_item
 from redraft.jobs.harness import Session

@@ -24,8 +24,7 @@ from redraft.data.generate.instructions.pool import Rejects, TaskPool, Turns
 from redraft.data.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
 from redraft.data.generate.options import InstructionOptions, TaskFlags
 from redraft.engines.base import Engine, Sampling, price_of
-from redraft.engines.journaled import identity_of
-from redraft.engines.load import model_of
+from redraft.engines.load import identity_of, model_of
 from redraft.errors import UsageError
 from redraft.jobs.causes import in_words
 from redraft.jobs.counting import counted, tell
