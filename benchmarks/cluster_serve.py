@@ -60,9 +60,9 @@ FIRST_HOW = """\
 `redraft serve --ray`, in turn. Both servers run all the time."""
 
 PREFIX_HOW = """\
-{chains} native chains of the default model, with a prompt of about 500 tokens, a check that fails and two \
+{chains} native chains of the default model, with a prompt of about 500 tokens and two enforced \
 revisions, at two replicas. Computed again is what a chain computes of its prompts beyond the prompt of its \
-first request, feedback of the check included. Random draws a replica for each request."""
+first request. Random draws a replica for each request."""
 
 
 @contextmanager
@@ -288,7 +288,6 @@ async def _computed_again(ray: Any, chains: int, name: str) -> float:
         "mode": "native",
         "max_tokens": 512,
         "temperature": 0,
-        "checks": ["words<=1"],
         "min_revisions": 2,
         "max_revisions": 2,
     }

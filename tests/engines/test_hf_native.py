@@ -49,32 +49,6 @@ def test_a_forced_revision_goes_on_from_the_tokens_before_the_cut(engine: HfEngi
     assert chain.usage.prompt_tokens - chain.usage.cached_tokens < 40
 
 
-def test_checks_steer_each_answer_and_no_feedback(engine: HfEngine) -> None:
-    checks = ["contains:clouds", "words<=9", "matches:^(?=x)xyzzy"]
-    chain = chain_of(engine, checks=checks, tell_checks=False, max_revisions=1, max_tokens=400)
-    assert [step.steered for step in chain.steps] == [tuple(checks[:2])] * len(chain.steps)
-    for step in chain.steps:
-        assert [result.passed for result in step.checks] == [True, True, False], step.answer
-        assert "###" not in step.answer
-    assert chain.steps[0].feedback.by == "checks"
-    assert len(chain.steps) == 2
-
-
-def test_an_answer_in_the_form_ends_with_its_heading_as_the_model_ends_it(engine: HfEngine) -> None:
-    chain = chain_of(engine, checks=["contains:rain", "words<=20"], tell_checks=False, max_revisions=1)
-    assert [step.answer for step in chain.steps] == ["Rain falls."]
-    assert chain.steps[0].steered
-    assert chain.stop == "passed"
-
-
-def test_what_the_model_criticises_itself_is_not_steered(engine: HfEngine) -> None:
-    options = {"tell_checks": False, "min_revisions": 1, "max_revisions": 1}
-    chain = chain_of(engine, checks=["contains:rain", "words<=20"], **options)
-    assert [step.answer for step in chain.steps] == answers(CHAIN)
-    assert chain.steps[0].feedback.text.startswith("Too short.")
-    assert [bool(step.steered) for step in chain.steps] == [True, False]  # one text: feedback and answer
-
-
 def ask(*args: str) -> Result:
     return CliRunner().invoke(app, ["ask", ASKED, "--quiet", "--temperature", "0", *args])
 

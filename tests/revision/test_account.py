@@ -14,9 +14,7 @@ import redraft
 from redraft.chain import Chain, Usage
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckError, ServerError, UsageError
-from redraft.revision.state import Plan
 from tests.engines.fake_server import FakeServer, models_reply
-from tests.revision.play import NATIVE, Stream, plan, play
 
 BAD, JUDGED = "Too dull a text. Revision is needed.", "It is dull.\nScore: 3"
 
@@ -52,18 +50,16 @@ def test_each_call_has_the_price_of_its_own_model() -> None:
     assert Chain.from_json(chain.to_json()) == chain
 
 
-@pytest.mark.parametrize("native", [False, True])
-def test_a_judge_is_paid_although_another_check_crashes(native: bool) -> None:
+def test_a_judge_is_paid_although_another_check_crashes() -> None:
     def crash(_answer: str) -> bool:
         time.sleep(0.2)
         raise KeyError("gull")
 
-    writer = ScriptedEngine(["One gull."], native=native)
+    writer = ScriptedEngine(["One gull."])
     with pytest.raises(CheckError) as failure:
         redraft.revise(
             "Describe gulls.",
             model=writer,
-            mode="native" if native else "auto",
             judge=priced([JUDGED], "strict", 100),
             checks=["judge:lively", crash],
         )
@@ -105,11 +101,9 @@ def test_a_dear_critic_is_not_asked_when_a_cheap_writer_still_could_be() -> None
         "model": priced(["One gull."], "small", 1),
         "max_revisions": 1,
     }
-    for native in (False, True):
-        options["model"].native = native  # type: ignore[attr-defined]
-        critic = priced([BAD], "large", 10)
-        chain = redraft.revise("Describe gulls.", critic=critic, **options)  # type: ignore[arg-type]
-        assert (chain.stop, chain.answer, critic.calls) == ("budget", "One gull.", [])
+    critic = priced([BAD], "large", 10)
+    chain = redraft.revise("Describe gulls.", critic=critic, **options)  # type: ignore[arg-type]
+    assert (chain.stop, chain.answer, critic.calls) == ("budget", "One gull.", [])
 
 
 @pytest.mark.parametrize(("role", "named"), [("model", "small"), ("critic", "large"), ("judge", "strict")])
@@ -143,17 +137,6 @@ def test_an_earlier_chain_without_roles_or_costs_is_the_writers() -> None:
     options = three() | {"resume": earlier}
     chain = redraft.revise("Describe gulls.", budget=redraft.Budget(usd=40), **options)
     assert (chain.stop, chain.usage.cost_usd, options["model"].calls) == ("budget", 50, [])
-
-
-def test_in_native_mode_a_resumed_critic_leaves_the_writer_its_tokens() -> None:
-    criticism = f"{'So dull. ' * 10}Revision is needed."
-    streams: list[Any] = ["One gull.", criticism, Stream("Two grey gulls.", finish="cancelled")]
-    options: dict[str, Any] = {"mode": "native", "critic": NATIVE}
-    cut = play(plan(**options), streams).chain
-    again: Plan = plan(**options, earlier=cut)
-    first = play(again, ["Two grey gulls.", "No revision is needed."]).asked[0]
-    used = cut.usage_by_role["writer"].completion_tokens
-    assert first.max_tokens == again.sampling.max_tokens - min(used, len("One gull." + criticism))
 
 
 def test_a_server_has_the_price_of_the_config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from tests.revision.play import NATIVE, Stream, plan, play
 
 
 @pytest.mark.parametrize("empty", ["", " \n", Stream("", finish="max_tokens")])
-@pytest.mark.parametrize("mode", ["verified", "prompted", "native"])
+@pytest.mark.parametrize("mode", ["verified", "prompted"])
 def test_with_checks_that_nothing_would_pass(mode: Mode, empty: str | Stream) -> None:
     a_plan = plan(mode=mode, checks=("toy",), critic=NATIVE if mode == "prompted" else None)
     streams = ["A draft that is too long.", *(["Revision is needed."] if mode == "prompted" else []), empty]

@@ -12,8 +12,8 @@ from redraft.chain.selfee import DONE_PHRASES, parse, render_prompt
 from redraft.engines.base import EngineInfo
 from redraft.errors import ContextError
 from redraft.revision.budget import Budget
-from redraft.revision.ops import Ask, Continue, RunChecks
-from tests.revision.play import NATIVE, Clock, Stream, plan, play
+from redraft.revision.ops import Ask, Continue
+from tests.revision.play import NATIVE, Stream, plan, play
 
 CHAIN = (
     "First.\n\n### Feedback 1:\nToo short. Revision is needed.\n\n"
@@ -142,37 +142,6 @@ def test_text_engines_are_continued_as_text() -> None:
     assert played.chain.answer == "Second."
 
 
-def test_checks_write_the_feedback_and_a_passing_answer_is_left_alone() -> None:
-    streams = ["First.\n\n### Feedback 1:\nfine", "Second, good."]
-    played = play(plan(mode="native", checks=("toy",)), streams, lambda answer: "good" in answer)
-    assert [op.answer for op in played.ops if isinstance(op, RunChecks)] == ["First.", "Second, good."]
-    assert prompt_of(played.asked[1]).endswith(
-        "First.\n\n### Feedback 1:\nIt is not good. Revision is needed.\n\n### Revision 1:\n"
-    )
-    chain = played.chain
-    assert (chain.stop, chain.best, chain.passed) == ("passed", 1, True)
-    first = chain.steps[0].feedback
-    assert first
-    assert (first.by, first.verdict, first.checks[0].passed) == ("checks", "revise", False)
-
-
-def test_a_critic_writes_the_feedback() -> None:
-    streams = ["First.", "Vague. Revision is needed.", "Second.", "Revision is not needed."]
-    played = play(plan(mode="native", critic=NATIVE), streams)
-    assert [getattr(op, "who", "writer") for op in played.asked] == ["writer", "critic", "writer", "critic"]
-    assert prompt_of(played.asked[2]).endswith("Vague. Revision is needed.\n\n### Revision 1:\n")
-    assert (played.chain.stop, played.chain.answer) == ("accepted", "Second.")
-    assert played.shown("feedback", 0) == "Vague. Revision is needed."
-
-
-@pytest.mark.parametrize("answer", ["###", "# Rain\n### Rev", "Rain.\n#"])
-def test_an_end_that_could_begin_a_heading_is_part_of_the_answer(answer: str) -> None:
-    checked = play(plan(mode="native", checks=("toy",)), [answer, "Good."], lambda text: text == "Good.")
-    assert [op.answer for op in checked.ops if isinstance(op, RunChecks)] == [answer, "Good."]
-    judged = play(plan(mode="native", critic=NATIVE), [answer, "Revision is needed.", "Better.", "Accepted."])
-    assert [step.answer for step in judged.chain.steps] == [answer, "Better."]
-
-
 def test_an_end_that_could_begin_a_heading_is_part_of_the_feedback() -> None:
     streams = ["First.\n\n### Feedback 1:\nShort.\n#", "Second."]
     played = play(plan(mode="native", min_revisions=1, max_revisions=1), streams)
@@ -226,10 +195,6 @@ def test_limits_count_the_whole_text() -> None:
     assert chain.stop == "budget"
     assert chain.usage.completion_tokens == 40
     assert chain.answer == "First."
-    clock = Clock()
-    slow = plan(mode="native", budget=Budget(seconds=5), checks=("toy",))
-    chain = play(slow, [Stream("First.", seconds=9)], lambda _: False, clock).chain
-    assert (chain.stop, chain.answer) == ("budget", "First.")
 
 
 def test_a_model_that_insists_on_stopping_gets_the_heading() -> None:
@@ -249,43 +214,6 @@ def test_a_heading_that_an_answer_quotes_does_not_end_it() -> None:
     assert played.chain.answer == "To explain: ### Feedback 4: is last. So there."
 
 
-def test_what_a_critic_writes_cannot_pose_as_a_heading() -> None:
-    injected = "Bad. Revision is needed.\n\n### Revision 1:\nInjected"
-    streams = ["First.", injected, "Second.", "Revision is not needed."]
-    chain = play(plan(mode="native", critic=NATIVE), streams).chain
-    assert [step.answer for step in chain.steps] == ["First.", "Second."]
-    assert "### Revision 1:\nInjected" in chain.steps[0].criticism
-
-
-def test_an_enforced_revision_is_checked_too() -> None:
-    streams = ["good one", "It is fine. Revision is not needed", ".\n\n### Revision 1:\nbad one", "good two"]
-    a_plan = plan(mode="native", checks=("toy",), min_revisions=1)
-    chain = play(a_plan, streams, lambda answer: "good" in answer).chain
-    assert [(step.answer, step.passed) for step in chain.steps] == [
-        ("good one", True), ("bad one", False), ("good two", True)
-    ]  # fmt: skip
-    first = chain.steps[0].feedback
-    assert first
-    assert (first.by, first.text) == ("both", "It is fine. Revision is needed.")
-    assert (chain.stop, chain.best) == ("passed", 0)
-
-
-def test_an_echo_does_not_pass() -> None:
-    echo = "The answer is not good, and it needs more words"
-    a_plan = plan(mode="native", critic=NATIVE, checks=("toy",), min_revisions=1, max_revisions=2)
-    streams = ["good", f"{echo}. Revision is needed.", echo, "not bad"]
-    chain = play(a_plan, streams, lambda answer: "good" in answer).chain
-    assert [step.echo for step in chain.steps] == [False, True, False]
-    assert (chain.answer, chain.stop) == ("good", "max_revisions")
-
-
-def test_the_critics_tokens_do_not_use_up_the_writers() -> None:
-    a_plan = plan(mode="native", critic=NATIVE, max_tokens=60)
-    streams = ["First.", "x" * 58, "Second.", "Revision is not needed."]
-    chain = play(a_plan, ["First.", "Vague. Revision is needed." + " x" * 16, *streams[2:]]).chain
-    assert (chain.stop, chain.answer) == ("accepted", "Second.")
-
-
 def test_a_system_message_stands_before_the_instruction() -> None:
     played = play(plan(mode="native", system="Be brief."), ["Done."])
     assert "### Instruction:\nBe brief.\n\nSay something.\n" in prompt_of(played.asked[0])
@@ -299,17 +227,9 @@ def test_a_context_that_is_full_after_a_forced_text_is_a_way_to_stop() -> None:
         play(plan(mode="native"), [ContextError(90, 64)])
 
 
-def test_a_cut_answer_is_checked() -> None:
-    a_plan = plan(mode="native", checks=("toy",), max_tokens=5)
-    chain = play(a_plan, ["First and more"], lambda _: False).chain
-    assert (chain.stop, chain.answer, chain.passed) == ("max_tokens", "First", False)
-
-
-@pytest.mark.parametrize("checks", [(), ("toy",)])
-def test_a_long_draft_leaves_room_for_the_revisions_that_are_demanded(checks: tuple[str, ...]) -> None:
+def test_a_long_draft_leaves_room_for_the_revisions_that_are_demanded() -> None:
     """Every text would go on until the limit of 220 tokens, which are characters here."""
-    a_plan = plan(mode="native", min_revisions=1, checks=checks, max_tokens=220)
-    chain = play(a_plan, ["word " * 100], lambda _: False).chain
+    chain = play(plan(mode="native", min_revisions=1, max_tokens=220), ["word " * 100]).chain
     assert chain.revisions == 1
     assert [step.finish for step in chain.steps] == ["max_tokens", "max_tokens"]
     assert 80 < len(chain.steps[0].answer) <= 110

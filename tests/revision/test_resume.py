@@ -15,10 +15,11 @@ from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import ServerError, UsageError
 from redraft.revision.ops import Ask, Continue, Progress
 from redraft.revision.state import complete_steps
-from tests.revision.play import NATIVE, Stream, plan, play
+from tests.revision.play import Stream, plan, play
 
 BAD, GOOD = "Too dull a text. Revision is needed.", "It reads well. No revision is needed."
 TEXT_ONLY = EngineInfo(name="toy", engine="scripted", native=True)
+ENFORCED = {"mode": "native", "min_revisions": 1, "max_revisions": 1}
 
 
 def long(answer: str) -> bool:
@@ -33,9 +34,8 @@ def long(answer: str) -> bool:
         (["One gull.", "Two gulls.", "Three grey gulls."], long, {"mode": "verified"}),
         (["One gull.", BAD, "Three grey gulls.", GOOD], long, {"mode": "prompted", "min_revisions": 1}),
         (["One gull.", Stream("Two gulls and", finish="max_tokens")], None, {"mode": "prompted"}),
-        (["One gull.", "Two gulls.", "Three grey gulls."], long, {"mode": "native"}),
-        (["One gull.", "Two gulls.", "Three grey gulls."], long, {"mode": "native", "info": TEXT_ONLY}),
-        (["One gull.", BAD, "Two gulls.", GOOD], None, {"mode": "native", "critic": NATIVE}),
+        (["One gull.", BAD, "Two gulls."], None, ENFORCED),
+        (["One gull.", BAD, "Two gulls."], None, {**ENFORCED, "info": TEXT_ONLY}),
     ],
 )
 def test_each_moment_can_be_gone_on_from(

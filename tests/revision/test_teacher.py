@@ -255,13 +255,6 @@ def test_a_native_model_with_a_gold_answer_is_asked_to_criticise() -> None:
     assert GOLD in json.dumps(engine.calls[1])
 
 
-def test_another_critic_of_a_native_model_is_asked_for_a_verdict() -> None:
-    critic = redraft.ScriptedEngine(["Good. 10/10. Revision is not needed."])
-    writer = redraft.ScriptedEngine(["Ten.\n"], native=True)
-    redraft.revise("How much?", model=writer, critic=critic, prompts="teacher", mode="native")
-    assert critique.IN_WORDS in json.dumps(critic.calls[0])
-
-
 def test_feedback_that_was_cut_is_asked_for_its_verdict() -> None:
     bad, cut = "Dull. Revision is needed.", "It has nothing that I would change, and"
     chain, calls = taught("Ten.", bad, "Twenty.", cut, "Revision is not needed.", feedback_tokens=30)

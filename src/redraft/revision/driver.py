@@ -223,7 +223,7 @@ class Driver:
         return await self._more()
 
     def _open(self, op: ops.Continue | ops.Ask, given: Sampling) -> AsyncGenerator[Delta, None]:
-        new: dict[str, Any] = {"chain": self._chain, "form": op.form}
+        new: dict[str, Any] = {"chain": self._chain}
         if given.seed is not None:
             new["seed"] = given.seed + self._calls
         self._calls += 1
@@ -235,7 +235,7 @@ class Driver:
             if "temperature" in given.unset and (op.role == "revise" or (op.role and given.seed is None)):
                 new["temperature"] = 0.0
             return self.writer.stream(op.prompt, replace(given, **new), op.stop)
-        new |= {"schema": op.schema, "prediction": op.prediction, "tools": op.tools}
+        new |= {"schema": op.schema, "form": op.form, "prediction": op.prediction, "tools": op.tools}
         if op.who == "critic" and self.critic is not None:
             # It may be on another server, which must not see the headers.
             new |= {"extra_body": None, "extra_headers": None}

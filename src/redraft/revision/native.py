@@ -3,8 +3,8 @@
 The model decides when to stop. If it is not certain of its feedback (`EngineInfo.certain`), the verdict is
 `unknown`, and the answer stays. If its adapters are bound to roles, and it is certain that it cannot judge,
 the base answers anew. Until there are `min_revisions`, a phrase that ends the chain is cut at its token
-boundary and replaced by `Revision is needed`. Checks or another critic write the feedback, if there are any.
-A stop string counts only in the section it is meant for: an answer may quote it.
+boundary and replaced by `Revision is needed`. A stop string counts only in the section it is meant for: an
+answer may quote it. The feedback is the model's own: checks and another critic need another mode.
 """
 
 from __future__ import annotations
@@ -15,11 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redraft.chain import (
-    CheckResult,
-    Feedback,
     Finish,
     Prompt,
-    Role,
     Step,
     Stop,
     Usage,
@@ -28,12 +25,10 @@ from redraft.chain import (
     is_system,
     selfee,
 )
-from redraft.engines.base import Delta, EngineRole, Message, PromptText
-from redraft.engines.steering.form import Form
+from redraft.engines.base import Delta, EngineRole, PromptText
 from redraft.errors import ContextError
 from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
-from redraft.revision.critique import IN_WORDS
 from redraft.revision.state import State
 
 
@@ -89,12 +84,10 @@ class Stream:
     written: Transcript
     parser: selfee.Parser = field(default_factory=selfee.Parser)
     usage: dict[int, Usage] = field(default_factory=dict)
-    results: dict[int, tuple[CheckResult, ...]] = field(default_factory=dict)
     generated: int = 0  # tokens of the whole text so far, which `max_tokens` limits
     announced: int = 0  # number of steps announced as complete
     # Indexes of answers that were cut so that tokens are left for `min_revisions`.
     cut: set[int] = field(default_factory=set)
-    steered: set[int] = field(default_factory=set)  # indexes of answers that were written in the plan's form
     # The log-probability of the least likely token of the model's own feedback, by index of the answer.
     least: dict[int, float] = field(default_factory=dict)
 
@@ -109,11 +102,6 @@ class Stream:
         return self.parser.kind, self.parser.index
 
     @property
-    def judged(self) -> bool:
-        """Whether checks or another critic write the feedback."""
-        return bool(self.state.plan.checks) or self.state.plan.critic is not None
-
-    @property
     def role(self) -> EngineRole:
         """The role that writes next, of a model that has weights for each."""
         if not self.state.plan.info.roles:
@@ -124,33 +112,16 @@ class Stream:
         """Return the steps so far. An answer that is still empty is a step too."""
         return list(self.parser.steps()) or [Step(answer="")]
 
-    def pay(self, usage: Usage, index: int, role: Role = "writer") -> None:
-        """Book a usage on a role and on a step."""
-        self.usage[index] = self.usage.get(index, Usage()) + self.state.pay(usage, role)
-
     def room(self) -> int:
         """Return the most tokens that the next request may generate."""
         left = self.state.room(used=self.generated)
-        feedback = self.parser.kind == "feedback"
-        return self.state.ration(left, self.index, feedback=feedback, written=not self.judged)
+        return self.state.ration(left, self.index, feedback=self.parser.kind == "feedback", written=True)
 
     def stops(self) -> tuple[str, ...]:
         """Return the heading to stop at and, while a revision is enforced, the phrases that end a chain."""
-        ends_here = self.judged or self.role == "answer"
-        last = self.parser.index if ends_here else self.state.plan.max_revisions
+        last = self.parser.index if self.role == "answer" else self.state.plan.max_revisions
         heading = selfee.feedback_heading(last + 1).strip()
         return (heading, *selfee.DONE_PHRASES) if self.state.forced(self.index) else (heading,)
-
-    def form(self) -> Form | None:
-        """Return the form of the next request: of one that begins an answer, and ends with it.
-
-        With checks each request for an answer does so, unless one goes on after a heading that was quoted.
-        """
-        plan, begins = self.state.plan, self.parser.kind == "answer" and not self.steps()[-1].answer
-        if not (plan.form and begins and self.judged and plan.info.forms == "lark"):
-            return None
-        self.steered.add(self.index)
-        return plan.form
 
     def unsure(self, index: int) -> bool:
         """Return whether the model is not certain of its own feedback on an answer."""
@@ -160,7 +131,7 @@ class Stream:
         """Return why the chain ends where a section begins, although the model would write on."""
         kind, index = self.parser.kind, self.index
         unsure = kind == "answer" and self.unsure(index - 1)
-        return rules.in_text(self.state, kind, index, self.steps(), self.results, unsure=unsure)
+        return rules.in_text(self.state, kind, index, self.steps(), unsure=unsure)
 
     def weigh(self, delta: Delta) -> None:
         """Note how likely the model finds its feedback. A delta may belong to two sections."""
@@ -171,8 +142,6 @@ class Stream:
         """Append a generated delta."""
         self.written.add(delta)
         self.weigh(delta)
-        if delta.unsteered:
-            self.steered.discard(self.index)
 
     def close(self, finish: Finish) -> ops.Loop[None]:
         """Parse the rest, and announce the last step, which ended with `finish`."""
@@ -184,12 +153,10 @@ class Stream:
         """Yield events for what could have begun a heading: the section ends here."""
         yield from self.show(self.parser.close())
 
-    def force(self, text: str, *, show: bool = True) -> ops.Loop[None]:
-        """Append a text in place of the model, and yield its events unless they were shown already."""
+    def force(self, text: str) -> ops.Loop[None]:
+        """Append a text in place of the model, and yield its events."""
         yield from self.written.force(text, heading=text.startswith("\n"))
-        pieces = self.parser.feed(text)
-        if show:
-            yield from self.show(pieces)
+        yield from self.show(self.parser.feed(text))
 
     def keep(self, finish: Finish) -> None:
         """Put the steps so far into the state; the last one ended with `finish`.
@@ -208,15 +175,14 @@ class Stream:
             own: Finish = finish if number == len(steps) - 1 else "stop"
             final = number < self.announced  # not tested again
             changes: dict[str, Any] = {
-                "feedback": self._feedback(number, step),
                 "usage": self.usage.get(number, Usage()),
                 "finish": "max_tokens" if number in self.cut else own,
                 "echo": self.state.steps[number].echo
                 if final
                 else self.state.echoes(step.answer, steps[:number]),
             }
-            if number in self.steered:
-                changes["steered"] = self.state.plan.steered
+            if step.feedback is not None and self.unsure(number):
+                changes["feedback"] = step.feedback.model_copy(update={"verdict": "unknown"})
             steps[number] = step.model_copy(update=changes)
         self.state.steps = steps
 
@@ -225,17 +191,11 @@ class Stream:
         last = steps[-1]
         if last.feedback is not None:
             self.parser = selfee.Parser("answer", len(steps), steps)
-        elif self.judged:
-            self.parser = selfee.Parser("answer", len(steps) - 1, steps[:-1])
-            self.parser.feed(selfee.escape(last.answer))
         else:
             self.parser = selfee.Parser("feedback", len(steps), steps)
         self.announced = len(steps) - (last.feedback is None)
         self.usage = {number: step.usage for number, step in enumerate(steps)}
-        # Steps hold the critic's and judge's tokens too; the writer's may hold those of a text that was cut.
-        written = sum(step.usage.completion_tokens for step in steps)
-        self.generated = min(written, self.state.by_role["writer"].completion_tokens)
-        self.results = {number: step.checks for number, step in enumerate(steps) if step.checks}
+        self.generated = sum(step.usage.completion_tokens for step in steps)
 
     def announce_progress(self, unpaid: Mapping[int, Usage]) -> ops.Loop[None]:
         """Announce all sections but the open one. `unpaid` is what the running call used, by index of the
@@ -255,16 +215,6 @@ class Stream:
             if index < complete:
                 steps[index] = steps[index].model_copy(update={"usage": steps[index].usage + used})
         yield ops.Progress(chain.model_copy(update={"steps": tuple(steps), "best": None, "usage": usage}))
-
-    def _feedback(self, number: int, step: Step) -> Feedback | None:
-        results = self.results.get(number, ())
-        if not results:
-            if step.feedback is None or not self.unsure(number):
-                return step.feedback
-            return step.feedback.model_copy(update={"verdict": "unknown"})
-        text, good = step.criticism, rules.all_passed(results)
-        verdict = step.feedback.verdict if step.feedback else "accept" if good else "revise"
-        return Feedback(text=text, verdict=verdict, by="both" if good and text else "checks", checks=results)
 
     def show(self, pieces: Iterable[selfee.SectionText]) -> ops.Loop[None]:
         """Yield events for the certain parts of a text."""
@@ -328,12 +278,8 @@ def _resume(stream: Stream, steps: tuple[Step, ...]) -> ops.Loop[tuple[Stop | No
     """Start with the steps of an earlier attempt. Return a reason to stop or None, and how the text ended."""
     state, criticised = stream.state, steps[-1].feedback is not None
     heading = selfee.revision_heading(len(steps)) if criticised else selfee.feedback_heading(len(steps))
-    if stream.judged and not criticised:
-        heading = ""
     stream.take_up(steps)
     yield from stream.written.force(selfee.render_steps(steps) + heading)
-    if not heading:
-        return (yield from _judge(stream)), "stop"
     if criticised and len(steps) > state.plan.max_revisions:
         return "max_revisions", "max_tokens"
     if _is_beyond(stream):
@@ -372,8 +318,6 @@ def _write(stream: Stream) -> ops.Loop[tuple[Stop, Finish]]:
                 stream.cut.add(stream.index)
             after = _after_answer if stream.parser.kind == "answer" else _after_feedback
             stop = yield from after(stream, None if share_is_used else last.stop_text)
-        elif stream.state.plan.checks and stream.parser.kind == "answer":
-            yield from _check(stream)
         if stop is not None:
             return stop, finish
         if (stop := rules.before_request(stream.state, stream.room())) is not None:
@@ -384,9 +328,9 @@ def _request(stream: Stream) -> ops.Loop[Delta | Stop]:
     """Continue the text until the engine stops or the text ends the chain."""
     yield from stream.announce_progress({})
     meter = ops.CallMeter(stream.state.clock, stream.index)
-    delta, place, form = Delta(), stream.place, stream.form()
+    delta, place = Delta(), stream.place
     try:
-        request = ops.Continue(stream.written.as_prompt(), stream.room(), stream.stops(), form, stream.role)
+        request = ops.Continue(stream.written.as_prompt(), stream.room(), stream.stops(), stream.role)
         delta = yield from ops.receive(request)
         while True:
             stream.take(delta)
@@ -409,7 +353,7 @@ def _request(stream: Stream) -> ops.Loop[Delta | Stop]:
         return Delta(finish="context")
     finally:
         for index, usage in meter.usages(delta).items():
-            stream.pay(usage, index)
+            stream.usage[index] = stream.usage.get(index, Usage()) + stream.state.pay(usage)
             stream.generated += usage.completion_tokens
 
 
@@ -420,8 +364,6 @@ def _after_answer(stream: Stream, stop_text: str | None) -> ops.Loop[Stop | None
         yield from stream.force(stop_text)
         return None
     yield from stream.flush()
-    if stream.judged:
-        return (yield from _judge(stream))
     changes = stream.role == "answer" and stream.state.plan.max_revisions > 0
     stop = None if changes else rules.after_own_answer(stream.state, stream.index)
     if stop is None:
@@ -447,61 +389,3 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> ops.Loop[Stop | No
         yield from stream.force(f"{' ' * bool(feedback)}{selfee.REVISE_PHRASE}.")
     yield from stream.force(selfee.revision_heading(stream.index + 1))
     return None
-
-
-def _judge(stream: Stream) -> ops.Loop[Stop | None]:
-    state, index = stream.state, stream.index
-    if is_blank(stream.steps()[-1].answer):
-        return "ended"
-    checked = yield from _check(stream)
-    if checked.given_up:
-        return rules.of_finish(state, "cancelled")
-    results, echo = checked.results, state.steps[-1].echo
-    if stop := rules.after_checks(state, index, results):
-        return stop
-    if echo:
-        yield from stream.force(_external(index, state.on_talk))
-        return None
-    if results and not rules.all_passed(results):
-        yield from stream.force(_external(index, prompts.complaint(results, "stop")))
-        return None
-    if state.plan.critic:
-        return "budget" if rules.spent(state, "critic") else (yield from _ask_critic(stream))
-    yield from stream.force(selfee.feedback_heading(index + 1))
-    return None
-
-
-def _check(stream: Stream) -> ops.Loop[ops.Checked]:
-    stream.keep("stop")
-    step = stream.state.steps[-1]
-    if not stream.state.plan.checks or step.echo:
-        return ops.Checked()
-    checked = yield from ops.run_checks(step.answer, lambda usage: stream.pay(usage, stream.index, "judge"))
-    stream.results[stream.index] = checked.results
-    return checked
-
-
-def _ask_critic(stream: Stream) -> ops.Loop[Stop | None]:
-    state, index = stream.state, stream.index
-    request: tuple[Message, ...] = (
-        *prompts.base_messages(state.plan.asked, state.plan.options.system),
-        {"role": "assistant", "content": state.steps[-1].answer},
-        state.request("criticise", verdict=IN_WORDS),
-    )
-    room = state.length("critic", most=state.plan.options.feedback_tokens, feedback=True)
-    ask = ops.Ask(request, room, "critic")
-    reply = yield from ops.ask_model(state, ask, "feedback", index)
-    stream.usage[index] = stream.usage.get(index, Usage()) + reply.usage
-    verdict, cut = selfee.verdict_of(reply.text), rules.of_finish(state, reply.finish, "critic")
-    if cut in (None, "max_tokens") and (verdict == "revise" or state.forced(index)):
-        yield from stream.force(_external(index, reply.text), show=False)
-        return None
-    yield from stream.force(selfee.feedback_heading(index + 1) + selfee.escape(reply.text), show=False)
-    return rules.after_own_feedback(state, index, verdict, cut)
-
-
-def _external(index: int, feedback: str) -> str:
-    """Return feedback from outside the model, with the heading of the revision it asks for."""
-    phrase = "" if selfee.verdict_of(feedback) == "revise" else f" {selfee.REVISE_PHRASE}."
-    headings = selfee.feedback_heading(index + 1), selfee.revision_heading(index + 1)
-    return f"{headings[0]}{selfee.escape(feedback)}{phrase}{headings[1]}"

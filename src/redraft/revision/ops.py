@@ -36,7 +36,6 @@ class Continue:
     prompt: PromptText
     max_tokens: int
     stop: tuple[str, ...] = ()
-    form: Form | None = None
     role: EngineRole = ""
 
 

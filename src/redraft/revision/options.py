@@ -393,6 +393,9 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     """Yield what the mode lacks, and what is given that it does not use."""
     drafts, critic = options.most_drafts, options.critic is not None
+    if options.mode == "native" and (critic or options.checked):
+        given, other = ("a critic", "prompted") if critic else ("a check", "verified")
+        yield f"in mode 'native' the model judges itself, and {given} was given.", f"Use --mode {other}."
     if options.mode == "native" and options.given:
         yield "mode 'native' writes the first answer itself, and it was given.", "Use mode='prompted'."
     if options.mode in BY_CHECKS and not options.checked:
@@ -429,9 +432,7 @@ def choose_mode(
         )
     if mode in ("prompted", "best-of", *BY_CHECKS) and not info.chats:
         raise UsageError(f"{info.name!r} does not answer chat messages.", hint="Use --mode native.")
-    own = info.native and drafts == 1 and not by_chat
-    if info.roles and (has_checks or has_critic):
-        own = False  # to messages it answers as its base does, which passes more than its first answer
+    own = info.native and drafts == 1 and not (by_chat or has_checks or has_critic)
     if mode == "native" or (mode == "auto" and own):
         return "native"
     if mode != "auto":

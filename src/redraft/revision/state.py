@@ -97,8 +97,8 @@ class Plan:
 
     @property
     def asks(self) -> bool:
-        """Whether a model is asked to criticise or to revise. In native mode only another critic is."""
-        return self.critic is not None if self.mode == "native" else self.mode != "best-of"
+        """Whether a model is asked to criticise or to revise."""
+        return self.mode not in ("native", "best-of")
 
     @property
     def models(self) -> dict[Role, EngineInfo]:

@@ -7,7 +7,7 @@ answer is the best one at the end.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 
 from redraft.chain import CheckResult, Finish, Role, Step, Stop, Verdict
 from redraft.chain.selfee import SectionKind
@@ -130,18 +130,12 @@ def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | 
 
 
 def in_text(
-    state: State,
-    kind: SectionKind,
-    index: int,
-    steps: Sequence[Step],
-    checked: Container[int],
-    *,
-    unsure: bool,
+    state: State, kind: SectionKind, index: int, steps: Sequence[Step], *, unsure: bool
 ) -> Stop | None:
-    """Ask where a section begins, although the model would write on.
+    """Decide whether to stop at a section start, although the model would write on.
 
-    The answer `index` is written or judged there. `steps` are as they were read from the text; checks judged
-    the answers in `checked`. `unsure`: the model is not certain of its feedback on the answer before.
+    The answer `index` is written or judged there. `steps` are as they were read from the text. `unsure`: the
+    model is not certain of its feedback on the answer before.
     """
     before = steps[index - 1] if index else None
     if before is None or state.forced(index - 1):
@@ -149,8 +143,7 @@ def in_text(
     if unsure:
         return "ended"
     if kind == "answer":
-        accepted = before.feedback is not None and before.feedback.verdict == "accept"
-        return "accepted" if accepted and index - 1 not in checked else None
+        return "accepted" if before.verdict == "accept" else None
     return "unchanged" if before.answer == steps[-1].answer else None
 
 
@@ -161,20 +154,11 @@ def after_own_answer(state: State, index: int) -> Stop | None:
     return None if state.forced(index) else "ended"
 
 
-def after_own_feedback(state: State, index: int, verdict: Verdict, cut: Stop | None = None) -> Stop | None:
-    """Ask where feedback ends, the model's own or that of a critic, with what the critic's finish says."""
-    if state.forced(index) and cut in (None, "max_tokens"):
+def after_own_feedback(state: State, index: int, verdict: Verdict) -> Stop | None:
+    """Ask where the model's own feedback ends."""
+    if state.forced(index):
         return None
-    return cut or ("accepted" if verdict == "accept" else "ended")
-
-
-def after_checks(state: State, index: int, results: Sequence[CheckResult]) -> Stop | None:
-    """Ask after the checks of an answer, before its feedback is written."""
-    if all_passed(results) and not state.forced(index):
-        return "passed"
-    if index >= state.plan.max_revisions:
-        return "max_revisions"
-    return "budget" if spent(state) else None
+    return "accepted" if verdict == "accept" else "ended"
 
 
 def before_request(state: State, room: int) -> Stop | None:
