@@ -208,20 +208,18 @@ def test_the_server_of_kubernetes_starts_and_answers_its_probes() -> None:
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == labels
 
 
-def test_the_indexed_job_makes_all_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_indexed_job_makes_all_shares() -> None:
     path = DEPLOY / "kubernetes" / "answer.yaml"
     [job] = documents(path)
     words = [word.replace("s3://bucket/", "") for word in command(path)]
     words[words.index("--model") + 1] = "script:script.jsonl"
     completions = job["spec"]["completions"]
-    assert f"auto/{completions}" in words
+    assert f"$(JOB_COMPLETION_INDEX)/{completions}" in words  # which Kubernetes fills in
     for index in range(completions):
-        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
-        done = redraft(*words)
+        done = redraft(*(word.replace("$(JOB_COMPLETION_INDEX)", str(index)) for word in words))
         assert done.exit_code == 0, done.output
     assert redraft("merge", "out.jsonl", *sorted(Path().glob("out-*-of-00008.jsonl"))).exit_code == 0
     assert len(lines("out.jsonl")) == 8
-    monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
     [rule] = [each for each in job["spec"]["podFailurePolicy"]["rules"] if each["action"] == "FailJob"]
     assert [redraft(*words, "--shard", "9/8").exit_code] == rule["onExitCodes"]["values"]
 
@@ -237,9 +235,8 @@ def programs(**scripts: str) -> dict[str, str]:
 REDRAFT = f'exec {sys.executable} -m redraft "$@"'
 
 
-def array_task(index: int, count: int) -> dict[str, str]:
-    names = {"TASK_ID": index, "TASK_MIN": 0, "TASK_MAX": count - 1, "TASK_COUNT": count, "JOB_ID": 7}
-    return {f"SLURM_ARRAY_{name}": str(value) for name, value in names.items()}
+def array_task(index: int) -> dict[str, str]:
+    return {"SLURM_ARRAY_TASK_ID": str(index), "SLURM_ARRAY_JOB_ID": "7"}
 
 
 SBATCH = ["bash", str(DEPLOY / "slurm" / "answer.sbatch"), "prompts.jsonl", "out.jsonl"]
@@ -248,17 +245,17 @@ SBATCH = ["bash", str(DEPLOY / "slurm" / "answer.sbatch"), "prompts.jsonl", "out
 @pytest.mark.slow
 def test_the_tasks_of_a_slurm_array_make_shares() -> None:
     surroundings = programs(redraft=REDRAFT)
-    for index in range(2):
-        task = surroundings | array_task(index, 2)
+    for index in range(8):
+        task = surroundings | array_task(index)
         done = subprocess.run([*SBATCH, "--model", "script:script.jsonl"], env=task, check=False)
         assert done.returncode == 0
-    assert redraft("merge", "out.jsonl", *sorted(Path().glob("out-*-of-00002.jsonl"))).exit_code == 0
+    assert redraft("merge", "out.jsonl", *sorted(Path().glob("out-*-of-00008.jsonl"))).exit_code == 0
     assert len(lines("out.jsonl")) == 8
 
 
 def test_a_task_of_slurm_whose_time_is_over_is_queued_again() -> None:
     ends = "trap 'kill $!; touch ended; exit 143' TERM; sleep 60 & echo begun; wait"
-    surroundings = programs(redraft=ends, scontrol='echo "$@"') | array_task(3, 8)
+    surroundings = programs(redraft=ends, scontrol='echo "$@"') | array_task(3)
     with subprocess.Popen(SBATCH, env=surroundings, stdout=subprocess.PIPE, text=True) as task:
         assert task.stdout
         assert task.stdout.readline() == "begun\n"
@@ -270,7 +267,7 @@ def test_a_task_of_slurm_whose_time_is_over_is_queued_again() -> None:
 
 @pytest.mark.parametrize("status", [0, 2])
 def test_a_task_of_slurm_ends_as_its_share_does(status: int) -> None:
-    surroundings = programs(redraft=f"exit {status}", scontrol="touch queued") | array_task(3, 8)
+    surroundings = programs(redraft=f"exit {status}", scontrol="touch queued") | array_task(3)
     assert subprocess.run(SBATCH, env=surroundings, check=False).returncode == status
     assert not Path("queued").exists()
 

@@ -154,18 +154,12 @@ def test_a_prompt_that_fails_is_tried_again_the_next_time() -> None:
     assert not ERRORS.exists()
 
 
-def test_failures_are_counted_by_cause_and_only_they_are_tried_again_on_demand() -> None:
+def test_failures_are_counted_by_cause_and_tried_again() -> None:
     script(REPLIES[0], "", "", {"error": "It broke."}, *[REPLIES[0]] * 7)
     first = answer("--max-revisions", "0", "--retries", "0", "--limit-tokens", "80")
     assert first.exit_code == 4
     assert "failed     3: empty reply 2, no usable reply 1\n" in first.stdout
-    before = [chain.id for chain in chains()]
     script(REPLIES[0])
-    assert answer("--max-revisions", "0", "--retry-failed").exit_code == 0
-    assert [chain.id for chain in chains()] == [*before, "prompts/1", "prompts/2", "prompts/3"]
-    again = answer("--max-revisions", "0", "--retry-failed")
-    assert again.exit_code == 0
-    assert "out.jsonl.errors.jsonl lists no failed prompt: there is nothing to retry." in again.stderr
     assert answer("--max-revisions", "0").exit_code == 0
     assert len(chains()) == 10
 

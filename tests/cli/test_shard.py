@@ -234,7 +234,7 @@ def test_failures_go_along_and_can_be_tried_again() -> None:
     assert f"missing    {failed} record" in done.stdout
     assert len(lines("out.jsonl.errors.jsonl")) == failed
     script("A gull.")
-    assert answer("--retry-failed", "--max-revisions", 0).exit_code == 0
+    assert answer("--max-revisions", 0).exit_code == 0
     assert sorted(ids()) == sorted(IDS)
     assert not Path("out.jsonl.errors.jsonl").exists()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from rich.console import Console
@@ -16,7 +14,6 @@ from redraft.jobs.progress import (
     ByteProgress,
     ItemProgress,
     ProgressLine,
-    RecordProgress,
     clock_time,
 )
 
@@ -149,33 +146,3 @@ def test_words_of_a_server_do_not_control_the_terminal(capsys: pytest.CaptureFix
     assert "\x1b" not in progress.line()
     progress.print("a batch\x1b[2J")
     assert "\x1b[2J" not in capsys.readouterr().err
-
-
-def test_a_notebook_shows_one_bar_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[str] = []
-
-    class Display(ModuleType):
-        HTML = str
-
-        def display(self, text: str, *, display_id: bool) -> Display:
-            assert display_id
-            shown.append(text)
-            return self
-
-        def update(self, text: str) -> None:
-            shown[-1] = text
-
-    monkeypatch.setitem(sys.modules, "IPython.display", Display("IPython.display"))
-    clock, screen = Clock(), io.StringIO()
-    console = Console(file=screen, force_jupyter=True, width=80)
-    with ItemProgress(2, console=console, clock=clock) as progress:
-        for progress.done in (1, 2):
-            clock.now += 1
-            progress.note = "1 < 2"
-            progress.update()
-    assert shown == ['<progress max="2" value="2"></progress> 2 of 2 done · 0 tokens/s · 1 &lt; 2']
-    assert screen.getvalue() == ""
-    monkeypatch.setattr("redraft.jobs.progress.Console", lambda **_: console)
-    with RecordProgress(4_000_000, Path("out.jsonl")) as records:
-        records.advance(1_000_000)
-    assert shown[1].startswith('<progress max="4000000" value="1000000"></progress> 1 records · ')

@@ -26,8 +26,8 @@ def answer(
 
     FILE gets a line for each prompt, with its id, in the order in which they finish. After any stop, the same
     command resumes: no finished answer is made twice, and a chain that was cut resumes after its last
-    complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl and are tried again;
-    --retry-failed tries only these. FILE.run.json records how FILE was made.
+    complete step, kept in FILE.unfinished.jsonl. Failures are in FILE.errors.jsonl and are tried again.
+    FILE.run.json records how FILE was made.
 
     With --batch requests go through the server's batches: all answers in one, then all feedback, and so on.
     The run may be stopped and continued days later. A journal is kept, FILE.journal.db if none is named.
@@ -39,8 +39,8 @@ def answer(
     A limit that is reached ends the run with exit status 4: prompts already begun are finished, and no other
     begins. The same command resumes, and counts the limits anew.
 
-    With --shard I/N, or auto on Slurm, Kubernetes, torchrun and SkyPilot, one of N shares is made, into
-    FILE-0000I-of-0000N with a journal of its own: redraft merge FILE FILE-*-of-0000N puts them together.
+    With --shard I/N, one of N shares is made, into FILE-0000I-of-0000N with a journal of its own: redraft
+    merge FILE FILE-*-of-0000N puts them together.
 
     With --ray, Ray makes all shares, on this machine or a cluster, and they are merged (docs/cluster.md).
 

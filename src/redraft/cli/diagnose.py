@@ -21,7 +21,6 @@ from redraft.cli.running import (
     Parallel,
     Quiet,
     ReplacePage,
-    RetryFailed,
     RunCode,
     Shard,
     parallel_of,
@@ -56,7 +55,6 @@ class StrategyFlags:
     ] = None
     limit: Annotated[int | None, _with_run("N", "Only the first N records.", min=1)] = None
     parallel: Parallel = None
-    retry_failed: RetryFailed = False
     quiet: Quiet = False
     shard: Shard = None
     limit_usd: LimitUsd = None
@@ -66,7 +64,7 @@ class StrategyFlags:
     @property
     def given(self) -> dict[str, Any]:
         """The values that were given and mean nothing without runs, by name."""
-        apart = ("run", "retry_failed", "quiet")
+        apart = ("run", "quiet")
         return {name: value for name, value in vars(self).items() if name not in apart}
 
     def runs(self, files: list[Path], settings: Settings, *, quiet: bool) -> StrategyRuns:
@@ -80,8 +78,8 @@ class StrategyFlags:
         if self.out is None:
             raise UsageError("--run needs a folder for its runs.", hint=f"Name one: {EXAMPLE}")
         limits = Limits(self.limit_usd, self.limit_tokens, self.limit_seconds)
-        how: Any = {"retry_failed": self.retry_failed, "quiet": quiet, "tell": tell}
-        plan = RunPlan(self.out, parallel_of(self.parallel), limits, **how).of_share(self.shard)
+        plan = RunPlan(self.out, parallel_of(self.parallel), limits, quiet=quiet, tell=tell)
+        plan = plan.of_share(self.shard)
         seeds, samples = self.seeds or SEEDS, self.samples or SAMPLES
         return StrategyRuns(settings, files[0], plan, str(self.run), self.limit, seeds, samples)
 

@@ -29,11 +29,11 @@ _TRAINING = "model_name_or_path lora data_path output_dir learning_rate max_step
 _EVERYDAY = {
     "ask": f"json quiet critic recipe mode drafts system {_MODEL}",
     "chat": f"critic recipe mode drafts system {_MODEL}",
-    "answer": f"out parallel quiet limit retry_failed recipe mode {_MODEL}",
+    "answer": f"out parallel quiet limit recipe mode {_MODEL}",
     "serve": "models host port api_key_file parallel page model critic recipe mode max_revisions check",
     "mcp": "critic recipe mode model max_revisions check max_tokens",
     "eval": f"out parallel limit run_code as_json mode guided {_MODEL}",
-    "judge": "out parallel questions retry_failed recipe way gold model temperature seed limit_usd price",
+    "judge": "out parallel questions recipe way gold model temperature seed limit_usd price",
     "diagnose": "task records score run_code html as_json run out seeds limit model check max_revisions",
     "compare": "models tasks ways seeds samples limit parallel quiet run_code max_revisions temperature",
     "chains": f"out parallel limit estimate recipe gold first verify {_MODEL}",

@@ -174,7 +174,6 @@ class Job(Generic[T]):
     limits: Limits = field(default_factory=Limits)
     # Called before each new item. A text ends the job as a limit does: it says why.
     stop: Callable[[], str] = str
-    only_failed: bool = False  # do the items that failed before, and no others
     on_found: Callable[[bytes], None] = lambda _: None  # called with each line that is in the output already
     # Called when the output has been closed, whatever ended the run.
     on_end: Callable[[], None] = lambda: None
@@ -224,17 +223,12 @@ class Job(Generic[T]):
                 self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
             opened, spent = _OpenJob(self, ledger, total), Spent()
             ledger.figures = spent.figures
-            ahead = ledger.failed_left if self.only_failed else total - ledger.found
-            if not (ahead or self.goal):
-                if self.only_failed:
-                    self.tell(
-                        f"{self.out}.errors.jsonl lists no failed {self.noun}: there is nothing to retry."
-                    )
+            if total == ledger.found and not self.goal:
                 yield opened
                 return
             unfinished = Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh)
             quiet = self.quiet or self.on_progress is not None
-            progress = ItemProgress(ledger.found + ahead, opened.done, quiet=quiet)
+            progress = ItemProgress(total, opened.done, quiet=quiet)
             opened.session = Session(unfinished, progress, spent, ledger.done, ItemCounts())
             progress.on_update, progress.opening = opened.show, True
             with unfinished, progress:
@@ -330,8 +324,7 @@ class _OpenJob(Generic[T]):
         """Take items one by one. After an error of the engine, others finish what they do: it may be paid."""
         counts, progress = session.counts, session.progress
         for item in items:
-            others = self.job.only_failed and item.id not in self.ledger.failed_before
-            if others or item.id in self.ledger.done:
+            if item.id in self.ledger.done:
                 continue
             goal = self.job.goal
             if not (counts.limit or (goal and goal.done() >= goal.total)):

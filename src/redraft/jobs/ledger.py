@@ -130,7 +130,6 @@ class Ledger(AbstractContextManager["Ledger"]):
 
     Attributes:
         found: Number of items that were done when it was opened.
-        failed_before: Ids of the items that were listed as failed when it was opened.
         causes: Why items that are not done failed, counted. Complete when the ledger is closed.
         first_failure: Message and hint of the first item that is listed as failed then; empty if none is.
         torn: Bytes of a torn result that were cut off when it was opened.
@@ -157,7 +156,6 @@ class Ledger(AbstractContextManager["Ledger"]):
         check_ending(path)
         self.path = path
         self.done = IdSet()
-        self.failed_before: set[str] = set()
         self.causes: Counter[str] = Counter()
         self.first_failure = ""
         self._failed = 0
@@ -178,10 +176,8 @@ class Ledger(AbstractContextManager["Ledger"]):
                 self._run.check(provenance)
             if os.path.lexists(self._errors_path):  # it is rewritten at the end, so it has to be one
                 LineFile(self._errors_path, made_up=True).close()
-                listed = own_lines(
-                    self._errors_path, "failures", lambda record: isinstance(record.get("id"), str)
-                )
-                self.failed_before.update(record["id"] for _, record, _ in listed)
+                for _ in own_lines(self._errors_path, "failures", lambda it: isinstance(it.get("id"), str)):
+                    pass
             self._recover(on_found)
             # A run that finished no item may have paid for some: its session is kept too.
             resume = len(self.done) > 0 or (not self.fresh and self._run.is_of(provenance))
@@ -190,11 +186,6 @@ class Ledger(AbstractContextManager["Ledger"]):
             self._close_lines()
             raise
         self.found = len(self.done)
-
-    @property
-    def failed_left(self) -> int:
-        """How many items that failed before are not done. A killed run may have listed others."""
-        return sum(item_id not in self.done for item_id in self.failed_before)
 
     def append(self, item_id: str, *lines: str) -> None:
         """Add the result of an item: lines of JSON, without line breaks. One line, but with `many_lines`.

@@ -1,4 +1,4 @@
-"""Progress: a line that is redrawn on a terminal, a bar in a notebook, elsewhere a line every 15 seconds.
+"""Progress: a line that is redrawn on a terminal, elsewhere a line every 15 seconds.
 
 A kind of work counts in a `ProgressLine` of its own, which words the line. Rates and the time left are those
 of this run.
@@ -12,8 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,12 +53,10 @@ class ProgressLine:
         self.total, self.before, self.done = total, before, before
         self._quiet, self._clock, self._started = quiet, clock, clock()
         self._console = console or Console(stderr=True)
-        drawn = self._console.is_terminal or self._console.is_jupyter
-        self._every = DRAW_SECONDS if drawn else LINE_SECONDS
+        self._every = DRAW_SECONDS if self._console.is_terminal else LINE_SECONDS
         self._next = self._every
         self._transient = transient
         self._live: Live | None = None
-        self._cell: Any = None  # IPython's handle of what is drawn in a notebook
 
     @property
     def seconds(self) -> float:
@@ -99,8 +95,6 @@ class ProgressLine:
         self._next = seconds + self._every
         if self._live:
             self._live.refresh()
-        elif self._console.is_jupyter:
-            self._draw_in_notebook()
         elif not self._console.is_terminal:
             self.print(self.line())
 
@@ -111,11 +105,7 @@ class ProgressLine:
 
     def open(self) -> None:
         """Begin to show the line."""
-        if self._quiet or self._live:
-            return
-        if self._console.is_jupyter:
-            self._draw_in_notebook()
-        if not self._console.is_terminal:
+        if self._quiet or self._live or not self._console.is_terminal:
             return
         self._live = Live(
             get_renderable=self._drawn,
@@ -131,8 +121,6 @@ class ProgressLine:
         if self._live:
             self._live.stop()
             self._live = None
-        elif self._cell:
-            self._draw_in_notebook()
 
     def __enter__(self) -> Self:
         self.open()
@@ -143,16 +131,6 @@ class ProgressLine:
 
     def _time_left(self) -> str:
         return "" if self.left is None else f"{clock_time(self.left)} left"
-
-    def _draw_in_notebook(self) -> None:
-        """Show the line and a bar below the cell, in place of those before. rich needs ipywidgets for it."""
-        ipython: Any = import_module("IPython.display")
-        share = f'<progress max="{self.total}" value="{self.done}"></progress> ' if self.total else ""
-        shown = ipython.HTML(share + escape(self.line()))
-        if self._cell is None:
-            self._cell = ipython.display(shown, display_id=True)
-        else:
-            self._cell.update(shown)
 
     def _drawn(self) -> Table | Text:
         text = Text(self.line(), no_wrap=True, overflow="ellipsis")
@@ -239,7 +217,7 @@ class ByteProgress(ProgressLine):
 
 
 class RecordProgress(ProgressLine):
-    """Records of files; `done` counts their bytes. Shown in a notebook, or on a terminal until the end.
+    """Records of files; `done` counts their bytes. Shown on a terminal until the end.
 
     Attributes:
         records: Number of records read.
@@ -256,7 +234,7 @@ class RecordProgress(ProgressLine):
     ) -> None:
         """Begin to count to a number of bytes. `out`: where records go, a file, `-`, or None for nowhere."""
         console = Console(stderr=True)
-        shown = console.is_jupyter or (sys.stderr.isatty() and not _takes_the_terminal(out))
+        shown = sys.stderr.isatty() and not _takes_the_terminal(out)
         super().__init__(total, quiet=quiet or not shown, transient=True, console=console, clock=clock)
         self.records = 0
         self.results: Callable[[], str] = str

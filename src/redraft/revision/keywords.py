@@ -127,7 +127,6 @@ class RunKeywords(TypedDict, total=False):
 class ItemKeywords(RunKeywords, total=False):
     """A run over the items of a file."""
 
-    retry_failed: bool
     shard: str | None
 
 

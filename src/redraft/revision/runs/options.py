@@ -56,7 +56,6 @@ class RunOptions(OptionModel):
 class ItemOptions(RunOptions):
     """The options of a run over the items of a file."""
 
-    retry_failed: bool = option("only what failed before", RUN, default=False)
     shard: str | None = option("make share I of N, numbered from 0 [all]", RUN, "I/N")
 
 

@@ -103,7 +103,6 @@ class RunPlan:
     store: Store | None = None  # where the file goes, if `out` is the copy of a file elsewhere
     batch: bool = False  # ask servers in batches
     pause: float | None = None  # longest pause between two looks at a batch, in seconds; None for the default
-    retry_failed: bool = False  # make only what failed before
     quiet: bool = False
     # Is called with progress and messages; None to show them.
     on_event: Callable[[RunEvent], object] | None = None
@@ -113,7 +112,7 @@ class RunPlan:
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
         """Return the plan of these `RunOptions`; `journal` keeps one beside the file if none is named."""
         out, options = Path(out), settings.values
-        names = ("journal", "cache", "batch", "pause", "retry_failed", "quiet", "on_event")
+        names = ("journal", "cache", "batch", "pause", "quiet", "on_event")
         given: Any = {name: value for name in names if (value := getattr(options, name, None)) is not None}
         plan = cls(
             out,
@@ -190,7 +189,6 @@ class RunPlan:
             "store": self.store,
             "parallel": self.parallel,
             "limits": self.limits,
-            "only_failed": self.retry_failed,
             "quiet": self.quiet,
             "tell": self.say,
             "on_progress": self.on_event,
