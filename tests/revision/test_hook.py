@@ -15,7 +15,6 @@ from pydantic import BaseModel
 import redraft
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import HookError, UsageError
-from redraft.revision import driver
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event, Finished, Progress, StepDone, Text
 
@@ -136,53 +135,6 @@ def test_a_plain_hook_that_returns_a_coroutine_is_refused() -> None:
 
     with pytest.raises(HookError, match="is async"):
         redraft.revise("Go.", model=ScriptedEngine(["a"]), on_event=lambda event: later(event))
-
-
-def test_a_hook_that_hangs_is_abandoned_when_the_time_is_over(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(driver, "GRACE", 0.01)
-    release, calls = threading.Event(), []
-
-    def hang(event: Event) -> None:
-        calls.append(event)
-        release.wait()
-
-    try:
-        chain = redraft.revise(
-            "Go.", model=ScriptedEngine(["a"]), budget=redraft.Budget(seconds=0.05), on_event=hang
-        )
-    finally:
-        release.set()
-    assert chain.stop == "budget"
-    assert len(calls) == 1
-    assert "hang' still ran when its chain was over" in caplog.text
-
-
-def test_a_hook_that_hangs_holds_up_only_its_own_chain_and_cancel_ends_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(driver, "GRACE", 0.01)
-    release, begun = threading.Event(), asyncio.Event()
-
-    async def two() -> tuple[redraft.Chain, redraft.Chain]:
-        loop, cancel, engine = asyncio.get_running_loop(), CancelToken(), ScriptedEngine(["a"])
-
-        def hang(_event: Event) -> None:
-            loop.call_soon_threadsafe(begun.set)
-            release.wait()
-
-        held = asyncio.create_task(redraft.arevise("Go.", model=engine, cancel=cancel, on_event=hang))
-        await begun.wait()
-        other = await redraft.arevise("Go.", model=engine, max_revisions=0)
-        cancel.cancel()
-        return await held, other
-
-    try:
-        held, other = asyncio.run(two())
-    finally:
-        release.set()
-    assert (held.stop, other.answer) == ("cancelled", "a")
 
 
 def test_a_hook_may_cancel_its_chain() -> None:

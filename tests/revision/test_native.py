@@ -227,26 +227,6 @@ def test_a_context_that_is_full_after_a_forced_text_is_a_way_to_stop() -> None:
         play(plan(mode="native"), [ContextError(90, 64)])
 
 
-def test_a_long_draft_leaves_room_for_the_revisions_that_are_demanded() -> None:
-    """Every text would go on until the limit of 220 tokens, which are characters here."""
-    chain = play(plan(mode="native", min_revisions=1, max_tokens=220), ["word " * 100]).chain
-    assert chain.revisions == 1
-    assert [step.finish for step in chain.steps] == ["max_tokens", "max_tokens"]
-    assert 80 < len(chain.steps[0].answer) <= 110
-    assert len(chain.steps[1].answer) >= 80
-    assert chain.usage.completion_tokens == 220
-    assert chain.missing_revisions == 0
-
-
-def test_a_share_is_a_sections_own() -> None:
-    """The request that wrote the draft and its feedback ran out in the revision, which is not cut there."""
-    text = "First.\n\n### Feedback 1:\nBad. Revision is needed.\n\n### Revision 1:\nSecond of all."
-    a_plan = plan(mode="native", min_revisions=1, max_tokens=180)
-    played = play(a_plan, [text[:80], text[80:]])
-    assert [step.answer for step in played.chain.steps] == ["First.", "Second of all."]
-    assert [step.finish for step in played.chain.steps] == ["stop", "stop"]
-
-
 def test_a_minimum_that_the_context_forbids_is_noted() -> None:
     chain = play(plan(mode="native", min_revisions=2), [Stream("First.", finish="context")]).chain
     assert (chain.stop, chain.missing_revisions) == ("context", 2)

@@ -287,15 +287,6 @@ def test_a_draft_that_is_cut_is_revised_where_a_revision_is_demanded() -> None:
     assert prompts.CUT in chain.steps[0].criticism
 
 
-@pytest.mark.parametrize("mode", ["prompted", "verified"])
-def test_a_long_draft_leaves_budget_for_the_revisions_that_are_demanded(mode: Mode) -> None:
-    a_plan = plan(mode=mode, min_revisions=1, max_revisions=1, budget=Budget(tokens=220), checks=("toy",))
-    chain = play(a_plan, ["word " * 100], lambda _: False).chain
-    assert (chain.revisions, chain.missing_revisions) == (1, 0)
-    assert all(len(step.answer) > 80 for step in chain.steps)
-    assert chain.usage.completion_tokens <= 220
-
-
 def test_a_minimum_that_was_not_reached_is_noted() -> None:
     chain = play(plan(min_revisions=2), ["One.", "Bad.", Stream("Two", finish="filtered")]).chain
     assert (chain.stop, chain.revisions, chain.missing_revisions) == ("ended", 1, 1)

@@ -32,7 +32,7 @@ OWN = {
         ({"criticise": "{found}\n\nJudge it."}, "the words 'Revision is needed'", "'Revision is not needed'"),
         ({"rewrite": "{found}"}, "a wording has no template 'rewrite'", "criticise, revise"),
         ({}, "a wording is the two templates", "revise: |"),
-        ("nowhere", "there is no wording 'nowhere'", "brief, task, editor"),
+        ("nowhere", "there is no wording 'nowhere'", "task, teacher"),
     ],
 )
 def test_a_wording_that_cannot_be_used_is_refused(value: Any, message: str, hint: str) -> None:

@@ -222,7 +222,7 @@ def test_a_server_gives_the_verdict_as_a_field() -> None:
             4,
         ),
         (in_json("A \ud800", 4, needed=True), "A \ufffd Revision is needed.", "revise", 4),
-        ('{"feedback": "\\ud800', "\ufffd", "unknown", None),
+        ('{"feedback": "\\ud800', "", "unknown", None),
         ("8,5/10. Revision is needed.", "8,5/10. Revision is needed.", "revise", None),
         ('["a"]', '["a"]', "unknown", None),
         (

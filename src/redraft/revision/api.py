@@ -35,7 +35,7 @@ from redraft.errors import MissingExtra, RecordError, UsageError, shown
 from redraft.jobs.signals import in_daemon_thread
 from redraft.options import options_of
 from redraft.revision.cancel import CancelToken, OutOfTime
-from redraft.revision.driver import Driver, Hook, with_value
+from redraft.revision.driver import Driver, call_hook, with_value
 from redraft.revision.keywords import KeywordsButOutput, RevisionKeywords
 from redraft.revision.ops import Event, Finished
 from redraft.revision.options import (
@@ -242,7 +242,7 @@ async def make(
     """Make a chain as `stream` does, with engines that the caller opens and closes.
 
     The budget of seconds starts here: if it ends before the engines are open, the chain has no steps. Options
-    that were changed since `check_options` are checked again. `load` opens the engine of a reference, and
+    that were changed since `check_options` are checked again.
     """
     check_together(options)
     asked = prompt_of(prompt)
@@ -292,19 +292,18 @@ async def _make(
     check_resumable(made, asked, options.given)
     seconds, begun = options.budget.seconds, clock()
     cancel = options.cancel or CancelToken()
-    hook = None if options.on_event is None else Hook(options.on_event, cancel)
     limit = None if seconds is None else begun + seconds - made.usage.seconds
     try:
         async with cancel.until(limit):
-            driver = replace(await _driver(asked, options, load, span), cancel=cancel, hook=hook)
+            driver = replace(await _driver(asked, options, load, span), cancel=cancel)
     except OutOfTime:
         stop, steps = "cancelled" if cancel.cancelled else "budget", complete_steps(made)
         changes = {"id": options.id, "stop": stop, "steps": steps, "best": best_step(steps)}
         unopened = made.model_copy(update={**changes, "drafts": complete_drafts(made)})
         output = options.output
         event = with_value(Finished(unopened), [output] if output else [], output)
-        if hook is not None:
-            await hook.call(event, limit)
+        if options.on_event is not None:
+            await call_hook(options.on_event, event)
         yield event
         return
     engines = {"model": driver.writer, "critic": driver.critic, "judge": driver.judge}
@@ -335,7 +334,7 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
         checks = (Judge.of(CHOOSING, judge, MAX_SCORE),)
     writer = await opened("model", options.model)
     critic = await opened("critic", options.critic)
-    return Driver(writer, critic, checks, judge, output=options.output)
+    return Driver(writer, critic, checks, judge, output=options.output, on_event=options.on_event)
 
 
 def prompt_of(prompt: Asked) -> Prompt:

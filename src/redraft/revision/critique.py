@@ -6,7 +6,6 @@ JSON was cut, the criticism is read up to the cut.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from redraft.chain import Verdict, whole
 from redraft.chain.selfee import score_of, verdict_of
-from redraft.checks.json_reading import NotJson, read_json
+from redraft.checks.json_reading import NotJson, json_so_far, read_json
 from redraft.checks.structure import demand_of_schema
 from redraft.revision.prompts import VERDICTS
 
@@ -41,14 +40,7 @@ AGAIN = f"Decide now. Say '{VERDICTS[0]}.' or '{VERDICTS[1]}.', and nothing else
 AGAIN_TOKENS = 32  # room for it
 
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?](?!\s|\Z)[^.!?\n]*)*[.!?]?\s*")
-_CUT = re.compile(
-    r"""\s*(?:```\w*\s*)?\{\s*"feedback"\s*:\s*"((?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"""
-    r"""(?:\\(?:u[0-9a-fA-F]{0,3})?|"\s*(?:,.*)?)?\Z""",
-    re.DOTALL,
-)
-"""JSON that ends within its first text, or after it."""
-
-_JSON = re.compile(r"""\s*(?:```\w*\s*)?\{\s*(?:"|\Z)""")  # the beginning of an object in JSON
+_JSON = re.compile(r"\s*(?:```\w*\s*)?\{\s*(?:\"|\Z)")  # the beginning of an object in JSON
 
 
 @dataclass(frozen=True)
@@ -80,21 +72,13 @@ def saying(text: str, verdict: Verdict) -> str:
     return said if verdict_of(said) == verdict else f"{text}. {phrase}"  # it was cut after a "no"
 
 
-_BETWEEN = re.compile(r"(?:[\s,]|```(?:json)?)*")
-
-
 def _of_json(reply: str) -> Critique | None:
-    """Read JSON. Objects one after the other, `{…}{…}`, are one; the first with a field decides it."""
+    """Read JSON, up to a cut if it was cut."""
     try:
         value, _ = read_json(reply)
     except NotJson:
-        decoder, value, at = json.JSONDecoder(), dict[str, Any](), 0
-        while (begin := _BETWEEN.match(reply, at)) and reply.startswith("{", begin.end()):
-            try:
-                found, at = decoder.raw_decode(reply, begin.end())
-            except (ValueError, RecursionError):
-                break
-            value = found | value
+        # One that was not cut is broken: an inner quote would pass for the end of the text.
+        value = json_so_far(reply) if _JSON.match(reply) and not reply.rstrip().endswith("}") else None
     if not isinstance(value, dict) or not isinstance(value.get("feedback"), str):
         return None
     needed, score = value.get("revision_needed"), value.get("score")
@@ -105,9 +89,7 @@ def _of_json(reply: str) -> Critique | None:
 
 
 def _of_text(reply: str) -> Critique:
-    cut = _CUT.match(reply)
-    text = whole(json.loads(f'"{cut[1]}"', strict=False).strip()) if cut else reply
-    verdict = verdict_of(text)
-    if verdict == "unknown" and _JSON.match(text):
+    verdict = verdict_of(reply)
+    if verdict == "unknown" and _JSON.match(reply):
         return Critique("", verdict)
-    return Critique(text, verdict, score_of(text))
+    return Critique(reply, verdict, score_of(reply))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
@@ -34,60 +33,30 @@ from redraft.revision.state import Plan, State, complete_drafts, complete_steps
 from redraft.revision.stop import spent
 from redraft.revision.watch import Watch
 
-_log = logging.getLogger(__name__)
 
-GRACE = 1.0  # seconds that a hook may still run when the time of its chain is over
+async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> None:
+    """Call a hook with an event, in a thread, and wait for it. The error of the last event has the chain."""
 
-
-class Hook:
-    """Calls a function with events, and no more after it was abandoned."""
-
-    def __init__(self, function: Callable[[ops.Event], Any], cancel: CancelToken) -> None:
-        self._function, self._cancel = function, cancel
-        self._abandoned = False
-
-    @property
-    def name(self) -> str:
-        """The function's name, for messages."""
-        return getattr(self._function, "__qualname__", type(self._function).__qualname__)
-
-    async def call(self, event: ops.Event, deadline: float | None) -> None:
-        """Call the function and wait for it, until `deadline` on the event loop's clock.
-
-        The error of the last event has the whole chain.
-        """
-        if self._abandoned:
-            return
-        work = in_daemon_thread(partial(self._call, event))
-        work.add_done_callback(asyncio.Future.exception)  # the chain may be gone when it crashes
+    def call() -> None:
+        name = getattr(function, "__qualname__", type(function).__qualname__)
         try:
-            async with self._cancel.until(deadline):
-                await asyncio.wait([work])
-        except OutOfTime:
-            await asyncio.wait([work], timeout=GRACE)
-        if not work.done():
-            self._abandoned = True
-            _log.warning("the hook %r still ran when its chain was over. It is not called again.", self.name)
-            return
-        try:
-            work.result()
-        except HookError as error:
-            error.chain = event.chain if isinstance(event, ops.Finished) else None
-            raise
-
-    def _call(self, event: ops.Event) -> None:
-        try:
-            result = self._function(event)
+            result = function(event)
         except BaseException as error:  # a hook may call sys.exit()
             raise HookError(
-                f"the hook {self.name!r} crashed: {crash_of(error)}",
+                f"the hook {name!r} crashed: {crash_of(error)}",
                 hint="This is a fault of on_event, not of the answer. The steps are in error.chain.",
             ) from error
         if inspect.iscoroutine(result):
             result.close()
             raise HookError(
-                f"the hook {self.name!r} is async.", hint="Give on_event a plain function, or use stream(…)."
+                f"the hook {name!r} is async.", hint="Give on_event a plain function, or use stream(…)."
             )
+
+    try:
+        await in_daemon_thread(call)
+    except HookError as error:
+        error.chain = event.chain if isinstance(event, ops.Finished) else None
+        raise
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> ops.Loop[Chain]:
@@ -115,7 +84,7 @@ class Driver:
     checks: Sequence[Check] = ()
     judge: MeteredEngine | None = None  # the engine that checks ask, metered so that its calls are booked
     cancel: CancelToken = field(default_factory=CancelToken)
-    hook: Hook | None = None  # called with every event before it is yielded
+    on_event: Callable[[ops.Event], Any] | None = None  # called with every event before it is yielded
     output: OutputCheck | None = None
     _stream: AsyncGenerator[Delta, None] | None = None
     _watch: Watch | None = None
@@ -160,7 +129,7 @@ class Driver:
             deadline = None if limit_seconds is None else now + limit_seconds - used
             with self.cancel.limit(deadline) as limit:
                 if broken is not None:
-                    await self._call_hook(steps, broken, deadline)
+                    await self._call_hook(steps, broken)
                     yield broken
                 while True:
                     if isinstance(step, ops.Event):
@@ -170,7 +139,7 @@ class Driver:
                         elif self.output is not None:
                             self._answer += event.text
                             event = replace(event, read=partial(json_so_far, self._answer))
-                        await self._call_hook(steps, event, deadline)
+                        await self._call_hook(steps, event)
                         yield event
                         step = steps.send(None)
                     else:
@@ -181,11 +150,11 @@ class Driver:
             steps.close()
             await self._close()
 
-    async def _call_hook(self, steps: ops.Loop[Chain], event: ops.Event, deadline: float | None) -> None:
+    async def _call_hook(self, steps: ops.Loop[Chain], event: ops.Event) -> None:
         """Call the hook. Its error goes into the loop, which raises it with the chain so far."""
-        if self.hook is not None:
+        if self.on_event is not None:
             try:
-                await self.hook.call(event, deadline)
+                await call_hook(self.on_event, event)
             except HookError as error:
                 steps.throw(error)
 

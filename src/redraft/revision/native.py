@@ -86,8 +86,6 @@ class Stream:
     usage: dict[int, Usage] = field(default_factory=dict)
     generated: int = 0  # tokens of the whole text so far, which `max_tokens` limits
     announced: int = 0  # number of steps announced as complete
-    # Indexes of answers that were cut so that tokens are left for `min_revisions`.
-    cut: set[int] = field(default_factory=set)
     # The log-probability of the least likely token of the model's own feedback, by index of the answer.
     least: dict[int, float] = field(default_factory=dict)
 
@@ -114,8 +112,7 @@ class Stream:
 
     def room(self) -> int:
         """Return the most tokens that the next request may generate."""
-        left = self.state.room(used=self.generated)
-        return self.state.ration(left, self.index, feedback=self.parser.kind == "feedback", written=True)
+        return self.state.room(used=self.generated)
 
     def stops(self) -> tuple[str, ...]:
         """Return the heading to stop at and, while a revision is enforced, the phrases that end a chain."""
@@ -176,7 +173,7 @@ class Stream:
             final = number < self.announced  # not tested again
             changes: dict[str, Any] = {
                 "usage": self.usage.get(number, Usage()),
-                "finish": "max_tokens" if number in self.cut else own,
+                "finish": own,
                 "echo": self.state.steps[number].echo
                 if final
                 else self.state.echoes(step.answer, steps[:number]),
@@ -302,22 +299,14 @@ def _with_system(prompt: Prompt, system: str | None) -> Prompt:
 def _write(stream: Stream) -> ops.Loop[tuple[Stop, Finish]]:
     """Send requests until there is a reason to stop. Return it, and how the last text ended."""
     while True:
-        begun = stream.place
         last = yield from _request(stream)
         if not isinstance(last, Delta):
             return last, ("stop" if last == "unchanged" else "cancelled")
         finish = last.finish or "stop"
         stop = rules.of_finish(stream.state, finish)
-        share_is_used = stop == "max_tokens" and stream.state.forced(stream.index) and stream.room() > 0
-        if share_is_used and stream.place != begun:  # the section before this one used it up
-            stop = None
-        elif share_is_used or stop is None:
-            # The model stopped, or its section is cut here so that the revisions that are demanded have
-            # room: force the next text or end the chain.
-            if share_is_used and stream.parser.kind == "answer":
-                stream.cut.add(stream.index)
+        if stop is None:  # the model stopped: force the next text or end the chain
             after = _after_answer if stream.parser.kind == "answer" else _after_feedback
-            stop = yield from after(stream, None if share_is_used else last.stop_text)
+            stop = yield from after(stream, last.stop_text)
         if stop is not None:
             return stop, finish
         if (stop := rules.before_request(stream.state, stream.room())) is not None:

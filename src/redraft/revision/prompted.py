@@ -242,7 +242,7 @@ def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Criti
     demand = critique.IN_JSON if schema else critique.IN_WORDS
     request = state.request("criticise", faults, gold=plan.options.gold, verdict=demand)
     messages = _conversation(state, request)
-    room = state.length(role, most=plan.options.feedback_tokens, feedback=True)
+    room = state.length(role, most=plan.options.feedback_tokens)
     ask = ops.Ask(messages, room, role, schema=schema)
     reply = yield from ops.ask_model(state, ask, "feedback", state.last)
     if not plan.wording.scores:

@@ -157,21 +157,11 @@ _REVIEW = (
 SHIPPED: Mapping[str, Wording] = {
     wording.name: wording
     for wording in (
-        Wording("brief", _REVIEW, "Not quite right yet:\n{found}\n\nWrite the corrected answer."),
         Wording(
             "task",
             _REVIEW,
             "That answer is not right yet:\n{found}\n\n"
             "Here is the task again:\n\n{prompt}\n\nWrite a new answer.",
-        ),
-        Wording(
-            "editor",
-            "A check of the text above found:\n{found}\n\n"
-            "Read the text above as its editor. Compare it with each thing that the task asks for, and say "
-            f"in one to three sentences what has to change. Then {_VERDICT}",
-            "These points have to change:\n{found}\n\n"
-            "Rewrite the text so that nothing is left to change, and keep what was good. Give the new text "
-            "alone, without a remark on it.",
         ),
         Wording(
             "teacher",

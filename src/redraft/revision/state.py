@@ -38,10 +38,6 @@ from redraft.revision.prompts import ECHOED, TALK, VERDICTS, Wording, filled, wo
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
-ANSWER_SHARE = 4
-"""Tokens of an answer for each one of a feedback, where both share what is left. A choice: feedback is
-asked for in one to three sentences. What a text does not use goes to the next ones."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -193,38 +189,16 @@ class State:
         left = self.plan.options.budget.tokens_left(self.usage, self.plan.models[role].price)
         return wanted if left is None else min(wanted, left)
 
-    def length(self, role: Role = "writer", *, most: int | None = None, feedback: bool = False) -> int | None:
+    def length(self, role: Role = "writer", *, most: int | None = None) -> int | None:
         """Return the most tokens of a reply to messages; None for as many as its server gives.
 
-        `most` stands in for `max_tokens`. Of a budget of tokens the reply gets its share (`ration`).
+        `most` stands in for `max_tokens`.
         """
-        plan = self.plan
-        info = plan.models[role]
-        left = plan.options.budget.tokens_left(self.usage, info.price)
-        if left is not None:
-            index = self.revisions if feedback else len(self.steps)
-            left = self.ration(left, index, feedback=feedback, written=plan.mode == "prompted")
+        plan, info = self.plan, self.plan.models[role]
         asked = most or plan.options.chain_tokens or "max_tokens" not in plan.sampling.unset
         if not asked and info.own_sampling:
-            return left
-        room = self.room(role, most=most)
-        return room if left is None else min(room, left)
-
-    def ration(self, left: int, index: int, *, feedback: bool, written: bool) -> int:
-        """Return how many of the tokens left a text may use, so that `min_revisions` can be made after it.
-
-        Args:
-            left: Tokens left for all texts.
-            index: That of the answer that is written or criticised.
-            feedback: Whether the text is the feedback on it.
-            written: Whether feedback comes out of these tokens at all.
-        """
-        missing = self.plan.options.min_revisions - index
-        if missing <= 0 or left <= 0:
-            return left
-        weight = ANSWER_SHARE if written else 1
-        texts = (weight + written) * missing + (0 if feedback else weight)
-        return max(left * (1 if feedback else weight) // texts, 1)
+            return plan.options.budget.tokens_left(self.usage, info.price)
+        return self.room(role, most=most)
 
     def priced(self, usage: Usage, role: Role = "writer") -> Usage:
         """Return a usage with its cost, if the role's model has a price."""
