@@ -83,9 +83,10 @@ class Report:
             yield Section("Differences of ratios", "", lines)
 
     def _chart(self, comparison: Comparison) -> Chart | None:
-        if not comparison.whole.ratio:
+        categories = self.categories(comparison)
+        if not categories or not comparison.whole.ratio:
             return None
-        results = {"all": comparison.whole, **self.categories(comparison)}
+        results = {"all": comparison.whole, **categories}
         rows = [(name, (each.ratio or each.win_rate).times(100)) for name, each in results.items()]
         return Chart("ratio of scores", rows, 100)
 
