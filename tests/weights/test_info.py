@@ -155,7 +155,6 @@ def test_the_licence_and_the_sources_of_a_gguf_model(tmp_path: Path) -> None:
         ("source", "base org/tiny: Apache-2.0"),
         ("source", "data talks: CC-BY-NC-4.0"),
     )
-    assert said.json()["facts"]["source"].splitlines()[1] == "data talks: CC-BY-NC-4.0"
     odd = describe(tiny_model(tmp_path / "odd.gguf", {"general.license": 5, "redraft.sources": [5]}))
     assert not {"licence", "source"} & dict(odd.facts).keys()
 

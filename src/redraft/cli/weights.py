@@ -6,7 +6,6 @@ and reports the result. Torch is imported only when a command runs.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -235,14 +234,12 @@ def verify(
 
 def info(
     path: Annotated[str, typer.Argument(metavar="DIR|FILE", help="A folder, a file, default, or org/name.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     allow_pickle: Pickle = False,
 ) -> None:
-    """Describe a model, delta or adapter, as a table or JSON."""
+    """Describe a model, delta or adapter."""
     from redraft.weights.info import describe
 
-    found = describe(model_of(path, allow_pickle), allow_pickle=allow_pickle)
-    write(json.dumps(found.json(), indent=2, ensure_ascii=False) if as_json else "\n".join(found.lines()))
+    write("\n".join(describe(model_of(path, allow_pickle), allow_pickle=allow_pickle).lines()))
 
 
 @contextmanager

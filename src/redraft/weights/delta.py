@@ -21,7 +21,7 @@ import torch
 from redraft.errors import ModelError, UsageError
 from redraft.weights import vocabulary
 from redraft.weights.card import join_cards
-from redraft.weights.checkpoint import BIN, Checkpoint, ahead, describe, dtypes_of, open_checkpoint
+from redraft.weights.checkpoint import Checkpoint, ahead, describe, dtypes_of, open_checkpoint
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
 from redraft.weights.header import AGAIN, FLOATS, by, dtype_size, torch_dtype
 from redraft.weights.header import DELTA as KEY
@@ -60,7 +60,6 @@ def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: b
     refuse_delta(ours)
     refuse_delta(theirs)
     inputs = {"base": describe(ours), "target": describe(theirs)}
-    ours = _with_head(ours, theirs)
     _check_shapes(ours, theirs, "target")
     recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
     provenance = {"inputs": inputs, "delta": asdict(recipe)}
@@ -88,7 +87,7 @@ def apply(
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
     refuse_delta(ours, hint="The order is: redraft weights apply BASE DELTA")
     inputs = {"base": describe(ours), "delta": describe(theirs)}
-    ours, theirs = _with_head(ours, theirs), _without_buffers(ours, theirs)
+    theirs = _without_buffers(ours, theirs)
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, run.tell)
     provenance = {"inputs": inputs, "vocabulary": recipe.vocabulary}
     with OutputFolder(dst, run, provenance=provenance) as out:
@@ -234,16 +233,6 @@ def recorded_recipe(delta: Checkpoint) -> Recipe | None:
     if not sound:
         raise ModelError(f"{delta.path}: the recipe in its header does not fit its tensors.", hint=AGAIN)
     return recipe
-
-
-def _with_head(base: Checkpoint, other: Checkpoint) -> Checkpoint:
-    """Give a base with tied embeddings an output table, if the other model has a separate one."""
-    head, table = "lm_head.weight", base.tensors.get("model.embed_tokens.weight")
-    if head in base.tensors or head not in other.tensors or table is None or table.file.endswith(BIN):
-        return base
-    if not base.json("config.json").get("tie_word_embeddings"):
-        return base
-    return replace(base, tensors={**base.tensors, head: replace(table, name=head)})
 
 
 def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:

@@ -73,21 +73,6 @@ class Description:
         width = max(len(label) for label, _ in rows)
         return [one_line(str(self.path)), *(f"  {label:{width}}  {one_line(text)}" for label, text in rows)]
 
-    def json(self) -> dict[str, Any]:
-        """Return the description as a JSON object. Facts with the same label become lines of one text."""
-        facts: dict[str, str] = {}
-        for label, text in self.facts:
-            facts[label] = f"{facts[label]}\n{one_line(text)}" if label in facts else one_line(text)
-        return {
-            "path": one_line(str(self.path)),
-            "kind": one_line(self.kind),
-            "parameters": self.parameters,
-            "facts": facts,
-            "dtypes": [use._asdict() for use in self.dtypes],
-            "files": [{"name": one_line(name), "size": size} for name, size in self.files],
-            "notes": [one_line(note) for note in self.notes],
-        }
-
 
 def describe(path: Path, *, allow_pickle: bool = False) -> Description:
     """Describe a folder of a model or an adapter, a file of weights, or a GGUF file.
