@@ -47,16 +47,3 @@ def test_work_is_what_torch_counts_of_matrices_and_that_of_attention(gpu: Any) -
     examples = torch.diff(torch.nonzero(batch["position_ids"][0] == 0).flatten(), append=torch.tensor([256]))
     pairs = int((examples * (examples + 1) // 2).sum())
     assert work == matrices + 12 * shape.layers * shape.width * pairs
-
-
-@pytest.mark.parametrize(
-    ("name", "flops"),
-    [
-        ("NVIDIA H100 80GB HBM3", 989.4e12),
-        ("NVIDIA H100 PCIe", 756e12),
-        ("NVIDIA L40S", 362e12),
-        ("NVIDIA L40", None),
-    ],
-)
-def test_the_peak_of_a_device(gpu: Any, name: str, flops: float | None) -> None:
-    assert gpu.peak(name) == flops

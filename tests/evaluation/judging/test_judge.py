@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from redraft.evaluation.judging.judge import Said, items, read_reply
 from redraft.evaluation.judging.pairs import AskedQuestion, GivenAnswer, Match
-from redraft.evaluation.judging.prompts import FIELDS, Shown, Way, own_prompt, schema_of
+from redraft.evaluation.judging.prompts import FIELDS, Way, own_prompt, schema_of
 from redraft.evaluation.judging.reviews import Unreadable
 
 PAIR = Match(
@@ -94,10 +94,3 @@ def test_a_review_for_each_turn_order_and_judge() -> None:
     other = items([PAIR], ["x", "y"], both_orders=True, about={"wording": 2})
     assert not {each.id for each in other} & {each.id for each in found}
     assert len(list(items([PAIR], ["x"], both_orders=False, about={}))) == 2
-
-
-def test_shown_is_what_the_prompts_take() -> None:
-    from redraft.evaluation.judging.judge import shown
-
-    *_, last = items([PAIR], ["x"], both_orders=True, about={})
-    assert shown(last, gold=True) == Shown(("Why?", "How?"), (("p", "q"), ("x", "y")))

@@ -78,9 +78,3 @@ def test_what_does_not_fit_is_refused(answers: Any, options: Any, error: type[Ex
     with pytest.raises(error, match=said):
         redraft.judge(answers, "out.jsonl", **{**OPTIONS, **options})
     assert not Path("out.jsonl").exists()
-
-
-def test_gold_that_is_turned_off_is_gold_that_was_not_set() -> None:
-    redraft.judge(("new.jsonl", "old.jsonl"), "out.jsonl", **OPTIONS)
-    again = redraft.judge(("new.jsonl", "old.jsonl"), "out.jsonl", **OPTIONS, gold=False)
-    assert (again.added, again.found) == (0, 4)
