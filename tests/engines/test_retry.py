@@ -233,18 +233,6 @@ def test_a_server_that_is_down_is_asked_by_one_request_at_a_time() -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_hangs_for_good_ends_the_job_when_the_patience_is_over(
-    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    server.on(MODELS, models_reply("m")).on(CHAT, sse_reply(chat_event("Hello"), 60.0))
-    done = answered(f"{server.url}#m", "-j", "1", "--timeout", "1", "--patience", "0")
-    assert len(server.asked(CHAT)) == 3  # of three prompts, once each
-    assert done.exit_code == 3
-    assert "sent no token for 1 s, after 5 characters" in done.stderr
-
-
-@pytest.mark.slow
 def test_ask_says_on_a_terminal_that_it_waits(server: FakeServer, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     busy = error_reply(429, "Slow down.", headers={"Retry-After": "1"})

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from redraft.engines.base import Tokens
 from redraft.engines.hf.engine import HfEngine
+from redraft.engines.hf.folders import folder_for
 from redraft.engines.hf.load import computes_in_bfloat16
 from redraft.engines.load import load_engine
 from redraft.errors import ModelError, RedraftError, UsageError
@@ -284,3 +285,26 @@ def test_one_adapter_at_a_time(base: Path, tmp_path: Path) -> None:
     error = refused(f"{base}+{adapter}+{adapter}")
     assert error.message == f"{base} takes one adapter, and 2 are given."
     assert error.hint == f"Merge the first: redraft weights merge-lora {base} {adapter} -o DIR"
+
+
+def test_a_gguf_file_becomes_a_folder_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def convert(_file: Path, to: Path, _run: Any) -> None:
+        to.mkdir()
+        made.append(to)
+
+    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("redraft.weights.gguf.to_folder.import_gguf", convert)
+    file = tmp_path / "small.gguf"
+    file.write_bytes(b"GGUF")
+    first = folder_for(str(file))
+    assert folder_for(str(file)) == first
+    assert made == [Path(first)]
+    file.write_bytes(b"GGUF and more")
+    assert folder_for(str(file)) != first
+    assert folder_for("org/name") == "org/name"
+    with pytest.raises(ModelError, match="cannot be read"):
+        folder_for("missing.gguf")

@@ -538,15 +538,6 @@ def test_a_server_that_stays_down_ends_the_run_and_no_prompt_fails(server: Batch
     assert not Path("out.jsonl.errors.jsonl").exists()
 
 
-def test_an_empty_reply_is_asked_for_again_by_the_next_run() -> None:
-    replies = iter(["", ""])
-    with BatchServer(lambda body: next(replies, says(body))) as server:
-        assert answer(server, *ONE_STEP, "--retries", "0").exit_code == 3
-        assert len(chains()) == PROMPTS - 2
-        assert answer(server, *ONE_STEP).exit_code == 0
-        assert server.waves == [PROMPTS, 2]
-
-
 # What does not go together.
 
 

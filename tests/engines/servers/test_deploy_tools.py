@@ -1,7 +1,7 @@
 """The manifests of `deploy/` and the workflows, as the tools read them that will run them.
 
-Docker's compose, ShellCheck, a parser of PromQL and SkyPilot's schema
-are packages in environments of their own. What runs them for real is not here.
+Docker's compose, ShellCheck and a parser of PromQL are packages in an environment of their own. What runs the
+files for real is not here.
 """
 
 from __future__ import annotations
@@ -70,18 +70,3 @@ def test_the_queries_of_the_dashboard_are_promql(tools: Path) -> None:
     board = json.loads(path.read_text("utf-8"))
     asked = [text.replace("$__rate_interval", "5m") for text in found(board, "expr")]
     subprocess.run([tools / "python", "-c", PROMQL], input=json.dumps(asked), text=True, check=True)
-
-
-SKY = """
-import sys, jsonschema, yaml
-from sky.utils import schemas
-for path in sys.argv[1:]:
-    jsonschema.validate(yaml.safe_load(open(path)), schemas.get_task_schema())
-"""
-
-
-def test_skypilot_reads_its_files(tmp_path: Path) -> None:
-    files = [*(DEPLOY / "skypilot").glob("*.yaml"), *(ROOT / "src").rglob("sky.yaml")]
-    assert len(files) == 3
-    python = environment("skypilot", "skypilot==0.14.1") / "python"
-    clean(python, "-c", SKY, *files, HOME=str(tmp_path), SKYPILOT_DISABLE_USAGE_COLLECTION="1")
