@@ -18,7 +18,6 @@ from redraft.checks.final import (
     FinalLetter,
     FinalMaths,
     Number,
-    SameJson,
     final_letter,
     final_maths,
     final_number,
@@ -136,8 +135,6 @@ def test_the_final_formula(answer: str, result: str | None) -> None:
         (Number.of("1,234.5"), "It is 1234.50.", "It is 1234."),
         (FinalLetter("B"), "Answer: B", "Answer: C"),
         (FinalMaths(r"\frac12"), r"\boxed{0.5}", r"\boxed{0.25}"),
-        (SameJson.of('{"a": [1, 2]}'), '```json\n{"a": [1.0, 2]}\n```', '{"a": [2, 1]}'),
-        (SameJson.of('{"a": true}'), '{"a": true}', '{"a": 1}'),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -148,12 +145,6 @@ def test_right_and_wrong_and_no_gold_answer_in_the_message(check: Check, right: 
     gold = str(getattr(check, "reference", ""))
     assert gold not in found.message
     assert not judged(check, "").passed
-
-
-@pytest.mark.parametrize("gold", ["[1]", "[" * 900 + "]" * 900])
-def test_json_that_nests_too_deep_to_be_compared_is_not_right(gold: str) -> None:
-    outcome = judged(SameJson(gold), "[" * 900 + "]" * 900)
-    assert (outcome.passed, outcome.score) == (False, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -176,16 +167,9 @@ def test_a_hostile_answer_takes_no_quadratic_time(check: Check, answer: str) -> 
     assert time.process_time() - start < 2  # `answer` with spaces took 84 s where it grew with the cube
 
 
-def test_broken_json_is_no_traceback_and_scores_by_how_far_it_goes() -> None:
-    check = SameJson.of('{"é": "ü"}')
-    assert judged(check, '{"é": "ü"}').passed
-    near, far = judged(check, '{"é": "ü"'), judged(check, "é")
-    assert 0 <= far.score < near.score < 0.5 < 1
-
-
 @given(st.text(max_size=200))
 def test_any_answer_is_judged(answer: str) -> None:
-    for check in (Number(Decimal(7)), FinalLetter("B"), FinalMaths("7"), SameJson("7")):
+    for check in (Number(Decimal(7)), FinalLetter("B"), FinalMaths("7")):
         assert isinstance(judged(check, answer), Outcome)
 
 

@@ -150,7 +150,7 @@ def test_a_file_of_another_shape_costs_nothing(content: str, problem: str) -> No
 
 
 def test_an_unknown_task_names_the_nearest_or_lists_all() -> None:
-    names = ("gsm8k", "aqua", "math", "humaneval", "mbpp", "ifeval", "json-repair", "checks")
+    names = ("gsm8k", "aqua", "math", "humaneval", "mbpp", "ifeval", "checks")
     refused(plain(task="sums"), *names, "exercises")
     refused(plain(task="gsm9k"), "Did you mean 'gsm8k'?")
 

@@ -1,4 +1,4 @@
-r"""Checks of the result of an answer against the right one: a number, a letter, mathematics, JSON.
+r"""Checks of the result of an answer against the right one: a number, a letter, mathematics.
 
 An answer ends where a next question begins, and what it takes back or denies does not count. Its result
 stands behind a mark, the last of `####`, of `\boxed{…}`, of "the answer is"; without a mark at the end: the
@@ -8,7 +8,6 @@ Names hold the right result; messages never do, as a model would copy it. Units 
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
@@ -23,9 +22,7 @@ import regex
 from redraft.chain import Prompt
 from redraft.chain.read.tasks import boxed
 from redraft.checks.base import Outcome, failed, passed
-from redraft.checks.json_reading import NotJson, read_json
 from redraft.checks.maths import canonical, same
-from redraft.checks.schema import identity
 from redraft.errors import CheckSyntaxError
 
 Value = Decimal | Fraction  # a number as it is written: a fraction stays one
@@ -507,42 +504,3 @@ class FinalMaths(_Final):
         """Return the result in its canonical spelling."""
         found = final_maths(answer)
         return None if found is None else canonical(found)
-
-
-@dataclass(frozen=True)
-class SameJson:
-    """The answer is JSON, as with the check `json`, with the content of the gold answer.
-
-    The order of keys does not count, nor 1 against 1.0.
-    """
-
-    reference: str
-    demand: ClassVar[str] = "Answer with JSON alone."
-
-    @classmethod
-    def of(cls, gold: str) -> Self:
-        """Take a gold answer."""
-        try:
-            json.loads(gold)
-        except (ValueError, RecursionError):
-            raise CheckSyntaxError(f"the gold answer {gold!r:.60} is not JSON.") from None
-        return cls(gold)
-
-    @property
-    def name(self) -> str:
-        """The name in records. It holds the gold answer."""
-        return f"same JSON as {self.reference}"
-
-    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the content is the same. Other JSON scores 1/2."""
-        try:
-            value, _ = read_json(answer)
-        except NotJson as error:
-            return failed(str(error), score=error.read / 2)
-        try:
-            same = identity(value) == identity(json.loads(self.reference))
-        except RecursionError:
-            return failed("The answer is JSON that is nested too deep to be compared.", score=0.5)
-        if same:
-            return passed("The JSON has the right content.")
-        return failed("The answer is JSON, and its content is not what it should be.", score=0.5)

@@ -22,7 +22,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="TASK",
-            help="gsm8k, aqua, math, humaneval, mbpp, ifeval, json-repair, checks or exercises.",
+            help="gsm8k, aqua, math, humaneval, mbpp, ifeval, checks or exercises.",
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="RECORDS", help="The task's file, as it is published.")],

@@ -47,7 +47,6 @@ RECORDS: dict[str, dict[str, Any]] = {
         "instruction_id_list": ["punctuation:no_comma", "startend:quotation"],
         "kwargs": [{}, {"relation": None}],
     },
-    "json-repair": {"instruction": "Repair this JSON.", "input": "{'é': 1,}", "output": '{"é": 1}'},
     "checks": {"prompt": "Describe rain.", "checks": ["words<=3", "contains:rain"], "group": "weather"},
 }
 ANSWERS = {
@@ -60,7 +59,6 @@ ANSWERS = {
         "```python\nprint('all tests passed')\nexit(0)\n```",
     ),
     "ifeval": ('"Rain is wet."', '"Rain, rain."'),
-    "json-repair": ('{"é": 1}', '{"e": 1}'),
     "checks": ("Rain is wet.", "Snow is wet."),
 }
 
@@ -113,8 +111,6 @@ def test_the_prompts_say_where_the_answer_is_looked_for(a_sandbox: Path) -> None
     assert right("aqua", "Answer: B, not C", question("aqua", options=["A)1", "B)2"]))
     assert r"\boxed{}" in question("math").prompt.text
     assert question("ifeval").prompt.text == "Describe rain without commas."
-    repair = question("json-repair").prompt
-    assert (repair.instruction, repair.input) == ("Repair this JSON.", "{'é': 1,}")
     assert "assert twice(2) == 4\nassert twice(0) == 0" in question("mbpp").prompt.text
     assert "never" not in question("mbpp").prompt.text
 
@@ -132,7 +128,6 @@ def test_the_prompts_say_where_the_answer_is_looked_for(a_sandbox: Path) -> None
         ("mbpp", {"test_list": ["assert twice(2) =="]}, "is not Python"),
         ("ifeval", {"kwargs": [{}]}, "it has no `instruction_id_list` with as many `kwargs`"),
         ("ifeval", {"instruction_id_list": ["a:b", "c:d"]}, "IFEval has no constraint 'a:b'"),
-        ("json-repair", {"output": "{'a': 1}"}, "is not JSON"),
         ("checks", {"checks": ...}, "it has no list of `checks`"),
         ("checks", {"checks": []}, "its list of `checks` is empty"),
         ("checks", {"checks": "words<=3"}, "it has no list of `checks`"),

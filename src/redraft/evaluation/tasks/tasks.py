@@ -19,7 +19,7 @@ from redraft.chain.texts import gold_answers
 from redraft.checks.base import Check, run_checks
 from redraft.checks.code import CodeCheck
 from redraft.checks.echo import is_echo
-from redraft.checks.final import FinalLetter, FinalMaths, Number, SameJson
+from redraft.checks.final import FinalLetter, FinalMaths, Number
 from redraft.checks.ifeval import Constraint, loosened
 from redraft.checks.parse import checks_in, parse_checks
 from redraft.checks.sandbox import find_sandbox
@@ -130,9 +130,6 @@ MATH = Task(
 HUMANEVAL = Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _function, runs_code=True)
 MBPP = Task("a `text`, `code` and a `test_list`", _unit_tests, _tested, runs_code=True)
 IFEVAL = Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints, loosened=loosened)
-JSON_REPAIR = Task(
-    "an instruction, and the right JSON as its gold answer", lambda gold, _: [SameJson.of(gold)]
-)
 CHECKS = Task('a `prompt` and `checks`, such as ["words<=50"]', _own_checks, groups=(("group", ""),))
 
 
