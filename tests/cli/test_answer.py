@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from redraft.chain import Chain, Prompt
 from redraft.jobs.ids import derived_seed
 from tests.cli.verbs import (
     chains,
@@ -108,37 +107,6 @@ def test_other_settings_are_refused() -> None:
     assert answer("--seed", "1", "-j", "2", "--ctx", "9000").exit_code == 0
 
 
-@pytest.mark.parametrize("form", ["selfee", "fastchat"])
-def test_answer_records(form: str, shared_data: Path) -> None:
-    questions = str(shared_data / "questions" / "vicuna_80.jsonl")
-    args = ["--format", form, "--model-id", "gull-1b", "--check", "words<=3", "--max-revisions", "0"]
-    first = answer(*args, prompts=questions)
-    assert first.exit_code == 1
-    records = lines(OUT)
-    assert [record["question_id"] for record in records] == list(range(1, 81))
-    assert {record["model_id"] for record in records} == {"gull-1b"}
-    assert REPLIES[0] in str(records[0])
-    again = answer(*args, prompts=questions)
-    assert again.exit_code == 0
-    assert "counted" not in first.stdout
-    assert f"counted    the 0 of this run: {form} records keep no checks" in again.stdout.splitlines()
-
-
-@pytest.mark.parametrize("form", ["selfee", "fastchat"])
-def test_licences_stand_beside_answer_records(form: str) -> None:
-    origin = {"dataset": "sums", "licence": "CC BY-NC 4.0"}
-    asked = [
-        Chain(id=f"sums/{n}", prompt=Prompt(instruction="Add."), meta=meta)
-        for n, meta in enumerate(({"origin": origin}, {}))
-    ]
-    write("prompts.jsonl", [chain.model_dump(mode="json") for chain in asked])
-    for limit in ("1", "2"):  # the second run goes on from the first
-        assert answer("--format", form, "--limit", limit, prompts="prompts.jsonl").exit_code == 0
-    about = json.loads(Path("out.jsonl.run.json").read_text())
-    assert about["licences"] == {"CC BY-NC 4.0": 1, "unknown": 1}
-    assert "ended" in about["sessions"][-1]
-
-
 def test_a_prompt_that_fails_is_tried_again_the_next_time() -> None:
     Path("prompts.txt").write_text("Short.\n" + "Long. " * 50 + "\nShort too.\n")
     script("A reply.", "No revision is needed.", context=250)
@@ -216,12 +184,6 @@ def test_prompts_from_a_pipe_are_gone_on_with() -> None:
         ('"Fine."\n{oops\n', [], "redraft: in.jsonl:2: not JSON: "),
         (None, [], "redraft: in.jsonl: cannot be read: No such file or directory."),
         ("\n", [], "redraft: in.jsonl: there is no prompt in it. Write one a line."),
-        (
-            '{"question_id": 1, "text": "A?"}\n' * 2,
-            ["--format", "fastchat"],
-            "in.jsonl: two prompts have the id '1'. Give each its own id, or write chains: --format chain",
-        ),
-        ('"A?"', ["--format", "csv"], "format is 'csv'. It should be chain, selfee or fastchat."),
         ('"A?"', ["--parallel", "0"], "parallel is 0."),
         ('"A?"', ["--paralel", "2"], "--parallel"),
         ('"A?"', ["--check", "wods<=3"], "words"),

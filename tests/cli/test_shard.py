@@ -218,12 +218,6 @@ def test_what_does_not_go_with_shares() -> None:
     refused(answer("--shard", "0/2", "--cache", "mine.db"), "Leave --cache out")
 
 
-def test_answer_records_are_merged_by_their_question() -> None:
-    shares(2, "--format", "fastchat")
-    merge(*parts(2))
-    assert [record["question_id"] for record in lines(OUT)] == list(range(20))
-
-
 def test_failures_go_along_and_can_be_tried_again() -> None:
     script("A gull.", {"error": "It is broken."}, "A gull.", "A gull.", "A gull.", "A gull.")
     for index in range(2):

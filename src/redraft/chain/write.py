@@ -7,15 +7,12 @@ no other.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from redraft.chain import Chain, Feedback, Step, content_of, is_blank
-from redraft.chain.read.records import own_id
-from redraft.chain.selfee import instruction_of, render
+from redraft.chain.selfee import instruction_of
 from redraft.chain.texts import answer_message, answer_of, asked_turns, gold_answers, shows, step_message
 from redraft.jobs.formats import ExportFormat
 
@@ -234,29 +231,6 @@ def _id(chain: Chain) -> str | int:
     return own if chain.id.endswith(f"/{own}") else chain.id
 
 
-def to_selfee_answer(chain: Chain, model_id: str) -> Record:
-    """Return a record of a SelFee answer file: `text` is the best answer, `whole_generation` all text."""
-    return {
-        "question_id": _question_id(chain),
-        "text": chain.answer,
-        "whole_generation": render(chain),
-        "answer_id": _answer_id(chain, model_id),
-        "model_id": model_id,
-        "metadata": {},
-    }
-
-
-def to_fastchat_answer(chain: Chain, model_id: str) -> Record:
-    """Return the best answer as FastChat's judge reads it. `tstamp` is `created` of `meta`, or 0."""
-    return {
-        "question_id": _question_id(chain),
-        "answer_id": _answer_id(chain, model_id),
-        "model_id": model_id,
-        "choices": [{"index": 0, "turns": [chain.answer]}],
-        "tstamp": chain.meta.get("created", 0.0),
-    }
-
-
 def to_selfee_chain(chain: Chain) -> Record:
     """Return SelFee's training record with all other fields. An answer without feedback has no `feedback`."""
     outputs = [
@@ -273,16 +247,3 @@ def to_selfee_chain(chain: Chain) -> Record:
         "input": "" if chain.prompt.messages else chain.prompt.input,
         "outputs": outputs,
     }
-
-
-def _question_id(chain: Chain) -> str | int:
-    """Return the question's own id, or the last part of the chain's id. A numeric id becomes a number."""
-    own = own_id(_meta(chain, "source"))
-    name = chain.id.rpartition("/")[2] if own is None else own
-    return int(name) if isinstance(name, str) and name.isascii() and name.isdecimal() else name
-
-
-def _answer_id(chain: Chain, model_id: str) -> str:
-    """Return a hash of the answer, so that writing twice gives the same; 22 characters, as FastChat's ids."""
-    content = json.dumps([chain.id, model_id, chain.answer])
-    return hashlib.sha256(content.encode()).hexdigest()[:22]

@@ -47,8 +47,7 @@ def answer(
     A record may have checks of its own: {"prompt": "Describe rain.", "checks": ["words<=50"]}. Its answer has
     to pass them and those of --check.
 
-    The exit status is 1 if an answer in FILE does not pass its checks. Records of selfee and fastchat do not
-    keep checks, so with these formats only the answers of this run count.
+    The exit status is 1 if an answer in FILE does not pass its checks.
     """
     from redraft.revision.runs.answers import AnswerRun
 

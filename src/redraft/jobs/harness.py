@@ -168,7 +168,6 @@ class Job(Generic[T]):
     many_lines: bool = False  # an item may give no line, or several
     goal: Goal | None = None  # what is wanted, if that is not all items
     noun: str = "item"
-    twice: str = "Give each its own id."  # the hint where two items have one id
     parallel: int = 1
     retries: int = 0  # how often an item is tried again whose reply broke off
     limits: Limits = field(default_factory=Limits)
@@ -265,7 +264,7 @@ class Job(Generic[T]):
         for item in self.undone():
             if not seen.add(item.id):
                 message = f"{self.source}: two {self.noun}s have the id {item.id!r}."
-                raise RecordError(message, hint=self.twice)
+                raise RecordError(message, hint="Give each its own id.")
         if not (len(seen) or self.whole):
             raise RecordError(f"{self.source}: there is no {self.noun} in it.", hint="Write one a line.")
         return len(seen)

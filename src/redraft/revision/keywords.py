@@ -134,8 +134,6 @@ class AnswerKeywords(FlagsKeywords, ItemKeywords, total=False):
     """Options of `answer_file`."""
 
     limit: int | None
-    format: Literal["chain", "selfee", "fastchat"]
-    model_id: str | None
     cache: str | Path | None
     recipe: str | None
 

@@ -37,7 +37,7 @@ from redraft.jobs.harness import Job
 from redraft.options import EvalFlags
 from redraft.revision.api import revise
 from redraft.revision.keywords import EvalFileKeywords, RevisionKeywords
-from redraft.revision.runs.answers import AnswerRun, FileResult, PromptItem
+from redraft.revision.runs.answers import AnswerRun, FileResult
 from redraft.revision.runs.options import EvalFileOptions
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
@@ -93,7 +93,7 @@ class EvalRun(ScoredRun):
             for number in range(2, count + 1):
                 yield record.model_copy(update={"id": sample_id(record.id, number), "meta": meta})
 
-    def _job(self) -> Job[PromptItem]:
+    def _job(self) -> Job[Chain]:
         if (self.settings.get("samples") or 1) > 1:
             if self.settings.get("temperature") == 0:
                 hint = "Leave out --temperature 0, or --samples."

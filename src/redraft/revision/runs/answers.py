@@ -6,8 +6,6 @@ record are subclasses of `AnswerRun`.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +15,6 @@ from typing import Any, ClassVar, Self, Unpack, get_args
 
 from redraft.chain import Chain, Usage
 from redraft.chain.read.inputs import licensed_records
-from redraft.chain.write import to_fastchat_answer, to_selfee_answer
 from redraft.checks.parse import checks_in, parse_checks
 from redraft.engines.base import Engine, Price
 from redraft.engines.load import identity_of, model_of
@@ -27,8 +24,7 @@ from redraft.jobs.counting import counted, tell
 from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work
 from redraft.jobs.ids import derived_seed
 from redraft.jobs.journal import Journal
-from redraft.jobs.licences import licence_in
-from redraft.jobs.provenance import Provenance, RunFile, contents_of
+from redraft.jobs.provenance import Provenance, contents_of
 from redraft.jobs.signals import in_daemon_thread
 from redraft.jobs.stores import here, url_of
 from redraft.options import Flags, OptionModel
@@ -37,7 +33,7 @@ from redraft.revision.keywords import AnswerKeywords
 from redraft.revision.ops import Event, Progress
 from redraft.revision.options import RevisionOptions
 from redraft.revision.prompts import DEFAULT, wording_of
-from redraft.revision.runs.options import AnswerOptions, Shape
+from redraft.revision.runs.options import AnswerOptions
 from redraft.revision.runs.plan import Opened, RunPlan, RunResult, under_way
 from redraft.revision.settings import Recipes, Settings
 from redraft.revision.state import check_resumable
@@ -49,15 +45,6 @@ NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price"}
 
 
 _ROLES: tuple[Role, ...] = get_args(Role)
-
-
-@dataclass(frozen=True)
-class PromptItem:
-    """A prompt to answer, under the id that its result will have in the output."""
-
-    id: str
-    asked: Chain
-    number: int = 0  # its place among the records
 
 
 @dataclass(frozen=True)
@@ -74,16 +61,16 @@ class Attempt:
 
     def __init__(
         self,
-        item: PromptItem,
+        asked: Chain,
         seed: int | None,
         options: RevisionOptions,
         session: Session,
         journaled: Journaled | None,
     ) -> None:
-        self._item, self._session, self._journaled = item, session, journaled
+        self._asked, self._session, self._journaled = asked, session, journaled
         self._meters: list[tuple[MeteredEngine, Price | None]] = []
-        own: dict[str, Any] = {"id": item.asked.id}
-        own["seed"] = None if seed is None else derived_seed(seed, item.asked.id)
+        own: dict[str, Any] = {"id": asked.id}
+        own["seed"] = None if seed is None else derived_seed(seed, asked.id)
         for role in _ROLES:
             if (engine := getattr(options, role)) is not None:
                 own[role] = self._engine(role, engine, options.price if role == "model" else None)
@@ -96,7 +83,7 @@ class Attempt:
         if self._journaled is None:
             return metered
         identity = [role, self._journaled.identities[role]]
-        scope = self._item.id if self._journaled.by_item else ""
+        scope = self._asked.id if self._journaled.by_item else ""
         return JournaledEngine(metered, self._journaled.journal, identity=identity, scope=scope)
 
     async def chain(self) -> Chain:
@@ -107,11 +94,11 @@ class Attempt:
             EmptyReply: The budget left no answer.
             EngineError, CheckError: With the chain until then.
         """
-        asked = self._item.asked
+        asked = self._asked
         if lack := asked.prompt.lack:
             raise RecordError(f"{asked.id}: {lack}.", hint="Give a question or an instruction.")
         if self._journaled is None:
-            kept = _begun(self._session.unfinished.get(self._item.id), asked, self._options.given)
+            kept = _begun(self._session.unfinished.get(asked.id), asked, self._options.given)
             self._options = self._options.model_copy(update={"resume": kept})
         try:
             async with aclosing(make(asked.prompt, self._options)) as events:
@@ -134,7 +121,7 @@ class Attempt:
     def _keep(self, chain: Chain) -> None:
         """Keep the complete steps of a chain that is not finished. A journal has them already."""
         if self._journaled is None:
-            self._session.unfinished.keep(self._item.id, chain.to_json())
+            self._session.unfinished.keep(self._asked.id, chain.to_json())
 
     def _pay(self) -> None:
         """Book what a call used as soon as it ends, for the limits of the run."""
@@ -156,36 +143,11 @@ def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
 
 
 @dataclass(frozen=True)
-class Form:
-    """The shape of an output line: a chain, or an answer record with the name of its model."""
-
-    shape: Shape = "chain"
-    model_id: str | None = None
-
-    def key(self, record: dict[str, Any]) -> str:
-        """Return the id of an output line."""
-        return str(record["id" if self.shape == "chain" else "question_id"])
-
-    def item(self, asked: Chain) -> PromptItem:
-        """Return a prompt under the id of its result."""
-        return PromptItem(asked.id if self.shape == "chain" else self.key(self._record(asked)), asked)
-
-    def line(self, chain: Chain) -> str:
-        """Return the output line of a chain."""
-        return chain.to_json() if self.shape == "chain" else json.dumps(self._record(chain))
-
-    def _record(self, chain: Chain) -> dict[str, Any]:
-        write = to_selfee_answer if self.shape == "selfee" else to_fastchat_answer
-        return write(chain, self.model_id or str(chain.model.get("name", "")))
-
-
-@dataclass(frozen=True)
 class FileResult(RunResult):
     """What a run came to, and what is in its file.
 
     Attributes:
-        summary: Counts over the chains of the file, those of earlier runs included. Of answer records, which
-            cannot be counted, it has those of this run.
+        summary: Counts over the chains of the file, those of earlier runs included.
         must_pass: Whether an answer that does not pass its checks makes the exit status 1.
     """
 
@@ -220,7 +182,6 @@ class AnswerRun:
     settings: Settings
     source: Path
     plan: RunPlan
-    form: Form = field(default_factory=Form)
     limit: int | None = None
     name: str = ""
     verb: str = "answer"
@@ -231,8 +192,7 @@ class AnswerRun:
     @classmethod
     def of(cls, settings: Settings, source: str | Path, output: str | Path, name: str = "") -> Self:
         """Return the run that `AnswerOptions` ask for. `name` is that of the source, if not its path."""
-        values, plan = settings.values, RunPlan.of(output, settings)
-        return cls(settings, Path(source), plan, Form(values.format, values.model_id), values.limit, name)
+        return cls(settings, Path(source), RunPlan.of(output, settings), settings.values.limit, name)
 
     # What a verb may do in another way.
 
@@ -287,7 +247,7 @@ class AnswerRun:
         """Do the same in the running event loop."""
         return self._result(await self._job().arun(self._start))
 
-    def _job(self) -> Job[PromptItem]:
+    def _job(self) -> Job[Chain]:
         """Check the options, and return the job."""
         self.name = url_of(self.name or self.source) or self.name
         self.source = here(self.source)
@@ -301,21 +261,19 @@ class AnswerRun:
             items=self._items,
             source=str(self.source),
             provenance=self.provenance(),
-            key=self.form.key,
             noun="prompt",
-            twice="Give each its own id, or write chains: --format chain",
             retries=self.settings.waiting().tries - 1,
             on_found=self._count_found,
-            on_end=self._end,
+            on_end=self.end,
             note=self._note,
             **self.plan.of_job(),
         )
 
-    def _items(self) -> Iterator[PromptItem]:
+    def _items(self) -> Iterator[Chain]:
         for record in self.records():
             if self.must_pass:
                 self.options_of(record)  # so that a wrong check is found before anything is paid for
-            yield self.form.item(record)
+            yield record
 
     def provenance(self) -> Provenance:
         """Return how the output is made."""
@@ -327,23 +285,15 @@ class AnswerRun:
         models = {role: ref for role in ("model", "critic", "judge") if (ref := config.get(role))}
         config |= {role: model_of(ref) for role, ref in models.items()} | contents_of(models)
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
-        config |= {"format": self.form.shape, "model_id": self.form.model_id}
         return Provenance(self.verb, config, self.source, self.name or str(self.source), NOT_OF_THE_RESULT)
 
     def _count_found(self, line: bytes) -> None:
-        """Count a chain that is in the output already. Other records cannot be counted."""
-        if self.form.shape == "chain":
-            self.summary.before += 1
-            self.summary.add(Chain.from_json(line, where=str(self.plan.out)))
-
-    def _end(self) -> None:
-        self.end()
-        if self.form.shape != "chain":  # they have no place for the licences of their records
-            found = Counter(licence_in(record.meta.get("origin")) for record in self.records())
-            RunFile(self.plan.out).note(licences=found)
+        """Count a chain that is in the output already."""
+        self.summary.before += 1
+        self.summary.add(Chain.from_json(line, where=str(self.plan.out)))
 
     @asynccontextmanager
-    async def _start(self, session: Session) -> AsyncGenerator[Work[PromptItem]]:
+    async def _start(self, session: Session) -> AsyncGenerator[Work[Chain]]:
         """Open the journal and the models, and yield the work on one prompt."""
         async with self.plan.opened(session, finishing=True) as opened:
             options = await self._models(opened, session)
@@ -354,18 +304,18 @@ class AnswerRun:
                 models = await in_daemon_thread(lambda: {role: identity_of(each) for role, each in named})
                 journaled = Journaled(opened.journal, models, self.plan.own_replies is not None)
 
-            async def work(item: PromptItem) -> list[str]:
-                own = options.model_copy(update=self.options_of(item.asked))
+            async def work(asked: Chain) -> list[str]:
+                own = options.model_copy(update=self.options_of(asked))
                 with under_way(opened.batches):
-                    attempt = Attempt(item, self.settings.get("seed"), own, session, journaled)
+                    attempt = Attempt(asked, self.settings.get("seed"), own, session, journaled)
                     try:
                         made = await attempt.chain()
                     except EmptyReply as error:
-                        await self.finish_empty(error, item.asked)
+                        await self.finish_empty(error, asked)
                         raise
-                chain = await self.finish(made, item.asked)
+                chain = await self.finish(made, asked)
                 self.summary.add(chain)
-                return [self.form.line(chain)]
+                return [chain.to_json()]
 
             yield work
 
@@ -386,14 +336,7 @@ class AnswerRun:
 
     def _result(self, job: JobResult) -> FileResult:
         spent, summary = job.spent, self.summary
-        of_chains = self.form.shape == "chain"
-        if of_chains:
-            rows = job.rows("answers", summary.before, summary.chains - summary.before)
-        else:
-            rows = job.rows("answers", job.found, job.counts.added)
-        if job.found and not of_chains:
-            text = f"the {job.counts.added:,} of this run: {self.form.shape} records keep no checks"
-            rows.append(("counted", text))
+        rows = job.rows("answers", summary.before, summary.chains - summary.before)
         rows += [*summary.rows(), *self.rows()]
         if spent.replayed:
             price = f", {spent.usd:.4f} USD" if summary.usage.cost_usd is not None else ""

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from pydantic_core import from_json
 
-from redraft.chain.read.records import ids_of, read_records, sample_id
+from redraft.chain.read.records import ids_of, sample_id
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.jobs.counting import counted
 from redraft.jobs.files import lock, replacing
@@ -28,7 +28,6 @@ from redraft.jobs.ledger import being_written, failures, id_in, last_mark, marks
 from redraft.jobs.lines import parse_line
 from redraft.jobs.provenance import RunFile, differences, united
 from redraft.jobs.stores import Store, here, matching, url_of
-from redraft.revision.runs.answers import Form
 
 _IDS = ("review_id", "id", "question_id")  # fields with the id of a line; the first that is there counts
 _COSTS = {"usage", "usage_by_role", "prompt_tokens", "completion_tokens", "cost_usd"}
@@ -284,13 +283,10 @@ def _named(run: dict[str, Any]) -> str | None:
 
 
 def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
-    """Yield the ids of all items in the order of their file. Answer records have ids of another kind."""
+    """Yield the ids of all items in the order of their file."""
     config = parts[0].run.get("config") or {}
     if origin is None:
         return iter(())
-    if (shape := config.get("format")) in ("selfee", "fastchat"):
-        form = Form(shape, config.get("model_id"))
-        return (form.item(record).id for record in read_records(origin))
     samples = range(1, (config.get("samples") or 1) + 1)
     return (sample_id(name, number) for name in ids_of(origin) for number in samples)
 

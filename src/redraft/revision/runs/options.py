@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import PlainValidator
 
@@ -14,8 +14,6 @@ RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a server"
 
 PARALLEL = 4  # default number of chains at once. More is faster on a GPU or a server.
 IN_BATCHES = 1000  # default number with batches. They wait together, and each takes some memory.
-
-Shape = Literal["chain", "selfee", "fastchat"]
 
 
 def _path(value: Any) -> Path | None:
@@ -63,8 +61,6 @@ class AnswerOptions(ItemOptions, Flags):
     """The options of `answer_file`."""
 
     limit: int | None = option("only the first N records", RUN, "N", ge=1)
-    format: Shape = option("what to write: chain, selfee or fastchat", RUN, "SHAPE", default="chain")
-    model_id: str | None = option("the model's name in answer records", RUN, "NAME")
     cache: Annotated[Path | None, A_PATH] = option(
         "send no request whose reply is there", RUN, "FILE", what="a path"
     )
