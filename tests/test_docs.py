@@ -424,12 +424,6 @@ hello
 """
 
 
-def test_a_page_is_run_as_described(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(PAGE)
-    assert run_page(page, tmp_path, with_model=False) == 6
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [("2 replies\n", "3 replies\n"), ("exit: 2", "exit: 1"), ("…\nhello", "…\nbye"), ("len(", "missing(")],
@@ -440,12 +434,3 @@ def test_a_page_that_is_wrong_fails(old: str, new: str, tmp_path: Path) -> None:
     page.write_text(PAGE.replace(old, new))
     with pytest.raises((AssertionError, NameError)):
         run_page(page, tmp_path, with_model=False)
-
-
-def test_a_block_that_is_left_out_says_why(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("<!-- no test -->\n```python\n1/0\n```\n")
-    with pytest.raises(AssertionError, match="say why"):
-        blocks_of(page)
-    page.write_text("<!-- no test: it divides by zero -->\n```python\n1/0\n```\n")
-    assert not blocks_of(page)[0].runs

@@ -197,14 +197,6 @@ def test_a_request_cannot_spend_more_than_the_model_allows() -> None:
     assert whole["choices"][0]["finish_reason"] == "length"
 
 
-def test_the_budget_ends_a_chain_with_its_best_answer() -> None:
-    revision = {"max": 2, "checks": ["contains:snow"], "budget": {"tokens": len(LONG) + 5}}
-    with served(both(LONG)) as server:
-        reply = server.post({"revision": revision, "redraft": True}).json()
-    assert reply["redraft"]["stop"] == "budget"
-    assert reply["choices"][0]["message"]["content"] == LONG
-
-
 def test_sampling_reaches_the_engine() -> None:
     seen: list[tuple[Sampling, Any]] = []
 
@@ -253,16 +245,6 @@ def test_an_answer_that_does_not_fit_the_schema_is_revised() -> None:
         )
     assert reply.choices[0].message.parsed == Person(name="Ada", born=1815)
     assert "'born' is a required property" in extra(reply.choices[0].message, "reasoning_content")
-
-
-def test_json_object_is_a_check() -> None:
-    body = {"response_format": {"type": "json_object"}, "revision": {"max": 1}, "redraft": True}
-    with served(both("No.", '{"n": 1}')) as server:
-        reply = server.post(body).json()
-    assert reply["choices"][0]["message"]["content"] == '{"n": 1}'
-    chain = reply["redraft"]
-    assert (chain["answer"], chain["passed"], chain["value"]) == ('{"n": 1}', True, {"n": 1})
-    assert reply["redraft"]["steps"][0]["feedback"]["checks"][0]["name"] == "json"
 
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "search", "arguments": "{}"}}
