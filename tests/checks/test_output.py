@@ -13,9 +13,8 @@ import pytest
 import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, field_validator
 
-import redraft
 from redraft.chain import Prompt
 from redraft.checks.base import run_check
 from redraft.checks.json_reading import json_so_far
@@ -222,25 +221,3 @@ def test_the_typed_dict_of_an_old_typing_names_the_one_to_use() -> None:
 )
 def test_json_that_is_still_written(text: str, found: object) -> None:
     assert json_so_far(text) == found
-
-
-class Quote(BaseModel):
-    words: str
-
-    @field_validator("words")
-    @classmethod
-    def is_there(cls, words: str, info: ValidationInfo) -> str:
-        if words not in (info.context or {}).get("text", ""):
-            raise ValueError("the text does not have these words")
-        return words
-
-
-def test_validators_find_the_context_that_is_given() -> None:
-    engine = redraft.ScriptedEngine(['{"words": "It snows."}', 'So: {"words": "It rains."}'])
-    context = {"text": "It rains. It pours."}
-    chain = redraft.revise("Quote.", model=engine, output=Quote, output_context=context)
-    assert "words: the text does not have these words." in chain.steps[0].criticism
-    assert chain.value.words == "It rains."
-    assert chain.answer == 'So: {"words": "It rains."}'
-    with pytest.raises(UsageError, match="without output"):
-        redraft.revise("Quote.", model=engine, output_context=context)

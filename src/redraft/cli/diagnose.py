@@ -22,7 +22,6 @@ from redraft.cli.running import (
     Quiet,
     ReplacePage,
     RunCode,
-    Shard,
     parallel_of,
 )
 from redraft.cli.shell import flag, only_ours, tell, write
@@ -56,7 +55,6 @@ class StrategyFlags:
     limit: Annotated[int | None, _with_run("N", "Only the first N records.", min=1)] = None
     parallel: Parallel = None
     quiet: Quiet = False
-    shard: Shard = None
     limit_usd: LimitUsd = None
     limit_tokens: LimitTokens = None
     limit_seconds: LimitSeconds = None
@@ -79,7 +77,6 @@ class StrategyFlags:
             raise UsageError("--run needs a folder for its runs.", hint=f"Name one: {EXAMPLE}")
         limits = Limits(self.limit_usd, self.limit_tokens, self.limit_seconds)
         plan = RunPlan(self.out, parallel_of(self.parallel), limits, quiet=quiet, tell=tell)
-        plan = plan.of_share(self.shard)
         seeds, samples = self.seeds or SEEDS, self.samples or SAMPLES
         return StrategyRuns(settings, files[0], plan, str(self.run), self.limit, seeds, samples)
 

@@ -28,11 +28,8 @@ def merge(
     be unfinished. Merging again does no harm.
 
     Two equal answers to a record become one. Two that differ are refused, and so are parts that were made in
-    different ways or are still being written. Folders of diagnose --run are merged file by file.
+    different ways or are still being written.
     """
     from redraft.revision.runs.merge import merge as merged
-    from redraft.revision.runs.merge import merge_folders
 
-    many = any(part.is_dir() for part in parts)
-    for result in merge_folders(out, parts, source=source) if many else [merged(out, parts, source=source)]:
-        typer.echo(str(result))
+    typer.echo(str(merged(out, parts, source=source)))

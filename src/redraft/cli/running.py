@@ -32,7 +32,6 @@ RunCode = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ReplacePage = Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")]
-Shard = Annotated[str | None, flag("I/N", "Make share I of N, numbered from 0.  [all]")]
 
 
 def parallel_of(given: int | None) -> int:

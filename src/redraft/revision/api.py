@@ -21,7 +21,6 @@ from redraft.checks.base import Prefixed, demand_of, schema_of
 from redraft.checks.derive import without_auto
 from redraft.checks.judge import MAX_SCORE, Judge
 from redraft.checks.parse import parse_checks
-from redraft.checks.schema import least
 from redraft.checks.structure import Json
 from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine
 from redraft.engines.config import load_config
@@ -387,20 +386,6 @@ TOLD = 2
 from being told (docs/evaluate.md), and none that was told in vain twice is likely to gain the third time."""
 
 
-MOST_OF_TOKEN = 8  # characters of a token of JSON; texts have some 4
-
-
-def _check_length(schemas: Sequence[Mapping[str, Any]], tokens: int) -> None:
-    """Raise UsageError if the shortest JSON that fits a schema is too long for the tokens of an answer."""
-    longest = max(map(least, schemas), default=0)
-    if longest > MOST_OF_TOKEN * tokens:
-        raise UsageError(
-            f"the shortest JSON that fits the schema has about {longest:,.0f} characters, and an answer of"
-            f" {tokens:,} tokens has no room for it.",
-            hint="Lower minItems or minLength in the schema. Or raise max_tokens.",
-        )
-
-
 def _plan(
     prompt: Prompt, options: RevisionOptions, driver: Driver, forms: Sequence[tuple[str, Form]]
 ) -> Plan:
@@ -420,7 +405,6 @@ def _plan(
     scheduled = options.mode == "auto" and mode == "verified" and options.most_drafts == 1 and not untold
     demands = list(dict.fromkeys(filter(None, told)))
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
-    _check_length(schemas, options.sampling.max_tokens)
     special = [schema for schema in schemas if schema != Json().schema]
     schema = next(iter([*special, *schemas] if info.schemas else []), None)
     if info.forms == "gbnf":

@@ -11,7 +11,6 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -231,10 +230,6 @@ class RevisionOptions(WaitOptions, PlainOptions):
         "TypedDict; the value is `chain.value`",
         what="a type that pydantic reads: Person, list[Person]",
     )
-    output_context: Any = option(
-        "what validators of `output` find as `info.context`, such as the text to quote from",
-        what="any value",
-    )
 
     @property
     def most_drafts(self) -> int:
@@ -305,11 +300,6 @@ DRAFTS = 4  # default number of samples in mode `best-of`
 def check_options(options: Mapping[str, Any]) -> RevisionOptions:
     """Read options, and check everything that needs no model."""
     found = RevisionOptions.read(options)
-    if found.output_context is not None:
-        if found.output is None:
-            raise UsageError("output_context is given without output.", hint="Give both, or neither.")
-        output = replace(found.output, context=found.output_context)
-        found = found.model_copy(update={"output": output})
     check_together(found)
     return found
 

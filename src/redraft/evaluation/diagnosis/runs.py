@@ -38,9 +38,10 @@ from redraft.jobs.harness import JobResult
 from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import RunFile
 from redraft.jobs.stores import here
-from redraft.revision.runs.merge import CACHE
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
+
+CACHE = "replies.db"  # the replies of all runs, in their folder
 
 
 @dataclass
@@ -235,10 +236,12 @@ class StrategyRuns:
         return StrategyRun(
             settings,
             self.source,
-            replace(plan.within(f"{folder}/{strategy.name}.jsonl", CACHE), limits=limits),
+            replace(
+                plan, out=plan.out / folder / f"{strategy.name}.jsonl", cache=plan.out / CACHE, limits=limits
+            ),
             task=self.task,
             strategy=strategy,
-            given=tuple(record for record in self.records if self.plan.holds(record.id)),
+            given=tuple(self.records),
             guides=parse_checks(checks),
             revised=plan.out / folder / f"{replace(strategy, kind='revise').name}.jsonl",
         )

@@ -33,7 +33,6 @@ _IDS = ("review_id", "id", "question_id")  # fields with the id of a line; the f
 _COSTS = {"usage", "usage_by_role", "prompt_tokens", "completion_tokens", "cost_usd"}
 """Fields that may differ between two equal answers."""
 
-CACHE = "replies.db"  # the replies of `diagnose --run`, in its folder
 _OFFSET = 48  # bits of a place that hold the offset in a part; those above hold the part's number
 
 
@@ -197,24 +196,6 @@ def _pulled(path: Path) -> Path:
 def _copy_of(store: Store) -> Path:
     store.pull()
     return store.copy
-
-
-def merge_folders(
-    out: str | Path, parts: Iterable[str | Path], *, source: str | Path | None = None
-) -> list[MergeResult]:
-    """Merge folders of `diagnose --run`: each of their outputs, and their replies. Arguments as above."""
-    folders = [Path(part) for part in parts]
-    names = {run.relative_to(folder) for folder in folders for run in folder.rglob("*.jsonl.run.json")}
-    results = []
-    for name in sorted(names):
-        output = name.with_name(name.name.removesuffix(".run.json"))
-        Path(out, output).parent.mkdir(parents=True, exist_ok=True)
-        there = [folder / output for folder in folders if Path(folder, output).exists()]
-        results.append(merge(Path(out, output), there, source=source))
-    if not results:
-        raise UsageError(f"{folders[0]} has no output in it.", hint="redraft merge runs runs-*-of-00008")
-    _unite_journals(Path(out, CACHE), [folder / CACHE for folder in (Path(out), *folders)])
-    return results
 
 
 def _id_of(line: bytes, path: Path, number: int) -> str:

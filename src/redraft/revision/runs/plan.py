@@ -153,13 +153,6 @@ class RunPlan:
         replies = whole.copy.with_name(f"{whole.copy.name}.journal.db")
         return replace(plan, whole=whole.copy, whole_replies=replies)
 
-    def within(self, name: str, cache: str) -> Self:
-        """Return the plan of a file in a folder, `out`, with a cache there."""
-        plan = replace(self, out=self.out / name, cache=self.out / cache)
-        if self.whole is None:
-            return plan
-        return replace(plan, whole=self.whole / name, whole_replies=self.whole / cache)
-
     def holds(self, record_id: str) -> bool:
         """Whether a record is to be done: with a share, whether it is in it."""
         return self.share is None or self.share.holds(record_id)
