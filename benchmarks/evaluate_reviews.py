@@ -18,7 +18,7 @@ from measure import Figure, Goal, Row
 from redraft.chain.read.records import raw_records
 from redraft.evaluation.judging.reviews import Review, Unreadable, read_reviews
 from redraft.evaluation.reports.compare import Comparison, Tally
-from redraft.evaluation.reports.describe import describe
+from redraft.evaluation.reports.report import describe
 from redraft.evaluation.reports.reviews import Report
 from row_process import peak_of
 

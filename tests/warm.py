@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 USUAL = (
     "redraft.engines.remote.engine",
     "redraft.evaluation.diagnosis.diagnose",
-    "redraft.evaluation.reports.describe",
+    "redraft.evaluation.reports.report",
     "redraft.evaluation.tasks.tasks",
     "redraft.data.generate.chains",
     "redraft.revision.api",

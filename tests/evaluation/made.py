@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from redraft.evaluation.reports.describe import AnyReport
+    from redraft.evaluation.reports.report import AnyReport
     from redraft.evaluation.reports.reviews import Report
 
 
@@ -57,7 +57,7 @@ def write(path: Path, records: Iterable[Mapping[str, Any]]) -> Path:
 
 def report(files: Sequence[Path], **more: Any) -> Report:
     """The report on files of reviews."""
-    from redraft.evaluation.reports.describe import describe
+    from redraft.evaluation.reports.report import describe
     from redraft.evaluation.reports.reviews import Report
 
     found = describe(files, **more)

@@ -35,14 +35,12 @@ def report(
     import json
 
     from redraft import __version__
-    from redraft.evaluation.reports.describe import describe
+    from redraft.evaluation.reports.report import describe, write_page
     from redraft.evaluation.tables import as_text
 
     not_an_input({"--html": html}, [*files, *(answers or ()), *filter(None, [questions])])
     found = describe(files, answers=answers or (), questions=questions)
     if html:
-        from redraft.evaluation.reports.page import write_page
-
         drawn = "95 % intervals, 10,000 resamples of the questions; each row alone"
         write_page(html, found, f"redraft {__version__} · {drawn}", force=force)
     if as_json:

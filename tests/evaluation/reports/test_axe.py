@@ -12,8 +12,7 @@ pytest.importorskip("vl_convert")
 from redraft.evaluation.diagnosis import page as diagnosis
 from redraft.evaluation.diagnosis.diagnose import diagnose
 from redraft.evaluation.reports.chains import Links
-from redraft.evaluation.reports.describe import describe
-from redraft.evaluation.reports.page import chains_of, page
+from redraft.evaluation.reports.report import chains_of, describe, page
 from tests.evaluation.diagnosis.made_chains import told
 from tests.serve.page.browsing import browsing
 from tests.serve.page.test_axe import found

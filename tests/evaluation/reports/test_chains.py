@@ -19,8 +19,7 @@ pytest.importorskip("vl_convert")
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
 from redraft.evaluation.reports.chains import BLOCK, Links, chains_page, kinds_of, listed
-from redraft.evaluation.reports.describe import describe
-from redraft.evaluation.reports.page import chains_of, page
+from redraft.evaluation.reports.report import chains_of, describe, page
 from redraft.evaluation.tasks.tally import rights_of
 from redraft.jobs.counting import printable
 from tests.browser import Browser

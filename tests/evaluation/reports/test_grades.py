@@ -11,9 +11,8 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.errors import RecordError
-from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.grades import Grade, GradeReport, graded
-from redraft.evaluation.reports.page import page
+from redraft.evaluation.reports.report import describe, page
 from tests.evaluation.made import answer, lines, write
 from tests.evaluation.reports.test_page import BAD, data_of, read
 

@@ -12,8 +12,8 @@ pytest.importorskip("scipy")
 
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
-from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.inputs import opened
+from redraft.evaluation.reports.report import describe
 from tests.evaluation.made import answer, report, review, write
 
 GRADE = {"question_id": 1, "model": "new", "judgment": "So.", "score": 7}

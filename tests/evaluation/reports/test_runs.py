@@ -13,8 +13,7 @@ pytest.importorskip("scipy")
 from redraft.chain import Chain, CheckResult, Feedback, Step, Usage, write_jsonl
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.diagnosis.diagnose import diagnose
-from redraft.evaluation.reports.describe import describe
-from redraft.evaluation.reports.page import page
+from redraft.evaluation.reports.report import describe, page
 from redraft.evaluation.reports.runs import RunReport
 from redraft.evaluation.stats import paired, proportion
 from redraft.evaluation.tasks.tasks import KEY

@@ -218,8 +218,7 @@ def train_self(
 def report(files: list[str], out: str, *, answers: list[str] | None = None, questions: str = "") -> str:
     """Write the page of a report, and its figures as JSON beside it. Return its table."""
     from redraft import __version__
-    from redraft.evaluation.reports.describe import describe
-    from redraft.evaluation.reports.page import write_page
+    from redraft.evaluation.reports.report import describe, write_page
     from redraft.evaluation.tables import as_text
     from redraft.jobs.files import write_file
 

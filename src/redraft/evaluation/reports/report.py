@@ -1,4 +1,4 @@
-"""A report as one HTML page: figures, charts, and the records themselves with what was said of them."""
+"""Describe files for `redraft report`: what the records are decides which report it is. Draw it as a page."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 
 from redraft.chain import Chain
 from redraft.chain.read.files import open_output
+from redraft.errors import UsageError
 from redraft.evaluation.judging.reviews import Grade
 from redraft.evaluation.pages.charts import intervals
 from redraft.evaluation.pages.page import Card, Part, render
 from redraft.evaluation.reports.chains import Links, Listed
 from redraft.evaluation.reports.compare import Comparison, Game, Item
-from redraft.evaluation.reports.describe import AnyReport
-from redraft.evaluation.reports.grades import GradeReport
-from redraft.evaluation.reports.inputs import Answer
-from redraft.evaluation.reports.reviews import Report
-from redraft.evaluation.reports.runs import RunReport, Shown
+from redraft.evaluation.reports.grades import GradeReport, describe_grades
+from redraft.evaluation.reports.inputs import Answer, Material, kind_of, opened
+from redraft.evaluation.reports.reviews import Report, describe_reviews
+from redraft.evaluation.reports.runs import RunReport, Shown, describe_runs
 from redraft.evaluation.tasks.tally import outcome_of, results_of
 from redraft.jobs.counting import counted
 from redraft.revision.words import SHORT_STOPS
 
+AnyReport = Report | GradeReport | RunReport
 MOST_PAIRS = 2_000
 _LARGE = ("ratio of scores", "win rate", "mean", "score", "passed")  # figures that are shown large
 _OUTCOMES = ("won", "tied", "lost")
@@ -32,6 +33,23 @@ Entry = dict[str, Any]
 """What `browse.js` shows of a record: `about`, `question`, `row` for the list, `kind` for its colour, `kinds`
 to choose by, `answers` (`name`, `text`, and `chain`, a link or empty), and `notes` on them (`kind`, `title`,
 `by`, `text` or null)."""
+
+
+def describe(
+    files: Sequence[Path], *, answers: Sequence[Path] = (), questions: Path | None = None
+) -> AnyReport:
+    """Describe files of reviews, of grades, or of chains: all of one kind.
+
+    `answers` are those that were judged, a file for each model; `questions` what was asked.
+    """
+    inputs = list(map(opened, files))
+    kind = kind_of(inputs)
+    if answers and kind == "chains":
+        raise UsageError("--answers goes with reviews and grades.", hint="Chains have their answers.")
+    material = Material.read(answers, questions)
+    if kind == "reviews":
+        return describe_reviews(inputs, material)
+    return describe_grades(inputs, material) if kind == "grades" else describe_runs(inputs, material)
 
 
 def page(report: AnyReport, made: str, links: Links | None = None) -> str:
