@@ -71,18 +71,6 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A text with places in it, in characters."""
-
-    text: str
-    trained: list[Place]
-    borders: list[int]  # where a prompt ends and the model starts to write
-    asked: list[Place]  # text of users and systems before the first border
-    answers: list[Place]
-    turns: list[int]  # where the model's turns end
-
-
 @dataclass(frozen=True, eq=False)
 class Uncut:
     """An example before the length limit. Places are in tokens."""
@@ -193,35 +181,37 @@ class Encoder:
 
     def uncut(self, spans: Sequence[Span]) -> Uncut:
         """Return rendered spans as tokens, whatever their number."""
-        draft = _draft(spans, self.vocabulary)
-        tokens, first = self._tokens(draft), self.vocabulary.first
+        text, places, borders = _placed(spans, self.vocabulary)
+        tokens, first = self._tokens(text, borders), self.vocabulary.first
         if np.array_equal(tokens.ids[: len(first)], first):  # a chat template has written it
             first = first[:0]
         trained = np.zeros(len(tokens.ids), np.bool_)
-        for start, end in draft.trained:
+        for start, end in _joined((start, end) for span, start, end in places if span.trained):
             trained[slice(*_inside(tokens, start, end))] = True
 
-        def moved(places: Iterable[Place]) -> list[Place]:
-            return [(len(first) + a, len(first) + b) for a, b in (_inside(tokens, *each) for each in places)]
+        def moved(of: Iterable[Place]) -> list[Place]:
+            return [(len(first) + a, len(first) + b) for a, b in (_inside(tokens, *each) for each in of)]
 
+        before = borders[0] if borders else 0
+        asked = ((a, b) for span, a, b in places if span.given and not span.control and b <= before)
+        turns = [start for (last, _, _), (span, start, _) in pairwise(places) if span.given > last.given]
         return Uncut(
             np.concatenate([first, tokens.ids]),
             np.concatenate([first < 0, trained]),
-            asked=moved(draft.asked),
-            answers=moved(draft.answers),
-            turns=[end for _, end in moved((0, end) for end in draft.turns)],
+            asked=moved(asked),
+            answers=moved((start, end) for span, start, end in places if span.answer and not span.given),
+            turns=[end for _, end in moved((0, end) for end in (*turns, len(text)))],
         )
 
-    def _tokens(self, draft: _Draft) -> Tokens:
-        """Tokenise the text as a whole, or in pieces if a prompt's tokens depend on what follows."""
-        whole = self.vocabulary.encode(draft.text)
-        cuts = [border for border in draft.borders if not self._clean(draft.text, border, whole)]
+    def _tokens(self, text: str, borders: Sequence[int]) -> Tokens:
+        """Tokenise a text as a whole, or in pieces if a prompt's tokens depend on what follows its border."""
+        whole = self.vocabulary.encode(text)
+        cuts = [border for border in borders if not self._clean(text, border, whole)]
         if not cuts:
             return whole
-        edges = [0, *cuts, len(draft.text)]
         pieces = [
-            (start, self.vocabulary.encode(draft.text[start:end], within=start > 0))
-            for start, end in pairwise(edges)
+            (start, self.vocabulary.encode(text[start:end], within=start > 0))
+            for start, end in pairwise([0, *cuts, len(text)])
         ]
         return Tokens(
             np.concatenate([piece.ids for _, piece in pieces]),
@@ -242,26 +232,20 @@ class Encoder:
 LONGEST = 1 << 20  # the most characters of a text: while it is tokenised, a token takes hundreds of bytes
 
 
-def _draft(spans: Sequence[Span], vocabulary: Vocabulary) -> _Draft:
-    """Join spans, with marks in place of intended control tokens."""
+def _placed(
+    spans: Sequence[Span], vocabulary: Vocabulary
+) -> tuple[str, list[tuple[Span, int, int]], list[int]]:
+    """Join spans, with marks in place of intended control tokens.
+
+    Return the text, the place of each span in it, and where a prompt ends and the model starts to write.
+    """
     texts = [_text_of(span, vocabulary) for span in spans]
     ends = list(accumulate(map(len, texts)))
     if ends[-1] > LONGEST:
         raise RecordError(f"over {LONGEST:,} characters")
     places = [(span, end - len(text), end) for span, text, end in zip(spans, texts, ends, strict=True)]
     borders = [start for (before, _, _), (span, start, _) in pairwise(places) if before.given > span.given]
-    before = borders[0] if borders else 0
-    turns = [start for (last, _, _), (span, start, _) in pairwise(places) if span.given > last.given]
-    return _Draft(
-        "".join(texts),
-        trained=_joined((start, end) for span, start, end in places if span.trained),
-        borders=borders,
-        asked=[
-            (start, end) for span, start, end in places if span.given and not span.control and end <= before
-        ],
-        answers=[(start, end) for span, start, end in places if span.answer and not span.given],
-        turns=[*turns, ends[-1]],
-    )
+    return "".join(texts), places, borders
 
 
 def _text_of(span: Span, vocabulary: Vocabulary) -> str:
@@ -314,10 +298,9 @@ class PromptEncoder(Encoder):
         """Return the tokens of a chain's prompt, or why there are none."""
         vocabulary = self.vocabulary
         try:
-            draft = _draft(
-                spans_of(_answered(chain, "a"), self.format, "answer", vocabulary.template), vocabulary
-            )
-            ids = vocabulary.encode(draft.text[: draft.borders[-1]]).ids
+            spans = spans_of(_answered(chain, "a"), self.format, "answer", vocabulary.template)
+            text, _, borders = _placed(spans, vocabulary)
+            ids = vocabulary.encode(text[: borders[-1]]).ids
         except RecordError as error:
             return Skipped(error.message)
         first = vocabulary.first
