@@ -117,8 +117,6 @@ def test_kl_estimates_are_those_of_the_formulas(batch: Batch) -> None:
 def test_whitening_is_that_of_the_formulas(batch: Batch) -> None:
     rows, mask = batch.values, mask_of(batch.values)
     check(algorithm.whiten(padded(rows), mask), loops.whiten(rows))
-    shifted = [[each + loops.mean(flat(rows)) for each in row] for row in loops.whiten(rows)]
-    check(algorithm.whiten(padded(rows), mask, shift_mean=False), shifted)
 
 
 @given(batches())
@@ -240,7 +238,6 @@ def test_a_batch_without_real_tokens_gives_zeros(shape: tuple[int, int]) -> None
     found = (
         algorithm.masked_mean(junk, mask),
         algorithm.whiten(junk, mask),
-        algorithm.whiten(junk, mask, shift_mean=False),
         algorithm.explained_variance(junk, junk, mask),
         algorithm.kl_k1(junk, junk, mask),
         algorithm.kl_k3(junk, junk, mask),
@@ -266,7 +263,6 @@ def test_an_empty_sequence_gets_nothing_and_breaks_no_other() -> None:
 def test_one_real_token_is_whitened_to_0() -> None:
     mask = torch.tensor([[True, False]])
     assert algorithm.whiten(torch.tensor([[7.0, NAN]]), mask).tolist() == [[0, 0]]
-    assert algorithm.whiten(torch.tensor([[7.0, NAN]]), mask, shift_mean=False).tolist() == [[7, 0]]
     assert algorithm.explained_variance(torch.ones(1, 2), torch.zeros(1, 2), mask) == 0
 
 

@@ -8,8 +8,6 @@ and true at real tokens; the EOS token is real. Padding may hold anything, NaN t
 results are 0 there. Computation is in 32 bits, or in 64 if the inputs have 64; statistics of a group are
 computed in 64, where equal numbers have no spread. Log-probabilities and KL are in nats.
 
-The names `*_trlx` are trlX as published, with its departures, to reproduce StableVicuna.
-
 Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, GRPO 2402.03300, and Schulman,
 "Approximating KL Divergence" (2020).
 """
@@ -99,8 +97,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return _real(values, mask).sum() / mask.sum().clamp(min=1)
 
 
-def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
-    """Return (x − μ) / √(σ² + 1e-8) of real tokens; with `shift_mean=False`, μ is added again.
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Return (x − μ) / √(σ² + 1e-8) of real tokens.
 
     μ and σ² (population) are those of the given tensor: give the whole rollout batch, of all processes. One
     real token, or equal ones, give 0. From Ziegler et al.'s code (`whiten` in lm-human-preferences).
@@ -108,9 +106,8 @@ def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
     TRL and verl divide by n − 1, OpenRLHF by n. trlX counts padding.
     """
     real = _wide(values)[mask]
-    mean, centred = _centred(real)
+    _, centred = _centred(real)
     whitened = centred * (centred.square().sum() / max(len(real), 1) + EPSILON).rsqrt()
-    whitened = whitened if shift_mean else whitened + mean
     return torch.zeros_like(_wide(values)).masked_scatter(mask, whitened.to(real.dtype))
 
 
