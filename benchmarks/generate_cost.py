@@ -17,7 +17,7 @@ from row_process import peak_of
 PARALLEL = 50
 OVERHEAD = "CPU time of a call, beside a bare loop of httpx"
 OVERHEAD_HOW = (
-    "The stand-in teacher with 50 ms latency, {parallel} calls at once. Ours is `redraft answer --journal`, "
+    "The stand-in teacher with 50 ms latency, {parallel} calls at once. Ours is `redraft answer --cache`, "
     "one call a chain; theirs is one httpx client that streams the same requests and decodes each event. CPU "
     "time of the whole process, for {many:,} calls less that for {few:,}, a call. {rounds} pairs in turn."
 )
@@ -53,7 +53,7 @@ def overhead(calls: int, rounds: int) -> Row:
 
 def _ours(teacher: Teacher, calls: int) -> float:
     with working(calls) as job:
-        run = job.run(teacher, "--parallel", str(PARALLEL), "--max-revisions", "0", *job.journal())
+        run = job.run(teacher, "--parallel", str(PARALLEL), "--max-revisions", "0", *job.cache())
         assert run.status == 0, run
         return run.cpu
 

@@ -53,9 +53,9 @@ class Job:
         process.returncode = os.waitstatus_to_exitcode(status)
         return Run(process.returncode, time.perf_counter() - start, used.ru_utime + used.ru_stime)
 
-    def journal(self, name: str = "paid.db") -> tuple[str, str]:
-        """Return the arguments for a journal."""
-        return "--journal", str(self.folder / name)
+    def cache(self, name: str = "paid.db") -> tuple[str, str]:
+        """Return the arguments for a cache."""
+        return "--cache", str(self.folder / name)
 
     def ids(self, out: str = "out.jsonl") -> list[str]:
         """Return the ids of the chains, in the order of the file."""

@@ -12,14 +12,14 @@ RPM, DELAY, SETTLING = 6_000, 0.05, 10.0
 LIMIT = "use of a limit of 6,000 requests a minute, 50 ms latency"
 LIMIT_HOW = (
     "The stand-in teacher of the tests refuses a call if it let in 6,000 within the last 60 s. `redraft "
-    "answer --rpm 6000 --parallel 50 --journal` makes {calls:,} calls; the share is of the calls let in "
+    "answer --rpm 6000 --parallel 50 --cache` makes {calls:,} calls; the share is of the calls let in "
     "after the first {settling:.0f} s. {rounds} runs. Without `--rpm`, the requests under way follow the "
     "429s."
 )
 FAULTS = {"500": 0.04, "429": 0.02, "cut": 0.02, "json": 0.01, "stall": 0.01}
 FAULTY = "200 calls at once, a tenth of which fail at random"
 FAULTY_HOW = (
-    "{chains:,} chains of up to three calls with `--parallel 200 --journal`: 4 % of the calls get a 500, 2 % "
+    "{chains:,} chains of up to three calls with `--parallel 200 --cache`: 4 % of the calls get a 500, 2 % "
     "a 429, 2 % break off, 1 % hold a line that is no JSON, and 1 % fall silent. The command is repeated "
     "until nothing failed. By the teacher's account, a call is paid twice if equal requests got two whole "
     "replies."
@@ -27,7 +27,7 @@ FAULTY_HOW = (
 PARALLEL = 16
 KILLED = "kill -9 at {kills} random moments"
 KILLED_HOW = (
-    "{chains:,} chains of up to three calls with `--parallel {parallel} --journal`, 50 ms latency, killed "
+    "{chains:,} chains of up to three calls with `--parallel {parallel} --cache`, 50 ms latency, killed "
     "after a random number of replies, and finished in the end. An unbroken run gets the same replies. Lines "
     "are compared as a set, without the seconds that they took. A call is paid twice if its reply was in the "
     "journal at a kill and was asked for again. Each reply is written there when it has been read, before "
@@ -52,7 +52,7 @@ def limit(calls: int, rounds: int) -> Row:
 
 def _limited(calls: int, *more: str) -> Account:
     with working(calls) as job, Teacher(delay=DELAY, rpm=RPM) as teacher:
-        run = job.run(teacher, "--parallel", "50", "--max-revisions", "0", *job.journal(), *more)
+        run = job.run(teacher, "--parallel", "50", "--max-revisions", "0", *job.cache(), *more)
         assert run.status == 0, run
         return teacher.account()
 
@@ -82,7 +82,7 @@ def faulty(chains: int, rounds: int) -> Row:
 
 def _faulty(chains: int, seed: int) -> tuple[int, int, int]:
     with working(chains) as job, Teacher(delay=DELAY, faults=FAULTS, stalls=8, seed=seed) as teacher:
-        settings = ("--parallel", "200", "--max-revisions", "1", "--timeout", "5", *job.journal())
+        settings = ("--parallel", "200", "--max-revisions", "1", "--timeout", "5", *job.cache())
         for _ in range(10):
             if job.run(teacher, *settings).status == 0:
                 break
@@ -94,12 +94,10 @@ def killed(chains: int, kills: int) -> Row:
     """Kill a run again and again, and count what that costs."""
     with working(chains) as job, Teacher(delay=DELAY) as teacher:
         settings = ("--parallel", str(PARALLEL), "--max-revisions", "1")
-        journaled, under_way = _kill(
-            job, teacher, 2 * chains // (kills + 1), kills, *settings, *job.journal()
-        )
-        assert job.run(teacher, *settings, *job.journal()).status == 0
+        journaled, under_way = _kill(job, teacher, 2 * chains // (kills + 1), kills, *settings, *job.cache())
+        assert job.run(teacher, *settings, *job.cache()).status == 0
         account, ids = teacher.account(), job.ids()
-        assert job.run(teacher, *settings, *job.journal("whole.db"), out="whole.jsonl").status == 0
+        assert job.run(teacher, *settings, *job.cache("whole.db"), out="whole.jsonl").status == 0
         differ = len(job.lines() ^ job.lines("whole.jsonl"))
     twice = sum(account.whole[digest] > times for digest, times in journaled.items())
     again = (account.whole.total() - len(account.whole)) / kills

@@ -180,8 +180,7 @@ def test_prompts_from_a_pipe_are_gone_on_with() -> None:
         ('"A?"', ["-o", "-"], "redraft: the output has to be a file, not '-'."),
         ('"A?"', ["--limit-usd", "1"], "a limit of 1.0 USD needs the price"),
         ('"A?"', ["--limit-seconds", "nan"], "limit_seconds is nan"),
-        ('"A?"', ["--journal", "out.jsonl"], "out.jsonl cannot be the journal too"),
-        ('"A?"', ["--journal", "in.jsonl"], "in.jsonl cannot be the journal too"),
+        ('"A?"', ["--cache", "out.jsonl"], "out.jsonl cannot be the cache too"),
     ],
 )
 def test_what_is_wrong_is_found_before_anything_is_done(

@@ -94,23 +94,23 @@ def test_waiting_is_no_part_of_how_an_output_was_made() -> None:
 
 
 def test_a_run_goes_on_with_its_servers_in_another_order_and_one_that_is_down() -> None:
-    """It is the same run, and its journal is of the same model."""
-    journal = ("--journal", "paid.db")
+    """It is the same run, and its cache is of the same model."""
+    cache = ("--cache", "paid.db")
     with FakeServer() as one, FakeServer() as two:
         for server in (one, two):
             server.on(MODELS, models_reply("m")).on(CHAT, chat_reply("It is a thing."))
-        first = answer(f"{one.url}#m,{two.url}#m", *journal)
+        first = answer(f"{one.url}#m,{two.url}#m", *cache)
         assert first.exit_code == 0, first.output
         assert min(len(one.asked(CHAT)), len(two.asked(CHAT))) > 0
         down, calls = FlakyServer(), len(two.asked(CHAT))
-        again = answer(f"{down.model},{two.url}#m,{one.url}#m", *journal)
+        again = answer(f"{down.model},{two.url}#m,{one.url}#m", *cache)
         assert again.exit_code == 0, again.output
         assert "20 of them from before" in again.output
         OUT.unlink()
         Path("out.jsonl.run.json").unlink()
-        replayed = answer(f"{two.url}#m,{one.url}#m", *journal)
+        replayed = answer(f"{two.url}#m,{one.url}#m", *cache)
         assert "20 texts taken from it, not paid again" in replayed.output, replayed.output
         assert len(two.asked(CHAT)) == calls
-        other = answer(f"{two.url}#m", *journal)
+        other = answer(f"{two.url}#m", *cache)
         assert other.exit_code == 2
         assert "model was #m and is http://" in other.output

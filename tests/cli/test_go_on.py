@@ -18,7 +18,7 @@ NEEDED = PROMPTS * CALLS
 """An answer, and twice a criticism with its revision."""
 NEW = TOKENS[1]
 UNFINISHED = Path("out.jsonl.unfinished.jsonl")
-JOURNAL = ("--journal", "paid.db")
+CACHE = ("--cache", "paid.db")
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def insist_on_all() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [(), JOURNAL])
+@pytest.mark.parametrize("more", [(), CACHE])
 def test_a_client_that_is_stopped_three_times_asks_for_nothing_complete_again(more: tuple[str, ...]) -> None:
     with slow() as server:
         for number, how in enumerate([signal.SIGKILL, signal.SIGINT, signal.SIGKILL], start=1):
@@ -83,7 +83,7 @@ def test_a_client_that_is_stopped_three_times_asks_for_nothing_complete_again(mo
             assert again.exit_code == 0, "no limit counts what is replayed"
             assert len(server.messages) == asked
             said = (
-                f"journal    {NEEDED} texts taken from it, not paid again; this run paid for 0 new tokens\n"
+                f"cache      {NEEDED} texts taken from it, not paid again; this run paid for 0 new tokens\n"
             )
             assert said in again.stdout
 

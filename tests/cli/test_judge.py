@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,8 @@ def test_a_stopped_run_goes_on_and_pays_for_nothing_twice() -> None:
         rows(judge(server.model))
         assert len(server.messages) == 6
         # The replies are in the journal, for another output too.
-        again = rows(judge(server.model, "-o", "again.jsonl", "--journal", "out.jsonl.journal.db"))
+        shutil.copy("out.jsonl.journal.db", "again.jsonl.journal.db")
+        again = rows(judge(server.model, "-o", "again.jsonl"))
         assert len(server.messages) == 6
     assert again["paid"] == "0 new tokens; 6 replies from the journal"
     assert Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
@@ -231,7 +233,6 @@ def test_what_does_not_fit_is_refused() -> None:
     refused(judge(model, "--gold"), "no question has a gold answer")
     refused(judge(model, "-m", "default", "--price", "1,2"), "several judges")
     refused(run("new.jsonl", "old.jsonl", "-o", "-"), "the output has to be a file")
-    refused(judge(model, "--journal", "out.jsonl"), "cannot be the journal too")
     assert "new.jsonl is an input" in judge(model, "-o", "new.jsonl").output
     refused(judge(model, answers=("none.jsonl", "old.jsonl")), "none.jsonl")
 

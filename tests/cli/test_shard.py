@@ -214,7 +214,6 @@ def test_two_runs_of_one_share_and_a_merge_meanwhile_are_refused() -> None:
 
 def test_what_does_not_go_with_shares() -> None:
     refused(answer("--shard", "9/8"), "there is no share 9/8.", "0/8 to 7/8")
-    refused(answer("--shard", "0/2", "--journal", "mine.db"), "Leave --journal out")
     refused(answer("--shard", "0/2", "--cache", "mine.db"), "Leave --cache out")
 
 

@@ -46,8 +46,7 @@ WAYS = {
     "chains": ["generate", "chains", "asked.jsonl"],
     "alpaca": ["generate", "instructions", "--count", "40"],
     "self-instruct": ["generate", "instructions", "--count", "8", "--way", "self-instruct"],
-    "answer": ["answer", "asked.jsonl", "--max-revisions", "0", "--journal", "replies.db"],
-    "without a journal": ["answer", "asked.jsonl", "--max-revisions", "0"],
+    "answer": ["answer", "asked.jsonl", "--max-revisions", "0"],
     "judge": ["judge", "new.jsonl", "old.jsonl", "--questions", "questions.jsonl"],
     "eval": ["eval", "gsm8k", "asked.jsonl", "--max-revisions", "0"],
 }

@@ -377,7 +377,7 @@ class TestServers:
 
 
 class TestHub:
-    @pytest.mark.parametrize("verb", ["ask Hi", "answer prompts.txt -o out.jsonl --journal paid.db"])
+    @pytest.mark.parametrize("verb", ["ask Hi", "answer prompts.txt -o out.jsonl --cache paid.db"])
     def test_ctrl_c_ends_a_download(self, here: Path, verb: str) -> None:
         pytest.importorskip("xllamacpp")
         Path("prompts.txt").write_text("Hi")

@@ -157,28 +157,18 @@ def test_ask_and_python_share_a_cache(server: FakeServer, cache: Path) -> None:
     assert revise(server, cache) == "Reply 1."
 
 
-def answers(server: FakeServer, flag: str, file: Path, folder: Path) -> list[str]:
+def answers(server: FakeServer, folder: Path, *flags: Any) -> list[str]:
     prompts, out = folder / "prompts.jsonl", folder / "out.jsonl"
     prompts.write_text("".join(json.dumps({"id": name, "instruction": "Go."}) + "\n" for name in "ab"))
     out.unlink(missing_ok=True)
     done = run(
-        "answer", prompts, "-o", out, "--model", f"{server.url}#m", "--max-revisions", 0, "-j", 1, flag, file
+        "answer", prompts, "-o", out, "--model", f"{server.url}#m", "--max-revisions", 0, "-j", 1, *flags
     )
     assert done.exit_code == 0, done.stderr
     return [chain.answer for chain in redraft.read_jsonl(out)]
 
 
-def test_answer_shares_replies_between_equal_prompts_and_a_journal_does_not(
-    server: FakeServer, cache: Path, tmp_path: Path
-) -> None:
-    assert answers(server, "--cache", cache, tmp_path) == ["Reply 1.", "Reply 1."]
-    assert answers(server, "--journal", cache, tmp_path) == ["Reply 2.", "Reply 3."]
-    assert answers(server, "--cache", cache, tmp_path) == ["Reply 1.", "Reply 1."]
-
-
-def test_answer_takes_one_of_the_two(cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("Go.\n")
-    words = ["answer", tmp_path / "prompts.txt", "-o", tmp_path / "out.jsonl"]
-    result = run(*words, "--journal", cache, "--cache", cache)
-    assert result.exit_code == 2
-    assert "both --journal and --cache" in result.stderr
+def test_answer_shares_replies_between_equal_prompts(server: FakeServer, cache: Path, tmp_path: Path) -> None:
+    assert answers(server, tmp_path, "--cache", cache) == ["Reply 1.", "Reply 1."]
+    assert answers(server, tmp_path) == ["Reply 2.", "Reply 3."]
+    assert answers(server, tmp_path, "--cache", cache) == ["Reply 1.", "Reply 1."]

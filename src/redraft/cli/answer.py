@@ -30,11 +30,10 @@ def answer(
     FILE.run.json records how FILE was made.
 
     With --batch requests go through the server's batches: all answers in one, then all feedback, and so on.
-    The run may be stopped and continued days later. A journal is kept, FILE.journal.db if none is named.
+    The run may be stopped and continued days later. Each reply is kept in FILE.journal.db.
 
-    With --journal each reply of a model is stored on disk before it is used, and a chain that was cut is
-    replayed from there for free. The same prompts with the same settings get the same replies again, even
-    for another output. With --cache, equal requests share a reply, whatever the ids of their prompts.
+    With --cache each reply of a model is stored on disk before it is used, and a request whose reply is there
+    is not sent again, even for another output. Equal requests share a reply.
 
     A limit that is reached ends the run with exit status 4: prompts already begun are finished, and no other
     begins. The same command resumes, and counts the limits anew.

@@ -59,7 +59,7 @@ def fill_in(flags: Mapping[str, Any], group: FlagGroup = USUAL) -> Settings:
     from redraft.revision.settings import Recipes, Settings
 
     given = {name: value for name, value in flags.items() if value is not None}
-    for name in given.keys() - {"journal", "cache"}:  # the name of a file is in no record
+    for name in given.keys() - {"cache"}:  # the name of a file is in no record
         value = given[name]
         check_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
     known = group.model.model_fields.keys() - group.never_default

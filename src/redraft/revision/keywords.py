@@ -114,7 +114,6 @@ class RunKeywords(TypedDict, total=False):
 
     parallel: int | None
     quiet: bool
-    journal: str | Path | None
     limit_usd: float | None
     limit_tokens: int | None
     limit_seconds: float | None

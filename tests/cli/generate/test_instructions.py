@@ -85,7 +85,6 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
         (["-o", "out.jsonl", "--seeds", "script.jsonl"], "script.jsonl"),
         (["-o", "out.jsonl", "--way", "alpacca"], "It should be alpaca or self-instruct."),
         (["-o", "out.jsonl", "--similar", "7"], "similar is 7.0"),
-        (["-o", "out.jsonl", "--journal", "out.jsonl"], "cannot be the journal too"),
         (["-o", "no/out.jsonl", "-m", "script:script.jsonl"], "mkdir -p no"),
         (["-o", "out.jsonl", "--limit-usd", "1", "-m", "script:script.jsonl"], "price"),
         (["-o", "out.jsonl", "--batch", "-m", "script:script.jsonl"], "no model is on one"),

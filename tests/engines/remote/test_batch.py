@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,7 +131,8 @@ def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_wa
 ) -> None:
     assert answer(server).exit_code == 0
     before = list(map(told, chains()))
-    live = words(server, "--journal", str(JOURNAL), out="live.jsonl")
+    shutil.copy(JOURNAL, "live.jsonl.journal.db")
+    live = words(server, out="live.jsonl")
     assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
     assert (server.live, list(map(told, chains("live.jsonl")))) == ([], before)
     Path("out.jsonl").unlink()
@@ -140,9 +142,9 @@ def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_wa
         in again.stdout
     )
     assert len(server.waves) == CALLS
-    live = words(server, "--journal", "live.db", out="other.jsonl")
+    live = words(server, "--cache", "live.db", out="other.jsonl")
     assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
-    assert answer(server, "--journal", "live.db", out="third.jsonl").exit_code == 0
+    assert answer(server, "--cache", "live.db", out="third.jsonl").exit_code == 0
     assert len(server.waves) == CALLS
 
 

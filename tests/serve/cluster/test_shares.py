@@ -139,7 +139,7 @@ def test_a_model_that_fits_no_machine() -> None:
         _room([node(CPU=4), node(CPU=8)], {"num_cpus": 9})
 
 
-@pytest.mark.parametrize("flag", ["--shard=0/2", "--journal=j.db", "--cache=c.db", "--batch"])
+@pytest.mark.parametrize("flag", ["--shard=0/2", "--cache=c.db", "--batch"])
 def test_flags_of_one_process(flag: str) -> None:
     work()
     done = redraft("answer", "prompts.txt", "-o", OUT, "-m", "script:script.jsonl", "--ray", flag)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from redraft.options import (
     MAX_SEED,
@@ -15,7 +14,7 @@ from redraft.options import (
     ServerOptions,
     option,
 )
-from redraft.revision.runs.options import A_PATH, RUN, ItemOptions, RunOptions
+from redraft.revision.runs.options import RUN, ItemOptions, RunOptions
 
 TEACHER = "Teacher"
 """The heading of the flags that say what the teacher is shown and what is kept of its texts."""
@@ -33,14 +32,9 @@ class ChainFlags(Flags):
     )
 
 
-JOURNAL: Any = option("where replies are stored [FILE.journal.db]", RUN, "FILE", what="a path")
-"""These runs always keep a journal."""
-
-
 class ChainOptions(ItemOptions, ChainFlags):
     """The options of `generate chains`."""
 
-    journal: Annotated[Path | None, A_PATH] = JOURNAL
     limit: int | None = option("only the first N records", RUN, "N", ge=1)
     run_code: bool = option("let --verify code run the model's programs, in a sandbox", RUN, default=False)
     estimate: int | None = option("make N chains alone, and say what all cost", RUN, "N", ge=1)
@@ -98,6 +92,5 @@ class TaskFlags(ModelOption, TaskOptions):
 class InstructionOptions(RunOptions, TaskFlags):
     """The options of `generate instructions`."""
 
-    journal: Annotated[Path | None, A_PATH] = JOURNAL
     estimate: int | None = option("make N requests more, and say what --count costs", RUN, "N", ge=1)
     recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")

@@ -66,8 +66,7 @@ class JudgeRun:
     def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
         """Return the run of some settings, whose `model` may be a list.
 
-        Without a journal, the run gets `OUT.journal.db`. If the user has `named` no judge, that of the
-        config file goes first.
+        If the user has `named` no judge, that of the config file goes first.
         """
         given = settings.get("model") or "default"
         if not named:
@@ -112,7 +111,7 @@ class JudgeRun:
             raise UsageError(f"--way {way} takes {wanted}.", hint=f"redraft judge {'A' if pairs else 'A B'}")
         if self.reviewer_file and not self.prompt_file:
             raise UsageError("--reviewer-file was given without --prompt-file.", hint="Give both.")
-        written = {path.resolve() for path in (self.plan.out, self.plan.journal) if path}
+        written = {path.resolve() for path in (self.plan.out, self.plan.own_replies) if path}
         for path in (*self.answers, self.questions, self.prompt_file, self.reviewer_file):
             if path and path.resolve() in written:
                 raise UsageError(f"{path} is an input.", hint="Name another file for the output.")

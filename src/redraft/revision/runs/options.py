@@ -37,9 +37,6 @@ class RunOptions(OptionModel):
 
     parallel: int | None = option(f"how many to make at once [{PARALLEL}]", RUN, "N", "-j", ge=1)
     quiet: bool = option("no progress, no summary", RUN, short="-q", default=False)
-    journal: Annotated[Path | None, A_PATH] = option(
-        "store replies: none is paid for twice", RUN, "FILE", what="a path"
-    )
     limit_usd: float | None = option("money; needs a price", LIMITS, "USD", gt=0)
     limit_tokens: int | None = option("generated tokens", LIMITS, "N", gt=0)
     limit_seconds: float | None = option("wall-clock time", LIMITS, "S", gt=0)

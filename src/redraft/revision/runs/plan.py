@@ -95,7 +95,7 @@ class RunPlan:
     out: Path
     parallel: int = PARALLEL
     limits: Limits = field(default_factory=Limits)
-    journal: Path | None = None  # where replies are stored, for each item its own; None for nowhere
+    keeps_replies: bool = False  # in a journal beside the output, whether or not batches or shares need it
     cache: Path | None = None  # where replies are stored for all equal requests
     share: Share | None = None  # of the job, if not all of it
     whole: Path | None = None  # with a share: the output of all shares, whose replies are in `whole_replies`
@@ -110,31 +110,26 @@ class RunPlan:
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
-        """Return the plan of these `RunOptions`; `journal` keeps one beside the file if none is named."""
+        """Return the plan of these `RunOptions`; with a `journal` beside the file, if its verb keeps one."""
         out, options = Path(out), settings.values
-        names = ("journal", "cache", "batch", "pause", "quiet", "on_event")
+        names = ("cache", "batch", "pause", "quiet", "on_event")
         given: Any = {name: value for name in names if (value := getattr(options, name, None)) is not None}
-        plan = cls(
+        return cls(
             out,
+            keeps_replies=journal,
             parallel=options.parallel or (IN_BATCHES if options.batch else PARALLEL),
             limits=Limits(options.limit_usd, options.limit_tokens, options.limit_seconds),
             tell=settings.tell,
             **given,
         ).of_share(getattr(options, "shard", None))
-        return plan.with_journal() if journal else plan
-
-    def with_journal(self) -> Self:
-        """Return the plan with a journal beside the file if none is named."""
-        return replace(self, journal=self.journal or self._beside(".journal.db"))
 
     def of_share(self, text: str | None) -> Self:
         """Return the plan of a share, whose files are its own, or of all; with copies of files elsewhere."""
         if text is None:
             return self.copied()
-        if self.journal or self.cache:
-            name = "journal" if self.journal else "cache"
-            hint = f"Leave --{name} out: each share keeps a journal beside its output."
-            raise UsageError(f"--shard and --{name} were given.", hint=hint)
+        if self.cache:
+            hint = "Leave --cache out: each share keeps a journal beside its output."
+            raise UsageError("--shard and --cache were given.", hint=hint)
         share = share_of(text)
         replies = self._beside(".journal.db")
         return replace(
@@ -169,10 +164,10 @@ class RunPlan:
 
     @property
     def own_replies(self) -> Path | None:
-        """The journal: that of the run, or one that batches need, and a run that goes on without them."""
+        """The journal: that of the run, or one that batches need, and a run that resumes without them."""
         own, batches = self._beside(".journal.db"), self._beside(".batches.jsonl")
-        needed = self.batch or self.share or own.exists() or batches.exists()
-        return self.journal or (own if needed and not self.cache else None)
+        needed = self.keeps_replies or self.batch or self.share or own.exists() or batches.exists()
+        return own if needed and not self.cache else None
 
     def of_job(self) -> dict[str, Any]:
         """Return what the plan gives to a `Job`."""
@@ -197,13 +192,9 @@ class RunPlan:
         self._check_batches(settings)
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint=f"At least one {item} at once.")
-        if self.journal and self.cache:
-            hint = "With --journal each prompt has replies of its own; with --cache equal prompts share them."
-            raise UsageError("both --journal and --cache were given.", hint=f"Leave out one. {hint}")
         taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
-        for name, file in (("journal", self.journal), ("cache", self.cache)):
-            if file and file.resolve() in taken:
-                raise UsageError(f"{file} cannot be the {name} too.", hint="Name a file of its own.")
+        if self.cache and self.cache.resolve() in taken:
+            raise UsageError(f"{self.cache} cannot be the cache too.", hint="Name a file of its own.")
 
     def _check_batches(self, settings: Settings) -> None:
         if self.pause is not None and not self.pause > 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -126,7 +127,8 @@ def test_an_error_in_the_middle_costs_nothing_twice(tmp_path: Path, way: Way) ->
     paid = whole.job.counts.added + 2 * 4  # the calls that were cut with the one that failed
     assert way == "self-instruct" or calls + len(last.calls) <= paid
     again = teacher()
-    copy = made(tmp_path / "copy.jsonl", again, way=way, count=20, journal=f"{out}.journal.db", parallel=1)
+    shutil.copy(f"{out}.journal.db", tmp_path / "copy.jsonl.journal.db")
+    copy = made(tmp_path / "copy.jsonl", again, way=way, count=20, parallel=1)
     assert files(copy.out) == files(whole.out)
     assert copy.job.spent.replayed > len(again.calls)
     assert again.calls == []
@@ -318,7 +320,8 @@ def test_a_changed_wording_uses_no_reply_of_the_old_one(
 ) -> None:
     out = made(tmp_path / "out.jsonl").out
     other = teacher()
-    made(tmp_path / "b.jsonl", other, journal=f"{out}.journal.db", topic="rivers")
+    shutil.copy(f"{out}.journal.db", tmp_path / "b.jsonl.journal.db")
+    made(tmp_path / "b.jsonl", other, topic="rivers")
     assert other.calls
     monkeypatch.setattr("redraft.data.generate.instructions.wording.digest", lambda: "another")
     with pytest.raises(OutputError, match="wording"):
