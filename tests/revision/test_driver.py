@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -198,14 +197,6 @@ def test_a_stream_cut_in_the_middle_keeps_the_partial_step() -> None:
     assert chain.stop == "error"
 
 
-def test_native_over_an_engine_forces_a_revision() -> None:
-    replies = ["One.\n\n### Feedback 1:\nRevision is not needed.", ".\n\n### Revision 1:\nTwo."]
-    engine = ScriptedEngine(replies, native=True)
-    chain = asyncio.run(finish(Driver(engine), plan(engine, mode="native", min_revisions=1, max_revisions=1)))
-    assert [step.answer for step in chain.steps] == ["One.", "Two."]
-    assert isinstance(engine.calls[0], tuple), "token ids were sent"
-
-
 def test_a_score_that_is_none_is_an_error_of_the_check() -> None:
     @dataclass(frozen=True)
     class Odd:
@@ -245,15 +236,6 @@ def test_one_token_cancels_all_its_chains_at_once() -> None:
         return await asyncio.gather(*(finish(driver, plan(engine)) for driver in drivers))
 
     assert [chain.stop for chain in asyncio.run(run())] == ["cancelled"] * 3
-
-
-def test_any_thread_may_cancel() -> None:
-    cancel, engine = CancelToken(), ScriptedEngine([ScriptedReply("Half", stall=60)])
-    timer = threading.Timer(0.2, cancel.cancel)
-    timer.start()
-    chain = redraft.revise("Go.", model=engine, cancel=cancel)
-    timer.join()
-    assert (chain.stop, chain.answer) == ("cancelled", "Half")
 
 
 @pytest.mark.parametrize(("seconds", "stop"), [(0.2, "budget"), (None, "cancelled")])
@@ -385,16 +367,6 @@ def test_the_budget_counts_what_broke_off() -> None:
     _, chain = watched(ScriptedEngine([broken("x" * 30)]), max_revisions=0, budget=Budget(tokens=50))
     assert chain.stop == "budget"
     assert chain.usage.completion_tokens == 50
-
-
-def test_the_object_so_far_is_that_of_the_answer_which_is_written() -> None:
-    async def seen() -> list[tuple[int, Any]]:
-        engine = ScriptedEngine(['{"a": "x", "b": 1}', '{"b": 2}'])
-        made = redraft.stream("Go.", model=engine, output=dict[str, int], max_revisions=1)
-        return [(event.index, event.value) async for event in made if isinstance(event, Text)]
-
-    values = asyncio.run(seen())
-    assert [value for index, value in values if index == 1][-1] == {"b": 2}
 
 
 @pytest.mark.parametrize(("mode", "length"), [("prompted", None), ("native", 2048)])

@@ -78,12 +78,6 @@ def test_verified_revises_by_the_checks_words_alone() -> None:
     assert "It is not good." in played.asked[1].messages[-1]["content"]  # type: ignore[union-attr]
 
 
-def test_a_passing_draft_is_left_alone() -> None:
-    played = play(plan(mode="verified", checks=("toy",)), ["good"], lambda a: a == "good")
-    assert len(played.asked) == 1
-    assert (played.chain.stop, played.chain.revisions) == ("passed", 0)
-
-
 def test_prompted_with_checks_shows_the_critic_what_failed() -> None:
     streams = ["one", "It lacks much. Revision is not needed.", "good"]
     played = play(plan(mode="prompted", checks=("toy",)), streams, lambda a: a == "good")
@@ -237,12 +231,6 @@ def test_a_full_context_is_an_error_at_first_and_a_way_to_stop_later() -> None:
         play(plan(), [ContextError(90, 64)])
     chain = play(plan(), ["One.", ContextError(90, 64)]).chain
     assert (chain.stop, chain.answer) == ("context", "One.")
-
-
-def test_the_first_request_has_the_prompt_as_it_is() -> None:
-    talk = tuple({"role": "user", "content": text} for text in ("One.", "Two."))
-    played = play(plan(prompt=Prompt(messages=talk), max_revisions=0), ["Hello."])
-    assert tuple(played.asked[0].messages) == talk
 
 
 def test_a_prompt_of_messages_keeps_its_own_system_message() -> None:

@@ -197,8 +197,6 @@ class RunPlan:
             raise UsageError(f"{self.cache} cannot be the cache too.", hint="Name a file of its own.")
 
     def _check_batches(self, settings: Settings) -> None:
-        if self.pause is not None and not self.pause > 0:
-            raise UsageError(f"pause is {self.pause}.", hint="Give seconds, above zero.")
         if not self.batch:
             return
         if not any("://" in reference for reference in settings.references().values()):
