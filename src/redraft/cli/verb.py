@@ -34,7 +34,7 @@ _EVERYDAY = {
     "mcp": "critic recipe mode model max_revisions check max_tokens",
     "eval": f"out parallel limit run_code as_json mode guided {_MODEL}",
     "judge": "out parallel questions recipe way gold model temperature seed limit_usd price",
-    "diagnose": "task records score run_code html as_json run out seeds limit model check max_revisions",
+    "diagnose": "score run_code html as_json run out seeds limit model check max_revisions",
     "compare": "models tasks ways seeds samples limit parallel quiet run_code max_revisions temperature",
     "chains": f"out parallel limit estimate recipe gold first verify {_MODEL}",
     "instructions": "out parallel estimate recipe way count seeds language topic model temperature seed",
