@@ -263,39 +263,6 @@ def test_ctrl_c_ends_a_pipe() -> None:
     assert "Traceback" not in stderr
 
 
-@pytest.mark.slow
-@pytest.mark.model
-def test_the_default_model_hears_what_was_said_before(default_model: Path) -> None:
-    lines = "Describe rain in one sentence.\nAnd snow?\n/save chat.jsonl\n"
-    done = chat(
-        lines, "-m", str(default_model), "--max-tokens", "24", "--max-revisions", "0", "--temperature", "0"
-    )
-    assert done.exit_code == 0, done.stderr
-    first, second = saved()
-    assert first.answer
-    assert second.answer
-    assert len(second.prompt.messages or ()) == 3
-    assert second.usage.prompt_tokens > first.usage.prompt_tokens + 10
-
-
-@pytest.mark.slow
-@pytest.mark.model
-def test_a_model_whose_process_was_killed_is_started_again(default_model: Path) -> None:
-    args = ("--max-tokens", "8", "--max-revisions", "0", "--temperature", "0")
-    with Terminal("-m", str(default_model), *args) as terminal:
-        terminal.see("> ")
-        for process in children(terminal.child.pid):
-            os.kill(process, signal.SIGKILL)
-        shown = terminal.say("Describe rain.")
-    assert "was killed by SIGKILL. It is started again." in " ".join(shown.split())
-    assert "Answer ───" in shown
-
-
-def children(process: int) -> list[int]:
-    """The processes that a process started."""
-    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
 def test_checks_that_fail_are_said_and_are_status_1() -> None:
     done = chat("Rain?\n", "-m", script("Too many words."), "-c", "words<=1", "--max-revisions", "0")
     assert (done.stdout, done.exit_code) == ("Too many words.\n", 1)

@@ -13,12 +13,9 @@ from typing import Annotated
 
 import pytest
 import typer
-from typer.core import TyperGroup
-from typer.main import get_group
 from typer.testing import CliRunner, Result
 
 from redraft import __version__, chain
-from redraft.cli import app
 from redraft.cli.shell import Verbs
 from redraft.cli.verb import Verb
 from redraft.errors import CheckError, ContextError, MissingExtra, RedraftError
@@ -154,12 +151,6 @@ def test_a_reader_that_goes_away_is_no_error(length: int, tmp_path: Path) -> Non
         assert process.stderr
         process.stdout.close()
         assert process.stderr.read() == ""
-
-
-def test_every_verb_of_the_app_groups_its_options() -> None:
-    verbs = [each for each in get_group(app).commands.values() if not isinstance(each, TyperGroup)]
-    assert verbs
-    assert all(isinstance(verb, Verb) for verb in verbs)
 
 
 STARTING = """
