@@ -18,8 +18,9 @@ from typing import Any, Self
 from redraft.chain import Prompt
 from redraft.checks.base import Outcome, Prospect, failed, passed
 from redraft.checks.language import Language, language_name, likeliest
-from redraft.checks.segment import sentences, settled, words
-from redraft.engines.steering.form import Bounds, Form, Layout
+from redraft.checks.segment import settled, words
+from redraft.checks.text import count_sentences
+from redraft.engines.steering.form import Form, Layout, Limit
 from redraft.errors import CheckSyntaxError, shown
 
 Values = Mapping[str, Any]  # the arguments of a constraint, as in `kwargs` of IFEval's records
@@ -89,18 +90,22 @@ def _form_of(value: str) -> Any:
     return int if value.startswith(("num_", "nth_")) or value.endswith("frequency") else str
 
 
-def _bounds(relation: str, limit: int) -> Bounds:
-    return (0, max(limit - 1, 0)) if relation == "less than" else (limit, None)
+def _limited(count: Callable[[str], int], relation: str, limit: int) -> Form:
+    less = relation == "less than"
+    return Form(limits=(Limit(count, 0, max(limit - 1, 0)) if less else Limit(count, limit),))
+
+
+def _count_words(text: str) -> int:
+    return len(re.findall(r"\w+", text))
 
 
 def _slots(slot: str, count: str, relation: str = "") -> Callable[[Values], Form | None]:
-    """Return the form of a number of marks (`Layout.slots`). A value in the slot is a letter."""
+    """Return the form of a number of marks (`Layout.slots`)."""
 
     def form(values: Values) -> Form | None:
         if relation and values[relation] == "less than":
             return None
-        letter = values.get("letter", "").lower()
-        return Form(layout=Layout(slots=(slot.format(letter),) * values[count]))
+        return Form(layout=Layout(slots=(slot,) * values[count]))
 
     return form
 
@@ -167,7 +172,6 @@ def _quoted(texts: Iterable[str]) -> str:
 @_type(
     "keywords:letter_frequency",
     "Use the letter {letter} {let_relation} {let_frequency} times.",
-    form=_slots("…{}…", "let_frequency", "let_relation"),
     grows=lambda text: settled(text).rstrip(),
 )
 def _letters(answer: str, values: Values) -> Decision:
@@ -185,11 +189,11 @@ def _language(answer: str, values: Values) -> Decision:
 @_type(
     "length_constraints:number_sentences",
     "Write {relation} {num_sentences} sentences.",
-    form=lambda values: Form(sentences=_bounds(values["relation"], values["num_sentences"])),
+    form=lambda values: _limited(count_sentences, values["relation"], values["num_sentences"]),
     grows=settled,
 )
 def _sentences(answer: str, values: Values) -> Decision:
-    return _related(len(sentences(answer)), values, "relation", "num_sentences", "sentences")
+    return _related(count_sentences(answer), values, "relation", "num_sentences", "sentences")
 
 
 _STARS = re.compile(r"\s?\*\*\*\s?")
@@ -212,11 +216,11 @@ def _paragraphs(answer: str, values: Values) -> Decision:
 @_type(
     "length_constraints:number_words",
     "Write {relation} {num_words} words.",
-    form=lambda values: Form(words=_bounds(values["relation"], values["num_words"])),
+    form=lambda values: _limited(_count_words, values["relation"], values["num_words"]),
     grows=str.strip,
 )
 def _words(answer: str, values: Values) -> Decision:
-    return _related(len(re.findall(r"\w+", answer)), values, "relation", "num_words", "words")
+    return _related(_count_words(answer), values, "relation", "num_words", "words")
 
 
 def _begins_wrong(text: str, values: Values) -> bool:
@@ -329,6 +333,7 @@ def _highlights(answer: str, values: Values) -> Decision:
     form=lambda values: Form(
         layout=Layout(
             parts=values["num_sections"],
+            more=True,
             mark=f"{values['section_spliter'].strip().replace('{', '{{').replace('}', '}}')} {{}}\n",
             between="\n\n",
         )
@@ -351,7 +356,7 @@ def _no_json(text: str, _: Values) -> bool:
 @_type(
     "detectable_format:json_format",
     "Write the whole answer as JSON.",
-    form=lambda _: Form(schema={}),
+    form=lambda _: Form(json=True),
     lost=_no_json,
 )
 def _json(answer: str, _: Values) -> Decision:

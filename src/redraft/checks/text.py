@@ -31,7 +31,7 @@ from redraft.checks.segment import (
     settled,
     unix,
 )
-from redraft.engines.steering.form import Form, Layout
+from redraft.engines.steering.form import Form, Layout, Limit
 from redraft.engines.steering.phrase import BEGINS, ENDS, pattern_for
 from redraft.errors import CheckError, CheckSyntaxError
 
@@ -79,11 +79,21 @@ def _outside_fences(text: str) -> Iterator[str]:
             yield line
 
 
+def count_sentences(text: str) -> int:
+    """Count the sentences of a text."""
+    return len(sentences(text))
+
+
+def count_paragraphs(text: str) -> int:
+    """Count the paragraphs of a text."""
+    return len(paragraphs(text))
+
+
 COUNTERS: dict[str, Callable[[str], int]] = {
     "words": count_words,
-    "sentences": lambda text: len(sentences(text)),
+    "sentences": count_sentences,
     "characters": count_characters,
-    "paragraphs": lambda text: len(paragraphs(text)),
+    "paragraphs": count_paragraphs,
     "lines": lines,
     "bullets": bullets,
     "items": items,
@@ -137,17 +147,16 @@ class Count:
         return f"Write {amount} {self.unit[:-1] if only == 1 else self.unit}.{written}"
 
     @property
-    def form(self) -> Form | None:
-        """The bounds; of paragraphs, lines, bullets and items, the lower one."""
-        bounds = (self.low or 0, self.high)
-        if self.unit == "words":
-            return Form(words=bounds)
-        if self.unit == "sentences":
-            return Form(sentences=bounds)
+    def form(self) -> Form:
+        """The bounds. As many paragraphs, lines, bullets or items as are needed are laid out."""
+        limits = (Limit(COUNTERS[self.unit], self.low or 0, self.high),)
         if not self.low or self.unit not in PARTS:
-            return None
+            return Form(limits=limits)
         mark, between = PARTS[self.unit]
-        return Form(layout=Layout(parts=self.low, mark=mark, between=between))
+        return Form(
+            limits=limits,
+            layout=Layout(parts=self.low, more=self.low != self.high, mark=mark, between=between),
+        )
 
     def prefix(self, text: str) -> Prospect:
         """Lost above the upper bound."""

@@ -69,6 +69,8 @@ class Sampling:
             So check the answer.
         form: The form that an answer to messages should have. Engines with `EngineInfo.forms` keep to it as
             far as they can. So check the answer. A schema takes precedence.
+        banned: Tokens that do not come, in engines with `EngineInfo.forms` on this machine.
+        unending: Nor does the token that ends an answer.
         prediction: A text that much of the answer may repeat, as a revision repeats its draft. An engine may
             guess tokens from it. That changes the speed, not the answer.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
@@ -91,6 +93,8 @@ class Sampling:
     seed: int | None = None
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
+    banned: frozenset[int] = frozenset()
+    unending: bool = False
     prediction: str = ""
     tools: Sequence[Mapping[str, Any]] = ()
     extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -222,8 +226,7 @@ class EngineInfo:
         fields: The fields of `Sampling.extra_body` that it takes, without `any_request`.
         own_sampling: Has sampling parameters of its own, and uses them for those in `Sampling.left_out`.
         schemas: Generates JSON that fits `Sampling.schema`.
-        forms: Generates text in the form of `Sampling.form`, by a grammar of this kind (`steering`); empty if
-            it does not. `gbnf` can express less.
+        forms: Generates text in the form of `Sampling.form` (`steering`).
         scores: Scores given texts (`score`).
         embeds: Has vectors of texts (`Embedder`), as far as is known without asking a server.
         parameters: How many weights the model has; None if unknown, as for servers.
@@ -250,7 +253,7 @@ class EngineInfo:
     tools: bool = False
     own_sampling: bool = False
     schemas: bool = False
-    forms: Literal["", "lark", "gbnf"] = ""
+    forms: bool = False
     logprobs: bool = False
     scores: bool = False
     embeds: bool = False

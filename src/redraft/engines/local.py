@@ -24,6 +24,7 @@ from redraft.engines.base import (
     Delta,
     Engine,
     EngineInfo,
+    Likeliest,
     Message,
     Price,
     PromptText,
@@ -34,6 +35,7 @@ from redraft.engines.base import (
 )
 from redraft.engines.messages import folded, plain
 from redraft.engines.schemas import Names, SchemaWatch
+from redraft.engines.steering.writer import Source, written
 from redraft.errors import ContextError, ModelError, RecordError, UsageError
 from redraft.jobs.machine import free_memory
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
@@ -119,7 +121,7 @@ class LocalEngine(Engine):
         if isinstance(prompt, str):
             await self._check_length(prompt)
         tokens = await self.encode(prompt, special=True) if isinstance(prompt, str) else prompt
-        async with aclosing(self._reply(prompt, tokens, sampling, stop)) as deltas:
+        async with aclosing(self._steered(prompt, tokens, sampling, stop)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -128,8 +130,8 @@ class LocalEngine(Engine):
     ) -> Replies:
         """Answer messages with the model's template, or that of `converse`. Same deltas as `stream`."""
         tokens = await self._asked_tokens(messages, sampling)
-        replies = self._reply(messages, tokens, sampling, self._stops(stop))
-        async with aclosing(thoughts_apart(replies, await self._splitter(tokens))) as deltas:
+        splitter = await self._splitter(tokens)
+        async with aclosing(self._steered(messages, tokens, sampling, self._stops(stop), splitter)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -137,7 +139,7 @@ class LocalEngine(Engine):
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
         """Continue after tokens that another engine of this model wrote."""
-        rest = replace(sampling, max_tokens=sampling.max_tokens - len(said))
+        rest = replace(sampling, max_tokens=sampling.max_tokens - len(said), form=None)
         if isinstance(asked, str) or (asked and isinstance(asked[0], int)):
             raw = cast("PromptText", asked)
             prompt = await self.encode(raw, special=True) if isinstance(raw, str) else raw
@@ -171,6 +173,44 @@ class LocalEngine(Engine):
             if (together := folded(told_apart)) == told_apart:
                 raise
             return await self._chat_tokens(together, told)
+
+    def _steered(
+        self,
+        asked: object,
+        prompt: Tokens,
+        sampling: Sampling,
+        stop: Sequence[str],
+        splitter: Splitter | None = None,
+    ) -> Replies:
+        """Continue token ids in a form, and keep thoughts apart if there is a splitter."""
+        thoughts: Tokens = ()
+
+        async def go_on(text: str, sampling: Sampling) -> Replies:
+            nonlocal thoughts
+            said = await self.encode(text) if text else ()
+            replies = self._reply(asked, (*prompt, *thoughts, *said), sampling, stop)
+            async with aclosing(
+                thoughts_apart(replies, splitter) if splitter and not text else replies
+            ) as deltas:
+                async for delta in deltas:
+                    thoughts += delta.tokens if delta.thought else ()
+                    yield replace(delta, likeliest=await self._named(delta.likeliest))
+
+        form = sampling.form
+        if form is None or form.by_grammar or not self._info.forms or sampling.schema is not None:
+            plain = self._reply(asked, prompt, sampling, stop)
+            return thoughts_apart(plain, splitter) if splitter else plain
+        left = max(self._context - len(prompt), 1)
+        limit: Finish = "max_tokens" if sampling.max_tokens <= left else "context"
+        asked_for = replace(sampling, max_tokens=min(sampling.max_tokens, left))
+        return written(form, asked_for, limit, Source(go_on, self.encode, len(prompt)))
+
+    async def _named(self, likeliest: Sequence[Likeliest]) -> tuple[Likeliest, ...]:
+        """Return the likeliest tokens by their texts."""
+        texts = {token: "" for top in likeliest for token, _ in top}
+        for token in texts:
+            texts[token] = token if isinstance(token, str) else await self.decode([token])
+        return tuple(tuple((texts[token], number) for token, number in top) for top in likeliest)
 
     async def _reply(self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str]) -> Replies:
         """Continue token ids. Log the request and the reply at debug level, a line each."""

@@ -229,11 +229,22 @@ class JournaledEngine(WrappedEngine):
         if self.info.own_sampling:
             for name in request["sampling"].left_out - {"top_p"}:
                 del sampling[name]
-        for name in ("schema", "form", "tools", "extra_body", "logprobs", "top_logprobs", "role"):
+        for name in (
+            "schema",
+            "form",
+            "banned",
+            "unending",
+            "tools",
+            "extra_body",
+            "logprobs",
+            "top_logprobs",
+            "role",
+        ):
             if not sampling[name]:
                 del sampling[name]
         if form := sampling.get("form"):
             form["without"] = sorted(form["without"])  # a set, which JSON lacks
+            form["limits"] = [{**each, "count": each["count"].__qualname__} for each in form["limits"]]
         return key_of({**self._about, **request, "sampling": sampling})
 
     async def _deltas(self, key: str, ask: Callable[[], Replies], failed: Callable[[], None]) -> Replies:

@@ -28,7 +28,6 @@ from redraft.engines.load import load_engine, references_of
 from redraft.engines.messages import ROLES, beyond_text, plain
 from redraft.engines.retry import Patience
 from redraft.engines.steering.form import Form, joined
-from redraft.engines.steering.gbnf import says
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, RecordError, UsageError, shown
 from redraft.jobs.signals import in_daemon_thread
@@ -407,8 +406,6 @@ def _plan(
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
     special = [schema for schema in schemas if schema != Json().schema]
     schema = next(iter([*special, *schemas] if info.schemas else []), None)
-    if info.forms == "gbnf":
-        forms = [(name, form) for name, form in forms if says(form)]
     form, steered = joined(forms if schema is None and not options.tools else ())
     return Plan(
         prompt=prompt,

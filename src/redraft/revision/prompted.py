@@ -180,7 +180,7 @@ def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
     if checked.given_up:
         return None
     unheld = any(each.name in step.steered and not each.passed for each in checked.results)
-    if unheld and step.finish == "stop" and state.plan.info.forms == "gbnf":
+    if unheld and step.finish == "stop" and state.plan.info.engine == "remote":
         _tell_unheld(state.plan.info.name)
     return checked.results
 

@@ -354,8 +354,10 @@ class Batch:
     def _continue(self, requests: Sequence[Request]) -> None:
         parts = [request.tokens[-1:] for request in requests]
         logits = self._forward(requests, parts)[:, -1, : self._size].float()
-        if early := [row for row, request in enumerate(requests) if request.made < self._least]:
-            logits[torch.tensor(early)[:, None], torch.tensor(sorted(self._ends))] = -math.inf
+        for row, request in enumerate(requests):
+            early = request.made < self._least or request.sampling.unending
+            banned = request.sampling.banned | (self._ends if early else frozenset())
+            logits[row, sorted(banned)] = -math.inf
         drawn = draw(
             guided(logits, [request.guide for request in requests]),
             [request.sampling for request in requests],

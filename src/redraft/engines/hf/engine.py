@@ -23,8 +23,7 @@ from redraft.engines.base import Delta, EngineInfo, PromptText, Replies, Samplin
 from redraft.engines.hf.batch import Batch, Guide, Request, installed
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
 from redraft.engines.local import Room, context_of, empty_prompt
-from redraft.engines.steering.form import Form
-from redraft.engines.steering.lark import lark, stopped
+from redraft.engines.steering.grammar import lark
 from redraft.engines.text import TokenizedEngine, Tokenizer
 from redraft.errors import ContextError, UsageError
 from redraft.jobs.signals import in_daemon_thread
@@ -78,7 +77,7 @@ class HfEngine(TokenizedEngine):
             chats=self._tokenizer.chats,
             parameters=sum(map(torch.numel, model.parameters())),
             native=native,
-            forms="lark" if installed() else "",
+            forms=installed(),
             logprobs=True,
             scores=True,
             format=str(model.dtype).removeprefix("torch."),
@@ -210,9 +209,9 @@ class HfEngine(TokenizedEngine):
                 request.cancelled = True
 
         spelling = self._spelling(prompt, stop)
-        guide, form, ends, tokenizer = None, sampling.form or Form(), self._ends, self._tokenizer
-        if form != Form() and self._info.forms:
-            grammar = stopped(lark(form, room.tokens), stop)
+        guide, ends, tokenizer = None, self._ends, self._tokenizer
+        grammar = lark(sampling.form, stop) if sampling.form and self._info.forms else ""
+        if grammar:
             guide = await in_daemon_thread(lambda: Guide(grammar, tokenizer, ends))
         request = Request(list(prompt), sampling, room.tokens, room.limit, spelling, deliver, guide)
         self._batch.add(request)

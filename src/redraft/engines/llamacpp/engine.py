@@ -48,7 +48,7 @@ from redraft.engines.messages import beyond_text, plain, template_refuses, why_r
 from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.engines.schemas import expressible
-from redraft.engines.steering.lark import lark, stopped
+from redraft.engines.steering.grammar import lark
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError, UsageError
 from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import GGUFHeader
@@ -206,7 +206,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
             self._schemas.leave(self._info.name, expressible(sampling.schema)[1])
             request["json_schema"], _ = expressible(within(sampling.schema, room.tokens))
         elif sampling.form is not None:
-            request["grammar"] = stopped(lark(sampling.form, room.tokens), stop)
+            request["grammar"] = lark(sampling.form, stop)
         held: list[Delta] = []
         try:
             async with (
@@ -335,7 +335,7 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         fields=SAMPLING_FIELDS | {OF_TEMPLATE},
         tools="tools" in (template or ""),
         schemas=True,
-        forms="lark",
+        forms=True,
         embeds=_embeds(headers[0]),
         logprobs=True,
         parameters=headers[0].parameters,
@@ -369,6 +369,13 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
         "cache_prompt": True,
     }
     request |= {name: value for name, value in (sampling.extra_body or {}).items() if name in SAMPLING_FIELDS}
+    if sampling.banned:
+        request["logit_bias"] = [
+            *request.get("logit_bias", ()),
+            *([token, False] for token in sampling.banned),
+        ]
+    if sampling.unending:
+        request["ignore_eos"] = True
     if sampling.logprobs:
         # A token that is drafted comes without its probability.
         request |= {"n_probs": max(1, sampling.top_logprobs), "speculative.n_max": 0}

@@ -60,7 +60,8 @@ from redraft.engines.remote.wire import (
 )
 from redraft.engines.retry import Patience, backoff
 from redraft.engines.schemas import UNBOUND, SchemaWatch, with_plain_patterns
-from redraft.engines.steering.gbnf import gbnf, says
+from redraft.engines.steering.grammar import gbnf
+from redraft.engines.steering.writer import Source, written
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError, UsageError
 
 _log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class RemoteEngine(Engine):
             name=found.name,
             context=found.context,
             token_ids=found.token_ids,
-            forms="gbnf" if found.grammar else "",
+            forms=bool(found.grammar),
             price=price_of(found.name),
         )
         return engine
@@ -185,10 +186,34 @@ class RemoteEngine(Engine):
             schema = with_plain_patterns(sampling.schema, llamacpp=self._llamacpp)
             sampling = replace(sampling, schema=schema)
         body = chat_body(self._info.name, messages, sampling, stop)
-        form, own = sampling.form, GRAMMARS & (sampling.extra_body or {}).keys()
-        if form is not None and self._grammar and sampling.schema is None and says(form) and not own:
-            body = with_grammar(body, self._grammar, gbnf(form, sampling.max_tokens))
-        return thoughts_apart(self._deltas(_CHAT, body, sampling), Splitter())
+        own = GRAMMARS & (sampling.extra_body or {}).keys()
+        if sampling.form is None or not self._info.forms or sampling.schema is not None or own:
+            return thoughts_apart(self._deltas(_CHAT, body, replace(sampling, form=None)), Splitter())
+        read = estimated_counts(body, 0).prompt
+        source = Source(lambda text, asked: self._go_on(messages, text, asked, stop), None, read)
+        return written(sampling.form, sampling, "max_tokens", source)
+
+    async def _go_on(
+        self, messages: Sequence[Message], text: str, sampling: Sampling, stop: Sequence[str]
+    ) -> Replies:
+        """Continue the beginning of an answer. A server that cannot is asked without forms from then on."""
+        said: list[Message] = [{"role": "assistant", "content": text}] if text else []
+        body = chat_body(self._info.name, [*messages, *said], sampling, stop)
+        if said and not self._llamacpp:
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        if sampling.unending:
+            body["ignore_eos"] = True
+        if sampling.form is not None and (grammar := gbnf(sampling.form)):
+            body = with_grammar(body, self._grammar, grammar)
+        try:
+            async with aclosing(thoughts_apart(self._deltas(_CHAT, body, sampling), Splitter())) as deltas:
+                async for delta in deltas:
+                    yield delta
+        except ServerError as error:
+            if said and error.status == 400:
+                self._without_forms("it does not continue an answer")
+                error.ready = True
+            raise
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -204,7 +229,7 @@ class RemoteEngine(Engine):
                 aclosing(self._chunks(response, reply)) as chunks,
             ):
                 reply.taken = True
-                steered = sampling.form is None or bool(GRAMMARS & reply.request.keys())
+                steered = not GRAMMARS & body.keys() or bool(GRAMMARS & reply.request.keys())
                 async for chunk in chunks:
                     if piece := _piece(chunk, stops.add(chunk.text), steered=steered):
                         yield piece
@@ -306,7 +331,7 @@ class RemoteEngine(Engine):
         if self._grammar:
             words = self._server.clean(why)[:200].rstrip(" .")
             _log.warning("%s takes no grammars: %s. So checks only check.", self._server.host, words)
-        self._grammar, self._info = "", replace(self._info, forms="")
+        self._grammar, self._info = "", replace(self._info, forms=False)
 
     def _debug(self, what: str, record: Body) -> None:
         """Log a request or reply on one line, without keys, `extra_body` and `extra_headers`."""

@@ -1,28 +1,35 @@
 """The form of answers that pass: what a check may say to an engine before anything is written.
 
-A form narrows what may be written; it never replaces the check. It is a value of no engine's syntax: each
-engine's grammar is written from it (`lark`). What no form can say is only checked.
+A form narrows what is written; it never replaces the check. It is a value of no engine's syntax (`writer`,
+`grammar`). What no form can say is only checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from redraft.engines.steering.pattern import pattern_of
 from redraft.engines.steering.phrase import pattern_for
 
 T = TypeVar("T")
-Bounds = tuple[int, int | None]  # the fewest, and the most or None
-ANY: Bounds = (0, None)
-MOST_HAS = 64  # the most for which a grammar of llguidance notes which have come
 MOST_PARTS = 40  # more do not fit into an answer
-MOST_LACKS = 1000  # with 10,000, llguidance takes a second for each answer
-LONGEST_LACKED = 60  # characters; regular expressions of llguidance nest 250 levels, three for each
 
 
-SLOT_WORDS = 3  # the most words between two marks
+@dataclass(frozen=True)
+class Limit:
+    """Bounds on a count, which never falls while a text grows.
+
+    Attributes:
+        count: Counts in a text, as the check does.
+        low: The least that passes.
+        high: The most that passes; None for any.
+    """
+
+    count: Callable[[str], int]
+    low: int = 0
+    high: int | None = None
 
 
 @dataclass(frozen=True)
@@ -32,15 +39,17 @@ class Layout:
     Attributes:
         title: It begins with a title, `<<…>>`.
         parts: How many parts it has; 0 for any.
+        more: Further parts may follow.
         mark: What each part begins with; `{}` is its number.
         between: What stands between two parts.
         first: The number of a part, from 1, and the word that it begins with.
         slots: What comes in it, each as often as it is named: `[…]` and `*…*` stand for some words between
-            these marks, `…q…` for a word with this letter, and `ABC` for one in capitals.
+            these marks, and `ABC` for a word in capitals.
     """
 
     title: bool = False
     parts: int = 0
+    more: bool = False
     mark: str = ""
     between: str = ""
     first: tuple[int, str] = (0, "")
@@ -58,7 +67,7 @@ PLAIN = Layout()
 
 
 class Conflict(Exception):
-    """Forms do not hold together in a grammar that redraft can write. An answer may have both."""
+    """No text has both forms, or redraft cannot write one that has. An answer may have both."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +82,12 @@ class Form:
         opening: How it begins.
         closing: How it ends.
         postscript: The mark of a postscript, which has a line of its own.
-        words: Bounds on the words.
-        sentences: Bounds on the sentences.
+        limits: Bounds on its words, sentences or anything else that is counted.
         quoted: It stands in double quotation marks.
         pattern: A regular expression that is found in it.
         choices: It begins with one of these texts.
         layout: Its title, its parts, and marks in it.
-        schema: It is JSON of this JSON Schema; empty for any JSON object, None for a text.
+        json: It is a JSON object, with no more than words that it has or lacks.
     """
 
     without: frozenset[str] = frozenset()
@@ -89,19 +97,18 @@ class Form:
     opening: str = ""
     closing: str = ""
     postscript: str = ""
-    words: Bounds = ANY
-    sentences: Bounds = ANY
+    limits: tuple[Limit, ...] = ()
     quoted: bool = False
     pattern: str = ""
     choices: tuple[str, ...] = ()
     layout: Layout = PLAIN
-    schema: Mapping[str, Any] | None = None
+    json: bool = False
 
     def __and__(self, other: Form) -> Form:
         """Return the form of answers that have both.
 
         Raises:
-            Conflict: There is no grammar for them.
+            Conflict: There is none.
         """
         joined = replace(
             self,
@@ -112,41 +119,45 @@ class Form:
             opening=_one(self.opening, other.opening),
             closing=_one(self.closing, other.closing),
             postscript=_one(self.postscript, other.postscript),
-            words=_both(self.words, other.words),
-            sentences=_both(self.sentences, other.sentences),
+            limits=_both(self.limits, other.limits),
             quoted=self.quoted or other.quoted,
             pattern=_one(self.pattern, other.pattern),
             choices=_one(self.choices, other.choices),
             layout=_laid_out(self.layout, other.layout),
-            schema=self.schema if other.schema is None else other.schema,
+            json=self.json or other.json,
         )
         joined.check()
         return joined
 
     @property
-    def given_sentences(self) -> int:
-        """How many sentences the given end has: one for a closing, two for a postscript and its mark."""
-        return bool(self.closing) + 2 * bool(self.postscript)
+    def characters(self) -> Form:
+        """The part of it that says which characters may come."""
+        return Form(without=self.without | {*'"' * self.quoted}, case=self.case)
+
+    @property
+    def by_grammar(self) -> bool:
+        """Whether a grammar says all of it."""
+        return self == Form(pattern=self.pattern) and self.is_pattern
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether a regular expression is for the whole answer."""
+        found = pattern_of(self.pattern) if self.pattern else None
+        return found is not None and found.begins and found.ends
 
     @property
     def given(self) -> list[str]:
         """The texts that it must have."""
         return [*self.has, self.opening, self.closing, self.postscript, self.layout.text, *self.choices[:1]]
 
-    @property
-    def given_words(self) -> int:
-        """How many words the given texts have, with those between marks."""
-        return len(" ".join(self.given).split()) + (SLOT_WORDS - 1) * len(self.layout.slots)
-
     def check(self) -> None:
-        """Raise `Conflict` if the form demands what it forbids, or is too large for a grammar."""
+        """Raise `Conflict` if the form demands what it forbids, or more than fits into an answer."""
         if self.case not in ("", "upper", "lower"):
             raise ValueError(f"case is {self.case!r}, and neither 'upper' nor 'lower'")
-        if self.schema is not None and replace(self, lacks=(), without=frozenset(), has=()) != Form(
-            schema=self.schema
-        ):
-            raise Conflict("JSON is steered by its schema, and by the words that it has or lacks")
-        self._check_size()
+        if self.json and replace(self, has=(), lacks=()) != Form(json=True):
+            raise Conflict("JSON is steered by its syntax, and by the words that it has or lacks")
+        if not all(map(str.strip, (*self.has, *self.lacks))):
+            raise Conflict("one of the texts is empty")
         self._check_layout()
         self._check_pattern()
         text = "\n".join(self.given)
@@ -154,25 +165,22 @@ class Form:
             raise Conflict(f"{clash!r} is demanded and forbidden")
         if self.quoted and '"' in text:
             raise Conflict("quotation marks inside a quotation")
-        if self.sentences[1] is not None and self.sentences[1] <= self.given_sentences:
-            raise Conflict("the end is a sentence of its own")
         if clash := next((each for each in self.lacks if pattern_for(each.strip()).search(text)), None):
             raise Conflict(f"{clash!r} is demanded and forbidden")
-        most, given = self.words[1], self.given_words
-        if most is not None and most < max(given + bool(given), 2 * self.sentences[0]):
-            raise Conflict("more words are demanded than allowed")
+        given = " ".join(filter(None, self.given))
+        if any(each.high is not None and each.count(given) > each.high for each in self.limits):
+            raise Conflict("more is demanded than allowed")
 
     def _check_layout(self) -> None:
         layout = self.layout
-        if (layout.parts or self.choices) and self.sentences != ANY:
-            raise Conflict("sentences are counted, and others are given")
         if self.choices and (self.opening or layout.title):
             raise Conflict("an answer begins in one way")
         cased = {"upper": str.upper, "lower": str.lower}.get(self.case, str)
-        if cased(layout.mark) != layout.mark or (self.case == "lower" and "ABC" in layout.slots):
+        given = [layout.mark, *self.has, self.opening, self.closing, self.postscript, *self.choices]
+        if any(cased(text) != text for text in given[:1]) or (self.case == "lower" and "ABC" in layout.slots):
             raise Conflict(f"a mark of the layout is not in {self.case} case")
         if layout.parts > MOST_PARTS or len(layout.slots) > MOST_PARTS:
-            raise Conflict("these are too many parts for a grammar")
+            raise Conflict("these are too many parts for an answer")
 
     def _check_pattern(self) -> None:
         if not self.pattern:
@@ -185,16 +193,8 @@ class Form:
         begins = self.opening or self.choices or self.layout.title or self.layout.mark
         if (found.begins and begins) or (found.ends and (self.closing or self.postscript)):
             raise Conflict("the regular expression is for where another text stands")
-        if self.case or self.quoted or self.sentences != ANY:
+        if self.case or self.quoted:
             raise Conflict("what the regular expression matches may break another form")
-
-    def _check_size(self) -> None:
-        if not all(map(str.strip, (*self.has, *self.lacks))):
-            raise Conflict("one of the texts is empty")
-        if len(set(self.has)) > MOST_HAS or len(self.lacks) > MOST_LACKS:
-            raise Conflict("these are too many texts for a grammar")
-        if any(len(text) > LONGEST_LACKED for text in self.lacks):
-            raise Conflict("one of the texts is too long for a grammar")
 
 
 def _one(first: T, second: T) -> T:
@@ -203,12 +203,15 @@ def _one(first: T, second: T) -> T:
     return first or second
 
 
-def _both(first: Bounds, second: Bounds) -> Bounds:
-    low = max(first[0], second[0])
-    highs = [high for high in (first[1], second[1]) if high is not None]
-    if highs and min(highs) < low:
-        raise Conflict(f"at least {low} and at most {min(highs)} exclude each other")
-    return low, min(highs, default=None)
+def _both(first: tuple[Limit, ...], second: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    found: dict[Callable[[str], int], Limit] = {}
+    for each in (*first, *second):
+        other = found.get(each.count, Limit(each.count))
+        low, highs = max(each.low, other.low), [h for h in (each.high, other.high) if h is not None]
+        if highs and min(highs) < low:
+            raise Conflict(f"at least {low} and at most {min(highs)} exclude each other")
+        found[each.count] = Limit(each.count, low, min(highs, default=None))
+    return tuple(found.values())
 
 
 def _at_least(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
@@ -218,11 +221,11 @@ def _at_least(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...
 
 
 def _laid_out(first: Layout, second: Layout) -> Layout:
-    given = [(layout.parts, layout.mark, layout.between) for layout in (first, second)]
-    parts, mark, between = _one(*(each if each[0] else () for each in given)) or (0, "", "")
+    given = [(layout.parts, layout.more, layout.mark, layout.between) for layout in (first, second)]
+    parts, more, mark, between = _one(*(each if each[0] else () for each in given)) or (0, False, "", "")
     start = _one(*(layout.first if layout.first[0] else () for layout in (first, second))) or (0, "")
     slots = _at_least(first.slots, second.slots)
-    return Layout(first.title or second.title, parts, mark, between, start, slots)
+    return Layout(first.title or second.title, parts, more, mark, between, start, slots)
 
 
 def joined(forms: Iterable[tuple[str, Form]]) -> tuple[Form, tuple[str, ...]]:

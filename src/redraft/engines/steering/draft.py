@@ -1,0 +1,133 @@
+"""A text that is being written, and may be taken back as far as it was not handed on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from redraft.engines.base import Delta, Tokens
+
+STOPS = ".!?。！？…"
+_CLOSERS = re.escape("\"'”’)*_]»」』")
+_END = re.compile(rf"[{STOPS}]+[{_CLOSERS}]*(?=\s|\Z)|[。！？]|(?<=[^\s,:;，：；、-])(?=[ \t]*\n)")
+_NO_END = re.compile(
+    r"(?:^|[\s(\"'*])(?:[A-Z]|\d{1,3}|[A-Za-z](?:\.[A-Za-z])+"
+    r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z"
+)
+_LOOP = re.compile(r"\b(\w[^\n]{4,60}?)(?:[ \n]+\1){2}\Z")
+_LOOPS_IN = 200  # characters
+
+
+class Draft:
+    """The text so far, in pieces with their tokens. `sent` characters of it were handed on."""
+
+    def __init__(self, hand_on: Callable[[Delta], None], encode: Callable[[str], Awaitable[Tokens]]) -> None:
+        self._hand_on, self._encode = hand_on, encode
+        self._pieces: list[Delta] = []
+        self._handed = 0  # of these
+        self._due = ""  # a space that the next token may bring along
+        self.text, self.sent = "", 0
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def give(self, text: str) -> None:
+        """Append a given text. The spaces at its end are left to the next token, whose own it has mostly."""
+        bare = text.rstrip(" ")
+        if bare:
+            self.add(Delta(text=bare))
+        self._due = text[len(bare) :] or self._due
+
+    def add(self, delta: Delta) -> None:
+        """Append a piece."""
+        given = bool(self._pieces) and not self._pieces[-1].tokens
+        if self._due and delta.text:
+            if not delta.text[0].isspace():
+                delta = Delta(text=self._due + delta.text)
+            self._due = ""
+        elif given and self.text.endswith("\n") and delta.text.startswith(" "):
+            delta = Delta(text=delta.text.lstrip(" "))
+        self._pieces.append(replace(delta, finish=None, stop_text=None))
+        self.text += delta.text
+
+    def cut(self, place: int) -> None:
+        """Take back what comes after a place, and was not handed on."""
+        kept: list[Delta] = []
+        left = place = max(place, self.sent)
+        for piece in self._pieces:
+            if len(piece.text) > left:
+                kept += [Delta(text=piece.text[:left])] * bool(left)
+                break
+            kept.append(piece)
+            left -= len(piece.text)
+        self._pieces, self.text, self._due = kept, self.text[:place], ""
+
+    def write(self, text: str) -> None:
+        """Put another text in place of all of it."""
+        self.cut(0)
+        self.give(text)
+
+    def token_at(self, place: int) -> int | None:
+        """Return the token in which a place is; None if that is not known."""
+        end = 0
+        for piece in self._pieces:
+            end += len(piece.text)
+            if end > place:
+                return piece.tokens[0] if piece.tokens else None
+        return None
+
+    async def release(self, place: int) -> None:
+        """Hand on the pieces that end before a place."""
+        for piece in self._pieces[self._handed :]:
+            if self.sent + len(piece.text) > place:
+                return
+            tokens = piece.tokens or (await self._encode(piece.text) if piece.text else ())
+            self._handed, self.sent = self._handed + 1, self.sent + len(piece.text)
+            self._hand_on(replace(piece, tokens=tokens))
+
+    def ends(self, begin: int, *, whole: bool = False) -> list[int]:
+        """Return where sentences and lines end after `begin`; the text's own end if it is `whole`."""
+        found: list[int] = []
+        for match in _END.finditer(self.text, begin):
+            end = match.end()
+            if end == len(self.text) and not whole and self.text[end - 1] not in "。！？":
+                break
+            if end > max([begin, *found[-1:]]) and not _NO_END.search(self.text, max(0, end - 12), end):
+                found.append(end)
+        return found
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it ends where a sentence does."""
+        return len(self) in self.ends(max(len(self) - 200, 0), whole=True)
+
+    def repeats(self, begin: int) -> int | None:
+        """Return where its end begins to say the same again: a sentence twice, or a phrase three times."""
+        *_, first, second, third = [begin, begin, begin, *self.ends(begin)]
+        if second >= self.sent and self.text[first:second].strip() == self.text[second:third].strip() != "":
+            return second
+        found = _LOOP.search(self.text, max(begin, self.sent, len(self) - _LOOPS_IN))
+        return found.end(1) if found else None
+
+
+def closed(text: str) -> str:
+    """Close a JSON object that was cut, behind its last whole value, or its only text behind a word."""
+    closers, best, place = list[str](), "", 0
+    for found in re.finditer(r'"(?:[^"\\]|\\.)*("|\Z)|[{}\[\],]', text):
+        piece, place = found[0], found.start()
+        if piece in ("{", "["):
+            closers.insert(0, "}" if piece == "{" else "]")
+            continue
+        if piece in ("}", "]"):
+            closers.pop(0)
+        elif piece[0] == '"' and not (found[1] and _is_value(text[:place], closers)):
+            continue
+        best = text[: place if piece == "," else found.end()] + "".join(closers)
+    if best or not _is_value(text[:place], closers):
+        return best or "{}"
+    return re.sub(r"\W+\w*\Z", "", text) + '"' + "".join(closers)
+
+
+def _is_value(before: str, closers: list[str]) -> bool:
+    return closers[:1] == ["]"] or before.rstrip().endswith(":")

@@ -1,0 +1,74 @@
+r"""Grammars of what a form says letter by letter: characters, a regular expression, choices, and JSON.
+
+Words, sentences and what must come are the `writer`'s: a grammar that counts them makes a model glue letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from redraft.engines.steering.form import Form
+from redraft.engines.steering.pattern import pattern_of
+
+HEAD = "%llguidance {}\n"
+_JSON = r"""
+start: "{" gap pair ("," gap pair){0,5} /\n?/ "}"
+gap: /[ \n]{0,4}/
+pair: string ":" gap value
+value: string | NUMBER | "[" string ("," gap string){0,3} "]"
+string: /"[^"\\\x00-\x1f]+"/
+NUMBER: /-?[0-9]{1,6}(\.[0-9]{1,3})?/
+"""
+_OTHER_CASE = {"": (), "upper": ("az", "ßÿ"), "lower": ("AZ", "ÀÞ")}
+
+
+def lark(form: Form, stop: Sequence[str] = ()) -> str:
+    """Return the grammar of a form in llguidance's syntax; empty for any text.
+
+    The text may be followed by one of the strings that end it.
+    """
+    ended = "|".join("".join(map(_plain, text)) for text in stop if text)
+    end = f"([ \\n]{{0,2}}({ended}))?" if ended else ""
+    if form.json:
+        return f"{HEAD}{_JSON}"
+    if form.choices:
+        return f"{HEAD}start: /({'|'.join(''.join(map(_plain, text)) for text in form.choices)}){end}/\n"
+    if form.pattern and (found := pattern_of(form.pattern)):
+        return f"{HEAD}start: /({found.text}){end}/\n"
+    never = _codes(sorted(form.without)) + {"upper": r"\p{Ll}", "lower": r"\p{Lu}"}.get(form.case, "")
+    return f"{HEAD}start: /[^{never}]*{end}/\n" if never else ""
+
+
+def gbnf(form: Form) -> str:
+    """Return the grammar of the characters of a form in llama.cpp's syntax; empty for any text.
+
+    XGrammar reads `[^…]` wrongly beyond ASCII, so the class has the ranges that may come.
+    """
+    if form.choices:
+        return f"root ::= {' | '.join(_literal(text) for text in form.choices)}"
+    banned = sorted([*_OTHER_CASE[form.case], *(char + char for char in form.without)])
+    if not banned:
+        return ""
+    ranges, start = "", 0
+    for pair in banned:
+        if start < ord(pair[0]):
+            ranges += f"{_escaped(chr(start))}-{_escaped(chr(ord(pair[0]) - 1))}"
+        start = max(start, ord(pair[1]) + 1)
+    return f"root ::= [{ranges}{_escaped(chr(start))}-\U0010ffff]*"
+
+
+def _literal(text: str) -> str:
+    return '"' + "".join({'"': '\\"', "\\": "\\\\", "\n": "\\n"}.get(char, char) for char in text) + '"'
+
+
+def _escaped(char: str) -> str:
+    return char if char.isalnum() or char > "\x7f" else f"\\x{ord(char):02X}"
+
+
+def _plain(char: str) -> str:
+    return char if char.isalnum() else _codes(char)
+
+
+def _codes(chars: Iterable[str]) -> str:
+    """Return characters as a regular expression and a class of it have them."""
+    return "".join(char if char in "\"',;:!<>=_#@&%~`" else f"\\u{{{ord(char):x}}}" for char in chars)

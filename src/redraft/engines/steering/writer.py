@@ -1,0 +1,523 @@
+"""Writes a text in a form, and never makes a model write what it would not.
+
+The model samples freely. A text ends where a sentence or an item of a list ends, before a limit is passed. A
+word that may not come is taken back, and its beginning is banned in that place. What is missing near the end
+is put where the model finds it likeliest. Nothing is forced letter by letter, so words stay words; which
+characters may come is left to a grammar.
+
+What may still be taken back is held, so a steered text comes by sentences.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from redraft.chain import Finish
+from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
+from redraft.engines.steering.draft import STOPS, Draft, closed
+from redraft.engines.steering.form import Form, Limit
+from redraft.engines.steering.pattern import pattern_of
+from redraft.engines.steering.phrase import pattern_for
+
+CLOSE = 0.75  # share of the tokens after which a text ends at the next end of a sentence
+TRIES = 3  # of a sentence, of going on, of a place for a text
+LIKELY = 0.1  # a sentence may end at the last place where the model would end it this often
+POSSIBLE = 0.01  # a text that must come, or an end, is elsewhere if it is less likely
+ENDS = 8  # places where a sentence might end
+SEEN = 20  # likeliest tokens at a place
+SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
+BANNED = 40  # words whose tokens are banned; of more, each is taken back where it came
+SHORT = 3  # letters; a shorter token without a space is a part of many words
+
+
+@dataclass(frozen=True)
+class Source:
+    """What continues an answer, such as a model behind a prompt.
+
+    Attributes:
+        go_on: Continues an answer of which a text is the beginning.
+        encode: Returns the ids of a text; None if the model has none. Then counts of tokens are estimates.
+        prompt_tokens: The length of the prompt.
+    """
+
+    go_on: Callable[[str, Sampling], Replies]
+    encode: Callable[[str], Awaitable[Tokens]] | None
+    prompt_tokens: int
+
+
+async def written(form: Form, sampling: Sampling, limit: Finish, source: Source) -> Replies:
+    """Write a text in a form.
+
+    The last delta counts all new tokens, also those that were taken back. Its finish is `limit` if
+    `Sampling.max_tokens` cut a text that has no end of a sentence.
+    """
+    deltas: asyncio.Queue[Delta | Exception] = asyncio.Queue()
+    work = asyncio.create_task(_Writer(form, sampling, limit, source, deltas).run())
+    try:
+        while True:
+            delta = await deltas.get()
+            if isinstance(delta, Exception):
+                raise delta
+            yield delta
+            if delta.finish:
+                return
+    finally:
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+
+
+class _Ended(NamedTuple):
+    """Why a stretch of text ended, and where its text does."""
+
+    by: Literal["model", "tokens", "enough", "full", "mark", "forbidden"]
+    place: int
+    stop_text: str | None = None
+
+
+class _Writer:
+    def __init__(
+        self,
+        form: Form,
+        sampling: Sampling,
+        limit: Finish,
+        source: Source,
+        deltas: asyncio.Queue[Delta | Exception],
+    ) -> None:
+        self.form, self.source, self.limit, self.deltas = form, source, limit, deltas
+        self.sampling = replace(sampling, form=form.characters)
+        self.room, self.spent, self.calls, self.cached = sampling.max_tokens, 0, 0, 0
+        self.draft = Draft(deltas.put_nowait, self._encode)
+        self.lacks = [pattern_for(text.strip()) for text in form.lacks]
+        closing = form.closing.strip()
+        self.closing = pattern_for(closing) if closing else None
+        self.last_word = [closing] * (closing[:1].islower() and " " not in closing)  # the end of a sentence
+        self.banned: frozenset[int] = frozenset()
+        self.chances: dict[str, dict[int, float]] = defaultdict(dict)  # of a text that must come, by place
+        self.unfilled = 0  # length up to which no limit is passed
+        self.stop_text: str | None = None
+
+    async def run(self) -> None:
+        """Put the deltas of the text into the queue, or the error that ended it."""
+        try:
+            self.banned = await self._bans()
+            await (self._object() if self.form.json else self._text())
+            await self._finish()
+        except Exception as error:  # noqa: BLE001  (it is raised where the deltas are read)
+            self.deltas.put_nowait(error)
+
+    async def _text(self) -> None:
+        form, draft = self.form, self.draft
+        draft.give('"' * form.quoted)
+        if form.layout.title:
+            await self._title()
+        draft.give(form.opening)
+        if form.pattern and (found := pattern_of(form.pattern)) and found.begins:
+            await self._asked(Form(pattern=form.pattern))
+        if form.choices:
+            await self._asked(Form(choices=form.choices))
+        elif form.layout.parts:
+            await self._parts()
+        else:
+            await self._free(len(draft))
+        await self._complete()
+        draft.give('"' * form.quoted)
+
+    async def _finish(self) -> None:
+        cut = self.spent >= self.room and not (self.draft.is_whole or self.form.closing or self.form.json)
+        await self.draft.release(len(self.draft))
+        self.deltas.put_nowait(
+            Delta(
+                finish=self.limit if cut else "stop",
+                stop_text=self.stop_text,
+                prompt_tokens=self.source.prompt_tokens,
+                cached_tokens=self.cached,
+                completion_tokens=self.spent,
+                estimated=self.source.encode is None,
+            )
+        )
+
+    # Asking the model
+
+    async def _encode(self, text: str) -> Tokens:
+        return await self.source.encode(text) if self.source.encode else ()
+
+    def _request(self, tokens: int | None = None, **changes: Any) -> Sampling:
+        """Return what is asked for next. Each request has a seed of its own."""
+        seed = None if self.sampling.seed is None else self.sampling.seed + 7919 * self.calls
+        self.calls += 1
+        left = max(self.room - self.spent, 1)
+        most = left if tokens is None else min(tokens, left)
+        if self._wanted():
+            changes |= {"logprobs": True, "top_logprobs": SEEN}
+        return replace(self.sampling, **({"seed": seed, "max_tokens": most, "banned": self.banned} | changes))
+
+    async def _more(self, sampling: Sampling) -> Replies:
+        """Add what the model goes on with, and yield each piece once it is added."""
+        before = self.spent
+        async with aclosing(self.source.go_on(self.draft.text, sampling)) as deltas:
+            async for delta in deltas:
+                self._note(delta.likeliest[:1])
+                self.draft.add(delta)
+                self.spent += len(delta.tokens) or bool(delta.text)
+                if delta.finish:
+                    self.spent = before + (delta.completion_tokens or self.spent - before)
+                    self.cached = self.cached or delta.cached_tokens or 0
+                yield delta
+
+    async def _asked(self, form: Form) -> None:
+        """Write what a grammar says."""
+        async for _ in self._more(self._request(form=form)):
+            pass
+
+    async def _one(self, **changes: Any) -> None:
+        """Write one token, on terms of its own."""
+        async for _ in self._more(self._request(1, **changes)):
+            pass
+
+    async def _likeliest(self, text: str) -> Likeliest:
+        """Return the likeliest tokens behind a text, as far as the source has them."""
+        asked = replace(self._request(1), logprobs=True, top_logprobs=SEEN, form=None, banned=frozenset())
+        async with aclosing(self.source.go_on(text, asked)) as deltas:
+            found = [each async for delta in deltas for each in delta.likeliest]
+        self.spent += 1
+        return found[0] if found else ()
+
+    async def _stretch(self, begin: int, mark: str, most: int) -> _Ended:
+        """Write until something ends it: the model, a limit, a mark, or what may not come.
+
+        Args:
+            begin: Where this part of the text begins.
+            mark: What ends it.
+            most: The number of tokens after which it ends with a sentence.
+        """
+        draft, until = self.draft, self.spent + most
+        if self.spent >= self.room:
+            return _Ended("tokens", len(draft))
+        async with aclosing(self._more(self._request())) as deltas:
+            async for delta in deltas:
+                whole, old = delta.finish == "stop", len(draft) - len(delta.text)
+                if ended := self._ended(begin, old, mark, whole=whole):
+                    return ended
+                if delta.finish:
+                    return _Ended("model" if whole else "tokens", len(draft), delta.stop_text)
+                if not delta.text or not (delta.text[0].isspace() or delta.text[-1].isspace()):
+                    continue
+                last = max(draft.ends(begin), default=0)
+                if last and self.spent > until and (mark or self._low(draft.text[:last]) is None):
+                    return _Ended("enough", len(draft))
+                if not (self.form.layout.slots or self._wanted()) and self._fits(draft.text[:last]):
+                    await draft.release(last)
+        return _Ended("tokens", len(draft))
+
+    def _ended(self, begin: int, old: int, mark: str, *, whole: bool) -> _Ended | None:
+        """Return what ends a text that was `old` characters long before its last piece; None if nothing."""
+        text = self.draft.text
+        if (word := self._forbidden(old, whole=whole)) is not None:
+            return _Ended("forbidden", word)
+        if mark and (place := text.find(mark, max(begin, old - len(mark)))) >= 0:
+            return _Ended("mark", place)
+        if self.closing and (found := self.closing.search(text, begin)):
+            said = text[begin : found.start()].rstrip(' \n"“(')
+            return _Ended("model", begin + len(said)) if said else _Ended("forbidden", found.start())
+        if (again := self.draft.repeats(begin)) is not None:
+            return _Ended("model", again)
+        return _Ended("full", len(text)) if self._is_full() else None
+
+    # What may not come
+
+    async def _bans(self) -> frozenset[int]:
+        """Return the tokens that are a forbidden word by themselves."""
+        words = [text.strip() for text in self.form.lacks if len(text.split()) == 1][:BANNED]
+        cases = sorted({case for word in words for case in (word.lower(), word.capitalize(), word.upper())})
+        texts = [*(f" {case}" for case in cases), *(case for case in cases if len(case) > SHORT)]
+        found = await asyncio.gather(*map(self._encode, texts))
+        return frozenset(tokens[0] for tokens in found if len(tokens) == 1)
+
+    def _forbidden(self, old: int, *, whole: bool) -> int | None:
+        """Return where the last word of something forbidden begins. A text's last word may still grow."""
+        text = self.draft.text.replace("’", "'")
+        for pattern in self.lacks:
+            for found in pattern.finditer(text, max(0, old - 80)):
+                if found.end() > self.draft.sent and (found.end() < len(text) or whole):
+                    place = found.end() - len(found[0].split()[-1])
+                    return place - (text[place - 1 : place] == " ")
+        return None
+
+    async def _without(self, place: int) -> None:
+        """Go on from a place with another token than the one that came."""
+        token = self.draft.token_at(place)
+        self.draft.cut(place)
+        if token is not None:
+            return await self._one(banned=self.banned | {token})
+        top = [str(text) for text, _ in await self._likeliest(self.draft.text)]
+        first = max((text for text in self.form.lacks), key=len, default="")[:1].lower()
+        self.draft.give(next((text for text in top if text.strip() and text.strip()[0].lower() != first), ""))
+        return None
+
+    # Limits
+
+    def _tail(self) -> str:
+        """Return a text of the size of what still has to come."""
+        form = self.form
+        missing = "".join(f" And here we will see {text} again." for text in self._missing())
+        postscript = f"\n\n{form.postscript} And here is one more word." if form.postscript else ""
+        return missing + postscript + (f" {form.closing}" if form.closing else "")
+
+    def _fits(self, text: str) -> bool:
+        tail = self._tail()
+        return all(each.high is None or each.count(text + tail) <= each.high for each in self.form.limits)
+
+    def _is_full(self) -> bool:
+        """Return whether a limit is passed. One that is `n` away needs `n` more characters at least."""
+        if len(self.draft) <= self.unfilled:
+            return False
+        text = self.draft.text + self._tail()
+        left = [each.high - each.count(text) for each in self.form.limits if each.high is not None]
+        self.unfilled = len(self.draft) + max(min(left, default=self.room), 0)
+        return min(left, default=0) < 0
+
+    def _low(self, text: str) -> Limit | None:
+        """Return a lower limit that a text does not reach."""
+        text += self._tail()
+        return next((each for each in self.form.limits if each.low and each.count(text) < each.low), None)
+
+    async def _free(self, begin: int, mark: str = "", most: int | None = None) -> None:
+        """Write a part of the text that ends as `_stretch` says, and where a sentence does."""
+        taken = longer = again = 0
+        if most is None:
+            most = max(int(self.room * CLOSE) - SENTENCE * len(self._missing()), self.room // 3) - self.spent
+        while True:
+            ended = await self._stretch(begin, mark, most)
+            over = self.spent >= self.room
+            if ended.by == "forbidden" and taken < 4 * TRIES * max(len(self.lacks), 1):
+                taken += 1
+                await self._without(ended.place)
+            elif ended.by in ("mark", "model"):
+                self.stop_text = ended.stop_text
+                self._end_at(begin, ended)
+                ready = self.draft.is_whole or longer > 0
+                if over or mark or (ready and not self._low(self.draft.text)) or longer == 4 * TRIES:
+                    return
+                longer += 1
+                await self._one(unending=True)
+            else:
+                least = POSSIBLE if again < TRIES else -1
+                if self._back(begin, enough=True) or await self._closed(begin, least):
+                    return
+                if not self._back(begin) and not over:
+                    self._cut(max(begin, self.draft.sent))
+                if over or again == TRIES:
+                    return
+                again += 1
+
+    def _cut(self, place: int) -> None:
+        self.draft.cut(place)
+        self.unfilled = min(self.unfilled, place)
+
+    def _end_at(self, begin: int, ended: _Ended) -> None:
+        """End the text where it ended; in a sentence that goes on, with the sentence before it."""
+        goes_on = ended.place < len(self.draft.text.rstrip()) and ended.by == "model"
+        self._cut(len(self.draft.text[: ended.place].rstrip()))
+        if goes_on and not self.draft.is_whole:
+            self._back(begin)
+
+    def _back(self, begin: int, *, enough: bool = False) -> bool:
+        """Cut back to the last end of a sentence that fits, and has `enough`. Return whether there is one."""
+        text = self.draft.text
+        places = [end for end in self.draft.ends(begin, whole=True) if end >= self.draft.sent]
+        for place in reversed(places):
+            if self._fits(text[:place]) and not (enough and self._low(text[:place])):
+                self._cut(place)
+                return True
+        return False
+
+    async def _closed(self, begin: int, least: float) -> bool:
+        """End a sentence at the last place where the model may end it. Return whether there is one.
+
+        Args:
+            begin: Where this part of the text begins.
+            least: The probability that an end must have.
+        """
+        text, start, best = self.draft.text, max(begin, self.draft.sent), 0
+        places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text) if found.start() > start]
+        fitting = [
+            place for place in places if self._fits(text[:place] + ".") and not self._low(text[:place])
+        ]
+        for place in reversed(fitting[-ENDS:]):
+            if self.spent >= self.room:
+                break
+            top = await self._likeliest(text[:place])
+            chance = sum(math.exp(number) for token, number in top if str(token)[:1] in STOPS)
+            if chance > least:
+                best, least = place, chance
+            if chance > LIKELY:
+                break
+        if best:
+            self._cut(best)
+            self.draft.give(".")
+        return bool(best)
+
+    # Given parts
+
+    async def _title(self) -> None:
+        self.draft.give("<<")
+        begin = len(self.draft)
+        await self._free(begin, "\n", 12)
+        title = re.split(r">>|[.!?](?=\s|\Z)", self.draft.text[begin:])[0].strip(' "*#')
+        self._cut(begin)
+        self.draft.give(" ".join(title.split()[:10]) + ">>\n\n")
+
+    async def _parts(self) -> None:
+        layout, draft, parts = self.form.layout, self.draft, set[str]()
+        mark = "\n" if layout.between == "\n" else layout.between.strip() or "\n\n"
+        for number in range(1, layout.parts + 1):
+            draft.give(layout.between * (number > 1) + layout.mark.format(number))
+            if layout.first[0] == number:
+                draft.give(layout.first[1].capitalize() + " ")
+            is_last = number == layout.parts
+            left = int(self.room * (1 if is_last else CLOSE)) - self.spent
+            begin, most = len(draft), max(left // (layout.parts - number + 1) - 8, 8)
+            for _ in range(TRIES):
+                await self._free(begin, *(() if is_last and layout.more else (mark, most)))
+                said = draft.text[begin:].strip()
+                if said not in parts or self.spent > self.room // 2 or begin < draft.sent:
+                    break
+                self._cut(begin)
+            parts.add(said)
+
+    # What must come
+
+    def _missing(self) -> list[str]:
+        """Return the texts that have to come and did not, each as often as it is missing."""
+        text = self.draft.text.replace("’", "'")
+        return [
+            each
+            for each in dict.fromkeys(self.form.has)
+            for _ in range(self.form.has.count(each) - len(pattern_for(each).findall(text)))
+        ]
+
+    def _wanted(self) -> list[str]:
+        return [*self._missing(), *self.last_word]
+
+    def _note(self, likeliest: Sequence[Likeliest]) -> None:
+        """Note how likely each text is that must come, at the end of the draft."""
+        for top in likeliest if self.draft.text else ():
+            for text in self._wanted():
+                chance = sum(math.exp(number) for token, number in top if _begins(str(token), text))
+                if chance:
+                    self.chances[text][len(self.draft)] = chance
+
+    def _place(self, text: str, begin: int) -> tuple[int, float]:
+        """Return where a text is likeliest, rather late than early, and how likely it is there."""
+        found = {at: chance for at, chance in self.chances[text].items() if begin <= at <= len(self.draft)}
+        place = max(found, key=lambda at: found[at] * (at - begin + 1), default=len(self.draft))
+        return place, found.get(place, 0.0)
+
+    async def _complete(self) -> None:
+        """Add what is missing at the end."""
+        form, draft = self.form, self.draft
+        for text in self._missing():
+            if text in self._missing():
+                await self._put(text)
+        if form.pattern and not re.search(form.pattern, draft.text):
+            draft.give("\n\n" if draft.text else "")
+            await self._asked(Form(pattern=form.pattern))
+        for slot in dict.fromkeys(form.layout.slots):
+            await self._mark(slot, form.layout.slots.count(slot))
+        if form.postscript and form.postscript.lower() not in draft.text.lower():
+            draft.give(f"\n\n{form.postscript}")
+            await self._sentence()
+        if form.closing:
+            place, chance = self._place(form.closing.strip(), len(draft) // 2)
+            if form.closing[:1].islower():
+                self._cut(place if self.last_word and chance > POSSIBLE else len(draft.text.rstrip(STOPS)))
+            draft.give(" " * (bool(draft.text) and bool(re.search(r"\w", form.closing))) + form.closing)
+
+    async def _sentence(self) -> bool:
+        """Write on to the end of a sentence. Return whether it has a word."""
+        begin = len(self.draft)
+        for _ in range(TRIES):
+            if self.spent >= self.room:
+                break
+            await self._one(unending=True)
+            if self.draft.text[begin:].strip():
+                await self._free(begin, "\n", 0)
+            if re.search(r"\w", self.draft.text[begin:]):
+                return True
+            self._cut(begin)
+        return False
+
+    async def _put(self, text: str) -> None:
+        """Put a text where the model finds it likeliest, and write that sentence anew from there.
+
+        If it is likely nowhere, further sentences are tried.
+        """
+        for number in range(TRIES):
+            end = len(self.draft)
+            place, chance = self._place(text, self.draft.sent)
+            if chance < POSSIBLE or number:
+                await self._sentence()
+                if text not in self._missing():
+                    return
+                place, _ = self._place(text, end)
+            self._cut(place)
+            self.draft.give(f" {text}" if self.draft.text[-1:] not in ("", *'"“(') else text)
+            if (await self._sentence() and self._fits(self.draft.text)) or number == TRIES - 1:
+                return
+            self._cut(min(end, place))
+
+    async def _mark(self, slot: str, count: int) -> None:
+        """Put marks around words that are there, the longest ones first; brackets get lines of their own."""
+        draft = self.draft
+        if slot == "[…]":
+            for _ in range(count - len(re.findall(r"\[[^\n\]]*\]", draft.text))):
+                draft.give("\n[")
+                begin = len(draft)
+                await self._free(begin, "]", 8)
+                name = re.match(r"[\w' -]*", draft.text[begin:])
+                self._cut(begin)
+                draft.give(f"{name[0].strip() if name and name[0].strip() else 'name'}]")
+            return
+        capitals = slot == "ABC"
+        has = re.findall(r"\b[A-Z]{2,}\b" if capitals else r"\*[^\n*]+\*", draft.text)
+        words = dict.fromkeys(re.findall(r"(?<![\w*])[^\W\d_]{4,}(?![\w*])", draft.text))
+        plain = sorted((word for word in words if not (capitals and word.isupper())), key=len, reverse=True)
+        text = draft.text
+        for word in plain[: max(count - len(has), 0)]:
+            new = word.upper() if capitals else f"*{word}*"
+            text = re.sub(rf"(?<![\w*]){word}(?![\w*])", new, text, count=1)
+        draft.write(text)
+
+    # JSON
+
+    async def _object(self) -> None:
+        """Write an object. One that does not end is closed; a word that is missing names a value."""
+        draft, room = self.draft, self.room
+        self.room -= SENTENCE * min(len(self.form.has), TRIES)
+        await self._asked(Form(json=True))
+        if self.spent >= self.room:
+            draft.write(closed(draft.text))
+        self.room = room
+        for text in self._missing():
+            draft.cut(len(draft.text.rstrip("} \n")))
+            draft.give(f',\n"{text}": "')
+            begin = len(draft)
+            await self._free(begin, '"', 12)
+            value = json.dumps(draft.text[begin:].strip(' \n"{}'), ensure_ascii=False)
+            draft.cut(begin - 1)
+            draft.give(value + "\n}")
+
+
+def _begins(token: str, text: str) -> bool:
+    """Return whether a token is the first part of a text, with a space before it."""
+    bare = token.strip().lower()
+    return token[:1] == " " and len(bare) >= min(SHORT, len(text)) and text.lower().startswith(bare)
