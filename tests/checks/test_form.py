@@ -36,7 +36,7 @@ class Own:
 
 @pytest.mark.parametrize(
     "form",
-    [KeyError("x"), SystemExit(3), Form(case="title"), Form(has=5), Form(words=("a", 3)), Form(closing=5)],  # type: ignore[arg-type]
+    [KeyError("x"), SystemExit(3), Form(case="title"), Form(has=5), Form(limits=("a", 3)), Form(closing=5)],  # type: ignore[arg-type]
 )
 def test_a_form_that_fails_is_told_once_and_not_asked_again(
     form: Any, caplog: pytest.LogCaptureFixture
@@ -72,7 +72,7 @@ def test_a_form_that_hangs_steers_nothing_and_is_told_once(
 @pytest.mark.slow
 @pytest.mark.model
 def test_a_form_that_lies_leaves_the_verdict_to_the_check() -> None:
-    check = Own("own-lies", Form(lacks=("rain",), words=(0, 8)))
+    check = Own("own-lies", Form(lacks=("rain",)))
     chain = redraft.revise("Name something wet.", checks=[check], max_tokens=30, max_revisions=0)
     assert chain.steps[0].steered == ("own-lies",)
     assert not chain.passed

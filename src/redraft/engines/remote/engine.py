@@ -188,7 +188,8 @@ class RemoteEngine(Engine):
         body = chat_body(self._info.name, messages, sampling, stop)
         own = GRAMMARS & (sampling.extra_body or {}).keys()
         if sampling.form is None or not self._info.forms or sampling.schema is not None or own:
-            return thoughts_apart(self._deltas(_CHAT, body, replace(sampling, form=None)), Splitter())
+            free = sampling.form is None
+            return thoughts_apart(self._deltas(_CHAT, body, sampling, steered=free), Splitter())
         read = estimated_counts(body, 0).prompt
         source = Source(lambda text, asked: self._go_on(messages, text, asked, stop), None, read)
         return written(sampling.form, sampling, "max_tokens", source)
@@ -219,7 +220,7 @@ class RemoteEngine(Engine):
         """Close the connections."""
         await self._server.aclose()
 
-    async def _deltas(self, path: str, body: Body, sampling: Sampling) -> Replies:
+    async def _deltas(self, path: str, body: Body, sampling: Sampling, *, steered: bool = True) -> Replies:
         self._check(path, body)
         limit = _limit(body, sampling)
         reply, stops = _Reply(body), Stops(tuple(body.get("stop") or ()))
@@ -229,7 +230,7 @@ class RemoteEngine(Engine):
                 aclosing(self._chunks(response, reply)) as chunks,
             ):
                 reply.taken = True
-                steered = not GRAMMARS & body.keys() or bool(GRAMMARS & reply.request.keys())
+                steered = steered and (not GRAMMARS & body.keys() or bool(GRAMMARS & reply.request.keys()))
                 async for chunk in chunks:
                     if piece := _piece(chunk, stops.add(chunk.text), steered=steered):
                         yield piece

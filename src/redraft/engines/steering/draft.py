@@ -41,13 +41,17 @@ class Draft:
 
     def add(self, delta: Delta) -> None:
         """Append a piece."""
-        given = bool(self._pieces) and not self._pieces[-1].tokens
-        if self._due and delta.text:
-            if not delta.text[0].isspace():
-                delta = Delta(text=self._due + delta.text)
-            self._due = ""
-        elif given and self.text.endswith("\n") and delta.text.startswith(" "):
-            delta = Delta(text=delta.text.lstrip(" "))
+        text, given = delta.text, bool(self._pieces) and not self._pieces[-1].tokens
+        if (
+            given
+            and text
+            and not text[0].isspace()
+            and (self._due or (self.text[-1:].isalnum() and text[0].isalnum()))
+        ):
+            delta = Delta(text=f" {text}")
+        elif given and self.text.endswith("\n") and text.startswith(" "):
+            delta = Delta(text=text.lstrip(" "))
+        self._due = "" if text else self._due
         self._pieces.append(replace(delta, finish=None, stop_text=None))
         self.text += delta.text
 

@@ -104,6 +104,7 @@ class _Writer:
         self.chances: dict[str, dict[int, float]] = defaultdict(dict)  # of a text that must come, by place
         self.unfilled = 0  # length up to which no limit is passed
         self.stop_text: str | None = None
+        self.unsteered = self.thought = False
 
     async def run(self) -> None:
         """Put the deltas of the text into the queue, or the error that ended it."""
@@ -142,6 +143,7 @@ class _Writer:
                 cached_tokens=self.cached,
                 completion_tokens=self.spent,
                 estimated=self.source.encode is None,
+                unsteered=self.unsteered,
             )
         )
 
@@ -167,6 +169,8 @@ class _Writer:
             async for delta in deltas:
                 self._note(delta.likeliest[:1])
                 self.draft.add(delta)
+                self.unsteered = self.unsteered or delta.unsteered
+                self.thought = self.thought or bool(delta.thought)
                 self.spent += len(delta.tokens) or bool(delta.text)
                 if delta.finish:
                     self.spent = before + (delta.completion_tokens or self.spent - before)
@@ -304,14 +308,15 @@ class _Writer:
             elif ended.by in ("mark", "model"):
                 self.stop_text = ended.stop_text
                 self._end_at(begin, ended)
-                ready = self.draft.is_whole or longer > 0
-                if over or mark or (ready and not self._low(self.draft.text)) or longer == 4 * TRIES:
+                ready = (self.draft.is_whole or longer > 0) and not self._low(self.draft.text)
+                thought = self.thought and not self.draft.text.strip()  # and answered nothing
+                if over or mark or ready or thought or ended.stop_text or longer == 4 * TRIES:
                     return
                 longer += 1
                 await self._one(unending=True)
             else:
                 least = POSSIBLE if again < TRIES else -1
-                if self._back(begin, enough=True) or await self._closed(begin, least):
+                if self._back(begin, enough=not mark) or await self._closed(begin, least, enough=not mark):
                     return
                 if not self._back(begin) and not over:
                     self._cut(max(begin, self.draft.sent))
@@ -326,7 +331,7 @@ class _Writer:
     def _end_at(self, begin: int, ended: _Ended) -> None:
         """End the text where it ended; in a sentence that goes on, with the sentence before it."""
         goes_on = ended.place < len(self.draft.text.rstrip()) and ended.by == "model"
-        self._cut(len(self.draft.text[: ended.place].rstrip()))
+        self._cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
         if goes_on and not self.draft.is_whole:
             self._back(begin)
 
@@ -340,17 +345,20 @@ class _Writer:
                 return True
         return False
 
-    async def _closed(self, begin: int, least: float) -> bool:
+    async def _closed(self, begin: int, least: float, *, enough: bool) -> bool:
         """End a sentence at the last place where the model may end it. Return whether there is one.
 
         Args:
             begin: Where this part of the text begins.
             least: The probability that an end must have.
+            enough: No lower limit is missed.
         """
         text, start, best = self.draft.text, max(begin, self.draft.sent), 0
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text) if found.start() > start]
         fitting = [
-            place for place in places if self._fits(text[:place] + ".") and not self._low(text[:place])
+            place
+            for place in places
+            if self._fits(text[:place] + ".") and not (enough and self._low(text[:place]))
         ]
         for place in reversed(fitting[-ENDS:]):
             if self.spent >= self.room:
@@ -377,7 +385,7 @@ class _Writer:
         self.draft.give(" ".join(title.split()[:10]) + ">>\n\n")
 
     async def _parts(self) -> None:
-        layout, draft, parts = self.form.layout, self.draft, set[str]()
+        layout, draft, parts = self.form.layout, self.draft, {""}
         mark = "\n" if layout.between == "\n" else layout.between.strip() or "\n\n"
         for number in range(1, layout.parts + 1):
             draft.give(layout.between * (number > 1) + layout.mark.format(number))
@@ -387,9 +395,10 @@ class _Writer:
             left = int(self.room * (1 if is_last else CLOSE)) - self.spent
             begin, most = len(draft), max(left // (layout.parts - number + 1) - 8, 8)
             for _ in range(TRIES):
+                await self._one(unending=number > 1)
                 await self._free(begin, *(() if is_last and layout.more else (mark, most)))
                 said = draft.text[begin:].strip()
-                if said not in parts or self.spent > self.room // 2 or begin < draft.sent:
+                if said not in parts or begin < draft.sent or self.spent > self.room // (2 if said else 1):
                     break
                 self._cut(begin)
             parts.add(said)

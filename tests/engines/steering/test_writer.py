@@ -1,0 +1,248 @@
+"""A text in a form, written by a model that has words and no idea: it passes, and no word is made up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Sequence
+from math import log
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redraft.chain import Prompt
+from redraft.checks.base import form_of, run_checks
+from redraft.checks.parse import parse_check
+from redraft.engines.base import Delta, Replies, Sampling, Tokens
+from redraft.engines.steering.draft import closed
+from redraft.engines.steering.form import Form, joined
+from redraft.engines.steering.writer import Source, written
+
+WORDS = re.findall(
+    r"\w+", "the rain town sea falls old house light far and I it is in a storm walks quiet green boat"
+)
+TOKENS = [*(f" {word}" for word in WORDS), *".,!", "\n", "\n\n"]
+ENDS = len(TOKENS)  # the token that ends an answer
+GIVEN = ["Dear", "Once upon", "The end.", "Bye", "stars", "Tom"]
+
+
+def _weight(piece: str, words: int) -> float:
+    if piece in ".!":
+        return words * words / 8
+    if piece.isspace():
+        return 0.0 if words else 0.4
+    return 1.0 if words or piece != "," else 0.0
+
+
+class Words:
+    """Draws words, and ends most sentences after eight. It continues a text by what came last in it."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self.asked: list[tuple[str, Sampling]] = []
+
+    @property
+    def source(self) -> Source:
+        return Source(self.go_on, self.encode, 5)
+
+    async def encode(self, text: str) -> Tokens:
+        return (TOKENS.index(text),) if text in TOKENS else tuple(map(ord, text))
+
+    def _next(self, text: str, sampling: Sampling) -> int:
+        never = sampling.form.without if sampling.form else frozenset[str]()
+        words = len(re.split(r"[.!?\n]", text)[-1].split())
+        weights = [
+            0.0 if number in sampling.banned or never & {*piece} else _weight(piece, words)
+            for number, piece in enumerate(TOKENS)
+        ]
+        weights.append(0.0 if sampling.unending or words else 2.0)
+        return self._random.choices(range(len(weights)), weights)[0]
+
+    async def go_on(self, text: str, sampling: Sampling) -> Replies:
+        self.asked.append((text, sampling))
+        for count in range(1, sampling.max_tokens + 1):
+            await asyncio.sleep(0)
+            token = self._next(text, sampling)
+            if token == ENDS:
+                yield Delta(finish="stop", completion_tokens=count)
+                return
+            top = tuple((each, log(1 / len(TOKENS))) for each in TOKENS) if sampling.top_logprobs else ()
+            text += TOKENS[token]
+            yield Delta(TOKENS[token], (token,), likeliest=(top,) if top else ())
+        yield Delta(finish="max_tokens", completion_tokens=sampling.max_tokens)
+
+
+class Says:
+    """Continues a text with the next of some texts, a word at a time, each followed by its end."""
+
+    def __init__(self, *texts: str) -> None:
+        self._texts = [*texts]
+        self.asked: list[tuple[str, Sampling]] = []
+        self.source = Source(self.go_on, None, 5)
+
+    async def go_on(self, text: str, sampling: Sampling) -> Replies:
+        self.asked.append((text, sampling))
+        for piece in re.findall(r"\s*\S+", self._texts.pop(0) if self._texts else ""):
+            yield Delta(piece)
+        yield Delta(finish="stop")
+
+
+def form_for(checks: Sequence[str]) -> tuple[Form, tuple[str, ...]]:
+    found = [(text, form_of(parse_check(text))) for text in checks]
+    return joined((name, form) for name, form in found if form)
+
+
+async def _all(deltas: Replies) -> list[Delta]:
+    return [delta async for delta in deltas]
+
+
+def write(form: Form, source: Source, tokens: int = 400) -> tuple[str, Delta]:
+    deltas = asyncio.run(_all(written(form, Sampling(max_tokens=tokens, seed=1), "max_tokens", source)))
+    assert [delta for delta in deltas if delta.finish] == deltas[-1:]
+    return "".join(delta.text for delta in deltas), deltas[-1]
+
+
+CHECKS = st.one_of(
+    st.builds("words<={}".format, st.integers(6, 60)),
+    st.builds("words>={}".format, st.integers(1, 40)),
+    st.builds("characters<={}".format, st.integers(80, 300)),
+    st.builds("sentences=={}".format, st.integers(1, 4)),
+    st.builds("sentences<={}".format, st.integers(1, 4)),
+    st.builds("paragraphs=={}".format, st.integers(1, 4)),
+    st.builds("bullets=={}".format, st.integers(1, 4)),
+    st.builds("lines>={}".format, st.integers(1, 4)),
+    st.builds("contains:{}".format, st.sampled_from([*WORDS[:6], "Tom", "the town"])),
+    st.builds("lacks:{}".format, st.sampled_from([*WORDS[:6], ",", "!", "the town"])),
+    st.builds("starts:{}".format, st.sampled_from(GIVEN[:2])),
+    st.builds("ends:{}".format, st.sampled_from(GIVEN[2:5])),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(CHECKS, min_size=1, max_size=3, unique=True), st.integers(0, 2**16))
+def test_no_word_is_made_up_and_no_sentence_cut(checks: list[str], seed: int) -> None:
+    form, _ = form_for(checks)
+    text, last = write(form, Words(seed).source)
+    known = {word.lower() for word in (*WORDS, *" ".join(GIVEN).split())}
+    assert {word.lower() for word in re.findall(r"\w+", text)} <= {word.strip(".") for word in known}
+    assert last.finish == "stop"
+    if len(checks) == 1 and form.limits and not form.layout.parts:
+        assert re.search(r"[.!]\Z", text), text
+
+
+@settings(max_examples=100, deadline=None)
+@given(CHECKS, st.integers(0, 2**16))
+def test_a_text_passes_the_check_that_steered_it(check: str, seed: int) -> None:
+    form, steered = form_for([check])
+    text, _ = write(form, Words(seed).source)
+    (result,) = asyncio.run(run_checks([parse_check(check)], text, Prompt(instruction="?")))
+    assert steered == (check,)
+    assert result.passed, f"{text!r}: {result.message}"
+
+
+def test_a_text_ends_with_the_last_sentence_that_fits() -> None:
+    model = Says("Rain falls on the town. It is old, and it is far from the sea.")
+    assert write(form_for(["words<=8"])[0], model.source)[0] == "Rain falls on the town."
+
+
+def test_a_sentence_that_is_too_long_ends_where_the_model_might_end_it() -> None:
+    class Long(Says):
+        async def go_on(self, text: str, sampling: Sampling) -> Replies:
+            if sampling.top_logprobs:
+                chance = log(0.4) if text.endswith("town") else log(0.001)
+                yield Delta(" x", likeliest=(((".", chance),),))
+            else:
+                async for delta in super().go_on(text, sampling):
+                    yield delta
+
+    model = Long("Rain falls on the old town and then the sea and the boat.")
+    assert write(form_for(["words<=8"])[0], model.source)[0] == "Rain falls on the old town."
+
+
+def test_a_forbidden_word_is_taken_back_and_its_beginning_banned_there() -> None:
+    model = Words(3)
+    text, _ = write(Form(lacks=("the town", "rain")), model.source)
+    assert "rain" not in text
+    assert not re.search(r"the\s+town", text)
+    assert all(TOKENS.index(" rain") in sampling.banned for _, sampling in model.asked)
+    town = [asked for asked in model.asked if TOKENS.index(" town") in asked[1].banned]
+    assert all(asked[0].endswith(" the") and asked[1].max_tokens == 1 for asked in town)
+
+
+def test_a_longer_word_that_begins_like_a_forbidden_one_may_come() -> None:
+    model = Says("The rainbow is far.")
+    assert write(Form(lacks=("rain",)), model.source)[0] == "The rainbow is far."
+
+
+def test_what_is_missing_comes_where_it_is_likeliest() -> None:
+    class Likely(Says):
+        async def go_on(self, text: str, sampling: Sampling) -> Replies:
+            async for delta in super().go_on(text, sampling):
+                text += delta.text
+                top = ((" storm", log(0.3 if text.endswith(" the town.") else 0.02)),)
+                yield Delta(delta.text, likeliest=(top,), finish=delta.finish)
+
+    model = Likely("It is old in the town. I see the sea.", " came.", "")
+    text, _ = write(Form(has=("storm",)), model.source)
+    assert text.count("storm") == 1
+
+
+def test_too_short_a_text_goes_on() -> None:
+    model = Says("Rain falls.", " It", " falls on the town.")
+    assert write(form_for(["words>=6"])[0], model.source)[0] == "Rain falls. It falls on the town."
+    assert model.asked[1][1].unending
+
+
+def test_what_was_handed_on_stays() -> None:
+    class Slow(Says):
+        async def go_on(self, text: str, sampling: Sampling) -> Replies:
+            async for delta in super().go_on(text, sampling):
+                if "far" in delta.text:
+                    await asyncio.sleep(3600)
+                yield delta
+
+    async def first() -> str:
+        deltas = written(
+            form_for(["words<=20"])[0], Sampling(), "max_tokens", Slow("One. Two. It is far.").source
+        )
+        found = ""
+        while "Two." not in found:
+            found += (await anext(deltas)).text
+        await deltas.aclose()
+        return found
+
+    assert asyncio.run(first()) == "One. Two."
+
+
+def test_tokens_that_were_taken_back_are_counted() -> None:
+    model = Words(5)
+    _, last = write(form_for(["words<=8"])[0], model.source, tokens=60)
+    assert last.completion_tokens is not None
+    assert 8 <= last.completion_tokens <= 75
+    assert last.prompt_tokens == 5
+
+
+def test_an_error_of_the_model_is_raised() -> None:
+    async def fails(text: str, sampling: Sampling) -> Replies:
+        yield Delta("Rain ")
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        write(Form(lacks=("x",)), Source(fails, None, 1))
+
+
+@pytest.mark.parametrize(
+    ("cut", "whole"),
+    [
+        ('{"a": 1, "b": "two words and', '{"a": 1}'),
+        ('{"a": "two words and', '{"a": "two words"}'),
+        ('{"a": ["x", "y', '{"a": ["x"]}'),
+        ('{"a": {"b": 1}, "c', '{"a": {"b": 1}}'),
+        ('{"a": "say \\"so\\"", "b": ', '{"a": "say \\"so\\""}'),
+        ('{"a', "{}"),
+    ],
+)
+def test_an_object_that_was_cut_is_closed(cut: str, whole: str) -> None:
+    assert closed(cut) == whole
