@@ -148,7 +148,7 @@ class Count:
 
     @property
     def form(self) -> Form:
-        """The bounds. As many paragraphs, lines, bullets or items as are needed are laid out."""
+        """The bounds."""
         limits = (Limit(COUNTERS[self.unit], self.low or 0, self.high),)
         if not self.low or self.unit not in PARTS:
             return Form(limits=limits)

@@ -453,11 +453,12 @@ class _Writer:
 
     async def _sentence(self) -> bool:
         """Write on to the end of a sentence. Return whether it has a word."""
-        begin = len(self.draft)
+        begin, banned = len(self.draft), self.banned
         for _ in range(TRIES):
             if self.spent >= self.room:
                 break
-            await self._one(unending=True)
+            await self._one(unending=True, banned=banned)
+            banned |= {self.draft.token_at(begin)} - {None}
             if self.draft.text[begin:].strip():
                 await self._free(begin, "\n", 0)
             if re.search(r"\w", self.draft.text[begin:]):
