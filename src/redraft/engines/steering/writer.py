@@ -102,6 +102,7 @@ class _Writer:
         self.last_word = [closing] * (closing[:1].islower() and " " not in closing)  # the end of a sentence
         self.banned: frozenset[int] = frozenset()
         self.chances: dict[str, dict[int, float]] = defaultdict(dict)  # of a text that must come, by place
+        self.placed = ""  # the text that the sentence at the end is to have
         self.unfilled = 0  # length up to which no limit is passed
         self.stop_text: str | None = None
         self.unsteered = self.thought = False
@@ -272,7 +273,8 @@ class _Writer:
     def _tail(self) -> str:
         """Return a text of the size of what still has to come."""
         form = self.form
-        missing = "".join(f" And here we will see {text} again." for text in self._missing())
+        texts = (text for text in self._missing() if text != self.placed)
+        missing = "".join(f" And here we will see {text} again." for text in texts)
         postscript = f"\n\n{form.postscript} And here is one more word." if form.postscript else ""
         return missing + postscript + (f" {form.closing}" if form.closing else "")
 
@@ -436,7 +438,9 @@ class _Writer:
         form, draft = self.form, self.draft
         for text in self._missing():
             if text in self._missing():
+                self.placed = text
                 await self._put(text)
+                self.placed = ""
         if form.pattern and not re.search(form.pattern, draft.text):
             draft.give("\n\n" if draft.text else "")
             await self._asked(Form(pattern=form.pattern))
@@ -458,7 +462,8 @@ class _Writer:
             if self.spent >= self.room:
                 break
             await self._one(unending=True, banned=banned)
-            banned |= {self.draft.token_at(begin)} - {None}
+            token = self.draft.token_at(begin)
+            banned |= frozenset() if token is None else {token}
             if self.draft.text[begin:].strip():
                 await self._free(begin, "\n", 0)
             if re.search(r"\w", self.draft.text[begin:]):
