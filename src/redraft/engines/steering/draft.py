@@ -26,7 +26,7 @@ class Draft:
         self._hand_on, self._encode = hand_on, encode
         self._pieces: list[Delta] = []
         self._handed = 0  # of these
-        self._due = ""  # a space that the next token may bring along
+        self._given, self._due = False, ""  # whether it ends with a given text, and spaces of that
         self.text, self.sent = "", 0
 
     def __len__(self) -> int:
@@ -37,21 +37,18 @@ class Draft:
         bare = text.rstrip(" ")
         if bare:
             self.add(Delta(text=bare))
-        self._due = text[len(bare) :] or self._due
+        self._given, self._due = bool(text) or self._given, text[len(bare) :] or self._due
 
     def add(self, delta: Delta) -> None:
-        """Append a piece."""
-        text, given = delta.text, bool(self._pieces) and not self._pieces[-1].tokens
-        if (
-            given
-            and text
-            and not text[0].isspace()
-            and (self._due or (self.text[-1:].isalnum() and text[0].isalnum()))
-        ):
-            delta = Delta(text=f" {text}")
-        elif given and self.text.endswith("\n") and text.startswith(" "):
-            delta = Delta(text=text.lstrip(" "))
-        self._due = "" if text else self._due
+        """Append a piece. A word that comes behind a given one is not a part of it."""
+        text = delta.text
+        if self._given and text:
+            glued = self.text[-1:].isalnum() and text[0].isalnum()
+            if (self._due or glued) and not text[0].isspace():
+                delta = Delta(text=f" {text}")
+            elif self.text.endswith("\n") and text[0] == " ":
+                delta = Delta(text=text.lstrip(" "))
+            self._given, self._due = False, ""
         self._pieces.append(replace(delta, finish=None, stop_text=None))
         self.text += delta.text
 
@@ -65,7 +62,7 @@ class Draft:
                 break
             kept.append(piece)
             left -= len(piece.text)
-        self._pieces, self.text, self._due = kept, self.text[:place], ""
+        self._pieces, self.text, self._given, self._due = kept, self.text[:place], False, ""
 
     def write(self, text: str) -> None:
         """Put another text in place of all of it."""
