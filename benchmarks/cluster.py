@@ -28,7 +28,7 @@ from measure import Figure, Goal, Row
 from ray_machines import Machines, machines
 from redraft.chain import Chain, Prompt, Step
 from redraft.jobs.provenance import Provenance, RunFile
-from redraft.jobs.share import Share, share_number
+from redraft.jobs.share import Share
 from report import main, sized
 
 PARALLEL = 8
@@ -335,7 +335,7 @@ def _parts(lines: int, parts: int) -> Iterator[Path]:
         order = list(range(lines))
         random.Random(1).shuffle(order)
         for number in order:
-            index = share_number(f"prompts/{number}", parts)
+            index = next(share.index for share in shares if share.holds(f"prompts/{number}"))
             files[index].write(line.replace("@", str(number)).encode())
         for file in files:
             file.close()

@@ -8,6 +8,8 @@ python benchmarks/steer.py --quick  a few prompts, nothing written
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from operator import or_
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -194,6 +197,60 @@ def gain(ours: Curve, theirs: Curve, texts: int) -> tuple[float, str]:
     )
 
 
+PARTS = ("pass", "have a word of no list", "end whole", "new tokens a text")
+COUNTED = r"(words|sentences|bullets|items|lines|paragraphs|characters)[<>=]"
+PLAIN = re.compile(rf"{COUNTED}|(lacks|contains|starts|ends):|(upper|lower)case|json")
+WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+WHOLE = re.compile(r"(?:[.!?。！？…][\"'”’)*_\]]*|(?:^|\n)[ \t]*(?:[-*•]|\d+[.)])[^\n]*|[}\]])\s*\Z")
+
+
+def plain_demands(count: int | None) -> list[dict[str, Any]]:
+    """Returns prompts of people's own demands, labelled for `derive.py`, that checks of forms have."""
+    lines = Path(__file__).with_name("derive_prompts.jsonl").read_text("utf-8").splitlines()
+    fit = [row for row in map(json.loads, lines) if row["checks"] and all(map(PLAIN.match, row["checks"]))]
+    return [row for row in fit if row["prompt"].isascii()][::3][: count or 100]
+
+
+async def first_texts(records: Sequence[Any], seed: int, *, steer: bool) -> list[tuple[float, ...]]:
+    """Returns the `PARTS` of each prompt's first text."""
+    from wordfreq import zipf_frequency
+
+    async def one(number: int, record: dict[str, Any]) -> tuple[float, ...]:
+        prompt, checks = record["prompt"], record.get("checks") or checks_in(record)
+        options: dict[str, Any] = {"max_tokens": 128, "seed": seed * 10_000 + number, "max_revisions": 0}
+        async with slots:
+            chain = await redraft.arevise(prompt, model=model, checks=checks, steer=steer, **options)
+        text = chain.steps[0].answer.replace("’", "'").lower()
+        words = {*WORD.findall(text)} - {*WORD.findall(prompt.lower())}
+        odd = not all(zipf_frequency(word, "en") for word in words)
+        found = _passes(chain.steps[0]), odd, bool(WHOLE.search(text))
+        return *(100.0 * each for each in found), chain.usage.completion_tokens
+
+    slots = asyncio.Semaphore(PARALLEL)
+    async with aclosing(await load_engine("default", engine="llamacpp", parallel=PARALLEL)) as model:
+        return await asyncio.gather(*(one(number, record) for number, record in enumerate(records)))
+
+
+def natural(*, quick: bool) -> Row:
+    """Measures whether first texts pass, and read as if nothing had steered them."""
+    seeds, count, figures = ((0,), 8, []) if quick else ((0, 1, 2), None, [])
+    for name, records in (("IFEval", held_out(100)[:count]), ("plain demands", plain_demands(count))):
+        for way, steer in (("steered", True), ("plain", False)):
+            runs = [asyncio.run(first_texts(records, seed, steer=steer)) for seed in seeds]
+            goals = (Goal("≥", 80), None, Goal("≥", 99), Goal("≤", 90)) if steer else (None,) * 4
+            for part, what in enumerate(PARTS):
+                values = tuple(fmean(text[part] for text in run) for run in runs)
+                unit: Any = "%" if part < 3 else "tokens"
+                figures.append(Figure(f"{name}, {way}: {what}", values, unit, goals[part]))
+    how = (
+        "100 IFEval prompts as below, and 100 everyday ones with demands (`derive_prompts.jsonl`); the default "
+        "model behind llama.cpp, temperature 0.7, at most 128 new tokens, seeds 0, 1, 2. The checks that count "
+        "are those that steer. A word of no list is in neither the prompt nor wordfreq's English: names and "
+        "hashtags count. A text ends whole with a sentence, an item or an object."
+    )
+    return Row("first texts, and how they read", how, tuple(figures))
+
+
 def held_out_prompts(*, quick: bool) -> Row:
     """Measures the prompts that the wording was not chosen on, beside the peers."""
     records, seeds = held_out(100)[: 8 if quick else None], (0,) if quick else (0, 1, 2)
@@ -272,6 +329,7 @@ def speed(*, quick: bool) -> Row:
 
 
 ROWS = {
+    "natural": natural,
     "held-out": held_out_prompts,
     "all": all_prompts,
     "speed": speed,

@@ -78,7 +78,7 @@ def test_a_flag_below_its_range_is_refused(
 
 
 NOT_OPTIONS = {"schema", "form", "prediction", "tools", "unset", "call_id", "role", "chain"}
-NOT_OPTIONS |= {"extra_body", "extra_headers", "logprobs", "top_logprobs"}
+NOT_OPTIONS |= {"extra_body", "extra_headers", "logprobs", "top_logprobs", "banned", "unending"}
 
 
 def test_the_defaults_are_those_that_engines_and_chains_have() -> None:

@@ -431,4 +431,3 @@ def test_doctor_shows_what_is_installed_and_from_which_package(installs: Install
     installs("redraft-odd", version="2.0")
     text = typed("doctor")[1]
     assert "ok  plugin         the task 'odd' of the package redraft-odd 2.0\n" in text
-    assert f"{len(check_kinds())} checks" in text

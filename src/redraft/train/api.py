@@ -174,7 +174,7 @@ def train(
             ready.loop.callbacks.append(_Reports(on_step, ready.steps))
         done = _train(ready, say=say, tell=tell)
         if done is not None and not ready.stopped_early(done):
-            ready.verb.finish(ready, command=command, say=say, warn=tell)
+            ready.verb.finish(ready.own, ready.loop, ready.base, command=command, say=say, warn=tell)
     return _result(ready, done)
 
 

@@ -22,7 +22,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,9 +46,6 @@ from redraft.train.options import RewardOptions
 from redraft.train.prepare import Ints
 from redraft.train.processes import Say, gathered
 from redraft.train.verb import Verb, bare_of, can_join
-
-if TYPE_CHECKING:
-    from redraft.train.run import Ready
 
 
 @dataclass
@@ -146,11 +143,11 @@ class Reward(Verb[RewardOptions]):
         compare(bare_of(model))
         return model, can_join(bare_of(model), say=say)
 
-    def finish(self, ready: Ready, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
+    def finish(self, own: RewardOptions, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
         """Measure the result on the evaluation data."""
-        if ready.eval_data:
-            say(f"the result is measured on {counted(len(ready.eval_data.rows), 'held-out pair')}.")
-            for line in measured(ready.loop, ready.eval_data).lines():
+        if isinstance(loop.eval_data, Data):
+            say(f"the result is measured on {counted(len(loop.eval_data.rows), 'held-out pair')}.")
+            for line in measured(loop, loop.eval_data).lines():
                 say(line)
 
     def following(self, own: RewardOptions, base: str) -> str:  # noqa: ARG002

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,6 +13,7 @@ from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.errors import OutputError, UsageError
 from redraft.train.batches import Rows, one_a_row, pack
 from redraft.train.load import load_trained
+from redraft.train.loop import Loop
 from redraft.train.loss import fuse
 from redraft.train.options import SftOptions
 from redraft.train.prepare import Ints
@@ -23,9 +23,6 @@ from redraft.weights.checkpoint import read_json
 from redraft.weights.gguf.families import sizes_from_config
 from redraft.weights.output import Run
 from redraft.weights.replace import refuse_existing
-
-if TYPE_CHECKING:
-    from redraft.train.run import Ready
 
 
 class Sft(Verb[SftOptions]):
@@ -59,20 +56,19 @@ class Sft(Verb[SftOptions]):
         model = load_trained(own, ref, tokenizer, seed=own.seed, note=note)
         return model, with_loss(model, say=say, packed=own.packing)
 
-    def finish(self, ready: Ready, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
+    def finish(self, own: SftOptions, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
         """Write the file of `--gguf`, of an adapter or of the whole model."""
-        own: Any = ready.own  # of this verb
-        if not own.gguf or not ready.args.should_save:
+        if not own.gguf or not loop.args.should_save:
             return
         target, run = Path(own.gguf), Run(force=True, command=command, warn=warn, caution=warn)
         if own.lora:
             from redraft.weights.lora.gguf import lora_gguf
 
-            lora_gguf(ready.loop.folder, target, run, base=_base_folder(ready.base), f16=True)
+            lora_gguf(loop.folder, target, run, base=_base_folder(base), f16=True)
         else:
             from redraft.weights.gguf.from_folder import export_gguf
 
-            export_gguf(ready.loop.folder, target, run)
+            export_gguf(loop.folder, target, run)
 
     def following(self, own: SftOptions, base: str) -> str:
         """Return what to type next with the result."""

@@ -6,7 +6,7 @@ import shlex
 from abc import ABC, abstractmethod
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -15,12 +15,10 @@ from redraft.engines.load import DEFAULTS
 from redraft.errors import ModelError
 from redraft.train.attention import use_segments
 from redraft.train.batches import Data, Rows, Source
+from redraft.train.loop import Loop
 from redraft.train.options import RunOptions
 from redraft.train.prepare import Encodes, Ints
 from redraft.train.processes import Say
-
-if TYPE_CHECKING:
-    from redraft.train.run import Ready
 
 Own = TypeVar("Own", bound=RunOptions)
 
@@ -72,7 +70,7 @@ class Verb(ABC, Generic[Own]):
         """Return what the loop reads, and the module around the model that computes the loss, or None."""
         return data, None
 
-    def finish(self, ready: Ready, *, command: str, say: Say, warn: Say) -> None:
+    def finish(self, own: Own, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:
         """Do what follows the last step, in all processes."""
 
     def following(self, own: Own, base: str) -> str:

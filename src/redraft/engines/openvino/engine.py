@@ -212,8 +212,8 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         tokenizer = Tokenizer(fast, model.stem)
         info = _info(model, headers, context)
         # Attention of fewer streams than threads is summed in another order (executor_pa.cpp). Without
-        # AVX-512, one thread too gives one stream other logits than several, as tried.
-        info = replace(info, format=kept_format, steady=alone and wide)
+        # AVX-512, and with AMX, one thread too gives one stream other logits than several, as tried.
+        info = replace(info, format=kept_format, steady=alone and wide and not known.get("AMX"))
         kept = KeptProcess(child, settings)
         return cls(info, context, kept, tokenizer, fast.ends(), guesses=guesses, trained=trained)
 
