@@ -1,4 +1,4 @@
-"""The whole has one ceiling of lines, of files and of names at its top.
+"""The source has a ceiling of lines, of files and of names at its top; all code together has one of lines.
 
 It is not raised: a new feature pays for its lines by what it removes.
 """
@@ -10,11 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "redraft"
 
-LINES = 79_567
-FILES = 392
+LINES = 72_778
+FILES = 350
 NAMES = 16
-TEST_LINES = 77_744
-BENCHMARK_LINES = 10_451
+WHOLE = 152_296
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -32,6 +31,5 @@ def test_the_source_stays_under_its_ceilings() -> None:
     assert len([*SOURCE.glob("*.py"), *packages]) <= NAMES
 
 
-def test_tests_and_benchmarks_stay_under_theirs() -> None:
-    assert lines_of(ROOT / "tests") <= TEST_LINES
-    assert lines_of(ROOT / "benchmarks") <= BENCHMARK_LINES
+def test_source_tests_and_benchmarks_stay_under_theirs() -> None:
+    assert sum(lines_of(folder) for folder in (SOURCE, ROOT / "tests", ROOT / "benchmarks")) <= WHOLE

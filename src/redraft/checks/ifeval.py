@@ -289,17 +289,22 @@ def _postscript(answer: str, values: Values) -> Decision:
     return bool(found), f"it has {'a' if found else 'no'} postscript with {marker}"
 
 
-_BULLET = re.compile(r"^[^\S\n]*(?:\*[^\*]|-).*$", re.MULTILINE)
+_BULLETS = [re.compile(rf"^[^\S\n]*{mark}.*$", re.MULTILINE) for mark in (r"\*[^\*]", "-")]
+
+
+def _count_bullets(text: str) -> int:
+    """Count as the paper's program: a line break may follow a star."""
+    return sum(len(bullet.findall(text)) for bullet in _BULLETS)
 
 
 @_type(
     "detectable_format:number_bullet_lists",
     "Write exactly {num_bullets} bullet points, each a line that begins with *",
     form=lambda values: Form(layout=Layout(parts=values["num_bullets"], mark="* ", between="\n")),
-    lost=lambda text, values: len(_BULLET.findall(text.strip())) > values["num_bullets"],
+    lost=lambda text, values: _count_bullets(text.strip()) > values["num_bullets"],
 )
 def _bullets(answer: str, values: Values) -> Decision:
-    count = len(_BULLET.findall(answer))
+    count = _count_bullets(answer)
     return count == values["num_bullets"], f"it has {count} bullet points"
 
 

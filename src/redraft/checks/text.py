@@ -277,8 +277,11 @@ class _Phrase:
     @property
     def name(self) -> str:
         """The short form."""
-        quote = '"' if unwrapped(self.text) != self.text or _is_list(self.text) else ""
-        return f"{type(self).__name__.lower()}{'[part]' * self.part}:{quote}{self.text}{quote}"
+        first = last = ""
+        if unwrapped(self.text) != self.text or _is_list(self.text):
+            free = (pair for pair in _QUOTES if not {*pair} & {*self.text})
+            first, last = next(free, _QUOTES[0])
+        return f"{type(self).__name__.lower()}{'[part]' * self.part}:{first}{self.text}{last}"
 
     @property
     def demand(self) -> str:
@@ -397,9 +400,12 @@ def phrase_of(written: Written) -> Contains | Lacks | Starts | Ends:
     return maker(text, part=written.option == "part")
 
 
+_QUOTES = [(pair[0], pair[1]) for pair in ('""', "''", "“”", "‘’", "„“", "«»", "「」")]
+
+
 def unwrapped(text: str) -> str:
     """Return a phrase without the quotation marks around it, unless they are several phrases' or its own."""
-    for first, last in ('""', "''", "“”", "‘’", "„“", "«»", "「」"):
+    for first, last in _QUOTES:
         inside = text[1:-1]
         one = not {first, last} & {*inside} or (inside[0] == first and inside[-1] == last and len(inside) > 1)
         if len(text) > 2 and text[0] == first and text[-1] == last and one:
