@@ -16,7 +16,7 @@ _NO_END = re.compile(
     r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z"
 )
 _LOOP = re.compile(r"\b(\w[^\n]{4,60}?)(?:[ \n]+\1){2}\Z")
-_LOOPS_IN = 200  # characters
+_LOOPS_IN, _SEEN = 200, 1000  # characters in which a phrase comes three times, and a sentence twice
 
 
 class Draft:
@@ -105,6 +105,7 @@ class Draft:
 
     def repeats(self, begin: int) -> int | None:
         """Return where its end begins to say the same again: a sentence twice, or a phrase three times."""
+        begin = max(begin, len(self) - _SEEN)
         *_, first, second, third = [begin, begin, begin, *self.ends(begin)]
         if second >= self.sent and self.text[first:second].strip() == self.text[second:third].strip() != "":
             return second

@@ -35,6 +35,7 @@ ENDS = 8  # places where a sentence might end
 SEEN = 20  # likeliest tokens at a place
 SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
 BANNED = 40  # words whose tokens are banned; of more, each is taken back where it came
+LONG = 200  # characters of a phrase, at most
 SHORT = 3  # letters; a shorter token without a space is a part of many words
 
 
@@ -216,10 +217,12 @@ class _Writer:
                     return _Ended("model" if whole else "tokens", len(draft), delta.stop_text)
                 if not delta.text or not (delta.text[0].isspace() or delta.text[-1].isspace()):
                     continue
-                last = max(draft.ends(begin), default=0)
+                at = max(begin, draft.sent)  # where an end was, unless it is the beginning
+                last = max(draft.ends(at), default=at if at > begin else 0)
                 if last and self.spent > until and (mark or self._low(draft.text[:last]) is None):
                     return _Ended("enough", len(draft))
-                if not (self.form.layout.slots or self._wanted()) and self._fits(draft.text[:last]):
+                held = self.form.layout.slots or self._wanted() or last <= draft.sent
+                if not held and self._fits(draft.text[:last]):
                     await draft.release(last)
         return _Ended("tokens", len(draft))
 
@@ -230,10 +233,10 @@ class _Writer:
             return _Ended("forbidden", word)
         if mark and (place := text.find(mark, max(begin, old - len(mark)))) >= 0:
             return _Ended("mark", place)
-        if self.closing and (found := self.closing.search(text, begin)):
+        if self.closing and (found := self.closing.search(text, max(begin, old - LONG))):
             said = text[begin : found.start()].rstrip(' \n"“(')
             return _Ended("model", begin + len(said)) if said else _Ended("forbidden", found.start())
-        if (again := self.draft.repeats(begin)) is not None:
+        if (whole or not text[old:].isalnum()) and (again := self.draft.repeats(begin)) is not None:
             return _Ended("model", again)
         return _Ended("full", len(text)) if self._is_full() else None
 
@@ -249,9 +252,9 @@ class _Writer:
 
     def _forbidden(self, old: int, *, whole: bool) -> int | None:
         """Return where the last word of something forbidden begins. A text's last word may still grow."""
-        text = self.draft.text.replace("’", "'")
+        text = self.draft.text.replace("’", "'") if self.lacks else ""
         for pattern in self.lacks:
-            for found in pattern.finditer(text, max(0, old - 80)):
+            for found in pattern.finditer(text, max(0, old - LONG)):
                 if found.end() > self.draft.sent and (found.end() < len(text) or whole):
                     place = found.end() - len(found[0].split()[-1])
                     return place - (text[place - 1 : place] == " ")
