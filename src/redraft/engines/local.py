@@ -182,24 +182,23 @@ class LocalEngine(Engine):
         stop: Sequence[str],
         splitter: Splitter | None = None,
     ) -> Replies:
-        """Continue token ids in a form, and keep thoughts apart if there is a splitter."""
-        thoughts: Tokens = ()
+        """Continue token ids in a form, and keep thoughts apart if there is a splitter.
+
+        A model whose template writes thoughts is not steered: it would think in the form, or not at all.
+        """
 
         async def go_on(text: str, sampling: Sampling) -> Replies:
-            nonlocal thoughts
             said = await self.encode(text) if text else ()
-            replies = self._reply(asked, (*prompt, *thoughts, *said), sampling, stop)
-            async with aclosing(
-                thoughts_apart(replies, splitter) if splitter and not text else replies
-            ) as deltas:
+            async with aclosing(self._reply(asked, (*prompt, *said), sampling, stop)) as deltas:
                 async for delta in deltas:
-                    thoughts += delta.tokens if delta.thought else ()
                     yield replace(delta, likeliest=await self._named(delta.likeliest))
 
-        form = sampling.form
-        if form is None or form.by_grammar or not self._info.forms or sampling.schema is not None:
-            plain = self._reply(asked, prompt, sampling, stop)
-            return thoughts_apart(plain, splitter) if splitter else plain
+        form, thinks = sampling.form, self._tags.written
+        if form is None or form.by_grammar or thinks or not self._info.forms or sampling.schema is not None:
+            free = replace(sampling, form=None) if thinks else sampling
+            plain = self._reply(asked, prompt, free, stop)
+            plain = thoughts_apart(plain, splitter) if splitter else plain
+            return _unsteered(plain) if form and thinks else plain
         left = max(self._context - len(prompt), 1)
         limit: Finish = "max_tokens" if sampling.max_tokens <= left else "context"
         asked_for = replace(sampling, max_tokens=min(sampling.max_tokens, left))
@@ -283,6 +282,12 @@ class LocalEngine(Engine):
             tokens += await self.encode(texts[int(place)])
             tokens += await self._tokenize(after, control=True)
         return tokens
+
+
+async def _unsteered(deltas: Replies) -> Replies:
+    async with aclosing(deltas):
+        async for delta in deltas:
+            yield replace(delta, unsteered=True)
 
 
 def _texts_of(messages: Sequence[Message]) -> list[str]:

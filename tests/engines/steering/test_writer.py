@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 from collections.abc import Sequence
@@ -246,3 +247,65 @@ def test_an_error_of_the_model_is_raised() -> None:
 )
 def test_an_object_that_was_cut_is_closed(cut: str, whole: str) -> None:
     assert closed(cut) == whole
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (Form(lacks=("zebra",)), "```\nif a:\n  b()\n  }\n  }\n  }\n```"),
+        (Form(lacks=("zebra",)), "No! No! We went home."),
+        (Form(lacks=("zebra",)), "- one\n- two"),
+        (Form(closing="Bye."), "We said bye to the town. It is far. Bye."),
+        (Form(opening="今天"), "天气很好。"),
+    ],
+)
+def test_what_a_model_ends_by_itself_stays_as_it_is(form: Form, said: str) -> None:
+    text, last = write(form, Says(said).source)
+    assert text == form.opening + said
+    assert last.finish == "stop"
+
+
+def test_a_title_is_handed_on_once() -> None:
+    form, _ = form_for(["ifeval:detectable_format:title"])
+    text, _ = write(form, Says("What is rain? It falls.\n", "Rain is water.").source)
+    assert text == "<<What is rain>>\n\nRain is water."
+
+
+def test_an_object_gets_a_word_that_it_lacks_as_a_name() -> None:
+    form, _ = form_for(["ifeval:detectable_format:json_format", "contains:Tom"])
+    text, _ = write(form, Says('{"a": 1}', 'He is old. He is far." }').source)
+    assert json.loads(text) == {"a": 1, "Tom": "He is old. He is far."}
+
+
+def test_each_request_has_a_length_and_the_answer_no_more_tokens_than_asked() -> None:
+    model = Words(2)
+    sampling = Sampling(max_tokens=30, seed=1, unset=frozenset({"max_tokens", "top_p"}))
+    form, _ = form_for(["bullets==20"])
+    *_, last = asyncio.run(_all(written(form, sampling, "max_tokens", model.source)))
+    assert all("max_tokens" not in asked.unset for _, asked in model.asked)
+    assert last.completion_tokens is not None
+    assert last.completion_tokens <= 32
+
+
+def test_an_error_comes_behind_what_was_written_and_its_counts() -> None:
+    async def breaks(text: str, sampling: Sampling) -> Replies:
+        yield Delta("Rain falls")
+        raise OSError("gone")
+
+    async def told() -> list[Delta]:
+        found = []
+        with pytest.raises(OSError, match="gone"):  # noqa: PT012
+            async for delta in written(Form(lacks=("x",)), Sampling(), "max_tokens", Source(breaks, None, 7)):
+                found.append(delta)
+        return found
+
+    first, counts = asyncio.run(told())
+    assert (first.text, counts.prompt_tokens, counts.completion_tokens) == ("Rain falls", 7, 1)
+
+
+def test_a_filter_ends_the_answer_and_nothing_is_added() -> None:
+    async def filtered(text: str, sampling: Sampling) -> Replies:
+        yield Delta(finish="filtered", aside="refused")
+
+    text, last = write(Form(has=("Tom",)), Source(filtered, None, 7))
+    assert (text, last.finish, last.aside) == ("", "filtered", "refused")

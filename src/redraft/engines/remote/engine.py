@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
@@ -72,6 +73,10 @@ _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 
 Reach = Callable[[str, Key | None, Patience], Server]
 
+_OF_BEGINNING = re.compile(
+    r"assistant|prefill|continue|last message|generation|roles?\b|alternate|user", re.I
+)
+"""What a server complains of that does not continue the beginning of an answer."""
 _END = object()
 _SEE_LOG = "The server may have been stopped, or out of memory: see its log."
 
@@ -211,7 +216,7 @@ class RemoteEngine(Engine):
                 async for delta in deltas:
                     yield delta
         except ServerError as error:
-            if said and error.status == 400:
+            if said and error.status == 400 and _OF_BEGINNING.search(error.message):
                 self._without_forms("it does not continue an answer")
                 error.ready = True
             raise

@@ -10,12 +10,16 @@ from redraft.engines.base import Delta, Tokens
 
 STOPS = ".!?。！？…"
 _CLOSERS = re.escape("\"'”’)*_]»」』")
-_END = re.compile(rf"[{STOPS}]+[{_CLOSERS}]*(?=\s|\Z)|[。！？]|(?<=[^\s,:;，：；、-])(?=[ \t]*\n)")
+_END = re.compile(
+    rf"(?<![{STOPS}])[{STOPS}]++[{_CLOSERS}]*(?=\s|\Z)|[。！？]|(?<=[^\s,:;，：；、-])(?=[ \t]*\n)"
+)
 _NO_END = re.compile(
     r"(?:^|[\s(\"'*])(?:[A-Z]|\d{1,3}|[A-Za-z](?:\.[A-Za-z])+"
     r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z"
 )
-_LOOP = re.compile(r"\b(\w[^\n]{4,60}?)(?:[ \n]+\1){2}\Z")
+_LONG = re.compile(r"(?:[^\W\d_].*){15}")  # letters of a sentence that nobody says twice
+_WIDE = "\u2e80"  # the first of the writings without spaces
+_LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:[ \n]+\1){2}\Z")
 _LOOPS_IN, _SEEN = 200, 1000  # characters in which a phrase comes three times, and a sentence twice
 
 
@@ -43,13 +47,16 @@ class Draft:
         """Append a piece. A word that comes behind a given one is not a part of it."""
         text = delta.text
         if self._given and text:
-            glued = self.text[-1:].isalnum() and text[0].isalnum()
+            glued = self.text[-1:].isalnum() and text[0].isalnum() and text[0] < _WIDE
             if (self._due or glued) and not text[0].isspace():
                 delta = Delta(text=f" {text}")
             elif self.text.endswith("\n") and text[0] == " ":
-                delta = Delta(text=text.lstrip(" "))
+                delta = Delta(text=text[1:])
             self._given, self._due = False, ""
-        self._pieces.append(replace(delta, finish=None, stop_text=None))
+        if delta.finish and not text:  # the token that ends an answer
+            return
+        kept = Delta(delta.text, delta.tokens, logprobs=delta.logprobs, likeliest=delta.likeliest)
+        self._pieces.append(replace(kept, unsteered=delta.unsteered))
         self.text += delta.text
 
     def cut(self, place: int) -> None:
@@ -106,8 +113,11 @@ class Draft:
     def repeats(self, begin: int) -> int | None:
         """Return where its end begins to say the same again: a sentence twice, or a phrase three times."""
         begin = max(begin, len(self) - _SEEN)
+        if self.text.count("```") % 2:  # code has the same line twice
+            return None
         *_, first, second, third = [begin, begin, begin, *self.ends(begin)]
-        if second >= self.sent and self.text[first:second].strip() == self.text[second:third].strip() != "":
+        last = self.text[second:third].strip()
+        if second >= self.sent and self.text[first:second].strip() == last and _LONG.search(last):
             return second
         found = _LOOP.search(self.text, max(begin, self.sent, len(self) - _LOOPS_IN))
         return found.end(1) if found else None

@@ -16,22 +16,25 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
+
+import regex
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.steering.draft import STOPS, Draft, closed
 from redraft.engines.steering.form import Form, Limit
 from redraft.engines.steering.pattern import pattern_of
-from redraft.engines.steering.phrase import pattern_for
+from redraft.engines.steering.phrase import ENDS, pattern_for
+from redraft.errors import ContextError
 
 CLOSE = 0.75  # share of the tokens after which a text ends at the next end of a sentence
 TRIES = 3  # of a sentence, of going on, of a place for a text
 LIKELY = 0.1  # a sentence may end at the last place where the model would end it this often
 POSSIBLE = 0.01  # a text that must come, or an end, is elsewhere if it is less likely
-ENDS = 8  # places where a sentence might end
+LOOKED_AT = 8  # places where a sentence might end
 SEEN = 20  # likeliest tokens at a place
 SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
 BANNED = 40  # words whose tokens are banned; of more, each is taken back where it came
@@ -60,20 +63,19 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
     The last delta counts all new tokens, also those that were taken back. Its finish is `limit` if
     `Sampling.max_tokens` cut a text that has no end of a sentence.
     """
-    deltas: asyncio.Queue[Delta | Exception] = asyncio.Queue()
+    deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
     work = asyncio.create_task(_Writer(form, sampling, limit, source, deltas).run())
     try:
         while True:
             delta = await deltas.get()
-            if isinstance(delta, Exception):
+            if isinstance(delta, BaseException):
                 raise delta
             yield delta
             if delta.finish:
                 return
     finally:
         work.cancel()
-        with suppress(asyncio.CancelledError):
-            await work
+        await asyncio.wait([work])
 
 
 class _Ended(NamedTuple):
@@ -91,12 +93,15 @@ class _Writer:
         sampling: Sampling,
         limit: Finish,
         source: Source,
-        deltas: asyncio.Queue[Delta | Exception],
+        deltas: asyncio.Queue[Delta | BaseException],
     ) -> None:
         self.form, self.source, self.limit, self.deltas = form, source, limit, deltas
-        self.sampling = replace(sampling, form=form.characters)
+        characters = form.characters if form.characters != Form() else None
+        # A server must keep to the tokens of each request.
+        self.sampling = replace(sampling, form=characters, unset=sampling.unset - {"max_tokens"})
+        self.logprobs = sampling.logprobs
         self.room, self.spent, self.calls, self.cached = sampling.max_tokens, 0, 0, 0
-        self.draft = Draft(deltas.put_nowait, self._encode)
+        self.draft = Draft(self._hand_on, self._encode)
         self.lacks = [pattern_for(text.strip()) for text in form.lacks]
         closing = form.closing.strip()
         self.closing = pattern_for(closing) if closing else None
@@ -106,6 +111,8 @@ class _Writer:
         self.placed = ""  # the text that the sentence at the end is to have
         self.unfilled = 0  # length up to which no limit is passed
         self.stop_text: str | None = None
+        self.over: Delta | None = None  # what ended the answer for good, such as a filter
+        self.held = False  # what is written is put into another form
         self.unsteered = self.thought = False
 
     async def run(self) -> None:
@@ -114,8 +121,21 @@ class _Writer:
             self.banned = await self._bans()
             await (self._object() if self.form.json else self._text())
             await self._finish()
-        except Exception as error:  # noqa: BLE001  (it is raised where the deltas are read)
+        except BaseException as error:  # noqa: BLE001  (it is raised where the deltas are read)
+            await self.draft.release(len(self.draft))
+            self.deltas.put_nowait(self._counts())
             self.deltas.put_nowait(error)
+
+    def _hand_on(self, delta: Delta) -> None:
+        self.deltas.put_nowait(delta if self.logprobs else replace(delta, logprobs=(), likeliest=()))
+
+    def _counts(self) -> Delta:
+        return Delta(
+            prompt_tokens=self.source.prompt_tokens,
+            cached_tokens=self.cached,
+            completion_tokens=self.spent,
+            estimated=self.source.encode is None,
+        )
 
     async def _text(self) -> None:
         form, draft = self.form, self.draft
@@ -136,15 +156,16 @@ class _Writer:
 
     async def _finish(self) -> None:
         cut = self.spent >= self.room and not (self.draft.is_whole or self.form.closing or self.form.json)
+        finish: Finish = self.limit if cut else "stop"
         await self.draft.release(len(self.draft))
+        if self.over and self.over.finish:
+            finish = self.over.finish
         self.deltas.put_nowait(
-            Delta(
-                finish=self.limit if cut else "stop",
+            replace(
+                self._counts(),
+                finish=finish,
                 stop_text=self.stop_text,
-                prompt_tokens=self.source.prompt_tokens,
-                cached_tokens=self.cached,
-                completion_tokens=self.spent,
-                estimated=self.source.encode is None,
+                aside=self.over.aside if self.over else "",
                 unsteered=self.unsteered,
             )
         )
@@ -167,7 +188,7 @@ class _Writer:
     async def _more(self, sampling: Sampling) -> Replies:
         """Add what the model goes on with, and yield each piece once it is added."""
         before = self.spent
-        async with aclosing(self.source.go_on(self.draft.text, sampling)) as deltas:
+        async with aclosing(self._replies(self.draft.text, sampling)) as deltas:
             async for delta in deltas:
                 self._note(delta.likeliest[:1])
                 self.draft.add(delta)
@@ -177,7 +198,19 @@ class _Writer:
                 if delta.finish:
                     self.spent = before + (delta.completion_tokens or self.spent - before)
                     self.cached = self.cached or delta.cached_tokens or 0
+                    self.over = delta if delta.finish not in ("stop", "max_tokens", "context") else None
                 yield delta
+
+    async def _replies(self, text: str, sampling: Sampling) -> Replies:
+        """Continue a text. Without room for it, the answer is over."""
+        try:
+            async with aclosing(self.source.go_on(text, sampling)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        except ContextError:
+            if not text:
+                raise
+            self.spent = self.room
 
     async def _asked(self, form: Form) -> None:
         """Write what a grammar says."""
@@ -186,13 +219,15 @@ class _Writer:
 
     async def _one(self, **changes: Any) -> None:
         """Write one token, on terms of its own."""
+        if self.spent >= self.room or self.over:
+            return
         async for _ in self._more(self._request(1, **changes)):
             pass
 
     async def _likeliest(self, text: str) -> Likeliest:
         """Return the likeliest tokens behind a text, as far as the source has them."""
         asked = replace(self._request(1), logprobs=True, top_logprobs=SEEN, form=None, banned=frozenset())
-        async with aclosing(self.source.go_on(text, asked)) as deltas:
+        async with aclosing(self._replies(text, asked)) as deltas:
             found = [each async for delta in deltas for each in delta.likeliest]
         self.spent += 1
         return found[0] if found else ()
@@ -206,7 +241,7 @@ class _Writer:
             most: The number of tokens after which it ends with a sentence.
         """
         draft, until = self.draft, self.spent + most
-        if self.spent >= self.room:
+        if self.spent >= self.room or self.over:
             return _Ended("tokens", len(draft))
         async with aclosing(self._more(self._request())) as deltas:
             async for delta in deltas:
@@ -221,7 +256,7 @@ class _Writer:
                 last = max(draft.ends(at), default=at if at > begin else 0)
                 if last and self.spent > until and (mark or self._low(draft.text[:last]) is None):
                     return _Ended("enough", len(draft))
-                held = self.form.layout.slots or self._wanted() or last <= draft.sent
+                held = self.held or self.form.layout.slots or self._wanted() or last <= draft.sent
                 if not held and self._fits(draft.text[:last]):
                     await draft.release(last)
         return _Ended("tokens", len(draft))
@@ -235,7 +270,10 @@ class _Writer:
             return _Ended("mark", place)
         if self.closing and (found := self.closing.search(text, max(begin, old - LONG))):
             said = text[begin : found.start()].rstrip(' \n"“(')
-            return _Ended("model", begin + len(said)) if said else _Ended("forbidden", found.start())
+            if not said:
+                return _Ended("forbidden", found.start())
+            if begin + len(said) in self.draft.ends(begin):
+                return _Ended("model", begin + len(said))
         if (whole or not text[old:].isalnum()) and (again := self.draft.repeats(begin)) is not None:
             return _Ended("model", again)
         return _Ended("full", len(text)) if self._is_full() else None
@@ -262,41 +300,41 @@ class _Writer:
 
     async def _without(self, place: int) -> None:
         """Go on from a place with another token than the one that came."""
-        token = self.draft.token_at(place)
+        token, word = self.draft.token_at(place), self.draft.text[place:].split()[0].lower()
         self.draft.cut(place)
         if token is not None:
             return await self._one(banned=self.banned | {token})
         top = [str(text) for text, _ in await self._likeliest(self.draft.text)]
-        first = max((text for text in self.form.lacks), key=len, default="")[:1].lower()
-        self.draft.give(next((text for text in top if text.strip() and text.strip()[0].lower() != first), ""))
+        other = (text for text in top if text.strip() and not word.startswith(text.strip().lower()))
+        self.draft.give(next(other, ""))
         return None
 
     # Limits
 
-    def _tail(self) -> str:
-        """Return a text of the size of what still has to come."""
+    def _tail(self, text: str) -> str:
+        """Return a text of the size of what has to come behind another."""
         form = self.form
-        texts = (text for text in self._missing() if text != self.placed)
-        missing = "".join(f" And here we will see {text} again." for text in texts)
+        texts = (each for each in self._missing(text) if each != self.placed)
+        missing = "".join(f" And here we will see {each} again." for each in texts)
         postscript = f"\n\n{form.postscript} And here is one more word." if form.postscript else ""
         return missing + postscript + (f" {form.closing}" if form.closing else "")
 
     def _fits(self, text: str) -> bool:
-        tail = self._tail()
+        tail = self._tail(text)
         return all(each.high is None or each.count(text + tail) <= each.high for each in self.form.limits)
 
     def _is_full(self) -> bool:
         """Return whether a limit is passed. One that is `n` away needs `n` more characters at least."""
         if len(self.draft) <= self.unfilled:
             return False
-        text = self.draft.text + self._tail()
+        text = self.draft.text + self._tail(self.draft.text)
         left = [each.high - each.count(text) for each in self.form.limits if each.high is not None]
         self.unfilled = len(self.draft) + max(min(left, default=self.room), 0)
         return min(left, default=0) < 0
 
     def _low(self, text: str) -> Limit | None:
         """Return a lower limit that a text does not reach."""
-        text += self._tail()
+        text += self._tail(text)
         return next((each for each in self.form.limits if each.low and each.count(text) < each.low), None)
 
     async def _free(self, begin: int, mark: str = "", most: int | None = None) -> None:
@@ -306,14 +344,15 @@ class _Writer:
             most = max(int(self.room * CLOSE) - SENTENCE * len(self._missing()), self.room // 3) - self.spent
         while True:
             ended = await self._stretch(begin, mark, most)
-            over = self.spent >= self.room
+            over = self.spent >= self.room or self.over is not None
             if ended.by == "forbidden" and taken < 4 * TRIES * max(len(self.lacks), 1):
                 taken += 1
                 await self._without(ended.place)
             elif ended.by in ("mark", "model"):
                 self.stop_text = ended.stop_text
                 self._end_at(begin, ended)
-                ready = (self.draft.is_whole or longer > 0) and not self._low(self.draft.text)
+                own = ended.place == len(self.draft) and re.search(r"\w", self.draft.text[begin:])
+                ready = (own or self.draft.is_whole or longer) and not self._low(self.draft.text)
                 thought = self.thought and not self.draft.text.strip()  # and answered nothing
                 if over or mark or ready or thought or ended.stop_text or longer == 4 * TRIES:
                     return
@@ -365,7 +404,7 @@ class _Writer:
             for place in places
             if self._fits(text[:place] + ".") and not (enough and self._low(text[:place]))
         ]
-        for place in reversed(fitting[-ENDS:]):
+        for place in reversed(fitting[-LOOKED_AT:]):
             if self.spent >= self.room:
                 break
             top = await self._likeliest(text[:place])
@@ -383,8 +422,9 @@ class _Writer:
 
     async def _title(self) -> None:
         self.draft.give("<<")
-        begin = len(self.draft)
+        begin, self.held = len(self.draft), True
         await self._free(begin, "\n", 12)
+        self.held = False
         title = re.split(r">>|[.!?](?=\s|\Z)", self.draft.text[begin:])[0].strip(' "*#')
         self._cut(begin)
         self.draft.give(" ".join(title.split()[:10]) + ">>\n\n")
@@ -410,9 +450,9 @@ class _Writer:
 
     # What must come
 
-    def _missing(self) -> list[str]:
-        """Return the texts that have to come and did not, each as often as it is missing."""
-        text = self.draft.text.replace("’", "'")
+    def _missing(self, text: str | None = None) -> list[str]:
+        """Return what has to come and is not in a text, or in the draft, each as often as it is missing."""
+        text = (self.draft.text if text is None else text).replace("’", "'")
         return [
             each
             for each in dict.fromkeys(self.form.has)
@@ -439,12 +479,14 @@ class _Writer:
     async def _complete(self) -> None:
         """Add what is missing at the end."""
         form, draft = self.form, self.draft
+        if self.over or self.stop_text:
+            return
         for text in self._missing():
             if text in self._missing():
                 self.placed = text
                 await self._put(text)
                 self.placed = ""
-        if form.pattern and not re.search(form.pattern, draft.text):
+        if form.pattern and not await asyncio.to_thread(_found, form.pattern, draft.text):
             draft.give("\n\n" if draft.text else "")
             await self._asked(Form(pattern=form.pattern))
         for slot in dict.fromkeys(form.layout.slots):
@@ -452,7 +494,7 @@ class _Writer:
         if form.postscript and form.postscript.lower() not in draft.text.lower():
             draft.give(f"\n\n{form.postscript}")
             await self._sentence()
-        if form.closing:
+        if form.closing and not pattern_for(form.closing.strip(), around=ENDS).search(draft.text):
             place, chance = self._place(form.closing.strip(), len(draft) // 2)
             if form.closing[:1].islower():
                 self._cut(place if self.last_word and chance > POSSIBLE else len(draft.text.rstrip(STOPS)))
@@ -499,7 +541,7 @@ class _Writer:
         if slot == "[…]":
             for _ in range(count - len(re.findall(r"\[[^\n\]]*\]", draft.text))):
                 draft.give("\n[")
-                begin = len(draft)
+                begin, self.held = len(draft), True
                 await self._free(begin, "]", 8)
                 name = re.match(r"[\w' -]*", draft.text[begin:])
                 self._cut(begin)
@@ -519,7 +561,7 @@ class _Writer:
 
     async def _object(self) -> None:
         """Write an object. One that does not end is closed; a word that is missing names a value."""
-        draft, room = self.draft, self.room
+        draft, room, self.held = self.draft, self.room, True
         self.room -= SENTENCE * min(len(self.form.has), TRIES)
         await self._asked(Form(json=True))
         if self.spent >= self.room:
@@ -533,6 +575,14 @@ class _Writer:
             value = json.dumps(draft.text[begin:].strip(' \n"{}'), ensure_ascii=False)
             draft.cut(begin - 1)
             draft.give(value + "\n}")
+
+
+def _found(pattern: str, text: str) -> bool:
+    """Return whether a pattern is found. One that takes long is left to the check."""
+    try:
+        return regex.search(pattern, text, timeout=1.0, concurrent=True) is not None
+    except TimeoutError:
+        return True
 
 
 def _begins(token: str, text: str) -> bool:
