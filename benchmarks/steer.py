@@ -246,9 +246,9 @@ def natural(*, quick: bool) -> Row:
                 figures.append(Figure(f"{name}, {way}: {what}", values, unit, goals[part]))
     how = (
         "100 IFEval prompts as below, and 100 everyday ones with demands (`derive_prompts.jsonl`); the "
-        "default model behind llama.cpp, at most 128 new tokens, seeds 0, 1, 2 (plain: 0). The checks that "
-        "count are those that steer. A word of no list is in neither the prompt nor wordfreq's English: names and "
-        "hashtags count. A text ends whole with a sentence, an item or an object."
+        "default model behind llama.cpp, at most 128 new tokens, seeds 0, 1, 2 (plain: 0). The checks "
+        "that count are those that steer. A word of no list is in neither the prompt nor wordfreq's "
+        "English: names and hashtags count. A text ends whole with a sentence, an item or an object."
     )
     return Row("first texts, and how they read", how, tuple(figures))
 

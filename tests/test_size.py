@@ -10,10 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "redraft"
 
-LINES = 72_852
+LINES = 72_873
 FILES = 350
 NAMES = 16
-WHOLE = 152_435
+WHOLE = 152_456
 
 
 def files_of(folder: Path) -> list[Path]:

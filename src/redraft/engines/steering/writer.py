@@ -112,6 +112,7 @@ class _Writer:
         self.unfilled = 0  # length up to which no limit is passed
         self.stop_text: str | None = None
         self.over: Delta | None = None  # what ended the answer for good, such as a filter
+        self.cut_short = False  # the text ends where the tokens did
         self.held = False  # what is written is put into another form
         self.unsteered = self.thought = False
 
@@ -155,8 +156,7 @@ class _Writer:
         draft.give('"' * form.quoted)
 
     async def _finish(self) -> None:
-        cut = self.spent >= self.room and not (self.draft.is_whole or self.form.closing or self.form.json)
-        finish: Finish = self.limit if cut else "stop"
+        finish: Finish = self.limit if self.cut_short and not self.form.closing else "stop"
         await self.draft.release(len(self.draft))
         if self.over and self.over.finish:
             finish = self.over.finish
@@ -187,7 +187,7 @@ class _Writer:
 
     async def _more(self, sampling: Sampling) -> Replies:
         """Add what the model goes on with, and yield each piece once it is added."""
-        before = self.spent
+        before, first = self.spent, not self.draft.text
         async with aclosing(self._replies(self.draft.text, sampling)) as deltas:
             async for delta in deltas:
                 self._note(delta.likeliest[:1])
@@ -197,7 +197,7 @@ class _Writer:
                 self.spent += len(delta.tokens) or bool(delta.text)
                 if delta.finish:
                     self.spent = before + (delta.completion_tokens or self.spent - before)
-                    self.cached = self.cached or delta.cached_tokens or 0
+                    self.cached = (delta.cached_tokens or 0) if first else self.cached
                     self.over = delta if delta.finish not in ("stop", "max_tokens", "context") else None
                 yield delta
 
@@ -349,7 +349,7 @@ class _Writer:
                 taken += 1
                 await self._without(ended.place)
             elif ended.by in ("mark", "model"):
-                self.stop_text = ended.stop_text
+                self.stop_text, self.cut_short = ended.stop_text, False
                 self._end_at(begin, ended)
                 own = ended.place == len(self.draft) and re.search(r"\w", self.draft.text[begin:])
                 ready = (own or self.draft.is_whole or longer) and not self._low(self.draft.text)
@@ -360,11 +360,13 @@ class _Writer:
                 await self._one(unending=True)
             else:
                 least = POSSIBLE if again < TRIES else -1
+                self.cut_short = False
                 if self._back(begin, enough=not mark) or await self._closed(begin, least, enough=not mark):
                     return
                 if not self._back(begin) and not over:
                     self._cut(max(begin, self.draft.sent))
                 if over or again == TRIES:
+                    self.cut_short = self.spent >= self.room and not self.draft.is_whole
                     return
                 again += 1
 
@@ -498,7 +500,7 @@ class _Writer:
             place, chance = self._place(form.closing.strip(), len(draft) // 2)
             if form.closing[:1].islower():
                 self._cut(place if self.last_word and chance > POSSIBLE else len(draft.text.rstrip(STOPS)))
-            draft.give(" " * (bool(draft.text) and bool(re.search(r"\w", form.closing))) + form.closing)
+            draft.give(self._last())
 
     async def _sentence(self) -> bool:
         """Write on to the end of a sentence. Return whether it has a word."""
@@ -529,11 +531,30 @@ class _Writer:
                 if text not in self._missing():
                     return
                 place, _ = self._place(text, end)
-            self._cut(place)
-            self.draft.give(f" {text}" if self.draft.text[-1:] not in ("", *'"“(') else text)
+            self._cut(len(self.draft.text[:place].rstrip(" ")))
+            self.draft.give(self._given(text))
             if (await self._sentence() and self._fits(self.draft.text)) or number == TRIES - 1:
                 return
             self._cut(min(end, place))
+
+    def _given(self, text: str) -> str:
+        """Return a text that must come as it stands behind the draft: spaced, and in its case."""
+        before = self.draft.text
+        cased = {"upper": str.upper, "lower": str.lower}.get(self.form.case, str)(text)
+        if not before or before.endswith("\n") or self.draft.is_whole:
+            cased = cased if self.form.case else cased[0].upper() + cased[1:]
+        return cased if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {cased}"
+
+    def _last(self) -> str:
+        """Return the end that was asked for. What is no sentence has a line of its own where that fits."""
+        closing, text = self.form.closing, self.draft.text
+        if not text or not re.search(r"\w", closing):
+            return closing
+        apart = closing[:1].isupper() and closing.rstrip()[-1:] not in STOPS and self.draft.is_whole
+        fits = all(
+            each.high is None or each.count(f"{text}\n\n{closing}") <= each.high for each in self.form.limits
+        )
+        return f"\n\n{closing}" if apart and fits else f" {closing}"
 
     async def _mark(self, slot: str, count: int) -> None:
         """Put marks around words that are there, the longest ones first; brackets get lines of their own."""
