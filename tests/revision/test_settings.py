@@ -57,7 +57,8 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
     return found.engine, found.format
 
 
-WIDE = bool((instructions() or {}).get("AVX-512"))
+KNOWN = instructions() or {}
+WIDE = bool(KNOWN.get("AVX-512")) and not KNOWN.get("AMX")
 STEADY, UNSTEADY = "--engine llamacpp.", "--engine llamacpp, whose answers --seed repeats."
 
 
