@@ -57,8 +57,7 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
     return found.engine, found.format
 
 
-KNOWN = instructions() or {}
-WIDE = bool(KNOWN.get("AVX-512")) and not KNOWN.get("AMX")
+WIDE = (instructions() or {}).get("AVX-512") and not (instructions() or {}).get("AMX")
 STEADY, UNSTEADY = "--engine llamacpp.", "--engine llamacpp, whose answers --seed repeats."
 
 
