@@ -1,4 +1,4 @@
-"""Writes a text in a form, and never makes a model write what it would not.
+"""Writes a text in a form: samples, cuts back, takes back words, and goes on.
 
 The model samples freely. A text ends where a sentence or an item of a list ends, before a limit is passed. A
 word that may not come is taken back, and its beginning is banned in that place. What is missing near the end
