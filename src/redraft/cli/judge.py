@@ -29,8 +29,8 @@ def judge(
 ) -> None:
     """Have a model judge the answers of two models, or of one.
 
-    A and B are files of answers or chains, joined by question_id. FILE gets a review for each question, order
-    and judge, in SelFee's and FastChat's shape: redraft report FILE. The judge sees each pair in both orders.
+    A and B are files of answers or chains, joined by question_id. FILE gets a review for each question and
+    order, in SelFee's and FastChat's shape: redraft report FILE. The judge sees each pair in both orders.
 
     After any stop, the same command resumes. Each reply is stored in FILE.journal.db before it is used, so
     none is paid for twice. A judge that gives no score is asked for it once more; none is made up. If
@@ -42,7 +42,7 @@ def judge(
     check_out(out, "-o reviews.jsonl")
     settings, named = fill_in(flags, FLAGS), "model" in flags or "recipe" in flags
     judging, quiet = JudgeRun.of(settings, answers, out, named=named), settings.values.quiet
-    given = {**settings.values.explicit, "model": judging.models}
+    given = {**settings.values.explicit, "model": judging.model}
     ray.make("redraft.evaluation.judging.run:ajudge", [answers], out, given, quiet=quiet)
     with only_ours():
         result = judging.run()

@@ -213,7 +213,7 @@ def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[Revie
     ordered = sorted(matches, key=lambda match: draw(match, "order"))
     by_side = sorted(matches, key=lambda match: draw(match, "side"))
     swapped = {match.question.id for match in by_side[len(by_side) // 2 :]}
-    for item in items(ordered, [voter], both_orders=False, about="vote"):
+    for item in items(ordered, voter, both_orders=False, about="vote"):
         yield replace(item, swapped=item.match.question.id in swapped)
 
 

@@ -180,7 +180,7 @@ class InstructionKeywords(MachineKeywords, ServerKeywords, RunKeywords, total=Fa
 class JudgeFileKeywords(MachineKeywords, ServerKeywords, ItemKeywords, total=False):
     """Options of `judge`."""
 
-    model: list[str]
+    model: str | None
     way: Literal["scores", "verdicts", "grades"] | None
     orders: Literal["both", "given"]
     gold: bool
@@ -188,5 +188,3 @@ class JudgeFileKeywords(MachineKeywords, ServerKeywords, ItemKeywords, total=Fal
     max_tokens: int | None
     seed: int | None
     questions: str | Path | None
-    prompt_file: str | Path | None
-    reviewer_file: str | Path | None

@@ -45,7 +45,7 @@ def test_the_result_says_what_was_made_and_the_command_goes_on_with_it() -> None
 
 def test_the_async_twin_makes_the_same() -> None:
     async def twin() -> Any:
-        return await redraft.ajudge("new.jsonl", "twin.jsonl", **{**OPTIONS, "model": ["script:judge.jsonl"]})
+        return await redraft.ajudge("new.jsonl", "twin.jsonl", **OPTIONS)
 
     Path("judge.jsonl").write_text('"Fine.\\n[[8]]"\n')
     result = asyncio.run(twin())
@@ -68,7 +68,6 @@ def test_progress_and_messages_are_events() -> None:
     ("answers", "options", "error", "said"),
     [
         (("new.jsonl",) * 3, {}, UsageError, "3 files of answers"),
-        ("new.jsonl", {"model": ["a", "a"]}, UsageError, "a judge is given twice"),
         ("new.jsonl", {"colour": "red"}, UsageError, "colour"),
         ("new.jsonl", {"way": "scores"}, UsageError, "the answers of two models"),
         (("new.jsonl", "judge.jsonl"), {}, RecordError, "judge"),

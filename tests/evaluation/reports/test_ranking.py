@@ -1,8 +1,7 @@
-"""All models on one scale: strengths that are known, who was hardly met, and what style does."""
+"""All models on one scale: strengths that are known, and who was hardly met."""
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from pathlib import Path
@@ -15,7 +14,7 @@ pytest.importorskip("scipy")
 
 from scipy import special
 
-from redraft.evaluation.reports.ranking import Battles, Fitted, Ranking, style_of
+from redraft.evaluation.reports.ranking import Battles, Fitted, Ranking
 from redraft.evaluation.reports.reviews import Report
 from redraft.evaluation.tables import as_text
 from tests.evaluation import made
@@ -101,7 +100,7 @@ def test_intervals_of_20_questions_hold_the_truth(runs: int) -> None:
         signs = [1 if dice.random() < special.expit(strengths[n % 2]) else -1 for n in range(40)]
         games = tuple(SimpleNamespace(sign=sign) for sign in signs)
         battles = Battles(("a", "b", "c"), games, met, tuple(n // 2 for n in range(40)))  # type: ignore[arg-type]
-        estimates += list(zip(Fitted(battles, met, 200).rates("c"), strengths, strict=True))[:2]
+        estimates += list(zip(Fitted(battles, 200).rates("c"), strengths, strict=True))[:2]
     held = [each.low <= special.expit(strength) <= each.high for each, strength in estimates]
     assert sum(held) >= 0.93 * len(held)
     assert min(each.high - each.low for each, _ in estimates) > 0.05
@@ -111,38 +110,3 @@ def test_models_that_have_no_battles_in_common_are_on_no_scale(tmp_path: Path) -
     reviews = [review(n, *pair, 1) for n in range(9) for pair in (("a", "b"), ("c", "d"))]
     assert report(tmp_path, reviews).ranking is None
     assert report(tmp_path, drawn(("strong", "weak"), questions=9)).ranking is None
-
-
-def test_at_equal_style_a_lead_by_length_is_gone(tmp_path: Path) -> None:
-    dice, reviews = random.Random(2), []
-    texts: dict[str, dict[int, str]] = {"long": {}, "short": {}, "other": {}}
-    for question in range(400):
-        for name, most in (("long", 60), ("short", 30), ("other", 30)):
-            texts[name][question] = "word " * dice.randint(5, most)
-        for name in ("long", "short"):
-            ours, theirs = (len(texts[each][question].split()) for each in (name, "other"))
-            odds = 3 * (ours - theirs) / (ours + theirs)
-            reviews.append(
-                review(question, name, "other", 1 if dice.random() < 1 / (1 + math.exp(-odds)) else -1)
-            )
-    files = []
-    for name, answers in texts.items():
-        files.append(tmp_path / f"{name}.jsonl")
-        files[-1].write_text(
-            "".join(
-                f"{json.dumps({'answer_id': f'{name}-{n}', 'question_id': n, 'text': text})}\n"
-                for n, text in answers.items()
-            )
-        )
-    found = ranking(report(tmp_path, reviews, answers=files))
-    [long] = [each for each in found.models if each.model == "long"]
-    assert long.win_rate.low > 0.5
-    assert long.at_equal_style
-    assert long.at_equal_style.low < 0.5 < long.at_equal_style.high
-    assert [name for name, _ in found.effects] == ["length"]
-    assert found.effects[0][1].low > 0
-
-
-def test_what_is_counted_as_style() -> None:
-    text = "# One\n\n- a **b** c\n2. d\n\n```py\n# no header\n```\n**e** __f__"
-    assert style_of(text)[1:] == (1, 2, 3)

@@ -1,8 +1,8 @@
-"""Have judges review answers: one review for each question, turn, order and judge.
+"""Have a judge review answers: one review for each question, turn and order.
 
-A judge is asked for a schema's JSON if its engine keeps to schemas and the wording is ours, and for text
-otherwise. A reply without scores is asked for them once more; if they are missing then too, the review is
-stored without them. A score is never made up.
+A judge is asked for a schema's JSON if its engine keeps to schemas, and for text otherwise. A reply without
+scores is asked for them once more; if they are missing then too, the review is stored without them. A score
+is never made up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from redraft.engines.base import Engine, Message, Price, Sampling
 from redraft.engines.wrapped import JournaledEngine, MeteredEngine
 from redraft.errors import EmptyReply
 from redraft.evaluation.judging.pairs import Match
-from redraft.evaluation.judging.prompts import FIELDS, JudgePrompt, Prompts, Shown, Way, again, schema_of
+from redraft.evaluation.judging.prompts import FIELDS, Shown, Way, again, category_of, messages_of, schema_of
 from redraft.evaluation.judging.reviews import (
     WINNERS,
     Review,
@@ -58,7 +58,7 @@ class ReviewItem:
     match: Match
     turn: int  # the turn that is judged; the first is 1
     swapped: bool  # the second model's answer is shown first
-    judge: str  # the reference of the judge
+    judge: str  # the reference of the judge, or the name of a voter
 
     @property
     def answers(self) -> Sequence[Any]:
@@ -66,37 +66,32 @@ class ReviewItem:
         return self.match.answers[::-1] if self.swapped else self.match.answers
 
 
-def items(
-    matches: Sequence[Match], judges: Sequence[str], *, both_orders: bool, about: Any
-) -> Iterator[ReviewItem]:
+def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any) -> Iterator[ReviewItem]:
     """Yield every review to make. `about` are JSON values that decide replies, and so a part of the ids."""
     for match in matches:
         for turn in range(1, len(match.question.turns) + 1):
             for swapped in (False, True) if both_orders and len(match.answers) > 1 else (False,):
-                for judge in judges:
-                    key = [asdict(match), turn, swapped, judge, about]
-                    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-                    yield ReviewItem(f"{match.question.id}-{digest}", match, turn, swapped, judge)
+                key = [asdict(match), turn, swapped, judge, about]
+                digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+                yield ReviewItem(f"{match.question.id}-{digest}", match, turn, swapped, judge)
 
 
-def read_reply(reply: str, prompt: JudgePrompt) -> Said:
+def read_reply(reply: str, way: Way) -> Said:
     """Return what a reply decides, or raise `Unreadable`.
 
-    To our own wording, it stands in JSON or alone on the last line: other numbers may be quoted from the
-    answers.
+    It stands in JSON or alone on the last line: other numbers may be quoted from the answers.
     """
-    if prompt.is_ours:
-        text, fields = _bare(reply), None
-        with suppress(ValueError, RecursionError):
-            fields = json.loads(text) if text.startswith("{") else None
-        if isinstance(fields, dict):
-            return _in_fields(fields, prompt.way)
-        reply = reply.strip().rpartition("\n")[2]
-        if not _OF_SCORES.fullmatch(reply):
-            raise Unreadable("the last line is not the scores")
-    if prompt.way == "verdicts":
-        return winner_in(reply)
-    found, wanted = scores_in(reply), 1 if prompt.way == "grades" else 2
+    text, fields = _bare(reply), None
+    with suppress(ValueError, RecursionError):
+        fields = json.loads(text) if text.startswith("{") else None
+    if isinstance(fields, dict):
+        return _in_fields(fields, way)
+    last = reply.strip().rpartition("\n")[2]
+    if not _OF_SCORES.fullmatch(last):
+        raise Unreadable("the last line is not the scores")
+    if way == "verdicts":
+        return winner_in(last)
+    found, wanted = scores_in(last), 1 if way == "grades" else 2
     if len(found) != wanted:
         raise Unreadable(f"{len(found)} scores, not {wanted}")
     return found
@@ -142,24 +137,23 @@ class Reply:
 class Judging:
     """What all reviews of a run share."""
 
-    judges: Mapping[str, OpenJudge]  # the open judges, by reference
-    prompts: Prompts
+    judge: OpenJudge
+    way: Way
     gold: bool  # show gold answers where there are some
-    given: Mapping[str, Any]  # options of sampling of the user, above those of a file of reviewers
+    given: Mapping[str, Any]  # options of sampling of the user
     journal: Journal
     session: Session
     calling: Callable[[], AbstractContextManager[Any]]  # returns a context in which a review is made
 
     async def line(self, item: ReviewItem) -> str:
         """Make a review, as a line of JSON."""
-        judge, what = self.judges[item.judge], shown(item, gold=self.gold)
-        prompt = self.prompts.prompt(item.match.question.category, what)
-        options = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS, **prompt.sampling, **self.given}
+        judge, what = self.judge, shown(item, gold=self.gold)
+        options = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS, **self.given}
         if (seed := options.get("seed")) is not None:
             options["seed"] = derived_seed(seed, item.id)
         sampling = Sampling(**options)
         with self.calling():
-            reply = await self._ask(item, judge, prompt, what, sampling)
+            reply = await self._ask(item, what, sampling)
         usage = reply.usage
         metadata: dict[str, Any] = {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens}
         metadata |= {"asked_again": True} if reply.asked_again else {}
@@ -167,16 +161,16 @@ class Judging:
         metadata |= {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
         if judge.price:
             metadata["cost_usd"] = judge.price.cost(usage)
-        record = (_grade if prompt.way == "grades" else _review)(item, judge, prompt, reply)
+        prompt_id = f"{self.way}-{category_of(item.match.question.category)}"
+        record = (_grade if self.way == "grades" else _review)(item, judge, prompt_id, reply)
         record["metadata"] = metadata
-        if prompt.way == "grades":
+        if self.way == "grades":
             return json.dumps(record, ensure_ascii=False)
         return Review.of(record).to_json()
 
-    async def _ask(
-        self, item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, what: Shown, sampling: Sampling
-    ) -> Reply:
-        """Ask a judge, and once more if its reply cannot be read."""
+    async def _ask(self, item: ReviewItem, what: Shown, sampling: Sampling) -> Reply:
+        """Ask the judge, and once more if its reply cannot be read."""
+        judge, category = self.judge, category_of(item.match.question.category)
 
         def pay() -> None:
             usage = paid.take()
@@ -185,18 +179,18 @@ class Judging:
         paid = MeteredEngine(judge.engine, pay, self.session.progress.write)
         journaled = JournaledEngine(paid, self.journal, identity=judge.identity, scope=item.id)
         engine = MeteredEngine(journaled)
-        as_json = prompt.is_ours and judge.engine.info.schemas
-        messages = prompt.fill(what, as_json=as_json)
-        schema = schema_of(prompt.way) if as_json else None
+        as_json = judge.engine.info.schemas
+        messages = messages_of(self.way, category, what, as_json=as_json)
+        schema = schema_of(self.way) if as_json else None
         text = await _text(engine, messages, replace(sampling, schema=schema))
         with suppress(Unreadable):
-            return Reply(_review_of(text), read_reply(text, prompt), asked_again=False, usage=engine.take())
+            return Reply(_review_of(text), read_reply(text, self.way), asked_again=False, usage=engine.take())
         first: list[Message] = [{"role": "assistant", "content": text}] if text.strip() else []
-        messages = [*messages, *first, again(prompt.way, as_json=as_json)]
-        schema = schema_of(prompt.way, review=False) if as_json else None
+        messages = [*messages, *first, again(self.way, as_json=as_json)]
+        schema = schema_of(self.way, review=False) if as_json else None
         last, said = await _text(engine, messages, replace(sampling, schema=schema)), None
         with suppress(Unreadable):
-            said = read_reply(last, replace(prompt, is_ours=True))
+            said = read_reply(last, self.way)
         both = f"{_review_of(text)}\n\n{last}".strip()
         return Reply(both, said, asked_again=True, usage=engine.take())
 
@@ -229,7 +223,7 @@ def _review_of(reply: str) -> str:
     return review if isinstance(review, str) and review.strip() else reply
 
 
-def _review(item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, reply: Reply) -> dict[str, Any]:
+def _review(item: ReviewItem, judge: OpenJudge, prompt_id: str, reply: Reply) -> dict[str, Any]:
     """Return a review. One that cannot be read says so: its text is not searched for numbers again."""
     first, second = item.answers
     scored = isinstance(reply.said, tuple)
@@ -238,7 +232,7 @@ def _review(item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, reply: Repl
         "question_id": item.match.question.id,
         "answer1_id": first.id,
         "answer2_id": second.id,
-        "reviewer_id": prompt.id,
+        "reviewer_id": prompt_id,
         "text": reply.text,
         "score": reply.said if scored else None,
         "model_1": first.name,
@@ -249,7 +243,7 @@ def _review(item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, reply: Repl
     }
 
 
-def _grade(item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, reply: Reply) -> dict[str, Any]:
+def _grade(item: ReviewItem, judge: OpenJudge, prompt_id: str, reply: Reply) -> dict[str, Any]:
     """Return a grade in the shape of MT-bench's single judgements; null for a score that cannot be read."""
     [answer] = item.answers
     return {
@@ -257,7 +251,7 @@ def _grade(item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, reply: Reply
         "question_id": item.match.question.id,
         "model": answer.name,
         "answer_id": answer.id,
-        "judge": [judge.name, prompt.id],
+        "judge": [judge.name, prompt_id],
         "judgment": reply.text,
         "score": reply.said[0] if reply.said else None,
         "turn": item.turn,

@@ -5,21 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from redraft.options import MAX_SEED, MODEL, SAMPLING, SERVER, MachineOptions, ServerOptions, option
+from redraft.options import (
+    A_REFERENCE,
+    MAX_SEED,
+    MODEL,
+    SAMPLING,
+    SERVER,
+    MachineOptions,
+    ServerOptions,
+    option,
+)
 from redraft.revision.runs.options import A_PATH, RUN, ItemOptions
 
 JUDGING = "Judging"  # the heading of the flags that say what is asked of a judge
 
 
 class JudgeOptions(ServerOptions, MachineOptions):
-    """Which judges are asked, and what."""
+    """Which judge is asked, and what."""
 
-    model: list[str] = option(
-        "a judge: default, a GGUF file, org/name, http://host/v1#name; repeatable",
+    model: str | None = option(
+        "the judge: default, a GGUF file, org/name, http://host/v1#name",
         MODEL,
         "REF",
         "-m",
-        default=[],
+        what=A_REFERENCE,
     )
     way: Literal["scores", "verdicts", "grades"] | None = option(
         "scores: 1 to 10 for each of two answers; verdicts: the better one or a tie; grades: 1 to 10 for "
@@ -31,12 +40,8 @@ class JudgeOptions(ServerOptions, MachineOptions):
         "show each pair in both orders, or A first only", JUDGING, "both|given", default="both"
     )
     gold: bool = option("show the judge the gold answers, where there are some", JUDGING, default=False)
-    temperature: float | None = option(
-        "0 is greedy [0, or as the reviewer's file says]", SAMPLING, "T", ge=0, lt=100
-    )
-    max_tokens: int | None = option(
-        "most new tokens of a review [1024, or as the reviewer's file says]", SAMPLING, "N", gt=0
-    )
+    temperature: float | None = option("0 is greedy [0]", SAMPLING, "T", ge=0, lt=100)
+    max_tokens: int | None = option("most new tokens of a review [1024]", SAMPLING, "N", gt=0)
     seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
     price: str | None = option(
         "USD per million tokens, if the config file has no price", SERVER, "IN,OUT[,CACHED]"
@@ -48,10 +53,4 @@ class JudgeFileOptions(ItemOptions, JudgeOptions):
 
     questions: Annotated[Path | None, A_PATH] = option(
         "what was asked, with categories and gold answers", RUN, "FILE", what="a path"
-    )
-    prompt_file: Annotated[Path | None, A_PATH] = option(
-        "prompts of FastChat: prompt.jsonl, judge_prompts.jsonl", RUN, "FILE", what="a path"
-    )
-    reviewer_file: Annotated[Path | None, A_PATH] = option(
-        "FastChat's reviewer.jsonl for the prompts", RUN, "FILE", what="a path"
     )

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,10 +17,10 @@ from redraft.engines.base import price_of
 from redraft.engines.config import load_config
 from redraft.engines.load import identity_of, model_of
 from redraft.errors import EngineError, UsageError
-from redraft.evaluation.judging.judge import Judging, OpenJudge, ReviewItem, ReviewTally, items, shown
+from redraft.evaluation.judging.judge import Judging, OpenJudge, ReviewItem, ReviewTally, items
 from redraft.evaluation.judging.options import JudgeFileOptions
 from redraft.evaluation.judging.pairs import Match, read_matches
-from redraft.evaluation.judging.prompts import Prompts, read_prompts, wording_digest
+from redraft.evaluation.judging.prompts import Way, wording_digest
 from redraft.evaluation.records import listed
 from redraft.jobs.counting import tell
 from redraft.jobs.harness import Job, JobResult, Session, Work
@@ -51,39 +50,28 @@ class JudgeResult(RunResult):
 
 @dataclass
 class JudgeRun:
-    """A run that makes a review of each question, in each order, by each judge."""
+    """A run that makes a review of each question, in each order."""
 
-    settings: Settings  # the options of the judging, whose `model` is one of the judges
-    models: list[str]  # references of the judges
+    settings: Settings  # the options of the judging, whose `model` is the judge
     answers: list[Path]  # files of answers: of two models, or of one
     plan: RunPlan
     questions: Path | None = None  # what was asked; None if the answers say it
-    prompt_file: Path | None = None  # prompts of FastChat; None for our own
-    reviewer_file: Path | None = None  # the reviewers that go with them
     tally: ReviewTally = field(default_factory=ReviewTally)
 
     @classmethod
     def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
-        """Return the run of some settings, whose `model` may be a list.
-
-        If the user has `named` no judge, that of the config file goes first.
-        """
-        given = settings.get("model") or "default"
+        """Return the run of some settings, with the judge of the config file if the user has `named` none."""
+        model = settings.get("model") or "default"
         if not named:
-            given = load_config().defaults.get("judge", given)
-        models = [given] if isinstance(given, str) else list(given)
+            model = load_config().defaults.get("judge", model)
         answers = [here(path) for path in answers]
-        named_files = ("questions", "prompt_file", "reviewer_file")
-        files: Any = {name: here(path) for name in named_files if (path := settings.get(name))}
+        questions = here(path) if (path := settings.get("questions")) else None
         if len(answers) not in (1, 2):
             raise UsageError(
                 f"{len(answers)} files of answers were given.", hint="Judge two models at a time: A B"
             )
-        if len(set(models)) < len(models):
-            raise UsageError("a judge is given twice.", hint="To ask it twice, use another --seed and -o.")
-        return cls(
-            settings.over(model=models[0]), models, answers, RunPlan.of(out, settings, journal=True), **files
-        )
+        plan = RunPlan.of(out, settings, journal=True)
+        return cls(settings.over(model=model), answers, plan, questions)
 
     def run(self) -> JudgeResult:
         """Make every review that is not made. In the main thread, Ctrl-C and SIGTERM end the run.
@@ -99,32 +87,29 @@ class JudgeRun:
     def _check(self) -> None:
         """Raise what can be found wrong before a file or a model is opened."""
         self.plan.check(self.settings, "review")
-        price = self.settings.get("price")
-        if price_of(price) and len(self.models) > 1:
-            raise UsageError(
-                "--price was given, and there are several judges.",
-                hint="Give the price of each in the config file.",
-            )
         way, pairs = self.settings.get("way"), len(self.answers) > 1
         if way and (way == "grades") == pairs:
             wanted = "the answers of one model" if way == "grades" else "the answers of two models"
             raise UsageError(f"--way {way} takes {wanted}.", hint=f"redraft judge {'A' if pairs else 'A B'}")
-        if self.reviewer_file and not self.prompt_file:
-            raise UsageError("--reviewer-file was given without --prompt-file.", hint="Give both.")
         written = {path.resolve() for path in (self.plan.out, self.plan.own_replies) if path}
-        for path in (*self.answers, self.questions, self.prompt_file, self.reviewer_file):
+        for path in (*self.answers, self.questions):
             if path and path.resolve() in written:
                 raise UsageError(f"{path} is an input.", hint="Name another file for the output.")
-        for model in self.models:
-            self.plan.check_prices(RevisionOptions.read({"model": model, "price": price}))
+        self.plan.check_prices(
+            RevisionOptions.read({"model": self.model, "price": self.settings.get("price")})
+        )
 
-    @cached_property
-    def prompts(self) -> Prompts:
-        """How the judges are asked."""
-        pairs, way = len(self.answers) > 1, self.settings.get("way")
-        if self.prompt_file:
-            return read_prompts(self.prompt_file, way, pairs=pairs, reviewers=self.reviewer_file)
-        return Prompts(way or ("scores" if pairs else "grades"))
+    @property
+    def model(self) -> str:
+        """The reference of the judge."""
+        reference: str = self.settings.get("model")
+        return reference
+
+    @property
+    def way(self) -> Way:
+        """What the judges give."""
+        way: Way | None = self.settings.get("way")
+        return way or ("scores" if len(self.answers) > 1 else "grades")
 
     @cached_property
     def matches(self) -> list[Match]:
@@ -147,30 +132,26 @@ class JudgeRun:
     def items(self) -> Iterator[ReviewItem]:
         """Yield the reviews to make."""
         both = self.settings.get("orders") != "given"
-        return items(self.matches, self.models, both_orders=both, about=self._asked)
+        return items(self.matches, self.model, both_orders=both, about=self._asked)
 
     @cached_property
     def _asked(self) -> dict[str, Any]:
         """What decides the reply to a question, as JSON values."""
-        files = {"prompts": self.prompt_file, "reviewers": self.reviewer_file}
-        config: dict[str, Any] = {name: content(file) for name, file in files.items() if file}
-        config["gold"] = bool(self.settings.get("gold")) or None
+        config: dict[str, Any] = {"gold": bool(self.settings.get("gold")) or None}
         config |= {name: self.settings.get(name) for name in ("temperature", "max_tokens", "seed")}
-        return config | {"way": self.prompts.way, "wording": wording_digest()}
+        return config | {"way": self.way, "wording": wording_digest()}
 
     def _job(self) -> Job[ReviewItem]:
-        """Read all inputs, see that each question has a prompt, and return the job."""
+        """Read all inputs, and return the job."""
         self._check()
-        gold = bool(self.settings.get("gold"))
-        for item in self.items():
-            self.prompts.prompt(item.match.question.category, shown(item, gold=gold))
+        _ = self.matches
         inputs = [*self.answers, *([self.questions] if self.questions else [])]
         # --orders may add reviews, so it is not in it.
         config = {
             **self._asked,
-            "judges": list(map(model_of, self.models)),
+            "judges": [model_of(self.model)],
             "inputs": list(map(content, inputs)),
-            **contents_of({"judges": self.models}),
+            **contents_of({"judges": [self.model]}),
         }
         return Job(
             items=self.items,
@@ -190,16 +171,16 @@ class JudgeRun:
 
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[ReviewItem]]:
-        """Open the journal and the judges, and yield the work on a review."""
+        """Open the journal and the judge, and yield the work on a review."""
         async with self.plan.opened(session) as opened:
             assert opened.journal is not None  # noqa: S101  (the plan has one)
             names = ("temperature", "max_tokens", "seed")
             sampling = {name: value for name in names if (value := self.settings.get(name)) is not None}
             async with self.plan.limits.opening(session.progress.seconds):
-                judges = await self._judges(opened, session)
+                judge = await self._judge(opened, session)
             gold = bool(self.settings.get("gold"))
             calling = partial(under_way, opened.batches)
-            judging = Judging(judges, self.prompts, gold, sampling, opened.journal, session, calling)
+            judging = Judging(judge, self.way, gold, sampling, opened.journal, session, calling)
 
             async def work(item: ReviewItem) -> list[str]:
                 line = await judging.line(item)
@@ -208,29 +189,24 @@ class JudgeRun:
 
             yield work
 
-    async def _judges(self, opened: Opened, session: Session) -> dict[str, OpenJudge]:
-        """Open the judges, by reference. Those of the same name are called by their references."""
+    async def _judge(self, opened: Opened, session: Session) -> OpenJudge:
+        """Open the judge."""
         patience = self.plan.patience(self.settings, session)
         how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
-        engines = {ref: await self.settings.load(opened.stack, "model", ref, **how) for ref in self.models}
+        engine = await self.settings.load(opened.stack, "model", self.model, **how)
+        if not engine.info.chats:
+            raise UsageError(
+                f"{engine.info.name} does not answer messages, and a judge has to.",
+                hint="Use a model with a chat template.",
+            )
         price = self.settings.get("price")
-        names = Counter(engine.info.name for engine in engines.values())
-        found = {}
-        for ref, engine in engines.items():
-            if not engine.info.chats:
-                raise UsageError(
-                    f"{engine.info.name} does not answer messages, and a judge has to.",
-                    hint="Use a model with a chat template.",
-                )
-            self.plan.check_prices(RevisionOptions.read({"model": engine, "price": price}))
-            name = engine.info.name if names[engine.info.name] == 1 else ref
-            identity = await in_daemon_thread(partial(identity_of, ref))
-            found[ref] = OpenJudge(name, engine, identity, price_of(price) or engine.info.price)
-        return found
+        self.plan.check_prices(RevisionOptions.read({"model": engine, "price": price}))
+        identity = await in_daemon_thread(partial(identity_of, self.model))
+        return OpenJudge(engine.info.name, engine, identity, price_of(price) or engine.info.price)
 
     def _result(self, job: JobResult) -> JudgeResult:
         tally, spent = self.tally, job.spent
-        noun = "grades" if self.prompts.way == "grades" else "reviews"
+        noun = "grades" if self.way == "grades" else "reviews"
         rows = job.rows(noun, tally.before, tally.reviews - tally.before)
         if tally.asked_again:
             rows.append(("asked again", f"{tally.asked_again:,} could not be read at first"))
@@ -253,14 +229,14 @@ Answers = str | Path | tuple[str | Path, str | Path]  # a file of answers, or tw
 
 
 def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywords]) -> JudgeResult:
-    """Have models judge the answers of two models, or of one. As `redraft judge`, and in the same files.
+    """Have a model judge the answers of two models, or of one. As `redraft judge`, and in the same files.
 
     After any stop, the same call resumes, and so does the command. Works in notebooks too.
 
     Args:
         answers: A file of answers or chains; or two, of a model and of its opponent.
         output: Where the reviews go.
-        **options: As listed below; all can be left out. `model` names one judge, or several.
+        **options: As listed below; all can be left out. `model` is the judge.
 
     Raises:
         UsageError: An option is unknown, or two do not fit together.
@@ -278,8 +254,6 @@ async def ajudge(answers: Answers, output: str | Path, **options: Unpack[JudgeFi
 
 
 def _run_of(answers: Answers, output: str | Path, options: Mapping[str, Any]) -> JudgeRun:
-    if isinstance(model := options.get("model"), str):
-        options = {**options, "model": [model]}
     settings = Settings.read(JudgeFileOptions, options, tell=tell)
     given = [answers] if isinstance(answers, str | Path) else answers
     return JudgeRun.of(settings, map(Path, given), Path(output), named="model" in options)

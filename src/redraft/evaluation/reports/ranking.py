@@ -1,19 +1,15 @@
-"""Many models on one scale, by Bradley and Terry's model; at equal style, where the answers are known.
+"""Many models on one scale, by Bradley and Terry's model.
 
 The chance that a model wins is logistic in the difference of two strengths. A tie is half a win for each.
-With style, as in arena-hard, differences in style stand beside the strengths: the difference of two lengths
-over their sum, and the same of headers, list items and bold texts a word. Unlike there, they are not centred:
-what is left is the strength at equal style, and not at the mean difference.
 
-Sources: Bradley and Terry, Biometrika 39 (1952), 324; arena-hard-auto, `show_result.py`; Li and others, Does
-Style Matter? (LMSYS, 28 August 2024). The penalty is ours: it keeps a model that always wins finite.
+Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty is ours: it keeps a model that always wins
+finite.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,11 +24,6 @@ _PENALTY = 1e-3  # half of it, times each squared coefficient, is taken off the 
 _STEPS = 40
 _ALIKE = 0.2  # over the number of questions: resamples whose rates differ by less have the same outcomes
 
-STYLE = ("length", "headers", "list items", "bold texts")
-_MARKS = (r"^#{1,6}\s", r"^\s*(?:[-*+]|\d+\.)\s", r"\*\*[^*\n]+\*\*|__[^_\n]+__")
-_COUNTED = [re.compile(mark, re.MULTILINE) for mark in _MARKS]
-_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-
 
 @dataclass(frozen=True)
 class Ranked:
@@ -40,7 +31,6 @@ class Ranked:
 
     model: str
     win_rate: Estimate
-    at_equal_style: Estimate | None  # None without the answers
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,6 @@ class Ranking:
 
     models: tuple[Ranked, ...]
     against: str  # the model that all were judged against; empty for a model of mean strength
-    effects: tuple[tuple[str, Estimate], ...]  # of style: what a standard deviation adds to the log-odds
     questions: int
 
 
@@ -90,22 +79,17 @@ class Battles:
 
 
 class Fitted:
-    """The model's coefficients, fitted to all battles and to resamples of their questions.
+    """The models' strengths, fitted to all battles and to resamples of their questions."""
 
-    Args:
-        battles: What is fitted.
-        features: Shape [games, features]: `Battles.met`, and what else may decide a game.
-    """
-
-    def __init__(self, battles: Battles, features: Numbers, draws: int = DRAWS) -> None:
-        self.battles, self.features = battles, features
+    def __init__(self, battles: Battles, draws: int = DRAWS) -> None:
+        self.battles = battles
         self.wins = np.array([(1 + game.sign) / 2 for game in battles.games])
         self.sample = Bootstrap(np.eye(battles.count), draws=draws).fitted(self._fits)
 
     def _fits(self, times: Numbers) -> Numbers:
-        """Return the coefficients by how often each question counts, shape [..., questions]."""
+        """Return the strengths by how often each question counts, shape [..., questions]."""
         weights = times[..., list(self.battles.questions)].reshape(-1, len(self.wins))
-        fits = [_fit(self.features, self.wins, weight) for weight in weights]
+        fits = [_fit(self.battles.met, self.wins, weight) for weight in weights]
         return np.reshape(fits, (*times.shape[:-1], -1))
 
     def rates(self, against: str) -> list[Estimate]:
@@ -121,9 +105,8 @@ class Fitted:
         names, mine = self.battles.names, self.battles.met[:, place]
 
         def rate(fits: Numbers) -> Numbers:
-            models = fits[..., : len(names)]
-            base = models[..., names.index(against)] if against else models.mean(axis=-1)
-            return np.asarray(special.expit(models[..., place] - base))
+            base = fits[..., names.index(against)] if against else fits.mean(axis=-1)
+            return np.asarray(special.expit(fits[..., place] - base))
 
         found = self.sample.estimate(rate, SHARE)
         if names[place] == against:
@@ -133,7 +116,7 @@ class Fitted:
         ends = [found.low, found.high, found.value]
         for side in (1, -1):
             turned = self.wins + self.sample.others * ((mine == side) - self.wins)
-            fit = _fit(self.features, np.where(mine, turned, self.wins), np.ones(len(mine)))
+            fit = _fit(self.battles.met, np.where(mine, turned, self.wins), np.ones(len(mine)))
             ends.append(float(rate(fit)))
         return Estimate(found.value, min(ends), max(ends))
 
@@ -147,31 +130,17 @@ def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
     if len(battles.names) < 3 or not battles.connected:
         return None
     against = shared(comparisons)
-    plain = Fitted(battles, battles.met).rates(against)
-    style = _styles(battles.games)
-    if style is None:
-        found = [Ranked(*each, None) for each in zip(battles.names, plain, strict=True)]
-        return Ranking(_sorted(found), against, (), battles.count)
-    fitted = Fitted(battles, np.hstack([battles.met, style]))
-    effects = tuple(
-        (name, fitted.sample.estimate(lambda fits, place=place: fits[..., place]))  # type: ignore[misc]
-        for place, name in enumerate(STYLE, start=len(battles.names))
-        if style[:, place - len(battles.names)].any()
-    )
-    rates = zip(battles.names, plain, fitted.rates(against), strict=True)
-    return Ranking(_sorted([Ranked(*each) for each in rates]), against, effects, battles.count)
+    rates = zip(battles.names, Fitted(battles).rates(against), strict=True)
+    found = sorted((Ranked(*each) for each in rates), key=lambda each: -each.win_rate.value)
+    return Ranking(tuple(found), against, battles.count)
 
 
-def _sorted(found: Sequence[Ranked]) -> tuple[Ranked, ...]:
-    return tuple(sorted(found, key=lambda each: -(each.at_equal_style or each.win_rate).value))
-
-
-def _fit(features: Numbers, wins: Numbers, weight: Numbers) -> Numbers:
-    beta, ridge = np.zeros(features.shape[1]), _PENALTY * np.eye(features.shape[1])
+def _fit(met: Numbers, wins: Numbers, weight: Numbers) -> Numbers:
+    beta, ridge = np.zeros(met.shape[1]), _PENALTY * np.eye(met.shape[1])
     for _ in range(_STEPS):
-        chance = special.expit(features @ beta)
-        slope = features.T @ (weight * (wins - chance)) - _PENALTY * beta
-        curve = (features * (weight * chance * (1 - chance))[:, None]).T @ features + ridge
+        chance = special.expit(met @ beta)
+        slope = met.T @ (weight * (wins - chance)) - _PENALTY * beta
+        curve = (met * (weight * chance * (1 - chance))[:, None]).T @ met + ridge
         step = np.linalg.solve(curve, slope)
         step *= min(
             1.0, 2.0 / max(float(np.abs(step).max()), 1e-12)
@@ -180,29 +149,3 @@ def _fit(features: Numbers, wins: Numbers, weight: Numbers) -> Numbers:
         if np.abs(step).max() < 1e-8:
             break
     return beta
-
-
-def _styles(games: Sequence[Game]) -> Numbers | None:
-    """Return the differences in style of each battle, in standard deviations; None without the answers."""
-    rows = list(_gaps(games))
-    if len(rows) < len(games):
-        return None
-    found = np.array(rows)
-    spread = found.std(axis=0)
-    return np.asarray(found / np.where(spread > 0, spread, 1))
-
-
-def _gaps(games: Sequence[Game]) -> Iterator[list[float]]:
-    for game in games:
-        if game.placed.answers:
-            shown = [style_of(answer.text) for answer in game.placed.answers]
-            ours, theirs = shown[::-1] if game.second else shown
-            length = (ours[0] - theirs[0]) / max(ours[0] + theirs[0], 1)
-            dense = [[count / max(each[0], 1) for count in each[1:]] for each in (ours, theirs)]
-            yield [length, *((one - two) / (one + two + 1) for one, two in zip(*dense, strict=True))]
-
-
-def style_of(text: str) -> tuple[int, ...]:
-    """Return the words of a text, and its headers, list items and bold texts outside of code (`STYLE`)."""
-    prose = _CODE.sub("", text)
-    return len(text.split()), *(len(mark.findall(prose)) for mark in _COUNTED)

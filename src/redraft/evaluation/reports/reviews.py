@@ -131,17 +131,10 @@ def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
 
 def _ranking(ranking: Ranking) -> Section:
     """Return the section with all models on one scale."""
-    lines = []
-    for each in ranking.models:
-        lines.append(Line(each.model, *percent(each.win_rate, 1)))
-        if each.at_equal_style:
-            lines.append(Line("  at equal style", *percent(each.at_equal_style, 1)))
-    if ranking.effects:
-        lines.append(Line("what style adds", note="to the log-odds of winning, a standard deviation"))
-    lines += [Line(f"  {name}", *plain(effect, 2, sign=True)) for name, effect in ranking.effects]
+    lines = tuple(Line(each.model, *percent(each.win_rate, 1)) for each in ranking.models)
     against = f"against {ranking.against}" if ranking.against else "against a model of mean strength"
     note = f"win rate {against}, by Bradley and Terry's model; {counted(ranking.questions, 'question')}"
-    return Section("All models", note, tuple(lines))
+    return Section("All models", note, lines)
 
 
 def _lines(report: Report, comparison: Comparison) -> Iterator[Line]:
