@@ -16,7 +16,7 @@ from redraft.errors import UsageError
 if TYPE_CHECKING:
     from redraft.serve.cluster.serving import Applications
 
-_NOT = ("shard", "cache", "batch", "estimate")
+_NOT = ("shard", "cache", "batch")
 """Options that are for one process."""
 
 

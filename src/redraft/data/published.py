@@ -8,22 +8,21 @@ are recorded, not judged. Nothing is cleaned.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Self, Unpack
 
-from redraft.chain import Chain, Prompt
-from redraft.chain.read.conversations import TREE, asks, from_messages, message_list, preferred
-from redraft.chain.read.fields import Fields, Parts, Shape, answered
-from redraft.chain.read.files import decode, name_of, stem_of
+from redraft.chain import Chain
+from redraft.chain.read.conversations import TREE, asks
+from redraft.chain.read.fields import Shape
+from redraft.chain.read.files import decode, name_of
 from redraft.chain.read.inputs import Input, inputs_of
-from redraft.chain.read.records import ID_FIELDS, Damage, Ids, chain_of, check_depth, id_of, read_records
-from redraft.chain.read.shapes import chain_from, is_chain, known_shape, names, read_as, read_tree, shapes
+from redraft.chain.read.records import ID_FIELDS, Damage, Ids, chain_of, check_depth, id_of
+from redraft.chain.read.shapes import is_chain, known_shape, names, read_as, read_tree, shapes
 from redraft.data.output import (
     DAMAGED,
     UNREADABLE,
@@ -43,15 +42,27 @@ from redraft.jobs.parallel import spread
 from redraft.jobs.provenance import Provenance, fingerprint, licences_beside
 from redraft.jobs.stores import here
 
-_TARGETS = "instruction input messages answer chosen rejected reference rationale tests id"
-TARGETS = tuple(_TARGETS.split())  # what a field can be
-
 
 @dataclass(frozen=True)
 class FieldMap:
-    """A map of fields."""
+    """A record's fields by the names under which they are read, those of a known shape."""
 
-    fields: Mapping[str, str]  # the record's field by its target, one of `TARGETS`
+    fields: Mapping[str, str]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """Parse maps written as `name=field,name=field`."""
+        fields: dict[str, str] = {}
+        for pair in (pair.strip() for text in texts for pair in text.split(",") if pair.strip()):
+            name, _, own = (part.strip() for part in pair.partition("="))
+            if not (name and own) or name in fields:
+                fault = "names a field a second time" if name in fields else "is not NAME=FIELD"
+                raise UsageError(
+                    f"the field map has {pair!r}, which {fault}.",
+                    hint=f"The names are those of a shape that redraft knows: {_EXAMPLE}",
+                )
+            fields[name] = own
+        return cls(fields)
 
     def check(self, record: Any, where: str) -> None:
         """Check that the first record has all the fields."""
@@ -63,60 +74,19 @@ class FieldMap:
                     hint=f"Its fields: {' '.join(found[:20]) or 'none'}",
                 )
 
-    def read(self, record: Any, where: str) -> tuple[str, Chain]:
-        """Return a record's id, or an empty text, and its chain without an id."""
+    def renamed(self, record: Any) -> Any:
+        """Return a record with the known names. Numbers of a table become texts, and nulls are left out."""
         if not isinstance(record, dict):
-            raise RecordError(f"{where}: should be an object (found {record!r:.60}).")
-        values = {
-            target: record[name] for target, name in self.fields.items() if record.get(name) is not None
+            return record
+        taken = self.fields.values()
+        found = {name: record[own] for name, own in self.fields.items() if record.get(own) is not None}
+        texts = {
+            name: str(value) if isinstance(value, int | float) else value for name, value in found.items()
         }
-        taken = set(self.fields.values())
-        rest = {name: value for name, value in record.items() if name not in taken}
-        called = {target: f"{name} ({target})" for target, name in self.fields.items() if name != target}
-        fields = Fields(values, where, called)
-        if "messages" in self.fields:
-            parts = from_messages(fields, "messages", message_list(fields, "messages"))
-        else:
-            parts = Parts(Prompt(instruction=fields.text("instruction"), input=fields.text_or("input")))
-        if "chosen" in self.fields:
-            parts = preferred(parts.prompt, fields.text("rejected"), fields.text("chosen"))
-        elif "answer" in fields.rest:
-            parts = answered(parts.prompt, fields.text("answer"))
-        parts.meta |= {name: values[name] for name in ("rationale", "tests") if name in values}
-        parts.reference = _as_text(values.get("reference"))
-        return _as_text(values.get("id")) or "", chain_from(parts, rest)
+        return {name: value for name, value in record.items() if name not in taken} | texts
 
 
-def parse_map(texts: Iterable[str]) -> FieldMap:
-    """Parse maps written as `target=field,target=field`."""
-    fields: dict[str, str] = {}
-    for pair in (pair.strip() for text in texts for pair in text.split(",") if pair.strip()):
-        target, equals, name = (part.strip() for part in pair.partition("="))
-        if not (equals and name):
-            raise _wrong(f"the field map has {pair!r}, which is not target=field.")
-        if target not in TARGETS:
-            raise _wrong(f"a field cannot be {target!r}. {nearest(target, TARGETS)}".rstrip())
-        if target in fields:
-            raise _wrong(f"the field map names {target} twice.")
-        fields[target] = name
-    if ("instruction" in fields) == ("messages" in fields):
-        raise _wrong("the field map has to name the prompt: either instruction or messages.")
-    if ("chosen" in fields) != ("rejected" in fields) or fields.keys() >= {"chosen", "answer"}:
-        raise _wrong("the field map has to name chosen and rejected, or answer, or none of them.")
-    return FieldMap(fields)
-
-
-def _wrong(message: str) -> UsageError:
-    return UsageError(
-        message, hint=f"--map instruction=question,reference=answer; a field can be: {' '.join(TARGETS)}"
-    )
-
-
-def _as_text(value: Any) -> str | None:
-    """Return a value as text: tables may have numbers. An empty cell is None."""
-    if value is None or isinstance(value, str):
-        return value or None
-    return json.dumps(value, ensure_ascii=False)
+_EXAMPLE = "--map instruction=FIELD,output=FIELD, or prompt=…, messages=…, chosen=…,rejected=…"
 
 
 EMPTY = "empty"  # the rule that drops records without question and answer
@@ -210,24 +180,17 @@ class Reader:
     licence: str | None = None
     fields: FieldMap | None = None
     paths: Literal["best", "all"] = "best"
-    # Prompts by id for answers without questions (`questions_in`).
-    questions: Mapping[str, Prompt] = field(default_factory=dict)
 
     def chains(self, record: Any, item: ImportItem) -> Iterator[Chain]:
         """Read a record's chains, whose ids may not be unique."""
+        record = self.fields.renamed(record) if self.fields else record
         for name, chain in self._read(record, item):
             meta = {**chain.meta, "origin": self._origin(record, chain, item)}
-            prompt = chain.prompt
-            if not asks(prompt):
-                prompt = self.questions.get(name.removeprefix(f"{item.file.stem}/"), prompt)
-            yield chain.model_copy(update={"id": name, "prompt": prompt, "meta": meta})
+            yield chain.model_copy(update={"id": name, "meta": meta})
 
     def _read(self, record: Any, item: ImportItem) -> Iterator[tuple[str, Chain]]:
         name = id_of(record, item.file.stem, item.number)
-        if self.fields:
-            own, chain = self.fields.read(record, item.where)
-            yield id_of({"id": own}, item.file.stem, item.number), chain
-        elif not isinstance(record, dict) or is_chain(record) or "chain" in record:
+        if not isinstance(record, dict) or is_chain(record) or "chain" in record:
             chain = chain_of(record, item.where)
             yield chain.id or name, chain
         else:
@@ -276,12 +239,6 @@ class Imported(NamedTuple):
     json: bytes
     unanswered: bool = False  # it has neither an answer nor a gold one
     unused: tuple[str, ...] = ()  # in this case, unread fields that may hold the answer
-
-
-def questions_in(path: Path) -> dict[str, Prompt]:
-    """Read prompts by their ids in the file, as answers name them in `question_id`."""
-    stem = f"{stem_of(path)}/"
-    return {chain.id.removeprefix(stem): chain.prompt for chain in read_records(path) if asks(chain.prompt)}
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
@@ -374,25 +331,20 @@ def import_files(
     fields: Sequence[str] | None = None,
     licence: str | None = None,
     which: Literal["best", "all"] = "best",
-    questions: str | Path | None = None,
     **options: Unpack[DataOptions],
 ) -> DataResult:
     """Read files, folders or datasets of the hub as chains. As `redraft data import`.
 
     `name` is the source, if the fields do not reveal it; `fields` are maps, such as `instruction=question`;
-    `which` paths of a tree are read. `questions` are joined with answers by `question_id` or `id`.
+    `which` paths of a tree are read.
     """
-    if fields and which == "all":
-        raise UsageError("--paths does nothing with --map.", hint="A map reads one chain from each record.")
     places, run = [*map(here, paths)], DataRun.of(out, options)
-    asked = [Path(questions)] if questions else []
-    not_twice(places[0], [*places[1:], *asked])
+    not_twice(places[0], places[1:])
     reader = Reader(
         source=source_named(name).name if name else None,
         licence=licence,
-        fields=parse_map(fields) if fields else None,
+        fields=FieldMap.of(fields) if fields else None,
         paths=which,
-        questions=questions_in(asked[0]) if asked else dict[str, Prompt](),
     )
     for place in places:
         if str(place) in SOURCES and not place.exists():
@@ -413,7 +365,7 @@ def import_files(
         run.tell(f"{dataset}: the hub cannot be reached; reading the copy in its cache on this machine.")
     listed = None if fields is None else list(fields)
     config = {"as": name, "licence": licence, "map": listed, "paths": which, "strict": run.strict}
-    counts = _Counts(name, asked[0] if asked else None)
+    counts = _Counts(name)
 
     def about() -> dict[str, Any]:
         inputs = []
@@ -422,10 +374,10 @@ def import_files(
             several = {} if [*map(str, read)] == [path] else {"files": len(inside)}
             revision = {"revision": inside[0].revision} if several and inside[0].revision else {}
             inputs.append({**fingerprint(read, path if several else None), **several, **revision})
-        return {"inputs": inputs, **({"questions": fingerprint(asked)} if asked else {})}
+        return {"inputs": inputs}
 
     provenance, sizes = Provenance("data import", config), [file.path for file in files]
-    with writing(provenance, run, reads=sizes, beside=asked, about=about) as output:
+    with writing(provenance, run, reads=sizes, about=about) as output:
         results = import_all(output.watch(items_in(files)), reader, workers=run.processes, strict=run.strict)
         for each in output.passing(counts.noted(results)):
             output.sink.write(each.json + b"\n")
@@ -442,7 +394,6 @@ class _Counts:
     """What an import counts, to say what it could not use."""
 
     name: str | None  # the source that was named
-    questions: Path | None  # the file of questions
     licences: Counter[str] = field(default_factory=Counter)
     # Records without an answer, by the fields that were not used.
     unanswered: Counter[tuple[str, ...]] = field(default_factory=Counter)
@@ -463,15 +414,14 @@ class _Counts:
         if output.gone.damage:
             raise RecordError("\n  ".join([*output.gone.damage, "no other record could be read."]))
         if output.gone.counts[NO_QUESTION]:
-            text, hint = self._unasked(output)
-            raise UsageError(f"{text}.", hint=hint)
+            raise UsageError(f"{_unasked(output)}.", hint=_JOIN)
         raise UsageError("no record could be read.", hint=self._another_way)
 
     def tell(self, output: DataOutput) -> None:
         """Tell what was left out or is not known."""
         tell = output.run.tell
         if output.gone.counts[NO_QUESTION]:
-            tell(*self._unasked(output))
+            tell(_unasked(output), _JOIN)
         if self.licences[UNKNOWN]:
             hint = "Name the source with --as, or the licence with --licence."
             tell(f"{self.licences[UNKNOWN]:,} of unknown licence", hint)
@@ -480,17 +430,18 @@ class _Counts:
             often = (name for unused, _ in self.unanswered.most_common() for name in unused)
             fields = ", ".join(list(dict.fromkeys(often))[:FIELDS])
             text = f"{counted(self.unanswered.total(), 'record')} without an answer"
-            hint = "If one of them is the answer: --map instruction=FIELD,reference=FIELD"
+            hint = "If one of them is the answer: --map instruction=FIELD,output=FIELD"
             tell(f"{text}; fields not used: {fields}" if fields else text, hint if fields else None)
 
     @property
     def _another_way(self) -> str:
-        way = "Name the fields: --map instruction=…"
+        way = f"Name the fields: {_EXAMPLE}"
         known = f"Without --as {self.name}, redraft recognises records by their fields. "
         return known * bool(self.name) + way
 
-    def _unasked(self, output: DataOutput) -> tuple[str, str]:
-        text = f"{counted(output.gone.counts[NO_QUESTION], 'answer')} without a question, left out"
-        if self.questions:
-            return text, f"{self.questions} has no question with the same id."
-        return text, "redraft data import ANSWERS --questions QUESTIONS joins them by question_id."
+
+_JOIN = "Put the question into each record, as `instruction`; the answer is `output`."
+
+
+def _unasked(output: DataOutput) -> str:
+    return f"{counted(output.gone.counts[NO_QUESTION], 'answer')} without a question, left out"

@@ -26,7 +26,6 @@ class Spent:
     usd: float = 0.0  # money
     replayed: int = 0  # replies that came from a journal, for free
     estimated: bool = False  # tokens and money are estimates, at least in part
-    unreported: bool = False  # a server did not report the usage of a whole reply
 
     def plus(self, other: Spent) -> Spent:
         """Return what both have paid for."""

@@ -154,7 +154,6 @@ class ChainKeywords(FlagsKeywords, ItemKeywords, total=False):
     verify: Literal["number", "code"] | None
     limit: int | None
     run_code: bool
-    estimate: int | None
     recipe: str | None
 
 
@@ -173,7 +172,6 @@ class InstructionKeywords(MachineKeywords, ServerKeywords, RunKeywords, total=Fa
     top_p: float | None
     max_tokens: int | None
     seed: int
-    estimate: int | None
     recipe: str | None
 
 

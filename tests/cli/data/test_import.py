@@ -57,18 +57,11 @@ def test_chains_go_out_and_counts_are_told(data: Path) -> None:
             ["mixed.jsonl", "--map", "instruction=questoin"],
             "no field is called 'questoin'. Did you mean 'question'?",
         ),
-        (
-            ["mixed.jsonl", "--map", "instructoin=question"],
-            "a field cannot be 'instructoin'. Did you mean 'instr",
-        ),
+        (["mixed.jsonl", "--map", "question"], "the field map has 'question', which is not NAME=FIELD."),
         (["mixed.jsonl", "--as", "gms8k"], "no source is called 'gms8k'. Did you mean 'gsm8k'?"),
         (["gsm8k"], "redraft data import FILE --as gsm8k"),
         (["none.jsonl"], "none.jsonl: no such file or folder."),
         (["mixed.jsonl", "--paths", "some"], "'best', 'all'"),
-        (
-            ["mixed.jsonl", "--paths", "all", "--map", "instruction=question"],
-            "--paths does nothing with --map",
-        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused(data: Path, args: list[str], said: str) -> None:
@@ -110,16 +103,15 @@ def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(dat
     assert run("odd.jsonl", "--licence", "MIT").stderr.splitlines() == [
         "redraft: 3 kept, 0 dropped",
         "redraft: 2 records without an answer; fields not used: reply",
-        "  If one of them is the answer: --map instruction=FIELD,reference=FIELD",
+        "  If one of them is the answer: --map instruction=FIELD,output=FIELD",
     ]
-    assert "without" not in run("odd.jsonl", "--map", "instruction=question,reference=reply").stderr
+    assert "without" not in run("odd.jsonl", "--map", "instruction=question,output=reply").stderr
     assert run("odd.jsonl", "--quiet").stderr == ""
 
 
 ANSWERS = b"""{"question_id": 1, "answer_id": "a", "choices": [{"index": 0, "turns": ["Paris."]}]}
 {"question_id": 2, "answer_id": "b", "model_id": "m", "text": "Rome."}
 """
-QUESTIONS = b'{"question_id": 2, "text": "Which is the capital of Italy?"}\n'
 
 
 def test_answers_without_a_question_are_left_out_and_counted(data: Path) -> None:
@@ -129,22 +121,8 @@ def test_answers_without_a_question_are_left_out_and_counted(data: Path) -> None
     assert "  no-question          2\n" in result.stderr
     assert (
         "redraft: 2 answers without a question, left out\n"
-        "  redraft data import ANSWERS --questions QUESTIONS joins them by question_id.\n"
+        "  Put the question into each record, as `instruction`; the answer is `output`.\n"
     ) in result.stderr
     assert [chain.id for chain in read_records(data / "out.jsonl")] == ["mixed/0", "mixed/2"]
     gone = chains((data / "gone.jsonl").read_text())
     assert [each["rule"] for each in gone] == ["unreadable", "no-question", "no-question"]
-
-
-def test_answers_are_joined_with_their_questions(data: Path) -> None:
-    (data / "answers.jsonl").write_bytes(ANSWERS)
-    (data / "questions.jsonl").write_bytes(QUESTIONS)
-    result = run("answers.jsonl", "--questions", "questions.jsonl", "-o", "out.jsonl")
-    assert result.exit_code == 0
-    [chain] = read_records(data / "out.jsonl")
-    assert (chain.prompt.instruction, chain.answer) == ("Which is the capital of Italy?", "Rome.")
-    assert (
-        "1 answer without a question, left out\n  questions.jsonl has no question with the same id."
-    ) in result.stderr
-    made = json.loads((data / "out.jsonl.run.json").read_text())
-    assert made["questions"]["bytes"] == len(QUESTIONS)

@@ -53,16 +53,15 @@ def test_a_teacher_answers_criticises_and_corrects() -> None:
     assert "cleaned    apologies 1" in result.output
 
 
-def test_licences_of_records_go_into_chains_and_summary() -> None:
+def test_licences_of_records_go_into_chains() -> None:
     for name, licence in (("sums", "MIT"), ("talk", "CC BY-NC 4.0")):
         records({"instruction": f"About {name}?", "output": GOLD})
         words = ["data", "import", "records.json", "--licence", licence, "-o", f"{name}.jsonl"]
         assert redraft(*words).exit_code == 0
     lines = Path("sums.jsonl").read_text() + Path("talk.jsonl").read_text().replace("records/0", "records/1")
     Path("records.json").write_text(lines)
-    result = generate(["A.", GOOD, "B.", GOOD], "--quiet")
+    generate(["A.", GOOD, "B.", GOOD], "--quiet")
     assert [chain.meta["origin"]["licence"] for chain in chains()] == ["MIT", "CC BY-NC 4.0"]
-    assert "cc-by-nc-4.0: not for commercial use." in result.stderr
 
 
 def test_checks_of_the_config_file_do_not_replace_the_critic(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,19 +294,6 @@ def test_a_refused_draft_that_was_corrected_is_no_refusal() -> None:
     assert not chains()[0].meta.get("generated")
 
 
-def test_an_estimate_makes_a_sample_that_the_run_keeps() -> None:
-    birds(20)
-    result = generate(["A bird.", GOOD] * 20, "--limit", "8", "--estimate", "4", "--price", "1,1")
-    assert result.exit_code == 0, result.output
-    assert "estimate   all 8 records, at the rate of 4" in result.output
-    assert " USD\n" in result.output
-    sampled = {chain.id: chain for chain in chains()}
-    assert len(sampled) == 4
-    result = generate([], "--limit", "8", "--price", "1,1")
-    assert "8 in out.jsonl, 4 of them from before" in result.output
-    assert all(sampled.get(chain.id, chain) == chain for chain in chains())
-
-
 def test_answers_that_fail_their_check_are_no_failure_of_the_run() -> None:
     records(SUM)
     assert generate(["It is 41.", "It is 40."], "--verify", "number", "--max-revisions", "1").exit_code == 0
@@ -325,10 +311,9 @@ def test_markers_of_the_text_format_in_a_reply_are_no_structure() -> None:
         assert [step.feedback.text for step in read.steps if step.feedback] == [told, GOOD]
 
 
-@pytest.mark.parametrize("flags", [(), ("--estimate", "2")])
-def test_records_that_do_not_fit_the_flags_are_explained(flags: tuple[str, ...]) -> None:
+def test_records_that_do_not_fit_the_flags_are_explained() -> None:
     records(*({"instruction": f"Describe bird {n}."} for n in range(3)))
-    result = generate(["A bird.", GOOD], "--verify", "number", *flags)
+    result = generate(["A bird.", GOOD], "--verify", "number")
     assert result.exit_code == 2
     said = result.stdout
     lack = (
@@ -337,4 +322,3 @@ def test_records_that_do_not_fit_the_flags_are_explained(flags: tuple[str, ...])
     assert re.search(f"{lack}run it without --verify.\n", said)
     assert "see out.jsonl.errors.jsonl" in said
     assert "run the same command again" not in said
-    assert ("estimate   no chain of the sample was made" in said) == bool(flags)

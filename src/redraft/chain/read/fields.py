@@ -5,7 +5,7 @@ A reader takes the fields it knows; the rest is kept with the chain. An error na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -22,12 +22,10 @@ class Fields:
 
     Attributes:
         where: The record's place, for errors.
-        called: Names of fields in errors, if they differ.
     """
 
     rest: dict[str, Any]
     where: str
-    called: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
         """Take a required text."""
@@ -74,7 +72,7 @@ class Fields:
     def fail(self, name: str, problem: str, *found: Any) -> NoReturn:
         """Raise the error for a field."""
         shown = f" (found {found[0]!r:.60})" if found else ""
-        raise RecordError(f"{self.where}: {self.called.get(name, name)} {problem}{shown}.")
+        raise RecordError(f"{self.where}: {name} {problem}{shown}.")
 
     def _take(self, name: str) -> Any:
         if name not in self.rest:

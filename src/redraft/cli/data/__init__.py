@@ -43,22 +43,19 @@ def import_(
     ] = None,
     fields: Annotated[
         list[str] | None,
-        flag("TARGET=FIELD,…", "Read other fields: instruction=question,reference=answer.", "--map"),
+        flag("NAME=FIELD,…", "Read other fields under known names: instruction=frage.", "--map"),
     ] = None,
     licence: Annotated[str | None, flag("TEXT", "Override the source's licence.")] = None,
     which: Annotated[
         Literal["best", "all"], typer.Option("--paths", help="Read the best path of a tree, or every path.")
     ] = "best",
-    questions: Annotated[
-        Path | None, flag("FILE", "Questions for answer files, joined by question_id or id.")
-    ] = None,
     *,
     flags: Flags,
 ) -> None:
     """Read published data as chains.
 
-    The fields of a record, or --map, decide how it is read. Gold answers, rationales and tests are kept for
-    training and checking, together with each record's origin and licence.
+    The fields of a record decide how it is read; --map gives them known names first. Gold answers, rationales
+    and tests are kept for training and checking, together with each record's origin and licence.
     """
     from redraft.data.published import import_files
 
@@ -69,7 +66,6 @@ def import_(
         fields=fields,
         licence=licence,
         which=which,
-        questions=questions,
         **flags.options,
     )
 

@@ -24,7 +24,6 @@ from redraft.data.generate.leaks import leaks, refusals
 from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, UsageError
 from redraft.jobs.causes import in_words
 from redraft.jobs.counting import counted
-from redraft.jobs.licences import MOST_ORIGINS, UNKNOWN, Source, ids_of, origin_of, rest_of
 from redraft.revision.words import Summary
 
 Verify = Literal["number", "code"]
@@ -46,8 +45,6 @@ class ChainCounts(Summary):
     marked: int = 0  # chains in which a text has a heading of the text format (`formats.selfee`)
     refused: int = 0  # chains whose best answer or a feedback is a refusal
     refusals: Counter[str] = field(default_factory=Counter)  # those texts, by part
-    # Chains by data set and licence of their records.
-    origins: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
@@ -60,36 +57,22 @@ class ChainCounts(Summary):
         refused = Counter(str(each["part"]) for each in marks.get("refusals", ()))
         self.refused += bool(refused)
         self.refusals += refused
-        origin = origin_of(chain.meta, chain.id.partition("/")[0])
-        known = origin in self.origins or len(self.origins) < MOST_ORIGINS
-        self.origins[origin if known else ("other data", rest_of(origin[1]))] += 1
-
-    @property
-    def sources(self) -> list[Source]:
-        """The records' data sets with licences."""
-        return [Source("data", *each) for each in sorted(self.origins)]
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text."""
-        marks = [("verdicts", in_words(self.verdicts)), *self.marks()]
-        return super().rows() + [(name, text) for name, text in marks if text]
-
-    def marks(self) -> list[tuple[str, str]]:
-        """Return what was found in texts and of licences, each a name and a text; empty if it was nothing."""
         parts = [("answer", "best answer"), ("feedback", "feedback")]
         where = ", ".join(counted(self.refusals[part], name) for part, name in parts if self.refusals[part])
-        ids = ids_of(self.sources)
-        told = "; ".join(f"{name} ({', '.join(each.name for each in of)})" for name, of in ids.items())
         quotes = f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
         refused = f"{counted(self.refused, 'chain')} with a refusal: {where}"
         heading = f"{counted(self.marked, 'chain')} with a heading of the text format, as `### Feedback 1:`"
-        return [
+        marks = [
+            ("verdicts", in_words(self.verdicts)),
             ("cleaned", in_words(self.cleaned)),
             ("leaks", quotes if self.leaking else ""),
             ("refusals", refused if self.refused else ""),
             ("markers", heading if self.marked else ""),
-            ("licences", told if ids.keys() - {UNKNOWN} else ""),
         ]
+        return super().rows() + [(name, text) for name, text in marks if text]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,6 @@ class ChainOptions(ItemOptions, ChainFlags):
 
     limit: int | None = option("only the first N records", RUN, "N", ge=1)
     run_code: bool = option("let --verify code run the model's programs, in a sandbox", RUN, default=False)
-    estimate: int | None = option("make N chains alone, and say what all cost", RUN, "N", ge=1)
     recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")
 
 
@@ -92,5 +91,4 @@ class TaskFlags(ModelOption, TaskOptions):
 class InstructionOptions(RunOptions, TaskFlags):
     """The options of `generate instructions`."""
 
-    estimate: int | None = option("make N requests more, and say what --count costs", RUN, "N", ge=1)
     recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")

@@ -12,10 +12,8 @@ from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from math import inf
 from random import Random
-from time import monotonic
 from typing import Any
 
-from redraft.chain import Usage
 from redraft.chain.thoughts import apart
 from redraft.checks.base import together
 from redraft.data.generate.instructions import wording
@@ -79,8 +77,6 @@ class Teacher:
     price: Price | None = None
     tries: int = 1  # how often a call is tried whose reply broke off
     limit: Callable[[], str] = str  # returns which limit of the run is reached, if any
-    # What the calls used, replies from the journal included.
-    used: Usage = field(default_factory=Usage)
 
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> Reply:
         """Return the reply to a text; an empty one if the model says nothing.
@@ -121,21 +117,15 @@ class Teacher:
         paid = MeteredEngine(self.engine, pay, self.session.progress.write)
         # A new one for each try: it counts equal calls, and the next run asks for the reply to the first.
         journaled = JournaledEngine(paid, self.journal, identity=self.identity, scope=scope)
-        used, begun = MeteredEngine(journaled), monotonic()
         message: Message = {"role": "user", "content": text}
         pieces, finish = [], None
         try:
-            async with aclosing(used.chat([message], sampling, stop)) as deltas:
+            async with aclosing(journaled.chat([message], sampling, stop)) as deltas:
                 async for delta in deltas:
                     pieces.append(delta.text)
                     finish = delta.finish
         except EmptyReply:
             return Reply("", cut=False)
-        finally:
-            usage = used.take()
-            usd, seconds = self.price.cost(usage) if self.price else None, monotonic() - begun
-            self.used += usage.model_copy(update={"cost_usd": usd, "seconds": seconds})
-        self.session.spent.unreported |= usage.estimated
         return Reply(apart("".join(pieces))[1], cut=finish != "stop")
 
 
@@ -183,7 +173,6 @@ class Flow:
     rejects: Rejects
     commits: Turns  # lets requests be written in the order of their numbers
     claims: Turns  # lets their instructions be compared with the pool in that order
-    sample: float = inf  # how many requests may begin in this run
     seeds: Mapping[str, Any] | None = None  # the origin of what is made from the seeds, if they have licences
     # Requests in a row that kept nothing, those that failed included.
     barren: int = field(default=0, init=False)
@@ -224,8 +213,7 @@ class Flow:
         while self.pool.missing and not (self.dry or self.commits.is_ended):
             ahead = number - self.commits.next
             if ahead < lag and ahead * most < self.pool.missing:
-                self.sample -= 1
-                return self.sample >= 0
+                return True
             if not await self.commits.wait(self.commits.next + 1):
                 return False
         return False

@@ -12,12 +12,10 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from math import inf
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from redraft.chain import ESTIMATED, PARTLY, Chain
-from redraft.data.generate import estimated
+from redraft.chain import Chain
 from redraft.data.generate.instructions import wording
 from redraft.data.generate.instructions.flow import DRY, Flow, Request, Teacher
 from redraft.data.generate.instructions.pool import Rejects, TaskPool, Turns
@@ -64,8 +62,6 @@ class Generated:
     dry: bool  # the run ended because the teacher gave nothing new any more
     tasks: int  # instances of the instructions
     job: JobResult  # cost, time and failures
-    # Rows on what the missing instructions will cost, after a sample.
-    estimate: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def exit_status(self) -> int:
@@ -83,11 +79,10 @@ class Generated:
             rows.append(("failed", f"{failed:,} requests, see {out}.errors.jsonl"))
         if spent.replayed or spent.usd or spent.estimated:
             price = f", {spent.usd:.4f} USD" if spent.usd else ""
-            how = ESTIMATED if spent.unreported else PARTLY
-            price += f", {how}" if spent.estimated else ""
-            new = f"{spent.tokens:,} new tokens{price}"
+            how = ", estimated" if spent.estimated else ""
+            new = f"{spent.tokens:,} new tokens{price}{how}"
             rows.append(("paid", f"{new}; {spent.replayed:,} replies from the journal"))
-        rows += self.job.pace() + self.estimate
+        rows += self.job.pace()
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
 
@@ -231,19 +226,7 @@ class InstructionRun:
             )
         with out.open("rb") as file:
             tasks = sum(1 for _ in file)
-        return Generated(out, kept, self._rejected, dry, tasks, job, self._estimate())
-
-    def _estimate(self) -> list[tuple[str, str]]:
-        """Return what the missing instructions will cost as rows, if that was asked and can be said."""
-        missing, made = self._pool.missing, self._pool.kept - len(self._found)
-        if not (self.options.estimate and self._flow and missing):
-            return []
-        more = counted(missing, "more instruction")
-        if not made:
-            return [("estimate", f"none of {more}: the requests kept nothing")]
-        used = self._flow.teacher.used
-        what = f"{more}, at the rate of the {made:,} that were made"
-        return estimated(what, used, missing / made, self.plan.parallel)
+        return Generated(out, kept, self._rejected, dry, tasks, job)
 
     @property
     def _is_dry(self) -> bool:
@@ -322,6 +305,5 @@ class InstructionRun:
             rejects=rejects,
             commits=Turns(session.done),
             claims=Turns(session.done),
-            sample=self.options.estimate or inf,
             seeds=self._seeds.origin,
         )
