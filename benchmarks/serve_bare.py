@@ -49,7 +49,6 @@ def bare() -> Iterator[Address]:
         "threads": None,
         "gpu_layers": None,
         "gpu": False,
-        "embeds": False,
         "speculate": False,
         "key": "bare",
     }

@@ -103,7 +103,6 @@ async def _in_llamacpp(
             "gpu_layers": 0,
             "gpu": False,
             "speculate": False,
-            "embeds": False,
             "key": "",
         }
     )

@@ -12,12 +12,11 @@ import pytest
 from redraft.serve.reader import Limits
 from tests.serve.running import HI, Server, both, served
 
-CHAT, TEXT, RESPONSE, VECTORS = "chat/completions", "completions", "responses", "embeddings"
+CHAT, TEXT, RESPONSE = "chat/completions", "completions", "responses"
 ROUTES: dict[str, dict[str, Any]] = {
     CHAT: {"messages": HI},
     TEXT: {"prompt": "Hi."},
     RESPONSE: {"input": "Hi."},
-    VECTORS: {"input": "Hi."},
 }
 
 
@@ -99,7 +98,6 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "instructions": [5],
         "tools": [[{"type": "web_search"}]],
     },
-    VECTORS: {"input": [None, [], "", [1, -2], ["a"] * 2049], "encoding_format": ["int8"]},
 }
 BODIES: list[tuple[str, dict[str, Any], str]] = [
     *(
@@ -234,7 +232,6 @@ def test_the_message_names_the_part_that_is_wrong(
         (RESPONSE, {"inputs": "Hi."}, "inputs", "'input'"),
         (RESPONSE, {"text": {"form": 1}}, "text.form", "'format'"),
         (RESPONSE, {"reasoning": {"efort": "low"}}, "reasoning.efort", "'effort'"),
-        (VECTORS, {"dimension": 8}, "dimension", "in a request for embeddings"),
     ],
 )
 def test_an_unknown_field_is_named(
@@ -256,7 +253,6 @@ def test_an_unknown_field_is_named(
         (TEXT, {"model": "short"}, "model"),
         (RESPONSE, {"previous_response_id": "resp_1"}, "previous_response_id"),
         (RESPONSE, {"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
-        (VECTORS, {}, "model"),
     ],
 )
 def test_what_cannot_be_met_is_refused(server: Server, route: str, body: dict[str, Any], param: str) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from redraft.chain import Finish, Usage
 from redraft.chain.thoughts import Splitter
@@ -228,7 +228,6 @@ class EngineInfo:
         schemas: Generates JSON that fits `Sampling.schema`.
         forms: Generates text in the form of `Sampling.form` (`steering`).
         scores: Scores given texts (`score`).
-        embeds: Has vectors of texts (`Embedder`), as far as is known without asking a server.
         parameters: How many weights the model has; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         roles: Has other weights for answers than for criticism and revisions (`Sampling.role`).
@@ -256,7 +255,6 @@ class EngineInfo:
     forms: bool = False
     logprobs: bool = False
     scores: bool = False
-    embeds: bool = False
     parameters: int | None = None
     native: bool = False
     roles: bool = False
@@ -358,22 +356,6 @@ class Resumer(Engine, Protocol):
 
         The counts of the last delta are of this engine alone, whose prompt includes `said`.
         """
-        ...
-
-
-class Vectors(NamedTuple):
-    """The vectors of some texts, and the tokens that were read for them."""
-
-    vectors: tuple[tuple[float, ...], ...]
-    tokens: int
-
-
-@runtime_checkable
-class Embedder(Engine, Protocol):
-    """An engine that may have vectors of texts. `EngineInfo.embeds` says whether it has."""
-
-    async def embed(self, texts: Sequence[PromptText], dimensions: int | None = None) -> Vectors:
-        """Return the vector of each text, all of one length: the model's own, or `dimensions`."""
         ...
 
 

@@ -17,11 +17,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Seque
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate
-from typing import Self, TypeVar, cast
+from typing import Self, TypeVar
 
 from redraft.engines.base import (
     Delta,
-    Embedder,
     Engine,
     EngineInfo,
     Health,
@@ -30,7 +29,6 @@ from redraft.engines.base import (
     Replies,
     Sampling,
     Tokens,
-    Vectors,
     Watched,
 )
 from redraft.engines.retry import LONGEST_BACKOFF, Patience, backoff
@@ -151,10 +149,6 @@ class PoolEngine:
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Score texts with any member."""
         return await self._any(lambda engine: engine.score(texts))
-
-    async def embed(self, texts: Sequence[PromptText], dimensions: int | None = None) -> Vectors:
-        """Return vectors of texts, from any member. All are alike, so each of them is an `Embedder`."""
-        return await self._any(lambda engine: cast("Embedder", engine).embed(texts, dimensions))
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text with a member. Raises what the member raises, as described above."""

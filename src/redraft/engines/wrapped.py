@@ -332,7 +332,7 @@ class RoleEngine(WrappedEngine):
     @property
     def info(self) -> EngineInfo:
         """That of the engine that answers messages, for a model that writes chains."""
-        return replace(self._engine.info, native=True, roles=True, embeds=False, certain=self._certain)
+        return replace(self._engine.info, native=True, roles=True, certain=self._certain)
 
     @property
     def health(self) -> Health:

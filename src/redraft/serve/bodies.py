@@ -120,29 +120,6 @@ def texts(most: int) -> Checked:
     return Checked(check, texts_schema(most, 1))
 
 
-OF_INPUTS = f"{OF_TEXTS}, or of token ids"
-
-
-def inputs(most: int) -> Checked:
-    """Return how a field is checked that is as `texts` says, or has token ids in place of the texts."""
-
-    def check(given: Any) -> tuple[Any, ...]:
-        lists = given if isinstance(given, list) and given and isinstance(given[0], list) else [given]
-        ids = all(isinstance(each, list) and each and all(map(_is_token, each)) for each in lists)
-        if ids and len(lists) <= most:
-            return tuple(map(tuple, lists))
-        found: tuple[Any, ...] = texts(most).check(given)
-        return found
-
-    ids = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
-    lists = {"type": "array", "items": ids, "minItems": 1, "maxItems": most}
-    return Checked(check, {"anyOf": [*texts_schema(most, 1)["anyOf"], ids, lists]})
-
-
-def _is_token(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 31
-
-
 class Body(BaseModel):
     """The body of a request, or an object in it."""
 

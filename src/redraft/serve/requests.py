@@ -128,8 +128,6 @@ class Accepted:
     with_steps: bool = False
     with_chain: bool = False
     echo: bool = False  # begin each text with its prompt
-    dimensions: int | None = None  # of vectors; None for as many as the model has
-    packed: bool = False  # send vectors as floats of 32 bits in base64, as the openai SDK asks for
     noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
 
     @property
@@ -170,7 +168,6 @@ Effort = Annotated[str | None, Field(max_length=40, description="a text, such as
 class ModelRequest(Body):
     """A request to a model, with fields that say nothing about the answer."""
 
-    passes: ClassVar[bool] = True  # there may be more fields, for the model's server
     model: Annotated[str, Field(description="the name of a model")]
     user: Any = None
     metadata: Any = None
@@ -184,8 +181,7 @@ class ModelRequest(Body):
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
         """Check a body, and set aside the fields that the models' file allows for its model."""
         name = given.get("model")
-        known = cls.passes and isinstance(name, str)
-        allowed = models.passes.get(str(name), frozenset()) if known else frozenset()
+        allowed = models.passes.get(name, frozenset()) if isinstance(name, str) else frozenset()
         beside = {field: given[field] for field in allowed - cls.model_fields.keys() if field in given}
         found = cls.of({field: value for field, value in given.items() if field not in beside})
         found.beside.update(beside)

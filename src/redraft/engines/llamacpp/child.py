@@ -42,7 +42,6 @@ class ChildSettings(TypedDict):
     threads: int | None
     gpu_layers: int | None
     gpu: bool  # fail if there is no GPU
-    embeds: bool  # have vectors of texts, as an embedding model does
     speculate: bool
     key: str
 
@@ -114,9 +113,6 @@ def _serve(settings: ChildSettings) -> Any:
     params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [settings["key"]]
     params.ui = params.endpoint_slots = False
     params.cors_origins, params.verbosity = "", 1
-    if settings["embeds"]:
-        params.embedding = True
-        params.n_batch = params.n_ubatch = settings["context"]  # a text is read at once
     if settings["speculate"]:
         params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
         params.speculative.ngram_simple.size_n = NGRAM_SIZE

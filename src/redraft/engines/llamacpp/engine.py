@@ -27,11 +27,9 @@ from redraft.engines.base import (
     EngineInfo,
     EngineRole,
     Message,
-    PromptText,
     Replies,
     Sampling,
     Tokens,
-    Vectors,
 )
 from redraft.engines.bounds import within
 from redraft.engines.llamacpp.child import ChildSettings
@@ -49,7 +47,7 @@ from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.engines.schemas import expressible
 from redraft.engines.steering.grammar import lark
-from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError, UsageError
+from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import GGUFHeader
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
@@ -121,7 +119,6 @@ class LlamaCppEngine(ProcessEngine[Child]):
             "threads": machine.threads,
             "gpu_layers": 0 if machine.device == "cpu" else machine.gpu_layers,
             "gpu": gpu,
-            "embeds": _embeds(headers[0]),
             "speculate": parallel <= SPECULATES_UP_TO if machine.speculate is None else machine.speculate,
             "key": "",
         }
@@ -181,21 +178,6 @@ class LlamaCppEngine(ProcessEngine[Child]):
         """Return the text of token ids. Control tokens are written out."""
         reply = await self._post("/detokenize", {"tokens": list(tokens)})
         return str(reply["content"])
-
-    async def embed(self, texts: Sequence[PromptText], dimensions: int | None = None) -> Vectors:
-        """Return the vector of each text, of length 1. Fewer `dimensions` are no choice of such a model."""
-        if dimensions is not None:
-            raise UsageError(f"{self._info.name!r} has no choice of dimensions.", hint="Leave them out.")
-        prompts = []
-        for text in texts:
-            if isinstance(text, str):
-                await self._check_length(text)
-                text = await self.encode(text, special=True)
-            prompts.append(list(text))
-        if (longest := max(map(len, prompts), default=0)) > self._context:
-            raise ContextError(longest, self._context, trained=self._trained)
-        reply = await self._post("/v1/embeddings", {"input": prompts})
-        return Vectors(tuple(tuple(each["embedding"]) for each in reply["data"]), sum(map(len, prompts)))
 
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
@@ -336,17 +318,12 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         tools="tools" in (template or ""),
         schemas=True,
         forms=True,
-        embeds=_embeds(headers[0]),
         logprobs=True,
         parameters=headers[0].parameters,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),
         format=headers[0].format,
         steady=True,
     )
-
-
-def _embeds(header: GGUFHeader) -> bool:
-    return bool(header.number(f"{header.text('general.architecture')}.pooling_type"))
 
 
 def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:

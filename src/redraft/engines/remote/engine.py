@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, S
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from math import inf, isfinite
+from math import inf
 from typing import Any, Self
 
 import httpx
@@ -34,7 +34,6 @@ from redraft.engines.base import (
     Replies,
     Sampling,
     Tokens,
-    Vectors,
     thoughts_apart,
 )
 from redraft.engines.config import Key
@@ -67,7 +66,7 @@ from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
 
 _log = logging.getLogger(__name__)
 
-_CHAT, _RAW, _EMBEDDINGS = "/chat/completions", "/completions", "/embeddings"
+_CHAT, _RAW = "/chat/completions", "/completions"
 _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 """Seconds to wait for the counts after the finish reason, and for the connection's end after `[DONE]`."""
 
@@ -116,7 +115,6 @@ class RemoteEngine(Engine):
             any_message=True,
             any_request=True,
             tools=True,
-            embeds=True,
             own_sampling=True,
             schemas=True,
             logprobs=True,
@@ -435,23 +433,6 @@ class RemoteEngine(Engine):
         message = f"{self._server.host} sent {sent}."
         return EngineTimeout(message, hint=hint, passing=limit < patience.outage)
 
-    async def embed(self, texts: Sequence[PromptText], dimensions: int | None = None) -> Vectors:
-        """Return the vectors of texts, as the server sends them."""
-        body: Body = {"model": self._info.name, "input": list(texts), "encoding_format": "float"}
-        body |= {"dimensions": dimensions} if dimensions is not None else {}
-        found = await self._server.fetch("POST", f"{self._server.url}{_EMBEDDINGS}", body)
-        if isinstance(found, Refusal):
-            raise await self._error(_EMBEDDINGS, found)
-        try:
-            each = sorted(found["data"], key=lambda part: part["index"])
-            vectors = tuple(tuple(map(_finite, part["embedding"])) for part in each)
-            tokens = int((found.get("usage") or {}).get("prompt_tokens") or 0)
-        except (TypeError, ValueError, OverflowError, KeyError, AttributeError):
-            raise self._not_the_protocol(str(found)) from None
-        if len(vectors) != len(texts):
-            raise self._not_the_protocol(f"{len(vectors)} vectors for {len(texts)} texts")
-        return Vectors(vectors, tokens)
-
     async def _tokenizer(self, path: str, body: Body, field: str, kind: type) -> Any:
         if not self._info.token_ids:
             raise self._no_token_ids()
@@ -538,13 +519,6 @@ def _piece(chunk: Chunk, text: str, *, steered: bool) -> Delta | None:
         return None
     found = Delta(text, chunk.tokens, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
     return replace(found, thought=chunk.thought, unsteered=not steered)
-
-
-def _finite(number: float) -> float:
-    """Return a number. Infinity is no JSON, but Python reads it."""
-    if not isfinite(number):
-        raise ValueError
-    return float(number)
 
 
 def _limit(body: Body, sampling: Sampling) -> float:

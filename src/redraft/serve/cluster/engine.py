@@ -27,7 +27,6 @@ from redraft.engines.base import (
     Replies,
     Sampling,
     Tokens,
-    Vectors,
 )
 from redraft.engines.remote.wire import estimated_counts
 from redraft.engines.retry import Patience
@@ -128,11 +127,6 @@ class RayEngine(Engine):
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Score texts with any replica."""
         found: list[tuple[float, ...]] = await self._ask("score", texts)
-        return found
-
-    async def embed(self, texts: Sequence[PromptText], dimensions: int | None = None) -> Vectors:
-        """Return vectors of texts, from any replica."""
-        found: Vectors = await self._ask("embed", texts, dimensions)
         return found
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
