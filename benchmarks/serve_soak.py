@@ -26,7 +26,7 @@ WARM_UP = 0.2
 
 MEASURE = "a soak of {seconds:g} s: wrong replies, and memory"
 HOW = (
-    "Workers ask without a break: streamed chats, chats that are revised, responses, streams "
+    "Workers ask without a break: streamed chats, chats that are revised, completions, responses, streams "
     "that are closed after three pieces, requests with eight kinds of faults, bytes that are no HTTP, and "
     "the default model through llama.cpp. A reply is wrong if it is not the one that belongs to its "
     "request. Memory is read every second; growth is from the mean of the tenth after the warm-up (a fifth "
@@ -60,7 +60,7 @@ class Soak:
     async def run(self) -> None:
         """Ask until the time is over."""
         kinds: list[Callable[[], Coroutine[Any, Any, bool]]] = [
-            *(self.stream, self.stream, self.revised, self.response),
+            *(self.stream, self.stream, self.revised, self.completion, self.response),
             *(self.cut, self.cut, self.fault, self.garbage, self.default),
         ]
         await asyncio.gather(*map(self._work, kinds))
@@ -86,6 +86,16 @@ class Soak:
     async def default(self) -> bool:
         """Stream some tokens of the default model."""
         return bool(await self._content(self._stream("small", 8)))
+
+    async def completion(self) -> bool:
+        """Continue a text."""
+        body = {"model": "plain", "prompt": "Rain", "max_tokens": 1000, "stream": True}
+        pieces = [
+            choice["text"]
+            async for event in events(self._address, body, "/v1/completions")
+            for choice in event["choices"]
+        ]
+        return "".join(pieces) == LONG
 
     async def response(self) -> bool:
         """Stream a response."""

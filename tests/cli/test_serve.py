@@ -101,7 +101,7 @@ def test_a_second_signal_ends_what_is_under_way() -> None:
 
 
 MODELS = """\
-rain: {model: script:rain.jsonl, max-revisions: 0}
+rain: {model: script:rain.jsonl, max-revisions: 0, server-fields: [guided_json]}
 -short:
   check: [words<=5]
   budget-tokens: 2000
@@ -115,6 +115,10 @@ def test_models_of_a_file_share_their_engines_and_take_flags() -> None:
         assert server.said.startswith("redraft: serving rain and -short at ")
         names = [model["id"] for model in httpx.get(f"{server.url}/models").json()["data"]]
         first, second = server.ask("rain"), server.ask("-short")
+        asked = {"messages": [{"role": "user", "content": "Hi."}], "guided_json": {}}
+        bodies = [{**asked, "model": name} for name in names]
+        replies = [httpx.post(f"{server.url}/chat/completions", json=body) for body in bodies]
+    assert [reply.status_code for reply in replies] == [200, 400]
     assert names == ["rain", "-short"]
     assert first["choices"][0]["message"]["content"] == LONG
     assert "reasoning_content" not in second["choices"][0]["message"]  # it is the second reply of one script
@@ -130,6 +134,8 @@ def test_models_of_a_file_share_their_engines_and_take_flags() -> None:
         ("rain: {modle: default}", "models.yaml: rain: there is no option 'modle'"),
         ("rain: {min-revisions: 3, max-revisions: 1}", "min_revisions is 3 and max_revisions is 1"),
         ("rain: {}\nrain: {}", "'rain' is there twice"),
+        ("rain: {server-fields: top_k}", "models.yaml: rain: server-fields is"),
+        ("rain: {server-fields: [guided_json, messages]}", "redraft reads 'messages' itself"),
         ("{", "models.yaml is not YAML"),
     ],
 )

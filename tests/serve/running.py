@@ -109,9 +109,10 @@ def served(
     drain: float = 30.0,
     linger: float = 0.0,
     host: str = "127.0.0.1",
+    passes: Mapping[str, frozenset[str]] | None = None,
 ) -> Iterator[Server]:
     """Serve models, given by their names and options, while the context is open."""
-    offered, gate = Models(), Gate(at_once, queue)
+    offered, gate = Models(passes), Gate(at_once, queue)
     app = make_app(offered, gate, limits or Limits(), keys)
     with listen(host, 0, keys) as sock:
         server = Server(f"http://127.0.0.1:{sock.getsockname()[1]}", gate)

@@ -310,6 +310,7 @@ def test_the_api_is_described() -> None:
     schemas = document["components"]["schemas"]
     for path, name in (
         ("chat/completions", "ChatRequest"),
+        ("completions", "CompletionRequest"),
         ("responses", "ResponseRequest"),
     ):
         body = document["paths"][f"/v1/{path}"]["post"]["requestBody"]["content"]["application/json"]

@@ -1,9 +1,9 @@
-"""Fields that go through to the engine and come back: tools; and empty answers."""
+"""Fields that go through to the engine and come back: log-probabilities, tools; and empty answers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,31 +11,121 @@ import httpx
 import pytest
 
 from redraft.chain import Finish
-from redraft.engines.base import EngineInfo, Sampling
+from redraft.engines.base import Delta, EngineInfo, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from tests.engines.fake_server import FakeServer, chat_reply, error_reply
-from tests.serve.running import LONG, SHORT, both, events_of, plain, served
+from tests.engines.fake_server import FakeServer, chat_reply, error_reply, raw_reply
+from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 from tests.serve.test_chat import ASK, CALL, TOOL
+from tests.serve.test_interrupted import broken
 
 
-class Noting(ScriptedEngine):
-    """Notes how it was asked."""
+class Probable(ScriptedEngine):
+    """Has the log-probability -0.5 for each token, and notes how it was asked."""
 
     def __init__(self, replies: Any, **more: Any) -> None:
         super().__init__(replies, **more)
         self.asked: list[Sampling] = []
 
-    def chat(self, messages: Any, sampling: Sampling, stop: Any = ()) -> Any:
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, logprobs=True)
+
+    async def _reply(self, *asked: Any) -> AsyncGenerator[Delta, None]:  # type: ignore[override]
+        sampling: Sampling = asked[1]
         self.asked.append(sampling)
-        return super().chat(messages, sampling, stop)
+        async for delta in super()._reply(*asked):
+            logprobs = (-0.5,) * len(delta.text) if sampling.logprobs else ()
+            likeliest = ((("r", -0.5), (111, -0.9), ("x", -3.0))[: sampling.top_logprobs],) * len(logprobs)
+            yield replace(delta, logprobs=logprobs, likeliest=likeliest if sampling.top_logprobs else ())
+
+
+@pytest.mark.parametrize("token_ids", [True, False])
+def test_a_chat_has_the_log_probability_of_each_token(token_ids: bool) -> None:
+    engine = Probable([LONG], token_ids=token_ids)
+    with served({"plain": plain(engine)}) as server, server.client() as client:
+        whole = client.chat.completions.create(model="plain", messages=ASK, logprobs=True).choices[0]
+        stream = client.chat.completions.create(model="plain", messages=ASK, logprobs=True, stream=True)
+        chunks = [chunk.choices[0] for chunk in stream]
+    assert whole.logprobs
+    assert whole.logprobs.content
+    tokens = [each for chunk in chunks if chunk.logprobs for each in chunk.logprobs.content or ()]
+    assert tokens == whole.logprobs.content
+    assert "".join(token.token for token in tokens) == LONG
+    assert bytes(byte for token in tokens for byte in token.bytes or ()).decode() == LONG
+    assert {token.logprob for token in tokens} == {-0.5}
+    assert len(tokens) == len(LONG)
+    assert {len(token.token) for token in tokens} == ({1} if token_ids else {0, 4, len(LONG) % 4})
+    assert len(chunks[1].logprobs.content or ()) == 4 if chunks[1].logprobs else False  # with their piece
+
+
+def test_a_reply_that_broke_off_leaves_none() -> None:
+    with served({"plain": plain(Probable([broken("Rain is"), SHORT, broken("Ra"), LONG]))}) as server:
+        choices = server.post({"logprobs": True, "n": 2}).json()["choices"]
+    texts = ["".join(token["token"] for token in choice["logprobs"]["content"]) for choice in choices]
+    assert texts == [choice["message"]["content"] for choice in choices] == [SHORT, LONG]
+
+
+def test_each_answer_has_its_own_and_none_is_asked_for_otherwise() -> None:
+    engine = Probable(["One.", "Three."])
+    with served({"plain": plain(engine)}) as server:
+        choices = server.post({"logprobs": True, "n": 2}).json()["choices"]
+        without = server.post({"logprobs": False}).json()["choices"][0]
+    texts = ["".join(token["token"] for token in choice["logprobs"]["content"]) for choice in choices]
+    assert texts == ["One.", "Three."]
+    assert without["logprobs"] is None
+    assert [sampling.logprobs for sampling in engine.asked] == [True, True, False]
+
+
+def test_a_completion_has_them_in_its_own_shape() -> None:
+    with served({"plain": plain(Probable(["a bc"], chunk=2))}) as server, server.client() as client:
+        whole = client.completions.create(model="plain", prompt="Rain", logprobs=0).choices[0].logprobs
+        chunks = list(client.completions.create(model="plain", prompt="Rain", logprobs=0, stream=True))
+    assert whole
+    assert (whole.tokens, whole.token_logprobs) == ([*"a bc"], [-0.5] * 4)
+    assert whole.text_offset == [0, 1, 2, 3]
+    offsets = [chunk.choices[0].logprobs.text_offset for chunk in chunks if chunk.choices[0].logprobs]
+    assert offsets == [[0, 1], [2, 3], []]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("chat/completions", {"model": "short", "logprobs": True}, "logprobs"),
+        ("chat/completions", {"revision": {"max": 1}, "logprobs": True}, "logprobs"),
+        ("chat/completions", {"model": "none", "logprobs": True}, "logprobs"),
+        ("completions", {"model": "none", "logprobs": 0}, "logprobs"),
+    ],
+)
+def test_log_probabilities_that_there_are_not_are_refused(path: str, body: Any, param: str) -> None:
+    engine = Probable([LONG, SHORT])
+    models = {"plain": plain(engine), "short": short(engine), "none": plain(ScriptedEngine([LONG]))}
+    asked = {"messages": ASK} if path.startswith("chat") else {"prompt": "Rain"}
+    with served(models) as server:
+        reply = httpx.post(f"{server.url}/{path}", json={"model": "plain", **asked, **body})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"], error["code"]) == (400, param, "unsupported")
+
+
+def test_the_likeliest_tokens_in_the_place_of_each() -> None:
+    """One of them comes as an id, as from engines of token ids."""
+    with served({"plain": plain(Probable(["ab"]))}) as server, server.client() as client:
+        chat = client.chat.completions.create(model="plain", messages=ASK, logprobs=True, top_logprobs=2)
+        text = client.completions.create(model="plain", prompt="Rain", logprobs=2).choices[0].logprobs
+    assert chat.choices[0].logprobs
+    tops = [token.top_logprobs for token in chat.choices[0].logprobs.content or ()]
+    assert [[(top.token, top.logprob, top.bytes) for top in each] for each in tops] == [
+        [("r", -0.5, [114]), ("o", -0.9, [111])]
+    ] * 2
+    assert text
+    assert text.top_logprobs == [{"r": -0.5, "o": -0.9}] * 2
 
 
 # Tools
 
 
 def test_the_choice_of_a_tool_goes_to_the_model() -> None:
-    engine = Noting([ScriptedReply(tool_calls=[CALL])])
+    engine = Probable([ScriptedReply(tool_calls=[CALL])])
     named = {"type": "function", "function": {"name": "search"}}
     own = {"extra_body": {"top_k": 3}}
     with served({"plain": {**plain(engine), **own}}) as server, server.client() as client:
@@ -54,7 +144,7 @@ def test_the_choice_of_a_tool_goes_to_the_model() -> None:
 
 
 def test_a_criticism_has_no_tools_and_no_choice_of_one() -> None:
-    engine = Noting([LONG, "Too long. Revision is needed.", SHORT, "No revision is needed."])
+    engine = Probable([LONG, "Too long. Revision is needed.", SHORT, "No revision is needed."])
     with served({"critic": {"model": engine}}) as server:
         body = {"model": "critic", "tools": [TOOL], "tool_choice": "auto"}
         assert server.post(body).json()["choices"][0]["message"]["content"] == SHORT
@@ -203,6 +293,7 @@ def test_an_empty_draft_is_an_error_of_a_model_that_revises() -> None:
     ("path", "body", "param"),
     [
         ("chat/completions", {"messages": [{"role": "user", "content": "x" * 99}]}, "messages"),
+        ("completions", {"prompt": "x" * 99}, "prompt"),
         ("responses", {"input": "x" * 99}, "input"),
     ],
 )
@@ -242,14 +333,31 @@ def test_a_reply_has_any_text_as_data(text: str) -> None:
     }
 
 
-def test_the_plain_name_of_a_model_that_revises_natively_takes_stop_strings_as_plain_models_do() -> None:
-    engine = ScriptedEngine([SHORT], native=True)
+class Native(Probable):
+    """Revises natively, as the default model does."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, native=True)
+
+
+@pytest.mark.parametrize("more", [{"stop": ["END"]}, {"logprobs": True}])
+def test_the_plain_name_of_a_model_that_revises_natively_takes_what_plain_models_take(
+    more: dict[str, Any],
+) -> None:
+    engine = Native([SHORT])
     with served({"plain": plain(engine), "revised": {"model": engine}}) as server:
-        reply = server.post({"stop": ["END"]})
-        revised = server.post({"model": "revised", "stop": ["END"]})
+        reply = server.post(more)
+        revised = server.post({"model": "revised", **more})
     assert reply.status_code == 200, reply.text
     assert reply.json()["choices"][0]["message"]["content"] == SHORT
     assert revised.status_code == 400
+
+
+def test_a_completion_of_such_a_model_has_log_probabilities() -> None:
+    with served({"plain": plain(Native([SHORT]))}) as server, server.client() as client:
+        made = client.completions.create(model="plain", prompt="Once", logprobs=1)
+    assert made.choices[0].logprobs
 
 
 @pytest.mark.parametrize(
@@ -268,6 +376,25 @@ def test_what_openai_takes_is_taken(more: dict[str, Any]) -> None:
         reply = server.post(more)
     assert reply.status_code == 200, reply.text
     assert engine.calls[0][-1]["role"] == "user"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_completion_may_begin_with_its_prompt(stream: bool) -> None:
+    with served({"plain": plain(ScriptedEngine([" wet."]))}) as server, server.client() as client:
+        asked: Any = {"model": "plain", "prompt": "Rain is", "echo": True}
+        made = client.completions.create(**asked, stream=stream)
+        text = "".join(each.choices[0].text for each in made) if stream else made.choices[0].text
+    assert text == "Rain is wet."
+
+
+def test_what_stands_behind_a_gap_goes_to_a_server(upstream: FakeServer) -> None:
+    upstream.on("POST /v1/completions", raw_reply(" wet"))
+    with (
+        served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server,
+        server.client() as client,
+    ):
+        client.completions.create(model="plain", prompt="Rain is", suffix=" today.")
+    assert upstream.requests[-1].json["suffix"] == " today."
 
 
 @pytest.mark.parametrize("stream", [True, False])

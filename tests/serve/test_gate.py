@@ -19,8 +19,10 @@ from redraft.engines.base import Delta
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.jobs.signals import in_daemon_thread
 from redraft.serve import exchange
+from redraft.serve.errors import Refusal
 from redraft.serve.gate import Gate
 from redraft.serve.log import JsonFormatter
+from redraft.serve.logprobs import Noting
 from redraft.serve.reader import Limits
 from redraft.serve.run import until_signal
 from tests.serve.running import HI, LONG, SHORT, Server, events_of, plain, served, short
@@ -143,6 +145,16 @@ def test_a_model_that_is_busy_holds_up_no_other(pool: ThreadPoolExecutor) -> Non
         assert waiting.result(WAIT).status_code == 200
 
 
+def test_requests_for_log_probabilities_have_no_lane_of_their_own() -> None:
+    async def main() -> None:
+        gate, engine = Gate(1, 0), ScriptedEngine(["Fine."])
+        async with gate.entered(engine):
+            with pytest.raises(Refusal, match="too many requests are waiting"):
+                await gate.entered(Noting(engine)).__aenter__()
+
+    asyncio.run(main())
+
+
 def test_requests_run_at_the_same_time_up_to_the_limit(pool: ThreadPoolExecutor) -> None:
     engine = Held()
     with served({"plain": plain(engine)}, at_once=2) as server:
@@ -258,6 +270,7 @@ def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPa
 PATHS: list[tuple[str, dict[str, Any]]] = [
     ("chat/completions", {"model": "plain", "messages": HI}),
     ("chat/completions", {"model": "short", "messages": HI}),
+    ("completions", {"model": "plain", "prompt": "Hi."}),
     ("responses", {"model": "short", "input": "Hi."}),
 ]
 

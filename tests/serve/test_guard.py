@@ -81,6 +81,7 @@ ROUTES = [
     ("GET", "/openapi.json"),
     ("GET", "/metrics"),
     ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
     ("POST", "/v1/responses"),
     ("GET", "/nothing"),
     ("GET", "/health/"),
@@ -250,7 +251,7 @@ def test_a_body_with_both_lengths_does_not_hide_a_second_request(server: Server)
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
 HALF = (
-    b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: 9\r\n\r\n{"
 )
 
@@ -385,7 +386,7 @@ def test_an_upgrade_is_ignored_without_a_line_in_the_log(
 
 def test_a_request_behind_a_refused_one_is_not_answered(server: Server) -> None:
     """A refused body was not read, so that what follows could be part of it."""
-    head = b"POST /v1/responses HTTP/1.1\r\n" + HOST + b"Content-Type: text/plain\r\n"
+    head = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: text/plain\r\n"
     with server.connection() as connection:
         connection.sendall(head + b"Content-Length: 3\r\n\r\nabcGET /health HTTP/1.1\r\n" + HOST + b"\r\n")
         connection.shutdown(1)

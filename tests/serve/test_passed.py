@@ -14,8 +14,8 @@ from redraft.engines.base import EngineInfo
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
-from tests.engines.fake_server import FakeServer, chat_reply
-from tests.serve.running import Server, plain, served
+from tests.engines.fake_server import FakeServer, chat_reply, raw_reply
+from tests.serve.running import HI, Server, plain, served
 
 SAMPLING = {"top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1, "frequency_penalty": 0.5, "presence_penalty": -1}
 BIAS = {"logit_bias": {"42": -100}}
@@ -34,13 +34,14 @@ class Local(ScriptedEngine):
 def upstream() -> Iterator[FakeServer]:
     with FakeServer() as server:
         server.on("POST /v1/chat/completions", chat_reply("It rains."))
+        server.on("POST /v1/completions", raw_reply("It rains."))
         yield server
 
 
 @pytest.fixture
 def server(upstream: FakeServer) -> Iterator[Server]:
     models = {"plain": plain(RemoteEngine(upstream.url, "m")), "local": plain(Local(["It rains."]))}
-    with served(models) as running:
+    with served(models, passes={"plain": frozenset({"guided_json", "top_k"})}) as running:
         yield running
 
 
@@ -48,6 +49,33 @@ def test_a_server_gets_them(server: Server, upstream: FakeServer) -> None:
     asked = {**SAMPLING, **BIAS, **OF_TEMPLATE}
     assert server.post(asked).status_code == 200
     assert asked.items() <= upstream.requests[-1].json.items()
+    with server.client() as client:
+        client.completions.create(model="plain", prompt="Rain", extra_body={**SAMPLING, **BIAS})
+    assert {**SAMPLING, **BIAS}.items() <= upstream.requests[-1].json.items()
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("chat/completions", {"messages": HI}),
+        ("completions", {"prompt": "Rain"}),
+        ("responses", {"input": "Rain?"}),
+    ],
+)
+def test_a_field_that_the_models_file_allows_goes_to_the_server(
+    server: Server, upstream: FakeServer, path: str, asked: dict[str, Any]
+) -> None:
+    def ask(model: str, **more: Any) -> httpx.Response:
+        return httpx.post(f"{server.url}/{path}", json={"model": model, **asked, **more}, timeout=30)
+
+    allowed = {"guided_json": {"type": "object"}, "top_k": 4}
+    assert ask("plain", **allowed).status_code == 200
+    assert allowed.items() <= upstream.requests[-1].json.items()
+    for model, field in (("plain", "guided_regex"), ("local", "guided_json"), ("none", "guided_json")):
+        reply = ask(model, **{field: "a"})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (400, "unknown_field")
+        assert f"there is no field '{field}'" in reply.text
+    assert ask("plain", guided_json={}, stream=3).status_code == 400
 
 
 def test_responses_have_the_effort_of_reasoning(server: Server, upstream: FakeServer) -> None:

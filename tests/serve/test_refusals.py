@@ -12,9 +12,10 @@ import pytest
 from redraft.serve.reader import Limits
 from tests.serve.running import HI, Server, both, served
 
-CHAT, RESPONSE = "chat/completions", "responses"
+CHAT, TEXT, RESPONSE = "chat/completions", "completions", "responses"
 ROUTES: dict[str, dict[str, Any]] = {
     CHAT: {"messages": HI},
+    TEXT: {"prompt": "Hi."},
     RESPONSE: {"input": "Hi."},
 }
 
@@ -68,6 +69,8 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "stream_options": [[]],
         "redraft": [1],
         "model": [5],
+        "logprobs": [1],
+        "top_logprobs": [1, 21, True],
         "tools": ["search", [5]],
         "tool_choice": ["required", NAMED],
         "messages": ["Hi.", [], [5]],
@@ -81,6 +84,12 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "logit_bias": [{"rain": 1}, [1], {"1": -101}, {"1": True}, {"1" * 10: 1}, {"٣": 1}],
         "chat_template_kwargs": [1],
         "reasoning_effort": [3, "x" * 41],
+    },
+    TEXT: {
+        "prompt": [None, "", [], [1, 2], ["a"] * 10_000],
+        "max_tokens": [10**10],
+        "temperature": [1e308, -5, 10**400],
+        "logprobs": [True, 21],
     },
     RESPONSE: {
         "input": [5, None, [], [5], [{"role": "wizard", "content": "Hi."}]],
@@ -102,6 +111,7 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"tools": [TOOL], "tool_choice": "search"}, "tool_choice"),
     (CHAT, {"tools": [TOOL], "tool_choice": 5}, "tool_choice"),
     (CHAT, {"tools": [TOOL], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
+    (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     (CHAT, message("Hi.", "wizard"), "messages"),
     (CHAT, message("Hi.", ["user"]), "messages"),
     (CHAT, message(5), "messages"),
@@ -130,6 +140,7 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
             ["any(" * 1000 + "json" + ")" * 1000],
         )
     ),
+    (TEXT, {"prompt": ["a"] * 3, "n": 3}, "prompt"),
     (RESPONSE, {"input": [{"type": "function_call_output"}]}, "input"),
     (RESPONSE, {"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input"),
     (RESPONSE, {"input": [{"role": "user", "content": [5]}]}, "input"),
@@ -181,6 +192,8 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     ),
     (CHAT, {"revision": {"checks": ["words<=3", "words>=5"]}}, "no answer passes both words<=3 and words>=5"),
     (CHAT, {"revision": {"checks": ["words>=90"]}, "max_tokens": 9}, "no answer of at most 9 tokens passes"),
+    (TEXT, {"prompt": ["a", 5]}, "prompt: item 2 is 5. It should be a text that is not empty."),
+    (TEXT, {"prompt": None}, "prompt is missing. It should be a text, or a list of texts."),
     (RESPONSE, {"input": [{**CALL, "call_id": None}]}, "input has a function_call whose call_id is None"),
     (RESPONSE, {"input": [{**CALL, "arguments": {}}]}, "input has a function_call whose arguments is"),
     (
@@ -215,6 +228,7 @@ def test_the_message_names_the_part_that_is_wrong(
         (CHAT, {"cache": "/etc/passwd"}, "cache", ""),
         (CHAT, {"prompts": "task"}, "prompts", ""),
         (CHAT, {"temperature": "hot", "verbosity": "high", "zzz": 1}, "zzz", ""),
+        (TEXT, {"revision": {}}, "revision", "in a request for a completion"),
         (RESPONSE, {"inputs": "Hi."}, "inputs", "'input'"),
         (RESPONSE, {"text": {"form": 1}}, "text.form", "'format'"),
         (RESPONSE, {"reasoning": {"efort": "low"}}, "reasoning.efort", "'effort'"),
@@ -234,8 +248,9 @@ def test_an_unknown_field_is_named(
     [
         (CHAT, {"verbosity": "high"}, "verbosity"),
         (CHAT, {"function_call": "auto"}, "function_call"),
-        (CHAT, {"logprobs": True}, "logprobs"),
         (CHAT, {"temperature": "hot", "verbosity": "high"}, "verbosity"),
+        (TEXT, {"best_of": True}, "best_of"),
+        (TEXT, {"model": "short"}, "model"),
         (RESPONSE, {"previous_response_id": "resp_1"}, "previous_response_id"),
         (RESPONSE, {"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
     ],
@@ -246,7 +261,7 @@ def test_what_cannot_be_met_is_refused(server: Server, route: str, body: dict[st
     assert (reply.status_code, error["param"], error["code"]) == (400, param, "unsupported")
 
 
-@pytest.mark.parametrize("route", [CHAT, RESPONSE])
+@pytest.mark.parametrize("route", [CHAT, TEXT, RESPONSE])
 def test_a_model_is_a_name_and_never_a_file_or_an_address(server: Server, route: str) -> None:
     for name in ("default", "script:/etc/passwd", "/etc/passwd", "../plain", "http://127.0.0.1:1/v1#x", ""):
         reply = post(server, route, {"model": name})

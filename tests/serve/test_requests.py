@@ -26,6 +26,7 @@ from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
 from redraft.serve import errors, reader
 from redraft.serve.bodies import Checked
+from redraft.serve.completions import CompletionRequest
 from redraft.serve.errors import Refusal
 from redraft.serve.models import Model, Models
 from redraft.serve.reader import Limits, object_of
@@ -293,7 +294,7 @@ def test_other_paths_have_errors_of_the_same_shape(
 
 def test_every_field_and_code_is_told() -> None:
     page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
-    kinds = (ChatRequest, ResponseRequest, Revision)
+    kinds = (ChatRequest, CompletionRequest, ResponseRequest, Revision)
     fields = {
         name
         for kind in kinds

@@ -87,12 +87,14 @@ def test_the_chains_of_a_server_reach_a_collector(
         with started(*serve) as (root, _):
             asked = {**PARENT, "x-request-id": "mine"}
             httpx.post(f"{root}/v1/chat/completions", json=body, headers=asked)
+            text = {"model": "rain", "prompt": "Rain"}
+            httpx.post(f"{root}/v1/completions", json=text, headers=PARENT)
     assert collector.services == {"redraft"}
     names = sorted(span.name for span in collector.spans)
-    assert names == ["chat rain", "chat rain", "invoke_workflow redraft"]
+    assert names == ["chat rain", "chat rain", "invoke_workflow redraft", "text_completion rain"]
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
     above = {span.name: span.parent_span_id.hex() for span in collector.spans}
-    assert above["invoke_workflow redraft"] == SPAN
+    assert above["invoke_workflow redraft"] == above["text_completion rain"] == SPAN
     chain = collector.of("invoke_workflow redraft")
     assert chain["redraft.stop"].string_value == "passed"
     assert chain["redraft.chain.id"].string_value == "mine"

@@ -66,7 +66,7 @@ def serve(
     from redraft.serve.start import Server
 
     Budget(seconds=max_seconds)
-    entries = _of_file(models, flags) if models else _of_flags(fill_in(flags))
+    entries, passes = _of_file(models, flags) if models else (_of_flags(fill_in(flags)), {})
     server = Server(
         entries,
         tell,
@@ -82,6 +82,7 @@ def serve(
         votes=votes,
         log_json=log_json,
         otel=otel,
+        passes=passes,
     )
     server.check()
     with server_log(as_json=log_json):
@@ -107,18 +108,20 @@ def _of_flags(settings: Settings) -> list[ModelSettings]:
     return [(None, "", replace(settings, values=once)), (None, "-revise", settings)]
 
 
-def _of_file(path: Path, flags: Given) -> list[ModelSettings]:
-    """Return the models of a file. Flags hold where an entry is silent."""
+def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, frozenset[str]]]:
+    """Return the models of a file, and the `server-fields` of each. Flags hold where an entry is silent."""
     from redraft.chain.documents import text_of_settings, yaml_of
     from redraft.options import Flags
+    from redraft.serve.start import PASSED, passed_fields
 
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict) or not document:
         raise UsageError(f"{path} has no models.", hint=_A_MODEL)
-    entries = list[Any]()
+    entries, passes = list[Any](), {}
     for name, keys in document.items():
         if not isinstance(name, str) or not isinstance(keys, dict):
             raise UsageError(f"{path}: {name!r:.80} is no name with keys.", hint=_A_MODEL)
-        own = Flags.read_file(keys, where=f"{path}: {name}: ").explicit
-        entries.append((name, "", fill_in({**flags, **own})))
-    return entries
+        where, own = f"{path}: {name}: ", dict(keys)
+        passes[name] = passed_fields(own.pop(PASSED, []), where)
+        entries.append((name, "", fill_in({**flags, **Flags.read_file(own, where=where).explicit})))
+    return entries, passes

@@ -59,6 +59,11 @@ class ChainSpan:
         _set(self._span, found)
 
 
+def traced(engine: Engine, provider: TracerProvider | Literal[True]) -> Engine:
+    """Return an engine whose calls are spans below the current one."""
+    return TracedEngine(engine, _tracer(provider), None, "writer")
+
+
 def _tracer(provider: TracerProvider | Literal[True]) -> Tracer:
     return trace.get_tracer("redraft", __version__, None if provider is True else provider)
 

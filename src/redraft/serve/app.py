@@ -19,8 +19,9 @@ from starlette.types import ASGIApp
 from redraft import __version__
 from redraft.checks.kinds import check_kinds
 from redraft.checks.pattern import within
+from redraft.serve.completions import CompletionReply, CompletionRequest, continuations
 from redraft.serve.errors import Refusal, refusal_of, reply_of
-from redraft.serve.exchange import Exchange
+from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate, unavailable
 from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys
@@ -63,7 +64,8 @@ def make_app(
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
     )
-    reader = app.state.reader = Reader(limits)
+    reader, app.state.models = Reader(limits), models
+    app.state.reader = reader
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Refusal, _refused)
     app.include_router(_asking(models, gate, reader))
@@ -87,10 +89,11 @@ class _Route(APIRoute):
                 message = f"the body is {sent or 'of no type'!a:.80}, and should be application/json."
                 raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
             reader: Reader = request.app.state.reader
+            models: Models = request.app.state.models.within(request.state.key.allows)
 
             def checked(found: dict[str, Any]) -> Any:
                 with within(reader.limits.reading):
-                    return kind.of(found)
+                    return kind.read(found, models) if issubclass(kind, ModelRequest) else kind.of(found)
 
             try:
                 body = await reader.read(request, checked)
@@ -120,12 +123,17 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
     @router.post("/chat/completions", responses=STREAMED)
     async def chat(request: Request, body: ChatRequest) -> Response:
         """Answer a conversation, and revise the answer as the model or the request says."""
-        return Exchange(ChatReply(await accepted(request, body)), gate)
+        return Exchange(ChatReply(await accepted(request, body)), gate, chains)
+
+    @router.post("/completions", responses=STREAMED)
+    async def complete(request: Request, body: CompletionRequest) -> Response:
+        """Continue a text, without revising it."""
+        return Exchange(CompletionReply(await accepted(request, body)), gate, continuations)
 
     @router.post("/responses", responses=STREAMED)
     async def respond(request: Request, body: ResponseRequest) -> Response:
         """Do the same in OpenAI's newer form."""
-        return Exchange(ResponseReply(await accepted(request, body)), gate)
+        return Exchange(ResponseReply(await accepted(request, body)), gate, chains)
 
     return router
 

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
 from redraft.errors import UsageError, nearest, shown
-from redraft.options import PlainOptions
-from redraft.revision.options import RevisionOptions
+from redraft.options import PlainOptions, wrong_item
+from redraft.revision.options import FULL, RevisionOptions
 from redraft.serve.errors import Refusal, invalid, told
 
 
@@ -42,6 +42,11 @@ class Checked:
 
 
 TEXT = {"type": "string", "minLength": 1}
+
+
+def texts_schema(most: int, least: int = 0) -> dict[str, Any]:
+    """Return the JSON Schema of a text or a list of texts, none of them empty."""
+    return {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": least, "maxItems": most}]}
 
 
 def option(
@@ -94,6 +99,25 @@ def only(*neutral: Any) -> Checked:
         raise PydanticCustomError("unsupported", "{said}", {"said": said})
 
     return Checked(check, {"enum": list(neutral)})
+
+
+OF_TEXTS = "a text, or a list of texts"
+
+
+def texts(most: int) -> Checked:
+    """Return how a field is checked that is a text or a list of up to `most` texts, none of them empty."""
+
+    def check(given: Any) -> tuple[str, ...]:
+        if isinstance(given, list) and (wrong := wrong_item("", given, FULL)):
+            raise ValueError(told(wrong))
+        if not given or not isinstance(given, str | list):
+            raise ValueError(f" is {shown(given)}. It should be {OF_TEXTS}.")
+        found = tuple(given) if isinstance(given, list) else (given,)
+        if len(found) > most:
+            raise ValueError(f" has {len(found):,} texts, and this server allows {most:,}.")
+        return found
+
+    return Checked(check, texts_schema(most, 1))
 
 
 class Body(BaseModel):

@@ -52,11 +52,20 @@ class ClientGone(Exception):
 
 
 class Exchange(Response):
-    """Answers a checked request."""
+    """Answers a checked request.
 
-    def __init__(self, reply: Reply, gate: Gate) -> None:
+    Args:
+        source: Makes the answers to the request, and yields their events with the index of the answer.
+    """
+
+    def __init__(
+        self,
+        reply: Reply,
+        gate: Gate,
+        source: Callable[[Accepted, CancelToken], AsyncGenerator[tuple[int, Any], None]],
+    ) -> None:
         super().__init__()
-        self._reply, self._gate, self._asked = reply, gate, reply.asked
+        self._reply, self._gate, self._asked, self._source = reply, gate, reply.asked, source
         self._sent, self._sending = 0, asyncio.Lock()
         self._cancel: CancelToken | None = None  # ends the work, once it has begun
         self._gone = False
@@ -103,9 +112,9 @@ class Exchange(Response):
             else:
                 await reply_of(refusal, scope)(scope, receive, send)
 
-    def _events(self) -> AsyncGenerator[tuple[int, Event], None]:
+    def _events(self) -> AsyncGenerator[tuple[int, Any], None]:
         assert self._cancel is not None  # noqa: S101  (the gate was passed)
-        return chains(self._asked, self._cancel)
+        return self._source(self._asked, self._cancel)
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events()) as events:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from redraft.engines.wrapped import WrappedEngine
 from redraft.revision.cancel import CancelToken
 from redraft.serve.errors import Refusal
 
@@ -50,6 +51,8 @@ class Gate:
         """
         if self.draining:
             raise unavailable("draining", "the server is about to end, and takes no new requests.")
+        while isinstance(engine, WrappedEngine):
+            engine = engine.wrapped
         lane = self._lanes.setdefault(id(engine), _Lane(asyncio.Semaphore(self._at_once)))
         if lane.inside >= self._at_once + self._queue:
             message = "too many requests are waiting."

@@ -60,10 +60,12 @@ class Models:
     """The models by name. There are none until they are loaded.
 
     Attributes:
+        passes: The fields of requests that each model's server takes beyond OpenAI's.
         down: Names of models whose servers do not answer yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passes: Mapping[str, frozenset[str]] | None = None) -> None:
+        self.passes = passes or {}
         self._by_name: Mapping[str, Model] | None = None
         self.down: frozenset[str] = frozenset()
 
@@ -73,7 +75,7 @@ class Models:
 
     def within(self, allowed: Callable[[str], bool]) -> Models:
         """Return those whose names are allowed, as if there were no others."""
-        found = Models()
+        found = Models({name: fields for name, fields in self.passes.items() if allowed(name)})
         if self._by_name is not None:
             models = [model for model in self._by_name.values() if allowed(model.name)]
             found.offer(models, filter(allowed, self.down))

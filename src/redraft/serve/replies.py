@@ -20,12 +20,12 @@ from redraft.checks.json_reading import text_of
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
 from redraft.revision.state import complete_drafts, complete_steps
 from redraft.serve.errors import Refusal
+from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Accepted
 
-_FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
+FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
 """Why an answer ended, in OpenAI's words. Every other reason cut it: `length`."""
 
-_CHUNK = "chat.completion.chunk"  # what a piece of a stream calls itself
 DONE = b"data: [DONE]\n\n"
 BROKEN_OFF = "\n\n(This text broke off, and is written again.)"
 PING = b": still at work\n\n"
@@ -177,7 +177,7 @@ class Message:
         step = chain.steps[index]
         if step.tool_calls or step.complete:  # the criticism of a complete answer may have been cut
             return "tool_calls" if step.tool_calls else "stop"
-        return _FINISHES.get(step.finish, "length")
+        return FINISHES.get(step.finish, "length")
 
     @property
     def tool_calls(self) -> tuple[dict[str, Any], ...]:
@@ -221,9 +221,10 @@ class Reply(ABC):
     """The objects that answer one request."""
 
     asked_in: ClassVar[str]  # the field of the request that has the prompt
+    kinds: ClassVar[tuple[str, str]] = ("", "")  # what it calls itself: whole, and as a piece of a stream
 
-    def __init__(self, asked: Accepted, prefix: str) -> None:
-        self.asked, self.messages = asked, [Message(asked.sure) for _ in asked.inputs]
+    def __init__(self, asked: Accepted, messages: Sequence[Any], prefix: str = "") -> None:
+        self.asked, self.messages = asked, messages
         self._id, self._created = f"{prefix}{secrets.token_hex(12)}", int(time.time())
 
     @abstractmethod
@@ -231,29 +232,44 @@ class Reply(ABC):
         """Return the whole reply."""
 
     @abstractmethod
-    def events(self, index: int, event: Event) -> Iterator[bytes]:
-        """Take an event of the chain of an answer, and yield what is streamed for it."""
+    def events(self, index: int, event: Any) -> Iterator[bytes]:
+        """Take an event of an answer, and yield what is streamed for it."""
 
-    @abstractmethod
     def end(self) -> Iterator[bytes]:
         """Yield the end of a stream."""
+        if self.asked.with_usage:
+            yield event_of({**self._head(1), "choices": [], "usage": self._usage()})
+        yield DONE
 
     def state(self, what: str) -> bytes:  # noqa: ARG002
         """Return what is streamed when an answer waits or goes on: nothing, unless steps were asked for."""
         return b""
 
-    @abstractmethod
     def failed(self, refusal: Refusal) -> bytes:
         """Return the event of an error after the stream has begun."""
+        return event_of(refusal.body)
+
+    def _head(self, streamed: int = 0) -> dict[str, Any]:
+        kind = self.kinds[streamed]
+        return {"id": self._id, "object": kind, "created": self._created, "model": self.asked.model}
+
+    def _piece(self, choice: dict[str, Any], **more: Any) -> bytes:
+        usage = {"usage": None} if self.asked.with_usage else {}
+        return event_of({**self._head(1), "choices": [choice], **usage, **more})
+
+    def _usage(self) -> dict[str, Any]:
+        return counts_of(sum((message.usage for message in self.messages), Usage()))
 
 
 class ChatReply(Reply):
     """The objects that answer one chat request."""
 
     asked_in = "messages"
+    kinds = ("chat.completion", "chat.completion.chunk")
+    messages: Sequence[Message]
 
     def __init__(self, asked: Accepted) -> None:
-        super().__init__(asked, "chatcmpl-")
+        super().__init__(asked, [Message(asked.sure) for _ in asked.inputs], "chatcmpl-")
         self._begun: set[int] = set()
         self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
 
@@ -263,13 +279,12 @@ class ChatReply(Reply):
             {
                 "index": index,
                 "message": message.as_json(),
-                "logprobs": None,
+                "logprobs": self._new_logprobs(index),
                 "finish_reason": message.finish_reason,
             }
             for index, message in enumerate(self.messages)
         ]
-        usage = usage_of(self.messages)
-        return {**self._head("chat.completion"), "choices": choices, "usage": usage, **self._chain()}
+        return {**self._head(), "choices": choices, "usage": self._usage(), **self._chain()}
 
     def events(self, index: int, event: Event) -> Iterator[bytes]:
         """Take an event of the chain of an answer, and yield what is streamed for it."""
@@ -285,16 +300,6 @@ class ChatReply(Reply):
                 yield self._chunk(index, {"tool_calls": calls})
             yield self._chunk(index, {}, message.finish_reason, **self._chain())
 
-    def end(self) -> Iterator[bytes]:
-        """Yield the usage, if it was asked for, and the mark of the end."""
-        if self.asked.with_usage:
-            yield event_of({**self._head(_CHUNK), "choices": [], "usage": usage_of(self.messages)})
-        yield DONE
-
-    def failed(self, refusal: Refusal) -> bytes:
-        """Return the event of an error after the stream has begun."""
-        return event_of(refusal.body)
-
     def state(self, what: str) -> bytes:
         """Return the event of a state, such as `waiting`, if steps were asked for."""
         return self._chunk(0, {"redraft": {"type": what}}) if self.asked.with_steps else b""
@@ -302,12 +307,16 @@ class ChatReply(Reply):
     def _chain(self) -> dict[str, Any]:
         return {"redraft": self.asked.record_of(self.messages[0].finished)} if self.asked.with_chain else {}
 
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self._id, "object": kind, "created": self._created, "model": self.asked.model}
+    def _usage(self) -> dict[str, Any]:
+        return usage_of(self.messages)
+
+    def _new_logprobs(self, index: int) -> dict[str, Any] | None:
+        """Return the log-probabilities that came since the last time, if they were asked for."""
+        return of_chat(self.asked.noted.take(index)[1]) if self.asked.noted else None
 
     def _said(self, index: int, piece: Piece) -> bytes:
         """Return the chunk of a piece. Most are equal but for their text, so that is put into one of them."""
-        if index not in self._begun:
+        if index not in self._begun or self.asked.noted:
             return self._chunk(index, {piece.field: piece.text})
         place = (index, piece.field)
         if place not in self._frames:
@@ -321,9 +330,9 @@ class ChatReply(Reply):
         if index not in self._begun:
             self._begun.add(index)
             delta = {"role": "assistant", **delta}
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
-        usage = {"usage": None} if self.asked.with_usage else {}
-        return event_of({**self._head(_CHUNK), "choices": [choice], **usage, **more})
+        logprobs = self._new_logprobs(index)
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return self._piece(choice, **more)
 
 
 def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
@@ -358,13 +367,17 @@ def event_of(record: Mapping[str, Any]) -> bytes:
 
 
 def usage_of(messages: Sequence[Message]) -> dict[str, Any]:
-    """Return the usage of all attempts of all answers, in OpenAI's words."""
+    """Return the usage of all attempts of all answers, as chat replies have it."""
     thought = sum(message.reasoning_tokens for message in messages)
     used = sum((message.finished.usage for message in messages), Usage())
+    return {**counts_of(used), "completion_tokens_details": {"reasoning_tokens": thought}}
+
+
+def counts_of(used: Usage) -> dict[str, Any]:
+    """Return usage in OpenAI's words."""
     return {
         "prompt_tokens": used.prompt_tokens,
         "completion_tokens": used.completion_tokens,
         "total_tokens": used.prompt_tokens + used.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": used.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": thought},
     }

@@ -7,9 +7,9 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, PrivateAttr, WithJsonSchema
 
 from redraft.chain import Chain, Prompt, is_system
 from redraft.checks.base import Check, schema_of
@@ -24,8 +24,9 @@ from redraft.options import TEXT as A_TEXT
 from redraft.revision.api import prompt_of
 from redraft.revision.budget import Budget
 from redraft.revision.options import RevisionOptions, check_options
-from redraft.serve.bodies import TEXT, Body, only, option
+from redraft.serve.bodies import TEXT, Body, only, option, texts_schema
 from redraft.serve.errors import invalid, told
+from redraft.serve.logprobs import MOST_LIKELY, Noting, noting, only_answer
 from redraft.serve.models import Model, Models
 from redraft.serve.reader import Limits
 
@@ -66,7 +67,6 @@ FORMAT = {
     "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}},
 }
 TOOLS = {"type": "array", "items": {"type": "object"}}
-_STOP = {"anyOf": [TEXT, {"type": "array", "items": TEXT, "maxItems": STOPS}]}
 _BIASES = {
     "type": ["object", "null"],
     "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
@@ -121,12 +121,14 @@ class Accepted:
     """A request that was checked."""
 
     model: str
-    inputs: tuple[Prompt, ...]  # one for each answer
+    inputs: tuple[Any, ...]  # what is answered: a prompt or a text for each answer
     options: RevisionOptions  # those of the model and of the request. Its engine is open.
     stream: bool = False
     with_usage: bool = False
     with_steps: bool = False
     with_chain: bool = False
+    echo: bool = False  # begin each text with its prompt
+    noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
 
     @property
     def sure(self) -> bool:
@@ -159,11 +161,6 @@ def engine_of(options: RevisionOptions) -> Engine:
     return cast("Engine", options.model)
 
 
-def only_answer(options: RevisionOptions) -> bool:
-    """Return whether the first answer is certain to be the final one."""
-    return options.max_revisions == 0 and options.most_drafts == 1
-
-
 Effort = Annotated[str | None, Field(max_length=40, description="a text, such as 'low'")]
 """How long a model is to reason, in its server's words."""
 
@@ -178,6 +175,22 @@ class ModelRequest(Body):
     service_tier: Any = None
     safety_identifier: Any = None
     prompt_cache_key: Any = None
+    _beside: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any], models: Models) -> Self:
+        """Check a body, and set aside the fields that the models' file allows for its model."""
+        name = given.get("model")
+        allowed = models.passes.get(name, frozenset()) if isinstance(name, str) else frozenset()
+        beside = {field: given[field] for field in allowed - cls.model_fields.keys() if field in given}
+        found = cls.of({field: value for field, value in given.items() if field not in beside})
+        found.beside.update(beside)
+        return found
+
+    @property
+    def beside(self) -> dict[str, Any]:
+        """The fields that the models' file allows: they go to the model's server as they are."""
+        return self._beside
 
     @abstractmethod
     def accept(self, models: Models, limits: Limits) -> Accepted:
@@ -186,6 +199,39 @@ class ModelRequest(Body):
         Raises:
             Refusal: A field is wrong, as `param` says; or there is no such model, or it cannot do that.
         """
+
+
+class StreamOptions(Body):
+    """What a stream has besides its pieces."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Any = None
+
+
+class SampledRequest(ModelRequest):
+    """What chats and completions share. The penalties have OpenAI's own ranges."""
+
+    temperature: Annotated[Any, option("temperature")] = None
+    top_p: Annotated[Any, option("top_p", schema=_TOP_P, folds=lambda p: _LEAST_P if p == 0 else p)] = None
+    max_tokens: Annotated[Any, option("max_tokens", TOKENS)] = None
+    seed: Annotated[Any, option("seed", schema=_SEED, folds=_seed)] = None
+    stop: Annotated[Any, option("stop", STOPS, single=True, schema=texts_schema(STOPS))] = None
+    n: Annotated[int | None, Field(ge=1, le=ANSWERS)] = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    top_k: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
+    min_p: Annotated[float | None, Field(ge=0, le=1)] = None
+    repeat_penalty: Annotated[float | None, Field(ge=0.01, le=10)] = None
+    frequency_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
+    presence_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
+    logit_bias: Annotated[
+        dict[str, Any] | None, Field(description=_OF_BIASES), AfterValidator(_biases), WithJsonSchema(_BIASES)
+    ] = None
+
+    @property
+    def with_usage(self) -> bool:
+        """Whether the usage is asked for at the end of a stream."""
+        return bool(self.stream_options and self.stream_options.include_usage)
 
 
 class Revision(Body):
@@ -201,11 +247,9 @@ class Revision(Body):
     budget: Annotated[Any, option("budget", schema=_BUDGET)] = None
 
 
-class StreamOptions(Body):
+class ChatStreamOptions(StreamOptions):
     """What the stream of a chat has besides its pieces."""
 
-    include_usage: bool | None = None
-    include_obfuscation: Any = None
     include_steps: bool | None = None
 
 
@@ -241,27 +285,12 @@ class RevisedRequest(ModelRequest):
         return beside_of(options, {name: value for name, value in beside.items() if value is not None})
 
 
-class ChatRequest(RevisedRequest):
-    """A request for a chat completion. The penalties have OpenAI's own ranges."""
+class ChatRequest(SampledRequest, RevisedRequest):
+    """A request for a chat completion."""
 
     whole: ClassVar[str] = "a chat request"
     never: ClassVar[tuple[str, ...]] = ("audio", "prediction", "verbosity", "web_search_options")
-    temperature: Annotated[Any, option("temperature")] = None
-    top_p: Annotated[Any, option("top_p", schema=_TOP_P, folds=lambda p: _LEAST_P if p == 0 else p)] = None
-    max_tokens: Annotated[Any, option("max_tokens", TOKENS)] = None
-    seed: Annotated[Any, option("seed", schema=_SEED, folds=_seed)] = None
-    stop: Annotated[Any, option("stop", STOPS, single=True, schema=_STOP)] = None
-    n: Annotated[int | None, Field(ge=1, le=ANSWERS)] = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    top_k: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
-    min_p: Annotated[float | None, Field(ge=0, le=1)] = None
-    repeat_penalty: Annotated[float | None, Field(ge=0.01, le=10)] = None
-    frequency_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
-    presence_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
-    logit_bias: Annotated[
-        dict[str, Any] | None, Field(description=_OF_BIASES), AfterValidator(_biases), WithJsonSchema(_BIASES)
-    ] = None
+    stream_options: ChatStreamOptions | None = None
     messages: Annotated[
         list[Any],
         Field(description='a list of messages: [{"role": "user", "content": "…"}]'),
@@ -270,8 +299,8 @@ class ChatRequest(RevisedRequest):
     max_completion_tokens: Annotated[Any, option("max_tokens", TOKENS)] = None
     tools: Annotated[Any, option("tools", schema=TOOLS)] = None
     response_format: Annotated[dict[str, Any] | None, WithJsonSchema(FORMAT)] = None
-    logprobs: Annotated[Any, only(False)] = None  # noqa: FBT003
-    top_logprobs: Annotated[Any, only(0)] = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int | None, Field(ge=0, le=MOST_LIKELY)] = None
     chat_template_kwargs: Annotated[
         dict[str, Any] | None, Field(description=_OF_TEMPLATE), AfterValidator(_of_template)
     ] = None
@@ -294,24 +323,29 @@ class ChatRequest(RevisedRequest):
         options = chain_options(model, limits, self.with_critic(models), self.revision, checks)
         options = self.with_tools(options, self.tool_choice, model)
         beside = passed_in(self)
-        if options.stop or options.tools or OF_TEMPLATE in beside:
+        if self.logprobs or options.stop or options.tools or OF_TEMPLATE in beside:
             options = by_messages(options)
-        of_stream = self.stream_options or StreamOptions()
+        options, noted = with_passed(options, beside, model), None
+        if self.logprobs:
+            options, noted = noting(options, model.name, self.top_logprobs or 0)
+        elif self.top_logprobs:
+            raise invalid("top_logprobs needs logprobs to be true.", "top_logprobs")
         return Accepted(
             model.name,
             (prompt,) * count,
-            with_passed(options, beside, model),
+            options,
             stream=bool(self.stream),
-            with_usage=bool(of_stream.include_usage),
-            with_steps=bool(of_stream.include_steps),
+            with_usage=self.with_usage,
+            with_steps=bool(self.stream_options and self.stream_options.include_steps),
             with_chain=bool(self.redraft),
+            noted=noted,
         )
 
 
 def by_messages(options: RevisionOptions) -> RevisionOptions:
     """Return options that answer by messages where a model that revises natively is only to answer.
 
-    Its one text has no place for stop strings or tools.
+    Its one text has no place for stop strings, tools or log-probabilities.
     """
     plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
     return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options
@@ -404,7 +438,7 @@ def passed_in(request: ModelRequest) -> dict[str, Any]:
     """Return the fields that go to the model's engine as they are."""
     names = (*sorted(SAMPLING_FIELDS), OF_TEMPLATE, "reasoning_effort")
     values = {name: getattr(request, name, None) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    return {**{name: value for name, value in values.items() if value is not None}, **request.beside}
 
 
 _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}}

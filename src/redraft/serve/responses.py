@@ -7,7 +7,7 @@ files belong to chat requests.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, WithJsonSchema
@@ -19,7 +19,7 @@ from redraft.serve.bodies import Body, Checked, only, option
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.models import Models
 from redraft.serve.reader import Limits
-from redraft.serve.replies import Piece, Reply, answer_of, event_of, usage_of
+from redraft.serve.replies import Message, Piece, Reply, answer_of, event_of, usage_of
 from redraft.serve.requests import (
     FORMAT,
     TOKENS,
@@ -163,9 +163,10 @@ class ResponseReply(Reply):
     """The objects that answer one request for a response."""
 
     asked_in = "input"
+    messages: Sequence[Message]
 
     def __init__(self, asked: Accepted) -> None:
-        super().__init__(asked, "resp_")
+        super().__init__(asked, [Message(asked.sure)], "resp_")
         self._items: list[dict[str, Any]] = []
         self._open: Piece | None = None
         self._number = 0

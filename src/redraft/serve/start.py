@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redraft.engines.base import Engine
+from redraft.engines.base import SAMPLING_FIELDS, Engine
 from redraft.engines.load import load_engine, references_of
 from redraft.engines.pool import PASSING
 from redraft.engines.retry import backoff
@@ -22,12 +22,15 @@ from redraft.options import MachineOptions, ServerOptions
 from redraft.revision.options import check_prices
 from redraft.revision.settings import Settings
 from redraft.serve.app import make_app
+from redraft.serve.completions import CompletionRequest
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.log import otlp_provider
 from redraft.serve.models import Model, Models
 from redraft.serve.page.mount import Store
 from redraft.serve.reader import Limits
+from redraft.serve.requests import ChatRequest
+from redraft.serve.responses import ResponseRequest
 from redraft.serve.run import listen, run, until_signal
 
 if TYPE_CHECKING:
@@ -57,6 +60,8 @@ class Server:
     votes: Path
     log_json: bool
     otel: bool
+    # By a model's name: the fields of requests that its server takes beyond OpenAI's.
+    passes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Check what can be checked before a model is loaded."""
@@ -81,7 +86,7 @@ class Server:
             provider = otlp_provider()
             exits.callback(provider.shutdown)
         at_once = self.parallel * (nodes.replicas.most if nodes else 1)
-        offered, gate = Models(), Gate(at_once, self.queue)
+        offered, gate = Models(self.passes), Gate(at_once, self.queue)
         app = make_app(offered, gate, Limits(seconds=self.max_seconds), self.keys, store)
         async with AsyncExitStack() as stack:
 
@@ -171,3 +176,17 @@ class Opening:
         if "://" in reference:
             usual = opened["model"].info.name
         return Model((name or usual) + behind, options)
+
+
+PASSED = "server-fields"
+
+
+def passed_fields(found: Any, where: str) -> frozenset[str]:
+    """Return the fields of requests that an entry of the models' file lets pass to the model's server."""
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise UsageError(f"{where}{PASSED} is {found!r:.80}.", hint=f"A list: {PASSED}: [guided_json, top_k]")
+    own = {name for kind in (ChatRequest, CompletionRequest, ResponseRequest) for name in kind.model_fields}
+    if wrong := sorted(own.intersection(found) - SAMPLING_FIELDS):
+        message = f"{where}{PASSED} has {wrong[0]!r}, and redraft reads {wrong[0]!r} itself."
+        raise UsageError(message, hint="Leave it out of the list.")
+    return frozenset(found)

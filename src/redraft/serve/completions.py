@@ -1,0 +1,174 @@
+"""`/v1/completions`: a model continues a text, as it is. Nothing is revised, and no chat template is applied.
+
+That is what clients of the servers of vLLM and llama.cpp expect of it. A model that revises refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, cast
+
+from pydantic import Field
+
+from redraft.chain import Chain, Finish, Usage
+from redraft.engines.base import Delta
+from redraft.engines.remote.wire import estimated_counts
+from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.serve.bodies import OF_TEXTS, only, texts
+from redraft.serve.errors import invalid
+from redraft.serve.logprobs import MOST_LIKELY, noting, of_completion
+from redraft.serve.models import Models
+from redraft.serve.reader import Limits
+from redraft.serve.replies import FINISHES, Reply
+from redraft.serve.requests import (
+    ANSWERS,
+    Accepted,
+    SampledRequest,
+    by_messages,
+    chain_options,
+    engine_of,
+    passed_in,
+    with_passed,
+)
+
+
+class CompletionRequest(SampledRequest):
+    """A request for a completion."""
+
+    whole: ClassVar[str] = "a request for a completion"
+    prompt: Annotated[Any, texts(ANSWERS), Field(description=OF_TEXTS)]
+    logprobs: Annotated[int | None, Field(ge=0, le=MOST_LIKELY)] = None
+    best_of: Annotated[Any, only(1)] = None
+    echo: bool | None = None
+    suffix: str | None = None
+
+    def accept(self, models: Models, limits: Limits) -> Accepted:
+        """Return the texts to continue: of each prompt as many as `n` asks for."""
+        model, count = models.named(self.model), self.n or 1
+        if model.options.max_revisions != 0:
+            message = f"the model {model.name!r} revises answers, and a completion is not revised."
+            raise invalid(f"{message} Ask it at /v1/chat/completions.", "model", code="unsupported")
+        if not engine_of(model.options).info.continues:
+            message = f"the model {model.name!r} does not continue texts. Ask it at /v1/chat/completions."
+            raise invalid(message, "model", code="unsupported")
+        options = chain_options(model, limits, self.options, None)
+        beside = {**passed_in(self), **({"suffix": self.suffix} if self.suffix else {})}
+        options, noted = with_passed(options, beside, model), None
+        if self.logprobs is not None:
+            if self.echo:
+                raise invalid("echo has no logprobs of the prompt. Leave one of them out.", "echo")
+            options, noted = noting(by_messages(options), model.name, self.logprobs)
+        if len(self.prompt) * count > ANSWERS:
+            message = f"{len(self.prompt)} prompts with {count} answers each are more than {ANSWERS} answers."
+            raise invalid(message, "prompt")
+        inputs = tuple(text for text in self.prompt for _ in range(count))
+        return Accepted(
+            model.name,
+            inputs,
+            options,
+            stream=bool(self.stream),
+            with_usage=self.with_usage,
+            noted=noted,
+            echo=bool(self.echo),
+        )
+
+
+async def continuations(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Delta], None]:
+    """Continue one text after the other, and yield the pieces. What takes too long ends with what it has."""
+    engine = engine_of(asked.options)
+    if provider := asked.options.trace:
+        from redraft.revision.trace import traced
+
+        engine = traced(engine, provider)
+    for index, prompt in enumerate(asked.inputs):
+        options = asked.options_at(index)
+        if asked.echo:
+            yield index, Delta(text=prompt, completion_tokens=0)
+        seconds = options.budget.seconds
+        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        asking = engine.stream(prompt, options.sampling, tuple(options.stop))
+        async with aclosing(asking) as deltas:
+            with cancel.limit(deadline) as limit:
+                delta, begun = cast("Delta | None", Delta()), False
+                while delta is not None and not delta.finish:
+                    try:
+                        with limit:
+                            begun = True
+                            delta = await anext(deltas, None)
+                    except OutOfTime:
+                        read = estimated_counts({"prompt": prompt}, 0).prompt if begun else None
+                        delta = Delta(finish="cancelled", prompt_tokens=read)
+                    if delta is not None:
+                        yield index, delta
+
+
+@dataclass
+class Continuation:
+    """The continuation of one text."""
+
+    chain: Chain | None = None
+    texts: list[str] = field(default_factory=list)
+    finish: Finish = "stop"
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    def take(self, delta: Delta) -> Iterator[str]:
+        """Take a piece, and yield its text."""
+        self.completion_tokens += len(delta.tokens) or bool(delta.text)
+        if delta.completion_tokens is not None:
+            self.completion_tokens = delta.completion_tokens
+        self.prompt_tokens = delta.prompt_tokens or self.prompt_tokens
+        self.cached_tokens = delta.cached_tokens or self.cached_tokens
+        self.finish = delta.finish or self.finish
+        if delta.text:
+            self.texts.append(delta.text)
+            yield delta.text
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens so far."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+        )
+
+    @property
+    def finish_reason(self) -> str:
+        """Why it ended, in OpenAI's words."""
+        return FINISHES.get(self.finish, "length")
+
+
+class CompletionReply(Reply):
+    """The objects that answer one request for a completion."""
+
+    asked_in = "prompt"
+    kinds = ("text_completion", "text_completion")
+    messages: Sequence[Continuation]
+
+    def __init__(self, asked: Accepted) -> None:
+        super().__init__(asked, [Continuation() for _ in asked.inputs], "cmpl-")
+
+    def whole(self) -> dict[str, Any]:
+        """Return the whole reply."""
+        choices = [
+            self._choice(index, "".join(each.texts), each.finish_reason)
+            for index, each in enumerate(self.messages)
+        ]
+        return {**self._head(), "choices": choices, "usage": self._usage()}
+
+    def events(self, index: int, delta: Delta) -> Iterator[bytes]:
+        """Take a piece, and yield what is streamed for it."""
+        message = self.messages[index]
+        texts = list(message.take(delta))
+        if texts or delta.finish:
+            finish = message.finish_reason if delta.finish else None
+            yield self._piece(self._choice(index, "".join(texts), finish))
+
+    def _choice(self, index: int, text: str, finish: str | None) -> dict[str, Any]:
+        logprobs = of_completion(*self.asked.noted.take(index)) if self.asked.noted else None
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}

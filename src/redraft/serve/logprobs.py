@@ -1,0 +1,125 @@
+"""Log-probabilities of the tokens of an answer, in OpenAI's shapes.
+
+An engine around the model's own asks for them and notes them, so that chains need not carry them. An answer
+that is revised has none: it is several calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from redraft.chain import whole
+from redraft.engines.base import Delta, Engine, Replies
+from redraft.engines.wrapped import Ask, WrappedEngine
+from redraft.errors import EngineError
+from redraft.revision.options import RevisionOptions
+from redraft.serve.errors import invalid
+
+MOST_LIKELY = 20  # most alternatives to a token that a request may ask for, as in OpenAI's API
+
+
+class Token(NamedTuple):
+    """A token's text, the natural logarithm of its probability, and the likeliest tokens in its place."""
+
+    text: str
+    logprob: float
+    likeliest: tuple[tuple[str, float], ...] = ()
+
+
+class Noting(WrappedEngine):
+    """An engine that notes the log-probabilities of each answer. Answers are written one after the other."""
+
+    def __init__(self, engine: Engine, most: int = 0) -> None:
+        super().__init__(engine)
+        self._most = most
+        self._answers: list[list[Token]] = []
+        self._taken: dict[int, tuple[int, int]] = {}
+
+    def take(self, index: int) -> tuple[int, list[Token]]:
+        """Return the new tokens of an answer, and the length of the text of those that were taken before."""
+        taken, before = self._taken.get(index, (0, 0))
+        tokens = self._answers[index][taken:] if index < len(self._answers) else []  # it may never have begun
+        self._taken[index] = taken + len(tokens), before + sum(len(token.text) for token in tokens)
+        return before, tokens
+
+    async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
+        tokens: list[Token] = []
+        sampling = replace(request["sampling"], logprobs=True, top_logprobs=self._most)
+        self._answers.append(tokens)
+        try:
+            async with aclosing(ask(sampling)) as deltas:
+                async for delta in deltas:
+                    tokens += await self._of(delta)
+                    yield delta
+        except EngineError:
+            self._answers.pop()  # it broke off, and may be written again
+            raise
+
+    async def _of(self, delta: Delta) -> list[Token]:
+        """Return the tokens of a delta. Without ids, the first one has the text of them all."""
+        texts = [delta.text, *[""] * (len(delta.logprobs) - 1)]
+        if len(delta.tokens) == len(delta.logprobs) > 1:
+            texts = [await self.decode([token]) for token in delta.tokens]
+        others = []
+        for places in delta.likeliest:
+            named = []
+            for token, number in places[: self._most]:  # a server may send more than were asked for
+                text = token if isinstance(token, str) else await self.decode([token])
+                named.append((whole(text), number))
+            others.append(tuple(named))
+        others = others or [()] * len(texts)
+        return [
+            Token(whole(text), number, likeliest)
+            for text, number, likeliest in zip(texts, delta.logprobs, others, strict=False)
+        ]
+
+
+def only_answer(options: RevisionOptions) -> bool:
+    """Return whether the first answer is certain to be the final one."""
+    return options.max_revisions == 0 and options.most_drafts == 1
+
+
+def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[RevisionOptions, Noting]:
+    """Return options whose engine notes log-probabilities, and that engine.
+
+    `most` is how many of the likeliest tokens it notes at each place.
+    """
+    engine = options.model
+    assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
+    if not only_answer(options) or (engine.info.native and options.mode in ("auto", "native")):
+        message = f"logprobs are those of one answer, and {model!r:.100} revises here. Set revision.max to 0."
+        raise invalid(message, "logprobs", code="unsupported")
+    if not engine.info.logprobs:
+        message = f"the engine of {model!r:.100} has no logprobs. Leave them out."
+        raise invalid(message, "logprobs", code="unsupported")
+    found = Noting(engine, most)
+    return options.model_copy(update={"model": found}), found
+
+
+def of_chat(tokens: Sequence[Token]) -> dict[str, Any]:
+    """Return tokens as a choice of a chat has them."""
+    content = [
+        {**_named(text, number), "top_logprobs": [_named(*each) for each in likeliest]}
+        for text, number, likeliest in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _named(text: str, number: float) -> dict[str, Any]:
+    return {"token": text, "logprob": number, "bytes": list(text.encode())}
+
+
+def of_completion(before: int, tokens: Sequence[Token]) -> dict[str, Any]:
+    """Return tokens as a choice of a completion has them. `before` is the length of the text before them."""
+    return {
+        "tokens": [token.text for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": tops if any(tops := [dict(token.likeliest) for token in tokens]) else None,
+        "text_offset": list(accumulate((len(token.text) for token in tokens[:-1]), initial=before))
+        if tokens
+        else [],
+    }
