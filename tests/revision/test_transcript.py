@@ -49,18 +49,6 @@ def test_text_that_comes_with_the_end_is_encoded_again_and_the_end_is_not_kept()
     assert text_of(written) == "Is it? No\n\n### Feedback 1:\n"
 
 
-def test_an_engine_that_holds_text_back_is_encoded_again() -> None:
-    written = Transcript(prompt=(), aligned=False)
-    force(written, "First.")
-    said = " It is fine. Revision is not needed"
-    for n in range(len(said)):
-        written.add(Delta(text=said[max(n - 7, 0) : max(n - 6, 0)], tokens=ids(said[n])))
-    written.text = "First. It is fine. "
-    written.add(Delta(finish="stop", stop_text="Revision is not needed"))
-    force(written, "Revision is needed")
-    assert text_of(written) == "First. It is fine. Revision is needed"
-
-
 @given(st.lists(st.tuples(st.text("ab \n", max_size=5), st.booleans()), max_size=8), st.booleans())
 def test_tokens_are_those_of_the_text(pieces: list[tuple[str, bool]], heading: bool) -> None:
     written = Transcript(prompt=ids("Q:"))

@@ -171,8 +171,8 @@ class Reward:
         return f"reward{'' if self.bar == REWARD_BAR else f'[{self.bar:g}]'}:{self.source}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Score the answer. Answers that are checked at the same time share a pass of the model."""
-        reward = self.model.reward(prompt, answer)
+        """Score the answer."""
+        reward = self.model.score([(prompt, answer)])[0]
         score = logistic(reward)
         message = f"The reward model gives the answer {score:.2f} of 1 (reward {reward:+.2f})"
         if score >= self.bar:

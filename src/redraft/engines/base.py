@@ -217,8 +217,6 @@ class EngineInfo:
         context: Length of the context in tokens; None if unknown.
         continues: Continues raw text (`stream`), which native revision needs.
         token_ids: Takes token ids as a prompt, reports them in deltas, and has `encode` and `decode`.
-        aligned: The tokens of each delta spell its text. False for servers that send ids early and hold text
-            back. Their text is encoded again where it is cut.
         chats: Answers messages (`chat`).
         any_message: Takes every `Message` of the OpenAI protocol. Other engines take plain text from
             `system`, `user` and `assistant` (`engines.messages`).
@@ -244,7 +242,6 @@ class EngineInfo:
     context: int | None = None
     continues: bool = True
     token_ids: bool = False
-    aligned: bool = True
     chats: bool = True
     any_message: bool = False
     any_request: bool = False

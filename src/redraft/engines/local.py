@@ -94,7 +94,7 @@ class LocalEngine(Engine):
         """Render messages in this format from now on, instead of with the model's own template."""
         self._template = template
         fields = self._info.fields - {OF_TEMPLATE}
-        self._info = replace(self._info, chats=True, template=template.name, tools=False, fields=fields)
+        self._info = replace(self._info, chats=True, template=template.name, fields=fields)
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -384,7 +384,7 @@ async def _once_named(deltas: Replies, prompt: int) -> Replies:
             rest, most = whole.removeprefix(said), delta.completion_tokens or count
             yield Delta(rest, finish="stop", prompt_tokens=prompt, completion_tokens=most)
             return
-        if delta.finish or not names.waits:
+        if delta.finish or names.member < 0:
             for each in held:
                 said += each.text
                 yield each

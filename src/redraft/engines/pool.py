@@ -1,7 +1,7 @@
 """Several engines behind one name: `http://a/v1#m,http://b/v1#m`.
 
-A call goes to the member that has the fewest under way. One that continues an earlier call goes where that
-was answered, because its prompt is cached there. A member that fails is set aside, and tried again by a
+A call goes to the member that has the fewest under way. One of a chain goes where the chain began, because
+its prompt is cached there. A member that fails is set aside, and tried again by a
 single call, after a pause that grows with each failure.
 
 A call that fails before its first piece is made again elsewhere, and nobody notices. One that fails later
@@ -13,10 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, fields, replace
-from itertools import accumulate
 from typing import Self, TypeVar
 
 from redraft.engines.base import (
@@ -49,8 +48,7 @@ SLACK = 4
 """Calls that a member may have under way more than another before a chain leaves it: reading a prompt again
 is cheaper than waiting for four replies."""
 
-HOMES = 10_000  # prompts whose member is remembered
-BLOCK = 16  # characters, or tokens, by which two raw prompts are compared, as vLLM's cache of prefixes does
+HOMES = 10_000  # chains whose member is remembered
 PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after which a server may work again
 
 
@@ -78,7 +76,7 @@ class PoolEngine:
     def __init__(self, members: Sequence[Member], patience: Patience) -> None:
         self._members, self._patience = members, patience
         self._info = next(member.engine.info for member in members if member.engine)
-        self._homes: OrderedDict[int, Member] = OrderedDict()
+        self._homes: OrderedDict[str, Member] = OrderedDict()
         self._changed = asyncio.Event()
         self._telling = False
 
@@ -152,14 +150,13 @@ class PoolEngine:
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text with a member. Raises what the member raises, as described above."""
-        end = len(prompt) - len(prompt) % BLOCK
-        parts: list[Hashable] = [prompt[start : start + BLOCK] for start in range(0, end, BLOCK)]
-        return _with_lost(self._asked(parts, lambda engine: engine.stream(prompt, sampling, stop), _is_count))
+        replies = self._asked(sampling.chain, lambda engine: engine.stream(prompt, sampling, stop), _is_count)
+        return _with_lost(replies)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Answer messages with a member. Raises what the member raises, as described above."""
-        parts = list(map(repr, messages))
-        return _with_lost(self._asked(parts, lambda engine: engine.chat(messages, sampling, stop), _is_count))
+        replies = self._asked(sampling.chain, lambda engine: engine.chat(messages, sampling, stop), _is_count)
+        return _with_lost(replies)
 
     async def aclose(self) -> None:
         """Close the members."""
@@ -170,23 +167,22 @@ class PoolEngine:
         async def once(engine: Engine) -> AsyncGenerator[T, None]:
             yield await ask(engine)
 
-        async with aclosing(self._asked((), once, lambda _: False)) as results:
+        async with aclosing(self._asked("", once, lambda _: False)) as results:
             return await anext(results)
 
     async def _asked(
         self,
-        parts: Sequence[Hashable],
+        chain: str,
         ask: Callable[[Engine], AsyncGenerator[T, None]],
         is_count: Callable[[T], bool],
     ) -> AsyncGenerator[T, None]:
-        """Ask members until one replies. A prompt that begins with the same `parts` goes to the same member.
+        """Ask members until one replies. Calls of the same `chain` go to the same member.
 
         `is_count` tells a piece that only counts what a failed reply has cost.
         """
-        prefixes = list(accumulate(parts, lambda before, part: hash((before, part)), initial=0))[1:]
         trial = _Trial()
         while True:
-            member, begun, continues = await self._chosen(prefixes, trial), False, True
+            member, begun, continues = await self._chosen(chain, trial), False, True
             member.busy, member.calls = member.busy + 1, member.calls + 1
             try:
                 engine = await self._engine(member)
@@ -195,7 +191,7 @@ class PoolEngine:
                     async for piece in pieces:
                         if not begun and not is_count(piece):
                             begun = True
-                            self._works(member, prefixes)
+                            self._works(member, chain)
                         yield piece
             except EngineError as error:
                 of_request = member.engine is not None and continues and not member.engine.info.continues
@@ -213,13 +209,13 @@ class PoolEngine:
                 member.busy -= 1
                 self._wake()
 
-    async def _chosen(self, prefixes: Sequence[int], trial: _Trial) -> Member:
+    async def _chosen(self, chain: str, trial: _Trial) -> Member:
         while True:
             now = _now()
             able = [each for each in self._members if each.takes(now) and each not in trial.tried]
             if able:
                 least = min(able, key=lambda member: (member.busy, member.calls))
-                home = next((self._homes[key] for key in reversed(prefixes) if key in self._homes), least)
+                home = self._homes.get(chain, least)
                 return home if home in able and home.busy - least.busy <= SLACK else least
             await self._wait(trial, now)
 
@@ -271,7 +267,7 @@ class PoolEngine:
                 )
         return None
 
-    def _works(self, member: Member, prefixes: Sequence[int]) -> None:
+    def _works(self, member: Member, chain: str) -> None:
         if member.failures:
             _log.warning("%s works again.", member.name)
             self._wake()
@@ -279,9 +275,9 @@ class PoolEngine:
         if self._telling:
             self._telling = False
             self._patience.tell("")
-        for key in prefixes[-1:]:
-            self._homes[key] = member
-            self._homes.move_to_end(key)
+        if chain:
+            self._homes[chain] = member
+            self._homes.move_to_end(chain)
             if len(self._homes) > HOMES:
                 self._homes.popitem(last=False)
 

@@ -12,13 +12,11 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Set
 from functools import lru_cache
-from math import inf
 from typing import Any
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from redraft.chain import Finish
-from redraft.engines.bounds import width
 
 _log = logging.getLogger(__name__)
 
@@ -63,65 +61,41 @@ class SchemaWatch:
 
 
 class Names:
-    """Follows JSON that is written, and finds where an object gives a name again: no grammar forbids it."""
+    """Follows JSON that is written, and finds where an object gives a name again: no grammar forbids it.
+
+    Attributes:
+        member: Where the member begins whose name is not known yet, which may be repeated; -1 for none.
+    """
 
     def __init__(self) -> None:
         self._open: list[set[str] | None] = []  # the names of each open object; None for a list
-        self._text, self._string, self._read = "", -1, 0
-        self._member = -1  # where the member begins whose name is not known yet
-        self._named = False  # whether a value comes next in an object, and not a name
-
-    @property
-    def waits(self) -> bool:
-        """Whether a name is being written, which may be repeated."""
-        return self._member >= 0
+        self._text, self._read, self.member = "", 0, -1
 
     def take(self, text: str) -> str | None:
         """Take a piece. If it repeats a name, return all of the text before that member, closed."""
         self._text += text
-        while self._read < len(self._text):
-            if self._string < 0:
-                self._mark(self._text[self._read])
-                self._read += 1
-            elif (end := _REST.match(self._text, self._read)) is None:
-                return None
-            else:
-                self._read = end.end()
-                if self._is_repeated():
-                    closing = ("]" if names is None else "}" for names in reversed(self._open))
-                    return self._text[: self._member] + "".join(closing)
+        for found in _MARKS.finditer(self._text, self._read):
+            mark, names = found[0], self._open[-1] if self._open else None
+            if mark == '"':  # its string goes on, or may be a name
+                break
+            self._read = found.end()
+            if mark in "{[":
+                self._open.append(set() if mark == "{" else None)
+            elif mark in "}]":
+                self._open = self._open[:-1]
+            elif names is not None and mark == ",":
+                self.member = found.start()
+            elif names is not None and found[1] == ":":
+                if mark in names:
+                    closing = ("]" if each is None else "}" for each in reversed(self._open))
+                    return self._text[: self.member] + "".join(closing)
+                names.add(mark)
+                self.member = -1
         return None
 
-    def _mark(self, char: str) -> None:
-        if char == '"':
-            self._string = self._read
-        elif char in "{[":
-            self._open.append(set() if char == "{" else None)
-            self._named = False
-        elif char in "}]":
-            self._open = self._open[:-1]
-            self._member = -1
-        elif char == "," and self._open and self._open[-1] is not None:
-            self._member, self._named = self._read, False
 
-    def _is_repeated(self) -> bool:
-        """Note the name that ended, if it is one. Return whether its object has it already."""
-        written, self._string = self._text[self._string : self._read], -1
-        names = self._open[-1] if self._open else None
-        if names is None or self._named:
-            return False
-        try:
-            name = str(json.loads(written, strict=False))
-        except ValueError:
-            return False
-        if name in names and self.waits:
-            return True
-        names.add(name)
-        self._member, self._named = -1, True
-        return False
-
-
-_REST = re.compile(r'(?:[^"\\]|\\.)*+"', re.DOTALL)  # of a string
+_MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"(?=\s*(\S))|[][{},"]', re.DOTALL)
+"""What gives JSON its shape. A string is read once it is known what follows."""
 
 _ATOM = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\.", re.DOTALL)
 """An escape, a class in brackets, or a dot."""
@@ -206,23 +180,16 @@ def _class(text: str) -> str:
     return f"{start}{written}{dash}]"
 
 
-# OpenVINO keeps to schemas by XGrammar. It drops these keywords without a word, as its source says
-# (json_schema_converter.cc), and matches patterns as a whole.
-_LENGTHS = frozenset({"minLength", "maxLength"})
-_QUANTIFIED = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|([*+]|\{\d+,\})\??|.", re.DOTALL)
-_REPEATS = (64, 24, 12, 6, 3, 2, 1)
-
-
 def for_xgrammar(schema: Any) -> Any:
-    """Return a schema that XGrammar keeps to as far as it can: patterns have the lengths in their repeats."""
+    """Return a schema that XGrammar, with which OpenVINO keeps to schemas, does not misread.
+
+    Beside a pattern it drops lengths, which are left to the check.
+    """
     if isinstance(schema, list):
         return [for_xgrammar(part) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
     kept = {name: value for name, value in schema.items() if name != "multipleOf"}
-    if "pattern" in kept:
-        kept["pattern"] = _repeats_within(kept)
-        kept = {name: value for name, value in kept.items() if name not in _LENGTHS}
     if kept.get("properties") and "patternProperties" in kept:  # of both, it reads the patterns alone
         del kept["patternProperties"]
         kept["additionalProperties"] = False
@@ -232,33 +199,6 @@ def for_xgrammar(schema: Any) -> Any:
         elif name in _PARTS:
             kept[name] = for_xgrammar(value)
     return kept
-
-
-def _repeats_within(schema: Mapping[str, Any]) -> str:
-    """Return a pattern whose matches have the lengths of the schema, if it can be written so."""
-    pattern: str = schema["pattern"]
-    least, most = schema.get("minLength", 0), schema.get("maxLength", inf)
-
-    def written(low: int, high: int) -> str:
-        def repeat(found: re.Match[str]) -> str:
-            if not found[1]:
-                return found[0]
-            own = {"*": 0, "+": 1}.get(found[1]) if len(found[1]) == 1 else int(found[1][1:-2])
-            begin = max(own or 0, low)
-            return f"{{{begin},{begin + high}}}"
-
-        return _QUANTIFIED.sub(repeat, pattern)
-
-    for low in (0, least):
-        for high in _REPEATS:
-            text = written(low, high)
-            try:
-                found = width(text)
-            except ValueError:
-                return pattern
-            if least <= found[0] and found[1] <= most:
-                return text
-    return text if found[1] <= most else pattern
 
 
 # Inside llama.cpp is llguidance. One keyword that it does not know undoes the whole grammar, without an

@@ -37,7 +37,6 @@ class Transcript:
     """The text and tokens after the prompt. Kept so that the engine finds all but the newest in its cache."""
 
     prompt: PromptText  # the prompt's text, or its tokens if the engine takes them
-    aligned: bool = True  # whether the tokens of a delta are those of its text (`EngineInfo.aligned`)
     text: str = ""
     # The token ids of `text`; unused if the engine takes text.
     tokens: list[int] = field(default_factory=list)
@@ -48,9 +47,9 @@ class Transcript:
         """Append a generated delta. Tokens may run ahead of their text, see `Delta.tokens`."""
         self.text += delta.text
         self.tokens.extend(delta.tokens)
-        if self.aligned and delta.text and delta.tokens and delta.finish is None:
+        if delta.text and delta.tokens and delta.finish is None:
             self.marks.append((len(self.tokens), len(self.text)))
-        if self.aligned and delta.stop_text is not None and len(self.marks) > 1:
+        if delta.stop_text is not None and len(self.marks) > 1:
             # A stop string may begin inside a token, so the text before it may end inside that token.
             self.marks.pop()
 
@@ -232,7 +231,7 @@ def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why it ended."""
     text = selfee.render_prompt(_with_system(state.plan.asked, state.plan.options.system))
     prompt = (yield from ops.encode(text, special=True)) if state.plan.info.token_ids else text
-    stream = Stream(state, Transcript(prompt, state.plan.info.aligned))
+    stream = Stream(state, Transcript(prompt))
     stop: Stop | None = None
     try:
         if state.steps:

@@ -61,7 +61,7 @@ def engine() -> Iterator[HfEngine]:
 def test_it_says_what_it_is(engine: HfEngine) -> None:
     info = engine.info
     assert (info.name, info.engine, info.context, info.native) == ("toy", "hf", CONTEXT, False)
-    assert info.continues and info.token_ids and info.aligned and info.chats  # noqa: PT018
+    assert info.continues and info.token_ids and info.chats  # noqa: PT018
 
 
 @settings(max_examples=30)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from redraft.chain import Prompt
 from redraft.engines.hf import reward
 from redraft.engines.hf.reward import RewardModel
-from redraft.errors import ModelError, RecordError, UsageError
+from redraft.errors import ModelError, UsageError
 from redraft.train.batches import joined
 from tests.train.rewards import pairs, ready
 from tests.train.tiny import model_folder
@@ -80,41 +79,6 @@ def test_a_reward_does_not_depend_on_what_is_scored_beside_it(
     monkeypatch.setattr(reward, "BATCH_TOKENS", 60)
     assert model.score(SUMS) == pytest.approx(alone, abs=1e-5)
     assert model.score([]) == []
-
-
-def test_threads_that_ask_at_the_same_time_share_a_pass(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = RewardModel.load(str(made / "adapter"))
-    expected = model.score(SUMS)
-    passes: list[int] = []
-    whole = RewardModel._rewards
-
-    def counted(self: RewardModel, texts: list[torch.Tensor]) -> torch.Tensor:
-        passes.append(len(texts))
-        return whole(self, texts)
-
-    monkeypatch.setattr(RewardModel, "_rewards", counted)
-    with model._pass, ThreadPoolExecutor(len(SUMS)) as pool:
-        waiting = [pool.submit(model.reward, *each) for each in SUMS]
-        while len(model._waiting) < len(SUMS):
-            pass
-        model._pass.release()
-        found = [each.result() for each in waiting]
-        model._pass.acquire()
-    assert found == pytest.approx(expected, abs=1e-5)
-    assert len(passes) == 1
-
-
-def test_a_text_that_cannot_be_read_fails_alone(made: Path) -> None:
-    model = RewardModel.load(str(made / "adapter"))
-    with model._pass, ThreadPoolExecutor(2) as pool:
-        good, bad = pool.submit(model.reward, *SUMS[0]), pool.submit(model.reward, Prompt(), "No question.")
-        while len(model._waiting) < 2:
-            pass
-        model._pass.release()
-        assert good.result() == pytest.approx(model.score([SUMS[0]])[0], abs=1e-5)
-        with pytest.raises(RecordError, match="no question"):
-            bad.result()
-        model._pass.acquire()
 
 
 def test_an_adapter_finds_its_base_or_is_told(made: Path) -> None:

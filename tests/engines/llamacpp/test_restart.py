@@ -214,11 +214,14 @@ async def test_a_process_that_dies_at_each_request_is_given_up(
         assert engine.health == Health(4, engine.health.trouble, down=True, stalled=True)
 
 
-async def test_closing_during_a_reply_starts_nothing(tmp_path: Path) -> None:
+async def test_closing_during_a_reply_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is stopped, so that no reply ends before."""
+    monkeypatch.setattr(restart, "CLOSE_SECONDS", 0.1)
     async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
-        deltas = engine.stream("a", Sampling(max_tokens=200))
-        await anext(deltas)
+        engine._kept.child._process.send_signal(signal.SIGSTOP)
+        reply = asyncio.create_task(heard(engine.stream((1, 270), GREEDY)))
+        await asyncio.sleep(0.1)
         await engine.aclose()
         with pytest.raises(EngineError, match="was closed"):
-            await heard(deltas)
+            await reply
         assert engine.health.restarts == 0

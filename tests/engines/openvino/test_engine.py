@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.base import Message, Sampling
 from redraft.engines.load import load_engine
 from redraft.engines.openvino.engine import OpenVinoEngine
 from redraft.errors import EngineError, MissingExtra, ModelError
 from redraft.jobs.machine import instructions
 from redraft.options import MachineOptions
-from tests.engines.llamacpp.test_schema import NAMES, OPEN, closes
+from tests.engines.llamacpp.test_schema import NAMES, OPEN, PATTERN, closes
 from tests.engines.talking import GREEDY, ONE, collect, continued, run, said, tokens_of
 
 pytest.importorskip("openvino_genai")
@@ -164,27 +164,6 @@ def test_it_has_to_be_installed(default_model: Path, monkeypatch: pytest.MonkeyP
         run(load_engine(str(default_model), engine="openvino"))
 
 
-FISH = "The old fisherman mended his net, and the gulls watched him from the wall of the harbour."
-COPY: list[Message] = [{"role": "user", "content": f"Repeat this sentence: {FISH}"}]
-
-
-@pytest.mark.slow
-def test_guesses_change_no_answer(default_model: Path) -> None:
-    """One stream expects to repeat a text, and the other does not."""
-    sampling = replace(GREEDY, max_tokens=60)
-
-    async def both() -> list[list[Delta]]:
-        machine = MachineOptions(ctx=512, threads=1, speculate=True)
-        async with aclosing(await OpenVinoEngine.start(default_model, machine=machine)) as engine:
-            asked = [replace(sampling, prediction=FISH), sampling]
-            return await asyncio.gather(*(collect(engine.chat(COPY, each)) for each in asked))
-
-    for deltas in run(both()):
-        assert FISH in said(deltas)
-        assert deltas[-1].finish == "stop"
-        assert deltas[-1].completion_tokens == len(tokens_of(deltas))
-
-
 PERSON = {
     "type": "object",
     "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer"}},
@@ -214,9 +193,10 @@ async def test_json_of_a_schema_ends_before_its_tokens_do(engine: OpenVinoEngine
     assert deltas[-1].finish == "stop"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [each for each in NAMES if each != PATTERN])
 async def test_json_that_is_left_open_closes_too(engine: OpenVinoEngine, name: str) -> None:
-    await closes(engine, OPEN[name], seed=0)
+    """Beside a pattern, OpenVINO keeps to no length."""
+    await closes(engine, OPEN[name])
 
 
 @pytest.mark.slow

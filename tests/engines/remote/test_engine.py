@@ -219,43 +219,9 @@ def test_max_tokens_that_does_not_fit_is_made_to_fit(server: FakeServer) -> None
     assert server.requests[1].json["max_tokens"] == 60
 
 
-def test_a_servers_own_limit_of_max_tokens_is_kept_to_from_then_on(server: FakeServer) -> None:
-    said = "max_tokens is too large: 50000. This model supports at most 16384 completion tokens"
-    server.on(CHAT, error_reply(400, said), chat_reply("a", finish="length"))
-    replies = chats(engine(server), Sampling(max_tokens=50000), Sampling(max_tokens=40000))
-    assert [deltas[-1].finish for deltas in replies] == ["max_tokens", "max_tokens"]
-    assert [request.json["max_tokens"] for request in server.requests] == [50000, 16384, 16384]
-
-
-def test_token_ids_of_vllm(server: FakeServer) -> None:
-    server.on(MODELS, models_reply("m", owned_by="vllm", max_model_len=2048))
-    server.on("GET /version", json_reply({"version": "0.11.0"}))
-    server.on("POST /tokenize", json_reply({"tokens": [5, 6]}), json_reply({"tokens": 5}))
-    server.on("POST /detokenize", json_reply({"prompt": "ab"}))
-    server.on(RAW, sse_reply(raw_event("a", token_ids=[7]), raw_event("", "stop", token_ids=[2]), DONE))
-
-    async def use() -> list[Delta]:
-        one = await RemoteEngine.connect(server.url, patience=QUICK)
-        assert (one.info.token_ids, one.info.context) == (True, 2048)
-        assert await one.encode("ab", special=True) == (5, 6)
-        assert await one.decode((5, 6)) == "ab"
-        with pytest.raises(ServerError, match="not of the OpenAI protocol"):
-            await one.encode("a")
-        deltas = await collected(one.stream((1, 2), Sampling()))
-        await one.aclose()
-        return deltas
-
-    assert [delta.tokens for delta in asyncio.run(use())] == [(7,), (2,), ()]
-    assert server.asked("POST /tokenize")[0].json["add_special_tokens"] is True
-    body = server.asked(RAW)[0].json
-    assert (body["prompt"], body["return_token_ids"]) == ([1, 2], True)
-
-
-def test_token_ids_elsewhere_are_an_error(server: FakeServer) -> None:
+def test_token_ids_are_an_error(server: FakeServer) -> None:
     with pytest.raises(ServerError, match="does not support token ids; send text"):
         raw(engine(server), (1, 2))
-    with pytest.raises(ServerError, match="does not support token ids"):
-        using(engine(server), lambda one: one.encode("a"))
 
 
 OPENAI = "This is a chat model and not supported in the v1/completions endpoint. Did you mean to use "
@@ -288,7 +254,7 @@ def test_a_server_without_raw_text_is_asked_once(server: FakeServer, refusal: Re
 def test_the_only_model(server: FakeServer) -> None:
     server.on(MODELS, models_reply("qwen", meta={"n_ctx": 512}))
     info = connected(server)
-    assert (info.name, info.engine, info.context, info.token_ids) == ("qwen", "remote", 512, False)
+    assert (info.name, info.engine, info.context) == ("qwen", "remote", 512)
 
 
 def test_one_of_several_must_be_named(server: FakeServer) -> None:

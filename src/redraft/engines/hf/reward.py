@@ -7,10 +7,8 @@ with the reward model's own tokenizer.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
@@ -35,15 +33,6 @@ _ADAPTER = "adapter_config.json"
 _FORMS = "A reward model is FOLDER, ADAPTER or BASE+ADAPTER, as redraft train reward writes it."
 
 
-@dataclass(eq=False)
-class _Waiting:
-    """An answer that waits for its reward."""
-
-    prompt: Prompt
-    answer: str
-    reward: float | None = None
-
-
 class RewardModel:
     """A reward model in memory. Several threads may use it.
 
@@ -54,8 +43,6 @@ class RewardModel:
     def __init__(self, model: Any, encoder: PairEncoder, name: str) -> None:
         self.name, self._encoder = name, encoder
         self._model = model.get_base_model().eval() if hasattr(model, "get_base_model") else model.eval()
-        self._waiting: list[_Waiting] = []
-        self._pass = threading.Lock()
 
     @classmethod
     def load(cls, ref: str) -> RewardModel:
@@ -78,22 +65,6 @@ class RewardModel:
             for number, reward in zip(batch, rewards.tolist(), strict=True):
                 found[number] = reward
         return found
-
-    def reward(self, prompt: Prompt, answer: str) -> float:
-        """Return the reward of one answer. Threads that ask at the same time share a pass of the model."""
-        mine = _Waiting(prompt, answer)
-        self._waiting.append(mine)
-        with self._pass:
-            if mine.reward is None:
-                taken, self._waiting = self._waiting, []
-                shared = [each for each in taken if each is not mine]
-                try:
-                    rewards = self.score([(each.prompt, each.answer) for each in (mine, *shared)])
-                except RedraftError:  # of another's text, perhaps
-                    return self.score([(prompt, answer)])[0]
-                for each, found in zip((mine, *shared), rewards, strict=True):
-                    each.reward = found
-        return float(mine.reward or 0.0)
 
     @torch.inference_mode()
     def _rewards(self, texts: Sequence[Tensor]) -> Tensor:

@@ -40,7 +40,6 @@ class ChildSettings(TypedDict):
     threads: int | None
     exact: bool  # whether it computes in 32 bits
     blocks: int  # of the key-value cache, of `BLOCK` tokens each
-    guesses: bool  # whether it guesses tokens
     key: str
 
 
@@ -108,8 +107,6 @@ def _load(settings: ChildSettings) -> Any:
     scheduler.max_num_seqs = settings["parallel"]
     scheduler.num_kv_blocks = settings["blocks"]
     properties: dict[str, Any] = {"KV_CACHE_PRECISION": CACHED}
-    if settings["guesses"]:
-        properties["prompt_lookup"] = True
     if settings["threads"] is not None:
         properties["INFERENCE_NUM_THREADS"] = settings["threads"]
     if settings["exact"]:

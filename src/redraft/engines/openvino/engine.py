@@ -48,12 +48,6 @@ _log = logging.getLogger(__name__)
 
 BLOCK = 32  # tokens of a block of the key-value cache on a processor
 
-GUESSED, OF_FRESH = 8, 1
-"""Tokens of the only stream that are guessed at once: for a revision, and for a fresh text. A guess looks up
-the last `NGRAM` tokens earlier in the text, and takes what followed. With 13 real revisions and fresh texts,
-these numbers took the least time; 3 to 24 were tried."""
-NGRAM = 3
-
 DENSE = 0.5  # share of the tokens of JSON that are not white space, which XGrammar allows between all parts
 BLANK = 48  # characters of white space after which JSON is ended: the model would not leave it again
 
@@ -156,11 +150,10 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         tokenizer: Tokenizer,
         ends: frozenset[int],
         *,
-        guesses: bool = False,
         trained: int | None = None,
     ) -> None:
         super().__init__(info, context, kept, trained=trained)
-        self._tokenizer, self._ends, self._guesses = tokenizer, ends, guesses
+        self._tokenizer, self._ends = tokenizer, ends
         self._refused: set[str] = set()  # schemas that do not compile
 
     @classmethod
@@ -193,8 +186,6 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         prepared = await asyncio.to_thread(prepare, model, headers, adapters)
         known, kept_format = instructions() or {}, read_header(prepared.file).format
         wide, alone = bool(known.get("AVX-512")), (machine.threads or all_cores()) == 1
-        # Without AVX-512, to verify a guessed token takes as long as to write one (benchmarks/LOST.md).
-        guesses = parallel == 1 and (wide if machine.speculate is None else machine.speculate)
         # With AMX, one thread and weights of 16 bits, OpenVINO 2026.4 divides by zero in bf16.
         settings: ChildSettings = {
             "model": str(prepared.file),
@@ -203,7 +194,6 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
             "threads": machine.threads,
             "exact": alone and bool(known.get("AMX")) and kept_format == "F16",
             "blocks": _blocks(header, context, parallel, free_memory() - weights),
-            "guesses": guesses,
             "key": "",
         }
         spelling = asyncio.create_task(asyncio.to_thread(GGUFTokenizer, header))
@@ -215,7 +205,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         # AVX-512, and with AMX, one thread too gives one stream other logits than several, as tried.
         info = replace(info, format=kept_format, steady=alone and wide and not known.get("AMX"))
         kept = KeptProcess(child, settings)
-        return cls(info, context, kept, tokenizer, fast.ends(), guesses=guesses, trained=trained)
+        return cls(info, context, kept, tokenizer, fast.ends(), trained=trained)
 
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
@@ -264,9 +254,6 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         if sampling.temperature > 0:
             fields |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
         fields |= {_FIELDS.get(name, name): asked[name] for name in SAMPLING_FIELDS & asked.keys()}
-        if self._guesses:
-            guessed = GUESSED if sampling.prediction else OF_FRESH
-            fields |= {"num_assistant_tokens": guessed, "max_ngram_size": NGRAM}
         return {
             "tokens": list(prompt),
             "sampling": fields,

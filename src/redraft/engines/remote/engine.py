@@ -3,8 +3,8 @@
     engine = await RemoteEngine.connect("http://localhost:8000/v1", "qwen")
 
 Chats go to `/chat/completions`, raw text to `/completions`. A server without the latter is recognised at the
-first request for raw text. Token ids come from servers that send them (vLLM); elsewhere `info.token_ids` is
-false. Reasoning is not part of the answer, whether the server marks it or it stands in tags.
+first request for raw text. Reasoning is not part of the answer, whether the server marks it or it stands in
+tags. Token ids are neither sent nor read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from redraft.engines.base import (
     PromptText,
     Replies,
     Sampling,
-    Tokens,
     thoughts_apart,
 )
 from redraft.engines.config import Key
@@ -87,7 +86,6 @@ class RemoteEngine(Engine):
         url: The base address, such as `http://localhost:8000/v1`.
         key: Sent as a bearer token, to this server only.
         context: Length of the context in tokens, if known.
-        token_ids: Whether the server sends and takes token ids as vLLM does (0.10.2 or later).
         reach: Makes the sender of requests: `Server` sends at once, a `batch.BatchServer` in batches.
 
     Raises:
@@ -102,7 +100,6 @@ class RemoteEngine(Engine):
         key: Key | None = None,
         patience: Patience = Patience(),  # noqa: B008  (frozen)
         context: int | None = None,
-        token_ids: bool = False,
         reach: Reach = Server,
     ) -> None:
         self._server = reach(url, key, patience)
@@ -110,8 +107,6 @@ class RemoteEngine(Engine):
             name=model,
             engine="remote",
             context=context,
-            token_ids=token_ids,
-            aligned=False,
             any_message=True,
             any_request=True,
             tools=True,
@@ -121,7 +116,6 @@ class RemoteEngine(Engine):
         )
         # Fields that the server refuses: with one schema, or, under the empty key, in every request.
         self._refused: defaultdict[str, set[str]] = defaultdict(set)
-        self._most: float = inf  # new tokens that the server allows, as far as it has said
         self._schemas, self._llamacpp = SchemaWatch(), False
         self._grammar = ""  # the field of a request that takes a grammar; empty if none does
 
@@ -155,7 +149,6 @@ class RemoteEngine(Engine):
             engine._info,
             name=found.name,
             context=found.context,
-            token_ids=found.token_ids,
             forms=bool(found.grammar),
             price=price_of(found.name),
         )
@@ -169,18 +162,8 @@ class RemoteEngine(Engine):
         """The model and its capabilities; `continues` is true until the server refuses raw text."""
         return self._info
 
-    async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Raises `ServerError` if the server has none, as `decode` does."""
-        body = {"model": self._info.name, "prompt": text, "add_special_tokens": special}
-        return tuple(await self._tokenizer("/tokenize", body, "tokens", list))
-
-    async def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids."""
-        body = {"model": self._info.name, "tokens": list(tokens)}
-        return str(await self._tokenizer("/detokenize", body, "prompt", str))
-
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text, or token ids where `info.token_ids`. Raises what `chat` raises."""
+        """Continue raw text. Raises what `chat` raises."""
         return self._deltas(_RAW, completion_body(self._info.name, prompt, sampling, stop), sampling)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
@@ -240,7 +223,7 @@ class RemoteEngine(Engine):
                     if stops.found:  # the server writes on behind it
                         yield replace(reply.counted(), finish="stop", stop_text=stops.found)
                         return
-            yield self._last(reply, stops.end(), min(limit, self._most), sampling)
+            yield self._last(reply, stops.end(), limit, sampling)
         except EngineError as error:
             complaint = Complaint(error.args[0])
             if reply.taken and GRAMMARS & reply.request.keys() and is_about_grammar(complaint):
@@ -260,8 +243,8 @@ class RemoteEngine(Engine):
     def _check(self, path: str, body: Body) -> None:
         if path == _RAW and not self._info.continues:
             raise self._no_raw_text()
-        if not isinstance(body.get("prompt", ""), str) and not self._info.token_ids:
-            raise self._no_token_ids()
+        if not isinstance(body.get("prompt", ""), str):
+            raise ServerError(f"{self._server.url} does not support token ids; send text.")
 
     def _last(self, reply: _Reply, text: str, limit: float, sampling: Sampling) -> Delta:
         if reply.finish == "error" or not (reply.finish or (reply.done and (reply.counts or reply.begun))):
@@ -291,13 +274,9 @@ class RemoteEngine(Engine):
         """Yield a reply to read, and the request that the server accepted, without `extra_body`."""
         extra, headers = sampling.extra_body or {}, sampling.extra_headers or {}
         self._server.hide(extra, headers)
-        if self._info.token_ids:
-            body = {**body, "return_token_ids": True}
-        if body.get("max_tokens", 0) > self._most:
-            body = {**body, "max_tokens": self._most}
         schema = repr(sampling.schema)
         body = in_dialect(body, self._refused[""] | self._refused.get(schema, set()))
-        refusals: list[tuple[Set[str], Refusal, Body]] = []
+        refusals: list[tuple[Set[str], Refusal]] = []
         while True:
             self._debug(f"is sent to {path}", body)
             async with self._server.asked(path, {**body, **extra}, headers, sampling.call_id) as reply:
@@ -309,18 +288,16 @@ class RemoteEngine(Engine):
             if changed is None:
                 raise await self._error(path, reply)
             if changed.get("messages") == body.get("messages"):
-                refusals.append((body.keys() - changed.keys(), reply, changed))
+                refusals.append((body.keys() - changed.keys(), reply))
             body = changed
 
-    def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal, Body]]) -> None:
-        """Leave fields out of later requests, or keep to a limit, now that the server takes one like that.
+    def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal]]) -> None:
+        """Leave fields out of later requests, now that the server takes one like that.
 
         A complaint may name a field and mean another: then the request without it is refused as well. A
-        refusal comes with the fields that were left out after it, and the next request.
+        refusal comes with the fields that were left out after it.
         """
-        for gone, refusal, changed in refusals:
-            if not (gone or refusal.complaint.counted):
-                self._most = min(self._most, length_of(changed) or inf)
+        for gone, refusal in refusals:
             if gone & GRAMMARS:
                 self._without_forms(refusal.complaint.message)
             of_schema = "response_format" in gone
@@ -412,9 +389,6 @@ class RemoteEngine(Engine):
             hint="Use --mode prompted, which needs only chats.",
         )
 
-    def _no_token_ids(self) -> ServerError:
-        return ServerError(f"{self._server.url} does not support token ids; send text.")
-
     def _not_the_protocol(self, record: str) -> ServerError:
         shown = self._server.clean(record)[:80]
         return ServerError(
@@ -432,16 +406,6 @@ class RemoteEngine(Engine):
             sent = f"no token for {limit:g} s, after {len(reply.text)} characters"
         message = f"{self._server.host} sent {sent}."
         return EngineTimeout(message, hint=hint, passing=limit < patience.outage)
-
-    async def _tokenizer(self, path: str, body: Body, field: str, kind: type) -> Any:
-        if not self._info.token_ids:
-            raise self._no_token_ids()
-        found = await self._server.fetch("POST", root(self._server.url) + path, body)
-        if isinstance(found, Refusal):
-            raise self._server.error(found, path)
-        if not isinstance(found, dict) or not isinstance(found.get(field), kind):
-            raise self._not_the_protocol(str(found))
-        return found[field]
 
 
 @dataclass
@@ -465,7 +429,7 @@ class _Reply:
     def add(self, chunk: Chunk, *, done: bool) -> None:
         self.text += chunk.text
         self.size += chunk.size
-        self.pieces += len(chunk.tokens) or chunk.generated
+        self.pieces += chunk.generated
         self.begun = self.begun or chunk.generated
         self.thought = self.thought or bool(chunk.thought)
         self.calls += chunk.calls
@@ -515,9 +479,9 @@ class _Reply:
 
 def _piece(chunk: Chunk, text: str, *, steered: bool) -> Delta | None:
     """Return a piece of a reply with the text that is final; None without anything."""
-    if not (text or chunk.tokens or chunk.logprobs or chunk.thought):
+    if not (text or chunk.logprobs or chunk.thought):
         return None
-    found = Delta(text, chunk.tokens, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
+    found = Delta(text, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
     return replace(found, thought=chunk.thought, unsteered=not steered)
 
 
@@ -535,7 +499,6 @@ class Listed:
     name: str
     context: int | None = None
     owner: str = ""
-    token_ids: bool = False
     grammar: str = ""  # the field of a request that takes a grammar
 
 
@@ -555,7 +518,7 @@ async def choose(server: Server, name: str | None) -> Listed:
             hint=f"--model {server.url}#{names[0] if names else 'name'}",
         )
     fields = {"llamacpp": "grammar", "sglang": "ebnf", "vllm": "structured_outputs"}
-    return replace(found, token_ids=found.owner == "vllm", grammar=fields.get(found.owner, ""))
+    return replace(found, grammar=fields.get(found.owner, ""))
 
 
 async def models(server: Server, *, needed: bool) -> list[Listed]:
@@ -581,11 +544,6 @@ def has(names: Sequence[str]) -> str:
     """Return a sentence that names models, with a leading space; empty without names."""
     shown = [*names[:10], "…"] if len(names) > 10 else names
     return f" It has: {', '.join(shown)}." if shown else ""
-
-
-def root(url: str) -> str:
-    """Return the address of vLLM's own endpoints, which lie beside `/v1`."""
-    return url.removesuffix("/v1")
 
 
 def _listed(entry: dict[str, Any]) -> Listed:

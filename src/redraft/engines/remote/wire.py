@@ -15,7 +15,7 @@ from math import ceil
 from typing import Any
 
 from redraft.chain import Finish, content_of, whole
-from redraft.engines.base import Likeliest, Message, PromptText, Sampling, Tokens, first_stop
+from redraft.engines.base import Likeliest, Message, PromptText, Sampling, first_stop
 from redraft.engines.messages import folded
 
 Body = dict[str, Any]
@@ -83,7 +83,6 @@ class Chunk:
     """One record of a reply."""
 
     text: str = ""
-    tokens: Tokens = ()
     generated: bool = False  # whether the model generated anything, reasoning included
     finish: Finish | None = None
     # The stop string that ended the text, where the server sends it (vLLM, SGLang, llama.cpp).
@@ -135,11 +134,10 @@ GRAMMARS = frozenset({"grammar", "ebnf", "structured_outputs", "guided_grammar"}
 
 
 def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Sequence[str]) -> Body:
-    """Return a request to `/completions`, for a text or token ids."""
-    raw = prompt if isinstance(prompt, str) else list(prompt)
+    """Return a request to `/completions`."""
     # Servers end a raw text after 16 tokens if no length is given.
     fields = sampling_fields(replace(sampling, unset=sampling.unset - {"max_tokens"}), stop)
-    body = {"model": model, "prompt": raw, **fields}
+    body = {"model": model, "prompt": prompt, **fields}
     # A number of alternatives here, in place of true and false; llama.cpp takes 0 for none at all.
     return {**body, "logprobs": max(1, sampling.top_logprobs)} if sampling.logprobs else body
 
@@ -153,7 +151,6 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     choice = next((choice for choice in map(_table, choices) if choice.get("index") in (None, 0)), {})
     message = _table(choice.get("delta") or choice.get("message") or choice)
     text = whole(_text(message.get("content", message.get("text"))))
-    tokens = tuple(token for token in _list(choice.get("token_ids")) if isinstance(token, int))
     thought = _text(message.get("reasoning_content") or message.get("reasoning"))
     calls = tuple(_call_piece(n, _table(call)) for n, call in enumerate(_list(message.get("tool_calls"))))
     refusal = _text(message.get("refusal"))
@@ -161,8 +158,7 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     chances = _chances(_table(choice.get("logprobs")))
     return Chunk(
         text=text,
-        tokens=tokens,
-        generated=bool(text or tokens or thought or calls or refusal),
+        generated=bool(text or thought or calls or refusal),
         thought=thought,
         calls=calls,
         refusal=refusal,
@@ -283,11 +279,6 @@ class Complaint:
     context: int | None = None  # length of the context that is too short, in tokens
 
     @property
-    def counted(self) -> bool:
-        """Whether it gives the lengths of prompt and context."""
-        return self.context is not None and self.prompt_tokens is not None
-
-    @property
     def about_model(self) -> bool:
         """Whether the model does not exist."""
         return "model_not_found" in self.code or bool(_NO_MODEL.search(self.message))
@@ -370,8 +361,8 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
 
     Four differences do not change the result: some servers refuse a field that asks for extra numbers, newer
     OpenAI models want `max_completion_tokens`, others refuse a `max_tokens` that does not fit behind the
-    prompt or is above a limit of their own, and a chat template may take only turns that alternate. A server
-    that has no JSON schemas is asked for a plain answer.
+    prompt, and a chat template may take only turns that alternate. A server that has no JSON schemas is asked
+    for a plain answer.
     """
     given = body.get("messages", ())
     if _OF_TURNS.search(complaint.message) and (together := list(folded(given))) != list(given):
@@ -380,7 +371,7 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
         return in_dialect(body, {"response_format"})
     if GRAMMARS & body.keys() and is_about_grammar(complaint):
         return in_dialect(body, GRAMMARS)
-    for extra in ("stream_options", "return_token_ids", "top_logprobs", "logprobs"):
+    for extra in ("stream_options", "top_logprobs", "logprobs"):
         if extra in body and extra in complaint.message:
             return in_dialect(body, {extra})
     if "max_tokens" in body and "max_completion_tokens" in complaint.message and complaint.context is None:
@@ -398,10 +389,6 @@ def is_about_grammar(complaint: Complaint) -> bool:
 _OF_TURNS = re.compile(r"jinja|chat.?template|\brole", re.I)
 _OF_GRAMMAR = re.compile(r"grammar|ebnf|structured|guided", re.I)
 _OF_SCHEMA = re.compile(r"response_format|json.?schema|\bschema\b|grammar|structured", re.I)
-_OF_LENGTH = re.compile(r"\bmax_(completion_|new_|output_)?tokens|\b(completion|output) tokens", re.I)
-_NUMBER = re.compile(r"(?<![\w.-])(?:\d{1,3}(?:,\d{3})+(?!,\d{3})|\d{1,9})(?!\w|[.-]\w)")
-"""A number that stands by itself: no part of a model's name or of a date."""
-
 _LEAST_ROOM = 16  # with room for fewer tokens than this, the context counts as full
 
 
@@ -412,13 +399,9 @@ def _room(complaint: Complaint, asked: int) -> int | None:
     tried.
     """
     if complaint.context is None or complaint.prompt_tokens is None:
-        # The server's own limit is the largest number in its message below what was asked for.
-        numbers = _NUMBER.findall(complaint.message) if _OF_LENGTH.search(complaint.message) else []
-        limits = [int(number.replace(",", "")) for number in numbers]
-        room = max((limit for limit in limits if limit < asked), default=0)
-    else:
-        room = complaint.context - complaint.prompt_tokens
-        room = min(room, asked // 2) if complaint.at_least else room
+        return None
+    room = complaint.context - complaint.prompt_tokens
+    room = min(room, asked // 2) if complaint.at_least else room
     return room if _LEAST_ROOM <= room < asked else None
 
 
