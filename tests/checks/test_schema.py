@@ -1,4 +1,4 @@
-"""What no JSON fits, and what no answer has room for, is refused before anything is generated."""
+"""A schema that no JSON fits is refused before anything is generated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from redraft.checks.output import from_type
 from redraft.checks.parse import parse_check
-from redraft.checks.schema import least
+from redraft.checks.schema import impossible
 from redraft.errors import CheckSyntaxError, UsageError
 from tests.engines.llamacpp.test_grammar import _SCHEMAS, _VALUES
 
@@ -43,9 +43,9 @@ def test_what_no_json_fits_is_refused_with_a_hint(schema: Any, tmp_path: Path) -
 
 
 @given(_SCHEMAS, _VALUES)
-def test_what_fits_is_never_refused_and_never_shorter(schema: Any, value: Any) -> None:
+def test_what_fits_is_never_refused(schema: Any, value: Any) -> None:
     if jsonschema.Draft202012Validator(schema).is_valid(value):
-        assert least(schema) <= len(json.dumps(value, ensure_ascii=False))
+        assert not impossible(schema)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_fits_is_never_refused_and_never_shorter(schema: Any, value: Any) -
 )
 def test_corners_of_the_public_test_suite_are_not_refused(schema: Any, value: Any) -> None:
     assert jsonschema.Draft202012Validator(schema).is_valid(value)
-    assert least(schema) <= len(json.dumps(value))
+    assert not impossible(schema)
 
 
 def test_a_type_that_must_be_within_itself_is_refused_and_one_that_may_is_not() -> None:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import isroutine
-from math import inf
 from typing import Any, cast, get_args
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -20,7 +19,7 @@ from pydantic_core import SchemaError
 from redraft.chain import Prompt, describe
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.json_reading import NotJson, read_json
-from redraft.checks.schema import least
+from redraft.checks.schema import impossible
 from redraft.checks.structure import demand_of_schema
 from redraft.errors import UsageError, shown
 
@@ -89,7 +88,7 @@ def from_type(output: Any) -> OutputCheck:
         why = said.rstrip(".") if known else f"{type(error).__name__}: {said.rstrip('.')}"
         message = f"output is {_name_of(output)!s:.80}, which pydantic cannot read from JSON: {why}."
         raise UsageError(message, hint=f"Give {_TYPES}.") from None
-    if least(adapter.json_schema()) == inf:
+    if impossible(adapter.json_schema()):
         raise UsageError(
             f"no JSON fits {_name_of(output):.80}: a field that it needs forbids every value, or needs"
             " the type itself again.",

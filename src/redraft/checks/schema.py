@@ -6,7 +6,6 @@ A model's answer may be hostile. Searches for patterns and whole validations hav
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import islice
@@ -28,7 +27,7 @@ SCHEMA_SECONDS = 10.0
 MAX_UNEVALUATED = 10_000
 """Most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
 
-MOST_PARTS = 10_000  # of a schema that `least` looks at
+MOST_PARTS = 10_000  # of a schema that `impossible` looks at
 
 _WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
 """Keywords that together make jsonschema search for patterns without a time limit."""
@@ -55,7 +54,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
         kind = validator_for(schema, default=Draft202012Validator)
         with within(SCHEMA_SECONDS):
             found = _checked(kind, schema, name)
-        if least(schema) < inf:
+        if not impossible(schema):
             return found
         problem = "no JSON fits it: a part that must be there forbids every value, or has itself within"
         hint = "Look for `not`, `false`, a least above the most, and a type that requires itself."
@@ -73,68 +72,55 @@ def validator_of(schema: Schema, name: str) -> Validator:
     raise CheckSyntaxError(f"{name}: {problem}.", hint=hint)
 
 
-def least(schema: Any) -> float:
-    """Return about how many characters the shortest JSON that fits a schema has; infinity if none fits.
-
-    It is never more than there are. A contradiction that only several keywords make together is not seen.
-    """
-    return _Least(schema).of(schema, ())
+def impossible(schema: Any) -> bool:
+    """Return whether no JSON fits a schema. A contradiction that only several keywords make is not seen."""
+    return _Impossible(schema).part(schema, ())
 
 
-class _Least:
+class _Impossible:
     def __init__(self, schema: Any) -> None:
         self._whole, self._looked = schema, 0
 
-    def of(self, part: Any, within: tuple[str, ...]) -> float:
-        """Return the characters of a part. A type that must be within itself has no end."""
+    def part(self, part: Any, within: tuple[str, ...]) -> bool:
+        """Return whether nothing fits a part. A type that must be within itself has no end."""
         self._looked += 1
-        if part is False:
-            return inf
         if not isinstance(part, Mapping) or self._looked > MOST_PARTS:
-            return 1
-        found = [1.0]
+            return part is False
         reference = part.get("$ref")
         if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
             target: Any = self._whole
             for step in reference.split("/")[1:]:
                 target = target.get(step) if isinstance(target, Mapping) else None
-            found.append(inf if reference in within else self.of(target, (*within, reference)))
-        if part.get("not") in ({}, True) and "not" in part:
-            found.append(inf)
-        values = part.get("enum", [part["const"]] if "const" in part else None)
-        if isinstance(values, list):
-            lengths = (1 if isinstance(v, float) else len(json.dumps(v, ensure_ascii=False)) for v in values)
-            found.append(min(lengths, default=inf))
-        ways = [part[name] for name in ("anyOf", "oneOf") if name in part]
-        found += [min((self.of(way, within) for way in each), default=inf) for each in ways]
-        found += [self.of(each, within) for each in part.get("allOf", ())]
+            if reference in within or self.part(target, (*within, reference)):
+                return True
+        if part.get("enum") == [] or ("not" in part and part["not"] in ({}, True)):
+            return True
+        ways = (part[name] for name in ("anyOf", "oneOf") if name in part)
+        if any(all(self.part(way, within) for way in each) for each in ways):
+            return True
+        if any(self.part(each, within) for each in part.get("allOf", ())):
+            return True
         kinds = part.get("type", ())
         kinds = (kinds,) if isinstance(kinds, str) else kinds
-        return max(*found, min((self._of_kind(kind, part, within) for kind in kinds), default=1.0))
+        return bool(kinds) and all(self._kind(kind, part, within) for kind in kinds)
 
-    def _of_kind(self, kind: str, part: Mapping[str, Any], within: tuple[str, ...]) -> float:
-        low, high, every = {
-            "string": ("minLength", "maxLength", 2.0),
-            "array": ("minItems", "maxItems", 2.0),
-            "object": ("minProperties", "maxProperties", 2.0),
-        }.get(kind, ("minimum", "maximum", 1.0))
-        fewest, most = part.get(low, 0 if every > 1 else -inf), part.get(high, inf)
-        if fewest > most:
-            return inf
-        if kind == "string":
-            return every + float(fewest)
-        if kind == "array":
-            first = list(part.get("prefixItems", ()))[: int(fewest)]
-            more = int(fewest) - len(first)
-            rest = self.of(part.get("items", True), within) + 1 if more else 0.0
-            return every + sum(self.of(each, within) + 1 for each in first) + more * rest
+    def _kind(self, kind: str, part: Mapping[str, Any], within: tuple[str, ...]) -> bool:
+        low, high = {
+            "string": ("minLength", "maxLength"),
+            "array": ("minItems", "maxItems"),
+            "object": ("minProperties", "maxProperties"),
+        }.get(kind, ("minimum", "maximum"))
+        if part.get(low, -inf) > part.get(high, inf):
+            return True
+        if kind == "array" and (fewest := int(part.get("minItems", 0))):
+            first = list(part.get("prefixItems", ()))[:fewest]
+            rest = [part.get("items", True)] * (fewest > len(first))
+            return any(self.part(each, within) for each in (*first, *rest))
         if kind == "object":
             given, others = part.get("properties", {}), part.get("additionalProperties", True)
             others = True if "patternProperties" in part else others
-            required = part.get("required", ())
-            each = (len(name) + 4 + self.of(given.get(name, others), within) for name in required)
-            return every + sum(each)
-        return every
+            return any(self.part(given.get(name, others), within) for name in part.get("required", ()))
+        return False
 
 
 def _checked(kind: Any, schema: Schema, name: str) -> Validator:

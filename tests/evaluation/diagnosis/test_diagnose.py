@@ -100,8 +100,7 @@ def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
     def of(name: str, number: int, rights: str, **about: Any) -> Chain:
         texts = tuple("word " * (number * place + 1) for place in range(len(rights)))
         guide = "01" if number % 3 else "10"
-        truth = {"groups": ["g" if number % 3 else "h"]}
-        made = told(name, rights, "ra", guide=guide, answers=texts, truth=truth)
+        made = told(name, rights, "ra", guide=guide, answers=texts)
         return made.model_copy(update={"meta": made.meta | about})
 
     every = [(number, "00" if number == 3 else "11" if number == 5 else "01") for number in range(10)]
@@ -111,7 +110,7 @@ def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
         for turn in (0, 1)
         for number, rights in every
     ]
-    figures = ("items", "levels", "revisions", "of_revised", "verdicts", "groups", "decision")
+    figures = ("items", "levels", "revisions", "of_revised", "verdicts", "decision")
     of_runs, of_turns = (without_nan(diagnose(chains)) for chains in ([*runs, *runs], turns))
     assert {name: of_turns[name] for name in figures} == {name: of_runs[name] for name in figures}
     assert (of_turns["items"], of_turns["decision"]["p"]) == (10, pytest.approx(2 / 2**8))
@@ -187,18 +186,6 @@ def test_what_is_broken_in_the_end_and_what_the_best_answer_saves() -> None:
     assert shown["the best instead of the last"][0] == "+1"
 
 
-def test_groups_in_which_nothing_changed_share_a_row() -> None:
-    def of(name: str, rights: str, group: str) -> Chain:
-        return told(name, rights, truth={"groups": [group]})
-
-    found = diagnose([of("a", "01", "x"), of("b", "11", "y"), of("c", "00", "z")])
-    shown = rows(found, "from first to best answers, by group")
-    assert shown["x"][0] == "+100.0"
-    assert shown["x"][2] == "points; 0 → 1 of 1"
-    assert shown["2 other groups"][2] == "nothing changed"
-    assert found.groups.keys() == {"x", "y", "z"}
-
-
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [
@@ -225,7 +212,7 @@ def test_what_to_know_is_said() -> None:
     echo = told("e", "01").model_copy(update={"steps": (step("x"), step("y", echo=True)), "best": 0})
     cut = told("f", "1").model_copy(update={"stop": "cancelled"})
     many = [told(f"m{n}", "1", best=None) for n in range(7)]
-    said = list(notes(diagnose([echo, cut, *many, told("g", "0", task="math"), Chain(id="none")])))
+    said = list(notes(diagnose([echo, cut, *many, told("g", "000", task="math"), Chain(id="none")])))
     assert said == [
         "Several tasks are mixed. Diagnose them one by one for the figures of each.",
         "Not counted, no answer: 1 (none).",

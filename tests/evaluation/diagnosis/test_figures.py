@@ -1,74 +1,13 @@
-"""Groups in which a gain is, and what counts as better, in words too."""
+"""What counts as better, in words too."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
 pytest.importorskip("scipy")
 
-from redraft.evaluation.diagnosis.figures import (
-    MOST_CHECKS,
-    Figures,
-    decide,
-    sentence,
-)
-from redraft.evaluation.diagnosis.truth import Known, Material, known
+from redraft.evaluation.diagnosis.figures import decide, sentence
 from redraft.evaluation.stats import paired
-from tests.evaluation.diagnosis.made_chains import result, told
-
-
-def one(*args: Any, **about: Any) -> Known:
-    [found] = known([told(*args, **about)]).chains
-    return found
-
-
-Rights = tuple[bool, bool]
-
-
-def groups(*chains: Known) -> dict[str, list[Rights]]:
-    """Whether first and best answers are right, by group."""
-    found = Figures(Material(chains, {})).groups
-    return {name: [pair[:2] for pair in changes.pairs] for name, changes in found.items()}
-
-
-def test_groups_are_those_of_the_records_and_mixed_tasks() -> None:
-    chains = [one("a", "01", truth={"groups": ["level 1", "Algebra"]}), one("b", "1")]
-    assert groups(*chains) == {"level 1": [(False, True)], "Algebra": [(False, True)]}
-    mixed = one("b", "10", task="math")
-    assert groups(*chains, mixed)["gsm8k"] == [(False, True), (True, True)]
-    assert groups(*chains, mixed)["math"] == [(True, False)]
-    assert groups(one("a", "01"), one("b", "0")) == {}
-
-
-def several(*rows: str, names: tuple[str, ...], best: int | None = -1, texts: tuple[str, ...] = ()) -> Known:
-    """A chain whose answers have several checks, each of which passes where a row has a 1."""
-    steps = [
-        [result(name, passed=mark == "1").model_dump() for name, mark in zip(names, row, strict=True)]
-        for row in rows
-    ]
-    return one("a", "0" * len(rows), best=best, task="ifeval", answers=texts, truth=_truth(steps))
-
-
-def _truth(steps: list[Any]) -> dict[str, Any]:
-    return {"steps": steps, "loose": [[False] * len(found) for found in steps]}
-
-
-def test_constraints_are_groups_by_their_type() -> None:
-    names = ('ifeval:x:one {"a": "b {c"}', "ifeval:y:two", "words<=3")
-    found = {"x:one": [(False, True)], "y:two": [(True, True)], "words<=3": [(False, False)]}
-    assert groups(several("010", "110", names=names)) == found
-    kept_none = groups(several("111", "111", names=names, best=None))
-    assert {pair for pairs in kept_none.values() for pair in pairs} == {(True, False)}
-    checks = tuple(f"contains:{number}" for number in range(MOST_CHECKS + 1))
-    assert groups(several("1" * len(checks), names=checks)) == {}, "checks of single records are no groups"
-
-
-@pytest.mark.parametrize(("texts", "rights"), [((" ", "x"), (False, True)), (("x", " "), (True, False))])
-def test_what_is_no_answer_meets_no_constraint(texts: tuple[str, str], rights: Rights) -> None:
-    found = groups(several("11", "11", names=("ifeval:x:one", "ifeval:y:two"), texts=texts))
-    assert found == {"x:one": [rights], "y:two": [rights]}
 
 
 def columns(better: int, worse: int, same: int) -> tuple[list[float], list[float]]:

@@ -42,8 +42,8 @@ def test_the_page_lists_what_was_repaired_and_broken() -> None:
 
 def test_no_name_becomes_markup() -> None:
     chains = [
-        told(BAD, "10", task=BAD, truth={"groups": [BAD]}),
-        told(f"{BAD}2", "0", truth={"groups": [BAD]}, best=None),
+        told(BAD, "10", task=BAD),
+        told(f"{BAD}2", "0", best=None),
     ]
     html = page(diagnose(chains), None, BAD)
     assert read(html).scripts == []

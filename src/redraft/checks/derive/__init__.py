@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from redraft.chain import Prompt, whole
 from redraft.checks.base import Check, Outcome, passed
 from redraft.checks.derive.amounts import lengths, lists, shapes
-from redraft.checks.derive.sentences import Rule, Text, asks_for_code, is_english
+from redraft.checks.derive.sentences import Rule, Text, asks_for_code
 from redraft.checks.derive.style import choices, in_json, language
 from redraft.checks.derive.wording import wordings
 
@@ -96,17 +96,10 @@ class Auto:
 
         if parts := derived(prompt):
             return await AllOf(parts).check(answer, prompt)
-        return passed(f"Nothing is checked: {nothing_in(demanding(prompt))}")
+        return passed(f"Nothing is checked: {NOTHING}")
 
 
-def nothing_in(prompt: str) -> str:
-    """Say why a prompt gives no check."""
-    return "no demand was found in this prompt." if is_english(prompt) else "only English prompts are read."
-
-
-def demanding(prompt: Prompt) -> str:
-    """Return the part of a prompt that may demand something: its instruction, or the user's last message."""
-    return prompt.text if prompt.messages else prompt.instruction
+NOTHING = "no demand was found in this prompt; only English is read."
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
@@ -117,7 +110,7 @@ def derived(prompt: Prompt) -> tuple[Check, ...]:
     """
     from redraft.checks.parse import parse_check
 
-    return tuple(map(parse_check, checks_in(demanding(prompt))))
+    return tuple(map(parse_check, checks_in(prompt.text if prompt.messages else prompt.instruction)))
 
 
 def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, Self
@@ -18,7 +18,7 @@ from redraft.evaluation.diagnosis.figures import Changes, Figures, sentence
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.stats import without_nan
-from redraft.evaluation.tables import Line, p_text, p_value, percent, plain, table, tokens_text
+from redraft.evaluation.tables import Line, p_text, p_value, percent, table, tokens_text
 from redraft.jobs.counting import counted, printable
 
 _FEW = 5  # ids to name
@@ -120,7 +120,7 @@ def notes(found: Figures) -> Iterator[str]:
         yield f"Runs of one item count as one item: {named(material.again)}."
     for why, ids in material.left_out.items():
         yield f"Not counted, {why}: {named(ids)}."
-    if len(found.revisions) > 1 or found.groups:
+    if len(found.revisions) > 1:
         yield "Each interval and p is that of its row alone: nothing corrects for several rows."
     yield from _remarks(found)
 
@@ -161,8 +161,6 @@ def sections(found: Figures) -> dict[str, list[Line]]:
         parts["what revising did"] = [*_transitions(found)]
     if any(judged.right or judged.wrong for judged in found.verdicts.judged):
         parts["verdicts: finding answers that need revision"] = [*_verdicts(found)]
-    if found.revised and found.groups:
-        parts["from first to best answers, by group"] = [*_groups(found.groups)]
     return parts
 
 
@@ -226,18 +224,6 @@ def _verdicts(found: Figures) -> Iterator[Line]:
     unknown = f"; {verdicts.unknown:,} say neither" * bool(verdicts.unknown)
     note = f"{total.accepted:,} of {total.right:,} right are accepted{unknown}; accepting all has 50 %"
     yield Line("balanced accuracy", *percent(verdicts.balanced, 1), note)
-
-
-def _groups(groups: Mapping[str, Changes]) -> Iterator[Line]:
-    """Yield a row for each group in which something changed, and one for all others."""
-    changed = {name: each for name, each in groups.items() if each.fixed or each.broken}
-    for name, changes in changed.items():
-        gain = plain(changes.decision.gain.times(100), 1, sign=True)
-        after = changes.right + changes.fixed - changes.broken
-        note = f"points; {changes.right:,} → {after:,} of {len(changes.pairs):,}"
-        yield Line(printable(name), *gain, note)
-    if others := len(groups) - len(changed):
-        yield Line(f"{counted(others, 'other group' if changed else 'group')}", "", "", "nothing changed")
 
 
 def verdict(found: Figures, *, compared: bool = False) -> str:

@@ -9,7 +9,7 @@ EIR).
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -20,7 +20,6 @@ from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.truth import Known, Material
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import p_text, plain
-from redraft.evaluation.tasks.tasks import is_answer
 from redraft.jobs.counting import counted
 
 LEVEL = 0.05  # a difference counts if p is below
@@ -245,7 +244,7 @@ class Figures:
 
     IN_JSON: ClassVar = (
         "tasks items same guides material.left_out levels revisions "
-        "of_revised keeping fixed broken verdicts groups decision"
+        "of_revised keeping fixed broken verdicts decision"
     )
 
     material: Material  # the chains, with truth
@@ -352,14 +351,6 @@ class Figures:
         found = tuple(stats.judged(verdicts) for verdicts in said.values())
         return Verdicts(found, sum(word == "unknown" for all_ in said.values() for word, _ in all_))
 
-    @cached_property
-    def groups(self) -> dict[str, Changes]:
-        """From first to best answers, by group."""
-        found: dict[str, list[Pair]] = {}
-        for group, pair in _by_group(self.chains):
-            found.setdefault(group, []).append(pair)
-        return {name: Changes(tuple(found[name])) for name in sorted(found)}
-
 
 def _level(name: str, chains: Sequence[Known], places: Sequence[int | None]) -> Level:
     """Describe one answer of each chain. A chain without that answer is wrong."""
@@ -378,30 +369,6 @@ def _level(name: str, chains: Sequence[Known], places: Sequence[int | None]) -> 
         len(rights),
         stats.proportions(passed, [1] * len(passed), [each.item for each, _ in checked]) if passed else None,
     )
-
-
-MOST_CHECKS = 40  # different checks that get a row each: more are checks of single records
-
-
-def _by_group(chains: Sequence[Known]) -> Iterator[tuple[str, Pair]]:
-    """Yield first and best answers by group.
-
-    Groups are those of the records, and the task where several are mixed. Where no record has any, they are
-    the names of the checks, if there are several; IFEval's are types of constraints.
-    """
-    mixed = len({each.truth.task for each in chains}) > 1
-    for each in chains:
-        for group in (*each.truth.groups, *([each.truth.task] if mixed else [])):
-            yield group, (each.first, each.best, each.item)
-    several = any(len(found) > 1 for each in chains for found in each.truth.steps)
-    names = {type_of(name) for each in chains for name in each.scored}
-    if mixed or not several or len(names) > MOST_CHECKS or any(each.truth.groups for each in chains):
-        return
-    for each in chains:
-        best, answered = each.chain.best, [is_answer(step) for step in each.chain.steps]
-        for place, check in enumerate(each.truth.steps[0]):
-            after = best is not None and each.truth.steps[best][place].passed and answered[best]
-            yield type_of(check.name), (check.passed and answered[0], after, each.item)
 
 
 def type_of(check: str) -> str:
