@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redraft.chain import Prompt
@@ -198,6 +198,9 @@ def test_real_texts_pass_as_answers_to_themselves(shared_data: Path) -> None:
 
 
 @given(st.text() | st.text("0123456789.,:/-'\" AaMay"))
+@example("A0.0A")
+@example("[1A-1")
+@example('"A": 1')
 def test_any_text_is_judged(text: str) -> None:
     assert check(text, text).passed
     assert 0 <= check(text).score <= 1

@@ -20,7 +20,7 @@ from unicodedata import normalize
 
 import regex
 
-from redraft.chain import Prompt, visible
+from redraft.chain import Prompt, content_of, visible
 from redraft.checks import quantities as read
 from redraft.checks.base import Outcome, failed, passed
 
@@ -158,10 +158,14 @@ class Grounded:
         source = source_of(prompt.said)
         facts = dict(facts_in(_plain(_unescaped(answer)), source))
         missing = [fact for fact, found in facts.items() if not found]
+        if missing:  # what is read alike in the prompt is there, however odd: a text is grounded in itself
+            parts = [prompt.said, prompt.instruction, prompt.input, *map(content_of, prompt.messages or ())]
+            own = {fact for part in parts for fact, _ in facts_in(_plain(_unescaped(part)), source)}
+            missing = [fact for fact in missing if fact not in own]
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")
         more = f", and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
-        named = ", ".join(missing[:_MOST_SHOWN])
+        named = ", ".join(map(_cut, missing[:_MOST_SHOWN]))
         message = f"The answer has {named}{more}: the request does not. Use only what the request has."
         return failed(message, score=1 - len(missing) / len(facts))
 
@@ -173,12 +177,12 @@ def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool]]:
         kept, pieces = 0, list[str]()
         for match in pattern.finditer(rest):
             if (found := holds(source, match)) is not None:
-                yield what.format(_cut(match[0].strip())), found
+                yield what.format(match[0].strip()), found
                 pieces += [rest[kept : match.start()], " " * len(match[0])]
                 kept = match.end()
         rest = "".join([*pieces, rest[kept:]])
     for name in _names(rest, source):
-        yield f'the name "{_cut(name)}"', all(map(source.has_word, name.split()))
+        yield f'the name "{name}"', all(map(source.has_word, name.split()))
 
 
 def _unescaped(text: str) -> str:
@@ -320,7 +324,7 @@ def _bare(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _end(match: regex.Match[str]) -> str:
