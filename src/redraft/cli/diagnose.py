@@ -98,7 +98,7 @@ def diagnose(
         flag("CHECK", "A check that says what is right; repeatable."),
     ] = None,
     run_code: RunCode = False,
-    html: Annotated[Path | None, flag("FILE", "Write a page with pictures, and one of chains.")] = None,
+    html: Annotated[Path | None, flag("FILE", "Write a page, and one of chains.")] = None,
     as_json: AsJson = False,
     force: ReplacePage = False,
     *,

@@ -23,14 +23,6 @@ class Line(NamedTuple):
     note: str = ""
 
 
-class Chart(NamedTuple):
-    """Figures to draw, each with its interval, and where a line stands to compare them with."""
-
-    title: str
-    rows: Sequence[tuple[str, Estimate]]
-    at: float
-
-
 @dataclass(frozen=True)
 class Section:
     """A part of a report."""
@@ -39,7 +31,6 @@ class Section:
     note: str  # how much was counted
     lines: tuple[Line, ...]
     facts: tuple[tuple[str, str], ...] = ()  # names and texts without an interval, such as the cost
-    chart: Chart | None = None
 
 
 def percent(estimate: Estimate, digits: int) -> tuple[str, str]:

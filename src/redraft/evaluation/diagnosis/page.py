@@ -1,4 +1,4 @@
-"""The page of a diagnosis: the sentence, charts by step, all rows, what changed. It has no script."""
+"""The page of a diagnosis: the sentence, score over tokens, all rows, what changed. It has no script."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from redraft.evaluation.diagnosis.diagnose import notes, sections, title, verdic
 from redraft.evaluation.diagnosis.equal_tokens import Curves
 from redraft.evaluation.diagnosis.figures import Figures
 from redraft.evaluation.pages.charts import curves as drawn
-from redraft.evaluation.pages.charts import intervals
 from redraft.evaluation.pages.page import Card, Item, Part, render
 from redraft.evaluation.reports.chains import Links, Listed, listed, title_of
 from redraft.evaluation.tables import p_value, percent, plain
@@ -36,13 +35,10 @@ def page(found: Figures, curves: Curves | None, made: str, links: Links | None =
         f"points gained{f', {interval}' if interval else ''}": gain,
         "McNemar's p": p_value(found.decision.p),
     }
-    rights = [(level.name, level.right.times(100)) for level in found.levels]
-    note = "per cent, with 95 % intervals; the line is at first answers"
-    card = Card("right answers", note, intervals(rights, rights[0][1].value))
-    parts = [Part(verdict=said, tiles=tiles, notes=[*notes(found)], cards=[card])]
+    parts = [Part(verdict=said, tiles=tiles, notes=[*notes(found)])]
     if curves:
         chart = drawn(equal_tokens.series(curves), "new tokens an item", "right answers, %")
-        card = Card("score over tokens", "right answers, with 95 % intervals", chart, wide=True)
+        card = Card("score over tokens", "right answers, with 95 % intervals", chart)
         parts.append(Part("At equal tokens", notes=[*equal_tokens.notes(curves)], cards=[card]))
         parts += [Part(name, lines=rows) for name, rows in equal_tokens.sections(curves).items()]
     parts += [Part(name, lines=rows) for name, rows in sections(found).items()]

@@ -1,4 +1,4 @@
-"""Draw charts as SVG with Vega-Lite. Their colours are variables of the page's style, in light and dark."""
+"""Draw lines as SVG with Vega-Lite. Their colours are variables of the page's style, in light and dark."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from importlib.resources import files
 from typing import Any
 
 from redraft.errors import MissingExtra
-from redraft.evaluation.stats import Estimate
 from redraft.jobs.counting import printable
 
 try:
@@ -20,58 +19,21 @@ except ModuleNotFoundError as error:
 
 Spec = dict[str, Any]  # Vega-Lite's JSON: a chart, or a part of one
 
-_WIDTH, _WIDE, _ROW = 420, 760, 24  # pixels of a chart, of one that fills the page, of a bar with its name
-_TALL, _LOW = 320, 190  # pixels of a chart with lines, and of a small one
+_WIDTH, _HEIGHT = 760, 320  # pixels
 _MARKED = 30  # most points of a line that have marks
 _MOVED = 0.004  # share of its width between lines that coincide
 _COLOURS = [f"var(--s{place})" for place in range(8)]
 _DASHES = [[1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 3]]
 _SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right"]
 
-_SOFT, _BAR = "var(--soft)", "var(--bar)"
 _THEME = json.loads(files("redraft.evaluation.pages").joinpath("theme.json").read_text("utf-8"))
 _NOT_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
 _HEAD = re.compile(r"<svg [^>]*?(viewBox=[^>]*)>")
 _NAMED = re.compile(r'<path aria-label="([^"]*)"([^>]*)/>')
 
 
-def intervals(rows: Sequence[tuple[str, Estimate]], at: float) -> str:
-    """Draw a figure with its interval, if it has one, in each row, and a line to compare them with.
-
-    Args:
-        rows: Names and figures.
-        at: Where the line is.
-    """
-    ends = [end for _, each in rows for end in (each.value, each.low, each.high) if math.isfinite(end)]
-    left, right = min([at, *ends]), max([at, *ends])
-    wide = (right - left) or 1.0
-    x: Spec = {
-        "scale": {"domain": [left - 0.03 * wide, right + 0.35 * wide], "nice": False, "zero": False},
-        "axis": {"tickCount": 4},
-    }
-    values = [
-        {"row": row, **vars(each), "text": f"{each.value:.4g}", "tip": f"{name}: {each.value:.4g}"}
-        for row, (name, each) in enumerate(rows)
-    ]
-    y = _rows([name for name, *_ in rows], _WIDTH)
-    line = {"type": "rule", "color": _SOFT, "strokeDash": [3, 3]}
-    band = {"type": "bar", "size": 9, "color": _BAR, "opacity": 0.4}
-    mark = {"type": "tick", "thickness": 3, "size": 15, "color": _BAR}
-    layers = [
-        _layer(line, x={"datum": at, "type": "quantitative", "title": None, **x}),
-        _layer(band, x=_value("low", **x), x2={"field": "high"}, y=y),
-        _layer(mark, x=_value("value", **x), y=y),
-        _text(y),
-    ]
-    return _svg(values, layers, height=_ROW * len(rows) + 24)
-
-
 def curves(
-    series: Mapping[str, Sequence[tuple[float, float, float, float, str]]],
-    x_name: str,
-    y_name: str,
-    *,
-    wide: bool = True,
+    series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], x_name: str, y_name: str
 ) -> str:
     """Draw a line for each series, named in the legend. The style has the colours `s0` to `s7`.
 
@@ -79,10 +41,9 @@ def curves(
     Lines that coincide are told apart: each is moved a little, and has dashes and marks of its own. Marks of
     many points would hide the line: they are seen when they are pointed at, by their tooltips.
     """
-    width, tall = (_WIDE, _TALL) if wide else (_WIDTH, _LOW)
     xs = [x for points in series.values() for x, *_ in points]
     left, right = min(xs, default=0.0), max(xs, default=1.0)
-    span, names = (right - left) or 1.0, [_cut(name, width) for name in series]
+    span, names = (right - left) or 1.0, [_cut(name) for name in series]
     rows: list[Spec] = []
     for place, points in enumerate(series.values()):
         moved = (place - (len(series) - 1) / 2) * _MOVED * span
@@ -92,7 +53,7 @@ def curves(
             for x, y, low, high, tip in points
         ]
     colours, dashes, shapes = (
-        _coloured("series", names, [values[place % len(values)] for place in range(len(series))])
+        _coloured(names, [values[place % len(values)] for place in range(len(series))])
         for values in (list[object](_COLOURS), _DASHES, _SHAPES)
     )
     colour, dash, shape = {"color": colours}, {**dashes, "legend": None}, {**shapes, "legend": None}
@@ -109,46 +70,30 @@ def curves(
         line,
         _layer(mark, x=x, y=y, shape=shape, **colour),
     ]
-    return _svg(rows, layers, height=tall, width=width)
-
-
-def _said(labels: Sequence[str]) -> str:
-    """Return the expression that says a place's label. Places keep rows of the same label apart."""
-    return f"{json.dumps([*map(_drawable, labels)])}[datum.value] || ''"
-
-
-def _rows(names: Sequence[str], width: int) -> Spec:
-    """Return the axis of rows, with their names."""
-    axis = {"labelExpr": _said([_cut(name, width) for name in names])}
-    return {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": axis}
+    return _svg(rows, layers)
 
 
 def _value(field: str, title: str | None = None, **more: Any) -> Spec:
     return {"field": field, "type": "quantitative", "title": title and _drawable(title), **more}
 
 
-def _coloured(field: str, names: Sequence[str], colours: Sequence[object]) -> Spec:
-    """Return the colours of places, with their names in the legend."""
-    scale, legend = {"domain": list(range(len(names))), "range": list(colours)}, {"labelExpr": _said(names)}
-    return {"field": field, "type": "nominal", "scale": scale, "legend": legend}
+def _coloured(names: Sequence[str], values: Sequence[object]) -> Spec:
+    """Return the looks of series, with their names in the legend. Their places keep equal names apart."""
+    scale = {"domain": list(range(len(names))), "range": list(values)}
+    legend = {"labelExpr": f"{json.dumps([*map(_drawable, names)])}[datum.value] || ''"}
+    return {"field": "series", "type": "nominal", "scale": scale, "legend": legend}
 
 
 def _layer(mark: Spec, **encoding: Spec) -> Spec:
     return {"mark": mark, "encoding": {**encoding, "description": {"field": "tip"}}}
 
 
-def _text(y: Spec) -> Spec:
-    """Return the layer of texts on the right of rows."""
-    mark = {"type": "text", "align": "right", "baseline": "middle", "aria": False}
-    return _layer(mark, x={"value": {"expr": "width"}}, y=y, text={"field": "text"})
-
-
-def _svg(rows: Sequence[Spec], layers: Sequence[Spec], *, height: int, width: int = _WIDTH) -> str:
+def _svg(rows: Sequence[Spec], layers: Sequence[Spec]) -> str:
     """Return layers over the same rows as SVG. The `tip` of a row is the tooltip of its mark."""
     spec = {
-        "data": {"values": _clean(rows, width)},
-        "width": width,
-        "height": height,
+        "data": {"values": _clean(rows)},
+        "width": _WIDTH,
+        "height": _HEIGHT,
         "autosize": {"type": "fit-x", "contains": "padding"},
         "padding": 2,
         "layer": list(layers),
@@ -159,12 +104,12 @@ def _svg(rows: Sequence[Spec], layers: Sequence[Spec], *, height: int, width: in
     return _NAMED.sub(r'<path aria-label="\1"\2><title>\1</title></path>', drawn)
 
 
-def _clean(rows: Sequence[Spec], width: int) -> list[Spec]:
+def _clean(rows: Sequence[Spec]) -> list[Spec]:
     """Return rows as JSON values: texts that can be drawn, and null for what is not finite."""
 
     def clean(name: str, value: Any) -> Any:
         if isinstance(value, str):
-            return _drawable(value) if name == "tip" else _cut(value, width)
+            return _drawable(value) if name == "tip" else _cut(value)
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return [{name: clean(name, value) for name, value in row.items()} for row in rows]
@@ -175,8 +120,8 @@ def _drawable(text: str) -> str:
     return _NOT_XML.sub("\ufffd", printable(text))
 
 
-def _cut(name: str, width: int) -> str:
+def _cut(name: str) -> str:
     """Return as much of a name as a chart has room for. The library would cut an emoji in two, and fail."""
-    longest = width // 15
+    longest = _WIDTH // 15
     half = (longest - 1) // 2
     return _drawable(name if len(name) <= longest else f"{name[:half]}…{name[-half:]}")

@@ -38,12 +38,11 @@ TERMS: Mapping[str, str] = {
 
 
 class Card(NamedTuple):
-    """A chart, as SVG, with its title and a note. A wide one fills a row."""
+    """A chart, as SVG, with its title and a note."""
 
     title: str
     note: str
     chart: str
-    wide: bool = False
 
 
 class Sample(NamedTuple):

@@ -23,7 +23,7 @@ from redraft.evaluation.records import listed
 from redraft.evaluation.reports.inputs import Input, Material
 from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side
 from redraft.evaluation.stats import Estimate, without_nan
-from redraft.evaluation.tables import Chart, Line, Section, cost_facts, plain
+from redraft.evaluation.tables import Line, Section, cost_facts, plain
 from redraft.jobs.counting import counted
 
 _SCALE = (float(LOWEST), float(HIGHEST))
@@ -140,9 +140,7 @@ class GradeReport:
             title = f"{each.model} graded" + f" by {each.judge}" * bool(each.judge)
             note = f"{counted(each.questions, 'question')}, {counted(len(each.found), 'grade')}"
             lines, facts = tuple(each.lines(self.material)), tuple(cost_facts(each.usage))
-            rows = [(name, mean) for name, (_, mean) in each.categories(self.material).items()]
-            chart = Chart("mean by category", rows, each.mean().value) if rows else None
-            yield Section(title, note, lines, facts, chart)
+            yield Section(title, note, lines, facts)
         yield from sections(self.differences, "question", as_percent=False)
 
     def record(self) -> dict[str, Any]:

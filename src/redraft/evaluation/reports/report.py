@@ -11,8 +11,7 @@ from redraft.chain import Chain
 from redraft.chain.read.files import open_output
 from redraft.errors import UsageError
 from redraft.evaluation.judging.reviews import Grade
-from redraft.evaluation.pages.charts import intervals
-from redraft.evaluation.pages.page import Card, Part, render
+from redraft.evaluation.pages.page import Part, render
 from redraft.evaluation.reports.chains import Links, Listed
 from redraft.evaluation.reports.compare import Comparison, Game, Item
 from redraft.evaluation.reports.grades import GradeReport, describe_grades
@@ -58,14 +57,7 @@ def page(report: AnyReport, made: str, links: Links | None = None) -> str:
     for each in report.sections():
         large = (line for line in each.lines if line.name in _LARGE)
         tiles = {f"{line.name}, {line.interval or 'no interval'}": line.value for line in large}
-        cards = []
-        if each.chart:
-            title, rows, at = each.chart
-            note = f"with 95 % intervals; the line is at {at:.4g}"
-            cards.append(Card(title, note, intervals(rows, at)))
-        parts.append(
-            Part(each.title, each.note, tiles=tiles, cards=cards, lines=each.lines, facts=each.facts)
-        )
+        parts.append(Part(each.title, each.note, tiles=tiles, lines=each.lines, facts=each.facts))
     if records := _records(report, links or Links()):
         parts.append(records)
     below = " · ".join(Path(name).name for name in report.files[:50])

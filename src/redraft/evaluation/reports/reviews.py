@@ -25,7 +25,7 @@ from redraft.evaluation.reports.compare import (
 from redraft.evaluation.reports.inputs import Input, Material, place
 from redraft.evaluation.reports.ranking import Ranking, ranked
 from redraft.evaluation.stats import Estimate, without_nan
-from redraft.evaluation.tables import Chart, Line, Section, cost_facts, percent, plain
+from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain
 from redraft.jobs.counting import counted
 
 _FEW = 5  # reviews to name in a row
@@ -68,7 +68,7 @@ class Report:
                 f"{counted(whole.questions, 'question')}, {counted(whole.reviews.total, 'review')} {orders}"
             )
             facts = tuple(cost_facts(comparison.usage))
-            yield Section(title, note, tuple(_lines(self, comparison)), facts, self._chart(comparison))
+            yield Section(title, note, tuple(_lines(self, comparison)), facts)
         if self.ranking:
             yield _ranking(self.ranking)
         if self.differences:
@@ -81,14 +81,6 @@ class Report:
                 for each in self.differences
             )
             yield Section("Differences of ratios", "", lines)
-
-    def _chart(self, comparison: Comparison) -> Chart | None:
-        categories = self.categories(comparison)
-        if not categories or not comparison.whole.ratio:
-            return None
-        results = {"all": comparison.whole, **categories}
-        rows = [(name, (each.ratio or each.win_rate).times(100)) for name, each in results.items()]
-        return Chart("ratio of scores", rows, 100)
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""

@@ -20,7 +20,7 @@ from redraft.evaluation.records import listed, names_of, question_id, text_in_so
 from redraft.evaluation.reports.inputs import Input, Material
 from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side
 from redraft.evaluation.stats import without_nan
-from redraft.evaluation.tables import Chart, Section
+from redraft.evaluation.tables import Section
 from redraft.evaluation.tasks.tally import Tally, truth_of
 from redraft.evaluation.tasks.tasks import empty_answers
 from redraft.jobs.counting import counted
@@ -84,10 +84,7 @@ class RunReport:
             task = f"{run.tally.task}, " * bool(run.tally.task)
             note = task + counted(run.tally.chains, "answer")
             lines = tuple(run.tally.lines()) if run.tally.outcomes else ()
-            rows = [(name, share.rate.times(100)) for name, share in sorted(run.tally.groups.items())]
-            at = 100 * run.tally.score.rate.value
-            chart = Chart(f"{run.tally.noun} by group", rows, at) if rows else None
-            yield Section(run.name, note, lines, tuple(run.facts()), chart)
+            yield Section(run.name, note, lines, tuple(run.facts()))
         yield from sections(self.differences, "record", as_percent=True)
 
     def record(self) -> dict[str, Any]:
