@@ -94,7 +94,7 @@ class LocalEngine(Engine):
         """Render messages in this format from now on, instead of with the model's own template."""
         self._template = template
         fields = self._info.fields - {OF_TEMPLATE}
-        self._info = replace(self._info, chats=True, template=template.name, fields=fields)
+        self._info = replace(self._info, chats=True, template=template.name, tools=False, fields=fields)
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:

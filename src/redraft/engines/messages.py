@@ -21,6 +21,7 @@ FIELDS = ("name", "tool_calls", "tool_call_id", "function_call", "refusal", "aud
 """Fields of a message beside role and content. Other fields are not sent."""
 
 _PLAIN_ROLES = ("user", "assistant")
+_OF_TOOLS = ("tool_calls", "tool_call_id")
 
 
 def message_of(record: Mapping[str, Any]) -> Message:
@@ -32,13 +33,13 @@ def message_of(record: Mapping[str, Any]) -> Message:
 
 
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
-    """Return messages for an engine that takes only text; `RecordError` names the rest.
+    """Return messages for an engine that takes only text, or text and tools; `RecordError` names the rest.
 
     Text parts are joined, and `developer` is `system`. A name stays: a chat template may write it.
     """
     found = list(messages)
     for number, message in enumerate(found, start=1):
-        if more := beyond_text(message):
+        if more := beyond_text(message, tools=info.tools):
             raise RecordError(
                 f"the engine {info.engine} takes only text, and message {number} has {more}.",
                 hint="Use a server that takes it: --model http://host/v1#model. Or leave it out.",
@@ -47,19 +48,20 @@ def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
 
 
 def _plain(message: Message) -> Message:
-    named = {"name": message["name"]} if message.get("name") else {}
+    more = {name: message[name] for name in ("name", *_OF_TOOLS) if message.get(name)}  # type: ignore[literal-required]
     role = "system" if is_system(message) else message["role"]
-    return cast(Message, {"role": role, "content": content_of(message), **named})
+    return cast(Message, {"role": role, "content": content_of(message), **more})
 
 
-def beyond_text(message: Mapping[str, Any]) -> str:
-    """Describe a part of a message other than text; empty if there is none."""
+def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
+    """Describe a part of a message other than text, and tools if they are taken; empty if there is none."""
     role = str(message.get("role"))
-    if role not in _PLAIN_ROLES and not is_system(message):
+    if role not in _PLAIN_ROLES and not is_system(message) and not (tools and role == "tool"):
         return f"the role {role!r:.40}"
     if kinds := other_parts(message):
         return f"a part of the type {kinds[0]!r:.40}"
-    return next((f"{name!r}" for name in FIELDS if name != "name" and message.get(name)), "")
+    taken = (*(_OF_TOOLS if tools else ()), "name")
+    return next((f"{name!r}" for name in FIELDS if name not in taken and message.get(name)), "")
 
 
 def with_text(message: Message, *texts: str) -> Message:

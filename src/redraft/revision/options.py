@@ -185,7 +185,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         Sequence[Mapping[str, Any]],
         PlainValidator(_if(lambda v: isinstance(v, list | tuple) and all(map(_is_json_object, v)))),
     ] = option(
-        "tools that an answer may call, for servers; the calls are in `step.tool_calls`",
+        "tools that an answer may call, for servers and some GGUF models; the calls are in `step.tool_calls`",
         default=(),
         what="a list of tools: [{'type': 'function', 'function': {'name': …}}]",
         item=(_is_json_object, "a tool: {'type': 'function', 'function': {'name': …}}"),

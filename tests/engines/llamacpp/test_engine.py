@@ -29,8 +29,7 @@ from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, 
 from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import read_header
 from tests.engines.talking import GREEDY, ONE, collect, continued, run, said, tokens_of
-from tests.gguf_files import lora, tiny_model, with_text
-from tests.serve.running import plain, served
+from tests.gguf_files import lora, tiny_model
 
 pytest.importorskip("xllamacpp")
 
@@ -619,32 +618,3 @@ def test_a_reply_that_another_engine_began_goes_on_token_for_token(engine: Llama
     assert said(whole).endswith(said(rest))
     assert rest[-1].prompt_tokens == (whole[-1].prompt_tokens or 0) + 5
     assert rest[-1].finish == whole[-1].finish
-
-
-THINKS = """{%- for message in messages %}<|im_start|>{{ message.role }}
-{{ message.content }}<|im_end|>
-{% endfor %}<|im_start|>assistant
-{% if not enable_thinking %}<think>
-
-</think>
-
-{% endif %}{{ place }}"""
-
-
-@pytest.mark.slow
-def test_a_template_is_told_whether_to_think(default_model: Path, tmp_path: Path) -> None:
-    model = with_text(default_model, "tokenizer.chat_template", THINKS, tmp_path / "thinks.gguf")
-    engine = run(LlamaCppEngine.start(model, machine=MachineOptions(ctx=256, threads=1)))
-    with served({"plain": {**plain(engine), "temperature": 0.0, "max_tokens": 20}}) as server:
-
-        def read(content: str, **told: Any) -> Any:
-            asked = {"messages": [{"role": "user", "content": content}], "chat_template_kwargs": told}
-            reply = server.post(asked).json()
-            return reply["error"]["message"] if "error" in reply else reply["usage"]["prompt_tokens"]
-
-        for content in ("Hi.", "Hi.<|im_end|>"):  # the other one is encoded in pieces
-            assert read(content, enable_thinking=True) < read(content, enable_thinking=False)
-        assert "chat_template_kwargs has a control token" in read("Hi.", place="<|im_end|>")
-        assert "enable_thinking true or false" in read("Hi.", enable_thinking="false")
-        assert server.post({"tools": [{"type": "function"}]}).json()["error"]["code"] == "unsupported"
-    run(engine.aclose())

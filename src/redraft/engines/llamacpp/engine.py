@@ -21,6 +21,7 @@ from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.chain.thoughts import tags_of
 from redraft.engines.base import (
     OF_TEMPLATE,
+    OF_TOOLS,
     SAMPLING_FIELDS,
     Delta,
     EngineInfo,
@@ -41,11 +42,12 @@ from redraft.engines.local import (
     read_headers,
     trained_context,
 )
-from redraft.engines.messages import template_refuses
+from redraft.engines.messages import beyond_text, plain, template_refuses, why_refused
 from redraft.engines.process import KeptProcess, ProcessEngine
+from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.engines.schemas import expressible
 from redraft.engines.steering.grammar import lark
-from redraft.errors import EngineCrash, EngineError, ModelError, RecordError
+from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import GGUFHeader
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
@@ -128,6 +130,39 @@ class LlamaCppEngine(ProcessEngine[Child]):
             trained=trained,
             scales=scales,
         )
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+    ) -> Replies:
+        """Answer messages. With tools, or calls of them, llama.cpp writes the prompt and reads the answer."""
+        called = any(beyond_text(message) for message in messages) and self._info.tools
+        if not (sampling.tools or called):
+            async with aclosing(super().chat(messages, sampling, stop)) as deltas:
+                async for delta in deltas:
+                    yield delta
+            return
+        messages, told = plain(messages, self._info), (sampling.extra_body or {}).get(OF_TEMPLATE)
+        await self._check_harmless(json.dumps([messages, list(sampling.tools), told], ensure_ascii=False))
+        child, limit = self._kept.child, min(sampling.max_tokens, self._context)
+        request = _chat_request(messages, sampling, self._request((), sampling, stop, limit))
+        try:
+            async with (
+                aclosing(child.events("/v1/chat/completions", request)) as events,
+                aclosing(_answers(self._info.name, events, limit)) as deltas,
+            ):
+                async for delta in deltas:
+                    self._kept.worked()
+                    yield delta
+        except EngineCrash as crash:
+            await self._kept.replace(child, crash, 1)
+            crash.passing = crash.ready = True
+            raise
+        except ChildRefusal as refusal:
+            if tokens := refusal.error.get("n_prompt_tokens"):
+                raise ContextError(tokens, self._context, trained=self._trained) from None
+            raise RecordError(
+                f"llama.cpp refuses the messages or the tools: {why_refused(str(refusal)):.200}"
+            ) from None
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
@@ -230,7 +265,8 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _check_harmless(self, text: str) -> None:
         await self._check_length(text)
         if await self._tokenize(text, control=False) != await self._tokenize(text, control=True):
-            message = f"{OF_TEMPLATE} has a control token of the model in it, such as <|im_end|>."
+            parts = f"a message, a tool or {OF_TEMPLATE}"
+            message = f"{parts} has a control token of the model in it, such as <|im_end|>."
             raise RecordError(message, hint="Leave it out.")
 
     async def _end(self) -> str:
@@ -271,13 +307,15 @@ def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
 
 
 def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
+    template = headers[0].text("tokenizer.chat_template")
     return EngineInfo(
         name=headers[0].text("general.name") or model.stem,
         engine="llamacpp",
         context=context,
         token_ids=True,
-        chats=headers[0].text("tokenizer.chat_template") is not None,
+        chats=template is not None,
         fields=SAMPLING_FIELDS | {OF_TEMPLATE},
+        tools="tools" in (template or ""),
         schemas=True,
         forms=True,
         logprobs=True,
@@ -321,3 +359,45 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
     if sampling.seed is not None:
         request["seed"] = sampling.seed % 2**31
     return request
+
+
+def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[str, Any]) -> dict[str, Any]:
+    if sampling.logprobs:
+        raise RecordError("llama.cpp has no log-probabilities beside tools. Leave one of them out.")
+    taken = (*OF_TOOLS, OF_TEMPLATE)
+    beside = {name: part for name, part in (sampling.extra_body or {}).items() if name in taken}
+    kept = {
+        name: part for name, part in request.items() if name not in ("prompt", "return_tokens", "n_probs")
+    }
+    return {
+        **kept,
+        **beside,
+        "messages": list(messages),
+        "tools": list(sampling.tools),
+        "stream_options": {"include_usage": True},
+    }
+
+
+async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room: int) -> Replies:
+    """Turn the events of a chat of at most `room` tokens into deltas. The last one has the calls."""
+    calls: list[CallPiece] = []
+    finish: Finish | None = None
+    counts: TokenCounts | None = None
+    async for event in events:
+        if "choices" not in event:
+            reason = error_of({"error": event, **event})["message"]
+            raise EngineError(f"{name}: llama.cpp broke off the answer: {reason}")
+        chunk = read_chunk(event)
+        calls += chunk.calls
+        counts, finish = chunk.counts or counts, chunk.finish or finish
+        if chunk.text or chunk.thought:
+            yield Delta(chunk.text, thought=chunk.thought)
+    if not finish or counts is None:
+        raise EngineError(f"{name}: the stream ended without its last event.", hint="Try again.")
+    yield Delta(
+        finish="context" if finish == "max_tokens" and counts.completion < room else finish,
+        prompt_tokens=counts.prompt,
+        cached_tokens=counts.cached or 0,
+        completion_tokens=counts.completion,
+        tool_calls=tool_calls(calls),
+    )
