@@ -83,6 +83,7 @@ ROUTES = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/responses"),
+    ("POST", "/v1/embeddings"),
     ("GET", "/nothing"),
     ("GET", "/health/"),
     ("GET", "//health"),

@@ -20,6 +20,7 @@ from redraft import __version__
 from redraft.checks.kinds import check_kinds
 from redraft.checks.pattern import within
 from redraft.serve.completions import CompletionReply, CompletionRequest, continuations
+from redraft.serve.embeddings import EmbeddingReply, EmbeddingRequest, embedded
 from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate, unavailable
@@ -129,6 +130,11 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
     async def complete(request: Request, body: CompletionRequest) -> Response:
         """Continue a text, without revising it."""
         return Exchange(CompletionReply(await accepted(request, body)), gate, continuations)
+
+    @router.post("/embeddings")
+    async def embed(request: Request, body: EmbeddingRequest) -> Response:
+        """Return vectors of texts, as the server behind the model gives them."""
+        return Exchange(EmbeddingReply(await accepted(request, body)), gate, embedded)
 
     @router.post("/responses", responses=STREAMED)
     async def respond(request: Request, body: ResponseRequest) -> Response:

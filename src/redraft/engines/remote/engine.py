@@ -13,7 +13,7 @@ import asyncio
 import logging
 import re
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -65,7 +65,7 @@ from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
 
 _log = logging.getLogger(__name__)
 
-_CHAT, _RAW = "/chat/completions", "/completions"
+_CHAT, _RAW, _EMBEDDINGS = "/chat/completions", "/completions", "/embeddings"
 _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 """Seconds to wait for the counts after the finish reason, and for the connection's end after `[DONE]`."""
 
@@ -406,6 +406,16 @@ class RemoteEngine(Engine):
             sent = f"no token for {limit:g} s, after {len(reply.text)} characters"
         message = f"{self._server.host} sent {sent}."
         return EngineTimeout(message, hint=hint, passing=limit < patience.outage)
+
+    async def embed(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the reply to a request for embeddings: what is asked and what comes stay as they are."""
+        body = {**asked, "model": self._info.name}
+        found = await self._server.fetch("POST", f"{self._server.url}{_EMBEDDINGS}", body)
+        if isinstance(found, Refusal):
+            raise await self._error(_EMBEDDINGS, found)
+        if not isinstance(found, dict) or not isinstance(found.get("data"), list):
+            raise self._not_the_protocol(str(found))
+        return found
 
 
 @dataclass

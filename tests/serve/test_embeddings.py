@@ -1,0 +1,65 @@
+"""`/v1/embeddings` goes to the server behind a model, and comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.retry import Patience
+from redraft.engines.scripted import ScriptedEngine
+from tests.engines.fake_server import FakeServer, Reply, error_reply, json_reply
+from tests.serve.running import Server, plain, served
+
+ROUTE = "POST /v1/embeddings"
+
+
+def post(server: Server, **body: Any) -> httpx.Response:
+    asked = {"model": "plain", "input": "Rain", **body}
+    return httpx.post(f"{server.url}/embeddings", json=asked, timeout=30)
+
+
+@pytest.fixture
+def behind() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(behind: FakeServer) -> Iterator[Server]:
+    engine = RemoteEngine(behind.url, "vectors", patience=Patience(tries=1))
+    with served({"plain": plain(engine), "local": plain(ScriptedEngine(["No."]))}) as running:
+        yield running
+
+
+def test_a_request_and_its_reply_stay_as_they_are(behind: FakeServer, server: Server) -> None:
+    data = [{"index": 1, "embedding": [3, 4]}, {"index": 0, "embedding": [1.5, 2]}]
+    behind.on(ROUTE, json_reply({"object": "list", "data": data, "usage": {"prompt_tokens": 7}}))
+    asked: dict[str, Any] = {"input": [[1, 2], [3]], "dimensions": 2, "encoding_format": "base64"}
+    reply = post(server, **asked).json()
+    assert behind.asked(ROUTE)[0].json == {**asked, "model": "vectors"}
+    assert (reply["model"], reply["data"], reply["usage"]) == ("plain", data, {"prompt_tokens": 7})
+    with server.client() as client:
+        client.embeddings.create(model="plain", input="Rain", encoding_format="float")
+    assert behind.asked(ROUTE)[1].json["encoding_format"] == "float"
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (error_reply(400, "too many inputs"), 400),
+        (error_reply(404, "no such path"), 502),
+        (json_reply({"vectors": []}), 502),
+    ],
+)
+def test_what_is_no_reply(behind: FakeServer, server: Server, reply: Reply, status: int) -> None:
+    behind.on(ROUTE, reply)
+    assert post(server).status_code == status
+
+
+def test_a_model_of_this_machine_has_none(server: Server) -> None:
+    error = post(server, model="local").json()["error"]
+    assert (error["param"], error["code"]) == ("model", "unsupported")
