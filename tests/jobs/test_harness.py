@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redraft.errors import ContextError, OutputError, RecordError
+from redraft.errors import ContextError, RecordError
 from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
 from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import Provenance
@@ -45,7 +45,8 @@ class Factory:
             session.pay(item.cost, item.cost / 100)
             if item.fails:
                 raise ContextError(9, 5)
-            return [json.dumps({"id": item.id, "part": part}) for part in range(item.lines)]
+            parts = range(1, item.lines + 1)
+            return [json.dumps({"id": item.id, "part": n, "last": n == item.lines}) for n in parts]
 
         yield work
 
@@ -58,25 +59,19 @@ def run(
     said: list[str] | None = None,
     limits: Limits | None = None,
     parallel: int = 1,
-    many_lines: bool = True,
-    seed: int = 1,
 ) -> JobResult:
     job = Job(
         items=lambda: items,
         source="items",
         out=out,
-        provenance=Provenance("generate", {"seed": seed}),
-        many_lines=many_lines,
+        provenance=Provenance("generate"),
+        is_last=lambda record: bool(record["last"]),
         parallel=parallel,
         limits=limits or Limits(),
         quiet=True,
         tell=([] if said is None else said).append,
     )
     return job.run(factory or Factory())
-
-
-def marks(out: Path) -> Path:
-    return out.with_name(out.name + ".done.jsonl")
 
 
 COUNTS = st.lists(st.integers(0, 3), min_size=1, max_size=5)
@@ -91,99 +86,28 @@ def test_items_of_any_number_of_lines_are_done_once(counts: list[int], parallel:
         assert run(out, items, parallel=parallel).counts.added == len(items)
         before = out.read_bytes()
         assert before.count(b"\n") == sum(counts)
-        assert run(out, items, again, parallel=parallel).found == len(items)
-        assert (again.began, out.read_bytes()) == ({}, before)
-
-
-def states(out: bytes, marked: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """What a kill may leave: the output, then the mark of each item, written byte by byte."""
-    at = done = 0
-    for mark in marked.splitlines(keepends=True):
-        end = json.loads(mark)["end"]
-        yield from ((out[:cut], marked[:done]) for cut in range(at, end + 1))
-        yield from ((out[:end], marked[: done + cut]) for cut in range(1, len(mark) + 1))
-        at, done = end, done + len(mark)
+        assert run(out, items, again, parallel=parallel).found == sum(map(bool, counts))
+        assert again.began.keys() == {
+            item.id for item in items if not item.lines
+        }  # nothing says they are done
+        assert out.read_bytes() == before
 
 
 @pytest.mark.parametrize("counts", [[2, 0, 3], [0, 1]])
 def test_half_an_item_never_counts_as_done(tmp_path: Path, counts: list[int]) -> None:
     items, out = [Item(str(number), count) for number, count in enumerate(counts)], tmp_path / "out.jsonl"
     run(out, items)
-    whole, marked = out.read_bytes(), marks(out).read_bytes()
-    for number, (lines, done) in enumerate(states(whole, marked)):
-        if number % 9:
-            continue
-        out.write_bytes(lines)
-        marks(out).write_bytes(done)
+    whole = out.read_bytes()
+    ends = [
+        len(b"".join(whole.splitlines(keepends=True)[: sum(counts[: n + 1])])) for n in range(len(counts))
+    ]
+    for cut in range(1, len(whole) + 1, 3):
+        out.write_bytes(whole[:cut])
         factory = Factory()
         run(out, items, factory)
-        assert (out.read_bytes(), marks(out).read_bytes()) == (whole, marked)
-        assert len(factory.began) == len(items) - done.count(b"\n")
-
-
-def test_a_power_cut_that_lost_lines_and_kept_their_marks(tmp_path: Path) -> None:
-    items, out = [Item("a", 2), Item("b", 2)], tmp_path / "out.jsonl"
-    run(out, items)
-    whole = out.read_bytes()
-    out.write_bytes(whole[:-3])
-    factory = Factory()
-    run(out, items, factory)
-    assert out.read_bytes() == whole
-    assert list(factory.began) == ["b"]
-
-
-def test_marks_of_an_output_that_is_gone_do_not_count(tmp_path: Path) -> None:
-    items, out, factory = [Item("a", 0), Item("b", 2)], tmp_path / "out.jsonl", Factory()
-    run(out, items)
-    out.unlink()
-    run(out, items, factory)
-    assert list(factory.began) == ["a", "b"]
-
-
-def test_settings_count_where_no_item_gave_a_line(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    run(out, [Item("a", 0)])
-    with pytest.raises(OutputError, match="seed was 1 and is 2"):
-        run(out, [Item("a", 0)], seed=2)
-
-
-@pytest.mark.parametrize("damage", ["missing", "middle", "other file"])
-def test_an_output_whose_marks_do_not_fit_is_left_alone(tmp_path: Path, damage: str) -> None:
-    items, out = [Item("a", 2), Item("b", 2)], tmp_path / "out.jsonl"
-    run(out, items)
-    if damage == "missing":
-        marks(out).unlink()
-    elif damage == "middle":
-        marks(out).write_bytes(b"oops\n" + marks(out).read_bytes())
-    else:
-        out.write_bytes(b"x" * out.stat().st_size)
-    before = out.read_bytes()
-    with pytest.raises(OutputError, match=r"out\.jsonl cannot be added to"):
-        run(out, items)
-    assert out.read_bytes() == before
-
-
-@pytest.mark.parametrize("notes", [b"notes of mine", b"notes\nof mine\n", b'{"a": 1}\n'])
-def test_notes_under_the_name_of_the_marks_are_kept(tmp_path: Path, notes: bytes) -> None:
-    out = tmp_path / "out.jsonl"
-    marks(out).write_bytes(notes)
-    with pytest.raises(OutputError):
-        run(out, [Item("a", 2)])
-    assert marks(out).read_bytes() == notes
-
-
-def test_marks_are_not_written_through_a_link(tmp_path: Path) -> None:
-    out, victim = tmp_path / "out.jsonl", tmp_path / "victim"
-    victim.write_bytes(b"")
-    marks(out).symlink_to(victim)
-    with pytest.raises(OutputError, match="a link is there"):
-        run(out, [Item("a", 2)])
-    assert victim.read_bytes() == b""
-
-
-def test_one_line_an_item_is_insisted_on(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="2 lines for a"):
-        run(tmp_path / "out.jsonl", [Item("a", 2)], many_lines=False)
+        assert out.read_bytes() == whole
+        made = [item.id for item, end in zip(items, ends, strict=True) if not item.lines or end > cut]
+        assert list(factory.began) == made
 
 
 @settings(max_examples=20)
@@ -242,7 +166,7 @@ def test_a_job_with_a_goal_takes_items_until_it_is_reached(tmp_path: Path) -> No
             if item.id in left:
                 return None
             made.append(item.id)
-            return [item.id]
+            return [json.dumps({"id": item.id})]
 
         assert all(name in session.done for name in made)
         yield work
@@ -260,7 +184,6 @@ def test_a_job_with_a_goal_takes_items_until_it_is_reached(tmp_path: Path) -> No
             source="nowhere",
             out=tmp_path / "out.jsonl",
             provenance=Provenance("test"),
-            many_lines=True,
             goal=goal,
             quiet=True,
             tell=lambda _: None,
@@ -291,7 +214,6 @@ def test_a_job_whose_goal_is_reached_is_not_ended_by_a_limit(tmp_path: Path) -> 
         source="nowhere",
         out=tmp_path / "out.jsonl",
         provenance=Provenance("test"),
-        many_lines=True,
         goal=Goal(1, lambda: done),
         limits=Limits(tokens=50),
         quiet=True,

@@ -163,9 +163,10 @@ class Job(Generic[T]):
     # Of a share of a job: the output of the whole. What is in it is done; there may be no item in a share.
     whole: Path | None = None
     store: Store | None = None  # where the output goes at the end, if `out` is the copy of a file elsewhere
-    # Returns an item's id from the JSON object of its line. Not used with `many_lines`.
+    # Returns an item's id from the JSON object of its line.
     key: Callable[[dict[str, Any]], str] = record_id
-    many_lines: bool = False  # an item may give no line, or several
+    # Returns whether a line is the last of its item, where items may give several.
+    is_last: Callable[[dict[str, Any]], bool] = lambda _: True
     goal: Goal | None = None  # what is wanted, if that is not all items
     noun: str = "item"
     parallel: int = 1
@@ -210,9 +211,7 @@ class Job(Generic[T]):
         """Open the output, and begin a session if there is something to do."""
         self._fetch()
         total = self.goal.total if self.goal else self._count()
-        ledger = Ledger(
-            self.out, self.provenance, key=self.key, many_lines=self.many_lines, on_found=self.on_found
-        )
+        ledger = Ledger(self.out, self.provenance, key=self.key, is_last=self.is_last, on_found=self.on_found)
         with ExitStack() as closing:
             closing.callback(self.store.close if self.store else bool)
             closing.callback(self.on_end)
@@ -253,10 +252,9 @@ class Job(Generic[T]):
         if self.store:
             self.store.pull()
         if self.whole and self.whole.exists():
-            how: Any = {"key": self.key, "marked": self.many_lines}
             # What is in the own output too, as once it was merged, is counted there.
-            own = IdSet(done_in(self.out, self.provenance, **how) if self.out.exists() else ())
-            self._made.update(i for i in done_in(self.whole, self.provenance, **how) if i not in own)
+            own = IdSet(done_in(self.out, self.provenance, self.key) if self.out.exists() else ())
+            self._made.update(i for i in done_in(self.whole, self.provenance, self.key) if i not in own)
 
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""

@@ -1,8 +1,8 @@
 """An output file that is its own ledger: what is in it is done.
 
-Usually an item's result is one line of JSON that holds the item's id. Nothing else remembers what was done,
-so nothing can disagree with the output. Where an item may give no line or several, `OUT.done.jsonl` lists
-the finished items (`Marks`).
+An item's result is one line of JSON that holds the item's id, or several, of which the last one says so.
+Nothing else remembers what was done, so nothing can disagree with the output. An item that gave no line is
+done again by the next run.
 
 A killed process leaves at most one item's torn result, and the next run cuts it off. The file is locked while
 it is open. Failed items are written to `OUT.errors.jsonl` and are tried again by the next run. Results stand
@@ -29,9 +29,6 @@ from redraft.jobs.provenance import Provenance, RunFile
 
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 """Endings that promise what lines added one by one are not."""
-
-
-_MARK = b'{"id": '  # how a mark begins
 
 
 def record_id(record: dict[str, Any]) -> str:
@@ -61,10 +58,8 @@ def failures(output: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def done_in(
-    path: Path, provenance: Provenance, *, key: Callable[[dict[str, Any]], str], marked: bool
-) -> Iterator[str]:
-    """Yield the ids of what is done in an output that nobody writes to. `marked` if it has `Marks`.
+def done_in(path: Path, provenance: Provenance, key: Callable[[dict[str, Any]], str]) -> Iterator[str]:
+    """Yield the ids of what is done in an output that nobody writes to, with one line an item.
 
     Raises:
         OutputError: It is being written, or was made in another way.
@@ -76,9 +71,6 @@ def done_in(
             raise being_written(path, run)
         if os.fstat(file.fileno()).st_size:
             run.check(provenance)
-        if marked:
-            yield from marks_of(path.with_name(f"{path.name}.done.jsonl"))
-            return
         for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):
                 yield id_in(parse_line(line), path, number, key)
@@ -110,21 +102,6 @@ def being_written(path: Path, run: RunFile) -> InUse:
     )
 
 
-def marks_of(path: Path) -> Iterator[str]:
-    """Yield the ids that a file of marks lists."""
-    return (mark["id"] for _, mark, _ in own_lines(path, "marks", _is_mark))
-
-
-def last_mark(path: Path, size: int) -> int:
-    """Return where the last finished item ends in an output of `size` bytes, by its marks."""
-    ends = (mark["end"] for _, mark, _ in own_lines(path, "marks", _is_mark))
-    return max((end for end in ends if end <= size), default=0)
-
-
-def _is_mark(record: dict[str, Any]) -> bool:
-    return isinstance(record.get("id"), str) and isinstance(record.get("end"), int)
-
-
 class Ledger(AbstractContextManager["Ledger"]):
     """An output file, open for one process to add results to.
 
@@ -143,7 +120,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         provenance: Provenance,
         *,
         key: Callable[[dict[str, Any]], str] = record_id,
-        many_lines: bool = False,
+        is_last: Callable[[dict[str, Any]], bool] = lambda _: True,
         on_found: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         """Open and lock the file, cut off what is torn, and read what is done. Arguments are as in `Job`.
@@ -161,18 +138,16 @@ class Ledger(AbstractContextManager["Ledger"]):
         self._failed = 0
         self.torn = 0
         self.figures: Callable[[], dict[str, float]] = dict
-        self._key = key
+        self._key, self._is_last = key, is_last
         self._run = RunFile(path)
         self.fresh = not os.path.exists(path)  # noqa: PTH110  (False where it cannot be told)
         self._lines = LineFile(path)
         self._errors_path = path.with_name(path.name + ".errors.jsonl")
         self._errors: LineFile | None = None
-        self._marks: Marks | None = None
         try:
             self._lock()
             self.fresh = self.fresh and not self._lines.size  # another process may have been faster
-            self._marks = Marks(path, self._lines.size, fresh=self.fresh) if many_lines else None
-            if self._lines.size or (self._marks and self._marks.done):
+            if self._lines.size:
                 self._run.check(provenance)
             if os.path.lexists(self._errors_path):  # it is rewritten at the end, so it has to be one
                 LineFile(self._errors_path, made_up=True).close()
@@ -183,26 +158,17 @@ class Ledger(AbstractContextManager["Ledger"]):
             resume = len(self.done) > 0 or (not self.fresh and self._run.is_of(provenance))
             self._run.begin(provenance, resume=resume)
         except BaseException:
-            self._close_lines()
+            self._lines.close()
             raise
         self.found = len(self.done)
 
     def append(self, item_id: str, *lines: str) -> None:
-        """Add the result of an item: lines of JSON, without line breaks. One line, but with `many_lines`.
+        """Add the result of an item: lines of JSON, without line breaks.
 
         Raises:
             OutputError: It cannot be written; the output is unchanged.
         """
-        before = self._lines.size
-        if self._marks is None and len(lines) != 1:
-            raise ValueError(f"{len(lines)} lines for {item_id}, and this output has one line an item")
         self._lines.append(*lines)
-        if self._marks is not None:
-            try:
-                self._marks.add(item_id, self._lines.size)
-            except OutputError:
-                self._lines.cut(before)
-                raise
         self.done.add(item_id)
 
     def fail(self, item_id: str, error: RedraftError) -> None:
@@ -225,12 +191,7 @@ class Ledger(AbstractContextManager["Ledger"]):
             self._tidy_failures()
             counts = {"done": len(self.done), "added": len(self.done) - self.found, "failed": self._failed}
             self._run.end(**counts, **self.figures())
-        self._close_lines()
-
-    def _close_lines(self) -> None:
         self._lines.close()
-        if self._marks is not None:
-            self._marks.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -240,23 +201,22 @@ class Ledger(AbstractContextManager["Ledger"]):
             raise being_written(self.path, self._run)
 
     def _recover(self, on_found: Callable[[bytes], None]) -> None:
-        if self._marks is not None:
-            self.done = self._marks.done
-            self.torn = self._lines.size - self._marks.end
-            self._lines.cut(self._marks.end)
-            for line in read_lines(self.path):
-                on_found(line)
-            return
-        whole = 0
+        whole = size = 0
+        lines: list[bytes] = []  # of the item that is read
         for number, line in enumerate(read_lines(self.path), start=1):
-            record = parse_line(line)
-            if record is None and whole + len(line) == self._lines.size:
-                self.torn = len(line)
-                self._lines.cut(whole)
-                return
-            self.done.add(id_in(record, self.path, number, self._key))
-            on_found(line)
-            whole += len(line)
+            record, size = parse_line(line), size + len(line)
+            if record is None and size == self._lines.size:
+                break
+            name = id_in(record, self.path, number, self._key)
+            lines.append(line)
+            if record and self._is_last(record):
+                self.done.add(name)
+                for each in lines:
+                    on_found(each)
+                lines, whole = [], size
+        if whole < size:
+            self.torn = size - whole
+            self._lines.cut(whole)
 
     def _tidy_failures(self) -> None:
         """Keep the last failure of each item that is not done. Remove the file if there is none."""
@@ -274,80 +234,3 @@ class Ledger(AbstractContextManager["Ledger"]):
         first = parse_line(next(iter(last.values()))) or {}
         self.first_failure = " ".join(filter(None, [first.get("message"), first.get("hint")]))
         replace_file(self._errors_path, b"".join(last.values()))
-
-
-class Marks:
-    """Which items of an output are done, where one item may give no line or several: `OUT.done.jsonl`.
-
-    A mark is a line `{"id": …, "end": …}`: the item, and the length of the output in bytes after it. It is
-    written after all lines of the item. Lines behind the last mark belong to an item that was cut, and are
-    removed, so half an item never counts as done.
-
-    Attributes:
-        end: The length of the output in bytes after the last finished item.
-
-    Raises:
-        OutputError: The marks cannot be written, are missing, or do not fit the output.
-    """
-
-    def __init__(self, output: Path, size: int, *, fresh: bool) -> None:
-        """Read the marks of an output of `size` bytes; if it is fresh, remove those of one that is gone."""
-        self.path = output.with_name(output.name + ".done.jsonl")
-        self._output = output
-        self.done = IdSet()
-        self.end = 0
-        if size and not self.path.exists():
-            raise self._unusable(f"no {self.path.name} says which items are done")
-        self._lines = LineFile(self.path, made_up=True)
-        try:
-            whole = self._read(size)
-            if fresh:
-                self.done, self.end, whole = IdSet(), 0, 0
-            self._lines.cut(whole)
-            self._check_line_break()
-        except BaseException:
-            self._lines.close()
-            raise
-
-    def add(self, item_id: str, end: int) -> None:
-        """Mark an item as done, now that the output has `end` bytes."""
-        self._lines.append(json.dumps({"id": item_id, "end": end}))
-        self.done.add(item_id)
-        self.end = end
-
-    def close(self) -> None:
-        """Sync and close the file."""
-        self._lines.close()
-
-    def _read(self, size: int) -> int:
-        """Read the marks, and return the length of those that are whole and within the output.
-
-        After a power cut there may be marks of lines that never reached the disk.
-        """
-        length = 0
-        for number, line in enumerate(read_lines(self.path), start=1):
-            mark = parse_line(line)
-            begins = line.startswith(_MARK) or _MARK.startswith(line)
-            # Torn: the beginning of a mark, or the zeros that a power cut leaves.
-            if mark is None and not line.endswith(b"\n") and (begins or not line.strip(b"\0")):
-                break
-            if not mark or not isinstance(mark.get("id"), str) or not isinstance(mark.get("end"), int):
-                raise self._unusable(f"line {number} of {self.path.name} is damaged")
-            if mark["end"] > size:
-                break
-            self.done.add(mark["id"])
-            self.end = mark["end"]
-            length += len(line)
-        return length
-
-    def _check_line_break(self) -> None:
-        if self.end:
-            with self._output.open("rb") as file:
-                file.seek(self.end - 1)
-                if file.read(1) != b"\n":
-                    raise self._unusable(f"it is not the file that {self.path.name} lists")
-
-    def _unusable(self, reason: str) -> OutputError:
-        return OutputError(
-            f"{self._output} cannot be added to: {reason}.", hint="Write to another file with -o."
-        )

@@ -19,7 +19,7 @@ from redraft.errors import MissingExtra, OutputError, UsageError
 from redraft.jobs.files import replacing
 from redraft.jobs.machine import cache_folder
 
-_BESIDE = (".run.json", ".errors.jsonl", ".done.jsonl", ".journal.db")
+_BESIDE = (".run.json", ".errors.jsonl", ".journal.db")
 _URL = re.compile(r"(?!file:)([a-z][a-z0-9+]+):/+(.+)", re.DOTALL)
 """An address. A `Path` has one slash where the user wrote two."""
 

@@ -156,7 +156,7 @@ def test_a_limit_ends_the_waiting_for_a_batch_and_the_next_run_waits_for_it(limi
 def test_a_weak_teacher_is_no_danger(default_model: Path, way: str) -> None:
     """The default model repeats examples and leaves the form. What is kept passes the rules all the same."""
     words = ["-o", "out.jsonl", "-m", str(default_model), "--way", way, "--max-tokens", "100", "-j", "2"]
-    result = run(*words, "--count", "9", "--limit-tokens", "150", "--quiet")
+    result = run(*words, "--count", "9", "--limit-tokens", "1500", "--quiet")
     assert result.exit_code == 4, result.output
     assert lines("out.jsonl.rejected.jsonl")
     kept = {chain.prompt.instruction for chain in chains()}
@@ -184,8 +184,9 @@ def test_a_killed_run_loses_nothing_and_pays_for_nothing_twice(way: str, count: 
                 wait_until(lambda: len(server.messages) >= number * needed // (kills + 2))  # noqa: B023
                 job.send_signal(signal.SIGKILL)
         assert run(*served(server, "out.jsonl", way, count)).exit_code == 0
-        for ending in ("", ".rejected.jsonl"):
-            assert Path(f"out.jsonl{ending}").read_bytes() == Path(f"whole.jsonl{ending}").read_bytes()
+        assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+        rejects, whole = (Path(f"{name}.jsonl.rejected.jsonl").read_text() for name in ("out", "whole"))
+        assert sorted(rejects.splitlines()) == sorted(whole.splitlines())
         assert len(chains()) >= count
         # Only the three calls under way at a kill may be asked again, and no call is made that a whole run
         # does not need.

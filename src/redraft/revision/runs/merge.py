@@ -1,7 +1,7 @@
 """Put the outputs of shares together: each record once, in the order of the source.
 
 `merge` is the function, and `redraft merge` the command. The result is what one machine would have written,
-with its journal, marks, failures and record beside it, so the job goes on from it, in shares or in none. OUT
+with its journal, failures and record beside it, so the job goes on from it, in shares or in none. OUT
 is replaced at the end, and counts as a part if it is there: after any stop, the same command starts over.
 
 A table in memory has the place of each line by a 64-bit hash of its id, about 110 bytes a line.
@@ -22,9 +22,9 @@ from redraft.chain.read.records import ids_of, sample_id
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.jobs.counting import counted
 from redraft.jobs.files import lock, replacing
-from redraft.jobs.ids import IdSet, digest_of
+from redraft.jobs.ids import digest_of
 from redraft.jobs.journal import Journal
-from redraft.jobs.ledger import being_written, failures, id_in, last_mark, marks_of
+from redraft.jobs.ledger import being_written, failures, id_in
 from redraft.jobs.lines import parse_line
 from redraft.jobs.provenance import RunFile, differences, united
 from redraft.jobs.stores import Store, here, matching, url_of
@@ -44,7 +44,7 @@ class MergeResult:
     records: int  # lines in the output
     again: int  # lines of parts that were there already, equal
     torn: list[Path]  # parts whose last line was cut, and is left out
-    missing: int | None  # records of the source that have no line and are not done; None if it is not there
+    missing: int | None  # records of the source that have no line; None if it is not there
     source: str | None  # the file whose order the lines have, if it is there
 
     def __str__(self) -> str:
@@ -70,8 +70,6 @@ class Part:
     path: Path
     file: IO[bytes]
     run: dict[str, Any]  # its record
-    marks: Path | None  # its marks, if it has some
-    end: int  # bytes that count: behind them are lines of an item that was cut
 
     def line(self, offset: int) -> bytes:
         """Return the line that begins at an offset."""
@@ -83,7 +81,7 @@ class Part:
         self.file.seek(0)
         offset = 0
         for number, line in enumerate(self.file, start=1):
-            if offset >= self.end or not line.endswith(b"\n"):
+            if not line.endswith(b"\n"):
                 return
             yield number, offset, line
             offset += len(line)
@@ -92,7 +90,7 @@ class Part:
     def is_torn(self) -> bool:
         """Whether the part ends in what is left out."""
         size = self.file.seek(0, 2)
-        return size > self.end or (size > 0 and not self.line(size - 1).endswith(b"\n"))
+        return size > 0 and not self.line(size - 1).endswith(b"\n")
 
     def beside(self, ending: str) -> Path:
         """Return the path of a file beside the part."""
@@ -149,7 +147,7 @@ class Table:
 
 
 def merge(out: str | Path, parts: Iterable[str | Path], *, source: str | Path | None = None) -> MergeResult:
-    """Put the outputs of shares together, with their journals, marks, failures and records.
+    """Put the outputs of shares together, with their journals, failures and records.
 
     Args:
         out: The output of the whole. If it is there, it counts as a part.
@@ -231,10 +229,7 @@ def _opened(path: Path, stack: ExitStack) -> Part:
     if path.with_name(f"{path.name}.batches.jsonl").exists():
         hint = "Run this share again with --batch: it waits for them."
         raise OutputError(f"{path} has batches under way.", hint=hint)
-    size, marks = file.seek(0, 2), path.with_name(f"{path.name}.done.jsonl")
-    has_marks = marks.exists()
-    end = last_mark(marks, size) if has_marks else size
-    return Part(path, file, record, marks if has_marks else None, end)
+    return Part(path, file, record)
 
 
 def _same_origin(parts: Sequence[Part], source: Path | None) -> Path | None:
@@ -275,14 +270,14 @@ def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
 def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) -> int:
     """Write what is beside the output, then the output. A part that has nothing `new` is in it already.
 
-    Return how many records of the source have no line and are not marked as done.
+    Return how many records of the source have no line.
     """
     try:
         journals = [part.beside(".journal.db") for part in table.parts]
         _unite_journals(out.with_name(f"{out.name}.journal.db"), journals)
         failed = {name: record for part in table.parts for name, record in failures(part.path).items()}
         with replacing(out) as file:
-            missing = _write_lines(out, file, table, _ids(table.parts, origin), failed)
+            missing = _write_lines(file, table, _ids(table.parts, origin), failed)
             left = [json.dumps(record, ensure_ascii=False) for record in failed.values()]
             _replace(out.with_name(f"{out.name}.errors.jsonl"), left)
             RunFile(out).put_record(united([part.run for part in table.parts], [part.run for part in new]))
@@ -292,38 +287,16 @@ def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) ->
     return missing
 
 
-def _write_lines(out: Path, file: IO[bytes], table: Table, ids: Iterable[str], failed: dict[str, Any]) -> int:
-    """Write the lines in the order of the ids, and their marks if a part has some.
-
-    What is done leaves `failed`. Return how many ids are neither in a line nor marked.
-    """
-    marked = IdSet(name for part in table.parts for name in _marks(part))
-    with ExitStack() as stack:
-        beside = out.with_name(f"{out.name}.done.jsonl")
-        marks = stack.enter_context(replacing(beside)) if any(part.marks for part in table.parts) else None
-        done, missing = IdSet(), 0
-        for name, line in table.taken(ids):
-            if line is None:
-                missing += name not in marked
-                continue
-            file.write(line)
-            failed.pop(name, None)
-            if marks:
-                done.add(name)
-                marks.write(_mark(name, file.tell()))
-        for name in (name for part in table.parts for name in _marks(part)):
-            failed.pop(name, None)
-            if marks and done.add(name):
-                marks.write(_mark(name, file.tell()))
+def _write_lines(file: IO[bytes], table: Table, ids: Iterable[str], failed: dict[str, Any]) -> int:
+    """Write the lines in the order of the ids. What is done leaves `failed`. Return how many ids lack one."""
+    missing = 0
+    for name, line in table.taken(ids):
+        if line is None:
+            missing += 1
+            continue
+        file.write(line)
+        failed.pop(name, None)
     return missing
-
-
-def _marks(part: Part) -> Iterator[str]:
-    return marks_of(part.marks) if part.marks else iter(())
-
-
-def _mark(name: str, end: int) -> bytes:
-    return json.dumps({"id": name, "end": end}).encode() + b"\n"
 
 
 def _unite_journals(out: Path, files: Iterable[Path]) -> None:

@@ -66,8 +66,9 @@ def made(out: Path, engine: Any = None, **more: Any) -> Generated:
 
 
 def files(out: Path) -> tuple[str, list[Any]]:
-    rejected = out.with_name(out.name + ".rejected.jsonl").read_text().splitlines()
-    return out.read_text(), [json.loads(line) for line in rejected]
+    """The output, and its rejects in the order of requests: those of one that kept nothing are made again."""
+    lines = out.with_name(out.name + ".rejected.jsonl").read_text().splitlines()
+    return out.read_text(), sorted(map(json.loads, lines), key=lambda each: (each["request"], each["id"]))
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -174,13 +174,11 @@ class Flow:
     commits: Turns  # lets requests be written in the order of their numbers
     claims: Turns  # lets their instructions be compared with the pool in that order
     seeds: Mapping[str, Any] | None = None  # the origin of what is made from the seeds, if they have licences
-    # Requests in a row that kept nothing, those that failed included.
-    barren: int = field(default=0, init=False)
 
     @property
     def dry(self) -> bool:
-        """Whether the teacher seems to have no more new tasks."""
-        return self.barren >= DRY
+        """Whether the last requests kept nothing, those that failed included."""
+        return self.commits.next - 1 - self.pool.last >= DRY
 
     async def work(self, request: Request) -> list[str] | None:
         """Return the lines of a request's tasks. None leaves it to a later run.
@@ -196,7 +194,6 @@ class Flow:
             return None
         except RedraftError as error:
             passes = is_of_item(error) or is_doubtful(error)  # the run may go on without it
-            self.barren += 1  # or a server that refuses every request would be asked for ever
             raise
         finally:
             for turns in (self.claims, self.commits):
@@ -351,11 +348,11 @@ class Flow:
         instructions = {origin.number: task.instruction for task, origin in kept}
         for place, instruction in instructions.items():
             self.pool.keep(number, place, instruction)
-        self.barren = 0 if kept else self.barren + 1
         info, names = self.teacher.engine.info, ("temperature", "top_p", "max_tokens", "seed")
         sampled = {name: getattr(self.sampling, name) for name in names}
         how = (info.record, sampled, self.seeds)
-        return [to_chain(task, origin, *how).to_json() for task, origin in kept]
+        chains = [to_chain(task, origin, *how, is_last=kept[-1][1] is origin) for task, origin in kept]
+        return [chain.to_json() for chain in chains]
 
 
 def _refusal(reply: Reply) -> Fault | None:

@@ -50,6 +50,11 @@ class TaskPool:
         """How many instructions are still wanted."""
         return max(self.wanted - self.kept, 0)
 
+    @property
+    def last(self) -> int:
+        """The last request of which an instruction is kept; -1 if there is none."""
+        return self._made[-1][0] if self._made else -1
+
     def add(self, instruction: str) -> None:
         """Add an instruction without comparing it."""
         self._near.add(instruction)
@@ -125,6 +130,8 @@ _FIELDS = {"rule", "request", "number", "record"}
 class Rejects(AbstractContextManager["Rejects"]):
     """The rejects of an output that is locked by this process: `OUT.rejected.jsonl`.
 
+    Those of requests that are not `done` are left out, unless the output is `complete`: they come again.
+
     Attributes:
         counts: Rejects by rule.
         claimed: Request, place and text of each instruction that was new, but whose answers were rejected.
@@ -133,7 +140,7 @@ class Rejects(AbstractContextManager["Rejects"]):
         OutputError: The file cannot be written, or has something else in it.
     """
 
-    def __init__(self, output: Path, done: Container[str]) -> None:
+    def __init__(self, output: Path, done: Container[str], *, complete: bool = False) -> None:
         self.path = output.with_name(output.name + ".rejected.jsonl")
         self.counts: Counter[str] = Counter()
         self.claimed: list[tuple[int, int, str]] = []
@@ -141,7 +148,7 @@ class Rejects(AbstractContextManager["Rejects"]):
         if self.path.exists():
             with replacing(self.path) as file:
                 for _, record, _ in own_lines(self.path, "rejects", lambda found: found.keys() >= _FIELDS):
-                    if str(record["request"]) in done:
+                    if complete or str(record["request"]) in done:
                         file.write(f"{_line(record)}\n".encode())
                         self._count(record)
 

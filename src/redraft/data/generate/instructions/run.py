@@ -19,7 +19,14 @@ from redraft.chain import Chain
 from redraft.data.generate.instructions import wording
 from redraft.data.generate.instructions.flow import DRY, Flow, Request, Teacher
 from redraft.data.generate.instructions.pool import Rejects, TaskPool, Turns
-from redraft.data.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
+from redraft.data.generate.instructions.tasks import (
+    FEWEST,
+    GENERATED,
+    SHIPPED,
+    Seeds,
+    generated_in,
+    read_seeds,
+)
 from redraft.data.generate.options import InstructionOptions, TaskFlags
 from redraft.engines.base import Engine, Sampling, price_of
 from redraft.engines.load import identity_of, model_of
@@ -194,7 +201,7 @@ class InstructionRun:
     def _job(self) -> Job[Request]:
         self._check()
         self._read_seeds()
-        options, out = self.options, self.plan.out
+        options = self.options
         self._pool = TaskPool(self._seeds.tasks, options.count, options.similar)
         shared = self.plan.of_job()
         shared["parallel"] *= AHEAD
@@ -206,13 +213,20 @@ class InstructionRun:
             items=self._requests,
             source=str(options.seeds or "the shipped seeds"),
             provenance=Provenance("generate instructions", config),
-            many_lines=True,
+            key=lambda record: str(generated_in(record)["request"]),
+            is_last=lambda record: bool(generated_in(record)["is_last"]),
             goal=Goal(options.count, lambda: self._pool.kept or len(self._found)),
             noun="request",
-            on_found=lambda line: self._found.add(place_of(Chain.from_json(line, where=str(out)))),
+            on_found=self._find,
             note=lambda counts: f"{counts.added} requests · {self._rejected.total()} rejected",
             **shared,
         )
+
+    def _find(self, line: bytes) -> None:
+        """Note a task that is in the output already."""
+        chain = Chain.from_json(line, where=str(self.plan.out))
+        about = chain.meta[GENERATED]
+        self._found.add((about["request"], about["number"], chain.prompt.instruction))
 
     def _result(self, job: JobResult) -> Generated:
         """Return what the run came to. Say if the teacher has nothing new any more."""
@@ -243,7 +257,8 @@ class InstructionRun:
 
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[Request]]:
-        with Rejects(self.plan.out, session.done) as rejects:
+        complete = len(self._found) >= self.options.count
+        with Rejects(self.plan.out, session.done, complete=complete) as rejects:
             self._rejected = rejects.counts
             # What earlier runs put into the pool, in the same order.
             for place in sorted({*self._found, *rejects.claimed}):

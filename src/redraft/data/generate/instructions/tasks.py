@@ -61,9 +61,14 @@ def to_chain(
     model: Mapping[str, str],
     sampling: Mapping[str, Any],
     seeds: Mapping[str, Any] | None = None,
+    *,
+    is_last: bool = False,
 ) -> Chain:
-    """Return the chain record of a kept task. `seeds` is the origin that it has from them, with a licence."""
-    about = asdict(origin)
+    """Return the chain record of a kept task. `seeds` is the origin that it has from them, with a licence.
+
+    The last one of a request says so: it is how a run knows that the request is done.
+    """
+    about = asdict(origin) | {"is_last": is_last}
     if task.is_classification is not None:
         about["is_classification"] = task.is_classification
     return Chain(
@@ -78,16 +83,16 @@ def to_chain(
     )
 
 
-def place_of(chain: Chain) -> tuple[int, int, str]:
-    """Return the request of a kept task, its place there, and its instruction."""
-    about = chain.meta.get(GENERATED)
-    request, number = (about.get("request"), about.get("number")) if isinstance(about, dict) else (None, None)
-    if not isinstance(request, int) or not isinstance(number, int):
-        raise RecordError(
-            f"the record {chain.id!r} does not say which request it was generated in: no meta.{GENERATED}.",
-            hint="Give it as seeds: --seeds FILE, and write to another file with -o.",
-        )
-    return request, number, chain.prompt.instruction
+def generated_in(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record of an output says of how its task was generated."""
+    about = (record.get("meta") or {}).get(GENERATED)
+    wanted = {"request": int, "number": int, "is_last": bool}
+    if isinstance(about, dict) and all(isinstance(about.get(name), kind) for name, kind in wanted.items()):
+        return about
+    raise RecordError(
+        f"the record {record.get('id')!r} does not say in meta.{GENERATED} which request it is of.",
+        hint="Give it as seeds: --seeds FILE, and write to another file with -o.",
+    )
 
 
 @dataclass(frozen=True)
