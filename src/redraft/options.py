@@ -226,7 +226,7 @@ class PlainOptions(OptionModel):
         "most first answers to choose from; the best one is revised [1, best-of: 4]", LOOP, "N", "--n", ge=1
     )
     prompts: Prompts = option(
-        "how to ask for criticism and revision: brief, task, editor, teacher or a file",
+        "how to ask for criticism and revision: task, teacher or a file",
         LOOP,
         "NAME|FILE",
         default="task",

@@ -45,13 +45,6 @@ def test_runs_with_a_limit_of_tokens_do_everything_in_the_end() -> None:
     assert not [name for name in config if "limit" in name]
 
 
-def test_only_the_first_prompts_are_answered_and_a_later_run_goes_on() -> None:
-    for limit in (3, 5):
-        result = answer("--limit", limit)
-        assert result.exit_code == 0, result.output
-        assert sorted(chain.id for chain in chains()) == [f"prompts/{n}" for n in range(limit)]
-
-
 def test_a_limit_of_money_counts_what_tokens_cost() -> None:
     result = answer("--limit-usd", "0.1", "--price", "0,1000")
     assert result.exit_code == 4

@@ -87,13 +87,6 @@ def test_a_pipe_that_stays_silent_is_said_to_be_waited_for() -> None:
 def test_a_prompt_without_quotes_is_told_to_get_some() -> None:
     done = ask("Describe", "rain", 'in "one"', "$line", "-m", script("one"))
     refused(done, "the prompt is 4 arguments", 'redraft ask "Describe rain in \\"one\\" \\$line"')
-    refused(redraft("checks", "At", "most"), 'redraft checks "At most"')
-
-
-def test_a_prompt_without_demands_gives_no_checks() -> None:
-    done = redraft("checks", "Hello.")
-    assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr == "redraft: no demand was found in this prompt; only English is read.\n"
 
 
 @pytest.mark.parametrize(
@@ -248,18 +241,6 @@ def test_ctrl_c_before_the_model_is_there() -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.slow
-def test_ctrl_c_while_the_critic_is_opened() -> None:
-    with FakeServer() as server:
-        server.on("GET /v1/models", Reply(pieces=[600.0]))
-        with start("ask", "Go.", "-m", script("one"), "--critic", server.url) as child:
-            wait_until(lambda: server.requests)
-            child.send_signal(signal.SIGINT)
-            assert server.dropped.wait(10), "the first Ctrl-C ends the waiting"
-            out, err = child.communicate(timeout=30)
-    assert (out, err, child.returncode) == ("", "", 130)
-
-
 def test_config_recipe_and_flag_in_that_order() -> None:
     Path("config.toml").write_text('[defaults]\ntemperature = 0.1\nmax_revisions = 0\nsystem = "config"\n')
     recipe = "about: mine\nsystem: recipe\ntop-p: 1\ntemperature: 0.2\ncheck: ['words<=9']\n"
@@ -267,22 +248,6 @@ def test_config_recipe_and_flag_in_that_order() -> None:
     words = ("-m", script("one"), "--recipe", "mine.yaml", "--temperature", "0.3", "--json")
     chain = Chain.from_json(ask("Go.", *words, REDRAFT_CONFIG="config.toml").stdout)
     assert (chain.sampling["temperature"], chain.sampling["top_p"], chain.stop) == (0.3, 1.0, "passed")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("checks: [json]", "there is no option 'checks'.\n  Did you mean 'check'?"),
-        ("- json", "a recipe is names and values."),
-        ("a: [", "is not YAML, line 1: "),
-        ("seed: 1\nseed: 2", "'seed' is there twice, in lines 1 and 2."),
-    ],
-)
-def test_a_wrong_recipe_says_what_is_wrong(text: str, message: str) -> None:
-    Path("mine.yaml").write_text(text)
-    done = ask("Go.", "-m", script("one"), "--recipe", "mine.yaml")
-    assert done.exit_code == 2
-    assert message in done.stderr
 
 
 def test_every_shipped_recipe_runs() -> None:
@@ -322,16 +287,6 @@ def test_what_is_not_whole_is_said_in_a_pipe(args: list[str], status: int, said:
     assert said in done.stderr
 
 
-@pytest.mark.slow
-def test_a_model_that_leaves_the_format_was_not_cancelled() -> None:
-    text = "One.\n\n### Feedback 1:\nNo. Revision is needed.\n\n### Revision 4:\nAnd on and on."
-    model = script(text, native=True)
-    assert ask("Go.", "-m", model).stderr == "redraft: the answer was cut: the model left the format.\n"
-    shown = on_a_terminal("Go.", "-m", model)
-    assert "the model left the format" in shown
-    assert "cancelled" not in shown
-
-
 LOUD = """\
 import subprocess
 import time
@@ -356,12 +311,3 @@ def test_what_a_check_prints_does_not_get_into_the_answer() -> None:
     assert (done.returncode, done.stdout) == (0, "A gull.\n")
     for said in ("on import", "a print", "a write", "a program"):
         assert said in done.stderr
-
-
-def test_a_budget_that_ends_before_the_first_token_is_no_answer() -> None:
-    replies = script({"text": "", "stall": 30})
-    done = ask("Hi", "--model", replies, "--budget-seconds", "0.5")
-    assert done.exit_code == 3
-    assert "there is no answer" in done.stderr
-    assert "was cut" not in done.stderr
-    assert done.stdout == ""

@@ -140,14 +140,6 @@ def test_the_judge_that_chose_the_draft_judges_its_revision() -> None:
     assert [step.passed for step in saved()[0].steps] == [False, True]
 
 
-def test_a_revision_that_the_mode_does_not_make_is_refused() -> None:
-    judge = script("[[5]]", name="judge")
-    args = ("-m", script("Water.", "Ice."), "--mode", "best-of", "--drafts", "2", "--judge", judge)
-    done = chat("Rain?\n/revise\n", *args)
-    assert done.exit_code == 2
-    assert "mode 'best-of' revises nothing, and min_revisions is 1" in done.stderr
-
-
 def test_a_space_before_it_makes_a_command_a_text() -> None:
     chat(" /help\n/save chat.jsonl\n", "-m", script("Water."), "--max-revisions", "0")
     assert [chain.prompt.text for chain in saved()] == ["/help"]

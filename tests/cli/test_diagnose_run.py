@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ pytest.importorskip("scipy")
 
 from redraft.chain import Chain
 from tests.cli.verbs import chains as chains_of
-from tests.cli.verbs import redraft, script, wait_until, write
+from tests.cli.verbs import redraft, script, write
 
 REPLIES = ["Answer: 0", "Answer: 5", "It is 2.", "#### 3"]
 
@@ -55,15 +52,6 @@ def test_all_ways_begin_with_the_same_first_answers_and_are_compared() -> None:
         assert all(len(chain.drafts) == 3 for chain in chains("vote-4", seed).values())
     drawn = [chain.sampling["seed"] for seed in (0, 1) for chain in chains("plain", seed).values()]
     assert len(set(drawn)) == 8
-
-
-@pytest.mark.slow
-def test_a_majority_outvotes_the_first_answer() -> None:
-    script("Answer: 0", *["Answer: 9"] * 60)  # each way begins with the 0
-    assert run("--seeds", "1", "--samples", "3").exit_code == 0
-    assert chains("plain")["test/1"].answer == "Answer: 9"
-    vote = chains("vote-3")["test/1"]
-    assert (vote.answer, [draft.answer for draft in vote.drafts]) == ("Answer: 0", ["Answer: 9", "Answer: 0"])
 
 
 def test_long_answers_have_no_majority_and_an_empty_file_is_refused() -> None:
@@ -159,28 +147,6 @@ def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
     two = run(*limited, "60")
     assert two.exit_code == 0, two.output
     assert two.stdout == full.stdout
-
-
-@pytest.mark.slow
-def test_a_signal_ends_all_ways_and_the_next_command_goes_on() -> None:
-    script(*["Answer: 9"] * 500, delay=0.05)
-
-    def interrupt() -> None:
-        file = Path("runs/seed-0/revise-2.jsonl")
-        wait_until(lambda: file.exists() and file.read_bytes())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
-    result = run("--seeds", "1", "--samples", "2")
-    thread.join(10)
-    assert result.exit_code == 130, result.output
-    assert "run the same command again to go on" in result.stderr
-    assert sorted(file.name for file in Path("runs/seed-0").glob("*.jsonl")) == [
-        "plain.jsonl",
-        "revise-2.jsonl",
-    ]
-    assert run("--seeds", "1", "--samples", "2").exit_code == 0
 
 
 def test_quiet_says_nothing_but_the_result() -> None:

@@ -72,27 +72,6 @@ def test_an_output_of_another_task_is_left_alone() -> None:
     assert Path("out.jsonl").read_bytes() == before
 
 
-def test_checks_guide_and_the_gold_answer_scores() -> None:
-    script("It is surely the number 0.", "Answer: 0", *["It is surely the number 1.", "Answer: 2"], "2", "3")
-    result = run("--check", "words<=3")
-    assert "score             75.0 %" in result.stdout
-    assert "  first answers  100.0 %" in result.stdout
-    assert "checks     passed by 2 first drafts (50 %), 4 final answers (100 %)" in result.stdout
-    assert [passed(chain) for chain in chains()] == [[True, True], [True, False], [True], [True]]
-    assert {result.name for chain in chains() for step in chain.steps for result in step.checks} == {
-        "words<=3"
-    }
-
-
-def test_guided_lets_the_gold_answer_guide_and_keeps_it_secret() -> None:
-    script("Answer: 5", "Answer: 0", "1", "2", "3")
-    result = run("--guided")
-    assert "4 of 4" in result.stdout
-    [first, *_] = chains()
-    assert passed(first) == [False, True]
-    assert first.steps[0].criticism == "The final answer is read as 5. It is not right. Work it out again."
-
-
 def test_an_empty_answer_is_wrong_and_tried_again() -> None:
     script("Answer: 0", "", "  ", "Answer: 3")
     result = plain("--retries", "0", "--json")
@@ -102,27 +81,6 @@ def test_an_empty_answer_is_wrong_and_tried_again() -> None:
     assert (found["wrong"], found["failed"]) == (["test/1", "test/2"], {"empty reply": 2})
     script("Answer: 1", "Answer: 2")
     assert "4 of 4" in plain("--retries", "0").stdout
-
-
-def test_echoes_and_empty_answers_count_alike_in_eval_report_and_diagnose() -> None:
-    """IFEval's constraints are counted of every answer: 834 of all its prompts."""
-    names = ["punctuation:no_comma", "detectable_format:title"]
-    asked = {"instruction_id_list": names, "kwargs": [{}, {}]}
-    write("ifeval.jsonl", [{"key": n, "prompt": f"Describe a gull. ({n})", **asked} for n in range(3)])
-    script("<<Gull>> White and loud", "", "  ")
-    found = json.loads(plain("--retries", "0", "--json", task="ifeval", file="ifeval.jsonl").stdout)
-    counts = {"score": (1, 3), "first_answers": (1, 3), "loose": (1, 3), "constraints": (2, 6)}
-    for values in (found, json.loads(said("report", "out.jsonl", "--json"))["runs"][0]):
-        assert {name: (values[name]["hits"], values[name]["count"]) for name in counts} == counts
-        assert {
-            name: (each["hits"], each["count"]) for name, each in values["groups"].items()
-        } == dict.fromkeys(names, (1, 3))
-    diagnosed = json.loads(said("diagnose", "out.jsonl", "--json"))
-    assert [(level["hits"], level["count"]) for level in diagnosed["levels"]] == [(1, 3), (1, 3)]
-
-
-def said(*words: str) -> str:
-    return redraft(*words).stdout
 
 
 def test_where_everything_failed_json_has_no_nan() -> None:
@@ -173,14 +131,3 @@ def test_programs_run_only_with_leave_and_one_that_prints_passed_is_wrong(a_sand
     result = plain("--run-code", task="mbpp")
     assert "1 of 2" in result.stdout, result.output
     assert [passed(chain) for chain in chains()] == [[False], [True]]
-
-
-@pytest.mark.model
-@pytest.mark.slow
-def test_the_default_model_on_gsm8k(shared_data: Path, default_model: Path) -> None:
-    file = shared_data / "gsm8k" / "test.jsonl"
-    words = ["eval", "gsm8k", str(file), "-o", "out.jsonl", "-m", str(default_model), "--limit", "1"]
-    result = redraft(*words, "--max-tokens", "16", "--max-revisions", "0")
-    assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("gsm8k: 1 answer\nscore")
-    assert len(chains()) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from redraft.evaluation.judging.reviews import Review, read_reviews
 from tests.cli import verbs
 from tests.cli.verbs import lines, redraft, script, write
 from tests.engines.batch_server import BatchServer
-from tests.engines.fake_server import FakeServer, chat_reply, models_reply
 from tests.engines.paid_server import PaidServer
 from tests.evaluation.made import answer
 
@@ -144,28 +142,6 @@ def test_the_judge_of_the_config_file_is_the_default(monkeypatch: pytest.MonkeyP
     assert rows(result)["reviews"] == "6 in out.jsonl"
 
 
-def test_a_server_is_asked_for_json_with_the_review_first() -> None:
-    with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("gull"))
-        cut, scores = '{"review": "Too lo', '{"score_1": 3, "score_2": 8}'
-        replies = [chat_reply(GOOD), chat_reply(cut, finish="length"), chat_reply(scores), chat_reply(GOOD)]
-        server.on("POST /v1/chat/completions", *replies)
-        found = rows(judge(f"{server.url}#gull", "--orders", "given"))
-        bodies = [each.json for each in server.requests if each.method == "POST"]
-    schemas = [body["response_format"]["json_schema"]["schema"] for body in bodies]
-    assert [list(each["properties"]) for each in schemas] == [
-        ["review", "score_1", "score_2"],
-        ["review", "score_1", "score_2"],
-        ["score_1", "score_2"],
-        ["review", "score_1", "score_2"],
-    ]
-    assert found["asked again"].startswith("1 ")
-    assert [each.score for each in reviews()] == [(8, 7), (3, 8), (8, 7)]
-    assert [each.text for each in reviews()] == ["Fine.", f"Too lo\n\n{scores}", "Fine."]
-    assert bodies[0]["temperature"] == 0
-    assert bodies[0]["max_tokens"] == 1024 or bodies[0]["max_completion_tokens"] == 1024
-
-
 def test_a_stopped_run_goes_on_and_pays_for_nothing_twice() -> None:
     with PaidServer(lambda _: GOOD) as server:
         first = judge(server.model, "--limit-tokens", "20")
@@ -193,24 +169,6 @@ def test_other_answers_or_settings_are_not_mixed_into_an_output() -> None:
     assert "inputs (new.jsonl, old.jsonl, questions.jsonl) changed" in result.output
 
 
-def _edit(name: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
-    write(name, change(lines(name)))
-
-
-def test_answers_that_do_not_belong_together_are_refused_before_a_judge_is_asked() -> None:
-    model = "http://127.0.0.1:9/v1#nobody"
-    _edit("old.jsonl", lambda records: records[:1])
-    refused(judge(model), "old.jsonl: has no answer to 2 of 3 questions", "2, drei")
-    _edit("old.jsonl", lambda records: [*records, answer("old", 9, "x")])
-    refused(judge(model), "old.jsonl: has answers to questions that are not in questions.jsonl: 9")
-    _edit("old.jsonl", lambda records: [records[0]] * 2)
-    refused(judge(model), "old.jsonl: has two answers to question 1")
-    refused(run("new.jsonl", "new.jsonl", "-o", "out.jsonl"), "new.jsonl is given twice")
-    refused(
-        run("new.jsonl", "-o", "out.jsonl"), "nothing says what was asked in 1, 2, drei", "--questions FILE"
-    )
-
-
 def test_what_does_not_fit_is_refused() -> None:
     model = script("[[9, 6]]")
     refused(judge(model, "--way", "grades"), "--way grades takes the answers of one model")
@@ -221,28 +179,6 @@ def test_what_does_not_fit_is_refused() -> None:
     refused(run("new.jsonl", "old.jsonl", "-o", "-"), "the output has to be a file")
     assert "new.jsonl is an input" in judge(model, "-o", "new.jsonl").output
     refused(judge(model, answers=("none.jsonl", "old.jsonl")), "none.jsonl")
-
-
-def test_empty_answers_are_judged_and_told() -> None:
-    _edit("old.jsonl", lambda records: [{**records[0], "text": " "}, *records[1:]])
-    result = judge(script("[[9, 1]]"))
-    assert rows(result)["reviews"] == "6 in out.jsonl"
-    assert "old: empty answers, judged as they are: 1." in result.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.model
-def test_the_default_model_judges(default_model: Path) -> None:
-    _edit("new.jsonl", lambda records: records[:1])
-    _edit("old.jsonl", lambda records: records[:1])
-    _edit("questions.jsonl", lambda records: records[:1])
-    result = judge(str(default_model), "--orders", "given", "--max-tokens", "16")
-    [made] = reviews()
-    if made.score is None:  # what so small a model says cannot always be read
-        assert (result.exit_code, "unreadable  1" in result.output) == (3, True)
-    else:
-        assert result.exit_code == 0
-        assert all(1 <= score <= 10 for score in made.score)
 
 
 @pytest.mark.slow

@@ -56,7 +56,6 @@ def test_the_pages_have_every_command(pages: dict[Path, str]) -> None:
         "serve",
         "mcp",
         "show",
-        "checks",
         "eval",
         "judge",
         "vote",

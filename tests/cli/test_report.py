@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -202,12 +200,3 @@ def test_the_page_is_written_whole_and_replaces_nothing_unasked() -> None:
     assert run("reviews.jsonl", "--html", "report.html", "--force").exit_code == 0
     refused(run(write("none.jsonl", []), "--html", "none.html"), "there is no review")
     assert not Path("none.html").exists()
-
-
-def test_without_the_extra_the_command_says_what_to_install() -> None:
-    code = "import sys; sys.modules['scipy'] = None; from redraft.cli import main; main()"
-    command = [sys.executable, "-c", code, "report", "reviews.jsonl"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "statistics (here: scipy) needs the extra 'eval'" in done.stderr
-    assert "Traceback" not in done.stderr

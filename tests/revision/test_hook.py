@@ -29,20 +29,6 @@ def test_the_hook_sees_every_event_in_order() -> None:
     assert [event.index for event in seen if isinstance(event, StepDone)] == [0, 1]
 
 
-def test_arevise_and_stream_call_it_too() -> None:
-    async def both() -> tuple[list[Event], list[Event], list[Event]]:
-        first: list[Event] = []
-        second: list[Event] = []
-        engine = ScriptedEngine(["a"])
-        await redraft.arevise("Go.", model=engine, max_revisions=0, on_event=first.append)
-        events = redraft.stream("Go.", model=engine, max_revisions=0, on_event=second.append)
-        return first, second, [event async for event in events]
-
-    first, second, yielded = asyncio.run(both())
-    assert [type(event) for event in first] == [type(event) for event in yielded]
-    assert second == yielded
-
-
 def test_the_last_event_has_the_value() -> None:
     class Town(BaseModel):
         name: str
@@ -172,17 +158,6 @@ def test_a_hook_that_crashes_after_its_task_was_cancelled_is_no_unheard_error(
     asyncio.run(run())
     gc.collect()
     assert not caplog.records
-
-
-def test_a_hook_may_call_revise() -> None:
-    answers: list[str] = []
-
-    def ask(event: Event) -> None:
-        if isinstance(event, Finished):
-            answers.append(redraft.revise("Go.", model=ScriptedEngine(["b"]), max_revisions=0).answer)
-
-    redraft.revise("Go.", model=ScriptedEngine(["a"]), max_revisions=0, on_event=ask)
-    assert answers == ["b"]
 
 
 def test_a_budget_that_ends_before_the_model_is_open_still_finishes() -> None:

@@ -9,16 +9,14 @@ import typer
 
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
-from redraft.cli.running import Out, check_out, print_result, prompts_file
+from redraft.cli.running import Out, check_files, print_result
 
 FLAGS = FlagGroup("redraft.revision.runs.options:AnswerOptions", in_recipes="redraft.options:Flags")
 
 
 def answer(
     flags: Given,
-    source: Annotated[
-        Path, typer.Argument(metavar="PROMPTS", help="A file of prompts, of any known shape; '-' is stdin.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="PROMPTS", help="A file of prompts, of any known shape.")],
     out: Out,
     ray: RayFlags,
 ) -> None:
@@ -50,14 +48,11 @@ def answer(
     """
     from redraft.revision.runs.answers import AnswerRun
 
-    check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
+    check_files(out, "-o out.jsonl, then: redraft show out.jsonl --json", source)
     settings = fill_in(flags, FLAGS)
-    with prompts_file(source) as (file, name):
-        given = {**settings.values.explicit, "recipe": settings.recipe or None}
-        ray.make(
-            "redraft.revision.runs.answers:aanswer_file", [file], out, given, quiet=settings.values.quiet
-        )
-        print_result(AnswerRun.of(settings, file, out, name).run, quiet=settings.values.quiet)
+    given, quiet = {**settings.values.explicit, "recipe": settings.recipe or None}, settings.values.quiet
+    ray.make("redraft.revision.runs.answers:aanswer_file", [source], out, given, quiet=quiet)
+    print_result(AnswerRun.of(settings, source, out).run, quiet=quiet)
 
 
 answer = takes(answer, FLAGS)

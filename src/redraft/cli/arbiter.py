@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
-from redraft.cli.running import LimitSeconds, LimitTokens, LimitUsd, Parallel, Quiet, RunCode, parallel_of
-from redraft.cli.shell import flag, only_ours, tell, write
+from redraft.cli.running import RunCode
+from redraft.cli.shell import only_ours, write
 from redraft.cli.verb import Verb
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis import SAMPLES, SEEDS
 
-FLAGS = FlagGroup("redraft.options:Flags", {"max_revisions": 1})
+if TYPE_CHECKING:
+    from redraft.evaluation.diagnosis.matrix import Matrix
+    from redraft.revision.settings import Settings
+
+FLAGS = FlagGroup(
+    "redraft.evaluation.diagnosis.options:CompareOptions",
+    {"max_revisions": 1},
+    in_recipes="redraft.options:Flags",
+)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of runs, table and page.")]
 
 
-@dataclass(frozen=True)
-class MatrixFlags:
-    """What is compared, and up to which limits."""
-
-    models: Annotated[
-        list[str] | None, flag("MODEL,…", "The models, with commas or repeated.  [--model]")
-    ] = None
-    tasks: Annotated[
-        list[str] | None,
-        flag("TASK,…", "TASK:FILE, a file of prompts with checks, or add, sort … (docs/arbiter.md)."),
-    ] = None
-    ways: Annotated[str, flag("WAY,…", "The ways.  [one,revise,alone,vote,best]")] = (
-        "one,revise,alone,vote,best"
-    )
-    seeds: Annotated[int, flag("N", f"Rounds over the prompts.  [{SEEDS}]", min=1)] = SEEDS
-    samples: Annotated[int, flag("N", f"Most answers of best of N and a vote.  [{2 * SAMPLES}]", min=2)] = (
-        2 * SAMPLES
-    )
-    limit: Annotated[int | None, flag("N", "Only the first N prompts of each task.", min=1)] = None
-    parallel: Parallel = None
-    quiet: Quiet = False
-    limit_usd: LimitUsd = None
-    limit_tokens: LimitTokens = None
-    limit_seconds: LimitSeconds = None
-
-
-def compare(flags: Given, folder: Folder, run_code: RunCode = False, *, making: MatrixFlags) -> None:
+def compare(flags: Given, folder: Folder, run_code: RunCode = False) -> None:
     """Compare models, tasks and ways at equal tokens.
 
     Each model answers each task in each way, in several rounds. Resumable, and paired by prompt.
@@ -62,19 +42,19 @@ def compare(flags: Given, folder: Folder, run_code: RunCode = False, *, making: 
     """
     from redraft.evaluation.diagnosis.arbiter import put_report
 
-    status = 0
-    if making.models and not making.tasks:
+    status, settings = 0, fill_in(flags, FLAGS)
+    if settings.values.models and not settings.values.tasks:
         raise UsageError(
             "--models was given without --tasks.", hint="Say what they answer: --tasks add,count"
         )
-    if making.tasks:
+    if settings.values.tasks:
         with only_ours():
-            status, reached = _matrix(flags, folder, making).run(run_code=run_code)
+            status, reached = _matrix(settings, folder).run(run_code=run_code)
         if reached:
             raise typer.Exit(status)
     with only_ours():
         said = put_report(folder)
-    if not making.quiet:
+    if not settings.values.quiet:
         write(said)
     raise typer.Exit(status)
 
@@ -94,18 +74,14 @@ def verify(folder: Folder, run_code: RunCode = False) -> None:
     raise typer.Exit(1 if faults else 0)
 
 
-def _matrix(flags: Given, folder: Path, making: MatrixFlags) -> Any:
+def _matrix(settings: Settings, folder: Path) -> Matrix:
     from redraft.evaluation.diagnosis.matrix import Matrix, TaskFile
-    from redraft.jobs.limits import Limits
     from redraft.revision.runs.plan import RunPlan
 
-    settings = fill_in(flags, FLAGS)
-    limits = Limits(making.limit_usd, making.limit_tokens, making.limit_seconds)
-    plan = RunPlan(folder, parallel_of(making.parallel), limits, quiet=making.quiet, tell=tell)
-    models = _split(making.models or [settings.get("model") or "default"])
-    tasks = [TaskFile.of(each) for each in _split(making.tasks or [])]
-    ways = _split([making.ways])
-    return Matrix(settings, plan, models, tasks, ways, making.seeds, making.samples, making.limit)
+    told, plan = settings.values, RunPlan.of(folder, settings)
+    models = _split(told.models or [settings.get("model") or "default"])
+    tasks = [TaskFile.of(each) for each in _split(told.tasks)]
+    return Matrix(settings, plan, models, tasks, _split([told.ways]), told.seeds, told.samples, told.limit)
 
 
 def _split(texts: list[str]) -> list[str]:

@@ -5,84 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
-from redraft.cli.running import (
-    AsJson,
-    LimitSeconds,
-    LimitTokens,
-    LimitUsd,
-    Parallel,
-    Quiet,
-    ReplacePage,
-    RunCode,
-    parallel_of,
-)
-from redraft.cli.shell import flag, only_ours, tell, write
+from redraft.cli.running import AsJson, ReplacePage, RunCode
+from redraft.cli.shell import flag, only_ours, write
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis import SAMPLES, SEEDS
 from redraft.jobs.files import not_an_input
 
 if TYPE_CHECKING:
     from redraft.evaluation.diagnosis.runs import StrategyRuns
-    from redraft.revision.settings import Settings
 
 EXAMPLE = "--run gsm8k test.jsonl -o runs"
-
-
-_with_run = partial(flag, rich_help_panel="With --run")
-
-
-@dataclass(frozen=True)
-class StrategyFlags:
-    """What a user said of the runs. None stands for the default."""
-
-    run: Annotated[
-        str | None,
-        _with_run("TASK", "Answer the task's file in several ways, and compare them."),
-    ] = None
-    out: Annotated[Path | None, _with_run("FOLDER", "Where the runs go.", "--out", "-o")] = None
-    seeds: Annotated[int | None, _with_run("N", f"Rounds over the records.  [{SEEDS}]", min=1)] = None
-    samples: Annotated[
-        int | None, _with_run("N", f"Most answers of best of N and of a majority vote.  [{SAMPLES}]", min=2)
-    ] = None
-    limit: Annotated[int | None, _with_run("N", "Only the first N records.", min=1)] = None
-    parallel: Parallel = None
-    quiet: Quiet = False
-    limit_usd: LimitUsd = None
-    limit_tokens: LimitTokens = None
-    limit_seconds: LimitSeconds = None
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """The values that were given and mean nothing without runs, by name."""
-        apart = ("run", "quiet")
-        return {name: value for name, value in vars(self).items() if name not in apart}
-
-    def runs(self, files: list[Path], settings: Settings, *, quiet: bool) -> StrategyRuns:
-        """Return the runs on a file of records."""
-        from redraft.evaluation.diagnosis.runs import StrategyRuns
-        from redraft.jobs.limits import Limits
-        from redraft.revision.runs.plan import RunPlan
-
-        if len(files) > 1:
-            raise UsageError("--run takes one file of records.", hint=f"Write: {EXAMPLE}")
-        if self.out is None:
-            raise UsageError("--run needs a folder for its runs.", hint=f"Name one: {EXAMPLE}")
-        limits = Limits(self.limit_usd, self.limit_tokens, self.limit_seconds)
-        plan = RunPlan(self.out, parallel_of(self.parallel), limits, quiet=quiet, tell=tell)
-        seeds, samples = self.seeds or SEEDS, self.samples or SAMPLES
-        return StrategyRuns(settings, files[0], plan, str(self.run), self.limit, seeds, samples)
-
-
-FLAGS = FlagGroup("redraft.options:Flags", {"max_revisions": 1})
-
+FLAGS = FlagGroup(
+    "redraft.evaluation.diagnosis.options:DiagnoseOptions",
+    {"max_revisions": 1},
+    in_recipes="redraft.options:Flags",
+)
 
 Chains = Annotated[
     list[Path],
@@ -101,8 +43,6 @@ def diagnose(
     html: Annotated[Path | None, flag("FILE", "Write a page, and one of chains.")] = None,
     as_json: AsJson = False,
     force: ReplacePage = False,
-    *,
-    making: StrategyFlags,
 ) -> None:
     """Tell from chains what revising did, and whether it pays.
 
@@ -128,12 +68,12 @@ def diagnose(
     not_an_input({"--html": html}, files)
     _refuse_judges([*(score or ()), *(flags.get("check") or ())])
     strategies, status = [], 0
-    if making.run is None:
+    if "run" not in flags:
         why, hint = "is for --run, and chains are read.", f"Leave it out, or make runs: {EXAMPLE}"
-        _refuse({**flags, **making.given}, why, hint)
+        _refuse({name: value for name, value in flags.items() if name != "quiet"}, why, hint)
     else:
         _refuse({"score": score}, "was given with --run, whose task says what is right.", "Leave it out.")
-        runs = making.runs(files, fill_in(flags, FLAGS), quiet=making.quiet or as_json)
+        runs = _runs({**flags, **({"quiet": True} if as_json else {})}, files)
         with only_ours():
             status, reached, _ = runs.run(run_code=run_code)
         if reached:
@@ -152,6 +92,21 @@ def diagnose(
             file.write(page(*found, made, links).encode())
     write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else str(found))
     raise typer.Exit(status)
+
+
+def _runs(flags: Given, files: list[Path]) -> StrategyRuns:
+    """Return the runs on a file of records."""
+    from redraft.evaluation.diagnosis.runs import StrategyRuns
+    from redraft.revision.runs.plan import RunPlan
+
+    if len(files) > 1:
+        raise UsageError("--run takes one file of records.", hint=f"Write: {EXAMPLE}")
+    if "out" not in flags:
+        raise UsageError("--run needs a folder for its runs.", hint=f"Name one: {EXAMPLE}")
+    settings = fill_in(flags, FLAGS)
+    told = settings.values
+    plan = RunPlan.of(told.out, settings)
+    return StrategyRuns(settings, files[0], plan, told.run, told.limit, told.seeds, told.samples)
 
 
 def _refuse_judges(checks: list[str]) -> None:

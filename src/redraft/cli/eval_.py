@@ -10,7 +10,7 @@ import typer
 
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
-from redraft.cli.running import Out, check_out, prompts_file, tell_failures
+from redraft.cli.running import Out, check_files, tell_failures
 from redraft.cli.shell import only_ours
 
 FLAGS = FlagGroup("redraft.revision.runs.options:EvalFileOptions", in_recipes="redraft.options:EvalFlags")
@@ -53,14 +53,13 @@ def evaluate(
 
     settings = fill_in({**flags, **({"quiet": True} if as_json else {})}, FLAGS)
     task_of(task, run_code=settings.values.run_code)
-    check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
+    check_files(out, "-o out.jsonl, then: redraft show out.jsonl --json", source)
     plan = RunPlan.of(out, settings)
-    with prompts_file(source) as (file, name):
-        function, given = "redraft.evaluation.tasks.run:aevaluate_file", settings.values.explicit
-        ray.make(function, [task, file], out, given, quiet=plan.quiet)
-        answers = EvalRun(settings, file, plan, limit=settings.get("limit"), name=name, task=task)
-        with only_ours():
-            result = answers.run()
+    function, given = "redraft.evaluation.tasks.run:aevaluate_file", settings.values.explicit
+    ray.make(function, [task, source], out, given, quiet=plan.quiet)
+    answers = EvalRun(settings, source, plan, limit=settings.get("limit"), task=task)
+    with only_ours():
+        result = answers.run()
     tally = answers.summary
     if as_json:
         tally.failed = dict(result.failures)

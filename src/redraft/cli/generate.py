@@ -9,7 +9,7 @@ import typer
 
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
-from redraft.cli.running import Out, check_out, print_result, prompts_file
+from redraft.cli.running import Out, check_files, print_result
 from redraft.cli.shell import only_ours
 from redraft.cli.verb import group
 from redraft.data.generate import USUAL
@@ -19,7 +19,6 @@ CHAIN_FLAGS = FlagGroup(
     USUAL,
     "generate",
     never_default=frozenset({"check"}),
-    other="generate instructions",
     in_recipes="redraft.data.generate.options:ChainFlags",
 )
 """Checks replace the critic, so those of the config file, meant for answers, do not apply."""
@@ -27,9 +26,7 @@ CHAIN_FLAGS = FlagGroup(
 
 def chains(
     flags: Given,
-    source: Annotated[
-        Path, typer.Argument(metavar="RECORDS", help="A file of records, of any known shape; '-' is stdin.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="RECORDS", help="A file of records, of any known shape.")],
     out: Out,
     ray: RayFlags,
 ) -> None:
@@ -48,13 +45,11 @@ def chains(
     """
     from redraft.data.generate.chain_run import ChainRun
 
-    check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
+    check_files(out, "-o out.jsonl, then: redraft show out.jsonl --json", source)
     settings = fill_in(flags, CHAIN_FLAGS)
-    with prompts_file(source) as (file, name):
-        given = {**settings.values.explicit, "recipe": settings.recipe or None}
-        function = "redraft.data.generate.chain_run:agenerate_chains"
-        ray.make(function, [file], out, given, quiet=settings.values.quiet)
-        print_result(ChainRun.of(settings, file, out, name).run, quiet=settings.values.quiet)
+    given, quiet = {**settings.values.explicit, "recipe": settings.recipe or None}, settings.values.quiet
+    ray.make("redraft.data.generate.chain_run:agenerate_chains", [source], out, given, quiet=quiet)
+    print_result(ChainRun.of(settings, source, out).run, quiet=quiet)
 
 
 chains = takes(chains, CHAIN_FLAGS)
@@ -63,7 +58,6 @@ chains = takes(chains, CHAIN_FLAGS)
 TASK_FLAGS = FlagGroup(
     "redraft.data.generate.options:InstructionOptions",
     recipes="generate",
-    other="generate chains",
     in_recipes="redraft.data.generate.options:TaskFlags",
 )
 
@@ -89,7 +83,7 @@ def instructions(
     """
     from redraft.data.generate.instructions.run import InstructionRun
 
-    check_out(out, "-o tasks.jsonl")
+    check_files(out, "-o tasks.jsonl")
     settings = fill_in(flags, TASK_FLAGS)
     with only_ours():
         made = InstructionRun.of(settings, out).run()

@@ -9,7 +9,7 @@ import typer
 
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
-from redraft.cli.running import check_out
+from redraft.cli.running import check_files
 from redraft.cli.shell import flag, only_ours
 
 FLAGS = FlagGroup(
@@ -39,7 +39,7 @@ def judge(
     """
     from redraft.evaluation.judging.run import JudgeRun
 
-    check_out(out, "-o reviews.jsonl")
+    check_files(out, "-o reviews.jsonl")
     settings, named = fill_in(flags, FLAGS), "model" in flags or "recipe" in flags
     judging, quiet = JudgeRun.of(settings, answers, out, named=named), settings.values.quiet
     given = {**settings.values.explicit, "model": judging.model}

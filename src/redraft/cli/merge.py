@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.shell import flag
-
 
 def merge(
     out: Annotated[
@@ -17,9 +15,6 @@ def merge(
     parts: Annotated[
         list[Path], typer.Argument(metavar="PART...", help="Outputs of shares: out-*-of-00008.jsonl")
     ],
-    source: Annotated[
-        Path | None, flag("FILE", "What was answered, if it has moved: OUT gets its order.")
-    ] = None,
 ) -> None:
     """Put the outputs of shares (--shard) together.
 
@@ -32,4 +27,4 @@ def merge(
     """
     from redraft.revision.runs.merge import merge as merged
 
-    typer.echo(str(merged(out, parts, source=source)))
+    typer.echo(str(merged(out, parts)))

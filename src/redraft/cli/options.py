@@ -39,7 +39,6 @@ class FlagGroup:
     recipes: str = ""  # the folder of its shipped recipes, in `redraft/recipes`
     # Options that the config file's `[defaults]` do not give to this command.
     never_default: frozenset[str] = frozenset()
-    other: str = ""  # the other command whose recipes lie in the same folder
     in_recipes: str = ""  # module and name of the options that a recipe may have, if not all
 
     @property
@@ -64,7 +63,7 @@ def fill_in(flags: Mapping[str, Any], group: FlagGroup = USUAL) -> Settings:
         check_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
     known = group.model.model_fields.keys() - group.never_default
     below = {name: value for name, value in load_config().defaults.items() if name in known}
-    recipes = Recipes(resolve_name(group.in_recipes or group.group), group.recipes, group.other)
+    recipes = Recipes(resolve_name(group.in_recipes or group.group), group.recipes)
     return Settings.read(group.model, given, below={**group.usual, **below}, recipes=recipes, tell=tell)
 
 

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.running import LimitUsd
 from redraft.cli.shell import flag, tell, write
 
 
@@ -26,7 +25,7 @@ def run(
     values: Annotated[
         list[str] | None, flag("NAME=VALUE", "Change a value of the recipe. Can be repeated.", "--set")
     ] = None,
-    limit_usd: LimitUsd = None,
+    limit_usd: Annotated[float | None, flag("USD", "Stop when so much money is spent.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, with hours, sizes and money, and do nothing.")
     ] = False,

@@ -128,21 +128,24 @@ class ItemKeywords(RunKeywords, total=False):
     shard: str | None
 
 
-class AnswerKeywords(FlagsKeywords, ItemKeywords, total=False):
-    """Options of `answer_file`."""
+class FileKeywords(ItemKeywords, total=False):
+    """A run that answers the records of a file."""
 
     limit: int | None
     cache: str | Path | None
+
+
+class AnswerKeywords(FlagsKeywords, FileKeywords, total=False):
+    """Options of `answer_file`."""
+
     recipe: str | None
 
 
-class EvalFileKeywords(FlagsKeywords, ItemKeywords, total=False):
+class EvalFileKeywords(FlagsKeywords, FileKeywords, total=False):
     """Options of `evaluate_file`."""
 
     guided: bool
     samples: int
-    limit: int | None
-    cache: str | Path | None
     run_code: bool
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from redraft.chain.documents import recipe_of, shipped_recipes
+from redraft.chain.documents import recipe_of
 from redraft.checks.base import schema_of
 from redraft.checks.derive import Auto
 from redraft.checks.parse import parse_checks
@@ -38,15 +38,10 @@ class Recipes:
 
     group: type[OptionModel]  # the options that a recipe may have
     folder: str = ""  # where those that are shipped are, in `redraft/recipes`
-    other: str = ""  # the other command whose recipes lie in the same folder
 
     def read(self, name: str) -> dict[str, Any]:
         """Return the options of a recipe: a YAML file, or one that redraft ships."""
         path, document = recipe_of(name, self.folder)
-        shipped = self.other and name in shipped_recipes(self.folder)
-        if shipped and document.keys() - self.group.model_fields.keys():
-            hint = f"redraft {self.other} … --recipe {name}"
-            raise UsageError(f"{name} is a recipe of {self.other}.", hint=hint)
         return self.group.read_file(document, where=f"{path}: ").explicit
 
 

@@ -77,20 +77,6 @@ def test_rules_are_switched_by_name(shared: Path, flags: list[str], kept: list[s
     assert ids(clean(shared, *flags).stdout) == kept
 
 
-@pytest.mark.parametrize("flags", [[], ["-q"]])
-def test_rules_that_leave_hardly_a_record_end_with_status_1_and_the_rule(
-    flags: list[str], tmp_path: Path
-) -> None:
-    orders = [talk(str(n), f"Write a poem about number {n}.", "Roses are red.") for n in range(30)]
-    path, out = tmp_path / "orders.json", tmp_path / "out.jsonl"
-    path.write_text(json.dumps([*orders, talk("why", "Why is it so?", "Because it is.")]))
-    result = clean(path, "--like", "selfee", "-o", out, "-j", 1, *flags)
-    assert result.exit_code == 1
-    assert "1 of 31 records are left: question dropped 30." in result.stderr
-    assert "--skip question" in result.stderr
-    assert ids(out.read_text()) == ["orders/why"]
-
-
 @pytest.mark.parametrize("verb", ["clean", "import"])
 def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path: Path, verb: str) -> None:
     records = [talk(f"r{i}", "What is it?", f"It is the number {i * 7919 % 10007:x}.") for i in range(3000)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
@@ -36,21 +35,6 @@ def test_an_array_to_standard_output(chains: Path) -> None:
         {"instruction": "Hi", "input": "", "output": "1"},
     ]
     assert result.stderr.splitlines() == ["redraft: 2 kept, 1 dropped", "  no-answer          1"]
-
-
-def test_a_format_that_is_none_is_refused_in_words_of_the_command_line(chains: Path) -> None:
-    assert (
-        "Invalid value for '--to': 'prefs' is not one of 'selfee'" in export(chains, "--to", "prefs").stderr
-    )
-
-
-def test_pairs_to_a_packed_file_and_the_rest_to_a_side_file(chains: Path, tmp_path: Path) -> None:
-    out, side = tmp_path / "pairs.jsonl.gz", tmp_path / "side.jsonl"
-    assert export(chains, "--to", "preference", "-o", out, "--dropped", side, "-j", 1).exit_code == 0
-    (pair,) = map(json.loads, gzip.decompress(out.read_bytes()).splitlines())
-    assert (pair["id"], pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("a/1", "2", "1")
-    rules = [json.loads(line)["rule"] for line in side.read_text().splitlines()]
-    assert rules == ["no-pair", "no-answer"]
 
 
 TALK = {

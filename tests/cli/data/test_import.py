@@ -70,15 +70,6 @@ def test_what_cannot_be_asked_is_refused(data: Path, args: list[str], said: str)
     assert said in result.stderr
 
 
-def test_a_file_without_one_readable_record_is_an_error(data: Path) -> None:
-    (data / "other.jsonl").write_text('{"a": 1}\n')
-    result = run("other.jsonl")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "redraft: no record could be read.\n  Name the fields: --map" in result.stderr
-    assert run("other.jsonl", "-o", "out.jsonl").exit_code == 2
-    assert not (data / "out.jsonl").exists()
-
-
 def test_it_stands_in_a_pipe(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "redraft", "data", "import", "-", "-j", "2", "--as", "alpaca"]
     records = b'[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]'

@@ -55,16 +55,3 @@ def test_what_is_too_long_can_be_dropped_to_a_side_file(talks: Path, words: Path
     assert long["reason"] == "92 tokens, at most 64"
     assert long["record"]["steps"][0]["answer"] == "w " * 40
     assert (broken["rule"], broken["where"]) == ("unreadable", f"{talks}:2")
-
-
-@pytest.mark.parametrize(
-    ("flags", "pieces"), [([], 3), (["--format", "vicuna"], 3), (["--format", "chat"], 2)]
-)
-def test_tokens_are_those_of_the_training_text(
-    flags: list[str], pieces: int, talks: Path, words: Path
-) -> None:
-    """Two exchanges of 20 words each fit into 64 tokens, but not with a preamble or a system message."""
-    result = split(talks, "--tokenizer", words, "--limit", 64, "-j", 1, *flags)
-    assert [name for name in ids(result.stdout) if "t0" in name] == [
-        f"talks/t0#{n + 1}" for n in range(pieces)
-    ]

@@ -217,7 +217,6 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
             "--verify was given, and --accept-score",
             "leave out",
         ),
-        (["--recipe", "alpaca"], "alpaca is a recipe of generate instructions.", "--recipe alpaca"),
         (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),
         (["--verify", "number", "--critic", "script:script.jsonl"], "and --critic", "leave out one"),
         (["--first", "--drafts", "2", "-c", "json"], "the first answer is given, and 2 drafts", "Leave out"),
@@ -286,12 +285,6 @@ def test_refusals_are_marked_and_counted() -> None:
     assert second.meta["generated"]["refusals"] == [{"step": 0, "part": "feedback"}]
     assert not third.meta.get("generated")
     assert "refusals   2 chains with a refusal: 1 best answer, 1 feedback" in result.output
-
-
-def test_a_refused_draft_that_was_corrected_is_no_refusal() -> None:
-    result = generate([REFUSED, BAD, "A bird.", GOOD])
-    assert "refusals" not in result.output
-    assert not chains()[0].meta.get("generated")
 
 
 def test_answers_that_fail_their_check_are_no_failure_of_the_run() -> None:

@@ -20,7 +20,6 @@ from typer.testing import Result
 
 from redraft.chain import Chain
 from redraft.engines.remote import batch
-from redraft.revision.critique import AGAIN
 from tests.cli.verbs import chains, lines, redraft, script, wait_until
 from tests.engines.batch_server import BatchServer, Fault
 from tests.engines.fake_server import FakeServer, Reply, chat_event, chat_reply, models_reply, sse_reply
@@ -133,24 +132,6 @@ def test_a_run_that_was_interrupted_in_a_call_says_that_what_it_paid_is_estimate
 # The replies.
 
 
-@pytest.mark.parametrize("refusal", ["", "I cannot judge this."])
-def test_a_criticism_without_a_verdict_is_asked_for_once_more_and_then_marked(refusal: str) -> None:
-    result, chain = scripted("A bird.", refusal, refusal)
-    assert result.exit_code == 0, result.output
-    assert (chain.stop, chain.steps[0].verdict, chain.answer) == ("ended", "unknown", "A bird.")
-    assert "stopped    ended 1 (no verdict 1)\n" in result.output
-    assert "verdicts   unknown 1" in result.output
-    assert not any(AGAIN in step.answer for step in chain.steps)
-
-
-def test_an_empty_correction_leaves_the_answer_before() -> None:
-    result, chain = scripted("A bird.", BAD, "")
-    assert (chain.stop, chain.best, chain.answer) == ("ended", 0, "A bird.")
-    assert [step.answer for step in chain.steps] == ["A bird."]
-    assert "cleaned    empty 1" in result.output
-    assert "stopped    ended 1 (no correction 1)\n" in result.output
-
-
 REFUSAL = "I'm sorry, but I can't help with that request. Ask me for something else."
 
 
@@ -170,43 +151,6 @@ def test_an_answer_that_a_content_filter_cut_fails_its_record_and_is_asked_for_a
         again = generate(server.url)
     assert again.exit_code == 0, again.output
     assert len(chains()) == COUNT
-
-
-def test_a_criticism_that_a_content_filter_cut_leaves_the_answer() -> None:
-    result, chain = scripted("A bird.", {"text": "Too va", "finish": "filtered"})
-    assert result.exit_code == 0, result.output
-    assert (chain.stop, chain.answer) == ("ended", "A bird.")
-
-
-def test_a_teacher_that_repeats_itself_or_never_ends() -> None:
-    for replies, stop, answer in (
-        (["A bird."], "unchanged", "A bird."),
-        ([{"text": "tweet " * 400, "finish": "max_tokens"}], "max_tokens", "A bird."),
-        ([BAD, "A small bird.", GOOD], "accepted", "A small bird."),
-    ):
-        Path("out.jsonl").unlink(missing_ok=True)
-        _, chain = scripted("A bird.", BAD, *replies)
-        assert (chain.stop, chain.answer) == (stop, answer)
-
-
-@pytest.mark.parametrize(
-    "criticism",
-    [
-        '{"feedback": "Dull.", "score": 3, "revision_needed": true}',
-        '{"feedback": "Dull. Revision is needed',
-        '```json\n{"feedback": "Dull. Revision is needed."}\n```\nI hope this helps!',
-        "**Feedback**: Dull.\n\n**Score**: 3/10\n\n**Verdict**: Revision is needed.",
-        "### Feedback 1:\nDull. Revision is needed.",
-        '```json\n{"feedback": "Dull.", "score": 3, "revision_needed": true}{"feedback": "No',
-    ],
-)
-def test_criticism_in_any_format_is_read(criticism: str) -> None:
-    _, chain = scripted("A bird.", criticism, "A small bird.", GOOD)
-    first = chain.steps[0].feedback
-    assert first is not None
-    assert first.verdict == "revise"
-    assert "Dull." in first.text
-    assert "revision_needed" not in first.text
 
 
 # The disk and the journal.

@@ -12,9 +12,7 @@ import pytest
 from typer.testing import Result
 
 from redraft.chain.documents import shipped_recipes
-from redraft.data.generate.instructions.tasks import read_seeds
-from redraft.data.similarity import Pool
-from tests.cli.verbs import chains, lines, redraft, refused, script, start, wait_until, write
+from tests.cli.verbs import chains, redraft, refused, script, start, wait_until, write
 from tests.data.generate.instructions.stand_in import instruction, teach
 from tests.engines.batch_server import BatchServer
 from tests.engines.paid_server import PaidServer
@@ -93,7 +91,6 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
             "is for --way alpaca",
         ),
         (["-o", "o.jsonl", "--recipe", "mine.yaml"], "mine.yaml: there is no option 'max_revisions'"),
-        (["-o", "out.jsonl", "--recipe", "selfee_gold"], "selfee_gold is a recipe of generate chains."),
     ],
 )
 def test_mistakes_are_told_without_a_traceback(words: list[str], message: str) -> None:

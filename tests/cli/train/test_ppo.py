@@ -108,16 +108,6 @@ def test_without_a_reward_or_with_held_out_data_nothing_is_trained(
     assert (status, "there is no setting --eval_strategy" in printed) == (2, True), printed
 
 
-def test_records_of_one_id_are_told_apart(model: Path, data: Path, tmp_path: Path) -> None:
-    """The first is left out. The second is judged with its own prompt."""
-    long = {"id": "q", "instruction": "Sort the list. " * 100}
-    data.write_text("".join(json.dumps(each) + "\n" for each in (long, {"id": "q", "instruction": "Sort."})))
-    status, printed = ppo(model, data, tmp_path / "out", "--model_max_length", "200", "--max_steps", "2")
-    assert status == 0, printed
-    written = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
-    assert {json.loads(line)["prompt"] for line in written} == {"Sort."}
-
-
 def test_a_prompt_without_room_for_an_answer_is_left_out_and_counted(
     model: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -18,7 +18,6 @@ from redraft.cli import app
 from redraft.jobs.counting import size_in_words
 from redraft.jobs.signals import AGAIN
 from redraft.train.options import SftOptions
-from redraft.train.run import alone
 from redraft.train.sft import VERB
 from tests.train.tiny import chains
 
@@ -198,17 +197,6 @@ def test_a_look_and_an_estimate_at_once(here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_done_stays_so(here: Path) -> None:
-    assert train(*USUAL.split()).exit_code == 0
-    before = Path("out/adapter_model.safetensors").read_bytes()
-    again = train(*USUAL.split())
-    assert again.exit_code == 0
-    assert "resumes from out/checkpoint-4: all steps are done\n" in again.stderr
-    assert Path("out/adapter_model.safetensors").read_bytes() == before
-    assert steps() == [1, 2, 3, 4]
-
-
-@pytest.mark.slow
 def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
     assert train(*USUAL.split()).exit_code == 0
     other = train(*USUAL.split(), "--seed", "1")
@@ -246,17 +234,6 @@ def test_a_run_without_checkpoints_is_replaced_by_the_same_alone(here: Path) -> 
     Path("out/adapter_config.json").unlink()  # as where it was killed while it saved
     assert train(*words).exit_code == 0
     assert Path("out/adapter_config.json").is_file()
-
-
-def test_a_run_leaves_the_record_of_the_one_that_is_writing_there(here: Path) -> None:
-    Path("out").mkdir()
-    Path("out.run.json").write_text("{}")
-    with alone(Path("out")):
-        done = train(*USUAL.split())
-    assert done.exit_code == 2
-    assert "another run is writing to out." in done.stderr
-    assert "4 steps" not in done.stderr
-    assert Path("out.run.json").read_text() == "{}"
 
 
 def test_dry_run_does_all_but_the_steps(here: Path) -> None:

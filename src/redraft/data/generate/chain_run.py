@@ -34,7 +34,7 @@ class ChainRun(AnswerRun):
     must_pass = False
 
     @classmethod
-    def of(cls, settings: Settings, source: str | Path, output: str | Path, name: str = "") -> Self:
+    def of(cls, settings: Settings, source: str | Path, output: str | Path) -> Self:
         """Return the run that `ChainOptions` ask for, with SelFee's settings where they say nothing.
 
         Raises:
@@ -48,7 +48,7 @@ class ChainRun(AnswerRun):
         plan = RunPlan.of(output, settings, journal=True)
         if values.run_code and making.verify != "code":
             plan.say("--run-code does nothing without --verify code.")
-        return cls(settings, Path(source), plan, limit=values.limit, name=name, making=making)
+        return cls(settings, Path(source), plan, limit=values.limit, making=making)
 
     def prepare(self) -> None:
         """Say that the checks of records are not used: here a critic judges, or what `--verify` says."""
@@ -106,6 +106,6 @@ async def agenerate_chains(
 
 
 def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> ChainRun:
-    recipes = Recipes(ChainFlags, "generate", other="generate instructions")
+    recipes = Recipes(ChainFlags, "generate")
     settings = Settings.read(ChainOptions, options, below=USUAL, recipes=recipes, tell=tell)
     return ChainRun.of(settings, source, output)

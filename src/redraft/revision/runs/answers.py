@@ -172,7 +172,6 @@ class AnswerRun:
 
     Attributes:
         limit: The most records; None for all.
-        name: The name of the file of records, if that is not its path.
         verb: The name in the provenance record.
         options: The class of the options of the chains.
         must_pass: Whether answers have to pass the checks of the run and of their record: if one does not,
@@ -183,16 +182,16 @@ class AnswerRun:
     source: Path
     plan: RunPlan
     limit: int | None = None
-    name: str = ""
     verb: str = "answer"
     summary: Summary = field(default_factory=Summary)
+    _url: str = field(default="", init=False)  # of a source in a store
     options: ClassVar[type[OptionModel]] = Flags
     must_pass: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, settings: Settings, source: str | Path, output: str | Path, name: str = "") -> Self:
-        """Return the run that `AnswerOptions` ask for. `name` is that of the source, if not its path."""
-        return cls(settings, Path(source), RunPlan.of(output, settings), settings.values.limit, name)
+    def of(cls, settings: Settings, source: str | Path, output: str | Path) -> Self:
+        """Return the run that `AnswerOptions` ask for."""
+        return cls(settings, Path(source), RunPlan.of(output, settings), settings.values.limit)
 
     # What a verb may do in another way.
 
@@ -249,7 +248,7 @@ class AnswerRun:
 
     def _job(self) -> Job[Chain]:
         """Check the options, and return the job."""
-        self.name = url_of(self.name or self.source) or self.name
+        self._url = url_of(self.source) or ""
         self.source = here(self.source)
         self.prepare()
         options = self.settings.options()
@@ -285,7 +284,7 @@ class AnswerRun:
         models = {role: ref for role in ("model", "critic", "judge") if (ref := config.get(role))}
         config |= {role: model_of(ref) for role, ref in models.items()} | contents_of(models)
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
-        return Provenance(self.verb, config, self.source, self.name or str(self.source), NOT_OF_THE_RESULT)
+        return Provenance(self.verb, config, self.source, self._url or str(self.source), NOT_OF_THE_RESULT)
 
     def _count_found(self, line: bytes) -> None:
         """Count a chain that is in the output already."""

@@ -4,7 +4,7 @@
 with its journal, failures and record beside it, so the job goes on from it, in shares or in none. OUT
 is replaced at the end, and counts as a part if it is there: after any stop, the same command starts over.
 
-A table in memory has the place of each line by a 64-bit hash of its id, about 110 bytes a line.
+A table in memory has the place of each line by a 64-bit hash of its id.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,8 +33,6 @@ _IDS = ("review_id", "id", "question_id")  # fields with the id of a line; the f
 _COSTS = {"usage", "usage_by_role", "prompt_tokens", "completion_tokens", "cost_usd"}
 """Fields that may differ between two equal answers."""
 
-_OFFSET = 48  # bits of a place that hold the offset in a part; those above hold the part's number
-
 
 @dataclass(frozen=True)
 class MergeResult:
@@ -43,23 +41,18 @@ class MergeResult:
     path: str
     records: int  # lines in the output
     again: int  # lines of parts that were there already, equal
-    torn: list[Path]  # parts whose last line was cut, and is left out
-    missing: int | None  # records of the source that have no line; None if it is not there
+    missing: int  # records of the source that have no line; 0 if it is not there
     source: str | None  # the file whose order the lines have, if it is there
 
     def __str__(self) -> str:
         """Return the summary that the command prints."""
-        order = f", in the order of {self.source}" if self.source else ""
-        rows = [f"merged     {counted(self.records, 'record')} in {self.path}{order}"]
+        order = f"in the order of {self.source}" if self.source else "in the order of the parts"
+        rows = [f"merged     {counted(self.records, 'record')} in {self.path}, {order}"]
         if self.again:
             rows.append(f"equal      {counted(self.again, 'record')} came more than once")
-        rows += [f"torn       the last line of {path}, which was cut" for path in self.torn]
         if self.missing:
-            rows.append(
-                f"missing    {counted(self.missing, 'record')}: run the shares again, or the job on OUT"
-            )
-        if self.source is None:
-            rows.append("order      that of the parts: name the file that was answered with --source")
+            left = counted(self.missing, "record")
+            rows.append(f"missing    {left}: run the shares again, or the job on OUT")
         return "\n".join(rows)
 
 
@@ -86,12 +79,6 @@ class Part:
             yield number, offset, line
             offset += len(line)
 
-    @property
-    def is_torn(self) -> bool:
-        """Whether the part ends in what is left out."""
-        size = self.file.seek(0, 2)
-        return size > 0 and not self.line(size - 1).endswith(b"\n")
-
     def beside(self, ending: str) -> Path:
         """Return the path of a file beside the part."""
         return self.path.with_name(self.path.name + ending)
@@ -102,23 +89,20 @@ class Table:
     """Where the line of each id is."""
 
     parts: Sequence[Part]
-    places: dict[int, int] = field(default_factory=dict)  # digest of the id -> part's number and offset
+    # By a digest of the id: the part's number, and the offset in it.
+    places: dict[int, tuple[int, int]] = field(default_factory=dict)
     again: int = 0
 
     def add(self, part: int) -> int:
         """Add the lines of a part. Return how many are new."""
         before = len(self.places)
         for number, offset, line in self.parts[part].lines():
-            digest = digest_of(name := _id_of(line, self.parts[part].path, number))
-            place = self.places.setdefault(digest, part << _OFFSET | offset)
-            if place != part << _OFFSET | offset:
+            name = _id_of(line, self.parts[part].path, number)
+            place = self.places.setdefault(digest_of(name), (part, offset))
+            if place != (part, offset):
                 self._compare(name, place, line, f"{self.parts[part].path}:{number}")
                 self.again += 1
         return len(self.places) - before
-
-    def line(self, place: int) -> bytes:
-        """Return the line at a place."""
-        return self.parts[place >> _OFFSET].line(place & (1 << _OFFSET) - 1)
 
     def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         """Take the lines out, in this order, each with its id; None where an id has none.
@@ -127,32 +111,30 @@ class Table:
         """
         for name in ids:
             place = self.places.pop(digest_of(name), None)
-            yield name, None if place is None else self.line(place)
-        for place in self.places.values():
-            line = self.line(place)
-            yield _id_of(line, self.parts[place >> _OFFSET].path, 0), line
-        self.places = {}
+            yield name, None if place is None else self.parts[place[0]].line(place[1])
+        for part, offset in self.places.values():
+            line = self.parts[part].line(offset)
+            yield _id_of(line, self.parts[part].path, 0), line
 
-    def _compare(self, name: str, place: int, line: bytes, where: str) -> None:
+    def _compare(self, name: str, place: tuple[int, int], line: bytes, where: str) -> None:
         """Raise if two lines of one id do not say the same."""
-        before = self.line(place)
+        part, offset = self.parts[place[0]], place[1]
+        before = part.line(offset)
         if line == before or _said(from_json(line)) == _said(from_json(before)):
             return
-        part = self.parts[place >> _OFFSET]
-        first = next(number for number, at, _ in part.lines() if at == place & (1 << _OFFSET) - 1)
+        first = next(number for number, at, _ in part.lines() if at == offset)
         raise RecordError(
             f"{name} has two different answers: {part.path}:{first} and {where}.",
             hint="Two runs made it. Leave one of the parts out, or remove one of the lines.",
         )
 
 
-def merge(out: str | Path, parts: Iterable[str | Path], *, source: str | Path | None = None) -> MergeResult:
+def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
     """Put the outputs of shares together, with their journals, failures and records.
 
     Args:
         out: The output of the whole. If it is there, it counts as a part.
         parts: Outputs of shares.
-        source: The file that was answered, if it is not where the records say: lines get its order.
 
     Raises:
         UsageError: There is no part.
@@ -168,22 +150,15 @@ def merge(out: str | Path, parts: Iterable[str | Path], *, source: str | Path | 
         raise UsageError("there is no part to merge.", hint="redraft merge out.jsonl out-*-of-00008.jsonl")
     with ExitStack() as stack:
         found = [_opened(path, stack) for path in paths]
-        origin = _same_origin(found, None if source is None else here(source))
+        origin = _same_origin(found)
         table = Table(found)
         new = [part for number, part in enumerate(found) if table.add(number) or number == 0]
-        result = MergeResult(
-            url or str(out),
-            len(table.places),
-            table.again,
-            [part.path for part in found if part.is_torn],
-            None,
-            next((name for part in found if (name := _named(part.run))), origin.name) if origin else None,
-        )
+        named = next((name for part in found if (name := _named(part.run))), None) if origin else None
+        records = len(table.places)
         missing = _write(out, table, origin, new)
-        result = replace(result, missing=missing if origin else None)
     if store:
         store.close()
-    return result
+    return MergeResult(url or str(out), records, table.again, missing if origin else 0, named)
 
 
 def _pulled(path: Path) -> Path:
@@ -232,14 +207,14 @@ def _opened(path: Path, stack: ExitStack) -> Part:
     return Part(path, file, record)
 
 
-def _same_origin(parts: Sequence[Part], source: Path | None) -> Path | None:
+def _same_origin(parts: Sequence[Part]) -> Path | None:
     """Return the file that all parts are made from, if it is there.
 
     Raises:
         OutputError: A part was made in another way than the first, or from another file.
     """
     first = parts[0]
-    origin = source or next((file for part in parts if (file := _source_of(part)) is not None), None)
+    origin = next((file for part in parts if (file := _source_of(part)) is not None), None)
     for part in parts:
         if found := next(differences(first.run, part.run, origin), None):
             hint = "Parts of one job have the same command, settings and input. Leave other parts out."

@@ -32,14 +32,19 @@ A_PATH = PlainValidator(_path, json_schema_input_type=str | Path | None)
 """Reads a path; it goes into `Annotated`."""
 
 
-class RunOptions(OptionModel):
-    """The options of every run that makes a file."""
+class SpendOptions(OptionModel):
+    """How many items at once, and up to which limits."""
 
     parallel: int | None = option(f"how many to make at once [{PARALLEL}]", RUN, "N", "-j", ge=1)
     quiet: bool = option("no progress, no summary", RUN, short="-q", default=False)
     limit_usd: float | None = option("money; needs a price", LIMITS, "USD", gt=0)
     limit_tokens: int | None = option("generated tokens", LIMITS, "N", gt=0)
     limit_seconds: float | None = option("wall-clock time", LIMITS, "S", gt=0)
+
+
+class RunOptions(SpendOptions):
+    """The options of every run that makes a file."""
+
     batch: bool = option("use the server's batches: cheaper, in hours", BATCHES, default=False)
     pause: float | None = option("longest pause between two looks at a batch [60]", BATCHES, "S", gt=0)
     on_event: Annotated[Callable[[Any], object] | None, PlainValidator(_function)] = option(
@@ -54,23 +59,24 @@ class ItemOptions(RunOptions):
     shard: str | None = option("make share I of N, numbered from 0 [all]", RUN, "I/N")
 
 
-class AnswerOptions(ItemOptions, Flags):
-    """The options of `answer_file`."""
+class FileOptions(ItemOptions):
+    """The options of a run that answers the records of a file."""
 
     limit: int | None = option("only the first N records", RUN, "N", ge=1)
     cache: Annotated[Path | None, A_PATH] = option(
         "send no request whose reply is there", RUN, "FILE", what="a path"
     )
+
+
+class AnswerOptions(FileOptions, Flags):
+    """The options of `answer_file`."""
+
     recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")
 
 
-class EvalFileOptions(ItemOptions, EvalFlags):
+class EvalFileOptions(FileOptions, EvalFlags):
     """The options of `evaluate_file`."""
 
-    limit: int | None = option("only the first N records", RUN, "N", ge=1)
-    cache: Annotated[Path | None, A_PATH] = option(
-        "send no request whose reply is there", RUN, "FILE", what="a path"
-    )
     run_code: bool = option(
         "let humaneval and mbpp run the model's programs, in a sandbox", RUN, default=False
     )

@@ -112,12 +112,13 @@ class RunPlan:
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
         """Return the plan of these `RunOptions`; with a `journal` beside the file, if its verb keeps one."""
         out, options = Path(out), settings.values
+        batch = getattr(options, "batch", False)
         names = ("cache", "batch", "pause", "quiet", "on_event")
         given: Any = {name: value for name in names if (value := getattr(options, name, None)) is not None}
         return cls(
             out,
             keeps_replies=journal,
-            parallel=options.parallel or (IN_BATCHES if options.batch else PARALLEL),
+            parallel=options.parallel or (IN_BATCHES if batch else PARALLEL),
             limits=Limits(options.limit_usd, options.limit_tokens, options.limit_seconds),
             tell=settings.tell,
             **given,

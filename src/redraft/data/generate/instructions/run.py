@@ -124,7 +124,7 @@ async def agenerate_instructions(
 
 def _run_of(output: str | Path, model: str | Engine, options: Mapping[str, Any]) -> InstructionRun:
     given = {**options, "model": model if isinstance(model, str) else model.info.name}
-    recipes = Recipes(TaskFlags, "generate", other="generate chains")
+    recipes = Recipes(TaskFlags, "generate")
     run = InstructionRun.of(Settings.read(InstructionOptions, given, recipes=recipes, tell=tell), output)
     run.engine = None if isinstance(model, str) else model
     return run
