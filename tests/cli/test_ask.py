@@ -87,6 +87,13 @@ def test_a_pipe_that_stays_silent_is_said_to_be_waited_for() -> None:
 def test_a_prompt_without_quotes_is_told_to_get_some() -> None:
     done = ask("Describe", "rain", 'in "one"', "$line", "-m", script("one"))
     refused(done, "the prompt is 4 arguments", 'redraft ask "Describe rain in \\"one\\" \\$line"')
+    refused(redraft("checks", "At", "most"), 'redraft checks "At most"')
+
+
+def test_a_prompt_without_demands_gives_no_checks() -> None:
+    done = redraft("checks", "Hello.")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == "redraft: no demand was found in this prompt; only English is read.\n"
 
 
 @pytest.mark.parametrize(

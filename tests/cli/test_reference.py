@@ -56,6 +56,7 @@ def test_the_pages_have_every_command(pages: dict[Path, str]) -> None:
         "serve",
         "mcp",
         "show",
+        "checks",
         "eval",
         "judge",
         "vote",

@@ -310,5 +310,5 @@ ALL = _for_anyone(
     _group,
 )
 AUTO = _for_anyone(
-    "auto", "what the prompt itself demands in plain words (docs/checks.md)", _plain("derive", "Auto")
+    "auto", "what the prompt itself demands in plain words (redraft checks PROMPT)", _plain("derive", "Auto")
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
 
 _FIRST = (
-    *("ask", "chat", "answer", "serve", "mcp", "show", "eval", "judge", "vote", "report"),
+    *("ask", "chat", "answer", "serve", "mcp", "show", "checks", "eval", "judge", "vote", "report"),
     *("diagnose", "arbiter", "run", "merge", "doctor", "model", "generate", "data", "weights"),
     "train",
 )

@@ -1,0 +1,47 @@
+"""`redraft checks`: print the checks that a prompt gives."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from redraft.cli.ask import one_text, read_piped
+from redraft.cli.options import check_utf8
+from redraft.cli.shell import write
+from redraft.errors import UsageError
+from redraft.jobs.counting import tell
+
+
+def checks(
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROMPT", help="The prompt; '-' or nothing reads standard input."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as a list of JSON.")] = False,
+) -> None:
+    """Print what a prompt demands as checks, one a line.
+
+    They are found by rules, before any answer: "at most 50 words" gives words<=50. A rule that is unsure
+    says nothing. `--check auto` uses the same checks: redraft ask "…" --check auto
+    """
+    import json
+
+    from redraft.checks.derive import NOTHING, checks_in
+
+    text = one_text(prompt or (), "checks")
+    if text in ("", "-"):
+        if sys.stdin.isatty():
+            raise UsageError(
+                "there is no prompt.", hint='redraft checks "In at most 50 words: what is a lighthouse?"'
+            )
+        text = read_piped(beside=False)
+    check_utf8("the prompt", text)
+    found = checks_in(text)
+    if as_json:
+        write(json.dumps(found, ensure_ascii=False))
+    elif found:
+        write("\n".join(found))
+    else:
+        tell(NOTHING)
