@@ -14,7 +14,7 @@ from typer.testing import Result
 from redraft.chain.documents import shipped_recipes
 from redraft.data.generate.instructions.tasks import read_seeds
 from redraft.data.similarity import Pool
-from tests.cli.verbs import chains, redraft, refused, script, start, wait_until, write
+from tests.cli.verbs import chains, lines, redraft, refused, script, start, wait_until, write
 from tests.data.generate.instructions.stand_in import instruction, teach
 from tests.engines.batch_server import BatchServer
 from tests.engines.paid_server import PaidServer
