@@ -105,20 +105,6 @@ def test_losses_are_a_warning(here: Path) -> None:
     assert "zero" not in quiet.stderr
 
 
-@pytest.mark.parametrize(("size", "files"), [("single", 1), ("2KB", 9)])
-def test_sizes_of_files(here: Path, size: str, files: int) -> None:
-    assert weights("convert", "base", "-o", "again", "--shard-size", size).exit_code == 0
-    assert len(list((here / "again").glob("*.safetensors"))) == files
-    assert same_model(load(here / "again"), llama())
-
-
-@pytest.mark.parametrize("size", ["0GB", "many"])
-def test_a_size_that_is_none(here: Path, size: str) -> None:
-    result = weights("convert", "base", "-o", "again", f"--shard-size={size}")
-    assert result.exit_code == 2
-    assert "which is not a size.\n  Such as 5GB" in result.stderr
-
-
 def test_a_name_of_the_hub_is_fetched(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
@@ -140,7 +126,7 @@ def test_help_does_not_import_torch() -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
+def test_an_interrupted_run_leaves_nothing(here: Path) -> None:
     model = {f"t{i}.weight": torch.randn(1000, 1000) for i in range(20)}
     save(here / "large", model, files=20)
     run = start("weights", "convert", "large", "-o", "again", "--dtype", "fp16")
@@ -148,8 +134,8 @@ def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
     run.send_signal(signal.SIGINT)
     _, said = run.communicate()
     assert run.returncode == 130
-    assert "interrupted. The same command, run again, resumes after the finished files." in said
     assert "Traceback" not in said
+    assert not list(here.glob("again*"))
 
 
 def test_cards_and_licences_go_along(here: Path) -> None:

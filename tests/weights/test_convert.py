@@ -1,11 +1,10 @@
-"""Conversion: every value as torch rounds it, losses counted, and any files to any others."""
+"""Conversion: every value as torch rounds it, losses counted, and .bin files to safetensors."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,9 +15,7 @@ from redraft.errors import ModelError, UsageError
 from redraft.weights import checkpoint
 from redraft.weights.convert import convert
 from redraft.weights.header import torch_dtype
-from redraft.weights.losses import Losses
 from redraft.weights.output import Run
-from redraft.weights.replace import MANIFEST
 from tests.weights.model_files import (
     CONFIG,
     EIGHT_BITS,
@@ -46,7 +43,7 @@ def test_every_value_is_as_torch_rounds_it(data: st.DataObject) -> None:
         patch.setattr(checkpoint, "CHUNK", data.draw(st.integers(1, 64), "chunk"))
         source, result = Path(temp) / "source", Path(temp) / "result"
         save(source, tensors, files=data.draw(st.integers(1, count)))
-        convert(source, result, dtype=wanted, shard_size=data.draw(st.sampled_from([None, 1, 100, 1 << 63])))
+        convert(source, result, dtype=wanted)
         converted = load(result)
     assert set(converted) == set(tensors)
     for name, values in tensors.items():
@@ -55,21 +52,19 @@ def test_every_value_is_as_torch_rounds_it(data: st.DataObject) -> None:
         torch.testing.assert_close(converted[name], rounded, rtol=0, atol=0, equal_nan=True)
 
 
-def noted(folder: Path) -> Losses:
-    """Return the losses in the manifest of a folder."""
-    return Losses.noted(json.loads((folder / MANIFEST).read_text())["files"].values())
-
-
 def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
     values = torch.tensor([1.0, 70000.0, -1e30, 1e-9, 0.0, float("inf"), 2**-24, float("nan")])
     save(tmp_path / "a", {"x": values, "y": torch.tensor([1e-30]), "z": torch.tensor([1.0])})
-    convert(tmp_path / "a", tmp_path / "b", dtype="F16")
-    losses = noted(tmp_path / "b")
-    assert losses.infinite == {"x": 2}
-    assert losses.zero == {"x": 1, "y": 1}
-    convert(tmp_path / "a", tmp_path / "c", dtype="BF16")
-    losses = noted(tmp_path / "c")
-    assert (losses.infinite, losses.zero) == ({}, {})
+    said: list[str] = []
+    convert(tmp_path / "a", tmp_path / "b", Run(tell=said.append, warn=said.append), dtype="F16")
+    assert [line.partition(":")[0] for line in said] == [
+        "2 numbers in 'x' came infinite or NaN from the source",
+        "2 numbers in 'x' became infinite",
+        "2 numbers in 2 tensors became zero, at most 1 in one of them, 'x'.",
+    ]
+    said.clear()
+    convert(tmp_path / "a", tmp_path / "c", Run(tell=said.append, warn=said.append), dtype="BF16")
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize("how", ["config", "scales"])
@@ -81,7 +76,7 @@ def test_quantised_numbers_are_no_weights(tmp_path: Path, how: str) -> None:
     save(tmp_path / "a", tensors, config=CONFIG | (quantised if how == "config" else {}))
     with pytest.raises(ModelError, match=r"is quantised .*: it holds codes, not weights"):
         convert(tmp_path / "a", tmp_path / "b", dtype="BF16")
-    convert(tmp_path / "a", tmp_path / "b", shard_size=1)
+    convert(tmp_path / "a", tmp_path / "b")
     assert same_model(load(tmp_path / "b"), tensors)
 
 
@@ -108,29 +103,12 @@ def test_a_folder_in_the_cache_of_the_hub(tmp_path: Path) -> None:
     assert (tmp_path / "b" / "config.json").exists()
 
 
-def test_another_layout_is_not_gone_on_with(tmp_path: Path) -> None:
-    """Both have two files of the same names."""
-    tensors = {f"t{i}": torch.full((size,), float(i)) for i, size in enumerate((50, 25, 25, 50))}
-    save(tmp_path / "a", tensors)
-
-    def stop(size: int, seen: list[int] = []) -> None:  # noqa: B006 - counts
-        seen.append(size)
-        if len(seen) == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        convert(tmp_path / "a", tmp_path / "b", Run(progress=stop), shard_size=300)
-    convert(tmp_path / "a", tmp_path / "b", shard_size=400)
-    assert same_model(load(tmp_path / "b"), tensors)
-
-
-@pytest.mark.parametrize("shard_size", [None, 2000, 1 << 63])
-def test_from_bin_to_safetensors(tmp_path: Path, shard_size: int | None) -> None:
+def test_from_bin_to_safetensors(tmp_path: Path) -> None:
     model = llama(dtype=torch.float16) | {"steps": torch.arange(3), "flag": torch.tensor([True, False, True])}
     save_bin(tmp_path / "a", model)
     with pytest.raises(UsageError, match="is a pickle"):
         convert(tmp_path / "a", tmp_path / "b")
-    convert(tmp_path / "a", tmp_path / "b", Run(allow_pickle=True), shard_size=shard_size)
+    convert(tmp_path / "a", tmp_path / "b", Run(allow_pickle=True))
     assert same_model(load(tmp_path / "b"), model)
 
 
@@ -145,15 +123,14 @@ def test_the_configuration_names_the_new_format(tmp_path: Path) -> None:
     assert found == {"config.json", "model.safetensors", "redraft.json"}
 
 
-@pytest.mark.parametrize("how", [{}, {"shard_size": 20_000}])
-def test_transformers_loads_what_comes_out(tmp_path: Path, how: dict[str, Any]) -> None:
+def test_transformers_loads_what_comes_out(tmp_path: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     model = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=100))
     model.save_pretrained(tmp_path / "a", max_shard_size="40KB")
-    convert(tmp_path / "a", tmp_path / "b", dtype="BF16", **how)
+    convert(tmp_path / "a", tmp_path / "b", dtype="BF16")
     again = LlamaForCausalLM.from_pretrained(tmp_path / "b")
     assert again.dtype == torch.bfloat16
     for name, values in model.state_dict().items():

@@ -1,8 +1,6 @@
-"""Losses by rounding: counted as by torch, kept in notes, and reported."""
+"""Losses by rounding: counted as by torch, and reported."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 import torch
@@ -61,12 +59,6 @@ def test_what_keeps_its_format_loses_nothing() -> None:
     losses, half = Losses(), torch.tensor(WIDE).half()
     losses.count("a", half, half)
     assert losses == Losses(odd={"a": 4})
-
-
-def test_notes_of_several_files_come_back() -> None:
-    one, two = Losses(odd={"a": 1}, zero={"a": 2}), Losses(infinite={"b": 3})
-    files = json.loads(json.dumps([{"size": 1, **vars(one)}, {"size": 2, **vars(two)}, {"size": 3}]))
-    assert Losses.noted(files) == Losses(odd={"a": 1}, infinite={"b": 3}, zero={"a": 2})
 
 
 def test_damage_is_a_warning_and_zeros_are_a_remark() -> None:

@@ -19,9 +19,8 @@ from safetensors.torch import load_file
 
 from redraft.errors import OutputError
 from redraft.jobs.files import is_part_of
-from redraft.weights.delta import diff
 from redraft.weights.header import TensorInfo
-from redraft.weights.output import OutputFolder, Run, Shard, layout, new_file
+from redraft.weights.output import Run, Shard, layout, new_file, new_folder
 from redraft.weights.replace import replace_folder
 from tests.weights.model_files import llama, save
 
@@ -30,10 +29,10 @@ VALUES = torch.arange(4, dtype=torch.float32)
 
 
 def make(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> None:
-    with OutputFolder(path, Run(force=force), provenance={"command": "test"}) as out:
+    with new_folder(path, Run(force=force), manifest={"command": "test"}) as out:
         out.json("config.json", {"small": True})
-        for shard in out.todo([Shard("model.safetensors", [PART])]):
-            with out.shard(shard, {"by": "a test"}, notes={"seen": 1}) as writer:
+        for shard in out.planned([Shard("model.safetensors", [PART])]):
+            with out.shard(shard, {"by": "a test"}) as writer:
                 writer.write(values)
 
 
@@ -48,10 +47,9 @@ def test_a_folder_with_its_manifest(tmp_path: Path) -> None:
     assert torch.equal(load_file(file)["a.weight"], VALUES)
     manifest = json.loads((tmp_path / "out" / "redraft.json").read_text())
     assert manifest["command"] == "test"
-    small = tmp_path / "out" / "config.json"
-    for path, note in ((file, {"seen": 1}), (small, {})):
+    for path in (file, tmp_path / "out" / "config.json"):
         size, checksum = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
-        assert manifest["files"][path.name] == {"size": size, "sha256": checksum, **note}
+        assert manifest["files"][path.name] == {"size": size, "sha256": checksum}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
@@ -132,24 +130,6 @@ def test_the_lock_is_held_until_the_folder_has_its_name(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_only_what_made_it_counts_for_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, changes, done in (("a", {}, 1), ("b", {"exact": True}, 0)):
-        interrupted(tmp_path / name)
-        with OutputFolder(tmp_path / name, Run(command="the same, quietly"), provenance=changes) as out:
-            assert len(out.done) == done
-    interrupted(tmp_path / "c")
-    monkeypatch.setattr("redraft.__version__", "99.0")
-    with OutputFolder(tmp_path / "c", provenance={}) as out:
-        assert out.done == {}
-
-
-def after_a_shard(path: Path) -> None:
-    with OutputFolder(path, provenance={}) as out:
-        with out.shard(Shard("model.safetensors", [PART])) as writer:
-            writer.write(VALUES)
-        raise RuntimeError("power cut")
-
-
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_folder_takes_anothers_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
@@ -174,9 +154,9 @@ def test_a_link_of_that_name_is_replaced_and_not_what_it_names(tmp_path: Path) -
 
 def test_two_runs_at_once(tmp_path: Path) -> None:
     with (
-        OutputFolder(tmp_path / "out", provenance={}),
+        new_folder(tmp_path / "out", manifest={}),
         pytest.raises(OutputError, match="another run is writing"),
-        OutputFolder(tmp_path / "out", provenance={}),
+        new_folder(tmp_path / "out", manifest={}),
     ):
         pass
     with (
@@ -190,7 +170,7 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
 def test_tensors_that_are_not_as_long_as_they_should_be(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not"):
         make(tmp_path / "out", values=VALUES[:3])
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_and_its_manifest(tmp_path: Path) -> None:
@@ -213,9 +193,9 @@ def test_no_room_for_it_all_is_told_before_anything_is_written(tmp_path: Path) -
     huge = TensorInfo("a.weight", "F32", (1 << 45,))
     with (
         pytest.raises(OutputError, match=r"needs 140,737,488\.36 MB, and the disk has"),
-        OutputFolder(tmp_path / "out", provenance={}) as out,
+        new_folder(tmp_path / "out", manifest={}) as out,
     ):
-        list(out.todo([Shard("model.safetensors", [huge])]))
+        list(out.planned([Shard("model.safetensors", [huge])]))
 
 
 FULL_DISK = """
@@ -231,8 +211,8 @@ diff(Path("base"), Path("target"), Path("delta"), Run(command="x"))
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A limit on file sizes stands in for a full disk: the second shard is too large."""
+def test_a_disk_that_is_full_in_the_middle(tmp_path: Path) -> None:
+    """A limit on file sizes stands in for a full disk: the last shard is too large."""
     base = llama() | {"z.weight": torch.zeros(400, 400)}
     save(tmp_path / "base", base)
     save(tmp_path / "target", base, files=len(base))
@@ -240,13 +220,8 @@ def test_a_disk_that_is_full_in_the_middle(tmp_path: Path, monkeypatch: pytest.M
     command = [sys.executable, "-c", FULL_DISK]
     full = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "OutputError: delta: no space left on the disk." in full.stderr
-    assert "run the same command again: it resumes after the" in full.stderr
-    assert not (tmp_path / "delta").exists()
-    done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "delta.partial").glob("*.safetensors")}
-    assert len(done) == len(base) - 1
-    monkeypatch.chdir(tmp_path)
-    diff(Path("base"), Path("target"), Path("delta"))
-    assert {name: (tmp_path / "delta" / name).stat().st_mtime_ns for name in done} == done
+    assert "run the same command again" in full.stderr
+    assert not list(tmp_path.glob("delta*")), "nothing is left of it"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -267,15 +242,6 @@ def test_layout_keeps_the_order_and_the_limit(sizes: list[int], limit: int) -> N
     assert [shard.file for shard in shards] == (names if count > 1 else ["model.safetensors"])
 
 
-def test_a_finished_output_of_such_a_name_is_kept(tmp_path: Path) -> None:
-    """`x` is written as `x.partial`, which may already exist as a user's own output."""
-    make(tmp_path / "x.partial")
-    for force in (False, True):
-        with pytest.raises(OutputError, match="finished output of another command"):
-            make(tmp_path / "x", force=force)
-    assert torch.equal(load_file(tmp_path / "x.partial" / "model.safetensors")["a.weight"], VALUES)
-
-
 def test_a_file_aside_that_no_killed_run_left_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a.redraft-partial").write_bytes(b"mine")
     no_file(tmp_path / "a", "did not make it")
@@ -283,19 +249,6 @@ def test_a_file_aside_that_no_killed_run_left_is_kept(tmp_path: Path) -> None:
     (tmp_path / "b.redraft-lock").write_bytes(b"mine")
     no_file(tmp_path / "b", "is not redraft's")
     assert (tmp_path / "b.redraft-lock").read_bytes() == b"mine"
-
-
-def interrupted(path: Path) -> Path:
-    """Return the state file of an unfinished folder."""
-    with pytest.raises(RuntimeError, match="power cut"):
-        after_a_shard(path)
-    return path.with_name(f"{path.name}.partial") / "redraft.partial.json"
-
-
-def test_a_damaged_note_of_what_is_done_is_named(tmp_path: Path) -> None:
-    interrupted(tmp_path / "out").write_bytes(b'{"done": ')
-    with pytest.raises(OutputError, match=r"its redraft\.partial\.json cannot"):
-        make(tmp_path / "out")
 
 
 def make_file(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> None:
@@ -321,7 +274,7 @@ def dies_at(call: int, path: Path, make: Callable[..., None] = make) -> int:
 
 
 @pytest.mark.slow
-def test_a_death_at_any_moment_is_gone_on_from(tmp_path: Path) -> None:
+def test_a_death_at_any_moment_leaves_a_folder_that_can_be_replaced(tmp_path: Path) -> None:
     for call in range(100):
         path = tmp_path / f"{call}" / "out"
         make(path)

@@ -49,11 +49,10 @@ class Job:
         return model_of(ref, self.allow_pickle)
 
     @contextmanager
-    def run(self, source: Path, *, resumes: bool = True) -> Iterator[Run]:
+    def run(self, source: Path) -> Iterator[Run]:
         """Prepare the work: its progress over the weights of a file or folder, its remarks and its warnings.
 
-        On an interrupt, say how to resume. Warnings about NaN and infinite values are printed even with
-        --quiet, and make the exit status 1.
+        Warnings about NaN and infinite values are printed even with --quiet, and make the exit status 1.
         """
         from redraft.weights.output import Run
 
@@ -64,7 +63,7 @@ class Job:
             tell(f"warning: {line}")
 
         remark: Callable[[str], None] = (lambda _: None) if self.quiet else tell
-        with progress_over(source, self.quiet, resumes=resumes) as progress:
+        with progress_over(source, self.quiet) as progress:
             yield Run(self.force, self.allow_pickle, command_line(), progress, remark, warn, caution=tell)
         if warnings:
             raise typer.Exit(1)
@@ -146,7 +145,7 @@ def lora_gguf(
     if base is None and trained_on(change).partition("+")[0] == "default":
         base = "default"  # its shapes are the same with other adapters added
     model = None if base is None else local_path(base)
-    with job.run(change, resumes=False) as run:
+    with job.run(change) as run:
         make(change, out, run, base=model)
 
 
@@ -154,13 +153,10 @@ def convert(
     src: Annotated[str, typer.Argument(metavar="SRC", help="A folder, a file, or org/name.")],
     out: Out,
     dtype: Dtype = None,
-    shard_size: Annotated[
-        str | None, flag("SIZE", "The largest file, such as 5GB, or single.  [as it is]")
-    ] = None,
     *,
     job: Job,
 ) -> None:
-    """Convert a model's dtype or files.
+    """Convert a model's dtype, or .bin files to safetensors.
 
     Values that become infinite or zero in the new dtype are counted. The exit status is 1 if any value is
     NaN or infinite.
@@ -169,8 +165,7 @@ def convert(
 
     source = job.model(src)
     with job.run(source) as run:
-        size = _size(shard_size) if shard_size else None
-        make(source, out, run, dtype=dtype_of(dtype), shard_size=size)
+        make(source, out, run, dtype=dtype_of(dtype))
 
 
 def gguf(
@@ -190,7 +185,7 @@ def gguf(
     from redraft.weights.gguf.from_folder import export_gguf
 
     source = job.model(src)
-    with job.run(source, resumes=False) as run:
+    with job.run(source) as run:
         export_gguf(source, out, run, quant=quant)
 
 
@@ -225,7 +220,7 @@ def verify(
     from redraft.weights.verify import verify as look
 
     source = model_of(path, allow_pickle)
-    with progress_over(source, quiet, resumes=False) as progress:
+    with progress_over(source, quiet) as progress:
         report = look(source, allow_pickle=allow_pickle, progress=progress)
     write("\n".join(report.lines()))
     if not report.sound:
@@ -243,22 +238,17 @@ def info(
 
 
 @contextmanager
-def progress_over(source: Path, quiet: bool, *, resumes: bool) -> Iterator[Callable[[int], None]]:
-    """Show progress over the weights of a file or folder. On an interrupt, say how to resume."""
+def progress_over(source: Path, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Show progress over the weights of a file or folder."""
     import torch
 
     from redraft.jobs.progress import ByteProgress
 
     torch.set_num_threads(1)  # the work waits for the disk, and more threads would only spin
     give_back_large(1 << 20)
-    try:
-        with ByteProgress(_weight_bytes(source), quiet=quiet) as progress:
-            yield progress.advance
-            progress.done = progress.total or 0  # headers and padding are not reported
-    except KeyboardInterrupt:
-        after = "resumes after the finished files" if resumes else "starts from the beginning"
-        tell(f"interrupted. The same command, run again, {after}.")
-        raise
+    with ByteProgress(_weight_bytes(source), quiet=quiet) as progress:
+        yield progress.advance
+        progress.done = progress.total or 0  # headers and padding are not reported
 
 
 def _weight_bytes(path: Path) -> int:
@@ -294,23 +284,6 @@ def dtype_of(flag: str | None) -> str | None:
     from redraft.weights.header import FLAGS
 
     return FLAGS[flag] if flag else None
-
-
-def _size(text: str) -> int:
-    """Return a size in bytes: `5GB`, `500 MB`. `single` is larger than any file."""
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    from redraft.errors import UsageError
-
-    try:
-        size = 1 << 63 if text == "single" else TypeAdapter(ByteSize).validate_python(text)
-    except ValidationError:
-        size = 0
-    if size <= 0:
-        raise UsageError(
-            f"--shard-size is {text!r}, which is not a size.", hint="Such as 5GB, 500MB, or single."
-        )
-    return size
 
 
 app = group(

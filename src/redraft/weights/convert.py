@@ -1,4 +1,4 @@
-"""Converts a checkpoint to another dtype or other shards, and `.bin` to safetensors.
+"""Converts a checkpoint to another dtype, and `.bin` to safetensors. The layout of its files is kept.
 
 Values that become infinite or zero in the new dtype are counted and reported. Integers and booleans stay
 unchanged. For GGUF see `gguf`.
@@ -14,17 +14,10 @@ import torch
 from redraft.weights.checkpoint import Checkpoint, describe, open_checkpoint
 from redraft.weights.folder import copy_side_files, refuse_delta, refuse_quantised, same_layout, set_dtype
 from redraft.weights.lora.adapter import refuse_adapter
-from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
+from redraft.weights.output import BY_DEFAULT, Run, new_folder
 
 
-def convert(
-    src: Path,
-    dst: Path,
-    run: Run = BY_DEFAULT,
-    *,
-    dtype: str | None = None,
-    shard_size: int | None = None,
-) -> None:
+def convert(src: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None) -> None:
     """Write a converted checkpoint as a folder, with its configuration and tokenizer.
 
     Args:
@@ -32,7 +25,6 @@ def convert(
         dst: The output folder.
         run: What all jobs share.
         dtype: `F32`, `F16` or `BF16`. None keeps the dtype of each tensor.
-        shard_size: The largest file in bytes. None keeps the layout; 2**63 makes a single file.
     """
     source = open_checkpoint(src, allow_pickle=run.allow_pickle)
     refuse_adapter(source)
@@ -40,14 +32,12 @@ def convert(
     if dtype:
         refuse_quantised(source)
     tensors = [tensor.rounded(dtype) for tensor in source.tensors.values()]
-    shards = same_layout(source, tensors) if shard_size is None else layout(tensors, shard_size)
-    sizes = {shard.file: shard.size for shard in shards}
-    provenance = {"inputs": {"source": describe(source)}, "dtype": dtype, "layout": sizes}
-    with OutputFolder(dst, run, provenance=provenance) as out:
+    facts = {"inputs": {"source": describe(source)}, "dtype": dtype}
+    with new_folder(dst, run, manifest=facts) as out:
         copy_side_files(source, out.aside)
         set_dtype(out.aside, tensors)
         out.write_rounded(
-            shards,
+            same_layout(source, tensors),
             lambda tensor: _parts(source, tensor.name, widen=dtype is not None),
             size=lambda tensor: source.tensors[tensor.name].size,
             count=dtype is not None,

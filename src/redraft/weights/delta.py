@@ -25,7 +25,7 @@ from redraft.weights.checkpoint import Checkpoint, ahead, describe, dtypes_of, o
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
 from redraft.weights.header import AGAIN, FLOATS, by, dtype_size, torch_dtype
 from redraft.weights.header import DELTA as KEY
-from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard
+from redraft.weights.output import BY_DEFAULT, Run, Shard, new_folder
 from redraft.weights.replace import MANIFEST
 from redraft.weights.vocabulary import CONVENTIONS, Convention
 
@@ -62,13 +62,13 @@ def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: b
     inputs = {"base": describe(ours), "target": describe(theirs)}
     _check_shapes(ours, theirs, "target")
     recipe = _new_recipe(ours, theirs, inputs["base"]["fingerprint"], exact=exact)
-    provenance = {"inputs": inputs, "delta": asdict(recipe)}
-    with OutputFolder(dst, run, provenance=provenance) as out:
+    facts = {"inputs": inputs, "delta": asdict(recipe)}
+    with new_folder(dst, run, manifest=facts) as out:
         copy_side_files(theirs, out.aside)
         stored = list(theirs.tensors.values())
         if exact:
             stored = [replace(each, dtype=_BITS[dtype_size(each.dtype)]) for each in stored]
-        for shard in out.todo(same_layout(theirs, stored)):
+        for shard in out.planned(same_layout(theirs, stored)):
             with out.shard(shard, {KEY: json.dumps(asdict(recipe))}) as writer:
                 for piece in ahead(_pieces(ours, theirs, shard, recipe)):
                     writer.write(_changed(piece, piece.theirs, torch.Tensor.sub_, exact=exact))
@@ -89,8 +89,8 @@ def apply(
     inputs = {"base": describe(ours), "delta": describe(theirs)}
     theirs = _without_buffers(ours, theirs)
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, run.tell)
-    provenance = {"inputs": inputs, "vocabulary": recipe.vocabulary}
-    with OutputFolder(dst, run, provenance=provenance) as out:
+    facts = {"inputs": inputs, "vocabulary": recipe.vocabulary}
+    with new_folder(dst, run, manifest=facts) as out:
         summed = list(theirs.tensors.values())
         if recipe.exact:
             summed = [replace(each, dtype=recipe.dtypes[each.name]) for each in summed]
@@ -98,7 +98,7 @@ def apply(
         copy_side_files(theirs, out.aside)
         set_dtype(out.aside, summed)
         join_cards(out, run, (theirs, "delta"), (ours, "base"))
-        for shard in out.todo(same_layout(theirs, summed)):
+        for shard in out.planned(same_layout(theirs, summed)):
             with out.shard(shard) as writer:
                 for piece in ahead(_pieces(ours, theirs, shard, recipe)):
                     wanted = torch_dtype(recipe.dtypes[piece.name]) if recipe.exact else piece.theirs.dtype

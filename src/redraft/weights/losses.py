@@ -5,9 +5,8 @@ Values that were NaN or infinite before are counted separately. Ordinary roundin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
@@ -29,23 +28,11 @@ _NAN = {
 
 @dataclass(frozen=True)
 class Losses:
-    """How many values were lost, by tensor. Tensors without losses are left out.
-
-    `vars()` of it goes into the manifest as notes on a file, and `noted` reads them back.
-    """
+    """How many values were lost, by tensor. Tensors without losses are left out."""
 
     odd: dict[str, int] = field(default_factory=dict)  # NaN or infinite before rounding
     infinite: dict[str, int] = field(default_factory=dict)  # infinite or NaN only after rounding
     zero: dict[str, int] = field(default_factory=dict)  # zero only after rounding
-
-    @classmethod
-    def noted(cls, files: Iterable[Mapping[str, Any]]) -> Losses:
-        """Sum the notes on all files, those of an earlier run included."""
-        losses = cls()
-        for file in files:
-            for kind, counts in vars(losses).items():
-                counts.update(file.get(kind, {}))
-        return losses
 
     def count(self, name: str, before: torch.Tensor, after: torch.Tensor) -> None:
         """Compare values of a tensor before and after rounding."""

@@ -1,12 +1,8 @@
 """Writes checkpoints to a temporary place and renames them when they are complete.
 
-A folder `OUT` is written as `OUT.partial`. Each finished file is recorded there with its checksum in
-`redraft.partial.json`, so that the same command resumes after the last one. At the end come the index, the
-manifest `redraft.json` (inputs, command, version, checksums) and the rename. A single file is written as
-`FILE.redraft-partial`, and its manifest is `FILE.redraft.json`.
-
-Only redraft's own unfinished outputs are resumed or removed: a folder with that record, holding nothing but
-the recorded files and a work folder; a single file if the lock of the killed run is still there. For the
+A folder `OUT` is written as `OUT.partial`, a single file as `FILE.redraft-partial`. At the end come the
+index, the manifest `redraft.json` (inputs, command, version, checksums; of a file, `FILE.redraft.json`) and
+the rename. An output that fails is removed, and so is what a killed run left: its lock shows that. For the
 rules of replacing finished outputs see `replace`.
 """
 
@@ -14,14 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import json
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,15 +23,14 @@ from typing import Any, BinaryIO
 import torch
 
 import redraft
-from redraft.errors import ModelError, OutputError
-from redraft.jobs.files import create, is_foreign, is_part_of, remove_own, sha256_of, sync, sync_folder
+from redraft.errors import OutputError
+from redraft.jobs.files import create, sha256_of, sync, sync_folder
 from redraft.jobs.machine import libc
-from redraft.weights.checkpoint import SAFETENSORS, ahead, raw_bytes, read_json
+from redraft.weights.checkpoint import SAFETENSORS, ahead, raw_bytes
 from redraft.weights.header import TensorInfo, safetensors_header, torch_dtype
 from redraft.weights.losses import Losses, Say
 from redraft.weights.replace import (
     MANIFEST,
-    STATE,
     check_room,
     locked,
     name_of,
@@ -45,6 +38,7 @@ from redraft.weights.replace import (
     refuse_existing,
     refuse_inputs,
     remove,
+    remove_left,
     replace_folder,
     write_json,
 )
@@ -56,7 +50,6 @@ SHARD_SIZE = 5_000_000_000
 _WORTH_STARTING = 1 << 20  # bytes
 _QUEUED = 6  # three parts for each of the two threads
 _LIBC = libc()
-_WORK = "redraft.work"  # the folder for unfinished files inside `OUT.partial`
 Progress = Callable[[int], None]  # called with a number of bytes when they are processed
 
 
@@ -108,89 +101,37 @@ def shard_name(number: int, of: int) -> str:
     return f"model{SAFETENSORS}" if of == 1 else f"model-{number:05}-of-{of:05}{SAFETENSORS}"
 
 
+@dataclass
 class OutputFolder:
-    """A context that writes a folder of weights and renames it into place at its end.
+    """A folder of weights that is being written: see `new_folder`.
 
     Attributes:
-        aside: The work folder within `OUT.partial`. Small files may be written there directly.
-        done: The finished files by name: size, sha256, and the caller's notes.
-        manifest: More entries for the manifest.
+        path: Its name at the end.
+        aside: Where it is now. Small files may be written there directly.
     """
 
-    def __init__(self, path: Path, run: Run = BY_DEFAULT, *, provenance: Mapping[str, Any]) -> None:
-        """Prepare the output. Nothing is written yet.
+    path: Path
+    aside: Path
+    run: Run
+    _shards: Sequence[Shard] = ()
+    _sums: dict[str, str] = field(default_factory=dict)  # SHA-256 of the finished shards
 
-        `provenance` is everything that determines the result, as JSON: inputs and options. A partial output
-        that was made with other values, or by another version, is discarded.
-        """
-        self.path = path
-        self._partial = path.with_name(name_of(path) + ".partial")
-        self.aside = self._partial / _WORK
-        self.provenance = json.loads(json.dumps({"redraft": redraft.__version__, **provenance}))
-        self._run = run
-        self.done: dict[str, dict[str, Any]] = {}
-        self.manifest: dict[str, Any] = {}
-        self._shards: Sequence[Shard] = ()
-
-    def __enter__(self) -> OutputFolder:
-        refuse_inputs(self.path, self.provenance.get("inputs"), folder=True)
-        refuse_existing(self.path, force=self._run.force)
-        with output_errors(self.path, self.done):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as held:
-            held.enter_context(locked(self.path))
-            refuse_existing(self.path, force=self._run.force)  # the last holder of the lock may have made it
-            with output_errors(self.path, self.done):
-                self._resume()
-            self._held = held.pop_all()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        with self._held, output_errors(self.path, self.done):
-            if isinstance(error, OSError):
-                raise error  # from writing a small file
-            if kind is None:
-                self._complete()
-
-    def todo(
-        self, shards: Sequence[Shard], size: Callable[[TensorInfo], int] = lambda tensor: tensor.size
-    ) -> Iterator[Shard]:
-        """Yield the unfinished shards, and report the finished ones as progress.
-
-        `size` returns how many bytes of progress a tensor counts as.
-        """
+    def planned(self, shards: Sequence[Shard]) -> Sequence[Shard]:
+        """Return the shards to write, if the disk has room for them."""
         self._shards = shards
-        left = [shard for shard in shards if shard.file not in self.done]
-        check_room(self.path, sum(shard.size for shard in left))
-        finished = [shard for shard in shards if shard.file in self.done]
-        self._run.progress(sum(size(tensor) for shard in finished for tensor in shard.tensors))
-        yield from left
+        check_room(self.path, sum(shard.size for shard in shards))
+        return shards
 
     @contextmanager
-    def shard(
-        self,
-        shard: Shard,
-        metadata: Mapping[str, str] | None = None,
-        *,
-        notes: Mapping[str, Any] | None = None,
-    ) -> Iterator[FileWriter]:
-        """Open a writer for the tensors of a shard, in order. At the end the shard is recorded as done.
-
-        `notes`, which the manifest records about the file, may be filled during the write.
-        """
-        aside = self.aside / (shard.file + ".tmp")
+    def shard(self, shard: Shard, metadata: Mapping[str, str] | None = None) -> Iterator[FileWriter]:
+        """Open a writer for the tensors of a shard, in order."""
         head = safetensors_header(shard.tensors, metadata or {})
-        with output_errors(self.path, self.done):
-            with _written(aside) as writer:
-                writer.write(head)
-                yield writer
-                if writer.size != len(head) + shard.size:
-                    raise ValueError(f"{shard.file} has {writer.size} bytes, not {len(head) + shard.size}")
-                checksum = writer.finish()
-            self.done[shard.file] = {"size": aside.stat().st_size, "sha256": checksum, **(notes or {})}
-            self._note()  # before the rename: files that are not recorded count as foreign
-            aside.rename(self._partial / shard.file)
-            sync_folder(self._partial)
+        with _written(self.aside / shard.file) as writer:
+            writer.write(head)
+            yield writer
+            if writer.size != len(head) + shard.size:
+                raise ValueError(f"{shard.file} has {writer.size} bytes, not {len(head) + shard.size}")
+            self._sums[shard.file] = writer.finish()
 
     def write_rounded(
         self,
@@ -205,93 +146,70 @@ class OutputFolder:
         `parts` yields the values of a tensor before rounding. `size` returns its bytes in the source, for the
         progress.
         """
-        for shard in self.todo(shards, size):
-            losses = Losses()
-            with self.shard(shard, notes=vars(losses)) as writer:
+        losses = Losses()
+        for shard in self.planned(shards):
+            with self.shard(shard) as writer:
                 for info, values in ahead((each, part) for each in shard.tensors for part in parts(each)):
                     rounded = values.to(torch_dtype(info.dtype))
                     if count:
                         losses.count(info.name, values, rounded)
                     writer.write(rounded)
-                    self._run.progress(size(info) * values.numel() // max(info.count, 1))
-        Losses.noted(self.done.values()).say(warn=self._run.warn, tell=self._run.tell, wider="--dtype bf16")
+                    self.run.progress(size(info) * values.numel() // max(info.count, 1))
+        losses.say(warn=self.run.warn, tell=self.run.tell, wider="--dtype bf16")
 
     def json(self, name: str, value: Any) -> None:
         """Write a small JSON file."""
         write_json(self.aside / name, value)
 
-    def _resume(self) -> None:
-        """Resume a partial output of the same command, or start again. Foreign files are never touched."""
-        if os.path.lexists(self._partial):
-            found = self._partial.lstat()
-            if not stat.S_ISDIR(found.st_mode):
-                raise _not_ours(self._partial, self.path, "redraft did not make it")
-            if is_foreign(found, self._partial.parent):
-                raise _not_ours(self._partial, self.path, "it is another user's")
-            self._take_up()
-        self._partial.mkdir(exist_ok=True)
-        self._note()
-        self.aside.mkdir()
-
-    def _take_up(self) -> None:
-        """Keep the recorded files of a partial output, and remove its others, if all are redraft's."""
-        files = sorted(self._partial.iterdir())
-        names = {path.name for path in files}
-        try:
-            state = read_json(self._partial / STATE)
-        except ModelError:
-            raise _not_ours(self._partial, self.path, f"its {STATE} cannot be read") from None
-        done: dict[str, dict[str, Any]] = state.get("done", {})
-        ours = {STATE, _WORK, MANIFEST, *done, *state.get("small", ())}
-        with suppress(ModelError, TypeError):
-            ours |= set(read_json(self._partial / MANIFEST).get("files", ()))
-        if MANIFEST in names and STATE not in names:
-            raise _not_ours(self._partial, self.path, "it is a finished output of another command")
-        if others := sorted(name for name in names - ours if not is_part_of(name, STATE)):
-            why = f"it holds {', '.join(others[:3])}, which redraft did not make"
-            raise _not_ours(self._partial, self.path, why)
-        if state.get("provenance") == self.provenance:
-            self.done = {name: note for name, note in done.items() if _is_there(self._partial / name, note)}
-        for path in files:
-            if path.name not in self.done and path.name != STATE:
-                remove(path)
-
-    def _note(self, *more: str) -> None:
-        """Record the finished files, and the names of small files about to be renamed into place."""
-        write_json(self._partial / STATE, {"provenance": self.provenance, "done": self.done, "small": more})
-
-    def _complete(self) -> None:
+    def complete(self, facts: Mapping[str, Any]) -> None:
+        """Write the index and the manifest."""
         if len(self._shards) > 1:
             total = sum(shard.size for shard in self._shards)
             weight_map = {each.name: shard.file for shard in self._shards for each in shard.tensors}
             self.json(INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-        small = sorted(self.aside.iterdir())
-        for path in small:
-            sync(path)
-            self.done[path.name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
-        facts = {**_stamp(self._run.command), **self.provenance, **self.manifest}
-        self.json(MANIFEST, {**facts, "files": self.done})
-        self._note(MANIFEST)
-        for path in [*small, self.aside / MANIFEST]:
-            path.rename(self._partial / path.name)
-        self.aside.rmdir()
-        sync_folder(self._partial)
-        replace_folder(self._partial, self.path)
-        (self.path / STATE).unlink()  # last: it marks the folder as unfinished
-        sync_folder(self.path)
+        files = {}
+        for path in sorted(self.aside.iterdir()):
+            if path.name not in self._sums:
+                sync(path)
+            checksum = self._sums.get(path.name) or sha256_of(path)
+            files[path.name] = {"size": path.stat().st_size, "sha256": checksum}
+        self.json(MANIFEST, {**_stamp(self.run.command), **facts, "files": files})
+        sync_folder(self.aside)
 
 
-def _not_ours(partial: Path, output: Path, why: str) -> OutputError:
-    hint = "Move it away, or choose another output with -o."
-    return OutputError(f"{partial} is needed to write {output}, but {why}.", hint=hint)
+@contextmanager
+def new_folder(path: Path, run: Run = BY_DEFAULT, *, manifest: Mapping[str, Any]) -> Iterator[OutputFolder]:
+    """Open a folder to write, and rename it into place at the end, with its manifest."""
+    aside = path.with_name(name_of(path) + ".partial")
+    refuse_inputs(path, manifest.get("inputs"), folder=True)
+    with _begun(path, aside, run):
+        aside.mkdir()
+        out = OutputFolder(path, aside, run)
+        yield out
+        out.complete(manifest)
+        replace_folder(aside, path)
 
 
-def _is_there(path: Path, noted: Mapping[str, Any]) -> bool:
-    """Return whether a file is not a link and has the recorded size."""
-    with suppress(OSError, ValueError):
-        found = path.lstat()
-        return stat.S_ISREG(found.st_mode) and found.st_size == noted.get("size")
-    return False
+@contextmanager
+def _begun(path: Path, aside: Path, run: Run) -> Iterator[None]:
+    """Lock an output, and leave nothing aside: neither of a killed run nor of this one."""
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path) as was_killed:
+            refuse_existing(path, force=run.force)
+            if was_killed:
+                remove_left(aside)
+            if os.path.lexists(aside):
+                raise OutputError(
+                    f"{aside} is needed to write {path}, but redraft did not make it.",
+                    hint="Move it away, or choose another output with -o.",
+                )
+            try:
+                yield
+            finally:
+                if os.path.lexists(aside):
+                    remove(aside)
+            sync_folder(path.parent)
 
 
 def _stamp(command: str) -> dict[str, Any]:
@@ -308,26 +226,15 @@ def new_file(
         raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")
     refuse_inputs(path, manifest.get("inputs"), folder=False)
     aside = path.with_name(name_of(path) + ".redraft-partial")
-    beside = path.with_name(f"{path.name}.{MANIFEST}")
-    with output_errors(path, {}):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path) as was_killed:
-            refuse_existing(path, force=run.force)
-            check_room(path, size)
-            if was_killed:
-                remove_own(aside)
-            if os.path.lexists(aside):
-                raise _not_ours(aside, path, "redraft did not make it")
-            try:
-                with _written(aside) as writer:
-                    yield writer
-                    files = {path.name: {"size": writer.size, "sha256": writer.finish()}}
-                    # First the manifest: a file without one could not be replaced with --force.
-                    write_json(beside, {**_stamp(run.command), **manifest, "files": files})
-                    aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
-            sync_folder(path.parent)
+    with _begun(path, aside, run):
+        check_room(path, size)
+        with _written(aside) as writer:
+            yield writer
+            files = {path.name: {"size": writer.size, "sha256": writer.finish()}}
+        # First the manifest: a file without one could not be replaced with --force.
+        beside = path.with_name(f"{path.name}.{MANIFEST}")
+        write_json(beside, {**_stamp(run.command), **manifest, "files": files})
+        aside.replace(path)
 
 
 @contextmanager

@@ -9,21 +9,17 @@ import errno
 import json
 import os
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError, OutputError
-from redraft.jobs.files import is_part_of, open_locked, replace_file, sync_folder
+from redraft.jobs.files import is_foreign, open_locked, remove_own, replace_file, sync_folder
 from redraft.jobs.machine import libc
 from redraft.weights.checkpoint import read_json
 
 MANIFEST = "redraft.json"  # the manifest in a folder. Beside a file it is called `FILE.redraft.json`.
-
-STATE = "redraft.partial.json"
-"""The record of finished files in an unfinished folder. It marks the folder as redraft's."""
 
 _HELD = b"redraft holds this lock\n"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -59,13 +55,13 @@ def _of_others(path: Path) -> str:
         found = {file.name for file in path.iterdir()}
         if not found:
             return ""
-        made = {MANIFEST, STATE, *read_json(path / MANIFEST).get("files", ())}
+        made = {MANIFEST, *read_json(path / MANIFEST).get("files", ())}
     except (ModelError, TypeError):
         return f"its {MANIFEST} cannot be read"
     if MANIFEST not in found:
         return f"redraft did not make it (it has no {MANIFEST})"
-    more = sorted(name for name in found - made if not is_part_of(name, STATE))
-    return f"it holds {', '.join(more[:3])}, which redraft did not make" if more else ""
+    more = sorted(found - made)[:3]
+    return f"it holds {', '.join(more)}, which redraft did not make" if more else ""
 
 
 def refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
@@ -100,32 +96,25 @@ def check_room(path: Path, size: int) -> None:
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Rename a folder into place. An existing one is exchanged for it in one step, then removed.
-
-    The old folder is marked first (`STATE`), so that a later run can remove what a killed run left of it.
-    """
+    """Rename a folder into place. An existing one is exchanged for it in one step, then removed."""
     if not os.path.lexists(old):
         new.rename(old)
+    elif _exchange(new, old):
+        remove(new)
     else:
-        if stat.S_ISDIR(old.lstat().st_mode):
-            write_json(old / STATE, {"replaced": True})
-        if _exchange(new, old):
-            _remove_old(new)
-        else:
-            spare = old.with_name(old.name + ".redraft-old")
-            old.rename(spare)
-            new.rename(old)
-            _remove_old(spare)
+        spare = old.with_name(old.name + ".redraft-old")
+        old.rename(spare)
+        new.rename(old)
+        remove(spare)
     sync_folder(old.parent)
 
 
-def _remove_old(path: Path) -> None:
-    """Remove a replaced output. The manifest and the mark go last, because they show that it is redraft's."""
-    if path.is_dir() and not path.is_symlink():
-        for file in sorted(path.iterdir(), key=lambda file: file.name == MANIFEST):
-            if file.name != STATE:
-                remove(file)
-    remove(path)
+def remove_left(path: Path) -> None:
+    """Remove what a killed run left: a file or a folder of this user, and no link."""
+    if path.is_dir() and not path.is_symlink() and not is_foreign(path.lstat(), path.parent):
+        shutil.rmtree(path)
+    else:
+        remove_own(path)
 
 
 def remove(path: Path) -> None:
@@ -152,12 +141,12 @@ def locked(output: Path) -> Iterator[bool]:
     Yield whether an earlier holder was killed, so that its temporary files may still exist.
     """
     path = output.with_name(output.name + ".redraft-lock")
-    with output_errors(output, {}):
+    with output_errors(output):
         handle = open_locked(path)
     if handle is None:
         raise OutputError(f"another run is writing {output}.", hint="Wait until it has finished.")
     try:
-        with output_errors(output, {}):
+        with output_errors(output):
             content = os.pread(handle, len(_HELD) + 1, 0)
             if not _HELD.startswith(content):
                 hint = "Move it away, or choose another output with -o."
@@ -172,16 +161,14 @@ def locked(output: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def output_errors(path: Path, done: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Turn system errors into `OutputError`. `done` holds the finished files."""
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn system errors into `OutputError`."""
     try:
         yield
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
-        kept = sum(note["size"] for note in done.values()) / 1e9
-        resumes = f": it resumes after the {kept:.1f} GB that are done" if done else ""
-        hint = f"Free some space, and run the same command again{resumes}."
+        hint = "Free some space, and run the same command again."
         raise OutputError(f"{path}: no space left on the disk.", hint=hint) from error
 
 

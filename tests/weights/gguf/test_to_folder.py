@@ -20,8 +20,7 @@ from redraft.engines.base import Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError
 from redraft.options import MachineOptions
-from redraft.weights import checkpoint, output
-from redraft.weights.gguf import to_folder as from_gguf
+from redraft.weights import checkpoint
 from redraft.weights.gguf.config import metadata_of, numbers_from_config, numbers_from_metadata
 from redraft.weights.gguf.families import hf_name, unpermute
 from redraft.weights.gguf.from_folder import export_gguf
@@ -242,27 +241,6 @@ def test_what_overflows_is_a_warning(tmp_path: Path) -> None:
     assert warned == [OVERFLOW]
     assert told == ["1 number in 'lm_head.weight' became zero."]
     import_gguf(file, tmp_path / "same", Run(tell=pytest.fail, warn=pytest.fail))
-
-
-def test_a_run_that_goes_on_warns_of_what_the_first_one_did(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = with_large_numbers(tmp_path)
-    monkeypatch.setattr(from_gguf, "layout", lambda infos: output.layout(infos, size=20_000))
-
-    def stop_late(size: int) -> None:
-        told.append(size)
-        if len(told) == 22:
-            raise KeyboardInterrupt
-
-    told: list[int] = []
-    with pytest.raises(KeyboardInterrupt):
-        import_gguf(file, tmp_path / "back", Run(progress=stop_late), dtype="F16")
-    notes = json.loads((tmp_path / "back.partial" / "redraft.partial.json").read_text())["done"].values()
-    assert any(each["infinite"] for each in notes), "the first run met some of them"
-    warned: list[str] = []
-    import_gguf(file, tmp_path / "back", Run(warn=warned.append), dtype="F16")
-    assert warned == [OVERFLOW]
 
 
 # The default model

@@ -112,10 +112,10 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
         divisors = np.array(rope_factors(numbers.rope, numbers.sizes.head), np.float32).tobytes()
         entries.insert(0, (ROPE_FACTORS, (numbers.sizes.head // 2,), Kind.F32))
     losses = Losses()
-    provenance = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name.lower()}
+    facts = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name.lower()}
     head = header_bytes(numbers.sizes.family.gguf, metadata, entries)
     size = len(head) + sum(size_of(part.shape, part.kind) for part in parts)
-    with new_file(dst, run, manifest=provenance, size=size) as file:
+    with new_file(dst, run, manifest=facts, size=size) as file:
         file.write(head)
         if divisors:
             pad(file)

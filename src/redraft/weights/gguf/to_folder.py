@@ -24,7 +24,7 @@ from redraft.weights.gguf.from_folder import ROPE_FACTORS
 from redraft.weights.gguf.quant import Kind, TensorReader
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, describe_file, read_header
 from redraft.weights.header import TensorInfo, torch_dtype
-from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
+from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout, new_folder
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
 MOST_FACTORS = 1 << 12
@@ -70,8 +70,8 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
         info = TensorInfo(hf_name(name) or name, dtype, shape)
         sources[info.name] = SourceTensor(info, tensor, heads)
     shards = layout(source.info for source in sources.values())
-    provenance = {"inputs": {"source": describe_file(file)}, "dtype": dtype}
-    with OutputFolder(dst, run, provenance=provenance) as out:
+    facts = {"inputs": {"source": describe_file(file)}, "dtype": dtype}
+    with new_folder(dst, run, manifest=facts) as out:
         _write_texts(out, header, numbers, dtype)
         out.write_rounded(
             shards,

@@ -29,7 +29,7 @@ from redraft.weights.lora.adapter import (
     refuse_adapter,
     sizes,
 )
-from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
+from redraft.weights.output import BY_DEFAULT, Run, layout, new_folder
 
 OUTPUT = "lm_head.weight"
 _INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
@@ -207,8 +207,8 @@ def merge_lora(
     plan = plan_merge(model, lora, dtype)
     check_finite(lora)
     inputs = {"base": describe(model), "adapter": describe(lora.weights)}
-    provenance = {"inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
-    with OutputFolder(dst, run, provenance=provenance) as out:
+    facts = {"inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
+    with new_folder(dst, run, manifest=facts) as out:
         own = has_tokenizer(lora.folder)
         copy_side_files(lora.weights, out.aside, tokenizer=own)
         copy_side_files(model, out.aside, tokenizer=not own)
