@@ -78,18 +78,9 @@ def test_the_advice_is_a_learning_rate_that_trains(asked: float, usual: float, l
     assert f"--learning_rate {lower:.2g}," in str(no_number(moment).hint)
 
 
-VOCABULARY = 49_152
-"""Of the default model: a random guess has 10.8 nats."""
-
-
 def steps_until_tripped(losses: list[float], patience: int) -> int | None:
-    guard = Divergence(patience, VOCABULARY)
+    guard = Divergence(patience)
     return next((n for n, loss in enumerate(losses, 1) if guard.add(loss)), None)
-
-
-JUMPS = [1.0] * STRETCH + [9.0, 9.0, 9.0, 9.0, 1.0] * 20
-EARLY = [1.8, 2.1, 57.9, 31.0, 12.0, *[7.3] * 30]
-"""The default model at a learning rate of 0.02."""
 
 
 @pytest.mark.parametrize(
@@ -97,13 +88,12 @@ EARLY = [1.8, 2.1, 57.9, 31.0, 12.0, *[7.3] * 30]
     [
         ([1.0] * STRETCH + [1.1 + MARGIN] * 10, 5, STRETCH + 5),
         ([1.0] * STRETCH + [math.nan] * 10, 5, STRETCH + 5),
-        (EARLY, 20, 22),
-        ([1.8, 2.1, *[7.3] * 30], 20, 22),
         ([1.0] * STRETCH + [99.0] * 1000, 0, None),  # it is turned off
-        (JUMPS, 5, None),
+        ([1.0] * STRETCH + [9.0, 9.0, 9.0, 9.0, 1.0] * 20, 5, None),
         ([1.0 + MARGIN - 0.1] * 10 + [1.0] * STRETCH + [0.9 + MARGIN] * 99, 5, None),
         ([11 - n / 100 for n in range(1000)], 5, None),
         ([20.0] * 5, 5, None),  # nothing is known yet to be above
+        ([1.8, 57.9, *[1.9] * 50], 20, None),  # one record of noise
     ],
 )
 def test_a_loss_that_stays_far_too_high_is_divergence(
@@ -112,57 +102,12 @@ def test_a_loss_that_stays_far_too_high_is_divergence(
     assert steps_until_tripped(losses, patience) == trips
 
 
-@pytest.mark.parametrize(("steps", "ends_off"), [(2, False), (6, False), (7, True), (12, True), (20, True)])
-def test_a_run_that_ends_before_that_is_known_by_its_last_losses(steps: int, ends_off: bool) -> None:
-    guard = Divergence(20, VOCABULARY)
-    assert not any(map(guard.add, EARLY[:steps]))
-    assert guard.ends_off is ends_off
-    never = Divergence(0, VOCABULARY)
-    assert not any(map(never.add, EARLY[:steps]))
-    assert not never.ends_off
-
-
-FALLING = [1.86, 1.76, 14.68, 28.5, 10.56, 13.96, 6.58, 6.08, 5.48, 5.02, 4.43, 4.22]
-"""All weights of the default model at a learning rate of 0.02, on sums: word frequencies alone do better."""
-
-
-def test_a_run_that_blew_up_is_sound_only_near_its_first_loss() -> None:
-    guard = Divergence(20, VOCABULARY)
-    assert not any(map(guard.add, FALLING))
-    assert guard.ends_off
-    assert not any(map(guard.add, [3.9, 3.8]))
-    assert not guard.ends_off
-
-
-@pytest.mark.parametrize(
-    "losses",
-    [
-        [10.9, *[10.8 - n / 20 for n in range(150)]],  # from random weights
-        [30.0, *[30 - n / 10 for n in range(200)]],  # from weights that are larger than usual
-        [3.9, 6.0, 9.5, 8.0, 5.1, *[3.0] * 50],  # tokens that were added, and a jump
-        [0.2, *[3.0, 4.5] * 40],  # batches of one short answer, the first an easy one
-        [1.8, 57.9, *[1.9] * 50],  # one record of noise
-        [2.0] * 60,  # a warm-up that takes all steps
-    ],
-)
-def test_sound_runs_are_not_stopped(losses: list[float]) -> None:
-    guard = Divergence(20, VOCABULARY)
-    assert not any(guard.add(loss) for loss in losses)
-    assert not guard.ends_off
-
-
 def test_the_diagnosis_of_divergence() -> None:
-    guard = Divergence(5, VOCABULARY, best=1.5, first=6.0)
+    guard = Divergence(5, best=1.5)
     for _ in range(5):
         guard.add(3.6)
     said = diverged(MOMENT, guard)
     assert "step 7: training diverges. For 5 steps the loss has been more than 2 above 1.5" in said.message
-    early = Divergence(5, VOCABULARY)
-    for loss in (1.8, 57.9, 7.3):
-        early.add(loss)
-    assert (
-        "For 2 steps the loss has been above 5.401, and it began at 1.8 (" in diverged(MOMENT, early).message
-    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from redraft.errors import UsageError
-from redraft.train.load import add_adapter, default_method
+from redraft.train.load import add_adapter, default_method, go_on_from
 from redraft.train.options import SftOptions
 from redraft.weights.lora.gguf import lora_gguf
 from tests.train.tiny_models import VOCABULARY, tiny
@@ -20,9 +20,12 @@ from tests.weights.adapter_files import lora
 from tests.weights.tiny_folders import tiny_folder
 
 
-def added(model: Any, redraft_format: str | None = None, **settings: Any) -> PeftModel:
+def added(model: Any, lora_from: Path | None = None, **settings: Any) -> PeftModel:
     own = SftOptions(**{"model_name_or_path": "some/base", "lora_r": 4, **settings})
-    return add_adapter(model, own, note={"redraft_format": redraft_format})
+    made = add_adapter(model, own, note={})
+    if lora_from:
+        go_on_from(made, lora_from)
+    return made
 
 
 def test_an_adapter_alone_is_trained_in_32_bits() -> None:
@@ -76,15 +79,15 @@ def test_it_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
         if ".lora_B" in name:
             torch.nn.init.normal_(values)
     first.save_pretrained(tmp_path)
-    second: Any = added(tiny(), lora_alpha=16, lora_from=str(tmp_path))
+    second: Any = added(tiny(), lora_alpha=16, lora_from=tmp_path)
     one, two = (each.base_model.model.model.layers[0].self_attn.q_proj for each in (first, second))
     torch.testing.assert_close(one.get_delta_weight("default"), two.get_delta_weight("default"))
     with pytest.raises(UsageError, match="is 4 × 32, not 2 × 32") as caught:
-        added(tiny(), lora_r=2, lora_from=str(tmp_path))
+        added(tiny(), lora_r=2, lora_from=tmp_path)
     assert "--lora_r" in str(caught.value.hint)
     with pytest.raises(UsageError, match="only one of"):
-        added(tiny(), lora_target_modules=("q_proj",), lora_from=str(tmp_path))
-    third: Any = added(tiny(), lora_r=6, lora_alpha=16, lora_from=str(tmp_path))
+        added(tiny(), lora_target_modules=("q_proj",), lora_from=tmp_path)
+    third: Any = added(tiny(), lora_r=6, lora_alpha=16, lora_from=tmp_path)
     layer = third.base_model.model.model.layers[0].self_attn.q_proj
     torch.testing.assert_close(one.get_delta_weight("default"), layer.get_delta_weight("default"))
     assert bool(layer.lora_A["default"].weight[4:].all())
@@ -95,7 +98,7 @@ def test_a_gguf_adapter_without_alpha_is_taken_as_llamacpp_takes_it(tmp_path: Pa
     header, found, rest = (tmp_path / "adapter.gguf").read_bytes().partition(b"adapter.lora.alpha")
     (tmp_path / "adapter.gguf").write_bytes(header + found + rest[:4] + bytes(4) + rest[8:])
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
-    made: Any = added(model, lora_from=str(tmp_path / "adapter.gguf"))
+    made: Any = added(model, lora_from=tmp_path / "adapter.gguf")
     layer = made.base_model.model.model.layers[0].self_attn.v_proj
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     a, b = (saved[f"base_model.model.model.layers.0.self_attn.v_proj.lora_{half}.weight"] for half in "AB")
@@ -105,10 +108,10 @@ def test_a_gguf_adapter_without_alpha_is_taken_as_llamacpp_takes_it(tmp_path: Pa
 def test_a_gguf_adapter_is_taken_into_a_larger_one(tmp_path: Path) -> None:
     lora_gguf(lora(tiny_folder(tmp_path / "base"), tmp_path / "adapter"), tmp_path / "adapter.gguf")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
-    same: Any = added(model, lora_from=str(tmp_path / "adapter.gguf"))
+    same: Any = added(model, lora_from=tmp_path / "adapter.gguf")
     expected = same.base_model.model.model.layers[0].self_attn.v_proj.get_delta_weight("default").clone()
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
-    larger: Any = added(model, lora_r=9, lora_alpha=5, lora_from=str(tmp_path / "adapter.gguf"))
+    larger: Any = added(model, lora_r=9, lora_alpha=5, lora_from=tmp_path / "adapter.gguf")
     layer = larger.base_model.model.model.layers[0].self_attn.v_proj
     torch.testing.assert_close(layer.get_delta_weight("default"), expected)
 

@@ -222,13 +222,6 @@ def test_flags_override_a_recipe(tmp_path: Path) -> None:
     assert (own.seed, own.save_strategy, own.lora, own.fsdp) == (8, "no", None, "True")
 
 
-@pytest.mark.parametrize(("text", "meant"), [("true", "True"), ("no", "False"), ("out/checkpoint-7",) * 2])
-def test_a_recipe_says_whether_to_go_on_or_from_where(tmp_path: Path, text: str, meant: str) -> None:
-    own = parse([recipe(tmp_path, f"resume_from_checkpoint: {text}")], SftOptions)
-    assert own.resume_from_checkpoint == meant
-    assert parsed("--resume_from_checkpoint").resume_from_checkpoint == "True"
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -270,27 +270,13 @@ def test_a_shared_run_killed_while_it_saves_its_result_gets_it_from_the_checkpoi
     assert {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == files
 
 
-def test_a_run_goes_on_where_its_checkpoints_are(model: str, here: Path) -> None:
-    """If another output's checkpoint is damaged, the advice is not to delete this output's."""
-    lost = Path("old/checkpoint-1")
-    lost.mkdir(parents=True)
-    (lost / MARKER).write_text('{"files": {"model.safetensors": 1}}')
-    with pytest.raises(UsageError, match="old/checkpoint-1 belongs to the output old, not to out"):
-        ready(model, "--lora", "False", "--resume_from_checkpoint", str(lost))
-
-
 def test_a_checkpoint_may_be_a_link(here: Path) -> None:
     Path("disk/checkpoint-1").mkdir(parents=True)
     Path("disk/checkpoint-1", MARKER).write_text('{"files": {}}')
     Path("out").mkdir()
     Path("out/checkpoint-1").symlink_to(here / "disk/checkpoint-1")
-    assert checkpoints.named(Path("out/checkpoint-1"), Path("out")).step == 1
-
-
-@pytest.mark.parametrize("asked", ["out/checkpoint-2", "True"])
-def test_nobody_goes_on_and_begins_anew(model: str, here: Path, asked: str) -> None:
-    with pytest.raises(UsageError, match="starts over, and --resume_from_checkpoint"):
-        ready(model, "--lora", "False", "--overwrite_output_dir", "--resume_from_checkpoint", asked)
+    found, _ = checkpoints.newest(Path("out"))
+    assert found and found.step == 1  # noqa: PT018
 
 
 def test_an_output_that_is_a_file(model: str, here: Path) -> None:

@@ -64,19 +64,6 @@ def test_memory_is_that_of_a_gpu_where_one_is_used(monkeypatch: pytest.MonkeyPat
         assert least <= peak_memory() <= most
 
 
-def test_counts_go_on(clock: list[float]) -> None:
-    before = StepCounts()
-    before.add(100, 60, 40)
-    clock[0] += 10
-    after = StepCounts()
-    after.add(20, 10, 30)
-    after.add_kept(json.loads(json.dumps(before.kept())))
-    clock[0] += 2
-    taken = after.take()
-    assert (taken["tokens"], taken["trained_tokens"], taken["tokens_per_second"]) == (120, 70, 10.0)
-    assert after.longest == 30
-
-
 def test_a_line_shows_the_reward_and_the_kl_of_a_rollout_batch(clock: list[float]) -> None:
     screen, console = screen_of(terminal=False)
     StepProgress(console=console, clock=lambda: clock[0]).step(1, 4, NUMBERS | {"reward": 0.25, "kl": 1.5})

@@ -192,19 +192,17 @@ def test_a_pickled_base_needs_leave(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- deltas of others
 
 
-def release(folder: Path, convention: str, **how: Any) -> dict[str, torch.Tensor]:
+def release(folder: Path, convention: str, added: int = 1) -> dict[str, torch.Tensor]:
     """Make a base, and a delta of it as the release scripts of that convention do. Return the target."""
-    base = llama(3, how.get("dtype", torch.float16))
-    added = 0 if convention == "none" else how.get("added", 1)
-    rows = VOCABULARY + added
-    start = {}
-    for name, values in base.items():
-        start[name] = values
-        if vocabulary.is_table(name):
-            mean, drawn = values.float().mean(0).expand(added, WIDTH), torch.randn(added, WIDTH) * 0.02
-            more = mean if how.get("init") == "mean" else drawn
-            start[name] = torch.cat((values, more.to(values.dtype)))
-    target = tuned(start, by=how.get("by", 0.001))
+    base = llama(3, torch.float16)
+    added = 0 if convention == "none" else added
+    start = {
+        name: torch.cat((values, (torch.randn(added, WIDTH) * 0.02).to(values.dtype)))
+        if vocabulary.is_table(name)
+        else values
+        for name, values in base.items()
+    }
+    target = tuned(start, by=0.001)
     delta = {}
     for name, values in target.items():
         ours = base[name].float()
@@ -213,47 +211,40 @@ def release(folder: Path, convention: str, **how: Any) -> dict[str, torch.Tensor
             ours = torch.cat((ours, fill.half().float()))
         delta[name] = (values.float() - ours).to(values.dtype)
     save(folder / "base", base, config=CONFIG)
-    save(folder / "delta", delta, files=2, config=CONFIG | {"vocab_size": rows})
+    save(folder / "delta", delta, files=2, config=CONFIG | {"vocab_size": VOCABULARY + added})
     return target
 
 
 @pytest.mark.parametrize(
-    ("convention", "how"),
-    [
-        ("none", {}),
-        ("zero", {"init": "mean"}),
-        ("zero", {"init": "random"}),
-        ("zero", {"init": "random", "added": 5}),
-        ("mean", {"init": "mean"}),
-        ("mean", {"init": "mean", "added": 3, "by": 0.0002}),
-    ],
+    ("convention", "added"), [("none", 0), ("zero", 1), ("zero", 5), ("mean", 1), ("mean", 3)]
 )
-def test_the_convention_is_found(tmp_path: Path, convention: str, how: dict[str, Any]) -> None:
-    target = release(tmp_path, convention, **how)
+def test_a_delta_of_others_is_applied_by_its_convention(
+    tmp_path: Path, convention: vocabulary.Convention, added: int
+) -> None:
+    target = release(tmp_path, convention, added)
     lines: list[str] = []
-    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(tell=lines.append))
+    vocab = convention if added else None
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(tell=lines.append), vocab=vocab)
     assert lines[0].startswith(f"vocabulary: {convention} (")
     again = load(tmp_path / "again")
     for name, values in target.items():
         torch.testing.assert_close(again[name], values, atol=0.00002, rtol=0.002)
 
 
-def test_vocab_overrides_what_is_found(tmp_path: Path) -> None:
-    release(tmp_path, "zero", init="random")
-    lines: list[str] = []
-    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "a", Run(tell=lines.append), vocab="mean")
-    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "b")
-    base = load(tmp_path / "base")["lm_head.weight"].float().mean(0)
-    one, two = (load(tmp_path / name)["lm_head.weight"][-1].float() for name in "ab")
-    torch.testing.assert_close(one - two, base, atol=0.0001, rtol=0.01)
-    assert lines[0] == "vocabulary: mean (1 rows more than the base; set by --vocab)"
-
-
-@pytest.mark.parametrize("vocab", ["none", "zero", "mean"])
-def test_vocab_that_does_not_fit(tmp_path: Path, vocab: vocabulary.Convention) -> None:
-    release(tmp_path, "zero" if vocab == "none" else "none", init="random")
-    with pytest.raises(ModelError, match=f"--vocab {vocab} does not fit"):
-        apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", vocab=vocab)
+@pytest.mark.parametrize(
+    ("made", "vocab", "said"),
+    [
+        ("none", "zero", "--vocab zero does not fit"),
+        ("none", "mean", "--vocab mean does not fit"),
+        ("zero", None, r"49 rows, and the base 48.*\n.*--vocab mean \(Alpaca, SelFee\)"),
+        ("zero", "none", "49 rows, and the base 48"),
+    ],
+)
+def test_vocab_that_does_not_fit(
+    tmp_path: Path, made: str, vocab: vocabulary.Convention | None, said: str
+) -> None:
+    release(tmp_path, made)
+    refused(tmp_path, ModelError, said, vocab=vocab)
 
 
 # ---------------------------------------------------------------- wrong bases, and other bad input
@@ -285,9 +276,9 @@ def test_a_wrong_base_is_refused_before_anything_is_written(tmp_path: Path, exac
     assert not list(folder.glob("again*"))
 
 
-def test_vocab_of_an_exact_delta_is_recorded(tmp_path: Path) -> None:
-    folder = _make(tmp_path, exact=True)
-    refused(folder, UsageError, "this delta is exact and records none", vocab="mean")
+@pytest.mark.parametrize("exact", [True, False])
+def test_vocab_of_a_delta_of_ours_is_recorded(tmp_path: Path, exact: bool) -> None:
+    refused(_make(tmp_path, exact=exact), UsageError, "this delta records none", vocab="mean")
 
 
 def test_a_delta_of_another_architecture(tmp_path: Path) -> None:
@@ -313,7 +304,7 @@ def test_a_target_of_another_architecture(tmp_path: Path) -> None:
 
 
 def test_tables_that_grow_differently_fit_no_convention(tmp_path: Path) -> None:
-    release(tmp_path, "zero", init="random")
+    release(tmp_path, "zero")
     delta = load(tmp_path / "delta")
     delta["lm_head.weight"] = torch.cat((delta["lm_head.weight"], torch.zeros(1, WIDTH).half()))
     save(tmp_path / "delta", delta, files=2)

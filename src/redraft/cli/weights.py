@@ -99,7 +99,7 @@ def apply(
     out: Out,
     vocab: Annotated[
         Literal["none", "zero", "mean"] | None,
-        typer.Option(help="What rows that the base lacks count as.  [detected]", show_default=False),
+        typer.Option(help="What rows that the base lacks count as.  [as recorded]", show_default=False),
     ] = None,
     *,
     job: Job,

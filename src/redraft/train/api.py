@@ -25,7 +25,7 @@ from redraft.jobs.provenance import Provenance, RunFile
 from redraft.train.loop import peak_memory
 from redraft.train.options import PpoOptions, RewardOptions, RunOptions, SftOptions, settings_of
 from redraft.train.processes import Say, leads, parting
-from redraft.train.run import NEWEST, Ready, get_ready
+from redraft.train.run import Ready, get_ready
 
 
 @dataclass(frozen=True)
@@ -243,18 +243,8 @@ def _result(ready: Ready, done: int | None) -> TrainResult:
             output.rmdir()  # if nothing is in it
         return TrainResult(output, 0, None, None, "")
     if stopped is not None and ready.stopped_early(done):
-        message = f"stopped after step {done:,} of {ready.steps:,}. {how_to_resume(ready)}"
+        again = "again without --overwrite_output_dir" if ready.own.overwrite_output_dir else "again"
+        message = f"stopped after step {done:,} of {ready.steps:,}. To resume, type the command {again}."
         return TrainResult(output, done, loss, Signals(stopped), message)
     following = ready.verb.following(ready.own, ready.base)
     return TrainResult(output, done, loss, None, f"{output} holds {ready.method}. {following}")
-
-
-def how_to_resume(ready: Ready) -> str:
-    """Return how to resume a stopped run."""
-    begins = ["--overwrite_output_dir"] if ready.own.overwrite_output_dir else []
-    asked = ready.args.resume_from_checkpoint
-    if asked and asked.lower() not in NEWEST:
-        begins.append("--resume_from_checkpoint")
-    if begins:
-        return f"To resume, type the command again without {' and '.join(begins)}."
-    return "To resume, type the same command again."

@@ -9,9 +9,8 @@ gets one token without loss. Labels are not shifted: whoever computes the loss d
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch import Tensor
 from redraft.errors import UsageError
 from redraft.jobs.counting import counted
 from redraft.train.prepare import Ints, Prepared, Stored
-from redraft.train.processes import gathered, place
+from redraft.train.processes import gathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,20 +180,11 @@ class SharedMeans:
 
     def take(self) -> dict[str, float]:
         """Return the means over all processes, and begin again."""
-        parts, self._sums = self.parts(), {}
+        parts = gathered({name: float(each) for name, each in self._sums.items()})
+        self._sums = {}
         whole = {name: sum(part.get(name, 0.0) for part in parts) for part in parts for name in part}
         count = whole.pop("count", 0.0)
         return {name: each / count for name, each in whole.items()} if count else {}
-
-    def parts(self) -> list[dict[str, float]]:
-        """Return what each process has added up since the last `take`."""
-        return gathered({name: float(each) for name, each in self._sums.items()})
-
-    def restore(self, parts: Sequence[Mapping[str, float]]) -> None:
-        """Take over this process's share of what `parts` returned, perhaps in other processes."""
-        rank, ranks = place()
-        for name, each in chain.from_iterable(part.items() for part in parts[rank::ranks]):
-            self.add(name, each)
 
 
 class Source(ABC):

@@ -9,7 +9,6 @@ pickled, so a stranger's checkpoint can at worst hold wrong numbers.
 from __future__ import annotations
 
 import json
-import math
 import os
 import random
 import re
@@ -26,7 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from redraft.errors import ModelError, OutputError, UsageError
+from redraft.errors import ModelError, OutputError
 from redraft.jobs.files import sync, sync_folder
 from redraft.train.load import contents
 from redraft.weights.replace import replace_folder
@@ -53,7 +52,7 @@ def unreadable(path: Path, error: Exception) -> ModelError:
     """Return the error for a damaged file of a checkpoint."""
     return ModelError(
         f"{path} cannot be read: {error!s:.200}.",
-        hint="Resume from another checkpoint with --resume_from_checkpoint FOLDER.",
+        hint="Move that checkpoint away: the same command then resumes from the one before.",
     )
 
 
@@ -215,27 +214,6 @@ def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
     return whole, remarks
 
 
-def named(folder: Path, output: Path) -> SavedCheckpoint:
-    """Return the checkpoint that `--resume_from_checkpoint` names, in the output where its log is."""
-    verified = (_verified(each) for each in checkpoints(output))
-    whole = (f" to resume from {each.folder}." for each in verified if each.complete)
-    name = _NAME.fullmatch(folder.name)
-    if not folder.is_dir() or not name:
-        hint = f"Leave --resume_from_checkpoint out{next(whole, '.')}"
-        raise ModelError(f"{folder} is not a checkpoint.", hint=hint)
-    if folder.parent.resolve() != output.resolve():  # a checkpoint may be a link to another disk
-        raise UsageError(
-            f"{folder} belongs to the output {folder.parent}, not to {output}.",
-            hint=f"Resume there: --output_dir {folder.parent}   (or move the checkpoint into {output})",
-        )
-    found = _verified(_look_at(folder, int(name[1])))
-    if not found.complete:
-        other = next(whole, None)
-        hint = f"Leave --resume_from_checkpoint out{other}" if other else _LOST
-        raise ModelError(f"cannot resume from {folder}: {found.fault}.", hint=hint)
-    return found
-
-
 @contextmanager
 def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]:
     """Yield a folder to write a checkpoint into, which is named if the block succeeds."""
@@ -283,20 +261,16 @@ def _mark(folder: Path) -> None:
     sync_folder(folder)
 
 
-def prune(output: Path, limit: int | None, *, step: float = math.inf) -> None:
+def prune(output: Path, limit: int | None) -> None:
     """Delete the remains of broken saves, and all but the newest complete checkpoints.
 
     A folder without a list of files stays: another trainer may have made it.
-
-    Args:
-        output: The output folder of the run.
-        step: The last step done. Later checkpoints stay: the run has resumed from before them.
     """
     for broken in output.glob(f"{_ASIDE}*"):
         shutil.rmtree(broken, ignore_errors=True)
     if not limit or limit < 1:
         return
-    found = [each for each in checkpoints(output) if each.step <= step]
+    found = checkpoints(output)
     whole = [each for each in found if each.complete]
     kept = {each.folder for each in whole[:limit]}
     for each in found if whole else []:

@@ -1,7 +1,7 @@
 """Stop a run that has gone wrong, and say at which step, with which records, and what to try.
 
 A loss or gradient that is not finite stops a run before the optimizer's step. A loss that stays far above its
-best or its first value stops it after many steps in a row, or at the end.
+best mean stops it after many steps in a row.
 """
 
 from __future__ import annotations
@@ -9,22 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, log
+from math import isfinite
 from typing import Any
 
 from redraft.errors import ModelError
 from redraft.train.options import LEARNING_RATE, RunOptions
 
 MARGIN = 2.0
-"""Nats above the best mean or the first loss that count as too high. Untrained models have 9 to 12, trained
-ones under 2, and batches differ by tenths."""
+"""Nats above the best mean that count as too high: batches differ by tenths."""
 
-GUESS = 0.5
-"""A loss counts as too high against the first one only above this share of ln(vocabulary), the loss of a
-random guess. The first loss is of one batch and may be low by chance: batches of short answers differ by
-nats. A broken model, which knows only word frequencies, has 0.6 to 0.7 of it; a sound one under 0.4."""
-
-LATE = 5  # steps in a row with too high a loss that make a run fail at its end
 STRETCH = 20  # steps that the best mean loss is taken over
 
 SEARCH = 25
@@ -97,8 +90,8 @@ def no_number(moment: Moment, found: Unsound | None = None) -> ModelError:
     if found and found.trained and moment.begins and moment.resumed:
         why = f", because the checkpoint {moment.resumed} holds broken weights: {found}"
         hint = (
-            "The records are not the cause. Resume from an earlier checkpoint with "
-            "--resume_from_checkpoint FOLDER, or start over (--overwrite_output_dir)."
+            "The records are not the cause. Move that checkpoint away, and the same command resumes from the "
+            "one before. Or start over (--overwrite_output_dir)."
         )
     elif found and (moment.begins or not found.trained):
         why = f", because the model was damaged before training: {found}"
@@ -117,47 +110,23 @@ def no_number(moment: Moment, found: Unsound | None = None) -> ModelError:
 
 @dataclass
 class Divergence:
-    """Detect a loss that has been too high for too long, against its best mean or its first value.
-
-    Against the first, only a loss near that of a random guess is too high (`GUESS`), and after `LATE` such
-    steps in a row, the loss has to come back near it.
-    """
+    """Detect a loss that has been far above its best mean for too long."""
 
     patience: int  # steps in a row; 0 for never
-    vocabulary: int = 2  # size of the vocabulary
     best: float = float("inf")  # the lowest mean over `STRETCH` steps so far, in nats
-    first: float | None = None  # the first loss, in nats
     _stretch: deque[float] = field(default_factory=lambda: deque(maxlen=STRETCH))
     _off: int = 0
 
     def add(self, loss: float) -> bool:
         """Add a step's loss. Return whether too many in a row were too high."""
-        if self.first is None:
-            self.first = loss
-        near = loss <= self.level  # NaN is not
-        self._off = 0 if near else self._off + 1
+        self._off = 0 if loss <= self.best + MARGIN else self._off + 1  # NaN is too high
         self._stretch.append(loss)
         if len(self._stretch) == STRETCH:
             self.best = min(self.best, sum(self._stretch) / STRETCH)
         return 0 < self.patience <= self._off
 
-    @property
-    def level(self) -> float:
-        """The loss above which it is too high, in nats."""
-        first = float("inf") if self.first is None else self.first
-        guess = 0.0 if self._off >= LATE else GUESS * log(self.vocabulary)
-        return min(self.best + MARGIN, max(first + MARGIN, guess))
-
-    @property
-    def ends_off(self) -> bool:
-        """Whether the last losses were too high, so that a run which ends here has no good result."""
-        return self.patience > 0 and self._off >= min(LATE, self.patience)
-
     def __str__(self) -> str:
-        if self.best + MARGIN <= self.level:
-            above = f"more than {MARGIN:g} above {self.best:.4g}, its best over {STRETCH} steps"
-        else:
-            above = f"above {self.level:.4g}, and it began at {self.first:.4g}"
+        above = f"more than {MARGIN:g} above {self.best:.4g}, its best over {STRETCH} steps"
         return f"For {self._off} steps the loss has been {above}"
 
 

@@ -353,7 +353,7 @@ def add_adapter(
 ) -> PeftModel:
     """Add an adapter to a model, in 32 bits, and freeze everything else.
 
-    Its initial values are those of `lora_from`, or random: seed torch before.
+    Its initial values are random: seed torch before.
 
     Args:
         task: The task, in peft's words. Of SEQ_CLS the whole head is trained too.
@@ -373,8 +373,6 @@ def add_adapter(
         # `weights.lora.merge` merges these, and what a GGUF file cannot have is refused earlier.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         added = get_peft_model(model, config)
-    if own.lora_from:
-        _go_on_from(added, Path(own.lora_from).expanduser())
     added.peft_config["default"].base_model_name_or_path = own.model_name_or_path
     # By default, peft asks the hub at each save whether rows were added.
     added.save_pretrained = partial(  # type: ignore[method-assign]
@@ -383,11 +381,11 @@ def add_adapter(
     return added
 
 
-def _go_on_from(added: PeftModel, adapter: Path) -> None:
+def go_on_from(added: PeftModel, adapter: Path) -> None:
     """Put the weights of another adapter into a new one, whose rank may be larger.
 
-    The rows of `lora_A` that the other one lacks stay random, and their columns of `lora_B` 0: together they
-    change nothing yet.
+    Rows of `lora_A` that the other one lacks stay random. Their columns of `lora_B` are 0, so they change
+    nothing yet.
     """
     theirs, alpha = _weights_of(adapter, added)
     own = get_peft_model_state_dict(added, save_embedding_layers=False)

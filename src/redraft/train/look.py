@@ -127,7 +127,6 @@ _THROWN_AWAY: dict[str, Any] = {
     "quiet": True,
     "report_to": ("none",),
     "save_strategy": "no",
-    "resume_from_checkpoint": None,
     "overwrite_output_dir": False,
 }
 _WITHOUT_EVALUATION: dict[str, Any] = {

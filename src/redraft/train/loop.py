@@ -123,15 +123,6 @@ class StepCounts:
         self.trained += trained
         self.longest = max(self.longest, longest)
 
-    def kept(self) -> dict[str, float]:
-        """Return the counts to save in a checkpoint."""
-        return {"tokens": self.tokens, "trained": self.trained, "seconds": time.monotonic() - self._since}
-
-    def add_kept(self, kept: Mapping[str, float]) -> None:
-        """Add the counts saved in a checkpoint."""
-        self.add(int(kept["tokens"]), int(kept["trained"]), 0)
-        self._since -= kept["seconds"]
-
     def take(self) -> dict[str, float]:
         """Return the numbers for a line, and reset."""
         now = time.monotonic()
@@ -190,9 +181,6 @@ class StepProgress(ProgressLine):
 
 STATE = "trainer_state.json"
 
-UNLOGGED = "unlogged.safetensors"
-"""What the next line of the log will say about steps already done, in a checkpoint between two lines."""
-
 SOURCE = "source.safetensors"  # what the source of batches keeps in a checkpoint: the same in all processes
 RANDOM = "random-{}.safetensors"  # the states of a process's random generators
 
@@ -227,7 +215,7 @@ class Loop:
         self.counts, self.signals = StepCounts(), Signals()
         self.stopped: int | None = None  # the signal for which all processes stop, or None
         self.log = Log(self.folder, leads=bool(args.should_save), quiet=quiet)
-        self._divergence = Divergence(divergence_steps, model.config.get_text_config().vocab_size)
+        self._divergence = Divergence(divergence_steps)
         self._resumed: SavedCheckpoint | None = None
         self._losses: list[torch.Tensor] = []  # of the batches of a step
         self._grad_norm = math.nan
@@ -293,15 +281,6 @@ class Loop:
                 self._divergence.add(float(line["loss"]))
         self.trained.load_model(checkpoint.folder)
         self.trained.load_states(checkpoint.folder)
-        if (unlogged := checkpoint.folder / UNLOGGED).is_file():  # else the last step has a line
-            saved = load_state(unlogged)
-            losses = saved["losses"]
-            mean = sum(losses) / len(losses)
-            as_many = len(losses) == self.args.world_size  # else the mean, which is what a line shows
-            self._unlogged += losses[self.args.process_index] if as_many else mean
-            self._logged_loss -= mean  # of another session
-            self._logged -= saved["steps"]
-            self.counts.add_kept(saved["counts"])
         if (kept := checkpoint.folder / SOURCE).is_file():
             self.data.load_state_dict(load_state(kept))
         name = RANDOM.format(self.args.process_index)
@@ -323,6 +302,7 @@ class Loop:
                 yield batches
             epoch, step = epoch + 1, 0
         if self.stopped is not None:
+            self._log_step()
             self._save_checkpoint()
             self._tell("save")
 
@@ -397,13 +377,6 @@ class Loop:
             moment = self._moment(self.state.global_step + 1, loss)
             raise no_number(moment, unsound(self.trained.around))
 
-    def _check_end(self) -> None:
-        """Raise `ModelError` if the last losses are too high."""
-        (loss,) = self.trained.sums([self._last_loss()])
-        loss /= self.args.world_size
-        if self._divergence.add(loss) or self._divergence.ends_off:
-            raise diverged(self._moment(self.state.global_step, loss), self._divergence)
-
     def _moment(self, step: int, loss: float) -> Moment:
         saved = [each for each in checkpoints.checkpoints(self.folder) if each.complete]
         began = self._resumed.step if self._resumed else 0
@@ -430,16 +403,16 @@ class Loop:
     # After a step.
 
     def _after_step(self) -> None:
-        """Log, evaluate and save if they are due. A signal stops the run with a checkpoint."""
+        """Log, evaluate and save if they are due. A signal stops the run with a checkpoint.
+
+        A checkpoint has a line of the log before it, so that no number is left over for the next session.
+        """
         step, last = self.state.global_step, self.steps
         self._tell("step_end")
         if step == last or step % self.steps_an_epoch == 0:
             self._tell("epoch_end")
-        if step == last:
-            self._check_end()
         stops = self._stops() and step < last
-        ends = step == last > self._logged and self.args.logging_strategy != "no"
-        if self.control.should_log or ends:
+        if self.control.should_log or self.control.should_save or stops or step == last:
             self._log_step()
         if self.control.should_evaluate:
             self.evaluate()
@@ -449,6 +422,9 @@ class Loop:
         self.control.should_training_stop |= stops
 
     def _log_step(self) -> None:
+        """Write a line about the steps since the last one, if there are any."""
+        if self.state.global_step == self._logged:
+            return
         loss = float(self.trained.accelerator.gather(self._unlogged).mean())
         logs = {
             "loss": loss / (self.state.global_step - self._logged),
@@ -501,18 +477,12 @@ class Loop:
             self.trained.save_model(to)
             self.trained.save_states(to)
             save_state(to / RANDOM.format(args.process_index), random_state())
-            if steps := state.global_step - self._logged:
-                losses = self.trained.accelerator.gather(self._unlogged).reshape(-1).tolist()
-                unlogged = {"steps": steps, "losses": losses, "counts": self.counts.kept()}
-                if args.should_save:
-                    save_state(to / UNLOGGED, unlogged)
-            of_source = self.data.state_dict()  # which all processes make together
-            if of_source and args.should_save:
+            if (of_source := self.data.state_dict()) and args.should_save:
                 save_state(to / SOURCE, of_source)
             if args.should_save:
                 state.save_to_json(str(to / STATE))
         if args.should_save:
-            checkpoints.prune(self.folder, args.save_total_limit, step=state.global_step)
+            checkpoints.prune(self.folder, args.save_total_limit)
 
     def _tell(self, event: str, **more: Any) -> None:
         objects = {"model": self.trained.model, "processing_class": self.trained.tokenizer}

@@ -65,7 +65,6 @@ class RunOptions(OptionModel):
     lora_r: int = option("rank of the adapter", MODEL, default=16, ge=1)
     lora_alpha: float = option("scale of the adapter", MODEL, default=32.0, gt=0)
     lora_dropout: float = option("dropout before the adapter", MODEL, default=0.0, ge=0, lt=1)
-    lora_from: MaybePlace = option("the adapter to go on from: a folder, or a GGUF file", MODEL)
     lora_target_modules: Texts = option("layers that get an adapter", MODEL, default=("all-linear",))
     pad_token: str | None = option("a token to add, as SelFee and Alpaca add [PAD]", MODEL)
     output_dir: MaybePlace = option("the folder for the result, its checkpoints and log", STEPS)
@@ -117,9 +116,6 @@ class RunOptions(OptionModel):
     save_strategy: Strategy = option("when to save a checkpoint", RUN, default="steps")
     save_steps: int = option("steps between two checkpoints", RUN, default=200, ge=1)
     save_total_limit: int | None = option("the newest checkpoints that are kept", RUN, default=2, ge=1)
-    resume_from_checkpoint: Annotated[MaybePlace, _Text] = option(
-        "the checkpoint to resume from; by default the newest one", RUN
-    )
     logging_steps: int = option("steps between two lines of the log", RUN, default=1, ge=1)
     report_to: Texts = option("also log to tensorboard, wandb, mlflow …", RUN, default=("none",))
     run_name: str | None = option("the name of the run in --report_to", RUN)
@@ -190,6 +186,7 @@ class SftOptions(LossOptions):
     packing: bool = option(
         "fill rows with several records; otherwise a batch counts records", DATA, default=True
     )
+    lora_from: MaybePlace = option("the adapter to go on from: a folder, or a GGUF file", MODEL)
     gguf: MaybePlace = option("also write the result to this GGUF file", RUN)
 
     def check(self) -> None:
@@ -440,7 +437,7 @@ def _value(name: str, words: list[str], option: Option, options: type[RunOptions
         if last in shipped_recipes("train") or Path(last).suffix in (".yaml", ".yml"):
             hint = f"The recipe comes first: redraft train {options.verb} {last} --{name} {words[0]}"
         raise UsageError(f"--{name} takes one value, and has {len(words)}: {' '.join(words):.60}.", hint=hint)
-    is_switch = option.type in (bool, bool | None) or name in ("fsdp", "resume_from_checkpoint")
+    is_switch = option.type in (bool, bool | None) or name == "fsdp"
     if not words and not is_switch:
         raise UsageError(f"--{name} has no value.", hint=f"--{name} VALUE: {option.text}")
     return words[0] if words else True

@@ -46,7 +46,6 @@ from redraft.train.prepare import Ints
 from redraft.train.processes import Say, gathered, place, ranks, shared_out
 from redraft.train.rl import algorithm, metrics
 from redraft.train.rl.algorithm import RunningMoments
-from redraft.train.rl.metrics import Faults
 from redraft.train.rl.policy import Policy, Seen, unwrapped
 from redraft.train.rl.rewards import Rewards, parse_rewards
 from redraft.train.rl.samples import Response, Sampler, Samples, Score, recorded, scored
@@ -130,8 +129,6 @@ class PpoVerb(Verb[PpoOptions]):
         own: PpoOptions,
         args: TrainingArguments,
         tokenizer: PreTrainedTokenizerBase,
-        *,
-        warn: Say,
     ) -> tuple[Ppo, Learner]:
         """Return rollout batches of the prompts, and the policy that writes them."""
         longest = int(data.rows.rows.lengths.max())
@@ -154,7 +151,6 @@ class PpoVerb(Verb[PpoOptions]):
             seed=args.seed,
             bf16=bool(args.bf16),
             folder=Path(str(args.output_dir)),
-            say=warn,
         )
         if args.max_steps <= 0:
             batches = -(-args.num_train_epochs * len(data.rows) * samples_each(own) // own.num_rollouts)
@@ -211,11 +207,10 @@ class Ppo(Source):
         seed: int,
         bf16: bool,
         folder: Path,
-        say: Say = lambda _: None,
     ) -> None:
         self.policy, self.prompts, self.reward, self.own = policy, prompts, reward, own
         self._rank, self._ranks = place()
-        self._tokenizer, self._size, self._seed, self._say = tokenizer, size * self._ranks, seed, say
+        self._tokenizer, self._size, self._seed = tokenizer, size * self._ranks, seed
         self._experience = Experience(policy, own, size=self._size, bf16=bf16)
         self._epoch = -1
         self._batch: Batch = {}
@@ -226,7 +221,6 @@ class Ppo(Source):
             settings=hashlib.sha256(repr(deciding).encode()).hexdigest()[:8],
             leads=not self._rank,
         )
-        self._faults = Faults(own.target, cut_pays=bool(own.missing_eos_penalty))
 
     def __len__(self) -> int:
         return self.own.ppo_epochs * self.own.num_rollouts // self._size
@@ -354,28 +348,17 @@ class Ppo(Source):
     def metrics(self) -> dict[str, float]:
         """Return the numbers of the policy's steps, and of a rollout batch that is new."""
         taken, self._experience.metrics = {**self._experience.metrics, **self.policy.sums.take()}, {}
-        for line in self._faults.add(taken) if "reward" in taken else ():
-            self._say(line)
         return taken
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the rollout batch, β and the moments of rewards."""
-        return {
-            "epoch": self._epoch,
-            "batch": self._batch,
-            "metrics": self._experience.metrics,
-            "experience": self._experience.state_dict(),
-            "sums": self.policy.sums.parts(),
-            "watch": self._faults.state(),
-        }
+        experience = self._experience.state_dict()
+        return {"epoch": self._epoch, "batch": self._batch, "experience": experience}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._epoch, self._batch = state["epoch"], state["batch"]
-        self._experience.metrics = state["metrics"]
         self._experience.load_state_dict(state["experience"])
-        self.policy.sums.restore(state["sums"])
-        self._faults.restore(state["watch"])
 
 
 def _texts(asked: Sequence[RolloutPrompt]) -> list[tuple[str, str]]:

@@ -259,7 +259,7 @@ _ELSEWHERE = frozenset(
     (
         *("data_path", "eval_data_path", "per_device_train_batch_size", "gradient_accumulation_steps"),
         *("gguf", "preview", "estimate", "price_per_hour", "dry_run", "quiet"),
-        *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "cache_dir", "workers"),
+        *("output_dir", "overwrite_output_dir", "cache_dir", "workers"),
         *("save_strategy", "save_steps", "save_total_limit", "logging_steps", "report_to", "run_name"),
         *("eval_strategy", "eval_steps", "per_device_eval_batch_size"),
         *("use_cpu", "tf32", "fsdp", "fsdp_transformer_layer_cls_to_wrap", "activation_checkpointing"),
@@ -267,9 +267,6 @@ _ELSEWHERE = frozenset(
     )
 )
 """Settings that do not decide the trained weights, or are recorded in another form."""
-
-NEWEST = {"true", "auto"}
-"""Values of `--resume_from_checkpoint` that mean the default: the newest checkpoint, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -421,7 +418,9 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
     verb.check(own, model)
     output = Path(str(args.output_dir))
     check_output(output, model, own.model_name_or_path)
-    checkpoint = _begin(args, own, alarm)
+    checkpoint, remarks = (None, []) if own.overwrite_output_dir else checkpoints.newest(output)
+    for line in remarks:
+        alarm(line)
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, apart=verb.scores, say=tell)
     prepared = prepare_all(own.data_path, own, tokenizer, verb, cache, say=say)
     trained, joins = verb.model(own, model, tokenizer, say=tell)
@@ -433,7 +432,7 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
         why = f"{output} cannot be created: {error.strerror}."
         raise OutputError(why, hint="--output_dir FOLDER") from None
     eval_data = eval_rows(own, tokenizer, args, verb, cache, pad=pad, say=say)
-    source, around = verb.source(trained, data, own, args, tokenizer, warn=alarm)
+    source, around = verb.source(trained, data, own, args, tokenizer)
     if isinstance(source, Data):
         check_enough_rows(
             data.rows.rows,
@@ -453,22 +452,3 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
     )
     sources, loop.trained.card = licensed(output.name, model, prepared, own.data_path)
     return Ready(own, model, args, loop, prepared, data, eval_data, verb, checkpoint, sources)
-
-
-def _begin(args: TrainingArguments, own: RunOptions, say: Say) -> SavedCheckpoint | None:
-    """Return the checkpoint to resume from, or None for a new run."""
-    asked = args.resume_from_checkpoint
-    output = Path(str(args.output_dir))
-    if own.overwrite_output_dir:
-        if asked:
-            raise UsageError(
-                f"--overwrite_output_dir starts over, and --resume_from_checkpoint {asked} resumes.",
-                hint="Leave one of them out. Starting over deletes all checkpoints.",
-            )
-        return None
-    if asked and asked.lower() not in NEWEST:
-        return checkpoints.named(Path(asked).expanduser(), output)
-    newest, remarks = checkpoints.newest(output)
-    for line in remarks:
-        say(line)
-    return newest

@@ -12,7 +12,7 @@ from redraft.chain.encoder import Encoder
 from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.errors import OutputError, UsageError
 from redraft.train.batches import Rows, one_a_row, pack
-from redraft.train.load import load_trained
+from redraft.train.load import go_on_from, load_trained
 from redraft.train.loop import Loop
 from redraft.train.loss import fuse
 from redraft.train.options import SftOptions
@@ -54,6 +54,8 @@ class Sft(Verb[SftOptions]):
         native = own.format == "selfee" and own.training_objective != "answer"
         note = {"redraft_format": NATIVE_FORMAT} if native else {}
         model = load_trained(own, ref, tokenizer, seed=own.seed, note=note)
+        if own.lora_from and isinstance(model, PeftModel):
+            go_on_from(model, Path(own.lora_from))
         return model, with_loss(model, say=say, packed=own.packing)
 
     def finish(self, own: SftOptions, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002

@@ -52,7 +52,7 @@ _THEIRS = (
     *("lr_scheduler_type", "optim", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),
     *("max_grad_norm", "seed", "activation_checkpointing", "torch_compile", "use_cpu", "fp16", "tf32"),
     *("save_strategy", "save_steps", "save_total_limit", "run_name"),
-    *("resume_from_checkpoint", "logging_steps", "eval_strategy", "eval_steps"),
+    *("logging_steps", "eval_strategy", "eval_steps"),
 )
 """Settings that are passed on as they are."""
 

@@ -64,8 +64,6 @@ class Verb(ABC, Generic[Own]):
         own: Own,  # noqa: ARG002
         args: TrainingArguments,  # noqa: ARG002
         tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
-        *,
-        warn: Say,  # noqa: ARG002
     ) -> tuple[Source, Any]:
         """Return what the loop reads, and the module around the model that computes the loss, or None."""
         return data, None

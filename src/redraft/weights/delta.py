@@ -81,7 +81,8 @@ def apply(
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
     A wrong base is refused before anything is written: by the fingerprint for redraft's deltas, otherwise by
-    shapes and configuration. Without `vocab`, the convention for rows that the base lacks is detected.
+    shapes and configuration. `vocab` is the convention for rows that the base lacks, if the delta does
+    not record it.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
@@ -202,16 +203,13 @@ def _found_recipe(
         _check_config(base, delta)
         convention, why = vocabulary.settle(base, delta, vocab)
         recipe = Recipe(exact=False, vocabulary=convention)
-    elif vocab in (None, recipe.vocabulary):
-        why = "as the delta says"
-    elif recipe.exact:
+    elif vocab not in (None, recipe.vocabulary):
         raise UsageError(
-            f"--vocab {vocab} does not fit: this delta is exact and records {recipe.vocabulary}.",
+            f"--vocab {vocab} does not fit: this delta records {recipe.vocabulary}.",
             hint="Leave --vocab out.",
         )
     else:
-        why = f"from --vocab, although the delta records {recipe.vocabulary}"
-        recipe = replace(recipe, vocabulary=vocab)
+        why = "as the delta says"
     tell(f"vocabulary: {recipe.vocabulary} ({why})")
     return recipe
 

@@ -11,7 +11,6 @@ With `none` both have the same rows (Vicuna 1.1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -30,8 +29,6 @@ _TABLES = (
     "embed_in.weight",
     "embed_out.weight",
 )
-_LOOKED_AT = 512
-_UPDATES = 3.0
 
 
 def is_table(name: str) -> bool:
@@ -67,7 +64,8 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
     """Return the convention of a delta, and the reason as a phrase.
 
-    `asked` is the user's choice, which must fit the shapes. None detects the convention.
+    `asked` is the user's choice, which must fit the shapes. It is needed if the delta adds rows: they do not
+    show what they are a difference from.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
@@ -82,55 +80,9 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
             raise ModelError(f"--vocab {asked} does not fit: {delta.path} adds no rows to the base's.")
         return "none", "as many rows as the base"
     ours, theirs = next(iter(rows.values()))
-    if asked == "none":
+    if asked in (None, "none"):
         raise ModelError(
-            f"--vocab none does not fit: {delta.path} has {theirs:,} rows, and the base {ours:,}.",
-            hint="--vocab zero or --vocab mean",
+            f"{delta.path} has {theirs:,} rows, and the base {ours:,}: what do the new ones hold?",
+            hint="--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)",
         )
-    if asked:
-        return asked, f"{theirs - ours:,} rows more than the base; set by --vocab"
-    return _detect(base, delta, list(added), theirs - ours)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """Root mean squares of a table's new rows, of these minus the base's mean, and of other changes."""
-
-    new: float
-    new_less_mean: float
-    change: float
-
-    @property
-    def says(self) -> Convention:
-        # Nearer to zero than to the mean, and as small as the changes by training.
-        near_mean = self.new < self.new_less_mean and self.new <= _UPDATES * max(self.change, 1e-12)
-        return "mean" if near_mean or self.new == 0 else "zero"
-
-
-def _detect(base: Checkpoint, delta: Checkpoint, names: list[str], count: int) -> tuple[Convention, str]:
-    looks = [_look(base, delta, name) for name in names if len(base.tensors[name].shape) == 2]
-    if not looks:
-        raise ModelError(
-            f"{delta.path} adds rows by an unknown convention.", hint="--vocab zero or --vocab mean"
-        )
-    # The clearest table decides: input rows of tokens that never occurred are not informative.
-    clearest = max(looks, key=lambda look: abs(look.new - look.new_less_mean))
-    meant = "differences from the base's mean row" if clearest.says == "mean" else "whole rows"
-    return clearest.says, (
-        f"{count:,} rows more than the base, and they look like {meant} "
-        f"(size {clearest.new:.2g}; minus the mean {clearest.new_less_mean:.2g}; "
-        f"other rows change by {clearest.change:.2g})"
-    )
-
-
-def _look(base: Checkpoint, delta: Checkpoint, name: str) -> _Look:
-    tensor, row = base.tensors[name], base.tensors[name].row
-    end = min(delta.tensors[name].count, tensor.count + _LOOKED_AT * row)
-    new = delta.read(name, tensor.count, end).to(torch.float64).view(-1, row)
-    old = delta.read(name, 0, min(tensor.count, _LOOKED_AT * row)).to(torch.float64)
-    mean = mean_row(base, name).to(torch.float64)
-    return _Look(_rms(new), _rms(new - mean), _rms(old))
-
-
-def _rms(values: torch.Tensor) -> float:
-    return float(values.square().mean().sqrt())
+    return asked, f"{theirs - ours:,} rows more than the base"

@@ -226,7 +226,7 @@ def test_a_run_that_resumes_at_any_checkpoint_has_the_curve_of_an_unbroken_one(t
         (folder / LOG).write_bytes((tmp_path / "whole" / LOG).read_bytes())
         kept = folder / f"checkpoint-{step}"
         kept.symlink_to(tmp_path / "whole" / kept.name)
-        again.run(checkpoints.named(kept, folder))
+        again.run(checkpoints.newest(folder)[0])
         assert curve(folder) == curve(tmp_path / "whole")
 
 
@@ -279,5 +279,5 @@ def test_a_run_whose_answers_are_all_empty_goes_on(tmp_path: Path, judge: str) -
 
 
 def test_a_run_that_ends_inside_a_rollout_batch_has_a_line_of_it(tmp_path: Path) -> None:
-    loop(tmp_path, rollouts(tmp_path, policy()), max_steps=6, logging_steps=4).run()
+    loop(tmp_path, rollouts(tmp_path, policy()), max_steps=6, logging_steps=4, save_strategy="no").run()
     assert [line["step"] for line in finite(tmp_path) if "reward" in line] == [4, 6]

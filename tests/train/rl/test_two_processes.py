@@ -34,7 +34,7 @@ def test_two_processes_train_as_one_does(folder: Path, tmp_path: Path, kind: str
     for ours, theirs in zip(samples(folder / kind), samples(tmp_path), strict=True):
         assert ours.pop("log_probs") == pytest.approx(theirs.pop("log_probs"), abs=1e-3)
         assert ours == theirs
-    assert len(curve(folder / kind)) == 8
+    assert len(curve(folder / kind)) == 10
     for one, two in zip(curve(tmp_path), curve(folder / kind), strict=True):
         assert two == pytest.approx(one, rel=1e-4, abs=1e-6)
     (last,) = (tmp_path / "checkpoint-15").glob("*model.safetensors")

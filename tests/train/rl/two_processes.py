@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from redraft.chain import Chain
 from redraft.errors import CheckError, ModelError
-from redraft.train.checkpoints import named
+from redraft.train.checkpoints import newest
 from redraft.train.loop import Loop
 from redraft.train.processes import parting, place
 from redraft.train.rl.rewards import Reward
@@ -81,7 +81,7 @@ def stopped_and_resumed(folder: Path) -> None:
     distributed.barrier()
     judged = Fails(own)  # it judges what was not, and no more
     again = made(folder, "ppo", judged)
-    assert again.run(named(folder / f"checkpoint-{a_batch}", folder)) == 16
+    assert again.run(newest(folder)[0]) == 16
 
 
 def resumed(folder: Path, whole: Path) -> None:
@@ -91,7 +91,7 @@ def resumed(folder: Path, whole: Path) -> None:
         (folder / "log.jsonl").write_bytes((whole / "log.jsonl").read_bytes())
         (folder / f"checkpoint-{HALF}").symlink_to(whole / f"checkpoint-{HALF}")
     distributed.barrier()
-    made(folder, "ppo").run(named(folder / f"checkpoint-{HALF}", folder))
+    made(folder, "ppo").run(newest(folder)[0])
 
 
 def one_fails(folder: Path) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -78,19 +77,6 @@ def test_merged_weights_are_those_of_peft(architecture: str, kind: str, tmp_path
     says = logits(load(tmp_path / "merged"))
     torch.testing.assert_close(says, logits(with_adapter(base, adapter)), rtol=1e-3, atol=1e-3)
     assert (says - logits(load(base))).abs().max() > 1
-
-
-def test_layers_that_store_in_by_out(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    sizes = {"n_positions": 512, "n_embd": 32, "n_layer": 1, "n_head": 2}
-    config = transformers.GPT2Config(vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=2, **sizes)
-    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
-    base = tmp_path / "base"
-    named = {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True}
-    adapter = lora(base, tmp_path / "adapter", **named)
-    merge_lora(base, adapter, tmp_path / "merged")
-    said = logits(load(tmp_path / "merged"))
-    torch.testing.assert_close(said, logits(with_adapter(base, adapter)), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow

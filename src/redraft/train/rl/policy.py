@@ -1,16 +1,14 @@
 """The policy with its value head, the reference policy, and how both see a batch of rollouts.
 
 The value head reads the policy's own last hidden state (a shared trunk). The reference policy is the same
-model with its adapter switched off, so that no weights are held twice; with `lora_from`, it has a copy of
-that adapter. `unwrapped` takes peft off while rollouts are written, for an engine without adapters.
-
+model with its adapter switched off, so that no weights are held twice. `unwrapped` takes peft off while
+rollouts are written, for an engine without adapters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from copy import deepcopy
+from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -48,10 +46,6 @@ class Policy(nn.Module):
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
         self.value_head.requires_grad_(own.algorithm == "ppo")  # others have no value loss
-        trained = matrices_of(model) if own.lora_from else {}
-        self._trained = tuple(trained)
-        self.frozen = nn.ModuleList(map(deepcopy, trained.values()))
-        self.frozen.requires_grad_(requires_grad=False)
 
     def see(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Seen:
         """Compute log-probabilities, entropy and values of responses.
@@ -99,12 +93,7 @@ class Policy(nn.Module):
 
     def see_reference(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
         """Return the log-probabilities of the policy as it was before training."""
-        if self._trained:
-            before = dict(zip(self._trained, self.frozen, strict=True))
-            as_before: AbstractContextManager[Any] = swapped(self.model, before)
-        else:
-            as_before = self.model.disable_adapter()
-        with as_before:
+        with self.model.disable_adapter():
             return self.see(input_ids, starts, mask).log_probs
 
 
@@ -151,12 +140,6 @@ def _plain(layer: Any) -> nn.Module:
     plain.weight = nn.Parameter(torch.addmm(base.weight, up, down), requires_grad=False)
     plain.bias = base.bias
     return plain
-
-
-def matrices_of(model: Any) -> dict[str, nn.Module]:
-    """Return the modules of an adapter, by name."""
-    layers = (pair for pair in model.named_modules() if isinstance(pair[1], LoraLayer))
-    return {f"{name}.{part}": getattr(each, part) for name, each in layers for part in ("lora_A", "lora_B")}
 
 
 @contextmanager

@@ -44,7 +44,6 @@ class Target:
     source: Checkpoint  # the base or the adapter, which holds its values before the change
     origin: str  # its name in `source`
     change: Change | None = None  # the change to add, or None
-    transposed: bool = False  # whether to add B·A transposed: for layers that store (in, out)
 
     @property
     def size(self) -> int:
@@ -118,14 +117,12 @@ class _Planner:
 
     def change(self, change: Change) -> None:
         target = self.target_of(f"{change.module}.weight")
-        info, turned = target.info, change.product[::-1]
-        transposed = bool(self.adapter.config.get("fan_in_fan_out")) and turned == info.shape
-        product = turned if transposed else change.product
-        if product != info.shape:
-            raise self.unfit(sizes(change.module, product, info.shape))
+        info = target.info
+        if change.product != info.shape:
+            raise self.unfit(sizes(change.module, change.product, info.shape))
         if target.change:
             raise damaged(self.adapter.folder, f"it changes {info.name!r:.120} under two names")
-        self.targets[info.name] = replace(target, change=change, transposed=transposed)
+        self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
         """If the base ties its embeddings, give the merged model one or two, as it needs.
@@ -186,11 +183,10 @@ def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[
         return
     wide = torch.float64 if target.info.dtype == "F64" else torch.float32
     a, b = (adapter.rows(half, 0, half.shape[0]).to(wide) for half in (change.a, change.b))
-    left, right = (a.T, b.T) if target.transposed else (b, a)
     count, width = target.info.shape
     for start, stop in portions(count, width, size=size):
         rows = source.read(origin, start * width, stop * width).reshape(-1, width).to(wide)
-        yield torch.addmm(rows, left[start:stop], right, alpha=change.scale).reshape(-1)
+        yield torch.addmm(rows, b[start:stop], a, alpha=change.scale).reshape(-1)
 
 
 def merge_lora(
