@@ -12,7 +12,7 @@ import pytest
 
 import redraft
 from redraft.chain import Prompt
-from redraft.checks.base import Check, Outcome, Weighted, failed, passed, run_check, run_checks
+from redraft.checks.base import Check, Outcome, failed, passed, run_check, run_checks
 from redraft.checks.parse import parse_checks
 from redraft.errors import CheckError, EmptyReply, ServerError
 
@@ -50,15 +50,15 @@ def crash(error: Exception) -> Sync:
     return Sync(judge, name="mine")
 
 
-def test_a_result_has_the_name_the_weight_and_the_outcome() -> None:
-    check = Weighted(Sync(lambda answer, prompt: failed(f"{answer} {prompt.text}", score=0.25)), 2.5)
+def test_a_result_has_the_name_and_the_outcome() -> None:
+    check = Sync(lambda answer, prompt: failed(f"{answer} {prompt.text}", score=0.25))
     result = asyncio.run(run_check(check, "yes", Prompt(instruction="why")))
     assert result.model_dump() == {
-        "name": "2.5*sync",
+        "name": "sync",
         "passed": False,
         "score": 0.25,
         "message": "yes why",
-        "weight": 2.5,
+        "weight": 1.0,
     }
 
 
@@ -149,8 +149,8 @@ SHOWS_NOTHING = [
 
 @pytest.mark.parametrize("answer", SHOWS_NOTHING)
 def test_a_text_that_shows_nothing_passes_no_check(answer: str) -> None:
-    results = asyncio.run(run_checks(parse_checks(["words<=50", "2*lacks:light"]), answer, Prompt()))
-    assert [(r.passed, r.score, r.weight) for r in results] == [(False, 0.0, 1.0), (False, 0.0, 2.0)]
+    results = asyncio.run(run_checks(parse_checks(["words<=50", "lacks:light"]), answer, Prompt()))
+    assert [(r.passed, r.score) for r in results] == [(False, 0.0)] * 2
     assert {r.message for r in results} == {"The answer is empty."}
     with pytest.raises(EmptyReply, match="gave no answer"):
         redraft.revise("Go.", model=redraft.ScriptedEngine([answer]), checks=["words<=50"])

@@ -41,7 +41,6 @@ from redraft.errors import UsageError
         ("json", "JSON alone"),
         ("language:de", "German"),
         ("language:eo", "eo"),
-        ("2*words<=50", "at most 50 words"),
         ("all(words<=9; lacks:light)", "at most 9 words"),
         ("any(words<=9; lacks:light)", 'Or: Do not use "light"'),
     ],

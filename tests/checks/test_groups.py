@@ -1,4 +1,4 @@
-"""`any`, `all` and weights."""
+"""`any` and `all`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import CheckResult, Prompt
-from redraft.checks.base import Check, Outcome, Weighted, run_check
+from redraft.checks.base import Check, Outcome, run_check
 from redraft.checks.groups import AllOf, AnyOf
 
 
@@ -65,7 +65,3 @@ def test_any_stops_at_the_first_that_passes() -> None:
     parts = (fixed(0), fixed(1), fixed(1))
     run(AnyOf(parts))
     assert [len(part.asked) for part in parts] == [1, 1, 0]
-
-
-def test_weights_count_within_all() -> None:
-    assert run(AllOf((Weighted(fixed(1), 3), fixed(0)))).score == pytest.approx(0.75)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Prompt
-from redraft.checks.base import Check, Weighted, run_checks
+from redraft.checks.base import Check, run_checks
 from redraft.checks.command import Command
 from redraft.checks.final import Number
 from redraft.checks.function import FunctionCheck
@@ -64,19 +64,12 @@ LEAVES: st.SearchStrategy[Check] = st.one_of(
 )
 
 
-def weighted(checks: st.SearchStrategy[Check]) -> st.SearchStrategy[Check]:
-    weights = st.integers(1, 50).map(lambda tenths: tenths / 10)
-    return checks | st.builds(Weighted, checks.filter(lambda check: not isinstance(check, Weighted)), weights)
-
-
 def grouped(checks: st.SearchStrategy[Check]) -> st.SearchStrategy[Check]:
-    plain = checks.filter(lambda check: not isinstance(check, Weighted))
-    any_of = st.lists(plain, min_size=1, max_size=3).map(lambda parts: AnyOf(tuple(parts)))
-    all_of = st.lists(weighted(plain), min_size=1, max_size=3).map(lambda parts: AllOf(tuple(parts)))
-    return any_of | all_of
+    parts = st.lists(checks, min_size=1, max_size=3).map(tuple)
+    return parts.map(AnyOf) | parts.map(AllOf)
 
 
-CHECKS = weighted(st.recursive(LEAVES, grouped, max_leaves=6))
+CHECKS = st.recursive(LEAVES, grouped, max_leaves=6)
 
 
 @given(CHECKS)
@@ -122,11 +115,9 @@ def test_any_text_is_a_check_or_a_teaching_error(text: str) -> None:
         ("python:operator.not_", FunctionCheck("operator.not_", __import__("operator").not_)),
         ("command[2.5s]:cat -n", Command("cat -n", 2.5)),
         ("judge[9]:Be kind.", Judge("Be kind.", JUDGE, 9, "Be kind.")),
-        ("2*json", Weighted(Json(), 2)),
-        ("0.5 * words<=5", Weighted(Count("words", None, 5), 0.5)),
         ("any(json;contains:f(x))", AnyOf((Json(), Contains("f(x)")))),
         (r"any( contains:a\;b\) ; lacks:\\ )", AnyOf((Contains("a;b)"), Lacks("\\")))),
-        (r"all(matches:\\(\d\\); 2*json)", AllOf((Matches(r"\(\d\)"), Weighted(Json(), 2)))),
+        (r"all(matches:\\(\d\\); json)", AllOf((Matches(r"\(\d\)"), Json()))),
         ("all(any(json); words>=1)", AllOf((AnyOf((Json(),)), Count("words", 1, None)))),
     ],
 )
@@ -155,11 +146,9 @@ def test_what_is_read(text: str, check: Check) -> None:
         ("json[2]", "json has no option in brackets.", "json"),
         ("command[10]:cat", "command[10]: write a time limit like command[10s]:.", "command:PROGRAM ARGS"),
         ("judge[x]:Kind", "judge[x]: write the score that passes like judge[8]:.", "judge:RUBRIC"),
-        ("0*json", "0*json: a weight must be more than 0.", "2*words<=50"),
         ("any", "any needs its checks in parentheses.", "any(A; B)"),
         ("any(json; ; json)", "part 2 of any(…) is empty.", "any(A; B)"),
         ("any(json)) x", "unexpected ') x' after any(…).", "any(A; B)"),
-        ("any(2*json)", "any(…) takes no weights, because its best part counts.", "any(A; B)"),
     ],
 )
 def test_what_is_refused(text: str, message: str, form: str) -> None:
@@ -240,12 +229,12 @@ def test_checks_come_as_texts_values_and_functions() -> None:
     def short(answer: str) -> bool:
         return len(answer) < 5
 
-    checks = parse_checks(["2*words<=2", Json(), short])
+    checks = parse_checks(["words<=2", Json(), short])
     results = asyncio.run(run_checks(checks, "one two three", Prompt()))
-    assert [(result.name.rsplit(".", 1)[-1], result.passed, result.weight) for result in results] == [
-        ("2*words<=2", False, 2.0),
-        ("json", False, 1.0),
-        ("short", False, 1.0),
+    assert [(result.name.rsplit(".", 1)[-1], result.passed) for result in results] == [
+        ("words<=2", False),
+        ("json", False),
+        ("short", False),
     ]
 
 
@@ -267,7 +256,7 @@ def test_only_the_kinds_that_are_allowed_are_parsed(tmp_path: Path) -> None:
     made = tmp_path / "made"
     for text in (
         f"command:touch {made}",
-        f"2*any(words<=5; all(command:touch {made}))",
+        f"any(words<=5; all(command:touch {made}))",
         "python:no.such.module",
     ):
         with pytest.raises(CheckSyntaxError, match="cannot be used here") as caught:

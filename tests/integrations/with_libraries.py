@@ -30,7 +30,7 @@ from verifiers import v1 as vf
 
 from redraft.integrations.judged import checks_of, judged, wait
 
-CHECKS = ("words<=8", "2*contains:rain")
+CHECKS = ("words<=8", "contains:rain")
 TEXTS = ("It is rain.", "It falls from clouds and it is very wet.", "rain " * 9)
 GOOD, BAD = TEXTS[:2]
 

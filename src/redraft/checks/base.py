@@ -144,47 +144,6 @@ def ask_no_more(check: Check, what: str, fault: str) -> None:
         _log.warning("the %s of the check %r %s. It is not asked again.", what, check.name, fault)
 
 
-@dataclass(frozen=True)
-class Weighted:
-    """`2*words<=50`: a check with a weight in the score of an answer."""
-
-    part: Check
-    weight: float
-
-    @property
-    def name(self) -> str:
-        """The short form, with the weight in front."""
-        return f"{self.weight!r}".removesuffix(".0") + f"*{self.part.name}"
-
-    @property
-    def demand(self) -> str:
-        """The demand of the check itself."""
-        return demand_of(self.part)
-
-    @property
-    def schema(self) -> Mapping[str, Any] | None:
-        """The schema of the check itself."""
-        return schema_of(self.part)
-
-    @property
-    def form(self) -> Form | None:
-        """The form of the check itself."""
-        return form_of(self.part)
-
-    def prefix(self, text: str) -> Prospect:
-        """Ask the check itself."""
-        return prefix_of(self.part, text)
-
-    def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
-        """Run the check itself."""
-        return self.part.check(answer, prompt)
-
-
-def weight_of(check: Check) -> float:
-    """Return the weight of a check in the score of an answer; 1 by default."""
-    return check.weight if isinstance(check, Weighted) else 1.0
-
-
 async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
     """Run a check. A sync one runs in a daemon thread, so a slow one delays neither streams nor the exit."""
     try:
@@ -236,11 +195,7 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
             f"the check {check.name!r} gave the score {outcome.score}.", hint="A score is from 0 to 1."
         )
     return CheckResult(
-        name=check.name,
-        passed=outcome.passed,
-        score=outcome.score,
-        message=whole(outcome.message),
-        weight=weight_of(check),
+        name=check.name, passed=outcome.passed, score=outcome.score, message=whole(outcome.message)
     )
 
 
@@ -254,8 +209,7 @@ async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tu
     if is_blank(answer):
         message = "The answer is empty."
         return tuple(
-            CheckResult(name=check.name, passed=False, score=0.0, message=message, weight=weight_of(check))
-            for check in checks
+            CheckResult(name=check.name, passed=False, score=0.0, message=message) for check in checks
         )
     return tuple(await together([run_check(check, answer, prompt) for check in checks]))
 

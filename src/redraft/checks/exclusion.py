@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from redraft.chain import Prompt
-from redraft.checks.base import Check, Weighted
+from redraft.checks.base import Check
 from redraft.checks.groups import AllOf
 from redraft.checks.text import Contains, Count, Ends, Lacks, Starts
 
@@ -51,9 +51,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
 
 def _parts(check: Check) -> Iterator[Check]:
     """Yield the checks that all have to pass. Those of `any(…)` do not."""
-    if isinstance(check, Weighted):
-        yield from _parts(check.part)
-    elif isinstance(check, AllOf):
+    if isinstance(check, AllOf):
         for part in check.parts:
             yield from _parts(part)
     else:

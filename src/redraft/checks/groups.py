@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import fmean
 
 from redraft.chain import Prompt
 from redraft.checks.base import (
     Check,
     Outcome,
     Prospect,
-    Weighted,
     demand_of,
     failed,
     form_of,
@@ -24,7 +24,6 @@ from redraft.checks.base import (
     passed,
     prefix_of,
     together,
-    weight_of,
 )
 from redraft.checks.kinds import Written
 from redraft.engines.steering.form import Form, joined
@@ -60,8 +59,7 @@ class AllOf:
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Run all parts concurrently. The message joins those of the failed parts."""
         outcomes = await together([outcome_of(part, answer, prompt) for part in self.parts])
-        weights = [weight_of(part) for part in self.parts]
-        score = sum(o.score * w for o, w in zip(outcomes, weights, strict=True)) / sum(weights)
+        score = fmean(outcome.score for outcome in outcomes)
         faults = [outcome.message for outcome in outcomes if not outcome.passed]
         if faults:
             return failed(" ".join(faults), score=score)
@@ -107,12 +105,7 @@ class AnyOf:
 
 def _nested_name(check: Check) -> str:
     """Return the short form of a check inside parentheses. Deeper parts are escaped already."""
-    match check:
-        case AllOf() | AnyOf():
-            return check.name
-        case Weighted():
-            return check.name.removesuffix(check.part.name) + _nested_name(check.part)
-    return escape(check.name)
+    return check.name if isinstance(check, AllOf | AnyOf) else escape(check.name)
 
 
 def group_of(written: Written) -> AllOf | AnyOf:
@@ -134,11 +127,7 @@ def group_of(written: Written) -> AllOf | AnyOf:
     if "" in parts:
         raise written.error(f"part {parts.index('') + 1} of {kind}(…) is empty")
     checks = tuple(map(written.nested, parts))
-    if kind == "all":
-        return AllOf(checks)
-    if any(isinstance(check, Weighted) for check in checks):
-        raise written.error("any(…) takes no weights, because its best part counts")
-    return AnyOf(checks)
+    return AllOf(checks) if kind == "all" else AnyOf(checks)
 
 
 def closing(text: str) -> int | None:

@@ -304,11 +304,7 @@ REWARD = CheckKind(
     takes_option=True,
 )
 ANY = _for_anyone("any(A; B)", "at least one of these checks passes", _group)
-ALL = _for_anyone(
-    "all(A; B)",
-    "every one of these checks passes; 2*A gives a check twice the weight",
-    _group,
-)
+ALL = _for_anyone("all(A; B)", "every one of these checks passes", _group)
 AUTO = _for_anyone(
     "auto", "what the prompt itself demands in plain words (redraft checks PROMPT)", _plain("derive", "Auto")
 )

@@ -1,6 +1,6 @@
 """Parse the short form of checks, for the command line, Python and recipes.
 
-    check     = [ weight "*" ] ( kind | kind op value | kind [ "[" option "]" ] ":" text | group )
+    check     = kind | kind op value | kind [ "[" option "]" ] ":" text | group
     group     = ( "any" | "all" ) "(" check { ";" check } ")"
 
 Parsing does everything that can fail without an answer: it reads files, compiles patterns, imports modules.
@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from redraft.chain import Chain, whole
-from redraft.checks.base import Check, Weighted
+from redraft.checks.base import Check
 from redraft.checks.function import FunctionCheck
 from redraft.checks.groups import unescape
 from redraft.checks.kinds import SEE, CheckKind, Writer, Written, check_kinds
@@ -25,7 +25,6 @@ from redraft.jobs.plugins import plugins
 
 MAX_DEPTH = 20  # the deepest nesting of `any` and `all`
 
-_WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*\*\s*")
 _HEAD = re.compile(r"(?P<kind>[^\W\d_][\w-]*)\s*(?:\[(?P<option>[^\]]*)\])?", re.ASCII)
 
 
@@ -47,7 +46,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
         raise CheckSyntaxError(f"a check is a text, not {shown(text)}.", hint=SEE)
     if text != whole(text):
         raise CheckSyntaxError(f"the check {text!a:.80} holds half of a character.", hint=SEE)
-    return _Parser(judge, writer).weighted(text.strip())
+    return _Parser(judge, writer).check(text.strip())
 
 
 def parse_checks(
@@ -89,16 +88,7 @@ class _Parser:
     writer: Writer
     depth: int = 0
 
-    def weighted(self, text: str) -> Check:
-        weight = _WEIGHT.match(text)
-        if not weight:
-            return self.bare(text)
-        check, number = self.bare(text[weight.end() :]), float(weight["weight"])
-        if not 0 < number < float("inf"):
-            raise CheckSyntaxError(f"{text}: a weight must be more than 0.", hint=f"Write 2*words<=50. {SEE}")
-        return Weighted(check, number)
-
-    def bare(self, text: str) -> Check:
+    def check(self, text: str) -> Check:
         head = _HEAD.match(text)
         name = head["kind"] if head else text[:30]
         if not head or name not in (known := plugins("redraft.checks")):
@@ -127,4 +117,4 @@ class _Parser:
     def nested(self, text: str) -> Check:
         if self.depth == MAX_DEPTH:
             raise CheckSyntaxError(f"checks are nested more than {MAX_DEPTH} deep.", hint=SEE)
-        return replace(self, depth=self.depth + 1).weighted(text)
+        return replace(self, depth=self.depth + 1).check(text)

@@ -11,7 +11,7 @@ import pytest
 
 import redraft
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
-from redraft.checks.base import Check, demand_of, run_checks, schema_of, weight_of
+from redraft.checks.base import Check, demand_of, run_checks, schema_of
 from redraft.checks.final import FinalLetter, FinalMaths, Number
 from redraft.checks.parse import parse_check
 from redraft.evaluation.diagnosis.runs import StrategyRun
@@ -48,11 +48,11 @@ def test_steering_is_a_way_where_the_others_do_without() -> None:
     assert "steered" not in {way.kind for way in all_strategies(1, 2, voting=False)}
 
 
-@pytest.mark.parametrize("text", ["words<=2", "3*words<=2", "json"])
+@pytest.mark.parametrize("text", ["words<=2", "json"])
 def test_a_retold_check_hides_its_complaint_alone(text: str) -> None:
     check = parse_check(text)
     [hidden] = retold([check], "Try again.")
-    for same in (demand_of, weight_of, schema_of, attrgetter("name")):
+    for same in (demand_of, schema_of, attrgetter("name")):
         assert same(hidden) == same(check)
     told, untold = (result(each, "one two three four") for each in (check, hidden))
     assert (untold.passed, untold.score) == (told.passed, told.score) == (False, told.score)

@@ -133,7 +133,7 @@ def test_the_prompts_say_where_the_answer_is_looked_for(a_sandbox: Path) -> None
         ("checks", {"checks": "words<=3"}, "it has no list of `checks`"),
         ("checks", {"checks": ["word<=3"]}, "no check is called 'word'"),
         ("checks", {"checks": ["any(json; command:rm -rf /)"]}, "'command' cannot be used in a file of data"),
-        ("checks", {"checks": ["2 * python:os.getcwd"]}, "'python' cannot be used in a file of data"),
+        ("checks", {"checks": ["all(python:os.getcwd)"]}, "'python' cannot be used in a file of data"),
         ("checks", {"checks": ["judge:Is it good?"]}, "'judge' cannot be used in a file of data"),
     ],
 )
@@ -153,7 +153,7 @@ def test_checks_of_a_file_run_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "evil.py").write_text("open('ran', 'w')\ndef f(a): return True\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    for check in ("python:evil.f", "all(json; python: evil.f)", "0.5*command : touch ran"):
+    for check in ("python:evil.f", "all(json; python: evil.f)", "any(command : touch ran)"):
         with pytest.raises(RedraftError):
             question("checks", checks=[check])
     assert not Path("ran").exists()

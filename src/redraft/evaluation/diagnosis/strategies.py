@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from redraft.chain import Chain, Prompt
-from redraft.checks.base import Check, Outcome, Weighted, demand_of, failed, outcome_of, schema_of
+from redraft.checks.base import Check, Outcome, demand_of, failed, outcome_of, schema_of
 
 NAMES = {
     "plain": "one answer",
@@ -131,13 +131,8 @@ class Retold:
 
 
 def retold(checks: Iterable[Check], message: str = "", *, never: bool = False) -> tuple[Check, ...]:
-    """Return checks that all complain in the same words, with their weights."""
-    return tuple(
-        Weighted(Retold(check.part, message, never), check.weight)
-        if isinstance(check, Weighted)
-        else Retold(check, message, never)
-        for check in checks
-    )
+    """Return checks that all complain in the same words."""
+    return tuple(Retold(check, message, never) for check in checks)
 
 
 def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
