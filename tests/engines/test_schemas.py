@@ -1,4 +1,4 @@
-r"""Patterns of a schema are written out for servers, which drop `\d` and the like without a word."""
+"""JSON schemas: bounds that tokens have room for, and what each grammar is spared."""
 
 from __future__ import annotations
 
@@ -12,52 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from redraft.engines.bounds import within
-from redraft.engines.schemas import Names, for_xgrammar, plain, with_plain_patterns
-
-
-@pytest.mark.parametrize(
-    ("pattern", "written"),
-    [
-        (r"^\d{4}$", "^[0-9]{4}$"),
-        (r"\d{4}", "[0-9]{4}"),
-        (r"^[\d\.\-]{5}$", "^[0-9.-]{5}$"),
-        (r"^\d\-\d\/\.$", r"^[0-9]-[0-9]/\.$"),
-        (r"^[\w-.]$", "^[0-9A-Za-z_À-ÖØ-öø-῿Ⰰ-퟿.-]$"),
-        (r"^\D.$", "^[^0-9].$"),
-        (r"^(?:ab)+\d$", "^(ab)+[0-9]$"),
-        (r"\bfoo\b", r"\bfoo\b"),
-        (r"^[^\S]$", r"^[^\S]$"),
-    ],
-)
-def test_shorthands_are_written_out(pattern: str, written: str) -> None:
-    assert plain(pattern) == written
-
-
-PIECES = [
-    r"\d", r"\w", r"\s", r"\D", "a", "é", ".", r"\.", r"\/",
-    "[a-c]", r"[\w.-]", r"[-\d]", r"[^\s,]", "(?:a|1)",
-]  # fmt: skip
-
-
-@given(
-    st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join),
-    st.tuples(st.sampled_from(["", "^"]), st.sampled_from(["", "$"])),
-    st.text("ab1é .,-/", max_size=6),
-)
-def test_a_written_out_pattern_takes_the_same_texts(middle: str, ends: tuple[str, str], text: str) -> None:
-    pattern = middle.join(ends)
-    assert bool(re.search(plain(pattern), text)) == bool(re.search(pattern, text))
-
-
-def test_only_patterns_change_wherever_they_stand() -> None:
-    year = {"type": "string", "pattern": r"^\d{4}$", "description": r"\d"}
-    plain_year = {**year, "pattern": "^[0-9]{4}$"}
-
-    def around(part: Any) -> Any:
-        listed = {"type": "array", "items": {"anyOf": [part, {"type": "null"}]}}
-        return {"properties": {"pattern": listed}, "$defs": {"Year": part}, "const": {"pattern": r"\d"}}
-
-    assert with_plain_patterns(around(year), llamacpp=False) == around(plain_year)
+from redraft.engines.schemas import Names, for_servers_of_llamacpp, for_xgrammar
 
 
 class Step(BaseModel):
@@ -223,14 +178,13 @@ def test_what_openvino_would_drop_is_written_otherwise(
             {"type": "object", "patternProperties": {"^x": True}, "additionalProperties": False},
             {"type": "object"},
         ),
-        ({"properties": {"maxLength": True, "patternProperties": True}}, None),
+        ({"properties": {"maxLength": True, "pattern": True}, "const": {"pattern": "a"}}, None),
     ],
 )
 def test_what_llamacpps_server_would_refuse_or_misread_is_left_to_the_check(
     schema: dict[str, Any], sent: dict[str, Any] | None
 ) -> None:
-    assert with_plain_patterns(schema, llamacpp=True) == (schema if sent is None else sent)
-    assert with_plain_patterns(schema, llamacpp=False) == schema
+    assert for_servers_of_llamacpp(schema) == (schema if sent is None else sent)
 
 
 @pytest.mark.parametrize(("names", "ended"), [("^x_", True), ("^x_$", False), ("^a|^b", False), ("x", False)])

@@ -1,8 +1,6 @@
-r"""JSON schemas of answers: written so that servers keep to them, and watched in what models answer.
+"""JSON schemas of answers: without what grammars misread, and watched in what models answer.
 
-Grammars of servers have no `\d`, `\w` and `\s` and no needless escapes: some drop such a pattern with a line
-in their own log, and take any text. Written out they mean the same. The answer is checked against the pattern
-as the user wrote it.
+What a grammar cannot express is left out for it, and the answer is checked against the schema of the user.
 """
 
 from __future__ import annotations
@@ -97,87 +95,42 @@ class Names:
 _MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"(?=\s*(\S))|[][{},"]', re.DOTALL)
 """What gives JSON its shape. A string is read once it is known what follows."""
 
-_ATOM = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\.", re.DOTALL)
-"""An escape, a class in brackets, or a dot."""
-
 _PARTS = frozenset(
     {"items", "additionalItems", "prefixItems", "additionalProperties", "anyOf", "allOf", "oneOf"}
 )
 _MAPS = frozenset({"$defs", "definitions", "properties", "patternProperties"})
 
-_CLASSES = {"d": "0-9", "w": "0-9A-Za-z_À-ÖØ-öø-῿Ⰰ-퟿", "s": " "}
-"""Letters beyond ASCII are whole blocks of Unicode: a little too much, and the check decides. Other space
-than the blank is written with an escape in JSON."""
 
-_SPECIAL = frozenset(r"\^$.|?*+()[]{}")
-_SPECIAL_IN_CLASS = frozenset(r"\^[]")
-
-
-def with_plain_patterns(schema: Any, *, llamacpp: bool) -> Any:
-    """Return a schema, or a list of them, with its patterns written out. `llamacpp`: it is for llama.cpp.
-
-    Its server matches a pattern with the text between the quotes of JSON, so that `.` ends the text with a
-    bare quote and the reply fails. It refuses a whole request for a length above `MOST_REPEATS`, and takes
-    only `{}` for an object whose names have patterns alone. So these keywords are left to the check.
-    """
+def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
+    """Return a schema, or a list of them, with each of its parts changed, from the outside in."""
     if isinstance(schema, list):
-        return [with_plain_patterns(part, llamacpp=llamacpp) for part in schema]
+        return [_throughout(part, changed) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
-
-    def part(name: str, value: Any) -> Any:
-        if name == "pattern" and isinstance(value, str):
-            return plain(value)
+    found = changed(schema)
+    for name, value in found.items():
         if name in _MAPS and isinstance(value, Mapping):
-            return {key: with_plain_patterns(each, llamacpp=llamacpp) for key, each in value.items()}
-        return with_plain_patterns(value, llamacpp=llamacpp) if name in _PARTS else value
-
-    left = set[str]()
-    if llamacpp:
-        left = {"pattern", *(name for name in _COUNTS & schema.keys() if schema[name] > MOST_REPEATS)}
-        if "patternProperties" in schema:
-            left |= {"patternProperties", "additionalProperties"}
-    return {name: part(name, value) for name, value in schema.items() if name not in left}
+            found[name] = {key: _throughout(part, changed) for key, part in value.items()}
+        elif name in _PARTS:
+            found[name] = _throughout(value, changed)
+    return found
 
 
-def plain(pattern: str) -> str:
-    r"""Return a pattern written out, such as `^[0-9]{4}$` for `^\d{4}$`; as it is if it has `\b` or looks
-    around.
+def for_servers_of_llamacpp(schema: Any) -> Any:
+    r"""Return a schema without what the grammars of llama.cpp's own server and of Ollama misread or refuse.
+
+    They match a pattern with the text between the quotes of JSON, so that `.` ends the text with a bare quote
+    and the reply fails, and know no `\\d`. They refuse a whole request for a length above `MOST_REPEATS`, and
+    take only `{}` for an object whose names have patterns alone. All that is left to the check.
     """
-    if re.search(r"\(\?[^:]|\\[bB\d]", pattern):
-        return pattern
-    return _ATOM.sub(lambda found: _atom(found[0]), pattern).replace("(?:", "(")
 
+    def changed(part: Mapping[str, Any]) -> dict[str, Any]:
+        left = {"pattern", *(name for name in _COUNTS & part.keys() if part[name] > MOST_REPEATS)}
+        if "patternProperties" in part:
+            left |= {"patternProperties", "additionalProperties"}
+        return {name: value for name, value in part.items() if name not in left}
 
-def _atom(text: str) -> str:
-    if text == ".":
-        return text
-    if text.startswith("["):
-        return _class(text)
-    name = text[1]
-    if name in _CLASSES:
-        return f"[{_CLASSES[name]}]"
-    if name.lower() in _CLASSES:
-        return f"[^{_CLASSES[name.lower()]}]"
-    return text if name.isalnum() or name in _SPECIAL else name
-
-
-def _class(text: str) -> str:
-    r"""Write out a class. A dash that is no range goes to its end: `[\w-.]`."""
-    start = "[^" if text.startswith("[^") else "["
-    items = re.findall(r"\\.|.", text[len(start) : -1], re.DOTALL)
-    if {r"\D", r"\W", r"\S"} & set(items):
-        return text
-    written, dash = "", ""
-    for before, item, after in zip(["", *items], items, [*items[1:], ""], strict=False):
-        if item == r"\-" or (item == "-" and ({before, after} & {"", r"\d", r"\w", r"\s"})):
-            dash = "-"
-        elif item[1:] in _CLASSES:
-            written += _CLASSES[item[1:]]
-        else:
-            needless = len(item) == 2 and not (item[1].isalnum() or item[1] in _SPECIAL_IN_CLASS)
-            written += item[needless:]
-    return f"{start}{written}{dash}]"
+    return _throughout(schema, changed)
 
 
 def for_xgrammar(schema: Any) -> Any:
@@ -185,20 +138,15 @@ def for_xgrammar(schema: Any) -> Any:
 
     Beside a pattern it drops lengths, which are left to the check.
     """
-    if isinstance(schema, list):
-        return [for_xgrammar(part) for part in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    kept = {name: value for name, value in schema.items() if name != "multipleOf"}
-    if kept.get("properties") and "patternProperties" in kept:  # of both, it reads the patterns alone
-        del kept["patternProperties"]
-        kept["additionalProperties"] = False
-    for name, value in kept.items():
-        if name in _MAPS and isinstance(value, Mapping):
-            kept[name] = {key: for_xgrammar(part) for key, part in value.items()}
-        elif name in _PARTS:
-            kept[name] = for_xgrammar(value)
-    return kept
+
+    def changed(part: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in part.items() if name != "multipleOf"}
+        if kept.get("properties") and "patternProperties" in kept:  # of both, it reads the patterns alone
+            del kept["patternProperties"]
+            kept["additionalProperties"] = False
+        return kept
+
+    return _throughout(schema, changed)
 
 
 # Inside llama.cpp is llguidance. One keyword that it does not know undoes the whole grammar, without an
@@ -223,27 +171,22 @@ _MOST_ITEMS = 10_000  # 100,000 are refused
 def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
     """Return the schema for the grammar, and the keywords that are left to checking."""
     left = set[str]()
-    reduced = _reduced(schema, left)
+
+    def changed(part: Mapping[str, Any]) -> dict[str, Any]:
+        gone = {
+            name
+            for name, value in part.items()
+            if name in _REFUSED or (name in _CONDITIONS and not _CONDITIONS[name](value, part))
+        }
+        left.update(gone - _ANNOTATIONS)
+        # llguidance takes `oneOf` only if it sees that at most one part can fit.
+        kept = {name: value for name, value in part.items() if name not in gone}
+        return {"anyOf" if name == "oneOf" else name: value for name, value in kept.items()}
+
+    reduced = _throughout(schema, changed)
     if isinstance(reduced, dict):
         reduced["x-guidance"] = {"lenient": True, "whitespace_flexible": False}
     return reduced, frozenset(left)
-
-
-def _reduced(schema: Any, left: set[str]) -> Any:
-    """Return a part of a schema, or a list of them, without what cannot be expressed. Add that to `left`."""
-    if isinstance(schema, list):
-        return [_reduced(part, left) for part in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    kept: dict[str, Any] = {}
-    for name, value in schema.items():
-        if name in _REFUSED or (name in _CONDITIONS and not _CONDITIONS[name](value, schema)):
-            left.update({name} - _ANNOTATIONS)
-        elif name in _MAPS:
-            kept[name] = {key: _reduced(part, left) for key, part in value.items()}
-        else:  # llguidance takes `oneOf` only if it sees that at most one part can fit
-            kept["anyOf" if name == "oneOf" else name] = _reduced(value, left) if name in _PARTS else value
-    return kept
 
 
 _ANNOTATIONS = frozenset({"format", "$schema"})  # keywords that are not checked, either

@@ -37,7 +37,7 @@ from redraft.engines.local import (
 from redraft.engines.openvino.child import REFUSED, ChildSettings, Event, Request
 from redraft.engines.openvino.models import GGUFTokenizer, check, loaded_bytes, prepare
 from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
-from redraft.engines.schemas import expressible, for_xgrammar, with_plain_patterns
+from redraft.engines.schemas import expressible, for_xgrammar
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
 from redraft.jobs.machine import all_cores, free_memory, instructions
@@ -268,7 +268,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         _, left = expressible(sampling.schema)
         self._schemas.leave(self._info.name, left)
         schema, _ = expressible(within(sampling.schema, int(limit * DENSE)))
-        return json.dumps(with_plain_patterns(for_xgrammar(schema), llamacpp=False))
+        return json.dumps(for_xgrammar(schema))
 
     def _refuse(self, sampling: Sampling, reason: str) -> NoReturn:
         """Ask without this schema from now on. The process has ended: replies go on in another one."""

@@ -58,7 +58,7 @@ from redraft.engines.remote.wire import (
     with_grammar,
 )
 from redraft.engines.retry import Patience, backoff
-from redraft.engines.schemas import UNBOUND, SchemaWatch, with_plain_patterns
+from redraft.engines.schemas import UNBOUND, SchemaWatch, for_servers_of_llamacpp
 from redraft.engines.steering.grammar import gbnf
 from redraft.engines.steering.writer import Source, written
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError, UsageError
@@ -75,6 +75,8 @@ _OF_BEGINNING = re.compile(
     r"assistant|prefill|continue|last message|generation|roles?\b|alternate|user", re.I
 )
 """What a server complains of that does not continue the beginning of an answer."""
+_OF_LLAMACPP = ("llamacpp", "library", "organization_owner")
+"""Owners of models on servers that have llama.cpp inside: its own, Ollama and LM Studio."""
 _END = object()
 _SEE_LOG = "The server may have been stopped, or out of memory: see its log."
 
@@ -116,7 +118,7 @@ class RemoteEngine(Engine):
         )
         # Fields that the server refuses: with one schema, or, under the empty key, in every request.
         self._refused: defaultdict[str, set[str]] = defaultdict(set)
-        self._schemas, self._llamacpp = SchemaWatch(), False
+        self._schemas, self._owner = SchemaWatch(), ""
         self._grammar = ""  # the field of a request that takes a grammar; empty if none does
 
     @classmethod
@@ -144,7 +146,7 @@ class RemoteEngine(Engine):
         except BaseException:
             await engine.aclose()
             raise
-        engine._llamacpp, engine._grammar = found.owner == "llamacpp", found.grammar
+        engine._owner, engine._grammar = found.owner, found.grammar
         engine._info = replace(
             engine._info,
             name=found.name,
@@ -168,9 +170,8 @@ class RemoteEngine(Engine):
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Answer messages. A reply that breaks off ends with a delta that has counts, and then the error."""
-        if sampling.schema is not None:
-            schema = with_plain_patterns(sampling.schema, llamacpp=self._llamacpp)
-            sampling = replace(sampling, schema=schema)
+        if sampling.schema is not None and self._owner in _OF_LLAMACPP:
+            sampling = replace(sampling, schema=for_servers_of_llamacpp(sampling.schema))
         body = chat_body(self._info.name, messages, sampling, stop)
         own = GRAMMARS & (sampling.extra_body or {}).keys()
         if sampling.form is None or not self._info.forms or sampling.schema is not None or own:
@@ -186,7 +187,7 @@ class RemoteEngine(Engine):
         """Continue the beginning of an answer. A server that cannot is asked without forms from then on."""
         said: list[Message] = [{"role": "assistant", "content": text}] if text else []
         body = chat_body(self._info.name, [*messages, *said], sampling, stop)
-        if said and not self._llamacpp:
+        if said and self._owner != "llamacpp":
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if sampling.unending:
             body["ignore_eos"] = True
