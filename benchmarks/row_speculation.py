@@ -159,8 +159,7 @@ async def _figure(case: Case, requests: Sequence[Request], size: Size) -> Figure
 
 
 def _fresh(request: Request) -> Request:
-    sampling = replace(request.sampling, prediction="")
-    return replace(request, messages=request.messages[:1], sampling=sampling)
+    return replace(request, messages=request.messages[:1])
 
 
 async def timed(engine: Engine, requests: Sequence[Request], case: Case) -> tuple[int, float]:

@@ -71,8 +71,6 @@ class Sampling:
             far as they can. So check the answer. A schema takes precedence.
         banned: Tokens that do not come, in engines with `EngineInfo.forms` on this machine.
         unending: Nor does the token that ends an answer.
-        prediction: A text that much of the answer may repeat, as a revision repeats its draft. An engine may
-            guess tokens from it. That changes the speed, not the answer.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: More fields of a request, which override ours. Needs `EngineInfo.any_request`, or
             `EngineInfo.fields` that name them. Never logged or recorded.
@@ -95,7 +93,6 @@ class Sampling:
     form: Form | None = None
     banned: frozenset[int] = frozenset()
     unending: bool = False
-    prediction: str = ""
     tools: Sequence[Mapping[str, Any]] = ()
     extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_headers: Mapping[str, str] | None = field(default=None, repr=False)

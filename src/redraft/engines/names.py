@@ -66,7 +66,7 @@ class Recommended:
     """A model of the hub.
 
     Attributes:
-        name: A reference of its own, such as `small`; empty for those between.
+        name: A reference of its own, such as `small`.
         ref: The reference of its file.
         size: Bytes of the file, as the hub has it.
         cached: Bytes that a token takes in the cache of keys and values, in 16 bits.
@@ -101,16 +101,6 @@ RECOMMENDED = (
         "short answers and rewriting in English",
     ),
     Recommended(
-        "",
-        "Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M",
-        0.5,
-        491_400_032,
-        24 * 2 * 64 * 4,
-        "Apache-2.0",
-        31.6,
-        "extraction, JSON, several languages",
-    ),
-    Recommended(
         "medium",
         "HuggingFaceTB/SmolLM2-1.7B-Instruct-GGUF:Q4_K_M",
         1.7,
@@ -130,21 +120,11 @@ RECOMMENDED = (
         83.4,
         "reasoning, code, many languages",
     ),
-    Recommended(
-        "",
-        "ibm-granite/granite-3.3-8b-instruct-GGUF:Q4_K_M",
-        8.2,
-        4_940_000_000,
-        40 * 8 * 128 * 4,
-        "Apache-2.0",
-        74.8,
-        "long texts, extraction, code, twelve languages",
-    ),
 )
-"""Sizes and licences are those of the hub's pages, and IFEval's shares those of the models' cards; that of
-Qwen2.5-0.5B is from the card of SmolLM2-360M. Publishers measure in different ways."""
+"""Sizes and licences are those of the hub's pages, and IFEval's shares those of the models' cards. Publishers
+measure in different ways."""
 
-BY_NAME = {model.name: model for model in RECOMMENDED if model.name}
+BY_NAME = {model.name: model for model in RECOMMENDED}
 
 
 def memory_of(repo: str, selects: str | None) -> int:

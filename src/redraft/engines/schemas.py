@@ -120,7 +120,7 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
     r"""Return a schema without what the grammars of llama.cpp's own server and of Ollama misread or refuse.
 
     They match a pattern with the text between the quotes of JSON, so that `.` ends the text with a bare quote
-    and the reply fails, and know no `\\d`. They refuse a whole request for a length above `MOST_REPEATS`, and
+    and the reply fails, and know no `\d`. They refuse a whole request for a length above `MOST_REPEATS`, and
     take only `{}` for an object whose names have patterns alone. All that is left to the check.
     """
 
@@ -133,20 +133,24 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
     return _throughout(schema, changed)
 
 
-def for_xgrammar(schema: Any) -> Any:
+def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
     """Return a schema that XGrammar, with which OpenVINO keeps to schemas, does not misread.
 
-    Beside a pattern it drops lengths, which are left to the check.
+    And the keywords that are left to checking: it drops multiples, and lengths beside a pattern.
     """
+    left = set[str]()
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {name: value for name, value in part.items() if name != "multipleOf"}
+        dropped = {"multipleOf", *(("minLength", "maxLength") if "pattern" in part else ())}
+        left.update(dropped & part.keys())
+        kept = {name: value for name, value in part.items() if name not in dropped}
         if kept.get("properties") and "patternProperties" in kept:  # of both, it reads the patterns alone
             del kept["patternProperties"]
             kept["additionalProperties"] = False
         return kept
 
-    return _throughout(schema, changed)
+    found = _throughout(schema, changed)
+    return found, frozenset(left)
 
 
 # Inside llama.cpp is llguidance. One keyword that it does not know undoes the whole grammar, without an

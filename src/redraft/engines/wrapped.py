@@ -225,7 +225,7 @@ class JournaledEngine(WrappedEngine):
 
         sampling = asdict(request["sampling"])
         del sampling["extra_headers"], sampling["call_id"], sampling["chain"]
-        del sampling["unset"], sampling["prediction"]  # the last one changes the speed alone
+        del sampling["unset"]
         if self.info.own_sampling:
             for name in request["sampling"].left_out - {"top_p"}:
                 del sampling[name]

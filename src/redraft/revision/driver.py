@@ -204,7 +204,7 @@ class Driver:
             if "temperature" in given.unset and (op.role == "revise" or (op.role and given.seed is None)):
                 new["temperature"] = 0.0
             return self.writer.stream(op.prompt, replace(given, **new), op.stop)
-        new |= {"schema": op.schema, "form": op.form, "prediction": op.prediction, "tools": op.tools}
+        new |= {"schema": op.schema, "form": op.form, "tools": op.tools}
         if op.who == "critic" and self.critic is not None:
             # It may be on another server, which must not see the headers.
             new |= {"extra_body": None, "extra_headers": None}

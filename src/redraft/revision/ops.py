@@ -48,7 +48,6 @@ class Ask:
     who: Literal["writer", "critic"] = "writer"
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
-    prediction: str = ""  # what much of the answer may repeat
     stop: tuple[str, ...] = ()
     watched: bool = False  # the text may be ended when no continuation can pass
     tools: tuple[Mapping[str, Any], ...] = ()

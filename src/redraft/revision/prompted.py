@@ -126,7 +126,6 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
         state.length(),
         schema=plan.schema,
         form=plan.form,
-        prediction=state.steps[-1].answer if way == "revision" else "",
         stop=tuple(plan.options.stop),
         watched=plan.watched and rules.followed(state),
         tools=tuple(plan.options.tools),

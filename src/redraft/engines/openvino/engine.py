@@ -265,10 +265,11 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         """Return what the library can enforce of a schema, for JSON of `limit` tokens; empty if nothing."""
         if sampling.schema is None or json.dumps(sampling.schema) in self._refused:
             return ""
-        _, left = expressible(sampling.schema)
-        self._schemas.leave(self._info.name, left)
+        self._schemas.leave(
+            self._info.name, expressible(sampling.schema)[1] | for_xgrammar(sampling.schema)[1]
+        )
         schema, _ = expressible(within(sampling.schema, int(limit * DENSE)))
-        return json.dumps(for_xgrammar(schema))
+        return json.dumps(for_xgrammar(schema)[0])
 
     def _refuse(self, sampling: Sampling, reason: str) -> NoReturn:
         """Ask without this schema from now on. The process has ended: replies go on in another one."""
