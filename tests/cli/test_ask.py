@@ -126,15 +126,15 @@ def test_an_empty_prompt_and_words_that_are_no_flags_are_status_2() -> None:
 @pytest.mark.parametrize(
     ("args", "stdin", "said"),
     [
-        ([], b"caf\xe9", "the prompt is not UTF-8 at character 4: 'caf\\udce9'."),
-        ([b"Go.", b"-c", b"contains:\xe9"], b"", "--check is not UTF-8 at character 10: 'contains:\\udce9'."),
+        ([], b"caf\xe9", "the prompt has a lone surrogate, half of a character: "),
+        ([b"Go.", b"-c", b"contains:\xe9"], b"", "the check 'contains:\\udce9' holds half of a character."),
     ],
 )
 def test_what_is_not_utf8_is_refused(args: list[bytes], stdin: bytes, said: str) -> None:
     command = [*REDRAFT, "ask", "-m", script("one"), "--json", *args]
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=60)
     assert (done.stdout, done.returncode) == (b"", 2)
-    assert done.stderr.decode().splitlines()[0] == f"redraft: {said}"
+    assert done.stderr.decode().startswith(f"redraft: {said}")
 
 
 def test_engine_trouble_is_status_3_and_keeps_what_there_is() -> None:

@@ -31,7 +31,6 @@ def main() -> None:
 def _run() -> None:
     if handled := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # nothing needs cleaning up yet
-        sys.unraisablehook = _interrupt_again
     from redraft.cli.commands import app
 
     if handled:
@@ -62,14 +61,6 @@ def _flush() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _interrupt_again(unraisable: Any) -> None:
-    """Repeat a Ctrl-C that Python could only print, such as in a callback during an import."""
-    if unraisable.exc_type is KeyboardInterrupt:
-        signal.raise_signal(signal.SIGINT)
-    else:
-        sys.__unraisablehook__(unraisable)
 
 
 def __getattr__(name: str) -> Any:

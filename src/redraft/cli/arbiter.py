@@ -33,12 +33,12 @@ def compare(flags: Given, folder: Folder, run_code: RunCode = False) -> None:
     Each model answers each task in each way, in several rounds. Resumable, and paired by prompt.
 
     Ways: one answer; revise, told by the task's checks; revise alone, by the model's own criticism; vote, by
-    majority; best of N, chosen by the checks; auto, repair, steered, blind, shuffled. Vote and best of N draw
-    as many answers as fit into the tokens that revising took. Only steered is steered, unless --steer.
+    majority; best of N, chosen by the checks; auto, repair, steered, blind, shuffled. Only steered is
+    steered, unless --steer.
 
-    DIR gets a file of chains for each model, task, way and seed, table.json and index.html. After any
-    stop, the same command goes on; one with more models, tasks, ways or seeds adds to DIR. Without --tasks
-    the page is made again from what is there. redraft arbiter verify DIR recomputes every figure.
+    DIR gets a file of chains for each model, task, way and seed, table.json and index.html. The same command
+    goes on after a stop; one with more models, tasks, ways or seeds adds to DIR. Without --tasks the page is
+    made again from what is there.
     """
     from redraft.evaluation.diagnosis.arbiter import put_report
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.options import CacheFile, Given, check_utf8, fill_in, takes
+from redraft.cli.options import CacheFile, Given, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.counting import begin_line
@@ -78,7 +78,6 @@ def _prompt(words: Sequence[str]) -> Prompt:
     if sys.stdin.isatty() and not text.strip():
         raise UsageError("there is no prompt.", hint=_EXAMPLE)
     piped = read_piped(beside=bool(text.strip()))
-    check_utf8("the prompt", text, piped)
     if text.strip():
         return Prompt(instruction=text, input=piped)
     if not piped.strip():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from redraft.cli.ask import say_faults, say_wait
-from redraft.cli.options import Given, check_utf8, fill_in, takes
+from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.errors import RedraftError, UsageError, nearest
 from redraft.jobs.counting import counted
@@ -75,7 +75,6 @@ class Chat:
     def do(self, text: str) -> bool:
         """Answer a text, or obey a command. Return False if it was to leave. An error ends only this."""
         try:
-            check_utf8("the prompt", text)
             if text.startswith("/") and "\n" not in text:
                 command, _, value = text.partition(" ")
                 return self._obey(command, value.strip())

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from redraft.cli.ask import one_text, read_piped
-from redraft.cli.options import check_utf8
 from redraft.cli.shell import write
 from redraft.errors import UsageError
 from redraft.jobs.counting import tell
@@ -28,6 +27,7 @@ def checks(
     """
     import json
 
+    from redraft.chain import whole
     from redraft.checks.derive import NOTHING, checks_in
 
     text = one_text(prompt or (), "checks")
@@ -37,8 +37,7 @@ def checks(
                 "there is no prompt.", hint='redraft checks "In at most 50 words: what is a lighthouse?"'
             )
         text = read_piped(beside=False)
-    check_utf8("the prompt", text)
-    found = checks_in(text)
+    found = checks_in(whole(text))
     if as_json:
         write(json.dumps(found, ensure_ascii=False))
     elif found:

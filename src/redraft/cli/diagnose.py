@@ -49,17 +49,13 @@ def diagnose(
     Prints the share of right answers after each revision, how many answers each revision made right and made
     wrong, whether the verdicts are right, and a sentence: revise, don't, or undecided.
 
-    Chains of redraft eval know which answers are right. For others, give checks with --score. Else the checks
-    that guided revising score too, and then a gain is nearly automatic.
+    Chains of redraft eval know which answers are right. For others, give checks with --score. Chains with the
+    same id are runs of one item: give the files of several seeds together.
 
-    Chains with the same id are runs of one item: give the files of several seeds together.
-
-    With --run TASK, the records of the task's file are answered with a model in several ways: revised, once,
-    best of several with the same checks, by majority vote where answers are short, revised without feedback
-    or with that on another answer, as drafts that are told what failed, and as mode auto does it; with
-    --no-steer also steered. These are compared at equal tokens. --check guides; without it,
-    the task's own checks do. After any stop, the same command resumes; redraft diagnose FOLDER reads the
-    runs again. The limits are of all ways together; one that is reached ends the command with exit status 4.
+    With --run TASK, the records of the task's file are answered in several ways, which are compared at equal
+    tokens (docs/evaluate.md). --check guides; without it, the task's own checks do. After any stop, the same
+    command resumes; redraft diagnose FOLDER reads the runs again. A limit is of all ways together, and ends
+    the command with exit status 4.
     """
     from redraft import __version__
     from redraft.chain.read.files import open_output

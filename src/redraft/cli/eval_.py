@@ -37,15 +37,11 @@ def evaluate(
     The model answers each record and revises its answers as in `redraft answer`; --max-revisions 0 scores
     plain answers. Prints the share of right answers with its 95 % interval, in all and by group.
 
-    --check guides revising and does not score. The task's own checks score. They guide only with --guided,
-    and then the score does not tell what revising is worth where the truth is unknown.
+    --check guides revising and does not score. The task's own checks score. They guide only with --guided.
 
     FILE gets the chain of each record, with the truth about each answer in `eval` of its `meta`. After any
-    stop, the same command resumes. A low score is no failure: the exit status is 0. An empty answer is
-    wrong, and tried again by the same command; other failures are listed, and do not count.
-
-    Records of the task `checks` have a prompt and their own checks: {"prompt": "Describe rain.", "checks":
-    ["words<=50"]}.
+    stop, the same command resumes. A low score is no failure: the exit status is 0. An empty answer is wrong,
+    and tried again by the same command; other failures are listed, and do not count.
     """
     from redraft.evaluation.tasks.run import EvalRun
     from redraft.evaluation.tasks.tasks import task_of

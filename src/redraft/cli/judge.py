@@ -32,10 +32,9 @@ def judge(
     A and B are files of answers or chains, joined by question_id. FILE gets a review for each question and
     order, in SelFee's and FastChat's shape: redraft report FILE. The judge sees each pair in both orders.
 
-    After any stop, the same command resumes. Each reply is stored in FILE.journal.db before it is used, so
-    none is paid for twice. A judge that gives no score is asked for it once more; none is made up. If
-    most of the first 20 reviews cannot be read, the run stops and says why; the exit status is 3.
-    Failures are in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
+    After any stop, the same command resumes, and no reply is paid for twice: FILE.journal.db has them. If
+    most of the first 20 reviews cannot be read, the run stops and says why; the exit status is 3. Failures
+    are in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
     """
     from redraft.evaluation.judging.run import JudgeRun
 

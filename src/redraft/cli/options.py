@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 
 from redraft.cli.shell import flag, tell
-from redraft.errors import UsageError
 
 if TYPE_CHECKING:
     from redraft.options import Option, OptionModel
@@ -58,25 +57,10 @@ def fill_in(flags: Mapping[str, Any], group: FlagGroup = USUAL) -> Settings:
     from redraft.revision.settings import Recipes, Settings
 
     given = {name: value for name, value in flags.items() if value is not None}
-    for name in given.keys() - {"cache"}:  # the name of a file is in no record
-        value = given[name]
-        check_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
     known = group.model.model_fields.keys() - group.never_default
     below = {name: value for name, value in load_config().defaults.items() if name in known}
     recipes = Recipes(resolve_name(group.in_recipes or group.group), group.recipes)
     return Settings.read(group.model, given, below={**group.usual, **below}, recipes=recipes, tell=tell)
-
-
-def check_utf8(what: str, *values: Any) -> None:
-    """Refuse texts that are not UTF-8, because a record cannot hold them."""
-    for value in values:
-        try:
-            str(value).encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(
-                f"{what} is not UTF-8 at character {error.start + 1}: {value!a:.60}.",
-                hint="Convert it first: … | iconv -f latin1 -t utf-8",
-            ) from None
 
 
 def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..., None]:

@@ -23,14 +23,12 @@ def report(
     """Describe what judges said of answers, or how models scored.
 
     For reviews (redraft judge A B) it prints the ratio of scores and the win rate with 95 % intervals over
-    questions, wins and losses in both orders, and how far order and length of the answers sway the judge.
-    The figures are for the model whose --answers come first,
-    or else whose answers the first review shows first.
-    Questions without a readable review in each order do not count; they are listed.
+    questions, wins and losses in both orders, and how far order and length of the answers sway the judge. The
+    figures are for the model whose --answers come first, or else whose answers the first review shows first.
 
-    For grades (redraft judge A) it prints their mean by model and judge. For chains (redraft answer, eval)
-    it prints the share of right answers, revisions, stops and cost. Several files are compared record by
-    record: give those of the last run and of this one. All files have to be of one kind.
+    For grades (redraft judge A) it prints their mean by model and judge. For chains (redraft answer, eval) it
+    prints the share of right answers, revisions, stops and cost. Several files are compared record by record.
+    All files have to be of one kind.
     """
     import json
 

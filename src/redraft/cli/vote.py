@@ -33,8 +33,7 @@ def vote(
     """Judge the answers of two models blindly: which is better?
 
     Shows pairs without names. Their order and sides are drawn for each voter. The page is on this machine
-    only, and is served until Ctrl-C. Keys: 1 and 2 for the better answer, = for a tie, s to skip, n for a
-    note, u to undo.
+    only, and is served until Ctrl-C.
 
     Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same
     command goes on. Several voters may share FILE.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import inspect
+import json
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing
@@ -43,7 +44,6 @@ from redraft.revision.options import (
     check_prices,
     check_together,
     choose_mode,
-    is_text,
     patience_of,
 )
 from redraft.revision.prompts import base_messages
@@ -340,8 +340,8 @@ def prompt_of(prompt: Asked) -> Prompt:
     if not _is_whole(prompt.model_dump() if isinstance(prompt, Prompt) else prompt):
         raise UsageError(
             f"the prompt has a lone surrogate, half of a character: {prompt!a:.80}.",
-            hint="Read its file with the right encoding: open(file, encoding='latin-1'). "
-            "Or replace it: text.encode(errors='replace').decode()",
+            hint="Its bytes are not UTF-8. Convert them: iconv -f latin1 -t utf-8. "
+            "In Python: open(file, encoding='latin-1')",
         )
     if isinstance(prompt, str):
         prompt = Prompt(instruction=prompt)
@@ -354,11 +354,10 @@ def prompt_of(prompt: Asked) -> Prompt:
 
 def _is_whole(value: Any) -> bool:
     """Return whether no text in a prompt has a lone surrogate."""
-    if isinstance(value, str):
-        return is_text(value)
-    if isinstance(value, Mapping):
-        return all(_is_whole(key) and _is_whole(part) for key, part in value.items())
-    return not isinstance(value, list | tuple) or all(map(_is_whole, value))
+    try:
+        return bool(json.dumps(value, ensure_ascii=False, default=str).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:

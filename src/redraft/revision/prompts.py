@@ -6,7 +6,6 @@ benchmarks/LOST.md says which wording is best.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -42,11 +41,7 @@ VERDICTS = ("Revision is needed", "Revision is not needed")
 """The phrases in which a criticism has to give its verdict."""
 
 _BLANK = re.compile(r"\n\s*\n")
-_EXAMPLES = {
-    "criticise": "criticise: |\n  A check found:\n  {found}\n\n  Name the faults of the answer. "
-    f"End with '{VERDICTS[0]}' or '{VERDICTS[1]}'.",
-    "revise": "revise: |\n  Not right yet:\n  {found}\n\n  Write the whole answer again.",
-}
+_EXAMPLE = "docs/recipes.md#wordings has an example."
 
 
 @dataclass(frozen=True)
@@ -107,28 +102,25 @@ class Wording:
 
 def _check_template(name: str, template: Any) -> None:
     if not isinstance(template, str) or template != whole(template):
-        raise UsageError(
-            f"the template {name} is {template!a:.60}, and should be a text.", hint=_EXAMPLES[name]
-        )
+        raise UsageError(f"the template {name} is {template!a:.60}, and should be a text.", hint=_EXAMPLE)
     try:
         places = [(place, *more) for _, place, *more in Formatter().parse(template) if place is not None]
     except ValueError as error:
         hint = "For a brace in the text write {{ or }}."
         raise UsageError(f"the template {name} cannot be read: {error}.", hint=hint) from None
-    for place, specification, conversion in places:
-        if place not in PLACES[name] or specification or conversion:
-            near = difflib.get_close_matches(str(place), PLACES[name], n=1)
-            guess = f"Did you mean {{{near[0]}}}? " if near else ""
+    for place, *changes in places:
+        if place not in PLACES[name] or any(changes):
             known = ", ".join(f"{{{each}}}" for each in PLACES[name])
-            hint = f"{guess}Places: {known}. For a brace in the text write {{{{ or }}}}."
+            hint = f"Places: {known}. For a brace in the text write {{{{ or }}}}."
             raise UsageError(f"the template {name} has an unknown place {{{place:.40}}}.", hint=hint)
     if "found" not in _places(template):
-        hint = f"It is where the findings of checks go:\n{_EXAMPLES[name]}"
-        raise UsageError(f"the template {name} lacks the place {{found}}.", hint=hint)
+        raise UsageError(
+            f"the template {name} lacks the place {{found}}, for what checks found.", hint=_EXAMPLE
+        )
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(
             f"the template {name} asks for nothing when there are no findings.",
-            hint=f"A paragraph with {{found}} is left out then. Add one without it:\n{_EXAMPLES[name]}",
+            hint="A paragraph with {found} is left out then. Add one without it.",
         )
 
 
@@ -205,9 +197,7 @@ def wording_of(value: Any) -> Wording:
 
 def _from_mapping(name: str, templates: Any) -> Wording:
     if not isinstance(templates, Mapping) or not templates:
-        raise UsageError(
-            "a wording is the two templates criticise and revise.", hint="\n".join(_EXAMPLES.values())
-        )
+        raise UsageError("a wording is the two templates criticise and revise.", hint=_EXAMPLE)
     for key in templates:
         if key not in DEFAULT.templates:
             raise UsageError(f"a wording has no template {key!r:.40}.", hint="Templates: criticise, revise")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -88,6 +88,10 @@ def under_way(batches: Batches | None) -> AbstractContextManager[Any]:
     return batches.chain() if batches else nullcontext()
 
 
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
 @dataclass(frozen=True)
 class RunPlan:
     """How a run makes its file."""
@@ -98,8 +102,7 @@ class RunPlan:
     keeps_replies: bool = False  # in a journal beside the output, whether or not batches or shares need it
     cache: Path | None = None  # where replies are stored for all equal requests
     share: Share | None = None  # of the job, if not all of it
-    whole: Path | None = None  # with a share: the output of all shares, whose replies are in `whole_replies`
-    whole_replies: Path | None = None
+    whole: Path | None = None  # with a share: the output of all shares
     store: Store | None = None  # where the file goes, if `out` is the copy of a file elsewhere
     batch: bool = False  # ask servers in batches
     pause: float | None = None  # longest pause between two looks at a batch, in seconds; None for the default
@@ -110,44 +113,34 @@ class RunPlan:
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
-        """Return the plan of these `RunOptions`; with a `journal` beside the file, if its verb keeps one."""
-        out, options = Path(out), settings.values
-        batch = getattr(options, "batch", False)
+        """Return the plan of these `RunOptions`; with a `journal` beside the file, if its verb keeps one.
+
+        A share has files of its own. Files in a store have copies on this machine.
+        """
+        options, share, file, whole, store = settings.values, None, Path(out), None, None
         names = ("cache", "batch", "pause", "quiet", "on_event")
         given: Any = {name: value for name in names if (value := getattr(options, name, None)) is not None}
+        if text := getattr(options, "shard", None):
+            if "cache" in given:
+                hint = "Leave --cache out: each share keeps a journal beside its output."
+                raise UsageError("--shard and --cache were given.", hint=hint)
+            share = share_of(text)
+            file, whole = share.path(file), file
+        if url := url_of(file):
+            of_all = Store(str(url_of(whole))) if whole else None
+            store, whole = Store(url, of_all), of_all and of_all.copy
+            file = store.copy
         return cls(
-            out,
+            file,
             keeps_replies=journal,
-            parallel=options.parallel or (IN_BATCHES if batch else PARALLEL),
+            parallel=options.parallel or (IN_BATCHES if given.get("batch") else PARALLEL),
             limits=Limits(options.limit_usd, options.limit_tokens, options.limit_seconds),
+            share=share,
+            whole=whole,
+            store=store,
             tell=settings.tell,
             **given,
-        ).of_share(getattr(options, "shard", None))
-
-    def of_share(self, text: str | None) -> Self:
-        """Return the plan of a share, whose files are its own, or of all; with copies of files elsewhere."""
-        if text is None:
-            return self.copied()
-        if self.cache:
-            hint = "Leave --cache out: each share keeps a journal beside its output."
-            raise UsageError("--shard and --cache were given.", hint=hint)
-        share = share_of(text)
-        replies = self._beside(".journal.db")
-        return replace(
-            self, out=share.path(self.out), share=share, whole=self.out, whole_replies=replies
-        ).copied()
-
-    def copied(self) -> Self:
-        """Return the plan with copies on this machine in place of files in a store."""
-        if (url := url_of(self.out)) is None:
-            return self
-        whole = Store(str(url_of(self.whole))) if self.whole else None
-        store = Store(url, whole)
-        plan = replace(self, store=store, out=store.copy)
-        if whole is None:
-            return plan
-        replies = whole.copy.with_name(f"{whole.copy.name}.journal.db")
-        return replace(plan, whole=whole.copy, whole_replies=replies)
+        )
 
     def holds(self, record_id: str) -> bool:
         """Whether a record is to be done: with a share, whether it is in it."""
@@ -160,13 +153,10 @@ class RunPlan:
         else:
             self.on_event(RunMessage(message))
 
-    def _beside(self, ending: str) -> Path:
-        return self.out.with_name(self.out.name + ending)
-
     @property
     def own_replies(self) -> Path | None:
         """The journal: that of the run, or one that batches need, and a run that resumes without them."""
-        own, batches = self._beside(".journal.db"), self._beside(".batches.jsonl")
+        own, batches = _beside(self.out, ".journal.db"), _beside(self.out, ".batches.jsonl")
         needed = self.keeps_replies or self.batch or self.share or own.exists() or batches.exists()
         return own if needed and not self.cache else None
 
@@ -246,7 +236,11 @@ class RunPlan:
 
         async with AsyncExitStack() as stack:
             file = self.own_replies or self.cache
-            journal = stack.enter_context(Journal(file, base=self.whole_replies)) if file else None
+            journal = (
+                stack.enter_context(Journal(file, base=self.whole and _beside(self.whole, ".journal.db")))
+                if file
+                else None
+            )
             if journal:
                 stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
             yield Opened(stack, journal, self._batches(stack, journal, over))
@@ -255,7 +249,7 @@ class RunPlan:
         self, stack: AsyncExitStack, journal: Journal | None, limit: Callable[[], str]
     ) -> Batches | None:
         """Open the batches of the run, which `stack` closes. None if there are none."""
-        file = self._beside(".batches.jsonl")
+        file = _beside(self.out, ".batches.jsonl")
         if not self.batch and not file.exists():
             return None
         from redraft.engines.remote.batch import PAUSE, Batches
