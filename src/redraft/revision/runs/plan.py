@@ -128,7 +128,7 @@ class RunPlan:
             file, whole = share.path(file), file
         if url := url_of(file):
             of_all = Store(str(url_of(whole))) if whole else None
-            store, whole = Store(url, of_all), of_all and of_all.copy
+            store, whole = Store(url, of_all), of_all.copy if of_all else None
             file = store.copy
         return cls(
             file,
