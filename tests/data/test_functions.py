@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 import redraft
-from redraft.data.output import DataEvent, DataProgress
 from redraft.errors import OutputError, UsageError
-from redraft.jobs.progress import RunMessage
 
 
 @pytest.fixture
@@ -34,14 +32,6 @@ def test_clean_returns_what_it_came_to_and_prints_what_the_command_prints(
     with pytest.raises(OutputError, match="exists"):
         redraft.clean(source, out)
     assert redraft.clean(source, out, rules=["roles"], force=True, quiet=True).kept == 4
-
-
-def test_events_take_the_place_of_what_is_printed(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    events: list[DataEvent] = []
-    result = redraft.dedupe(source, source.with_name("out.jsonl"), by="minhash", on_event=events.append)
-    assert capsys.readouterr() == ("", "")
-    assert events[-1] == RunMessage(f"{result.kept} kept, 1 dropped", "minhash          1")
-    assert events[-2] == DataProgress(4, source.stat().st_size, source.stat().st_size, result.kept, 1)
 
 
 def test_rules_that_leave_nothing_say_so_and_a_wrong_name_is_an_error(source: Path) -> None:

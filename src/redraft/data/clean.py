@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, Unpack
@@ -19,7 +19,6 @@ from redraft.data.clean_rules import (
     Preset,
     Rule,
     RuleSettings,
-    word_list,
 )
 from redraft.data.html_evidence import has_tags
 from redraft.data.output import (
@@ -51,7 +50,7 @@ def clean(
     rules: Names | None = None,
     skip: Names = (),
     languages: Names = (),
-    blocked: str | Path | Sequence[str | Path] = (),
+    blocked: Names = (),
     **options: Unpack[DataOptions],
 ) -> DataResult:
     """Clean conversations with named rules. As `redraft data clean`, and in the same files.
@@ -63,7 +62,7 @@ def clean(
         rules: Apply only these rules.
         skip: Leave these rules out.
         languages: Keep these languages, as ISO 639 codes: the rule `language`.
-        blocked: The rule `blocked`: fastchat, alpaca, or files with a word a line.
+        blocked: Lists of words of the rule `blocked`: fastchat, alpaca.
         **options: How to run: `DataOptions`.
 
     Raises:
@@ -71,25 +70,18 @@ def clean(
         RecordError: No record can be read; with `strict`, a record cannot be read.
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
-    blocked = _lists(blocked)
-    plan, run, file = (
-        plan_of(like, rules, skip, languages, blocked),
-        DataRun.of(out, options),
-        here(source),
-    )
+    plan, run = plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options)
+    file = here(source)
     config = {
         "rules": [name for name in NAMES if name in plan.rules],
         "languages": sorted(plan.settings.languages),
-        "blocked": blocked,
+        "blocked": [words.name for words in plan.settings.blocked],
         "like": like,
         "strict": run.strict,
     }
     work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=run.strict)
     lines, left = lines_in(file), 0
-    lists = [Path(name) for name in blocked if name not in LISTS]
-    with writing(
-        Provenance("data clean", config, file, url_of(source)), run, inputs={"blocked": lists}
-    ) as output:
+    with writing(Provenance("data clean", config, file, url_of(source)), run) as output:
         for cleaned in output.passing(output.spread(work, lines)):
             output.sink.write(cleaned.line)
             left += cleaned.has_html
@@ -122,7 +114,7 @@ def plan_of(
     rules: Names | None = None,
     skip: Names = (),
     languages: Names = (),
-    blocked: str | Path | Sequence[str | Path] = (),
+    blocked: Names = (),
 ) -> Preset:
     """Return the rules and settings that the arguments of `clean` ask for."""
     if like and rules is not None:
@@ -132,7 +124,9 @@ def plan_of(
     one_of("like", [like], [None, *PRESETS])
     usual = PRESETS[like] if like else USUAL
     codes = _known(languages, LANGUAGES, "--languages", BY_NAME) or usual.settings.languages
-    words = tuple(map(word_list, _lists(blocked))) or usual.settings.blocked
+    words = (
+        tuple(LISTS[name] for name in sorted(_known(blocked, LISTS, "--blocked"))) or usual.settings.blocked
+    )
     names = usual.rules if rules is None else _known(rules, NAMES, "--rules")
     names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
     names -= _known(skip, NAMES, "--skip")
@@ -145,10 +139,6 @@ def plan_of(
         if name in names and not given:
             raise UsageError(f"the rule '{name}' needs a list.", hint=f"For example: {flag}")
     return Preset(names, RuleSettings(codes, words))
-
-
-def _lists(blocked: str | Path | Iterable[str | Path]) -> list[str]:
-    return [str(blocked)] if isinstance(blocked, str | Path) else [*map(str, blocked)]
 
 
 def _known(

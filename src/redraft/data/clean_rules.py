@@ -11,7 +11,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import regex
@@ -28,7 +27,6 @@ from redraft.data.texts import (
     spoken_texts,
     with_texts,
 )
-from redraft.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -62,25 +60,6 @@ ALPACA = WordList("alpaca", _whole([*_ALPACA.split(), "go to"]), asked_only=True
 """From Alpaca's `generate_instruction.py`: tasks that a text model cannot do. Searched in instructions."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
-
-
-def word_list(name: str) -> WordList:
-    """Return a named list, or read a file with one word or phrase per line; `#` begins a comment."""
-    if name in LISTS:
-        return LISTS[name]
-    try:
-        lines = Path(name).read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UsageError(
-            f"--blocked {name}: neither a list ({', '.join(LISTS)}) nor a readable file: {reason}.",
-            hint="A file has one word or phrase per line.",
-        ) from None
-    entries = dict.fromkeys(" ".join(line.casefold().split()) for line in lines if line.lstrip()[:1] != "#")
-    entries.pop("", None)
-    if not entries:
-        raise UsageError(f"--blocked {name}: it has no words.", hint="Write one word or phrase per line.")
-    return WordList(name, _whole(entries))
 
 
 SHORT = 16  # fewest characters of a conversation (FastChat's `clean_sharegpt.py`)

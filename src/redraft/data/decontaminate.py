@@ -70,7 +70,7 @@ def decontaminate(
     provenance = Provenance(
         "data decontaminate", {"ngram": ngram, "strict": run.strict}, file, url_of(source)
     )
-    writer = writing(provenance, run, inputs={"against": others})
+    writer = writing(provenance, run, against=others)
     lines = lines_in(file)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))

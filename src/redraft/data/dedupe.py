@@ -105,7 +105,7 @@ def dedupe(
     provenance = Provenance(
         "data dedupe", {**asdict(like), "keep": keep, "strict": run.strict}, file, url_of(source)
     )
-    writer = writing(provenance, run, reads=[*others, file], inputs={"against": others})
+    writer = writing(provenance, run, reads=[*others, file], against=others)
     with writer as output, TemporaryFile(dir=run.disk) as spool:
         known = output.spread(partial(examine, like=like, strict=True), pool)
         found = output.spread(partial(examine, like=like, strict=run.strict), lines)

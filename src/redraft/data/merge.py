@@ -421,7 +421,7 @@ class _Draw:
                 lines = raw_records(folder / part.file)
             for line in lines:
                 taken.found += 1
-                output.advance(len(line.data) + 1)
+                output.progress.advance(len(line.data) + 1)
                 # Draw number and place: pseudo-random, below 2 ** 64.
                 own = blake2b(f"{self._seed}/{part.name}/{line.number}".encode(), digest_size=16).digest()
                 number, place = int.from_bytes(own[:8]), int.from_bytes(own[8:])

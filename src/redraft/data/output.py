@@ -23,7 +23,6 @@ from redraft.jobs.files import not_an_input
 from redraft.jobs.licences import UNKNOWN
 from redraft.jobs.machine import all_cores
 from redraft.jobs.parallel import spread
-from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile, fingerprint, licences_beside, now
 from redraft.jobs.stores import Store, url_of
 
@@ -118,24 +117,6 @@ class DataOptions(TypedDict, total=False):
     strict: bool  # raise for a record that cannot be read, instead of dropping it
     force: bool  # replace the output if it exists
     quiet: bool  # show no progress and no counts
-    # Called with progress and messages, which are not shown then.
-    on_event: Callable[[DataEvent], object] | None
-
-
-@dataclass(frozen=True)
-class DataProgress:
-    """How far a run is."""
-
-    records: int
-    read: int  # their bytes
-    size: int | None  # bytes of all inputs, if known
-    kept: int
-    dropped: int
-
-
-DataEvent = DataProgress | RunMessage
-
-EVERY = 0.25  # seconds between two events of progress
 
 
 @dataclass(frozen=True)
@@ -159,7 +140,6 @@ class DataRun:
     strict: bool = False
     force: bool = False
     quiet: bool = False
-    on_event: Callable[[DataEvent], object] | None = None
     store: Store | None = None  # where the output goes, if `out` is the copy of a file elsewhere
 
     @classmethod
@@ -196,10 +176,7 @@ class DataRun:
 
     def warn(self, text: str, hint: str | None = None) -> None:
         """Tell something, even if the run is quiet."""
-        if self.on_event:
-            self.on_event(RunMessage(text, hint))
-        else:
-            tell(text, hint)
+        tell(text, hint)
 
     def tell(self, text: str, hint: str | None = None) -> None:
         """Tell something, unless the run is quiet."""
@@ -236,7 +213,6 @@ class DataOutput:
     gone: Dropped
     progress: RecordProgress
     kept: int = 0
-    _next: float = 0.0
 
     def spread(self, work: Callable[[L], R], lines: Iterable[L]) -> Iterator[R]:
         """Give the results for watched records, in order."""
@@ -246,22 +222,8 @@ class DataOutput:
         """Yield records, and count them by the length of their `data`."""
         for line in lines:
             data = getattr(line, "data", b"")
-            self.advance(len(data) + 1 if isinstance(data, bytes) else 0)
+            self.progress.advance(len(data) + 1 if isinstance(data, bytes) else 0)
             yield line
-
-    def advance(self, size: int) -> None:
-        """Count a record of `size` bytes that was read."""
-        self.progress.advance(size)
-        if self.progress.seconds >= self._next:
-            self._next = self.progress.seconds + EVERY
-            self.report()
-
-    def report(self) -> None:
-        """Give an event of progress."""
-        shown = self.progress
-        if self.run.on_event:
-            dropped = self.gone.counts.total()
-            self.run.on_event(DataProgress(shown.records, shown.done, shown.total, self.kept, dropped))
 
     def passing(self, results: Iterable[T | Drop]) -> Iterator[T]:
         """Give kept records, and count kept and dropped ones."""
@@ -290,33 +252,30 @@ def writing(
     run: DataRun,
     *,
     reads: Sequence[Path] | None = None,
-    inputs: Mapping[str, Sequence[Path]] | None = None,
+    against: Sequence[Path] = (),
     beside: Sequence[Path] = (),
     about: Callable[[], dict[str, Any]] = dict,
 ) -> Iterator[DataOutput]:
     """Open a run's outputs, show its progress, and write the output's provenance at the end.
 
-    `reads` are all files that will be read, or None for the provenance's source alone. Of these, `inputs` are
-    fields of the record. No output may replace one of them or of `beside`. `about` returns more fields of the
+    `reads` are all files that will be read, or None for the provenance's source alone; those of `against` are
+    in the record. No output may replace one of them or of `beside`. `about` returns more fields of the
     record: at the end, before the output replaces its input.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # with rich, which no worker process needs
 
-    out, source, started, inputs = run.out, provenance.source, now(), inputs or {}
-    beside = [*beside, *(path for paths in inputs.values() for path in paths)]
-    _check_places(source, out, run.dropped, reads, beside)
+    out, source, started = run.out, provenance.source, now()
+    _check_places(source, out, run.dropped, reads, [*beside, *against])
     is_file = out != _STREAM and (out.is_file() or not out.exists())
     size = size_of([source or _STREAM] if reads is None else reads)
     with open_output(out, force=run.force) as sink:
         with ExitStack() as stack:
             side = run.dropped and open_output(run.dropped, force=run.force, flag="--dropped")
             gone = Dropped(stack.enter_context(side) if side else None, None if run.quiet else run.warn)
-            quiet = run.quiet or run.on_event is not None
-            progress = stack.enter_context(RecordProgress(size, out, quiet=quiet))
+            progress = stack.enter_context(RecordProgress(size, out, quiet=run.quiet))
             output = DataOutput(run, sink, gone, progress)
             progress.results = output.counts
             yield output
-            output.report()
             if not output.kept and gone.counts.keys() == {UNREADABLE}:
                 raise RecordError(
                     "no record could be read.",
@@ -324,7 +283,7 @@ def writing(
                 )
         if is_file:
             read = fingerprint([source], provenance.name) if source else None
-            others = {name: [fingerprint([path]) for path in paths] for name, paths in inputs.items()}
+            others = {"against": [fingerprint([path]) for path in against]} if against else {}
             more = {**others, **about(), "dropped": dict(sorted(gone.counts.items()))}
             more |= _licences(more.get("licences"), [source] if source and reads is None else reads or ())
     if is_file:

@@ -28,7 +28,7 @@ from redraft.jobs.files import sha256_of, write_file
 from redraft.jobs.machine import cache_folder
 
 _BRIEF = 60  # characters of a setting to show
-_INPUTS = ("inputs", "against", "blocked")  # fields of a record with fingerprints of more files
+_INPUTS = ("inputs", "against")  # fields of a record with fingerprints of more files
 _PREFIX = re.compile(r"[a-z-]+(?:\[[^\]]*\])?:")  # of `script:FILE`, `reward[0.7]:FOLDER`
 _BLOCK = 1 << 20  # bytes of a file that are read at once
 _NOT_RESULTS = re.compile(r"(^|/)(\.|checkpoint-)|\.(run\.json|lock)$|\.journal\.db")

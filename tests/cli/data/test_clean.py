@@ -118,10 +118,7 @@ def test_the_rules_are_listed_without_a_file() -> None:
         (["--languages", "english"], "--languages: unknown name 'english'.\n  Did you mean 'en'?"),
         (["--rules", ""], "no rule is left."),
         (["--rules", "language"], "the rule 'language' needs a list.\n  For example: --languages en"),
-        (
-            ["--blocked", "none.txt"],
-            "--blocked none.txt: neither a list (fastchat, alpaca) nor a readable file",
-        ),
+        (["--blocked", "fastchats"], "--blocked: unknown name 'fastchats'.\n  Did you mean 'fastchat'?"),
         (["--like", "selfee", "--rules", "html"], "--like and --rules both choose the rules."),
     ],
 )

@@ -106,13 +106,7 @@ def clean(
     rules: Annotated[str | None, flag("A,B…", "Apply only these rules.")] = None,
     skip: Annotated[str, flag("A,B…", "Leave these rules out.")] = "",
     languages: Annotated[str, flag("EN,DE…", "Keep these languages: the rule 'language'.")] = "",
-    blocked: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LIST",
-            help="The rule 'blocked': fastchat, alpaca, or a file with a word a line. Can be repeated.",
-        ),
-    ] = None,
+    blocked: Annotated[str, flag("A,B…", "Lists of words of the rule 'blocked': fastchat, alpaca.")] = "",
     list_rules: Annotated[  # noqa: ARG001  (its callback does it)
         bool, typer.Option("--list-rules", callback=_list_rules, is_eager=True, help="List the rules.")
     ] = False,
@@ -133,7 +127,7 @@ def clean(
         rules=rules,
         skip=skip,
         languages=languages,
-        blocked=blocked or (),
+        blocked=blocked,
         **flags.options,
     )
     if result.exit_status:
