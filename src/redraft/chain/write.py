@@ -50,10 +50,21 @@ def to_selfee(chain: Chain) -> Record | Unfit:
         return NO_ANSWER
     if _shows(chain):
         return NOT_TEXT
-    record = to_selfee_chain(chain)
-    dataset = _meta(chain, "origin").get("dataset")
-    if "dataset" not in record and isinstance(dataset, str):
-        record["dataset"] = dataset
+    outputs = [
+        {"output": step.answer, **({"feedback": step.feedback.text} if step.feedback else {})}
+        for step in chain.steps
+    ]
+    dataset, reference = _meta(chain, "origin").get("dataset"), chain.meta.get("reference")
+    record = {
+        "iteration_truncated": chain.stop in {"max_revisions", "context", "max_tokens", "budget"},
+        "iteration": len(outputs),
+        **({"dataset": dataset} if isinstance(dataset, str) else {}),
+        **_meta(chain, "source"),
+        **({"output": reference} if isinstance(reference, str) else {}),
+        "instruction": instruction_of(chain.prompt),
+        "input": "" if chain.prompt.messages else chain.prompt.input,
+        "outputs": outputs,
+    }
     return {name: record[name] for name in _SELFEE if name in record}
 
 
@@ -229,21 +240,3 @@ def _id(chain: Chain) -> str | int:
     if isinstance(own, bool) or not isinstance(own, str | int) or own == "":
         return chain.id
     return own if chain.id.endswith(f"/{own}") else chain.id
-
-
-def to_selfee_chain(chain: Chain) -> Record:
-    """Return SelFee's training record with all other fields. An answer without feedback has no `feedback`."""
-    outputs = [
-        {"output": step.answer, **({"feedback": step.feedback.text} if step.feedback else {})}
-        for step in chain.steps
-    ]
-    reference = chain.meta.get("reference")
-    return {
-        "iteration_truncated": chain.stop in {"max_revisions", "context", "max_tokens", "budget"},
-        "iteration": len(outputs),
-        **_meta(chain, "source"),
-        **({"output": reference} if isinstance(reference, str) else {}),
-        "instruction": instruction_of(chain.prompt),
-        "input": "" if chain.prompt.messages else chain.prompt.input,
-        "outputs": outputs,
-    }

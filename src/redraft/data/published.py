@@ -286,9 +286,8 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
         if isinstance(item.data, RecordError):
             raise item.data
         record = decode(item.data, item.where)
+        check_depth(record, item.data, item.where)
         chains = list(reader.chains(record, item))
-        for chain in chains:
-            check_depth(chain, record, item.data, item.where)
     except RecordError as error:
         if strict:
             raise

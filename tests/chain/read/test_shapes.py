@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.chain.read.records import chain_of
 from redraft.chain.read.shapes import read_shape, shape_of, shapes
+from redraft.chain.write import to_selfee
 from redraft.errors import RecordError
 from tests.plugin_packages import install
 
@@ -135,6 +136,15 @@ def test_why_a_training_chain_stopped(last: str, count: int, truncated: bool, st
     ]
     record = {"instruction": "i", "outputs": outputs, "iteration_truncated": truncated}
     assert chain_of(record).stop == stop
+
+
+def test_a_training_chain_that_was_cut_is_written_and_read_back() -> None:
+    cut = Step(answer="a", finish="context")
+    record = to_selfee(Chain(steps=(cut,), best=0, stop="context", meta={"reference": "r"}))
+    assert isinstance(record, dict)
+    assert (record["iteration_truncated"], record["outputs"]) == (True, [{"output": "a"}])
+    assert record["output"] == "r"
+    assert chain_of(record).steps == (Step(answer="a"),)
 
 
 def test_a_selfee_answer_without_a_generation_is_an_answer() -> None:

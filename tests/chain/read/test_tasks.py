@@ -92,16 +92,11 @@ class TestMath:
         assert "reference" not in read({"problem": "p", "solution": "open"}).meta
 
 
-CONTEST = {
+CONTEST: dict[str, Any] = {
     "name": "1_A. Sum",
     "description": "Add two numbers.",
     "public_tests": {"input": ["1 2\n"], "output": ["3\n"]},
-    "private_tests": {"input": [], "output": []},
-    "generated_tests": {"input": ["5 5\n", "0 0\n"], "output": ["10\n", "0\n"]},
     "solutions": {"language": ["cpp", "PYTHON3"], "solution": ["int main(){}", "print(1)"]},
-    "incorrect_solutions": {"language": ["python3"], "solution": ["print()"]},
-    "difficulty": 7,
-    "time_limit": {"seconds": 1, "nanos": 0},
 }
 
 
@@ -146,46 +141,23 @@ class TestCode:
             "challenge": [],
         }
 
-    def test_code_contests_has_tests_and_a_solution_in_python(self) -> None:
-        chain = read(CONTEST)
-        assert chain.meta["tests"] == {
-            "public": [{"input": "1 2\n", "output": "3\n"}],
-            "generated": [{"input": "5 5\n", "output": "10\n"}, {"input": "0 0\n", "output": "0\n"}],
-        }
-        assert (chain.meta["reference"], chain.meta["code_language"]) == ("print(1)", "python3")
-        kept = ("name", "solutions", "incorrect_solutions", "difficulty", "time_limit")
-        assert chain.meta["source"] == {name: CONTEST[name] for name in kept}
-
     @pytest.mark.parametrize(
-        ("solutions", "language", "code"),
+        ("solutions", "code"),
         [
-            ({"language": [2, 3], "solution": ["c", "p"]}, "python3", "p"),
-            ({"language": [99], "solution": ["?"]}, "unknown", "?"),
-            ({"language": [], "solution": []}, None, None),
-            (None, None, None),
+            (CONTEST["solutions"], "print(1)"),
+            ({"language": [2, 3], "solution": ["c", "p"]}, "p"),
+            ({"language": [99], "solution": ["?"]}, "?"),
+            ({"language": [], "solution": []}, None),
+            (None, None),
         ],
     )
-    def test_any_other_solution_will_do(self, solutions: Any, language: str | None, code: str | None) -> None:
-        meta = read({**CONTEST, "solutions": solutions}).meta
-        assert (meta.get("code_language"), meta.get("reference")) == (language, code)
-
-    @pytest.mark.parametrize(
-        ("changed", "message"),
-        [
-            (
-                {"public_tests": {"input": ["1"], "output": []}},
-                "public_tests: input has 1 items, and output has 0",
-            ),
-            (
-                {"public_tests": {"input": [1], "output": ["1"]}},
-                "public_tests should have texts as input (found 1)",
-            ),
-            ({"public_tests": []}, "public_tests should be an object (found [])"),
-        ],
-    )
-    def test_wrong_tests_are_named(self, changed: dict[str, Any], message: str) -> None:
-        with pytest.raises(RecordError, match=re.escape(message)):
-            read({**CONTEST, **changed})
+    def test_code_contests_has_a_solution_in_python_if_there_is_one(
+        self, solutions: Any, code: str | None
+    ) -> None:
+        record = {**CONTEST, "solutions": solutions}
+        chain = read(record)
+        assert (chain.prompt.text, chain.meta.get("reference")) == ("Add two numbers.", code)
+        assert chain.meta["source"] == {name: record[name] for name in CONTEST if name != "description"}
 
 
 def line(code: str, indent: int, text: str = "") -> dict[str, Any]:

@@ -21,10 +21,9 @@ from redraft.chain.read.shapes import is_chain, read_as, read_ranked, read_shape
 from redraft.errors import RecordError
 from redraft.jobs.ids import IdSet, digest_of
 
-_DEEP = 150  # levels of nesting beyond which a chain is tried: it may not be readable again
+_DEEP = 185  # levels of nesting that a record may have: a chain of 200 cannot be read again
 
 _FAILED = {"id", "error", "message", "chain"}  # fields of a line of OUT.errors.jsonl
-_BEGUN = {"id", "settings", "work"}  # those of OUT.unfinished.jsonl, all of them
 
 ID_FIELDS = ("question_id", "id", "task_id", "key", "unique_id", "message_tree_id")
 
@@ -66,7 +65,7 @@ class RawRecord(NamedTuple):
                     return chain
         record = decode(self.data, self.where)
         chain = chain_of(record, self.where)
-        check_depth(chain, record, self.data, self.where)
+        check_depth(record, self.data, self.where)
         return chain if chain.id else with_id(chain, id_of(record, self.stem, self.number))
 
     def id(self) -> str:
@@ -74,7 +73,8 @@ class RawRecord(NamedTuple):
         if self.damage:
             raise self.damage
         record = decode(self.data, self.where)
-        own = record.get("id") if isinstance(record, dict) and _is_own(record) else None
+        is_own = isinstance(record, dict) and (record.keys() >= _FAILED or is_chain(record))
+        own = record.get("id") if is_own else None
         return own if own and isinstance(own, str) else id_of(record, self.stem, self.number)
 
     def pairs(self) -> Iterator[Chain]:
@@ -147,20 +147,16 @@ def with_id(chain: Chain, name: str) -> Chain:
     return chain if chain.id == name else chain.model_copy(update={"id": name})
 
 
-def check_depth(chain: Chain, record: Any, data: bytes, where: str) -> None:
-    """Raise if a chain is nested too deep for the next command to read it. Nearly none is tried."""
+def check_depth(record: Any, data: bytes, where: str) -> None:
+    """Raise if a record is nested too deep for the next command to read it. Nearly none is tried."""
     if data.count(b"[") + data.count(b"{") <= _DEEP:
         return
     depth, level = 0, [record]
     while level := [inner for inner in level if isinstance(inner, dict | list)]:
         depth += 1
         level = [item for inner in level for item in (inner.values() if isinstance(inner, dict) else inner)]
-    if depth <= _DEEP:
-        return
-    try:
-        Chain.from_json(chain.to_json())
-    except (ValueError, RecordError):
-        raise RecordError(f"{where}: is nested too deep to be written and read again.") from None
+    if depth > _DEEP:
+        raise RecordError(f"{where}: is nested too deep to be written and read again.")
 
 
 def chain_of(record: Any, where: str = "record") -> Chain:
@@ -176,17 +172,9 @@ def chain_of(record: Any, where: str = "record") -> Chain:
         chain = Chain.from_json(_json(begun | {"id": record["id"]}, where), where=where)
         failure = {name: record.get(name) for name in ("error", "message", "hint")}
         return chain.model_copy(update={"meta": {**chain.meta, "failure": failure}})
-    if record.keys() == _BEGUN and isinstance(record["work"], dict):
-        record = record["work"] | {"id": record["id"]}
     if is_chain(record):
         return Chain.from_json(_json(record, where), where=where)
     return read_shape(record, where)
-
-
-def _is_own(record: dict[str, Any]) -> bool:
-    """Whether redraft wrote a record, and gave it its id."""
-    begun = record.keys() == _BEGUN and isinstance(record["work"], dict)
-    return begun or record.keys() >= _FAILED or is_chain(record)
 
 
 def _json(record: dict[str, Any], where: str) -> bytes:

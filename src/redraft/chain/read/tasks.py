@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from redraft.chain import Prompt
 from redraft.chain.read import conversations
@@ -105,45 +104,22 @@ def human_eval(fields: Fields) -> Parts:
     return task(asked, fields.text_or("canonical_solution") or None, tests=tests)
 
 
-_LANGUAGES = ("unknown", "python2", "cpp", "python3", "java")  # CodeContests' languages by number
+_IN_PYTHON = ("3", "python3")  # names of Python 3 among CodeContests' languages
 
 
 def code_contests(fields: Fields) -> Parts:
-    """Read CodeContests: tests are pairs of input and output; the reference is a correct solution, preferably
-    in Python 3. All solutions stay in the source.
+    """Read CodeContests. The reference is a correct solution, preferably in Python 3.
+
+    Tests and all solutions stay in the source.
     """
-    asked = fields.text("description")
-    tests = {}
-    for kind in ("public", "private", "generated"):
-        pairs = _columns(fields, f"{kind}_tests", ("input", "output"))
-        for given, _ in pairs:
-            if not isinstance(given, str):
-                fields.fail(f"{kind}_tests", "should have texts as input", given)
-        if pairs:
-            tests[kind] = [{"input": given, "output": wanted} for given, wanted in pairs]
-    whole = fields.rest.get("solutions")
-    solutions = []
-    for value, code in _columns(fields, "solutions", ("language", "solution")):
-        known = isinstance(value, int) and 0 <= value < len(_LANGUAGES)
-        other = _LANGUAGES[0] if isinstance(value, int) else str(value).lower()
-        solutions.append((_LANGUAGES[value] if known else other, code))
-    if solutions:
+    whole, codes, best = fields.rest.get("solutions"), [], None
+    if whole is not None:
+        inner = fields.inner("solutions")
+        codes, languages = inner.items_or("solution", str), inner.items_or("language", object)
+        in_python = (str(each).lower() in _IN_PYTHON for each in languages)
+        best = next((code for code, python in zip(codes, in_python, strict=False) if python), None)
         fields.rest["solutions"] = whole
-    first = [pair for pair in solutions if pair[0] == "python3"] or solutions
-    language, gold = first[0] if first else ("", None)
-    return task(asked, gold, tests=tests, code_language=language)
-
-
-def _columns(fields: Fields, name: str, columns: tuple[str, str]) -> list[tuple[Any, str]]:
-    """Take a table stored as an object of columns, which may be missing, as rows."""
-    if fields.rest.get(name) is None:
-        fields.rest.pop(name, None)
-        return []
-    inner = fields.inner(name)
-    first, second = inner.items_or(columns[0], object), inner.items_or(columns[1], str)
-    if len(first) != len(second):
-        inner.fail(columns[0], f"has {len(first)} items, and {columns[1]} has {len(second)}")
-    return list(zip(first, second, strict=True))
+    return task(fields.text("description"), best or next(iter(codes), None))
 
 
 _REPAIR = (
