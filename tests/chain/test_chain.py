@@ -23,6 +23,7 @@ from redraft.chain import (
     read_jsonl,
     write_jsonl,
 )
+from redraft.chain.texts import turns_of
 from redraft.errors import OutputError, RecordError, UsageError
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -239,3 +240,9 @@ def test_only_chains_are_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="5 is not a chain"):
         write_jsonl(tmp_path / "out.jsonl", [5])  # type: ignore[list-item]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("role", [5, {"a": 1}, None])
+def test_the_role_of_a_turn_is_a_text_whatever_a_message_has(role: Any) -> None:
+    chain = Chain(prompt=Prompt(messages=({"role": role, "content": "a"},)))
+    assert [turn.role for turn in turns_of(chain)] == [str(role)]

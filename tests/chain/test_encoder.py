@@ -185,11 +185,13 @@ def test_chat_has_the_control_tokens_of_the_template_and_no_others(kind: str) ->
     assert words(kind, found.ids[found.trained]) == "Hi!<|im_end|>See <|im_start|>you.<|im_end|>"
 
 
-def test_a_template_that_cannot_be_trained_on_is_said_before_the_first_record() -> None:
+def test_what_cannot_be_trained_on_is_said_before_the_first_record() -> None:
     with pytest.raises(UsageError, match="no control token"):
         Encoder(tokenizer("bytes", "{% for m in messages %}{{ m['content'] }}{% endfor %}"), "chat")
     with pytest.raises(UsageError, match="no chat template"):
         Encoder(tokenizer("bytes", None), "chat")
+    with pytest.raises(UsageError, match="--model_max_length 3 is too short"):
+        Encoder(tokenizer("bytes"), max_length=3)
 
 
 def test_a_talk_that_the_template_refuses_is_left_out() -> None:
@@ -339,8 +341,6 @@ JUDGED = Step(answer=LONG, feedback=Feedback(text=ACCEPT, verdict="accept"))
         (single("Q", "a" * (LONGEST + 1)), "full", 2048, "over 1,048,576 characters"),
         (single(f"Q{STOP}", "A"), "full", 2048, "U+FDD0, which is no character"),
         (single("Q", f"A{STOP}B"), "full", 2048, "U+FDD0, which is no character"),
-        (single("Q", ""), "accepted", 2048, "no answer"),
-        (single("Q", "A", finish="context"), "accepted", 2048, "its answer was cut"),
     ],
 )
 def test_skipped_says_why(made: Chain, objective: Objective, length: int, reason: str) -> None:
@@ -380,14 +380,6 @@ def test_a_tokenizer_without_a_stop_token(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no stop token") as error:
         Encoder(AutoTokenizer.from_pretrained(tmp_path))
     assert "tokenizer_config.json" in str(error.value)
-
-
-def test_names_and_lengths_are_checked_at_once() -> None:
-
-    with pytest.raises(UsageError, match="critic"):
-        Encoder(tokenizer("bytes"), "alpaca", "critic")
-    with pytest.raises(UsageError, match="--model_max_length 3 is too short"):
-        Encoder(tokenizer("bytes"), max_length=3)
 
 
 def test_control_tokens_that_take_in_spaces_keep_their_place(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
@@ -318,13 +319,23 @@ def test_no_answer(chosen: TrainingFormat, empty: Chain) -> None:
 
 
 class Plain:
-    """A template as a function of each message, and the prefix of an answer."""
+    """A template as a function of each message, and the prefix of an answer.
 
-    def __init__(self, line: str = "<{role}>{content}</>\n", prompt: str = "<assistant>") -> None:
-        self.line, self.prompt = line, prompt
+    `reads` changes the messages first, `ends` the text at last.
+    """
+
+    def __init__(
+        self,
+        line: str = "<{role}>{content}</>\n",
+        prompt: str = "<assistant>",
+        reads: Callable[[list[dict[str, str]]], list[dict[str, str]]] = lambda messages: messages,
+        ends: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        self.line, self.prompt, self.reads, self.ends = line, prompt, reads, ends
 
     def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: Any) -> str:
-        return "".join(self.line.format(**m) for m in messages) + self.prompt * answer_follows
+        text = "".join(self.line.format(**message) for message in self.reads(messages))
+        return text + self.prompt if answer_follows else self.ends(text)
 
 
 CONTROLS = ("<user>", "<system>", "<assistant>", "</>")
@@ -374,14 +385,10 @@ def test_control_tokens_that_a_user_writes_are_not_the_templates() -> None:
 
 
 def test_a_template_that_trims_is_followed() -> None:
-    class Trimming(Plain):
-        def __call__(
-            self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: object
-        ) -> str:
-            trimmed = [{**m, "content": m["content"].strip()} for m in messages]
-            return super().__call__(trimmed, answer_follows=answer_follows)
+    def trimmed(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+        return [{**m, "content": m["content"].strip()} for m in messages]
 
-    template = ChatTemplate(Trimming("<{role}> {content} </>", "<assistant>"), CONTROLS)
+    template = ChatTemplate(Plain("<{role}> {content} </>", reads=trimmed), CONTROLS)
     made = talk(" Hi\n", " Hello ", "Q", steps=(judged(" A ", ACCEPT),), best=0)
     assert written(made, "chat", "full", template) == (
         f"<user> Hi </><assistant>[ Hello </>]<user> Q </><assistant>[ A \n\n### Feedback 1:\n{ACCEPT} </>]"
@@ -390,35 +397,24 @@ def test_a_template_that_trims_is_followed() -> None:
 
 def test_what_a_template_writes_behind_the_last_answer_alone_is_not_learnt() -> None:
     """Phi-3's template ends every text with another control token."""
-
-    class Ending(Plain):
-        def __call__(
-            self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: object
-        ) -> str:
-            return super().__call__(messages, answer_follows=answer_follows) + "<eos>" * (not answer_follows)
-
-    made = talk("Hi", "Hello", "Bye", steps=(Step(answer="See you"),), best=0)
-    assert written(made, "chat", "full", ChatTemplate(Ending(), (*CONTROLS, "<eos>"))) == (
+    template = ChatTemplate(Plain(ends="{}<eos>".format), (*CONTROLS, "<eos>"))
+    assert written(talk("Hi", "Hello", "Bye", **SEEN), "chat", "full", template) == (
         "<user>Hi</>\n<assistant>[Hello</>]\n<user>Bye</>\n<assistant>[See you</>]\n<eos>"
     )
 
 
-class Rewriting(Plain):
+def test_a_turn_that_a_template_rewrites_is_read_and_not_learnt() -> None:
     """Like Qwen 3's template, which writes thoughts for the last answer alone."""
 
-    def __call__(self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: Any) -> str:
-        last = len(messages) - 1
-        lines = [
-            {**m, "content": f"(hm){m['content']}"} if i == last and m["role"] == "assistant" else m
-            for i, m in enumerate(messages)
+    def thinking(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+        *before, last = messages
+        return [
+            *before,
+            {**last, "content": f"(hm){last['content']}"} if last["role"] == "assistant" else last,
         ]
-        return super().__call__(lines, answer_follows=answer_follows)
 
-
-def test_a_turn_that_a_template_rewrites_is_read_and_not_learnt() -> None:
-    template = ChatTemplate(Rewriting(), CONTROLS)
-    two = talk("Hi", "Hello", "Q", steps=(Step(answer="A"),), best=0)
-    assert written(two, "chat", "full", template) == (
+    template = ChatTemplate(Plain(reads=thinking), CONTROLS)
+    assert written(talk("Hi", "Hello", "Q", steps=(Step(answer="A"),), best=0), "chat", "full", template) == (
         "<user>Hi</>\n<assistant>Hello</>\n<user>Q</>\n<assistant>[(hm)A</>]\n"
     )
 
@@ -432,13 +428,7 @@ def test_a_template_that_marks_nothing_is_an_error(line: str, message: str) -> N
 
 
 def test_a_template_that_changes_words_leaves_the_record_out() -> None:
-    class Shouting(Plain):
-        def __call__(
-            self, messages: list[dict[str, str]], *, answer_follows: bool = False, **_: object
-        ) -> str:
-            return super().__call__(messages, answer_follows=answer_follows).replace("bad", "good")
-
-    template = ChatTemplate(Shouting(), CONTROLS)
+    template = ChatTemplate(Plain(ends=lambda text: text.replace("bad", "good")), CONTROLS)
     assert "[fine" in written(chain(Step(answer="fine")), "chat", "full", template)
     with pytest.raises(RecordError, match="changes the messages"):
         spans_of(chain(Step(answer="bad")), "chat", "full", template)
@@ -460,54 +450,13 @@ def test_a_text_that_shows_nothing_is_no_answer_anywhere(nothing: str) -> None:
         answers_of(chain(Step(answer=nothing), Step(answer="B")))
 
 
-VICUNA_SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
-    "detailed, and polite answers to the user's questions."
-)
-"""The system message of version 1.1 (FastChat; reference/vicuna_fastchat.md)."""
-
-ALPACA_SYSTEM = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request."
-)
-
 PLAIN: list[TrainingFormat] = ["vicuna", "stablevicuna", "selfee"]
-
-
-def asked_in_turns(*texts: str, system: str = "") -> Prompt:
-    turns = [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(texts)]
-    return Prompt(messages=(*([{"role": "system", "content": system}] if system else []), *turns))
-
-
-@pytest.mark.parametrize(
-    ("name", "prompt", "text"),
-    [
-        ("vicuna", asked_in_turns("Hi."), f"{VICUNA_SYSTEM} USER: Hi. ASSISTANT:"),
-        ("vicuna", Prompt(instruction="Hi."), f"{VICUNA_SYSTEM} USER: Hi. ASSISTANT:"),
-        (
-            "vicuna",
-            asked_in_turns("Hi.", "Hello.", "And rain?"),
-            f"{VICUNA_SYSTEM} USER: Hi. ASSISTANT: Hello.</s>USER: And rain? ASSISTANT:",
-        ),
-        ("vicuna", asked_in_turns("Hi.", system="Be brief."), "Be brief. USER: Hi. ASSISTANT:"),
-        ("stablevicuna", asked_in_turns("Hi."), "### Human: Hi.\n### Assistant:"),
-        (
-            "stablevicuna",
-            asked_in_turns("Hi.", "Hello.", "And rain?"),
-            "### Human: Hi.\n### Assistant: Hello.</s>\n### Human: And rain?\n### Assistant:",
-        ),
-        ("selfee", asked_in_turns("Hi."), f"{ALPACA_SYSTEM}\n\n### Instruction:\nHi.\n\n### Answer:\n"),
-    ],
-)
-def test_the_text_is_exactly_that_of_the_reference(name: str, prompt: Prompt, text: str) -> None:
-    assert TEMPLATES[name].text(prompt, "</s>") == text
 
 
 @pytest.mark.parametrize("name", PLAIN)
 @given(texts=st.lists(st.text("abc \n#:", min_size=1).filter(str.strip), min_size=1, max_size=5))
 def test_a_model_reads_what_it_was_trained_on(name: TrainingFormat, texts: list[str]) -> None:
-    prompt = asked_in_turns(*texts[: len(texts) - (len(texts) + 1) % 2])
-    chain = Chain(prompt=prompt, steps=(Step(answer="Rain falls."),), best=0)
+    chain = talk(*texts[: len(texts) - (len(texts) + 1) % 2], steps=(Step(answer="Rain falls."),), best=0)
     trained = "".join("</s>" if span.stop else span.text for span in spans_of(chain, name, "full"))
-    asked = TEMPLATES[name].text(prompt, "</s>")
+    asked = TEMPLATES[name].text(chain.prompt, "</s>")
     assert trained.removeprefix(asked).strip() == "Rain falls.</s>"

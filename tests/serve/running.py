@@ -29,7 +29,7 @@ from redraft.serve.app import make_app
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.models import Model, Models
-from redraft.serve.reader import Limits
+from redraft.serve.reader import ServerLimits
 from redraft.serve.run import listen, run
 
 LONG = "Rain is water, and it is wet, and it is cold."
@@ -102,7 +102,7 @@ def served(
     models: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     keys: Keys | None = None,
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
     at_once: int = 4,
     queue: int = 64,
     loading: bool = False,
@@ -113,7 +113,7 @@ def served(
 ) -> Iterator[Server]:
     """Serve models, given by their names and options, while the context is open."""
     offered, gate = Models(passes), Gate(at_once, queue)
-    app = make_app(offered, gate, limits or Limits(), keys)
+    app = make_app(offered, gate, limits or ServerLimits(), keys)
     with listen(host, 0, keys) as sock:
         server = Server(f"http://127.0.0.1:{sock.getsockname()[1]}", gate)
         up = threading.Event()

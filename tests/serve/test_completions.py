@@ -10,7 +10,7 @@ import pytest
 
 from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from redraft.serve.reader import Limits
+from redraft.serve.reader import ServerLimits
 from tests.serve.running import Server, both, plain, served
 
 TEXT = "  that falls. END It is wet.\n"
@@ -69,7 +69,7 @@ def test_a_stop_string_and_max_tokens_end_a_text() -> None:
 
 
 def test_a_text_that_takes_too_long_ends_with_what_there_is() -> None:
-    with served(both(ScriptedReply(TEXT, stall=60)), limits=Limits(seconds=0.3)) as server:
+    with served(both(ScriptedReply(TEXT, stall=60)), limits=ServerLimits(seconds=0.3)) as server:
         (choice,) = complete(server).json()["choices"]
     assert (choice["text"], choice["finish_reason"]) == (TEXT, "length")
 

@@ -59,22 +59,15 @@ def test_a_chat_has_the_log_probability_of_each_token(token_ids: bool) -> None:
     assert len(chunks[1].logprobs.content or ()) == 4 if chunks[1].logprobs else False  # with their piece
 
 
-def test_a_reply_that_broke_off_leaves_none() -> None:
-    with served({"plain": plain(Probable([broken("Rain is"), SHORT, broken("Ra"), LONG]))}) as server:
-        choices = server.post({"logprobs": True, "n": 2}).json()["choices"]
-    texts = ["".join(token["token"] for token in choice["logprobs"]["content"]) for choice in choices]
-    assert texts == [choice["message"]["content"] for choice in choices] == [SHORT, LONG]
-
-
-def test_each_answer_has_its_own_and_none_is_asked_for_otherwise() -> None:
-    engine = Probable(["One.", "Three."])
+def test_each_answer_has_its_own_without_what_broke_off_and_none_is_asked_for_otherwise() -> None:
+    engine = Probable([broken("Rain is"), SHORT, broken("Ra"), LONG])
     with served({"plain": plain(engine)}) as server:
         choices = server.post({"logprobs": True, "n": 2}).json()["choices"]
         without = server.post({"logprobs": False}).json()["choices"][0]
     texts = ["".join(token["token"] for token in choice["logprobs"]["content"]) for choice in choices]
-    assert texts == ["One.", "Three."]
+    assert texts == [choice["message"]["content"] for choice in choices] == [SHORT, LONG]
     assert without["logprobs"] is None
-    assert [sampling.logprobs for sampling in engine.asked] == [True, True, False]
+    assert [sampling.logprobs for sampling in engine.asked[:5]] == [*[True] * 4, False]
 
 
 def test_a_completion_has_them_in_its_own_shape() -> None:
@@ -193,9 +186,10 @@ def test_a_plain_model_may_say_nothing(text: str) -> None:
     assert (chain["stop"], chain["best"]) == ("ended", None)
 
 
-def test_an_answer_that_was_kept_back_is_an_error() -> None:
-    with served(both(ScriptedReply("", finish="filtered"))) as server:
-        assert server.post().status_code == 502
+@pytest.mark.parametrize(("model", "reply"), [("plain", ScriptedReply("", finish="filtered")), ("short", "")])
+def test_no_answer_because_it_was_kept_back_or_an_empty_draft_is_an_error(model: str, reply: Any) -> None:
+    with served(both(reply)) as server:
+        assert server.post({"model": model}).status_code == 502
 
 
 @pytest.mark.parametrize("finish", ["max_tokens", "context"])
@@ -279,11 +273,6 @@ def upstream() -> Iterator[FakeServer]:
     with FakeServer() as server:
         server.on("POST /v1/chat/completions", chat_reply("It rains."))
         yield server
-
-
-def test_an_empty_draft_is_an_error_of_a_model_that_revises() -> None:
-    with served(both("")) as server:
-        assert server.post({"model": "short"}).status_code == 502
 
 
 # Errors and figures of all routes

@@ -23,7 +23,7 @@ from redraft.serve.errors import Refusal
 from redraft.serve.gate import Gate
 from redraft.serve.log import JsonFormatter
 from redraft.serve.logprobs import Noting
-from redraft.serve.reader import Limits
+from redraft.serve.reader import ServerLimits
 from redraft.serve.run import until_signal
 from tests.serve.running import HI, LONG, SHORT, Server, events_of, plain, served, short
 from tests.serve.test_log import logged
@@ -236,7 +236,7 @@ def test_a_drain_that_takes_too_long_sends_the_best_answer_so_far() -> None:
 
 def test_a_chain_that_takes_too_long_ends_with_its_best_answer() -> None:
     engine = Held()
-    with served({"plain": plain(engine)}, limits=Limits(seconds=0.2)) as server:
+    with served({"plain": plain(engine)}, limits=ServerLimits(seconds=0.2)) as server:
         reply = server.post({"redraft": True}).json()
     assert reply["redraft"]["stop"] == "budget"
     assert (reply["choices"][0]["message"]["content"], reply["choices"][0]["finish_reason"]) == (

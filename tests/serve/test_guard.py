@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import logging
 import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from redraft.engines.scripted import ScriptedReply
 from redraft.errors import UsageError
 from redraft.serve import run
 from redraft.serve.guard import OPEN
@@ -300,21 +298,10 @@ def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     "lines",
     [
-        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-        b"Transfer-Encoding: \x0bchunked\r\n",
         b"Transfer-Encoding:\r\n chunked\r\nContent-Length: 5\r\n",
-        b"Content-Length: +5\r\n",
-        b"Content-Length: 99999999999999999999999\r\n",
-        b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
-        b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcXX0\r\n",
         b"Content-Length: 3\r\nContent-Length: 5\r\n",
-        b"Content-Length: -1\r\n",
-        b"Content-Length: 0x5\r\n",
-        b"Transfer-Encoding: xchunked\r\n",
-        b"Transfer-Encoding: chunked, identity\r\n",
         b"Content-Length : 5\r\n",
-        b"X: a\x00b\r\n",
         b"X-Long: " + b"x" * (1 << 20) + b"\r\n",
     ],
     ids=lambda lines: repr(lines[:40]),
@@ -350,13 +337,8 @@ HOST = b"Host: localhost\r\n"
     "data",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-        b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n" + HOST + b"\r\n",
-        b"\x00" * 1000 + b"\r\n\r\n",
-        b"GET /\xff HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 100_000 + b"\r\n\r\n",
         b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
     ids=lambda data: repr(data[:30]),
 )
@@ -418,14 +400,3 @@ def test_the_log_has_no_text_of_a_request(caplog: pytest.LogCaptureFixture, keys
     assert " status=400 error=unknown_field " in lines[2]
     assert "path='/a\\nb' status=404" in lines[4]
     assert not [line for line in lines if "SECRET" in line or KEY in line]
-
-
-def test_a_bug_tells_the_client_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    def reply(asked: Any) -> str:
-        raise ZeroDivisionError("SECRET")
-
-    with served({"plain": {"model": ScriptedEngine(reply), "max_revisions": 0}}) as server:
-        replies = [server.post({"messages": HI, "stream": stream}) for stream in (False, True)]
-    assert [reply.status_code for reply in replies] == [500, 500]
-    assert "SECRET" not in json.dumps([reply.json() for reply in replies])
-    assert "ZeroDivisionError" in caplog.text

@@ -85,12 +85,6 @@ def test_a_plain_answer_that_was_streamed_cannot_be_taken_back() -> None:
     assert error["error"]["code"] == "engine_error"
 
 
-def test_a_plain_answer_that_is_not_streamed_is_written_again() -> None:
-    with served({"plain": plain(ScriptedEngine([broken("Rain is"), LONG]))}) as server:
-        reply = server.post()
-    assert (reply.status_code, reply.json()["choices"][0]["message"]["content"]) == (200, LONG)
-
-
 def test_responses_do_the_same() -> None:
     engine = ScriptedEngine([LONG, broken("Rain is"), SHORT, broken("Rain is")])
     with served({"short": short(engine), "plain": plain(engine)}) as server, server.client() as client:

@@ -14,7 +14,7 @@ import pytest
 
 from redraft.engines.scripted import ScriptedEngine
 from redraft.serve.log import JsonFormatter, LineFormatter
-from tests.serve.running import HI, Server, both, plain, served
+from tests.serve.running import Server, both, plain, served
 
 
 @contextmanager
@@ -89,13 +89,16 @@ def test_lines_of_json() -> None:
 
 
 def broken(_: object) -> str:
-    raise ZeroDivisionError
+    raise ZeroDivisionError("SECRET")
 
 
 @pytest.mark.parametrize("formatter", [JsonFormatter(), LineFormatter()])
 def test_a_fault_of_our_own_has_the_id_that_the_client_is_told(formatter: logging.Formatter) -> None:
     with logged(formatter) as text, served({"plain": plain(ScriptedEngine(broken))}) as server:
-        error = server.post({"messages": HI}).json()["error"]
+        replies = [server.post({"stream": stream}) for stream in (True, False)]
+    assert [reply.status_code for reply in replies] == [500, 500]
+    assert not any("SECRET" in reply.text for reply in replies)
+    error = replies[0].json()["error"]
     name = error["message"].rpartition(" ")[2].rstrip(".")
     assert name.startswith("req_")
     fault = text.getvalue().splitlines()[0]

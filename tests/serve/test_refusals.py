@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from redraft.serve.reader import Limits
+from redraft.serve.reader import ServerLimits
 from tests.serve.running import HI, Server, both, served
 
 CHAT, TEXT, RESPONSE = "chat/completions", "completions", "responses"
@@ -22,7 +22,7 @@ ROUTES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with served(both("Fine."), limits=Limits(body=1 << 20)) as running:
+    with served(both("Fine."), limits=ServerLimits(body=1 << 20)) as running:
         yield running
 
 

@@ -29,7 +29,7 @@ from redraft.serve.bodies import Checked
 from redraft.serve.completions import CompletionRequest
 from redraft.serve.errors import Refusal
 from redraft.serve.models import Model, Models
-from redraft.serve.reader import Limits, object_of
+from redraft.serve.reader import ServerLimits, object_of
 from redraft.serve.requests import Accepted, ChatRequest, Revision
 from redraft.serve.responses import ResponseRequest
 from tests.serve.running import HI, SHORT, Server, both, plain, served
@@ -51,7 +51,7 @@ def parts_of(value: Any) -> int:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with served(both("Fine."), limits=Limits(body=1 << 20)) as running:
+    with served(both("Fine."), limits=ServerLimits(body=1 << 20)) as running:
         yield running
 
 
@@ -84,6 +84,7 @@ def test_an_unknown_model_is_the_sdks_own_error(server: Server) -> None:
     assert "Did you mean 'plain'?" in str(caught.value)
 
 
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHAT = b'{"model": "plain", "messages": [{"role": "user", "content": "Hi."}]'
 
 
@@ -136,21 +137,21 @@ def test_a_pair_of_surrogates_is_a_character(server: Server) -> None:
     assert server.post(CHAT.replace(b"Hi", rb"\ud83c\udf33") + b"}").status_code == 200
 
 
-def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"Content-Length: 10485760\r\n\r\n" + b"x" * (1 << 20) + b"x",
+        b"Transfer-Encoding: chunked\r\n\r\n" + (b"10001\r\n" + b"x" * 65_537 + b"\r\n") * 16,
+    ],
+    ids=["length", "chunks"],
+)
+def test_a_large_body_is_refused_before_it_is_read(server: Server, sent: bytes) -> None:
     with server.connection() as connection:
-        connection.sendall(HEAD + b"Content-Length: 10485760\r\n\r\n" + b"x" * (1 << 20) + b"x")
+        connection.sendall(HEAD + sent)
         reply = connection.makefile("rb").read()
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert b'"code":"body_too_large"' in reply
     assert b"\r\nconnection: close\r\n" in reply
-
-
-def test_a_body_in_chunks_is_counted_too(server: Server) -> None:
-    with server.connection() as connection:
-        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-        connection.sendall((b"10001\r\n" + b"x" * 65_537 + b"\r\n") * 16)
-        reply = connection.makefile("rb").read()
-    assert reply.startswith(b"HTTP/1.1 413 ")
 
 
 def test_ten_thousand_messages_are_answered(server: Server) -> None:
@@ -228,7 +229,7 @@ def test_bodies_of_more_bytes_than_there_is_room_for_are_refused_until_some_are_
     body = {"messages": [{"role": "user", "content": "x" * 100_000}]}
     engine = Held(SHORT)
     with (
-        served({"plain": plain(engine)}, limits=Limits(held=150_000)) as server,
+        served({"plain": plain(engine)}, limits=ServerLimits(held=150_000)) as server,
         ThreadPoolExecutor(1) as pool,
     ):
         first = pool.submit(server.post, body)
@@ -267,11 +268,8 @@ def test_a_body_of_another_type_is_refused(server: Server, kind: str) -> None:
     assert (reply.status_code, refused(reply)["code"]) == (415, "unsupported_media_type")
 
 
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-
-
 def test_a_slow_body_is_refused_and_its_connection_closed() -> None:
-    with served(limits=Limits(body_seconds=0.05)) as server, server.connection() as connection:
+    with served(limits=ServerLimits(body_seconds=0.05)) as server, server.connection() as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
         reply = connection.makefile("rb").read()  # until it is closed
     assert reply.startswith(b"HTTP/1.1 408 ")
@@ -326,14 +324,14 @@ COSTLY = "matches:(a|b){{19000}}{}"
     ids=["references that double", "anchors", "patterns", "patterns of names"],
 )
 def test_a_schema_that_would_take_minutes_is_refused(schema: Any) -> None:
-    with served(both("Fine."), limits=Limits(reading=0.05)) as server:
+    with served(both("Fine."), limits=ServerLimits(reading=0.05)) as server:
         error = refused(server.post(schema_of(schema)))
     assert error["param"] == "response_format.json_schema.schema"
     assert "took longer than 0.05 s" in error["message"]
 
 
 def test_checks_that_would_take_minutes_are_refused() -> None:
-    with served(both("Fine."), limits=Limits(reading=0.05)) as server:
+    with served(both("Fine."), limits=ServerLimits(reading=0.05)) as server:
         for checks in (
             [COSTLY.format(n) for n in range(32)],
             [f"any({'; '.join(COSTLY.format(n) for n in range(99))})"],
@@ -423,7 +421,7 @@ def offered() -> Models:
 
 
 def accepted(body: dict[str, Any]) -> Accepted:
-    return ChatRequest.of(body).accept(offered(), Limits())
+    return ChatRequest.of(body).accept(offered(), ServerLimits())
 
 
 @settings(max_examples=25)

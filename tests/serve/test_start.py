@@ -23,7 +23,7 @@ from redraft.serve.app import make_app
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import Gate
 from redraft.serve.models import Model, Models
-from redraft.serve.reader import Limits
+from redraft.serve.reader import ServerLimits
 from redraft.serve.start import Opening, Server
 
 NAMES = {"a": "script:a.jsonl", "b": "http://down/v1#m", "c": "http://down/v1#m"}
@@ -102,5 +102,5 @@ def test_a_model_that_is_down_is_no_model_that_does_not_exist() -> None:
 def test_the_server_is_degraded_while_a_model_is_down() -> None:
     models = Models()
     models.offer([Model("a", check_options({"model": ScriptedEngine(["Hi."])}))], ["b"])
-    client = TestClient(make_app(models, Gate(1, 1), Limits()), base_url="http://localhost")
+    client = TestClient(make_app(models, Gate(1, 1), ServerLimits()), base_url="http://localhost")
     assert client.get("/ready").json() == {"status": "degraded"}

@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from redraft.chain import THOUGHTS, Chain, calls_of, content_of, thoughts_of
-from redraft.chain.loss_mask import WHOLE, Span, asked, framed, is_learnt, known_turns, last_turn
+from redraft.chain.loss_mask import WHOLE, Span, asked_span, framed, is_learnt, known_turns, last_turn
 from redraft.chain.texts import answer_message, tools_of
 from redraft.chain.thoughts import apart, together
 from redraft.errors import RecordError, UsageError
@@ -100,7 +100,7 @@ class ChatTemplate:
         return text.rstrip().endswith(_OPENING)
 
 
-def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Span]:
+def chat_spans(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Span]:
     """Render a conversation with the model's template.
 
     Raises:
@@ -343,7 +343,7 @@ class _Layout:
             text = _MARK.sub("", self.text[start:end])
             if turn is None:
                 rewritten = leaf is not None and leaf.of.turn in self._answers and leaf.of.turn not in regions
-                spans.append(replace(asked(_mended(text)), answer=rewritten) if leaf else framed(text))
+                spans.append(replace(asked_span(_mended(text)), answer=rewritten) if leaf else framed(text))
             elif leaf is None:
                 spans.append(Span(text, beside.get(turn, frames[turn]), control=True))
             else:

@@ -14,7 +14,7 @@ from typing import Any
 from redraft.chain import Chain, Feedback, Prompt, Step, calls_of, has_answer, other_parts, thoughts_of
 from redraft.chain.read.conversations import answered_by
 from redraft.chain.selfee import escape, feedback_heading, revision_heading
-from redraft.chain.texts import Role, Turn, answer_message, asked_turns, gold_text, tools_of
+from redraft.chain.texts import Speaker, Turn, answer_message, asked_turns, gold_text, tools_of
 from redraft.errors import RecordError
 from redraft.jobs.formats import Objective
 
@@ -23,7 +23,7 @@ WHOLE: frozenset[Objective] = frozenset({"full", "answer", "accepted"})
 
 _ROLES = ("system", "user", "assistant")
 _ROLES_OF_CHAT = (*_ROLES, "tool")
-_RENAMED: Mapping[str, Role] = {"developer": "system", "function": "tool"}
+_RENAMED: Mapping[str, Speaker] = {"developer": "system", "function": "tool"}
 
 _NONE = "no answer"
 _CUT = "its answer was cut"
@@ -56,7 +56,7 @@ def framed(text: str) -> Span:
     return Span(text, trained=False, given=True, control=True)
 
 
-def asked(text: str) -> Span:
+def asked_span(text: str) -> Span:
     """Return text of a user or system."""
     return Span(text, trained=False, given=True)
 
@@ -131,7 +131,7 @@ def last_turn(chain: Chain, objective: Objective) -> list[Span]:
     return whole_chain(chain, objective, plain=True)
 
 
-def checked(spans: list[Span], objective: Objective, *, muted: bool) -> list[Span]:
+def with_loss(spans: list[Span], objective: Objective, *, muted: bool) -> list[Span]:
     """Return the spans. Raise if none carries loss; `muted` if a message is not to be learnt."""
     if not any(span.trained for span in spans):
         if muted:

@@ -20,14 +20,13 @@ from functools import partial
 from typing import get_args
 
 from redraft.chain import Chain, Prompt
-from redraft.chain.chat import ChatTemplate, chat
+from redraft.chain.chat import ChatTemplate, chat_spans
 from redraft.chain.loss_mask import (
     WHOLE,
     Span,
     answer_spans,
-    asked,
+    asked_span,
     best_answer,
-    checked,
     ending_in_answer,
     framed,
     is_learnt,
@@ -36,6 +35,7 @@ from redraft.chain.loss_mask import (
     led_by_space,
     only_text,
     whole_chain,
+    with_loss,
 )
 from redraft.chain.read.conversations import asks
 from redraft.chain.selfee import escape, instruction_of, render_prompt
@@ -62,10 +62,10 @@ def _selfee(chain: Chain, objective: Objective) -> list[Span]:
 
 def _prompt(prompt: Prompt, last: str) -> list[Span]:
     """Render the prompt with Alpaca's preamble, up to its last heading."""
-    instruction = asked(instruction_of(prompt))
+    instruction = asked_span(instruction_of(prompt))
     if prompt.input and not prompt.messages:
         before, between, _ = _WITH_INPUT
-        return [framed(before), instruction, framed(between), asked(prompt.input), framed(last)]
+        return [framed(before), instruction, framed(between), asked_span(prompt.input), framed(last)]
     return [framed(_ALONE[0]), instruction, framed(last)]
 
 
@@ -103,14 +103,14 @@ def _before(turns: Sequence[Turn], style: _Style, *, trained: bool) -> list[Span
     if not spoken or [turn.role for turn in spoken] != wanted or len(spoken) % 2 != 1:
         raise RecordError("user and assistant do not take turns")
     if system:
-        spans = [asked(system), framed(style.after_system)]
+        spans = [asked_span(system), framed(style.after_system)]
     else:
         spans = [framed(style.system + style.after_system)] if style.system else []
     for number, turn in enumerate(spoken):
         if turn.role == "assistant":
             spans += led_by_space(answer_spans(turn.text, trained=trained and is_learnt(turn.message or {})))
         else:
-            spans += [framed(style.again if number else style.user), asked(turn.text)]
+            spans += [framed(style.again if number else style.user), asked_span(turn.text)]
             spans.append(framed(style.assistant))
     return spans
 
@@ -152,7 +152,7 @@ _ONE_TURN: frozenset[TrainingFormat] = frozenset({"alpaca", "selfee"})
 """Formats in which all turns before the last answer are the prompt."""
 
 
-def check(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  (the option's name)
+def check_names(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  (the option's name)
     """Check that the names are known, and that a format has the parts that an objective trains on."""
     for name, value, known in (
         ("format", format, TrainingFormat),
@@ -188,7 +188,7 @@ def spans_of(
     The format `chat` needs the model's `template`. A chain with nothing to train on is a RecordError that
     says why.
     """
-    check(format, objective)
+    check_names(format, objective)
     if not asks(chain.prompt):
         raise RecordError("no question")
     chain = ending_in_answer(chain)
@@ -203,10 +203,10 @@ def spans_of(
                 "the model has no chat template.",
                 hint="Choose another --format: vicuna and selfee need none.",
             )
-        spans = chat(chain, objective, template)
+        spans = chat_spans(chain, objective, template)
     else:
         spans = _MAKERS[format](only_text(chain), objective)
         if not learnt[-1]:
             end = max((k for k, span in enumerate(spans) if span.given), default=0)
             spans = [replace(span, trained=span.trained and k < end) for k, span in enumerate(spans)]
-    return checked(spans, objective, muted=not all(learnt))
+    return with_loss(spans, objective, muted=not all(learnt))

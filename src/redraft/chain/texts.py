@@ -15,7 +15,7 @@ from redraft.chain import THOUGHTS, Chain, Prompt, Step, calls_of, content_of, i
 from redraft.chain.read.tasks import boxed
 from redraft.errors import RecordError
 
-Role = Literal["system", "user", "assistant", "tool"]
+Speaker = Literal["system", "user", "assistant", "tool"]
 
 FOLLOWS = {
     "": ("user",),
@@ -29,7 +29,7 @@ FOLLOWS = {
 class Turn(NamedTuple):
     """A turn of a conversation."""
 
-    role: Role
+    role: Speaker
     text: str
     # The prompt's message, with its other fields, if the turn is one.
     message: Mapping[str, Any] | None = None
@@ -90,7 +90,7 @@ def asked_turns(prompt: Prompt) -> tuple[Turn, ...]:
     if prompt.messages is None:
         return (Turn("user", prompt.text),) if prompt.text else ()
     return tuple(
-        Turn(cast(Role, str(message.get("role", "user"))), content_of(message), message)
+        Turn(cast(Speaker, str(message.get("role", "user"))), content_of(message), message)
         for message in prompt.messages
     )
 

@@ -52,9 +52,9 @@ class RayFlags:
         if wrong := next((name for name in _NOT if options.get(name)), ""):
             raise UsageError(f"--ray and --{wrong} were given.", hint=f"Leave --{wrong} out.")
         from redraft.serve.cluster.connect import Bounds
-        from redraft.serve.cluster.shares import Work, make_shares
+        from redraft.serve.cluster.shares import ClusterWork, make_shares
 
-        work = Work.of(function, [*inputs, str(out)], options)
+        work = ClusterWork.of(function, [*inputs, str(out)], options)
         pool = Bounds.read(self.actors, "--actors") if self.actors is not None else None
         with only_ours():
             result = make_shares(work, out, address=self.ray, pool=pool, quiet=quiet, say=tell)

@@ -29,7 +29,7 @@ from redraft.serve.keys import Keys
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
 from redraft.serve.page.mount import Logins, Page, Store
-from redraft.serve.reader import LIGHT, Limits, Reader
+from redraft.serve.reader import LIGHT, Reader, ServerLimits
 from redraft.serve.replies import ChatReply
 from redraft.serve.requests import Accepted, ChatRequest, ModelRequest, read_checks
 from redraft.serve.responses import ResponseReply, ResponseRequest
@@ -55,7 +55,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 def make_app(
     models: Models,
     gate: Gate,
-    limits: Limits,
+    limits: ServerLimits,
     keys: Keys | None = None,
     store: Store | None = None,
 ) -> ASGIApp:

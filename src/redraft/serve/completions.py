@@ -21,7 +21,7 @@ from redraft.serve.bodies import OF_TEXTS, only, texts
 from redraft.serve.errors import invalid
 from redraft.serve.logprobs import MOST_LIKELY, noting, of_completion
 from redraft.serve.models import Models
-from redraft.serve.reader import Limits
+from redraft.serve.reader import ServerLimits
 from redraft.serve.replies import FINISHES, Reply
 from redraft.serve.requests import (
     ANSWERS,
@@ -45,7 +45,7 @@ class CompletionRequest(SampledRequest):
     echo: bool | None = None
     suffix: str | None = None
 
-    def accept(self, models: Models, limits: Limits) -> Accepted:
+    def accept(self, models: Models, limits: ServerLimits) -> Accepted:
         """Return the texts to continue: of each prompt as many as `n` asks for."""
         model, count = models.named(self.model), self.n or 1
         if model.options.max_revisions != 0:

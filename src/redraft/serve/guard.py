@@ -1,8 +1,9 @@
-"""Who may ask at all: checked before a request is read, on every route. There are no CORS headers.
+"""Check who may ask, before a request is read, on every route. There are no CORS headers.
 
-Without keys the server is for this machine alone. A page of another site could reach it from a browser here:
-by a name that it made to mean 127.0.0.1 (DNS rebinding), or by a plain cross-site request. Both are refused.
-Each request has an id, the client's own `x-request-id` or a new one, which its reply and the logs have too.
+Without keys, only this machine may ask. A browser on it could still carry requests of another site: by DNS
+rebinding, where the site's own name resolves to 127.0.0.1, or by a plain cross-site request. Both are
+refused.
+Each request has an id, the client's own `x-request-id` or a new one. Its reply and the log carry it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redraft.serve.errors import Refusal, reply_of
 from redraft.serve.keys import ANYONE, Key, Keys
-from redraft.serve.log import REQUEST, Entry, id_of
+from redraft.serve.log import REQUEST, Entry, request_id
 from redraft.serve.metrics import Metrics
 from redraft.serve.reader import Reader
 
@@ -49,7 +50,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         began, seen, headers = time.monotonic(), scope.setdefault("state", {}), Headers(scope=scope)
-        seen["id"] = id_of(headers.get("x-request-id"))
+        seen["id"] = request_id(headers.get("x-request-id"))
         before = REQUEST.set(seen["id"])
 
         async def noting(message: Message) -> None:
@@ -75,7 +76,7 @@ class Guard:
 
     def _checked(self, scope: Scope, headers: Headers, *, with_key: bool) -> Key:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        why = why_refused(hosts, origins, here_alone=self.keys is None)
+        why = why_forbidden(hosts, origins, here_alone=self.keys is None)
         if "content-length" in headers and "transfer-encoding" in headers:
             why = "a request says its length once."  # a proxy could read another one than we do
         if why:
@@ -97,15 +98,15 @@ class Guard:
 
 
 def _plain(scope: Scope) -> Scope:
-    """Return a request as its route knows it: HEAD as GET, of which uvicorn sends the head alone.
+    """Return a request with GET for HEAD, for which uvicorn sends no body, and no slash at the path's end.
 
-    A slash at the end is left out. A redirect would be to http, behind a proxy with TLS too.
+    Starlette would redirect the slash, and to http even behind a proxy with TLS.
     """
     path, method = scope["path"].rstrip("/") or "/", scope["method"]
     return {**scope, "path": path, "method": "GET" if method == "HEAD" else method}
 
 
-def why_refused(hosts: Sequence[str], origins: Sequence[str], *, here_alone: bool) -> str:
+def why_forbidden(hosts: Sequence[str], origins: Sequence[str], *, here_alone: bool) -> str:
     """Return why a request is refused, by its `Host` and `Origin`; empty if it may pass."""
     if len(hosts) != 1:
         return "a request names one host."
@@ -121,7 +122,7 @@ def why_refused(hosts: Sequence[str], origins: Sequence[str], *, here_alone: boo
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a name or address is always this machine. Another name may be made to mean anything."""
+    """Return whether a name or address always means this machine. What other names mean, DNS decides."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -32,7 +32,7 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CLIENTS = ("method", "path", "model")  # facts that are texts of a client: they are quoted and cut
 
 
-def id_of(given: str | None) -> str:
+def request_id(given: str | None) -> str:
     """Return the id of a request: the client's own if it is well formed, and else a new one."""
     return given if given and _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
 

@@ -32,7 +32,7 @@ PARTS = 1 << 16  # most lists, objects and names in objects of one body: 21,000 
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """The limits of a server. What is beyond one is refused, and never cut quietly."""
 
     seconds: float = 600.0
@@ -45,7 +45,7 @@ class Limits:
 class Reader:
     """Reads the bodies of a server's requests."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServerLimits) -> None:
         self.limits, self._held = limits, 0
         self._large, self._threads = asyncio.Lock(), asyncio.Semaphore(THREADS)
 

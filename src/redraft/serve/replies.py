@@ -52,7 +52,7 @@ def _heading(place: Place) -> str:
 
 
 @dataclass
-class Message:
+class AnswerMessage:
     """The message that one chain becomes."""
 
     sure: bool  # the first answer is certain to be the final one
@@ -81,7 +81,7 @@ class Message:
         elif isinstance(event, Interrupted):
             yield from self._begin_again(event.chain)
         elif isinstance(event, Finished):
-            self.chain, answer = event.chain, answer_of(event.chain)
+            self.chain, answer = event.chain, final_answer(event.chain)
             if answer.startswith(self._sent) and (rest := answer[len(self._sent) :]):
                 yield Piece("content", rest)
         self._count(event)
@@ -157,7 +157,7 @@ class Message:
     def reasoning(self) -> str:
         """What came before the answer: the same as was streamed, without the answer itself."""
         said = [(place, "".join(texts).strip()) for place, texts in self._sections]
-        answer = answer_of(self.finished)
+        answer = final_answer(self.finished)
         return "\n\n".join(f"{_heading(place)}{text}" for place, text in said if text != answer)
 
     @property
@@ -187,7 +187,7 @@ class Message:
 
     def as_json(self) -> dict[str, Any]:
         """Return the whole message."""
-        answer = answer_of(self.finished)
+        answer = final_answer(self.finished)
         calls = [dict(call) for call in self.tool_calls]
         message: dict[str, Any] = {"role": "assistant", "content": answer or (None if calls else "")}
         message["refusal"] = None
@@ -203,7 +203,7 @@ def _final(chain: Chain) -> int | None:
     return chain.best if chain.best is not None else (len(chain.steps) - 1 if chain.steps else None)
 
 
-def answer_of(chain: Chain) -> str:
+def final_answer(chain: Chain) -> str:
     """Return the final answer, or its JSON alone if that was asked for. It may be cut, and empty."""
     index = _final(chain)
     return "" if index is None else text_of(chain, chain.steps[index].answer.strip())
@@ -266,10 +266,10 @@ class ChatReply(Reply):
 
     asked_in = "messages"
     kinds = ("chat.completion", "chat.completion.chunk")
-    messages: Sequence[Message]
+    messages: Sequence[AnswerMessage]
 
     def __init__(self, asked: Accepted) -> None:
-        super().__init__(asked, [Message(asked.sure) for _ in asked.inputs], "chatcmpl-")
+        super().__init__(asked, [AnswerMessage(asked.sure) for _ in asked.inputs], "chatcmpl-")
         self._begun: set[int] = set()
         self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
 
@@ -366,7 +366,7 @@ def event_of(record: Mapping[str, Any]) -> bytes:
     return b"data: " + _encode(record).encode() + b"\n\n"
 
 
-def usage_of(messages: Sequence[Message]) -> dict[str, Any]:
+def usage_of(messages: Sequence[AnswerMessage]) -> dict[str, Any]:
     """Return the usage of all attempts of all answers, as chat replies have it."""
     thought = sum(message.reasoning_tokens for message in messages)
     used = sum((message.finished.usage for message in messages), Usage())

@@ -28,7 +28,7 @@ from redraft.serve.bodies import TEXT, Body, only, option, texts_schema
 from redraft.serve.errors import invalid, told
 from redraft.serve.logprobs import MOST_LIKELY, Noting, noting, only_answer
 from redraft.serve.models import Model, Models
-from redraft.serve.reader import Limits
+from redraft.serve.reader import ServerLimits
 
 ANSWERS = 8  # most answers to one request (`n`)
 REVISIONS = 16  # most revisions of a chain
@@ -193,7 +193,7 @@ class ModelRequest(Body):
         return self._beside
 
     @abstractmethod
-    def accept(self, models: Models, limits: Limits) -> Accepted:
+    def accept(self, models: Models, limits: ServerLimits) -> Accepted:
         """Return what is to be made. It may take seconds if there is a large schema: not for the event loop.
 
         Raises:
@@ -309,7 +309,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
     functions: Annotated[Any, only([])] = None
     function_call: Annotated[Any, only("none")] = None
 
-    def accept(self, models: Models, limits: Limits) -> Accepted:
+    def accept(self, models: Models, limits: ServerLimits) -> Accepted:
         """Return the chains to make."""
         model = models.named(self.model)
         prompt, count = prompt_in(self.messages, "messages"), self.n or 1
@@ -363,7 +363,7 @@ def prompt_in(messages: list[Any], param: str) -> Prompt:
 
 def chain_options(
     model: Model,
-    limits: Limits,
+    limits: ServerLimits,
     given: Mapping[str, Any],
     revision: Revision | None,
     wanted: Sequence[Check] = (),

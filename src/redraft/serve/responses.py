@@ -18,8 +18,8 @@ from redraft.revision.ops import Event, Finished
 from redraft.serve.bodies import Body, Checked, only, option
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.models import Models
-from redraft.serve.reader import Limits
-from redraft.serve.replies import Message, Piece, Reply, answer_of, event_of, usage_of
+from redraft.serve.reader import ServerLimits
+from redraft.serve.replies import AnswerMessage, Piece, Reply, event_of, final_answer, usage_of
 from redraft.serve.requests import (
     FORMAT,
     TOKENS,
@@ -88,7 +88,7 @@ class ResponseRequest(RevisedRequest):
     top_logprobs: Annotated[Any, only(0)] = None
     truncation: Annotated[Any, only("disabled")] = None
 
-    def accept(self, models: Models, limits: Limits) -> Accepted:
+    def accept(self, models: Models, limits: ServerLimits) -> Accepted:
         """Return the chain to make."""
         model = models.named(self.model)
         asked = self.text.format if self.text else None
@@ -163,10 +163,10 @@ class ResponseReply(Reply):
     """The objects that answer one request for a response."""
 
     asked_in = "input"
-    messages: Sequence[Message]
+    messages: Sequence[AnswerMessage]
 
     def __init__(self, asked: Accepted) -> None:
-        super().__init__(asked, [Message(asked.sure)], "resp_")
+        super().__init__(asked, [AnswerMessage(asked.sure)], "resp_")
         self._items: list[dict[str, Any]] = []
         self._open: Piece | None = None
         self._number = 0
@@ -174,7 +174,7 @@ class ResponseReply(Reply):
     def whole(self) -> dict[str, Any]:
         """Return the whole reply."""
         message = self.messages[0]
-        texts = [("reasoning_content", message.reasoning), ("content", answer_of(message.finished))]
+        texts = [("reasoning_content", message.reasoning), ("content", final_answer(message.finished))]
         calls = [_call(call) for call in message.tool_calls]
         said = [_item(field, text) for field, text in texts if text or (field == "content" and not calls)]
         self._items = [*said, *calls]

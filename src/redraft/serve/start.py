@@ -28,7 +28,7 @@ from redraft.serve.keys import Keys
 from redraft.serve.log import otlp_provider
 from redraft.serve.models import Model, Models
 from redraft.serve.page.mount import Store
-from redraft.serve.reader import Limits
+from redraft.serve.reader import ServerLimits
 from redraft.serve.requests import ChatRequest
 from redraft.serve.responses import ResponseRequest
 from redraft.serve.run import listen, run, until_signal
@@ -87,7 +87,7 @@ class Server:
             exits.callback(provider.shutdown)
         at_once = self.parallel * (nodes.replicas.most if nodes else 1)
         offered, gate = Models(self.passes), Gate(at_once, self.queue)
-        app = make_app(offered, gate, Limits(seconds=self.max_seconds), self.keys, store)
+        app = make_app(offered, gate, ServerLimits(seconds=self.max_seconds), self.keys, store)
         async with AsyncExitStack() as stack:
 
             async def load() -> None:

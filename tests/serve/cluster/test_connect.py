@@ -18,14 +18,15 @@ from redraft.serve.cluster.connect import (
 )
 
 
-@pytest.mark.parametrize("text", ["local", "auto", "10.0.0.1:6379", "head.example:6379", "[::1]:6379"])
-def test_an_address(text: str) -> None:
-    assert is_address(text)
-
-
-@pytest.mark.parametrize("text", ["prompts.txt", "s3://bucket/prompts.txt", "-o", "out.jsonl", "6379", ""])
-def test_no_address(text: str) -> None:
-    assert not is_address(text)
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        *((text, True) for text in ("local", "auto", "10.0.0.1:6379", "head.example:6379", "[::1]:6379")),
+        *((text, False) for text in ("prompts.txt", "s3://bucket/prompts.txt", "-o", "6379", "")),
+    ],
+)
+def test_an_address(text: str, known: bool) -> None:
+    assert is_address(text) == known
 
 
 def test_rays_client_is_refused() -> None:
@@ -54,18 +55,15 @@ def test_a_machine_with_another_version(name: str, other: str | None) -> None:
         check_versions({**versions(), name: other}, "worker-1")
 
 
-@pytest.mark.parametrize(("text", "bounds"), [("8", (8, 8)), ("2-8", (2, 8)), ("1-1", (1, 1))])
-def test_bounds(text: str, bounds: tuple[int, int]) -> None:
-    assert Bounds.read(text, "--actors") == bounds
+@pytest.mark.parametrize(
+    ("text", "lowest", "bounds"),
+    [("8", 1, (8, 8)), ("2-8", 1, (2, 8)), ("1-1", 1, (1, 1)), ("0-4", 0, (0, 4))],
+)
+def test_bounds(text: str, lowest: int, bounds: tuple[int, int]) -> None:
+    assert Bounds.read(text, "--actors", lowest=lowest) == bounds
 
 
 @pytest.mark.parametrize("text", ["0", "0-2", "8-2", "many", "-3", "1-", "", "9" * 5000])
 def test_no_bounds(text: str) -> None:
     with pytest.raises(UsageError, match="--actors is"):
         Bounds.read(text, "--actors")
-
-
-def test_replicas_that_may_sleep() -> None:
-    assert Bounds.read("0-4", "--replicas", lowest=0) == (0, 4)
-    with pytest.raises(UsageError, match="--replicas is '0'"):
-        Bounds.read("0", "--replicas", lowest=0)

@@ -17,7 +17,7 @@ from redraft.errors import ContextError, RedraftError, ServerError
 pytest.importorskip("ray.serve")
 from redraft.serve.cluster import replica
 from redraft.serve.cluster.engine import _Told
-from redraft.serve.cluster.replica import Fault, PrefixRouter, together
+from redraft.serve.cluster.replica import Fault, PrefixRouter, bundled
 
 HOUR = 3600.0
 
@@ -33,7 +33,7 @@ async def said(*pieces: str | asyncio.Event) -> AsyncGenerator[Delta, None]:
 def test_the_first_piece_goes_at_once_and_later_ones_together() -> None:
     async def read() -> list[str]:
         more, texts = asyncio.Event(), []
-        async with aclosing(together(said("a", more, "b", "c"), HOUR)) as pieces:
+        async with aclosing(bundled(said("a", more, "b", "c"), HOUR)) as pieces:
             async for piece in pieces:
                 texts.append("".join(delta.text for delta in piece))
                 more.set()
@@ -50,7 +50,7 @@ def test_an_error_comes_behind_what_was_written() -> None:
     texts: list[str] = []
 
     async def read() -> None:
-        async for piece in together(broken(), 0):
+        async for piece in bundled(broken(), 0):
             texts.extend(delta.text for delta in piece)
 
     with pytest.raises(ServerError, match="it is down"):
@@ -71,7 +71,7 @@ def test_a_reader_who_leaves_closes_the_engine() -> None:
             finally:
                 closed = True
 
-        async with aclosing(together(endless(), HOUR)) as pieces:
+        async with aclosing(bundled(endless(), HOUR)) as pieces:
             await anext(pieces)
         return closed
 

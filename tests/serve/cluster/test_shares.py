@@ -14,18 +14,20 @@ import pytest
 from redraft import answer_file
 from redraft.errors import OutputError, UsageError
 from redraft.serve.cluster.connect import ClusterError
-from redraft.serve.cluster.shares import ShareActor, Work, _count, _marked, _needs, _room
+from redraft.serve.cluster.shares import ClusterWork, ShareActor, _count, _marked, _needs, _room
 from tests.cli.verbs import lines, redraft, refused, script
 
 ANSWER = "redraft.revision.runs.answers:aanswer_file"
 OUT = Path("out.jsonl")
 
 
-def work(**options: Any) -> Work:
+def work(**options: Any) -> ClusterWork:
     """Answer nine prompts."""
     Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(9)))
     model = script("A gull over the grey sea.")
-    return Work.of(ANSWER, [Path("prompts.txt"), str(OUT)], {"model": model, "max_revisions": 0, **options})
+    return ClusterWork.of(
+        ANSWER, [Path("prompts.txt"), str(OUT)], {"model": model, "max_revisions": 0, **options}
+    )
 
 
 def made(actor: ShareActor, share: str) -> dict[str, Any]:

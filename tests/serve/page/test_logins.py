@@ -17,7 +17,7 @@ from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.page import mount as module
 from redraft.serve.page.mount import COOKIE, Logins, Page
-from redraft.serve.reader import Limits, Reader
+from redraft.serve.reader import Reader, ServerLimits
 from tests.serve.page.browsing import KEY
 
 
@@ -70,11 +70,13 @@ def test_a_key_that_is_revoked_ends_its_logins(logins: Logins, tmp_path: Path) -
     assert logins.key_of(cookie) is None
 
 
-def asked(folder: Path, path: str, pieces: Iterable[bytes], limits: Limits | None = None) -> list[Message]:
+def asked(
+    folder: Path, path: str, pieces: Iterable[bytes], limits: ServerLimits | None = None
+) -> list[Message]:
     """What the page sends to a visitor without a login who sends pieces of a body, and then nothing."""
     (folder / "keys").write_text(KEY)
     logins = Logins(Keys.read(folder / "keys"))
-    page = Page(Reader(limits or Limits()), logins, Gate(1, 1), lambda _: True)
+    page = Page(Reader(limits or ServerLimits()), logins, Gate(1, 1), lambda _: True)
     scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b"", "state": {}}
     scope["client"] = ("192.0.2.7", 4000)
     left, sent = iter(pieces), list[Message]()
@@ -93,7 +95,7 @@ def asked(folder: Path, path: str, pieces: Iterable[bytes], limits: Limits | Non
 
 def test_a_slow_login_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal) as refused:
-        asked(tmp_path, "/login", [b"{"], Limits(body_seconds=0.05))
+        asked(tmp_path, "/login", [b"{"], ServerLimits(body_seconds=0.05))
     assert refused.value.status == HTTPStatus.REQUEST_TIMEOUT
 
 

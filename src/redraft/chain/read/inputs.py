@@ -34,7 +34,7 @@ from redraft.jobs import hub
 from redraft.jobs.licences import UNKNOWN, licence_in
 from redraft.jobs.provenance import licences_beside
 
-Row = tuple[str, bytes | RecordError]  # a record's place, and its JSON or its error
+InputRow = tuple[str, bytes | RecordError]  # a record's place, and its JSON or its error
 
 _BATCH = 256
 _LONGEST = 1 << 28  # bytes of the longest line and of the longest cell, as for other records
@@ -42,7 +42,7 @@ _LONGEST = 1 << 28  # bytes of the longest line and of the longest cell, as for 
 _DELIMITERS = ",;\t|"
 
 
-def read_csv(path: Path) -> Iterator[Row]:
+def read_csv(path: Path) -> Iterator[InputRow]:
     """Read the rows of a table with a header and cells separated by commas, semicolons, tabs or bars."""
     csv.field_size_limit(_LONGEST)
     with reading(path), open_input(path) as file:
@@ -56,7 +56,7 @@ def read_csv(path: Path) -> Iterator[Row]:
         yield from _cells(path, csv.reader(joined([first], rest), delimiter=delimiter, strict=True))
 
 
-def _cells(path: Path, reader: Any) -> Iterator[Row]:
+def _cells(path: Path, reader: Any) -> Iterator[InputRow]:
     name, header, ended = name_of(path), list[str](), False
     while not ended:
         where, fault = f"{name}:{reader.line_num + 1}", ""
@@ -82,7 +82,7 @@ def _cells(path: Path, reader: Any) -> Iterator[Row]:
             header = cells
 
 
-def read_parquet(path: Path) -> Iterator[Row]:
+def read_parquet(path: Path) -> Iterator[InputRow]:
     """Read the rows of a Parquet file."""
     try:
         from pyarrow import ArrowException, parquet
@@ -132,7 +132,7 @@ class Input(NamedTuple):
     revision: str | None = None
     offline: bool = False  # it comes from the cache because the hub could not be reached
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[InputRow]:
         """Read its records."""
         return _TABLES.get(_ending(self.path), read_lines)(self.path)
 

@@ -32,7 +32,7 @@ from redraft.engines.remote.wire import estimated_counts
 from redraft.engines.retry import Patience
 from redraft.errors import EngineCrash, EngineError, EngineTimeout
 from redraft.serve.cluster.connect import ClusterError
-from redraft.serve.cluster.replica import Fault, Piece, Way
+from redraft.serve.cluster.replica import Fault, ReplicaPiece, Way
 
 _log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ class RayEngine(Engine):
         try:
             while True:
                 async with asyncio.timeout(limit):
-                    piece: Piece = await anext(reply)
+                    piece: ReplicaPiece = await anext(reply)
                 name, limit, self._trouble = piece.replica, self._patience.between_tokens, ""
                 if piece.fault:
                     raise piece.fault.error

@@ -53,7 +53,7 @@ class Fault(NamedTuple):
         return error
 
 
-class Piece(NamedTuple):
+class ReplicaPiece(NamedTuple):
     """What a replica sends at once: its name, and what it wrote since the last piece or why it stopped."""
 
     replica: str
@@ -96,18 +96,18 @@ class Replica:
         said: Tokens = (),
         *,
         chain: str = "",  # noqa: ARG002  (for the router)
-    ) -> AsyncGenerator[Piece, None]:
+    ) -> AsyncGenerator[ReplicaPiece, None]:
         """Reply, or go on behind the tokens that were `said`."""
         try:
             if said:
                 deltas = cast("Resumer", self._engine).resume(asked, sampling, stop, said)
             else:
                 deltas = getattr(self._engine, way)(asked, sampling, stop)
-            async with aclosing(together(deltas, BETWEEN)) as pieces:
+            async with aclosing(bundled(deltas, BETWEEN)) as pieces:
                 async for piece in pieces:
-                    yield Piece(self._name, piece)
+                    yield ReplicaPiece(self._name, piece)
         except RedraftError as error:
-            yield Piece(self._name, fault=Fault.of(error))
+            yield ReplicaPiece(self._name, fault=Fault.of(error))
 
     async def __del__(self) -> None:
         """End the engine: its process would outlive a replica that is scaled away."""
@@ -115,7 +115,7 @@ class Replica:
             await engine.aclose()
 
 
-async def together(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delta, ...], None]:
+async def bundled(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delta, ...], None]:
     """Yield deltas as they come, all those together that come within some seconds after the last."""
     found: list[Delta] = []
     come = asyncio.Event()

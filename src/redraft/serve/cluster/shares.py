@@ -44,7 +44,7 @@ _SERVED = {"remote", "script"}  # models that take no processor of ours
 
 
 @dataclass(frozen=True)
-class Work:
+class ClusterWork:
     """What a verb does, for all shares. Each field is a JSON value.
 
     Attributes:
@@ -62,7 +62,7 @@ class Work:
     folder: str
 
     @classmethod
-    def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Work:
+    def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> ClusterWork:
         """Return work whose paths are given as `Path`s. Those that are in a store are no files here.
 
         An option that is None was not given.
@@ -83,7 +83,7 @@ class ShareActor:
     """Makes shares, one at a time, and tells how far the present one is."""
 
     def __init__(self, work: str) -> None:
-        self._work = Work(**json.loads(work))
+        self._work = ClusterWork(**json.loads(work))
         self._at: RunProgress | None = None
 
     async def hello(self) -> str:
@@ -143,7 +143,7 @@ class SharesResult:
 
 
 def make_shares(
-    work: Work,
+    work: ClusterWork,
     out: Path,
     *,
     address: str,
@@ -190,7 +190,7 @@ def _silent() -> Iterator[None]:
 
 
 @contextmanager
-def _marked(work: Work, out: Path) -> Iterator[Work]:
+def _marked(work: ClusterWork, out: Path) -> Iterator[ClusterWork]:
     """Lay a file beside the output: a machine that does not see it would write to a folder of its own."""
     if url_of(out):
         yield work
@@ -279,7 +279,7 @@ class _Run:
     """The shares of a job, those that wait and those that are made."""
 
     ray: Any
-    work: Work
+    work: ClusterWork
     needs: Mapping[str, float]
     pool: Bounds
     waiting: deque[Share]

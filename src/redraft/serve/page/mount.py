@@ -38,7 +38,7 @@ from redraft.serve.gate import Gate
 from redraft.serve.guard import Guard
 from redraft.serve.keys import ANYONE, Key, Keys
 from redraft.serve.metrics import Metrics
-from redraft.serve.reader import Limits, Reader, object_of
+from redraft.serve.reader import Reader, ServerLimits, object_of
 from redraft.serve.run import listen, run, until_signal
 
 _log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def _digest_of(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
-class Entry(Body):
+class LoginBody(Body):
     """A login."""
 
     whole: ClassVar[str] = "a login"
@@ -230,7 +230,7 @@ class Page:
 
     async def _enter(self, logins: Logins, request: Request) -> Response:
         """Log a visitor in with the key that was sent. A wrong one is noted, without the key."""
-        entry = Entry.of(object_of(await self.reader.bytes_of(request, _SMALL)))
+        entry = LoginBody.of(object_of(await self.reader.bytes_of(request, _SMALL)))
         secure = request.headers.get("origin", "").startswith("https:")
         if (cookie := logins.enter(entry.key, secure=secure)) is None:
             _log.warning(
@@ -330,7 +330,7 @@ def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:
 
 def booth_app(booth: Booth, keys: Keys, gate: Gate) -> ASGIApp:
     """Return the page with a booth in place of models."""
-    reader = Reader(Limits(body=_LARGEST))
+    reader = Reader(ServerLimits(body=_LARGEST))
     page = Page(reader, Logins(keys, "redraft_vote"), gate, booth=booth)
     return Guard(_nothing, keys, Metrics(lambda: gate.inside), reader, page)
 
