@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from redraft.chain import Chain
 from redraft.chain.encoder import Encoder, Example
@@ -20,13 +18,12 @@ from tests.train.tiny import chains
 from tests.train.tokenizer_kinds import tokenizer
 
 
-def seen(model: str, folder: Path, *words: str, colour: bool = False) -> str:
-    out = io.StringIO()
-    console = Console(file=out, force_terminal=colour, color_system="standard" if colour else None, width=80)
+def seen(model: str, folder: Path, *words: str) -> str:
     data = chains(folder / "chains.jsonl")
     own = parse(["--data_path", str(data), "--model_max_length", "256", *words], SftOptions)
-    preview(own, model, folder / "cache", console, say=lambda _: None)
-    return out.getvalue()
+    lines: list[str] = []
+    preview(own, model, folder / "cache", show=lines.append, say=lambda _: None)
+    return "\n".join(lines)
 
 
 @pytest.mark.parametrize("kind", ["llama", "bytes"])
@@ -34,7 +31,7 @@ def seen(model: str, folder: Path, *words: str, colour: bool = False) -> str:
 def test_the_tokens_are_the_text(kind: str, text: str) -> None:
     made = tokenizer(kind)
     ids = np.array(made.encode(text, add_special_tokens=False), np.uint32)
-    said = shown(Stored(ids, np.zeros(len(ids), np.bool_)), made, colour=False).plain
+    said = shown(Stored(ids, np.zeros(len(ids), np.bool_)), made)
     whole = made.decode(ids.tolist(), clean_up_tokenization_spaces=False)
     assert said.strip() == visible(whole).strip()
 
@@ -45,7 +42,7 @@ def test_control_tokens_are_named_and_their_letters_are_not() -> None:
         Chain.model_validate({"prompt": {"instruction": "say </s>"}, "steps": [{"answer": "yes"}]})
     )
     assert isinstance(encoded, Example)
-    said = shown(Stored(encoded.ids, encoded.trained), made, colour=False).plain
+    said = shown(Stored(encoded.ids, encoded.trained), made)
     assert said.startswith("⟨s⟩")
     assert said.endswith(f"{OPEN}yes⟨/s⟩{CLOSE}")
     assert "say </s>" in said
@@ -54,7 +51,7 @@ def test_control_tokens_are_named_and_their_letters_are_not() -> None:
 def test_nothing_predicts_the_first_token() -> None:
     made = tokenizer("llama")
     ids = np.array(made.encode("Add 1", add_special_tokens=False), np.uint32)
-    assert not shown(Stored(ids, np.ones(len(ids), np.bool_)), made, colour=False).plain.startswith(OPEN)
+    assert not shown(Stored(ids, np.ones(len(ids), np.bool_)), made).startswith(OPEN)
 
 
 @given(st.text())
@@ -73,13 +70,6 @@ def test_examples_are_shown_with_what_carries_loss(model: str, tmp_path: Path) -
     assert text.count("\n── sum/") == 3
     assert f"### Answer:↵\n{OPEN}" in text
     assert "No revision is needed.⟨/s⟩" + CLOSE in text
-    assert "\x1b" not in text
-
-
-def test_colours_where_the_terminal_has_them(model: str, tmp_path: Path) -> None:
-    text = seen(model, tmp_path, "--preview", "1", colour=True)
-    assert "\x1b[1;32m" in text
-    assert OPEN not in text
 
 
 def test_more_than_there_are(model: str, tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ def run(
     values: Annotated[
         list[str] | None, flag("NAME=VALUE", "Change a value of the recipe. Can be repeated.", "--set")
     ] = None,
-    limit_usd: Annotated[float | None, flag("USD", "Stop when so much money is spent.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, with hours, sizes and money, and do nothing.")
     ] = False,
@@ -47,9 +46,9 @@ def run(
         given[name] = value
     system = read_system(recipe, small=small, values=given)
     folder = out or Path(f"{system.name}{'-small' if small else ''}")
-    made = Run(system, folder, until, limit_usd, tell)
+    made = Run(system, folder, until, tell)
     if dry_run:
         write("\n".join(made.plan().lines()))
-        made.plan().check(system, folder, limit_usd)
+        made.plan().check(system, folder)
         return
     made.run()

@@ -102,12 +102,10 @@ def _look(own: RunOptions, say: Say) -> None:
 
     model = folder_for(own.model_name_or_path, command=command_line())
     if own.preview is not None and leads():
-        from rich.console import Console
-
         from redraft.jobs.machine import cache_folder
         from redraft.train.look import preview
 
-        preview(own, model, cache_folder() / "train", Console(highlight=False), say=say)
+        preview(own, model, cache_folder() / "train", show=write, say=say)
     if own.estimate:
         with parting():
             _estimate(own, model, say)

@@ -48,7 +48,7 @@ TrainEvent = TrainStep | RunMessage
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         folder: The output folder, with the trained model or adapter, its checkpoints and its log.
@@ -243,8 +243,9 @@ def _result(ready: Ready, done: int | None) -> TrainResult:
             output.rmdir()  # if nothing is in it
         return TrainResult(output, 0, None, None, "")
     if stopped is not None and ready.stopped_early(done):
-        again = "again without --overwrite_output_dir" if ready.own.overwrite_output_dir else "again"
-        message = f"stopped after step {done:,} of {ready.steps:,}. To resume, type the command {again}."
+        afresh = ready.own.overwrite_output_dir
+        again = "the command again without --overwrite_output_dir" if afresh else "the same command again"
+        message = f"stopped after step {done:,} of {ready.steps:,}. To resume, type {again}."
         return TrainResult(output, done, loss, Signals(stopped), message)
     following = ready.verb.following(ready.own, ready.base)
     return TrainResult(output, done, loss, None, f"{output} holds {ready.method}. {following}")

@@ -181,7 +181,7 @@ def _verified(checkpoint: SavedCheckpoint) -> SavedCheckpoint:
     folder, changed = checkpoint.folder, []
     for name, (_, wanted) in (_listed(folder) or {}).items() if checkpoint.complete else ():
         with suppress(OSError):
-            if wanted is None or wanted == _sum(folder / name):
+            if wanted == _sum(folder / name):
                 continue
         changed.append(name)
     return replace(checkpoint, changed=tuple(changed))
@@ -291,14 +291,6 @@ def remove_all(output: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Delete as much of a checkpoint as possible, without errors: a run must not stop for it.
-
-    The list goes last, so that a half-deleted checkpoint is recognised as incomplete and as ours.
-    """
+    """Delete a checkpoint, without errors: a run must not stop for it. It loses its name first."""
     with suppress(OSError):
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != MARKER:
-                path.unlink()
-        shutil.rmtree(folder)
+        shutil.rmtree(folder.rename(folder.with_name(f"{_ASIDE}{folder.name}")))

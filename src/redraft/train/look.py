@@ -18,9 +18,6 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 from redraft.jobs.counting import counted, size_in_words
 from redraft.jobs.progress import clock_time
 from redraft.train import LOG
@@ -34,10 +31,10 @@ from redraft.train.run import Ready, prepare_all
 from redraft.train.verb import Verb, verb_of
 
 OPEN, CLOSE = "⟦", "⟧"
-"""Around marked text, without colour."""
+"""Around marked text."""
 
 
-def preview(own: RunOptions, model: str, cache: Path, console: Console, *, say: Say) -> None:
+def preview(own: RunOptions, model: str, cache: Path, *, show: Say, say: Say) -> None:
     """Show the first records of a run."""
     verb = verb_of(type(own))
     tokenizer = load_tokenizer(model, pad_token=own.pad_token, apart=verb.scores, say=say)
@@ -47,24 +44,12 @@ def preview(own: RunOptions, model: str, cache: Path, console: Console, *, say: 
     rows = verb.rows(prepared.lengths, own)
     order = Order(len(rows), own.per_device_train_batch_size, seed=own.seed, ranks=ranks()).rows(0)
     examples = (number for row in order.tolist() for number in rows[row].tolist())
-    colour = console.is_terminal and not console.no_color and console.color_system is not None
-    console.print(_legend(verb.marked, colour=colour), soft_wrap=True)
+    marked, other = verb.marked
+    show(f"{f'{OPEN}{marked}{CLOSE}, ' if marked else ''}{other}, ⟨control token⟩, ↵ line end")
     count = (own.preview or 1) * max(len(verb.parts), 1)
     for place, number in enumerate(islice(examples, count)):
-        console.print(
-            f"\n{_heading(prepared, number, place, verb)}", style="yellow" if colour else "", soft_wrap=True
-        )
-        console.print(shown(prepared[number], tokenizer, colour=colour), soft_wrap=True)
-
-
-def _legend(marked: tuple[str, str], *, colour: bool) -> Text:
-    said, other = marked
-    text = Text()
-    if said and colour:
-        text.append(said, "bold green").append(", ")
-    elif said:
-        text.append(f"{OPEN}{said}{CLOSE}, ")
-    return text.append(f"{other}, ⟨control token⟩, ↵ line end")
+        show(f"\n{_heading(prepared, number, place, verb)}")
+        show(shown(prepared[number], tokenizer))
 
 
 def _heading(prepared: Prepared, number: int, place: int, verb: Verb[Any]) -> str:
@@ -75,15 +60,10 @@ def _heading(prepared: Prepared, number: int, place: int, verb: Verb[Any]) -> st
     return f"── {name}: {len(example.ids):,} tokens{carrying}"
 
 
-def shown(example: Stored, tokenizer: Any, *, colour: bool) -> Text:
-    """Return the text of an example: in colours, or with ⟦ and ⟧ around what is marked."""
-    text = Text()
-    for marked, piece in _pieces(example, tokenizer):
-        if colour:
-            text.append(piece, "bold green" if marked else "dim")
-        else:
-            text.append(f"{OPEN}{piece}{CLOSE}" if marked else piece)
-    return text
+def shown(example: Stored, tokenizer: Any) -> str:
+    """Return the text of an example, with ⟦ and ⟧ around what is marked."""
+    pieces = _pieces(example, tokenizer)
+    return "".join(f"{OPEN}{piece}{CLOSE}" if marked else piece for marked, piece in pieces)
 
 
 def _pieces(example: Stored, tokenizer: Any) -> Iterator[tuple[bool, str]]:

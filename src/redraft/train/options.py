@@ -283,8 +283,8 @@ class PpoOptions(RunOptions):
     missing_eos_penalty: float = option(
         "subtracted from the reward of an answer that does not end by itself", JUDGING, default=0.0, ge=0
     )
-    scale_reward: Literal["none", "running", "ref"] = option(
-        "divide by the deviation of all rewards so far (running), or of the first (ref)",
+    scale_reward: Literal["none", "running"] = option(
+        "divide by the deviation of all rewards so far",
         JUDGING,
         default="none",
     )

@@ -376,7 +376,6 @@ class Experience:
         self.beta = own.init_kl_coef  # β, for the next rollout batch
         self.metrics: dict[str, float] = {}  # the numbers of the last one
         self._moments = RunningMoments()
-        self._first_std: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
@@ -384,13 +383,12 @@ class Experience:
             "beta": self.beta,
             "kl_coef": self._policy.kl_coef,
             "moments": asdict(self._moments),
-            "first_std": self._first_std,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.beta, self._policy.kl_coef = state["beta"], state["kl_coef"]
-        self._moments, self._first_std = RunningMoments(**state["moments"]), state["first_std"]
+        self._moments = RunningMoments(**state["moments"])
 
     def complete(
         self, asked: Sequence[RolloutPrompt], responses: Sequence[Response], scores: Sequence[Score]
@@ -464,8 +462,7 @@ class Experience:
         penalised = algorithm.penalise_missing_eos(finals, ended, own.missing_eos_penalty)
         clipped = algorithm.clip_scores(penalised, own.cliprange_reward or math.inf)
         self._moments = self._moments.updated(clipped)
-        self._first_std = self._first_std or self._moments.std
-        return clipped / {"none": 1.0, "running": self._moments.std, "ref": self._first_std}[own.scale_reward]
+        return clipped / (self._moments.std if own.scale_reward == "running" else 1.0)
 
     def _lifted(self, rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Raise the value head's bias, and so all values, to the mean of what is to come, at the start.

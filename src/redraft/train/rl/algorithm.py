@@ -197,10 +197,7 @@ def clip_scores(scores: Tensor, cliprange_reward: float) -> Tensor:
 
 @dataclass(frozen=True)
 class RunningMoments:
-    """Mean and spread of all scores so far; `scores / moments.std` is trlX's `scale_reward=running`.
-
-    With `ref`, trlX divides by the deviation of the first rollouts instead: keep the first moments.
-    """
+    """Mean and spread of all scores so far; `scores / moments.std` is trlX's `scale_reward=running`."""
 
     count: int = 0  # how many scores
     mean: float = 0.0  # their mean

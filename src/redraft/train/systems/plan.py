@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from math import isinf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +21,7 @@ from redraft.chain import Usage
 from redraft.engines.base import Price, price_of
 from redraft.engines.config import load_config
 from redraft.engines.load import parse_reference
-from redraft.errors import OutputError, RedraftError, UsageError
-from redraft.jobs.limits import STOPPED
+from redraft.errors import OutputError, UsageError
 from redraft.jobs.provenance import ContentHashes, Provenance, RunFile, differences
 from redraft.jobs.stores import here, url_of
 from redraft.train.systems.recipe import Stage, System
@@ -126,12 +124,6 @@ def spent(record: Mapping[str, Any] | None) -> dict[str, float]:
 FREE = Price(0.0, 0.0)
 
 
-class MoneyError(RedraftError):
-    """The plan costs more than the limit."""
-
-    exit_status = STOPPED
-
-
 @dataclass(frozen=True)
 class Row:
     """A stage of a plan."""
@@ -187,20 +179,17 @@ class Plan:
         hours, gb = (sum(getattr(row.stage.needs, name) for row in self.ahead) for name in ("hours", "gb"))
         yield f"{'all':{width}}  {len(self.ahead)} of {len(self.rows)} stages  {_figures(hours, gb, total)}"
 
-    def check(self, system: System, folder: Path, limit_usd: float | None) -> None:
+    def check(self, system: System, folder: Path) -> None:
         """Raise what can be told before the first stage.
 
         Raises:
             UsageError: A file is missing, or an option is wrong.
             OutputError: The disk is too small.
-            MoneyError: The stages cost more than `limit_usd`.
         """
         for row in self.ahead:
             row.stage.check()
         self._check_files(system)
         self._check_disk(folder)
-        if limit_usd is not None:
-            self._check_money(limit_usd)
 
     def _check_files(self, system: System) -> None:
         names = dict.fromkeys(name for row in self.ahead for name in row.stage.reads if name in system.files)
@@ -224,24 +213,6 @@ class Plan:
                 f"the stages need {wanted:,.1f} GB, and the disk of {folder} has {free:,.1f} GB free.",
                 hint="Make room, or name a folder on another disk: -o DIR",
             )
-
-    def _check_money(self, limit: float) -> None:
-        if not limit > 0 or isinf(limit):
-            raise UsageError(f"--limit-usd is {limit}.", hint="It should be a number of dollars above 0.")
-        spent = 0.0
-        for row in self.ahead:
-            if row.usd is None:
-                model = row.stage.options.get("model")
-                raise UsageError(
-                    f"stage {row.stage.name}: no price is known of {model}, and there is a limit of money.",
-                    hint='Put it into the config file: [prices."HOST#MODEL"], or into its options: price',
-                )
-            spent += row.usd
-            if spent > limit:
-                message = f"stage {row.stage.name} would bring the cost to {spent:,.2f} USD: the limit is "
-                raise MoneyError(
-                    f"{message}{limit:,.2f}.", hint="Raise --limit-usd, or stop before it: --until STAGE"
-                )
 
 
 def _figures(hours: float, gb: float, usd: float | None) -> str:

@@ -20,9 +20,9 @@ from redraft.jobs.files import open_locked
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.signals import ended_by_sigterm
 from redraft.jobs.stores import here
-from redraft.train.systems.plan import FREE, Kind, Ledger, Plan, Row, State, price, spent
+from redraft.train.systems.plan import Kind, Ledger, Plan, Row, State
 from redraft.train.systems.recipe import Stage, System
-from redraft.train.systems.verbs import filled, find_verb, unbraced
+from redraft.train.systems.verbs import filled, unbraced
 
 Tell = Callable[[str], None]
 
@@ -44,14 +44,12 @@ class Run:
 
     Attributes:
         until: The last stage to do; empty for all.
-        limit_usd: Money for all stages that are not done.
         patience: Seconds that stages of a killed run have to end.
     """
 
     system: System
     folder: Path
     until: str = ""
-    limit_usd: float | None = None
     tell: Tell = print
     patience: float = 5.0
     ledger: Ledger = field(init=False)
@@ -90,7 +88,7 @@ class Run:
         try:
             self._check_folder()
             plan = self.plan()
-            plan.check(self.system, self.folder, self.limit_usd)
+            plan.check(self.system, self.folder)
             if plan.ahead:
                 with ended_by_sigterm():
                     for stage in self.wanted:
@@ -117,11 +115,6 @@ class Run:
             with suppress(UsageError):  # a recipe that is missing is told of before the first stage
                 named |= {str(path): path for path in part_files(options["recipe"], options.get("folder"))}
         return self.ledger.provenance(stage, {n: self.ledger.hashes.of(path) for n, path in named.items()})
-
-    @property
-    def usd(self) -> float:
-        """What all stages have cost."""
-        return sum(spent(self.ledger.record(each).read())["usd"] for each in self.system.stages.values())
 
     def _path(self, name: str) -> Path:
         """Return the file or folder of a name in braces."""
@@ -193,9 +186,6 @@ class Run:
         out = self.ledger.out(stage)
         out.parent.mkdir(parents=True, exist_ok=True)
         options = unbraced(filled(stage.options, names))
-        pays = not stage.command and find_verb(stage.verb).kind == "pays" and price(options) != FREE
-        if self.limit_usd is not None and pays:
-            options = {"limit_usd": max(self.limit_usd - self.usd, 1e-9), **options}
         command = unbraced(filled(stage.command, {**names, "out": str(out)}))
         job = {"verb": stage.verb, "options": options, "command": command, "out": str(out)}
         words = [sys.executable, "-m", "redraft.train.systems.verbs", json.dumps(job)]
