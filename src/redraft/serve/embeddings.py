@@ -12,7 +12,7 @@ from redraft.revision.cancel import CancelToken, OutOfTime
 from redraft.serve.errors import invalid
 from redraft.serve.gate import unavailable
 from redraft.serve.models import Models
-from redraft.serve.reader import Limits
+from redraft.serve.reader import ServerLimits
 from redraft.serve.replies import Reply
 from redraft.serve.requests import Accepted, ModelRequest
 
@@ -25,7 +25,7 @@ class EmbeddingRequest(ModelRequest):
     dimensions: Any = None
     encoding_format: Any = None
 
-    def accept(self, models: Models, limits: Limits) -> Accepted:  # noqa: ARG002
+    def accept(self, models: Models, limits: ServerLimits) -> Accepted:  # noqa: ARG002
         """Return what goes to the server."""
         model = models.named(self.model)
         if not isinstance(model.options.model, RemoteEngine):
