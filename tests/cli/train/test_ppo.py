@@ -188,10 +188,3 @@ def test_ctrl_c_does_not_wait_for_a_function_that_hangs(model: Path, data: Path,
             time.sleep(0.05)
         run.send_signal(signal.SIGINT)
         assert run.wait(timeout=60) == 130
-
-
-def test_a_quiet_run_still_says_what_goes_wrong(model: Path, data: Path, tmp_path: Path) -> None:
-    status, printed = ppo(model, data, tmp_path / "out", "--quiet", "True")
-    assert status == 0
-    assert "of the answers are cut at the most tokens" in printed
-    assert "records read" not in printed
