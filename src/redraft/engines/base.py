@@ -372,3 +372,10 @@ def first_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
     """Return where the first stop string in a text begins, and the longest one there; None if none is."""
     found = min(((text.find(each), -len(each), each) for each in stop if each and each in text), default=None)
     return (found[0], found[2]) if found else None
+
+
+def held_back(text: str, stop: Sequence[str]) -> int:
+    """Return how many of the last characters of a text may begin a stop string."""
+    longest = min(len(text), max(map(len, stop), default=1) - 1)
+    tails = range(longest, 0, -1)
+    return next((size for size in tails if any(each.startswith(text[-size:]) for each in stop)), 0)

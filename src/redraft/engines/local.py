@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from redraft.chain import Finish, Prompt, content_of
+from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.chain.spans import ConversationTemplate
 from redraft.chain.thoughts import Splitter, Tags
 from redraft.engines.base import (
@@ -321,6 +322,21 @@ def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
         headers.append(read_header(path))
         check_adapter(path, headers[-1], model, headers[0])
     return headers
+
+
+def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
+    """Return what the headers of a model and its adapters say of it, for any engine that reads GGUF files."""
+    return EngineInfo(
+        name=headers[0].text("general.name") or model.stem,
+        engine="",
+        context=context,
+        token_ids=True,
+        chats=headers[0].text("tokenizer.chat_template") is not None,
+        schemas=True,
+        logprobs=True,
+        parameters=headers[0].parameters,
+        native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),
+    )
 
 
 def trained_context(header: GGUFHeader) -> int | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redraft.chain.thoughts import Tags, tags_of
-from redraft.engines.base import Message, Tokens, first_stop
+from redraft.engines.base import Message, Tokens, first_stop, held_back
 from redraft.engines.local import LocalEngine, Told
 from redraft.engines.messages import template_refuses
 from redraft.errors import ModelError
@@ -83,12 +83,7 @@ class Spelling:
         if found := first_stop(whole.text, self.stop):
             self._held = []
             return FinalText(whole.text[: found[0]], whole.tokens, found[1])
-        certain = len(whole.text)
-        longest = min(certain, max(map(len, self.stop), default=0) - 1)
-        for count in range(longest, 0, -1):
-            if any(string.startswith(whole.text[-count:]) for string in self.stop):
-                certain -= count
-                break
+        certain = len(whole.text) - held_back(whole.text, self.stop)
         ready: list[FinalText] = []
         while self._held and certain >= len(self._held[0].text):
             ready.append(self._held.pop(0))

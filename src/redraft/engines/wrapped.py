@@ -229,19 +229,8 @@ class JournaledEngine(WrappedEngine):
         if self.info.own_sampling:
             for name in request["sampling"].left_out - {"top_p"}:
                 del sampling[name]
-        for name in (
-            "schema",
-            "form",
-            "banned",
-            "unending",
-            "tools",
-            "extra_body",
-            "logprobs",
-            "top_logprobs",
-            "role",
-        ):
-            if not sampling[name]:
-                del sampling[name]
+        always = ("temperature", "top_p", "max_tokens", "seed")
+        sampling = {name: value for name, value in sampling.items() if value or name in always}
         if form := sampling.get("form"):
             form["without"] = sorted(form["without"])  # a set, which JSON lacks
             form["limits"] = [{**each, "count": each["count"].__qualname__} for each in form["limits"]]

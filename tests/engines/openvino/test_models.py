@@ -127,11 +127,6 @@ def test_a_full_disk(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatc
     assert not list(cache.glob("*/*.gguf*"))
 
 
-def test_a_cache_that_cannot_be_written_is_left_out(tmp_path: Path, cache: Path) -> None:
-    cache.parent.write_text("a file, where a folder should be")
-    assert written(run(OpenVinoEngine.start(exported(tmp_path, "Llama", "f16"), machine=ONE)))[0]
-
-
 def test_processes_that_start_at_once_share_a_copy(tmp_path: Path, cache: Path) -> None:
     model = exported(tmp_path, "Llama", "q4_1")
 
@@ -189,20 +184,3 @@ def test_a_disk_without_room(tmp_path: Path, cache: Path, quant: str) -> None:
     assert record["model"]["engine"] == ("openvino" if quant == "f16" else "llamacpp")
     assert ("cannot be written" in done.stderr) == (quant == "q4_1")
     assert not [each for each in cache.rglob("*") if each.is_file() and each.suffix != ".lock"]
-
-
-@pytest.mark.slow
-def test_processes_that_begin_at_once_have_one_copy(tmp_path: Path, cache: Path) -> None:
-    model = exported(tmp_path, "Llama", "q4_1")
-    (tmp_path / "p.txt").write_text("abc")
-    words = "--engine openvino --max-revisions 0 --max-tokens 4 --threads 1 --chat-template vicuna --seed 1"
-    begun = []
-    for number in range(2):
-        command = [sys.executable, "-m", "redraft", "answer", "p.txt", "-o", f"{number}.jsonl"]
-        command += ["--model", str(model), *words.split()]
-        begun.append(subprocess.Popen(command, cwd=tmp_path))
-    assert [each.wait() for each in begun] == [0, 0]
-    one, other = (json.loads((tmp_path / f"{number}.jsonl").read_text()) for number in range(2))
-    assert one["answer"] == other["answer"]
-    (home,) = (each for each in cache.iterdir() if each.is_dir())
-    assert sorted(each.name for each in home.iterdir()) == [model.name, "tokenizer"]

@@ -176,14 +176,12 @@ def test_each_chain_gets_an_error_of_its_own() -> None:
         assert "No." in one.message
 
 
-def test_lines_of_a_file_that_breaks_off_come_once(server: FakeServer) -> None:
-    async def lines() -> list[Any]:
-        async with aclosing(Server(server.url, None, Patience(tries=2))) as asked:
-            return [line async for line in asked.lines("/f")]
-
+async def test_a_file_that_breaks_off_gives_its_whole_lines(server: FakeServer) -> None:
     data = [json.dumps({"n": n, "text": "a\u2028b"}, ensure_ascii=False).encode() + b"\n" for n in range(3)]
-    server.on("GET /v1/f", Reply(200, {}, [*data[:2], data[2][:5]], cut=True), Reply(200, {}, data))
-    assert [line["n"] for line in asyncio.run(lines())] == [0, 1, 2]
-    server.on("GET /v1/f", Reply(200, {}, data[:1], cut=True))
-    with pytest.raises(RedraftError, match="broke off /f after 1 lines"):
-        asyncio.run(lines())
+    server.on("GET /v1/f", Reply(200, {}, data), Reply(200, {}, [*data[:2], data[2][:5]], cut=True))
+    async with aclosing(Server(server.url, None, Patience(tries=2))) as asked:
+        assert [line["n"] async for line in asked.lines("/f")] == [0, 1, 2]
+        lines = asked.lines("/f")
+        assert [(await anext(lines))["n"] for _ in range(2)] == [0, 1]
+        with pytest.raises(RedraftError, match="broke off /f after 2 lines"):
+            await anext(lines)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Finish
-from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.chain.thoughts import tags_of
 from redraft.engines.base import (
     OF_TEMPLATE,
@@ -39,6 +38,7 @@ from redraft.engines.local import (
     Told,
     check_memory,
     context_of,
+    gguf_info,
     read_headers,
     trained_context,
 )
@@ -123,7 +123,16 @@ class LlamaCppEngine(ProcessEngine[Child]):
             "key": "",
         }
         return cls(
-            replace(_info(model, headers, context), roles=bool(scales)),
+            replace(
+                gguf_info(model, headers, context),
+                engine="llamacpp",
+                fields=SAMPLING_FIELDS | {OF_TEMPLATE},
+                tools="tools" in (headers[0].text("tokenizer.chat_template") or ""),
+                forms=True,
+                format=headers[0].format,
+                roles=bool(scales),
+                steady=True,
+            ),
             context,
             KeptProcess(await Child.start(settings), settings),
             headers[0],
@@ -304,26 +313,6 @@ def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
         return None
     special = (text for text, kind in zip(texts, kinds, strict=True) if kind not in (NORMAL, BYTE))
     return frozenset({"<", *(str(text)[:1] for text in special)}) - {""}
-
-
-def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
-    template = headers[0].text("tokenizer.chat_template")
-    return EngineInfo(
-        name=headers[0].text("general.name") or model.stem,
-        engine="llamacpp",
-        context=context,
-        token_ids=True,
-        chats=template is not None,
-        fields=SAMPLING_FIELDS | {OF_TEMPLATE},
-        tools="tools" in (template or ""),
-        schemas=True,
-        forms=True,
-        logprobs=True,
-        parameters=headers[0].parameters,
-        native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),
-        format=headers[0].format,
-        steady=True,
-    )
 
 
 def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:

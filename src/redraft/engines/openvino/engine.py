@@ -23,7 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Delta, EngineInfo, Replies, Sampling, Tokens
 from redraft.engines.bounds import within
 from redraft.engines.local import (
@@ -31,6 +30,7 @@ from redraft.engines.local import (
     cache_bytes,
     check_memory,
     context_of,
+    gguf_info,
     read_headers,
     trained_context,
 )
@@ -200,10 +200,15 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         child = await Child.start(settings)
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
-        info = _info(model, headers, context)
         # Attention of fewer streams than threads is summed in another order (executor_pa.cpp). Without
         # AVX-512, and with AMX, one thread too gives one stream other logits than several, as tried.
-        info = replace(info, format=kept_format, steady=alone and wide and not known.get("AMX"))
+        info = replace(
+            gguf_info(model, headers, context),
+            engine="openvino",
+            fields=SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE},
+            format=kept_format,
+            steady=alone and wide and not known.get("AMX"),
+        )
         kept = KeptProcess(child, settings)
         return cls(info, context, kept, tokenizer, fast.ends(), trained=trained)
 
@@ -226,7 +231,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
                 blank = (blank + piece.text)[-BLANK - 1 :]
                 if request["schema"] and len(blank) > BLANK and blank.isspace():
                     finish = finish or "stop"
-                chances += logprobs
+                chances += logprobs if sampling.logprobs else ()
                 of_piece, chances = chances[: len(piece.tokens)], chances[len(piece.tokens) :]
                 delta = Delta(piece.text, piece.tokens, logprobs=tuple(of_piece))
                 if finish or piece.stop_text is not None:
@@ -294,19 +299,3 @@ def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:
     of_stream = -(-context // BLOCK) + 1
     fits = free // (cache_bytes(header) * BLOCK or 1)
     return max(of_stream, min(parallel * of_stream, fits))
-
-
-def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
-    header = headers[0]
-    return EngineInfo(
-        name=header.text("general.name") or model.stem,
-        engine="openvino",
-        context=context,
-        token_ids=True,
-        chats=header.text("tokenizer.chat_template") is not None,
-        fields=SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE},
-        schemas=True,
-        logprobs=True,
-        parameters=header.parameters,
-        native=any(each.text("redraft.format") == NATIVE_FORMAT for each in headers),
-    )

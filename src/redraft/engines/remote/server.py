@@ -171,30 +171,27 @@ class Server:
         return found
 
     async def lines(self, path: str) -> AsyncGenerator[Any, None]:
-        """Yield the JSON lines of a file. One that breaks off is asked for again."""
-        seen = 0
-        for _ in range(self.patience.tries):
-            reply = await self._settled({"method": "GET", "url": self.url + path}, self.patience.first_token)
-            if isinstance(reply, Refusal):
-                raise self.error(reply, path)
-            number = 0
-            try:
-                async for line in self._split(reply):
-                    number += 1
-                    if number > seen:
-                        seen = number
-                        record = _from_json(line)
-                        if record is _BAD:
-                            what = f"line {number:,} of {path} is cut off or damaged"
-                            raise ServerError(f"{self.host}: {what}: {self._start(line)!r}")
-                        yield record
-            except (httpx.RequestError, TimeoutError) as error:
-                reason = self.clean(str(error)) or "it is silent"
-            else:
-                return
-            finally:
-                await self._close(reply)
-        raise ServerError(f"{self.host} broke off {path} after {seen:,} lines: {reason}", passing=True)
+        """Yield the JSON lines of a file."""
+        number, reply = (
+            0,
+            await self._settled({"method": "GET", "url": self.url + path}, self.patience.first_token),
+        )
+        if isinstance(reply, Refusal):
+            raise self.error(reply, path)
+        try:
+            async for line in self._split(reply):
+                number += 1
+                record = _from_json(line)
+                if record is _BAD:
+                    what = f"line {number:,} of {path} is cut off or damaged"
+                    raise ServerError(f"{self.host}: {what}: {self._start(line)!r}")
+                yield record
+        except (httpx.RequestError, TimeoutError) as error:
+            reason = self.clean(str(error)) or "it is silent"
+            message = f"{self.host} broke off {path} after {number:,} lines: {reason}"
+            raise ServerError(message, passing=True) from None
+        finally:
+            await self._close(reply)
 
     async def _split(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield whole lines. Only a line feed ends one: JSON may hold the others that `splitlines` knows."""

@@ -15,7 +15,7 @@ from math import ceil
 from typing import Any
 
 from redraft.chain import Finish, content_of, whole
-from redraft.engines.base import Likeliest, Message, PromptText, Sampling, first_stop
+from redraft.engines.base import Likeliest, Message, PromptText, Sampling, first_stop, held_back
 from redraft.engines.messages import folded
 
 Body = dict[str, Any]
@@ -464,11 +464,9 @@ class Stops:
         if found := first_stop(text, self.stop):
             at, self.found = found
             return text[:at]
-        longest = max(map(len, self.stop), default=1) - 1
-        tails = (size for size in range(min(longest, len(text)), 0, -1))
-        size = next((n for n in tails if any(each.startswith(text[-n:]) for each in self.stop)), 0)
-        self._held = text[len(text) - size :]
-        return text[: len(text) - size]
+        final = len(text) - held_back(text, self.stop)
+        self._held = text[final:]
+        return text[:final]
 
     def end(self) -> str:
         """Return the held text at the end of the stream."""
