@@ -11,13 +11,11 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from redraft.chain import Prompt
-from redraft.chain.read.records import read_records
 from redraft.checks import sandbox
 from redraft.checks.base import AT_ONCE, Outcome
 from redraft.checks.code import MAX_STARTS, CodeCheck, code_check_of, program_of
@@ -32,13 +30,6 @@ def run(answer: str, *tests: str, setup: str = "", seconds: float = 5.0) -> Outc
 
 
 # What passes
-
-
-@needs_sandbox
-def test_a_right_program_passes() -> None:
-    outcome = run("def add(a, b):\n    return a + b", "assert add(1, 2) == 3", "assert add(0, 0) == 0")
-    assert (outcome.passed, outcome.score) == (True, 1.0)
-    assert outcome.message == "The program passes all 2 tests."
 
 
 PROGRAM = """
@@ -75,7 +66,8 @@ RIGHT = [
 @needs_sandbox
 def test_tests_use_the_program_as_if_it_were_theirs() -> None:
     setup = "from fractions import Fraction"
-    assert run(PROGRAM, *RIGHT, setup=setup).message == f"The program passes all {len(RIGHT)} tests."
+    outcome = run(PROGRAM, *RIGHT, setup=setup)
+    assert (outcome.passed, outcome.message) == (True, f"The program passes all {len(RIGHT)} tests.")
     assert run("def nothing(): pass", *RIGHT, setup=setup).score == 0
 
 
@@ -378,21 +370,6 @@ def test_cancelling_at_any_moment_leaves_nothing(milliseconds: int) -> None:
     gc.collect()  # a pipe left open is a ResourceWarning, which is an error here
     assert len([*Path("/proc/self/fd").iterdir()]) <= before
     assert none_left(mark)
-
-
-# Real programs
-
-
-@needs_sandbox
-@pytest.mark.parametrize("share", [40, pytest.param(1, marks=pytest.mark.slow)])
-def test_the_solutions_of_humaneval_pass_and_empty_ones_do_not(shared_data: Path, share: int) -> None:
-    for task in list(read_records(shared_data / "code" / "HumanEval.jsonl.gz"))[::share]:
-        check, begin = code_check_of(task.meta), task.prompt.text
-        assert check is not None, task.id
-        check = replace(check, seconds=30)
-        right = asyncio.run(check.check(begin + task.meta["reference"], Prompt()))
-        assert right.passed, (task.id, right.message)
-        assert not asyncio.run(check.check(begin + "    return None\n", Prompt())).passed
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,32 +41,16 @@ COPIES = [
     f"Question: {ASKED}",
     f"Q:\n\n> {ASKED}",
 ]
-ACKNOWLEDGED = [
-    *(
-        "Okay.",
-        "OK",
-        "Sure!",
-        "Sure thing!",
-        "Certainly.",
-        "Of course!",
-        "Alright.",
-        "Got it!",
-        "Understood.",
-    ),
-    *(
-        "No problem!",
-        "Will do.",
-        "I will.",
-        "I'll do that.",
-        "Okay, sure, I will do so!",
-    ),
-]
+ACKNOWLEDGED = """
+Okay. / OK / Sure! / Sure thing! / Certainly. / Of course! / Alright. / Got it! / Understood. / No problem!
+Will do. / I will. / I'll do that. / Okay, sure, I will do so!
+"""
 
 
 @pytest.mark.parametrize(
     ("prompt", "answer"),
     [
-        *((ASKED, text) for text in (*COPIES, *ACKNOWLEDGED)),
+        *((ASKED, text) for text in (*COPIES, *re.split(r" / |\n", ACKNOWLEDGED.strip()))),
         ("What is rain?", "Okay."),
         ("Wie hoch ist der Turm am Hafen?", "Wie hoch ist der Turm am Hafen?"),
         ("雨について書いてください。", "雨について書いてください。"),

@@ -272,21 +272,10 @@ def test_hostile_numbers_are_compared_without_harm(text: str) -> None:
 
 
 def test_a_long_number_is_cut_with_a_mark() -> None:
-    for check in (Number.of("42"), Number.of("42")):
-        message = judged(check, f"Answer: {'7' * 60}").message
-        assert f" {'7' * 40}…" in message
+    assert f" {'7' * 40}…" in judged(Number.of("42"), f"Answer: {'7' * 60}").message
 
 
 @pytest.mark.parametrize("written", ["x", "1 2", "", "1~", "~1", "1~2~3", "1/0", "1~-2"])
 def test_what_is_not_a_number_is_refused(written: str) -> None:
     with pytest.raises(CheckSyntaxError, match=r"is not a number|1~-2: a tolerance cannot be negative\."):
         Number.of(written)
-
-
-def test_every_solution_of_gsm8k_passes_with_its_own_answer(shared_data: Path) -> None:
-    lines = (shared_data / "gsm8k" / "test.jsonl").read_text(encoding="utf-8").splitlines()
-    answers = [json.loads(line)["answer"] for line in lines]
-    assert len(answers) == 1319
-    for answer in answers:
-        reference = answer.rsplit("#### ", 1)[1]
-        assert Number.of(reference).check(answer, Prompt()).passed, answer[-80:]

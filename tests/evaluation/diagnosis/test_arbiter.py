@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from pathlib import Path
 from shutil import copytree
 
@@ -16,7 +15,7 @@ pytest.importorskip("scipy")
 
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.matrix import folders
-from tests.cli.verbs import lines, redraft, refused, script, start, wait_until, write
+from tests.cli.verbs import redraft, refused, script, write
 
 FEW = ("--seeds", "1", "--limit", "3", "--samples", "3", "-j", "1", "--models", "script:script.jsonl")
 BOTH = "count,gsm8k:test.jsonl"
@@ -89,22 +88,6 @@ def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
     assert now.items() >= before.items()
     assert {Path(name).parts[2] for name in now} == {"script-script.jsonl", "script-other.jsonl"}
     assert table()["models"] == ["script:script.jsonl", "script:other.jsonl"]
-    assert redraft("arbiter", "verify", "d").exit_code == 0
-
-
-@pytest.mark.slow
-def test_after_kills_it_goes_on_as_if_nothing_had_been() -> None:
-    script(*["Answer: 0", "Answer: 1", "9", "11"] * 80, delay=0.01)
-    words = ["arbiter", "d", "--tasks", BOTH, *FEW, "-q"]
-    for count in (2, 6):
-        with start(*words, stdout=None, stderr=None) as job:
-            wait_until(lambda count=count: job.poll() is not None or len(chains()) >= count)
-            job.send_signal(signal.SIGKILL)
-    assert not Path("d/table.json").exists()
-    assert redraft(*words).exit_code == 0
-    for file in chains():
-        ids = [line["id"] for line in lines(file)]
-        assert len(ids) == len({*ids}) == 3
     assert redraft("arbiter", "verify", "d").exit_code == 0
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("scipy")
 
 from redraft.chain import read_jsonl, write_jsonl
 from redraft.errors import OutputError, UsageError
-from redraft.evaluation.diagnosis.arbiter import ALL, Table, parts_of, sentences, table_of
+from redraft.evaluation.diagnosis.arbiter import ALL, Table, sentences, table_of
 from redraft.evaluation.stats import holm, without_nan
 from tests.evaluation.diagnosis.made_chains import shares, write_run
 
@@ -90,16 +90,6 @@ def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> Non
     table = table_of(folder_of(tmp_path / "d", {("m", "t"): voting, ("m", "u"): ways(20, 20)}))
     assert {each.way for each in table.levels if each.task == ALL} == {"plain", "revise", "best-of"}
     json.dumps(without_nan(table), allow_nan=False)
-
-
-def test_without_counts_of_tokens_nothing_is_compared_at_equal_tokens(tmp_path: Path) -> None:
-    uncounted = [(way, 0, rights) for way, _, rights in ways(20, 20)]
-    table = table_of(folder_of(tmp_path / "d", {("m", "t"): uncounted}))
-    assert {each.basis for each in table.comparisons} == {"unknown"}
-    assert " ".join(sentences(table)).startswith("m, revise: Undecided: no other way can be compared")
-    json.dumps(without_nan(table), allow_nan=False)
-    notes = [line[3] for part in parts_of(table) for line in part.lines]
-    assert all(note.startswith("not comparable, corrected p") and "no usage" in note for note in notes)
 
 
 def test_a_model_with_adapters_for_some_ways_is_named(tmp_path: Path) -> None:
