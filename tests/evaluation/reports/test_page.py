@@ -155,4 +155,4 @@ def test_a_pair_of_votes_has_the_outcome_of_all_voters(tmp_path: Path) -> None:
     assert [each["kinds"] for each in pairs] == [["tied"], ["lost"], ["won"]]
     assert pairs[0]["about"].endswith("new tied"), "voters disagree, and not a judge with itself"
     [comparison] = found.comparisons
-    assert [each.outcome for each in comparison.by_question] == [0, -1, 1]
+    assert comparison.outcomes == [0, -1, 1]

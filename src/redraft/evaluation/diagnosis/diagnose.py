@@ -182,9 +182,6 @@ def _transitions(found: Figures) -> Iterator[Line]:
         yield Line("  ECR/EIR", _ratio(changes.ratio), "", _paying(changes))
     if found.broken:
         yield Line("right → wrong", f"{len(found.broken):,}", "", f"first to best: {_few(found.broken)}")
-    kept = found.keeping
-    note = f"{kept.fixed:,} right instead of wrong, {kept.broken:,} wrong instead of right"
-    yield Line("the best instead of the last", f"{kept.fixed - kept.broken:+,}", "", note)
     note = "first to best; the chance of so uneven a split, if revising did nothing"
     yield Line("McNemar's p", p_value(found.decision.p), "", note)
 

@@ -243,8 +243,7 @@ class Figures:
     """What revising did."""
 
     IN_JSON: ClassVar = (
-        "tasks items same guides material.left_out levels revisions "
-        "of_revised keeping fixed broken verdicts decision"
+        "tasks items same guides material.left_out levels revisions of_revised fixed broken verdicts decision"
     )
 
     material: Material  # the chains, with truth
@@ -318,11 +317,6 @@ class Figures:
     def broken(self) -> list[str]:
         """The ids of the chains whose first answer is right, and the best one not."""
         return [each.chain.id for each in self.chains if each.first and not each.best]
-
-    @cached_property
-    def keeping(self) -> Changes:
-        """From the last answer to the best one: what it changes that the chain keeps its best answer."""
-        return Changes(tuple((each.rights[-1], each.best, each.item) for each in self.revised))
 
     @property
     def decision(self) -> Decision:

@@ -20,7 +20,6 @@ except ModuleNotFoundError as error:
 Spec = dict[str, Any]  # Vega-Lite's JSON: a chart, or a part of one
 
 _WIDTH, _HEIGHT = 760, 320  # pixels
-_MARKED = 30  # most points of a line that have marks
 _MOVED = 0.004  # share of its width between lines that coincide
 _COLOURS = [f"var(--s{place})" for place in range(8)]
 _DASHES = [[1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 3]]
@@ -38,8 +37,7 @@ def curves(
     """Draw a line for each series, named in the legend. The style has the colours `s0` to `s7`.
 
     The points of a series are: place, value, lower and upper end (NaN without an interval), and a tooltip.
-    Lines that coincide are told apart: each is moved a little, and has dashes and marks of its own. Marks of
-    many points would hide the line: they are seen when they are pointed at, by their tooltips.
+    Lines that coincide are told apart: each is moved a little, and has dashes and marks of its own.
     """
     xs = [x for points in series.values() for x, *_ in points]
     left, right = min(xs, default=0.0), max(xs, default=1.0)
@@ -60,8 +58,7 @@ def curves(
     domain = [left - 0.03 * span, right + 0.03 * span]
     x = _value("x", x_name, scale={"domain": domain, "nice": False, "zero": False}, axis={"tickCount": 7})
     y = _value("y", y_name, scale={"zero": False, "nice": True}, axis={"tickCount": 5, "format": ",~r"})
-    shown = max(map(len, series.values()), default=0) <= _MARKED
-    mark = {"type": "point", "filled": True, "size": 55, "opacity": float(shown)}
+    mark = {"type": "point", "filled": True, "size": 55}
     line = _layer({"type": "line", "strokeWidth": 2}, x=x, y=y, strokeDash=dash, **colour)
     line["encoding"]["description"] = {"field": "name"}
     whisker = {"type": "rule", "opacity": 0.45, "strokeWidth": 1.5}

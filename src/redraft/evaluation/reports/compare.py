@@ -174,23 +174,12 @@ class Item:
 
 
 @dataclass(frozen=True)
-class JudgedQuestion:
-    """What reviews of a question came to."""
-
-    id: str
-    scores: tuple[float, float] | None  # sums of model and opponent; None without scores
-    wins: float  # share of reviews that the model won; a tie is a half
-    outcome: int  # 1 if the model won (in both orders, if there are two), -1 if it lost, else 0
-
-
-@dataclass(frozen=True)
 class Comparison:
     """A model against its opponent."""
 
     IN_JSON: ClassVar = (
         "model opponent whole.questions whole.ratio whole.win_rate whole.reviews whole.both sums p drawn "
-        "in_both_orders shown_first order_bias length_bias judges unreadable left_out by_question "
-        "usage"
+        "in_both_orders shown_first order_bias length_bias judges unreadable left_out usage"
     )
 
     model: str
@@ -275,8 +264,7 @@ class Comparison:
         """The exact p of the questions won and lost in both orders; the turns of one are one trial."""
         if not self.in_both_orders:
             return None
-        outcomes = [each.outcome for each in self.by_question]
-        return stats.sign_test(outcomes.count(1), outcomes.count(-1))
+        return stats.sign_test(self.outcomes.count(1), self.outcomes.count(-1))
 
     @cached_property
     def order_bias(self) -> OrderBias | None:
@@ -313,18 +301,11 @@ class Comparison:
         """How far each two judges agree."""
         return list(judges_agree(self))
 
-    @cached_property
-    def by_question(self) -> tuple[JudgedQuestion, ...]:
-        """What reviews of each question came to."""
+    @property
+    def outcomes(self) -> list[int]:
+        """By question: 1 if the model won (in both orders, if there are two), -1 if it lost, else 0."""
         prefix = "both_" if self.in_both_orders else ""
-        outcomes = np.sign(self._of(f"{prefix}wins") - self._of(f"{prefix}losses"))
-        rows = zip(self.question_ids, self.table, self._win_rates.tolist(), outcomes, strict=True)
-        found = []
-        for question_id, row, rate, outcome in rows:
-            sums = float(row[0] + row[2]), float(row[1] + row[3])
-            scores = sums if row[_COLUMN["scored"]] else None
-            found.append(JudgedQuestion(question_id, scores, rate, int(outcome)))
-        return tuple(found)
+        return [int(gap) for gap in np.sign(self._of(f"{prefix}wins") - self._of(f"{prefix}losses"))]
 
     def _of(self, *names: str) -> Numbers:
         return _column(self.table, *names)
