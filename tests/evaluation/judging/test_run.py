@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 import redraft
 from redraft.cli import app
-from redraft.errors import RecordError, UsageError
 from redraft.jobs.harness import RunEvent, RunProgress
 from redraft.jobs.progress import RunMessage
 from tests.evaluation.made import answer, write
@@ -62,18 +61,3 @@ def test_progress_and_messages_are_events() -> None:
     )
     assert RunMessage("old: empty answers, judged as they are: 1.") in events
     assert any(isinstance(event, RunProgress) for event in events)
-
-
-@pytest.mark.parametrize(
-    ("answers", "options", "error", "said"),
-    [
-        (("new.jsonl",) * 3, {}, UsageError, "3 files of answers"),
-        ("new.jsonl", {"colour": "red"}, UsageError, "colour"),
-        ("new.jsonl", {"way": "scores"}, UsageError, "the answers of two models"),
-        (("new.jsonl", "judge.jsonl"), {}, RecordError, "judge"),
-    ],
-)
-def test_what_does_not_fit_is_refused(answers: Any, options: Any, error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
-        redraft.judge(answers, "out.jsonl", **{**OPTIONS, **options})
-    assert not Path("out.jsonl").exists()

@@ -48,16 +48,6 @@ def test_the_async_twin_and_guiding() -> None:
     assert (tally.score.rate.value, tally.beside["first answers"].rate.value) == (1, 0.5)
 
 
-@pytest.mark.parametrize(
-    ("task", "options", "said"),
-    [("sums", {}, "there is no task"), ("mbpp", {}, "runs programs"), ("gsm8k", {"colour": 1}, "colour")],
-)
-def test_what_does_not_fit_is_refused(task: str, options: Any, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        redraft.evaluate_file(task, "test.jsonl", "out.jsonl", **{**OPTIONS, **options})
-    assert not Path("out.jsonl").exists()
-
-
 def suite(count: int = 4) -> list[dict[str, object]]:
     return [{"prompt": f"Describe thing {n}.", "checks": ["words<=3"]} for n in range(count)]
 
