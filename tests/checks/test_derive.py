@@ -183,3 +183,14 @@ def test_the_verb_prints_what_a_prompt_gives() -> None:
     assert run("checks", "--json", stdin=prompt).stdout == '["words<=50", "lacks:,"]\n'
     none = run("checks", "What is rain?")
     assert (none.stdout, "no demand was found" in none.stderr) == ("", True)
+
+
+def test_a_prompt_in_another_language_is_told_apart_from_one_without_a_demand() -> None:
+    for prompt in (
+        "Schreibe höchstens zwanzig Wörter über Regen.",
+        "雨について二十字以内で書いてください。",
+        "¿Hay vida en Marte? Responde sí o no.",
+        "Ik wil een gedicht over de zee",
+        "Erkläre Photosynthese",
+    ):
+        assert "only English prompts are read" in run("checks", prompt).stderr

@@ -93,7 +93,7 @@ def test_a_prompt_without_quotes_is_told_to_get_some() -> None:
 def test_a_prompt_without_demands_gives_no_checks() -> None:
     done = redraft("checks", "Hello.")
     assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr == "redraft: no demand was found in this prompt; only English is read.\n"
+    assert done.stderr == "redraft: no demand was found in this prompt.\n"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_every_shipped_recipe_runs() -> None:
         (
             ["-c", "auto"],
             1,
-            "redraft: nothing was checked: no demand was found in this prompt; only English is read.",
+            "redraft: nothing was checked: no demand was found in this prompt.",
         ),
     ],
 )
@@ -308,6 +308,11 @@ def quiet(answer):
     subprocess.run(["echo", "a program"], check=True)
     return True
 """
+
+
+def test_a_prompt_that_auto_cannot_read_is_said_to_be_in_another_language() -> None:
+    done = ask("Escribe un poema sobre el mar.", "-m", script("Ola."), "-c", "auto")
+    assert "nothing was checked: only English prompts are read." in done.stderr
 
 
 @pytest.mark.slow

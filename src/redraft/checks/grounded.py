@@ -86,7 +86,7 @@ class Source:
             _bare(plain),
             frozenset(stem for word in [*words, *named] for stem in _stems(word)),
             "".join(word[0] for word in words if word[0].isupper()),
-            _is_english(words),
+            is_english(words),
             dict(amounts),
             read.units_in(plain),
             read.scales_in(plain),
@@ -251,7 +251,7 @@ def _names(text: str, source: Source) -> Iterator[str]:
     lines = list(filter(None, (list(_WORD.finditer(line)) for line in text.splitlines())))
     words = [word[0] for line in lines for word in line]
     no_names = _NO_NAMES.union(word for word in words if word.islower())
-    english = source.english and _is_english(words)
+    english = source.english and is_english(words)
     inside = capitals = 0
     found: list[tuple[str, bool]] = []  # and whether a capital can only be that of a name
     for line in lines:
@@ -300,7 +300,7 @@ def _in_list(word: str) -> bool:
     return False
 
 
-def _is_english(words: Iterable[str]) -> bool:
+def is_english(words: Iterable[str]) -> bool:
     """Return whether most words without a capital are common ones of English."""
     small = [word for word in words if word.islower()]
     return sum(map(_in_list, small)) >= _ENGLISH * len(small)

@@ -147,10 +147,10 @@ def say_wait(reason: str) -> None:
 
 def say_derived(prompt: str) -> None:
     """Write to standard error which checks a prompt itself gives."""
-    from redraft.checks.derive import NOTHING, checks_in
+    from redraft.checks.derive import checks_in, nothing_in
 
     found = checks_in(prompt)
-    tell(f"checks from the prompt: {'; '.join(found)}" if found else NOTHING)
+    tell(f"checks from the prompt: {'; '.join(found)}" if found else nothing_in(prompt))
 
 
 def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:

@@ -28,7 +28,7 @@ def checks(
     import json
 
     from redraft.chain import whole
-    from redraft.checks.derive import NOTHING, checks_in
+    from redraft.checks.derive import checks_in, nothing_in
 
     text = one_text(prompt or (), "checks")
     if text in ("", "-"):
@@ -43,4 +43,4 @@ def checks(
     elif found:
         write("\n".join(found))
     else:
-        tell(NOTHING)
+        tell(nothing_in(text))

@@ -96,10 +96,17 @@ class Auto:
 
         if parts := derived(prompt):
             return await AllOf(parts).check(answer, prompt)
-        return passed(f"Nothing is checked: {NOTHING}")
+        return passed(f"Nothing is checked: {nothing_in(prompt.said)}")
 
 
-NOTHING = "no demand was found in this prompt; only English is read."
+def nothing_in(prompt: str) -> str:
+    """Say why a prompt gives no check."""
+    from redraft.checks.grounded import is_english
+
+    words = re.findall(r"[^\W\d_]+", prompt)
+    small = any(map(str.islower, words))
+    english = is_english(words) if small else prompt.isascii()
+    return "no demand was found in this prompt." if english else "only English prompts are read."
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
