@@ -182,22 +182,3 @@ def test_a_record_is_checked_and_its_drop_names_what_it_has(tmp_path: Path) -> N
     assert drop.reason == "shares with eval/q7: natalia sold clips to 48 of her friends in april and then she"
     assert [(match["eval"], match["count"]) for match in drop.matches] == [("eval/q7", 8), ("eval/1", 1)]
     assert {match["file"] for match in drop.matches} == {str(tmp_path / "eval.jsonl")}
-
-
-def test_all_of_a_real_test_set_is_found_in_itself_and_little_in_its_training_set(
-    shared_data: Path, tmp_path: Path
-) -> None:
-    items = Items()
-    items.add(shared_data / "gsm8k" / "test.jsonl")
-    items.save(tmp_path)
-
-    def found(name: str, count: int) -> int:
-        with (shared_data / "gsm8k" / name).open("rb") as file:
-            lines = [next(file) for _ in range(count)]
-        raw = [RawRecord(f"x:{i}", "x", i, line) for i, line in enumerate(lines)]
-        checks = [check(each, tmp_path, strict=True) for each in raw]
-        return sum(bool(each.matches) for each in checks if isinstance(each, CheckedRecord))
-
-    assert len(items.names) == 1319
-    assert found("test.jsonl", 300) == 300
-    assert found("train.jsonl", 300) == 1  # train/20 tells the story of test/632 with other numbers

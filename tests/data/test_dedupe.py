@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord, chain_of
-from redraft.data.dedupe import By, Duplicate, Entry, Likeness, examine, rank_of, sift
+from redraft.data.dedupe import By, Duplicate, Entry, Likeness, examine, sift
 
 USUAL: dict[By, Likeness] = {
     "exact": Likeness("exact", "all"),
@@ -72,22 +72,9 @@ talks = st.builds(
 
 @pytest.mark.parametrize("by", WAYS)
 @settings(max_examples=settings.default.max_examples // 2)
-@given(records=st.lists(talks, max_size=12), seed=st.integers(0, 9))
-def test_what_is_kept_does_not_depend_on_the_order(by: By, records: list[dict[str, Any]], seed: int) -> None:
-    def kept(records: list[dict[str, Any]]) -> list[str]:
-        return sorted(each.to_json() for each in run(records, USUAL[by]) if isinstance(each, Chain))
-
-    mixed = random.Random(seed).sample(records, len(records))
-    assert kept(mixed) == kept(records)
-
-
-@pytest.mark.parametrize("by", WAYS)
-@settings(max_examples=settings.default.max_examples // 2)
 @given(records=st.lists(talks, min_size=2, max_size=12), seed=st.integers(0, 9))
-def test_behind_import_what_is_kept_does_not_depend_on_the_order_either(
-    by: By, records: list[dict[str, Any]], seed: int
-) -> None:
-    """There, a record's origin and perhaps its id contain its place in the file."""
+def test_what_is_kept_does_not_depend_on_the_order(by: By, records: list[dict[str, Any]], seed: int) -> None:
+    """Behind `import`, a record's origin and perhaps its id contain its place in the file."""
 
     def kept(records: list[dict[str, Any]], *, named: bool) -> list[str]:
         chains = [
@@ -126,12 +113,6 @@ def test_the_best_is_answered_then_long() -> None:
     assert kept_ids([long, answered, better], like, first=True) == ["long"]
 
 
-def test_of_the_same_content_the_smaller_id_is_kept() -> None:
-    one, other = (chain_of(asked("", "Why?")).model_copy(update={"id": name}) for name in ("x/1", "x/2"))
-    assert rank_of(one) < rank_of(other)
-    assert rank_of(one)[:41] == rank_of(other)[:41]
-
-
 def test_exact_looks_at_all_that_is_said_and_query_at_the_first_question() -> None:
     talk = [
         {"from": "human", "value": "Hi, who are you?"},
@@ -146,11 +127,6 @@ def test_exact_looks_at_all_that_is_said_and_query_at_the_first_question() -> No
     ]
     assert len(kept_ids(records, USUAL["exact"])) == 2
     assert kept_ids(records, USUAL["query"]) == ["long"]
-
-
-def test_a_gold_answer_makes_a_difference_to_exact() -> None:
-    records = [asked("a", "Sort a list.", "sorted(x)"), asked("b", "Sort a list.", "x.sort()")]
-    assert kept_ids(records, USUAL["exact"]) == ["a", "b"]
 
 
 def test_the_filter_of_alpaca_sees_no_inputs() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -100,18 +98,3 @@ def test_only_the_first_words_of_a_giant_are_compared(monkeypatch: pytest.Monkey
     pool = Pool()
     pool.add("a b c d " + "e " * 50)
     assert pool.nearest("a b c d") == Near(0, 1.0)
-
-
-def test_real_seed_tasks_have_the_same_neighbours_as_in_the_textbook(shared_data: Path) -> None:
-    lines = (shared_data / "self_instruct" / "seed_tasks.jsonl").read_text("utf-8").splitlines()
-    tasks = [json.loads(line)["instruction"] for line in lines]
-    pool = Pool(0.4, ascii_words)
-    for text in tasks:
-        pool.add(text)
-    parts = [ascii_words(text) for text in tasks]
-    found = 0
-    for place in range(0, len(tasks), 9):
-        expected = [(i, score) for i, each in enumerate(parts) if (score := plain(each, parts[place])) > 0.4]
-        assert pool.near(tasks[place]) == expected
-        found += len(expected)
-    assert found > 20

@@ -120,11 +120,6 @@ class TestOwn:
         with pytest.raises(OutputError, match="another user's file"):
             open_own(tmp_path / "lock")
 
-    def test_what_is_there_stays(self, tmp_path: Path) -> None:
-        (tmp_path / "lock").write_text("said")
-        os.close(open_own(tmp_path / "lock"))
-        assert (tmp_path / "lock").read_text() == "said"
-
 
 class TestLocks:
     def test_one_holder_at_a_time(self, tmp_path: Path) -> None:
@@ -166,11 +161,6 @@ class TestLocks:
         monkeypatch.setattr(fcntl, "flock", without)
         with (tmp_path / "lock").open("w") as file:
             assert lock(file.fileno())
-
-    def test_a_link_is_not_followed(self, tmp_path: Path, secret: Path) -> None:
-        (tmp_path / "lock").symlink_to(secret)
-        with pytest.raises(OutputError, match="a link is there"), locked(tmp_path / "lock"):
-            pass
 
 
 class TestReplacing:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,8 +67,6 @@ class TestChoose:
     )
     def test_what_is_meant(self, selects: str | None, chosen: list[str]) -> None:
         assert hub.choose("org/tiny", list(FILES), selects) == chosen
-
-    def test_the_only_file(self) -> None:
         assert hub.choose("org/tiny", ["a.gguf", "README.md"], None) == ["a.gguf"]
 
     @pytest.mark.parametrize(
@@ -149,14 +147,10 @@ class TestFetch:
         assert caught.value.hint == "Fetch it again: redraft model get org/tiny/tiny-Q4_K_M.gguf"
         assert list(hub.cached()) == []
 
-    def test_no_such_repository(self, server: FakeServer) -> None:
-        with pytest.raises(ModelError) as caught:
-            hub.fetch("org/none", None)
-        assert caught.value.message == (
-            "there is no file org/none, and the hub has no such model or denies access (404)."
-        )
-
-    def test_an_empty_cache(self, server: FakeServer) -> None:
+    @pytest.mark.parametrize("fetch", [hub.fetch_folder, lambda name: hub.fetch(name, None)])
+    def test_no_such_repository(self, server: FakeServer, fetch: Callable[[str], Path]) -> None:
+        with pytest.raises(ModelError, match=r"the hub has no such model or denies access \(404\)"):
+            fetch("org/none")
         assert list(hub.cached()) == []
 
 
@@ -235,10 +229,6 @@ class TestFetchFolder:
         with pytest.raises(ModelError) as caught:
             hub.fetch_folder("org/folder")
         assert caught.value.message == message
-
-    def test_no_such_repository(self, server: FakeServer) -> None:
-        with pytest.raises(ModelError, match=r"there is no file org/none, and the hub has no such model"):
-            hub.fetch_folder("org/none")
 
 
 def _serve_folder(server: FakeServer, files: dict[str, bytes]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -93,12 +93,8 @@ def test_a_bad_line_in_the_middle_is_an_error_and_stays(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     fill(out, ["a"])
     out.write_text(f"oops\n{line('a')}\n")
-    with pytest.raises(RecordError) as caught:
+    with pytest.raises(RecordError, match=r":1: not a JSON object\."):
         fill(out, ["b"])
-    assert str(caught.value) == (
-        f"{out}:1: not a JSON object.\n"
-        f"  Was it written by redraft? Correct or remove the line, or move {out} away."
-    )
     out.write_text('{"name": "a"}\n')
     with pytest.raises(RecordError, match=r":1: id is missing\."):
         fill(out, ["b"])
@@ -108,12 +104,8 @@ def test_a_bad_line_in_the_middle_is_an_error_and_stays(tmp_path: Path) -> None:
 def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
     out = tmp_path / "notes.txt"
     out.write_text("my notes")
-    with pytest.raises(OutputError) as caught:
+    with pytest.raises(OutputError, match=r"no notes\.txt\.run\.json says how it was made"):
         fill(out, ["a"])
-    assert str(caught.value) == (
-        f"{out} is not empty, and no notes.txt.run.json says how it was made.\n"
-        "  Write to another file with -o, or move this one away."
-    )
     assert out.read_text() == "my notes"
 
 
@@ -139,10 +131,8 @@ def test_another_way_of_making_is_refused_with_the_differences(tmp_path: Path) -
     other = Provenance("answer", {"model": "m", "seed": 2, "checks": ["words<=5"], "mode": "native"})
     with pytest.raises(OutputError) as caught:
         Ledger(out, other)
-    assert str(caught.value) == (
-        f"{out} was made in another way: mode was not set and is native; seed was 1 and is 2.\n"
-        f"  Run it as before to go on, write to another file with -o, or delete {out} to start over."
-    )
+    assert "mode was not set and is native; seed was 1 and is 2." in caught.value.message
+    assert f"delete {out} to start over" in str(caught.value.hint)
     with pytest.raises(OutputError, match="by answer, not by generate"):
         Ledger(out, Provenance("generate", PROVENANCE.config))
     out.unlink()
@@ -204,44 +194,29 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(OutputError) as caught:
+        with pytest.raises(OutputError, match=rf"being written by another redraft \(process {holder.pid}\)"):
             Ledger(out, Provenance("answer"))
         holder.communicate("")
-    assert str(caught.value) == (
-        f"{out} is being written by another redraft (process {holder.pid}).\n"
-        "  Wait until it is done, or write to another file with -o."
-    )
     with Ledger(out, Provenance("answer")):
         pass
 
 
 def test_a_missing_folder_a_folder_and_a_device(tmp_path: Path) -> None:
-    with pytest.raises(OutputError) as caught:
-        Ledger(tmp_path / "no" / "out.jsonl", PROVENANCE)
-    assert str(caught.value) == (
-        f"cannot write {tmp_path}/no/out.jsonl: No such file or directory.\n"
-        f"  Make the folder first: mkdir -p {tmp_path}/no"
-    )
-    with pytest.raises(OutputError) as caught:
-        Ledger(tmp_path, PROVENANCE)
-    assert str(caught.value) == (
-        f"cannot write {tmp_path}: Is a directory.\n  Name a file, such as {tmp_path}/out.jsonl"
-    )
-    with pytest.raises(OutputError) as caught:
-        Ledger(Path("/dev/full"), PROVENANCE)
-    assert str(caught.value) == (
-        "/dev/full is not a plain file, and a job needs one to resume from.\n  Name one: -o out.jsonl"
-    )
+    for path, hint in (
+        (tmp_path / "no" / "out.jsonl", f"mkdir -p {tmp_path}/no"),
+        (tmp_path, f"such as {tmp_path}/out.jsonl"),
+        (Path("/dev/full"), "-o out.jsonl"),
+    ):
+        with pytest.raises(OutputError, match=re.escape(str(path))) as caught:
+            Ledger(path, PROVENANCE)
+        assert hint in str(caught.value.hint)
 
 
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)
-    with _nobody(), pytest.raises(OutputError) as caught:
+    with _nobody(), pytest.raises(OutputError, match=r"out\.jsonl: Permission denied"):
         Ledger(folder / "out.jsonl", PROVENANCE)
-    assert str(caught.value) == (
-        f"cannot write {folder}/out.jsonl: Permission denied.\n  Write to another file with -o."
-    )
 
 
 @contextlib.contextmanager
@@ -271,10 +246,8 @@ def test_a_limit_on_the_file_leaves_whole_lines(tmp_path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert names_in(ledger) == {"a"}
     assert out.read_text() == line("a", "x" * 1000) + "\n"
-    assert str(caught.value) == (
-        f"cannot write {out}: File too large.\n"
-        "  Finished results are safe in it. Make room, and run the same command again to go on."
-    )
+    assert "File too large" in caught.value.message
+    assert "run the same command again" in str(caught.value.hint)
 
 
 def test_failures_are_kept_until_they_are_made_good(tmp_path: Path) -> None:
@@ -298,20 +271,6 @@ def test_failures_are_kept_until_they_are_made_good(tmp_path: Path) -> None:
     with Ledger(out, PROVENANCE) as ledger:
         ledger.append("b", line("b"))
     assert not errors.exists()
-
-
-def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    script = (
-        "import os, signal, sys\nfrom pathlib import Path\n"
-        "from redraft.jobs.ledger import Ledger\nfrom redraft.jobs.provenance import Provenance\n"
-        "ledger = Ledger(Path(sys.argv[1]), Provenance('answer'))\n"
-        "ledger.append('a', '{\"id\": \"a\"}')\nos.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(out)], check=False)
-    assert done.returncode == -signal.SIGKILL
-    with Ledger(out, Provenance("answer")) as ledger:
-        assert names_in(ledger) == {"a"}
 
 
 def test_a_torn_failure_does_not_spoil_the_next(tmp_path: Path) -> None:

@@ -131,15 +131,6 @@ def test_a_line_that_is_not_to_stay_is_removed() -> None:
     assert screen.getvalue().endswith("\x1b[2K")
 
 
-def test_bytes_in_lines() -> None:
-    clock, screen = Clock(), io.StringIO()
-    with ByteProgress(4_000_000_000, clock=clock, console=plain(screen)) as progress:
-        for seconds in (1.0, 19.0, 1.0):
-            clock.now += seconds
-            progress.advance(1_000_000_000)
-    assert screen.getvalue() == "redraft: 2.0 of 4.0 GB · 100 MB/s · 0:20 left\n"
-
-
 def test_words_of_a_server_do_not_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     progress = ItemProgress(2)
     progress.note = "in_progress\x1b]0;hello\x07"

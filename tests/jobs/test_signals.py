@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from redraft.jobs.signals import EndedBySignal, run_until_signal
+from redraft.jobs.signals import AGAIN, EndedBySignal, Signals, exit_status, run_until_signal
 
 
 async def answer() -> int:
@@ -73,3 +74,52 @@ asyncio.run(main())
 def test_a_check_that_hangs_does_not_hold_up_the_end_of_the_program() -> None:
     done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr, done.returncode) == ("given up\n", "", 0)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_sigterm_asks_to_be_started_again(capfd: pytest.CaptureFixture[str]) -> None:
+    with Signals() as signals:
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)  # schedulers repeat it
+        assert signals.received == signal.SIGTERM
+    assert exit_status(signal.SIGTERM) == AGAIN == os.EX_TEMPFAIL
+    assert (
+        capfd.readouterr().err
+        == "\nredraft: SIGTERM: finishing what is under way, then saving. Ctrl-C stops at once.\n"
+    )
+
+
+def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with Signals() as signals:
+        send(signal.SIGINT)
+        assert signals.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+    assert exit_status(signal.SIGINT) == 130
+    assert capfd.readouterr().err == (
+        "\nredraft: SIGINT: finishing what is under way, then saving. Ctrl-C again stops at once.\n"
+    )
+
+
+def test_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Signals():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_other_threads_leave_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work() -> None:
+        with Signals():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    seen: list[object] = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
