@@ -235,7 +235,6 @@ class PlainOptions(OptionModel):
     min_revisions: int = option("fewest revisions", LOOP, "N", default=0, ge=0)
     max_revisions: int = option("most revisions", LOOP, "N", default=3, ge=0)
     feedback_tokens: int | None = option("most new tokens of a feedback [--max-tokens]", LOOP, "N", gt=0)
-    chain_tokens: int | None = option("most tokens of prompt, answers and feedback together", LOOP, "N", gt=0)
     accept_score: float | None = option(
         "accept an answer whose criticism gives this score or more", LOOP, "0..10", ge=0, le=10
     )

@@ -149,34 +149,9 @@ def test_engine_trouble_is_status_3_and_keeps_what_there_is() -> None:
 EVIL = "red \x1b[31m \x9b1m"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("flags", [["--json"], []])
-def test_nothing_of_a_model_or_server_steers_a_terminal(flags: list[str]) -> None:
-    failing = ["-m", script(EVIL), "-c", f"contains:{EVIL}x", "--max-revisions", "0"]
-    shown = on_a_terminal("Go.", *failing, *flags)
-    assert "\x1b[31m " not in shown
-    assert "\x9b" not in shown
-    assert "red \ufffd[31m" in shown or "red \\u001b[31m" in shown
-    shown = on_a_terminal("Go.", "-m", script({"text": EVIL, "error": EVIL}), *flags)
-    assert "\x1b[31m " not in shown
-    assert "\x9b" not in shown
-    assert "redraft: red \ufffd[31m \ufffd1m" in shown
-
-
 def test_in_a_pipe_an_answer_stays_as_it_is() -> None:
     done = ask("Go.", "-m", script(EVIL), "--max-revisions", "0")
     assert done.stdout == EVIL + "\n"
-
-
-@pytest.mark.slow
-def test_a_terminal_sees_steps_a_diff_and_how_it_ended() -> None:
-    model = script("The cat sat on the old red mat.", "The cat sat on the red mat.")
-    shown = on_a_terminal("Go.", "-m", model, "-c", "words<=7")
-    assert "\x1b[31;9m" in shown or "\x1b[9;31m" in shown, "what has gone is red and struck out"
-    for part in ("Answer", "Revision 1", "every check passed", "2 answers"):
-        assert part in shown
-    assert "\x1b[1;31m✗ fails its check: 8 words, and at most 7 are allowed: 1 too many." in shown
-    assert "\x1b[1;32m✓ passes its check" in shown
 
 
 @pytest.mark.slow

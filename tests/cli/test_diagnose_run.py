@@ -66,22 +66,6 @@ def test_long_answers_have_no_majority_and_an_empty_file_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_feedback_is_hidden_or_that_of_another() -> None:
-    script(*["So 9.", "It is 9."] * 50)
-    assert run("--seeds", "1", "--check", "words<=1", "--limit", "2").exit_code == 0
-    own, blind, strange = (
-        {name: chain.steps[0].feedback.text for name, chain in chains(way).items() if chain.steps[0].feedback}
-        for way in ("revise-2", "blind-2", "shuffled-2")
-    )
-    one, two = own
-    assert own[one] != own[two]
-    assert blind == {one: "", two: ""}
-    assert strange == {one: own[two], two: own[one]}
-    scored = [chain.meta["eval"]["steps"][0][0]["name"] for chain in chains("plain").values()]
-    assert scored == ["number=0", "number=1"]  # and not what guides
-
-
-@pytest.mark.slow
 def test_a_finished_run_asks_nothing_and_can_be_read_again() -> None:
     first = run("--seeds", "1")
     Path("script.jsonl").unlink()

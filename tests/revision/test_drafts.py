@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,6 @@ import redraft
 from redraft.chain import Chain, best_step
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EmptyReply, ServerError, UsageError
-from redraft.revision.ops import DraftDone
 from tests.revision.play import plan, play
 
 LONG, SHORTER, SHORT = "One two three four five six.", "One two three four.", "One two."
@@ -146,16 +144,6 @@ def test_every_moment_can_be_resumed(options: dict[str, Any], streams: list[str]
         assert sorted(step.answer for step in resumed.chain.drafts) == sorted(
             step.answer for step in whole.chain.drafts
         )
-
-
-def test_events_show_each_draft() -> None:
-    async def events() -> list[Any]:
-        engine = ScriptedEngine([LONG, SHORTER, SHORT])
-        options: Any = {"model": engine, "checks": ["words<=3"], "drafts": 2}
-        return [event async for event in redraft.stream("Say it.", **options)]
-
-    drafts = [event for event in asyncio.run(events()) if isinstance(event, DraftDone)]
-    assert [(event.index, event.step.answer) for event in drafts] == [(0, LONG), (1, SHORTER)]
 
 
 def test_a_judge_alone_chooses() -> None:

@@ -210,22 +210,6 @@ def test_a_score_that_is_none_is_an_error_of_the_check() -> None:
         asyncio.run(finish(Driver(engine, checks=[Odd()]), plan(engine, mode="verified", checks=("odd",))))
 
 
-def test_cancelling_from_the_loop_over_the_events_twice() -> None:
-    engine = ScriptedEngine(["A long answer."], chunk=1)
-    cancel = CancelToken()
-
-    async def run() -> list[Chain]:
-        chains = []
-        for _ in range(2):
-            async for event in Driver(engine, cancel=cancel).run(plan(engine)):
-                cancel.cancel()
-                if isinstance(event, Finished):
-                    chains.append(event.chain)
-        return chains
-
-    assert [chain.stop for chain in asyncio.run(run())] == ["cancelled", "cancelled"]
-
-
 def test_one_token_cancels_all_its_chains_at_once() -> None:
     engine = ScriptedEngine([ScriptedReply("Half", stall=60)])
     cancel = CancelToken()

@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 import redraft
 from redraft.engines.scripted import ScriptedEngine
@@ -27,17 +26,6 @@ def test_the_hook_sees_every_event_in_order() -> None:
     said = [event.text for event in seen if isinstance(event, Text) and event.index == 1]
     assert "".join(said) == "one"
     assert [event.index for event in seen if isinstance(event, StepDone)] == [0, 1]
-
-
-def test_the_last_event_has_the_value() -> None:
-    class Town(BaseModel):
-        name: str
-
-    seen: list[Event] = []
-    engine = ScriptedEngine(['{"name": "Ulm"}'])
-    redraft.revise("A town?", model=engine, output=Town, on_event=seen.append)
-    assert isinstance(seen[-1], Finished)
-    assert seen[-1].chain.value == Town(name="Ulm")
 
 
 def crash_at(kind: type, number: int = 1) -> Any:

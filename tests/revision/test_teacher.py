@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import redraft
 from redraft.chain import Feedback
 from redraft.chain.selfee import verdict_of
-from redraft.chain.write import to_selfee
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedReply
 from redraft.errors import UsageError
@@ -89,10 +88,6 @@ JUDGES = "Judge it.\n\nKnow:\n{} {{verdict}}\n\n{{found}}"
         *(
             ({"prompts": {"criticise": JUDGES.format(place)}}, "does not always ask for the words")
             for place in ("{found}", "{gold}")
-        ),
-        (
-            {"chain_tokens": 99, "mode": "native"},
-            "native revision continues one text, and chain_tokens was given",
         ),
         ({"given": "Mine.", "drafts": 2, "checks": ["json"]}, "2 drafts"),
         ({"given": "Mine.", "mode": "native"}, "native"),
@@ -341,29 +336,6 @@ def test_without_a_criticism_the_checks_revise_alone() -> None:
     chain, calls = taught("Ten.", "", "", "Two ships.", **options)
     assert (chain.stop, len(calls)) == ("passed", 4)
     assert chain.steps[0].criticism.endswith("too few.\n\nRevision is needed.")
-
-
-BAD = "Dull, dull. 3/10. Revision is needed."
-
-
-@pytest.mark.parametrize(
-    ("limit", "answers", "feedbacks"), [(56, 1, 0), (57, 1, 1), (67, 2, 1), (105, 2, 2), (115, 3, 2)]
-)
-def test_a_chain_ends_before_its_text_gets_too_long(limit: int, answers: int, feedbacks: int) -> None:
-    replies = ["Ten ships.", BAD, "Two ships.", BAD, "Six ships."]  # 10 and 38 tokens; 9 of the prompt
-    chain, calls = taught(*replies, chain_tokens=limit, max_tokens=10, feedback_tokens=38, max_revisions=2)
-    assert len(chain.steps) == answers
-    assert sum(step.feedback is not None for step in chain.steps) == feedbacks
-    assert chain.stop == ("max_revisions" if limit == 115 else "context")
-    assert to_selfee(chain)["iteration_truncated"] is True
-    assert len(calls) == answers + feedbacks
-
-
-def test_a_chain_that_checks_revise_ends_before_its_text_gets_too_long_too() -> None:
-    engine = redraft.ScriptedEngine(["One two.", "Two three.", "Three four."])
-    options: Any = {"checks": ["words<=1"], "max_tokens": 20, "tell_checks": False}
-    chain = redraft.revise("Hi", model=engine, chain_tokens=30, **options)
-    assert (len(chain.steps), chain.stop) == (2, "context")
 
 
 @given(st.text(), st.integers(0, 9))

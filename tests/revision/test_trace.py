@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -108,14 +106,6 @@ def test_critic_and_judge_have_spans_with_their_roles() -> None:
     assert [of(call)["redraft.role"] for call in spans.calls][:3] == ["writer", "judge", "critic"]
 
 
-def test_native_revising_is_one_completion() -> None:
-    spans = Spans()
-    text = "One.\n\n### Feedback 1:\nNo revision is needed."
-    redraft.revise("Go.", model=ScriptedEngine([text], native=True, name="own"), trace=spans.provider)
-    assert [call.name for call in spans.calls] == ["text_completion own"]
-    assert of(spans.chain)["redraft.verdicts"] == ("accept",)
-
-
 def test_an_error_ends_both_spans_with_its_type_and_the_steps_so_far() -> None:
     spans = Spans()
     engine = ScriptedEngine(["two words", ScriptedReply("", error=ServerError("it said: two words"))])
@@ -147,15 +137,6 @@ def test_a_stream_that_is_left_ends_its_spans_without_an_error() -> None:
     asyncio.run(leave())
     assert {span.status.status_code for span in (spans.chain, *spans.calls)} == {StatusCode.UNSET}
     assert len(spans.calls) == 1
-
-
-def test_without_trace_nothing_is_imported() -> None:
-    code = (
-        "import sys, redraft; from redraft import ScriptedEngine as S; "
-        "redraft.revise('Go.', model=S(['a']), max_revisions=0); "
-        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_what_is_no_provider_is_refused() -> None:

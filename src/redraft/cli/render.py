@@ -6,8 +6,7 @@ colours, a diff is written with `[-gone-]` and `{+new+}`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -70,11 +69,6 @@ def draft(step: Step, name: str) -> Iterator[RenderableType]:
     yield Padding(Group(*verdict(step.checks)), (1, 0, 1, 2), expand=False)
 
 
-def best_draft(index: int) -> RenderableType:
-    """Return the line that names the best one of several drafts, which is revised."""
-    return rule(f"Draft {index + 1} · best draft")
-
-
 def answer(step: Step, before: Step | None, console: Console) -> Text:
     """Render an answer; a revision as a diff against the answer before it."""
     if before is None or not console.is_terminal:
@@ -110,15 +104,11 @@ def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text
         return []
     failed = [result for result in results if not result.passed]
     mark, style = ("✗", "bold red") if failed else ("✓", "bold green")
-    listed = results if every else failed if len(failed) > 1 else []
-    lines = [check_line(result) for result in listed]
-    return [Text(f"{mark} {shown(verdict_of(results))}", style), *lines]
-
-
-def check_line(result: CheckResult) -> Text:
-    """Render a check on one line: whether it passed, its name, and its message."""
-    mark = ("✓ ", "green") if result.passed else ("✗ ", "red")
-    return Text.assemble(mark, (shown(result.name), "bold"), "  ", shown(result.message))
+    lines = [Text(f"{mark} {shown(verdict_of(results))}", style)]
+    for each in results if every else failed if len(failed) > 1 else []:
+        passed = ("✓ ", "green") if each.passed else ("✗ ", "red")
+        lines.append(Text.assemble(passed, (shown(each.name), "bold"), "  ", shown(each.message)))
+    return lines
 
 
 def summary(chain: Chain) -> RenderableType:
@@ -140,16 +130,12 @@ def render_prompt(chain: Chain) -> RenderableType:
     """Render the prompt."""
     if not chain.prompt.messages:
         return Text(shown(chain.prompt.text), "cyan")
-    lines = [
-        Text.assemble((shown(f"{m.get('role')}: "), "dim"), (shown(_content(m)), "cyan"))
-        for m in chain.prompt.messages
-    ]
+    lines = []
+    for message in chain.prompt.messages:
+        others = [f"[{kind}]" for kind in other_parts(message)]
+        content = " ".join(filter(None, [content_of(message), *others]))
+        lines.append(Text.assemble((shown(f"{message.get('role')}: "), "dim"), (shown(content), "cyan")))
     return Group(*lines)
-
-
-def _content(message: Mapping[str, Any]) -> str:
-    others = [f"[{kind}]" for kind in other_parts(message)]
-    return " ".join(filter(None, [content_of(message), *others]))
 
 
 def render_chain(chain: Chain, console: Console) -> RenderableType:

@@ -132,7 +132,8 @@ class Watch:
         if index < self._answers_shown:
             return
         if index == 0 and step.answer in self._drafts:  # it stands there already
-            self.console.print(render.best_draft(self._drafts.index(step.answer)))
+            number = self._drafts.index(step.answer) + 1
+            self.console.print(render.rule(f"Draft {number} · best draft"))
         else:
             same = self._before is not None and self._before.answer == step.answer
             self.console.print(render.heading(index, same=same))

@@ -27,7 +27,6 @@ class PlainKeywords(TypedDict, total=False):
     min_revisions: int
     max_revisions: int
     feedback_tokens: int | None
-    chain_tokens: int | None
     accept_score: float | None
     context: Literal["last", "chain"]
     tell_checks: bool

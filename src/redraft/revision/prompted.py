@@ -94,7 +94,7 @@ def _next_way(state: State) -> Way:
         return "draft"
     if plan.mode == "repair":
         return "repair"
-    if rules.stuck(state):
+    if rules.repeated(state):
         return "draft"
     if plan.told is None or state.forced(state.revisions) or plan.sampling.temperature == 0:
         return "revision"
@@ -193,13 +193,15 @@ def _tell_unheld(model: str) -> None:
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
-    return rules.all_passed(results) and state.steps[-1].finish == "stop"
+    passed = bool(results) and all(result.passed for result in results)
+    return passed and state.steps[-1].finish == "stop"
 
 
 def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
     step = state.steps[-1]
     if step.echo:
-        state.criticised(Feedback(text=state.on_talk, verdict="revise", by="checks"))
+        text = prompts.ECHOED if state.revisions else prompts.TALK
+        state.criticised(Feedback(text=text, verdict="revise", by="checks"))
     elif results:
         good = _good(state, results)
         text = "" if good else prompts.complaint(results, step.finish)

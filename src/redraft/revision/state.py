@@ -34,7 +34,7 @@ from redraft.engines.messages import message_of, with_text
 from redraft.engines.steering.form import Form
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.options import RECORDED, Mode, RevisionOptions
-from redraft.revision.prompts import ECHOED, TALK, VERDICTS, Wording, filled, wording_of
+from redraft.revision.prompts import VERDICTS, Wording, filled, wording_of
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -92,11 +92,6 @@ class Plan:
         return "critic" if self.critic else "writer"
 
     @property
-    def asks(self) -> bool:
-        """Whether a model is asked to criticise or to revise."""
-        return self.mode not in ("native", "best-of")
-
-    @property
     def models(self) -> dict[Role, EngineInfo]:
         """Every model that may be asked."""
         infos = (self.info, self.critic, self.judge)
@@ -131,7 +126,6 @@ class State:
     # The usage of each role's calls so far, earlier attempts included.
     by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
-    opening: int = 0  # tokens of the first request
 
     def __post_init__(self) -> None:
         earlier = self.plan.earlier
@@ -195,7 +189,7 @@ class State:
         `most` stands in for `max_tokens`.
         """
         plan, info = self.plan, self.plan.models[role]
-        asked = most or plan.options.chain_tokens or "max_tokens" not in plan.sampling.unset
+        asked = most or "max_tokens" not in plan.sampling.unset
         if not asked and info.own_sampling:
             return plan.options.budget.tokens_left(self.usage, info.price)
         return self.room(role, most=most)
@@ -211,7 +205,6 @@ class State:
         """Book a usage on a role and return it with its cost."""
         usage = self.priced(usage, role)
         self.by_role[role] += usage
-        self.opening = self.opening or usage.prompt_tokens
         return usage
 
     def begin(self, answer: str, finish: Finish, usage: Usage, **more: Any) -> None:
@@ -245,11 +238,6 @@ class State:
         sent = [filled(self.plan.wording.revise, found=text, prompt="") for text in found]
         requests = self.plan.wording.requests if before else ()
         return is_echo(answer, self.plan.prompt, (*found, *items, *sent, *requests), self.plan.demand)
-
-    @property
-    def on_talk(self) -> str:
-        """The feedback on a last answer that is talk."""
-        return ECHOED if self.revisions else TALK
 
     def request(self, what: Literal["criticise", "revise"], found: str = "", **more: str) -> Message:
         """Return the request for a criticism or the next answer, with more places of the template.
@@ -286,7 +274,8 @@ class State:
             state.choose_draft()
             return state.chain(stop)
         plan, missing = self.plan, self.plan.options.min_revisions - self.revisions
-        meta: dict[str, Any] = {"prompts": plan.wording.record} if plan.asks else {}
+        asks = plan.mode not in ("native", "best-of")
+        meta: dict[str, Any] = {"prompts": plan.wording.record} if asks else {}
         if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):
             meta[MISSING] = missing
         used = {role: u for role, u in self.by_role.items() if u.prompt_tokens or u.completion_tokens}

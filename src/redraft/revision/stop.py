@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redraft.chain import CheckResult, Finish, Role, Step, Stop, Verdict
+from redraft.chain import Finish, Role, Step, Stop, Verdict
 from redraft.chain.selfee import SectionKind
 from redraft.revision.state import State
 
@@ -36,23 +36,9 @@ def of_finish(state: State, finish: Finish, role: Role = "writer") -> Stop | Non
     return STOP_OF_FINISH.get(finish)
 
 
-def no_room(state: State, role: Role = "writer", *, most: int | None = None) -> Stop | None:
-    """Return why no other call of a role can be made. Arguments as for `State.room`."""
-    if spent(state, role):
-        return "budget"
-    text = state.opening + sum(step.usage.completion_tokens for step in state.steps)
-    limit = state.plan.options.chain_tokens
-    return "context" if limit is not None and text + state.room(role, most=most) > limit else None
-
-
-def all_passed(results: Sequence[CheckResult]) -> bool:
-    """Return whether there are checks and every one passed."""
-    return bool(results) and all(result.passed for result in results)
-
-
-def stuck(state: State) -> bool:
-    """Return whether the last answer should differ from the one before it, and does not."""
-    return repeated(state) is not None
+def no_room(state: State, role: Role = "writer") -> Stop | None:
+    """Return why no other call of a role can be made."""
+    return "budget" if spent(state, role) else None
 
 
 def repeated(state: State) -> Step | None:
@@ -96,7 +82,7 @@ def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
     # At temperature 0 a fresh draft would be the same text again. A teacher's chain is to be learned from,
     # and a fresh draft is no correction.
     afresh = plan.sampling.temperature != 0 and not plan.wording.scores
-    if stuck(state) and not (afresh and state.revisions < plan.max_revisions):
+    if repeated(state) and not (afresh and state.revisions < plan.max_revisions):
         return cut or "unchanged"
     if blank and plan.told is None:
         return cut or "ended"
@@ -113,8 +99,7 @@ def before_criticism(state: State, *, good: bool) -> Stop | None:
         return "passed"
     if state.revisions >= state.plan.max_revisions:
         return cut or "max_revisions"
-    most = state.plan.options.feedback_tokens if state.plan.mode == "prompted" else None
-    return no_room(state, state.plan.critic_role, most=most)
+    return no_room(state, state.plan.critic_role)
 
 
 def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | None:

@@ -86,12 +86,8 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
     if not failed:
         return "passes its check" if len(results) == 1 else f"passes {len(results)} checks"
     of = "its check" if len(results) == 1 else f"{len(failed)} of {len(results)}"
-    return f"fails {of}: {_brief(failed[0].message)}" if len(failed) == 1 else f"fails {of}"
-
-
-def _brief(message: str) -> str:
-    """Return the message of a check without its subject, which stands before it."""
-    return re.sub(r"^The answer (has )?", "", message)
+    brief = re.sub(r"^The answer (has )?", "", failed[0].message)  # its subject stands before it
+    return f"fails {of}: {brief}" if len(failed) == 1 else f"fails {of}"
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:

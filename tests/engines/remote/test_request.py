@@ -284,8 +284,6 @@ def test_a_limit_of_tokens_is_sent_although_no_length_was_asked_for(server: Fake
     server.on(CHAT, chat_reply("It rains."))
     revise(server, max_revisions=0, budget={"tokens": 5000})
     assert server.requests[-1].json["max_tokens"] == 5000
-    revise(server, max_revisions=0, chain_tokens=5000)
-    assert server.requests[-1].json["max_tokens"] == 2048
 
 
 def test_raw_text_has_a_length_always_because_servers_end_it_after_16_tokens(server: FakeServer) -> None:

@@ -144,7 +144,10 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
     store = Store(url) if (url := url_of(out)) else None
     out = _copy_of(store) if store else Path(out)
     given = [path for part in parts for path in matching(Path(part))]
-    paths = [*([out] if out.exists() else []), *(_pulled(path) for path in given)]
+    paths = [
+        *([out] if out.exists() else []),
+        *(_copy_of(Store(at)) if (at := url_of(path)) else path for path in given),
+    ]
     paths = list({path.resolve(): path for path in paths}.values())
     if not paths:
         raise UsageError("there is no part to merge.", hint="redraft merge out.jsonl out-*-of-00008.jsonl")
@@ -153,17 +156,13 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
         origin = _same_origin(found)
         table = Table(found)
         new = [part for number, part in enumerate(found) if table.add(number) or number == 0]
-        named = next((name for part in found if (name := _named(part.run))), None) if origin else None
+        sources = [source for part in found if (source := part.run.get("source"))]
+        named = sources[0]["path"] if origin else None
         records = len(table.places)
         missing = _write(out, table, origin, new)
     if store:
         store.close()
     return MergeResult(url or str(out), records, table.again, missing if origin else 0, named)
-
-
-def _pulled(path: Path) -> Path:
-    """Return a part, or its copy if it is in a store."""
-    return _copy_of(Store(url)) if (url := url_of(path)) else path
 
 
 def _copy_of(store: Store) -> Path:
@@ -226,11 +225,6 @@ def _source_of(part: Part) -> Path | None:
     source = part.run.get("source")
     path = here(source["path"]) if source and "sha256" in source else None
     return path if path and path.is_file() else None
-
-
-def _named(run: dict[str, Any]) -> str | None:
-    source = run.get("source")
-    return source["path"] if source else None
 
 
 def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
