@@ -455,8 +455,8 @@ def check_request(plan: Plan) -> None:
             f"the engine {info.engine} takes no {given[0]}{field}.{takes}",
             hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
         )
-    own = {"stop": plan.options.stop, "tools": plan.options.tools}
-    own |= {OF_TEMPLATE: (sampling.extra_body or {}).get(OF_TEMPLATE)}
+    of_template = (sampling.extra_body or {}).get(OF_TEMPLATE)
+    own = {"stop": plan.options.stop, "tools": plan.options.tools, OF_TEMPLATE: of_template}
     if plan.mode == "native" and any(own.values()):
         name = next(name for name, value in own.items() if value)
         raise UsageError(
