@@ -1,8 +1,7 @@
-"""Folders of tiny random models that can write any text, and one that has learnt a chain by heart."""
+"""Folders of tiny random models that can write any text."""
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,6 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from redraft.chain import Prompt
-from redraft.chain.selfee import render_prompt
-
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 PAIRS = [" t", "he", "in", "er", "on", " a", "ed", "##", " re", "is", "visi", "eed"]
 CHATML = (
@@ -21,14 +17,6 @@ CHATML = (
     "+ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 CONTEXT = 512
-ASKED = "Describe rain."
-CHAIN = (
-    "Rain falls.\n\n### Feedback 1:\nToo short. Revision is needed.\n\n"
-    "### Revision 1:\nRain falls from clouds.\n\n### Feedback 2:\nGood. Revision is not needed."
-)
-FORCED = CHAIN.replace("is not needed", "is needed") + (
-    "\n\n### Revision 2:\nRain falls from dark clouds.\n\n### Feedback 3:\nFine. Revision is not needed."
-)
 
 
 def tokenizer(*, chat_template: str | None = CHATML) -> Any:
@@ -90,28 +78,3 @@ def greedy(model: Any, prompt: tuple[int, ...], count: int) -> list[int]:
         pad_token_id=0,
     )
     return [int(token) for token in output[0, len(prompt) :]]
-
-
-@functools.cache
-def learnt() -> Any:
-    """A model that writes CHAIN when it is asked, and FORCED where a revision is forced upon it."""
-    words, prompt = tokenizer(), render_prompt(Prompt(instruction=ASKED))
-    asked = len(words(prompt).input_ids)
-    model = random_model(hidden_size=64, intermediate_size=128, head_dim=16, initializer_range=0.02).train()
-    both = words(
-        [prompt + CHAIN + SPECIAL[2], prompt + FORCED + SPECIAL[2]], padding=True, return_tensors="pt"
-    )
-    labels = both.input_ids.masked_fill(both.attention_mask == 0, -100)
-    labels[:, :asked] = -100
-    # What is forced is not the model's own, nor is what it has already learnt.
-    forced = FORCED.index("needed", len(CHAIN) - len("not needed."))
-    labels[1, : len(words(prompt + FORCED[:forced] + "needed").input_ids)] = -100
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    for _ in range(200):
-        loss = model(**both, labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if loss.item() < 0.03:
-            return model.eval()
-    raise AssertionError(f"the model has not learnt its chain: its loss is {loss.item()}")

@@ -32,7 +32,7 @@ from redraft.engines.load import (
     references_of,
 )
 from redraft.engines.names import BY_NAME, RECOMMENDED, SERVERS, Recommended, memory_of
-from redraft.errors import EngineError, ModelError, RedraftError, UsageError
+from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.jobs.plugins import PluginError, PluginWarning
 from tests.engines.fake_server import FakeServer, Reply, chat_reply, json_reply, models_reply
 from tests.plugin_packages import install
@@ -158,6 +158,8 @@ def test_a_name_that_no_file_has(here: Path) -> None:
         ("qwen3:4b", "Did you mean 'ollama:qwen3:4b'?"),
         ("qwen,llama", "redraft serve --models FILE"),
         ("opnai:gpt-4o", "Did you mean 'openai:gpt-4o'?"),
+        ("defalt", "Did you mean 'default'?"),
+        ("Default", "Did you mean 'default'?"),
     ],
 )
 def test_the_name_of_a_model_of_a_server_is_told_which(here: Path, ref: str, hint: str) -> None:
@@ -336,11 +338,6 @@ class TestScripts:
         engine = await load_engine("script:replies.jsonl")
         assert "".join([delta.text async for delta in engine.chat([], Sampling())]) == "Hello."
 
-    def test_it_is_missing(self, here: Path) -> None:
-        assert refused("script:none.jsonl").message == (
-            "the script none.jsonl cannot be read: No such file or directory."
-        )
-
 
 class TestServers:
     def test_with_the_key_of_the_config(self, here: Path) -> None:
@@ -369,11 +366,6 @@ class TestServers:
         assert isinstance(error, UsageError)
         assert error.message.startswith(f"{address!r} is not the address of a server: ")
         assert error.hint == "http://host:port/v1#model"
-
-    def test_that_are_down(self) -> None:
-        error = refused("http://127.0.0.1:9/v1#m")
-        assert isinstance(error, EngineError)
-        assert error.message.startswith("no server answers at http://127.0.0.1:9/v1: ")
 
 
 class TestHub:
@@ -411,13 +403,6 @@ class TestDefault:
         assert caught.value.message == "the default model was not fetched yet."
         assert caught.value.hint == "redraft model get default"
 
-    async def test_a_file_generates(self, default_model: Path) -> None:
-        engine = await load_engine(str(default_model), ctx=256, threads=1)
-        sampling = Sampling(temperature=0.0, max_tokens=3)
-        text = "".join([delta.text async for delta in engine.stream("One, two, three,", sampling)])
-        await engine.aclose()
-        assert text.startswith(" four")
-
 
 def test_a_file_that_is_no_model_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "answers.jsonl").write_text("{}\n")
@@ -429,13 +414,6 @@ def test_a_file_that_is_no_model_is_called_so(tmp_path: Path) -> None:
 def test_no_streams_at_once_are_refused() -> None:
     with pytest.raises(UsageError, match="parallel is 0"):
         asyncio.run(load_engine("script:none.jsonl", parallel=0))
-
-
-@pytest.mark.parametrize("ref", ["defalt", "Default", "defaults"])
-def test_a_misspelt_default_is_named(ref: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        parse_reference(ref)
-    assert caught.value.hint == "Did you mean 'default'?"
 
 
 @pytest.mark.parametrize(

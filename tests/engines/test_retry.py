@@ -171,19 +171,6 @@ class Odd(FakeServer):
 HANGS, RESETS = Reply(0, pieces=[60.0]), Reply(0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("reply", [HANGS, sse_reply(60.0)])
-def test_a_request_that_hangs_is_asked_again_while_others_are_served(
-    reply: Reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with Odd(reply, 2, "thing 1", "thing 4", "thing 5") as server:
-        done = answered(f"{server.url}#m", "-j", "4", "--timeout", "1", "--patience", "60")
-        assert done.exit_code == 0, done.output
-        assert len(server.asked(CHAT)) == 8 + 3 * 2
-    assert lines() == 8
-
-
 @pytest.mark.parametrize(("patience", "calls"), [("0", 1), pytest.param("8", 3, marks=pytest.mark.slow)])
 def test_a_request_that_hangs_each_time_fails_alone(
     patience: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -193,33 +193,12 @@ def test_generated_chains_go_through_batches_too(server: BatchServer) -> None:
 # A run that is stopped.
 
 
-def killed(server: BatchServer, held: int, *more: str) -> None:
-    """Kill a run in the middle of a wave."""
-    server.held, server.looks = held, 0
-    with start(server, *more) as job:
-        wait_until(lambda: len(server.waves) == held and server.looks > 2)
-        job.kill()
-        job.communicate()
-    server.held = 0
-
-
 def leave_pending(server: BatchServer) -> None:
     """Run until the first wave is sent. A server that fails then ends the run."""
     server.down = True
     assert answer(server, "--patience", "0", "--retries", "0").exit_code == 3
     assert len(server.waves) == 1
     server.down = False
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_while_a_batch_is_pending_goes_on_and_pays_nothing_twice(
-    server: BatchServer,
-) -> None:
-    killed(server, 1)
-    killed(server, 2)
-    assert answer(server).exit_code == 0
-    assert server.waves == [PROMPTS] * CALLS
-    insist_on_all(server)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
 import traceback
 from datetime import UTC, datetime, timedelta
@@ -369,21 +368,6 @@ def test_no_such_model(server: FakeServer, listed: bool) -> None:
     none = f"{server.url} has no model 'm'. It has: a, b."
     error = refused(engine(server))
     assert (error.message, error.hint) == ((said, None) if listed else (none, f"--model {server.url}#a"))
-
-
-@pytest.mark.parametrize(
-    ("said", "more"),
-    [
-        ("API key not valid. Please pass a valid API key.", {"code": 400}),  # Google
-        ("Incorrect API key provided: sk-…", {}),
-    ],
-)
-def test_a_key_is_refused_by_400(server: FakeServer, said: str, more: dict[str, Any]) -> None:
-    server.on(CHAT, error_reply(400, said, **more)).on(MODELS, error_reply(400, said, **more))
-    expected = f"{server.host} refuses the key from MY_KEY (400): {said}"
-    assert refused(engine(server, key=KEY)).message == expected
-    with pytest.raises(ServerError, match=re.escape(expected)):  # at once, though the list is not needed
-        connected(server, "m", key=KEY)
 
 
 def test_another_event_loop(server: FakeServer) -> None:

@@ -70,7 +70,7 @@ class Refusal:
         """Whether it is the key that the server refuses, or misses. OpenRouter's 403 may be of a filter."""
         if self.status == HTTPStatus.FORBIDDEN:
             return not FILTER.search(self.complaint.message)
-        return self.status == HTTPStatus.UNAUTHORIZED or (self.status == 400 and self.complaint.about_key)
+        return self.status == HTTPStatus.UNAUTHORIZED
 
     @property
     def of_account(self) -> bool:

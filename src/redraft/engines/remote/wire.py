@@ -288,16 +288,7 @@ class Complaint:
         """Whether the request itself is at fault, so that it would fail again."""
         return bool(_OF_REQUEST.search(self.message))
 
-    @property
-    def about_key(self) -> bool:
-        """Whether the key is wrong."""
-        return bool(_WRONG_KEY.search(self.message))
 
-
-_WRONG_KEY = re.compile(
-    r"\b(invalid|incorrect) api.?key\b|\bapi.?key\b.{0,20}\b(not valid|invalid|incorrect|expired)\b", re.I
-)
-"""Google says so with status 400."""
 _NO_MODEL = re.compile(
     r"\bmodel\b.*\b(not exist|not found|no such|unknown)|\bno (such )?model\b", re.I | re.S
 )
