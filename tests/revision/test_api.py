@@ -296,3 +296,47 @@ def test_how_long_to_wait_for_a_server_is_said_by_the_names_of_the_flags() -> No
             with pytest.raises(ServerError, match="busy"):
                 redraft.revise("Hi.", model=f"{server.url}#m", retries=retries, timeout=5.0, patience=0.0)
             assert len(server.asked("POST /v1/chat/completions")) - before == 1 + retries
+
+
+class Shipped(ScriptedEngine):
+    """The default model, as far as it decides who answers."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, native=True, roles=True, shipped=True)
+
+
+SUM = "what's 25 plus 60?"
+HISTORY = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "learnt"),
+    [
+        (SUM, {}, True),
+        (SUM, {"checks": ["words<=30"], "max_tokens": 100}, True),
+        ([*HISTORY, {"role": "user", "content": SUM}], {}, True),
+        ([*HISTORY, {"role": "user", "content": [{"type": "text", "text": SUM}]}], {}, True),
+        ("What colour are bananas?", {}, False),
+        ("25 - 60", {}, False),
+        ([{"role": "system", "content": "Say it in French."}, {"role": "user", "content": SUM}], {}, False),
+        (SUM, {"system": "Say it in French."}, False),
+        (SUM, {"max_revisions": 0}, False),
+        (SUM, {"max_tokens": 3}, False),
+        (SUM, {"stop": ["."]}, False),
+        (SUM, {"mode": "prompted"}, False),
+    ],
+)
+def test_the_default_model_answers_what_it_learnt_and_its_base_the_rest(
+    asked: Any, options: dict[str, Any], learnt: bool
+) -> None:
+    engine = Shipped(["85", "So 85, and the answer says 85: the same. Revision is not needed."])
+    chain = redraft.revise(asked, model=engine, **options)
+    native = [call for call in engine.calls if isinstance(call, str) or isinstance(call[0], int)]
+    assert bool(native) == learnt
+    if learnt:
+        assert "What is 25 + 60?" in "".join(map(chr, native[0]))  # type: ignore[arg-type]
+        assert chain.meta["answered_by"] == "its own revision"
+    elif "mode" not in options:
+        assert len(engine.calls) == 1, "the base answers once"
+        assert chain.meta["answered_by"] == "the base"

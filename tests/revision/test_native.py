@@ -287,12 +287,72 @@ def test_the_base_answers_only_what_is_certainly_beyond(changes: Any, said: Any,
     assert chain.stop == stop
 
 
-def test_the_base_is_asked_in_the_words_of_a_chat_and_with_the_tokens_that_are_left() -> None:
+def test_the_base_is_asked_in_the_words_of_a_chat_and_with_all_tokens_of_an_answer() -> None:
     made = plan(mode="native", info=ROLES, system="Be kind.", max_tokens=100)
     asked = play(made, ["Blue.", BEYOND, "Air."]).asked[2]
     assert isinstance(asked, Ask)
     assert asked.messages[0] == {"role": "system", "content": "Be kind."}
-    assert asked.max_tokens == 100 - len("Blue." + BEYOND)
+    assert asked.max_tokens == 100
+
+
+WORKED = "9, so 9, and the answer says 8: different. Revision is needed.\n\n### Revision 1:\n9"
+SUM: dict[str, Any] = {"info": replace(ROLES, shipped=True, certain=0.6), "exercise": "What is 4 + 5?"}
+
+
+def test_an_exercise_is_put_in_the_words_of_training_and_its_work_has_room_of_its_own() -> None:
+    played = play(plan(mode="native", max_tokens=20, **SUM), ["8", WORKED])
+    asked = played.asked[0]
+    assert isinstance(asked, Continue)
+    assert "What is 4 + 5?" in prompt_of(asked)
+    assert "Say something." not in prompt_of(asked)
+    assert asked.max_tokens > 20
+    assert (played.chain.answer, played.chain.meta["answered_by"]) == ("9", "its own revision")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Stream(WORKED, doubted="9", chunk=1),
+        "I do not know.",
+        Stream("9, so 9, and so on", finish="max_tokens"),
+    ],
+    ids=["not certain", "no verdict", "cut"],
+)
+def test_the_base_answers_an_exercise_that_its_critic_cannot_judge(said: Any) -> None:
+    played = play(plan(mode="native", max_tokens=20, **SUM), ["8", said, "Nine it is."])
+    asked = played.asked[2]
+    assert isinstance(asked, Ask)
+    assert (asked.messages[-1]["content"], asked.max_tokens) == ("Say something.", 20)
+    assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine it is.", "the base")
+
+
+def test_a_base_text_that_is_cut_is_still_the_answer_to_what_the_critic_cannot_judge() -> None:
+    cut = play(plan(mode="native", **SUM), ["8", BEYOND, Stream("Nine it", finish="max_tokens")]).chain
+    assert (cut.answer, cut.stop) == ("Nine it", "max_tokens")
+
+
+def test_checks_judge_what_a_model_made_of_an_exercise() -> None:
+    made = plan(mode="verified", checks=("toy",), **SUM)
+    played = play(made, ["8", WORKED], check=lambda answer: answer == "9")
+    assert [type(asked) for asked in played.asked] == [Continue, Continue]
+    assert (played.chain.answer, played.chain.stop, played.chain.passed) == ("9", "passed", True)
+    accepted = play(
+        made, ["9", "The same. Revision is not needed."], check=lambda answer: answer == "9"
+    ).chain
+    assert accepted.steps[0].feedback is not None
+    assert (accepted.stop, accepted.steps[0].feedback.by) == ("passed", "both")
+    assert accepted.steps[0].criticism.startswith("The same.")
+
+
+def test_checks_get_the_base_s_answer_if_the_critic_cannot_judge() -> None:
+    made = plan(mode="verified", checks=("toy",), **SUM)
+    played = play(made, ["8", BEYOND, "Nine."], check=lambda answer: answer == "Nine.")
+    asked = played.asked[2]
+    assert isinstance(asked, Ask)
+    assert [message["content"] for message in asked.messages] == ["Say something."]
+    assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine.", "the base")
+    failed = play(made, ["8", BEYOND, "Nine."], check=lambda _: False).chain
+    assert failed.answer != "8"
 
 
 @pytest.mark.parametrize("said", ["", "Blue."])

@@ -456,18 +456,22 @@ def best_step(steps: Sequence[Step]) -> int | None:
     """Return the index of the best answer, or None if there is none (`has_answer`).
 
     With checks: one that passes, then one that was not lost, then the higher score, then a complete one, then
-    the earlier. Without: the last complete one. An echo is the best only if there is no other.
+    the earlier. Without: the last complete one, but for one that nothing could judge before a fresh one. An
+    echo is the best only if there is no other.
     """
     if not has_answer(steps):
         return None
     checked = any(step.score is not None for step in steps)
+    afresh = max((index for index, step in enumerate(steps) if step.fresh), default=0)
 
     def rank(index: int) -> tuple[bool, bool, bool, float, bool, int]:
         step = steps[index]
         real = has_answer([step]) and not step.echo
         if not checked:
-            return (real, False, True, 0.0, step.complete, index)
-        return (real, bool(step.passed), step.finish != "lost", step.score or 0.0, step.complete, -index)
+            unjudged = index < afresh and step.verdict == "unknown"
+            return (real, False, True, 0.0, step.complete and not unjudged, index)
+        score = -1.0 if step.score is None else step.score
+        return (real, bool(step.passed), step.finish != "lost", score, step.complete, -index)
 
     return max(range(len(steps)), key=rank)
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from redraft.chain import Chain, CheckResult, Feedback, Step, content_of, other_parts
 from redraft.jobs.counting import printable
+from redraft.revision.state import ANSWERED
 from redraft.revision.words import STOPS, VERDICTS, changes, name_of, usage_line, verdict_of, why_cut
 
 LONGEST = 100_000  # most characters of one text that are shown. Laying out 200 MB took minutes.
@@ -120,6 +121,8 @@ def summary(chain: Chain) -> RenderableType:
         first = "the best draft" if chain.drafts else "the first answer"
         name = first if chain.best == 0 else f"revision {chain.best}"
         table.add_row("best", Group(Text(name), *verdict(chain.steps[chain.best].checks)))
+    if by := chain.meta.get(ANSWERED):
+        table.add_row("answered by", by)
     if chain.stop is not None:
         table.add_row("stopped", STOPS[chain.stop])
     table.add_row("used", usage_line(chain))

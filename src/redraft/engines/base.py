@@ -228,6 +228,8 @@ class EngineInfo:
         roles: Has other weights for answers than for criticism and revisions (`Sampling.role`).
         certain: The least probability that every token of its own criticism needs for the criticism to count,
             according to its metadata (`redraft.certain`); 0 if all criticism counts.
+        shipped: It is redraft's own small model. With roles it has learnt the exercises of `engines.learnt`
+            and nothing else, and by prompts it cannot judge its own answers.
         dtype: The number format that it was told to compute in; empty for the usual one.
         template: The format of conversations that it was told to use; empty for the model's own.
         format: The number format of most weights that it computes with, such as Q8_0; empty if unknown.
@@ -253,6 +255,7 @@ class EngineInfo:
     native: bool = False
     roles: bool = False
     certain: float = 0.0
+    shipped: bool = False
     price: Price | None = None
     dtype: str = ""
     template: str = ""

@@ -86,6 +86,11 @@ class ModelReference:
     adapters: tuple[Path, ...] = ()
     roles: Mapping[EngineRole, tuple[Path, ...]] = field(default_factory=dict)
 
+    @property
+    def shipped(self) -> bool:
+        """Whether it is `default` or `default-base`, without adapters of the user's."""
+        return self.kind == "default" and not self.adapters and self.roles in ({}, default_model.ADAPTERS)
+
 
 @dataclass(frozen=True)
 class Opening:
@@ -439,7 +444,7 @@ async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engi
     engine = await LlamaCppEngine.start(
         path, named.adapters, named.roles, machine=opening.machine, parallel=opening.parallel
     )
-    engine.trust(_certain(named.roles.get("revise", named.adapters)))
+    engine.trust(_certain(named.roles.get("revise", named.adapters)), shipped=named.shipped)
     return _finished(engine, opening)
 
 
@@ -473,7 +478,7 @@ async def _by_role(
 
     async def start(adapters: tuple[Path, ...]) -> Engine:
         engine = await kind.start(path, adapters, machine=opening.machine, parallel=opening.parallel)
-        engine.trust(_certain(adapters))
+        engine.trust(_certain(adapters), shipped=named.shipped)
         return _finished(engine, opening)
 
     if not named.roles:

@@ -87,9 +87,9 @@ class LocalEngine(Engine):
         """Set what the tokens of this model cost."""
         self._info = replace(self._info, price=price)
 
-    def trust(self, certain: float) -> None:
-        """Set how certain its criticism must be to count."""
-        self._info = replace(self._info, certain=certain)
+    def trust(self, certain: float, *, shipped: bool = False) -> None:
+        """Set how certain its criticism must be to count, and whether redraft ships it."""
+        self._info = replace(self._info, certain=certain, shipped=shipped)
 
     def converse(self, template: ConversationTemplate) -> None:
         """Render messages in this format from now on, instead of with the model's own template."""

@@ -17,13 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
-from redraft.chain import Chain, Prompt, best_step
+from redraft.chain import Chain, Prompt, best_step, content_of, is_system
 from redraft.checks.base import Prefixed, demand_of, schema_of
 from redraft.checks.derive import without_auto
 from redraft.checks.judge import MAX_SCORE, Judge
 from redraft.checks.parse import parse_checks
 from redraft.checks.structure import Json
-from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine
+from redraft.engines import learnt
+from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine, EngineInfo
 from redraft.engines.config import load_config
 from redraft.engines.load import load_engine, references_of
 from redraft.engines.messages import ROLES, beyond_text, plain
@@ -379,6 +380,52 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
 _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
 
 
+SHORTEST = 16
+"""Tokens that an answer to an exercise may have at least; the longest right one has about 10."""
+
+
+def settled(
+    asked: Prompt, options: RevisionOptions, info: EngineInfo, *, once: bool = False
+) -> tuple[RevisionOptions, str]:
+    """Decide who answers: the default model's adapters, or its base alone.
+
+    Args:
+        once: Nothing may be revised.
+
+    Returns:
+        The options, and what the adapters are asked (`engines.learnt`). If that is empty, the base answers as
+        if it had none: once, unless revisions or a critic are asked for.
+    """
+    if (
+        not info.shipped
+        or options.mode != "auto"
+        or options.most_drafts > 1
+        or options.critic
+        or options.given
+    ):
+        return options, ""
+    revises = options.most_revisions > 0 and options.min_revisions == 0 and not once
+    beside = options.system or options.tools or options.stop or options.gold or options.output
+    able = info.roles and revises and not beside and (options.max_tokens or SHORTEST) >= SHORTEST
+    if able and (exercise := learnt.read(_alone(asked))):
+        return options, exercise.text
+    if options.checked or options.gold:
+        return options, ""
+    given = {"max_revisions", "min_revisions"} & options.model_fields_set and not once
+    changes = {"mode": "prompted"} if given else {"mode": "prompted", "max_revisions": 0}
+    return options.model_copy(update=changes), ""
+
+
+def _alone(asked: Prompt) -> str:
+    """Return the last question of a conversation of plain texts; "" if a system message says more."""
+    if not asked.messages:
+        return asked.text
+    if any(is_system(each) or beyond_text(each) for each in asked.messages):
+        return ""
+    last = asked.messages[-1]
+    return content_of(last) if last.get("role") == "user" else ""
+
+
 TOLD = 2
 """Revisions that are told what failed, before fresh drafts. A choice: models that follow instructions gain
 from being told (docs/evaluate.md), and none that was told in vain twice is likely to gain the third time."""
@@ -388,6 +435,7 @@ def _plan(
     prompt: Prompt, options: RevisionOptions, driver: Driver, forms: Sequence[tuple[str, Form]]
 ) -> Plan:
     info = driver.writer.info
+    options, exercise = settled(prompt, options, info)
     critic, judge = (engine.info if engine else None for engine in (driver.critic, driver.judge))
     telling = len(driver.checks) if options.tell_checks else int(options.output is not None)
     told = [demand_of(check) if place < telling else "" for place, check in enumerate(driver.checks)]
@@ -411,6 +459,7 @@ def _plan(
         options=options,
         info=replace(info, price=options.price or info.price),
         mode=mode,
+        exercise=exercise,
         told=None if not scheduled else 0 if steered else TOLD,
         checks=tuple(check.name for check in driver.checks),
         critic=critic,

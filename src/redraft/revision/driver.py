@@ -21,7 +21,7 @@ from redraft.chain import Chain, Stop, Usage, whole
 from redraft.checks.base import Check, run_checks, schema_of
 from redraft.checks.json_reading import NotJson, json_so_far, read_json
 from redraft.checks.output import OutputCheck, parse_output
-from redraft.engines.base import OF_TOOLS, Delta, Engine, Sampling
+from redraft.engines.base import OF_TOOLS, Delta, Engine
 from redraft.engines.remote.wire import estimated_counts
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError, crash_of
@@ -62,10 +62,9 @@ async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> N
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> ops.Loop[Chain]:
     """Make one chain. An error's `chain` holds everything generated so far."""
     state = State(plan, clock)
-    run = native.run if plan.mode == "native" else prompted.run
     try:
         nothing_left = not state.steps and spent(state)
-        stop: Stop = "budget" if nothing_left else (yield from run(state))
+        stop: Stop = "budget" if nothing_left else (yield from _run(state))
         state.check_answered(stop)
     except RedraftError as error:
         error.chain = state.chain("error")
@@ -73,6 +72,17 @@ def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> ops.Loop[Ch
     chain = state.chain(stop)
     yield ops.Finished(chain)
     return chain
+
+
+def _run(state: State) -> ops.Loop[Stop]:
+    """Make the steps of a chain. What the model made of an exercise by itself, checks judge too."""
+    if state.plan.mode == "native":
+        return (yield from native.run(state))
+    if state.plan.exercise and not state.steps:
+        stop = yield from native.run(state)
+        if stop not in ("accepted", "ended", "max_revisions", "unchanged"):
+            return stop
+    return (yield from prompted.run(state))
 
 
 @dataclass
@@ -186,13 +196,13 @@ class Driver:
                 return ops.Checked(error=error, usage=self._judged())
         if isinstance(op, ops.Encode):
             return await self.writer.encode(op.text, special=op.special)
-        self._stream, self._asked = self._open(op, plan.sampling), op
+        self._stream, self._asked = self._open(op, plan), op
         if isinstance(op, ops.Ask) and op.watched:
             self._watch = Watch(self.checks, plan.prompt)
         return await self._more()
 
-    def _open(self, op: ops.Continue | ops.Ask, given: Sampling) -> AsyncGenerator[Delta, None]:
-        new: dict[str, Any] = {"chain": self._chain}
+    def _open(self, op: ops.Continue | ops.Ask, plan: Plan) -> AsyncGenerator[Delta, None]:
+        given, new = plan.sampling, dict[str, Any](chain=self._chain)
         if given.seed is not None:
             new["seed"] = given.seed + self._calls
         self._calls += 1
@@ -201,7 +211,8 @@ class Driver:
         if isinstance(op, ops.Continue):
             new |= {"role": op.role, "logprobs": given.logprobs or bool(self.writer.info.certain)}
             # They learnt to compute: a check is that always, and a seed asks for one answer of many.
-            if "temperature" in given.unset and (op.role == "revise" or (op.role and given.seed is None)):
+            greedy = op.role == "revise" or (op.role and given.seed is None)
+            if plan.exercise or ("temperature" in given.unset and greedy):
                 new["temperature"] = 0.0
             return self.writer.stream(op.prompt, replace(given, **new), op.stop)
         new |= {"schema": op.schema, "form": op.form, "tools": op.tools}

@@ -31,6 +31,9 @@ from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
 from redraft.revision.state import State
 
+LONGEST_WORK = 512
+"""Tokens of a chain on an exercise; the longest criticism has about 200."""
+
 
 @dataclass
 class Transcript:
@@ -110,8 +113,11 @@ class Stream:
         return list(self.parser.steps()) or [Step(answer="")]
 
     def room(self) -> int:
-        """Return the most tokens that the next request may generate."""
-        return self.state.room(used=self.generated)
+        """Return the most tokens that the next request may generate.
+
+        `max_tokens` limits the answer of an exercise, and that is a few: its work has a length of its own.
+        """
+        return self.state.room(used=self.generated, most=LONGEST_WORK if self.state.plan.exercise else None)
 
     def stops(self) -> tuple[str, ...]:
         """Return the heading to stop at and, while a revision is enforced, the phrases that end a chain."""
@@ -229,7 +235,9 @@ class Stream:
 
 def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why it ended."""
-    text = selfee.render_prompt(_with_system(state.plan.asked, state.plan.options.system))
+    exercise = state.plan.exercise
+    asked = _with_system(state.plan.asked, state.plan.options.system)
+    text = selfee.render_prompt(Prompt(instruction=exercise) if exercise else asked)
     prompt = (yield from ops.encode(text, special=True)) if state.plan.info.token_ids else text
     stream = Stream(state, Transcript(prompt))
     stop: Stop | None = None
@@ -243,23 +251,35 @@ def run(state: State) -> ops.Loop[Stop]:
         stream.keep("error")
         raise
     yield from stream.close(finish)
-    if stop == "ended" and _is_beyond(stream):
-        return (yield from _ask_base(stream))
+    if _is_beyond(stream, stop):
+        return (yield from _ask_base(state))
+    state.own = len(state.steps)
     return stop
 
 
-def _is_beyond(stream: Stream) -> bool:
-    """Return whether the model says that it cannot judge answer 0: it has learnt nothing like it."""
+def _is_beyond(stream: Stream, stop: Stop) -> bool:
+    """Return whether the base answers anew: the model cannot judge answer 0.
+
+    It must be certain of the criticism of an exercise. Of anything else, it must be certain that it has
+    learnt nothing like it.
+    """
     info, steps = stream.state.plan.info, stream.state.steps
+    if stream.state.plan.exercise:
+        unjudged = len(steps) == 1 and steps[0].verdict == "unknown"
+        return stop not in ("budget", "cancelled", "error") and (unjudged or not steps[-1].complete)
     if not (info.roles and info.chats and len(steps) == 1) or stream.unsure(0) or stream.state.forced(0):
         return False
-    return bool(steps[0].criticism) and steps[0].verdict == "unknown"
+    return stop == "ended" and bool(steps[0].criticism) and steps[0].verdict == "unknown"
 
 
-def _ask_base(stream: Stream) -> ops.Loop[Stop]:
-    """Let the base answer, as it answers messages, with the tokens that are left."""
-    state, room = stream.state, stream.room()
-    if stop := rules.before_request(state, room):
+def _ask_base(state: State) -> ops.Loop[Stop]:
+    """Let the base answer, as it answers messages. A limit of tokens is that of its answer.
+
+    With checks, it does so as always (`prompted`).
+    """
+    if state.plan.checks:
+        return "ended"
+    if stop := rules.before_request(state, room := state.room()):
         return stop
     messages = prompts.base_messages(state.plan.asked, state.plan.options.system)
     reply = yield from ops.ask_model(state, ops.Ask(messages, room), "answer", 1)
@@ -278,7 +298,7 @@ def _resume(stream: Stream, steps: tuple[Step, ...]) -> ops.Loop[tuple[Stop | No
     yield from stream.written.force(selfee.render_steps(steps) + heading)
     if criticised and len(steps) > state.plan.max_revisions:
         return "max_revisions", "max_tokens"
-    if _is_beyond(stream):
+    if _is_beyond(stream, "ended"):
         return "ended", "max_tokens"
     return rules.before_request(state, stream.room()), "max_tokens"
 

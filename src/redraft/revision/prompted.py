@@ -31,6 +31,8 @@ def run(state: State) -> ops.Loop[Stop]:
     stop: Stop | None = None
     if state.drafting or not state.steps:
         stop = yield from _draft(state)
+    elif state.steps[-1].verdict == "accept" and state.plan.exercise:
+        stop = yield from _check_own(state)
     elif state.steps[-1].feedback is not None:  # an earlier attempt got as far as this
         stop = rules.when_resumed(state) or (yield from _write_next(state))
     while stop is None:
@@ -39,6 +41,20 @@ def run(state: State) -> ops.Loop[Stop]:
         if stop is None:
             stop = yield from _write_next(state)
     return stop
+
+
+def _check_own(state: State) -> ops.Loop[Stop | None]:
+    """Let checks judge an answer that the model accepted by itself. Its criticism comes before theirs."""
+    step = state.steps[-1]
+    state.steps[-1] = step.model_copy(update={"feedback": None})
+    stop = yield from _criticise(state)
+    if (found := state.steps[-1].feedback) is None:
+        state.steps[-1] = step
+    else:
+        text = f"{step.criticism}\n\n{found.text}".strip()
+        state.criticised(found.model_copy(update={"text": text, "by": "both"}))
+    yield ops.StepDone(state.last, state.steps[-1])
+    return stop if stop is not None else (yield from _write_next(state))
 
 
 def _draft(state: State) -> ops.Loop[Stop | None]:
@@ -90,7 +106,7 @@ Way = Literal["draft", "repair", "revision"]
 def _next_way(state: State) -> Way:
     """Return how the next answer is written. After a revision that changed nothing, it is a fresh draft."""
     plan = state.plan
-    if not state.steps:
+    if not state.steps or (plan.exercise and state.steps[-1].verdict == "unknown"):
         return "draft"
     if plan.mode == "repair":
         return "repair"

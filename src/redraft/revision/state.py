@@ -37,6 +37,8 @@ from redraft.revision.options import RECORDED, Mode, RevisionOptions
 from redraft.revision.prompts import VERDICTS, Wording, filled, wording_of
 
 ROLES: tuple[Role, ...] = get_args(Role)
+ANSWERED = "answered_by"
+"""In the `meta` of a chain: who wrote the answer of a model that has adapters for roles."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ class Plan:
     json: bool = False
     # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)
+    exercise: str = (
+        ""  # what the default model's adapters are asked, if they have learnt it (`engines.learnt`)
+    )
     told: int | None = None  # revisions told what failed, after which fresh drafts follow; None for no draft
     waited: float = 0.0  # seconds of the budget that passed before the chain began, while engines were opened
 
@@ -126,6 +131,7 @@ class State:
     # The usage of each role's calls so far, earlier attempts included.
     by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
+    own: int = 0  # steps that adapters wrote, of a model that has them for roles
 
     def __post_init__(self) -> None:
         earlier = self.plan.earlier
@@ -276,6 +282,9 @@ class State:
         plan, missing = self.plan, self.plan.options.min_revisions - self.revisions
         asks = plan.mode not in ("native", "best-of")
         meta: dict[str, Any] = {"prompts": plan.wording.record} if asks else {}
+        best = best_step(self.steps)
+        if plan.info.roles and best is not None and stop is not None:
+            meta[ANSWERED] = "its own revision" if best < self.own else "the base"
         if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):
             meta[MISSING] = missing
         used = {role: u for role, u in self.by_role.items() if u.prompt_tokens or u.completion_tokens}
@@ -288,7 +297,7 @@ class State:
             prompt=plan.prompt,
             steps=tuple(self.steps),
             drafts=tuple(self.drafts),
-            best=best_step(self.steps),
+            best=best,
             stop=stop,
             model={**plan.info.record, "revision_mode": plan.mode},
             sampling=plan.recorded_sampling,

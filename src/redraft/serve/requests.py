@@ -21,7 +21,7 @@ from redraft.engines.messages import ROLES
 from redraft.errors import UsageError, shown
 from redraft.options import MAX_SEED, wrong_item
 from redraft.options import TEXT as A_TEXT
-from redraft.revision.api import prompt_of
+from redraft.revision.api import prompt_of, settled
 from redraft.revision.budget import Budget
 from redraft.revision.options import RevisionOptions, check_options
 from redraft.serve.bodies import TEXT, Body, only, option, texts_schema
@@ -322,6 +322,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
         checks = format_checks(wanted.get("type"), schema, "response_format", place)
         options = chain_options(model, limits, self.with_critic(models), self.revision, checks)
         options = self.with_tools(options, self.tool_choice, model)
+        options, _ = settled(prompt, options, engine_of(options).info, once=bool(self.logprobs))
         beside = passed_in(self)
         if self.logprobs or options.stop or options.tools or OF_TEMPLATE in beside:
             options = by_messages(options)

@@ -14,6 +14,7 @@ from pydantic import Field, WithJsonSchema
 
 from redraft.chain import Chain
 from redraft.errors import shown
+from redraft.revision.api import settled
 from redraft.revision.ops import Event, Finished
 from redraft.serve.bodies import Body, Checked, only, option
 from redraft.serve.errors import Refusal, invalid
@@ -28,6 +29,7 @@ from redraft.serve.requests import (
     Effort,
     RevisedRequest,
     chain_options,
+    engine_of,
     format_checks,
     passed_in,
     prompt_in,
@@ -105,6 +107,7 @@ class ResponseRequest(RevisedRequest):
             options = with_passed(options, {"reasoning_effort": effort}, model, "reasoning.effort")
         options = with_passed(options, passed_in(self), model)
         prompt = prompt_in(self._messages(), "input")
+        options, _ = settled(prompt, options, engine_of(options).info)
         return Accepted(
             model.name, (prompt,), options, stream=bool(self.stream), with_chain=bool(self.redraft)
         )

@@ -151,6 +151,7 @@ export function endOf(chain) {
   if (chain.stop && (revised > 0 || ["budget", "max_tokens", "context", "malformed", "cancelled"].includes(chain.stop)))
     parts.push(STOPS[chain.stop] || chain.stop);
   if (revised > 0) parts.push(counted(revised, "revision"));
+  if (chain.meta?.answered_by) parts.unshift(`answered by ${chain.meta.answered_by}`);
   if (used.seconds) parts.push(`${used.seconds.toFixed(1)} s`);
   if (used.completion_tokens) parts.push(counted(used.completion_tokens, "token") + (used.estimated ? " (estimated)" : ""));
   if (used.cost_usd) parts.push(`${used.cost_usd.toFixed(4)} USD`);

@@ -1,0 +1,159 @@
+"""What the default model has learnt, told from everything else before anything is drafted.
+
+A prompt is an exercise if it has the values that a task needs, of a kind and size that the adapters work out
+well, words that ask for the task, and no other word but some that change nothing ("please", "what is"). So a
+third number, a decimal, a story, another language, or one unknown word leave a prompt to the base. The
+adapters are asked in words of their training: they work as well however a person asks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Any, NamedTuple
+
+
+class Exercise(NamedTuple):
+    """A prompt that the default model has learnt to answer: its task, its values, and what is asked."""
+
+    task: str
+    values: Mapping[str, Any]
+    text: str
+
+
+ASKED = {
+    "add": "What is {a} + {b}?",
+    "subtract": "What is {a} - {b}?",
+    "dates": "What date is {days} days after {day} {month}?",
+}
+"""A wording of training for each task (`train.self.tasks`)."""
+
+LONGEST = 200
+"""Characters of an exercise."""
+
+_SIGNS = str.maketrans({"’": "'", "‘": "'", "−": "-", "–": "-", "—": "-", "＋": "+"})
+_TOKEN = re.compile(r"\d[\d.,:/]*\d|\d|[^\W\d_]+(?:['-][^\W\d_]+)*|\S")
+_NUMBER = re.compile(r"0|[1-9]\d{0,4}|[1-9]\d?,\d{3}")
+
+
+def read(prompt: str) -> Exercise | None:
+    """Return the exercise that a prompt is, or None if the base is to answer it."""
+    text = " ".join(prompt.translate(_SIGNS).split())
+    found = (_two_numbers(text) or _days_after(text)) if len(prompt) <= LONGEST else None
+    return found and Exercise(*found, ASKED[found[0]].format(**found[1]))
+
+
+def _read_words(text: str) -> tuple[str, list[int]]:
+    """Return words and signs in lower case, with spaces between and `#` for each number, and the numbers."""
+    found = _TOKEN.findall(text.lower())
+    numbers = [int(word.replace(",", "")) for word in found if _NUMBER.fullmatch(word)]
+    return " ".join("#" if _NUMBER.fullmatch(word) else word for word in found), numbers
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_ANY = _words(
+    "a an the of is are am be was what what's whats how much many does do did can could would will you i i'd "
+    "i'm me my we us let's let please pls kindly tell give get gets gives find finding calculate calculating "
+    "calc compute work out figure say show know see want need like to for if it it's that that's this these "
+    "there and just only quickly quick hi hello hey thanks thank so now then answer result results value "
+    "equal equals make makes come comes have help with from ok okay question math maths number numbers in "
+    "? . , ! : ; = \" ' ( )"
+)
+"""Words that change nothing in any task."""
+
+
+# Two numbers
+
+_OF_NUMBERS = _words(
+    "two both together up sum total difference solve evaluate left remains when remain adding"
+)
+_PAIR = r"(?: (?:these|those|the))?(?: two)?(?: numbers?)?(?: :)? # (?:(?:,|&|and|to|with|\+|plus) )?#"
+_ADD = re.compile(
+    rf"(?:add|adding|sum|combine|combining|addition)(?: up)?(?: together)?(?: of)?{_PAIR}"
+    rf"|total(?: of)?{_PAIR}"
+    r"|# (?:\+|plus|added to|more than) #"
+    r"|# (?:and|&) # (?:, )?(?:added|summed|combined|together|in total|make|add up|what's the (?:sum|total))"
+    r"|do # and # make|put # and # together|(?:increase|raise) # by #|# increased by #"
+)
+_TAKE = "subtract|subtracting|take|taking|deduct|deducting|remove|removing|taken|subtracted|deducted|removed"
+_LESS = re.compile(
+    r"# (?:-|minus|less|take away|take|subtract|decreased by|reduced by) #"
+    r"|(?:reduce|decrease|lower) # by #"
+    r"|start(?:ing)? (?:with|from|at) #(?: ,)?(?: and)? (?:take away|subtract|deduct|remove) #"
+    rf"|from #(?: ,)? (?:{_TAKE})(?: away)? #"
+    rf"|(?P<turned>(?:{_TAKE}) #(?: away| off)? from #|# (?:is )?(?:{_TAKE})(?: away)? from #|# less than #)"
+    r"|(?P<apart>difference (?:between|of)(?: the)?(?: two)?(?: numbers?)? # (?:and|,|&) #"
+    r"|how much (?:more|larger|bigger|greater|higher) is # than #"
+    r"|by how much is # (?:more|larger|bigger|greater|higher) than #"
+    r"|how much (?:more|larger|bigger|greater|higher) than # is #)"
+)
+_Found = tuple[str, dict[str, Any]] | None
+
+
+def _two_numbers(text: str) -> _Found:
+    said, numbers = _read_words(text)
+    if len(numbers) != 2:
+        return None
+    a, b = numbers
+    if _is(said, _ADD):
+        return "add", {"a": a, "b": b}
+    if (found := _is(said, _LESS)) is None:
+        return None
+    if found["turned"] or (found["apart"] and a < b):
+        a, b = b, a
+    return ("subtract", {"a": a, "b": b}) if a >= b else None
+
+
+def _is(said: str, asks: re.Pattern[str]) -> re.Match[str] | None:
+    """Return where a text asks for two numbers, if the rest of it changes nothing."""
+    for found in re.finditer(rf"(?<!\S)(?:{asks.pattern})(?!\S)", said):
+        if (_ANY | _OF_NUMBERS).issuperset(f"{said[: found.start()]} {said[found.end() :]}".split()):
+            return found
+    return None
+
+
+# Days after a date
+
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+_MONTH = rf"({'|'.join(f'{month[:3]}(?:{month[3:]})?' for month in _MONTHS)}|Sept)\.?"
+_NTH = r"(?:the )?(\d{1,2})(?:st|nd|rd|th)?"
+_DATE = re.compile(
+    rf"\b(?:{_NTH} (?:day )?(?:of )?{_MONTH}|{_MONTH} {_NTH})(?![\w/]|,? \d{4})", re.IGNORECASE
+)
+_FORWARD = _words("after from later past plus + add adding ahead forward in following hence")
+_OF_DATES = _FORWARD | _words(
+    "date day days # @ which which's when today today's its it'll what'll fall falls land lands reach than "
+    "on at count counting go going start starting begin beginning being further calendar later until"
+)
+
+
+def _days_after(text: str) -> _Found:
+    if len(dates := list(_DATE.finditer(text))) != 1:
+        return None
+    [found] = dates
+    said, numbers = _read_words(f"{text[: found.start()]} @ {text[found.end() :]}")
+    words = set(said.split())
+    if len(numbers) != 1 or not re.search(r"(?<!\S)# days?(?!\S)", said) or {"many", "much"} & words:
+        return None
+    if not words <= _ANY | _OF_DATES or not words & _FORWARD:
+        return None
+    number, name = (found[1], found[2]) if found[1] else (found[4], found[3])
+    month = next(each for each in _MONTHS if each.startswith(name[:3].capitalize()))
+    return _covered(int(number), month, numbers[0])
+
+
+def _covered(day: int, month: str, days: int) -> _Found:
+    """Return days after a date if they end in the same year, and that has no 29 February."""
+    try:
+        start = date(2023, _MONTHS.index(month) + 1, day)
+    except ValueError:
+        return None
+    inside = 5 <= days <= 95 and (start + timedelta(days)).year == start.year
+    return ("dates", {"day": day, "month": month, "days": days}) if inside else None

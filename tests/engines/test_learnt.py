@@ -1,0 +1,78 @@
+"""The gate before the default model's adapters: what they are asked, and what the base answers."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.engines.learnt import ASKED, read
+from redraft.train.self.tasks import TASKS
+from redraft.train.self.tasks.task import HELD_OUT
+
+PROMPTS = json.loads((Path(__file__).parents[2] / "benchmarks" / "self_prompts.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        ("What is 73052 - 4618?", "What is 73052 - 4618?"),
+        ("hey, what's 1,250 plus 30?", "What is 1250 + 30?"),
+        ("Subtract 25 from 60, please.", "What is 60 - 25?"),
+        ("What is 25 less than 60?", "What is 60 - 25?"),
+        ("the difference between 25 and 60", "What is 60 - 25?"),
+        ("how much bigger is 60 than 25", "What is 60 - 25?"),
+        ("60 − 25 =", "What is 60 - 25?"),
+        ("Sum these two numbers:\n12\n30", "What is 12 + 30?"),
+        ("what date is 20 days after the 3rd of March?", "What date is 20 days after 3 March?"),
+        ("It's Sept 5th today. Which date is 14 days from now?", "What date is 14 days after 5 September?"),
+        ("May 5, 20 days later?", "What date is 20 days after 5 May?"),
+    ],
+)
+def test_an_exercise_is_asked_in_words_of_training(prompt: str, asked: str) -> None:
+    exercise = read(prompt)
+    assert exercise is not None
+    assert exercise.text == asked
+
+
+@pytest.mark.parametrize("task", ASKED)
+def test_the_words_are_those_of_training(task: str) -> None:
+    assert ASKED[task] in TASKS[task].wordings[:-HELD_OUT]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS["near"])
+def test_the_base_answers_what_is_only_near(prompt: str) -> None:
+    assert read(prompt) is None
+
+
+@pytest.mark.parametrize("task", ASKED)
+def test_people_s_wordings_are_found(task: str) -> None:
+    values = {"a": 640, "b": 77, "days": 21, "date": "3 May"}
+    said = [wording.format(**values) for wording in PROMPTS["wordings"][task]["tuned"]]
+    found = [read(prompt) for prompt in said]
+    assert {each.task for each in found if each} == {task}
+    assert len({each.text for each in found if each}) == 1
+    assert sum(each is not None for each in found) >= 0.9 * len(said)
+
+
+@given(st.integers(0, 10**7), st.integers(-100, 10**7), st.sampled_from(["+", "-"]))
+def test_numbers_are_covered_or_left_to_the_base(a: int, b: int, sign: str) -> None:
+    inside = a < 10**5 and 0 <= b < 10**5 and (sign == "+" or a >= b)
+    exercise = read(f"what is {a} {sign} {b}?")
+    assert (exercise is not None) == inside
+    assert exercise is None or dict(exercise.values) == {"a": a, "b": b}
+
+
+@given(st.dates(date(2023, 1, 1), date(2023, 12, 31)), st.integers(0, 400))
+def test_days_are_covered_if_they_end_in_the_same_year(start: date, days: int) -> None:
+    exercise = read(f"{days} days after {start:%B} {start.day}")
+    assert (exercise is not None) == (5 <= days <= 95 and (start + timedelta(days)).year == 2023)
+
+
+@given(st.text(max_size=300))
+def test_no_text_breaks_it(text: str) -> None:
+    read(text)
