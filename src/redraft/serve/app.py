@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, cast, get_type_hints
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -20,7 +20,7 @@ from redraft import __version__
 from redraft.checks.kinds import check_kinds
 from redraft.checks.pattern import within
 from redraft.serve.completions import CompletionReply, CompletionRequest, continuations
-from redraft.serve.embeddings import EmbeddingReply, EmbeddingRequest, embedded
+from redraft.serve.embeddings import EmbeddingRequest, embedded
 from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate, unavailable
@@ -134,7 +134,8 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
     @router.post("/embeddings")
     async def embed(request: Request, body: EmbeddingRequest) -> Response:
         """Return vectors of texts, as the server behind the model gives them."""
-        return Exchange(EmbeddingReply(await accepted(request, body)), gate, embedded)
+        model = models.within(request.state.key.allows).named(body.model)
+        return JSONResponse(await embedded(body, model, gate, request.scope["state"]))
 
     @router.post("/responses", responses=STREAMED)
     async def respond(request: Request, body: ResponseRequest) -> Response:
