@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
+import secrets
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -22,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redraft.serve.errors import Refusal, reply_of
 from redraft.serve.keys import ANYONE, Key, Keys
-from redraft.serve.log import REQUEST, Entry, request_id
+from redraft.serve.log import REQUEST, Entry
 from redraft.serve.metrics import Metrics
 from redraft.serve.reader import Reader
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 OPEN = ("/health", "/ready")  # routes that need no key
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Guard:
             await self.app(scope, receive, send)
             return
         began, seen, headers = time.monotonic(), scope.setdefault("state", {}), Headers(scope=scope)
-        seen["id"] = request_id(headers.get("x-request-id"))
+        own = headers.get("x-request-id", "")
+        seen["id"] = own if _ID.fullmatch(own) else f"req_{secrets.token_hex(12)}"
         before = REQUEST.set(seen["id"])
 
         async def noting(message: Message) -> None:

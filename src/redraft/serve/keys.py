@@ -112,13 +112,13 @@ class Keys:
     @classmethod
     def once(cls, key: str) -> Self:
         """Return a key that is in no file."""
-        return cls((Key(_digest_of(key)),), Path())
+        return cls((Key(digest_of(key)),), Path())
 
     def find(self, authorization: str) -> Key | None:
         """Return the key in the value of an `Authorization` header, `Bearer KEY`; None if it is no key."""
         self._read_again()
         scheme, _, key = authorization.partition(" ")
-        given = _digest_of(key.strip())
+        given = digest_of(key.strip())
         matches = [each for each in self.all if hmac.compare_digest(given, each.digest)]  # compares all
         return matches[0] if matches and scheme.lower() == "bearer" else None
 
@@ -206,8 +206,9 @@ def _digest(word: str, where: str) -> bytes:
             f"{where}: the key has {len(word)} characters, and at least {SHORTEST} are needed.",
             hint=f"Make one: {_MAKE}",
         )
-    return _digest_of(word)
+    return digest_of(word)
 
 
-def _digest_of(key: str) -> bytes:
+def digest_of(key: str) -> bytes:
+    """Return what is kept of a key, or of a cookie that stands for one."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
-import secrets
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,13 +26,7 @@ if TYPE_CHECKING:
 REQUEST: ContextVar[str] = ContextVar("request")
 """The id of the request that is answered. Every line of the log that is written meanwhile has it."""
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CLIENTS = ("method", "path", "model")  # facts that are texts of a client: they are quoted and cut
-
-
-def request_id(given: str | None) -> str:
-    """Return the id of a request: the client's own if it is well formed, and else a new one."""
-    return given if given and _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
 
 
 @dataclass(frozen=True)

@@ -186,15 +186,10 @@ def _json(record: dict[str, Any], where: str) -> bytes:
 
 def id_of(record: Any, stem: str, index: int) -> str:
     """Return a record's own id, or its place in the file, after the file's name."""
-    own = own_id(record) if isinstance(record, dict) else None
+    values = (record.get(name) for name in ID_FIELDS) if isinstance(record, dict) else ()
+    own = next((v for v in values if isinstance(v, str | int) and not isinstance(v, bool) and v != ""), None)
     name = str(index if own is None else own)
     return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
-
-
-def own_id(record: dict[str, Any]) -> str | int | None:
-    """Return the id that a published record has, if any."""
-    values = (record.get(name) for name in ID_FIELDS)
-    return next((v for v in values if isinstance(v, str | int) and not isinstance(v, bool) and v != ""), None)
 
 
 class Ids:

@@ -107,7 +107,8 @@ def _module(address: str) -> Any:
         os.environ.setdefault(name, value)
     if address == HERE:
         os.environ.setdefault(_LOOPBACK, "0")
-        if not _has_token():
+        given = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+        if not (given or Path.home().joinpath(".ray", "auth_token").exists()):
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     elif found := _ADDRESS.fullmatch(address):
         _knock(found["host"].strip("[]"), int(found["port"]), address)
@@ -116,11 +117,6 @@ def _module(address: str) -> Any:
     except ImportError:
         raise MissingExtra("--ray", "cluster") from None
     return ray
-
-
-def _has_token() -> bool:
-    given = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
-    return given or Path.home().joinpath(".ray", "auth_token").exists()
 
 
 def _knock(host: str, port: int, address: str) -> None:

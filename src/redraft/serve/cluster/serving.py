@@ -90,7 +90,8 @@ class Applications:
         self, reference: str, *, patience: Patience | None = None, batches: Any = None, **how: Any
     ) -> Engine:
         """Open an engine as `load_engine` does."""
-        if is_remote(reference):
+        # A server is asked from the ingress, so that its key stays there.
+        if any(parse_reference(part).kind == "remote" for part in references_of(reference)):
             return await load_engine(reference, patience=patience, batches=batches, **how)
         if self._held is None:
             self._held = await in_daemon_thread(self._hold)
@@ -142,11 +143,6 @@ class Applications:
                 await asyncio.to_thread(serve.delete, name)
         with suppress(Exception):
             self.ray.kill(self._held)
-
-
-def is_remote(reference: str) -> bool:
-    """Return whether a model is on a server. It is asked from the ingress, so that its key stays there."""
-    return any(parse_reference(part).kind == "remote" for part in references_of(reference))
 
 
 def _fault(reference: str, said: str) -> ClusterError:

@@ -169,7 +169,12 @@ def make_shares(
         count = _count(out, pool.most, say)
         shares = [Share(index, count) for index in range(count)]
         run = _Run(ray, work, needs, pool, deque(shares))
-        with run.progress(count, quiet=quiet), _silent():
+        # Ray prints a page of each process that is lost. The progress counts them.
+        with (
+            run.progress(count, quiet=quiet),
+            Path(os.devnull).open("w") as nowhere,
+            redirect_stdout(nowhere),
+        ):
             try:
                 with ended_by_sigterm():  # Ray has a handler of its own
                     run.all()
@@ -180,13 +185,6 @@ def make_shares(
                 run.stop()
         merged = merge(out, [share.path(out) for share in shares])
     return run.result(merged)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Throw away what Ray prints of each process that is lost, a page at a time. The progress counts them."""
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        yield
 
 
 @contextmanager

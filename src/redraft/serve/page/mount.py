@@ -36,7 +36,7 @@ from redraft.serve.bodies import Body
 from redraft.serve.errors import Refusal, invalid, told
 from redraft.serve.gate import Gate
 from redraft.serve.guard import Guard
-from redraft.serve.keys import ANYONE, Key, Keys
+from redraft.serve.keys import ANYONE, Key, Keys, digest_of
 from redraft.serve.metrics import Metrics
 from redraft.serve.reader import Reader, ServerLimits, object_of
 from redraft.serve.run import listen, run, until_signal
@@ -85,7 +85,7 @@ class Logins:
         if (found := self.keys.find(f"Bearer {key}")) is None:
             return None
         token = secrets.token_urlsafe(32)
-        self._open[_digest_of(token)] = time.monotonic() + LIFETIME, found
+        self._open[digest_of(token)] = time.monotonic() + LIFETIME, found
         while len(self._open) > MOST:
             self._open.popitem(last=False)
         return self._cookie(token, LIFETIME, secure=secure)
@@ -95,12 +95,12 @@ class Logins:
 
         Only digests are looked up, so the time it takes says nothing about tokens.
         """
-        ends, key = self._open.get(_digest_of(self._token(cookies)), (0.0, None))
+        ends, key = self._open.get(digest_of(self._token(cookies)), (0.0, None))
         return self.keys.now(key) if key and time.monotonic() < ends else None
 
     def leave(self, cookies: str) -> str:
         """End a login. Return the value of `Set-Cookie` that forgets it."""
-        self._open.pop(_digest_of(self._token(cookies)), None)
+        self._open.pop(digest_of(self._token(cookies)), None)
         return self._cookie("", 0, secure=False)
 
     def _token(self, cookies: str) -> str:
@@ -113,10 +113,6 @@ class Logins:
     def _cookie(self, token: str, seconds: int, *, secure: bool) -> str:
         kept = f"Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict" + "; Secure" * secure
         return f"{self.cookie}={token}; {kept}"
-
-
-def _digest_of(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
 class LoginBody(Body):
@@ -226,7 +222,8 @@ class Page:
         if not name.endswith(".woff2") and "gzip" in request.headers.get("accept-encoding", ""):
             data = _packed(data)
             headers["Content-Encoding"] = "gzip"
-        return Response(data, media_type=_type(name), headers=headers)
+        kind = "text/javascript" if name.endswith(".js") else mimetypes.guess_type(name)[0] or "font/woff2"
+        return Response(data, media_type=kind, headers=headers)
 
     async def _enter(self, logins: Logins, request: Request) -> Response:
         """Log a visitor in with the key that was sent. A wrong one is noted, without the key."""
@@ -270,10 +267,6 @@ class Page:
                 raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "votes", told(error)) from None
             except UsageError as error:
                 raise invalid(told(error), "voter") from None
-
-
-def _type(name: str) -> str:
-    return "text/javascript" if name.endswith(".js") else mimetypes.guess_type(name)[0] or "font/woff2"
 
 
 @cache
