@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import signal
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,7 +26,6 @@ from redraft.engines.retry import LONGEST_BACKOFF, Patience
 from redraft.engines.scripted import Call, ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, ModelError, ServerError, UsageError
 from redraft.revision.api import finished
-from redraft.revision.ops import Interrupted, Text
 from tests.engines.fake_server import (
     FakeServer,
     chat_event,
@@ -262,29 +260,6 @@ def test_batches_go_to_one_server() -> None:
 
 
 # Chains
-
-
-@pytest.mark.slow
-async def test_chains_go_on_from_their_last_complete_step_on_another_server() -> None:
-    with FlakyServer(delay=0.03) as one, FlakyServer(delay=0.03) as two:
-        engine = await load_engine(f"{one.model},{two.model}", patience=Patience(backoff=0.1))
-
-        async def chain(number: int) -> tuple[Chain, int]:
-            broken = 0
-            options: Any = {"model": engine, "min_revisions": 2, "max_revisions": 2}
-            async for event in redraft.stream(f"{number}?", **options):
-                broken += isinstance(event, Interrupted)
-                if isinstance(event, Text) and event.kind == "feedback":
-                    criticised.add(number)
-                    if len(criticised) == 6:
-                        one.send(signal.SIGKILL)
-            return event.chain, broken  # type: ignore[union-attr]
-
-        criticised: set[int] = set()
-        done = await asyncio.gather(*map(chain, range(6)))
-        assert [step.answer for made, _ in done for step in made.steps] == [WHOLE] * 18
-        assert sum(broken for _, broken in done) >= 1
-        await engine.aclose()
 
 
 Fate = Literal["answers", "fails", "breaks off"]

@@ -57,10 +57,6 @@ def guess(model: str) -> str:
     return next((f"{before}{model}" for start, before in _MODELS if re.match(start, model)), "")
 
 
-_CONTEXT = 4096  # tokens of a chain (`engines.local.DEFAULT_CONTEXT`)
-_WORKING = 300_000_000  # bytes that llama.cpp computes in: 512 tokens of a vocabulary of 150,000 in float32
-
-
 @dataclass(frozen=True)
 class Recommended:
     """A model of the hub.
@@ -69,7 +65,8 @@ class Recommended:
         name: A reference of its own, such as `small`.
         ref: The reference of its file.
         size: Bytes of the file, as the hub has it.
-        cached: Bytes that a token takes in the cache of keys and values, in 16 bits.
+        memory: Bytes that it wants with one chain of 4,096 tokens: the file, keys and values of 16 bits, and
+            300 MB that llama.cpp computes in.
         ifeval: Share of IFEval's instructions that it follows in per cent, as its publisher says.
         good_for: The tasks and languages for which its publisher made it.
     """
@@ -78,15 +75,10 @@ class Recommended:
     ref: str
     billions: float
     size: int
-    cached: int
+    memory: int
     licence: str
     ifeval: float
     good_for: str
-
-    @property
-    def memory(self) -> int:
-        """The bytes that it wants with one chain of 4,096 tokens."""
-        return self.size + self.cached * _CONTEXT + _WORKING
 
 
 RECOMMENDED = (
@@ -95,7 +87,7 @@ RECOMMENDED = (
         "HuggingFaceTB/SmolLM2-360M-Instruct-GGUF:Q8_0",
         0.36,
         386_000_000,
-        32 * 5 * 64 * 4,
+        853_772_160,
         "Apache-2.0",
         41.0,
         "short answers and rewriting in English",
@@ -105,7 +97,7 @@ RECOMMENDED = (
         "HuggingFaceTB/SmolLM2-1.7B-Instruct-GGUF:Q4_K_M",
         1.7,
         1_060_000_000,
-        24 * 32 * 64 * 4,
+        2_165_306_368,
         "Apache-2.0",
         56.7,
         "answers, summaries and rewriting in English",
@@ -115,7 +107,7 @@ RECOMMENDED = (
         "unsloth/Qwen3-4B-Instruct-2507-GGUF:Q4_K_M",
         4.0,
         2_497_281_120,
-        36 * 8 * 128 * 4,
+        3_401_260_896,
         "Apache-2.0",
         83.4,
         "reasoning, code, many languages",

@@ -150,13 +150,13 @@ class Retry:
         pause, after = backoff(failure.attempt, patience.backoff), failure.retry_after
         seconds = pause if after is None else after + 0.1 * pause
         if (whole := lasted + seconds) >= 1:
-            limit = f", at most {in_words(patience.outage)}" if patience.outage else ""
+            limit = f", at most {_in_words(patience.outage)}" if patience.outage else ""
             limit = ", as it asks" if whole > patience.outage and after else limit
             patience.tell(f"{self._host} {failure.words}, waiting {whole:.0f} s{limit}")
         return seconds
 
 
-def in_words(seconds: float) -> str:
+def _in_words(seconds: float) -> str:
     """Format a length of time as `40 s` or `5 min`."""
     return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g} s"
 

@@ -104,13 +104,6 @@ def test_sixteen_bits_are_computed_as_fast_as_the_cpu_can(base: Path, tmp_path: 
     assert opened(str(base))._model.dtype == torch.float32
 
 
-def test_a_dtype_that_nothing_computes_in(base: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        opened(str(base), dtype="int4")
-    assert caught.value.message == "dtype is 'int4'."
-    assert caught.value.hint == "It should be float32, bfloat16 or float16."
-
-
 def test_settings_reach_the_engine(base: Path) -> None:
     engine = opened(str(base), ctx=100, parallel=3)
     assert engine.info.context == 100

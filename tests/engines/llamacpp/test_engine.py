@@ -212,14 +212,6 @@ async def test_a_chain_finds_what_is_already_computed(default_model: Path) -> No
     await engine.aclose()
 
 
-def test_more_streams_than_slots_wait_their_turn(tiny: LlamaCppEngine) -> None:
-    async def many() -> list[list[Delta]]:
-        prompts = [(1, 261 + number) for number in range(6)]
-        return await asyncio.gather(*(continued(tiny, prompt) for prompt in prompts))
-
-    assert all(deltas[-1].finish in {"stop", "max_tokens"} for deltas in run(many()))
-
-
 @pytest.mark.slow
 async def test_drafts_do_not_change_the_accounts(engine: LlamaCppEngine) -> None:
     line = "The lighthouse keeper of Åland, Maja, lit the lamp at dusk and wrote two letters 日本.\n"

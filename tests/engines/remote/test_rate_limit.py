@@ -96,7 +96,7 @@ def test_the_requests_under_way_shrink_once_for_a_round_and_grow_by_one() -> Non
     assert clock.run(rounds()) == [int(10 * CUT), int(10 * CUT) + 1]
 
 
-# A server that enforces its own limits
+# A server that keeps an account
 
 
 async def ask_all(server: PaidServer, count: int, **patience: Any) -> None:
@@ -112,15 +112,6 @@ async def ask_all(server: PaidServer, count: int, **patience: Any) -> None:
             group.create_task(one(number))
 
 
-@pytest.mark.slow
-def test_limits_of_requests_and_tokens_are_not_exceeded() -> None:
-    """50 requests a second are asked for. The server counts over 1 s, and half a second may be caught up."""
-    with PaidServer(seconds=0.05, rpm=90, tpm=3000, window=1) as server:
-        asyncio.run(ask_all(server, 100, rpm=3000, tpm=120_000))
-    assert not server.limited
-    assert server.statuses == {200: 100}
-
-
 def test_retries_count_as_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     turn, taken = RateLimit.turn, list[int]()
 
@@ -133,14 +124,3 @@ def test_retries_count_as_calls(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(ask_all(server, 10, rpm=6000, backoff=0.01))
     assert server.statuses == {500: 10, 200: 10}
     assert len(taken) == 20
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tells", [False, True])
-def test_without_a_rate_the_requests_under_way_follow_the_refusals(tells: bool) -> None:
-    """60 within 0.7 s are allowed: of all at once, some are refused, and none is lost."""
-    with PaidServer(seconds=0.02, rpm=60, window=0.7, tells=tells) as server:
-        asyncio.run(ask_all(server, 120, backoff=0.1))
-    assert server.statuses[200] == 120
-    assert 0 < len(server.limited) < 200
-    assert not server.twice

@@ -73,14 +73,6 @@ def test_a_question(server: ServerProcess, mode: str) -> None:
     assert "rain" in asked.stdout.lower()
 
 
-@ALL
-def test_a_revision(server: ServerProcess) -> None:
-    chain = revised("Describe rain.", server.model, checks=["words<=3"], min_revisions=1, max_revisions=1)
-    assert len(chain.steps) == 2
-    assert all(step.answer for step in chain.steps)
-    assert chain.usage.completion_tokens > 3
-
-
 @LLAMA
 def test_a_value_is_valid_at_once(server: ServerProcess) -> None:
     chain = revised("Name a mathematician.", server.model, output=Person)
