@@ -131,7 +131,7 @@ def plan_of(
     names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
     names -= _known(skip, NAMES, "--skip")
     if not names:
-        raise UsageError("no rule is left.", hint="See: redraft data clean --list-rules")
+        raise UsageError("no rule is left.", hint="The rules are in docs/data.md.")
     for name, flag, given in (
         ("language", "--languages en", codes),
         ("blocked", "--blocked fastchat", words),

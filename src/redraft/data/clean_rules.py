@@ -78,10 +78,9 @@ Outcome = Chain | str  # the chain, changed or not, or the reason to drop it
 
 
 class Rule(NamedTuple):
-    """A rule, what it does in one line, and whether it is a default rule."""
+    """A rule, and whether it is a default rule. docs/data.md says what each does."""
 
     name: str
-    says: str
     apply: Callable[[Chain, RuleSettings], Outcome]
     usual: bool = False
 
@@ -313,54 +312,27 @@ def _without_code(text: str) -> str:
 
 RULES = (
     Rule(
-        "characters",
-        "remove control characters, NULs and carriage returns",
-        lambda chain, _: with_texts(chain, lambda _, text: without_controls(text)),
-        usual=True,
+        "characters", lambda chain, _: with_texts(chain, lambda _, text: without_controls(text)), usual=True
     ),
-    Rule(
-        "roles",
-        "drop conversations that do not alternate (tools may speak); cut open ends",
-        _roles,
-        usual=True,
-    ),
-    Rule("first-pair", "keep the first question and its answer only", _first_pair),
-    Rule("html", "convert HTML answers and questions to markdown; code stays", _html, usual=True),
-    Rule(
-        "residue",
-        "remove leftovers of ChatGPT's page, such as 'Copy code'",
-        lambda chain, _: with_texts(chain, lambda _, text: without_residue(text)),
-        usual=True,
-    ),
-    Rule(
-        "answered",
-        "drop records without an answer or gold answer",
-        lambda chain, _: chain if chain.steps or gold_answers(chain) else "no answer",
-    ),
-    Rule(
-        "empty",
-        "drop records with no question, or with a turn or gold answer that shows nothing",
-        _empty,
-        usual=True,
-    ),
-    Rule("short", f"drop conversations under {SHORT} characters", _short, usual=True),
-    Rule("blocked", "drop records with a word from the lists of --blocked", _blocked),
+    Rule("roles", _roles, usual=True),
+    Rule("first-pair", _first_pair),
+    Rule("html", _html, usual=True),
+    Rule("residue", lambda chain, _: with_texts(chain, lambda _, text: without_residue(text)), usual=True),
+    Rule("answered", lambda chain, _: chain if chain.steps or gold_answers(chain) else "no answer"),
+    Rule("empty", _empty, usual=True),
+    Rule("short", _short, usual=True),
+    Rule("blocked", _blocked),
     Rule(
         "leaks",
-        "drop chains in which a teacher quotes the gold answer",
         lambda chain, _: (
             "quotes the gold answer" if generated(chain, "leaks") or leaking(chain)[1] else chain
         ),
     ),
-    Rule(
-        "refusals",
-        "drop chains in which a teacher refuses",
-        lambda chain, _: "a refusal" if generated(chain, "refusals") else chain,
-    ),
-    Rule("wrong-format", "drop records with a list numbered 1, 1", _wrong_format),
-    Rule("question", "drop conversations that do not begin with a question; tasks stay", _question),
-    Rule("answer-question", "drop records whose answer ends in a question", _answer_question),
-    Rule("language", "drop records in other languages than --languages; keep unknown ones", _language),
+    Rule("refusals", lambda chain, _: "a refusal" if generated(chain, "refusals") else chain),
+    Rule("wrong-format", _wrong_format),
+    Rule("question", _question),
+    Rule("answer-question", _answer_question),
+    Rule("language", _language),
 )
 """All rules in order."""
 

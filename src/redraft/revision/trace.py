@@ -1,16 +1,14 @@
 """Traces for OpenTelemetry: a span a chain, and below it a span for each call, which has its usage.
 
 The names are those of the GenAI semantic conventions; what these have no name for begins with `redraft.`.
-Prompts and answers are left out, unless `CAPTURE` asks for them. No span is made current here, because a
+Prompts and answers are left out. No span is made current here, because a
 generator must not change the context of whoever reads it.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, Literal
 
@@ -18,13 +16,10 @@ from opentelemetry import context, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
 
 from redraft import __version__
-from redraft.chain import Chain, Finish, content_of
+from redraft.chain import Chain, Finish
 from redraft.engines.base import Delta, Engine
 from redraft.engines.wrapped import Ask, WrappedEngine
 from redraft.errors import RedraftError
-
-CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-"""The variable that asks for texts in spans: `true` or, newer, `span_only` or `span_and_event`."""
 
 _FINISHES: Mapping[Finish, str] = {"max_tokens": "length", "context": "length", "filtered": "content_filter"}
 """Why a text ended, in the words of the conventions. Other reasons are called the same."""
@@ -97,16 +92,14 @@ class TracedEngine(WrappedEngine):
             f"{name} {self.info.name}", self._parent, SpanKind.CLIENT, self._asked(name, request)
         )
         began, tokens = time.monotonic(), 0
-        pieces: list[str] = []
         with _ending(span):
             async with aclosing(ask(request["sampling"])) as deltas:
                 async for delta in deltas:
-                    if delta.text and not pieces:
+                    if delta.text and not tokens:
                         span.set_attribute("gen_ai.response.time_to_first_chunk", time.monotonic() - began)
-                    pieces += [delta.text] if delta.text else []
                     tokens += len(delta.tokens) or bool(delta.text)
                     if delta.finish:
-                        _set(span, _replied(delta, tokens, pieces))
+                        _set(span, _replied(delta, tokens))
                     yield delta
 
     def _asked(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,35 +116,18 @@ class TracedEngine(WrappedEngine):
             "gen_ai.output.type": "json" if sampling.schema is not None else "text",
             "redraft.role": self._role,
         }
-        if _texts_wanted():
-            asked = request["asked"]  # token ids are left as they are
-            messages = asked if isinstance(asked, list) else [{"role": "user", "content": str(asked)}]
-            texts = [_message(each["role"], content_of(each)) for each in messages]
-            found["gen_ai.input.messages"] = json.dumps(texts, ensure_ascii=False)
         unsent = {f"gen_ai.request.{name}" for name in sampling.left_out if info.own_sampling}
         return {name: value for name, value in found.items() if value is not None and name not in unsent}
 
 
-def _replied(last: Delta, seen: int, pieces: Sequence[str]) -> dict[str, Any]:
+def _replied(last: Delta, seen: int) -> dict[str, Any]:
     finish = _FINISHES.get(last.finish or "stop", last.finish)
-    found: dict[str, Any] = {
+    return {
         "gen_ai.response.finish_reasons": ["tool_calls" if last.tool_calls else finish],
         "gen_ai.usage.input_tokens": last.prompt_tokens,
         "gen_ai.usage.cache_read.input_tokens": last.cached_tokens,
         "gen_ai.usage.output_tokens": seen if last.completion_tokens is None else last.completion_tokens,
     }
-    if _texts_wanted():
-        message = {**_message("assistant", "".join(pieces)), "finish_reason": finish}
-        found["gen_ai.output.messages"] = json.dumps([message], ensure_ascii=False)
-    return found
-
-
-def _message(role: str, text: str) -> dict[str, Any]:
-    return {"role": role, "parts": [{"type": "text", "content": text}]}
-
-
-def _texts_wanted() -> bool:
-    return os.environ.get(CAPTURE, "").lower() in ("true", "span_only", "span_and_event")
 
 
 def _set(span: Span, found: Mapping[str, Any]) -> None:

@@ -101,16 +101,6 @@ def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path
         assert (strict.exit_code, reason in strict.stderr) == (2, True)
 
 
-def test_the_rules_are_listed_without_a_file() -> None:
-    result = clean("--list-rules")
-    assert result.exit_code == 0
-    assert result.stdout.startswith("characters      remove control")
-    assert (
-        "first-pair      keep the first question and its answer only\n                (selfee)\n"
-        in result.stdout
-    )
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -87,16 +87,6 @@ def export(
     exported(file, flags.out, to, **flags.options)
 
 
-def _list_rules(wanted: bool) -> None:
-    if wanted:
-        from redraft.data.clean_rules import PRESETS, RULES
-
-        for rule in RULES:
-            sets = ["usual"] * rule.usual + [n for n, preset in PRESETS.items() if rule.name in preset.rules]
-            typer.echo(f"{rule.name:16}{rule.says}\n{'':16}({', '.join(sets) or 'only if asked for'})")
-        raise typer.Exit
-
-
 def clean(
     file: Source,
     like: Annotated[
@@ -107,16 +97,13 @@ def clean(
     skip: Annotated[str, flag("A,B…", "Leave these rules out.")] = "",
     languages: Annotated[str, flag("EN,DE…", "Keep these languages: the rule 'language'.")] = "",
     blocked: Annotated[str, flag("A,B…", "Lists of words of the rule 'blocked': fastchat, alpaca.")] = "",
-    list_rules: Annotated[  # noqa: ARG001  (its callback does it)
-        bool, typer.Option("--list-rules", callback=_list_rules, is_eager=True, help="List the rules.")
-    ] = False,
     *,
     flags: Flags,
 ) -> None:
     """Clean conversations with named rules.
 
-    HTML becomes markdown with its code blocks unchanged. Dropped records are counted by rule. Rules are
-    always applied in the order of --list-rules.
+    HTML becomes markdown with its code blocks unchanged. Dropped records are counted by rule. The
+    rules are in docs/data.md, in the order in which they are applied.
     """
     from redraft.data.clean import clean as cleaned
 
