@@ -8,14 +8,14 @@ The loop (`loop`) reads `Ppo`. An epoch of the loop is a rollout batch:
    becomes of the scores: see `algorithm` for each formula. β, the price of KL, is adapted after each batch.
 4. Updates: `--ppo_epochs` passes over the answers in minibatches. The loop calls `Learner` for their loss.
 
-A rollout batch is part of a checkpoint, so a run resumes in the middle of one. Several processes write and
-judge chunks in turns, and each takes its share of every minibatch.
+A rollout batch is part of a checkpoint, so a run resumes in the middle of its steps; one that was not whole
+is written again. Several processes write and judge chunks in turns, and each takes its share of every
+minibatch.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -53,12 +53,6 @@ from redraft.train.verb import Verb, bare_of
 
 AT_ONCE = 16  # sequences of a forward pass without gradients
 BETA = (1e-8, 1e8)  # β stays within these, so that one that is driven to an end can come back
-
-_DECIDING = (
-    *("model_name_or_path", "format", "algorithm", "num_generations", "num_rollouts", "chunk_size"),
-    *("max_length", "max_new_tokens", "min_new_tokens", "temperature"),
-)
-"""Settings that decide the first rollout batch. A run that has steps keeps all of its settings."""
 
 
 @dataclass(frozen=True)
@@ -214,13 +208,7 @@ class Ppo(Source):
         self._experience = Experience(policy, own, size=self._size, bf16=bf16)
         self._epoch = -1
         self._batch: Batch = {}
-        deciding = [seed, *(getattr(own, name) for name in _DECIDING)]
-        self._samples = Samples(
-            folder,
-            afresh=own.overwrite_output_dir,
-            settings=hashlib.sha256(repr(deciding).encode()).hexdigest()[:8],
-            leads=not self._rank,
-        )
+        self._samples = Samples(folder)
 
     def __len__(self) -> int:
         return self.own.ppo_epochs * self.own.num_rollouts // self._size
@@ -237,7 +225,8 @@ class Ppo(Source):
     def _made(self, epoch: int, stops: Callable[[], bool]) -> bool:
         """Make a rollout batch. Return False if it is to stop before all responses are there."""
         asked = self._asked(epoch)
-        self._samples.open(epoch)
+        if not self._rank:
+            self._samples.open(epoch)
         training = self.policy.training
         try:
             responses, scores = asyncio.run(self._respond(epoch, asked, stops))
@@ -285,7 +274,8 @@ class Ppo(Source):
                         break
                     for written, judged in filter(None, parts):
                         rows = range(len(scores), len(scores) + len(judged))
-                        self._samples.add(epoch, rows, _texts(asked[rows.start : rows.stop]), written, judged)
+                        records = [each.record for each in asked[rows.start : rows.stop]]
+                        self._samples.add(epoch, rows, records, written, judged)
                         responses += written
                         scores += judged
         return responses, scores
@@ -299,12 +289,8 @@ class Ppo(Source):
     async def _chunk(
         self, sampler: Sampler, epoch: int, start: int, asked: Sequence[RolloutPrompt]
     ) -> tuple[list[Response], list[Score]] | None:
-        """Write and judge a chunk, unless it is there. Return None if a signal came meanwhile."""
-        rows = range(start, start + len(asked))
-        written, scores = self._samples.kept(epoch, rows, _texts(asked))
-        if written:
-            return written, scores
-        sampled = [self._sampling(epoch, row, each) for row, each in zip(rows, asked, strict=True)]
+        """Write and judge a chunk. Return None if a signal came meanwhile."""
+        sampled = [self._sampling(epoch, row, each) for row, each in enumerate(asked, start)]
         written = await sampler.chunk([each.tokens for each in asked], sampled)
         pairs = zip(asked, written, strict=True)
         records = [recorded(each.record, response) for each, response in pairs]
@@ -359,10 +345,6 @@ class Ppo(Source):
         """Restore what `state_dict` returned."""
         self._epoch, self._batch = state["epoch"], state["batch"]
         self._experience.load_state_dict(state["experience"])
-
-
-def _texts(asked: Sequence[RolloutPrompt]) -> list[tuple[str, str]]:
-    return [(each.record.id, each.record.prompt.said) for each in asked]
 
 
 class Experience:

@@ -113,34 +113,27 @@ def test_a_sample_has_its_prompt_answer_and_reward(tmp_path: Path) -> None:
         assert each["reward"] == each["answer"].count("e") / max(len(each["answer"]), 1)
 
 
-def test_chunks_that_were_judged_before_a_stop_are_not_judged_again(tmp_path: Path) -> None:
-    judged: list[str] = []
-
-    async def counted(chains: Sequence[Chain]) -> list[float]:
-        judged.extend(each.answer for each in chains)
-        return await share_of_e(chains)
-
+def test_a_rollout_batch_that_was_not_whole_is_written_again(tmp_path: Path) -> None:
     asked = iter([False, True])
-    assert list(rollouts(tmp_path, policy(), counted).batches(0, stops=lambda: next(asked))) == []
-    assert len(judged) == 4
+    assert list(rollouts(tmp_path, policy()).batches(0, stops=lambda: next(asked))) == []
+    assert len(samples(tmp_path)) == 4
     with (tmp_path / SAMPLES).open("a") as file:
         file.write('{"rollout": 0, "row": 4, "torn')
-    again = list(rollouts(tmp_path, policy(), counted).batches(0))
-    assert len(judged) == 8
+    again = list(rollouts(tmp_path, policy()).batches(0))
     whole = list(rollouts(tmp_path / "whole", policy()).batches(0))
     for one, other in zip(again, whole, strict=True):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
-    assert [each["row"] for each in samples(tmp_path)] == list(range(8))
+    assert samples(tmp_path) == samples(tmp_path / "whole")
+    rollouts(tmp_path, policy())._samples.open(1)
+    assert len(samples(tmp_path)) == 8, "a run that resumes keeps earlier rollout batches"
 
 
-def test_a_sum_of_rewards_shows_its_parts_also_after_a_stop(tmp_path: Path) -> None:
+def test_a_sum_of_rewards_shows_its_parts(tmp_path: Path) -> None:
     async def length(chains: Sequence[Chain]) -> list[float]:
         return [float(len(each.answer)) for each in chains]
 
     summed = Rewards({"2*e": (2.0, share_of_e), "-.5*length": (-0.5, length)})
-    asked = iter([False, True])
-    assert not list(rollouts(tmp_path, policy(), summed).batches(0, stops=lambda: next(asked)))
     source = rollouts(tmp_path, policy(), summed)
     list(source.batches(0))
     written, means = samples(tmp_path), source.metrics()
@@ -160,22 +153,6 @@ def test_only_a_value_head_explains_variance(tmp_path: Path) -> None:
         assert ("explained_variance" in source.metrics()) == has
 
 
-@pytest.mark.parametrize(
-    "settings", [{"max_new_tokens": 5}, {"temperature": 0.5}, {"format": "stablevicuna"}]
-)
-def test_chunks_that_were_written_with_other_settings_are_written_again(
-    tmp_path: Path, settings: dict[str, Any]
-) -> None:
-    asked = iter([False, True])
-    assert list(rollouts(tmp_path, policy()).batches(0, stops=lambda: next(asked))) == []
-    before = (tmp_path / SAMPLES).read_bytes()
-    assert before
-    list(rollouts(tmp_path, policy(**settings)).batches(0))
-    list(rollouts(tmp_path / "other", policy(**settings)).batches(0))
-    assert samples(tmp_path) == samples(tmp_path / "other")
-    assert not (tmp_path / SAMPLES).read_bytes().startswith(before)
-
-
 def test_a_response_ends_wherever_the_model_ends_a_turn(tmp_path: Path) -> None:
     """Chat models such as Gemma and Phi-3 end turns with a token that is not the tokenizer's."""
     plain = rollouts(tmp_path / "plain", policy())
@@ -188,18 +165,6 @@ def test_a_response_ends_wherever_the_model_ends_a_turn(tmp_path: Path) -> None:
         assert turn not in each["tokens"][:-1]
         assert each["ended"] == (each["tokens"][-1] in (turn, TOKENIZER.eos_token_id))
     assert any(each["tokens"][-1] == turn for each in samples(tmp_path / "chat"))
-
-
-def test_without_a_checkpoint_a_policy_learns_only_from_what_it_wrote_itself(tmp_path: Path) -> None:
-    killed = rollouts(tmp_path, policy())
-    list(killed.batches(0))
-    shaken(killed.policy)  # as steps of another learning rate would
-    list(killed.batches(1))
-    again, fresh = rollouts(tmp_path, policy()), rollouts(tmp_path / "fresh", policy())
-    for source in (again, fresh):
-        list(source.batches(0))
-        list(source.batches(1))
-    assert samples(tmp_path) == samples(tmp_path / "fresh")
 
 
 async def shifted(chains: Sequence[Chain]) -> list[float]:

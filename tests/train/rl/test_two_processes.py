@@ -43,7 +43,6 @@ def test_two_processes_train_as_one_does(folder: Path, tmp_path: Path, kind: str
 
 
 def test_a_signal_to_one_process_between_chunks_stops_both_and_both_go_on(folder: Path) -> None:
-    """What was judged before is not judged again, which `stopped_and_resumed` counts."""
     assert curve(folder / "stopped") == curve(folder / "ppo")
     assert samples(folder / "stopped") == samples(folder / "ppo")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ class Response:
 class Sampler:
     """Writes responses with the transformers engine, on the weights that are being trained.
 
-    A chunk of prompts begins together and ends before the next begins, so that a chunk that is repeated after
-    a stop is computed in the same batches, and gives the same responses. `ctx` is the most tokens of prompt
+    A chunk of prompts begins together and ends before the next begins, so that a rollout batch that is
+    repeated after a stop is computed in the same batches, and has the same responses. `ctx` is the most tokens of prompt
     and response, `least` the fewest of a response.
     """
 
@@ -96,81 +96,50 @@ async def scored(reward: Rewards, records: Sequence[Chain]) -> list[Score]:
 class Samples:
     """`samples.jsonl`: every response of a run with its reward, written when its chunk is judged.
 
-    A run that is stopped in the middle of a rollout batch does not write and judge again what is in the file.
-
-    Args:
-        afresh: Whether an earlier file is thrown away.
-        settings: Hash of the settings that affect responses. Those written with others are not used again.
-        leads: Whether this process writes. The others only read what an earlier session wrote.
+    The first process writes it. A run that resumes keeps the lines of the rollout batches before its own.
     """
 
-    def __init__(self, folder: Path, *, afresh: bool = False, settings: str = "", leads: bool = True) -> None:
-        self._path, self._afresh, self._leads, self._settings = folder / SAMPLES, afresh, leads, settings
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / SAMPLES
         self._file: LineFile | None = None
-        self._opened = False
-        self._kept: dict[tuple[int, int], dict[str, Any]] = {}
 
     def open(self, since: int) -> None:
-        """Open the file, and read what an earlier session wrote for rollout batches from `since` on.
-
-        What it wrote with other settings is cut off; without a checkpoint, all but the first rollout batch.
-        """
-        if self._opened:
+        """Open the file, without what an earlier session wrote for rollout batches from `since` on."""
+        if self._file:
             return
-        self._opened = True
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        whole = 0
-        for line in () if self._afresh else read_lines(self._path):
-            with suppress(KeyError, TypeError, ValueError):
-                each = parse_line(line) or {}
-                if int(each["rollout"]) >= since:
-                    # Without a checkpoint, later ones may be of a policy that was trained otherwise.
-                    if each.get("settings") != self._settings or int(each["rollout"]) > 0 == since:
-                        break  # rollout batches stand in order
-                    self._kept[int(each["rollout"]), int(each["row"])] = each
-            whole += len(line) if line.endswith(b"\n") else 0
-        if self._leads:
-            self._file = LineFile(self._path, made_up=True)
-            self._file.cut(whole)
-
-    def kept(
-        self, rollout: int, rows: Sequence[int], asked: Sequence[tuple[str, str]]
-    ) -> tuple[list[Response], list[Score]]:
-        """Return the responses of a chunk to these prompts (id and text) with rewards; none if one lacks."""
-        pairs = zip((self._kept.get((rollout, row)) for row in rows), asked, strict=True)
-        whole = [each for each, said in pairs if each and (each.get("id"), each.get("prompt")) == said]
-        if len(whole) < len(rows):
-            return [], []
-        responses = [
-            Response(tuple(each["tokens"]), each["answer"], each["ended"], tuple(each.get("log_probs", ())))
-            for each in whole
-        ]
-        return responses, [Score(float(each["reward"]), each.get("rewards", {})) for each in whole]
+        kept = 0
+        for line in read_lines(self._path):
+            rollout = (parse_line(line) or {}).get("rollout")
+            if not isinstance(rollout, int) or rollout >= since:
+                break  # rollout batches stand in order
+            kept += len(line)
+        self._file = LineFile(self._path, made_up=True)
+        self._file.cut(kept)
 
     def add(
         self,
         rollout: int,
         rows: Sequence[int],
-        asked: Sequence[tuple[str, str]],
+        records: Sequence[Chain],
         responses: Sequence[Response],
         scores: Sequence[Score],
     ) -> None:
-        """Write a chunk that is not there yet, with id and text of each prompt."""
+        """Write a chunk, with id and text of each prompt."""
         lines = [
             {
                 "rollout": rollout,
                 "row": row,
-                "id": name,
-                "prompt": text,
+                "id": record.id,
+                "prompt": record.prompt.said,
                 "answer": response.text,
                 "reward": score.reward,
                 **({"rewards": score.parts} if score.parts else {}),
                 "ended": response.ended,
                 "tokens": response.tokens,
                 **({"log_probs": response.log_probs} if response.log_probs else {}),
-                "settings": self._settings,
             }
-            for row, (name, text), response, score in zip(rows, asked, responses, scores, strict=True)
+            for row, record, response, score in zip(rows, records, responses, scores, strict=True)
         ]
-        if self._file and not self.kept(rollout, rows, asked)[0]:
+        if self._file:
             self._file.append(*(json.dumps(line, ensure_ascii=False) for line in lines))
