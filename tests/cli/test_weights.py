@@ -156,7 +156,7 @@ def test_a_gguf_file_names_licence_and_base_and_gives_them_back(here: Path) -> N
     assert said["general.license"] == "other"
     assert said["general.license.name"] == "llama-own"
     assert said["general.license.link"] == "https://example.org/license"
-    assert (said["general.base_model.count"], said["general.base_model.0.name"]) == (1, "Base")
+    assert (said["general.base_model.count"], said["general.base_model.0.name"]) == (1, "base")
     assert said["general.base_model.0.repo_url"] == "https://huggingface.co/org/base"
     assert weights("from-gguf", "m.gguf", "-o", "back").exit_code == 0
     card = (here / "back" / "README.md").read_text()

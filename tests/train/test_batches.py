@@ -43,7 +43,9 @@ def stored(folder: Path, lengths: Sequence[int]) -> Prepared:
         ids = 1000 * number + np.arange(length)
         writer.add(f"data/{number}", ids, np.arange(length) >= length // 2)
     writer.finish("key", DataReport(records=len(lengths), examples=len(lengths)))
-    return open_prepared(folder, "key")
+    found = open_prepared(folder, "key")
+    assert found
+    return found
 
 
 def orders(lengths: np.ndarray, size: int, ranks: int, **more: Any) -> list[Order]:

@@ -252,7 +252,9 @@ def test_kill_9_while_saving_loses_nothing_but_that_save(tmp_path: Path) -> None
 
     from redraft.train.prepare import open_prepared
 
-    read = data(open_prepared(tmp_path / "data", "tiny"))
+    kept = open_prepared(tmp_path / "data", "tiny")
+    assert kept
+    read = data(kept)
     six: dict[str, Any] = {"max_steps": 6, "save_steps": 2}
     assert loop(out, read, **six).run(found) == 6
     assert not any(each.name.startswith(".saving") for each in out.iterdir())

@@ -53,7 +53,9 @@ def prepared(folder: Path, examples: int = 40, seed: int = 0) -> Prepared:
         ids = (int(random.integers(VOCABULARY)) + np.arange(length)) % VOCABULARY
         writer.add(f"tiny/{number}", ids, np.arange(length) >= length // 3)
     writer.finish("tiny", DataReport(records=examples, examples=examples))
-    return open_prepared(folder, "tiny")
+    found = open_prepared(folder, "tiny")
+    assert found
+    return found
 
 
 def data(examples: Prepared, *, size: int = 2, capacity: int = 48, **order: Any) -> Data:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from redraft.errors import ModelError, UsageError
-from redraft.weights import checkpoint, vocabulary
+from redraft.weights import checkpoint
 from redraft.weights.checkpoint import open_checkpoint
-from redraft.weights.delta import KEY, apply, diff
+from redraft.weights.delta import KEY, Convention, apply, diff, is_table
 from redraft.weights.output import Run
 from tests.weights.model_files import (
     CONFIG,
@@ -198,7 +198,7 @@ def release(folder: Path, convention: str, added: int = 1) -> dict[str, torch.Te
     added = 0 if convention == "none" else added
     start = {
         name: torch.cat((values, (torch.randn(added, WIDTH) * 0.02).to(values.dtype)))
-        if vocabulary.is_table(name)
+        if is_table(name)
         else values
         for name, values in base.items()
     }
@@ -219,7 +219,7 @@ def release(folder: Path, convention: str, added: int = 1) -> dict[str, torch.Te
     ("convention", "added"), [("none", 0), ("zero", 1), ("zero", 5), ("mean", 1), ("mean", 3)]
 )
 def test_a_delta_of_others_is_applied_by_its_convention(
-    tmp_path: Path, convention: vocabulary.Convention, added: int
+    tmp_path: Path, convention: Convention, added: int
 ) -> None:
     target = release(tmp_path, convention, added)
     lines: list[str] = []
@@ -240,9 +240,7 @@ def test_a_delta_of_others_is_applied_by_its_convention(
         ("zero", "none", "49 rows, and the base 48"),
     ],
 )
-def test_vocab_that_does_not_fit(
-    tmp_path: Path, made: str, vocab: vocabulary.Convention | None, said: str
-) -> None:
+def test_vocab_that_does_not_fit(tmp_path: Path, made: str, vocab: Convention | None, said: str) -> None:
     release(tmp_path, made)
     refused(tmp_path, ModelError, said, vocab=vocab)
 

@@ -148,14 +148,11 @@ class TestFaults:
     def test_values_that_are_none(self, tmp_path: Path) -> None:
         odd = llama()["model.norm.weight"].clone()
         odd[1], odd[3], odd[4] = float("nan"), float("inf"), float("-inf")
-        small = torch.tensor([0.5, float("nan")]).to(torch.float8_e5m2)
-        report = verify(model(tmp_path, {"model.norm.weight": odd, "small": small}))
-        assert sorted(report.findings) == [
-            f"{FIRST}: 'model.norm.weight' has 1 NaN and 2 infinite of 16 values",
-            f"{SECOND}: 'small' has 1 NaN and 0 infinite of 2 values",
-        ]
+        report = verify(model(tmp_path, {"model.norm.weight": odd}))
+        (finding,) = report.findings
+        assert finding.endswith("'model.norm.weight' has 1 NaN and 2 infinite of 16 values")
         assert not report.sound
-        assert report.lines()[-1].startswith(f"{tmp_path}: 2 faults (")
+        assert report.lines()[-1].startswith(f"{tmp_path}: 1 fault (")
 
     def test_many_faults_are_counted_and_not_all_listed(self, tmp_path: Path) -> None:
         save_file({f"t{i}": torch.tensor([float("nan")]) for i in range(30)}, tmp_path / "model.safetensors")

@@ -36,6 +36,7 @@ Places = Annotated[tuple[Place, ...], _Several]
 _Text = BeforeValidator(lambda value: str(value) if isinstance(value, bool) else value)
 _Strategy = BeforeValidator(lambda value: "no" if value is False else value)  # YAML reads a plain no so
 Strategy = Annotated[Literal["no", "steps", "epoch"], _Strategy]
+Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"]
 
 
 class RunOptions(OptionModel):
@@ -79,9 +80,7 @@ class RunOptions(OptionModel):
     learning_rate: float | None = option(
         "the peak of the schedule; by default 2e-5 for all weights and 2e-4 for an adapter", STEPS, ge=0
     )
-    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"] = (
-        option("how the learning rate falls", STEPS, default="cosine")
-    )
+    lr_scheduler_type: Schedule = option("how the learning rate falls", STEPS, default="cosine")
     warmup_ratio: float = option("the share of all steps that warm up", STEPS, default=0.03, ge=0, lt=1)
     warmup_steps: int | None = option("steps of warm-up, in place of --warmup_ratio", STEPS, ge=0)
     optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = option(
@@ -251,8 +250,8 @@ class PpoOptions(RunOptions):
     model_max_length: int = option("the most tokens of a prompt with its answer", DATA, default=1024)
     num_train_epochs: float = option("passes over the prompts", STEPS, default=1.0, gt=0)
     per_device_train_batch_size: int = option("answers in a minibatch", STEPS, default=16, ge=1)
-    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"] = (
-        option("how the learning rate falls: a rollout batch is a new problem", STEPS, default="constant")
+    lr_scheduler_type: Schedule = option(
+        "how the learning rate falls: a rollout batch is a new problem", STEPS, default="constant"
     )
     warmup_ratio: float = option("the share of all steps that warm up", STEPS, default=0.0, ge=0, lt=1)
     lora: bool | None = option(

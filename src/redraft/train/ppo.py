@@ -44,7 +44,7 @@ from redraft.train.load import load_trained
 from redraft.train.options import PpoOptions, room, samples_each
 from redraft.train.prepare import Ints
 from redraft.train.processes import Say, gathered, place, ranks, shared_out
-from redraft.train.rl import algorithm, metrics
+from redraft.train.rl import algorithm
 from redraft.train.rl.algorithm import RunningMoments
 from redraft.train.rl.policy import Policy, Seen, unwrapped
 from redraft.train.rl.rewards import Rewards, parse_rewards
@@ -400,11 +400,11 @@ class Experience:
         if most := own.importance_sampling_clip_max:
             weights = algorithm.importance_weights(seen.log_probs, drawn, mask & ~drawn.isnan(), most)
         self.metrics = {
-            **metrics.of_scores(scores, finals, ended, mask),
+            **of_scores(scores, finals, ended, mask),
             "beta": self.beta,
-            **metrics.of_policy(seen, ref, mask),
-            **metrics.of_sampler(seen.log_probs, drawn, mask),
-            **metrics.of_groups(shaped, samples_each(own)),
+            **of_policy(seen, ref, mask),
+            **of_sampler(seen.log_probs, drawn, mask),
+            **of_groups(shaped, samples_each(own)),
         }
         if own.algorithm == "ppo":
             explained = algorithm.explained_variance(seen.values, returns, mask)
@@ -495,6 +495,52 @@ def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Bat
         "starts": torch.tensor([len(each.tokens) for each in asked]),
         "mask": torch.arange(max(int(counts.max()), 1)) < counts[:, None],
     }
+
+
+# The numbers of a rollout batch, for the log. docs/rlhf.md says which show that a run goes wrong.
+
+
+def of_scores(scores: Sequence[Score], finals: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return figures of rewards and lengths, and the mean that each of several rewards contributes."""
+    tokens = mask.sum(1)
+    varies = all(float(algorithm.deviation(each)) for each in (finals, tokens))
+    tied = torch.corrcoef(torch.stack([finals, tokens.double()]))[0, 1] if varies else torch.zeros(())
+    parts = {
+        f"reward/{form}": sum(each.parts[form] for each in scores) / len(scores) for form in scores[0].parts
+    }
+    return {
+        "reward": float(finals.mean()),
+        "reward_std": float(algorithm.deviation(finals)),
+        "response_tokens": float(tokens.double().mean()),
+        "reward_length_correlation": float(tied),
+        "ended": float(ended.double().mean()),
+        **parts,
+    }
+
+
+def of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return the KL of an answer and the entropy of a token, in nats."""
+    found = {
+        "kl": algorithm.kl_k1(seen.log_probs, ref, mask).sum(1).mean(),
+        "kl_k3": algorithm.kl_k3(seen.log_probs, ref, mask).sum(1).mean(),
+        "rollout_entropy": algorithm.masked_mean(seen.entropy, mask),
+    }
+    return {name: float(each) for name, each in found.items()}
+
+
+def of_sampler(log_probs: Tensor, drawn: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return the KL of a token from the sampler to the trainer, in nats; nothing if it kept none."""
+    if not (known := mask & ~drawn.isnan()).any():
+        return {}
+    return {"sampler_kl": float(algorithm.masked_mean(algorithm.kl_k3(drawn, log_probs, known), known))}
+
+
+def of_groups(scores: Tensor, samples: int) -> dict[str, float]:
+    """Return the share of prompts whose answers have equal scores; nothing if each prompt has one answer."""
+    if samples == 1:
+        return {}
+    alike = algorithm.without_spread(scores.view(-1, samples))
+    return {"groups_without_spread": float(alike.double().mean())}
 
 
 class Learner(Policy):

@@ -163,26 +163,13 @@ class Prepared:
             return names.read(end - start).decode()
 
 
-class DamagedData(Exception):
-    """A folder is incomplete or damaged. It is prepared again; no user sees this."""
-
-
-def open_prepared(folder: Path, key: str) -> Prepared:
-    """Open a folder after comparing the hash of every file.
-
-    Raises:
-        DamagedData: It is missing, incomplete or damaged, or has another key.
-    """
-    try:
+def open_prepared(folder: Path, key: str) -> Prepared | None:
+    """Return the data in a folder, or None if it is missing or damaged, by the hash of each file."""
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         about = json.loads((folder / ABOUT).read_bytes())
-        if about["key"] != key:
-            raise DamagedData(f"{folder} has another key")
-        for name in _FILES:
-            if about["files"][name] != sha256_of(folder / name):
-                raise DamagedData(f"{folder / name} has changed")
-        return Prepared(folder, TypeAdapter(DataReport).validate_python(about["report"]))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedData(f"{folder}: {error}") from error
+        if about["key"] == key and all(about["files"][name] == sha256_of(folder / name) for name in _FILES):
+            return Prepared(folder, TypeAdapter(DataReport).validate_python(about["report"]))
+    return None
 
 
 class Writer:
@@ -296,19 +283,16 @@ def prepare(
     before = [_state(path) for path in paths]
     key = key_of(paths, encoder)
     folder = cache / key[:32]
-    try:
-        return open_prepared(folder, key)
-    except DamagedData:
-        pass
+    if found := open_prepared(folder, key):
+        return found
     waiting = "waiting for another process, which tokenises the same data."
     lock = locked(cache / f"{folder.name}.lock", lambda: say(waiting) if leads() else None)
     with _writing(cache), lock:
-        try:
-            return open_prepared(folder, key)  # another process has just prepared it
-        except DamagedData:
-            _remove_left(cache)
-            batches = _unchanged(paths, before, encode_files(paths, encoder, workers))
-            return _make(folder, key, batches, encoder.wanted, say)
+        if found := open_prepared(folder, key):  # another process has just prepared it
+            return found
+        _remove_left(cache)
+        batches = _unchanged(paths, before, encode_files(paths, encoder, workers))
+        return _make(folder, key, batches, encoder.wanted, say)
 
 
 def key_of(paths: Sequence[Path], encoder: Encodes) -> str:

@@ -46,29 +46,18 @@ Part = tuple[Checkpoint, str]  # a checkpoint and what it is: base, adapter or d
 
 
 def card_metadata(folder: Path) -> dict[str, Any]:
-    """Return the GGUF keys for the licence, the base models, the data and the sources that a card names."""
+    """Return the GGUF keys for the licence, the base models and the sources that a card names."""
     fields = _fields(folder)
     keys: dict[str, Any] = {key: fields[name][0] for name, key in _KEYS.items() if fields.get(name)}
     listed = _listed(fields)
     if len(ids := ids_of(listed)) > 1 and keys.get("general.license") == OTHER:
         keys["general.license.name"] = ", ".join(ids)
-    keys |= _models("base_model", [base for base in fields.get("base_model", []) if base.count("/") == 1])
-    keys |= _models("dataset", fields.get("datasets", []))
+    bases = [base for base in fields.get("base_model", []) if base.count("/") == 1][:_MOST_BASES]
+    for number, base in enumerate(bases):
+        keys["general.base_model.count"] = number + 1
+        keys[f"general.base_model.{number}.name"] = base.rpartition("/")[2]
+        keys[f"general.base_model.{number}.repo_url"] = f"{_HUB}{base}"
     return keys | ({_SOURCES_KEY: [_line(each) for each in listed]} if listed else {})
-
-
-def _models(kind: str, names: Sequence[str]) -> dict[str, str | int]:
-    """Return the keys for repositories of a kind. A name without an organisation is no address."""
-    names = names[:_MOST_BASES]
-    keys: dict[str, str | int] = {f"general.{kind}.count": len(names)} if names else {}
-    for number, each in enumerate(names):
-        organisation, _, name = each.rpartition("/")
-        keys[f"general.{kind}.{number}.name"] = _title(name) if organisation else name
-        if organisation:
-            keys[f"general.{kind}.{number}.organization"] = _title(organisation)
-            place = "datasets/" if kind == "dataset" else ""
-            keys[f"general.{kind}.{number}.repo_url"] = f"{_HUB}{place}{each}"
-    return keys
 
 
 def card_of(metadata: Mapping[str, Any]) -> str | None:
@@ -220,11 +209,3 @@ def _front_matter(text: str) -> dict[str, list[str]]:
     found = fields.items() if isinstance(fields, dict) else ()
     lists = {str(name): value if isinstance(value, list) else [value] for name, value in found}
     return {name: [each for each in values if _plain(each)] for name, values in lists.items()}
-
-
-def _title(name: str) -> str:
-    """Return a hub name as a title, as llama.cpp does: `llama-7b` becomes `Llama 7b`."""
-    words = name.replace("-", " ").split()
-    return " ".join(
-        word.title() if word.islower() and not re.match(r"v?[0-9]", word) else word for word in words
-    )

@@ -5,7 +5,15 @@ and StableVicuna; adding it back is exact except for rounding. An exact delta ho
 patterns as integers that wrap around, and restores the target bit for bit in any dtype. Tensors that the base
 lacks or has in another kind of dtype are stored whole. The recipe of a delta is in the header of each file.
 
-For the rows of added tokens, and deltas that others made, see `vocabulary`. Quantised files are refused.
+Quantised files are refused.
+
+A tuned model often has a few tokens more than its base, such as `[PAD]`. Its delta then has rows that the
+base lacks. Two conventions are in use (in the release scripts of the models named):
+
+- `zero`: the missing row counts as zero, so that the delta holds the new row itself (Vicuna 0, StableVicuna)
+- `mean`: the missing row counts as the mean of all rows of the base (Alpaca, SelFee)
+
+With `none` both have the same rows (Vicuna 1.1).
 """
 
 from __future__ import annotations
@@ -15,11 +23,11 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 
 from redraft.errors import ModelError, UsageError
-from redraft.weights import vocabulary
 from redraft.weights.card import join_cards
 from redraft.weights.checkpoint import Checkpoint, ahead, describe, dtypes_of, open_checkpoint
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
@@ -27,9 +35,21 @@ from redraft.weights.header import AGAIN, FLOATS, by, dtype_size, torch_dtype
 from redraft.weights.header import DELTA as KEY
 from redraft.weights.output import BY_DEFAULT, Run, Shard, new_folder
 from redraft.weights.replace import MANIFEST
-from redraft.weights.vocabulary import CONVENTIONS, Convention
+
+Convention = Literal["none", "zero", "mean"]
+CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
+
+_TABLES = (
+    "embed_tokens.weight",
+    "lm_head.weight",
+    "lm_head.bias",
+    "wte.weight",
+    "embed_in.weight",
+    "embed_out.weight",
+)
 
 _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
+_CODES = ("BOOL", "F8_E4M3", "F8_E5M2")
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _InPlace = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Changes the first tensor by the second, and returns it."""
@@ -137,7 +157,7 @@ def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torc
     if other.tensors[name].count == tensor.count:
         return None
     if recipe.vocabulary == "mean":
-        return vocabulary.mean_row(base, name)
+        return mean_row(base, name)
     return torch.zeros(tensor.row, dtype=torch_dtype(tensor.dtype))
 
 
@@ -152,8 +172,7 @@ def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bo
         return values
     result = _wide(base, values, change)
     # NaN propagates to the extremes, and finding these is fifty times as fast as `isfinite`.
-    extremes = (result if result.element_size() > 1 else result.float()).aminmax()
-    if not all(math.isfinite(value) for value in extremes):
+    if not all(math.isfinite(value) for value in result.aminmax()):
         raise ModelError(
             f"{piece.name!r:.120}: the result has NaN or infinite values, near element {piece.start:,}.",
             hint="Find them with redraft weights verify DIR. An --exact delta keeps them.",
@@ -162,8 +181,8 @@ def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bo
 
 
 def _wide(ours: torch.Tensor, theirs: torch.Tensor, change: _InPlace) -> torch.Tensor:
-    """Change `theirs` by `ours`, rounded once to its dtype. Torch cannot add 8-bit floats."""
-    if ours.dtype == theirs.dtype and theirs.element_size() > 1:
+    """Change `theirs` by `ours`, rounded once to its dtype."""
+    if ours.dtype == theirs.dtype:
         return change(theirs, ours)
     wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
     return change(theirs.to(wide), ours.to(wide)).to(theirs.dtype)
@@ -173,10 +192,10 @@ def _new_recipe(base: Checkpoint, target: Checkpoint, base_fingerprint: str, *, 
     whole = []
     for name, tensor in target.tensors.items():
         both = {base.tensors[name].dtype if name in base.tensors else "", tensor.dtype}
-        # Floats and others cannot be subtracted.
-        if tensor.dtype == "BOOL" or (len(both) > 1 and not both <= FLOATS):
+        # Floats and others cannot be subtracted, and codes not at all.
+        if tensor.dtype in _CODES or (len(both) > 1 and not both <= FLOATS):
             whole.append(name)
-    added: Convention = "zero" if vocabulary.added_rows(base, target) else "none"
+    added: Convention = "zero" if added_rows(base, target) else "none"
     dtypes = {name: tensor.dtype for name, tensor in target.tensors.items()} if exact else {}
     return Recipe(exact, added, base_fingerprint, dtypes, tuple(whole))
 
@@ -201,7 +220,7 @@ def _found_recipe(
     _check_shapes(base, delta, "delta", whole=recipe.whole if recipe else ())
     if recipe is None:
         _check_config(base, delta)
-        convention, why = vocabulary.settle(base, delta, vocab)
+        convention, why = settle(base, delta, vocab)
         recipe = Recipe(exact=False, vocabulary=convention)
     elif vocab not in (None, recipe.vocabulary):
         raise UsageError(
@@ -244,7 +263,7 @@ def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:
 
 def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collection[str] = ()) -> None:
     """Check that both have the same tensors, except added rows, tensors stored whole, and buffers."""
-    added = vocabulary.added_rows(base, other)
+    added = added_rows(base, other)
     for name, theirs in other.tensors.items():
         ours = base.tensors.get(name)
         if ours is not None and ours.shape != theirs.shape and name not in added and name not in whole:
@@ -271,3 +290,60 @@ def _check_config(base: Checkpoint, delta: Checkpoint) -> None:
         if one is not None and two is not None and one != two:
             why = f"{key} is {one!r:.40} there and {two!r:.40} here"
             raise _other_architecture(base, delta, "delta", why)
+
+
+def is_table(name: str) -> bool:
+    """Return whether a tensor has a row for each token."""
+    return name.endswith(_TABLES)
+
+
+def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
+    """Return the number of added rows of each table that has more rows than the base's and the same width."""
+    added = {}
+    for name in filter(is_table, other.tensors):
+        if name not in base.tensors:
+            continue
+        ours, theirs = base.tensors[name].shape, other.tensors[name].shape
+        if len(theirs) == len(ours) > 0 and theirs[1:] == ours[1:] and theirs[0] > ours[0]:
+            added[name] = theirs[0] - ours[0]
+    return added
+
+
+def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
+    """Return the mean of a table's rows. Shape: (row,); float32, or float64 if the table is.
+
+    It is summed in float64, and not rounded to the table's dtype: Alpaca's weight_diff.py uses float32.
+    """
+    tensor = base.tensors[name]
+    total = torch.zeros(tensor.row, dtype=torch.float64)
+    for start, stop in base.chunks(name):
+        total += base.read(name, start, stop).view(-1, tensor.row).sum(0, dtype=torch.float64)
+    mean = total / tensor.shape[0]
+    return mean if tensor.dtype == "F64" else mean.float()
+
+
+def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
+    """Return the convention of a delta, and the reason as a phrase.
+
+    `asked` is the user's choice, which must fit the shapes. It is needed if the delta adds rows: they do not
+    show what they are a difference from.
+    """
+    added = added_rows(base, delta)
+    rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
+    if len(set(rows.values())) > 1:
+        found = ", ".join(f"{name} {ours:,} → {theirs:,}" for name, (ours, theirs) in rows.items())
+        raise ModelError(
+            f"{delta.path} fits no convention for added tokens: its tables grow differently ({found}).",
+            hint="Check that base and delta belong together.",
+        )
+    if not added:
+        if asked not in (None, "none"):
+            raise ModelError(f"--vocab {asked} does not fit: {delta.path} adds no rows to the base's.")
+        return "none", "as many rows as the base"
+    ours, theirs = next(iter(rows.values()))
+    if asked in (None, "none"):
+        raise ModelError(
+            f"{delta.path} has {theirs:,} rows, and the base {ours:,}: what do the new ones hold?",
+            hint="--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)",
+        )
+    return asked, f"{theirs - ours:,} rows more than the base"

@@ -178,8 +178,8 @@ _DTYPES = {
 }
 _NAMES = {torch_name: name for name, (torch_name, _) in _DTYPES.items()}
 
-FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
-"""The dtypes of weights, on which arithmetic is done."""
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+"""The dtypes of weights, on which arithmetic is done. Floats of 8 bits are codes: they are copied."""
 
 FLAGS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}  # values of `--dtype`
 

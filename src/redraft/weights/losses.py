@@ -15,14 +15,12 @@ from redraft.weights.header import dtype_name
 Say = Callable[[str], None]  # called with a message for the user
 
 # The integer dtype of the same width, and the smallest bit pattern that is NaN; the pattern before it is
-# infinity (IEEE 754; bfloat16 likewise; 8 bits: Micikevicius et al. 2022, table 1).
+# infinity (IEEE 754; bfloat16 likewise).
 _NAN = {
     "F64": ("int64", (0x7FF << 52) + 1),
     "F32": ("int32", (0xFF << 23) + 1),
     "F16": ("int16", (0x1F << 10) + 1),
     "BF16": ("int16", (0xFF << 7) + 1),
-    "F8_E5M2": ("int8", (0x1F << 2) + 1),
-    "F8_E4M3": ("int8", 0x7F),
 }
 
 
@@ -62,7 +60,7 @@ def not_finite(values: torch.Tensor) -> tuple[int, int]:
     """Return how many values are NaN, and how many are infinite.
 
     Without the sign bit, values that are not finite are the largest integers. Comparing integers is far
-    faster than torch's own test for 16 bits, and torch has no test for 8 bits.
+    faster than torch's own test for 16 bits.
     """
     dtype = dtype_name(values.dtype)
     if dtype not in _NAN or not values.numel():
@@ -72,8 +70,7 @@ def not_finite(values: torch.Tensor) -> tuple[int, int]:
     bits = values.contiguous().view(integer) & torch.iinfo(integer).max
     if int(bits.amax()) < first - 1:
         return 0, 0
-    infinite = 0 if dtype == "F8_E4M3" else int((bits == first - 1).sum())  # it has no infinity
-    return int((bits >= first).sum()), infinite
+    return int((bits >= first).sum()), int((bits == first - 1).sum())
 
 
 def _counted(counts: Mapping[str, int], became: str) -> str:

@@ -84,7 +84,6 @@ def test_an_adapter_of_data_for_study_stays_so_in_every_file_that_is_made_of_it(
         keys = read_header(Path(name)).metadata
         assert keys["general.license"] == "other"
         assert keys["general.license.name"] == "apache-2.0, cc-by-nc-4.0"
-        assert (keys["general.dataset.count"], keys["general.dataset.0.name"]) == (1, "alpaca")
         assert keys["redraft.sources"] == ("base base: apache-2.0", "data alpaca: cc-by-nc-4.0")
     redraft("weights from-gguf merged.gguf -o again")
     assert card("again") == MIXED

@@ -285,10 +285,6 @@ def test_a_quantised_base(base: Path, plain: Path, tmp_path: Path) -> None:
     raw = {name: each.to(torch.int8) for name, each in weights(base).items()}
     save_file(raw, tmp_path / "bytes" / "model.safetensors")
     assert "as I8, which cannot be merged." in refusal(tmp_path / "bytes", plain)
-    (tmp_path / "eight").mkdir()
-    norm = {"model.norm.weight": weights(base)["model.norm.weight"].to(torch.float8_e4m3fn)}
-    save_file(weights(base) | norm, tmp_path / "eight" / "model.safetensors")
-    assert "'model.norm.weight' as F8_E4M3, which cannot be merged." in refusal(tmp_path / "eight", plain)
 
 
 def test_an_adapter_is_no_base(plain: Path) -> None:

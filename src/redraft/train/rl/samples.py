@@ -35,8 +35,8 @@ class Sampler:
     """Writes responses with the transformers engine, on the weights that are being trained.
 
     A chunk of prompts begins together and ends before the next begins, so that a rollout batch that is
-    repeated after a stop is computed in the same batches, and has the same responses. `ctx` is the most tokens of prompt
-    and response, `least` the fewest of a response.
+    repeated after a stop is computed in the same batches, and has the same responses. `ctx` is the most
+    tokens of prompt and response, `least` the fewest of a response.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:

@@ -49,7 +49,7 @@ from redraft.weights.gguf.quant import (
     size_of,
 )
 from redraft.weights.gguf.reader import is_gguf, read_header
-from redraft.weights.header import TensorInfo
+from redraft.weights.header import FLOATS, TensorInfo
 from redraft.weights.lora.adapter import refuse_adapter
 from redraft.weights.losses import Losses, not_finite
 from redraft.weights.output import BY_DEFAULT, FileWriter, Progress, Run, new_file
@@ -57,7 +57,6 @@ from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
 
 ROPE_FACTORS = "rope_freqs.weight"
 _SAME = {"F32": Kind.F32, "F16": Kind.F16, "BF16": Kind.BF16}
-_WEIGHTS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Kind) -> list[Pa
     for name, tensor in checkpoint.tensors.items():
         if name.endswith(COMPUTED) or (numbers.sizes.tied and name == "lm_head.weight"):
             continue
-        if tensor.dtype not in _WEIGHTS:
+        if tensor.dtype not in FLOATS:
             raise ModelError(
                 f"{checkpoint.path}: {name!r:.80} has the dtype {tensor.dtype}, which cannot be converted.",
                 hint="Start from the unquantised checkpoint. " + OTHER_TOOL,

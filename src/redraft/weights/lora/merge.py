@@ -33,7 +33,6 @@ from redraft.weights.output import BY_DEFAULT, Run, layout, new_folder
 
 OUTPUT = "lm_head.weight"
 _INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
-_MERGED = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,6 @@ def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> Mer
     refuse_adapter(base)
     refuse_delta(base)
     refuse_quantised(base)
-    for info in base.tensors.values():
-        if info.dtype in FLOATS:
-            _check_plain(base, info)
     work = _Planner(base, adapter, {name: Target(info, base, name) for name, info in base.tensors.items()})
     parted = work.part_embeddings()
     for name in sorted(adapter.replaced.keys() - ({OUTPUT} if parted is False else set())):
@@ -76,14 +72,6 @@ def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> Mer
     targets = {name: replace(each, info=each.info.rounded(dtype)) for name, each in work.targets.items()}
     config = {**_vocabulary(base, targets), **({"tie_word_embeddings": False} if parted else {})}
     return MergePlan(targets, config)
-
-
-def _check_plain(base: Checkpoint, info: TensorInfo) -> None:
-    if info.dtype not in _MERGED:
-        raise ModelError(
-            f"{base.path} stores {info.name!r:.120} as {info.dtype}, which cannot be merged.",
-            hint="Merge into the unquantised model, then quantise the result.",
-        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +86,11 @@ class _Planner:
         found = next((each for each in candidates if each in self.targets), None)
         if found is None:
             raise self.unfit(f"it changes {name!r:.120}, which that model does not have")
-        _check_plain(self.base, self.targets[found].info)
+        if (info := self.targets[found].info).dtype not in FLOATS:
+            raise ModelError(
+                f"{self.base.path} stores {info.name!r:.120} as {info.dtype}, which cannot be merged.",
+                hint="Merge into the unquantised model, then quantise the result.",
+            )
         return self.targets[found]
 
     def unfit(self, why: str) -> ModelError:
