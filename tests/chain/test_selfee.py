@@ -161,10 +161,6 @@ class TestVerdict:
 
 
 class TestParse:
-    @given(chains())
-    def test_what_was_rendered_is_read_back(self, steps: tuple[Step, ...]) -> None:
-        assert parse(render_steps(steps), Prompt()).steps == steps
-
     @given(texts, texts, chains())
     def test_a_prompt_fools_nobody(self, instruction: str, extra: str, steps: tuple[Step, ...]) -> None:
         """The steps are found after any prompt, whether the parser knows the prompt or not."""

@@ -40,7 +40,7 @@ def act(booth: Served, do: str, pair: Any = None, voter: str = "zoë", note: str
 def test_the_page_comes_without_answers_and_nothing_else_without_the_key(booth: Served) -> None:
     stranger = httpx.get(booth.root)
     assert stranger.status_code == 200
-    assert "n says" not in stranger.text
+    assert not any(each in stranger.text for each in ("n says", KEY))
     for method, path in (("GET", "page/booth"), ("POST", "page/booth"), ("GET", "v1/models"), ("GET", "x")):
         assert httpx.request(method, booth.root + path, json={"do": "show"}).status_code == 401
     assert httpx.post(f"{booth.root}login", json={"key": "wrong"}).status_code == 401
@@ -129,7 +129,3 @@ def test_the_end_waits_for_the_vote_under_way(voting: Voting) -> None:
             pool.submit(lambda: (time.sleep(0.4), held.close()))
         assert voted.result(30)["done"] == 1
     assert len(voting.votes()) == 1
-
-
-def test_the_key_is_in_no_page(booth: Served) -> None:
-    assert KEY not in httpx.get(booth.root).text
