@@ -14,7 +14,6 @@ from data_run import data
 from material import MISSING, shared
 from measure import Figure, Goal, Row, in_turn
 from redraft.data.similarity import ALPACA, Pool
-from redraft.data.words import ascii_words
 from weights_run import MB, remove
 
 MEASURE = "ROUGE-L filter, one candidate against {pool:,}, vs rouge_score"
@@ -78,11 +77,15 @@ def _ms(seconds: Sequence[float]) -> str:
 
 
 def near_in_redraft(texts: Sequence[str]) -> Near:
-    """Redraft's pool, with the words that `rouge_score` sees."""
-    pool = Pool(ALPACA, ascii_words)
+    """Redraft's pool, with the words that `rouge_score` sees: other letters than ASCII's end one."""
+    pool = Pool(ALPACA)
     for text in texts:
-        pool.add(text)
-    return lambda text: {near.place for near in pool.near(text)}
+        pool.add(_in_ascii(text))
+    return lambda text: {near.place for near in pool.near(_in_ascii(text))}
+
+
+def _in_ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
 
 
 def near_in_rouge_score(texts: Sequence[str]) -> Near:

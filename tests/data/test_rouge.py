@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from redraft.data import similarity
 from redraft.data.similarity import Near, Pool
-from redraft.data.words import ascii_words, words
+from redraft.data.words import words
 
 Scorer = Callable[[list[str], list[str]], float]
 
@@ -34,10 +34,8 @@ def released(target: list[str], prediction: list[str]) -> float:
     return float(scorer._score_lcs(target, prediction).fmeasure)
 
 
-few_words = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "A,", "B.", "é", "今"]), max_size=14).map(
-    " ".join
-)
-texts = few_words | st.text(max_size=30)
+few_words = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "A,", "B."]), max_size=14).map(" ".join)
+texts = few_words | st.text(st.characters(max_codepoint=127), max_size=30)  # there, words are the same
 
 
 @pytest.mark.slow
@@ -46,10 +44,10 @@ texts = few_words | st.text(max_size=30)
 def test_decisions_are_those_of_rouge_score(
     scorer: Scorer, pool: list[str], new: str, threshold: float
 ) -> None:
-    ours = Pool(threshold, ascii_words)
+    ours = Pool(threshold)
     for text in pool:
         ours.add(text)
-    scores = [scorer(ascii_words(text), ascii_words(new)) for text in pool]
+    scores = [scorer(words(text), words(new)) for text in pool]
     assert ours.near(new) == [Near(i, score) for i, score in enumerate(scores) if score > threshold]
 
 
@@ -83,14 +81,6 @@ def test_texts_without_words_are_near_to_nothing() -> None:
         assert pool.nearest(text) is None
         pool.add(text)
     assert len(pool) == 3
-
-
-def test_other_scripts_are_seen_unless_ascii_is_asked_for() -> None:
-    seen, unseen = Pool(tokenize=words), Pool(tokenize=ascii_words)
-    for pool in (seen, unseen):
-        pool.add("写一首关于雨的诗")
-    assert seen.nearest("写一首关于雨的詩") == Near(0, 0.875)
-    assert unseen.nearest("写一首关于雨的诗") is None
 
 
 def test_only_the_first_words_of_a_giant_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:

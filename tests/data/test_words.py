@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.data.words import ascii_words, normalised, window_hashes, word_hashes, words
+from redraft.data.words import normalised, window_hashes, word_hashes, words
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,6 @@ from redraft.data.words import ascii_words, normalised, window_hashes, word_hash
 )
 def test_words_of_any_script(text: str, expected: list[str]) -> None:
     assert words(text) == expected
-
-
-@given(st.text(st.characters(max_codepoint=127)))
-def test_ascii_text_has_the_same_words_for_both(text: str) -> None:
-    assert words(text) == ascii_words(text)
 
 
 @given(st.text())

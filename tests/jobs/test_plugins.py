@@ -417,17 +417,9 @@ def test_a_crash_of_redraft_itself_is_a_bug_and_keeps_its_traceback() -> None:
         1 / 0  # noqa: B018
 
 
-def test_doctor_says_that_a_plugin_is_of_a_wrong_type(installs: Installs) -> None:
-    installs("redraft-odd", target="{}:some")
-    text = typed("doctor")[1]
-    assert (
-        "no  plugin         the task 'odd' of the package redraft-odd 1.0 does not load: redraft_odd:some"
-        in text
-    )
-    assert "and no Task" in text
-
-
-def test_doctor_shows_what_is_installed_and_from_which_package(installs: Installs) -> None:
+def test_doctor_shows_what_is_installed_and_says_what_is_of_a_wrong_type(installs: Installs) -> None:
     installs("redraft-odd", version="2.0")
+    installs("redraft-even", "even", "{}:some")
     text = typed("doctor")[1]
     assert "ok  plugin         the task 'odd' of the package redraft-odd 2.0\n" in text
+    assert "the task 'even' of the package redraft-even 1.0 does not load: redraft_even:some" in text

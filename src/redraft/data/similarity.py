@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -57,12 +57,10 @@ class Pool:
 
     Args:
         threshold: Texts with a larger F are similar.
-        tokenize: Cuts a text into words; `ascii_words` does it as `rouge_score`.
     """
 
-    def __init__(self, threshold: float = ALPACA, tokenize: Callable[[str], list[str]] = words) -> None:
+    def __init__(self, threshold: float = ALPACA) -> None:
         self.threshold = threshold
-        self._tokenize = tokenize
         self._ids: dict[str, int] = {}
         self._texts: list[array[int]] = []
         self._lengths = array("q")
@@ -101,7 +99,7 @@ class Pool:
         return [Near(int(indices[i]), float(scores[i])) for i in chosen]
 
     def _words(self, text: str) -> list[str]:
-        return self._tokenize(text)[:LONGEST]
+        return words(text)[:LONGEST]
 
     def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
         """Return places and lengths of the texts with enough common words."""

@@ -167,8 +167,6 @@ class InstructionKeywords(MachineKeywords, ServerKeywords, RunKeywords, total=Fa
     seeds: str | None
     language: str
     topic: str | None
-    least_words: int
-    most_words: int
     similar: float
     temperature: float | None
     top_p: float | None

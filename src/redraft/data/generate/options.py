@@ -44,9 +44,6 @@ Way = Literal["alpaca", "self-instruct"]
 
 TASKS = "Tasks"  # the heading of the flags that say what to generate
 
-LEAST_WORDS, MOST_WORDS = 4, 150
-"""Alpaca drops instructions of 3 words or fewer, and of over 150 (`generate_instruction.py`)."""
-
 SIMILAR = 0.7  # the ROUGE-L F of Alpaca and Self-Instruct above which an instruction is not new
 
 
@@ -66,8 +63,6 @@ class TaskOptions(ServerOptions, MachineOptions):
         "of instructions, inputs and outputs: a name or a code", TASKS, "NAME", default="English"
     )
     topic: str | None = option("what all tasks are about", TASKS, "TEXT")
-    least_words: int = option("fewest words of an instruction", TASKS, "N", default=LEAST_WORDS, ge=1)
-    most_words: int = option("most words of an instruction", TASKS, "N", default=MOST_WORDS, ge=1)
     similar: float = option(
         "drop an instruction with a ROUGE-L above this", TASKS, "F", default=SIMILAR, ge=0, le=1
     )

@@ -18,7 +18,7 @@ from redraft.data.generate.instructions.rules import (
 from redraft.data.generate.instructions.tasks import Task
 from redraft.data.generate.instructions.wording import AFTER_TASKS, Wanted, ask_tasks
 
-WANTED = Wanted("English", "", 4, 150)
+WANTED = Wanted("English")
 
 
 @pytest.mark.parametrize(
@@ -163,10 +163,10 @@ def test_any_reply_is_read_without_an_error(reply: str, cut: bool) -> None:
 
 def test_a_request_shows_its_examples_in_the_form_that_is_read() -> None:
     examples = [Task("Add the numbers.", "1 2", "3"), Task("Say something kind.", "", "Well done!")]
-    text = ask_tasks(examples, Wanted("German", "bees", 5, 40))
+    text = ask_tasks(examples, Wanted("German", "bees"))
     assert [found.task for found in read_tasks(text.partition("Now write")[0], cut=False)] == examples
     assert "tasks 3 to 20" in text
-    for word in ("German", "bees", "5 to 40"):
+    for word in ("German", "bees", "4 to 150"):
         assert word in text
     assert AFTER_TASKS[0] == "\nTask 21"
 

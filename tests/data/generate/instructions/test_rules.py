@@ -12,7 +12,7 @@ from redraft.data.generate.instructions.tasks import Task
 from redraft.data.generate.instructions.wording import Wanted
 from redraft.data.generate.leaks import is_refusal
 
-ENGLISH, GERMAN = Wanted("English", "", 4, 150), Wanted("German", "", 4, 150)
+ENGLISH, GERMAN = Wanted("English"), Wanted("German")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_rules_of_instructions(instruction: str, rule: str | None) -> None:
 
 def test_other_languages_may_begin_with_other_letters() -> None:
     assert check_instruction(Task("Überlege dir vier neue Aufgaben."), GERMAN) is None
-    assert check_instruction(Task("列出四种水果的名称和颜色。"), Wanted("Chinese", "", 4, 150)) is None
+    assert check_instruction(Task("列出四种水果的名称和颜色。"), Wanted("Chinese")) is None
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_rules_of_answers(given: str, output: str, rule: str | None) -> None:
 def test_a_language_of_no_known_code_is_not_judged() -> None:
     task = Task("Nenne drei lange Flüsse in Frankreich.", "", "Die Loire, die Seine und die Rhone sind lang.")
     assert check_answer(task, GERMAN) is None
-    assert check_answer(task, Wanted("simple words", "", 4, 150)) is None
+    assert check_answer(task, Wanted("simple words")) is None
     assert check_answer(task, ENGLISH) is not None
 
 

@@ -22,7 +22,7 @@ def written(folder: Path, *records: object) -> Path:
 
 def test_the_shipped_seeds_pass_our_own_rules_and_differ() -> None:
     seeds = read_seeds(None)
-    wanted, pool = Wanted("English", "", 4, 150), Pool()
+    wanted, pool = Wanted("English"), Pool()
     assert len(seeds.tasks) == 20
     assert sum(task.is_classification is True for task in seeds.tasks) >= 4
     for task in seeds.tasks:

@@ -18,7 +18,7 @@ from redraft.data.generate.instructions.wording import (
     ask_kind,
 )
 
-WANTED = Wanted("English", "", 4, 150)
+WANTED = Wanted("English")
 SORT = Task("Is the animal wild or tame?", is_classification=True)
 COUNT = Task("Count the vowels.", is_classification=False)
 

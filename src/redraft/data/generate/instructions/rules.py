@@ -22,7 +22,7 @@ from redraft.checks.language import BY_NAME, language_of, near
 from redraft.checks.segment import count_words
 from redraft.data.clean_rules import ALPACA
 from redraft.data.generate.instructions.tasks import Task
-from redraft.data.generate.instructions.wording import INSTANCES, NO_INPUT, Wanted
+from redraft.data.generate.instructions.wording import INSTANCES, LEAST_WORDS, MOST_WORDS, NO_INPUT, Wanted
 from redraft.data.generate.leaks import is_refusal
 
 
@@ -80,10 +80,10 @@ def _instruction_faults(text: str, wanted: Wanted) -> Iterator[Fault]:
     if not text:
         yield Fault("empty", "the instruction is empty")
     number = count_words(text)
-    if number < wanted.least_words:
-        yield Fault("short", f"the instruction has {number} words, at least {wanted.least_words}")
-    if number > wanted.most_words:
-        yield Fault("long", f"the instruction has {number} words, at most {wanted.most_words}")
+    if number < LEAST_WORDS:
+        yield Fault("short", f"the instruction has {number} words, at least {LEAST_WORDS}")
+    if number > MOST_WORDS:
+        yield Fault("long", f"the instruction has {number} words, at most {MOST_WORDS}")
     first = text[0]
     foreign = not first.isascii() and _code(wanted.language) == "en"
     if first not in _OPENING and (foreign or not first.isalnum()):

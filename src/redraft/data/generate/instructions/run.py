@@ -44,7 +44,7 @@ from redraft.revision.settings import Recipes, Settings
 AHEAD = 2  # requests under way for each call at once: some only wait for the turn of an earlier one
 
 OF_THE_RESULT = (
-    *("way", "language", "topic", "least_words", "most_words", "similar"),
+    *("way", "language", "topic", "similar"),
     *("temperature", "top_p", "max_tokens", "seed", "model"),
 )
 """Options that decide the results. `count` is not one: a larger one goes on."""
@@ -175,11 +175,6 @@ class InstructionRun:
                 "times for a large set.",
                 hint="Leave out --batch, or use --way alpaca.",
             )
-        least, most = options.least_words, options.most_words
-        if least > most:
-            raise UsageError(
-                f"least_words is {least}, and most_words is {most}.", hint="Give a most that is larger."
-            )
         if options.seeds and Path(options.seeds).resolve() == out.resolve():
             hint = "An output is gone on with by itself. Name another file."
             raise UsageError(f"{out} cannot be the seeds too.", hint=hint)
@@ -306,9 +301,7 @@ class InstructionRun:
         penalty = options.way == "self-instruct" and engine.info.any_request
         return Flow(
             way=options.way,
-            wanted=wording.Wanted(
-                options.language, options.topic or "", options.least_words, options.most_words
-            ),
+            wanted=wording.Wanted(options.language, options.topic or ""),
             sampling=Sampling(
                 **{name: getattr(options, name) for name in _SAMPLED[options.way]},
                 seed=options.seed,

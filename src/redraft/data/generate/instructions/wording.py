@@ -25,6 +25,9 @@ KINDS_SHOWN, INSTANCES_SHOWN = 20, 2
 
 INSTANCES = 5  # most instances of an instruction
 
+LEAST_WORDS, MOST_WORDS = 4, 150
+"""Alpaca drops instructions of 3 words or fewer, and of over 150 (`generate_instruction.py`)."""
+
 AFTER_TASKS = (f"\nTask {LAST + 1}", f"\n{LAST + 1}. Instruction")
 AFTER_INSTANCES = (f"\nExample {INSTANCES + 1}", "\nInstruction:")
 """Where a teacher that does not stop begins what is too much."""
@@ -34,19 +37,17 @@ NO_INPUT = "<noinput>"  # stands for an empty input in requests and replies, as 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What tasks are wanted: in which language, on which topic (empty for any), how long instructions are."""
+    """What tasks are wanted: in which language, and on which topic; empty for any."""
 
     language: str
-    topic: str
-    least_words: int
-    most_words: int
+    topic: str = ""
 
     def demands(self) -> str:
         """Return the demands on instructions, one a line."""
         demands = [
             *([f"Every task is about this topic: {self.topic}."] if self.topic else []),
             f"All texts are in {self.language}.",
-            f"An instruction has one or two sentences, with {self.least_words} to {self.most_words} words.",
+            f"An instruction has one or two sentences, with {LEAST_WORDS} to {MOST_WORDS} words.",
             *_VARIETY,
         ]
         return "\n".join(f"- {demand}" for demand in demands)
