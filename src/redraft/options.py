@@ -42,7 +42,7 @@ RETRIES = 4  # default number of retries of a request that a server failed
 MAX_SEED = 2**31 - 1  # engines take a seed of 31 bits
 
 Prompts = str | Mapping[str, str]
-"""How a model is asked to criticise and to revise: a name, a file, or two templates (docs/recipes.md)."""
+"""How a model is asked to criticise and to revise: a name, or two templates (docs/recipes.md)."""
 
 Item = tuple[Callable[[Any], bool], str]
 """Whether an item of a list is allowed, and in words what it should be."""
@@ -226,11 +226,11 @@ class PlainOptions(OptionModel):
         "most first answers to choose from; the best one is revised [1, best-of: 4]", LOOP, "N", "--n", ge=1
     )
     prompts: Prompts = option(
-        "how to ask for criticism and revision: task, teacher or a file",
+        "how to ask for criticism and revision: task or teacher",
         LOOP,
-        "NAME|FILE",
+        "NAME",
         default="task",
-        what="the name of a wording, a YAML file, or its templates",
+        what="the name of a wording, or its templates",
     )
     min_revisions: int = option("fewest revisions", LOOP, "N", default=0, ge=0)
     max_revisions: int = option("most revisions", LOOP, "N", default=3, ge=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,16 +40,6 @@ def test_a_wording_that_cannot_be_used_is_refused(value: Any, message: str, hint
     assert hint in str(caught.value.hint)
     with pytest.raises(UsageError):
         redraft.revise("Hi", prompts=value, model=redraft.ScriptedEngine(["x"]))
-
-
-def test_a_file_names_itself(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("revise: Again.\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"mine\.yaml: the template revise lacks"):
-        wording_of(str(path))
-    path.write_text("revise: |\n  {found}\n\n  Again.\n", encoding="utf-8")
-    assert wording_of(str(path)).name == "mine"
-    assert wording_of(str(path)).criticise == DEFAULT.criticise
 
 
 def test_braces_of_text_and_of_findings_stay() -> None:

@@ -46,9 +46,6 @@ class Verbs(TyperGroup):
         except RedraftError as error:
             tell(error.message, error.hint)
             raise typer.Exit(error.exit_status) from error
-        except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")  # pydantic's words, in typer's
-            raise
         except KeyboardInterrupt as signal:
             if (status := getattr(signal, "exit_status", None)) is None:
                 raise

@@ -15,8 +15,6 @@ from redraft.errors import MissingExtra, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from redraft.evaluation.voting import Booth as Voters
-
 
 def vote(
     answers: Annotated[
@@ -44,6 +42,10 @@ def vote(
     from redraft.jobs.counting import counted
     from redraft.jobs.provenance import Provenance, content
 
+    try:
+        from redraft.serve.page.mount import Booth, run_booth
+    except ImportError:
+        raise MissingExtra("voting", "serve") from None
     _check(answers, out, questions)
     matches = read_matches(answers, questions)
     inputs = list(map(content, [*answers, *filter(None, [questions])]))
@@ -51,7 +53,8 @@ def vote(
 
     booth = Voters(lambda name: Ballots(matches, store, voter_of(name), seed))
     with suppress(KeyboardInterrupt):  # the way to end the page
-        _on_page(booth, voter, port)
+        known = Booth("" if voter is None else voter_of(voter), voter is not None, booth.act)
+        run_booth(known, port, lambda at: tell(f"vote at {at}", "Ctrl-C ends it."))
     typer.echo(err=True)
     pairs, counts = sum(len(match.question.turns) for match in matches), store.counts()
     short = [f"{name} {count:,} of {pairs:,}" for name, count in counts.items() if count < pairs]
@@ -80,23 +83,3 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
         if path.resolve() == out.resolve():
             raise UsageError(f"{path} is an input.", hint="Name another file for the votes.")
     check_ending(out)
-
-
-def _on_page(booth: Voters, voter: str | None, port: int) -> None:
-    import getpass
-
-    from redraft.evaluation.voting import voter_of
-
-    try:
-        from redraft.serve.page.mount import Booth, run_booth
-    except ImportError:
-        raise MissingExtra("voting", "serve") from None
-    name = ""
-    if voter is not None:
-        name = voter_of(voter)
-    else:
-        with suppress(KeyError, OSError):
-            name = getpass.getuser()
-    run_booth(
-        Booth(name, voter is not None, booth.act), port, lambda at: tell(f"vote at {at}", "Ctrl-C ends it.")
-    )

@@ -10,9 +10,7 @@ elsewhere two revisions, and then fresh drafts.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, Literal
 
 from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict, is_blank
@@ -96,8 +94,6 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
         yield ops.StepDone(state.last, state.steps[-1])
     return stop
 
-
-_log = logging.getLogger(__name__)
 
 Way = Literal["draft", "repair", "revision"]
 """How an answer comes to be: afresh; afresh, told what failed; from the one before."""
@@ -194,18 +190,7 @@ def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
     checked = yield from ops.run_checks(step.answer, pay)
     if checked.given_up:
         return None
-    unheld = any(each.name in step.steered and not each.passed for each in checked.results)
-    if unheld and step.finish == "stop" and state.plan.info.engine == "remote":
-        _tell_unheld(state.plan.info.name)
     return checked.results
-
-
-@lru_cache
-def _tell_unheld(model: str) -> None:
-    """Log once in this process that an answer is not in the form that its server was sent."""
-    _log.warning(
-        "%s was sent a grammar, and its answer fails a check of it: see if its server has them.", model
-    )
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:

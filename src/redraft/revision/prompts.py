@@ -7,12 +7,10 @@ benchmarks/LOST.md says which wording is best.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from string import Formatter
 from typing import Any
 
@@ -48,7 +46,7 @@ _EXAMPLE = "docs/recipes.md#wordings has an example."
 class Wording:
     """How a model is asked to criticise and to revise."""
 
-    name: str  # the name of a shipped wording, of a file, or `own`
+    name: str  # the name of a shipped wording, or `own`
     # Asks for a criticism of the last answer, and for a verdict: at `{verdict}`, or in the phrases of
     # `VERDICTS`.
     criticise: str
@@ -175,33 +173,20 @@ DEFAULT = SHIPPED["task"]
 
 
 def wording_of(value: Any) -> Wording:
-    """Return a wording by its templates, its shipped name or a YAML file, or as it is."""
+    """Return a wording by its templates or its shipped name, or as it is."""
     if isinstance(value, Wording):
         return value
-    if isinstance(value, Mapping):
-        return _from_mapping("own", value)
-    if value in SHIPPED:
+    if isinstance(value, str) and value in SHIPPED:
         return SHIPPED[value]
-    if not os.path.isfile(value):  # noqa: PTH113  (False for a name that no file can have)
-        hint = f"Give a YAML file with the templates criticise and revise, or one of: {', '.join(SHIPPED)}"
+    if not isinstance(value, Mapping):
+        hint = f"Give one of: {', '.join(SHIPPED)}. Or two templates: {_EXAMPLE}"
         raise UsageError(f"there is no wording {value!r:.80}.", hint=hint)
-    from redraft.chain.documents import text_of_settings, yaml_of
-
-    path = Path(value)
-    document = yaml_of(text_of_settings(path), path)
-    try:
-        return _from_mapping(path.stem, document)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
-
-
-def _from_mapping(name: str, templates: Any) -> Wording:
-    if not isinstance(templates, Mapping) or not templates:
-        raise UsageError("a wording is the two templates criticise and revise.", hint=_EXAMPLE)
-    for key in templates:
+    for key in value:
         if key not in DEFAULT.templates:
             raise UsageError(f"a wording has no template {key!r:.40}.", hint="Templates: criticise, revise")
-    return Wording(name, **{**DEFAULT.templates, **templates})
+    if not value:
+        raise UsageError("a wording is the two templates criticise and revise.", hint=_EXAMPLE)
+    return Wording("own", **{**DEFAULT.templates, **value})
 
 
 def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:

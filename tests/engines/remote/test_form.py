@@ -15,7 +15,6 @@ from redraft.engines.remote.wire import GRAMMARS
 from redraft.engines.steering.form import Form
 from redraft.engines.steering.grammar import gbnf
 from redraft.errors import ServerError
-from redraft.revision import prompted
 from tests.engines.fake_server import (
     DONE,
     FakeServer,
@@ -150,18 +149,6 @@ def test_a_model_that_thinks_in_the_form_is_asked_without(
     assert chain.answer == "rain falls."
     assert grammars(server) == [{"grammar"}, set()]
     assert "it thinks in the form" in caplog.text
-
-
-def test_a_server_that_ignores_grammars_is_noticed_and_told_once(
-    server: FakeServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    prompted._tell_unheld.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        chain = revise(server, *map(chat_reply, ("Snow.", "Fog.", "rain falls.")), max_revisions=2)
-    assert chain.passed
-    assert len(chain.steps) == 3
-    (record,) = caplog.records
-    assert "m was sent a grammar, and its answer fails" in record.getMessage()
 
 
 def test_another_refusal_leaves_grammars_on(server: FakeServer) -> None:
