@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
 
-from redraft.evaluation.pages.page import TERMS, Card, Part, Sample, render
+from redraft.evaluation.pages.page import TERMS, Part, render
 from redraft.jobs.counting import printable
 from tests.evaluation.pages.reading import BAD, read
 
@@ -28,8 +28,7 @@ def page_of(text: str) -> str:
         notes=[text],
         lines=[(text, text, text, text), (f"  {text}", "", "", "")],
         facts=[(text, text)],
-        cards=[Card(text, text, "<svg></svg>")],
-        samples=[Sample(text, text, [(text, text, "answer"), ("", text, "")], open=True)],
+        chart="<svg></svg>",
         records=[{"question": text}],
         kinds={"won": text},
     )
@@ -46,7 +45,7 @@ def test_no_text_becomes_markup_or_a_script(text: str, bad: str) -> None:
     [(_, records), _] = reader.scripts
     assert json.loads(records) == [{"question": printable(text)}]
     if bad == BAD:
-        assert "".join(reader.text).count(BAD) == 25
+        assert "".join(reader.text).count(BAD) == 18
 
 
 def test_the_policy_allows_one_script_by_its_hash_and_no_request() -> None:

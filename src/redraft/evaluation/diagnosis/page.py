@@ -9,7 +9,7 @@ from redraft.evaluation.diagnosis.diagnose import notes, sections, title, verdic
 from redraft.evaluation.diagnosis.equal_tokens import Curves
 from redraft.evaluation.diagnosis.figures import Figures
 from redraft.evaluation.pages.charts import curves as drawn
-from redraft.evaluation.pages.page import Card, Item, Part, render
+from redraft.evaluation.pages.page import Item, Part, render
 from redraft.evaluation.reports.chains import Links, Listed, listed, title_of
 from redraft.evaluation.tables import p_value, percent, plain
 from redraft.jobs.counting import counted
@@ -38,8 +38,7 @@ def page(found: Figures, curves: Curves | None, made: str, links: Links | None =
     parts = [Part(verdict=said, tiles=tiles, notes=[*notes(found)])]
     if curves:
         chart = drawn(equal_tokens.series(curves), "new tokens an item", "right answers, %")
-        card = Card("score over tokens", "right answers, with 95 % intervals", chart)
-        parts.append(Part("At equal tokens", notes=[*equal_tokens.notes(curves)], cards=[card]))
+        parts.append(Part("At equal tokens", notes=[*equal_tokens.notes(curves)], chart=chart))
         parts += [Part(name, lines=rows) for name, rows in equal_tokens.sections(curves).items()]
     parts += [Part(name, lines=rows) for name, rows in sections(found).items()]
     parts += _changed(found, links or Links())

@@ -37,23 +37,6 @@ TERMS: Mapping[str, str] = {
 """What names of figures mean, which a page tells where they are pointed at."""
 
 
-class Card(NamedTuple):
-    """A chart, as SVG, with its title and a note."""
-
-    title: str
-    note: str
-    chart: str
-
-
-class Sample(NamedTuple):
-    """A record to unfold, with texts: (who says it, the text, a class of the style). A remark has no who."""
-
-    title: str
-    about: str
-    texts: Sequence[tuple[str, str, str]]
-    open: bool = False
-
-
 class Item(NamedTuple):
     """A record that a part names: where it is to be seen, if anywhere, and a note."""
 
@@ -75,9 +58,8 @@ class Part:
     lines: Sequence[tuple[str, str, str, str]] = ()  # name (indented by spaces), figure, interval, note
     table: Sequence[Sequence[str]] = ()  # the names of columns, then rows
     facts: Sequence[tuple[str, str]] = ()  # names and texts
-    cards: Sequence[Card] = ()
+    chart: str = ""  # SVG
     items: Sequence[Item] = ()
-    samples: Sequence[Sample] = ()
     records: Sequence[Mapping[str, Any]] = ()  # what `browse.js` shows of each record
     kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind
 
@@ -137,9 +119,9 @@ def _breakable(name: str) -> Markup:
     return Markup('<abbr tabindex="0" title="{}">{}</abbr>').format(meaning, text) if meaning else text
 
 
-def _drawn(card: Card) -> Markup:
-    """Return a chart, with the card's title as its name for screen readers."""
-    return Markup(card.chart.replace("<svg", f'<svg aria-label="{escape(printable(card.title))}"', 1))
+def _drawn(part: Part) -> Markup:
+    """Return a chart, with the part's title as its name for screen readers."""
+    return Markup(part.chart.replace("<svg", f'<svg aria-label="{escape(printable(part.title))}"', 1))
 
 
 def _json(records: Any) -> Markup:

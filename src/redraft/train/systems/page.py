@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from redraft import __version__
-from redraft.evaluation.pages.page import Item, Part, Sample, render
+from redraft.evaluation.pages.page import Item, Part, render
 from redraft.jobs.counting import counted, size_in_words
 from redraft.jobs.files import write_file
 from redraft.jobs.licences import UNKNOWN, Source, clash, ids_of, remark
@@ -62,12 +62,11 @@ def _of_stage(ledger: Ledger, row: Row) -> Part:
     says = (ledger.record(stage).read() or {}).get("says") or ""
     pages = sorted({out, *out.parent.glob(f"{out.name}*.html")})
     plain = ((name, v if isinstance(v, str) else json.dumps(v)) for name, v in stage.options.items())
-    facts = [("verb", stage.verb or stage.command), *plain]
+    facts = [("verb", stage.verb or stage.command), *plain, *[("said", says)] * bool(says)]
     return Part(
         title=stage.name,
         facts=facts,
         items=[Item(each.name, each.relative_to(ledger.folder).as_posix(), "") for each in pages],
-        samples=[Sample("What it said", "", [("output", says, "")], open=True)] if says else (),
     )
 
 
