@@ -27,7 +27,7 @@ Writer = Literal["anyone", "data", "user"]
 
 SEE = "All checks: docs/checks.md"
 _COUNT = re.compile(r"(?P<op><=|>=|==|=|<|>)\s*(?P<low>\d+)(?:\s*\.\.\s*(?P<high>\d+))?", re.ASCII)
-_SECONDS = re.compile(r"(?P<seconds>\d+(?:\.\d+)?)\s*s", re.ASCII)
+_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*s", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,9 +188,9 @@ def _command(written: Written) -> Check:
     if written.option is None:
         return Command.of(written.text)
     limit = _SECONDS.fullmatch(written.option.strip())
-    if not limit or float(limit["seconds"]) <= 0:
+    if not limit or float(limit[1]) <= 0:
         raise written.error(f"command[{written.option}]: write a time limit like command[10s]:")
-    return Command.of(written.text, float(limit["seconds"]))
+    return Command.of(written.text, float(limit[1]))
 
 
 def _judge(written: Written) -> Check:

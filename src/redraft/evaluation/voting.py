@@ -124,7 +124,7 @@ def _whole(file: LineFile) -> list[bytes]:
 WINNERS: Mapping[str, Winner] = {"1": "1", "2": "2", "=": "tie"}
 """What a key decides: the answer shown first is better, or the second, or neither."""
 
-LONGEST_NAME, LONGEST_NOTE = 100, 10_000  # characters
+LONGEST_NAME = 100  # characters
 
 
 def voter_of(name: str) -> str:

@@ -206,7 +206,7 @@ def _paying(changes: Changes) -> str:
     side, result = "equal to", "no difference"
     if changes.fixed != changes.broken:
         side, result = ("above", "it gained") if changes.fixed > changes.broken else ("below", "it lost")
-    text = f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, {p_text(changes.p)}"
+    text = f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, {p_text(changes.decision.p)}"
     if not changes.fixed or not changes.broken:
         return text
     return f"{text}; gains while under {changes.level * 100:.0f} % are right"

@@ -117,11 +117,6 @@ class Versus:
             return "none" if self.basis == "fewer" else "for"
         return "none" if self.basis == "more" else "against"
 
-    @property
-    def points(self) -> str:
-        """The size of the gain or loss, in points."""
-        return points_of(self.decision.gain)
-
 
 Compared = TypeVar("Compared", bound=Versus)
 
@@ -359,7 +354,7 @@ def verdict(versus: Sequence[Versus]) -> str:
     if lost:
         ways = (
             f"{'at equal' if each.basis == 'equal' else 'with fewer'} tokens {named(each.kind)} does better, "
-            f"by {each.points}"
+            f"by {points_of(each.decision.gain)}"
             for each in sorted(lost, key=lambda each: each.basis != "equal")
         )
         return f"Don't revise here: {'; '.join(ways)}.{apart}"
@@ -370,7 +365,8 @@ def verdict(versus: Sequence[Versus]) -> str:
     at = "at equal tokens" if all(each.basis == "equal" for each in beaten) else "at equal or fewer tokens"
     close = min(beaten, key=lambda each: each.decision.gain.value)
     least = f"the closest of them ({named(close.kind)}) " * (len(beaten) > 1)
-    return f"Revise: {at} it does better than {_names(beaten)}, {least}by {close.points}.{apart}"
+    gain = points_of(close.decision.gain)
+    return f"Revise: {at} it does better than {_names(beaten)}, {least}by {gain}.{apart}"
 
 
 def _apart(versus: Sequence[Versus]) -> str:
@@ -378,8 +374,8 @@ def _apart(versus: Sequence[Versus]) -> str:
     said, others = "", []
     for each in versus:
         if each.finding == "none" and each.basis == "fewer":
-            more = tokens_text(each.tokens - each.at)
-            said += f" Revising adds {each.points} to {named(each.kind)}, for {more} more tokens an item."
+            gain, more = points_of(each.decision.gain), tokens_text(each.tokens - each.at)
+            said += f" Revising adds {gain} to {named(each.kind)}, for {more} more tokens an item."
         elif each.finding == "none":
             others.append(each)
     return said + f" Not comparable at equal tokens: {_names(others)}." * bool(others)

@@ -96,7 +96,7 @@ def points_of(gain: Estimate) -> str:
 class Changes:
     """Answers before and after something was done to them."""
 
-    IN_JSON: ClassVar = "right wrong fixed broken ecr eir ratio threshold level p"
+    IN_JSON: ClassVar = "right wrong fixed broken ecr eir ratio threshold level decision.p"
 
     pairs: tuple[Pair, ...]
 
@@ -157,20 +157,11 @@ class Changes:
         """ECR/(ECR + EIR): while fewer than this share are right, revising pays; NaN if it is not known."""
         return self.ecr.value / total if (total := self.ecr.value + self.eir.value) else math.nan
 
-    @property
-    def _by_item(self) -> tuple[list[float], list[float]]:
-        before = by_item((was, item) for was, _, item in self.pairs)
-        return before, by_item((now, item) for _, now, item in self.pairs)
-
     @cached_property
     def decision(self) -> Decision:
         """Whether the answers are better after than before."""
-        return decide(*self._by_item)
-
-    @cached_property
-    def p(self) -> float:
-        """The p of the decision, without its interval, which takes longer."""
-        return stats.paired(*self._by_item)
+        before = by_item((was, item) for was, _, item in self.pairs)
+        return decide(before, by_item((now, item) for _, now, item in self.pairs))
 
 
 def by_item(scores: Iterable[tuple[float, Hashable]]) -> list[float]:

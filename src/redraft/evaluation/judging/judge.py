@@ -114,16 +114,6 @@ def _bare(reply: str) -> str:
 
 
 @dataclass(frozen=True)
-class OpenJudge:
-    """A judge whose model is open."""
-
-    name: str  # the `judge` of its reviews
-    engine: Engine
-    identity: Any  # JSON values that tell it from every other model
-    price: Price | None = None
-
-
-@dataclass(frozen=True)
 class Reply:
     """A judge's text, what it decides (None if that cannot be read), and what it cost."""
 
@@ -137,7 +127,9 @@ class Reply:
 class Judging:
     """What all reviews of a run share."""
 
-    judge: OpenJudge
+    judge: Engine
+    identity: Any  # JSON values that tell the judge from every other model
+    price: Price | None
     way: Way
     gold: bool  # show gold answers where there are some
     given: Mapping[str, Any]  # options of sampling of the user
@@ -147,7 +139,7 @@ class Judging:
 
     async def line(self, item: ReviewItem) -> str:
         """Make a review, as a line of JSON."""
-        judge, what = self.judge, shown(item, gold=self.gold)
+        what = shown(item, gold=self.gold)
         options = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS, **self.given}
         if (seed := options.get("seed")) is not None:
             options["seed"] = derived_seed(seed, item.id)
@@ -159,10 +151,10 @@ class Judging:
         metadata |= {"asked_again": True} if reply.asked_again else {}
         metadata |= {"swapped": True} if item.swapped else {}
         metadata |= {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
-        if judge.price:
-            metadata["cost_usd"] = judge.price.cost(usage)
+        if self.price:
+            metadata["cost_usd"] = self.price.cost(usage)
         prompt_id = f"{self.way}-{category_of(item.match.question.category)}"
-        record = (_grade if self.way == "grades" else _review)(item, judge, prompt_id, reply)
+        record = (_grade if self.way == "grades" else _review)(item, self.judge.info.name, prompt_id, reply)
         record["metadata"] = metadata
         if self.way == "grades":
             return json.dumps(record, ensure_ascii=False)
@@ -170,16 +162,16 @@ class Judging:
 
     async def _ask(self, item: ReviewItem, what: Shown, sampling: Sampling) -> Reply:
         """Ask the judge, and once more if its reply cannot be read."""
-        judge, category = self.judge, category_of(item.match.question.category)
+        category = category_of(item.match.question.category)
 
         def pay() -> None:
             usage = paid.take()
-            self.session.pay(usage.completion_tokens, judge.price.cost(usage) if judge.price else None)
+            self.session.pay(usage.completion_tokens, self.price.cost(usage) if self.price else None)
 
-        paid = MeteredEngine(judge.engine, pay, self.session.progress.write)
-        journaled = JournaledEngine(paid, self.journal, identity=judge.identity, scope=item.id)
+        paid = MeteredEngine(self.judge, pay, self.session.progress.write)
+        journaled = JournaledEngine(paid, self.journal, identity=self.identity, scope=item.id)
         engine = MeteredEngine(journaled)
-        as_json = judge.engine.info.schemas
+        as_json = self.judge.info.schemas
         messages = messages_of(self.way, category, what, as_json=as_json)
         schema = schema_of(self.way) if as_json else None
         text = await _text(engine, messages, replace(sampling, schema=schema))
@@ -223,7 +215,7 @@ def _review_of(reply: str) -> str:
     return review if isinstance(review, str) and review.strip() else reply
 
 
-def _review(item: ReviewItem, judge: OpenJudge, prompt_id: str, reply: Reply) -> dict[str, Any]:
+def _review(item: ReviewItem, judge: str, prompt_id: str, reply: Reply) -> dict[str, Any]:
     """Return a review. One that cannot be read says so: its text is not searched for numbers again."""
     first, second = item.answers
     scored = isinstance(reply.said, tuple)
@@ -237,13 +229,13 @@ def _review(item: ReviewItem, judge: OpenJudge, prompt_id: str, reply: Reply) ->
         "score": reply.said if scored else None,
         "model_1": first.name,
         "model_2": second.name,
-        "judge": judge.name,
+        "judge": judge,
         "turn": item.turn,
         **({} if scored else {"winner": reply.said or "error"}),
     }
 
 
-def _grade(item: ReviewItem, judge: OpenJudge, prompt_id: str, reply: Reply) -> dict[str, Any]:
+def _grade(item: ReviewItem, judge: str, prompt_id: str, reply: Reply) -> dict[str, Any]:
     """Return a grade in the shape of MT-bench's single judgements; null for a score that cannot be read."""
     [answer] = item.answers
     return {
@@ -251,7 +243,7 @@ def _grade(item: ReviewItem, judge: OpenJudge, prompt_id: str, reply: Reply) -> 
         "question_id": item.match.question.id,
         "model": answer.name,
         "answer_id": answer.id,
-        "judge": [judge.name, prompt_id],
+        "judge": [judge, prompt_id],
         "judgment": reply.text,
         "score": reply.said[0] if reply.said else None,
         "turn": item.turn,

@@ -52,12 +52,7 @@ class Match:
     answers: tuple[GivenAnswer, ...]
 
 
-@dataclass(frozen=True)
-class Found:
-    """The answer and the question of a record."""
-
-    chain: Chain
-    answer: GivenAnswer
+Found = tuple[Chain, GivenAnswer]  # a record, and the answer in it
 
 
 def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[Match]:
@@ -73,7 +68,7 @@ def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[M
     wanted = name_of(questions) if questions else names[0]
     for table, name in zip(tables, names, strict=True):
         _check_same(asked, wanted, table, name)
-    return [_match(asked[key], tuple(table[key].answer for table in tables), names) for key in asked]
+    return [_match(asked[key], tuple(table[key][1] for table in tables), names) for key in asked]
 
 
 def _answers(file: Path, name: str) -> dict[str, Found]:
@@ -94,7 +89,7 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
         answer_id, choices = source.get("answer_id") or chain.id, source.get("choices")
         turns = _texts(choices[0].get("turns") if isinstance(choices, list) and choices else None)
         answers = tuple(apart(text)[1] for text in turns) or (chain.answer,)
-        found[key] = Found(chain, GivenAnswer(answer_id, name, answers))
+        found[key] = chain, GivenAnswer(answer_id, name, answers)
     if not found:
         raise RecordError(f"{name_of(file)}: there is no answer in it.", hint="Write one a line.")
     return found
@@ -137,13 +132,13 @@ def _asked_in(tables: Sequence[Mapping[str, Found]], names: Sequence[str]) -> di
     """Return the questions that the answers' own records have."""
     asked: dict[str, AskedQuestion] = {}
     lacking = []
-    for key, first in tables[0].items():
-        others = [table[key].chain for table in tables if key in table]
+    for key, (first, _) in tables[0].items():
+        others = [table[key][0] for table in tables if key in table]
         chain = next((each for each in others if each.prompt.text.strip()), None)
         if chain is None:
             lacking.append(key)
         else:
-            asked[key] = replace(_question(chain, key), id=_question(first.chain, key).id)
+            asked[key] = replace(_question(chain, key), id=_question(first, key).id)
     if lacking:
         raise RecordError(
             f"{' and '.join(names)}: nothing says what was asked in {listed(lacking, 5)}.",
@@ -169,7 +164,7 @@ def _check_same(
             "have: --questions FILE",
         )
     for key, question in asked.items():
-        said = table[key].chain.prompt.said
+        said = table[key][0].prompt.said
         if said.strip() and said.split() != question.turns[0].split():
             raise RecordError(
                 f"{name}: question {key} is {said!r:.60} there, and {question.turns[0]!r:.60} in {wanted}.",

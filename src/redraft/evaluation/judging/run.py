@@ -13,11 +13,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from redraft.engines.base import price_of
+from redraft.engines.base import Engine, Price, price_of
 from redraft.engines.config import load_config
 from redraft.engines.load import identity_of, model_of
 from redraft.errors import EngineError, UsageError
-from redraft.evaluation.judging.judge import Judging, OpenJudge, ReviewItem, ReviewTally, items
+from redraft.evaluation.judging.judge import Judging, ReviewItem, ReviewTally, items
 from redraft.evaluation.judging.options import JudgeFileOptions
 from redraft.evaluation.judging.pairs import Match, read_matches
 from redraft.evaluation.judging.prompts import Way, wording_digest
@@ -177,10 +177,13 @@ class JudgeRun:
             names = ("temperature", "max_tokens", "seed")
             sampling = {name: value for name in names if (value := self.settings.get(name)) is not None}
             async with self.plan.limits.opening(session.progress.seconds):
-                judge = await self._judge(opened, session)
+                judge, price = await self._judge(opened, session)
+                identity = await in_daemon_thread(partial(identity_of, self.model))
             gold = bool(self.settings.get("gold"))
             calling = partial(under_way, opened.batches)
-            judging = Judging(judge, self.way, gold, sampling, opened.journal, session, calling)
+            judging = Judging(
+                judge, identity, price, self.way, gold, sampling, opened.journal, session, calling
+            )
 
             async def work(item: ReviewItem) -> list[str]:
                 line = await judging.line(item)
@@ -189,8 +192,8 @@ class JudgeRun:
 
             yield work
 
-    async def _judge(self, opened: Opened, session: Session) -> OpenJudge:
-        """Open the judge."""
+    async def _judge(self, opened: Opened, session: Session) -> tuple[Engine, Price | None]:
+        """Open the judge. Return it with its price."""
         patience = self.plan.patience(self.settings, session)
         how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
         engine = await self.settings.load(opened.stack, "model", self.model, **how)
@@ -201,8 +204,7 @@ class JudgeRun:
             )
         price = self.settings.get("price")
         self.plan.check_prices(RevisionOptions.read({"model": engine, "price": price}))
-        identity = await in_daemon_thread(partial(identity_of, self.model))
-        return OpenJudge(engine.info.name, engine, identity, price_of(price) or engine.info.price)
+        return engine, price_of(price) or engine.info.price
 
     def _result(self, job: JobResult) -> JudgeResult:
         tally, spent = self.tally, job.spent

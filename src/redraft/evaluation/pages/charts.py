@@ -46,70 +46,49 @@ def curves(
     for place, points in enumerate(series.values()):
         moved = (place - (len(series) - 1) / 2) * _MOVED * span
         row = {"series": place, "name": names[place]}
-        rows += [
-            {**row, "x": x + moved, "y": y, "low": low, "high": high, "tip": tip}
-            for x, y, low, high, tip in points
-        ]
-    colours, dashes, shapes = (
-        _coloured(names, [values[place % len(values)] for place in range(len(series))])
+        for at, *values, tip in points:
+            ends = (value if math.isfinite(value) else None for value in values)
+            drawn = dict(zip(("y", "low", "high"), ends, strict=True))
+            rows.append({**row, **drawn, "x": at + moved, "tip": _drawable(tip)})
+    colour, dash, shape = (
+        _looks(names, [values[place % len(values)] for place in range(len(series))])
         for values in (list[object](_COLOURS), _DASHES, _SHAPES)
     )
-    colour, dash, shape = {"color": colours}, {**dashes, "legend": None}, {**shapes, "legend": None}
+    dash["legend"] = shape["legend"] = None
     domain = [left - 0.03 * span, right + 0.03 * span]
-    x = _value("x", x_name, scale={"domain": domain, "nice": False, "zero": False}, axis={"tickCount": 7})
-    y = _value("y", y_name, scale={"zero": False, "nice": True}, axis={"tickCount": 5, "format": ",~r"})
-    mark = {"type": "point", "filled": True, "size": 55}
-    line = _layer({"type": "line", "strokeWidth": 2}, x=x, y=y, strokeDash=dash, **colour)
-    line["encoding"]["description"] = {"field": "name"}
+    number: Spec = {"type": "quantitative"}
+    described: Spec = {"description": {"field": "tip"}}
+    x = {**number, "field": "x", "title": _drawable(x_name), "axis": {"tickCount": 7}}
+    x["scale"] = {"domain": domain, "nice": False, "zero": False}
+    y = {**number, "field": "y", "title": _drawable(y_name), "scale": {"zero": False, "nice": True}}
+    y["axis"] = {"tickCount": 5, "format": ",~r"}
+    both = {"x": x, "y": y, "color": colour}
     whisker = {"type": "rule", "opacity": 0.45, "strokeWidth": 1.5}
-    layers = [
-        _layer(whisker, x=x, y={**y, "field": "low"}, y2={"field": "high"}, **colour),
-        line,
-        _layer(mark, x=x, y=y, shape=shape, **colour),
-    ]
-    return _svg(rows, layers)
-
-
-def _value(field: str, title: str | None = None, **more: Any) -> Spec:
-    return {"field": field, "type": "quantitative", "title": title and _drawable(title), **more}
-
-
-def _coloured(names: Sequence[str], values: Sequence[object]) -> Spec:
-    """Return the looks of series, with their names in the legend. Their places keep equal names apart."""
-    scale = {"domain": list(range(len(names))), "range": list(values)}
-    legend = {"labelExpr": f"{json.dumps([*map(_drawable, names)])}[datum.value] || ''"}
-    return {"field": "series", "type": "nominal", "scale": scale, "legend": legend}
-
-
-def _layer(mark: Spec, **encoding: Spec) -> Spec:
-    return {"mark": mark, "encoding": {**encoding, "description": {"field": "tip"}}}
-
-
-def _svg(rows: Sequence[Spec], layers: Sequence[Spec]) -> str:
-    """Return layers over the same rows as SVG. The `tip` of a row is the tooltip of its mark."""
+    line, mark = {"type": "line", "strokeWidth": 2}, {"type": "point", "filled": True, "size": 55}
+    whiskers = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
     spec = {
-        "data": {"values": _clean(rows)},
+        "data": {"values": rows},
         "width": _WIDTH,
         "height": _HEIGHT,
         "autosize": {"type": "fit-x", "contains": "padding"},
         "padding": 2,
-        "layer": list(layers),
+        "layer": [
+            {"mark": whisker, "encoding": {**both, **whiskers, **described}},
+            {"mark": line, "encoding": {**both, "strokeDash": dash, "description": {"field": "name"}}},
+            {"mark": mark, "encoding": {**both, "shape": shape, **described}},
+        ],
         "config": _THEME,
     }
-    drawn: str = vl_convert.vegalite_to_svg(spec)
-    drawn = _HEAD.sub(r'<svg role="graphics-document" \1>', drawn, count=1)
-    return _NAMED.sub(r'<path aria-label="\1"\2><title>\1</title></path>', drawn)
+    svg: str = vl_convert.vegalite_to_svg(spec)
+    svg = _HEAD.sub(r'<svg role="graphics-document" \1>', svg, count=1)
+    return _NAMED.sub(r'<path aria-label="\1"\2><title>\1</title></path>', svg)
 
 
-def _clean(rows: Sequence[Spec]) -> list[Spec]:
-    """Return rows as JSON values: texts that can be drawn, and null for what is not finite."""
-
-    def clean(name: str, value: Any) -> Any:
-        if isinstance(value, str):
-            return _drawable(value) if name == "tip" else _cut(value)
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return [{name: clean(name, value) for name, value in row.items()} for row in rows]
+def _looks(names: Sequence[str], values: Sequence[object]) -> Spec:
+    """Return the looks of series, with their names in the legend. Their places keep equal names apart."""
+    scale = {"domain": list(range(len(names))), "range": list(values)}
+    legend = {"labelExpr": f"{json.dumps(names)}[datum.value] || ''"}
+    return {"field": "series", "type": "nominal", "scale": scale, "legend": legend}
 
 
 def _drawable(text: str) -> str:

@@ -305,7 +305,7 @@ class Comparison:
             correlation=self.sample.estimate(
                 lambda sums: stats.correlation_of(sums[..., _MOMENTS]), stats.CHANGE, scale="correlation"
             ),
-            win_rate=stats.length_controlled(self._win_rates.tolist(), self._gaps.tolist()),
+            win_rate=stats.length_controlled(_win_rate(self.table).tolist(), self._gaps.tolist()),
             longer=int((self._gaps > 0).sum()),
             shorter=int((self._gaps < 0).sum()),
         )
@@ -323,10 +323,6 @@ class Comparison:
 
     def _of(self, *names: str) -> Numbers:
         return _column(self.table, *names)
-
-    @property
-    def _win_rates(self) -> Numbers:
-        return _win_rate(self.table)
 
     @cached_property
     def _gaps(self) -> Numbers | None:
