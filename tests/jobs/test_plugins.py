@@ -233,15 +233,15 @@ def test_a_command_that_does_not_load_is_named_by_help_and_doctor(installs: Inst
 
 
 IMPORTS = """
-from redraft import Prompt, failed, passed
+from redraft import Chain, Prompt, failed, passed
 from redraft.chain import Step
 from redraft.evaluation.tasks.tasks import Task
-from redraft.chain.read.fields import Format, Parts, Shape
+from redraft.chain.read.fields import Format, Shape, task
 from redraft.checks.kinds import CheckKind
 from redraft.checks.text import Contains
 
 def read(fields):
-    return Parts(Prompt(instruction=fields.text("zap")))
+    return task(fields.text("zap"), None)
 """
 
 WRONG_FIELDS = {
@@ -303,7 +303,7 @@ def test_a_check_that_cannot_be_made(make: str, why: str, installs: Installs) ->
     {
         "lambda fields: 1 / 0": "a.jsonl:1: the format 'odd' of the package redraft-odd 1.0 crashed: ",
         "lambda fields: 'x'": "a.jsonl:1: the format 'odd' of the package redraft-odd 1.0 returned 'x', ",
-        "lambda fields: Parts('x')": "a.jsonl:1: read as a card: prompt: ",
+        "lambda fields: Chain(prompt='x')": "a.jsonl:1: read as a card: prompt: ",
     }.items(),
 )
 def test_a_reader_of_nonsense_names_the_record(reader: str, why: str, installs: Installs) -> None:

@@ -101,15 +101,9 @@ def ending_in_answer(chain: Chain) -> Chain:
     ends = [i for i, message in enumerate(turns) if message.get("role") == "assistant"]
     if not ends:
         raise RecordError(_NONE)
-    parts = answered_by(turns[: ends[-1]], turns[ends[-1]])
-    return chain.model_copy(
-        update={
-            "prompt": parts.prompt,
-            "steps": tuple(parts.steps),
-            "best": 0,
-            "meta": chain.meta | parts.meta,
-        }
-    )
+    last = answered_by(turns[: ends[-1]], turns[ends[-1]])
+    meta = chain.meta | last.meta
+    return chain.model_copy(update={"prompt": last.prompt, "steps": last.steps, "best": 0, "meta": meta})
 
 
 def is_learnt(message: Mapping[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from math import inf
 from typing import Any
 
 from redraft.chain import (
+    Chain,
     Prompt,
     Step,
     calls_of,
@@ -25,7 +26,7 @@ from redraft.chain import (
     other_parts,
     thoughts_of,
 )
-from redraft.chain.read.fields import Fields, Format, Parts, Shape
+from redraft.chain.read.fields import Fields, Format, Shape
 
 _ROLES = {
     "human": "user",
@@ -49,7 +50,7 @@ _ROLES = {
 _CALLERS = ("function_call", "tool_call")
 
 
-def conversation(fields: Fields) -> Parts:
+def conversation(fields: Fields) -> Chain:
     """Read ShareGPT's `conversations` of `from` and `value`, or of `role` and `content`."""
     match fields.rest["conversations"]:
         case [{"role": _, **others}, *_] if "from" not in others:
@@ -92,7 +93,7 @@ def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
     return taken
 
 
-def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Parts:
+def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Chain:
     """Return messages as a prompt and perhaps an answer, whose other fields are `meta.message`."""
     if not turns:
         fields.fail(name, "is empty")
@@ -100,15 +101,16 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
     if isinstance(system, str) and system.strip() and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": fields.text("system")}, *turns]
     last = turns[-1]
-    return answered_by(turns[:-1], last) if last["role"] == "assistant" else Parts(asked(turns))
+    return answered_by(turns[:-1], last) if last["role"] == "assistant" else Chain(prompt=asked(turns))
 
 
-def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Parts:
+def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Chain:
     """Return messages as a prompt, and the assistant's last one as its answer."""
     step = Step(answer=content_of(last), tool_calls=calls_of(last), reasoning=thoughts_of(last))
     more = (value for key, value in last.items() if key not in ("role", "content"))
     kept = other_parts(last) or any(value not in (None, "") for value in more)
-    return Parts(asked(turns), (step,), best=0, meta={"message": last} if kept else {})
+    meta = {"message": last} if kept else {}
+    return Chain(prompt=asked(turns), steps=(step,), best=0, meta=meta)
 
 
 def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
@@ -140,13 +142,13 @@ class TreeMessage:
     goes_on: bool = False  # whether an answer follows at any depth
 
 
-def every_path(fields: Fields) -> Iterator[tuple[str, Parts]]:
+def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
     """Read each path of an OASST1 tree to an answer without later answers, with the last message's id."""
     for path in _paths(_grown(fields)):
-        yield path[-1].id, _path_parts(fields, path)
+        yield path[-1].id, _path_chain(fields, path)
 
 
-def ranked(fields: Fields) -> Iterator[tuple[str, Parts]]:
+def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
     """Read each pair of ranked answers to one message of an OASST1 tree, the better one as the best."""
     waiting: list[tuple[TreeMessage, ...]] = [(_grown(fields),)]
     while waiting:
@@ -201,10 +203,10 @@ def _message(fields: Fields) -> TreeMessage:
     )
 
 
-def _path_parts(fields: Fields, path: Sequence[TreeMessage]) -> Parts:
-    parts = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
-    parts.meta |= {"lang": path[-1].lang} if path[-1].lang else {}
-    return parts
+def _path_chain(fields: Fields, path: Sequence[TreeMessage]) -> Chain:
+    chain = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
+    lang = {"lang": path[-1].lang} if path[-1].lang else {}
+    return chain.model_copy(update={"meta": chain.meta | lang})
 
 
 def _role(fields: Fields, name: str) -> str:
@@ -221,7 +223,7 @@ CONVERSATIONS = Format(
         Shape("ShareGPT conversation", {"conversations"}, conversation),
         Shape("messages", {"messages"}, lambda f: from_messages(f, "messages", message_list(f, "messages"))),
         # The path of best replies, down to the last answer.
-        Shape(TREE, {"message_tree_id", "prompt"}, lambda f: _path_parts(f, next(_paths(_grown(f))))),
+        Shape(TREE, {"message_tree_id", "prompt"}, lambda f: _path_chain(f, next(_paths(_grown(f))))),
     ),
 )
 
@@ -229,13 +231,13 @@ CONVERSATIONS = Format(
 _SPEAKER = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
 
-def preferred(prompt: Prompt, rejected: str, chosen: str) -> Parts:
+def preferred(prompt: Prompt, rejected: str, chosen: str) -> Chain:
     """Return a pair."""
     steps = (Step(answer=rejected), Step(answer=chosen))
-    return Parts(prompt, steps, best=1, meta={"preference": True})
+    return Chain(prompt=prompt, steps=steps, best=1, meta={"preference": True})
 
 
-def chosen_rejected(fields: Fields) -> Parts:
+def chosen_rejected(fields: Fields) -> Chain:
     """Read `chosen` and `rejected`: two HH-RLHF dialogues, two message lists, or two answers to `prompt`."""
     if isinstance(fields.rest["chosen"], list):
         return _message_lists(fields)
@@ -245,7 +247,7 @@ def chosen_rejected(fields: Fields) -> Parts:
     return _dialogues(fields, chosen, rejected)
 
 
-def shp(fields: Fields) -> Parts:
+def shp(fields: Fields) -> Chain:
     """Read SHP: two comments on a post. If `labels` is 1, A is preferred."""
     a, b, label = fields.text("human_ref_A"), fields.text("human_ref_B"), fields.number("labels")
     if label not in (0, 1):
@@ -260,7 +262,7 @@ def _prompt(fields: Fields) -> Prompt:
     return Prompt(instruction=fields.text("prompt"))
 
 
-def _message_lists(fields: Fields) -> Parts:
+def _message_lists(fields: Fields) -> Chain:
     before = message_list(fields, "prompt") if isinstance(fields.rest.get("prompt"), list) else []
     chosen, rejected = message_list(fields, "chosen"), message_list(fields, "rejected")
     if "prompt" in fields.rest and chosen[:1] != [_question(fields.rest["prompt"])]:
@@ -278,7 +280,7 @@ def _question(text: Any) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def _dialogues(fields: Fields, chosen: str, rejected: str) -> Parts:
+def _dialogues(fields: Fields, chosen: str, rejected: str) -> Chain:
     """Split two dialogues into their common prompt and the two answers.
 
     An answer is mostly one turn. Sampled answers sometimes speak for both sides; they stay one text, as they

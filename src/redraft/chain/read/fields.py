@@ -6,10 +6,10 @@ A reader takes the fields it knows; the rest is kept with the chain. An error na
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from redraft.chain import Prompt, Step, Stop
+from redraft.chain import Chain, Prompt, Step
 from redraft.errors import RecordError
 from redraft.jobs.plugins import Kind
 
@@ -86,34 +86,21 @@ class Fields:
         return True
 
 
-@dataclass
-class Parts:
-    """The parts of a chain that a record gives.
-
-    Attributes:
-        reference: A gold answer: a text, or a list of one text per turn.
-        model: Name of the model that answered.
-        meta: Other `meta`: `rationale`, `tests`, `preference`, `lang`…
-    """
-
-    prompt: Prompt = field(default_factory=Prompt)
-    steps: Sequence[Step] = ()
-    best: int | None = None
-    stop: Stop | None = None
-    reference: str | list[str] | None = None
-    model: str | None = None
-    meta: dict[str, Any] = field(default_factory=dict)
+def answered(prompt: Prompt, answer: str, model: str | None = None) -> Chain:
+    """Return a prompt with one answer, and the name of the model that gave it."""
+    named = {"name": model} if model else {}
+    return Chain(prompt=prompt, steps=(Step(answer=answer),), best=0, model=named)
 
 
-def answered(prompt: Prompt, answer: str, model: str | None = None) -> Parts:
-    """Return a prompt with one answer."""
-    return Parts(prompt, (Step(answer=answer),), best=0, model=model)
-
-
-def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) -> Parts:
+def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) -> Chain:
     """Return a prompt with a gold answer; `extra` is its input. Empty values of `meta` are left out."""
     kept = {name: value for name, value in meta.items() if value}
-    return Parts(Prompt(instruction=instruction, input=extra), reference=reference, meta=kept)
+    return Chain(prompt=Prompt(instruction=instruction, input=extra), meta={**gold(reference), **kept})
+
+
+def gold(reference: str | list[str] | None) -> dict[str, Any]:
+    """Return the `meta` of a gold answer, one for each turn if there are several; empty without one."""
+    return {} if reference is None else {"reference": reference}
 
 
 @dataclass(frozen=True)
@@ -126,7 +113,7 @@ class Shape(Kind):
 
     name: str
     needs: Set[str]
-    read: Callable[[Fields], Parts]
+    read: Callable[[Fields], Chain]
     refused: str = ""
 
 

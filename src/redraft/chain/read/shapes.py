@@ -17,13 +17,13 @@ from pydantic import ValidationError
 
 from redraft.chain import Chain, Prompt, Stop, describe
 from redraft.chain.read import conversations
-from redraft.chain.read.fields import Fields, Format, Parts, Shape, answered, task
+from redraft.chain.read.fields import Fields, Format, Shape, answered, gold, task
 from redraft.chain.selfee import judged, last_answer, parse
 from redraft.errors import RecordError
 from redraft.jobs.plugins import PluginError, load_all, plugins
 
 
-def _selfee_chain(fields: Fields) -> Parts:
+def _selfee_chain(fields: Fields) -> Chain:
     prompt = Prompt(instruction=fields.text("instruction"), input=fields.text_or("input"))
     reference = fields.text("output") if "output" in fields.rest else None
     steps = []
@@ -34,13 +34,14 @@ def _selfee_chain(fields: Fields) -> Parts:
     stop: Stop = "max_revisions" if len(steps) >= TEACHER_ANSWERS else "context" if cut else "ended"
     if steps and steps[-1].verdict == "accept":
         stop = "accepted"
-    return Parts(prompt, steps, last_answer(steps), stop, reference)
+    best, meta = last_answer(steps), gold(reference)
+    return Chain(prompt=prompt, steps=tuple(steps), best=best, stop=stop, meta=meta)
 
 
 TEACHER_ANSWERS = 5  # the teacher's loop ended after this many answers (SelFee's data augmentation)
 
 
-def _selfee_answer(fields: Fields) -> Parts:
+def _selfee_answer(fields: Fields) -> Chain:
     """Read a SelFee answer; its `text` is the best answer.
 
     The released models end after a feedback. A final revision that has no feedback and is not the `text` was
@@ -57,10 +58,11 @@ def _selfee_answer(fields: Fields) -> Parts:
     elif same[-1] < len(steps) - 1 and steps[-1].feedback is None:
         steps[-1] = steps[-1].model_copy(update={"finish": "max_tokens"})
         stop = "max_tokens"
-    return Parts(chain.prompt, steps, same[-1] if same else best, stop, model=model)
+    best, named = same[-1] if same else best, {"name": model} if model else {}
+    return Chain(prompt=chain.prompt, steps=tuple(steps), best=best, stop=stop, model=named)
 
 
-def _fastchat_answer(fields: Fields) -> Parts:
+def _fastchat_answer(fields: Fields) -> Chain:
     if "choices" not in fields.rest:
         return answered(Prompt(), fields.text("text"), fields.text_or("model_id") or None)
     choices = fields.items("choices")
@@ -72,7 +74,7 @@ def _fastchat_answer(fields: Fields) -> Parts:
     return answered(Prompt(), turns[0], fields.text_or("model_id") or None)
 
 
-def _sample(fields: Fields) -> Parts:
+def _sample(fields: Fields) -> Chain:
     """Read an answer of a policy, with its reward, from samples.jsonl. Its tokens are left out."""
     prompt, text = Prompt(instruction=fields.text("prompt")), fields.text("answer")
     for name in ("tokens", "log_probs", "settings", "judge"):
@@ -80,23 +82,23 @@ def _sample(fields: Fields) -> Parts:
     return answered(prompt, text)
 
 
-def _turns(fields: Fields) -> Parts:
+def _turns(fields: Fields) -> Chain:
     turns = fields.items("turns", str)
     if not turns:
         fields.fail("turns", "is empty")
     if len(turns) > 1:
         fields.rest["turns"] = turns
     reference = fields.items("reference", str) if fields.rest.get("reference") else None
-    return Parts(Prompt(instruction=turns[0]), reference=reference)
+    return Chain(prompt=Prompt(instruction=turns[0]), meta=gold(reference))
 
 
-def _prompt(fields: Fields) -> Parts:
+def _prompt(fields: Fields) -> Chain:
     value = fields.rest["prompt"]
     if not isinstance(value, dict):
         return task(fields.text("prompt"), fields.text_or("canonical_solution") or None)
     fields.rest.pop("prompt")
     try:
-        return Parts(Prompt.model_validate(value))
+        return Chain(prompt=Prompt.model_validate(value))
     except ValidationError as error:
         raise RecordError(f"{fields.where}: prompt: {describe(error)}") from None
 
@@ -125,7 +127,7 @@ def shapes() -> tuple[Shape, ...]:
     found = sorted(load_all("redraft.formats", Format).items(), key=lambda item: (item[1].order, item[0]))
     known = plugins("redraft.formats")
     return tuple(
-        replace(shape, read=known[name].guarded(shape.read, Parts))
+        replace(shape, read=known[name].guarded(shape.read, Chain, (ValidationError,)))
         for name, each in found
         for shape in each.shapes
     )
@@ -171,7 +173,7 @@ def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
     """Read a record of any given shape as a chain without an id."""
     fields = Fields(dict(record), where)
     try:
-        return chain_from(shape.read(fields), fields.rest)
+        return _with_source(shape.read(fields), fields)
     except PluginError as error:
         raise RecordError(f"{where}: {error.message}", hint=error.hint) from error
     except ValidationError as error:
@@ -181,14 +183,13 @@ def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
 def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
     """Read every path of an OASST1 tree as a chain without an id, with the last message's id."""
     fields = Fields(dict(record), where)
-    for leaf, parts in conversations.every_path(fields):
-        yield leaf, chain_from(parts, fields.rest)
+    for leaf, chain in conversations.every_path(fields):
+        yield leaf, _with_source(chain, fields)
 
 
 def read_ranked(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
     """Read the ranked answers of an OASST1 tree as pairs without an id, with the ids of both messages."""
-    for ids, parts in conversations.ranked(Fields(dict(record), where)):
-        yield ids, chain_from(parts, {})
+    return conversations.ranked(Fields(dict(record), where))
 
 
 def names(record: Mapping[str, Any]) -> str:
@@ -196,17 +197,10 @@ def names(record: Mapping[str, Any]) -> str:
     return ", ".join(f"{name!r:.60}" for name in list(record)[:8]) or "none"
 
 
-def chain_from(parts: Parts, rest: dict[str, Any]) -> Chain:
-    """Return parts as a chain without an id; `rest` is its source."""
-    meta: dict[str, Any] = {} if parts.reference is None else {"reference": parts.reference}
-    return Chain(
-        prompt=parts.prompt,
-        steps=tuple(parts.steps),
-        best=parts.best,
-        stop=parts.stop,
-        model={"name": parts.model} if parts.model else {},
-        meta={**meta, **parts.meta, **({"source": rest} if rest else {})},
-    )
+def _with_source(chain: Chain, fields: Fields) -> Chain:
+    """Return a chain with the fields that its reader did not take."""
+    source = {"source": fields.rest} if fields.rest else {}
+    return chain.model_copy(update={"meta": chain.meta | source})
 
 
 def _refused(what: str, where: str) -> RecordError:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from redraft.chain import Prompt
+from redraft.chain import Chain, Prompt
 from redraft.chain.read import conversations
-from redraft.chain.read.fields import Fields, Format, Parts, Shape, answered, task
+from redraft.chain.read.fields import Fields, Format, Shape, answered, gold, task
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's calculator annotations: `48/2 = <<48/2=24>>24`
 
@@ -19,7 +19,7 @@ _FINAL_MARKS = {"answer": "####", "ground_truth": "A:"}
 """The prefix of GSM8K's last line by field; `ground_truth` is in its file of sampled solutions."""
 
 
-def conala(fields: Fields) -> Parts:
+def conala(fields: Fields) -> Chain:
     """Read CoNaLa; the rewritten intent, if any, is the instruction."""
     intent = fields.text("intent")
     rewritten = fields.text_or("rewritten_intent")
@@ -28,7 +28,7 @@ def conala(fields: Fields) -> Parts:
     return task(rewritten or intent, fields.text("snippet"))
 
 
-def aqua(fields: Fields) -> Parts:
+def aqua(fields: Fields) -> Chain:
     """Read AQuA-RAT: a question with one option per line. The reference is the letter."""
     options = fields.items("options", str)
     fields.rest["options"] = options
@@ -36,7 +36,7 @@ def aqua(fields: Fields) -> Parts:
     return task(question, fields.text("correct"), rationale=fields.text_or("rationale"))
 
 
-def question(fields: Fields) -> Parts:
+def question(fields: Fields) -> Chain:
     """Read a question. GSM8K's reference is the number after `####`; otherwise it is the whole answer.
 
     Other questions may have a `context`, their input, and several `answers` as in SQuAD; the first is used.
@@ -54,7 +54,7 @@ def question(fields: Fields) -> Parts:
     return task(asked, final.replace(",", ""), rationale=_CALCULATOR.sub("", rationale))
 
 
-def math(fields: Fields) -> Parts:
+def math(fields: Fields) -> Chain:
     r"""Read MATH: the reference is `answer`, or the content of the last `\boxed{}`."""
     problem, solution = fields.text("problem"), fields.text("solution")
     answer = fields.text_or("answer") or boxed(solution)
@@ -83,7 +83,7 @@ def boxed(solution: str) -> str | None:
     return found[1] or None
 
 
-def mbpp(fields: Fields) -> Parts:
+def mbpp(fields: Fields) -> Chain:
     """Read MBPP. Its tests are assertions, setup code, and harder assertions."""
     asked = fields.text("text" if "text" in fields.rest else "prompt")
     tests = {
@@ -94,7 +94,7 @@ def mbpp(fields: Fields) -> Parts:
     return task(asked, fields.text("code"), tests=tests if any(tests.values()) else None)
 
 
-def human_eval(fields: Fields) -> Parts:
+def human_eval(fields: Fields) -> Chain:
     """Read HumanEval: the beginning of a program, the setup too, and the tests, in a function `check`."""
     asked, name, test = fields.text("prompt"), fields.rest["entry_point"], fields.rest["test"]
     tests = None
@@ -107,7 +107,7 @@ def human_eval(fields: Fields) -> Parts:
 _IN_PYTHON = ("3", "python3")  # names of Python 3 among CodeContests' languages
 
 
-def code_contests(fields: Fields) -> Parts:
+def code_contests(fields: Fields) -> Chain:
     """Read CodeContests. The reference is a correct solution, preferably in Python 3.
 
     Tests and all solutions stay in the source.
@@ -129,7 +129,7 @@ _REPAIR = (
 _MOST_INDENT = 100
 
 
-def repair(fields: Fields) -> Parts:
+def repair(fields: Fields) -> Chain:
     """Read DrRepair: a program with one broken line, and the compiler's message. Lines count from 1 here.
 
     Records count them from 0: with that, the error is on the broken line in 767 of the development set's
@@ -161,7 +161,7 @@ def _program(fields: Fields, name: str) -> list[str]:
     return lines
 
 
-def instances(fields: Fields) -> Parts:
+def instances(fields: Fields) -> Chain:
     """Read Self-Instruct: the first instance. Several instances also stay in `source`."""
     found = fields.items("instances")
     if not found:
@@ -172,21 +172,21 @@ def instances(fields: Fields) -> Parts:
     return task(fields.text("instruction"), first.text("output"), first.text_or("input"))
 
 
-def alpaca(fields: Fields) -> Parts:
+def alpaca(fields: Fields) -> Chain:
     """Read Alpaca's format. Dolly calls input and output `context` and `response`."""
     asked, extra = fields.text("instruction"), fields.text_or("input") or _text_in(fields, "context")
     return task(asked, fields.text_or("output") or one_of(fields, "response"), extra)
 
 
-def with_system(fields: Fields) -> Parts:
+def with_system(fields: Fields) -> Chain:
     """Read OpenOrca: a system message, a question, and the response as its gold answer."""
     system, asked = fields.text_or("system_prompt"), fields.text("question")
     turns = [("system", system)] * bool(system.strip()) + [("user", asked)]
     prompt = conversations.asked([{"role": role, "content": text} for role, text in turns])
-    return Parts(prompt, reference=one_of(fields, "response"))
+    return Chain(prompt=prompt, meta=gold(one_of(fields, "response")))
 
 
-def completion(fields: Fields) -> Parts:
+def completion(fields: Fields) -> Chain:
     """Read a prompt and its completion: two texts, or two lists of messages."""
     if isinstance(fields.rest["prompt"], list):
         before, after = (conversations.message_list(fields, name) for name in ("prompt", "completion"))
