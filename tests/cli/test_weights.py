@@ -16,9 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.cli.verbs import start, wait_until
 from tests.cli.weights_verb import base_and_target, weights
-from tests.weights.adapter_files import lora
 from tests.weights.model_files import llama, load, same_model, save, tuned
-from tests.weights.tiny_folders import tiny_folder
+from tests.weights.tiny_folders import lora, tiny_folder
 
 CARD = """---
 license: other

@@ -16,8 +16,7 @@ from redraft.train.load import add_adapter, default_method, go_on_from
 from redraft.train.options import SftOptions
 from redraft.weights.lora.gguf import lora_gguf
 from tests.train.tiny_models import VOCABULARY, tiny
-from tests.weights.adapter_files import lora
-from tests.weights.tiny_folders import tiny_folder
+from tests.weights.tiny_folders import lora, tiny_folder
 
 
 def added(model: Any, lora_from: Path | None = None, **settings: Any) -> PeftModel:

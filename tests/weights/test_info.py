@@ -18,7 +18,7 @@ from redraft.weights.gguf.reader import KINDS
 from redraft.weights.info import Use, describe
 from redraft.weights.output import Run
 from tests.gguf_files import lora, tiny_model
-from tests.weights import adapter_files
+from tests.weights import tiny_folders as adapter_files
 from tests.weights.tiny_folders import tiny_folder
 
 CONFIG = {

@@ -22,9 +22,8 @@ from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.lora.merge import merge_lora
 from redraft.weights.output import Run
 from redraft.weights.verify import verify
-from tests.weights.adapter_files import lora
 from tests.weights.model_files import save_bin
-from tests.weights.tiny_folders import load, tiny_folder
+from tests.weights.tiny_folders import load, lora, tiny_folder
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----"
 SAFE = Path("safe")

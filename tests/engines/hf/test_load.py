@@ -22,7 +22,7 @@ from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.weights.delta import diff
 from tests.engines.hf_folders import CONTEXT, folder, greedy, random_model, tokenizer
 from tests.engines.talking import continued, run, tokens_of
-from tests.weights.adapter_files import lora, with_adapter
+from tests.weights.tiny_folders import lora, with_adapter
 
 ASKED: Tokens = (40, 70, 12, 99, 100)
 

@@ -17,8 +17,16 @@ from redraft.weights.checkpoint import open_checkpoint
 from redraft.weights.lora.adapter import read_adapter
 from redraft.weights.lora.merge import merge_lora, merged, plan_merge
 from redraft.weights.output import Run
-from tests.weights.adapter_files import LINEAR, logits, lora, with_adapter
-from tests.weights.tiny_folders import ARCHITECTURES, VOCABULARY, load, tiny_folder
+from tests.weights.tiny_folders import (
+    ARCHITECTURES,
+    LINEAR,
+    VOCABULARY,
+    load,
+    logits,
+    lora,
+    tiny_folder,
+    with_adapter,
+)
 
 tiny = partial(tiny_folder, dtype=torch.float32)
 MORE = VOCABULARY + 1

@@ -24,8 +24,7 @@ from redraft.weights.lora.adapter import read_adapter
 from redraft.weights.lora.gguf import Half, lora_gguf, lora_weights, parts_of
 from redraft.weights.lora.merge import merge_lora
 from redraft.weights.output import Run
-from tests.weights.adapter_files import LINEAR, lora, with_adapter
-from tests.weights.tiny_folders import ARCHITECTURES, load, tiny_folder
+from tests.weights.tiny_folders import ARCHITECTURES, LINEAR, load, lora, tiny_folder, with_adapter
 
 EVERYTHING = [*LINEAR, "lm_head"]
 SCALES: dict[str, dict[str, Any]] = {
