@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from redraft.chain import Chain
-from redraft.chain.read.files import STDIO, decode, stem_of
+from redraft.chain.read.files import decode
 from redraft.chain.read.records import RawRecord, chain_of
 from redraft.data.output import Drop, chain_or_drop
 from redraft.errors import RecordError
@@ -107,10 +106,3 @@ def test_a_failure_whose_chain_is_none_is_told() -> None:
     drop = chain_or_drop(line_of({"id": "a", "error": "e", "message": "m", "chain": "text"}), strict=False)
     assert isinstance(drop, Drop)
     assert drop.reason == "a.jsonl:1: chain should be an object (found 'text')."
-
-
-@pytest.mark.parametrize(
-    ("name", "stem"), [("a\udcff.jsonl", "a\ufffd"), ("b.jsonl.gz", "b"), (STDIO, "stdin")]
-)
-def test_ids_begin_with_a_name_that_can_be_written(name: str, stem: str) -> None:
-    assert stem_of(Path(name)) == stem

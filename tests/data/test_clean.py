@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord
 from redraft.data.clean import Cleaned, clean_line
 from redraft.data.clean_rules import USUAL, RuleSettings
 from redraft.data.output import Drop
-from redraft.errors import RecordError
 
 
 def clean(record: Any, *, strict: bool = False) -> Cleaned | Drop:
@@ -40,33 +37,3 @@ def test_a_dropped_record_is_kept_as_it_was() -> None:
     assert isinstance(drop, Drop)
     assert (drop.rule, drop.where, drop.id) == ("empty", "a:7", "a/x")
     assert drop.record["prompt"]["instruction"] == "What\x00?"
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"{",
-        b"\xff",
-        b"[1]",
-        b'{"conversations": [{"value": "no role"}]}',
-        b'{"conversations": [{"from": "human", "value": 5}]}',
-        b'{"conversations": [{"from": "nobody", "value": "x"}]}',
-        b'{"conversations": []}',
-        b'{"instruction": "\\ud800"}',
-    ],
-)
-def test_what_cannot_be_read_is_dropped_or_raised(data: bytes) -> None:
-    drop = clean(data)
-    assert isinstance(drop, Drop)
-    assert drop.rule == "unreadable"
-    assert "a:7" in drop.reason
-    with pytest.raises(RecordError):
-        clean(data, strict=True)
-
-
-def test_a_record_of_5_megabytes_is_cleaned() -> None:
-    answer = f"<p>A word &amp; {'another ' * 400}one.</p>\n" * 1_600
-    cleaned = clean(talk("What is it?", answer))
-    assert isinstance(cleaned, Cleaned)
-    assert len(answer) > 5_000_000
-    assert Chain.from_json(cleaned.line).answer.count("A word & another another") == 1_600

@@ -407,22 +407,6 @@ def test_presets_have_what_their_rules_need() -> None:
         assert ("blocked" in preset.rules) == bool(preset.settings.blocked)
 
 
-def test_selfee_keeps_first_pairs_of_questions_in_english() -> None:
-    preset = PRESETS["selfee"]
-
-    def last(chain: Chain) -> Chain | str:
-        return list(apply(chain, preset.rules, preset.settings))[-1].outcome
-
-    question = "What does the fox do when it jumps over the dog?"
-    assert texts(last(talk(question, ENGLISH, "And?", "Then."))) == [question, ENGLISH]
-    assert last(talk(question, "Do you mean the quick brown fox?")) == (
-        "the answer ends in a question: 'Do you mean the quick brown fox?'"
-    )
-    assert last(talk("Describe the fox.", ENGLISH)) == "the first turn is not in the form of a question"
-    assert isinstance(last(talk(f"{GERMAN[:-1]}?", GERMAN)), str)
-    assert isinstance(last(said(("human", question), ("human", "x"), ("gpt", ENGLISH))), str)
-
-
 def alpaca(answer: str) -> Chain:
     return chain_of({"instruction": "Tell me of the sea and its tides, please.", "output": answer})
 

@@ -283,14 +283,6 @@ class TestBadInput:
         with pytest.raises(RecordError, match=r"x\.jsonl:2: not JSON.*\n.*Write one JSON object"):
             read(path, strict=True, workers=workers)
 
-    @pytest.mark.parametrize("depth", [140, 180, 230, 400, 900])
-    def test_what_is_kept_can_be_read_back(self, tmp_path: Path, depth: int) -> None:
-        record = '{"instruction": "a", "deep": ' + "[" * depth + "]" * depth + "}\n"
-        (tmp_path / "x.jsonl").write_text(record)
-        chains, drops = read(tmp_path / "x.jsonl")
-        assert len(chains) == (depth < 190)
-        assert [drop.rule for drop in drops] == ["unreadable"] * (depth >= 190)
-
     def test_a_path_that_is_not_there_stops_before_anything_is_read(self, tmp_path: Path) -> None:
         good = write(tmp_path / "x.jsonl", PUBLISHED["gsm8k"])
         with pytest.raises(UsageError, match="no such file"):

@@ -123,11 +123,8 @@ def _likeness(by: By, threshold: float | None) -> Likeness:
     if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
         raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
     usual_of, usual_threshold = _USUAL[by]
-    useless = {
-        "--threshold": threshold is not None and by in ("exact", "query"),
-    }
-    for flag in (name for name, wrong in useless.items() if wrong):
-        raise UsageError(f"{flag} does nothing with --by {by}.", hint="redraft data dedupe --help")
+    if threshold is not None and by in ("exact", "query"):
+        raise UsageError(f"--threshold does nothing with --by {by}.", hint="It is for rouge and minhash.")
     return Likeness(by, usual_of, threshold or usual_threshold)
 
 

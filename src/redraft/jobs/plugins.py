@@ -198,10 +198,7 @@ def _warn_once(message: str) -> None:
 
 @cache
 def _installed(path: tuple[str, ...]) -> dict[str, dict[str, Plugin]]:
-    found = list(_in_folders(path))
-    if not any(each.package == OWN for each in found):
-        found = list(_by_importlib())
-    found.sort(key=lambda each: (each.package != OWN, each.package))
+    found = sorted(_in_folders(path), key=lambda each: (each.package != OWN, each.package))
     groups: dict[str, dict[str, Plugin]] = {}
     for each in found:
         group = groups.setdefault(each.group, {})
@@ -248,12 +245,3 @@ def _of_metadata(folder: str) -> Iterator[Plugin]:
         elif group.startswith("redraft.") and "=" in line and not line.startswith(("#", ";")):
             name, target = (part.strip() for part in line.split("=", 1))
             yield Plugin(group, name, target.partition(" ")[0], headers["Name"], headers["Version"])
-
-
-def _by_importlib() -> Iterator[Plugin]:
-    from importlib.metadata import distributions
-
-    for package in {each.name: each for each in reversed([*distributions()])}.values():
-        for point in package.entry_points:
-            if point.group.startswith("redraft."):
-                yield Plugin(point.group, point.name, point.value, package.name, package.version)

@@ -23,9 +23,6 @@ _BESIDE = (".run.json", ".errors.jsonl", ".journal.db")
 _URL = re.compile(r"(?!file:)([a-z][a-z0-9+]+):/+(.+)", re.DOTALL)
 """An address. A `Path` has one slash where the user wrote two."""
 
-_PREFACE = re.compile(r"An error occurred \(\w+\) when calling the \w+ operation[^:]*: ")
-"""What boto puts before a fault that s3fs does not know."""
-
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
@@ -154,7 +151,7 @@ def _opened(url: str) -> tuple[Any, str]:
 
 
 def _reason(error: OSError) -> str:
-    return _PREFACE.sub("", error.strerror or str(error) or type(error).__name__).rstrip(".")
+    return (error.strerror or str(error) or type(error).__name__).rstrip(".")
 
 
 @contextmanager

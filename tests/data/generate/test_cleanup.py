@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.data.generate.cleanup import (
     cleaned,
-    with_verdict_apart,
     without_apologies,
     without_remarks,
 )
@@ -62,25 +61,9 @@ def test_remarks(text: str, left: str) -> None:
     assert without_remarks(text) == left
 
 
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ("It is good, but revision is needed.", "It is good. Revision is needed."),
-        ("It is good, so revision is not needed.", "It is good. Revision is not needed."),
-        (
-            "It is good; and therefore a revision is needed.",
-            "It is good; and therefore a revision is needed.",
-        ),
-        ("Revision is needed.", "Revision is needed."),
-    ],
-)
-def test_verdicts(text: str, left: str) -> None:
-    assert with_verdict_apart(text) == left
-
-
 def chain() -> Chain:
     first = Step(
-        answer="I apologize. A.", feedback=Feedback(text="Good, but revision is needed.", verdict="revise")
+        answer="I apologize. A.", feedback=Feedback(text="Good. Revision is needed.", verdict="revise")
     )
     second = Step(
         answer="I apologize. B. I have revised it.",
@@ -89,14 +72,10 @@ def chain() -> Chain:
     return Chain(prompt=Prompt(instruction="?"), steps=(first, second, Step(answer=" ")), best=1)
 
 
-def test_a_chain_is_cleaned_but_for_its_first_answer_and_the_words_of_checks() -> None:
+def test_a_chain_is_cleaned_but_for_its_first_answer() -> None:
     made, counts = cleaned(chain())
     assert [step.answer for step in made.steps] == ["I apologize. A.", "B."]
-    assert [step.feedback.text for step in made.steps if step.feedback] == [
-        "Good. Revision is needed.",
-        "A, but revision is needed.",
-    ]
-    assert counts == {"apologies": 1, "remarks": 1, "verdicts": 1, "empty": 1}
+    assert counts == {"apologies": 1, "remarks": 1, "empty": 1}
     assert made.best == 1
 
 

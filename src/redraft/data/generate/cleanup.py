@@ -1,4 +1,4 @@
-"""Clean up what teachers add to revisions and feedback: remarks on the revision, apologies, joined verdicts.
+"""Clean up what teachers add to revisions: remarks on the revision, and apologies.
 
 The rules for texts are SelFee's (reference/selfee.md). Each looks for a few English phrases, and never leaves
 a text empty. One more rule drops a last correction that is empty. None touches a first answer.
@@ -38,9 +38,6 @@ LONGEST = 500
 """Characters of a remark. Longer texts, such as a model that repeats itself, take quadratic time."""
 
 _CONTENT = re.compile(r":\s*\S")
-_JOINED = re.compile(
-    r"[,;]\s+(?:but|so|and|therefore|hence)\s+(?:a\s+)?revisions? (?:is|are) (not )?needed\b", re.IGNORECASE
-)
 
 
 def without_apologies(text: str) -> str:
@@ -66,13 +63,7 @@ def _is_remark(sentence: str) -> bool:
     return len(sentence) <= LONGEST and bool(_REMARK.search(sentence)) and not says_more
 
 
-def with_verdict_apart(text: str) -> str:
-    """Return feedback in which `…, but revision is needed` is a sentence of its own."""
-    return _JOINED.sub(lambda found: f". Revision is {found[1] or ''}needed", text)
-
-
 OF_ANSWERS: Mapping[str, Callable[[str], str]] = {"apologies": without_apologies, "remarks": without_remarks}
-OF_FEEDBACK: Mapping[str, Callable[[str], str]] = {"verdicts": with_verdict_apart}
 EMPTY = "empty"
 
 
@@ -80,23 +71,15 @@ def cleaned(chain: Chain) -> tuple[Chain, Counter[str]]:
     """Return a chain after the rules, and how many texts each rule changed."""
     counts = Counter[str]()
 
-    def apply(text: str, rules: Mapping[str, Callable[[str], str]]) -> str:
-        for name, rule in rules.items():
+    def clean(step: Step) -> Step:
+        text = step.answer
+        for name, rule in OF_ANSWERS.items():
             changed = rule(text)
             counts[name] += changed != text
             text = changed
-        return text
+        return step.model_copy(update={"answer": text})
 
-    def clean(index: int, step: Step) -> Step:
-        changes: dict[str, object] = {}
-        if index:
-            changes["answer"] = apply(step.answer, OF_ANSWERS)
-        if step.feedback is not None and step.feedback.by != "checks":
-            text = apply(step.feedback.text, OF_FEEDBACK)
-            changes["feedback"] = step.feedback.model_copy(update={"text": text})
-        return step.model_copy(update=changes)
-
-    steps = tuple(clean(index, step) for index, step in enumerate(chain.steps))
+    steps = (*chain.steps[:1], *map(clean, chain.steps[1:]))
     best = chain.best
     last = steps[-1] if len(steps) > 1 else None
     if last and not (last.answer.strip() or last.tool_calls or last.feedback):

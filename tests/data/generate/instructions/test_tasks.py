@@ -11,7 +11,7 @@ from redraft.data.generate.instructions.rules import check_answer, check_instruc
 from redraft.data.generate.instructions.tasks import read_seeds
 from redraft.data.generate.instructions.wording import Wanted
 from redraft.data.similarity import Pool
-from redraft.errors import RedraftError, UsageError
+from redraft.errors import RedraftError
 
 
 def written(folder: Path, *records: object) -> Path:
@@ -49,29 +49,16 @@ def test_repeats_are_left_out_and_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "message"),
     [
+        ([], "no task|no record|empty"),
         ([{"instruction": "A b.", "output": "x"}] * 20, "20 tasks, all the same"),
         ([{"instruction": "A b.", "output": "x"}], "has 1 task, and generating needs"),
         ([{"instruction": "A b.", "output": "x"}, {"instruction": " ", "output": "x"}], "has no instruction"),
         ([{"instruction": "A b.", "output": "x"}, {"instruktion": "C d."}], r"seeds\.jsonl:2"),
         ([{"instruction": "A b.", "output": "x"}, {"instruction": 7}], r"seeds\.jsonl:2"),
     ],
-    ids=["all alike", "one", "blank", "unknown", "number"],
+    ids=["empty", "all alike", "one", "blank", "unknown", "number"],
 )
 def test_seeds_that_cannot_be_used(tmp_path: Path, records: list[object], message: str) -> None:
     with pytest.raises(RedraftError, match=message) as caught:
         read_seeds(written(tmp_path, *records))
     assert caught.value.exit_status == 2
-
-
-def test_an_empty_file_and_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"empty|no task|no record"):
-        read_seeds(written(tmp_path))
-    with pytest.raises(UsageError, match="missing"):
-        read_seeds(tmp_path / "missing.jsonl")
-
-
-def test_torn_json_names_its_line(tmp_path: Path) -> None:
-    path = tmp_path / "seeds.jsonl"
-    path.write_text('{"instruction": "A b.", "output": "x"}\n{"instruction": "C')
-    with pytest.raises(UsageError, match=r"seeds\.jsonl:2"):
-        read_seeds(path)
