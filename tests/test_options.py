@@ -19,7 +19,7 @@ from redraft.revision import keywords as kinds
 from redraft.revision.options import RevisionOptions, check_options
 from redraft.revision.prompts import DEFAULT, SHIPPED
 from redraft.revision.runs.options import AnswerOptions
-from redraft.revision.settings import Recipes
+from redraft.revision.settings import Settings
 
 WRONG: list[tuple[str, Any, str]] = [
     ("temperature", 100, "at least 0 and below 100"),
@@ -49,7 +49,7 @@ def test_a_recipe_and_the_config_file_name_themselves(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("max-tokens: -5\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"a\.yaml: max_tokens is -5") as caught:
-        Recipes(Flags).read(str(path))
+        Settings.read(Flags, {"recipe": str(path)})
     assert "above 0" in str(caught.value.hint)
     path.write_text("[defaults]\nmax-tokens = -5\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"a\.yaml: defaults\.max_tokens is -5"):

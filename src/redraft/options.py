@@ -11,7 +11,7 @@ type, and in `option` its help, default, range and flag:
 - Inside, code reads attributes: `haste.rpm`. `haste.explicit` has what was given, without defaults.
   `haste.model_copy(update=...)` changes values that were checked before.
 - `options_of(Haste)` describes the options. From it come the flags of a verb (`cli.options.takes`), which
-  names the model as text: `FlagGroup("redraft.somewhere:Haste")`. `redraft --help` imports no pydantic.
+  names the model as text: `"redraft.somewhere:Haste"`. `redraft --help` imports no pydantic.
   A group may build on others: `class More(B, A)` has the options of A, then those of B, then its own.
 - `Haste.model_json_schema()` is its JSON Schema.
 - For `def wait(**options: Unpack[HasteKeywords])`, the TypedDict is in `revision.keywords`.
@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 from types import UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -100,6 +100,12 @@ class OptionModel(BaseModel):
         protected_namespaces=(),
         defer_build=True,
     )
+    # Of a verb or function with these options: defaults of its own, the options that its recipes may have (None
+    # for all), where shipped ones are in `redraft/recipes`, and what the config file does not set.
+    OWN_DEFAULTS: ClassVar[Mapping[str, Any]] = {}
+    IN_RECIPES: ClassVar[type[OptionModel] | None] = None
+    RECIPES: ClassVar[str] = ""
+    NOT_OF_CONFIG: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def read(cls, values: Mapping[str, Any], *, where: str = "", table: str = "") -> Self:

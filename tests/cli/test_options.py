@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from redraft.cli import app
-from redraft.cli.options import FlagGroup, fill_in
+from redraft.cli.options import fill_in
 from redraft.engines.base import Price
 from redraft.errors import UsageError
 from redraft.revision.runs.options import IN_BATCHES
@@ -98,7 +98,7 @@ def test_a_run_takes_what_is_not_given_from_the_config_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def plan(**flags: Any) -> RunPlan:
-        group = FlagGroup("redraft.revision.runs.options:EvalFileOptions")
+        group = "redraft.revision.runs.options:EvalFileOptions"
         return RunPlan.of(tmp_path / "out.jsonl", fill_in(flags, group))
 
     assert (plan().parallel, plan().quiet, plan(batch=True).parallel) == (4, False, IN_BATCHES)

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from redraft.cli.cluster import RayFlags
-from redraft.cli.options import FlagGroup, Given, fill_in, takes
+from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import Out, check_files, print_result
 
-FLAGS = FlagGroup("redraft.revision.runs.options:AnswerOptions", in_recipes="redraft.options:Flags")
+FLAGS = "redraft.revision.runs.options:AnswerOptions"
 
 
 def answer(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from redraft.cli.options import FlagGroup, Given, fill_in, takes
+from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import RunCode
 from redraft.cli.shell import only_ours, write
 from redraft.cli.verb import Verb
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
     from redraft.evaluation.diagnosis.matrix import Matrix
     from redraft.revision.settings import Settings
 
-FLAGS = FlagGroup(
-    "redraft.evaluation.diagnosis.options:CompareOptions",
-    {"max_revisions": 1},
-    in_recipes="redraft.options:Flags",
-)
+FLAGS = "redraft.evaluation.diagnosis.options:CompareOptions"
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of runs, table and page.")]
 

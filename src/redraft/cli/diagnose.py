@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.options import FlagGroup, Given, fill_in, takes
+from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import AsJson, ReplacePage, RunCode
 from redraft.cli.shell import flag, only_ours, write
 from redraft.errors import UsageError
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
     from redraft.evaluation.diagnosis.runs import StrategyRuns
 
 EXAMPLE = "--run gsm8k test.jsonl -o runs"
-FLAGS = FlagGroup(
-    "redraft.evaluation.diagnosis.options:DiagnoseOptions",
-    {"max_revisions": 1},
-    in_recipes="redraft.options:Flags",
-)
+FLAGS = "redraft.evaluation.diagnosis.options:DiagnoseOptions"
 
 Chains = Annotated[
     list[Path],

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from redraft.cli.cluster import RayFlags
-from redraft.cli.options import FlagGroup, Given, fill_in, takes
+from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import Out, check_files, tell_failures
 from redraft.cli.shell import only_ours
 
-FLAGS = FlagGroup("redraft.revision.runs.options:EvalFileOptions", in_recipes="redraft.options:EvalFlags")
+FLAGS = "redraft.revision.runs.options:EvalFileOptions"
 
 
 def evaluate(

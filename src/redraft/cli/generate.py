@@ -8,20 +8,13 @@ from typing import Annotated
 import typer
 
 from redraft.cli.cluster import RayFlags
-from redraft.cli.options import FlagGroup, Given, fill_in, takes
+from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import Out, check_files, print_result
 from redraft.cli.shell import only_ours
 from redraft.cli.verb import group
-from redraft.data.generate import USUAL
 
-CHAIN_FLAGS = FlagGroup(
-    "redraft.data.generate.options:ChainOptions",
-    USUAL,
-    "generate",
-    never_default=frozenset({"check"}),
-    in_recipes="redraft.data.generate.options:ChainFlags",
-)
-"""Checks replace the critic, so those of the config file, meant for answers, do not apply."""
+CHAIN_FLAGS = "redraft.data.generate.options:ChainOptions"
+TASK_FLAGS = "redraft.data.generate.options:InstructionOptions"
 
 
 def chains(
@@ -52,13 +45,6 @@ def chains(
 
 
 chains = takes(chains, CHAIN_FLAGS)
-
-
-TASK_FLAGS = FlagGroup(
-    "redraft.data.generate.options:InstructionOptions",
-    recipes="generate",
-    in_recipes="redraft.data.generate.options:TaskFlags",
-)
 
 
 def instructions(

@@ -8,15 +8,11 @@ from typing import Annotated
 import typer
 
 from redraft.cli.cluster import RayFlags
-from redraft.cli.options import FlagGroup, Given, fill_in, takes
+from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import check_files
 from redraft.cli.shell import flag, only_ours
 
-FLAGS = FlagGroup(
-    "redraft.evaluation.judging.options:JudgeFileOptions",
-    recipes="judge",
-    in_recipes="redraft.evaluation.judging.options:JudgeOptions",
-)
+FLAGS = "redraft.evaluation.judging.options:JudgeFileOptions"
 
 
 def judge(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import is_dataclass
 from functools import cache, cached_property, update_wrapper
 from pathlib import Path
 from pkgutil import resolve_name
@@ -27,53 +27,35 @@ CacheFile = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class FlagGroup:
-    """The flags of a command."""
-
-    # Module and name of the `OptionModel` with the options. It is imported for this command alone.
-    group: str = "redraft.options:Flags"
-    # The command's own defaults, where they are not redraft's.
-    usual: Mapping[str, Any] = field(default_factory=dict)
-    recipes: str = ""  # the folder of its shipped recipes, in `redraft/recipes`
-    # Options that the config file's `[defaults]` do not give to this command.
-    never_default: frozenset[str] = frozenset()
-    in_recipes: str = ""  # module and name of the options that a recipe may have, if not all
-
-    @property
-    def model(self) -> type[OptionModel]:
-        """The group of options."""
-        found: type[OptionModel] = resolve_name(self.group)
-        return found
-
-
 Given = Mapping[str, Any]  # the flags that were given, by name
-USUAL = FlagGroup()  # the flags of `ask`, `chat` and `answer`
+USUAL = "redraft.options:Flags"  # the options of `ask`, `chat` and `answer`
 
 
-def fill_in(flags: Mapping[str, Any], group: FlagGroup = USUAL) -> Settings:
-    """Fill in the values of recipe and config file."""
+def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
+    """Fill in the values of recipe and config file. `group` is as for `takes`."""
     from redraft.engines.config import load_config
-    from redraft.revision.settings import Recipes, Settings
+    from redraft.revision.settings import Settings
 
+    model: type[OptionModel] = resolve_name(group)
     given = {name: value for name, value in flags.items() if value is not None}
-    known = group.model.model_fields.keys() - group.never_default
+    known = model.model_fields.keys() - model.NOT_OF_CONFIG
     below = {name: value for name, value in load_config().defaults.items() if name in known}
-    recipes = Recipes(resolve_name(group.in_recipes or group.group), group.recipes)
-    return Settings.read(group.model, given, below={**group.usual, **below}, recipes=recipes, tell=tell)
+    return Settings.read(model, given, below=below, tell=tell)
 
 
-def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..., None]:
+def takes(command: Callable[..., None], group: str = USUAL) -> Callable[..., None]:
     """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`.
 
-    They are made when typer asks for them: for the command that is called.
+    `group` is module and name of an `OptionModel`. It is imported when typer asks for the flags: for the
+    command that is called.
     """
 
     def parameters() -> list[inspect.Parameter]:
         from redraft.options import BUDGET, LOOP, MODEL, SAMPLING, SERVER, Option, options_of
         from redraft.revision.runs.options import BATCHES, LIMITS, RUN
 
-        shared, known = (MODEL, LOOP, SAMPLING, BUDGET, SERVER), options_of(group.model)
+        model: type[OptionModel] = resolve_name(group)
+        shared, known = (MODEL, LOOP, SAMPLING, BUDGET, SERVER), options_of(model)
         flags = {name: option for name, option in known.items() if option.group}
         of_run = [RUN, LIMITS, BATCHES]
         own = [each.group for each in flags.values() if each.group not in (*shared, *of_run)]
@@ -81,16 +63,15 @@ def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..
         text = "take flags from a recipe: a YAML file, or a shipped one"
         recipe = Option(text, own[0] if own else LOOP, "NAME|FILE")
         options = sorted([("recipe", recipe), *flags.items()], key=lambda o: headings.index(o[1].group))
-        return [_parameter(name, option, group) for name, option in options]
+        return [_parameter(name, option, model.OWN_DEFAULTS.get(name)) for name, option in options]
 
     return WithOptions(command, parameters, lambda given: {k: v for k, v in given.items() if v is not None})
 
 
-def _parameter(name: str, option: Option, group: FlagGroup) -> inspect.Parameter:
-    """Return an option as a parameter of a command. The type alone is typer's to check."""
+def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
+    """Return an option as a parameter of a command, whose own default is `usual`. Typer checks the type."""
     from redraft.revision.runs.options import BATCHES, RUN
 
-    usual = group.usual.get(name)
     kinds = (option.type, *get_args(option.type))
     kind = next((kind for kind in (bool, int, float, list[str]) if kind in kinds), str)
     default = option.default if usual is None else usual

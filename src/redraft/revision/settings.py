@@ -33,19 +33,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recipes:
-    """The recipes that a command takes."""
-
-    group: type[OptionModel]  # the options that a recipe may have
-    folder: str = ""  # where those that are shipped are, in `redraft/recipes`
-
-    def read(self, name: str) -> dict[str, Any]:
-        """Return the options of a recipe: a YAML file, or one that redraft ships."""
-        path, document = recipe_of(name, self.folder)
-        return self.group.read_file(document, where=f"{path}: ").explicit
-
-
-@dataclass(frozen=True)
 class Settings:
     """Values of options, with recipe and config file filled in. Those without a default may be missing."""
 
@@ -65,7 +52,6 @@ class Settings:
         given: Mapping[str, Any],
         *,
         below: Mapping[str, Any] = MappingProxyType({}),
-        recipes: Recipes | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> Self:
         """Return the settings of options. They win over the recipe, and the recipe over `below`."""
@@ -75,11 +61,14 @@ class Settings:
             hint = "It should be the name of a recipe, or the path of a YAML file."
             raise UsageError(f"recipe is {shown(name)}.", hint=hint)
         name = str(name or "")
-        own = (recipes or Recipes(group)).read(name) if name else {}
-        asked = {**own, **group.read(given).explicit}
+        asked = group.read(given).explicit
+        if name:
+            path, document = recipe_of(name, group.RECIPES)
+            own = (group.IN_RECIPES or group).read_file(document, where=f"{path}: ")
+            asked = {**own.explicit, **asked}
         if asked.get("batch"):  # the default of many at once is for what is not sent in batches
             below = {key: value for key, value in below.items() if key != "parallel"}
-        values = group.model_construct(**{**below, **asked})
+        values = group.model_construct(**{**group.OWN_DEFAULTS, **below, **asked})
         return cls(values, judge_was_named="judge" in asked, recipe=name, tell=tell)
 
     def get(self, name: str) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 from redraft.chain import Chain
-from redraft.data.generate import ACCEPT_SCORE, USUAL
+from redraft.data.generate import ACCEPT_SCORE
 from redraft.data.generate.chains import ChainCounts, ChainMaking
 from redraft.data.generate.options import ChainFlags, ChainOptions
 from redraft.jobs.counting import tell
@@ -20,7 +20,7 @@ from redraft.revision.keywords import ChainKeywords
 from redraft.revision.prompts import wording_of
 from redraft.revision.runs.answers import AnswerRun, FileResult
 from redraft.revision.runs.plan import RunPlan
-from redraft.revision.settings import Recipes, Settings
+from redraft.revision.settings import Settings
 
 
 @dataclass
@@ -106,6 +106,4 @@ async def agenerate_chains(
 
 
 def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> ChainRun:
-    recipes = Recipes(ChainFlags, "generate")
-    settings = Settings.read(ChainOptions, options, below=USUAL, recipes=recipes, tell=tell)
-    return ChainRun.of(settings, source, output)
+    return ChainRun.of(Settings.read(ChainOptions, options, tell=tell), source, output)

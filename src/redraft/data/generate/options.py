@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from redraft.data.generate import USUAL
 from redraft.options import (
     MAX_SEED,
     SAMPLING,
@@ -34,6 +35,11 @@ class ChainFlags(Flags):
 
 class ChainOptions(ItemOptions, ChainFlags):
     """The options of `generate chains`."""
+
+    OWN_DEFAULTS = USUAL
+    IN_RECIPES = ChainFlags
+    RECIPES = "generate"
+    NOT_OF_CONFIG = frozenset({"check"})  # checks of answers, which would replace the critic
 
     limit: int | None = option("only the first N records", RUN, "N", ge=1)
     run_code: bool = option("let --verify code run the model's programs, in a sandbox", RUN, default=False)
@@ -85,5 +91,8 @@ class TaskFlags(ModelOption, TaskOptions):
 
 class InstructionOptions(RunOptions, TaskFlags):
     """The options of `generate instructions`."""
+
+    IN_RECIPES = TaskFlags
+    RECIPES = "generate"
 
     recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")

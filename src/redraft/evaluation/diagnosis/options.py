@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from redraft.evaluation.diagnosis import SAMPLES, SEEDS
 from redraft.options import Flags, option
 from redraft.revision.runs.options import RUN, SpendOptions
@@ -11,6 +14,9 @@ WITH_RUN = "With --run"  # a heading
 
 class DiagnoseOptions(SpendOptions, Flags):
     """The options of `diagnose`, of which all but `quiet` are for `--run`."""
+
+    OWN_DEFAULTS: ClassVar[Mapping[str, Any]] = {"max_revisions": 1}
+    IN_RECIPES = Flags
 
     run: str | None = option("answer the task's file in several ways, and compare them", WITH_RUN, "TASK")
     out: str | None = option("where the runs go", WITH_RUN, "FOLDER", "-o")
@@ -23,6 +29,9 @@ class DiagnoseOptions(SpendOptions, Flags):
 
 class CompareOptions(SpendOptions, Flags):
     """The options of `arbiter compare`."""
+
+    OWN_DEFAULTS: ClassVar[Mapping[str, Any]] = {"max_revisions": 1}
+    IN_RECIPES = Flags
 
     models: list[str] | None = option("the models, with commas or repeated [--model]", RUN, "MODEL,…")
     tasks: list[str] | None = option(

@@ -51,6 +51,9 @@ class JudgeOptions(ServerOptions, MachineOptions):
 class JudgeFileOptions(ItemOptions, JudgeOptions):
     """The options of `judge`."""
 
+    IN_RECIPES = JudgeOptions
+    RECIPES = "judge"
+
     questions: Annotated[Path | None, A_PATH] = option(
         "what was asked, with categories and gold answers", RUN, "FILE", what="a path"
     )

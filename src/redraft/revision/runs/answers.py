@@ -33,7 +33,7 @@ from redraft.revision.options import RevisionOptions
 from redraft.revision.prompts import DEFAULT, wording_of
 from redraft.revision.runs.options import AnswerOptions
 from redraft.revision.runs.plan import Opened, RunPlan, RunResult, under_way
-from redraft.revision.settings import Recipes, Settings
+from redraft.revision.settings import Settings
 from redraft.revision.words import Summary
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
@@ -352,5 +352,5 @@ async def aanswer_file(
 
 
 def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> AnswerRun:
-    settings = Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=tell)
+    settings = Settings.read(AnswerOptions, options, tell=tell)
     return AnswerRun.of(settings, source, output)

@@ -71,11 +71,15 @@ class FileOptions(ItemOptions):
 class AnswerOptions(FileOptions, Flags):
     """The options of `answer_file`."""
 
+    IN_RECIPES = Flags
+
     recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")
 
 
 class EvalFileOptions(FileOptions, EvalFlags):
     """The options of `evaluate_file`."""
+
+    IN_RECIPES = EvalFlags
 
     run_code: bool = option(
         "let humaneval and mbpp run the model's programs, in a sandbox", RUN, default=False

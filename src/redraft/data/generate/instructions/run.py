@@ -27,7 +27,7 @@ from redraft.data.generate.instructions.tasks import (
     generated_in,
     read_seeds,
 )
-from redraft.data.generate.options import InstructionOptions, TaskFlags
+from redraft.data.generate.options import InstructionOptions
 from redraft.engines.base import Engine, Sampling, price_of
 from redraft.engines.load import identity_of, model_of
 from redraft.errors import UsageError
@@ -39,7 +39,7 @@ from redraft.jobs.signals import in_daemon_thread
 from redraft.revision.keywords import InstructionKeywords
 from redraft.revision.options import RevisionOptions
 from redraft.revision.runs.plan import Opened, RunPlan, under_way
-from redraft.revision.settings import Recipes, Settings
+from redraft.revision.settings import Settings
 
 AHEAD = 2  # requests under way for each call at once: some only wait for the turn of an earlier one
 
@@ -124,8 +124,7 @@ async def agenerate_instructions(
 
 def _run_of(output: str | Path, model: str | Engine, options: Mapping[str, Any]) -> InstructionRun:
     given = {**options, "model": model if isinstance(model, str) else model.info.name}
-    recipes = Recipes(TaskFlags, "generate")
-    run = InstructionRun.of(Settings.read(InstructionOptions, given, recipes=recipes, tell=tell), output)
+    run = InstructionRun.of(Settings.read(InstructionOptions, given, tell=tell), output)
     run.engine = None if isinstance(model, str) else model
     return run
 
