@@ -100,8 +100,8 @@ class OptionModel(BaseModel):
         protected_namespaces=(),
         defer_build=True,
     )
-    # Of a verb or function with these options: defaults of its own, the options that its recipes may have (None
-    # for all), where shipped ones are in `redraft/recipes`, and what the config file does not set.
+    # Of a verb or function with these options: defaults of its own, the options that its recipes may have
+    # (None for all), where shipped ones are in `redraft/recipes`, and what the config file does not set.
     OWN_DEFAULTS: ClassVar[Mapping[str, Any]] = {}
     IN_RECIPES: ClassVar[type[OptionModel] | None] = None
     RECIPES: ClassVar[str] = ""
