@@ -10,6 +10,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from operator import not_
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, cast
 
@@ -18,9 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import to_json
@@ -69,9 +69,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
 
-def _without(fields: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name not in names}
-
+_rare = partial(Field, exclude_if=not_)  # a field that is in the record only if it says something
 
 ESTIMATED = "estimated: the server reports no usage"
 PARTLY = "partly estimated: replies that broke off report no usage"
@@ -91,11 +89,7 @@ class Usage(_Record):
     completion_tokens: int = 0
     seconds: float = 0.0
     cost_usd: float | None = None
-    estimated: bool = False
-
-    @model_serializer(mode="wrap")
-    def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(fields(self), () if self.estimated else ("estimated",))
+    estimated: bool = _rare(default=False)
 
     def __add__(self, other: Usage) -> Usage:
         costs = [u.cost_usd for u in (self, other) if u.cost_usd is not None]
@@ -149,11 +143,7 @@ class Feedback(_Record):
     verdict: Verdict
     by: Literal["model", "checks", "both"] = "model"
     checks: tuple[CheckResult, ...] = ()
-    reasoning: str = ""
-
-    @model_serializer(mode="wrap")
-    def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(fields(self), () if self.reasoning else ("reasoning",))
+    reasoning: str = _rare(default="")
 
 
 class Step(_Record):
@@ -175,10 +165,10 @@ class Step(_Record):
     finish: Finish = "stop"
     usage: Usage = Usage()
     echo: bool = False
-    tool_calls: tuple[dict[str, Any], ...] = ()
-    fresh: bool = False
-    steered: tuple[str, ...] = ()
-    reasoning: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = _rare(default=())
+    fresh: bool = _rare(default=False)
+    steered: tuple[str, ...] = _rare(default=())
+    reasoning: str = _rare(default="")
 
     @model_validator(mode="after")
     def _split(self) -> Self:
@@ -187,12 +177,6 @@ class Step(_Record):
             reasoning = "\n\n".join(filter(None, (self.reasoning, thoughts)))
             self.__dict__.update(answer=answer, reasoning=reasoning)
         return self
-
-    @model_serializer(mode="wrap")
-    def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        rare = ("tool_calls", "fresh", "steered", "reasoning")
-        empty = [name for name in rare if not getattr(self, name)]
-        return _without(fields(self), empty)
 
     @property
     def complete(self) -> bool:
