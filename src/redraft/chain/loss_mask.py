@@ -29,7 +29,7 @@ _NONE = "no answer"
 _CUT = "its answer was cut"
 _REJECTED = "every answer was rejected"
 
-_MISSING: dict[Objective, str] = {
+MISSING_LOSS: dict[Objective, str] = {
     "full": _NONE,
     "answer": _NONE,
     "accepted": "every answer was rejected, and there is no feedback",
@@ -123,15 +123,6 @@ def last_turn(chain: Chain, objective: Objective) -> list[Span]:
     if objective == "answer":
         return best_answer(chain, objective)
     return whole_chain(chain, objective, plain=True)
-
-
-def with_loss(spans: list[Span], objective: Objective, *, muted: bool) -> list[Span]:
-    """Return the spans. Raise if none carries loss; `muted` if a message is not to be learnt."""
-    if not any(span.trained for span in spans):
-        if muted:
-            raise RecordError("no answer to learn: weight 0 or train false")
-        raise RecordError(_MISSING[objective])
-    return spans
 
 
 def first_alone(chain: Chain) -> Chain:

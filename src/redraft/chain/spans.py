@@ -22,6 +22,7 @@ from typing import get_args
 from redraft.chain import Chain, Prompt
 from redraft.chain.chat import ChatTemplate, chat_spans
 from redraft.chain.loss_mask import (
+    MISSING_LOSS,
     WHOLE,
     Span,
     answer_spans,
@@ -35,7 +36,6 @@ from redraft.chain.loss_mask import (
     led_by_space,
     only_text,
     whole_chain,
-    with_loss,
 )
 from redraft.chain.read.conversations import asks
 from redraft.chain.selfee import escape, instruction_of, render_prompt
@@ -209,4 +209,7 @@ def spans_of(
         if not learnt[-1]:
             end = max((k for k, span in enumerate(spans) if span.given), default=0)
             spans = [replace(span, trained=span.trained and k < end) for k, span in enumerate(spans)]
-    return with_loss(spans, objective, muted=not all(learnt))
+    if not any(span.trained for span in spans):
+        muted = "" if all(learnt) else "no answer to learn: weight 0 or train false"
+        raise RecordError(muted or MISSING_LOSS[objective])
+    return spans

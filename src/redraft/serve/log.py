@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, Self
@@ -29,53 +28,33 @@ REQUEST: ContextVar[str] = ContextVar("request")
 _CLIENTS = ("method", "path", "model")  # facts that are texts of a client: they are quoted and cut
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A request that has ended. What is unknown or does not apply is None."""
-
-    id: str
-    key: str | None
-    method: str
-    path: str
-    status: int | None  # none if the client left before there was one
-    model: str | None
-    stop: str | None
-    revisions: int | None  # of all its chains
-    prompt_tokens: int | None  # of all attempts of its chains, as are `completion_tokens`
-    completion_tokens: int | None
-    error: str | None
-    seconds: float
+class Entry(dict[str, Any]):
+    """What is noted of a request that has ended, by name. What is unknown or does not apply is None."""
 
     @classmethod
     def of(cls, scope: Mapping[str, Any], seconds: float) -> Self:
         """Return the entry of a request, from what was noted in its state."""
         seen = scope["state"]
-        chains, key = seen.get("chains") or (), seen.get("key")
-        usage = seen.get("usage")
+        chains, key, usage = seen.get("chains") or (), seen.get("key"), seen.get("usage")
         return cls(
             id=seen["id"],
             key=(key and key.name) or None,
             method=f"{scope['method']:.20}",
             path=f"{scope['path']:.80}",
-            status=seen.get("status"),
+            status=seen.get("status"),  # none if the client left before there was one
             model=seen.get("model"),
             stop=chains[-1].stop if chains else None,
             revisions=sum(chain.revisions for chain in chains) if chains else None,
-            prompt_tokens=usage and usage.prompt_tokens,
+            prompt_tokens=usage and usage.prompt_tokens,  # of all attempts of its chains
             completion_tokens=usage and usage.completion_tokens,
             error=seen.get("error"),
             seconds=round(seconds, 3),
         )
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is known, by name."""
-        return {name: value for name, value in vars(self).items() if value is not None}
-
     def __str__(self) -> str:
-        found = {"status": "-", **self.facts}
-        order = [name for name in vars(self) if name in found]
-        return " ".join(f"{n}={found[n]!a:.82}" if n in _CLIENTS else f"{n}={found[n]}" for n in order)
+        found = {n: "-" if n == "status" and v is None else v for n, v in self.items()}
+        told = {n: f"{v!a:.82}" if n in _CLIENTS else v for n, v in found.items() if v is not None}
+        return " ".join(f"{name}={value}" for name, value in told.items())
 
 
 class LineFormatter(logging.Formatter):
@@ -103,7 +82,7 @@ class JsonFormatter(logging.Formatter):
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         found: dict[str, Any] = {"time": when, "level": record.levelname.lower()}
         if isinstance(record.msg, Entry):
-            found |= record.msg.facts
+            found |= {name: value for name, value in record.msg.items() if value is not None}
         else:
             found |= {"message": record.getMessage()}
             found |= {"id": request} if (request := REQUEST.get("")) else {}

@@ -31,14 +31,9 @@ class Model:
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
-    def watched(self) -> list[Watched]:
-        """Its engines that can lose a process or a server."""
-        return watched_in(self.options)
-
-    @property
     def down(self) -> bool:
         """Whether an engine that it needs does not work at all."""
-        return any(engine.health.down for engine in self.watched)
+        return any(engine.health.down for engine in watched_in(self.options))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -91,7 +86,8 @@ class Models:
         """Return restarts and trouble of engines by the names of their models. Equal names are added up."""
         models = (self._by_name or {}).values()
         found: dict[str, Health] = {}
-        for engine in {id(engine): engine for model in models for engine in model.watched}.values():
+        engines = (engine for model in models for engine in watched_in(model.options))
+        for engine in {id(engine): engine for engine in engines}.values():
             before, now = found.get(engine.info.name, Health()), engine.health
             found[engine.info.name] = Health(before.restarts + now.restarts, before.trouble or now.trouble)
         return found

@@ -305,7 +305,8 @@ class ChatReply(Reply):
         return self._chunk(0, {"redraft": {"type": what}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:
-        return {"redraft": self.asked.record_of(self.messages[0].finished)} if self.asked.with_chain else {}
+        asked = self.asked.with_chain
+        return {"redraft": json.loads(self.messages[0].finished.to_json())} if asked else {}
 
     def _usage(self) -> dict[str, Any]:
         return usage_of(self.messages)

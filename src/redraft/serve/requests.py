@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import AfterValidator, Field, PrivateAttr, WithJsonSchema
 
-from redraft.chain import Chain, Prompt, is_system
+from redraft.chain import Prompt, is_system
 from redraft.checks.base import Check, schema_of
 from redraft.checks.parse import parse_check
 from redraft.checks.schema import validator_of
@@ -149,11 +149,6 @@ class Accepted:
         if seed is None or not index:
             return self.options
         return self.options.model_copy(update={"seed": (seed + index * _SEEDS_APART) % (MAX_SEED + 1)})
-
-    def record_of(self, chain: Chain) -> dict[str, Any]:
-        """Return a chain as JSON."""
-        found: dict[str, Any] = json.loads(chain.to_json())
-        return found
 
 
 def engine_of(options: RevisionOptions) -> Engine:

@@ -6,6 +6,7 @@ files belong to chat requests.
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
@@ -257,7 +258,7 @@ class ResponseReply(Reply):
     def _response(self, chain: Chain | None) -> dict[str, Any]:
         message = self.messages[0]
         cut = _CUT.get(message.finish_reason) if chain else None
-        more = {"redraft": self.asked.record_of(chain)} if chain and self.asked.with_chain else {}
+        more = {"redraft": json.loads(chain.to_json())} if chain and self.asked.with_chain else {}
         options = self.asked.options
         beside = options.extra_body or {}
         choice = beside.get("tool_choice", "auto")
