@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import redraft
-from redraft.chain import Prompt
+from redraft.chain import CheckResult, Prompt
 from redraft.checks.base import Check, Outcome, failed, passed, run_check, run_checks
 from redraft.checks.parse import parse_checks
 from redraft.errors import CheckError, EmptyReply, ServerError
@@ -53,13 +53,7 @@ def crash(error: Exception) -> Sync:
 def test_a_result_has_the_name_and_the_outcome() -> None:
     check = Sync(lambda answer, prompt: failed(f"{answer} {prompt.text}", score=0.25))
     result = asyncio.run(run_check(check, "yes", Prompt(instruction="why")))
-    assert result.model_dump() == {
-        "name": "sync",
-        "passed": False,
-        "score": 0.25,
-        "message": "yes why",
-        "weight": 1.0,
-    }
+    assert result == CheckResult(name="sync", passed=False, score=0.25, message="yes why")
 
 
 @pytest.mark.parametrize(
@@ -134,17 +128,8 @@ def test_cancelling_ends_all_checks() -> None:
     assert asyncio.run(run()).cancelled
 
 
-SHOWS_NOTHING = [
-    " \n",
-    "\u200b",
-    "\u00ad \u2060",
-    "\u200e\u202e",
-    "\ufeff",
-    "\u2800",
-    "```\n```",
-    "```python\n\n```",
-    "~~~\n \n~~~",
-]
+SHOWS_NOTHING = [" \n", "\u200b", "\u00ad \u2060", "\u200e\u202e", "\ufeff", "\u2800"]
+SHOWS_NOTHING += ["```\n```", "```python\n\n```", "~~~\n \n~~~"]
 
 
 @pytest.mark.parametrize("answer", SHOWS_NOTHING)

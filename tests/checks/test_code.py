@@ -108,25 +108,17 @@ def test_threads_and_exit_handlers_do_not_keep_a_program() -> None:
         ("def g(x): return 1", "Test 1: the program does not define f."),
         ("import os\ndef f(x): os._exit(0)", "Test 1: f(…) ended the interpreter, or used too much memory."),
         ("def f(x):\n    while x: pass", "Test 1: f(…) took longer than 2 s."),
-        ("def f(x): return {}.keys()", "Test 1: f(3) returned dict_keys([]), which is not right."),
         ("def f(x): return None", "Test 1: f(3) returned None, which is not right."),
         ("def f(x): raise SystemExit(0)", "Test 1: f(3) raised SystemExit: 0 on line 1 of the answer."),
         ("def f(x): assert x < 0", "Test 1: f(3) raised AssertionError on line 1 of the answer."),
-        ("def f(x): print('1 passed')", "Test 1: f(3) returned None, which is not right."),
-        (
-            "import ctypes\ndef f(x): ctypes.string_at(0)",
-            "Test 1: f(…) ended the interpreter, or used too much memory.",
-        ),
         ("import atexit, os\natexit.register(os._exit, 0)", "Test 1: the program does not define f."),
         ("def f(x): return 'a' * 500", f"Test 1: f(3) returned '{'a' * 118}…, which is not right."),
     ],
 )
 @needs_sandbox
 def test_the_message_says_what_a_test_got(answer: str, message: str) -> None:
-    assert (
-        run(answer, "assert f(3) == 987654", seconds=2).message
-        == f"The program passes 0 of 1 test.\n{message}"
-    )
+    found = run(answer, "assert f(3) == 987654", seconds=2).message
+    assert found == f"The program passes 0 of 1 test.\n{message}"
 
 
 @pytest.mark.slow
@@ -229,13 +221,8 @@ def test_the_check_of_a_record() -> None:
         "tests": {"setup": "import math", "asserts": ["assert f(1) == 1"], "challenge": ["assert f(2) == 2"]}
     }
     assert code_check_of(meta) == CodeCheck(("assert f(1) == 1", "assert f(2) == 2"), "import math")
-    for other in (
-        {},
-        {"tests": None},
-        {"tests": {"asserts": []}},
-        {"tests": {"public": [{"input": "1", "output": "2"}]}},
-    ):
-        assert code_check_of(other) is None
+    for other in (None, {"asserts": []}, {"public": [{"input": "1", "output": "2"}]}):
+        assert code_check_of({"tests": other}) is None
 
 
 @pytest.mark.parametrize(

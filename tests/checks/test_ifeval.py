@@ -219,16 +219,8 @@ def test_every_constraint_of_the_541_prompts_is_read(shared_data: Path) -> None:
 
 
 def test_the_loose_variants() -> None:
-    assert loosened("Sure:\n*Rain*\nBye") == [
-        "Sure:\n*Rain*\nBye",
-        "Sure:\nRain\nBye",
-        "*Rain*\nBye",
-        "Rain\nBye",
-        "Sure:\n*Rain*",
-        "Sure:\nRain",
-        "*Rain*",
-        "Rain",
-    ]
+    each = ["Sure:\n*Rain*\nBye", "*Rain*\nBye", "Sure:\n*Rain*", "*Rain*"]
+    assert loosened(each[0]) == [text for one in each for text in (one, one.replace("*", ""))]
     assert loosened("") == []
 
 

@@ -86,6 +86,20 @@ class Node(BaseModel):
     below: Node | None = None
 
 
+@dataclass
+class Lamp:
+    height: int = 1
+
+
+class Place(NamedTuple):
+    name: str
+    metres: float
+
+
+class Beam(typing_extensions.TypedDict):
+    colour: str
+
+
 @pytest.mark.parametrize(
     ("output", "answer", "value"),
     [
@@ -93,6 +107,10 @@ class Node(BaseModel):
         (Tower | Node, '{"value": 3}', Node(value=3)),
         (Node, '{"value": 1, "below": {"value": 2}}', Node(value=1, below=Node(value=2))),
         (dict[str, int], '{"a": 1}', {"a": 1}),
+        (Lamp, '{"height": 3}', Lamp(3)),
+        (Place, '["Pharos", 100]', Place("Pharos", 100)),
+        (Beam, '{"colour": "red"}', {"colour": "red"}),
+        (Literal["lit", "dark"], '"lit"', "lit"),
     ],
 )
 def test_types_other_than_models(output: Any, answer: str, value: Any) -> None:
@@ -147,11 +165,6 @@ def test_a_function_is_refused_because_pydantic_would_call_it(output: Any) -> No
     assert "checks=" in str(caught.value.hint)
 
 
-@dataclass
-class Lamp:
-    height: int = 1
-
-
 @pytest.mark.parametrize(
     "output",
     [Caller(), Lamp(), Tower(name="A", metres=1), {}, {"a": int}, "", "Tower", "int", [Tower], (int, str)],
@@ -170,28 +183,6 @@ def test_a_type_whose_hook_for_pydantic_crashes_is_refused() -> None:
 
     with pytest.raises(UsageError, match=r"output is Broken, .*KeyError: 'gone'"):
         from_type(Broken)
-
-
-class Place(NamedTuple):
-    name: str
-    metres: float
-
-
-class Beam(typing_extensions.TypedDict):
-    colour: str
-
-
-@pytest.mark.parametrize(
-    ("output", "answer"),
-    [
-        (Lamp, '{"height": 3}'),
-        (Place, '["Pharos", 100]'),
-        (Beam, '{"colour": "red"}'),
-        (Literal["lit", "dark"], '"lit"'),
-    ],
-)
-def test_dataclasses_tuples_and_dictionaries_are_types(output: Any, answer: str) -> None:
-    assert from_type(output).check(answer, Prompt()).passed
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic takes typing's own from 3.12 on")

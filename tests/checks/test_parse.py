@@ -231,11 +231,8 @@ def test_checks_come_as_texts_values_and_functions() -> None:
 
     checks = parse_checks(["words<=2", Json(), short])
     results = asyncio.run(run_checks(checks, "one two three", Prompt()))
-    assert [(result.name.rsplit(".", 1)[-1], result.passed) for result in results] == [
-        ("words<=2", False),
-        ("json", False),
-        ("short", False),
-    ]
+    assert [result.name.rsplit(".", 1)[-1] for result in results] == ["words<=2", "json", "short"]
+    assert not any(result.passed for result in results)
 
 
 def test_something_else_is_no_check() -> None:
@@ -254,11 +251,8 @@ def test_every_kind_is_on_the_page() -> None:
 
 def test_only_the_kinds_that_are_allowed_are_parsed(tmp_path: Path) -> None:
     made = tmp_path / "made"
-    for text in (
-        f"command:touch {made}",
-        f"any(words<=5; all(command:touch {made}))",
-        "python:no.such.module",
-    ):
+    ran = f"command:touch {made}"
+    for text in (ran, f"any(words<=5; all({ran}))", "python:no.such.module"):
         with pytest.raises(CheckSyntaxError, match="cannot be used here") as caught:
             parse_check(text, writer="anyone")
         assert caught.value.hint == "checks: " + " ".join(check_kinds("anyone"))

@@ -47,23 +47,8 @@ PIECES = st.sampled_from(
     [
         *WORDS.split(),
         *SIGNS.split(),
-        *[
-            "\u200d",
-            "\u0301",
-            "\u0308",
-            "\u0338",
-            "\u200b",
-            " ",
-            " ",
-            " ",
-            "  ",
-            "- ",
-            "# ",
-            "\n",
-            "\n\n",
-            "\r",
-        ],
-        *["\r\n", "\t", "\x0b", "\x1c", "\u2028", "\xa0", "```json\n", "\n```\n", '"a"'],
+        *["\u200d", "\u0301", "\u0308", "\u0338", "\u200b", " ", " ", " ", "  ", "- ", "# ", "\n", "\n\n"],
+        *["\r", "\r\n", "\t", "\x0b", "\x1c", "\u2028", "\xa0", "```json\n", "\n```\n", '"a"'],
     ]
 )
 TEXTS = st.lists(PIECES, max_size=14).map("".join)
@@ -159,13 +144,11 @@ class Own:
         return self.says
 
 
+NO_WORD = "returned True and not 'open' or 'lost'"
+
+
 @pytest.mark.parametrize(
-    ("says", "fault"),
-    [
-        (KeyError("x"), "crashed: "),
-        (SystemExit(3), "crashed: "),
-        (True, "returned True and not 'open' or 'lost'"),
-    ],
+    ("says", "fault"), [(KeyError("x"), "crashed: "), (SystemExit(3), "crashed: "), (True, NO_WORD)]
 )
 def test_a_prefix_that_fails_is_told_once_and_not_asked_again(
     says: Any, fault: str, caplog: pytest.LogCaptureFixture

@@ -70,14 +70,8 @@ class TestSchema:
 
     def test_fewer_faults_score_higher_and_no_json_least(self, tmp_path: Path) -> None:
         check = self.made(tmp_path, PERSON)
-        answers = [
-            "no",
-            '{"name": ',
-            '{"name": 1, "x": 2}',
-            '{"name": 1, "age": 2}',
-            '{"name": "a", "age": 2}',
-        ]
-        scores = [check.check(answer, Prompt()).score for answer in answers]
+        objects = ['{"name": ', '{"name": 1, "x": 2}', '{"name": 1, "age": 2}', '{"name": "a", "age": 2}']
+        scores = [check.check(answer, Prompt()).score for answer in ("no", *objects)]
         assert scores == sorted(scores)
         assert scores[-2] < scores[-1] == 1
 

@@ -11,7 +11,6 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
 from redraft.evaluation import stats  # noqa: E402  (needs the extra)
-from redraft.evaluation.diagnosis.figures import Verdicts  # noqa: E402
 from redraft.evaluation.stats import Estimate, Judged  # noqa: E402
 from redraft.evaluation.tables import p_text, p_value  # noqa: E402
 
@@ -290,17 +289,6 @@ def test_holms_correction_is_that_of_the_textbook() -> None:
     assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert stats.holm([0.7, 0.6]) == [1, 1]
     assert stats.holm([]) == []
-
-
-def test_verdicts_are_counted_and_precision_and_recall_are_those_of_rejections() -> None:
-    said = [("revise", False), ("revise", True), ("accept", True), ("accept", False), ("unknown", False)]
-    found = stats.judged(said)
-    assert found == Judged(rejected=1, wrong=3, accepted=1, right=2, alarms=1)
-    one_each = Verdicts(tuple(stats.judged([each]) for each in said), 1)
-    assert one_each.precision == stats.proportion(1, 2)
-    assert one_each.recall == stats.proportion(1, 3)
-    assert Verdicts((found,), 1).recall.value == pytest.approx(1 / 3)
-    assert math.isnan(Verdicts((Judged(accepted=1, right=1),), 0).precision.value)
 
 
 def test_resamples_are_those_drawn_one_by_one() -> None:
