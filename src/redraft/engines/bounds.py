@@ -8,7 +8,7 @@ The new schema is narrower: what fits it fits the old one. Parts of `allOf`, and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import inf
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
@@ -113,8 +113,9 @@ class _Bounds:
             return part
         kinds = _types(part) or {kind for kind, names in _KINDS.items() if names & said}
         if len(kinds) > 1 and "type" in said:
-            each = [self.part({**part, "type": kind}, room, within) for kind in sorted(kinds)]
-            return _one_of(each)
+            return self._ways(
+                {"anyOf": [{**part, "type": kind} for kind in sorted(kinds)]}, "anyOf", room, within
+            )
         return self._of_kind(min(kinds), part, room, within) if len(kinds) == 1 else part
 
     def _of_kind(self, kind: str, part: Mapping[str, Any], room: int, within: tuple[str, ...]) -> Any:
@@ -290,11 +291,6 @@ def _number(kind: str, part: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _one_of(ways: Iterable[Any]) -> Any:
-    found = [way for way in ways if way is not None]
-    return {"anyOf": found} if found else None
 
 
 def _types(part: Mapping[str, Any]) -> set[str]:

@@ -90,8 +90,7 @@ class Config:
         defaults: Flag name (with `_`) to value.
         keys: `host` or `host:port` to its entry.
         servers: Short name to the base address of a server.
-        prices: `host#model`, or the reference of a local model, to USD per million tokens: `prompt`,
-            `completion` and optionally `cached`.
+        prices: `host#model` to USD per million tokens: `prompt`, `completion` and optionally `cached`.
     """
 
     path: Path
@@ -200,11 +199,11 @@ def _key(where: str, entry: Any, host: str) -> KeyEntry:
 
 def _price(where: str, price: Any, name: str) -> tuple[str, Mapping[str, float]]:
     table = f'prices."{name}"'
-    if not ("#" in name or "/" in name or name in ("default", "default-base") or name.endswith(".gguf")):
+    if "#" not in name:
         raise UsageError(f"{where}{table} names no model.", hint=f'[prices."{name}#model"]')
     found = PriceEntry.read(_entry(price, where + table), where=where, table=f"{table}.")
-    host, mark, model = name.partition("#")
-    return f"{host.lower()}#{model}" if mark and "/" not in host else name, found.explicit
+    host, _, model = name.partition("#")
+    return f"{host.lower()}#{model}", found.explicit
 
 
 def _host_names(url: str) -> list[str]:

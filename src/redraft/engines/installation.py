@@ -67,10 +67,12 @@ def findings() -> Iterator[Finding]:
         exists = config_path().exists()
         yield Finding("config file", exists or None, f"{config.path}" if exists else f"none at {config.path}")
         yield from _keys(config)
-    yield _gpu()
-    has = instructions()
+    gpu, has = has_gpu(), instructions()
+    yield Finding(
+        "GPU", gpu or None, "there is one" if gpu else "none seen; everything works without, slower"
+    )
     yield _processor(has, system)
-    yield engine_for(has, llamacpp=has_llamacpp(), openvino=has_openvino(), gpu=has_gpu())
+    yield engine_for(has, llamacpp=has_llamacpp(), openvino=has_openvino(), gpu=gpu)
 
 
 def _processor(has: Mapping[str, bool] | None, system: str) -> Finding:
@@ -172,10 +174,3 @@ def _keys(config: Config) -> Iterator[Finding]:
     if "" in named.values() and config.path.stat().st_mode & 0o077:
         found = f"{config.path} holds a key, and others can read it"
         yield Finding("keys", well=False, found=found, type_next=f"chmod 600 {config.path}")
-
-
-def _gpu() -> Finding:
-    """Return whether there is a GPU. An engine may still lack support for it."""
-    if has_gpu():
-        return Finding("GPU", well=True, found="there is one")
-    return Finding("GPU", None, "none seen; everything works without, slower")

@@ -504,8 +504,6 @@ def _certain(adapters: Iterable[Path]) -> float:
 def _finished(engine: Local, opening: Opening) -> Local:
     if template := opening.machine.chat_template:
         engine.converse(TEMPLATES[template])
-    if price := price_of((opening.config or load_config()).prices.get(opening.ref)):
-        engine.charge(price)
     return engine
 
 

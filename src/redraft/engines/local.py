@@ -27,7 +27,6 @@ from redraft.engines.base import (
     EngineInfo,
     Likeliest,
     Message,
-    Price,
     PromptText,
     Replies,
     Sampling,
@@ -82,10 +81,6 @@ class LocalEngine(Engine):
     def info(self) -> EngineInfo:
         """The model and its capabilities."""
         return self._info
-
-    def charge(self, price: Price) -> None:
-        """Set what the tokens of this model cost."""
-        self._info = replace(self._info, price=price)
 
     def trust(self, certain: float, *, shipped: bool = False) -> None:
         """Set how certain its criticism must be to count, and whether redraft ships it."""

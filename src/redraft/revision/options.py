@@ -22,7 +22,6 @@ from redraft.checks.exclusion import fault_of
 from redraft.checks.kinds import may_ask_judge
 from redraft.checks.output import OutputCheck, from_type
 from redraft.engines.base import Engine, EngineInfo, Price, Sampling, price_of
-from redraft.engines.config import load_config
 from redraft.engines.load import references_of
 from redraft.engines.retry import Patience
 from redraft.errors import RecordError, UsageError, shown
@@ -268,11 +267,9 @@ class RevisionOptions(WaitOptions, PlainOptions):
             if model is None or given or (isinstance(model, str) and "://" in "".join(references_of(model))):
                 continue
             if isinstance(model, str):
-                name, price = model, load_config().prices.get(model)
-            else:
-                name, price = model.info.name, model.info.price
-            if price is None:
-                return role, name
+                return role, model
+            if model.info.price is None:
+                return role, model.info.name
         return None
 
     @property

@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -179,21 +180,14 @@ class GGUFTokenizer:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         jinja = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-        jinja.filters["tojson"] = _json
-        jinja.globals |= {"raise_exception": _refuse, "strftime_now": _now}
+        jinja.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
+        now = datetime.now()  # noqa: DTZ005  (templates ask for the day here)
+        jinja.globals |= {"raise_exception": _refuse, "strftime_now": now.strftime}
         template = jinja.from_string(self.chat_template or "")
         return template.render(messages=messages, **self._special, **told)
-
-
-def _json(value: Any, indent: int | None = None, **how: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent, **how)
 
 
 def _refuse(message: str) -> NoReturn:
     from jinja2 import TemplateError
 
     raise TemplateError(message)
-
-
-def _now(layout: str) -> str:
-    return datetime.now().strftime(layout)  # noqa: DTZ005  (templates ask for the day here)

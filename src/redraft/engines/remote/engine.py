@@ -209,7 +209,9 @@ class RemoteEngine(Engine):
 
     async def _deltas(self, path: str, body: Body, sampling: Sampling, *, steered: bool = True) -> Replies:
         self._check(path, body)
-        limit = _limit(body, sampling)
+        extra = sampling.extra_body or {}  # it may ask for fewer tokens than `max_tokens`
+        asked = [body.get("max_tokens"), *map(extra.get, ("max_tokens", "max_completion_tokens"))]
+        limit = min((n for n in asked if isinstance(n, int)), default=inf)
         reply, stops = _Reply(body), Stops(tuple(body.get("stop") or ()))
         try:
             async with (
@@ -494,13 +496,6 @@ def _piece(chunk: Chunk, text: str, *, steered: bool) -> Delta | None:
         return None
     found = Delta(text, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
     return replace(found, thought=chunk.thought, unsteered=not steered)
-
-
-def _limit(body: Body, sampling: Sampling) -> float:
-    """Return the most tokens that a request asks for: `extra_body` may ask for fewer than `max_tokens`."""
-    extra = sampling.extra_body or {}
-    asked = [body.get("max_tokens"), *map(extra.get, ("max_tokens", "max_completion_tokens"))]
-    return min((n for n in asked if isinstance(n, int)), default=inf)
 
 
 @dataclass(frozen=True)

@@ -147,8 +147,6 @@ def price(options: Mapping[str, Any]) -> Price | None:
         return price_of(options["price"])
     models = options.get("model") or "default"
     ref, config = models if isinstance(models, str) else models[0], load_config()
-    if known := config.prices.get(ref):
-        return price_of(known)
     if "{" in ref or (named := parse_reference(ref)).kind != "remote":
         return FREE
     return price_of(config.price_for(named.target, named.selects or ""))
