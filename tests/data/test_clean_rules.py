@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.chain.read.records import chain_of
 from redraft.chain.texts import turns_of
-from redraft.data.clean import apply
 from redraft.data.clean_rules import (
     ALPACA,
     FASTCHAT,
@@ -391,13 +390,6 @@ def test_language() -> None:
     assert kept("language", talk(GERMAN, GERMAN), RuleSettings(languages=frozenset({"en", "de"})))
     for unknown in (("Was ist das?", "12345"), ("1 + 1", "2 " * 100), ("q", f"```\n{GERMAN * 3}\n```")):
         assert kept("language", talk(*unknown), english)
-
-
-def test_the_rules_are_in_one_order_whatever_was_asked_for() -> None:
-    names = frozenset(("short", "characters", "roles"))
-    ids = [applied.rule.name for applied in apply(talk("a" * 20, "b"), names, RuleSettings())]
-    assert ids == ["characters", "roles", "short"]
-    assert len(set(NAMES)) == len(NAMES)
 
 
 def test_presets_have_what_their_rules_need() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, Unpack
 
-from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord
 from redraft.checks.language import BY_NAME, LANGUAGES
 from redraft.data.clean_rules import (
@@ -17,7 +16,6 @@ from redraft.data.clean_rules import (
     RULES,
     USUAL,
     Preset,
-    Rule,
     RuleSettings,
 )
 from redraft.data.html_evidence import has_tags
@@ -174,29 +172,13 @@ def clean_line(
     chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return chain
-    *_, last = apply(chain, names, settings)
-    if isinstance(last.outcome, str):
-        return Drop(last.rule.name, last.outcome, line.where, chain.id, chain.model_dump(mode="json"))
-    data = last.outcome.to_json().encode() + b"\n"
+    cleaned = chain
+    for rule in (rule for rule in RULES if rule.name in names):
+        outcome = rule.apply(cleaned, settings)
+        if isinstance(outcome, str):
+            return Drop(rule.name, outcome, line.where, chain.id, chain.model_dump(mode="json"))
+        cleaned = outcome
+    data = cleaned.to_json().encode() + b"\n"
     # Most records have no end tag anywhere, and finding that is much faster than collecting the texts.
-    texts = spoken_texts(last.outcome) if b"</" in data else ()
+    texts = spoken_texts(cleaned) if b"</" in data else ()
     return Cleaned(data, any(speaker == "assistant" and has_tags(text) for speaker, text in texts))
-
-
-class Applied(NamedTuple):
-    """A rule, its input, and its output or its reason to drop the chain."""
-
-    rule: Rule
-    before: Chain
-    outcome: Chain | str
-
-
-def apply(chain: Chain, names: frozenset[str], settings: RuleSettings) -> Iterator[Applied]:
-    """Apply rules in order, up to the one that drops the chain."""
-    for rule in RULES:
-        if rule.name in names:
-            outcome = rule.apply(chain, settings)
-            yield Applied(rule, chain, outcome)
-            if isinstance(outcome, str):
-                return
-            chain = outcome

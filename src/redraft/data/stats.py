@@ -17,7 +17,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from hashlib import blake2b
 from itertools import islice, pairwise, zip_longest
 from pathlib import Path
 from shutil import get_terminal_size
@@ -39,6 +38,7 @@ from redraft.data.texts import GOLD_LENGTH, generated, is_answered, leaking, tex
 from redraft.data.words import normalised
 from redraft.errors import RecordError
 from redraft.jobs.counting import counted
+from redraft.jobs.ids import digest_of
 from redraft.jobs.ledger import failures
 from redraft.jobs.licences import UNKNOWN, forbids_commerce, licence_in
 from redraft.jobs.parallel import spread
@@ -69,8 +69,8 @@ class DataSummary:
     # Places of the first records of each warning.
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     # Hashes of each record's first question, if it has one, and of all its texts.
-    queries: array[int] = field(default_factory=lambda: array("Q"))
-    texts: array[int] = field(default_factory=lambda: array("Q"))
+    queries: array[int] = field(default_factory=lambda: array("q"))
+    texts: array[int] = field(default_factory=lambda: array("q"))
 
     def name(self, table: str, name: str, times: int = 1) -> None:
         """Count a name from the data: shortened, and under `OTHERS` after a thousand names."""
@@ -114,7 +114,7 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: C
     summary.name("languages", language_of(f"{query[:_HEAD]} {answer[:_HEAD]}") or UNKNOWN)
     for hashes, text in ((summary.queries, text_of(chain, "query")), (summary.texts, text_of(chain, "all"))):
         if same := normalised(text):
-            hashes.append(hashed(same))
+            hashes.append(digest_of(same))
     _note_lengths(summary, chain, asked, where, count, long)
     _note_answers(summary, chain, where)
     _note_feedback(summary, chain, where)
@@ -221,11 +221,6 @@ def role_fault(turns: Sequence[Turn]) -> str | None:
             return f"{turn.role} after {before}" if before else f"{turn.role} speaks first"
         before = turn.role
     return None
-
-
-def hashed(text: str) -> int:
-    """Hash a text to 64 bits: among ten million texts, a collision has a chance of 1 in 370,000."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 # A report, made of a summary.
@@ -430,7 +425,7 @@ def repeats(hashes: array[int]) -> int:
     """Count the hashes that repeat an earlier one."""
     import numpy as np
 
-    return len(hashes) - len(np.unique(np.frombuffer(hashes, dtype=np.uint64))) if hashes else 0
+    return len(hashes) - len(np.unique(np.frombuffer(hashes, dtype=np.int64))) if hashes else 0
 
 
 def _named(counts: list[tuple[str, int]]) -> str:

@@ -12,7 +12,7 @@ import pytest
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.chain.read.records import read_records
 from redraft.chain.texts import gold_answers, gold_texts
-from redraft.data.generate.leaks import Leak, leaks
+from redraft.data.generate.leaks import Marked, leaks
 
 GOLD = "print(sum(x))"
 
@@ -25,15 +25,15 @@ def chain(*steps: tuple[str, str]) -> Chain:
 @pytest.mark.parametrize(
     ("steps", "found"),
     [
-        ([("x", f"Write {GOLD} instead."), (GOLD, "Good.")], [Leak(0, "feedback"), Leak(1, "answer")]),
+        ([("x", f"Write {GOLD} instead."), (GOLD, "Good.")], [Marked(0, "feedback"), Marked(1, "answer")]),
         ([("x", "Add them."), (GOLD, f"{GOLD} is right.")], []),
         ([(GOLD, f"Keep {GOLD}."), (GOLD, "Good.")], []),
-        ([("x", f"{GOLD}!"), ("y", f"{GOLD}!")], [Leak(0, "feedback"), Leak(1, "feedback")]),
+        ([("x", f"{GOLD}!"), ("y", f"{GOLD}!")], [Marked(0, "feedback"), Marked(1, "feedback")]),
         ([("x", "Add them."), ("y", "No.")], []),
-        ([(GOLD, "No."), ("y", f"{GOLD}!"), (GOLD, "Good.")], [Leak(1, "feedback")]),
+        ([(GOLD, "No."), ("y", f"{GOLD}!"), (GOLD, "Good.")], [Marked(1, "feedback")]),
     ],
 )
-def test_leaks(steps: list[tuple[str, str]], found: list[Leak]) -> None:
+def test_leaks(steps: list[tuple[str, str]], found: list[Marked]) -> None:
     assert list(leaks(chain(*steps), [f" {GOLD}\n"])) == found
 
 
@@ -55,7 +55,7 @@ WAY = "Natalia sold 48/2 = 24 clips in May, half of those in April.\n48 + 24 = 7
     ],
 )
 def test_a_part_of_a_derivation_is_a_quote_if_it_is_long_enough(said: str, told: bool) -> None:
-    assert list(leaks(chain(("12", said)), ["72", WAY])) == [Leak(0, "feedback")] * told
+    assert list(leaks(chain(("12", said)), ["72", WAY])) == [Marked(0, "feedback")] * told
     assert list(leaks(chain((said, said)), ["72", WAY])) == []
 
 
@@ -69,7 +69,7 @@ def test_what_the_prompt_says_is_no_quote() -> None:
 
 def test_an_answer_that_takes_a_derivation_over_from_feedback_leaks_too() -> None:
     steps = ("12", "48 + 24 = 72 clips in both months!"), ("So 48 + 24 = 72 clips in both months.", "Good.")
-    assert list(leaks(chain(*steps), [WAY])) == [Leak(0, "feedback"), Leak(1, "answer")]
+    assert list(leaks(chain(*steps), [WAY])) == [Marked(0, "feedback"), Marked(1, "answer")]
     alone = (
         ("12", "Add them."),
         ("So 48 + 24 = 72 clips in both months.", "48 + 24 = 72 clips in both months."),
@@ -100,13 +100,13 @@ def test_every_gold_text_of_a_record_is_looked_for(record: Any, tmp_path: Path) 
     file.write_text(json.dumps(record))
     (asked,) = read_records(file)
     said = chain(("x", "It is forty rows: Forty rows of twenty-one apples each. See?"))
-    assert list(leaks(said, gold_texts(asked))) == [Leak(0, "feedback")]
+    assert list(leaks(said, gold_texts(asked))) == [Marked(0, "feedback")]
 
 
 def test_a_long_program_takes_little_time() -> None:
     program = "".join(f"line_{number} = {number}\n" for number in range(20_000))
     begun = time.process_time()
-    assert list(leaks(chain(("x", program[-5_000:])), [program])) == [Leak(0, "feedback")]
+    assert list(leaks(chain(("x", program[-5_000:])), [program])) == [Marked(0, "feedback")]
     assert time.process_time() - begun < 2
 
 

@@ -19,14 +19,14 @@ PART = 30
 """Characters of a longer text whose quote counts. In SelFee's chains, such parts are code and no accident."""
 
 
-class Leak(NamedTuple):
-    """A quote of the gold answer, in feedback on an answer without it, or in an answer after that."""
+class Marked(NamedTuple):
+    """A text of a chain that is marked: the answer or the feedback of a step."""
 
     step: int
     part: Literal["feedback", "answer"]
 
 
-def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Leak]:
+def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
     """Yield each quote of gold texts: in feedback on an answer without it, and in answers after that."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= LEAST)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
@@ -34,12 +34,12 @@ def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Leak]:
     for index, step in enumerate(chain.steps if quotes else ()):
         known = _quoted(quotes, step.answer)
         if known & told - own:
-            yield Leak(index, "answer")
+            yield Marked(index, "answer")
         own |= known - told
         new = _quoted(quotes, step.feedback.text) - known if step.feedback else None
         if new:
             told |= new
-            yield Leak(index, "feedback")
+            yield Marked(index, "feedback")
 
 
 def _pieces(text: str) -> set[str]:
@@ -66,22 +66,15 @@ _REFUSAL = re.compile(
 )
 
 
-class Refusal(NamedTuple):
-    """A refusal in a chain: the best answer, or a feedback, with the index of its step."""
-
-    step: int
-    part: str
-
-
 def is_refusal(text: str) -> bool:
     """Whether a text begins as a refusal in English does."""
     return bool(_REFUSAL.match(text.replace("’", "'")))
 
 
-def refusals(chain: Chain) -> Iterator[Refusal]:
+def refusals(chain: Chain) -> Iterator[Marked]:
     """Yield the refusals that a model would learn. A refused draft that was corrected is none."""
     for index, step in enumerate(chain.steps):
         if index == chain.best and is_refusal(step.answer):
-            yield Refusal(index, "answer")
+            yield Marked(index, "answer")
         if step.feedback and step.feedback.by != "checks" and is_refusal(step.feedback.text):
-            yield Refusal(index, "feedback")
+            yield Marked(index, "feedback")

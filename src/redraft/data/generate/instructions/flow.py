@@ -23,7 +23,6 @@ from redraft.data.generate.instructions.pool import (
     Turns,
     drawn,
     rejected,
-    rejected_reply,
 )
 from redraft.data.generate.instructions.rules import (
     Fault,
@@ -340,7 +339,8 @@ class Flow:
         number = request.number
         if not (made.kept or made.rejects):
             fault = _refusal(reply) or fault_of_reply(reply.text, cut=reply.cut)
-            made.rejects.append(rejected_reply(reply.text, self.way, number, fault))
+            place = {"id": f"{self.way}/{number}", "request": number, "number": 0}
+            made.rejects.append(fault._asdict() | place | {"record": {"reply": reply.text}})
         self.rejects.add(*sorted(made.rejects, key=lambda record: record["number"]))
         kept = sorted(made.kept, key=lambda each: each[1].number)
         instructions = {origin.number: task.instruction for task, origin in kept}

@@ -181,16 +181,5 @@ def rejected(
     return {**record, "record": task.record(), **near, **({"claimed": True} if claimed else {})}
 
 
-def rejected_reply(text: str, way: str, request: int, fault: Fault) -> dict[str, Any]:
-    """Return the record of a reply in which no task could be read."""
-    return {
-        **fault._asdict(),
-        "id": f"{way}/{request}",
-        "request": request,
-        "number": 0,
-        "record": {"reply": text},
-    }
-
-
 def _line(record: dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False)
