@@ -68,7 +68,7 @@ def clean(
         RecordError: No record can be read; with `strict`, a record cannot be read.
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
-    plan, run = plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options)
+    plan, run = _plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options)
     file = here(source)
     config = {
         "rules": [name for name in NAMES if name in plan.rules],
@@ -107,13 +107,7 @@ def _few_are_left(output: DataOutput) -> bool:
     return True
 
 
-def plan_of(
-    like: Literal["fastchat", "selfee"] | None = None,
-    rules: Names | None = None,
-    skip: Names = (),
-    languages: Names = (),
-    blocked: Names = (),
-) -> Preset:
+def _plan_of(like: str | None, rules: Names | None, skip: Names, languages: Names, blocked: Names) -> Preset:
     """Return the rules and settings that the arguments of `clean` ask for."""
     if like and rules is not None:
         raise UsageError(

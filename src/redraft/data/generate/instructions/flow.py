@@ -22,7 +22,6 @@ from redraft.data.generate.instructions.pool import (
     TaskPool,
     Turns,
     drawn,
-    rejected,
 )
 from redraft.data.generate.instructions.rules import (
     Fault,
@@ -153,9 +152,14 @@ class Made:
     rejects: list[dict[str, Any]] = field(default_factory=list)
     refused: list[EngineError] = field(default_factory=list)
 
-    def reject(self, task: Task, origin: Origin, fault: Fault, **more: Any) -> None:
-        """Add a reject. Further arguments are those of `rejected`."""
-        self.rejects.append(rejected(task, origin, fault, **more))
+    def reject(
+        self, task: Task, origin: Origin, fault: Fault, nearest: str | None = None, *, claimed: bool = False
+    ) -> None:
+        """Add a reject. `claimed`: its instruction is new, and later ones must differ."""
+        about = {"id": origin.id, "request": origin.request, "number": origin.number}
+        near = {} if nearest is None else {"nearest": nearest}
+        more = {"claimed": True} if claimed else {}
+        self.rejects.append({**fault._asdict(), **about, "record": task.record(), **near, **more})
 
 
 @dataclass
@@ -339,8 +343,8 @@ class Flow:
         number = request.number
         if not (made.kept or made.rejects):
             fault = _refusal(reply) or fault_of_reply(reply.text, cut=reply.cut)
-            place = {"id": f"{self.way}/{number}", "request": number, "number": 0}
-            made.rejects.append(fault._asdict() | place | {"record": {"reply": reply.text}})
+            about = {"id": f"{self.way}/{number}", "request": number, "number": 0}
+            made.rejects.append({**fault._asdict(), **about, "record": {"reply": reply.text}})
         self.rejects.add(*sorted(made.rejects, key=lambda record: record["number"]))
         kept = sorted(made.kept, key=lambda each: each[1].number)
         instructions = {origin.number: task.instruction for task, origin in kept}

@@ -19,7 +19,7 @@ from random import Random
 from typing import Any
 
 from redraft.data.generate.instructions.rules import Fault
-from redraft.data.generate.instructions.tasks import Origin, Task
+from redraft.data.generate.instructions.tasks import Task
 from redraft.data.similarity import Pool
 from redraft.jobs.files import replacing
 from redraft.jobs.lines import LineFile, own_lines
@@ -170,15 +170,6 @@ class Rejects(AbstractContextManager["Rejects"]):
     def __exit__(self, *_: object) -> None:
         if self._lines:
             self._lines.close()
-
-
-def rejected(
-    task: Task, origin: Origin, fault: Fault, nearest: str | None = None, *, claimed: bool = False
-) -> dict[str, Any]:
-    """Return the record of a rejected task. `claimed`: its instruction is new, and later ones must differ."""
-    record = {**fault._asdict(), "id": origin.id, "request": origin.request, "number": origin.number}
-    near = {} if nearest is None else {"nearest": nearest}
-    return {**record, "record": task.record(), **near, **({"claimed": True} if claimed else {})}
 
 
 def _line(record: dict[str, Any]) -> str:
