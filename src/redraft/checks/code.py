@@ -17,6 +17,7 @@ from typing import Any
 
 from redraft.chain import Prompt
 from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.json_reading import fenced
 from redraft.checks.sandbox import Job, Report, find_sandbox, run_job
 from redraft.errors import UsageError
 from redraft.jobs.counting import counted
@@ -114,23 +115,17 @@ def program_of(answer: str) -> tuple[str, bool]:
     It is all blocks that are marked as Python, else all that are not marked, else the whole answer. Other
     lines become empty, so that a line of the program has the number of its line in the answer.
     """
-    lines = answer.replace("\r\n", "\n").split("\n")
-    blocks, begin, mark = list[tuple[str, int, int]](), None, ""
-    for at, line in enumerate([*lines, "```"]):  # the answer's end closes the last block
-        fence = line.strip()
-        if begin is None and fence.startswith("```"):
-            begin, mark = at + 1, fence.strip("`").strip().lower()
-        elif begin is not None and fence == "```":
-            blocks.append((mark, begin, at))
-            begin = None
+    text = answer.replace("\r\n", "\n")
+    blocks = fenced(text)
     for marks in (("python", "py", "python3"), ("",)):
-        if chosen := [(begin, end) for mark, begin, end in blocks if mark in marks]:
-            kept = [""] * len(lines)
-            for begin, end in chosen:
-                block = textwrap.dedent("\n".join(lines[begin:end]))
-                kept[begin:end] = block.split("\n")[: end - begin]
+        if chosen := [block for block in blocks if block.mark in marks]:
+            kept = [""] * (text.count("\n") + 1)
+            for block in chosen:
+                lines = textwrap.dedent(text[block.begin : block.end]).split("\n")
+                first = text.count("\n", 0, block.begin)
+                kept[first : first + len(lines)] = lines
             return "\n".join(kept), True
-    return "\n".join(lines), False
+    return text, False
 
 
 def _parse(code: str, what: str) -> ast.Module:

@@ -37,11 +37,12 @@ class NotJson(ValueError):
         self.read = read
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
+    """A fenced block: its mark in small letters, and where its inside begins and ends."""
+
     mark: str
     begin: int
     end: int
-    closed: bool
 
 
 def read_json(answer: str) -> tuple[Any, str]:
@@ -49,7 +50,7 @@ def read_json(answer: str) -> tuple[Any, str]:
     text = answer.replace("\r\n", "\n")
     if not text.strip():
         raise NotJson("The answer is empty, and JSON is wanted.")
-    blocks = _blocks(text)
+    blocks = fenced(text)
     marked = [block for block in blocks if block.mark == "json"]
     if len(marked) > 1:
         raise NotJson(f"The answer has {len(marked)} JSON blocks, and exactly one is wanted.")
@@ -72,7 +73,7 @@ _BEGINS = re.compile(r"[{\[]")
 
 def json_so_far(text: str) -> Any:
     """Return what the JSON of a text that is still written holds so far; None if it has not begun."""
-    marked = [block.begin for block in _blocks(text) if block.mark == "json"]
+    marked = [block.begin for block in fenced(text) if block.mark == "json"]
     begin = _BEGINS.search(text, marked[0] if marked else 0)
     if begin is None:
         return None
@@ -85,22 +86,22 @@ def json_so_far(text: str) -> Any:
         return None
 
 
-def _blocks(text: str) -> list[_Block]:
+def fenced(text: str) -> list[Block]:
     """Return the fenced blocks of a text. The last one may be without its end."""
-    found: list[_Block] = []
+    found: list[Block] = []
     fence, mark, begin, at = "", "", 0, 0
     for line in text.split("\n"):
         stripped = line.strip()
         if not fence and stripped.startswith(("```", "~~~")):
             fence, mark, begin = stripped[:3], stripped[3:].strip("`~ ").lower(), at + len(line) + 1
         elif fence and stripped == fence:
-            found.append(_Block(mark, begin, max(at - 1, begin), closed=True))
+            found.append(Block(mark, begin, max(at - 1, begin)))
             fence = ""
         at += len(line) + 1
-    return [*found, _Block(mark, min(begin, len(text)), len(text), closed=False)] if fence else found
+    return [*found, Block(mark, min(begin, len(text)), len(text))] if fence else found
 
 
-def _is_all(block: _Block, text: str) -> bool:
+def _is_all(block: Block, text: str) -> bool:
     return text.lstrip()[:1] in "`~" and not text[block.end :].strip("`~ \n")
 
 

@@ -134,7 +134,7 @@ def _of_text(module: str, maker: str) -> Callable[[Written], Check]:
     return make
 
 
-def _plain(module: str, maker: str, guess: str = "") -> Callable[[Written], Check]:
+def _plain(module: str, maker: str, *given: str, guess: str = "") -> Callable[[Written], Check]:
     """Return what makes a check that takes no argument: a class. `guess` is what one may have meant."""
 
     def make(written: Written) -> Check:
@@ -142,7 +142,7 @@ def _plain(module: str, maker: str, guess: str = "") -> Callable[[Written], Chec
             guessed = f" ({guess})" if guess and written.rest.startswith(":") else ""
             problem = f"{written.kind} takes no argument, and is followed by {written.rest[:30]!r}{guessed}"
             raise written.error(problem)
-        found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))()
+        found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))(*given)
         return found
 
     return make
@@ -167,10 +167,17 @@ def _count(written: Written) -> Check:
     return Count(written.kind, low, high)
 
 
-def _phrase(written: Written) -> Check:
-    from redraft.checks.text import phrase_of
+def _written(module: str, maker: str) -> Callable[[Written], Check]:
+    """Return what makes a check of all its parts: a function of a module."""
 
-    return phrase_of(written)
+    def make(written: Written) -> Check:
+        found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))(written)
+        return found
+
+    return make
+
+
+_phrase, _group = _written("text", "phrase_of"), _written("groups", "group_of")
 
 
 def _number(written: Written) -> Check:
@@ -216,12 +223,6 @@ def _reward(written: Written) -> Check:
     return Reward.of(written.text, bar)
 
 
-def _group(written: Written) -> Check:
-    from redraft.checks.groups import group_of
-
-    return group_of(written)
-
-
 _for_anyone = partial(CheckKind, writer="anyone")
 
 WORDS = _for_anyone("words<=50", "count of words: <= >= < > ==, or a range words=10..20", _count)
@@ -233,8 +234,8 @@ BULLETS = _for_anyone("bullets==3", "count of lines that begin with a bullet", _
 ITEMS = _for_anyone("items==3", "count of bullets and of numbered lines", _count)
 HEADINGS = _for_anyone("headings>=2", "count of lines that begin with # or ##", _count)
 UNIQUE = _for_anyone("unique", "has no line twice", _plain("text", "Unique"))
-UPPERCASE = _for_anyone("uppercase", "has no small letter", _plain("text", "Case.upper"))
-LOWERCASE = _for_anyone("lowercase", "has no capital letter", _plain("text", "Case.lower"))
+UPPERCASE = _for_anyone("uppercase", "has no small letter", _plain("text", "Case", "uppercase"))
+LOWERCASE = _for_anyone("lowercase", "has no capital letter", _plain("text", "Case", "lowercase"))
 CONTAINS = _for_anyone(
     "contains:TEXT",
     "has this word or phrase, ignoring case; contains[part]: also within a word",
@@ -256,7 +257,7 @@ ENDS = _for_anyone("ends:TEXT", "ends with this text, ignoring case", _phrase)
 JSON = _for_anyone(
     "json",
     "is JSON, or has one fenced JSON block",
-    _plain("structure", "Json", "a schema is json-schema:FILE"),
+    _plain("structure", "Json", guess="a schema is json-schema:FILE"),
 )
 KEYS = _for_anyone(
     "keys:name,born", "is a JSON object with these keys and no others", _of_text("structure", "Keys.of")

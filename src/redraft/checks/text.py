@@ -84,16 +84,11 @@ def count_sentences(text: str) -> int:
     return len(sentences(text))
 
 
-def count_paragraphs(text: str) -> int:
-    """Count the paragraphs of a text."""
-    return len(paragraphs(text))
-
-
 COUNTERS: dict[str, Callable[[str], int]] = {
     "words": count_words,
     "sentences": count_sentences,
     "characters": count_characters,
-    "paragraphs": count_paragraphs,
+    "paragraphs": lambda text: len(paragraphs(text)),
     "lines": lines,
     "bullets": bullets,
     "items": items,
@@ -136,15 +131,16 @@ class Count:
     @property
     def demand(self) -> str:
         """The bounds, as a sentence."""
-        if self.low == self.high:
-            amount = f"exactly {self.low}"
-        elif self.low is None:
-            amount = f"at most {self.high}"
-        else:
-            amount = f"at least {self.low}" if self.high is None else f"{self.low} to {self.high}"
         only = self.high if self.low in (None, self.high) else self.low
         written = f" {WRITTEN[self.unit]}" if self.unit in WRITTEN and self.high != 0 else ""
-        return f"Write {amount} {self.unit[:-1] if only == 1 else self.unit}.{written}"
+        return f"Write {self._bounds()} {self.unit[:-1] if only == 1 else self.unit}.{written}"
+
+    def _bounds(self) -> str:
+        if self.low is None:
+            return f"at most {self.high}"
+        if self.high is None:
+            return f"at least {self.low}"
+        return f"exactly {self.low}" if self.low == self.high else f"{self.low} to {self.high}"
 
     @property
     def form(self) -> Form:
@@ -166,14 +162,8 @@ class Count:
         """Pass within the bounds. The message has the count, the bounds, and the difference."""
         count = COUNTERS[self.unit](answer)
         has = f"The answer has {count} {self.unit[:-1] if count == 1 else self.unit}"
-        if self.low == self.high:
-            bounds = f"exactly {self.low} are wanted"
-        elif self.low is None:
-            bounds = f"at most {self.high} are allowed"
-        elif self.high is None:
-            bounds = f"at least {self.low} are needed"
-        else:
-            bounds = f"{self.low} to {self.high} are wanted"
+        verb = "allowed" if self.low is None else "needed" if self.high is None else "wanted"
+        bounds = f"{self._bounds()} are {verb}"
         if self.low is not None and count < self.low:
             written = f" {WRITTEN[self.unit]}" if self.unit in WRITTEN else ""
             return failed(
@@ -218,16 +208,6 @@ class Case:
     """`uppercase`: no letter is small; `lowercase`: none is a capital. Letters without case do not count."""
 
     name: Literal["uppercase", "lowercase"]
-
-    @classmethod
-    def upper(cls) -> Self:
-        """Return `uppercase`."""
-        return cls("uppercase")
-
-    @classmethod
-    def lower(cls) -> Self:
-        """Return `lowercase`."""
-        return cls("lowercase")
 
     @property
     def demand(self) -> str:
