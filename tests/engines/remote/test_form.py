@@ -27,8 +27,8 @@ from tests.engines.fake_server import (
 )
 from tests.engines.remote.asking import ASK, CHAT, ONCE, collected
 
-CHECKS = ["lowercase", "words<=9"]
-FORM = Form(case="lower")
+CHECKS = ["lacks:,", "words<=9"]
+FORM = Form(without=frozenset(","))
 GRAMMAR = gbnf(FORM)
 REFUSED = error_reply(400, "Failed to initialize samplers: failed to parse grammar")
 
@@ -123,7 +123,7 @@ def test_a_server_that_does_not_continue_answers_is_asked_without(
 
 def test_a_refusal_is_remembered_and_told_once(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        chain = revise(server, REFUSED, chat_reply("Snow."), chat_reply("rain falls."), max_revisions=1)
+        chain = revise(server, REFUSED, chat_reply("Snow, ice."), chat_reply("rain falls."), max_revisions=1)
     assert chain.passed
     assert [step.steered for step in chain.steps] == [(), ()]
     assert grammars(server) == [{"grammar"}, set(), set()]

@@ -44,7 +44,7 @@ def drawn(grammar: str, seed: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "checks", [["lacks:,"], ["uppercase"], ["lowercase", "lacks:e"], ["ifeval:startend:quotation"]]
+    "checks", [["lacks:,"], ["lacks:,", "lacks:!"], ["ifeval:startend:quotation"]]
 )
 def test_a_text_has_only_the_characters_that_pass(checks: list[str]) -> None:
     form, _ = joined((text, form) for text in checks if (form := form_of(parse_check(text))))
@@ -83,10 +83,10 @@ def test_choices_and_objects() -> None:
 
 
 def test_a_string_that_ends_a_text_may_follow_it() -> None:
-    grammar = lark(Form(case="lower"), ["### Feedback 1:", "Done"])
+    grammar = lark(Form(without=frozenset(",")), ["### Feedback 1:", "Done"])
     for space in ("\n\n", " ", ""):
         assert accepts(grammar, f"rain falls.{space}### Feedback 1:")
-    assert not accepts(grammar, "Rain falls.")
+    assert not accepts(grammar, "rain, falls.")
 
 
 def test_any_text_needs_no_grammar() -> None:
@@ -95,5 +95,4 @@ def test_any_text_needs_no_grammar() -> None:
 
 def test_gbnf_has_the_ranges_that_may_come() -> None:
     assert gbnf(Form(without=frozenset(","))) == "root ::= [\\x00-\\x2B\\x2D-\U0010ffff]*"
-    assert gbnf(Form(case="lower")).startswith("root ::= [\\x00-\\x40\\x5B-")
     assert gbnf(Form(choices=('a "b"', "c"))) == 'root ::= "a \\"b\\"" | "c"'

@@ -118,6 +118,7 @@ CHECKS = st.one_of(
     st.builds("lacks:{}".format, st.sampled_from([*WORDS[:6], ",", "!", "the town"])),
     st.builds("starts:{}".format, st.sampled_from(GIVEN[:2])),
     st.builds("ends:{}".format, st.sampled_from(GIVEN[2:5])),
+    st.sampled_from(["uppercase", "lowercase"]),
 )
 
 
@@ -194,6 +195,29 @@ def test_too_short_a_text_goes_on() -> None:
     model = Says("Rain falls.", " It", " falls on the town.")
     assert write(form_for(["words>=6"])[0], model.source)[0] == "Rain falls. It falls on the town."
     assert model.asked[1][1].unending
+
+
+def test_a_case_is_put_on_what_the_model_writes() -> None:
+    text, _ = write(Form(case="upper", opening="Dear Tom"), Says(", the straße is far.").source)
+    assert text == "DEAR TOM, THE STRASSE IS FAR."
+
+
+def test_an_empty_item_is_written_again_and_no_bare_mark_follows_the_last_token() -> None:
+    class Empty(Words):
+        def _next(self, text: str, sampling: Sampling) -> int:
+            newline = TOKENS.index("\n")
+            bare = text.endswith("- ") and newline not in sampling.banned
+            return newline if bare else super()._next(text, sampling)
+
+    text, _ = write(form_for(["bullets==3"])[0], Empty(3).source)
+    assert len(re.findall(r"^- \w", text, re.MULTILINE)) == 3
+    cut, last = write(form_for(["bullets==20"])[0], Words(3).source, tokens=30)
+    assert not cut.endswith("-")
+    assert last.finish == "max_tokens"
+
+
+def test_a_comma_is_no_end() -> None:
+    assert write(Form(lacks=("zebra",)), Says("It rains,").source)[0] == "It rains."
 
 
 def test_what_was_handed_on_stays() -> None:

@@ -19,15 +19,20 @@ _NO_END = re.compile(
 )
 _LONG = re.compile(r"(?:[^\W\d_].*){15}")  # letters of a sentence that nobody says twice
 _WIDE = "\u2e80"  # the first of the writings without spaces
-_LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:[ \n]+\1){2}\Z")
+_LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\Z")
 _LOOPS_IN, _SEEN = 200, 1000  # characters in which a phrase comes three times, and a sentence twice
 
 
 class Draft:
     """The text so far, in pieces with their tokens. `sent` characters of it were handed on."""
 
-    def __init__(self, hand_on: Callable[[Delta], None], encode: Callable[[str], Awaitable[Tokens]]) -> None:
-        self._hand_on, self._encode = hand_on, encode
+    def __init__(
+        self,
+        hand_on: Callable[[Delta], None],
+        encode: Callable[[str], Awaitable[Tokens]],
+        in_case: Callable[[str], str] = str,
+    ) -> None:
+        self._hand_on, self._encode, self._in_case = hand_on, encode, in_case
         self._pieces: list[Delta] = []
         self._handed = 0  # of these
         self._given, self._due = False, ""  # whether it ends with a given text, and spaces of that
@@ -55,6 +60,8 @@ class Draft:
             self._given, self._due = False, ""
         if delta.finish and not text:  # the token that ends an answer
             return
+        if (cased := self._in_case(delta.text)) != delta.text:
+            delta = Delta(cased, unsteered=delta.unsteered)
         kept = Delta(delta.text, delta.tokens, logprobs=delta.logprobs, likeliest=delta.likeliest)
         self._pieces.append(replace(kept, unsteered=delta.unsteered))
         self.text += delta.text

@@ -131,8 +131,13 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """The part of it that says which characters may come."""
-        return Form(without=self.without | {*'"' * self.quoted}, case=self.case)
+        """The part of it that says which characters may come, before they are put into its case."""
+        cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
+        return Form(without=self.without.union('"' * self.quoted, cased))
+
+    def in_case(self, text: str) -> str:
+        """Return a text in its case."""
+        return {"upper": text.upper(), "lower": text.lower()}.get(self.case, text)
 
     @property
     def by_grammar(self) -> bool:
@@ -175,9 +180,7 @@ class Form:
         layout = self.layout
         if self.choices and (self.opening or layout.title):
             raise Conflict("an answer begins in one way")
-        cased = {"upper": str.upper, "lower": str.lower}.get(self.case, str)
-        given = [layout.mark, *self.has, self.opening, self.closing, self.postscript, *self.choices]
-        if any(cased(text) != text for text in given[:1]) or (self.case == "lower" and "ABC" in layout.slots):
+        if self.in_case(layout.mark) != layout.mark or (self.case == "lower" and "ABC" in layout.slots):
             raise Conflict(f"a mark of the layout is not in {self.case} case")
         if layout.parts > MOST_PARTS or len(layout.slots) > MOST_PARTS:
             raise Conflict("these are too many parts for an answer")

@@ -19,7 +19,6 @@ value: string | NUMBER | "[" string ("," gap string){0,3} "]"
 string: /"[^"\\\x00-\x1f]+"/
 NUMBER: /-?[0-9]{1,6}(\.[0-9]{1,3})?/
 """
-_OTHER_CASE = {"": (), "upper": ("az", "ßÿ"), "lower": ("AZ", "ÀÞ")}
 
 
 def lark(form: Form, stop: Sequence[str] = ()) -> str:
@@ -35,7 +34,7 @@ def lark(form: Form, stop: Sequence[str] = ()) -> str:
         return f"{HEAD}start: /({'|'.join(''.join(map(_plain, text)) for text in form.choices)}){end}/\n"
     if form.pattern and (found := pattern_of(form.pattern)):
         return f"{HEAD}start: /({found.text}){end}/\n"
-    never = _codes(sorted(form.without)) + {"upper": r"\p{Ll}", "lower": r"\p{Lu}"}.get(form.case, "")
+    never = _codes(sorted(form.without))
     return f"{HEAD}start: /[^{never}]*{end}/\n" if never else ""
 
 
@@ -46,14 +45,13 @@ def gbnf(form: Form) -> str:
     """
     if form.choices:
         return f"root ::= {' | '.join(_literal(text) for text in form.choices)}"
-    banned = sorted([*_OTHER_CASE[form.case], *(char + char for char in form.without)])
-    if not banned:
+    if not form.without:
         return ""
     ranges, start = "", 0
-    for pair in banned:
-        if start < ord(pair[0]):
-            ranges += f"{_escaped(chr(start))}-{_escaped(chr(ord(pair[0]) - 1))}"
-        start = max(start, ord(pair[1]) + 1)
+    for code in sorted(map(ord, form.without)):
+        if start < code:
+            ranges += f"{_escaped(chr(start))}-{_escaped(chr(code - 1))}"
+        start = code + 1
     return f"root ::= [{ranges}{_escaped(chr(start))}-\U0010ffff]*"
 
 

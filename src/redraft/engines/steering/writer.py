@@ -101,7 +101,7 @@ class _Writer:
         self.sampling = replace(sampling, form=characters, unset=sampling.unset - {"max_tokens"})
         self.logprobs = sampling.logprobs
         self.room, self.spent, self.calls, self.cached = sampling.max_tokens, 0, 0, 0
-        self.draft = Draft(self._hand_on, self._encode)
+        self.draft = Draft(self._hand_on, self._encode, form.in_case)
         self.lacks = [pattern_for(text.strip()) for text in form.lacks]
         closing = form.closing.strip()
         self.closing = pattern_for(closing) if closing else None
@@ -240,14 +240,15 @@ class _Writer:
             mark: What ends it.
             most: The number of tokens after which it ends with a sentence.
         """
-        draft, until = self.draft, self.spent + most
+        draft, until, old = self.draft, self.spent + most, len(self.draft)
         if self.spent >= self.room or self.over:
             return _Ended("tokens", len(draft))
         async with aclosing(self._more(self._request())) as deltas:
             async for delta in deltas:
-                whole, old = delta.finish == "stop", len(draft) - len(delta.text)
+                whole = delta.finish == "stop"
                 if ended := self._ended(begin, old, mark, whole=whole):
                     return ended
+                old = len(draft)
                 if delta.finish:
                     return _Ended("model" if whole else "tokens", len(draft), delta.stop_text)
                 if not delta.text or not (delta.text[0].isspace() or delta.text[-1].isspace()):
@@ -275,7 +276,7 @@ class _Writer:
             if begin + len(said) in self.draft.ends(begin):
                 return _Ended("model", begin + len(said))
         if (whole or not text[old:].isalnum()) and (again := self.draft.repeats(begin)) is not None:
-            return _Ended("model", again)
+            return _Ended("model" if again in self.draft.ends(begin) else "full", again)
         return _Ended("full", len(text)) if self._is_full() else None
 
     # What may not come
@@ -361,6 +362,7 @@ class _Writer:
             else:
                 least = POSSIBLE if again < TRIES else -1
                 self.cut_short = False
+                self._cut(max(begin, ended.place))
                 if self._back(begin, enough=not mark) or await self._closed(begin, least, enough=not mark):
                     return
                 if not self._back(begin) and not over:
@@ -380,6 +382,9 @@ class _Writer:
         self._cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
         if goes_on and not self.draft.is_whole:
             self._back(begin)
+        if ended.by == "model" and self.draft.text[begin:].endswith((",", ";")):
+            self._cut(len(self.draft) - 1)
+            self.draft.give(".")
 
     def _back(self, begin: int, *, enough: bool = False) -> bool:
         """Cut back to the last end of a sentence that fits, and has `enough`. Return whether there is one."""
@@ -435,14 +440,18 @@ class _Writer:
         layout, draft, parts = self.form.layout, self.draft, {""}
         mark = "\n" if layout.between == "\n" else layout.between.strip() or "\n\n"
         for number in range(1, layout.parts + 1):
+            if self.spent >= self.room or self.over:
+                self.cut_short = True
+                return
             draft.give(layout.between * (number > 1) + layout.mark.format(number))
             if layout.first[0] == number:
                 draft.give(layout.first[1].capitalize() + " ")
             is_last = number == layout.parts
             left = int(self.room * (1 if is_last else CLOSE)) - self.spent
             begin, most = len(draft), max(left // (layout.parts - number + 1) - 8, 8)
+            banned = self.banned
             for _ in range(TRIES):
-                await self._one(unending=number > 1)
+                banned |= await self._begun(begin, banned, unending=number > 1)
                 await self._free(begin, *(() if is_last and layout.more else (mark, most)))
                 said = draft.text[begin:].strip()
                 if said not in parts or begin < draft.sent or self.spent > self.room // (2 if said else 1):
@@ -502,15 +511,19 @@ class _Writer:
                 self._cut(place if self.last_word and chance > POSSIBLE else len(draft.text.rstrip(STOPS)))
             draft.give(self._last())
 
+    async def _begun(self, begin: int, banned: frozenset[int], *, unending: bool) -> frozenset[int]:
+        """Begin a part without the tokens that others of it began with. Return the one that came."""
+        await self._one(unending=unending, banned=banned)
+        token = self.draft.token_at(begin)
+        return frozenset() if token is None else frozenset([token])
+
     async def _sentence(self) -> bool:
         """Write on to the end of a sentence. Return whether it has a word."""
         begin, banned = len(self.draft), self.banned
         for _ in range(TRIES):
             if self.spent >= self.room:
                 break
-            await self._one(unending=True, banned=banned)
-            token = self.draft.token_at(begin)
-            banned |= frozenset() if token is None else {token}
+            banned |= await self._begun(begin, banned, unending=True)
             if self.draft.text[begin:].strip():
                 await self._free(begin, "\n", 0)
             if re.search(r"\w", self.draft.text[begin:]):
@@ -538,12 +551,11 @@ class _Writer:
             self._cut(min(end, place))
 
     def _given(self, text: str) -> str:
-        """Return a text that must come as it stands behind the draft: spaced, and in its case."""
+        """Return a text that must come, with a space before it, and a capital where a sentence begins."""
         before = self.draft.text
-        cased = {"upper": str.upper, "lower": str.lower}.get(self.form.case, str)(text)
         if not before or before.endswith("\n") or self.draft.is_whole:
-            cased = cased if self.form.case else cased[0].upper() + cased[1:]
-        return cased if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {cased}"
+            text = text[0].upper() + text[1:]
+        return text if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {text}"
 
     def _last(self) -> str:
         """Return the end that was asked for. What is no sentence has a line of its own where that fits."""
