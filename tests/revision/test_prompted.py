@@ -255,6 +255,17 @@ def test_a_cut_answer_that_passes_is_revised_all_the_same() -> None:
     assert (chain.stop, chain.answer) == ("passed", "good")
 
 
+@pytest.mark.parametrize("mode", ["verified", "best-of"])
+def test_a_text_that_loops_passes_only_if_no_other_follows(mode: Mode) -> None:
+    loops = "I say: love will win, love will win, love will win."
+    a_plan = plan(mode=mode, checks=("toy",), max_revisions=1, drafts=2 if mode == "best-of" else 1)
+    chain = play(a_plan, [loops, "Love wins."], lambda _: True).chain
+    assert (chain.passed, chain.answer) == (True, "Love wins.")
+    assert prompts.LOOPS in [step.criticism for step in (*chain.drafts, *chain.steps)]
+    chain = play(a_plan, [loops, loops], lambda _: True).chain
+    assert (chain.passed, chain.answer) == (True, loops)
+
+
 def test_a_change_of_white_space_is_a_change() -> None:
     a_plan = plan(mode="verified", checks=("toy",))
     chain = play(a_plan, ["A b. C d.", "A b.\n\nC d."], lambda answer: "\n\n" in answer).chain

@@ -431,6 +431,15 @@ class Chain(_Record, Generic[T_co]):
             raise RecordError(f"{where}: {describe(error)}", hint=_version_hint(line)) from None
 
 
+_LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
+
+
+def loop(text: str) -> int | None:
+    """Return where the end of a text says a phrase for the second of three times; None if it does not."""
+    found = _LOOP.search(text, max(0, len(text) - 200))
+    return found.end(1) if found else None
+
+
 def has_answer(steps: Sequence[Step]) -> bool:
     """Return whether any answer shows a text or calls a tool."""
     return any(step.tool_calls or not is_blank(step.answer) for step in steps)
@@ -439,23 +448,24 @@ def has_answer(steps: Sequence[Step]) -> bool:
 def best_step(steps: Sequence[Step]) -> int | None:
     """Return the index of the best answer, or None if there is none (`has_answer`).
 
-    With checks: one that passes, then one that was not lost, then the higher score, then a complete one, then
-    the earlier. Without: the last complete one, but for one that nothing could judge before a fresh one. An
-    echo is the best only if there is no other.
+    With checks: one that passes, then one that does not end in a loop, then one that was not lost, then the
+    higher score, then a complete one, then the earlier. Without: the last complete one, but for one that
+    nothing could judge before a fresh one. An echo is the best only if there is no other.
     """
     if not has_answer(steps):
         return None
     checked = any(step.score is not None for step in steps)
     afresh = max((index for index, step in enumerate(steps) if step.fresh), default=0)
 
-    def rank(index: int) -> tuple[bool, bool, bool, float, bool, int]:
+    def rank(index: int) -> tuple[bool, bool, bool, bool, float, bool, int]:
         step = steps[index]
         real = has_answer([step]) and not step.echo
         if not checked:
             unjudged = index < afresh and step.verdict == "unknown"
-            return (real, False, True, 0.0, step.complete and not unjudged, index)
+            return (real, False, False, True, 0.0, step.complete and not unjudged, index)
         score = -1.0 if step.score is None else step.score
-        return (real, bool(step.passed), step.finish != "lost", score, step.complete, -index)
+        ends, lost = loop(step.answer) is None, step.finish == "lost"
+        return (real, bool(step.passed), ends, not lost, score, step.complete, -index)
 
     return max(range(len(steps)), key=rank)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict, is_blank
+from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict, is_blank, loop
 from redraft.chain.selfee import verdict_of
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
@@ -194,8 +194,10 @@ def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
-    passed = bool(results) and all(result.passed for result in results)
-    return passed and state.steps[-1].finish == "stop"
+    """Return whether the last text passes, and reads as an answer if another text may follow."""
+    step = state.steps[-1]
+    reads = not rules.another(state) or loop(step.answer) is None
+    return bool(results) and all(result.passed for result in results) and step.finish == "stop" and reads
 
 
 def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
@@ -205,7 +207,7 @@ def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
         state.criticised(Feedback(text=text, verdict="revise", by="checks"))
     elif results:
         good = _good(state, results)
-        text = "" if good else prompts.complaint(results, step.finish)
+        text = "" if good else prompts.complaint(results, step.finish) or prompts.LOOPS
         verdict: Verdict = "accept" if good else "revise"
         state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
 

@@ -23,6 +23,7 @@ TALK = "The reply does not answer. Revision is needed."
 """What is said of a first answer that is talk: there is no criticism yet that it could repeat."""
 
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
+LOOPS = "The answer says the same again and again."
 CUT = "The answer was cut off before its end because it is too long."
 REPAIR = "An earlier answer failed:\n{found}"
 """Appended to the prompt for a fresh draft. The draft itself is not shown."""
@@ -95,7 +96,7 @@ class Wording:
             for literal, *_ in Formatter().parse(template)
             for piece in _BLANK.split(literal)
         ]
-        return (*filter(None, pieces), TALK, ECHOED, CUT, REPAIR.partition("\n")[0])
+        return (*filter(None, pieces), TALK, ECHOED, CUT, LOOPS, REPAIR.partition("\n")[0])
 
 
 def _check_template(name: str, template: Any) -> None:

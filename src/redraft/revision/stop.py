@@ -63,6 +63,12 @@ def followed(state: State) -> bool:
     return (another or len(state.steps) < plan.max_revisions) and not plan.wording.scores
 
 
+def another(state: State) -> bool:
+    """Return whether another text may follow the last one."""
+    drafting = state.drafting and len(state.drafts) + 1 < state.plan.options.most_drafts
+    return drafting or state.revisions < state.plan.max_revisions
+
+
 def when_resumed(state: State) -> Stop | None:
     """Ask before an answer that an earlier attempt did not get to."""
     return "max_revisions" if state.revisions >= state.plan.max_revisions else no_room(state)

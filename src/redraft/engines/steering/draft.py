@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from redraft.chain import loop
 from redraft.engines.base import Delta, Tokens
 
 STOPS = ".!?。！？…"
@@ -19,8 +20,7 @@ _NO_END = re.compile(
 )
 _LONG = re.compile(r"(?:[^\W\d_].*){15}")  # letters of a sentence that nobody says twice
 _WIDE = "\u2e80"  # the first of the writings without spaces
-_LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\Z")
-_LOOPS_IN, _SEEN = 200, 1000  # characters in which a phrase comes three times, and a sentence twice
+_SEEN = 1000  # characters in which a sentence comes twice
 
 
 class Draft:
@@ -126,8 +126,9 @@ class Draft:
         last = self.text[second:third].strip()
         if second >= self.sent and self.text[first:second].strip() == last and _LONG.search(last):
             return second
-        found = _LOOP.search(self.text, max(begin, self.sent, len(self) - _LOOPS_IN))
-        return found.end(1) if found else None
+        kept = max(begin, self.sent)
+        again = loop(self.text[kept:])
+        return None if again is None else kept + again
 
 
 def closed(text: str) -> str:

@@ -382,7 +382,7 @@ class _Writer:
         self._cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
         if goes_on and not self.draft.is_whole:
             self._back(begin)
-        if ended.by == "model" and self.draft.text[begin:].endswith((",", ";")):
+        if self.draft.text[begin:].endswith((",", ";")):
             self._cut(len(self.draft) - 1)
             self.draft.give(".")
 
