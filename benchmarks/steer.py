@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import accumulate
 from operator import or_
 from pathlib import Path
@@ -24,17 +24,19 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import torch
 
 import redraft
 from apps_constraints import PEERS, held_out
 from apps_server import serving
 from material import records as ifeval
-from measure import Figure, Goal, Row, alternate
-from redraft.chain import Prompt, Step
+from measure import Figure, Goal, Row, Unit, alternate
+from redraft.chain import Chain, Prompt, Step
 from redraft.checks.base import demand_of, run_checks
 from redraft.checks.echo import is_echo
 from redraft.checks.ifeval import Constraint
 from redraft.engines.base import Engine, Sampling
+from redraft.engines.llamacpp.default_model import fetch_default
 from redraft.engines.load import EngineName, load_engine
 from redraft.engines.steering.form import Form
 from redraft.evaluation.stats import difference
@@ -197,7 +199,9 @@ def gain(ours: Curve, theirs: Curve, texts: int) -> tuple[float, str]:
     )
 
 
-PARTS = ("pass", "have a word of no list", "end whole", "new tokens a text")
+PARTS = ("pass", "have a word of no list", "end whole", "log-likelihood a token", "new tokens a text")
+UNITS: tuple[Unit, ...] = ("%", "%", "%", "nats", "tokens")
+GOALS = (Goal("≥", 80), None, Goal("≥", 99), None, Goal("≤", 90))
 COUNTED = r"(?!words[>=]+\d{3})(words|sentences|bullets|items|lines|paragraphs|characters)[<>=]"
 PLAIN = re.compile(rf"{COUNTED}|(lacks|contains|starts|ends):|(upper|lower)case|json")
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
@@ -211,24 +215,56 @@ def plain_demands(count: int | None) -> list[dict[str, Any]]:
     return [row for row in fit if row["prompt"].isascii()][::3][: count or 100]
 
 
+@cache
+def base() -> tuple[Any, Any]:
+    """Returns the default model without its adapters, by transformers, and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    file = fetch_default()
+    given: Any = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+    return AutoModelForCausalLM.from_pretrained(**given), AutoTokenizer.from_pretrained(**given)
+
+
+def likelihood(prompt: str, text: str) -> float:
+    """Returns the mean log-likelihood of the tokens of an answer."""
+    model, tokenizer = base()
+    message = {"role": "user", "content": prompt}
+    before = tokenizer.apply_chat_template([message], add_generation_prompt=True, return_dict=False)
+    ids = torch.tensor([*before, *tokenizer(text or ".", add_special_tokens=False)["input_ids"]])
+    with torch.inference_mode():
+        chances = model(ids[None]).logits[0, len(before) - 1 : -1].log_softmax(-1)
+    return float(chances.gather(1, ids[len(before) :, None]).mean())
+
+
 async def first_texts(records: Sequence[Any], seed: int, *, steer: bool) -> list[tuple[float, ...]]:
     """Returns the `PARTS` of each prompt's first text."""
     from wordfreq import zipf_frequency
 
-    async def one(number: int, record: dict[str, Any]) -> tuple[float, ...]:
-        prompt, checks = record["prompt"], record.get("checks") or checks_in(record)
+    async def one(number: int, record: dict[str, Any]) -> Chain:
+        checks = record.get("checks") or checks_in(record)
         options: dict[str, Any] = {"max_tokens": 128, "seed": seed * 10_000 + number, "max_revisions": 0}
         async with slots:
-            chain = await redraft.arevise(prompt, model=model, checks=checks, steer=steer, **options)
+            return await redraft.arevise(record["prompt"], model=model, checks=checks, steer=steer, **options)
+
+    def parts(chain: Chain) -> tuple[float, ...]:
+        prompt, checks = chain.prompt.text, chain.steps[0].checks
         text = chain.steps[0].answer.replace("’", "'").lower()
         words = {*WORD.findall(text)} - {*WORD.findall(prompt.lower())}
         odd = not all(zipf_frequency(word, "en") for word in words)
-        found = _passes(chain.steps[0]), odd, bool(WHOLE.search(text))
-        return *(100.0 * each for each in found), chain.usage.completion_tokens
+        asked = any(re.search(r":end_checker|:postscript|ends:", check.name) for check in checks)
+        found = _passes(chain.steps[0]), odd, asked or bool(WHOLE.search(text))
+        likely = likelihood(prompt, chain.steps[0].answer)
+        return *(100.0 * each for each in found), likely, chain.usage.completion_tokens
 
     slots = asyncio.Semaphore(PARALLEL)
     async with aclosing(await load_engine("default", engine="llamacpp", parallel=PARALLEL)) as model:
-        return await asyncio.gather(*(one(number, record) for number, record in enumerate(records)))
+        made = await asyncio.gather(*(one(number, record) for number, record in enumerate(records)))
+    return [*map(parts, made)]
+
+
+def means(texts: Sequence[Sequence[float]]) -> list[float]:
+    """Returns the mean of each part."""
+    return [fmean(part) for part in zip(*texts, strict=True)]
 
 
 def natural(*, quick: bool) -> Row:
@@ -239,16 +275,16 @@ def natural(*, quick: bool) -> Row:
             runs = [
                 asyncio.run(first_texts(records, seed, steer=steer)) for seed in seeds[: None if steer else 1]
             ]
-            goals = (Goal("≥", 80), None, Goal("≥", 99), Goal("≤", 90)) if steer else (None,) * 4
-            for part, what in enumerate(PARTS):
-                values = tuple(fmean(text[part] for text in run) for run in runs)
-                unit: Any = "%" if part < 3 else "tokens"
-                figures.append(Figure(f"{name}, {way}: {what}", values, unit, goals[part]))
+            for what, unit, goal, values in zip(
+                PARTS, UNITS, GOALS, zip(*map(means, runs), strict=True), strict=True
+            ):
+                figures.append(Figure(f"{name}, {way}: {what}", values, unit, goal if steer else None))
     how = (
         "100 IFEval prompts as below, and 100 everyday ones with demands (`derive_prompts.jsonl`); the "
         "default model behind llama.cpp, at most 128 new tokens, seeds 0, 1, 2 (plain: 0). The checks "
         "that count are those that steer. A word of no list is in neither the prompt nor wordfreq's "
-        "English: names and hashtags count. A text ends whole with a sentence, an item or an object."
+        "English: names and hashtags count. A text ends whole with a sentence, an item, an object, or as was "
+        "asked. Likelihoods are those of the unsteered model behind the bare prompt."
     )
     return Row("first texts, and how they read", how, tuple(figures))
 
