@@ -43,9 +43,7 @@ def drawn(grammar: str, seed: int) -> str:
         assert found.consume_token(byte)
 
 
-@pytest.mark.parametrize(
-    "checks", [["lacks:,"], ["lacks:,", "lacks:!"], ["ifeval:startend:quotation"]]
-)
+@pytest.mark.parametrize("checks", [["lacks:,"], ["lacks:,", "lacks:!"], ["ifeval:startend:quotation"]])
 def test_a_text_has_only_the_characters_that_pass(checks: list[str]) -> None:
     form, _ = joined((text, form) for text in checks if (form := form_of(parse_check(text))))
     for seed in range(5):
