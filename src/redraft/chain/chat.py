@@ -122,10 +122,11 @@ def chat_spans(chain: Chain, objective: Objective, template: ChatTemplate) -> li
             try:
                 return lay(turns).spans(own, objective)
             except _LostThoughts:
-                if (
-                    template.opens_thoughts
-                ):  # as DeepSeek-R1's, which never shows again what the model thought
-                    return lay([*turns[:-1], _tagged(turns[-1])], hidden=True).spans(own, objective)
+                # As DeepSeek-R1's, which never shows again what the model thought.
+                if template.opens_thoughts:
+                    content = together(thoughts_of(turns[-1]).strip(), content_of(turns[-1]))
+                    last = {**_without_thoughts(turns[-1]), "content": content}
+                    return lay([*turns[:-1], last], hidden=True).spans(own, objective)
                 if any(map(thoughts_of, in_fields)):
                     raise
                 return lay(written).spans(own, objective)  # to this template, thoughts are a text
@@ -395,12 +396,6 @@ def _apart(message: Message) -> Message:
         return message
     thoughts, content = apart(content_of(message))
     return {**message, "content": content, THOUGHTS[0]: thoughts} if thoughts else message
-
-
-def _tagged(message: Message) -> Message:
-    """Return a message with its thoughts in its content, in tags."""
-    content = together(thoughts_of(message).strip(), content_of(message))
-    return {**_without_thoughts(message), "content": content}
 
 
 def _without_thoughts(message: Message) -> Message:

@@ -363,9 +363,8 @@ class PairEncoder:
         """Return a prompt with one answer, as in a pair. Of an empty answer, that is its stop token."""
         empty = is_blank(answer)
         asked = Chain(prompt=prompt)
-        uncut = self._uncut(
-            _answered(asked, "a" if empty else answer)
-        )  # an empty turn is no answer to the formats
+        # An empty turn is no answer to the formats.
+        uncut = self._uncut(_answered(asked, "a" if empty else answer))
         if empty:
             place = slice(*uncut.answers[-1])
             uncut = replace(uncut, ids=np.delete(uncut.ids, place), trained=np.delete(uncut.trained, place))

@@ -28,23 +28,13 @@ from redraft.chain import (
 )
 from redraft.chain.read.fields import Fields, Format, Shape
 
-_ROLES = {
-    "human": "user",
-    "user": "user",
-    "prompter": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-    "function_call": "assistant",
-    "tool_call": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-    "tool_response": "tool",
+_SPEAKERS = {
+    "user": ("human", "user", "prompter"),
+    "assistant": ("gpt", "chatgpt", "bing", "bard", "assistant", "function_call", "tool_call"),
+    "system": ("system",),
+    "tool": ("tool", "observation", "function_response", "tool_response"),
 }
+_ROLES = {name: role for role, names in _SPEAKERS.items() for name in names}
 """Speakers of ShareGPT, OASST and the OpenAI protocol, in lower case, by role."""
 
 _CALLERS = ("function_call", "tool_call")

@@ -148,9 +148,8 @@ def _decoded(data: bytes, where: str) -> Any:
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         fault = f"{error.msg.removesuffix(' at')} at {line}character {error.colno}"
-        if (
-            error.msg == "Extra data"
-        ):  # several records that span lines, or lines that end in a carriage return
+        # Several records that span lines, or lines that end in a carriage return.
+        if error.msg == "Extra data":
             fault += "; jq -c . FILE puts each record on a line"
         raise RecordError(f"{where}: not JSON: {fault}.", hint=_BROKEN) from None
     except (ValueError, RecursionError) as error:

@@ -15,9 +15,6 @@ from redraft.chain.read.fields import Fields, Format, Shape, answered, gold, tas
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's calculator annotations: `48/2 = <<48/2=24>>24`
 
-_FINAL_MARKS = {"answer": "####", "ground_truth": "A:"}
-"""The prefix of GSM8K's last line by field; `ground_truth` is in its file of sampled solutions."""
-
 
 def conala(fields: Fields) -> Chain:
     """Read CoNaLa; the rewritten intent, if any, is the instruction."""
@@ -42,15 +39,14 @@ def question(fields: Fields) -> Chain:
     Other questions may have a `context`, their input, and several `answers` as in SQuAD; the first is used.
     """
     asked = fields.text("question")
-    name = next((n for n in _FINAL_MARKS if not isinstance(fields.rest.get(n, []), list | Mapping)), "answer")
-    several = isinstance(fields.rest.get(name), list | Mapping)
-    answer = "" if several else fields.text_or(name)
+    several = isinstance(fields.rest.get("answer"), list | Mapping)
+    answer = "" if several else fields.text_or("answer")
     rationale, _, last = answer.rstrip().rpartition("\n")
-    final = last.removeprefix(_FINAL_MARKS[name]).strip()
+    final = last.removeprefix("####").strip()
     if not final or final == last.strip():
-        gold = answer or one_of(fields, *_FINAL_MARKS, "answers", "response")
-        return task(asked, gold, _text_in(fields, "context"))
-    fields.rest[name] = answer
+        found = answer or one_of(fields, "answer", "answers", "response")
+        return task(asked, found, _text_in(fields, "context"))
+    fields.rest["answer"] = answer
     return task(asked, final.replace(",", ""), rationale=_CALCULATOR.sub("", rationale))
 
 
