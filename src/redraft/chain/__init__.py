@@ -479,14 +479,11 @@ def describe(error: ValidationError) -> str:
     for item in error.errors(include_url=False)[:3]:
         field = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
-        found = "" if item["type"] in {"json_invalid", "missing", "value_error"} else _found(item["input"])
+        value = repr(item["input"])
+        found = f" (found {value[:60]}{'…' * (len(value) > 60)})"
+        found = "" if item["type"] in {"json_invalid", "missing", "value_error"} else found
         parts.append(f"{field}: {message}{found}" if field else message + found)
     return "; ".join(parts)
-
-
-def _found(value: Any) -> str:
-    text = repr(value)
-    return f" (found {text[:60]}…)" if len(text) > 60 else f" (found {text})"
 
 
 def _version_hint(line: str | bytes) -> str | None:

@@ -81,7 +81,9 @@ class Exchange(Response):
             except asyncio.CancelledError:  # the server has ended
                 if not self._gate.draining:
                     raise
-        self._settle(scope["state"])
+        messages = self._reply.messages
+        scope["state"]["chains"] = [message.chain for message in messages if message.chain]
+        scope["state"]["usage"] = sum((message.usage for message in messages), Usage())
 
     def _leave(self) -> bool:
         """End the work for a client that has left. Return whether it ends by itself, with what it took."""
@@ -89,12 +91,6 @@ class Exchange(Response):
         if self._cancel is not None:
             self._cancel.cancel()
         return self._cancel is not None
-
-    def _settle(self, seen: dict[str, Any]) -> None:
-        """Note what was made, and what it took."""
-        messages = self._reply.messages
-        seen["chains"] = [message.chain for message in messages if message.chain]
-        seen["usage"] = sum((message.usage for message in messages), Usage())
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -221,8 +221,7 @@ class ResponseReply(Reply):
             yield self._of_part("part.added", part=_part_of(item))
         if piece.text:
             _part_of(self._items[-1])["text"] += piece.text
-            more: dict[str, Any] = {"logprobs": []} if piece.field == "content" else {}
-            yield self._of_part("delta", delta=piece.text, **more)
+            yield self._of_part("delta", delta=piece.text)
 
     def _called(self, item: dict[str, Any]) -> Iterator[bytes]:
         self._items.append(item)
@@ -240,9 +239,7 @@ class ResponseReply(Reply):
             return
         item = self._items[-1]
         item["status"] = "completed"
-        text = _part_of(item)["text"]
-        more: dict[str, Any] = {"logprobs": []} if self._open.field == "content" else {}
-        yield self._of_part("done", text=text, **more)
+        yield self._of_part("done", text=_part_of(item)["text"])
         yield self._of_part("part.done", part=_part_of(item))
         yield self._event("response.output_item.done", output_index=len(self._items) - 1, item=item)
         self._open = None
@@ -253,6 +250,7 @@ class ResponseReply(Reply):
         kinds = ("content_", "output_text.") if answers else ("reasoning_summary_", "reasoning_summary_text.")
         index = "content_index" if answers else "summary_index"
         where = {"item_id": item["id"], "output_index": len(self._items) - 1, index: 0}
+        more |= {"logprobs": []} if answers and not of_part else {}
         return self._event(f"response.{kinds[0] if of_part else kinds[1]}{what}", **where, **more)
 
     def _response(self, chain: Chain | None) -> dict[str, Any]:

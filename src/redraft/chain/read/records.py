@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 
 from redraft.chain import VERSION, Chain
-from redraft.chain.read.conversations import TREE
+from redraft.chain.read.conversations import TREE, ranked
+from redraft.chain.read.fields import Fields
 from redraft.chain.read.files import decode, name_of, read_lines, stem_of
-from redraft.chain.read.shapes import is_chain, read_as, read_ranked, read_shape, shape_of
+from redraft.chain.read.shapes import is_chain, read_as, read_shape, shape_of
 from redraft.errors import RecordError
 from redraft.jobs.ids import IdSet, digest_of
 
@@ -82,7 +83,7 @@ class RawRecord(NamedTuple):
         record: Any = None if self.damage else decode(self.data, self.where)
         shape = shape_of(record) if isinstance(record, dict) and not is_chain(record) else None
         if shape and shape.name == TREE:
-            for ids, chain in read_ranked(record, self.where):
+            for ids, chain in ranked(Fields(dict(record), self.where)):
                 yield with_id(chain, f"{self.stem}/{ids}")
         elif shape and shape.refused:  # as a prompt or an answer
             name = id_of(record, self.stem, self.number)

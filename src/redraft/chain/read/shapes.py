@@ -187,11 +187,6 @@ def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chai
         yield leaf, _with_source(chain, fields)
 
 
-def read_ranked(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
-    """Read the ranked answers of an OASST1 tree as pairs without an id, with the ids of both messages."""
-    return conversations.ranked(Fields(dict(record), where))
-
-
 def names(record: Mapping[str, Any]) -> str:
     """Return a record's first fields, for errors."""
     return ", ".join(f"{name!r:.60}" for name in list(record)[:8]) or "none"

@@ -67,13 +67,12 @@ def is_address(text: str) -> bool:
 
 
 @contextmanager
-def connected(address: str = HERE, *, cpus: int | None = None, dashboard: bool = False) -> Iterator[Any]:
+def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
     """Connect to Ray, and give its module. At the end the connection is closed, and what was started ends.
 
     Args:
         address: `HOST:PORT` of a head, `auto` for the cluster of this machine, or `local` to start one.
         cpus: How many processors the one that is started offers; None for those of the machine.
-        dashboard: Whether the one that is started has a dashboard, on 127.0.0.1.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -83,7 +82,7 @@ def connected(address: str = HERE, *, cpus: int | None = None, dashboard: bool =
     ray = _module(address)
     how: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     if address == HERE:
-        how |= {"num_cpus": cpus, "include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+        how |= {"num_cpus": cpus, "include_dashboard": False}
     try:
         ray.init(**how)
     except Exception as error:  # noqa: BLE001  (Ray raises many kinds, its own and Python's)
