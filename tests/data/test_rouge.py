@@ -84,7 +84,7 @@ def test_texts_without_words_are_near_to_nothing() -> None:
 
 
 def test_only_the_first_words_of_a_giant_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similarity, "LONGEST", 4)
+    monkeypatch.setattr(similarity, "_LONGEST", 4)
     pool = Pool()
     pool.add("a b c d " + "e " * 50)
     assert pool.nearest("a b c d") == Near(0, 1.0)

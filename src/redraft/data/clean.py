@@ -36,8 +36,8 @@ from redraft.errors import UsageError, nearest
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.stores import here, url_of
 
-FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
-Names = str | Iterable[str]  # names, or a text of names with commas between them
+_FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
+_Names = str | Iterable[str]  # names, or a text of names with commas between them
 
 
 def clean(
@@ -45,10 +45,10 @@ def clean(
     out: str | Path,
     *,
     like: Literal["fastchat", "selfee"] | None = None,
-    rules: Names | None = None,
-    skip: Names = (),
-    languages: Names = (),
-    blocked: Names = (),
+    rules: _Names | None = None,
+    skip: _Names = (),
+    languages: _Names = (),
+    blocked: _Names = (),
     **options: Unpack[DataOptions],
 ) -> DataResult:
     """Clean conversations with named rules. As `redraft data clean`, and in the same files.
@@ -97,7 +97,7 @@ def _few_are_left(output: DataOutput) -> bool:
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()
-    if output.kept >= FEWEST * total:
+    if output.kept >= _FEWEST * total:
         return False
     [(rule, number)] = dropped.most_common(1)
     output.run.warn(
@@ -107,7 +107,9 @@ def _few_are_left(output: DataOutput) -> bool:
     return True
 
 
-def _plan_of(like: str | None, rules: Names | None, skip: Names, languages: Names, blocked: Names) -> Preset:
+def _plan_of(
+    like: str | None, rules: _Names | None, skip: _Names, languages: _Names, blocked: _Names
+) -> Preset:
     """Return the rules and settings that the arguments of `clean` ask for."""
     if like and rules is not None:
         raise UsageError(
@@ -134,7 +136,7 @@ def _plan_of(like: str | None, rules: Names | None, skip: Names, languages: Name
 
 
 def _known(
-    written: Names, known: Collection[str], flag: str, meant: Mapping[str, str] | None = None
+    written: _Names, known: Collection[str], flag: str, meant: Mapping[str, str] | None = None
 ) -> frozenset[str]:
     """Return names in lower case; `meant` maps other words to the names they stand for."""
     listed = written.split(",") if isinstance(written, str) else written

@@ -62,7 +62,7 @@ ALPACA = WordList("alpaca", _whole([*_ALPACA.split(), "go to"]), asked_only=True
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
 
 
-SHORT = 16  # fewest characters of a conversation (FastChat's `clean_sharegpt.py`)
+_SHORT = 16  # fewest characters of a conversation (FastChat's `clean_sharegpt.py`)
 TURN = 100  # characters of each turn for language detection, so that questions and answers count alike
 
 
@@ -74,14 +74,14 @@ class RuleSettings:
     blocked: tuple[WordList, ...] = ()
 
 
-Outcome = Chain | str  # the chain, changed or not, or the reason to drop it
+_Outcome = Chain | str  # the chain, changed or not, or the reason to drop it
 
 
-class Rule(NamedTuple):
+class _Rule(NamedTuple):
     """A rule, and whether it is a default rule. docs/data.md says what each does."""
 
     name: str
-    apply: Callable[[Chain, RuleSettings], Outcome]
+    apply: Callable[[Chain, RuleSettings], _Outcome]
     usual: bool = False
 
 
@@ -99,7 +99,7 @@ def without_controls(text: str) -> str:
     return _CONTROL.sub("", _ESCAPES.sub("", _BREAKS.sub("\n", text)))
 
 
-def _html(chain: Chain, _: RuleSettings) -> Outcome:
+def _html(chain: Chain, _: RuleSettings) -> _Outcome:
     texts = spoken_texts(chain)
     evidence = Evidence.of(
         (text for speaker, text in texts if speaker == "user"),
@@ -121,7 +121,7 @@ def without_residue(text: str) -> str:
     return _BARE_HEADED.sub(r"\1\n", text)
 
 
-def _roles(chain: Chain, _: RuleSettings) -> Outcome:
+def _roles(chain: Chain, _: RuleSettings) -> _Outcome:
     """Require that user and assistant alternate, after at most one system message.
 
     The first turn is the user's, the last one the assistant's; turns before and after them are cut off. Tools
@@ -165,7 +165,7 @@ def _without_gold(chain: Chain) -> Chain:
     return chain.model_copy(update={"meta": meta})
 
 
-def _first_pair(chain: Chain, _: RuleSettings) -> Outcome:
+def _first_pair(chain: Chain, _: RuleSettings) -> _Outcome:
     turns = turns_of(chain)
     first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
     if first is None:
@@ -180,7 +180,7 @@ def _first_pair(chain: Chain, _: RuleSettings) -> Outcome:
     return with_turns(chain, [turn for turn in turns[:first] if turn.role == "system"] + [*turns[first:end]])
 
 
-def _empty(chain: Chain, _: RuleSettings) -> Outcome:
+def _empty(chain: Chain, _: RuleSettings) -> _Outcome:
     turns = turns_of(chain)
     if all(turn.role != "user" for turn in turns):
         return "no question"
@@ -192,16 +192,16 @@ def _empty(chain: Chain, _: RuleSettings) -> Outcome:
     return "the gold answer is empty" if blank else chain
 
 
-def _short(chain: Chain, _: RuleSettings) -> Outcome:
+def _short(chain: Chain, _: RuleSettings) -> _Outcome:
     """A question alone is no conversation, and may be short."""
     turns = answered_turns(chain)
     if len(turns) == 1 and chain.prompt.messages is None:
         return chain
     length = sum(len(turn.text.strip()) for turn in turns)
-    return chain if length >= SHORT else f"{length} characters of text, at least {SHORT}"
+    return chain if length >= _SHORT else f"{length} characters of text, at least {_SHORT}"
 
 
-def _blocked(chain: Chain, settings: RuleSettings) -> Outcome:
+def _blocked(chain: Chain, settings: RuleSettings) -> _Outcome:
     turns = answered_turns(chain)
     asked = [turn for turn in turns if turn.role == "user"][:1]
     if asked and chain.prompt.messages is None:
@@ -218,7 +218,7 @@ _FIRST = re.compile(r"^[ \t]*+0*1[.)][ \t]", re.M)
 _NUMBERED = re.compile(r"([ \t]*)(\d{1,9})[.)][ \t]")
 
 
-def _wrong_format(chain: Chain, _: RuleSettings) -> Outcome:
+def _wrong_format(chain: Chain, _: RuleSettings) -> _Outcome:
     for number, turn in enumerate(answered_turns(chain), start=1):
         if _broken_list(turn.text):
             return f"a numbered list in turn {number} that goes from 1 to 1"
@@ -241,7 +241,7 @@ def _broken_list(text: str) -> bool:
     return False
 
 
-def _question(chain: Chain, _: RuleSettings) -> Outcome:
+def _question(chain: Chain, _: RuleSettings) -> _Outcome:
     """A task, which is an instruction with its answer and no conversation, may be an order."""
     reviewed = any(step.feedback for step in chain.steps)
     if chain.prompt.messages is None and (reviewed or chain.prompt.input or gold_answers(chain)):
@@ -250,7 +250,7 @@ def _question(chain: Chain, _: RuleSettings) -> Outcome:
     return chain if is_question(first) else "the first turn is not in the form of a question"
 
 
-def _answer_question(chain: Chain, _: RuleSettings) -> Outcome:
+def _answer_question(chain: Chain, _: RuleSettings) -> _Outcome:
     answer = answer_of(chain)
     return f"the answer ends in a question: {answer.strip()[-60:]!r}" if ends_in_question(answer) else chain
 
@@ -282,7 +282,7 @@ def ends_in_question(text: str) -> bool:
     return False
 
 
-def _language(chain: Chain, settings: RuleSettings) -> Outcome:
+def _language(chain: Chain, settings: RuleSettings) -> _Outcome:
     begins = ""
     for turn in answered_turns(chain):
         begins += _without_code(turn.text[: 2 * TURN])[:TURN] + "\n"
@@ -311,28 +311,28 @@ def _without_code(text: str) -> str:
 
 
 RULES = (
-    Rule(
+    _Rule(
         "characters", lambda chain, _: with_texts(chain, lambda _, text: without_controls(text)), usual=True
     ),
-    Rule("roles", _roles, usual=True),
-    Rule("first-pair", _first_pair),
-    Rule("html", _html, usual=True),
-    Rule("residue", lambda chain, _: with_texts(chain, lambda _, text: without_residue(text)), usual=True),
-    Rule("answered", lambda chain, _: chain if chain.steps or gold_answers(chain) else "no answer"),
-    Rule("empty", _empty, usual=True),
-    Rule("short", _short, usual=True),
-    Rule("blocked", _blocked),
-    Rule(
+    _Rule("roles", _roles, usual=True),
+    _Rule("first-pair", _first_pair),
+    _Rule("html", _html, usual=True),
+    _Rule("residue", lambda chain, _: with_texts(chain, lambda _, text: without_residue(text)), usual=True),
+    _Rule("answered", lambda chain, _: chain if chain.steps or gold_answers(chain) else "no answer"),
+    _Rule("empty", _empty, usual=True),
+    _Rule("short", _short, usual=True),
+    _Rule("blocked", _blocked),
+    _Rule(
         "leaks",
         lambda chain, _: (
             "quotes the gold answer" if generated(chain, "leaks") or leaking(chain)[1] else chain
         ),
     ),
-    Rule("refusals", lambda chain, _: "a refusal" if generated(chain, "refusals") else chain),
-    Rule("wrong-format", _wrong_format),
-    Rule("question", _question),
-    Rule("answer-question", _answer_question),
-    Rule("language", _language),
+    _Rule("refusals", lambda chain, _: "a refusal" if generated(chain, "refusals") else chain),
+    _Rule("wrong-format", _wrong_format),
+    _Rule("question", _question),
+    _Rule("answer-question", _answer_question),
+    _Rule("language", _language),
 )
 """All rules in order."""
 

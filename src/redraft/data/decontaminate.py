@@ -42,8 +42,8 @@ from redraft.errors import UsageError
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.stores import here, url_of
 
-RUN = 13  # words of a run (GPT-3's maximum)
-SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
+_RUN = 13  # words of a run (GPT-3's maximum)
+_SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
 _WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes runs that must be a whole turn
 _SLOTS = 16  # sieve slots per run, at least: 1 in 16 runs of a clean text needs a search
 _SHOWN = 120  # characters of a run in a reason
@@ -54,7 +54,7 @@ def decontaminate(
     out: str | Path,
     *,
     against: str | Path | Sequence[str | Path],
-    ngram: int = RUN,
+    ngram: int = _RUN,
     **options: Unpack[DataOptions],
 ) -> DataResult:
     """Drop the records that contain evaluation items. As `redraft data decontaminate`.
@@ -123,7 +123,7 @@ class Contaminated(Drop):
 class Items:
     """Evaluation items and their runs of `size` words."""
 
-    def __init__(self, size: int = RUN) -> None:
+    def __init__(self, size: int = _RUN) -> None:
         self.names: list[str] = []
         self.files: list[str] = []
         self._size = size
@@ -177,7 +177,7 @@ class Items:
         found = [np.empty(0, np.uint64)]
         for hashes in (word_hashes(words(text)) for text in questions):
             size = min(len(hashes), self._size) or self._size
-            whole = len(hashes) < min(self._size, SHORTEST)
+            whole = len(hashes) < min(self._size, _SHORTEST)
             if not whole:
                 self._sizes.add(size)
             found.append(window_hashes(hashes, size) ^ (_WHOLE if whole else np.uint64(0)))
@@ -214,7 +214,7 @@ class Runs:
         for size in self._sizes:
             for start, item in self._known(window_hashes(hashes, size)):
                 yield start, size, item
-        if whole and 0 < len(parts) < SHORTEST:
+        if whole and 0 < len(parts) < _SHORTEST:
             for start, item in self._known(window_hashes(hashes, len(parts)) ^ _WHOLE):
                 yield start, len(parts), item
 

@@ -44,17 +44,17 @@ COLUMNS = 50
 """Most columns of a row that has cells spanning several. A span's further columns are empty cells."""
 
 FrameKind = Literal["document", "quote", "ul", "ol", "li", "table", "tr", "cell"]
-LISTS: tuple[FrameKind, ...] = ("ul", "ol")
+_LISTS: tuple[FrameKind, ...] = ("ul", "ol")
 
 
-class Block(NamedTuple):
+class _Block(NamedTuple):
     """A finished part of the text."""
 
     kind: Literal["text", "list", "code", "table"]
     text: str
 
 
-Cell = list[Block]
+Cell = list[_Block]
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Frame:
     kind: FrameKind
     number: int = 1  # the number of an item or of a list's next item; the columns that a cell spans
     # Its finished parts. The items of a list are its blocks.
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[_Block] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     rows: list[list[Cell]] = field(default_factory=list)
 
@@ -81,10 +81,10 @@ class Frames:
         """Return the innermost frame."""
         return self._frames[-1]
 
-    def add(self, block: Block) -> None:
+    def add(self, block: _Block) -> None:
         """Add a block. Directly in a list it becomes an item; between cells it goes before the table."""
         top = self._frames[-1]
-        if top.kind in LISTS and block.kind != "list":
+        if top.kind in _LISTS and block.kind != "list":
             _close_item(Frame("li", top.number, [block]), top)
             return
         for home in reversed(self._frames):
@@ -120,9 +120,9 @@ class Frames:
     def item(self, number: int | None) -> None:
         """Open an item of the innermost list. Without a list, open one."""
         self.close(("li",), "ul", "ol", "quote", "cell")
-        if self.top.kind not in LISTS:
+        if self.top.kind not in _LISTS:
             self.push("ul")
-        if self.top.kind in LISTS:
+        if self.top.kind in _LISTS:
             self.push("li", self.top.number if number is None else number)
 
     def row(self) -> None:
@@ -146,7 +146,7 @@ class Frames:
         if self._in_table():
             self.close((kind,), "table")
 
-    def finish(self) -> list[Block]:
+    def finish(self) -> list[_Block]:
         """Close all frames, and return the document's blocks."""
         while len(self._frames) > 1:
             self._pop()
@@ -164,11 +164,11 @@ class Frames:
                 # Items have empty lines between them if one of them has one.
                 loose = any("\n\n" in item.text for item in frame.blocks)
                 text = ("\n\n" if loose else "\n").join(item.text for item in frame.blocks)
-                inside = self.top.kind in LISTS and self.top.blocks
-                self.add(Block("list", indented(text, 2) if inside else text))
+                inside = self.top.kind in _LISTS and self.top.blocks
+                self.add(_Block("list", indented(text, 2) if inside else text))
             case "quote" if frame.blocks:
                 lines = joined(frame.blocks).split("\n")
-                self.add(Block("text", "\n".join(f"> {line}" if line else ">" for line in lines)))
+                self.add(_Block("text", "\n".join(f"> {line}" if line else ">" for line in lines)))
             case "cell":
                 self.top.cells += [frame.blocks, *([] for _ in range(frame.number - 1))]
             case "tr":
@@ -178,7 +178,7 @@ class Frames:
                     self.add(block)
 
 
-def joined(blocks: Iterable[Block], *, tight: bool = False) -> str:
+def joined(blocks: Iterable[_Block], *, tight: bool = False) -> str:
     """Join blocks with empty lines. With `tight`, a list follows its text without one."""
     text = ""
     for block in blocks:
@@ -197,10 +197,10 @@ def _close_item(item: Frame, outer: Frame) -> None:
     if item.blocks:
         marker = f"{item.number}. " if outer.kind == "ol" else "- "
         text = indented(joined(item.blocks, tight=True), len(marker))
-        outer.blocks.append(Block("text", marker + text[len(marker) :]))
+        outer.blocks.append(_Block("text", marker + text[len(marker) :]))
 
 
-def _table(rows: Sequence[Sequence[Cell]]) -> list[Block]:
+def _table(rows: Sequence[Sequence[Cell]]) -> list[_Block]:
     """Return a table with its first row as the head, or only the contents if it lays out code or tables."""
     cells = [cell for row in rows for cell in row]
     blocks = [block for cell in cells for block in cell]
@@ -213,7 +213,7 @@ def _table(rows: Sequence[Sequence[Cell]]) -> list[Block]:
         if row
     )
     lines = [head + [""] * (columns - len(head)), ["---"] * columns, *body]
-    return [Block("table", "\n".join(f"| {' | '.join(line)} |" for line in lines))] if blocks else []
+    return [_Block("table", "\n".join(f"| {' | '.join(line)} |" for line in lines))] if blocks else []
 
 
 _BLANKS = re.compile(r"[ \t\r\f\xa0]{2,}|[\t\r\f\xa0]")
@@ -229,7 +229,7 @@ class Mark(NamedTuple):
     end: str
 
 
-class Line:
+class _Line:
     """A paragraph.
 
     Attributes:
@@ -341,7 +341,7 @@ class _Page:
     def __init__(self, html: str) -> None:
         self.html, self.at = html, 0
         self.elements = Elements(html)
-        self.line = Line()
+        self.line = _Line()
         self.frames = Frames()
         self.level = 0
         self.display = False
@@ -378,7 +378,7 @@ class _Page:
     def paragraph(self) -> None:
         """End the paragraph, which becomes a block."""
         if text := self.line.take():
-            self.frames.add(Block("text", f"{'#' * self.level} {text}" if self.level else text))
+            self.frames.add(_Block("text", f"{'#' * self.level} {text}" if self.level else text))
 
     def heading(self, level: int = 0) -> None:
         """End the paragraph. The next one is a heading of this level, or none."""
@@ -389,14 +389,14 @@ class _Page:
     def code(self, block: str) -> None:
         self.heading()
         if block:
-            self.frames.add(Block("code", block))
+            self.frames.add(_Block("code", block))
 
     def formula(self, tex: str, *, display: bool) -> None:
         if not display:
             self.line.write(f"${tex}$")
         elif tex:
             self.paragraph()
-            self.frames.add(Block("text", f"$$\n{tex}\n$$" if "\n" in tex else f"$${tex}$$"))
+            self.frames.add(_Block("text", f"$$\n{tex}\n$$" if "\n" in tex else f"$${tex}$$"))
 
 
 def _comment(page: _Page, *_: str) -> None:
@@ -441,7 +441,7 @@ def _row(page: _Page, *_: str) -> None:
 
 def _rule(page: _Page, *_: str) -> None:
     page.heading()
-    page.frames.add(Block("text", "---"))
+    page.frames.add(_Block("text", "---"))
 
 
 def _picture(page: _Page, _: str, attributes: str) -> None:
@@ -534,7 +534,7 @@ _ENDS: dict[str, _Handle] = {
     **dict.fromkeys(BLOCKS.split(), _paragraph),
     **dict.fromkeys(_MARKS, lambda page, name, _: page.line.finish(_MARKS[name].kind)),
     **dict.fromkeys(_HEADINGS, lambda page, *_: page.heading()),
-    **dict.fromkeys(("ul", "ol", "menu"), _ends(lambda frames: frames.leave(LISTS, "cell"))),
+    **dict.fromkeys(("ul", "ol", "menu"), _ends(lambda frames: frames.leave(_LISTS, "cell"))),
     **dict.fromkeys(("td", "th"), _ends(lambda frames: frames.end_part("cell"))),
     "a": lambda page, *_: page.line.finish("a"),
     "blockquote": _ends(lambda frames: frames.leave(("quote",), "cell")),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from html import unescape
 
-MARKS = "b strong i em s del strike sup sub a"  # elements that mark text
+_MARKS = "b strong i em s del strike sup sub a"  # elements that mark text
 CODE = "code kbd samp tt"  # elements of inline code
-PLAIN = (
+_PLAIN = (
     "u ins mark small big font var abbr cite q dfn time label bdi bdo data wbr nobr input ruby rt rp picture "
     "source area acronym meter output progress link meta base embed param track thead tbody tfoot colgroup "
     "col annotation semantics mrow mi mo mn mtext mspace msup msub mfrac msqrt"
@@ -26,7 +26,7 @@ SKIPPED = "script style svg button head title template iframe object video audio
 """Elements that are left out with their contents."""
 _OTHERS = "span br img pre ul ol menu li table tr td th blockquote h1 h2 h3 h4 h5 h6 hr math"
 
-NAMES = tuple(f"{_OTHERS} {MARKS} {CODE} {BLOCKS} {SKIPPED} {PLAIN}".split())  # the elements of HTML
+NAMES = tuple(f"{_OTHERS} {_MARKS} {CODE} {BLOCKS} {SKIPPED} {_PLAIN}".split())  # the elements of HTML
 WHITE = " \t\n\r\f\xa0"  # white space of HTML, and the no-break space
 
 _BARE = (

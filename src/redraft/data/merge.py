@@ -184,7 +184,7 @@ def _part(values: Any, at: str) -> MixPart:
     )
 
 
-FILES = 128  # scratch files. Every system lets a process open more.
+_FILES = 128  # scratch files. Every system lets a process open more.
 
 
 @dataclass
@@ -295,7 +295,7 @@ def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bo
         raise _missing(recipe, missing, folder)
     with TemporaryDirectory(prefix=".redraft-", dir=output.run.disk) as waiting, ExitStack() as stack:
         draw = _Draw(recipe, taken, strict=output.run.strict)
-        files = [stack.enter_context((Path(waiting) / str(i)).open("w+b")) for i in range(FILES)]
+        files = [stack.enter_context((Path(waiting) / str(i)).open("w+b")) for i in range(_FILES)]
         for found in spread(_read, draw.jobs(folder, output), output.run.processes):
             draw.take(found, files, output.gone)
         for each in taken:
@@ -459,7 +459,7 @@ class _Draw:
             licence = rest_of(licence)
         number = self._licences.setdefault(licence, len(self._licences))
         waiting = (found.place, lot, found.number, number, found.id, found.data)
-        files[found.place * FILES >> 64].write(marshal.dumps(waiting))
+        files[found.place * _FILES >> 64].write(marshal.dumps(waiting))
 
     def ordered(self, file: IO[bytes]) -> Iterator[bytes]:
         """Give the taken records of one scratch file, in the order of their places."""

@@ -37,7 +37,7 @@ _STREAM = Path(STDIO)
 
 UNREADABLE = "unreadable"  # the rule that drops unreadable records
 DAMAGED = "damaged"  # the rule for the lost rest of a damaged file
-SHOWN = 5  # unreadable records to report one by one; all are counted and kept in the side file
+_SHOWN = 5  # unreadable records to report one by one; all are counted and kept in the side file
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Dropped:
         self.counts[drop.rule] += 1
         if drop.rule == DAMAGED:
             self.damage.append(f"{drop.where}: {reason}")
-        if drop.rule == UNREADABLE and self._tell and self.counts[UNREADABLE] <= SHOWN:
+        if drop.rule == UNREADABLE and self._tell and self.counts[UNREADABLE] <= _SHOWN:
             self._tell(f"{drop.where}: {reason}")
         if not self._side:
             return
@@ -290,7 +290,7 @@ def writing(
         RunFile(out).put(provenance, source=read, about=more, started=started, records=output.kept)
     if run.store:
         run.store.close()
-    if (untold := gone.counts[UNREADABLE] - SHOWN) > 0:
+    if (untold := gone.counts[UNREADABLE] - _SHOWN) > 0:
         run.tell(f"… and {untold:,} more that cannot be read")
 
 

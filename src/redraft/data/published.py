@@ -89,10 +89,10 @@ class FieldMap:
 _EXAMPLE = "--map instruction=FIELD,output=FIELD, or prompt=…, messages=…, chosen=…,rejected=…"
 
 
-EMPTY = "empty"  # the rule that drops records without question and answer
-NO_QUESTION = "no-question"  # the rule that drops answers without a known question
+_EMPTY = "empty"  # the rule that drops records without question and answer
+_NO_QUESTION = "no-question"  # the rule that drops answers without a known question
 
-Record = Mapping[str, Any]
+_Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Published:
     name: str
     licence: str  # the publisher's name for it
     shapes: tuple[str, ...]
-    told_by: Callable[[Record], bool] = lambda _: False  # whether a record can only come from here
+    told_by: Callable[[_Record], bool] = lambda _: False  # whether a record can only come from here
 
-    def shape(self, record: Record, where: str) -> Shape:
+    def shape(self, record: _Record, where: str) -> Shape:
         """Return the shape for reading a record of this source."""
         own = [shape for shape in shapes() if shape.name in self.shapes]
         fitting = next((shape for shape in own if record.keys() >= shape.needs), None)
@@ -116,11 +116,11 @@ class Published:
         return fitting
 
 
-def _fields(*wanted: str) -> Callable[[Record], bool]:
+def _fields(*wanted: str) -> Callable[[_Record], bool]:
     return lambda record: record.keys() >= set(wanted)
 
 
-def _text(name: str, holds: Callable[[str], bool]) -> Callable[[Record], bool]:
+def _text(name: str, holds: Callable[[str], bool]) -> Callable[[_Record], bool]:
     return lambda record: isinstance(record.get(name), str) and holds(record[name])
 
 
@@ -300,9 +300,9 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
             found.append(_line(chain))
         elif is_answered(chain):
             reason = "it answers a question that is not in the record."
-            found.append(Drop(NO_QUESTION, reason, item.where, chain.id, line))
+            found.append(Drop(_NO_QUESTION, reason, item.where, chain.id, line))
         else:
-            found.append(Drop(EMPTY, "it asks nothing, and has no answer.", item.where, chain.id, line))
+            found.append(Drop(_EMPTY, "it asks nothing, and has no answer.", item.where, chain.id, line))
     return found
 
 
@@ -319,7 +319,7 @@ def _line(chain: Chain) -> Imported:
     return Imported(chain.id, licence, line, unanswered, unused)
 
 
-KINDS, FIELDS = 1000, 8  # sets of unused fields to count apart, and fields to name
+_KINDS, _FIELDS = 1000, 8  # sets of unused fields to count apart, and fields to name
 
 
 def import_files(
@@ -403,7 +403,7 @@ class _Counts:
                 self.licences[each.licence] += 1
                 if each.unanswered:
                     # A hostile file may have new names in every record.
-                    self.unanswered[each.unused if len(self.unanswered) < KINDS else ()] += 1
+                    self.unanswered[each.unused if len(self.unanswered) < _KINDS else ()] += 1
             yield each
 
     def check(self, output: DataOutput) -> None:
@@ -412,14 +412,14 @@ class _Counts:
             return
         if output.gone.damage:
             raise RecordError("\n  ".join([*output.gone.damage, "no other record could be read."]))
-        if output.gone.counts[NO_QUESTION]:
+        if output.gone.counts[_NO_QUESTION]:
             raise UsageError(f"{_unasked(output)}.", hint=_JOIN)
         raise UsageError("no record could be read.", hint=self._another_way)
 
     def tell(self, output: DataOutput) -> None:
         """Tell what was left out or is not known."""
         tell = output.run.tell
-        if output.gone.counts[NO_QUESTION]:
+        if output.gone.counts[_NO_QUESTION]:
             tell(_unasked(output), _JOIN)
         if self.licences[UNKNOWN]:
             hint = "Name the source with --as, or the licence with --licence."
@@ -427,7 +427,7 @@ class _Counts:
         if self.unanswered:
             # The fields that may hold the answer, the most frequent first.
             often = (name for unused, _ in self.unanswered.most_common() for name in unused)
-            fields = ", ".join(list(dict.fromkeys(often))[:FIELDS])
+            fields = ", ".join(list(dict.fromkeys(often))[:_FIELDS])
             text = f"{counted(self.unanswered.total(), 'record')} without an answer"
             hint = "If one of them is the answer: --map instruction=FIELD,output=FIELD"
             tell(f"{text}; fields not used: {fields}" if fields else text, hint if fields else None)
@@ -443,4 +443,4 @@ _JOIN = "Put the question into each record, as `instruction`; the answer is `out
 
 
 def _unasked(output: DataOutput) -> str:
-    return f"{counted(output.gone.counts[NO_QUESTION], 'answer')} without a question, left out"
+    return f"{counted(output.gone.counts[_NO_QUESTION], 'answer')} without a question, left out"

@@ -38,7 +38,7 @@ from rapidfuzz.process import cdist
 from redraft.data.words import Hashes, digest, normalised, window_hashes, word_hashes, words
 
 ALPACA = 0.7  # threshold of Self-Instruct and Alpaca, in their released code
-LONGEST = 100_000  # most words to compare: two texts of megabytes would take minutes
+_LONGEST = 100_000  # most words to compare: two texts of megabytes would take minutes
 
 _ROUNDING = 1e-9
 
@@ -99,7 +99,7 @@ class Pool:
         return [Near(int(indices[i]), float(scores[i])) for i in chosen]
 
     def _words(self, text: str) -> list[str]:
-        return words(text)[:LONGEST]
+        return words(text)[:_LONGEST]
 
     def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
         """Return places and lengths of the texts with enough common words."""
@@ -135,17 +135,17 @@ _ROWS = 1 << 22  # shingles to process at once, in temporary arrays of 32 MB
 _TABLE_BITS = 22  # first bits of a number, by which its frequency is counted in a table of 32 MB
 _GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x94D049BB133111EB)  # of SplitMix64
 
-Ints = NDArray[np.int64]
+_Ints = NDArray[np.int64]
 
 
 class Sets(NamedTuple):
     """Many sets of numbers in two arrays."""
 
     values: Hashes  # all numbers, set after set, ascending in each set. Shape: (numbers,).
-    starts: Ints  # the start of each set, and the end of the last. Shape: (sets + 1,).
+    starts: _Ints  # the start of each set, and the end of the last. Shape: (sets + 1,).
 
     @property
-    def sizes(self) -> Ints:
+    def sizes(self) -> _Ints:
         """The number of values of each set. Shape: (sets,)."""
         return np.diff(self.starts)
 
@@ -184,7 +184,7 @@ def plan(threshold: float) -> tuple[int, int]:
     return max(((rows, bands) for rows, bands in possible if rows * bands <= HASHES), default=(1, HASHES))
 
 
-def clusters(sets: Sets, threshold: float = THRESHOLD) -> Ints:
+def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
     """Return the first set of each set's cluster. Similar pairs connect sets to clusters.
 
     `threshold` is the least Jaccard similarity of a similar pair, above 0. An empty set is similar to
@@ -208,7 +208,7 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> Ints:
     return labels[labels]
 
 
-def jaccard(sets: Sets, left: Ints, right: Ints) -> NDArray[np.float64]:
+def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
     """Return the exact similarity of pairs of set indices. Shape: (pairs,)."""
     sizes = sets.sizes
     result = np.zeros(len(left))
@@ -219,7 +219,7 @@ def jaccard(sets: Sets, left: Ints, right: Ints) -> NDArray[np.float64]:
     return result
 
 
-def _equals(sets: Sets) -> Ints:
+def _equals(sets: Sets) -> _Ints:
     """Return the first equal set of each set; for an empty one, itself."""
     full = np.flatnonzero(sets.sizes)
     labels = np.arange(len(sets))
@@ -255,7 +255,7 @@ def _ordered(values: Hashes, row: int) -> Hashes:
     return mixed * _MIX
 
 
-def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[Ints, Ints]]:
+def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
     """Give candidate pairs: first of each band, then of the second sieve."""
     crowd = np.zeros(len(sets), np.bool_)
     rows, bands = plan(threshold)
@@ -274,7 +274,7 @@ def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[Ints, Ints]]:
         yield from _windows(keys[crowded], members[crowded], CROWDED)
 
 
-def _windows(keys: Hashes, members: Ints, most: int) -> Iterator[tuple[Ints, Ints]]:
+def _windows(keys: Hashes, members: _Ints, most: int) -> Iterator[tuple[_Ints, _Ints]]:
     """Yield pairs of members with equal keys, up to `most` places apart. Keys are ascending."""
     for distance in range(1, most + 1):
         at = np.flatnonzero(keys[distance:] == keys[:-distance])
@@ -283,7 +283,7 @@ def _windows(keys: Hashes, members: Ints, most: int) -> Iterator[tuple[Ints, Int
         yield members[at], members[at + distance]
 
 
-def _runs(keys: Hashes) -> Ints:
+def _runs(keys: Hashes) -> _Ints:
     """Return how often the value at each place of a sorted array occurs."""
     if not len(keys):
         return np.empty(0, np.int64)
@@ -292,7 +292,7 @@ def _runs(keys: Hashes) -> Ints:
     return np.repeat(lengths, lengths)
 
 
-def _prefixes(sets: Sets, members: Ints, threshold: float) -> tuple[Ints, Hashes]:
+def _prefixes(sets: Sets, members: _Ints, threshold: float) -> tuple[_Ints, Hashes]:
     """Return the rarest numbers of each member. Similar sets share at least one of them."""
     parts = [members[part] for part in _parts(sets.sizes[members], len(members))]
     # Frequencies may be approximate, as long as they order the numbers of all sets alike.
@@ -312,11 +312,11 @@ def _prefixes(sets: Sets, members: Ints, threshold: float) -> tuple[Ints, Hashes
     return np.concatenate(owners), np.concatenate(rare)
 
 
-def _slots(values: Hashes) -> Ints:
+def _slots(values: Hashes) -> _Ints:
     return (values >> np.uint64(_VALUE_BITS - _TABLE_BITS)).astype(np.int64)
 
 
-def _joined(labels: Ints, left: Ints, right: Ints) -> Ints:
+def _joined(labels: _Ints, left: _Ints, right: _Ints) -> _Ints:
     """Return the labels after joining pairs: the smallest index of each cluster."""
     while len(left):
         one, other = labels[left], labels[right]
@@ -329,7 +329,7 @@ def _joined(labels: Ints, left: Ints, right: Ints) -> Ints:
     return labels
 
 
-def _shared(sets: Sets, left: Ints, right: Ints) -> Ints:
+def _shared(sets: Sets, left: _Ints, right: _Ints) -> _Ints:
     """Return how many numbers the two sets of each pair share: those that occur twice for a pair."""
     rows = []
     for picked in (_chosen(sets, left), _chosen(sets, right)):
@@ -341,14 +341,14 @@ def _shared(sets: Sets, left: Ints, right: Ints) -> Ints:
     return np.bincount((twice >> np.uint64(_VALUE_BITS)).astype(np.int64), minlength=len(left))
 
 
-def _chosen(sets: Sets, indices: Ints) -> Sets:
+def _chosen(sets: Sets, indices: _Ints) -> Sets:
     sizes = sets.sizes[indices]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     at = np.arange(starts[-1]) + np.repeat(sets.starts[indices] - starts[:-1], sizes)
     return Sets(sets.values[at], starts)
 
 
-def _parts(weights: Ints, most: int) -> Iterator[slice]:
+def _parts(weights: _Ints, most: int) -> Iterator[slice]:
     """Yield slices of 1 to `most` items, with a total weight of about `_ROWS`."""
     ends, start = np.cumsum(weights), 0
     while start < len(weights):

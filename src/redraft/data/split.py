@@ -28,20 +28,20 @@ from redraft.jobs.formats import TrainingFormat
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.stores import here, url_of
 
-Count = Callable[[str], int]  # counts the tokens of a text
+_Count = Callable[[str], int]  # counts the tokens of a text
 LIMIT = 2048  # length of Vicuna's and SelFee's training sequences, in tokens
 TURN_TOKENS = 6  # tokens to leave per turn for a chat template, as in FastChat's splitter
 
-WHOLE = ("origin", "source", "lang")
+_WHOLE = ("origin", "source", "lang")
 """Fields of `meta` that describe the whole conversation and go to every piece."""
 
-Message = Mapping[str, Any]
+_Message = Mapping[str, Any]
 
 
 def split(
     source: str | Path,
     out: str | Path,
-    count: Count,
+    count: _Count,
     *,
     limit: int = LIMIT,
     format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
@@ -61,7 +61,7 @@ def split(
     config = {"limit": limit, "tokenizer": tokenizer, "format": format}
     config |= {"too_long": "drop" if drop else "keep", "strict": run.strict}
 
-    def pieces(done: Iterable[Sequence[Piece] | Drop]) -> Iterator[bytes | Drop]:
+    def pieces(done: Iterable[Sequence[_Piece] | Drop]) -> Iterator[bytes | Drop]:
         for found in done:
             if isinstance(found, Drop):
                 yield found
@@ -80,21 +80,21 @@ def split(
     return output.result(total)
 
 
-Piece = tuple[bytes, Drop | None]  # a part as a line of JSON, and its drop if it is over the limit
+_Piece = tuple[bytes, Drop | None]  # a part as a line of JSON, and its drop if it is over the limit
 
 
 def _split_line(
     line: RawRecord,
     *,
-    count: Count,
+    count: _Count,
     limit: int,
     format: TrainingFormat,  # noqa: A002  (as above)
     strict: bool,
-) -> list[Piece] | Drop:
+) -> list[_Piece] | Drop:
     chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return chain
-    pieces: list[Piece] = []
+    pieces: list[_Piece] = []
     for part, tokens in parts_of(chain, count, limit, format):
         over = None
         if tokens > limit:
@@ -113,14 +113,14 @@ class SplitPart(NamedTuple):
 
 def parts_of(
     chain: Chain,
-    count: Count,
+    count: _Count,
     limit: int = LIMIT,
     format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
 ) -> list[SplitPart]:
     """Split a chain into parts of at most `limit` tokens or a single exchange, each with its tokens.
 
     A chain that fits or cannot be cut is returned unchanged; of one that fits, the tokens are an upper bound.
-    Otherwise each part repeats the leading system message and the fields `WHOLE` of `meta`. Everything else,
+    Otherwise each part repeats the leading system message and the fields `_WHOLE` of `meta`. Everything else,
     such as steps, cost and gold answer, goes to the last part. The answer of an earlier part is a step
     without feedback; the other fields of its message are in `meta.message`.
 
@@ -130,7 +130,7 @@ def parts_of(
     format cannot write, it is the texts and `TURN_TOKENS` a turn.
     """
     alone = ({"role": "user", "content": chain.prompt.text},) if chain.prompt.text else ()
-    messages: Sequence[Message] = alone if chain.prompt.messages is None else chain.prompt.messages
+    messages: Sequence[_Message] = alone if chain.prompt.messages is None else chain.prompt.messages
     start = next((i for i, each in enumerate(messages) if each.get("role") != "system"), len(messages))
     head, exchanges = messages[:start], _exchanges(messages[start:])
 
@@ -160,9 +160,9 @@ def parts_of(
     ]
 
 
-def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
+def _exchanges(messages: Sequence[_Message]) -> list[list[_Message]]:
     """Cut before each user's turn after another role; the first exchange has all turns before it."""
-    exchanges: list[list[Message]] = [[]] if messages else []
+    exchanges: list[list[_Message]] = [[]] if messages else []
     asked = False
     for message in messages:
         speaks = message.get("role") == "user"
@@ -209,8 +209,8 @@ def _most(text: str) -> int:
     return max(len(text.encode()), len(unicodedata.normalize("NFKD", text).encode())) + 1
 
 
-def _part(chain: Chain, head: Sequence[Message], turns: Sequence[Message]) -> Chain:
-    meta = {name: chain.meta[name] for name in WHOLE if name in chain.meta}
+def _part(chain: Chain, head: Sequence[_Message], turns: Sequence[_Message]) -> Chain:
+    meta = {name: chain.meta[name] for name in _WHOLE if name in chain.meta}
     nothing: dict[str, Any] = {"steps": (), "best": None, "stop": None, "usage": Usage()}
     part = chain.model_copy(update={**nothing, "sampling": {}, "usage_by_role": {}, "meta": meta})
     answer = turns[-1]
@@ -223,7 +223,7 @@ def _part(chain: Chain, head: Sequence[Message], turns: Sequence[Message]) -> Ch
     return _end(part, [*head, *turns[:-1]])
 
 
-def _end(chain: Chain, asked: Sequence[Message]) -> Chain:
+def _end(chain: Chain, asked: Sequence[_Message]) -> Chain:
     """Replace a chain's prompt. A single plain user message becomes the instruction."""
     if len(asked) == 1 and asked[0].get("role") == "user" and _plain(asked[0]) and asked[0]["content"]:
         new: dict[str, Any] = {"instruction": asked[0]["content"], "messages": None}
@@ -232,5 +232,5 @@ def _end(chain: Chain, asked: Sequence[Message]) -> Chain:
     return chain.model_copy(update={"prompt": chain.prompt.model_copy(update=new)})
 
 
-def _plain(message: Message) -> bool:
+def _plain(message: _Message) -> bool:
     return message.keys() == {"role", "content"} and isinstance(message["content"], str)

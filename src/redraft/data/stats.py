@@ -47,7 +47,7 @@ VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
 """The phrase that carries the verdict of a SelFee feedback."""
 
 GOOD_SCORE = 9.0  # answers with a lower score should be revised (SelFee's instruction to the teacher)
-LONG = 2048  # length of SelFee's and Vicuna's training sequences, in tokens
+_LONG = 2048  # length of SelFee's and Vicuna's training sequences, in tokens
 DEPTHS = 9  # last step to count separately; later ones are counted together
 EXAMPLES = 5  # examples per finding
 
@@ -55,7 +55,7 @@ OTHERS = "(others)"
 _MOST, _NAME, _MESSAGE = 1000, 60, 300  # names to count apart, and characters of a name and a message
 _HEAD = 400  # characters of a question and of an answer for language detection
 
-Count = Callable[[str], int]
+_Count = Callable[[str], int]
 """Measures a text. With several workers, a function of a module or a `partial` of one."""
 
 
@@ -99,7 +99,7 @@ class DataSummary:
         return self
 
 
-def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: Count, long: int) -> None:
+def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _Count, long: int) -> None:
     """Add a record to a summary. `source` is its data set if it names none; over `long` is very long."""
     turns = turns_of(chain)
     asked = turns[:-1] if chain.steps else turns
@@ -144,7 +144,7 @@ def _dataset(value: Any) -> str:
 
 
 def _note_lengths(
-    summary: DataSummary, chain: Chain, asked: Sequence[Turn], where: str, count: Count, long: int
+    summary: DataSummary, chain: Chain, asked: Sequence[Turn], where: str, count: _Count, long: int
 ) -> None:
     prompt = sum(count(turn.text) for turn in asked)
     texts = [step.answer for step in chain.steps] or list(filter(None, [answer_of(chain)]))
@@ -227,19 +227,19 @@ def role_fault(turns: Sequence[Turn]) -> str | None:
 
 
 _BLOCK = 64  # records to summarise at once: sending each alone would cost more than the work
-Value = str | int | float | None
-Level = Literal["fault", "warning", "note"]
-_LEVELS: tuple[Level, ...] = ("fault", "warning", "note")
+_Value = str | int | float | None
+_Level = Literal["fault", "warning", "note"]
+_LEVELS: tuple[_Level, ...] = ("fault", "warning", "note")
 _KINDS = ("sources", "languages", "licences", "stops", "failures")
 _VERDICTS = ("accept", "revise", "unknown")
 
 
-class Table(NamedTuple):
+class _Table(NamedTuple):
     """A table of a report. The column `share` has shares of 1."""
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[Value, ...]]
+    rows: list[tuple[_Value, ...]]
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ class DataFinding:
     """One finding."""
 
     name: str
-    level: Level
+    level: _Level
     count: int  # number of records, feedbacks or answers concerned
     text: str
     advice: str  # its meaning, or the remedy
@@ -261,16 +261,16 @@ class DataReport:
     files: tuple[str, ...]
     unit: str  # unit of lengths, such as `words`
     totals: dict[str, int]
-    tables: list[Table]
+    tables: list[_Table]
     findings: list[DataFinding]
 
 
 def describe(
     paths: Sequence[Path],
-    count: Count,
+    count: _Count,
     *,
     unit: str = "words",
-    long: int = LONG,
+    long: int = _LONG,
     workers: int = 1,
     read: Callable[[int], None] | None = None,
 ) -> DataReport:
@@ -293,7 +293,7 @@ def describe(
     return DataReport(tuple(map(name_of, paths)), unit, totals, tables, found)
 
 
-def summarize(lines: Sequence[RawRecord], *, count: Count, long: int) -> DataSummary:
+def summarize(lines: Sequence[RawRecord], *, count: _Count, long: int) -> DataSummary:
     """Summarise some records."""
     summary = DataSummary()
     for line in lines:
@@ -337,18 +337,18 @@ def quantile(counts: Counter[Any], share: float) -> Any:
     return None
 
 
-def _tables(summary: DataSummary, unit: str) -> Iterator[Table]:
+def _tables(summary: DataSummary, unit: str) -> Iterator[_Table]:
     tables = summary.tables
     names = {"turns": "turns a record", "answers a record": "answers a record"}
     names |= {f"{what} length": f"{unit}, {what}" for what in ("prompt", "answer", "feedback", "record")}
-    rows: list[tuple[Value, ...]] = []
+    rows: list[tuple[_Value, ...]] = []
     for name, title in names.items():
         if any(counts := tables[name]):
             mean = fmean(counts, weights=counts.values())
             half, most = quantile(counts, 0.5), quantile(counts, 0.95)
             rows.append((title, min(counts), half, round(mean, 2), most, max(counts)))
     if rows:
-        yield Table("numbers", ("", "min", "median", "mean", "95 %", "max"), rows)
+        yield _Table("numbers", ("", "min", "median", "mean", "95 %", "max"), rows)
     if len(counts := tables["answers a record"]) > 1:
         yield _shares("answers a record", [(f"{number:,}", counts[number]) for number in sorted(counts)])
     if tables["verdicts"]:
@@ -358,12 +358,12 @@ def _tables(summary: DataSummary, unit: str) -> Iterator[Table]:
             yield _shares(kind, ranked(tables[kind]))
 
 
-def _shares(title: str, counts: Sequence[tuple[str, int]]) -> Table:
+def _shares(title: str, counts: Sequence[tuple[str, int]]) -> _Table:
     total = sum(times for _, times in counts)
-    return Table(title, ("", "count", "share"), [(name, times, times / total) for name, times in counts])
+    return _Table(title, ("", "count", "share"), [(name, times, times / total) for name, times in counts])
 
 
-def _by_step(summary: DataSummary) -> Table:
+def _by_step(summary: DataSummary) -> _Table:
     """Return verdicts and scores of feedback by step: 1 is the first answer."""
 
     def by_place(name: str) -> dict[int, Counter[Any]]:
@@ -373,13 +373,13 @@ def _by_step(summary: DataSummary) -> Table:
         return places
 
     verdicts, scores = by_place("verdicts"), by_place("scores")
-    rows: list[tuple[Value, ...]] = []
+    rows: list[tuple[_Value, ...]] = []
     for place, judged in sorted(verdicts.items()):
         score = scores.get(place, Counter())
         mean = round(fmean(score, weights=score.values()), 2) if score else None
         row = (*(judged[verdict] for verdict in _VERDICTS), score.total() or None, mean)
         rows.append((f"{place}+" if place == DEPTHS else str(place), *row))
-    return Table("feedback", ("step", *_VERDICTS, "scores", "mean"), rows)
+    return _Table("feedback", ("step", *_VERDICTS, "scores", "mean"), rows)
 
 
 def findings(summary: DataSummary, unit: str, long: int) -> list[DataFinding]:
@@ -398,7 +398,7 @@ def findings(summary: DataSummary, unit: str, long: int) -> list[DataFinding]:
         "role_faults": _named(ranked(tables["role faults"])[:4]),
         "long": long,
         "unit": unit,
-        "usual_long": LONG,
+        "usual_long": _LONG,
         "how_to_count": "" if unit == "tokens" else " --tokenizer counts tokens.",
         "quotes": counted(totals["leaking feedbacks"], "feedback"),
         "new_leaks": totals["new leaks"],
@@ -453,9 +453,9 @@ def lines(report: DataReport) -> Iterator[str]:
             yield f"  {level:7}  {line}"
 
 
-def _cells(table: Table) -> list[list[str]]:
+def _cells(table: _Table) -> list[list[str]]:
 
-    def shown(column: str, value: Value) -> str:
+    def shown(column: str, value: _Value) -> str:
         if isinstance(value, float):
             return f"{value:.1%}" if column == "share" else f"{value:,.2f}"
         return "" if value is None else value if isinstance(value, str) else f"{value:,}"

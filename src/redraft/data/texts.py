@@ -68,15 +68,15 @@ def generated(chain: Chain, name: str) -> bool:
     return isinstance(about, dict) and bool(about.get(name))
 
 
-Speaker = Literal["user", "assistant"]
-Change = Callable[[Speaker, str], str]
+_Speaker = Literal["user", "assistant"]
+_Change = Callable[[_Speaker, str], str]
 """Returns a changed text. System messages count as the user's: the model reads both."""
 
 GOLD = ("reference", "rationale")
 """Fields of `meta` with the assistant's texts: one, or a list of one per turn."""
 
 
-def with_texts(chain: Chain, change: Change) -> Chain:
+def with_texts(chain: Chain, change: _Change) -> Chain:
     """Change every text: prompt, answers, feedbacks and gold ones. An unchanged chain is returned itself."""
     prompt = _prompt(chain.prompt, change)
     steps = []
@@ -98,11 +98,11 @@ def with_texts(chain: Chain, change: Change) -> Chain:
     return chain.model_copy(update={"prompt": prompt, "steps": tuple(steps), "meta": chain.meta | gold})
 
 
-def spoken_texts(chain: Chain) -> list[tuple[Speaker, str]]:
+def spoken_texts(chain: Chain) -> list[tuple[_Speaker, str]]:
     """Return the texts that `with_texts` would change."""
-    found: list[tuple[Speaker, str]] = []
+    found: list[tuple[_Speaker, str]] = []
 
-    def collect(speaker: Speaker, text: str) -> str:
+    def collect(speaker: _Speaker, text: str) -> str:
         found.append((speaker, text))
         return text
 
@@ -110,7 +110,7 @@ def spoken_texts(chain: Chain) -> list[tuple[Speaker, str]]:
     return found
 
 
-def _prompt(prompt: Prompt, change: Change) -> Prompt:
+def _prompt(prompt: Prompt, change: _Change) -> Prompt:
     if prompt.messages is None:
         new: dict[str, Any] = {
             "instruction": change("user", prompt.instruction),
@@ -124,8 +124,8 @@ def _prompt(prompt: Prompt, change: Change) -> Prompt:
     return prompt if same else prompt.model_copy(update=new)
 
 
-def _message(message: dict[str, Any], change: Change) -> dict[str, Any]:
-    speaker: Speaker = "assistant" if message.get("role") == "assistant" else "user"
+def _message(message: dict[str, Any], change: _Change) -> dict[str, Any]:
+    speaker: _Speaker = "assistant" if message.get("role") == "assistant" else "user"
     content = new = message.get("content")
     if isinstance(content, str):
         new = change(speaker, content)

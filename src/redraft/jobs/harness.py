@@ -32,14 +32,14 @@ from redraft.jobs.provenance import Provenance
 from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.stores import Store
 
-PATIENCE = 3
+_PATIENCE = 3
 """Doubtful failures in a row that end the job, or `parallel` if that is more. As many refused requests end it
 while nothing is done yet."""
 
 GO_ON = "run the same command again to go on"
 
 
-class Item(Protocol):
+class _Item(Protocol):
     """Something to do, with an id."""
 
     @property
@@ -47,7 +47,7 @@ class Item(Protocol):
         """The item's name in the ledger, unique within a job."""
 
 
-T = TypeVar("T", bound=Item)
+T = TypeVar("T", bound=_Item)
 
 Work = Callable[[T], Awaitable[list[str] | None]]
 """Do an item, and return the lines of its result, or None to leave it undone."""
@@ -362,7 +362,7 @@ class _OpenJob(Generic[T]):
         counts.exit_status = max(counts.exit_status, error.exit_status)
         self._doubts += doubtful
         self._refusals += is_refusal(error) and not is_filtered(error)
-        patience = max(self.job.parallel, PATIENCE)
+        patience = max(self.job.parallel, _PATIENCE)
         if self._doubts >= patience:
             raise error
         if self._refusals >= patience and not self.ledger.done:

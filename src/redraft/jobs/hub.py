@@ -40,7 +40,7 @@ _NEVER = ("*/*", "consolidated*")  # Meta's layout, a second copy of the weights
 
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
-CARD = "README.md"
+_CARD = "README.md"
 _SHARD = re.compile(r"(-\d{5}-of-\d{5})?(-[0-9a-f]{16})?(\.[a-z]+)+$")
 """The part of a file's name that differs within a set, as the `datasets` library names files."""
 
@@ -195,7 +195,7 @@ def fetch_card(repo: str) -> Path | None:
 
     try:
         with _asking(repo, "model"):
-            return Path(hf_hub_download(repo, CARD, endpoint=_endpoint())).parent
+            return Path(hf_hub_download(repo, _CARD, endpoint=_endpoint())).parent
     except (_OutOfReach, ModelError):
         return None
 
@@ -354,7 +354,7 @@ def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
     except _OutOfReach as error:
         return _cached(name, inside, endings, error)
     files = _chosen(name, inside, there, endings)
-    patterns = [CARD, *map(escape, files)]
+    patterns = [_CARD, *map(escape, files)]
     try:
         with _asking(name, "dataset"):
             how: Any = {"repo_type": "dataset", "allow_patterns": patterns, "endpoint": _endpoint()}
@@ -380,7 +380,7 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
         ) from None
     folder = Path(place)
     there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    card = folder / CARD
+    card = folder / _CARD
     licence = _licence(DatasetCard.load(card).data) if card.is_file() else None
     return Dataset(folder, _chosen(name, inside, there, endings), licence, folder.name, offline=True)
 

@@ -29,7 +29,7 @@ from typing import Any
 from redraft.errors import OutputError
 from redraft.jobs.files import sync, sync_folder
 
-VERSION = 2  # the layout, in SQLite's `user_version`. Any other is refused.
+_VERSION = 2  # the layout, in SQLite's `user_version`. Any other is refused.
 APPLICATION = 0x52656466  # SQLite's `application_id` of a journal: `Redf` in ASCII
 _BUSY_SECONDS = 30.0  # how long to wait for another process that is writing
 _FIND = "SELECT reply FROM {} WHERE key = ?"
@@ -170,8 +170,8 @@ class Journal(AbstractContextManager["Journal"]):
         if not empty and self._pragma("application_id") != APPLICATION:
             raise self.unusable("it is a database of another program")
         version = self._pragma("user_version")
-        if not empty and version != VERSION:
-            raise self.unusable(f"its version is {version}, and this redraft reads version {VERSION}")
+        if not empty and version != _VERSION:
+            raise self.unusable(f"its version is {version}, and this redraft reads version {_VERSION}")
         self._db.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file
         until = time.monotonic() + _BUSY_SECONDS
         while True:  # SQLite's own timeout does not wait here for others who switch the same file to the log
@@ -187,7 +187,7 @@ class Journal(AbstractContextManager["Journal"]):
         with self._transaction():
             # With row ids, so that a long reply fills its pages.
             self._db.execute("CREATE TABLE IF NOT EXISTS packed (key BLOB PRIMARY KEY, reply BLOB NOT NULL)")
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
+            self._db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _pragma(self, name: str) -> int:
         found: int = self._db.execute(f"PRAGMA {name}").fetchone()[0]

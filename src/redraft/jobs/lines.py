@@ -113,10 +113,10 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-Line = tuple[int, dict[str, Any], bytes]  # a line's number from 1, its record, and its bytes
+_Line = tuple[int, dict[str, Any], bytes]  # a line's number from 1, its record, and its bytes
 
 
-def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -> Iterator[Line]:
+def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -> Iterator[_Line]:
     """Yield the records of a file whose name redraft made up; none if there is no file.
 
     A torn last line is left out: a process was killed there.

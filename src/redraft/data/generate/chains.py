@@ -29,7 +29,7 @@ from redraft.revision.words import Summary
 Verify = Literal["number", "code"]
 """What decides: the gold answer, as the last number of a right answer; or the record's unit tests."""
 
-KEY = "generated"  # the field of `meta` with what `generate chains` says about a chain
+_KEY = "generated"  # the field of `meta` with what `generate chains` says about a chain
 
 
 _MARKS = ("gold", "first", "verify", "cleaned", "leaks", "refusals", "markers")
@@ -49,7 +49,7 @@ class ChainCounts(Summary):
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
         super().add(chain)
-        marks = chain.meta.get(KEY, {})
+        marks = chain.meta.get(_KEY, {})
         self.verdicts.update(step.feedback.verdict for step in chain.steps if step.feedback)
         self.cleaned.update(marks.get("cleaned", {}))
         self.leaking += bool(marks.get("leaks"))
@@ -162,11 +162,11 @@ class ChainMaking:
         making = (self.gold, self.first, self.verify, dict(counts))
         values = (*making, found, refused, sum(map(has_heading, texts)))
         marks = {name: value for name, value in zip(_MARKS, values, strict=True) if value}
-        others = {name: value for name, value in chain.meta.items() if name != KEY}
-        before = chain.meta.get(KEY)  # of the record, such as the request that its task was generated in
+        others = {name: value for name, value in chain.meta.items() if name != _KEY}
+        before = chain.meta.get(_KEY)  # of the record, such as the request that its task was generated in
         if isinstance(before, dict):
             marks = {name: value for name, value in before.items() if name not in _MARKS} | marks
-        return chain.model_copy(update={"meta": {**others, KEY: marks} if marks else others})
+        return chain.model_copy(update={"meta": {**others, _KEY: marks} if marks else others})
 
 
 def _code(record: Chain) -> Check:

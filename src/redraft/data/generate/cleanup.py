@@ -34,7 +34,7 @@ _REMARK = re.compile(
 )
 """Talk about the revision. "The corrected answer is 42." is none, and "The changes of the tide" neither."""
 
-LONGEST = 500
+_LONGEST = 500
 """Characters of a remark. Longer texts, such as a model that repeats itself, take quadratic time."""
 
 _CONTENT = re.compile(r":\s*\S")
@@ -51,7 +51,7 @@ def without_remarks(text: str) -> str:
     """Return an answer without a first or last sentence about the revision itself."""
     if (found := _START.match(text)) and _is_remark(found[1]):
         text = text[found.end() :]
-    end = max(len(text) - LONGEST, 0)
+    end = max(len(text) - _LONGEST, 0)
     if (found := _END.search(text[end:])) and _is_remark(found[1]) and text[: end + found.start()].strip():
         text = text[: end + found.start()].rstrip()
     return text
@@ -60,11 +60,11 @@ def without_remarks(text: str) -> str:
 def _is_remark(sentence: str) -> bool:
     """Return whether a sentence talks about the revision alone. After a colon comes the answer."""
     says_more = _CONTENT.search(sentence) or _SAYS_MORE.search(sentence)
-    return len(sentence) <= LONGEST and bool(_REMARK.search(sentence)) and not says_more
+    return len(sentence) <= _LONGEST and bool(_REMARK.search(sentence)) and not says_more
 
 
 OF_ANSWERS: Mapping[str, Callable[[str], str]] = {"apologies": without_apologies, "remarks": without_remarks}
-EMPTY = "empty"
+_EMPTY = "empty"
 
 
 def cleaned(chain: Chain) -> tuple[Chain, Counter[str]]:
@@ -83,7 +83,7 @@ def cleaned(chain: Chain) -> tuple[Chain, Counter[str]]:
     best = chain.best
     last = steps[-1] if len(steps) > 1 else None
     if last and not (last.answer.strip() or last.tool_calls or last.feedback):
-        counts[EMPTY] += 1
+        counts[_EMPTY] += 1
         steps = steps[:-1]
         best = best_step(steps)
     return chain.model_copy(update={"steps": steps, "best": best}), +counts

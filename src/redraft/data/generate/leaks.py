@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from redraft.chain import Chain
 
-LEAST = 8  # fewest characters of a gold text that is looked for: `42` stands in many texts by chance
+_LEAST = 8  # fewest characters of a gold text that is looked for: `42` stands in many texts by chance
 
 PART = 30
 """Characters of a longer text whose quote counts. In SelFee's chains, such parts are code and no accident."""
@@ -28,7 +28,7 @@ class Marked(NamedTuple):
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
     """Yield each quote of gold texts: in feedback on an answer without it, and in answers after that."""
-    long = (gold for gold in map(str.strip, golds) if len(gold) >= LEAST)
+    long = (gold for gold in map(str.strip, golds) if len(gold) >= _LEAST)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()
     for index, step in enumerate(chain.steps if quotes else ()):

@@ -48,7 +48,7 @@ class ChainOptions(ItemOptions, ChainFlags):
 
 Way = Literal["alpaca", "self-instruct"]
 
-TASKS = "Tasks"  # the heading of the flags that say what to generate
+_TASKS = "Tasks"  # the heading of the flags that say what to generate
 
 SIMILAR = 0.7  # the ROUGE-L F of Alpaca and Self-Instruct above which an instruction is not new
 
@@ -59,18 +59,18 @@ class TaskOptions(ServerOptions, MachineOptions):
     way: Way = option(
         "alpaca: a list of tasks a request; self-instruct: instructions, then their kind, then their inputs "
         "and outputs",
-        TASKS,
+        _TASKS,
         "WAY",
         default="alpaca",
     )
-    count: int = option("instructions wanted in all", TASKS, "N", "-n", default=100, ge=1)
-    seeds: str | None = option("a file of tasks to begin with [20 that are shipped]", TASKS, "FILE")
+    count: int = option("instructions wanted in all", _TASKS, "N", "-n", default=100, ge=1)
+    seeds: str | None = option("a file of tasks to begin with [20 that are shipped]", _TASKS, "FILE")
     language: str = option(
-        "of instructions, inputs and outputs: a name or a code", TASKS, "NAME", default="English"
+        "of instructions, inputs and outputs: a name or a code", _TASKS, "NAME", default="English"
     )
-    topic: str | None = option("what all tasks are about", TASKS, "TEXT")
+    topic: str | None = option("what all tasks are about", _TASKS, "TEXT")
     similar: float = option(
-        "drop an instruction with a ROUGE-L above this", TASKS, "F", default=SIMILAR, ge=0, le=1
+        "drop an instruction with a ROUGE-L above this", _TASKS, "F", default=SIMILAR, ge=0, le=1
     )
     temperature: float | None = option(
         "0 is greedy [alpaca: 1, self-instruct: 0.7]", SAMPLING, "T", ge=0, lt=100

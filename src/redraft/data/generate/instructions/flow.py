@@ -52,7 +52,7 @@ class LimitReached(Exception):
 
 
 @dataclass(frozen=True)
-class Reply:
+class _Reply:
     """A reply of the teacher."""
 
     text: str
@@ -75,7 +75,7 @@ class Teacher:
     tries: int = 1  # how often a call is tried whose reply broke off
     limit: Callable[[], str] = str  # returns which limit of the run is reached, if any
 
-    async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> Reply:
+    async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> _Reply:
         """Return the reply to a text; an empty one if the model says nothing.
 
         Args:
@@ -99,13 +99,13 @@ class Teacher:
                     if error.passing and left:
                         continue
                     if is_of_item(error):
-                        return Reply("", cut=False, refused=error)
+                        return _Reply("", cut=False, refused=error)
                     if not is_doubtful(error):
                         self.session.counts.error = self.session.counts.error or error
                     raise
         raise AssertionError("there is at least one try")
 
-    async def _try(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str]) -> Reply:
+    async def _try(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str]) -> _Reply:
         def pay() -> None:
             usage = paid.take()
             usd = self.price.cost(usage) if self.price else None
@@ -122,8 +122,8 @@ class Teacher:
                     pieces.append(delta.text)
                     finish = delta.finish
         except EmptyReply:
-            return Reply("", cut=False)
-        return Reply(apart("".join(pieces))[1], cut=finish != "stop")
+            return _Reply("", cut=False)
+        return _Reply(apart("".join(pieces))[1], cut=finish != "stop")
 
 
 DRY = 25
@@ -313,7 +313,7 @@ class Flow:
         if not _is_refused(task, origin, reply, made):
             self._judge_instances(task, origin, reply, made)
 
-    def _judge_instances(self, task: Task, origin: Origin, reply: Reply, made: Made) -> None:
+    def _judge_instances(self, task: Task, origin: Origin, reply: _Reply, made: Made) -> None:
         found = check_instances(read_instances(reply.text, task, cut=reply.cut), self.wanted)
         if not found:
             found = [Found(replace(task, output=reply.text), fault_of_reply(reply.text, cut=reply.cut))]
@@ -327,7 +327,7 @@ class Flow:
 
     # Both ways.
 
-    async def _listed(self, request: Request, text: str, stop: Sequence[str]) -> Reply:
+    async def _listed(self, request: Request, text: str, stop: Sequence[str]) -> _Reply:
         """Ask for the tasks of a request. There are none if a content filter refuses it.
 
         Raises:
@@ -338,7 +338,7 @@ class Flow:
             raise reply.refused
         return reply
 
-    def _commit(self, request: Request, reply: Reply, made: Made) -> list[str]:
+    def _commit(self, request: Request, reply: _Reply, made: Made) -> list[str]:
         """Write the rejects of a request, and return the lines of its tasks. The turn is this request's."""
         number = request.number
         if not (made.kept or made.rejects):
@@ -357,11 +357,11 @@ class Flow:
         return [chain.to_json() for chain in chains]
 
 
-def _refusal(reply: Reply) -> Fault | None:
+def _refusal(reply: _Reply) -> Fault | None:
     return Fault("refused", reply.refused.message) if reply.refused else None
 
 
-def _is_refused(task: Task, origin: Origin, reply: Reply, made: Made) -> bool:
+def _is_refused(task: Task, origin: Origin, reply: _Reply, made: Made) -> bool:
     """Whether the server refused an instruction. Then it is rejected alone, and stays in the pool."""
     if reply.refused and (fault := _refusal(reply)):
         made.refused.append(reply.refused)

@@ -163,10 +163,10 @@ _FENCE = re.compile(r"\s*+(?:`{3,}+|~{3,}+)\s*+[\w+-]*+\s*+")
 _CUT = Fault("cut", "the reply ends in it, at the limit of tokens")
 
 LABELS = ("instruction", "input", "output")  # the labels of a task
-Block = dict[str, str]  # the texts of a block by label. Labels that did not come are missing.
+_Block = dict[str, str]  # the texts of a block by label. Labels that did not come are missing.
 
 
-def read_blocks(text: str, labels: Sequence[str]) -> list[Block]:
+def read_blocks(text: str, labels: Sequence[str]) -> list[_Block]:
     """Return the blocks of a reply; `labels` are in lower case, and the first one begins a block.
 
     Text before the first label is left out.

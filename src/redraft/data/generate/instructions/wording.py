@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from redraft.data.generate.instructions.tasks import Task
 
-SHOWN, LAST = 3, 20
+SHOWN, _LAST = 3, 20
 """Seeds in a request for tasks, and the number of its last task (Alpaca's `generate_instruction.py`)."""
 
-NEW_TASKS = LAST - SHOWN  # most new tasks of a reply
+NEW_TASKS = _LAST - SHOWN  # most new tasks of a reply
 
 SEEDS_SHOWN, MADE_SHOWN, NEW = 6, 2, 8
 """Instructions of people and of earlier requests in a request, and new ones (Self-Instruct, section 2.2)."""
@@ -28,7 +28,7 @@ INSTANCES = 5  # most instances of an instruction
 LEAST_WORDS, MOST_WORDS = 4, 150
 """Alpaca drops instructions of 3 words or fewer, and of over 150 (`generate_instruction.py`)."""
 
-AFTER_TASKS = (f"\nTask {LAST + 1}", f"\n{LAST + 1}. Instruction")
+AFTER_TASKS = (f"\nTask {_LAST + 1}", f"\n{_LAST + 1}. Instruction")
 AFTER_INSTANCES = (f"\nExample {INSTANCES + 1}", "\nInstruction:")
 """Where a teacher that does not stop begins what is too much."""
 
@@ -61,7 +61,7 @@ summarising, reasoning, arithmetic, code and others.""",
 opens no files, sets no alarms and books nothing.""",
 )
 
-ALPACA = """\
+_ALPACA = """\
 Write tasks with which to train an assistant.
 
 {demands}
@@ -120,7 +120,7 @@ and then an input that has this label. All texts are in {language}.
 
 Instruction: {instruction}"""
 
-_ALL = (ALPACA, INSTRUCTIONS, CLASSIFY, INPUT_FIRST, OUTPUT_FIRST, *_VARIETY)
+_ALL = (_ALPACA, INSTRUCTIONS, CLASSIFY, INPUT_FIRST, OUTPUT_FIRST, *_VARIETY)
 
 
 def digest() -> str:
@@ -133,7 +133,7 @@ def ask_tasks(examples: Sequence[Task], wanted: Wanted) -> str:
     shown = [
         f"Task {number}\n{_head(task)}\n{_solved(task)}" for number, task in enumerate(examples, start=1)
     ]
-    return _listed(ALPACA, "\n\n".join(shown), len(shown), LAST, wanted)
+    return _listed(_ALPACA, "\n\n".join(shown), len(shown), _LAST, wanted)
 
 
 def ask_instructions(examples: Sequence[str], wanted: Wanted) -> str:
