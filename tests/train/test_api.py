@@ -89,14 +89,6 @@ def test_a_run_is_not_resumed_on_another_base(settings: dict[str, Any]) -> None:
         redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings)
 
 
-def test_a_dry_run_ends_without_an_empty_line(
-    settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = redraft.train_sft(data_path="chains.jsonl", dry_run=True, **settings)
-    assert result.message == ""
-    assert "redraft: \n" not in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("train", "more"),
     [

@@ -156,13 +156,6 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-20"]
 
 
-def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
-    lose(save(tmp_path, 10))
-    folder = save(tmp_path, 10, "new")
-    assert (folder / "model.safetensors").read_text() == "new"
-    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint-10"]
-
-
 def test_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         save(tmp_path, step)

@@ -23,27 +23,32 @@ from redraft.train.options import SftOptions
 
 OWN = SftOptions()
 MOMENT = Moment(7, 3.25, 0.5, 1e-3, 4e-3, [f"r/{n}" for n in range(20)], "out/checkpoint-5")
+FIRST = Moment(1, math.nan, math.nan, 0.0, 4e-3, ["a"], None, begins=True)
 
 
-def test_the_diagnosis_of_a_step() -> None:
-    said = no_number(MOMENT)
-    assert said.message.startswith(
-        "step 7: the gradient is not a finite number (loss 3.25, gradient norm 0.5,"
-    )
-    assert "learning rate 0.001; records: r/0, r/1" in said.message
-    assert "r/7, …; newest checkpoint: out/checkpoint-5" in said.message
-    assert said.hint
-    assert said.hint.startswith("The weights before this step are finite. Look at these records. Start over")
-    assert "(--overwrite_output_dir) with --learning_rate 2e-05," in said.hint
-
-
-def test_before_any_step_the_learning_rate_is_not_the_cause() -> None:
-    said = no_number(Moment(1, math.nan, math.nan, 0.0, 4e-3, ["a"], None, begins=True))
-    assert "step 1: the loss" in said.message
-    assert "records: a; newest checkpoint: none yet" in said.message
-    assert said.hint
-    assert "No step was taken, and the weights are finite. Look at these records" in said.hint
-    assert "--learning_rate" not in said.hint
+@pytest.mark.parametrize(
+    ("moment", "said", "hint"),
+    [
+        (
+            MOMENT,
+            "step 7: the gradient is not a finite number (loss 3.25, gradient norm 0.5,",
+            "--learning_rate 2e-05,",
+        ),
+        (
+            MOMENT,
+            "learning rate 0.001; records: r/0, r/1",
+            "The weights before this step are finite. Look at these",
+        ),
+        (MOMENT, "r/7, …; newest checkpoint: out/checkpoint-5", "Start over (--overwrite_output_dir)"),
+        (FIRST, "step 1: the loss", "No step was taken, and the weights are finite. Look at these records"),
+        (FIRST, "records: a; newest checkpoint: none yet", "without --fp16"),
+    ],
+)
+def test_the_diagnosis_of_a_step(moment: Moment, said: str, hint: str) -> None:
+    found = no_number(moment)
+    assert said in found.message
+    assert hint in str(found.hint)
+    assert ("--learning_rate" in str(found.hint)) is not moment.begins, "before a step it is not the cause"
 
 
 @pytest.mark.parametrize("begins", [True, False])

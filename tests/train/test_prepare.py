@@ -171,20 +171,6 @@ def test_who_waits_for_another_process_says_so(write: Write, cache: Path) -> Non
     assert said == ["waiting for another process, which tokenises the same data."]
 
 
-def test_of_a_run_only_the_first_process_says_that_it_waits(
-    write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def held(_: Any, how: int) -> None:
-        if how & fcntl.LOCK_NB:
-            raise BlockingIOError
-
-    monkeypatch.setattr(fcntl, "flock", held)
-    monkeypatch.setenv("RANK", "1")
-    said: list[str] = []
-    assert len(prepare([write(("a", "b"))], Letters(), cache, say=said.append)) == 1
-    assert said == []
-
-
 @dataclass(frozen=True)
 class Counting(Letters):
     """Records each record that it encodes, and may be slow."""

@@ -31,18 +31,6 @@ def test_a_process_that_failed_waits_for_nobody(group: list[str]) -> None:
     assert not distributed.is_initialized()
 
 
-def test_a_process_does_not_fail_because_another_has(
-    group: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone() -> None:
-        raise RuntimeError("Connection closed by peer")
-
-    monkeypatch.setattr(distributed, "barrier", gone)
-    with parting():
-        pass
-    assert not distributed.is_initialized()
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -57,11 +45,6 @@ def test_that_another_process_is_gone_is_a_message(group: list[str], error: Runt
         raise error
     with pytest.raises(RuntimeError, match="a fault"), parting():
         raise RuntimeError("a fault")
-
-
-def test_one_process_has_none_to_part_from() -> None:
-    with parting():
-        assert not distributed.is_initialized()
 
 
 def test_processes_that_begin_with_different_things_are_refused() -> None:

@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from redraft.errors import ModelError, OutputError, UsageError
 from redraft.train import LOG, checkpoints, prepare, run
 from redraft.train.checkpoints import MARKER
-from redraft.train.loop import Log
 from redraft.train.options import SftOptions, parse
 from redraft.train.run import Ready, alone, get_ready
 from redraft.train.sft import with_loss
@@ -152,18 +151,6 @@ def test_memory_that_runs_out_says_what_to_change(
         made.train()
     assert error.value.hint
     assert "--per_device_train_batch_size 2 --gradient_accumulation_steps 2" in error.value.hint
-
-
-def test_a_full_disk_is_a_message(model: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = ready(model, "--lora", "False")
-
-    def fail(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Log, "write", fail)
-    with pytest.raises(OutputError, match="out cannot be written: No space left on device") as error:
-        made.train()
-    assert error.value.hint == "Make room, and type the same command again."
 
 
 def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:

@@ -31,7 +31,6 @@ from tests.weights.model_files import (
     same_bits,
     same_model,
     save,
-    save_bin,
     tuned,
 )
 
@@ -176,17 +175,6 @@ def test_our_header_over_other_tensors(tmp_path: Path) -> None:
     for wrong in ({"b.weight": torch.zeros(2)}, longer):
         save_file(wrong, folder / "delta" / "model.safetensors", metadata=dict(said))
         refused(folder, ModelError, "is not the base of the delta")
-
-
-def test_a_pickled_base_needs_leave(tmp_path: Path) -> None:
-    base = llama()
-    save_bin(tmp_path / "base", base)
-    save(tmp_path / "target", tuned(base))
-    with pytest.raises(UsageError, match="is a pickle"):
-        diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
-    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", Run(allow_pickle=True), exact=True)
-    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(allow_pickle=True))
-    assert same_model(load(tmp_path / "again"), tuned(base))
 
 
 # ---------------------------------------------------------------- deltas of others

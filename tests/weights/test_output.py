@@ -110,25 +110,6 @@ def test_an_output_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_lock_is_held_until_the_folder_has_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A second run that starts while the first one is finishing must not start over in the same place."""
-    seen = []
-
-    def rename(new: Path, old: Path) -> None:
-        with pytest.raises(OutputError, match="another run is writing"):
-            make(tmp_path / "out")
-        seen.append(new)
-        replace_folder(new, old)
-
-    monkeypatch.setattr("redraft.weights.output.replace_folder", rename)
-    make(tmp_path / "out")
-    assert seen
-    assert torch.equal(load_file(tmp_path / "out" / "model.safetensors")["a.weight"], VALUES)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_folder_takes_anothers_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
@@ -158,12 +139,6 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
         new_folder(tmp_path / "out", manifest={}),
     ):
         pass
-    with (
-        new_file(tmp_path / "file", manifest={}) as first,
-        pytest.raises(OutputError, match="another run is writing"),
-        new_file(tmp_path / "file", manifest={}),
-    ):
-        first.write(b"x")
 
 
 def test_tensors_that_are_not_as_long_as_they_should_be(tmp_path: Path) -> None:

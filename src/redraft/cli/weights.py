@@ -214,8 +214,8 @@ def verify(
 ) -> None:
     """Look for faults in a model, delta or adapter.
 
-    Checks that all files are there, that index and headers agree, that no value is NaN or infinite, and that
-    checksums match the manifest. The exit status is 1 if there is a fault.
+    Checks that all files are there, that index and headers agree, that no value is NaN or infinite (not in
+    GGUF files), and that checksums match the manifest. The exit status is 1 if there is a fault.
     """
     from redraft.weights.verify import verify as look
 

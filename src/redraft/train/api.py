@@ -145,8 +145,7 @@ def ready_for(own: RunOptions, model: str, *, tell: Say) -> Ready:
     return get_ready(own, model, cache_folder() / "train", say=_ignore if own.quiet else tell, warn=tell)
 
 
-def _ignore(_: str) -> None:
-    """Show nothing."""
+def _ignore(_: str) -> None: ...
 
 
 def train(
@@ -163,7 +162,7 @@ def train(
     """
     say = tell if leads() and not own.quiet else _ignore
     if not own.data_path:
-        raise no_data()
+        raise UsageError("there is no data to train on.", hint="--data_path FILE")
     if not own.output_dir:
         raise UsageError("there is no folder for the result.", hint="--output_dir FOLDER")
     with parting():
@@ -176,11 +175,6 @@ def train(
         if done is not None and not ready.stopped_early(done):
             ready.verb.finish(ready.own, ready.loop, ready.base, command=command, say=say, warn=tell)
     return _result(ready, done)
-
-
-def no_data() -> UsageError:
-    """Return the error for a run without data."""
-    return UsageError("there is no data to train on.", hint="--data_path FILE")
 
 
 class _Reports(TrainerCallback):

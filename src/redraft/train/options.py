@@ -138,10 +138,6 @@ class RunOptions(OptionModel):
         words = self.fsdp.replace(",", " ").split()
         return [] if [word.lower() for word in words] == ["false"] else words
 
-    def usual_rate(self, *, lora: bool) -> float:
-        """Return the default learning rate."""
-        return LEARNING_RATE["lora" if lora else "full"]
-
 
 FSDP = {
     "full_shard": {"reshard_after_forward": True},

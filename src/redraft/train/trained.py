@@ -29,7 +29,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import distributed, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
-from torch.optim import Optimizer
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations.integration_utils import (
     INTEGRATION_TO_CALLBACK,
@@ -41,7 +40,7 @@ from transformers.trainer_utils import align_special_tokens
 from redraft.errors import MissingExtra, ModelError, UsageError
 from redraft.train.checkpoints import load_state, save_state, unreadable
 from redraft.train.load import computes_bf16, contents, leave_inputs_to_autocast, save_weights
-from redraft.train.options import FSDP, RunOptions
+from redraft.train.options import FSDP, LEARNING_RATE, RunOptions
 from redraft.train.processes import Say, ranks
 from redraft.weights.card import CARD
 
@@ -63,7 +62,9 @@ def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArgu
     eval_size = getattr(own, "per_device_eval_batch_size", None)
     asked: dict[str, Any] = {
         **{name: getattr(own, name) for name in _THEIRS if name in type(own).model_fields},
-        "learning_rate": own.usual_rate(lora=lora) if own.learning_rate is None else own.learning_rate,
+        "learning_rate": LEARNING_RATE["lora" if lora else "full"]
+        if own.learning_rate is None
+        else own.learning_rate,
         "max_steps": own.max_steps or -1,
         "warmup_steps": share,
         "bf16": bool(own.bf16),
@@ -142,23 +143,6 @@ _NO_DECAY = ("bias", "layernorm", "rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:
 """Names of parameters without weight decay, as in transformers."""
 
 
-def make_optimizer(model: nn.Module, args: TrainingArguments) -> Optimizer:
-    """Return the optimizer of `--optim` for the trained parameters of a model."""
-    kind, settings = Trainer.get_optimizer_cls_and_kwargs(args)
-    made: Optimizer = kind(_groups(model, args.weight_decay), **settings)
-    return made
-
-
-def make_schedule(optimizer: Optimizer, args: TrainingArguments, steps: int) -> Any:
-    """Return the schedule of `--lr_scheduler_type` for a run of `steps`."""
-    return get_scheduler(
-        args.lr_scheduler_type,
-        optimizer=optimizer,
-        num_warmup_steps=args.get_warmup_steps(steps),
-        num_training_steps=steps,
-    )
-
-
 def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Return the trained parameters: those with weight decay, and the others."""
     decayed = set(get_parameter_names(model, [nn.LayerNorm], _NO_DECAY))  # type: ignore[no-untyped-call]
@@ -210,9 +194,15 @@ class Trained:
         """Make the optimizer and the schedule for a run of `steps`, and wrap the model."""
         if self.args.activation_checkpointing:
             self.model.activation_checkpointing_enable()
-        optimizer = make_optimizer(self.around, self.args)
+        kind, settings = Trainer.get_optimizer_cls_and_kwargs(self.args)
+        optimizer = kind(_groups(self.around, self.args.weight_decay), **settings)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.around, optimizer)
-        self.schedule = make_schedule(self.optimizer, self.args, steps)
+        self.schedule = get_scheduler(
+            self.args.lr_scheduler_type,
+            optimizer=self.optimizer,
+            num_warmup_steps=self.args.get_warmup_steps(steps),
+            num_training_steps=steps,
+        )
         if self.fsdp:
             self.model = self.wrapped
 

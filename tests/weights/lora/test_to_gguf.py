@@ -19,7 +19,6 @@ from redraft.weights.checkpoint import read_json
 from redraft.weights.gguf.families import sizes_from_config
 from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.gguf.reader import check_adapter, read_header
-from redraft.weights.gguf.to_folder import import_gguf
 from redraft.weights.lora.adapter import read_adapter
 from redraft.weights.lora.gguf import Half, lora_gguf, lora_weights, parts_of
 from redraft.weights.lora.merge import merge_lora
@@ -120,22 +119,6 @@ def test_llama_cpp_says_what_transformers_says(architecture: str, f16: bool, tmp
     # llama.cpp rounds activations to 16 bits, so a close call may fall otherwise, and what follows with it.
     assert agreement(said, [spoken(model, prompt) for prompt in PROMPTS]) >= len(PROMPTS) - 2
     assert agreement(said, [spoken(load(base), prompt) for prompt in PROMPTS]) <= 1
-
-
-@pytest.mark.slow
-@pytest.mark.model
-def test_a_real_model_says_what_the_merged_one_says(default_model: Path, tmp_path: Path) -> None:
-    import_gguf(default_model, tmp_path / "base", dtype="F16")
-    adapter = lora(tmp_path / "base", tmp_path / "adapter", std=0.1, r=8, lora_alpha=8)
-    lora_gguf(adapter, tmp_path / "adapter.gguf", base=default_model)
-    merge_lora(tmp_path / "base", adapter, tmp_path / "merged")
-    for folder in ("base", "merged"):
-        export_gguf(tmp_path / folder, tmp_path / f"{folder}.gguf", quant="f16")
-    without = asyncio.run(greedy(tmp_path / "base.gguf"))
-    added = asyncio.run(greedy(tmp_path / "base.gguf", tmp_path / "adapter.gguf"))
-    merged = asyncio.run(greedy(tmp_path / "merged.gguf"))
-    assert agreement(added, merged) >= len(PROMPTS) - 1
-    assert agreement(added, without) <= 1
 
 
 def agreement(one: Sequence[tuple[int, ...]], other: Sequence[tuple[int, ...]]) -> int:
