@@ -60,11 +60,10 @@ def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArgu
     """Return transformers' arguments, fitted to this machine."""
     share = own.warmup_ratio if own.warmup_steps is None else own.warmup_steps
     eval_size = getattr(own, "per_device_eval_batch_size", None)
+    usual = LEARNING_RATE["lora" if lora else "full"]
     asked: dict[str, Any] = {
         **{name: getattr(own, name) for name in _THEIRS if name in type(own).model_fields},
-        "learning_rate": LEARNING_RATE["lora" if lora else "full"]
-        if own.learning_rate is None
-        else own.learning_rate,
+        "learning_rate": usual if own.learning_rate is None else own.learning_rate,
         "max_steps": own.max_steps or -1,
         "warmup_steps": share,
         "bf16": bool(own.bf16),

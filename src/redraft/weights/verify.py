@@ -1,9 +1,9 @@
 """Verifies a checkpoint or a GGUF file, and lists its faults.
 
 All files are there and complete; index and headers agree; no value is NaN or infinite; the checksums match
-the manifest, if redraft made it. The values of GGUF files are not read: redraft looks when it writes them, and
-llama.cpp with `--check-tensors`. Whether tensors, configuration, tokenizer and base fit each other is left to
-the conversions. A change to both a file and its manifest goes unnoticed.
+the manifest, if redraft made it. The values of GGUF files are not read: redraft looks when it writes them,
+and llama.cpp with `--check-tensors`. Whether tensors, configuration, tokenizer and base fit each other is
+left to the conversions. A change to both a file and its manifest goes unnoticed.
 """
 
 from __future__ import annotations
