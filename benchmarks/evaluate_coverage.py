@@ -47,8 +47,7 @@ class World:
     def part(self, number: int) -> World:
         """Return the questions of a simulation."""
         rows = slice(number * QUESTIONS, (number + 1) * QUESTIONS)
-        fields = (self.scores, self.other, self.gap, self.right, self.judged)
-        return World(*(each[rows] for each in fields))  # type: ignore[arg-type]
+        return World(*(each[rows] for each in vars(self).values()))
 
     @property
     def signs(self) -> npt.NDArray[np.int64]:
@@ -98,10 +97,6 @@ def _ratio(sums: Numbers) -> Numbers:
     return np.asarray((sums[..., 0] + sums[..., 2]) / (sums[..., 1] + sums[..., 3]))
 
 
-def _share(sums: Numbers) -> Numbers:
-    return np.asarray(sums[..., 0] / sums[..., 1])
-
-
 def _balanced(sums: Numbers) -> Numbers:
     return np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2)
 
@@ -122,12 +117,12 @@ SUMS: dict[str, tuple[Table, Formula]] = {
         lambda w: np.hstack([w.scores, w.other]),
         lambda sums: _ratio(sums[..., :4]) - _ratio(sums[..., 4:]),
     ),
-    "mean": (lambda w: _with_ones(_leads(w)), _share),
+    "mean": (lambda w: _with_ones(_leads(w)), stats.ratio_of),
     "difference of proportions": (
         lambda w: _with_ones(w.right[:, 1].astype(int) - w.right[:, 0].astype(int)),
-        _share,
+        stats.ratio_of,
     ),
-    "win rate": (lambda w: _with_ones(w.wins), _share),
+    "win rate": (lambda w: _with_ones(w.wins), stats.ratio_of),
     "correlation": (lambda w: stats.moments(w.gap, _leads(w)), stats.correlation_of),
     "agreement": (lambda w: w.crossed, stats.agreed_of),
     "kappa": (lambda w: w.crossed, stats.kappa_of),

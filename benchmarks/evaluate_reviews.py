@@ -83,11 +83,8 @@ def scores(_: int, __: int) -> Row:
     data = shared()
     if data is None:
         return Row(SCORES, SCORES_HOW, (), (MISSING,))
-    every = [
-        each
-        for path in sorted((data / "selfee" / "reviews").glob("*.jsonl"))
-        for _, each in read_reviews(raw_records(path))
-    ]
+    files = sorted((data / "selfee" / "reviews").glob("*.jsonl"))
+    every = [each for path in files for _, each in read_reviews(raw_records(path))]
     recovered = sum(_read(each.text) == each.score for each in every)
     invented = sum(_read(_without_scores(each.text)) is not None for each in every)
     found = (

@@ -136,19 +136,12 @@ def test_whatever_is_derived_can_be_parsed(prompt: str) -> None:
         parse_check(check)
 
 
-HOSTILE = (
-    "at least 5 words. ",
-    "12 ",
-    '"',
-    "'a' ",
-    'Do not use the word "a" and "b". ',
-    "a list of 3 ",
-    "in JSON with keys a, ",
-)
+HOSTILE = ["at least 5 words. ", "12 ", '"', "'a' ", "a list of 3 ", "in JSON with keys a, ", "3 words or "]
+HOSTILE += ['Do not use the word "a" and "b". ']
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("piece", [*HOSTILE, "3 words or "])
+@pytest.mark.parametrize("piece", HOSTILE)
 def test_a_megabyte_takes_no_longer_than_a_page(piece: str) -> None:
     started = time.process_time()
     checks_in((piece * 500_000)[:1_000_000])

@@ -10,15 +10,8 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.equal_tokens import (
-    Curves,
-    Versus,
-    as_text,
-    curves_in,
-    revised_in,
-    series,
-    verdict,
-)
+from redraft.evaluation.diagnosis import equal_tokens
+from redraft.evaluation.diagnosis.equal_tokens import Curves, Versus, as_text, curves_in, revised_in, verdict
 from redraft.evaluation.diagnosis.strategies import all_strategies
 from redraft.evaluation.stats import without_nan
 from tests.evaluation.diagnosis.made_chains import shares
@@ -120,7 +113,7 @@ def test_files_without_usage_are_not_compared_at_equal_tokens(tmp_path: Path, wi
     assert "an unknown number of new tokens an item" in text
     assert "Not comparable at equal tokens: " in verdict(found.versus)
     json.dumps(without_nan(found), allow_nan=False)
-    assert series(found)
+    assert equal_tokens.series(found)
 
 
 @pytest.mark.parametrize(
@@ -128,10 +121,7 @@ def test_files_without_usage_are_not_compared_at_equal_tokens(tmp_path: Path, wi
     [
         (38, "Revise: at equal tokens it does better than best of N, by 67.5 points (52.5 to 81.2)."),
         (11, "Undecided: revising is not shown to do better than one answer and best of N."),
-        (
-            2,
-            "Don't revise here: at equal tokens best of N does better, by 22.5 points (10.0 to 36.2)",
-        ),
+        (2, "Don't revise here: at equal tokens best of N does better, by 22.5 points (10.0 to 36.2)"),
     ],
 )
 def test_the_sentence(tmp_path: Path, revise: int, said: str) -> None:
@@ -197,7 +187,7 @@ def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:
         ("best-of", "equal", 200),
     ]
     assert json.loads(json.dumps(values, allow_nan=False)) == values
-    drawn = series(found)
+    drawn = equal_tokens.series(found)
     assert len(drawn) == 2
     assert any(tip.startswith("best-of-3: 30.0 % (") for points in drawn.values() for *_, tip in points)
 

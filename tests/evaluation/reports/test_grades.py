@@ -112,13 +112,8 @@ def test_the_page_shows_the_grades_and_runs_nothing(tmp_path: Path) -> None:
     plain = report(tmp_path, records[:2], questions=asked, answers=answers)
     reader = read(page(plain, "made"))
     first, _ = data_of(reader)
-    said = (
-        first["question"],
-        first["answers"][0]["text"],
-        first["notes"][0]["text"],
-        first["notes"][0]["by"],
-    )
-    assert said == (BAD,) * 4
+    [shown], [note] = first["answers"], first["notes"]
+    assert (first["question"], shown["text"], note["text"], note["by"]) == (BAD,) * 4
     assert len(reader.scripts) == 2
     *_, last = data_of(read(page(report(tmp_path, records), "made")))
     assert (last["kinds"], last["row"], last["answers"]) == (["unreadable"], "–", [])

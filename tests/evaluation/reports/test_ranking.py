@@ -23,14 +23,7 @@ STRENGTH = {"strong": 1.0, "middle": 0.0, "weak": -1.0}
 
 
 def review(question: int, one: str, two: str, sign: int) -> dict[str, object]:
-    return {
-        "question_id": question,
-        "answer1_id": f"{one}-{question}",
-        "answer2_id": f"{two}-{question}",
-        "score": [5 + sign, 5],
-        "model_1": one,
-        "model_2": two,
-    }
+    return made.review(question, one, two, (5 + sign, 5)) | {"model_1": one, "model_2": two}
 
 
 def report(folder: Path, reviews: list[dict[str, object]], **more: object) -> Report:
