@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -255,13 +254,6 @@ def test_released_chains_come_back_as_they_were(
 def test_released_conversations_come_back_as_they_were(shared_data: Path) -> None:
     released = shared_data / "conversations" / "dummy_conversation.json"
     assert exported(released, "sharegpt") == json.loads(released.read_bytes())
-
-
-def test_an_array_is_written_as_it_comes() -> None:
-    for records in ([], [{"a": 1}], [{"a": 1}, {"b": "ü"}]):
-        sink = io.BytesIO()
-        assert write_records(sink, map(to_line, records), array=True) == len(records)
-        assert json.loads(sink.getvalue()) == records
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

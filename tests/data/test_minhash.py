@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.data.similarity import THRESHOLD, clusters, jaccard, plan, sets_of, shingles
+from redraft.data.similarity import clusters, jaccard, plan, sets_of, shingles
 
 
 def packed(texts: list[str]) -> list[bytes]:
@@ -82,10 +82,6 @@ def test_rows_and_bands_miss_few_at_the_threshold(threshold: float) -> None:
     rows, bands = plan(threshold)
     assert (1 - threshold**rows) ** bands <= 0.005
     assert rows * bands <= 64
-
-
-def test_the_usual_plan_is_that_of_the_docstring() -> None:
-    assert plan(THRESHOLD) == (4, 11)
 
 
 def test_a_template_that_all_share_hides_no_duplicates() -> None:

@@ -230,7 +230,7 @@ class TestIds:
 
 
 ROLES = (
-    "human, user, prompter, gpt, chatgpt, bing, bard, assistant, system, function_call, tool_call, tool, "
+    "human, user, prompter, gpt, chatgpt, bing, bard, assistant, function_call, tool_call, system, tool, "
     "observation, function_response, tool_response"
 )
 

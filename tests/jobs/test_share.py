@@ -28,10 +28,6 @@ def test_a_share_has_files_of_its_own() -> None:
     assert Share(0, 2).path(Path("runs")) == Path("runs-00000-of-00002")
 
 
-def test_a_share_as_it_is_given() -> None:
-    assert [str(share_of(text)) for text in ("0/1", "7/8")] == ["0/1", "7/8"]
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [

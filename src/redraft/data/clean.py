@@ -37,7 +37,7 @@ from redraft.jobs.provenance import Provenance
 from redraft.jobs.stores import here, url_of
 
 _FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
-_Names = str | Iterable[str]  # names, or a text of names with commas between them
+RuleNames = str | Iterable[str]  # names, or a text of names with commas between them
 
 
 def clean(
@@ -45,10 +45,10 @@ def clean(
     out: str | Path,
     *,
     like: Literal["fastchat", "selfee"] | None = None,
-    rules: _Names | None = None,
-    skip: _Names = (),
-    languages: _Names = (),
-    blocked: _Names = (),
+    rules: RuleNames | None = None,
+    skip: RuleNames = (),
+    languages: RuleNames = (),
+    blocked: RuleNames = (),
     **options: Unpack[DataOptions],
 ) -> DataResult:
     """Clean conversations with named rules. As `redraft data clean`, and in the same files.
@@ -108,7 +108,7 @@ def _few_are_left(output: DataOutput) -> bool:
 
 
 def _plan_of(
-    like: str | None, rules: _Names | None, skip: _Names, languages: _Names, blocked: _Names
+    like: str | None, rules: RuleNames | None, skip: RuleNames, languages: RuleNames, blocked: RuleNames
 ) -> Preset:
     """Return the rules and settings that the arguments of `clean` ask for."""
     if like and rules is not None:
@@ -136,7 +136,7 @@ def _plan_of(
 
 
 def _known(
-    written: _Names, known: Collection[str], flag: str, meant: Mapping[str, str] | None = None
+    written: RuleNames, known: Collection[str], flag: str, meant: Mapping[str, str] | None = None
 ) -> frozenset[str]:
     """Return names in lower case; `meant` maps other words to the names they stand for."""
     listed = written.split(",") if isinstance(written, str) else written

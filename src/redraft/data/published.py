@@ -414,7 +414,10 @@ class _Counts:
             raise RecordError("\n  ".join([*output.gone.damage, "no other record could be read."]))
         if output.gone.counts[_NO_QUESTION]:
             raise UsageError(f"{_unasked(output)}.", hint=_JOIN)
-        raise UsageError("no record could be read.", hint=self._another_way)
+        known = f"Without --as {self.name}, redraft recognises records by their fields. "
+        raise UsageError(
+            "no record could be read.", hint=f"{known * bool(self.name)}Name the fields: {_EXAMPLE}"
+        )
 
     def tell(self, output: DataOutput) -> None:
         """Tell what was left out or is not known."""
@@ -431,12 +434,6 @@ class _Counts:
             text = f"{counted(self.unanswered.total(), 'record')} without an answer"
             hint = "If one of them is the answer: --map instruction=FIELD,output=FIELD"
             tell(f"{text}; fields not used: {fields}" if fields else text, hint if fields else None)
-
-    @property
-    def _another_way(self) -> str:
-        way = f"Name the fields: {_EXAMPLE}"
-        known = f"Without --as {self.name}, redraft recognises records by their fields. "
-        return known * bool(self.name) + way
 
 
 _JOIN = "Put the question into each record, as `instruction`; the answer is `output`."

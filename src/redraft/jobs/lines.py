@@ -113,10 +113,7 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-_Line = tuple[int, dict[str, Any], bytes]  # a line's number from 1, its record, and its bytes
-
-
-def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -> Iterator[_Line]:
+def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -> Iterator[dict[str, Any]]:
     """Yield the records of a file whose name redraft made up; none if there is no file.
 
     A torn last line is left out: a process was killed there.
@@ -132,7 +129,7 @@ def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -
     for number, line in enumerate(read_lines(path), start=1):
         record = parse_line(line)
         if record is not None and fits(record):
-            yield number, record, line
+            yield record
         elif line.endswith(b"\n"):
             raise OutputError(
                 f"{path} is the file for {what}, and line {number} is not one.",

@@ -147,7 +147,7 @@ class Rejects(AbstractContextManager["Rejects"]):
         self._lines: LineFile | None = None
         if self.path.exists():
             with replacing(self.path) as file:
-                for _, record, _ in own_lines(self.path, "rejects", lambda found: found.keys() >= _FIELDS):
+                for record in own_lines(self.path, "rejects", lambda found: found.keys() >= _FIELDS):
                     if complete or str(record["request"]) in done:
                         file.write(f"{_line(record)}\n".encode())
                         self._count(record)
