@@ -67,7 +67,7 @@ class Transcript:
         tokens, characters = self.marks[-1]
         del self.tokens[tokens:]
         if not isinstance(self.prompt, str):
-            self.tokens.extend((yield from ops.encode(kept[characters:] + text)))
+            self.tokens.extend((yield from ops.reply_to(ops.Encode(kept[characters:] + text), tuple)))
         self.text = kept + text
         self.marks.append((len(self.tokens), len(self.text)))
 
@@ -139,11 +139,6 @@ class Stream:
         """Note how likely the model finds its feedback. A delta may belong to two sections."""
         if self.parser.kind == "feedback" and delta.logprobs:
             self.least[self.index] = min(self.least.get(self.index, 0.0), *delta.logprobs)
-
-    def take(self, delta: Delta) -> None:
-        """Append a generated delta."""
-        self.written.add(delta)
-        self.weigh(delta)
 
     def close(self, finish: Finish) -> ops.Loop[None]:
         """Parse the rest, and announce the last step, which ended with `finish`."""
@@ -238,7 +233,9 @@ def run(state: State) -> ops.Loop[Stop]:
     exercise = state.plan.exercise
     asked = _with_system(state.plan.asked, state.plan.options.system)
     text = selfee.render_prompt(Prompt(instruction=exercise) if exercise else asked)
-    prompt = (yield from ops.encode(text, special=True)) if state.plan.info.token_ids else text
+    prompt: PromptText = text
+    if state.plan.info.token_ids:
+        prompt = yield from ops.reply_to(ops.Encode(text, special=True), tuple)
     stream = Stream(state, Transcript(prompt))
     stop: Stop | None = None
     try:
@@ -339,9 +336,10 @@ def _request(stream: Stream) -> ops.Loop[Delta | Stop]:
     delta, place = Delta(), stream.place
     try:
         request = ops.Continue(stream.written.as_prompt(), stream.room(), stream.stops(), stream.role)
-        delta = yield from ops.receive(request)
+        delta = yield from ops.reply_to(request, Delta)
         while True:
-            stream.take(delta)
+            stream.written.add(delta)
+            stream.weigh(delta)
             yield from stream.show(stream.parser.feed(delta.text))
             meter.count(delta, stream.index)
             if delta.finish:
@@ -354,7 +352,7 @@ def _request(stream: Stream) -> ops.Loop[Delta | Stop]:
                 if stop := stream.ends():
                     return stop
                 yield from stream.announce_progress(meter.usages(Delta()))
-            delta = yield from ops.receive(ops.More())
+            delta = yield from ops.reply_to(ops.More(), Delta)
     except ContextError:
         if not stream.written.text:
             raise

@@ -167,26 +167,17 @@ T = TypeVar("T")
 Loop = Generator[Op | Event, Reply, T]  # a part of the loop that returns a T
 
 
-def receive(op: Continue | Ask | More) -> Loop[Delta]:
-    """Yield an operation on a stream and return its delta."""
-    return (yield from _reply(op, Delta))
-
-
-def encode(text: str, *, special: bool = False) -> Loop[Tokens]:
-    """Yield `Encode` and return the token ids."""
-    return (yield from _reply(Encode(text, special), tuple))
-
-
 def run_checks(answer: str, pay: Callable[[Usage], None]) -> Loop[Checked]:
     """Yield `RunChecks`, book the judge's usage, and return the results or raise the error."""
-    checked = yield from _reply(RunChecks(answer), Checked)
+    checked = yield from reply_to(RunChecks(answer), Checked)
     pay(checked.usage)
     if checked.error is not None:
         raise checked.error
     return checked
 
 
-def _reply(op: Op, kind: type[T]) -> Loop[T]:
+def reply_to(op: Op, kind: type[T]) -> Loop[T]:
+    """Yield an operation and return what is sent back: a delta, token ids, or the results of checks."""
     reply = yield op
     if not isinstance(reply, kind):
         raise TypeError(f"{type(op).__name__} must be sent a {kind.__name__}, not {type(reply).__name__}")
@@ -257,7 +248,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
     thoughts: list[str] = []
     unsteered = False
     try:
-        delta = yield from receive(ask)
+        delta = yield from reply_to(ask, Delta)
         while True:
             meter.count(delta, index)
             unsteered = unsteered or delta.unsteered
@@ -269,7 +260,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
                 yield Text(kind, index, delta.text)
             if delta.finish:
                 break
-            delta = yield from receive(More())
+            delta = yield from reply_to(More(), Delta)
     except ContextError:
         if not (state.steps or state.drafts):
             raise

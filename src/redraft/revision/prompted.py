@@ -119,22 +119,15 @@ def _base(state: State, told: str = "") -> tuple[Message, ...]:
     return prompts.base_messages(appended(state.plan.asked, told), state.plan.options.system)
 
 
-def _messages(state: State, way: Way) -> tuple[Message, ...]:
-    """Return the request for an answer. A repair is told what failed, and not shown the draft."""
-    if way == "revision":
-        return _conversation(state)
-    told = way == "repair" and state.steps[-1].criticism
-    return _base(state, prompts.REPAIR.format(found=told) if told else "")
-
-
 def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too.
 
     A tool call ends the chain: the caller runs the tool.
     """
-    plan = state.plan
+    plan, told = state.plan, way == "repair" and state.steps[-1].criticism  # and not shown the draft
+    again = _base(state, prompts.REPAIR.format(found=told) if told else "")
     ask = ops.Ask(
-        _messages(state, way),
+        _conversation(state) if way == "revision" else again,
         state.length(),
         schema=plan.schema,
         form=plan.form,
