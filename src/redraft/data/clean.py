@@ -151,14 +151,10 @@ def _known(
 
 
 class Cleaned(NamedTuple):
-    """A chain as a line of JSON with a line feed.
-
-    Attributes:
-        has_html: The assistant's texts have HTML left outside code blocks.
-    """
+    """A chain as a line of JSON with a line feed."""
 
     line: bytes
-    has_html: bool
+    has_html: bool  # the assistant's texts have HTML left outside code blocks
 
 
 def clean_line(

@@ -143,28 +143,19 @@ class Duplicate(Drop):
 
 @dataclass(frozen=True)
 class Likeness:
-    """The measure of duplicates.
-
-    Attributes:
-        threshold: `rouge` needs an F above it, `minhash` a similarity of at least it.
-    """
+    """The measure of duplicates."""
 
     by: By
     of: Part
-    threshold: float = 1.0
+    threshold: float = 1.0  # `rouge` needs an F above it, `minhash` a similarity of at least it
 
 
 class Entry(NamedTuple):
-    """A record's data in memory, and its line for the spool.
-
-    Attributes:
-        rank: Sorts records, the best first.
-        key: A digest, a text or a set of shingles to compare; empty for a record without duplicates.
-    """
+    """A record's data in memory, and its line for the spool."""
 
     id: str
-    rank: bytes
-    key: bytes
+    rank: bytes  # sorts records, the best first
+    key: bytes  # a digest, a text or a set of shingles to compare; empty for a record without duplicates
     where: str
     line: bytes
 

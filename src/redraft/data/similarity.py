@@ -66,9 +66,6 @@ class Pool:
         self._lengths = array("q")
         self._having: defaultdict[tuple[int, int], array[int]] = defaultdict(lambda: array("i"))
 
-    def __len__(self) -> int:
-        return len(self._texts)
-
     def add(self, text: str) -> None:
         """Add a text without comparing it."""
         coded = array("I", [self._ids.setdefault(word, len(self._ids)) for word in self._words(text)])
