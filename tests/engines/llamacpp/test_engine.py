@@ -235,16 +235,6 @@ def test_the_careful_way_is_taken_for_whatever_begins_a_control_token(default_mo
         assert found == (None if marks is None else frozenset(marks))
 
 
-def test_the_careful_way_to_encode_messages_agrees_with_the_usual_one(engine: LlamaCppEngine) -> None:
-    messages: list[Message] = [{"role": "system", "content": "Be brief."}, *FRANCE]
-
-    async def both() -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return await engine._chat_tokens(messages), await engine._pieced(messages)
-
-    usual, careful = run(both())
-    assert usual == careful
-
-
 async def test_a_template_that_refuses_says_why(tmp_path: Path) -> None:
     template = (
         "{% if 'France' in messages[0]['content'] %}{{ raise_exception('not that country') }}{% endif %}"
@@ -447,25 +437,6 @@ def test_a_process_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
         child.wait(30)
     finally:
         child.kill()
-
-
-@pytest.mark.slow
-def test_messages_in_another_format_end_answers_with_the_models_own_token(default_model: Path) -> None:
-    async def asked() -> str:
-        opened = await load_engine(str(default_model), ctx=256, threads=1, chat_template="vicuna")
-        turns: list[Message] = [
-            {"role": "system", "content": "Obey."},
-            {"role": "user", "content": "Say A."},
-            {"role": "assistant", "content": "A"},
-            {"role": "user", "content": "Say B."},
-        ]
-        try:
-            assert isinstance(opened, LlamaCppEngine)
-            return await opened.decode(await opened._chat_tokens(turns))
-        finally:
-            await opened.aclose()
-
-    assert run(asked()) == "Obey. USER: Say A. ASSISTANT: A<|im_end|>USER: Say B. ASSISTANT:"
 
 
 def test_without_a_gpu_the_device_cuda_is_an_error(default_model: Path) -> None:

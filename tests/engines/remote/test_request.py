@@ -28,7 +28,7 @@ from tests.engines.fake_server import (
     sse_reply,
     usage_event,
 )
-from tests.engines.remote.asking import CHAT, ONCE, RAW, SECRET, chat, engine, revise, using
+from tests.engines.remote.asking import CHAT, ONCE, RAW, SECRET, chat, engine, revise
 
 WEATHER = {
     "type": "function",
@@ -151,12 +151,6 @@ def test_native_revision_takes_none_of_them(options: dict[str, Any], server: Fak
 def test_drafts_and_tools_exclude_each_other(server: FakeServer) -> None:
     with pytest.raises(UsageError, match="2 drafts were asked for, and tools"):
         revise(server, tools=[WEATHER], drafts=2, checks=["words<=2"])
-
-
-def test_a_stop_text_ends_an_answer_on_every_engine() -> None:
-    assert (
-        redraft.revise("Go.", model=ScriptedEngine(["a END b"]), stop=["END"], max_revisions=0).answer == "a"
-    )
 
 
 def test_fields_and_headers_reach_the_server_alone(
@@ -292,14 +286,6 @@ def test_raw_text_has_a_length_always_because_servers_end_it_after_16_tokens(ser
     sent = server.requests[-1].json
     assert sent["max_tokens"] == 2048
     assert "temperature" not in sent
-
-
-def test_a_critic_on_a_server_keeps_its_own_too(server: FakeServer) -> None:
-    server.on(CHAT, chat_reply("No revision is needed."))
-
-    writer = ScriptedEngine(["It rains."])
-    using(engine(server), lambda critic: redraft.arevise("Rain?", model=writer, critic=critic))
-    assert {"temperature", "max_tokens"}.isdisjoint(server.requests[-1].json)
 
 
 def test_a_reply_that_ends_at_the_servers_own_length_is_cut_by_it(server: FakeServer) -> None:
