@@ -333,7 +333,6 @@ class PairEncoder:
         format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
         max_length: int = 2048,
     ) -> None:
-        """Read the tokenizer."""
         self._encoder = Encoder(tokenizer, format, "answer", max_length)
 
     @property

@@ -32,12 +32,10 @@ class Checked:
     option: str = ""  # the option of redraft that it is, if it is one
 
     def __get_pydantic_core_schema__(self, *_: Any) -> Any:
-        """Tell pydantic how to check."""
         checked = core_schema.no_info_plain_validator_function(self.check)
         return core_schema.nullable_schema(checked)
 
     def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
-        """Tell pydantic the schema."""
         return {"anyOf": [dict(self.schema), {"type": "null"}]}
 
 
@@ -88,17 +86,18 @@ def option(
     return Checked(check, schema, name)
 
 
-def only(*neutral: Any) -> Checked:
+def only(neutral: Any) -> Checked:
     """Return how a field is checked that cannot be met: it may be what asks for what happens anyway."""
 
     def check(given: Any) -> Any:
-        # In JSON, true is not 1.
-        if any(given == each and isinstance(given, bool) == isinstance(each, bool) for each in neutral):
+        if given == neutral and isinstance(given, bool) == isinstance(
+            neutral, bool
+        ):  # in JSON, true is not 1
             return given
-        said = f" It may be {' or '.join(map(json.dumps, neutral))}."
+        said = f" It may be {json.dumps(neutral)}."
         raise PydanticCustomError("unsupported", "{said}", {"said": said})
 
-    return Checked(check, {"enum": list(neutral)})
+    return Checked(check, {"enum": [neutral]})
 
 
 OF_TEXTS = "a text, or a list of texts"

@@ -232,8 +232,10 @@ def chosen_rejected(fields: Fields) -> Chain:
     if isinstance(fields.rest["chosen"], list):
         return _message_lists(fields)
     chosen, rejected = fields.text("chosen"), fields.text("rejected")
+    if isinstance(fields.rest.get("prompt"), list):
+        return preferred(asked(message_list(fields, "prompt")), rejected, chosen)
     if "prompt" in fields.rest:
-        return preferred(_prompt(fields), rejected, chosen)
+        return preferred(Prompt(instruction=fields.text("prompt")), rejected, chosen)
     return _dialogues(fields, chosen, rejected)
 
 
@@ -246,17 +248,12 @@ def shp(fields: Fields) -> Chain:
     return preferred(Prompt(instruction=fields.text("history")), rejected, chosen)
 
 
-def _prompt(fields: Fields) -> Prompt:
-    if isinstance(fields.rest["prompt"], list):
-        return asked(message_list(fields, "prompt"))
-    return Prompt(instruction=fields.text("prompt"))
-
-
 def _message_lists(fields: Fields) -> Chain:
     before = message_list(fields, "prompt") if isinstance(fields.rest.get("prompt"), list) else []
     chosen, rejected = message_list(fields, "chosen"), message_list(fields, "rejected")
-    if "prompt" in fields.rest and chosen[:1] != [_question(fields.rest["prompt"])]:
-        before = [_question(fields.text("prompt"))]
+    question = {"role": "user", "content": fields.rest.get("prompt")}
+    if "prompt" in fields.rest and chosen[:1] != [question]:
+        before = [{**question, "content": fields.text("prompt")}]
     same = _shared(chosen, rejected)
     for name, turns in (("chosen", chosen), ("rejected", rejected)):
         if len(turns) != same + 1 or turns[-1]["role"] != "assistant":
@@ -264,10 +261,6 @@ def _message_lists(fields: Fields) -> Chain:
     if any(calls_of(last) or thoughts_of(last) or other_parts(last) for last in (chosen[-1], rejected[-1])):
         fields.rest |= {"chosen": chosen, "rejected": rejected}  # more than the texts
     return preferred(asked([*before, *chosen[:same]]), content_of(rejected[-1]), content_of(chosen[-1]))
-
-
-def _question(text: Any) -> dict[str, Any]:
-    return {"role": "user", "content": text}
 
 
 def _dialogues(fields: Fields, chosen: str, rejected: str) -> Chain:

@@ -34,9 +34,9 @@ class Fields:
             self.fail(name, "should be a text", value)
         return value
 
-    def text_or(self, name: str, default: str = "") -> str:
-        """Take a text that may be missing or null."""
-        return default if self._absent(name) else self.text(name)
+    def text_or(self, name: str) -> str:
+        """Take a text; if it is missing or null, it is empty."""
+        return "" if self._absent(name) else self.text(name)
 
     def number(self, name: str) -> int:
         """Take a required whole number."""

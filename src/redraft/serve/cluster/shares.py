@@ -138,7 +138,6 @@ class SharesResult:
     rows: list[tuple[str, str]]  # the summary
 
     def __str__(self) -> str:
-        """Return the summary that the command prints."""
         return "\n".join([str(self.merged), *(f"{name:<10} {text}" for name, text in self.rows)])
 
 
