@@ -90,9 +90,8 @@ def only(neutral: Any) -> Checked:
     """Return how a field is checked that cannot be met: it may be what asks for what happens anyway."""
 
     def check(given: Any) -> Any:
-        if given == neutral and isinstance(given, bool) == isinstance(
-            neutral, bool
-        ):  # in JSON, true is not 1
+        # In JSON, true is not 1.
+        if given == neutral and isinstance(given, bool) == isinstance(neutral, bool):
             return given
         said = f" It may be {json.dumps(neutral)}."
         raise PydanticCustomError("unsupported", "{said}", {"said": said})

@@ -115,11 +115,11 @@ def _named(text: str, number: float) -> dict[str, Any]:
 
 def of_completion(before: int, tokens: Sequence[Token]) -> dict[str, Any]:
     """Return tokens as a choice of a completion has them. `before` is the length of the text before them."""
+    sizes = [len(token.text) for token in tokens]
+    tops = [dict(token.likeliest) for token in tokens]
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": tops if any(tops := [dict(token.likeliest) for token in tokens]) else None,
-        "text_offset": list(accumulate((len(token.text) for token in tokens[:-1]), initial=before))
-        if tokens
-        else [],
+        "top_logprobs": tops if any(tops) else None,
+        "text_offset": [*accumulate(sizes, initial=before)][:-1],
     }
