@@ -150,12 +150,6 @@ def test_processes_make_the_bytes_that_one_makes(
     assert said == [f"{records} records tokenised so far." for records in range(20, 501, 20)]
 
 
-def test_what_is_soon_done_is_not_reported(write: Write, cache: Path) -> None:
-    said: list[str] = []
-    prepare([write(("a", "b"))], Letters(), cache, say=said.append)
-    assert said == []
-
-
 def test_who_waits_for_another_process_says_so(write: Write, cache: Path) -> None:
     path = write(("a", "b"))
     cache.mkdir()

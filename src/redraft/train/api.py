@@ -134,14 +134,14 @@ def _from_python(
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as a recipe has it: paths are texts."""
+    """Return a setting with its paths as texts, as in a recipe."""
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, Path) else value
 
 
 def ready_for(own: RunOptions, model: str, *, tell: Say) -> Ready:
-    """Do everything except the steps. `tell` shows a line; a quiet run tells warnings alone."""
+    """Prepare a run: everything except the steps. A quiet run shows warnings only."""
     return get_ready(own, model, cache_folder() / "train", say=_ignore if own.quiet else tell, warn=tell)
 
 

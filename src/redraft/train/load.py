@@ -1,4 +1,4 @@
-"""Load a model and its tokenizer, add an adapter, reject what training would trip over later, and save.
+"""Load a model and its tokenizer, add an adapter, and save. Models that training would fail on are refused.
 
 transformers is lenient where training must not be: it initialises missing weights at random, a tokenizer
 without an end-of-text token trains a model that never stops, and a tokenizer of another model trains
@@ -128,7 +128,7 @@ def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>", "<|endoftext|>")
-"""Common padding tokens, and tokens that nothing else uses."""
+"""Common padding tokens, then tokens that models leave unused."""
 
 _HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a language model lacks
 
@@ -142,8 +142,8 @@ def load_tokenizer(
     loss.
 
     Args:
-        apart: Whether padding must be another token than end-of-text. transformers finds the last token of a
-            text as the last that is not padding, so a reward would be read before the stop token.
+        apart: Whether padding must be another token than end-of-text. transformers reads a reward at the
+            last token that is not padding; if padding is end-of-text, that is the token before it.
     """
     folder = model_folder(ref)
     if folder:

@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from math import isfinite
@@ -25,7 +25,6 @@ from typing import Any, TextIO
 
 import torch
 from peft import PeftModel
-from rich.console import Console
 from transformers import (
     DefaultFlowCallback,
     TrainerCallback,
@@ -141,15 +140,7 @@ class StepCounts:
 class StepProgress(ProgressLine):
     """Steps of a run. Their pace counts from the first step that is shown."""
 
-    def __init__(
-        self,
-        *,
-        quiet: bool = False,
-        console: Console | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(quiet=quiet, console=console, clock=clock)
-        self._logs: Mapping[str, Any] = {}
+    _logs: Mapping[str, Any]  # of the last step
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
         """Show a line of the log: a step, or an evaluation, which stays."""

@@ -372,7 +372,6 @@ def settings_of(options: type[Own], recipe: str | None, given: Callable[[], Mapp
 
 
 def _by_current_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of one place by their current names."""
     found: dict[str, Any] = {}
     for old, value in values.items():
         name = OLD.get(old, old)

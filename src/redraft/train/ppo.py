@@ -439,7 +439,6 @@ class Experience:
         return Seen(*seen), ref
 
     def _shaped(self, finals: Tensor, ended: Tensor) -> Tensor:
-        """Return the scores, penalised, clipped and scaled."""
         own = self._own
         penalised = algorithm.penalise_missing_eos(finals, ended, own.missing_eos_penalty)
         clipped = algorithm.clip_scores(penalised, own.cliprange_reward or math.inf)
@@ -459,7 +458,6 @@ class Experience:
         return values + bias * mask
 
     def _of_each(self, rewards: Tensor, values: Tensor, mask: Tensor, *, lam: float) -> tuple[Tensor, Tensor]:
-        """Return advantages and returns."""
         given = rewards.float().double()  # as values are rounded, or equal rewards would differ from them
         return algorithm.gae(given, values.double(), mask, self._own.gamma, lam)
 
@@ -470,7 +468,6 @@ class Experience:
         return of(scores.view(-1, samples_each(self._own))).flatten()[:, None] * mask
 
     def _adapt(self, count: int) -> None:
-        """Adapt β to the KL of a rollout batch, if it has a target."""
         own = self._own
         if own.target is not None:
             kl = self.metrics["kl"]

@@ -111,7 +111,7 @@ def read_safetensors_header(path: Path) -> Header:
             for name in opened.offset_keys():
                 entry = opened.get_slice(name)
                 tensor = TensorInfo(name, entry.get_dtype(), tuple(entry.get_shape()), path.name, at)
-                if not is_known(tensor.dtype):
+                if tensor.dtype not in _DTYPES:
                     _odd(path, f"the tensor {name!r:.80} has the unknown dtype {tensor.dtype}")
                 if len(tensor.shape) > MAX_DIMENSIONS:
                     _odd(path, f"the tensor {name!r:.80} has {len(tensor.shape)} dimensions")
@@ -182,11 +182,6 @@ FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 """The dtypes of weights, on which arithmetic is done. Floats of 8 bits are codes: they are copied."""
 
 FLAGS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}  # values of `--dtype`
-
-
-def is_known(name: str) -> bool:
-    """Return whether a dtype can be read."""
-    return name in _DTYPES
 
 
 def dtype_size(name: str) -> int:

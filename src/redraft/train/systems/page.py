@@ -119,7 +119,6 @@ def _card(title: str, system: System, ledger: Ledger, plan: Plan, sources: list[
 
 
 def _figures(ledger: Ledger, plan: Plan) -> Iterator[str]:
-    """Yield what stages that measure said."""
     for row in plan.rows:
         says = (ledger.record(row.stage).read() or {}).get("says")
         if says and row.stage.verb in ("report", "eval", "train self"):

@@ -207,7 +207,6 @@ def _smaller(keys: StageKeys, name: str) -> StageKeys:
 
 
 def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: Mapping[str, Any]) -> None:
-    """Check names, verbs and outputs."""
     outputs: dict[str, str] = {}
     for name, stage in stages.items():
         if name in files or name in values:

@@ -117,7 +117,6 @@ class Run:
         return self.ledger.provenance(stage, {n: self.ledger.hashes.of(path) for n, path in named.items()})
 
     def _path(self, name: str) -> Path:
-        """Return the file or folder of a name in braces."""
         if name in self.system.stages:
             return self.ledger.out(self.system.stages[name])
         return here(self.system.files[name].path)
@@ -134,7 +133,6 @@ class Run:
         return lock
 
     def _check_folder(self) -> None:
-        """Refuse the folder of another system."""
         record = RunFile(
             self.folder / ".run" / "system",
             elsewhere="to another folder with -o",
