@@ -166,10 +166,7 @@ def verdict_of(text: str) -> Verdict:
 
 @dataclass(frozen=True)
 class SectionText:
-    """Text of a section that is certain.
-
-    The joined pieces of a section are its text without the white space around it.
-    """
+    """Text of a section that is certain. Its joined pieces are the section without white space around it."""
 
     kind: SectionKind
     index: int  # as headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2

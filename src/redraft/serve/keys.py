@@ -34,13 +34,7 @@ WAIT = 1  # seconds for `Retry-After` of a key that has too many requests under 
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-_SETTINGS = {
-    "name": "name",
-    "models": "models",
-    "requests-per-minute": "requests",
-    "parallel": "parallel",
-}
-"""Settings of a key, with the attributes of `Key`."""
+_SETTINGS = ("name", "models", "requests-per-minute", "parallel")  # of a key
 
 
 @dataclass
@@ -178,9 +172,9 @@ def _key(words: list[str], where: str) -> Key:
             hint = f"Did you mean {near[0]}=…?" if near else f"It may have: {'=… '.join(_SETTINGS)}=…"
             shown = repr(word) if near or len(word) < SHORTEST else "like that"  # it may be a key
             raise UsageError(f"{where}: a key has no setting {shown:.40}.", hint=hint)
-        if _SETTINGS[name] in found:
+        if (attribute := name.removesuffix("-per-minute")) in found:
             raise UsageError(f"{where}: {name} is there twice.", hint="Keep one.")
-        found[_SETTINGS[name]] = _value(name, value, where)
+        found[attribute] = _value(name, value, where)
     return Key(digest, **{"name": digest.hex()[:8], **found})
 
 
