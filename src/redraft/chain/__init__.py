@@ -546,6 +546,6 @@ def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
         return ending[0]
     near = [chain.id for chain in ending] or ids
     known = f"Ids there: {', '.join(near[:5])}{' …' if len(near) > 5 else ''}"
-    count = f"{len(ending)} chains" if ending else "nothing"
-    verb = "have ids that end in" if ending else "has the id"
-    raise UsageError(f"{count} in {where} {verb} {chain_id!r}.", hint=known if near else None)
+    many = f"{len(ending)} chains in {where} have ids that end in"
+    fault = many if ending else f"nothing in {where} has the id"
+    raise UsageError(f"{fault} {chain_id!r}.", hint=known if near else None)

@@ -187,20 +187,16 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 def _checking(reader: Reader) -> APIRouter:
     router = APIRouter()
 
-    def read(check: str) -> Refusal | None:
-        try:
-            with within(reader.limits.reading):
-                read_checks([check])
-        except Refusal as refusal:
-            return refusal
-        return None
-
     @router.get("/v1/checks")
     async def list_checks(check: str | None = None) -> dict[str, Any]:
         """List the kinds of checks that a request may hold; or say what is wrong with one, if anything is."""
         if check is not None:
-            refusal = await reader.in_thread(lambda: read(check))
-            return {"object": "check", "check": check, "error": refusal and refusal.body["error"]}
+            error = None
+            try:
+                await reader.in_thread(lambda: within(reader.limits.reading)(read_checks)([check]))
+            except Refusal as refusal:
+                error = refusal.body["error"]
+            return {"object": "check", "check": check, "error": error}
         kinds = check_kinds("anyone").items()
         data = [{"id": name, "form": kind.form, "about": kind.about} for name, kind in kinds]
         return {"object": "list", "data": data}

@@ -70,7 +70,7 @@ class CompletionRequest(SampledRequest):
             inputs,
             options,
             stream=bool(self.stream),
-            with_usage=self.with_usage,
+            with_usage=bool(self.stream_options and self.stream_options.include_usage),
             noted=noted,
             echo=bool(self.echo),
         )

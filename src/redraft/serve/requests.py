@@ -223,11 +223,6 @@ class SampledRequest(ModelRequest):
         dict[str, Any] | None, Field(description=_OF_BIASES), AfterValidator(_biases), WithJsonSchema(_BIASES)
     ] = None
 
-    @property
-    def with_usage(self) -> bool:
-        """Whether the usage is asked for at the end of a stream."""
-        return bool(self.stream_options and self.stream_options.include_usage)
-
 
 class Revision(Body):
     """How an answer is revised."""
@@ -331,7 +326,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
             (prompt,) * count,
             options,
             stream=bool(self.stream),
-            with_usage=self.with_usage,
+            with_usage=bool(self.stream_options and self.stream_options.include_usage),
             with_steps=bool(self.stream_options and self.stream_options.include_steps),
             with_chain=bool(self.redraft),
             noted=noted,

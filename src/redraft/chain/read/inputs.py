@@ -222,8 +222,7 @@ def licensed_records(
     licences = [name for name in licences_beside(file) if name != UNKNOWN]
     for chain in read_records(file, limit, wanted=wanted):
         origin = chain.meta.get("origin")
-        if not licences or licence_in(origin) != UNKNOWN:
-            yield chain
-            continue
-        known = origin if isinstance(origin, dict) else {}
-        yield chain.model_copy(update={"meta": {**chain.meta, "origin": {**known, "licence": licences}}})
+        if licences and licence_in(origin) == UNKNOWN:
+            known = {**(origin if isinstance(origin, dict) else {}), "licence": licences}
+            chain = chain.model_copy(update={"meta": {**chain.meta, "origin": known}})
+        yield chain
