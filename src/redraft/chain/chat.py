@@ -46,7 +46,6 @@ _CHANGED = "the model's chat template changes the messages"
 _LEFT_OUT = "which the model's chat template leaves out"
 _ANSWER = "the assistant's messages"
 
-
 _PROBE = f"a{_OPEN}0{_CLOSE}b"
 
 

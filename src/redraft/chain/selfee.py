@@ -136,7 +136,6 @@ _AFTER = re.compile(
 _REVISE = re.compile(r"revis(?:ions?|ed?)\b")
 _REACH = 120  # characters before "revision" that are searched for a negation
 
-
 _SCORE = re.compile(r"(?<![\d.,/])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*10(?![\d./]*\d)", re.IGNORECASE)
 
 

@@ -48,7 +48,6 @@ _NAMED = re.compile(
 )
 """In a template: a tag, a variable with the reasoning, and the tag behind it."""
 
-
 _TOKEN = re.compile(r"<[^<>]+>|\[[^\[\]]+\]|◁[^◁▷]+▷")
 
 

@@ -29,7 +29,6 @@ from redraft.serve.log import REQUEST
 
 _log = logging.getLogger(__name__)
 
-
 _BEFORE_THE_BODY = (
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
@@ -39,7 +38,6 @@ _BEFORE_THE_BODY = (
     HTTPStatus.TOO_MANY_REQUESTS,
 )
 """Refusals of requests whose body may not have been read."""
-
 
 _CLIENTS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
 """Statuses by which a server behind us says that the request is wrong: asking again is no use."""

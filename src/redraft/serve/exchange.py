@@ -31,14 +31,9 @@ from redraft.serve.requests import Accepted
 
 _log = logging.getLogger(__name__)
 
-SILENCE = 15.0
-"""Seconds without a piece after which a comment is sent, because proxies close quiet connections."""
-
-GLANCE = 0.5
-"""Seconds between two looks at the health of an engine."""
-
-CLIENT_SECONDS = 60.0
-"""Seconds in which a client has to take a piece. After that it counts as gone, and loses its turn."""
+SILENCE = 15.0  # seconds without a piece after which a comment is sent: proxies close quiet connections
+GLANCE = 0.5  # seconds between two looks at the health of an engine
+CLIENT_SECONDS = 60.0  # in which a client has to take a piece. Then it counts as gone, and loses its turn.
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

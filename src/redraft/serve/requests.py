@@ -41,7 +41,6 @@ SCHEMA = 65_536  # most characters of a JSON schema
 BIASES = 1024  # most tokens of `logit_bias`
 _SEEDS_APART = 1000  # the seeds of the answers to one request. Each call of a chain takes the next seed.
 
-
 _CHECKS = {"type": "array", "items": {**TEXT, "maxLength": CHECK}, "maxItems": CHECKS}
 _BUDGET = {
     "type": "object",
@@ -78,7 +77,6 @@ _NO_VARIABLES |= {"add_generation_prompt", "continue_final_message", "return_dic
 """Arguments of transformers' `apply_chat_template` beside the variables of the template. Servers pass on
 all that they are sent. A template is a program, which a client must not bring."""
 _OF_TEMPLATE = "an object, with enable_thinking true or false if it has that"
-
 
 _LEAST_P = 1e-6  # stands for a `top_p` of 0: the likeliest token alone
 _TOP_P = {

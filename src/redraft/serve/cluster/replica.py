@@ -25,7 +25,6 @@ Way = Literal["stream", "chat"]
 BETWEEN = 0.02
 """Seconds between two messages of one reply. The first goes at once, and a reader sees no gap of 20 ms."""
 
-
 FACTOR = 2.0
 """How many times the streams of the least full replica one may have, plus `SLACK`, before chains leave it.
 Reading a prompt again is cheaper than waiting behind twice the streams."""

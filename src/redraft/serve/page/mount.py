@@ -63,7 +63,6 @@ _SMALL = 4096  # most bytes of a login
 _ENDINGS = (".css", ".html", ".js", ".svg", ".woff2")
 _FOREVER = "public, max-age=31536000, immutable"
 
-
 COOKIE = "redraft_session"
 LIFETIME = 12 * 3600  # seconds that a login lasts
 MOST = 10_000  # most logins at a time; the oldest ends first
