@@ -296,7 +296,7 @@ def test_the_base_is_asked_in_the_words_of_a_chat_and_with_all_tokens_of_an_answ
 
 
 WORKED = "9, so 9, and the answer says 8: different. Revision is needed.\n\n### Revision 1:\n9"
-SUM: dict[str, Any] = {"info": replace(ROLES, shipped=True, certain=0.6), "exercise": "What is 4 + 5?"}
+SUM: dict[str, Any] = {"info": replace(ROLES, shipped=True, certain=0.6), "exercises": ("What is 4 + 5?",)}
 
 
 def test_an_exercise_is_put_in_the_words_of_training_and_its_work_has_room_of_its_own() -> None:
@@ -326,6 +326,23 @@ def test_the_base_answers_an_exercise_that_its_critic_cannot_judge(said: Any) ->
     assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine it is.", "the base")
 
 
+def test_an_exercise_is_asked_in_other_words_if_a_sum_in_its_work_is_wrong() -> None:
+    both = {**SUM, "exercises": ("What is 4 + 5?", "Add 4 and 5.")}
+    wrong = "4+5=8, so 8, and the answer says 7: different. Revision is needed.\n\n### Revision 1:\n8"
+    played = play(plan(mode="native", **both), ["7", wrong, "7", WORKED.replace("9, so", "4+5=9, so")])
+    assert ["Add 4 and 5." in prompt_of(asked) for asked in played.asked] == [False, False, True, True]
+    found = [(step.answer, step.verdict, step.fresh) for step in played.chain.steps]
+    assert found == [("7", "unknown", False), ("7", "revise", True), ("9", "unknown", False)]
+    assert (played.chain.answer, played.steps_done) == ("9", [0, 1, 2])
+    assert played.shown("feedback", 1).startswith("4+5=9")
+    assert played.progress[-1][1].steps[0].verdict == "unknown"
+
+
+def test_a_revision_that_its_criticism_does_not_lead_to_is_left_to_the_base() -> None:
+    played = play(plan(mode="native", **SUM), ["8", WORKED[:-1] + "6", "Nine."])
+    assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine.", "the base")
+
+
 def test_a_base_text_that_is_cut_is_still_the_answer_to_what_the_critic_cannot_judge() -> None:
     cut = play(plan(mode="native", **SUM), ["8", BEYOND, Stream("Nine it", finish="max_tokens")]).chain
     assert (cut.answer, cut.stop) == ("Nine it", "max_tokens")
@@ -337,11 +354,13 @@ def test_checks_judge_what_a_model_made_of_an_exercise() -> None:
     assert [type(asked) for asked in played.asked] == [Continue, Continue]
     assert (played.chain.answer, played.chain.stop, played.chain.passed) == ("9", "passed", True)
     accepted = play(
-        made, ["9", "The same. Revision is not needed."], check=lambda answer: answer == "9"
+        made,
+        ["9", "9, so 9, and the answer says 9: the same. Revision is not needed."],
+        check=lambda answer: answer == "9",
     ).chain
     assert accepted.steps[0].feedback is not None
     assert (accepted.stop, accepted.steps[0].feedback.by) == ("passed", "both")
-    assert accepted.steps[0].criticism.startswith("The same.")
+    assert accepted.steps[0].criticism.startswith("9, so 9")
 
 
 def test_checks_get_the_base_s_answer_if_the_critic_cannot_judge() -> None:

@@ -15,19 +15,23 @@ from typing import Any, NamedTuple
 
 
 class Exercise(NamedTuple):
-    """A prompt that the default model has learnt to answer: its task, its values, and what is asked."""
+    """A prompt that the default model has learnt to answer: its task, its values, and how it is asked."""
 
     task: str
     values: Mapping[str, Any]
-    text: str
+    texts: tuple[str, ...]
 
 
 ASKED = {
-    "add": "What is {a} + {b}?",
-    "subtract": "What is {a} - {b}?",
-    "dates": "What date is {days} days after {day} {month}?",
+    "add": ("What is {a} + {b}?", "What is {b} + {a}?", "Calculate {a} + {b}."),
+    "subtract": ("What is {a} - {b}?", "Subtract {b} from {a}.", "Calculate {a} - {b}."),
+    "dates": (
+        "What date is {days} days after {day} {month}?",
+        "Add {days} days to {day} {month}.",
+        "{day} {month} plus {days} days is which date?",
+    ),
 }
-"""A wording of training for each task (`train.self.tasks`)."""
+"""Wordings of training for each task (`train.self.tasks`), to be tried in this order."""
 
 LONGEST = 200
 """Characters of an exercise."""
@@ -41,7 +45,19 @@ def read(prompt: str) -> Exercise | None:
     """Return the exercise that a prompt is, or None if the base is to answer it."""
     text = " ".join(prompt.translate(_SIGNS).split())
     found = (_two_numbers(text) or _days_after(text)) if len(prompt) <= LONGEST else None
-    return found and Exercise(*found, ASKED[found[0]].format(**found[1]))
+    return found and Exercise(*found, tuple(each.format(**found[1]) for each in ASKED[found[0]]))
+
+
+_EQUATION = re.compile(r"(?<![\d.*+-])(\d+)((?:[+-]\d+)+)=(\d+)")
+_NO_CARRY = re.compile(r"=\d \[\d+\], 1 \[")  # after a column that has one digit
+
+
+def holds(work: str) -> bool:
+    """Return whether each sum and difference in a criticism is right, and nothing is carried from nowhere."""
+    for first, others, result in _EQUATION.findall(work):
+        if int(first) + sum(map(int, re.findall(r"[+-]\d+", others))) != int(result):
+            return False
+    return not _NO_CARRY.search(work)
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:
@@ -94,24 +110,42 @@ _LESS = re.compile(
 _Found = tuple[str, dict[str, Any]] | None
 
 
+_OF_YEARS = _words(
+    "year years old age which they she he somebody someone person who passed went by long until later later, difference"
+)
+_LATER = re.compile(
+    r"# years (?:after|from) #|# plus # years|add # years to #|#(?: [.,])? (?:what|which) year (?:will it be|is it|will be) in # years"
+)
+_EARLIER = re.compile(
+    r"(?P<first>(?:years )?(?:between|from) # (?:and|to|until|till) #|# to # (?:is )?(?:, )?how many years"
+    r"|years (?:after|later than|since) # (?:is|was) #"
+    r"|born in #(?: [.,])?(?: how old (?:are they|am i|is she|is he|was she|was he|will i be|will they be|is that))?(?: be)? in #)"
+    r"|years before # (?:is|was) #|in # of (?:someone|somebody|a person) born in #"
+    r"|# minus # years"
+    r"|(?P<turned># years before #|subtract # years from #)"
+)
+
+
 def _two_numbers(text: str) -> _Found:
     said, numbers = _read_words(text)
     if len(numbers) != 2:
         return None
     a, b = numbers
-    if _is(said, _ADD):
+    years = "year" in said or "old" in said.split() or "age" in said.split()
+    if _is(said, _LATER if years else _ADD, _OF_YEARS if years else _OF_NUMBERS):
         return "add", {"a": a, "b": b}
-    if (found := _is(said, _LESS)) is None:
+    if (found := _is(said, _EARLIER if years else _LESS, _OF_YEARS if years else _OF_NUMBERS)) is None:
         return None
-    if found["turned"] or (found["apart"] and a < b):
+    named = found.groupdict()
+    if named.get("turned") or named.get("first") or (named.get("apart") and a < b):
         a, b = b, a
     return ("subtract", {"a": a, "b": b}) if a >= b else None
 
 
-def _is(said: str, asks: re.Pattern[str]) -> re.Match[str] | None:
+def _is(said: str, asks: re.Pattern[str], beside: frozenset[str]) -> re.Match[str] | None:
     """Return where a text asks for two numbers, if the rest of it changes nothing."""
     for found in re.finditer(rf"(?<!\S)(?:{asks.pattern})(?!\S)", said):
-        if (_ANY | _OF_NUMBERS).issuperset(f"{said[: found.start()]} {said[found.end() :]}".split()):
+        if (_ANY | beside).issuperset(f"{said[: found.start()]} {said[found.end() :]}".split()):
             return found
     return None
 
@@ -129,7 +163,7 @@ _DATE = re.compile(
 )
 _FORWARD = _words("after from later past plus + add adding ahead forward in following hence")
 _OF_DATES = _FORWARD | _words(
-    "date day days # @ which which's when today today's its it'll what'll fall falls land lands reach than "
+    "date day days week weeks # @ which which's when today today's its it'll what'll fall falls land lands reach than "
     "on at count counting go going start starting begin beginning being further calendar later until"
 )
 
@@ -140,13 +174,17 @@ def _days_after(text: str) -> _Found:
     [found] = dates
     said, numbers = _read_words(f"{text[: found.start()]} @ {text[found.end() :]}")
     words = set(said.split())
-    if len(numbers) != 1 or not re.search(r"(?<!\S)# days?(?!\S)", said) or {"many", "much"} & words:
+    if (
+        len(numbers) != 1
+        or not (span := re.search(r"(?<!\S)# (day|week)s?(?!\S)", said))
+        or {"many", "much"} & words
+    ):
         return None
     if not words <= _ANY | _OF_DATES or not words & _FORWARD:
         return None
     number, name = (found[1], found[2]) if found[1] else (found[4], found[3])
     month = next(each for each in _MONTHS if each.startswith(name[:3].capitalize()))
-    return _covered(int(number), month, numbers[0])
+    return _covered(int(number), month, numbers[0] * (7 if span[1] == "week" else 1))
 
 
 def _covered(day: int, month: str, days: int) -> _Found:

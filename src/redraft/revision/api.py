@@ -386,7 +386,7 @@ SHORTEST = 16
 
 def settled(
     asked: Prompt, options: RevisionOptions, info: EngineInfo, *, once: bool = False
-) -> tuple[RevisionOptions, str]:
+) -> tuple[RevisionOptions, tuple[str, ...]]:
     """Decide who answers: the default model's adapters, or its base alone.
 
     Args:
@@ -403,17 +403,17 @@ def settled(
         or options.critic
         or options.given
     ):
-        return options, ""
+        return options, ()
     revises = options.most_revisions > 0 and options.min_revisions == 0 and not once
     beside = options.system or options.tools or options.stop or options.gold or options.output
     able = info.roles and revises and not beside and (options.max_tokens or SHORTEST) >= SHORTEST
     if able and (exercise := learnt.read(_alone(asked))):
-        return options, exercise.text
+        return options, exercise.texts
     if options.checked or options.gold:
-        return options, ""
+        return options, ()
     given = {"max_revisions", "min_revisions"} & options.model_fields_set and not once
     changes = {"mode": "prompted"} if given else {"mode": "prompted", "max_revisions": 0}
-    return options.model_copy(update=changes), ""
+    return options.model_copy(update=changes), ()
 
 
 def _alone(asked: Prompt) -> str:
@@ -435,7 +435,7 @@ def _plan(
     prompt: Prompt, options: RevisionOptions, driver: Driver, forms: Sequence[tuple[str, Form]]
 ) -> Plan:
     info = driver.writer.info
-    options, exercise = settled(prompt, options, info)
+    options, exercises = settled(prompt, options, info)
     critic, judge = (engine.info if engine else None for engine in (driver.critic, driver.judge))
     telling = len(driver.checks) if options.tell_checks else int(options.output is not None)
     told = [demand_of(check) if place < telling else "" for place, check in enumerate(driver.checks)]
@@ -459,7 +459,7 @@ def _plan(
         options=options,
         info=replace(info, price=options.price or info.price),
         mode=mode,
-        exercise=exercise,
+        exercises=exercises,
         told=None if not scheduled else 0 if steered else TOLD,
         checks=tuple(check.name for check in driver.checks),
         critic=critic,

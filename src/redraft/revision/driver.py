@@ -78,7 +78,7 @@ def _run(state: State) -> ops.Loop[Stop]:
     """Make the steps of a chain. What the model made of an exercise by itself, checks judge too."""
     if state.plan.mode == "native":
         return (yield from native.run(state))
-    if state.plan.exercise and not state.steps:
+    if state.plan.exercises and not state.steps:
         stop = yield from native.run(state)
         if stop not in ("accepted", "ended", "max_revisions", "unchanged"):
             return stop
@@ -212,7 +212,7 @@ class Driver:
             new |= {"role": op.role, "logprobs": given.logprobs or bool(self.writer.info.certain)}
             # They learnt to compute: a check is that always, and a seed asks for one answer of many.
             greedy = op.role == "revise" or (op.role and given.seed is None)
-            if plan.exercise or ("temperature" in given.unset and greedy):
+            if plan.exercises or ("temperature" in given.unset and greedy):
                 new["temperature"] = 0.0
             return self.writer.stream(op.prompt, replace(given, **new), op.stop)
         new |= {"schema": op.schema, "form": op.form, "tools": op.tools}

@@ -10,7 +10,7 @@ answer may quote it. The feedback is the model's own: checks and another critic 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from redraft.chain import (
     is_system,
     selfee,
 )
+from redraft.engines import learnt
 from redraft.engines.base import Delta, EngineRole, PromptText
 from redraft.errors import ContextError
 from redraft.revision import ops, prompts
@@ -84,6 +85,7 @@ class Stream:
 
     state: State
     written: Transcript
+    before: Sequence[Step] = ()  # the steps of texts before this one
     parser: selfee.Parser = field(default_factory=selfee.Parser)
     usage: dict[int, Usage] = field(default_factory=dict)
     generated: int = 0  # tokens of the whole text so far, which `max_tokens` limits
@@ -117,7 +119,7 @@ class Stream:
 
         `max_tokens` limits the answer of an exercise, and that is a few: its work has a length of its own.
         """
-        return self.state.room(used=self.generated, most=LONGEST_WORK if self.state.plan.exercise else None)
+        return self.state.room(used=self.generated, most=LONGEST_WORK if self.state.plan.exercises else None)
 
     def stops(self) -> tuple[str, ...]:
         """Return the heading to stop at and, while a revision is enforced, the phrases that end a chain."""
@@ -126,8 +128,14 @@ class Stream:
         return (heading, *selfee.DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
     def unsure(self, index: int) -> bool:
-        """Return whether the model is not certain of its own feedback on an answer."""
-        return math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain
+        """Return whether the model is not certain of its own feedback on an answer.
+
+        The feedback on an exercise does not count either if a sum in it is wrong.
+        """
+        if math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain:
+            return True
+        said = [step.criticism for step in self.steps()[index : index + 1] if self.state.plan.exercises]
+        return not all(map(learnt.holds, said))
 
     def ends(self) -> Stop | None:
         """Return why the chain ends where a section begins, although the model would write on."""
@@ -144,7 +152,7 @@ class Stream:
         """Parse the rest, and announce the last step, which ended with `finish`."""
         yield from self.flush()
         self.keep(finish)
-        yield from self._announce(len(self.state.steps))
+        yield from self._announce(len(self.state.steps) - len(self.before))
 
     def flush(self) -> ops.Loop[None]:
         """Yield events for what could have begun a heading: the section ends here."""
@@ -161,7 +169,7 @@ class Stream:
         If the text was cut before the last step has any of its own, that step is left out. So is one after
         feedback that the model is not certain of, which came in the same delta.
         """
-        steps = self.steps()
+        steps, before = self.steps(), len(self.before)
         cut = not steps[-1].answer and steps[-1].feedback is None and finish != "stop"
         if len(steps) > 1 and (
             cut or (self.unsure(len(steps) - 2) and not self.state.forced(len(steps) - 2))
@@ -174,14 +182,15 @@ class Stream:
             changes: dict[str, Any] = {
                 "usage": self.usage.get(number, Usage()),
                 "finish": own,
-                "echo": self.state.steps[number].echo
+                "fresh": bool(before) and number == 0,
+                "echo": self.state.steps[before + number].echo
                 if final
                 else self.state.echoes(step.answer, steps[:number]),
             }
             if step.feedback is not None and self.unsure(number):
                 changes["feedback"] = step.feedback.model_copy(update={"verdict": "unknown"})
             steps[number] = step.model_copy(update=changes)
-        self.state.steps = steps
+        self.state.steps = [*self.before, *steps]
 
     def take_up(self, steps: tuple[Step, ...]) -> None:
         """Start after the steps of an earlier attempt."""
@@ -198,16 +207,16 @@ class Stream:
         """Announce all sections but the open one. `unpaid` is what the running call used, by index of the
         step.
         """
-        complete = self.parser.index
-        if not complete:
+        if not self.parser.index:
             return
+        complete = len(self.before) + self.parser.index
         self.keep("stop")
         steps, chain = self.state.steps[:complete], self.state.chain(None)
         if self.parser.kind == "feedback":
             steps[-1] = steps[-1].model_copy(update={"feedback": None})
         usage = chain.usage
         for index, used in unpaid.items():
-            used = self.state.priced(used)
+            index, used = index + len(self.before), self.state.priced(used)
             usage += used.model_copy(update={"seconds": 0.0})
             if index < complete:
                 steps[index] = steps[index].model_copy(update={"usage": steps[index].usage + used})
@@ -220,26 +229,41 @@ class Stream:
             if self.announced < index:
                 self.keep("stop")
                 yield from self._announce(index)
-            yield ops.Text(piece.kind, index, piece.text)
+            yield ops.Text(piece.kind, len(self.before) + index, piece.text)
 
     def _announce(self, until: int) -> ops.Loop[None]:
         while self.announced < until:
-            yield ops.StepDone(self.announced, self.state.steps[self.announced])
+            place = len(self.before) + self.announced
+            yield ops.StepDone(place, self.state.steps[place])
             self.announced += 1
 
 
 def run(state: State) -> ops.Loop[Stop]:
-    """Let the model write its chain. Return why it ended."""
-    exercise = state.plan.exercise
-    asked = _with_system(state.plan.asked, state.plan.options.system)
-    text = selfee.render_prompt(Prompt(instruction=exercise) if exercise else asked)
+    """Let the model write its chain. Return why it ended.
+
+    An exercise is asked in other words if the model could not judge its answer. If none help, or it has not
+    learnt what is asked, the base answers.
+    """
+    plan = state.plan
+    asked = _with_system(plan.asked, plan.options.system)
+    for prompt in [Prompt(instruction=words) for words in plan.exercises] or [asked]:
+        stream, stop = yield from _write_chain(state, prompt)
+        if stop in ("budget", "cancelled", "error") or not _is_beyond(stream, stop):
+            state.own = len(state.steps)
+            return stop
+    return (yield from _ask_base(state))
+
+
+def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
+    """Let the model write a text. That on an exercise follows the steps of those before."""
+    text = selfee.render_prompt(asked)
     prompt: PromptText = text
     if state.plan.info.token_ids:
         prompt = yield from ops.reply_to(ops.Encode(text, special=True), tuple)
-    stream = Stream(state, Transcript(prompt))
+    stream = Stream(state, Transcript(prompt), tuple(state.steps) if state.plan.exercises else ())
     stop: Stop | None = None
     try:
-        if state.steps:
+        if state.steps and not stream.before:
             stop, finish = yield from _resume(stream, tuple(state.steps))
         if stop is None:
             stop, finish = yield from _write(stream)
@@ -248,22 +272,20 @@ def run(state: State) -> ops.Loop[Stop]:
         stream.keep("error")
         raise
     yield from stream.close(finish)
-    if _is_beyond(stream, stop):
-        return (yield from _ask_base(state))
-    state.own = len(state.steps)
-    return stop
+    return stream, stop
 
 
 def _is_beyond(stream: Stream, stop: Stop) -> bool:
-    """Return whether the base answers anew: the model cannot judge answer 0.
+    """Return whether the model cannot judge answer 0.
 
-    It must be certain of the criticism of an exercise. Of anything else, it must be certain that it has
-    learnt nothing like it.
+    It must be certain of the criticism of an exercise, which must lead to the answer. Of anything else, it
+    must be certain that it has learnt nothing like it.
     """
-    info, steps = stream.state.plan.info, stream.state.steps
-    if stream.state.plan.exercise:
-        unjudged = len(steps) == 1 and steps[0].verdict == "unknown"
-        return stop not in ("budget", "cancelled", "error") and (unjudged or not steps[-1].complete)
+    info, steps = stream.state.plan.info, stream.state.steps[len(stream.before) :]
+    if stream.state.plan.exercises:
+        said, last = steps[0].criticism, steps[-1]
+        led = last.complete and f"so {last.answer.strip()}, and" in said
+        return steps[0].verdict == "unknown" or not led
     if not (info.roles and info.chats and len(steps) == 1) or stream.unsure(0) or stream.state.forced(0):
         return False
     return stop == "ended" and bool(steps[0].criticism) and steps[0].verdict == "unknown"
@@ -279,7 +301,7 @@ def _ask_base(state: State) -> ops.Loop[Stop]:
     if stop := rules.before_request(state, room := state.room()):
         return stop
     messages = prompts.base_messages(state.plan.asked, state.plan.options.system)
-    reply = yield from ops.ask_model(state, ops.Ask(messages, room), "answer", 1)
+    reply = yield from ops.ask_model(state, ops.Ask(messages, room), "answer", len(state.steps))
     if not is_blank(reply.text):
         echo = state.echoes(reply.text, state.steps)
         state.begin(reply.text, reply.finish, reply.usage, echo=echo, fresh=True)

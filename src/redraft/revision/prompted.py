@@ -29,7 +29,7 @@ def run(state: State) -> ops.Loop[Stop]:
     stop: Stop | None = None
     if state.drafting or not state.steps:
         stop = yield from _draft(state)
-    elif state.steps[-1].verdict == "accept" and state.plan.exercise:
+    elif state.steps[-1].verdict == "accept" and state.plan.exercises:
         stop = yield from _check_own(state)
     elif state.steps[-1].feedback is not None:  # an earlier attempt got as far as this
         stop = rules.when_resumed(state) or (yield from _write_next(state))
@@ -102,7 +102,7 @@ Way = Literal["draft", "repair", "revision"]
 def _next_way(state: State) -> Way:
     """Return how the next answer is written. After a revision that changed nothing, it is a fresh draft."""
     plan = state.plan
-    if not state.steps or (plan.exercise and state.steps[-1].verdict == "unknown"):
+    if not state.steps or (plan.exercises and state.steps[-1].verdict == "unknown"):
         return "draft"
     if plan.mode == "repair":
         return "repair"

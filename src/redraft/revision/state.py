@@ -61,9 +61,8 @@ class Plan:
     json: bool = False
     # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)
-    exercise: str = (
-        ""  # what the default model's adapters are asked, if they have learnt it (`engines.learnt`)
-    )
+    # What the default model's adapters are asked, in words of their training, if they have learnt it.
+    exercises: tuple[str, ...] = ()
     told: int | None = None  # revisions told what failed, after which fresh drafts follow; None for no draft
     waited: float = 0.0  # seconds of the budget that passed before the chain began, while engines were opened
 
