@@ -199,7 +199,7 @@ def answered(chains: Sequence[Chain], model: str) -> list[Chain]:
     with TemporaryDirectory() as folder:
         write_jsonl(asking := Path(folder) / "asked.jsonl", chains)
         out = Path(folder) / "answered.jsonl"
-        answer_file(asking, out, model=model, seed=1, parallel=16, max_tokens=LONGEST)
+        answer_file(asking, out, model=model, seed=1, parallel=32, max_tokens=LONGEST)
         return sorted(read_jsonl(out), key=lambda chain: chain.id)
 
 

@@ -41,7 +41,7 @@ def compare(flags: Given, folder: Folder, run_code: RunCode = False) -> None:
     status, settings = 0, fill_in(flags, FLAGS)
     if settings.values.models and not settings.values.tasks:
         raise UsageError(
-            "--models was given without --tasks.", hint="Say what they answer: --tasks add,count"
+            "--models was given without --tasks.", hint="Say what they answer: --tasks add,dates"
         )
     if settings.values.tasks:
         with only_ours():

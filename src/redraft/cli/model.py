@@ -12,6 +12,8 @@ from redraft.jobs.counting import size_in_words
 if TYPE_CHECKING:
     from redraft.engines.load import ModelReference
 
+OF_DEFAULT = "sums, differences, years and dates; short texts, JSON and patches with checks (docs/self.md)"
+
 Ref = Annotated[
     str,
     typer.Argument(metavar="REF", help="default, small, org/name, org/name:Q4_K_M …"),
@@ -58,6 +60,7 @@ def _recommend() -> None:
 
     free = free_memory()
     known = f"{size_in_words(free)} of memory are free here, and IFEval is as the publishers say"
+    typer.echo(f"default: {OF_DEFAULT}.", err=True)
     typer.echo(f"To fetch, with `--model` and a name or reference ({known}):", err=True)
     for model in RECOMMENDED:
         wants = f"wants {size_in_words(model.memory)}" + (" (too much)" if model.memory > free else "")

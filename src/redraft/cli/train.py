@@ -129,7 +129,7 @@ def _estimate(own: RunOptions, model: str, say: Say) -> None:
             write(line)
 
 
-_NAMES = "add, subtract, units, dates, count, letters, sort, unique"
+_NAMES = "add, subtract, dates"
 
 
 def self_(

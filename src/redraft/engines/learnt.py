@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 
@@ -38,26 +39,33 @@ LONGEST = 200
 
 _SIGNS = str.maketrans({"’": "'", "‘": "'", "−": "-", "–": "-", "—": "-", "＋": "+"})
 _TOKEN = re.compile(r"\d[\d.,:/]*\d|\d|[^\W\d_]+(?:['-][^\W\d_]+)*|\S")
+_HOW = re.compile(r"\bhow (?:to|do|can|could|would|should|did)\b(?! \d)", re.IGNORECASE)  # and not how many
 _NUMBER = re.compile(r"0|[1-9]\d{0,4}|[1-9]\d?,\d{3}")
 
 
 def read(prompt: str) -> Exercise | None:
     """Return the exercise that a prompt is, or None if the base is to answer it."""
     text = " ".join(prompt.translate(_SIGNS).split())
-    found = (_two_numbers(text) or _days_after(text)) if len(prompt) <= LONGEST else None
+    if len(prompt) > LONGEST or _HOW.search(text):
+        return None
+    found = _two_numbers(text) or _days_after(text)
     return found and Exercise(*found, tuple(each.format(**found[1]) for each in ASKED[found[0]]))
 
 
 _EQUATION = re.compile(r"(?<![\d.*+-])(\d+)((?:[+-]\d+)+)=(\d+)")
-_NO_CARRY = re.compile(r"=\d \[\d+\], 1 \[")  # after a column that has one digit
+_COLUMN = re.compile(r"(\d+) (\d+): [^\[]*=(\d+)(?: borrow)? \[\d+\](, 1 \[)?")
 
 
 def holds(work: str) -> bool:
-    """Return whether each sum and difference in a criticism is right, and nothing is carried from nowhere."""
+    """Return whether each step that a criticism writes down is right: sums, columns, and what is carried."""
     for first, others, result in _EQUATION.findall(work):
         if int(first) + sum(map(int, re.findall(r"[+-]\d+", others))) != int(result):
             return False
-    return not _NO_CARRY.search(work)
+    columns = [(int(a), int(b), int(result), carried) for a, b, result, carried in _COLUMN.findall(work)]
+    for (a, b, result, carried), (x, y, *_) in pairwise([*columns, (0, 0, 0, "")]):
+        if (a // 10, b // 10) != (x, y) or bool(carried) != (result > 9 and not (x or y)):
+            return False
+    return True
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:
@@ -111,15 +119,18 @@ _Found = tuple[str, dict[str, Any]] | None
 
 
 _OF_YEARS = _words(
-    "year years old age which they she he somebody someone person who passed went by long until later later, difference"
+    "year years old age which they she he somebody someone person who passed went by long "
+    "until later difference"
 )
+_BORN = r"(?:are they|am i|is (?:she|he|that)|was (?:she|he)|will (?:i|they) be)"
 _LATER = re.compile(
-    r"# years (?:after|from) #|# plus # years|add # years to #|#(?: [.,])? (?:what|which) year (?:will it be|is it|will be) in # years"
+    r"# years (?:after|from) #|# plus # years|add # years to #"
+    r"|#(?: [.,])? (?:what|which) year (?:will it be|is it|will be) in # years"
 )
 _EARLIER = re.compile(
     r"(?P<first>(?:years )?(?:between|from) # (?:and|to|until|till) #|# to # (?:is )?(?:, )?how many years"
     r"|years (?:after|later than|since) # (?:is|was) #"
-    r"|born in #(?: [.,])?(?: how old (?:are they|am i|is she|is he|was she|was he|will i be|will they be|is that))?(?: be)? in #)"
+    rf"|born in #(?: [.,])?(?: how old {_BORN})?(?: be)? in #)"
     r"|years before # (?:is|was) #|in # of (?:someone|somebody|a person) born in #"
     r"|# minus # years"
     r"|(?P<turned># years before #|subtract # years from #)"
@@ -131,10 +142,11 @@ def _two_numbers(text: str) -> _Found:
     if len(numbers) != 2:
         return None
     a, b = numbers
-    years = "year" in said or "old" in said.split() or "age" in said.split()
-    if _is(said, _LATER if years else _ADD, _OF_YEARS if years else _OF_NUMBERS):
+    of_years = not {"year", "years", "old", "age"}.isdisjoint(said.split())
+    more, less, beside = (_LATER, _EARLIER, _OF_YEARS) if of_years else (_ADD, _LESS, _OF_NUMBERS)
+    if _is(said, more, beside):
         return "add", {"a": a, "b": b}
-    if (found := _is(said, _EARLIER if years else _LESS, _OF_YEARS if years else _OF_NUMBERS)) is None:
+    if (found := _is(said, less, beside)) is None:
         return None
     named = found.groupdict()
     if named.get("turned") or named.get("first") or (named.get("apart") and a < b):
@@ -163,8 +175,9 @@ _DATE = re.compile(
 )
 _FORWARD = _words("after from later past plus + add adding ahead forward in following hence")
 _OF_DATES = _FORWARD | _words(
-    "date day days week weeks # @ which which's when today today's its it'll what'll fall falls land lands reach than "
-    "on at count counting go going start starting begin beginning being further calendar later until"
+    "date day days week weeks # @ which which's when today today's its it'll what'll fall falls land lands "
+    "reach than on at count counting go going start starting begin beginning being further calendar later "
+    "until"
 )
 
 

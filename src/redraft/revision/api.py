@@ -385,12 +385,12 @@ SHORTEST = 16
 
 
 def settled(
-    asked: Prompt, options: RevisionOptions, info: EngineInfo, *, once: bool = False
+    asked: Prompt, options: RevisionOptions, info: EngineInfo, *, once: bool | None = None
 ) -> tuple[RevisionOptions, tuple[str, ...]]:
     """Decide who answers: the default model's adapters, or its base alone.
 
     Args:
-        once: Nothing may be revised.
+        once: Nothing may be revised. By default, the options say so.
 
     Returns:
         The options, and what the adapters are asked (`engines.learnt`). If that is empty, the base answers as
@@ -404,11 +404,12 @@ def settled(
         or options.given
     ):
         return options, ()
-    revises = options.most_revisions > 0 and options.min_revisions == 0 and not once
+    once = options.most_revisions == 0 if once is None else once
     beside = options.system or options.tools or options.stop or options.gold or options.output
-    able = info.roles and revises and not beside and (options.max_tokens or SHORTEST) >= SHORTEST
-    if able and (exercise := learnt.read(_alone(asked))):
-        return options, exercise.texts
+    able = info.roles and not (once or beside or options.min_revisions)
+    if able and (options.max_tokens or SHORTEST) >= SHORTEST and (found := learnt.read(_alone(asked))):
+        revises = {} if options.most_revisions else {"max_revisions": 1}
+        return options.model_copy(update=revises), found.texts
     if options.checked or options.gold:
         return options, ()
     given = {"max_revisions", "min_revisions"} & options.model_fields_set and not once

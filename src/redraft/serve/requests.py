@@ -256,6 +256,12 @@ class RevisedRequest(ModelRequest):
             return self.options
         return {**self.options, "critic": models.named(name, "revision.critic").options.model}
 
+    def settle(self, prompt: Prompt, options: RevisionOptions, *, once: bool = False) -> RevisionOptions:
+        """Return the options for who answers. A name that revises nothing revises what its model learnt."""
+        asked = self.revision.options if self.revision else {}
+        once = once or asked.get("max_revisions") == 0
+        return settled(prompt, options, engine_of(options).info, once=once)[0]
+
     def with_tools(self, options: RevisionOptions, choice: Any, model: Model) -> RevisionOptions:
         """Return the options with the fields beside `tools`, which go to the model's server as they are."""
         named = isinstance(choice, dict) and isinstance(choice.get("type"), str)
@@ -310,7 +316,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
         checks = format_checks(wanted.get("type"), schema, "response_format", place)
         options = chain_options(model, limits, self.with_critic(models), self.revision, checks)
         options = self.with_tools(options, self.tool_choice, model)
-        options, _ = settled(prompt, options, engine_of(options).info, once=bool(self.logprobs))
+        options = self.settle(prompt, options, once=bool(self.logprobs))
         beside = passed_in(self)
         if self.logprobs or options.stop or options.tools or OF_TEMPLATE in beside:
             options = by_messages(options)

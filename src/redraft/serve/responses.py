@@ -15,7 +15,6 @@ from pydantic import Field, WithJsonSchema
 
 from redraft.chain import Chain
 from redraft.errors import shown
-from redraft.revision.api import settled
 from redraft.revision.ops import Event, Finished
 from redraft.serve.bodies import Body, Checked, only, option
 from redraft.serve.errors import Refusal, invalid
@@ -30,7 +29,6 @@ from redraft.serve.requests import (
     Effort,
     RevisedRequest,
     chain_options,
-    engine_of,
     format_checks,
     passed_in,
     prompt_in,
@@ -108,7 +106,7 @@ class ResponseRequest(RevisedRequest):
             options = with_passed(options, {"reasoning_effort": effort}, model, "reasoning.effort")
         options = with_passed(options, passed_in(self), model)
         prompt = prompt_in(self._messages(), "input")
-        options, _ = settled(prompt, options, engine_of(options).info)
+        options = self.settle(prompt, options)
         return Accepted(
             model.name, (prompt,), options, stream=bool(self.stream), with_chain=bool(self.redraft)
         )

@@ -18,7 +18,7 @@ from redraft.evaluation.diagnosis.matrix import folders
 from tests.cli.verbs import redraft, refused, script, write
 
 FEW = ("--seeds", "1", "--limit", "3", "--samples", "3", "-j", "1", "--models", "script:script.jsonl")
-BOTH = "count,gsm8k:test.jsonl"
+BOTH = "add,gsm8k:test.jsonl"
 
 
 @pytest.fixture(autouse=True)
@@ -74,16 +74,16 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
 
 def test_drafts_are_drawn_until_they_take_what_revising_took() -> None:
     script(*["word " * 8] * 400)  # a revision is as long as an answer, and two of them take as much
-    assert run("count", "--ways", "best").exit_code == 0
+    assert run("add", "--ways", "best").exit_code == 0
     assert {Path(name).stem for name in chains()} == {"plain", "revise-2", "best-of-2"}
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
-    assert run("count", "--ways", "one,revise").exit_code == 0
+    assert run("add", "--ways", "one,revise").exit_code == 0
     before = chains()
     script("Answer: 2", *["9"] * 200, name="other")
     more = ("--models", "script:other.jsonl", "--ways", "one,revise,best", "--seeds", "2")
-    assert run("count", *more).exit_code == 0
+    assert run("add", *more).exit_code == 0
     now = chains()
     assert now.items() >= before.items()
     assert {Path(name).parts[2] for name in now} == {"script-script.jsonl", "script-other.jsonl"}
@@ -131,11 +131,11 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("count", "--models", "defualt"), ("defualt", "Did you mean 'default'?")),
-        (("count", "--models", "no.gguf"), ("there is no model 'no.gguf'", "Is its path right?")),
+        (("add", "--models", "defualt"), ("defualt", "Did you mean 'default'?")),
+        (("add", "--models", "no.gguf"), ("there is no model 'no.gguf'", "Is its path right?")),
         (("subtraction",), ("there is no task and no file 'subtraction'", "gsm8k:test.jsonl")),
         (("test.jsonl",), ("it has no list of `checks`",)),
-        (("count", "--ways", "one,guess"), ("there is no way 'guess'", "Ways: one, revise")),
+        (("add", "--ways", "one,guess"), ("there is no way 'guess'", "Ways: one, revise")),
         (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
     ],
 )

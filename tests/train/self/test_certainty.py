@@ -13,7 +13,7 @@ def test_the_threshold_leaves_two_broken_answers_in_a_hundred() -> None:
     mended = found(0.3, 0.9, 0.9, broken=False)
     assert threshold([*mended, *found(0.9, 0.9, broken=True)], {"add": 100}) == 0.15
     assert threshold([*mended, *found(0.41, 0.9, 0.9, broken=True)], {"add": 100}) == 0.6
-    assert threshold([*mended, *found(0.41, 0.9, 0.9, broken=True)], {"add": 200, "sort": 200}) == 0.15
+    assert threshold([*mended, *found(0.41, 0.9, 0.9, broken=True)], {"add": 200, "dates": 200}) == 0.15
     assert threshold([*mended, *found(0.41, broken=True)], {"add": 49}) == 0.6
 
 

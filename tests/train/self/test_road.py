@@ -41,7 +41,7 @@ def stop_while_training(run: Road) -> None:
         for name, value in asdict(run.scale).items()
         for word in (f"--{name.replace('_', '-')}", str(value))
     ]
-    words = ["train", "self", str(run.folder), "--task", "count", "--parallel", "4", *scale]
+    words = ["train", "self", str(run.folder), "--task", "dates", "--parallel", "4", *scale]
     command = [sys.executable, "-c", FEWER, *words, "--everyday", str(EVERYDAY)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr
@@ -69,7 +69,7 @@ def test_a_folder_without_both_adapters_is_no_start(tmp_path: Path) -> None:
 
 def test_no_step_on_answers_needs_an_earlier_adapter(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="none is named"):
-        Road(tmp_path / "run", [TASKS["count"]], scale=replace(SMALL, answer_steps=0)).walk()
+        Road(tmp_path / "run", [TASKS["dates"]], scale=replace(SMALL, answer_steps=0)).walk()
     assert not (tmp_path / "run").exists()
 
 
@@ -87,19 +87,19 @@ def test_everyday_prompts_say_where_they_come_from() -> None:
 def test_a_run_goes_on_from_the_default_model(tmp_path: Path) -> None:
     start = Start.of("default")
     scale = replace(SMALL, answers=1, drafts=12, held_out=1, answer_steps=0)
-    run = Road(tmp_path, [TASKS["count"]], EVERYDAY, scale, start=replace(start, learnt=[TASKS["sort"]]))
+    run = Road(tmp_path, [TASKS["dates"]], EVERYDAY, scale, start=replace(start, learnt=[TASKS["subtract"]]))
     run.walk()
     assert run.path("answers.gguf").read_bytes() == start.answers.read_bytes()
     asked = Counter(chain.meta["task"] for chain in read_jsonl(run.path("asked.jsonl")))
-    assert asked == {"count": 12, "sort": 6}
+    assert asked == {"dates": 12, "subtract": 6}
     assert "redraft.certain" in read_header(run.path("critic.gguf")).metadata
-    assert run.trial.report().count("| sort |") == 3
+    assert run.trial.report().count("| subtract |") == 3
 
 
 @pytest.mark.usefixtures("_fewer")
 @pytest.mark.slow  # it trains twice
 def test_a_road_stops_and_goes_on_and_its_report_judges_held_out_chains(tmp_path: Path) -> None:
-    run = Road(tmp_path / "run", [TASKS["count"]], EVERYDAY, SMALL, parallel=4)
+    run = Road(tmp_path / "run", [TASKS["dates"]], EVERYDAY, SMALL, parallel=4)
     stop_while_training(run)
     assert not run.path("drafted.jsonl").exists()
     run.walk()
@@ -110,14 +110,14 @@ def test_a_road_stops_and_goes_on_and_its_report_judges_held_out_chains(tmp_path
     assert len(before) == 2
     run.walk()
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert run.trial.report().count("| count |") == 3
+    assert run.trial.report().count("| dates |") == 3
     other = Road(run.folder, [TASKS["add"]], EVERYDAY, SMALL)
     with pytest.raises(OutputError, match="tasks"):
         other.walk()
 
 
 def test_the_task_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [block] = [each for each in blocks_of(ROOT / "docs/self.md") if each.file]
+    [block] = [each for each in blocks_of(ROOT / "docs/self_tasks.md") if each.file]
     (tmp_path / str(block.file)).write_text(block.body)
     monkeypatch.chdir(tmp_path)
     task = find_task("python:prices.PRICES")

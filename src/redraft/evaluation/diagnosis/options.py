@@ -35,7 +35,7 @@ class CompareOptions(SpendOptions, Flags):
 
     models: list[str] | None = option("the models, with commas or repeated [--model]", RUN, "MODEL,…")
     tasks: list[str] | None = option(
-        "TASK:FILE, a file of prompts with checks, or add, sort … (docs/arbiter.md)", RUN, "TASK,…"
+        "TASK:FILE, a file of prompts with checks, or add, dates … (docs/arbiter.md)", RUN, "TASK,…"
     )
     ways: str = option("the ways", RUN, "WAY,…", default="one,revise,alone,vote,best")
     seeds: int = option("rounds over the prompts", RUN, "N", default=SEEDS, ge=1)

@@ -6,12 +6,10 @@ from dataclasses import replace
 
 from redraft.checks.function import imported
 from redraft.errors import UsageError
-from redraft.train.self.tasks.numbers import ADD, AFTER, CONVERT, SUBTRACT
+from redraft.train.self.tasks.numbers import ADD, AFTER, SUBTRACT
 from redraft.train.self.tasks.task import Task
-from redraft.train.self.tasks.words import COUNT, LETTERS, SORT, UNIQUE
 
-_OURS = (ADD, SUBTRACT, CONVERT, AFTER, COUNT, LETTERS, SORT, UNIQUE)
-TASKS = {task.name: replace(task, licence="Apache-2.0") for task in _OURS}
+TASKS = {task.name: replace(task, licence="Apache-2.0") for task in (ADD, SUBTRACT, AFTER)}
 
 
 def find_task(name: str) -> Task:
@@ -21,7 +19,7 @@ def find_task(name: str) -> Task:
         UsageError: There is none.
         CheckError: The module does not load.
     """
-    hint = f"The tasks: {', '.join(TASKS)}; or python:module.TASK (docs/self.md)."
+    hint = f"The tasks: {', '.join(TASKS)}; or python:module.TASK (docs/self_tasks.md)."
     if name in TASKS:
         return TASKS[name]
     module, _, attribute = name.removeprefix("python:").rpartition(".")

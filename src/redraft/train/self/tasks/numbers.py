@@ -1,4 +1,4 @@
-"""Sums, differences, units and dates: what is worked out column by column, or month by month."""
+"""Sums, differences and dates: what is worked out column by column, or month by month."""
 
 from __future__ import annotations
 
@@ -103,53 +103,6 @@ SUBTRACT = Task(
     spoil=lambda values, rng: spoiled_number(int(_difference(values)), rng),
     judge=equal_to(_difference, _columns_of_difference),
 )
-
-UNITS = {"days": ("hours", 24), "hours": ("minutes", 60), "feet": ("inches", 12), "weeks": ("hours", 168)}
-_SIZES = {"days": (11, 99), "hours": (11, 99), "feet": (21, 199), "weeks": (3, 29)}
-
-
-def _length(rng: Random) -> Values:
-    large = rng.choice(sorted(_SIZES))
-    small, each = UNITS[large]
-    return {"x": rng.randint(*_SIZES[large]), "large": large, "y": rng.randint(1, each - 1), "small": small}
-
-
-def _in_small(values: Values) -> str:
-    return str(values["x"] * UNITS[values["large"]][1] + values["y"])
-
-
-def _products(values: Values) -> str:
-    """Return the larger number taken apart by its digits, each multiplied, and all added digit by digit."""
-    x, y, each = values["x"], values["y"], UNITS[values["large"]][1]
-    first, *more = _places(x)
-    total, steps = first * each, [f"{first}*{each}={first * each}"]
-    for part in more:
-        steps += [f"{part}*{each}={part * each}", *_added(total, part * each)]
-        total += part * each
-    return ", ".join((*steps, *_added(total, y)))
-
-
-def _places(number: int) -> list[int]:
-    """Return 300, 7 for 307."""
-    digits = str(number)
-    return [int(d) * 10**p for p, d in zip(range(len(digits) - 1, -1, -1), digits, strict=True) if d != "0"]
-
-
-def _added(total: int, number: int) -> Iterator[str]:
-    for part in _places(number):
-        yield f"{total}+{part}={total + part}"
-        total += part
-
-
-CONVERT = Task(
-    name="units",
-    wordings=SAID["units"],
-    draw=_length,
-    right=_in_small,
-    spoil=lambda values, rng: spoiled_number(int(_in_small(values)), rng),
-    judge=equal_to(_in_small, _products),
-)
-
 
 # Dates: so many days after a day, month by month.
 

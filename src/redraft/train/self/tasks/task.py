@@ -20,7 +20,7 @@ Values = Mapping[str, Any]
 """What an exercise is about: JSON values, so that it travels in a chain's `meta`."""
 
 SAID: Mapping[str, Any] = json.loads(Path(__file__).with_name("wordings.json").read_text("utf-8"))
-"""The wordings of the tasks that redraft ships, by their names, and the nouns and adjectives in them."""
+"""The wordings of the tasks that redraft ships, by their names."""
 
 HELD_OUT = 5
 """Wordings at the end of `Task.wordings` that nothing is trained on."""
