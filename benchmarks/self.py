@@ -142,15 +142,9 @@ def who(*, quick: bool) -> Row:
         hits = sum(found(*each) is not None for each in said)
         sides = f"{hits} of {len(said)}, {shown(stats.proportion(hits, len(said)).times(100))} %"
         figures.append(Figure(f"found, {name}", (100 * hits / len(said),), "%", None, sides))
-    near = PROMPTS["near"]
-    parts = (
-        {"near misses": near}
-        if (folder := shared()) is None
-        else {
-            "near misses": near,
-            **dict(zip(("everyday, for tuning", "everyday, the test"), everyday(folder), strict=True)),
-        }
-    )
+    parts = {"near misses, for tuning": PROMPTS["near"], "near misses, held out": PROMPTS["near_held_out"]}
+    if (folder := shared()) is not None:
+        parts |= zip(("everyday, for tuning", "everyday, the test"), everyday(folder), strict=True)
     for name, prompts in parts.items():
         left = sum(read(prompt) is None for prompt in prompts[: 50 if quick else None])
         of = len(prompts[: 50 if quick else None])

@@ -46,7 +46,7 @@ def test_the_words_are_those_of_training(task: str) -> None:
     assert learnt <= {*TASKS[task].wordings[:-HELD_OUT]}
 
 
-@pytest.mark.parametrize("prompt", PROMPTS["near"])
+@pytest.mark.parametrize("prompt", [*PROMPTS["near"], *PROMPTS["near_held_out"]])
 def test_the_base_answers_what_is_only_near(prompt: str) -> None:
     assert read(prompt) is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from redraft.chain import Chain
-from redraft.engines.base import Sampling
+from redraft.engines.base import EngineInfo, Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, EngineTimeout, ServerError
 from redraft.serve.requests import Revision
@@ -343,3 +344,42 @@ def test_a_native_model_is_streamed_and_revised_too() -> None:
     assert (len(pieces) > 3, "".join(pieces)) == (True, LONG)
     assert message["content"] == SHORT
     assert message["reasoning_content"].startswith(f"Draft:\n{LONG}\n\nFeedback:\n{CRITICISM}\n\n")
+
+
+class Learnt(ScriptedEngine):
+    """The default model, as far as it decides who answers."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, native=True, roles=True, shipped=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "beside", "content"),
+    [
+        ("What is 25 plus 60?", {}, "85"),
+        ("What is 25 plus 60?", {"temperature": 1.0}, "85"),
+        ("What is 25 plus 60?", {"revision": {"max": 0}}, "No, 86."),
+        ("What colour are bananas?", {}, "No, 86."),
+    ],
+)
+def test_a_name_that_revises_nothing_still_answers_what_its_model_learnt(
+    asked: str, beside: dict[str, Any], content: str
+) -> None:
+    work = "5, so 85, and the answer says 80: different. Revision is needed.\n\n### Revision 1:\n85"
+    engine = Learnt(
+        lambda call: work if "Feedback" in spelled(call) else "80" if spelled(call) else "No, 86."
+    )
+    with served({"own": {"model": engine, "max_revisions": 0}}) as server:
+        body = {"model": "own", "messages": [{"role": "user", "content": asked}], "stream": True, **beside}
+        said = httpx.post(f"{server.url}/chat/completions", json=body, timeout=30).text
+    events = [json.loads(event) for event in events_of(said) if event != "[DONE]"]
+    deltas = [event["choices"][0]["delta"] for event in events]
+    assert "".join(each.get("content") or "" for each in deltas) == content
+    live = sum(bool(each.get("content")) for each in deltas) > 1
+    assert live == (content != "85"), "the base's answer comes as it is written"
+
+
+def spelled(call: Any) -> str:
+    """Return the raw text that is continued; empty for messages."""
+    return call if isinstance(call, str) else "".join(map(chr, call)) if isinstance(call[0], int) else ""

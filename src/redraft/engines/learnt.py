@@ -39,14 +39,17 @@ LONGEST = 200
 
 _SIGNS = str.maketrans({"’": "'", "‘": "'", "−": "-", "–": "-", "—": "-", "＋": "+"})
 _TOKEN = re.compile(r"\d[\d.,:/]*\d|\d|[^\W\d_]+(?:['-][^\W\d_]+)*|\S")
-_HOW = re.compile(r"\bhow (?:to|do|can|could|would|should|did)\b(?! \d)", re.IGNORECASE)  # and not how many
+_OTHER = re.compile(  # how it is done, whether it is so, a day of the week
+    r"\bhow (?:to|do|can|could|would|should|did)\b(?! \d)|^(?:is|are|was|does|did)\b|\bof the week\b",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"0|[1-9]\d{0,4}|[1-9]\d?,\d{3}")
 
 
 def read(prompt: str) -> Exercise | None:
     """Return the exercise that a prompt is, or None if the base is to answer it."""
     text = " ".join(prompt.translate(_SIGNS).split())
-    if len(prompt) > LONGEST or _HOW.search(text):
+    if len(prompt) > LONGEST or _OTHER.search(text):
         return None
     found = _two_numbers(text) or _days_after(text)
     return found and Exercise(*found, tuple(each.format(**found[1]) for each in ASKED[found[0]]))
