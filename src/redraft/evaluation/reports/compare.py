@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, product
@@ -312,8 +312,27 @@ class Comparison:
 
     @property
     def judges(self) -> list[JudgeAgreement]:
-        """How far each two judges agree."""
-        return list(judges_agree(self))
+        """How far each two judges agree that have a name and reviews in common."""
+        found = []
+        games: defaultdict[str, list[tuple[Item, Game]]] = defaultdict(list)
+        for item in self.items:
+            for game in item.games:
+                games[game.placed.review.judge or ""].append((item, game))
+        for (first, our_games), (second, their_games) in combinations(games.items(), 2):
+            drawn = all(game.placed.review.drawn for _, game in [*our_games, *their_games])
+            ours, theirs = (
+                {(item.question_id, item.turn, game.second and not drawn): game.sign for item, game in each}
+                for each in (our_games, their_games)
+            )
+            common = [key for key in ours if key in theirs]
+            if first and second and common:
+                crossed = stats.crossed(*([said[key] for key in common] for said in (ours, theirs)))
+                rows = stats.clustered(crossed, [question_id for question_id, _, _ in common])
+                sample = Bootstrap(rows)
+                agreement = sample.estimate(stats.agreed_of, stats.SHARE)
+                kappa = sample.estimate(stats.kappa_of, stats.CHANGE)
+                found.append(JudgeAgreement(first, second, len(common), agreement, kappa))
+        return found
 
     @property
     def outcomes(self) -> list[int]:
@@ -411,28 +430,6 @@ class JudgeAgreement:
     reviews: int
     agreement: Estimate
     kappa: Estimate
-
-
-def judges_agree(comparison: Comparison) -> Iterator[JudgeAgreement]:
-    """Yield the agreement of each pair of judges that have a name and reviews in common."""
-    games: defaultdict[str, list[tuple[Item, Game]]] = defaultdict(list)
-    for item in comparison.items:
-        for game in item.games:
-            games[game.placed.review.judge or ""].append((item, game))
-    for (first, our_games), (second, their_games) in combinations(games.items(), 2):
-        drawn = all(game.placed.review.drawn for _, game in [*our_games, *their_games])
-        ours, theirs = (
-            {(item.question_id, item.turn, game.second and not drawn): game.sign for item, game in each}
-            for each in (our_games, their_games)
-        )
-        common = [key for key in ours if key in theirs]
-        if first and second and common:
-            crossed = stats.crossed(*([said[key] for key in common] for said in (ours, theirs)))
-            rows = stats.clustered(crossed, [question_id for question_id, _, _ in common])
-            sample = Bootstrap(rows)
-            agreement = sample.estimate(stats.agreed_of, stats.SHARE)
-            kappa = sample.estimate(stats.kappa_of, stats.CHANGE)
-            yield JudgeAgreement(first, second, len(common), agreement, kappa)
 
 
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
