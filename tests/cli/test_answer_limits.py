@@ -91,6 +91,7 @@ def test_a_limit_of_seconds_lets_what_is_under_way_finish() -> None:
     script(*REPLIES, delay=0.02)
     assert answer("--limit-seconds", "0.2", "-j", "2").exit_code == 4
     assert 2 <= len(chains()) < 10
+    assert not Path("out.jsonl.unfinished.jsonl").exists()
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
-"""`redraft answer`, cut in its chains: finished answers and stored replies are not asked for again."""
+"""`redraft answer`, cut in the middle of its chains: no complete step or stored reply is asked for again."""
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ PROMPTS, PARALLEL, CALLS = 12, 3, 5
 NEEDED = PROMPTS * CALLS
 """An answer, and twice a criticism with its revision."""
 NEW = TOKENS[1]
+UNFINISHED = Path("out.jsonl.unfinished.jsonl")
 CACHE = ("--cache", "paid.db")
 
 
@@ -66,16 +68,14 @@ def insist_on_all() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [(), CACHE])
-def test_a_client_that_is_stopped_three_times_asks_for_no_more_than_was_cut(more: tuple[str, ...]) -> None:
+def test_a_client_that_is_stopped_three_times_asks_for_nothing_complete_again(more: tuple[str, ...]) -> None:
     with slow() as server:
         for number, how in enumerate([signal.SIGKILL, signal.SIGINT, signal.SIGKILL], start=1):
             cut(server, 14 * number, how, *more)
         finish(server, *more)
         insist_on_all()
-        cut_off = (
-            PARALLEL if more else PARALLEL * CALLS
-        )  # a call of each chain under way, or all of its calls
-        assert len(server.messages) <= NEEDED + 3 * cut_off
+        assert len(server.messages) <= NEEDED + 3 * PARALLEL
+        assert not UNFINISHED.exists()
         if more:
             Path("out.jsonl").unlink()
             asked = len(server.messages)
@@ -98,3 +98,72 @@ def test_a_server_that_is_killed_once_is_asked_for_nothing_complete_again() -> N
     assert job.returncode == 0, out + said
     insist_on_all()
     assert len(server.messages) + len(restarted.messages) <= NEEDED + PARALLEL
+
+
+def test_what_was_paid_before_counts_towards_the_budget() -> None:
+    ask(1)
+    with slow() as server:
+        cut(server, 2, signal.SIGKILL, "--budget-tokens", f"{3 * NEW}")
+        [chain] = finish(server, "--budget-tokens", f"{3 * NEW}")
+        assert (chain.stop, chain.usage.completion_tokens) == ("budget", 3 * NEW)
+        assert len(server.messages) == 4
+
+
+def kept_of(server: PaidServer) -> dict[str, Any]:
+    """Kill a run of one prompt during its fourth call, and return the work that it kept."""
+    ask(1)
+    cut(server, 4, signal.SIGKILL)
+    kept: dict[str, Any] = json.loads(UNFINISHED.read_bytes().splitlines()[-1])
+    return kept
+
+
+def damaged(kept: dict[str, Any]) -> dict[str, str]:
+    other = {**kept["work"], "prompt": {"instruction": "Another."}}
+    endless = {**kept["work"], "usage": {"seconds": float("nan")}}
+    return {
+        "torn": json.dumps(kept)[:-40],
+        "noise": "\x00\xff{[\n",
+        "nested": "[" * 100_000 + "\n",
+        "wrong work": json.dumps({**kept, "work": {"steps": 3}}) + "\n",
+        "other prompt": json.dumps({**kept, "work": other}) + "\n",
+        "endless": json.dumps({**kept, "work": endless}) + "\n",
+    }
+
+
+@pytest.mark.slow
+def test_a_damaged_file_never_breaks_the_run() -> None:
+    other = Path("other.txt")
+    with slow(0.05) as server:
+        kept = kept_of(server)
+        other.write_text("mine\n")
+        for damage in [*damaged(kept), "link", "folder"]:
+            UNFINISHED.unlink(missing_ok=True)
+            Path("out.jsonl").write_text("")
+            if damage == "folder":
+                UNFINISHED.mkdir()
+            elif damage == "link":
+                UNFINISHED.symlink_to(other)
+            else:
+                UNFINISHED.write_text(damaged(kept)[damage])
+            asked = len(server.messages)
+            assert len(finish(server)[0].steps) == 3
+            assert len(server.messages) == asked + CALLS, damage
+    assert other.read_text() == "mine\n"
+    assert UNFINISHED.is_dir()
+    assert not list(Path().glob("*.part"))
+
+
+@pytest.mark.slow
+def test_work_of_other_settings_or_of_a_deleted_output_is_not_used() -> None:
+    with slow(0.05) as server:
+        kept = kept_of(server)
+        finish(server, "--temperature", "0")
+        assert len(server.messages) == 4 + CALLS
+        Path("out.jsonl").unlink()
+        UNFINISHED.write_text(json.dumps(kept) + "\n")
+        finish(server)
+        assert len(server.messages) == 4 + 2 * CALLS
+        Path("out.jsonl").write_text("")
+        UNFINISHED.write_text(json.dumps(kept) + "\n")
+        finish(server)
+        assert len(server.messages) <= 4 + 2 * CALLS + 2

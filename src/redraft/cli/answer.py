@@ -23,13 +23,13 @@ def answer(
     """Answer a file of prompts; check and revise each answer.
 
     FILE gets a line for each prompt, with its id, in the order in which they finish. After any stop, the same
-    command resumes: no finished answer is made twice. Failures are in FILE.errors.jsonl, and FILE.run.json
-    records how FILE was made.
+    command resumes: no finished answer is made twice. Chains that were cut are in FILE.unfinished.jsonl,
+    failures in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
 
     A limit that is reached ends the run with exit status 4. With --shard I/N, one of N shares is made:
     redraft merge FILE FILE-*-of-0000N puts them together. With --batch, requests go through the server's
-    batches, and the run may go on days later. With --cache, every reply is kept: a chain that was cut asks
-    for none again, and equal requests share a reply, in another output too.
+    batches, and the run may go on days later. With --cache, equal requests share a reply, in another output
+    too.
 
     A record may have checks of its own: {"prompt": "Describe rain.", "checks": ["words<=50"]}. The exit
     status is 1 if an answer in FILE does not pass its checks.

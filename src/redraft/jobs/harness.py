@@ -31,6 +31,7 @@ from redraft.jobs.progress import DRAW_SECONDS, ItemProgress, RunMessage
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.stores import Store
+from redraft.jobs.unfinished import Unfinished
 
 _PATIENCE = 3
 """Doubtful failures in a row that end the job, or `parallel` if that is more. As many refused requests end it
@@ -86,6 +87,7 @@ RunEvent = RunProgress | RunMessage
 class Session:
     """One run of a job, as the work on an item sees it."""
 
+    unfinished: Unfinished
     progress: ItemProgress
     spent: Spent
     done: Container[str]  # ids of finished items
@@ -222,11 +224,12 @@ class Job(Generic[T]):
             if total == ledger.found and not self.goal:
                 yield opened
                 return
+            unfinished = Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh)
             quiet = self.quiet or self.on_progress is not None
             progress = ItemProgress(total, opened.done, quiet=quiet)
-            opened.session = Session(progress, spent, ledger.done, ItemCounts())
+            opened.session = Session(unfinished, progress, spent, ledger.done, ItemCounts())
             progress.on_update, progress.opening = opened.show, True
-            with progress:
+            with unfinished, progress:
                 try:
                     yield opened
                 except EndedBySignal:

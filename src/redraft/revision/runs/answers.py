@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack, get_args
 
@@ -18,7 +19,7 @@ from redraft.checks.parse import checks_in, parse_checks
 from redraft.engines.base import Engine, Price
 from redraft.engines.load import identity_of, model_of
 from redraft.engines.wrapped import JournaledEngine, MeteredEngine
-from redraft.errors import CheckSyntaxError, EmptyReply, EngineError, RecordError
+from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, RedraftError, UsageError
 from redraft.jobs.counting import counted, tell
 from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work
 from redraft.jobs.ids import derived_seed
@@ -29,11 +30,13 @@ from redraft.jobs.stores import here, url_of
 from redraft.options import Flags, OptionModel
 from redraft.revision.api import Role, finished, make
 from redraft.revision.keywords import AnswerKeywords
+from redraft.revision.ops import Event, Progress
 from redraft.revision.options import RevisionOptions
 from redraft.revision.prompts import DEFAULT, wording_of
 from redraft.revision.runs.options import AnswerOptions
 from redraft.revision.runs.plan import Opened, RunPlan, RunResult, under_way
 from redraft.revision.settings import Settings
+from redraft.revision.state import check_resumable
 from redraft.revision.words import Summary
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
@@ -63,9 +66,8 @@ class Attempt:
         options: RevisionOptions,
         session: Session,
         journaled: Journaled | None,
-        begun: dict[str, Chain],
     ) -> None:
-        self._asked, self._session, self._journaled, self._begun = asked, session, journaled, begun
+        self._asked, self._session, self._journaled = asked, session, journaled
         self._meters: list[tuple[MeteredEngine, Price | None]] = []
         own: dict[str, Any] = {"id": asked.id}
         own["seed"] = None if seed is None else derived_seed(seed, asked.id)
@@ -95,14 +97,15 @@ class Attempt:
         asked = self._asked
         if lack := asked.prompt.lack:
             raise RecordError(f"{asked.id}: {lack}.", hint="Give a question or an instruction.")
-        if self._journaled is None:  # else the replies of the complete steps are there
-            self._options = self._options.model_copy(update={"resume": self._begun.pop(asked.id, None)})
+        if self._journaled is None:
+            kept = _begun(self._session.unfinished.get(asked.id), asked, self._options.given)
+            self._options = self._options.model_copy(update={"resume": kept})
         try:
             async with aclosing(make(asked.prompt, self._options)) as events:
-                chain = await finished(events)
-        except EngineError as error:
-            if error.chain is not None and error.passing:
-                self._begun[asked.id] = error.chain
+                chain = await finished(events, self._note)
+        except RedraftError as error:
+            if error.chain is not None:
+                self._keep(error.chain)
             raise
         if chain.best is None:
             raise EmptyReply(
@@ -111,12 +114,32 @@ class Attempt:
             )
         return chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
 
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._keep(event.chain)
+
+    def _keep(self, chain: Chain) -> None:
+        """Keep the complete steps of a chain that is not finished. A journal has them already."""
+        if self._journaled is None:
+            self._session.unfinished.keep(self._asked.id, chain.to_json())
+
     def _pay(self) -> None:
         """Book what a call used as soon as it ends, for the limits of the run."""
         for meter, price in self._meters:
             usage = meter.take()
             usd = None if price is None else price.cost(usage)
             self._session.pay(usage.completion_tokens, usd, estimated=usage.estimated)
+
+
+def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
+    """Return the chain that was kept for a prompt, or None if it cannot be resumed."""
+    try:
+        chain = Chain.model_validate(kept)
+        check_resumable(chain, asked.prompt, given)
+        chain.to_json()
+    except (ValueError, UsageError):  # damaged: a record that pydantic refuses to read or to write
+        return None
+    return chain if 0 <= chain.usage.seconds < inf and chain.usage.completion_tokens >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -279,12 +302,11 @@ class AnswerRun:
                 # In a thread: for a model of the hub, it asks the hub.
                 models = await in_daemon_thread(lambda: {role: identity_of(each) for role, each in named})
                 journaled = Journaled(opened.journal, models, self.plan.own_replies is not None)
-            begun: dict[str, Chain] = {}  # by its id, a chain whose reply broke off, for the next try
 
             async def work(asked: Chain) -> list[str]:
                 own = options.model_copy(update=self.options_of(asked))
                 with under_way(opened.batches):
-                    attempt = Attempt(asked, self.settings.get("seed"), own, session, journaled, begun)
+                    attempt = Attempt(asked, self.settings.get("seed"), own, session, journaled)
                     try:
                         made = await attempt.chain()
                     except EmptyReply as error:

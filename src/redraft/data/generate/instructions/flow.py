@@ -6,6 +6,7 @@ Each reply of the teacher is stored before it is used, and paid for once.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field, replace
@@ -44,7 +45,7 @@ from redraft.errors import EmptyReply, EngineError, RedraftError
 from redraft.jobs.causes import is_doubtful, is_filtered, is_of_item
 from redraft.jobs.harness import Session
 from redraft.jobs.ids import derived_seed
-from redraft.jobs.journal import Journal, key_of
+from redraft.jobs.journal import Journal
 
 
 class LimitReached(Exception):
@@ -281,13 +282,14 @@ class Flow:
         Without that, a request that failed before it, and is made now, could change them: its stored reply
         would be paid for twice.
         """
-        journal, key = self.teacher.journal, key_of(["shown", request.number])
-        if before := journal.get(key):
-            return list(before)
+        unfinished = self.teacher.session.unfinished
+        before = unfinished.get(request.id)
+        if isinstance(before, list) and all(isinstance(text, str) for text in before):
+            return before
         rng = self._rng(request.id)
         seeds = [task.instruction for task in drawn(self.pool.seeds, wording.SEEDS_SHOWN, rng)]
         shown = seeds + self.pool.made_before(request.number, wording.MADE_SHOWN, rng)
-        journal.put({key: shown})
+        unfinished.keep(request.id, json.dumps(shown))
         return shown
 
     async def _solve(self, task: Task, origin: Origin, made: Made) -> None:
