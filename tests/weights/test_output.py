@@ -142,6 +142,19 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
         pass
 
 
+def test_the_lock_is_held_until_the_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(new: Path, old: Path) -> None:
+        with pytest.raises(OutputError, match="another run is writing"):
+            make(tmp_path / "out")
+        replace_folder(new, old)
+
+    monkeypatch.setattr("redraft.weights.output.replace_folder", rename)
+    make(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_tensors_that_are_not_as_long_as_they_should_be(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not"):
         make(tmp_path / "out", values=VALUES[:3])
