@@ -58,6 +58,14 @@ def test_usage_counts_all_attempts() -> None:
     assert alone.completion_tokens_details.reasoning_tokens == 0
 
 
+def test_drafts_before_the_best_are_reasoning_tokens() -> None:
+    engine = ScriptedEngine([LONG, LONG, SHORT])
+    with served({"best": short(engine, mode="best-of", drafts=3)}) as server:
+        usage = server.post({"model": "best"}).json()["usage"]
+    assert usage["completion_tokens"] == 2 * len(LONG) + len(SHORT)
+    assert usage["completion_tokens_details"]["reasoning_tokens"] == 2 * len(LONG)
+
+
 def test_a_models_feedback_is_reasoning_and_no_part_of_the_answer() -> None:
     engine = ScriptedEngine([LONG, "Too long. Revision is needed.", SHORT, "No revision is needed."])
     with served({"critic": {"model": engine}}) as server:

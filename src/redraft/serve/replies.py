@@ -63,7 +63,7 @@ class AnswerMessage:
     _sent: str = ""
     _held: str = ""
     _drafts: int = 0
-    _tokens: dict[int, int] = field(default_factory=dict)
+    _tokens: dict[str, int] = field(default_factory=dict)
     _thought: bool = False
 
     def take(self, event: Event) -> Iterator[Piece]:
@@ -139,8 +139,8 @@ class AnswerMessage:
             self._pieces += 1
         elif isinstance(event, Progress | Finished):
             self._counted, self._pieces = event.chain.usage, 0
-            for index, step in enumerate(event.chain.steps):
-                self._tokens.setdefault(index, step.usage.completion_tokens)
+            for step in event.chain.steps:
+                self._tokens.setdefault(step.answer, step.usage.completion_tokens)
 
     @property
     def finished(self) -> Chain:
@@ -164,7 +164,7 @@ class AnswerMessage:
     def reasoning_tokens(self) -> int:
         """The tokens of all but the final answer."""
         chain = self.finished
-        final = self._tokens.get(_final(chain) or 0, 0)
+        final = self._tokens.get(chain.steps[_final(chain) or 0].answer, 0) if chain.steps else 0
         return max(chain.usage.completion_tokens - final, 0)
 
     @property
