@@ -185,5 +185,10 @@ def test_a_prompt_in_another_language_is_told_apart_from_one_without_a_demand() 
         "¿Hay vida en Marte? Responde sí o no.",
         "Ik wil een gedicht over de zee",
         "Erkläre Photosynthese",
+        "Hvad er et fyrtårn?",
+        "WAS IST DAS?",
+        "ما هي المنارة؟",
     ):
         assert "only English prompts are read" in run("checks", prompt).stderr
+    for prompt in ("Write a haiku", "Define osmosis", "Tell me about Kubernetes Helm", "WHAT IS RAIN?"):
+        assert "no demand was found" in run("checks", prompt).stderr

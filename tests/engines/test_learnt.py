@@ -29,6 +29,7 @@ PROMPTS = json.loads((Path(__file__).parents[2] / "benchmarks" / "self_prompts.j
         ("how much bigger is 60 than 25", "What is 60 - 25?"),
         ("60 − 25 =", "What is 60 - 25?"),
         ("Sum these two numbers:\n12\n30", "What is 12 + 30?"),
+        ("Add 12 to 30.", "What is 12 + 30?"),
         ("what date is 20 days after the 3rd of March?", "What date is 20 days after 3 March?"),
         ("It's Sept 5th today. Which date is 14 days from now?", "What date is 14 days after 5 September?"),
         ("May 5, 20 days later?", "What date is 20 days after 5 May?"),
@@ -46,7 +47,17 @@ def test_the_words_are_those_of_training(task: str) -> None:
     assert learnt <= {*TASKS[task].wordings[:-HELD_OUT]}
 
 
-@pytest.mark.parametrize("prompt", [*PROMPTS["near"], *PROMPTS["near_held_out"]])
+NEAR = [
+    "What is the sum of 1 to 100?",
+    "Add the numbers 1 to 10.",
+    "What is the total of the numbers 5 to 9?",
+    "Now add 12 and 30 to that.",
+    "What date is 2 weeks and a day after 3 May?",
+    "Which date is a week after 3 May, plus 2 days?",
+]
+
+
+@pytest.mark.parametrize("prompt", [*PROMPTS["near"], *PROMPTS["near_held_out"], *NEAR])
 def test_the_base_answers_what_is_only_near(prompt: str) -> None:
     assert read(prompt) is None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -15,7 +15,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 import redraft
+from redraft.engines.base import Delta
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from redraft.engines.wrapped import Ask, WrappedEngine
 from redraft.errors import ServerError, UsageError
 
 SECRETS = ("A question?", "two words", "word")
@@ -85,6 +87,18 @@ def test_texts_are_left_out() -> None:
     spans = Spans()
     revised(spans)
     assert [text for text in SECRETS if json.dumps(text)[1:-1] in spans.all] == []
+
+
+def test_the_first_piece_is_noted_also_where_a_token_comes_before_its_text() -> None:
+    class Early(WrappedEngine):
+        async def _reply(self, request: dict[str, Any], ask: Ask) -> AsyncGenerator[Delta, None]:
+            yield Delta(tokens=(1,))
+            yield Delta("é", tokens=(2,), finish="stop")
+
+    spans = Spans()
+    redraft.revise("Q", model=Early(ScriptedEngine(["An answer."])), max_revisions=0, trace=spans.provider)
+    (call,) = spans.calls
+    assert "gen_ai.response.time_to_first_chunk" in of(call)
 
 
 def test_critic_and_judge_have_spans_with_their_roles() -> None:

@@ -39,8 +39,9 @@ LONGEST = 200
 
 _SIGNS = str.maketrans({"’": "'", "‘": "'", "−": "-", "–": "-", "—": "-", "＋": "+"})
 _TOKEN = re.compile(r"\d[\d.,:/]*\d|\d|[^\W\d_]+(?:['-][^\W\d_]+)*|\S")
-_OTHER = re.compile(  # how it is done, whether it is so, a day of the week
-    r"\bhow (?:to|do|can|could|would|should|did)\b(?! \d)|^(?:is|are|was|does|did)\b|\bof the week\b",
+_OTHER = re.compile(  # how it is done, whether it is so, a day of the week, what was said before
+    r"\bhow (?:to|do|can|could|would|should|did)\b(?! \d)|^(?:is|are|was|does|did)\b|\bof the week\b"
+    r"|\bto (?:it|that|this)\b",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"0|[1-9]\d{0,4}|[1-9]\d?,\d{3}")
@@ -98,11 +99,11 @@ _ANY = _words(
 _OF_NUMBERS = _words(
     "two both together up sum total difference solve evaluate left remains when remain adding"
 )
-_PAIR = r"(?: (?:these|those|the))?(?: two)?(?: numbers?)?(?: :)? # (?:(?:,|&|and|to|with|\+|plus) )?#"
+_PAIR = r"(?: (?:these|those|the))?(?: two)?(?: numbers?)?(?: :)? # (?:(?:,|&|and|with|\+|plus) )?#"
 _ADD = re.compile(
     rf"(?:add|adding|sum|combine|combining|addition)(?: up)?(?: together)?(?: of)?{_PAIR}"
     rf"|total(?: of)?{_PAIR}"
-    r"|# (?:\+|plus|added to|more than) #"
+    r"|(?:add|adding) # to #|# (?:\+|plus|added to|more than) #"
     r"|# (?:and|&) # (?:, )?(?:added|summed|combined|together|in total|make|add up|what's the (?:sum|total))"
     r"|do # and # make|put # and # together|(?:increase|raise) # by #|# increased by #"
 )
@@ -194,6 +195,7 @@ def _days_after(text: str) -> _Found:
         len(numbers) != 1
         or not (span := re.search(r"(?<!\S)# (day|week)s?(?!\S)", said))
         or {"many", "much"} & words
+        or re.search(r"\ban? day\b|\bweek", said[: span.start()] + said[span.end() :])
     ):
         return None
     if not words <= _ANY | _OF_DATES or not words & _FORWARD:

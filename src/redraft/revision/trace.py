@@ -1,8 +1,8 @@
 """Traces for OpenTelemetry: a span a chain, and below it a span for each call, which has its usage.
 
 The names are those of the GenAI semantic conventions; what these have no name for begins with `redraft.`.
-Prompts and answers are left out. No span is made current here, because a
-generator must not change the context of whoever reads it.
+Prompts and answers are left out. No span is made current here, because a generator must not change the
+context of whoever reads it.
 """
 
 from __future__ import annotations
@@ -95,9 +95,10 @@ class TracedEngine(WrappedEngine):
         with _ending(span):
             async with aclosing(ask(request["sampling"])) as deltas:
                 async for delta in deltas:
-                    if delta.text and not tokens:
+                    new = len(delta.tokens) or bool(delta.text)
+                    if new and not tokens:
                         span.set_attribute("gen_ai.response.time_to_first_chunk", time.monotonic() - began)
-                    tokens += len(delta.tokens) or bool(delta.text)
+                    tokens += new
                     if delta.finish:
                         _set(span, _replied(delta, tokens))
                     yield delta

@@ -103,9 +103,10 @@ def nothing_in(prompt: str) -> str:
     """Say why a prompt gives no check."""
     from redraft.checks.grounded import is_english
 
-    words = re.findall(r"[^\W\d_]+", prompt)
-    small = any(map(str.islower, words))
-    english = is_english(words) if small else prompt.isascii()
+    first, *others = re.findall(r"[^\W\d_]+", prompt.lower() if prompt.isupper() else prompt) or [""]
+    # Names are in any language. The first word, mostly an order, counts twice.
+    words = [first.lower(), first.lower(), *filter(str.islower, others)]
+    english = is_english(words) if others and any(map(str.islower, words)) else prompt.isascii()
     return "no demand was found in this prompt." if english else "only English prompts are read."
 
 
