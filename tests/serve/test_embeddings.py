@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from redraft.engines.pool import PoolEngine
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine
@@ -53,11 +56,34 @@ def test_a_request_and_its_reply_stay_as_they_are(behind: FakeServer, server: Se
         (error_reply(400, "too many inputs"), 400),
         (error_reply(404, "no such path"), 502),
         (json_reply({"vectors": []}), 502),
+        (json_reply({"data": [{"embedding": [math.inf]}]}), 502),
+        (json_reply({"data": [], "model": "m", "of": "\ud800"}), 502),
     ],
 )
 def test_what_is_no_reply(behind: FakeServer, server: Server, reply: Reply, status: int) -> None:
     behind.on(ROUTE, reply)
-    assert post(server).status_code == status
+    refused = post(server)
+    assert refused.status_code == status
+    assert refused.json()["error"]["message"]
+
+
+def test_a_count_that_no_server_can_mean_is_none(behind: FakeServer, server: Server) -> None:
+    behind.on(ROUTE, json_reply({"data": [], "usage": {"prompt_tokens": 10**400}}))
+    assert post(server).status_code == 200
+    counted = httpx.get(f"{server.root}/metrics").text
+    assert 'kind="prompt",model="plain"} 0.0' in counted
+    assert 'kind="completion",model="plain"} 0.0' in counted
+
+
+def test_any_server_of_several_is_asked(behind: FakeServer) -> None:
+    behind.on(ROUTE, json_reply({"data": []}))
+
+    async def opened() -> RemoteEngine:
+        return RemoteEngine(behind.url, "m", patience=Patience(tries=1))
+
+    pool = asyncio.run(PoolEngine.start([("a", opened), ("b", opened)], Patience()))
+    with served({"plain": plain(pool)}) as server:
+        assert post(server).json() == {"data": [], "model": "plain"}
 
 
 def test_a_model_of_this_machine_has_none(server: Server) -> None:

@@ -1,8 +1,8 @@
 """Several engines behind one name: `http://a/v1#m,http://b/v1#m`.
 
 A call goes to the member that has the fewest under way. One of a chain goes where the chain began, because
-its prompt is cached there. A member that fails is set aside, and tried again by a
-single call, after a pause that grows with each failure.
+its prompt is cached there. A member that fails is set aside, and tried again by a single call, after a pause
+that grows with each failure.
 
 A call that fails before its first piece is made again elsewhere, and nobody notices. One that fails later
 raises its error with `ready`: the chain goes on from its last complete step (`revision.driver`).
@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, fields, replace
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from redraft.engines.base import (
     Delta,
@@ -33,6 +33,9 @@ from redraft.engines.base import (
 from redraft.engines.retry import LONGEST_BACKOFF, Patience, backoff
 from redraft.errors import EngineCrash, EngineError, EngineTimeout, ModelError, ServerError
 from redraft.jobs.causes import is_refusal
+
+if TYPE_CHECKING:
+    from redraft.engines.remote.engine import RemoteEngine
 
 _log = logging.getLogger(__name__)
 
@@ -147,6 +150,10 @@ class PoolEngine:
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Score texts with any member."""
         return await self._any(lambda engine: engine.score(texts))
+
+    async def embed(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the reply to a request for embeddings, from any member, as `RemoteEngine.embed` does."""
+        return await self._any(lambda engine: cast("RemoteEngine", engine).embed(asked))
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text with a member. Raises what the member raises, as described above."""

@@ -244,11 +244,6 @@ def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}.", hint=hint) from None
 
 
-def is_part_of(name: str, whole: str) -> bool:
-    """Return whether a file is a temporary one that a killed `replacing` of `whole` may have left."""
-    return name.startswith(f".{whole}.") and name.endswith(".part")
-
-
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, cast, get_type_hints
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -135,7 +135,7 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
     async def embed(request: Request, body: EmbeddingRequest) -> Response:
         """Return vectors of texts, as the server behind the model gives them."""
         model = models.within(request.state.key.allows).named(body.model)
-        return JSONResponse(await embedded(body, model, gate, request.scope["state"]))
+        return await embedded(body, model, gate, request.scope["state"])
 
     @router.post("/responses", responses=STREAMED)
     async def respond(request: Request, body: ResponseRequest) -> Response:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
+from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from redraft.chain import Usage
+from redraft.engines.pool import PoolEngine
 from redraft.engines.remote.engine import RemoteEngine
+from redraft.errors import ServerError
 from redraft.revision.cancel import OutOfTime
 from redraft.serve.bodies import Body
 from redraft.serve.errors import invalid, refusal_of
@@ -26,10 +29,10 @@ class EmbeddingRequest(Body):
     user: Any = None
 
 
-async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict[str, Any]) -> dict[str, Any]:
+async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict[str, Any]) -> JSONResponse:
     """Return the reply of a model's server. What it took is noted in `seen`, the state of the request."""
     engine = model.options.model
-    if not isinstance(engine, RemoteEngine):
+    if not isinstance(engine, RemoteEngine | PoolEngine) or engine.info.engine != "remote":
         message = f"the model {model.name!r} has no embeddings. Ask a model of a server."
         raise invalid(message, "model", code="unsupported")
     names = asked.model_fields_set & {"input", "dimensions", "encoding_format"}
@@ -43,5 +46,10 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
         raise refusal_of(error, "input") from error
     usage = found.get("usage")
     read = usage.get("prompt_tokens") if isinstance(usage, dict) else 0
-    seen["usage"] = Usage(prompt_tokens=read if isinstance(read, int) and read >= 0 else 0)
-    return {**found, "model": model.name}
+    seen["usage"] = Usage(prompt_tokens=read if isinstance(read, int) and 0 <= read < 1 << 53 else 0)
+    try:
+        return JSONResponse({**found, "model": model.name})
+    except ValueError:  # infinity, or half a surrogate: Python reads it, and it is no JSON
+        raise refusal_of(
+            ServerError(f"the server of {model.name!r} sent vectors that are no JSON.")
+        ) from None

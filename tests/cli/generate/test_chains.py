@@ -12,6 +12,8 @@ from typer.testing import Result
 
 from redraft.chain import Chain, Prompt
 from redraft.chain.selfee import parse, render
+from redraft.data.generate.chains import ChainCounts
+from redraft.jobs.licences import MOST_ORIGINS, clash
 from tests.cli.verbs import chains, lines, redraft, refused, script
 
 OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
@@ -53,15 +55,26 @@ def test_a_teacher_answers_criticises_and_corrects() -> None:
     assert "cleaned    apologies 1" in result.output
 
 
-def test_licences_of_records_go_into_chains() -> None:
+def test_licences_of_records_go_into_chains_and_a_clash_is_said() -> None:
     for name, licence in (("sums", "MIT"), ("talk", "CC BY-NC 4.0")):
         records({"instruction": f"About {name}?", "output": GOLD})
         words = ["data", "import", "records.json", "--licence", licence, "-o", f"{name}.jsonl"]
         assert redraft(*words).exit_code == 0
     lines = Path("sums.jsonl").read_text() + Path("talk.jsonl").read_text().replace("records/0", "records/1")
     Path("records.json").write_text(lines)
-    generate(["A.", GOOD, "B.", GOOD], "--quiet")
+    result = generate(["A.", GOOD, "B.", GOOD], "--quiet")
     assert [chain.meta["origin"]["licence"] for chain in chains()] == ["MIT", "CC BY-NC 4.0"]
+    assert "cc-by-nc-4.0: not for commercial use." in result.stderr
+
+
+def test_a_licence_after_many_data_sets_still_clashes() -> None:
+    counts = ChainCounts()
+    for number in range(MOST_ORIGINS + 5):
+        licence = "MIT" if number < MOST_ORIGINS else "CC BY-NC 4.0"
+        origin = {"dataset": f"set {number}", "licence": licence}
+        counts.add(Chain(prompt=Prompt(instruction="Why?"), meta={"origin": origin}))
+    assert len(counts.sources) == MOST_ORIGINS + 1
+    assert clash([*counts.sources])
 
 
 def test_checks_of_the_config_file_do_not_replace_the_critic(monkeypatch: pytest.MonkeyPatch) -> None:

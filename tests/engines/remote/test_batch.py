@@ -423,6 +423,22 @@ def test_a_batch_that_the_server_forgot_is_not_paid_again_unasked(server: BatchS
     assert server.batches == {}
 
 
+def test_a_result_that_breaks_off_is_read_again(server: BatchServer) -> None:
+    whole, seen = server._content, []
+
+    def cut(name: str) -> Reply:
+        reply, first = whole(name), name not in seen
+        seen.append(name)
+        (content,) = reply.pieces
+        assert isinstance(content, bytes)
+        return Reply(200, reply.headers, [content[: len(content) // 2]], cut=True) if first else reply
+
+    server._content = cut  # type: ignore[method-assign]
+    assert answer(server).exit_code == 0
+    assert len(seen) == 2 * CALLS
+    insist_on_all(server)
+
+
 def changed(server: BatchServer, change: Callable[[bytes], bytes]) -> None:
     """Let the server change each result that it gives."""
     whole = server._content

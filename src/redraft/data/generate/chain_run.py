@@ -15,6 +15,7 @@ from redraft.data.generate import ACCEPT_SCORE
 from redraft.data.generate.chains import ChainCounts, ChainMaking
 from redraft.data.generate.options import ChainFlags, ChainOptions
 from redraft.jobs.counting import tell
+from redraft.jobs.licences import clash, remark
 from redraft.jobs.provenance import RunFile
 from redraft.revision.keywords import ChainKeywords
 from redraft.revision.prompts import wording_of
@@ -64,6 +65,11 @@ class ChainRun(AnswerRun):
     async def finish(self, chain: Chain, record: Chain) -> Chain:
         """Clean up a chain, and mark it."""
         return self.making.finished(chain, record)
+
+    def end(self) -> None:
+        """Say if the licences of the records clash, even in a quiet run."""
+        if clash(sources := sorted(self.summary.sources)):
+            self.plan.say(remark(sources))
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what all runs paid, if there were several."""

@@ -24,13 +24,13 @@ from redraft.data.generate.leaks import leaks, refusals
 from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, UsageError
 from redraft.jobs.causes import in_words
 from redraft.jobs.counting import counted
+from redraft.jobs.licences import MOST_ORIGINS, Source, origin_of, rest_of
 from redraft.revision.words import Summary
 
 Verify = Literal["number", "code"]
 """What decides: the gold answer, as the last number of a right answer; or the record's unit tests."""
 
 _KEY = "generated"  # the field of `meta` with what `generate chains` says about a chain
-
 
 _MARKS = ("gold", "first", "verify", "cleaned", "leaks", "refusals", "markers")
 
@@ -45,6 +45,7 @@ class ChainCounts(Summary):
     marked: int = 0  # chains in which a text has a heading of the text format (`formats.selfee`)
     refused: int = 0  # chains whose best answer or a feedback is a refusal
     refusals: Counter[str] = field(default_factory=Counter)  # those texts, by part
+    sources: set[Source] = field(default_factory=set)  # the data sets of the records, with their licences
 
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
@@ -57,6 +58,9 @@ class ChainCounts(Summary):
         refused = Counter(str(each["part"]) for each in marks.get("refusals", ()))
         self.refused += bool(refused)
         self.refusals += refused
+        source = Source("data", *origin_of(chain.meta, chain.id.partition("/")[0]))
+        known = source in self.sources or len(self.sources) < MOST_ORIGINS
+        self.sources.add(source if known else Source("data", "other data", rest_of(source.licence)))
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text."""

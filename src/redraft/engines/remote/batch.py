@@ -381,18 +381,22 @@ class BatchServer(Server):
             pause = min(pause * _GROWTH, self._batches.pause)
 
     async def _collect(self, path: str) -> None:
-        lines: list[Any] = []
-        try:
-            async for line in self.lines(path):
-                lines.append(line)
-                if len(lines) == _AT_ONCE:
-                    self._store(lines)
-                    lines = []
-        except ServerError as error:
-            error.hint = f"The lines before it are stored. Try again later. {self._forget}"
-            raise
-        finally:
-            self._store(lines)
+        """Take the results in a file. One that breaks off is read again: only what is waited for is taken."""
+        for tries_left in reversed(range(self.patience.tries)):
+            lines: list[Any] = []
+            try:
+                async for line in self.lines(path):
+                    lines.append(line)
+                    if len(lines) == _AT_ONCE:
+                        self._store(lines)
+                        lines = []
+                break
+            except ServerError as error:
+                error.hint = f"The lines before it are stored. Try again later. {self._forget}"
+                if not (tries_left and error.passing):
+                    raise
+            finally:
+                self._store(lines)
 
     def _store(self, lines: Iterable[Any]) -> None:
         found = {

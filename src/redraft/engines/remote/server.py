@@ -172,12 +172,10 @@ class Server:
 
     async def lines(self, path: str) -> AsyncGenerator[Any, None]:
         """Yield the JSON lines of a file."""
-        number, reply = (
-            0,
-            await self._settled({"method": "GET", "url": self.url + path}, self.patience.first_token),
-        )
+        reply = await self._settled({"method": "GET", "url": self.url + path}, self.patience.first_token)
         if isinstance(reply, Refusal):
             raise self.error(reply, path)
+        number = 0
         try:
             async for line in self._split(reply):
                 number += 1
