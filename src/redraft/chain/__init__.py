@@ -1,7 +1,7 @@
 """The chain record: a prompt and all its steps. Every part of redraft reads and writes it.
 
 One JSON object a line, UTF-8, version 1. Unknown fields survive a round trip. Records are frozen: a changed
-chain is a new chain. `formats.selfee` renders a chain as text for a model, and `revise` makes chains.
+chain is a new chain. `chain.selfee` renders a chain as text for a model, and `revise` makes chains.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Step(_Record):
         finish: Why the answer ended, or the model's feedback if that was cut.
         echo: The answer is none: it repeats the prompt or the feedback, or only acknowledges. It never passes
             and is never the best one.
-        reasoning: What the model thought before. Thoughts in tags in `answer` (`formats.thoughts`) go here.
+        reasoning: What the model thought before. Thoughts in tags in `answer` (`chain.thoughts`) go here.
             Recorded if there are any.
         tool_calls: Calls of tools, as in a message of the assistant. Recorded if there are any.
         fresh: The answer is another draft, not a revision. Recorded if true.

@@ -385,7 +385,7 @@ class PairEncoder:
 
 
 def answers_of(chain: Chain) -> tuple[str, str]:
-    """Return the chosen and the rejected answer of a chain, by `formats.write.to_preference`."""
+    """Return the chosen and the rejected answer of a chain, by `chain.write.to_preference`."""
     if isinstance(chain.meta.get("source", {}).get("chosen"), list):
         raise RecordError(
             "a pair with more than text, such as a tool call or thoughts, which is not trained on"

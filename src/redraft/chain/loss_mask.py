@@ -1,6 +1,6 @@
 """Render a chain's answers and feedbacks as spans, and mark those that an objective trains on.
 
-A chain is written as SelFee's text (`formats.selfee`), then the stop token. A section that was cut during
+A chain is written as SelFee's text (`chain.selfee`), then the stop token. A section that was cut during
 generation is left out together with the stop token, because the text does not end there. Each format adds its
 own prompt.
 """

@@ -2,7 +2,7 @@
 
 A format decides how prompt and answer are written; an objective decides which spans carry loss
 (`loss_mask`). In formats of one instruction and one reply, several messages become one instruction
-(`formats.selfee.instruction_of`). The strings of SelFee and Alpaca are wire format: SelFee's reply begins on
+(`chain.selfee.instruction_of`). The strings of SelFee and Alpaca are wire format: SelFee's reply begins on
 a new line, Alpaca's right after the colon.
 
 In conversations in plain words, the loss is on each of the assistant's turns with its stop token, and a

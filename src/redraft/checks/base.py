@@ -202,7 +202,7 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
 async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Thoughts in tags (`formats.thoughts`) are no part of the answer. An answer that shows nothing (`is_blank`)
+    Thoughts in tags (`chain.thoughts`) are no part of the answer. An answer that shows nothing (`is_blank`)
     fails every check, even one that only forbids something.
     """
     answer = apart(answer)[1]

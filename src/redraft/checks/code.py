@@ -101,7 +101,7 @@ class CodeCheck:
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
     """Return the check for the `tests` in a record's `meta`, or None if none are Python assertions.
 
-    They are as `formats.read` has them of MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
+    They are as `chain.read` has them of MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
     """
     tests = meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):

@@ -131,7 +131,7 @@ class Delta:
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
         thought: What the model thinks before it answers: a server keeps it apart, or it stands in tags
-            (`formats.thoughts`). Not part of `text`.
+            (`chain.thoughts`). Not part of `text`.
     """
 
     text: str = ""

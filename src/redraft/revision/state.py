@@ -231,7 +231,7 @@ class State:
         self.drafting = False
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
-        """Return whether a text that follows these steps is no answer (`verify.echo`)."""
+        """Return whether a text that follows these steps is no answer (`checks.echo`)."""
         if self.plan.json:
             return False
         from redraft.checks.echo import is_echo  # it compiles patterns

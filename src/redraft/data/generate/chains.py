@@ -42,7 +42,7 @@ class ChainCounts(Summary):
     verdicts: Counter[str] = field(default_factory=Counter)  # verdicts of feedback
     cleaned: Counter[str] = field(default_factory=Counter)  # texts that each clean-up rule changed
     leaking: int = 0  # chains in which something quotes the gold answer
-    marked: int = 0  # chains in which a text has a heading of the text format (`formats.selfee`)
+    marked: int = 0  # chains in which a text has a heading of the text format (`chain.selfee`)
     refused: int = 0  # chains whose best answer or a feedback is a refusal
     refusals: Counter[str] = field(default_factory=Counter)  # those texts, by part
     sources: set[Source] = field(default_factory=set)  # the data sets of the records, with their licences
