@@ -57,18 +57,22 @@ def read(prompt: str) -> Exercise | None:
 
 
 _EQUATION = re.compile(r"(?<![\d.*+-])(\d+)((?:[+-]\d+)+)=(\d+)")
-_COLUMN = re.compile(r"(\d+) (\d+): [^\[]*=(\d+)(?: borrow)? \[\d+\](, 1 \[)?")
+_COLUMN = re.compile(r"(\d+) (\d+): [^\[]*=(\d+)(?: borrow)? \[(\d+)\](?:, 1 \[(\d+)\])?")
 
 
 def holds(work: str) -> bool:
-    """Return whether each step that a criticism writes down is right: sums, columns, and what is carried."""
+    """Return whether each step that a criticism writes down is right: its sums, and column after column."""
     for first, others, result in _EQUATION.findall(work):
         if int(first) + sum(map(int, re.findall(r"[+-]\d+", others))) != int(result):
             return False
-    columns = [(int(a), int(b), int(result), carried) for a, b, result, carried in _COLUMN.findall(work)]
-    for (a, b, result, carried), (x, y, *_) in pairwise([*columns, (0, 0, 0, "")]):
-        if (a // 10, b // 10) != (x, y) or bool(carried) != (result > 9 and not (x or y)):
+    before = ""
+    for (a, b, result, digits, carried), (x, y, *_) in pairwise([*_COLUMN.findall(work), ("0", "0")]):
+        end = (int(x), int(y)) == (0, 0)
+        if (int(a) // 10, int(b) // 10) != (int(x), int(y)) or digits != result[-1] + before:
             return False
+        if carried != (f"1{digits}" if end and len(result) > 1 else ""):
+            return False
+        before = digits
     return True
 
 

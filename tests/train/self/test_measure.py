@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redraft.chain import Chain, Feedback, Prompt, Step, Usage, Verdict
-from redraft.train.self.measure import HEAD, Outcome, Votes, ballots, by_task, changes, curve
+from redraft.train.self.measure import HEAD, Outcome, Votes, ballots, by_task, changes
 from redraft.train.self.measure import votes as voted
 from redraft.train.self.tasks import TASKS
 
@@ -54,9 +54,6 @@ def test_the_control_answers_as_often_as_the_tokens_allow() -> None:
     votes = Votes.of(ADD, answers)
     assert (votes.samples, votes.right, votes.tokens) == (2, (True, False, True, False), (20, 20, 20, 20))
     assert " | 0.0" in voted([("add", Outcome.of(ADD, CHAINS), votes)])
-    assert curve([("add", Outcome.of(ADD, CHAINS), votes)]).splitlines()[2] == (
-        "| add | 50% at 15 | 50% at 10 | 50% at 20 |  |  |  | 50% at 20 |"
-    )
 
 
 def test_a_table_has_a_line_for_each_task() -> None:

@@ -23,23 +23,21 @@ _DRAWS = 100
 """Draws an exercise after which a task is taken to have no more of them."""
 
 
-def held_out(task: Task, count: int, seed: int, *, trained_wordings: bool = False) -> list[Chain]:
+def held_out(task: Task, count: int, seed: int) -> list[Chain]:
     """Return so many exercises to test on, no two with the same values.
 
     Args:
         task: Their task.
         count: How many.
         seed: Another one draws others.
-        trained_wordings: Ask in the words of training, not in those that are kept for tests.
 
     Raises:
         UsageError: The task draws fewer different ones.
     """
-    wordings = task.wordings[:-HELD_OUT] if trained_wordings else task.wordings[-HELD_OUT:]
     found: dict[str, Chain] = {}
     rng = Random(f"{seed}/{task.name}/held-out")
     for _ in range(count * _DRAWS):
-        chain = _asked(task, rng, wordings, f"{task.name}/held-out/{len(found):05}")
+        chain = _asked(task, rng, task.wordings[-HELD_OUT:], f"{task.name}/held-out/{len(found):05}")
         found.setdefault(key(chain), chain)
         if len(found) == count:
             return list(found.values())

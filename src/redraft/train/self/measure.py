@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from redraft.chain import Chain, read_jsonl, write_jsonl
@@ -36,9 +35,6 @@ HEAD = [
     "unknown",
     "tokens",
 ]
-SIZES = (1, 2, 4, 8, 16)
-"""Answers to vote with, on the way to as many as the tokens of the chains allow."""
-CURVE = ("task", "final", *(f"vote of {size}" for size in SIZES), "of all")
 VOTED = ("task", "final", "tokens", "vote", "tokens", "final − vote", "p")
 
 
@@ -96,12 +92,12 @@ class Votes:
 
     Attributes:
         samples: Answers to each prompt.
-        by_size: Whether the most frequent of so many answers is right.
+        right: Whether the most frequent one is right.
         tokens: Of all answers.
     """
 
     samples: int
-    by_size: Mapping[int, tuple[bool, ...]]
+    right: tuple[bool, ...]
     tokens: tuple[int, ...]
 
     @classmethod
@@ -110,19 +106,9 @@ class Votes:
         grouped: dict[str, list[Chain]] = {}
         for chain in sorted(answers, key=_place):
             grouped.setdefault(_place(chain)[0], []).append(chain)
-        samples = len(answers) // len(grouped)
-        by_size = {
-            size: tuple(_votes_right(task, chains[:size]) for chains in grouped.values())
-            for size in (*SIZES, samples)
-            if size <= samples
-        }
         tokens = (sum(chain.usage.completion_tokens for chain in chains) for chains in grouped.values())
-        return cls(samples, by_size, tuple(tokens))
-
-    @property
-    def right(self) -> tuple[bool, ...]:
-        """Whether the most frequent of all answers is right."""
-        return self.by_size[self.samples]
+        right = tuple(_votes_right(task, chains) for chains in grouped.values())
+        return cls(len(answers) // len(grouped), right, tuple(tokens))
 
 
 def _votes_right(task: Task, chains: Sequence[Chain]) -> bool:
@@ -216,20 +202,6 @@ def votes(found: Iterable[tuple[str, Outcome, Votes]]) -> str:
     return table(VOTED, rows)
 
 
-def curve(found: Iterable[tuple[str, Outcome, Votes]]) -> str:
-    """Return a table of votes with more and more answers, each with the tokens that they take."""
-
-    def at(size: int, votes: Votes) -> str:
-        tokens = fmean(votes.tokens) * size / votes.samples
-        return f"{fmean(votes.by_size[size]):.0%} at {tokens:.0f}" if size in votes.by_size else ""
-
-    def cells(name: str, outcome: Outcome, votes: Votes) -> list[str]:
-        final = f"{fmean(outcome.final):.0%} at {mean(outcome.tokens)}"
-        return [name, final, *(at(size, votes) for size in (*SIZES, votes.samples))]
-
-    return table(CURVE, (cells(*each) for each in found))
-
-
 LONGEST_ANSWER = 64
 """Tokens of an answer to an exercise; the longest right one has about 40."""
 LONGEST_CHAIN = 512
@@ -292,7 +264,6 @@ class Trial:
         count: Exercises a task.
         drawn: The seed of the exercises.
         temperature: That of the chains.
-        trained_wordings: Ask in the words of training, not in those that are kept for tests.
     """
 
     files: Asking
@@ -302,17 +273,10 @@ class Trial:
     count: int = 300
     drawn: int = 1
     temperature: float = 0.0
-    trained_wordings: bool = False
 
     def held_out(self) -> list[Chain]:
         """Return the exercises to test on."""
-        return [
-            chain
-            for task in self.tasks
-            for chain in lessons.held_out(
-                task, self.count, self.drawn, trained_wordings=self.trained_wordings
-            )
-        ]
+        return [chain for task in self.tasks for chain in lessons.held_out(task, self.count, self.drawn)]
 
     def run(self) -> None:
         """Answer and revise the held-out exercises, and answer them again for as many tokens."""
@@ -349,8 +313,7 @@ class Trial:
         """Return it as Markdown."""
         outcomes = list(self.outcomes())
         found = [(*of, votes) for of, votes in zip(outcomes, self.votes(), strict=True)]
-        more = f"Right answers, at so many new tokens a prompt:\n\n{curve(found)}"
-        return f"{changes(outcomes)}\n\n{votes(found)}\n\n{more}"
+        return f"{changes(outcomes)}\n\n{votes(found)}"
 
     def _ballots(self) -> Iterator[Chain]:
         revised, answered = self._by_task("revised"), self._by_task("answered")
