@@ -96,6 +96,7 @@ def test_days_are_covered_if_they_end_in_the_same_year(start: date, days: int) -
         ("152 12: 2 from 2: 12-2=9 borrow [9]", False),
         ("75+40=115, 115-31=84", True),
         ("72 5: 5 from 2: 12-5=7 borrow [7], 7 0: 0+1=1 from 7: 7-1=6 [66], so 66", False),
+        ("2 1: 1+1=2 from 2: 2-2=0 [0], so 20, and the answer says 3: different.", False),
         ("26 82: 6+2=8 [8], 2 8: 2+8=10 [08], so 8", False),
         ("97 475: 7+5=12 [2], 9 47: 9+7+1=17 [72], 1 [172], so 172", False),
         ("44 4: 4 from 4: 4-4=0 [0], 0 4: 4 from 0: 10-4=6 borrow [60], so 60", False),

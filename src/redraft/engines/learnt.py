@@ -72,8 +72,9 @@ def holds(work: str) -> bool:
             return False
         if carried != (f"1{digits}" if end and len(result) > 1 else ""):
             return False
-        before = digits
-    return True
+        before = carried or digits
+    led = re.search(r", so (\d+), ", work)  # a number, and not a date
+    return led is None or not before or int(led[1]) == int(before)
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:
