@@ -335,7 +335,7 @@ async def load_engine(
         dtype: What a folder of transformers computes in: float32, bfloat16 or float16; None for what suits
             the weights and the machine.
         chat_template: The format of conversations, vicuna, stablevicuna or selfee; None for the model's own.
-        speculate: Guess the tokens of a revision from its draft, for GGUF files; None does so where it pays.
+        speculate: Guess the tokens of a revision from its draft, for llama.cpp; None does so where it pays.
         config: Holds keys and prices; None for the user's file.
 
     Raises:

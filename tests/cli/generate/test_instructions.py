@@ -92,6 +92,7 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
             ["-o", "o.jsonl", "--batch", "-m", "http://h/v1#m", "--way", "self-instruct"],
             "is for --way alpaca",
         ),
+        (["-o", "o.jsonl", "--recipe", "selfee_gold"], "there is no recipe 'selfee_gold'"),
         (["-o", "o.jsonl", "--recipe", "mine.yaml"], "mine.yaml: there is no option 'max_revisions'"),
     ],
 )
@@ -101,7 +102,7 @@ def test_mistakes_are_told_without_a_traceback(words: list[str], message: str) -
 
 
 def test_the_shipped_recipes_are_read() -> None:
-    assert {"alpaca", "self_instruct"} <= set(shipped_recipes("generate"))
+    assert {"alpaca", "self_instruct"} == set(shipped_recipes("instructions"))
     result = scripted("--recipe", "alpaca", "--count", "3")
     assert result.exit_code == 0, result.output
     record = json.loads(Path("out.jsonl.run.json").read_text())

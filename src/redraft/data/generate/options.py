@@ -93,6 +93,6 @@ class InstructionOptions(RunOptions, TaskFlags):
     """The options of `generate instructions`."""
 
     IN_RECIPES = TaskFlags
-    RECIPES = "generate"
+    RECIPES = "instructions"
 
     recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")
