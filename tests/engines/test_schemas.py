@@ -154,6 +154,15 @@ def test_json_ends_before_a_name_that_an_object_has_already(
 
 
 @pytest.mark.parametrize(
+    ("text", "waits"), [('[1, "a"', False), ('{"a": [1, 2', False), ('{"a": 1, "b', True)]
+)
+def test_what_cannot_be_a_name_given_again_is_not_held_back(text: str, waits: bool) -> None:
+    names = Names()
+    assert names.take(text) is None
+    assert (names.member >= 0) == waits
+
+
+@pytest.mark.parametrize(
     ("schema", "written", "left"),
     [
         ({"type": "integer", "multipleOf": 7}, {"type": "integer"}, {"multipleOf"}),
