@@ -159,6 +159,14 @@ async def test_json_that_is_left_open_closes_too(engine: OpenVinoEngine, name: s
     await closes(engine, OPEN[name])
 
 
+async def test_what_the_library_drops_of_a_schema_is_named(
+    engine: OpenVinoEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    sevens = {"type": "integer", "multipleOf": 7}
+    await collect(engine.chat(HELLO, replace(GREEDY, max_tokens=4, schema=sevens)))
+    assert "but for multipleOf, which is only checked" in caplog.text
+
+
 @pytest.mark.slow
 async def test_a_schema_that_does_not_compile_is_named_and_others_go_on(
     default_model: Path, caplog: pytest.LogCaptureFixture
