@@ -53,7 +53,6 @@ checks = st.builds(
     passed=st.booleans(),
     score=st.floats(0, 1),
     message=st.text(),
-    weight=st.floats(0, 9),
 )
 feedbacks = st.builds(
     Feedback,
@@ -189,15 +188,16 @@ class TestMeaning:
         assert Chain(steps=made).answer == ""
         assert (Chain(steps=made).revisions, Chain().revisions) == (1, 0)
 
-    def test_the_score_is_weighted(self) -> None:
+    def test_the_score_is_the_mean_whatever_weight_an_old_record_names(self) -> None:
         results = (
-            CheckResult(name="x", passed=True, score=1.0, message="", weight=3.0),
+            CheckResult(name="x", passed=True, score=1.0, message="", weight=3.0),  # type: ignore[call-arg]
             CheckResult(name="y", passed=False, score=0.0, message=""),
         )
         step = Step(answer="a", feedback=Feedback(text="", verdict="revise", by="checks", checks=results))
-        assert (step.score, step.passed) == (0.75, False)
+        assert (step.score, step.passed) == (0.5, False)
         assert Chain(steps=(step,), best=0).passed is False
         assert (Step(answer="a").score, Step(answer="a").passed) == (None, None)
+        assert json.loads(results[1].model_dump_json()).keys() == {"name", "passed", "score", "message"}
 
     def test_a_step_is_complete_when_it_ended_or_was_judged(self) -> None:
         judged = Feedback(text="f", verdict="revise")

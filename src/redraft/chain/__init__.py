@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import not_
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Generic, Literal, Self, cast
 
 from pydantic import (
@@ -115,20 +116,17 @@ class CheckResult(_Record):
     Attributes:
         score: 0 to 1.
         message: What is wrong and where, or what was found.
-        weight: The check's weight in the score of the answer.
     """
 
     name: str
     passed: bool
     score: float
     message: str
-    weight: float = 1.0
 
 
 def score_of(results: Sequence[CheckResult]) -> float | None:
-    """Return the weighted mean of scores; None if there are none."""
-    weight = sum(result.weight for result in results)
-    return sum(result.score * result.weight for result in results) / weight if weight else None
+    """Return the mean of scores; None if there are none."""
+    return fmean(result.score for result in results) if results else None
 
 
 class Feedback(_Record):
@@ -205,7 +203,7 @@ class Step(_Record):
 
     @property
     def score(self) -> float | None:
-        """Weighted mean of the checks' scores, 0 to 1; None if nothing was checked."""
+        """Mean of the checks' scores, 0 to 1; None if nothing was checked."""
         return score_of(self.checks)
 
     @property

@@ -86,14 +86,12 @@ const sum = (steps, name) => steps.reduce((all, step) => all + (step.usage?.[nam
 function bestOf(steps) {
   let best = null, most = -1;
   steps.forEach((step, index) => {
-    const checks = checksOf(step), weight = sum_(checks, () => 1);
-    const score = step.echo ? -0.5 : checks.length ? sum_(checks, (check) => check.score) / weight : 1;
+    const checks = checksOf(step), scores = checks.reduce((all, check) => all + check.score, 0);
+    const score = step.echo ? -0.5 : checks.length ? scores / checks.length : 1;
     if (score > most || (!checks.length && score === most)) [best, most] = [index, score];
   });
   return best;
 }
-
-const sum_ = (checks, of) => checks.reduce((all, check) => all + of(check) * (check.weight ?? 1), 0);
 
 export const checksOf = (step) => step.feedback?.checks || [];
 export const nameOf = (index) => (index ? `Revision ${index}` : "Draft");
