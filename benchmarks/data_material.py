@@ -19,7 +19,6 @@ from typing import Any
 
 from data_html import Block, cut, fences_of, render
 
-ROOT = Path(__file__).resolve().parent.parent
 SEED = 4
 WINDOW = 2_000
 """Near-duplicates are of one of so many texts before them, so that a sample has them too."""

@@ -35,21 +35,13 @@ Unit = Literal[
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured. A whole run on 2 cores: full about 20 minutes, quick about 5.
+    """How much is measured. A whole run on 2 cores: full about 20 minutes, quick about 5."""
 
-    Attributes:
-        rounds: Pairs that are measured, or repetitions.
-        questions: Chains a round, where chains are made one after the other or eight at a time.
-        tokens: Most new tokens of a native chain; other texts are shorter.
-        prompts: How many prompts the memory of `answer` is measured with: a few, and many.
-        threads: Threads of the model; None leaves it to llama.cpp, as a user would.
-    """
-
-    rounds: int
-    questions: int
-    tokens: int
-    prompts: tuple[int, int]
-    threads: int | None = None
+    rounds: int  # pairs that are measured, or repetitions
+    questions: int  # chains a round, where chains are made one after the other or eight at a time
+    tokens: int  # most new tokens of a native chain; other texts are shorter
+    prompts: tuple[int, int]  # how many prompts the memory of `answer` is measured with: a few, and many
+    threads: int | None = None  # threads of the model; None leaves it to llama.cpp, as a user would
 
 
 FULL = Size(rounds=3, questions=8, tokens=256, prompts=(10_000, 100_000))
@@ -71,20 +63,13 @@ class Goal:
 
 @dataclass(frozen=True)
 class Figure:
-    """One number that was measured, several times.
+    """One number that was measured, several times."""
 
-    Attributes:
-        what: What it is of, such as `one stream`.
-        values: One a repetition: ratios of pairs, or times, or sizes.
-        goal: What its median has to reach; None for a figure that is there for information.
-        sides: What was measured on each side, in words.
-    """
-
-    what: str
-    values: tuple[float, ...]
+    what: str  # what it is of, such as `one stream`
+    values: tuple[float, ...]  # one a repetition: ratios of pairs, or times, or sizes
     unit: Unit
-    goal: Goal | None = None
-    sides: str = ""
+    goal: Goal | None = None  # what its median has to reach; None for a figure that is there for information
+    sides: str = ""  # what was measured on each side, in words
 
     @property
     def median(self) -> float:
@@ -99,33 +84,23 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """A measure of the table, with everything that was found.
+    """A measure of the table, with everything that was found."""
 
-    Attributes:
-        measure: What is measured, in the words of the table.
-        how: How it was done, and what was compared with what.
-        figures: What came out; none if it could not be measured.
-        notes: What else a reader should know, such as why it could not be measured.
-        table: Lines of cells, the head first, where figures of one number each would not do.
-    """
-
-    measure: str
-    how: str
-    figures: tuple[Figure, ...]
-    notes: tuple[str, ...] = ()
+    measure: str  # what is measured, in the words of the table
+    how: str  # how it was done, and what was compared with what
+    figures: tuple[Figure, ...]  # what came out; none if it could not be measured
+    notes: tuple[str, ...] = ()  # what else a reader should know, such as why it could not be measured
+    # Lines of cells, the head first, where figures of one number each would not do.
     table: Sequence[Sequence[str]] = ()
 
 
 @dataclass
 class Rates:
-    """Tokens and seconds of two sides, pair by pair.
+    """Tokens and seconds of two sides, pair by pair."""
 
-    Attributes:
-        ours: (tokens, seconds) of redraft, or of what is new.
-        theirs: (tokens, seconds) of what it is compared with.
-    """
-
+    # (tokens, seconds) of redraft, or of what is new.
     ours: list[tuple[int, float]] = field(default_factory=list)
+    # (tokens, seconds) of what it is compared with.
     theirs: list[tuple[int, float]] = field(default_factory=list)
 
     def ratios(self) -> tuple[float, ...]:

@@ -33,19 +33,12 @@ SHORTEST = 32
 
 @dataclass(frozen=True)
 class Revision:
-    """A revision to make, and how much it copies.
+    """A revision to make, and how much it copies."""
 
-    Attributes:
-        request: The request that makes it.
-        of_revision: Share of its tokens that it has from the draft, 0 to 1.
-        of_draft: Share of the draft's tokens that are in it.
-        tokens: Its length.
-    """
-
-    request: Request
-    of_revision: float
-    of_draft: float
-    tokens: int
+    request: Request  # the request that makes it
+    of_revision: float  # share of its tokens that it has from the draft, 0 to 1
+    of_draft: float  # share of the draft's tokens that are in it
+    tokens: int  # its length
 
     @property
     def copies(self) -> bool:
@@ -55,21 +48,14 @@ class Revision:
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison.
-
-    Attributes:
-        streams: How many at once.
-        ours: What our engine is told about speculation; the other one is told to leave it.
-        fresh: Answers without a draft before them, in place of revisions.
-        decoding: Time begins with the first token, so that the prompt is left out.
-    """
+    """One comparison."""
 
     what: str
-    streams: int
-    ours: bool | None
+    streams: int  # how many at once
+    ours: bool | None  # what our engine is told about speculation; the other one is told to leave it
     goal: Goal | None
-    fresh: bool = False
-    decoding: bool = False
+    fresh: bool = False  # answers without a draft before them, in place of revisions
+    decoding: bool = False  # time begins with the first token, so that the prompt is left out
 
 
 CASES = (

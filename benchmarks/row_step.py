@@ -57,19 +57,12 @@ LAST = (
 
 @dataclass(frozen=True)
 class Enforced:
-    """One enforced step.
+    """One enforced step."""
 
-    Attributes:
-        milliseconds: From the phrase to the next token.
-        processor: Milliseconds of processor time of all processes, meanwhile.
-        context: Tokens of the prompt with which the model went on.
-        recomputed: How many of those were not in the cache; None if the engine does not tell.
-    """
-
-    milliseconds: float
-    processor: float
-    context: int
-    recomputed: int | None
+    milliseconds: float  # from the phrase to the next token
+    processor: float  # milliseconds of processor time of all processes, meanwhile
+    context: int  # tokens of the prompt with which the model went on
+    recomputed: int | None  # how many of those were not in the cache; None if the engine does not tell
 
 
 def run(size: Size) -> Row:

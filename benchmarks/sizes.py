@@ -28,17 +28,12 @@ EFFICIENCY = 0.6  # share of its bandwidth and of its arithmetic that a server r
 
 @dataclass(frozen=True)
 class Model:
-    """A model, by its config on the hub.
-
-    Attributes:
-        bytes: Of a weight: 2 in bf16, 1 in FP8.
-        cached: Bytes of a token in the cache of keys and values, in 16 bits: layers × heads × width × 4.
-    """
+    """A model, by its config on the hub."""
 
     name: str
     parameters: float
-    bytes: int
-    cached: int
+    bytes: int  # of a weight: 2 in bf16, 1 in FP8
+    cached: int  # bytes of a token in the cache of keys and values, in 16 bits: layers × heads × width × 4
 
     @property
     def weights(self) -> float:
@@ -48,20 +43,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU, by the data sheet of its maker.
-
-    Attributes:
-        memory: In bytes.
-        bandwidth: Of its memory, in bytes a second.
-        flops: 16-bit operations a second, without sparsity.
-        usd: Price of an hour, assumed: about what clouds asked in 2026. `--usd` sets another.
-    """
+    """A GPU, by the data sheet of its maker."""
 
     name: str
-    memory: float
-    bandwidth: float
-    flops: float
-    usd: float
+    memory: float  # in bytes
+    bandwidth: float  # of its memory, in bytes a second
+    flops: float  # 16-bit operations a second, without sparsity
+    usd: float  # price of an hour, assumed: about what clouds asked in 2026. `--usd` sets another
 
 
 @dataclass(frozen=True)

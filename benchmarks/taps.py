@@ -19,34 +19,22 @@ from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText,
 
 @dataclass
 class Request:
-    """One request, as it was made and answered.
+    """One request, as it was made and answered."""
 
-    Attributes:
-        prompt: Raw text or token ids; None for a chat.
-        messages: Of a chat.
-        sampling: With the request's own seed and limit.
-        started: When it was made, on the clock of `time.perf_counter`.
-        first: When its first token came; None if none did.
-        ended: When its last delta came; None if it was closed before.
-        busy: The processor time of all processes at `first` and at `ended`.
-        deltas: How many were taken.
-        text: What came.
-        tokens: The ids of what came.
-        last: The last delta that was taken.
-    """
-
-    prompt: PromptText | None
-    messages: tuple[Message, ...]
-    sampling: Sampling
+    prompt: PromptText | None  # raw text or token ids; None for a chat
+    messages: tuple[Message, ...]  # of a chat
+    sampling: Sampling  # with the request's own seed and limit
     stop: tuple[str, ...]
+    # When it was made, on the clock of `time.perf_counter`.
     started: float = field(default_factory=time.perf_counter)
-    first: float | None = None
-    ended: float | None = None
+    first: float | None = None  # when its first token came; None if none did
+    ended: float | None = None  # when its last delta came; None if it was closed before
+    # The processor time of all processes at `first` and at `ended`.
     busy: list[float] = field(default_factory=list)
-    deltas: int = 0
-    text: str = ""
-    tokens: Tokens = ()
-    last: Delta = field(default_factory=Delta)
+    deltas: int = 0  # how many were taken
+    text: str = ""  # what came
+    tokens: Tokens = ()  # the ids of what came
+    last: Delta = field(default_factory=Delta)  # the last delta that was taken
 
     @property
     def generated(self) -> int:
@@ -71,14 +59,10 @@ class Request:
 
 @dataclass
 class Tap:
-    """An engine in front of another one; `requests` has all that passed.
-
-    Attributes:
-        requests: In the order in which they were made.
-    """
+    """An engine in front of another one; `requests` has all that passed."""
 
     engine: Engine
-    requests: list[Request] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)  # in the order in which they were made
 
     @property
     def info(self) -> EngineInfo:

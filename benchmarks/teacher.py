@@ -58,19 +58,13 @@ class Ways:
 
 @dataclass
 class Account:
-    """What the teacher wrote down.
+    """What the teacher wrote down."""
 
-    Attributes:
-        whole: Digest of a request -> how many whole replies to it were sent. A client that is gone gets none.
-        said: Text of a reply -> digest of its request.
-        let_in: Seconds at which a call was let in.
-        limited: Seconds at which a call was refused by a limit.
-    """
-
+    # Digest of a request -> how many whole replies to it were sent. A client that is gone gets none.
     whole: Counter[str] = field(default_factory=Counter)
-    said: dict[str, str] = field(default_factory=dict)
-    let_in: list[float] = field(default_factory=list)
-    limited: list[float] = field(default_factory=list)
+    said: dict[str, str] = field(default_factory=dict)  # text of a reply -> digest of its request
+    let_in: list[float] = field(default_factory=list)  # seconds at which a call was let in
+    limited: list[float] = field(default_factory=list)  # seconds at which a call was refused by a limit
 
     @property
     def twice(self) -> list[str]:

@@ -21,15 +21,10 @@ WAYS = ("{}", "Answer in one sentence. {}", "Explain it to a child. {}")
 
 @dataclass(frozen=True)
 class Step:
-    """One token of a greedy text.
+    """One token of a greedy text."""
 
-    Attributes:
-        token: Its id.
-        top: The most likely tokens and their log-probabilities, from the first down.
-    """
-
-    token: int
-    top: dict[int, float]
+    token: int  # its id
+    top: dict[int, float]  # the most likely tokens and their log-probabilities, from the first down
 
 
 Text = list[Step]
