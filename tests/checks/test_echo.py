@@ -52,6 +52,7 @@ Will do. / I will. / I'll do that. / Okay, sure, I will do so!
     [
         *((ASKED, text) for text in (*COPIES, *re.split(r" / |\n", ACKNOWLEDGED.strip()))),
         ("What is rain?", "Okay."),
+        ("Describe a lighthouse.", "Sure, I will describe a lighthouse."),
         ("Wie hoch ist der Turm am Hafen?", "Wie hoch ist der Turm am Hafen?"),
         ("雨について書いてください。", "雨について書いてください。"),
     ],

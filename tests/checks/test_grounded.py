@@ -91,6 +91,8 @@ FIRM_LACKS = [
     ("“Lausanne”", 'the name "Lausanne"'),
 ]
 MET_LACKS = [
+    ("['Sarah Jones']", '"Sarah Jones"'),
+    ("names: [Sarah Jones, Bob Hill]", '"Sarah Jones", the name "Bob"'),
     ('{"name": "Sarah Jones", "city": "Berlin"}', '"Sarah Jones", the name "Berlin"'),
     ("- Tom Smith", '"Tom Smith"'),
     ("Sarah Jones met Bob Hill in Berlin.", '"Sarah Jones", the name "Bob", the name "Berlin"'),
@@ -116,6 +118,22 @@ def test_a_number_with_what_is_not_its_own_and_a_name_in_any_form_is_an_inventio
 @pytest.mark.parametrize(("answer", "named"), MET_LACKS)
 def test_names_count_wherever_they_stand(answer: str, named: str) -> None:
     assert f"the name {named}" in check(answer, MET).message
+
+
+@pytest.mark.parametrize(
+    ("text", "honest", "invented"),
+    [
+        ("Der Preis beträgt 5 Millionen Euro.", "5 million euros", "5 Milliarden Euro"),
+        ("价格500万元。", "费用为500万元", "500亿元"),
+        ("会议在5月3日。", "5月3日开会", "5月4日"),
+        ("It cost ₹5 lakh.", "500,000 rupees", "5 crore rupees"),
+    ],
+)
+def test_scales_and_numbers_within_words_of_other_languages_count(
+    text: str, honest: str, invented: str
+) -> None:
+    assert check(honest, text).passed
+    assert not check(invented, text).passed
 
 
 def test_few_inventions_pass_and_hardly_an_honest_extraction_is_refused() -> None:

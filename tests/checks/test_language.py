@@ -99,11 +99,11 @@ def test_a_miss_names_the_language_that_was_found() -> None:
 
 
 @installed
-@pytest.mark.parametrize("answer", ["", "123", "… !"])
-def test_an_answer_without_words_fails(answer: str) -> None:
-    assert Language.of("en").check(answer, Prompt()).message == (
-        "The answer has no words whose language could be told."
-    )
+@pytest.mark.parametrize(("answer", "passes"), [("", False), ("123", True), ("… !", True)])
+def test_an_answer_without_words_has_no_verdict(answer: str, passes: bool) -> None:
+    outcome = Language.of("en").check(answer, Prompt())
+    assert outcome.passed == passes
+    assert outcome.message == "The answer has no words whose language could be told."
 
 
 @installed

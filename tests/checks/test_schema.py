@@ -28,6 +28,7 @@ IMPOSSIBLE: list[Any] = [
     {"type": "object", "required": ["a"], "properties": {"a": False}},
     {"type": "object", "required": ["a"], "additionalProperties": False},
     {"type": "integer", "minimum": 3, "maximum": 1},
+    {"type": "array", "minItems": 1_000_000},
     {"anyOf": [False, {"type": "number", "minimum": 3, "maximum": 1}]},
     WITHIN_ITSELF,
 ]

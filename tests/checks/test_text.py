@@ -98,6 +98,7 @@ class TestPhrases:
             ("light", "\u202blight\u202c"),
             ("light", "ｌｉｇｈｔ"),
             ("light", "light² light™ light®"),
+            ("H2O", "H₂O"),
             ("light rain", "**light** _rain_"),
             ("Tom", "Tom's bill"),
             ("sun", "The sun’s"),
@@ -180,7 +181,7 @@ class TestPhrases:
         assert parse_check(f"{kind}:{written}").name == f"{kind}:sorry"
 
     @pytest.mark.parametrize(
-        "text", ["a,b", "a;b", "a|b", "猫、犬", "red, white, blue", '"a", "b c"', "'a','b'"]
+        "text", ["a,b", "a;b", "a|b", "猫、犬", "red, white, blue", "Tom, Ann", '"a", "b c"', "'a','b'"]
     )
     def test_a_list_is_refused_and_the_text_itself_is_written_in_quotes(self, text: str) -> None:
         with pytest.raises(CheckSyntaxError, match="looks like a list") as caught:

@@ -22,6 +22,7 @@ _ACK = (
     r"|will do|i will|i'll)"
 )
 _ACKNOWLEDGED = regex.compile(rf"(?:{_ACK} ?)*{_ACK}(?: do (?:it|that|so))?")
+_LEAD = regex.compile(rf"\W*(?:{_ACK}\W+)+")
 
 _ASKED = regex.compile(
     rf"\b(?:{_ACK}|acknowledge|confirm|yes|repl(?:y|ies)|respond|say|translat\w+|synonym|remember"
@@ -50,9 +51,10 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
     own = _words(answer)
     unlabelled = _words(_LABEL.sub("", answer[:MOST_READ], count=1))  # "Question: …"
+    meant = _words(_LEAD.sub("", answer[:MOST_READ].casefold().replace("’", "'"), count=1))  # "I will …"
     requests = [_words(text) for text in {asked, prompt.instruction, demand, f"{asked}\n\n{demand}"}]
     return (
-        any(_repeats(each, text) for each in (own, unlabelled) for text in requests)
+        any(_repeats(each, text) for each in (own, unlabelled, meant) for text in requests)
         or any(_repeats(_numbered(own), _numbered(_words(text))) for text in heard)
         or _acknowledges(" ".join(own), f"{asked}\n{demand}"[:MOST_READ].casefold().replace("’", "'"))
     )

@@ -71,6 +71,7 @@ _PLAIN: tuple[tuple[str, str], ...] = (
     (rf"(?<=[0-9])[ ]?(?:×|x|\*|·|\\times|\\cdot)[ ]?{_TEN}", r"e\1\2"),
     (rf"(?<![0-9.,]){_TEN}", r"1e\1\2"),
     (r"(?<=[\p{L}})])\^(?:\{[0-9]+\}|[0-9]+)", ""),
+    (r"(?<=[0-9])\s?(?:±|\\pm)\s?[0-9.,]*[0-9]", ""),
     (r"(?<![0-9)][ ])\bminus[ ](?=[$€£]?[0-9])", "-"),
 )
 """Other spellings of numbers, and powers of units."""
@@ -305,6 +306,7 @@ _CHOSEN = (
         rf"{_CHOICE}(?:(?i:option|choice|letter)\b)?+{_OPENS}(?:{_LETTER}|(?<=[:=>(\[]\s*|\bis\s){_SMALL})"
     ),
     regex.compile(rf"{_LETTER}[)*_.\]]*+\s*+(?:{_BE}|:)[\s*_]*+{_RIGHT}"),
+    regex.compile(rf"(?i:option|choice|letter)\s[(\[]?(?P<letter>[a-z])[)\]]?\s{_BE}\s{_RIGHT}"),
     regex.compile(rf"{_SO}{_OPENS}{_LETTER}"),
     regex.compile(rf"^[^\w\n]*+(?:{_LETTER}|{_SMALL})[^\w\n]*$", regex.MULTILINE),
     regex.compile(rf"\A[^\w\n]*+(?:{_LETTER}|(?P<letter>[a-z]){_END})(?=[.):])"),

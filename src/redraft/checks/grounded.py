@@ -31,7 +31,7 @@ _MONTH = regex.compile(  # `may` and `march` are verbs, too
     rf"|{'|'.join(name.title() for name in read.MONTHS if name not in ('march', 'may'))})\b"
 )
 _LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]+|[\w.+-]+@[\w-]+\.[\w.-]+\w")
-_MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|\p{L}+)\d[\w-]*(?:\.\d+)*")
+_MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
 _QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
 _JSON = regex.compile(r'\A\s*(?:```\w*\s*)?[\[{]|"\s*:')
 _WORD = regex.compile(r"[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*")
@@ -41,7 +41,7 @@ _LIST_MARK = regex.compile(
 )
 _PLACEHOLDER = regex.compile(  # code that is no data, [Your Name], tags, and the keys of JSON
     r"```(?!json|ya?ml|csv|xml|te?xt|markdown|md|\s).*?(?:```|\Z)|(?<!`)`[^`\n]++`(?!`)"
-    r"|\[[^][\n\"\d]+\](?!\()|<[^<>\n]*+>|\"[a-z_]\w*\"(?=\s*:)",
+    r"|\[(?!')[^][\n\",\d]+\](?!\()|<[^<>\n]*+>|\"[a-z_]\w*\"(?=\s*:)",
     regex.DOTALL,
 )
 _POLITE = "i ok tv am pm mr mrs ms dr prof jr sr st inc ltd sir madam dear hi hello internet"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import regex
 
-from redraft.chain import Prompt
+from redraft.chain import Prompt, is_blank
 from redraft.checks.base import Outcome, failed, passed
 from redraft.errors import CheckSyntaxError, MissingExtra
 
@@ -79,6 +79,7 @@ def _detector() -> LangDetector:
 LIKELY = 0.3  # least probability of another language, and those near it, for a verdict against an answer
 SHARE = 0.001  # for each letter: the probability of the language that leaves it possible
 APART = 100  # letters by which near languages, such as Norwegian and Danish, can be told
+_NO_WORDS = "The answer has no words whose language could be told."
 _NO_PROSE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+")
 
 
@@ -124,7 +125,7 @@ class Language:
         text = text if any(map(str.isalpha, text)) else answer
         letters = sum(map(str.isalpha, text))
         if not letters:
-            return failed("The answer has no words whose language could be told.")
+            return (failed if is_blank(answer) else passed)(_NO_WORDS)
         found = probabilities(text.lower() if text.isupper() else text)
         best = max(found, key=found.__getitem__)
         if best == self.code:

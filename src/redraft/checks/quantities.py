@@ -41,8 +41,13 @@ _SCALES = {
     "million": 10**6,
     "billion": 10**9,
     "trillion": 10**12,
+    "lakh": 10**5,
+    "crore": 10**7,
+    **dict.fromkeys(_list("millionen millone millione milioni mio mln"), 10**6),
+    **dict.fromkeys(_list("milliard milliarde milliarden miliardo miliardi mrd mld"), 10**9),
 }
 _LETTERS = {"k": 10**3, "m": 10**6, "mn": 10**6, "b": 10**9, "bn": 10**9, "tn": 10**12}
+_LETTERS |= {"万": 10**4, "萬": 10**4, "만": 10**4, "亿": 10**8, "億": 10**8, "억": 10**8}
 
 _MONEY = """usd:$,us$,usd,dollar cad:$,c$,cad,dollar aud:$,a$,aud,dollar eur:€,eur,euro gbp:£,gbp,pound,quid
 chf:chf,franc sek:sek,krona,kronor nok:nok,krone,kroner dkk:dkk,krone,kroner jpy:¥,jpy,yen cny:¥,cny,rmb,yuan
@@ -93,10 +98,11 @@ TIME = regex.compile(
 )
 _unit = rf"(?:(?:swiss|us|u\.s\.|square|cubic|degrees?) )?(?P<unit>(?:{_any(UNITS)})(?![\p{{L}}\p{{N}}]))"
 AMOUNT = regex.compile(
-    r"(?i)(?<![\p{L}\p{N}_])(?P<sign>(?<![)\]])[-−–]|minus |negative )?"
+    r"(?i)(?<![\p{Lu}\p{Ll}\p{N}_])(?P<sign>(?<![)\]])[-−–]|minus |negative )?"
     rf"(?:(?P<money>{_any(_forms(_MONEY))}) ?(?P<sign>[-−–])?)?"
     r"(?P<amount>\d{1,3}(?: \d{3})+(?:[.,]\d{1,2})?(?!\d|[.,]\d)|\d+(?:[.,']\d+)*)"
-    rf"(?:[ -]?(?P<scale>(?:(?:{_any(_SCALES)})s?|{_any(_LETTERS)})(?![\p{{L}}\p{{N}}])))?(?:[ -]?{_unit})?"
+    rf"(?:[ -]?(?P<scale>(?:(?:{_any(_SCALES)})s?|{_any(_LETTERS)})(?![\p{{Lu}}\p{{Ll}}\p{{N}}])))?"
+    rf"(?:[ -]?{_unit})?"
 )
 _spoken = rf"(?:{_any({**_WORTH, **_SCALES})})s?\b"
 SPOKEN = regex.compile(

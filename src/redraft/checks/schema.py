@@ -28,6 +28,7 @@ MAX_UNEVALUATED = 10_000
 """Most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
 
 MOST_PARTS = 10_000  # of a schema that `impossible` looks at
+MOST_WRITTEN = 500_000  # items, names or characters: no model writes more
 
 _WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
 """Keywords that together make jsonschema search for patterns without a time limit."""
@@ -56,8 +57,8 @@ def validator_of(schema: Schema, name: str) -> Validator:
             found = _checked(kind, schema, name)
         if not impossible(schema):
             return found
-        problem = "no JSON fits it: a part that must be there forbids every value, or has itself within"
-        hint = "Look for `not`, `false`, a least above the most, and a type that requires itself."
+        problem = "no JSON fits it: a part that must be there forbids all, is too long, or has itself within"
+        hint = "Look for `not`, `false`, a least above the most or 500,000, and a type that requires itself."
     except SchemaError as error:
         problem = f"not a JSON Schema: {error.json_path}: {error.message}"
     except Unresolvable as error:
@@ -110,7 +111,8 @@ class _Impossible:
             "array": ("minItems", "maxItems"),
             "object": ("minProperties", "maxProperties"),
         }.get(kind, ("minimum", "maximum"))
-        if part.get(low, -inf) > part.get(high, inf):
+        most = part.get(high, inf) if low == "minimum" else min(part.get(high, inf), MOST_WRITTEN)
+        if part.get(low, -inf) > most:
             return True
         if kind == "array" and (fewest := int(part.get("minItems", 0))):
             first = list(part.get("prefixItems", ()))[:fewest]

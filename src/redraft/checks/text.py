@@ -257,11 +257,8 @@ class _Phrase:
     @property
     def name(self) -> str:
         """The short form."""
-        first = last = ""
-        if unwrapped(self.text) != self.text or _is_list(self.text):
-            free = (pair for pair in _QUOTES if not {*pair} & {*self.text})
-            first, last = next(free, _QUOTES[0])
-        return f"{type(self).__name__.lower()}{'[part]' * self.part}:{first}{self.text}{last}"
+        kind = type(self).__name__.lower()
+        return f"{kind}{'[part]' * self.part}:{quoted(self.text, kind)}"
 
     @property
     def demand(self) -> str:
@@ -372,7 +369,7 @@ def phrase_of(written: Written) -> Contains | Lacks | Starts | Ends:
     kind, text = written.kind, unwrapped(written.text)
     if written.option not in (None, "part"):
         raise written.error(f"{kind}[{written.option}]: write {kind}[part]: for a part of a word")
-    if text == written.text and kind in ("contains", "lacks") and _is_list(text):
+    if text == written.text and kind in ("contains", "lacks") and _is_list(text, kind):
         first = regex.split(r"\s*[,;|、]\s*", text)[0]
         hint = f"For several words, write a check for each: {kind}:{unwrapped(first)}. For the text itself,"
         raise CheckSyntaxError(f"{kind}:{text} looks like a list.", hint=f'{hint} quote it: {kind}:"{text}"')
@@ -396,10 +393,23 @@ def unwrapped(text: str) -> str:
 _QUOTED_LIST = regex.compile(r"""(["'“‘]).+?["'”’](?:\s*[,;、]\s*(["'“‘]).+?["'”’])+""")
 _WORD_LIST = regex.compile(r"(?![\d.,]+\Z)[\w'’.+#-]+(?:(?:[,;|、][\w'’.+#-]+)+|(?:[,;] [\w'’.+#-]+){2,})")
 
+_TWO = regex.compile(r"[\w'’.+#-]+, [\w'’.+#-]+")
 
-def _is_list(text: str) -> bool:
-    """Whether a text is rather a list than a phrase: `a,b`, `"a", "b"` or `a, b, c`; not `Hello, world`."""
-    return bool(_QUOTED_LIST.fullmatch(text) or _WORD_LIST.fullmatch(text))
+
+def _is_list(text: str, kind: str) -> bool:
+    """Whether a text is rather a list than a phrase: `a,b`, `"a", "b"` or `a, b, c`.
+
+    `contains:Hello, world` is a phrase; but `lacks:Tom, Ann` would pass each of its words without a line.
+    """
+    lists = (_QUOTED_LIST, _WORD_LIST, *[_TWO] * (kind == "lacks"))
+    return any(each.fullmatch(text) for each in lists)
+
+
+def quoted(text: str, kind: str) -> str:
+    """Return a phrase as the short form of its check has it: in quotation marks where it needs them."""
+    free = (pair for pair in _QUOTES if not {*pair} & {*text})
+    first, last = next(free, _QUOTES[0]) if unwrapped(text) != text or _is_list(text, kind) else ("", "")
+    return f"{first}{text}{last}"
 
 
 _ONE = str.maketrans(dict.fromkeys("’‘ʼʻ′", "'") | dict.fromkeys("‐‑", "-"))
@@ -411,7 +421,7 @@ def plain(text: str) -> str:
     if not text.isascii():  # a raised sign stays one: "light²" and "light™" have the word "light"
         kept = (
             char
-            if char in "™℠" or unicodedata.category(char) == "No"
+            if char in "™℠" or (unicodedata.category(char) == "No" and not "₀" <= char <= "₉")
             else unicodedata.normalize("NFKC", char)
             for char in unicodedata.normalize("NFC", text.translate(_ONE))
         )

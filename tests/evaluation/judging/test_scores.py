@@ -82,6 +82,8 @@ def test_scores_are_read(text: str, scores: tuple[float, ...]) -> None:
         ("The scores are (7, 7) and not (1, 10).", r"\(7, 7\) and \(1, 10\) on one line"),
         ("Scores: (7, 7)? Or (1, 10)?", "on one line"),
         ("Both deserve (7, 7) and not (1, 10).", "no scores"),
+        ("Answer 1 prints\n```\n(1, 2)\n```\nwhich is wrong.", "no scores"),
+        ("Answer 1 has on a line\n(1, 2)\nwhich is wrong.", "no scores"),
         ("Both scores deserve (7, 7) and not (1, 10).", "no scores"),
         ("Answer 1 defines f(1, 2) = 3 and gets the better score.", "no scores"),
         ("It scores well: the point is (10, 4), as asked.", "no scores"),

@@ -31,6 +31,7 @@ def checks_in(prompt: str) -> tuple[str, ...]:
     """
     if len(prompt) > READ:
         prompt = f"{prompt[: READ // 2]}\n\n{prompt[-READ // 2 :]}"
+    prompt = re.sub(r"(?<!\w) ?(?:≤|<=) ?(?=\d)", " at most ", prompt)
     text = Text.of(whole(prompt))
     if asks_for_code(text.masked):
         return ()

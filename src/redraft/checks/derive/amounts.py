@@ -219,7 +219,7 @@ def _counted(unit: str, low: int | None, high: int | None) -> str:
 
 _KINDS = r"(?P<kind>numbered|ordered|bullet(?:ed)?(?:[ -]points?)?|to-?do|check)"
 _GIVE = (
-    r"(?:give|write|make|create|need|want|like|provide|show|send|compile|produce|suggest|generate|draft|prepare|have|get|"
+    r"(?:give|write|make|create|need|want|like|provide|show|send|compile|produce|suggest|generate|draft|prepare|(?:can|could|may) (?:i|we) (?:have|get)|"
     r"output|return|answer|reply|respond|put together|come up with|draw up|with|as)"
 )
 _LINE_EACH = r"\b(?:one|each|every \w+) (?:\w+ )?(?:per|on (?:an?|its|their|one) (?:own |new |separate )?)\s?line\b|\bone (?:a|to a) line\b"
@@ -229,7 +229,7 @@ def lists(sentence: Sentence) -> Found:
     """Yield how many items a list has: "a list of 5 ideas", "list five rivers", "ten names, as a numbered list"."""
     of = (
         rf"(?:^\W*|\b{_GIVE}\b[^.?!:]{{0,30}}?\b)(?:(?:an?|your|one) )?(?:(?:short|simple|quick|{_KINDS}) )*"
-        rf"(?:check)?list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w"
+        rf"(?:check)?list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w(?![^,;]*\b(?:is|are|was|were|has|had)\b)"
     )
     verb = rf"(?:^\W*|[.:,] |please |\band )list (?:exactly |only |out |the |me |top )*(?P<n>{NUMBER}) (?!of the\b)\w"
     form = rf"\b(?P<n>{NUMBER}) (?:[\w'’-]+,? ){{1,8}}?(?:(?:as|in) (?:an? |the form of an? )?{_KINDS} list|numbered(?=[.!]?$))"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from redraft.checks.derive.sentences import HIDDEN, OF_PARTS, QUOTED, Found, Sentence
+from redraft.checks.text import quoted
 
 MOST_WORDS = 20
 """Words of a list to use or to avoid; a longer list is hardly one."""
@@ -124,7 +125,8 @@ def wordings(sentence: Sentence) -> Found:
         for pattern in patterns:
             for match in sentence.all(pattern, negated=negated):
                 if not (unless and unless(sentence, match)):
-                    yield from (check.format(each) for each in _phrases(sentence, match, check))
+                    kind = check.partition(":")[0]
+                    yield from (check.format(quoted(each, kind)) for each in _phrases(sentence, match, check))
 
 
 def _phrases(sentence: Sentence, match: re.Match[str], check: str) -> list[str]:

@@ -118,13 +118,16 @@ def _named(text: str) -> list[str]:
 
 
 def _last_tuple(text: str) -> list[str]:
-    """Return the last tuple that is a line of its own, or ends a line that calls it the scores.
+    """Return the last tuple that is the last line, or ends a line that calls it the scores, or follows one.
 
     A pair in prose is none: the answers under review have some, as `f(1, 2) = 3` and the point (10, 4).
     """
-    for line in reversed(text.splitlines()):
+    lines = [line for line in text.splitlines() if line.strip(_BLANK + "`~")]
+    for line, before in zip(reversed(lines), reversed(["", *lines[:-1]]), strict=False):
         found = list(_TUPLE.finditer(line))
-        if not found or not _SAYS_SCORES.fullmatch(line[: found[0].start()]):
+        said = line[: found[0].start()] if found else ""
+        said = said if said.strip(" \t*_`") or line is lines[-1] else f"{before} {said}"
+        if not found or not _SAYS_SCORES.fullmatch(said):
             continue
         if len({match.groups() for match in found}) > 1:
             raise Unreadable(f"{' and '.join(match[0] for match in found)} on one line")
