@@ -9,6 +9,8 @@ import pytest
 from typer.testing import Result
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage, write_jsonl
+from redraft.jobs.provenance import Provenance
+from redraft.jobs.unfinished import Unfinished
 from tests.cli.verbs import redraft, refused, write
 
 
@@ -115,6 +117,15 @@ def test_what_failed_is_shown_with_the_reason() -> None:
     for part in ("a/1", "Rain is water that falls.", "a/2"):
         assert part in result.stdout
     assert result.stdout.count("failed   the server is down.") == 2
+
+
+def test_unfinished_chains_are_shown_as_far_as_they_came() -> None:
+    with Unfinished(Path("out.jsonl"), Provenance("answer"), set()) as kept:
+        kept.keep("a/1", chain("").to_json())
+    result = show("out.jsonl.unfinished.jsonl")
+    assert result.exit_code == 0, result.stderr
+    assert "a/1" in result.stdout
+    assert "Rain is water that falls." in result.stdout
 
 
 def test_a_bad_file_is_named() -> None:

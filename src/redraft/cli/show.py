@@ -28,7 +28,7 @@ def show(
     """Show the chains of a file.
 
     Shows each answer, its feedback, and the changes of the next answer; the best one is marked. From
-    FILE.errors.jsonl it shows the steps before the failure.
+    FILE.errors.jsonl it shows the steps before the failure, and from FILE.unfinished.jsonl the steps so far.
     In a pipe it prints plain text. Texts of more than 100,000 characters are cut; --json prints all of them.
 
     With --html, writes one page without other files: each chain as a timeline, with filters and search.

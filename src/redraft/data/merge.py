@@ -394,11 +394,6 @@ def _origin(chain: Chain, job: Candidate) -> dict[str, Any]:
     return {**theirs, "licence": licence}
 
 
-def _told(name: str, identity: Identity) -> Iterator[RawRecord]:
-    for i, record in enumerate(conversations_about(identity)):
-        yield RawRecord(f"{name}:{i}", name, i, to_line(record))
-
-
 class _Draw:
     def __init__(self, recipe: MixRecipe, taken: Sequence[Taken], *, strict: bool) -> None:
         self._seed, self._taken, self._strict = recipe.seed, taken, strict
@@ -415,7 +410,8 @@ class _Draw:
                 continue
             taken.groups = 0 if part.per else 1
             if part.identity:
-                lines = _told(part.name, part.identity)
+                told = enumerate(map(to_line, conversations_about(part.identity)))
+                lines = (RawRecord(f"{part.name}:{i}", part.name, i, line) for i, line in told)
             else:
                 check_records(folder / part.file)
                 lines = raw_records(folder / part.file)

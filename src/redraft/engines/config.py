@@ -200,7 +200,8 @@ def _key(where: str, entry: Any, host: str) -> KeyEntry:
 def _price(where: str, price: Any, name: str) -> tuple[str, Mapping[str, float]]:
     table = f'prices."{name}"'
     if "#" not in name:
-        raise UsageError(f"{where}{table} names no model.", hint=f'[prices."{name}#model"]')
+        hint = f'[prices."{name}#model"] for a server; --price IN,OUT for a model on this machine'
+        raise UsageError(f"{where}{table} names no model.", hint=hint)
     found = PriceEntry.read(_entry(price, where + table), where=where, table=f"{table}.")
     host, _, model = name.partition("#")
     return f"{host.lower()}#{model}", found.explicit

@@ -193,6 +193,7 @@ SHAPES = [
     {"version": 1, "id": "mine", "prompt": {"instruction": "Why?"}, "steps": []},
     {"version": 1, "id": "", "prompt": {"instruction": "Why?"}, "steps": []},
     {"id": "b/9", "error": "E", "message": "m", "chain": None},
+    {"id": "c", "settings": "s", "work": {"version": 1, "prompt": {"instruction": "Why?"}, "steps": []}},
     {"id": "x7", "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]},
 ]
 

@@ -25,6 +25,7 @@ from redraft.jobs.ids import IdSet, digest_of
 _DEEP = 185  # levels of nesting that a record may have: a chain of 200 cannot be read again
 
 _FAILED = {"id", "error", "message", "chain"}  # fields of a line of OUT.errors.jsonl
+_BEGUN = {"id", "settings", "work"}  # those of OUT.unfinished.jsonl, all of them
 
 ID_FIELDS = ("question_id", "id", "task_id", "key", "unique_id", "message_tree_id")
 
@@ -74,8 +75,9 @@ class RawRecord(NamedTuple):
         if self.damage:
             raise self.damage
         record = decode(self.data, self.where)
-        is_own = isinstance(record, dict) and (record.keys() >= _FAILED or is_chain(record))
-        own = record.get("id") if is_own else None
+        table = record if isinstance(record, dict) else {}
+        is_own = table.keys() >= _FAILED or table.keys() == _BEGUN or is_chain(table)
+        own = table.get("id") if is_own else None
         return own if own and isinstance(own, str) else id_of(record, self.stem, self.number)
 
     def pairs(self) -> Iterator[Chain]:
@@ -173,6 +175,8 @@ def chain_of(record: Any, where: str = "record") -> Chain:
         chain = Chain.from_json(_json(begun | {"id": record["id"]}, where), where=where)
         failure = {name: record.get(name) for name in ("error", "message", "hint")}
         return chain.model_copy(update={"meta": {**chain.meta, "failure": failure}})
+    if record.keys() == _BEGUN and isinstance(record["work"], dict):
+        record = record["work"] | {"id": record["id"]}
     if is_chain(record):
         return Chain.from_json(_json(record, where), where=where)
     return read_shape(record, where)
