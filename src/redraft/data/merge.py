@@ -411,7 +411,7 @@ class _Draw:
             taken.groups = 0 if part.per else 1
             if part.identity:
                 told = enumerate(map(to_line, conversations_about(part.identity)))
-                lines = (RawRecord(f"{part.name}:{i}", part.name, i, line) for i, line in told)
+                lines = iter([RawRecord(f"{part.name}:{i}", part.name, i, line) for i, line in told])
             else:
                 check_records(folder / part.file)
                 lines = raw_records(folder / part.file)

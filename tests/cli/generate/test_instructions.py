@@ -50,6 +50,14 @@ def test_the_summary_says_what_is_kept_and_what_is_not() -> None:
     assert rows["kept"] == "3 instructions, 3 tasks in out.jsonl"
     assert rows["rejected"] == "1: blocked 1"
     assert Path("out.jsonl.journal.db").exists()
+    assert [chain.meta["generated"]["is_last"] for chain in chains()] == [False, False, True]
+
+
+def test_a_complete_output_keeps_the_rejects_of_requests_that_gave_nothing() -> None:
+    script(GOOD.format("Draw the shape of a leaf."), "\n\n".join(GOOD.format(text) for text in SHARED))
+    first, again = (scripted("--count", "3").stdout.splitlines()[:2] for _ in range(2))
+    assert first == again
+    assert "blocked 1" in again[1]
 
 
 def test_what_is_made_from_seeds_has_their_licences() -> None:
