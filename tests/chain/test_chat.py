@@ -243,3 +243,28 @@ def test_words_of_any_chain_are_trained_or_its_reason_is_said() -> None:
     )
     found = Encoder(tokenizer("bytes", THINKING), "chat").encode(chain)
     assert f"[<think></think>{CALLED}>]" in shown(found)
+
+
+@pytest.mark.parametrize("template", [DROPPING, DROPPING.replace("<think>", "<|think|>")])
+def test_a_call_where_the_models_prompt_opens_thoughts_is_learnt_with_all_of_its_tag(template: str) -> None:
+    calling = template.replace(
+        "<|im_end|>",
+        "{% for call in m.tool_calls or [] %}<thing>{{ call.function.name }}</thing>{% endfor %}<|im_end|>",
+        1,
+    )
+    found = shown(
+        encoded(messages(user("Q"), said(None, tool_calls=[CALL | {"function": {"name": "sky"}}])), calling)
+    )
+    assert found == "<user|Q>|<assistant|[<thing>sky</thing>>]|"
+
+
+def test_the_stop_token_is_what_follows_an_answer_and_not_a_question() -> None:
+    """As DeepSeek's template, which ends questions with the token that begins answers."""
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}<|im_start|>{% else %}{{ m.content }}"
+        "{% for call in m.tool_calls or [] %}{{ call.function.name }}<|endoftext|>{% endfor %}<|im_end|>"
+        "{% endif %}{% endfor %}"
+    )
+    call = CALL | {"function": {"name": "sky"}}
+    found = encoded(messages(user("Q"), said("A", tool_calls=[call])), template)
+    assert shown(found) == "Q<[Asky<|endoftext|>>]"

@@ -40,6 +40,7 @@ _OPEN, _CLOSE = "\ufdd2", "\ufdd4"
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 _STRANGE = re.compile("[\ufdd0-\ufdd4]")
 _TAGS = re.compile("</?think>")
+_TAG_BEGUN = re.compile(r"<[^<>\s]*\Z")
 _OPENING = "<think>"
 _OTHER = "Choose another --format: vicuna and selfee need no chat template."
 _CHANGED = "the model's chat template changes the messages"
@@ -84,7 +85,7 @@ class ChatTemplate:
         text = self.render(_probe(_in_parts(_PROBE) if self.takes_parts else _PROBE))
         if _PROBE not in text:
             raise UsageError(f"the model's chat template leaves out {_ANSWER}.", hint=_OTHER)
-        if not (stop := self.found.search(text, text.index(_PROBE))):
+        if not (stop := self.found.search(text, text.rindex(_PROBE))):
             raise UsageError(
                 "the model's chat template writes no control token after an answer, so a model would never "
                 "learn to stop.",
@@ -297,7 +298,10 @@ class _Layout:
         earlier = max((leaf.end for leaf in self.leaves if leaf.of.turn < turn), default=0)
         if not own:
             return None
-        start = len(before) if self.text.startswith(before) else min(_same(before, self.text), own[0].start)
+        if self.text.startswith(before):
+            start = len(before)
+        else:  # as where the prompt opens thoughts and the turn begins with a call
+            start = len(_TAG_BEGUN.sub("", self.text[: min(_same(before, self.text), own[0].start)]))
         last = max(leaf.end for leaf in own)
         others = any(start < leaf.start < last and leaf.of.turn != turn for leaf in self.leaves)
         if others or start < earlier or self.text[start:last] != after[start:last]:
