@@ -196,5 +196,11 @@ def test_a_prompt_in_another_language_is_told_apart_from_one_without_a_demand() 
         "ما هي المنارة؟",
     ):
         assert "only English prompts are read" in run("checks", prompt).stderr
-    for prompt in ("Write a haiku", "Define osmosis", "Tell me about Kubernetes Helm", "WHAT IS RAIN?"):
+    for prompt in (
+        'Summarise: "Rain is wet"',
+        "Write a haiku",
+        "Define osmosis",
+        "Tell me about Kubernetes Helm",
+        "WHAT IS RAIN?",
+    ):
         assert "no demand was found" in run("checks", prompt).stderr

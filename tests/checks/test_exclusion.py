@@ -116,14 +116,19 @@ def test_a_given_answer_may_have_any_length() -> None:
     assert chain.passed
 
 
-def test_a_record_of_data_fails_and_the_run_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["answer", "eval"])
+def test_a_record_of_data_fails_and_the_run_goes_on(verb: str, tmp_path: Path) -> None:
     source, out = tmp_path / "records.jsonl", tmp_path / "out.jsonl"
     replies = tmp_path / "replies.jsonl"
     source.write_text(
         '{"prompt": "One.", "checks": ["words<=3", "words>=5"]}\n{"prompt": "Two.", "checks": ["words<=3"]}\n'
     )
     replies.write_text('"Short."\n')
-    result = redraft.evaluate_file("checks", source, out, model=f"script:{replies}", guided=True)
+    model = f"script:{replies}"
+    if verb == "answer":
+        result = redraft.answer_file(source, out, model=model)
+    else:
+        result = redraft.evaluate_file("checks", source, out, model=model, guided=True)
     assert len(out.read_text().splitlines()) == 1
     errors = (tmp_path / "out.jsonl.errors.jsonl").read_text()
     assert "no answer passes both words<=3 and words>=5" in errors

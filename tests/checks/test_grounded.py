@@ -127,6 +127,7 @@ def test_names_count_wherever_they_stand(answer: str, named: str) -> None:
         ("价格500万元。", "费用为500万元", "500亿元"),
         ("会议在5月3日。", "5月3日开会", "5月4日"),
         ("It cost ₹5 lakh.", "500,000 rupees", "5 crore rupees"),
+        ("It cost $5.", "5 dollars", "5 cents"),
     ],
 )
 def test_scales_and_numbers_within_words_of_other_languages_count(

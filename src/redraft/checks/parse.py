@@ -76,7 +76,7 @@ def checks_in(record: Chain) -> tuple[Check, ...]:
     found = source.get("checks") if isinstance(source, Mapping) else None
     if found is not None and not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
         hint = 'Write "checks": ["words<=50"], or give the field another name.'
-        raise CheckSyntaxError(f"it has no list of `checks`, but {shown(found)}.", hint=hint)
+        raise CheckSyntaxError(f"it has no list of texts as `checks`, but {shown(found)}.", hint=hint)
     return tuple(parse_check(check, writer="data") for check in found or ())
 
 

@@ -51,7 +51,7 @@ _LETTERS |= {"万": 10**4, "萬": 10**4, "만": 10**4, "亿": 10**8, "億": 10**
 
 _MONEY = """usd:$,us$,usd,dollar cad:$,c$,cad,dollar aud:$,a$,aud,dollar eur:€,eur,euro gbp:£,gbp,pound,quid
 chf:chf,franc sek:sek,krona,kronor nok:nok,krone,kroner dkk:dkk,krone,kroner jpy:¥,jpy,yen cny:¥,cny,rmb,yuan
-inr:₹,inr,rupee"""
+inr:₹,inr,rupee cent:cent,¢,penny,pence"""
 _DURATIONS = (
     "second:second,sec minute:minute,min hour:hour,hr,h day:day week:week,wk month:month year:year,yr"
 )

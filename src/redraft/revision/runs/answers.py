@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self, Unpack, get_args
 
 from redraft.chain import Chain, Usage
 from redraft.chain.read.inputs import licensed_records
+from redraft.checks.exclusion import fault_of
 from redraft.checks.parse import checks_in, parse_checks
 from redraft.engines.base import Engine, Price
 from redraft.engines.load import identity_of, model_of
@@ -205,7 +206,8 @@ class AnswerRun:
         flags = self.settings.values
         self._checks = tuple(flags.check) if flags.judge else parse_checks(flags.check)
         first = next(self.records(), None) if self.must_pass else None
-        if first is not None and (own := self.options_of(first)["checks"]):
+        own = self.options_of(first)["checks"] if first is not None else ()
+        if own and not fault_of(own, flags.max_tokens):  # a fault is that record's alone
             self.settings = replace(self.settings, stand_ins={"checks": own})
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
