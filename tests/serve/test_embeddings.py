@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from redraft.engines.pool import PoolEngine
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine
+from redraft.serve.keys import Keys
 from tests.engines.fake_server import FakeServer, Reply, error_reply, json_reply
 from tests.serve.running import Server, plain, served
 
@@ -89,3 +91,21 @@ def test_any_server_of_several_is_asked(behind: FakeServer) -> None:
 def test_a_model_of_this_machine_has_none(server: Server) -> None:
     error = post(server, model="local").json()["error"]
     assert (error["param"], error["code"]) == ("model", "unsupported")
+
+
+def test_a_key_for_other_models_gets_none(behind: FakeServer, tmp_path: Path) -> None:
+    behind.on(ROUTE, json_reply({"data": []}))
+    keys, engine = tmp_path / "keys", RemoteEngine(behind.url, "m", patience=Patience(tries=1))
+    keys.write_text(f"{'a' * 40} models=other\n{'b' * 40}\n")
+    models = {"plain": plain(engine), "other": plain(ScriptedEngine(["No."]))}
+    with served(models, keys=Keys.read(keys)) as server:
+        statuses = [
+            httpx.post(
+                f"{server.url}/embeddings",
+                json={"model": "plain", "input": "Rain"},
+                headers={"Authorization": f"Bearer {key * 40}"},
+            ).status_code
+            for key in "ab"
+        ]
+    assert statuses == [404, 200]
+    assert len(behind.asked(ROUTE)) == 1
