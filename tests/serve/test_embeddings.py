@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,16 @@ def test_a_count_that_no_server_can_mean_is_none(behind: FakeServer, server: Ser
     counted = httpx.get(f"{server.root}/metrics").text
     assert 'kind="prompt",model="plain"} 0.0' in counted
     assert 'kind="completion",model="plain"} 0.0' in counted
+
+
+def test_a_server_that_ends_waits_for_no_other(behind: FakeServer, server: Server) -> None:
+    behind.on(ROUTE, Reply(pieces=[20.0, b"{}"]))
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(post, server)
+        while not server.gate.inside:
+            time.sleep(0.01)
+        server.cut()
+        assert asked.result(15).json()["error"]["code"] == "draining"
 
 
 def test_any_server_of_several_is_asked(behind: FakeServer) -> None:

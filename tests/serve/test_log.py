@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from redraft.engines.scripted import ScriptedEngine
-from redraft.serve.log import JsonFormatter, LineFormatter
+from redraft.serve.log import Entry, JsonFormatter, LineFormatter
 from tests.serve.running import Server, both, plain, served
 
 
@@ -30,6 +30,11 @@ def logged(formatter: logging.Formatter) -> Iterator[io.StringIO]:
     finally:
         log.removeHandler(handler)
         log.setLevel(before)
+
+
+def test_of_a_client_that_left_there_is_no_status_and_only_what_is_known() -> None:
+    entry = Entry.of({"state": {"id": "r1"}, "method": "GET", "path": "/a b"}, 0.5)
+    assert str(entry) == "id=r1 method='GET' path='/a b' status=- seconds=0.5"
 
 
 @pytest.fixture(scope="module")
