@@ -80,6 +80,8 @@ def test_the_events_of_a_stream_are_in_order() -> None:
     ]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert (len(deltas) > 3, "".join(deltas)) == (True, LONG)
+    with_logprobs = {kind for kind, event in zip(kinds, events, strict=True) if event.get("logprobs") == []}
+    assert with_logprobs == {"output_text.delta", "output_text.done"}
     assert text.count("event: ") == len(events)
 
 

@@ -206,3 +206,17 @@ def test_ids_are_known_without_reading_the_rest(tmp_path: Path) -> None:
     wanted = {chain.id for chain in chains[1::2]}
     assert list(read_records(path, wanted=wanted.__contains__)) == chains[1::2]
     assert list(read_records(path, 4, wanted=wanted.__contains__)) == chains[1:4:2]
+
+
+def test_a_record_is_as_deep_as_its_chain_can_be_read_again(tmp_path: Path) -> None:
+    path, accepted = tmp_path / "deep.jsonl", 0
+    for depth in range(170, 215):
+        path.write_text(f'{{"instruction": "Why?", "output": "So.", "more": {"[" * depth}{"]" * depth}}}\n')
+        try:
+            [chain] = read_records(path)
+        except RecordError:
+            break
+        accepted = depth
+        path.write_text(chain.to_json() + "\n")
+        assert list(read_records(path)) == [chain]
+    assert 180 <= accepted < 214  # the next one was refused
