@@ -295,7 +295,7 @@ def test_the_base_is_asked_in_the_words_of_a_chat_and_with_all_tokens_of_an_answ
     assert asked.max_tokens == 100
 
 
-WORKED = "9, so 9, and the answer says 8: different. Revision is needed.\n\n### Revision 1:\n9"
+WORKED = "4 5: 4+5=9 [9], so 9, and the answer says 8: different. Revision is needed.\n\n### Revision 1:\n9"
 SUM: dict[str, Any] = {"info": replace(ROLES, shipped=True, certain=0.6), "exercises": ("What is 4 + 5?",)}
 
 
@@ -313,10 +313,11 @@ def test_an_exercise_is_put_in_the_words_of_training_and_its_work_has_room_of_it
     "said",
     [
         Stream(WORKED, doubted="9", chunk=1),
+        WORKED.replace("=9", "=8"),
         "I do not know.",
-        Stream("9, so 9, and so on", finish="max_tokens"),
+        Stream("4 5: 4+5=9 [9], so 9, and so", finish="max_tokens"),
     ],
-    ids=["not certain", "no verdict", "cut"],
+    ids=["not certain", "a wrong sum", "no verdict", "cut"],
 )
 def test_the_base_answers_an_exercise_that_its_critic_cannot_judge(said: Any) -> None:
     played = play(plan(mode="native", max_tokens=20, **SUM), ["8", said, "Nine it is."])
@@ -328,14 +329,23 @@ def test_the_base_answers_an_exercise_that_its_critic_cannot_judge(said: Any) ->
 
 def test_an_exercise_is_asked_in_other_words_if_a_sum_in_its_work_is_wrong() -> None:
     both = {**SUM, "exercises": ("What is 4 + 5?", "Add 4 and 5.")}
-    wrong = "4+5=8, so 8, and the answer says 7: different. Revision is needed.\n\n### Revision 1:\n8"
-    played = play(plan(mode="native", **both), ["7", wrong, "7", WORKED.replace("9, so", "4+5=9, so")])
+    wrong = (
+        "4 5: 4+5=8 [8], so 8, and the answer says 7: different. Revision is needed.\n\n### Revision 1:\n8"
+    )
+    played = play(plan(mode="native", **both), ["7", wrong, "7", WORKED])
     assert ["Add 4 and 5." in prompt_of(asked) for asked in played.asked] == [False, False, True, True]
     found = [(step.answer, step.verdict, step.fresh) for step in played.chain.steps]
     assert found == [("7", "unknown", False), ("7", "revise", True), ("9", "unknown", False)]
     assert (played.chain.answer, played.steps_done) == ("9", [0, 1, 2])
-    assert played.shown("feedback", 1).startswith("4+5=9")
+    assert played.shown("feedback", 1).startswith("4 5: 4+5=9")
     assert played.progress[-1][1].steps[0].verdict == "unknown"
+
+
+def test_a_date_whose_work_holds_needs_no_certainty() -> None:
+    work = "1+5=6, May has 31, so 6 May, and the answer says 3 May: different. Revision is needed."
+    said = Stream(f"{work}\n\n### Revision 1:\n6 May", doubted="6", chunk=1)
+    dates = {**SUM, "exercises": ("What date is 5 days after 1 May?",)}
+    assert play(plan(mode="native", **dates), ["3 May", said]).chain.answer == "6 May"
 
 
 def test_a_revision_that_its_criticism_does_not_lead_to_is_left_to_the_base() -> None:
@@ -355,12 +365,12 @@ def test_checks_judge_what_a_model_made_of_an_exercise() -> None:
     assert (played.chain.answer, played.chain.stop, played.chain.passed) == ("9", "passed", True)
     accepted = play(
         made,
-        ["9", "9, so 9, and the answer says 9: the same. Revision is not needed."],
+        ["9", "4 5: 4+5=9 [9], so 9, and the answer says 9: the same. Revision is not needed."],
         check=lambda answer: answer == "9",
     ).chain
     assert accepted.steps[0].feedback is not None
     assert (accepted.stop, accepted.steps[0].feedback.by) == ("passed", "both")
-    assert accepted.steps[0].criticism.startswith("9, so 9")
+    assert accepted.steps[0].criticism.startswith("4 5: ")
 
 
 def test_checks_get_the_base_s_answer_if_the_critic_cannot_judge() -> None:

@@ -374,7 +374,8 @@ class Learnt(ScriptedEngine):
 def test_a_name_that_revises_nothing_still_answers_what_its_model_learnt(
     asked: str, beside: dict[str, Any], content: str
 ) -> None:
-    work = "5, so 85, and the answer says 80: different. Revision is needed.\n\n### Revision 1:\n85"
+    work = "25 60: 5+0=5 [5], 2 6: 2+6=8 [85], so 85, and the answer says 80: different. Revision is needed."
+    work += "\n\n### Revision 1:\n85"
     engine = Learnt(
         lambda call: work if "Feedback" in spelled(call) else "80" if spelled(call) else "No, 86."
     )

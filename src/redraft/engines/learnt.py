@@ -60,8 +60,10 @@ _EQUATION = re.compile(r"(?<![\d.*+-])(\d+)((?:[+-]\d+)+)=(\d+)")
 _COLUMN = re.compile(r"(\d+) (\d+): [^\[]*=(\d+)(?: borrow)? \[(\d+)\](?:, 1 \[(\d+)\])?")
 
 
-def holds(work: str) -> bool:
-    """Return whether each step that a criticism writes down is right: its sums, and column after column."""
+def holds(work: str, asked: str) -> bool:
+    """Return whether a criticism works out what was asked, each step right: sums, and column after column."""
+    if sorted(re.findall(r"\d+", work)[:2]) != sorted(re.findall(r"\d+", asked)):
+        return False
     for first, others, result in _EQUATION.findall(work):
         if int(first) + sum(map(int, re.findall(r"[+-]\d+", others))) != int(result):
             return False
@@ -73,8 +75,15 @@ def holds(work: str) -> bool:
         if carried != (f"1{digits}" if end and len(result) > 1 else ""):
             return False
         before = carried or digits
-    led = re.search(r", so (\d+), ", work)  # a number, and not a date
-    return led is None or not before or int(led[1]) == int(before)
+    if dated := of_dates(work):
+        return dated[1] == dated[4] and int(dated[3]) <= int(dated[2]) and f"={dated[3]}, {dated[0]}" in work
+    led = re.search(r", so (\d+), ", work)
+    return bool(before and led and int(led[1]) == int(before))
+
+
+def of_dates(work: str) -> re.Match[str] | None:
+    """Return where the work on a date ends."""
+    return re.search(r"(\w+) has (\d+), so (\d+) (\w+), ", work)
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:

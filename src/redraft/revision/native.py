@@ -85,6 +85,7 @@ class Stream:
 
     state: State
     written: Transcript
+    asked: str = ""  # the prompt's instruction
     before: Sequence[Step] = ()  # the steps of texts before this one
     parser: selfee.Parser = field(default_factory=selfee.Parser)
     usage: dict[int, Usage] = field(default_factory=dict)
@@ -128,14 +129,16 @@ class Stream:
         return (heading, *selfee.DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
     def unsure(self, index: int) -> bool:
-        """Return whether the model is not certain of its own feedback on an answer.
+        """Return whether the model's own feedback on an answer does not count: it is not certain of it.
 
-        The feedback on an exercise does not count either if a sum in it is wrong.
+        On an exercise its work has to hold. Dates need no more: all of their work is followed.
         """
-        if math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain:
+        criticised = self.steps()[index : index + 1] if self.state.plan.exercises else []
+        if not all(learnt.holds(step.criticism, self.asked) for step in criticised):
             return True
-        said = [step.criticism for step in self.steps()[index : index + 1] if self.state.plan.exercises]
-        return not all(map(learnt.holds, said))
+        if any(learnt.of_dates(step.criticism) for step in criticised):
+            return False
+        return math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain
 
     def ends(self) -> Stop | None:
         """Return why the chain ends where a section begins, although the model would write on."""
@@ -260,7 +263,8 @@ def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
     prompt: PromptText = text
     if state.plan.info.token_ids:
         prompt = yield from ops.reply_to(ops.Encode(text, special=True), tuple)
-    stream = Stream(state, Transcript(prompt), tuple(state.steps) if state.plan.exercises else ())
+    before = tuple(state.steps) if state.plan.exercises else ()
+    stream = Stream(state, Transcript(prompt), asked.instruction, before)
     stop: Stop | None = None
     try:
         if state.steps and not stream.before:
