@@ -98,6 +98,7 @@ def test_days_are_covered_if_they_end_in_the_same_year(start: date, days: int) -
         ("I do not know, so 3", False),
         ("23+39=62, July has 31, 62-31=31, August has 31, so 31 August", True),
         ("23+39=62, July has 31, 62-31=31, August has 31, so 1 September", False),
+        ("23+39=62, July has 31, 62-31=31, August has 31, 31-30=1, September has 30, so 1 September", False),
         ("23+39=62, July has 31, so 62 July", False),
         ("72 5: 5 from 2: 12-5=7 borrow [7], 7 0: 0+1=1 from 7: 7-1=6 [66], so 66", False),
         ("2 1: 1+1=2 from 2: 2-2=0 [0], so 20", False),

@@ -76,6 +76,9 @@ def holds(work: str, asked: str) -> bool:
             return False
         before = carried or digits
     if dated := of_dates(work):
+        months = re.findall(r"has (\d+), (\d+)-(\d+)=", work)
+        if not all(long == less and int(day) > int(long) for long, day, less in months):
+            return False
         return dated[1] == dated[4] and int(dated[3]) <= int(dated[2]) and f"={dated[3]}, {dated[0]}" in work
     led = re.search(r", so (\d+), ", work)
     return bool(before and led and int(led[1]) == int(before))
