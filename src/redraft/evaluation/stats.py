@@ -314,12 +314,10 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def correlation(
-    x: Sequence[float], y: Sequence[float], clusters: Sequence[Hashable] | None = None
-) -> Estimate:
+def correlation(x: Sequence[float], y: Sequence[float]) -> Estimate:
     """Estimate Pearson's correlation."""
     table = _columns(x, y)
-    rows = clustered(moments(table[:, 0], table[:, 1]), clusters)
+    rows = moments(table[:, 0], table[:, 1])
     return Bootstrap(rows).estimate(correlation_of, CHANGE, scale="correlation")
 
 

@@ -126,9 +126,6 @@ def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:
     """Return checks and, if `auto` is among them, those that the prompt demands in its place."""
     checks = tuple(checks)
     given = {check.name for check in checks}
-    new = (
-        [part for part in derived(prompt) if part.name not in given]
-        if any(isinstance(check, Auto) for check in checks)
-        else []
-    )
+    found = derived(prompt) if any(isinstance(check, Auto) for check in checks) else ()
+    new = (part for part in found if part.name not in given)
     return (*(check for check in checks if not isinstance(check, Auto)), *new)

@@ -408,8 +408,8 @@ class Server:
             raise ServerError(message, passing=True) from None
 
 
-def check_address(url: str, *, hint: str | None = None) -> None:
-    """Raise `UsageError`, with this hint, unless a text is the address of a server, without a password."""
+def check_address(url: str) -> None:
+    """Raise `UsageError` unless a text is the address of a server, without a password."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -417,11 +417,11 @@ def check_address(url: str, *, hint: str | None = None) -> None:
     except (ValueError, httpx.InvalidURL):  # a UnicodeError of idna is a ValueError
         valid = False
     if not valid or not url.isprintable() or " " in url:
-        raise UsageError(f"{url!r} is not the address of a server.", hint=hint or "http://host:port/v1#model")
+        raise UsageError(f"{url!r} is not the address of a server.", hint="http://host:port/v1#model")
     if parts.username or parts.password:
         raise UsageError(
             f"the address of {parts.hostname} holds a name or password, which would show in logs.",
-            hint=hint or f"Leave it out, and: export {key_variable(parts.hostname or '')}=…",
+            hint=f"Leave it out, and: export {key_variable(parts.hostname or '')}=…",
         )
 
 

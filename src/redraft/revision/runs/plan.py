@@ -236,11 +236,8 @@ class RunPlan:
 
         async with AsyncExitStack() as stack:
             file = self.own_replies or self.cache
-            journal = (
-                stack.enter_context(Journal(file, base=self.whole and _beside(self.whole, ".journal.db")))
-                if file
-                else None
-            )
+            base = self.whole and _beside(self.whole, ".journal.db")
+            journal = stack.enter_context(Journal(file, base=base)) if file else None
             if journal:
                 stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
             yield Opened(stack, journal, self._batches(stack, journal, over))
