@@ -246,3 +246,14 @@ def test_only_chains_are_written(tmp_path: Path) -> None:
 def test_the_role_of_a_turn_is_a_text_whatever_a_message_has(role: Any) -> None:
     chain = Chain(prompt=Prompt(messages=({"role": role, "content": "a"},)))
     assert [turn.role for turn in turns_of(chain)] == [str(role)]
+
+
+def test_fields_that_say_nothing_are_not_in_the_record() -> None:
+    empty = Step(answer="A", feedback=Feedback(text="B", verdict="accept")).model_dump()
+    assert empty.keys() == {"answer", "feedback", "finish", "usage", "echo"}
+    assert empty["feedback"].keys() == {"text", "verdict", "by", "checks"}
+    assert "estimated" not in empty["usage"]
+    told: dict[str, Any] = {"tool_calls": ({"id": "1"},), "fresh": True, "steered": ("x",), "reasoning": "C"}
+    full = Step(answer="A", usage=Usage(estimated=True), **told).model_dump()
+    assert {name: full[name] for name in told} == told
+    assert full["usage"]["estimated"]
