@@ -101,6 +101,7 @@ class TestOtherPairs:
             {"prompt": [ASKED], "chosen": [GOOD], "rejected": [BAD]},
             {"prompt": "q", "chosen": [GOOD], "rejected": [BAD]},
             {"prompt": "q", "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
+            {"prompt": "q", "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
             {"chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
             {
                 "history": "q",
