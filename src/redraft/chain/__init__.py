@@ -60,7 +60,6 @@ Stop = Literal[
 Role = Literal["writer", "critic", "judge"]
 """Which model of a chain was asked: the one that answers, a critic, or the judge of `judge:` checks."""
 
-
 MISSING = "missing_revisions"  # name in `meta` of the number of revisions that a chain has too few
 
 

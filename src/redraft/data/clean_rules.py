@@ -61,7 +61,6 @@ ALPACA = WordList("alpaca", _whole([*_ALPACA.split(), "go to"]), asked_only=True
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
 
-
 _SHORT = 16  # fewest characters of a conversation (FastChat's `clean_sharegpt.py`)
 TURN = 100  # characters of each turn for language detection, so that questions and answers count alike
 

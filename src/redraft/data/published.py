@@ -88,7 +88,6 @@ class FieldMap:
 
 _EXAMPLE = "--map instruction=FIELD,output=FIELD, or prompt=…, messages=…, chosen=…,rejected=…"
 
-
 _EMPTY = "empty"  # the rule that drops records without question and answer
 _NO_QUESTION = "no-question"  # the rule that drops answers without a known question
 

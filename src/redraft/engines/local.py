@@ -45,11 +45,9 @@ _log = logging.getLogger(__name__)
 DEFAULT_CONTEXT = 4096
 """Default tokens of a chain: SelFee's chains were made with 4,096 (reference/selfee.md)."""
 
-
 SPARSE = 8
 """Characters of a token, at most, in common texts: English has four to five, code about three. If a text has
 more characters than fit by this count, its beginning is encoded first."""
-
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
 

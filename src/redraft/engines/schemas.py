@@ -24,7 +24,6 @@ _COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 
 _FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
 
-
 UNBOUND = "replies are only checked, or read as text"
 """What becomes of replies that keep to no schema: answers are checked, and criticisms are read."""
 
@@ -194,7 +193,6 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
 
 
 _ANNOTATIONS = frozenset({"format", "$schema"})  # keywords that are not checked, either
-
 
 _UNIT = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # an escape, or a class in brackets
 
