@@ -101,7 +101,6 @@ class TestOtherPairs:
             {"prompt": [ASKED], "chosen": [GOOD], "rejected": [BAD]},
             {"prompt": "q", "chosen": [GOOD], "rejected": [BAD]},
             {"prompt": "q", "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
-            {"prompt": "q", "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
             {"chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
             {
                 "history": "q",
@@ -119,6 +118,7 @@ class TestOtherPairs:
     def test_every_form_is_the_same_pair(self, record: dict[str, Any]) -> None:
         chain = read(record)
         assert (chain.prompt.text, pair(chain)) == ("q", ("bad", "good"))
+        assert len(chain.prompt.messages or [ASKED]) == 1
 
     @pytest.mark.parametrize(
         ("record", "message"),
