@@ -32,19 +32,14 @@ Lost = Callable[[str, Values], bool]
 
 @dataclass(frozen=True)
 class Type:
-    """A type of constraint.
-
-    Attributes:
-        values: The names of its values, and their types.
-        demand: The demand, with the values in it.
-        form: The form of what meets it, if that can be steered. Upper bounds alone mostly cannot.
-        lost: Whether the beginning of an answer has broken it; None where it may always still be met.
-    """
+    """A type of constraint."""
 
     decide: Decide
-    values: dict[str, Any]
-    demand: str
+    values: dict[str, Any]  # the names of its values, and their types
+    demand: str  # the demand, with the values in it
+    # The form of what meets it, if that can be steered. Upper bounds alone mostly cannot.
     form: Callable[[Values], Form | None] | None
+    # Whether the beginning of an answer has broken it; None where it may always still be met.
     lost: Lost | None
 
 

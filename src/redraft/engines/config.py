@@ -40,15 +40,11 @@ PREFIX = "REDRAFT_KEY_"  # prefix of the environment variables with keys
 
 @dataclass(frozen=True)
 class Key:
-    """The key of a server. Its value is in no `repr`.
-
-    Attributes:
-        plain_http: Whether it may be sent unencrypted to another machine.
-    """
+    """The key of a server. Its value is in no `repr`."""
 
     value: str = field(repr=False)
     source: str
-    plain_http: bool = False
+    plain_http: bool = False  # whether it may be sent unencrypted to another machine
 
 
 class KeyEntry(OptionModel):
@@ -84,19 +80,13 @@ class _Tables(OptionModel):
 
 @dataclass(frozen=True)
 class Config:
-    """The contents of the config file.
-
-    Attributes:
-        defaults: Flag name (with `_`) to value.
-        keys: `host` or `host:port` to its entry.
-        servers: Short name to the base address of a server.
-        prices: `host#model` to USD per million tokens: `prompt`, `completion` and optionally `cached`.
-    """
+    """The contents of the config file."""
 
     path: Path
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    keys: Mapping[str, KeyEntry] = field(default_factory=dict)
-    servers: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # flag name (with `_`) to value
+    keys: Mapping[str, KeyEntry] = field(default_factory=dict)  # `host` or `host:port` to its entry
+    servers: Mapping[str, str] = field(default_factory=dict)  # short name to the base address of a server
+    # `host#model` to USD per million tokens: `prompt`, `completion` and optionally `cached`.
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def key_for(self, url: str) -> Key | None:

@@ -28,14 +28,10 @@ from redraft.jobs.plugins import KINDS, OWN, PluginError, all_plugins
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
-
-    Attributes:
-        well: Whether it works; None if it is missing and optional.
-    """
+    """One line of the report."""
 
     what: str
-    well: bool | None
+    well: bool | None  # whether it works; None if it is missing and optional
     found: str
     type_next: str = ""
 

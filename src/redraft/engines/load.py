@@ -71,19 +71,13 @@ _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P
 
 @dataclass(frozen=True)
 class ModelReference:
-    """A parsed model reference.
+    """A parsed model reference."""
 
-    Attributes:
-        kind: The plugin that opens it: default, gguf, folder, hub, remote, script, or that of a package.
-        selects: The model of the server, or the quantisation or file of the repository.
-        adapters: LoRA adapters that are bound to no role.
-        roles: The adapters of each role, if some are bound to one (`engines.wrapped`).
-    """
-
-    kind: str
+    kind: str  # the plugin that opens it: default, gguf, folder, hub, remote, script, or that of a package
     target: str = ""
-    selects: str | None = None
-    adapters: tuple[Path, ...] = ()
+    selects: str | None = None  # the model of the server, or the quantisation or file of the repository
+    adapters: tuple[Path, ...] = ()  # LoRA adapters that are bound to no role
+    # The adapters of each role, if some are bound to one (`engines.wrapped`).
     roles: Mapping[EngineRole, tuple[Path, ...]] = field(default_factory=dict)
 
     @property
@@ -107,20 +101,14 @@ class Opening:
 
 @dataclass(frozen=True)
 class EngineKind(Kind):
-    """A kind of engine: a plugin of the group `redraft.engines`. Its name is the kind of its references.
+    """A kind of engine: a plugin of the group `redraft.engines`. Its name is the kind of its references."""
 
-    Attributes:
-        form: How its references are written, such as `NAME:TARGET`.
-        identity: Returns JSON values that tell the model of a reference from every other.
-        engines: The names of `engine` that it takes.
-        renders: Whether it takes a `chat_template`. Others are refused before they are opened.
-    """
-
-    form: str
+    form: str  # how its references are written, such as `NAME:TARGET`
     open: Callable[[ModelReference, Opening], Awaitable[Engine]]
+    # Returns JSON values that tell the model of a reference from every other.
     identity: Callable[[ModelReference], Any] = lambda named: {"kind": named.kind, "target": named.target}
-    engines: tuple[EngineName, ...] = ()
-    renders: bool = False
+    engines: tuple[EngineName, ...] = ()  # the names of `engine` that it takes
+    renders: bool = False  # whether it takes a `chat_template`. Others are refused before they are opened
 
 
 def kind_of(named: ModelReference) -> EngineKind:

@@ -15,14 +15,10 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class KnownServer:
-    """A server.
-
-    Attributes:
-        variable: The environment variable in which its users keep their key; empty if it needs none.
-    """
+    """A server."""
 
     url: str
-    variable: str = ""
+    variable: str = ""  # the environment variable in which its users keep their key; empty if it needs none
 
 
 SERVERS = {

@@ -439,14 +439,10 @@ class EventParser:
 
 @dataclass
 class Stops:
-    """Ends a stream of text at the first stop string, also where its server ignores them.
-
-    Attributes:
-        found: The stop string that has come; empty for none.
-    """
+    """Ends a stream of text at the first stop string, also where its server ignores them."""
 
     stop: tuple[str, ...]
-    found: str = ""
+    found: str = ""  # the stop string that has come; empty for none
     _held: str = ""
 
     def add(self, text: str) -> str:

@@ -45,21 +45,13 @@ _SERVED = {"remote", "script"}  # models that take no processor of ours
 
 @dataclass(frozen=True)
 class ClusterWork:
-    """What a verb does, for all shares. Each field is a JSON value.
+    """What a verb does, for all shares. Each field is a JSON value."""
 
-    Attributes:
-        function: Module and name of the coroutine, such as `redraft.revision.runs.answers:aanswer_file`.
-        arguments: Its arguments; the last one is the output.
-        options: Its keyword arguments, without the share.
-        files: What every machine has to read; one of them lies in the folder of the output.
-        folder: The folder that paths start from.
-    """
-
-    function: str
-    arguments: list[Any]
-    options: dict[str, Any]
-    files: list[str]
-    folder: str
+    function: str  # module and name of the coroutine, such as `redraft.revision.runs.answers:aanswer_file`
+    arguments: list[Any]  # its arguments; the last one is the output
+    options: dict[str, Any]  # its keyword arguments, without the share
+    files: list[str]  # what every machine has to read; one of them lies in the folder of the output
+    folder: str  # the folder that paths start from
 
     @classmethod
     def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> ClusterWork:

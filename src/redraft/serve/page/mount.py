@@ -147,15 +147,11 @@ class Act(Body):
 
 @dataclass(frozen=True)
 class Booth:
-    """What `redraft vote` has people judge.
+    """What `redraft vote` has people judge."""
 
-    Attributes:
-        voter: Who votes; if that is not `known`, who may.
-        act: Does what a voter wants, from their name, the act, the pair and the note. Returns what to show.
-    """
-
-    voter: str
+    voter: str  # who votes; if that is not `known`, who may
     known: bool
+    # Does what a voter wants, from their name, the act, the pair and the note. Returns what to show.
     act: Callable[[str, str, str, str], Mapping[str, Any]]
 
 
