@@ -320,17 +320,13 @@ def _out_of_reach(repo: str, error: _OutOfReach, then: str = "Check the connecti
 
 
 class Dataset(NamedTuple):
-    """Local files of a dataset.
-
-    Attributes:
-        offline: The hub could not be reached, and the files are from the cache.
-    """
+    """Local files of a dataset."""
 
     folder: Path
     files: Sequence[str]
     licence: str | None
     revision: str
-    offline: bool
+    offline: bool  # the hub could not be reached, and the files are from the cache
 
 
 def is_dataset_name(text: str) -> bool:

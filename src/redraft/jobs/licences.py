@@ -22,16 +22,11 @@ _SHOWN = 4  # sources of one licence to name
 
 
 class Source(NamedTuple):
-    """Something that a model or a file of records was made from.
+    """Something that a model or a file of records was made from."""
 
-    Attributes:
-        kind: What it is: base, adapter, delta, model or data.
-        licence: Its licence, or several, with commas or AND between them.
-    """
-
-    kind: str
+    kind: str  # what it is: base, adapter, delta, model or data
     name: str
-    licence: str = UNKNOWN
+    licence: str = UNKNOWN  # its licence, or several, with commas or AND between them
 
 
 def licence_in(origin: Any) -> str:

@@ -82,19 +82,14 @@ class Kind:
 
 @dataclass(frozen=True)
 class Plugin:
-    """An entry point.
-
-    Attributes:
-        target: Where it is: `module:attribute`.
-        rivals: Other packages that have the same name in the same group.
-    """
+    """An entry point."""
 
     group: str
     name: str
-    target: str
+    target: str  # where it is: `module:attribute`
     package: str
     version: str
-    rivals: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()  # other packages that have the same name in the same group
 
     def __str__(self) -> str:
         return f"the {self.group.removeprefix('redraft.').removesuffix('s')} {self.name!r}"

@@ -103,15 +103,10 @@ def shard_name(number: int, of: int) -> str:
 
 @dataclass
 class OutputFolder:
-    """A folder of weights that is being written: see `new_folder`.
+    """A folder of weights that is being written: see `new_folder`."""
 
-    Attributes:
-        path: Its name at the end.
-        aside: Where it is now. Small files may be written there directly.
-    """
-
-    path: Path
-    aside: Path
+    path: Path  # its name at the end
+    aside: Path  # where it is now. Small files may be written there directly
     run: Run
     _shards: Sequence[Shard] = ()
     _sums: dict[str, str] = field(default_factory=dict)  # SHA-256 of the finished shards

@@ -149,13 +149,9 @@ def _parsed(form: str) -> Reward:
 
 @dataclass(frozen=True)
 class RewardKind(Kind):
-    """A kind of reward: a plugin of the group `redraft.rewards`.
+    """A kind of reward: a plugin of the group `redraft.rewards`."""
 
-    Attributes:
-        make: Returns the reward of a form without its weight, such as `reward:MODEL`.
-    """
-
-    make: Callable[[str], Reward]
+    make: Callable[[str], Reward]  # returns the reward of a form without its weight, such as `reward:MODEL`
 
 
 MODEL = RewardKind(lambda form: partial(_modelled, RewardModel.load(form.removeprefix("reward:").strip())))

@@ -65,22 +65,15 @@ class SystemKeys(OptionModel):
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a system.
-
-    Attributes:
-        out: The name of its output in the folder of the run.
-        options: With values filled in; `{NAME}` of files and stages is left.
-        command: What a shell runs in place of the verb; empty for none.
-        reads: The files and stages that it reads.
-    """
+    """A stage of a system."""
 
     name: str
     verb: str
-    out: str
-    options: Mapping[str, Any]
-    command: str
+    out: str  # the name of its output in the folder of the run
+    options: Mapping[str, Any]  # with values filled in; `{NAME}` of files and stages is left
+    command: str  # what a shell runs in place of the verb; empty for none
     needs: Needs
-    reads: tuple[str, ...]
+    reads: tuple[str, ...]  # the files and stages that it reads
 
     @property
     def made(self) -> str:
@@ -107,17 +100,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class System:
-    """A recipe with its values filled in.
+    """A recipe with its values filled in."""
 
-    Attributes:
-        name: The name of the recipe.
-        stages: In an order in which they can be done.
-        files: The user's files by name.
-    """
-
-    name: str
-    stages: Mapping[str, Stage]
-    files: Mapping[str, FileKeys] = field(default_factory=dict)
+    name: str  # the name of the recipe
+    stages: Mapping[str, Stage]  # in an order in which they can be done
+    files: Mapping[str, FileKeys] = field(default_factory=dict)  # the user's files by name
     small: bool = False
     about: str = ""
 

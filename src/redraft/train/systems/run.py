@@ -40,18 +40,13 @@ class StageError(RedraftError):
 
 @dataclass
 class Run:
-    """A run of a system in a folder.
-
-    Attributes:
-        until: The last stage to do; empty for all.
-        patience: Seconds that stages of a killed run have to end.
-    """
+    """A run of a system in a folder."""
 
     system: System
     folder: Path
-    until: str = ""
+    until: str = ""  # the last stage to do; empty for all
     tell: Tell = print
-    patience: float = 5.0
+    patience: float = 5.0  # seconds that stages of a killed run have to end
     ledger: Ledger = field(init=False)
     _lock: int = field(default=-1, init=False)
 

@@ -36,17 +36,11 @@ _GIVEN = {"force", "run", "on_event"}  # parameters that a stage does not give
 
 @dataclass(frozen=True)
 class Verb:
-    """The function of a verb.
+    """The function of a verb."""
 
-    Attributes:
-        function: Module and name.
-        out: The parameter that takes the output.
-        kind: Whether it takes the options of `data` or of `weights`, or pays for tokens of a model.
-    """
-
-    function: str
-    out: str = "out"
-    kind: str = ""
+    function: str  # module and name
+    out: str = "out"  # the parameter that takes the output
+    kind: str = ""  # whether it takes the options of `data` or of `weights`, or pays for tokens of a model
 
     def load(self) -> Callable[..., Any]:
         """Import the function."""
