@@ -404,3 +404,11 @@ def test_a_mapped_record_is_read_as_the_shape_that_its_names_have(
 def test_a_map_that_cannot_be_is_refused(written: str) -> None:
     with pytest.raises(UsageError, match="the field map has"):
         FieldMap.of([written])
+
+
+def test_a_record_too_deep_to_be_read_again_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "deep.jsonl"
+    path.write_text(f'{{"instruction": "Why?", "output": "So.", "more": {"[" * 190}{"]" * 190}}}\n')
+    chains, drops = read(path, Reader())
+    assert not chains
+    assert [drop.rule for drop in drops] == ["unreadable"]

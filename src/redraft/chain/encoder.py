@@ -310,7 +310,6 @@ class PromptEncoder(Encoder):
 
 
 def _answered(chain: Chain, answer: str) -> Chain:
-    """Return a chain's prompt, tools included, with another answer."""
     source = {"source": chain.meta["source"]} if "source" in chain.meta else {}
     return Chain(prompt=chain.prompt, steps=(Step(answer=answer),), best=0, meta=source)
 

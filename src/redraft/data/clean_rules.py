@@ -48,7 +48,6 @@ FASTCHAT = WordList("fastchat", regex.compile("openai|chatgpt"))
 
 
 def _whole(words: Iterable[str]) -> Any:
-    """Return a pattern of words and phrases at word boundaries."""
     return regex.compile(r"(?<!\w)\L<words>(?!\w)", words=list(words))
 
 

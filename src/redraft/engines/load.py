@@ -462,7 +462,6 @@ async def _folder(named: ModelReference, opening: Opening) -> Engine:
 async def _by_role(
     kind: type[HfEngine | OpenVinoEngine], path: Path, named: ModelReference, opening: Opening
 ) -> Engine:
-    """Open the model once, or once for each role."""
 
     async def start(adapters: tuple[Path, ...]) -> Engine:
         engine = await kind.start(path, adapters, machine=opening.machine, parallel=opening.parallel)

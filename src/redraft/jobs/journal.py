@@ -195,7 +195,6 @@ class Journal(AbstractContextManager["Journal"]):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Do all of a block or none of it."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield

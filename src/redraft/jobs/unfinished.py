@@ -114,7 +114,6 @@ class Unfinished(AbstractContextManager["Unfinished"]):
                     yield name, line
 
     def _tidied(self) -> LineFile:
-        """Write a new file without finished items, and open it."""
         self._kept = {name: line for name, line in self._kept.items() if name not in self._done}
         if self._lines is not None:
             self._lines.close()

@@ -193,7 +193,6 @@ def names(record: Mapping[str, Any]) -> str:
 
 
 def _with_source(chain: Chain, fields: Fields) -> Chain:
-    """Return a chain with the fields that its reader did not take."""
     source = {"source": fields.rest} if fields.rest else {}
     return chain.model_copy(update={"meta": chain.meta | source})
 

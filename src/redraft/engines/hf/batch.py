@@ -399,7 +399,6 @@ class Batch:
             slot.tokens.clear()
 
     def _fail(self, error: Exception) -> None:
-        """End all sequences of a failed step, and discard the cache."""
         reported = EngineError(f"transformers failed: {type(error).__name__}: {str(error)[:300]}")
         if isinstance(error, EngineError):
             reported = error

@@ -215,7 +215,6 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
     ) -> Replies:
-        """Continue token ids in a process."""
         self._check(prompt)
         spelling, count, chances, blank = self._spelling(prompt, stop), 0, list[float](), ""
         request = self._request(prompt, sampling, room.tokens)

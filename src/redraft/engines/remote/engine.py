@@ -311,7 +311,6 @@ class RemoteEngine(Engine):
             refused |= gone
 
     def _without_forms(self, why: str) -> None:
-        """Send no grammars any more, and say so once."""
         if self._grammar:
             words = self._server.clean(why)[:200].rstrip(" .")
             _log.warning("%s takes no grammars: %s. So checks only check.", self._server.host, words)

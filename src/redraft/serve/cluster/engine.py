@@ -175,7 +175,6 @@ class RayEngine(Engine):
     async def _once(
         self, way: Way, asked: Any, sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
-        """Reply from one replica, to the last delta."""
         reply = self._replies.remote(way, asked, sampling, stop, said, chain=sampling.chain)
         name, limit, ended = "", self._patience.first_token, False
         try:

@@ -388,7 +388,6 @@ class _Run:
             self.waiting.appendleft(actor.share)
 
     def _look(self) -> None:
-        """Ask the processes how far they are, and show it."""
         asked = {actor.handle.progress.remote(): actor for actor in self.actors.values() if actor.share}
         ready, _ = self.ray.wait([*asked], num_returns=len(asked), timeout=_POLL) if asked else ([], [])
         for reply in ready:

@@ -271,7 +271,6 @@ def _packed(data: bytes) -> bytes:
 
 @cache
 def _files() -> dict[str, bytes]:
-    """Return the files of the page by their paths."""
 
     def below(folder: Traversable, before: str = "") -> Iterator[tuple[str, bytes]]:
         for each in folder.iterdir():

@@ -217,7 +217,6 @@ class InstructionRun:
         )
 
     def _find(self, line: bytes) -> None:
-        """Note a task that is in the output already."""
         chain = Chain.from_json(line, where=str(self.plan.out))
         about = chain.meta[GENERATED]
         self._found.add((about["request"], about["number"], chain.prompt.instruction))
