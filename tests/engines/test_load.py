@@ -71,6 +71,20 @@ def test_forms(here: Path, ref: str, parsed: ModelReference) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ref", "shipped"),
+    [
+        ("default", True),
+        ("default-base", True),
+        ("default+a.gguf", False),
+        ("default+a.gguf@answer+c.gguf@revise", False),
+        ("m.gguf", False),
+    ],
+)
+def test_what_redraft_ships_has_no_adapter_of_the_user(here: Path, ref: str, shipped: bool) -> None:
+    assert parse_reference(ref).shipped == shipped
+
+
+@pytest.mark.parametrize(
     ("ref", "parts"),
     [
         ("http://a/v1#m,http://b/v1#m", ["http://a/v1#m", "http://b/v1#m"]),
