@@ -53,6 +53,13 @@ def test_the_summary_says_what_is_kept_and_what_is_not() -> None:
     assert [chain.meta["generated"]["is_last"] for chain in chains()] == [False, False, True]
 
 
+@pytest.mark.parametrize("meta", [None, [], {}, {"generated": {"request": 0, "number": 1}}])
+def test_an_output_with_a_record_of_something_else_is_not_gone_on_with(meta: Any) -> None:
+    scripted("--count", "2", "--quiet")
+    write("out.jsonl", [*lines("out.jsonl"), {"version": 1, "id": "x", "steps": [], "meta": meta}])
+    refused(scripted("--count", "3"), "the record 'x' does not say in meta.generated which request it is of.")
+
+
 def test_a_complete_output_keeps_the_rejects_of_requests_that_gave_nothing() -> None:
     script(GOOD.format("Draw the shape of a leaf."), "\n\n".join(GOOD.format(text) for text in SHARED))
     first, again = (scripted("--count", "3").stdout.splitlines()[:2] for _ in range(2))

@@ -85,7 +85,8 @@ def to_chain(
 
 def generated_in(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a record of an output says of how its task was generated."""
-    about = (record.get("meta") or {}).get(GENERATED)
+    meta = record.get("meta")
+    about = meta.get(GENERATED) if isinstance(meta, dict) else None
     wanted = {"request": int, "number": int, "is_last": bool}
     if isinstance(about, dict) and all(isinstance(about.get(name), kind) for name, kind in wanted.items()):
         return about
