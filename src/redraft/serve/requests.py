@@ -90,7 +90,9 @@ _SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "descript
 
 def _seed(given: Any) -> Any:
     """Return a seed of 64 bits, as OpenAI takes it, as one that engines take."""
-    return given % (MAX_SEED + 1) if type(given) is int and -(2**63) <= given < 2**63 else given
+    if type(given) is int and not -(2**63) <= given < 2**63:
+        raise ValueError(f" is {shown(given)}. It should be a whole number of 64 bits.")
+    return given % (MAX_SEED + 1) if type(given) is int else given
 
 
 def _biases(given: dict[str, Any] | None) -> dict[str, Any] | None:

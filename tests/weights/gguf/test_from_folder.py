@@ -195,20 +195,26 @@ def test_the_keys_of_a_model(tmp_path: Path) -> None:
     assert (manifest["command"], manifest["quant"]) == ("redraft weights gguf", "q4_1")
 
 
-def test_the_size_and_all_end_tokens_are_kept_there_and_back(tmp_path: Path) -> None:
+def test_recommended_sampling_size_and_all_end_tokens_are_kept_there_and_back(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "some-model", "Qwen3")
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [3, 5, 7]}))
+    advised = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "repetition_penalty": 1.05}
+    generation = advised | {"eos_token_id": [3, 5, 7], "do_sample": True}
+    (folder / "generation_config.json").write_text(json.dumps(generation | {"min_p": None}))
     change(folder, eos_token_id=3)
     config = json.loads((folder / "tokenizer_config.json").read_bytes())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": None}))
     export_gguf(folder, tmp_path / "m.gguf")
     metadata = read_header(tmp_path / "m.gguf").metadata
+    sampling = {key: value for key, value in metadata.items() if key.startswith("general.sampling.")}
+    assert {key.rsplit(".")[-1]: value for key, value in sampling.items()} == pytest.approx(
+        {"temp": 0.6, "top_p": 0.95, "top_k": 20, "penalty_repeat": 1.05}
+    )
     count = sum(each.numel() for each in load_file(folder / "model.safetensors").values())
     assert metadata["general.size_label"] == gguf.size_label(count, 0, 0, 0)
     assert [metadata[f"tokenizer.ggml.{name}_token_id"] for name in ("eos", "eot", "eom")] == [3, 5, 7]
     import_gguf(tmp_path / "m.gguf", tmp_path / "back")
     back = json.loads((tmp_path / "back" / "generation_config.json").read_bytes())
-    assert back["eos_token_id"] == [3, 5, 7]
+    assert {key: back.get(key) for key in generation} == generation
 
 
 # What is told, and what is refused

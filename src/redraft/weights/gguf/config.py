@@ -156,6 +156,23 @@ def config_of(numbers: ModelNumbers, dtype: str) -> dict[str, Any]:
     return config
 
 
+SAMPLING = {
+    "temperature": "temp",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "penalty_repeat",
+}
+"""Settings of generation_config.json, and of `general.sampling.` in GGUF (gguf.Keys.General)."""
+
+
+def sampling_metadata(generation: Mapping[str, Any]) -> dict[str, int | float]:
+    """Return the sampling that a generation_config.json recommends as keys of a GGUF file."""
+    given = {theirs: generation.get(ours) for ours, theirs in SAMPLING.items()}
+    known = {key: n for key, n in given.items() if type(n) in (int, float) and 0 <= n < 2**31}
+    return {f"general.sampling.{key}": int(n) if key == "top_k" else float(n) for key, n in known.items()}
+
+
 def _rope_from_config(config: Mapping[str, Any], family: Family, head: int) -> Rope:
     """Read `rope_parameters`, or `rope_theta` and `rope_scaling` in older files."""
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}

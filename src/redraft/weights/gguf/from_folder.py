@@ -28,6 +28,7 @@ from redraft.weights.gguf.config import (
     metadata_of,
     numbers_from_config,
     rope_factors,
+    sampling_metadata,
 )
 from redraft.weights.gguf.families import (
     COMPUTED,
@@ -93,6 +94,7 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     tokenizer = tokenizer_metadata(checkpoint.folder, numbers.sizes.vocabulary)
     metadata = {
         **_general(checkpoint, config, chosen, parts),
+        **sampling_metadata(checkpoint.json("generation_config.json")),
         **metadata_of(numbers),
         **tokenizer,
     }

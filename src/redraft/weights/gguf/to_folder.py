@@ -18,8 +18,8 @@ import torch
 from redraft.errors import ModelError
 from redraft.weights.card import CARD, card_of
 from redraft.weights.checkpoint import portions
-from redraft.weights.gguf.config import ModelNumbers, config_of, numbers_from_metadata
-from redraft.weights.gguf.families import Shape, check_tensors, hf_name, permuted_heads, unpermute
+from redraft.weights.gguf.config import SAMPLING, ModelNumbers, config_of, numbers_from_metadata
+from redraft.weights.gguf.families import Shape, check_tensors, hf_name, permuted_heads, shortest, unpermute
 from redraft.weights.gguf.from_folder import ROPE_FACTORS
 from redraft.weights.gguf.quant import Kind, TensorReader
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, describe_file, read_header
@@ -116,7 +116,11 @@ def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, d
     if native := header.text("redraft.format"):
         config["redraft_format"] = native
     out.json("config.json", config)
-    out.json("generation_config.json", ids)
+    found = {ours: header.metadata.get(f"general.sampling.{theirs}") for ours, theirs in SAMPLING.items()}
+    advised = {
+        ours: n if type(n) is int else shortest(n) for ours, n in found.items() if type(n) in (int, float)
+    }
+    out.json("generation_config.json", ids | ({**advised, "do_sample": True} if advised else {}))
     write_tokenizer(header.metadata, out.aside)
     if card := card_of(header.metadata):
         (out.aside / CARD).write_text(card, "utf-8")
