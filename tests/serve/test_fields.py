@@ -245,13 +245,15 @@ REFUSED = (
 
 
 @pytest.mark.parametrize("turns", TURNS)
-@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize(
+    ("status", "said"), [(400, REFUSED), (500, REFUSED), (500, REFUSED.rpartition("\n")[2])]
+)
 def test_turns_that_a_servers_template_refuses_are_folded(
-    upstream: FakeServer, turns: list[dict[str, str]], status: int
+    upstream: FakeServer, turns: list[dict[str, str]], status: int, said: str
 ) -> None:
     def answer(request: Any) -> Any:
         roles = [message["role"] for message in request.json["messages"]]
-        return chat_reply("It rains.") if roles == ["user"] else error_reply(status, REFUSED)
+        return chat_reply("It rains.") if roles == ["user"] else error_reply(status, said)
 
     upstream.on("POST /v1/chat/completions", answer)
     with served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server:
@@ -397,3 +399,10 @@ def test_nothing_behind_a_stop_string_comes_from_a_server_that_ignores_it(stream
     said = [each["delta" if stream else "message"].get("content") or "" for each in choices]
     assert "".join(said) == "One, two,"
     assert choices[-1]["finish_reason"] == "stop"
+
+
+def test_a_seed_beyond_64_bits_is_refused_by_the_bounds_that_hold(upstream: FakeServer) -> None:
+    with served({"plain": plain(RemoteEngine(upstream.url, "m"))}) as server:
+        reply = server.post({"messages": [{"role": "user", "content": "Hi."}], "seed": 2**63})
+    assert reply.status_code == 400
+    assert "64 bits" in reply.json()["error"]["message"]

@@ -292,7 +292,9 @@ class Complaint:
 _NO_MODEL = re.compile(
     r"\bmodel\b.*\b(not exist|not found|no such|unknown)|\bno (such )?model\b", re.I | re.S
 )
-_OF_REQUEST = re.compile(r"\bnot supported\b|\bunsupported\b|\binvalid\b|\bmust be\b|\btemplate\b", re.I)
+_OF_REQUEST = re.compile(
+    r"\bnot supported\b|\bunsupported\b|\binvalid\b|\bmust be\b|\btemplate\b|\bjinja\b", re.I
+)
 """llama.cpp uses status 500 for faults of a request too: an image for a model without vision, or roles that
 the chat template does not support."""
 _CONTEXT = re.compile(r"(?:maximum )?context (?:length|size|window)\D{0,12}(\d{1,9})\b", re.I)

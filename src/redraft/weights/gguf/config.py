@@ -169,7 +169,7 @@ SAMPLING = {
 def sampling_metadata(generation: Mapping[str, Any]) -> dict[str, int | float]:
     """Return the sampling that a generation_config.json recommends as keys of a GGUF file."""
     given = {theirs: generation.get(ours) for ours, theirs in SAMPLING.items()}
-    known = {key: n for key, n in given.items() if type(n) in (int, float) and 0 <= n < 2**31}
+    known = {key: n for key, n in given.items() if isinstance(n, int | float) and 0 <= n < 2**31}
     return {f"general.sampling.{key}": int(n) if key == "top_k" else float(n) for key, n in known.items()}
 
 

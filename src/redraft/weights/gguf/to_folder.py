@@ -118,7 +118,9 @@ def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, d
     out.json("config.json", config)
     found = {ours: header.metadata.get(f"general.sampling.{theirs}") for ours, theirs in SAMPLING.items()}
     advised = {
-        ours: n if type(n) is int else shortest(n) for ours, n in found.items() if type(n) in (int, float)
+        ours: n if isinstance(n, int) else shortest(n)
+        for ours, n in found.items()
+        if isinstance(n, int | float)
     }
     out.json("generation_config.json", ids | ({**advised, "do_sample": True} if advised else {}))
     write_tokenizer(header.metadata, out.aside)
