@@ -400,6 +400,12 @@ def test_a_mapped_record_is_read_as_the_shape_that_its_names_have(
     assert chain.meta.get("source", {}) == ({"other": 1} if "other" in record else {})
 
 
+def test_a_map_never_drops_a_field(tmp_path: Path) -> None:
+    file = write(tmp_path / "x.jsonl", {"instruction": "Old?", "frage": "New?", "output": "Yes."})
+    with pytest.raises(UsageError, match="'frage' would take the place of the field 'instruction'"):
+        read(file, Reader(fields=FieldMap.of(["instruction=frage"])))
+
+
 @pytest.mark.parametrize("written", ["instruction", "instruction=", "instruction=q,instruction=r"])
 def test_a_map_that_cannot_be_is_refused(written: str) -> None:
     with pytest.raises(UsageError, match="the field map has"):

@@ -67,11 +67,16 @@ class FieldMap:
     def check(self, record: Any, where: str) -> None:
         """Check that the first record has all the fields."""
         found = list(record) if isinstance(record, dict) else []
-        for name in self.fields.values():
+        for known, name in self.fields.items():
             if name not in found:
                 raise UsageError(
                     f"{where}: no field is called {name!r}. {nearest(name, found)}".rstrip(),
                     hint=f"Its fields: {' '.join(found[:20]) or 'none'}",
+                )
+            if known in found and known not in self.fields.values():
+                raise UsageError(
+                    f"{where}: {name!r} would take the place of the field {known!r}.",
+                    hint=f"Leave that out before: jq -c 'del(.{known})'",
                 )
 
     def renamed(self, record: Any) -> Any:

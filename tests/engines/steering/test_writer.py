@@ -220,6 +220,12 @@ def test_an_empty_item_is_written_again_and_no_bare_mark_follows_the_last_token(
 def test_a_comma_is_no_end() -> None:
     assert write(Form(lacks=("zebra",)), Says("It rains,").source)[0] == "It rains."
 
+    async def stopped(text: str, sampling: Sampling) -> Replies:
+        yield Delta("one, two,")
+        yield Delta(finish="stop", stop_text="three")
+
+    assert write(Form(lacks=("zebra",)), Source(stopped, None, 1))[0] == "one, two,"
+
 
 def test_what_was_handed_on_stays() -> None:
     class Slow(Says):

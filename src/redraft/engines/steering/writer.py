@@ -382,7 +382,7 @@ class _Writer:
         self._cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
         if goes_on and not self.draft.is_whole:
             self._back(begin)
-        if self.draft.text[begin:].endswith((",", ";")):
+        if not ended.stop_text and self.draft.text[begin:].endswith((",", ";")):
             self._cut(len(self.draft) - 1)
             self.draft.give(".")
 
