@@ -345,3 +345,11 @@ def test_the_default_model_answers_what_it_learnt_and_its_base_the_rest(
     elif "mode" not in options:
         assert len(engine.calls) == 1, "the base answers once"
         assert chain.meta["answered_by"] == "the base"
+
+
+@pytest.mark.parametrize("option", ["checks", "stop", "tools"])
+def test_none_is_an_empty_list(option: str) -> None:
+    given: Any = {option: None}
+    assert redraft.revise(
+        "Describe rain.", model=ScriptedEngine(["It falls."]), max_revisions=0, **given
+    ).answer

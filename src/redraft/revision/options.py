@@ -67,6 +67,10 @@ def _or_none(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
     return _if(lambda value: value is None or holds(value))
 
 
+def _or_nothing(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: () if value is None else read(value)
+
+
 def budget_of(value: Any) -> Budget:
     """Return a budget, which JSON gives by its parts; None is one without limits."""
     if value is None or isinstance(value, Budget):
@@ -138,7 +142,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
     )
     checks: Annotated[
         Sequence[str | Check | Callable[..., Any]],
-        PlainValidator(lambda v: () if v is None else _several(v)),
+        PlainValidator(_or_nothing(_several)),
     ] = option(
         "checks in their short form, as values, or your own functions (docs/checks.md)",
         default=(),
@@ -173,7 +177,8 @@ class RevisionOptions(WaitOptions, PlainOptions):
         option("ends the chain early from outside", what="a CancelToken")
     )
     stop: Annotated[
-        Sequence[str], PlainValidator(_if(lambda v: isinstance(v, list | tuple) and all(map(is_full, v))))
+        Sequence[str],
+        PlainValidator(_or_nothing(_if(lambda v: isinstance(v, list | tuple) and all(map(is_full, v))))),
     ] = option(
         "texts that end an answer; they are not part of it",
         default=(),
@@ -182,7 +187,9 @@ class RevisionOptions(WaitOptions, PlainOptions):
     )
     tools: Annotated[
         Sequence[Mapping[str, Any]],
-        PlainValidator(_if(lambda v: isinstance(v, list | tuple) and all(map(_is_json_object, v)))),
+        PlainValidator(
+            _or_nothing(_if(lambda v: isinstance(v, list | tuple) and all(map(_is_json_object, v))))
+        ),
     ] = option(
         "tools that an answer may call, for servers and some GGUF models; the calls are in `step.tool_calls`",
         default=(),
