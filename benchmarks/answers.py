@@ -16,8 +16,6 @@ from importlib.metadata import version
 from itertools import islice, pairwise
 from pathlib import Path
 
-from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig, parse, verify
-
 from material import MISSING, shared
 from measure import Figure, Goal, Row
 from redraft.chain import Prompt
@@ -37,8 +35,6 @@ HOW = (
     "math-verify reads letters as strings, the rest as its README says."
 )
 OURS = {"number": Number.of, "choice": FinalLetter, "maths": FinalMaths.of}
-THEIRS = {"choice": [StringExtractionConfig(strings=tuple("ABCDE"))]}
-USUAL = [LatexExtractionConfig(), ExprExtractionConfig()]
 Case = tuple[str, str, bool, str]
 """Kind, reference, whether it is right, text."""
 
@@ -59,7 +55,10 @@ def ours(kind: str, reference: str, text: str) -> bool:
 
 def theirs(kind: str, reference: str, text: str) -> bool:
     """Judge by math-verify."""
-    read = THEIRS.get(kind, USUAL)
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig, parse, verify
+
+    letters = [StringExtractionConfig(strings=tuple("ABCDE"))]
+    read = letters if kind == "choice" else [LatexExtractionConfig(), ExprExtractionConfig()]
     gold = reference if kind == "choice" else f"${reference}$"
     return bool(verify(parse(gold, read), parse(text, read)))
 

@@ -174,6 +174,18 @@ def test_a_forbidden_word_is_taken_back_and_its_beginning_banned_there() -> None
     assert all(asked[0].endswith(" the") and asked[1].max_tokens == 1 for asked in town)
 
 
+def test_what_is_put_in_the_place_of_a_forbidden_word_is_none_itself() -> None:
+    class Top(Says):
+        async def go_on(self, text: str, sampling: Sampling) -> Replies:
+            if sampling.top_logprobs:
+                yield Delta(" x", likeliest=(((" the", -1.0), (" I", -1.1), (" my", -1.2)),))
+            else:
+                async for delta in super().go_on(text, sampling):
+                    yield delta
+
+    assert write(Form(lacks=("the", "I")), Top("It is the town.", " boat.").source)[0] == "It is my boat."
+
+
 def test_a_longer_word_that_begins_like_a_forbidden_one_may_come() -> None:
     model = Says("The rainbow is far.")
     assert write(Form(lacks=("rain",)), model.source)[0] == "The rainbow is far."
@@ -215,6 +227,21 @@ def test_an_empty_item_is_written_again_and_no_bare_mark_follows_the_last_token(
     cut, last = write(form_for(["bullets==20"])[0], Words(3).source, tokens=30)
     assert not cut.endswith("-")
     assert last.finish == "max_tokens"
+
+
+def test_no_forbidden_word_is_left_where_the_tokens_end() -> None:
+    text, last = write(Form(lacks=("the",)), Says("It rains. So the").source, tokens=4)
+    assert (text, last.finish) == ("It rains.", "stop")
+
+
+def test_an_end_that_was_asked_for_stands_behind_a_whole_sentence() -> None:
+    class Cut(Says):
+        async def go_on(self, text: str, sampling: Sampling) -> Replies:
+            async for delta in super().go_on(text, sampling):
+                yield delta if not delta.finish else Delta(finish="max_tokens")
+
+    text, _ = write(Form(closing="Good night."), Cut("Storm sizzles, a reminder of").source, tokens=5)
+    assert text == "Storm sizzles. Good night."
 
 
 def test_a_comma_is_no_end() -> None:

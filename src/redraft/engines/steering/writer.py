@@ -307,8 +307,13 @@ class _Writer:
             return await self._one(banned=self.banned | {token})
         top = [str(text) for text, _ in await self._likeliest(self.draft.text)]
         other = (text for text in top if text.strip() and not word.startswith(text.strip().lower()))
-        self.draft.give(next(other, ""))
+        self.draft.give(next((text for text in other if not self._has_lacking(self.draft.text + text)), ""))
         return None
+
+    def _has_lacking(self, text: str) -> bool:
+        """Return whether the end of a text has something forbidden."""
+        said = text.replace("’", "'")
+        return any(pattern.search(said, max(0, len(said) - LONG)) for pattern in self.lacks)
 
     # Limits
 
@@ -322,7 +327,8 @@ class _Writer:
 
     def _fits(self, text: str) -> bool:
         tail = self._tail(text)
-        return all(each.high is None or each.count(text + tail) <= each.high for each in self.form.limits)
+        fits = all(each.high is None or each.count(text + tail) <= each.high for each in self.form.limits)
+        return fits and not self._has_lacking(text)
 
     def _is_full(self) -> bool:
         """Return whether a limit is passed. One that is `n` away needs `n` more characters at least."""
@@ -492,6 +498,8 @@ class _Writer:
         form, draft = self.form, self.draft
         if self.over or self.stop_text:
             return
+        if (word := self._forbidden(len(draft), whole=True)) is not None:
+            self._cut(word)
         for text in self._missing():
             if text in self._missing():
                 self.placed = text
@@ -506,10 +514,20 @@ class _Writer:
             draft.give(f"\n\n{form.postscript}")
             await self._sentence()
         if form.closing and not pattern_for(form.closing.strip(), around=ENDS).search(draft.text):
-            place, chance = self._place(form.closing.strip(), len(draft) // 2)
-            if form.closing[:1].islower():
-                self._cut(place if self.last_word and chance > POSSIBLE else len(draft.text.rstrip(STOPS)))
-            draft.give(self._last())
+            self._close()
+
+    def _close(self) -> None:
+        """Add the end that was asked for: of a sentence, or behind one."""
+        closing, draft = self.form.closing, self.draft
+        place, chance = self._place(closing.strip(), len(draft) // 2)
+        if closing[:1].islower():
+            self._cut(place if self.last_word and chance > POSSIBLE else len(draft.text.rstrip(STOPS)))
+        elif self.cut_short and closing[:1].isupper():
+            comma = max(map(draft.text.rfind, ",;:"))
+            said = comma > max(draft.ends(0), default=0) and not self._missing(draft.text[:comma])
+            self._cut(comma if said else len(draft.text.rstrip()))
+            draft.give(".")
+        draft.give(self._last())
 
     async def _begun(self, begin: int, banned: frozenset[int], *, unending: bool) -> frozenset[int]:
         """Begin a part without the tokens that others of it began with. Return the one that came."""
