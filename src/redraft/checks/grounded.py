@@ -165,7 +165,7 @@ class Grounded:
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")
         more = f", and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
-        named = ", ".join(map(_cut, missing[:_MOST_SHOWN]))
+        named = ", ".join(f"{each:.80}" for each in missing[:_MOST_SHOWN])
         message = f"The answer has {named}{more}: the request does not. Use only what the request has."
         return failed(message, score=1 - len(missing) / len(facts))
 
@@ -321,10 +321,6 @@ def _plain(text: str) -> str:
 def _bare(text: str) -> str:
     """Return the letters and digits of a text, for comparing."""
     return regex.sub(r"[^\p{L}\p{M}\p{N}]+", " ", text.casefold()).strip()
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _end(match: regex.Match[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -47,15 +47,12 @@ FASTCHAT = WordList("fastchat", regex.compile("openai|chatgpt"))
 """From FastChat's `data/clean_sharegpt.py`, which searches every turn for parts of words."""
 
 
-def _whole(words: Iterable[str]) -> Any:
-    return regex.compile(r"(?<!\w)\L<words>(?!\w)", words=list(words))
-
-
 _ALPACA = """
     image images graph graphs picture pictures file files map maps draw plot video audio music flowchart
     diagram
 """
-ALPACA = WordList("alpaca", _whole([*_ALPACA.split(), "go to"]), asked_only=True)
+_WHOLE_WORDS = regex.compile(r"(?<!\w)\L<words>(?!\w)", words=[*_ALPACA.split(), "go to"])
+ALPACA = WordList("alpaca", _WHOLE_WORDS, asked_only=True)
 """From Alpaca's `generate_instruction.py`: tasks that a text model cannot do. Searched in instructions."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
