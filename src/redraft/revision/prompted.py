@@ -200,7 +200,8 @@ def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
         state.criticised(Feedback(text=text, verdict="revise", by="checks"))
     elif results:
         good = _good(state, results)
-        text = "" if good else prompts.complaint(results, step.finish) or prompts.LOOPS
+        loops = step.finish == "stop" and all(result.passed for result in results)
+        text = "" if good else prompts.LOOPS if loops else prompts.complaint(results, step.finish)
         verdict: Verdict = "accept" if good else "revise"
         state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
 

@@ -68,7 +68,7 @@ def test_a_form_is_of_its_own_text_alone(engine: HfEngine) -> None:
     async def both() -> tuple[str, str, str]:
         alone = await continued(engine, "Rain?", free)
         steered, beside = await asyncio.gather(
-            continued(engine, "Rain?", hot(4, form_for("lowercase"))),
+            continued(engine, "Rain?", hot(4, form_for("lacks:,"))),
             continued(engine, "Rain?", free),
         )
         return said(alone), said(steered), said(beside)
@@ -78,15 +78,15 @@ def test_a_form_is_of_its_own_text_alone(engine: HfEngine) -> None:
 
 
 def test_a_stop_string_ends_a_text_in_a_form(engine: HfEngine) -> None:
-    text = said(run(continued(engine, "Rain?", hot(1, form_for("lowercase")))))
-    *_, last = run(continued(engine, "Rain?", hot(1, form_for("lowercase")), (text[8:12],)))
+    text = said(run(continued(engine, "Rain?", hot(1, form_for("lacks:,")))))
+    *_, last = run(continued(engine, "Rain?", hot(1, form_for("lacks:,")), (text[8:12],)))
     assert (last.finish, last.stop_text) == ("stop", text[8:12])
 
 
 def test_probabilities_are_the_models_own(engine: HfEngine) -> None:
     async def both() -> tuple[list[float], tuple[float, ...]]:
         prompt = await engine.encode("Rain?", special=True)
-        sampling = Sampling(0.0, max_tokens=20, form=form_for("lowercase"), logprobs=True)
+        sampling = Sampling(0.0, max_tokens=20, form=form_for("lacks:,"), logprobs=True)
         deltas = await continued(engine, prompt, sampling)
         tokens = [token for delta in deltas for token in delta.tokens]
         (scores,) = await engine.score([(*prompt, *tokens)])
@@ -121,7 +121,7 @@ def test_a_grammar_that_llguidance_gives_up_is_left_out_and_it_is_said_once(
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             chain = redraft.revise(
-                "?", model=engine, checks=["lowercase"], max_tokens=20, max_revisions=0, seed=1
+                "?", model=engine, checks=["lacks:,"], max_tokens=20, max_revisions=0, seed=1
             )
             assert chain.usage.completion_tokens == 20
             assert chain.steps[0].steered == ()
@@ -136,6 +136,6 @@ def test_a_tokenizer_that_does_not_spell_bytes_writes_without_a_form(
     other = transformers.PreTrainedTokenizerFast(tokenizer_object=words)
     monkeypatch.setattr(engine, "_tokenizer", Tokenizer(other, "wordy"))
     with caplog.at_level(logging.WARNING):
-        deltas = run(continued(engine, (0,), hot(1, form_for("lowercase"), 20)))
+        deltas = run(continued(engine, (0,), hot(1, form_for("lacks:,"), 20)))
     assert deltas[-1].unsteered
     assert "wordy writes without a form" in caplog.text
