@@ -1,8 +1,8 @@
 """Revise with a chat model that was not trained for it: ask for an answer, a criticism, a revision.
 
 Checks judge first, if there are any. An answer that passes is left alone. One that fails is revised by the
-checks' messages (`verified`), or by these and a model's criticism (`prompted` with checks); or another one is
-written that is told them (`repair`). The wording is in `prompts`; this module decides when to stop.
+checks' messages (`verified`), or by these and a model's criticism (`prompted` with checks). In `repair`, the
+model gets these messages and writes another. The wording is in `prompts`; this module decides when to stop.
 
 By default checks have one schedule (`Plan.told`): where they steer, fresh drafts follow a text that failed;
 elsewhere two revisions, and then fresh drafts.

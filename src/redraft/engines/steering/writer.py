@@ -37,7 +37,7 @@ POSSIBLE = 0.01  # a text that must come, or an end, is elsewhere if it is less 
 LOOKED_AT = 8  # places where a sentence might end
 SEEN = 20  # likeliest tokens at a place
 SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
-BANNED = 40  # words whose tokens are banned; of more, each is taken back where it came
+BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
 LONG = 200  # characters of a phrase, at most
 SHORT = 3  # letters; a shorter token without a space is a part of many words
 
