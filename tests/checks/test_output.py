@@ -7,14 +7,15 @@ import functools
 import json
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import pytest
 import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator
 
+import redraft
 from redraft.chain import Prompt
 from redraft.checks.base import run_check
 from redraft.checks.json_reading import json_so_far
@@ -212,3 +213,21 @@ def test_the_typed_dict_of_an_old_typing_names_the_one_to_use() -> None:
 )
 def test_json_that_is_still_written(text: str, found: object) -> None:
     assert json_so_far(text) == found
+
+
+def quoted(words: str, info: ValidationInfo) -> str:
+    if words not in (info.context or ""):
+        raise ValueError("the text does not have these words")
+    return words
+
+
+def test_validators_find_the_context_that_is_given() -> None:
+    options: Any = {
+        "model": redraft.ScriptedEngine(['"It snows."', '"It rains."']),
+        "output_context": "It rains.",
+    }
+    chain = redraft.revise("Quote.", output=Annotated[str, AfterValidator(quoted)], **options)
+    assert "the text does not have these words." in chain.steps[0].criticism
+    assert chain.value == "It rains."
+    with pytest.raises(UsageError, match="without output"):
+        redraft.revise("Quote.", **options)

@@ -117,10 +117,10 @@ def deltas(stream: Stream, op: Continue | Ask) -> Iterator[Delta]:
 def play(
     a_plan: Plan,
     streams: Sequence[Stream | str | RedraftError],
-    check: Callable[[str], bool] | None = None,
+    check: Callable[[str], bool | None] | None = None,
     clock: Clock | None = None,
 ) -> Played:
-    """Run the loop to its end. If the streams run out, the last one is used again."""
+    """Run the loop to its end. If the streams run out, the last one is used again. None: no time to check."""
     clock = clock or Clock()
     steps = loop(a_plan, clock)
     played = Played(chain=Chain())
@@ -155,5 +155,7 @@ def play(
         elif isinstance(said, RunChecks):
             assert check is not None
             good = check(said.answer)
-            result = CheckResult(name="toy", passed=good, score=float(good), message="It is not good.")
-            reply = Checked((result,))
+            result = CheckResult(
+                name="toy", passed=bool(good), score=float(bool(good)), message="It is not good."
+            )
+            reply = Checked(() if good is None else (result,), given_up=good is None)

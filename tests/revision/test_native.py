@@ -373,6 +373,47 @@ def test_checks_judge_what_a_model_made_of_an_exercise() -> None:
     assert accepted.steps[0].criticism.startswith("4 5: ")
 
 
+CUT_WORK = Stream("4 5: 4+5", finish="cancelled", seconds=9.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "said", "answer"),
+    [
+        ("native", ["8", CUT_WORK], ""),
+        ("verified", ["8", CUT_WORK], ""),
+        ("native", ["8", Stream(BEYOND, seconds=9.0)], ""),
+        ("native", ["8", BEYOND, Stream("Nine it", finish="cancelled", seconds=9.0)], "Nine it"),
+        ("native", ["8", Stream(WORKED, finish="cancelled", seconds=9.0)], ""),
+    ],
+)
+def test_what_nothing_judged_of_an_exercise_is_no_answer_when_the_budget_ends(
+    mode: str, said: Any, answer: str
+) -> None:
+    checks = ("toy",) if mode == "verified" else ()
+    made = plan(mode=mode, checks=checks, budget=Budget(seconds=5), **SUM)
+    chain = play(made, said, check=lambda _: False).chain
+    assert (chain.stop, chain.answer, chain.steps[0].answer) == ("budget", answer, "8")
+    assert chain.meta.get("answered_by") == ("the base" if answer else None)
+
+
+@pytest.mark.parametrize("more", ["", "Nine."])
+def test_a_resumed_exercise_is_its_own_until_the_base_wrote_the_answer(more: str) -> None:
+    made = plan(mode="verified", checks=("toy",), **SUM)
+    begun = play(made, ["8", WORKED], check=lambda _: None).chain
+    assert (begun.stop, [step.answer for step in begun.steps]) == ("cancelled", ["8", "9"])
+    again = play(replace(made, earlier=begun), ["Nine."], check=lambda answer: answer == (more or "9")).chain
+    assert (again.answer, again.stop) == (more or "9", "passed")
+    assert again.meta["answered_by"] == ("the base" if more else "its own revision")
+
+
+def test_an_exercise_that_was_cut_is_worked_out_when_it_is_resumed() -> None:
+    made = plan(mode="verified", checks=("toy",), **SUM)
+    begun = play(made, ["8", CUT_WORK], check=lambda _: False).chain
+    played = play(replace(made, earlier=begun), ["8", WORKED], check=lambda answer: answer == "9")
+    assert [type(asked) for asked in played.asked] == [Continue, Continue]
+    assert (played.chain.answer, played.chain.meta["answered_by"]) == ("9", "its own revision")
+
+
 def test_checks_get_the_base_s_answer_if_the_critic_cannot_judge() -> None:
     made = plan(mode="verified", checks=("toy",), **SUM)
     played = play(made, ["8", BEYOND, "Nine."], check=lambda answer: answer == "Nine.")

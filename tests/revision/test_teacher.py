@@ -48,22 +48,12 @@ def test_a_chain_of_a_teacher() -> None:
     assert redraft.Chain.from_json(chain.to_json()) == chain
 
 
-def test_the_critic_sees_the_gold_answer_and_the_writer_never_does() -> None:
-    chain, calls = taught(
-        "Ten.",
-        "Wrong. 1/10. Revision is needed.",
-        "Twenty.",
-        "Good. 10/10. Revision is not needed.",
-        gold=GOLD,
-    )
-    assert [GOLD in call for call in calls] == [False, True, False, True]
-    assert GOLD not in chain.to_json()
-
-
-def test_the_gold_answer_stays_out_of_whole_chains_too() -> None:
+@pytest.mark.parametrize("context", ["last", "chain"])
+def test_the_critic_sees_the_gold_answer_and_the_writer_never_does(context: str) -> None:
     replies = ["A.", "Bad. 1/10. Revision is needed.", "B.", "Bad too. 1/10. Revision is needed.", "C."]
-    _, calls = taught(*replies, gold=GOLD, context="chain", max_revisions=2)
+    chain, calls = taught(*replies, gold=GOLD, context=context, max_revisions=2)
     assert [GOLD in call for call in calls] == [False, True] * 2 + [False]
+    assert GOLD not in chain.to_json()
 
 
 JUDGES = "Judge it.\n\nKnow:\n{} {{verdict}}\n\n{{found}}"
@@ -257,20 +247,10 @@ def test_feedback_that_was_cut_is_asked_for_its_verdict() -> None:
     assert (chain.stop, chain.answer) == ("accepted", "Twenty.")
 
 
-def test_an_empty_criticism_is_asked_for_once_more() -> None:
-    chain, calls = taught("Ten.", "", "Good. 10/10. Revision is not needed.")
-    assert calls[1] == calls[2]
-    assert (chain.stop, chain.steps[0].verdict) == ("accepted", "accept")
-    chain, calls = taught("Ten.", "", "")
-    assert (len(calls), chain.stop, chain.answer) == (3, "ended", "Ten.")
-    assert chain.steps[0].feedback == Feedback(text="", verdict="unknown")
-    assert chain.steps[0].complete
-
-
 @pytest.mark.parametrize(
-    "cut", ['{"fee', "{", '```json\n{"score": 3, "feed', '{"score": 3}', '{"feedback": "']
+    "cut", ["", '{"fee', "{", '```json\n{"score": 3, "feed', '{"score": 3}', '{"feedback": "']
 )
-def test_a_criticism_in_json_without_a_text_is_asked_for_once_more_and_then_marked(cut: str) -> None:
+def test_a_criticism_without_a_text_is_asked_for_once_more_and_then_marked(cut: str) -> None:
     gone = ScriptedReply(cut, finish="max_tokens")
     chain, calls = taught("Ten.", gone, "Good. 10/10. Revision is not needed.")
     assert (len(calls), calls[1]) == (3, calls[2])

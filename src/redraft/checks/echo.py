@@ -53,10 +53,12 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
     unlabelled = _words(_LABEL.sub("", answer[:MOST_READ], count=1))  # "Question: …"
     meant = _words(_LEAD.sub("", answer[:MOST_READ].casefold().replace("’", "'"), count=1))  # "I will …"
     requests = [_words(text) for text in {asked, prompt.instruction, demand, f"{asked}\n\n{demand}"}]
+    known = f"{asked}\n{demand}"[:MOST_READ].casefold().replace("’", "'")
+    invited = _ASKED.search(known) or (_QUESTION.search(known) and not _OPEN.search(known))
     return (
         any(_repeats(each, text) for each in (own, unlabelled, meant) for text in requests)
         or any(_repeats(_numbered(own), _numbered(_words(text))) for text in heard)
-        or _acknowledges(" ".join(own), f"{asked}\n{demand}"[:MOST_READ].casefold().replace("’", "'"))
+        or bool(not invited and _ACKNOWLEDGED.fullmatch(" ".join(own)))
     )
 
 
@@ -65,11 +67,6 @@ def _repeats(own: list[str], message: list[str]) -> bool:
     if not FEWEST <= len(message) <= len(own) or {*message} == {_NUMBER}:  # other numbers are no copy
         return False
     return own == (message * (len(own) // len(message) + 1))[: len(own)]
-
-
-def _acknowledges(text: str, asked: str) -> bool:
-    invited = _ASKED.search(asked) or (_QUESTION.search(asked) and not _OPEN.search(asked))
-    return bool(not invited and _ACKNOWLEDGED.fullmatch(text))
 
 
 def _words(text: str) -> list[str]:

@@ -34,7 +34,9 @@ _LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]+|[\w.+-]+@[\w-]+\.
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
 _QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
 _JSON = regex.compile(r'\A\s*(?:```\w*\s*)?[\[{]|"\s*:')
+_UNIT = regex.compile(r"\p{L}{2,}|[%°$€£¥₹]")
 _WORD = regex.compile(r"[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*")
+_PART = regex.compile(r"\p{Lu}?\p{Ll}+|\p{Lu}+")
 _LIST_MARK = regex.compile(
     r"(?m)^[^\S\n]*(?:#+[^\S\n]*)?(?:\*\*)?\(?\d{1,3}[-.):](?=\s|\*)"
     r"|^[^\S\n]*(?i:step|part|section|question|item|fact|person|name) \d+\b|\[\d{1,2}\]"
@@ -88,7 +90,7 @@ class Source:
             "".join(word[0] for word in words if word[0].isupper()),
             is_english(words),
             dict(amounts),
-            read.units_in(plain),
+            frozenset(unit for word in _UNIT.findall(plain.lower()) for unit in read.UNITS.get(word, ())),
             read.scales_in(plain),
             dates,
             frozenset(time for match in read.TIME.finditer(plain) for time in read.times_of(match)),
@@ -268,7 +270,8 @@ def _names(text: str, source: Source) -> Iterator[str]:
             label = word.string[end : end + 1] == ":" and (sure or (name.isupper() and len(name) < 5))
             if not name[0].isupper() or name.lower() in no_names or len(name) < 2 or label:
                 continue
-            if not sure and (not english or _is_common(name)):
+            # English writes a word without a capital that is in the list, or a form of one.
+            if not sure and (not english or all(map(_in_list, _PART.findall(name)))):
                 continue
             if last and between == " " and last == word.start() - 1:
                 found[-1] = (f"{found[-1][0]} {name}", sure and found[-1][1])
@@ -283,11 +286,6 @@ def _names(text: str, source: Source) -> Iterator[str]:
 def _common_words() -> frozenset[str]:
     text = files("redraft.checks").joinpath("common_words.txt").read_text("utf-8")
     return frozenset(word for line in text.splitlines() if line[:1] != "#" for word in line.split())
-
-
-def _is_common(word: str) -> bool:
-    """Return whether English writes a word without a capital: the list has it, or what it is a form of."""
-    return all(map(_in_list, regex.findall(r"\p{Lu}?\p{Ll}+|\p{Lu}+", word)))
 
 
 def _in_list(word: str) -> bool:

@@ -54,8 +54,9 @@ def read_json(answer: str) -> tuple[Any, str]:
     marked = [block for block in blocks if block.mark == "json"]
     if len(marked) > 1:
         raise NotJson(f"The answer has {len(marked)} JSON blocks, and exactly one is wanted.")
-    whole = blocks[0] if len(blocks) == 1 and _is_all(blocks[0], text) and not blocks[0].mark else None
-    block = marked[0] if marked else whole
+    if [each.mark for each in blocks] == [""] and text.lstrip()[:1] in "`~":
+        marked = [] if text[blocks[0].end :].strip("`~ \n") else blocks  # one that is all of the text
+    block = marked[0] if marked else None
     begin, end = (block.begin, block.end) if block else (0, len(text))
     try:
         return _decoded(text, begin, end)
@@ -101,10 +102,6 @@ def fenced(text: str) -> list[Block]:
     return [*found, Block(mark, min(begin, len(text)), len(text))] if fence else found
 
 
-def _is_all(block: Block, text: str) -> bool:
-    return text.lstrip()[:1] in "`~" and not text[block.end :].strip("`~ \n")
-
-
 def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tuple[Any, str]:
     """Return the one object or list in a part of a text, which as a whole has a fault."""
     found: list[tuple[Any, str]] = []
@@ -118,7 +115,8 @@ def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tup
                 raise _not_json(error, text) from None
             at, tried = start.end(), tried + 1
             continue
-        if _is_meant(value) or _stands_alone(text, start.start(), at):
+        before, after = text[: start.start()].rpartition("\n")[2], text[at:].partition("\n")[0]
+        if _is_meant(value) or not (before.strip() or after.strip("` ")):
             found.append((value, text[start.start() : at]))
     if len(found) > 1:
         raise NotJson(f"The answer has {len(found)} objects or lists of JSON, and exactly one is wanted.")
@@ -132,11 +130,6 @@ def _is_meant(value: Any) -> bool:
     return (
         bool(value) if isinstance(value, dict) else any(isinstance(item, dict | list | str) for item in value)
     )
-
-
-def _stands_alone(text: str, begin: int, end: int) -> bool:
-    before, after = text[:begin].rpartition("\n")[2], text[end:].partition("\n")[0]
-    return not before.strip() and not after.strip("` ")
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -30,6 +30,7 @@ class OutputCheck:
 
     type: Any  # what the user gave: a pydantic model, `list[Model]`, a union, a TypedDict
     adapter: TypeAdapter[Any] = field(repr=False, compare=False)
+    context: Any = field(default=None, repr=False, compare=False)  # for validators of the type
 
     @property
     def name(self) -> str:
@@ -52,7 +53,7 @@ class OutputCheck:
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the JSON makes a value. The message names the wrong fields."""
         try:
-            self.adapter.validate_json(read_json(answer)[1])
+            self.adapter.validate_json(read_json(answer)[1], context=self.context)
         except NotJson as error:
             return failed(str(error), score=error.read / 2)
         except ValidationError as error:
@@ -118,6 +119,6 @@ def _name_of(output: Any) -> str:
 def parse_output(check: OutputCheck, answer: str) -> Any:
     """Return the value in an answer, or None if the answer fails the check."""
     try:
-        return check.adapter.validate_json(read_json(answer)[1])
+        return check.adapter.validate_json(read_json(answer)[1], context=check.context)
     except (NotJson, ValidationError):
         return None

@@ -188,12 +188,6 @@ def scales_in(text: str) -> frozenset[int]:
     return frozenset(_SCALES.get(word) or _LETTERS[word] for word in found)
 
 
-def units_in(text: str) -> frozenset[str]:
-    """Return the units that a text has, wherever they stand."""
-    words = regex.findall(r"\p{L}{2,}|[%°$€£¥₹]", text.lower())
-    return frozenset(unit for word in words for unit in UNITS.get(word, ()))
-
-
 def _readings(text: str) -> Iterator[Decimal]:
     """Yield what digits may be worth: `1,23` is 123 or 1.23, but `1,234` is 1234."""
     digits = text.replace(" ", "").replace("'", "")

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from redraft.engines.names import SERVERS, variable_of
+from redraft.engines.names import variable_of
 from redraft.errors import UsageError, fault_of
 from redraft.options import Defaults, OptionModel, option
 
@@ -107,11 +107,6 @@ class Config:
         variable = variable_of(names[-1]) if urlsplit(url).scheme == "https" else ""
         known = os.environ.get(variable) if variable else None
         return Key(known, variable) if known else None
-
-    def address_of(self, name: str) -> str | None:
-        """Return the base address of the server with a short name, or None."""
-        known = SERVERS.get(name)
-        return self.servers.get(name) or (known.url if known else None)
 
     def price_for(self, url: str, model: str) -> Mapping[str, float] | None:
         """Return the prices of a model on the server of a URL, or None."""

@@ -145,7 +145,8 @@ def _spelled_out(ref: str) -> str:
     name, colon, model = ref.partition(":")
     if not colon or not re.fullmatch(r"[\w-]+", name) or _is_address(ref) or _named(ref):
         return ref
-    url = load_config().address_of(name)
+    known = SERVERS.get(name)
+    url = load_config().servers.get(name) or (known.url if known else None)
     return f"{url}#{model}" if url and model else url or ref
 
 
@@ -399,18 +400,14 @@ async def _gguf(named: ModelReference, opening: Opening) -> Engine:
     path, machine = await in_daemon_thread(lambda: local_file(named)), opening.machine
     if machine.engine == "openvino":
         return await _openvino(path, named, opening)
-    if opening.fast and not machine.engine and has_openvino() and not _uses_gpu(machine):
+    on_cpu = machine.device == "cpu" or machine.gpu_layers == 0
+    on_cpu = on_cpu or not (machine.device or machine.gpu_layers or has_gpu())
+    if opening.fast and not machine.engine and has_openvino() and on_cpu:
         try:
             return await _openvino(path, named, opening)
         except (EngineError, OutputError) as error:
             _log.warning("llama.cpp computes %s, and not OpenVINO: %s", opening.ref, error.message)
     return await _llamacpp(path, named, opening)
-
-
-def _uses_gpu(machine: MachineOptions) -> bool:
-    if machine.device == "cpu" or machine.gpu_layers == 0:
-        return False
-    return bool(machine.device or machine.gpu_layers) or has_gpu()
 
 
 def has_llamacpp() -> bool:

@@ -37,6 +37,7 @@ from redraft.options import options_of
 from redraft.revision.cancel import CancelToken, OutOfTime
 from redraft.revision.driver import Driver, call_hook, with_value
 from redraft.revision.keywords import KeywordsButOutput, RevisionKeywords
+from redraft.revision.native import LONGEST_WORK
 from redraft.revision.ops import Event, Finished
 from redraft.revision.options import (
     RevisionOptions,
@@ -406,7 +407,8 @@ def settled(
         return options, ()
     once = options.most_revisions == 0 if once is None else once
     beside = options.system or options.tools or options.stop or options.gold or options.output
-    able = info.roles and not (once or beside or options.min_revisions)
+    short = (options.budget.tokens or LONGEST_WORK) < LONGEST_WORK  # an exercise that is cut has no answer
+    able = info.roles and not (once or beside or short or options.min_revisions)
     if able and (options.max_tokens or SHORTEST) >= SHORTEST and (found := learnt.read(_alone(asked))):
         revises = {} if options.most_revisions else {"max_revisions": 1}
         return options.model_copy(update=revises), found.texts

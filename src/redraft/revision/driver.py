@@ -78,7 +78,7 @@ def _run(state: State) -> ops.Loop[Stop]:
     """Make the steps of a chain. What the model made of an exercise by itself, checks judge too."""
     if state.plan.mode == "native":
         return (yield from native.run(state))
-    if state.plan.exercises and not state.steps:
+    if state.plan.exercises and state.own == len(state.steps) and not state.holds:
         stop = yield from native.run(state)
         if stop not in ("accepted", "ended", "max_revisions", "unchanged"):
             return stop

@@ -67,6 +67,7 @@ class KeywordsButOutput(PlainKeywords, WaitKeywords, total=False):
     on_event: Callable[[Any], object] | None
     trace: Any
     resume: Chain | None
+    output_context: Any
 
 
 class RevisionKeywords(KeywordsButOutput, total=False):

@@ -194,6 +194,7 @@ class Stream:
                 changes["feedback"] = step.feedback.model_copy(update={"verdict": "unknown"})
             steps[number] = step.model_copy(update=changes)
         self.state.steps = [*self.before, *steps]
+        self.state.own = len(self.state.steps)
 
     def take_up(self, steps: tuple[Step, ...]) -> None:
         """Start after the steps of an earlier attempt."""
@@ -207,9 +208,7 @@ class Stream:
         self.generated = sum(step.usage.completion_tokens for step in steps)
 
     def announce_progress(self, unpaid: Mapping[int, Usage]) -> ops.Loop[None]:
-        """Announce all sections but the open one. `unpaid` is what the running call used, by index of the
-        step.
-        """
+        """Announce all sections but the open one. `unpaid`: what the running call used, by step."""
         if not self.parser.index:
             return
         complete = len(self.before) + self.parser.index
@@ -252,7 +251,6 @@ def run(state: State) -> ops.Loop[Stop]:
     for prompt in [Prompt(instruction=words) for words in plan.exercises] or [asked]:
         stream, stop = yield from _write_chain(state, prompt)
         if stop in ("budget", "cancelled", "error") or not _is_beyond(stream, stop):
-            state.own = len(state.steps)
             return stop
     return (yield from _ask_base(state))
 
@@ -287,9 +285,7 @@ def _is_beyond(stream: Stream, stop: Stop) -> bool:
     """
     info, steps = stream.state.plan.info, stream.state.steps[len(stream.before) :]
     if stream.state.plan.exercises:
-        said, last = steps[0].criticism, steps[-1]
-        led = last.complete and f"so {last.answer.strip()}, and" in said
-        return steps[0].verdict == "unknown" or not led
+        return not stream.state.holds
     if not (info.roles and info.chats and len(steps) == 1) or stream.unsure(0) or stream.state.forced(0):
         return False
     return stop == "ended" and bool(steps[0].criticism) and steps[0].verdict == "unknown"

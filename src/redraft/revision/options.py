@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -236,6 +237,10 @@ class RevisionOptions(WaitOptions, PlainOptions):
         "TypedDict; the value is `chain.value`",
         what="a type that pydantic reads: Person, list[Person]",
     )
+    output_context: Any = option(
+        "what validators of `output` find as `info.context`, such as the text to quote from",
+        what="any value",
+    )
 
     @property
     def most_drafts(self) -> int:
@@ -304,6 +309,10 @@ DRAFTS = 4  # default number of samples in mode `best-of`
 def check_options(options: Mapping[str, Any]) -> RevisionOptions:
     """Read options, and check everything that needs no model."""
     found = RevisionOptions.read(options)
+    if found.output_context is not None:
+        if found.output is None:
+            raise UsageError("output_context is given without output.", hint="Give both, or neither.")
+        found = found.model_copy(update={"output": replace(found.output, context=found.output_context)})
     check_together(found)
     return found
 

@@ -39,6 +39,8 @@ from redraft.revision.prompts import VERDICTS, Wording, filled, wording_of
 ROLES: tuple[Role, ...] = get_args(Role)
 ANSWERED = "answered_by"
 """In the `meta` of a chain: who wrote the answer of a model that has adapters for roles."""
+OWN = "own_steps"
+"""In the `meta` of a chain on an exercise: how many of its first steps the adapters wrote."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class State:
     # The usage of each role's calls so far, earlier attempts included.
     by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
-    own: int = 0  # steps that adapters wrote, of a model that has them for roles
+    own: int = field(init=False)  # the first steps, which adapters wrote, of a model that has them for roles
 
     def __post_init__(self) -> None:
         earlier = self.plan.earlier
@@ -141,6 +143,7 @@ class State:
         self.by_role = {
             role: self.priced(each, role) if each.cost_usd is None else each for role, each in used.items()
         }
+        self.own = earlier.meta.get(OWN, 0)
         self.drafting = self._take_up_drafts()
         self.started = self.clock() - earlier.usage.seconds
 
@@ -253,6 +256,21 @@ class State:
         content = filled(template, found=found, prompt=self.plan.asked.text, **more)
         return {"role": "user", "content": content}
 
+    @property
+    def holds(self) -> bool:
+        """Whether the adapters are certain of their work on an exercise, which leads to their answer."""
+        own = self.steps[: self.own] or [Step(answer="")]
+        begun = max((index for index, step in enumerate(own) if step.fresh), default=0)
+        led = own[-1].complete and f"so {own[-1].answer.strip()}, and" in own[begun].criticism
+        return led and own[begun].verdict != "unknown"
+
+    def best(self) -> int | None:
+        """Return the index of the best answer. What nothing judged of an exercise is none."""
+        if not self.plan.exercises or self.holds:
+            return best_step(self.steps)
+        rest = enumerate(self.steps)
+        return best_step([step if i >= self.own or step.passed else Step(answer="") for i, step in rest])
+
     def check_answered(self, stop: Stop | None, aside: str = "", *, by_itself: bool = False) -> None:
         """Refuse a chain without any answer, which would count as done, unless budget or cancel ended it.
 
@@ -281,7 +299,9 @@ class State:
         plan, missing = self.plan, self.plan.options.min_revisions - self.revisions
         asks = plan.mode not in ("native", "best-of")
         meta: dict[str, Any] = {"prompts": plan.wording.record} if asks else {}
-        best = best_step(self.steps)
+        best = self.best()
+        if plan.exercises:
+            meta[OWN] = self.own
         if plan.info.roles and best is not None and stop is not None:
             meta[ANSWERED] = "its own revision" if best < self.own else "the base"
         if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):
@@ -354,7 +374,8 @@ def complete_steps(chain: Chain) -> tuple[Step, ...]:
     cut = _is_cut(last, chain)
     if cut and not last.complete:
         return tuple(before)
-    if last.feedback is not None and last.feedback.verdict == "revise" and not cut:
+    own = last.verdict == "accept" and len(chain.steps) == chain.meta.get(OWN)  # which checks did not judge
+    if (own or last.verdict == "revise") and not cut:
         return chain.steps
     finish = "stop" if cut else last.finish
     return (*before, last.model_copy(update={"feedback": None, "finish": finish}))

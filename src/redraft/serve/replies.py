@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from redraft.chain import Chain, Feedback, Finish, Usage
+from redraft.chain import Chain, Feedback, Finish, Usage, has_answer
 from redraft.checks.json_reading import text_of
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
 from redraft.revision.state import complete_drafts, complete_steps
@@ -199,8 +199,9 @@ class AnswerMessage:
 
 
 def _final(chain: Chain) -> int | None:
-    """Return the index of the final answer: the best one, or the last if none is complete."""
-    return chain.best if chain.best is not None else (len(chain.steps) - 1 if chain.steps else None)
+    """Return the index of the final answer: the best one, or the last if none has a text."""
+    blank = chain.best is None and chain.steps and not has_answer(chain.steps)
+    return len(chain.steps) - 1 if blank else chain.best
 
 
 def final_answer(chain: Chain) -> str:

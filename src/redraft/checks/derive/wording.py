@@ -89,26 +89,7 @@ def _of_a_part(sentence: Sentence, match: re.Match[str]) -> bool:
     return bool(part or _FOR_A_PART.match(sentence.text, match.end()))
 
 
-def _of_an_edge(sentence: Sentence, match: re.Match[str]) -> bool:
-    edge = _AT_AN_EDGE.search(sentence.text[: match.end()][-90:])
-    return bool(edge) or is_of_a_thing(sentence, match)
-
-
-def _of_another_end(sentence: Sentence, match: re.Match[str]) -> bool:
-    last = re.match(r"\W*(?:the|its|your) (?:very )?last (?:sentence|line)\b", sentence.text, re.I)
-    return bool(OF_PARTS.search(sentence.text) and not last) or is_of_a_thing(sentence, match)
-
-
-def _of_another_start(sentence: Sentence, match: re.Match[str]) -> bool:
-    return bool(_OTHER_START.search(sentence.text)) or is_of_a_thing(sentence, match)
-
-
-def _said_of_words(sentence: Sentence, match: re.Match[str]) -> bool:
-    return bool(re.search(r"\b(?:list|name|find|words?|names?)\b", sentence.before(match), re.I))
-
-
-def _contrasts(_: Sentence, match: re.Match[str]) -> bool:
-    return bool(re.match(rf"(?:not|n['’]t)\s{QUOTED}", match[0], re.I))  # as in: she is not "shy"
+_LAST = re.compile(r"\W*(?:the|its|your) (?:very )?last (?:sentence|line)\b", re.I)
 
 
 def _of_no_whole(sentence: Sentence, _: re.Match[str]) -> bool:
@@ -181,13 +162,13 @@ _TABLE: tuple[tuple[str, bool, Unless | None, tuple[str, ...]], ...] = (
     (
         "lacks[part]:{}",
         True,
-        _said_of_words,
+        lambda said, it: bool(re.search(r"\b(?:list|name|find|words?|names?)\b", said.before(it), re.I)),
         (rf"\bwithout (?:using )?(?:the|any) letters? (?P<what>{QUOTED}|[a-z])\b",),
     ),
     (
         "lacks:{}",
         True,
-        _contrasts,
+        lambda _, it: bool(re.match(rf"(?:not|n['’]t)\s{QUOTED}", it[0], re.I)),  # as in: she is not "shy"
         (
             rf"{NO}{_QUOTES}{_ONCE}",
             rf"{NO}{_NAMED}{_ONCE}",
@@ -198,7 +179,7 @@ _TABLE: tuple[tuple[str, bool, Unless | None, tuple[str, ...]], ...] = (
     (
         "contains:{}",
         False,
-        _of_an_edge,
+        lambda said, it: bool(_AT_AN_EDGE.search(said.text[: it.end()][-90:])) or is_of_a_thing(said, it),
         (
             rf"{_DO}{_NOUN}\s?:?\s?[\[(]?(?P<list>{_LIST}){_ONCE}",
             rf"{_DO}{_NAMED}{_ONCE}",
@@ -218,7 +199,7 @@ _TABLE: tuple[tuple[str, bool, Unless | None, tuple[str, ...]], ...] = (
     (
         "starts:{}",
         False,
-        _of_another_start,
+        lambda said, it: bool(_OTHER_START.search(said.text)) or is_of_a_thing(said, it),
         (
             rf"\b(?:start|begin)(?:s|ning|ing)?\s{_WHOLE}with\s(?:{_SAYING}(?P<what>{QUOTED})|(?:the\s)?word\s(?P<bare>{WORD}))",
         ),
@@ -226,7 +207,9 @@ _TABLE: tuple[tuple[str, bool, Unless | None, tuple[str, ...]], ...] = (
     (
         "ends:{}",
         False,
-        _of_another_end,
+        lambda said, it: (
+            bool(OF_PARTS.search(said.text) and not _LAST.match(said.text)) or is_of_a_thing(said, it)
+        ),
         (
             rf"\b(?:end|finish|conclude|close|sign off|sign it off|wrap up)(?:s|es|ing)?\s{_WHOLE}(?:with|by saying|by)\s{_SAYING}{_SAID}",
             rf"\blast (?:sentence|words|line|phrase) (?:of (?:your|the) (?:\w+\s){{0,2}})?(?:should|must|has to) (?:be|read|say)\s{_SAYING}{_SAID}",
