@@ -25,6 +25,10 @@ SAID = "<think>hm 42 </think>Rain falls."
 HARMONY = (
     "<|channel|>analysis<|message|>We need 42.<|end|><|start|>assistant<|channel|>final<|message|>Rain falls."
 )
+OPENTHINKER = (
+    "<|begin_of_thought|>\n\nhm\n\n<|end_of_thought|>\n\n"
+    "<|begin_of_solution|>\n\nRain falls.\n\n<|end_of_solution|>"
+)
 
 SPLIT = [
     (SAID, "hm 42", "Rain falls."),
@@ -37,6 +41,12 @@ SPLIT = [
     ("[THINK]hm[/THINK]Rain", "hm", "Rain"),
     ("◁think▷hm◁/think▷Rain", "hm", "Rain"),
     ("<|START_THINKING|>hm<|END_THINKING|>Rain", "hm", "Rain"),
+    ("<reasoning>\nhm\n</reasoning>\nRain", "hm", "Rain"),
+    ("hm</reasoning>\n<answer>\nRain\n</answer>", "hm", "<answer>\nRain\n</answer>"),
+    ("<Thought>hm</Thought>Rain", "hm", "Rain"),
+    (OPENTHINKER, "hm", "Rain falls.\n"),
+    ("<unused94>thought\nhm<unused95>Rain", "hm", "Rain"),
+    ("<|im_start|>think\nhm<|im_start|>answer\nRain", "hm", "Rain"),
     (HARMONY, "We need 42.", "Rain falls."),
     (f"{HARMONY}<|return|>", "We need 42.", "Rain falls."),
     ("<|channel|>final<|message|>Rain falls.", "", "Rain falls."),
@@ -75,16 +85,7 @@ def test_prose_and_code_about_tags_stay_whole(text: str) -> None:
 PIECES = st.sampled_from(
     [
         *(tag for pair in PAIRS for tag in pair),
-        "<",
-        "|",
-        "th",
-        "```",
-        "\n",
-        " ",
-        "Rain",
-        ".",
-        "[",
-        "<scratch>",
+        *("<", "|", "th", "```", "\n", " ", "Rain", ".", "[", "<scratch>"),
     ]
 )
 

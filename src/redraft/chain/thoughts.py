@@ -2,8 +2,8 @@
 
 `<think>hm</think>Rain.` is the answer "Rain." with the reasoning "hm". Engines split while a text streams
 (`Splitter`), and a `Step` splits what it is made of (`apart`). A tag counts at the beginning of a line and
-outside fences, so prose about tags stays. The tags are those of DeepSeek, Qwen, Mistral, Kimi, Seed, Cohere,
-Gemma and harmony's channels, and those around the reasoning in a model's own template (`tags_of`).
+outside fences, so prose about tags stays. The tags are those of known models (`PAIRS`), and those around the
+reasoning in a model's own template (`tags_of`).
 """
 
 from __future__ import annotations
@@ -14,23 +14,27 @@ from typing import NamedTuple
 
 Pairs = tuple[tuple[str, str], ...]
 
+_NAMES = ("think", "thinking", "thought", "Thought", "reasoning", "seed:think")
+"""Tags of DeepSeek, Qwen, EXAONE, Marco-o1, Reka, Seed and others."""
 PAIRS: Pairs = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),
-    ("<seed:think>", "</seed:think>"),
+    *((f"<{name}>", f"</{name}>") for name in _NAMES),
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|channel>thought", "<channel|>"),
+    ("<unused94>thought", "<unused95>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|im_start|>think", "<|im_start|>answer"),
     ("<|channel|>analysis<|message|>", "<|end|>"),
     ("<|channel|>commentary", "<|end|>"),
     ("<|start|>assistant", ""),
     ("<|channel|>final<|message|>", ""),
+    ("<|begin_of_solution|>", ""),
+    ("<|end_of_solution|>", ""),
 )
-"""What opens a thought and what closes it. What closes at once only goes before an answer."""
+"""What opens a thought and what closes it. What closes at once only goes around an answer."""
 
-_PAIRED = PAIRS[:8]  # those whose end is no other token's
+_PAIRED = PAIRS[:13]  # those whose end is no other token's
 _FENCES = ("```", "~~~")
 _LONGEST = 64  # characters, more than any tag has
 _SPACE = re.compile(r"\s*")

@@ -11,6 +11,7 @@ from redraft.engines.steering.form import Form
 from redraft.engines.steering.pattern import pattern_of
 
 HEAD = "%llguidance {}\n"
+_QUOTED = str.maketrans({'"': '\\"', "\\": "\\\\", "\n": "\\n"})
 _JSON = r"""
 start: "{" gap pair ("," gap pair){0,5} /\n?/ "}"
 gap: /[ \n]{0,4}/
@@ -44,7 +45,8 @@ def gbnf(form: Form) -> str:
     XGrammar reads `[^…]` wrongly beyond ASCII, so the class has the ranges that may come.
     """
     if form.choices:
-        return f"root ::= {' | '.join(_literal(text) for text in form.choices)}"
+        literals = (f'"{text.translate(_QUOTED)}"' for text in form.choices)
+        return f"root ::= {' | '.join(literals)}"
     if not form.without:
         return ""
     ranges, start = "", 0
@@ -53,10 +55,6 @@ def gbnf(form: Form) -> str:
             ranges += f"{_escaped(chr(start))}-{_escaped(chr(code - 1))}"
         start = code + 1
     return f"root ::= [{ranges}{_escaped(chr(start))}-\U0010ffff]*"
-
-
-def _literal(text: str) -> str:
-    return '"' + "".join({'"': '\\"', "\\": "\\\\", "\n": "\\n"}.get(char, char) for char in text) + '"'
 
 
 def _escaped(char: str) -> str:
