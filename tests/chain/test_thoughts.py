@@ -25,11 +25,6 @@ SAID = "<think>hm 42 </think>Rain falls."
 HARMONY = (
     "<|channel|>analysis<|message|>We need 42.<|end|><|start|>assistant<|channel|>final<|message|>Rain falls."
 )
-OPENTHINKER = (
-    "<|begin_of_thought|>\n\nhm\n\n<|end_of_thought|>\n\n"
-    "<|begin_of_solution|>\n\nRain falls.\n\n<|end_of_solution|>"
-)
-
 SPLIT = [
     (SAID, "hm 42", "Rain falls."),
     ("\n<think>\nhm\n</think>\n\nRain\n\nfalls.", "hm", "Rain\n\nfalls."),
@@ -44,7 +39,7 @@ SPLIT = [
     ("<reasoning>\nhm\n</reasoning>\nRain", "hm", "Rain"),
     ("hm</reasoning>\n<answer>\nRain\n</answer>", "hm", "<answer>\nRain\n</answer>"),
     ("<Thought>hm</Thought>Rain", "hm", "Rain"),
-    (OPENTHINKER, "hm", "Rain falls.\n"),
+    ("<|begin_of_thought|>hm<|end_of_thought|>\n<|begin_of_solution|>\nA\n<|end_of_solution|>", "hm", "A\n"),
     ("<unused94>thought\nhm<unused95>Rain", "hm", "Rain"),
     ("<|im_start|>think\nhm<|im_start|>answer\nRain", "hm", "Rain"),
     (HARMONY, "We need 42.", "Rain falls."),

@@ -156,11 +156,6 @@ def test_a_forced_revision_of_any_wording_is_not_said_to_be_needless() -> None:
     ]
 
 
-def test_feedback_may_be_longer_than_an_answer() -> None:
-    chain, _ = taught("Ten.", "A sentence. Revision is not needed.", max_tokens=10, feedback_tokens=99)
-    assert chain.stop == "accepted"
-
-
 def test_a_server_gives_the_verdict_as_a_field() -> None:
     with FakeServer() as server:
         bad, good = in_json("Too little.", 3, needed=True), in_json("Right.", 10, needed=False)
@@ -210,6 +205,7 @@ def test_a_server_gives_the_verdict_as_a_field() -> None:
         ('{"feedback": "\\ud800', "", "unknown", None),
         ("8,5/10. Revision is needed.", "8,5/10. Revision is needed.", "revise", None),
         ('["a"]', '["a"]', "unknown", None),
+        ("{x} is unset.", "{x} is unset.", "unknown", None),
         (
             in_json("Good, no revision is needed. Well. Revision is not needed!", 4, needed=True),
             "Well. Revision is needed.",
@@ -260,13 +256,6 @@ def test_a_criticism_without_a_text_is_asked_for_once_more_and_then_marked(cut: 
     assert chain.steps[0].feedback == Feedback(text="", verdict="unknown")
     chain, _ = taught("Ten.", cut, cut)
     assert (chain.stop, chain.steps[0].feedback) == ("ended", Feedback(text="", verdict="unknown"))
-
-
-def test_a_criticism_that_quotes_braces_is_no_json() -> None:
-    chain, _ = taught(
-        "Ten.", "{x} is unset.", "Revision is needed.", "Twenty.", "10/10. No revision is needed."
-    )
-    assert chain.steps[0].criticism == "{x} is unset. Revision is needed."
 
 
 def test_an_empty_criticism_that_the_budget_cut_is_none() -> None:

@@ -25,10 +25,10 @@ from redraft.checks import quantities as read
 from redraft.checks.base import Outcome, failed, passed
 
 _FEW = 12  # number words up to this one are as often articles and lists as numbers
-_WEEKDAY = regex.compile(rf"(?i)\b(?:{'|'.join(read.DAYS)})s?\b")
+_WEEKDAY = regex.compile(rf"(?i)\b(?:{'|'.join(name for name in read.DAY_OF if len(name) > 4)})s?\b")
 _MONTH = regex.compile(  # `may` and `march` are verbs, too
     r"(?:(?<=\b(?:in|of|since|until|by|from|to|last|this|next|and) |[:,|\"] ?)(?:March|May)"
-    rf"|{'|'.join(name.title() for name in read.MONTHS if name not in ('march', 'may'))})\b"
+    rf"|June|July|{'|'.join(name.title() for name in read.MONTH_OF if len(name) > 4 and name != 'march')})\b"
 )
 _LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]+|[\w.+-]+@[\w-]+\.[\w.-]+\w")
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
@@ -47,7 +47,7 @@ _PLACEHOLDER = regex.compile(  # code that is no data, [Your Name], tags, and th
     regex.DOTALL,
 )
 _POLITE = "i ok tv am pm mr mrs ms dr prof jr sr st inc ltd sir madam dear hi hello internet"
-_NO_NAMES = frozenset([*_POLITE.split(), *read.MONTHS, *read.DAYS])
+_NO_NAMES = frozenset([*_POLITE.split(), *read.MONTH_OF, *read.DAY_OF])
 _ENDINGS = ("es", "a", "an", "ian", "n", "ish", "ese", "ean", "i", "y", "ic", "er", "en")
 _BEGINS = regex.compile(r"[^\s\p{L}\p{N},'&/-]|--| - ")
 _SENTENCE = regex.compile(r"\p{Ll} .*[.!?]\s*\Z")
@@ -82,8 +82,7 @@ class Source:
         dates = frozenset(date for match in read.DATE.finditer(plain) for date in read.dates_of(match))
         named = {read.MONTHS[date.month - 1] for date in dates if 1 <= date.month <= 12}
         named |= {read.DAYS[date.falls_on] for date in dates if date.falls_on is not None}
-        short = tuple(word.lower() for word in words if 3 <= len(word) <= 5)
-        named |= {name for name in (*read.DAYS, *read.MONTHS) if any(map(name.startswith, short))}
+        named |= set(map(_in_english, [*words, *_WEEKDAY.findall(plain)]))
         return cls(
             _bare(plain),
             frozenset(stem for word in [*words, *named] for stem in _stems(word)),
@@ -238,8 +237,8 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
     ("the quotation {}", _QUOTED, _quotation),
     ("{}", _LINK, lambda source, match: source.has(match[0])),
     ("the date {}", read.DATE, _date),
-    ("the day {}", _WEEKDAY, lambda source, match: source.has_word(match[0])),
-    ("the month {}", _MONTH, lambda source, match: source.has_word(match[0])),
+    ("the day {}", _WEEKDAY, lambda source, match: source.has_word(_in_english(match[0]))),
+    ("the month {}", _MONTH, lambda source, match: source.has_word(_in_english(match[0]))),
     ("the time {}", read.TIME, lambda source, match: not source.times.isdisjoint(read.times_of(match))),
     ("{}", _MIXED, lambda source, match: source.has(match[0])),
     ("the number {}", read.AMOUNT, _number),
@@ -310,6 +309,12 @@ def _stems(word: str) -> set[str]:
     return {low} | {
         low.removesuffix(end) for end in _ENDINGS if low.endswith(end) and len(low) > len(end) + 2
     }
+
+
+def _in_english(word: str) -> str:
+    """Return the English name of a month or a day, and any other word as it is."""
+    low = word.lower()
+    return read.ENGLISH.get(low) or read.ENGLISH.get(low.removesuffix("s"), word)
 
 
 def _plain(text: str) -> str:

@@ -10,14 +10,19 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
+from importlib.resources import files
 from itertools import product
 from typing import NamedTuple
 
 import regex
 
 _list = str.split
-MONTHS = _list("january february march april may june july august september october november december")
-DAYS = _list("monday tuesday wednesday thursday friday saturday sunday")
+_TABLES = files("redraft.checks").joinpath("calendar.txt").read_text("utf-8").split("\n\n")
+_ROWS = [[line.split() for line in table.splitlines() if line[:1] != "#"] for table in _TABLES]
+MONTHS, DAYS = ([names[0] for names in rows] for rows in _ROWS)
+MONTH_OF, DAY_OF = ({name: place for place, names in enumerate(rows) for name in names} for rows in _ROWS)
+"""The names of each in seven languages -> its place, from 0."""
+ENGLISH = {name: names[0] for rows in _ROWS for names in rows for name in names}
 _SMALL = _list(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen"
@@ -80,15 +85,15 @@ def _any(words: Mapping[str, object]) -> str:
     return "|".join(map(regex.escape, sorted(words, key=len, reverse=True)))
 
 
-_weekday = r"(?P<weekday>mon|tue|wed|thu|fri|sat|sun)(?:s?day|s|nesday|rs|rsday|urday)?\b\.?,? (?:the )?"
-_month = "(?P<month>" + "|".join(f"{name[:3]}(?:t|{name[3:]})?" for name in MONTHS) + r")\b\.?"
-_day = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+_weekday = rf"(?P<weekday>{_any(DAY_OF)})\b\.?,? (?:(?:the|de[nm]|le|el|il) )?"
+_month = rf"(?P<month>{_any(MONTH_OF)})\b\.?"
+_day = r"(?P<day>\d{1,2})(?:st|nd|rd|th|er|o|\.(?! (?:may|march)\b))?"
 _days = rf"(?:{_day}(?: ?[-–] ?| to | and |, ))?{_day}"
 _year = r"(?P<year>\d{4})(?!\d)"
 DATE = regex.compile(
     rf"(?i)(?<![\p{{L}}\p{{N}}])(?:{_weekday})?(?:"
-    rf"{_days}(?: day)?(?: of)?[ -]{_month}(?:[, -]+{_year})?"
-    rf"|{_month} {_days}\b(?!:)(?:,? {_year})?|{_month},? {_year}"
+    rf"{_days}(?: day)?(?: of| de)?[ -]{_month}(?:(?:[, -]+| del? ){_year})?"
+    rf"|{_month} {_days}\b(?!:)(?:,? {_year})?|{_month}(?:,| de)? {_year}"
     r"|(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})(?!\d)"
     r"|(?P<either>\d{1,2})[-/.](?P<other>\d{1,2})[-/.](?P<year>\d{4}|\d{2})(?!\d))"
 )
@@ -233,12 +238,9 @@ def dates_of(match: regex.Match[str]) -> Iterator[Date]:
         pairs = [(first, second), (second, first)]
     else:
         month = given["month"].lower()
-        named = (at for at, name in enumerate(MONTHS, 1) if name[:3] == month[:3])
-        number = int(month) if month.isdigit() else next(named)
+        number = int(month) if month.isdigit() else MONTH_OF[month] + 1
         pairs = [(number, int(day)) for day in match.captures("day")] or [(number, None)]
-    weekday = next(
-        (place for place, day in enumerate(DAYS) if (given["weekday"] or "?").lower() == day[:3]), None
-    )
+    weekday = DAY_OF.get((given["weekday"] or "").lower())
     for each, (number, day) in product(years, pairs):
         yield Date(each, number, day, weekday)
 

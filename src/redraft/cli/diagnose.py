@@ -58,7 +58,10 @@ def diagnose(
     from redraft.evaluation.diagnosis.diagnose import Findings
 
     not_an_input({"--html": html}, files)
-    _refuse_judges([*(score or ()), *(flags.get("check") or ())])
+    for check in (*(score or ()), *(flags.get("check") or ())):
+        if "judge" in check.partition(":")[0]:
+            problem = f"the check {check!r:.60} asks a judge, and here there is none."
+            raise UsageError(problem, hint="Leave it out.")
     strategies, status = [], 0
     if "run" not in flags:
         why, hint = "is for --run, and chains are read.", f"Leave it out, or make runs: {EXAMPLE}"
@@ -99,13 +102,6 @@ def _runs(flags: Given, files: list[Path]) -> StrategyRuns:
     told = settings.values
     plan = RunPlan.of(told.out, settings)
     return StrategyRuns(settings, files[0], plan, told.run, told.limit, told.seeds, told.samples)
-
-
-def _refuse_judges(checks: list[str]) -> None:
-    for check in checks:
-        if "judge" in check.partition(":")[0]:
-            problem = f"the check {check!r:.60} asks a judge, and here there is none."
-            raise UsageError(problem, hint="Leave it out.")
 
 
 def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:

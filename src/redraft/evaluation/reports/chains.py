@@ -78,7 +78,9 @@ def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
             rights = _rights(chain)
             own = [*more, *kinds_of(chain, rights)]
             kinds.update(own)
-            index.append([name, title_of(chain), _verdict(chain, rights), len(chain.steps), own])
+            right = None if chain.best is None else rights[chain.best]
+            known = -1 if right is None else int(right)
+            index.append([name, title_of(chain), known, len(chain.steps), own])
     return filled(
         "chains.html",
         ("page.css", "chains.css"),
@@ -135,12 +137,6 @@ def title_of(chain: Chain) -> str:
     """Return the beginning of a chain's prompt, on one line."""
     text = " ".join(chain.prompt.text[: 4 * TITLE].split())
     return text if len(text) <= TITLE else f"{text[: TITLE - 1]}…"
-
-
-def _verdict(chain: Chain, rights: Sequence[bool | None]) -> int:
-    """Return 1 if the answer is right, 0 if not, and -1 if nothing says."""
-    right = None if chain.best is None else rights[chain.best]
-    return -1 if right is None else int(right)
 
 
 def _packed(chains: Sequence[Chain]) -> str:

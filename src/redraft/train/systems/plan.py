@@ -96,7 +96,8 @@ class Ledger:
     def set_aside(self, stage: Stage) -> None:
         """Move an old output and its side files into `before`. Its journal stays: replies are paid for."""
         out = self.out(stage)
-        beside = [each for each in out.parent.glob(f"{out.name}*") if _belongs(each.name, out.name)]
+        aside = [each for each in out.parent.glob(f"{out.name}.*") if ".journal.db" not in each.name]
+        beside = [*out.parent.glob(out.name), *aside]
         if beside:
             before = self.folder / "before"
             before.mkdir(exist_ok=True)
@@ -106,10 +107,6 @@ class Ledger:
             for each in beside:
                 each.rename(place / each.name)
         self.record(stage).path.unlink(missing_ok=True)
-
-
-def _belongs(name: str, out: str) -> bool:
-    return name == out or (name.startswith(f"{out}.") and ".journal.db" not in name)
 
 
 def spent(record: Mapping[str, Any] | None) -> dict[str, float]:

@@ -51,9 +51,12 @@ class Verb:
         """Call the function."""
         function, given = self.load(), {**options, self.out: out}
         if self.kind == "weights":
+            from redraft.weights.output import Run
+
             of = inspect.signature(function).parameters
             paths = (name for name in given if str(of[name].annotation).startswith("Path"))
-            given |= {"run": _weights(), **{name: _file(given[name]) for name in paths}}
+            given |= {name: _file(given[name]) for name in paths}
+            given["run"] = Run(force=True, command="redraft run", tell=tell, warn=tell, caution=tell)
         return function(**given, **(_DATA if self.kind == "data" else {}))
 
 
@@ -153,12 +156,6 @@ def _parameters(verb: Verb) -> tuple[dict[str, None], list[str]]:
             needed += [name] if each.default is each.empty else []
     taken = {verb.out, *_GIVEN}
     return {name: None for name in known if name not in taken}, [n for n in needed if n not in taken]
-
-
-def _weights() -> Any:
-    from redraft.weights.output import Run
-
-    return Run(force=True, command="redraft run", tell=tell, warn=tell, caution=tell)
 
 
 def _file(ref: str) -> Path:
