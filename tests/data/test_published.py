@@ -219,7 +219,7 @@ class TestMaps:
         path = write(tmp_path / "x.jsonl", {"q": "1", "a": "2"}, {"q": "3"}, {"a": "4"})
         chains, [drop] = read(path, Reader(fields=FieldMap.of(["instruction=q,output=a"])))
         assert [chain.prompt.instruction for chain in chains] == ["1", "3"]
-        assert (drop.where, drop.reason) == (f"{path}:3", "no known kind of record; its fields: 'output'.")
+        assert (drop.where, drop.reason) == (f"{path}:3", "no known kind of record; its fields: 'a'.")
 
 
 class TestIds:
@@ -282,11 +282,6 @@ class TestBadInput:
         path.write_bytes(self.BAD)
         with pytest.raises(RecordError, match=r"x\.jsonl:2: not JSON.*\n.*Write one JSON object"):
             read(path, strict=True, workers=workers)
-
-    def test_a_path_that_is_not_there_stops_before_anything_is_read(self, tmp_path: Path) -> None:
-        good = write(tmp_path / "x.jsonl", PUBLISHED["gsm8k"])
-        with pytest.raises(UsageError, match="no such file"):
-            next(items_in([*inputs_of(good), *inputs_of(tmp_path / "none.jsonl")]))
 
 
 def test_any_number_of_workers_gives_the_same(tmp_path: Path) -> None:
@@ -404,6 +399,13 @@ def test_a_map_never_drops_a_field(tmp_path: Path) -> None:
     file = write(tmp_path / "x.jsonl", {"instruction": "Old?", "frage": "New?", "output": "Yes."})
     with pytest.raises(UsageError, match="'frage' would take the place of the field 'instruction'"):
         read(file, Reader(fields=FieldMap.of(["instruction=frage"])))
+
+
+def test_what_is_wrong_with_a_mapped_record_is_said_of_its_own_fields(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", {"q": ["output"], "output": 7})
+    for maps, said in (("instruction=q", " should be a text"), ("messages=q", ".0 should be an object")):
+        [drop] = read(path, Reader(fields=FieldMap.of([maps])))[1]
+        assert drop.reason.replace("['output']", "'output'") == f"q{said} (found 'output')."
 
 
 @pytest.mark.parametrize("written", ["instruction", "instruction=", "instruction=q,instruction=r"])

@@ -8,6 +8,7 @@ are recorded, not judged. Nothing is cleaned.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -89,6 +90,13 @@ class FieldMap:
             name: str(value) if isinstance(value, int | float) else value for name, value in found.items()
         }
         return {name: value for name, value in record.items() if name not in taken} | texts
+
+    def in_own_names(self, said: str, record: Any) -> str:
+        """Return what is wrong with a record that was renamed, said of the fields that it had."""
+        about, *found = said.split(" (found ", 1)
+        had = {name: own for name, own in self.fields.items() if own in record}
+        known = re.compile(rf"(?:(?<=: )|(?<='))(?:{'|'.join(map(re.escape, had))})(?=[ .'])")
+        return " (found ".join([known.sub(lambda name: had.get(name[0], ""), about), *found])
 
 
 _EXAMPLE = "--map instruction=FIELD,output=FIELD, or prompt=…, messages=…, chosen=…,rejected=…"
@@ -187,8 +195,14 @@ class Reader:
 
     def chains(self, record: Any, item: ImportItem) -> Iterator[Chain]:
         """Read a record's chains, whose ids may not be unique."""
-        record = self.fields.renamed(record) if self.fields else record
-        for name, chain in self._read(record, item):
+        given, record = record, self.fields.renamed(record) if self.fields else record
+        try:
+            read = list(self._read(record, item))
+        except RecordError as error:
+            if self.fields and isinstance(given, dict):
+                error.message = self.fields.in_own_names(error.message, given)
+            raise
+        for name, chain in read:
             meta = {**chain.meta, "origin": self._origin(record, chain, item)}
             yield chain.model_copy(update={"id": name, "meta": meta})
 

@@ -17,7 +17,7 @@ from redraft.chain.documents import recipe_of
 from redraft.checks.base import schema_of
 from redraft.checks.derive import Auto
 from redraft.checks.parse import parse_checks
-from redraft.engines.base import Engine, EngineInfo
+from redraft.engines.base import Engine
 from redraft.engines.load import has_openvino, load_engine
 from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine
@@ -157,8 +157,12 @@ class Settings:
             batches=batches,
         )
         stack.push_async_callback(engine.aclose)
-        if told and not self.get("quiet"):
-            self._tell_engine(engine.info, reference, reason)
+        computes = engine.info.engine if told and not self.get("quiet") else ""
+        if computes == "openvino":
+            seed = "" if self.get("seed") is None or engine.info.steady else ", whose answers --seed repeats"
+            self.tell(f"OpenVINO computes {reference}: many streams are faster. Or: --engine llamacpp{seed}.")
+        elif computes == "llamacpp" and reason:
+            self.tell(f"llama.cpp computes {reference}: {reason}. Faster: --engine openvino.")
         return engine
 
     async def _steering(self) -> str:
@@ -168,13 +172,6 @@ class Settings:
         checks = parse_checks(self.options().checks, judge=ScriptedEngine([""]))
         steer = any(isinstance(check, Auto) for check in checks) or await forms_of(checks)
         return "checks steer it, unless --no-steer" if steer and not any(map(schema_of, checks)) else ""
-
-    def _tell_engine(self, info: EngineInfo, reference: str, reason: str) -> None:
-        if info.engine == "openvino":
-            seed = "" if self.get("seed") is None or info.steady else ", whose answers --seed repeats"
-            self.tell(f"OpenVINO computes {reference}: many streams are faster. Or: --engine llamacpp{seed}.")
-        elif info.engine == "llamacpp" and reason:
-            self.tell(f"llama.cpp computes {reference}: {reason}. Faster: --engine openvino.")
 
     async def opened(
         self,

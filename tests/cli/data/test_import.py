@@ -57,10 +57,9 @@ def test_chains_go_out_and_counts_are_told(data: Path) -> None:
             ["mixed.jsonl", "--map", "instruction=questoin"],
             "no field is called 'questoin'. Did you mean 'question'?",
         ),
-        (["mixed.jsonl", "--map", "question"], "the field map has 'question', which is not NAME=FIELD."),
         (["mixed.jsonl", "--as", "gms8k"], "no source is called 'gms8k'. Did you mean 'gsm8k'?"),
         (["gsm8k"], "redraft data import FILE --as gsm8k"),
-        (["none.jsonl"], "none.jsonl: no such file or folder."),
+        (["mixed.jsonl", "none.jsonl"], "none.jsonl: no such file or folder."),
         (["mixed.jsonl", "--paths", "some"], "'best', 'all'"),
     ],
 )

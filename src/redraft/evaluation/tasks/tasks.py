@@ -224,10 +224,10 @@ async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
     if chain.drafts:
         about["drafts"] = await results_of(checks, chain.drafts, chain.prompt)
     if task.loosened:
-        about["loose"] = [
-            [await _any_passes(check, task.loosened(step.answer), chain.prompt) for check in checks]
-            for step in chain.steps
-        ]
+        about["loose"] = []
+        for step in chain.steps:
+            ways = [await run_checks(checks, text, chain.prompt) for text in task.loosened(step.answer)]
+            about["loose"].append([any(way.passed for way in found) for found in zip(*ways, strict=True)])
     return chain.model_copy(update={"meta": {**chain.meta, KEY: about}})
 
 
@@ -245,8 +245,3 @@ def groups_of(task: Task, record: Chain) -> list[str]:
     return [
         f"{named}{source[field]}" for field, named in task.groups if isinstance(source.get(field), str | int)
     ]
-
-
-async def _any_passes(check: Check, answers: Iterable[str], prompt: Prompt) -> bool:
-    results = [await run_checks([check], answer, prompt) for answer in answers]
-    return any(result.passed for [result] in results)
