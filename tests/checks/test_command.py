@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from redraft.chain import CheckResult, Prompt
-from redraft.checks.base import run_check
+from redraft.checks.base import AT_ONCE, run_check
 from redraft.checks.command import KEPT, Command
 from redraft.errors import CheckError, CheckSyntaxError
+from redraft.jobs.machine import all_cores
 
 LONG = 60.0
 
@@ -48,6 +49,14 @@ def test_the_answer_is_on_standard_input() -> None:
 )
 def test_the_end_of_a_program_and_its_output_become_the_message(code: str, message: str) -> None:
     assert run(python(code)).message == f"The check command {message}"
+
+
+def test_programs_share_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = python("import os; print(os.environ['OMP_NUM_THREADS'])")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert (AT_ONCE, run(told).message[-2:]) == (min(32, all_cores()), "\n1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert run(told).message.endswith("\n3")
 
 
 def test_of_long_output_the_end_is_kept_and_all_is_read() -> None:

@@ -81,7 +81,6 @@ FIRM_LACKS = [
     ("Due on Monday", "the day Monday"),
     ("Due in June", "the month June"),
     ("Due: 14 June", "the date 14 June"),
-    ("6 July", "the date 6 July"),
     ('{"ceo": "Maria Kessler"}', 'the name "Maria Kessler"'),
     ('["Zurich", "Bern"]', 'the name "Bern"'),
     ("| City | CEO |\n|---|---|\n| Geneva | Maria Keller |", 'the name "Geneva"'),
@@ -176,7 +175,6 @@ def test_what_the_prompt_has_in_other_words_passes(answer: str) -> None:
 
 
 OTHER = [
-    ("It was on 6 March 2024.", "the date 6 March 2024"),
     ("It was on March 5, 2023.", "the date March 5, 2023"),
     ("She counted 1,300 storks.", "the number 1,300"),
     ("She counted thirteen of them.", "the number thirteen"),

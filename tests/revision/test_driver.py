@@ -12,6 +12,7 @@ import pytest
 import redraft
 from redraft.chain import Chain, Prompt
 from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.function import FunctionCheck
 from redraft.engines.base import Delta, Message, PromptText, Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckError, ServerError
@@ -224,16 +225,11 @@ def test_one_token_cancels_all_its_chains_at_once() -> None:
 
 @pytest.mark.parametrize(("seconds", "stop"), [(0.2, "budget"), (None, "cancelled")])
 def test_time_that_ends_in_the_last_check_is_said(seconds: float | None, stop: str) -> None:
-    @dataclass(frozen=True)
-    class Slow:
-        name: str = "slow"
-
-        async def check(self, answer: str, prompt: Prompt) -> Outcome:
-            await asyncio.sleep(60)
-            return passed("")
+    async def slow(_answer: str) -> None:
+        await asyncio.sleep(60)
 
     engine, cancel = ScriptedEngine(["one"]), CancelToken()
-    driver = Driver(engine, checks=[Slow()], cancel=cancel)
+    driver = Driver(engine, checks=[FunctionCheck.around(slow)], cancel=cancel)
 
     async def run() -> Chain:
         if seconds is None:

@@ -134,11 +134,8 @@ def test_max_revisions_is_a_maximum() -> None:
 def test_text_engines_are_continued_as_text() -> None:
     streams = ["First.\n\n### Feedback 1:\nFine. Revision is not needed", ".\n\n### Revision 1:\nSecond."]
     played = play(plan(mode="native", min_revisions=1, info=TEXT_ONLY), streams)
-    second = played.asked[1]
-    assert isinstance(second, Continue)
-    assert second.prompt == render_prompt(plan().prompt) + (
-        "First.\n\n### Feedback 1:\nFine. Revision is needed"
-    )
+    text = "First.\n\n### Feedback 1:\nFine. Revision is needed"
+    assert getattr(played.asked[1], "prompt", ()) == render_prompt(plan().prompt) + text
     assert played.chain.answer == "Second."
 
 

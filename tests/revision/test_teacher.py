@@ -186,12 +186,7 @@ def test_a_server_gives_the_verdict_as_a_field() -> None:
         (in_json("Revision is needed.", 4, needed=True), "Revision is needed.", "revise", 4),
         (in_json("Dull.", 40, needed=True), "Dull. Revision is needed.", "revise", None),
         (in_json("Dull.", True, needed=False), "Dull. Revision is not needed.", "accept", None),
-        (
-            in_json("Dull. No revision is needed.", 4, needed="no"),
-            "Dull. No revision is needed.",
-            "accept",
-            4,
-        ),
+        (in_json("No revision is needed.", 4, needed="no"), "No revision is needed.", "accept", 4),
         ('{"feedback": "Du', "Du", "unknown", None),
         ('```json\n{"feedback": "Du {", "score": 3', "Du {", "unknown", None),
         ('{"feedback": "A "b" c", "score": 3}', "", "unknown", None),

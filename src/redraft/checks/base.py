@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import os
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -19,6 +18,7 @@ from redraft.chain import CheckResult, Prompt, is_blank, whole
 from redraft.chain.thoughts import apart
 from redraft.engines.steering.form import Conflict, Form
 from redraft.errors import CheckError, RedraftError, crash_of
+from redraft.jobs.machine import all_cores
 from redraft.jobs.signals import in_daemon_thread
 
 T = TypeVar("T")
@@ -231,11 +231,9 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-AT_ONCE = min(32, (os.cpu_count() or 1) + 4)
-"""Most checks at once that start processes, as many as `ThreadPoolExecutor` takes threads.
-
-A batch may bring the answers of a thousand chains in a moment. All at once they would use up memory and open
-files, and make each other miss their time limits.
+AT_ONCE = min(32, all_cores())
+"""Most checks at once that start processes. A batch may bring the answers of a thousand chains in a moment,
+which would use up memory and open files, and make each other miss their time limits.
 """
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()

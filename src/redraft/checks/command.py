@@ -102,6 +102,7 @@ class Command:
                 stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                env={"OMP_NUM_THREADS": "1", **os.environ},  # several run at once
                 start_new_session=True,
             )
         except OSError as error:

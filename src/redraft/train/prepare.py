@@ -43,7 +43,7 @@ _FILES = TOKENS, OFFSETS, NAMES = "tokens.bin", "offsets.bin", "names.bin"
 ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
-_NO_LOSS = "that this format or the model's template gives no loss (--format vicuna trains on all)"
+_NO_LOSS = "that this format or the model's template gives no loss (--format vicuna does, but not for calls)"
 _REASONS = 20
 
 Ints = NDArray[np.int64]

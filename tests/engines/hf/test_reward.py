@@ -13,7 +13,7 @@ import torch
 from redraft.chain import Prompt
 from redraft.engines.hf import reward
 from redraft.engines.hf.reward import RewardModel
-from redraft.errors import ModelError, UsageError
+from redraft.errors import RedraftError
 from redraft.train.batches import joined
 from tests.train.rewards import pairs, ready
 from tests.train.tiny import model_folder
@@ -70,6 +70,12 @@ def test_rewards_are_those_of_training(made: Path, name: str, monkeypatch: pytes
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_one_answer_is_computed_at_a_time(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of several at once would take a thread for every processor."""
+    monkeypatch.setattr(RewardModel, "_rewards", lambda *_: torch.tensor([float(reward._ONE.locked())]))
+    assert RewardModel.load(str(made / "adapter")).score(SUMS[:1]) == [1.0]
+
+
 def test_a_reward_does_not_depend_on_what_is_scored_beside_it(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,36 +106,32 @@ def changed(folder: Path, name: str, **fields: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
+def refused(ref: object, said: str) -> None:
+    with pytest.raises(RedraftError, match=said):
+        RewardModel.load(str(ref))
+
+
 def test_what_is_no_reward_model_is_refused(made: Path, tmp_path: Path) -> None:
-    for ref in (str(tmp_path / "nothing"), f"{made / 'base'}+{tmp_path}"):
-        with pytest.raises(UsageError, match="there is no reward model"):
-            RewardModel.load(ref)
-    with pytest.raises(ModelError, match="is no reward model: its kind is LlamaForCausalLM"):
-        RewardModel.load(str(made / "base"))
-    with pytest.raises(ModelError, match="is no reward model: its kind is unknown"):
-        RewardModel.load(str(tmp_path))
+    refused(tmp_path / "nothing", "there is no reward model")
+    refused(f"{made / 'base'}+{tmp_path}", "there is no reward model")
+    refused(made / "base", "is no reward model: its kind is LlamaForCausalLM")
+    refused(tmp_path, "is no reward model: its kind is unknown")
     adapter = shutil.copytree(made / "adapter", tmp_path / "adapter")
     changed(adapter, "adapter_config.json", task_type="CAUSAL_LM")
-    with pytest.raises(ModelError, match="is no reward model: its kind is CAUSAL_LM"):
-        RewardModel.load(str(adapter))
+    refused(adapter, "is no reward model: its kind is CAUSAL_LM")
     changed(adapter, "adapter_config.json", base_model_name_or_path=None)
-    with pytest.raises(ModelError, match="does not name its base"):
-        RewardModel.load(str(adapter))
+    refused(adapter, "does not name its base")
 
 
 def test_damaged_reward_models_are_refused(made: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(made / "whole", tmp_path / "whole")
     changed(folder, "config.json", redraft_reward={"format": "latin"})
-    with pytest.raises(ModelError, match=r"redraft_reward is .* which is not known"):
-        RewardModel.load(str(folder))
+    refused(folder, r"redraft_reward is .* which is not known")
     changed(folder, "config.json", redraft_reward=None, id2label={"0": "a", "1": "b"})
-    with pytest.raises(ModelError, match="has 2 labels, and a reward model has one"):
-        RewardModel.load(str(folder))
+    refused(folder, "has 2 labels, and a reward model has one")
     shutil.copy(made / "whole" / "config.json", folder)
     (folder / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        RewardModel.load(str(folder))
+    refused(folder, "cannot be loaded")
     headless = shutil.copytree(made / "base", tmp_path / "headless")
     changed(headless, "config.json", architectures=["LlamaForSequenceClassification"])
-    with pytest.raises(ModelError, match=r"has no score\.weight"):
-        RewardModel.load(str(headless))
+    refused(headless, r"has no score\.weight")

@@ -7,6 +7,7 @@ with the reward model's own tokenizer.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -29,6 +30,7 @@ from redraft.weights.checkpoint import read_json
 
 BATCH_TOKENS = 4096  # the most tokens of a pass, with padding, if it has more than one text
 
+_ONE = threading.Lock()  # of several passes at once, each would take a thread for every processor
 _ADAPTER = "adapter_config.json"
 _FORMS = "A reward model is FOLDER, ADAPTER or BASE+ADAPTER, as redraft train reward writes it."
 
@@ -61,7 +63,8 @@ class RewardModel:
         texts = [self._encoder.read(prompt, answer).ids.astype("int64") for prompt, answer in asked]
         found = [0.0] * len(texts)
         for batch in alike([len(text) for text in texts], BATCH_TOKENS):
-            rewards = self._rewards([torch.from_numpy(texts[number]) for number in batch])
+            with _ONE:
+                rewards = self._rewards([torch.from_numpy(texts[number]) for number in batch])
             for number, reward in zip(batch, rewards.tolist(), strict=True):
                 found[number] = reward
         return found
