@@ -233,8 +233,7 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 AT_ONCE = min(32, all_cores())
 """Most checks at once that start processes. A batch may bring the answers of a thousand chains in a moment,
-which would use up memory and open files, and make each other miss their time limits.
-"""
+which would use up memory and open files, and make each other miss their time limits."""
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 

@@ -36,7 +36,6 @@ _QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
 _JSON = regex.compile(r'\A\s*(?:```\w*\s*)?[\[{]|"\s*:')
 _UNIT = regex.compile(r"\p{L}{2,}|[%°$€£¥₹]")
 _WORD = regex.compile(r"[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*")
-_PART = regex.compile(r"\p{Lu}?\p{Ll}+|\p{Lu}+")
 _LIST_MARK = regex.compile(
     r"(?m)^[^\S\n]*(?:#+[^\S\n]*)?(?:\*\*)?\(?\d{1,3}[-.):](?=\s|\*)"
     r"|^[^\S\n]*(?i:step|part|section|question|item|fact|person|name) \d+\b|\[\d{1,2}\]"
@@ -269,8 +268,8 @@ def _names(text: str, source: Source) -> Iterator[str]:
             label = word.string[end : end + 1] == ":" and (sure or (name.isupper() and len(name) < 5))
             if not name[0].isupper() or name.lower() in no_names or len(name) < 2 or label:
                 continue
-            # English writes a word without a capital that is in the list, or a form of one.
-            if not sure and (not english or all(map(_in_list, _PART.findall(name)))):
+            parts = regex.findall(r"\p{Lu}?\p{Ll}+|\p{Lu}+", name)
+            if not sure and (not english or all(map(_in_list, parts))):  # English has it without a capital
                 continue
             if last and between == " " and last == word.start() - 1:
                 found[-1] = (f"{found[-1][0]} {name}", sure and found[-1][1])

@@ -40,8 +40,10 @@ BY_NAME = dict(pair.split(":") for pair in _NAMES.split())
 
 NEAR = (
     "da nn no|bs hr sh sr|id jv min ms su|an ast es gl|als bar de lb nds pfl|af fy li nl vls|cs sk|wuu yue zh"
+    "|az tr|hi mr ne|kk ky"
 )
 """Families of languages that the model mixes up in a short text."""
+LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # it mixes up, mostly the one way round
 
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
 PROBABLE = 0.5  # least probability to trust
@@ -147,7 +149,7 @@ class Language:
             apart = self.code in ("hr", "bs") and bool(regex.search(r"\p{Cyrillic}", text))
         else:
             apart = letters >= APART
-        return frozenset([self.code]) if apart else family
+        return frozenset([self.code]) if apart else family.union(LARGER.get(self.code, "").split())
 
 
 def language_name(code: str) -> str:
