@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import httpx
 import openai
@@ -201,23 +200,23 @@ MANY = reader.PARTS // 3
         {"tools": [{"type": "function", "function": {"name": "a"}}] * MANY},
         {"metadata": [[]] * (3 * MANY)},
         {"metadata": dict.fromkeys(map(str, range(3 * MANY)))},
+        {"input": [1] * (reader.VALUES + 1)},
     ],
-    ids=["messages", "parts", "tools", "lists", "names"],
+    ids=["messages", "parts", "tools", "lists", "names", "token ids"],
 )
-@pytest.mark.parametrize("path", ["chat/completions", "responses"])
 def test_a_body_of_too_many_parts_is_refused_before_it_is_parsed(
-    part: Any, path: str, monkeypatch: pytest.MonkeyPatch
+    part: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json, "loads", None)
-    with pytest.raises(Refusal, match="lists, objects and names, and this server allows 65,536") as refused:
+    said = r"(lists, objects and names|values), and this server allows (65,536|2,097,152)"
+    with pytest.raises(Refusal, match=said) as refused:
         object_of(json.dumps({"model": "plain", **part}).encode())
     assert (refused.value.code, refused.value.status) == ("too_many_parts", 400)
 
 
 @given(st.recursive(st.text() | st.floats(allow_nan=False) | st.none(), nested, max_leaves=30), st.booleans())
 def test_parts_are_counted_without_parsing(value: Any, ascii_only: bool) -> None:
-    with patch.object(reader, "PARTS", -1):
-        assert reader.parts_in(json.dumps(value, ensure_ascii=ascii_only).encode()) == parts_of(value)
+    assert reader.counted(json.dumps(value, ensure_ascii=ascii_only).encode(), b"[{:", -1) == parts_of(value)
 
 
 def test_a_text_of_brackets_is_no_list_of_many(server: Server) -> None:

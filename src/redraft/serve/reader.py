@@ -29,6 +29,7 @@ LIGHT = 1 << 14  # most bytes of a body that is read without a thread, which cos
 LARGE = 1 << 20  # bytes of a body from which it is parsed while no other large one is
 THREADS = 4  # for smaller bodies, and for checks and schemas. More would keep the event loop waiting.
 PARTS = 1 << 16  # most lists, objects and names in objects of one body: 21,000 messages, or 8,000 tools
+VALUES = 1 << 21  # most values, such as token ids: writing as many anew holds up the event loop
 
 
 @dataclass(frozen=True)
@@ -93,16 +94,14 @@ class Reader:
 
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # it may be alone, or half of a pair, which is a character
-_OTHERS = bytes(set(range(256)) - set(b'"[{:'))
 
 
 def object_of(body: bytes) -> dict[str, Any]:
     """Return a JSON object without null fields. A name twice is refused: a proxy could read the other one."""
-    if (parts := parts_in(body)) > PARTS:
-        message = (
-            f"the body has {parts:,} lists, objects and names, and this server allows {PARTS:,} at most."
-        )
-        raise invalid(message, code="too_many_parts")
+    for signs, most, what in ((b"[{:", PARTS, "lists, objects and names"), (b",", VALUES, "values")):
+        if (parts := counted(body, signs, most)) > most:
+            message = f"the body has {parts:,} {what}, and this server allows {most:,} at most."
+            raise invalid(message, code="too_many_parts")
     try:
         text = body.decode("utf-8")
         value = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
@@ -120,15 +119,16 @@ def object_of(body: bytes) -> dict[str, Any]:
     return {name: part for name, part in value.items() if part is not None}
 
 
-def parts_in(body: bytes) -> int:
-    """Return how many lists, objects and names of objects JSON has, or a number that is too high but allowed.
+def counted(body: bytes, signs: bytes, most: int) -> int:
+    """Return how many of these signs JSON has outside of texts, or a number that is too high but allowed.
 
     Every step runs in C: 8 MiB take at most a tenth of a second.
     """
-    if (most := sum(map(body.count, (b"[", b"{", b":")))) <= PARTS:
-        return most
+    if (found := sum(map(body.count, signs))) <= most:
+        return found
     # Without escaped characters and all but quotes and signs, every other piece between quotes is a text.
-    bare = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _OTHERS).replace(b'""', b"")
+    others = bytes(set(range(256)) - {*signs, *b'"'})
+    bare = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, others).replace(b'""', b"")
     return sum(map(len, bare.split(b'"')[::2]))
 
 
