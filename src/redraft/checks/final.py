@@ -71,11 +71,12 @@ _PLAIN: tuple[tuple[str, str], ...] = (
     (rf"(?<=[0-9])[ ]?(?:×|x|\*|·|\\times|\\cdot)[ ]?{_TEN}", r"e\1\2"),
     (rf"(?<![0-9.,]){_TEN}", r"1e\1\2"),
     (r"(?<=[\p{L}})])\^(?:\{[0-9]+\}|[0-9]+)", ""),
+    (r"(?<=\b[a-z]\s?=\s?)([0-9]++)\s?(?:±|\\pm)\s?([0-9]++)(?!\s?[\p{L}%°]|[.,][0-9])", r"\1+\2 or \1-\2"),
     (r"(?<=[0-9])\s?(?:±|\\pm)\s?[0-9.,]*[0-9]", ""),
+    (r"(?<![\w)}\]]\s?)(?:±|\\pm)\s?([0-9]++)(?!\s?[\p{L}%°]|[.,][0-9])", r"\1 or -\1"),
     (r"(?<![0-9)][ ])\bminus[ ](?=[$€£]?[0-9])", "-"),
 )
 """Other spellings of numbers, and powers of units."""
-
 
 _ODD = regex.compile(r"(?P<power>[²³¹⁰⁴-⁹]+)|[ ]?(?P<part>[¼½¾⅐-⅞])|[\uff01-\uff5e]|(?![0-9])\p{Nd}")
 
@@ -240,10 +241,8 @@ def _results(run: _Run) -> list[Value]:
 
 def final_number(answer: str) -> Value | None:
     """Return the number that an answer ends in; None if it has none, or several at once."""
-    for text in _readings(answer):
-        if found := _numbers_in(text):
-            return found[0] if len(set(found)) == 1 else None
-    return None
+    found: list[Value] = next(filter(None, map(_numbers_in, _readings(answer))), [])
+    return found[0] if len(set(found)) == 1 else None
 
 
 def _numbers_in(answer: str) -> list[Value]:
