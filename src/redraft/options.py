@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 from types import UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, TypedDict, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -322,6 +322,19 @@ class MachineOptions(OptionModel):
     chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None = option(
         "the format of conversations: vicuna, stablevicuna or selfee [the model's own]", MODEL, "NAME"
     )
+
+
+class MachineKeywords(TypedDict, total=False):
+    """`MachineOptions` as keyword arguments."""
+
+    engine: EngineName | None
+    ctx: int | None
+    threads: int | None
+    gpu_layers: int | None
+    dtype: Dtype | None
+    device: Device | None
+    speculate: bool | None
+    chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None
 
 
 class WaitOptions(OptionModel):

@@ -34,7 +34,7 @@ from difflib import get_close_matches
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 from urllib.parse import urlsplit
 
 from redraft.chain.spans import TEMPLATES
@@ -50,7 +50,7 @@ from redraft.jobs import hub
 from redraft.jobs.machine import has_gpu
 from redraft.jobs.plugins import OWN, Kind, load_all, plugins
 from redraft.jobs.signals import in_daemon_thread
-from redraft.options import Device, Dtype, EngineName, MachineOptions
+from redraft.options import EngineName, MachineKeywords, MachineOptions
 
 if TYPE_CHECKING:
     from redraft.engines.hf.engine import HfEngine
@@ -298,54 +298,31 @@ def _meant(ref: str) -> str:
 async def load_engine(
     ref: str,
     *,
-    engine: EngineName | None = None,
-    ctx: int | None = None,
-    threads: int | None = None,
-    gpu_layers: int | None = None,
-    dtype: Dtype | None = None,
-    device: Device | None = None,
-    chat_template: str | None = None,
     parallel: int = 1,
     fast: bool = False,
-    speculate: bool | None = None,
     config: Config | None = None,
     patience: Patience | None = None,
     batches: Batches | None = None,
+    **machine: Unpack[MachineKeywords],
 ) -> Engine:
     """Open the engine of a model reference.
 
     Args:
         ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
-        engine: What runs a model on this machine: llamacpp or openvino for a GGUF file, hf for a folder.
         fast: Without `engine`, let OpenVINO run a GGUF file if it is installed, can read it, and there is no
             GPU. With many streams it is faster. It takes no tools, and ignores `Sampling.form`.
-        ctx: Context of a chain in tokens, for models on this machine; None for the engine's default.
-        gpu_layers: Layers on the GPU, for llama.cpp; None for its default. 0 keeps a folder off the GPU too.
-        dtype: What a folder of transformers computes in: float32, bfloat16 or float16; None for what suits
-            the weights and the machine.
-        chat_template: The format of conversations, vicuna, stablevicuna or selfee; None for the model's own.
-        speculate: Guess the tokens of a revision from its draft, for llama.cpp; None does so where it pays.
         config: Holds keys and prices; None for the user's file.
+        **machine: How a model on this machine is run (docs/options.md): `engine`, `ctx`, `threads`,
+            `gpu_layers`, `dtype`, `device`, `speculate` and `chat_template`.
 
     Raises:
         UsageError: A wrong reference or setting, or a part that is not installed.
         EngineError: The model cannot be loaded, or its server does not answer.
     """
-    machine = MachineOptions.read(
-        {
-            "engine": engine,
-            "ctx": ctx,
-            "threads": threads,
-            "gpu_layers": gpu_layers,
-            "dtype": dtype,
-            "device": device,
-            "chat_template": chat_template,
-            "speculate": speculate,
-        }
-    )
+    told = MachineOptions.read(machine)
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
-    opening = Opening(ref, machine, parallel, fast, config, patience or Patience(), batches)
+    opening = Opening(ref, told, parallel, fast, config, patience or Patience(), batches)
     if len(parts := references_of(ref)) > 1:
         if batches:
             raise UsageError("batches are sent to one server.", hint="Name one, or leave out --batch.")

@@ -232,6 +232,7 @@ class ContentHashes:
             return known[1]
         whole = path.is_file()
         found = sha256_of(path) if whole else _hash(f"{name} {sha256_of(each)}" for name, each in files)
+        self._known = {name: each for name, each in self._known.items() if os.path.lexists(name)}
         self._known[str(path.absolute())] = [seen, found]
         if self._path.parent.is_dir():  # not in a dry run
             write_file(self._path, json.dumps(self._known, indent=1).encode())

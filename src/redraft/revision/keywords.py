@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict
 from redraft.chain import Chain
 from redraft.checks.base import Check
 from redraft.engines.base import Engine, Price
-from redraft.options import Device, Dtype, EngineName, Prompts
+from redraft.options import MachineKeywords, Prompts
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
 
@@ -82,19 +82,6 @@ class ServerKeywords(WaitKeywords, total=False):
     price: str | None
     rpm: int | None
     tpm: int | None
-
-
-class MachineKeywords(TypedDict, total=False):
-    """Where a model on this machine runs."""
-
-    engine: EngineName | None
-    ctx: int | None
-    threads: int | None
-    gpu_layers: int | None
-    dtype: Dtype | None
-    device: Device | None
-    speculate: bool | None
-    chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None
 
 
 class FlagsKeywords(PlainKeywords, MachineKeywords, ServerKeywords, total=False):

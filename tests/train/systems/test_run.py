@@ -16,6 +16,7 @@ import pytest
 from redraft.data.merge import part_files, read_recipe, recipe_path
 from redraft.errors import OutputError, RedraftError, UsageError
 from redraft.jobs.files import open_locked
+from redraft.train.self.tasks import find_task
 from redraft.train.systems.recipe import read_system, shipped_systems
 from redraft.train.systems.run import Run, StageError
 from redraft.train.systems.verbs import filled
@@ -85,6 +86,15 @@ def test_what_a_small_system_reads_is_there(system: str) -> None:
             assert len(part_files(options["recipe"], options.get("folder"))) == sum(
                 not part.identity for part in mix.parts
             )
+
+
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("system", shipped_systems())
+def test_a_system_learns_tasks_that_there_are(system: str, small: bool) -> None:
+    for stage in read_system(system, small=small).stages.values():
+        assert [find_task(name).name for name in stage.options.get("tasks", ())] == [
+            *stage.options.get("tasks", ())
+        ]
 
 
 def test_a_stage_is_skipped_until_its_options_or_what_it_reads_change() -> None:
