@@ -10,7 +10,7 @@ import pytest
 from redraft.chain import Prompt
 from redraft.chain.selfee import DONE_PHRASES, parse, render_prompt
 from redraft.engines.base import EngineInfo
-from redraft.errors import ContextError
+from redraft.errors import ContextError, EmptyReply
 from redraft.revision.budget import Budget
 from redraft.revision.ops import Ask, Continue
 from tests.revision.play import NATIVE, Stream, plan, play
@@ -391,6 +391,8 @@ def test_what_nothing_judged_of_an_exercise_is_no_answer_when_the_budget_ends(
     chain = play(made, said, check=lambda _: False).chain
     assert (chain.stop, chain.answer, chain.steps[0].answer) == ("budget", answer, "8")
     assert chain.meta.get("answered_by") == ("the base" if answer else None)
+    with pytest.raises(EmptyReply):
+        play(plan(mode=mode, checks=checks, **SUM), ["8", BEYOND, ""], check=lambda _: False)
 
 
 @pytest.mark.parametrize("more", ["", "Nine."])

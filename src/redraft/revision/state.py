@@ -276,7 +276,7 @@ class State:
 
         `aside` came instead of a text (`Delta.aside`); the model ended its text `by_itself`.
         """
-        if stop in ("budget", "cancelled") or has_answer((*self.drafts, *self.steps)):
+        if stop in ("budget", "cancelled") or has_answer(self.drafts) or self.best() is not None:
             return
         full = {
             "max_tokens": ", and then max_tokens was reached",
