@@ -16,14 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Generic, Literal, Self, cast
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import to_json
 from typing_extensions import TypeVar
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
+from typing import ClassVar
 
 from redraft.chain import Prompt
 from redraft.checks.base import (
@@ -31,15 +32,23 @@ from redraft.errors import CheckSyntaxError
 
 
 @dataclass(frozen=True)
-class AllOf:
-    """`all(A; B)`: every part passes."""
+class _Group:
+    """A check of several others."""
 
     parts: tuple[Check, ...]
+    kind: ClassVar[str]
 
     @property
     def name(self) -> str:
-        """The short form."""
-        return f"all({'; '.join(map(_nested_name, self.parts))})"
+        """The short form. Deeper parts are escaped already."""
+        names = (each.name if isinstance(each, _Group) else escape(each.name) for each in self.parts)
+        return f"{self.kind}({'; '.join(names)})"
+
+
+class AllOf(_Group):
+    """`all(A; B)`: every part passes."""
+
+    kind = "all"
 
     @property
     def demand(self) -> str:
@@ -66,16 +75,10 @@ class AllOf:
         return passed(" ".join(outcome.message for outcome in outcomes), score=score)
 
 
-@dataclass(frozen=True)
-class AnyOf:
+class AnyOf(_Group):
     """`any(A; B)`: at least one part passes."""
 
-    parts: tuple[Check, ...]
-
-    @property
-    def name(self) -> str:
-        """The short form."""
-        return f"any({'; '.join(map(_nested_name, self.parts))})"
+    kind = "any"
 
     @property
     def demand(self) -> str:
@@ -101,11 +104,6 @@ class AnyOf:
                 return outcomes[-1]
         faults = " Or: ".join(outcome.message for outcome in outcomes)
         return failed(f"One of these has to be fixed. {faults}", score=max(o.score for o in outcomes))
-
-
-def _nested_name(check: Check) -> str:
-    """Return the short form of a check inside parentheses. Deeper parts are escaped already."""
-    return check.name if isinstance(check, AllOf | AnyOf) else escape(check.name)
 
 
 def group_of(written: Written) -> AllOf | AnyOf:

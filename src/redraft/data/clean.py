@@ -9,15 +9,7 @@ from typing import Literal, NamedTuple, Unpack
 
 from redraft.chain.read.records import RawRecord
 from redraft.checks.language import BY_NAME, LANGUAGES
-from redraft.data.clean_rules import (
-    LISTS,
-    NAMES,
-    PRESETS,
-    RULES,
-    USUAL,
-    Preset,
-    RuleSettings,
-)
+from redraft.data.clean_rules import LISTS, NAMES, PRESETS, RULES, USUAL, Preset, RuleSettings
 from redraft.data.html_evidence import has_tags
 from redraft.data.output import (
     UNREADABLE,

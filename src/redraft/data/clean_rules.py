@@ -19,14 +19,7 @@ from redraft.chain import Chain, is_blank
 from redraft.chain.texts import FOLLOWS, Turn, answer_of, gold_answers, shows, turns_of, with_turns
 from redraft.checks.language import READ, language_of
 from redraft.data.html_evidence import Evidence
-from redraft.data.texts import (
-    GOLD,
-    answered_turns,
-    generated,
-    leaking,
-    spoken_texts,
-    with_texts,
-)
+from redraft.data.texts import GOLD, answered_turns, generated, leaking, spoken_texts, with_texts
 
 
 @dataclass(frozen=True)

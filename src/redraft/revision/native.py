@@ -14,17 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redraft.chain import (
-    Finish,
-    Prompt,
-    Step,
-    Stop,
-    Usage,
-    Verdict,
-    is_blank,
-    is_system,
-    selfee,
-)
+from redraft.chain import Finish, Prompt, Step, Stop, Usage, Verdict, is_blank, is_system, selfee
 from redraft.engines import learnt
 from redraft.engines.base import Delta, EngineRole, PromptText
 from redraft.errors import ContextError

@@ -248,7 +248,11 @@ class Loop:
 
     def _begin(self, checkpoint: SavedCheckpoint | None) -> None:
         if checkpoint:
-            self.state = state_of(checkpoint)
+            path = checkpoint.folder / STATE
+            try:
+                self.state = TrainerState.load_from_json(str(path))
+            except (OSError, ValueError, TypeError, RecursionError) as error:
+                raise unreadable(path, error) from error
             self.trained.check_way(checkpoint.folder)
         self.state.is_local_process_zero = self.args.local_process_index == 0
         self.state.is_world_process_zero = self.args.process_index == 0
@@ -480,13 +484,3 @@ class Loop:
         for each in self.callbacks:
             tell = getattr(each, f"on_{event}")
             self.control = tell(self.args, self.state, self.control, **objects, **more) or self.control
-
-
-def state_of(checkpoint: SavedCheckpoint) -> TrainerState:
-    """Return the state in a checkpoint. Raise `ModelError` if it is damaged."""
-    path = checkpoint.folder / STATE
-    try:
-        state: TrainerState = TrainerState.load_from_json(str(path))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise unreadable(path, error) from error
-    return state

@@ -15,13 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from redraft.errors import ModelError
-from redraft.weights.header import (
-    AGAIN,
-    TensorInfo,
-    dtype_name,
-    refuse_pointer,
-    size_of_file,
-)
+from redraft.weights.header import AGAIN, TensorInfo, dtype_name, refuse_pointer, size_of_file
 
 if TYPE_CHECKING:
     import torch

@@ -16,16 +16,7 @@ from itertools import combinations
 from math import inf
 from typing import Any
 
-from redraft.chain import (
-    Chain,
-    Prompt,
-    Step,
-    calls_of,
-    content_of,
-    is_blank,
-    other_parts,
-    thoughts_of,
-)
+from redraft.chain import Chain, Prompt, Step, calls_of, content_of, is_blank, other_parts, thoughts_of
 from redraft.chain.read.fields import Fields, Format, Shape
 
 _SPEAKERS = {

@@ -19,15 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from redraft.chain import Chain
-from redraft.chain.read.files import (
-    STDIO,
-    check_utf8,
-    name_of,
-    open_input,
-    plain_name,
-    read_lines,
-    reading,
-)
+from redraft.chain.read.files import STDIO, check_utf8, name_of, open_input, plain_name, read_lines, reading
 from redraft.chain.read.records import Damage, read_records
 from redraft.errors import MissingExtra, RecordError, UsageError
 from redraft.jobs import hub

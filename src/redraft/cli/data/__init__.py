@@ -11,14 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from redraft.cli.data.common import (
-    Flags,
-    Source,
-    Tokenizer,
-    Workers,
-    token_count,
-    tokenizer_fingerprint,
-)
+from redraft.cli.data.common import Flags, Source, Tokenizer, Workers, token_count, tokenizer_fingerprint
 from redraft.cli.shell import flag, write
 from redraft.cli.verb import group
 from redraft.jobs.formats import ExportFormat, TrainingFormat

@@ -265,16 +265,13 @@ def sentences(table: Table) -> Iterator[str]:
             rows = [each for each in table.comparisons if (each.model, each.ours) == (model, ours)]
             if rows:
                 yield f"{model}, {named(ours)}: {verdict([each for each in rows if each.task == task])}"
-                yield from _when([each for each in rows if each.task not in (task, ALL)])
-
-
-def _when(rows: Sequence[Comparison]) -> Iterator[str]:
-    """Yield in which tasks a way is shown to do better or worse than another."""
-    for finding, word in (("for", "better"), ("against", "worse")):
-        found = [each for each in rows if each.finding == finding]
-        if found:
-            where = "; ".join(f"{each.task} (than {named(each.kind)})" for each in found)
-            yield f"Within tasks, it does {word} in {where}."
+            within = [each for each in rows if each.task not in (task, ALL)]
+            for finding, word in (("for", "better"), ("against", "worse")):
+                found = [
+                    f"{each.task} (than {named(each.kind)})" for each in within if each.finding == finding
+                ]
+                if found:
+                    yield f"Within tasks, it does {word} in {'; '.join(found)}."
 
 
 def _level_rows(table: Table) -> Iterator[list[str]]:

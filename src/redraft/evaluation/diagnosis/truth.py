@@ -24,12 +24,7 @@ from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
 from redraft.evaluation.reports.inputs import record_kind
 from redraft.evaluation.tasks.tally import Judged, Truth, all_pass, truth_of
-from redraft.evaluation.tasks.tasks import (
-    KEY,
-    empty_answers,
-    is_answer,
-    results_of,
-)
+from redraft.evaluation.tasks.tasks import KEY, empty_answers, is_answer, results_of
 from redraft.jobs.counting import counted
 
 OWN = "own checks"  # the name of the task of chains whose own checks say what is right

@@ -261,11 +261,6 @@ class ReviewTally:
     unreadable_before: int = 0  # how many of them are from before
     last: str = ""  # the text of the last one of this run
 
-    @property
-    def hopeless(self) -> bool:
-        """Whether most reviews cannot be read."""
-        return 2 * len(self.unreadable) > self.reviews
-
     def stop(self) -> str:
         """Return why this run is not worth its cost, if most of its reviews cannot be read; else nothing."""
         made, bad = self.reviews - self.before, len(self.unreadable) - self.unreadable_before

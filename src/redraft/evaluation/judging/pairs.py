@@ -38,11 +38,6 @@ class GivenAnswer:
     name: str
     turns: tuple[str, ...]
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether a turn has no text."""
-        return not all(text.strip() for text in self.turns)
-
 
 @dataclass(frozen=True)
 class Match:

@@ -45,7 +45,8 @@ class JudgeResult(RunResult):
     @property
     def exit_status(self) -> int:
         """That of the command: 0 done, 3 a failure of the engine or most reviews unreadable, 4 a limit."""
-        return EngineError.exit_status if self.tally.hopeless else self.job.exit_status
+        most_unreadable = 2 * len(self.tally.unreadable) > self.tally.reviews
+        return EngineError.exit_status if most_unreadable else self.job.exit_status
 
 
 @dataclass
@@ -123,7 +124,7 @@ class JudgeRun:
         empty: dict[str, list[str]] = {}
         for match in found:
             for each in match.answers:
-                if each.is_empty:
+                if not all(text.strip() for text in each.turns):
                     empty.setdefault(each.name, []).append(str(match.question.id))
         for name, ids in empty.items():
             self.plan.say(f"{name}: empty answers, judged as they are: {listed(ids, _FEW)}.")

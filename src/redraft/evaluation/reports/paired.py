@@ -14,15 +14,7 @@ import numpy as np
 
 from redraft.evaluation.judging.reviews import Key
 from redraft.evaluation.records import listed
-from redraft.evaluation.stats import (
-    SHARE,
-    Bounds,
-    Estimate,
-    clustered,
-    difference,
-    holm,
-    sign_test,
-)
+from redraft.evaluation.stats import SHARE, Bounds, Estimate, clustered, difference, holm, sign_test
 from redraft.evaluation.tables import Line, Section, plain
 from redraft.jobs.counting import counted
 

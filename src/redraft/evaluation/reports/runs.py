@@ -7,9 +7,8 @@ and the differences between files with the same task, over the records that both
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from redraft.chain import Chain
@@ -126,15 +125,9 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
         tally.add(chain, [category] if category else [], record)
         if record in shown or len(shown) < MOST_SHOWN:
             shown.setdefault(record, Shown(chain.prompt.text, category)).chains[name] = chain
-    return _with_failures(Run(name, tally), given.path, done)
-
-
-def _with_failures(run: Run, file: Path, done: Container[str]) -> Run:
-    """Count the failures beside a file. An empty answer to a task is a wrong one."""
-    tally = run.tally
-    empty = {chain.id: chain for chain in empty_answers(file, done) if tally.task}
+    empty = {chain.id: chain for chain in empty_answers(given.path, done) if tally.task}  # wrong ones
     for chain in empty.values():
         tally.add(chain)
-    others = {name: each for name, each in failures(file).items() if name not in done and name not in empty}
-    tally.failed = dict(Counter(each["cause"] for each in others.values()))
-    return replace(run, empty=len(empty))
+    others = (each for id_, each in failures(given.path).items() if id_ not in done and id_ not in empty)
+    tally.failed = dict(Counter(each["cause"] for each in others))
+    return Run(name, tally, len(empty))

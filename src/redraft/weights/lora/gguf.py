@@ -37,14 +37,7 @@ from redraft.weights.gguf.families import (
 from redraft.weights.gguf.quant import TensorReader, header_bytes, pad
 from redraft.weights.gguf.reader import adapter_header, check_model, describe_file, read_header
 from redraft.weights.header import TensorInfo, dtype_size
-from redraft.weights.lora.adapter import (
-    Change,
-    LoraAdapter,
-    check_finite,
-    other_model,
-    read_adapter,
-    sizes,
-)
+from redraft.weights.lora.adapter import Change, LoraAdapter, check_finite, other_model, read_adapter, sizes
 from redraft.weights.output import BY_DEFAULT, Run, new_file
 
 _OUTPUT = "output.weight"

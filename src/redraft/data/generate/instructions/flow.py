@@ -17,13 +17,7 @@ from typing import Any
 from redraft.chain.thoughts import apart
 from redraft.checks.base import together
 from redraft.data.generate.instructions import wording
-from redraft.data.generate.instructions.pool import (
-    LAG,
-    Rejects,
-    TaskPool,
-    Turns,
-    drawn,
-)
+from redraft.data.generate.instructions.pool import LAG, Rejects, TaskPool, Turns, drawn
 from redraft.data.generate.instructions.rules import (
     Fault,
     Found,
