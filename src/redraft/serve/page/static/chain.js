@@ -158,7 +158,8 @@ export function endOf(chain) {
 
 // An answer without what the model thought first.
 export function parted(text) {
-  const begin = /^\s*<think(?:ing)?>/.exec(text), end = /<\/think(?:ing)?>\s*/.exec(text);
+  const begin = /^\s*<(?:think(?:ing)?|[Tt]hought|reasoning|seed:think)>/.exec(text);
+  const end = /<\/(?:think(?:ing)?|[Tt]hought|reasoning|seed:think)>\s*/.exec(text);
   if (!begin && !end) return { thought: "", answer: text, thinking: false };
   const from = begin ? begin[0].length : 0;
   if (!end) return { thought: text.slice(from), answer: "", thinking: true };
