@@ -95,7 +95,8 @@ function bestOf(steps) {
 
 export const checksOf = (step) => step.feedback?.checks || [];
 export const nameOf = (index) => (index ? `Revision ${index}` : "Draft");
-export const finalIndex = (chain) => chain.best ?? (chain.steps.length ? chain.steps.length - 1 : null);
+// What nothing judged of an exercise is no answer.
+export const finalIndex = (chain) => chain.best ?? (chain.steps.length && !chain.meta?.own_steps ? chain.steps.length - 1 : null);
 export const finalStep = (chain) => chain.steps[finalIndex(chain)];
 export const answerOf = (chain) => (chain && finalStep(chain)?.answer.trim()) || "";
 
