@@ -5,15 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from redraft.errors import (
-    CheckError,
-    ContextError,
-    EmptyReply,
-    EngineTimeout,
-    RecordError,
-    RedraftError,
-    ServerError,
-)
+from redraft import errors
 
 FILTER = re.compile(
     r"content[ _-]?(filter|policy|management|exists risk)|moderation|usage polic|inappropriate content", re.I
@@ -24,22 +16,22 @@ UNFIT = "bad prompt"  # the cause of an item that fails again each time, whateve
 _REFUSED = frozenset({400, 413, 422})  # HTTP statuses by which a server refuses a request for its content
 _HOPELESS = frozenset({401, 402, 403, 404, 405})  # HTTP statuses that every other request would get too
 
-_WORDS: dict[type[RedraftError], str] = {
-    CheckError: "check crashed",
-    ContextError: "prompt too long",
-    EmptyReply: "empty reply",
-    EngineTimeout: "timeout",
-    RecordError: UNFIT,
+_WORDS: dict[type[errors.RedraftError], str] = {
+    errors.CheckError: "check crashed",
+    errors.ContextError: "prompt too long",
+    errors.EmptyReply: "empty reply",
+    errors.EngineTimeout: "timeout",
+    errors.RecordError: UNFIT,
 }
 
 
-def cause_of(error: RedraftError) -> str:
+def cause_of(error: errors.RedraftError) -> str:
     """Return the cause of a failure, such as `rate limit` or `content filter`."""
-    if isinstance(error, ServerError | EmptyReply) and FILTER.search(error.message):
+    if isinstance(error, errors.ServerError | errors.EmptyReply) and FILTER.search(error.message):
         return "content filter"
-    if isinstance(error, EmptyReply) and "the budget was used up" in error.message:
+    if isinstance(error, errors.EmptyReply) and "the budget was used up" in error.message:
         return "budget used up"
-    if not isinstance(error, ServerError):
+    if not isinstance(error, errors.ServerError):
         return _WORDS.get(type(error), "engine error")
     if error.status is None:
         return "broken reply" if error.passing else "no usable reply"
@@ -53,25 +45,27 @@ def in_words(causes: Counter[str]) -> str:
     return ", ".join(f"{cause} {count:,}" for cause, count in causes.most_common())
 
 
-def is_of_item(error: RedraftError) -> bool:
+def is_of_item(error: errors.RedraftError) -> bool:
     """Whether an error concerns its item alone."""
-    return is_refusal(error) or isinstance(error, (ContextError, EmptyReply, RecordError))
+    return is_refusal(error) or isinstance(
+        error, (errors.ContextError, errors.EmptyReply, errors.RecordError)
+    )
 
 
-def is_refusal(error: RedraftError) -> bool:
+def is_refusal(error: errors.RedraftError) -> bool:
     """Whether a server refused a request for its content. All requests may share it: a wrong model name."""
-    if not isinstance(error, ServerError):
+    if not isinstance(error, errors.ServerError):
         return False
     return error.status in _REFUSED or (error.status == 403 and is_filtered(error))
 
 
-def is_filtered(error: RedraftError) -> bool:
+def is_filtered(error: errors.RedraftError) -> bool:
     """Whether a content filter refused a request: no other request shares that."""
-    return isinstance(error, ServerError) and bool(FILTER.search(error.message))
+    return isinstance(error, errors.ServerError) and bool(FILTER.search(error.message))
 
 
-def is_doubtful(error: RedraftError) -> bool:
+def is_doubtful(error: errors.RedraftError) -> bool:
     """Whether only the next items can show if an error concerns its item or the whole job."""
-    if isinstance(error, ServerError):
+    if isinstance(error, errors.ServerError):
         return error.status not in _REFUSED | _HOPELESS
-    return isinstance(error, (EngineTimeout, CheckError))
+    return isinstance(error, (errors.EngineTimeout, errors.CheckError))

@@ -17,55 +17,46 @@ from redraft.chain import Chain, Finish, Usage
 from redraft.engines.base import Delta
 from redraft.engines.remote.wire import estimated_counts
 from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.serve import requests
 from redraft.serve.bodies import OF_TEXTS, only, texts
 from redraft.serve.errors import invalid
 from redraft.serve.logprobs import MOST_LIKELY, noting, of_completion
 from redraft.serve.models import Models
 from redraft.serve.reader import ServerLimits
 from redraft.serve.replies import FINISHES, Reply
-from redraft.serve.requests import (
-    ANSWERS,
-    Accepted,
-    SampledRequest,
-    by_messages,
-    chain_options,
-    engine_of,
-    passed_in,
-    with_passed,
-)
 
 
-class CompletionRequest(SampledRequest):
+class CompletionRequest(requests.SampledRequest):
     """A request for a completion."""
 
     whole: ClassVar[str] = "a request for a completion"
-    prompt: Annotated[Any, texts(ANSWERS), Field(description=OF_TEXTS)]
+    prompt: Annotated[Any, texts(requests.ANSWERS), Field(description=OF_TEXTS)]
     logprobs: Annotated[int | None, Field(ge=0, le=MOST_LIKELY)] = None
     best_of: Annotated[Any, only(1)] = None
     echo: bool | None = None
     suffix: str | None = None
 
-    def accept(self, models: Models, limits: ServerLimits) -> Accepted:
+    def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
         """Return the texts to continue: of each prompt as many as `n` asks for."""
         model, count = models.named(self.model), self.n or 1
         if model.options.max_revisions != 0:
             message = f"the model {model.name!r} revises answers, and a completion is not revised."
             raise invalid(f"{message} Ask it at /v1/chat/completions.", "model", code="unsupported")
-        if not engine_of(model.options).info.continues:
+        if not requests.engine_of(model.options).info.continues:
             message = f"the model {model.name!r} does not continue texts. Ask it at /v1/chat/completions."
             raise invalid(message, "model", code="unsupported")
-        options = chain_options(model, limits, self.options, None)
-        beside = {**passed_in(self), **({"suffix": self.suffix} if self.suffix else {})}
-        options, noted = with_passed(options, beside, model), None
+        options = requests.chain_options(model, limits, self.options, None)
+        beside = {**requests.passed_in(self), **({"suffix": self.suffix} if self.suffix else {})}
+        options, noted = requests.with_passed(options, beside, model), None
         if self.logprobs is not None:
             if self.echo:
                 raise invalid("echo has no logprobs of the prompt. Leave one of them out.", "echo")
-            options, noted = noting(by_messages(options), model.name, self.logprobs)
-        if len(self.prompt) * count > ANSWERS:
-            message = f"{len(self.prompt)} prompts with {count} answers each are more than {ANSWERS} answers."
-            raise invalid(message, "prompt")
+            options, noted = noting(requests.by_messages(options), model.name, self.logprobs)
+        if len(self.prompt) * count > requests.ANSWERS:
+            asked = f"{len(self.prompt)} prompts with {count} answers each"
+            raise invalid(f"{asked} are more than {requests.ANSWERS} answers.", "prompt")
         inputs = tuple(text for text in self.prompt for _ in range(count))
-        return Accepted(
+        return requests.Accepted(
             model.name,
             inputs,
             options,
@@ -76,9 +67,11 @@ class CompletionRequest(SampledRequest):
         )
 
 
-async def continuations(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Delta], None]:
+async def continuations(
+    asked: requests.Accepted, cancel: CancelToken
+) -> AsyncGenerator[tuple[int, Delta], None]:
     """Continue one text after the other, and yield the pieces. What takes too long ends with what it has."""
-    engine = engine_of(asked.options)
+    engine = requests.engine_of(asked.options)
     if provider := asked.options.trace:
         from redraft.revision.trace import traced
 
@@ -150,7 +143,7 @@ class CompletionReply(Reply):
     kinds = ("text_completion", "text_completion")
     messages: Sequence[Continuation]
 
-    def __init__(self, asked: Accepted) -> None:
+    def __init__(self, asked: requests.Accepted) -> None:
         super().__init__(asked, [Continuation() for _ in asked.inputs], "cmpl-")
 
     def whole(self) -> dict[str, Any]:

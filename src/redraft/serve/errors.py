@@ -14,17 +14,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-from redraft.errors import (
-    CheckError,
-    CheckSyntaxError,
-    ContextError,
-    EngineError,
-    EngineTimeout,
-    RecordError,
-    RedraftError,
-    ServerError,
-    UsageError,
-)
+from redraft import errors
 from redraft.serve.log import REQUEST
 
 _log = logging.getLogger(__name__)
@@ -50,7 +40,7 @@ _KINDS = {
 """Words for `type` beside those for faults of the request and of the server. litellm goes by them."""
 
 
-class Refusal(RedraftError):
+class Refusal(errors.RedraftError):
     """A request that gets an error for an answer.
 
     Attributes:
@@ -92,7 +82,7 @@ def invalid(message: str, param: str | None = None, *, code: str = "invalid_valu
     return Refusal(HTTPStatus.BAD_REQUEST, code, message, param=param)
 
 
-def told(error: RedraftError) -> str:
+def told(error: errors.RedraftError) -> str:
     """Return message and hint on one line."""
     return f"{error.message} {error.hint}" if error.hint else error.message
 
@@ -107,7 +97,7 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
     """Return what a client is told about an error. A bug goes into the log, and the client learns no more."""
     if isinstance(error, Refusal):
         return error
-    if isinstance(error, ContextError):
+    if isinstance(error, errors.ContextError):
         what = asked_in or "messages"
         message = (  # in OpenAI's words, by which clients know it
             f"This model's maximum context length is {error.context} tokens. However, your {what} resulted "
@@ -115,15 +105,15 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
             f"{what}."
         )
         return invalid(message, asked_in, code="context_length_exceeded")
-    if isinstance(error, CheckSyntaxError):
+    if isinstance(error, errors.CheckSyntaxError):
         return invalid(told(error), "revision.checks")
-    if isinstance(error, RecordError):
+    if isinstance(error, errors.RecordError):
         return invalid(error.message, asked_in)
-    if isinstance(error, UsageError):
+    if isinstance(error, errors.UsageError):
         return invalid(error.message if asked_in else told(error))
-    if isinstance(error, CheckError):
+    if isinstance(error, errors.CheckError):
         return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "check_failed", error.message)
-    if isinstance(error, EngineError):
+    if isinstance(error, errors.EngineError):
         return _of_engine(error)
     if isinstance(error, RecursionError):
         return invalid("the request is nested too deeply.", code="invalid_json")
@@ -135,12 +125,12 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
     )
 
 
-def _of_engine(error: EngineError) -> Refusal:
+def _of_engine(error: errors.EngineError) -> Refusal:
     _log.warning("a model failed: %s", error.for_log)
-    status = error.status if isinstance(error, ServerError) else None
+    status = error.status if isinstance(error, errors.ServerError) else None
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "engine_busy", error.message, wait=5)
     if status in _CLIENTS:
         return invalid(error.message, code="engine_refused")
-    failed = HTTPStatus.GATEWAY_TIMEOUT if isinstance(error, EngineTimeout) else HTTPStatus.BAD_GATEWAY
+    failed = HTTPStatus.GATEWAY_TIMEOUT if isinstance(error, errors.EngineTimeout) else HTTPStatus.BAD_GATEWAY
     return Refusal(failed, "engine_error", error.message)

@@ -16,24 +16,12 @@ from pydantic import Field, WithJsonSchema
 from redraft.chain import Chain
 from redraft.errors import shown
 from redraft.revision.ops import Event, Finished
+from redraft.serve import requests
 from redraft.serve.bodies import Body, Checked, only, option
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.models import Models
 from redraft.serve.reader import ServerLimits
 from redraft.serve.replies import AnswerMessage, Piece, Reply, event_of, final_answer, usage_of
-from redraft.serve.requests import (
-    FORMAT,
-    TOKENS,
-    TOOLS,
-    Accepted,
-    Effort,
-    RevisedRequest,
-    chain_options,
-    format_checks,
-    passed_in,
-    prompt_in,
-    with_passed,
-)
 
 _TEXTS = ("input_text", "output_text", "text")  # types of the parts of a message that are text
 _OF_FUNCTION = ("name", "description", "parameters", "strict")
@@ -51,24 +39,24 @@ def _tools(given: Any) -> Any:
             raise ValueError(f" has one of the type {shown(kind)}, and may have functions with a name.")
     functions = [{name: tool[name] for name in _OF_FUNCTION if name in tool} for tool in given]
     tools = [{"type": "function", "function": function} for function in functions]
-    return option("tools", schema=TOOLS).check(tools) or None
+    return option("tools", schema=requests.TOOLS).check(tools) or None
 
 
 class TextFormat(Body):
     """The form of the answer's text."""
 
-    format: Annotated[dict[str, Any] | None, WithJsonSchema(FORMAT)] = None
+    format: Annotated[dict[str, Any] | None, WithJsonSchema(requests.FORMAT)] = None
     verbosity: Annotated[Any, only("medium")] = None
 
 
 class Reasoning(Body):
     """How long to reason, and what to show of it."""
 
-    effort: Effort = None
+    effort: requests.Effort = None
     summary: Annotated[Any, only("auto")] = None
 
 
-class ResponseRequest(RevisedRequest):
+class ResponseRequest(requests.RevisedRequest):
     """A request for a response."""
 
     whole: ClassVar[str] = "a request for a response"
@@ -80,8 +68,8 @@ class ResponseRequest(RevisedRequest):
     stream: bool | None = None
     temperature: Annotated[Any, option("temperature")] = None
     top_p: Annotated[Any, option("top_p")] = None
-    max_output_tokens: Annotated[Any, option("max_tokens", TOKENS)] = None
-    tools: Annotated[Any, Checked(_tools, TOOLS, "tools")] = None
+    max_output_tokens: Annotated[Any, option("max_tokens", requests.TOKENS)] = None
+    tools: Annotated[Any, Checked(_tools, requests.TOOLS, "tools")] = None
     text: TextFormat | None = None
     reasoning: Reasoning | None = None
     background: Annotated[Any, only(False)] = None  # noqa: FBT003
@@ -89,13 +77,15 @@ class ResponseRequest(RevisedRequest):
     top_logprobs: Annotated[Any, only(0)] = None
     truncation: Annotated[Any, only("disabled")] = None
 
-    def accept(self, models: Models, limits: ServerLimits) -> Accepted:
+    def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
         """Return the chain to make."""
         model = models.named(self.model)
         asked = self.text.format if self.text else None
         wanted = {"type": "text"} if asked is None else asked
-        checks = format_checks(wanted.get("type"), wanted.get("schema"), "text.format", "text.format.schema")
-        options = chain_options(model, limits, self.with_critic(models), self.revision, checks)
+        checks = requests.format_checks(
+            wanted.get("type"), wanted.get("schema"), "text.format", "text.format.schema"
+        )
+        options = requests.chain_options(model, limits, self.with_critic(models), self.revision, checks)
         choice = self.tool_choice
         if isinstance(choice, dict):
             if choice.get("type") != "function" or not isinstance(choice.get("name"), str):
@@ -103,11 +93,11 @@ class ResponseRequest(RevisedRequest):
             choice = {"type": "function", "function": {"name": choice["name"]}}  # as in chats
         options = self.with_tools(options, choice, model)
         if self.reasoning and (effort := self.reasoning.effort):
-            options = with_passed(options, {"reasoning_effort": effort}, model, "reasoning.effort")
-        options = with_passed(options, passed_in(self), model)
-        prompt = prompt_in(self._messages(), "input")
+            options = requests.with_passed(options, {"reasoning_effort": effort}, model, "reasoning.effort")
+        options = requests.with_passed(options, requests.passed_in(self), model)
+        prompt = requests.prompt_in(self._messages(), "input")
         options = self.settle(prompt, options)
-        return Accepted(
+        return requests.Accepted(
             model.name, (prompt,), options, stream=bool(self.stream), with_chain=bool(self.redraft)
         )
 
@@ -167,7 +157,7 @@ class ResponseReply(Reply):
     asked_in = "input"
     messages: Sequence[AnswerMessage]
 
-    def __init__(self, asked: Accepted) -> None:
+    def __init__(self, asked: requests.Accepted) -> None:
         super().__init__(asked, [AnswerMessage(asked.sure)], "resp_")
         self._items: list[dict[str, Any]] = []
         self._open: Piece | None = None

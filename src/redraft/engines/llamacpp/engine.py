@@ -18,6 +18,7 @@ from typing import Any
 
 from redraft.chain import Finish
 from redraft.chain.thoughts import tags_of
+from redraft.engines import local
 from redraft.engines.base import (
     OF_TEMPLATE,
     OF_TOOLS,
@@ -33,15 +34,6 @@ from redraft.engines.base import (
 from redraft.engines.bounds import within
 from redraft.engines.llamacpp.child import ChildSettings
 from redraft.engines.llamacpp.client import Child, ChildRefusal, error_of
-from redraft.engines.local import (
-    Room,
-    Told,
-    check_memory,
-    context_of,
-    gguf_info,
-    read_headers,
-    trained_context,
-)
 from redraft.engines.messages import beyond_text, plain, template_refuses, why_refused
 from redraft.engines.process import KeptProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
@@ -105,12 +97,12 @@ class LlamaCppEngine(ProcessEngine[Child]):
             role: [{"id": number, "scale": float(path in bound)} for number, path in enumerate(adapters)]
             for role, bound in (roles or {}).items()
         }
-        headers = await asyncio.to_thread(read_headers, model, adapters)
-        trained = trained_context(headers[0])
-        context = context_of(model, machine.ctx, trained)
+        headers = await asyncio.to_thread(local.read_headers, model, adapters)
+        trained = local.trained_context(headers[0])
+        context = local.context_of(model, machine.ctx, trained)
         gpu = machine.device in ("cuda", "mps")
         if not (machine.gpu_layers or gpu):
-            check_memory(model, headers[0], context, parallel)
+            local.check_memory(model, headers[0], context, parallel)
         settings: ChildSettings = {
             "model": str(model),
             "adapters": [str(path) for path in adapters],
@@ -124,7 +116,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         }
         return cls(
             replace(
-                gguf_info(model, headers, context),
+                local.gguf_info(model, headers, context),
                 engine="llamacpp",
                 fields=SAMPLING_FIELDS | {OF_TEMPLATE},
                 tools="tools" in (headers[0].text("tokenizer.chat_template") or ""),
@@ -189,7 +181,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         return str(reply["content"])
 
     async def _once(
-        self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
+        self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: local.Room
     ) -> Replies:
         """Continue token ids in a process. Tokens whose text is held back come when it is certain."""
         request = self._request(prompt, sampling, stop, room.tokens)
@@ -262,7 +254,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
             yield Delta(text=text, tokens=tuple(tokens), logprobs=logprobs, likeliest=likeliest)
         raise EngineError(f"{self._info.name}: the stream ended without its last event.", hint="Try again.")
 
-    async def _render(self, messages: Sequence[Message], told: Told = None) -> str:
+    async def _render(self, messages: Sequence[Message], told: local.Told = None) -> str:
         if told:
             await self._check_harmless(json.dumps(told, ensure_ascii=False))
         body = {"messages": list(messages), OF_TEMPLATE: told or {}}

@@ -23,17 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from redraft.engines import local
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Delta, EngineInfo, Replies, Sampling, Tokens
 from redraft.engines.bounds import within
-from redraft.engines.local import (
-    Room,
-    cache_bytes,
-    check_memory,
-    context_of,
-    gguf_info,
-    read_headers,
-    trained_context,
-)
 from redraft.engines.openvino.child import REFUSED, ChildSettings, Event, Request
 from redraft.engines.openvino.models import GGUFTokenizer, check, loaded_bytes, prepare
 from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
@@ -176,13 +168,13 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
                 the context of one stream needs more memory than is free.
             OutputError: A copy of the model, which some number formats need, cannot be written.
         """
-        headers = await asyncio.to_thread(read_headers, model, adapters)
+        headers = await asyncio.to_thread(local.read_headers, model, adapters)
         header = headers[0]
-        trained = trained_context(header)
-        context = context_of(model, machine.ctx, trained)
+        trained = local.trained_context(header)
+        context = local.context_of(model, machine.ctx, trained)
         check(model, headers)
         weights = loaded_bytes(header)
-        check_memory(model, header, context, 1, weights=weights)
+        local.check_memory(model, header, context, 1, weights=weights)
         prepared = await asyncio.to_thread(prepare, model, headers, adapters)
         known, kept_format = instructions() or {}, read_header(prepared.file).format
         wide, alone = bool(known.get("AVX-512")), (machine.threads or all_cores()) == 1
@@ -203,7 +195,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         # Attention of fewer streams than threads is summed in another order (executor_pa.cpp). Without
         # AVX-512, and with AMX, one thread too gives one stream other logits than several, as tried.
         info = replace(
-            gguf_info(model, headers, context),
+            local.gguf_info(model, headers, context),
             engine="openvino",
             fields=SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE},
             format=kept_format,
@@ -213,7 +205,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         return cls(info, context, kept, tokenizer, fast.ends(), trained=trained)
 
     async def _once(
-        self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
+        self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: local.Room
     ) -> Replies:
         self._check(prompt)
         spelling, count, chances, blank = self._spelling(prompt, stop), 0, list[float](), ""
@@ -296,5 +288,5 @@ def _spelt(spelling: Spelling, tokens: Sequence[int], ends: frozenset[int]) -> I
 def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:
     """Return the blocks of the cache: as many as the streams can fill or as fit. Streams without one wait."""
     of_stream = -(-context // BLOCK) + 1
-    fits = free // (cache_bytes(header) * BLOCK or 1)
+    fits = free // (local.cache_bytes(header) * BLOCK or 1)
     return max(of_stream, min(parallel * of_stream, fits))

@@ -36,27 +36,8 @@ from redraft.engines.base import (
     thoughts_apart,
 )
 from redraft.engines.config import Key
+from redraft.engines.remote import wire
 from redraft.engines.remote.server import ADDRESS_HINT, MISSING, Refusal, Server
-from redraft.engines.remote.wire import (
-    GRAMMARS,
-    Body,
-    CallPiece,
-    Chunk,
-    Complaint,
-    Stops,
-    TokenCounts,
-    adapted,
-    chat_body,
-    completion_body,
-    estimated_counts,
-    in_dialect,
-    is_about_grammar,
-    length_of,
-    read_chunk,
-    read_complaint,
-    tool_calls,
-    with_grammar,
-)
 from redraft.engines.retry import Patience, backoff
 from redraft.engines.schemas import UNBOUND, SchemaWatch, for_servers_of_llamacpp
 from redraft.engines.steering.grammar import gbnf
@@ -166,18 +147,18 @@ class RemoteEngine(Engine):
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text. Raises what `chat` raises."""
-        return self._deltas(_RAW, completion_body(self._info.name, prompt, sampling, stop), sampling)
+        return self._deltas(_RAW, wire.completion_body(self._info.name, prompt, sampling, stop), sampling)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Answer messages. A reply that breaks off ends with a delta that has counts, and then the error."""
         if sampling.schema is not None and self._owner in _OF_LLAMACPP:
             sampling = replace(sampling, schema=for_servers_of_llamacpp(sampling.schema))
-        body = chat_body(self._info.name, messages, sampling, stop)
-        own = GRAMMARS & (sampling.extra_body or {}).keys()
+        body = wire.chat_body(self._info.name, messages, sampling, stop)
+        own = wire.GRAMMARS & (sampling.extra_body or {}).keys()
         if sampling.form is None or not self._info.forms or sampling.schema is not None or own:
             free = sampling.form is None
             return thoughts_apart(self._deltas(_CHAT, body, sampling, steered=free), Splitter())
-        read = estimated_counts(body, 0).prompt
+        read = wire.estimated_counts(body, 0).prompt
         source = Source(lambda text, asked: self._go_on(messages, text, asked, stop), None, read)
         return written(sampling.form, sampling, "max_tokens", source)
 
@@ -186,13 +167,13 @@ class RemoteEngine(Engine):
     ) -> Replies:
         """Continue the beginning of an answer. A server that cannot is asked without forms from then on."""
         said: list[Message] = [{"role": "assistant", "content": text}] if text else []
-        body = chat_body(self._info.name, [*messages, *said], sampling, stop)
+        body = wire.chat_body(self._info.name, [*messages, *said], sampling, stop)
         if said and self._owner != "llamacpp":
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if sampling.unending:
             body["ignore_eos"] = True
         if sampling.form is not None and (grammar := gbnf(sampling.form)):
-            body = with_grammar(body, self._grammar, grammar)
+            body = wire.with_grammar(body, self._grammar, grammar)
         try:
             async with aclosing(thoughts_apart(self._deltas(_CHAT, body, sampling), Splitter())) as deltas:
                 async for delta in deltas:
@@ -207,19 +188,23 @@ class RemoteEngine(Engine):
         """Close the connections."""
         await self._server.aclose()
 
-    async def _deltas(self, path: str, body: Body, sampling: Sampling, *, steered: bool = True) -> Replies:
+    async def _deltas(
+        self, path: str, body: wire.Body, sampling: Sampling, *, steered: bool = True
+    ) -> Replies:
         self._check(path, body)
         extra = sampling.extra_body or {}  # it may ask for fewer tokens than `max_tokens`
         asked = [body.get("max_tokens"), *map(extra.get, ("max_tokens", "max_completion_tokens"))]
         limit = min((n for n in asked if isinstance(n, int)), default=inf)
-        reply, stops = _Reply(body), Stops(tuple(body.get("stop") or ()))
+        reply, stops = _Reply(body), wire.Stops(tuple(body.get("stop") or ()))
         try:
             async with (
                 self._opened(path, body, sampling) as (response, reply.request),
                 aclosing(self._chunks(response, reply)) as chunks,
             ):
                 reply.taken = True
-                steered = steered and (not GRAMMARS & body.keys() or bool(GRAMMARS & reply.request.keys()))
+                steered = steered and (
+                    not wire.GRAMMARS & body.keys() or bool(wire.GRAMMARS & reply.request.keys())
+                )
                 async for chunk in chunks:
                     if piece := _piece(chunk, stops.add(chunk.text), steered=steered):
                         yield piece
@@ -228,8 +213,8 @@ class RemoteEngine(Engine):
                         return
             yield self._last(reply, stops.end(), limit, sampling)
         except EngineError as error:
-            complaint = Complaint(error.args[0])
-            if reply.taken and GRAMMARS & reply.request.keys() and is_about_grammar(complaint):
+            complaint = wire.Complaint(error.args[0])
+            if reply.taken and wire.GRAMMARS & reply.request.keys() and wire.is_about_grammar(complaint):
                 self._without_forms(complaint.message)
                 error.ready = True
             if reply.taken:  # what the server read and wrote is paid for
@@ -239,11 +224,11 @@ class RemoteEngine(Engine):
             raise
         finally:
             if reply.begun or reply.finish:
-                self._debug("answers", {"text": reply.text, "tool_calls": tool_calls(reply.calls)})
+                self._debug("answers", {"text": reply.text, "tool_calls": wire.tool_calls(reply.calls)})
             answered = reply.begun or reply.finish or reply.counts
             self._server.retry.rate.used(reply.used.total if answered else 0)
 
-    def _check(self, path: str, body: Body) -> None:
+    def _check(self, path: str, body: wire.Body) -> None:
         if path == _RAW and not self._info.continues:
             raise self._no_raw_text()
         if not isinstance(body.get("prompt", ""), str):
@@ -256,7 +241,7 @@ class RemoteEngine(Engine):
         if "response_format" in reply.request:
             name = f"{self._server.host}#{self._info.name}"
             self._schemas.look(name, apart(reply.text)[1], reply.finish or "stop")
-        if GRAMMARS & reply.request.keys() and reply.thought and not reply.text.strip():
+        if wire.GRAMMARS & reply.request.keys() and reply.thought and not reply.text.strip():
             self._without_forms("it thinks in the form, and does not answer")
         return replace(
             reply.counted(),
@@ -264,7 +249,7 @@ class RemoteEngine(Engine):
             finish=reply.finish_of(limit, self._info.context),
             stop_text=reply.stop_text,
             aside=self._server.clean(reply.aside),
-            tool_calls=tool_calls(reply.calls) if sampling.tools else (),
+            tool_calls=wire.tool_calls(reply.calls) if sampling.tools else (),
         )
 
     def _broken(self, how: str) -> ServerError:
@@ -272,13 +257,13 @@ class RemoteEngine(Engine):
 
     @asynccontextmanager
     async def _opened(
-        self, path: str, body: Body, sampling: Sampling
-    ) -> AsyncIterator[tuple[httpx.Response, Body]]:
+        self, path: str, body: wire.Body, sampling: Sampling
+    ) -> AsyncIterator[tuple[httpx.Response, wire.Body]]:
         """Yield a reply to read, and the request that the server accepted, without `extra_body`."""
         extra, headers = sampling.extra_body or {}, sampling.extra_headers or {}
         self._server.hide(extra, headers)
         schema = repr(sampling.schema)
-        body = in_dialect(body, self._refused[""] | self._refused.get(schema, set()))
+        body = wire.in_dialect(body, self._refused[""] | self._refused.get(schema, set()))
         refusals: list[tuple[Set[str], Refusal]] = []
         while True:
             self._debug(f"is sent to {path}", body)
@@ -287,7 +272,7 @@ class RemoteEngine(Engine):
                     self._remember(schema, refusals)
                     yield reply, body
                     return
-            changed = adapted(body, reply.complaint) if reply.status in (400, 422, 500) else None
+            changed = wire.adapted(body, reply.complaint) if reply.status in (400, 422, 500) else None
             if changed is None:
                 raise await self._error(path, reply)
             if changed.get("messages") == body.get("messages"):
@@ -301,7 +286,7 @@ class RemoteEngine(Engine):
         refusal comes with the fields that were left out after it.
         """
         for gone, refusal in refusals:
-            if gone & GRAMMARS:
+            if gone & wire.GRAMMARS:
                 self._without_forms(refusal.complaint.message)
             of_schema = "response_format" in gone
             refused = self._refused[schema if of_schema else ""]
@@ -316,13 +301,13 @@ class RemoteEngine(Engine):
             _log.warning("%s takes no grammars: %s. So checks only check.", self._server.host, words)
         self._grammar, self._info = "", replace(self._info, forms=False)
 
-    def _debug(self, what: str, record: Body) -> None:
+    def _debug(self, what: str, record: wire.Body) -> None:
         """Log a request or reply on one line, without keys, `extra_body` and `extra_headers`."""
         if _log.isEnabledFor(logging.DEBUG):
             shown = self._server.without_secrets(repr(record))
             _log.debug("%s %s: %s", self._server.host, what, shown)
 
-    async def _chunks(self, response: httpx.Response, reply: _Reply) -> AsyncGenerator[Chunk, None]:
+    async def _chunks(self, response: httpx.Response, reply: _Reply) -> AsyncGenerator[wire.Chunk, None]:
         patience, clock = self._server.patience, asyncio.get_running_loop().time
         deadline = response.extensions["asked_at"] + patience.first_token
         async with aclosing(self._server.records(response)) as records:
@@ -344,15 +329,15 @@ class RemoteEngine(Engine):
                 elif reply.begun and (chunk.generated or chunk.finish):
                     deadline = clock() + patience.between_tokens
 
-    def _chunk(self, record: Any) -> Chunk:
+    def _chunk(self, record: Any) -> wire.Chunk:
         if record is None:
-            return Chunk()
+            return wire.Chunk()
         if isinstance(record, dict) and "choices" in record:
             try:
-                return read_chunk(record)
+                return wire.read_chunk(record)
             except ValueError as error:
                 raise self._not_the_protocol(f"{record}: {error}") from None
-        complaint = read_complaint(record)
+        complaint = wire.read_complaint(record)
         if complaint is None:
             raise self._not_the_protocol(str(record))
         raise self._broken(f"failed while it answered: {self._server.clean(complaint.message)}")
@@ -424,21 +409,21 @@ class RemoteEngine(Engine):
 class _Reply:
     """A reply as far as it has come. `taken`: the server has taken the request."""
 
-    request: Body
+    request: wire.Body
     taken: bool = False
     text: str = ""
     begun: bool = False
     thought: bool = False
-    calls: tuple[CallPiece, ...] = ()
+    calls: tuple[wire.CallPiece, ...] = ()
     refusal: str = ""
     done: bool = False
     finish: Finish | None = None
     stop_text: str | None = None
-    counts: TokenCounts | None = None
+    counts: wire.TokenCounts | None = None
     size: int = 0
     pieces: int = 0
 
-    def add(self, chunk: Chunk, *, done: bool) -> None:
+    def add(self, chunk: wire.Chunk, *, done: bool) -> None:
         self.text += chunk.text
         self.size += chunk.size
         self.pieces += chunk.generated
@@ -460,9 +445,9 @@ class _Reply:
         return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 
     @property
-    def used(self) -> TokenCounts:
+    def used(self) -> wire.TokenCounts:
         """The server's counts, or an estimate if it sent none."""
-        return self.counts or estimated_counts(self.request, self.size, self.pieces)
+        return self.counts or wire.estimated_counts(self.request, self.size, self.pieces)
 
     def counted(self) -> Delta:
         """Return a delta with the counts alone."""
@@ -482,14 +467,14 @@ class _Reply:
         if self.finish != "max_tokens":
             return self.finish or "stop"
         counts = self.counts
-        length = counts.completion if counts else length_of(self.request)
+        length = counts.completion if counts else wire.length_of(self.request)
         full = length is not None and length < limit
         if limit == inf:
             full = counts is not None and context is not None and counts.total >= context
         return "context" if full else "max_tokens"
 
 
-def _piece(chunk: Chunk, text: str, *, steered: bool) -> Delta | None:
+def _piece(chunk: wire.Chunk, text: str, *, steered: bool) -> Delta | None:
     """Return a piece of a reply with the text that is final; None without anything."""
     if not (text or chunk.logprobs or chunk.thought):
         return None

@@ -11,17 +11,7 @@ from redraft.chain.read.files import name_of
 from redraft.errors import RecordError
 from redraft.evaluation import stats
 from redraft.evaluation.records import listed
-from redraft.evaluation.reports.compare import (
-    Comparison,
-    Difference,
-    LeftOut,
-    LengthBias,
-    Result,
-    Tally,
-    compare,
-    difference,
-    shared,
-)
+from redraft.evaluation.reports import compare
 from redraft.evaluation.reports.inputs import Input, Material, place
 from redraft.evaluation.reports.ranking import Ranking, ranked
 from redraft.evaluation.stats import Estimate, without_nan
@@ -37,16 +27,16 @@ class Report:
 
     files: tuple[str, ...]
     material: Material
-    comparisons: tuple[Comparison, ...]
-    differences: tuple[Difference, ...]
+    comparisons: tuple[compare.Comparison, ...]
+    differences: tuple[compare.Difference, ...]
     ranking: Ranking | None = None  # of three models and more
 
-    def categories(self, comparison: Comparison) -> dict[str, Result]:
+    def categories(self, comparison: compare.Comparison) -> dict[str, compare.Result]:
         """Return a comparison's result in each category; none without the questions."""
         questions = self.material.questions
         return comparison.by_category(questions) if questions else {}
 
-    def unasked(self, comparison: Comparison) -> list[str]:
+    def unasked(self, comparison: compare.Comparison) -> list[str]:
         """Return the questions that were given and have no review."""
         without = (*comparison.left_out, *comparison.unreadable)
         known = {*comparison.question_ids, *(each.question_id for each in without)}
@@ -101,7 +91,7 @@ class Report:
 def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
     """Describe files of reviews; each order may have its own."""
     names = tuple(name_of(each.path) for each in inputs)
-    found = compare(place(inputs, material), material.names)
+    found = compare.compare(place(inputs, material), material.names)
     if not any(comparison.items for comparison in found):
         unreadable = [each for comparison in found for each in comparison.unreadable]
         if not unreadable:
@@ -110,13 +100,13 @@ def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
             f"no review can be read, of {counted(len(unreadable), 'review')}: {_named(unreadable)}.",
             hint="A judge writes two numbers from 1 to 10 on the first line, such as: 8 9",
         )
-    opponent = shared(found)
+    opponent = compare.shared(found)
     turned = [each.against(opponent) for each in found] if opponent else []
     return Report(
         names,
         material,
         found,
-        tuple(filter(None, (difference(two, one) for one, two in combinations(turned, 2)))),
+        tuple(filter(None, (compare.difference(two, one) for one, two in combinations(turned, 2)))),
         ranked(found),
     )
 
@@ -129,7 +119,7 @@ def _ranking(ranking: Ranking) -> Section:
     return Section("All models", note, lines)
 
 
-def _lines(report: Report, comparison: Comparison) -> Iterator[Line]:
+def _lines(report: Report, comparison: compare.Comparison) -> Iterator[Line]:
     whole = comparison.whole
     if whole.ratio:
         yield from _ratio(comparison, whole.ratio)
@@ -161,7 +151,7 @@ def _lines(report: Report, comparison: Comparison) -> Iterator[Line]:
             yield Line(f"  {name}", *percent(result.ratio or result.win_rate, 1), note)
 
 
-def _ratio(comparison: Comparison, ratio: Estimate) -> Iterator[Line]:
+def _ratio(comparison: compare.Comparison, ratio: Estimate) -> Iterator[Line]:
     (one, two), (three, four) = comparison.sums
     yield Line("ratio of scores", *percent(ratio, 2), f"{one + three:,g} of {two + four:,g}")
     for name, ours, theirs in (("first", one, two), ("second", three, four)):
@@ -170,7 +160,7 @@ def _ratio(comparison: Comparison, ratio: Estimate) -> Iterator[Line]:
             yield Line(f"  shown {name}", share, "", f"{ours:,g} of {theirs:,g}")
 
 
-def _length(comparison: Comparison, bias: LengthBias) -> Iterator[Line]:
+def _length(comparison: compare.Comparison, bias: compare.LengthBias) -> Iterator[Line]:
     note = f"{bias.model:,.0f} characters against {bias.opponent:,.0f}"
     yield Line("length and score", *plain(bias.correlation, 2), f"correlation; {note}")
     note = "win rate by AlpacaEval's minimal model, not regularised"
@@ -181,7 +171,7 @@ def _length(comparison: Comparison, bias: LengthBias) -> Iterator[Line]:
     yield Line("  at equal length", *percent(bias.win_rate, 1), note)
 
 
-def _order(comparison: Comparison) -> Iterator[Line]:
+def _order(comparison: compare.Comparison) -> Iterator[Line]:
     bias, first = comparison.order_bias, _tally(comparison.shown_first)
     if comparison.drawn or (bias and not bias.points):
         yield Line("shown first", note=first)
@@ -195,10 +185,10 @@ def _order(comparison: Comparison) -> Iterator[Line]:
     yield Line("  kappa", *plain(bias.kappa, 2))
 
 
-def _named(found: Sequence[LeftOut]) -> str:
+def _named(found: Sequence[compare.LeftOut]) -> str:
     shown = ", ".join(f"{each.where} ({each.reason})" for each in found[:_FEW])
     return shown + " …" * (len(found) > _FEW)
 
 
-def _tally(tally: Tally) -> str:
+def _tally(tally: compare.Tally) -> str:
     return f"{tally.wins:,} won, {tally.ties:,} tied, {tally.losses:,} lost"

@@ -22,16 +22,8 @@ from redraft.checks.parse import parse_checks
 from redraft.errors import EmptyReply, RecordError, UsageError
 from redraft.evaluation.records import SAMPLE_OF
 from redraft.evaluation.stats import Estimate
+from redraft.evaluation.tasks import tasks
 from redraft.evaluation.tasks.tally import FIRST, Tally
-from redraft.evaluation.tasks.tasks import (
-    asked,
-    checks_of,
-    empty_answers,
-    scored,
-    task_named,
-    task_of,
-    unanswered,
-)
 from redraft.jobs.counting import tell
 from redraft.jobs.harness import Job
 from redraft.options import EvalFlags
@@ -53,20 +45,20 @@ class ScoredRun(AnswerRun):
     def records(self) -> Iterator[Chain]:
         """Yield the records with the task's prompts."""
         wanted = self.plan.holds if self.plan.share else None
-        return asked(task_named(self.task), read_records(self.source, self.limit, wanted=wanted))
+        return tasks.asked(tasks.task_named(self.task), read_records(self.source, self.limit, wanted=wanted))
 
     def checks(self, record: Chain) -> tuple[Check, ...]:
         """Return the checks that score the answers to a record."""
-        return checks_of(task_named(self.task), record)
+        return tasks.checks_of(tasks.task_named(self.task), record)
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain with the truth about its answers."""
-        return await scored(chain, self.task, self.checks(record))
+        return await tasks.scored(chain, self.task, self.checks(record))
 
     async def finish_empty(self, error: EmptyReply, record: Chain) -> None:
         """Give the chain without an answer the truth about that, for all who count it."""
         if error.chain is not None:
-            truth = await scored(unanswered(record), self.task, self.checks(record))
+            truth = await tasks.scored(tasks.unanswered(record), self.task, self.checks(record))
             error.chain = error.chain.model_copy(update={"meta": {**truth.meta, **error.chain.meta}})
 
 
@@ -108,7 +100,7 @@ class EvalRun(ScoredRun):
 
     def end(self) -> None:
         """Count empty answers, which are listed as failures, as wrong ones."""
-        for chain in empty_answers(self.plan.out, self.summary.outcomes):
+        for chain in tasks.empty_answers(self.plan.out, self.summary.outcomes):
             self.summary.add(chain)
 
 
@@ -149,7 +141,7 @@ async def aevaluate_file(
 def _run_of(task: str, source: str | Path, output: str | Path, options: Mapping[str, Any]) -> EvalRun:
     settings = Settings.read(EvalFileOptions, options, tell=tell)
     found: EvalFileOptions = settings.values
-    task_of(task, run_code=found.run_code)
+    tasks.task_of(task, run_code=found.run_code)
     return EvalRun(settings, Path(source), RunPlan.of(output, settings), limit=found.limit, task=task)
 
 
@@ -225,7 +217,7 @@ def evaluate(
     name, given = (task, records) if isinstance(task, str) else ("checks", task)
     if given is None:
         raise UsageError("there are no records.", hint=f'Write evaluate({name!r}, "records.jsonl", …).')
-    task_of(name, run_code=run_code)
+    tasks.task_of(name, run_code=run_code)
     items = list(islice(_items(name, given), limit))
     if not items:
         raise RecordError("there is no record to evaluate.", hint="Give at least one.")
@@ -238,9 +230,9 @@ def evaluate(
         try:
             chain = revise(record.prompt, **own)
         except EmptyReply:
-            return asyncio.run(scored(unanswered(record), name, checks))
+            return asyncio.run(tasks.scored(tasks.unanswered(record), name, checks))
         chain = chain.model_copy(update={"meta": {**record.meta, **chain.meta}})
-        return asyncio.run(scored(chain, name, checks))
+        return asyncio.run(tasks.scored(chain, name, checks))
 
     pool, tally = ThreadPoolExecutor(parallel), Tally(task=name)
     try:
@@ -254,9 +246,11 @@ def evaluate(
 
 def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[Chain, tuple[Check, ...]]]:
     """Yield each record as it is asked, with the checks that score its answers."""
-    task = task_named(name)
+    task = tasks.task_named(name)
     if isinstance(records, str | Path):
-        yield from ((chain, checks_of(task, chain)) for chain in asked(task, read_records(Path(records))))
+        yield from (
+            (chain, tasks.checks_of(task, chain)) for chain in tasks.asked(task, read_records(Path(records)))
+        )
         return
     for number, record in enumerate(records, start=1):
         where, own = f"record {number}", None
@@ -267,8 +261,8 @@ def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[
             record = chain_of(fields, where)
         chain = record if record.id else record.model_copy(update={"id": where})
         if own is None:
-            chain = next(asked(task, [chain]))
-            own = checks_of(task, chain)
+            chain = next(tasks.asked(task, [chain]))
+            own = tasks.checks_of(task, chain)
         elif not own:
             hint = 'Write {"prompt": "…", "checks": ["words<=50"]}.'
             raise RecordError(f"{where}: it has no checks.", hint=hint)

@@ -17,20 +17,7 @@ from typing import Any
 import numpy as np
 
 from redraft.errors import ModelError
-from redraft.weights.gguf.families import (
-    LLAMA,
-    MISTRAL,
-    OTHER_TOOL,
-    Family,
-    Numbers,
-    Shape,
-    Sizes,
-    family_in_gguf,
-    positive,
-    shortest,
-    sizes_from_config,
-    sizes_from_metadata,
-)
+from redraft.weights.gguf import families
 
 # Transformers' defaults (configuration_*.py of each family).
 _EPS = 1e-6
@@ -54,7 +41,7 @@ class Rope:
 class ModelNumbers:
     """The numbers that describe a model."""
 
-    sizes: Sizes
+    sizes: families.Sizes
     context: int  # `max_position_embeddings`, in tokens
     eps: float  # `rms_norm_eps`
     rope: Rope
@@ -62,17 +49,19 @@ class ModelNumbers:
 
 def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
     """Read and check a config.json."""
-    sizes = sizes_from_config(config)
+    sizes = families.sizes_from_config(config)
     family = sizes.family
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
         raise ModelError(
-            f"config.json says hidden_act {act!r:.40}; only silu can be converted to GGUF.", hint=OTHER_TOOL
+            f"config.json says hidden_act {act!r:.40}; only silu can be converted to GGUF.",
+            hint=families.OTHER_TOOL,
         )
-    if family is not LLAMA and config.get("attention_bias") and not family.bias:
+    if family is not families.LLAMA and config.get("attention_bias") and not family.bias:
         raise ModelError(
-            f"config.json says attention_bias, which llama.cpp's {family.gguf} lacks.", hint=OTHER_TOOL
+            f"config.json says attention_bias, which llama.cpp's {family.gguf} lacks.",
+            hint=families.OTHER_TOOL,
         )
-    read = Numbers(config, "config.json")
+    read = families.Numbers(config, "config.json")
     context = "max_position_embeddings" if "max_position_embeddings" in config else "max_sequence_length"
     return ModelNumbers(
         sizes,
@@ -103,20 +92,22 @@ def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
 
 
 def numbers_from_metadata(
-    metadata: Mapping[str, Any], shapes: Mapping[str, Shape], factors: tuple[float, ...] = ()
+    metadata: Mapping[str, Any], shapes: Mapping[str, families.Shape], factors: tuple[float, ...] = ()
 ) -> ModelNumbers:
     """Read and check the keys of a GGUF file. `shapes` are those of its tensors, rows first.
 
     `factors` are the values of `rope_freqs.weight`, if the file has it.
     """
-    family = family_in_gguf(metadata.get("general.architecture"))
+    family = families.family_in_gguf(metadata.get("general.architecture"))
     prefix = family.gguf + "."
     own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    exact = {key: shortest(value) if isinstance(value, float) else value for key, value in own.items()}
-    read = Numbers(exact, "the GGUF file")
+    exact = {
+        key: families.shortest(value) if isinstance(value, float) else value for key, value in own.items()
+    }
+    read = families.Numbers(exact, "the GGUF file")
     if read.values.get("expert_count"):
         raise ModelError("the GGUF file is a mixture of experts, which redraft cannot convert to a folder.")
-    sizes = sizes_from_metadata(read, family, shapes)
+    sizes = families.sizes_from_metadata(read, family, shapes)
     for key in ("attention.value_length", "rope.dimension_count"):
         if (other := read.whole(key, sizes.head)) != sizes.head:
             raise ModelError(
@@ -151,7 +142,7 @@ def config_of(numbers: ModelNumbers, dtype: str) -> dict[str, Any]:
         "rope_parameters": {"rope_type": rope.kind, "rope_theta": rope.theta, **scaling},
         "tie_word_embeddings": sizes.tied,
     }
-    if sizes.family is LLAMA:
+    if sizes.family is families.LLAMA:
         config |= {"attention_bias": sizes.attention_bias, "mlp_bias": sizes.mlp_bias}
     return config
 
@@ -173,7 +164,7 @@ def sampling_metadata(generation: Mapping[str, Any]) -> dict[str, int | float]:
     return {f"general.sampling.{key}": int(n) if key == "top_k" else float(n) for key, n in known.items()}
 
 
-def _rope_from_config(config: Mapping[str, Any], family: Family, head: int) -> Rope:
+def _rope_from_config(config: Mapping[str, Any], family: families.Family, head: int) -> Rope:
     """Read `rope_parameters`, or `rope_theta` and `rope_scaling` in older files."""
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(given, Mapping):
@@ -188,7 +179,7 @@ def _rope_from_config(config: Mapping[str, Any], family: Family, head: int) -> R
             return Rope(theta)
         case "linear":
             return Rope(theta, kind, {"factor": _number(given, "factor")})
-        case "llama3" if family in (LLAMA, MISTRAL):
+        case "llama3" if family in (families.LLAMA, families.MISTRAL):
             rope = Rope(theta, kind, {key: _number(given, key) for key in _LLAMA3_KEYS})
             rope_factors(rope, head)
             return rope
@@ -254,8 +245,8 @@ def _llama3(theta: float, factors: tuple[float, ...], head: int) -> dict[str, fl
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:
-    return positive(values.get(key), f"{key} of the rotary embedding")
+    return families.positive(values.get(key), f"{key} of the rotary embedding")
 
 
 def _refused(what: str) -> ModelError:
-    return ModelError(f"{what} cannot be converted to GGUF.", hint=OTHER_TOOL)
+    return ModelError(f"{what} cannot be converted to GGUF.", hint=families.OTHER_TOOL)

@@ -23,20 +23,13 @@ from redraft.errors import ModelError, UsageError
 from redraft.weights.card import card_metadata, say_licences, sources_of
 from redraft.weights.checkpoint import Checkpoint, ahead, describe, open_checkpoint, portions
 from redraft.weights.folder import refuse_delta, refuse_quantised
+from redraft.weights.gguf import families
 from redraft.weights.gguf.config import (
     ModelNumbers,
     metadata_of,
     numbers_from_config,
     rope_factors,
     sampling_metadata,
-)
-from redraft.weights.gguf.families import (
-    COMPUTED,
-    OTHER_TOOL,
-    check_tensors,
-    gguf_name,
-    permute,
-    permuted_heads,
 )
 from redraft.weights.gguf.quant import (
     BLOCK,
@@ -130,7 +123,7 @@ def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
     count = part.source.count // part.row
     for start, stop in portions(count, part.row, part.heads):
         rows = checkpoint.read(part.source.name, start * part.row, stop * part.row).reshape(-1, part.row)
-        yield permute(rows, part.heads * len(rows) // count) if part.heads else rows
+        yield families.permute(rows, part.heads * len(rows) // count) if part.heads else rows
 
 
 def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
@@ -146,20 +139,20 @@ def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
 def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Kind) -> list[Part]:
     found: dict[str, TensorInfo] = {}
     for name, tensor in checkpoint.tensors.items():
-        if name.endswith(COMPUTED) or (numbers.sizes.tied and name == "lm_head.weight"):
+        if name.endswith(families.COMPUTED) or (numbers.sizes.tied and name == "lm_head.weight"):
             continue
         if tensor.dtype not in FLOATS:
             raise ModelError(
                 f"{checkpoint.path}: {name!r:.80} has the dtype {tensor.dtype}, which cannot be converted.",
-                hint="Start from the unquantised checkpoint. " + OTHER_TOOL,
+                hint="Start from the unquantised checkpoint. " + families.OTHER_TOOL,
             )
-        found[gguf_name(name) or name] = tensor
+        found[families.gguf_name(name) or name] = tensor
     sizes = numbers.sizes
     shapes = {name: tensor.shape for name, tensor in found.items()}
-    check_tensors(sizes, shapes, str(checkpoint.path), in_hf=True)
+    families.check_tensors(sizes, shapes, str(checkpoint.path), in_hf=True)
     parts = []
     for name, shape in sizes.tensors():
-        heads = permuted_heads(sizes.family, name, sizes.heads, sizes.kv_heads)
+        heads = families.permuted_heads(sizes.family, name, sizes.heads, sizes.kv_heads)
         kind = kind_for(name, shape, quant, tied=sizes.tied)
         parts.append(Part(name, shape, kind, found[name], heads))
     return parts

@@ -22,18 +22,7 @@ from gguf import GGMLQuantizationType as Kind
 from redraft.errors import ModelError, UsageError
 from redraft.weights.card import card_metadata, say_licences, sources_of
 from redraft.weights.checkpoint import CHUNK, describe, portions, read_json
-from redraft.weights.gguf.families import (
-    Family,
-    Sizes,
-    family_in_gguf,
-    gguf_name,
-    hf_name,
-    layers_of,
-    permute,
-    permuted_heads,
-    sizes_from_config,
-    unpermute,
-)
+from redraft.weights.gguf import families
 from redraft.weights.gguf.quant import TensorReader, header_bytes, pad
 from redraft.weights.gguf.reader import adapter_header, check_model, describe_file, read_header
 from redraft.weights.header import TensorInfo, dtype_size
@@ -49,7 +38,7 @@ class Base:
 
     path: Path
     facts: Mapping[str, Any]
-    family: Family
+    family: families.Family
     heads: int
     kv_heads: int
     shapes: Mapping[str, tuple[int, ...]]
@@ -111,7 +100,7 @@ def _check_plain(adapter: LoraAdapter, base: Base) -> None:
     for name, info in adapter.replaced.items():
         # peft saves the output matrix of the base with its LoRA.
         frozen = info.name.endswith(".base_layer.weight")
-        if not frozen or base.shapes.get(gguf_name(name) or "") != info.shape:
+        if not frozen or base.shapes.get(families.gguf_name(name) or "") != info.shape:
             found.append(f"the whole of {name!r:.80}")
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
@@ -135,15 +124,15 @@ def _base(adapter: LoraAdapter, given: Path | None) -> Base:
         if not config:
             hint = "Name the folder of the base model: --base PATH"
             raise ModelError(f"{path} has no config.json.", hint=hint)
-        sizes = sizes_from_config(config)
+        sizes = families.sizes_from_config(config)
         # Only the changed layers: a configuration may claim a billion.
         changed = (*(f"{module}.weight" for module in adapter.changes), *adapter.replaced)
-        layers = layers_of(gguf_name(name) or "" for name in changed)
+        layers = families.layers_of(families.gguf_name(name) or "" for name in changed)
         shapes = dict(sizes.tensors(layer for layer in sorted(layers) if layer < sizes.layers))
         return Base(path, {"path": str(path)}, sizes.family, sizes.heads, sizes.kv_heads, shapes)
     header = read_header(path)
     check_model(path, header)
-    family = family_in_gguf(header.text("general.architecture"))
+    family = families.family_in_gguf(header.text("general.architecture"))
     heads = header.number(f"{family.gguf}.attention.head_count")
     kv_heads = header.number(f"{family.gguf}.attention.head_count_kv") or heads
     if not heads or not kv_heads or heads < 0 or kv_heads < 0:
@@ -153,7 +142,7 @@ def _base(adapter: LoraAdapter, given: Path | None) -> Base:
 
 
 def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> Iterator[Half]:
-    name = gguf_name(f"{change.module}.weight") or ""
+    name = families.gguf_name(f"{change.module}.weight") or ""
     shape = base.shapes.get(name)
     if name == _OUTPUT and shape is None:
         raise ModelError(
@@ -166,7 +155,7 @@ def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> I
         raise other_model(adapter, base.path, why)
     if change.product != shape:
         raise other_model(adapter, base.path, sizes(change.module, change.product, shape))
-    heads = permuted_heads(base.family, name, base.heads, base.kv_heads)
+    heads = families.permuted_heads(base.family, name, base.heads, base.kv_heads)
     if heads and shape[0] % (2 * heads):
         why = f"{shape[0]} rows of {change.module!r:.80} are not a multiple of {heads} heads"
         raise other_model(adapter, base.path, why)
@@ -180,13 +169,13 @@ def parts_of(adapter: LoraAdapter, half: Half, size: int = CHUNK) -> Iterator[to
     rows, width = half.shape
     for start, stop in portions(rows, width, half.heads, size):
         part = adapter.rows(half.source, start, stop).float() * half.factor
-        yield permute(part, half.heads * (stop - start) // rows) if half.heads else part
+        yield families.permute(part, half.heads * (stop - start) // rows) if half.heads else part
 
 
 _HALVES = {".lora_a": "lora_A", ".lora_b": "lora_B"}
 
 
-def lora_weights(file: Path, sizes: Sizes) -> dict[str, torch.Tensor]:
+def lora_weights(file: Path, sizes: families.Sizes) -> dict[str, torch.Tensor]:
     """Return the halves of a GGUF adapter in float32, by peft's names: A (rank, in), B (out, rank).
 
     Args:
@@ -200,11 +189,15 @@ def lora_weights(file: Path, sizes: Sizes) -> dict[str, torch.Tensor]:
     reader, found = TensorReader(file, header), {}
     for name, tensor in header.tensors.items():
         weight, half = name[:-7], _HALVES.get(name[-7:])
-        module = hf_name(weight)
+        module = families.hf_name(weight)
         if half is None or module is None or not weight.startswith("blk."):
             raise ModelError(f"{file} changes {name!r:.80}, which training cannot go on from.")
         rows = torch.from_numpy(reader.rows(tensor))
-        heads = permuted_heads(sizes.family, weight, sizes.heads, sizes.kv_heads) if half == "lora_B" else 0
+        heads = (
+            families.permuted_heads(sizes.family, weight, sizes.heads, sizes.kv_heads)
+            if half == "lora_B"
+            else 0
+        )
         key = f"base_model.model.{module.removesuffix('.weight')}.{half}.weight"
-        found[key] = unpermute(rows, heads) if heads else rows
+        found[key] = families.unpermute(rows, heads) if heads else rows
     return found
