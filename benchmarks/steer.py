@@ -24,6 +24,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import regex
 import torch
 
 import redraft
@@ -205,7 +206,17 @@ GOALS = (Goal("≥", 80), None, Goal("≥", 99), None, Goal("≤", 90))
 COUNTED = r"(?!words[>=]+\d{3})(words|sentences|bullets|items|lines|paragraphs|characters)[<>=]"
 PLAIN = re.compile(rf"{COUNTED}|(lacks|contains|starts|ends):|(upper|lower)case|json")
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-WHOLE = re.compile(r"(?:[.!?。！？…][\"'”’)*_\]]*|(?:^|\n)[ \t]*(?:[-*•]|\d+[.)])[^\n]*|[}\]])\s*\Z")
+END = regex.compile(
+    r"(?:[.!?。！？…][\"'”’)*_\]\s]*|[}\]]|```|\p{So}[\p{Mn}\p{Sk}\u200d]*|(?<!\S)(?:https?://\S+|#\w+|\S+@\S+)"
+    r"|,\s*\n\s*[^\W\d_][^\n,]{0,40}|(?:\A|[:.!?\n]\s*)[\"“«][^\"”»]+[\"”»])\Z"
+)
+OPEN = re.compile(
+    r"(?:[,;:(–—-]|\b(?:an?|the|and|or|but|of|to|in|on|at|by|for|from|with|as|is|are|was|were|be|that|which|who|if"
+    r"|than|not|has|have|had|will|can|would|should|may|must|into|about|your|my|their|his|her|its|our|this|these"
+    r"|more|most|such|so))\Z",
+    re.IGNORECASE,
+)
+ITEM = re.compile(r"\s*(?:[-*•]|\d+[.):])\s+\S")
 
 
 def plain_demands(count: int | None) -> list[dict[str, Any]]:
@@ -213,6 +224,32 @@ def plain_demands(count: int | None) -> list[dict[str, Any]]:
     lines = Path(__file__).with_name("derive_prompts.jsonl").read_text("utf-8").splitlines()
     fit = [row for row in map(json.loads, lines) if row["checks"] and all(map(PLAIN.match, row["checks"]))]
     return [row for row in fit if row["prompt"].isascii()][::3][: count or 100]
+
+
+def ends_whole(text: str) -> bool:
+    """Returns whether a text ends as people's do.
+
+    That is with a sentence, an object, code, an emoji, a link, a hashtag, a name below a letter, a quotation; with
+    a line of a list or poem that is as long as the others; or it is a title. Of people's answers (OASST1) 95.5 %
+    do, of the same cut within a sentence 5.9 %.
+    """
+    text = text.strip()
+    if END.search(text) or OPEN.search(text) or not text:
+        return bool(END.search(text))
+    lines = re.split(r"\n\s*\n", text)[-1].splitlines()
+    if ITEM.match(lines[-1]):
+        others = [line for line in text.splitlines()[:-1] if ITEM.match(line)]
+    elif len(lines) > 1:
+        others = [line for line in lines[:-1] if not ITEM.match(line)]
+        if any(len(line.split()) > 14 for line in others):
+            return False
+    else:
+        named = all(word[0].isupper() for word in re.findall(r"[^\W\d_]{4,}", text)) or text.islower()
+        words = len(lines[-1].split())
+        return named and words <= 6 if lines == [text] else words <= 3 and lines[-1].istitle()
+    if not others or others[-1].rstrip().endswith((".", "!", "?")):
+        return False
+    return 2 * len(lines[-1].split()) >= min(len(line.split()) for line in others)
 
 
 @cache
@@ -251,8 +288,8 @@ async def first_texts(records: Sequence[Any], seed: int, *, steer: bool) -> list
         text = chain.steps[0].answer.replace("’", "'").lower()
         words = {*WORD.findall(text)} - {*WORD.findall(prompt.lower())}
         odd = not all(zipf_frequency(word, "en") for word in words)
-        asked = any(re.search(r":end_checker|:postscript|ends:", check.name) for check in checks)
-        found = _passes(chain.steps[0]), odd, asked or bool(WHOLE.search(text))
+        asked = any(re.search(r":end_checker|ends:", check.name) for check in checks)
+        found = _passes(chain.steps[0]), odd, asked or ends_whole(chain.steps[0].answer)
         likely = likelihood(prompt, chain.steps[0].answer)
         return *(100.0 * each for each in found), likely, chain.usage.completion_tokens
 

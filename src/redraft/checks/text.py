@@ -107,7 +107,7 @@ WRITTEN = {
 """Unit -> how it is written, for those who have too few."""
 
 
-PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("- ", "\n")}
+PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("{}. ", "\n")}
 """Unit -> what it begins with, and what stands between two."""
 
 

@@ -254,6 +254,27 @@ def test_a_comma_is_no_end() -> None:
     assert write(Form(lacks=("zebra",)), Source(stopped, None, 1))[0] == "one, two,"
 
 
+@pytest.mark.parametrize(
+    ("form", "said", "whole"),
+    [
+        (Form(closing="Call me."), "1. Tea\n2. A walk", "1. Tea\n2. A walk\n\nCall me."),
+        (Form(closing="Call me."), "It rains.", "It rains. Call me."),
+        (Form(closing="your love, and thanks."), "It rains.", "It rains.\n\nyour love, and thanks."),
+        (Form(closing="stars"), "It rains.", "It rains stars"),
+        (Form(postscript="P.S."), "It rains.\n\nP.S.", "It rains.\n\nP.S. I am old."),
+    ],
+)
+def test_an_end_stands_where_a_person_would_put_it(form: Form, said: str, whole: str) -> None:
+    assert write(form, Says(said, " I am old.", "").source)[0] == whole
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 5, 6])
+def test_a_last_line_that_the_tokens_cut_ends_where_it_may(seed: int) -> None:
+    """A text with as many lines as were asked for cannot be cut back to the last but one."""
+    text, last = write(form_for(["lines==2"])[0], Words(seed).source, tokens=16)
+    assert (text.count("\n"), text[-1], last.finish) == (1, ".", "stop")
+
+
 def test_what_was_handed_on_stays() -> None:
     class Slow(Says):
         async def go_on(self, text: str, sampling: Sampling) -> Replies:

@@ -10,9 +10,9 @@ from redraft.chain import loop
 from redraft.engines.base import Delta, Tokens
 
 STOPS = ".!?。！？…"
-_CLOSERS = re.escape("\"'”’)*_]»」』")
+CLOSERS = "\"'”’)*_]»」』"
 _END = re.compile(
-    rf"(?<![{STOPS}])[{STOPS}]++[{_CLOSERS}]*(?=\s|\Z)|[。！？]|(?<=[^\s,:;，：；、-])(?=[ \t]*\n)"
+    rf"(?<![{STOPS}])[{STOPS}]++[{re.escape(CLOSERS)}]*(?=\s|\Z)|[。！？]|(?<=[^\s,:;，：；、-])(?=[ \t]*\n)"
 )
 _NO_END = re.compile(
     r"(?:^|[\s(\"'*])(?:[A-Z]|\d{1,3}|[A-Za-z](?:\.[A-Za-z])+"

@@ -24,7 +24,7 @@ import regex
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
-from redraft.engines.steering.draft import STOPS, Draft, closed
+from redraft.engines.steering.draft import CLOSERS, STOPS, Draft, closed
 from redraft.engines.steering.form import Form, Limit
 from redraft.engines.steering.pattern import pattern_of
 from redraft.engines.steering.phrase import ENDS, pattern_for
@@ -101,6 +101,7 @@ class _Writer:
         self.sampling = replace(sampling, form=characters, unset=sampling.unset - {"max_tokens"})
         self.logprobs = sampling.logprobs
         self.room, self.spent, self.calls, self.cached = sampling.max_tokens, 0, 0, 0
+        self.kept = min(self.room // 8, LOOKED_AT)  # tokens, to look for an end
         self.draft = Draft(self._hand_on, self._encode, form.in_case)
         self.lacks = [pattern_for(text.strip()) for text in form.lacks]
         closing = form.closing.strip()
@@ -243,7 +244,8 @@ class _Writer:
         draft, until, old = self.draft, self.spent + most, len(self.draft)
         if self.spent >= self.room or self.over:
             return _Ended("tokens", len(draft))
-        async with aclosing(self._more(self._request())) as deltas:
+        left = max(self.room - self.spent - self.kept, 1)
+        async with aclosing(self._more(self._request(left))) as deltas:
             async for delta in deltas:
                 whole = delta.finish == "stop"
                 if ended := self._ended(begin, old, mark, whole=whole):
@@ -257,6 +259,8 @@ class _Writer:
                 last = max(draft.ends(at), default=at if at > begin else 0)
                 if last and self.spent > until and (mark or self._low(draft.text[:last]) is None):
                     return _Ended("enough", len(draft))
+                if mark and self.spent > until + SENTENCE:
+                    return _Ended("full", len(draft))
                 held = self.held or self.form.layout.slots or self._wanted() or last <= draft.sent
                 if not held and self._fits(draft.text[:last]):
                     await draft.release(last)
@@ -351,7 +355,7 @@ class _Writer:
             most = max(int(self.room * CLOSE) - SENTENCE * len(self._missing()), self.room // 3) - self.spent
         while True:
             ended = await self._stretch(begin, mark, most)
-            over = self.spent >= self.room or self.over is not None
+            over = self.spent >= self.room - self.kept or self.over is not None
             if ended.by == "forbidden" and taken < 4 * TRIES * max(len(self.lacks), 1):
                 taken += 1
                 await self._without(ended.place)
@@ -366,7 +370,7 @@ class _Writer:
                 longer += 1
                 await self._one(unending=True)
             else:
-                least = POSSIBLE if again < TRIES else -1
+                least = POSSIBLE if again < TRIES and not over else -1
                 self.cut_short = False
                 self._cut(max(begin, ended.place))
                 if self._back(begin, enough=not mark) or await self._closed(begin, least, enough=not mark):
@@ -374,7 +378,7 @@ class _Writer:
                 if not self._back(begin) and not over:
                     self._cut(max(begin, self.draft.sent))
                 if over or again == TRIES:
-                    self.cut_short = self.spent >= self.room and not self.draft.is_whole
+                    self.cut_short = over and not self.draft.is_whole
                     return
                 again += 1
 
@@ -388,9 +392,6 @@ class _Writer:
         self._cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
         if goes_on and not self.draft.is_whole:
             self._back(begin)
-        if not ended.stop_text and self.draft.text[begin:].endswith((",", ";")):
-            self._cut(len(self.draft) - 1)
-            self.draft.give(".")
 
     def _back(self, begin: int, *, enough: bool = False) -> bool:
         """Cut back to the last end of a sentence that fits, and has `enough`. Return whether there is one."""
@@ -498,6 +499,9 @@ class _Writer:
         form, draft = self.form, self.draft
         if self.over or self.stop_text:
             return
+        if draft.text.endswith((",", ";")) and "." not in form.without:
+            self._cut(len(draft) - 1)
+            draft.give(".")
         if (word := self._forbidden(len(draft), whole=True)) is not None:
             self._cut(word)
         for text in self._missing():
@@ -510,19 +514,21 @@ class _Writer:
             await self._asked(Form(pattern=form.pattern))
         for slot in dict.fromkeys(form.layout.slots):
             await self._mark(slot, form.layout.slots.count(slot))
-        if form.postscript and form.postscript.lower() not in draft.text.lower():
-            draft.give(f"\n\n{form.postscript}")
-            await self._sentence()
+        if mark := form.postscript:
+            found = draft.text.lower().rfind(mark.lower())
+            if found < 0 or not re.search(r"\w", draft.text[found + len(mark) :]):
+                draft.give(f"\n\n{mark} " if found < 0 else " ")
+                await self._sentence()
         if form.closing and not pattern_for(form.closing.strip(), around=ENDS).search(draft.text):
             self._close()
 
     def _close(self) -> None:
         """Add the end that was asked for: of a sentence, or behind one."""
-        closing, draft = self.form.closing, self.draft
-        place, chance = self._place(closing.strip(), len(draft) // 2)
-        if closing[:1].islower():
-            self._cut(place if self.last_word and chance > POSSIBLE else len(draft.text.rstrip(STOPS)))
-        elif self.cut_short and closing[:1].isupper():
+        draft = self.draft
+        if self.last_word:
+            place, chance = self._place(self.last_word[0], len(draft) // 2)
+            self._cut(place if chance > POSSIBLE else len(draft.text.rstrip(STOPS)))
+        elif self.cut_short:
             comma = max(map(draft.text.rfind, ",;:"))
             said = comma > max(draft.ends(0), default=0) and not self._missing(draft.text[:comma])
             self._cut(comma if said else len(draft.text.rstrip()))
@@ -564,8 +570,10 @@ class _Writer:
                 place, _ = self._place(text, end)
             self._cut(len(self.draft.text[:place].rstrip(" ")))
             self.draft.give(self._given(text))
-            if (await self._sentence() and self._fits(self.draft.text)) or number == TRIES - 1:
+            if await self._sentence() and self._fits(self.draft.text):
                 return
+            if number == TRIES - 1:
+                return self.draft.give("." * (not self.draft.is_whole))
             self._cut(min(end, place))
 
     def _given(self, text: str) -> str:
@@ -576,11 +584,12 @@ class _Writer:
         return text if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {text}"
 
     def _last(self) -> str:
-        """Return the end that was asked for. What is no sentence has a line of its own where that fits."""
+        """Return the end that was asked for. What is no sentence behind one has its own line if that fits."""
         closing, text = self.form.closing, self.draft.text
         if not text or not re.search(r"\w", closing):
             return closing
-        apart = closing[:1].isupper() and closing.rstrip()[-1:] not in STOPS and self.draft.is_whole
+        behind = text.rstrip(CLOSERS)[-1:] in STOPS and not closing[:1].islower()
+        apart = not self.last_word and not (behind and closing.rstrip()[-1:] in STOPS)
         fits = all(
             each.high is None or each.count(f"{text}\n\n{closing}") <= each.high for each in self.form.limits
         )
