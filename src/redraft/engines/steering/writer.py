@@ -499,7 +499,7 @@ class _Writer:
         form, draft = self.form, self.draft
         if self.over or self.stop_text:
             return
-        if draft.text.endswith((",", ";")) and "." not in form.without:
+        if draft.text.endswith((",", ";")) and not form.without & {"."}:
             self._cut(len(draft) - 1)
             draft.give(".")
         if (word := self._forbidden(len(draft), whole=True)) is not None:
@@ -514,11 +514,10 @@ class _Writer:
             await self._asked(Form(pattern=form.pattern))
         for slot in dict.fromkeys(form.layout.slots):
             await self._mark(slot, form.layout.slots.count(slot))
-        if mark := form.postscript:
-            found = draft.text.lower().rfind(mark.lower())
-            if found < 0 or not re.search(r"\w", draft.text[found + len(mark) :]):
-                draft.give(f"\n\n{mark} " if found < 0 else " ")
-                await self._sentence()
+        if form.postscript and not re.search(rf"(?i){re.escape(form.postscript)}\W*\w", draft.text):
+            has = draft.text.lower().rstrip(" .:").endswith(form.postscript.lower().rstrip("."))
+            draft.give(" " if has else f"\n\n{form.postscript} ")
+            await self._sentence()
         if form.closing and not pattern_for(form.closing.strip(), around=ENDS).search(draft.text):
             self._close()
 
@@ -572,9 +571,9 @@ class _Writer:
             self.draft.give(self._given(text))
             if await self._sentence() and self._fits(self.draft.text):
                 return
-            if number == TRIES - 1:
-                return self.draft.give("." * (not self.draft.is_whole))
-            self._cut(min(end, place))
+            if number < TRIES - 1:
+                self._cut(min(end, place))
+        self.draft.give("." * (not self.draft.is_whole))
 
     def _given(self, text: str) -> str:
         """Return a text that must come, with a space before it, and a capital where a sentence begins."""
