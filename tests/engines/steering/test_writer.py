@@ -261,6 +261,7 @@ def test_a_comma_is_no_end() -> None:
         (Form(closing="Call me."), "It rains.", "It rains. Call me."),
         (Form(closing="your love, and thanks."), "It rains.", "It rains.\n\nyour love, and thanks."),
         (Form(closing="stars"), "It rains.", "It rains stars"),
+        (Form(closing="in India."), "A day in India", "A day in India."),
         (Form(postscript="P.S."), "It rains.\n\nP.S.", "It rains.\n\nP.S. I am old."),
     ],
 )
@@ -354,6 +355,21 @@ def test_an_object_gets_a_word_that_it_lacks_as_a_name() -> None:
     form, _ = form_for(["ifeval:detectable_format:json_format", "contains:Tom"])
     text, _ = write(form, Says('{"a": 1}', 'He is old. He is far." }').source)
     assert json.loads(text) == {"a": 1, "Tom": "He is old. He is far."}
+
+
+def test_an_object_with_a_forbidden_word_is_written_anew_without_the_token_that_began_it() -> None:
+    asked = []
+
+    async def object_of(text: str, sampling: Sampling) -> Replies:
+        asked.append(sampling.banned)
+        word = ("storm", 2) if {1} <= sampling.banned else ("flea", 1)
+        yield Delta('{"a": "', (9,))
+        yield Delta(word[0], (word[1],))
+        yield Delta('"}', (8,))
+        yield Delta(finish="stop")
+
+    text, _ = write(Form(json=True, lacks=("flea",)), Source(object_of, None, 1))
+    assert (text, len(asked)) == ('{"a": "storm"}', 2)
 
 
 def test_each_request_has_a_length_and_the_answer_no_more_tokens_than_asked() -> None:

@@ -213,9 +213,9 @@ class _Writer:
                 raise
             self.spent = self.room
 
-    async def _asked(self, form: Form) -> None:
+    async def _asked(self, form: Form, banned: frozenset[int] = frozenset()) -> None:
         """Write what a grammar says."""
-        async for _ in self._more(self._request(form=form)):
+        async for _ in self._more(self._request(form=form, banned=self.banned | banned)):
             pass
 
     async def _one(self, **changes: Any) -> None:
@@ -499,9 +499,7 @@ class _Writer:
         form, draft = self.form, self.draft
         if self.over or self.stop_text:
             return
-        if draft.text.endswith((",", ";")) and not form.without & {"."}:
-            self._cut(len(draft) - 1)
-            draft.give(".")
+        self._end_comma()
         if (word := self._forbidden(len(draft), whole=True)) is not None:
             self._cut(word)
         for text in self._missing():
@@ -521,9 +519,17 @@ class _Writer:
         if form.closing and not pattern_for(form.closing.strip(), around=ENDS).search(draft.text):
             self._close()
 
+    def _end_comma(self) -> None:
+        if self.draft.text.endswith((",", ";")) and "." not in self.form.without:
+            self._cut(len(self.draft) - 1)
+            self.draft.give(".")
+
     def _close(self) -> None:
         """Add the end that was asked for: of a sentence, or behind one."""
-        draft = self.draft
+        draft, said = self.draft, self.form.closing.rstrip(STOPS)
+        if said and draft.text.rstrip(STOPS).endswith(said):
+            self._cut(len(draft.text.rstrip(STOPS)) - len(said))
+            return draft.give(self.form.closing)
         if self.last_word:
             place, chance = self._place(self.last_word[0], len(draft) // 2)
             self._cut(place if chance > POSSIBLE else len(draft.text.rstrip(STOPS)))
@@ -532,7 +538,7 @@ class _Writer:
             said = comma > max(draft.ends(0), default=0) and not self._missing(draft.text[:comma])
             self._cut(comma if said else len(draft.text.rstrip()))
             draft.give(".")
-        draft.give(self._last())
+        return draft.give(self._last())
 
     async def _begun(self, begin: int, banned: frozenset[int], *, unending: bool) -> frozenset[int]:
         """Begin a part without the tokens that others of it began with. Return the one that came."""
@@ -550,6 +556,7 @@ class _Writer:
             if self.draft.text[begin:].strip():
                 await self._free(begin, "\n", 0)
             if re.search(r"\w", self.draft.text[begin:]):
+                self._end_comma()
                 return True
             self._cut(begin)
         return False
@@ -619,10 +626,20 @@ class _Writer:
     # JSON
 
     async def _object(self) -> None:
-        """Write an object. One that does not end is closed; a word that is missing names a value."""
+        """Write an object, anew without what began a forbidden word.
+
+        One that does not end is closed; a word that is missing names a value.
+        """
         draft, room, self.held = self.draft, self.room, True
         self.room -= SENTENCE * min(len(self.form.has), TRIES)
+        banned = frozenset[int]()
         await self._asked(Form(json=True))
+        while (word := self._forbidden(0, whole=True)) is not None and self.spent <= self.room // 2:
+            if (token := draft.token_at(word)) is None:
+                break
+            banned |= {token}
+            draft.cut(0)
+            await self._asked(Form(json=True), banned)
         if self.spent >= self.room:
             draft.write(closed(draft.text))
         self.room = room
