@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redraft.engines.steering.pattern import pattern_of
 from redraft.engines.steering.phrase import pattern_for
@@ -110,21 +110,16 @@ class Form:
         Raises:
             Conflict: There is none.
         """
+        single = ("case", "opening", "closing", "postscript", "pattern", "choices", "quoted", "json")
+        values: dict[str, Any] = {name: _one(getattr(self, name), getattr(other, name)) for name in single}
         joined = replace(
             self,
             without=self.without | other.without,
-            case=_one(self.case, other.case),
             lacks=tuple(dict.fromkeys((*self.lacks, *other.lacks))),
             has=_at_least(self.has, other.has),
-            opening=_one(self.opening, other.opening),
-            closing=_one(self.closing, other.closing),
-            postscript=_one(self.postscript, other.postscript),
             limits=_both(self.limits, other.limits),
-            quoted=self.quoted or other.quoted,
-            pattern=_one(self.pattern, other.pattern),
-            choices=_one(self.choices, other.choices),
             layout=_laid_out(self.layout, other.layout),
-            json=self.json or other.json,
+            **values,
         )
         joined.check()
         return joined
@@ -141,19 +136,9 @@ class Form:
 
     @property
     def by_grammar(self) -> bool:
-        """Whether a grammar says all of it."""
-        return self == Form(pattern=self.pattern) and self.is_pattern
-
-    @property
-    def is_pattern(self) -> bool:
-        """Whether a regular expression is for the whole answer."""
-        found = pattern_of(self.pattern) if self.pattern else None
+        """Whether a grammar says all of it: a regular expression is for the whole answer."""
+        found = pattern_of(self.pattern) if self == Form(pattern=self.pattern) else None
         return found is not None and found.begins and found.ends
-
-    @property
-    def given(self) -> list[str]:
-        """The texts that it must have."""
-        return [*self.has, self.opening, self.closing, self.postscript, self.layout.text, *self.choices[:1]]
 
     def check(self) -> None:
         """Raise `Conflict` if the form demands what it forbids, or more than fits into an answer."""
@@ -165,14 +150,15 @@ class Form:
             raise Conflict("one of the texts is empty")
         self._check_layout()
         self._check_pattern()
-        text = "\n".join(self.given)
+        texts = [*self.has, self.opening, self.closing, self.postscript, self.layout.text, *self.choices[:1]]
+        text = "\n".join(texts)
         if clash := next((char for char in self.without if char in text), None):
             raise Conflict(f"{clash!r} is demanded and forbidden")
         if self.quoted and '"' in text:
             raise Conflict("quotation marks inside a quotation")
         if clash := next((each for each in self.lacks if pattern_for(each.strip()).search(text)), None):
             raise Conflict(f"{clash!r} is demanded and forbidden")
-        given = " ".join(filter(None, self.given))
+        given = " ".join(filter(None, texts))
         if any(each.high is not None and each.count(given) > each.high for each in self.limits):
             raise Conflict("more is demanded than allowed")
 
