@@ -404,3 +404,10 @@ def test_a_filter_ends_the_answer_and_nothing_is_added() -> None:
 
     text, last = write(Form(has=("Tom",)), Source(filtered, None, 7))
     assert (text, last.finish, last.aside) == ("", "filtered", "refused")
+
+
+def test_a_numbered_item_does_not_begin_with_its_number_again() -> None:
+    model = Words(1)
+    write(form_for(["items==2"])[0], model.source)
+    assert all(sampling.banned >= {ord("1")} for text, sampling in model.asked if text == "1.")
+    assert any(text == "1." for text, _ in model.asked)

@@ -457,6 +457,9 @@ class _Writer:
             left = int(self.room * (1 if is_last else CLOSE)) - self.spent
             begin, most = len(draft), max(left // (layout.parts - number + 1) - 8, 8)
             banned = self.banned
+            if "{}" in layout.mark:  # models repeat the number
+                again = [await self._encode(text) for text in (f"{number}", f" {number}")]
+                banned |= {tokens[0] for tokens in again if tokens}
             for _ in range(TRIES):
                 banned |= await self._begun(begin, banned, unending=number > 1)
                 await self._free(begin, *(() if is_last and layout.more else (mark, most)))
