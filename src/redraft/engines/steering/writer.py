@@ -529,9 +529,9 @@ class _Writer:
 
     def _close(self) -> None:
         """Add the end that was asked for: of a sentence, or behind one."""
-        draft, said = self.draft, self.form.closing.rstrip(STOPS)
-        if said and draft.text.rstrip(STOPS).endswith(said):
-            self._cut(len(draft.text.rstrip(STOPS)) - len(said))
+        draft, words = self.draft, self.form.closing.rstrip(STOPS)
+        if words and draft.text.rstrip(STOPS).endswith(words):
+            self._cut(len(draft.text.rstrip(STOPS)) - len(words))
             return draft.give(self.form.closing)
         if self.last_word:
             place, chance = self._place(self.last_word[0], len(draft) // 2)
