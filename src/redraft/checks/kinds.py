@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from operator import attrgetter
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from redraft.errors import CheckSyntaxError, RedraftError
 from redraft.jobs.plugins import Kind, load_all, plugins
@@ -124,14 +124,17 @@ def may_ask_judge(check: str) -> bool:
     return False
 
 
-def _of_text(module: str, maker: str) -> Callable[[Written], Check]:
-    """Return what makes a check of the text after the colon: a class or class method of a module."""
+def _made(take: Callable[[Written], Any], module: str, maker: str) -> Callable[[Written], Check]:
+    """Return what makes a check of what is written, or a part of it: a function of a module, or a class."""
 
     def make(written: Written) -> Check:
-        found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))(written.text)
+        found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))(take(written))
         return found
 
     return make
+
+
+_of_text, _written = partial(_made, attrgetter("text")), partial(_made, lambda written: written)
 
 
 def _plain(module: str, maker: str, *given: str, guess: str = "") -> Callable[[Written], Check]:
@@ -165,16 +168,6 @@ def _count(written: Written) -> Check:
         turned = f", but {high}..{low}" if upper else ""
         raise written.error(f"no answer can pass {written.kind}{found[0]}{turned}")
     return Count(written.kind, low, high)
-
-
-def _written(module: str, maker: str) -> Callable[[Written], Check]:
-    """Return what makes a check of all its parts: a function of a module."""
-
-    def make(written: Written) -> Check:
-        found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))(written)
-        return found
-
-    return make
 
 
 _phrase, _group = _written("text", "phrase_of"), _written("groups", "group_of")
