@@ -320,8 +320,9 @@ def natural(*, quick: bool) -> Row:
         "100 IFEval prompts as below, and 100 everyday ones with demands (`derive_prompts.jsonl`); the "
         "default model behind llama.cpp, at most 128 new tokens, seeds 0, 1, 2 (plain: 0). The checks "
         "that count are those that steer. A word of no list is in neither the prompt nor wordfreq's "
-        "English: names and hashtags count. A text ends whole as was asked, or as people's do: 95.5 % of their "
-        "answers, and 4.8 % of the same cut within a sentence. Likelihoods are those of the unsteered model behind the bare prompt."
+        "English: names and hashtags count. A text ends whole as was asked, or as people's do: 95.5 % of "
+        "their answers, and 4.8 % of the same cut within a sentence. Likelihoods are those of the unsteered "
+        "model behind the bare prompt."
     )
     return Row("first texts, and how they read", how, tuple(figures))
 
