@@ -323,6 +323,8 @@ def test_an_error_of_the_model_is_raised() -> None:
         ('{"a": {"b": 1}, "c', '{"a": {"b": 1}}'),
         ('{"a": "say \\"so\\"", "b": ', '{"a": "say \\"so\\""}'),
         ('{"a', "{}"),
+        ('{"a": "', "{}"),
+        ('{"a": "tw', "{}"),
     ],
 )
 def test_an_object_that_was_cut_is_closed(cut: str, whole: str) -> None:
@@ -368,8 +370,9 @@ def test_an_object_with_a_forbidden_word_is_written_anew_without_the_token_that_
         yield Delta('"}', (8,))
         yield Delta(finish="stop")
 
-    text, _ = write(Form(json=True, lacks=("flea",)), Source(object_of, None, 1))
-    assert (text, len(asked)) == ('{"a": "storm"}', 2)
+    form = Form(json=True, lacks=("flea",))
+    assert (write(form, Source(object_of, None, 1))[0], len(asked)) == ('{"a": "storm"}', 2)
+    assert write(form, Source(object_of, None, 1), tokens=5)[0] == "{}"
 
 
 def test_each_request_has_a_length_and_the_answer_no_more_tokens_than_asked() -> None:

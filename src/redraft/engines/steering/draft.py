@@ -144,7 +144,7 @@ def closed(text: str) -> str:
         elif piece[0] == '"' and not (found[1] and _is_value(text[:place], closers)):
             continue
         best = text[: place if piece == "," else found.end()] + "".join(closers)
-    if best or not _is_value(text[:place], closers):
+    if best or not _is_value(text[:place], closers) or not re.search(r"\w\W+\w", text[place + 1 :]):
         return best or "{}"
     return re.sub(r"\W+\w*\Z", "", text) + '"' + "".join(closers)
 

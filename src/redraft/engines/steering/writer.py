@@ -214,9 +214,12 @@ class _Writer:
             self.spent = self.room
 
     async def _asked(self, form: Form, banned: frozenset[int] = frozenset()) -> None:
-        """Write what a grammar says."""
-        async for _ in self._more(self._request(form=form, banned=self.banned | banned)):
-            pass
+        """Write what a grammar says. An object ends with something forbidden, to be written anew."""
+        old = len(self.draft)
+        async with aclosing(self._more(self._request(form=form, banned=self.banned | banned))) as deltas:
+            async for _ in deltas:
+                if form.json and self._forbidden(old, whole=False) is not None:
+                    return
 
     async def _one(self, **changes: Any) -> None:
         """Write one token, on terms of its own."""
@@ -643,8 +646,8 @@ class _Writer:
             banned |= {token}
             draft.cut(0)
             await self._asked(Form(json=True), banned)
-        if self.spent >= self.room:
-            draft.write(closed(draft.text))
+        if word is not None or self.spent >= self.room:
+            draft.write(closed(draft.text[:word]))
         self.room = room
         for text in self._missing():
             draft.cut(len(draft.text.rstrip("} \n")))
