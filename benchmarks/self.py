@@ -19,8 +19,9 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -42,7 +43,15 @@ from redraft.train.self.tasks import TASKS
 from report import main
 
 PROMPTS: Mapping[str, Any] = json.loads(Path(__file__).with_name("self_prompts.json").read_text("utf-8"))
-NAMES = {"add": "sums", "subtract": "differences", "years": "years", "dates": "dates"}
+NAMES = {
+    "add": "sums",
+    "subtract": "differences",
+    "multiply": "products",
+    "total": "totals",
+    "years": "years",
+    "dates": "dates",
+    "later": "times",
+}
 SEEDS = (7, 8, 9)
 """Of the exercises. Those of 1 to 6 were looked at while `learnt.holds` was written."""
 LONGEST = 64
@@ -100,34 +109,81 @@ def asked(task: str, part: str, seed: int) -> Iterator[tuple[str, str]]:
     """Yield an exercise in each wording, and its right answer."""
     rng = Random(f"{seed}/{task}/{part}")
     for wording in PROMPTS["wordings"][task][part]:
-        values = _years(wording, rng) if task == "years" else TASKS[task].draw(rng)
-        said = dict(values)
-        if task in ("add", "subtract"):
-            said = {name: f"{n:,}" if rng.random() < 0.2 else n for name, n in values.items()}
-        elif task == "dates":
-            said["date"] = _written(values["day"], values["month"], rng)
-            if values["days"] % 7 == 0:
-                said["days"] //= 7
-                wording = wording.replace("{days} days", "{days} weeks")
-        yield wording.format(**said), values["right"] if task == "years" else TASKS[task].right(values)
+        values = DRAWN[task](wording, rng)
+        said = wording.format(**values)
+        yield re.sub(r"\b(\d?[123])th\b", lambda day: _nth(int(day[1])), said), values["right"]
 
 
-def _years(wording: str, rng: Random) -> dict[str, Any]:
-    a, b, y = rng.randint(1900, 2099), rng.randint(1600, 1899), rng.randint(2, 150)
+def _of_task(task: str, rng: Random) -> dict[str, Any]:
+    values = {**TASKS[task].draw(rng)}
+    return {**values, "right": TASKS[task].right(values)}
+
+
+def _pair(task: str, _: str, rng: Random) -> dict[str, Any]:
+    values = _of_task(task, rng)
+    return values | {name: f"{values[name]:,}" for name in ("a", "b") if rng.random() < 0.1}
+
+
+def _years(_: str, wording: str, rng: Random) -> dict[str, Any]:
+    a, b, y = rng.randint(1900, 2099), rng.randint(1600, 1899), rng.randint(2, 120)
     right = a - b if "{y}" not in wording else a - y if "{a}" in wording else b + y
     return {"a": a, "b": b, "y": y, "right": str(right)}
 
 
-def _written(day: int, month: str, rng: Random) -> str:
-    nth = f"{day}{'th' if 10 < day < 14 else {1: 'st', 2: 'nd', 3: 'rd'}.get(day % 10, 'th')}"
-    forms = (
-        f"{day} {month}",
-        f"{month} {day}",
-        f"{nth} of {month}",
-        f"{month} {nth}",
-        f"the {nth} of {month}",
+def _dates(task: str, wording: str, rng: Random) -> dict[str, Any]:
+    values = _of_task(task, rng)
+    while "{weeks}" in wording and values["days"] % 7:
+        values = _of_task(task, rng)
+    day, month = values["day"], values["month"]
+    forms = (f"{day} {month}", f"{month} {day}", f"{_nth(day)} of {month}", f"the {_nth(day)} of {month}")
+    return values | {"date": rng.choice((*forms, f"{day} {month[:3]}")), "weeks": values["days"] // 7}
+
+
+def _nth(day: int) -> str:
+    return f"{day}{'th' if 10 < day < 14 else {1: 'st', 2: 'nd', 3: 'rd'}.get(day % 10, 'th')}"
+
+
+def _later(task: str, wording: str, rng: Random) -> dict[str, Any]:
+    values = _of_task(task, rng)
+    while "{hours}" in wording and (
+        values["minutes"] < 60 or bool(values["minutes"] % 60) == ("{minutes}" not in wording)
+    ):
+        values = _of_task(task, rng)
+    time_of_day = values["time"].zfill(5)
+    hours, minutes = divmod(values["minutes"], 60) if "{hours}" in wording else (0, values["minutes"])
+    return values | {"time": time_of_day, "hours": hours, "minutes": minutes}
+
+
+GOODS = (
+    "bread",
+    "milk",
+    "cheese",
+    "apples",
+    "coffee",
+    "olive oil",
+    "pasta",
+    "rice",
+    "soap",
+    "green tea",
+    "eggs",
+)
+
+
+def _total(task: str, _: str, rng: Random) -> dict[str, Any]:
+    values = _of_task(task, rng)
+    prices = values["sum"].split(" + ")
+    items = [f"{name} {price}" for name, price in zip(rng.sample(GOODS, len(prices)), prices, strict=True)]
+    return values | {"items": ", ".join(items), "items_lines": "\n".join(items)}
+
+
+DRAWN: Mapping[str, Callable[[str, Random], dict[str, Any]]] = {
+    name: partial(draw, name)
+    for name, draw in (
+        *(("add", _pair), ("subtract", _pair), ("years", _years), ("multiply", _pair)),
+        *(("dates", _dates), ("later", _later), ("total", _total)),
     )
-    return rng.choice((*forms, f"{day} {month[:3]}"))
+}
+"""Values for a wording of each task, as people write them."""
 
 
 def found(prompt: str, right: str) -> Exercise | None:
@@ -144,7 +200,11 @@ def who(*, quick: bool) -> Row:
         hits = sum(found(*each) is not None for each in said)
         sides = f"{hits} of {len(said)}, {shown(stats.proportion(hits, len(said)).times(100))} %"
         figures.append(Figure(f"found, {name}", (100 * hits / len(said),), "%", None, sides))
-    parts = {"near misses, for tuning": PROMPTS["near"], "near misses, held out": PROMPTS["near_held_out"]}
+    parts = {
+        "near misses, for tuning": PROMPTS["near"],
+        "near misses, held out": PROMPTS["near_held_out"],
+        "near misses of another author, held out": PROMPTS["near_others"],
+    }
     if (folder := shared()) is not None:
         parts |= zip(("everyday, for tuning", "everyday, the test"), everyday(folder), strict=True)
     for name, prompts in parts.items():

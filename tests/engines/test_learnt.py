@@ -34,6 +34,15 @@ PROMPTS = json.loads((Path(__file__).parents[2] / "benchmarks" / "self_prompts.j
         ("what date is 20 days after the 3rd of March?", "What date is 20 days after 3 March?"),
         ("It's Sept 5th today. Which date is 14 days from now?", "What date is 14 days after 5 September?"),
         ("May 5, 20 days later?", "What date is 20 days after 5 May?"),
+        ("what's 8 times 12", "What is 12 × 8?"),
+        ("mutiply 7x284", "What is 284 × 7?"),
+        ("12 kg plus 30 kg", "What is 12 + 30?"),
+        ("bread 3\nolive oil 12\nmilk 2\nWhat's the total?", "What is 3 + 12 + 2?"),
+        (
+            "The film starts at 20:15, lasts 1 h 50 min. When does it end?",
+            "What time is it 110 minutes after 20:15?",
+        ),
+        ("If you were born in 1950, how old are you in 2026?", "What is 2026 - 1950?"),
     ],
 )
 def test_an_exercise_is_asked_in_words_of_training(prompt: str, asked: str) -> None:
@@ -55,6 +64,10 @@ NEAR = [
     "Now add 12 and 30 to that.",
     "What date is 2 weeks and a day after 3 May?",
     "Which date is a week after 3 May, plus 2 days?",
+    "12 kg plus 30 g",
+    "coat 80, scarf -10, gloves 15, total",
+    "What is 12 * 80?",
+    "What time is it 20 minutes after 23:50?",
 ]
 
 
@@ -65,12 +78,13 @@ def test_the_base_answers_what_is_only_near(prompt: str) -> None:
 
 @pytest.mark.parametrize("task", ASKED)
 def test_people_s_wordings_are_found(task: str) -> None:
-    values = {"a": 640, "b": 77, "days": 21, "date": "3 May"}
+    values = {"a": 640, "b": 7, "days": 21, "weeks": 3, "date": "3 May", "day": 3, "month": "May"}
+    values |= {"time": "08:15", "hours": 1, "minutes": 40, "items": "soap 3, milk 4, rice 5"}
+    values["items_lines"] = "soap 3\nmilk 4\nrice 5"
     said = [wording.format(**values) for wording in PROMPTS["wordings"][task]["tuned"]]
     found = [read(prompt) for prompt in said]
     assert {each.task for each in found if each} == {task}
-    assert len({each.texts for each in found if each}) == 1
-    assert sum(each is not None for each in found) >= 0.9 * len(said)
+    assert sum(each is not None for each in found) >= 0.8 * len(said)
 
 
 @given(st.integers(0, 10**7), st.integers(-100, 10**7), st.sampled_from(["+", "-"]))
@@ -88,36 +102,31 @@ def test_days_are_covered_if_they_end_in_the_same_year(start: date, days: int) -
 
 
 @pytest.mark.parametrize(
-    ("work", "right"),
+    ("work", "asked"),
     [
-        ("68 8: 8+8=16 [6], 6 0: 6+0+1=7 [76], so 76", True),
-        ("68 8: 8+8=16 [6], 6 0: 6+0+1=7 [76], 1 [176], so 176", False),
-        ("93 85: 3+5=8 [8], 9 8: 9+8=17 [78], 1 [178], so 178", True),
-        ("14+23=47, July has 31, 47-31=16, August has 31, so 16 August", False),
-        ("152 12: 2 from 2: 12-2=9 borrow [9]", False),
-        ("I do not know, so 3", False),
-        ("23+39=62, July has 31, 62-31=31, August has 31, so 31 August", True),
-        ("23+39=62, July has 31, 62-31=31, August has 31, so 1 September", False),
-        ("23+39=62, July has 31, 62-31=31, August has 31, 31-30=1, September has 30, so 1 September", False),
-        ("23+39=62, July has 31, so 62 July", False),
-        ("72 5: 5 from 2: 12-5=7 borrow [7], 7 0: 0+1=1 from 7: 7-1=6 [66], so 66", False),
-        ("2 1: 1+1=2 from 2: 2-2=0 [0], so 20", False),
-        ("26 82: 6+2=8 [8], 2 8: 2+8=10 [08], so 8", False),
-        ("97 475: 7+5=12 [2], 9 47: 9+7+1=17 [72], 1 [172], so 172", False),
-        ("44 4: 4 from 4: 4-4=0 [0], 0 4: 4 from 0: 10-4=6 borrow [60], so 60", False),
+        ("68 8: 8+8=16 [6], 6 0: 6+0+1=7 [76], so 76", "What is 68 + 8?"),
+        ("72 5: 5 from 2: 12-5=7 borrow [7], 7 0: 0+1=1 from 7: 7-1=6 [67], so 67", "Subtract 5 from 72."),
+        ("48 7: 8*7=56 [6], 4 7: 4*7=28, 28+5=33 [36], 3 [336], so 336", "What is 48 × 7?"),
+        ("20 7 30: 20+7=27, 27+30=57, so 57", "What is 20 + 7 + 30?"),
+        ("23+39=62, July has 31, 62-31=31, August has 31, so 31 August", "Add 39 days to 23 July."),
+        ("9:50 75: 50+75=125, 125-60=65, 9+1=10, 65-60=5, 10+1=11, so 11:05", "Add 75 minutes to 9:50."),
     ],
 )
-def test_work_holds_if_its_sums_are_right(work: str, right: bool) -> None:
-    asked = "Add {} to {}.".format(*re.findall(r"\d+", f"{work} 0 0")[:2])
-    assert holds(f"{work}, and the answer says 1: different.", asked) == right
-    assert not holds(f"{work}, and the answer says 1: different.", "Add 10 to 20."), "other numbers"
+def test_work_holds_if_each_step_is_right(work: str, asked: str) -> None:
+    said = f"{work}, and the answer says 1: different."
+    assert holds(said, asked)
+    assert not holds(said, "Add 10 to 20."), "other numbers"
+    for digit in re.finditer(r"\d", work.rpartition(", so ")[0]):
+        assert not holds(f"{said[: digit.start()]}{9 - int(digit[0])}{said[digit.end() :]}", asked)
 
 
 @given(st.sampled_from(sorted(ASKED)), st.integers(0, 10**6))
 def test_the_work_that_is_taught_holds(task: str, seed: int) -> None:
     values = TASKS[task].draw(Random(seed))
-    work = TASKS[task].judge(values, "1").text
-    assert all(holds(work, wording.format(**values)) for wording in ASKED[task])
+    for asked in (wording.format(**values) for wording in ASKED[task]):
+        found = read(asked)
+        assert found
+        assert holds(TASKS[task].judge(found.values, "1").text, asked)
 
 
 @given(st.text(max_size=300))

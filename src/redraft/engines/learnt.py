@@ -1,17 +1,18 @@
 """What the default model has learnt, told from everything else before anything is drafted.
 
 A prompt is an exercise if it has the values that a task needs, of a kind and size that the adapters work out
-well, words that ask for the task, and no other word but some that change nothing ("please", "what is"). So a
-third number, a decimal, a story, another language, or one unknown word leave a prompt to the base. The
-adapters are asked in words of their training: they work as well however a person asks.
+well, words that ask for the task, and none that ask for more or for something else (`_ASKS_MORE`). So a number
+too many, a decimal, a story, code or another language leave a prompt to the base. The adapters are asked in
+words of their training: they work as well however a person asks.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
-from itertools import pairwise
+from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 
@@ -26,6 +27,13 @@ class Exercise(NamedTuple):
 ASKED = {
     "add": ("What is {a} + {b}?", "What is {b} + {a}?", "Calculate {a} + {b}."),
     "subtract": ("What is {a} - {b}?", "Subtract {b} from {a}.", "Calculate {a} - {b}."),
+    "multiply": ("What is {a} × {b}?", "Multiply {a} by {b}.", "Calculate {a} × {b}."),
+    "total": ("What is {sum}?", "Add up {sum}.", "Calculate {sum}."),
+    "later": (
+        "What time is it {minutes} minutes after {time}?",
+        "Add {minutes} minutes to {time}.",
+        "{time} plus {minutes} minutes is what time?",
+    ),
     "dates": (
         "What date is {days} days after {day} {month}?",
         "Add {days} days to {day} {month}.",
@@ -37,7 +45,7 @@ ASKED = {
 LONGEST = 200
 """Characters of an exercise."""
 
-_SIGNS = str.maketrans({"’": "'", "‘": "'", "−": "-", "–": "-", "—": "-", "＋": "+"})
+_SIGNS = str.maketrans("’‘−–—＋✕·", "''---+××")
 _TOKEN = re.compile(r"\d[\d.,:/]*\d|\d|[^\W\d_]+(?:['-][^\W\d_]+)*|\S")
 _OTHER = re.compile(  # how it is done, whether it is so, a day of the week, what was said before
     r"\bhow (?:to|do|can|could|would|should|did)\b(?! \d)|^(?:is|are|was|does|did)\b|\bof the week\b"
@@ -50,112 +58,114 @@ _NUMBER = re.compile(r"0|[1-9]\d{0,4}|[1-9]\d?,\d{3}")
 def read(prompt: str) -> Exercise | None:
     """Return the exercise that a prompt is, or None if the base is to answer it."""
     text = " ".join(prompt.translate(_SIGNS).split())
-    if len(prompt) > LONGEST or _OTHER.search(text):
+    numbers = len(re.findall(r"\d+", text))
+    if len(prompt) > LONGEST or not 1 <= numbers <= 6 or _OTHER.search(text) or _ASKS_MORE.search(text):
         return None
-    found = _two_numbers(text) or _days_after(text)
+    dated = _DATE.search(text)
+    found = _days_after(text) if dated else _two_numbers(text) or _later(text) or _total(text)
     return found and Exercise(*found, tuple(each.format(**found[1]) for each in ASKED[found[0]]))
 
 
-_EQUATION = re.compile(r"(?<![\d.*+-])(\d+)((?:[+-]\d+)+)=(\d+)")
-_COLUMN = re.compile(r"(\d+) (\d+): [^\[]*=(\d+)(?: borrow)? \[(\d+)\](?:, 1 \[(\d+)\])?")
-
-
 def holds(work: str, asked: str) -> bool:
-    """Return whether a criticism works out what was asked, each step right: sums, and column after column."""
-    if sorted(re.findall(r"\d+", work)[:2]) != sorted(re.findall(r"\d+", asked)):
-        return False
-    for first, others, result in _EQUATION.findall(work):
-        if int(first) + sum(map(int, re.findall(r"[+-]\d+", others))) != int(result):
-            return False
-    before = ""
-    for (a, b, result, digits, carried), (x, y, *_) in pairwise([*_COLUMN.findall(work), ("0", "0")]):
-        end = (int(x), int(y)) == (0, 0)
-        if (int(a) // 10, int(b) // 10) != (int(x), int(y)) or digits != result[-1] + before:
-            return False
-        if carried != (f"1{digits}" if end and len(result) > 1 else ""):
-            return False
-        before = carried or digits
-    if dated := of_dates(work):
-        months = re.findall(r"has (\d+), (\d+)-(\d+)=", work)
-        if not all(long == less and int(day) > int(long) for long, day, less in months):
-            return False
-        return dated[1] == dated[4] and int(dated[3]) <= int(dated[2]) and f"={dated[3]}, {dated[0]}" in work
-    led = re.search(r", so (\d+), ", work)
-    return bool(before and led and int(led[1]) == int(before))
-
-
-def of_dates(work: str) -> re.Match[str] | None:
-    """Return where the work on a date ends."""
-    return re.search(r"(\w+) has (\d+), so (\d+) (\w+), ", work)
+    """Return whether a criticism works out what was asked, each step right."""
+    found = read(asked)
+    return found is not None and work.startswith(f"{WORK[found.task](found.values)}, so ")
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:
-    """Return words and signs in lower case, with spaces between and `#` for each number, and the numbers."""
+    """Return words and signs in lower case, with spaces between and `#` for each number, and the numbers.
+
+    One unit is left out, wherever it stands; a typing error is mended.
+    """
     found = _TOKEN.findall(text.lower())
+    units = _UNITS.intersection(found)
     numbers = [int(word.replace(",", "")) for word in found if _NUMBER.fullmatch(word)]
-    return " ".join("#" if _NUMBER.fullmatch(word) else word for word in found), numbers
+    said = ["#" if _NUMBER.fullmatch(word) else _mended(word) for word in found if {word} != units]
+    return " ".join(said), numbers
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+@lru_cache(4096)
+def _mended(word: str) -> str:
+    if len(word) < 4 or word in _KNOWN:
+        return word
+    return next(iter(get_close_matches(word, _KNOWN, 1, _SURE)), word)
 
 
-_ANY = _words(
-    "a an the of is are am be was what what's whats how much many does do did can could would will you i i'd "
-    "i'm me my we us let's let please pls kindly tell give get gets gives find finding calculate calculating "
-    "calc compute work out figure say show know see want need like to for if it it's that that's this these "
-    "there and just only quickly quick hi hello hey thanks thank so now then answer result results value "
-    "equal equals make makes come comes have help with from ok okay question math maths number numbers in "
-    "? . , ! : ; = \" ' ( )"
+_UNITS = frozenset(
+    (
+        "€",
+        "$",
+        "£",
+        "euros",
+        "euro",
+        "dollars",
+        "dollar",
+        "pounds",
+        "cents",
+        "points",
+        "kg",
+        "g",
+        "km",
+        "m",
+        "cm",
+    )
 )
-"""Words that change nothing in any task."""
+_ASKS_MORE = re.compile(
+    r"\b(?:why|explain|explanations|prove|true|correct|compare|closer|larger or|smaller or|average|mean of"
+    r"|median|percent|half|halves|twice|double|dozen|hundred|thousand|million|third|quarter|prime"
+    r"|leap|squared"
+    r"|cubed|power|root|remainder|modulo|divided?|ratio|fraction|decimal|negative|digits|binary|hex|roman"
+    r"|borrowing|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|zero|score|random"
+    r"|python|javascript|java|excel|code|print|function|program|variable|error|select|isbn|phone|dimensions"
+    r"|write|poem|story|joke|song|rap|essay|sentence|list|table|translate|french|german|spanish"
+    r"|in words|spell"
+    r"|array|round|estimate|steps?|bigger number|who|whose|where did|not|don't|happened|season|decade"
+    r"|numerology|to my"
+    r"|wie|viel|ist|sind|cuánto|cuanto|combien|font|quanto|fa|hoeveel|em|et|und|mal|por"
+    r"|is it possible|should i"
+    r"|which is)\b|^minus\b|[%^<>{}[\]\\|¿]|(?:^|[\s(=])-\d|[^\W\d_a-z]|\d+ ?[/÷] ?\d",
+    re.IGNORECASE,
+)
+"""What asks for something else or more, or in another language."""
+_SURE = 0.85
+"""How alike two words are, by difflib, if one is taken for a typing error of the other: mius, substract."""
 
 
 # Two numbers
 
-_OF_NUMBERS = _words(
-    "two both together up sum total difference solve evaluate left remains when remain adding"
-)
-_PAIR = r"(?: (?:these|those|the))?(?: two)?(?: numbers?)?(?: :)? # (?:(?:,|&|and|with|\+|plus) )?#"
+_PAIR = r"(?: (?:these|those|the|me))?(?: two)?(?: numbers?)?(?: :)? # (?:(?:,|&|and|with|n|\+|plus) )?#"
+_UP = r"(?:added|summed|combined|together|in total|make|add up|what's the (?:sum|total))"
 _ADD = re.compile(
-    rf"(?:add|adding|sum|combine|combining|addition)(?: up)?(?: together)?(?: of)?{_PAIR}"
-    rf"|total(?: of)?{_PAIR}"
-    r"|(?:add|adding) # to #|# (?:\+|plus|added to|more than) #"
-    r"|# (?:and|&) # (?:, )?(?:added|summed|combined|together|in total|make|add up|what's the (?:sum|total))"
+    rf"(?:add|adding|sum|combine|combining|addition|plus)(?: up)?(?: together)?(?: of)?(?: :)?{_PAIR}"
+    rf"|total(?: of)?{_PAIR}|how many (?:is|are){_PAIR}"
+    r"|(?:add|adding) # to #|# (?:\+|plus|add|added to|is added to|more than|and another) #"
+    rf"|# , (?:add|plus)(?: another)? #|# and # (?:, )?{_UP}|# with # on top|put # onto #"
     r"|do # and # make|put # and # together|(?:increase|raise) # by #|# increased by #"
+    r"|start(?:ing)? (?:at|from|with) #(?: ,)?(?: and)? (?:count|go) up(?: by)? #"
 )
 _TAKE = "subtract|subtracting|take|taking|deduct|deducting|remove|removing|taken|subtracted|deducted|removed"
+_MORE = "more|larger|bigger|greater|higher"
 _LESS = re.compile(
-    r"# (?:-|minus|less|take away|take|subtract|decreased by|reduced by) #"
-    r"|(?:reduce|decrease|lower) # by #"
-    r"|start(?:ing)? (?:with|from|at) #(?: ,)?(?: and)? (?:take away|subtract|deduct|remove) #"
+    rf"# (?:-|minus|less|take away|take|subtract|without|decreased by|reduced by|down by) #"
+    rf"|# with # (?:{_TAKE})"
+    rf"|(?:reduce|decrease|lower) # by #|what remains of # after #|(?:subtraction|subtract) : # (?:-|,|and) #"
+    rf"|start(?:ing)? (?:with|from|at) #(?: ,)?(?: and)? (?:{_TAKE}|count back|go down)(?: away| by)? #"
     rf"|from #(?: ,)? (?:{_TAKE})(?: away)? #"
-    rf"|(?P<turned>(?:{_TAKE}) #(?: away| off)? from #|# (?:is )?(?:{_TAKE})(?: away)? from #|# less than #)"
-    r"|(?P<apart>difference (?:between|of)(?: the)?(?: two)?(?: numbers?)? # (?:and|,|&) #"
-    r"|how much (?:more|larger|bigger|greater|higher) is # than #"
-    r"|by how much is # (?:more|larger|bigger|greater|higher) than #"
-    r"|how much (?:more|larger|bigger|greater|higher) than # is #)"
+    rf"|(?P<turned>(?:{_TAKE}|minus|knock|going down) #(?: away| off)? (?:from|off) #"
+    rf"|# (?:is )?(?:{_TAKE})(?: away)? from #|# (?:less than|below|under) #|(?:far is it"
+    rf"|get) from # (?:up )?to #"
+    r"|add to # to (?:get|reach) #|missing between # and #)"
+    r"|(?P<apart>(?:difference|gap)(?: between| of)?(?: the)?(?: two)?(?: numbers?)? # (?:and|,|&) #"
+    rf"|between # and # (?:, )?how (?:{_MORE}|much)|how much (?:{_MORE}) is # (?:than|compared to) #"
+    rf"|by how much (?:is # (?:{_MORE}) than|does # exceed) #|how much (?:{_MORE}) than # is #)"
+)
+_TIMES = re.compile(
+    r"# (?:x|×|\*|times|multiply|multiplied|multiplied (?:by|with)) #(?: times)?|times # by #"
+    r"|multiply(?:ing)?(?: :)? # (?:by|and|with|times|,) #|multiplication(?: :)? # (?:and|by|times) #"
+    r"|product(?: of)?(?: :)? # (?:x|×|\*|times|and|by|with) #|# (?:lots|groups|sets|rows|times) of #"
+    r"|# (?:added up # times)|take # , multiply it by #|# times as (?:big|much|many|large) as #"
 )
 _Found = tuple[str, dict[str, Any]] | None
-
-
-_OF_YEARS = _words(
-    "year years old age which they she he somebody someone person who passed went by long "
-    "until later difference"
-)
-_BORN = r"(?:are they|am i|is (?:she|he|that)|was (?:she|he)|will (?:i|they) be)"
-_LATER = re.compile(
-    r"# years (?:after|from) #|# plus # years|add # years to #"
-    r"|#(?: [.,])? (?:what|which) year (?:will it be|is it|will be) in # years"
-)
-_EARLIER = re.compile(
-    r"(?P<first>(?:years )?(?:between|from) # (?:and|to|until|till) #|# to # (?:is )?(?:, )?how many years"
-    r"|years (?:after|later than|since) # (?:is|was) #"
-    rf"|born in #(?: [.,])?(?: how old {_BORN})?(?: be)? in #)"
-    r"|years before # (?:is|was) #|in # of (?:someone|somebody|a person) born in #"
-    r"|# minus # years"
-    r"|(?P<turned># years before #|subtract # years from #)"
-)
 
 
 def _two_numbers(text: str) -> _Found:
@@ -163,42 +173,91 @@ def _two_numbers(text: str) -> _Found:
     if len(numbers) != 2:
         return None
     a, b = numbers
-    of_years = not {"year", "years", "old", "age"}.isdisjoint(said.split())
-    more, less, beside = (_LATER, _EARLIER, _OF_YEARS) if of_years else (_ADD, _LESS, _OF_NUMBERS)
-    if _is(said, more, beside):
+    if _YEARS.search(said):
+        return _of_years(said, a, b)
+    if _asked(_ADD, said):
         return "add", {"a": a, "b": b}
-    if (found := _is(said, less, beside)) is None:
+    if _asked(_TIMES, said):
+        inside = 2 <= min(a, b) <= 9 and max(a, b) <= 9999
+        return ("multiply", {"a": max(a, b), "b": min(a, b)}) if inside else None
+    if (found := _asked(_LESS, said)) is None:
         return None
-    named = found.groupdict()
-    if named.get("turned") or named.get("first") or (named.get("apart") and a < b):
+    if found["turned"] or (found["apart"] and a < b):
         a, b = b, a
     return ("subtract", {"a": a, "b": b}) if a >= b else None
 
 
-def _is(said: str, asks: re.Pattern[str], beside: frozenset[str]) -> re.Match[str] | None:
-    """Return where a text asks for two numbers, if the rest of it changes nothing."""
-    for found in re.finditer(rf"(?<!\S)(?:{asks.pattern})(?!\S)", said):
-        if (_ANY | beside).issuperset(f"{said[: found.start()]} {said[found.end() :]}".split()):
-            return found
-    return None
+def _asked(asks: re.Pattern[str], said: str) -> re.Match[str] | None:
+    return re.search(rf"(?<!\S)(?:{asks.pattern})(?!\S)", said)
+
+
+# Years: between two, or so many before or after one
+
+_YEARS = re.compile(
+    r"\b(?:years?|yrs?|old|age|born|birthday|birth|anniversary|turn(?:s|ed|d|ing)?|founded|vintage)\b"
+)
+_BETWEEN = re.compile(
+    r"how many years|how old|how long|years (?:between|apart|from|since|passed|separate)|\bage\b"
+    r"|birthday|anniversary"
+    r"|in years|years ago|gap|difference|minus"
+)
+_OF_ONE = re.compile(r"\b(?:days|months|weeks|decades|centuries|century|minutes|hours|older|younger)\b")
+_BORN = re.compile(
+    r"\b(?:born|birth year|year of birth|from|opened|built|founded|planted|started|crowned|buried|married)"
+    r"(?: :)?(?: in)?(?: the year)? @"
+)
+_BACK = re.compile(
+    r"\b(?:before|befor|ago|earlier|prior|back|born|birth|founded|built|painted|minus|subtract|off"
+    r"|vintage|rewind"
+    r"|die|since when|s?he from)\b|@ -"
+)
+_FORTH = re.compile(
+    r"\b(?:after|later|forward|ahead|on from|on|in|turns?|turning|becomes?|be|pass(?:ed)?|plus|add"
+    r"|hit|live)\b|\+"
+)
+
+
+def _of_years(said: str, a: int, b: int) -> _Found:
+    """Read the years between two years, or the one that is so many years before or after another."""
+    years = [number for number in (a, b) if 1000 <= number <= 2999]
+    if not years or _OF_ONE.search(said):
+        return None
+    if len(years) == 2:
+        return ("subtract", {"a": max(a, b), "b": min(a, b)}) if _BETWEEN.search(said) else None
+    [year], count = years, min(a, b)
+    place = said.replace("#", "@", 1) if a == year else "@".join(said.rsplit("#", 1))
+    if not _BORN.search(place) and _BACK.search(place):
+        return "subtract", {"a": year, "b": count}
+    return ("add", {"a": year, "b": count}) if _FORTH.search(place) and count < 1000 else None
 
 
 # Days after a date
 
-_MONTHS = (
+MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-_MONTH = rf"({'|'.join(f'{month[:3]}(?:{month[3:]})?' for month in _MONTHS)}|Sept)\.?"
-_NTH = r"(?:the )?(\d{1,2})(?:st|nd|rd|th)?"
+_MONTH = rf"({'|'.join(f'{month[:3]}(?:{month[3:]})?' for month in MONTHS)}|Sept)\.?"
+_NTH = r"(?:the )?(\d{1,2})(?:st|nd|rd|th|\.)?"
 _DATE = re.compile(
     rf"\b(?:{_NTH} (?:day )?(?:of )?{_MONTH}|{_MONTH} {_NTH})(?![\w/]|,? \d{4})", re.IGNORECASE
 )
-_FORWARD = _words("after from later past plus + add adding ahead forward in following hence")
-_OF_DATES = _FORWARD | _words(
-    "date day days week weeks # @ which which's when today today's its it'll what'll fall falls land lands "
-    "reach than on at count counting go going start starting begin beginning being further calendar later "
-    "until"
+_FORWARD = re.compile(
+    r"\b(?:after|from|later|past|plus|add|adding|ahead|forward|in|following|hence|on|more"
+    r"|takes?|needs?|then|again"
+    r"|passed|until|runs?|lasts?|long)\b|\+"
+)
+_NOT_DAYS = re.compile(
+    r"\b(?:before|ago|earlier|prior|previous|many|much|weekday|business|working|every|twice|months?|hours?)\b"
+)
+_DAYS_OF = re.compile(r"(?<!\S)# (days?|dyas|weeks?|wks?)(?!\S)")
+_WHEN = re.compile(r"\b(?:date|daet|when|which day|what day|deadline|due|day of)\b")
+_BARE = re.compile(
+    r"[@#+?.,=:! ]|\b(?:days?|weeks?|wks?|after|from|plus|later|on|past|the|add|to|further|hence"
+    r"|please|pls|in|so|and"
+    r"|what's|whats|what|is|calculate|compute|count|counting|forward|ahead|go|then|of|calendar"
+    r"|question|quick|can|you"
+    r"|it|that|would|be|get|i)\b"
 )
 
 
@@ -207,26 +266,221 @@ def _days_after(text: str) -> _Found:
         return None
     [found] = dates
     said, numbers = _read_words(f"{text[: found.start()]} @ {text[found.end() :]}")
-    words = set(said.split())
-    if (
-        len(numbers) != 1
-        or not (span := re.search(r"(?<!\S)# (day|week)s?(?!\S)", said))
-        or {"many", "much"} & words
-        or re.search(r"\ban? day\b|\bweek", said[: span.start()] + said[span.end() :])
-    ):
+    spans = list(_DAYS_OF.finditer(said))
+    if len(numbers) != 1 or len(spans) != 1 or _NOT_DAYS.search(said) or not _FORWARD.search(said):
         return None
-    if not words <= _ANY | _OF_DATES or not words & _FORWARD:
+    beside = said[: spans[0].start()] + said[spans[0].end() :]
+    if re.search(r"\ban? day\b|\bweek", beside) or not (_WHEN.search(said) or not _BARE.sub("", said)):
         return None
     number, name = (found[1], found[2]) if found[1] else (found[4], found[3])
-    month = next(each for each in _MONTHS if each.startswith(name[:3].capitalize()))
-    return _covered(int(number), month, numbers[0] * (7 if span[1] == "week" else 1))
+    month = next(each for each in MONTHS if each.startswith(name[:3].capitalize()))
+    return _covered(int(number), month, numbers[0] * (7 if spans[0][1][0] == "w" else 1))
 
 
 def _covered(day: int, month: str, days: int) -> _Found:
     """Return days after a date if they end in the same year, and that has no 29 February."""
     try:
-        start = date(2023, _MONTHS.index(month) + 1, day)
+        start = date(2023, MONTHS.index(month) + 1, day)
     except ValueError:
         return None
     inside = 5 <= days <= 95 and (start + timedelta(days)).year == start.year
     return ("dates", {"day": day, "month": month, "days": days}) if inside else None
+
+
+# Minutes after a time of day
+
+_TIME = re.compile(r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?![\d:]|\s*(?:am|pm|a\.m|p\.m)\b)", re.IGNORECASE)
+_LASTS = re.compile(
+    r"(?<!\S)(?:# (?:hours?|h)(?: (?:and )?# (?:minutes?|mins?|m))?|# (?:minutes?|mins?))(?!\S)"
+)
+_NOT_LATER = re.compile(
+    r"before|ago\b|earlier|every|\band again\b|must (?:be|leave|go) at|and need|when did it"
+    r"|have to (?:leave|go|be there|start)|time zone is|speed|far|cost",
+    re.IGNORECASE,
+)
+_WHAT_TIME = re.compile(
+    r"\b(?:time|when|wen|till|until|arriv\w+|ready|ends?|done|finish(?:ed)?|over|back|off|out|free"
+    r"|stop|due)\b"
+)
+_BARE_TIME = re.compile(
+    r"[@~+?.,=!: ]|\b(?:what's|whats|what|is|calculate|compute|count|and|clock|say|how late|it|now"
+    r"|will|be|be it)\b"
+    r"|\b(?:after|from|plus|later|on|past|the|add|to|further|please|pls|forward|more|in)\b"
+)
+
+
+def _later(text: str) -> _Found:
+    times = list(_TIME.finditer(text))
+    if len(times) != 1 or _NOT_LATER.search(text):
+        return None
+    [found] = times
+    said, numbers = _read_words(f"{text[: found.start()]} @ {text[found.end() :]}")
+    spans = list(_LASTS.finditer(said))
+    if len(spans) != 1 or len(numbers) != spans[0][0].count("#"):
+        return None
+    said = said[: spans[0].start()] + "~" + said[spans[0].end() :]
+    if not _WHAT_TIME.search(said) and _BARE_TIME.sub("", said):
+        return None
+    hours, minutes = numbers if len(numbers) == 2 else (0, numbers[0])
+    if spans[0][0].startswith("# h"):
+        hours, minutes = numbers[0], sum(numbers[1:])
+    start, minutes = int(found[1]) * 60 + int(found[2]), hours * 60 + minutes
+    if not 5 <= minutes < 180 or start + minutes >= 24 * 60:
+        return None
+    return "later", {"time": f"{start // 60}:{start % 60:02}", "minutes": minutes}
+
+
+# The total of a list
+
+_HOW_MUCH = re.compile(
+    r"\b(?:total|totla|totl|sums?|altogether|all together|together|togehter|in all|how much|add(?:ed"
+    r"|ing)?(?: \w+)? up"
+    r"|add|pay|owe|spend|spent|bill|receipt|come to)\b"
+)
+_NOT_TOTAL = re.compile(
+    r"\b(?:change|split|each|per|discount|tax|vat|most|least|cheap(?:er|est)?|expensive|sort|order by"
+    r"|every|return"
+    r"|left|years?|old|many|kg|grams?|litres?|points|minutes|versions?|times|more|less|minus)\b|-"
+)
+_ITEM = (
+    r"(?:(?!(?:at|for|with|of|between|per|each|from|to|in|is|are|by|add) )[a-z'][a-z']* ){1,2}#"
+    r" (?:, and |, |and |; |\. )?"
+)
+_LIST = re.compile(rf"# (?:(?:,|\+|plus|and|&|, and) #(?: |$)){{2,5}}|(?<!\S)(?:{_ITEM}){{3,6}}")
+
+
+def _total(text: str) -> _Found:
+    said, numbers = _read_words(text)
+    found = _LIST.search(f"{said} ")
+    if not found or not 3 <= len(numbers) == found[0].count("#") <= 6 or _NOT_TOTAL.search(said):
+        return None
+    asked = "+" in found[0] or "plus" in found[0] or _HOW_MUCH.search(said)
+    inside = asked and all(0 < number < 100 for number in numbers)
+    return ("total", {"sum": " + ".join(map(str, numbers))}) if inside else None
+
+
+_KNOWN = frozenset(
+    word for each in (_ADD, _LESS, _TIMES) for word in re.findall(r"[a-z']+", each.pattern) if len(word) > 3
+).union(
+    (
+        "time",
+        "minute",
+        "minutes",
+        "hour",
+        "hours",
+        "days",
+        "day",
+        "week",
+        "weeks",
+        "year",
+        "years",
+        "starts",
+        "called",
+    )
+)
+"""Words that a typing error may be meant for."""
+
+
+# How each is worked out, in writing
+
+
+def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
+    """Yield the last digits of both numbers, with what is left of them written before; then those of the
+    rest.
+
+    A small model does not find the third digit from the right in numbers of unequal lengths. It can copy a
+    number without its last digit, and then read the last one.
+    """
+    while a or b:
+        yield f"{a} {b}: ", a % 10, b % 10
+        a, b = a // 10, b // 10
+
+
+def _columns_of_sum(values: Mapping[str, Any]) -> str:
+    """Return the columns from the right, each with the digits so far: a small model cannot gather them at the
+    end.
+    """
+    columns, carry, digits = [], 0, ""
+    for left, x, y in _columns(values["a"], values["b"]):
+        total = x + y + carry
+        digits = f"{total % 10}{digits}"
+        columns.append(f"{left}{x}+{y}{'+1' if carry else ''}={total} [{digits}]")
+        carry = total // 10
+    return ", ".join((*columns, f"1 [1{digits}]") if carry else columns)
+
+
+def _columns_of_difference(values: Mapping[str, Any]) -> str:
+    """Return the columns from the right, each with the digits so far.
+
+    What is taken away is written first: whether to borrow cannot be said before both digits are read.
+    """
+    columns, borrowed, digits = [], 0, ""
+    for left, x, y in _columns(values["a"], values["b"]):
+        less = y + borrowed
+        taken = f"{y}+1={less}" if borrowed else f"{y}"
+        borrowed = int(x < less)
+        from_ = x + 10 * borrowed
+        digits = f"{from_ - less}{digits}"
+        lent = " borrow" if borrowed else ""
+        columns.append(f"{left}{taken} from {x}: {from_}-{less}={from_ - less}{lent} [{digits}]")
+    return ", ".join(columns)
+
+
+def _columns_of_product(values: Mapping[str, Any]) -> str:
+    """Return the columns from the right, as those of a sum: a digit times the other factor, and the carry."""
+    (a, b), columns, carry, digits = (values["a"], values["b"]), [], 0, ""
+    while a:
+        product = a % 10 * b
+        total = product + carry
+        digits = f"{total % 10}{digits}"
+        carried = f", {product}+{carry}={total}" if carry else ""
+        columns.append(f"{a} {b}: {a % 10}*{b}={product}{carried} [{digits}]")
+        a, carry = a // 10, total // 10
+    return ", ".join((*columns, f"{carry} [{carry}{digits}]") if carry else columns)
+
+
+def _one_by_one(values: Mapping[str, Any]) -> str:
+    """Return each number added to those before it, its tens before its units: a small model adds these at
+    once.
+    """
+    so_far, *others = map(int, values["sum"].split(" + "))
+    steps = []
+    for number in others:
+        for part in filter(None, (number // 10 * 10, number % 10)):
+            steps.append(f"{so_far}+{part}={so_far + part}")
+            so_far += part
+    return f"{values['sum'].replace(' +', '')}: {', '.join(steps)}"
+
+
+_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+def _month_by_month(values: Mapping[str, Any]) -> str:
+    month, day = MONTHS.index(values["month"]), values["day"] + values["days"]
+    steps = [f"{values['day']}+{values['days']}={day}"]
+    while day > _DAYS[month]:
+        steps.append(f"{MONTHS[month]} has {_DAYS[month]}, {day}-{_DAYS[month]}={day - _DAYS[month]}")
+        day -= _DAYS[month]
+        month += 1
+    return ", ".join((*steps, f"{MONTHS[month]} has {_DAYS[month]}"))
+
+
+def _hour_by_hour(values: Mapping[str, Any]) -> str:
+    hour, minute = map(int, values["time"].split(":"))
+    total = minute + values["minutes"]
+    steps = [f"{values['time']} {values['minutes']}: {minute}+{values['minutes']}={total}"]
+    while total >= 60:
+        steps.append(f"{total}-60={total - 60}, {hour}+1={hour + 1}")
+        hour, total = hour + 1, total - 60
+    return ", ".join(steps)
+
+
+WORK: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "add": _columns_of_sum,
+    "subtract": _columns_of_difference,
+    "multiply": _columns_of_product,
+    "total": _one_by_one,
+    "dates": _month_by_month,
+    "later": _hour_by_hour,
+}
+"""How an exercise of each task is worked out, by its values. A critic learns to write this."""

@@ -121,13 +121,12 @@ class Stream:
     def unsure(self, index: int) -> bool:
         """Return whether the model's own feedback on an answer does not count: it is not certain of it.
 
-        On an exercise its work has to hold. Dates need no more: all of their work is followed.
+        Of an exercise all of its work is followed, and each step has to be right.
         """
-        criticised = self.steps()[index : index + 1] if self.state.plan.exercises else []
-        if not all(learnt.holds(step.criticism, self.asked) for step in criticised):
-            return True
-        if any(learnt.of_dates(step.criticism) for step in criticised):
-            return False
+        if self.state.plan.exercises:
+            return not all(
+                learnt.holds(step.criticism, self.asked) for step in self.steps()[index : index + 1]
+            )
         return math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain
 
     def ends(self) -> Stop | None:

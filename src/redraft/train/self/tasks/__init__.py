@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from redraft.checks.function import imported
 from redraft.errors import UsageError
-from redraft.train.self.tasks.numbers import ADD, AFTER, SUBTRACT
+from redraft.train.self.tasks.numbers import ADD, AFTER, LATER, MULTIPLY, SUBTRACT, TOTAL
 from redraft.train.self.tasks.task import Task
 
-TASKS = {task.name: replace(task, licence="Apache-2.0") for task in (ADD, SUBTRACT, AFTER)}
+_SHIPPED = (ADD, SUBTRACT, MULTIPLY, TOTAL, AFTER, LATER)
+TASKS = {task.name: replace(task, licence="Apache-2.0") for task in _SHIPPED}
 
 
 def find_task(name: str) -> Task:

@@ -1,11 +1,11 @@
-"""Sums, differences and dates: what is worked out column by column, or month by month."""
+"""Sums, differences, products, totals, dates and times: what is worked out step by step in writing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date, timedelta
 from random import Random
 
+from redraft.engines.learnt import MONTHS, WORK
 from redraft.train.self.tasks.task import SAID, Task, Values, equal_to
 
 
@@ -34,60 +34,18 @@ def _of_any_length(rng: Random) -> int:
     return rng.randint(1, 10 ** rng.randint(2, 5) - 1)
 
 
-def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
-    """Yield the last digits of both numbers, with what is left of them written before; then those of the
-    rest.
-
-    A small model does not find the third digit from the right in numbers of unequal lengths. It can copy a
-    number without its last digit, and then read the last one.
-    """
-    while a or b:
-        yield f"{a} {b}: ", a % 10, b % 10
-        a, b = a // 10, b // 10
-
-
-def _columns_of_sum(values: Values) -> str:
-    """Return the columns from the right, each with the digits so far: a small model cannot gather them at the
-    end.
-    """
-    columns, carry, digits = [], 0, ""
-    for left, x, y in _columns(values["a"], values["b"]):
-        total = x + y + carry
-        digits = f"{total % 10}{digits}"
-        columns.append(f"{left}{x}+{y}{'+1' if carry else ''}={total} [{digits}]")
-        carry = total // 10
-    return ", ".join((*columns, f"1 [1{digits}]") if carry else columns)
-
-
 ADD = Task(
     name="add",
     wordings=SAID["add"],
     draw=lambda rng: {"a": _of_any_length(rng), "b": _of_any_length(rng)},
     right=_sum,
     spoil=lambda values, rng: spoiled_number(int(_sum(values)), rng),
-    judge=equal_to(_sum, _columns_of_sum),
+    judge=equal_to(_sum, WORK["add"]),
 )
 
 
 def _difference(values: Values) -> str:
     return str(values["a"] - values["b"])
-
-
-def _columns_of_difference(values: Values) -> str:
-    """Return the columns from the right, each with the digits so far.
-
-    What is taken away is written first: whether to borrow cannot be said before both digits are read.
-    """
-    columns, borrowed, digits = [], 0, ""
-    for left, x, y in _columns(values["a"], values["b"]):
-        less = y + borrowed
-        taken = f"{y}+1={less}" if borrowed else f"{y}"
-        borrowed = int(x < less)
-        from_ = x + 10 * borrowed
-        digits = f"{from_ - less}{digits}"
-        lent = " borrow" if borrowed else ""
-        columns.append(f"{left}{taken} from {x}: {from_}-{less}={from_ - less}{lent} [{digits}]")
-    return ", ".join(columns)
 
 
 def _larger_first(rng: Random) -> Values:
@@ -101,17 +59,49 @@ SUBTRACT = Task(
     draw=_larger_first,
     right=_difference,
     spoil=lambda values, rng: spoiled_number(int(_difference(values)), rng),
-    judge=equal_to(_difference, _columns_of_difference),
+    judge=equal_to(_difference, WORK["subtract"]),
+)
+
+
+def _product(values: Values) -> str:
+    return str(values["a"] * values["b"])
+
+
+MULTIPLY = Task(
+    name="multiply",
+    wordings=SAID["multiply"],
+    draw=lambda rng: {"a": rng.randint(2, 10 ** rng.randint(1, 4) - 1), "b": rng.randint(2, 9)},
+    right=_product,
+    spoil=lambda values, rng: spoiled_number(int(_product(values)), rng),
+    judge=equal_to(_product, WORK["multiply"]),
+)
+
+
+def _numbers(values: Values) -> list[int]:
+    return [int(each) for each in values["sum"].split(" + ")]
+
+
+def _total(values: Values) -> str:
+    return str(sum(_numbers(values)))
+
+
+def _several(rng: Random) -> Values:
+    most = rng.choice((9, 99, 99))
+    return {"sum": " + ".join(str(rng.randint(1, most)) for _ in range(rng.randint(3, 6)))}
+
+
+TOTAL = Task(
+    name="total",
+    wordings=SAID["total"],
+    draw=_several,
+    right=_total,
+    spoil=lambda values, rng: spoiled_number(int(_total(values)), rng),
+    judge=equal_to(_total, WORK["total"]),
 )
 
 # Dates: so many days after a day, month by month.
 
 _YEAR = 2023  # no leap year
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
-_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 def _start_of_days(rng: Random) -> Values:
@@ -119,32 +109,22 @@ def _start_of_days(rng: Random) -> Values:
     days = rng.randint(5, 95)
     if (start + timedelta(days)).year != _YEAR:
         return _start_of_days(rng)
-    return {"day": start.day, "month": _MONTHS[start.month - 1], "days": days}
+    return {"day": start.day, "month": MONTHS[start.month - 1], "days": days}
 
 
 def _after(values: Values) -> str:
-    start = date(_YEAR, _MONTHS.index(values["month"]) + 1, values["day"])
+    start = date(_YEAR, MONTHS.index(values["month"]) + 1, values["day"])
     return _told(start + timedelta(values["days"]))
 
 
 def _told(day: date) -> str:
-    return f"{day.day} {_MONTHS[day.month - 1]}"
-
-
-def _month_by_month(values: Values) -> str:
-    month, day = _MONTHS.index(values["month"]), values["day"] + values["days"]
-    steps = [f"{values['day']}+{values['days']}={day}"]
-    while day > _DAYS[month]:
-        steps.append(f"{_MONTHS[month]} has {_DAYS[month]}, {day}-{_DAYS[month]}={day - _DAYS[month]}")
-        day -= _DAYS[month]
-        month += 1
-    return ", ".join((*steps, f"{_MONTHS[month]} has {_DAYS[month]}"))
+    return f"{day.day} {MONTHS[day.month - 1]}"
 
 
 def _spoiled_date(values: Values, rng: Random) -> str:
     number, month = _after(values).split()
     if rng.random() < 0.3:
-        return f"{number} {_MONTHS[(_MONTHS.index(month) + rng.choice((-1, 1))) % 12]}"
+        return f"{number} {MONTHS[(MONTHS.index(month) + rng.choice((-1, 1))) % 12]}"
     return f"{max(1, int(number) + rng.choice((-3, -2, -1, -1, 1, 1, 2, 3)))} {month}"
 
 
@@ -154,5 +134,41 @@ AFTER = Task(
     draw=_start_of_days,
     right=_after,
     spoil=_spoiled_date,
-    judge=equal_to(_after, _month_by_month),
+    judge=equal_to(_after, WORK["dates"]),
+)
+
+# Times: so many minutes after a time of the same day.
+
+_DAY = 24 * 60
+
+
+def _time_of_day(rng: Random) -> Values:
+    start, later = rng.randrange(_DAY), rng.choice((rng.randint(5, 60), rng.randint(5, 179)))
+    if start + later >= _DAY:
+        return _time_of_day(rng)
+    return {"time": _clock(start), "minutes": later}
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60}:{minutes % 60:02}"
+
+
+def _later(values: Values) -> str:
+    hour, minute = map(int, values["time"].split(":"))
+    return _clock(hour * 60 + minute + values["minutes"])
+
+
+def _spoiled_time(values: Values, rng: Random) -> str:
+    hour, minute = map(int, _later(values).split(":"))
+    wrong = hour * 60 + minute + rng.choice((-60, 60, 40, -10, -5, -1, 1, 5, 10, 20))
+    return _clock(wrong % _DAY)
+
+
+LATER = Task(
+    name="later",
+    wordings=SAID["later"],
+    draw=_time_of_day,
+    right=_later,
+    spoil=_spoiled_time,
+    judge=equal_to(_later, WORK["later"]),
 )
