@@ -309,12 +309,11 @@ def test_an_exercise_is_put_in_the_words_of_training_and_its_work_has_room_of_it
 @pytest.mark.parametrize(
     "said",
     [
-        Stream(WORKED, doubted="9", chunk=1),
         WORKED.replace("=9", "=8"),
         "I do not know.",
         Stream("4 5: 4+5=9 [9], so 9, and so", finish="max_tokens"),
     ],
-    ids=["not certain", "a wrong sum", "no verdict", "cut"],
+    ids=["a wrong sum", "no verdict", "cut"],
 )
 def test_the_base_answers_an_exercise_that_its_critic_cannot_judge(said: Any) -> None:
     played = play(plan(mode="native", max_tokens=20, **SUM), ["8", said, "Nine it is."])
@@ -338,7 +337,7 @@ def test_an_exercise_is_asked_in_other_words_if_a_sum_in_its_work_is_wrong() -> 
     assert played.progress[-1][1].steps[0].verdict == "unknown"
 
 
-def test_a_date_whose_work_holds_needs_no_certainty() -> None:
+def test_work_that_holds_needs_no_certainty() -> None:
     work = "1+5=6, May has 31, so 6 May, and the answer says 3 May: different. Revision is needed."
     said = Stream(f"{work}\n\n### Revision 1:\n6 May", doubted="6", chunk=1)
     dates = {**SUM, "exercises": ("What date is 5 days after 1 May?",)}

@@ -1,9 +1,9 @@
 """What the default model has learnt, told from everything else before anything is drafted.
 
 A prompt is an exercise if it has the values that a task needs, of a kind and size that the adapters work out
-well, words that ask for the task, and none that ask for more or for something else (`_ASKS_MORE`). So a number
-too many, a decimal, a story, code or another language leave a prompt to the base. The adapters are asked in
-words of their training: they work as well however a person asks.
+well, words that ask for the task, and none that ask for more or for something else (`_ASKS_MORE`). So a
+number too many, a decimal, a story, code or another language leave a prompt to the base. The adapters are
+asked in words of their training: they work as well however a person asks.
 """
 
 from __future__ import annotations
@@ -91,25 +91,10 @@ def _mended(word: str) -> str:
     return next(iter(get_close_matches(word, _KNOWN, 1, _SURE)), word)
 
 
-_UNITS = frozenset(
-    (
-        "€",
-        "$",
-        "£",
-        "euros",
-        "euro",
-        "dollars",
-        "dollar",
-        "pounds",
-        "cents",
-        "points",
-        "kg",
-        "g",
-        "km",
-        "m",
-        "cm",
-    )
-)
+_UNITS = {
+    *("€", "$", "£", "euros", "euro", "dollars", "dollar", "pounds", "cents", "points"),
+    *("kg", "g", "km", "m", "cm", "miles", "litres"),
+}
 _ASKS_MORE = re.compile(
     r"\b(?:why|explain|explanations|prove|true|correct|compare|closer|larger or|smaller or|average|mean of"
     r"|median|percent|half|halves|twice|double|dozen|hundred|thousand|million|third|quarter|prime"

@@ -10,7 +10,7 @@ import pytest
 
 from redraft.errors import RedraftError
 from redraft.train.self.tasks import TASKS, find_task
-from redraft.train.self.tasks.numbers import ADD, AFTER, SUBTRACT
+from redraft.train.self.tasks.numbers import ADD, AFTER, LATER, MULTIPLY, SUBTRACT, TOTAL
 from redraft.train.self.tasks.task import Task
 
 EVERY = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -64,6 +64,9 @@ def test_feedback_ends_with_a_comparison_that_fits(task: Task) -> None:
             "10 9: 9+1=10 from 0: 10-10=0 borrow [001], 1 0: 0+1=1 from 1: 1-1=0 [0001], so 1,",
         ),
         (AFTER, {"day": 3, "month": "March", "days": 45}, "17 April", "March has 31, 48-31=17"),
+        (MULTIPLY, {"a": 306, "b": 7}, "2142", "30 7: 0*7=0, 0+4=4 [42], 3 7: 3*7=21 [142], 2 [2142]"),
+        (TOTAL, {"sum": "9 + 40 + 31"}, "80", "9 40 31: 9+40=49, 49+30=79, 79+1=80, so 80"),
+        (LATER, {"time": "9:50", "minutes": 75}, "11:05", "125-60=65, 9+1=10, 65-60=5, 10+1=11, so 11:05"),
     ],
 )
 def test_the_work_is_shown(task: Task, values: dict[str, object], right: str, work: str) -> None:
