@@ -17,7 +17,6 @@ import row_overhead
 import row_parse
 import row_process
 import row_speculation
-import row_step
 from measure import FULL, QUICK
 from report import main, sized
 
@@ -25,7 +24,6 @@ RUNS = {
     "chains": row_chains.run,
     "overhead": row_overhead.run,
     "speculation": row_speculation.run,
-    "step": row_step.run,
     "parse": row_parse.run,
     "memory": row_process.run_memory,
     "help": row_process.run_help,

@@ -88,7 +88,7 @@ def _read_words(text: str) -> tuple[str, list[int]]:
 def _mended(word: str) -> str:
     if len(word) < 4 or word in _KNOWN:
         return word
-    return next(iter(get_close_matches(word, _KNOWN, 1, _SURE)), word)
+    return next(iter(get_close_matches(word, _KNOWN, 1, 0.85)), word)  # mius, substract
 
 
 _UNITS = {
@@ -97,23 +97,18 @@ _UNITS = {
 }
 _ASKS_MORE = re.compile(
     r"\b(?:why|explain|explanations|prove|true|correct|compare|closer|larger or|smaller or|average|mean of"
-    r"|median|percent|half|halves|twice|double|dozen|hundred|thousand|million|third|quarter|prime"
-    r"|leap|squared"
-    r"|cubed|power|root|remainder|modulo|divided?|ratio|fraction|decimal|negative|digits|binary|hex|roman"
-    r"|borrowing|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|zero|score|random"
+    r"|median|percent|half|halves|twice|double|dozen|hundred|thousand|million|third|quarter|prime|leap"
+    r"|squared|cubed|power|root|remainder|modulo|divided?|ratio|fraction|decimal|negative|digits|binary|hex"
+    r"|roman|borrowing|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|zero|score|random"
     r"|python|javascript|java|excel|code|print|function|program|variable|error|select|isbn|phone|dimensions"
-    r"|write|poem|story|joke|song|rap|essay|sentence|list|table|translate|french|german|spanish"
-    r"|in words|spell"
-    r"|array|round|estimate|steps?|bigger number|who|whose|where did|not|don't|happened|season|decade"
-    r"|numerology|to my"
-    r"|wie|viel|ist|sind|cuánto|cuanto|combien|font|quanto|fa|hoeveel|em|et|und|mal|por"
+    r"|write|poem|story|joke|song|rap|essay|sentence|list|table|translate|french|german|spanish|in words"
+    r"|spell|array|round|estimate|steps?|bigger number|who|whose|where did|not|don't|happened|season|decade"
+    r"|numerology|to my|wie|viel|ist|sind|cuánto|cuanto|combien|font|quanto|fa|hoeveel|em|et|und|mal|por"
     r"|is it possible|should i"
     r"|which is)\b|^minus\b|[%^<>{}[\]\\|¿]|(?:^|[\s(=])-\d|[^\W\d_a-z]|\d+ ?[/÷] ?\d",
     re.IGNORECASE,
 )
 """What asks for something else or more, or in another language."""
-_SURE = 0.85
-"""How alike two words are, by difflib, if one is taken for a typing error of the other: mius, substract."""
 
 
 # Two numbers
@@ -125,8 +120,8 @@ _ADD = re.compile(
     rf"|total(?: of)?{_PAIR}|how many (?:is|are){_PAIR}"
     r"|(?:add|adding) # to #|# (?:\+|plus|add|added to|is added to|more than|and another) #"
     rf"|# , (?:add|plus)(?: another)? #|# and # (?:, )?{_UP}|# with # on top|put # onto #"
-    r"|do # and # make|put # and # together|(?:increase|raise) # by #|# increased by #"
-    r"|start(?:ing)? (?:at|from|with) #(?: ,)?(?: and)? (?:count|go) up(?: by)? #"
+    r"|do # and # make|put # and # together|(?:increase|raise) # by #|# increased by #|start(?:ing)? (?:at"
+    r"|from|with) #(?: ,)?(?: and)? (?:count|go) up(?: by)? #"
 )
 _TAKE = "subtract|subtracting|take|taking|deduct|deducting|remove|removing|taken|subtracted|deducted|removed"
 _MORE = "more|larger|bigger|greater|higher"
@@ -139,8 +134,8 @@ _LESS = re.compile(
     rf"|(?P<turned>(?:{_TAKE}|minus|knock|going down) #(?: away| off)? (?:from|off) #"
     rf"|# (?:is )?(?:{_TAKE})(?: away)? from #|# (?:less than|below|under) #|(?:far is it"
     rf"|get) from # (?:up )?to #"
-    r"|add to # to (?:get|reach) #|missing between # and #)"
-    r"|(?P<apart>(?:difference|gap)(?: between| of)?(?: the)?(?: two)?(?: numbers?)? # (?:and|,|&) #"
+    r"|add to # to (?:get|reach) #|missing between # and #)|(?P<apart>(?:difference|gap)(?: between"
+    r"| of)?(?: the)?(?: two)?(?: numbers?)? # (?:and|,|&) #"
     rf"|between # and # (?:, )?how (?:{_MORE}|much)|how much (?:{_MORE}) is # (?:than|compared to) #"
     rf"|by how much (?:is # (?:{_MORE}) than|does # exceed) #|how much (?:{_MORE}) than # is #)"
 )
@@ -182,23 +177,21 @@ _YEARS = re.compile(
     r"\b(?:years?|yrs?|old|age|born|birthday|birth|anniversary|turn(?:s|ed|d|ing)?|founded|vintage)\b"
 )
 _BETWEEN = re.compile(
-    r"how many years|how old|how long|years (?:between|apart|from|since|passed|separate)|\bage\b"
-    r"|birthday|anniversary"
-    r"|in years|years ago|gap|difference|minus"
+    r"how many years|how old|how long|years (?:between|apart|from|since|passed|separate)|\bage\b|birthday"
+    r"|anniversary|in years|years ago|gap|difference|minus"
 )
 _OF_ONE = re.compile(r"\b(?:days|months|weeks|decades|centuries|century|minutes|hours|older|younger)\b")
 _BORN = re.compile(
-    r"\b(?:born|birth year|year of birth|from|opened|built|founded|planted|started|crowned|buried|married)"
-    r"(?: :)?(?: in)?(?: the year)? @"
+    r"\b(?:born|birth year|year of birth|from|opened|built|founded|planted|started|crowned|buried"
+    r"|married)(?: :)?(?: in)?(?: the year)? @"
 )
 _BACK = re.compile(
-    r"\b(?:before|befor|ago|earlier|prior|back|born|birth|founded|built|painted|minus|subtract|off"
-    r"|vintage|rewind"
-    r"|die|since when|s?he from)\b|@ -"
+    r"\b(?:before|befor|ago|earlier|prior|back|born|birth|founded|built|painted|minus|subtract|off|vintage"
+    r"|rewind|die|since when|s?he from)\b|@ -"
 )
 _FORTH = re.compile(
-    r"\b(?:after|later|forward|ahead|on from|on|in|turns?|turning|becomes?|be|pass(?:ed)?|plus|add"
-    r"|hit|live)\b|\+"
+    r"\b(?:after|later|forward|ahead|on from|on|in|turns?|turning|becomes?|be|pass(?:ed)?|plus|add|hit"
+    r"|live)\b|\+"
 )
 
 
@@ -228,9 +221,8 @@ _DATE = re.compile(
     rf"\b(?:{_NTH} (?:day )?(?:of )?{_MONTH}|{_MONTH} {_NTH})(?![\w/]|,? \d{4})", re.IGNORECASE
 )
 _FORWARD = re.compile(
-    r"\b(?:after|from|later|past|plus|add|adding|ahead|forward|in|following|hence|on|more"
-    r"|takes?|needs?|then|again"
-    r"|passed|until|runs?|lasts?|long)\b|\+"
+    r"\b(?:after|from|later|past|plus|add|adding|ahead|forward|in|following|hence|on|more|takes?|needs?"
+    r"|then|again|passed|until|runs?|lasts?|long)\b|\+"
 )
 _NOT_DAYS = re.compile(
     r"\b(?:before|ago|earlier|prior|previous|many|much|weekday|business|working|every|twice|months?|hours?)\b"
@@ -238,12 +230,11 @@ _NOT_DAYS = re.compile(
 _DAYS_OF = re.compile(r"(?<!\S)# (days?|dyas|weeks?|wks?)(?!\S)")
 _WHEN = re.compile(r"\b(?:date|daet|when|which day|what day|deadline|due|day of)\b")
 _BARE = re.compile(
-    r"[@#+?.,=:! ]|\b(?:days?|weeks?|wks?|after|from|plus|later|on|past|the|add|to|further|hence"
-    r"|please|pls|in|so|and"
-    r"|what's|whats|what|is|calculate|compute|count|counting|forward|ahead|go|then|of|calendar"
-    r"|question|quick|can|you"
-    r"|it|that|would|be|get|i)\b"
+    r"[@~#+?.,=:! ]|\b(?:days?|weeks?|wks?|after|from|plus|later|on|past|the|add|to|further|hence|please"
+    r"|pls|in|so|and|what's|whats|what|is|calculate|compute|count|counting|forward|ahead|go|then|of"
+    r"|calendar|clock|question|quick|can|you|it|that|would|will|be|get|i|say|how late|now|more)\b"
 )
+"""What asks for a date or a time alone."""
 
 
 def _days_after(text: str) -> _Found:
@@ -259,16 +250,10 @@ def _days_after(text: str) -> _Found:
         return None
     number, name = (found[1], found[2]) if found[1] else (found[4], found[3])
     month = next(each for each in MONTHS if each.startswith(name[:3].capitalize()))
-    return _covered(int(number), month, numbers[0] * (7 if spans[0][1][0] == "w" else 1))
-
-
-def _covered(day: int, month: str, days: int) -> _Found:
-    """Return days after a date if they end in the same year, and that has no 29 February."""
-    try:
-        start = date(2023, MONTHS.index(month) + 1, day)
-    except ValueError:
+    day, days = int(number), numbers[0] * (7 if spans[0][1][0] == "w" else 1)
+    if not 1 <= day <= _DAYS[MONTHS.index(month)] or not 5 <= days <= 95:
         return None
-    inside = 5 <= days <= 95 and (start + timedelta(days)).year == start.year
+    inside = (date(2023, MONTHS.index(month) + 1, day) + timedelta(days)).year == 2023  # no 29 February
     return ("dates", {"day": day, "month": month, "days": days}) if inside else None
 
 
@@ -284,13 +269,8 @@ _NOT_LATER = re.compile(
     re.IGNORECASE,
 )
 _WHAT_TIME = re.compile(
-    r"\b(?:time|when|wen|till|until|arriv\w+|ready|ends?|done|finish(?:ed)?|over|back|off|out|free"
-    r"|stop|due)\b"
-)
-_BARE_TIME = re.compile(
-    r"[@~+?.,=!: ]|\b(?:what's|whats|what|is|calculate|compute|count|and|clock|say|how late|it|now"
-    r"|will|be|be it)\b"
-    r"|\b(?:after|from|plus|later|on|past|the|add|to|further|please|pls|forward|more|in)\b"
+    r"\b(?:time|when|wen|till|until|arriv\w+|ready|ends?|done|finish(?:ed)?|over|back|off|out|free|stop"
+    r"|due)\b"
 )
 
 
@@ -304,7 +284,7 @@ def _later(text: str) -> _Found:
     if len(spans) != 1 or len(numbers) != spans[0][0].count("#"):
         return None
     said = said[: spans[0].start()] + "~" + said[spans[0].end() :]
-    if not _WHAT_TIME.search(said) and _BARE_TIME.sub("", said):
+    if not _WHAT_TIME.search(said) and _BARE.sub("", said):
         return None
     hours, minutes = numbers if len(numbers) == 2 else (0, numbers[0])
     if spans[0][0].startswith("# h"):
@@ -319,17 +299,15 @@ def _later(text: str) -> _Found:
 
 _HOW_MUCH = re.compile(
     r"\b(?:total|totla|totl|sums?|altogether|all together|together|togehter|in all|how much|add(?:ed"
-    r"|ing)?(?: \w+)? up"
-    r"|add|pay|owe|spend|spent|bill|receipt|come to)\b"
+    r"|ing)?(?: \w+)? up|add|pay|owe|spend|spent|bill|receipt|come to)\b"
 )
 _NOT_TOTAL = re.compile(
-    r"\b(?:change|split|each|per|discount|tax|vat|most|least|cheap(?:er|est)?|expensive|sort|order by"
-    r"|every|return"
-    r"|left|years?|old|many|kg|grams?|litres?|points|minutes|versions?|times|more|less|minus)\b|-"
+    r"\b(?:change|split|each|per|discount|tax|vat|most|least|cheap(?:er|est)?|expensive|sort|order by|every"
+    r"|return|left|years?|old|many|kg|grams?|litres?|points|minutes|versions?|times|more|less|minus)\b|-"
 )
 _ITEM = (
-    r"(?:(?!(?:at|for|with|of|between|per|each|from|to|in|is|are|by|add) )[a-z'][a-z']* ){1,2}#"
-    r" (?:, and |, |and |; |\. )?"
+    r"(?:(?!(?:at|for|with|of|between|per|each|from|to|in|is|are|by|add) )[a-z'][a-z']* ){1,2}# (?:, and "
+    r"|, |and |; |\. )?"
 )
 _LIST = re.compile(rf"# (?:(?:,|\+|plus|and|&|, and) #(?: |$)){{2,5}}|(?<!\S)(?:{_ITEM}){{3,6}}")
 
