@@ -39,16 +39,27 @@ def head(folder: Path, cpus: int = 4) -> Iterator[str]:
     command = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--num-cpus", str(cpus)]
     where = ["--port", address.partition(":")[2], "--node-ip-address", "127.0.0.1", "--temp-dir", folder]
     quiet = ["--include-dashboard", "false", "--disable-usage-stats"]
-    with (folder / "head.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, *where, *quiet],
-            env={**os.environ, **ENVIRONMENT},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+
+    def started() -> subprocess.Popen[bytes]:
+        with (folder / "head.log").open("wb") as log:
+            return subprocess.Popen(
+                [*command, *where, *quiet],
+                env={**os.environ, **ENVIRONMENT},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    process = started()
+
+    def is_up() -> bool:
+        nonlocal process
+        if process.poll() is not None:  # Ray gives its own parts some seconds, too few on a busy machine
+            process = started()
+        return "To terminate" in (folder / "head.log").read_text()
+
     try:
-        until(lambda: "To terminate" in (folder / "head.log").read_text())
+        until(is_up, 3 * START)
         yield address
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # a polite end takes 30 s
