@@ -194,7 +194,7 @@ class _Bounds:
         most = part.get("maxProperties", max(min(room // each, MOST_ITEMS), 1))
         most = max(most, part.get("minProperties", 0))
         bounded = {
-            _ended(name): self.part(value, room // most, within)
+            _ended(name): self.part(value, room // max(most, 1), within)
             for name, value in part["patternProperties"].items()
         }
         if None in bounded.values():

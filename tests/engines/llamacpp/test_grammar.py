@@ -150,6 +150,7 @@ def test_what_the_whole_schema_accepts_is_never_refused(schema: Any, value: Any)
 
 
 @given(_SCHEMAS, _VALUES, st.integers(0, 200))
+@example({"type": "object", "pattern": "^a", "maximum": 0, "maxProperties": 0}, {}, 9)
 def test_what_has_room_fits_the_whole(schema: Any, value: Any, tokens: int) -> None:
     whole = {"anyOf": [expressible(schema)[0]]}
     if jsonschema.Draft202012Validator(within(whole, tokens)).is_valid(value):
