@@ -68,8 +68,10 @@ def read(prompt: str) -> Exercise | None:
 
 def holds(work: str, asked: str) -> bool:
     """Return whether a criticism works out what was asked, each step right."""
-    found = read(asked)
-    return found is not None and work.startswith(f"{WORK[found.task](found.values)}, so ")
+    if (found := read(asked)) is None:
+        return False
+    task, values, _ = found
+    return work.startswith(f"{WORK[task](values)}, so {RIGHT[task](values)}, and")
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:
@@ -292,7 +294,7 @@ def _later(text: str) -> _Found:
     start, minutes = int(found[1]) * 60 + int(found[2]), hours * 60 + minutes
     if not 5 <= minutes < 180 or start + minutes >= 24 * 60:
         return None
-    return "later", {"time": f"{start // 60}:{start % 60:02}", "minutes": minutes}
+    return "later", {"time": clock(start), "minutes": minutes}
 
 
 # The total of a list
@@ -447,3 +449,29 @@ WORK: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "later": _hour_by_hour,
 }
 """How an exercise of each task is worked out, by its values. A critic learns to write this."""
+
+
+def _date_after(values: Mapping[str, Any]) -> str:
+    end = date(2023, MONTHS.index(values["month"]) + 1, values["day"]) + timedelta(values["days"])
+    return f"{end.day} {MONTHS[end.month - 1]}"
+
+
+def clock(minutes: int) -> str:
+    """Return a time of day, such as 9:05, from the minutes since midnight."""
+    return f"{minutes // 60}:{minutes % 60:02}"
+
+
+def _time_after(values: Mapping[str, Any]) -> str:
+    hour, minute = map(int, values["time"].split(":"))
+    return clock(hour * 60 + minute + values["minutes"])
+
+
+RIGHT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "add": lambda values: str(values["a"] + values["b"]),
+    "subtract": lambda values: str(values["a"] - values["b"]),
+    "multiply": lambda values: str(values["a"] * values["b"]),
+    "total": lambda values: str(sum(map(int, values["sum"].split(" + ")))),
+    "dates": _date_after,
+    "later": _time_after,
+}
+"""What that leads to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from random import Random
 
-from redraft.engines.learnt import MONTHS, WORK
+from redraft.engines.learnt import MONTHS, RIGHT, WORK, clock
 from redraft.train.self.tasks.task import SAID, Task, Values, equal_to
 
 
@@ -26,10 +26,6 @@ def spoiled_number(number: int, rng: Random) -> str:
     return str(int("".join(digits)))
 
 
-def _sum(values: Values) -> str:
-    return str(values["a"] + values["b"])
-
-
 def _of_any_length(rng: Random) -> int:
     return rng.randint(1, 10 ** rng.randint(2, 5) - 1)
 
@@ -38,14 +34,10 @@ ADD = Task(
     name="add",
     wordings=SAID["add"],
     draw=lambda rng: {"a": _of_any_length(rng), "b": _of_any_length(rng)},
-    right=_sum,
-    spoil=lambda values, rng: spoiled_number(int(_sum(values)), rng),
-    judge=equal_to(_sum, WORK["add"]),
+    right=RIGHT["add"],
+    spoil=lambda values, rng: spoiled_number(int(RIGHT["add"](values)), rng),
+    judge=equal_to(RIGHT["add"], WORK["add"]),
 )
-
-
-def _difference(values: Values) -> str:
-    return str(values["a"] - values["b"])
 
 
 def _larger_first(rng: Random) -> Values:
@@ -57,32 +49,20 @@ SUBTRACT = Task(
     name="subtract",
     wordings=SAID["subtract"],
     draw=_larger_first,
-    right=_difference,
-    spoil=lambda values, rng: spoiled_number(int(_difference(values)), rng),
-    judge=equal_to(_difference, WORK["subtract"]),
+    right=RIGHT["subtract"],
+    spoil=lambda values, rng: spoiled_number(int(RIGHT["subtract"](values)), rng),
+    judge=equal_to(RIGHT["subtract"], WORK["subtract"]),
 )
-
-
-def _product(values: Values) -> str:
-    return str(values["a"] * values["b"])
 
 
 MULTIPLY = Task(
     name="multiply",
     wordings=SAID["multiply"],
     draw=lambda rng: {"a": rng.randint(2, 10 ** rng.randint(1, 4) - 1), "b": rng.randint(2, 9)},
-    right=_product,
-    spoil=lambda values, rng: spoiled_number(int(_product(values)), rng),
-    judge=equal_to(_product, WORK["multiply"]),
+    right=RIGHT["multiply"],
+    spoil=lambda values, rng: spoiled_number(int(RIGHT["multiply"](values)), rng),
+    judge=equal_to(RIGHT["multiply"], WORK["multiply"]),
 )
-
-
-def _numbers(values: Values) -> list[int]:
-    return [int(each) for each in values["sum"].split(" + ")]
-
-
-def _total(values: Values) -> str:
-    return str(sum(_numbers(values)))
 
 
 def _several(rng: Random) -> Values:
@@ -94,9 +74,9 @@ TOTAL = Task(
     name="total",
     wordings=SAID["total"],
     draw=_several,
-    right=_total,
-    spoil=lambda values, rng: spoiled_number(int(_total(values)), rng),
-    judge=equal_to(_total, WORK["total"]),
+    right=RIGHT["total"],
+    spoil=lambda values, rng: spoiled_number(int(RIGHT["total"](values)), rng),
+    judge=equal_to(RIGHT["total"], WORK["total"]),
 )
 
 # Dates: so many days after a day, month by month.
@@ -112,17 +92,8 @@ def _start_of_days(rng: Random) -> Values:
     return {"day": start.day, "month": MONTHS[start.month - 1], "days": days}
 
 
-def _after(values: Values) -> str:
-    start = date(_YEAR, MONTHS.index(values["month"]) + 1, values["day"])
-    return _told(start + timedelta(values["days"]))
-
-
-def _told(day: date) -> str:
-    return f"{day.day} {MONTHS[day.month - 1]}"
-
-
 def _spoiled_date(values: Values, rng: Random) -> str:
-    number, month = _after(values).split()
+    number, month = RIGHT["dates"](values).split()
     if rng.random() < 0.3:
         return f"{number} {MONTHS[(MONTHS.index(month) + rng.choice((-1, 1))) % 12]}"
     return f"{max(1, int(number) + rng.choice((-3, -2, -1, -1, 1, 1, 2, 3)))} {month}"
@@ -132,9 +103,9 @@ AFTER = Task(
     name="dates",
     wordings=SAID["dates"],
     draw=_start_of_days,
-    right=_after,
+    right=RIGHT["dates"],
     spoil=_spoiled_date,
-    judge=equal_to(_after, WORK["dates"]),
+    judge=equal_to(RIGHT["dates"], WORK["dates"]),
 )
 
 # Times: so many minutes after a time of the same day.
@@ -146,29 +117,20 @@ def _time_of_day(rng: Random) -> Values:
     start, later = rng.randrange(_DAY), rng.choice((rng.randint(5, 60), rng.randint(5, 179)))
     if start + later >= _DAY:
         return _time_of_day(rng)
-    return {"time": _clock(start), "minutes": later}
-
-
-def _clock(minutes: int) -> str:
-    return f"{minutes // 60}:{minutes % 60:02}"
-
-
-def _later(values: Values) -> str:
-    hour, minute = map(int, values["time"].split(":"))
-    return _clock(hour * 60 + minute + values["minutes"])
+    return {"time": clock(start), "minutes": later}
 
 
 def _spoiled_time(values: Values, rng: Random) -> str:
-    hour, minute = map(int, _later(values).split(":"))
+    hour, minute = map(int, RIGHT["later"](values).split(":"))
     wrong = hour * 60 + minute + rng.choice((-60, 60, 40, -10, -5, -1, 1, 5, 10, 20))
-    return _clock(wrong % _DAY)
+    return clock(wrong % _DAY)
 
 
 LATER = Task(
     name="later",
     wordings=SAID["later"],
     draw=_time_of_day,
-    right=_later,
+    right=RIGHT["later"],
     spoil=_spoiled_time,
-    judge=equal_to(_later, WORK["later"]),
+    judge=equal_to(RIGHT["later"], WORK["later"]),
 )
