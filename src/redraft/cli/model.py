@@ -12,7 +12,7 @@ from redraft.jobs.counting import size_in_words
 if TYPE_CHECKING:
     from redraft.engines.load import ModelReference
 
-OF_DEFAULT = "sums, differences, years and dates; short texts and JSON with checks (docs/self.md)"
+OF_DEFAULT = "small sums, products, dates and times; short texts and JSON with checks (docs/self.md)"
 
 Ref = Annotated[
     str,
