@@ -79,8 +79,8 @@ def test_a_form_is_of_its_own_text_alone(engine: HfEngine) -> None:
 
 def test_a_stop_string_ends_a_text_in_a_form(engine: HfEngine) -> None:
     text = said(run(continued(engine, "Rain?", hot(1, form_for("lacks:,")))))
-    *_, last = run(continued(engine, "Rain?", hot(1, form_for("lacks:,")), (text[8:12],)))
-    assert (last.finish, last.stop_text) == ("stop", text[8:12])
+    *_, last = run(continued(engine, "Rain?", hot(1, form_for("lacks:,")), (text[2:5],)))
+    assert (last.finish, last.stop_text) == ("stop", text[2:5])
 
 
 def test_probabilities_are_the_models_own(engine: HfEngine) -> None:
@@ -123,7 +123,7 @@ def test_a_grammar_that_llguidance_gives_up_is_left_out_and_it_is_said_once(
             chain = redraft.revise(
                 "?", model=engine, checks=["lacks:,"], max_tokens=20, max_revisions=0, seed=1
             )
-            assert chain.usage.completion_tokens == 20
+            assert 10 < chain.usage.completion_tokens <= 20
             assert chain.steps[0].steered == ()
     (record,) = caplog.records
     assert "toy writes without a form, and checks only check" in record.getMessage()
