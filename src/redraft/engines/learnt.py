@@ -1,4 +1,4 @@
-"""What the default model has learnt, told from everything else before anything is drafted.
+"""The gate before the default model: it tells exercises from other prompts before anything is drafted.
 
 A prompt is an exercise if it has the values that a task needs, of a kind and size that the adapters work out
 well, words that ask for the task, and none that ask for more or for something else (`_ASKS_MORE`). So a
@@ -474,4 +474,4 @@ RIGHT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dates": _date_after,
     "later": _time_after,
 }
-"""What that leads to."""
+"""The right answer to an exercise of each task, by its values."""

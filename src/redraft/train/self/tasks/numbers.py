@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
 from random import Random
 
@@ -26,18 +27,23 @@ def spoiled_number(number: int, rng: Random) -> str:
     return str(int("".join(digits)))
 
 
+def _of_numbers(name: str, draw: Callable[[Random], Values]) -> Task:
+    right = RIGHT[name]
+    return Task(
+        name=name,
+        wordings=SAID[name],
+        draw=draw,
+        right=right,
+        spoil=lambda values, rng: spoiled_number(int(right(values)), rng),
+        judge=equal_to(right, WORK[name]),
+    )
+
+
 def _of_any_length(rng: Random) -> int:
     return rng.randint(1, 10 ** rng.randint(2, 5) - 1)
 
 
-ADD = Task(
-    name="add",
-    wordings=SAID["add"],
-    draw=lambda rng: {"a": _of_any_length(rng), "b": _of_any_length(rng)},
-    right=RIGHT["add"],
-    spoil=lambda values, rng: spoiled_number(int(RIGHT["add"](values)), rng),
-    judge=equal_to(RIGHT["add"], WORK["add"]),
-)
+ADD = _of_numbers("add", lambda rng: {"a": _of_any_length(rng), "b": _of_any_length(rng)})
 
 
 def _larger_first(rng: Random) -> Values:
@@ -45,23 +51,11 @@ def _larger_first(rng: Random) -> Values:
     return {"a": high, "b": low}
 
 
-SUBTRACT = Task(
-    name="subtract",
-    wordings=SAID["subtract"],
-    draw=_larger_first,
-    right=RIGHT["subtract"],
-    spoil=lambda values, rng: spoiled_number(int(RIGHT["subtract"](values)), rng),
-    judge=equal_to(RIGHT["subtract"], WORK["subtract"]),
-)
+SUBTRACT = _of_numbers("subtract", _larger_first)
 
 
-MULTIPLY = Task(
-    name="multiply",
-    wordings=SAID["multiply"],
-    draw=lambda rng: {"a": rng.randint(2, 10 ** rng.randint(1, 4) - 1), "b": rng.randint(2, 9)},
-    right=RIGHT["multiply"],
-    spoil=lambda values, rng: spoiled_number(int(RIGHT["multiply"](values)), rng),
-    judge=equal_to(RIGHT["multiply"], WORK["multiply"]),
+MULTIPLY = _of_numbers(
+    "multiply", lambda rng: {"a": rng.randint(2, 10 ** rng.randint(1, 4) - 1), "b": rng.randint(2, 9)}
 )
 
 
@@ -70,14 +64,7 @@ def _several(rng: Random) -> Values:
     return {"sum": " + ".join(str(rng.randint(1, most)) for _ in range(rng.randint(3, 6)))}
 
 
-TOTAL = Task(
-    name="total",
-    wordings=SAID["total"],
-    draw=_several,
-    right=RIGHT["total"],
-    spoil=lambda values, rng: spoiled_number(int(RIGHT["total"](values)), rng),
-    judge=equal_to(RIGHT["total"], WORK["total"]),
-)
+TOTAL = _of_numbers("total", _several)
 
 # Dates: so many days after a day, month by month.
 
