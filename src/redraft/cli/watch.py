@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from importlib.util import find_spec
 from time import monotonic
 from typing import Self
 
@@ -174,7 +175,7 @@ async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made
     """Show the events of a chain after the steps that it has. Ctrl-C ends it, however often it comes."""
     earlier = complete_steps(made) if made else ()
     async with aclosing(events):
-        with interrupts(lambda *_: cancel.cancel()), Watch(earlier=earlier) as watch:
+        with interrupts(lambda *_: cancel.cancel()), without_echo(), Watch(earlier=earlier) as watch:
             watch.wait()
             return await finished(events, watch.show)
 
@@ -200,3 +201,19 @@ def interrupts(handler: Callable[..., object]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def without_echo() -> Iterator[None]:
+    """Do not show keys within the moving text. What is typed is there at the next prompt."""
+    if not (sys.stdin.isatty() and find_spec("termios")):  # Windows has none
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(sys.stdin)
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, [*before[:3], before[3] & ~termios.ECHO, *before[4:]])
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
