@@ -113,9 +113,9 @@ async def test_an_answer_that_has_to_fit_a_schema_is_asked_for_again(default_mod
 async def test_an_answer_that_was_steered_says_where_its_grammar_is_lost(default_model: Path) -> None:
     async with opened(default_model) as engine:
         sampling = Sampling(
-            temperature=0.0, max_tokens=40, form=Form(opening="Once upon a time", without=frozenset("!"))
+            temperature=0.0, max_tokens=200, form=Form(opening="Once upon a time", without=frozenset("!"))
         )
-        broken = await heard(engine.chat(TALE, sampling), lambda n: kill(engine) if n == 7 else None)
+        broken = await heard(engine.chat(TALE, sampling), lambda n: kill(engine) if n == 2 else None)
         assert said(broken).startswith("Once upon a time")
         assert [each.unsteered for each in (broken[0], broken[-1])] == [False, True]
         assert broken[-1].finish
