@@ -5,8 +5,8 @@
 Nothing in them is written by hand. `ask` is what `make demo` shows, and `page` the same question in Chromium.
 `report` and `vote` show reviews and answers that SelFee's authors published, of the shared
 data (CONTRIBUTING.md). `system` makes a small SelFee. `runs` asks no
-model: it draws arbiter.png, diagnosis.png and chains.png of runs that were made before, by
-`redraft arbiter build/runs --models default --tasks ifeval:ifeval_541.jsonl`. What a model says differs
+model: it draws chains.png of runs that were made before, by
+`redraft diagnose build/runs --model default --tasks ifeval:ifeval_541.jsonl`. What a model says differs
 between machines, so `make docs` does not redraw them.
 """
 
@@ -98,15 +98,11 @@ def run(*words: object, cwd: Path | None = None) -> None:
 
 
 def draw_runs() -> None:
-    """Show the runs in `RUNS`: what the arbiter says of them, then one task, then its chains."""
-    task = min((RUNS / "runs" / "default").iterdir())
+    """Show chains of the runs in `RUNS`."""
     with TemporaryDirectory() as name:
-        folder = Path(name)
-        show(RUNS / "index.html", "arbiter.png")
-        run("diagnose", task, "--html", folder / "diagnosis.html")
-        show(folder / "diagnosis.html", "diagnosis.png")
-        run("show", min(task.rglob("revise-*.jsonl")), "--html", folder / "chains.html")
-        show(folder / "chains.html", "chains.png")
+        page = Path(name, "chains.html")
+        run("show", min(RUNS.rglob("revise-*.jsonl")), "--html", page)
+        show(page, "chains.png")
 
 
 def draw_system() -> None:

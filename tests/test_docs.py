@@ -60,7 +60,7 @@ LONG = [
         "data",
         "engines",
         "rlhf",
-        "arbiter",
+        "diagnose",
         "generate",
         "evaluate",
     )

@@ -79,8 +79,6 @@ def test_checks_say_what_is_right_of_other_chains() -> None:
 def test_what_is_wrong_is_said_with_what_to_type() -> None:
     refused(run("run.jsonl", "--score", "word<=3"), "word")
     refused(run("run.jsonl", "--score", "judge:Is it kind?"), "asks a judge, and here there is none")
-    kind = ("--check", "judge[7]:Is it kind?", "--judge", "default")
-    refused(run("--run", "checks", "run.jsonl", "-o", "runs", *kind), "asks a judge")
     write_jsonl("bare.jsonl", [Chain(id="a", steps=(step("x"),), best=0)])
     refused(run("bare.jsonl"), "nothing says which answers are right", "--score 'words<=50'")
     refused(run("missing.jsonl"), "missing.jsonl")

@@ -62,7 +62,6 @@ def test_the_pages_have_every_command(pages: dict[Path, str]) -> None:
         "vote",
         "report",
         "diagnose",
-        *("arbiter", "arbiter compare", "arbiter verify"),
         "run",
         "merge",
         "doctor",

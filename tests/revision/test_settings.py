@@ -12,6 +12,7 @@ import pytest
 
 from redraft.engines.base import EngineInfo
 from redraft.engines.openvino import models
+from redraft.evaluation.diagnosis.options import DiagnoseOptions
 from redraft.evaluation.diagnosis.runs import StrategyRuns
 from redraft.jobs.machine import instructions, many_streams
 from redraft.options import Flags
@@ -165,8 +166,10 @@ def test_all_ways_of_a_comparison_have_one_engine(
     (tmp_path / "asked.jsonl").write_text(record)
     given = {} if steer is None else {"steer": steer}
     told: list[str] = []
-    settings = settings_of(model, told, max_revisions=1, **given)
-    runs = StrategyRuns(settings, tmp_path / "asked.jsonl", RunPlan(tmp_path / "runs"), task="checks")
+    options = {"model": str(model), "threads": 1, "max_revisions": 1, **given}
+    settings = Settings.read(DiagnoseOptions, options, tell=told.append)
+    ways = ("plain", "revise", "steered")
+    runs = StrategyRuns(settings, tmp_path / "asked.jsonl", RunPlan(tmp_path / "runs"), "checks", ways)
     found = [runs._run_of(each, 0, runs.plan.limits).settings for each in runs.strategies]
     assert {each.llamacpp_because for each in found} == {reason}
     assert {taken(each, MANY)[0] for each in found[:2]} == {"llamacpp" if reason else "openvino"}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FIRST = (
     *("ask", "chat", "answer", "serve", "mcp", "show", "checks", "eval", "judge", "vote", "report"),
-    *("diagnose", "arbiter", "run", "merge", "doctor", "model", "generate", "data", "weights"),
+    *("diagnose", "run", "merge", "doctor", "model", "generate", "data", "weights"),
     "train",
 )
 """The order of the help: verbs, then groups of verbs, then what other packages have."""

@@ -1,4 +1,4 @@
-"""`redraft diagnose`: tell from chains what revising did, and whether it pays."""
+"""`redraft diagnose`: tell from chains what revising did, and compare ways to spend the same tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,15 +16,11 @@ from redraft.cli.shell import flag, only_ours, write
 from redraft.errors import UsageError
 from redraft.jobs.files import not_an_input
 
-if TYPE_CHECKING:
-    from redraft.evaluation.diagnosis.runs import StrategyRuns
-
-EXAMPLE = "--run gsm8k test.jsonl -o runs"
 FLAGS = "redraft.evaluation.diagnosis.options:DiagnoseOptions"
 
 Chains = Annotated[
     list[Path],
-    typer.Argument(metavar="CHAINS...", help="Chains of redraft eval or answer, or a folder of --run."),
+    typer.Argument(metavar="CHAINS...", help="Chains of redraft eval or answer, or a folder of --tasks."),
 ]
 
 
@@ -35,6 +31,9 @@ def diagnose(
         list[str] | None,
         flag("CHECK", "A check that says what is right; repeatable."),
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Recompute every figure of a folder from its records.")
+    ] = False,
     run_code: RunCode = False,
     html: Annotated[Path | None, flag("FILE", "Write a page, and one of chains.")] = None,
     as_json: AsJson = False,
@@ -48,60 +47,72 @@ def diagnose(
     Chains of redraft eval know which answers are right. For others, give checks with --score. Chains with the
     same id are runs of one item: give the files of several seeds together.
 
-    With --run TASK, the records of the task's file are answered in several ways, which are compared at equal
-    tokens (docs/evaluate.md). --check guides; without it, the task's own checks do. After any stop, the same
-    command resumes; redraft diagnose FOLDER reads the runs again. A limit is of all ways together, and ends
-    the command with exit status 4.
+    With --tasks, each model answers each task in several ways, which are compared at equal tokens
+    (docs/diagnose.md). The folder CHAINS gets the chains, table.json and index.html. The same command resumes
+    after any stop; with more models, tasks, ways or seeds, it adds to the folder. Without --tasks, table and
+    page are made again. --check guides; without it, the tasks' own checks do. A limit ends the command with
+    exit status 4.
+
+    Ways: one answer; revise, told by the task's checks; revise alone, by the model's own criticism; vote, by
+    majority; best of N, chosen by the checks; auto, repair, steered, blind, shuffled. Only steered is
+    steered, unless --steer.
     """
     from redraft import __version__
-    from redraft.chain.read.files import open_output
-    from redraft.evaluation.diagnosis.diagnose import Findings
 
     not_an_input({"--html": html}, files)
     for check in (*(score or ()), *(flags.get("check") or ())):
         if "judge" in check.partition(":")[0]:
             problem = f"the check {check!r:.60} asks a judge, and here there is none."
             raise UsageError(problem, hint="Leave it out.")
-    strategies, status = [], 0
-    if "run" not in flags:
-        why, hint = "is for --run, and chains are read.", f"Leave it out, or make runs: {EXAMPLE}"
+    if "tasks" not in flags:
+        why, hint = "is for --tasks.", "Leave it out, or make runs: --tasks gsm8k:test.jsonl runs"
         _refuse({name: value for name, value in flags.items() if name != "quiet"}, why, hint)
-    else:
-        _refuse({"score": score}, "was given with --run, whose task says what is right.", "Leave it out.")
-        runs = _runs({**flags, **({"quiet": True} if as_json else {})}, files)
-        with only_ours():
-            status, reached, _ = runs.run(run_code=run_code)
-        if reached:
-            raise typer.Exit(status)
-        files, strategies = [runs.plan.out], runs.strategies
+    if verify or "tasks" in flags or any(map(Path.is_dir, files)):
+        hint = f"Give files in it: {files[0]}/runs/MODEL/TASK/seed-0/revise-2.jsonl"
+        _refuse({"score": score, "html": html}, "is for files of chains, and this is a folder of runs.", hint)
+        if len(files) > 1:
+            raise UsageError("a folder of runs was given with other files.", hint="Give it alone.")
+        _folder(flags, files[0], verify=verify, run_code=run_code, as_json=as_json)
+        return
+
+    from redraft.chain.read.files import open_output
+    from redraft.evaluation.diagnosis.diagnose import chains_of, page
+    from redraft.evaluation.diagnosis.diagnose import diagnose as diagnosed
+    from redraft.evaluation.diagnosis.truth import chains_in
+    from redraft.evaluation.reports.chains import Links
+
     with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
         with only_ours():
-            found = Findings.read(files, strategies, score or ())
+            found = diagnosed(chains_in(files), score=score or ())
         if html and file:
-            from redraft.evaluation.diagnosis.page import chains_of, page
-            from redraft.evaluation.reports.chains import Links
-
             made = f"redraft {__version__} · 95 % intervals"
-            chains = chains_of(found.diagnosis)
+            chains = chains_of(found)
             links = Links.write(html, "Does revising pay? The chains", chains, made, force=force)
-            file.write(page(*found, made, links).encode())
+            file.write(page(found, made, links).encode())
     write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else str(found))
+
+
+def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json: bool) -> None:
+    """Make the runs of a folder, and report on them, or verify its report."""
+    from redraft.evaluation.diagnosis.matrix import Matrix
+    from redraft.evaluation.diagnosis.table import PAGE, TABLE, put_report, verified
+
+    status = 0
+    if "tasks" in flags:
+        settings = fill_in({**flags, **({"quiet": True} if as_json else {})}, FLAGS)
+        with only_ours():
+            status, reached = Matrix.of(folder, settings).run(run_code=run_code)
+        if reached:
+            raise typer.Exit(status)
+    if verify:
+        with only_ours():
+            faults, said = verified(folder, run_code=run_code)
+        write("\n".join([*faults, said]))
+        raise typer.Exit(1 if faults else 0)
+    with only_ours():
+        table = put_report(folder)
+    write((folder / TABLE).read_text("utf-8") if as_json else f"{table}\npage        {folder / PAGE}")
     raise typer.Exit(status)
-
-
-def _runs(flags: Given, files: list[Path]) -> StrategyRuns:
-    """Return the runs on a file of records."""
-    from redraft.evaluation.diagnosis.runs import StrategyRuns
-    from redraft.revision.runs.plan import RunPlan
-
-    if len(files) > 1:
-        raise UsageError("--run takes one file of records.", hint=f"Write: {EXAMPLE}")
-    if "out" not in flags:
-        raise UsageError("--run needs a folder for its runs.", hint=f"Name one: {EXAMPLE}")
-    settings = fill_in(flags, FLAGS)
-    told = settings.values
-    plan = RunPlan.of(told.out, settings)
-    return StrategyRuns(settings, files[0], plan, told.run, told.limit, told.seeds, told.samples)
 
 
 def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:

@@ -1,4 +1,4 @@
-"""Sections of a report: a title with rows of figures. Terminal and page show the same ones.
+"""Parts of a report: a title with rows of figures. Terminal and page show the same ones.
 
 A figure that is not defined is a dash in a table and null in JSON.
 """
@@ -6,9 +6,9 @@ A figure that is not defined is a dash in a table and null in JSON.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from redraft.chain import Usage
 from redraft.evaluation.stats import LEAST, Estimate
@@ -23,14 +23,31 @@ class Line(NamedTuple):
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of a report."""
+class Item(NamedTuple):
+    """A record that a part names: where it is to be seen, if anywhere, and a note."""
 
     title: str
-    note: str  # how much was counted
-    lines: tuple[Line, ...]
-    facts: tuple[tuple[str, str], ...] = ()  # names and texts without an interval, such as the cost
+    place: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a report. Texts are plain, and what is empty is left out."""
+
+    title: str = ""
+    note: str = ""  # such as how much was counted
+    warns: bool = False  # the note is a warning
+    verdict: str = ""
+    tiles: Mapping[str, str] = field(default_factory=dict)  # large figures by name
+    notes: Sequence[str] = ()
+    lines: Sequence[tuple[str, str, str, str]] = ()  # `Line`s, whose names spaces may indent
+    table: Sequence[Sequence[str]] = ()  # the names of columns, then rows
+    facts: Sequence[tuple[str, str]] = ()  # names and texts without an interval, such as the cost
+    chart: str = ""  # SVG
+    items: Sequence[Item] = ()
+    records: Sequence[Mapping[str, Any]] = ()  # what `browse.js` shows of each record
+    kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind
 
 
 def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
@@ -72,18 +89,16 @@ def cost_facts(usage: Usage) -> Iterator[tuple[str, str]]:
         yield "cost", f"{usage.cost_usd:.4f} USD"
 
 
-def table(rows: Sequence[Line]) -> Iterator[str]:
-    """Yield the rows as lines of a table for the terminal."""
-    widths = [max((len(row[place]) for row in rows), default=0) for place in range(3)]
-    for name, value, interval, note in rows:
-        yield f"{name:{widths[0]}}  {value:>{widths[1]}}  {interval:>{widths[2]}}  {note}".rstrip()
-
-
-def as_text(sections: Iterable[Section]) -> Iterator[str]:
-    """Yield the lines of a report for the terminal."""
-    for number, section in enumerate(sections):
+def as_text(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield the lines of a report for the terminal: what a page draws or lists is left out."""
+    for number, part in enumerate(parts):
         yield from [""] * (number > 0)
-        yield section.title + f": {section.note}" * bool(section.note)
-        yield from table(section.lines)
-        width = max((len(name) for name, _ in section.facts), default=0)
-        yield from (f"{name:{width}}  {text}" for name, text in section.facts)
+        if part.title:
+            yield part.title + f": {part.note}" * bool(part.note)
+        yield from part.notes
+        widths = [max((len(line[place]) for line in part.lines), default=0) for place in range(3)]
+        for name, value, interval, note in part.lines:
+            yield f"{name:{widths[0]}}  {value:>{widths[1]}}  {interval:>{widths[2]}}  {note}".rstrip()
+        width = max((len(name) for name, _ in part.facts), default=0)
+        yield from (f"{name:{width}}  {text}" for name, text in part.facts)
+        yield from [part.verdict] * bool(part.verdict)

@@ -431,7 +431,7 @@ def _alone(asked: Prompt) -> str:
 
 TOLD = 2
 """Revisions that are told what failed, before fresh drafts. A choice: models that follow instructions gain
-from being told (docs/evaluate.md), and none that was told in vain twice is likely to gain the third time."""
+from being told (docs/diagnose.md), and none that was told in vain twice is likely to gain the third time."""
 
 
 def _plan(

@@ -11,8 +11,8 @@ pytest.importorskip("scipy")
 
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import equal_tokens
-from redraft.evaluation.diagnosis.equal_tokens import Curves, Versus, as_text, curves_in, revised_in, verdict
-from redraft.evaluation.diagnosis.strategies import all_strategies
+from redraft.evaluation.diagnosis.equal_tokens import Curves, Versus, corrected, verdict
+from redraft.evaluation.diagnosis.table import Table
 from redraft.evaluation.stats import without_nan
 from tests.evaluation.diagnosis.made_chains import shares
 from tests.evaluation.diagnosis.made_chains import write_run as write
@@ -26,8 +26,23 @@ def runs(folder: Path, *, revise: int, best: tuple[int, int] = (10, 12), plain: 
     return curves_in(folder)
 
 
+def curves_in(folder: Path) -> Curves:
+    found = equal_tokens.curves_in(folder, "m", "t")
+    assert found is not None
+    return found
+
+
+def versus(found: Curves) -> tuple[Versus, ...]:
+    """Compare revising with each other way."""
+    return corrected([found.against("revise", kind) for kind in found.kinds if kind != "revise"])
+
+
 def by_kind(found: Curves) -> dict[str, Versus]:
-    return {each.kind: each for each in found.versus}
+    return {each.kind: each for each in versus(found)}
+
+
+def text_of(found: Curves) -> str:
+    return str(Table([found], versus(found), []))
 
 
 @pytest.mark.parametrize(
@@ -79,22 +94,22 @@ def test_items_are_counted_in_runs_and_not_on_the_line_between(tmp_path: Path) -
     best = by_kind(found)["best-of"]
     assert (best.run, best.at) == ("best-of-2", 200)
     assert best.decision.gain.value == pytest.approx(-2 / 40)
-    assert "better in 0 items, worse in 0, runs with 190 and 200" in "\n".join(as_text(found))
+    assert "better in 0 items, worse in 0, runs with 190 and 200" in text_of(found)
 
 
 def test_what_is_not_at_equal_tokens_is_marked(tmp_path: Path) -> None:
     runs(tmp_path, plain=8, revise=12, best=(9, 9))
     write(tmp_path, "mellea-4", 90, shares(27))
     found = curves_in(tmp_path)
-    text = "\n".join(as_text(found))
+    text = text_of(found)
     assert "mellea of 4 " in text
-    assert "not comparable at equal tokens, 90 against 200" in text
+    assert "200 tokens against 90; better in 0 items, worse in 15" in text
     said = "Don't revise here: with fewer tokens mellea does better, by 37.5 points (22.5 to 52.5)."
-    assert verdict(found.versus).startswith(said)
+    assert verdict(versus(found)).startswith(said)
     for name in ("best-of-2", "best-of-3", "mellea-4"):
         (tmp_path / "seed-1" / f"{name}.jsonl").unlink()
     write(tmp_path, "revise-2", 600, shares(30))
-    assert verdict(curves_in(tmp_path).versus) == (
+    assert verdict(versus(curves_in(tmp_path))) == (
         "Undecided: no other way can be compared at equal tokens. "
         "Revising adds 55.0 points (40.0 to 70.0) to one answer, for 500 more tokens an item."
     )
@@ -107,11 +122,11 @@ def test_files_without_usage_are_not_compared_at_equal_tokens(tmp_path: Path, wi
     write(tmp_path, without, 0, shares(30))
     found = curves_in(tmp_path)
     assert by_kind(found)["mellea"].basis == "unknown"
-    text = "\n".join(as_text(found))
-    which = "revise" if without == "revise-2" else "this way"
-    assert f"not comparable at equal tokens, no usage in some chains of {which}" in text
+    text = text_of(found)
+    which = without.partition("-")[0]
+    assert f"; no usage in some chains of {which}; " in text
     assert "an unknown number of new tokens an item" in text
-    assert "Not comparable at equal tokens: " in verdict(found.versus)
+    assert "Not comparable at equal tokens: " in verdict(versus(found))
     json.dumps(without_nan(found), allow_nan=False)
     assert equal_tokens.series(found)
 
@@ -126,17 +141,18 @@ def test_files_without_usage_are_not_compared_at_equal_tokens(tmp_path: Path, wi
 )
 def test_the_sentence(tmp_path: Path, revise: int, said: str) -> None:
     found = runs(tmp_path, revise=revise)
-    assert verdict(found.versus).startswith(said)
-    assert list(as_text(found))[-1] == verdict(found.versus)
+    assert verdict(versus(found)).startswith(said)
+    assert text_of(found).endswith(f"m, revise: {verdict(versus(found))}")
 
 
 def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:
     """6 of 6 items alone have p = 0.031; as the best of two tests, by Holm's procedure, 0.062."""
-    unsure = runs(tmp_path, plain=6, revise=6, best=(12, 12))
-    assert [each.decision.outcome for each in unsure.versus] == ["undecided", "worse"]
-    assert [each.p for each in unsure.versus] == [1, 0.0625]
-    assert verdict(unsure.versus).startswith("Undecided: ")
-    assert verdict(runs(tmp_path, plain=6, revise=6, best=(13, 13)).versus).startswith("Don't revise here")
+    unsure = versus(runs(tmp_path, plain=6, revise=6, best=(12, 12)))
+    assert [each.decision.outcome for each in unsure] == ["undecided", "worse"]
+    assert [each.p for each in unsure] == [1, 0.0625]
+    assert verdict(unsure).startswith("Undecided: ")
+    sure = versus(runs(tmp_path, plain=6, revise=6, best=(13, 13)))
+    assert verdict(sure).startswith("Don't revise here")
 
 
 def test_seeds_are_runs_of_the_same_items(tmp_path: Path) -> None:
@@ -149,17 +165,6 @@ def test_seeds_are_runs_of_the_same_items(tmp_path: Path) -> None:
     assert found.last("revise").tokens == 150
 
 
-def test_revisions_of_an_earlier_command_are_not_those_wanted(tmp_path: Path) -> None:
-    runs(tmp_path, revise=30)
-    write(tmp_path, "revise-3", 300, shares(36))
-    files = [tmp_path / "seed-1" / f"revise-{texts}.jsonl" for texts in (2, 3)]
-    assert revised_in(tmp_path) == files[1:]
-    assert revised_in(tmp_path, all_strategies(1, 2, voting=False)) == files[:1]
-    write(tmp_path, "mellea-3", 200, shares(9))
-    found = curves_in(tmp_path, all_strategies(1, 2, voting=False))
-    assert [point.way.name for point in found.points] == ["plain", "revise-2", "best-of-2", "mellea-3"]
-
-
 def test_items_and_seeds_that_lack_a_run_are_left_out_and_named(tmp_path: Path) -> None:
     runs(tmp_path, revise=30)
     write(tmp_path, "best-of-2", 150, shares(10, of=38))
@@ -167,10 +172,6 @@ def test_items_and_seeds_that_lack_a_run_are_left_out_and_named(tmp_path: Path) 
     write(tmp_path, "revise-2", 200, shares(8), seed=2)
     found = curves_in(tmp_path)
     assert (found.items, found.left_out, found.seeds, found.unfinished) == (38, 2, 1, ("seed-2",))
-    assert [file.parent.name for file in revised_in(tmp_path)] == ["seed-1"]
-    text = "\n".join(as_text(found))
-    assert "Not counted, because a run lacks them: 2 items." in text
-    assert "Not counted, because runs are missing: seed-2." in text
 
 
 def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:
         ("best-of", 2, 150),
         ("best-of", 3, 250),
     ]
-    assert [(each["kind"], each["basis"], each["at"]) for each in values["versus"]] == [
+    assert [(each.kind, each.basis, each.at) for each in versus(found)] == [
         ("plain", "fewer", 100),
         ("best-of", "equal", 200),
     ]
@@ -192,17 +193,9 @@ def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:
     assert any(tip.startswith("best-of-3: 30.0 % (") for points in drawn.values() for *_, tip in points)
 
 
-@pytest.mark.parametrize("made", [[], ["plain"], ["notes", "plain"]])
-def test_a_folder_without_runs_is_refused(tmp_path: Path, made: list[str]) -> None:
-    for name in made:
-        write(tmp_path, name, 1, [True])
-    for read in (curves_in, revised_in):
-        with pytest.raises(UsageError, match="has no runs to compare") as found:
-            read(tmp_path)
-        assert ("unfinished" in str(found.value.hint)) == bool(made)
-    with pytest.raises(UsageError) as refused:
-        curves_in(tmp_path / "seed-1")
-    assert refused.value.hint == f"Give the folder of all seeds: redraft diagnose {tmp_path}"
+def test_a_folder_without_an_item_in_every_run_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "plain", 1, [True])
+    assert equal_tokens.curves_in(tmp_path, "m", "t") is None
     write(tmp_path, "revise-2", 1, [True])
     write(tmp_path, "plain", 1, [])
     with pytest.raises(UsageError, match="no item is in every run"):

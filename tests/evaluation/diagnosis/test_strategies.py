@@ -16,36 +16,34 @@ from redraft.checks.final import FinalLetter, FinalMaths, Number
 from redraft.checks.parse import parse_check
 from redraft.evaluation.diagnosis.runs import StrategyRun
 from redraft.evaluation.diagnosis.strategies import (
+    NAMES,
     Strategy,
-    all_strategies,
     reader_of,
     retold,
     strangers,
+    strategies_of,
     voted,
 )
 from redraft.options import Flags
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
-ALL = [*all_strategies(2, 4, voting=True)]
+ALL = strategies_of(NAMES, 2, 4, voting=True)
 
 
-def test_every_way_has_a_name_of_its_own_and_is_found_by_it() -> None:
+def test_every_way_has_a_name_of_its_own_and_those_of_several_drafts_come_last() -> None:
     names = [way.name for way in ALL]
-    assert names[:4] == ["plain", "revise-2", "revise-3", "best-of-2"]
-    assert names[4:8] == ["best-of-3", "best-of-4", "vote-3", "vote-4"]
-    assert names[8:12] == ["blind-2", "blind-3", "shuffled-2", "shuffled-3"]
-    assert names[12:] == ["repair-2", "repair-3", "auto-2", "auto-3"]
+    assert names[:5] == ["plain", "revise-2", "revise-3", "alone-2", "alone-3"]
+    assert names[5:9] == ["repair-2", "repair-3", "auto-2", "auto-3"]
+    assert names[9:13] == ["blind-2", "blind-3", "shuffled-2", "shuffled-3"]
+    assert names[13:16] == ["best-of-2", "best-of-3", "best-of-4"]
+    assert names[16:20] == ["steered-1", "steered-2", "steered-3", "steered-4"]
+    assert names[20:] == ["vote-3", "vote-4"]
     assert [Strategy.of(name) for name in names] == ALL
+    assert ALL[16].options == {"mode": "best-of", "drafts": 1, "steer": True}
     assert Strategy.of("mellea-4") == Strategy("mellea", 4)
     assert Strategy.of("notes") == Strategy("notes", 1)
-
-
-def test_steering_is_a_way_where_the_others_do_without() -> None:
-    ways = [way for way in all_strategies(1, 2, voting=False, steered=True) if way.kind == "steered"]
-    assert [way.name for way in ways] == ["steered-1", "steered-2"]
-    assert ways[0].options == {"mode": "best-of", "drafts": 1, "steer": True}
-    assert "steered" not in {way.kind for way in all_strategies(1, 2, voting=False)}
+    assert not [way for way in strategies_of(NAMES, 2, 4, voting=False) if way.kind == "vote"]
 
 
 @pytest.mark.parametrize("text", ["words<=2", "json"])

@@ -9,8 +9,7 @@ import pytest
 
 pytest.importorskip("vl_convert")
 
-from redraft.evaluation.diagnosis import page as diagnosis
-from redraft.evaluation.diagnosis.diagnose import diagnose
+from redraft.evaluation.diagnosis import diagnose as diagnosis
 from redraft.evaluation.reports.chains import Links
 from redraft.evaluation.reports.report import chains_of, describe, page
 from tests.evaluation.diagnosis.made_chains import told
@@ -27,7 +26,7 @@ def test_nothing_is_wrong_on_the_pages_of_reports(tmp_path: Path) -> None:
     runs.write_text("".join(f"{chain.to_json()}\n" for chain in chains))
     links = Links.write(whole, "Chains", [*chains_of(report := describe([runs]))], "made", force=False)
     whole.write_text(page(report, "made", links))
-    (tmp_path / "diagnosis.html").write_text(diagnosis.page(diagnose(chains), None, "made", links))
+    (tmp_path / "diagnosis.html").write_text(diagnosis.page(diagnosis.diagnose(chains), "made", links))
     with browsing() as browser:
         for width, look in LOOKS:
             size: Any = {"width": width, "height": 850}

@@ -1,27 +1,25 @@
-"""`redraft.diagnose`: tell from chains what revising did, and whether it pays."""
+"""`redraft.diagnose`: tell from chains what revising did, as a text or a page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from redraft.chain import Chain
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
-from redraft.errors import UsageError
-from redraft.evaluation.diagnosis import equal_tokens
-from redraft.evaluation.diagnosis.equal_tokens import Curves, curves_in, revised_in
 from redraft.evaluation.diagnosis.figures import Changes, Figures, sentence
-from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
+from redraft.evaluation.pages.page import render
+from redraft.evaluation.reports.chains import Links, Listed, listed, title_of
 from redraft.evaluation.stats import without_nan
-from redraft.evaluation.tables import Line, p_text, p_value, percent, table, tokens_text
+from redraft.evaluation.tables import Item, Line, Part, as_text, p_text, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
 
-_FEW = 5  # ids to name
+_FEW, _MOST = 5, 50  # ids to name, and items to list
 _CELLS = ((False, True), (True, False), (True, True), (False, False))  # right before, right after
 
 
@@ -30,7 +28,12 @@ class Diagnosis(Figures):
 
     def __str__(self) -> str:
         """Return the table of `redraft diagnose`."""
-        return "\n".join(as_text(self))
+        head = Part(*title(self), notes=[*notes(self)])
+        return "\n".join(as_text([head, *sections(self), Part(verdict=verdict(self))]))
+
+    def record(self) -> dict[str, Any]:
+        """Return everything for JSON."""
+        return without_nan(self) | {"notes": [*notes(self)], "sentence": verdict(self)}
 
 
 def diagnose(
@@ -52,59 +55,11 @@ def diagnose(
     return Diagnosis(known(with_checks(given, checks) if checks else given))
 
 
-class Findings(NamedTuple):
-    """A diagnosis of chains; and if they came as a folder of runs, a comparison of their strategies."""
-
-    diagnosis: Diagnosis
-    curves: Curves | None = None
-
-    @classmethod
-    def read(cls, files: Sequence[Path], strategies: Collection[Strategy], score: Iterable[str] = ()) -> Self:
-        """Diagnose files of chains. In a folder of runs, diagnose those that revise, and compare all.
-
-        Args:
-            files: Files of chains, or one folder of runs.
-            strategies: Those to compare; empty for all.
-            score: Checks that say which answers in files are right.
-        """
-        folder = next(filter(Path.is_dir, files), None)
-        if folder is None:
-            return cls(diagnose(chains_in(files), score=score))
-        if score:
-            raise UsageError(
-                f"--score was given with the runs in {folder}, whose task says what is right.",
-                hint="Leave it out.",
-            )
-        if len(files) > 1:
-            raise UsageError(f"{folder} is a folder, and other files were given too.", hint="Give it alone.")
-        return cls(diagnose(chains_in(revised_in(folder, strategies))), curves_in(folder, strategies))
-
-    def __str__(self) -> str:
-        """Return the tables of `redraft diagnose`."""
-        lines = [*as_text(self.diagnosis, compared=bool(self.curves))]
-        return "\n".join([*lines, "", *equal_tokens.as_text(self.curves)] if self.curves else lines)
-
-    def record(self) -> dict[str, Any]:
-        """Return everything for JSON."""
-        said: dict[str, Any] = {"notes": [*notes(self.diagnosis)]}
-        said["sentence"] = verdict(self.diagnosis, compared=bool(self.curves))
-        return without_nan(self.diagnosis) | said | without_nan({"equal_tokens": self.curves})
-
-
-def as_text(found: Figures, *, compared: bool = False) -> Iterator[str]:
-    """Yield the lines of a diagnosis for a terminal. `compared`: ways at equal tokens are shown as well."""
-    yield title(found)
-    yield from notes(found)
-    for name, rows in sections(found).items():
-        yield from ("", name, *table(rows))
-    yield from ("", verdict(found, compared=compared))
-
-
-def title(found: Figures) -> str:
-    """Return what was diagnosed."""
+def title(found: Figures) -> tuple[str, str]:
+    """Return what was diagnosed: the tasks, and how much of them."""
     runs = f" in {counted(len(found.chains), 'run')}" * (len(found.chains) > found.items)
     revised = f"{len(found.revised):,} revised"
-    return f"{printable(' and '.join(found.tasks))}: {counted(found.items, 'item')}{runs}, {revised}"
+    return printable(" and ".join(found.tasks)), f"{counted(found.items, 'item')}{runs}, {revised}"
 
 
 def notes(found: Figures) -> Iterator[str]:
@@ -117,9 +72,9 @@ def notes(found: Figures) -> Iterator[str]:
         yield "Several tasks are mixed. Diagnose them one by one for the figures of each."
     material = found.material
     if material.again:
-        yield f"Runs of one item count as one item: {named(material.again)}."
+        yield f"Runs of one item count as one item: {_named(material.again)}."
     for why, ids in material.left_out.items():
-        yield f"Not counted, {why}: {named(ids)}."
+        yield f"Not counted, {why}: {_named(ids)}."
     if len(found.revisions) > 1:
         yield "Each interval and p is that of its row alone: nothing corrects for several rows."
     yield from _remarks(found)
@@ -127,12 +82,12 @@ def notes(found: Figures) -> Iterator[str]:
 
 def _remarks(found: Figures) -> Iterator[str]:
     if none := [each.chain.id for each in found.chains if each.chain.best is None]:
-        yield f"No answer was kept, which counts as wrong: {named(none)}."
+        yield f"No answer was kept, which counts as wrong: {_named(none)}."
     if empty := [each.chain.id for each in found.chains if each.empty]:
-        yield f"An empty answer is wrong: {named(empty)}."
+        yield f"An empty answer is wrong: {_named(empty)}."
     stopped = (each for each in found.chains if each.chain.stop in ("error", "cancelled"))
     if cut := [each.chain.id for each in stopped if not each.empty]:
-        yield f"Ended early: {named(cut)}."
+        yield f"Ended early: {_named(cut)}."
     if echoes := sum(each.chain.echoes for each in found.chains):
         passing = sum(
             passes and step.echo
@@ -145,7 +100,7 @@ def _remarks(found: Figures) -> Iterator[str]:
         yield f"Nearly all verdicts are {always!r}, whatever the answer: they tell nothing."
 
 
-def named(ids: Sequence[str]) -> str:
+def _named(ids: Sequence[str]) -> str:
     """Return a count of ids with the first of them."""
     return f"{len(ids):,} ({_few(ids)})"
 
@@ -154,14 +109,13 @@ def _few(names: Sequence[str]) -> str:
     return printable(", ".join(names[:_FEW])) + " …" * (len(names) > _FEW)
 
 
-def sections(found: Figures) -> dict[str, list[Line]]:
-    """Return the rows of each part, by its title."""
-    parts = {"right answers": [*_levels(found)]}
+def sections(found: Figures) -> Iterator[Part]:
+    """Yield the figures."""
+    yield Part("right answers", lines=[*_levels(found)])
     if found.revised:
-        parts["what revising did"] = [*_transitions(found)]
+        yield Part("what revising did", lines=[*_transitions(found)])
     if any(judged.right or judged.wrong for judged in found.verdicts.judged):
-        parts["verdicts: finding answers that need revision"] = [*_verdicts(found)]
-    return parts
+        yield Part("verdicts: finding answers that need revision", lines=[*_verdicts(found)])
 
 
 def _levels(found: Figures) -> Iterator[Line]:
@@ -223,11 +177,8 @@ def _verdicts(found: Figures) -> Iterator[Line]:
     yield Line("balanced accuracy", *percent(verdicts.balanced, 1), note)
 
 
-def verdict(found: Figures, *, compared: bool = False) -> str:
-    """Return the last sentences: what revising gained, marked as not at equal tokens.
-
-    They say what compares at equal tokens, unless that is shown as well (`compared`).
-    """
+def verdict(found: Figures) -> str:
+    """Return the last sentences: what revising gained, marked as not at equal tokens."""
     if not found.revised:
         return "Nothing was revised, so this says nothing about revising."
     said = sentence(found.decision)
@@ -239,5 +190,40 @@ def verdict(found: Figures, *, compared: bool = False) -> str:
     took += f", and its first step {tokens_text(first)}" * bool(first)
     if math.isnan(whole):
         took = "some chains do not say how many they took"
-    advice = "" if compared else " redraft diagnose --run compares at equal tokens."
-    return f"{said} Not at equal tokens: {took}.{advice}"
+    return f"{said} Not at equal tokens: {took}. redraft diagnose --tasks compares at equal tokens."
+
+
+def page(found: Figures, made: str, links: Links | None = None) -> str:
+    """Return the page. `made` says how it was made; `links` lead to the page of `chains_of`."""
+    first, best = found.levels[0].right, found.levels[-1].right
+    gain, interval = plain(found.decision.gain.times(100), 1, sign=True)
+    tiles = {
+        "first answers are right": percent(first, 1)[0],
+        "best answers are right": percent(best, 1)[0],
+        f"points gained{f', {interval}' if interval else ''}": gain,
+        "McNemar's p": p_value(found.decision.p),
+    }
+    head = Part(verdict=verdict(found), tiles=tiles, notes=[*notes(found)])
+    parts = [head, *sections(found), *_changed(found, links or Links())]
+    return render("Does revising pay?", ": ".join(title(found)), parts, made)
+
+
+def chains_of(found: Figures) -> list[Listed]:
+    """Return the chains that count, with what became of their first answers."""
+    chains = zip(found.chains, listed(each.chain for each in found.chains), strict=True)
+    return [entry._replace(kinds=[went(each.first, each.best)]) for each, entry in chains]
+
+
+def _changed(found: Figures, links: Links) -> Iterator[Part]:
+    """Yield the items that revising made right, and those that it made wrong."""
+    chains = chains_of(found)
+    for kind in ("wrong → right", "right → wrong"):
+        changed = [entry for entry in chains if kind in entry.kinds]
+        items = [
+            Item(title_of(entry.chain) or entry.name, links.to(entry.name), entry.name)
+            for entry in changed[:_MOST]
+        ]
+        if (more := len(changed) - _MOST) > 0:
+            items.append(Item(f"{more:,} more", links.to(f"only={kind}"), ""))
+        if items:
+            yield Part(f"{kind}, first to best", counted(len(changed), "answer"), items=items)

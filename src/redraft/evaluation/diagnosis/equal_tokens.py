@@ -10,12 +10,12 @@ a way is better or worse are counted in runs, never on a line.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal
 
 from redraft.errors import UsageError
 from redraft.evaluation import stats
@@ -23,7 +23,7 @@ from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points
 from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
 from redraft.evaluation.diagnosis.truth import Known, chains_of, known
 from redraft.evaluation.stats import Estimate
-from redraft.evaluation.tables import Line, p_text, percent, plain, table, tokens_text
+from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
 
 
@@ -91,8 +91,10 @@ Basis = Literal["equal", "fewer", "more", "unknown"]
 class Versus:
     """A first way, such as revising, against a second one."""
 
-    IN_JSON: ClassVar = "ours kind basis tokens run run_tokens at decision p finding"
+    IN_JSON: ClassVar = "model task ours kind basis tokens run run_tokens at decision p finding"
 
+    model: str
+    task: str
     ours: str  # the kind of the first way
     kind: str  # that of the second
     basis: Basis
@@ -118,15 +120,23 @@ class Versus:
         return "none" if self.basis == "more" else "against"
 
 
-Compared = TypeVar("Compared", bound=Versus)
+@dataclass(frozen=True)
+class Level:
+    """What a way reaches with the tokens that revising took."""
+
+    way: str
+    right: Estimate
+    equal: bool  # whether it has runs of that many tokens; if not, `right` is that of its nearest run
 
 
 @dataclass(frozen=True)
 class Curves:
-    """All points, and what they say about revising."""
+    """All runs of a model on a task, each a point."""
 
-    IN_JSON: ClassVar = "items seeds left_out points versus verdict"
+    IN_JSON: ClassVar = "model task items seeds left_out unfinished levels points"
 
+    model: str
+    task: str
     points: tuple[Point, ...]
     seeds: int  # rounds over the items
     left_out: int = 0  # items that some run lacks
@@ -157,14 +167,15 @@ class Curves:
         return (*(point for point in single if own and point.tokens < own[0].tokens), *own)
 
     @cached_property
-    def versus(self) -> tuple[Versus, ...]:
-        """Revising against each other way, the single answer included."""
-        return corrected([self.against("revise", kind) for kind in self.kinds if kind != "revise"])
-
-    @property
-    def verdict(self) -> str:
-        """Say in plain words whether to revise."""
-        return verdict(self.versus)
+    def levels(self) -> list[Level]:
+        """What each way reaches with the tokens that revising took."""
+        tokens, found = self.last("revise").tokens, []
+        for kind in self.kinds:
+            curve = self.curve(kind)
+            equal = bool(curve) and curve[0].tokens <= tokens <= curve[-1].tokens
+            scores = self.scores(kind, tokens) if equal else self.nearest(kind, tokens).scores
+            found.append(Level(kind, stats.proportions(scores, [1] * len(scores)), equal))
+        return found
 
     def against(self, ours: str, kind: str) -> Versus:
         """Compare a way's run of most texts with another way, at the most tokens that both reach."""
@@ -180,7 +191,8 @@ class Curves:
                 basis = "unknown"
         better, worse = split(run.scores, last.scores)
         decision = replace(decision, better=better, worse=worse)
-        return Versus(ours, kind, basis, last.tokens, run.way.name, run.tokens, at, decision, decision.p)
+        told = (basis, last.tokens, run.way.name, run.tokens, at, decision, decision.p)
+        return Versus(self.model, self.task, ours, kind, *told)
 
     def nearest(self, kind: str, tokens: float) -> Point:
         """Return the run of a way whose tokens are nearest to a number."""
@@ -212,22 +224,29 @@ class Curves:
         return [(1 - part) * a + part * b for a, b in zip(low.scores, high.scores, strict=True)]
 
 
-def corrected(found: Sequence[Compared]) -> tuple[Compared, ...]:
+def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:
     """Return comparisons with their p-values corrected for how many they are."""
     ps = stats.holm([each.decision.p for each in found])
     return tuple(replace(each, p=p) for each, p in zip(found, ps, strict=True))
 
 
-def curves_in(folder: Path, wanted: Collection[Strategy] = ()) -> Curves:
-    """Return the curves of the runs in a folder: `FOLDER/seed-1/revise-2.jsonl` and so on.
+def curves_in(folder: Path, model: str, task: str) -> Curves | None:
+    """Return the curves of the runs in a folder, `FOLDER/seed-1/revise-2.jsonl` and so on; None without any.
 
     The ways are those of the first seed. Seeds that lack one of its runs do not count, nor do items that some
-    run lacks. `wanted` has the strategies to compare; empty for all. Those of other programs always are.
+    run lacks.
     """
-    seeds, unfinished = _seeds_in(folder, wanted)
+    found: dict[str, dict[Strategy, Path]] = {}
+    for seed in sorted(folder.glob("seed-*")):
+        files = {Strategy.of(file.stem): file for file in seed.glob("*.jsonl") if "." not in file.stem}
+        found[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
+    first = next(iter(found.values()), {})
+    if not any(way.kind == "revise" for way in first):
+        return None
+    whole = {seed: files for seed, files in found.items() if files.keys() >= first.keys()}
     items: dict[str, str] = {}  # by the record's id
-    runs: dict[Strategy, list[dict[str, Spent]]] = {way: [] for way in seeds[0]}
-    for way, files in ((way, files) for way in runs for files in seeds):
+    runs: dict[Strategy, list[dict[str, Spent]]] = {way: [] for way in first}
+    for way, files in ((way, files) for way in runs for files in whole.values()):
         chains = list(chains_of(files[way]))
         made = known(chains).chains if chains else ()
         items |= {each.chain.id: each.item for each in made}
@@ -246,68 +265,15 @@ def curves_in(folder: Path, wanted: Collection[Strategy] = ()) -> Curves:
         for way, made in runs.items()
     )
     left_out = len(items) - sum(map(len, common.values()))
-    return Curves(points, len(seeds), left_out, unfinished)
-
-
-def revised_in(folder: Path, wanted: Collection[Strategy] = ()) -> list[Path]:
-    """Return the runs of revising with the most revisions. Arguments and seeds are those of `curves_in`."""
-    seeds, _ = _seeds_in(folder, wanted)
-    return [[file for way, file in files.items() if way.kind == "revise"][-1] for files in seeds]
-
-
-def _seeds_in(
-    folder: Path, wanted: Collection[Strategy]
-) -> tuple[list[dict[Strategy, Path]], tuple[str, ...]]:
-    """Return the runs of each seed that has all ways of the first one, and the names of the other seeds."""
-    found: dict[str, dict[Strategy, Path]] = {}
-    for seed in sorted(folder.glob("seed-*")):
-        files = {Strategy.of(file.stem): file for file in seed.glob("*.jsonl") if "." not in file.stem}
-        found[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
-    ways = next(iter(found.values()), {})
-    first = [way for way in ways if not wanted or way in wanted or way.kind not in NAMES]
-    if not any(way.kind == "revise" for way in first):
-        hint = "Make them: redraft diagnose --run ifeval ifeval.jsonl -o runs/ --model default"
-        if first:
-            hint = "They are unfinished: run the same `redraft diagnose --run` again to go on."
-        if folder.name.startswith("seed-"):
-            hint = f"Give the folder of all seeds: redraft diagnose {folder.parent}"
-        raise UsageError(f"{folder} has no runs to compare.", hint=hint)
-    whole = {seed: files for seed, files in found.items() if files.keys() >= set(first)}
-    seeds = [{way: files[way] for way in first} for files in whole.values()]
-    return seeds, tuple(seed for seed in found if seed not in whole)
-
-
-def as_text(found: Curves) -> Iterator[str]:
-    """Yield the lines of a comparison for a terminal."""
-    for name, rows in sections(found).items():
-        yield from (name, *table(rows), "")
-    yield from notes(found)
-    yield found.verdict
-
-
-def sections(found: Curves) -> dict[str, list[Line]]:
-    """Return the rows of each part, by its title."""
-    seeds = f"{counted(found.items, 'item')}, {counted(found.seeds, 'seed')}"
-    return {
-        f"right answers by way: {seeds}": [_point(point) for point in found.points],
-        "revising less each other way": [versus_line(each) for each in found.versus],
-    }
-
-
-def notes(found: Curves) -> Iterator[str]:
-    """Yield what to know before reading the figures."""
-    if found.left_out:
-        yield f"Not counted, because a run lacks them: {counted(found.left_out, 'item')}."
-    if found.unfinished:
-        yield f"Not counted, because runs are missing: {', '.join(found.unfinished)}."
-    if len(found.versus) > 1:
-        yield "Each p is that of its row alone; the verdict on revising corrects them by Holm's procedure."
+    unfinished = tuple(seed for seed in found if seed not in whole)
+    return Curves(model, task, points, len(whole), left_out, unfinished)
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
     """Return for each way its points for a chart: tokens, score with its ends in per cent, and a tooltip."""
     drawn: dict[str, list[tuple[float, float, float, float, str]]] = {}
-    for kind in [*(each.kind for each in found.versus if each.kind != "plain"), "revise"]:  # that one on top
+    ways = [kind for kind in found.kinds if kind != "plain"]
+    for kind in sorted(ways, key=lambda kind: kind == "revise"):  # that one on top
         points = drawn[named(kind)] = []
         for point in found.curve(kind):
             score, (value, interval) = point.score.times(100), percent(point.score, 1)
@@ -316,7 +282,8 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
     return drawn
 
 
-def _point(point: Point) -> Line:
+def point_line(point: Point) -> Line:
+    """Return the row of a run."""
     if point.way.kind in ("revise", "repair", "blind", "shuffled"):
         texts = f", {counted(point.way.texts - 1, 'revision')}"
     else:
@@ -327,8 +294,11 @@ def _point(point: Point) -> Line:
     return Line(f"{name}{texts}", *percent(point.score, 1), note)
 
 
+_FINDINGS = {"for": "better", "against": "worse", "open": "open", "none": "not comparable"}
+
+
 def versus_line(versus: Versus) -> Line:
-    """Return the row of a comparison, with the p of the row alone."""
+    """Return the row of a comparison."""
     decision = versus.decision
     counts = f"better in {counted(decision.better, 'item')}, worse in {decision.worse:,}"
     if versus.basis == "equal":
@@ -336,13 +306,13 @@ def versus_line(versus: Versus) -> Line:
         if versus.run_tokens != versus.tokens:
             counts += f", runs with {tokens_text(versus.run_tokens)} and {tokens_text(versus.tokens)}"
     elif versus.basis == "unknown":
-        which = named(versus.ours) if math.isnan(versus.tokens) else "this way"
-        at = f"not comparable at equal tokens, no usage in some chains of {which}"
+        which = versus.ours if math.isnan(versus.tokens) else versus.kind
+        at = f"no usage in some chains of {named(which)}"
     else:
-        both = f"{tokens_text(versus.at)} against {tokens_text(versus.tokens)}"
-        at = f"not comparable at equal tokens, {both}"
-    figures = plain(decision.gain.times(100), 1, sign=True)
-    return Line(named(versus.kind), *figures, f"{at}, {p_text(decision.p)}; {counts}")
+        at = f"{tokens_text(versus.tokens)} tokens against {tokens_text(versus.at)}"
+    name = f"{named(versus.ours)} less {named(versus.kind)}"
+    found = f"{_FINDINGS[versus.finding]}, corrected p {p_value(versus.p)}; {at}; {counts}"
+    return Line(name, *plain(decision.gain.times(100), 1, sign=True), found)
 
 
 def verdict(versus: Sequence[Versus]) -> str:

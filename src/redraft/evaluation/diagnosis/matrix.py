@@ -1,8 +1,8 @@
-"""The runs of `redraft arbiter`: each model answers each task in each way, once per seed.
+"""The runs of `redraft diagnose --tasks`: each model answers each task in each way, once per seed.
 
-    DIR/arbiter.json                      the models and tasks, by the names of their folders
+    DIR/runs.json                         the models and tasks, by the names of their folders
     DIR/tasks/add.jsonl                   the tasks' files, as they were answered
-    DIR/runs/MODEL/TASK/seed-0/revise-2.jsonl  a run, as from `redraft diagnose --run`
+    DIR/runs/MODEL/TASK/seed-0/revise-2.jsonl  a run, as from `redraft eval`
     DIR/table.json, index.html            the figures, and the page
 
 The same command resumes after any stop. One with more models, tasks, ways or seeds adds to the folder.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +26,6 @@ from redraft.evaluation.diagnosis.runs import StrategyRuns
 from redraft.evaluation.diagnosis.strategies import NAMES
 from redraft.evaluation.tasks.tasks import Task, asked, task_of
 from redraft.jobs.files import sha256_of, write_file
-from redraft.jobs.limits import Limits
 from redraft.jobs.plugins import load_all, plugins
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
@@ -35,7 +34,7 @@ WAYS = {{"plain": "one", "best-of": "best"}.get(kind, kind): kind for kind in NA
 """The kind of each way (`evaluation.diagnosis.strategies`), by the name that a user types."""
 ALWAYS = ("one", "revise")  # the others are compared with these, and may spend their tokens
 DRAWN, EXERCISES = 50, 1  # exercises of a shipped task if there is no limit; the seed that draws them
-PLAN, RUNS = "arbiter.json", "runs"
+PLAN, RUNS = "runs.json", "runs"
 
 
 @dataclass(frozen=True)
@@ -96,20 +95,29 @@ def _drawn() -> dict[str, tuple[str, Callable[[int, int], Sequence[Chain]]]]:
 class Matrix:
     """All runs in a folder."""
 
-    settings: Settings
+    settings: Settings  # of `DiagnoseOptions`
     plan: RunPlan  # how each run goes. `out` is the folder; the limits hold for all runs together
     models: Sequence[str]  # their references
     tasks: Sequence[TaskFile]
     ways: Sequence[str]  # keys of `WAYS`
-    seeds: int
-    samples: int  # most drafts per prompt
-    limit: int | None = None  # records of each task
+
+    @classmethod
+    def of(cls, folder: Path, settings: Settings) -> Self:
+        """Return the runs that settings ask for."""
+        told = settings.values
+        models = _split(told.models or [settings.get("model") or "default"])
+        tasks = [TaskFile.of(each) for each in _split(told.tasks)]
+        if settings.get("steer") is None:  # then only the way `steered` is
+            settings = settings.over(steer=False)
+        return cls(settings, RunPlan.of(folder, settings), models, tasks, _split([told.ways]))
 
     def run(self, *, run_code: bool = False) -> tuple[int, str]:
         """Make every run that is not finished. Return the highest exit status, and which limit ended them.
 
+        `run_code` lets humaneval and mbpp run the model's programs, in a sandbox.
+
         Raises:
-            UsageError: A model, task or way is wrong. Nothing was asked then.
+            UsageError: A model, task, way or option is wrong. Nothing was asked then.
             OutputError: The folder has runs that were made in another way, or is in use.
         """
         self._check(run_code=run_code)
@@ -118,7 +126,19 @@ class Matrix:
             for task in self.tasks:
                 if not self.plan.quiet:
                     self.plan.say(f"{model}, {task.name}")
-                ended = self._runs(model, folder, task, limits).run(run_code=run_code)
+                runs = StrategyRuns(
+                    self.settings.over(model=model),
+                    task.put(self.plan.out / "tasks", self.settings.values.limit),
+                    replace(self.plan, out=self.plan.out / RUNS / folder / task.name, limits=limits),
+                    task.task,
+                    tuple(WAYS[way] for way in dict.fromkeys((*ALWAYS, *self.ways))),
+                )
+                try:
+                    ended = runs.run()
+                except OutputError as error:
+                    if "to start over" in (error.hint or ""):  # all runs are one output
+                        error.hint = f"Name another folder, or delete {self.plan.out} to start over."
+                    raise
                 status, limits = max(status, ended.status), ended.left
                 if ended.reached:
                     return status, ended.reached
@@ -128,11 +148,14 @@ class Matrix:
         """Raise every error that needs no model to find. Then write the folder's `PLAN`."""
         if unknown := [way for way in self.ways if way not in WAYS]:
             raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
+        _check_options(self.settings)
         for model in self.models:
             _check_model(model)
         names = [task.name for task in self.tasks]
         if twice := {name for name in names if names.count(name) > 1}:
             raise UsageError(f"two tasks are called {twice.pop()!r}.", hint="Rename one of the files.")
+        if self.plan.store:
+            raise UsageError(f"{self.plan.store.url} is no folder here.", hint="Name one on this machine.")
         folder = self.plan.out
         if folder.is_file():
             raise UsageError(f"{folder} is a file.", hint="Name a folder for the runs.")
@@ -141,7 +164,7 @@ class Matrix:
             for _ in records or ():
                 pass
         (folder / "tasks").mkdir(parents=True, exist_ok=True)
-        files = {task.name: task.put(folder / "tasks", self.limit) for task in self.tasks}
+        files = {task.name: task.put(folder / "tasks", self.settings.values.limit) for task in self.tasks}
         named = {task.name: {"task": task.task, "file": files[task.name].name} for task in self.tasks}
         before = read_plan(folder)
         models = {name: model for model, name in folders(self.models).items()}
@@ -150,20 +173,10 @@ class Matrix:
         )
         write_file(folder / PLAN, f"{text}\n".encode())
 
-    def _runs(self, model: str, folder: str, task: TaskFile, limits: Limits) -> StrategyRuns:
-        settings = self.settings.over(model=model)
-        if settings.get("steer") is None:  # then only the way `steered` is
-            settings = settings.over(steer=False)
-        return StrategyRuns(
-            settings,
-            task.put(self.plan.out / "tasks", self.limit),
-            replace(self.plan, out=self.plan.out / RUNS / folder / task.name, limits=limits),
-            task.task,
-            self.limit,
-            self.seeds,
-            self.samples,
-            kinds=tuple(WAYS[way] for way in dict.fromkeys((*ALWAYS, *self.ways))),
-        )
+
+def _split(texts: Iterable[str]) -> list[str]:
+    """Return the parts between commas, each once."""
+    return list(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
 
 
 def folders(models: Sequence[str]) -> dict[str, str]:
@@ -190,6 +203,18 @@ def read_plan(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         pass
     raise OutputError(f"{file} cannot be read.", hint="Put it back, or name another folder.")
+
+
+def _check_options(settings: Settings) -> None:
+    """Raise if an option is one that the ways set themselves."""
+    for name in ("drafts", "min_revisions"):
+        if settings.get(name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} is what the ways vary.", hint="Use --samples and --max-revisions.")
+    if not settings.get("max_revisions"):
+        raise UsageError("--max-revisions is 0, and the ways revise.", hint="Give 1 or more.")
+    if (mode := settings.get("mode")) in ("best-of", "repair"):
+        raise UsageError(f"--mode {mode} is one of the ways.", hint="Leave it out: --ways has it.")
 
 
 def _check_model(reference: str) -> None:

@@ -1,4 +1,4 @@
-"""The runs of `redraft diagnose --run`: each strategy answers the records of a task, once for each seed.
+"""The runs of a model on a task: each strategy answers the records, once for each seed.
 
 A run is that of `redraft eval` with other options (`strategies`), in a file of its own below one folder. All
 share a cache, so no text is asked for twice: all strategies begin with the same first answers.
@@ -18,26 +18,23 @@ from redraft.chain.read.records import read_records
 from redraft.checks.base import Check, form_of
 from redraft.checks.parse import parse_checks
 from redraft.engines.load import parse_reference, references_of
-from redraft.errors import OutputError, UsageError
-from redraft.evaluation.diagnosis import SAMPLES, SEEDS
+from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.strategies import (
     SAMPLED,
     Strategy,
-    all_strategies,
-    chosen,
     reader_of,
     retold,
     strangers,
+    strategies_of,
     voted,
 )
 from redraft.evaluation.tasks.run import ScoredRun
-from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, task_named, task_of
+from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, task_named
 from redraft.jobs.causes import in_words
 from redraft.jobs.counting import counted
 from redraft.jobs.harness import JobResult
 from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import RunFile
-from redraft.jobs.stores import here
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
@@ -105,48 +102,23 @@ class Ended(NamedTuple):
 class StrategyRuns:
     """The runs of all strategies over the records of a task, for each seed."""
 
-    settings: Settings
+    settings: Settings  # of `DiagnoseOptions`
     source: Path
     plan: RunPlan  # how each run goes. `out` is the folder, and the limits are of all runs together
     task: str
-    limit: int | None = None
-    seeds: int = SEEDS  # rounds over the records
-    samples: int = SAMPLES  # most answers of best of N
-    kinds: tuple[str, ...] = ()  # the kinds of ways, each with no more drafts than need be; empty for all
+    kinds: tuple[str, ...]  # the kinds of ways, each with no more drafts than need be
 
-    def run(self, *, run_code: bool) -> Ended:
-        """Make every run that is not finished.
+    def run(self) -> Ended:
+        """Make every run that is not finished. The same call goes on after a signal.
 
-        The same call goes on after a signal. `run_code` lets humaneval and mbpp run the model's programs, in
-        a sandbox.
+        Raises:
+            OutputError: The folder has runs that were made in another way, or is in use.
         """
-        task_of(self.task, run_code=run_code)
-        if self.plan.store:
-            raise UsageError(f"{self.plan.store.url} is no folder here.", hint="Name one on this machine.")
-        if (folder := self.plan.out).is_file():
-            problem = f"{folder} is a file, and --run needs a folder for its runs."
-            raise UsageError(problem, hint="Name another: -o runs")
-        for name in ("drafts", "min_revisions"):
-            if self.settings.get(name) is not None:
-                flag = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{flag} is what --run varies.", hint="Use --samples and --max-revisions.")
-        if not self.settings.get("max_revisions"):
-            raise UsageError("--max-revisions is 0, and --run compares revising.", hint="Give 1 or more.")
-        if (mode := self.settings.get("mode")) in ("best-of", "repair"):
-            raise UsageError(f"--mode {mode} is one of the ways of --run.", hint="Leave it out.")
-        try:
-            self._check_folder()
-            return self._make_all()
-        except OutputError as error:
-            if "to start over" in (error.hint or ""):  # all runs are one output
-                error.hint = f"Name another folder with -o, or delete {self.plan.out} to start over."
-            raise
-
-    def _make_all(self) -> Ended:
+        self._check_folder()
         first, limits, status = self.settings.get("seed") or 0, self.plan.limits, 0
-        runs = [*product(range(first, first + self.seeds), self.strategies)]
+        runs = [*product(range(first, first + self.settings.values.seeds), self.strategies)]
         for number, (seed, strategy) in enumerate(runs, 1):
-            if self.kinds and strategy.kind in SAMPLED and not self._fits(strategy, seed):
+            if strategy.kind in SAMPLED and not self._fits(strategy, seed):
                 continue
             if not self.plan.quiet:
                 self.plan.say(f"{strategy.name}, seed {seed}: run {number} of {len(runs)}")
@@ -181,10 +153,11 @@ class StrategyRuns:
     @cached_property
     def records(self) -> tuple[Chain, ...]:
         """The records with the task's prompts."""
-        found = tuple(asked(task_named(self.task), read_records(here(self.source)), self.limit))
+        limit = self.settings.values.limit
+        found = tuple(asked(task_named(self.task), read_records(self.source), limit))
         if any(KEY in record.meta for record in found):
             raise UsageError(
-                f"{self.source} has chains of redraft eval, and --run answers the task's own records.",
+                f"{self.source} has chains of redraft eval, and --tasks answers the task's own records.",
                 hint=f"Give the file that was answered, or write: redraft diagnose {self.source}",
             )
         if not found:
@@ -193,18 +166,18 @@ class StrategyRuns:
 
     @cached_property
     def strategies(self) -> list[Strategy]:
-        """The strategies that suit the task."""
+        """The strategies that suit the task. Steering is one where the others do without."""
         voting = reader_of(checks_of(task_named(self.task), self.records[0])) is not None
-        most, unsteered = self.settings.get("max_revisions"), self.settings.get("steer") is False
-        found = all_strategies(most, self.samples, voting=voting, steered=unsteered)
-        return chosen(found, self.kinds, most) if self.kinds else found
+        kinds = [kind for kind in self.kinds if kind != "steered" or not self.settings.get("steer")]
+        values = self.settings.values
+        return strategies_of(kinds, values.max_revisions, values.samples, voting=voting)
 
     @cached_property
     def _common(self) -> Settings:
         """The settings of all runs. One engine computes them, since they are compared, and is told once."""
         guides = parse_checks(self.settings.get("check") or ())
         of_task = (check for record in self.records for check in checks_of(task_named(self.task), record))
-        steers = not self.kinds or "steered" in self.kinds or self.settings.get("steer")
+        steers = "steered" in self.kinds or self.settings.get("steer")
         because = "one way is steered" if steers and any(map(form_of, guides or of_task)) else ""
         common = replace(self.settings, llamacpp_because=because, tell=cache(self.settings.tell))
         return replace(common, stand_ins={"checks": ("json",)})

@@ -1,4 +1,4 @@
-"""The ways to spend tokens on an answer that `redraft diagnose --run` compares at equal tokens.
+"""The ways to spend tokens on an answer that `redraft diagnose --tasks` compares at equal tokens.
 
 Each is the loop of `revise` with other options. The checks that guide are the same in all of them; a way may
 only hide what they complain of, or not let them stop it.
@@ -10,7 +10,7 @@ majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasonin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -70,33 +70,28 @@ class Strategy:
         return {"mode": {"auto": "auto", "repair": "repair"}.get(self.kind, "verified"), **revisions}
 
 
-def all_strategies(revisions: int, samples: int, *, voting: bool, steered: bool = False) -> list[Strategy]:
-    """Return all ways, in the order in which they have to run: shuffled feedback is that of `revise`.
+def strategies_of(kinds: Iterable[str], revisions: int, samples: int, *, voting: bool) -> list[Strategy]:
+    """Return the ways of some kinds, in the order in which they have to run.
+
+    Those of several drafts come last, since what the others took is known by then. Shuffled feedback is that
+    of `revise`.
 
     Args:
+        kinds: Keys of `NAMES`.
         revisions: Most revisions.
         samples: Most answers of best of N and majority vote.
         voting: Whether answers have a short form, which a majority vote takes.
-        steered: Whether steering is a way of its own, as the others do without.
     """
-    rounds, drawn = range(2, revisions + 2), range(2, samples + 1)
-    found = [Strategy("plain", 1), *(Strategy("revise", texts) for texts in rounds)]
-    found += [Strategy("best-of", texts) for texts in drawn]
-    found += [Strategy("vote", texts) for texts in drawn[1:] if voting]  # two votes are one answer
-    found += [Strategy("steered", texts) for texts in range(1, samples + 1) if steered]
-    others = ("blind", "shuffled", "repair", "auto")
-    return [*found, *(Strategy(kind, texts) for kind in others for texts in rounds)]
-
-
-def chosen(strategies: Iterable[Strategy], kinds: Container[str], revisions: int) -> list[Strategy]:
-    """Return the ways of some kinds, those of several drafts last: what the others took is known by then.
-
-    Revising alone, by the model's own criticism without checks, is among them if it is wanted.
-    """
-    found = [way for way in strategies if way.kind in kinds]
-    if "alone" in kinds:
-        found += [Strategy("alone", texts) for texts in range(2, revisions + 2)]
-    return sorted(found, key=lambda way: way.kind in SAMPLED)
+    drawn = range(2, samples + 1)
+    texts: Mapping[str, Sequence[int]] = {
+        "plain": (1,),
+        "best-of": drawn,
+        "vote": drawn[1:] if voting else (),  # two votes are one answer
+        "steered": range(1, samples + 1),
+    }
+    rounds = range(2, revisions + 2)
+    found = [Strategy(kind, count) for kind in kinds for count in texts.get(kind, rounds)]
+    return sorted(found, key=lambda way: (way.kind in SAMPLED, way.place))
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 from redraft.errors import MissingExtra
+from redraft.evaluation.tables import Part
 from redraft.jobs.counting import printable
 
 try:
@@ -35,33 +35,6 @@ TERMS: Mapping[str, str] = {
     "orders agree": "The same answer wins whichever of the two is shown first.",
 }
 """What names of figures mean, which a page tells where they are pointed at."""
-
-
-class Item(NamedTuple):
-    """A record that a part names: where it is to be seen, if anywhere, and a note."""
-
-    title: str
-    place: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Part:
-    """A section of a page. Texts are plain, and what is empty is left out."""
-
-    title: str = ""
-    note: str = ""
-    warns: bool = False  # the note is a warning
-    verdict: str = ""
-    tiles: Mapping[str, str] = field(default_factory=dict)  # large figures by name
-    notes: Sequence[str] = ()
-    lines: Sequence[tuple[str, str, str, str]] = ()  # name (indented by spaces), figure, interval, note
-    table: Sequence[Sequence[str]] = ()  # the names of columns, then rows
-    facts: Sequence[tuple[str, str]] = ()  # names and texts
-    chart: str = ""  # SVG
-    items: Sequence[Item] = ()
-    records: Sequence[Mapping[str, Any]] = ()  # what `browse.js` shows of each record
-    kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind
 
 
 def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:

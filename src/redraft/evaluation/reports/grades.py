@@ -23,7 +23,7 @@ from redraft.evaluation.records import listed
 from redraft.evaluation.reports.inputs import Input, Material
 from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side
 from redraft.evaluation.stats import Estimate, without_nan
-from redraft.evaluation.tables import Line, Section, cost_facts, plain
+from redraft.evaluation.tables import Line, Part, cost_facts, plain
 from redraft.jobs.counting import counted
 
 _SCALE = (float(LOWEST), float(HIGHEST))
@@ -134,13 +134,13 @@ class GradeReport:
         """The title of the page."""
         return f"Report on {counted(sum(len(each.found) for each in self.grades), 'grade')}"
 
-    def sections(self) -> Iterator[Section]:
+    def sections(self) -> Iterator[Part]:
         """Yield the sections: the grades and differences."""
         for each in self.grades:
             title = f"{each.model} graded" + f" by {each.judge}" * bool(each.judge)
             note = f"{counted(each.questions, 'question')}, {counted(len(each.found), 'grade')}"
             lines, facts = tuple(each.lines(self.material)), tuple(cost_facts(each.usage))
-            yield Section(title, note, lines, facts)
+            yield Part(title, note, lines=lines, facts=facts)
         yield from sections(self.differences, "question", as_percent=False)
 
     def record(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from redraft.evaluation.judging.reviews import Key
 from redraft.evaluation.records import listed
 from redraft.evaluation.stats import SHARE, Bounds, Estimate, clustered, difference, holm, sign_test
-from redraft.evaluation.tables import Line, Section, plain
+from redraft.evaluation.tables import Line, Part, plain
 from redraft.jobs.counting import counted
 
 
@@ -77,11 +77,11 @@ def side_by_side(runs: Sequence[Scores]) -> tuple[Paired, ...]:
     return tuple(replace(each, holm=p, of=len(found)) for each, p in zip(found, corrected, strict=True))
 
 
-def sections(differences: Sequence[Paired], noun: str, *, as_percent: bool) -> Iterator[Section]:
+def sections(differences: Sequence[Paired], noun: str, *, as_percent: bool) -> Iterator[Part]:
     """Yield a section for each comparison."""
     for each in differences:
         lines = _lines(noun, 100 if as_percent else 1, each)
-        yield Section(f"{each.name} less {each.other}", each.about, tuple(lines))
+        yield Part(f"{each.name} less {each.other}", each.about, lines=[*lines])
 
 
 def _lines(noun: str, factor: int, each: Paired) -> Iterator[Line]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from redraft.chain import Chain
 from redraft.chain.read.files import open_output
 from redraft.errors import UsageError
 from redraft.evaluation.judging.reviews import Grade
-from redraft.evaluation.pages.page import Part, render
+from redraft.evaluation.pages.page import render
 from redraft.evaluation.reports.chains import Links, Listed
 from redraft.evaluation.reports.compare import Comparison, Game, Item
 from redraft.evaluation.reports.grades import GradeReport, describe_grades
 from redraft.evaluation.reports.inputs import Answer, Material, kind_of, opened
 from redraft.evaluation.reports.reviews import Report, describe_reviews
 from redraft.evaluation.reports.runs import RunReport, Shown, describe_runs
+from redraft.evaluation.tables import Part
 from redraft.evaluation.tasks.tally import outcome_of, results_of
 from redraft.jobs.counting import counted
 from redraft.revision.words import SHORT_STOPS
@@ -55,9 +57,9 @@ def page(report: AnyReport, made: str, links: Links | None = None) -> str:
     """Return the page. `made` says how the report was made, `links` lead to the page of `chains_of`."""
     parts = []
     for each in report.sections():
-        large = (line for line in each.lines if line.name in _LARGE)
-        tiles = {f"{line.name}, {line.interval or 'no interval'}": line.value for line in large}
-        parts.append(Part(each.title, each.note, tiles=tiles, lines=each.lines, facts=each.facts))
+        large = (line for line in each.lines if line[0] in _LARGE)
+        tiles = {f"{name}, {interval or 'no interval'}": value for name, value, interval, _ in large}
+        parts.append(replace(each, tiles=tiles))
     if records := _records(report, links or Links()):
         parts.append(records)
     below = " · ".join(Path(name).name for name in report.files[:50])

@@ -15,7 +15,7 @@ from redraft.evaluation.reports import compare
 from redraft.evaluation.reports.inputs import Input, Material, place
 from redraft.evaluation.reports.ranking import Ranking, ranked
 from redraft.evaluation.stats import Estimate, without_nan
-from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain
+from redraft.evaluation.tables import Line, Part, cost_facts, percent, plain
 from redraft.jobs.counting import counted
 
 _FEW = 5  # reviews to name in a row
@@ -47,7 +47,7 @@ class Report:
         """The title of the page."""
         return f"Report on {counted(sum(each.whole.reviews.total for each in self.comparisons), 'review')}"
 
-    def sections(self) -> Iterator[Section]:
+    def sections(self) -> Iterator[Part]:
         """Yield the sections: each comparison, the ranking and differences."""
         for comparison in self.comparisons:
             title = f"{comparison.model} against {comparison.opponent}"
@@ -58,7 +58,7 @@ class Report:
                 f"{counted(whole.questions, 'question')}, {counted(whole.reviews.total, 'review')} {orders}"
             )
             facts = tuple(cost_facts(comparison.usage))
-            yield Section(title, note, tuple(_lines(self, comparison)), facts)
+            yield Part(title, note, lines=[*_lines(self, comparison)], facts=facts)
         if self.ranking:
             yield _ranking(self.ranking)
         if self.differences:
@@ -70,7 +70,7 @@ class Report:
                 )
                 for each in self.differences
             )
-            yield Section("Differences of ratios", "", lines)
+            yield Part("Differences of ratios", lines=lines)
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -111,12 +111,12 @@ def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
     )
 
 
-def _ranking(ranking: Ranking) -> Section:
+def _ranking(ranking: Ranking) -> Part:
     """Return the section with all models on one scale."""
     lines = tuple(Line(each.model, *percent(each.win_rate, 1)) for each in ranking.models)
     against = f"against {ranking.against}" if ranking.against else "against a model of mean strength"
     note = f"win rate {against}, by Bradley and Terry's model; {counted(ranking.questions, 'question')}"
-    return Section("All models", note, lines)
+    return Part("All models", note, lines=lines)
 
 
 def _lines(report: Report, comparison: compare.Comparison) -> Iterator[Line]:

@@ -19,7 +19,7 @@ from redraft.evaluation.records import listed, names_of, question_id, text_in_so
 from redraft.evaluation.reports.inputs import Input, Material
 from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side
 from redraft.evaluation.stats import without_nan
-from redraft.evaluation.tables import Section
+from redraft.evaluation.tables import Part
 from redraft.evaluation.tasks.tally import Tally, truth_of
 from redraft.evaluation.tasks.tasks import empty_answers
 from redraft.jobs.counting import counted
@@ -77,13 +77,13 @@ class RunReport:
         """The title of the page."""
         return f"Report on {counted(sum(run.tally.chains for run in self.runs), 'answer')}"
 
-    def sections(self) -> Iterator[Section]:
+    def sections(self) -> Iterator[Part]:
         """Yield the sections: each run, and differences."""
         for run in self.runs:
             task = f"{run.tally.task}, " * bool(run.tally.task)
             note = task + counted(run.tally.chains, "answer")
             lines = tuple(run.tally.lines()) if run.tally.outcomes else ()
-            yield Section(run.name, note, lines, tuple(run.facts()))
+            yield Part(run.name, note, lines=lines, facts=[*run.facts()])
         yield from sections(self.differences, "record", as_percent=True)
 
     def record(self) -> dict[str, Any]:

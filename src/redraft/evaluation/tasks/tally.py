@@ -18,7 +18,7 @@ from redraft.chain import Chain, Step, describe
 from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
 from redraft.evaluation.stats import NOTHING, SHARE, Estimate, mean, proportions, without_nan
-from redraft.evaluation.tables import Line, percent, table
+from redraft.evaluation.tables import Line, Part, as_text, percent
 from redraft.evaluation.tasks.tasks import KEY, is_answer
 from redraft.jobs.counting import counted
 from redraft.revision.words import Summary
@@ -146,7 +146,7 @@ class Tally(Summary):
 
     def table(self) -> list[str]:
         """Return the score as lines of text."""
-        return [f"{self.task}: {counted(self.score.count, 'answer')}", *table(list(self.lines()))]
+        return [*as_text([Part(self.task, counted(self.score.count, "answer"), lines=[*self.lines()])])]
 
     def record(self) -> dict[str, Any]:
         """Return everything for JSON."""

@@ -1,4 +1,4 @@
-"""The exercises of shipped tasks as a task of `redraft eval`, which `redraft arbiter` draws by their names.
+"""The exercises of shipped tasks as a task of `redraft eval`, which `redraft diagnose` draws by their names.
 
 The check says only whether an answer is right. What the task's own check works out would give it away.
 """

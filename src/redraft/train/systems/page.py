@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from redraft import __version__
-from redraft.evaluation.pages.page import Item, Part, render
+from redraft.evaluation.pages.page import render
+from redraft.evaluation.tables import Item, Part
 from redraft.jobs.counting import counted, size_in_words
 from redraft.jobs.files import write_file
 from redraft.jobs.licences import UNKNOWN, Source, clash, ids_of, remark

@@ -1,4 +1,4 @@
-"""The figures of the arbiter, from runs whose outcome is known."""
+"""The table of a folder of runs whose outcome is known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytest.importorskip("scipy")
 
 from redraft.chain import read_jsonl, write_jsonl
 from redraft.errors import OutputError, UsageError
-from redraft.evaluation.diagnosis.arbiter import ALL, Table, sentences, table_of
+from redraft.evaluation.diagnosis.table import ALL, Table, sentences, table_of
 from redraft.evaluation.stats import holm, without_nan
 from tests.evaluation.diagnosis.made_chains import shares, write_run
 
@@ -19,11 +19,11 @@ Way = tuple[str, int, list[bool]]  # the name of its files, tokens a prompt, and
 
 
 def folder_of(folder: Path, cells: dict[tuple[str, str], list[Way]], seeds: int = 1) -> Path:
-    """Write the runs of models and tasks, as the arbiter does."""
+    """Write the runs of models and tasks, as `redraft diagnose` does."""
     models, tasks = ({key[place]: key[place] for key in cells} for place in (0, 1))
     plan = {"models": models, "tasks": {name: {"task": "checks", "file": name} for name in tasks}}
     folder.mkdir(exist_ok=True)
-    (folder / "arbiter.json").write_text(json.dumps(plan))
+    (folder / "runs.json").write_text(json.dumps(plan))
     for (model, task), ways in cells.items():
         for way, tokens, rights in ways:
             for seed in range(seeds):
@@ -52,14 +52,15 @@ def test_ways_are_compared_at_equal_tokens_within_tasks_and_over_all(tmp_path: P
     assert found(table, "m", "easy", "best-of") == (50.0, "for")
     assert found(table, "m", "hard", "best-of") == (-40.0, "against")
     assert found(table, "m", ALL, "best-of") == (5.0, "open")
-    [level] = [e for e in table.levels if (e.task, e.way) == ("easy", "best-of")]
+    [easy] = [cell for cell in table.cells if cell.task == "easy"]
+    [level] = [e for e in easy.levels if e.way == "best-of"]
     assert (level.right.value, level.equal) == (0.25, True)
     said = " ".join(sentences(table))
     assert "m, revise: Undecided: revising is not shown to do better than best of N." in said
     assert "Within tasks, it does better in easy (than best of N)." in said
     assert "Within tasks, it does worse in hard (than one answer); hard (than best of N)." in said
-    [run] = [e for e in table.runs if (e.task, e.way, e.texts) == ("easy", "best-of", 3)]
-    assert (run.tokens, run.prompts) == (250, 10)
+    [run] = [e for e in easy.points if e.way.name == "best-of-3"]
+    assert (run.tokens, run.mean.prompts) == (250, 10)
 
 
 def test_p_is_corrected_among_the_comparisons_of_a_family(tmp_path: Path) -> None:
@@ -77,6 +78,15 @@ def test_a_task_that_a_model_has_not_answered_is_named(tmp_path: Path) -> None:
     assert list(table.remarks) == ["a, u: no finished runs.", "b, t: no finished runs."]
 
 
+def test_prompts_and_seeds_that_lack_a_run_are_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "d", {("m", "t"): [*ways(20, 20), ("blind-2", 200, shares(10, of=38))]})
+    write_run(folder / "runs" / "m" / "t", "plain", 100, shares(8), 2)
+    assert list(table_of(folder).remarks) == [
+        "m, t: 2 prompts are left out, because a run lacks them.",
+        "m, t: seed-2 not counted, because runs are missing.",
+    ]
+
+
 def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -> None:
     own = [*ways(20, 20), ("alone-2", 180, shares(9)), ("vote-3", 200, shares(15))]
     table = table_of(folder_of(tmp_path / "d", {("m", "t"): own}))
@@ -88,7 +98,8 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
 def test_a_way_that_a_task_lacks_is_no_way_over_all_tasks(tmp_path: Path) -> None:
     voting = [*ways(20, 20), ("vote-3", 200, shares(15))]
     table = table_of(folder_of(tmp_path / "d", {("m", "t"): voting, ("m", "u"): ways(20, 20)}))
-    assert {each.way for each in table.levels if each.task == ALL} == {"plain", "revise", "best-of"}
+    [over] = [cell for cell in table.cells if cell.task == ALL]
+    assert {level.way for level in over.levels} == {"plain", "revise", "best-of"}
     json.dumps(without_nan(table), allow_nan=False)
 
 
@@ -106,7 +117,7 @@ def test_a_model_with_adapters_for_some_ways_is_named(tmp_path: Path) -> None:
 def test_folders_without_runs_say_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no finished runs") as caught:
         table_of(tmp_path)
-    assert f"redraft arbiter {tmp_path} --models default --tasks add" in str(caught.value.hint)
-    (tmp_path / "arbiter.json").write_text("{")
-    with pytest.raises(OutputError, match=r"arbiter\.json cannot be read"):
+    assert f"redraft diagnose {tmp_path} --tasks add --models default" in str(caught.value.hint)
+    (tmp_path / "runs.json").write_text("{")
+    with pytest.raises(OutputError, match=r"runs\.json cannot be read"):
         table_of(tmp_path)

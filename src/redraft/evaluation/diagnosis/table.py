@@ -1,8 +1,8 @@
-"""The table and the page of `redraft arbiter`, from the chains in its folder alone, and their verification.
+"""The table and the page of a folder of runs, from the chains in it alone, and their verification.
 
-A way is compared with the others at equal tokens, as `redraft diagnose` does: within a task, and over all
-tasks together, where each prompt counts the same. p-values are corrected by Holm's procedure in two families:
-all comparisons within tasks, and all over tasks. Revising alone is compared with `UNGUIDED` ways only.
+A way is compared with the others at equal tokens (`equal_tokens`): within a task, and over all tasks
+together, where each prompt counts the same. p-values are corrected by Holm's procedure in two families: all
+comparisons within tasks, and all over tasks. Revising alone is compared with `UNGUIDED` ways only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from redraft import __version__
 from redraft.chain import Chain, read_jsonl
 from redraft.chain.read.records import read_records
 from redraft.errors import OutputError, RecordError, UsageError
-from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.equal_tokens import (
     Curves,
     Point,
@@ -26,15 +25,18 @@ from redraft.evaluation.diagnosis.equal_tokens import (
     corrected,
     curves_in,
     named,
+    point_line,
+    series,
     verdict,
     versus_line,
 )
 from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_of
-from redraft.evaluation.pages.page import Part, render
-from redraft.evaluation.stats import Estimate, without_nan
-from redraft.evaluation.tables import Line, p_value, percent, tokens_text
+from redraft.evaluation.pages.charts import curves as drawn
+from redraft.evaluation.pages.page import render
+from redraft.evaluation.stats import without_nan
+from redraft.evaluation.tables import Part, as_text, percent
 from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, scored, task_of
 from redraft.jobs.counting import counted
 from redraft.jobs.files import sha256_of, write_file
@@ -48,7 +50,6 @@ One answer, a vote and revising alone see no checks. The other ways see the chec
 alone is compared only with ways that see none.
 Intervals are at 95 %, paired by prompt. Holm's procedure corrects p: once for all comparisons over all \
 tasks, and once for all within tasks.""".splitlines()
-_FINDINGS = {"for": "better", "against": "worse", "open": "open", "none": "not comparable"}
 ALL = "all tasks"
 REVISING = ("revise", "alone", "auto", "repair")
 UNGUIDED = ("plain", "vote")
@@ -56,51 +57,16 @@ UNGUIDED = ("plain", "vote")
 
 
 @dataclass(frozen=True)
-class Run:
-    """The result of a way on a task, over all seeds. Tokens are means over prompts."""
-
-    model: str
-    task: str
-    way: str  # its kind
-    texts: int
-    right: Estimate
-    tokens: float  # new tokens
-    prompts: float  # prompt tokens
-
-
-@dataclass(frozen=True)
-class Level:
-    """What a way reaches with the tokens that revising took."""
-
-    model: str
-    task: str
-    way: str
-    right: Estimate
-    equal: bool  # whether it has runs of that many tokens; if not, `right` is that of its nearest run
-
-
-@dataclass(frozen=True)
-class Comparison(Versus):
-    """How far a way of a model is ahead of another one, paired by prompt."""
-
-    IN_JSON = f"{Versus.IN_JSON} model task"
-
-    model: str
-    task: str
-
-
-@dataclass(frozen=True)
 class Table:
     """All figures, in the order in which the page shows them."""
 
-    models: Sequence[str]
-    tasks: Sequence[str]
-    items: Mapping[str, int]  # by task, how many prompts every run has
-    seeds: int
-    levels: Sequence[Level]
-    comparisons: Sequence[Comparison]
-    runs: Sequence[Run]
+    cells: Sequence[Curves]  # of each model and task, and of models over `ALL` if there are several
+    comparisons: Sequence[Versus]  # those over all tasks first
     remarks: Sequence[str]  # what is missing
+
+    def __str__(self) -> str:
+        """Return what `redraft diagnose DIR` prints."""
+        return "\n".join(as_text([*parts_of(self), Part(notes=[*sentences(self)])]))
 
 
 def table_of(folder: Path) -> Table:
@@ -109,49 +75,33 @@ def table_of(folder: Path) -> Table:
     Raises:
         UsageError: It has no finished runs.
     """
-    plan = read_plan(folder)
-    cells = dict(_cells(folder, plan))
-    if not cells:
-        raise UsageError(
-            f"{folder} has no finished runs.",
-            hint=f"Make them: redraft arbiter {folder} --models default --tasks add",
-        )
-    models = list(dict.fromkeys(model for model, _ in cells))
-    tasks = [name for name in plan["tasks"] if any(task == name for _, task in cells)]
-    several = {
-        (model, ALL): pooled([cells[model, task] for task in tasks if (model, task) in cells])
-        for model in models
-        if len(tasks) > 1
-    }
-    within = [row for key, curves in cells.items() for row in _comparisons(*key, curves)]
-    over = [row for key, curves in several.items() for row in _comparisons(*key, curves)]
-    return Table(
-        models,
-        tasks,
-        {task: curves.items for (_, task), curves in cells.items()},
-        min(curves.seeds for curves in cells.values()),
-        [row for key, curves in {**several, **cells}.items() for row in _levels(*key, curves)],
-        [*corrected(over), *corrected(within)],
-        [
-            Run(*key, each.way.kind, each.way.texts, each.score, each.tokens, each.mean.prompts)
-            for key, curves in cells.items()
-            for each in curves.points
-        ],
-        [*_remarks(plan, cells), *_natives(folder, plan)],
-    )
-
-
-def _cells(folder: Path, plan: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Curves]]:
-    """Yield the curves of each model and task that has finished runs."""
+    plan, cells, over, remarks = read_plan(folder), list[Curves](), list[Curves](), list[str]()
     for name, model in plan["models"].items():
+        of_model = []
         for task in plan["tasks"]:
-            runs = folder / RUNS / name / task
-            if any(runs.glob("seed-*/revise-*.jsonl")):
-                yield (model, task), curves_in(runs)
+            if (curves := curves_in(folder / RUNS / name / task, model, task)) is None:
+                remarks.append(f"{model}, {task}: no finished runs.")
+                continue
+            of_model.append(curves)
+            if curves.left_out:
+                lacking = f"{curves.left_out} prompts are left out, because a run lacks them."
+                remarks.append(f"{model}, {task}: {lacking}")
+            if curves.unfinished:
+                seeds = ", ".join(curves.unfinished)
+                remarks.append(f"{model}, {task}: {seeds} not counted, because runs are missing.")
+        if len(of_model) > 1:
+            over.append(pooled(of_model))
+        cells += of_model
+        remarks += _natives(model, folder / RUNS / name)
+    if not cells:
+        hint = f"Make them: redraft diagnose {folder} --tasks add --models default"
+        raise UsageError(f"{folder} has no finished runs.", hint=hint)
+    families = ([row for curves in each for row in _comparisons(curves)] for each in (over, cells))
+    return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks)
 
 
 def pooled(each: Sequence[Curves]) -> Curves:
-    """Return the curves of several tasks as one. A task that has no run of a size counts with `_run_of` it.
+    """Return the curves of a model's tasks as one. A task that has no run of a size counts with `_run_of` it.
 
     A kind of way that a task lacks is left out.
     """
@@ -161,7 +111,7 @@ def pooled(each: Sequence[Curves]) -> Curves:
         Point(way, tuple(spent for one in each for spent in _run_of(one, way).spent))
         for way in sorted(ways, key=lambda way: way.place)
     )
-    return Curves(points, min(one.seeds for one in each))
+    return Curves(each[0].model, ALL, points, min(one.seeds for one in each))
 
 
 def _run_of(curves: Curves, way: Strategy) -> Point:
@@ -170,89 +120,54 @@ def _run_of(curves: Curves, way: Strategy) -> Point:
     return max((p for p in own if p.way.texts <= way.texts), key=lambda p: p.way.texts, default=own[0])
 
 
-def _comparisons(model: str, task: str, curves: Curves) -> Iterator[Comparison]:
+def _comparisons(curves: Curves) -> Iterator[Versus]:
+    """Yield each way to revise against the others. Two such ways are compared if one of them is `revise`."""
     for ours in (kind for kind in REVISING if kind in curves.kinds):
+        others = UNGUIDED if ours == "alone" else {*curves.kinds} - {"alone"}
+        if ours in ("auto", "repair"):
+            others = {*curves.kinds} - {*REVISING}
         for other in curves.kinds:
-            apart = other not in UNGUIDED if ours == "alone" else other in REVISING
-            if other != ours and not apart:
-                yield Comparison(**vars(curves.against(ours, other)), model=model, task=task)
+            if other != ours and other in others:
+                yield curves.against(ours, other)
 
 
-def _levels(model: str, task: str, curves: Curves) -> Iterator[Level]:
-    """Yield what each way reaches with the tokens that revising took."""
-    tokens = curves.last("revise").tokens
-    for kind in curves.kinds:
-        curve = curves.curve(kind)
-        equal = bool(curve) and curve[0].tokens <= tokens <= curve[-1].tokens
-        scores = curves.scores(kind, tokens) if equal else curves.nearest(kind, tokens).scores
-        yield Level(model, task, kind, stats.proportions(scores, [1] * len(scores)), equal)
-
-
-def _natives(folder: Path, plan: Mapping[str, Any]) -> Iterator[str]:
+def _natives(model: str, folder: Path) -> Iterator[str]:
     """Yield which ways a model writes with its own adapters for revising, if not all."""
-    for name, model in plan["models"].items():
-        modes: dict[str, set[str]] = {}
-        for file in sorted((folder / RUNS / name).glob("*/seed-*/*.jsonl")):
-            if "." not in file.stem and (chain := next(read_jsonl(file), None)):
-                mode = str(chain.model.get("revision_mode"))
-                modes.setdefault(named(Strategy.of(file.stem).kind), set()).add(mode)
-        native = [way for way, found in modes.items() if found == {"native"}]
-        if native and len(native) < len(modes):
-            ways = f"{' and '.join(native)} {'are' if len(native) > 1 else 'is'}"
-            yield f"{model}: {ways} written with its adapters, the other ways with its base."
+    modes: dict[str, set[str]] = {}
+    for file in sorted(folder.glob("*/seed-*/*.jsonl")):
+        if "." not in file.stem and (chain := next(read_jsonl(file), None)):
+            mode = str(chain.model.get("revision_mode"))
+            modes.setdefault(named(Strategy.of(file.stem).kind), set()).add(mode)
+    native = [way for way, found in modes.items() if found == {"native"}]
+    if native and len(native) < len(modes):
+        ways = f"{' and '.join(native)} {'are' if len(native) > 1 else 'is'}"
+        yield f"{model}: {ways} written with its adapters, the other ways with its base."
 
 
-def _remarks(plan: Mapping[str, Any], cells: Mapping[tuple[str, str], Curves]) -> Iterator[str]:
-    for model in plan["models"].values():
-        for task in plan["tasks"]:
-            curves = cells.get((model, task))
-            if curves is None:
-                yield f"{model}, {task}: no finished runs."
-                continue
-            if curves.left_out:
-                yield f"{model}, {task}: {curves.left_out} prompts are left out, because a run lacks them."
-            if curves.unfinished:
-                seeds = ", ".join(curves.unfinished)
-                yield f"{model}, {task}: {seeds} not counted, because runs are missing."
-
-
-def put_report(folder: Path) -> str:
-    """Write the table and the page of a folder. Return the sentences that the page begins with."""
+def put_report(folder: Path) -> Table:
+    """Write the table and the page of a folder. Return the table."""
     table = table_of(folder)
     record = {"version": 1, "redraft": __version__, "files": _hashes(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
-    below = (
-        f"{counted(len(table.models), 'model')}, {counted(len(table.tasks), 'task')}, "
-        f"{counted(len({run.way for run in table.runs}), 'way')}, {counted(table.seeds, 'seed')}"
-    )
-    made = f"redraft {__version__} · redraft arbiter verify {folder.name} recomputes all figures"
-    title = "Who should revise, when, and how?"
-    write_file(folder / PAGE, render(title, below, [*parts_of(table)], made).encode())
-    return "\n".join([*sentences(table), *table.remarks, f"page        {folder / PAGE}"])
+    made = f"redraft {__version__} · redraft diagnose {folder.name} --verify recomputes all figures"
+    head = Part(verdict=" ".join(sentences(table)), notes=_HOW)
+    grid = Part("Right answers, with the tokens that revising took", table=[*_level_rows(table)])
+    parts = [head, grid, *parts_of(table, charts=True)]
+    write_file(folder / PAGE, render("Who should revise, when, and how?", "", parts, made).encode())
+    return table
 
 
-def parts_of(table: Table) -> Iterator[Part]:
-    """Yield the sections of the page."""
-    whole = [each for each in table.comparisons if each.task == ALL]
-    within = [each for each in table.comparisons if each.task != ALL]
-    yield Part(verdict=" ".join(sentences(table)), notes=_HOW)
-    prompts = ", ".join(f"{task} {count}" for task, count in table.items.items())
-    yield Part(
-        "Right answers, with the tokens that revising took",
-        note=f"prompts of each task: {prompts}; {counted(table.seeds, 'seed')}",
-        table=[*_level_rows(table)],
-    )
-    for title, rows in (("Over all tasks", whole), ("Within each task", within)):
+def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
+    """Yield the figures for terminal or page."""
+    for each in table.cells:
+        name = f"{each.model}, {each.task}"
+        if each.task != ALL:
+            note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
+            chart = drawn(series(each), "new tokens an item", "right answers, %") if charts else ""
+            yield Part(name, note, lines=[point_line(point) for point in each.points], chart=chart)
+        rows = [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]
         if rows:
-            note = "points by which the way is ahead of the other"
-            yield Part(title, note=note, lines=[_compared(each) for each in rows])
-    head = ["model", "task", "way", "texts", "right", "new tokens", "prompt tokens"]
-    runs = []
-    for run in table.runs:
-        right = "{} ({})".format(*percent(run.right, 1))
-        costs = (tokens_text(run.tokens), f"{run.prompts:,.0f}")
-        runs.append([run.model, run.task, named(run.way), f"{run.texts}", right, *costs])
-    yield Part("What each way took per prompt", table=[head, *runs])
+            yield Part(f"{name}, at equal tokens", "points ahead", lines=[versus_line(row) for row in rows])
     if table.remarks:
         yield Part("To keep in mind", notes=table.remarks)
 
@@ -275,24 +190,16 @@ def sentences(table: Table) -> Iterator[str]:
 
 
 def _level_rows(table: Table) -> Iterator[list[str]]:
-    kinds = list(dict.fromkeys(each.way for each in table.levels))
+    kinds = list(dict.fromkeys(level.way for each in table.cells for level in each.levels))
     yield ["model", "task", *map(named, kinds)]
-    for model, task in dict.fromkeys((each.model, each.task) for each in table.levels):
-        found = {each.way: each for each in table.levels if (each.model, each.task) == (model, task)}
+    for each in table.cells:
+        found = {level.way: level for level in each.levels}
         cells = []
         for kind in kinds:
             level = found.get(kind)
             shown = "{} ({})".format(*percent(level.right, 1)) if level else "–"
             cells.append(shown + " ≠" * (level is not None and not level.equal))
-        yield [model, task, *cells]
-
-
-def _compared(each: Comparison) -> Line:
-    line = versus_line(each)
-    name = f"{each.model}, {each.task}: {named(each.ours)} less {line.name}"
-    return line._replace(
-        name=name, note=f"{_FINDINGS[each.finding]}, corrected p {p_value(each.p)}; {line.note}"
-    )
+        yield [each.model, each.task, *cells]
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -341,7 +248,7 @@ def _some(faults: list[str]) -> list[str]:
 
 def _stored(folder: Path) -> dict[str, Any]:
     file = folder / TABLE
-    hint = f"Make it: redraft arbiter {folder}"
+    hint = f"Make it: redraft diagnose {folder}"
     try:
         found = json.loads(file.read_bytes())
     except FileNotFoundError:
@@ -349,7 +256,7 @@ def _stored(folder: Path) -> dict[str, Any]:
     except ValueError:
         raise OutputError(f"{file} cannot be read.", hint=hint) from None
     if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
-        raise OutputError(f"{file} is no table of the arbiter.", hint=hint)
+        raise OutputError(f"{file} is no table of redraft diagnose.", hint=hint)
     return found
 
 

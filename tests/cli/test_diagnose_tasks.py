@@ -1,0 +1,262 @@
+"""`redraft diagnose --tasks`, as a user types it: the runs, the page, checking it, what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+pytest.importorskip("scipy")
+
+from redraft.chain import Chain
+from redraft.errors import UsageError
+from redraft.evaluation.diagnosis.matrix import folders
+from tests.cli.verbs import chains as chains_of
+from tests.cli.verbs import redraft, refused, script, write
+
+FEW = ("--seeds", "1", "--limit", "3", "--samples", "3", "-j", "1", "--models", "script:script.jsonl")
+BOTH, GSM8K = "add,gsm8k:test.jsonl", "gsm8k:test.jsonl"
+REPLIES = ["Answer: 0", "Answer: 1", "9", "11", "12"] * 60
+
+
+@pytest.fixture(autouse=True)
+def _four(_folder: None) -> None:
+    """Four questions, whose answers are 0, 1, 2 and 3, and a script."""
+    write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
+    script(*REPLIES)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one task with its table."""
+    home = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
+        script(*REPLIES)
+        assert run(GSM8K, "--ways", "vote").exit_code == 0
+    return home / "d"
+
+
+def run(tasks: str = BOTH, *more: str) -> Result:
+    return redraft("diagnose", "d", "--tasks", tasks, *FEW, *more)
+
+
+def verify() -> Result:
+    return redraft("diagnose", "d", "--verify")
+
+
+def table() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path("d/table.json").read_text())
+    return found
+
+
+def files() -> dict[str, str]:
+    return {str(file): file.read_text() for file in sorted(Path("d").glob("runs/*/*/*/*.jsonl"))}
+
+
+def run_of(way: str, seed: int = 0) -> dict[str, Chain]:
+    [file] = Path("d/runs").glob(f"*/*/seed-{seed}/{way}.jsonl")
+    return {chain.id: chain for chain in chains_of(file)}
+
+
+def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
+    result = run()
+    assert result.exit_code == 0, result.output
+    names = {Path(name).stem for name in files()}
+    assert {"plain", "revise-2", "alone-2", "best-of-2", "vote-3"} <= names
+    assert "script:script.jsonl, revise: " in result.stdout
+    page = Path("d/index.html").read_text()
+    for shown in ("Who should revise, when, and how?", "revise alone", "majority vote", "all tasks"):
+        assert shown in page
+    assert "new tokens an item</text>" in page
+    before = files()
+    assert run().stdout == result.stdout
+    Path("script.jsonl").rename("gone.jsonl")
+    again = redraft("diagnose", "d")
+    assert (again.exit_code, again.stdout) == (0, result.stdout), "only the page is made again"
+    assert json.loads(redraft("diagnose", "d", "--json").stdout) == table()
+    assert files() == before
+    done = verify()
+    assert done.exit_code == 0, done.output
+    assert re.search(r"Verified: \d+ figures from \d+ files, and the truth of \d+ answers", done.stdout)
+
+
+def test_all_ways_begin_with_the_same_first_answers() -> None:
+    assert run(GSM8K, "--ways", "best,vote,blind,shuffled", "--seeds", "2").exit_code == 0
+    for seed in (0, 1):
+        plain = {name: chain.answer for name, chain in run_of("plain", seed).items()}
+        assert len(plain) == 3
+        for way in ("revise-2", "blind-2", "shuffled-2"):
+            assert {name: chain.steps[0].answer for name, chain in run_of(way, seed).items()} == plain
+        for name, chain in run_of("best-of-2", seed).items():
+            assert plain[name] in [step.answer for step in (*chain.steps, *chain.drafts)]
+        assert all(len(chain.drafts) == 2 for chain in run_of("vote-3", seed).values())
+    drawn = [chain.sampling["seed"] for seed in (0, 1) for chain in run_of("plain", seed).values()]
+    assert len(set(drawn)) == 6
+
+
+def test_drafts_are_drawn_until_they_take_what_revising_took() -> None:
+    script(*["word " * 8] * 400)  # a revision is as long as an answer, and two of them take as much
+    assert run("add", "--ways", "best").exit_code == 0
+    assert {Path(name).stem for name in files()} == {"plain", "revise-2", "best-of-2"}
+
+
+def test_long_answers_have_no_majority() -> None:
+    write("own.jsonl", [{"prompt": f"Describe rain. ({n})", "checks": ["contains:rain"]} for n in range(2)])
+    script(*["rain", "sun"] * 20)
+    result = run("own.jsonl")
+    assert result.exit_code == 0, result.output
+    assert not list(Path("d").rglob("vote-*"))
+
+
+def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
+    assert run("add", "--ways", "one,revise").exit_code == 0
+    before = files()
+    script("Answer: 2", *["9"] * 200, name="other")
+    more = ("--models", "script:other.jsonl", "--ways", "one,revise,best", "--seeds", "2")
+    assert run("add", *more).exit_code == 0
+    now = files()
+    assert now.items() >= before.items()
+    assert {Path(name).parts[2] for name in now} == {"script-script.jsonl", "script-other.jsonl"}
+    assert [each["model"] for each in table()["cells"]] == ["script:script.jsonl", "script:other.jsonl"]
+    assert verify().exit_code == 0
+
+
+def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:
+    assert run(GSM8K, "--ways", "vote").exit_code == 0
+    before = {name: texts(name) for name in files()}
+    folder = next(Path("d").rglob("seed-0"))
+    (folder / "vote-3.jsonl").unlink()  # as if it had been stopped there
+    cut = folder / "revise-2.jsonl"
+    cut.write_bytes(cut.read_bytes().splitlines(keepends=True)[0])
+    assert run(GSM8K, "--ways", "vote").exit_code == 0
+    assert {name: texts(name) for name in files()} == before
+
+
+def texts(file: str) -> list[tuple[str, list[str]]]:
+    return [(chain.id, [step.answer for step in (*chain.steps, *chain.drafts)]) for chain in chains_of(file)]
+
+
+def test_an_empty_answer_is_wrong_and_the_run_goes_on() -> None:
+    script("Answer: 0", "", *["Answer: 2"] * 50)
+    result = run(GSM8K, "--ways", "one,revise")
+    assert "seed-0/plain.jsonl: 1 prompt failed: empty reply 1." in result.stderr
+    assert result.exit_code == 3, result.output
+    assert "script:script.jsonl, test: 3 prompts, 1 seed" in result.stdout
+    assert re.search(r"one answer +66.7 %", result.stdout)
+
+
+def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
+    script(*["Answer: 9"] * 500)
+    limited = ("--ways", "one,revise", "--price", "0,1000000", "--limit-usd", "40")
+    one = run(GSM8K, *limited)
+    assert one.exit_code == 4, one.output
+    assert "the limit of 40 USD is reached" in one.stderr
+    assert not one.stdout
+    assert run(GSM8K, *limited).exit_code == 0
+    assert len(run_of("revise-2")) == 3
+
+
+def test_quiet_says_nothing_but_the_result() -> None:
+    assert run(GSM8K, "--ways", "blind", "--quiet").stderr == ""
+    assert run(GSM8K, "--ways", "blind").stderr.splitlines() == [
+        "redraft: script:script.jsonl, test",
+        *(
+            f"redraft: {way}, seed 0: run {number} of 3"
+            for number, way in enumerate(("plain", "revise-2", "blind-2"), 1)
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (('"passed":false', '"passed":true'), "its record disagrees with its task's checks"),
+        (("(1)", "(7)"), "has another prompt"),
+    ],
+)
+def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str) -> None:
+    copytree(whole, "d")
+    [file] = [file for file in map(Path, files()) if file.stem == "revise-2"]
+    text = file.read_text()
+    assert edit[0] in text
+    file.write_text(text.replace(*edit))
+    done = verify()
+    assert done.exit_code == 1, done.output
+    assert f"{file.relative_to('d')}: was changed after the table was made." in done.stdout
+    assert said in done.stdout
+    assert "Not verified." in done.stdout
+
+
+def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
+    copytree(whole, "d")
+    text = Path("d/table.json").read_text()
+    found = json.loads(text)
+    found["cells"][0]["levels"][0]["right"]["value"] = 0.9
+    Path("d/table.json").write_text(json.dumps(found))
+    done = verify()
+    assert done.exit_code == 1
+    assert done.stdout.startswith("table.json: cells[0].levels[0].right.value is 0.9, and")
+    Path("d/table.json").write_text(text)
+    [*_, last] = map(Path, files())
+    last.unlink()
+    assert f"{last.relative_to('d')}: is gone." in verify().stdout
+    hint = "redraft diagnose nothing"
+    refused(redraft("diagnose", "nothing", "--verify"), "nothing has no table.json.", hint)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("add", "--models", "defualt"), ("defualt", "Did you mean 'default'?")),
+        (("add", "--models", "no.gguf"), ("there is no model 'no.gguf'", "Is its path right?")),
+        (("subtraction",), ("there is no task and no file 'subtraction'", GSM8K)),
+        (("test.jsonl",), ("it has no list of `checks`",)),
+        (("add", "--ways", "one,guess"), ("there is no way 'guess'", "Ways: one, revise")),
+        (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
+        (("humaneval:test.jsonl",), ("--run-code",)),
+        ((GSM8K, "--score", "words<=5"), ("--score is for files of chains",)),
+        ((GSM8K, "--html", "x.html"), ("--html is for files of chains",)),
+        ((GSM8K, "test.jsonl"), ("a folder of runs was given with other files",)),
+        ((GSM8K, "--drafts", "2"), ("--drafts is what the ways vary",)),
+        ((GSM8K, "--mode", "best-of"), ("--mode best-of is one of the ways",)),
+        ((GSM8K, "--max-revisions", "0"), ("--max-revisions is 0",)),
+        ((GSM8K, "--check", "judge[7]:Is it kind?", "--judge", "default"), ("asks a judge",)),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_asked(
+    args: tuple[str, ...], said: tuple[str, ...]
+) -> None:
+    refused(run(*args), *said)
+    assert not Path("d").exists()
+
+
+@pytest.mark.parametrize("flag", [("--model", "default"), ("--models", "default"), ("--limit-usd", "2")])
+def test_options_of_runs_need_tasks(flag: tuple[str, str]) -> None:
+    refused(redraft("diagnose", "test.jsonl", *flag), f"{flag[0]} is for --tasks")
+
+
+def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> None:
+    copytree(whole, "d")
+    refused(run(GSM8K, "--temperature", "0.1", "--seed", "5"), "in another way: temperature", "delete d")
+    assert not list(Path("d").rglob("seed-5"))
+    write("test.jsonl", [{"question": "Another?", "answer": "#### 5"}])
+    refused(run(GSM8K), "test.jsonl has changed since it was answered", "name another folder")
+
+
+def test_files_that_hold_no_questions_are_refused(whole: Path) -> None:
+    Path("empty.jsonl").touch()
+    refused(run("empty.jsonl"), "empty.jsonl has no record.")
+    write("answered.jsonl", [json.loads(next(iter(whole.rglob("plain.jsonl"))).read_text().splitlines()[0])])
+    refused(run("gsm8k:answered.jsonl"), "has chains of redraft eval")
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    with pytest.raises(UsageError, match="two of the models have one name"):
+        folders(["script:a.jsonl", "script-a.jsonl"])
