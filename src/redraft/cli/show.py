@@ -64,7 +64,7 @@ def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, f
 
     from redraft import __version__
     from redraft.chain.read.files import open_output
-    from redraft.evaluation.reports.chains import chains_page, listed
+    from redraft.evaluation.reports.chains import chains_page, entries
     from redraft.jobs.files import not_an_input
 
     not_an_input({"--html": html}, files)
@@ -73,7 +73,7 @@ def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, f
         raise RecordError(f"{', '.join(map(str, files))}: there is no record in it.")
     with open_output(html, force=force, flag="--html") as file:
         title = ", ".join(path.name for path in files)
-        file.write(chains_page(title, listed(chain((first,), chains)), f"redraft {__version__}").encode())
+        file.write(chains_page(title, entries(chain((first,), chains)), f"redraft {__version__}").encode())
 
 
 def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:

@@ -1,4 +1,4 @@
-"""What revising did: transitions, rates, verdicts, and what is said about them."""
+"""What revising did: transitions, rates, verdicts, what is said about them, and the page."""
 
 from __future__ import annotations
 
@@ -15,10 +15,20 @@ pytest.importorskip("scipy")
 
 import redraft
 from redraft.chain import Chain, Usage, write_jsonl
-from redraft.evaluation.diagnosis.diagnose import Diagnosis, diagnose, notes, sections, verdict
-from redraft.evaluation.diagnosis.figures import Changes, by_item
-from redraft.evaluation.stats import proportion, without_nan
+from redraft.evaluation.diagnosis.diagnose import (
+    Diagnosis,
+    chains_of,
+    diagnose,
+    notes,
+    page,
+    sections,
+    verdict,
+)
+from redraft.evaluation.diagnosis.figures import Changes, by_item, decide, sentence
+from redraft.evaluation.reports.chains import Links
+from redraft.evaluation.stats import paired, proportion, without_nan
 from tests.evaluation.diagnosis.made_chains import step, told
+from tests.evaluation.pages.reading import read
 
 MIXED = [
     told("a", "01"),
@@ -248,3 +258,64 @@ def test_from_python(tmp_path: Path) -> None:
     scored = redraft.diagnose(MIXED, score=[lambda answer: "1" in answer, "words<=2"])
     assert scored.tasks == ["given checks"]
     assert scored.whole.fixed == 2
+
+
+def columns(better: int, worse: int, same: int) -> tuple[list[float], list[float]]:
+    one = [0.0] * better + [1.0] * worse + [1.0] * same
+    return one, [1.0] * better + [0.0] * worse + [1.0] * same
+
+
+def test_a_gain_that_chance_would_not_bring_pays() -> None:
+    found = decide(*columns(9, 1, 20))
+    assert (found.items, found.better, found.worse, found.outcome) == (30, 9, 1, "better")
+    assert found.gain.value == pytest.approx(8 / 30)
+    assert found.p == paired([False] * 9 + [True] * 21, [True] * 9 + [False] + [True] * 20)
+    assert sentence(found) == (
+        "Revising does better here: it adds 26.7 points (6.7 to 46.7) over the first answers; better in 9 "
+        "of 30 items, worse in 1, p = 0.021."
+    )
+
+
+def test_the_other_way_round_it_does_not() -> None:
+    found = decide(*columns(1, 9, 20))
+    assert found.outcome == "worse"
+    assert sentence(found).startswith(
+        "Don't: revising loses 26.7 points (6.7 to 46.7) against the first answers; better in 1 of 30 items"
+    )
+
+
+def test_undecided_gives_no_number_of_items_to_collect() -> None:
+    """Whoever followed such advice five times got 8 % false verdicts."""
+    one, other = columns(6, 2, 32)
+    found = decide(one, other)
+    assert found.outcome == "undecided"
+    said = sentence(found)
+    assert said.endswith("over the first answers so far; better in 6 of 40 items, worse in 2, p = 0.29.")
+    assert "loses 10.0 points" in sentence(decide(other, one))
+    assert sentence(decide(*columns(0, 0, 6))) == "Undecided: revising changes no item's score."
+
+
+def test_the_page_has_the_sentence_the_figures_and_the_pictures() -> None:
+    chains = [told(str(n), "01", "ra", guide="01") for n in range(8)]
+    reader = read(page(diagnose(chains), "made by a test"))
+    text = " ".join(reader.text)
+    for part in ("Revising does better here: it adds 100.0 points", "1 revision at most", "ECR"):
+        assert part in text, part
+    assert "made by a test" in text
+    assert reader.scripts == []
+    assert reader.policy.startswith("default-src 'none'")
+    assert "script-src" not in reader.policy
+    assert "Nothing was revised" in " ".join(read(page(diagnose([told("a", "1")]), "")).text)
+
+
+def test_the_page_lists_what_was_repaired_and_broken() -> None:
+    chains = [told("a", "01"), told("b", "10"), *[told(f"c/{n}", "01") for n in range(60)]]
+    html = page(diagnose(chains), "", Links("x.chains.html"))
+    assert 'href="x.chains.html#a"' in html
+    assert 'href="x.chains.html#only%3Dwrong%20%E2%86%92%20right">11 more' in html
+    assert html.count("href") == 50 + 1 + 1
+    assert "href" not in page(diagnose(chains), "")
+    assert [entry.kinds for entry in chains_of(diagnose(chains))[:2]] == [
+        ["wrong → right"],
+        ["right → wrong"],
+    ]

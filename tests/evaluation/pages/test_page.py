@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
 
-from redraft.evaluation.pages.page import TERMS, Part, render
+from redraft.evaluation.pages.page import TERMS, render
+from redraft.evaluation.tables import Part
 from redraft.jobs.counting import printable
 from tests.evaluation.pages.reading import BAD, read
 

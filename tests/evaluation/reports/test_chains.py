@@ -18,7 +18,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
-from redraft.evaluation.reports.chains import BLOCK, Links, chains_page, kinds_of, listed
+from redraft.evaluation.reports.chains import BLOCK, Links, chains_page, entries, kinds_of
 from redraft.evaluation.reports.report import chains_of, describe, page
 from redraft.evaluation.tasks.tally import rights_of
 from redraft.jobs.counting import printable
@@ -51,7 +51,7 @@ TALK = chain("q/3", "Describe wind.", step("Here is my answer:", echo=True))
 @given(st.text(), st.sampled_from([BAD, "<!--<script>", "\x00\u202e\u2028", "'\"&<", ""]))
 def test_no_text_becomes_markup_or_a_script(text: str, bad: str) -> None:
     text = (text + bad).encode(errors="replace").decode()
-    html = chains_page(text, listed([chain(text, text, step(text, passed=False))]), text)
+    html = chains_page(text, entries([chain(text, text, step(text, passed=False))]), text)
     assert not {"\x00", "\u202e"} & {*html}
     [(_, index), (_, block), _] = read(html).scripts
     assert json.loads(index)[0][0] == printable(text)
@@ -78,7 +78,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def opened(browser: Browser, path: Path, *chains: Chain, at: str = "") -> None:
-    path.write_text(chains_page("out.jsonl", listed(chains), "redraft"), "utf-8")
+    path.write_text(chains_page("out.jsonl", entries(chains), "redraft"), "utf-8")
     browser.open(f"file://{path}{at}")
     browser.until("document.querySelector('#chain').innerText")
 

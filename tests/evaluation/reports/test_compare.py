@@ -133,14 +133,6 @@ def test_several_judges_vote_in_each_order(tmp_path: Path) -> None:
     assert found.whole.reviews == Tally(4, 0, 2)
 
 
-def test_a_judgement_that_is_repeated_under_a_new_id_is_told(tmp_path: Path) -> None:
-    records = [each for number in range(3) for each in both(number, (9, 9), (7, 7))]
-    assert of(tmp_path, records).repeated == ()
-    found = of(tmp_path, [*records, {**records[0], "review_id": "again"}])
-    assert [each.question_id for each in found.repeated] == ["0"]
-    assert found.whole.reviews.total == 7
-
-
 def test_verdicts_without_scores_have_no_ratio(tmp_path: Path) -> None:
     names = {"question_id": 81, "model_1": "new", "model_2": "old", "judge": ["gpt-4", "pair-v2"]}
     won = {"g1_winner": "model_1", "g2_winner": "model_1"}

@@ -14,7 +14,8 @@ from redraft.checks.parse import parse_checks
 from redraft.evaluation.diagnosis.figures import Changes, Figures, sentence
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.pages.page import render
-from redraft.evaluation.reports.chains import Links, Listed, listed, title_of
+from redraft.evaluation.records import listed
+from redraft.evaluation.reports.chains import Links, Listed, entries, title_of
 from redraft.evaluation.stats import without_nan
 from redraft.evaluation.tables import Item, Line, Part, as_text, p_text, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
@@ -106,7 +107,7 @@ def _named(ids: Sequence[str]) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    return printable(", ".join(names[:_FEW])) + " …" * (len(names) > _FEW)
+    return printable(listed(names, _FEW))
 
 
 def sections(found: Figures) -> Iterator[Part]:
@@ -210,7 +211,7 @@ def page(found: Figures, made: str, links: Links | None = None) -> str:
 
 def chains_of(found: Figures) -> list[Listed]:
     """Return the chains that count, with what became of their first answers."""
-    chains = zip(found.chains, listed(each.chain for each in found.chains), strict=True)
+    chains = zip(found.chains, entries(each.chain for each in found.chains), strict=True)
     return [entry._replace(kinds=[went(each.first, each.best)]) for each, entry in chains]
 
 

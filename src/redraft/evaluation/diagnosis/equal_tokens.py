@@ -32,15 +32,13 @@ class Spent:
     """What a way made of one item, or the mean of that over seeds."""
 
     score: float  # whether the answer is right, 0 to 1
-    guided: float  # whether it passes the checks that guide
     tokens: float  # new tokens of all texts; NaN if its chain has a text and no usage
     prompts: float  # tokens of all requests
 
     @classmethod
     def of(cls, known: Known) -> Spent:
         """Return what was made of an item in one chain."""
-        passed = float(known.chain.passed is True)
-        return cls(known.best, passed, known.tokens, known.chain.usage.prompt_tokens)
+        return cls(known.best, known.tokens, known.chain.usage.prompt_tokens)
 
     @classmethod
     def mean(cls, found: Sequence[Spent]) -> Spent:
@@ -52,7 +50,7 @@ class Spent:
 class Point:
     """A run of a way, over the items that all ways have, in the same order."""
 
-    IN_JSON: ClassVar = "way.kind way.texts score guided tokens mean.prompts"
+    IN_JSON: ClassVar = "way.kind way.texts score tokens mean.prompts"
 
     way: Strategy
     spent: tuple[Spent, ...]
@@ -76,11 +74,6 @@ class Point:
     def tokens(self) -> float:
         """New tokens an item; NaN if some chains have no usage."""
         return self.mean.tokens
-
-    @property
-    def guided(self) -> float | None:
-        """The share that passes the checks that guide; None for a vote, which takes no regard of them."""
-        return None if self.way.kind == "vote" else self.mean.guided
 
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
@@ -121,7 +114,7 @@ class Versus:
 
 
 @dataclass(frozen=True)
-class Level:
+class Reached:
     """What a way reaches with the tokens that revising took."""
 
     way: str
@@ -167,14 +160,14 @@ class Curves:
         return (*(point for point in single if own and point.tokens < own[0].tokens), *own)
 
     @cached_property
-    def levels(self) -> list[Level]:
+    def levels(self) -> list[Reached]:
         """What each way reaches with the tokens that revising took."""
         tokens, found = self.last("revise").tokens, []
         for kind in self.kinds:
             curve = self.curve(kind)
             equal = bool(curve) and curve[0].tokens <= tokens <= curve[-1].tokens
             scores = self.scores(kind, tokens) if equal else self.nearest(kind, tokens).scores
-            found.append(Level(kind, stats.proportions(scores, [1] * len(scores)), equal))
+            found.append(Reached(kind, stats.proportions(scores, [1] * len(scores)), equal))
         return found
 
     def against(self, ours: str, kind: str) -> Versus:
@@ -288,8 +281,7 @@ def point_line(point: Point) -> Line:
         texts = f", {counted(point.way.texts - 1, 'revision')}"
     else:
         texts = f" of {point.way.texts}" if point.way.texts > 1 else ""
-    guided = "" if point.guided is None else f"; {100 * point.guided:.1f} % pass what guides"
-    note = f"{tokens_text(point.tokens)} new tokens an item, {point.mean.prompts:,.0f} in prompts{guided}"
+    note = f"{tokens_text(point.tokens)} new tokens an item, {point.mean.prompts:,.0f} in prompts"
     name = named(point.way.kind).removesuffix(" of N")
     return Line(f"{name}{texts}", *percent(point.score, 1), note)
 

@@ -70,19 +70,19 @@ def split(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:
     return sum(after > before for before, after in pairs), sum(after < before for before, after in pairs)
 
 
-def sentence(decision: Decision, one: str = "the first answers", other: str = "revising") -> str:
-    """Say in plain words whether the other way does better. Costs are not looked at."""
+def sentence(decision: Decision) -> str:
+    """Say in plain words whether revising does better than first answers. Costs are not looked at."""
     split = f"better in {decision.better:,} of {counted(decision.items, 'item')}, worse in {decision.worse:,}"
     tested = f"{split}, {p_text(decision.p)}"
     points, found = points_of(decision.gain), decision.outcome
     if found == "better":
-        return f"{other.capitalize()} does better here: it adds {points} over {one}; {tested}."
+        return f"Revising does better here: it adds {points} over the first answers; {tested}."
     if found == "worse":
-        return f"Don't: {other} loses {points} against {one}; {tested}."
+        return f"Don't: revising loses {points} against the first answers; {tested}."
     if not decision.better + decision.worse:
-        return f"Undecided: {other} changes no item's score."
+        return "Undecided: revising changes no item's score."
     verb, to = ("adds", "over") if decision.gain.value > 0 else ("loses", "against")
-    return f"Undecided: {other} {verb} {points} {to} {one} so far; {tested}."
+    return f"Undecided: revising {verb} {points} {to} the first answers so far; {tested}."
 
 
 def points_of(gain: Estimate) -> str:

@@ -39,7 +39,7 @@ class Listed(NamedTuple):
     kinds: Sequence[str] = ()
 
 
-def listed(chains: Iterable[Chain]) -> Iterator[Listed]:
+def entries(chains: Iterable[Chain]) -> Iterator[Listed]:
     """Yield chains under their ids. Those of the same id are told apart."""
     ids = Ids()
     return (Listed(ids.new(chain.id), chain) for chain in chains)

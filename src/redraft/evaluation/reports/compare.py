@@ -179,7 +179,7 @@ class Comparison:
 
     IN_JSON: ClassVar = (
         "model opponent whole.questions whole.ratio whole.win_rate whole.reviews whole.both sums p drawn "
-        "in_both_orders shown_first order_bias length_bias judges unreadable left_out repeated usage"
+        "in_both_orders shown_first order_bias length_bias judges unreadable left_out usage"
     )
 
     model: str
@@ -206,20 +206,6 @@ class Comparison:
     def shown_first(self) -> Tally:
         """Reviews that the answer shown first won, tied and lost."""
         return Tally.of(self.sample.sums, "first")
-
-    @property
-    def repeated(self) -> tuple[LeftOut, ...]:
-        """Reviews of a pair that the same judge has seen in the same order. Each counts."""
-        found = []
-        for item in self.items:
-            seen = set[object]()
-            for game in item.games:
-                review = game.placed.review
-                key = game.second, review.judge, review.reviewer_id
-                if key in seen:
-                    found.append(LeftOut(game.placed.where, item.question_id, "its question weighs more"))
-                seen.add(key)
-        return tuple(found)
 
     @cached_property
     def question_ids(self) -> tuple[str, ...]:

@@ -138,8 +138,7 @@ def _lines(report: Report, comparison: compare.Comparison) -> Iterator[Line]:
         yield Line("  kappa", *plain(each.kappa, 2))
     if comparison.length_bias:
         yield from _length(comparison, comparison.length_bias)
-    told = {"unreadable": comparison.unreadable, "not counted": comparison.left_out}
-    for name, found in (told | {"judged again": comparison.repeated}).items():
+    for name, found in (("unreadable", comparison.unreadable), ("not counted", comparison.left_out)):
         if found:
             yield Line(name, f"{len(found):,}", "", _named(found))
     if unasked := report.unasked(comparison):
