@@ -26,7 +26,11 @@ REPLIES = ["Answer: 0", "Answer: 1", "9", "11", "12"] * 60
 
 @pytest.fixture(autouse=True)
 def _four(_folder: None) -> None:
-    """Four questions, whose answers are 0, 1, 2 and 3, and a script."""
+    four()
+
+
+def four() -> None:
+    """Write four questions, whose answers are 0, 1, 2 and 3, and a script."""
     write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
     script(*REPLIES)
 
@@ -37,8 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
-        script(*REPLIES)
+        four()
         assert run(GSM8K, "--ways", "vote").exit_code == 0
     return home / "d"
 

@@ -111,7 +111,9 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
         raise typer.Exit(1 if faults else 0)
     with only_ours():
         table = put_report(folder)
-    write((folder / TABLE).read_text("utf-8") if as_json else f"{table}\npage        {folder / PAGE}")
+    write(
+        (folder / TABLE).read_text("utf-8").rstrip() if as_json else f"{table}\npage        {folder / PAGE}"
+    )
     raise typer.Exit(status)
 
 

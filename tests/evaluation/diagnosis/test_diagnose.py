@@ -26,7 +26,7 @@ from redraft.evaluation.diagnosis.diagnose import (
 )
 from redraft.evaluation.diagnosis.figures import Changes, by_item, decide, sentence
 from redraft.evaluation.reports.chains import Links
-from redraft.evaluation.stats import paired, proportion, without_nan
+from redraft.evaluation.stats import paired, without_nan
 from tests.evaluation.diagnosis.made_chains import step, told
 from tests.evaluation.pages.reading import read
 
@@ -58,16 +58,6 @@ def test_transitions_are_those_of_the_chains_that_were_revised() -> None:
     assert counts(found.of_revised) == (2, 1, 1, 1), "c kept its first answer, which is right"
     assert counts(found.whole) == (2, 1, 2, 2)
     assert (found.items, len(found.revised), found.most) == (7, 5, 2)
-
-
-def test_rates_and_the_threshold() -> None:
-    changes = diagnose(MIXED).revisions[0]
-    assert (changes.wrong, changes.right) == (3, 2)
-    assert changes.ecr == proportion(2, 3)
-    assert changes.eir == proportion(2, 2)
-    assert changes.ratio == pytest.approx(2 / 3)
-    assert changes.threshold == pytest.approx(2 / 3)
-    assert changes.level == pytest.approx(0.4)
 
 
 outcomes = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)

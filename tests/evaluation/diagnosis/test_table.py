@@ -118,6 +118,9 @@ def test_folders_without_runs_say_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no finished runs") as caught:
         table_of(tmp_path)
     assert f"redraft diagnose {tmp_path} --tasks add --models default" in str(caught.value.hint)
+    with pytest.raises(UsageError) as caught:
+        table_of(folder_of(tmp_path, {("m", "t"): ways(1, 1)}) / "runs" / "m" / "t")
+    assert str(caught.value.hint).endswith("runs/m/t/seed-*/revise-2.jsonl")
     (tmp_path / "runs.json").write_text("{")
     with pytest.raises(OutputError, match=r"runs\.json cannot be read"):
         table_of(tmp_path)

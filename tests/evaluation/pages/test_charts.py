@@ -47,14 +47,6 @@ def test_a_name_may_be_anything() -> None:
         assert not {"\x00", "\u202e", "\ufffe", "\ud800"} & {*svg}
 
 
-def test_names_that_begin_alike_are_cut_to_different_texts() -> None:
-    long = "the same long beginning of a name " * 3
-    names = (f"{long}one end", f"{long}another end")
-    svg = curves({name: [(1, 2, 1, 3, "p"), (2, 3, 2, 4, "q")] for name in names}, "x", "y")
-    cut = [text for text in texts(svg) if "…" in text]
-    assert len(cut) == len({*cut}) == 2
-
-
 @settings(max_examples=10)
 @given(st.text(), st.floats(-1e300, 1e300), st.floats(-1e9, 1e9))
 def test_any_text_and_number_is_drawn(name: str, value: float, at: float) -> None:

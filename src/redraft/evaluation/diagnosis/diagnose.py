@@ -53,7 +53,7 @@ def diagnose(
     """
     given = chains_in([Path(chains)]) if isinstance(chains, str | Path) else chains
     checks = parse_checks(score)
-    return Diagnosis(known(with_checks(given, checks) if checks else given))
+    return Diagnosis(*known(with_checks(given, checks) if checks else given))
 
 
 def title(found: Figures) -> tuple[str, str]:
@@ -71,10 +71,7 @@ def notes(found: Figures) -> Iterator[str]:
         yield f"Guided by {_few(found.guides)}" + "." * (len(found.guides) <= _FEW)
     if len(found.tasks) > 1:
         yield "Several tasks are mixed. Diagnose them one by one for the figures of each."
-    material = found.material
-    if material.again:
-        yield f"Runs of one item count as one item: {_named(material.again)}."
-    for why, ids in material.left_out.items():
+    for why, ids in found.left_out.items():
         yield f"Not counted, {why}: {_named(ids)}."
     if len(found.revisions) > 1:
         yield "Each interval and p is that of its row alone: nothing corrects for several rows."

@@ -9,7 +9,7 @@ EIR).
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 from redraft.chain import Feedback
 from redraft.evaluation import stats
-from redraft.evaluation.diagnosis.truth import Known, Material
+from redraft.evaluation.diagnosis.truth import Known
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import p_text, plain
 from redraft.jobs.counting import counted
@@ -234,15 +234,11 @@ class Figures:
     """What revising did."""
 
     IN_JSON: ClassVar = (
-        "tasks items same guides material.left_out levels revisions of_revised fixed broken verdicts decision"
+        "tasks items same guides left_out levels revisions of_revised fixed broken verdicts decision"
     )
 
-    material: Material  # the chains, with truth
-
-    @property
-    def chains(self) -> tuple[Known, ...]:
-        """The chains that count."""
-        return self.material.chains
+    chains: tuple[Known, ...]  # those that count
+    left_out: Mapping[str, tuple[str, ...]]  # ids of the others, by reason
 
     @cached_property
     def items(self) -> int:

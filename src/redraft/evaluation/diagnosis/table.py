@@ -95,6 +95,8 @@ def table_of(folder: Path) -> Table:
         remarks += _natives(model, folder / RUNS / name)
     if not cells:
         hint = f"Make them: redraft diagnose {folder} --tasks add --models default"
+        if any(folder.glob("seed-*")):
+            hint = f"What revising did there: redraft diagnose {folder}/seed-*/revise-2.jsonl"
         raise UsageError(f"{folder} has no finished runs.", hint=hint)
     families = ([row for curves in each for row in _comparisons(curves)] for each in (over, cells))
     return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks)
@@ -250,14 +252,14 @@ def _stored(folder: Path) -> dict[str, Any]:
     file = folder / TABLE
     hint = f"Make it: redraft diagnose {folder}"
     try:
-        found = json.loads(file.read_bytes())
+        found: dict[str, Any] = json.loads(file.read_bytes())
+        if isinstance(found["files"], dict):
+            return found
     except FileNotFoundError:
         raise OutputError(f"{folder} has no {TABLE}.", hint=hint) from None
-    except ValueError:
-        raise OutputError(f"{file} cannot be read.", hint=hint) from None
-    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
-        raise OutputError(f"{file} is no table of redraft diagnose.", hint=hint)
-    return found
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise OutputError(f"{file} is no table of redraft diagnose.", hint=hint)
 
 
 def _wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:

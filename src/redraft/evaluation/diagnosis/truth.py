@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redraft.chain import Chain, Step
 from redraft.chain.read.files import decode
@@ -91,13 +90,11 @@ class Known:
         return dict.fromkeys(each.name for found in self.truth.steps for each in found).keys()
 
 
-@dataclass(frozen=True)
-class Material:
+class Material(NamedTuple):
     """Chains with truth, and what was left out."""
 
     chains: tuple[Known, ...]
     left_out: Mapping[str, tuple[str, ...]]  # ids of chains that do not count, by reason
-    again: tuple[str, ...] = ()  # ids that several chains have: runs of one item
 
 
 def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
@@ -163,9 +160,7 @@ def known(chains: Iterable[Chain]) -> Material:
             left_out.setdefault(one, []).append(chain.id)
     if not good:
         raise _nothing(found)
-    times = Counter(one.item for one in good)
-    again = tuple(name for name, count in times.items() if count > 1)
-    return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()}, again)
+    return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()})
 
 
 def _nothing(chains: Sequence[Chain]) -> RecordError:

@@ -41,7 +41,7 @@ def curves(
     """
     xs = [x for points in series.values() for x, *_ in points]
     left, right = min(xs, default=0.0), max(xs, default=1.0)
-    span, names = (right - left) or 1.0, [_cut(name) for name in series]
+    span, names = (right - left) or 1.0, [_drawable(name) for name in series]
     rows: list[Spec] = []
     for place, points in enumerate(series.values()):
         moved = (place - (len(series) - 1) / 2) * _MOVED * span
@@ -94,10 +94,3 @@ def _looks(names: Sequence[str], values: Sequence[object]) -> Spec:
 def _drawable(text: str) -> str:
     """Return a text without characters that XML does not allow: the library ends the process over them."""
     return _NOT_XML.sub("\ufffd", printable(text))
-
-
-def _cut(name: str) -> str:
-    """Return as much of a name as a chart has room for. The library would cut an emoji in two, and fail."""
-    longest = _WIDTH // 15
-    half = (longest - 1) // 2
-    return _drawable(name if len(name) <= longest else f"{name[:half]}…{name[-half:]}")
