@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 pytest.importorskip("scipy")
 
 import redraft
-from redraft.chain import Chain, Usage, write_jsonl
+from redraft.chain import Chain, Usage
 from redraft.evaluation.diagnosis.diagnose import (
     Diagnosis,
     chains_of,
@@ -240,11 +239,7 @@ def test_any_chains_can_be_described(drawn: list[tuple[str, str, int]]) -> None:
         assert sum(counts(changes)) == sum(each.chain.revisions >= number for each in found.chains)
 
 
-def test_from_python(tmp_path: Path) -> None:
-    path = tmp_path / "chains.jsonl"
-    write_jsonl(path, MIXED)
-    found = redraft.diagnose(path)
-    assert found.whole == redraft.diagnose(MIXED).whole
+def test_checks_of_a_caller_score() -> None:
     scored = redraft.diagnose(MIXED, score=[lambda answer: "1" in answer, "words<=2"])
     assert scored.tasks == ["given checks"]
     assert scored.whole.fixed == 2

@@ -46,8 +46,8 @@ _MOST = 20  # differing figures to list
 _HOW = """\
 Each way may spend as many new tokens as revising did: best of N and a vote draw as many answers as fit. \
 ≠ marks a way without a run of that many tokens; its nearest run is shown.
-One answer, a vote and revising alone see no checks. The other ways see the checks that score. Revising \
-alone is compared only with ways that see none.
+One answer, a vote and revising alone see no checks. The other ways see those that guide: the task's own, \
+which score, or those of --check. Revising alone is compared only with ways that see none.
 Intervals are at 95 %, paired by prompt. Holm's procedure corrects p: once for all comparisons over all \
 tasks, and once for all within tasks.""".splitlines()
 ALL = "all tasks"
