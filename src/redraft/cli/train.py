@@ -147,10 +147,10 @@ def self_(
     ] = None,
     model: Annotated[str, flag("MODEL", "The base: default, or a GGUF file.", "--model", "-m")] = "default",
     answers: Annotated[int, flag("N", "Exercises a task to learn answers from (1,600).", min=1)] = 1600,
-    drafts: Annotated[int, flag("N", "Drafts a task to criticise and revise (800).", min=2)] = 800,
+    drafts: Annotated[int, flag("N", "Drafts a task to criticise and revise (2,400).", min=2)] = 2400,
     held_out: Annotated[int, flag("N", "Exercises a task to test on (300).", min=1)] = 300,
     answer_steps: Annotated[int, flag("N", "Optimizer steps on answers (150).", min=0)] = 150,
-    chain_steps: Annotated[int, flag("N", "Optimizer steps on chains (600).", min=1)] = 600,
+    chain_steps: Annotated[int, flag("N", "Optimizer steps on chains (1,300).", min=1)] = 1300,
     parallel: Annotated[int, flag("N", "Texts at once (32).", min=1)] = 32,
     seed: Annotated[int, flag("N", "Other exercises for each.")] = 1,
 ) -> None:

@@ -1,9 +1,8 @@
 """The gate before the default model: it tells exercises from other prompts before anything is drafted.
 
-A prompt is an exercise if it has the values that a task needs, of a kind and size that the adapters work out
-well, words that ask for the task, and none that ask for more or for something else (`_ASKS_MORE`). So a
-number too many, a decimal, a story, code or another language leave a prompt to the base. The adapters are
-asked in words of their training: they work as well however a person asks.
+A prompt is an exercise if it has values that the adapters work out well and words that ask for a task, and if
+nothing in it asks for more (`_ASKS_MORE`). A decimal, a third number, a story, code or another language
+leaves it to the base. The adapters are asked in the words of their training, however a person asked.
 """
 
 from __future__ import annotations
@@ -236,7 +235,7 @@ _BARE = re.compile(
     r"|pls|in|so|and|what's|whats|what|is|calculate|compute|count|counting|forward|ahead|go|then|of"
     r"|calendar|clock|question|quick|can|you|it|that|would|will|be|get|i|say|how late|now|more)\b"
 )
-"""What asks for a date or a time alone."""
+"""What a question may say beside its date or time, and still ask for no more."""
 
 
 def _days_after(text: str) -> _Found:

@@ -41,18 +41,16 @@ EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 FEWEST_EVERYDAY = 400
 """Answers to everyday prompts to learn from."""
 REHEARSED = 2
-"""What an earlier run has learnt is rehearsed with one exercise in so many. With one in six, much was
-forgotten (benchmarks/LOST.md)."""
+"""Exercises of a new task for each that rehearses an old one. With six, much was forgotten
+(benchmarks/LOST.md)."""
 RANKS = {"answers": 4, "critic": 15}
 """Of the adapters. Together they take 12 MB in 16 bits."""
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """From the adapters of an earlier run: steps of about 1,000 tokens, and a lower rate than the recipe's."""
 DRAFTING = 1.0
-"""Temperature of the drafts to criticise: the model's own faults, and more of them than when greedy."""
-
-
+"""Temperature of the drafts to criticise: it brings out more of the model's own faults than greedy ones."""
 DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}
-"""The files of these drafts, by the file of the prompts."""
+"""File of prompts -> file of the drafts for them."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,10 @@ class Scale:
     """
 
     answers: int = 1600
-    drafts: int = 800
+    drafts: int = 2400
     held_out: int = 300
     answer_steps: int = 150
-    chain_steps: int = 600
+    chain_steps: int = 1300
 
 
 @dataclass(frozen=True)
