@@ -53,6 +53,9 @@ Stop = Literal[
 Role = Literal["writer", "critic", "judge"]
 """Which model of a chain was asked: the one that answers, a critic, or the judge of `judge:` checks."""
 
+Place = tuple[int, int] | str
+"""A place in an answer: its characters from one number to before another, or a value by its JSON pointer."""
+
 MISSING = "missing_revisions"  # name in `meta` of the number of revisions that a chain has too few
 
 
@@ -108,12 +111,14 @@ class CheckResult(_Record):
     Attributes:
         score: 0 to 1.
         message: What is wrong and where, or what was found.
+        places: Where all of the fault is, if the check knows. Recorded if there are any.
     """
 
     name: str
     passed: bool
     score: float
     message: str
+    places: tuple[Place, ...] = _rare(default=())
 
 
 def score_of(results: Sequence[CheckResult]) -> float | None:
@@ -148,6 +153,8 @@ class Step(_Record):
         tool_calls: Calls of tools, as in a message of the assistant. Recorded if there are any.
         fresh: The answer is another draft, not a revision. Recorded if true.
         steered: Names of the checks that steered the model while it wrote. Recorded if there are any.
+        patch: The places of this answer that were written anew. All else is the answer before, to the byte.
+            Recorded if there are any.
     """
 
     answer: str
@@ -159,6 +166,7 @@ class Step(_Record):
     fresh: bool = _rare(default=False)
     steered: tuple[str, ...] = _rare(default=())
     reasoning: str = _rare(default="")
+    patch: tuple[Place, ...] = _rare(default=())
 
     @model_validator(mode="after")
     def _split(self) -> Self:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 from weakref import WeakKeyDictionary
 
-from redraft.chain import CheckResult, Prompt, is_blank, whole
+from pydantic import ValidationError
+
+from redraft.chain import CheckResult, Place, Prompt, describe, is_blank, whole
 from redraft.chain.thoughts import apart
 from redraft.engines.steering.form import Conflict, Form
 from redraft.errors import CheckError, RedraftError, crash_of
@@ -35,11 +37,13 @@ class Outcome:
     Attributes:
         score: 0 to 1; orders failed answers. A passed answer has 1 unless the check is graded.
         message: What is wrong, where, and by how much; or what was found, if the answer passes.
+        places: Where all of the fault is, so that only that is written anew; empty if that is not known.
     """
 
     passed: bool
     score: float
     message: str
+    places: Sequence[Place] = ()
 
 
 def passed(message: str, *, score: float = 1.0) -> Outcome:
@@ -47,9 +51,9 @@ def passed(message: str, *, score: float = 1.0) -> Outcome:
     return Outcome(passed=True, score=min(max(score, 0.0), 1.0), message=message)
 
 
-def failed(message: str, *, score: float = 0.0) -> Outcome:
+def failed(message: str, *, score: float = 0.0, places: Sequence[Place] = ()) -> Outcome:
     """Return the outcome of an answer that fails; `score` tells how close it came."""
-    return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message)
+    return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message, places=tuple(places))
 
 
 @runtime_checkable
@@ -187,6 +191,9 @@ def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outc
         raise RuntimeError(type(error).__name__) from error
 
 
+_PLACES = "A place is (begin, end), numbers of characters, or a JSON pointer."
+
+
 async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
     """Run a check and return its record."""
     outcome = await outcome_of(check, answer, prompt)
@@ -194,9 +201,13 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
         raise CheckError(
             f"the check {check.name!r} gave the score {outcome.score}.", hint="A score is from 0 to 1."
         )
-    return CheckResult(
-        name=check.name, passed=outcome.passed, score=outcome.score, message=whole(outcome.message)
-    )
+    try:
+        found = {"name": check.name, "score": outcome.score, "message": whole(outcome.message)}
+        return CheckResult.model_validate({**found, "passed": outcome.passed, "places": outcome.places})
+    except ValidationError as error:
+        raise CheckError(
+            f"the check {check.name!r} gave a wrong outcome: {describe(error)}.", hint=_PLACES
+        ) from None
 
 
 async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tuple[CheckResult, ...]:

@@ -69,9 +69,11 @@ class AllOf(_Group):
         """Run all parts concurrently. The message joins those of the failed parts."""
         outcomes = await together([outcome_of(part, answer, prompt) for part in self.parts])
         score = fmean(outcome.score for outcome in outcomes)
-        faults = [outcome.message for outcome in outcomes if not outcome.passed]
+        faults = [outcome for outcome in outcomes if not outcome.passed]
         if faults:
-            return failed(" ".join(faults), score=score)
+            known = all(outcome.places for outcome in faults)
+            places = [place for outcome in faults for place in outcome.places if known]
+            return failed(" ".join(outcome.message for outcome in faults), score=score, places=places)
         return passed(" ".join(outcome.message for outcome in outcomes), score=score)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from pydantic_core import from_json
@@ -169,6 +170,65 @@ def _decoded(text: str, begin: int, end: int) -> tuple[Any, str]:
     if after < end:
         raise json.JSONDecodeError("Extra data", text, after)
     return value, text[start:at]
+
+
+def pointer(path: Iterable[str | int]) -> str:
+    """Return the JSON pointer (RFC 6901) of a path of names and numbers."""
+    return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in path)
+
+
+def keys_of(pointer: str) -> list[str]:
+    """Return the names and numbers of a JSON pointer."""
+    return [key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:]]
+
+
+def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
+    """Return where a value begins and ends in a text that is JSON, and what has to come before it.
+
+    That is the name of a property which its object lacks: it goes behind the last one. None: there is no
+    such place.
+    """
+    begin, end = _after_space(text, 0), len(text.rstrip())
+    for depth, key in enumerate(keys, start=1):
+        members = {str(name): span for name, *span in _members(text, begin)}
+        if key in members:
+            begin, end = members[key]
+        elif depth == len(keys) and text[begin] == "{":
+            gap = text[begin + 1 : _after_space(text, begin + 1)] if members else ""
+            last = max((end for _, end in members.values()), default=begin + 1)
+            return last, last, f"{gap or ' ' * bool(members)}{json.dumps(key, ensure_ascii=False)}: "
+        else:
+            return None
+    return begin, end, ""
+
+
+def first_value(text: str) -> str | None:
+    """Return the JSON value with which a text begins, as it is written; None if it begins with none."""
+    begin = _after_space(text, 0)
+    try:
+        return text[begin : _raw(text, begin, len(text))[1]]
+    except ValueError:
+        return None
+
+
+def _after_space(text: str, at: int) -> int:
+    return _SPACE.match(text, at).end()  # type: ignore[union-attr]
+
+
+def _members(text: str, at: int) -> Iterator[tuple[str | int, int, int]]:
+    """Yield the name or number of each member of an object or list, and where its value begins and ends."""
+    if text[at] not in "{[":
+        return
+    named, number, at = text[at] == "{", 0, _after_space(text, at + 1)
+    while text[at] not in "}]":
+        key: str | int = number
+        if named:
+            key, colon = _DECODER.raw_decode(text, at)
+            at = _after_space(text, _after_space(text, colon) + 1)
+        end = _DECODER.raw_decode(text, at)[1]
+        yield key, at, end
+        number, at = number + 1, _after_space(text, end)
+        at = _after_space(text, at + 1) if text[at] == "," else at
 
 
 def _not_json(fault: json.JSONDecodeError, text: str) -> NotJson:

@@ -7,7 +7,7 @@ passes always gives a value.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import isroutine
@@ -18,7 +18,7 @@ from pydantic_core import SchemaError
 
 from redraft.chain import Prompt, describe
 from redraft.checks.base import Outcome, failed, passed
-from redraft.checks.json_reading import NotJson, read_json
+from redraft.checks.json_reading import NotJson, pointer, read_json
 from redraft.checks.schema import impossible
 from redraft.checks.structure import demand_of_schema
 from redraft.errors import UsageError, shown
@@ -53,15 +53,27 @@ class OutputCheck:
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the JSON makes a value. The message names the wrong fields."""
         try:
-            self.adapter.validate_json(read_json(answer)[1], context=self.context)
+            value, text = read_json(answer)
+            self.adapter.validate_json(text, context=self.context)
         except NotJson as error:
             return failed(str(error), score=error.read / 2)
         except ValidationError as error:
             count = error.error_count()
             more = f"; and {count - 3} more" if count > 3 else ""
             message = f"The JSON is not a valid {_name_of(self.type)}: {describe(error)}{more}."
-            return failed(message, score=0.5 + 0.5 / (1 + count))
+            places = [_place(value, fault["loc"], fault["type"]) for fault in error.errors()]
+            return failed(message, score=0.5 + 0.5 / (1 + count), places=places)
         return passed(f"The answer is a valid {_name_of(self.type)}.")
+
+
+def _place(value: Any, loc: Sequence[str | int], kind: str) -> str:
+    """Return a pointer to a fault of pydantic's. Its path may name branches of unions, which no value has."""
+    path: list[str | int] = []
+    for key in loc[:-1] if kind in ("extra_forbidden", "missing") else loc:
+        if key in value if isinstance(value, dict) else isinstance(value, list) and isinstance(key, int):
+            path.append(key)
+            value = value[key]
+    return pointer([*path, *(loc[-1:] if kind == "missing" else ())])
 
 
 _TYPES = "a pydantic model, list[Model], a union, a dataclass, or a TypedDict"

@@ -6,7 +6,9 @@ A model's answer may be hostile. Searches for patterns and whole validations hav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+import json
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice
 from math import inf
@@ -28,6 +30,7 @@ MAX_UNEVALUATED = 10_000
 """Most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
 
 MOST_PARTS = 10_000  # of a schema that `impossible` looks at
+MOST_STEPS = 20  # references to references
 MOST_WRITTEN = 500_000  # items, names or characters: no model writes more
 
 _WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
@@ -123,6 +126,52 @@ class _Impossible:
             others = True if "patternProperties" in part else others
             return any(self.part(given.get(name, others), within) for name in part.get("required", ()))
         return False
+
+
+def list_of_one(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
+    """Return the schema of a list with one value, that which `keys` lead to, and how many of them were used.
+
+    If a part of the schema does not say what is within, the value around is meant. None: it refers to more
+    than named parts. In a list, an engine that keeps to the schema knows where a number ends.
+    """
+    part, used = schema, 0
+    for key in keys:
+        around = _followed(schema, part)
+        first = around.get("prefixItems", ())
+        if key in around.get("properties", {}):
+            within = around["properties"][key]
+        elif key.isdecimal() and ("items" in around or first):
+            within = first[int(key)] if int(key) < len(first) else around.get("items")
+        else:
+            within = around.get("additionalProperties")
+        if not isinstance(within, Mapping):
+            break
+        part, used = within, used + 1
+    named = {name: schema[name] for name in _NAMED if isinstance(schema, Mapping) and name in schema}
+    references = re.findall(r'"\$(?:\w+R|r)ef": "([^"]*)"', json.dumps([part, named]))
+    if not all(each.startswith(tuple(f"#/{name}/" for name in _NAMED)) for each in references):
+        return None
+    return used, {"type": "array", "items": part, "minItems": 1, "maxItems": 1, **named}
+
+
+_NAMED = ("$defs", "definitions")
+
+
+def _followed(schema: Any, part: Any) -> Mapping[str, Any]:
+    """Return what a part refers to, or its one branch that is not null; nothing if it says nothing."""
+    for _ in range(MOST_STEPS):
+        ways = part.get("anyOf", part.get("oneOf", ())) if isinstance(part, Mapping) else ()
+        told = [way for way in ways if way != {"type": "null"}]
+        if isinstance(part, Mapping) and "$ref" in part:
+            target: Any = schema
+            for step in str(part["$ref"]).split("/")[1:]:
+                target = target.get(step) if isinstance(target, Mapping) else None
+            part = target
+        elif len(told) == 1:
+            part = told[0]
+        else:
+            break
+    return part if isinstance(part, Mapping) else {}
 
 
 def _checked(kind: Any, schema: Schema, name: str) -> Validator:

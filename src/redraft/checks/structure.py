@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from redraft.chain import Prompt
 from redraft.checks.base import Outcome, failed, passed
-from redraft.checks.json_reading import NotJson, once, read_json
+from redraft.checks.json_reading import NotJson, once, pointer, read_json
 from redraft.checks.schema import GivenUp, faults, validator_of
 from redraft.errors import CheckError, CheckSyntaxError
 
@@ -103,7 +103,8 @@ class Keys:
         right = len(self.keys) - len(missing)
         score = 0.5 + 0.5 * right / (right + len(missing) + len(others))
         wanted = f"exactly {_keys(self.keys)} {'are' if len(self.keys) > 1 else 'is'} asked for"
-        return failed(f"The JSON object {' and '.join(faults)}: {wanted}.", score=score)
+        places = [] if others else [pointer([key]) for key in missing]
+        return failed(f"The JSON object {' and '.join(faults)}: {wanted}.", score=score, places=places)
 
 
 def _keys(keys: Sequence[str]) -> str:
@@ -175,7 +176,17 @@ class JsonSchema:
         count = min(len(found), MAX_COUNTED)
         shown = "; ".join(sorted(lines)[:MAX_ERRORS])
         more = f"; and {'more than ' * (len(found) > count)}{count - MAX_ERRORS} more" * (count > MAX_ERRORS)
-        return failed(f"The JSON does not fit the schema: {shown}{more}.", score=0.5 + 0.5 / (1 + count))
+        places = [place for fault in found for place in _places(fault)] if len(found) == count else []
+        message = f"The JSON does not fit the schema: {shown}{more}."
+        return failed(message, score=0.5 + 0.5 / (1 + count), places=places)
+
+
+def _places(fault: Any) -> list[str]:
+    """Return pointers to the value at fault, or to the properties that it lacks."""
+    path, names = list(fault.absolute_path), fault.validator_value
+    if fault.validator != "required" or not isinstance(names, list):
+        return [pointer(path)]
+    return [pointer([*path, name]) for name in names if name not in fault.instance]
 
 
 def demand_of_schema(schema: Schema) -> str:

@@ -11,6 +11,7 @@ nothing, and emphasis of Markdown around a word make no difference.
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
@@ -200,7 +201,10 @@ class Unique:
         more = f", and {len(found) - 3} more" if len(found) > 3 else ""
         one = len(found) == 1
         message = f"{'This line comes' if one else 'These lines come'} a second time: {named}{more}."
-        return failed(message, score=1 / (1 + len(found)))
+        lines = [] if "\r" in answer else answer.split("\n")
+        begins = [sum(len(line) + 1 for line in lines[: again - 1]) for _, again, _ in found if lines]
+        places = [(begin, begin + len(line)) for begin, (_, _, line) in zip(begins, found, strict=False)]
+        return failed(message, score=1 / (1 + len(found)), places=places)
 
 
 @dataclass(frozen=True)
@@ -307,15 +311,19 @@ class Lacks(_Phrase):
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
         readable = plain(answer)
-        places = [match.start() for match in self._pattern().finditer(readable)]
+        places = [match.span() for match in self._pattern().finditer(readable)]
         if not places:
             return passed(f'The answer does not contain "{self.text}".')
-        lines = list(dict.fromkeys(line_of(readable, place) for place in places[:5]))
+        lines = list(dict.fromkeys(line_of(readable, begin) for begin, _ in places[:5]))
         where = f"on line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}"
         more = ", and more after that" if len(places) > 5 else ""
         times = "once" if len(places) == 1 else f"{len(places)} times"
         message = f'The answer contains "{self.text}" {times}, {where}{more}. It must not.'
-        return failed(message, score=1 / (1 + len(places)))
+        if readable != answer:
+            places = [
+                (_before(answer, readable, begin), _before(answer, readable, end)) for begin, end in places
+            ]
+        return failed(message, score=1 / (1 + len(places)), places=places)
 
 
 class Starts(_Phrase):
@@ -427,6 +435,14 @@ def plain(text: str) -> str:
         )
         text = unicodedata.normalize("NFC", "".join(kept))
     return text
+
+
+def _before(answer: str, readable: str, place: int) -> int:
+    """Return the place in an answer of a place in its plain form."""
+    lines, number = answer.split("\n"), readable.count("\n", 0, place)
+    line, column = lines[number], place - readable.rfind("\n", 0, place) - 1
+    begins = sum(len(each) + 1 for each in lines[:number])
+    return begins + bisect_left(range(len(line)), column, key=lambda size: len(plain(line[:size])))
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ class Sampling:
             far as they can. So check the answer. A schema takes precedence.
         banned: Tokens that do not come, in engines with `EngineInfo.forms` on this machine.
         unending: Nor does the token that ends an answer.
+        begun: The beginning of an answer to messages, behind which it goes on. Needs `EngineInfo.resumes`.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: More fields of a request, which override ours. Needs `EngineInfo.any_request`, or
             `EngineInfo.fields` that name them. Never logged or recorded.
@@ -93,6 +94,7 @@ class Sampling:
     form: Form | None = None
     banned: frozenset[int] = frozenset()
     unending: bool = False
+    begun: str = ""
     tools: Sequence[Mapping[str, Any]] = ()
     extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
@@ -222,6 +224,7 @@ class EngineInfo:
         own_sampling: Has sampling parameters of its own, and uses them for those in `Sampling.left_out`.
         schemas: Generates JSON that fits `Sampling.schema`.
         forms: Generates text in the form of `Sampling.form` (`steering`).
+        resumes: Goes on with the beginning of an answer (`Sampling.begun`), and keeps to `Form.one`.
         scores: Scores given texts (`score`).
         parameters: How many weights the model has; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
@@ -249,6 +252,7 @@ class EngineInfo:
     own_sampling: bool = False
     schemas: bool = False
     forms: bool = False
+    resumes: bool = False
     logprobs: bool = False
     scores: bool = False
     parameters: int | None = None

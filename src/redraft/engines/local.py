@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 from redraft.chain import Finish, Prompt, content_of
 from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.chain.spans import ConversationTemplate
-from redraft.chain.thoughts import Splitter, Tags
+from redraft.chain.thoughts import Splitter, Tags, tags_of
 from redraft.engines.base import (
     OF_TEMPLATE,
     Delta,
@@ -161,12 +161,13 @@ class LocalEngine(Engine):
             raise UsageError(f"{self._info.name} has no chat template.", hint=hint)
         told = (sampling.extra_body or {}).get(OF_TEMPLATE)
         told_apart = tuple(plain(messages, self._info))
+        begun = await self.encode(sampling.begun) if sampling.begun else ()
         try:
-            return await self._chat_tokens(told_apart, told)
+            return await self._chat_tokens(told_apart, told) + begun
         except RecordError:
             if (together := folded(told_apart)) == told_apart:
                 raise
-            return await self._chat_tokens(together, told)
+            return await self._chat_tokens(together, told) + begun
 
     def _steered(
         self,
@@ -188,7 +189,8 @@ class LocalEngine(Engine):
                     yield replace(delta, likeliest=await self._named(delta.likeliest))
 
         form, thinks = sampling.form, self._tags.written
-        if form is None or form.by_grammar or thinks or not self._info.forms or sampling.schema is not None:
+        forms = form is not None and (self._info.forms or form.one)
+        if form is None or form.by_grammar or thinks or not forms or sampling.schema is not None:
             free = replace(sampling, form=None) if thinks else sampling
             plain = self._reply(asked, prompt, free, stop)
             plain = thoughts_apart(plain, splitter) if splitter else plain
@@ -326,6 +328,7 @@ def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> Engin
         token_ids=True,
         chats=headers[0].text("tokenizer.chat_template") is not None,
         schemas=True,
+        resumes=not tags_of(headers[0].text("tokenizer.chat_template") or "").written,
         logprobs=True,
         parameters=headers[0].parameters,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),

@@ -65,6 +65,7 @@ class ScriptedEngine(Engine):
         chunk: Characters of a delta, or a sequence of lengths to cycle through.
         context: Length of the context in characters; None for no limit.
         delay: Seconds before each delta.
+        resumes: Whether a reply may be what follows the beginning of an answer.
         keeps_calls: Whether to record `calls`, which fill the memory over a long file of prompts.
     """
 
@@ -74,6 +75,7 @@ class ScriptedEngine(Engine):
     continues: bool = True
     token_ids: bool = True
     native: bool = False
+    resumes: bool = False
     delay: float = 0.0
     name: str = "scripted"
     keeps_calls: bool = True
@@ -96,6 +98,7 @@ class ScriptedEngine(Engine):
             continues=self.continues,
             token_ids=self.token_ids,
             native=self.native,
+            resumes=self.resumes,
             any_message=True,
             any_request=True,
             tools=True,

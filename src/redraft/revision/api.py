@@ -48,7 +48,7 @@ from redraft.revision.options import (
     choose_mode,
     patience_of,
 )
-from redraft.revision.prompts import base_messages
+from redraft.revision.prompts import base_messages, wording_of
 from redraft.revision.state import Plan, check_resumable, complete_drafts, complete_steps
 from redraft.revision.watch import forms_of
 
@@ -451,7 +451,10 @@ def _plan(
         drafts=options.most_drafts,
         by_chat=bool(options.given or options.gold),
     )
-    scheduled = options.mode == "auto" and mode == "verified" and options.most_drafts == 1 and not untold
+    auto = options.mode == "auto" and mode == "verified" and options.most_drafts == 1
+    scheduled = auto and not untold
+    full = exercises or options.min_revisions or options.tools or wording_of(options.prompts).scores
+    plain_text = not any(map(beyond_text, base_messages(prompt, options.system)))
     demands = list(dict.fromkeys(filter(None, told)))
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
     special = [schema for schema in schemas if schema != Json().schema]
@@ -464,6 +467,7 @@ def _plan(
         mode=mode,
         exercises=exercises,
         told=None if not scheduled else 0 if steered else TOLD,
+        patches=auto and info.resumes and info.chats and plain_text and not full,
         checks=tuple(check.name for check in driver.checks),
         critic=critic,
         judge=judge,

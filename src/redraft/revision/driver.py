@@ -215,7 +215,7 @@ class Driver:
             if plan.exercises or ("temperature" in given.unset and greedy):
                 new["temperature"] = 0.0
             return self.writer.stream(op.prompt, replace(given, **new), op.stop)
-        new |= {"schema": op.schema, "form": op.form, "tools": op.tools}
+        new |= {"schema": op.schema, "form": op.form, "tools": op.tools, "begun": op.begun or ""}
         if op.who == "critic" and self.critic is not None:
             # It may be on another server, which must not see the headers.
             new |= {"extra_body": None, "extra_headers": None}

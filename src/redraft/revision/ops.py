@@ -51,6 +51,7 @@ class Ask:
     stop: tuple[str, ...] = ()
     watched: bool = False  # the text may be ended when no continuation can pass
     tools: tuple[Mapping[str, Any], ...] = ()
+    begun: str | None = None  # the answer begins so; only what follows is written, and not shown as it comes
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,8 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
                 yield Thought(kind, index, delta.thought)
             if delta.text:
                 pieces.append(delta.text)
-                yield Text(kind, index, delta.text)
+                if ask.begun is None:
+                    yield Text(kind, index, delta.text)
             if delta.finish:
                 break
             delta = yield from reply_to(More(), Delta)
@@ -267,7 +269,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
         delta = Delta(finish="context")
     except Exception:
         usage = state.pay(meter.usages(delta)[index], ask.who)
-        if kind == "answer" and pieces:
+        if kind == "answer" and pieces and ask.begun is None:
             state.begin("".join(pieces).strip(), "error", usage, reasoning="".join(thoughts).strip())
         raise
     usage = state.pay(meter.usages(delta)[index], ask.who)

@@ -4,21 +4,22 @@ Checks judge first, if there are any. An answer that passes is left alone. One t
 checks' messages (`verified`), or by these and a model's criticism (`prompted` with checks). In `repair`, the
 model gets these messages and writes another. The wording is in `prompts`; this module decides when to stop.
 
-By default checks have one schedule (`Plan.told`): where they steer, fresh drafts follow a text that failed;
-elsewhere two revisions, and then fresh drafts.
+By default checks have one schedule (`Plan.told`). A text whose faults have places is patched (`patch`). Then,
+where checks steer, fresh drafts follow a text that failed; elsewhere two revisions, and then fresh drafts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict, is_blank, loop
+from redraft.chain import CheckResult, Feedback, Step, Stop, Usage, Verdict, best_step, is_blank, loop
 from redraft.chain.selfee import verdict_of
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
-from redraft.revision import critique, ops, prompts
+from redraft.revision import critique, ops, patch, prompts
 from redraft.revision import stop as rules
 from redraft.revision.critique import Critique
 from redraft.revision.state import State, appended
@@ -89,8 +90,12 @@ def _draft(state: State) -> ops.Loop[Stop | None]:
 
 def _write_next(state: State) -> ops.Loop[Stop | None]:
     """Write the next answer, and announce it if it is the last. Return a reason to stop, or None."""
-    stop = yield from _write(state, _next_way(state))
-    if stop is not None:
+    edits = patch.edits_of(state)
+    written = state.last
+    stop = (yield from _patch(state, edits)) if edits else None
+    if stop is None and state.last == written:
+        stop = yield from _write(state, _next_way(state))
+    if stop is not None and state.last > written:
         yield ops.StepDone(state.last, state.steps[-1])
     return stop
 
@@ -110,7 +115,7 @@ def _next_way(state: State) -> Way:
         return "draft"
     if plan.told is None or state.forced(state.revisions) or plan.sampling.temperature == 0:
         return "revision"
-    revised = sum(not step.fresh for step in state.steps[1:])
+    revised = sum(not (step.fresh or step.patch) for step in state.steps[1:])
     last = state.steps[-1]
     return "draft" if revised >= plan.told or last.echo or is_blank(last.answer) else "revision"
 
@@ -149,6 +154,37 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     more: dict[str, Any] = {"fresh": fresh, "steered": steered, "reasoning": reply.reasoning}
     state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
     return rules.after_answer(state, cut, blank=is_blank(reply.text))
+
+
+def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
+    """Write what failed anew, several times if need be. The try that passes, or the best, is the next step.
+
+    Return a reason to stop, or None. If nothing new comes, or the context has no room, there is no step.
+    """
+    plan, base, tries, stop = state.plan, state.steps[-1], list[Step](), None
+    failed = {result.name for result in base.checks if not result.passed}
+    # What steers need not be told; without it, all that comes before is in the engine's cache.
+    told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
+    while stop is None and len(tries) < (patch.TRIES if plan.sampling.temperature else 1):
+        made = yield from patch.written(state, base, edits, _base(state, told))
+        if made.finish == "context":
+            break
+        echo = state.echoes(made.answer, state.steps)
+        state.steps.append(made.model_copy(update={"echo": echo}))
+        results = (yield from _check(state)) if made.finish == "stop" else ()
+        stop = rules.of_finish(state, made.finish if results is not None else "cancelled")
+        stop = rules.no_room(state) if stop == "max_tokens" else stop
+        _note_checks(state, results or ())
+        tries.append(state.steps.pop())
+        if tries[-1].passed or rules.spent(state):
+            break
+    if not (changed := [step for step in tries if step.patch]):
+        return stop or rules.no_room(state)
+    chosen = changed[best_step(changed) or 0]
+    usage = sum((step.usage for step in tries), Usage())
+    state.steps.append(chosen.model_copy(update={"usage": usage}))
+    yield ops.Text("answer", state.last, chosen.answer)
+    return stop
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:

@@ -66,6 +66,7 @@ class Plan:
     # What the default model's adapters are asked, in words of their training, if they have learnt it.
     exercises: tuple[str, ...] = ()
     told: int | None = None  # revisions told what failed, after which fresh drafts follow; None for no draft
+    patches: bool = False  # whether what failed may be written anew alone
     waited: float = 0.0  # seconds of the budget that passed before the chain began, while engines were opened
 
     @cached_property

@@ -78,6 +78,7 @@ class HfEngine(TokenizedEngine):
             parameters=sum(map(torch.numel, model.parameters())),
             native=native,
             forms=installed(),
+            resumes=not self._tokenizer.tags.written,
             logprobs=True,
             scores=True,
             format=str(model.dtype).removeprefix("torch."),

@@ -18,6 +18,7 @@ _NO_END = re.compile(
     r"(?:^|[\s(\"'*])(?:[A-Z]|\d{1,3}|[A-Za-z](?:\.[A-Za-z])+"
     r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z"
 )
+_MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # of an item, a heading or a quotation
 _LONG = re.compile(r"(?:[^\W\d_].*){15}")  # letters of a sentence that nobody says twice
 _WIDE = "\u2e80"  # the first of the writings without spaces
 _SEEN = 1000  # characters in which a sentence comes twice
@@ -103,14 +104,7 @@ class Draft:
 
     def ends(self, begin: int, *, whole: bool = False) -> list[int]:
         """Return where sentences and lines end after `begin`; the text's own end if it is `whole`."""
-        found: list[int] = []
-        for match in _END.finditer(self.text, begin):
-            end = match.end()
-            if end == len(self.text) and not whole and self.text[end - 1] not in "。！？":
-                break
-            if end > max([begin, *found[-1:]]) and not _NO_END.search(self.text, max(0, end - 12), end):
-                found.append(end)
-        return found
+        return ends_of(self.text, begin, whole=whole)
 
     @property
     def is_whole(self) -> bool:
@@ -129,6 +123,29 @@ class Draft:
         kept = max(begin, self.sent)
         again = loop(self.text[kept:])
         return None if again is None else kept + again
+
+
+def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> list[int]:
+    """Return where sentences and lines of a text end after `begin`; its own end if it is `whole`."""
+    found: list[int] = []
+    for match in _END.finditer(text, begin):
+        end = match.end()
+        if end == len(text) and not whole and text[end - 1] not in "。！？":
+            break
+        if end > max([begin, *found[-1:]]) and not _NO_END.search(text, max(0, end - 12), end):
+            found.append(end)
+    return found
+
+
+def segment_of(text: str, begin: int, end: int) -> tuple[int, int]:
+    """Return where the sentence, item or line around a place begins, behind its mark, and ends."""
+    start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
+    stop = len(text) if stop < 0 else stop
+    ends = [start + each for each in ends_of(text[start:stop])]
+    first = max((each for each in ends if each <= begin), default=start)
+    mark = _MARK.match(text, first)
+    first = min(mark.end() if mark else first, begin)
+    return first, min((each for each in ends if each >= end), default=stop)
 
 
 def closed(text: str) -> str:

@@ -88,6 +88,7 @@ class Form:
         choices: It begins with one of these texts.
         layout: Its title, its parts, and marks in it.
         json: It is a JSON object, with no more than words that it has or lacks.
+        one: It is one sentence, or one line.
     """
 
     without: frozenset[str] = frozenset()
@@ -103,6 +104,7 @@ class Form:
     choices: tuple[str, ...] = ()
     layout: Layout = PLAIN
     json: bool = False
+    one: bool = False
 
     def __and__(self, other: Form) -> Form:
         """Return the form of answers that have both.

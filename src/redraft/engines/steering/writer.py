@@ -108,6 +108,7 @@ class _Writer:
         self.closing = pattern_for(closing) if closing else None
         self.last_word = [closing] * (closing[:1].islower() and " " not in closing)  # the end of a sentence
         self.banned: frozenset[int] = frozenset()
+        self.longest = self.room if form.one else SENTENCE  # tokens of a sentence that stands alone
         self.chances: dict[str, dict[int, float]] = defaultdict(dict)  # of a text that must come, by place
         self.placed = ""  # the text that the sentence at the end is to have
         self.unfilled = 0  # length up to which no limit is passed
@@ -141,6 +142,9 @@ class _Writer:
 
     async def _text(self) -> None:
         form, draft = self.form, self.draft
+        if form.one:
+            self.cut_short = not await self._sentence() or self.cut_short
+            return
         draft.give('"' * form.quoted)
         if form.layout.title:
             await self._title()
@@ -262,7 +266,7 @@ class _Writer:
                 last = max(draft.ends(at), default=at if at > begin else 0)
                 if last and self.spent > until and (mark or self._low(draft.text[:last]) is None):
                     return _Ended("enough", len(draft))
-                if mark and self.spent > until + SENTENCE:
+                if mark and self.spent > until + self.longest:
                     return _Ended("full", len(draft))
                 held = self.held or self.form.layout.slots or self._wanted() or last <= draft.sent
                 if not held and self._fits(draft.text[:last]):

@@ -1,0 +1,164 @@
+"""A revision that writes only what failed: the sentence, item or line, or the value of an object.
+
+Checks say where (`CheckResult.places`). The model goes on behind what stands before such a place, and what
+stands behind it is kept to the byte, without being read. A text that was ended at a fault goes on from there
+to its end. Only engines that go on with an answer can do this (`EngineInfo.resumes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redraft.chain import Finish, Place, Step, Usage
+from redraft.checks.json_reading import first_value, keys_of, pointer, read_json, span_of
+from redraft.checks.schema import list_of_one
+from redraft.engines.base import Message
+from redraft.engines.steering.draft import ends_of, segment_of
+from redraft.engines.steering.form import Form
+from redraft.revision import ops
+from redraft.revision import stop as rules
+from redraft.revision.state import State
+
+TRIES = 4
+PATCHES = 2
+"""Most patches of a chain. A second one only follows a first that came closer."""
+
+SENTENCE, VALUE = 48, 256  # tokens that a new sentence or value may have, whatever the old one had
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is written anew: the characters from `begin` to `end` of an answer.
+
+    Attributes:
+        lead: What comes before it: the name of a property that is missing.
+        pointer: Points to the value; None for a piece of text.
+        schema: That of a list with the value.
+        open: It goes on to the end of the answer.
+    """
+
+    begin: int
+    end: int
+    lead: str = ""
+    pointer: str | None = None
+    schema: Mapping[str, Any] | None = None
+    open: bool = False
+
+
+def edits_of(state: State) -> list[Edit]:
+    """Return what a patch of the last answer writes anew; nothing if there should be none.
+
+    All that failed must have a place, and all places together less than half of the text.
+    """
+    if not (state.plan.patches and state.steps and _may_follow(state.steps)):
+        return []
+    step = state.steps[-1]
+    failed = [result for result in step.checks if not result.passed]
+    places = {place for result in failed for place in result.places}
+    if not all(result.places for result in failed) or step.echo or step.finish not in ("stop", "lost"):
+        return []
+    pointers = [place for place in places if isinstance(place, str)]
+    if not state.plan.json:
+        spans = [place for place in places if not isinstance(place, str)]
+        return [] if pointers else _segments(step, spans)
+    schema = state.plan.schema
+    whole = schema is not None and len(pointers) == len(places) and step.finish == "stop"
+    return _values(step.answer, pointers, schema) if whole else []
+
+
+def _may_follow(steps: Sequence[Step]) -> bool:
+    """Return whether a patch may follow: fewer than `PATCHES` were made, and each of them came closer."""
+    made = [index for index, step in enumerate(steps) if step.patch]
+    closer = all((steps[index].score or 0) > (steps[index - 1].score or 0) for index in made)
+    return closer and len(made) < PATCHES
+
+
+def _segments(step: Step, spans: Iterable[tuple[int, int]]) -> list[Edit]:
+    text = step.answer
+    found = [segment_of(text, begin, end) for begin, end in spans if 0 <= begin <= end <= len(text)]
+    if step.finish == "lost":
+        begin = min(found)[0] if found else 0
+        return [Edit(begin, len(text), open=True)] if begin else []
+    return _apart((Edit(begin, end) for begin, end in found), len(text))
+
+
+def _values(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
+    text, found = read_json(answer)[1], list[Edit]()
+    start = answer.find(text)
+    if start < 0:  # it has other line breaks
+        return []
+    for each in sorted(pointers):
+        keys = keys_of(each)
+        part = list_of_one(schema, keys)
+        span = span_of(text, keys[: part[0]]) if part else None
+        if part is None or span is None:
+            return []
+        begin, end, lead = span
+        found.append(Edit(start + begin, start + end, lead, pointer(keys[: part[0]]), part[1]))
+    return _apart(found, len(text))
+
+
+def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
+    """Return edits in order, those that overlap as one; none if they are half of a text of this size."""
+    found: list[Edit] = []
+    for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
+        if found and (edit.begin < found[-1].end or edit == found[-1]):
+            found[-1] = replace(found[-1], end=max(edit.end, found[-1].end))
+        else:
+            found.append(edit)
+    return found if 2 * sum(edit.end - edit.begin for edit in found) < size else []
+
+
+def written(state: State, base: Step, edits: Sequence[Edit], messages: tuple[Message, ...]) -> ops.Loop[Step]:
+    """Write places of an answer anew, each behind all that stands before it. Return the new step.
+
+    A place at which nothing new came stays as it was.
+    """
+    answer, at, text, usage = base.answer, 0, "", Usage()
+    places: list[Place] = []
+    finish: Finish = "stop"
+    for edit in edits:
+        text, at = text + answer[at : edit.begin], edit.begin
+        if places and rules.spent(state):
+            finish = "max_tokens"
+            break
+        lead = ("" if text.rstrip().endswith("{") else ",") + edit.lead if edit.lead else ""
+        reply = yield from ops.ask_model(
+            state, _ask(state, edit, text + lead, messages), "answer", state.last + 1
+        )
+        usage += reply.usage
+        piece = _piece(edit, reply)
+        if piece and (edit.pointer is not None or piece not in answer):
+            text, at = text + lead, edit.end
+            places.append((len(text), len(text) + len(piece)) if edit.pointer is None else edit.pointer)
+            text += piece
+        if reply.finish != "stop" and (edit.open or not piece):
+            finish = reply.finish
+            break
+    return Step(answer=text + answer[at:], finish=finish, usage=usage, patch=tuple(places))
+
+
+def _ask(state: State, edit: Edit, before: str, messages: tuple[Message, ...]) -> ops.Ask:
+    """Return the request for what follows a beginning of the answer."""
+    size, form, given = (edit.end - edit.begin) // 2, None, state.plan.form or Form()
+    if edit.pointer is None:
+        form = Form(without=given.without, case=given.case, lacks=given.lacks, one=not edit.open)
+    most = min((SENTENCE if form else VALUE) + size, state.plan.sampling.max_tokens)
+    room = state.length(most=None if edit.open else most)
+    return ops.Ask(messages, room, schema=edit.schema, form=form, begun=before.rstrip(" "))
+
+
+def _piece(edit: Edit, reply: ops.Generated) -> str | None:
+    """Return what goes into the place of an edit; None if the reply has nothing whole."""
+    text, whole = reply.text, reply.finish == "stop"
+    if edit.open:
+        return text
+    if edit.pointer is not None:
+        text = text.removeprefix("[")
+        found = first_value(text)
+        return found if found is None or whole or len(found) < len(text) else None
+    line = text.partition("\n")[0]
+    ends = ends_of(line)
+    return line[: ends[0]] if ends else line if whole or line != text else None
