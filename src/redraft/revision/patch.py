@@ -25,7 +25,9 @@ TRIES = 4
 PATCHES = 2
 """Most patches of a chain. A second one only follows a first that came closer."""
 
-SENTENCE, VALUE = 48, 256  # tokens that a new sentence or value may have, whatever the old one had
+ROOM = 48
+"""Tokens that a new sentence or value may have, and half as many as the old one has characters. Each try
+has twice as many."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,12 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
     return found if 2 * sum(edit.end - edit.begin for edit in found) < size else []
 
 
-def written(state: State, base: Step, edits: Sequence[Edit], messages: tuple[Message, ...]) -> ops.Loop[Step]:
+def written(
+    state: State, base: Step, edits: Sequence[Edit], messages: tuple[Message, ...], number: int
+) -> ops.Loop[Step]:
     """Write places of an answer anew, each behind all that stands before it. Return the new step.
 
-    A place at which nothing new came stays as it was.
+    A place at which nothing new came stays as it was. `number` is that of the try, from 0.
     """
     answer, at, text, usage = base.answer, 0, "", Usage()
     places: list[Place] = []
@@ -126,7 +130,7 @@ def written(state: State, base: Step, edits: Sequence[Edit], messages: tuple[Mes
             break
         lead = ("" if text.rstrip().endswith("{") else ",") + edit.lead if edit.lead else ""
         reply = yield from ops.ask_model(
-            state, _ask(state, edit, text + lead, messages), "answer", state.last + 1
+            state, _ask(state, edit, text + lead, messages, number), "answer", state.last + 1
         )
         usage += reply.usage
         piece = _piece(edit, reply)
@@ -140,12 +144,12 @@ def written(state: State, base: Step, edits: Sequence[Edit], messages: tuple[Mes
     return Step(answer=text + answer[at:], finish=finish, usage=usage, patch=tuple(places))
 
 
-def _ask(state: State, edit: Edit, before: str, messages: tuple[Message, ...]) -> ops.Ask:
+def _ask(state: State, edit: Edit, before: str, messages: tuple[Message, ...], number: int) -> ops.Ask:
     """Return the request for what follows a beginning of the answer."""
-    size, form, given = (edit.end - edit.begin) // 2, None, state.plan.form or Form()
+    form, given = None, state.plan.form or Form()
     if edit.pointer is None:
         form = Form(without=given.without, case=given.case, lacks=given.lacks, one=not edit.open)
-    most = min((SENTENCE if form else VALUE) + size, state.plan.sampling.max_tokens)
+    most = min((ROOM + (edit.end - edit.begin) // 2) << number, state.plan.sampling.max_tokens)
     room = state.length(most=None if edit.open else most)
     return ops.Ask(messages, room, schema=edit.schema, form=form, begun=before.rstrip(" "))
 

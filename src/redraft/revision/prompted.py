@@ -163,10 +163,12 @@ def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
     """
     plan, base, tries, stop = state.plan, state.steps[-1], list[Step](), None
     failed = {result.name for result in base.checks if not result.passed}
-    # What steers need not be told; without it, all that comes before is in the engine's cache.
+    # What steers need not be told. Nor is the first try: all that comes before is in the engine's cache.
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
-    while stop is None and len(tries) < (patch.TRIES if plan.sampling.temperature else 1):
-        made = yield from patch.written(state, base, edits, _base(state, told))
+    most = patch.TRIES if plan.sampling.temperature else 1 + bool(told)
+    while stop is None and len(tries) < most:
+        messages = _base(state, told if tries else "")
+        made = yield from patch.written(state, base, edits, messages, len(tries))
         if made.finish == "context":
             break
         echo = state.echoes(made.answer, state.steps)
