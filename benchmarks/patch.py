@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import redraft
@@ -26,6 +26,7 @@ from redraft.checks.text import COUNTERS
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
 from redraft.engines.steering.draft import ends_of
+from redraft.options import MachineOptions
 from report import main
 
 HERE = Path(__file__).parent
@@ -35,8 +36,8 @@ SIZES = (20, 60, 130)  # values of the objects; the longest have some 2,000 toke
 HOW = (
     "The default model behind llama.cpp, temperature 0.7, one stream, the same seeds and checks for both ways, "
     "which begin with the same draft. patch: mode `auto`. full revision: mode `verified`, with speculation as "
-    "by default, and with the same steering. Both revise three times at most. New tokens, seconds and bytes are "
-    "medians over drafts, of whole chains. Outside: what of the draft's other {parts} is not in the answer."
+    "by default, and with the same steering. Both revise once. New tokens, seconds and bytes are medians over "
+    "drafts, of whole chains. Outside: the bytes of the draft's other {parts} that are not in the answer."
 )
 
 
@@ -129,12 +130,16 @@ async def measured(
     made: dict[str, list[tuple[Chain, Draft]]] = {way: [] for way in WAYS}
     for number, draft in enumerate(drafts):
         for way in [*WAYS][:: 1 if number % 2 else -1]:
-            given = {"given": draft.answer, "checks": draft.checks, "seed": 1000 * number, **WAYS[way]}
+            given = {
+                "given": draft.answer,
+                "checks": draft.checks,
+                "seed": 1000 * number,
+                "max_revisions": 1,
+                **WAYS[way],
+            }
             chain = await redraft.arevise(draft.prompt, model=engine, **given)
             made[way].append((chain, draft))
-            if say:
-                print(way, draft.checks, chain.passed, [s.patch for s in chain.steps], chain.usage)
-                print(draft.answer, "\n->\n", chain.answer, "\n")
+            print(way, *draft.checks, chain.passed, chain.usage.completion_tokens, *chain.steps[-1].patch)
     return made
 
 
@@ -163,12 +168,12 @@ def _lost(chain: Chain, draft: Draft) -> int:
 
 def _run(name: str, *, quick: bool) -> Row:
     async def run() -> Row:
-        engine = await load_engine("default", machine=None) if False else await load_engine("default")
+        engine = await load_engine("default", machine=MachineOptions(ctx=8192))
         try:
             with tempfile.TemporaryDirectory() as folder:
-                count = 3 if quick else 30
+                count = 3 if quick else 20 if name == "texts" else 12
                 found = await texts(engine, count) if name == "texts" else [*objects(Path(folder), count)]
-                made = await measured(engine, found, "--say" in sys.argv)
+                made = await measured(engine, found)
         finally:
             await engine.aclose()
         return row(name, made, "sentences" if name == "texts" else "values", 40 if name == "texts" else 60)

@@ -7,7 +7,7 @@ passes always gives a value.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import isroutine
@@ -53,27 +53,18 @@ class OutputCheck:
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the JSON makes a value. The message names the wrong fields."""
         try:
-            value, text = read_json(answer)
-            self.adapter.validate_json(text, context=self.context)
+            self.adapter.validate_json(read_json(answer)[1], context=self.context)
         except NotJson as error:
             return failed(str(error), score=error.read / 2)
         except ValidationError as error:
             count = error.error_count()
             more = f"; and {count - 3} more" if count > 3 else ""
             message = f"The JSON is not a valid {_name_of(self.type)}: {describe(error)}{more}."
-            places = [_place(value, fault["loc"], fault["type"]) for fault in error.errors()]
-            return failed(message, score=0.5 + 0.5 / (1 + count), places=places)
+            paths = [
+                each["loc"][: -1 if each["type"] == "extra_forbidden" else None] for each in error.errors()
+            ]
+            return failed(message, score=0.5 + 0.5 / (1 + count), places=[*map(pointer, paths)])
         return passed(f"The answer is a valid {_name_of(self.type)}.")
-
-
-def _place(value: Any, loc: Sequence[str | int], kind: str) -> str:
-    """Return a pointer to a fault of pydantic's. Its path may name branches of unions, which no value has."""
-    path: list[str | int] = []
-    for key in loc[:-1] if kind in ("extra_forbidden", "missing") else loc:
-        if key in value if isinstance(value, dict) else isinstance(value, list) and isinstance(key, int):
-            path.append(key)
-            value = value[key]
-    return pointer([*path, *(loc[-1:] if kind == "missing" else ())])
 
 
 _TYPES = "a pydantic model, list[Model], a union, a dataclass, or a TypedDict"

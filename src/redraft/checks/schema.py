@@ -92,9 +92,7 @@ class _Impossible:
             return part is False
         reference = part.get("$ref")
         if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
-            target: Any = self._whole
-            for step in reference.split("/")[1:]:
-                target = target.get(step) if isinstance(target, Mapping) else None
+            target = target_of(self._whole, reference)
             if reference in within or self.part(target, (*within, reference)):
                 return True
         if part.get("enum") == [] or ("not" in part and part["not"] in ({}, True)):
@@ -136,7 +134,12 @@ def list_of_one(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     """
     part, used = schema, 0
     for key in keys:
-        around = _followed(schema, part)
+        around: Any = part
+        for _ in range(MOST_STEPS):
+            if isinstance(around, Mapping) and "$ref" in around:
+                around = target_of(schema, str(around["$ref"]))
+        if not isinstance(around, Mapping):
+            break
         first = around.get("prefixItems", ())
         if key in around.get("properties", {}):
             within = around["properties"][key]
@@ -157,21 +160,11 @@ def list_of_one(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
 _NAMED = ("$defs", "definitions")
 
 
-def _followed(schema: Any, part: Any) -> Mapping[str, Any]:
-    """Return what a part refers to, or its one branch that is not null; nothing if it says nothing."""
-    for _ in range(MOST_STEPS):
-        ways = part.get("anyOf", part.get("oneOf", ())) if isinstance(part, Mapping) else ()
-        told = [way for way in ways if way != {"type": "null"}]
-        if isinstance(part, Mapping) and "$ref" in part:
-            target: Any = schema
-            for step in str(part["$ref"]).split("/")[1:]:
-                target = target.get(step) if isinstance(target, Mapping) else None
-            part = target
-        elif len(told) == 1:
-            part = told[0]
-        else:
-            break
-    return part if isinstance(part, Mapping) else {}
+def target_of(schema: Any, reference: str) -> Any:
+    """Return the part of a schema to which a reference within it leads; None if there is none."""
+    for step in reference.split("/")[1:]:
+        schema = schema.get(step) if isinstance(schema, Mapping) else None
+    return schema
 
 
 def _checked(kind: Any, schema: Schema, name: str) -> Validator:

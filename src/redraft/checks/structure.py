@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from redraft.chain import Prompt
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.json_reading import NotJson, once, pointer, read_json
-from redraft.checks.schema import GivenUp, faults, validator_of
+from redraft.checks.schema import GivenUp, faults, target_of, validator_of
 from redraft.errors import CheckError, CheckSyntaxError
 
 if TYPE_CHECKING:
@@ -279,12 +279,7 @@ class _Sketch:
         self._references += 1
         if self._references > MOST_REFERENCES or not reference.startswith("#/"):
             raise _Unsaid
-        part = self._root
-        for name in reference.removeprefix("#/").split("/"):
-            if not isinstance(part, Mapping) or name not in part:
-                raise _Unsaid
-            part = part[name]
-        return part
+        return target_of(self._root, reference)  # None cannot be said, either
 
     def _object(self, said: dict[str, Any]) -> str:
         required = set(said.pop("required", ()))

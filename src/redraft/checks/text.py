@@ -11,7 +11,6 @@ nothing, and emphasis of Markdown around a word make no difference.
 from __future__ import annotations
 
 import unicodedata
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
@@ -201,10 +200,7 @@ class Unique:
         more = f", and {len(found) - 3} more" if len(found) > 3 else ""
         one = len(found) == 1
         message = f"{'This line comes' if one else 'These lines come'} a second time: {named}{more}."
-        lines = [] if "\r" in answer else answer.split("\n")
-        begins = [sum(len(line) + 1 for line in lines[: again - 1]) for _, again, _ in found if lines]
-        places = [(begin, begin + len(line)) for begin, (_, _, line) in zip(begins, found, strict=False)]
-        return failed(message, score=1 / (1 + len(found)), places=places)
+        return failed(message, score=1 / (1 + len(found)))
 
 
 @dataclass(frozen=True)
@@ -319,11 +315,8 @@ class Lacks(_Phrase):
         more = ", and more after that" if len(places) > 5 else ""
         times = "once" if len(places) == 1 else f"{len(places)} times"
         message = f'The answer contains "{self.text}" {times}, {where}{more}. It must not.'
-        if readable != answer:
-            places = [
-                (_before(answer, readable, begin), _before(answer, readable, end)) for begin, end in places
-            ]
-        return failed(message, score=1 / (1 + len(places)), places=places)
+        found = places if len(readable) == len(answer) else []  # else they are places of another text
+        return failed(message, score=1 / (1 + len(places)), places=found)
 
 
 class Starts(_Phrase):
@@ -435,14 +428,6 @@ def plain(text: str) -> str:
         )
         text = unicodedata.normalize("NFC", "".join(kept))
     return text
-
-
-def _before(answer: str, readable: str, place: int) -> int:
-    """Return the place in an answer of a place in its plain form."""
-    lines, number = answer.split("\n"), readable.count("\n", 0, place)
-    line, column = lines[number], place - readable.rfind("\n", 0, place) - 1
-    begins = sum(len(each) + 1 for each in lines[:number])
-    return begins + bisect_left(range(len(line)), column, key=lambda size: len(plain(line[:size])))
 
 
 @dataclass(frozen=True)

@@ -50,55 +50,44 @@ class Edit:
 
 
 def edits_of(state: State) -> list[Edit]:
-    """Return what a patch of the last answer writes anew; nothing if there should be none.
+    """Return what a patch of the last answer writes anew, in order; nothing if there should be none.
 
     All that failed must have a place, and all places together less than half of the text.
     """
-    if not (state.plan.patches and state.steps and _may_follow(state.steps)):
-        return []
-    step = state.steps[-1]
+    plan, steps = state.plan, state.steps or [Step(answer="")]
+    *_, before, step = [steps[0], *steps]
     failed = [result for result in step.checks if not result.passed]
-    places = {place for result in failed for place in result.places}
+    in_vain = step.patch and (step.score or 0) <= (before.score or 0)
+    if in_vain or sum(bool(each.patch) for each in steps) == PATCHES or not (plan.patches and failed):
+        return []
     if not all(result.places for result in failed) or step.echo or step.finish not in ("stop", "lost"):
         return []
+    places = {place for result in failed for place in result.places}
     pointers = [place for place in places if isinstance(place, str)]
-    if not state.plan.json:
-        spans = [place for place in places if not isinstance(place, str)]
-        return [] if pointers else _segments(step, spans)
-    schema = state.plan.schema
-    whole = schema is not None and len(pointers) == len(places) and step.finish == "stop"
-    return _values(step.answer, pointers, schema) if whole else []
-
-
-def _may_follow(steps: Sequence[Step]) -> bool:
-    """Return whether a patch may follow: fewer than `PATCHES` were made, and each of them came closer."""
-    made = [index for index, step in enumerate(steps) if step.patch]
-    closer = all((steps[index].score or 0) > (steps[index - 1].score or 0) for index in made)
-    return closer and len(made) < PATCHES
-
-
-def _segments(step: Step, spans: Iterable[tuple[int, int]]) -> list[Edit]:
-    text = step.answer
-    found = [segment_of(text, begin, end) for begin, end in spans if 0 <= begin <= end <= len(text)]
+    spans = [place for place in places if not isinstance(place, str)]
+    if plan.json:
+        values = plan.schema is not None and not spans and step.finish == "stop"
+        return _values(step.answer, pointers, plan.schema) if values else []
+    found = [segment_of(step.answer, *span) for span in spans if span[1] <= len(step.answer)]
+    if not found or pointers:
+        return []
     if step.finish == "lost":
-        begin = min(found)[0] if found else 0
-        return [Edit(begin, len(text), open=True)] if begin else []
-    return _apart((Edit(begin, end) for begin, end in found), len(text))
+        begin = min(found)[0]
+        return [Edit(begin, len(step.answer), open=True)] if begin else []
+    return _apart([Edit(*each) for each in found], len(step.answer))
 
 
 def _values(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
     text, found = read_json(answer)[1], list[Edit]()
     start = answer.find(text)
-    if start < 0:  # it has other line breaks
-        return []
     for each in sorted(pointers):
-        keys = keys_of(each)
-        part = list_of_one(schema, keys)
-        span = span_of(text, keys[: part[0]]) if part else None
+        part = list_of_one(schema, keys_of(each))
+        keys = keys_of(each)[: part[0]] if part else []
+        span = span_of(text, keys) if start >= 0 else None  # an answer may have other line breaks
         if part is None or span is None:
             return []
         begin, end, lead = span
-        found.append(Edit(start + begin, start + end, lead, pointer(keys[: part[0]]), part[1]))
+        found.append(Edit(start + begin, start + end, lead, pointer(keys), part[1]))
     return _apart(found, len(text))
 
 
