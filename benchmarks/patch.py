@@ -1,6 +1,6 @@
 """Measure a revision that writes only what failed, beside one that writes the whole answer again.
 
-python benchmarks/patch.py           about 20 minutes; writes results/patch.json
+python benchmarks/patch.py           about 30 minutes; writes results/patch.json
 python benchmarks/patch.py --quick   a few texts and objects, nothing written
 """
 
@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,34 +23,35 @@ from typing import Any
 import redraft
 from measure import Figure, Goal, Row, Unit
 from redraft.chain import Chain
+from redraft.checks.json_reading import NotJson, read_json
 from redraft.checks.text import COUNTERS
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
 from redraft.engines.steering.draft import ends_of
-from redraft.options import MachineOptions
 from report import main
 
 HERE = Path(__file__).parent
 WAYS: dict[str, dict[str, Any]] = {"patch": {}, "full revision": {"mode": "verified"}}
-LEAST = 100  # words of a text
+LEAST = 80  # words of a text
 SIZES = (20, 60, 130)  # values of the objects; the longest have some 2,000 tokens
 HOW = (
-    "The default model behind llama.cpp, temperature 0.7, one stream, the same seeds and checks for both ways, "
-    "which begin with the same draft. patch: mode `auto`. full revision: mode `verified`, with speculation as "
-    "by default, and with the same steering. Both revise once. New tokens, seconds and bytes are medians over "
-    "drafts, of whole chains. Outside: the bytes of the draft's other {parts} that are not in the answer."
+    "{count} drafts. The default model behind llama.cpp, temperature 0.7, one stream, the same seeds and checks "
+    "for both ways, which begin with the same draft and revise once. patch: mode `auto`. full revision: mode "
+    "`verified`, steered alike, with speculation as by default. New tokens and seconds are medians over whole "
+    "chains. Changed outside: the share of answers in which another {part} of the draft is missing."
 )
+Made = dict[str, list[tuple[Chain, "Draft"]]]  # the chains of each way
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A draft with a fault that was put in or found by rule, its checks, and the parts that are right."""
+    """A draft with one fault, its checks, and how to see what became of the rest."""
 
     prompt: str
     answer: str
-    checks: tuple[str, ...]
-    parts: tuple[str, ...]
-    right: Callable[[str], bool] = lambda _: True  # whether an answer has the right value
+    check: str
+    kept: Callable[[str], bool]  # whether all that was right is in an answer
+    right: Callable[[str], bool]  # whether the fault has become what it should be
 
 
 async def texts(engine: Engine, count: int) -> list[Draft]:
@@ -58,130 +60,125 @@ async def texts(engine: Engine, count: int) -> list[Draft]:
     for number, question in enumerate((HERE / "questions.txt").read_text("utf-8").splitlines()):
         chain = await redraft.arevise(question, model=engine, max_tokens=260, seed=number)
         text = chain.answer
-        ends = [0, *ends_of(text)]
-        said = [text[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
-        words = [re.findall(r"\b[a-z]{5,}\b", each) for each in said]
+        said = [text[begin:end] for begin, end in pairwise([0, *ends_of(text)])]
         once = [
             (place, word)
             for place in range(len(said) // 3, len(said) - 1)
-            for word in words[place]
+            for word in re.findall(r"\b[a-z]{5,}\b", said[place])
             if len(re.findall(rf"(?i){word}", text + question)) == 1
         ]
-        if COUNTERS["words"](text) >= LEAST and chain.steps[0].finish == "stop" and once:
-            place, word = random.Random(number).choice(once)
-            others = tuple(each.strip() for each in said[:place] + said[place + 1 :])
-            found.append(Draft(question, text, (f"lacks:{word}",), others))
+        if COUNTERS["words"](text) < LEAST or chain.steps[0].finish != "stop" or not once:
+            continue
+        place, word = random.Random(number).choice(once)
+        others = tuple(each.strip() for each in said[:place] + said[place + 1 :])
+        check = f"lacks:{word}"
+        passes = partial(_passes, redraft.parse_check(check))
+        found.append(Draft(question, text, check, partial(_has_all, others), passes))
         if len(found) == count:
             break
     return found
 
 
+def _has_all(parts: Sequence[str], answer: str) -> bool:
+    return all(part in answer for part in parts)
+
+
+def _passes(check: Any, answer: str) -> bool:
+    return bool(check.check(answer, redraft.Prompt()).passed)
+
+
 KINDS: dict[str, tuple[dict[str, Any], Callable[[random.Random], Any], Any]] = {
-    "count": ({"type": "integer", "minimum": 0}, lambda draw: draw.randrange(2, 900), "many"),
+    "count": ({"type": "integer"}, lambda draw: draw.randrange(2, 900), "many"),
     "price": ({"type": "number"}, lambda draw: draw.randrange(100, 9000) / 100, "a good price"),
     "open": ({"type": "boolean"}, lambda draw: draw.random() < 0.5, "perhaps"),
-    "day": (
-        {"enum": ["Monday", "Tuesday", "Friday"]},
-        lambda draw: draw.choice(["Monday", "Friday"]),
-        "someday",
-    ),
-    "city": ({"type": "string"}, lambda draw: draw.choice(["Lyon", "Porto", "Graz", "Turku", "Bergen"]), 7),
+    "day": ({"enum": ["Monday", "Friday"]}, lambda draw: draw.choice(["Monday", "Friday"]), "someday"),
+    "city": ({"type": "string"}, lambda draw: draw.choice(["Lyon", "Porto", "Graz", "Bergen"]), 7),
 }
 """Name of a value -> its schema, its right value, and a wrong one."""
 
 
 def objects(folder: Path, count: int) -> Iterator[Draft]:
-    """Yield objects whose prompt says every value, with one value in the middle that is wrong or missing."""
+    """Yield objects with one value in the middle that is wrong or missing, and which the prompt says."""
     for number in range(count):
         draw, size = random.Random(number), SIZES[number % len(SIZES)]
         names = [f"{draw.choice([*KINDS])}_{place}" for place in range(size)]
         kinds = {name: KINDS[name.partition("_")[0]] for name in names}
         values = {name: kind[1](draw) for name, kind in kinds.items()}
         schema = {"type": "object", "properties": {name: kind[0] for name, kind in kinds.items()}}
-        file = folder / f"{number}.json"
+        file, name = folder / f"{number}.json", names[size // 2 + number % 5]
         file.write_text(json.dumps({**schema, "required": names, "additionalProperties": False}), "utf-8")
-        name = names[size // 2 + number % 5]
         faulty = {**values, name: kinds[name][2]}
         if number % 4 == 3:
             del faulty[name]
-        said = ", ".join(f"{each} is {json.dumps(value)}" for each, value in values.items())
-        parts = tuple(
-            f"{json.dumps(each)}: {json.dumps(value)}" for each, value in values.items() if each != name
-        )
+        others = {each: value for each, value in values.items() if each != name}
         yield Draft(
-            f"Write this as JSON: {said}."
-            if size <= 60
-            else f"Write a record in JSON, in which {name} is {json.dumps(values[name])}.",
+            f"Write the record in JSON. In it, {name} is {json.dumps(values[name])}.",
             json.dumps(faulty, indent=2),
-            (f"json-schema:{file}",),
-            parts,
-            partial(_is, name, values[name]),
+            f"json-schema:{file}",
+            partial(_says, others),
+            partial(_says, {name: values[name]}),
         )
 
 
-def _is(name: str, value: Any, answer: str) -> bool:
-    return f"{json.dumps(name)}: {json.dumps(value)}" in answer
+def _says(values: dict[str, Any], answer: str) -> bool:
+    try:
+        found = read_json(answer)[0]
+    except NotJson:
+        return False
+    return isinstance(found, dict) and all(found.get(name, ...) == value for name, value in values.items())
 
 
-async def measured(
-    engine: Engine, drafts: Sequence[Draft], say: bool
-) -> dict[str, list[tuple[Chain, Draft]]]:
+async def chains(engine: Engine, drafts: Sequence[Draft]) -> Made:
     """Make the chain of each draft in both ways, in turn."""
-    made: dict[str, list[tuple[Chain, Draft]]] = {way: [] for way in WAYS}
+    made: Made = {way: [] for way in WAYS}
     for number, draft in enumerate(drafts):
         for way in [*WAYS][:: 1 if number % 2 else -1]:
             given = {
                 "given": draft.answer,
-                "checks": draft.checks,
-                "seed": 1000 * number,
+                "checks": [draft.check],
                 "max_revisions": 1,
-                **WAYS[way],
+                "seed": 1000 * number,
             }
-            chain = await redraft.arevise(draft.prompt, model=engine, **given)
+            chain = await redraft.arevise(draft.prompt, model=engine, **given, **WAYS[way])
             made[way].append((chain, draft))
-            print(way, *draft.checks, chain.passed, chain.usage.completion_tokens, *chain.steps[-1].patch)
     return made
 
 
-def row(name: str, made: dict[str, list[tuple[Chain, Draft]]], parts: str, tokens: float) -> Row:
+def row(name: str, made: Made, part: str, tokens: float) -> Row:
     """Return the row of both ways."""
     figures: list[Figure] = []
 
     def add(what: str, unit: Unit, of: Callable[[Chain, Draft], float], *goal: Goal) -> None:
         for way, pairs in made.items():
             values = tuple(float(of(chain, draft)) for chain, draft in pairs)
-            values = (100 * fmean(values),) if unit == "%" else values
-            figures.append(Figure(f"{what}, {way}", values, unit, *(goal if way == "patch" else ())))
+            shares = (100 * fmean(values),) if unit == "%" else values
+            figures.append(Figure(f"{what}, {way}", shares, unit, *(goal if way == "patch" else ())))
 
     add("pass", "%", lambda chain, _: bool(chain.passed))
-    add("have the right value", "%", lambda chain, draft: draft.right(chain.answer))
+    add("are right where they failed", "%", lambda chain, draft: draft.right(chain.answer))
+    add("changed outside", "%", lambda chain, draft: not draft.kept(chain.answer), Goal("≤", 0.0))
     add("new tokens", "tokens", lambda chain, _: chain.usage.completion_tokens, Goal("≤", tokens))
     add("seconds", "s", lambda chain, _: chain.usage.seconds)
-    add("outside", "", lambda chain, draft: _lost(chain, draft), Goal("≤", 0.0))
-    return Row(f"patch: {name}", f"{len(made['patch'])} drafts. {HOW.format(parts=parts)}", tuple(figures))
+    return Row(f"patch: {name}", HOW.format(count=len(made["patch"]), part=part), tuple(figures))
 
 
-def _lost(chain: Chain, draft: Draft) -> int:
-    """Return the bytes of the draft's other parts that are not in the answer."""
-    return sum(len(part.encode()) for part in draft.parts if part not in chain.answer)
+def measured(name: str, part: str, *, quick: bool) -> Row:
+    """Measure texts or objects."""
 
-
-def _run(name: str, *, quick: bool) -> Row:
-    async def run() -> Row:
-        engine = await load_engine("default", machine=MachineOptions(ctx=8192))
+    async def run() -> Made:
+        engine = await load_engine("default", ctx=8192)
         try:
             with tempfile.TemporaryDirectory() as folder:
                 count = 3 if quick else 20 if name == "texts" else 12
                 found = await texts(engine, count) if name == "texts" else [*objects(Path(folder), count)]
-                made = await measured(engine, found)
+                return await chains(engine, found)
         finally:
             await engine.aclose()
-        return row(name, made, "sentences" if name == "texts" else "values", 40 if name == "texts" else 60)
 
-    return asyncio.run(run())
+    return row(name, asyncio.run(run()), part, 40 if name == "texts" else 60)
 
+
+ROWS = {"texts": partial(measured, "texts", "sentence"), "objects": partial(measured, "objects", "value")}
 
 if __name__ == "__main__":
-    sys.exit(
-        main("benchmarks/patch.py", __doc__, {name: partial(_run, name) for name in ("texts", "objects")})
-    )
+    sys.exit(main("benchmarks/patch.py", __doc__, ROWS))
