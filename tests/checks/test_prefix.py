@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.chain import Prompt
-from redraft.checks.base import Check, Outcome, passed, prefix_of, run_checks
+from redraft.checks.base import Check, prefix_of, run_checks
 from redraft.checks.ifeval import TYPES
 from redraft.checks.parse import parse_checks
 
@@ -128,33 +127,3 @@ def test_every_rule_is_tried_here() -> None:
 )
 def test_what_can_still_come_is_open(written: str) -> None:
     assert prefix_of(rate(written), "One two three four. Five! ") == "open"
-
-
-class Own:
-    def __init__(self, name: str, says: Any) -> None:
-        self.name, self.says, self.asked = name, says, 0
-
-    def check(self, answer: str, prompt: Prompt) -> Outcome:
-        return passed("Fine.")
-
-    def prefix(self, text: str) -> Any:
-        self.asked += 1
-        if isinstance(self.says, BaseException):
-            raise self.says
-        return self.says
-
-
-NO_WORD = "returned True and not 'open' or 'lost'"
-
-
-@pytest.mark.parametrize(
-    ("says", "fault"), [(KeyError("x"), "crashed: "), (SystemExit(3), "crashed: "), (True, NO_WORD)]
-)
-def test_a_prefix_that_fails_is_told_once_and_not_asked_again(
-    says: Any, fault: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    check = Own(f"own-{says!r}", says)
-    assert [prefix_of(check, "a"), prefix_of(check, "ab")] == ["open", "open"]
-    assert check.asked == 1
-    assert len(caplog.messages) == 1
-    assert fault in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,8 @@ class Own:
     [
         (lambda _: "lost", "called a text lost that the check passes"),
         (lambda _: 1 / 0, "crashed: test_lost.py"),
+        (lambda _: sys.exit(3), "crashed: "),
+        (lambda _: True, "returned True and not 'open' or 'lost'"),
         (lambda _: time.sleep(1), "took longer than 0.1 s"),
     ],
 )
