@@ -70,7 +70,7 @@ def test_the_sentence_with_a_forbidden_word_is_written_anew() -> None:
     engine = Steered(" Voles feed them well. They also")
     chain = owls(engine)
     assert chain.answer == OWLS.replace(MOUSE, "Voles feed them well.")
-    assert (chain.stop, chain.passed, chain.revisions) == ("passed", True, 1)
+    assert (chain.stop, chain.revisions) == ("passed", 1)
     ((begin, end),) = chain.steps[1].patch  # type: ignore[misc]
     assert chain.answer[begin:end] == "Voles feed them well."
     (asked,) = engine.asked
@@ -81,9 +81,8 @@ def test_the_sentence_with_a_forbidden_word_is_written_anew() -> None:
 
 def test_another_try_follows_one_that_fails_repeats_or_does_not_end() -> None:
     chain = owls(Steered("A mouse again.", "They live in barns.", "and so on " * 40, "Voles do."))
-    assert (chain.revisions, chain.passed) == (1, True)
-    assert chain.answer == OWLS.replace(MOUSE, "Voles do.")
-    assert chain.steps[1].usage.completion_tokens > len("A mouse again. They live in barns.")
+    assert (chain.revisions, chain.answer) == (1, OWLS.replace(MOUSE, "Voles do."))
+    assert chain.usage.completion_tokens > len("A mouse again. They live in barns.")
 
 
 def test_only_a_patch_that_comes_closer_is_followed_by_another() -> None:
@@ -222,7 +221,6 @@ def test_every_value_of_an_object_is_found_by_its_pointer(value: Any, indent: in
         ({"properties": {"a": {"type": "integer"}}}, "/a", 1, {"type": "integer"}),
         ({"items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"items": {"const": 1}}}}, "/3/0", 2, {"const": 1}),
         ({"properties": {"a": {"anyOf": [{}, {}]}}}, "/a/0", 1, {"anyOf": [{}, {}]}),
-        ({"additionalProperties": {"const": 1}}, "/x", 1, {"const": 1}),
         ({"properties": {"a": {"$ref": "#"}}}, "/a", None, None),
     ],
 )

@@ -191,9 +191,6 @@ def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outc
         raise RuntimeError(type(error).__name__) from error
 
 
-_PLACES = "A place is (begin, end), numbers of characters, or a JSON pointer."
-
-
 async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
     """Run a check and return its record."""
     outcome = await outcome_of(check, answer, prompt)
@@ -205,9 +202,8 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
         found = {"name": check.name, "score": outcome.score, "message": whole(outcome.message)}
         return CheckResult.model_validate({**found, "passed": outcome.passed, "places": outcome.places})
     except ValidationError as error:
-        raise CheckError(
-            f"the check {check.name!r} gave a wrong outcome: {describe(error)}.", hint=_PLACES
-        ) from None
+        hint = "A place is (begin, end), numbers of characters, or a JSON pointer."
+        raise CheckError(f"{check.name!r} gave a wrong outcome: {describe(error)}.", hint=hint) from None
 
 
 async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tuple[CheckResult, ...]:

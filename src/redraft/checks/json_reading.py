@@ -202,15 +202,6 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
     return begin, end, ""
 
 
-def first_value(text: str) -> str | None:
-    """Return the JSON value with which a text begins, as it is written; None if it begins with none."""
-    begin = _after_space(text, 0)
-    try:
-        return text[begin : _raw(text, begin, len(text))[1]]
-    except ValueError:
-        return None
-
-
 def _after_space(text: str, at: int) -> int:
     return _SPACE.match(text, at).end()  # type: ignore[union-attr]
 

@@ -30,6 +30,7 @@ MAX_UNEVALUATED = 10_000
 """Most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
 
 MOST_PARTS = 10_000  # of a schema that `impossible` looks at
+_NAMED = ("$defs", "definitions")
 MOST_STEPS = 20  # references to references
 MOST_WRITTEN = 500_000  # items, names or characters: no model writes more
 
@@ -155,9 +156,6 @@ def list_of_one(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     if not all(each.startswith(tuple(f"#/{name}/" for name in _NAMED)) for each in references):
         return None
     return used, {"type": "array", "items": part, "minItems": 1, "maxItems": 1, **named}
-
-
-_NAMED = ("$defs", "definitions")
 
 
 def target_of(schema: Any, reference: str) -> Any:

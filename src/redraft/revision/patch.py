@@ -7,12 +7,13 @@ to its end. Only engines that go on with an answer can do this (`EngineInfo.resu
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from redraft.chain import Finish, Place, Step, Usage
-from redraft.checks.json_reading import first_value, keys_of, pointer, read_json, span_of
+from redraft.checks.json_reading import NotJson, keys_of, pointer, read_json, span_of
 from redraft.checks.schema import list_of_one
 from redraft.engines.base import Message
 from redraft.engines.steering.draft import ends_of, segment_of
@@ -22,9 +23,6 @@ from redraft.revision import stop as rules
 from redraft.revision.state import State
 
 TRIES = 4
-PATCHES = 2
-"""Most patches of a chain. A second one only follows a first that came closer."""
-
 ROOM = 48
 """Tokens that a new sentence or value may have, and half as many as the old one has characters. Each try
 has twice as many."""
@@ -52,15 +50,16 @@ class Edit:
 def edits_of(state: State) -> list[Edit]:
     """Return what a patch of the last answer writes anew, in order; nothing if there should be none.
 
-    All that failed must have a place, and all places together less than half of the text.
+    All that failed must have a place, and all places together less than half of the text. A patch follows
+    another only if that came closer.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
     failed = [result for result in step.checks if not result.passed]
     in_vain = step.patch and (step.score or 0) <= (before.score or 0)
-    if in_vain or sum(bool(each.patch) for each in steps) == PATCHES or not (plan.patches and failed):
+    if in_vain or not plan.patches or not failed or step.echo or step.finish not in ("stop", "lost"):
         return []
-    if not all(result.places for result in failed) or step.echo or step.finish not in ("stop", "lost"):
+    if not all(result.places for result in failed):
         return []
     places = {place for result in failed for place in result.places}
     pointers = [place for place in places if isinstance(place, str)]
@@ -68,7 +67,7 @@ def edits_of(state: State) -> list[Edit]:
     if plan.json:
         values = plan.schema is not None and not spans and step.finish == "stop"
         return _values(step.answer, pointers, plan.schema) if values else []
-    found = [segment_of(step.answer, *span) for span in spans if span[1] <= len(step.answer)]
+    found = [segment_of(step.answer, *span) for span in spans if 0 <= span[0] <= span[1] <= len(step.answer)]
     if not found or pointers:
         return []
     if step.finish == "lost":
@@ -78,7 +77,10 @@ def edits_of(state: State) -> list[Edit]:
 
 
 def _values(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
-    text, found = read_json(answer)[1], list[Edit]()
+    try:
+        text, found = read_json(answer)[1], list[Edit]()
+    except NotJson:  # it was a check of the user's that saw values
+        return []
     start = answer.find(text)
     for each in sorted(pointers):
         part = list_of_one(schema, keys_of(each))
@@ -150,8 +152,11 @@ def _piece(edit: Edit, reply: ops.Generated) -> str | None:
         return text
     if edit.pointer is not None:
         text = text.removeprefix("[")
-        found = first_value(text)
-        return found if found is None or whole or len(found) < len(text) else None
+        try:
+            end = json.JSONDecoder().raw_decode(text)[1]
+        except ValueError:
+            return None
+        return text[:end] if whole or end < len(text) else None
     line = text.partition("\n")[0]
     ends = ends_of(line)
     return line[: ends[0]] if ends else line if whole or line != text else None
