@@ -56,7 +56,8 @@ def edits_of(state: State) -> list[Edit]:
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
     failed = [result for result in step.checks if not result.passed]
-    in_vain = step.patch and (step.score or 0) <= (before.score or 0)
+    same = step.finish == before.finish  # a text that was ended and is whole now came closer
+    in_vain = step.patch and same and (step.score or 0) <= (before.score or 0)
     if in_vain or not plan.patches or not failed or step.echo or step.finish not in ("stop", "lost"):
         return []
     if not all(result.places for result in failed):

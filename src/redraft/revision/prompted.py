@@ -165,7 +165,8 @@ def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
     failed = {result.name for result in base.checks if not result.passed}
     # What steers need not be told. Nor is the first try: all that comes before is in the engine's cache.
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
-    most = patch.TRIES if plan.sampling.temperature else 1 + bool(told)
+    # To go on to the end takes as much as another draft, so that is tried once.
+    most = 1 if edits[0].open else patch.TRIES if plan.sampling.temperature else 1 + bool(told)
     while stop is None and len(tries) < most:
         messages = _base(state, told if tries else "")
         made = yield from patch.written(state, base, edits, messages, len(tries))
