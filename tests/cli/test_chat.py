@@ -178,7 +178,7 @@ def test_an_unknown_command_is_no_question() -> None:
 def test_a_terminal_shows_steps_and_diffs_and_what_it_is_told() -> None:
     model = script("Rain is cold water that falls.", "Rain is water that falls.")
     with Terminal("-m", model, "-c", "words<=5", "-c", "lacks:snow") as terminal:
-        assert "loading the model …" in terminal.see("script is ready")
+        assert "loading the model …" in terminal.see("the model is ready")
         terminal.see("> ")
         terminal.type("Describe rain.\r")
         terminal.see("✗ fails 1 of 2: 6 words, and at most 5 are allowed")

@@ -56,7 +56,7 @@ def chat(flags: Given) -> None:
             talking = Chat(runner.run(Session.open(settings, stack, wait)), runner)
             if watching:
                 talking.watching = True
-                tell(f"{talking.session.engine.info.name} is ready.", f"/help lists the commands; {LEAVING}")
+                tell("the model is ready.", f"/help lists the commands; {LEAVING}")
                 read_terminal(talking.do)
             else:
                 read_pipe(talking.do)

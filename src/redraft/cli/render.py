@@ -117,13 +117,13 @@ def summary(chain: Chain) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
-    if chain.best is not None:
+    if chain.best is not None and len(chain.steps) + len(chain.drafts) > 1:
         first = "the best draft" if chain.drafts else "the first answer"
         name = first if chain.best == 0 else f"revision {chain.best}"
         table.add_row("best", Group(Text(name), *verdict(chain.steps[chain.best].checks)))
     if by := chain.meta.get(ANSWERED):
         table.add_row("answered by", by)
-    if chain.stop is not None:
+    if chain.stop is not None and (chain.stop != "max_revisions" or len(chain.steps) > 1):
         table.add_row("stopped", STOPS[chain.stop])
     table.add_row("used", usage_line(chain))
     return table

@@ -26,7 +26,7 @@ VERDICTS: dict[Verdict, str] = {"accept": "accepted", "revise": "to be revised",
 STOPS = {
     "accepted": "the feedback accepted it",
     "passed": "every check passed",
-    "ended": "the model ended without a verdict",
+    "ended": "the model had finished",
     "tool_calls": "the model calls a tool",
     "max_revisions": "all allowed revisions made",
     "budget": "the budget is used up",

@@ -9,7 +9,7 @@
   let visible = index.map((_, place) => place), current = -1, marks = true, shows = 0, searches = 0;
 
   const STOPS = {
-    accepted: "the feedback accepted it", passed: "every check passed", ended: "the model ended without a verdict",
+    accepted: "the feedback accepted it", passed: "every check passed", ended: "the model had finished",
     tool_calls: "the model calls a tool", max_revisions: "all allowed texts were written", budget: "the budget is used up",
     unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
     context: "the context is full", malformed: "the model left the format", cancelled: "it was stopped", error: "an error",
