@@ -275,7 +275,8 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
     usage = state.pay(meter.usages(delta)[index], ask.who)
     opened, text = apart("".join(pieces))  # by the prompt, if its engine cannot tell
     reasoning, finish = "".join([*thoughts, opened]).strip(), delta.finish or "stop"
-    return Generated(text.strip(), finish, usage, delta.aside, delta.tool_calls, unsteered, reasoning)
+    whole = text.strip() if ask.begun is None else text.rstrip()
+    return Generated(whole, finish, usage, delta.aside, delta.tool_calls, unsteered, reasoning)
 
 
 def announce_progress(state: State) -> Loop[None]:

@@ -125,7 +125,8 @@ def written(
             state, _ask(state, edit, text + lead, messages, number), "answer", state.last + 1
         )
         usage += reply.usage
-        piece = _piece(edit, reply)
+        goes_on = (text + lead).rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
+        piece = None if goes_on else _piece(edit, reply)
         if piece and (edit.pointer is not None or piece not in answer):
             text, at = text + lead, edit.end
             places.append((len(text), len(text) + len(piece)) if edit.pointer is None else edit.pointer)
@@ -148,7 +149,7 @@ def _ask(state: State, edit: Edit, before: str, messages: tuple[Message, ...], n
 
 def _piece(edit: Edit, reply: ops.Generated) -> str | None:
     """Return what goes into the place of an edit; None if the reply has nothing whole."""
-    text, whole = reply.text, reply.finish == "stop"
+    text, whole = reply.text.lstrip(), reply.finish == "stop"
     if edit.open:
         return text
     if edit.pointer is not None:

@@ -19,6 +19,7 @@ _NO_END = re.compile(
     r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z"
 )
 _MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # of an item, a heading or a quotation
+_WORD = re.compile(r"\w+ ")
 _LONG = re.compile(r"(?:[^\W\d_].*){15}")  # letters of a sentence that nobody says twice
 _WIDE = "\u2e80"  # the first of the writings without spaces
 _SEEN = 1000  # characters in which a sentence comes twice
@@ -138,13 +139,17 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> list[int]:
 
 
 def segment_of(text: str, begin: int, end: int) -> tuple[int, int]:
-    """Return where the sentence, item or line around a place begins, behind its mark, and ends."""
+    """Return where the sentence, item or line around a place begins, behind its mark, and ends.
+
+    The first word of a line is left out: a model may rather end an answer than begin another paragraph.
+    """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     stop = len(text) if stop < 0 else stop
     ends = [start + each for each in ends_of(text[start:stop])]
     first = max((each for each in ends if each <= begin), default=start)
     mark = _MARK.match(text, first)
-    first = min(mark.end() if mark else first, begin)
+    word = _WORD.match(text, mark.end()) if mark and first == start else None
+    first = word.end() if word and word.end() <= begin else min(mark.end() if mark else first, begin)
     return first, min((each for each in ends if each >= end), default=stop)
 
 
