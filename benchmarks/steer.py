@@ -1,4 +1,4 @@
-"""Measures what steering by checks brings: passing first answers, their tokens, and what a grammar costs.
+"""Measures what steering by checks brings: passing first answers, their tokens, and how they read.
 
 python benchmarks/steer.py          about an hour; writes results/steer.json
 python benchmarks/steer.py --only held-out
@@ -11,12 +11,11 @@ import asyncio
 import json
 import re
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import accumulate
 from operator import or_
 from pathlib import Path
@@ -31,32 +30,30 @@ import redraft
 from apps_constraints import PEERS, held_out
 from apps_server import serving
 from material import records as ifeval
-from measure import Figure, Goal, Row, Unit, alternate
-from redraft.chain import Chain, Prompt, Step
+from measure import Figure, Goal, Row, Unit
+from redraft.chain import Chain, Prompt, Step, loop
 from redraft.checks.base import demand_of, run_checks
 from redraft.checks.echo import is_echo
 from redraft.checks.ifeval import Constraint
-from redraft.engines.base import Engine, Sampling
+from redraft.engines.base import Engine
 from redraft.engines.llamacpp.default_model import fetch_default
-from redraft.engines.load import EngineName, load_engine
-from redraft.engines.steering.form import Form
+from redraft.engines.load import load_engine
 from redraft.evaluation.stats import difference
 from report import main
 
-PARALLEL, TEXTS = 8, 4
+PARALLEL, TEXTS, TRIED = 8, 4, 16
 BEST_OF: dict[str, Any] = {"mode": "best-of", "drafts": TEXTS}
 WAYS: dict[str, dict[str, Any]] = {
     "best of N": {**BEST_OF, "steer": False},
-    "steered": BEST_OF,
     "auto": {"max_revisions": TEXTS - 1},
     "one steered text": {"max_revisions": 0},
 }
-COMPARED = ("best of N", "steered", "auto")
+COMPARED = ("best of N", "auto")
 HOW = (
     "{prompts}, the default model behind llama.cpp, temperature 0.7, at most {tokens} new tokens a text and "
     "{texts} texts a prompt, seeds {seeds}. All ways have the same checks and are told their demands. An "
     "answer counts if it passes all of them and is no echo. A way ends at its first text that passes; one "
-    "text of best of N is plain sampling. steered: best of N with `--steer`. Differences are paired by "
+    "text of best of N is plain sampling. auto: steered. Differences are paired by "
     "prompt, at the new tokens of ours: the other way's share is on the line between its own points, or that "
     "of its first or last point, where it takes more than ours from the start, or fewer to the end. "
     "Intervals are at 95 %."
@@ -158,11 +155,10 @@ async def curves(
     ways: Iterable[str],
     tokens: int,
     seeds: Iterable[int],
-    engine: EngineName = "llamacpp",
 ) -> dict[str, Curve]:
     """Runs ways with seeds. Peers have llama.cpp's server."""
     runs: dict[str, list[list[Made]]] = {way: [] for way in ways}
-    async with aclosing(await load_engine("default", engine=engine, parallel=PARALLEL)) as model:
+    async with aclosing(await load_engine("default", engine="llamacpp", parallel=PARALLEL)) as model:
         for seed in seeds:
             for way, made in runs.items():
                 made.append(
@@ -273,25 +269,14 @@ def likelihood(prompt: str, text: str) -> float:
     return float(chances.gather(1, ids[len(before) :, None]).mean())
 
 
-async def first_texts(records: Sequence[Any], seed: int, *, steer: bool) -> list[tuple[float, ...]]:
-    """Returns the `PARTS` of each prompt's first text."""
-    from wordfreq import zipf_frequency
+async def first_texts(records: Sequence[Any], seed: int, **options: Any) -> list[tuple[float, ...]]:
+    """Returns the `PARTS` of a chain of each prompt, which has one text if `options` say no more."""
 
     async def one(number: int, record: dict[str, Any]) -> Chain:
         checks = record.get("checks") or checks_in(record)
-        options: dict[str, Any] = {"max_tokens": 128, "seed": seed * 10_000 + number, "max_revisions": 0}
+        given = {"max_tokens": 128, "seed": seed * 10_000 + number, "max_revisions": 0, **options}
         async with slots:
-            return await redraft.arevise(record["prompt"], model=model, checks=checks, steer=steer, **options)
-
-    def parts(chain: Chain) -> tuple[float, ...]:
-        prompt, checks = chain.prompt.text, chain.steps[0].checks
-        text = chain.steps[0].answer.replace("’", "'").lower()
-        words = {*WORD.findall(text)} - {*WORD.findall(prompt.lower())}
-        odd = not all(zipf_frequency(word, "en") for word in words)
-        asked = any(re.search(r":end_checker|ends:", check.name) for check in checks)
-        found = _passes(chain.steps[0]), odd, asked or ends_whole(chain.steps[0].answer)
-        likely = likelihood(prompt, chain.steps[0].answer)
-        return *(100.0 * each for each in found), likely, chain.usage.completion_tokens
+            return await redraft.arevise(record["prompt"], model=model, checks=checks, **given)
 
     slots = asyncio.Semaphore(PARALLEL)
     async with aclosing(await load_engine("default", engine="llamacpp", parallel=PARALLEL)) as model:
@@ -299,30 +284,55 @@ async def first_texts(records: Sequence[Any], seed: int, *, steer: bool) -> list
     return [*map(parts, made)]
 
 
-def means(texts: Sequence[Sequence[float]]) -> list[float]:
-    """Returns the mean of each part."""
-    return [fmean(part) for part in zip(*texts, strict=True)]
+def parts(chain: Chain) -> tuple[float, ...]:
+    """Returns the `PARTS` of the first text that passes, or else of the last; and whether it ends by itself."""
+    from wordfreq import zipf_frequency
+
+    made = [*chain.drafts, *chain.steps]
+    step, prompt = next(filter(_passes, made), made[-1]), chain.prompt.text
+    words = {*WORD.findall(step.answer.replace("’", "'").lower())} - {*WORD.findall(prompt.lower())}
+    odd = not all(zipf_frequency(word, "en") for word in words)
+    asked = any(re.search(r":end_checker|ends:", check.name) for check in step.checks)
+    found = _passes(step), odd, asked or ends_whole(step.answer)
+    said = likelihood(prompt, step.answer), chain.usage.completion_tokens
+    return *(100.0 * each for each in found), *said, step.finish == "stop" and loop(step.answer) is None
+
+
+def less_likely(what: str, runs: Sequence[Sequence[Sequence[float]]], chance: Mapping[int, Any]) -> Figure:
+    """Compares steered texts with unsteered ones that pass by chance, by number of the prompt."""
+    steered = [fmean(run[n][3] for run in runs) for n in chance]
+    plain = [each[3] for each in chance.values()]
+    found = difference(plain, steered)
+    by_seed = tuple(fmean(run[n][3] - each[3] for n, each in chance.items()) for run in runs)
+    sides = f"{fmean(steered):.2f} and {fmean(plain):.2f}, {found.low:+.2f} to {found.high:+.2f}"
+    return Figure(what, by_seed, "nats", Goal("≥", -0.05), f"{sides}, {len(plain)} prompts")
 
 
 def natural(*, quick: bool) -> Row:
     """Measures whether first texts pass, and read as if nothing had steered them."""
     seeds, count, figures = ((0,), 8, []) if quick else ((0, 1, 2), None, [])
     for name, records in (("IFEval", held_out(100)[:count]), ("plain demands", plain_demands(count))):
-        for way, steer in (("steered", True), ("plain", False)):
-            runs = [
-                asyncio.run(first_texts(records, seed, steer=steer)) for seed in seeds[: None if steer else 1]
-            ]
-            for what, unit, goal, values in zip(
-                PARTS, UNITS, GOALS, zip(*map(means, runs), strict=True), strict=True
-            ):
-                figures.append(Figure(f"{name}, {way}: {what}", values, unit, goal if steer else None))
+        steered = [asyncio.run(first_texts(records, seed)) for seed in seeds]
+        plain = [asyncio.run(first_texts(records, 0, steer=False))]
+        chance = asyncio.run(first_texts(records, 0, steer=False, mode="best-of", drafts=TRIED))
+        for way, runs in (("steered", steered), ("plain", plain)):
+            of_runs = zip(*([fmean(part) for part in zip(*run, strict=True)] for run in runs), strict=True)
+            for what, unit, goal, values in zip(PARTS, UNITS, GOALS, of_runs, strict=False):
+                figures.append(
+                    Figure(f"{name}, {way}: {what}", values, unit, goal if steered is runs else None)
+                )
+        for which, least in (("passes", 0), ("passes, ends by itself and repeats nothing", 1)):
+            what = f"{name}: log-likelihood a token, steered less plain that {which}"
+            found = {n: each for n, each in enumerate(chance) if each[0] and each[5] >= least}
+            figures.append(less_likely(what, steered, found))
     how = (
         "100 IFEval prompts as below, and 100 everyday ones with demands (`derive_prompts.jsonl`); the "
         "default model behind llama.cpp, at most 128 new tokens, seeds 0, 1, 2 (plain: 0). The checks "
         "that count are those that steer. A word of no list is in neither the prompt nor wordfreq's "
         "English: names and hashtags count. A text ends whole as was asked, or as people's do: 95.5 % of "
         "their answers, and 4.8 % of the same cut within a sentence. Likelihoods are those of the unsteered "
-        "model behind the bare prompt."
+        "model behind the bare prompt. Plain that passes: the first unsteered text of the same prompt, of at "
+        f"most {TRIED}, that passes the same checks."
     )
     return Row("first texts, and how they read", how, tuple(figures))
 
@@ -332,8 +342,8 @@ def held_out_prompts(*, quick: bool) -> Row:
     records, seeds = held_out(100)[: 8 if quick else None], (0,) if quick else (0, 1, 2)
     found = asyncio.run(curves(records, (*COMPARED, *PEERS), 128, seeds))
     figures = [
-        Figure("one steered text: share that passes", found["steered"].share(1), "%", Goal("≥", 80)),
-        Figure("one steered text: new tokens a prompt", found["steered"].tokens(1), "tokens", Goal("≤", 120)),
+        Figure("one steered text: share that passes", found["auto"].share(1), "%", Goal("≥", 80)),
+        Figure("one steered text: new tokens a prompt", found["auto"].tokens(1), "tokens", Goal("≤", 120)),
         *points(found),
     ]
     for other in ("best of N", *PEERS):
@@ -347,68 +357,22 @@ def held_out_prompts(*, quick: bool) -> Row:
 
 
 def all_prompts(*, quick: bool) -> Row:
-    """Measures all prompts of IFEval, with one seed: a run takes an hour."""
+    """Measures all prompts of IFEval, with one seed: a run takes hours."""
     records = ifeval(8 if quick else None)
-    found = asyncio.run(curves(records, ("best of N",), 256, (0,), "openvino"))
-    found |= asyncio.run(curves(records, ("one steered text",), 256, (0,)))
+    found = asyncio.run(curves(records, ("best of N", "one steered text"), 256, (0,)))
     plain, steered = found.values()
-    times = steered.share(1)[0] / max(plain.share(1)[0], 0.1)
-    figures = [
-        *points(found)[: TEXTS + 1],
-        Figure("one steered text over plain", (times,), "×", Goal("≥", 2)),
-    ]
     more = difference([100.0 * made.passed[-1] for made in plain.runs[0]], steered.at(0))
     sides = f"{more.value:+.1f} points, {more.low:+.1f} to {more.high:+.1f}"
-    spent = steered.tokens(1)[0] / plain.tokens(TEXTS)[0]
-    figures += [
-        Figure(f"one steered text less best of {TEXTS}, lower end", (more.low,), "%", Goal("≥", 0), sides),
-        Figure("its tokens over those", (spent,), "×", Goal("≤", 1 / 3)),
-    ]
+    what = f"one steered text less best of {TEXTS}, lower end"
+    figures = (*points(found)[: TEXTS + 1], Figure(what, (more.low,), "%", Goal("≥", 0), sides))
     how = HOW.format(prompts=f"all {len(records)} prompts", tokens=256, texts=TEXTS, seeds="0")
-    how += " Best of N had OpenVINO, which reads the same file and is faster; steering needs llama.cpp."
-    return Row("prompts of IFEval that pass", how, tuple(figures))
-
-
-def speed(*, quick: bool) -> Row:
-    """Measures tokens a second with and without a grammar."""
-    form = Form(has=("lighthouse", "storm"), lacks=("sea", "boat"), closing="Good night.")
-    rounds, tokens = (1, 40) if quick else (6, 160)
-
-    async def written(engine: Engine, form: Form | None, streams: int) -> tuple[int, float]:
-        """Counts the tokens that came while all streams wrote."""
-
-        async def one(seed: int) -> list[float]:
-            sampling = Sampling(max_tokens=tokens, seed=seed, form=form)
-            message: Any = {"role": "user", "content": "Write a long story about a lighthouse in a storm."}
-            async with aclosing(engine.chat([message], sampling)) as deltas:
-                return [time.perf_counter() async for delta in deltas for _ in delta.tokens]
-
-        came = await asyncio.gather(*map(one, range(streams)))
-        begin, end = max(each[0] for each in came), min(each[-1] for each in came)
-        return sum(begin < moment <= end for each in came for moment in each), end - begin
-
-    async def measured() -> list[Figure]:
-        figures = []
-        async with aclosing(await load_engine("default", parallel=PARALLEL)) as engine:
-            for streams in (1, 8):
-                work = [partial(written, engine, each, streams) for each in (form, None)]
-                rates = await alternate(rounds, work[0], work[1])
-                goal = Goal("≥", 0.9) if streams == 8 else None
-                figures.append(rates.figure(f"{streams} streams", goal, "steered", "plain"))
-        return figures
-
-    how = (
-        "The default model behind llama.cpp; a story that has two words, lacks two, and ends as given. The "
-        "tokens that come while all streams write are counted: the grammar is compiled before."
-    )
-    return Row("tokens/s with a grammar, over those without", how, tuple(asyncio.run(measured())))
+    return Row("prompts of IFEval that pass", how, figures)
 
 
 ROWS = {
     "natural": natural,
     "held-out": held_out_prompts,
     "all": all_prompts,
-    "speed": speed,
 }
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def test_a_flag_below_its_range_is_refused(
         fill_in(flags)
 
 
-NOT_OPTIONS = {"schema", "form", "tools", "unset", "call_id", "role", "chain"}
+NOT_OPTIONS = {"schema", "form", "tools", "unset", "call_id", "role", "chain", "begun", "likelier"}
 NOT_OPTIONS |= {"extra_body", "extra_headers", "logprobs", "top_logprobs", "banned", "unending"}
 
 

@@ -50,6 +50,11 @@ class Contract:
         texts = [said(await continued(engine, "Rain", how)) for _ in range(2)]
         assert texts[0] == texts[1] != said(await continued(engine, "Rain", replace(how, seed=2)))
 
+    async def test_a_token_that_is_made_likelier_comes_more_often(self, engine: Any) -> None:
+        token, *_ = await engine.encode(" One")
+        told = replace(GREEDY, max_tokens=5, likelier=((token, 1e3),))
+        assert not engine.info.forms or tokens_of(await continued(engine, "One two", told)) == [token] * 5
+
     async def test_a_stop_string_ends_the_text_before_it(self, engine: Any) -> None:
         whole = said(await continued(engine, "One two three"))
         stop = whole[4:7]

@@ -260,16 +260,10 @@ def _first_word(answer: str, values: Values) -> Decision:
     form=_slots("[…]", "num_placeholders"),
 )
 def _placeholders(answer: str, values: Values) -> Decision:
-    count = sum(map(_closed, answer.split("\n")))
+    # Up to the last bracket that closes, so that it takes one pass however many are never closed.
+    lines = (line[: line.rfind("]") + 1] for line in answer.split("\n"))
+    count = sum(len(re.findall(r"\[[^\]]*\]", line)) for line in lines)
     return count >= values["num_placeholders"], f"it has {count} placeholders in square brackets"
-
-
-def _closed(line: str) -> int:
-    r"""Count matches of `\[.*?\]`, in one pass however many brackets are never closed."""
-    count, end = 0, -1
-    while (begin := line.find("[", end + 1)) >= 0 and (end := line.find("]", begin)) >= 0:
-        count += 1
-    return count
 
 
 @_type(

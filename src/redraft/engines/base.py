@@ -71,6 +71,7 @@ class Sampling:
             far as they can. So check the answer. A schema takes precedence.
         banned: Tokens that do not come, in engines with `EngineInfo.forms` on this machine.
         unending: Nor does the token that ends an answer.
+        likelier: Tokens that come more often there, and what is added to their logits.
         begun: The beginning of an answer to messages, behind which it goes on. Needs `EngineInfo.resumes`.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: More fields of a request, which override ours. Needs `EngineInfo.any_request`, or
@@ -94,6 +95,7 @@ class Sampling:
     form: Form | None = None
     banned: frozenset[int] = frozenset()
     unending: bool = False
+    likelier: tuple[tuple[int, float], ...] = ()
     begun: str = ""
     tools: Sequence[Mapping[str, Any]] = ()
     extra_body: Mapping[str, Any] | None = field(default=None, repr=False)

@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections.abc import Sequence
-from math import log
+from math import exp, log
 
 import pytest
 from hypothesis import given, settings
@@ -58,6 +58,8 @@ class Words:
             0.0 if number in sampling.banned or never & {*piece} else _weight(piece, words)
             for number, piece in enumerate(TOKENS)
         ]
+        for number, more in sampling.likelier:
+            weights[number] *= exp(more) if number < ENDS else 1.0
         weights.append(0.0 if sampling.unending or words else 2.0)
         return self._random.choices(range(len(weights)), weights)[0]
 
@@ -191,17 +193,35 @@ def test_a_longer_word_that_begins_like_a_forbidden_one_may_come() -> None:
     assert write(Form(lacks=("rain",)), model.source)[0] == "The rainbow is far."
 
 
-def test_what_is_missing_comes_where_it_is_likeliest() -> None:
-    class Likely(Says):
-        async def go_on(self, text: str, sampling: Sampling) -> Replies:
-            async for delta in super().go_on(text, sampling):
-                text += delta.text
-                top = ((" storm", log(0.3 if text.endswith(" the town.") else 0.02)),)
-                yield Delta(delta.text, likeliest=(top,), finish=delta.finish)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_word_that_must_come_is_made_likelier_until_it_is_there(seed: int) -> None:
+    model = Words(seed)
+    text, last = write(Form(has=("boat",)), model.source)
+    assert "boat" in text.lower()
+    assert last.completion_tokens is not None
+    assert last.completion_tokens <= len(re.findall(r"\w+|[.!,]|\n+", text)) + 4  # nothing is written twice
+    stretches = [asked for asked in model.asked if asked[1].max_tokens > 1]
+    assert all(bool(sampling.likelier) != ("boat" in text.lower()) for text, sampling in stretches)
 
-    model = Likely("It is old in the town. I see the sea.", " came.", "")
-    text, _ = write(Form(has=("storm",)), model.source)
-    assert text.count("storm") == 1
+
+def test_a_text_of_several_tokens_that_has_begun_is_written_whole() -> None:
+    async def encode(text: str) -> Tokens:
+        return (1, 2) if text == " Hyrule" else (0,)
+
+    async def zelda(text: str, sampling: Sampling) -> Replies:
+        if not sampling.likelier:
+            yield Delta(" is far.", (5,))
+        else:
+            for token, piece in ((3, "I see"), (1, " Hy"), (4, "drogen.")):
+                yield Delta(piece, (token,))
+        yield Delta(finish="stop")
+
+    assert write(Form(has=("Hyrule",)), Source(zelda, encode, 1))[0] == "I see Hyrule is far."
+
+
+def test_a_sentence_that_a_model_says_twice_at_its_end_is_said_once() -> None:
+    said = "Use the system of the old town.\n\n"
+    assert write(Form(lacks=("zebra",)), Says(said * 2).source)[0] == said.strip()
 
 
 def test_too_short_a_text_goes_on() -> None:

@@ -358,6 +358,8 @@ class Batch:
             early = request.made < self._least or request.sampling.unending
             banned = request.sampling.banned | (self._ends if early else frozenset())
             logits[row, sorted(banned)] = -math.inf
+            for likely, more in request.sampling.likelier:
+                logits[row, likely] += more
         drawn = draw(
             guided(logits, [request.guide for request in requests]),
             [request.sampling for request in requests],

@@ -327,10 +327,11 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
         "cache_prompt": True,
     }
     request |= {name: value for name, value in (sampling.extra_body or {}).items() if name in SAMPLING_FIELDS}
-    if sampling.banned:
+    if sampling.banned or sampling.likelier:
         request["logit_bias"] = [
             *request.get("logit_bias", ()),
             *([token, False] for token in sampling.banned),
+            *map(list, sampling.likelier),
         ]
     if sampling.unending:
         request["ignore_eos"] = True

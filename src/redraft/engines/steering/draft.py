@@ -112,12 +112,12 @@ class Draft:
         """Whether it ends where a sentence does."""
         return len(self) in self.ends(max(len(self) - 200, 0), whole=True)
 
-    def repeats(self, begin: int) -> int | None:
+    def repeats(self, begin: int, *, whole: bool) -> int | None:
         """Return where its end begins to say the same again: a sentence twice, or a phrase three times."""
         begin = max(begin, len(self) - _SEEN)
         if self.text.count("```") % 2:  # code has the same line twice
             return None
-        *_, first, second, third = [begin, begin, begin, *self.ends(begin)]
+        *_, first, second, third = [begin, begin, begin, *self.ends(begin, whole=whole)]
         last = self.text[second:third].strip()
         if second >= self.sent and self.text[first:second].strip() == last and _LONG.search(last):
             return second

@@ -1,9 +1,9 @@
 """Writes a text in a form: samples, cuts back, takes back words, and goes on.
 
 The model samples freely. A text ends where a sentence or an item of a list ends, before a limit is passed. A
-word that may not come is taken back, and its beginning is banned in that place. What is missing near the end
-is put where the model finds it likeliest. Nothing is forced letter by letter, so words stay words; which
-characters may come is left to a grammar.
+word that may not come is taken back, and its beginning is banned in that place. What must come is made
+likelier until it is there; what is missing at the end is put where the model finds it likeliest. Nothing is
+forced letter by letter, so words stay words; which characters may come is left to a grammar.
 
 What may still be taken back is held, so a steered text comes by sentences.
 """
@@ -36,6 +36,7 @@ LIKELY = 0.1  # a sentence may end at the last place where the model would end i
 POSSIBLE = 0.01  # a text that must come, or an end, is elsewhere if it is less likely
 LOOKED_AT = 8  # places where a sentence might end
 SEEN = 20  # likeliest tokens at a place
+LIKELIER = 3.0  # is added to the logit of a text that must come; more in further sentences
 SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
 BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
 LONG = 200  # characters of a phrase, at most
@@ -110,6 +111,8 @@ class _Writer:
         self.banned: frozenset[int] = frozenset()
         self.longest = self.room if form.one else SENTENCE  # tokens of a sentence that stands alone
         self.chances: dict[str, dict[int, float]] = defaultdict(dict)  # of a text that must come, by place
+        self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
+        self.likelier = LIKELIER
         self.placed = ""  # the text that the sentence at the end is to have
         self.unfilled = 0  # length up to which no limit is passed
         self.stop_text: str | None = None
@@ -122,6 +125,7 @@ class _Writer:
         """Put the deltas of the text into the queue, or the error that ended it."""
         try:
             self.banned = await self._bans()
+            await self._begins()
             await (self._object() if self.form.json else self._text())
             await self._finish()
         except BaseException as error:  # noqa: BLE001  (it is raised where the deltas are read)
@@ -180,14 +184,15 @@ class _Writer:
     async def _encode(self, text: str) -> Tokens:
         return await self.source.encode(text) if self.source.encode else ()
 
-    def _request(self, tokens: int | None = None, **changes: Any) -> Sampling:
+    def _request(self, tokens: float = math.inf, **changes: Any) -> Sampling:
         """Return what is asked for next. Each request has a seed of its own."""
         seed = None if self.sampling.seed is None else self.sampling.seed + 7919 * self.calls
         self.calls += 1
-        left = max(self.room - self.spent, 1)
-        most = left if tokens is None else min(tokens, left)
+        most = int(min(tokens, max(self.room - self.spent, 1)))
         if self._wanted():
             changes |= {"logprobs": True, "top_logprobs": SEEN}
+        likely = (token for token, text in self.begins.items() if text in self._missing())
+        changes.setdefault("likelier", tuple((token, self.likelier) for token in likely))
         return replace(self.sampling, **({"seed": seed, "max_tokens": most, "banned": self.banned} | changes))
 
     async def _more(self, sampling: Sampling) -> Replies:
@@ -220,7 +225,8 @@ class _Writer:
     async def _asked(self, form: Form, banned: frozenset[int] = frozenset()) -> None:
         """Write what a grammar says. An object ends with something forbidden, to be written anew."""
         old = len(self.draft)
-        async with aclosing(self._more(self._request(form=form, banned=self.banned | banned))) as deltas:
+        sampling = self._request(form=form, banned=banned | self.banned, likelier=())
+        async with aclosing(self._more(sampling)) as deltas:
             async for _ in deltas:
                 if form.json and self._forbidden(old, whole=False) is not None:
                     return
@@ -229,31 +235,37 @@ class _Writer:
         """Write one token, on terms of its own."""
         if self.spent >= self.room or self.over:
             return
-        async for _ in self._more(self._request(1, **changes)):
+        async for _ in self._more(self._request(1, likelier=(), **changes)):
             pass
 
     async def _likeliest(self, text: str) -> Likeliest:
         """Return the likeliest tokens behind a text, as far as the source has them."""
-        asked = replace(self._request(1), logprobs=True, top_logprobs=SEEN, form=None, banned=frozenset())
+        asked = self._request(1, logprobs=True, top_logprobs=SEEN, form=None, banned=frozenset(), likelier=())
         async with aclosing(self._replies(text, asked)) as deltas:
             found = [each async for delta in deltas for each in delta.likeliest]
         self.spent += 1
         return found[0] if found else ()
 
-    async def _stretch(self, begin: int, mark: str, most: int) -> _Ended:
+    async def _stretch(self, begin: int, mark: str, until: int) -> _Ended | None:
         """Write until something ends it: the model, a limit, a mark, or what may not come.
+
+        A text that must come is put where it begins, and nothing returned.
 
         Args:
             begin: Where this part of the text begins.
             mark: What ends it.
-            most: The number of tokens after which it ends with a sentence.
+            until: The number of tokens after which it ends with a sentence.
         """
-        draft, until, old = self.draft, self.spent + most, len(self.draft)
+        draft, old = self.draft, len(self.draft)
         if self.spent >= self.room or self.over:
             return _Ended("tokens", len(draft))
-        left = max(self.room - self.spent - self.kept, 1)
-        async with aclosing(self._more(self._request(left))) as deltas:
+        sampling = self._request(max(self.room - self.spent - self.kept, 1))
+        async with aclosing(self._more(sampling)) as deltas:
             async for delta in deltas:
+                if delta.tokens and delta.tokens[0] in dict(sampling.likelier):
+                    self._cut(old)
+                    draft.give(self._given(self.begins[delta.tokens[0]]))
+                    return None
                 whole = delta.finish == "stop"
                 if ended := self._ended(begin, old, mark, whole=whole):
                     return ended
@@ -275,7 +287,7 @@ class _Writer:
 
     def _ended(self, begin: int, old: int, mark: str, *, whole: bool) -> _Ended | None:
         """Return what ends a text that was `old` characters long before its last piece; None if nothing."""
-        text = self.draft.text
+        draft, text = self.draft, self.draft.text
         if (word := self._forbidden(old, whole=whole)) is not None:
             return _Ended("forbidden", word)
         if mark and (place := text.find(mark, max(begin, old - len(mark)))) >= 0:
@@ -286,8 +298,8 @@ class _Writer:
                 return _Ended("forbidden", found.start())
             if begin + len(said) in self.draft.ends(begin):
                 return _Ended("model", begin + len(said))
-        if (whole or not text[old:].isalnum()) and (again := self.draft.repeats(begin)) is not None:
-            return _Ended("model" if again in self.draft.ends(begin) else "full", again)
+        if (whole or not text[old:].isalnum()) and (again := draft.repeats(begin, whole=whole)) is not None:
+            return _Ended("model" if again in draft.ends(begin) else "full", again)
         return _Ended("full", len(text)) if self._is_full() else None
 
     # What may not come
@@ -318,8 +330,7 @@ class _Writer:
             return await self._one(banned=self.banned | {token})
         top = [str(text) for text, _ in await self._likeliest(self.draft.text)]
         other = (text for text in top if text.strip() and not word.startswith(text.strip().lower()))
-        self.draft.give(next((text for text in other if not self._has_lacking(self.draft.text + text)), ""))
-        return None
+        return self.draft.give(next((t for t in other if not self._has_lacking(self.draft.text + t)), ""))
 
     def _has_lacking(self, text: str) -> bool:
         """Return whether the end of a text has something forbidden."""
@@ -361,7 +372,9 @@ class _Writer:
         if most is None:
             most = max(int(self.room * CLOSE) - SENTENCE * len(self._missing()), self.room // 3) - self.spent
         while True:
-            ended = await self._stretch(begin, mark, most)
+            until = self.spent + most
+            while (ended := await self._stretch(begin, mark, until)) is None:
+                pass
             over = self.spent >= self.room - self.kept or self.over is not None
             if ended.by == "forbidden" and taken < 4 * TRIES * max(len(self.lacks), 1):
                 taken += 1
@@ -478,6 +491,12 @@ class _Writer:
 
     # What must come
 
+    async def _begins(self) -> None:
+        """Find the tokens with which texts that must come begin, unless these are spaces alone."""
+        firsts = [(await self._encode(f" {text}"))[:1] for text in ("", "?", *self.form.has)]
+        pairs = zip(firsts[2:], self.form.has, strict=True)
+        self.begins = {first[0]: text for first, text in pairs if first not in ((), *firsts[:2])}
+
     def _missing(self, text: str | None = None) -> list[str]:
         """Return what has to come and is not in a text, or in the draft, each as often as it is missing."""
         text = (self.draft.text if text is None else text).replace("’", "'")
@@ -516,7 +535,7 @@ class _Writer:
             if text in self._missing():
                 self.placed = text
                 await self._put(text)
-                self.placed = ""
+                self.placed, self.likelier = "", LIKELIER
         if form.pattern and not await asyncio.to_thread(_found, form.pattern, draft.text):
             draft.give("\n\n" if draft.text else "")
             await self._asked(Form(pattern=form.pattern))
@@ -574,20 +593,22 @@ class _Writer:
     async def _put(self, text: str) -> None:
         """Put a text where the model finds it likeliest, and write that sentence anew from there.
 
-        If it is likely nowhere, further sentences are tried.
+        If it is likely nowhere, it is made likelier in a further sentence, more so with each try.
         """
         for number in range(TRIES):
             end = len(self.draft)
             place, chance = self._place(text, self.draft.sent)
             if chance < POSSIBLE or number:
+                self.likelier += LIKELIER
                 await self._sentence()
                 if text not in self._missing():
                     return
-                place, _ = self._place(text, end)
-            self._cut(len(self.draft.text[:place].rstrip(" ")))
-            self.draft.give(self._given(text))
-            if await self._sentence() and self._fits(self.draft.text):
-                return
+                place, chance = self._place(text, end)
+            if chance > POSSIBLE or number == TRIES - 1:
+                self._cut(len(self.draft.text[:place].rstrip(" ")))
+                self.draft.give(self._given(text))
+                if await self._sentence() and self._fits(self.draft.text):
+                    return
             if number < TRIES - 1:
                 self._cut(min(end, place))
         self.draft.give("." * (not self.draft.is_whole))
@@ -606,10 +627,7 @@ class _Writer:
             return closing
         behind = text.rstrip(CLOSERS)[-1:] in STOPS and not closing[:1].islower()
         apart = not self.last_word and not (behind and closing.rstrip()[-1:] in STOPS)
-        fits = all(
-            each.high is None or each.count(f"{text}\n\n{closing}") <= each.high for each in self.form.limits
-        )
-        return f"\n\n{closing}" if apart and fits else f" {closing}"
+        return f"\n\n{closing}" if apart and self._fits(f"{text}\n\n") else f" {closing}"
 
     async def _mark(self, slot: str, count: int) -> None:
         """Put marks around words that are there, the longest ones first; brackets get lines of their own."""
