@@ -285,7 +285,7 @@ async def first_texts(records: Sequence[Any], seed: int, **options: Any) -> list
 
 
 def parts(chain: Chain) -> tuple[float, ...]:
-    """Returns the `PARTS` of the first text that passes, or else of the last; and whether it ends by itself."""
+    """Returns the `PARTS` of the first text that passes, or of the last, and whether it ends by itself."""
     from wordfreq import zipf_frequency
 
     made = [*chain.drafts, *chain.steps]

@@ -261,8 +261,7 @@ def _first_word(answer: str, values: Values) -> Decision:
 )
 def _placeholders(answer: str, values: Values) -> Decision:
     # Up to the last bracket that closes, so that it takes one pass however many are never closed.
-    lines = (line[: line.rfind("]") + 1] for line in answer.split("\n"))
-    count = sum(len(re.findall(r"\[[^\]]*\]", line)) for line in lines)
+    count = sum(len(re.findall(r"\[[^\]]*\]", line[: line.rfind("]") + 1])) for line in answer.split("\n"))
     return count >= values["num_placeholders"], f"it has {count} placeholders in square brackets"
 
 
@@ -369,14 +368,9 @@ def _json(answer: str, _: Values) -> Decision:
     form=lambda _: Form(layout=Layout(title=True)),
 )
 def _title(answer: str, _: Values) -> Decision:
-    found = any(title.lstrip("<").rstrip(">").strip() for title in map(_titled, answer.split("\n")))
+    titles = (line.partition("<<")[2].rpartition(">>")[0] for line in answer.split("\n"))
+    found = any(title.lstrip("<").rstrip(">").strip() for title in titles)
     return found, f"it has {'a' if found else 'no'} title in <<double angular brackets>>"
-
-
-def _titled(line: str) -> str:
-    """Return the match of `<<.+>>`, in one pass however many brackets are never closed; empty without one."""
-    begin, end = line.find("<<"), line.rfind(">>")
-    return line[begin : end + 2] if 0 <= begin < end - 2 else ""
 
 
 @_type(
@@ -549,11 +543,9 @@ class Constraint:
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the constraint is met."""
         met, found = TYPES[self.kind].decide(answer, self.values)
-        return (
-            passed(f"As wanted: {found}.")
-            if met
-            else failed(f"{self.demand} The answer is not like that: {found}.")
-        )
+        if met:
+            return passed(f"As wanted: {found}.")
+        return failed(f"{self.demand} The answer is not like that: {found}.")
 
 
 def _wrong(kind: str, given: Values) -> str:

@@ -153,14 +153,13 @@ class Form:
         self._check_layout()
         self._check_pattern()
         texts = [*self.has, self.opening, self.closing, self.postscript, self.layout.text, *self.choices[:1]]
-        text = "\n".join(texts)
-        if clash := next((char for char in self.without if char in text), None):
-            raise Conflict(f"{clash!r} is demanded and forbidden")
-        if self.quoted and '"' in text:
-            raise Conflict("quotation marks inside a quotation")
-        if clash := next((each for each in self.lacks if pattern_for(each.strip()).search(text)), None):
-            raise Conflict(f"{clash!r} is demanded and forbidden")
         given = " ".join(filter(None, texts))
+        if clash := next((char for char in self.without if char in given), None):
+            raise Conflict(f"{clash!r} is demanded and forbidden")
+        if self.quoted and '"' in given:
+            raise Conflict("quotation marks inside a quotation")
+        if clash := next((each for each in self.lacks if pattern_for(each.strip()).search(given)), None):
+            raise Conflict(f"{clash!r} is demanded and forbidden")
         if any(each.high is not None and each.count(given) > each.high for each in self.limits):
             raise Conflict("more is demanded than allowed")
 
