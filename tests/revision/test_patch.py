@@ -130,14 +130,16 @@ WITHOUT = PERSON.replace(f"{BORN},\n  ", "")
     [(f"```json\n{PERSON}\n```", BORN), (PERSON, BORN), (WITHOUT, WITHOUT[-2:])],
 )
 def test_a_value_that_is_wrong_or_missing_is_written_by_its_own_schema(answer: str, mended: str) -> None:
-    engine = Steered("[1815]")
+    engine = Steered("[1815, 16")
     chain = redraft.revise("Who was Ada?", model=engine, given=answer, output=Person)
     new = '"born": 1815' if mended == BORN else f',\n  "born": 1815{mended}'
     assert chain.answer == answer.replace(mended, new)
     assert (chain.value.born, chain.steps[1].patch) == (1815, ("/born",))
     (asked,) = engine.asked
     assert asked.begun.endswith('"born":')
-    assert asked.schema == list_of_one(from_type(Person).schema, ["born"])[1]  # type: ignore[index]
+    own = list_of_one(from_type(Person).schema, ["born"])
+    assert own
+    assert asked.schema == {**own[1], "maxItems": 2}  # so that a comma may come behind the number
 
 
 def test_a_validator_is_told_from_the_second_try_on() -> None:

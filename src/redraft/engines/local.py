@@ -223,7 +223,7 @@ class LocalEngine(Engine):
                 kept = sampling.schema is not None and self._info.schemas
                 async for delta in _once_named(deltas, len(prompt)) if kept else deltas:
                     pieces.append(delta.text)
-                    if delta.finish and kept:
+                    if delta.finish and kept and not delta.stop_text:
                         self._schemas.look(self._info.name, "".join(pieces), delta.finish)
                     yield delta
         finally:

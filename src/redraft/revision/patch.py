@@ -144,7 +144,10 @@ def _ask(state: State, edit: Edit, before: str, messages: tuple[Message, ...], n
         form = Form(without=given.without, case=given.case, lacks=given.lacks, one=not edit.open)
     most = min((ROOM + (edit.end - edit.begin) // 2) << number, state.plan.sampling.max_tokens)
     room = state.length(most=None if edit.open else most)
-    return ops.Ask(messages, room, schema=edit.schema, form=form, begun=before.rstrip(" "))
+    schema, stop = edit.schema, tuple[str, ...]()
+    if schema and schema["items"].get("type") in ("integer", "number"):
+        schema, stop = {**schema, "maxItems": 2}, (",",)  # without a comma, more digits would be likelier
+    return ops.Ask(messages, room, schema=schema, form=form, stop=stop, begun=before.rstrip(" "))
 
 
 def _piece(edit: Edit, reply: ops.Generated) -> str | None:
